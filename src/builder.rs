@@ -1,0 +1,1 @@
+//! The methods that this crate adds to tower's `ServiceBuilder`.

@@ -1,0 +1,287 @@
+//! The one error of this crate: [`Error`].
+
+use std::{borrow::Cow, convert::Infallible, error::Error as StdError, fmt, io, sync::Arc};
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::message::CloseFrame;
+
+/// A type-erased error, as tower's middleware returns it.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// What went wrong on a transport, in a layer or while connecting.
+///
+/// The type is opaque: ask it with the `is_*` methods, which stay true whatever layers the error has passed through.
+/// [`Display`](fmt::Display) prints this level alone (what failed, on which side, which limit applied, what to do);
+/// [`source`](StdError::source) leads down to the cause, with its own type kept. A clone costs a reference count, so that
+/// one failure of a connection reaches everyone who waits on it.
+///
+/// tower's layers erase errors to [`BoxError`]; `Error::from(box_error)` finds the original again, and knows tower's
+/// own `Elapsed` as a timeout.
+///
+/// ```
+/// use tower_transport::{BoxError, Error};
+///
+/// let erased: BoxError = Error::timeout("no answer within 10 s").into();
+/// assert!(Error::from(erased).is_timeout());
+/// ```
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: Kind,
+    message: Cow<'static, str>,
+    source: Option<BoxError>,
+    close: Option<CloseFrame>,
+    refusal: Option<(StatusCode, Bytes)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Auth,
+    Closed,
+    Codec,
+    Config,
+    Dns,
+    Full,
+    Io,
+    Other,
+    Protocol,
+    RateLimited,
+    Refused,
+    Status,
+    Timeout,
+    Tls,
+    TooLarge,
+}
+
+macro_rules! kinds {
+    ($($kind:ident $make:ident $ask:ident: $what:literal)*) => {$(
+        #[doc = concat!("Makes the error of ", $what, ".")]
+        pub fn $make(message: impl Into<Cow<'static, str>>) -> Self {
+            Self::new(Kind::$kind, message.into())
+        }
+
+        #[doc = concat!("Whether this is ", $what, ".")]
+        #[must_use]
+        pub fn $ask(&self) -> bool {
+            self.0.kind == Kind::$kind
+        }
+    )*};
+}
+
+impl Error {
+    kinds! {
+        Auth auth is_auth: "a peer that is not who it must be, or may not do what it asks (HTTP 401 and 403 among them)"
+        Closed closed is_closed: "a transport that is closed, by either side or by a cut; [`close_frame`](Error::close_frame) says why, where the peer did"
+        Codec codec is_codec: "a payload that is not the value which the codec expects; the transport may still be good"
+        Config config is_config: "a setting or a URL that cannot work; trying again does not help"
+        Dns dns is_dns: "a host name that did not resolve"
+        Full full is_full: "a bounded queue without room, by a policy that does not wait"
+        Io io is_io: "an I/O failure of the operating system that no other kind names"
+        Other other is_other: "none of the other kinds"
+        Protocol protocol is_protocol: "a peer that broke the protocol"
+        RateLimited rate_limited is_rate_limited: "a rate limit that was reached"
+        Refused refused is_refused: "a peer that nobody listens at: connection refused, or unreachable"
+        Status status_error is_status: "an HTTP answer that refuses the handshake; [`status`](Error::status) and [`response_body`](Error::response_body) tell which"
+        Timeout timeout is_timeout: "something that did not happen in its time"
+        Tls tls is_tls: "a TLS handshake that failed, by certificate, name or version"
+        TooLarge too_large is_too_large: "a message, frame, header or queue entry over its limit"
+    }
+
+    fn new(kind: Kind, message: Cow<'static, str>) -> Self {
+        Self(Arc::new(Inner { kind, message, source: None, close: None, refusal: None }))
+    }
+
+    /// The same error with its cause.
+    #[must_use]
+    pub fn with_source(self, source: impl Into<BoxError>) -> Self {
+        self.map(|inner| inner.source = Some(source.into()))
+    }
+
+    /// The same error with the close frame that ended the connection.
+    #[must_use]
+    pub fn with_close_frame(self, frame: Option<CloseFrame>) -> Self {
+        self.map(|inner| inner.close = frame)
+    }
+
+    /// The error of an HTTP answer that refused the handshake: [`is_auth`](Self::is_auth) for 401, 403 and 407, else
+    /// [`is_status`](Self::is_status).
+    #[must_use]
+    pub fn from_refusal(status: StatusCode, body: Bytes) -> Self {
+        let kind = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => Kind::Auth,
+            _ => Kind::Status,
+        };
+        Self::new(kind, format!("the server answered the handshake with {status}").into())
+            .map(|inner| inner.refusal = Some((status, body)))
+    }
+
+    /// The peer's close code and reason, where the connection ended with one.
+    #[must_use]
+    pub fn close_frame(&self) -> Option<&CloseFrame> {
+        self.0.close.as_ref()
+    }
+
+    /// The HTTP status that refused the handshake.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        self.0.refusal.as_ref().map(|(status, _)| *status)
+    }
+
+    /// The body that came with [`status`](Self::status), at most its first 64 KiB.
+    #[must_use]
+    pub fn response_body(&self) -> Option<&Bytes> {
+        self.0.refusal.as_ref().map(|(_, body)| body)
+    }
+
+    fn map(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        // An error is built up before anyone else holds it; of one that is shared, the original becomes the source.
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            change(inner);
+            return self;
+        }
+        let mut inner = Inner {
+            kind: self.0.kind,
+            message: self.0.message.clone(),
+            source: None,
+            close: self.0.close.clone(),
+            refusal: self.0.refusal.clone(),
+        };
+        inner.source = Some(Box::new(self));
+        change(&mut inner);
+        Self(Arc::new(inner))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        match &self.0.close {
+            Some(frame) => write!(f, " (close frame: {frame})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Error");
+        debug.field("kind", &self.0.kind).field("message", &self.0.message);
+        if let Some(close) = &self.0.close {
+            debug.field("close", close);
+        }
+        if let Some(source) = &self.0.source {
+            debug.field("source", source);
+        }
+        debug.finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<BoxError> for Error {
+    fn from(error: BoxError) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(own) => return *own,
+            Err(error) => error,
+        };
+        let error = match error.downcast::<io::Error>() {
+            Ok(io) => return (*io).into(),
+            Err(error) => error,
+        };
+        if error.is::<tower::timeout::error::Elapsed>() {
+            return Self::timeout("tower's timeout ran out").with_source(error);
+        }
+        let message = error.to_string();
+        Self::other(message).with_source(error)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind;
+
+        // An error of ours that went through an `io::Error` (a TLS stream, say) comes back as it was.
+        if error.get_ref().is_some_and(|inner| inner.is::<Self>()) {
+            if let Some(inner) = error.into_inner() {
+                return inner.into();
+            }
+            return Self::io("an I/O operation failed");
+        }
+        let (kind, message) = match error.kind() {
+            ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+                (Kind::Refused, "nobody listens at the address")
+            }
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+            | ErrorKind::UnexpectedEof => (Kind::Closed, "the connection was cut"),
+            ErrorKind::TimedOut => (Kind::Timeout, "the operating system gave up waiting"),
+            _ => (Kind::Io, "an I/O operation failed"),
+        };
+        Self::new(kind, message.into()).with_source(error)
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::CloseCode;
+
+    #[test]
+    fn an_error_comes_out_of_any_box_as_it_went_in() {
+        let frame = CloseFrame::new(CloseCode::TRY_AGAIN, "slow down");
+        let error = Error::closed("the peer closed").with_close_frame(Some(frame.clone()));
+        let boxed: BoxError = Box::new(error);
+        let through_io = io::Error::other(Error::from(boxed));
+        let error = Error::from(Box::new(through_io) as BoxError);
+        assert!(error.is_closed());
+        assert_eq!(error.close_frame(), Some(&frame));
+    }
+
+    #[test]
+    fn the_source_chain_is_kept_and_each_level_prints_itself_alone() {
+        let io = io::Error::new(io::ErrorKind::ConnectionReset, "reset by peer");
+        let error = Error::protocol("a frame was cut short").with_source(Error::from(io));
+        assert_eq!(error.to_string(), "a frame was cut short");
+        let cause = error.source().unwrap();
+        assert_eq!(cause.to_string(), "the connection was cut");
+        assert!(cause.source().unwrap().is::<io::Error>());
+    }
+
+    #[test]
+    fn towers_own_timeout_is_a_timeout() {
+        let elapsed: BoxError = Box::new(tower::timeout::error::Elapsed::new());
+        assert!(Error::from(elapsed).is_timeout());
+    }
+
+    #[test]
+    fn a_shared_error_can_still_be_given_more_context() {
+        let shared = Error::closed("the connection was cut");
+        let more = shared.clone().with_close_frame(Some(CloseFrame::new(CloseCode::AWAY, "")));
+        assert!(more.is_closed() && more.close_frame().is_some());
+        assert!(shared.close_frame().is_none());
+    }
+
+    #[test]
+    fn refusals_for_credentials_are_auth_errors_with_status_and_body() {
+        let error = Error::from_refusal(StatusCode::UNAUTHORIZED, Bytes::from_static(b"who are you"));
+        assert!(error.is_auth() && !error.is_status());
+        assert_eq!(error.status(), Some(StatusCode::UNAUTHORIZED));
+        assert_eq!(error.response_body().unwrap(), "who are you");
+        assert!(Error::from_refusal(StatusCode::BAD_GATEWAY, Bytes::new()).is_status());
+    }
+}

@@ -1,0 +1,3 @@
+//! What happens to a message on its way.
+
+pub mod codec;

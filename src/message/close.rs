@@ -1,0 +1,127 @@
+use std::fmt;
+
+use super::Text;
+
+/// Why a connection was closed: a number, as [RFC 6455, section 7.4](https://www.rfc-editor.org/rfc/rfc6455#section-7.4)
+/// and its [registry](https://www.iana.org/assignments/websocket/websocket.xhtml#close-code-number) define them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CloseCode(u16);
+
+impl CloseCode {
+    /// 1000: the purpose of the connection is fulfilled.
+    pub const NORMAL: Self = Self(1000);
+    /// 1001: the server goes down, or the user left the page.
+    pub const AWAY: Self = Self(1001);
+    /// 1002: the peer broke the protocol.
+    pub const PROTOCOL: Self = Self(1002);
+    /// 1003: a kind of data that this end cannot take (binary, say, where only text is understood).
+    pub const UNSUPPORTED: Self = Self(1003);
+    /// 1007: a payload that is not what its kind promises (text that is not UTF-8, say).
+    pub const INVALID_PAYLOAD: Self = Self(1007);
+    /// 1008: a message that breaks a policy (a rate limit, a permission).
+    pub const POLICY: Self = Self(1008);
+    /// 1009: a message larger than this end takes.
+    pub const TOO_BIG: Self = Self(1009);
+    /// 1011: the server hit a condition that it did not expect.
+    pub const INTERNAL: Self = Self(1011);
+    /// 1012: the server restarts; come back after a random delay.
+    pub const RESTART: Self = Self(1012);
+    /// 1013: the server is overloaded, or this client too slow; come back later.
+    pub const TRY_AGAIN: Self = Self(1013);
+
+    /// A code that may be sent: 1000 to 4999, without those that the RFC reserves for reporting (1004, 1005, 1006, 1015).
+    ///
+    /// Codes from 3000 are for libraries and registered uses, codes from 4000 for applications.
+    #[must_use]
+    pub const fn new(code: u16) -> Option<Self> {
+        match code {
+            1000..=1003 | 1007..=1014 | 3000..=4999 => Some(Self(code)),
+            _ => None,
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl From<CloseCode> for u16 {
+    fn from(code: CloseCode) -> Self {
+        code.0
+    }
+}
+
+impl fmt::Debug for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// What a [close message](super::Message::Close) says: a code, and a reason for people.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CloseFrame {
+    /// Why the connection ends.
+    pub code: CloseCode,
+    /// A sentence for logs, at most 123 bytes on a WebSocket (RFC 6455, section 5.5). It comes from the peer: treat it
+    /// as untrusted text.
+    pub reason: Text,
+}
+
+impl CloseFrame {
+    /// The longest reason that fits a WebSocket close frame, in bytes.
+    pub const MAX_REASON: usize = 123;
+
+    /// A close frame. A reason over [`MAX_REASON`](Self::MAX_REASON) bytes is cut at the last whole character that fits.
+    pub fn new(code: CloseCode, reason: impl Into<Text>) -> Self {
+        let reason = reason.into();
+        let mut end = reason.len().min(Self::MAX_REASON);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let reason = reason.slice_ref(&reason[..end]);
+        Self { code, reason }
+    }
+}
+
+impl fmt::Display for CloseFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The peer wrote the reason: escape what a terminal would obey.
+        write!(f, "{} \"{}\"", self.code, self.reason.escape_debug())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_that_must_never_be_sent_cannot_be_made() {
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
+            assert_eq!(CloseCode::new(code), None, "{code}");
+        }
+        for code in [1000, 1001, 1013, 3000, 4401, 4999] {
+            assert_eq!(CloseCode::new(code).map(CloseCode::get), Some(code));
+        }
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_at_a_character() {
+        let frame = CloseFrame::new(CloseCode::NORMAL, "é".repeat(100));
+        assert_eq!(frame.reason.len(), 122);
+        assert!(frame.reason.chars().all(|c| c == 'é'));
+    }
+
+    #[test]
+    fn a_reason_cannot_steer_the_terminal_of_who_prints_it() {
+        let frame = CloseFrame::new(CloseCode::NORMAL, "\u{1b}[2J");
+        assert_eq!(frame.to_string(), "1000 \"\\u{1b}[2J\"");
+    }
+}

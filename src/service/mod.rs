@@ -1,0 +1,1 @@
+//! The bridges between a transport and `tower::Service`.

@@ -1,0 +1,1 @@
+//! For people who write their own layers and transports: contract checks, a scripted transport, fault injection.

@@ -1,0 +1,36 @@
+use tower_service::Service;
+
+use crate::Error;
+
+/// A service that connects: an HTTP request goes in, and the response's body is a transport.
+///
+/// This is an alias: it is implemented for every `Service<http::Request<()>, Response = http::Response<T>>` whose error is
+/// `Into<`[`Error`]`>`, a connector under any of tower's or tower-http's layers among them. The response carries what
+/// the peer said in the handshake: status, headers (subprotocol, cookies) and extensions.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a connector",
+    label = "not a `Service<http::Request<()>>` that answers with a transport as the body",
+    note = "a connector is `Service<http::Request<()>, Response = http::Response<T>>` where `T` is a transport"
+)]
+pub trait Connect:
+    Service<
+        http::Request<()>,
+        Response = http::Response<<Self as Connect>::Transport>,
+        Error = <Self as Connect>::ConnectError,
+    >
+{
+    /// The transport that a connection gives.
+    type Transport;
+
+    /// Why a connection was not made.
+    type ConnectError: Into<Error>;
+}
+
+impl<S, T, E> Connect for S
+where
+    S: ?Sized + Service<http::Request<()>, Response = http::Response<T>, Error = E>,
+    E: Into<Error>,
+{
+    type Transport = T;
+    type ConnectError = E;
+}

@@ -1,0 +1,155 @@
+use std::{
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+
+use crate::transport::{
+    BoxTransport, Driver, Queue, Receiver, Sender, SplitSink, SplitStream, Transport, drive, split,
+};
+
+/// What every [`Transport`] can do.
+///
+/// futures' `StreamExt` has a `split` and a `boxed` of its own. Where both traits are imported, say which one is meant:
+/// `TransportExt::split(transport)`.
+pub trait TransportExt<Out>: Transport<Out> {
+    /// Sends one message: waits until the transport is ready, gives it the message and flushes.
+    ///
+    /// To send many, use `feed` and `flush` of futures' `SinkExt`, or [`drive`](Self::drive), which coalesces by itself: a
+    /// flush is a system call, and costs more than the message.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before the transport was ready, the message is not sent. Dropped later, it is accepted, and goes out with
+    /// the next flush.
+    fn send_message(&mut self, message: Out) -> SendMessage<'_, Self, Out>
+    where
+        Self: Unpin,
+    {
+        SendMessage { transport: self, message: Some(message) }
+    }
+
+    /// Receives one message; `None` at the end of the transport.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    fn receive_message(&mut self) -> ReceiveMessage<'_, Self, Out>
+    where
+        Self: Unpin,
+    {
+        ReceiveMessage { transport: self, out: PhantomData }
+    }
+
+    /// Two halves over one transport, without a task: for one reader and one writer.
+    ///
+    /// Both halves poll the one transport under a lock that is held for the length of a poll, never across a wait, and a
+    /// wake-up that one half caused for the other is passed on. What must happen while nobody polls (the answer to a ping, a
+    /// heartbeat) does not: see [`drive`](Self::drive) for that, and for many writers.
+    fn split(self) -> (SplitSink<Self, Out>, SplitStream<Self>)
+    where
+        Self: Sized,
+    {
+        split::split(self)
+    }
+
+    /// Many writers, one reader, and a driver that owns the transport and moves messages between it and them.
+    ///
+    /// Nothing moves until the [`Driver`] is polled: spawn it. See [`Driver`] for what it promises.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tower_transport::{Message, Queue, TransportExt, channel};
+    ///
+    /// let (here, mut there) = channel::<Message, Message>(8);
+    /// let (sender, _receiver, driver) = here.drive(Queue::messages());
+    /// tokio::spawn(driver);
+    ///
+    /// let second = sender.clone();
+    /// sender.send(Message::text("from one task")).await?;
+    /// second.send(Message::text("from another")).await?;
+    /// assert_eq!(there.receive_message().await.unwrap()?, Message::text("from one task"));
+    /// assert_eq!(there.receive_message().await.unwrap()?, Message::text("from another"));
+    /// # Ok::<(), tower_transport::Error>(()) }).unwrap();
+    /// ```
+    fn drive(self, queue: Queue<Out>) -> (Sender<Out>, Receiver<Self::In>, Driver<Self, Out>)
+    where
+        Self: Sized,
+    {
+        drive::drive(self, queue)
+    }
+
+    /// The transport behind a box, where its type must be named or stored.
+    fn boxed(self) -> BoxTransport<Out, Self::In>
+    where
+        Self: Sized + Send + 'static,
+        Out: Send + 'static,
+    {
+        BoxTransport::new(self)
+    }
+
+    /// The transport within `layer`, or within a whole `ServiceBuilder` stack (which is a layer itself).
+    fn layer<L>(self, layer: L) -> L::Service
+    where
+        Self: Sized,
+        L: Layer<Self>,
+    {
+        layer.layer(self)
+    }
+}
+
+impl<T, Out> TransportExt<Out> for T where T: Transport<Out> + ?Sized {}
+
+/// The future of [`TransportExt::send_message`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct SendMessage<'a, T: ?Sized, Out> {
+    transport: &'a mut T,
+    message: Option<Out>,
+}
+
+impl<T: ?Sized, Out> Unpin for SendMessage<'_, T, Out> {}
+
+impl<T, Out> Future for SendMessage<'_, T, Out>
+where
+    T: Transport<Out> + Unpin + ?Sized,
+{
+    type Output = Result<(), T::TransportError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut transport = Pin::new(&mut *this.transport);
+        if this.message.is_some() {
+            ready!(transport.as_mut().poll_ready(cx))?;
+            if let Some(message) = this.message.take() {
+                transport.as_mut().start_send(message)?;
+            }
+        }
+        transport.poll_flush(cx)
+    }
+}
+
+pin_project! {
+    /// The future of [`TransportExt::receive_message`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct ReceiveMessage<'a, T: ?Sized, Out> {
+        transport: &'a mut T,
+        out: PhantomData<fn(Out)>,
+    }
+}
+
+impl<T, Out> Future for ReceiveMessage<'_, T, Out>
+where
+    T: Transport<Out> + Unpin + ?Sized,
+{
+    type Output = Option<Result<T::In, T::TransportError>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut **self.project().transport).poll_next(cx)
+    }
+}
