@@ -1,0 +1,281 @@
+//! The RFC 6455 engine: tungstenite's state machine between our two buffers. Nothing outside this file knows tungstenite's
+//! types, so that a better engine can take its place.
+
+use std::{
+    io::{self, Read, Write},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tungstenite::{
+    Error as WsError, Message as WsMessage,
+    error::{CapacityError, ProtocolError},
+    protocol::{
+        CloseFrame as WsCloseFrame, Role, WebSocketConfig, WebSocketContext,
+        frame::coding::{Control, Data, OpCode},
+    },
+};
+
+use super::{read_buffer::ReadBuffer, write_buffer::WriteBuffer};
+use crate::{CloseCode, CloseFrame, Error, Limits, Message, Text};
+
+/// tungstenite zero-fills this much before each read, and an idle connection holds it: `docs/benchmarks.md` has the price of
+/// more. Large messages come through the [`ReadBuffer`].
+const READ_BUFFER: usize = 4 * 1024;
+
+/// Pongs that may wait in the engine while the write buffer is full; beyond, only the newest ping is answered
+/// (RFC 6455, section 5.5.3).
+const WAITING_PONGS: usize = 512;
+
+/// The longest payload of a control frame (RFC 6455, section 5.5).
+const MAX_CONTROL: usize = 125;
+
+#[derive(Debug)]
+pub(super) struct Engine {
+    context: WebSocketContext,
+    reader: ReadBuffer,
+    writer: WriteBuffer,
+    is_client: bool,
+    limits: Limits,
+    /// A pong or a close waits, that must leave even if the user never flushes.
+    answer_waits: bool,
+}
+
+/// Why reading came to an end.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The closing handshake is done.
+    Closed,
+    /// The connection failed; with the code that the peer is to be told, if the fault is the peer's.
+    Failed(Error, Option<CloseCode>),
+}
+
+impl Engine {
+    pub(super) fn new(is_client: bool, limits: Limits, leftover: Bytes) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(0)
+            .max_write_buffer_size(WAITING_PONGS)
+            .max_message_size(Some(limits.message))
+            .max_frame_size(Some(limits.frame.min(limits.message)));
+        let role = if is_client { Role::Client } else { Role::Server };
+        Self {
+            context: WebSocketContext::new(role, Some(config)),
+            reader: ReadBuffer::new(leftover),
+            writer: WriteBuffer::default(),
+            is_client,
+            limits,
+            answer_waits: false,
+        }
+    }
+
+    /// Whether messages may still be sent: no close frame has gone out or come in.
+    pub(super) fn can_send(&self) -> bool {
+        self.context.can_write()
+    }
+
+    /// Whether an answer to the peer waits to be written.
+    pub(super) fn answer_waits(&self) -> bool {
+        self.answer_waits
+    }
+
+    /// How many bytes wait to be written.
+    pub(super) fn unwritten(&self) -> usize {
+        self.writer.len()
+    }
+
+    /// Reads one message. A ping or a close is answered into the write buffer at once.
+    pub(super) fn poll_read<S>(&mut self, io: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<Result<Message, End>>
+    where
+        S: AsyncRead,
+    {
+        let Self { context, reader, writer, limits, .. } = self;
+        let mut wire = Wire { reader, socket: Some((io, cx)), writer, room: limits.write_buffer };
+        let before = wire.writer.len();
+        let read = context.read(&mut wire);
+        let message = match read {
+            Ok(message) => from_engine(message),
+            Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => return Poll::Ready(Err(end(error, *limits))),
+        };
+        if message.as_ref().is_some_and(|message| matches!(message, Message::Ping(_) | Message::Close(_))) {
+            // The answer stands in the engine; this moves it into the write buffer. What fails here fails again below.
+            wire.room = if message.as_ref().is_some_and(Message::is_close) { usize::MAX } else { wire.room };
+            let _ = context.flush(&mut wire);
+        }
+        self.answer_waits |= self.writer.len() > before;
+        match message {
+            Some(message) => Poll::Ready(Ok(message)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Reads and forgets, until the peer has closed.
+    pub(super) fn poll_discard<S: AsyncRead>(&mut self, mut io: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; 1024];
+        loop {
+            match self.reader.poll_read(io.as_mut(), cx, &mut scratch) {
+                Poll::Ready(Ok(len)) if len > 0 => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Puts one message into the write buffer, in as many frames as the limit asks for.
+    pub(super) fn send(&mut self, message: Message) -> Result<(), Error> {
+        let (kind, payload) = match message {
+            Message::Text(text) => (Data::Text, text.into_bytes()),
+            Message::Binary(bytes) => (Data::Binary, bytes),
+            Message::Ping(bytes) => return self.send_control(Control::Ping, bytes),
+            Message::Pong(bytes) => return self.send_control(Control::Pong, bytes),
+            Message::Close(frame) => {
+                self.close(frame);
+                return Ok(());
+            }
+        };
+        if payload.len() > self.limits.message {
+            return Err(too_large("outgoing", payload.len(), self.limits.message));
+        }
+        let frame = self.limits.frame.max(1);
+        if payload.len() <= frame {
+            self.push(OpCode::Data(kind), true, payload);
+            return Ok(());
+        }
+        let mut rest = payload;
+        let mut kind = kind;
+        while !rest.is_empty() {
+            let part = rest.split_to(rest.len().min(frame));
+            self.push(OpCode::Data(kind), rest.is_empty(), part);
+            kind = Data::Continue;
+        }
+        Ok(())
+    }
+
+    fn send_control(&mut self, kind: Control, payload: Bytes) -> Result<(), Error> {
+        if payload.len() > MAX_CONTROL {
+            return Err(too_large("outgoing control", payload.len(), MAX_CONTROL));
+        }
+        self.push(OpCode::Control(kind), true, payload);
+        Ok(())
+    }
+
+    fn push(&mut self, opcode: OpCode, is_final: bool, payload: Bytes) {
+        // RFC 6455, section 10.3: fresh and not to be guessed, for each frame.
+        let mask = self.is_client.then(rand::random);
+        self.writer.push_frame(opcode, is_final, payload, mask);
+    }
+
+    /// Puts a close frame into the write buffer, behind all else, and ends the sending. The second call does nothing.
+    pub(super) fn close(&mut self, frame: Option<CloseFrame>) {
+        let Self { context, reader, writer, .. } = self;
+        let mut wire: Wire<'_, '_, super::Socket> = Wire { reader, socket: None, writer, room: usize::MAX };
+        // Without a limit and without a socket the engine has nothing to fail by; pongs that wait go first.
+        let _ = context.flush(&mut wire);
+        let frame =
+            frame.map(|frame| WsCloseFrame { code: frame.code.get().into(), reason: frame.reason.as_str().into() });
+        let _ = context.close(&mut wire, frame);
+        self.answer_waits = true;
+    }
+
+    /// Writes until there is room for another message.
+    pub(super) fn poll_room<S: AsyncWrite>(&mut self, io: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer.poll_write(io, cx, self.limits.write_buffer)
+    }
+
+    /// Writes all that was accepted, and flushes the socket.
+    pub(super) fn poll_flush<S: AsyncWrite>(
+        &mut self,
+        mut io: Pin<&mut S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        std::task::ready!(self.writer.poll_write(io.as_mut(), cx, 0))?;
+        std::task::ready!(io.poll_flush(cx))?;
+        self.answer_waits = false;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What the engine reads from and writes to, for the length of one call.
+struct Wire<'a, 'cx, S> {
+    reader: &'a mut ReadBuffer,
+    socket: Option<(Pin<&'a mut S>, &'a mut Context<'cx>)>,
+    writer: &'a mut WriteBuffer,
+    /// What the write buffer may hold before it takes no more from the engine.
+    room: usize,
+}
+
+impl<S: AsyncRead> Read for Wire<'_, '_, S> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some((io, cx)) = &mut self.socket else { return Err(io::ErrorKind::WouldBlock.into()) };
+        match self.reader.poll_read(io.as_mut(), cx, buf) {
+            Poll::Ready(read) => read,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl<S> Write for Wire<'_, '_, S> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.writer.len() > self.room {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.writer.push(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn from_engine(message: WsMessage) -> Option<Message> {
+    Some(match message {
+        WsMessage::Text(text) => Message::Text(validated(text)),
+        WsMessage::Binary(bytes) => Message::Binary(bytes),
+        WsMessage::Ping(bytes) => Message::Ping(bytes),
+        WsMessage::Pong(bytes) => Message::Pong(bytes),
+        WsMessage::Close(frame) => Message::Close(frame.and_then(|frame| {
+            let code = CloseCode::new(frame.code.into())?;
+            Some(CloseFrame { code, reason: validated(frame.reason) })
+        })),
+        // Raw frames are for writing only.
+        WsMessage::Frame(_) => return None,
+    })
+}
+
+/// tungstenite has validated the text; a second pass over a megabyte would cost as much as the first (about 40 us).
+fn validated(text: tungstenite::Utf8Bytes) -> Text {
+    // SAFETY: `Utf8Bytes` holds nothing but valid UTF-8.
+    unsafe { Text::from_utf8_unchecked(text.into()) }
+}
+
+fn too_large(what: &str, size: usize, limit: usize) -> Error {
+    Error::too_large(format!(
+        "an {what} message of {size} bytes is over the limit of {limit} bytes; raise it in `Limits`, or send less at once"
+    ))
+}
+
+fn end(error: WsError, limits: Limits) -> End {
+    match error {
+        WsError::ConnectionClosed | WsError::AlreadyClosed => End::Closed,
+        WsError::Io(error) => End::Failed(error.into(), None),
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            End::Failed(Error::closed("the peer vanished without a close frame"), None)
+        }
+        WsError::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            let what = if max_size < limits.message { "incoming frame of a" } else { "incoming" };
+            End::Failed(too_large(what, size, max_size), Some(CloseCode::TOO_BIG))
+        }
+        WsError::Utf8(_) => {
+            let error = Error::protocol("the peer sent text that is not UTF-8").with_source(error);
+            End::Failed(error, Some(CloseCode::INVALID_PAYLOAD))
+        }
+        error => {
+            let what = Error::protocol(format!("the peer broke the WebSocket protocol: {error}")).with_source(error);
+            End::Failed(what, Some(CloseCode::PROTOCOL))
+        }
+    }
+}

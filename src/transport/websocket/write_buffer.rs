@@ -1,0 +1,265 @@
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+use tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
+
+/// Payloads from this size on are not copied into the buffer, but kept by reference.
+const BY_REFERENCE: usize = 8 * 1024;
+
+/// What is masked, or written, in one go.
+const PIECE: usize = 64 * 1024;
+
+/// How many slices one vectored write takes.
+const SLICES: usize = 16;
+
+/// An empty buffer larger than this is given back.
+const KEEP: usize = 16 * 1024;
+
+/// Frames that wait for the socket. Small payloads are copied together, so that many leave in one write; large ones wait by
+/// reference, and a client masks them piece by piece as they leave.
+#[derive(Debug, Default)]
+pub(super) struct WriteBuffer {
+    segments: VecDeque<Segment>,
+    /// What comes after all segments.
+    tail: BytesMut,
+    /// What has been taken off the segments to be masked, before all of them.
+    staging: BytesMut,
+    len: usize,
+}
+
+#[derive(Debug)]
+enum Segment {
+    Plain(Bytes),
+    Masked { payload: Bytes, mask: [u8; 4] },
+}
+
+impl WriteBuffer {
+    /// How many bytes wait.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds bytes that are frames already.
+    pub(super) fn push(&mut self, frames: &[u8]) {
+        self.tail.extend_from_slice(frames);
+        self.len += frames.len();
+    }
+
+    /// Adds one frame (RFC 6455, section 5.2), masked where it comes from a client.
+    pub(super) fn push_frame(&mut self, opcode: OpCode, is_final: bool, payload: Bytes, mask: Option<[u8; 4]>) {
+        let header = FrameHeader { is_final, opcode, mask, ..FrameHeader::default() };
+        let before = self.tail.len();
+        // Writing to memory cannot fail.
+        let _ = header.format(payload.len() as u64, &mut (&mut self.tail).writer());
+        self.len += self.tail.len() - before + payload.len();
+        if payload.len() < BY_REFERENCE {
+            let start = self.tail.len();
+            self.tail.extend_from_slice(&payload);
+            if let Some(mask) = mask {
+                apply_mask(&mut self.tail[start..], mask);
+            }
+            return;
+        }
+        self.segments.push_back(Segment::Plain(self.tail.split().freeze()));
+        self.segments.push_back(match mask {
+            None => Segment::Plain(payload),
+            Some(mask) => Segment::Masked { payload, mask },
+        });
+    }
+
+    /// Writes until at most `left` bytes wait.
+    pub(super) fn poll_write<S: AsyncWrite>(
+        &mut self,
+        mut io: Pin<&mut S>,
+        cx: &mut Context<'_>,
+        left: usize,
+    ) -> Poll<io::Result<()>> {
+        while self.len > left {
+            // A masked payload is at the front, or behind the header that is.
+            let masked = |segment: &Segment| matches!(segment, Segment::Masked { .. });
+            if self.staging.is_empty() && self.segments.iter().take(2).any(masked) {
+                self.stage();
+            }
+            let written = if self.segments.is_empty() || !self.staging.is_empty() {
+                let front = if self.staging.is_empty() { &mut self.tail } else { &mut self.staging };
+                let written = ready!(io.as_mut().poll_write(cx, front))?;
+                front.advance(written);
+                written
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let used = self.slices(&mut slices);
+                let written = ready!(io.as_mut().poll_write_vectored(cx, &slices[..used]))?;
+                self.advance(written);
+                written
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.len -= written;
+        }
+        for buffer in [&mut self.tail, &mut self.staging] {
+            if buffer.is_empty() && buffer.capacity() > KEEP {
+                *buffer = BytesMut::new();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Moves the front of the segments into `staging`, masked.
+    fn stage(&mut self) {
+        while self.staging.len() < PIECE {
+            match self.segments.front_mut() {
+                Some(Segment::Plain(bytes)) => self.staging.extend_from_slice(bytes),
+                Some(Segment::Masked { payload, mask }) => {
+                    let start = self.staging.len();
+                    // A multiple of four, so that the mask begins anew with each piece.
+                    let piece = payload.split_to(payload.len().min(PIECE));
+                    self.staging.extend_from_slice(&piece);
+                    apply_mask(&mut self.staging[start..], *mask);
+                    if !payload.is_empty() {
+                        continue;
+                    }
+                }
+                None => return,
+            }
+            self.segments.pop_front();
+        }
+    }
+
+    fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
+        let parts = self.segments.iter().filter_map(|segment| match segment {
+            Segment::Plain(bytes) => Some(&bytes[..]),
+            Segment::Masked { .. } => None,
+        });
+        let mut used = 0;
+        for (slice, part) in slices.iter_mut().zip(parts.chain([&self.tail[..]])) {
+            *slice = IoSlice::new(part);
+            used += 1;
+        }
+        used
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(Segment::Plain(bytes)) = self.segments.front_mut() {
+            if written < bytes.len() {
+                bytes.advance(written);
+                return;
+            }
+            written -= bytes.len();
+            self.segments.pop_front();
+        }
+        self.tail.advance(written);
+    }
+}
+
+/// RFC 6455, section 5.3.
+fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
+    // Sixteen bytes at a time, which compilers turn into one vector instruction.
+    let wide: [u8; 16] = std::array::from_fn(|i| mask[i % 4]);
+    let mut chunks = payload.chunks_exact_mut(16);
+    for chunk in &mut chunks {
+        for (byte, mask) in chunk.iter_mut().zip(wide) {
+            *byte ^= mask;
+        }
+    }
+    for (byte, mask) in chunks.into_remainder().iter_mut().zip(wide) {
+        *byte ^= mask;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use futures_util::FutureExt;
+    use proptest::prelude::*;
+    use tungstenite::protocol::frame::{FrameSocket, coding::Data};
+
+    use super::*;
+
+    /// Takes at most `most` bytes a write.
+    struct Narrow {
+        taken: Vec<u8>,
+        most: usize,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            let len = buf.len().min(self.most);
+            self.taken.extend_from_slice(&buf[..len]);
+            Poll::Ready(Ok(len))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let mut left = self.most;
+            for buf in bufs {
+                let len = buf.len().min(left);
+                self.taken.extend_from_slice(&buf[..len]);
+                left -= len;
+            }
+            Poll::Ready(Ok(self.most - left))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn frames_leave_whole_and_in_order_however_little_the_socket_takes(
+            sizes in prop::collection::vec(prop_oneof![0..200usize, BY_REFERENCE - 1..BY_REFERENCE + 2, PIECE - 3..2 * PIECE + 9], 1..6),
+            most in 1..200_000usize,
+            mask in prop::option::of(any::<[u8; 4]>()),
+        ) {
+            let payloads: Vec<Bytes> =
+                sizes.iter().enumerate().map(|(i, &size)| (0..size).map(|j| (i * 31 + j) as u8).collect()).collect();
+            let mut buffer = WriteBuffer::default();
+            for payload in &payloads {
+                buffer.push_frame(OpCode::Data(Data::Binary), true, payload.clone(), mask);
+            }
+            let mut io = Narrow { taken: Vec::new(), most: most.max(buffer.len() / 2000) };
+            std::future::poll_fn(|cx| buffer.poll_write(Pin::new(&mut io), cx, 0)).now_or_never().unwrap().unwrap();
+            prop_assert_eq!(buffer.len(), 0);
+
+            let mut frames = FrameSocket::new(Cursor::new(io.taken));
+            for payload in &payloads {
+                let frame = frames.read(None).unwrap().unwrap();
+                let mut got = frame.payload().to_vec();
+                if let Some(mask) = frame.header().mask {
+                    for (i, byte) in got.iter_mut().enumerate() {
+                        *byte ^= mask[i % 4];
+                    }
+                }
+                prop_assert_eq!(frame.header().mask, mask);
+                prop_assert_eq!(&got[..], &payload[..]);
+            }
+            prop_assert!(frames.read(None).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn a_payload_is_kept_by_reference_from_8_kib_on() {
+        let payload = Bytes::from(vec![1; BY_REFERENCE]);
+        let mut buffer = WriteBuffer::default();
+        buffer.push_frame(OpCode::Data(Data::Binary), true, payload.clone(), None);
+        match &buffer.segments[1] {
+            Segment::Plain(kept) => assert_eq!(kept.as_ptr(), payload.as_ptr()),
+            Segment::Masked { .. } => panic!("a server masked"),
+        }
+    }
+}
