@@ -118,6 +118,18 @@ impl Error {
             .map(|inner| inner.refusal = Some((status, body)))
     }
 
+    /// The same kind of error one level up: `what` failed, and this is why.
+    #[must_use]
+    pub fn context(self, what: impl Into<Cow<'static, str>>) -> Self {
+        let mut outer = Self::new(self.0.kind, what.into());
+        if let Some(inner) = Arc::get_mut(&mut outer.0) {
+            inner.close.clone_from(&self.0.close);
+            inner.refusal.clone_from(&self.0.refusal);
+            inner.source = Some(Box::new(self));
+        }
+        outer
+    }
+
     /// The peer's close code and reason, where the connection ended with one.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {

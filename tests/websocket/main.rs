@@ -1,8 +1,8 @@
 //! The native WebSocket, both ends.
 
 use futures_util::{SinkExt, StreamExt};
-use tower_transport::{Limits, Message, CloseFrame, CloseCode};
 use tower_transport::transport::websocket::WebSocket;
+use tower_transport::{CloseCode, CloseFrame, Limits, Message};
 
 #[tokio::test]
 async fn messages_of_every_size_cross_both_ways() {
@@ -12,7 +12,9 @@ async fn messages_of_every_size_cross_both_ways() {
     let task = tokio::spawn(async move {
         while let Some(m) = server.next().await {
             let m = m.unwrap();
-            if m.is_data() { server.send(m).await.unwrap(); }
+            if m.is_data() {
+                server.send(m).await.unwrap();
+            }
         }
         server
     });

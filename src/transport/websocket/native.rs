@@ -62,6 +62,7 @@ pub struct WebSocket<S = Socket> {
     engine: Engine,
     state: State,
     peer_close: Option<CloseFrame>,
+    subprotocol: Option<Box<str>>,
     close_time: std::time::Duration,
     deadline: Option<Pin<Box<rt::Sleep>>>,
     /// A write failed: the sink is of no use any more, while the peer's last words may still be read.
@@ -95,11 +96,22 @@ impl<S> WebSocket<S> {
             engine: Engine::new(is_client, limits, leftover),
             state: State::Open,
             peer_close: None,
+            subprotocol: None,
             close_time: limits.close,
             deadline: None,
             write_failed: None,
             sink: None,
         }
+    }
+
+    pub(super) fn with_subprotocol(mut self, subprotocol: Option<Box<str>>) -> Self {
+        self.subprotocol = subprotocol;
+        self
+    }
+
+    /// The subprotocol that was agreed on in the handshake (RFC 6455, section 1.9).
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
     }
 
     /// The byte stream below.

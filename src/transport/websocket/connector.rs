@@ -1,0 +1,222 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use tower_service::Service;
+
+use super::{
+    Socket, WebSocket,
+    dial::{self, Proxy},
+    exchange::exchange,
+    handshake::{Offer, check_answer},
+    target::Target,
+};
+use crate::{Error, Limits, rt};
+
+/// Connects WebSockets: a `Service` that takes the handshake request and answers with the handshake's response, the
+/// [`WebSocket`] as its body.
+///
+/// The request's URI says where to (`ws://`, `wss://`; `http://` and `https://` mean the same), its headers go to the server.
+/// So tower-http's layers fit the handshake as they are: an `Authorization`, a request id, any header.
+///
+/// ```no_run
+/// # async fn connect() -> Result<(), tower_transport::BoxError> {
+/// use std::time::Duration;
+/// use tower::{ServiceBuilder, ServiceExt, timeout::TimeoutLayer};
+/// use tower_transport::{Message, TransportExt, transport::websocket::WebSocketConnector};
+///
+/// let connector = ServiceBuilder::new()
+///     .layer(TimeoutLayer::new(Duration::from_secs(5)))
+///     .service(WebSocketConnector::new().subprotocol("chat.v1")?);
+/// let request = http::Request::get("ws://localhost:3000/chat").body(())?;
+/// let response = connector.oneshot(request).await?;
+/// println!("connected: {:?}", response.headers());
+/// response.into_body().send_message(Message::text("hello")).await?;
+/// # Ok(()) }
+/// ```
+///
+/// # Where it waits
+///
+/// Always ready. A call waits for name resolution, TCP (addresses of both families race, RFC 8305), the proxy, TLS and the
+/// handshake, together at most [`Limits::handshake`]. It needs a tokio runtime with I/O and time.
+///
+/// # Errors
+///
+/// [`is_config`](Error::is_config) for a URL that cannot work, [`is_dns`](Error::is_dns), [`is_refused`](Error::is_refused),
+/// [`is_tls`](Error::is_tls), [`is_timeout`](Error::is_timeout); [`is_status`](Error::is_status) or
+/// [`is_auth`](Error::is_auth) where the server answered with another status, which [`Error::status`] and
+/// [`Error::response_body`] give; [`is_protocol`](Error::is_protocol) for an answer that is not a WebSocket's.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the connection attempt.
+#[derive(Clone, Default)]
+pub struct WebSocketConnector {
+    limits: Limits,
+    subprotocols: Vec<HeaderValue>,
+    proxy: Option<Proxy>,
+    #[cfg(unix)]
+    unix: Option<std::path::PathBuf>,
+    #[cfg(feature = "tls")]
+    tls: Option<std::sync::Arc<tokio_rustls::rustls::ClientConfig>>,
+}
+
+impl WebSocketConnector {
+    /// A connector with the default [`Limits`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the limits of the handshake and of each connection.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Offers a subprotocol (RFC 6455, section 1.9); the first offered is the most wanted. The server's choice is in the
+    /// response's `Sec-WebSocket-Protocol` and in [`WebSocket::subprotocol`].
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
+        self.subprotocols.push(super::subprotocol(name)?);
+        Ok(self)
+    }
+
+    /// Connects through an HTTP proxy (`http://host:port`, with `user:password@` where it asks for it) by CONNECT.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for a URL that is not of that form.
+    pub fn proxy(mut self, proxy: &Uri) -> Result<Self, Error> {
+        let target = Target::parse(proxy)?;
+        if target.secure {
+            return Err(Error::config("a proxy is spoken to over http://; https:// to the proxy is not supported"));
+        }
+        let userinfo = proxy.authority().and_then(|authority| authority.as_str().rsplit_once('@'));
+        let authorization = match userinfo {
+            None => None,
+            Some((userinfo, _)) => {
+                let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(userinfo)))
+                    .map_err(|_| Error::config("the proxy's user and password do not fit a header"))?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        self.proxy = Some(Proxy { target, authorization });
+        Ok(self)
+    }
+
+    /// Connects over the Unix socket at `path`; the request's URI then only says what the handshake asks for.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn unix(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.unix = Some(path.into());
+        self
+    }
+
+    /// Uses this TLS configuration for `wss://`: own roots, client certificates, versions. Without it the roots are those of
+    /// the operating system (feature `tls-platform-roots`).
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
+        self.tls = Some(config);
+        self
+    }
+
+    async fn dial(&self, target: &Target) -> Result<Socket, Error> {
+        #[cfg(unix)]
+        if let Some(path) = &self.unix {
+            return dial::unix(path).await;
+        }
+        dial::tcp(target, self.proxy.as_ref()).await
+    }
+
+    #[cfg(feature = "tls")]
+    async fn secure(&self, socket: Socket, target: &Target) -> Result<Socket, Error> {
+        let config = match &self.tls {
+            Some(config) => config.clone(),
+            None => super::tls::platform()?,
+        };
+        dial::tls(socket, &target.host, config).await
+    }
+
+    #[cfg(not(feature = "tls"))]
+    async fn secure(&self, _: Socket, _: &Target) -> Result<Socket, Error> {
+        Err(Error::config("wss:// needs the feature `tls` (own roots) or `tls-platform-roots` of tower-transport"))
+    }
+
+    async fn connect(self, request: Request<()>) -> Result<Response<WebSocket>, Error> {
+        let target = Target::parse(request.uri())?;
+        let Offer { request, key } = Offer::new(request, &target, &self.subprotocols)?;
+        let offered = super::handshake::offered(request.headers());
+        let mut socket = self.dial(&target).await?;
+        if target.secure {
+            socket = self.secure(socket, &target).await?;
+        }
+        let switches = |answer: &Response<_>| answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let (answer, socket, early) = exchange(socket, request, switches).await?;
+        let subprotocol = check_answer(&answer, &key, &offered)?;
+        let websocket = WebSocket::new(socket, true, self.limits, early).with_subprotocol(subprotocol);
+        Ok(answer.map(|()| websocket))
+    }
+}
+
+impl Service<Request<()>> for WebSocketConnector {
+    type Response = Response<WebSocket>;
+    type Error = Error;
+    type Future = Connecting;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Connecting {
+        let time = self.limits.handshake;
+        let connect = self.clone().connect(request);
+        Connecting(Box::pin(async move {
+            rt::timeout(time, connect).await.unwrap_or_else(|elapsed| {
+                Err(Error::timeout(format!("the connection was not made within {time:?} (Limits::handshake)"))
+                    .with_source(elapsed))
+            })
+        }))
+    }
+}
+
+/// The future of a [`WebSocketConnector`]: one connection attempt.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Connecting(Pin<Box<dyn Future<Output = Result<Response<WebSocket>, Error>> + Send>>);
+
+impl Future for Connecting {
+    type Output = Result<Response<WebSocket>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Connecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connecting").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WebSocketConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let proxy = self.proxy.as_ref().map(|proxy| &proxy.target.authority);
+        f.debug_struct("WebSocketConnector")
+            .field("limits", &self.limits)
+            .field("subprotocols", &self.subprotocols)
+            .field("proxy", &proxy)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,112 @@
+//! One HTTP/1.1 request on a fresh byte stream, after which the stream is ours again: the upgrade, and a proxy's CONNECT.
+
+use std::{error::Error as StdError, io, pin::pin, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{BoxError, Error, rt};
+
+/// The largest head of an answer.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// What is kept of the body of a refusal.
+const MAX_BODY: usize = 64 * 1024;
+
+/// How long the body of a refusal is waited for.
+const BODY_TIME: Duration = Duration::from_secs(1);
+
+/// Sends `request`; if `accepts` the answer, gives it with the stream and what was read too much, else the refusal as an
+/// error.
+pub(super) async fn exchange<S>(
+    io: S,
+    request: Request<()>,
+    accepts: impl FnOnce(&Response<Incoming>) -> bool,
+) -> Result<(Response<()>, S, Bytes), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HEAD);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(http_error)?;
+    let response = pin!(sender.send_request(request.map(|()| Empty::<Bytes>::new())));
+    let connection = pin!(connection.without_shutdown());
+    let (response, connection) = match select(response, connection).await {
+        Either::Left((response, connection)) => (response.map_err(http_error)?, Either::Left(connection)),
+        Either::Right((parts, response)) => {
+            let parts = parts.map_err(http_error)?;
+            (response.await.map_err(http_error)?, Either::Right(parts))
+        }
+    };
+    if !accepts(&response) {
+        let (head, body) = response.into_parts();
+        let body = pin!(read_body(body));
+        let body = match connection {
+            Either::Right(_) => body.await,
+            // The connection moves the body along.
+            Either::Left(connection) => match select(body, connection).await {
+                Either::Left((body, _)) => body,
+                Either::Right((_, body)) => body.await,
+            },
+        };
+        return Err(Error::from_refusal(head.status, body));
+    }
+    let parts = match connection {
+        Either::Left(connection) => connection.await.map_err(http_error)?,
+        Either::Right(parts) => parts,
+    };
+    Ok((response.map(drop), parts.io.into_inner(), parts.read_buf))
+}
+
+async fn read_body(mut body: Incoming) -> Bytes {
+    let mut read = BytesMut::new();
+    let all = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(data) = frame.into_data() {
+                let room = MAX_BODY - read.len();
+                read.extend_from_slice(&data[..data.len().min(room)]);
+            }
+            if read.len() == MAX_BODY {
+                return;
+            }
+        }
+    };
+    let _ = rt::timeout(BODY_TIME, all).await;
+    read.freeze()
+}
+
+fn http_error(error: hyper::Error) -> Error {
+    if error.is_parse_too_large() {
+        return Error::too_large(format!("the head of the server's answer is over {MAX_HEAD} bytes"))
+            .with_source(error);
+    }
+    if error.is_parse() {
+        return Error::protocol("the server's answer is not HTTP/1.1").with_source(error);
+    }
+    if error.is_incomplete_message() || error.is_canceled() {
+        return Error::closed("the server cut the connection during the handshake").with_source(error);
+    }
+    by_cause(error, "the handshake failed")
+}
+
+/// Finds the cause that says most in the sources of a foreign error: one of ours, or one of the operating system.
+pub(super) fn by_cause(error: impl Into<BoxError>, what: &'static str) -> Error {
+    let error = error.into();
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(&*error);
+    while let Some(this) = cause {
+        if let Some(own) = this.downcast_ref::<Error>() {
+            return own.clone();
+        }
+        if let Some(io) = this.downcast_ref::<io::Error>() {
+            let kind = io.kind();
+            return Error::from(io::Error::new(kind, error));
+        }
+        cause = this.source();
+    }
+    Error::other(what).with_source(error)
+}

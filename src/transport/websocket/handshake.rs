@@ -1,0 +1,194 @@
+//! The opening handshake of RFC 6455, section 4, as pure functions over HTTP heads.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use tungstenite::handshake::{client::generate_key, derive_accept_key};
+
+use super::target::Target;
+use crate::Error;
+
+/// A client's request, and what its answer is checked against.
+pub(super) struct Offer {
+    pub(super) request: Request<()>,
+    pub(super) key: String,
+}
+
+impl Offer {
+    /// Makes the upgrade request out of the user's, whose headers are kept.
+    pub(super) fn new(request: Request<()>, target: &Target, subprotocols: &[HeaderValue]) -> Result<Self, Error> {
+        let key = generate_key();
+        let (mut parts, ()) = request.into_parts();
+        parts.method = Method::GET;
+        parts.version = http::Version::HTTP_11;
+        parts.uri = target.path.clone().into();
+        let headers = &mut parts.headers;
+        headers.entry(header::HOST).or_insert_with(|| target.authority.clone());
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        let value = HeaderValue::try_from(&key)
+            .map_err(|error| Error::other("a generated key is not a header value").with_source(error))?;
+        headers.insert(header::SEC_WEBSOCKET_KEY, value);
+        for subprotocol in subprotocols {
+            headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
+        }
+        Ok(Self { request: Request::from_parts(parts, ()), key })
+    }
+}
+
+/// The subprotocols that a request offers: the connector's, and those that the user wrote into its headers.
+pub(super) fn offered(headers: &HeaderMap) -> Vec<String> {
+    tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect()
+}
+
+/// Checks a 101 answer (RFC 6455, section 4.1) and gives the subprotocol that the server chose.
+pub(super) fn check_answer<B>(answer: &Response<B>, key: &str, offered: &[String]) -> Result<Option<Box<str>>, Error> {
+    let headers = answer.headers();
+    if !has_token(headers, &header::UPGRADE, "websocket") || !has_token(headers, &header::CONNECTION, "upgrade") {
+        return Err(Error::protocol("the server switched protocols, but not to WebSocket"));
+    }
+    let accept = headers.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+    if accept != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+        return Err(Error::protocol(
+            "the server's Sec-WebSocket-Accept does not answer our key; is it a cached answer?",
+        ));
+    }
+    if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
+        return Err(Error::protocol("the server uses an extension that was not offered"));
+    }
+    let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
+    match (chosen.next(), chosen.next()) {
+        (None, _) => Ok(None),
+        (Some(one), None) if offered.iter().any(|offer| offer == one) => Ok(Some(one.into())),
+        (Some(one), _) => Err(Error::protocol(format!(
+            "the server chose the subprotocol `{}`, which was not offered",
+            one.escape_debug()
+        ))),
+    }
+}
+
+/// Why a server does not upgrade a request.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) reason: &'static str,
+}
+
+/// A server's look at a request: gives the key to answer with.
+pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refusal> {
+    let refuse = |status, reason| Err(Refusal { status, reason });
+    let headers = &parts.headers;
+    if parts.method != Method::GET {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "a WebSocket handshake is a GET request");
+    }
+    if parts.version < http::Version::HTTP_11 {
+        return refuse(StatusCode::BAD_REQUEST, "a WebSocket handshake needs HTTP/1.1");
+    }
+    if !has_token(headers, &header::CONNECTION, "upgrade") || !has_token(headers, &header::UPGRADE, "websocket") {
+        return refuse(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: ask for an upgrade to `websocket`");
+    }
+    if one(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return refuse(StatusCode::UPGRADE_REQUIRED, "this endpoint speaks WebSocket version 13");
+    }
+    // 16 bytes in base64.
+    match one(headers, &header::SEC_WEBSOCKET_KEY) {
+        Some(key) if key.len() == 24 => HeaderValue::try_from(derive_accept_key(key.as_bytes()))
+            .or(refuse(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is not usable")),
+        _ => refuse(StatusCode::BAD_REQUEST, "one Sec-WebSocket-Key of 16 bytes in base64 is needed"),
+    }
+}
+
+/// The first of `known` that the client offers.
+pub(super) fn choose<'a>(known: &'a [HeaderValue], headers: &HeaderMap) -> Option<&'a HeaderValue> {
+    known.iter().find(|known| {
+        tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered.as_bytes() == known.as_bytes())
+    })
+}
+
+/// The value of a header that may stand once only.
+fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// The comma-separated tokens of all headers of a name; a header that is not ASCII has none.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&'static str, &'static str)]) -> request::Parts {
+        let mut request = Request::get("/");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    const GOOD: [(&str, &str); 4] = [
+        ("connection", "keep-alive, Upgrade"),
+        ("upgrade", "WebSocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+
+    #[test]
+    fn the_example_of_the_rfc_is_answered_as_the_rfc_says() {
+        assert_eq!(check_request(&request(&GOOD)).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn a_request_that_lacks_or_doubles_a_header_is_refused() {
+        for missing in 0..GOOD.len() {
+            let mut headers = GOOD.to_vec();
+            headers.remove(missing);
+            assert!(check_request(&request(&headers)).is_err(), "without {}", GOOD[missing].0);
+        }
+        for doubled in [2, 3] {
+            let mut headers = GOOD.to_vec();
+            headers.push(GOOD[doubled]);
+            assert!(check_request(&request(&headers)).is_err(), "twice {}", GOOD[doubled].0);
+        }
+    }
+
+    #[test]
+    fn a_server_chooses_by_its_own_order_among_what_is_offered() {
+        let known = [HeaderValue::from_static("v2"), HeaderValue::from_static("v1")];
+        let offer = |value| request(&[("sec-websocket-protocol", value)]).headers;
+        assert_eq!(choose(&known, &offer("v1, v2")).unwrap(), "v2");
+        assert_eq!(choose(&known, &offer("v0,v1")).unwrap(), "v1");
+        assert!(choose(&known, &offer("v0")).is_none());
+    }
+
+    #[test]
+    fn a_client_refuses_an_answer_that_is_not_to_its_own_question() {
+        let target = Target::parse(&"ws://example.com/feed".parse().unwrap()).unwrap();
+        let offer = Offer::new(Request::new(()), &target, &[HeaderValue::from_static("v1")]).unwrap();
+        let good = |accept: &str, protocol: &'static str| {
+            Response::builder()
+                .status(101)
+                .header("connection", "Upgrade")
+                .header("upgrade", "websocket")
+                .header("sec-websocket-accept", accept)
+                .header("sec-websocket-protocol", protocol)
+                .body(())
+                .unwrap()
+        };
+        let accept = derive_accept_key(offer.key.as_bytes());
+        let check = |answer: &Response<()>| check_answer(answer, &offer.key, &offered(offer.request.headers()));
+        assert_eq!(check(&good(&accept, "v1")).unwrap().as_deref(), Some("v1"));
+        assert_eq!(check(&good(&accept, "")).unwrap(), None);
+        assert!(check(&good(&accept, "v2")).unwrap_err().is_protocol());
+        assert!(check(&good("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "v1")).unwrap_err().is_protocol());
+        let mut extended = good(&accept, "v1");
+        extended.headers_mut().insert("sec-websocket-extensions", HeaderValue::from_static("permessage-deflate"));
+        assert!(check(&extended).unwrap_err().is_protocol());
+    }
+}

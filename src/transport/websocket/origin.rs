@@ -1,0 +1,85 @@
+use http::{HeaderMap, HeaderValue, Uri, header};
+
+/// Which pages may open a WebSocket. Browsers send an `Origin` header and no other cross-site check applies to a WebSocket
+/// (RFC 6455, section 10.2); clients that are not browsers send none, and pass.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Origins {
+    /// The page's host and port must be those that the request names in `Host`.
+    #[default]
+    SameHost,
+    /// The same, or one of these.
+    Also(Vec<HeaderValue>),
+    Any,
+}
+
+impl Origins {
+    pub(super) fn allow(&mut self, origin: HeaderValue) {
+        match self {
+            Self::SameHost => *self = Self::Also(vec![origin]),
+            Self::Also(origins) => origins.push(origin),
+            Self::Any => {}
+        }
+    }
+
+    pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let Some(origin) = headers.get(header::ORIGIN) else { return true };
+        match self {
+            Self::Any => true,
+            Self::SameHost => same_host(origin, uri, headers),
+            Self::Also(origins) => {
+                origins.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
+                    || same_host(origin, uri, headers)
+            }
+        }
+    }
+}
+
+fn same_host(origin: &HeaderValue, uri: &Uri, headers: &HeaderMap) -> bool {
+    let Ok(origin) = Uri::try_from(origin.as_bytes()) else { return false };
+    let default_port = if origin.scheme_str() == Some("https") { 443 } else { 80 };
+    let Some(page) = origin.authority() else { return false };
+    // HTTP/2 has no Host header, but an authority in the URI.
+    let host = headers.get(header::HOST).and_then(|host| Uri::try_from(host.as_bytes()).ok());
+    let Some(here) = host.as_ref().and_then(Uri::authority).or(uri.authority()) else { return false };
+    page.host().eq_ignore_ascii_case(here.host())
+        && page.port_u16().unwrap_or(default_port) == here.port_u16().unwrap_or(default_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(origins: &Origins, origin: &'static str, host: &'static str) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+        headers.insert(header::HOST, HeaderValue::from_static(host));
+        origins.check(&Uri::from_static("/ws"), &headers)
+    }
+
+    #[test]
+    fn by_default_a_page_of_another_host_is_refused() {
+        let origins = Origins::default();
+        assert!(allowed(&origins, "https://example.com", "example.com"));
+        assert!(allowed(&origins, "https://Example.com", "example.com:443"));
+        assert!(allowed(&origins, "http://localhost:3000", "localhost:3000"));
+        for origin in
+            ["https://evil.example", "http://localhost:3001", "null", "https://example.com.evil", "", "::::"]
+        {
+            assert!(!allowed(&origins, origin, "localhost:3000"), "{origin}");
+        }
+    }
+
+    #[test]
+    fn named_origins_are_allowed_besides_the_own_one() {
+        let mut origins = Origins::default();
+        origins.allow(HeaderValue::from_static("https://app.example"));
+        assert!(allowed(&origins, "https://app.example", "api.example"));
+        assert!(allowed(&origins, "https://api.example", "api.example"));
+        assert!(!allowed(&origins, "http://app.example", "api.example"));
+    }
+
+    #[test]
+    fn who_is_no_browser_sends_no_origin_and_passes() {
+        assert!(Origins::default().check(&Uri::from_static("/"), &HeaderMap::new()));
+    }
+}

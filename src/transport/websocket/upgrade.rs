@@ -1,0 +1,221 @@
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Future, Ready, ready},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header, request};
+use http_body_util::Full;
+use hyper::upgrade::OnUpgrade;
+use tower_service::Service;
+
+use super::{
+    Socket, WebSocket,
+    handshake::{Refusal, check_request, choose},
+    origin::Origins,
+};
+use crate::{Error, Limits, rt};
+
+/// Accepts WebSockets: a `Service` of HTTP requests for hyper (with upgrades enabled) and for axum's `route_service`.
+///
+/// Each upgraded connection runs `handler` on a task of its own, with the [`WebSocket`] and the request's parts. Anything but
+/// a good handshake is refused with a status and a sentence; so is a page of another origin (403), unless
+/// [allowed](Self::allow_origin).
+///
+/// ```no_run
+/// # async fn serve() -> Result<(), tower_transport::BoxError> {
+/// use hyper_util::{rt::{TokioIo, TokioTimer}, service::TowerToHyperService};
+/// use tower_transport::{TransportExt, transport::websocket::WebSocketUpgrade};
+///
+/// let echo = WebSocketUpgrade::new(|mut socket, _parts| async move {
+///     while let Some(Ok(message)) = socket.receive_message().await {
+///         if message.is_data() && socket.send_message(message).await.is_err() {
+///             return;
+///         }
+///     }
+/// });
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+/// loop {
+///     let (tcp, _) = listener.accept().await?;
+///     let connection = hyper::server::conn::http1::Builder::new()
+///         .timer(TokioTimer::new()) // a client that never ends its request is cut
+///         .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(echo.clone()))
+///         .with_upgrades();
+///     tokio::spawn(connection);
+/// }
+/// # }
+/// ```
+///
+/// # Where it waits
+///
+/// Always ready, and answers at once. The handler starts when hyper has handed over the connection, which takes at most
+/// [`Limits::handshake`]. It needs a tokio runtime.
+#[derive(Clone)]
+pub struct WebSocketUpgrade<H> {
+    handler: H,
+    accept: Arc<Accept>,
+}
+
+/// What is accepted, and how.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Accept {
+    pub(super) limits: Limits,
+    pub(super) subprotocols: Vec<HeaderValue>,
+    pub(super) origins: Origins,
+}
+
+/// A handshake that is good: the answer to give, and the connection that comes of it.
+pub(super) struct Accepted {
+    pub(super) answer: Response<Full<Bytes>>,
+    on_upgrade: OnUpgrade,
+    limits: Limits,
+    subprotocol: Option<Box<str>>,
+}
+
+impl<H> WebSocketUpgrade<H> {
+    /// Upgrades with the default [`Limits`], for pages of the same host, without a subprotocol.
+    pub fn new<F>(handler: H) -> Self
+    where
+        H: FnOnce(WebSocket, request::Parts) -> F,
+    {
+        Self { handler, accept: Arc::default() }
+    }
+
+    /// Sets the limits of each connection.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        Arc::make_mut(&mut self.accept).limits = limits;
+        self
+    }
+
+    /// Speaks a subprotocol (RFC 6455, section 1.9). Of those that the client offers, the first named here is chosen; the
+    /// handler finds it in [`WebSocket::subprotocol`]. A client that offers none of them is accepted without.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
+        Arc::make_mut(&mut self.accept).subprotocols.push(super::subprotocol(name)?);
+        Ok(self)
+    }
+
+    /// Also accepts pages of this origin (`https://app.example.com`).
+    #[must_use]
+    pub fn allow_origin(mut self, origin: HeaderValue) -> Self {
+        Arc::make_mut(&mut self.accept).origins.allow(origin);
+        self
+    }
+
+    /// Accepts pages of every origin. Any page that a user visits can then use the user's cookies here: only for endpoints
+    /// that do not look at them.
+    #[must_use]
+    pub fn allow_any_origin(mut self) -> Self {
+        Arc::make_mut(&mut self.accept).origins = Origins::Any;
+        self
+    }
+}
+
+impl Accept {
+    /// Checks a request and takes the connection out of it.
+    pub(super) fn check(&self, parts: &mut request::Parts) -> Result<Accepted, Refusal> {
+        let accept = check_request(parts)?;
+        if !self.origins.check(&parts.uri, &parts.headers) {
+            return Err(Refusal { status: StatusCode::FORBIDDEN, reason: "pages of this origin are not allowed here" });
+        }
+        let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
+            return Err(Refusal {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                reason: "this server does not upgrade connections: enable it (hyper: `with_upgrades`)",
+            });
+        };
+        let mut answer = Response::new(Full::default());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = answer.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        let chosen = choose(&self.subprotocols, &parts.headers);
+        if let Some(chosen) = chosen {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen.clone());
+        }
+        let subprotocol = chosen.and_then(|chosen| chosen.to_str().ok()).map(Into::into);
+        Ok(Accepted { answer, on_upgrade, limits: self.limits, subprotocol })
+    }
+}
+
+impl Accepted {
+    /// Waits until hyper lets go of the connection; `None` if it does not.
+    pub(super) async fn upgraded(
+        on_upgrade: OnUpgrade,
+        limits: Limits,
+        subprotocol: Option<Box<str>>,
+    ) -> Option<WebSocket> {
+        let upgraded = rt::timeout(limits.handshake, on_upgrade).await.ok()?.ok()?;
+        let (socket, early) = Socket::from_upgraded(upgraded);
+        Some(WebSocket::new(socket, false, limits, early).with_subprotocol(subprotocol))
+    }
+
+    /// Gives the answer, and runs `handler` once the connection is upgraded.
+    pub(super) fn spawn<F>(self, handler: impl FnOnce(WebSocket) -> F + Send + 'static) -> Response<Full<Bytes>>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Self { answer, on_upgrade, limits, subprotocol } = self;
+        rt::spawn(async move {
+            // A client that leaves before the upgrade is nobody's error: there is no session yet.
+            if let Some(websocket) = Self::upgraded(on_upgrade, limits, subprotocol).await {
+                handler(websocket).await;
+            }
+        });
+        answer
+    }
+}
+
+impl Refusal {
+    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::from(self.reason));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        response
+    }
+}
+
+impl<H, F, B> Service<Request<B>> for WebSocketUpgrade<H>
+where
+    H: FnOnce(WebSocket, request::Parts) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut parts, _) = request.into_parts();
+        ready(Ok(match self.accept.check(&mut parts) {
+            Ok(accepted) => {
+                let handler = self.handler.clone();
+                accepted.spawn(move |websocket| handler(websocket, parts))
+            }
+            Err(refusal) => refusal.into_response(),
+        }))
+    }
+}
+
+impl<H> fmt::Debug for WebSocketUpgrade<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketUpgrade").field("accept", &self.accept).finish_non_exhaustive()
+    }
+}
