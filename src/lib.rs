@@ -21,6 +21,7 @@ pub use self::{
     error::{BoxError, Error},
     message::{CloseCode, CloseFrame, Message, Text},
     transport::{
-        BoxTransport, Channel, Connect, Driver, Limits, Queue, Receiver, Sender, Transport, TransportExt, channel,
+        BoxTransport, Channel, Connect, Driver, Limits, Queue, Receiver, Sender, Transport, TransportExt, WhenFull,
+        channel,
     },
 };

@@ -76,7 +76,11 @@ pub trait TransportExt<Out>: Transport<Out> {
     /// assert_eq!(there.receive_message().await.unwrap()?, Message::text("from another"));
     /// # Ok::<(), tower_transport::Error>(()) }).unwrap();
     /// ```
-    fn drive(self, queue: Queue<Out>) -> (Sender<Out>, Receiver<Self::In>, Driver<Self, Out>)
+    #[allow(clippy::type_complexity, reason = "three things, each named")]
+    fn drive(
+        self,
+        queue: Queue<Out, Self::In>,
+    ) -> (Sender<Out, Self::In>, Receiver<Out, Self::In>, Driver<Self, Out, Self::In>)
     where
         Self: Sized,
     {

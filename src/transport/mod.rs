@@ -21,10 +21,10 @@ pub use self::{
     boxed::BoxTransport,
     channel::{Channel, channel},
     connect::Connect,
-    drive::{Driver, Receiver, Sender},
+    drive::{Driver, Receiver, Send, Sender},
     ext::{ReceiveMessage, SendMessage, TransportExt},
     limits::Limits,
-    queue::Queue,
+    queue::{CoalesceBy, Queue, WhenFull},
     split::{SplitSink, SplitStream},
 };
 

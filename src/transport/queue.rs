@@ -1,3 +1,170 @@
-/// The bounded outbound queue of a [driven](crate::TransportExt::drive) transport.
-#[derive(Debug)]
-pub struct Queue<Out>(std::marker::PhantomData<Out>);
+use std::{fmt, hash::Hash, num::NonZeroUsize};
+
+use super::drive::coalesce::{ByKey, Coalesce};
+use crate::{CloseCode, CloseFrame, Message};
+
+/// How the queues of a [driven](crate::TransportExt::drive) transport are bounded, and what happens when the outgoing one is
+/// full.
+///
+/// | bound | default |
+/// |---|---|
+/// | [`max_messages`](Self::max_messages) | 1024 messages wait to go out |
+/// | [`max_bytes`](Self::max_bytes) | 1 MiB waits to go out |
+/// | [`max_inbox`](Self::max_inbox) | 64 messages wait to be received, or 1 MiB |
+/// | [`when_full`](Self::when_full) | [`WhenFull::Block`] |
+///
+/// Bytes are counted as payload, and looked at before a message is taken: the last one may go over. Pings and pongs
+/// overtake data and are never dropped for it.
+///
+/// ```
+/// use tower_transport::{Message, Queue, WhenFull};
+///
+/// let quotes = Queue::messages().max_messages(100).when_full(WhenFull::DropOldest);
+/// # drop(quotes);
+/// ```
+pub struct Queue<Out = Message, In = Out> {
+    pub(super) max_messages: usize,
+    pub(super) max_bytes: usize,
+    pub(super) max_inbox: usize,
+    pub(super) when_full: WhenFull<Out>,
+    pub(super) size_out: fn(&Out) -> usize,
+    pub(super) size_in: fn(&In) -> usize,
+    pub(super) overtakes: fn(&Out) -> bool,
+    pub(super) close: Option<fn(CloseFrame) -> Out>,
+}
+
+/// What a full outgoing queue does with one message more.
+pub enum WhenFull<Out> {
+    /// Senders wait their turn, first come, first served.
+    Block,
+    /// The data message that has waited longest is dropped and [counted](crate::Sender::dropped).
+    DropOldest,
+    /// The new message is dropped and [counted](crate::Sender::dropped).
+    DropNewest,
+    /// A message takes the place of the one that waits under the same key, full or not, which is
+    /// [counted](crate::Sender::dropped); where none does, senders wait. See [`coalesce_by`](Self::coalesce_by).
+    CoalesceBy(CoalesceBy<Out>),
+    /// What waits is dropped and [counted](crate::Sender::dropped), and the connection is closed with this code
+    /// ([`CloseCode::TRY_AGAIN`] is the usual one). The code reaches the peer where `Out` is [`Message`] and the transport
+    /// takes a close message at any time, as WebSockets do; else the transport is closed in its own way.
+    Close(CloseCode),
+}
+
+impl<Out> WhenFull<Out> {
+    /// [`CoalesceBy`](Self::CoalesceBy) the key that `key` finds in a message: the newest value of each key waits, at the
+    /// place of the oldest. Messages without a key wait as with [`Block`](Self::Block).
+    ///
+    /// The queue keeps one copy of each waiting key.
+    pub fn coalesce_by<K>(key: impl Fn(&Out) -> Option<K> + Send + 'static) -> Self
+    where
+        K: Hash + Eq + Send + 'static,
+        Out: 'static,
+    {
+        Self::CoalesceBy(CoalesceBy(Box::new(ByKey::new(key))))
+    }
+}
+
+/// How messages are coalesced; made by [`WhenFull::coalesce_by`].
+pub struct CoalesceBy<Out>(pub(super) Box<dyn Coalesce<Out> + Send>);
+
+impl Queue<Message> {
+    /// A queue of [`Message`]s, measured by their payloads.
+    #[must_use]
+    pub fn messages() -> Self {
+        Self {
+            size_out: Message::len,
+            size_in: Message::len,
+            overtakes: |message| matches!(message, Message::Ping(_) | Message::Pong(_)),
+            close: Some(|frame| Message::Close(Some(frame))),
+            ..Self::values()
+        }
+    }
+}
+
+impl<Out, In> Queue<Out, In> {
+    /// A queue of values, each measured by the size of its type; see [`size_by`](Self::size_by).
+    #[must_use]
+    pub fn values() -> Self {
+        Self {
+            max_messages: 1024,
+            max_bytes: 1 << 20,
+            max_inbox: 64,
+            when_full: WhenFull::Block,
+            size_out: |_| size_of::<Out>(),
+            size_in: |_| size_of::<In>(),
+            overtakes: |_| false,
+            close: None,
+        }
+    }
+
+    /// Measures what goes out and what comes in by these functions, in bytes.
+    #[must_use]
+    pub fn size_by(mut self, out: fn(&Out) -> usize, incoming: fn(&In) -> usize) -> Self {
+        self.size_out = out;
+        self.size_in = incoming;
+        self
+    }
+
+    /// Lets at most so many messages wait to go out.
+    #[must_use]
+    pub fn max_messages(mut self, messages: NonZeroUsize) -> Self {
+        self.max_messages = messages.get();
+        self
+    }
+
+    /// Lets at most so many bytes wait to go out.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: NonZeroUsize) -> Self {
+        self.max_bytes = bytes.get();
+        self
+    }
+
+    /// Lets at most so many messages wait to be received; then the transport is not read from.
+    #[must_use]
+    pub fn max_inbox(mut self, messages: NonZeroUsize) -> Self {
+        self.max_inbox = messages.get();
+        self
+    }
+
+    /// Says what a full outgoing queue does.
+    #[must_use]
+    pub fn when_full(mut self, when_full: WhenFull<Out>) -> Self {
+        self.when_full = when_full;
+        self
+    }
+}
+
+impl Default for Queue<Message> {
+    fn default() -> Self {
+        Self::messages()
+    }
+}
+
+impl<Out, In> fmt::Debug for Queue<Out, In> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("max_messages", &self.max_messages)
+            .field("max_bytes", &self.max_bytes)
+            .field("max_inbox", &self.max_inbox)
+            .field("when_full", &self.when_full)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<Out> fmt::Debug for WhenFull<Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Block => f.write_str("Block"),
+            Self::DropOldest => f.write_str("DropOldest"),
+            Self::DropNewest => f.write_str("DropNewest"),
+            Self::CoalesceBy(_) => f.write_str("CoalesceBy"),
+            Self::Close(code) => f.debug_tuple("Close").field(code).finish(),
+        }
+    }
+}
+
+impl<Out> fmt::Debug for CoalesceBy<Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CoalesceBy")
+    }
+}

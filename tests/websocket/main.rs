@@ -1,5 +1,7 @@
 //! The native WebSocket, both ends.
 
+mod senders;
+
 use futures_util::{SinkExt, StreamExt};
 use tower_transport::transport::websocket::WebSocket;
 use tower_transport::{CloseCode, CloseFrame, Limits, Message};

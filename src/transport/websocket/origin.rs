@@ -62,8 +62,7 @@ mod tests {
         assert!(allowed(&origins, "https://example.com", "example.com"));
         assert!(allowed(&origins, "https://Example.com", "example.com:443"));
         assert!(allowed(&origins, "http://localhost:3000", "localhost:3000"));
-        for origin in
-            ["https://evil.example", "http://localhost:3001", "null", "https://example.com.evil", "", "::::"]
+        for origin in ["https://evil.example", "http://localhost:3001", "null", "https://example.com.evil", "", "::::"]
         {
             assert!(!allowed(&origins, origin, "localhost:3000"), "{origin}");
         }

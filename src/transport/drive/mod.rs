@@ -1,0 +1,62 @@
+//! One task owns the stack, any number of writers: see [`Driver`].
+
+pub(super) mod coalesce;
+mod driver;
+mod inbox;
+mod outbox;
+mod receiver;
+mod sender;
+mod waiters;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+
+use futures_util::task::AtomicWaker;
+
+pub use self::{
+    driver::Driver,
+    receiver::Receiver,
+    sender::{Send, Sender},
+};
+use self::{inbox::Inbox, outbox::Outbox};
+use super::Queue;
+
+/// What sender, receiver and driver share.
+struct Shared<Out, In> {
+    outbox: Mutex<Outbox<Out, In>>,
+    inbox: Mutex<Inbox<In>>,
+    driver: AtomicWaker,
+}
+
+impl<Out, In> Shared<Out, In> {
+    fn outbox(&self) -> MutexGuard<'_, Outbox<Out, In>> {
+        // A user's size or key function may have panicked; counts are then off by that message, no more.
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox<In>> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+pub(super) fn drive<T, Out, In>(
+    transport: T,
+    queue: Queue<Out, In>,
+) -> (Sender<Out, In>, Receiver<Out, In>, Driver<T, Out, In>) {
+    let size_out = queue.size_out;
+    let inbox = Inbox::new(queue.max_inbox, queue.max_bytes, queue.size_in);
+    let shared = Arc::new(Shared {
+        outbox: Mutex::new(Outbox::new(queue)),
+        inbox: Mutex::new(inbox),
+        driver: AtomicWaker::new(),
+    });
+    let sender = Sender::new(shared.clone());
+    let receiver = Receiver::new(shared.clone());
+    (sender, receiver, Driver::new(transport, shared, size_out))
+}

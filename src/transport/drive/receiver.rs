@@ -1,0 +1,91 @@
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+
+use super::Shared;
+use crate::Error;
+
+/// The reading end of a [driven](crate::TransportExt::drive) transport.
+///
+/// While it has no room left ([`Queue::max_inbox`](crate::Queue::max_inbox)), the driver does not read from the transport:
+/// that is the back-pressure to the peer. Dropping it does not stop the writing; what comes in is then dropped.
+///
+/// An error is given as the transport gave it; whether more follows is the transport's to say. So is a message that the
+/// transport refused to send for itself alone (too large, or not to be encoded): it was accepted by the queue, and this is
+/// where its error shows.
+pub struct Receiver<Out, In = Out> {
+    shared: Arc<Shared<Out, In>>,
+}
+
+impl<Out, In> Receiver<Out, In> {
+    pub(super) fn new(shared: Arc<Shared<Out, In>>) -> Self {
+        Self { shared }
+    }
+
+    /// Receives one message; `None` once the transport has ended and all was received.
+    ///
+    /// # Errors
+    ///
+    /// What the transport gave.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn receive(&mut self) -> Option<Result<In, Error>> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl<Out, In> Stream for Receiver<Out, In> {
+    type Item = Result<In, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut inbox = self.shared.inbox();
+        if let Some((message, made_room)) = inbox.pop() {
+            drop(inbox);
+            if made_room {
+                self.shared.driver.wake();
+            }
+            return Poll::Ready(Some(message));
+        }
+        if inbox.ended {
+            return Poll::Ready(None);
+        }
+        match &mut inbox.receiver {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => inbox.receiver = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.shared.inbox().len(), None)
+    }
+}
+
+impl<Out, In> Drop for Receiver<Out, In> {
+    fn drop(&mut self) {
+        let mut inbox = self.shared.inbox();
+        inbox.abandoned = true;
+        let mut unread = Vec::with_capacity(inbox.len());
+        while let Some((message, _)) = inbox.pop() {
+            unread.push(message);
+        }
+        // The messages' own drops run outside the lock.
+        drop(inbox);
+        drop(unread);
+        self.shared.driver.wake();
+    }
+}
+
+impl<Out, In> fmt::Debug for Receiver<Out, In> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("waiting", &self.shared.inbox().len()).finish_non_exhaustive()
+    }
+}
