@@ -45,6 +45,7 @@ fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     wakers.into_iter().for_each(Waker::wake);
 }
 
+#[allow(clippy::type_complexity, reason = "three things, each named")]
 pub(super) fn drive<T, Out, In>(
     transport: T,
     queue: Queue<Out, In>,

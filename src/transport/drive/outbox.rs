@@ -149,7 +149,7 @@ impl<Out, In> Outbox<Out, In> {
         }
         if self.waits() {
             let position = ticket.map_or(self.waiters.len(), |ticket| self.waiters.position(ticket));
-            if position >= self.free() && !message.is_some_and(|message| self.place(message).is_some()) {
+            if position >= self.free() && message.is_none_or(|message| self.place(message).is_none()) {
                 return Admission::Wait;
             }
             self.reserved += 1;

@@ -67,10 +67,9 @@ impl Waiters {
         while self.woken < free.min(self.line.len()) {
             let place = &mut self.line[self.woken];
             self.woken += 1;
-            if let Place::Asleep(_) = place {
-                if let Place::Asleep(waker) = std::mem::replace(place, Place::Awake) {
-                    return Some(waker);
-                }
+            match std::mem::replace(place, Place::Awake) {
+                Place::Asleep(waker) => return Some(waker),
+                other => *place = other,
             }
         }
         None

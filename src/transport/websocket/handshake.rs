@@ -146,10 +146,10 @@ mod tests {
 
     #[test]
     fn a_request_that_lacks_or_doubles_a_header_is_refused() {
-        for missing in 0..GOOD.len() {
+        for (missing, (name, _)) in GOOD.iter().enumerate() {
             let mut headers = GOOD.to_vec();
             headers.remove(missing);
-            assert!(check_request(&request(&headers)).is_err(), "without {}", GOOD[missing].0);
+            assert!(check_request(&request(&headers)).is_err(), "without {name}");
         }
         for doubled in [2, 3] {
             let mut headers = GOOD.to_vec();

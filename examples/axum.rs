@@ -1,0 +1,70 @@
+//! An axum app with a WebSocket route and a page to try it in a browser.
+//!
+//! ```text
+//! cargo run --example axum --features axum        # then open http://127.0.0.1:3000
+//! ```
+
+use axum::{
+    Router,
+    extract::Path,
+    response::{Html, Response},
+    routing::{any, get},
+};
+use tower_transport::{
+    BoxError, Message, Queue, TransportExt,
+    transport::websocket::{WebSocket, WebSocketHandshake},
+};
+
+const PAGE: &str = r#"<!doctype html>
+<meta charset="utf-8">
+<title>tower-transport</title>
+<h1>Chat with the server</h1>
+<form><input autofocus placeholder="say something"> <button>send</button></form>
+<pre></pre>
+<script>
+  const log = line => document.querySelector("pre").textContent += line + "\n";
+  const socket = new WebSocket(`ws://${location.host}/chat/browser`);
+  socket.onopen = () => log("connected");
+  socket.onmessage = event => log(event.data);
+  socket.onclose = event => log(`closed: ${event.code} ${event.reason}`);
+  document.querySelector("form").onsubmit = event => {
+    event.preventDefault();
+    socket.send(document.querySelector("input").value);
+    event.target.reset();
+  };
+</script>"#;
+
+/// The extractor stands beside axum's own.
+async fn chat(Path(name): Path<String>, handshake: WebSocketHandshake) -> Response {
+    println!("{name} comes");
+    handshake.on_upgrade(move |socket| async move {
+        match session(socket, &name).await {
+            Ok(()) => println!("{name} leaves"),
+            Err(error) => println!("{name} is gone: {error}"),
+        }
+    })
+}
+
+/// Driven, so that pings are answered whatever the session is busy with.
+async fn session(socket: WebSocket, name: &str) -> Result<(), tower_transport::Error> {
+    let (sender, mut receiver, driver) = socket.drive(Queue::messages());
+    tokio::spawn(driver);
+    sender.send(Message::text(format!("hello, {name}"))).await?;
+    while let Some(message) = receiver.receive().await {
+        if let Some(text) = message?.as_text() {
+            let answer: String = text.chars().rev().collect();
+            sender.send(Message::text(format!("{text}, or the other way round: {answer}"))).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let app = Router::new().route("/", get(|| async { Html(PAGE) })).route("/chat/{name}", any(chat));
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    let listener = tokio::net::TcpListener::bind(&address).await?;
+    println!("listening on {0}; open http://{0} in a browser", listener.local_addr()?);
+    axum::serve(listener, app).await?;
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! A plain WebSocket echo with this crate's own defaults: what conformance suites and load generators are pointed at.
+//!
+//! ```text
+//! cargo run --release --example echo_server 127.0.0.1:9001
+//! cargo run --release --example echo_server 127.0.0.1:9001 16777216    # messages and frames of up to 16 MiB
+//! ```
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt, future::poll_fn};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::net::TcpListener;
+use tower_transport::{
+    BoxError, Error, Limits,
+    transport::websocket::{WebSocket, WebSocketUpgrade},
+};
+
+/// Answers text and binary with themselves. What has arrived together is answered together, with one flush.
+async fn echo(mut socket: WebSocket) -> Result<(), Error> {
+    while let Some(message) = socket.next().await {
+        let mut message = message?;
+        loop {
+            if message.is_data() {
+                socket.feed(message).await?;
+            }
+            // More that is here already?
+            let more = poll_fn(|cx| std::task::Poll::Ready(socket.poll_next_unpin(cx))).await;
+            match more {
+                std::task::Poll::Ready(Some(next)) => message = next?,
+                std::task::Poll::Ready(None) => return Ok(()),
+                std::task::Poll::Pending => break,
+            }
+        }
+        socket.flush().await?;
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
+    let listener = TcpListener::bind(&address).await?;
+    println!("listening on {}", listener.local_addr()?);
+
+    let limits = match std::env::args().nth(2) {
+        Some(bytes) => Limits::new().message(bytes.parse()?).frame(bytes.parse()?),
+        None => Limits::new(),
+    };
+    let upgrade = WebSocketUpgrade::new(|socket, _parts| async move {
+        match echo(socket).await {
+            Err(error) if !error.is_closed() => eprintln!("{error}"),
+            _ => {}
+        }
+    })
+    .limits(limits);
+    loop {
+        let (tcp, _) = listener.accept().await?;
+        tcp.set_nodelay(true)?;
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(10))
+            .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(upgrade.clone()))
+            .with_upgrades();
+        tokio::spawn(connection);
+    }
+}
