@@ -1,5 +1,6 @@
 //! The native WebSocket, both ends.
 
+mod connect;
 mod senders;
 
 use futures_util::{SinkExt, StreamExt};

@@ -75,7 +75,11 @@ pub struct WebSocket<S = Socket> {
 enum State {
     Open,
     Closing,
-    Failing(Error),
+    Failing {
+        error: Error,
+        /// The peer has all that it will get.
+        is_shut: bool,
+    },
     Ended,
 }
 
@@ -129,7 +133,7 @@ impl<S> WebSocket<S> {
             return error.clone();
         }
         let error = match &self.state {
-            State::Failing(cause) => Error::closed("the connection failed").with_source(cause.clone()),
+            State::Failing { error, .. } => Error::closed("the connection failed").with_source(error.clone()),
             _ if self.peer_close.is_some() => Error::closed("the peer closed the connection"),
             _ => Error::closed("the connection is closed"),
         };
@@ -196,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             // The peer is told, and heard out: to cut it now could take our close frame from it (RFC 6455, 7.1.1).
             Some(code) if self.write_failed.is_none() => {
                 self.engine.close(Some(CloseFrame::new(code, error.to_string())));
-                self.state = State::Failing(error);
+                self.state = State::Failing { error, is_shut: false };
                 None
             }
             _ => {
@@ -204,6 +208,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 Some(error)
             }
         }
+    }
+
+    /// Waits until the peer, told of its fault, has closed too.
+    fn poll_failing(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let is_told = !self.engine.answer_waits() || self.write_failed.is_some();
+        let State::Failing { error, is_shut } = &mut self.state else { return Poll::Pending };
+        if is_told && !*is_shut {
+            *is_shut = Pin::new(&mut self.io).poll_shutdown(cx).is_ready();
+        }
+        let error = error.clone();
+        let is_over = self.engine.poll_discard(Pin::new(&mut self.io), cx).is_ready();
+        if !is_over && self.poll_deadline(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.end(cx);
+        Poll::Ready(error)
     }
 
     fn written<T>(&mut self, cx: &Context<'_>, poll: Poll<io::Result<T>>) -> Poll<Result<T, Error>> {
@@ -236,16 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
             }
             match &this.state {
                 State::Ended => return Poll::Ready(None),
-                State::Failing(error) => {
-                    let error = error.clone();
-                    if this.engine.poll_discard(Pin::new(&mut this.io), cx).is_ready()
-                        || this.poll_deadline(cx).is_ready()
-                    {
-                        this.end(cx);
-                        return Poll::Ready(Some(Err(error)));
-                    }
-                    return Poll::Pending;
-                }
+                State::Failing { .. } => return this.poll_failing(cx).map(|error| Some(Err(error))),
                 State::Open | State::Closing => {}
             }
             match this.engine.poll_read(Pin::new(&mut this.io), cx) {
