@@ -1,7 +1,9 @@
 //! The native WebSocket, both ends.
 
+mod close;
 mod connect;
 mod senders;
+mod upgrade;
 
 use futures_util::{SinkExt, StreamExt};
 use tower_transport::transport::websocket::WebSocket;

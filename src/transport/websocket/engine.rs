@@ -4,7 +4,7 @@
 use std::{
     io::{self, Read, Write},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -39,8 +39,10 @@ pub(super) struct Engine {
     writer: WriteBuffer,
     is_client: bool,
     limits: Limits,
-    /// A pong or a close waits, that must leave even if the user never flushes.
+    /// A pong or a close waits in the write buffer, that must leave even if the user never flushes.
     answer_waits: bool,
+    /// A pong waits in the engine for the write buffer to have room.
+    is_held: bool,
 }
 
 /// Why reading came to an end.
@@ -68,6 +70,7 @@ impl Engine {
             is_client,
             limits,
             answer_waits: false,
+            is_held: false,
         }
     }
 
@@ -91,8 +94,9 @@ impl Engine {
     where
         S: AsyncRead,
     {
-        let Self { context, reader, writer, limits, .. } = self;
-        let mut wire = Wire { reader, socket: Some((io, cx)), writer, room: limits.write_buffer };
+        let Self { context, reader, writer, limits, is_held, .. } = self;
+        *is_held = false;
+        let mut wire = Wire { reader, socket: Some((io, cx)), writer, room: limits.write_buffer, is_held };
         let before = wire.writer.len();
         let read = context.read(&mut wire);
         let message = match read {
@@ -170,8 +174,8 @@ impl Engine {
 
     /// Puts a close frame into the write buffer, behind all else, and ends the sending. The second call does nothing.
     pub(super) fn close(&mut self, frame: Option<CloseFrame>) {
-        let Self { context, reader, writer, .. } = self;
-        let mut wire: Wire<'_, '_, super::Socket> = Wire { reader, socket: None, writer, room: usize::MAX };
+        let Self { context, reader, writer, is_held, .. } = self;
+        let mut wire: Wire<'_, '_, super::Socket> = Wire { reader, socket: None, writer, room: usize::MAX, is_held };
         // Without a limit and without a socket the engine has nothing to fail by; pongs that wait go first.
         let _ = context.flush(&mut wire);
         let frame =
@@ -191,8 +195,14 @@ impl Engine {
         mut io: Pin<&mut S>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        std::task::ready!(self.writer.poll_write(io.as_mut(), cx, 0))?;
-        std::task::ready!(io.poll_flush(cx))?;
+        ready!(self.writer.poll_write(io.as_mut(), cx, 0))?;
+        if std::mem::take(&mut self.is_held) {
+            let Self { context, reader, writer, is_held, .. } = self;
+            let room = usize::MAX;
+            let _ = context.flush(&mut Wire::<super::Socket> { reader, socket: None, writer, room, is_held });
+            ready!(self.writer.poll_write(io.as_mut(), cx, 0))?;
+        }
+        ready!(io.poll_flush(cx))?;
         self.answer_waits = false;
         Poll::Ready(Ok(()))
     }
@@ -205,6 +215,8 @@ struct Wire<'a, 'cx, S> {
     writer: &'a mut WriteBuffer,
     /// What the write buffer may hold before it takes no more from the engine.
     room: usize,
+    /// It did not take something.
+    is_held: &'a mut bool,
 }
 
 impl<S: AsyncRead> Read for Wire<'_, '_, S> {
@@ -220,6 +232,7 @@ impl<S: AsyncRead> Read for Wire<'_, '_, S> {
 impl<S> Write for Wire<'_, '_, S> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         if self.writer.len() > self.room {
+            *self.is_held = true;
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.writer.push(buf);

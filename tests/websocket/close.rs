@@ -1,0 +1,275 @@
+//! The close state machine, as it is drawn at `WebSocket`.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tower_transport::{CloseCode, CloseFrame, Limits, Message, TransportExt, transport::websocket::WebSocket};
+
+type Socket = WebSocket<DuplexStream>;
+
+fn pair() -> (Socket, Socket) {
+    let (a, b) = duplex(64 * 1024);
+    (WebSocket::client(a, Limits::default()), WebSocket::server(b, Limits::default()))
+}
+
+fn frame() -> CloseFrame {
+    CloseFrame::new(CloseCode::new(4001).unwrap(), "enough")
+}
+
+async fn rest(socket: &mut Socket) -> Vec<Message> {
+    socket.map(|message| message.unwrap()).collect().await
+}
+
+async fn assert_closed(socket: &mut Socket, by: Option<&CloseFrame>) {
+    assert!(socket.next().await.is_none(), "the stream stays at its end");
+    let error = socket.send(Message::text("late")).await.unwrap_err();
+    assert!(error.is_closed(), "{error:?}");
+    assert_eq!(error.close_frame(), by);
+    socket.flush().await.unwrap();
+    SinkExt::close(socket).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_close_by_either_end_reaches_the_other_with_code_and_reason() {
+    for client_closes in [true, false] {
+        let (mut client, mut server) = pair();
+        let (closing, closed) = if client_closes { (&mut client, &mut server) } else { (&mut server, &mut client) };
+        let (answer, seen) = tokio::join!(closing.close(Some(frame())), rest(closed));
+        assert_eq!(seen, [Message::Close(Some(frame()))]);
+        assert_eq!(answer.unwrap(), Some(frame()), "the answer echoes the code");
+        assert_eq!(closed.close_frame(), Some(&frame()));
+        assert_closed(closing, Some(&frame())).await;
+        assert_closed(closed, Some(&frame())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_close_without_a_code_is_clean_too() {
+    let (mut client, mut server) = pair();
+    let (answer, seen) = tokio::join!(client.close(None), rest(&mut server));
+    assert_eq!((answer.unwrap(), seen), (None, vec![Message::Close(None)]));
+    assert_closed(&mut server, None).await;
+}
+
+#[tokio::test]
+async fn both_may_close_at_once() {
+    let (mut client, mut server) = pair();
+    let (a, b) = tokio::join!(client.close(Some(frame())), server.close(None));
+    a.unwrap();
+    b.unwrap();
+}
+
+#[tokio::test]
+async fn after_our_close_frame_nothing_is_sent_but_what_comes_in_is_still_read() {
+    let (mut client, mut server) = pair();
+    server.send(Message::text("on its way")).await.unwrap();
+    client.send(Message::Close(Some(frame()))).await.unwrap();
+    assert!(client.send(Message::text("late")).await.unwrap_err().is_closed());
+    assert_eq!(client.next().await.unwrap().unwrap(), Message::text("on its way"));
+    rest(&mut server).await;
+    assert_eq!(rest(&mut client).await, [Message::Close(Some(frame()))]);
+}
+
+#[tokio::test]
+async fn what_was_accepted_goes_out_before_the_close_frame() {
+    let (mut client, mut server) = pair();
+    for text in ["a", "b"] {
+        client.feed(Message::text(text)).await.unwrap();
+    }
+    SinkExt::close(&mut client).await.unwrap();
+    let normal = Message::Close(Some(CloseFrame::new(CloseCode::NORMAL, "")));
+    assert_eq!(rest(&mut server).await, [Message::text("a"), Message::text("b"), normal]);
+}
+
+#[tokio::test]
+async fn a_peer_that_vanishes_is_an_error_and_then_the_end() {
+    let (mut client, server) = pair();
+    drop(server);
+    assert!(client.next().await.unwrap().unwrap_err().is_closed());
+    assert!(client.next().await.is_none());
+    assert!(client.send(Message::text("late")).await.unwrap_err().is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_answer_the_close_is_cut_after_the_limit() {
+    let (near, _far) = duplex(1024);
+    let mut client = WebSocket::client(near, Limits::new().close(Duration::from_secs(3)));
+    let start = tokio::time::Instant::now();
+    let error = client.close(Some(frame())).await.unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("3s"), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 3, "on the paused clock");
+    assert!(client.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_ends_the_connection_after_the_handshake_is_cut_after_the_limit() {
+    let (near, mut far) = duplex(1024);
+    let mut client = WebSocket::client(near, Limits::default());
+    far.write_all(&[0x88, 0]).await.unwrap();
+    assert_eq!(client.next().await.unwrap().unwrap(), Message::Close(None));
+    assert!(client.next().await.unwrap().unwrap_err().is_timeout());
+    assert!(client.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_breaks_the_protocol_is_told_and_heard_out_and_then_it_is_an_error() {
+    let (near, mut far) = duplex(1024);
+    let mut server = WebSocket::server(near, Limits::default());
+    // A frame that a client must mask, and did not.
+    far.write_all(&[0x81, 1, b'x']).await.unwrap();
+    assert!(server.next().now_or_never().is_none());
+    let mut answer = Vec::new();
+    far.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer[0], 0x88, "a close frame, then the end of what the server sends");
+    assert_eq!(u16::from_be_bytes([answer[2], answer[3]]), CloseCode::PROTOCOL.get());
+    drop(far);
+    let error = server.next().await.unwrap().unwrap_err();
+    assert!(error.is_protocol(), "{error:?}");
+    assert!(server.next().await.is_none());
+    assert!(server.send(Message::text("late")).await.unwrap_err().is_closed());
+}
+
+#[tokio::test]
+async fn over_a_limit_the_peer_is_closed_with_1009_and_the_error_names_the_limit() {
+    for (limits, what) in [(Limits::new().message(10), "10 bytes"), (Limits::new().frame(10), "10 bytes")] {
+        let (a, b) = duplex(1024);
+        let (mut client, mut server) = (WebSocket::client(a, Limits::default()), WebSocket::server(b, limits));
+        client.send(Message::text("x".repeat(11))).await.unwrap();
+        let (error, seen) = tokio::join!(server.next(), client.close(None));
+        let error = error.unwrap().unwrap_err();
+        assert!(error.is_too_large() && error.to_string().contains(what), "{error}");
+        assert_eq!(seen.unwrap().unwrap().code, CloseCode::TOO_BIG);
+    }
+}
+
+#[tokio::test]
+async fn an_outgoing_message_over_the_limit_costs_that_message_alone() {
+    let (a, b) = duplex(1024);
+    let mut client = WebSocket::client(a, Limits::new().message(10));
+    let mut server = WebSocket::server(b, Limits::default());
+    assert!(client.send(Message::text("x".repeat(11))).await.unwrap_err().is_too_large());
+    assert!(client.send(Message::Ping(vec![0; 126].into())).await.unwrap_err().is_too_large());
+    client.send(Message::text("short")).await.unwrap();
+    assert_eq!(server.next().await.unwrap().unwrap(), Message::text("short"));
+}
+
+#[tokio::test]
+async fn a_message_over_the_frame_limit_is_sent_in_fragments_that_the_peer_takes() {
+    let limits = Limits::new().frame(1000);
+    let (a, b) = duplex(64 * 1024);
+    let (mut client, mut server) = (WebSocket::client(a, limits), WebSocket::server(b, limits));
+    for size in [999, 1000, 1001, 2000, 30_001] {
+        let message = Message::text("é".repeat(size));
+        client.send(message.clone()).await.unwrap();
+        assert_eq!(server.next().await.unwrap().unwrap(), message);
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_makes_the_sink_pending_within_the_bound() {
+    let (a, _b) = duplex(1024);
+    let mut client = WebSocket::client(a, Limits::new().write_buffer(10_000));
+    let mut sent = 0;
+    while let Some(ready) = std::future::poll_fn(|cx| client.poll_ready_unpin(cx)).now_or_never() {
+        ready.unwrap();
+        client.start_send_unpin(Message::binary(vec![0; 1000])).unwrap();
+        sent += 1000;
+        assert!(sent < 20_000, "the write buffer has no bound");
+    }
+    assert!(sent >= 10_000);
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_answers_a_ping_over_a_full_socket_does_not_take_the_writers_wake_up() {
+    let (near, far) = duplex(256);
+    let mut server = WebSocket::server(near, Limits::default());
+    let mut client = WebSocket::client(far, Limits::default());
+
+    // The writer fills the socket, and waits.
+    let writer = Arc::new(Count::default());
+    let waker = writer.clone().into();
+    server.start_send_unpin(Message::binary(vec![0; 1000])).unwrap();
+    assert!(Pin::new(&mut server).poll_flush(&mut Context::from_waker(&waker)).is_pending());
+
+    // The reader gets a ping, and waits to write the answer: its waker takes the place of the writer's.
+    client.send(Message::Ping("?".into())).await.unwrap();
+    assert!(matches!(server.next().now_or_never(), Some(Some(Ok(Message::Ping(_))))));
+    let reader = Arc::new(Count::default());
+    let waker = reader.clone().into();
+    let mut cx = Context::from_waker(&waker);
+    assert!(Pin::new(&mut server).poll_next(&mut cx).is_pending());
+
+    // The peer reads, and the reader alone goes on: in the end the writer is woken, and done.
+    for _ in 0..100 {
+        let _ = client.next().now_or_never();
+        assert!(Pin::new(&mut server).poll_next(&mut cx).is_pending());
+        if writer.0.load(Ordering::Relaxed) > 0 {
+            assert!(reader.0.load(Ordering::Relaxed) > 0);
+            assert!(matches!(Pin::new(&mut server).poll_flush(&mut cx), Poll::Ready(Ok(()))));
+            return;
+        }
+    }
+    panic!("the writer was forgotten");
+}
+
+#[tokio::test]
+async fn a_pong_that_a_full_write_buffer_held_back_leaves_with_the_next_flush() {
+    let (near, far) = duplex(256);
+    let mut server = WebSocket::server(near, Limits::new().write_buffer(1));
+    let mut client = WebSocket::client(far, Limits::default());
+    server.start_send_unpin(Message::binary(vec![0; 1000])).unwrap();
+    client.send(Message::Ping("?".into())).await.unwrap();
+    assert!(matches!(server.next().now_or_never(), Some(Some(Ok(Message::Ping(_))))));
+
+    let (flushed, data) = tokio::join!(server.flush(), client.next());
+    flushed.unwrap();
+    assert_eq!(data.unwrap().unwrap().len(), 1000);
+    assert_eq!(client.next().now_or_never().unwrap().unwrap().unwrap(), Message::Pong("?".into()));
+}
+
+#[tokio::test]
+async fn the_halves_of_a_split_work_from_two_tasks() {
+    let (client, server) = pair();
+    let (mut sink, mut stream) = TransportExt::split(client);
+    let echo = tokio::spawn(async move {
+        let (mut sink, mut stream) = TransportExt::split(server);
+        while let Some(Ok(message)) = stream.next().await {
+            if message.is_data() {
+                sink.send(message).await.unwrap();
+            }
+        }
+    });
+    let writer = tokio::spawn(async move {
+        for i in 0..1000 {
+            sink.send(Message::binary(vec![0; i * 10])).await.unwrap();
+        }
+        sink
+    });
+    for i in 0..1000 {
+        assert_eq!(stream.next().await.unwrap().unwrap().len(), i * 10);
+    }
+    let mut sink = writer.await.unwrap();
+    sink.close().await.unwrap();
+    assert!(stream.next().await.unwrap().unwrap().is_close());
+    assert!(stream.next().await.is_none());
+    echo.await.unwrap();
+}
