@@ -1,7 +1,99 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // No peer may be able to cause a panic; tests may.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
-//! Middleware for messages.
+//! **tower-http is middleware for HTTP requests; tower-transport is middleware for messages.**
+//!
+//! `(Sink<Message> + Stream<Message>) -> Layer -> Layer -> (Sink<Value> + Stream<Value>)`: one
+//! [`ServiceBuilder`](tower::ServiceBuilder) stack over WebSockets, in-memory channels and any other `Sink` + `Stream`, from the
+//! connect to typed values, and the bridges between such a stack and `tower::Service`.
+//!
+#![cfg_attr(
+    all(feature = "websocket", feature = "rkyv", not(target_arch = "wasm32")),
+    doc = "```no_run
+# async fn connect() -> Result<(), tower_transport::BoxError> {
+use std::time::Duration;
+use tower::{ServiceBuilder, ServiceExt, timeout::TimeoutLayer};
+use tower_transport::{
+    Queue, ServiceBuilderExt, TransportExt, codec::RkyvCodec, transport::websocket::WebSocketConnector,
+};
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct Order { id: u64, quantity: u32 }
+
+let connector = ServiceBuilder::new()
+    .per_connection(ServiceBuilder::new().codec(RkyvCodec::<Order>::new())) // typed values in place of messages
+    .layer(TimeoutLayer::new(Duration::from_secs(5)))                       // tower's own layer, on the connect
+    .service(WebSocketConnector::new());
+
+let request = http::Request::get(\"wss://example.com/orders\").body(())?;
+let transport = connector.oneshot(request).await?.into_body();
+
+let (sender, mut receiver, driver) = transport.drive(Queue::values());     // many writers, one task
+tokio::spawn(driver);
+sender.send(Order { id: 1, quantity: 100 }).await?;
+while let Some(order) = receiver.receive().await {
+    println!(\"order {}\", order?.id);
+}
+# Ok(()) }
+```"
+)]
+//!
+//! # Three things a layer can wrap
+//!
+//! tower's own README says that a protocol which is entirely stream based may not fit a request and response trait. So it is:
+//! a message is not a request. But `tower_layer::Layer<S>` and `ServiceBuilder::service` put no bound on `S`, and the very same
+//! builder stacks all three things that a connection is made of:
+//!
+//! | what | type | examples | layers that fit |
+//! |---|---|---|---|
+//! | **transport** | `Sink<Out, Error = E> + Stream<Item = Result<In, E>>`: [`Transport`] | `WebSocket`, [`channel()`], any user's | this crate's: [`layer`] |
+//! | **connector** | `Service<http::Request<()>, Response = http::Response<T>>`: [`Connect`] | `WebSocketConnector` | tower's and tower-http's own |
+//! | **service** | `Service<Req, Response = Res>` | a user's handler, `service::Client` | every tower layer there is |
+//!
+//! Connecting is an HTTP exchange whose response body is a transport, so what sets a header, times out or retries on the
+//! handshake exists already, and is used as it is. [`per_connection`](ServiceBuilderExt::per_connection) reaches through a
+//! connector to the transports that it makes.
+//!
+//! **Order** is as in tower: the first layer added is the outermost. An outgoing message meets it first, an incoming one last;
+//! [`builder`] has the picture.
+//!
+//! **What `Response = ()` means** where a message is sent by a service: *accepted*, that is in a bounded queue or in the
+//! transport's own write buffer. `flush` resolves when all that was accepted before it has been handed to the operating
+//! system.
+//!
+//! # Many writers
+//!
+//! [`TransportExt::split`] gives two halves over one transport, without a task. [`TransportExt::drive`] gives a
+//! [`Driver`] to spawn, any number of [`Sender`]s and a [`Receiver`]: bounded in messages and bytes, pings answered though
+//! nobody reads, and one flush for all that waits.
+//!
+//! # Errors
+//!
+//! One opaque [`Error`], with questions (`is_closed()`, `is_timeout()`, ...), the close frame or HTTP answer where there is one,
+//! and the full chain of sources. It comes out of tower's `BoxError` as it went in.
+//!
+//! # Cancel safety
+//!
+//! Every future of this crate says what dropping it does. In short: dropping a receive loses nothing; dropping a send that
+//! was not ready sends nothing, and one that was accepted is sent.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `websocket` (default) | `transport::websocket`: client and server, on tungstenite and hyper |
+//! | `tls` | `wss://` with your own rustls configuration |
+//! | `tls-platform-roots` | `wss://` that trusts what the operating system trusts |
+//! | `axum` | the axum extractor of a WebSocket handshake |
+//! | `rkyv` (default) | `codec::RkyvCodec`: zero-copy views or owned values |
+//! | `json` | `codec::JsonCodec` |
+//! | `hybrid` | `codec::HybridCodec`: text is JSON, binary is rkyv |
+//! | `service` | `service::Client` and `service::Server` |
+//! | `test-util` | contract checks, a scripted transport and faults, for those who write layers |
+//! | `full` | all of them |
+//!
+//! A feature adds API and never changes behaviour. Without `websocket` the crate needs no runtime and no operating system,
+//! and builds for `wasm32-unknown-unknown`.
 
 pub mod builder;
 pub mod codec;
@@ -27,3 +119,7 @@ pub use self::{
         channel,
     },
 };
+
+#[cfg(all(doctest, feature = "websocket", feature = "rkyv"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
