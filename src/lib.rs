@@ -112,6 +112,8 @@ pub mod transport;
 
 #[doc(no_inline)]
 pub use self::{
+    builder::ServiceBuilderExt,
+    codec::Codec,
     error::{BoxError, Error},
     message::{CloseCode, CloseFrame, Message, Text},
     transport::{

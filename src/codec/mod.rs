@@ -1,1 +1,95 @@
-//! How values become messages.
+//! How values become messages: [`Codec`], and the codecs of this crate.
+//!
+//! | codec | feature | sends | takes | incoming values are |
+//! |---|---|---|---|---|
+//! | [`JsonCodec`] | `json` | text | text and binary | owned |
+//! | [`RkyvCodec`] | `rkyv` | binary | binary | owned, or zero-copy [`View`]s of the received bytes |
+//! | [`HybridCodec`] | `hybrid` | text (JSON) or binary (rkyv), by a policy | both | owned |
+//!
+//! A codec is pure: it knows no transport, no clock and no task. [`CodecLayer`](crate::layer::codec::CodecLayer) puts one on
+//! a transport. Every codec keeps the buffer that it writes to, and gets the memory back once the messages that were
+//! written there are dropped, so that nothing is allocated per message in steady state. A clone of a codec has the same
+//! settings and buffers of its own.
+
+#[cfg(any(feature = "json", feature = "rkyv"))]
+mod buffer;
+#[cfg(feature = "hybrid")]
+mod hybrid;
+#[cfg(feature = "json")]
+mod json;
+#[cfg(feature = "rkyv")]
+mod rkyv;
+
+use crate::{Error, Message};
+
+#[cfg(feature = "hybrid")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hybrid")))]
+pub use self::hybrid::{Always, ByValue, Format, HybridCodec, Mirror, Policy};
+#[cfg(feature = "json")]
+#[cfg_attr(docsrs, doc(cfg(feature = "json")))]
+pub use self::json::JsonCodec;
+#[cfg(feature = "rkyv")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rkyv")))]
+pub use self::rkyv::{ArchiveOf, ArchiveWriter, Owned, Realigned, RkyvCodec, RkyvEncode, View};
+
+/// Turns values into messages and messages into values.
+///
+/// ```
+/// use tower_transport::{Error, Message, codec::Codec};
+///
+/// /// Numbers as decimal text.
+/// #[derive(Clone, Debug)]
+/// struct Decimal;
+///
+/// impl Codec for Decimal {
+///     type Out = u64;
+///     type In = u64;
+///
+///     fn encode(&mut self, value: &u64) -> Result<Message, Error> {
+///         Ok(Message::text(value.to_string()))
+///     }
+///
+///     fn decode(&mut self, message: Message) -> Result<u64, Error> {
+///         let text = message.as_text().ok_or_else(|| Error::codec("a number is a text message, and this one is binary"))?;
+///         text.parse().map_err(|error| Error::codec("not a decimal number").with_source(error))
+///     }
+/// }
+///
+/// let message = Decimal.encode(&17)?;
+/// assert_eq!(Decimal.decode(message)?, 17);
+/// # Ok::<(), Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a codec for these values",
+    label = "not a `Codec`",
+    note = "`JsonCodec<Out, In>` needs `Out: serde::Serialize` and `In: serde::de::DeserializeOwned`",
+    note = "`RkyvCodec<Out, In>` needs `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]` on both",
+    note = "`HybridCodec<Out, In>` needs all of these"
+)]
+pub trait Codec {
+    /// The values that go out.
+    type Out;
+
+    /// The values that come in.
+    type In;
+
+    /// Makes the message of a value. It takes a reference, so that one value can go to many connections.
+    ///
+    /// # Errors
+    ///
+    /// One that [`is_codec`](Error::is_codec), where the value has no form on the wire (a JSON map whose keys are not
+    /// strings, say). The codec can go on with the next value.
+    fn encode(&mut self, value: &Self::Out) -> Result<Message, Error>;
+
+    /// Makes the value of a data message. Control messages do not come here: transports and
+    /// [`Coded`](crate::layer::codec::Coded) deal with them.
+    ///
+    /// The bytes come from a peer. Whatever they are, the answer is a value or an error, in memory bounded by a multiple of
+    /// the message.
+    ///
+    /// # Errors
+    ///
+    /// One that [`is_codec`](Error::is_codec), where the payload is not such a value. Its text says what is wrong and never
+    /// quotes the payload, which may hold secrets. The codec can go on with the next message.
+    fn decode(&mut self, message: Message) -> Result<Self::In, Error>;
+}

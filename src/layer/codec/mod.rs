@@ -1,1 +1,105 @@
 //! Typed values in place of messages.
+//!
+//! A transport of [`Message`](crate::Message)s goes in, a transport of values comes out: what a
+//! [`Codec`](crate::codec::Codec) says they are.
+//!
+//! # Why
+//!
+//! Above this layer nobody handles bytes, forgets that a ping may come where an order was expected, or guesses why a stream
+//! ended.
+//!
+//! # What becomes of a message
+//!
+//! | outgoing | |
+//! |---|---|
+//! | a value | is encoded in `start_send`, and sent |
+//! | a value without a form on the wire | is an error of `start_send` that [`is_codec`](crate::Error::is_codec); nothing is sent, and the sink goes on |
+//!
+//! | incoming | |
+//! |---|---|
+//! | text, binary | is decoded, and given |
+//! | a bad payload | is an error item that [`is_codec`](crate::Error::is_codec); then the stream goes on with the next message (the default), or the transport is closed with 1007 ([`close_on_bad_payload`](CodecLayer::close_on_bad_payload)) |
+//! | ping, pong | is skipped; answering is the transport's business |
+//! | close | ends the stream with `None`; [`Coded::close_frame`] has the code and the reason, and so has the error of the sink from then on |
+//!
+//! # Where it waits
+//!
+//! Nowhere by itself: `poll_ready`, `poll_flush` and `poll_close` are the inner transport's. After a bad payload under
+//! [`close_on_bad_payload`](CodecLayer::close_on_bad_payload), the stream ends once the close message is flushed and the
+//! inner transport closed; with a peer that reads nothing, that takes as long as the transport's own
+//! [`close`](crate::Limits::close) limit.
+//!
+//! # Where it belongs in the stack
+//!
+//! Outermost of all layers that work on messages (compression, heartbeat): added first. Layers that work on values (a filter,
+//! a batch by key) stand above it.
+//!
+//! # Errors
+//!
+//! Its own [`is_codec`](crate::Error::is_codec) and [`is_closed`](crate::Error::is_closed) errors; those of the inner
+//! transport pass as they are.
+//!
+//! # Cancel safety
+//!
+//! All state is in the transport: a future over it (`send`, `next`) that is dropped loses no message. A value is encoded
+//! when the transport takes it, never before.
+//!
+//! # What it adds to the wire
+//!
+//! Nothing beyond what the codec writes.
+//!
+//! # Example
+//!
+//! ```
+//! # #[cfg(feature = "rkyv")]
+//! # futures_util::FutureExt::now_or_never(async {
+//! use tower::ServiceBuilder;
+//! use tower_transport::{ServiceBuilderExt, TransportExt, channel, codec::RkyvCodec};
+//!
+//! let (near, far) = channel(8);
+//! let stack = ServiceBuilder::new().codec(RkyvCodec::<String, u32>::new());
+//! let mut near = stack.service(near);
+//! let mut far = ServiceBuilder::new().codec(RkyvCodec::<u32, String>::new()).service(far);
+//!
+//! near.send_message("how many?".to_owned()).await?;
+//! assert_eq!(far.receive_message().await.unwrap()?, "how many?");
+//! far.send_message(3).await?;
+//! assert_eq!(near.receive_message().await.unwrap()?, 3);
+//! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
+//! ```
+//!
+//! With a peer that must not get a second chance:
+//!
+//! ```
+//! # #[cfg(feature = "rkyv")]
+//! # futures_util::FutureExt::now_or_never(async {
+//! use tower::Layer;
+//! use tower_transport::{
+//!     CloseCode, Message, TransportExt, channel,
+//!     codec::RkyvCodec,
+//!     layer::codec::CodecLayer,
+//! };
+//!
+//! let (near, mut far) = channel(8);
+//! let layer = CodecLayer::new(RkyvCodec::<u32>::new()).close_on_bad_payload();
+//! let mut near = layer.layer(near);
+//!
+//! far.send_message(Message::text("three")).await?;
+//! assert!(near.receive_message().await.unwrap().unwrap_err().is_codec());
+//! assert!(near.receive_message().await.is_none());
+//!
+//! let Some(Ok(Message::Close(Some(frame)))) = far.receive_message().await else { panic!("no close message") };
+//! assert_eq!(frame.code, CloseCode::INVALID_PAYLOAD);
+//! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
+//! ```
+//!
+//! # Unlike `tokio_util::codec::Framed`
+//!
+//! That one cuts a stream of bytes into frames. Here the transport has done so already: a codec sees whole messages, and one
+//! that it cannot decode costs that message alone.
+
+mod layer;
+mod state;
+mod transport;
+
+pub use self::{layer::CodecLayer, transport::Coded};

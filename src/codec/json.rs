@@ -1,0 +1,118 @@
+use std::{fmt, io, marker::PhantomData};
+
+use bytes::BytesMut;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Codec, buffer::KeptBuffer};
+use crate::{Error, Message, Text};
+
+/// Values as JSON: text messages go out; text and binary messages with JSON in them come in.
+///
+/// `Out` is [`serde::Serialize`], `In` is [`DeserializeOwned`].
+///
+/// # Errors
+///
+/// Each [`is_codec`](Error::is_codec), says the line and column, and has the [`serde_json::Error`] as its source unless
+/// that one would quote the payload: of a value of the wrong type or content ("invalid type: string \"...\""), only the
+/// position is told.
+///
+/// # Example
+///
+/// ```
+/// use tower_transport::{Message, codec::{Codec, JsonCodec}};
+///
+/// let mut codec = JsonCodec::<(u32, String)>::new();
+/// let message = codec.encode(&(7, "seven".to_owned()))?;
+/// assert_eq!(message, Message::text(r#"[7,"seven"]"#));
+/// assert_eq!(codec.decode(message)?, (7, "seven".to_owned()));
+///
+/// let error = codec.decode(Message::text("[7,")).unwrap_err();
+/// assert_eq!(error.to_string(), "not the JSON that is expected, at line 1 column 3");
+/// # Ok::<(), tower_transport::Error>(())
+/// ```
+pub struct JsonCodec<Out, In = Out> {
+    buffer: KeptBuffer,
+    values: PhantomData<fn(Out) -> In>,
+}
+
+impl<Out, In> JsonCodec<Out, In> {
+    /// The codec; its buffer is allocated with the first value that goes out.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { buffer: KeptBuffer::default(), values: PhantomData }
+    }
+}
+
+impl<Out: Serialize, In: DeserializeOwned> Codec for JsonCodec<Out, In> {
+    type Out = Out;
+    type In = In;
+
+    fn encode(&mut self, value: &Out) -> Result<Message, Error> {
+        serde_json::to_writer(Writer(self.buffer.start(0)), value)
+            .map_err(|error| Error::codec("the value has no JSON form").with_source(error))?;
+        Ok(Message::Text(text(self.buffer.finish().0)?))
+    }
+
+    fn decode(&mut self, message: Message) -> Result<In, Error> {
+        // Text is known to be UTF-8; parsed as `str`, its strings are not validated a second time.
+        let value = match &message {
+            Message::Text(text) => serde_json::from_str(text),
+            _ => serde_json::from_slice(message.as_bytes()),
+        };
+        value.map_err(refuse)
+    }
+}
+
+/// Finished JSON is UTF-8; checking it again costs a hundredth of writing it, and spares an `unsafe`.
+fn text(json: bytes::Bytes) -> Result<Text, Error> {
+    Text::try_from(json).map_err(|error| Error::codec("a raw JSON value is not UTF-8").with_source(error))
+}
+
+fn refuse(error: serde_json::Error) -> Error {
+    let place = (error.line(), error.column());
+    let refusal = Error::codec(format!("not the JSON that is expected, at line {} column {}", place.0, place.1));
+    if quotes_payload(&error) { refusal } else { refusal.with_source(error) }
+}
+
+/// Errors about data quote it, but for those that name a field of the type or a length.
+fn quotes_payload(error: &serde_json::Error) -> bool {
+    const HARMLESS: [&str; 3] = ["missing field `", "duplicate field `", "invalid length "];
+    error.is_data() && !HARMLESS.iter().any(|start| error.to_string().starts_with(start))
+}
+
+struct Writer<'a>(&'a mut BytesMut);
+
+impl io::Write for Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<Out, In> Default for JsonCodec<Out, In> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A codec of its own for another connection: no buffer is shared.
+impl<Out, In> Clone for JsonCodec<Out, In> {
+    fn clone(&self) -> Self {
+        Self::new()
+    }
+}
+
+impl<Out, In> fmt::Debug for JsonCodec<Out, In> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsonCodec").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,61 @@
+use bytes::BytesMut;
+use rkyv::{
+    Archive, Deserialize, Serialize,
+    api::high::{HighDeserializer, HighSerializer, HighValidator},
+    bytecheck::CheckBytes,
+    rancor::BoxedError,
+    ser::{Positional, Writer, allocator::ArenaHandle},
+};
+
+/// A value that [`RkyvCodec`](super::RkyvCodec) can send: whatever derives [`rkyv::Archive`] and [`rkyv::Serialize`].
+///
+/// This is an alias: it is implemented for every fitting type and cannot be implemented by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be encoded with rkyv",
+    note = "derive it: `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]`, on every type within too"
+)]
+pub trait RkyvEncode: for<'a> Serialize<HighSerializer<ArchiveWriter<'a>, ArenaHandle<'a>, BoxedError>> {}
+
+impl<T> RkyvEncode for T where T: for<'a> Serialize<HighSerializer<ArchiveWriter<'a>, ArenaHandle<'a>, BoxedError>> {}
+
+/// A value whose archive can be validated, and so be read as a [`View`](super::View): whatever derives [`rkyv::Archive`].
+///
+/// This is an alias: it is implemented for every fitting type and cannot be implemented by hand.
+#[diagnostic::on_unimplemented(
+    message = "archives of `{Self}` cannot be validated, so none is read from a peer",
+    note = "derive it: `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]`, on every type within too"
+)]
+pub trait ArchiveOf: Archive<Archived: for<'a> CheckBytes<HighValidator<'a, BoxedError>>> {}
+
+impl<T> ArchiveOf for T where T: Archive<Archived: for<'a> CheckBytes<HighValidator<'a, BoxedError>>> {}
+
+/// A value that can be made of its validated archive: whatever derives [`rkyv::Archive`] and [`rkyv::Deserialize`].
+///
+/// This is an alias: it is implemented for every fitting type and cannot be implemented by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be decoded with rkyv",
+    note = "derive it: `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]`, on every type within too",
+    note = "for the zero-copy archive in place of the value, take `View<{Self}>`"
+)]
+pub trait Owned: ArchiveOf + Archive<Archived: Deserialize<Self, HighDeserializer<BoxedError>>> + Sized {}
+
+impl<T> Owned for T where T: ArchiveOf + Archive<Archived: Deserialize<T, HighDeserializer<BoxedError>>> {}
+
+/// Where rkyv writes: at the end of a buffer that is kept from message to message.
+#[derive(Debug)]
+pub struct ArchiveWriter<'a>(pub(super) &'a mut BytesMut);
+
+impl Positional for ArchiveWriter<'_> {
+    #[inline]
+    fn pos(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<E> Writer<E> for ArchiveWriter<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), E> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}

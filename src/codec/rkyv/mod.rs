@@ -1,0 +1,14 @@
+//! Values as rkyv archives.
+
+mod archive;
+mod codec;
+mod decode;
+mod encode;
+mod view;
+
+pub use self::{
+    archive::{ArchiveOf, ArchiveWriter, Owned, RkyvEncode},
+    codec::RkyvCodec,
+    decode::Realigned,
+    view::View,
+};
