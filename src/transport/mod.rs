@@ -47,6 +47,7 @@ pub use self::{
     label = "not a `Sink<{Out}>` and a `Stream` of results with the same error",
     note = "a transport is `Sink<Out, Error = E> + Stream<Item = Result<In, E>>` where `E: Into<tower_transport::Error>`",
     note = "a connector becomes a transport by calling it: `connector.oneshot(request).await?.into_body()`",
+    note = "of a stack with a codec, the values lack the codec's derives: rkyv's Archive, Serialize and Deserialize, or serde's",
     note = "of a foreign transport, turn both errors into ours: `.sink_map_err(..)` and `.map_err(..)` of futures"
 )]
 pub trait Transport<Out = Message>:
