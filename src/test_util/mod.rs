@@ -1,1 +1,3 @@
 //! For people who write their own layers and transports: contract checks, a scripted transport, fault injection.
+
+pub mod contract;

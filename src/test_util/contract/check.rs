@@ -1,0 +1,95 @@
+use std::fmt;
+
+/// One rule of the [`Transport`](crate::Transport) contract, and the check of it.
+///
+/// Its [`Display`](fmt::Display) is its name, as the tests of [`contract_tests!`](crate::contract_tests) are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Check {
+    /// Once `poll_ready` was ready it stays so until `start_send`, and that `start_send` succeeds.
+    Readiness,
+    /// With a peer that does not read, `poll_ready` is `Pending` after a bounded number of messages; when the peer reads,
+    /// it is ready again.
+    BackPressure,
+    /// All that is sent arrives once, unchanged and in order.
+    Order,
+    /// When `poll_flush` was ready, the peer can receive all that was accepted, without another poll of the sender.
+    Flush,
+    /// A send that is dropped before the transport was ready sends nothing; one that is dropped later sends its message
+    /// once; a receive that is dropped loses nothing.
+    Cancellation,
+    /// After `poll_close` the peer reads all that was sent and then `None`, each time it asks; the own sink fails with an
+    /// error that `is_closed`; the own stream ends when the peer has closed, too.
+    Close,
+    /// When the peer is dropped, the stream ends, after at most one error, which `is_closed`; the sink fails with
+    /// `is_closed`.
+    Cut,
+    /// What was `Pending` wakes its task when it can go on: the newest waker of the reader and that of the writer, each on
+    /// its own.
+    WakeUps,
+    /// A full outgoing direction does not stop the incoming one.
+    Duplex,
+}
+
+impl Check {
+    /// All checks, in the order in which [`Contract::all`](super::Contract::all) runs them: the simple ones first.
+    pub const ALL: [Self; 9] = [
+        Self::Readiness,
+        Self::Order,
+        Self::Flush,
+        Self::BackPressure,
+        Self::Duplex,
+        Self::Cancellation,
+        Self::WakeUps,
+        Self::Close,
+        Self::Cut,
+    ];
+
+    /// The name of the check, in snake case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Readiness => "readiness",
+            Self::BackPressure => "back_pressure",
+            Self::Order => "order",
+            Self::Flush => "flush",
+            Self::Cancellation => "cancellation",
+            Self::Close => "close",
+            Self::Cut => "cut",
+            Self::WakeUps => "wake_ups",
+            Self::Duplex => "duplex",
+        }
+    }
+
+    /// The rule in one sentence.
+    #[must_use]
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::Readiness => "after poll_ready was Ready it stays Ready until start_send, which then succeeds",
+            Self::BackPressure => {
+                "with an unread peer poll_ready becomes Pending after a bounded number of messages, and Ready once the peer read"
+            }
+            Self::Order => "all that was sent arrives once, unchanged and in order",
+            Self::Flush => {
+                "after poll_flush was Ready the peer can receive all that was accepted, without another poll of the sender"
+            }
+            Self::Cancellation => {
+                "a dropped send that was never ready sends nothing, an accepted one arrives once, a dropped receive loses nothing"
+            }
+            Self::Close => {
+                "after poll_close the peer reads all that was sent, then None; the own sink is closed; the own stream ends with the peer's close"
+            }
+            Self::Cut => {
+                "when the peer is gone the stream ends, after at most one error that is_closed, and the sink fails with is_closed"
+            }
+            Self::WakeUps => "what was Pending wakes the newest waker of its half when it can go on",
+            Self::Duplex => "a full outgoing direction does not stop the incoming one",
+        }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

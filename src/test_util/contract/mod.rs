@@ -1,0 +1,69 @@
+//! The contract of [`Transport`](crate::Transport), as checks that any transport or layer is run through by one line.
+//!
+//! In a test file, one line (well, one macro) gives one named test for each rule, so that a failure names the rule:
+//!
+//! ```
+//! use tower_transport::{Message, channel, contract_tests};
+//!
+//! contract_tests!(mod channel_contract, pair = channel(4), message = |i| Message::text(i.to_string()));
+//! # fn main() {}
+//! ```
+//!
+//! The same as a plain function, on any executor:
+//!
+//! ```
+//! use tower_transport::{Message, channel, test_util::contract::{Contract, block_on}};
+//!
+//! let contract = Contract::new(async || channel(4), |i| Message::text(i.to_string()));
+//! block_on(contract.all());
+//! ```
+//!
+//! # What is checked
+//!
+//! The rules are the [`Check`]s; each runs in both directions, on a fresh pair. Nothing sleeps, and no time is measured: a
+//! check polls both ends, and fails when what must happen does not although every other task had its turn (or, with
+//! [`Contract::patience`], when a timer of the caller's is over). Control messages ([`Message::is_control`]) that arrive
+//! are passed over, since a transport may have its own.
+//!
+//! # Which pairs
+//!
+//! - A transport: its two ends. With a real socket, choose messages so large that the buffers below are full within
+//!   [`Contract::room`] messages, and run on a runtime:
+//!   `contract_tests!(mod sockets, pair = connect().await, message = |i| Message::binary(vec![i as u8; 65_536]), room = 1_000, on = tokio)`.
+//! - A layer that adds nothing to the wire: the layer over one end of a [`channel`](crate::channel()), the other end bare.
+//!   Take a small capacity: a layer that sends without asking for room is found by a channel of 1.
+//! - A layer that changes messages: the mirrored layer on the other end, or the bare end and what arrives there:
+//!
+//! ```
+//! use futures_util::{SinkExt, TryStreamExt};
+//! use tower_transport::{Error, Message, channel, test_util::contract::{Contract, block_on}};
+//!
+//! // Numbers here, text there.
+//! let pair = async || {
+//!     let (here, there) = channel::<Message, Message>(1);
+//!     let here = here
+//!         .with(async |number: u64| Ok::<_, Error>(Message::text(number.to_string())))
+//!         .map_ok(|message: Message| message.as_text().and_then(|text| text.parse().ok()).unwrap_or(0));
+//!     (here, there)
+//! };
+//! let contract = Contract::new(pair, |i| i as u64)
+//!     .outgoing(|i| i as u64, |i| Message::text(i.to_string()))
+//!     .incoming(|i| Message::text(i.to_string()), |i| i as u64);
+//! block_on(contract.all());
+//! ```
+//!
+//! [`Message::is_control`]: crate::Message::is_control
+
+mod bench;
+mod check;
+mod macros;
+mod port;
+mod rules;
+mod runner;
+mod wait;
+
+pub use self::{
+    check::Check,
+    runner::{Contract, Messages},
+    wait::block_on,
+};

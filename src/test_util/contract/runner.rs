@@ -1,0 +1,161 @@
+use std::{fmt, future::Future};
+
+use super::{
+    bench::{Bench, Side},
+    check::Check,
+    port::Numbered,
+    rules,
+    wait::Patience,
+};
+use crate::Transport;
+
+/// How many messages may be accepted with nobody reading, where [`Contract::room`] does not say.
+const ROOM: usize = 1 << 16;
+
+/// The contract of [`Transport`], to be checked on pairs of connected transports.
+///
+/// `P` makes a fresh pair, `(here, there)`, for each check and direction; the two ends may be of different types. `There`
+/// and `Back` are the [`Messages`] of the two directions.
+#[derive(Clone)]
+pub struct Contract<P, There, Back> {
+    pair: P,
+    there: There,
+    back: Back,
+    room: usize,
+    patience: Patience,
+}
+
+/// The messages of one direction: how the n-th is made, and as what it arrives.
+#[derive(Clone, Copy)]
+pub struct Messages<Make, Arrives> {
+    make: Make,
+    arrives: Arrives,
+}
+
+impl<P, F> Contract<P, Messages<F, F>, Messages<F, F>> {
+    /// Both ends send and receive `message(0)`, `message(1)` and so on.
+    ///
+    /// The messages should differ from each other, and their size is the caller's choice: where an operating system is
+    /// below, choose them so large that its buffers are full within [`room`](Self::room) messages.
+    pub fn new<M>(pair: P, message: F) -> Self
+    where
+        F: Fn(usize) -> M + Clone,
+    {
+        Self {
+            pair,
+            there: Messages { make: message.clone(), arrives: message.clone() },
+            back: Messages { make: message.clone(), arrives: message },
+            room: ROOM,
+            patience: Patience::default(),
+        }
+    }
+}
+
+impl<P, There, Back> Contract<P, There, Back> {
+    /// What the first end sends, and as what it arrives at the second; anything that `In` can be compared with.
+    pub fn outgoing<Make, Arrives, Out, Due>(
+        self,
+        make: Make,
+        arrives: Arrives,
+    ) -> Contract<P, Messages<Make, Arrives>, Back>
+    where
+        Make: Fn(usize) -> Out,
+        Arrives: Fn(usize) -> Due,
+    {
+        let Self { pair, back, room, patience, .. } = self;
+        Contract { pair, there: Messages { make, arrives }, back, room, patience }
+    }
+
+    /// What the second end sends, and as what it arrives at the first; anything that `In` can be compared with.
+    pub fn incoming<Make, Arrives, Out, Due>(
+        self,
+        make: Make,
+        arrives: Arrives,
+    ) -> Contract<P, There, Messages<Make, Arrives>>
+    where
+        Make: Fn(usize) -> Out,
+        Arrives: Fn(usize) -> Due,
+    {
+        let Self { pair, there, room, patience, .. } = self;
+        Contract { pair, there, back: Messages { make, arrives }, room, patience }
+    }
+
+    /// How many messages may at most be accepted in one direction with nobody reading, all buffers on the way taken
+    /// together. Default 65536.
+    #[must_use]
+    pub fn room(self, messages: usize) -> Self {
+        Self { room: messages, ..self }
+    }
+
+    /// When to give up on something that does not happen: when a future of `timer`, made as the waiting begins, is ready.
+    /// With a runtime's clock, say `|| tokio::time::sleep(Duration::from_secs(30))`.
+    ///
+    /// The default counts how often the other tasks had their turn, which is right for transports in memory. Where an
+    /// operating system or a clock is involved, a timer is needed.
+    #[must_use]
+    pub fn patience<F>(self, timer: impl Fn() -> F + 'static) -> Self
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        Self { patience: Patience::timer(timer), ..self }
+    }
+}
+
+impl<P, A, B, F, G, H, I, Out, Due, OutBack, DueBack> Contract<P, Messages<F, G>, Messages<H, I>>
+where
+    P: AsyncFn() -> (A, B),
+    A: Transport<Out, In: PartialEq<DueBack> + fmt::Debug + 'static>,
+    B: Transport<OutBack, In: PartialEq<Due> + fmt::Debug + 'static>,
+    F: Fn(usize) -> Out,
+    G: Fn(usize) -> Due,
+    H: Fn(usize) -> OutBack,
+    I: Fn(usize) -> DueBack,
+{
+    /// Runs all checks, in the order of [`Check::ALL`].
+    ///
+    /// # Panics
+    ///
+    /// At the first rule that is broken, with the rule, what was found and what to do.
+    pub async fn all(&self) {
+        for check in Check::ALL {
+            self.check(check).await;
+        }
+    }
+
+    /// Runs one check, in both directions, each on a pair of its own.
+    ///
+    /// # Panics
+    ///
+    /// When the rule is broken, with the rule, what was found and what to do.
+    pub async fn check(&self, check: Check) {
+        for turned in [false, true] {
+            let (here, there) = (self.pair)().await;
+            let here = Numbered::new(here, &self.there.make, &self.back.arrives);
+            let there = Numbered::new(there, &self.back.make, &self.there.arrives);
+            let mut bench = Bench {
+                a: Side::new(Box::new(here)),
+                b: Some(Side::new(Box::new(there))),
+                check,
+                room: self.room,
+                patience: self.patience.clone(),
+                ends: ["the first end of the pair", "the second"],
+            };
+            if turned {
+                bench.turn();
+            }
+            rules::run(check, bench).await;
+        }
+    }
+}
+
+impl<P, There, Back> fmt::Debug for Contract<P, There, Back> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contract").field("room", &self.room).finish_non_exhaustive()
+    }
+}
+
+impl<Make, Arrives> fmt::Debug for Messages<Make, Arrives> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Messages").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,132 @@
+//! How a check waits: for a wake-up, for other tasks, and not for ever.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread,
+};
+
+use futures_util::task::AtomicWaker;
+
+/// How often a check that cannot go on gives way to other tasks before it gives up. In memory nothing needs more than a
+/// few; on a machine without a runtime this is some milliseconds.
+const TURNS: usize = 1 << 16;
+
+type Timer = Pin<Box<dyn Future<Output = ()>>>;
+
+/// When a check that cannot go on gives up.
+#[derive(Clone, Default)]
+pub(super) enum Patience {
+    /// After [`TURNS`].
+    #[default]
+    Turns,
+    /// When a future of the caller's is ready.
+    Timer(Rc<dyn Fn() -> Timer>),
+}
+
+impl Patience {
+    pub(super) fn timer<F>(make: impl Fn() -> F + 'static) -> Self
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        Self::Timer(Rc::new(move || Box::pin(make())))
+    }
+
+    /// A patience that runs from now on.
+    pub(super) fn start(&self) -> Running {
+        match self {
+            Self::Turns => Running::Turns(TURNS),
+            Self::Timer(make) => Running::Timer(make()),
+        }
+    }
+}
+
+pub(super) enum Running {
+    Turns(usize),
+    Timer(Timer),
+}
+
+impl Running {
+    /// Ready when it is over. Else the task will be polled again.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Turns(0) => Poll::Ready(()),
+            Self::Turns(left) => {
+                *left -= 1;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Self::Timer(timer) => timer.as_mut().poll(cx),
+        }
+    }
+}
+
+/// Gives way to other tasks, once.
+pub(super) async fn give_way() {
+    let mut gave = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut gave, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A waker that knows whether it was woken, and passes it on to the task of the check.
+#[derive(Default)]
+pub(super) struct Bell {
+    rings: AtomicUsize,
+    task: AtomicWaker,
+}
+
+impl Bell {
+    pub(super) fn new() -> (Arc<Self>, Waker) {
+        let bell = Arc::new(Self::default());
+        (bell.clone(), Waker::from(bell))
+    }
+
+    /// Whether it rang since it was asked last; if not, `cx` is woken when it does.
+    pub(super) fn rang(&self, cx: &Context<'_>) -> bool {
+        self.task.register(cx.waker());
+        self.rings.swap(0, Ordering::AcqRel) > 0
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rings.fetch_add(1, Ordering::AcqRel);
+        self.task.wake();
+    }
+}
+
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on this thread, without a runtime: enough for transports in memory.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        thread::park();
+    }
+}
