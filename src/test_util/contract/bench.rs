@@ -228,18 +228,25 @@ impl<'c> Bench<'c> {
         }
     }
 
-    /// `b` receives all that `a` accepted. `a` is polled meanwhile, so that no check but that of the flush hangs on it.
+    /// `b` receives all that `a` accepted, and the flush of `a` is done.
     pub(super) fn drain(&mut self) -> impl Future<Output = ()> {
         self.wait(
             "not all that was accepted arrives",
             "pass on all that start_send took, at the latest when it is flushed",
             |bench, cx| {
-                let _ = bench.poll_flush(cx);
-                let _ = bench.poll_ready(cx);
+                let flushed = bench.push(cx);
                 bench.receive_ready(cx);
-                if bench.a.in_flight.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+                if bench.all_arrived() { flushed } else { Poll::Pending }
             },
         )
+    }
+
+    /// Polls `a` in every way that may move messages on, so that no check but that of the flush hangs on the flush alone.
+    /// Ready when it is flushed.
+    pub(super) fn push(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.poll_flush(cx));
+        let _ = self.poll_ready(cx);
+        Poll::Ready(())
     }
 
     /// `b` receives nothing, though every other task had its turn.

@@ -1,3 +1,5 @@
+use std::task::Poll;
+
 use super::super::bench::Bench;
 
 pub(super) async fn check(mut bench: Bench<'_>) {
@@ -21,9 +23,9 @@ pub(super) async fn check(mut bench: Bench<'_>) {
                 "a message does not come in while the outgoing direction is full (nobody reads it)",
                 "poll_next must not wait for the sink: no shared lock across a Pending, no flush before a read",
                 |bench, cx| {
-                    let _ = bench.poll_flush(cx);
+                    let flushed = bench.push(cx);
                     bench.receive_ready(cx);
-                    if bench.all_arrived() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+                    if bench.all_arrived() { flushed } else { Poll::Pending }
                 },
             )
             .await;
