@@ -12,7 +12,7 @@ use tower_transport::{Channel, Error};
 
 /// The rule that is broken, and how.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Fault {
+pub(crate) enum Fault {
     Nothing,
     ForgetsAPlaceItGave,
     HasNoBound,
@@ -39,7 +39,7 @@ use Fault::*;
 /// The message at which the faults of the order show: so late that only the check of the order gets there.
 const LATE: usize = 150;
 
-pub struct Broken {
+pub(crate) struct Broken {
     inner: Channel<usize>,
     fault: Fault,
     held: VecDeque<usize>,
@@ -61,7 +61,7 @@ impl Wake for Shared {
 }
 
 impl Broken {
-    pub fn new(inner: Channel<usize>, fault: Fault) -> Self {
+    pub(crate) fn new(inner: Channel<usize>, fault: Fault) -> Self {
         Self {
             inner,
             fault,

@@ -1,0 +1,43 @@
+//! Faults on purpose: a layer over any transport, and (for real WebSockets in tests) one over any byte stream.
+//!
+//! A test holds the controller, and lets the layer or the transport under test meet what networks do: a peer that stalls,
+//! messages that are lost, an end without a word, a connection that is half open, one that is slow. Nothing happens by
+//! chance: what is random has a seed, and nothing knows a clock.
+//!
+//! ```
+//! # futures_util::FutureExt::now_or_never(async {
+//! use futures_util::FutureExt;
+//! use tower_transport::{Message, TransportExt, channel, test_util::fault::{Direction, Faults}};
+//!
+//! let (here, mut there) = channel(8);
+//! let faults = Faults::new();
+//! let mut here = here.layer(faults.layer());
+//!
+//! faults.lose(Direction::Outgoing, 1);
+//! here.send_message(Message::text("lost")).await?;
+//! here.send_message(Message::text("kept")).await?;
+//! assert_eq!(there.receive_message().await.unwrap()?, Message::text("kept"));
+//!
+//! faults.stall(Direction::Outgoing);
+//! assert!(here.send_message(Message::text("later")).now_or_never().is_none());
+//!
+//! faults.cut();
+//! assert!(here.receive_message().await.unwrap().unwrap_err().is_closed());
+//! assert!(here.receive_message().await.is_none());
+//! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
+//! ```
+
+#[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
+mod io;
+mod layer;
+mod state;
+mod transport;
+
+#[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
+#[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
+pub use self::io::{Cut, FaultIo, IoFaults};
+pub use self::{
+    layer::{FaultLayer, Faults},
+    state::Direction,
+    transport::Fault,
+};
