@@ -71,7 +71,7 @@ impl Faults {
     }
 
     /// The connection is cut: the stream gives an error that [`is_closed`](crate::Error::is_closed) and then ends, the sink
-    /// fails with the same.
+    /// fails with the same. The peer notices when the transport under test is dropped, as one that is cut should be.
     pub fn cut(&self) {
         self.change(State::cut);
     }

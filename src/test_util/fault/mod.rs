@@ -9,7 +9,7 @@
 //! use futures_util::FutureExt;
 //! use tower_transport::{Message, TransportExt, channel, test_util::fault::{Direction, Faults}};
 //!
-//! let (here, mut there) = channel(8);
+//! let (here, mut there) = channel::<Message, Message>(8);
 //! let faults = Faults::new();
 //! let mut here = here.layer(faults.layer());
 //!

@@ -1,0 +1,12 @@
+//! A transport that follows a script, for the tests of what stands above it.
+//!
+//! It is to messages what `tokio_test::io::Builder` is to bytes. See [`Script`] for an example.
+
+mod difference;
+mod steps;
+mod transport;
+
+pub use self::{
+    steps::Script,
+    transport::{ScriptHandle, Scripted},
+};
