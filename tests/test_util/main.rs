@@ -1,5 +1,9 @@
-//! The test kit, tested: what is broken must be found.
+//! The test kit, tested: what is broken must be found, what is scripted must happen, what is a fault must hurt.
 #![cfg(feature = "test-util")]
 
 mod broken;
 mod contract;
+mod fault;
+#[cfg(feature = "websocket")]
+mod fault_io;
+mod script;
