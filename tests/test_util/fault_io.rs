@@ -24,7 +24,7 @@ async fn without_a_fault_all_bytes_pass() {
     here.write_all(b"there").await.unwrap();
     there.write_all(b"and back").await.unwrap();
     here.shutdown().await.unwrap();
-    drop(there.shutdown().await);
+    there.shutdown().await.unwrap();
     let mut bytes = String::new();
     there.read_to_string(&mut bytes).await.unwrap();
     assert_eq!(bytes, "there");
