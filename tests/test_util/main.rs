@@ -6,4 +6,5 @@ mod contract;
 mod fault;
 #[cfg(feature = "websocket")]
 mod fault_io;
+mod runtime;
 mod script;
