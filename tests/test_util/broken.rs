@@ -15,6 +15,7 @@ use tower_transport::{Channel, Error};
 pub(crate) enum Fault {
     Nothing,
     ForgetsAPlaceItGave,
+    IsReadyWithoutRoom,
     HasNoBound,
     LosesOne,
     SwapsTwo,
@@ -32,6 +33,7 @@ pub(crate) enum Fault {
     WakesTheFirstWaker,
     HasOneWakerForBothHalves,
     ReadsOnlyWhenItMayWrite,
+    ForgetsTheEnd,
 }
 
 use Fault::*;
@@ -47,6 +49,7 @@ pub(crate) struct Broken {
     forgot: bool,
     flushing: bool,
     closed: bool,
+    ended: bool,
     first: Option<Waker>,
     shared: Arc<Shared>,
 }
@@ -70,6 +73,7 @@ impl Broken {
             forgot: false,
             flushing: false,
             closed: false,
+            ended: false,
             first: None,
             shared: Arc::default(),
         }
@@ -111,6 +115,9 @@ impl Stream for Broken {
         let waker = self.waker(cx, true);
         let item = ready!(self.inner.poll_next_unpin(&mut Context::from_waker(&waker)));
         self.first = None;
+        if self.fault == ForgetsTheEnd && item.is_none() && std::mem::replace(&mut self.ended, true) {
+            return Poll::Pending;
+        }
         Poll::Ready(item)
     }
 }
@@ -119,7 +126,8 @@ impl Sink<usize> for Broken {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        match self.fault {
+        let fault = self.fault;
+        match fault {
             ForgetsAPlaceItGave => {
                 self.forgot = !self.forgot;
                 if !self.forgot {
@@ -138,12 +146,13 @@ impl Sink<usize> for Broken {
                 ready!(self.pass_on(cx))?;
                 self.flushing = false;
             }
+            IsReadyWithoutRoom if self.inner_is_open() => return Poll::Ready(Ok(())),
             IsReadyWhenClosed if self.closed => return Poll::Ready(Ok(())),
             _ => {}
         }
         let waker = self.waker(cx, false);
         let ready = ready!(self.inner.poll_ready_unpin(&mut Context::from_waker(&waker)));
-        match (self.fault, ready) {
+        match (fault, ready) {
             (SwallowsWhatNobodyReads, Err(_)) if !self.closed => Poll::Ready(Ok(())),
             (HidesThatItIsClosed, Err(error)) if !self.closed => {
                 Poll::Ready(Err(Error::other("something went wrong").with_source(error)))

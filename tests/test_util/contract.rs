@@ -27,12 +27,19 @@ fn failures(fault: Fault) -> Vec<(Check, String)> {
 
 #[track_caller]
 fn only(fault: Fault, check: Check, says: &str) {
+    each(fault, &[check], says);
+}
+
+/// For what breaks several rules at once.
+#[track_caller]
+fn each(fault: Fault, checks: &[Check], says: &str) {
     let failures = failures(fault);
     let names: Vec<_> = failures.iter().map(|(check, _)| *check).collect();
-    assert_eq!(names, [check], "{fault:?}: {failures:#?}");
-    let message = &failures[0].1;
-    for part in [format!("contract broken: {check}\n"), check.rule().to_owned(), says.to_owned()] {
-        assert!(message.contains(&part), "{message:?} does not say {part:?}");
+    assert_eq!(names, checks, "{fault:?}: {failures:#?}");
+    for (check, message) in &failures {
+        for part in [format!("contract broken: {check}\n"), check.rule().to_owned(), says.to_owned()] {
+            assert!(message.contains(&part), "{message:?} does not say {part:?}");
+        }
     }
 }
 
@@ -129,4 +136,15 @@ fn wake_ups_finds_one_waker_for_both_halves() {
 #[test]
 fn duplex_finds_a_reader_that_waits_for_the_writer() {
     only(Fault::ReadsOnlyWhenItMayWrite, Check::Duplex, "while the outgoing");
+}
+
+#[test]
+fn what_is_ready_without_room_is_found_wherever_nobody_reads() {
+    let checks = [Check::BackPressure, Check::Duplex, Check::Cancellation, Check::WakeUps];
+    each(Fault::IsReadyWithoutRoom, &checks, "start_send failed right after poll_ready was Ready");
+}
+
+#[test]
+fn a_stream_that_forgets_its_end_is_found_by_every_end() {
+    each(Fault::ForgetsTheEnd, &[Check::Close, Check::Cut], "Pending");
 }

@@ -1,5 +1,6 @@
 //! The test kit, tested: what is broken must be found, what is scripted must happen, what is a fault must hurt.
 #![cfg(feature = "test-util")]
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod broken;
 mod contract;

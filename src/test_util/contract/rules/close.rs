@@ -2,10 +2,13 @@ use std::task::{Poll, ready};
 
 use super::super::bench::Bench;
 
+const AGAIN: &str = "the stream gave None, and was Pending when it was polled again";
+
 pub(super) async fn check(mut bench: Bench<'_>) {
     bench.send_some(3).await;
     close(&mut bench).await;
-    end(&mut bench).await;
+    end(&mut bench, "poll_close was Ready, but the peer's stream does not end").await;
+    end(&mut bench, AGAIN).await;
     closed_sink(&mut bench).await;
 
     bench.turn();
@@ -22,7 +25,7 @@ pub(super) async fn check(mut bench: Bench<'_>) {
             },
         )
         .await;
-    end(&mut bench).await;
+    end(&mut bench, AGAIN).await;
     closed_sink(&mut bench).await;
 }
 
@@ -53,28 +56,19 @@ async fn close(bench: &mut Bench<'_>) {
         .await;
 }
 
-/// The peer gets the rest and the end, without another poll of `a`; and the end again.
-async fn end(bench: &mut Bench<'_>) {
-    for found in [
-        "poll_close was Ready, but the peer's stream does not end",
-        "the peer's stream gave None, and was Pending when it was polled again",
-    ] {
-        bench
-            .wait(
-                found,
-                "pass poll_close on to the inner transport, and remember the end of the stream",
-                |bench, cx| {
-                    while ready!(bench.poll_receive(cx)) {}
-                    Poll::Ready(())
-                },
-            )
-            .await;
-        if !bench.all_arrived() {
-            bench.fail(
-                "the peer's stream ended before all that had been accepted",
-                "poll_close first passes on what start_send took, then closes",
-            );
-        }
+/// The peer gets the rest and the end, without another poll of `a`.
+async fn end(bench: &mut Bench<'_>, found: &str) {
+    bench
+        .wait(found, "pass poll_close on to the inner transport, and remember the end of the stream", |bench, cx| {
+            while ready!(bench.poll_receive(cx)) {}
+            Poll::Ready(())
+        })
+        .await;
+    if !bench.all_arrived() {
+        bench.fail(
+            "the peer's stream ended before all that had been accepted",
+            "poll_close first passes on what start_send took, then closes",
+        );
     }
 }
 
