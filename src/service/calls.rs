@@ -1,0 +1,270 @@
+//! The calls of a client, from their request to their answer. Pure.
+
+use std::task::Waker;
+
+use super::list::List;
+use crate::Error;
+
+/// Every call of a client in the order of the requests. The memory of a call is used again when it is over; its tag is not.
+///
+/// ```text
+/// insert -> Unsent --next_unsent--> Sent --answer--> Answered --remove--> (gone)
+///             |                      |
+///           forget                forget, in order: Abandoned --answer--> (gone)
+///             v                      v
+///           (gone)                 (gone)
+/// ```
+pub(super) struct Calls<Req, Res> {
+    calls: List<Call<Req, Res>>,
+    /// The oldest call that is not sent; all behind it are not sent either.
+    unsent: Option<usize>,
+    /// How many wait for an answer.
+    waiting: usize,
+    /// A tag is a number that rises, followed by this many bits with the key of its call.
+    key_bits: u32,
+    issued: u64,
+}
+
+pub(super) struct Call<Req, Res> {
+    tag: u64,
+    state: State<Req, Res>,
+    waker: Option<Waker>,
+}
+
+enum State<Req, Res> {
+    Unsent(Req),
+    Sent,
+    /// Nobody waits any more, but its answer must be told apart from the next one's.
+    Abandoned,
+    Answered(Result<Res, Error>),
+}
+
+/// What became of an answer.
+pub(super) enum Delivered<Res> {
+    /// The call has it; here is whom to wake.
+    To(usize, Option<Waker>),
+    /// Its call was dropped, and has left now.
+    Abandoned(Result<Res, Error>),
+    /// Nobody asked for it, or not any more.
+    Unknown(Result<Res, Error>),
+}
+
+impl<Req, Res> Calls<Req, Res> {
+    /// For at most `limit` calls at a time.
+    pub(super) fn new(limit: usize) -> Self {
+        let key_bits = usize::BITS - limit.saturating_sub(1).leading_zeros();
+        Self { calls: List::new(), unsent: None, waiting: 0, key_bits: key_bits.min(32), issued: 0 }
+    }
+
+    pub(super) fn insert(&mut self, request: Req) -> usize {
+        let key = self.calls.push_back(Call { tag: 0, state: State::Unsent(request), waker: None });
+        self.issued += 1;
+        if let Some(call) = self.calls.get_mut(key) {
+            call.tag = self.issued << self.key_bits | key as u64;
+        }
+        self.unsent.get_or_insert(key);
+        self.waiting += 1;
+        key
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// The newest call that waits: in order, the one that waits longest from now.
+    pub(super) fn newest(&self) -> Option<usize> {
+        let mut keys = std::iter::successors(self.calls.last(), |key| self.calls.prev(*key));
+        keys.find(|key| !matches!(self.calls.get(*key), Some(Call { state: State::Abandoned, .. })))
+    }
+
+    pub(super) fn waker(&self, key: usize) -> Option<&Waker> {
+        self.calls.get(key)?.waker.as_ref()
+    }
+
+    /// Keeps the waker of a call that waits; returns the old one.
+    pub(super) fn park(&mut self, key: usize, waker: &Waker) -> Option<Waker> {
+        let slot = &mut self.calls.get_mut(key)?.waker;
+        match slot {
+            Some(old) if old.will_wake(waker) => None,
+            _ => slot.replace(waker.clone()),
+        }
+    }
+
+    pub(super) fn has_unsent(&self) -> bool {
+        self.unsent.is_some()
+    }
+
+    /// Takes the oldest request that is not sent; from now on it counts as sent.
+    pub(super) fn next_unsent(&mut self) -> Option<(usize, u64, Req)> {
+        let key = self.unsent?;
+        self.unsent = self.calls.next(key);
+        let call = self.calls.get_mut(key)?;
+        match std::mem::replace(&mut call.state, State::Sent) {
+            State::Unsent(request) => Some((key, call.tag, request)),
+            _ => None,
+        }
+    }
+
+    /// Gives an answer to the oldest call that is sent.
+    pub(super) fn answer_oldest(&mut self, answer: Result<Res, Error>) -> Delivered<Res> {
+        match self.calls.first() {
+            Some(key) => self.answer(key, answer),
+            None => Delivered::Unknown(answer),
+        }
+    }
+
+    /// Gives an answer to the call with this tag.
+    pub(super) fn answer_tag(&mut self, tag: u64, answer: Result<Res, Error>) -> Delivered<Res> {
+        let key = (tag & ((1 << self.key_bits) - 1)) as usize;
+        match self.calls.get(key) {
+            Some(call) if call.tag == tag => self.answer(key, answer),
+            _ => Delivered::Unknown(answer),
+        }
+    }
+
+    pub(super) fn answer(&mut self, key: usize, answer: Result<Res, Error>) -> Delivered<Res> {
+        match self.calls.get_mut(key) {
+            Some(call) if matches!(call.state, State::Sent) => {
+                call.state = State::Answered(answer);
+                let waker = call.waker.take();
+                self.calls.unlink(key);
+                self.waiting -= 1;
+                Delivered::To(key, waker)
+            }
+            Some(Call { state: State::Abandoned, .. }) => {
+                self.calls.remove(key);
+                Delivered::Abandoned(answer)
+            }
+            _ => Delivered::Unknown(answer),
+        }
+    }
+
+    pub(super) fn is_answered(&self, key: usize) -> bool {
+        matches!(self.calls.get(key), Some(Call { state: State::Answered(_), .. }))
+    }
+
+    /// The answer of a call that has one; the call is over.
+    pub(super) fn take_answer(&mut self, key: usize) -> Option<Result<Res, Error>> {
+        if !self.is_answered(key) {
+            return None;
+        }
+        match self.calls.remove(key)?.state {
+            State::Answered(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// A call is dropped. `keep`: one whose request is out keeps its place until its answer comes. Returns what is left of
+    /// it, to be dropped outside the lock, and whether its place is free.
+    pub(super) fn forget(&mut self, key: usize, keep: bool) -> (Option<Call<Req, Res>>, bool) {
+        let Some(call) = self.calls.get_mut(key) else { return (None, false) };
+        match call.state {
+            State::Sent if keep => {
+                let waker = call.waker.take();
+                call.state = State::Abandoned;
+                self.waiting -= 1;
+                return (Some(Call { tag: call.tag, state: State::Abandoned, waker }), false);
+            }
+            State::Sent => self.waiting -= 1,
+            State::Unsent(_) => {
+                self.waiting -= 1;
+                if self.unsent == Some(key) {
+                    self.unsent = self.calls.next(key);
+                }
+            }
+            State::Answered(_) | State::Abandoned => {}
+        }
+        (self.calls.remove(key), true)
+    }
+
+    /// No answer will come any more. Returns the wakers of those who wait, one after another.
+    pub(super) fn next_waker(&mut self) -> Option<Waker> {
+        while let Some(key) = self.calls.first() {
+            self.calls.unlink(key);
+            if let Some(waker) = self.calls.get_mut(key).and_then(|call| call.waker.take()) {
+                return Some(waker);
+            }
+        }
+        self.unsent = None;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn send(calls: &mut Calls<&'static str, u32>) -> (usize, u64) {
+        let (key, tag, _) = calls.next_unsent().unwrap();
+        (key, tag)
+    }
+
+    #[test]
+    fn the_tag_of_a_call_that_is_over_finds_nobody_though_its_memory_is_used_again() {
+        let mut calls = Calls::new(4);
+        let first = calls.insert("a");
+        let (_, tag) = send(&mut calls);
+        assert!(calls.forget(first, false).1);
+        let second = calls.insert("b");
+        let (_, next) = send(&mut calls);
+        assert_eq!(first, second);
+        assert!(next > tag);
+        assert!(matches!(calls.answer_tag(tag, Ok(1)), Delivered::Unknown(_)));
+        assert!(matches!(calls.answer_tag(next, Ok(1)), Delivered::To(key, _) if key == second));
+        assert!(matches!(calls.answer_tag(next, Ok(1)), Delivered::Unknown(_)));
+        assert_eq!(calls.take_answer(second).unwrap().unwrap(), 1);
+    }
+
+    #[test]
+    fn in_order_a_dropped_call_takes_its_answer_with_it() {
+        let mut calls = Calls::new(4);
+        let (first, second) = (calls.insert("a"), calls.insert("b"));
+        send(&mut calls);
+        send(&mut calls);
+        assert!(!calls.forget(first, true).1);
+        assert_eq!(calls.waiting(), 1);
+        assert!(matches!(calls.answer_oldest(Ok(1)), Delivered::Abandoned(_)));
+        assert!(matches!(calls.answer_oldest(Ok(2)), Delivered::To(key, _) if key == second));
+        assert_eq!(calls.waiting(), 0);
+    }
+
+    #[test]
+    fn a_request_that_is_withdrawn_is_not_sent_and_gets_no_answer() {
+        let mut calls = Calls::new(4);
+        let (first, second, third) = (calls.insert("a"), calls.insert("b"), calls.insert("c"));
+        assert!(matches!(calls.answer_oldest(Ok(1)), Delivered::Unknown(_)));
+        assert!(calls.forget(first, true).1);
+        assert_eq!(send(&mut calls).0, second);
+        assert!(calls.forget(third, true).1);
+        assert!(calls.next_unsent().is_none());
+        assert!(!calls.has_unsent());
+        assert_eq!(calls.waiting(), 1);
+    }
+
+    #[test]
+    fn the_newest_call_is_the_newest_one_that_still_waits() {
+        let mut calls = Calls::new(4);
+        let (first, second) = (calls.insert("a"), calls.insert("b"));
+        send(&mut calls);
+        send(&mut calls);
+        assert_eq!(calls.newest(), Some(second));
+        calls.forget(second, true);
+        assert_eq!(calls.newest(), Some(first));
+    }
+
+    #[test]
+    fn tags_of_a_limit_that_is_no_power_of_two_are_all_different() {
+        let mut calls: Calls<(), ()> = Calls::new(5);
+        let mut tags = std::collections::HashSet::new();
+        for _ in 0..100 {
+            let keys: Vec<_> = (0..5).map(|_| calls.insert(())).collect();
+            while let Some((_, tag, ())) = calls.next_unsent() {
+                assert!(tags.insert(tag));
+            }
+            for key in keys {
+                calls.forget(key, false);
+            }
+        }
+        assert_eq!(tags.len(), 500);
+    }
+}

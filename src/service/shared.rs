@@ -1,0 +1,359 @@
+//! The lock around a client's state, and what is done under it.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use super::{
+    bell::{Bell, Hushed},
+    correlate::Correlate,
+    state::{BUDGET, Ended, Leader, State},
+};
+use crate::{Error, Transport};
+
+pub(super) struct Shared<T, Req, Res, C> {
+    state: Mutex<State<T, Req, Res, C>>,
+    bell: Arc<Bell>,
+    /// The bell, as the transport knows it.
+    waker: Waker,
+    /// How many `Client` handles there are.
+    handles: AtomicUsize,
+}
+
+/// What a handle has of the places in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    Unready,
+    Waiting(usize),
+    Reserved,
+}
+
+/// How far a call is.
+pub(super) enum Stage<Req> {
+    /// Not polled yet; it has a place in flight.
+    New(Req),
+    Waiting(usize),
+    /// It was called without a place.
+    Refused,
+    Done,
+}
+
+enum Step<R, G> {
+    Done(R),
+    Pending,
+    /// Something is to be dropped outside the lock; then there is more to do.
+    Again(G),
+}
+
+impl<T, Req, Res, C> Shared<T, Req, Res, C> {
+    pub(super) fn new(state: State<T, Req, Res, C>) -> Self {
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(bell.clone());
+        Self { state: Mutex::new(state), bell, waker, handles: AtomicUsize::new(1) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<T, Req, Res, C>> {
+        // A transport that panicked has had its panic; the other calls meet it in whatever state that left.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works under the lock, with the transport's waker. Afterwards somebody leads if somebody waits, and whoever is to be
+    /// woken is woken outside the lock.
+    fn work<R>(&self, work: impl FnOnce(&mut State<T, Req, Res, C>, &Hushed<'_>, &mut Context<'_>) -> R) -> R {
+        let mut state = self.lock();
+        let bell = self.bell.hush();
+        let result = work(&mut state, &bell, &mut Context::from_waker(&self.waker));
+        let old = bell.arm(state.settle());
+        if bell.open() {
+            let leader = state.settle().cloned();
+            state.wakes.extend(leader);
+        }
+        let corpse = state.corpse.take();
+        self.unlock(state);
+        drop((old, corpse));
+        result
+    }
+
+    /// Unlocks, then wakes whom the work found.
+    fn unlock<'a>(&'a self, mut state: MutexGuard<'a, State<T, Req, Res, C>>) {
+        while !state.wakes.is_empty() {
+            let mut batch = [const { None }; 16];
+            for slot in &mut batch {
+                *slot = state.wakes.pop_front();
+            }
+            drop(state);
+            batch.into_iter().flatten().for_each(Waker::wake);
+            state = self.lock();
+        }
+    }
+
+    pub(super) fn add_handle(&self) {
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A handle is dropped, and gives back what it has.
+    pub(super) fn drop_handle(&self, readiness: Readiness) {
+        let last = self.handles.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last || readiness != Readiness::Unready {
+            let old = self.work(|state, bell, _| {
+                if last {
+                    // The driver closes when there is nobody left.
+                    bell.ring();
+                }
+                match readiness {
+                    Readiness::Unready => None,
+                    Readiness::Reserved => {
+                        state.release();
+                        None
+                    }
+                    Readiness::Waiting(key) => {
+                        let (old, next) = state.permits.leave(key);
+                        state.wakes.extend(next);
+                        old
+                    }
+                }
+            });
+            drop(old);
+        }
+    }
+
+    /// A call is dropped before it has its answer, or before its answer was taken.
+    pub(super) fn forget(&self, stage: Stage<Req>) {
+        let key = match stage {
+            Stage::Refused | Stage::Done => return,
+            Stage::New(_) => None,
+            Stage::Waiting(key) => Some(key),
+        };
+        let rest = self.work(|state, bell, _| {
+            let keep = state.in_order && state.ended.is_none();
+            let (rest, free) = key.map_or((None, true), |key| state.calls.forget(key, keep));
+            if free {
+                state.release();
+            }
+            if key.is_some() && state.flusher == key {
+                // What it had promised to flush, the leader does.
+                state.flusher = None;
+                bell.ring();
+            }
+            if self.is_left(state) {
+                bell.ring();
+            }
+            rest
+        });
+        drop(rest);
+    }
+
+    /// Whether there is nobody left but a driver.
+    fn is_left(&self, state: &State<T, Req, Res, C>) -> bool {
+        state.calls.waiting() == 0 && self.handles.load(Ordering::Acquire) == 0
+    }
+
+    /// A driver is dropped.
+    pub(super) fn leave(&self, key: usize) {
+        let old = self.work(|state, _, _| state.drivers.remove(key));
+        drop(old);
+    }
+}
+
+impl<T, Req, Res, C> Shared<T, Req, Res, C>
+where
+    C: Correlate<Req, Res>,
+    T: Transport<C::Out, In = C::In>,
+{
+    pub(super) fn poll_ready(&self, readiness: &mut Readiness, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        let mut budget = BUDGET;
+        loop {
+            let mut state = self.lock();
+            if let Some(Ended { cause, .. }) = &state.ended {
+                let cause = cause.clone();
+                let left = match std::mem::replace(readiness, Readiness::Unready) {
+                    Readiness::Waiting(key) => state.permits.leave(key),
+                    _ => (None, None),
+                };
+                drop(state);
+                drop(left);
+                return Poll::Ready(Err(cause));
+            }
+            if *readiness == Readiness::Unready && state.permits.take() {
+                *readiness = Readiness::Reserved;
+            }
+            if *readiness == Readiness::Reserved {
+                return Poll::Ready(Ok(()));
+            }
+            drop(state);
+
+            let mut old = None;
+            let step = self.work(|state, bell, transport| {
+                let key = match *readiness {
+                    Readiness::Waiting(key) => match state.permits.claim(key, cx.waker()) {
+                        Ok(()) => {
+                            *readiness = Readiness::Reserved;
+                            return Step::Done(());
+                        }
+                        Err(waker) => {
+                            old = waker;
+                            key
+                        }
+                    },
+                    _ if state.permits.take() => {
+                        *readiness = Readiness::Reserved;
+                        return Step::Done(());
+                    }
+                    _ => state.permits.wait(cx.waker().clone()),
+                };
+                *readiness = Readiness::Waiting(key);
+                if state.leads(Leader::Waiter(key), bell) {
+                    if let Some(unwanted) = state.pump(bell, transport, None, &mut budget) {
+                        return Step::Again(Some(unwanted));
+                    }
+                }
+                match state.permits.waker(key) {
+                    Some(_) => Step::Pending,
+                    // It has got its place, or there is none any more.
+                    None => Step::Again(None),
+                }
+            });
+            drop(old);
+            match step {
+                Step::Done(()) => {}
+                Step::Pending => return Poll::Pending,
+                Step::Again(unwanted) => drop(unwanted),
+            }
+        }
+    }
+
+    pub(super) fn poll_call(&self, stage: &mut Stage<Req>, cx: &Context<'_>) -> Poll<Result<Res, Error>> {
+        let mut budget = BUDGET;
+        loop {
+            let mut old = None;
+            let step = self.work(|state, bell, transport| {
+                let (key, fresh) = match std::mem::replace(stage, Stage::Done) {
+                    Stage::Waiting(key) => (key, false),
+                    Stage::New(request) => {
+                        let key = state.calls.insert(request);
+                        state.write(transport);
+                        (key, true)
+                    }
+                    Stage::Refused => {
+                        let bug = "called without a place; wait for poll_ready before each call";
+                        return Step::Done((Some(Err(Error::other(bug))), None, None));
+                    }
+                    Stage::Done => return Step::Pending,
+                };
+                *stage = Stage::Waiting(key);
+                let mut unwanted = None;
+                if state.ended.is_none() && !state.calls.is_answered(key) {
+                    self.coalesce(state, transport, key, fresh, cx.waker());
+                    if state.leads(Leader::Call(key), bell) || state.failing.is_some() {
+                        unwanted = state.pump(bell, transport, Some(key), &mut budget);
+                    }
+                }
+                if let Some(answer) = state.calls.take_answer(key) {
+                    *stage = Stage::Done;
+                    self.finish(state, bell, transport, key);
+                    return Step::Done((Some(answer), unwanted, None));
+                }
+                if let Some(Ended { cause, .. }) = &state.ended {
+                    *stage = Stage::Done;
+                    let cause = Err(cause.clone());
+                    let (rest, _) = state.calls.forget(key, false);
+                    return Step::Done((Some(cause), unwanted, rest));
+                }
+                old = state.calls.park(key, cx.waker());
+                if unwanted.is_some() { Step::Again(unwanted) } else { Step::Pending }
+            });
+            drop(old);
+            match step {
+                Step::Done((answer, unwanted, rest)) => {
+                    drop((unwanted, rest));
+                    return answer.map_or(Poll::Pending, Poll::Ready);
+                }
+                Step::Pending => return Poll::Pending,
+                Step::Again(unwanted) => drop(unwanted),
+            }
+        }
+    }
+
+    /// Flushes what was fed: at once where this call is alone, else when it is polled again, after those that run before it
+    /// have fed theirs.
+    fn coalesce(
+        &self,
+        state: &mut State<T, Req, Res, C>,
+        transport: &mut Context<'_>,
+        key: usize,
+        fresh: bool,
+        waker: &Waker,
+    ) {
+        match state.flusher {
+            Some(flusher) if flusher == key && !fresh => {
+                state.flusher = None;
+                state.flush(transport);
+            }
+            None if fresh && state.dirty && (state.burst || state.calls.waiting() > 1) => {
+                state.flusher = Some(key);
+                state.wakes.push_back(waker.clone());
+            }
+            None if fresh => state.flush(transport),
+            _ => {}
+        }
+    }
+
+    /// A call has its answer.
+    fn finish(&self, state: &mut State<T, Req, Res, C>, bell: &Hushed<'_>, transport: &mut Context<'_>, key: usize) {
+        state.release();
+        if state.flusher == Some(key) {
+            state.flusher = None;
+            state.flush(transport);
+        }
+        if self.is_left(state) {
+            bell.ring();
+        }
+    }
+
+    /// Reads for all, until the transport has ended or nobody is left.
+    pub(super) fn poll_drive(&self, driver: &mut Option<usize>, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        let mut budget = BUDGET;
+        loop {
+            let mut old = None;
+            let step = self.work(|state, bell, transport| {
+                let mut unwanted = None;
+                if state.ended.is_none() {
+                    let key = match *driver {
+                        Some(key) => {
+                            if let Some(waker) = state.drivers.get_mut(key).filter(|old| !old.will_wake(cx.waker())) {
+                                old = Some(std::mem::replace(waker, cx.waker().clone()));
+                            }
+                            key
+                        }
+                        None => *driver.insert(state.drivers.push_back(cx.waker().clone())),
+                    };
+                    if state.leads(Leader::Driver(key), bell) {
+                        unwanted = state.pump(bell, transport, None, &mut budget);
+                    }
+                    if unwanted.is_none() && self.is_left(state) {
+                        // Ready, it has ended the client; else it rings.
+                        let _ = state.poll_close(transport);
+                    }
+                }
+                if let Some(ended) = &state.ended {
+                    *driver = None;
+                    return Step::Done((ended.clone(), unwanted));
+                }
+                if unwanted.is_some() { Step::Again(unwanted) } else { Step::Pending }
+            });
+            drop(old);
+            match step {
+                Step::Done((ended, unwanted)) => {
+                    drop(unwanted);
+                    return Poll::Ready(if ended.clean { Ok(()) } else { Err(ended.cause) });
+                }
+                Step::Pending => return Poll::Pending,
+                Step::Again(unwanted) => drop(unwanted),
+            }
+        }
+    }
+}

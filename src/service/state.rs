@@ -1,0 +1,292 @@
+//! What the handles and calls of a client share, and the work that whoever leads does for all of them.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use super::{
+    bell::Hushed,
+    calls::{Calls, Delivered},
+    correlate::Correlate,
+    list::List,
+    permits::Permits,
+};
+use crate::{Error, Transport};
+
+/// How many answers one poll hands out before it lets other tasks run.
+pub(super) const BUDGET: usize = 128;
+
+/// Who reads for all, and is woken when the transport can go on. The later ones take over from the earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leader {
+    Nobody,
+    /// A handle that waits for a place.
+    Waiter(usize),
+    Call(usize),
+    Driver(usize),
+}
+
+impl Leader {
+    fn rank(self) -> u8 {
+        match self {
+            Self::Nobody => 0,
+            Self::Waiter(_) => 1,
+            Self::Call(_) => 2,
+            Self::Driver(_) => 3,
+        }
+    }
+}
+
+pub(super) struct State<T, Req, Res, C> {
+    /// Gone when the client has ended.
+    pub(super) transport: Option<Pin<Box<T>>>,
+    correlate: C,
+    pub(super) in_order: bool,
+    pub(super) calls: Calls<Req, Res>,
+    pub(super) permits: Permits,
+    pub(super) drivers: List<Waker>,
+    pub(super) leader: Leader,
+    /// Something was fed and is not flushed.
+    pub(super) dirty: bool,
+    /// The call that has promised to flush when it is polled again, after those that run before it have fed theirs.
+    pub(super) flusher: Option<usize>,
+    /// The last answers came several at a time: so will the next requests.
+    pub(super) burst: bool,
+    /// Writing has failed; what has arrived is still read before everyone is told.
+    pub(super) failing: Option<Error>,
+    pub(super) ended: Option<Ended>,
+    pub(super) unknown: u64,
+    /// Whom to wake as soon as the lock is free.
+    pub(super) wakes: VecDeque<Waker>,
+    /// What to drop as soon as the lock is free.
+    pub(super) corpse: Option<Pin<Box<T>>>,
+}
+
+#[derive(Clone)]
+pub(super) struct Ended {
+    pub(super) cause: Error,
+    /// Closed by either side, and not cut.
+    pub(super) clean: bool,
+}
+
+impl<T, Req, Res, C> State<T, Req, Res, C> {
+    pub(super) fn new(transport: T, correlate: C, in_order: bool, limit: usize) -> Self {
+        Self {
+            transport: Some(Box::pin(transport)),
+            correlate,
+            in_order,
+            calls: Calls::new(limit),
+            permits: Permits::new(limit),
+            drivers: List::new(),
+            leader: Leader::Nobody,
+            dirty: false,
+            flusher: None,
+            burst: false,
+            failing: None,
+            ended: None,
+            unknown: 0,
+            wakes: VecDeque::new(),
+            corpse: None,
+        }
+    }
+
+    /// Whether this one is to read now: as the leader, in the place of a lesser one, or of one that was woken and has not
+    /// come yet (it might never come: its future may be kept and not polled).
+    pub(super) fn leads(&mut self, me: Leader, bell: &Hushed<'_>) -> bool {
+        if self.leader == me || me.rank() > self.leader.rank() {
+            self.leader = me;
+            return true;
+        }
+        let steals = bell.is_rung();
+        if steals && me.rank() == self.leader.rank() {
+            self.leader = me;
+        }
+        steals
+    }
+
+    /// Makes sure that somebody leads as long as somebody waits. Returns its waker.
+    pub(super) fn settle(&mut self) -> Option<&Waker> {
+        if self.leader_waker().is_none() {
+            let driver = self.drivers.first().map(Leader::Driver);
+            let call = || self.calls.newest().map(Leader::Call);
+            let waiter = || self.permits.first().map(Leader::Waiter);
+            self.leader = driver.or_else(call).or_else(waiter).unwrap_or(Leader::Nobody);
+        }
+        self.leader_waker()
+    }
+
+    fn leader_waker(&self) -> Option<&Waker> {
+        match self.leader {
+            Leader::Nobody => None,
+            Leader::Waiter(key) => self.permits.waker(key),
+            Leader::Call(key) => self.calls.waker(key),
+            Leader::Driver(key) => self.drivers.get(key),
+        }
+    }
+
+    /// Gives the place of a call back.
+    pub(super) fn release(&mut self) {
+        self.wakes.extend(self.permits.release());
+    }
+
+    /// The end: everyone who waits is woken to find the cause.
+    pub(super) fn end(&mut self, cause: Error, clean: bool) {
+        self.ended = Some(Ended { cause, clean });
+        self.corpse = self.transport.take();
+        self.dirty = false;
+        while let Some(waker) = self.calls.next_waker() {
+            self.wakes.push_back(waker);
+        }
+        while let Some(waker) = self.permits.dissolve() {
+            self.wakes.push_back(waker);
+        }
+        while let Some(key) = self.drivers.first() {
+            self.wakes.extend(self.drivers.remove(key));
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.calls.waiting() > 0 || self.permits.first().is_some() || self.drivers.first().is_some()
+    }
+}
+
+impl<T, Req, Res, C> State<T, Req, Res, C>
+where
+    C: Correlate<Req, Res>,
+    T: Transport<C::Out, In = C::In>,
+{
+    /// Does what the transport allows: writes, flushes, and reads until it is pending or nobody wants more. Returns an
+    /// answer that nobody wants, to be dropped outside the lock: then there may be more to do.
+    pub(super) fn pump(
+        &mut self,
+        bell: &Hushed<'_>,
+        cx: &mut Context<'_>,
+        me: Option<usize>,
+        budget: &mut usize,
+    ) -> Option<Result<Res, Error>> {
+        bell.clear();
+        self.write(cx);
+        if self.flusher.is_none() {
+            self.flush(cx);
+        }
+        self.read(bell, cx, me, budget)
+    }
+
+    /// Hands requests to the transport, the oldest first, as long as it takes them.
+    pub(super) fn write(&mut self, cx: &mut Context<'_>) {
+        let Some(transport) = &mut self.transport else { return };
+        while self.failing.is_none() && self.calls.has_unsent() {
+            match transport.as_mut().poll_ready(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Err(error)) => self.failing = Some(error.into()),
+                Poll::Ready(Ok(())) => {
+                    let Some((key, tag, request)) = self.calls.next_unsent() else { return };
+                    match transport.as_mut().start_send(self.correlate.request(tag, request)).map_err(Into::into) {
+                        Ok(()) => self.dirty = true,
+                        // The transport refuses this message, and is as good as before.
+                        Err(error) if error.is_codec() || error.is_too_large() => {
+                            if let Delivered::To(_, Some(waker)) = self.calls.answer(key, Err(error)) {
+                                self.wakes.push_back(waker);
+                            }
+                        }
+                        Err(error) => self.failing = Some(error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Flushes all that was fed so far.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
+        let Some(transport) = &mut self.transport else { return };
+        if !self.dirty || self.failing.is_some() {
+            return;
+        }
+        match transport.as_mut().poll_flush(cx) {
+            Poll::Ready(Ok(())) => self.dirty = false,
+            Poll::Ready(Err(error)) => self.failing = Some(error.into()),
+            Poll::Pending => {}
+        }
+    }
+
+    fn read(
+        &mut self,
+        bell: &Hushed<'_>,
+        cx: &mut Context<'_>,
+        me: Option<usize>,
+        budget: &mut usize,
+    ) -> Option<Result<Res, Error>> {
+        let mut delivered = 0;
+        while *budget > 0 && self.is_wanted() {
+            let transport = self.transport.as_mut()?;
+            let answer = match transport.as_mut().poll_next(cx) {
+                Poll::Pending => {
+                    if let Some(error) = self.failing.take() {
+                        self.end(error, false);
+                    }
+                    return None;
+                }
+                Poll::Ready(None) => {
+                    let clean = self.failing.is_none();
+                    let closed = || Error::closed("the transport under the client has ended");
+                    let cause = self.failing.take().unwrap_or_else(closed);
+                    self.end(cause, clean);
+                    return None;
+                }
+                Poll::Ready(Some(answer)) => answer,
+            };
+            *budget -= 1;
+            let outcome = match answer.map_err(Into::into) {
+                Ok(message) => {
+                    let (tag, answer) = self.correlate.answer(message);
+                    match tag {
+                        _ if self.in_order => self.calls.answer_oldest(Ok(answer)),
+                        Some(tag) => self.calls.answer_tag(tag, Ok(answer)),
+                        None => Delivered::Unknown(Ok(answer)),
+                    }
+                }
+                // In order it is known whose answer could not be read.
+                Err(error) if self.in_order && error.is_codec() => self.calls.answer_oldest(Err(error)),
+                Err(error) => {
+                    self.end(error, false);
+                    return None;
+                }
+            };
+            match outcome {
+                Delivered::To(key, waker) => {
+                    delivered += 1;
+                    self.burst = delivered > 1;
+                    if Some(key) != me {
+                        self.wakes.extend(waker);
+                    }
+                }
+                Delivered::Abandoned(answer) => {
+                    self.release();
+                    bell.ring();
+                    return Some(answer);
+                }
+                Delivered::Unknown(answer) => {
+                    self.unknown += 1;
+                    bell.ring();
+                    return Some(answer);
+                }
+            }
+        }
+        // The transport is not pending, so it will not ring by itself for what it still has.
+        bell.ring();
+        None
+    }
+
+    /// Closes the transport; ready when the client has ended.
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(transport) = &mut self.transport else { return Poll::Ready(()) };
+        match transport.as_mut().poll_close(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(())) => self.end(Error::closed("this end of the transport was closed"), true),
+            Poll::Ready(Err(error)) => self.end(error.into(), false),
+        }
+        Poll::Ready(())
+    }
+}

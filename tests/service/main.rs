@@ -1,0 +1,8 @@
+//! The bridges between a transport and `tower::Service`.
+
+mod cancel;
+mod client;
+mod server;
+mod stack;
+mod stress;
+mod support;
