@@ -203,7 +203,7 @@ fn a_request_that_the_transport_has_not_taken_is_withdrawn_with_its_call() {
     let mut client = Client::in_order(here);
     let mut calls: Vec<_> = (1..=3).map(|number| call(&mut client, number)).collect();
     assert!(calls.iter_mut().all(|call| poll_once(call).is_pending()));
-    calls.remove(1);
+    drop(calls.remove(1));
     assert_eq!(receive(&mut there), Some(1));
     assert!(poll_once(&mut calls[0]).is_pending());
     assert_eq!(receive(&mut there), Some(3));
@@ -273,8 +273,8 @@ fn a_failure_reaches_every_call_as_its_cause() {
     assert!(poll_once(&mut first).is_pending());
     assert!(poll_once(&mut second).is_pending());
     *control.fault.lock().unwrap() = Some(Error::protocol("a reserved bit is set"));
-    assert!(matches!(poll_once(&mut second), Poll::Ready(Err(error)) if error.is_protocol()));
     assert!(matches!(poll_once(&mut first), Poll::Ready(Err(error)) if error.is_protocol()));
+    assert!(matches!(poll_once(&mut second), Poll::Ready(Err(error)) if error.is_protocol()));
     assert!(matches!(poll_ready(&mut client, Waker::noop()), Poll::Ready(Err(error)) if error.is_protocol()));
 }
 
@@ -323,7 +323,7 @@ fn a_leader_that_is_dropped_after_it_was_woken_passes_the_wake_on() {
             tags.into_iter().for_each(|tag| send(&mut there, Tagged { tag, value: 7 }));
         }
         let leader = calls.iter().position(|(_, (task, _))| task.is_woken()).expect("somebody is woken");
-        calls.remove(leader);
+        drop(calls.remove(leader));
         left -= 1;
     }
     assert_eq!(client.in_flight(), 0);
@@ -386,7 +386,7 @@ fn who_promised_to_flush_and_is_dropped_leaves_that_to_another() {
     }
     assert_eq!(receive(&mut there), Some(0));
     let promised = calls.iter().position(|(_, (task, _))| task.is_woken()).unwrap();
-    calls.remove(promised);
+    drop(calls.remove(promised));
     for (call, (task, waker)) in &mut calls {
         if task.is_woken() {
             assert!(poll(call, waker).is_pending());
@@ -435,14 +435,14 @@ fn a_driver_closes_the_transport_when_the_last_handle_and_call_are_gone() {
     assert!(poll(&mut driver, &waker).is_pending());
     let mut last = call(&mut client, 1);
     assert!(poll_once(&mut last).is_pending());
+    assert_eq!(receive(&mut there), Some(1));
     drop(client);
     assert!(poll(&mut driver, &waker).is_pending());
-    send(&mut there, 10);
-    assert!(poll(&mut driver, &waker).is_pending());
     task.is_woken();
-    assert_eq!(value(poll_once(&mut last)), 10);
+    send(&mut there, 10);
     assert!(task.is_woken());
     assert!(matches!(poll(&mut driver, &waker), Poll::Ready(Ok(()))));
+    assert_eq!(value(poll_once(&mut last)), 10);
     assert!(matches!(
         futures_util::StreamExt::poll_next_unpin(&mut there, &mut std::task::Context::from_waker(&waker)),
         Poll::Ready(None)

@@ -17,7 +17,7 @@ use tower_transport::{Channel, Error, service::Client};
 
 /// A task that counts how often it was woken.
 #[derive(Default)]
-pub struct Task(AtomicUsize);
+pub(crate) struct Task(AtomicUsize);
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
@@ -26,48 +26,48 @@ impl Wake for Task {
 }
 
 impl Task {
-    pub fn new() -> (Arc<Self>, Waker) {
+    pub(crate) fn new() -> (Arc<Self>, Waker) {
         let task = Arc::new(Self::default());
         (task.clone(), task.into())
     }
 
     /// Whether it was woken since this was last asked.
-    pub fn is_woken(&self) -> bool {
+    pub(crate) fn is_woken(&self) -> bool {
         self.0.swap(0, SeqCst) > 0
     }
 }
 
-pub fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+pub(crate) fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
-pub fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     poll(future, Waker::noop())
 }
 
-pub fn poll_ready<S: Service<R>, R>(service: &mut S, waker: &Waker) -> Poll<Result<(), S::Error>> {
+pub(crate) fn poll_ready<S: Service<R>, R>(service: &mut S, waker: &Waker) -> Poll<Result<(), S::Error>> {
     service.poll_ready(&mut Context::from_waker(waker))
 }
 
 /// Calls a service that must be ready.
-pub fn call<S: Service<R>, R>(service: &mut S, request: R) -> S::Future {
+pub(crate) fn call<S: Service<R>, R>(service: &mut S, request: R) -> S::Future {
     assert!(poll_ready(service, Waker::noop()).is_ready());
     service.call(request)
 }
 
 /// The next message for this end, if there is one.
-pub fn receive<Out, In>(end: &mut Channel<Out, In>) -> Option<In> {
+pub(crate) fn receive<Out, In>(end: &mut Channel<Out, In>) -> Option<In> {
     match Pin::new(end).poll_next(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Some(message)) => Some(message.unwrap()),
         _ => None,
     }
 }
 
-pub fn send<Out, In>(end: &mut Channel<Out, In>, message: Out) {
+pub(crate) fn send<Out, In>(end: &mut Channel<Out, In>, message: Out) {
     assert!(try_send(end, message).is_ok());
 }
 
-pub fn try_send<Out, In>(mut end: &mut Channel<Out, In>, message: Out) -> Result<(), Error> {
+pub(crate) fn try_send<Out, In>(mut end: &mut Channel<Out, In>, message: Out) -> Result<(), Error> {
     let mut cx = Context::from_waker(Waker::noop());
     match Pin::new(&mut end).poll_ready(&mut cx) {
         Poll::Pending => Err(Error::full("the other end does not read")),
@@ -76,22 +76,22 @@ pub fn try_send<Out, In>(mut end: &mut Channel<Out, In>, message: Out) -> Result
 }
 
 /// A transport that keeps what was fed until it is flushed, counts flushes, and fails when it is told to.
-pub struct Buffered<Out, In> {
+pub(crate) struct Buffered<Out, In> {
     channel: Channel<Out, In>,
     fed: VecDeque<Out>,
     control: Arc<Control>,
 }
 
 #[derive(Default)]
-pub struct Control {
-    pub flushes: AtomicUsize,
-    pub fault: Mutex<Option<Error>>,
+pub(crate) struct Control {
+    pub(crate) flushes: AtomicUsize,
+    pub(crate) fault: Mutex<Option<Error>>,
     /// Refuses the next message, for its own sake.
-    pub refusal: Mutex<Option<Error>>,
+    pub(crate) refusal: Mutex<Option<Error>>,
 }
 
 impl<Out, In> Buffered<Out, In> {
-    pub fn new(channel: Channel<Out, In>) -> (Self, Arc<Control>) {
+    pub(crate) fn new(channel: Channel<Out, In>) -> (Self, Arc<Control>) {
         let control = Arc::new(Control::default());
         (Self { channel, fed: VecDeque::new(), control: control.clone() }, control)
     }
@@ -142,14 +142,14 @@ impl<Out: Unpin, In> Sink<Out> for Buffered<Out, In> {
 }
 
 /// A small generator of numbers, the same for the same seed.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -157,4 +157,4 @@ impl Random {
     }
 }
 
-pub type InOrderClient = Client<Channel<u32, u32>, u32, u32>;
+pub(crate) type InOrderClient = Client<Channel<u32, u32>, u32, u32>;
