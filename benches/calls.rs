@@ -346,8 +346,9 @@ async fn tokio_tower_pipeline(depth: usize, calls: usize) {
     let (here, there) = channel::<Payload, Payload>(128);
     tokio::spawn(peer(there, |payload| payload));
     type Failed = tokio_tower::Error<tower_transport::Channel<Payload>, Payload>;
-    let mut client = tokio_tower::pipeline::Client::<_, Failed, Payload>::new(here);
-    let mut waiting = FuturesUnordered::new();
+    type Pipeline = tokio_tower::pipeline::Client<tower_transport::Channel<Payload>, Failed, Payload>;
+    let mut client = Pipeline::new(here);
+    let mut waiting = FuturesUnordered::<<Pipeline as Service<Payload>>::Future>::new();
     for _ in 0..calls {
         if waiting.len() == depth {
             assert_eq!(waiting.next().await.unwrap().unwrap(), PAYLOAD);
@@ -367,7 +368,7 @@ mod rpc {
     }
 
     #[derive(Clone)]
-    pub struct Echoes;
+    pub(crate) struct Echoes;
 
     impl Echo for Echoes {
         async fn echo(self, _: tarpc::context::Context, payload: super::Payload) -> super::Payload {
@@ -385,7 +386,8 @@ async fn tarpc_channel(depth: usize, calls: usize) {
         tokio::spawn(answer);
         std::future::ready(())
     }));
-    let client = rpc::EchoClient::new(tarpc::client::Config::default(), here).spawn();
+    let tarpc::client::NewClient { client, dispatch } = rpc::EchoClient::new(tarpc::client::Config::default(), here);
+    tokio::spawn(dispatch);
     let lanes: Vec<_> = (0..depth)
         .map(|_| {
             let client = client.clone();

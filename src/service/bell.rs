@@ -3,15 +3,13 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering::SeqCst},
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     task::{Wake, Waker},
 };
-
-/// Something happened since the transport was last polled.
-const RUNG: u8 = 1;
-/// Somebody is at work under the client's lock, and looks at the bell before leaving.
-const HUSHED: u8 = 2;
 
 /// Wakes the leader of a client when the transport can go on.
 ///
@@ -20,7 +18,10 @@ const HUSHED: u8 = 2;
 /// client. While somebody works under that lock, a ring is only noted, so that no foreign code runs there.
 #[derive(Default)]
 pub(super) struct Bell {
-    state: AtomicU8,
+    /// Something happened since the transport was last polled.
+    rung: AtomicBool,
+    /// Somebody is at work under the client's lock, and looks at `rung` after leaving this.
+    hushed: AtomicBool,
     leader: Mutex<Option<Waker>>,
 }
 
@@ -28,9 +29,17 @@ pub(super) struct Bell {
 pub(super) struct Hushed<'a>(&'a Bell);
 
 impl Bell {
+    /// Under the client's lock only.
     pub(super) fn hush(&self) -> Hushed<'_> {
-        self.state.fetch_or(HUSHED, SeqCst);
+        // It is this thread that must see it; another one that does not may well wake the leader.
+        self.hushed.store(true, Relaxed);
         Hushed(self)
+    }
+
+    /// Either this sees a ring, or the ring sees that the bell is open: whoever comes second looks at what the first wrote.
+    fn open(&self) -> bool {
+        self.hushed.store(false, SeqCst);
+        self.rung.load(SeqCst)
     }
 
     fn swap(&self, leader: Option<Waker>) -> Option<Waker> {
@@ -41,17 +50,12 @@ impl Bell {
 impl Hushed<'_> {
     /// Whether it was rung, and nobody has looked since.
     pub(super) fn is_rung(&self) -> bool {
-        self.0.state.load(SeqCst) & RUNG != 0
+        self.0.rung.load(SeqCst)
     }
 
     /// Forgets that it was rung: the transport is going to be polled.
     pub(super) fn clear(&self) {
-        self.0.state.fetch_and(!RUNG, SeqCst);
-    }
-
-    /// Rings: somebody must poll the transport.
-    pub(super) fn ring(&self) {
-        self.0.state.fetch_or(RUNG, SeqCst);
+        self.0.rung.swap(false, SeqCst);
     }
 
     /// Whom to wake from now on. Returns a waker that must be dropped outside the lock.
@@ -66,15 +70,15 @@ impl Hushed<'_> {
     /// Lets it ring again. Returns whether it was rung meanwhile: then the leader must be woken, by the caller.
     #[must_use]
     pub(super) fn open(self) -> bool {
-        let rung = self.0.state.fetch_and(!HUSHED, SeqCst) & RUNG != 0;
+        let bell = self.0;
         std::mem::forget(self);
-        rung
+        bell.open()
     }
 }
 
 impl Drop for Hushed<'_> {
     fn drop(&mut self) {
-        if self.0.state.fetch_and(!HUSHED, SeqCst) & RUNG != 0 {
+        if self.0.open() {
             if let Some(leader) = self.0.swap(None) {
                 leader.wake();
             }
@@ -89,7 +93,7 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         // Rung already, its leader has been woken; hushed, whoever hushed it will see to it.
-        if self.state.fetch_or(RUNG, SeqCst) == 0 {
+        if !self.rung.swap(true, SeqCst) && !self.hushed.load(SeqCst) {
             if let Some(leader) = self.swap(None) {
                 leader.wake();
             }

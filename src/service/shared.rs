@@ -64,12 +64,19 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
     /// Works under the lock, with the transport's waker. Afterwards somebody leads if somebody waits, and whoever is to be
     /// woken is woken outside the lock.
     fn work<R>(&self, work: impl FnOnce(&mut State<T, Req, Res, C>, &Hushed<'_>, &mut Context<'_>) -> R) -> R {
-        let mut state = self.lock();
+        self.work_on(self.lock(), work)
+    }
+
+    fn work_on<'a, R>(
+        &'a self,
+        mut state: MutexGuard<'a, State<T, Req, Res, C>>,
+        work: impl FnOnce(&mut State<T, Req, Res, C>, &Hushed<'_>, &mut Context<'_>) -> R,
+    ) -> R {
         let bell = self.bell.hush();
         let result = work(&mut state, &bell, &mut Context::from_waker(&self.waker));
-        let old = bell.arm(state.settle());
-        if bell.open() {
-            let leader = state.settle().cloned();
+        let old = state.settle(&bell);
+        if bell.open() || state.todo {
+            let leader = state.leader_waker().cloned();
             state.wakes.extend(leader);
         }
         let corpse = state.corpse.take();
@@ -99,10 +106,10 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
     pub(super) fn drop_handle(&self, readiness: Readiness) {
         let last = self.handles.fetch_sub(1, Ordering::AcqRel) == 1;
         if last || readiness != Readiness::Unready {
-            let old = self.work(|state, bell, _| {
+            let old = self.work(|state, _, _| {
                 if last {
                     // The driver closes when there is nobody left.
-                    bell.ring();
+                    state.todo = true;
                 }
                 match readiness {
                     Readiness::Unready => None,
@@ -128,7 +135,7 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
             Stage::New(_) => None,
             Stage::Waiting(key) => Some(key),
         };
-        let rest = self.work(|state, bell, _| {
+        let rest = self.work(|state, _, _| {
             let keep = state.in_order && state.ended.is_none();
             let (rest, free) = key.map_or((None, true), |key| state.calls.forget(key, keep));
             if free {
@@ -137,10 +144,10 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
             if key.is_some() && state.flusher == key {
                 // What it had promised to flush, the leader does.
                 state.flusher = None;
-                bell.ring();
+                state.todo = true;
             }
             if self.is_left(state) {
-                bell.ring();
+                state.todo = true;
             }
             rest
         });
@@ -196,6 +203,9 @@ where
                         }
                         Err(waker) => {
                             old = waker;
+                            if old.is_some() {
+                                state.disarm();
+                            }
                             key
                         }
                     },
@@ -227,10 +237,22 @@ where
     }
 
     pub(super) fn poll_call(&self, stage: &mut Stage<Req>, cx: &Context<'_>) -> Poll<Result<Res, Error>> {
+        let mut locked = self.lock();
+        if let Stage::Waiting(key) = *stage {
+            let state = &mut locked;
+            // The common case: somebody else has read the answer, and nobody's lead or promise is touched by taking it.
+            if state.flusher != Some(key) && state.permits.first().is_none() && !self.is_left(state) {
+                if let Some(answer) = state.calls.take_answer(key) {
+                    *stage = Stage::Done;
+                    state.release();
+                    return Poll::Ready(answer);
+                }
+            }
+        }
         let mut budget = BUDGET;
         loop {
             let mut old = None;
-            let step = self.work(|state, bell, transport| {
+            let step = self.work_on(locked, |state, bell, transport| {
                 let (key, fresh) = match std::mem::replace(stage, Stage::Done) {
                     Stage::Waiting(key) => (key, false),
                     Stage::New(request) => {
@@ -254,7 +276,7 @@ where
                 }
                 if let Some(answer) = state.calls.take_answer(key) {
                     *stage = Stage::Done;
-                    self.finish(state, bell, transport, key);
+                    self.finish(state, transport, key);
                     return Step::Done((Some(answer), unwanted, None));
                 }
                 if let Some(Ended { cause, .. }) = &state.ended {
@@ -264,6 +286,9 @@ where
                     return Step::Done((Some(cause), unwanted, rest));
                 }
                 old = state.calls.park(key, cx.waker());
+                if old.is_some() {
+                    state.disarm();
+                }
                 if unwanted.is_some() { Step::Again(unwanted) } else { Step::Pending }
             });
             drop(old);
@@ -275,6 +300,7 @@ where
                 Step::Pending => return Poll::Pending,
                 Step::Again(unwanted) => drop(unwanted),
             }
+            locked = self.lock();
         }
     }
 
@@ -303,14 +329,14 @@ where
     }
 
     /// A call has its answer.
-    fn finish(&self, state: &mut State<T, Req, Res, C>, bell: &Hushed<'_>, transport: &mut Context<'_>, key: usize) {
+    fn finish(&self, state: &mut State<T, Req, Res, C>, transport: &mut Context<'_>, key: usize) {
         state.release();
         if state.flusher == Some(key) {
             state.flusher = None;
             state.flush(transport);
         }
         if self.is_left(state) {
-            bell.ring();
+            state.todo = true;
         }
     }
 
@@ -326,6 +352,7 @@ where
                         Some(key) => {
                             if let Some(waker) = state.drivers.get_mut(key).filter(|old| !old.will_wake(cx.waker())) {
                                 old = Some(std::mem::replace(waker, cx.waker().clone()));
+                                state.disarm();
                             }
                             key
                         }

@@ -47,7 +47,11 @@ pub(super) struct State<T, Req, Res, C> {
     pub(super) calls: Calls<Req, Res>,
     pub(super) permits: Permits,
     pub(super) drivers: List<Waker>,
-    pub(super) leader: Leader,
+    leader: Leader,
+    /// Whose waker the bell has, if it has one.
+    armed: Option<Leader>,
+    /// The transport is not pending, so it will not ring by itself for what it still has: the leader must come.
+    pub(super) todo: bool,
     /// Something was fed and is not flushed.
     pub(super) dirty: bool,
     /// The call that has promised to flush when it is polled again, after those that run before it have fed theirs.
@@ -81,6 +85,8 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
             permits: Permits::new(limit),
             drivers: List::new(),
             leader: Leader::Nobody,
+            armed: None,
+            todo: false,
             dirty: false,
             flusher: None,
             burst: false,
@@ -96,28 +102,48 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
     /// come yet (it might never come: its future may be kept and not polled).
     pub(super) fn leads(&mut self, me: Leader, bell: &Hushed<'_>) -> bool {
         if self.leader == me || me.rank() > self.leader.rank() {
-            self.leader = me;
+            self.lead(me);
             return true;
         }
-        let steals = bell.is_rung();
+        let steals = self.todo || bell.is_rung();
         if steals && me.rank() == self.leader.rank() {
-            self.leader = me;
+            self.lead(me);
         }
         steals
     }
 
-    /// Makes sure that somebody leads as long as somebody waits. Returns its waker.
-    pub(super) fn settle(&mut self) -> Option<&Waker> {
+    fn lead(&mut self, leader: Leader) {
+        if self.leader != leader {
+            self.leader = leader;
+            self.disarm();
+        }
+    }
+
+    /// The bell has another waker than the leader's, if it has one.
+    pub(super) fn disarm(&mut self) {
+        self.armed = self.armed.map(|_| Leader::Nobody);
+    }
+
+    /// Makes sure that somebody leads as long as somebody waits, and is known to the bell. Returns a waker that must be
+    /// dropped outside the lock.
+    pub(super) fn settle(&mut self, bell: &Hushed<'_>) -> Option<Waker> {
         if self.leader_waker().is_none() {
             let driver = self.drivers.first().map(Leader::Driver);
             let call = || self.calls.newest().map(Leader::Call);
             let waiter = || self.permits.first().map(Leader::Waiter);
             self.leader = driver.or_else(call).or_else(waiter).unwrap_or(Leader::Nobody);
+            // A new leader may have the key of an old one.
+            self.disarm();
         }
-        self.leader_waker()
+        let target = Some(self.leader).filter(|leader| *leader != Leader::Nobody);
+        if self.armed == target {
+            return None;
+        }
+        self.armed = target;
+        bell.arm(self.leader_waker())
     }
 
-    fn leader_waker(&self) -> Option<&Waker> {
+    pub(super) fn leader_waker(&self) -> Option<&Waker> {
         match self.leader {
             Leader::Nobody => None,
             Leader::Waiter(key) => self.permits.waker(key),
@@ -166,12 +192,17 @@ where
         me: Option<usize>,
         budget: &mut usize,
     ) -> Option<Result<Res, Error>> {
-        bell.clear();
+        self.todo = false;
+        if bell.is_rung() {
+            // The ring has taken the waker along.
+            self.armed = None;
+            bell.clear();
+        }
         self.write(cx);
         if self.flusher.is_none() {
             self.flush(cx);
         }
-        self.read(bell, cx, me, budget)
+        self.read(cx, me, budget)
     }
 
     /// Hands requests to the transport, the oldest first, as long as it takes them.
@@ -211,13 +242,7 @@ where
         }
     }
 
-    fn read(
-        &mut self,
-        bell: &Hushed<'_>,
-        cx: &mut Context<'_>,
-        me: Option<usize>,
-        budget: &mut usize,
-    ) -> Option<Result<Res, Error>> {
+    fn read(&mut self, cx: &mut Context<'_>, me: Option<usize>, budget: &mut usize) -> Option<Result<Res, Error>> {
         let mut delivered = 0;
         while *budget > 0 && self.is_wanted() {
             let transport = self.transport.as_mut()?;
@@ -264,18 +289,17 @@ where
                 }
                 Delivered::Abandoned(answer) => {
                     self.release();
-                    bell.ring();
+                    self.todo = true;
                     return Some(answer);
                 }
                 Delivered::Unknown(answer) => {
                     self.unknown += 1;
-                    bell.ring();
+                    self.todo = true;
                     return Some(answer);
                 }
             }
         }
-        // The transport is not pending, so it will not ring by itself for what it still has.
-        bell.ring();
+        self.todo = true;
         None
     }
 

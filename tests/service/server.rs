@@ -147,7 +147,7 @@ fn as_many_requests_as_allowed_are_read_and_the_others_wait_in_the_transport() {
 #[test]
 fn a_peer_that_does_not_read_its_answers_is_not_read_from() {
     let (mut here, there) = channel::<u32, u32>(2);
-    let echo = service_fn(async |number: u32| Ok::<_, Error>(number));
+    let echo = service_fn(|number: u32| async move { Ok::<_, Error>(number) });
     let server = Server::in_order(there, echo).concurrency(NonZeroUsize::new(3).unwrap());
     let mut game = Game::new(server);
     let mut sent = 0;
@@ -213,7 +213,7 @@ fn an_idle_connection_asks_for_no_readiness() {
 fn a_burst_of_requests_costs_one_flush() {
     let (mut here, there) = channel::<u32, u32>(64);
     let (transport, control) = Buffered::new(there);
-    let echo = service_fn(async |number: u32| Ok::<_, Error>(number));
+    let echo = service_fn(|number: u32| async move { Ok::<_, Error>(number) });
     let mut game = Game::new(Server::in_order(transport, echo));
     (0..8).for_each(|number| send(&mut here, number));
     assert!(game.run().is_pending());
@@ -310,7 +310,7 @@ fn an_error_that_is_mapped_to_a_response_is_answered_and_the_connection_lives() 
     let (mut here, there) = channel::<u32, Result<u32, String>>(8);
     let half = tower::ServiceBuilder::new()
         .map_result(|answer: Result<u32, BoxError>| Ok::<_, BoxError>(answer.map_err(|error| error.to_string())))
-        .service_fn(async |number: u32| if number % 2 == 0 { Ok(number / 2) } else { Err("odd".into()) });
+        .service_fn(|number: u32| async move { if number % 2 == 0 { Ok(number / 2) } else { Err("odd".into()) } });
     let mut game = Game::new(Server::in_order(there, half));
     (3..=4).for_each(|number| send(&mut here, number));
     assert!(game.run().is_pending());
@@ -351,7 +351,7 @@ fn answers_allocate_nothing_once_the_server_is_warm() {
 
 #[tokio::test]
 async fn a_panic_of_the_service_ends_its_connection_and_no_other() {
-    let touchy = service_fn(async |number: u32| {
+    let touchy = service_fn(|number: u32| async move {
         assert_ne!(number, 13, "a handler that panics");
         Ok::<_, Error>(number * 2)
     });
@@ -372,7 +372,7 @@ async fn a_panic_of_the_service_ends_its_connection_and_no_other() {
 #[tokio::test(start_paused = true)]
 async fn slow_requests_are_answered_side_by_side() {
     let (here, there) = channel(8);
-    let slow = service_fn(async |seconds: u64| {
+    let slow = service_fn(|seconds: u64| async move {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         Ok::<_, Error>(seconds)
     });
@@ -391,9 +391,11 @@ async fn slow_requests_are_answered_side_by_side() {
 
 #[tokio::test]
 async fn a_service_is_made_for_each_connection_and_its_failure_is_the_result() {
-    let make = service_fn(async |base: u32| match base {
-        0 => Err(Error::auth("no base")),
-        base => Ok(service_fn(move |number: u32| async move { Ok::<_, Error>(base + number) })),
+    let make = service_fn(|base: u32| async move {
+        match base {
+            0 => Err(Error::auth("no base")),
+            base => Ok(service_fn(move |number: u32| async move { Ok::<_, Error>(base + number) })),
+        }
     });
     let mut clients = Vec::new();
     for base in [10, 20] {

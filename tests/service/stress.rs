@@ -57,7 +57,7 @@ where
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn by_tag_on_four_threads_everyone_who_waits_is_answered() {
     let (here, there) = channel::<Tagged<u64>, Tagged<u64>>(16);
-    let not = service_fn(async |number: u64| {
+    let not = service_fn(|number: u64| async move {
         if number % 3 == 0 {
             tokio::task::yield_now().await;
         }
@@ -70,7 +70,7 @@ async fn by_tag_on_four_threads_everyone_who_waits_is_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn in_order_on_four_threads_everyone_who_waits_is_answered() {
     let (here, there) = channel::<u64, u64>(16);
-    let not = service_fn(async |number: u64| Ok::<_, Error>(!number));
+    let not = service_fn(|number: u64| async move { Ok::<_, Error>(!number) });
     tokio::spawn(Server::in_order(Buffered::new(there).0, not));
     callers(Client::with_max_in_flight(Buffered::new(here).0, InOrder, NonZeroUsize::new(24).unwrap())).await;
 }
@@ -78,7 +78,7 @@ async fn in_order_on_four_threads_everyone_who_waits_is_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn with_a_driver_on_four_threads_everyone_who_waits_is_answered() {
     let (here, there) = channel::<Tagged<u64>, Tagged<u64>>(16);
-    let not = service_fn(async |number: u64| Ok::<_, Error>(!number));
+    let not = service_fn(|number: u64| async move { Ok::<_, Error>(!number) });
     let server = tokio::spawn(Server::as_they_finish(Buffered::new(there).0, not));
     let client = Client::by_tag(Buffered::new(here).0);
     let driver = tokio::spawn(client.drive());
