@@ -106,10 +106,19 @@ where
                 }
             }
             // Somebody goes, woken or not, before its request is out or after.
-            1 if !callers.is_empty() && random.below(3) == 0 && started < CALLERS => {
+            1 if callers.len() > 1 && random.below(3) == 0 => {
                 callers.swap_remove(random.below(callers.len()));
             }
-            2..5 => {
+            // Somebody moves to another task.
+            2 if !callers.is_empty() && random.below(3) == 0 && idle < 100 => {
+                let index = random.below(callers.len());
+                (callers[index].task, callers[index].waker) = Task::new();
+                if callers[index].poll() {
+                    finished += 1;
+                    callers.swap_remove(index);
+                }
+            }
+            3..5 => {
                 if peer.step(random) {
                     idle = 0;
                 }
@@ -155,7 +164,7 @@ fn capacity(random: &mut Random) -> usize {
 fn in_order_game(seed: u64, driven: bool) {
     let random = &mut Random::new(seed);
     let (here, end) = channel::<u32, u32>(capacity(random));
-    let (transport, _) = Buffered::new(here);
+    let transport = Buffered::with_room(here, capacity(random));
     let client = Client::with_max_in_flight(transport, InOrder, limit(random));
     let peer = Answering { end, held: VecDeque::new(), answer: |number| number + 1_000_000, shuffles: false };
     play(client, peer, random, driven);
@@ -164,7 +173,7 @@ fn in_order_game(seed: u64, driven: bool) {
 fn by_tag_game(seed: u64, driven: bool) {
     let random = &mut Random::new(seed);
     let (here, end) = channel::<Tagged<u32>, Tagged<u32>>(capacity(random));
-    let (transport, _) = Buffered::new(here);
+    let transport = Buffered::with_room(here, capacity(random));
     let client = Client::with_max_in_flight(transport, ByTag, limit(random));
     let answer = |Tagged { tag, value }| Tagged { tag, value: value + 1_000_000 };
     play(client, Answering { end, held: VecDeque::new(), answer, shuffles: true }, random, driven);

@@ -176,6 +176,32 @@ fn a_handle_that_waits_for_a_place_reads_the_answer_of_a_dropped_call_itself() {
 }
 
 #[test]
+fn a_handle_that_waits_for_a_place_takes_the_lead_when_the_last_call_is_dropped() {
+    let (mut client, mut there) = limited(1);
+    let mut leader = call(&mut client, 1);
+    assert!(poll_once(&mut leader).is_pending());
+    let (task, waker) = Task::new();
+    assert!(poll_ready(&mut client, &waker).is_pending());
+    drop(leader);
+    assert!(!task.is_woken());
+    send(&mut there, 10);
+    assert!(task.is_woken());
+    assert!(poll_ready(&mut client, &waker).is_ready());
+}
+
+#[test]
+fn a_call_that_moves_to_another_task_is_woken_there() {
+    let (mut client, mut there) = in_order();
+    let mut moved = call(&mut client, 1);
+    assert!(poll_once(&mut moved).is_pending());
+    let (task, waker) = Task::new();
+    assert!(poll(&mut moved, &waker).is_pending());
+    send(&mut there, 10);
+    assert!(task.is_woken());
+    assert_eq!(value(poll(&mut moved, &waker)), 10);
+}
+
+#[test]
 fn by_tag_a_dropped_call_frees_its_place_and_its_late_answer_is_counted() {
     let (here, mut there) = channel(64);
     let mut client: TagClient = Client::with_max_in_flight(here, ByTag, NonZeroUsize::MIN);

@@ -79,6 +79,7 @@ pub(crate) fn try_send<Out, In>(mut end: &mut Channel<Out, In>, message: Out) ->
 pub(crate) struct Buffered<Out, In> {
     channel: Channel<Out, In>,
     fed: VecDeque<Out>,
+    room: usize,
     control: Arc<Control>,
 }
 
@@ -93,7 +94,12 @@ pub(crate) struct Control {
 impl<Out, In> Buffered<Out, In> {
     pub(crate) fn new(channel: Channel<Out, In>) -> (Self, Arc<Control>) {
         let control = Arc::new(Control::default());
-        (Self { channel, fed: VecDeque::new(), control: control.clone() }, control)
+        (Self { channel, fed: VecDeque::new(), room: 8, control: control.clone() }, control)
+    }
+
+    /// With room for so many that are not flushed.
+    pub(crate) fn with_room(channel: Channel<Out, In>, room: usize) -> Self {
+        Self { room, ..Self::new(channel).0 }
     }
 }
 
@@ -112,7 +118,7 @@ impl<Out: Unpin, In> Sink<Out> for Buffered<Out, In> {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.fed.len() < 8 { Poll::Ready(Ok(())) } else { self.as_mut().poll_flush(cx) }
+        if self.fed.len() < self.room { Poll::Ready(Ok(())) } else { self.as_mut().poll_flush(cx) }
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
