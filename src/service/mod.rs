@@ -1,4 +1,76 @@
-//! The bridges between a transport and `tower::Service`.
+//! The bridges between a transport and `tower::Service`: [`Client`] calls over one, [`Server`] answers on one.
+//!
+//! # Why one wants it
+//!
+//! A transport carries messages; many protocols are questions and answers. With these two, a transport is where tower's
+//! world begins again: every layer for services (timeout, retry, load shedding, concurrency limits, a user's own) goes
+//! on a `Client` or on the service behind a `Server`, while the layers for messages stay below, in the transport's stack.
+//!
+//! ```text
+//!   ServiceBuilder (timeout, retry, ..)            ServiceBuilder (limits, trace, ..)
+//!   Client: Service<Req, Response = Res>           Server: calls a Service<Req, Response = Res>
+//!        | Req             ^ Res                        ^ Req             | Res
+//!        v                 |                            |                 v
+//!   transport stack (codec, batch, ..)   <------>   transport stack (codec, batch, ..)
+//! ```
+//!
+//! # How answers find their requests
+//!
+//! Both ends must agree on one of these, or on a [`Correlate`] and [`Respond`] of your own:
+//!
+//! | | client | server | on the wire |
+//! |---|---|---|---|
+//! | in order | [`Client::in_order`] | [`Server::in_order`] | requests and answers as they are; a slow answer holds up those behind it |
+//! | by tag | [`Client::by_tag`] | [`Server::as_they_finish`] | [`Tagged`] values; answers in any order |
+//!
+//! # Where it waits
+//!
+//! A client's `poll_ready` waits for a place among the calls in flight; its call waits for the transport to take the request, then for the
+//! answer. A server waits for the service before it takes the next request, and reads nothing meanwhile: so a slow
+//! service slows its peer down, by way of the transport.
+//!
+//! # Errors and the end
+//!
+//! What ends the transport ends every call that waits, with the cause. A service that fails ends its connection, unless its errors
+//! are made answers. See [`Client`] and [`Server`].
+//!
+//! # Cancel safety
+//!
+//! A dropped call is forgotten, and disturbs no other; see [`Client`]. A dropped server drops what it has in flight.
+//!
+//! # Example
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! use std::time::Duration;
+//!
+//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_transport::{Error, channel, service::{Client, Server}};
+//!
+//! let (here, there) = channel(8);
+//! let length = service_fn(|text: &'static str| std::future::ready(Ok::<_, Error>(text.len())));
+//! let server = Server::as_they_finish(there, length);
+//! let handle = server.handle();
+//! let server = tokio::spawn(server);
+//!
+//! let mut client = ServiceBuilder::new()
+//!     .concurrency_limit(16)
+//!     .timeout(Duration::from_secs(1))
+//!     .service(Client::by_tag(here));
+//! assert_eq!(client.ready().await?.call("eleven char").await?, 11);
+//!
+//! handle.graceful_shutdown();
+//! server.await.unwrap()?;
+//! let error: Error = client.ready().await?.call("too late").await.unwrap_err().into();
+//! assert!(error.is_closed());
+//! # Ok::<(), tower_transport::BoxError>(()) }).unwrap();
+//! ```
+//!
+//! # Differences from tokio-tower and tarpc
+//!
+//! There is no task behind a client and no channel between it and its calls: whichever call is polled does the work for
+//! all, so a call costs less than one through a driver with oneshots, and the client needs no runtime. `benches/calls.rs`
+//! measures all four. What a driver is good for, [`Client::drive`] adds.
 
 mod bell;
 mod calls;

@@ -202,6 +202,27 @@ fn a_call_that_moves_to_another_task_is_woken_there() {
 }
 
 #[test]
+fn a_waiting_handle_and_a_driver_that_move_to_another_task_are_woken_there() {
+    let (mut client, mut there) = limited(1);
+    let mut dropped = call(&mut client, 1);
+    assert!(poll_once(&mut dropped).is_pending());
+    drop(dropped);
+    assert!(poll_ready(&mut client, Waker::noop()).is_pending());
+    let (task, waker) = Task::new();
+    assert!(poll_ready(&mut client, &waker).is_pending());
+    send(&mut there, 10);
+    assert!(task.is_woken());
+    assert!(poll_ready(&mut client, &waker).is_ready());
+
+    let mut driver = client.drive();
+    assert!(poll_once(&mut driver).is_pending());
+    assert!(poll(&mut driver, &waker).is_pending());
+    drop(there);
+    assert!(task.is_woken());
+    assert!(poll(&mut driver, &waker).is_ready());
+}
+
+#[test]
 fn by_tag_a_dropped_call_frees_its_place_and_its_late_answer_is_counted() {
     let (here, mut there) = channel(64);
     let mut client: TagClient = Client::with_max_in_flight(here, ByTag, NonZeroUsize::MIN);
