@@ -48,7 +48,7 @@ fn calculator() -> impl Service<Request, Response = Answer, Error = Error, Futur
     service_fn(move |request| {
         let turn = served.fetch_add(1, Relaxed) + 1;
         async move {
-            if turn % 500 == 0 {
+            if turn.is_multiple_of(500) {
                 tokio::time::sleep(Duration::from_millis(60)).await;
             }
             Ok(match request {
@@ -144,6 +144,7 @@ async fn main() -> Result<(), BoxError> {
     shutdown.graceful_shutdown();
     server.await??;
     let late = stack.oneshot(Request::Add(1.0, 1.0)).await.map_err(Error::from);
-    println!("after the server's graceful end: {}", late.expect_err("the connection is closed"));
+    let Err(late) = late else { return Err("the connection should be closed".into()) };
+    println!("after the server's graceful end: {late}");
     Ok(())
 }

@@ -78,10 +78,10 @@ impl Hushed<'_> {
 
 impl Drop for Hushed<'_> {
     fn drop(&mut self) {
-        if self.0.open() {
-            if let Some(leader) = self.0.swap(None) {
-                leader.wake();
-            }
+        if self.0.open()
+            && let Some(leader) = self.0.swap(None)
+        {
+            leader.wake();
         }
     }
 }
@@ -93,10 +93,11 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         // Rung already, its leader has been woken; hushed, whoever hushed it will see to it.
-        if !self.rung.swap(true, SeqCst) && !self.hushed.load(SeqCst) {
-            if let Some(leader) = self.swap(None) {
-                leader.wake();
-            }
+        if !self.rung.swap(true, SeqCst)
+            && !self.hushed.load(SeqCst)
+            && let Some(leader) = self.swap(None)
+        {
+            leader.wake();
         }
     }
 }

@@ -26,8 +26,8 @@ const IN_FLIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 ///
 /// # Where it waits
 ///
-/// `poll_ready` is pending while as many calls are in flight as [`max_in_flight`](Self::max_in_flight) allows (1024 by
-/// default), and reserves a place for one call when it is ready. Places are given in the order in which they were asked
+/// `poll_ready` is pending while as many calls are in flight as the client allows (1024, or what
+/// [`with_max_in_flight`](Self::with_max_in_flight) says), and reserves a place for one call when it is ready. Places are given in the order in which they were asked
 /// for. A clone starts without a place; one that is reserved and not used is given back when its handle is dropped. So do
 /// not keep a ready handle that has nothing to call.
 ///
@@ -138,7 +138,6 @@ where
     /// # Cancel safety
     ///
     /// Dropped, it leaves the reading to the calls again.
-    #[must_use]
     pub fn drive(&self) -> Drive<T, Req, Res, C> {
         Drive::new(self.shared.clone())
     }

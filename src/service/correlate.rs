@@ -158,3 +158,24 @@ pub struct Tagged<T> {
     /// The request or the answer.
     pub value: T,
 }
+
+#[cfg(test)]
+mod tests {
+    #[cfg(feature = "json")]
+    #[test]
+    fn a_tagged_value_travels_as_json() {
+        let value = super::Tagged { tag: 7, value: "seven".to_owned() };
+        let text = serde_json::to_string(&value).unwrap();
+        assert_eq!(text, r#"{"tag":7,"value":"seven"}"#);
+        assert_eq!(serde_json::from_str::<super::Tagged<String>>(&text).unwrap(), value);
+    }
+
+    #[cfg(feature = "rkyv")]
+    #[test]
+    fn a_tagged_value_travels_as_an_archive() {
+        let value = super::Tagged { tag: 7, value: "seven".to_owned() };
+        let bytes = rkyv::to_bytes::<rkyv::rancor::Error>(&value).unwrap();
+        let archived = rkyv::access::<super::ArchivedTagged<String>, rkyv::rancor::Error>(&bytes).unwrap();
+        assert_eq!((archived.tag.to_native(), archived.value.as_str()), (7, "seven"));
+    }
+}

@@ -92,3 +92,7 @@ pub use self::{
     make::{Serve, serve},
     server::{Handle, Server},
 };
+
+#[cfg(feature = "rkyv")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rkyv")))]
+pub use self::correlate::{ArchivedTagged, TaggedResolver};

@@ -216,10 +216,10 @@ where
                     _ => state.permits.wait(cx.waker().clone()),
                 };
                 *readiness = Readiness::Waiting(key);
-                if state.leads(Leader::Waiter(key), bell) {
-                    if let Some(unwanted) = state.pump(bell, transport, None, &mut budget) {
-                        return Step::Again(Some(unwanted));
-                    }
+                if state.leads(Leader::Waiter(key), bell)
+                    && let Some(unwanted) = state.pump(bell, transport, None, &mut budget)
+                {
+                    return Step::Again(Some(unwanted));
                 }
                 match state.permits.waker(key) {
                     Some(_) => Step::Pending,
@@ -241,12 +241,14 @@ where
         if let Stage::Waiting(key) = *stage {
             let state = &mut locked;
             // The common case: somebody else has read the answer, and nobody's lead or promise is touched by taking it.
-            if state.flusher != Some(key) && state.permits.first().is_none() && !self.is_left(state) {
-                if let Some(answer) = state.calls.take_answer(key) {
-                    *stage = Stage::Done;
-                    state.release();
-                    return Poll::Ready(answer);
-                }
+            if state.flusher != Some(key)
+                && state.permits.first().is_none()
+                && !self.is_left(state)
+                && let Some(answer) = state.calls.take_answer(key)
+            {
+                *stage = Stage::Done;
+                state.release();
+                return Poll::Ready(answer);
             }
         }
         let mut budget = BUDGET;

@@ -118,11 +118,7 @@ where
                     callers.swap_remove(index);
                 }
             }
-            3..5 => {
-                if peer.step(random) {
-                    idle = 0;
-                }
-            }
+            3..5 => idle *= usize::from(!peer.step(random)),
             // The driver is lazy, or goes.
             5 => {
                 if let Some(future) = &mut driver {

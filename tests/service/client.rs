@@ -388,7 +388,7 @@ fn a_leader_that_has_its_answer_leaves_the_lead_to_another_without_waking_it_in_
     }
     let (mut second, (later, second_waker)) = calls.pop().unwrap();
     let (mut first, (task, waker)) = calls.pop().unwrap();
-    (task.is_woken(), later.is_woken());
+    assert!(task.is_woken() | later.is_woken());
     send(&mut there, 10);
     assert!(task.is_woken());
     assert_eq!(value(poll(&mut first, &waker)), 10);
@@ -453,7 +453,7 @@ fn a_driver_reads_for_calls_that_are_kept_and_not_polled() {
     let mut other = call(&mut client, 2);
     let (task, waker) = Task::new();
     assert!(poll(&mut other, &waker).is_pending());
-    (driven.is_woken(), task.is_woken());
+    assert!(driven.is_woken() | task.is_woken());
     send(&mut there, 10);
     send(&mut there, 20);
     assert!(driven.is_woken());

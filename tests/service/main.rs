@@ -1,5 +1,7 @@
 //! The bridges between a transport and `tower::Service`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Also in what the tests share.
+
 mod cancel;
 mod client;
 mod server;

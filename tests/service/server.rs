@@ -20,11 +20,12 @@ use tower_transport::{
 use crate::support::{Buffered, Task, receive, send};
 
 type Answer = oneshot::Sender<Result<u32, Error>>;
+type Calls = Vec<(u32, Option<Answer>)>;
 
 /// A service whose answers the test gives, and whose readiness it sets.
 #[derive(Clone, Default)]
 struct Handler {
-    calls: Arc<Mutex<Vec<(u32, Option<Answer>)>>>,
+    calls: Arc<Mutex<Calls>>,
     unready: Arc<AtomicBool>,
     waker: Arc<Mutex<Option<Waker>>>,
 }
@@ -310,7 +311,9 @@ fn an_error_that_is_mapped_to_a_response_is_answered_and_the_connection_lives() 
     let (mut here, there) = channel::<u32, Result<u32, String>>(8);
     let half = tower::ServiceBuilder::new()
         .map_result(|answer: Result<u32, BoxError>| Ok::<_, BoxError>(answer.map_err(|error| error.to_string())))
-        .service_fn(|number: u32| async move { if number % 2 == 0 { Ok(number / 2) } else { Err("odd".into()) } });
+        .service_fn(
+            |number: u32| async move { if number.is_multiple_of(2) { Ok(number / 2) } else { Err("odd".into()) } },
+        );
     let mut game = Game::new(Server::in_order(there, half));
     (3..=4).for_each(|number| send(&mut here, number));
     assert!(game.run().is_pending());

@@ -58,7 +58,7 @@ where
 async fn by_tag_on_four_threads_everyone_who_waits_is_answered() {
     let (here, there) = channel::<Tagged<u64>, Tagged<u64>>(16);
     let not = service_fn(|number: u64| async move {
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             tokio::task::yield_now().await;
         }
         Ok::<_, Error>(!number)
