@@ -1,0 +1,31 @@
+//! Who takes part: one file each.
+
+mod fastwebsockets;
+mod tokio_websockets;
+mod tungstenite;
+mod yawc;
+
+use crate::{contestant::SinkStream, rounds::Row, scenario::Scenario};
+
+pub(crate) use self::{
+    fastwebsockets::FastWebSockets,
+    tungstenite::{SmallBuffer, Tungstenite},
+};
+pub(crate) type TokioTungstenite = SinkStream<Tungstenite>;
+pub(crate) type TokioTungstenite4k = SinkStream<SmallBuffer>;
+pub(crate) type TokioWebSockets = SinkStream<tokio_websockets::TokioWebSockets>;
+pub(crate) type Yawc = SinkStream<yawc::Yawc>;
+
+/// The base of all ratios.
+pub(crate) const T: &str = "tokio-tungstenite";
+
+/// A row for each contestant, all in the same scenario.
+pub(crate) fn all<S: Scenario>(scenario: S) -> Vec<Row<S::Measured>> {
+    vec![
+        Row::new(T, move || scenario.run::<TokioTungstenite>()),
+        Row::new("tokio-tungstenite, 4 KiB", move || scenario.run::<TokioTungstenite4k>()),
+        Row::new("fastwebsockets", move || scenario.run::<FastWebSockets>()),
+        Row::new("tokio-websockets", move || scenario.run::<TokioWebSockets>()),
+        Row::new("yawc", move || scenario.run::<Yawc>()),
+    ]
+}

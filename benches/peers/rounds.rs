@@ -1,0 +1,88 @@
+//! Interleaved rounds: in each, every row runs once, so that whatever else the machine does falls on all of them. The
+//! figures are medians over the rounds, and a ratio is the median of the ratios within each round.
+
+use std::time::Duration;
+
+use crate::{contestants::T, statistics::median};
+
+/// What one row measured in one round.
+#[derive(Clone, Copy)]
+pub(crate) struct Sample {
+    /// Nanoseconds: the median of all round trips, or the wall time per message.
+    pub(crate) wall: f64,
+    /// Nanoseconds of the process's CPU time (both ends, user and system) per round trip or message.
+    pub(crate) cpu: f64,
+}
+
+impl Sample {
+    /// So much time for so many messages.
+    pub(crate) fn of(wall: Duration, cpu: Duration, messages: usize) -> Self {
+        let each = |time: Duration| time.as_nanos() as f64 / messages as f64;
+        Self { wall: each(wall), cpu: each(cpu) }
+    }
+}
+
+/// One contestant in one scenario.
+pub(crate) struct Row<M = Sample> {
+    pub(crate) name: &'static str,
+    pub(crate) run: Box<dyn Fn() -> M>,
+}
+
+impl<M> Row<M> {
+    pub(crate) fn new(name: &'static str, run: impl Fn() -> M + 'static) -> Self {
+        Self { name, run: Box::new(run) }
+    }
+}
+
+/// The samples of all rounds.
+pub(crate) struct Table {
+    rows: Vec<(&'static str, Vec<Sample>)>,
+}
+
+/// Runs every row once a round; each round begins with another row.
+pub(crate) fn run(rounds: usize, rows: &[Row]) -> Table {
+    let mut table = Table { rows: rows.iter().map(|row| (row.name, Vec::with_capacity(rounds))).collect() };
+    for round in 0..rounds {
+        for turn in 0..rows.len() {
+            let index = (round + turn) % rows.len();
+            table.rows[index].1.push((rows[index].run)());
+        }
+    }
+    table
+}
+
+impl Table {
+    fn samples(&self, name: &str) -> Option<&[Sample]> {
+        self.rows.iter().find(|(row, _)| *row == name).map(|(_, samples)| samples.as_slice())
+    }
+
+    /// `row / base`: the median of the ratios within each round; `None` where one of them did not run.
+    pub(crate) fn ratio(&self, row: &str, base: &str, of: impl Fn(&Sample) -> f64) -> Option<f64> {
+        let pairs = self.samples(row)?.iter().zip(self.samples(base)?);
+        Some(median(pairs.map(|(row, base)| of(row) / of(base))))
+    }
+
+    /// `row` against whichever of the other libraries is the fastest: the largest of its ratios.
+    pub(crate) fn ratio_to_fastest(&self, row: &str, of: impl Fn(&Sample) -> f64 + Copy) -> Option<f64> {
+        let peers = self.rows.iter().map(|(name, _)| *name).filter(|name| !name.starts_with("ours"));
+        peers.filter_map(|peer| self.ratio(row, peer, of)).reduce(f64::max)
+    }
+
+    /// Prints one line a row: times in microseconds, each with its ratio to `base`, or to the first row without one.
+    pub(crate) fn print(&self, title: &str, wall: &str) {
+        let base = if self.samples(T).is_some() { T } else { self.rows[0].0 };
+        println!("\n{title}");
+        println!("  {:<28} {wall:>12} {:>8} {:>12} {:>8}", "", "ratio", "CPU us", "ratio");
+        for (name, samples) in &self.rows {
+            let middle = |of: fn(&Sample) -> f64| median(samples.iter().map(of)) / 1e3;
+            let ratio = |of: fn(&Sample) -> f64| self.ratio(name, base, of).unwrap_or(f64::NAN);
+            println!(
+                "  {name:<28} {:>12.3} {:>8.3} {:>12.3} {:>8.3}",
+                middle(|sample| sample.wall),
+                ratio(|sample| sample.wall),
+                middle(|sample| sample.cpu),
+                ratio(|sample| sample.cpu),
+            );
+        }
+    }
+}
