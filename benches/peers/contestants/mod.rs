@@ -1,6 +1,7 @@
 //! Who takes part: one file each.
 
 mod fastwebsockets;
+mod ours;
 mod tokio_websockets;
 mod tungstenite;
 mod yawc;
@@ -9,8 +10,10 @@ use crate::{contestant::SinkStream, rounds::Row, scenario::Scenario};
 
 pub(crate) use self::{
     fastwebsockets::FastWebSockets,
+    ours::Driven,
     tungstenite::{SmallBuffer, Tungstenite},
 };
+pub(crate) type Ours = SinkStream<ours::WebSocket>;
 pub(crate) type TokioTungstenite = SinkStream<Tungstenite>;
 pub(crate) type TokioTungstenite4k = SinkStream<SmallBuffer>;
 pub(crate) type TokioWebSockets = SinkStream<tokio_websockets::TokioWebSockets>;
@@ -18,6 +21,8 @@ pub(crate) type Yawc = SinkStream<yawc::Yawc>;
 
 /// The base of all ratios.
 pub(crate) const T: &str = "tokio-tungstenite";
+/// This crate's WebSocket alone.
+pub(crate) const OURS: &str = "ours";
 
 /// A row for each contestant, all in the same scenario.
 pub(crate) fn all<S: Scenario>(scenario: S) -> Vec<Row<S::Measured>> {
@@ -27,5 +32,6 @@ pub(crate) fn all<S: Scenario>(scenario: S) -> Vec<Row<S::Measured>> {
         Row::new("fastwebsockets", move || scenario.run::<FastWebSockets>()),
         Row::new("tokio-websockets", move || scenario.run::<TokioWebSockets>()),
         Row::new("yawc", move || scenario.run::<Yawc>()),
+        Row::new(OURS, move || scenario.run::<Ours>()),
     ]
 }

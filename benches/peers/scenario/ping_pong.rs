@@ -24,11 +24,18 @@ impl Scenario for PingPong {
     type Measured = Sample;
 
     fn run<C: Contestant>(self) -> Sample {
+        self.between::<C, C>()
+    }
+}
+
+impl PingPong {
+    /// Two ends that need not be of one kind.
+    pub(crate) fn between<C: Contestant, S: Contestant>(self) -> Sample {
         let Self { size, trips } = self;
         on_one_thread(async move {
             let (client, server) = Loopback::bind().await.connect().await;
             tokio::spawn(async move {
-                let mut server = C::server(server);
+                let mut server = S::server(server);
                 while server.echo().await {}
             });
             let mut client = C::client(client);

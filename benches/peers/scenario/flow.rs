@@ -1,0 +1,51 @@
+//! Messages in one direction, measured from an empty connection to an empty connection.
+
+use std::{ops::Range, sync::Arc, time::Instant};
+
+use cpu_time::ProcessTime;
+use tokio::sync::Barrier;
+
+use crate::{contestant::Contestant, rounds::Sample};
+
+/// What every writer sends: some messages that are not measured, then, when all of those have arrived, those that are.
+#[derive(Clone)]
+pub(super) struct Flow {
+    writers: usize,
+    unmeasured: usize,
+    measured: usize,
+    start: Arc<Barrier>,
+}
+
+impl Flow {
+    /// `messages` are shared out evenly to the writers; a tenth more are not measured.
+    pub(super) fn new(writers: usize, messages: usize) -> Self {
+        let measured = messages.div_ceil(writers);
+        let start = Arc::new(Barrier::new(writers + 1));
+        Self { writers, unmeasured: measured.div_ceil(10), measured, start }
+    }
+
+    /// The messages of one writer.
+    pub(super) fn turns(&self) -> Range<usize> {
+        0..self.unmeasured + self.measured
+    }
+
+    /// Waits where the measured messages begin.
+    pub(super) async fn before(&self, turn: usize) {
+        if turn == self.unmeasured {
+            self.start.wait().await;
+        }
+    }
+
+    /// Receives what all writers send.
+    pub(super) async fn receive<C: Contestant>(self, server: &mut C, size: usize) -> Sample {
+        for _ in 0..self.unmeasured * self.writers {
+            assert_eq!(server.receive().await, Some(size));
+        }
+        let (wall, cpu) = (Instant::now(), ProcessTime::now());
+        self.start.wait().await;
+        for _ in 0..self.measured * self.writers {
+            assert_eq!(server.receive().await, Some(size));
+        }
+        Sample::of(wall.elapsed(), cpu.elapsed(), self.measured * self.writers)
+    }
+}
