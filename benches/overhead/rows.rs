@@ -1,0 +1,115 @@
+//! What is measured: one line each. A layer of this crate adds its line to [`layers`].
+
+use std::{
+    future::{Future, ready},
+    hint::black_box,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_sink::Sink;
+use futures_util::{SinkExt, StreamExt};
+use tower::{
+    Service, ServiceBuilder,
+    limit::{ConcurrencyLimit, RateLimit, rate::Rate},
+    layer::layer_fn,
+    load_shed::LoadShed,
+    service_fn,
+    timeout::Timeout,
+};
+use tower_layer::{Identity, Layer};
+use tower_transport::{Channel, Message, TransportExt, channel};
+
+use crate::pass_through::PassThroughLayer;
+
+/// A way that messages go, from its setup to its end.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(messages: usize),
+}
+
+/// The bare transport first, then layers over it.
+pub(crate) fn layers() -> Vec<Row> {
+    vec![
+        Row { name: BARE, run: |messages| through(Identity::new(), message(), messages) },
+        Row { name: ONE, run: |messages| through(PassThroughLayer, message(), messages) },
+        Row { name: TEN, run: |messages| through(ten(), message(), messages) },
+        Row { name: "+ BoxTransport", run: |messages| through(layer_fn(Channel::boxed), message(), messages) },
+    ]
+}
+
+pub(crate) const BARE: &str = "bare channel";
+pub(crate) const ONE: &str = "+ 1 pass-through";
+pub(crate) const TEN: &str = "+ 10 pass-through";
+
+/// The bare service first, then tower's own middleware over it.
+pub(crate) fn towers() -> Vec<Row> {
+    vec![
+        Row { name: "bare Service", run: |calls| call(service_fn(echo), calls) },
+        Row { name: "+ tower LoadShed", run: |calls| call(LoadShed::new(service_fn(echo)), calls) },
+        Row { name: "+ tower ConcurrencyLimit", run: |calls| call(ConcurrencyLimit::new(service_fn(echo), 64), calls) },
+        Row {
+            name: "+ tower RateLimit",
+            run: |calls| call(RateLimit::new(service_fn(echo), Rate::new(u64::MAX, Duration::from_secs(3600))), calls),
+        },
+        Row {
+            name: "+ tower Timeout",
+            run: |calls| call(Timeout::new(service_fn(echo), Duration::from_secs(3600)), calls),
+        },
+    ]
+}
+
+/// 32 bytes, shared: a clone allocates nothing.
+fn message() -> Message {
+    Message::binary(Bytes::from_static(&[7; 32]))
+}
+
+fn ten() -> impl Layer<Channel, Service: Sink<Message> + Stream + Unpin> {
+    ServiceBuilder::new()
+        .layer(PassThroughLayer)
+        .layer(PassThroughLayer)
+        .layer(PassThroughLayer)
+        .layer(PassThroughLayer)
+        .layer(PassThroughLayer)
+        .layer(PassThroughLayer)
+        .layer(PassThroughLayer)
+        .layer(PassThroughLayer)
+        .layer(PassThroughLayer)
+        .layer(PassThroughLayer)
+}
+
+/// Sends each message out through `layer` at one end of a channel, and in through it at the other. Both ends are polled
+/// by hand, so that no runtime is in the figures.
+fn through<L, M>(layer: L, value: M, messages: usize)
+where
+    L: Layer<Channel, Service: Sink<M> + Stream + Unpin>,
+    M: Clone,
+{
+    let (here, there) = channel::<Message, Message>(8);
+    let (mut here, mut there) = (layer.layer(here), layer.layer(there));
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..messages {
+        assert!(matches!(here.poll_ready_unpin(&mut cx), Poll::Ready(Ok(()))));
+        assert!(here.start_send_unpin(black_box(&value).clone()).is_ok());
+        assert!(matches!(here.poll_flush_unpin(&mut cx), Poll::Ready(Ok(()))));
+        let Poll::Ready(Some(received)) = there.poll_next_unpin(&mut cx) else { panic!("the message is there") };
+        black_box(received);
+    }
+}
+
+fn echo(message: Message) -> impl Future<Output = Result<Message, std::convert::Infallible>> {
+    ready(Ok(message))
+}
+
+fn call<S: Service<Message>>(mut service: S, calls: usize) {
+    let (mut cx, message) = (Context::from_waker(Waker::noop()), message());
+    for _ in 0..calls {
+        assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
+        let answer = pin!(service.call(black_box(&message).clone()));
+        let Poll::Ready(Ok(answer)) = answer.poll(&mut cx) else { panic!("the answer is ready") };
+        black_box(answer);
+    }
+}
