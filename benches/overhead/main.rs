@@ -119,6 +119,7 @@ fn goals(costs: &[Cost]) {
     match (bare.instructions, one.instructions) {
         (Some(bare), Some(one)) => goal("overhead/pass-through-layer-instructions", one - bare, 20.0),
         _ => println!("instructions were not counted: that needs `cargo bench` and valgrind"),
+    }
     goal("overhead/pass-through-layer-allocations", one.allocations - bare.allocations, 0.0);
     goal("overhead/10-pass-through-layers-ns", over(ten, bare), 25.0);
 }

@@ -14,8 +14,8 @@ use futures_sink::Sink;
 use futures_util::{SinkExt, StreamExt};
 use tower::{
     Service, ServiceBuilder,
-    limit::{ConcurrencyLimit, RateLimit, rate::Rate},
     layer::layer_fn,
+    limit::{ConcurrencyLimit, RateLimit, rate::Rate},
     load_shed::LoadShed,
     service_fn,
     timeout::Timeout,
