@@ -37,7 +37,10 @@ pub(crate) fn layers() -> Vec<Row> {
         Row { name: BARE, run: |messages| through(Identity::new(), message(), messages) },
         Row { name: ONE, run: |messages| through(PassThroughLayer, message(), messages) },
         Row { name: TEN, run: |messages| through(ten(), message(), messages) },
-        Row { name: "+ BoxTransport", run: |messages| through(layer_fn(Channel::boxed), message(), messages) },
+        Row {
+            name: "+ BoxTransport",
+            run: |messages| through(layer_fn(TransportExt::<Message>::boxed), message(), messages),
+        },
     ]
 }
 
