@@ -21,7 +21,7 @@ use tower::{
     timeout::Timeout,
 };
 use tower_layer::{Identity, Layer};
-use tower_transport::{Channel, Message, TransportExt, channel};
+use tower_transport::{Channel, Message, TransportExt, channel, codec::RkyvCodec, layer::codec::CodecLayer};
 
 use crate::pass_through::PassThroughLayer;
 
@@ -33,6 +33,10 @@ pub(crate) struct Row {
 
 /// The bare transport first, then layers over it.
 pub(crate) fn layers() -> Vec<Row> {
+    [pass_through(), codecs()].into_iter().flatten().collect()
+}
+
+fn pass_through() -> Vec<Row> {
     vec![
         Row { name: BARE, run: |messages| through(Identity::new(), message(), messages) },
         Row { name: ONE, run: |messages| through(PassThroughLayer, message(), messages) },
@@ -47,6 +51,27 @@ pub(crate) fn layers() -> Vec<Row> {
 pub(crate) const BARE: &str = "bare channel";
 pub(crate) const ONE: &str = "+ 1 pass-through";
 pub(crate) const TEN: &str = "+ 10 pass-through";
+
+/// A value there and back to a value: encoded at one end, decoded at the other.
+fn codecs() -> Vec<Row> {
+    Vec::from([
+        Row {
+            name: "+ codec, rkyv",
+            run: |messages| through(CodecLayer::new(RkyvCodec::<Trade>::new()), Trade::EXAMPLE, messages),
+        },
+        Row {
+            name: "+ codec, rkyv views",
+            run: |messages| through(CodecLayer::new(RkyvCodec::<Trade, Trade>::views()), Trade::EXAMPLE, messages),
+        },
+        #[cfg(feature = "json")]
+        Row {
+            name: "+ codec, JSON",
+            run: |messages| {
+                through(CodecLayer::new(tower_transport::codec::JsonCodec::<Trade>::new()), Trade::EXAMPLE, messages)
+            },
+        },
+    ])
+}
 
 /// The bare service first, then tower's own middleware over it.
 pub(crate) fn towers() -> Vec<Row> {
@@ -63,6 +88,19 @@ pub(crate) fn towers() -> Vec<Row> {
             run: |calls| call(Timeout::new(service_fn(echo), Duration::from_secs(3600)), calls),
         },
     ]
+}
+
+/// 32 bytes that own nothing: what a codec costs, not what a value does.
+#[derive(Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize, serde::Serialize, serde::Deserialize)]
+struct Trade {
+    id: u64,
+    time: u64,
+    price: f64,
+    size: f64,
+}
+
+impl Trade {
+    const EXAMPLE: Self = Self { id: 4_711, time: 1_763_900_000_000, price: 101.25, size: 300.0 };
 }
 
 /// 32 bytes, shared: a clone allocates nothing.

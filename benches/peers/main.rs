@@ -18,7 +18,9 @@ mod rounds;
 mod scenario;
 
 use crate::{
-    contestants::{Driven, OURS, Ours, SmallBuffer, T, TokioTungstenite, TokioTungstenite4k, Tungstenite, all},
+    contestants::{
+        Driven, LAYERED, Layered, OURS, Ours, SmallBuffer, T, TokioTungstenite, TokioTungstenite4k, Tungstenite, all,
+    },
     rounds::{Row, Sample},
     scenario::{
         SIZES, Scenario,
@@ -82,9 +84,17 @@ fn main() {
 fn ping_pong(plan: &Plan) {
     for ((name, size), trips) in SIZES.into_iter().zip([1500, 1500, 1000, 50]) {
         let trips = plan.count(trips);
-        let table = rounds::run(plan.rounds, &all(PingPong { size, trips }));
+        let scenario = PingPong { size, trips };
+        let mut rows = all(scenario);
+        match size {
+            32 => rows.push(Row::new(LAYERED, move || scenario.run::<Layered<4>>())),
+            1024 => rows.push(Row::new(LAYERED, move || scenario.run::<Layered<128>>())),
+            _ => {}
+        }
+        let table = rounds::run(plan.rounds, &rows);
         table.print(&format!("ping-pong, {name}"), "p50 us");
         if size <= 1 << 10 {
+            goal(&format!("peers/ping-pong-with-codec-to-T {name}"), table.ratio(LAYERED, T, wall), 0.85);
             goal(&format!("peers/ping-pong-to-fastest {name}"), table.ratio_to_fastest(OURS, wall), 1.05);
         } else {
             let bound = if size < 1 << 20 { 0.95 } else { 0.65 };

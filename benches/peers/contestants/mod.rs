@@ -1,6 +1,7 @@
 //! Who takes part: one file each.
 
 mod fastwebsockets;
+mod layered;
 mod ours;
 mod tokio_websockets;
 mod tungstenite;
@@ -13,6 +14,7 @@ pub(crate) use self::{
     ours::Driven,
     tungstenite::{SmallBuffer, Tungstenite},
 };
+pub(crate) type Layered<const WORDS: usize> = SinkStream<layered::Layered<WORDS>>;
 pub(crate) type Ours = SinkStream<ours::WebSocket>;
 pub(crate) type TokioTungstenite = SinkStream<Tungstenite>;
 pub(crate) type TokioTungstenite4k = SinkStream<SmallBuffer>;
@@ -23,6 +25,8 @@ pub(crate) type Yawc = SinkStream<yawc::Yawc>;
 pub(crate) const T: &str = "tokio-tungstenite";
 /// This crate's WebSocket alone.
 pub(crate) const OURS: &str = "ours";
+/// This crate's WebSocket below a codec.
+pub(crate) const LAYERED: &str = "ours, rkyv codec";
 
 /// A row for each contestant, all in the same scenario.
 pub(crate) fn all<S: Scenario>(scenario: S) -> Vec<Row<S::Measured>> {
