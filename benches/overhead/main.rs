@@ -14,7 +14,9 @@ mod rows;
 #[path = "../measure/statistics.rs"]
 mod statistics;
 
-use std::{env, time::Instant};
+use std::env;
+
+use cpu_time::ProcessTime;
 
 use crate::{
     goal::goal,
@@ -28,7 +30,7 @@ static ALLOCATOR: allocator::Counting = allocator::Counting;
 /// What one row costs per message.
 struct Cost {
     name: &'static str,
-    /// Nanoseconds, one figure a round.
+    /// Nanoseconds of CPU time, one figure a round.
     times: Vec<f64>,
     allocations: f64,
     instructions: Option<f64>,
@@ -70,7 +72,7 @@ fn measure(rows: Vec<Row>, rounds: usize, messages: usize, count: bool) -> Vec<C
     for round in 0..rounds {
         for turn in 0..rows.len() {
             let index = (round + turn) % rows.len();
-            let start = Instant::now();
+            let start = ProcessTime::now();
             (rows[index].run)(messages);
             times[index].push(start.elapsed().as_nanos() as f64 / messages as f64);
         }
@@ -102,7 +104,7 @@ fn over(cost: &Cost, base: &Cost) -> f64 {
 
 fn print(title: &str, costs: &[Cost]) {
     println!("\n{title}");
-    println!("  {:<28} {:>9} {:>9} {:>13} {:>9} {:>12}", "", "ns", "over", "instructions", "over", "allocations");
+    println!("  {:<28} {:>9} {:>9} {:>13} {:>9} {:>12}", "", "CPU ns", "over", "instructions", "over", "allocations");
     for cost in costs {
         let (ns, more) = (median(cost.times.iter().copied()), over(cost, &costs[0]));
         let (count, extra) = match (cost.instructions, costs[0].instructions) {
