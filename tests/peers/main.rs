@@ -1,0 +1,23 @@
+//! Peers that others wrote, in both roles: Node.js `ws`, Python `websockets`, axum's own WebSocket, tokio-tungstenite; our
+//! server is hyper with our upgrade.
+//!
+//! `tests/install` brings the peers that are not Rust; `TOWER_TRANSPORT_NO_PEERS=1` passes over them.
+#![cfg(feature = "websocket")]
+
+mod axum_server;
+mod foreign;
+mod our_client;
+mod our_server;
+#[path = "../serve/mod.rs"]
+mod serve;
+mod tungstenite_client;
+
+use std::time::Duration;
+
+/// What both ends take at most, in bytes.
+const LIMIT: usize = 256 * 1024;
+
+/// A scenario that hangs has failed.
+async fn within<T>(scenario: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), scenario).await.expect("the scenario hangs")
+}

@@ -1,0 +1,123 @@
+//! What our connector and a server at `base` must do together. The routes are those of `ws.cjs`.
+
+use futures_util::StreamExt;
+use tower::ServiceExt;
+use tower_transport::{
+    CloseCode, CloseFrame, Limits, Message, TransportExt,
+    transport::websocket::{WebSocket, WebSocketConnector},
+};
+
+use crate::LIMIT;
+
+async fn connect(base: &str, path: &str, limits: Limits) -> WebSocket {
+    let request = http::Request::get(format!("{base}{path}")).body(()).unwrap();
+    let response = WebSocketConnector::new().limits(limits).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 101);
+    response.into_body()
+}
+
+fn limits() -> Limits {
+    Limits::new().message(LIMIT)
+}
+
+async fn next_data(socket: &mut WebSocket) -> Message {
+    loop {
+        let message = socket.next().await.expect("the server is there").unwrap();
+        if message.is_data() {
+            return message;
+        }
+    }
+}
+
+fn samples() -> Vec<Message> {
+    let texts = ["", "a", "h\u{e9}llo \u{2713} \u{1d11e}", &"x".repeat(LIMIT)].map(Message::from);
+    let bytes = [0, 1, 125, 126, 65_535, 65_536, LIMIT]
+        .map(|size| Message::binary((0..size).map(|i| i as u8).collect::<Vec<_>>()));
+    texts.into_iter().chain(bytes).collect()
+}
+
+pub async fn is_echoed_from_empty_to_limit_sized(base: &str) {
+    let mut socket = connect(base, "/echo", limits()).await;
+    for message in samples() {
+        socket.send_message(message.clone()).await.unwrap();
+        assert!(next_data(&mut socket).await == message, "{} bytes", message.len());
+    }
+    let answer = socket.close(Some(CloseFrame::new(CloseCode::NORMAL, "done"))).await.unwrap();
+    assert_eq!(answer.unwrap().code, CloseCode::NORMAL);
+}
+
+pub async fn fragments_what_is_over_the_frame_limit(base: &str) {
+    // The limit holds both ways: the answer comes in fragments too, five of them.
+    let mut socket = connect(base, "/fragments", limits().frame(1000)).await;
+    for message in [Message::from("h\u{e9}llo \u{2713} ".repeat(300)), Message::binary(vec![7; 4001])] {
+        socket.send_message(message.clone()).await.unwrap();
+        assert_eq!(next_data(&mut socket).await, message);
+    }
+}
+
+pub async fn assembles_fragments(base: &str) {
+    let mut socket = connect(base, "/fragments", limits()).await;
+    for message in samples() {
+        socket.send_message(message.clone()).await.unwrap();
+        assert!(next_data(&mut socket).await == message, "{} bytes", message.len());
+    }
+}
+
+pub async fn is_told_1009_for_what_is_over_the_servers_limit(base: &str) {
+    let mut socket = connect(base, "/echo", Limits::new()).await;
+    // The server may have closed before all is written.
+    let _ = socket.send_message(Message::binary(vec![0; LIMIT + 1])).await;
+    while let Some(Ok(_)) = socket.next().await {}
+    assert_eq!(socket.close_frame().unwrap().code, CloseCode::TOO_BIG);
+}
+
+pub async fn refuses_what_is_over_its_own_limit(base: &str) {
+    let mut socket = connect(base, "/oversize", limits()).await;
+    let error = socket.next().await.unwrap().unwrap_err();
+    assert!(error.is_too_large(), "{error:?}");
+    assert!(error.to_string().contains(&LIMIT.to_string()), "{error}");
+    assert!(socket.next().await.is_none());
+}
+
+pub async fn answers_a_storm_of_pings(base: &str) {
+    let mut socket = connect(base, "/pings", limits()).await;
+    assert_eq!(next_data(&mut socket).await, Message::text("answered"));
+}
+
+pub async fn is_answered_its_ping(base: &str) {
+    let mut socket = connect(base, "/echo", limits()).await;
+    socket.send_message(Message::Ping("are you there".into())).await.unwrap();
+    loop {
+        // Servers ping of their own accord.
+        match socket.next().await.unwrap().unwrap() {
+            Message::Pong(bytes) => return assert_eq!(bytes, "are you there"),
+            message => assert!(matches!(message, Message::Ping(_))),
+        }
+    }
+}
+
+pub async fn learns_why_the_server_closed(base: &str) {
+    let mut socket = connect(base, "/close", limits()).await;
+    let frame = CloseFrame::new(CloseCode::new(4001).unwrap(), "enough");
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::Close(Some(frame.clone())));
+    assert!(socket.next().await.is_none());
+    assert_eq!(socket.close_frame(), Some(&frame));
+    let error = socket.send_message(Message::text("too late")).await.unwrap_err();
+    assert!(error.is_closed());
+    assert_eq!(error.close_frame(), Some(&frame));
+}
+
+pub async fn closes_with_its_own_code(base: &str) {
+    let mut socket = connect(base, "/echo", limits()).await;
+    let frame = CloseFrame::new(CloseCode::new(4002).unwrap(), "that is all");
+    let answer = socket.close(Some(frame.clone())).await.unwrap();
+    assert_eq!(answer.unwrap().code, frame.code);
+}
+
+pub async fn agrees_on_a_subprotocol(base: &str) {
+    let request = http::Request::get(format!("{base}/echo")).body(()).unwrap();
+    let connector = WebSocketConnector::new().subprotocol("unknown").unwrap().subprotocol("chat").unwrap();
+    let response = connector.oneshot(request).await.unwrap();
+    assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+    assert_eq!(response.into_body().subprotocol(), Some("chat"));
+}

@@ -1,0 +1,47 @@
+//! Our server as the foreign clients meet it: `/echo`, and `/close`, which closes at once.
+
+use tokio::sync::mpsc;
+use tower_transport::{
+    CloseCode, CloseFrame, Error, Limits, Message, TransportExt,
+    transport::websocket::{WebSocket, WebSocketUpgrade},
+};
+
+use crate::{LIMIT, serve::serve};
+
+/// How a connection ended: with the peer's close frame, or an error.
+pub type End = Result<Option<CloseFrame>, Error>;
+
+pub struct OurServer {
+    pub base: String,
+    ends: mpsc::Receiver<End>,
+}
+
+impl OurServer {
+    pub async fn start() -> Self {
+        let (ended, ends) = mpsc::channel(1);
+        let upgrade = WebSocketUpgrade::new(move |socket, parts| async move {
+            let end = session(socket, parts.uri.path()).await;
+            let _ = ended.send(end).await;
+        });
+        let address = serve(upgrade.limits(Limits::new().message(LIMIT))).await;
+        Self { base: format!("ws://{address}"), ends }
+    }
+
+    /// Waits for the end of the next connection that ends.
+    pub async fn end(&mut self) -> End {
+        self.ends.recv().await.unwrap()
+    }
+}
+
+async fn session(mut socket: WebSocket, path: &str) -> End {
+    if path == "/close" {
+        return socket.close(Some(CloseFrame::new(CloseCode::new(4001).unwrap(), "enough"))).await;
+    }
+    while let Some(message) = socket.receive_message().await {
+        match message? {
+            Message::Close(_) | Message::Ping(_) | Message::Pong(_) => {}
+            data => socket.send_message(data).await?,
+        }
+    }
+    Ok(socket.close_frame().cloned())
+}

@@ -1,0 +1,26 @@
+//! hyper as the bare server under our upgrade, for the test crates that have peers of their own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use http::request;
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::net::TcpListener;
+use tower_transport::transport::websocket::{WebSocket, WebSocketUpgrade};
+
+/// Serves `upgrade` for as long as the runtime lives.
+pub async fn serve<H, F>(upgrade: WebSocketUpgrade<H>) -> SocketAddr
+where
+    H: FnOnce(WebSocket, request::Parts) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(upgrade.clone());
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(tcp), service).with_upgrades());
+        }
+    });
+    address
+}
