@@ -36,7 +36,7 @@ fn samples() -> Vec<Message> {
     texts.into_iter().chain(bytes).collect()
 }
 
-pub async fn is_echoed_from_empty_to_limit_sized(base: &str) {
+pub(crate) async fn is_echoed_from_empty_to_limit_sized(base: &str) {
     let mut socket = connect(base, "/echo", limits()).await;
     for message in samples() {
         socket.send_message(message.clone()).await.unwrap();
@@ -46,7 +46,7 @@ pub async fn is_echoed_from_empty_to_limit_sized(base: &str) {
     assert_eq!(answer.unwrap().code, CloseCode::NORMAL);
 }
 
-pub async fn fragments_what_is_over_the_frame_limit(base: &str) {
+pub(crate) async fn fragments_what_is_over_the_frame_limit(base: &str) {
     // The limit holds both ways: the answer comes in fragments too, five of them.
     let mut socket = connect(base, "/fragments", limits().frame(1000)).await;
     for message in [Message::from("h\u{e9}llo \u{2713} ".repeat(300)), Message::binary(vec![7; 4001])] {
@@ -55,7 +55,7 @@ pub async fn fragments_what_is_over_the_frame_limit(base: &str) {
     }
 }
 
-pub async fn assembles_fragments(base: &str) {
+pub(crate) async fn assembles_fragments(base: &str) {
     let mut socket = connect(base, "/fragments", limits()).await;
     for message in samples() {
         socket.send_message(message.clone()).await.unwrap();
@@ -63,7 +63,7 @@ pub async fn assembles_fragments(base: &str) {
     }
 }
 
-pub async fn is_told_1009_for_what_is_over_the_servers_limit(base: &str) {
+pub(crate) async fn is_told_1009_for_what_is_over_the_servers_limit(base: &str) {
     let mut socket = connect(base, "/echo", Limits::new()).await;
     // The server may have closed before all is written.
     let _ = socket.send_message(Message::binary(vec![0; LIMIT + 1])).await;
@@ -71,7 +71,7 @@ pub async fn is_told_1009_for_what_is_over_the_servers_limit(base: &str) {
     assert_eq!(socket.close_frame().unwrap().code, CloseCode::TOO_BIG);
 }
 
-pub async fn refuses_what_is_over_its_own_limit(base: &str) {
+pub(crate) async fn refuses_what_is_over_its_own_limit(base: &str) {
     let mut socket = connect(base, "/oversize", limits()).await;
     let error = socket.next().await.unwrap().unwrap_err();
     assert!(error.is_too_large(), "{error:?}");
@@ -79,12 +79,12 @@ pub async fn refuses_what_is_over_its_own_limit(base: &str) {
     assert!(socket.next().await.is_none());
 }
 
-pub async fn answers_a_storm_of_pings(base: &str) {
+pub(crate) async fn answers_a_storm_of_pings(base: &str) {
     let mut socket = connect(base, "/pings", limits()).await;
     assert_eq!(next_data(&mut socket).await, Message::text("answered"));
 }
 
-pub async fn is_answered_its_ping(base: &str) {
+pub(crate) async fn is_answered_its_ping(base: &str) {
     let mut socket = connect(base, "/echo", limits()).await;
     socket.send_message(Message::Ping("are you there".into())).await.unwrap();
     loop {
@@ -96,7 +96,7 @@ pub async fn is_answered_its_ping(base: &str) {
     }
 }
 
-pub async fn learns_why_the_server_closed(base: &str) {
+pub(crate) async fn learns_why_the_server_closed(base: &str) {
     let mut socket = connect(base, "/close", limits()).await;
     let frame = CloseFrame::new(CloseCode::new(4001).unwrap(), "enough");
     assert_eq!(socket.next().await.unwrap().unwrap(), Message::Close(Some(frame.clone())));
@@ -107,14 +107,14 @@ pub async fn learns_why_the_server_closed(base: &str) {
     assert_eq!(error.close_frame(), Some(&frame));
 }
 
-pub async fn closes_with_its_own_code(base: &str) {
+pub(crate) async fn closes_with_its_own_code(base: &str) {
     let mut socket = connect(base, "/echo", limits()).await;
     let frame = CloseFrame::new(CloseCode::new(4002).unwrap(), "that is all");
     let answer = socket.close(Some(frame.clone())).await.unwrap();
     assert_eq!(answer.unwrap().code, frame.code);
 }
 
-pub async fn agrees_on_a_subprotocol(base: &str) {
+pub(crate) async fn agrees_on_a_subprotocol(base: &str) {
     let request = http::Request::get(format!("{base}/echo")).body(()).unwrap();
     let connector = WebSocketConnector::new().subprotocol("unknown").unwrap().subprotocol("chat").unwrap();
     let response = connector.oneshot(request).await.unwrap();

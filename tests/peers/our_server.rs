@@ -9,15 +9,15 @@ use tower_transport::{
 use crate::{LIMIT, serve::serve};
 
 /// How a connection ended: with the peer's close frame, or an error.
-pub type End = Result<Option<CloseFrame>, Error>;
+pub(crate) type End = Result<Option<CloseFrame>, Error>;
 
-pub struct OurServer {
-    pub base: String,
+pub(crate) struct OurServer {
+    pub(crate) base: String,
     ends: mpsc::Receiver<End>,
 }
 
 impl OurServer {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (ended, ends) = mpsc::channel(1);
         let upgrade = WebSocketUpgrade::new(move |socket, parts| async move {
             let end = session(socket, parts.uri.path()).await;
@@ -28,7 +28,7 @@ impl OurServer {
     }
 
     /// Waits for the end of the next connection that ends.
-    pub async fn end(&mut self) -> End {
+    pub(crate) async fn end(&mut self) -> End {
         self.ends.recv().await.unwrap()
     }
 }

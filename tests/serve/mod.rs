@@ -4,12 +4,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use http::request;
 use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::net::TcpListener;
 use tower_transport::transport::websocket::{WebSocket, WebSocketUpgrade};
 
 /// Serves `upgrade` for as long as the runtime lives.
-pub async fn serve<H, F>(upgrade: WebSocketUpgrade<H>) -> SocketAddr
+pub(crate) async fn serve<H, F>(upgrade: WebSocketUpgrade<H>) -> SocketAddr
 where
     H: FnOnce(WebSocket, request::Parts) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
@@ -19,7 +22,9 @@ where
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
             let service = TowerToHyperService::new(upgrade.clone());
-            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(tcp), service).with_upgrades());
+            let connection =
+                http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(tcp), service);
+            tokio::spawn(connection.with_upgrades());
         }
     });
     address
