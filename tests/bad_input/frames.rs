@@ -79,14 +79,31 @@ refused! {
     a_ping_in_fragments: [frame(PING, "a")] => is_protocol, 1002, "ragment";
     a_ping_over_125_bytes: [frame(FIN | PING, [0; 126])] => is_protocol, 1002, "ontrol frame";
     a_close_frame_with_half_a_code: [frame(FIN | CLOSE, [3])] => is_protocol, 1002, "lose";
-    a_close_code_that_is_reserved: [frame(FIN | CLOSE, 1005_u16.to_be_bytes())] => is_protocol, 1002, "lose";
-    a_close_code_that_is_none: [frame(FIN | CLOSE, 999_u16.to_be_bytes())] => is_protocol, 1002, "lose";
     a_close_reason_that_is_not_utf8: [frame(FIN | CLOSE, [0x03, 0xe8, 0xff])] => is_protocol, 1007, "UTF-8";
     a_frame_over_the_limit: [frame(FIN | BINARY, [0; FRAME_LIMIT + 1])] => is_too_large, 1009, "1000";
     a_message_over_the_limit: [frame(BINARY, [0; 900]), frame(CONTINUATION, [0; 900]), frame(CONTINUATION, [0; 900]),
         frame(CONTINUATION, [0; 900]), frame(CONTINUATION, [0; 401])] => is_too_large, 1009, "4000";
     an_announced_length_of_2_to_the_62: [frame(FIN | BINARY, "a").announcing(1 << 62)] => is_too_large, 1009, "1000";
     an_announced_length_of_all_ones: [frame(FIN | BINARY, "a").announcing(u64::MAX)] => is_too_large, 1009, "1000";
+}
+
+#[tokio::test]
+async fn a_close_code_that_may_not_be_sent_is_answered_with_1002_and_ends_the_stream() {
+    for victim in [Victim::Server, Victim::Client] {
+        for code in [0, 999, 1004, 1005, 1006, 1015, 2999, 5000_u16] {
+            let (mut attacker, mut socket) = victim.meet(limits()).await;
+            attacker.write_all(&frame(FIN | CLOSE, code.to_be_bytes()).bytes(victim.attacker())).await.unwrap();
+            let attacker = async move {
+                let mut answer = [0; 100];
+                let length = attacker.read(&mut answer).await.unwrap();
+                drop(attacker);
+                close_code(&answer[..length])
+            };
+            let ends = async { while let Some(Ok(_)) = socket.next().await {} };
+            let (answered, ()) = within(async { tokio::join!(attacker, ends) }).await;
+            assert_eq!(answered, Some(1002), "{code}");
+        }
+    }
 }
 
 /// What is legal, if odd, gets through.

@@ -46,9 +46,9 @@ refused! {
     a_wrong_accept_is_a_protocol_error: |right| right.replace("accept: ", "accept: x") => is_protocol, "Sec-WebSocket-Accept";
     a_missing_accept_is_a_protocol_error: |right| right.replace("accept: ", "other: ") => is_protocol, "Sec-WebSocket-Accept";
     two_accepts_are_a_protocol_error: |right| right.replace("\r\n\r\n", "\r\nsec-websocket-accept: x\r\n\r\n") => is_protocol, "Sec-WebSocket-Accept";
-    a_missing_upgrade_is_a_protocol_error: |right| right.replace("upgrade: websocket\r\n", "") => is_protocol, "pgrade";
-    an_upgrade_to_something_else_is_a_protocol_error: |right| right.replace("websocket\r\n", "h2c\r\n") => is_protocol, "pgrade";
-    a_missing_connection_is_a_protocol_error: |right| right.replace("connection: upgrade\r\n", "") => is_protocol, "pgrade";
+    a_missing_upgrade_is_a_protocol_error: |right| right.replace("upgrade: websocket\r\n", "") => is_protocol, "not to WebSocket";
+    an_upgrade_to_something_else_is_a_protocol_error: |right| right.replace("websocket\r\n", "h2c\r\n") => is_protocol, "not to WebSocket";
+    a_missing_connection_is_a_protocol_error: |right| right.replace("connection: upgrade\r\n", "") => is_protocol, "not to WebSocket";
     a_subprotocol_that_was_not_offered_is_a_protocol_error: |right| right.replace("\r\n\r\n", "\r\nsec-websocket-protocol: chat\r\n\r\n") => is_protocol, "`chat`";
     an_extension_that_was_not_offered_is_a_protocol_error: |right| right.replace("\r\n\r\n", "\r\nsec-websocket-extensions: permessage-deflate\r\n\r\n") => is_protocol, "extension";
     an_oversized_header_block_is_too_large: |right| right.replace("\r\n\r\n", &format!("\r\nx: {}\r\n\r\n", "x".repeat(1 << 20))) => is_too_large, "65536";

@@ -29,6 +29,9 @@ const READ_BUFFER: usize = 4 * 1024;
 /// (RFC 6455, section 5.5.3).
 const WAITING_PONGS: usize = 512;
 
+/// How many reads one poll may throw away, so that a peer that talks on leaves the thread to others.
+const DISCARDS: usize = 64;
+
 /// The longest payload of a control frame (RFC 6455, section 5.5).
 const MAX_CONTROL: usize = 125;
 
@@ -119,13 +122,14 @@ impl Engine {
     /// Reads and forgets, until the peer has closed.
     pub(super) fn poll_discard<S: AsyncRead>(&mut self, mut io: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0; 1024];
-        loop {
-            match self.reader.poll_read(io.as_mut(), cx, &mut scratch) {
-                Poll::Ready(Ok(len)) if len > 0 => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
+        for _ in 0..DISCARDS {
+            match ready!(self.reader.poll_read(io.as_mut(), cx, &mut scratch)) {
+                Ok(len) if len > 0 => {}
+                _ => return Poll::Ready(()),
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Puts one message into the write buffer, in as many frames as the limit asks for.

@@ -46,7 +46,7 @@ pub(super) fn check_answer<B>(answer: &Response<B>, key: &str, offered: &[String
     if !has_token(headers, &header::UPGRADE, "websocket") || !has_token(headers, &header::CONNECTION, "upgrade") {
         return Err(Error::protocol("the server switched protocols, but not to WebSocket"));
     }
-    let accept = headers.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+    let accept = one(headers, &header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
     if accept != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
         return Err(Error::protocol(
             "the server's Sec-WebSocket-Accept does not answer our key; is it a cached answer?",

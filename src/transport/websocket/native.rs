@@ -218,8 +218,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             *is_shut = Pin::new(&mut self.io).poll_shutdown(cx).is_ready();
         }
         let error = error.clone();
-        let is_over = self.engine.poll_discard(Pin::new(&mut self.io), cx).is_ready();
-        if !is_over && self.poll_deadline(cx).is_pending() {
+        // The deadline first: a peer that talks on must not keep it from being looked at.
+        let is_late = self.poll_deadline(cx).is_ready();
+        if !is_late && self.engine.poll_discard(Pin::new(&mut self.io), cx).is_pending() {
             return Poll::Pending;
         }
         self.end(cx);
@@ -259,8 +260,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
                 State::Failing { .. } => return this.poll_failing(cx).map(|error| Some(Err(error))),
                 State::Open | State::Closing => {}
             }
+            // Before the reading, for a peer may talk on and on; what ends the connection in time is still in time if it
+            // was read late.
+            let is_late = matches!(this.state, State::Closing) && this.poll_deadline(cx).is_ready();
             match this.engine.poll_read(Pin::new(&mut this.io), cx) {
-                Poll::Ready(Ok(message)) => {
+                Poll::Ready(Ok(message)) if !is_late || message.is_close() => {
                     if let Message::Close(frame) = &message {
                         this.peer_close.clone_from(frame);
                         this.state = State::Closing;
@@ -284,18 +288,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
                         return Poll::Ready(Some(Err(error)));
                     }
                 }
-                Poll::Pending => {
+                Poll::Pending if !is_late => {
                     if this.engine.answer_waits() {
                         this.poll_answer(cx);
                     }
-                    if matches!(this.state, State::Closing) && this.poll_deadline(cx).is_ready() {
-                        this.end(cx);
-                        let limit = this.close_time;
-                        return Poll::Ready(Some(Err(Error::timeout(format!(
-                            "the peer did not finish the closing handshake within {limit:?} (Limits::close)"
-                        )))));
-                    }
                     return Poll::Pending;
+                }
+                Poll::Ready(Ok(_)) | Poll::Pending => {
+                    this.end(cx);
+                    let limit = this.close_time;
+                    return Poll::Ready(Some(Err(Error::timeout(format!(
+                        "the peer did not finish the closing handshake within {limit:?} (Limits::close)"
+                    )))));
                 }
             }
         }
