@@ -38,9 +38,9 @@ where
 
 async fn echo(mut socket: WebSocket) -> Result<(), axum::Error> {
     while let Some(message) = socket.recv().await {
-        match message? {
-            message @ (Message::Text(_) | Message::Binary(_)) => socket.send(message).await?,
-            _ => {}
+        let message = message?;
+        if matches!(message, Message::Text(_) | Message::Binary(_)) {
+            socket.send(message).await?;
         }
     }
     Ok(())
