@@ -75,40 +75,36 @@ pub struct Mirror {
 #[derive(Clone, Copy)]
 pub struct ByValue<F>(F);
 
-impl<Out, In> HybridCodec<Out, In, Always> {
+impl<Out, In> HybridCodec<Out, In> {
     /// The codec that always sends `format`.
     #[must_use]
-    pub fn always(format: Format) -> Self {
-        Self::with(RkyvCodec::new(), Always(format))
+    pub fn always(format: Format) -> HybridCodec<Out, In, Always> {
+        HybridCodec::with(RkyvCodec::new(), Always(format))
     }
-}
 
-impl<Out, In> HybridCodec<Out, In, Mirror> {
     /// The codec that answers in the peer's own format, and sends `first` until a valid message has come.
     #[must_use]
     pub fn mirror(first: Format) -> Self {
         Self::with(RkyvCodec::new(), Mirror { first, last: None })
     }
-}
 
-impl<Out, In, F: Fn(&Out) -> Format> HybridCodec<Out, In, ByValue<F>> {
     /// The codec that asks `choose` for the format of each value.
     #[must_use]
-    pub fn by_value(choose: F) -> Self {
-        Self::with(RkyvCodec::new(), ByValue(choose))
+    pub fn by_value<F>(choose: F) -> HybridCodec<Out, In, ByValue<F>>
+    where
+        F: Fn(&Out) -> Format,
+    {
+        HybridCodec::with(RkyvCodec::new(), ByValue(choose))
+    }
+
+    /// The codec that sends by a policy of your own.
+    #[must_use]
+    pub fn with_policy<P: Policy<Out>>(policy: P) -> HybridCodec<Out, In, P> {
+        HybridCodec::with(RkyvCodec::new(), policy)
     }
 }
 
 impl<Out, In, P> HybridCodec<Out, In, P> {
-    /// The codec that sends by a policy of your own.
-    #[must_use]
-    pub fn with_policy(policy: P) -> Self
-    where
-        P: Policy<Out>,
-    {
-        Self::with(RkyvCodec::new(), policy)
-    }
-
     fn with(rkyv: RkyvCodec<Out, In>, policy: P) -> Self {
         Self { json: JsonCodec::new(), rkyv, policy }
     }

@@ -1,0 +1,7 @@
+//! What the codecs promise, on any bytes that a peer may send.
+#![cfg(feature = "hybrid")]
+
+mod hybrid;
+mod json;
+mod rkyv;
+mod value;

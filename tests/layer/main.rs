@@ -1,0 +1,5 @@
+//! What each layer promises, poll by poll.
+
+#[cfg(feature = "rkyv")]
+mod codec;
+mod per_connection;
