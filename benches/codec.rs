@@ -4,7 +4,7 @@
 //! rounds of the two times of one round: so a noisy machine disturbs both sides alike. JSON, the 1.00 of each table, is
 //! `serde_json::to_vec` and `serde_json::from_slice`, as one would write them without this crate.
 //!
-//! Decoding gets a clone of the message each time and drops it with the value, as a transport would.
+//! Decoding gets the same message again and again: a view gives it back, the others take a clone (about 10 ns).
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -68,6 +68,7 @@ struct Chat {
     id: u64,
     sent_at: i64,
     room: String,
+    client: String,
     author: Author,
     text: String,
     mentions: Vec<String>,
@@ -88,8 +89,9 @@ fn chat() -> Chat {
         id: 81_723_645_192,
         sent_at: 1_790_000_123_456,
         room: "engineering".to_owned(),
+        client: "desktop 4.2".to_owned(),
         author: Author { id: 4_217, name: "Ada Lovelace".to_owned() },
-        text: "The analytical engine weaves algebraic patterns.".to_owned(),
+        text: "The analytical engine weaves algebraic patterns, like a loom.".to_owned(),
         mentions: vec!["charles".to_owned(), "grace".to_owned(), "a.turing".to_owned()],
         reply_to: Some(81_723_645_190),
         edited: false,
@@ -122,7 +124,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Runs a table to its end; the ratios are to the first contestant.
-fn compete(title: &str, rounds: usize, mut all: Vec<Contestant<'_>>) -> Vec<Contestant<'_>> {
+fn compete<'a>(title: &str, rounds: usize, mut all: Vec<Contestant<'a>>) -> Vec<Contestant<'a>> {
     const BATCH: Duration = Duration::from_micros(200);
     let mut calls = Vec::new();
     for one in &mut all {
@@ -217,10 +219,10 @@ fn encode<'a, T: Value>(title: &str, rounds: usize, value: &'a T, archive: &'a [
     compete(title, rounds, all)
 }
 
-fn decode<'a, T: Value>(title: &str, rounds: usize, json: &'a [u8], archive: &'a [u8]) -> Vec<Contestant<'a>> {
+fn decode<'a, T: Value + 'a>(title: &str, rounds: usize, json: &'a [u8], archive: &'a [u8]) -> Vec<Contestant<'a>> {
     let (aligned, odd) = (at_offset(archive, 0), at_offset(archive, 1));
+    let mut message = aligned.clone();
     let (mut owned, mut views, mut moved) = (RkyvCodec::<T>::new(), RkyvCodec::<T>::views(), RkyvCodec::<T>::views());
-    let for_owned = aligned.clone();
     let mut all = vec![contestant("serde_json::from_slice", || {
         black_box(serde_json::from_slice::<T>(black_box(json)).unwrap());
     })];
@@ -232,10 +234,11 @@ fn decode<'a, T: Value>(title: &str, rounds: usize, json: &'a [u8], archive: &'a
         }));
     }
     all.push(contestant("RkyvCodec, owned", move || {
-        black_box(owned.decode(black_box(for_owned.clone())).unwrap());
+        black_box(owned.decode(black_box(aligned.clone())).unwrap());
     }));
     all.push(contestant("RkyvCodec, view", move || {
-        black_box(views.decode(black_box(aligned.clone())).unwrap());
+        let view = black_box(views.decode(black_box(std::mem::replace(&mut message, Message::Close(None)))).unwrap());
+        message = Message::Binary(view.into_bytes());
     }));
     all.push(contestant("RkyvCodec, view, misaligned", move || {
         black_box(moved.decode(black_box(odd.clone())).unwrap());

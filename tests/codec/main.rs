@@ -4,4 +4,5 @@
 mod hybrid;
 mod json;
 mod rkyv;
+mod seeds;
 mod value;

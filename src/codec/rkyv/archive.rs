@@ -55,7 +55,10 @@ impl Positional for ArchiveWriter<'_> {
 impl<E> Writer<E> for ArchiveWriter<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), E> {
-        self.0.extend_from_slice(bytes);
+        // rkyv writes its padding, mostly none, before each object.
+        if !bytes.is_empty() {
+            self.0.extend_from_slice(bytes);
+        }
         Ok(())
     }
 }

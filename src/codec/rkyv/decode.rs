@@ -76,18 +76,18 @@ impl Decoder {
         let Message::Binary(bytes) = message else {
             return Err(Error::codec("rkyv archives are binary messages, and this one is text"));
         };
-        let alignment = self.alignment.max(align_of::<T::Archived>());
-        if bytes.as_ptr().addr() % alignment == 0 {
+        let fits = is_aligned(&bytes, self.alignment.max(align_of::<T::Archived>()));
+        if fits {
             match self.check::<T>(&bytes) {
                 Ok(()) => return Ok(bytes),
-                Err(error) if bytes.as_ptr().addr() % ALIGNMENT == 0 => return Err(refuse(error)),
+                Err(error) if is_aligned(&bytes, ALIGNMENT) => return Err(refuse(error)),
                 // It may be bad, or hold something that needs a larger alignment than its root: a copy will tell.
                 Err(_) => {}
             }
         }
         let moved = self.realign(&bytes);
         self.check::<T>(&moved).map_err(refuse)?;
-        if bytes.as_ptr().addr() % alignment == 0 {
+        if fits {
             self.alignment = ALIGNMENT;
         }
         Ok(moved)
@@ -106,6 +106,12 @@ impl Decoder {
     }
 }
 
+/// `alignment` is a power of two; the compiler cannot know, and would divide.
+fn is_aligned(bytes: &[u8], alignment: usize) -> bool {
+    bytes.as_ptr().addr() & (alignment - 1) == 0
+}
+
+#[cold]
 fn refuse(error: BoxedError) -> Error {
     Error::codec("not a valid rkyv archive of the type that is expected").with_source(error)
 }

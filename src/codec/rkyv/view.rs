@@ -33,6 +33,12 @@ impl<T: Archive> View<T> {
         &self.bytes
     }
 
+    /// The bytes of the archive.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
     /// The value, with memory of its own.
     ///
     /// # Errors
