@@ -14,7 +14,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use rkyv::{api::high::HighSerializer, rancor::BoxedError, ser::allocator::ArenaHandle, util::AlignedVec};
+use rkyv::{
+    api::high::{HighSerializer, to_bytes_in_with_alloc},
+    rancor::BoxedError,
+    ser::allocator::{Arena, ArenaHandle},
+    util::AlignedVec,
+};
 #[cfg(feature = "json")]
 use tower_transport::codec::JsonCodec;
 use tower_transport::{
@@ -179,6 +184,7 @@ trait Value:
     + RkyvEncode
     + Owned
     + for<'a> rkyv::Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, BoxedError>>
+    + for<'a> rkyv::Serialize<HighSerializer<&'a mut AlignedVec, ArenaHandle<'a>, BoxedError>>
 {
 }
 
@@ -207,6 +213,13 @@ fn encode<'a, T: Value>(title: &str, rounds: usize, value: &'a T, archive: &'a [
     }
     all.push(contestant("rkyv::to_bytes", || {
         black_box(rkyv::to_bytes::<BoxedError>(black_box(value)).unwrap());
+    }));
+    let (mut arena, mut kept) = (Arena::new(), AlignedVec::<16>::new());
+    all.push(contestant("rkyv, kept AlignedVec and Arena", move || {
+        kept.clear();
+        let writer: &mut AlignedVec = &mut kept;
+        let serialized = to_bytes_in_with_alloc::<_, _, BoxedError>(black_box(value), writer, arena.acquire());
+        black_box(serialized.unwrap());
     }));
     all.push(contestant("RkyvCodec", move || {
         black_box(codec.encode(black_box(value)).unwrap());
