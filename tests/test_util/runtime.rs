@@ -7,12 +7,14 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{Sink, Stream, StreamExt};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
 };
-use tower_transport::{Channel, Error, TransportExt, channel, contract_tests};
+use tower_transport::{
+    Channel, Error, Transport, TransportExt, channel, contract_tests, test_util::contract::Contract,
+};
 
 /// Two channels, and tasks that carry each message from one to the other, perhaps taking their time.
 fn relayed(delay: Option<Duration>) -> (Channel<usize>, Channel<usize>) {
@@ -136,5 +138,21 @@ contract_tests!(
     pair = sockets().await,
     message = |i| [vec![i as u8; 64 * 1024], i.to_string().into_bytes()].concat(),
     room = 1_000,
+    on = tokio
+);
+
+/// Numbers at one end, text at the other.
+async fn numbers_and_text() -> (impl Transport<u64, In = u64, TransportError = Error>, Channel<String>) {
+    let (here, there) = channel::<String, String>(1);
+    let here = here.with(async |number: u64| Ok::<_, Error>(number.to_string()));
+    (here.map(|text| text.and_then(|text| text.parse().map_err(|_| Error::codec("not a number")))), there)
+}
+
+contract_tests!(
+    mod ends_of_two_types,
+    contract = Contract::new(numbers_and_text, |i| i as u64)
+        .outgoing(|i| i as u64, |i| i.to_string())
+        .incoming(|i| i.to_string(), |i| i as u64)
+        .room(10),
     on = tokio
 );
