@@ -1,17 +1,16 @@
 use std::{
-    collections::VecDeque,
     fmt::Display,
     future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::{
     check::Check,
-    port::{Arrival, Port},
+    port::Arrival,
+    side::Side,
     wait::{Patience, give_way},
 };
 use crate::Error;
@@ -19,58 +18,6 @@ use crate::Error;
 /// How often a check gives way to other tasks before it takes `Pending` for "full": a driver may still have to carry
 /// messages on, and tokio says `Pending` to a task that was busy for long.
 const SETTLE: usize = 256;
-
-/// One end of the pair.
-pub(super) struct Side<'c> {
-    port: Box<dyn Port + 'c>,
-    /// The numbers it accepted, which the other end has not received.
-    in_flight: VecDeque<usize>,
-    next: usize,
-}
-
-impl<'c> Side<'c> {
-    pub(super) fn new(port: Box<dyn Port + 'c>) -> Self {
-        Self { port, in_flight: VecDeque::new(), next: 0 }
-    }
-
-    /// The number of the next message. Each is given once.
-    pub(super) fn number(&mut self) -> usize {
-        self.next += 1;
-        self.next - 1
-    }
-}
-
-/// So that the checks can use what users use: [`send_message`](crate::TransportExt::send_message).
-impl Sink<usize> for Side<'_> {
-    type Error = Error;
-
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.port.poll_ready(cx)
-    }
-
-    fn start_send(mut self: Pin<&mut Self>, number: usize) -> Result<(), Error> {
-        self.port.start_send(number)?;
-        self.in_flight.push_back(number);
-        Ok(())
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.port.poll_flush(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.port.poll_close(cx)
-    }
-}
-
-impl Stream for Side<'_> {
-    type Item = Result<Arrival, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // What is due is known to the bench alone, which polls the port: here it is only asked whether something came.
-        self.port.poll_next(cx, None, 0)
-    }
-}
 
 /// A connected pair on the bench, with messages going from `a` to `b`; [`turn`](Self::turn) it for the other direction.
 pub(super) struct Bench<'c> {

@@ -60,6 +60,7 @@ mod macros;
 mod port;
 mod rules;
 mod runner;
+mod side;
 mod wait;
 
 pub use self::{

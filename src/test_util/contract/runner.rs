@@ -1,12 +1,6 @@
 use std::{fmt, future::Future};
 
-use super::{
-    bench::{Bench, Side},
-    check::Check,
-    port::Numbered,
-    rules,
-    wait::Patience,
-};
+use super::{bench::Bench, check::Check, port::Numbered, rules, side::Side, wait::Patience};
 use crate::Transport;
 
 /// How many messages may be accepted with nobody reading, where [`Contract::room`] does not say.

@@ -9,7 +9,10 @@ use futures_util::task::AtomicWaker;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::state::Direction;
+use super::{
+    bytes::{Cut, Flows, Turn},
+    state::Direction,
+};
 
 pin_project! {
     /// A byte stream with faults on purpose: put it below a WebSocket, and cut that in the middle of a frame.
@@ -43,73 +46,11 @@ pin_project! {
 #[derive(Clone, Debug)]
 pub struct IoFaults(Arc<Link>);
 
-/// How a byte stream ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cut {
-    /// Reading gives the end of the stream (as after a FIN); writing fails with `BrokenPipe`.
-    Eof,
-    /// Both fail with `ConnectionReset` (as after an RST).
-    Reset,
-}
-
 #[derive(Debug, Default)]
 struct Link {
     flows: Mutex<Flows>,
     reader: AtomicWaker,
     writer: AtomicWaker,
-}
-
-#[derive(Debug, Default)]
-struct Flows {
-    outgoing: Flow,
-    incoming: Flow,
-    half_open: bool,
-}
-
-#[derive(Debug, Default)]
-struct Flow {
-    stalled: bool,
-    trickles: bool,
-    /// The bytes that still pass, and what comes then.
-    cut: Option<(usize, Cut)>,
-}
-
-/// What the next read or write may do.
-enum Turn {
-    Wait,
-    Swallow,
-    Fail(Cut),
-    /// Move so many bytes at most.
-    Move(usize),
-}
-
-impl Flows {
-    fn flow(&mut self, direction: Direction) -> &mut Flow {
-        match direction {
-            Direction::Outgoing => &mut self.outgoing,
-            Direction::Incoming => &mut self.incoming,
-        }
-    }
-
-    fn turn(&mut self, direction: Direction) -> Turn {
-        let half_open = self.half_open;
-        let flow = self.flow(direction);
-        match flow.cut {
-            Some((0, cut)) => Turn::Fail(cut),
-            _ if half_open => match direction {
-                Direction::Outgoing => Turn::Swallow,
-                Direction::Incoming => Turn::Wait,
-            },
-            _ if flow.stalled => Turn::Wait,
-            cut => Turn::Move(cut.map_or(usize::MAX, |(left, _)| left).min(if flow.trickles { 1 } else { usize::MAX })),
-        }
-    }
-
-    fn moved(&mut self, direction: Direction, bytes: usize) {
-        if let Some((left, _)) = &mut self.flow(direction).cut {
-            *left = left.saturating_sub(bytes);
-        }
-    }
 }
 
 impl Link {

@@ -28,6 +28,8 @@
 //! ```
 
 #[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
+mod bytes;
+#[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
 mod io;
 mod layer;
 mod state;
@@ -35,7 +37,10 @@ mod transport;
 
 #[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
-pub use self::io::{Cut, FaultIo, IoFaults};
+pub use self::{
+    bytes::Cut,
+    io::{FaultIo, IoFaults},
+};
 pub use self::{
     layer::{FaultLayer, Faults},
     state::Direction,

@@ -3,6 +3,7 @@
 //! It is to messages what `tokio_test::io::Builder` is to bytes. See [`Script`] for an example.
 
 mod difference;
+mod state;
 mod steps;
 mod transport;
 
