@@ -1,6 +1,6 @@
 //! The contract of [`Transport`](crate::Transport), as checks that any transport or layer is run through by one line.
 //!
-//! In a test file, one line (well, one macro) gives one named test for each rule, so that a failure names the rule:
+//! In a test file, one line gives one named test for each rule, so that a failure names the rule:
 //!
 //! ```
 //! use tower_transport::{Message, channel, contract_tests};
@@ -24,6 +24,19 @@
 //! check polls both ends, and fails when what must happen does not although every other task had its turn (or, with
 //! [`Contract::patience`], when a timer of the caller's is over). Control messages ([`Message::is_control`]) that arrive
 //! are passed over, since a transport may have its own.
+//!
+//! What fails says which rule was broken, what was found and what to do:
+//!
+//! ```text
+//! contract broken: wake_ups
+//!   rule:  what was Pending wakes the newest waker of its half when it can go on
+//!   ends:  from the second to the first end of the pair
+//!   found: poll_next was Pending, a message was flushed, and the newest waker was not woken (1 messages on their way)
+//!   to do: before Pending is returned, the waker of this very context must be registered, in place of an older one; ...
+//! ```
+//!
+//! Not checked is what cannot be seen from both ends: how many *bytes* are buffered, whether a flush reached the operating
+//! system or only the peer, and what a transport does with messages of other kinds than the ones it is given here.
 //!
 //! # Which pairs
 //!
