@@ -132,7 +132,7 @@ where
     fn poll_slot(&mut self, index: usize) -> Result<(), E> {
         let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
         // From here on a wake counts again; what it wants to show is seen by this poll, or it is queued.
-        slot.alarm.queued.store(false, SeqCst);
+        slot.alarm.queued.swap(false, SeqCst);
         let Some(future) = slot.future.as_mut().as_pin_mut() else { return Ok(()) };
         if let Poll::Ready(answer) = future.poll(&mut Context::from_waker(&slot.waker)) {
             slot.future.set(None);

@@ -48,7 +48,7 @@ pub(super) struct State<T, Req, Res, C> {
     pub(super) permits: Permits,
     pub(super) drivers: List<Waker>,
     leader: Leader,
-    /// Whose waker the bell has, if it has one.
+    /// Whose waker the bell has, if it has one; it may have been taken to wake its owner.
     armed: Option<Leader>,
     /// The transport is not pending, so it will not ring by itself for what it still has: the leader must come.
     pub(super) todo: bool,
@@ -101,25 +101,18 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
     /// Whether this one is to read now: as the leader, in the place of a lesser one, or of one that was woken and has not
     /// come yet (it might never come: its future may be kept and not polled).
     pub(super) fn leads(&mut self, me: Leader, bell: &Hushed<'_>) -> bool {
-        if self.leader == me || me.rank() > self.leader.rank() {
-            self.lead(me);
-            return true;
-        }
-        let steals = self.todo || bell.is_rung();
-        if steals && me.rank() == self.leader.rank() {
-            self.lead(me);
-        }
-        steals
-    }
-
-    fn lead(&mut self, leader: Leader) {
-        if self.leader != leader {
-            self.leader = leader;
+        let leads = self.leader == me || me.rank() > self.leader.rank();
+        let steals = !leads && (self.todo || bell.is_rung());
+        if leads || steals && me.rank() == self.leader.rank() {
+            self.leader = me;
+            // Also where it led before: a ring on another thread takes the waker along at a time of its own, after the bell
+            // was cleared and armed again, say. It wakes the leader then, and whenever the leader comes, it arms the bell.
             self.disarm();
         }
+        leads || steals
     }
 
-    /// The bell has another waker than the leader's, if it has one.
+    /// The bell may have another waker than the leader's, or none.
     pub(super) fn disarm(&mut self) {
         self.armed = self.armed.map(|_| Leader::Nobody);
     }
@@ -194,7 +187,6 @@ where
     ) -> Option<Result<Res, Error>> {
         self.todo = false;
         if bell.is_rung() {
-            // The ring has taken the waker along.
             self.armed = None;
             bell.clear();
         }
