@@ -1,9 +1,11 @@
 use std::{
     num::NonZeroUsize,
+    rc::Rc,
     sync::atomic::Ordering::SeqCst,
     task::{Poll, Waker},
 };
 
+use futures_util::TryStreamExt;
 use tower::Service;
 use tower_transport::{
     Channel, Error, channel,
@@ -525,4 +527,86 @@ fn a_call_allocates_nothing_once_the_client_is_warm() {
     round();
     let info = allocation_counter::measure(round);
     assert_eq!(info.count_total, 0);
+}
+
+#[test]
+fn a_client_is_as_send_as_its_transport_and_needs_no_more() {
+    fn is_send_and_sync<T: Send + Sync>(_: &T) {}
+    let (mut client, _there) = in_order();
+    is_send_and_sync(&client);
+    is_send_and_sync(&call(&mut client, 1));
+    is_send_and_sync(&client.drive());
+
+    let (here, mut there) = channel::<u32, u32>(8);
+    let local = Rc::new(100);
+    let mut client = Client::in_order(here.map_ok(move |answer: u32| answer + *local));
+    let mut call = call(&mut client, 1);
+    assert!(poll_once(&mut call).is_pending());
+    send(&mut there, 10);
+    assert_eq!(value(poll_once(&mut call)), 110);
+}
+
+#[test]
+fn a_peer_that_floods_the_client_with_unknown_answers_does_not_keep_it_from_yielding() {
+    let (here, mut there) = channel(1000);
+    let mut client: TagClient = Client::by_tag(here);
+    (0..1000).for_each(|value| send(&mut there, Tagged { tag: 0, value }));
+    let (task, waker) = Task::new();
+    let mut flooded = call(&mut client, 1);
+    assert!(poll(&mut flooded, &waker).is_pending());
+    assert!((1..1000).contains(&client.unknown_answers()));
+    while task.is_woken() {
+        assert!(poll(&mut flooded, &waker).is_pending());
+    }
+    assert_eq!(client.unknown_answers(), 1000);
+    let request = receive(&mut there).unwrap();
+    send(&mut there, request);
+    assert!(task.is_woken());
+    assert_eq!(value(poll(&mut flooded, &waker)), 1);
+}
+
+/// An answer, or a request, whose drop calls into the client.
+struct Nosy(Option<Box<dyn Fn()>>);
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        if let Some(look) = self.0.take() {
+            look();
+        }
+    }
+}
+
+#[test]
+fn what_nobody_wants_is_dropped_where_it_may_call_the_client() {
+    let (here, mut there) = channel::<Nosy, Nosy>(2);
+    let mut client = Client::in_order(here);
+    let looks = Rc::new(std::cell::Cell::new(0));
+    let nosy = || {
+        let (client, looks) = (client.clone(), looks.clone());
+        Nosy(Some(Box::new(move || {
+            assert!(client.in_flight() < 5);
+            looks.set(looks.get() + 1);
+        })))
+    };
+    let messages: Vec<_> = (0..5).map(|_| nosy()).collect();
+    let mut messages = messages.into_iter();
+    let mut next = || messages.next().unwrap();
+    let mut dropped = call(&mut client, next());
+    let mut waiting = call(&mut client, next());
+    let mut withdrawn = call(&mut client, next());
+    assert!(poll_once(&mut dropped).is_pending());
+    assert!(poll_once(&mut waiting).is_pending());
+    assert!(poll_once(&mut withdrawn).is_pending());
+    drop((dropped, withdrawn));
+    assert_eq!(looks.get(), 1);
+    send(&mut there, next());
+    assert!(poll_once(&mut waiting).is_pending());
+    assert_eq!(looks.get(), 2);
+    // The end takes with it what the channel has: two requests, and an answer that is not read.
+    send(&mut there, next());
+    drop(waiting);
+    drop(there);
+    assert_eq!(looks.get(), 4);
+    assert!(matches!(poll_once(&mut call(&mut client, Nosy(None))), Poll::Ready(Err(_))));
+    assert_eq!(looks.get(), 5);
 }
