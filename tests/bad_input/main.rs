@@ -1,5 +1,4 @@
 //! Peers that break the rules, on a real socket: each gets a clear error and an end, and costs bounded memory.
-#![cfg(feature = "websocket")]
 
 mod allocator;
 mod attack;

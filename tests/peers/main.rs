@@ -2,7 +2,6 @@
 //! server is hyper with our upgrade.
 //!
 //! `tests/install` brings the peers that are not Rust; `TOWER_TRANSPORT_NO_PEERS=1` passes over them.
-#![cfg(feature = "websocket")]
 
 mod axum_server;
 mod foreign;

@@ -2,7 +2,7 @@ use tower_layer::Layer;
 
 use super::Coded;
 
-/// Makes a transport of messages a transport of values. See the [module](self) for the whole story.
+/// Makes a transport of messages a transport of values. See the [module](super) for the whole story.
 ///
 /// Each transport gets a clone of the codec, with buffers of its own.
 #[derive(Clone, Debug)]
