@@ -19,8 +19,9 @@ use crate::{CloseCode, CloseFrame, Message};
 /// ```
 /// use tower_transport::{Message, Queue, WhenFull};
 ///
-/// let quotes = Queue::messages().max_messages(100).when_full(WhenFull::DropOldest);
+/// let quotes = Queue::messages().max_messages(100.try_into()?).when_full(WhenFull::DropOldest);
 /// # drop(quotes);
+/// # Ok::<(), std::num::TryFromIntError>(())
 /// ```
 pub struct Queue<Out = Message, In = Out> {
     pub(super) max_messages: usize,

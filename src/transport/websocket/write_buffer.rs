@@ -9,11 +9,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 use tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
 
-/// Payloads from this size on are not copied into the buffer, but kept by reference.
-const BY_REFERENCE: usize = 8 * 1024;
+/// Payloads from this size on are not copied into the buffer, but stand beside it.
+const LARGE: usize = 8 * 1024;
 
-/// What is masked, or written, in one go.
-const PIECE: usize = 64 * 1024;
+/// What is copied and masked in one go: it stays in the nearest cache.
+const PIECE: usize = 8 * 1024;
 
 /// How many slices one vectored write takes.
 const SLICES: usize = 16;
@@ -21,22 +21,14 @@ const SLICES: usize = 16;
 /// An empty buffer larger than this is given back.
 const KEEP: usize = 16 * 1024;
 
-/// Frames that wait for the socket. Small payloads are copied together, so that many leave in one write; large ones wait by
-/// reference, and a client masks them piece by piece as they leave.
+/// Frames that wait for the socket. Small payloads are copied together, so that many leave in one write. A large one is not
+/// copied; but a client has to mask it, and does so in place only where nobody else holds it.
 #[derive(Debug, Default)]
 pub(super) struct WriteBuffer {
-    segments: VecDeque<Segment>,
+    segments: VecDeque<Bytes>,
     /// What comes after all segments.
     tail: BytesMut,
-    /// What has been taken off the segments to be masked, before all of them.
-    staging: BytesMut,
     len: usize,
-}
-
-#[derive(Debug)]
-enum Segment {
-    Plain(Bytes),
-    Masked { payload: Bytes, mask: [u8; 4] },
 }
 
 impl WriteBuffer {
@@ -58,7 +50,7 @@ impl WriteBuffer {
         // Writing to memory cannot fail.
         let _ = header.format(payload.len() as u64, &mut (&mut self.tail).writer());
         self.len += self.tail.len() - before + payload.len();
-        if payload.len() < BY_REFERENCE {
+        if payload.len() < LARGE {
             let start = self.tail.len();
             self.tail.extend_from_slice(&payload);
             if let Some(mask) = mask {
@@ -66,10 +58,10 @@ impl WriteBuffer {
             }
             return;
         }
-        self.segments.push_back(Segment::Plain(self.tail.split().freeze()));
+        self.segments.push_back(self.tail.split().freeze());
         self.segments.push_back(match mask {
-            None => Segment::Plain(payload),
-            Some(mask) => Segment::Masked { payload, mask },
+            None => payload,
+            Some(mask) => masked(payload, mask),
         });
     }
 
@@ -81,15 +73,9 @@ impl WriteBuffer {
         left: usize,
     ) -> Poll<io::Result<()>> {
         while self.len > left {
-            // A masked payload is at the front, or behind the header that is.
-            let masked = |segment: &Segment| matches!(segment, Segment::Masked { .. });
-            if self.staging.is_empty() && self.segments.iter().take(2).any(masked) {
-                self.stage();
-            }
-            let written = if self.segments.is_empty() || !self.staging.is_empty() {
-                let front = if self.staging.is_empty() { &mut self.tail } else { &mut self.staging };
-                let written = ready!(io.as_mut().poll_write(cx, front))?;
-                front.advance(written);
+            let written = if self.segments.is_empty() {
+                let written = ready!(io.as_mut().poll_write(cx, &self.tail))?;
+                self.tail.advance(written);
                 written
             } else {
                 let mut slices = [IoSlice::new(&[]); SLICES];
@@ -103,42 +89,16 @@ impl WriteBuffer {
             }
             self.len -= written;
         }
-        for buffer in [&mut self.tail, &mut self.staging] {
-            if buffer.is_empty() && buffer.capacity() > KEEP {
-                *buffer = BytesMut::new();
-            }
+        if self.tail.is_empty() && self.tail.capacity() > KEEP {
+            self.tail = BytesMut::new();
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Moves the front of the segments into `staging`, masked.
-    fn stage(&mut self) {
-        while self.staging.len() < PIECE {
-            match self.segments.front_mut() {
-                Some(Segment::Plain(bytes)) => self.staging.extend_from_slice(bytes),
-                Some(Segment::Masked { payload, mask }) => {
-                    let start = self.staging.len();
-                    // A multiple of four, so that the mask begins anew with each piece.
-                    let piece = payload.split_to(payload.len().min(PIECE));
-                    self.staging.extend_from_slice(&piece);
-                    apply_mask(&mut self.staging[start..], *mask);
-                    if !payload.is_empty() {
-                        continue;
-                    }
-                }
-                None => return,
-            }
-            self.segments.pop_front();
-        }
-    }
-
     fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
-        let parts = self.segments.iter().filter_map(|segment| match segment {
-            Segment::Plain(bytes) => Some(&bytes[..]),
-            Segment::Masked { .. } => None,
-        });
+        let parts = self.segments.iter().map(|segment| &segment[..]).chain([&self.tail[..]]);
         let mut used = 0;
-        for (slice, part) in slices.iter_mut().zip(parts.chain([&self.tail[..]])) {
+        for (slice, part) in slices.iter_mut().zip(parts) {
             *slice = IoSlice::new(part);
             used += 1;
         }
@@ -146,16 +106,34 @@ impl WriteBuffer {
     }
 
     fn advance(&mut self, mut written: usize) {
-        while let Some(Segment::Plain(bytes)) = self.segments.front_mut() {
-            if written < bytes.len() {
-                bytes.advance(written);
+        while let Some(segment) = self.segments.front_mut() {
+            if written < segment.len() {
+                segment.advance(written);
                 return;
             }
-            written -= bytes.len();
+            written -= segment.len();
             self.segments.pop_front();
         }
         self.tail.advance(written);
     }
+}
+
+fn masked(payload: Bytes, mask: [u8; 4]) -> Bytes {
+    let shared = match payload.try_into_mut() {
+        Ok(mut own) => {
+            apply_mask(&mut own, mask);
+            return own.freeze();
+        }
+        Err(shared) => shared,
+    };
+    let mut copy = BytesMut::with_capacity(shared.len());
+    // A multiple of four, so that the mask begins anew with each piece.
+    for piece in shared.chunks(PIECE) {
+        let start = copy.len();
+        copy.extend_from_slice(piece);
+        apply_mask(&mut copy[start..], mask);
+    }
+    copy.freeze()
 }
 
 /// RFC 6455, section 5.3.
@@ -222,7 +200,7 @@ mod tests {
     proptest! {
         #[test]
         fn frames_leave_whole_and_in_order_however_little_the_socket_takes(
-            sizes in prop::collection::vec(prop_oneof![0..200usize, BY_REFERENCE - 1..BY_REFERENCE + 2, PIECE - 3..2 * PIECE + 9], 1..6),
+            sizes in prop::collection::vec(prop_oneof![0..200usize, LARGE - 1..LARGE + 2, 15 * PIECE - 3..16 * PIECE + 9], 1..6),
             most in 1..200_000usize,
             mask in prop::option::of(any::<[u8; 4]>()),
         ) {
@@ -253,13 +231,17 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_kept_by_reference_from_8_kib_on() {
-        let payload = Bytes::from(vec![1; BY_REFERENCE]);
-        let mut buffer = WriteBuffer::default();
-        buffer.push_frame(OpCode::Data(Data::Binary), true, payload.clone(), None);
-        match &buffer.segments[1] {
-            Segment::Plain(kept) => assert_eq!(kept.as_ptr(), payload.as_ptr()),
-            Segment::Masked { .. } => panic!("a server masked"),
-        }
+    fn a_large_payload_is_not_copied_unless_it_must_be_masked_and_is_shared() {
+        let push = |payload: Bytes, mask| {
+            let mut buffer = WriteBuffer::default();
+            buffer.push_frame(OpCode::Data(Data::Binary), true, payload, mask);
+            buffer.segments[1].clone()
+        };
+        let payload = Bytes::from(vec![1; LARGE]);
+        let address = payload.as_ptr();
+        assert_eq!(push(payload.clone(), None).as_ptr(), address);
+        assert_ne!(push(payload.clone(), Some([1; 4])).as_ptr(), address);
+        assert_eq!(payload, vec![1; LARGE], "what others hold is not masked");
+        assert_eq!(push(payload, Some([1; 4])).as_ptr(), address);
     }
 }
