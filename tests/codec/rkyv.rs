@@ -176,7 +176,7 @@ fn rkyvs_own_error_is_the_source() {
     deserialize_bounds(__D::Error: ::rkyv::rancor::Source),
     bytecheck(bounds(__C: ::rkyv::validation::ArchiveContext, __C::Error: ::rkyv::rancor::Source))
 )]
-struct Nested(#[rkyv(omit_bounds)] Option<Box<Nested>>);
+struct Nested(#[rkyv(omit_bounds)] Option<Box<Self>>);
 
 fn nested(depth: usize) -> Nested {
     (1..depth).fold(Nested(None), |inner, _| Nested(Some(Box::new(inner))))
