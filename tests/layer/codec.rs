@@ -314,7 +314,7 @@ impl Codec for Odd {
     type In = u32;
 
     fn encode(&mut self, value: &u32) -> Result<Message, Error> {
-        if value % 2 == 0 { Err(Error::codec("even")) } else { Ok(number(*value)) }
+        if value.is_multiple_of(2) { Err(Error::codec("even")) } else { Ok(number(*value)) }
     }
 
     fn decode(&mut self, message: Message) -> Result<u32, Error> {
