@@ -1,7 +1,7 @@
-//! Calls over a transport: a calculator behind a `Server`, and a tower stack over a `Client`.
+//! Calls over a WebSocket: a calculator behind a `Server`, and a tower stack over a `Client`.
 //!
 //! ```text
-//! cargo run --release --features service --example rpc
+//! cargo run --release --example rpc
 //! ```
 //!
 //! The stack has a retry, a concurrency limit and a timeout, all tower's own. The calculator is now and then too slow for
@@ -15,13 +15,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tower::{Service, ServiceBuilder, ServiceExt, retry::Policy, service_fn};
 use tower_transport::{
-    BoxError, Error, Transport, channel,
+    BoxError, Error, ServiceBuilderExt, Transport,
+    codec::RkyvCodec,
     service::{Client, Server, Tagged},
+    transport::websocket::{WebSocketConnector, WebSocketUpgrade},
 };
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 enum Request {
     Add(f64, f64),
     Multiply(f64, f64),
@@ -31,15 +35,36 @@ enum Request {
 /// The other side may refuse a request: that is an answer, and the connection goes on.
 type Answer = Result<f64, String>;
 
-/// Both ends of a connection. This is the one place that knows what carries the calls.
+/// Both ends of a connection: here the caller's, there the calculator's. This is the one place that knows what carries the
+/// calls.
 async fn connect() -> Result<
     (
         impl Transport<Tagged<Request>, In = Tagged<Answer>, TransportError: Send> + Send + 'static,
         impl Transport<Tagged<Answer>, In = Tagged<Request>, TransportError: Send> + Send + 'static,
     ),
-    Error,
+    BoxError,
 > {
-    Ok(channel(64))
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("ws://{}/calculator", listener.local_addr()?);
+    let (upgraded, mut sockets) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await?;
+        tcp.set_nodelay(true)?;
+        let upgrade = WebSocketUpgrade::new(|socket, _| async move { drop(upgraded.send(socket).await) });
+        let connection = http1::Builder::new()
+            .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(upgrade))
+            .with_upgrades();
+        connection.await.map_err(BoxError::from)
+    });
+    let here = ServiceBuilder::new()
+        .per_connection(ServiceBuilder::new().codec(RkyvCodec::<Tagged<Request>, Tagged<Answer>>::new()))
+        .service(WebSocketConnector::new())
+        .oneshot(http::Request::get(url).body(())?)
+        .await?
+        .into_body();
+    let there = sockets.recv().await.ok_or("no client came")?;
+    let there = ServiceBuilder::new().codec(RkyvCodec::<Tagged<Answer>, Tagged<Request>>::new()).service(there);
+    Ok((here, there))
 }
 
 /// The service that is served. Every 500th request takes longer than its caller waits.

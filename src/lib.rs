@@ -86,9 +86,9 @@ while let Some(order) = receiver.receive().await {
 //! | `tls-platform-roots` | `wss://` that trusts what the operating system trusts |
 //! | `axum` | the axum extractor of a WebSocket handshake |
 //! | `rkyv` (default) | `codec::RkyvCodec`: zero-copy views or owned values |
-//! | `json` | `codec::JsonCodec` |
+//! | `json` (default) | `codec::JsonCodec` |
 //! | `hybrid` | `codec::HybridCodec`: text is JSON, binary is rkyv |
-//! | `service` | `service::Client` and `service::Server` |
+//! | `service` (default) | `service::Client` and `service::Server` |
 //! | `test-util` | contract checks, a scripted transport and faults, for those who write layers |
 //! | `full` | all of them |
 //!

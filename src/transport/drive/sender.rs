@@ -25,8 +25,7 @@ use crate::Error;
 /// Being ready reserves a place in the queue, which the next message takes, and which dropping the sender gives back; a clone
 /// starts without one. What happens when there is no place is [`WhenFull`](crate::WhenFull)'s to say.
 ///
-/// When the last sender is dropped, what was accepted is sent and the transport is closed. `Sink::poll_close` flushes, and
-/// gives up this sender alone.
+/// When the last sender is dropped, or closed by `Sink::poll_close`, what was accepted is sent and the transport is closed.
 pub struct Sender<Out, In = Out> {
     shared: Arc<Shared<Out, In>>,
     id: u64,
@@ -90,7 +89,25 @@ impl<Out, In> Sender<Out, In> {
         self.shared.outbox().dropped()
     }
 
+    /// Counts no more among the senders.
+    fn leave(&mut self) {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return;
+        }
+        withdraw(&self.shared, self.ticket.take(), std::mem::take(&mut self.has_place));
+        let mut outbox = self.shared.outbox();
+        outbox.senders -= 1;
+        let was_last = outbox.senders == 0;
+        drop(outbox);
+        if was_last {
+            self.shared.driver.wake();
+        }
+    }
+
     fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.is_closed {
+            return Poll::Ready(Err(Error::closed("this sender was closed")));
+        }
         if self.has_place {
             return Poll::Ready(match self.shared.outbox().closed() {
                 Some(error) => Err(error),
@@ -177,15 +194,8 @@ impl<Out, In> Clone for Sender<Out, In> {
 
 impl<Out, In> Drop for Sender<Out, In> {
     fn drop(&mut self) {
-        withdraw(&self.shared, self.ticket.take(), self.has_place);
-        let mut outbox = self.shared.outbox();
-        outbox.forget_flusher(self.id);
-        outbox.senders -= 1;
-        let was_last = outbox.senders == 0;
-        drop(outbox);
-        if was_last {
-            self.shared.driver.wake();
-        }
+        self.leave();
+        self.shared.outbox().forget_flusher(self.id);
     }
 }
 
@@ -193,9 +203,6 @@ impl<Out, In> Sink<Out> for Sender<Out, In> {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.is_closed {
-            return Poll::Ready(Err(Error::closed("this sender was closed")));
-        }
         self.poll_place(cx)
     }
 
@@ -208,9 +215,7 @@ impl<Out, In> Sink<Out> for Sender<Out, In> {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.is_closed = true;
-        let (ticket, has_place) = (self.ticket.take(), std::mem::take(&mut self.has_place));
-        withdraw(&self.shared, ticket, has_place);
+        self.leave();
         self.poll_flushed(cx)
     }
 }

@@ -15,7 +15,7 @@ use super::{
     Socket,
     engine::{End, Engine},
 };
-use crate::{CloseCode, CloseFrame, Error, Limits, Message, rt};
+use crate::{CloseCode, CloseFrame, Error, Limits, Message, Text, rt};
 
 /// A WebSocket, either end, over any byte stream.
 ///
@@ -25,19 +25,21 @@ use crate::{CloseCode, CloseFrame, Error, Limits, Message, rt};
 /// # How it closes
 ///
 /// ```text
-///            Message::Close sent, or poll_close          the peer's close frame came
-///                    ┌──────────────────────── Open ────────────────────────┐
-///                    │                          │ the peer broke the        │ Message::Close is yielded,
-///                    │ close frame queued       │ protocol or a limit:      │ the answer is queued
-///                    ▼                          │ close frame queued        ▼
-///                 Closing ◄─────────────────────┼─────────────────────── Closing
-///                    │                          ▼
-///                    │                       Failing
-///   handshake done:  │                          │ the peer closed the socket, or Limits::close ran out:
-///   None             │                          │ Err(what it did), then None
-///   Limits::close    ▼                          ▼
-///   ran out: Err ► Ended ◄──────────────────────┘◄── cut without a close frame: Err(is_closed), then None
+///      Message::Close sent, or poll_close           the peer's close frame came:
+///                   ┌────────────────────── Open    Message::Close is yielded, the answer is queued
+///                   │ close frame queued     │ └──────────────────────────────────────────┐
+///                   ▼                        │ the peer broke the protocol, or a limit:   │
+///                Closing ──────────────────► │ close frame queued                         ▼
+///                   │   └────────────────────┼───────────────────────────────────────► Leaving
+///                   │ Limits::close ran out: ▼                                            │
+///                   │ Err(is_timeout)     Failing                                         │ the answer is written,
+///                   │                        │ the peer has closed too, or Limits::close  │ or Limits::close ran out:
+///                   ▼                        │ ran out: Err(what it did)                  │ None
+///                 Ended ◄────────────────────┘◄───────────────────────────────────────────┘
 /// ```
+///
+/// A connection that is cut without a close frame goes from any state to *Ended*, with an error that
+/// [`is_closed`](Error::is_closed). *Ended* gives `None`, again and again.
 ///
 /// From the first close frame on, the sink gives an error that [`is_closed`](Error::is_closed) and carries the peer's close
 /// frame, where there is one; what comes in after ours has gone out is still yielded. To finish a close that was started
@@ -74,7 +76,11 @@ pub struct WebSocket<S = Socket> {
 #[derive(Debug)]
 enum State {
     Open,
+    /// Our close frame went out.
     Closing,
+    /// The peer's came in; ours may still wait to be written.
+    Leaving,
+    /// The peer is at fault.
     Failing {
         error: Error,
         /// The peer has all that it will get.
@@ -199,7 +205,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         match code {
             // The peer is told, and heard out: to cut it now could take our close frame from it (RFC 6455, 7.1.1).
             Some(code) if self.write_failed.is_none() => {
-                self.engine.close(Some(CloseFrame::new(code, error.to_string())));
+                let reason = match code {
+                    CloseCode::TOO_BIG => "message too big",
+                    CloseCode::INVALID_PAYLOAD => "text that is not UTF-8",
+                    _ => "protocol error",
+                };
+                self.engine.close(Some(CloseFrame::new(code, Text::from_static(reason))));
                 self.state = State::Failing { error, is_shut: false };
                 None
             }
@@ -258,6 +269,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
             match &this.state {
                 State::Ended => return Poll::Ready(None),
                 State::Failing { .. } => return this.poll_failing(cx).map(|error| Some(Err(error))),
+                State::Leaving => {
+                    let is_told = !this.engine.answer_waits() || this.write_failed.is_some();
+                    if !is_told && this.poll_deadline(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    this.end(cx);
+                    return Poll::Ready(None);
+                }
                 State::Open | State::Closing => {}
             }
             // Before the reading, for a peer may talk on and on; what ends the connection in time is still in time if it
@@ -267,7 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
                 Poll::Ready(Ok(message)) if !is_late || message.is_close() => {
                     if let Message::Close(frame) = &message {
                         this.peer_close.clone_from(frame);
-                        this.state = State::Closing;
+                        this.state = State::Leaving;
                         this.sink.take().into_iter().for_each(Waker::wake);
                     }
                     if this.engine.answer_waits() {
@@ -275,14 +294,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
                     }
                     return Poll::Ready(Some(Ok(message)));
                 }
-                // The last answer must be out before the socket goes.
-                Poll::Ready(Err(End::Closed)) if this.engine.answer_waits() && this.write_failed.is_none() => {
-                    if this.poll_deadline(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    this.end(cx);
-                }
-                Poll::Ready(Err(End::Closed)) => this.end(cx),
+                Poll::Ready(Err(End::Closed)) => this.state = State::Leaving,
                 Poll::Ready(Err(End::Failed(error, code))) => {
                     if let Some(error) = this.fail(error, code, cx) {
                         return Poll::Ready(Some(Err(error)));
