@@ -38,6 +38,7 @@ impl KeptBuffer {
     }
 
     /// A message with these bytes, at an aligned address.
+    #[cfg(feature = "rkyv")]
     pub(super) fn copy(&mut self, bytes: &[u8]) -> Bytes {
         self.staged.clear();
         self.prepare(bytes.len());
@@ -89,6 +90,7 @@ pub(super) struct Writer<'a> {
 
 impl Writer<'_> {
     /// The length of the message so far.
+    #[cfg(feature = "rkyv")]
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.bytes.len() + self.staged.len()

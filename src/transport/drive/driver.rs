@@ -123,7 +123,7 @@ impl<Out, In> State<Out, In> {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
                 self.is_dirty = false;
-                self.shared.outbox().flushed(&mut self.wakers);
+                self.wakers.extend(self.shared.outbox().flushed());
                 wake_all(self.wakers.drain(..));
                 if self.writing == Writing::Closing {
                     self.writing = Writing::Over;

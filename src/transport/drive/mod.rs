@@ -2,6 +2,7 @@
 
 pub(super) mod coalesce;
 mod driver;
+mod flushes;
 mod inbox;
 mod outbox;
 mod receiver;

@@ -1,6 +1,9 @@
 use std::{collections::VecDeque, task::Waker};
 
-use super::waiters::Waiters;
+use super::{
+    flushes::{Flushes, Mark},
+    waiters::Waiters,
+};
 use crate::{
     CloseCode, Error,
     transport::queue::{CoalesceBy, Queue, WhenFull},
@@ -29,9 +32,7 @@ pub(super) struct Outbox<Out, In> {
     control_fed: u64,
     /// Data messages given to the transport, or dropped.
     data_fed: u64,
-    flushed: Mark,
-    /// Tasks that wait for a flush, by sender.
-    flushers: Vec<(u64, Waker)>,
+    pub(super) flushes: Flushes,
     pub(super) senders: usize,
     next_sender: u64,
 }
@@ -42,13 +43,6 @@ enum State {
     Overflowed(CloseCode),
     /// No more is taken, and this is why.
     Ended(Error),
-}
-
-/// A point in both lanes: all before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark {
-    data: u64,
-    control: u64,
 }
 
 /// What became of messages that were taken.
@@ -93,8 +87,7 @@ impl<Out, In> Outbox<Out, In> {
             control_accepted: 0,
             control_fed: 0,
             data_fed: 0,
-            flushed: Mark::default(),
-            flushers: Vec::new(),
+            flushes: Flushes::default(),
             senders: 0,
             next_sender: 0,
         }
@@ -297,29 +290,9 @@ impl<Out, In> Outbox<Out, In> {
         self.taken as u64 - (self.control_accepted - self.control_fed - self.control.len() as u64)
     }
 
-    /// All that the transport was given before now has left it.
-    pub(super) fn flushed(&mut self, wakers: &mut Vec<Waker>) {
-        let fed = Mark { data: self.data_fed, control: self.control_fed };
-        if self.flushed != fed {
-            self.flushed = fed;
-            wakers.extend(self.flushers.drain(..).map(|(_, waker)| waker));
-        }
-    }
-
-    /// Whether all before `mark` has left; if not, `waker` is woken when more has.
-    pub(super) fn poll_flushed(&mut self, mark: Mark, sender: u64, waker: &Waker) -> bool {
-        if mark.data <= self.flushed.data && mark.control <= self.flushed.control {
-            return true;
-        }
-        match self.flushers.iter_mut().find(|(id, _)| *id == sender) {
-            Some((_, old)) => old.clone_from(waker),
-            None => self.flushers.push((sender, waker.clone())),
-        }
-        false
-    }
-
-    pub(super) fn forget_flusher(&mut self, sender: u64) {
-        self.flushers.retain(|(id, _)| *id != sender);
+    /// All that the transport was given before now has left it; gives whom to wake.
+    pub(super) fn flushed(&mut self) -> impl Iterator<Item = Waker> {
+        self.flushes.reach(Mark { data: self.data_fed, control: self.control_fed })
     }
 
     /// The close message that an overflow asks for, once; `None` inside where the transport has its own way.
@@ -337,7 +310,7 @@ impl<Out, In> Outbox<Out, In> {
             self.state = State::Ended(error);
         }
         let mut wakers = self.waiters.wake_all();
-        wakers.extend(self.flushers.drain(..).map(|(_, waker)| waker));
+        wakers.extend(self.flushes.end());
         wakers
     }
 
@@ -347,3 +320,6 @@ impl<Out, In> Outbox<Out, In> {
         self.bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,11 +9,7 @@ use std::{
 use futures_sink::Sink;
 use tower_service::Service;
 
-use super::{
-    Shared,
-    outbox::{Admission, Mark},
-    wake_all,
-};
+use super::{Shared, flushes::Mark, outbox::Admission, wake_all};
 use crate::Error;
 
 /// A writing end of a [driven](crate::TransportExt::drive) transport: clone it for every task that writes.
@@ -132,7 +128,7 @@ impl<Out, In> Sender<Out, In> {
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut outbox = self.shared.outbox();
         let mark = *self.flush.get_or_insert_with(|| outbox.accepted());
-        if outbox.poll_flushed(mark, self.id, cx.waker()) {
+        if outbox.flushes.poll(mark, self.id, cx.waker()) {
             self.flush = None;
             return Poll::Ready(Ok(()));
         }
@@ -195,7 +191,7 @@ impl<Out, In> Clone for Sender<Out, In> {
 impl<Out, In> Drop for Sender<Out, In> {
     fn drop(&mut self) {
         self.leave();
-        self.shared.outbox().forget_flusher(self.id);
+        self.shared.outbox().flushes.forget(self.id);
     }
 }
 

@@ -1,0 +1,46 @@
+use std::task::Waker;
+
+/// A point in both lanes of the outgoing queue: all that was accepted before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) data: u64,
+    pub(super) control: u64,
+}
+
+/// How far the transport has been flushed, and who waits for more.
+#[derive(Debug, Default)]
+pub(super) struct Flushes {
+    reached: Mark,
+    /// One waker a sender.
+    waiting: Vec<(u64, Waker)>,
+}
+
+impl Flushes {
+    /// Whether all before `mark` has left; if not, `waker` is woken when more has.
+    pub(super) fn poll(&mut self, mark: Mark, sender: u64, waker: &Waker) -> bool {
+        if mark.data <= self.reached.data && mark.control <= self.reached.control {
+            return true;
+        }
+        match self.waiting.iter_mut().find(|(id, _)| *id == sender) {
+            Some((_, old)) => old.clone_from(waker),
+            None => self.waiting.push((sender, waker.clone())),
+        }
+        false
+    }
+
+    /// All before `mark` has left; gives whom to wake.
+    pub(super) fn reach(&mut self, mark: Mark) -> impl Iterator<Item = Waker> {
+        let waiting = if self.reached == mark { 0 } else { self.waiting.len() };
+        self.reached = mark;
+        self.waiting.drain(..waiting).map(|(_, waker)| waker)
+    }
+
+    /// There will be no more flushes; gives whom to wake.
+    pub(super) fn end(&mut self) -> impl Iterator<Item = Waker> {
+        self.waiting.drain(..).map(|(_, waker)| waker)
+    }
+
+    pub(super) fn forget(&mut self, sender: u64) {
+        self.waiting.retain(|(id, _)| *id != sender);
+    }
+}
