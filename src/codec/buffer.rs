@@ -6,9 +6,6 @@ pub(super) const ALIGNMENT: usize = 16;
 /// The first allocation, on first use: a connection that never writes costs nothing.
 const FIRST: usize = 4 * 1024;
 
-/// How many bytes are staged on their way into the buffer.
-const STAGE: usize = 1024;
-
 /// Buffers up to this size are kept for good.
 const ALWAYS_KEPT: usize = 64 * 1024;
 
@@ -20,8 +17,6 @@ const ALWAYS_KEPT: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct KeptBuffer {
     bytes: BytesMut,
-    /// The end of the message that is being written.
-    staged: Vec<u8>,
     /// What recent messages need, in bytes: rises at once, falls by a sixteenth per message.
     recent: usize,
     /// The largest message in the present allocation.
@@ -29,25 +24,10 @@ pub(super) struct KeptBuffer {
 }
 
 impl KeptBuffer {
-    /// Starts a message, and gives what to write it with. One that was started before and not finished is dropped.
-    pub(super) fn start(&mut self) -> Writer<'_> {
-        self.prepare(0);
-        self.staged.clear();
-        self.staged.reserve_exact(STAGE);
-        Writer { staged: &mut self.staged, bytes: &mut self.bytes }
-    }
-
-    /// A message with these bytes, at an aligned address.
-    #[cfg(feature = "rkyv")]
-    pub(super) fn copy(&mut self, bytes: &[u8]) -> Bytes {
-        self.staged.clear();
-        self.prepare(bytes.len());
-        self.bytes.extend_from_slice(bytes);
-        self.finish().0
-    }
-
-    /// Empties the buffer and aligns its start, with room for what recent messages needed and for `at_least` bytes.
-    fn prepare(&mut self, at_least: usize) {
+    /// An empty buffer with room for what recent messages needed, its start aligned to [`ALIGNMENT`].
+    ///
+    /// Room for `at_least` bytes is there without moving the start.
+    pub(super) fn start(&mut self, at_least: usize) -> &mut BytesMut {
         self.bytes.clear();
         let room = self.recent.max(at_least).saturating_add(ALIGNMENT);
         if self.largest == 0 {
@@ -60,11 +40,11 @@ impl KeptBuffer {
             self.bytes.resize(padding, 0);
             self.bytes.advance(padding);
         }
+        &mut self.bytes
     }
 
     /// What was written since [`start`](Self::start), and whether the buffer let go of an outsized allocation.
     pub(super) fn finish(&mut self) -> (Bytes, bool) {
-        self.bytes.extend_from_slice(&self.staged);
         let message = self.bytes.split().freeze();
         let len = message.len();
         self.recent = len.max(self.recent - self.recent / 16);
@@ -78,64 +58,13 @@ impl KeptBuffer {
     }
 }
 
-/// Writes at the end of a message.
-///
-/// Serializers write many small pieces, and a `BytesMut` takes longer over each than a `Vec`: of a chat message, 45 ns in
-/// all. So pieces are staged, and go to the message together; large ones go there at once.
-#[derive(Debug)]
-pub(super) struct Writer<'a> {
-    staged: &'a mut Vec<u8>,
-    bytes: &'a mut BytesMut,
-}
-
-impl Writer<'_> {
-    /// The length of the message so far.
-    #[cfg(feature = "rkyv")]
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len() + self.staged.len()
-    }
-
-    #[inline]
-    pub(super) fn put(&mut self, piece: &[u8]) {
-        if piece.len() > STAGE - self.staged.len().min(STAGE) {
-            self.unstage();
-            if piece.len() >= STAGE {
-                return self.bytes.extend_from_slice(piece);
-            }
-        }
-        self.staged.extend_from_slice(piece);
-    }
-
-    #[cold]
-    fn unstage(&mut self) {
-        self.bytes.extend_from_slice(self.staged);
-        self.staged.clear();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn write(buffer: &mut KeptBuffer, payload: &[u8]) -> Bytes {
-        buffer.start().put(payload);
+        buffer.start(0).extend_from_slice(payload);
         buffer.finish().0
-    }
-
-    #[test]
-    fn pieces_of_any_size_come_out_in_order() {
-        let mut buffer = KeptBuffer::default();
-        let mut expected = Vec::new();
-        let mut writer = buffer.start();
-        for size in [1, 0, 500, 511, 12, 1024, 1, 1023, 1025, 5000, 3] {
-            let piece: Vec<u8> = (0..size).map(|n| (n + size) as u8).collect();
-            writer.put(&piece);
-            expected.extend_from_slice(&piece);
-            assert_eq!(writer.len(), expected.len());
-        }
-        assert_eq!(buffer.finish().0, expected);
-        assert_eq!(buffer.copy(&expected), expected);
     }
 
     #[test]
@@ -164,7 +93,7 @@ mod tests {
     #[test]
     fn an_unfinished_message_leaves_nothing_behind() {
         let mut buffer = KeptBuffer::default();
-        buffer.start().put(b"given up");
+        buffer.start(0).extend_from_slice(b"given up");
         assert_eq!(write(&mut buffer, b"whole"), "whole");
     }
 
@@ -173,7 +102,7 @@ mod tests {
         let mut buffer = KeptBuffer::default();
         write(&mut buffer, &[0; 1 << 20]);
         let let_go = (0..100).any(|_| {
-            buffer.start().put(b"small");
+            buffer.start(0).extend_from_slice(b"small");
             buffer.finish().1
         });
         assert!(let_go);

@@ -1,11 +1,9 @@
 use std::{fmt, io, marker::PhantomData};
 
+use bytes::BytesMut;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    Codec,
-    buffer::{self, KeptBuffer},
-};
+use super::{Codec, buffer::KeptBuffer};
 use crate::{Error, Message, Text};
 
 /// Values as JSON: text messages go out; text and binary messages with JSON in them come in.
@@ -50,7 +48,7 @@ impl<Out: Serialize, In: DeserializeOwned> Codec for JsonCodec<Out, In> {
     type In = In;
 
     fn encode(&mut self, value: &Out) -> Result<Message, Error> {
-        serde_json::to_writer(Writer(self.buffer.start()), value)
+        serde_json::to_writer(Writer(self.buffer.start(0)), value)
             .map_err(|error| Error::codec("the value has no JSON form").with_source(error))?;
         Ok(Message::Text(text(self.buffer.finish().0)?))
     }
@@ -82,16 +80,16 @@ fn quotes_payload(error: &serde_json::Error) -> bool {
     error.is_data() && !HARMLESS.iter().any(|start| error.to_string().starts_with(start))
 }
 
-struct Writer<'a>(buffer::Writer<'a>);
+struct Writer<'a>(&'a mut BytesMut);
 
 impl io::Write for Writer<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.put(bytes);
+        self.0.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.put(bytes);
+        self.0.extend_from_slice(bytes);
         Ok(())
     }
 

@@ -1,3 +1,4 @@
+use bytes::BytesMut;
 use rkyv::{
     Archive, Deserialize, Serialize,
     api::high::{HighDeserializer, HighSerializer, HighValidator},
@@ -5,8 +6,6 @@ use rkyv::{
     rancor::BoxedError,
     ser::{Positional, Writer, allocator::ArenaHandle},
 };
-
-use crate::codec::buffer;
 
 /// A value that [`RkyvCodec`](super::RkyvCodec) can send: whatever derives [`rkyv::Archive`] and [`rkyv::Serialize`].
 ///
@@ -42,9 +41,9 @@ pub trait Owned: ArchiveOf + Archive<Archived: Deserialize<Self, HighDeserialize
 
 impl<T> Owned for T where T: ArchiveOf + Archive<Archived: Deserialize<T, HighDeserializer<BoxedError>>> {}
 
-/// Where rkyv writes: into a buffer that is kept from message to message.
+/// Where rkyv writes: at the end of a buffer that is kept from message to message.
 #[derive(Debug)]
-pub struct ArchiveWriter<'a>(pub(super) buffer::Writer<'a>);
+pub struct ArchiveWriter<'a>(pub(super) &'a mut BytesMut);
 
 impl Positional for ArchiveWriter<'_> {
     #[inline]
@@ -56,7 +55,10 @@ impl Positional for ArchiveWriter<'_> {
 impl<E> Writer<E> for ArchiveWriter<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), E> {
-        self.0.put(bytes);
+        // rkyv writes its padding, mostly none, before each object.
+        if !bytes.is_empty() {
+            self.0.extend_from_slice(bytes);
+        }
         Ok(())
     }
 }

@@ -24,7 +24,7 @@ impl Encoder {
     pub(super) fn encode<T: RkyvEncode>(&mut self, value: &T) -> Result<Message, Error> {
         let arena = self.arena.get_mut().unwrap_or_else(PoisonError::into_inner);
         let scratch = arena.get_or_insert_default().acquire();
-        let writer = ArchiveWriter(self.buffer.start());
+        let writer = ArchiveWriter(self.buffer.start(0));
         let mut serializer = Serializer::new(writer, scratch, Share::new());
         let strategy: &mut HighSerializer<_, _, BoxedError> = rkyv::rancor::Strategy::wrap(&mut serializer);
         rkyv::SerializeUnsized::serialize_unsized(value, strategy)
