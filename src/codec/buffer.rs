@@ -7,9 +7,12 @@ pub(super) const ALIGNMENT: usize = 16;
 const FIRST: usize = 4 * 1024;
 
 /// Buffers up to this size are kept for good.
-const ALWAYS_KEPT: usize = 64 * 1024;
+pub(super) const ALWAYS_KEPT: usize = 64 * 1024;
 
-/// A write buffer that is kept from message to message.
+/// A buffer that messages are copied to, kept from message to message.
+///
+/// Serializers write many small pieces, and each costs more in shared bytes than in a plain vector: so they write to one of
+/// those, and the whole is copied here once.
 ///
 /// Each message is split off as shared bytes. Once those that came from an allocation are dropped, the allocation is written
 /// to again; until then a new one takes its place. One large message does not pin its memory: a buffer that is more than
@@ -24,37 +27,39 @@ pub(super) struct KeptBuffer {
 }
 
 impl KeptBuffer {
-    /// An empty buffer with room for what recent messages needed, its start aligned to [`ALIGNMENT`].
-    ///
-    /// Room for `at_least` bytes is there without moving the start.
-    pub(super) fn start(&mut self, at_least: usize) -> &mut BytesMut {
-        self.bytes.clear();
-        let room = self.recent.max(at_least).saturating_add(ALIGNMENT);
+    /// A message with these bytes, at an address that is aligned to [`ALIGNMENT`].
+    pub(super) fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        let len = bytes.len();
+        // Whole multiples leave, so that the next message starts aligned without more ado.
+        let padding = len.next_multiple_of(ALIGNMENT) - len;
+        self.make_room(len + padding);
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(&[0; ALIGNMENT][..padding]);
+        let mut message = self.bytes.split().freeze();
+        message.truncate(len);
+
+        self.recent = len.max(self.recent - self.recent / 16);
+        self.largest = self.largest.max(len).max(1);
+        if self.largest > ALWAYS_KEPT && self.recent < self.largest / 4 {
+            self.bytes = BytesMut::new();
+            self.largest = 0;
+        }
+        message
+    }
+
+    /// Room for so many bytes, and for what recent messages needed, from an aligned start.
+    fn make_room(&mut self, len: usize) {
+        let room = self.recent.max(len).saturating_add(2 * ALIGNMENT);
         if self.largest == 0 {
             self.bytes = BytesMut::with_capacity(room.max(FIRST));
         } else {
             self.bytes.reserve(room);
         }
-        let padding = self.bytes.as_ptr().addr().wrapping_neg() % ALIGNMENT;
-        if padding > 0 {
-            self.bytes.resize(padding, 0);
-            self.bytes.advance(padding);
+        let misaligned = self.bytes.as_ptr().addr().wrapping_neg() % ALIGNMENT;
+        if misaligned > 0 {
+            self.bytes.resize(misaligned, 0);
+            self.bytes.advance(misaligned);
         }
-        &mut self.bytes
-    }
-
-    /// What was written since [`start`](Self::start), and whether the buffer let go of an outsized allocation.
-    pub(super) fn finish(&mut self) -> (Bytes, bool) {
-        let message = self.bytes.split().freeze();
-        let len = message.len();
-        self.recent = len.max(self.recent - self.recent / 16);
-        self.largest = self.largest.max(len).max(1);
-        let outsized = self.largest > ALWAYS_KEPT && self.recent < self.largest / 4;
-        if outsized {
-            self.bytes = BytesMut::new();
-            self.largest = 0;
-        }
-        (message, outsized)
     }
 }
 
@@ -62,22 +67,17 @@ impl KeptBuffer {
 mod tests {
     use super::*;
 
-    fn write(buffer: &mut KeptBuffer, payload: &[u8]) -> Bytes {
-        buffer.start(0).extend_from_slice(payload);
-        buffer.finish().0
-    }
-
     #[test]
     fn memory_comes_back_when_the_messages_are_dropped() {
         let mut buffer = KeptBuffer::default();
-        let first = write(&mut buffer, &[1; 3000]).as_ptr();
-        assert!((0..100).all(|_| write(&mut buffer, &[2; 3000]).as_ptr() == first));
+        let first = buffer.copy(&[1; 3000]).as_ptr();
+        assert!((0..100).all(|_| buffer.copy(&[2; 3000]).as_ptr() == first));
     }
 
     #[test]
     fn a_message_that_is_still_held_is_never_written_over() {
         let mut buffer = KeptBuffer::default();
-        let held: Vec<Bytes> = (0..50).map(|byte| write(&mut buffer, &[byte; 700])).collect();
+        let held: Vec<Bytes> = (0..50).map(|byte| buffer.copy(&[byte; 700])).collect();
         for (byte, message) in held.iter().enumerate() {
             assert!(message.len() == 700 && message.iter().all(|b| usize::from(*b) == byte));
         }
@@ -86,26 +86,17 @@ mod tests {
     #[test]
     fn every_message_starts_aligned() {
         let mut buffer = KeptBuffer::default();
-        let held: Vec<Bytes> = (1..200).map(|len| write(&mut buffer, &vec![0; len])).collect();
+        let held: Vec<Bytes> = (1..200).map(|len| buffer.copy(&vec![0; len])).collect();
         assert!(held.iter().all(|message| message.as_ptr().addr() % ALIGNMENT == 0));
-    }
-
-    #[test]
-    fn an_unfinished_message_leaves_nothing_behind() {
-        let mut buffer = KeptBuffer::default();
-        buffer.start(0).extend_from_slice(b"given up");
-        assert_eq!(write(&mut buffer, b"whole"), "whole");
     }
 
     #[test]
     fn one_large_message_does_not_pin_its_memory() {
         let mut buffer = KeptBuffer::default();
-        write(&mut buffer, &[0; 1 << 20]);
-        let let_go = (0..100).any(|_| {
-            buffer.start(0).extend_from_slice(b"small");
-            buffer.finish().1
-        });
-        assert!(let_go);
+        buffer.copy(&[0; 1 << 20]);
+        for _ in 0..100 {
+            buffer.copy(b"small");
+        }
         assert!(buffer.bytes.capacity() <= FIRST);
     }
 }

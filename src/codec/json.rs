@@ -1,9 +1,11 @@
-use std::{fmt, io, marker::PhantomData};
+use std::{fmt, marker::PhantomData};
 
-use bytes::BytesMut;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Codec, buffer::KeptBuffer};
+use super::{
+    Codec,
+    buffer::{ALWAYS_KEPT, KeptBuffer},
+};
 use crate::{Error, Message, Text};
 
 /// Values as JSON: text messages go out; text and binary messages with JSON in them come in.
@@ -31,6 +33,7 @@ use crate::{Error, Message, Text};
 /// # Ok::<(), tower_transport::Error>(())
 /// ```
 pub struct JsonCodec<Out, In = Out> {
+    written: Vec<u8>,
     buffer: KeptBuffer,
     values: PhantomData<fn(Out) -> In>,
 }
@@ -39,7 +42,7 @@ impl<Out, In> JsonCodec<Out, In> {
     /// The codec; its buffer is allocated with the first value that goes out.
     #[must_use]
     pub fn new() -> Self {
-        Self { buffer: KeptBuffer::default(), values: PhantomData }
+        Self { written: Vec::new(), buffer: KeptBuffer::default(), values: PhantomData }
     }
 }
 
@@ -48,9 +51,14 @@ impl<Out: Serialize, In: DeserializeOwned> Codec for JsonCodec<Out, In> {
     type In = In;
 
     fn encode(&mut self, value: &Out) -> Result<Message, Error> {
-        serde_json::to_writer(Writer(self.buffer.start(0)), value)
+        self.written.clear();
+        serde_json::to_writer(&mut self.written, value)
             .map_err(|error| Error::codec("the value has no JSON form").with_source(error))?;
-        Ok(Message::Text(text(self.buffer.finish().0)?))
+        let json = text(self.buffer.copy(&self.written))?;
+        if self.written.capacity() > ALWAYS_KEPT {
+            self.written = Vec::new();
+        }
+        Ok(Message::Text(json))
     }
 
     fn decode(&mut self, message: Message) -> Result<In, Error> {
@@ -78,24 +86,6 @@ fn refuse(error: serde_json::Error) -> Error {
 fn quotes_payload(error: &serde_json::Error) -> bool {
     const HARMLESS: [&str; 3] = ["missing field `", "duplicate field `", "invalid length "];
     error.is_data() && !HARMLESS.iter().any(|start| error.to_string().starts_with(start))
-}
-
-struct Writer<'a>(&'a mut BytesMut);
-
-impl io::Write for Writer<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 impl<Out, In> Default for JsonCodec<Out, In> {

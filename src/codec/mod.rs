@@ -30,7 +30,7 @@ pub use self::hybrid::{Always, ByValue, Format, HybridCodec, Mirror, Policy};
 pub use self::json::JsonCodec;
 #[cfg(feature = "rkyv")]
 #[cfg_attr(docsrs, doc(cfg(feature = "rkyv")))]
-pub use self::rkyv::{ArchiveOf, ArchiveWriter, Owned, Realigned, RkyvCodec, RkyvEncode, View};
+pub use self::rkyv::{ArchiveOf, Owned, Realigned, RkyvCodec, RkyvEncode, View};
 
 /// Turns values into messages and messages into values.
 ///

@@ -1,10 +1,10 @@
-use bytes::BytesMut;
 use rkyv::{
     Archive, Deserialize, Serialize,
     api::high::{HighDeserializer, HighSerializer, HighValidator},
     bytecheck::CheckBytes,
     rancor::BoxedError,
-    ser::{Positional, Writer, allocator::ArenaHandle},
+    ser::allocator::ArenaHandle,
+    util::AlignedVec,
 };
 
 /// A value that [`RkyvCodec`](super::RkyvCodec) can send: whatever derives [`rkyv::Archive`] and [`rkyv::Serialize`].
@@ -14,9 +14,9 @@ use rkyv::{
     message = "`{Self}` cannot be encoded with rkyv",
     note = "derive it: `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]`, on every type within too"
 )]
-pub trait RkyvEncode: for<'a> Serialize<HighSerializer<ArchiveWriter<'a>, ArenaHandle<'a>, BoxedError>> {}
+pub trait RkyvEncode: for<'a> Serialize<HighSerializer<&'a mut AlignedVec, ArenaHandle<'a>, BoxedError>> {}
 
-impl<T> RkyvEncode for T where T: for<'a> Serialize<HighSerializer<ArchiveWriter<'a>, ArenaHandle<'a>, BoxedError>> {}
+impl<T> RkyvEncode for T where T: for<'a> Serialize<HighSerializer<&'a mut AlignedVec, ArenaHandle<'a>, BoxedError>> {}
 
 /// A value whose archive can be validated, and so be read as a [`View`](super::View): whatever derives [`rkyv::Archive`].
 ///
@@ -40,25 +40,3 @@ impl<T> ArchiveOf for T where T: Archive<Archived: for<'a> CheckBytes<HighValida
 pub trait Owned: ArchiveOf + Archive<Archived: Deserialize<Self, HighDeserializer<BoxedError>>> + Sized {}
 
 impl<T> Owned for T where T: ArchiveOf + Archive<Archived: Deserialize<T, HighDeserializer<BoxedError>>> {}
-
-/// Where rkyv writes: at the end of a buffer that is kept from message to message.
-#[derive(Debug)]
-pub struct ArchiveWriter<'a>(pub(super) &'a mut BytesMut);
-
-impl Positional for ArchiveWriter<'_> {
-    #[inline]
-    fn pos(&self) -> usize {
-        self.0.len()
-    }
-}
-
-impl<E> Writer<E> for ArchiveWriter<'_> {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> Result<(), E> {
-        // rkyv writes its padding, mostly none, before each object.
-        if !bytes.is_empty() {
-            self.0.extend_from_slice(bytes);
-        }
-        Ok(())
-    }
-}

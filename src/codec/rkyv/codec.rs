@@ -25,6 +25,11 @@ use crate::{Error, Message, codec::Codec};
 /// Both ends must hold the same definition of the type, and the same of rkyv's format features: an archive does not describe
 /// itself.
 ///
+/// # Cost
+///
+/// An archive under 16 KiB goes to a kept buffer, which is written to again once earlier messages are dropped: no allocation.
+/// A larger one becomes the message as it is, without a copy, and its memory is allocated anew for the next.
+///
 /// # Errors
 ///
 /// Each [`is_codec`](Error::is_codec): a text message, a payload that is not a valid archive of the type, or one that nests

@@ -101,8 +101,7 @@ impl Decoder {
 
     fn realign(&mut self, bytes: &Bytes) -> Bytes {
         self.realigned.0.fetch_add(1, Ordering::Relaxed);
-        self.buffer.start(bytes.len()).extend_from_slice(bytes);
-        self.buffer.finish().0
+        self.buffer.copy(bytes)
     }
 }
 

@@ -1,20 +1,27 @@
 use std::{
-    fmt,
+    fmt, mem,
     sync::{Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use rkyv::{
+    SerializeUnsized,
     api::high::HighSerializer,
-    rancor::BoxedError,
+    rancor::{BoxedError, Strategy},
     ser::{Serializer, allocator::Arena, sharing::Share},
+    util::AlignedVec,
 };
 
-use super::archive::{ArchiveWriter, RkyvEncode};
+use super::archive::RkyvEncode;
 use crate::{Error, Message, codec::buffer::KeptBuffer};
 
-/// The writing half: a kept buffer for the archives, and a kept arena for rkyv's scratch space.
+/// From this size on an archive is not copied: it becomes the message, and another vector is allocated for the next.
+const NOT_COPIED: usize = 16 * 1024;
+
+/// The writing half: what archives are written to, what they are copied to, and an arena for rkyv's scratch space, all kept.
 #[derive(Default)]
 pub(super) struct Encoder {
+    archive: AlignedVec,
     buffer: KeptBuffer,
     /// Made on first use. An `Arena` is `Send` and not `Sync`; the mutex, which is never locked, makes the codec `Sync`.
     arena: Mutex<Option<Arena>>,
@@ -24,17 +31,17 @@ impl Encoder {
     pub(super) fn encode<T: RkyvEncode>(&mut self, value: &T) -> Result<Message, Error> {
         let arena = self.arena.get_mut().unwrap_or_else(PoisonError::into_inner);
         let scratch = arena.get_or_insert_default().acquire();
-        let writer = ArchiveWriter(self.buffer.start(0));
-        let mut serializer = Serializer::new(writer, scratch, Share::new());
-        let strategy: &mut HighSerializer<_, _, BoxedError> = rkyv::rancor::Strategy::wrap(&mut serializer);
-        rkyv::SerializeUnsized::serialize_unsized(value, strategy)
+        self.archive.clear();
+        let mut serializer = Serializer::new(&mut self.archive, scratch, Share::new());
+        let strategy: &mut HighSerializer<_, _, BoxedError> = Strategy::wrap(&mut serializer);
+        SerializeUnsized::serialize_unsized(value, strategy)
             .map_err(|error| Error::codec("the value has no rkyv archive").with_source(error))?;
-        let (bytes, outsized) = self.buffer.finish();
-        if outsized {
-            // A value that needed much room needed much scratch space too.
-            *arena = None;
+        if self.archive.len() < NOT_COPIED {
+            return Ok(Message::Binary(self.buffer.copy(&self.archive)));
         }
-        Ok(Message::Binary(bytes))
+        // A value that needed much room needed much scratch space too.
+        *arena = None;
+        Ok(Message::Binary(Bytes::from_owner(mem::take(&mut self.archive))))
     }
 }
 

@@ -7,7 +7,7 @@ mod encode;
 mod view;
 
 pub use self::{
-    archive::{ArchiveOf, ArchiveWriter, Owned, RkyvEncode},
+    archive::{ArchiveOf, Owned, RkyvEncode},
     codec::RkyvCodec,
     decode::Realigned,
     view::View,
