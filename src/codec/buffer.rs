@@ -42,7 +42,7 @@ impl KeptBuffer {
         self.largest = self.largest.max(len).max(1);
         if self.largest > ALWAYS_KEPT && self.recent < self.largest / 4 {
             self.bytes = BytesMut::new();
-            self.largest = 0;
+            (self.recent, self.largest) = (len, 0);
         }
         message
     }
