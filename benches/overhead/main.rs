@@ -45,7 +45,7 @@ fn main() {
     if let [run, name, messages] = arguments.as_slice()
         && run == callgrind::RUN
     {
-        let row = rows::layers().into_iter().chain(rows::towers()).find(|row| row.name == name);
+        let row = rows::all().find(|row| row.name == name);
         return (row.expect("a row of that name").run)(messages.parse().expect("a number of messages"));
     }
 
@@ -60,6 +60,8 @@ fn main() {
 
     let layers = measure(rows::layers(), rounds, messages, count);
     print("per message: out through the layers at one end of a channel, in through them at the other", &layers);
+    let connectors = measure(rows::connectors(), rounds, messages, count);
+    print("per connect, of a connector that is ready at once", &connectors);
     let towers = measure(rows::towers(), rounds, messages, count);
     print("per call, for comparison", &towers);
     println!();

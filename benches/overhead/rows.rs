@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 use futures_util::{SinkExt, StreamExt};
+use http::{Request, Response};
 use tower::{
     Service, ServiceBuilder,
     layer::layer_fn,
@@ -21,7 +22,11 @@ use tower::{
     timeout::Timeout,
 };
 use tower_layer::{Identity, Layer};
-use tower_transport::{Channel, Message, TransportExt, channel, codec::RkyvCodec, layer::codec::CodecLayer};
+use tower_transport::{
+    Channel, Message, TransportExt, channel,
+    codec::RkyvCodec,
+    layer::{codec::CodecLayer, per_connection::PerConnectionLayer},
+};
 
 use crate::pass_through::PassThroughLayer;
 
@@ -71,6 +76,21 @@ fn codecs() -> Vec<Row> {
             },
         },
     ])
+}
+
+/// The bare connector first.
+pub(crate) fn connectors() -> Vec<Row> {
+    vec![
+        Row { name: "bare connector", run: |connects| connect(connector(), connects) },
+        Row {
+            name: "+ per_connection",
+            run: |connects| connect(PerConnectionLayer::new(PassThroughLayer).layer(connector()), connects),
+        },
+    ]
+}
+
+pub(crate) fn all() -> impl Iterator<Item = Row> {
+    [layers(), connectors(), towers()].into_iter().flatten()
 }
 
 /// The bare service first, then tower's own middleware over it.
@@ -145,11 +165,25 @@ fn echo(message: Message) -> impl Future<Output = Result<Message, std::convert::
     ready(Ok(message))
 }
 
-fn call<S: Service<Message>>(mut service: S, calls: usize) {
-    let (mut cx, message) = (Context::from_waker(Waker::noop()), message());
+/// What a connector does where connecting costs nothing.
+fn connector() -> impl Service<Request<()>, Response = Response<()>> {
+    service_fn(|_| ready(Ok::<_, std::convert::Infallible>(Response::new(()))))
+}
+
+fn connect<S: Service<Request<()>>>(connector: S, connects: usize) {
+    repeat(connector, || Request::new(()), connects);
+}
+
+fn call<S: Service<Message>>(service: S, calls: usize) {
+    let message = message();
+    repeat(service, || black_box(&message).clone(), calls);
+}
+
+fn repeat<S: Service<R>, R>(mut service: S, request: impl Fn() -> R, calls: usize) {
+    let mut cx = Context::from_waker(Waker::noop());
     for _ in 0..calls {
         assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
-        let answer = pin!(service.call(black_box(&message).clone()));
+        let answer = pin!(service.call(request()));
         let Poll::Ready(Ok(answer)) = answer.poll(&mut cx) else { panic!("the answer is ready") };
         black_box(answer);
     }
