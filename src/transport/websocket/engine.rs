@@ -18,11 +18,11 @@ use tungstenite::{
     },
 };
 
-use super::{read_buffer::ReadBuffer, write_buffer::WriteBuffer};
+use super::{incoming::Incoming, write_buffer::WriteBuffer};
 use crate::{CloseCode, CloseFrame, Error, Limits, Message, Text};
 
 /// tungstenite zero-fills this much before each read, and an idle connection holds it: `docs/benchmarks.md` has the price of
-/// more. Large messages come through the [`ReadBuffer`].
+/// more. Large messages do not come through the engine, see [`Incoming`].
 const READ_BUFFER: usize = 4 * 1024;
 
 /// Pongs that may wait in the engine while the write buffer is full; beyond, only the newest ping is answered
@@ -38,7 +38,7 @@ const MAX_CONTROL: usize = 125;
 #[derive(Debug)]
 pub(super) struct Engine {
     context: WebSocketContext,
-    reader: ReadBuffer,
+    reader: Incoming,
     writer: WriteBuffer,
     is_client: bool,
     limits: Limits,
@@ -59,16 +59,17 @@ pub(super) enum End {
 
 impl Engine {
     pub(super) fn new(is_client: bool, limits: Limits, leftover: Bytes) -> Self {
+        let frame = limits.frame.min(limits.message);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_write_buffer_size(WAITING_PONGS)
             .max_message_size(Some(limits.message))
-            .max_frame_size(Some(limits.frame.min(limits.message)));
+            .max_frame_size(Some(frame));
         let role = if is_client { Role::Client } else { Role::Server };
         Self {
             context: WebSocketContext::new(role, Some(config)),
-            reader: ReadBuffer::new(leftover),
+            reader: Incoming::new(leftover, is_client, frame),
             writer: WriteBuffer::default(),
             is_client,
             limits,
@@ -101,11 +102,15 @@ impl Engine {
         *is_held = false;
         let mut wire = Wire { reader, socket: Some((io, cx)), writer, room: limits.write_buffer, is_held };
         let before = wire.writer.len();
-        let read = context.read(&mut wire);
+        let read = match context.read(&mut wire) {
+            // It has used up all it was given.
+            Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => wire.poll_large(),
+            read => Poll::Ready(read),
+        };
         let message = match read {
-            Ok(message) => from_engine(message),
-            Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => return Poll::Ready(Err(end(error, *limits))),
+            Poll::Ready(Ok(message)) => from_engine(message),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(end(error, *limits))),
+            Poll::Pending => None,
         };
         if message.as_ref().is_some_and(|message| matches!(message, Message::Ping(_) | Message::Close(_))) {
             // The answer stands in the engine; this moves it into the write buffer. What fails here fails again below.
@@ -123,7 +128,7 @@ impl Engine {
     pub(super) fn poll_discard<S: AsyncRead>(&mut self, mut io: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0; 1024];
         for _ in 0..DISCARDS {
-            match ready!(self.reader.poll_read(io.as_mut(), cx, &mut scratch)) {
+            match ready!(self.reader.poll_skip(io.as_mut(), cx, &mut scratch)) {
                 Ok(len) if len > 0 => {}
                 _ => return Poll::Ready(()),
             }
@@ -214,13 +219,20 @@ impl Engine {
 
 /// What the engine reads from and writes to, for the length of one call.
 struct Wire<'a, 'cx, S> {
-    reader: &'a mut ReadBuffer,
+    reader: &'a mut Incoming,
     socket: Option<(Pin<&'a mut S>, &'a mut Context<'cx>)>,
     writer: &'a mut WriteBuffer,
     /// What the write buffer may hold before it takes no more from the engine.
     room: usize,
     /// It did not take something.
     is_held: &'a mut bool,
+}
+
+impl<S: AsyncRead> Wire<'_, '_, S> {
+    fn poll_large(&mut self) -> Poll<Result<WsMessage, WsError>> {
+        let Some((io, cx)) = &mut self.socket else { return Poll::Pending };
+        self.reader.poll_large(io.as_mut(), cx)
+    }
 }
 
 impl<S: AsyncRead> Read for Wire<'_, '_, S> {
@@ -248,7 +260,7 @@ impl<S> Write for Wire<'_, '_, S> {
     }
 }
 
-fn from_engine(message: WsMessage) -> Option<Message> {
+pub(super) fn from_engine(message: WsMessage) -> Option<Message> {
     Some(match message {
         WsMessage::Text(text) => Message::Text(validated(text)),
         WsMessage::Binary(bytes) => Message::Binary(bytes),
@@ -275,7 +287,7 @@ fn too_large(what: &str, size: usize, limit: usize) -> Error {
     ))
 }
 
-fn end(error: WsError, limits: Limits) -> End {
+pub(super) fn end(error: WsError, limits: Limits) -> End {
     match error {
         WsError::ConnectionClosed | WsError::AlreadyClosed => End::Closed,
         WsError::Io(error) => End::Failed(error.into(), None),

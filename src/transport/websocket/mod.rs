@@ -3,10 +3,15 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod connector;
+#[cfg(test)]
+mod differential;
 mod dial;
 mod engine;
 mod exchange;
+mod frames;
 mod handshake;
+mod incoming;
+mod mask;
 mod native;
 mod origin;
 mod read_buffer;

@@ -5,12 +5,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 /// What one system call reads at most, once a connection has shown that it sends much.
 const CHUNK: usize = 128 * 1024;
+
+/// What is read beyond a large payload: enough for the header of the next, and a read that does not come back full tells
+/// tokio that the socket is empty, which saves the system call to find out.
+pub(super) const AHEAD: usize = 256;
 
 thread_local! {
     /// A chunk is held only while there are unread bytes in it, so the connections of a thread can share one.
@@ -41,12 +45,7 @@ impl ReadBuffer {
         cx: &mut Context<'_>,
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if !self.leftover.is_empty() {
-            let len = out.len().min(self.leftover.len());
-            self.leftover.copy_to_slice(&mut out[..len]);
-            return Poll::Ready(Ok(len));
-        }
-        if self.position == self.chunk.len() {
+        if self.held().is_empty() {
             if !self.much {
                 let mut buf = ReadBuf::new(out);
                 ready!(io.poll_read(cx, &mut buf))?;
@@ -62,13 +61,34 @@ impl ReadBuffer {
                 }
             }
         }
-        let len = out.len().min(self.chunk.len() - self.position);
-        out[..len].copy_from_slice(&self.chunk[self.position..self.position + len]);
-        self.position += len;
-        if self.position == self.chunk.len() {
-            self.release();
-        }
+        let len = out.len().min(self.held().len());
+        out[..len].copy_from_slice(&self.held()[..len]);
+        self.consume(len);
         Poll::Ready(Ok(len))
+    }
+
+    /// Adds at most `most` bytes to the spare capacity of `out`, straight from the socket where there are none before them.
+    pub(super) fn poll_append<S: AsyncRead>(
+        &mut self,
+        io: Pin<&mut S>,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let room = out.capacity() - out.len();
+        if !self.held().is_empty() {
+            let len = self.held().len().min(most).min(room);
+            out.extend_from_slice(&self.held()[..len]);
+            self.consume(len);
+            return Poll::Ready(Ok(len));
+        }
+        let len = ready!(poll_read_buf(io, cx, &mut out.limit(room.min(most + AHEAD).min(CHUNK))))?;
+        if len > most {
+            let end = out.len() - (len - most);
+            self.leftover = Bytes::copy_from_slice(&out[end..]);
+            out.truncate(end);
+        }
+        Poll::Ready(Ok(len.min(most)))
     }
 
     fn poll_fill<S: AsyncRead>(&mut self, io: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -79,6 +99,22 @@ impl ReadBuffer {
         self.position = 0;
         self.chunk.reserve(CHUNK);
         poll_read_buf(io, cx, &mut self.chunk)
+    }
+
+    /// What is here that nobody has taken yet.
+    pub(super) fn held(&self) -> &[u8] {
+        if self.leftover.is_empty() { &self.chunk[self.position..] } else { &self.leftover }
+    }
+
+    fn consume(&mut self, len: usize) {
+        if !self.leftover.is_empty() {
+            self.leftover.advance(len);
+            return;
+        }
+        self.position += len;
+        if self.position == self.chunk.len() {
+            self.release();
+        }
     }
 
     fn release(&mut self) {

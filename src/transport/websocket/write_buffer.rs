@@ -9,6 +9,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 use tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
 
+use super::mask::apply_mask;
+
 /// Payloads from this size on are not copied into the buffer, but stand beside it.
 const LARGE: usize = 8 * 1024;
 
@@ -54,7 +56,7 @@ impl WriteBuffer {
             let start = self.tail.len();
             self.tail.extend_from_slice(&payload);
             if let Some(mask) = mask {
-                apply_mask(&mut self.tail[start..], mask);
+                apply_mask(&mut self.tail[start..], mask, 0);
             }
             return;
         }
@@ -121,7 +123,7 @@ impl WriteBuffer {
 fn masked(payload: Bytes, mask: [u8; 4]) -> Bytes {
     let shared = match payload.try_into_mut() {
         Ok(mut own) => {
-            apply_mask(&mut own, mask);
+            apply_mask(&mut own, mask, 0);
             return own.freeze();
         }
         Err(shared) => shared,
@@ -131,24 +133,9 @@ fn masked(payload: Bytes, mask: [u8; 4]) -> Bytes {
     for piece in shared.chunks(PIECE) {
         let start = copy.len();
         copy.extend_from_slice(piece);
-        apply_mask(&mut copy[start..], mask);
+        apply_mask(&mut copy[start..], mask, 0);
     }
     copy.freeze()
-}
-
-/// RFC 6455, section 5.3.
-fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
-    // Sixteen bytes at a time, which compilers turn into one vector instruction.
-    let wide: [u8; 16] = std::array::from_fn(|i| mask[i % 4]);
-    let mut chunks = payload.chunks_exact_mut(16);
-    for chunk in &mut chunks {
-        for (byte, mask) in chunk.iter_mut().zip(wide) {
-            *byte ^= mask;
-        }
-    }
-    for (byte, mask) in chunks.into_remainder().iter_mut().zip(wide) {
-        *byte ^= mask;
-    }
 }
 
 #[cfg(test)]

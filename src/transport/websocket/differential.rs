@@ -1,0 +1,198 @@
+//! Our engine and tungstenite alone are fed the same bytes: they must yield the same messages, and end alike.
+
+use std::{
+    io::{self, Read, Write},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{Buf, Bytes};
+use proptest::prelude::*;
+use tokio::io::{AsyncRead, ReadBuf};
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+
+use super::{
+    engine::{Engine, end, from_engine},
+    frames::LARGE,
+};
+use crate::{Limits, Message};
+
+const FRAME: usize = 3 * LARGE;
+const MESSAGE: usize = 4 * LARGE;
+
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const PING: u8 = 9;
+const FIN: u8 = 0x80;
+
+/// How a frame is written, be it right or wrong.
+#[derive(Clone, Debug)]
+struct Frame {
+    first: u8,
+    size: usize,
+    /// Not as the peer's role asks for.
+    is_wrongly_masked: bool,
+    /// Where a byte is no UTF-8.
+    flaw: Option<usize>,
+}
+
+impl Frame {
+    fn write(&self, is_from_client: bool, out: &mut Vec<u8>) {
+        let masked = is_from_client != self.is_wrongly_masked;
+        let flag = if masked { 0x80 } else { 0 };
+        out.push(self.first);
+        match self.size {
+            0..126 => out.push(flag | self.size as u8),
+            126..0x1_0000 => {
+                out.push(flag | 126);
+                out.extend((self.size as u16).to_be_bytes());
+            }
+            _ => {
+                out.push(flag | 127);
+                out.extend((self.size as u64).to_be_bytes());
+            }
+        }
+        let mask = if masked { [1, 77, 200, 34] } else { [0; 4] };
+        if masked {
+            out.extend(mask);
+        }
+        let start = out.len();
+        out.extend((0..self.size).map(|i| b'a' + (i % 23) as u8));
+        if let Some(flaw) = self.flaw.filter(|_| self.size > 0) {
+            out[start + flaw % self.size] = 0xff;
+        }
+        out[start..].iter_mut().enumerate().for_each(|(i, byte)| *byte ^= mask[i % 4]);
+    }
+}
+
+fn right(first: u8, size: usize) -> Frame {
+    Frame { first, size, is_wrongly_masked: false, flaw: None }
+}
+
+fn sizes() -> impl Strategy<Value = usize> {
+    prop_oneof![6 => 0..300_usize, 6 => LARGE - 2..LARGE + 3, 3 => LARGE..FRAME, 1 => FRAME - 1..FRAME + 2]
+}
+
+fn frames() -> impl Strategy<Value = Vec<Frame>> {
+    let data = || prop_oneof![Just(TEXT), Just(BINARY)];
+    let whole = (data(), sizes()).prop_map(|(kind, size)| vec![right(FIN | kind, size)]);
+    let control = (prop_oneof![Just(PING), Just(10)], 0..126_usize).prop_map(|(kind, size)| vec![right(FIN | kind, size)]);
+    let fragmented = (data(), prop::collection::vec((0..LARGE + 2, any::<bool>()), 2..4)).prop_map(|(kind, parts)| {
+        let last = parts.len() - 1;
+        let mut frames = Vec::new();
+        for (i, (size, is_followed)) in parts.into_iter().enumerate() {
+            let fin = if i == last { FIN } else { 0 };
+            frames.push(right(fin | if i == 0 { kind } else { 0 }, size));
+            frames.extend(is_followed.then(|| right(FIN | PING, 3)));
+        }
+        frames
+    });
+    let close = (0..3_usize).prop_map(|size| vec![right(FIN | 8, size)]);
+    let odd = (any::<u8>(), sizes(), any::<bool>(), any::<Option<usize>>())
+        .prop_map(|(first, size, is_wrongly_masked, flaw)| vec![Frame { first, size, is_wrongly_masked, flaw }]);
+    let flawed = (data(), sizes(), any::<usize>())
+        .prop_map(|(kind, size, flaw)| vec![Frame { flaw: Some(flaw), ..right(FIN | kind, size) }]);
+    let part = prop_oneof![12 => whole, 4 => control, 4 => fragmented, 1 => close, 1 => odd, 1 => flawed];
+    prop::collection::vec(part, 1..8).prop_map(|parts| parts.concat())
+}
+
+/// Gives the bytes in pieces, and has nothing between them.
+struct Cut {
+    bytes: Bytes,
+    pieces: std::iter::Cycle<std::vec::IntoIter<usize>>,
+    has_given: bool,
+}
+
+impl AsyncRead for Cut {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.has_given = !self.has_given;
+        if !self.has_given {
+            return Poll::Pending;
+        }
+        let piece = self.pieces.next().unwrap_or(1);
+        let len = piece.min(self.bytes.len()).min(out.remaining());
+        out.put_slice(&self.bytes.split_to(len));
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// All bytes at once; what is written is lost.
+struct Whole(Bytes);
+
+impl Read for Whole {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let len = out.len().min(self.0.len());
+        self.0.copy_to_slice(&mut out[..len]);
+        Ok(len)
+    }
+}
+
+impl Write for Whole {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+type Outcome = (Vec<Message>, String);
+
+fn by_tungstenite(is_client: bool, limits: Limits, bytes: Bytes) -> Outcome {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(limits.message))
+        .max_frame_size(Some(limits.frame.min(limits.message)));
+    let role = if is_client { Role::Client } else { Role::Server };
+    let mut context = WebSocketContext::new(role, Some(config));
+    let mut wire = Whole(bytes);
+    let mut messages = Vec::new();
+    loop {
+        match context.read(&mut wire) {
+            Ok(message) => messages.extend(from_engine(message)),
+            Err(error) => return (messages, format!("{:?}", end(error, limits))),
+        }
+    }
+}
+
+fn by_us(is_client: bool, limits: Limits, mut bytes: Bytes, leftover: usize, pieces: Vec<usize>) -> Outcome {
+    let leftover = bytes.split_to(leftover.min(bytes.len()));
+    let mut engine = Engine::new(is_client, limits, leftover);
+    let mut io = Cut { bytes, pieces: pieces.into_iter().cycle(), has_given: false };
+    let mut messages = Vec::new();
+    loop {
+        match engine.poll_read(Pin::new(&mut io), &mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(message)) => messages.push(message),
+            Poll::Ready(Err(end)) => return (messages, format!("{end:?}")),
+            Poll::Pending => {}
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_engine_yields_what_tungstenite_alone_does(
+        frames in frames(),
+        is_client in any::<bool>(),
+        // Now and then the end comes early, or what follows is no frame.
+        lost in prop_oneof![3 => Just(0), 1 => 0..2 * LARGE],
+        noise in prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(any::<u8>(), 0..40)],
+        message in prop_oneof![3 => Just(MESSAGE), 1 => Just(2 * LARGE)],
+        leftover in prop_oneof![2 => Just(0), 1 => 0..5000_usize, 1 => 0..2 * LARGE],
+        mut pieces in prop::collection::vec(prop_oneof![1..20_usize, 4000..4200_usize, 1..FRAME], 0..6),
+    ) {
+        let mut bytes = Vec::new();
+        frames.iter().for_each(|frame| frame.write(!is_client, &mut bytes));
+        bytes.truncate(bytes.len().saturating_sub(lost));
+        bytes.extend(noise);
+        // Few pieces of one byte among so many bytes.
+        pieces.push(LARGE);
+        let bytes = Bytes::from(bytes);
+        let limits = Limits::new().frame(FRAME).message(message);
+        let (messages, end) = by_us(is_client, limits, bytes.clone(), leftover, pieces);
+        let (expected, expected_end) = by_tungstenite(is_client, limits, bytes);
+        prop_assert_eq!(messages.len(), expected.len());
+        prop_assert!(messages == expected, "messages differ");
+        prop_assert_eq!(end, expected_end);
+    }
+}

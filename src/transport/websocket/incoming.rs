@@ -1,0 +1,133 @@
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::io::AsyncRead;
+use tungstenite::{Error as WsError, Message as WsMessage, error::ProtocolError};
+
+use super::{
+    frames::{Frames, LARGE, Large},
+    mask::apply_mask,
+    read_buffer::{AHEAD, ReadBuffer},
+};
+
+/// Memory for a payload is taken as it comes, never because a header has announced it: this much at first, then as much as
+/// is there already.
+const FIRST: usize = 64 * 1024;
+
+/// What comes from the socket. The engine reads all of it, but for the payloads of large frames: those are read into the
+/// memory that the message keeps, without a copy and without zeros before it.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    buffer: ReadBuffer,
+    frames: Frames,
+    /// The frame that stands where the engine's bytes have ended.
+    payload: Option<Payload>,
+    /// How long the last one was.
+    last: usize,
+}
+
+impl Incoming {
+    /// `limit` is what a frame may have of payload.
+    pub(super) fn new(leftover: Bytes, is_client: bool, limit: usize) -> Self {
+        Self { buffer: ReadBuffer::new(leftover), frames: Frames::new(is_client, limit), payload: None, last: 0 }
+    }
+
+    /// Reads for the engine; up to a large frame, and no further until that one has been taken by [`poll_large`].
+    ///
+    /// [`poll_large`]: Self::poll_large
+    pub(super) fn poll_read<S: AsyncRead>(
+        &mut self,
+        io: Pin<&mut S>,
+        cx: &mut Context<'_>,
+        out: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.payload.is_some() {
+            return Poll::Pending;
+        }
+        // No more at a time than a large payload has, so that nothing stands behind the payload that begins here.
+        let most = out.len().min(LARGE);
+        let len = ready!(self.buffer.poll_read(io, cx, &mut out[..most]))?;
+        let Some((header, payload, large)) = self.frames.find(&out[..len]) else { return Poll::Ready(Ok(len)) };
+        self.payload = Some(Payload::new(large, &out[payload..len], self.buffer.held().len().max(self.last / 2)));
+        if header == 0 { Poll::Pending } else { Poll::Ready(Ok(header)) }
+    }
+
+    /// Reads the large frame that comes next, if one does. The engine must have used up what it was given.
+    pub(super) fn poll_large<S: AsyncRead>(
+        &mut self,
+        io: Pin<&mut S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<WsMessage, WsError>> {
+        let Some(payload) = &mut self.payload else { return Poll::Pending };
+        ready!(payload.poll_fill(&mut self.buffer, io, cx))?;
+        self.last = payload.frame.len;
+        Poll::Ready(self.payload.take().map_or(Err(WsError::AlreadyClosed), Payload::into_message))
+    }
+
+    /// Reads what is not looked at.
+    pub(super) fn poll_skip<S: AsyncRead>(
+        &mut self,
+        io: Pin<&mut S>,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.buffer.poll_read(io, cx, scratch)
+    }
+}
+
+#[derive(Debug)]
+struct Payload {
+    frame: Large,
+    /// What is there of it, unmasked.
+    bytes: Vec<u8>,
+}
+
+impl Payload {
+    fn new(frame: Large, start: &[u8], held: usize) -> Self {
+        let mut payload = Self { frame, bytes: Vec::new() };
+        payload.grow(start.len() + held);
+        payload.bytes.extend_from_slice(start);
+        payload.unmask(0);
+        payload
+    }
+
+    fn poll_fill<S: AsyncRead>(
+        &mut self,
+        buffer: &mut ReadBuffer,
+        mut io: Pin<&mut S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), WsError>> {
+        while self.bytes.len() < self.frame.len {
+            let before = self.bytes.len();
+            if before == self.bytes.capacity() {
+                self.grow(before);
+            }
+            if ready!(buffer.poll_append(io.as_mut(), cx, &mut self.bytes, self.frame.len - before))? == 0 {
+                return Poll::Ready(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)));
+            }
+            self.unmask(before);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Makes room, where so much of the payload is here.
+    fn grow(&mut self, here: usize) {
+        let room = self.frame.len.min((here * 2).max(FIRST)) + AHEAD;
+        self.bytes.reserve_exact(room.saturating_sub(self.bytes.len()));
+    }
+
+    fn unmask(&mut self, from: usize) {
+        if let Some(mask) = self.frame.mask {
+            apply_mask(&mut self.bytes[from..], mask, from);
+        }
+    }
+
+    fn into_message(self) -> Result<WsMessage, WsError> {
+        let payload = Bytes::from(self.bytes);
+        Ok(if self.frame.is_text { WsMessage::Text(payload.try_into()?) } else { WsMessage::Binary(payload) })
+    }
+}
