@@ -76,7 +76,8 @@ fn sizes() -> impl Strategy<Value = usize> {
 fn frames() -> impl Strategy<Value = Vec<Frame>> {
     let data = || prop_oneof![Just(TEXT), Just(BINARY)];
     let whole = (data(), sizes()).prop_map(|(kind, size)| vec![right(FIN | kind, size)]);
-    let control = (prop_oneof![Just(PING), Just(10)], 0..126_usize).prop_map(|(kind, size)| vec![right(FIN | kind, size)]);
+    let control =
+        (prop_oneof![Just(PING), Just(10)], 0..126_usize).prop_map(|(kind, size)| vec![right(FIN | kind, size)]);
     let fragmented = (data(), prop::collection::vec((0..LARGE + 2, any::<bool>()), 2..4)).prop_map(|(kind, parts)| {
         let last = parts.len() - 1;
         let mut frames = Vec::new();
@@ -88,11 +89,17 @@ fn frames() -> impl Strategy<Value = Vec<Frame>> {
         frames
     });
     let close = (0..3_usize).prop_map(|size| vec![right(FIN | 8, size)]);
-    let odd = (any::<u8>(), sizes(), any::<bool>(), any::<Option<usize>>())
+    let unfinished = (data(), 0..LARGE + 2).prop_map(|(kind, size)| vec![right(kind, size)]);
+    // As large frames are, but for one bit of the first byte, or the mask.
+    let odd = (data(), 0..8_u32, any::<bool>(), LARGE..FRAME).prop_map(|(kind, bit, is_wrongly_masked, size)| {
+        let first = if is_wrongly_masked { FIN | kind } else { (FIN | kind) ^ (1 << bit) };
+        vec![Frame { is_wrongly_masked, ..right(first, size) }]
+    });
+    let wild = (any::<u8>(), sizes(), any::<bool>(), any::<Option<usize>>())
         .prop_map(|(first, size, is_wrongly_masked, flaw)| vec![Frame { first, size, is_wrongly_masked, flaw }]);
     let flawed = (data(), sizes(), any::<usize>())
         .prop_map(|(kind, size, flaw)| vec![Frame { flaw: Some(flaw), ..right(FIN | kind, size) }]);
-    let part = prop_oneof![12 => whole, 4 => control, 4 => fragmented, 1 => close, 1 => odd, 1 => flawed];
+    let part = prop_oneof![12 => whole, 4 => control, 4 => fragmented, 1 => unfinished, 1 => close, 2 => odd, 1 => wild, 1 => flawed];
     prop::collection::vec(part, 1..8).prop_map(|parts| parts.concat())
 }
 

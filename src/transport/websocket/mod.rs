@@ -3,9 +3,9 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod connector;
+mod dial;
 #[cfg(test)]
 mod differential;
-mod dial;
 mod engine;
 mod exchange;
 mod frames;
