@@ -5,7 +5,8 @@ use tungstenite::protocol::frame::{
     coding::{Control, Data, OpCode},
 };
 
-/// Payloads from this size on are worth a path of their own: smaller ones come to the engine in one piece.
+/// Payloads from this size on are worth a path of their own. With 16 KiB a message of that size took as long as through the
+/// engine; one of 64 KiB takes two thirds of the time.
 pub(super) const LARGE: usize = 64 * 1024;
 
 /// Follows the incoming bytes from frame to frame (RFC 6455, section 5.2), and finds those frames that need nothing but to be
@@ -52,11 +53,12 @@ impl Frames {
             }
             if !self.cut.is_empty() {
                 // The engine has its beginning already: this frame is not for us, however large.
-                self.cut.push(bytes[at]);
+                let mut cut = std::mem::take(&mut self.cut);
+                cut.push(bytes[at]);
                 at += 1;
-                if let Some((header, len)) = self.parse(&mut Cursor::new(&self.cut.clone())) {
-                    self.cut.clear();
-                    self.pass(&header, len);
+                match self.parse(&mut Cursor::new(&cut)) {
+                    Some((header, len)) => self.pass(&header, len),
+                    None => self.cut = cut,
                 }
                 continue;
             }
@@ -100,5 +102,61 @@ impl Frames {
             OpCode::Control(Control::Close) => self.is_over = true,
             OpCode::Control(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(opcode: OpCode, is_final: bool, len: usize) -> Vec<u8> {
+        let header = FrameHeader { opcode, is_final, mask: Some([9, 8, 7, 6]), ..FrameHeader::default() };
+        let mut bytes = Vec::new();
+        header.format(len as u64, &mut bytes).unwrap();
+        // What a payload contains looks like a large frame.
+        bytes.extend([0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0].iter().cycle().take(len));
+        bytes
+    }
+
+    const TEXT: OpCode = OpCode::Data(Data::Text);
+    const BINARY: OpCode = OpCode::Data(Data::Binary);
+
+    #[test]
+    fn a_frame_is_known_wherever_the_bytes_before_it_are_cut() {
+        let before = [frame(BINARY, true, 300), frame(TEXT, true, 0), frame(BINARY, true, 7)].concat();
+        let bytes = [before.clone(), frame(TEXT, true, LARGE)].concat();
+        for first in 0..before.len() {
+            for second in [first, first + 1, first + 3].map(|second| second.min(before.len())) {
+                let mut frames = Frames::new(false, LARGE);
+                assert_eq!(frames.find(&bytes[..first]), None);
+                assert_eq!(frames.find(&bytes[first..second]), None);
+                let (at, payload, large) = frames.find(&bytes[second..]).unwrap();
+                assert_eq!((second + at, payload - at), (before.len(), 14));
+                assert_eq!(large, Large { is_text: true, mask: Some([9, 8, 7, 6]), len: LARGE });
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_frame_whose_header_is_cut_passes_whole() {
+        let cut = frame(BINARY, true, LARGE);
+        for first in 1..14 {
+            let mut frames = Frames::new(false, LARGE);
+            assert_eq!(frames.find(&cut[..first]), None);
+            assert_eq!(frames.find(&cut[first..]), None);
+            assert!(frames.find(&frame(BINARY, true, LARGE)).is_some());
+        }
+    }
+
+    #[test]
+    fn parts_of_a_message_pass_and_so_does_all_that_follows_a_close_frame() {
+        let mut frames = Frames::new(false, LARGE);
+        assert_eq!(frames.find(&frame(TEXT, false, LARGE)), None);
+        assert_eq!(frames.find(&frame(OpCode::Control(Control::Ping), true, 5)), None);
+        assert_eq!(frames.find(&frame(OpCode::Data(Data::Continue), true, LARGE)), None);
+        assert!(frames.find(&frame(TEXT, true, LARGE)).is_some());
+        assert_eq!(frames.find(&frame(TEXT, true, LARGE + 1)), None);
+        assert_eq!(frames.find(&frame(OpCode::Control(Control::Close), true, 0)), None);
+        assert_eq!(frames.find(&frame(TEXT, true, LARGE)), None);
     }
 }

@@ -14,8 +14,8 @@ use super::{
     read_buffer::{AHEAD, ReadBuffer},
 };
 
-/// Memory for a payload is taken as it comes, never because a header has announced it: this much at first, then as much as
-/// is there already.
+/// Memory for a payload is taken as it comes, never because a header has announced it: this much at first, or what the last
+/// one came to, then as much as is there already.
 const FIRST: usize = 64 * 1024;
 
 /// What comes from the socket. The engine reads all of it, but for the payloads of large frames: those are read into the
@@ -52,7 +52,9 @@ impl Incoming {
         let most = out.len().min(LARGE);
         let len = ready!(self.buffer.poll_read(io, cx, &mut out[..most]))?;
         let Some((header, payload, large)) = self.frames.find(&out[..len]) else { return Poll::Ready(Ok(len)) };
-        self.payload = Some(Payload::new(large, &out[payload..len], self.buffer.held().len().max(self.last / 2)));
+        let start = &out[payload..len];
+        let here = start.len() + self.buffer.held().len();
+        self.payload = Some(Payload::new(large, start, self.last.max(2 * here)));
         if header == 0 { Poll::Pending } else { Poll::Ready(Ok(header)) }
     }
 
@@ -62,10 +64,13 @@ impl Incoming {
         io: Pin<&mut S>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<WsMessage, WsError>> {
-        let Some(payload) = &mut self.payload else { return Poll::Pending };
-        ready!(payload.poll_fill(&mut self.buffer, io, cx))?;
+        let Some(mut payload) = self.payload.take() else { return Poll::Pending };
+        if payload.poll_fill(&mut self.buffer, io, cx)?.is_pending() {
+            self.payload = Some(payload);
+            return Poll::Pending;
+        }
         self.last = payload.frame.len;
-        Poll::Ready(self.payload.take().map_or(Err(WsError::AlreadyClosed), Payload::into_message))
+        Poll::Ready(payload.into_message())
     }
 
     /// Reads what is not looked at.
@@ -87,9 +92,9 @@ struct Payload {
 }
 
 impl Payload {
-    fn new(frame: Large, start: &[u8], held: usize) -> Self {
+    fn new(frame: Large, start: &[u8], room: usize) -> Self {
         let mut payload = Self { frame, bytes: Vec::new() };
-        payload.grow(start.len() + held);
+        payload.grow(room);
         payload.bytes.extend_from_slice(start);
         payload.unmask(0);
         payload
@@ -104,7 +109,7 @@ impl Payload {
         while self.bytes.len() < self.frame.len {
             let before = self.bytes.len();
             if before == self.bytes.capacity() {
-                self.grow(before);
+                self.grow(2 * before);
             }
             if ready!(buffer.poll_append(io.as_mut(), cx, &mut self.bytes, self.frame.len - before))? == 0 {
                 return Poll::Ready(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)));
@@ -114,9 +119,8 @@ impl Payload {
         Poll::Ready(Ok(()))
     }
 
-    /// Makes room, where so much of the payload is here.
-    fn grow(&mut self, here: usize) {
-        let room = self.frame.len.min((here * 2).max(FIRST)) + AHEAD;
+    fn grow(&mut self, room: usize) {
+        let room = self.frame.len.min(room.max(FIRST)) + AHEAD;
         self.bytes.reserve_exact(room.saturating_sub(self.bytes.len()));
     }
 
@@ -129,5 +133,48 @@ impl Payload {
     fn into_message(self) -> Result<WsMessage, WsError> {
         let payload = Bytes::from(self.bytes);
         Ok(if self.frame.is_text { WsMessage::Text(payload.try_into()?) } else { WsMessage::Binary(payload) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// The header of a binary frame of 4 MiB from a server, and `len` bytes of its payload.
+    fn start(len: usize) -> Vec<u8> {
+        let mut bytes = vec![0x82, 127, 0, 0, 0, 0, 0, 0x40, 0, 0];
+        bytes.resize(10 + len, 7);
+        bytes
+    }
+
+    #[test]
+    fn an_announced_payload_costs_little_more_than_has_come_of_it() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        for here in [0, 1, 4000, 100_000, 1 << 20] {
+            let (mut io, _peer) = tokio::io::duplex(1);
+            let mut incoming = Incoming::new(start(here).into(), true, 1 << 22);
+            assert!(incoming.poll_read(Pin::new(&mut io), cx, &mut [0; 4096]).is_pending());
+            assert!(incoming.poll_large(Pin::new(&mut io), cx).is_pending());
+            let payload = incoming.payload.unwrap();
+            assert_eq!(payload.bytes, vec![7; here]);
+            assert!(payload.bytes.capacity() <= FIRST.max(2 * here) + AHEAD, "{}", payload.bytes.capacity());
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_a_large_payload_is_for_the_engine() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let (mut io, _peer) = tokio::io::duplex(1);
+        let mut bytes = start(1 << 22);
+        bytes.extend([0x89, 0]);
+        let mut incoming = Incoming::new(bytes.into(), true, 1 << 22);
+        let out = &mut [0; 4096];
+        assert!(incoming.poll_read(Pin::new(&mut io), cx, out).is_pending());
+        let Poll::Ready(Ok(message)) = incoming.poll_large(Pin::new(&mut io), cx) else { panic!("it is all there") };
+        assert_eq!(message.into_data(), vec![7; 1 << 22]);
+        assert!(matches!(incoming.poll_read(Pin::new(&mut io), cx, out), Poll::Ready(Ok(2))));
+        assert_eq!(out[..2], [0x89, 0]);
     }
 }

@@ -26,7 +26,7 @@ thread_local! {
 /// large one few system calls.
 #[derive(Debug, Default)]
 pub(super) struct ReadBuffer {
-    /// Bytes that came with the handshake.
+    /// Bytes that came with the handshake, or behind a large payload.
     leftover: Bytes,
     chunk: Vec<u8>,
     position: usize,
@@ -67,7 +67,8 @@ impl ReadBuffer {
         Poll::Ready(Ok(len))
     }
 
-    /// Adds at most `most` bytes to the spare capacity of `out`, straight from the socket where there are none before them.
+    /// Adds at most `most` bytes to `out`, which must have spare capacity: straight from the socket, once what is here is
+    /// used up. Not more than a chunk at a time, which is still in the cache when it is unmasked.
     pub(super) fn poll_append<S: AsyncRead>(
         &mut self,
         io: Pin<&mut S>,
