@@ -62,6 +62,11 @@ impl Frames {
                 }
                 continue;
             }
+            if let Some((header, len)) = small(&bytes[at..]) {
+                self.left = len;
+                at += header;
+                continue;
+            }
             let mut cursor = Cursor::new(&bytes[at..]);
             let Some((header, len)) = self.parse(&mut cursor) else {
                 self.cut.extend_from_slice(&bytes[at..]);
@@ -102,6 +107,19 @@ impl Frames {
             OpCode::Control(Control::Close) => self.is_over = true,
             OpCode::Control(_) => {}
         }
+    }
+}
+
+/// The lengths of header and payload of most frames there are: whole messages and pings under 64 KiB. The parser costs as
+/// much again as all else here.
+fn small(bytes: &[u8]) -> Option<(usize, u64)> {
+    // The longest header that there may be is here.
+    let &[0x81 | 0x82 | 0x89 | 0x8a, second, high, low, _, _, _, _, ..] = bytes else { return None };
+    let mask = if second & 0x80 == 0 { 0 } else { 4 };
+    match second & 0x7f {
+        127 => None,
+        126 => Some((4 + mask, u16::from_be_bytes([high, low]).into())),
+        len => Some((2 + mask, len.into())),
     }
 }
 
