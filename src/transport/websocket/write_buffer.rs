@@ -1,6 +1,8 @@
 use std::{
+    cell::Cell,
     collections::VecDeque,
     io::{self, IoSlice},
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -12,7 +14,7 @@ use tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
 use super::mask::apply_mask;
 
 /// Payloads from this size on are not copied into the buffer, but stand beside it.
-const LARGE: usize = 8 * 1024;
+const LARGE: usize = 32 * 1024;
 
 /// What is copied and masked in one go: it stays in the nearest cache.
 const PIECE: usize = 8 * 1024;
@@ -20,8 +22,16 @@ const PIECE: usize = 8 * 1024;
 /// How many slices one vectored write takes.
 const SLICES: usize = 16;
 
-/// An empty buffer larger than this is given back.
-const KEEP: usize = 16 * 1024;
+/// An empty buffer larger than this is shared with the thread's other connections.
+const KEEP: usize = 4 * 1024;
+
+/// An empty buffer larger than this (the default limit of a frame) is not kept at all.
+const SHARE: usize = 1024 * 1024;
+
+thread_local! {
+    /// A larger buffer is held only while there are unwritten bytes in it, so the connections of a thread can share one.
+    static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
+}
 
 /// Frames that wait for the socket. Small payloads are copied together, so that many leave in one write. A large one is not
 /// copied; but a client has to mask it, and does so in place only where nobody else holds it.
@@ -49,6 +59,10 @@ impl WriteBuffer {
     pub(super) fn push_frame(&mut self, opcode: OpCode, is_final: bool, payload: Bytes, mask: Option<[u8; 4]>) {
         let header = FrameHeader { is_final, opcode, mask, ..FrameHeader::default() };
         let before = self.tail.len();
+        // (Its `capacity` does not count what has been written out of it, and can be had again.)
+        if before == 0 && payload.len() > KEEP && !self.tail.try_reclaim(KEEP + 1) {
+            self.tail = SPARE.take().unwrap_or_default();
+        }
         // Writing to memory cannot fail.
         let _ = header.format(payload.len() as u64, &mut (&mut self.tail).writer());
         self.len += self.tail.len() - before + payload.len();
@@ -91,8 +105,8 @@ impl WriteBuffer {
             }
             self.len -= written;
         }
-        if self.tail.is_empty() && self.tail.capacity() > KEEP {
-            self.tail = BytesMut::new();
+        if self.tail.is_empty() && self.tail.try_reclaim(KEEP + 1) {
+            share(mem::take(&mut self.tail));
         }
         Poll::Ready(Ok(()))
     }
@@ -114,9 +128,20 @@ impl WriteBuffer {
                 return;
             }
             written -= segment.len();
-            self.segments.pop_front();
+            let done = self.segments.pop_front();
+            // The copy that a client masked can be written to again.
+            if let Some(Ok(own)) = done.filter(|done| done.len() >= KEEP).map(Bytes::try_into_mut) {
+                share(own);
+            }
         }
         self.tail.advance(written);
+    }
+}
+
+fn share(mut buffer: BytesMut) {
+    buffer.clear();
+    if buffer.capacity() <= SHARE {
+        SPARE.set(Some(buffer));
     }
 }
 
@@ -128,7 +153,8 @@ fn masked(payload: Bytes, mask: [u8; 4]) -> Bytes {
         }
         Err(shared) => shared,
     };
-    let mut copy = BytesMut::with_capacity(shared.len());
+    let mut copy = SPARE.take().unwrap_or_default();
+    copy.reserve(shared.len());
     // A multiple of four, so that the mask begins anew with each piece.
     for piece in shared.chunks(PIECE) {
         let start = copy.len();
