@@ -34,7 +34,9 @@ impl KeptBuffer {
         let padding = len.next_multiple_of(ALIGNMENT) - len;
         self.make_room(len + padding);
         self.bytes.extend_from_slice(bytes);
-        self.bytes.extend_from_slice(&[0; ALIGNMENT][..padding]);
+        if padding > 0 {
+            self.bytes.extend_from_slice(&[0; ALIGNMENT][..padding]);
+        }
         let mut message = self.bytes.split().freeze();
         message.truncate(len);
 

@@ -77,15 +77,20 @@ impl Decoder {
             return Err(Error::codec("rkyv archives are binary messages, and this one is text"));
         };
         let fits = is_aligned(&bytes, self.alignment.max(align_of::<T::Archived>()));
-        if fits {
-            match self.check::<T>(&bytes) {
-                Ok(()) => return Ok(bytes),
-                Err(error) if is_aligned(&bytes, ALIGNMENT) => return Err(refuse(error)),
-                // It may be bad, or hold something that needs a larger alignment than its root: a copy will tell.
-                Err(_) => {}
-            }
+        if fits && self.check::<T>(&bytes).is_ok() {
+            return Ok(bytes);
         }
-        let moved = self.realign(&bytes);
+        self.validate_elsewhere::<T>(&bytes, fits)
+    }
+
+    /// Of what did not stand well, or is not valid: a second look tells.
+    #[cold]
+    fn validate_elsewhere<T: ArchiveOf>(&mut self, bytes: &Bytes, fits: bool) -> Result<Bytes, Error> {
+        if fits && is_aligned(bytes, ALIGNMENT) {
+            return self.check::<T>(bytes).map(|()| bytes.clone()).map_err(refuse);
+        }
+        // It may be bad, or hold something that needs a larger alignment than its root.
+        let moved = self.realign(bytes);
         self.check::<T>(&moved).map_err(refuse)?;
         if fits {
             self.alignment = ALIGNMENT;
@@ -93,6 +98,7 @@ impl Decoder {
         Ok(moved)
     }
 
+    #[inline]
     fn check<T: ArchiveOf>(&self, bytes: &[u8]) -> Result<(), BoxedError> {
         let archive = ArchiveValidator::with_max_depth(bytes, Some(self.max_depth));
         let mut validator = Validator::new(archive, SharedValidator::new());
