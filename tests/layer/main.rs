@@ -2,4 +2,6 @@
 
 #[cfg(feature = "rkyv")]
 mod codec;
+#[cfg(all(feature = "hybrid", feature = "test-util"))]
+mod contract;
 mod per_connection;

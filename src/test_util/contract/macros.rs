@@ -22,6 +22,9 @@
 /// - `on = paused_tokio`: the same on tokio's paused clock. For stacks in memory that use the clock.
 ///
 /// The last two need `tokio` in the dev-dependencies of the crate that uses them, with `rt` and `time` (and `test-util`).
+///
+/// The tests are functions named after the checks (`order`, `flush`, ...): functions that the arguments name must be
+/// called otherwise.
 #[macro_export]
 macro_rules! contract_tests {
     (mod $name:ident, pair = $pair:expr, message = $message:expr $(, room = $room:expr)? $(, on = $on:ident)? $(,)?) => {
