@@ -16,6 +16,9 @@ use super::mask::apply_mask;
 /// Payloads from this size on are not copied into the buffer, but stand beside it.
 const LARGE: usize = 32 * 1024;
 
+/// What is copied together at most: beyond, doubling a buffer would hold more than what waits.
+const TOGETHER: usize = 32 * 1024;
+
 /// What is copied and masked in one go: it stays in the nearest cache.
 const PIECE: usize = 8 * 1024;
 
@@ -58,15 +61,19 @@ impl WriteBuffer {
     /// Adds one frame (RFC 6455, section 5.2), masked where it comes from a client.
     pub(super) fn push_frame(&mut self, opcode: OpCode, is_final: bool, payload: Bytes, mask: Option<[u8; 4]>) {
         let header = FrameHeader { is_final, opcode, mask, ..FrameHeader::default() };
+        if !self.tail.is_empty() && self.tail.len() + payload.len() > TOGETHER {
+            self.segments.push_back(self.tail.split().freeze());
+        }
         let before = self.tail.len();
-        // (Its `capacity` does not count what has been written out of it, and can be had again.)
-        if before == 0 && payload.len() > KEEP && !self.tail.try_reclaim(KEEP + 1) {
+        let is_large = payload.len() >= LARGE;
+        // `capacity` does not count what was written out and can be had again.
+        if before == 0 && !is_large && payload.len() > KEEP && !self.tail.try_reclaim(KEEP + 1) {
             self.tail = SPARE.take().unwrap_or_default();
         }
         // Writing to memory cannot fail.
         let _ = header.format(payload.len() as u64, &mut (&mut self.tail).writer());
         self.len += self.tail.len() - before + payload.len();
-        if payload.len() < LARGE {
+        if !is_large {
             let start = self.tail.len();
             self.tail.extend_from_slice(&payload);
             if let Some(mask) = mask {
