@@ -1,4 +1,25 @@
-//! WebSocket (RFC 6455), client and server.
+//! WebSocket ([RFC 6455](https://www.rfc-editor.org/rfc/rfc6455)), client and server, on native targets.
+//!
+//! | end | how one gets a [`WebSocket`] |
+//! |---|---|
+//! | client | [`WebSocketConnector`]: a `Service` from the handshake's request to its response, the WebSocket as the body |
+//! | server, hyper or axum's `route_service` | [`WebSocketUpgrade`]: a `Service` of HTTP requests |
+//! | server, beside axum's extractors | `WebSocketHandshake` (feature `axum`) |
+//! | either, handshake done | [`WebSocket::client`], [`WebSocket::server`] over any `AsyncRead + AsyncWrite` |
+//!
+//! The protocol is tungstenite's, the HTTP is hyper's. What is added is what an open port needs: bounds that are on by
+//! default ([`Limits`](crate::Limits)), back-pressure that reaches the socket, a close that ends, errors that say what
+//! failed; and buffers by measurement, see `docs/benchmarks.md`.
+//!
+//! # Where it waits
+//!
+//! `poll_ready` waits for the peer to read, once [`Limits::write_buffer`](crate::Limits::write_buffer) bytes wait; `poll_flush` until
+//! all is with the operating system; the stream for the peer. A started close waits at most
+//! [`Limits::close`](crate::Limits::close), a handshake at most [`Limits::handshake`](crate::Limits::handshake).
+//!
+//! # On the wire
+//!
+//! Nothing is added to RFC 6455, and no extension is offered; `docs/wire.md` has what a peer may notice.
 
 #[cfg(feature = "axum")]
 mod axum;
