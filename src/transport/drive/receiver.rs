@@ -18,7 +18,7 @@ use crate::Error;
 ///
 /// An error is given as the transport gave it; whether more follows is the transport's to say. So is a message that the
 /// transport refused to send for itself alone (too large, or not to be encoded): it was accepted by the queue, and this is
-/// where its error shows.
+/// where its error shows, while there is room for it; [`Sender::dropped`](crate::Sender::dropped) counts it in any case.
 pub struct Receiver<Out, In = Out> {
     shared: Arc<Shared<Out, In>>,
 }
