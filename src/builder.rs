@@ -33,6 +33,30 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     /// On a connector: each transport that it makes gets `layer`, or a whole stack of layers: [`PerConnectionLayer`].
     fn per_connection<P>(self, layer: P) -> ServiceBuilder<Stack<PerConnectionLayer<P>, L>>;
+
+    // trait: auth
+
+    // trait: batch
+
+    // trait: cache
+
+    // trait: compression
+
+    // trait: heartbeat
+
+    // trait: limit
+
+    // trait: queue
+
+    // trait: rate_limit
+
+    // trait: reconnect
+
+    // trait: resume
+
+    // trait: service
+
+    // trait: trace
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
@@ -43,6 +67,30 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
     fn per_connection<P>(self, layer: P) -> ServiceBuilder<Stack<PerConnectionLayer<P>, L>> {
         self.layer(PerConnectionLayer::new(layer))
     }
+
+    // impl: auth
+
+    // impl: batch
+
+    // impl: cache
+
+    // impl: compression
+
+    // impl: heartbeat
+
+    // impl: limit
+
+    // impl: queue
+
+    // impl: rate_limit
+
+    // impl: reconnect
+
+    // impl: resume
+
+    // impl: service
+
+    // impl: trace
 }
 
 mod sealed {

@@ -1,6 +1,6 @@
 //! The one error of this crate: [`Error`].
 
-use std::{borrow::Cow, convert::Infallible, error::Error as StdError, fmt, io, sync::Arc};
+use std::{borrow::Cow, convert::Infallible, error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -35,6 +35,7 @@ struct Inner {
     source: Option<BoxError>,
     close: Option<CloseFrame>,
     refusal: Option<(StatusCode, Bytes)>,
+    retry_after: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +83,7 @@ impl Error {
         Io io is_io: "an I/O failure of the operating system that no other kind names"
         Other other is_other: "none of the other kinds"
         Protocol protocol is_protocol: "a peer that broke the protocol"
-        RateLimited rate_limited is_rate_limited: "a rate limit that was reached"
+        RateLimited rate_limited is_rate_limited: "a rate limit that was reached; [`retry_after`](Error::retry_after) says for how long"
         Refused refused is_refused: "a peer that nobody listens at: connection refused, or unreachable"
         Status status_error is_status: "an HTTP answer that refuses the handshake; [`status`](Error::status) and [`response_body`](Error::response_body) tell which"
         Timeout timeout is_timeout: "something that did not happen in its time"
@@ -91,7 +92,7 @@ impl Error {
     }
 
     fn new(kind: Kind, message: Cow<'static, str>) -> Self {
-        Self(Arc::new(Inner { kind, message, source: None, close: None, refusal: None }))
+        Self(Arc::new(Inner { kind, message, source: None, close: None, refusal: None, retry_after: None }))
     }
 
     /// The same error with its cause.
@@ -125,6 +126,7 @@ impl Error {
         if let Some(inner) = Arc::get_mut(&mut outer.0) {
             inner.close.clone_from(&self.0.close);
             inner.refusal.clone_from(&self.0.refusal);
+            inner.retry_after = self.0.retry_after;
             inner.source = Some(Box::new(self));
         }
         outer
@@ -134,6 +136,18 @@ impl Error {
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         self.0.close.as_ref()
+    }
+
+    /// The same error with the time after which trying again may help.
+    #[must_use]
+    pub fn with_retry_after(self, time: Duration) -> Self {
+        self.map(|inner| inner.retry_after = Some(time))
+    }
+
+    /// How long to wait before trying again, where that is known: of a rate limit, the time until there is room.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// The HTTP status that refused the handshake.
@@ -160,6 +174,7 @@ impl Error {
             source: None,
             close: self.0.close.clone(),
             refusal: self.0.refusal.clone(),
+            retry_after: self.0.retry_after,
         };
         inner.source = Some(Box::new(self));
         change(&mut inner);

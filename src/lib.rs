@@ -100,7 +100,7 @@ pub mod codec;
 pub mod error;
 pub mod layer;
 pub mod message;
-#[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
+#[cfg(feature = "rt")]
 mod rt;
 #[cfg(feature = "service")]
 #[cfg_attr(docsrs, doc(cfg(feature = "service")))]

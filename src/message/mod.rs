@@ -2,6 +2,8 @@
 
 mod close;
 mod text;
+#[allow(dead_code, reason = "the layers use it, and each is a feature")]
+pub(crate) mod trailer;
 
 use bytes::Bytes;
 

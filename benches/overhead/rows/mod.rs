@@ -1,5 +1,30 @@
 //! What is measured: one line each. A layer of this crate adds its line to [`layers`].
 
+#[cfg(feature = "auth")]
+mod auth;
+#[cfg(feature = "batch")]
+mod batch;
+#[cfg(feature = "cache")]
+mod cache;
+#[cfg(feature = "compression")]
+mod compression;
+#[cfg(feature = "heartbeat")]
+mod heartbeat;
+#[cfg(feature = "limit")]
+mod limit;
+#[cfg(feature = "queue")]
+mod queue;
+#[cfg(feature = "rate-limit")]
+mod rate_limit;
+#[cfg(feature = "reconnect")]
+mod reconnect;
+#[cfg(feature = "resume")]
+mod resume;
+#[cfg(feature = "service")]
+mod service;
+#[cfg(feature = "trace")]
+mod trace;
+
 use std::{
     future::{Future, ready},
     hint::black_box,
@@ -38,7 +63,37 @@ pub(crate) struct Row {
 
 /// The bare transport first, then layers over it.
 pub(crate) fn layers() -> Vec<Row> {
-    [pass_through(), codecs()].into_iter().flatten().collect()
+    [
+        pass_through(),
+        codecs(),
+        #[cfg(feature = "auth")]
+        auth::rows(),
+        #[cfg(feature = "batch")]
+        batch::rows(),
+        #[cfg(feature = "cache")]
+        cache::rows(),
+        #[cfg(feature = "compression")]
+        compression::rows(),
+        #[cfg(feature = "heartbeat")]
+        heartbeat::rows(),
+        #[cfg(feature = "limit")]
+        limit::rows(),
+        #[cfg(feature = "queue")]
+        queue::rows(),
+        #[cfg(feature = "rate-limit")]
+        rate_limit::rows(),
+        #[cfg(feature = "reconnect")]
+        reconnect::rows(),
+        #[cfg(feature = "resume")]
+        resume::rows(),
+        #[cfg(feature = "service")]
+        service::rows(),
+        #[cfg(feature = "trace")]
+        trace::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn pass_through() -> Vec<Row> {

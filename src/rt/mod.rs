@@ -1,0 +1,17 @@
+//! Tasks and the clock. Nothing else in the crate names a runtime, and no layer knows another clock: tokio's natively (so a
+//! paused clock is theirs too), the browser's in wasm32.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+mod timer;
+#[cfg(target_arch = "wasm32")]
+mod wasm;
+
+#[cfg(not(target_arch = "wasm32"))]
+#[allow(unused_imports, reason = "which of them are used depends on the features")]
+pub(crate) use self::native::{Instant, Sleep, sleep, spawn, timeout};
+#[allow(unused_imports, reason = "which of them are used depends on the features")]
+pub(crate) use self::timer::Timer;
+#[cfg(target_arch = "wasm32")]
+#[allow(unused_imports, reason = "which of them are used depends on the features")]
+pub(crate) use self::wasm::{Instant, Sleep, sleep};

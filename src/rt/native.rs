@@ -1,0 +1,4 @@
+pub(crate) use tokio::{
+    spawn,
+    time::{Instant, Sleep, sleep, timeout},
+};

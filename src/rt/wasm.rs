@@ -1,0 +1,48 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use gloo_timers::future::TimeoutFuture;
+pub(crate) use web_time::Instant;
+
+/// What tokio's `Sleep` is natively, over the browser's `setTimeout`.
+#[derive(Debug)]
+pub(crate) struct Sleep {
+    deadline: Instant,
+    timeout: TimeoutFuture,
+}
+
+pub(crate) fn sleep(time: Duration) -> Sleep {
+    Sleep { deadline: Instant::now() + time, timeout: timeout(time) }
+}
+
+/// The browser counts whole milliseconds, up to 2^31 of them; what is longer is slept in pieces.
+fn timeout(time: Duration) -> TimeoutFuture {
+    let millis = time.as_nanos().div_ceil(1_000_000);
+    TimeoutFuture::new(u32::try_from(millis).unwrap_or(u32::MAX).min(i32::MAX as u32))
+}
+
+impl Sleep {
+    pub(crate) fn reset(mut self: Pin<&mut Self>, deadline: Instant) {
+        self.deadline = deadline;
+        self.timeout = timeout(deadline.saturating_duration_since(Instant::now()));
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            std::task::ready!(Pin::new(&mut self.timeout).poll(cx));
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Poll::Ready(());
+            }
+            self.timeout = timeout(left);
+        }
+    }
+}
