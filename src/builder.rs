@@ -40,7 +40,14 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     // trait: cache
 
-    // trait: compression
+    /// Deflate for each message that is large enough, with limits on what a peer may make this end inflate:
+    /// [`CompressionLayer`](crate::layer::compression::CompressionLayer).
+    #[cfg(feature = "compression")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "compression")))]
+    fn compression(
+        self,
+        deflate: crate::layer::compression::Deflate,
+    ) -> ServiceBuilder<Stack<crate::layer::compression::CompressionLayer, L>>;
 
     // trait: heartbeat
 
@@ -74,7 +81,13 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     // impl: cache
 
-    // impl: compression
+    #[cfg(feature = "compression")]
+    fn compression(
+        self,
+        deflate: crate::layer::compression::Deflate,
+    ) -> ServiceBuilder<Stack<crate::layer::compression::CompressionLayer, L>> {
+        self.layer(crate::layer::compression::CompressionLayer::new(deflate))
+    }
 
     // impl: heartbeat
 

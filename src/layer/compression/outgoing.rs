@@ -1,0 +1,102 @@
+//! Messages, compressed where it pays. Pure: no I/O.
+
+use bytes::Bytes;
+use flate2::{Compress, FlushCompress};
+
+use super::{
+    Deflate, Stats, per_thread,
+    wire::{self, FLUSHED, Kind},
+};
+use crate::{
+    Message,
+    message::trailer::{self, Layer},
+};
+
+/// Up to this size messages are compressed into a buffer of the thread, of about this size.
+const SCRATCH: usize = 64 << 10;
+
+/// zlib wants room left when all is flushed, to say that it is; and where little is left at the end of a block, a few bytes more.
+const SPARE: usize = 64;
+
+/// The outgoing direction of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    /// What was sent so far, where the context is kept: made for the first message that needs it.
+    context: Option<Box<Compress>>,
+}
+
+impl Outgoing {
+    /// The message as it is sent.
+    pub(super) fn encode(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Message {
+        let plain = match &message {
+            Message::Text(text) => text.as_bytes(),
+            Message::Binary(bytes) => bytes,
+            _ => return message,
+        };
+        if !deflate.wants(plain.len()) {
+            return trailer::close(Layer::Compression, message);
+        }
+        let kind = Kind { is_text: matches!(message, Message::Text(_)), is_kept: deflate.keep_context };
+        let compressed = if deflate.keep_context {
+            let context = self.context.get_or_insert_with(|| Box::new(per_thread::new_compress(deflate.level)));
+            let compressed = compress(context, plain, kind, deflate);
+            if compressed.is_none() {
+                // The peer will not see these bytes in its context.
+                context.reset();
+            }
+            compressed
+        } else {
+            per_thread::with_compress(deflate.level, |state| compress(state, plain, kind, deflate))
+        };
+        match compressed {
+            Some(compressed) => {
+                stats.count_sent(plain.len(), compressed.len());
+                Message::Binary(compressed)
+            }
+            None => {
+                stats.count_skipped();
+                trailer::close(Layer::Compression, message)
+            }
+        }
+    }
+
+    /// A message was compressed and then not sent: what follows refers to nothing before.
+    pub(super) fn forget(&mut self) {
+        if let Some(context) = &mut self.context {
+            context.reset();
+        }
+    }
+}
+
+/// `plain` as it is sent compressed, in memory of exactly that size; `None` if that is not smaller, or smaller than the peer
+/// would believe.
+fn compress(state: &mut Compress, plain: &[u8], kind: Kind, deflate: &Deflate) -> Option<Bytes> {
+    let length = u32::try_from(plain.len()).ok()?;
+    let into = |state: &mut Compress, out: &mut Vec<u8>| {
+        let before = state.total_in();
+        state.compress_vec(plain, out, FlushCompress::Sync).ok()?;
+        // Out of room: then it did not shrink, or not all is flushed.
+        let is_done = state.total_in() - before == u64::from(length) && out.len() < out.capacity();
+        if !is_done || !out.ends_with(&FLUSHED) {
+            return None;
+        }
+        let data = out.len() - FLUSHED.len();
+        (data + wire::OVERHEAD < plain.len() && deflate.is_sound(plain.len(), data)).then_some(data)
+    };
+    if plain.len() <= SCRATCH {
+        return per_thread::with_scratch(|scratch| {
+            scratch.reserve_exact(plain.len() + SPARE);
+            let data = into(state, scratch)?;
+            let mut exact = Vec::with_capacity(data + wire::OVERHEAD);
+            exact.extend_from_slice(scratch.get(..data)?);
+            exact.extend_from_slice(&wire::end(length, kind));
+            Some(exact.into())
+        });
+    }
+    let mut out = Vec::with_capacity(plain.len());
+    let data = into(state, &mut out)?;
+    out.truncate(data);
+    out.extend_from_slice(&wire::end(length, kind));
+    out.shrink_to_fit();
+    Some(out.into())
+}

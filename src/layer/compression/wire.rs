@@ -1,0 +1,72 @@
+//! What a compressed message looks like (`docs/wire.md`). Pure.
+//!
+//! ```text
+//! deflate data, without its last 00 00 FF FF | length, u32, little endian | mark of 8 bytes
+//! ```
+//!
+//! The length is the one of the message. It stands where the four bytes stood that every flush ends in, and it is why a
+//! bomb can be refused unopened, a cut message is found out, and the message gets exactly the memory that it needs.
+
+use bytes::Bytes;
+
+use crate::message::trailer::{self, Layer};
+
+/// How many bytes a compressed message has besides its deflate data.
+pub(super) const OVERHEAD: usize = LENGTH + trailer::LEN;
+
+const LENGTH: usize = size_of::<u32>();
+
+/// What a sync flush ends in: an empty stored block.
+pub(super) const FLUSHED: [u8; 4] = [0, 0, 0xff, 0xff];
+
+/// What the mark says of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// It is text.
+    pub(super) is_text: bool,
+    /// It may refer to messages before it.
+    pub(super) is_kept: bool,
+}
+
+impl Kind {
+    const fn code(self) -> u8 {
+        1 + self.is_text as u8 + 2 * self.is_kept as u8
+    }
+
+    pub(super) const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1..=4 => Some(Self { is_text: code.is_multiple_of(2), is_kept: code > 2 }),
+            _ => None,
+        }
+    }
+}
+
+/// What follows the deflate data of a message of `length` bytes.
+pub(super) fn end(length: u32, kind: Kind) -> [u8; OVERHEAD] {
+    let mut end = [0; OVERHEAD];
+    let (first, second) = end.split_at_mut(LENGTH);
+    first.copy_from_slice(&length.to_le_bytes());
+    second.copy_from_slice(&trailer::mark(Layer::Compression, kind.code()));
+    end
+}
+
+/// The deflate data and the length of the message, of what stood before the mark.
+pub(super) fn split(mut marked: Bytes) -> Option<(Bytes, u32)> {
+    let length = u32::from_le_bytes(*marked.last_chunk()?);
+    marked.truncate(marked.len() - LENGTH);
+    Some((marked, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_its_code_and_no_other_code_is_one() {
+        let codes: Vec<u8> = (0..=255).filter(|code| Kind::from_code(*code).is_some()).collect();
+        assert_eq!(codes, [1, 2, 3, 4]);
+        for code in codes {
+            assert_eq!(Kind::from_code(code).unwrap().code(), code);
+        }
+    }
+}
