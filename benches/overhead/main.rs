@@ -104,6 +104,12 @@ fn over(cost: &Cost, base: &Cost) -> f64 {
     median(cost.times.iter().zip(&base.times).map(|(time, base)| time - base))
 }
 
+/// The median of the ratios within each round.
+#[cfg(feature = "compression")]
+fn times(cost: &Cost, base: &Cost) -> f64 {
+    median(cost.times.iter().zip(&base.times).map(|(time, base)| time / base))
+}
+
 fn print(title: &str, costs: &[Cost]) {
     println!("\n{title}");
     println!("  {:<28} {:>9} {:>9} {:>13} {:>9} {:>12}", "", "CPU ns", "over", "instructions", "over", "allocations");
@@ -126,4 +132,11 @@ fn goals(costs: &[Cost]) {
     }
     goal("overhead/pass-through-layer-allocations", one.allocations - bare.allocations, 0.0);
     goal("overhead/10-pass-through-layers-ns", over(ten, bare), 25.0);
+    #[cfg(feature = "compression")]
+    {
+        let (bare, layer) = (find(rows::COMPRESSION_BARE), find(rows::COMPRESSION));
+        goal("overhead/compression-vs-flate2-reset", times(layer, bare), 1.05);
+        // The payload itself, once on each end.
+        goal("overhead/compression-allocations", layer.allocations, 2.0);
+    }
 }

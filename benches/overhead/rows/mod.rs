@@ -55,6 +55,9 @@ use tower_transport::{
 
 use crate::pass_through::PassThroughLayer;
 
+#[cfg(feature = "compression")]
+pub(crate) use self::compression::{BARE as COMPRESSION_BARE, LAYER as COMPRESSION};
+
 /// A way that messages go, from its setup to its end.
 pub(crate) struct Row {
     pub(crate) name: &'static str,

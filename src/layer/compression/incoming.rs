@@ -7,10 +7,15 @@ use super::{
     Deflate, Stats, per_thread,
     wire::{self, FLUSHED, Kind},
 };
-use crate::{
-    CloseCode, Error, Message, Text,
-    message::trailer::{self, Layer, Opened},
-};
+use crate::{CloseCode, Error, Message, Text};
+
+/// Up to this size messages are inflated into a buffer of the thread, of about this size.
+const SCRATCH: usize = 64 << 10;
+
+/// What zlib wants beyond a message to be fast to its end: the longest match.
+const SPARE: usize = 300;
+
+const TOO_MUCH: &str = "it holds more than it says";
 
 /// The incoming direction of one connection.
 #[derive(Debug, Default)]
@@ -29,11 +34,14 @@ pub(super) struct Refused {
 impl Incoming {
     /// The message as it was before it was sent.
     pub(super) fn decode(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Result<Message, Refused> {
-        let (code, marked) = match trailer::open(Layer::Compression, message) {
-            Opened::Plain(message) => return Ok(message),
-            Opened::Marked(code, marked) => (code, marked),
+        // The bytes are looked at where they are: cutting the mark off would cost them an allocation.
+        let (code, marked) = match &message {
+            Message::Binary(payload) => match wire::open(payload) {
+                Some(opened) => opened,
+                None => return Ok(wire::plain(message)),
+            },
+            _ => return Ok(message),
         };
-        let before = marked.len() + trailer::LEN;
         let refused = |error, is_final| {
             stats.count_refused();
             Refused { error, is_final }
@@ -47,9 +55,9 @@ impl Incoming {
             return Err(refused(Error::protocol(error), Some(CloseCode::PROTOCOL)));
         }
         match self.inflate(kind, marked, deflate) {
-            Ok(message) => {
-                stats.count_received(message.len(), before);
-                Ok(message)
+            Ok(inflated) => {
+                stats.count_received(inflated.len(), message.len());
+                Ok(inflated)
             }
             Err(error) => {
                 let code = if error.is_too_large() { CloseCode::TOO_BIG } else { CloseCode::INVALID_PAYLOAD };
@@ -58,20 +66,21 @@ impl Incoming {
         }
     }
 
-    fn inflate(&mut self, kind: Kind, marked: Bytes, deflate: &Deflate) -> Result<Message, Error> {
+    fn inflate(&mut self, kind: Kind, marked: &[u8], deflate: &Deflate) -> Result<Message, Error> {
         let (data, length) = wire::split(marked).ok_or_else(|| bad("it is shorter than its mark says", None))?;
         let length = check(length, data.len(), deflate)?;
         let plain = if kind.is_kept {
             let context = self.context.get_or_insert_with(|| Box::new(per_thread::new_decompress()));
-            inflate(context, &data, length, true)?
+            inflate(context, data, length, true)?
         } else {
-            per_thread::with_decompress(|state| inflate(state, &data, length, false))?
+            per_thread::with_decompress(|state| inflate(state, data, length, false))?
         };
         if !kind.is_text {
             return Ok(Message::Binary(plain.into()));
         }
         let text = Text::try_from(Bytes::from(plain));
-        text.map(Message::Text).map_err(|error| Error::codec("an incoming compressed text is not UTF-8").with_source(error))
+        text.map(Message::Text)
+            .map_err(|error| Error::codec("an incoming compressed text is not UTF-8").with_source(error))
     }
 }
 
@@ -95,44 +104,57 @@ fn check(length: u32, compressed: usize, deflate: &Deflate) -> Result<usize, Err
     Ok(length)
 }
 
-/// `data` inflated: exactly `length` bytes, or an error. No more than that is ever written.
+/// `data` inflated: exactly `length` bytes in memory of that size, or an error.
 fn inflate(state: &mut Decompress, data: &[u8], length: usize, keep: bool) -> Result<Vec<u8>, Error> {
+    if length <= SCRATCH {
+        // With room to spare zlib is faster by more than the copy costs.
+        return per_thread::with_scratch(|scratch| {
+            scratch.reserve_exact(length + SPARE);
+            run(state, data, length, keep, scratch)?;
+            Ok(scratch.as_slice().to_vec())
+        });
+    }
     let mut plain = Vec::with_capacity(length);
-    let start = state.total_in();
-    let mut status = Status::Ok;
-    if length > 0 {
-        status = state.decompress_vec(data, &mut plain, FlushDecompress::Sync).map_err(invalid)?;
+    run(state, data, length, keep, &mut plain)?;
+    Ok(plain)
+}
+
+/// Inflates into the room of `out`; what comes of it is `length` bytes.
+fn run(state: &mut Decompress, data: &[u8], length: usize, keep: bool, out: &mut Vec<u8>) -> Result<(), Error> {
+    let before = state.total_in();
+    let mut status = state.decompress_vec(data, out, FlushDecompress::Sync).map_err(invalid)?;
+    let read = usize::try_from(state.total_in() - before).unwrap_or(usize::MAX);
+    match out.len() {
+        given if given < length => return Err(bad("it holds less than it says, so it was cut", None)),
+        given if given > length => return Err(bad(TOO_MUCH, None)),
+        _ => {}
     }
-    let read = usize::try_from(state.total_in() - start).unwrap_or(usize::MAX);
     let rest = data.get(read..).unwrap_or_default();
-    if plain.len() < length {
-        return Err(bad("it holds less than it says, so it was cut", None));
-    }
-    // What is left may be the end of a block, and no more than that.
-    if status != Status::StreamEnd {
+    if !rest.is_empty() {
+        if status == Status::StreamEnd {
+            return Err(bad("something follows its last block", None));
+        }
+        // There was no room left, and what is left of the data may be no more than the end of a block.
         status = finish(state, rest)?;
-        if keep && status != Status::StreamEnd {
+    }
+    if keep {
+        if status != Status::StreamEnd {
             status = finish(state, &FLUSHED)?;
         }
-    } else if !rest.is_empty() {
-        return Err(bad("something follows its last block", None));
+        if status == Status::StreamEnd {
+            // The peer begins anew.
+            state.reset(false);
+        }
     }
-    if keep && status == Status::StreamEnd {
-        // The peer began anew.
-        state.reset(false);
-    }
-    Ok(plain)
+    Ok(())
 }
 
 /// Reads what gives no more output.
 fn finish(state: &mut Decompress, rest: &[u8]) -> Result<Status, Error> {
-    if rest.is_empty() {
-        return Ok(Status::Ok);
-    }
     let (read, written) = (state.total_in(), state.total_out());
     let status = state.decompress(rest, &mut [0], FlushDecompress::Sync).map_err(invalid)?;
     if state.total_out() != written {
-        return Err(bad("it holds more than it says", None));
+        return Err(bad(TOO_MUCH, None));
     }
     if state.total_in() - read != rest.len() as u64 {
         return Err(bad("something follows its last block", None));

@@ -15,8 +15,12 @@ use crate::{
 /// Up to this size messages are compressed into a buffer of the thread, of about this size.
 const SCRATCH: usize = 64 << 10;
 
-/// zlib wants room left when all is flushed, to say that it is; and where little is left at the end of a block, a few bytes more.
-const SPARE: usize = 64;
+/// What `length` bytes are at most when they are compressed: level 1 gives each byte 9 bits at most, the others store what does
+/// not shrink. In this room every message can be flushed whole, and zlib sees that it is (a state that is reset with bytes left
+/// to write panics later, in zlib-rs 0.6).
+const fn room(length: usize) -> usize {
+    length + length / 8 + 64
+}
 
 /// The outgoing direction of one connection.
 #[derive(Debug, Default)]
@@ -72,31 +76,35 @@ impl Outgoing {
 /// would believe.
 fn compress(state: &mut Compress, plain: &[u8], kind: Kind, deflate: &Deflate) -> Option<Bytes> {
     let length = u32::try_from(plain.len()).ok()?;
-    let into = |state: &mut Compress, out: &mut Vec<u8>| {
-        let before = state.total_in();
-        state.compress_vec(plain, out, FlushCompress::Sync).ok()?;
-        // Out of room: then it did not shrink, or not all is flushed.
-        let is_done = state.total_in() - before == u64::from(length) && out.len() < out.capacity();
-        if !is_done || !out.ends_with(&FLUSHED) {
-            return None;
-        }
-        let data = out.len() - FLUSHED.len();
-        (data + wire::OVERHEAD < plain.len() && deflate.is_sound(plain.len(), data)).then_some(data)
-    };
     if plain.len() <= SCRATCH {
         return per_thread::with_scratch(|scratch| {
-            scratch.reserve_exact(plain.len() + SPARE);
-            let data = into(state, scratch)?;
-            let mut exact = Vec::with_capacity(data + wire::OVERHEAD);
-            exact.extend_from_slice(scratch.get(..data)?);
+            scratch.reserve_exact(room(plain.len()));
+            let length_of_data = run(state, plain, scratch, deflate)?;
+            let data = scratch.get(..length_of_data)?;
+            let mut exact = Vec::with_capacity(data.len() + wire::OVERHEAD);
+            exact.extend_from_slice(data);
             exact.extend_from_slice(&wire::end(length, kind));
             Some(exact.into())
         });
     }
-    let mut out = Vec::with_capacity(plain.len());
-    let data = into(state, &mut out)?;
+    let mut out = Vec::with_capacity(room(plain.len()));
+    let data = run(state, plain, &mut out, deflate)?;
     out.truncate(data);
     out.extend_from_slice(&wire::end(length, kind));
     out.shrink_to_fit();
     Some(out.into())
+}
+
+/// Compresses into `out`, and says how many bytes of it are the deflate data, if that is worth it.
+fn run(state: &mut Compress, plain: &[u8], out: &mut Vec<u8>, deflate: &Deflate) -> Option<usize> {
+    let before = state.total_in();
+    let result = state.compress_vec(plain, out, FlushCompress::Sync);
+    let is_read = state.total_in() - before == plain.len() as u64;
+    if result.is_err() || !is_read || out.len() == out.capacity() || !out.ends_with(&FLUSHED) {
+        // There was room, so this should not be. The state must not be used again.
+        *state = per_thread::new_compress(deflate.level);
+        return None;
+    }
+    let data = out.len() - FLUSHED.len();
+    (data + wire::OVERHEAD < plain.len() && deflate.is_sound(plain.len(), data)).then_some(data)
 }

@@ -7,9 +7,10 @@
 //! The length is the one of the message. It stands where the four bytes stood that every flush ends in, and it is why a
 //! bomb can be refused unopened, a cut message is found out, and the message gets exactly the memory that it needs.
 
-use bytes::Bytes;
-
-use crate::message::trailer::{self, Layer};
+use crate::{
+    Message,
+    message::trailer::{self, Layer, Opened},
+};
 
 /// How many bytes a compressed message has besides its deflate data.
 pub(super) const OVERHEAD: usize = LENGTH + trailer::LEN;
@@ -50,11 +51,26 @@ pub(super) fn end(length: u32, kind: Kind) -> [u8; OVERHEAD] {
     end
 }
 
+/// The kind of a compressed message, and all that stands before its mark; `None` if it is a plain one.
+pub(super) fn open(payload: &[u8]) -> Option<(u8, &[u8])> {
+    match trailer::kind(Layer::Compression, payload)? {
+        trailer::PLAIN => None,
+        kind => Some((kind, payload.get(..payload.len() - trailer::LEN)?)),
+    }
+}
+
+/// A message that [`open`] says is plain, without the mark that says so.
+pub(super) fn plain(message: Message) -> Message {
+    match trailer::open(Layer::Compression, message) {
+        Opened::Plain(message) => message,
+        Opened::Marked(_, rest) => Message::Binary(rest),
+    }
+}
+
 /// The deflate data and the length of the message, of what stood before the mark.
-pub(super) fn split(mut marked: Bytes) -> Option<(Bytes, u32)> {
-    let length = u32::from_le_bytes(*marked.last_chunk()?);
-    marked.truncate(marked.len() - LENGTH);
-    Some((marked, length))
+pub(super) fn split(marked: &[u8]) -> Option<(&[u8], u32)> {
+    let (data, length) = marked.split_last_chunk()?;
+    Some((data, u32::from_le_bytes(*length)))
 }
 
 #[cfg(test)]
