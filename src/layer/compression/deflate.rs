@@ -93,12 +93,14 @@ impl Deflate {
     }
 
     /// Whether an outgoing message of this length is worth a try.
+    #[inline]
     pub(super) fn wants(&self, len: usize) -> bool {
         let large_enough = len >= self.min_size && len > OVERHEAD;
         large_enough && !self.receive_only && self.level > Level::NONE && self.may_inflate(len)
     }
 
     /// Whether a message of `len` bytes is within the limit.
+    #[inline]
     pub(super) fn may_inflate(&self, len: usize) -> bool {
         len <= self.max_inflated && u32::try_from(len).is_ok()
     }

@@ -21,6 +21,7 @@ pub(super) struct Refusal {
 }
 
 impl End {
+    #[inline]
     pub(super) const fn is_open(&self) -> bool {
         matches!(self, Self::Open)
     }
@@ -44,13 +45,20 @@ impl End {
     }
 
     /// Whether a message may be sent.
+    #[inline]
     pub(super) fn check_open(&self) -> Result<(), Error> {
         match self {
             Self::Open => Ok(()),
-            Self::Refusing(refusal) | Self::Over(refusal) => {
-                let error = Error::closed("the transport was closed for a compressed message that was refused");
-                Err(error.with_close_frame(Some(refusal.frame.clone())).with_source(refusal.cause.clone()))
-            }
+            Self::Refusing(refusal) | Self::Over(refusal) => Err(refusal.closed()),
         }
+    }
+}
+
+impl Refusal {
+    #[cold]
+    fn closed(&self) -> Error {
+        Error::closed("the transport was closed for a compressed message that was refused")
+            .with_close_frame(Some(self.frame.clone()))
+            .with_source(self.cause.clone())
     }
 }

@@ -33,7 +33,15 @@ pub(super) struct Refused {
 
 impl Incoming {
     /// The message as it was before it was sent.
+    #[inline]
     pub(super) fn decode(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Result<Message, Refused> {
+        match &message {
+            Message::Binary(payload) if wire::may_be_marked(payload) => self.open(message, deflate, stats),
+            _ => Ok(message),
+        }
+    }
+
+    fn open(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Result<Message, Refused> {
         // The bytes are looked at where they are: cutting the mark off would cost them an allocation.
         let (code, marked) = match &message {
             Message::Binary(payload) => match wire::open(payload) {

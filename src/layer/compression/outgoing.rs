@@ -31,7 +31,17 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// The message as it is sent.
+    #[inline]
     pub(super) fn encode(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Message {
+        let passes = match &message {
+            Message::Text(text) => !deflate.wants(text.len()),
+            Message::Binary(bytes) => !deflate.wants(bytes.len()) && !wire::may_be_marked(bytes),
+            _ => true,
+        };
+        if passes { message } else { self.transform(message, deflate, stats) }
+    }
+
+    fn transform(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Message {
         let plain = match &message {
             Message::Text(text) => text.as_bytes(),
             Message::Binary(bytes) => bytes,

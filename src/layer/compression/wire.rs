@@ -17,6 +17,9 @@ pub(super) const OVERHEAD: usize = LENGTH + trailer::LEN;
 
 const LENGTH: usize = size_of::<u32>();
 
+/// The last byte of every mark.
+const LAST: u8 = 0xff;
+
 /// What a sync flush ends in: an empty stored block.
 pub(super) const FLUSHED: [u8; 4] = [0, 0, 0xff, 0xff];
 
@@ -51,6 +54,12 @@ pub(super) fn end(length: u32, kind: Kind) -> [u8; OVERHEAD] {
     end
 }
 
+/// A quick look: `false` means that there is no mark.
+#[inline]
+pub(super) fn may_be_marked(payload: &[u8]) -> bool {
+    payload.last() == Some(&LAST)
+}
+
 /// The kind of a compressed message, and all that stands before its mark; `None` if it is a plain one.
 pub(super) fn open(payload: &[u8]) -> Option<(u8, &[u8])> {
     match trailer::kind(Layer::Compression, payload)? {
@@ -76,6 +85,12 @@ pub(super) fn split(marked: &[u8]) -> Option<(&[u8], u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_quick_look_finds_every_mark() {
+        assert!(may_be_marked(&end(7, Kind { is_text: true, is_kept: false })));
+        assert!(may_be_marked(&trailer::append(b"", Layer::Compression, trailer::PLAIN)));
+    }
 
     #[test]
     fn each_kind_has_its_code_and_no_other_code_is_one() {
