@@ -2,6 +2,8 @@
 
 mod allocator;
 mod attack;
+#[cfg(feature = "compression")]
+mod compression;
 mod endings;
 mod frames;
 mod memory;

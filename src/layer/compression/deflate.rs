@@ -76,7 +76,8 @@ impl Deflate {
     ///
     /// It costs about 420 KiB per connection on an end that sends and receives (371 KiB to compress, 47 KiB to inflate), from
     /// the first compressed message of that direction until the transport is dropped. Without it an idle connection holds
-    /// none of that. Nothing below this layer may drop or reorder messages then, and one message that cannot be inflated
+    /// none of that. Messages of up to 4 KiB are then sent compressed though they grow by it, as long as earlier ones shrank by
+    /// more (or 1 KiB in all): they may pay later. Nothing below this layer may drop or reorder messages then, and one message that cannot be inflated
     /// ends the connection.
     #[must_use]
     pub const fn keep_context(mut self) -> Self {

@@ -25,8 +25,44 @@ const fn room(length: usize) -> usize {
 /// The outgoing direction of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    /// What was sent so far, where the context is kept: made for the first message that needs it.
-    context: Option<Box<Compress>>,
+    /// Where the context is kept: made for the first message that needs it.
+    context: Option<Box<Context>>,
+}
+
+/// What was sent so far, and what it was good for.
+///
+/// A small message alone seldom shrinks; the next one that resembles it does. And one that does not shrink, sent plain, would
+/// cost the context, since the peer does not see it there. So such messages are sent compressed all the same, on credit.
+#[derive(Debug)]
+struct Context {
+    state: Compress,
+    /// How many bytes messages may be larger for being compressed, before one is sent plain.
+    credit: usize,
+}
+
+/// The credit that a connection begins with.
+const CREDIT: usize = 1 << 10;
+
+/// The most credit, and the largest message that may take some.
+const MOST: usize = 4 << 10;
+
+impl Context {
+    fn new(deflate: &Deflate) -> Self {
+        Self { state: per_thread::new_compress(deflate.level), credit: CREDIT }
+    }
+
+    fn compress(&mut self, plain: &[u8], kind: Kind, deflate: &Deflate) -> Option<Bytes> {
+        let growth = if plain.len() <= MOST { self.credit } else { 0 };
+        let compressed = compress(&mut self.state, plain, kind, growth, deflate);
+        match &compressed {
+            Some(compressed) => {
+                self.credit = (self.credit + plain.len()).saturating_sub(compressed.len()).min(MOST);
+            }
+            // The peer will not see these bytes in its context.
+            None => self.state.reset(),
+        }
+        compressed
+    }
 }
 
 impl Outgoing {
@@ -52,15 +88,10 @@ impl Outgoing {
         }
         let kind = Kind { is_text: matches!(message, Message::Text(_)), is_kept: deflate.keep_context };
         let compressed = if deflate.keep_context {
-            let context = self.context.get_or_insert_with(|| Box::new(per_thread::new_compress(deflate.level)));
-            let compressed = compress(context, plain, kind, deflate);
-            if compressed.is_none() {
-                // The peer will not see these bytes in its context.
-                context.reset();
-            }
-            compressed
+            let context = self.context.get_or_insert_with(|| Box::new(Context::new(deflate)));
+            context.compress(plain, kind, deflate)
         } else {
-            per_thread::with_compress(deflate.level, |state| compress(state, plain, kind, deflate))
+            per_thread::with_compress(deflate.level, |state| compress(state, plain, kind, 0, deflate))
         };
         match compressed {
             Some(compressed) => {
@@ -77,35 +108,39 @@ impl Outgoing {
     /// A message was compressed and then not sent: what follows refers to nothing before.
     pub(super) fn forget(&mut self) {
         if let Some(context) = &mut self.context {
-            context.reset();
+            context.state.reset();
         }
     }
 }
 
-/// `plain` as it is sent compressed, in memory of exactly that size; `None` if that is not smaller, or smaller than the peer
-/// would believe.
-fn compress(state: &mut Compress, plain: &[u8], kind: Kind, deflate: &Deflate) -> Option<Bytes> {
-    let length = u32::try_from(plain.len()).ok()?;
+/// `plain` as it is sent compressed, in memory of exactly that size; `None` if that is not smaller (or grows by more than
+/// `growth`), or so much smaller that the peer would not believe it.
+fn compress(state: &mut Compress, plain: &[u8], kind: Kind, growth: usize, deflate: &Deflate) -> Option<Bytes> {
+    let end = wire::end(u32::try_from(plain.len()).ok()?, kind);
+    let is_worth_it = |data: usize| {
+        let size = data + wire::OVERHEAD;
+        (size < plain.len() || size <= plain.len() + growth && growth > 0) && deflate.is_sound(plain.len(), data)
+    };
     if plain.len() <= SCRATCH {
         return per_thread::with_scratch(|scratch| {
             scratch.reserve_exact(room(plain.len()));
-            let length_of_data = run(state, plain, scratch, deflate)?;
-            let data = scratch.get(..length_of_data)?;
+            let length = run(state, plain, scratch, deflate).filter(|length| is_worth_it(*length))?;
+            let data = scratch.get(..length)?;
             let mut exact = Vec::with_capacity(data.len() + wire::OVERHEAD);
             exact.extend_from_slice(data);
-            exact.extend_from_slice(&wire::end(length, kind));
+            exact.extend_from_slice(&end);
             Some(exact.into())
         });
     }
     let mut out = Vec::with_capacity(room(plain.len()));
-    let data = run(state, plain, &mut out, deflate)?;
-    out.truncate(data);
-    out.extend_from_slice(&wire::end(length, kind));
+    let length = run(state, plain, &mut out, deflate).filter(|length| is_worth_it(*length))?;
+    out.truncate(length);
+    out.extend_from_slice(&end);
     out.shrink_to_fit();
     Some(out.into())
 }
 
-/// Compresses into `out`, and says how many bytes of it are the deflate data, if that is worth it.
+/// Compresses into the room of `out`, and says how many bytes there are the deflate data.
 fn run(state: &mut Compress, plain: &[u8], out: &mut Vec<u8>, deflate: &Deflate) -> Option<usize> {
     let before = state.total_in();
     let result = state.compress_vec(plain, out, FlushCompress::Sync);
@@ -115,6 +150,5 @@ fn run(state: &mut Compress, plain: &[u8], out: &mut Vec<u8>, deflate: &Deflate)
         *state = per_thread::new_compress(deflate.level);
         return None;
     }
-    let data = out.len() - FLUSHED.len();
-    (data + wire::OVERHEAD < plain.len() && deflate.is_sound(plain.len(), data)).then_some(data)
+    Some(out.len() - FLUSHED.len())
 }

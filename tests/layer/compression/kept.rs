@@ -41,7 +41,32 @@ fn messages_that_are_sent_plain_in_between_do_no_harm() {
             assert_eq!(next(&mut far).unwrap(), Message::binary(payload));
         }
     }
-    assert_eq!((near.stats().sent().messages, near.stats().skipped()), (4, 8));
+    assert_eq!((near.stats().sent().messages, near.stats().skipped()), (8, 4));
+}
+
+#[test]
+fn messages_too_small_to_shrink_alone_shrink_together() {
+    let (mut near, mut far) = pair(keeping().min_size(32), keeping());
+    for id in 0..100 {
+        let order = format!(r#"{{"id":{id},"side":"buy","symbol":"ACME"}}"#);
+        put(&mut near, Message::text(order.clone()));
+        assert_eq!(next(&mut far).unwrap(), Message::text(order));
+    }
+    let sent = near.stats().sent();
+    assert!(sent.messages == 100 && sent.ratio().unwrap() > 1.5, "{sent:?}");
+}
+
+#[test]
+fn messages_that_never_shrink_cost_1_kib_and_then_nothing() {
+    let (mut near, mut far) = pair(keeping(), keeping());
+    for seed in 0..1000 {
+        let message = Message::binary(noise(seed, 300));
+        put(&mut near, message.clone());
+        assert_eq!(next(&mut far).unwrap(), message);
+    }
+    let (sent, skipped) = (near.stats().sent(), near.stats().skipped());
+    assert!(sent.compressed_bytes - sent.plain_bytes <= 1024, "{sent:?}");
+    assert!(skipped > 950, "{skipped}");
 }
 
 #[test]

@@ -59,12 +59,12 @@ fn chat(seed: usize, length: usize) -> String {
 
 /// Bytes that do not shrink.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed | 1;
+    let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let byte = || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 32) as u8
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 56) as u8
     };
     std::iter::repeat_with(byte).take(length).collect()
 }
