@@ -19,7 +19,7 @@ const SCRATCH: usize = 64 << 10;
 /// not shrink. In this room every message can be flushed whole, and zlib sees that it is (a state that is reset with bytes left
 /// to write panics later, in zlib-rs 0.6).
 const fn room(length: usize) -> usize {
-    length + length / 8 + 64
+    length + length / 7 + 64
 }
 
 /// The outgoing direction of one connection.
@@ -151,4 +151,34 @@ fn run(state: &mut Compress, plain: &[u8], out: &mut Vec<u8>, deflate: &Deflate)
         return None;
     }
     Some(out.len() - FLUSHED.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::compression::Level;
+
+    /// Bytes without a pattern, none of which the fixed code of deflate gives less than 9 bits.
+    fn worst(length: usize) -> Vec<u8> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let byte = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            144 + ((state >> 32) % 112) as u8
+        };
+        std::iter::repeat_with(byte).take(length).collect()
+    }
+
+    #[test]
+    fn there_is_room_for_whatever_comes_at_every_level() {
+        for level in 0..=9 {
+            let deflate = Deflate::new().level(Level::try_from(level).unwrap());
+            let mut state = per_thread::new_compress(deflate.level);
+            for length in (1..100).chain([1000, 16_383, 65_536, 65_537, 300_000]) {
+                let plain = worst(length);
+                let mut out = Vec::with_capacity(room(length));
+                assert!(run(&mut state, &plain, &mut out, &deflate).is_some(), "{length} bytes at level {level}");
+                state.reset();
+            }
+        }
+    }
 }
