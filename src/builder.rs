@@ -54,7 +54,23 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     // trait: resume
 
-    // trait: service
+    /// What comes in passes through a service, in order, one message at a time: [`ServiceLayer`](crate::layer::service::ServiceLayer).
+    #[cfg(feature = "service")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "service")))]
+    fn inbound_service<S>(
+        self,
+        service: S,
+    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Inbound>, L>>;
+
+    /// What goes out passes through a service, in order, one message at a time: [`ServiceLayer`](crate::layer::service::ServiceLayer).
+    #[cfg(feature = "service")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "service")))]
+    fn outbound_service<S, M>(
+        self,
+        service: S,
+    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Outbound<M>>, L>>
+    where
+        S: tower_service::Service<M>;
 
     // trait: trace
 }
@@ -88,7 +104,24 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     // impl: resume
 
-    // impl: service
+    #[cfg(feature = "service")]
+    fn inbound_service<S>(
+        self,
+        service: S,
+    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Inbound>, L>> {
+        self.layer(crate::layer::service::ServiceLayer::inbound(service))
+    }
+
+    #[cfg(feature = "service")]
+    fn outbound_service<S, M>(
+        self,
+        service: S,
+    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Outbound<M>>, L>>
+    where
+        S: tower_service::Service<M>,
+    {
+        self.layer(crate::layer::service::ServiceLayer::outbound(service))
+    }
 
     // impl: trace
 }
