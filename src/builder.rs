@@ -72,7 +72,13 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     where
         S: tower_service::Service<M>;
 
-    // trait: trace
+    /// Spans, metrics and trace context: [`TraceLayer`](crate::layer::trace::TraceLayer).
+    #[cfg(feature = "trace")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
+    fn trace<K>(
+        self,
+        layer: crate::layer::trace::TraceLayer<K>,
+    ) -> ServiceBuilder<Stack<crate::layer::trace::TraceLayer<K>, L>>;
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
@@ -123,7 +129,13 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(crate::layer::service::ServiceLayer::outbound(service))
     }
 
-    // impl: trace
+    #[cfg(feature = "trace")]
+    fn trace<K>(
+        self,
+        layer: crate::layer::trace::TraceLayer<K>,
+    ) -> ServiceBuilder<Stack<crate::layer::trace::TraceLayer<K>, L>> {
+        self.layer(layer)
+    }
 }
 
 mod sealed {
