@@ -39,7 +39,9 @@ async fn session(socket: WebSocket) -> Result<(), Error> {
 
     let answer = async {
         while let Some(message) = receiver.receive().await {
-            sender.send(Message::text(message?.len().to_string())).await?;
+            if let Message::Binary(bytes) = message? {
+                sender.send(Message::text(bytes.len().to_string())).await?;
+            }
         }
         Ok(())
     };

@@ -38,7 +38,21 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     // trait: batch
 
-    // trait: cache
+    /// On a transport: sends the last value of each key, then what is published: [`LatestLayer`](crate::layer::cache::LatestLayer).
+    #[cfg(feature = "cache")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+    fn latest<K, M>(
+        self,
+        latest: crate::layer::cache::Latest<K, M>,
+    ) -> ServiceBuilder<Stack<crate::layer::cache::LatestLayer<K, M>, L>>;
+
+    /// On a service: keeps its answers for a while: [`CacheLayer`](crate::layer::cache::CacheLayer).
+    #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+    fn cache<K, V, F>(
+        self,
+        layer: crate::layer::cache::CacheLayer<K, V, F>,
+    ) -> ServiceBuilder<Stack<crate::layer::cache::CacheLayer<K, V, F>, L>>;
 
     // trait: compression
 
@@ -94,7 +108,21 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     // impl: batch
 
-    // impl: cache
+    #[cfg(feature = "cache")]
+    fn latest<K, M>(
+        self,
+        latest: crate::layer::cache::Latest<K, M>,
+    ) -> ServiceBuilder<Stack<crate::layer::cache::LatestLayer<K, M>, L>> {
+        self.layer(crate::layer::cache::LatestLayer::shared(latest))
+    }
+
+    #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
+    fn cache<K, V, F>(
+        self,
+        layer: crate::layer::cache::CacheLayer<K, V, F>,
+    ) -> ServiceBuilder<Stack<crate::layer::cache::CacheLayer<K, V, F>, L>> {
+        self.layer(layer)
+    }
 
     // impl: compression
 
