@@ -499,7 +499,7 @@ async fn a_circuit_breaker_of_tower_resilience_stops_asking_a_service_that_fails
     assert_eq!(asked.load(SeqCst), 3, "open after three failures");
 }
 
-fn identity() -> tower::util::ServiceFn<fn(u32) -> Ready<Result<u32, Error>>> {
+fn identity() -> impl Service<u32, Response = u32, Error = Error, Future: Send> + Clone + Send {
     service_fn(|message| ready(Ok(message)))
 }
 

@@ -16,8 +16,11 @@ pub struct CacheLayer<K, V, F> {
     key: F,
     config: Config<K, V>,
     /// One store for all services; `None` for one each.
-    shared: Option<Arc<OnceLock<Arc<Store<K, V>>>>>,
+    shared: Option<Shared<K, V>>,
 }
+
+/// Made when the first service is.
+type Shared<K, V> = Arc<OnceLock<Arc<Store<K, V>>>>;
 
 type Weigh<K, V> = Arc<dyn Fn(&K, &V) -> u32 + Send + Sync>;
 
@@ -55,7 +58,7 @@ impl<K, V, F> CacheLayer<K, V, F> {
         Self::new(key, None)
     }
 
-    fn new(key: F, shared: Option<Arc<OnceLock<Arc<Store<K, V>>>>>) -> Self {
+    fn new(key: F, shared: Option<Shared<K, V>>) -> Self {
         let config = Config { capacity: 10_000, time_to_live: Duration::from_secs(60), weigh: None };
         Self { key, config, shared }
     }

@@ -95,7 +95,6 @@ impl Meter {
     }
 
     /// Publishes every `period`, for ever: spawn it with the connection, and drop it with it. Dropping it loses nothing.
-    #[cfg(feature = "rt")]
     pub async fn run(mut self, period: Duration) {
         loop {
             self.publish();

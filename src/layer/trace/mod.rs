@@ -1,4 +1,4 @@
-//! What happens on a transport, for [`tracing`] and the [`metrics`] facade, and the W3C trace context of sampled messages.
+//! What happens on a transport, for [`tracing`] and the [`metrics`](::metrics) facade, and the W3C trace context of sampled messages.
 //!
 //! # Why
 //!
