@@ -38,7 +38,21 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     // trait: batch
 
-    // trait: cache
+    /// On a transport: sends the last value of each key, then what is published: [`LatestLayer`](crate::layer::cache::LatestLayer).
+    #[cfg(feature = "cache")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+    fn latest<K, M>(
+        self,
+        latest: crate::layer::cache::Latest<K, M>,
+    ) -> ServiceBuilder<Stack<crate::layer::cache::LatestLayer<K, M>, L>>;
+
+    /// On a service: keeps its answers for a while: [`CacheLayer`](crate::layer::cache::CacheLayer).
+    #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+    fn cache<K, V, F>(
+        self,
+        layer: crate::layer::cache::CacheLayer<K, V, F>,
+    ) -> ServiceBuilder<Stack<crate::layer::cache::CacheLayer<K, V, F>, L>>;
 
     /// Deflate for each message that is large enough, with limits on what a peer may make this end inflate:
     /// [`CompressionLayer`](crate::layer::compression::CompressionLayer).
@@ -61,9 +75,31 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     // trait: resume
 
-    // trait: service
+    /// What comes in passes through a service, in order, one message at a time: [`ServiceLayer`](crate::layer::service::ServiceLayer).
+    #[cfg(feature = "service")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "service")))]
+    fn inbound_service<S>(
+        self,
+        service: S,
+    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Inbound>, L>>;
 
-    // trait: trace
+    /// What goes out passes through a service, in order, one message at a time: [`ServiceLayer`](crate::layer::service::ServiceLayer).
+    #[cfg(feature = "service")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "service")))]
+    fn outbound_service<S, M>(
+        self,
+        service: S,
+    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Outbound<M>>, L>>
+    where
+        S: tower_service::Service<M>;
+
+    /// Spans, metrics and trace context: [`TraceLayer`](crate::layer::trace::TraceLayer).
+    #[cfg(feature = "trace")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
+    fn trace<K>(
+        self,
+        layer: crate::layer::trace::TraceLayer<K>,
+    ) -> ServiceBuilder<Stack<crate::layer::trace::TraceLayer<K>, L>>;
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
@@ -79,7 +115,21 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     // impl: batch
 
-    // impl: cache
+    #[cfg(feature = "cache")]
+    fn latest<K, M>(
+        self,
+        latest: crate::layer::cache::Latest<K, M>,
+    ) -> ServiceBuilder<Stack<crate::layer::cache::LatestLayer<K, M>, L>> {
+        self.layer(crate::layer::cache::LatestLayer::shared(latest))
+    }
+
+    #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
+    fn cache<K, V, F>(
+        self,
+        layer: crate::layer::cache::CacheLayer<K, V, F>,
+    ) -> ServiceBuilder<Stack<crate::layer::cache::CacheLayer<K, V, F>, L>> {
+        self.layer(layer)
+    }
 
     #[cfg(feature = "compression")]
     fn compression(
@@ -101,9 +151,32 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     // impl: resume
 
-    // impl: service
+    #[cfg(feature = "service")]
+    fn inbound_service<S>(
+        self,
+        service: S,
+    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Inbound>, L>> {
+        self.layer(crate::layer::service::ServiceLayer::inbound(service))
+    }
 
-    // impl: trace
+    #[cfg(feature = "service")]
+    fn outbound_service<S, M>(
+        self,
+        service: S,
+    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Outbound<M>>, L>>
+    where
+        S: tower_service::Service<M>,
+    {
+        self.layer(crate::layer::service::ServiceLayer::outbound(service))
+    }
+
+    #[cfg(feature = "trace")]
+    fn trace<K>(
+        self,
+        layer: crate::layer::trace::TraceLayer<K>,
+    ) -> ServiceBuilder<Stack<crate::layer::trace::TraceLayer<K>, L>> {
+        self.layer(layer)
+    }
 }
 
 mod sealed {
