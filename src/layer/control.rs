@@ -49,6 +49,11 @@ impl<M> Control<M> {
         self.queue.push_back(message);
     }
 
+    /// Lets all that was sent be flushed as if it were the layer's own: by whoever polls first.
+    pub(crate) fn push_flush(&mut self) {
+        self.is_dirty = true;
+    }
+
     /// How many messages wait: own ones, and at most one of the user's.
     pub(crate) fn len(&self) -> usize {
         self.queue.len()

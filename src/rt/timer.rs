@@ -49,6 +49,12 @@ impl Timer {
         self.is_set
     }
 
+    /// Whether it has rung, for those whom it does not wake: about as cheap as reading a flag. It must have been polled since
+    /// it was set, by anyone.
+    pub(crate) fn has_rung(&self) -> bool {
+        self.is_set && self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
+    }
+
     /// Ready once, when it rings; `Pending` while it is not set.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.sleep {

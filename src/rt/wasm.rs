@@ -26,6 +26,10 @@ fn timeout(time: Duration) -> TimeoutFuture {
 }
 
 impl Sleep {
+    pub(crate) fn is_elapsed(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
     pub(crate) fn reset(mut self: Pin<&mut Self>, deadline: Instant) {
         self.deadline = deadline;
         self.timeout = timeout(deadline.saturating_duration_since(Instant::now()));
