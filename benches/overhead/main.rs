@@ -126,4 +126,10 @@ fn goals(costs: &[Cost]) {
     }
     goal("overhead/pass-through-layer-allocations", one.allocations - bare.allocations, 0.0);
     goal("overhead/10-pass-through-layers-ns", over(ten, bare), 25.0);
+    #[cfg(feature = "batch")]
+    {
+        let (lone, packed) = (find(rows::batch::LONE), find(rows::batch::PACKED));
+        goal("overhead/batch-lone-message-allocations", lone.allocations - bare.allocations, 0.0);
+        goal("overhead/batch-of-64-allocations-per-message", packed.allocations, 2.0 / 64.0);
+    }
 }

@@ -60,6 +60,7 @@ impl<M> Control<M> {
     }
 
     /// Whether nothing of the layer's own waits to be sent or flushed.
+    #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.is_dirty
     }
@@ -89,6 +90,7 @@ impl<M> Control<M> {
     }
 
     /// The layer's `poll_ready`.
+    #[inline]
     pub(crate) fn poll_ready<T: Sink<M>>(
         &mut self,
         mut inner: Pin<&mut T>,
@@ -122,6 +124,7 @@ impl<M> Control<M> {
     }
 
     /// The layer's `start_send`.
+    #[inline]
     pub(crate) fn start_send<T: Sink<M>>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), T::Error> {
         let is_behind = std::mem::take(&mut self.is_taken) || !self.queue.is_empty();
         if std::mem::take(&mut self.is_promised) && is_behind {
@@ -132,6 +135,7 @@ impl<M> Control<M> {
     }
 
     /// The layer's `poll_flush`.
+    #[inline]
     pub(crate) fn poll_flush<T: Sink<M>>(
         &mut self,
         inner: Pin<&mut T>,
@@ -149,6 +153,7 @@ impl<M> Control<M> {
         self.poll_as_writer(inner, cx, Sink::poll_close)
     }
 
+    #[inline]
     fn poll_as_writer<T: Sink<M>>(
         &mut self,
         inner: Pin<&mut T>,

@@ -25,6 +25,11 @@ fn timeout(time: Duration) -> TimeoutFuture {
     TimeoutFuture::new(u32::try_from(millis).unwrap_or(u32::MAX).min(i32::MAX as u32))
 }
 
+/// The browser has no budget for a task's turn.
+pub(crate) fn unconstrained<F>(future: F) -> F {
+    future
+}
+
 impl Sleep {
     pub(crate) fn is_elapsed(&self) -> bool {
         Instant::now() >= self.deadline

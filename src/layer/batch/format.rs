@@ -17,6 +17,7 @@ pub(super) const KIND: u8 = 1;
 pub(super) const LENGTH: usize = size_of::<u32>();
 
 /// Writes the entry of one message.
+#[inline]
 pub(super) fn push_entry(index: &mut Vec<u8>, len: usize, is_text: bool) {
     let mut entry = (len << 1) | usize::from(is_text);
     while entry >= 0x80 {
@@ -27,7 +28,16 @@ pub(super) fn push_entry(index: &mut Vec<u8>, len: usize, is_text: bool) {
 }
 
 /// Reads one entry, and what follows it; `None` where it is cut short, or larger than 32 bits.
+#[inline]
 pub(super) fn split_entry(index: &[u8]) -> Option<(usize, bool, &[u8])> {
+    match index {
+        // Most are this short: payloads below 64 bytes.
+        [entry @ ..0x80, rest @ ..] => Some((usize::from(entry >> 1), entry & 1 == 1, rest)),
+        _ => split_long_entry(index),
+    }
+}
+
+fn split_long_entry(index: &[u8]) -> Option<(usize, bool, &[u8])> {
     let mut entry = 0;
     for (place, &byte) in index.iter().enumerate() {
         let bits = u32::from(byte & 0x7f);

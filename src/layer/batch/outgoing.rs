@@ -1,6 +1,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use super::{BatchPolicy, pack::Pack};
@@ -26,6 +27,9 @@ pub(super) struct Outgoing {
     is_due: bool,
     /// Whom the timer wakes: who reads, because a writer that feeds and goes away is not there to be woken.
     reader: Option<Waker>,
+    /// The reader waits. If it does not, it will poll before it does, and see for itself what is to be sent: so that a message
+    /// which is flushed at once needs no timer.
+    is_parked: bool,
     /// A close message was accepted: nothing may follow.
     is_closing: bool,
     /// The reader was told that its own sending failed; the sink tells the rest.
@@ -42,6 +46,7 @@ impl Outgoing {
             timer: Timer::new(),
             is_due: false,
             reader: None,
+            is_parked: false,
             is_closing: false,
             is_told: false,
         }
@@ -55,6 +60,12 @@ impl Outgoing {
         self.pack.len()
     }
 
+    /// The reader is here.
+    #[inline]
+    pub(super) const fn unpark(&mut self) {
+        self.is_parked = false;
+    }
+
     /// The stream has ended or failed: what was promised has to be asked for again.
     pub(super) const fn reconsider(&mut self) {
         self.is_ready = false;
@@ -64,17 +75,13 @@ impl Outgoing {
         self.is_dirty || !self.pack.is_empty()
     }
 
+    #[inline]
     pub(super) fn poll_ready<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Transport<Message>,
     {
-        if self.is_unflushed() && self.has_rung(cx) {
-            self.push_due();
-            // What it lacks is room: then it goes on with the next poll of either half.
-            if let Poll::Ready(flushed) = self.control.poll_flush(inner.as_mut(), cx) {
-                flushed.map_err(Into::into)?;
-                self.is_dirty = false;
-            }
+        if self.is_unflushed() {
+            self.poll_rung(inner.as_mut(), cx)?;
         }
         while !self.is_ready {
             ready!(self.control.poll_ready(inner.as_mut(), cx)).map_err(Into::into)?;
@@ -86,6 +93,7 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     pub(super) fn start_send<T>(&mut self, mut inner: Pin<&mut T>, message: Message) -> Result<(), Error>
     where
         T: Transport<Message>,
@@ -104,7 +112,7 @@ impl Outgoing {
                 if !self.pack.has_room(len) {
                     self.hand_over(inner.as_mut())?;
                 }
-                self.pack.add(message);
+                self.pack.add(message, len);
                 if self.pack.is_full() && self.is_ready {
                     self.hand_over(inner)?;
                 }
@@ -121,10 +129,13 @@ impl Outgoing {
                 }
             }
         }
-        self.arm();
+        if self.is_parked {
+            self.arm();
+        }
         Ok(())
     }
 
+    #[inline]
     pub(super) fn poll_flush<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Transport<Message>,
@@ -146,6 +157,24 @@ impl Outgoing {
         closed
     }
 
+    /// On the writer's task: sends what has waited too long, where nobody reads who would.
+    fn poll_rung<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
+    where
+        T: Transport<Message>,
+    {
+        if !self.has_rung() {
+            self.arm();
+            return Ok(());
+        }
+        self.push_due();
+        // What it lacks is room: then it goes on with the next poll of either half.
+        if let Poll::Ready(flushed) = self.control.poll_flush(inner, cx) {
+            flushed.map_err(Into::into)?;
+            self.is_dirty = false;
+        }
+        Ok(())
+    }
+
     /// On the reader's task: sends what has waited too long. Gives an error that the sink would not tell any more.
     pub(super) fn poll_due<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
     where
@@ -154,6 +183,7 @@ impl Outgoing {
         if self.pack.policy().delay().is_none() && self.control.is_idle() {
             return Ok(());
         }
+        self.is_parked = true;
         match &mut self.reader {
             Some(reader) => reader.clone_from(cx.waker()),
             None => self.reader = Some(cx.waker().clone()),
@@ -186,30 +216,36 @@ impl Outgoing {
     }
 
     /// Lets the timer ring for what waits, unless it will.
+    #[inline]
     fn arm(&mut self) {
-        let Some(delay) = self.pack.policy().delay() else { return };
-        if self.timer.is_set() || self.is_due || !self.is_unflushed() {
-            return;
+        if let Some(delay) = self.pack.policy().delay()
+            && !self.timer.is_set()
+            && !self.is_due
+            && self.is_unflushed()
+        {
+            self.set(delay);
         }
+    }
+
+    fn set(&mut self, delay: Duration) {
         self.timer.set(delay);
         let reader = self.reader.as_ref().unwrap_or(Waker::noop());
-        if self.timer.poll(&mut Context::from_waker(reader)).is_ready() {
+        if self.timer.start(&mut Context::from_waker(reader)).is_ready() {
             // No delay at all: the reader's next poll sends it.
             self.is_due = true;
             reader.wake_by_ref();
         }
     }
 
-    fn has_rung(&mut self, cx: &mut Context<'_>) -> bool {
-        let rang = match self.reader {
-            Some(_) => self.timer.has_rung(),
-            // Nobody reads, so nobody is woken, and a timer that nobody polled may not be running.
-            None => self.timer.poll(cx).is_ready(),
-        };
+    /// For the writer, whom the timer does not wake.
+    #[inline]
+    fn has_rung(&mut self) -> bool {
+        let rang = self.timer.has_rung() || self.is_due;
         if rang {
             self.timer.clear();
+            self.is_due = false;
         }
-        std::mem::take(&mut self.is_due) || rang
+        rang
     }
 
     /// What waits is to be sent and flushed by whoever polls first. While the last such batch has not left, the next waits
@@ -225,6 +261,7 @@ impl Outgoing {
     }
 
     /// Lets what waits leave: at once where there is room for it.
+    #[inline]
     fn hand_over<T>(&mut self, inner: Pin<&mut T>) -> Result<(), Error>
     where
         T: Transport<Message>,
@@ -236,17 +273,11 @@ impl Outgoing {
             self.control.push(batch);
             return Ok(());
         }
-        self.give(inner, batch).map_err(|error| match count {
-            0 | 1 => error,
-            _ if error.is_closed() => error,
-            _ => error.context(format!(
-                "a batch of {count} messages was refused by the transport below, and none of them is sent; its limit must be \
-                 above BatchPolicy::max_bytes"
-            )),
-        })
+        self.give(inner, batch).map_err(|error| refused(error, count))
     }
 
     /// Uses the room that was promised.
+    #[inline]
     fn give<T>(&mut self, inner: Pin<&mut T>, message: Message) -> Result<(), Error>
     where
         T: Transport<Message>,
@@ -262,4 +293,16 @@ impl Outgoing {
             self.is_told = false;
         }
     }
+}
+
+/// The transport below did not take a batch.
+#[cold]
+fn refused(error: Error, count: usize) -> Error {
+    if count < 2 || error.is_closed() {
+        return error;
+    }
+    error.context(format!(
+        "a batch of {count} messages was refused by the transport below, and none of them is sent; its limit must be above \
+         BatchPolicy::max_bytes"
+    ))
 }

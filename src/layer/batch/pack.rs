@@ -52,25 +52,34 @@ impl Pack {
         self.policy.is_reached(self.count, self.bytes)
     }
 
-    /// Lets a data message join, for which there is room.
-    pub(super) fn add(&mut self, message: Message) {
+    /// Lets a data message of this length join, for which there is room.
+    #[inline]
+    pub(super) fn add(&mut self, message: Message, len: usize) {
         self.count += 1;
-        self.bytes += message.len();
+        self.bytes += len;
         if self.count == 1 {
             self.first = Some(message);
             return;
         }
-        if let Some(first) = self.first.take() {
-            let expected = self.last.max(2 * self.bytes).max(64);
-            // Where the transport below is done with the last batch, its memory is used again.
-            if !self.payload.try_reclaim(expected) {
-                self.payload = BytesMut::with_capacity(expected);
-            }
-            self.append(&first);
+        if self.first.is_some() {
+            self.begin();
         }
         self.append(&message);
     }
 
+    /// The first message is not alone any more.
+    fn begin(&mut self) {
+        let expected = self.last.max(2 * self.bytes).max(64);
+        // Where the transport below is done with the last batch, its memory is used again.
+        if !self.payload.try_reclaim(expected) {
+            self.payload = BytesMut::with_capacity(expected);
+        }
+        if let Some(first) = self.first.take() {
+            self.append(&first);
+        }
+    }
+
+    #[inline]
     fn append(&mut self, message: &Message) {
         let payload = message.as_bytes();
         self.payload.extend_from_slice(payload);
@@ -78,6 +87,7 @@ impl Pack {
     }
 
     /// All that waits as one message: a batch, or the one message itself.
+    #[inline]
     pub(super) fn take(&mut self) -> Option<Message> {
         if let Some(alone) = self.first.take() {
             self.count = 0;

@@ -78,17 +78,20 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
-        if let Some(outgoing) = this.outgoing
-            && *this.given >= LOOK
-        {
-            *this.given = 0;
-            outgoing.poll_due(this.inner.as_mut(), cx)?;
+        if let Some(outgoing) = this.outgoing {
+            *this.given = this.given.wrapping_add(1);
+            if *this.given % LOOK == 0 {
+                outgoing.poll_due(this.inner.as_mut(), cx)?;
+            }
+            outgoing.unpark();
         }
-        *this.given = this.given.saturating_add(1);
-        if let Some(message) = this.incoming.next() {
+        if !this.incoming.is_empty()
+            && let Some(message) = this.incoming.next()
+        {
             return Poll::Ready(Some(Ok(message)));
         }
         match this.inner.as_mut().poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) if unpack::is_plain(&message) => Poll::Ready(Some(Ok(message))),
             Poll::Ready(Some(Ok(message))) => Poll::Ready(match unpack::open(message, *this.max_items) {
                 Ok(Incoming::Single(message)) => Some(Ok(message)),
                 Ok(Incoming::Many(batch)) => {
@@ -106,7 +109,6 @@ where
             }
             Poll::Pending => {
                 if let Some(outgoing) = this.outgoing {
-                    *this.given = 0;
                     outgoing.poll_due(this.inner, cx)?;
                 }
                 Poll::Pending

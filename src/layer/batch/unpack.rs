@@ -27,6 +27,15 @@ pub(super) struct Unpack {
     index: Bytes,
 }
 
+/// Whether a message is as it was sent: neither a batch, nor one that only looks like it.
+#[inline]
+pub(super) fn is_plain(message: &Message) -> bool {
+    match message {
+        Message::Binary(payload) => trailer::kind(Layer::Batch, payload).is_none(),
+        _ => true,
+    }
+}
+
 /// Tells a batch from a message that came by itself, and makes sure of all that is in it.
 pub(super) fn open(message: Message, max_items: usize) -> Result<Incoming, Error> {
     match trailer::open(Layer::Batch, message) {
@@ -54,14 +63,22 @@ impl Unpack {
         Ok(Self { payload: body, index })
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
     /// The next message: a slice of the peer's bytes.
+    #[inline]
     pub(super) fn next(&mut self) -> Option<Message> {
-        if self.index.is_empty() {
-            return None;
-        }
         let (len, is_text, rest) = split_entry(&self.index)?;
         let read = self.index.len() - rest.len();
-        self.index.advance(read);
+        if rest.is_empty() {
+            // The sender may use its memory again once the messages are gone.
+            self.index = Bytes::new();
+        } else {
+            self.index.advance(read);
+        }
         // All was checked: the lengths fit, and the text is UTF-8.
         let payload = self.payload.split_to(len.min(self.payload.len()));
         match is_text {
