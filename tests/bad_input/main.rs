@@ -2,6 +2,8 @@
 
 mod allocator;
 mod attack;
+#[cfg(feature = "batch")]
+mod batch;
 mod endings;
 mod frames;
 mod memory;

@@ -47,6 +47,8 @@ fn a_batch_is_on_the_wire_as_the_docs_say() {
     feed(&mut near, text("ab"));
     feed(&mut near, Message::binary(vec![9; 64]));
     flush(&mut near);
+    let example = b"ab\x09\x05\x02\x02\0\0\0\x01\x02\xf8ttx\x01\xff";
+    assert_eq!(batch(&[text("ab"), Message::binary(vec![9])]), Message::binary(example.to_vec()));
     let payload = [&b"ab"[..], &[9; 64]].concat();
     assert_eq!(next(&mut far), Some(written(&payload, &[0x05, 0x80, 0x01])));
 }
