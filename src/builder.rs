@@ -36,7 +36,13 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     // trait: auth
 
-    // trait: batch
+    /// Many small messages in one: [`BatchLayer`](crate::layer::batch::BatchLayer).
+    #[cfg(feature = "batch")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "batch")))]
+    fn batch(
+        self,
+        policy: crate::layer::batch::BatchPolicy,
+    ) -> ServiceBuilder<Stack<crate::layer::batch::BatchLayer, L>>;
 
     /// On a transport: sends the last value of each key, then what is published: [`LatestLayer`](crate::layer::cache::LatestLayer).
     #[cfg(feature = "cache")]
@@ -113,7 +119,13 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     // impl: auth
 
-    // impl: batch
+    #[cfg(feature = "batch")]
+    fn batch(
+        self,
+        policy: crate::layer::batch::BatchPolicy,
+    ) -> ServiceBuilder<Stack<crate::layer::batch::BatchLayer, L>> {
+        self.layer(crate::layer::batch::BatchLayer::new(policy))
+    }
 
     #[cfg(feature = "cache")]
     fn latest<K, M>(

@@ -139,4 +139,10 @@ fn goals(costs: &[Cost]) {
         // The payload itself, once on each end.
         goal("overhead/compression-allocations", layer.allocations, 2.0);
     }
+    #[cfg(feature = "batch")]
+    {
+        let (lone, packed) = (find(rows::batch::LONE), find(rows::batch::PACKED));
+        goal("overhead/batch-lone-message-allocations", lone.allocations - bare.allocations, 0.0);
+        goal("overhead/batch-of-64-allocations-per-message", packed.allocations, 2.0 / 64.0);
+    }
 }

@@ -49,12 +49,18 @@ impl<M> Control<M> {
         self.queue.push_back(message);
     }
 
+    /// Lets all that was sent be flushed as if it were the layer's own: by whoever polls first.
+    pub(crate) fn push_flush(&mut self) {
+        self.is_dirty = true;
+    }
+
     /// How many messages wait: own ones, and at most one of the user's.
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
 
     /// Whether nothing of the layer's own waits to be sent or flushed.
+    #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.is_dirty
     }
@@ -84,6 +90,7 @@ impl<M> Control<M> {
     }
 
     /// The layer's `poll_ready`.
+    #[inline]
     pub(crate) fn poll_ready<T: Sink<M>>(
         &mut self,
         mut inner: Pin<&mut T>,
@@ -117,6 +124,7 @@ impl<M> Control<M> {
     }
 
     /// The layer's `start_send`.
+    #[inline]
     pub(crate) fn start_send<T: Sink<M>>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), T::Error> {
         let is_behind = std::mem::take(&mut self.is_taken) || !self.queue.is_empty();
         if std::mem::take(&mut self.is_promised) && is_behind {
@@ -127,6 +135,7 @@ impl<M> Control<M> {
     }
 
     /// The layer's `poll_flush`.
+    #[inline]
     pub(crate) fn poll_flush<T: Sink<M>>(
         &mut self,
         inner: Pin<&mut T>,
@@ -144,6 +153,7 @@ impl<M> Control<M> {
         self.poll_as_writer(inner, cx, Sink::poll_close)
     }
 
+    #[inline]
     fn poll_as_writer<T: Sink<M>>(
         &mut self,
         inner: Pin<&mut T>,

@@ -4,6 +4,8 @@ mod allocator;
 mod attack;
 #[cfg(feature = "compression")]
 mod compression;
+#[cfg(feature = "batch")]
+mod batch;
 mod endings;
 mod frames;
 mod memory;

@@ -3,7 +3,7 @@
 #[cfg(feature = "auth")]
 mod auth;
 #[cfg(feature = "batch")]
-mod batch;
+pub(crate) mod batch;
 #[cfg(feature = "cache")]
 mod cache;
 #[cfg(feature = "compression")]
