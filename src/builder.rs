@@ -42,7 +42,15 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     // trait: compression
 
-    // trait: heartbeat
+    /// Pings a peer that was silent for `interval`, and ends the stream where nothing comes within `timeout` of that:
+    /// [`HeartbeatLayer`](crate::layer::heartbeat::HeartbeatLayer).
+    #[cfg(feature = "heartbeat")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "heartbeat")))]
+    fn heartbeat(
+        self,
+        interval: std::time::Duration,
+        timeout: std::time::Duration,
+    ) -> ServiceBuilder<Stack<crate::layer::heartbeat::HeartbeatLayer, L>>;
 
     // trait: limit
 
@@ -76,7 +84,14 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     // impl: compression
 
-    // impl: heartbeat
+    #[cfg(feature = "heartbeat")]
+    fn heartbeat(
+        self,
+        interval: std::time::Duration,
+        timeout: std::time::Duration,
+    ) -> ServiceBuilder<Stack<crate::layer::heartbeat::HeartbeatLayer, L>> {
+        self.layer(crate::layer::heartbeat::HeartbeatLayer::new(interval, timeout))
+    }
 
     // impl: limit
 

@@ -49,6 +49,18 @@ impl<M> Control<M> {
         self.queue.push_back(message);
     }
 
+    /// Has the transport below flushed though nothing was pushed: it may hold an answer of its own, to a ping say.
+    #[allow(dead_code, reason = "which of them are used depends on the features")]
+    pub(crate) fn flush_soon(&mut self) {
+        self.is_dirty = true;
+    }
+
+    /// Wakes the writer, if it waits: it will find that the layer has ended the transport.
+    #[allow(dead_code, reason = "which of them are used depends on the features")]
+    pub(crate) fn wake_writer(&self) {
+        self.halves.writer.wake();
+    }
+
     /// How many messages wait: own ones, and at most one of the user's.
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
