@@ -10,7 +10,7 @@
 //!
 //! - When nothing came for `interval`, a ping is sent. When nothing comes within `timeout` of that, the stream gives one error
 //!   that [`is_timeout`](crate::Error::is_timeout), and ends; the sink fails from then on. Any message counts as a sign of
-//!   life, not the pong alone.
+//!   life, not the pong alone. The ping is not repeated: a transport that loses messages is not what this is for.
 //! - Pongs to its own pings are not passed on. All other messages are.
 //! - Marked pings of a peer that is in [application-level](HeartbeatLayer::application_level) mode are answered, and not
 //!   passed on, whatever this end's own mode.
