@@ -54,7 +54,14 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     // trait: limit
 
-    // trait: queue
+    /// A bounded outgoing queue with its policy, for a transport that is not driven:
+    /// [`QueueLayer`](crate::layer::queue::QueueLayer).
+    #[cfg(feature = "queue")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "queue")))]
+    fn queue<Out, In>(
+        self,
+        queue: crate::Queue<Out, In>,
+    ) -> ServiceBuilder<Stack<crate::layer::queue::QueueLayer<Out, In>, L>>;
 
     // trait: rate_limit
 
@@ -95,7 +102,13 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     // impl: limit
 
-    // impl: queue
+    #[cfg(feature = "queue")]
+    fn queue<Out, In>(
+        self,
+        queue: crate::Queue<Out, In>,
+    ) -> ServiceBuilder<Stack<crate::layer::queue::QueueLayer<Out, In>, L>> {
+        self.layer(crate::layer::queue::QueueLayer::new(queue))
+    }
 
     // impl: rate_limit
 
