@@ -102,11 +102,11 @@ impl<Out> Line<Out> {
         }
         self.halves.writer.register(cx.waker());
         match self.poll_hand_on(inner.as_mut()) {
-            Poll::Ready(Ok(())) => {
-                if let Poll::Ready(Err(error)) = inner.poll_ready(&mut Context::from_waker(&self.both)) {
-                    return Poll::Ready(Err(self.fail(error.into())));
-                }
-            }
+            Poll::Ready(Ok(())) => match inner.poll_ready(&mut Context::from_waker(&self.both)) {
+                Poll::Ready(Ok(())) => (self.is_ready, self.is_direct) = (true, true),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error.into()))),
+                Poll::Pending => {}
+            },
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {}
         }

@@ -82,7 +82,7 @@
 //!
 //! ```
 //! # futures_util::FutureExt::now_or_never(async {
-//! use futures_util::{SinkExt, StreamExt};
+//! use futures_util::{FutureExt, SinkExt, StreamExt};
 //! use tower::Layer;
 //! use tower_transport::{Message, Queue, WhenFull, channel, layer::queue::QueueLayer};
 //!
@@ -96,11 +96,12 @@
 //! }
 //! assert_eq!((here.queued(), here.dropped()), (2, 1));
 //!
-//! let flush = here.flush();
-//! let read = async { [there.next().await, there.next().await, there.next().await] };
-//! let (_, read) = futures_util::future::join(flush, read).await;
-//! let read = read.map(|quote| quote.unwrap().unwrap().as_text().unwrap().to_owned());
-//! assert_eq!(read, ["A 1", "A 3", "B 7"]);
+//! let mut read = Vec::new();
+//! for _ in 0..3 {
+//!     read.push(there.next().await.unwrap()?);
+//!     let _ = here.flush().now_or_never();
+//! }
+//! assert_eq!(read, ["A 1", "A 3", "B 7"].map(Message::text));
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
 //!
