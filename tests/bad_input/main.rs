@@ -4,7 +4,11 @@ mod allocator;
 mod attack;
 mod endings;
 mod frames;
+#[cfg(feature = "heartbeat")]
+mod heartbeat;
 mod memory;
+#[cfg(feature = "queue")]
+mod queue;
 mod requests;
 mod responses;
 #[path = "../serve/mod.rs"]
