@@ -69,11 +69,26 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         deflate: crate::layer::compression::Deflate,
     ) -> ServiceBuilder<Stack<crate::layer::compression::CompressionLayer, L>>;
 
-    // trait: heartbeat
+    /// Pings a peer that was silent for `interval`, and ends the stream where nothing comes within `timeout` of that:
+    /// [`HeartbeatLayer`](crate::layer::heartbeat::HeartbeatLayer).
+    #[cfg(feature = "heartbeat")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "heartbeat")))]
+    fn heartbeat(
+        self,
+        interval: std::time::Duration,
+        timeout: std::time::Duration,
+    ) -> ServiceBuilder<Stack<crate::layer::heartbeat::HeartbeatLayer, L>>;
 
     // trait: limit
 
-    // trait: queue
+    /// A bounded outgoing queue with its policy, for a transport that is not driven:
+    /// [`QueueLayer`](crate::layer::queue::QueueLayer).
+    #[cfg(feature = "queue")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "queue")))]
+    fn queue<Out, In>(
+        self,
+        queue: crate::Queue<Out, In>,
+    ) -> ServiceBuilder<Stack<crate::layer::queue::QueueLayer<Out, In>, L>>;
 
     // trait: rate_limit
 
@@ -151,11 +166,24 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(crate::layer::compression::CompressionLayer::new(deflate))
     }
 
-    // impl: heartbeat
+    #[cfg(feature = "heartbeat")]
+    fn heartbeat(
+        self,
+        interval: std::time::Duration,
+        timeout: std::time::Duration,
+    ) -> ServiceBuilder<Stack<crate::layer::heartbeat::HeartbeatLayer, L>> {
+        self.layer(crate::layer::heartbeat::HeartbeatLayer::new(interval, timeout))
+    }
 
     // impl: limit
 
-    // impl: queue
+    #[cfg(feature = "queue")]
+    fn queue<Out, In>(
+        self,
+        queue: crate::Queue<Out, In>,
+    ) -> ServiceBuilder<Stack<crate::layer::queue::QueueLayer<Out, In>, L>> {
+        self.layer(crate::layer::queue::QueueLayer::new(queue))
+    }
 
     // impl: rate_limit
 

@@ -2,13 +2,17 @@
 
 mod allocator;
 mod attack;
-#[cfg(feature = "compression")]
-mod compression;
 #[cfg(feature = "batch")]
 mod batch;
+#[cfg(feature = "compression")]
+mod compression;
 mod endings;
 mod frames;
+#[cfg(feature = "heartbeat")]
+mod heartbeat;
 mod memory;
+#[cfg(feature = "queue")]
+mod queue;
 mod requests;
 mod responses;
 #[path = "../serve/mod.rs"]
