@@ -44,11 +44,22 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     // trait: heartbeat
 
-    // trait: limit
+    /// Sizes, idle time, lifetime and unflushed messages, each within bounds:
+    /// [`LimitLayer`](crate::layer::limit::LimitLayer).
+    #[cfg(feature = "limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "limit")))]
+    fn limit(self, layer: crate::layer::limit::LimitLayer)
+    -> ServiceBuilder<Stack<crate::layer::limit::LimitLayer, L>>;
 
     // trait: queue
 
-    // trait: rate_limit
+    /// No more messages than a quota allows: [`RateLimitLayer`](crate::layer::rate_limit::RateLimitLayer).
+    #[cfg(feature = "rate-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
+    fn rate_limit<C, A>(
+        self,
+        layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
+    ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>>;
 
     // trait: reconnect
 
@@ -78,11 +89,23 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     // impl: heartbeat
 
-    // impl: limit
+    #[cfg(feature = "limit")]
+    fn limit(
+        self,
+        layer: crate::layer::limit::LimitLayer,
+    ) -> ServiceBuilder<Stack<crate::layer::limit::LimitLayer, L>> {
+        self.layer(layer)
+    }
 
     // impl: queue
 
-    // impl: rate_limit
+    #[cfg(feature = "rate-limit")]
+    fn rate_limit<C, A>(
+        self,
+        layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
+    ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>> {
+        self.layer(layer)
+    }
 
     // impl: reconnect
 
