@@ -53,10 +53,11 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     // trait: queue
 
-    /// No more messages than a quota allows: [`RateLimitLayer`](crate::layer::rate_limit::RateLimitLayer).
+    /// No more messages than a quota allows: [`RateLimitLayer`](crate::layer::rate_limit::RateLimitLayer). (`rate_limit` is
+    /// tower's own method, for services.)
     #[cfg(feature = "rate-limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
-    fn rate_limit<C, A>(
+    fn limit_rate<C, A>(
         self,
         layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
     ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>>;
@@ -100,7 +101,7 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
     // impl: queue
 
     #[cfg(feature = "rate-limit")]
-    fn rate_limit<C, A>(
+    fn limit_rate<C, A>(
         self,
         layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
     ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>> {

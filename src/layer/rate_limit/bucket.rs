@@ -16,37 +16,28 @@ use governor::{
 
 use super::{clock::Clock, quota::Quota};
 
-/// Governor's GCRA for one quota and clock, over any number of [`Bucket`]s. The state of a bucket is its owner's, so that
-/// neither a connection nor a key costs more than that state, and a message of a keyed connection needs no look-up.
+/// Governor's GCRA for one quota and clock, over any number of states. A state is its owner's, so that neither a connection
+/// nor a key costs more than that, and a message of a keyed connection needs no look-up.
 pub(super) struct Limiter {
-    governor: RateLimiter<Slot, Slots, Clock, NoOpMiddleware<Nanos>>,
+    governor: RateLimiter<State, States, Clock, NoOpMiddleware<Nanos>>,
     quota: Quota,
     /// Not before governor's own start, from which its states count.
     start: Nanos,
 }
 
-/// What governor keeps, for each direction.
-#[derive(Debug, Default)]
-pub(super) struct States {
-    inbound: InMemoryState,
-    outbound: InMemoryState,
+/// What governor keeps of one bucket: also its key, so that finding one for the other costs nothing. A clone is the same
+/// bucket.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State(Arc<InMemoryState>);
+
+/// The buckets of the two directions; calls of a service are inbound. A clone is the same two.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pair {
+    pub(super) inbound: State,
+    pub(super) outbound: State,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
-    /// Of a service: its calls.
-    Inbound,
-    Outbound,
-}
-
-/// A direction's state, as governor's key: the key *is* the state, and finding one for the other costs nothing.
-#[derive(Clone)]
-struct Slot {
-    states: Arc<States>,
-    direction: Direction,
-}
-
-struct Slots;
+struct States;
 
 /// Why it may not pass.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,7 +50,7 @@ pub(super) enum Excess {
 
 impl Limiter {
     pub(super) fn new(quota: Quota, clock: Clock) -> Arc<Self> {
-        let governor = RateLimiter::new(quota.governor(), Slots, clock);
+        let governor = RateLimiter::new(quota.governor(), States, clock);
         let start = governor.clock().now();
         Arc::new(Self { governor, quota, start })
     }
@@ -73,32 +64,26 @@ impl Limiter {
         self.governor.clock().now().as_u64().saturating_sub(self.start.as_u64())
     }
 
-    /// Whether both buckets are full at that time, so that a fresh one could stand for them.
-    pub(super) fn is_full(states: &States, now: u64) -> bool {
-        let is_full = |state: &InMemoryState| {
-            // The look at the state is a measurement that replaces nothing.
-            let look = |time: Option<Nanos>| Err::<((), Nanos), _>(time);
-            match state.measure_and_replace(&NotKeyed::NonKey, look) {
+    /// Whether nobody else holds this bucket, and it is full at that time: then a fresh one can stand for it.
+    pub(super) fn is_idle(State(state): &State, now: u64) -> bool {
+        // The look at the state is a measurement that replaces nothing.
+        let look = |time: Option<Nanos>| Err::<((), Nanos), _>(time);
+        Arc::strong_count(state) == 1
+            && match state.measure_and_replace(&NotKeyed::NonKey, look) {
                 Err(Some(time)) => time.as_u64() <= now,
                 _ => true,
             }
-        };
-        is_full(&states.inbound) && is_full(&states.outbound)
     }
 
-    /// Takes cells of the bucket, all or none.
-    pub(super) fn check(&self, states: &Arc<States>, direction: Direction, cells: u32) -> Result<(), Excess> {
-        self.check_slot(&Slot { states: states.clone(), direction }, cells)
-    }
-
+    /// Takes the cells, all or none. Reads the clock once; once more where there are too few.
     #[inline]
-    fn check_slot(&self, slot: &Slot, cells: u32) -> Result<(), Excess> {
+    pub(super) fn check(&self, state: &State, cells: u32) -> Result<(), Excess> {
         let outcome = match NonZeroU32::new(cells) {
             None => return Ok(()),
-            Some(NonZeroU32::MIN) => self.governor.check_key(slot),
+            Some(NonZeroU32::MIN) => self.governor.check_key(state),
             // Governor multiplies before it looks: a cost that is out of bounds must not come that far.
             Some(cells) if cells > self.quota.burst_size() => return Err(Excess::Never),
-            Some(cells) => match self.governor.check_key_n(slot, cells) {
+            Some(cells) => match self.governor.check_key_n(state, cells) {
                 Ok(outcome) => outcome,
                 Err(_) => return Err(Excess::Never),
             },
@@ -107,22 +92,21 @@ impl Limiter {
     }
 }
 
-/// One direction of one scope: a connection, a key, or all that share it.
-#[derive(Clone)]
+/// One direction of a connection, of a key, or of all that share it.
+#[derive(Clone, Debug)]
 pub(super) struct Bucket {
     limiter: Arc<Limiter>,
-    slot: Slot,
+    state: State,
 }
 
 impl Bucket {
-    pub(super) fn new(limiter: Arc<Limiter>, states: Arc<States>, direction: Direction) -> Self {
-        Self { limiter, slot: Slot { states, direction } }
+    pub(super) fn new(limiter: Arc<Limiter>, state: State) -> Self {
+        Self { limiter, state }
     }
 
-    /// Takes the cells, all or none. Reads the clock once; once more where there are too few.
     #[inline]
     pub(super) fn check(&self, cells: u32) -> Result<(), Excess> {
-        self.limiter.check_slot(&self.slot, cells)
+        self.limiter.check(&self.state, cells)
     }
 
     pub(super) fn quota(&self) -> Quota {
@@ -134,48 +118,35 @@ impl Bucket {
     }
 }
 
-impl StateStore for Slots {
-    type Key = Slot;
+impl StateStore for States {
+    type Key = State;
 
     #[inline]
-    fn measure_and_replace<T, F, E>(&self, slot: &Slot, measure: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, State(state): &State, measure: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let state = match slot.direction {
-            Direction::Inbound => &slot.states.inbound,
-            Direction::Outbound => &slot.states.outbound,
-        };
         state.measure_and_replace(&NotKeyed::NonKey, measure)
     }
 }
 
-// Governor asks this of its keys. Two slots are one where they are the same memory.
-impl PartialEq for Slot {
+// Governor asks this of its keys. Two are one where they are the same memory.
+impl PartialEq for State {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.states, &other.states) && self.direction == other.direction
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Slot {}
+impl Eq for State {}
 
-impl Hash for Slot {
+impl Hash for State {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.states).hash(state);
+        Arc::as_ptr(&self.0).hash(state);
     }
 }
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Limiter").field("quota", &self.quota).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Bucket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bucket")
-            .field("quota", &self.limiter.quota)
-            .field("direction", &self.slot.direction)
-            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@ use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc};
 
 use super::{
     Quota, RateLimitCounts, RateLimitLayer,
-    bucket::{Bucket, Direction, Limiter, States},
+    bucket::{Bucket, Limiter, Pair},
     clock::Clock,
     gate::Gate,
     layer::Scope,
@@ -53,8 +53,8 @@ pub struct KeyedRateLimiter<K> {
 
 struct Shared<K> {
     limiter: Arc<Limiter>,
-    table: Table<K, States>,
-    overflow: Arc<States>,
+    table: Table<K, Pair>,
+    overflow: Pair,
     overflowed: RateLimitCounts,
     max_keys: NonZeroUsize,
 }
@@ -94,7 +94,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// The layer for a transport, or service, with this key.
     #[must_use]
     pub fn for_key(&self, key: K) -> RateLimitLayer {
-        let states = self.with(key, Arc::clone);
+        let states = self.with(key, Pair::clone);
         RateLimitLayer::new(Scope::Keyed(states), self.shared.limiter.clone())
     }
 
@@ -105,8 +105,8 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// One that [`is_rate_limited`](Error::is_rate_limited), with the time to [wait](Error::retry_after), where there is none.
     pub fn check(&self, key: K) -> Result<(), Error> {
         let limiter = &self.shared.limiter;
-        self.with(key, |states| limiter.check(states, Direction::Inbound, 1)).map_err(|excess| {
-            let bucket = Bucket::new(limiter.clone(), self.shared.overflow.clone(), Direction::Inbound);
+        self.with(key, |pair| limiter.check(&pair.inbound, 1)).map_err(|excess| {
+            let bucket = Bucket::new(limiter.clone(), self.shared.overflow.inbound.clone());
             Gate::new(bucket, RateLimitCounts::default(), "a call").refuse(&excess, 1)
         })
     }
@@ -114,12 +114,12 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// Forgets the keys that are idle, and gives their memory back. It happens by itself as new keys come; this is for a
     /// limiter to which none come any more. Goes over all keys.
     pub fn forget_idle(&self) {
-        self.shared.table.sweep(self.shared.limiter.now(), Limiter::is_full);
+        self.shared.table.sweep(self.shared.limiter.now(), is_idle);
     }
 
-    fn with<R>(&self, key: K, then: impl Fn(&Arc<States>) -> R) -> R {
+    fn with<R>(&self, key: K, then: impl Fn(&Pair) -> R) -> R {
         let Shared { limiter, table, overflow, .. } = &*self.shared;
-        table.with(key, || limiter.now(), Limiter::is_full, &then).unwrap_or_else(|| {
+        table.with(key, || limiter.now(), is_idle, &then).unwrap_or_else(|| {
             self.shared.overflowed.reject();
             then(overflow)
         })
@@ -154,4 +154,8 @@ impl<K> fmt::Debug for KeyedRateLimiter<K> {
             .field("max_keys", &self.shared.max_keys)
             .finish_non_exhaustive()
     }
+}
+
+fn is_idle(pair: &Pair, now: u64) -> bool {
+    Limiter::is_idle(&pair.inbound, now) && Limiter::is_idle(&pair.outbound, now)
 }

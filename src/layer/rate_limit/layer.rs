@@ -5,7 +5,7 @@ use tower_layer::Layer;
 
 use super::{
     Closes, Cost, KeyedRateLimiter, PerMessage, Quota, RateLimit, RateLimitCounts, RateLimitServiceLayer, Stays,
-    bucket::{Bucket, Direction, Limiter, States},
+    bucket::{Bucket, Limiter, Pair},
     clock::Clock,
     excess::WhenExceeded,
     gate::Gate,
@@ -34,9 +34,9 @@ pub(super) enum Scope {
     /// Each transport's own.
     PerConnection,
     /// Those of all transports of this layer.
-    Shared(Arc<States>),
+    Shared(Pair),
     /// Those of a key, in a limiter with a clock of its own.
-    Keyed(Arc<States>),
+    Keyed(Pair),
 }
 
 impl RateLimitLayer {
@@ -49,7 +49,7 @@ impl RateLimitLayer {
     /// All transports (and services) of this layer and of its clones share the quota.
     #[must_use]
     pub fn shared(quota: Quota) -> Self {
-        Self::new(Scope::Shared(Arc::default()), Limiter::new(quota, Clock::fast()))
+        Self::new(Scope::Shared(Pair::default()), Limiter::new(quota, Clock::fast()))
     }
 
     /// All transports (and services) with this key share the quota, whatever layer they have:
@@ -135,7 +135,7 @@ impl<C, A> RateLimitLayer<C, A> {
     pub fn runtime_clock(mut self) -> Self {
         match &mut self.scope {
             Scope::PerConnection => {}
-            Scope::Shared(states) => *states = Arc::default(),
+            Scope::Shared(pair) => *pair = Pair::default(),
             Scope::Keyed(_) => return self,
         }
         self.limiter = Limiter::new(self.limiter.quota(), Clock::runtime());
@@ -165,10 +165,10 @@ impl<C, A> RateLimitLayer<C, A> {
     }
 
     /// The buckets of one more transport or service.
-    pub(super) fn states(&self) -> Arc<States> {
+    pub(super) fn pair(&self) -> Pair {
         match &self.scope {
-            Scope::PerConnection => Arc::default(),
-            Scope::Shared(states) | Scope::Keyed(states) => states.clone(),
+            Scope::PerConnection => Pair::default(),
+            Scope::Shared(pair) | Scope::Keyed(pair) => pair.clone(),
         }
     }
 }
@@ -182,13 +182,10 @@ where
     type Service = RateLimit<T, In, C, A>;
 
     fn layer(&self, inner: T) -> Self::Service {
-        let states = self.states();
-        let gate = |direction, what| {
-            let bucket = Bucket::new(self.limiter.clone(), states.clone(), direction);
-            Gate::new(bucket, self.counts.clone(), what)
-        };
-        let incoming = self.is_inbound.then(|| gate(Direction::Inbound, "an incoming message"));
-        let outgoing = self.is_outbound.then(|| gate(Direction::Outbound, "an outgoing message"));
+        let Pair { inbound, outbound } = self.pair();
+        let gate = |state, what| Gate::new(Bucket::new(self.limiter.clone(), state), self.counts.clone(), what);
+        let incoming = self.is_inbound.then(|| gate(inbound, "an incoming message"));
+        let outgoing = self.is_outbound.then(|| gate(outbound, "an outgoing message"));
         RateLimit::new(inner, self.cost.clone(), self.when, incoming, outgoing)
     }
 }

@@ -7,10 +7,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    HttpRateLimitLayer, PerMessage, RateLimitCounts, RateLimitLayer, ResponseFuture, Stays,
-    bucket::{Bucket, Direction},
-    excess::WhenExceeded,
-    gate::Gate,
+    HttpRateLimitLayer, PerMessage, RateLimitCounts, RateLimitLayer, ResponseFuture, Stays, bucket::Bucket,
+    excess::WhenExceeded, gate::Gate,
 };
 use crate::Error;
 
@@ -51,7 +49,7 @@ impl<S> Layer<S> for RateLimitServiceLayer {
 }
 
 pub(super) fn gate(layer: &RateLimitLayer) -> Gate {
-    let bucket = Bucket::new(layer.limiter.clone(), layer.states(), Direction::Inbound);
+    let bucket = Bucket::new(layer.limiter.clone(), layer.pair().inbound);
     Gate::new(bucket, layer.counts(), "a call")
 }
 

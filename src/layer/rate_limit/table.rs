@@ -3,7 +3,7 @@ use std::{
     fmt,
     hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState},
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ pub(super) struct Table<K, V> {
 }
 
 struct Shard<K, V> {
-    entries: HashMap<Hashed<K>, Arc<V>, BuildHasherDefault<Known>>,
+    entries: HashMap<Hashed<K>, V, BuildHasherDefault<Known>>,
     /// New keys since the last sweep.
     news: usize,
     /// When that was, in nanoseconds of the limiter's clock.
@@ -40,13 +40,13 @@ impl<K: Hash + Eq, V: Default> Table<K, V> {
     }
 
     /// Does something with the entry of `key`, which is made where there is none; `None` where there is no room for it. What
-    /// others hold a clone of is never given up, nor what is not `is_idle` at the time `now`.
+    /// is not `is_idle` at the time `now` is never given up.
     pub(super) fn with<R>(
         &self,
         key: K,
         now: impl Fn() -> u64,
         is_idle: impl Fn(&V, u64) -> bool,
-        then: impl FnOnce(&Arc<V>) -> R,
+        then: impl FnOnce(&V) -> R,
     ) -> Option<R> {
         let hash = self.hasher.hash_one(&key);
         let mut shard = self.shard(hash)?;
@@ -98,7 +98,7 @@ impl<K, V> Shard<K, V> {
     fn sweep(&mut self, now: u64, is_idle: impl Fn(&V, u64) -> bool) {
         self.news = 0;
         self.swept = now;
-        self.entries.retain(|_, value| Arc::strong_count(value) > 1 || !is_idle(value, now));
+        self.entries.retain(|_, value| !is_idle(value, now));
     }
 }
 
@@ -148,7 +148,7 @@ impl<K, V> fmt::Debug for Table<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::{cell::Cell, sync::Arc};
 
     use super::*;
 
@@ -158,28 +158,31 @@ mod tests {
 
     #[test]
     fn a_key_finds_its_own_entry_again() {
-        let table: Table<u32, u32> = Table::new(keys(4));
-        let get = |key| table.with(key, || 0, |_, _| false, Arc::clone);
-        let (one, two) = (get(1).unwrap(), get(2).unwrap());
+        let table: Table<u32, Arc<u32>> = Table::new(keys(4));
+        let get = |key| table.with(key, || 0, |_, _| false, Arc::clone).unwrap();
+        let (one, two) = (get(1), get(2));
         assert!(!Arc::ptr_eq(&one, &two));
-        assert!(Arc::ptr_eq(&one, &get(1).unwrap()));
+        assert!(Arc::ptr_eq(&one, &get(1)));
         assert_eq!(table.len(), 2);
     }
 
     #[test]
-    fn a_full_table_takes_no_key_until_an_entry_is_idle_and_nobodys() {
-        let table: Table<u32, u32> = Table::new(keys(2));
+    fn a_full_table_takes_no_key_until_an_entry_is_idle() {
+        let table: Table<u32, Arc<u32>> = Table::new(keys(2));
         let now = Cell::new(0);
-        let get = |key, idle| table.with(key, || now.get(), |_, _| idle, Arc::clone);
-        let held = get(1, false).unwrap();
-        drop(get(2, false).unwrap());
-        assert!(get(3, false).is_none());
+        let idle = Cell::new(false);
+        let is_idle = |value: &Arc<u32>, _| idle.get() && Arc::strong_count(value) == 1;
+        let get = |key| table.with(key, || now.get(), is_idle, Arc::clone);
+        let held = get(1).unwrap();
+        assert!(get(2).is_some());
+        assert!(get(3).is_none());
         now.set(SECOND);
-        assert!(get(3, false).is_none(), "nothing is idle");
-        assert!(get(3, true).is_none(), "looked a moment ago");
+        assert!(get(3).is_none(), "nothing is idle");
+        idle.set(true);
+        assert!(get(3).is_none(), "looked a moment ago");
         now.set(2 * SECOND);
-        assert!(get(3, true).is_some());
-        assert!(Arc::ptr_eq(&held, &get(1, true).unwrap()), "what somebody holds stays");
+        assert!(get(3).is_some());
+        assert!(Arc::ptr_eq(&held, &get(1).unwrap()), "what is not idle stays");
         assert_eq!(table.len(), 2);
     }
 
@@ -187,16 +190,12 @@ mod tests {
     fn sweeps_are_amortised_over_the_keys_that_come() {
         let table: Table<u32, u32> = Table::new(keys(1000));
         let looks = Cell::new(0);
+        let never = |_: &u32, _| {
+            looks.set(looks.get() + 1);
+            false
+        };
         for key in 0..100_000 {
-            table.with(
-                key,
-                || 0,
-                |_, _| {
-                    looks.set(looks.get() + 1);
-                    false
-                },
-                |_| (),
-            );
+            table.with(key, || 0, never, |_| ());
         }
         assert_eq!(table.len(), 1000);
         assert!(looks.get() < 400_000, "{}", looks.get());
