@@ -14,7 +14,11 @@ use governor::{
     state::{InMemoryState, NotKeyed, StateStore},
 };
 
-use super::{clock::Clock, quota::Quota};
+use super::{
+    clock::Clock,
+    line::{Line, Place},
+    quota::Quota,
+};
 
 /// Governor's GCRA for one quota and clock, over any number of states. A state is its owner's, so that neither a connection
 /// nor a key costs more than that, and a message of a keyed connection needs no look-up.
@@ -25,10 +29,16 @@ pub(super) struct Limiter {
     start: Nanos,
 }
 
-/// What governor keeps of one bucket: also its key, so that finding one for the other costs nothing. A clone is the same
-/// bucket.
+/// What is kept of one bucket. To governor it is the key too, so that finding one for the other costs nothing. A clone is
+/// the same bucket.
 #[derive(Clone, Debug, Default)]
-pub(super) struct State(Arc<InMemoryState>);
+pub(super) struct State(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    cells: InMemoryState,
+    line: Line,
+}
 
 /// The buckets of the two directions; calls of a service are inbound. A clone is the same two.
 #[derive(Clone, Debug, Default)]
@@ -69,7 +79,7 @@ impl Limiter {
         // The look at the state is a measurement that replaces nothing.
         let look = |time: Option<Nanos>| Err::<((), Nanos), _>(time);
         Arc::strong_count(state) == 1
-            && match state.measure_and_replace(&NotKeyed::NonKey, look) {
+            && match state.cells.measure_and_replace(&NotKeyed::NonKey, look) {
                 Err(Some(time)) => time.as_u64() <= now,
                 _ => true,
             }
@@ -109,6 +119,19 @@ impl Bucket {
         self.limiter.check(&self.state, cells)
     }
 
+    /// Stands in line for cells that come after `time` at the earliest: the place, and after which time to ask.
+    pub(super) fn join(&self, time: Duration, cells: u32) -> (Place, Duration) {
+        let now = self.limiter.now();
+        let cells = self.limiter.quota.replenish_interval() * cells;
+        let place = self.state.0.line.join(now, time, cells);
+        (place, place.after(now))
+    }
+
+    /// Gives up a place.
+    pub(super) fn leave(&self, place: Place) {
+        self.state.0.line.leave(place, self.limiter.now());
+    }
+
     pub(super) fn quota(&self) -> Quota {
         self.limiter.quota
     }
@@ -126,7 +149,7 @@ impl StateStore for States {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        state.measure_and_replace(&NotKeyed::NonKey, measure)
+        state.cells.measure_and_replace(&NotKeyed::NonKey, measure)
     }
 }
 

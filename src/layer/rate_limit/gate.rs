@@ -6,6 +6,7 @@ use std::{
 use super::{
     bucket::{Bucket, Excess},
     counts::{RateLimitCounts, Tally},
+    line::Place,
 };
 use crate::{Error, rt::Timer};
 
@@ -14,7 +15,8 @@ use crate::{Error, rt::Timer};
 pub(super) struct Gate {
     bucket: Bucket,
     timer: Timer,
-    is_waiting: bool,
+    /// While it waits for its turn.
+    place: Option<Place>,
     pub(super) tally: Tally,
     /// What the last message cost beyond the cell that was paid ahead.
     due: u32,
@@ -26,15 +28,7 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn new(bucket: Bucket, counts: RateLimitCounts, what: &'static str) -> Self {
-        Self {
-            bucket,
-            timer: Timer::new(),
-            is_waiting: false,
-            tally: Tally::new(counts),
-            due: 0,
-            is_prepaid: false,
-            what,
-        }
+        Self { bucket, timer: Timer::new(), place: None, tally: Tally::new(counts), due: 0, is_prepaid: false, what }
     }
 
     /// The same gate for a clone of a service: the bucket is shared, what is paid ahead is not.
@@ -42,7 +36,7 @@ impl Gate {
         Self {
             bucket: self.bucket.clone(),
             timer: Timer::new(),
-            is_waiting: false,
+            place: None,
             tally: self.tally.clone(),
             due: 0,
             is_prepaid: false,
@@ -60,24 +54,29 @@ impl Gate {
 
     /// Takes the cells as soon as they are there. They are no more than a full bucket has.
     pub(super) fn poll_take(&mut self, cells: u32, cx: &mut Context<'_>) -> Poll<()> {
+        let cells = cells.min(self.bucket.burst());
         loop {
             if self.timer.is_set() {
                 ready!(self.timer.poll(cx));
             }
-            match self.bucket.check(cells.min(self.bucket.burst())) {
-                Err(Excess::Until(time)) => self.wait(time),
+            match self.bucket.check(cells) {
+                Err(Excess::Until(time)) => self.wait(time, cells),
                 _ => break,
             }
         }
-        self.is_waiting = false;
+        self.place = None;
         Poll::Ready(())
     }
 
-    pub(super) fn wait(&mut self, time: Duration) {
-        if !self.is_waiting {
-            self.is_waiting = true;
-            self.tally.wait();
+    /// There will be no such cells before that time.
+    pub(super) fn wait(&mut self, time: Duration, cells: u32) {
+        // Somebody came before whose turn it was not: this one has waited in line, and asks as soon as it may.
+        if self.place.is_some() {
+            return self.timer.set(time);
         }
+        let (place, time) = self.bucket.join(time, cells);
+        self.place = Some(place);
+        self.tally.wait();
         self.timer.set(time);
     }
 
@@ -118,6 +117,14 @@ impl Gate {
                 "{what} that costs {cells} can never pass a rate limit with a burst of {burst}: \
                  make it smaller, or allow a larger burst"
             )),
+        }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.bucket.leave(place);
         }
     }
 }

@@ -39,8 +39,9 @@
 //! known only when it is given: `poll_ready` takes one cell ahead, and what the message cost beyond that is due before the
 //! *next* one. With a cost of 1 that is exact; by bytes, the last message may run ahead by its own cost less one.
 //!
-//! Nobody queues for a shared quota: of those who wait, who asks first once there is a cell has it. So nobody can hold a place
-//! without using it, and a waiter that is dropped costs the others nothing; an order among the waiters is not promised.
+//! Those who wait for a shared quota ask for it one after the other, in the order in which they came. Nobody holds a cell by
+//! waiting: who is in line and then does not ask (its `send` was dropped, say) costs the others that moment and no more, and who
+//! comes when there is a cell has it at once.
 //!
 //! # Where it waits
 //!
@@ -74,7 +75,7 @@
 //!
 //! One read of the clock for each message, and one more for each that waits or is refused. The processor's counter is read by
 //! default, which is a third of the price of the operating system's clock; the first limiter of a process calibrates it,
-//! which takes up to 0.2 s, once. A connection costs two buckets of 24 bytes, and the memory of a timer for each direction
+//! which takes up to 0.2 s, once. A connection costs two buckets of 32 bytes, and the memory of a timer for each direction
 //! that has had to wait. Nothing is allocated per message; each error is.
 //!
 //! # Example
@@ -180,6 +181,7 @@ mod gate;
 mod http;
 mod keyed;
 mod layer;
+mod line;
 mod quota;
 mod service;
 mod table;

@@ -94,7 +94,7 @@ where
             match gate.try_take(cost) {
                 Ok(()) => return Poll::Ready(Some(Ok(message))),
                 Err(Excess::Until(time)) if *this.when == WhenExceeded::Wait => {
-                    gate.wait(time);
+                    gate.wait(time, cost);
                     *this.held = Some((message, cost));
                 }
                 Err(excess) => {
