@@ -4,6 +4,8 @@ mod allocator;
 mod attack;
 mod endings;
 mod frames;
+#[cfg(feature = "rate-limit")]
+mod keys;
 mod memory;
 mod requests;
 mod responses;

@@ -60,7 +60,7 @@ struct Shared<K> {
 }
 
 impl<K> KeyedRateLimiter<K> {
-    /// The default of [`max_keys`](Self::max_keys): about 6 MiB with keys of 16 bytes.
+    /// The default of [`max_keys`](Self::max_keys): at most 10 MiB with keys of 16 bytes.
     pub const DEFAULT_MAX_KEYS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(65_535);
 }
 
