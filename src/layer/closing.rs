@@ -40,6 +40,7 @@ impl Closing {
         }
     }
 
+    #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.state == State::Open
     }
@@ -59,37 +60,51 @@ impl Closing {
         Poll::Ready(())
     }
 
+    #[inline]
     pub(crate) fn check_open(&self) -> Result<(), Error> {
-        if self.is_open() {
-            return Ok(());
-        }
-        Err(Error::closed("a layer of this end closed the transport").with_close_frame(self.frame.clone()))
+        if self.is_open() { Ok(()) } else { Err(self.closed()) }
     }
 
+    #[cold]
+    fn closed(&self) -> Error {
+        Error::closed("a layer of this end closed the transport").with_close_frame(self.frame.clone())
+    }
+
+    // While the transport is open there is nothing of the layer's own, and a message goes straight through; what waits is
+    // made known to `control`, whose close may come in between. (A place that was promised need not be kept: no message of
+    // the user follows the close.)
+
+    #[inline]
     pub(crate) fn poll_ready<T: Transport<Message>>(
         &mut self,
-        inner: Pin<&mut T>,
+        mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         self.check_open()?;
-        self.control.poll_ready(inner, cx).map_err(Into::into)
+        match inner.as_mut().poll_ready(cx) {
+            Poll::Ready(ready) => Poll::Ready(ready.map_err(Into::into)),
+            Poll::Pending => self.control.poll_ready(inner, cx).map_err(Into::into),
+        }
     }
 
-    pub(crate) fn start_send<T: Transport<Message>>(
-        &mut self,
-        inner: Pin<&mut T>,
-        message: Message,
-    ) -> Result<(), Error> {
+    #[inline]
+    pub(crate) fn start_send<T: Transport<Message>>(&self, inner: Pin<&mut T>, message: Message) -> Result<(), Error> {
         self.check_open()?;
-        self.control.start_send(inner, message).map_err(Into::into)
+        inner.start_send(message).map_err(Into::into)
     }
 
     /// What was accepted before a refusal goes out, and the close message behind it.
+    #[inline]
     pub(crate) fn poll_flush<T: Transport<Message>>(
         &mut self,
-        inner: Pin<&mut T>,
+        mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
+        if self.is_open()
+            && let Poll::Ready(flushed) = inner.as_mut().poll_flush(cx)
+        {
+            return Poll::Ready(flushed.map_err(Into::into));
+        }
         if self.state != State::Ended {
             ready!(self.control.poll_flush(inner, cx)).map_err(Into::into)?;
         }

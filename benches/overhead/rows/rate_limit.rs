@@ -11,9 +11,10 @@ pub(crate) const PER_CONNECTION: &str = "+ rate_limit";
 pub(crate) const KEYED: &str = "+ rate_limit, keyed";
 pub(crate) const CHECK: &str = "(rate_limit, a key each time)";
 
-/// So many that nothing ever waits.
-const QUOTA: Quota = Quota::per_second(NonZeroU32::MAX);
-const GOVERNORS: governor::Quota = governor::Quota::per_second(NonZeroU32::MAX);
+/// So many that nothing ever waits, and so slow that no key is idle.
+const QUOTA: Quota = Quota::per_second(NonZeroU32::new(1000).expect("it is not zero")).allow_burst(NonZeroU32::MAX);
+const GOVERNORS: governor::Quota =
+    governor::Quota::per_second(NonZeroU32::new(1000).expect("it is not zero")).allow_burst(NonZeroU32::MAX);
 const KEYS: u64 = 1000;
 
 /// Each layer at the sending end only, so that one message is one check.

@@ -76,6 +76,7 @@ impl<T> Limited<T> {
 
 impl Clock {
     /// Ready when the transport's time is over.
+    #[inline(never)]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
         self.run = 0;
         loop {
@@ -97,6 +98,7 @@ impl Clock {
 
 impl<T: Transport<Message, In = Message>> Limited<T> {
     /// Closes the transport, as far as it goes at once, and gives the error.
+    #[cold]
     fn end(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -112,6 +114,17 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         Poll::Ready(Some(Err(error)))
     }
 
+    #[cold]
+    fn too_large(self: Pin<&mut Self>, cx: &mut Context<'_>, size: usize) -> Poll<Option<Result<Message, Error>>> {
+        let most = self.sizes.incoming;
+        let error = Error::too_large(format!("an incoming message of {size} bytes is over this end's limit of {most}"));
+        if self.sizes.skips_large {
+            return Poll::Ready(Some(Err(error)));
+        }
+        self.end(cx, CloseCode::TOO_BIG, "message too large", error)
+    }
+
+    #[cold]
     fn time_over(self: Pin<&mut Self>, cx: &mut Context<'_>, over: Over) -> Poll<Option<Result<Message, Error>>> {
         let (reason, error) = match over {
             Over::Idle(time) => {
@@ -151,15 +164,11 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
         if message.is_data() {
             this.clock.watch.active();
         }
-        let (size, most) = (message.len(), this.sizes.incoming);
-        if size <= most {
+        let size = message.len();
+        if size <= this.sizes.incoming {
             return Poll::Ready(Some(Ok(message)));
         }
-        let error = Error::too_large(format!("an incoming message of {size} bytes is over this end's limit of {most}"));
-        if this.sizes.skips_large {
-            return Poll::Ready(Some(Err(error)));
-        }
-        self.end(cx, CloseCode::TOO_BIG, "message too large", error)
+        self.too_large(cx, size)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -167,6 +176,13 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
         let most = if self.closing.is_open() { self.inner.size_hint().1 } else { Some(0) };
         (0, most.and_then(|most| most.checked_add(usize::from(self.closing.is_open()))))
     }
+}
+
+#[cold]
+fn not_sent(size: usize, most: usize) -> Error {
+    Error::too_large(format!(
+        "an outgoing message of {size} bytes is over this end's limit of {most}, and was not sent"
+    ))
 }
 
 impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
@@ -183,11 +199,9 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
-        let (size, most) = (message.len(), this.sizes.outgoing);
-        if size > most {
-            return Err(Error::too_large(format!(
-                "an outgoing message of {size} bytes is over this end's limit of {most}, and was not sent"
-            )));
+        let size = message.len();
+        if size > this.sizes.outgoing {
+            return Err(not_sent(size, this.sizes.outgoing));
         }
         if message.is_data() {
             this.clock.watch.active();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use governor::{
-    RateLimiter,
+    NotUntil, RateLimiter,
     clock::Clock as _,
     middleware::NoOpMiddleware,
     nanos::Nanos,
@@ -98,7 +98,12 @@ impl Limiter {
                 Err(_) => return Err(Excess::Never),
             },
         };
-        outcome.map_err(|until| Excess::Until(until.wait_time_from(self.governor.clock().now())))
+        outcome.map_err(|until| self.until(&until))
+    }
+
+    #[cold]
+    fn until(&self, until: &NotUntil<Nanos>) -> Excess {
+        Excess::Until(until.wait_time_from(self.governor.clock().now()))
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::{
 
 /// What a rate limit has done so far, over all transports or services of one layer. A clone shows the same counts.
 ///
-/// A connection that is in full flow adds what it admitted 64 at a time, and the rest when it comes to rest: when its stream
-/// is `Pending` or its sink is flushed.
+/// A connection adds what it admitted 64 at a time, and the rest when a message waits or is refused, when the stream is `Pending`
+/// or the transport closed or dropped: until then up to 63 messages of each direction are not counted yet. Services count each
+/// call at once.
 #[derive(Clone, Debug, Default)]
 pub struct RateLimitCounts(Arc<Counts>);
 
@@ -63,10 +64,12 @@ impl Tally {
     }
 
     pub(super) fn wait(&mut self) {
+        self.settle();
         self.shared.0.waited.fetch_add(1, Relaxed);
     }
 
     pub(super) fn reject(&mut self) {
+        self.settle();
         self.shared.reject();
     }
 

@@ -53,8 +53,23 @@ impl Gate {
     }
 
     /// Takes the cells as soon as they are there. They are no more than a full bucket has.
+    #[inline]
     pub(super) fn poll_take(&mut self, cells: u32, cx: &mut Context<'_>) -> Poll<()> {
         let cells = cells.min(self.bucket.burst());
+        if self.timer.is_set() || self.place.is_some() {
+            return self.poll_wait(cells, cx);
+        }
+        match self.bucket.check(cells) {
+            Err(Excess::Until(time)) => {
+                self.wait(time, cells);
+                self.poll_wait(cells, cx)
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    #[cold]
+    fn poll_wait(&mut self, cells: u32, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.timer.is_set() {
                 ready!(self.timer.poll(cx));
@@ -69,6 +84,7 @@ impl Gate {
     }
 
     /// There will be no such cells before that time.
+    #[cold]
     pub(super) fn wait(&mut self, time: Duration, cells: u32) {
         // Somebody came before whose turn it was not: this one has waited in line, and asks as soon as it may.
         if self.place.is_some() {
@@ -100,10 +116,12 @@ impl Gate {
     }
 
     /// Whether a message of that cost could ever pass.
+    #[inline]
     pub(super) fn check_cost(&mut self, cells: u32) -> Result<(), Error> {
         if cells > self.bucket.burst() { Err(self.refuse(&Excess::Never, cells)) } else { Ok(()) }
     }
 
+    #[cold]
     pub(super) fn refuse(&mut self, excess: &Excess, cells: u32) -> Error {
         self.tally.reject();
         let (what, quota) = (self.what, self.bucket.quota());

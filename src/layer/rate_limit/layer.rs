@@ -4,7 +4,7 @@ use futures_core::Stream;
 use tower_layer::Layer;
 
 use super::{
-    Closes, Cost, KeyedRateLimiter, PerMessage, Quota, RateLimit, RateLimitCounts, RateLimitServiceLayer, Stays,
+    Closes, KeyedRateLimiter, PerMessage, Quota, RateLimit, RateLimitCounts, RateLimitServiceLayer, Stays,
     bucket::{Bucket, Limiter, Pair},
     clock::Clock,
     excess::WhenExceeded,
@@ -100,10 +100,7 @@ impl<C, A> RateLimitLayer<C, A> {
 
     /// What a message costs, by a function. A message for which it says 0 passes at once.
     #[must_use]
-    pub fn cost_by<M, F: Fn(&M) -> u32>(self, cost: F) -> RateLimitLayer<F, A>
-    where
-        F: Cost<M>,
-    {
+    pub fn cost_by<M, F: Fn(&M) -> u32>(self, cost: F) -> RateLimitLayer<F, A> {
         self.with(cost)
     }
 

@@ -84,6 +84,9 @@ where
                 Poll::Ready(end) => return Poll::Ready(end.map(|item| item.map_err(Into::into))),
                 Poll::Pending => {
                     gate.tally.settle();
+                    if let Some(gate) = this.outgoing {
+                        gate.tally.settle();
+                    }
                     return Poll::Pending;
                 }
             };
@@ -171,14 +174,14 @@ where
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        if let Some(gate) = this.outgoing {
-            gate.tally.settle();
-        }
         this.ending.poll_flush(this.inner, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
+        if let Some(gate) = this.outgoing {
+            gate.tally.settle();
+        }
         this.ending.poll_close(this.inner, cx)
     }
 }

@@ -59,7 +59,6 @@ async fn control_messages_leave_the_cell_to_the_next_message() {
     assert!(try_send(&mut near, Message::Pong("b".into())).unwrap());
     assert!(try_send(&mut near, text(0)).unwrap());
     assert!(!try_send(&mut near, text(1)).unwrap());
-    near.flush().await.unwrap();
     assert_eq!((counts.admitted(), counts.waited(), counts.rejected()), (1, 1, 0));
 }
 
@@ -110,6 +109,7 @@ async fn a_rejected_message_is_not_sent_and_the_error_says_when_to_try_again() {
     near.send(text(2)).now_or_never().unwrap().unwrap();
     assert_eq!(next(&mut far).unwrap().unwrap(), text(0));
     assert_eq!(next(&mut far).unwrap().unwrap(), text(2));
+    assert!(near.next().now_or_never().is_none());
     assert_eq!((counts.admitted(), counts.waited(), counts.rejected()), (2, 0, 1));
 }
 
