@@ -79,7 +79,12 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         timeout: std::time::Duration,
     ) -> ServiceBuilder<Stack<crate::layer::heartbeat::HeartbeatLayer, L>>;
 
-    // trait: limit
+    /// Sizes, idle time, lifetime and unflushed messages, each within bounds:
+    /// [`LimitLayer`](crate::layer::limit::LimitLayer).
+    #[cfg(feature = "limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "limit")))]
+    fn limit(self, layer: crate::layer::limit::LimitLayer)
+    -> ServiceBuilder<Stack<crate::layer::limit::LimitLayer, L>>;
 
     /// A bounded outgoing queue with its policy, for a transport that is not driven:
     /// [`QueueLayer`](crate::layer::queue::QueueLayer).
@@ -90,7 +95,14 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         queue: crate::Queue<Out, In>,
     ) -> ServiceBuilder<Stack<crate::layer::queue::QueueLayer<Out, In>, L>>;
 
-    // trait: rate_limit
+    /// No more messages than a quota allows: [`RateLimitLayer`](crate::layer::rate_limit::RateLimitLayer). (`rate_limit` is
+    /// tower's own method, for services.)
+    #[cfg(feature = "rate-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
+    fn limit_rate<C, A>(
+        self,
+        layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
+    ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>>;
 
     // trait: reconnect
 
@@ -175,7 +187,13 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(crate::layer::heartbeat::HeartbeatLayer::new(interval, timeout))
     }
 
-    // impl: limit
+    #[cfg(feature = "limit")]
+    fn limit(
+        self,
+        layer: crate::layer::limit::LimitLayer,
+    ) -> ServiceBuilder<Stack<crate::layer::limit::LimitLayer, L>> {
+        self.layer(layer)
+    }
 
     #[cfg(feature = "queue")]
     fn queue<Out, In>(
@@ -185,7 +203,13 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(crate::layer::queue::QueueLayer::new(queue))
     }
 
-    // impl: rate_limit
+    #[cfg(feature = "rate-limit")]
+    fn limit_rate<C, A>(
+        self,
+        layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
+    ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>> {
+        self.layer(layer)
+    }
 
     // impl: reconnect
 

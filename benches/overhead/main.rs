@@ -145,4 +145,19 @@ fn goals(costs: &[Cost]) {
         goal("overhead/batch-lone-message-allocations", lone.allocations - bare.allocations, 0.0);
         goal("overhead/batch-of-64-allocations-per-message", packed.allocations, 2.0 / 64.0);
     }
+    #[cfg(feature = "rate-limit")]
+    {
+        use rows::rate_limit::{CHECK, GOVERNOR, GOVERNOR_KEYED, KEYED, PER_CONNECTION};
+
+        let alone = |name| median(find(name).times.iter().copied());
+        goal("overhead/rate-limit-vs-governor", over(find(PER_CONNECTION), bare) / alone(GOVERNOR), 1.2);
+        goal("overhead/rate-limit-keyed-vs-governor", over(find(KEYED), bare) / alone(GOVERNOR_KEYED), 1.2);
+        goal("overhead/rate-limit-check-key-vs-governor", alone(CHECK) / alone(GOVERNOR_KEYED), 1.2);
+        goal("overhead/rate-limit-allocations", find(PER_CONNECTION).allocations - bare.allocations, 0.0);
+    }
+    #[cfg(feature = "limit")]
+    for (name, row) in [("limit", find(rows::limit::SIZES)), ("limit-with-times", find(rows::limit::TIMES))] {
+        goal(&format!("overhead/{name}-ns"), over(row, bare), 2.0);
+        goal(&format!("overhead/{name}-allocations"), row.allocations - bare.allocations, 0.0);
+    }
 }

@@ -10,6 +10,8 @@ mod endings;
 mod frames;
 #[cfg(feature = "heartbeat")]
 mod heartbeat;
+#[cfg(feature = "rate-limit")]
+mod keys;
 mod memory;
 #[cfg(feature = "queue")]
 mod queue;

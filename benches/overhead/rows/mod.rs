@@ -11,11 +11,11 @@ mod compression;
 #[cfg(feature = "heartbeat")]
 mod heartbeat;
 #[cfg(feature = "limit")]
-mod limit;
+pub(crate) mod limit;
 #[cfg(feature = "queue")]
 mod queue;
 #[cfg(feature = "rate-limit")]
-mod rate_limit;
+pub(crate) mod rate_limit;
 #[cfg(feature = "reconnect")]
 mod reconnect;
 #[cfg(feature = "resume")]
