@@ -72,23 +72,16 @@ mod tests {
 
     #[test]
     fn what_a_second_attempt_may_mend_is_retried() {
-        for error in [
-            Error::refused(""),
-            Error::dns(""),
-            Error::io(""),
-            Error::closed(""),
-            Error::timeout(""),
-            Error::other(""),
-        ] {
+        for error in
+            [Error::refused(""), Error::dns(""), Error::io(""), Error::closed(""), Error::timeout(""), Error::other("")]
+        {
             assert_eq!(classify(&error), Class::Retry, "{error:?}");
         }
     }
 
     #[test]
     fn what_no_attempt_mends_is_final() {
-        for error in
-            [Error::auth(""), Error::config(""), Error::protocol(""), Error::tls(""), Error::too_large("")]
-        {
+        for error in [Error::auth(""), Error::config(""), Error::protocol(""), Error::tls(""), Error::too_large("")] {
             assert_eq!(classify(&error), Class::Final, "{error:?}");
         }
     }

@@ -1,10 +1,4 @@
-use std::{
-    any::Any,
-    fmt,
-    sync::Arc,
-    task::Waker,
-    vec,
-};
+use std::{any::Any, fmt, sync::Arc, task::Waker, vec};
 
 use super::{
     ReconnectLayer, State, Target,
@@ -123,7 +117,9 @@ impl<Out> Core<Out> {
             (None, 0) => "this end closed the transport".into(),
             (None, lost) => format!("this end closed the transport, and {lost} messages were not sent"),
             (Some(_), 0) => "the connection has ended, and there will be no other".into(),
-            (Some(_), lost) => format!("the connection has ended, there will be no other, and {lost} messages were lost"),
+            (Some(_), lost) => {
+                format!("the connection has ended, there will be no other, and {lost} messages were lost")
+            }
         };
         let error = Error::closed(what);
         match &self.end.cause {

@@ -2,7 +2,6 @@
 
 use std::{
     future::Future,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -169,7 +168,7 @@ where
                 self.core.over();
             }
             Action::GiveUp => {
-                if quietly || is_normal_close(&error) {
+                if is_normal_close(&error) || quietly && error.close_frame().is_none() {
                     self.core.end.cause = Some(error);
                 } else {
                     self.fail(error);

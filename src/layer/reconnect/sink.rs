@@ -23,7 +23,9 @@ where
     fn settle(&mut self, polled: Poll<Result<(), Error>>, cx: &Context<'_>) -> Option<Poll<Result<(), Error>>> {
         match polled {
             Poll::Ready(Ok(())) => Some(Poll::Ready(Ok(()))),
-            Poll::Ready(Err(error)) if self.core.policy.class(&error) == Class::Message => Some(Poll::Ready(Err(error))),
+            Poll::Ready(Err(error)) if self.core.policy.class(&error) == Class::Message => {
+                Some(Poll::Ready(Err(error)))
+            }
             Poll::Ready(Err(error)) => {
                 self.sink_failed(error);
                 None

@@ -224,7 +224,10 @@ mod tests {
             }
         }
         let mut machine = up(9);
-        assert_eq!(run(&mut machine, &[Event::Close, Event::Now, LOST]), [Action::Nothing, Action::Nothing, Action::Drop]);
+        assert_eq!(
+            run(&mut machine, &[Event::Close, Event::Now, LOST]),
+            [Action::Nothing, Action::Nothing, Action::Drop]
+        );
     }
 
     #[test]
