@@ -5,6 +5,7 @@ mod channel;
 mod connect;
 mod drive;
 mod ext;
+pub(crate) mod halves;
 mod limits;
 mod queue;
 mod split;

@@ -3,12 +3,13 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use futures_util::task::AtomicWaker;
+
+use super::halves::Halves;
 
 /// The writing half of [`TransportExt::split`](crate::TransportExt::split).
 pub struct SplitSink<T, Out> {
@@ -25,31 +26,12 @@ pub struct SplitStream<T> {
 
 struct Shared<T> {
     transport: Mutex<Pin<Box<T>>>,
+    /// The transport is polled with the waker of both: one that keeps a single waker a direction could otherwise forget a half.
     halves: Arc<Halves>,
 }
 
-/// The wakers of both halves. The transport is polled with this as its one waker: one that keeps a single waker a direction
-/// could otherwise forget a half, because reading may have to write (a pong) and writing may have to read (a close).
-#[derive(Default)]
-struct Halves {
-    reader: AtomicWaker,
-    writer: AtomicWaker,
-}
-
-impl Wake for Halves {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.reader.wake();
-        self.writer.wake();
-    }
-}
-
 pub(super) fn split<T, Out>(transport: T) -> (SplitSink<T, Out>, SplitStream<T>) {
-    let halves = Arc::new(Halves::default());
-    let waker = Waker::from(halves.clone());
+    let (halves, waker) = Halves::new();
     let shared = Arc::new(Shared { transport: Mutex::new(Box::pin(transport)), halves });
     let sink = SplitSink { shared: shared.clone(), waker: waker.clone(), out: PhantomData };
     (sink, SplitStream { shared, waker })

@@ -1,0 +1,302 @@
+//! What a layer says by itself, beside the messages that pass through it: pings, acknowledgements, a close.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use futures_sink::Sink;
+
+use crate::transport::halves::Halves;
+
+/// The outgoing side of a layer that has messages of its own. The layer's sink methods are those of this type; whoever reads
+/// calls [`poll_send`](Self::poll_send), so that the own messages leave though nobody writes.
+///
+/// Three things are easy to get wrong there, and are held here:
+///
+/// - **Order.** What is [pushed](Self::push) and what the user sends goes out in the order in which it came.
+/// - **A place that was promised.** The user was told "ready", then an own message took the room: the user's message is
+///   accepted all the same and waits behind it. So at most one message of the user waits here.
+/// - **Wake-ups.** An own write on the reader's task would put the reader's waker where the writer's stood: while there is
+///   something of its own to write, the transport below gets a waker that wakes both.
+///
+/// The layer bounds what it pushes: see [`len`](Self::len).
+pub(crate) struct Control<M> {
+    /// Own messages, and at most one of the user's.
+    queue: VecDeque<M>,
+    /// The user was told that there is room, and has not used it.
+    is_promised: bool,
+    /// An own message took the room since.
+    is_taken: bool,
+    /// The transport holds own messages that were not flushed.
+    is_dirty: bool,
+    halves: Arc<Halves>,
+    both: Waker,
+}
+
+impl<M> Control<M> {
+    pub(crate) fn new() -> Self {
+        let (halves, both) = Halves::new();
+        Self { queue: VecDeque::new(), is_promised: false, is_taken: false, is_dirty: false, halves, both }
+    }
+
+    /// Lets the layer say `message`, after all that was accepted before. [`poll_send`](Self::poll_send) or the sink's methods
+    /// send it.
+    pub(crate) fn push(&mut self, message: M) {
+        self.queue.push_back(message);
+    }
+
+    /// How many messages wait: own ones, and at most one of the user's.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether nothing of the layer's own waits to be sent or flushed.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.is_dirty
+    }
+
+    /// The messages that wait, for a layer that replaces one by a newer one.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut M> {
+        self.queue.iter_mut()
+    }
+
+    /// On the reader's task: sends and flushes what waits. Ready when there is nothing of the layer's own to be written.
+    pub(crate) fn poll_send<T: Sink<M>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<Result<(), T::Error>> {
+        if self.is_idle() {
+            return Poll::Ready(Ok(()));
+        }
+        self.halves.reader.register(cx.waker());
+        self.poll_all(inner, Sink::poll_flush)
+    }
+
+    /// On the reader's task: sends what waits, and closes. Ready when the transport below is closed.
+    pub(crate) fn poll_shutdown<T: Sink<M>>(
+        &mut self,
+        inner: Pin<&mut T>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), T::Error>> {
+        self.halves.reader.register(cx.waker());
+        self.poll_all(inner, Sink::poll_close)
+    }
+
+    /// The layer's `poll_ready`.
+    pub(crate) fn poll_ready<T: Sink<M>>(
+        &mut self,
+        mut inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), T::Error>> {
+        if self.is_idle() && !self.is_promised {
+            return match inner.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.is_promised = true;
+                    Poll::Ready(Ok(()))
+                }
+                Poll::Pending => self.writer_waits(cx),
+                failed => failed,
+            };
+        }
+        self.halves.writer.register(cx.waker());
+        let room = match self.poll_queue(inner.as_mut()) {
+            Poll::Ready(Ok(())) => inner.poll_ready(&mut Context::from_waker(&self.both)),
+            other => other,
+        };
+        match room {
+            // What was promised is kept, whatever an own message has done since.
+            Poll::Pending if self.is_promised => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) => {
+                self.is_promised = true;
+                self.is_taken = false;
+                Poll::Ready(Ok(()))
+            }
+            other => other,
+        }
+    }
+
+    /// The layer's `start_send`.
+    pub(crate) fn start_send<T: Sink<M>>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), T::Error> {
+        let is_behind = std::mem::take(&mut self.is_taken) || !self.queue.is_empty();
+        if std::mem::take(&mut self.is_promised) && is_behind {
+            self.queue.push_back(message);
+            return Ok(());
+        }
+        inner.start_send(message)
+    }
+
+    /// The layer's `poll_flush`.
+    pub(crate) fn poll_flush<T: Sink<M>>(
+        &mut self,
+        inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), T::Error>> {
+        self.poll_as_writer(inner, cx, Sink::poll_flush)
+    }
+
+    /// The layer's `poll_close`.
+    pub(crate) fn poll_close<T: Sink<M>>(
+        &mut self,
+        inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), T::Error>> {
+        self.poll_as_writer(inner, cx, Sink::poll_close)
+    }
+
+    fn poll_as_writer<T: Sink<M>>(
+        &mut self,
+        inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<Result<(), T::Error>>,
+    ) -> Poll<Result<(), T::Error>> {
+        if self.is_idle() {
+            return match poll(inner, cx) {
+                Poll::Pending => self.writer_waits(cx),
+                ready => ready,
+            };
+        }
+        self.halves.writer.register(cx.waker());
+        self.poll_all(inner, poll)
+    }
+
+    /// The transport below has the writer's own waker; from now on it is known here too, for when the reader writes.
+    fn writer_waits<R>(&self, cx: &Context<'_>) -> Poll<R> {
+        self.halves.writer.register(cx.waker());
+        Poll::Pending
+    }
+
+    /// Gives all that waits to the transport below, then polls it to be flushed or closed.
+    fn poll_all<T: Sink<M>>(
+        &mut self,
+        mut inner: Pin<&mut T>,
+        poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<Result<(), T::Error>>,
+    ) -> Poll<Result<(), T::Error>> {
+        ready!(self.poll_queue(inner.as_mut()))?;
+        ready!(poll(inner, &mut Context::from_waker(&self.both)))?;
+        self.is_dirty = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_queue<T: Sink<M>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), T::Error>> {
+        while !self.queue.is_empty() {
+            ready!(inner.as_mut().poll_ready(&mut Context::from_waker(&self.both)))?;
+            let Some(message) = self.queue.pop_front() else { break };
+            self.is_taken = self.is_promised;
+            self.is_dirty = true;
+            inner.as_mut().start_send(message)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<M> fmt::Debug for Control<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("waiting", &self.queue.len()).field("is_dirty", &self.is_dirty).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Wake,
+    };
+
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+    use crate::{Channel, channel};
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn task() -> (Arc<Count>, Waker) {
+        let count = Arc::new(Count::default());
+        (count.clone(), count.into())
+    }
+
+    fn next(channel: &mut Channel<u32>) -> Option<u32> {
+        channel.next().now_or_never().map(|item| item.unwrap().unwrap())
+    }
+
+    #[test]
+    fn own_messages_leave_on_the_readers_task_alone() {
+        let (mut here, mut there) = channel::<u32, u32>(1);
+        let mut control = Control::new();
+        let (wakes, waker) = task();
+        let cx = Context::from_waker(&waker);
+        control.push(1);
+        control.push(2);
+        assert!(control.poll_send(Pin::new(&mut here), &cx).is_pending());
+        assert_eq!(next(&mut there), Some(1));
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert!(control.poll_send(Pin::new(&mut here), &cx).is_ready());
+        assert_eq!(next(&mut there), Some(2));
+        assert!(control.is_idle());
+    }
+
+    #[test]
+    fn a_place_that_was_promised_is_kept_and_the_order_too() {
+        let (mut here, mut there) = channel::<u32, u32>(1);
+        let mut control = Control::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(control.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        control.push(1);
+        assert!(control.poll_send(Pin::new(&mut here), &cx).is_ready());
+        // The own message has the only place.
+        assert!(control.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        control.start_send(Pin::new(&mut here), 2).unwrap();
+        assert!(control.poll_ready(Pin::new(&mut here), &mut cx).is_pending());
+        assert!(control.poll_flush(Pin::new(&mut here), &mut cx).is_pending());
+        assert_eq!(next(&mut there), Some(1));
+        assert!(control.poll_flush(Pin::new(&mut here), &mut cx).is_ready());
+        assert_eq!(next(&mut there), Some(2));
+    }
+
+    #[test]
+    fn a_message_of_the_user_does_not_overtake_an_own_one_that_waits() {
+        let (mut here, mut there) = channel::<u32, u32>(4);
+        let mut control = Control::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(control.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        control.push(1);
+        control.start_send(Pin::new(&mut here), 2).unwrap();
+        assert!(control.poll_flush(Pin::new(&mut here), &mut cx).is_ready());
+        assert_eq!((next(&mut there), next(&mut there)), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn a_writer_that_waits_is_woken_though_the_reader_wrote_after_it() {
+        let (mut here, mut there) = channel::<u32, u32>(1);
+        let mut control = Control::new();
+        let ((writes, writer), (reads, reader)) = (task(), task());
+        let mut cx = Context::from_waker(&writer);
+        assert!(control.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        control.start_send(Pin::new(&mut here), 1).unwrap();
+        assert!(control.poll_ready(Pin::new(&mut here), &mut cx).is_pending());
+        control.push(2);
+        assert!(control.poll_send(Pin::new(&mut here), &Context::from_waker(&reader)).is_pending());
+        assert_eq!(next(&mut there), Some(1));
+        assert_eq!((writes.0.load(Ordering::Relaxed), reads.0.load(Ordering::Relaxed)), (1, 1));
+    }
+
+    #[test]
+    fn without_own_messages_a_start_send_goes_straight_through() {
+        let (mut here, mut there) = channel::<u32, u32>(1);
+        let mut control = Control::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        for message in 0..3 {
+            assert!(control.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+            control.start_send(Pin::new(&mut here), message).unwrap();
+            assert_eq!(control.len(), 0);
+            assert_eq!(next(&mut there), Some(message));
+        }
+    }
+}
