@@ -104,7 +104,15 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
     ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>>;
 
-    // trait: reconnect
+    /// On a connector: a transport that connects to `target`, and again as `backoff` says when that fails or is lost.
+    /// [`ReconnectLayer`](crate::layer::reconnect::ReconnectLayer) with its defaults.
+    #[cfg(feature = "reconnect")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "reconnect")))]
+    fn reconnect<Out>(
+        self,
+        target: impl Into<crate::layer::reconnect::Target>,
+        backoff: crate::layer::reconnect::Backoff,
+    ) -> ServiceBuilder<Stack<crate::layer::reconnect::ReconnectLayer<Out>, L>>;
 
     // trait: resume
 
@@ -211,7 +219,14 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(layer)
     }
 
-    // impl: reconnect
+    #[cfg(feature = "reconnect")]
+    fn reconnect<Out>(
+        self,
+        target: impl Into<crate::layer::reconnect::Target>,
+        backoff: crate::layer::reconnect::Backoff,
+    ) -> ServiceBuilder<Stack<crate::layer::reconnect::ReconnectLayer<Out>, L>> {
+        self.layer(crate::layer::reconnect::ReconnectLayer::new(target, backoff))
+    }
 
     // impl: resume
 
