@@ -52,7 +52,11 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     // trait: reconnect
 
-    // trait: resume
+    /// On a connector: sessions that outlive its connections, with nothing lost or doubled:
+    /// [`ResumeLayer`](crate::layer::resume::ResumeLayer) with its defaults.
+    #[cfg(feature = "resume")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "resume")))]
+    fn resume(self) -> ServiceBuilder<Stack<crate::layer::resume::ResumeLayer, L>>;
 
     // trait: service
 
@@ -86,7 +90,10 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     // impl: reconnect
 
-    // impl: resume
+    #[cfg(feature = "resume")]
+    fn resume(self) -> ServiceBuilder<Stack<crate::layer::resume::ResumeLayer, L>> {
+        self.layer(crate::layer::resume::ResumeLayer::new())
+    }
 
     // impl: service
 
