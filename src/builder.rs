@@ -114,7 +114,11 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         backoff: crate::layer::reconnect::Backoff,
     ) -> ServiceBuilder<Stack<crate::layer::reconnect::ReconnectLayer<Out>, L>>;
 
-    // trait: resume
+    /// On a connector: sessions that outlive its connections, with nothing lost or doubled:
+    /// [`ResumeLayer`](crate::layer::resume::ResumeLayer) with its defaults.
+    #[cfg(feature = "resume")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "resume")))]
+    fn resume(self) -> ServiceBuilder<Stack<crate::layer::resume::ResumeLayer, L>>;
 
     /// What comes in passes through a service, in order, one message at a time: [`ServiceLayer`](crate::layer::service::ServiceLayer).
     #[cfg(feature = "service")]
@@ -228,7 +232,10 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(crate::layer::reconnect::ReconnectLayer::new(target, backoff))
     }
 
-    // impl: resume
+    #[cfg(feature = "resume")]
+    fn resume(self) -> ServiceBuilder<Stack<crate::layer::resume::ResumeLayer, L>> {
+        self.layer(crate::layer::resume::ResumeLayer::new())
+    }
 
     #[cfg(feature = "service")]
     fn inbound_service<S>(
