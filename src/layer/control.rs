@@ -49,9 +49,14 @@ impl<M> Control<M> {
         self.queue.push_back(message);
     }
 
-    /// Lets all that was sent be flushed as if it were the layer's own: by whoever polls first.
-    pub(crate) fn push_flush(&mut self) {
+    /// Has the transport below flushed though nothing was pushed: it may hold an answer of its own, to a ping say.
+    pub(crate) fn flush_soon(&mut self) {
         self.is_dirty = true;
+    }
+
+    /// Wakes the writer, if it waits: it will find that the layer has ended the transport.
+    pub(crate) fn wake_writer(&self) {
+        self.halves.writer.wake();
     }
 
     /// How many messages wait: own ones, and at most one of the user's.

@@ -257,7 +257,7 @@ impl Outgoing {
             self.is_dirty = true;
             self.control.push(batch);
         }
-        self.control.push_flush();
+        self.control.flush_soon();
     }
 
     /// Lets what waits leave: at once where there is room for it.

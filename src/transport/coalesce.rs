@@ -1,4 +1,4 @@
-use std::{collections::HashMap, hash::Hash};
+use std::{collections::HashMap, hash::Hash, marker::PhantomData, sync::Arc};
 
 /// Which key waits where. Places are absolute: they count from the first message there ever was.
 pub(crate) trait Coalesce<Out> {
@@ -10,16 +10,37 @@ pub(crate) trait Coalesce<Out> {
     fn take(&mut self, message: &Out);
 }
 
-/// Finds messages by a key of them.
-pub(crate) struct ByKey<K, F> {
-    key: F,
-    places: HashMap<K, u64>,
+/// Starts a queue of its own for each transport.
+pub(crate) trait Keys<Out> {
+    fn start(&self) -> Box<dyn Coalesce<Out> + Send + Sync>;
 }
 
-impl<K, F> ByKey<K, F> {
+/// A key of messages.
+pub(crate) struct Key<K, F> {
+    key: Arc<F>,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K, F> Key<K, F> {
     pub(crate) fn new(key: F) -> Self {
-        Self { key, places: HashMap::new() }
+        Self { key: Arc::new(key), kind: PhantomData }
     }
+}
+
+impl<Out, K, F> Keys<Out> for Key<K, F>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    F: Fn(&Out) -> Option<K> + Send + Sync + 'static,
+{
+    fn start(&self) -> Box<dyn Coalesce<Out> + Send + Sync> {
+        Box::new(ByKey { key: self.key.clone(), places: HashMap::new() })
+    }
+}
+
+/// Finds messages by a key of them.
+struct ByKey<K, F> {
+    key: Arc<F>,
+    places: HashMap<K, u64>,
 }
 
 impl<Out, K: Hash + Eq, F: Fn(&Out) -> Option<K>> Coalesce<Out> for ByKey<K, F> {
