@@ -55,6 +55,11 @@ use tower_transport::{
 
 use crate::pass_through::PassThroughLayer;
 
+#[cfg(feature = "heartbeat")]
+pub(crate) use self::heartbeat::HEARTBEAT;
+#[cfg(feature = "queue")]
+pub(crate) use self::queue::QUEUE;
+
 /// A way that messages go, from its setup to its end.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
