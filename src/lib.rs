@@ -98,6 +98,8 @@ while let Some(order) = receiver.receive().await {
 pub mod builder;
 pub mod codec;
 pub mod error;
+#[cfg(feature = "service")]
+mod in_flight;
 pub mod layer;
 pub mod message;
 #[cfg(feature = "rt")]

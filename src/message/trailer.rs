@@ -61,10 +61,11 @@ pub(crate) fn kind(layer: Layer, payload: &[u8]) -> Option<u8> {
 }
 
 /// Makes sure that a plain message is taken for one. Copies only a message that ends in a mark of this layer.
+#[inline]
 pub(crate) fn close(layer: Layer, message: Message) -> Message {
-    match message {
-        Message::Binary(payload) if kind(layer, &payload).is_some() => Message::Binary(append(&payload, layer, PLAIN)),
-        message => message,
+    match &message {
+        Message::Binary(payload) if kind(layer, payload).is_some() => Message::Binary(append(payload, layer, PLAIN)),
+        _ => message,
     }
 }
 

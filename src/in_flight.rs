@@ -1,4 +1,4 @@
-//! The calls that a server is answering.
+//! Futures of a service that are under way: the calls that a server answers, the messages that a filter looks at.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,7 @@ use std::{
 /// nothing is allocated for one that takes the place of one that is done.
 ///
 /// It does the work of futures' `FuturesOrdered` and `FuturesUnordered`, which allocate for each future.
-pub(super) struct InFlight<F, Tag, Answer> {
+pub(crate) struct InFlight<F, Tag, Answer> {
     slots: Vec<Slot<F, Tag, Answer>>,
     free: Vec<usize>,
     /// Every future in the order of its arrival (in order), or those that are done in the order of their end.
@@ -78,18 +78,18 @@ impl<F, Tag, Answer, E> InFlight<F, Tag, Answer>
 where
     F: Future<Output = Result<Answer, E>>,
 {
-    pub(super) fn new(in_order: bool) -> Self {
+    pub(crate) fn new(in_order: bool) -> Self {
         let woken = Arc::new(Woken::default());
         Self { slots: Vec::new(), free: Vec::new(), order: VecDeque::new(), in_order, woken }
     }
 
     /// How many futures are not done, or their answers not taken.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Adds a future and polls it.
-    pub(super) fn push(&mut self, tag: Tag, future: F) -> Result<(), E> {
+    /// Adds a future and polls it. Before the task waits it calls [`poll`](Self::poll), where later wakes are heard.
+    pub(crate) fn push(&mut self, tag: Tag, future: F) -> Result<(), E> {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -107,11 +107,13 @@ where
         if self.in_order {
             self.order.push_back(index);
         }
-        self.poll_slot(index)
+        // A wake that is left from the future before stays queued: so an index stands in the queue once at most, though
+        // futures that are ready at once come and go between two calls of `poll`.
+        self.poll_future(index)
     }
 
     /// Polls whatever was woken, at most each once; later wakes go to the task of `cx`. Returns whether anything was polled.
-    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Result<bool, E> {
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Result<bool, E> {
         let mut queue = self.woken.lock();
         let due = queue.slots.len();
         let old = match &queue.task {
@@ -133,6 +135,11 @@ where
         let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
         // From here on a wake counts again; what it wants to show is seen by this poll, or it is queued.
         slot.alarm.queued.swap(false, SeqCst);
+        self.poll_future(index)
+    }
+
+    fn poll_future(&mut self, index: usize) -> Result<(), E> {
+        let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
         let Some(future) = slot.future.as_mut().as_pin_mut() else { return Ok(()) };
         if let Poll::Ready(answer) = future.poll(&mut Context::from_waker(&slot.waker)) {
             slot.future.set(None);
@@ -144,13 +151,13 @@ where
         Ok(())
     }
 
-    /// Whether there is an answer whose turn it is.
-    pub(super) fn has_answer(&self) -> bool {
-        self.order.front().and_then(|index| self.slots.get(*index)).is_some_and(|slot| slot.answer.is_some())
+    /// The answer whose turn it is.
+    pub(crate) fn front(&self) -> Option<&Answer> {
+        self.slots.get(*self.order.front()?)?.answer.as_ref()
     }
 
     /// Takes the answer whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<(Tag, Answer)> {
+    pub(crate) fn pop(&mut self) -> Option<(Tag, Answer)> {
         let index = *self.order.front()?;
         let slot = self.slots.get_mut(index)?;
         let answer = slot.answer.take()?;
@@ -161,7 +168,7 @@ where
     }
 
     /// Drops every future and answer.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         for slot in &mut self.slots {
             slot.future.set(None);
         }
@@ -169,5 +176,45 @@ where
         self.free.clear();
         self.order.clear();
         self.woken.lock().slots.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::poll_fn};
+
+    use super::*;
+
+    #[test]
+    fn wakes_of_futures_that_are_ready_at_once_do_not_pile_up() {
+        let mut in_flight = InFlight::new(true);
+        for _ in 0..1000 {
+            let ready = poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                Poll::Ready(Ok::<_, Infallible>(1))
+            });
+            let Ok(()) = in_flight.push((), ready);
+            assert_eq!(in_flight.pop(), Some(((), 1)));
+        }
+        assert_eq!(in_flight.woken.lock().slots.len(), 1);
+    }
+
+    #[test]
+    fn a_wake_that_is_left_from_the_future_before_hides_none_of_the_next() {
+        let mut in_flight = InFlight::new(true);
+        let mut polls = 0;
+        for answer in [0, 3] {
+            let polled = poll_fn(move |cx| {
+                polls += 1;
+                cx.waker().wake_by_ref();
+                if polls > answer { Poll::Ready(Ok::<_, Infallible>(answer)) } else { Poll::Pending }
+            });
+            let Ok(()) = in_flight.push((), polled);
+            while in_flight.front().is_none() {
+                let Ok(polled) = in_flight.poll(&Context::from_waker(Waker::noop()));
+                assert!(polled, "the wake was lost");
+            }
+            assert_eq!(in_flight.pop(), Some(((), answer)));
+        }
     }
 }
