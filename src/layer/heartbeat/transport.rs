@@ -13,6 +13,9 @@ use crate::{Error, Message, Transport};
 /// How many messages that nobody else sees are read in one poll.
 const BUDGET: u32 = 32;
 
+/// What the inner stream gives.
+type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
+
 pin_project! {
     /// A transport whose peer is watched: what [`HeartbeatLayer`] makes. The [module](super) tells how.
     #[derive(Debug)]
@@ -68,7 +71,7 @@ where
     #[inline(never)]
     fn poll_busy(
         self: Pin<&mut Self>,
-        first: Option<Poll<Option<Result<Message, T::TransportError>>>>,
+        first: Option<Polled<T>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Message, Error>>> {
         let mut this = self.project();
