@@ -53,6 +53,7 @@ impl Message {
 
     /// The length of the payload in bytes; of a close message, that of its reason.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -69,12 +70,14 @@ impl Message {
 
     /// Whether this is a data message: text or binary.
     #[must_use]
+    #[inline]
     pub fn is_data(&self) -> bool {
         matches!(self, Self::Text(_) | Self::Binary(_))
     }
 
     /// Whether this is a control message: ping, pong or close.
     #[must_use]
+    #[inline]
     pub fn is_control(&self) -> bool {
         !self.is_data()
     }
