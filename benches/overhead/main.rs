@@ -126,4 +126,11 @@ fn goals(costs: &[Cost]) {
     }
     goal("overhead/pass-through-layer-allocations", one.allocations - bare.allocations, 0.0);
     goal("overhead/10-pass-through-layers-ns", over(ten, bare), 25.0);
+    #[cfg(feature = "reconnect")]
+    {
+        let (reconnect, keep) = (find("+ reconnect"), find("+ reconnect, keep"));
+        goal("overhead/reconnect-over-pass-through-ns", over(reconnect, one), 2.0);
+        goal("overhead/reconnect-allocations", reconnect.allocations - bare.allocations, 0.0);
+        goal("overhead/reconnect-keep-allocations", keep.allocations - bare.allocations, 0.0);
+    }
 }
