@@ -146,7 +146,7 @@ where
         Poll::Ready(closed.or_else(|error| if was_clear { Ok(()) } else { Err(error) }))
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_directly(&mut self, message: Out) -> Result<(), Error> {
         let LinkParts::Up { transport } = self.link.as_mut().project() else { return Err(unready()) };
         let closes = close_message(&message).is_some();
