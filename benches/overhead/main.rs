@@ -172,4 +172,11 @@ fn goals(costs: &[Cost]) {
         goal(&format!("overhead/{name}-ns"), over(row, bare), 2.0);
         goal(&format!("overhead/{name}-allocations"), row.allocations - bare.allocations, 0.0);
     }
+    #[cfg(feature = "reconnect")]
+    {
+        let (reconnect, keep) = (find("+ reconnect"), find("+ reconnect, keep"));
+        goal("overhead/reconnect-over-pass-through-ns", over(reconnect, one), 2.0);
+        goal("overhead/reconnect-allocations", reconnect.allocations - bare.allocations, 0.0);
+        goal("overhead/reconnect-keep-allocations", keep.allocations - bare.allocations, 0.0);
+    }
 }

@@ -153,6 +153,7 @@ impl<Out> Buffer<Out> {
     }
 
     /// Whether a flush must make room before one more may be sent.
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
         match &self.when_lost {
             WhenLost::Keep(keep) => self.queue.len() >= keep.max_messages || self.bytes >= keep.max_bytes,
@@ -161,6 +162,7 @@ impl<Out> Buffer<Out> {
     }
 
     /// The message is about to be given to the connection.
+    #[inline]
     pub(super) fn sending(&mut self, message: &Out) {
         match &self.when_lost {
             WhenLost::Keep(keep) => {
@@ -214,16 +216,21 @@ impl<Out> Buffer<Out> {
     }
 
     /// All that was sent is out of this end's hands.
+    #[inline]
     pub(super) fn flushed(&mut self) {
         self.unflushed = 0;
-        if let WhenLost::Keep(keep) = &self.when_lost {
-            for _ in 0..self.sent {
-                if let Some(message) = self.queue.pop_front() {
-                    self.bytes = self.bytes.saturating_sub((keep.size)(&message));
-                }
-            }
-            self.sent = 0;
+        if self.sent > 0 {
+            self.forget_sent();
         }
+    }
+
+    fn forget_sent(&mut self) {
+        if let WhenLost::Keep(keep) = &self.when_lost {
+            for message in self.queue.drain(..self.sent.min(self.queue.len())) {
+                self.bytes = self.bytes.saturating_sub((keep.size)(&message));
+            }
+        }
+        self.sent = 0;
     }
 
     /// Whether nothing waits for a connection or a flush.
@@ -254,6 +261,7 @@ impl<Out> Buffer<Out> {
         Some(std::mem::take(&mut self.report)).filter(|lost| *lost > 0)
     }
 
+    #[inline]
     pub(super) fn has_report(&self) -> bool {
         self.report > 0
     }

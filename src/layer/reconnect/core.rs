@@ -147,6 +147,11 @@ impl<Out> Core<Out> {
         }
     }
 
+    /// What the stream has to say in place of a message: an error that was put by for it, or that it has ended.
+    pub(super) fn last_word(&mut self) -> Option<Error> {
+        self.notice.take().or_else(|| self.parting.take())
+    }
+
     /// There is nothing more to come.
     pub(super) fn over(&mut self) {
         let lost = self.buffer.abandon();
