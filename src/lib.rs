@@ -98,6 +98,8 @@ while let Some(order) = receiver.receive().await {
 pub mod builder;
 pub mod codec;
 pub mod error;
+#[cfg(feature = "service")]
+mod in_flight;
 pub mod layer;
 pub mod message;
 #[cfg(feature = "rt")]
@@ -105,6 +107,9 @@ mod rt;
 #[cfg(feature = "service")]
 #[cfg_attr(docsrs, doc(cfg(feature = "service")))]
 pub mod service;
+#[cfg(all(any(feature = "optimized", feature = "pool"), not(target_arch = "wasm32")))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "optimized", feature = "pool"))))]
+pub mod stack;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;

@@ -99,6 +99,7 @@ impl Message {
 
     /// The payload as bytes; empty for a close message.
     #[must_use]
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
