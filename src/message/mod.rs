@@ -53,6 +53,7 @@ impl Message {
 
     /// The length of the payload in bytes; of a close message, that of its reason.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -81,6 +82,7 @@ impl Message {
 
     /// Whether this is a close message.
     #[must_use]
+    #[inline]
     pub fn is_close(&self) -> bool {
         matches!(self, Self::Close(_))
     }
