@@ -36,7 +36,13 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
 
     // trait: auth
 
-    // trait: batch
+    /// Many small messages in one: [`BatchLayer`](crate::layer::batch::BatchLayer).
+    #[cfg(feature = "batch")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "batch")))]
+    fn batch(
+        self,
+        policy: crate::layer::batch::BatchPolicy,
+    ) -> ServiceBuilder<Stack<crate::layer::batch::BatchLayer, L>>;
 
     /// On a transport: sends the last value of each key, then what is published: [`LatestLayer`](crate::layer::cache::LatestLayer).
     #[cfg(feature = "cache")]
@@ -54,19 +60,65 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         layer: crate::layer::cache::CacheLayer<K, V, F>,
     ) -> ServiceBuilder<Stack<crate::layer::cache::CacheLayer<K, V, F>, L>>;
 
-    // trait: compression
+    /// Deflate for each message that is large enough, with limits on what a peer may make this end inflate:
+    /// [`CompressionLayer`](crate::layer::compression::CompressionLayer).
+    #[cfg(feature = "compression")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "compression")))]
+    fn compression(
+        self,
+        deflate: crate::layer::compression::Deflate,
+    ) -> ServiceBuilder<Stack<crate::layer::compression::CompressionLayer, L>>;
 
-    // trait: heartbeat
+    /// Pings a peer that was silent for `interval`, and ends the stream where nothing comes within `timeout` of that:
+    /// [`HeartbeatLayer`](crate::layer::heartbeat::HeartbeatLayer).
+    #[cfg(feature = "heartbeat")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "heartbeat")))]
+    fn heartbeat(
+        self,
+        interval: std::time::Duration,
+        timeout: std::time::Duration,
+    ) -> ServiceBuilder<Stack<crate::layer::heartbeat::HeartbeatLayer, L>>;
 
-    // trait: limit
+    /// Sizes, idle time, lifetime and unflushed messages, each within bounds:
+    /// [`LimitLayer`](crate::layer::limit::LimitLayer).
+    #[cfg(feature = "limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "limit")))]
+    fn limit(self, layer: crate::layer::limit::LimitLayer)
+    -> ServiceBuilder<Stack<crate::layer::limit::LimitLayer, L>>;
 
-    // trait: queue
+    /// A bounded outgoing queue with its policy, for a transport that is not driven:
+    /// [`QueueLayer`](crate::layer::queue::QueueLayer).
+    #[cfg(feature = "queue")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "queue")))]
+    fn queue<Out, In>(
+        self,
+        queue: crate::Queue<Out, In>,
+    ) -> ServiceBuilder<Stack<crate::layer::queue::QueueLayer<Out, In>, L>>;
 
-    // trait: rate_limit
+    /// No more messages than a quota allows: [`RateLimitLayer`](crate::layer::rate_limit::RateLimitLayer). (`rate_limit` is
+    /// tower's own method, for services.)
+    #[cfg(feature = "rate-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
+    fn limit_rate<C, A>(
+        self,
+        layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
+    ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>>;
 
-    // trait: reconnect
+    /// On a connector: a transport that connects to `target`, and again as `backoff` says when that fails or is lost.
+    /// [`ReconnectLayer`](crate::layer::reconnect::ReconnectLayer) with its defaults.
+    #[cfg(feature = "reconnect")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "reconnect")))]
+    fn reconnect<Out>(
+        self,
+        target: impl Into<crate::layer::reconnect::Target>,
+        backoff: crate::layer::reconnect::Backoff,
+    ) -> ServiceBuilder<Stack<crate::layer::reconnect::ReconnectLayer<Out>, L>>;
 
-    // trait: resume
+    /// On a connector: sessions that outlive its connections, with nothing lost or doubled:
+    /// [`ResumeLayer`](crate::layer::resume::ResumeLayer) with its defaults.
+    #[cfg(feature = "resume")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "resume")))]
+    fn resume(self) -> ServiceBuilder<Stack<crate::layer::resume::ResumeLayer, L>>;
 
     /// What comes in passes through a service, in order, one message at a time: [`ServiceLayer`](crate::layer::service::ServiceLayer).
     #[cfg(feature = "service")]
@@ -106,7 +158,13 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
 
     // impl: auth
 
-    // impl: batch
+    #[cfg(feature = "batch")]
+    fn batch(
+        self,
+        policy: crate::layer::batch::BatchPolicy,
+    ) -> ServiceBuilder<Stack<crate::layer::batch::BatchLayer, L>> {
+        self.layer(crate::layer::batch::BatchLayer::new(policy))
+    }
 
     #[cfg(feature = "cache")]
     fn latest<K, M>(
@@ -124,19 +182,60 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(layer)
     }
 
-    // impl: compression
+    #[cfg(feature = "compression")]
+    fn compression(
+        self,
+        deflate: crate::layer::compression::Deflate,
+    ) -> ServiceBuilder<Stack<crate::layer::compression::CompressionLayer, L>> {
+        self.layer(crate::layer::compression::CompressionLayer::new(deflate))
+    }
 
-    // impl: heartbeat
+    #[cfg(feature = "heartbeat")]
+    fn heartbeat(
+        self,
+        interval: std::time::Duration,
+        timeout: std::time::Duration,
+    ) -> ServiceBuilder<Stack<crate::layer::heartbeat::HeartbeatLayer, L>> {
+        self.layer(crate::layer::heartbeat::HeartbeatLayer::new(interval, timeout))
+    }
 
-    // impl: limit
+    #[cfg(feature = "limit")]
+    fn limit(
+        self,
+        layer: crate::layer::limit::LimitLayer,
+    ) -> ServiceBuilder<Stack<crate::layer::limit::LimitLayer, L>> {
+        self.layer(layer)
+    }
 
-    // impl: queue
+    #[cfg(feature = "queue")]
+    fn queue<Out, In>(
+        self,
+        queue: crate::Queue<Out, In>,
+    ) -> ServiceBuilder<Stack<crate::layer::queue::QueueLayer<Out, In>, L>> {
+        self.layer(crate::layer::queue::QueueLayer::new(queue))
+    }
 
-    // impl: rate_limit
+    #[cfg(feature = "rate-limit")]
+    fn limit_rate<C, A>(
+        self,
+        layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
+    ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>> {
+        self.layer(layer)
+    }
 
-    // impl: reconnect
+    #[cfg(feature = "reconnect")]
+    fn reconnect<Out>(
+        self,
+        target: impl Into<crate::layer::reconnect::Target>,
+        backoff: crate::layer::reconnect::Backoff,
+    ) -> ServiceBuilder<Stack<crate::layer::reconnect::ReconnectLayer<Out>, L>> {
+        self.layer(crate::layer::reconnect::ReconnectLayer::new(target, backoff))
+    }
 
-    // impl: resume
+    #[cfg(feature = "resume")]
+    fn resume(self) -> ServiceBuilder<Stack<crate::layer::resume::ResumeLayer, L>> {
+        self.layer(crate::layer::resume::ResumeLayer::new())
+    }
 
     #[cfg(feature = "service")]
     fn inbound_service<S>(

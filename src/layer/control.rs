@@ -49,12 +49,23 @@ impl<M> Control<M> {
         self.queue.push_back(message);
     }
 
+    /// Has the transport below flushed though nothing was pushed: it may hold an answer of its own, to a ping say.
+    pub(crate) fn flush_soon(&mut self) {
+        self.is_dirty = true;
+    }
+
+    /// Wakes the writer, if it waits: it will find that the layer has ended the transport.
+    pub(crate) fn wake_writer(&self) {
+        self.halves.writer.wake();
+    }
+
     /// How many messages wait: own ones, and at most one of the user's.
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
 
     /// Whether nothing of the layer's own waits to be sent or flushed.
+    #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.is_dirty
     }
@@ -83,14 +94,21 @@ impl<M> Control<M> {
         self.poll_all(inner, Sink::poll_close)
     }
 
+    /// Whether a sink method has nothing to do but to ask the transport below: mostly.
+    #[inline]
+    fn passes(&self) -> bool {
+        self.is_idle() && !self.is_taken
+    }
+
     /// The layer's `poll_ready`.
+    #[inline]
     pub(crate) fn poll_ready<T: Sink<M>>(
         &mut self,
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), T::Error>> {
-        if self.is_idle() && !self.is_promised {
-            return match inner.poll_ready(cx) {
+        if self.passes() {
+            return match inner.as_mut().poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     self.is_promised = true;
                     Poll::Ready(Ok(()))
@@ -99,6 +117,11 @@ impl<M> Control<M> {
                 failed => failed,
             };
         }
+        self.poll_room(inner, cx)
+    }
+
+    #[cold]
+    fn poll_room<T: Sink<M>>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
         self.halves.writer.register(cx.waker());
         let room = match self.poll_queue(inner.as_mut()) {
             Poll::Ready(Ok(())) => inner.poll_ready(&mut Context::from_waker(&self.both)),
@@ -117,7 +140,17 @@ impl<M> Control<M> {
     }
 
     /// The layer's `start_send`.
+    #[inline]
     pub(crate) fn start_send<T: Sink<M>>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), T::Error> {
+        if self.passes() {
+            self.is_promised = false;
+            return inner.start_send(message);
+        }
+        self.send_behind(inner, message)
+    }
+
+    #[cold]
+    fn send_behind<T: Sink<M>>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), T::Error> {
         let is_behind = std::mem::take(&mut self.is_taken) || !self.queue.is_empty();
         if std::mem::take(&mut self.is_promised) && is_behind {
             self.queue.push_back(message);
@@ -127,6 +160,7 @@ impl<M> Control<M> {
     }
 
     /// The layer's `poll_flush`.
+    #[inline]
     pub(crate) fn poll_flush<T: Sink<M>>(
         &mut self,
         inner: Pin<&mut T>,
@@ -144,6 +178,7 @@ impl<M> Control<M> {
         self.poll_as_writer(inner, cx, Sink::poll_close)
     }
 
+    #[inline]
     fn poll_as_writer<T: Sink<M>>(
         &mut self,
         inner: Pin<&mut T>,
@@ -161,6 +196,7 @@ impl<M> Control<M> {
     }
 
     /// The transport below has the writer's own waker; from now on it is known here too, for when the reader writes.
+    #[cold]
     fn writer_waits<R>(&self, cx: &Context<'_>) -> Poll<R> {
         self.halves.writer.register(cx.waker());
         Poll::Pending

@@ -1,7 +1,9 @@
 //! What carries messages: [`Transport`], its extension [`TransportExt`], and the transports themselves.
 
+pub(crate) mod backlog;
 mod boxed;
 mod channel;
+mod coalesce;
 mod connect;
 mod drive;
 mod ext;
@@ -21,7 +23,7 @@ use crate::{Error, Message};
 pub use self::{
     boxed::BoxTransport,
     channel::{Channel, channel},
-    connect::Connect,
+    connect::{Connect, OutlivesConnection},
     drive::{Driver, Receiver, Send, Sender},
     ext::{ReceiveMessage, SendMessage, TransportExt},
     limits::Limits,

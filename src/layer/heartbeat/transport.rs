@@ -1,0 +1,190 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+
+use super::{HeartbeatLayer, Monitor, Rtt, beat::Beat, wire};
+use crate::{Error, Message, Transport};
+
+/// How many messages that nobody else sees are read in one poll.
+const BUDGET: u32 = 32;
+
+/// What the inner stream gives.
+type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
+
+pin_project! {
+    /// A transport whose peer is watched: what [`HeartbeatLayer`] makes. The [module](super) tells how.
+    #[derive(Debug)]
+    pub struct Heartbeat<T> {
+        #[pin]
+        inner: T,
+        beat: Beat,
+    }
+}
+
+impl<T> Heartbeat<T> {
+    pub(super) fn new(inner: T, layer: &HeartbeatLayer, monitor: Monitor) -> Self {
+        Self { inner, beat: Beat::new(layer, monitor) }
+    }
+
+    /// The round-trip times of this connection, once a pong came.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Rtt> {
+        self.beat.measure.rtt()
+    }
+
+    /// What tells the round-trip times while something else owns the transport.
+    #[must_use]
+    pub fn monitor(&self) -> Monitor {
+        self.beat.measure.monitor().clone()
+    }
+
+    /// The inner transport.
+    #[must_use]
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// The inner transport. What is received there is not taken for a sign of life.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
+    /// The inner transport. A ping or pong that waits to be written is lost, and with it a message that was accepted behind
+    /// one: flush first.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+}
+
+impl<T> Heartbeat<T>
+where
+    T: Transport<Message, In = Message>,
+{
+    /// All but a message that passes by; `first` is what the inner stream has given already.
+    #[inline(never)]
+    fn poll_busy(
+        self: Pin<&mut Self>,
+        first: Option<Polled<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, Error>>> {
+        let mut this = self.project();
+        let beat = this.beat;
+        if beat.dead.is_some() {
+            return Poll::Ready(None);
+        }
+        // Before the reading, for a peer may talk on and on.
+        beat.write(this.inner.as_mut(), cx);
+        let mut first = first;
+        for _ in 0..BUDGET {
+            let item = match first.take().unwrap_or_else(|| this.inner.as_mut().poll_next(cx)) {
+                Poll::Ready(Some(Ok(message))) => {
+                    beat.silence.heard();
+                    match wire::concerns(&message) {
+                        true => beat.take(message),
+                        false => Some(Ok(message)),
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => Some(Err(error.into())),
+                Poll::Ready(None) => {
+                    beat.stop();
+                    beat.settle();
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => {
+                    beat.write(this.inner.as_mut(), cx);
+                    let given_up = beat.poll_silence(this.inner, cx);
+                    beat.settle();
+                    return given_up.map(|error| Some(Err(error)));
+                }
+            };
+            if item.is_some() {
+                beat.settle();
+                return Poll::Ready(item);
+            }
+        }
+        // A flood of pings: other tasks have their turn.
+        beat.settle();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<T> Stream for Heartbeat<T>
+where
+    T: Transport<Message, In = Message>,
+{
+    type Item = Result<Message, Error>;
+
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.as_mut().project();
+        if !this.beat.is_calm {
+            return self.poll_busy(None, cx);
+        }
+        match this.inner.poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) if !wire::concerns(&message) => {
+                this.beat.silence.heard();
+                Poll::Ready(Some(Ok(message)))
+            }
+            polled => self.poll_busy(Some(polled), cx),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self.beat.dead {
+            // Each message may be one that is not passed on, and one error may come besides.
+            None => (0, self.inner.size_hint().1.and_then(|most| most.checked_add(1))),
+            Some(_) => (0, Some(0)),
+        }
+    }
+}
+
+impl<T> Sink<Message> for Heartbeat<T>
+where
+    T: Transport<Message>,
+{
+    type Error = Error;
+
+    #[inline]
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.beat.check_alive()?;
+        this.beat.control.poll_ready(this.inner, cx).map_err(Into::into)
+    }
+
+    #[inline]
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        let this = self.project();
+        this.beat.check_alive()?;
+        if wire::concerns(&message) {
+            let message = this.beat.pass(message);
+            return this.beat.control.start_send(this.inner, message).map_err(Into::into);
+        }
+        this.beat.control.start_send(this.inner, message).map_err(Into::into)
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.beat.check_alive()?;
+        this.beat.control.poll_flush(this.inner, cx).map_err(Into::into)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        if this.beat.dead.is_some() {
+            // A last try. Nobody is left to wait for.
+            let _ = this.inner.poll_close(cx);
+            return Poll::Ready(Ok(()));
+        }
+        this.beat.stop();
+        this.beat.control.poll_close(this.inner, cx).map_err(Into::into)
+    }
+}

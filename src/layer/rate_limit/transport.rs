@@ -1,0 +1,217 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+
+use super::{
+    bucket::Excess,
+    cost::{Cost, PerMessage},
+    excess::{End, Outgoing, Stays, WhenExceeded},
+    gate::Gate,
+};
+use crate::{Error, Transport};
+
+pin_project! {
+    /// A transport on which no more passes than a quota allows: what [`RateLimitLayer`](super::RateLimitLayer) makes.
+    ///
+    /// `In` is what comes in. The [module](super) tells where it waits and what is refused.
+    pub struct RateLimit<T, In, C = PerMessage, A = Stays> {
+        #[pin]
+        inner: T,
+        cost: C,
+        when: WhenExceeded,
+        incoming: Option<Gate>,
+        outgoing: Option<Gate>,
+        // One that came in before there was room for it, and its cost.
+        held: Option<(In, u32)>,
+        ending: A,
+    }
+}
+
+impl<T, In, C, A> RateLimit<T, In, C, A> {
+    pub(super) fn new(inner: T, cost: C, when: WhenExceeded, incoming: Option<Gate>, outgoing: Option<Gate>) -> Self
+    where
+        A: Default,
+    {
+        Self { inner, cost, when, incoming, outgoing, held: None, ending: A::default() }
+    }
+
+    /// The inner transport.
+    #[must_use]
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// The inner transport. What is sent or received there is not counted.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
+    /// The inner transport. A message that came in and still waits for its turn is dropped.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+}
+
+type PollItem<In> = Poll<Option<Result<In, Error>>>;
+
+impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
+    /// A message came in for which there are no cells.
+    #[cold]
+    fn exceeded(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        polled: PollItem<In>,
+        cost: u32,
+        excess: Excess,
+    ) -> PollItem<In> {
+        let this = self.as_mut().project();
+        let (Some(gate), Poll::Ready(Some(Ok(message)))) = (this.incoming, polled) else { return Poll::Pending };
+        if let (WhenExceeded::Wait, Excess::Until(time)) = (*this.when, &excess) {
+            gate.wait(*time, cost);
+            *this.held = Some((message, cost));
+            return self.poll_held(cx);
+        }
+        let error = gate.refuse(&excess, cost);
+        if *this.when == WhenExceeded::Close {
+            this.ending.refuse();
+            // At once, as far as it goes, for callers that do not poll again after an error.
+            let _ = this.ending.poll_end(this.inner, cx);
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// The message that waits, once its cells are there.
+    #[cold]
+    fn poll_held(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollItem<In> {
+        let this = self.project();
+        let (Some(gate), Some((_, cost))) = (this.incoming, &*this.held) else { return Poll::Pending };
+        ready!(gate.poll_take(*cost, cx));
+        gate.tally.admit();
+        Poll::Ready(this.held.take().map(|(message, _)| Ok(message)))
+    }
+}
+
+impl<T, In, E, C, A> Stream for RateLimit<T, In, C, A>
+where
+    T: Stream<Item = Result<In, E>>,
+    E: Into<Error>,
+    C: Cost<In>,
+    A: End<T>,
+{
+    type Item = Result<In, Error>;
+
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.as_mut().project();
+        if this.ending.check_open().is_err() {
+            ready!(this.ending.poll_end(this.inner, cx));
+            return Poll::Ready(None);
+        }
+        if this.held.is_some() {
+            return self.poll_held(cx);
+        }
+        // The item is looked at where it lies: to move it costs more than all that this layer does.
+        let polled = this.inner.as_mut().poll_next(cx).map_err(Into::into);
+        let Some(gate) = this.incoming else { return polled };
+        let cost = match &polled {
+            Poll::Ready(Some(Ok(message))) => this.cost.cost(message),
+            Poll::Ready(_) => 0,
+            Poll::Pending => {
+                gate.tally.settle();
+                if let Some(gate) = this.outgoing {
+                    gate.tally.settle();
+                }
+                0
+            }
+        };
+        match gate.try_take(cost) {
+            Ok(()) => polled,
+            Err(excess) => self.exceeded(cx, polled, cost, excess),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let held = usize::from(self.held.is_some());
+        match (self.ending.check_open(), self.inner.size_hint()) {
+            // Each may be refused, and each refusal is an item; the last one may be the end.
+            (Ok(()), (_, most)) => (held, most.and_then(|most| most.checked_add(held))),
+            (Err(_), _) => (0, Some(0)),
+        }
+    }
+}
+
+impl<T, Out, In, C, A> Sink<Out> for RateLimit<T, In, C, A>
+where
+    T: Transport<Out>,
+    C: Cost<Out>,
+    A: Outgoing<T, Out>,
+{
+    type Error = Error;
+
+    #[inline]
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        ready!(this.ending.poll_ready(this.inner, cx))?;
+        if let (Some(gate), WhenExceeded::Wait) = (this.outgoing, *this.when) {
+            ready!(gate.poll_prepay(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
+        let this = self.project();
+        this.ending.check_open()?;
+        if let Some(gate) = this.outgoing {
+            let cost = this.cost.cost(&message);
+            if *this.when == WhenExceeded::Wait {
+                gate.check_cost(cost)?;
+                this.inner.start_send(message).map_err(Into::into)?;
+                gate.spend(cost);
+                return Ok(());
+            }
+            if let Err(excess) = gate.try_take(cost) {
+                if *this.when == WhenExceeded::Close {
+                    this.ending.refuse();
+                }
+                return Err(gate.refuse(&excess, cost));
+            }
+        }
+        this.inner.start_send(message).map_err(Into::into)
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.ending.poll_flush(this.inner, cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        if let Some(gate) = this.outgoing {
+            gate.tally.settle();
+        }
+        this.ending.poll_close(this.inner, cx)
+    }
+}
+
+// Neither a cost nor a message need have a `Debug`.
+impl<T: fmt::Debug, In, C, A: fmt::Debug> fmt::Debug for RateLimit<T, In, C, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimit")
+            .field("inner", &self.inner)
+            .field("incoming", &self.incoming)
+            .field("outgoing", &self.outgoing)
+            .field("holds", &self.held.is_some())
+            .field("ending", &self.ending)
+            .finish_non_exhaustive()
+    }
+}
