@@ -151,10 +151,14 @@ where
         let LinkParts::Up { transport } = self.link.as_mut().project() else { return Err(unready()) };
         let closes = close_message(&message).is_some();
         self.core.buffer.sending(&message);
-        match transport.start_send(message) {
-            Ok(()) if closes => self.start_closing(),
-            Ok(()) => {}
-            Err(error) => return self.failed_to_send(error.into()),
+        if let Err(error) = transport.start_send(message) {
+            return self.failed_to_send(error.into());
+        }
+        if self.core.outlives {
+            self.core.buffer.not_held();
+        }
+        if closes {
+            self.start_closing();
         }
         Ok(())
     }
@@ -162,7 +166,7 @@ where
     #[cold]
     fn failed_to_send(&mut self, error: Error) -> Result<(), Error> {
         if self.core.policy.class(&error) == Class::Message {
-            self.core.buffer.not_sent();
+            self.core.buffer.not_held();
             return Err(error);
         }
         // There was a place for the message: what becomes of it is what becomes of all that the connection took.

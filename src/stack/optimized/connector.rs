@@ -24,7 +24,6 @@ use crate::{
     },
     rt,
     stack::{Capabilities, hello::SUBPROTOCOL, optional::Optional},
-    transport::OutlivesConnection,
 };
 
 /// A connection of a client: what it sends is traced, then resumed, then on the wire.
@@ -66,7 +65,6 @@ where
             let mut resume = self.resume.layer(tower::service_fn(|opened| std::future::ready(Ok::<_, Error>(opened))));
             let (with_verdict, inner) = resume.call(opened).await?.into_parts();
             parts = with_verdict;
-            parts.extensions.insert(OutlivesConnection);
             Optional::On { inner }
         } else {
             Optional::Off { inner: wire }
