@@ -132,6 +132,12 @@ fn goals(costs: &[Cost]) {
     }
     goal("overhead/pass-through-layer-allocations", one.allocations - bare.allocations, 0.0);
     goal("overhead/10-pass-through-layers-ns", over(ten, bare), 25.0);
+    #[cfg(feature = "trace")]
+    {
+        let trace = find(rows::TRACE);
+        goal("overhead/trace-allocations", trace.allocations - bare.allocations, 0.0);
+        goal("overhead/trace-without-a-recorder-ns", over(trace, one), 2.0);
+    }
     #[cfg(feature = "heartbeat")]
     {
         let heartbeat = find(rows::HEARTBEAT);
