@@ -46,7 +46,7 @@ const IN_FLIGHT: usize = 64;
 /// The payload sizes, how they are called, and how many messages a round has. Those that pack many messages into one get ten
 /// times as many, to last as long.
 const SIZES: [(&str, usize, usize); 4] =
-    [("32 B", 32, 8000), ("256 B", 256, 8000), ("1 KiB", 1 << 10, 6000), ("16 KiB", 16 << 10, 2000)];
+    [("32 B", 32, 40_000), ("256 B", 256, 8000), ("1 KiB", 1 << 10, 6000), ("16 KiB", 16 << 10, 2000)];
 
 const PACKED: &str = "ours + batch, fed";
 const SENDERS: &str = "ours + batch, 64 senders";
@@ -67,7 +67,7 @@ impl Plan {
         let has = |flag| flags.iter().any(|word| word == flag);
         let (rounds, divisor) = match (has("--bench"), has("--quick")) {
             (false, _) => (1, 100),
-            (true, true) => (7, 4),
+            (true, true) => (7, 1),
             (true, false) => (21, 1),
         };
         Self { rounds, divisor, filters }
@@ -92,7 +92,7 @@ fn main() {
 
 fn throughput(plan: &Plan, name: &str, size: usize, messages: usize) {
     // As many as take about as long as a flush for each.
-    let many = if size < 4096 { 10 * messages } else { messages };
+    let many = if size < 4096 { 2 * messages } else { messages };
     let mut rows = vec![
         Row::new(T, move || OneWay { size, messages }.run::<TokioTungstenite>()),
         Row::new("T, feed, a flush per 64", move || fed::fed::<Tungstenite, TokioTungstenite>(size, many)),
