@@ -60,6 +60,13 @@ impl BatchPolicy {
         self
     }
 
+    /// The same policy, whose batches fit into messages of `message` bytes.
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    pub(crate) const fn within(self, message: usize) -> Self {
+        let most = message.saturating_sub(12 + 5 * self.count);
+        if self.max_bytes <= most { self } else { Self { max_bytes: most, ..self } }
+    }
+
     pub(super) const fn delay(&self) -> Option<Duration> {
         self.delay
     }

@@ -185,7 +185,13 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                 return;
             }
             match self.poll_read(core, &mut cx) {
-                Poll::Pending => return,
+                Poll::Pending => {
+                    self.ended = self.cut_by_write();
+                    if self.ended.is_some() {
+                        self.halves.reader.wake();
+                    }
+                    return;
+                }
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Ok(Some(message))) => {
                     core.inbox.push(message);
@@ -374,12 +380,20 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                     if self.poll_idle(core, cx).is_ready() {
                         return Poll::Ready(Event::End(End::Over));
                     }
-                    return Poll::Pending;
+                    return match self.cut_by_write() {
+                        Some(end) => Poll::Ready(Event::End(end)),
+                        None => Poll::Pending,
+                    };
                 }
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// A connection that cannot be written and has nothing to read: what the peer may still say comes again on the next.
+    fn cut_by_write(&self) -> Option<End> {
+        self.write_failed.clone().map(|error| End::Cut(Some(error)))
     }
 
     /// While nothing comes in: acknowledges late what is owed, and writes what waits. Ready when the peer's last words are
@@ -395,7 +409,6 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             self.ack_waits = self.timer.poll(cx).is_ready();
         }
         if self.is_dirty || !self.is_quiet(core) {
-            // What fails here fails the sink, and the stream has the last word.
             let _ = self.poll_write(core);
         }
         Poll::Pending

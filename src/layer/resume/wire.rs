@@ -227,8 +227,12 @@ mod tests {
     use super::*;
 
     fn position() -> impl Strategy<Value = Position> {
-        any::<(u64, u64, u64, u64)>()
-            .prop_map(|(received, digest, first, sent)| Position { received, digest, first, sent })
+        any::<(u64, u64, u64, u64)>().prop_map(|(received, digest, first, sent)| Position {
+            received,
+            digest,
+            first,
+            sent,
+        })
     }
 
     fn window() -> impl Strategy<Value = Window> {
@@ -238,8 +242,11 @@ mod tests {
     fn own() -> impl Strategy<Value = Own> {
         let session = proptest::option::of((any::<Bytes16>(), any::<Bytes16>(), position()));
         prop_oneof![
-            (any::<u64>(), window(), session)
-                .prop_map(|(epoch, window, session)| Own::Hello(Hello { epoch, window, session })),
+            (any::<u64>(), window(), session).prop_map(|(epoch, window, session)| Own::Hello(Hello {
+                epoch,
+                window,
+                session
+            })),
             (any::<bool>(), any::<Bytes16>(), any::<Bytes16>(), window(), position()).prop_map(
                 |(is_resumed, id, token, window, position)| Own::Welcome(Welcome {
                     is_resumed,
