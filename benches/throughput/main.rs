@@ -1,4 +1,4 @@
-//! What packing (and, to come, compression) is worth over a real socket, by message size:
+//! What packing and compression are worth over a real socket, by message size:
 //! `cargo bench --bench throughput [-- [--quick] SCENARIO...]`.
 //!
 //! A scenario is any part of one of the names that the run prints. The harness is that of the `peers` benchmark, and
@@ -28,6 +28,8 @@ mod scenario;
 mod statistics;
 
 mod batch;
+#[cfg(feature = "compression")]
+mod compression;
 mod fed;
 
 use crate::{
@@ -100,7 +102,8 @@ fn throughput(plan: &Plan, name: &str, size: usize, messages: usize) {
         Row::new("ours, 64 senders", move || fed::senders::<contestants::OursLibrary, Ours>(size, many)),
     ];
     rows.extend(batch::rows(size, many));
-    // Rows of compression go here: `rows.extend(compression::rows(size, many))`.
+    #[cfg(feature = "compression")]
+    rows.extend(compression::rows(size, many));
     let table = rounds::run(plan.rounds, &rows);
     table.print(
         &format!("{name}, {IN_FLIGHT} in flight, one way; the first row is a flush for each message"),
@@ -109,7 +112,6 @@ fn throughput(plan: &Plan, name: &str, size: usize, messages: usize) {
     if size == 32 {
         goal("throughput/batch-32-B-time-to-T", &table, PACKED, T, wall, 0.025);
         goal("throughput/batch-32-B-cpu-to-T", &table, PACKED, T, cpu, 0.025);
-        goal("throughput/batch-64-senders-32-B-cpu-to-T", &table, SENDERS, T, cpu, 0.054);
     }
 }
 
