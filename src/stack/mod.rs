@@ -2,6 +2,9 @@
 
 #[cfg(feature = "optimized")]
 mod capabilities;
+#[cfg(feature = "context")]
+#[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+pub mod context;
 #[cfg(feature = "optimized")]
 mod hello;
 #[cfg(feature = "optimized")]
@@ -13,6 +16,9 @@ mod optional;
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub mod pool;
 
+#[cfg(feature = "context")]
+#[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+pub use self::context::WebSocketContext;
 #[cfg(feature = "optimized")]
 #[cfg_attr(docsrs, doc(cfg(feature = "optimized")))]
 pub use self::{

@@ -195,8 +195,11 @@ where
     /// The user wants another connection, now.
     fn reconnect(&mut self, cx: &mut Context<'_>) {
         if self.core.machine.phase() == Phase::Up {
-            if let LinkParts::Up { transport } = self.link.as_mut().project() {
-                // As far as it goes without waiting.
+            // As far as it goes without waiting. A session that outlives the connection would be closed with it: to that, this
+            // is a cut.
+            if let LinkParts::Up { transport } = self.link.as_mut().project()
+                && !self.core.outlives
+            {
                 let _ = transport.poll_close(cx);
             }
             self.core.disconnected();

@@ -58,8 +58,10 @@ pub struct OptimizedBuilder {
     pub(super) queue: Queue<Message>,
 }
 
+type Hook = dyn Fn(&Parts) -> Vec<Message> + Send + Sync;
+
 #[derive(Clone)]
-struct OnConnect(Arc<dyn Fn(&Parts) -> Vec<Message> + Send + Sync>);
+struct OnConnect(Arc<Hook>);
 
 impl std::fmt::Debug for OnConnect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -290,7 +292,6 @@ impl OptimizedBuilder {
             batch: self.batch,
             compression: self
                 .compression
-                .clone()
                 .map(|deflate| CompressionLayer::new(deflate.max_inflated(self.limits.message))),
             heartbeat: self.heartbeat.clone(),
             resume: self.resume.is_some(),
