@@ -32,6 +32,7 @@ pub(super) struct Position {
 
 /// The first message of a client.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) struct Hello {
     /// Each connection of a client has a greater one.
     pub(super) epoch: u64,
@@ -42,6 +43,7 @@ pub(super) struct Hello {
 
 /// The answer of a server.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) struct Welcome {
     pub(super) is_resumed: bool,
     pub(super) id: Bytes16,
@@ -59,6 +61,7 @@ pub(super) struct Ack {
 
 /// A message of this layer.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) enum Own {
     Hello(Hello),
     Welcome(Welcome),
