@@ -181,7 +181,9 @@ async fn talk(setup: Setup) -> Story {
             story.client.push(std::mem::replace(&mut log, next));
         }
         let ended = poll_fn(|cx| match poll_talk(&mut near, "c", &mut log, all, cx) {
-            Poll::Pending if log.sent == all && log.got.len() >= all && handle.unacknowledged() == 0 => Poll::Ready(None),
+            Poll::Pending if log.sent == all && log.got.len() >= all && handle.unacknowledged() == 0 => {
+                Poll::Ready(None)
+            }
             other => other,
         })
         .await;

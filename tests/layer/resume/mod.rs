@@ -1,6 +1,5 @@
 //! Sessions that outlive connections: see each file for what it shows.
 
-
 mod attacks;
 mod client;
 mod contract;

@@ -12,7 +12,8 @@ use tower_transport::{
 };
 
 pub(super) type Near = Fault<Channel>;
-pub(super) type Dial = ServiceFn<Box<dyn FnMut(http::Request<()>) -> Ready<Result<http::Response<Near>, Error>> + Send>>;
+pub(super) type Dial =
+    ServiceFn<Box<dyn FnMut(http::Request<()>) -> Ready<Result<http::Response<Near>, Error>> + Send>>;
 
 /// A connector of channels with faults; the far ends come out of the receiver.
 pub(super) fn dial(capacity: usize, faults: &Faults) -> (Dial, UnboundedReceiver<Channel>) {
