@@ -132,6 +132,18 @@ fn goals(costs: &[Cost]) {
     }
     goal("overhead/pass-through-layer-allocations", one.allocations - bare.allocations, 0.0);
     goal("overhead/10-pass-through-layers-ns", over(ten, bare), 25.0);
+    #[cfg(feature = "heartbeat")]
+    {
+        let heartbeat = find(rows::HEARTBEAT);
+        goal("overhead/heartbeat-ns-over-pass-through", over(heartbeat, one), 2.0);
+        goal("overhead/heartbeat-allocations", heartbeat.allocations, 0.0);
+    }
+    #[cfg(feature = "queue")]
+    {
+        let queue = find(rows::QUEUE);
+        goal("overhead/queue-ns-over-pass-through", over(queue, one), 2.0);
+        goal("overhead/queue-allocations", queue.allocations, 0.0);
+    }
     #[cfg(feature = "compression")]
     {
         let (bare, layer) = (find(rows::COMPRESSION_BARE), find(rows::COMPRESSION));
@@ -159,5 +171,12 @@ fn goals(costs: &[Cost]) {
     for (name, row) in [("limit", find(rows::limit::SIZES)), ("limit-with-times", find(rows::limit::TIMES))] {
         goal(&format!("overhead/{name}-ns"), over(row, bare), 2.0);
         goal(&format!("overhead/{name}-allocations"), row.allocations - bare.allocations, 0.0);
+    }
+    #[cfg(feature = "reconnect")]
+    {
+        let (reconnect, keep) = (find("+ reconnect"), find("+ reconnect, keep"));
+        goal("overhead/reconnect-over-pass-through-ns", over(reconnect, one), 2.0);
+        goal("overhead/reconnect-allocations", reconnect.allocations - bare.allocations, 0.0);
+        goal("overhead/reconnect-keep-allocations", keep.allocations - bare.allocations, 0.0);
     }
 }

@@ -57,6 +57,10 @@ use crate::pass_through::PassThroughLayer;
 
 #[cfg(feature = "compression")]
 pub(crate) use self::compression::{BARE as COMPRESSION_BARE, LAYER as COMPRESSION};
+#[cfg(feature = "heartbeat")]
+pub(crate) use self::heartbeat::HEARTBEAT;
+#[cfg(feature = "queue")]
+pub(crate) use self::queue::QUEUE;
 
 /// A way that messages go, from its setup to its end.
 pub(crate) struct Row {

@@ -66,6 +66,20 @@ impl Outgoing {
         self.is_parked = false;
     }
 
+    /// The reader waits from here on. As [`poll_due`](Self::poll_due).
+    #[inline]
+    pub(super) fn park<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
+    where
+        T: Transport<Message>,
+    {
+        self.is_parked = true;
+        match &mut self.reader {
+            Some(reader) => reader.clone_from(cx.waker()),
+            None => self.reader = Some(cx.waker().clone()),
+        }
+        self.poll_due(inner, cx)
+    }
+
     /// The stream has ended or failed: what was promised has to be asked for again.
     pub(super) const fn reconsider(&mut self) {
         self.is_ready = false;
@@ -80,7 +94,7 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
-        if self.is_unflushed() {
+        if self.pack.policy().delay().is_some() && self.is_unflushed() && !self.timer.is_running() {
             self.poll_rung(inner.as_mut(), cx)?;
         }
         while !self.is_ready {
@@ -162,10 +176,12 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
-        if !self.has_rung() {
+        if !self.timer.has_rung() && !self.is_due {
             self.arm();
             return Ok(());
         }
+        self.timer.clear();
+        self.is_due = false;
         self.push_due();
         // What it lacks is room: then it goes on with the next poll of either half.
         if let Poll::Ready(flushed) = self.control.poll_flush(inner, cx) {
@@ -180,13 +196,8 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
-        if self.pack.policy().delay().is_none() && self.control.is_idle() {
+        if !self.is_unflushed() && !self.timer.is_set() && self.control.is_idle() {
             return Ok(());
-        }
-        self.is_parked = true;
-        match &mut self.reader {
-            Some(reader) => reader.clone_from(cx.waker()),
-            None => self.reader = Some(cx.waker().clone()),
         }
         loop {
             let rang = self.timer.poll(cx).is_ready();
@@ -235,17 +246,6 @@ impl Outgoing {
             self.is_due = true;
             reader.wake_by_ref();
         }
-    }
-
-    /// For the writer, whom the timer does not wake.
-    #[inline]
-    fn has_rung(&mut self) -> bool {
-        let rang = self.timer.has_rung() || self.is_due;
-        if rang {
-            self.timer.clear();
-            self.is_due = false;
-        }
-        rang
     }
 
     /// What waits is to be sent and flushed by whoever polls first. While the last such batch has not left, the next waits

@@ -17,6 +17,8 @@ use crate::{
     rt::{Instant, Timer},
 };
 
+type PollItem = Poll<Option<Result<Message, Error>>>;
+
 /// After so many messages in a row the time is looked at, though the stream never waits.
 const LOOK: u32 = 64;
 
@@ -105,7 +107,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         code: CloseCode,
         reason: &'static str,
         error: Error,
-    ) -> Poll<Option<Result<Message, Error>>> {
+    ) -> PollItem {
         let this = self.project();
         this.closing.refuse(code, reason);
         let error = error.with_close_frame(this.closing.frame().cloned());
@@ -114,9 +116,14 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         Poll::Ready(Some(Err(error)))
     }
 
-    #[cold]
-    fn too_large(self: Pin<&mut Self>, cx: &mut Context<'_>, size: usize) -> Poll<Option<Result<Message, Error>>> {
-        let most = self.sizes.incoming;
+    /// There is nothing, so that the time is to be looked at, or what there is is too large.
+    #[inline(never)]
+    fn not_fine(mut self: Pin<&mut Self>, cx: &mut Context<'_>, polled: PollItem) -> PollItem {
+        let Poll::Ready(Some(Ok(message))) = polled else {
+            let over = ready!(self.as_mut().project().clock.poll(cx));
+            return self.time_over(cx, over);
+        };
+        let (size, most) = (message.len(), self.sizes.incoming);
         let error = Error::too_large(format!("an incoming message of {size} bytes is over this end's limit of {most}"));
         if self.sizes.skips_large {
             return Poll::Ready(Some(Err(error)));
@@ -125,7 +132,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
     }
 
     #[cold]
-    fn time_over(self: Pin<&mut Self>, cx: &mut Context<'_>, over: Over) -> Poll<Option<Result<Message, Error>>> {
+    fn time_over(self: Pin<&mut Self>, cx: &mut Context<'_>, over: Over) -> PollItem {
         let (reason, error) = match over {
             Over::Idle(time) => {
                 ("idle timeout", format!("no message passed for {time:?}, the idle timeout of this end"))
@@ -141,6 +148,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
 impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
     type Item = Result<Message, Error>;
 
+    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.as_mut().project();
         if !this.closing.is_open() {
@@ -152,23 +160,23 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
         {
             return self.time_over(cx, over);
         }
-        let message = match this.inner.as_mut().poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => message,
-            Poll::Ready(end) => return Poll::Ready(end.map(|item| item.map_err(Into::into))),
-            Poll::Pending => {
-                let over = ready!(this.clock.poll(cx));
-                return self.time_over(cx, over);
+        // The item is looked at where it lies: to move it costs more than all that this layer does.
+        let polled = this.inner.as_mut().poll_next(cx).map_err(Into::into);
+        let is_fine = match &polled {
+            Poll::Ready(Some(Ok(message))) => {
+                this.clock.run += 1;
+                if message.is_data() {
+                    this.clock.watch.active();
+                }
+                message.len() <= this.sizes.incoming
             }
+            Poll::Ready(_) => true,
+            Poll::Pending => false,
         };
-        this.clock.run += 1;
-        if message.is_data() {
-            this.clock.watch.active();
+        if is_fine {
+            return polled;
         }
-        let size = message.len();
-        if size <= this.sizes.incoming {
-            return Poll::Ready(Some(Ok(message)));
-        }
-        self.too_large(cx, size)
+        self.not_fine(cx, polled)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -188,6 +196,7 @@ fn not_sent(size: usize, most: usize) -> Error {
 impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
     type Error = Error;
 
+    #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut this = self.project();
         if *this.in_flight >= this.sizes.in_flight {
@@ -197,6 +206,7 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
         this.closing.poll_ready(this.inner, cx)
     }
 
+    #[inline]
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
         let size = message.len();
@@ -207,9 +217,11 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
             this.clock.watch.active();
         }
         *this.in_flight = this.in_flight.saturating_add(1);
-        this.closing.start_send(this.inner, message)
+        this.closing.check_open()?;
+        this.inner.start_send(message).map_err(Into::into)
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         ready!(this.closing.poll_flush(this.inner, cx))?;

@@ -60,6 +60,45 @@ impl<T, In, C, A> RateLimit<T, In, C, A> {
     }
 }
 
+type PollItem<In> = Poll<Option<Result<In, Error>>>;
+
+impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
+    /// A message came in for which there are no cells.
+    #[cold]
+    fn exceeded(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        polled: PollItem<In>,
+        cost: u32,
+        excess: Excess,
+    ) -> PollItem<In> {
+        let this = self.as_mut().project();
+        let (Some(gate), Poll::Ready(Some(Ok(message)))) = (this.incoming, polled) else { return Poll::Pending };
+        if let (WhenExceeded::Wait, Excess::Until(time)) = (*this.when, &excess) {
+            gate.wait(*time, cost);
+            *this.held = Some((message, cost));
+            return self.poll_held(cx);
+        }
+        let error = gate.refuse(&excess, cost);
+        if *this.when == WhenExceeded::Close {
+            this.ending.refuse();
+            // At once, as far as it goes, for callers that do not poll again after an error.
+            let _ = this.ending.poll_end(this.inner, cx);
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// The message that waits, once its cells are there.
+    #[cold]
+    fn poll_held(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollItem<In> {
+        let this = self.project();
+        let (Some(gate), Some((_, cost))) = (this.incoming, &*this.held) else { return Poll::Pending };
+        ready!(gate.poll_take(*cost, cx));
+        gate.tally.admit();
+        Poll::Ready(this.held.take().map(|(message, _)| Ok(message)))
+    }
+}
+
 impl<T, In, E, C, A> Stream for RateLimit<T, In, C, A>
 where
     T: Stream<Item = Result<In, E>>,
@@ -69,53 +108,34 @@ where
 {
     type Item = Result<In, Error>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut this = self.project();
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.as_mut().project();
         if this.ending.check_open().is_err() {
             ready!(this.ending.poll_end(this.inner, cx));
             return Poll::Ready(None);
         }
-        let Some(gate) = this.incoming else {
-            return this.inner.poll_next(cx).map_err(Into::into);
-        };
-        if this.held.is_none() {
-            let message = match this.inner.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) => message,
-                Poll::Ready(end) => return Poll::Ready(end.map(|item| item.map_err(Into::into))),
-                Poll::Pending => {
-                    gate.tally.settle();
-                    if let Some(gate) = this.outgoing {
-                        gate.tally.settle();
-                    }
-                    return Poll::Pending;
-                }
-            };
-            let cost = this.cost.cost(&message);
-            if cost == 0 {
-                return Poll::Ready(Some(Ok(message)));
-            }
-            match gate.try_take(cost) {
-                Ok(()) => return Poll::Ready(Some(Ok(message))),
-                Err(Excess::Until(time)) if *this.when == WhenExceeded::Wait => {
-                    gate.wait(time, cost);
-                    *this.held = Some((message, cost));
-                }
-                Err(excess) => {
-                    let error = gate.refuse(&excess, cost);
-                    if *this.when == WhenExceeded::Close {
-                        this.ending.refuse();
-                        // At once, as far as it goes, for callers that do not poll again after an error.
-                        let _ = this.ending.poll_end(this.inner, cx);
-                    }
-                    return Poll::Ready(Some(Err(error)));
-                }
-            }
+        if this.held.is_some() {
+            return self.poll_held(cx);
         }
-        let cost = this.held.as_ref().map_or(0, |(_, cost)| *cost);
-        gate.tally.settle();
-        ready!(gate.poll_take(cost, cx));
-        gate.tally.admit();
-        Poll::Ready(this.held.take().map(|(message, _)| Ok(message)))
+        // The item is looked at where it lies: to move it costs more than all that this layer does.
+        let polled = this.inner.as_mut().poll_next(cx).map_err(Into::into);
+        let Some(gate) = this.incoming else { return polled };
+        let cost = match &polled {
+            Poll::Ready(Some(Ok(message))) => this.cost.cost(message),
+            Poll::Ready(_) => 0,
+            Poll::Pending => {
+                gate.tally.settle();
+                if let Some(gate) = this.outgoing {
+                    gate.tally.settle();
+                }
+                0
+            }
+        };
+        match gate.try_take(cost) {
+            Ok(()) => polled,
+            Err(excess) => self.exceeded(cx, polled, cost, excess),
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -136,6 +156,7 @@ where
 {
     type Error = Error;
 
+    #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         ready!(this.ending.poll_ready(this.inner, cx))?;
@@ -145,33 +166,29 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let this = self.project();
-        let Some(gate) = this.outgoing else {
-            return this.ending.start_send(this.inner, message);
-        };
         this.ending.check_open()?;
-        let cost = this.cost.cost(&message);
-        if cost == 0 {
-            return this.ending.start_send(this.inner, message);
-        }
-        if *this.when == WhenExceeded::Wait {
-            gate.check_cost(cost)?;
-            this.ending.start_send(this.inner, message)?;
-            gate.spend(cost);
-            return Ok(());
-        }
-        match gate.try_take(cost) {
-            Ok(()) => this.ending.start_send(this.inner, message),
-            Err(excess) => {
+        if let Some(gate) = this.outgoing {
+            let cost = this.cost.cost(&message);
+            if *this.when == WhenExceeded::Wait {
+                gate.check_cost(cost)?;
+                this.inner.start_send(message).map_err(Into::into)?;
+                gate.spend(cost);
+                return Ok(());
+            }
+            if let Err(excess) = gate.try_take(cost) {
                 if *this.when == WhenExceeded::Close {
                     this.ending.refuse();
                 }
-                Err(gate.refuse(&excess, cost))
+                return Err(gate.refuse(&excess, cost));
             }
         }
+        this.inner.start_send(message).map_err(Into::into)
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         this.ending.poll_flush(this.inner, cx)

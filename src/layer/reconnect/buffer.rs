@@ -16,11 +16,17 @@ use crate::Message;
 /// any case, without a word. Where each message must come, and once, the two ends need sequence numbers: that is what a
 /// resume layer is for.
 ///
+/// Below a connector that has one, a connection says that what it takes [outlives](crate::transport::OutlivesConnection) it: then
+/// nothing is lost with the connection, and nothing is counted, failed or sent again here. Only what waits for a connection is
+/// this layer's.
+///
 /// The default is `Fail` because it is the only one that neither loses nor repeats a message behind the writer's back. A
 /// [`Driver`](crate::Driver) takes an error of its sink for the end of all writing: for a transport that is driven, choose
 /// `Keep` or `Drop`.
+#[derive(Default)]
 pub enum WhenLost<Out> {
     /// They are lost, and the next call of the sink fails, once.
+    #[default]
     Fail,
     /// They are lost, and counted.
     Drop,
@@ -100,12 +106,6 @@ impl<Out> Clone for WhenLost<Out> {
     }
 }
 
-impl<Out> Default for WhenLost<Out> {
-    fn default() -> Self {
-        Self::Fail
-    }
-}
-
 impl<Out> fmt::Debug for Keep<Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keep")
@@ -153,6 +153,7 @@ impl<Out> Buffer<Out> {
     }
 
     /// Whether a flush must make room before one more may be sent.
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
         match &self.when_lost {
             WhenLost::Keep(keep) => self.queue.len() >= keep.max_messages || self.bytes >= keep.max_bytes,
@@ -161,6 +162,7 @@ impl<Out> Buffer<Out> {
     }
 
     /// The message is about to be given to the connection.
+    #[inline]
     pub(super) fn sending(&mut self, message: &Out) {
         match &self.when_lost {
             WhenLost::Keep(keep) => {
@@ -172,8 +174,8 @@ impl<Out> Buffer<Out> {
         }
     }
 
-    /// The connection did not take what was last about to be given to it.
-    pub(super) fn not_sent(&mut self) {
+    /// What was given to the connection last is nothing to be held here: it was refused, or a layer below holds it.
+    pub(super) fn not_held(&mut self) {
         match &self.when_lost {
             WhenLost::Keep(keep) => {
                 self.sent = self.sent.saturating_sub(1);
@@ -214,16 +216,21 @@ impl<Out> Buffer<Out> {
     }
 
     /// All that was sent is out of this end's hands.
+    #[inline]
     pub(super) fn flushed(&mut self) {
         self.unflushed = 0;
-        if let WhenLost::Keep(keep) = &self.when_lost {
-            for _ in 0..self.sent {
-                if let Some(message) = self.queue.pop_front() {
-                    self.bytes = self.bytes.saturating_sub((keep.size)(&message));
-                }
-            }
-            self.sent = 0;
+        if self.sent > 0 {
+            self.forget_sent();
         }
+    }
+
+    fn forget_sent(&mut self) {
+        if let WhenLost::Keep(keep) = &self.when_lost {
+            for message in self.queue.drain(..self.sent.min(self.queue.len())) {
+                self.bytes = self.bytes.saturating_sub((keep.size)(&message));
+            }
+        }
+        self.sent = 0;
     }
 
     /// Whether nothing waits for a connection or a flush.
@@ -254,6 +261,7 @@ impl<Out> Buffer<Out> {
         Some(std::mem::take(&mut self.report)).filter(|lost| *lost > 0)
     }
 
+    #[inline]
     pub(super) fn has_report(&self) -> bool {
         self.report > 0
     }
@@ -301,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_forgets_nothing_that_was_not_sent() {
+    fn a_flush_forgets_nothing_that_was_not_held() {
         let mut buffer = keep(10, 100);
         for text in ["a", "b"] {
             buffer.push(text.into());
@@ -333,7 +341,7 @@ mod tests {
         buffer.sending(&"a".into());
         buffer.sending(&"b".into());
         buffer.push("c".into());
-        buffer.not_sent();
+        buffer.not_held();
         buffer.connection_lost();
         assert_eq!(unsent(&mut buffer), ["a", "c"]);
     }
@@ -347,7 +355,7 @@ mod tests {
             for text in ["a", "b", "refused"] {
                 buffer.sending(&Message::text(text));
             }
-            buffer.not_sent();
+            buffer.not_held();
             assert_eq!(buffer.connection_lost(), 2);
             assert_eq!(buffer.take_report(), told);
             assert_eq!((buffer.take_report(), buffer.connection_lost()), (None, 0));

@@ -14,6 +14,8 @@ use crate::{
 
 /// All of a transport that reconnects but its connector and its connection.
 pub(super) struct Core<Out> {
+    /// What the connection takes outlives it.
+    pub(super) outlives: bool,
     pub(super) machine: Machine,
     pub(super) target: Target,
     pub(super) policy: Policy<Out>,
@@ -71,6 +73,7 @@ pub(super) struct End {
 impl<Out> Core<Out> {
     pub(super) fn new(layer: ReconnectLayer<Out>, shared: Arc<Shared>) -> Self {
         Self {
+            outlives: false,
             machine: Machine::new(layer.backoff),
             target: layer.target,
             policy: layer.policy,
@@ -145,6 +148,11 @@ impl<Out> Core<Out> {
         if self.granted == Granted::Direct {
             self.granted = Granted::Queued;
         }
+    }
+
+    /// What the stream has to say in place of a message: an error that was put by for it, or that it has ended.
+    pub(super) fn last_word(&mut self) -> Option<Error> {
+        self.notice.take().or_else(|| self.parting.take())
     }
 
     /// There is nothing more to come.

@@ -19,7 +19,7 @@ use super::{
     transport::{Link, LinkParts, Parts},
     watch::{Command, Half},
 };
-use crate::{CloseFrame, Connect, Error, Transport, rt::Instant};
+use crate::{CloseFrame, Connect, Error, Transport, rt::Instant, transport::OutlivesConnection};
 
 /// How long the stream of a connection may still tell why its sink has failed (by a close message, say) before the
 /// connection counts as lost.
@@ -95,6 +95,7 @@ where
         self.core.machine.on(Event::Opened);
         self.core.since = Some(Instant::now());
         self.core.greeting = self.core.policy.greeting(&parts).into_iter();
+        self.core.outlives = parts.extensions.get::<OutlivesConnection>().is_some();
         self.core.pumping = !self.core.greeting.as_slice().is_empty() || self.core.buffer.has_unsent();
         self.core.steady = !self.core.pumping;
         self.core.shared.connected(Arc::new(parts));
@@ -117,12 +118,17 @@ where
                     return Poll::Ready(Err(error));
                 }
                 if is_kept {
-                    core.buffer.not_sent();
+                    core.buffer.not_held();
                     core.shared.lose(1);
                 }
                 core.notice = Some(error);
                 core.shared.wake_both();
-            } else if closes {
+                continue;
+            }
+            if is_kept && core.outlives {
+                core.buffer.not_held();
+            }
+            if closes {
                 core.machine.on(Event::Close);
             }
         }
@@ -261,8 +267,11 @@ where
     /// The user wants another connection, now.
     fn reconnect(&mut self, cx: &mut Context<'_>) {
         if self.core.machine.phase() == Phase::Up {
-            if let LinkParts::Up { transport } = self.link.as_mut().project() {
-                // As far as it goes without waiting.
+            // As far as it goes without waiting. A session that outlives the connection would be closed with it: to that, this
+            // is a cut.
+            if let LinkParts::Up { transport } = self.link.as_mut().project()
+                && !self.core.outlives
+            {
                 let _ = transport.poll_close(cx);
             }
             self.core.disconnected();

@@ -12,7 +12,11 @@ use super::{
     layer::Config,
     wire::{self, Own, Read, Welcome},
 };
-use crate::{Error, Message, Transport, rt::Timer, transport::halves::Halves};
+use crate::{
+    Error, Message, Transport,
+    rt::Timer,
+    transport::{OutlivesConnection, halves::Halves},
+};
 
 /// How many control messages may come before the answer.
 const PINGS: usize = 16;
@@ -122,6 +126,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
         let (core, verdict) = self.home.welcomed(self.epoch, self.config.window, welcome, both)?;
         let (mut parts, link) = response.into_parts();
         parts.extensions.insert(verdict);
+        parts.extensions.insert(OutlivesConnection);
         let transport = ResumedTransport::new(link, halves, core, self.home.clone(), self.epoch, self.config.ack_delay);
         Ok(http::Response::from_parts(parts, transport))
     }
