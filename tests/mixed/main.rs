@@ -1,0 +1,7 @@
+//! All layers at once: the order in which they see a message, stacks that are put together at random over links that fail, and the
+//! recommended stack over a socket that is cut.
+
+mod messages;
+mod random;
+mod stack;
+mod talk;
