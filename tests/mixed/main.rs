@@ -1,7 +1,9 @@
 //! All layers at once: the order in which they see a message, stacks that are put together at random over links that fail, and the
 //! recommended stack over a socket that is cut.
 
+mod every;
 mod messages;
 mod random;
+mod saw;
 mod stack;
 mod talk;
