@@ -114,14 +114,14 @@
 //! drop(transport);
 //! let (sender, _receiver, driver) = session.drive(Queue::messages());
 //! tokio::spawn(driver);
-//! let saying = sender.send(Message::text("two"));
+//! let saying = tokio::spawn(async move { sender.send(Message::text("two")).await });
 //!
 //! let connecting = connector.call(http::Request::new(()));
 //! let (response, none) = tokio::try_join!(connecting, accept(sockets.recv().await.unwrap()))?;
 //! assert!(none.is_none());
 //! assert_eq!(response.extensions().get(), Some(&Verdict::Resumed { replayed: 0 }));
 //! assert_eq!(response.into_body().receive_message().await.unwrap()?, Message::text("two"));
-//! saying.await?;
+//! # saying.await.unwrap()?;
 //! # Ok::<(), Error>(()) }).unwrap();
 //! ```
 //!
