@@ -75,7 +75,8 @@ impl Home {
             state.wait(cx);
             return Poll::Pending;
         }
-        let session = state.core.as_ref().map(|core| (core.id, state.token, core.position()));
+        let token = state.token;
+        let session = state.core.as_mut().map(|core| (core.id, token, core.position()));
         Poll::Ready(Ok(Hello { epoch, window, session }))
     }
 
@@ -120,7 +121,7 @@ impl Home {
                 return Err(Error::protocol("resume: the server resumes a session that is not this client's"));
             }
             (core, false) => {
-                let fresh = Core::new(welcome.id, window, welcome.window, Budget::default());
+                let mut fresh = Core::new(welcome.id, window, welcome.window, Budget::default());
                 if welcome.position != fresh.position() {
                     state.core = core;
                     return Err(Error::protocol("resume: the server begins a session that is not at its beginning"));
