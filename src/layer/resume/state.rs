@@ -148,6 +148,7 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// Counts a data message.
+    #[inline]
     pub(super) fn count(&mut self, message: &Message) {
         self.received += 1;
         self.digest = step(self.digest, message);
@@ -155,11 +156,13 @@ impl Incoming {
     }
 
     /// Whether the peer waits for an acknowledgement.
+    #[inline]
     pub(super) fn is_due(&self) -> bool {
         self.received - self.told >= u64::from(self.every.messages) || self.bytes >= self.every.bytes as usize
     }
 
     /// Whether there is something to acknowledge.
+    #[inline]
     pub(super) fn is_owed(&self) -> bool {
         self.received != self.told
     }
@@ -185,6 +188,7 @@ impl Inbox {
         self.queue.push_back(message);
     }
 
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Message> {
         let message = self.queue.pop_front()?;
         self.bytes -= message.len();
