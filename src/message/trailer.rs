@@ -53,7 +53,6 @@ pub(crate) const fn mark(layer: Layer, kind: u8) -> [u8; LEN] {
 
 /// The kind of the mark at the end of `payload`, if there is one of this layer.
 #[inline]
-#[inline]
 pub(crate) fn kind(layer: Layer, payload: &[u8]) -> Option<u8> {
     match payload.last_chunk::<LEN>()? {
         [kind, of, magic @ ..] if *of == layer as u8 && *magic == MAGIC => Some(*kind),
