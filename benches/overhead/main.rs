@@ -132,6 +132,12 @@ fn goals(costs: &[Cost]) {
     }
     goal("overhead/pass-through-layer-allocations", one.allocations - bare.allocations, 0.0);
     goal("overhead/10-pass-through-layers-ns", over(ten, bare), 25.0);
+    #[cfg(feature = "trace")]
+    {
+        let trace = find(rows::TRACE);
+        goal("overhead/trace-allocations", trace.allocations - bare.allocations, 0.0);
+        goal("overhead/trace-without-a-recorder-ns", over(trace, one), 2.0);
+    }
     #[cfg(feature = "heartbeat")]
     {
         let heartbeat = find(rows::HEARTBEAT);
@@ -159,11 +165,12 @@ fn goals(costs: &[Cost]) {
     }
     #[cfg(feature = "rate-limit")]
     {
-        use rows::rate_limit::{CHECK, GOVERNOR, GOVERNOR_KEYED, KEYED, PER_CONNECTION};
+        use rows::rate_limit::{BY_HAND, BY_HAND_KEYED, CHECK, GOVERNOR_KEYED, KEYED, PER_CONNECTION};
 
         let alone = |name| median(find(name).times.iter().copied());
-        goal("overhead/rate-limit-vs-governor", over(find(PER_CONNECTION), bare) / alone(GOVERNOR), 1.2);
-        goal("overhead/rate-limit-keyed-vs-governor", over(find(KEYED), bare) / alone(GOVERNOR_KEYED), 1.2);
+        let ratio = |layer, by_hand| over(find(layer), bare) / over(find(by_hand), bare);
+        goal("overhead/rate-limit-vs-governor", ratio(PER_CONNECTION, BY_HAND), 1.2);
+        goal("overhead/rate-limit-keyed-vs-governor", ratio(KEYED, BY_HAND_KEYED), 1.2);
         goal("overhead/rate-limit-check-key-vs-governor", alone(CHECK) / alone(GOVERNOR_KEYED), 1.2);
         goal("overhead/rate-limit-allocations", find(PER_CONNECTION).allocations - bare.allocations, 0.0);
     }

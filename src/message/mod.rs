@@ -84,6 +84,7 @@ impl Message {
 
     /// Whether this is a close message.
     #[must_use]
+    #[inline]
     pub fn is_close(&self) -> bool {
         matches!(self, Self::Close(_))
     }

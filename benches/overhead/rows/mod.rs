@@ -118,6 +118,8 @@ fn pass_through() -> Vec<Row> {
 pub(crate) const BARE: &str = "bare channel";
 pub(crate) const ONE: &str = "+ 1 pass-through";
 pub(crate) const TEN: &str = "+ 10 pass-through";
+#[cfg(feature = "trace")]
+pub(crate) use self::trace::ALONE as TRACE;
 
 /// A value there and back to a value: encoded at one end, decoded at the other.
 fn codecs() -> Vec<Row> {

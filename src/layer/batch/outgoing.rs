@@ -4,7 +4,10 @@ use std::{
     time::Duration,
 };
 
-use super::{BatchPolicy, pack::Pack};
+use super::{
+    BatchPolicy,
+    pack::{self, Pack},
+};
 use crate::{
     Error, Message, Transport,
     layer::control::Control,
@@ -273,7 +276,7 @@ impl Outgoing {
             self.control.push(batch);
             return Ok(());
         }
-        self.give(inner, batch).map_err(|error| refused(error, count))
+        self.give(inner, batch).map_err(|error| pack::refused(error, count))
     }
 
     /// Uses the room that was promised.
@@ -293,16 +296,4 @@ impl Outgoing {
             self.is_told = false;
         }
     }
-}
-
-/// The transport below did not take a batch.
-#[cold]
-fn refused(error: Error, count: usize) -> Error {
-    if count < 2 || error.is_closed() {
-        return error;
-    }
-    error.context(format!(
-        "a batch of {count} messages was refused by the transport below, and none of them is sent; its limit must be above \
-         BatchPolicy::max_bytes"
-    ))
 }

@@ -116,14 +116,15 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         Poll::Ready(Some(Err(error)))
     }
 
-    /// There is nothing, so that the time is to be looked at, or what there is is too large.
     #[inline(never)]
-    fn not_fine(mut self: Pin<&mut Self>, cx: &mut Context<'_>, polled: PollItem) -> PollItem {
-        let Poll::Ready(Some(Ok(message))) = polled else {
-            let over = ready!(self.as_mut().project().clock.poll(cx));
-            return self.time_over(cx, over);
-        };
-        let (size, most) = (message.len(), self.sizes.incoming);
+    fn pending(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollItem {
+        let over = ready!(self.as_mut().project().clock.poll(cx));
+        self.time_over(cx, over)
+    }
+
+    #[cold]
+    fn too_large(self: Pin<&mut Self>, cx: &mut Context<'_>, size: usize) -> PollItem {
+        let most = self.sizes.incoming;
         let error = Error::too_large(format!("an incoming message of {size} bytes is over this end's limit of {most}"));
         if self.sizes.skips_large {
             return Poll::Ready(Some(Err(error)));
@@ -148,7 +149,6 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
 impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
     type Item = Result<Message, Error>;
 
-    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.as_mut().project();
         if !this.closing.is_open() {
@@ -160,23 +160,21 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
         {
             return self.time_over(cx, over);
         }
-        // The item is looked at where it lies: to move it costs more than all that this layer does.
-        let polled = this.inner.as_mut().poll_next(cx).map_err(Into::into);
-        let is_fine = match &polled {
-            Poll::Ready(Some(Ok(message))) => {
-                this.clock.run += 1;
-                if message.is_data() {
-                    this.clock.watch.active();
-                }
-                message.len() <= this.sizes.incoming
-            }
-            Poll::Ready(_) => true,
-            Poll::Pending => false,
+        let message = match this.inner.as_mut().poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) => message,
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return self.pending(cx),
         };
-        if is_fine {
-            return polled;
+        this.clock.run += 1;
+        if message.is_data() {
+            this.clock.watch.active();
         }
-        self.not_fine(cx, polled)
+        let size = message.len();
+        if size > this.sizes.incoming {
+            return self.too_large(cx, size);
+        }
+        Poll::Ready(Some(Ok(message)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -187,10 +185,15 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
 }
 
 #[cold]
-fn not_sent(size: usize, most: usize) -> Error {
-    Error::too_large(format!(
-        "an outgoing message of {size} bytes is over this end's limit of {most}, and was not sent"
-    ))
+#[inline(never)]
+fn refuse(message: Message, most: usize, closing: &Closing) -> Error {
+    let size = message.len();
+    match closing.check_open() {
+        Err(closed) => closed,
+        Ok(()) => Error::too_large(format!(
+            "an outgoing message of {size} bytes is over this end's limit of {most}, and was not sent"
+        )),
+    }
 }
 
 impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
@@ -206,18 +209,16 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
         this.closing.poll_ready(this.inner, cx)
     }
 
-    #[inline]
+    // The message is given on, or to what refuses it, and never dropped here: so it is not copied on its way.
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
-        let size = message.len();
-        if size > this.sizes.outgoing {
-            return Err(not_sent(size, this.sizes.outgoing));
+        if message.len() > this.sizes.outgoing || !this.closing.is_open() {
+            return Err(refuse(message, this.sizes.outgoing, this.closing));
         }
         if message.is_data() {
             this.clock.watch.active();
         }
         *this.in_flight = this.in_flight.saturating_add(1);
-        this.closing.check_open()?;
         this.inner.start_send(message).map_err(Into::into)
     }
 

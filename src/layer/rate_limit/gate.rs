@@ -95,33 +95,36 @@ impl Gate {
     /// Takes one cell for the message to come, and what is still due for the last one.
     #[inline]
     pub(super) fn poll_prepay(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_prepaid {
-            return Poll::Ready(());
-        }
-        if self.due == 0 {
+        if !self.is_prepaid {
+            if self.due > 0 {
+                return self.poll_due(cx);
+            }
             ready!(self.poll_take(1, cx));
-        } else {
-            ready!(self.poll_take(self.due.saturating_add(1), cx));
-            self.due = 0;
+            self.is_prepaid = true;
         }
+        Poll::Ready(())
+    }
+
+    #[inline(never)]
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.poll_take(self.due.saturating_add(1), cx));
+        self.due = 0;
         self.is_prepaid = true;
         Poll::Ready(())
     }
 
-    /// A message has passed on what was prepaid; what it costs beyond is due before the next.
+    /// A message passes on what was prepaid; what it costs beyond is due before the next. Refuses one that could never pass.
     #[inline]
-    pub(super) fn spend(&mut self, cells: u32) {
+    pub(super) fn spend(&mut self, cells: u32) -> Result<(), Excess> {
+        if cells > self.bucket.burst() {
+            return Err(Excess::Never);
+        }
         if cells > 0 {
             let prepaid = u32::from(std::mem::take(&mut self.is_prepaid));
             self.due = self.due.saturating_add(cells - prepaid);
             self.tally.admit();
         }
-    }
-
-    /// Whether a message of that cost could ever pass.
-    #[inline]
-    pub(super) fn check_cost(&mut self, cells: u32) -> Result<(), Error> {
-        if cells > self.bucket.burst() { Err(self.refuse(&Excess::Never, cells)) } else { Ok(()) }
+        Ok(())
     }
 
     #[cold]

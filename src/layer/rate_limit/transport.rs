@@ -60,6 +60,33 @@ impl<T, In, C, A> RateLimit<T, In, C, A> {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn refuse<M>(message: M, error: Error) -> Error {
+    drop(message);
+    error
+}
+
+/// Whether a message of that cost may go out now.
+#[inline]
+fn admit<T, A: End<T>>(gate: &mut Option<Gate>, ending: &mut A, when: WhenExceeded, cost: u32) -> Result<(), Error> {
+    ending.check_open()?;
+    let Some(gate) = gate else { return Ok(()) };
+    let taken = if when == WhenExceeded::Wait { gate.spend(cost) } else { gate.try_take(cost) };
+    taken.map_err(|excess| {
+        if when == WhenExceeded::Close {
+            ending.refuse();
+        }
+        gate.refuse(&excess, cost)
+    })
+}
+
+fn settle(gate: &mut Option<Gate>) {
+    if let Some(gate) = gate {
+        gate.tally.settle();
+    }
+}
+
 type PollItem<In> = Poll<Option<Result<In, Error>>>;
 
 impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
@@ -68,12 +95,12 @@ impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
     fn exceeded(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        polled: PollItem<In>,
+        message: In,
         cost: u32,
         excess: Excess,
     ) -> PollItem<In> {
         let this = self.as_mut().project();
-        let (Some(gate), Poll::Ready(Some(Ok(message)))) = (this.incoming, polled) else { return Poll::Pending };
+        let Some(gate) = this.incoming else { return Poll::Ready(Some(Ok(message))) };
         if let (WhenExceeded::Wait, Excess::Until(time)) = (*this.when, &excess) {
             gate.wait(*time, cost);
             *this.held = Some((message, cost));
@@ -108,7 +135,6 @@ where
 {
     type Item = Result<In, Error>;
 
-    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.as_mut().project();
         if this.ending.check_open().is_err() {
@@ -118,24 +144,23 @@ where
         if this.held.is_some() {
             return self.poll_held(cx);
         }
-        // The item is looked at where it lies: to move it costs more than all that this layer does.
-        let polled = this.inner.as_mut().poll_next(cx).map_err(Into::into);
-        let Some(gate) = this.incoming else { return polled };
-        let cost = match &polled {
-            Poll::Ready(Some(Ok(message))) => this.cost.cost(message),
-            Poll::Ready(_) => 0,
+        let message = match this.inner.as_mut().poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) => message,
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => return Poll::Ready(None),
             Poll::Pending => {
-                gate.tally.settle();
-                if let Some(gate) = this.outgoing {
-                    gate.tally.settle();
-                }
-                0
+                settle(this.incoming);
+                settle(this.outgoing);
+                return Poll::Pending;
             }
         };
-        match gate.try_take(cost) {
-            Ok(()) => polled,
-            Err(excess) => self.exceeded(cx, polled, cost, excess),
+        if let Some(gate) = this.incoming {
+            let cost = this.cost.cost(&message);
+            if let Err(excess) = gate.try_take(cost) {
+                return self.exceeded(cx, message, cost, excess);
+            }
         }
+        Poll::Ready(Some(Ok(message)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -166,26 +191,14 @@ where
         Poll::Ready(Ok(()))
     }
 
-    #[inline]
+    // The message is given on, or to what refuses it, and never dropped here: so it need not be copied on its way.
     fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let this = self.project();
-        this.ending.check_open()?;
-        if let Some(gate) = this.outgoing {
-            let cost = this.cost.cost(&message);
-            if *this.when == WhenExceeded::Wait {
-                gate.check_cost(cost)?;
-                this.inner.start_send(message).map_err(Into::into)?;
-                gate.spend(cost);
-                return Ok(());
-            }
-            if let Err(excess) = gate.try_take(cost) {
-                if *this.when == WhenExceeded::Close {
-                    this.ending.refuse();
-                }
-                return Err(gate.refuse(&excess, cost));
-            }
+        let cost = this.cost.cost(&message);
+        match admit(this.outgoing, this.ending, *this.when, cost) {
+            Ok(()) => this.inner.start_send(message).map_err(Into::into),
+            Err(error) => Err(refuse(message, error)),
         }
-        this.inner.start_send(message).map_err(Into::into)
     }
 
     #[inline]
@@ -196,9 +209,7 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        if let Some(gate) = this.outgoing {
-            gate.tally.settle();
-        }
+        settle(this.outgoing);
         this.ending.poll_close(this.inner, cx)
     }
 }

@@ -71,8 +71,22 @@ impl<T> OptimizedAcceptor<T>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
-    /// Takes a connection whose handshake chose our subprotocol, or did not.
-    pub(super) async fn accept_over(
+    /// Takes a connection over any transport of messages, as [`accept`](OptimizedAcceptor::accept) does a WebSocket. `is_known` says
+    /// whether the handshake chose the subprotocol [`OptimizedAcceptor::SUBPROTOCOL`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`accept`](OptimizedAcceptor::accept).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`accept`](OptimizedAcceptor::accept).
+    pub async fn accept_over(&self, transport: T, is_known: bool) -> Result<Option<OptimizedTransport<T>>, Error> {
+        // Boxed, so that the exchange takes no room in the session's task later.
+        Box::pin(self.accept_for(transport, is_known, None)).await
+    }
+
+    async fn accept_for(
         &self,
         mut transport: T,
         is_known: bool,
@@ -146,7 +160,7 @@ where
     /// Dropped, the connection is, unless its session has taken it.
     pub async fn accept(&self, websocket: WebSocket<S>) -> Result<Option<OptimizedTransport<WebSocket<S>>>, Error> {
         let is_known = websocket.subprotocol() == Some(SUBPROTOCOL);
-        self.accept_over(websocket, is_known, None).await
+        self.accept_over(websocket, is_known).await
     }
 
     /// [`accept`](Self::accept), for a client that has proved who it is: its session is found again by the same `owner` alone.
@@ -164,7 +178,7 @@ where
         owner: impl AsRef<[u8]>,
     ) -> Result<Option<OptimizedTransport<WebSocket<S>>>, Error> {
         let is_known = websocket.subprotocol() == Some(SUBPROTOCOL);
-        self.accept_over(websocket, is_known, Some(owner.as_ref())).await
+        Box::pin(self.accept_for(websocket, is_known, Some(owner.as_ref()))).await
     }
 }
 
