@@ -50,6 +50,7 @@ impl Home {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline]
     pub(super) fn is_newest(&self, epoch: u64) -> bool {
         self.epoch.load(Ordering::Acquire) == epoch
     }
@@ -147,6 +148,7 @@ impl Home {
     }
 
     /// Lets those who look on see the counts.
+    #[inline]
     pub(super) fn show(&self, core: &Core) {
         let (messages, bytes) = core.out.unacknowledged();
         self.messages.store(messages, Ordering::Relaxed);

@@ -38,8 +38,8 @@
 //! - The connect: for an older transport of the session to be polled or dropped, and for the server's answer, both within
 //!   [`deadline`](ResumeLayer::deadline).
 //! - `poll_ready`: for the connection below, and for acknowledgements when the replay buffer is full. It reads then, so that an
-//!   end that only writes goes on; what comes in meanwhile is held, up to 64 messages or 64 KiB, and beyond that it waits for
-//!   the reader.
+//!   end that only writes goes on; what comes in meanwhile is held, within the bounds that the peer has named for what it keeps
+//!   unacknowledged, and acknowledged when the user gets it.
 //! - A [`Session`] without a connection: `poll_next` and `poll_flush` for the client to come back, `poll_ready` when the buffer is
 //!   full; all at most for [`ttl`](SessionStore::ttl).
 //! - [`SessionStore::accept`]: for the client's first message, and for the session's handler to poll its [`Session`].

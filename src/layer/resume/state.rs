@@ -171,6 +171,7 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// Counts a data message.
+    #[inline]
     fn count(&mut self, message: &Message) {
         self.received += 1;
         self.digest = step(self.digest, message);
@@ -178,12 +179,14 @@ impl Incoming {
     }
 
     /// Whether the peer waits for an acknowledgement.
+    #[inline]
     pub(super) fn is_due(&self) -> bool {
         let quarter = self.window.quarter();
         self.received - self.told >= u64::from(quarter.messages) || self.bytes >= quarter.bytes as usize
     }
 
     /// Whether there is something to acknowledge.
+    #[inline]
     pub(super) fn is_owed(&self) -> bool {
         self.received != self.told
     }
@@ -221,6 +224,7 @@ impl Inbox {
         Ok(())
     }
 
+    #[inline]
     fn pop(&mut self) -> Option<Message> {
         let message = self.queue.pop_front()?;
         if message.is_data() {

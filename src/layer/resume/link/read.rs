@@ -138,6 +138,11 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         if message.is_control() {
             return Poll::Ready(Ok(Some(message)));
         }
+        if !self.heard_bye && !wire::is_marked(&message) {
+            core.incoming.count(&message);
+            self.ack_waits |= core.incoming.is_due();
+            return Poll::Ready(Ok(Some(message)));
+        }
         Poll::Ready(self.receive(core, message).map_err(|error| self.refuse(error)))
     }
 
