@@ -135,12 +135,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             None if self.said_bye => return Poll::Ready(Err(End::Over)),
             None => return Poll::Ready(Err(End::Cut(None))),
         };
-        if message.is_control() {
-            return Poll::Ready(Ok(Some(message)));
-        }
-        if !self.heard_bye && !wire::is_marked(&message) {
-            core.incoming.count(&message);
-            self.ack_waits |= core.incoming.is_due();
+        if message.is_control() || (!self.heard_bye && !wire::is_marked(&message)) {
             return Poll::Ready(Ok(Some(message)));
         }
         Poll::Ready(self.receive(core, message).map_err(|error| self.refuse(error)))
