@@ -34,7 +34,12 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     /// On a connector: each transport that it makes gets `layer`, or a whole stack of layers: [`PerConnectionLayer`].
     fn per_connection<P>(self, layer: P) -> ServiceBuilder<Stack<PerConnectionLayer<P>, L>>;
 
-    // trait: auth
+    /// On a connector: each handshake carries a token of a source: [`AuthLayer`](crate::layer::auth::AuthLayer).
+    #[cfg(feature = "auth")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
+    fn auth<S>(self, tokens: crate::layer::auth::Tokens<S>) -> ServiceBuilder<Stack<crate::layer::auth::AuthLayer<S>, L>>
+    where
+        S: crate::layer::auth::TokenSource;
 
     // trait: batch
 
@@ -68,7 +73,13 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(PerConnectionLayer::new(layer))
     }
 
-    // impl: auth
+    #[cfg(feature = "auth")]
+    fn auth<S>(self, tokens: crate::layer::auth::Tokens<S>) -> ServiceBuilder<Stack<crate::layer::auth::AuthLayer<S>, L>>
+    where
+        S: crate::layer::auth::TokenSource,
+    {
+        self.layer(crate::layer::auth::AuthLayer::new(tokens))
+    }
 
     // impl: batch
 

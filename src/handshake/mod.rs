@@ -1,0 +1,2 @@
+//! What guards the HTTP request before it becomes a transport.
+pub mod auth;
