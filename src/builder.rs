@@ -37,7 +37,10 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     /// On a connector: each handshake carries a token of a source: [`AuthLayer`](crate::layer::auth::AuthLayer).
     #[cfg(feature = "auth")]
     #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
-    fn auth<S>(self, tokens: crate::layer::auth::Tokens<S>) -> ServiceBuilder<Stack<crate::layer::auth::AuthLayer<S>, L>>
+    fn auth<S>(
+        self,
+        tokens: crate::layer::auth::Tokens<S>,
+    ) -> ServiceBuilder<Stack<crate::layer::auth::AuthLayer<S>, L>>
     where
         S: crate::layer::auth::TokenSource;
 
@@ -74,7 +77,10 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
     }
 
     #[cfg(feature = "auth")]
-    fn auth<S>(self, tokens: crate::layer::auth::Tokens<S>) -> ServiceBuilder<Stack<crate::layer::auth::AuthLayer<S>, L>>
+    fn auth<S>(
+        self,
+        tokens: crate::layer::auth::Tokens<S>,
+    ) -> ServiceBuilder<Stack<crate::layer::auth::AuthLayer<S>, L>>
     where
         S: crate::layer::auth::TokenSource,
     {

@@ -52,7 +52,10 @@ fn hide(headers: &mut HeaderMap) {
 }
 
 fn secret(token: &str) -> Result<Secret, Malformed> {
-    match !token.is_empty() && token.len() <= MAX_TOKEN && !token.contains(|c: char| c.is_whitespace() || c.is_control()) {
+    match !token.is_empty()
+        && token.len() <= MAX_TOKEN
+        && !token.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
         true => Ok(token.into()),
         false => Err(Malformed),
     }

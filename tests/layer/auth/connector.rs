@@ -11,7 +11,10 @@ use super::*;
 type Seen = Arc<Mutex<Vec<Request<()>>>>;
 
 /// A connector that takes this token alone, and keeps what it was asked.
-fn server(good: &'static str, seen: &Seen) -> impl tower_transport::Connect<Transport = (), Future: Send> + Clone + use<> {
+fn server(
+    good: &'static str,
+    seen: &Seen,
+) -> impl tower_transport::Connect<Transport = (), Future: Send> + Clone + use<> {
     let seen = seen.clone();
     service_fn(move |request: Request<()>| {
         let is_good = request.headers().get("authorization").is_some_and(|value| value == good);

@@ -5,7 +5,9 @@ use std::convert::Infallible;
 use tower::Layer;
 use tower_transport::{
     Channel, Message, channel, contract_tests,
-    layer::auth::{Credentials, Expiring, ExpiryLayer, FirstMessageLayer, FixedToken, NoRenewal, Renew, RenewLayer, Tokens},
+    layer::auth::{
+        Credentials, Expiring, ExpiryLayer, FirstMessageLayer, FixedToken, NoRenewal, Renew, RenewLayer, Tokens,
+    },
     test_util::contract::Contract,
 };
 
@@ -20,7 +22,9 @@ fn expiring() -> (Expiring<Channel, NoRenewal>, Channel) {
     (ExpiryLayer::new(&Person::new("ada", 86_400 * 300)).layer(here), there)
 }
 
-fn renewing() -> (impl tower_transport::Transport<Message, In = Message, TransportError = Error> + Unpin, Renew<Channel, FixedToken>) {
+fn renewing()
+-> (impl tower_transport::Transport<Message, In = Message, TransportError = Error> + Unpin, Renew<Channel, FixedToken>)
+{
     let (here, there) = channel(1);
     let verifier = service_fn(|_: Credentials| ready(Ok::<_, Infallible>(Person::new("ada", 86_400))));
     let layer = ExpiryLayer::new(&Person::new("ada", 86_400)).renewal(verifier, Duration::from_secs(86_390));

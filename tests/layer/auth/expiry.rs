@@ -2,7 +2,7 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower::Layer;
 use tower_transport::{
     Channel, CloseCode, CloseFrame, Message, TransportExt, channel,
-    layer::auth::{Credentials, ExpiryLayer, Expiring, RenewLayer, Tokens, forbidden},
+    layer::auth::{Credentials, Expiring, ExpiryLayer, RenewLayer, Tokens, forbidden},
 };
 
 use super::*;

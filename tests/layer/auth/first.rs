@@ -2,7 +2,10 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower::Layer;
 use tower_transport::{
     Channel, CloseCode, CloseFrame, Message, TransportExt, channel,
-    layer::auth::{Credentials, FirstMessage, FirstMessageGuard, FirstMessageLayer, FixedToken, Form, StaticTokens, Tokens, forbidden},
+    layer::auth::{
+        Credentials, FirstMessage, FirstMessageGuard, FirstMessageLayer, FixedToken, Form, StaticTokens, Tokens,
+        forbidden,
+    },
 };
 
 use super::*;

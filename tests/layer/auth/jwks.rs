@@ -47,7 +47,8 @@ fn token(algorithm: Algorithm, id: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn the_set_is_fetched_with_the_first_token_and_kept() {
-    let (set, count) = (set(&[jwk(Algorithm::RS256, "a"), jwk(Algorithm::ES256, "b"), jwk(Algorithm::EdDSA, "c")]), Count::default());
+    let (set, count) =
+        (set(&[jwk(Algorithm::RS256, "a"), jwk(Algorithm::ES256, "b"), jwk(Algorithm::EdDSA, "c")]), Count::default());
     let verifier = verifier(&set, &count);
     for (algorithm, id) in [(Algorithm::RS256, "a"), (Algorithm::ES256, "b"), (Algorithm::EdDSA, "c")] {
         assert_eq!(verify(&verifier, token(algorithm, id)).await.unwrap().subject.as_deref(), Some("ada"));

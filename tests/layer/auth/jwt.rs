@@ -131,7 +131,8 @@ fn alg_none_is_refused_in_every_spelling() {
 /// The oldest trick: the public key is public, so everyone can make an HMAC with it.
 #[test]
 fn an_hmac_made_with_the_public_key_is_refused() {
-    for (algorithm, public) in [(Algorithm::RS256, RSA_PUBLIC), (Algorithm::ES256, EC_PUBLIC), (Algorithm::EdDSA, ED_PUBLIC)]
+    for (algorithm, public) in
+        [(Algorithm::RS256, RSA_PUBLIC), (Algorithm::ES256, EC_PUBLIC), (Algorithm::EdDSA, ED_PUBLIC)]
     {
         let key_of_all = EncodingKey::from_secret(public);
         let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &good_claims(), &key_of_all).unwrap();
@@ -176,8 +177,12 @@ fn a_key_is_found_by_the_id_that_the_token_names() {
 #[test]
 fn keys_that_cannot_work_are_found_out_at_the_start() {
     assert!(JwtKey::hs256(b"short").unwrap_err().is_config());
-    for key in [JwtKey::rs256_pem(EC_PUBLIC), JwtKey::es256_pem(RSA_PUBLIC), JwtKey::eddsa_pem(RSA_PUBLIC), JwtKey::rs256_pem(b"")]
-    {
+    for key in [
+        JwtKey::rs256_pem(EC_PUBLIC),
+        JwtKey::es256_pem(RSA_PUBLIC),
+        JwtKey::eddsa_pem(RSA_PUBLIC),
+        JwtKey::rs256_pem(b""),
+    ] {
         assert!(key.unwrap_err().is_config());
     }
 }

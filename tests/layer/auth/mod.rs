@@ -87,9 +87,7 @@ const ED_PUBLIC: &[u8] = include_bytes!("../../fixtures/auth/ed_public.pem");
 fn signer(algorithm: Algorithm) -> EncodingKey {
     match algorithm {
         Algorithm::HS256 => EncodingKey::from_secret(SECRET),
-        Algorithm::RS256 => {
-            EncodingKey::from_rsa_pem(include_bytes!("../../fixtures/auth/rsa_private.pem")).unwrap()
-        }
+        Algorithm::RS256 => EncodingKey::from_rsa_pem(include_bytes!("../../fixtures/auth/rsa_private.pem")).unwrap(),
         Algorithm::ES256 => EncodingKey::from_ec_pem(include_bytes!("../../fixtures/auth/ec_private.pem")).unwrap(),
         _ => EncodingKey::from_ed_pem(include_bytes!("../../fixtures/auth/ed_private.pem")).unwrap(),
     }

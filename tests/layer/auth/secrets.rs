@@ -1,4 +1,6 @@
-use tower_transport::layer::auth::{AuthLayer, Credentials, FirstMessageLayer, JwtKey, JwtRules, JwtVerifier, RenewLayer, Secret, StaticTokens, Tokens};
+use tower_transport::layer::auth::{
+    AuthLayer, Credentials, FirstMessageLayer, JwtKey, JwtRules, JwtVerifier, RenewLayer, Secret, StaticTokens, Tokens,
+};
 
 use super::*;
 

@@ -78,16 +78,15 @@ fn schemes_of_others_are_left_alone() {
 
 #[test]
 fn what_comes_after_meets_no_token() {
-    let mut parts = parts(
-        "/feed?a=b&access_token=t0k&c",
-        &[("cookie", "other=1"), ("sec-websocket-protocol", "v2,v1")],
-    );
+    let mut parts =
+        parts("/feed?a=b&access_token=t0k&c", &[("cookie", "other=1"), ("sec-websocket-protocol", "v2,v1")]);
     ALL().take(&mut parts).unwrap().unwrap();
     assert_eq!(parts.uri, "/feed?a=b&c");
     assert_eq!(parts.headers["sec-websocket-protocol"], "v2,v1");
     assert!(!format!("{parts:?}").contains("other=1"), "a cookie is shown");
 
-    let mut parts = super::tests::parts("/", &[("sec-websocket-protocol", "v2, bearer.dDBr"), ("sec-websocket-protocol", "v1")]);
+    let mut parts =
+        super::tests::parts("/", &[("sec-websocket-protocol", "v2, bearer.dDBr"), ("sec-websocket-protocol", "v1")]);
     ALL().take(&mut parts).unwrap().unwrap();
     assert_eq!(parts.headers["sec-websocket-protocol"], "v2, v1");
 

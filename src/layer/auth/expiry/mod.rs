@@ -4,17 +4,17 @@
 mod alarm;
 #[cfg(not(target_arch = "wasm32"))]
 mod layer;
+mod renew;
 #[cfg(not(target_arch = "wasm32"))]
 mod renewal;
-mod renew;
 #[cfg(not(target_arch = "wasm32"))]
 mod state;
 #[cfg(not(target_arch = "wasm32"))]
 mod transport;
 
+pub use self::renew::{Renew, RenewLayer};
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::{layer::ExpiryLayer, renewal::NoRenewal, transport::Expiring};
-pub use self::renew::{Renew, RenewLayer};
 
 /// The server asks for a new token. No body.
 const ASK: u8 = 1;

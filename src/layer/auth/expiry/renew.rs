@@ -182,6 +182,9 @@ impl<S: TokenSource> fmt::Debug for RenewLayer<S> {
 
 impl<T: fmt::Debug, S: TokenSource> fmt::Debug for Renew<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Renew").field("inner", &self.inner).field("last_error", &self.last_error).finish_non_exhaustive()
+        f.debug_struct("Renew")
+            .field("inner", &self.inner)
+            .field("last_error", &self.last_error)
+            .finish_non_exhaustive()
     }
 }

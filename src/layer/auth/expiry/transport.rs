@@ -54,8 +54,14 @@ pin_project! {
 enum End {
     Open,
     /// Until the close message is out and the transport below is closed. The error is for the stream, once.
-    Closing { frame: CloseFrame, error: Option<Error> },
-    Ended { frame: CloseFrame, error: Option<Error> },
+    Closing {
+        frame: CloseFrame,
+        error: Option<Error>,
+    },
+    Ended {
+        frame: CloseFrame,
+        error: Option<Error>,
+    },
 }
 
 impl<T, V: Verify> Expiring<T, V> {
@@ -127,7 +133,9 @@ impl<T, V: Verify> Expiring<T, V> {
                 this.control.push(Message::Binary(trailer::append(&[], trailer::Layer::Auth, ASK)));
                 this.alarm.set_at(this.session.alarm(Instant::now()));
             }
-            Due::Close => self.refuse(Error::auth("the session's token has expired"), close_frame(4401, "token expired")),
+            Due::Close => {
+                self.refuse(Error::auth("the session's token has expired"), close_frame(4401, "token expired"))
+            }
         }
     }
 }

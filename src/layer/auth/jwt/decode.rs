@@ -3,13 +3,17 @@
 use std::sync::Once;
 
 use jsonwebtoken::{
-    Algorithm, crypto::rust_crypto,
+    Algorithm,
+    crypto::rust_crypto,
     errors::{Error as JwtError, ErrorKind},
 };
 use serde::de::DeserializeOwned;
 
 use super::{Claims, JwtKey, JwtRules};
-use crate::{Error, layer::auth::{Credentials, MAX_TOKEN}};
+use crate::{
+    Error,
+    layer::auth::{Credentials, MAX_TOKEN},
+};
 
 /// Why a token has no claims for us.
 #[derive(Debug)]
@@ -37,7 +41,11 @@ pub(super) fn token(credentials: &Credentials) -> Result<&str, Problem> {
     }
 }
 
-pub(super) fn decode<X: DeserializeOwned>(token: &str, keys: &[JwtKey], rules: &JwtRules) -> Result<Claims<X>, Problem> {
+pub(super) fn decode<X: DeserializeOwned>(
+    token: &str,
+    keys: &[JwtKey],
+    rules: &JwtRules,
+) -> Result<Claims<X>, Problem> {
     let header = jsonwebtoken::decode_header(token).map_err(reason)?;
     // RFC 7515, section 4.1.11: who does not understand all that is critical must refuse.
     if header.crit.is_some() {

@@ -207,8 +207,8 @@ where
                 (Err(error), None) => Poll::Ready(Err(error)),
                 (Ok(()), _) => {
                     let keys = this.shared.lock().set.keys(Instant::now());
-                    let claims = decode::token(credentials)
-                        .and_then(|token| decode::decode(token, &keys, &this.shared.rules));
+                    let claims =
+                        decode::token(credentials).and_then(|token| decode::decode(token, &keys, &this.shared.rules));
                     Poll::Ready(claims.map_err(Into::into))
                 }
             },
@@ -225,7 +225,10 @@ impl<S: KeySource, X> Clone for JwksVerifier<S, X> {
 impl<S: KeySource, X> fmt::Debug for JwksVerifier<S, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = self.shared.lock();
-        f.debug_struct("JwksVerifier").field("set", &inner.set).field("rules", &self.shared.rules).finish_non_exhaustive()
+        f.debug_struct("JwksVerifier")
+            .field("set", &inner.set)
+            .field("rules", &self.shared.rules)
+            .finish_non_exhaustive()
     }
 }
 
