@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::{HeaderValue, Request, Response, StatusCode, header, request};
+use http::{Request, Response, StatusCode, header, request};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
@@ -261,7 +261,7 @@ async fn connections_are_counted_until_they_end_in_total_and_by_key() {
         let _place = parts.extensions.remove::<Place>();
         while let Some(Ok(_)) = socket.receive_message().await {}
     });
-    let key = |parts: &request::Parts| parts.headers.get("x-key").map(HeaderValue::clone);
+    let key = |parts: &request::Parts| parts.headers.get("x-key").cloned();
     let limit = ConnectionLimitLayer::new(3).per_key(2, key);
     let address = listen(limit.layer(upgrade)).await;
     let connect = async |key: &str| {

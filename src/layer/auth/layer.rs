@@ -14,6 +14,7 @@ pub struct AuthLayer<S: TokenSource> {
 
 impl<S: TokenSource> AuthLayer<S> {
     /// The token goes into `Authorization: Bearer`, marked as sensitive.
+    #[must_use]
     pub const fn new(tokens: Tokens<S>) -> Self {
         Self { tokens, carrier: Carrier::Header }
     }

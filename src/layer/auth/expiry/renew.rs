@@ -27,6 +27,7 @@ pub struct RenewLayer<S: TokenSource> {
 
 impl<S: TokenSource> RenewLayer<S> {
     /// Answers with a token that is newer than what the source had given when the connection was made.
+    #[must_use]
     pub const fn new(tokens: Tokens<S>) -> Self {
         Self { tokens }
     }

@@ -16,6 +16,7 @@ pub struct FirstMessageLayer<S: TokenSource> {
 
 impl<S: TokenSource> FirstMessageLayer<S> {
     /// Sends a token of `tokens` as [`Form::Json`].
+    #[must_use]
     pub const fn new(tokens: Tokens<S>) -> Self {
         Self { tokens, form: Form::Json }
     }
