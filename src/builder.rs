@@ -44,27 +44,115 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     where
         S: crate::layer::auth::TokenSource;
 
-    // trait: batch
+    /// Many small messages in one: [`BatchLayer`](crate::layer::batch::BatchLayer).
+    #[cfg(feature = "batch")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "batch")))]
+    fn batch(
+        self,
+        policy: crate::layer::batch::BatchPolicy,
+    ) -> ServiceBuilder<Stack<crate::layer::batch::BatchLayer, L>>;
 
-    // trait: cache
+    /// On a transport: sends the last value of each key, then what is published: [`LatestLayer`](crate::layer::cache::LatestLayer).
+    #[cfg(feature = "cache")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+    fn latest<K, M>(
+        self,
+        latest: crate::layer::cache::Latest<K, M>,
+    ) -> ServiceBuilder<Stack<crate::layer::cache::LatestLayer<K, M>, L>>;
 
-    // trait: compression
+    /// On a service: keeps its answers for a while: [`CacheLayer`](crate::layer::cache::CacheLayer).
+    #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+    fn cache<K, V, F>(
+        self,
+        layer: crate::layer::cache::CacheLayer<K, V, F>,
+    ) -> ServiceBuilder<Stack<crate::layer::cache::CacheLayer<K, V, F>, L>>;
 
-    // trait: heartbeat
+    /// Deflate for each message that is large enough, with limits on what a peer may make this end inflate:
+    /// [`CompressionLayer`](crate::layer::compression::CompressionLayer).
+    #[cfg(feature = "compression")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "compression")))]
+    fn compression(
+        self,
+        deflate: crate::layer::compression::Deflate,
+    ) -> ServiceBuilder<Stack<crate::layer::compression::CompressionLayer, L>>;
 
-    // trait: limit
+    /// Pings a peer that was silent for `interval`, and ends the stream where nothing comes within `timeout` of that:
+    /// [`HeartbeatLayer`](crate::layer::heartbeat::HeartbeatLayer).
+    #[cfg(feature = "heartbeat")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "heartbeat")))]
+    fn heartbeat(
+        self,
+        interval: std::time::Duration,
+        timeout: std::time::Duration,
+    ) -> ServiceBuilder<Stack<crate::layer::heartbeat::HeartbeatLayer, L>>;
 
-    // trait: queue
+    /// Sizes, idle time, lifetime and unflushed messages, each within bounds:
+    /// [`LimitLayer`](crate::layer::limit::LimitLayer).
+    #[cfg(feature = "limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "limit")))]
+    fn limit(self, layer: crate::layer::limit::LimitLayer)
+    -> ServiceBuilder<Stack<crate::layer::limit::LimitLayer, L>>;
 
-    // trait: rate_limit
+    /// A bounded outgoing queue with its policy, for a transport that is not driven:
+    /// [`QueueLayer`](crate::layer::queue::QueueLayer).
+    #[cfg(feature = "queue")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "queue")))]
+    fn queue<Out, In>(
+        self,
+        queue: crate::Queue<Out, In>,
+    ) -> ServiceBuilder<Stack<crate::layer::queue::QueueLayer<Out, In>, L>>;
 
-    // trait: reconnect
+    /// No more messages than a quota allows: [`RateLimitLayer`](crate::layer::rate_limit::RateLimitLayer). (`rate_limit` is
+    /// tower's own method, for services.)
+    #[cfg(feature = "rate-limit")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
+    fn limit_rate<C, A>(
+        self,
+        layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
+    ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>>;
 
-    // trait: resume
+    /// On a connector: a transport that connects to `target`, and again as `backoff` says when that fails or is lost.
+    /// [`ReconnectLayer`](crate::layer::reconnect::ReconnectLayer) with its defaults.
+    #[cfg(feature = "reconnect")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "reconnect")))]
+    fn reconnect<Out>(
+        self,
+        target: impl Into<crate::layer::reconnect::Target>,
+        backoff: crate::layer::reconnect::Backoff,
+    ) -> ServiceBuilder<Stack<crate::layer::reconnect::ReconnectLayer<Out>, L>>;
 
-    // trait: service
+    /// On a connector: sessions that outlive its connections, with nothing lost or doubled:
+    /// [`ResumeLayer`](crate::layer::resume::ResumeLayer) with its defaults.
+    #[cfg(feature = "resume")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "resume")))]
+    fn resume(self) -> ServiceBuilder<Stack<crate::layer::resume::ResumeLayer, L>>;
 
-    // trait: trace
+    /// What comes in passes through a service, in order, one message at a time: [`ServiceLayer`](crate::layer::service::ServiceLayer).
+    #[cfg(feature = "service")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "service")))]
+    fn inbound_service<S>(
+        self,
+        service: S,
+    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Inbound>, L>>;
+
+    /// What goes out passes through a service, in order, one message at a time: [`ServiceLayer`](crate::layer::service::ServiceLayer).
+    #[cfg(feature = "service")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "service")))]
+    fn outbound_service<S, M>(
+        self,
+        service: S,
+    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Outbound<M>>, L>>
+    where
+        S: tower_service::Service<M>;
+
+    /// Spans, metrics and trace context: [`TraceLayer`](crate::layer::trace::TraceLayer).
+    #[cfg(feature = "trace")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
+    fn trace<K>(
+        self,
+        layer: crate::layer::trace::TraceLayer<K>,
+    ) -> ServiceBuilder<Stack<crate::layer::trace::TraceLayer<K>, L>>;
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
@@ -87,27 +175,111 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(crate::layer::auth::AuthLayer::new(tokens))
     }
 
-    // impl: batch
+    #[cfg(feature = "batch")]
+    fn batch(
+        self,
+        policy: crate::layer::batch::BatchPolicy,
+    ) -> ServiceBuilder<Stack<crate::layer::batch::BatchLayer, L>> {
+        self.layer(crate::layer::batch::BatchLayer::new(policy))
+    }
 
-    // impl: cache
+    #[cfg(feature = "cache")]
+    fn latest<K, M>(
+        self,
+        latest: crate::layer::cache::Latest<K, M>,
+    ) -> ServiceBuilder<Stack<crate::layer::cache::LatestLayer<K, M>, L>> {
+        self.layer(crate::layer::cache::LatestLayer::shared(latest))
+    }
 
-    // impl: compression
+    #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
+    fn cache<K, V, F>(
+        self,
+        layer: crate::layer::cache::CacheLayer<K, V, F>,
+    ) -> ServiceBuilder<Stack<crate::layer::cache::CacheLayer<K, V, F>, L>> {
+        self.layer(layer)
+    }
 
-    // impl: heartbeat
+    #[cfg(feature = "compression")]
+    fn compression(
+        self,
+        deflate: crate::layer::compression::Deflate,
+    ) -> ServiceBuilder<Stack<crate::layer::compression::CompressionLayer, L>> {
+        self.layer(crate::layer::compression::CompressionLayer::new(deflate))
+    }
 
-    // impl: limit
+    #[cfg(feature = "heartbeat")]
+    fn heartbeat(
+        self,
+        interval: std::time::Duration,
+        timeout: std::time::Duration,
+    ) -> ServiceBuilder<Stack<crate::layer::heartbeat::HeartbeatLayer, L>> {
+        self.layer(crate::layer::heartbeat::HeartbeatLayer::new(interval, timeout))
+    }
 
-    // impl: queue
+    #[cfg(feature = "limit")]
+    fn limit(
+        self,
+        layer: crate::layer::limit::LimitLayer,
+    ) -> ServiceBuilder<Stack<crate::layer::limit::LimitLayer, L>> {
+        self.layer(layer)
+    }
 
-    // impl: rate_limit
+    #[cfg(feature = "queue")]
+    fn queue<Out, In>(
+        self,
+        queue: crate::Queue<Out, In>,
+    ) -> ServiceBuilder<Stack<crate::layer::queue::QueueLayer<Out, In>, L>> {
+        self.layer(crate::layer::queue::QueueLayer::new(queue))
+    }
 
-    // impl: reconnect
+    #[cfg(feature = "rate-limit")]
+    fn limit_rate<C, A>(
+        self,
+        layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
+    ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>> {
+        self.layer(layer)
+    }
 
-    // impl: resume
+    #[cfg(feature = "reconnect")]
+    fn reconnect<Out>(
+        self,
+        target: impl Into<crate::layer::reconnect::Target>,
+        backoff: crate::layer::reconnect::Backoff,
+    ) -> ServiceBuilder<Stack<crate::layer::reconnect::ReconnectLayer<Out>, L>> {
+        self.layer(crate::layer::reconnect::ReconnectLayer::new(target, backoff))
+    }
 
-    // impl: service
+    #[cfg(feature = "resume")]
+    fn resume(self) -> ServiceBuilder<Stack<crate::layer::resume::ResumeLayer, L>> {
+        self.layer(crate::layer::resume::ResumeLayer::new())
+    }
 
-    // impl: trace
+    #[cfg(feature = "service")]
+    fn inbound_service<S>(
+        self,
+        service: S,
+    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Inbound>, L>> {
+        self.layer(crate::layer::service::ServiceLayer::inbound(service))
+    }
+
+    #[cfg(feature = "service")]
+    fn outbound_service<S, M>(
+        self,
+        service: S,
+    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Outbound<M>>, L>>
+    where
+        S: tower_service::Service<M>,
+    {
+        self.layer(crate::layer::service::ServiceLayer::outbound(service))
+    }
+
+    #[cfg(feature = "trace")]
+    fn trace<K>(
+        self,
+        layer: crate::layer::trace::TraceLayer<K>,
+    ) -> ServiceBuilder<Stack<crate::layer::trace::TraceLayer<K>, L>> {
+        self.layer(layer)
+    }
 }
 
 mod sealed {

@@ -69,7 +69,17 @@ macro_rules! kinds {
         pub fn $ask(&self) -> bool {
             self.0.kind == Kind::$kind
         }
-    )*};
+    )*
+
+        /// The kind of this error in one word, for a metric's label or a log: `closed`, `timeout`, `too_large`... There is one
+        /// for each of the `is_*` questions, named after it.
+        #[must_use]
+        pub fn kind_name(&self) -> &'static str {
+            match self.0.kind {
+                $(Kind::$kind => stringify!($ask).trim_start_matches("is_"),)*
+            }
+        }
+    };
 }
 
 impl Error {
@@ -277,6 +287,13 @@ mod tests {
         let error = Error::from(Box::new(through_io) as BoxError);
         assert!(error.is_closed());
         assert_eq!(error.close_frame(), Some(&frame));
+    }
+
+    #[test]
+    fn a_kind_is_named_after_its_question() {
+        assert_eq!(Error::too_large("").kind_name(), "too_large");
+        assert_eq!(Error::rate_limited("").kind_name(), "rate_limited");
+        assert_eq!(Error::closed("").kind_name(), "closed");
     }
 
     #[test]

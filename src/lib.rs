@@ -101,6 +101,8 @@ pub mod error;
 #[cfg(all(feature = "auth", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
 pub mod handshake;
+#[cfg(feature = "service")]
+mod in_flight;
 pub mod layer;
 pub mod message;
 #[cfg(feature = "rt")]
@@ -108,6 +110,9 @@ mod rt;
 #[cfg(feature = "service")]
 #[cfg_attr(docsrs, doc(cfg(feature = "service")))]
 pub mod service;
+#[cfg(all(any(feature = "optimized", feature = "pool"), not(target_arch = "wasm32")))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "optimized", feature = "pool"))))]
+pub mod stack;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;

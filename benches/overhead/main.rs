@@ -104,6 +104,12 @@ fn over(cost: &Cost, base: &Cost) -> f64 {
     median(cost.times.iter().zip(&base.times).map(|(time, base)| time - base))
 }
 
+/// The median of the ratios within each round.
+#[cfg(feature = "compression")]
+fn times(cost: &Cost, base: &Cost) -> f64 {
+    median(cost.times.iter().zip(&base.times).map(|(time, base)| time / base))
+}
+
 fn print(title: &str, costs: &[Cost]) {
     println!("\n{title}");
     println!("  {:<28} {:>9} {:>9} {:>13} {:>9} {:>12}", "", "CPU ns", "over", "instructions", "over", "allocations");
@@ -126,12 +132,39 @@ fn goals(costs: &[Cost]) {
     }
     goal("overhead/pass-through-layer-allocations", one.allocations - bare.allocations, 0.0);
     goal("overhead/10-pass-through-layers-ns", over(ten, bare), 25.0);
-
     #[cfg(feature = "auth")]
     {
         // An end of a stack has one such layer; the row has it at both ends of the channel.
         let expiry = find(rows::auth::EXPIRY);
         goal("overhead/auth-expiry-ns", over(expiry, bare) / 2.0, 2.0);
         goal("overhead/auth-expiry-allocations", expiry.allocations - bare.allocations, 0.0);
+    }
+    #[cfg(feature = "compression")]
+    {
+        let (bare, layer) = (find(rows::COMPRESSION_BARE), find(rows::COMPRESSION));
+        goal("overhead/compression-vs-flate2-reset", times(layer, bare), 1.05);
+        // The payload itself, once on each end.
+        goal("overhead/compression-allocations", layer.allocations, 2.0);
+    }
+    #[cfg(feature = "batch")]
+    {
+        let (lone, packed) = (find(rows::batch::LONE), find(rows::batch::PACKED));
+        goal("overhead/batch-lone-message-allocations", lone.allocations - bare.allocations, 0.0);
+        goal("overhead/batch-of-64-allocations-per-message", packed.allocations, 2.0 / 64.0);
+    }
+    #[cfg(feature = "rate-limit")]
+    {
+        use rows::rate_limit::{CHECK, GOVERNOR, GOVERNOR_KEYED, KEYED, PER_CONNECTION};
+
+        let alone = |name| median(find(name).times.iter().copied());
+        goal("overhead/rate-limit-vs-governor", over(find(PER_CONNECTION), bare) / alone(GOVERNOR), 1.2);
+        goal("overhead/rate-limit-keyed-vs-governor", over(find(KEYED), bare) / alone(GOVERNOR_KEYED), 1.2);
+        goal("overhead/rate-limit-check-key-vs-governor", alone(CHECK) / alone(GOVERNOR_KEYED), 1.2);
+        goal("overhead/rate-limit-allocations", find(PER_CONNECTION).allocations - bare.allocations, 0.0);
+    }
+    #[cfg(feature = "limit")]
+    for (name, row) in [("limit", find(rows::limit::SIZES)), ("limit-with-times", find(rows::limit::TIMES))] {
+        goal(&format!("overhead/{name}-ns"), over(row, bare), 2.0);
+        goal(&format!("overhead/{name}-allocations"), row.allocations - bare.allocations, 0.0);
     }
 }

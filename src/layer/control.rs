@@ -49,12 +49,23 @@ impl<M> Control<M> {
         self.queue.push_back(message);
     }
 
+    /// Has the transport below flushed though nothing was pushed: it may hold an answer of its own, to a ping say.
+    pub(crate) fn flush_soon(&mut self) {
+        self.is_dirty = true;
+    }
+
+    /// Wakes the writer, if it waits: it will find that the layer has ended the transport.
+    pub(crate) fn wake_writer(&self) {
+        self.halves.writer.wake();
+    }
+
     /// How many messages wait: own ones, and at most one of the user's.
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
 
     /// Whether nothing of the layer's own waits to be sent or flushed.
+    #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.is_dirty
     }
@@ -84,6 +95,7 @@ impl<M> Control<M> {
     }
 
     /// The layer's `poll_ready`.
+    #[inline]
     pub(crate) fn poll_ready<T: Sink<M>>(
         &mut self,
         mut inner: Pin<&mut T>,
@@ -117,6 +129,7 @@ impl<M> Control<M> {
     }
 
     /// The layer's `start_send`.
+    #[inline]
     pub(crate) fn start_send<T: Sink<M>>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), T::Error> {
         let is_behind = std::mem::take(&mut self.is_taken) || !self.queue.is_empty();
         if std::mem::take(&mut self.is_promised) && is_behind {
@@ -127,6 +140,7 @@ impl<M> Control<M> {
     }
 
     /// The layer's `poll_flush`.
+    #[inline]
     pub(crate) fn poll_flush<T: Sink<M>>(
         &mut self,
         inner: Pin<&mut T>,
@@ -144,6 +158,7 @@ impl<M> Control<M> {
         self.poll_as_writer(inner, cx, Sink::poll_close)
     }
 
+    #[inline]
     fn poll_as_writer<T: Sink<M>>(
         &mut self,
         inner: Pin<&mut T>,

@@ -53,6 +53,7 @@ impl Message {
 
     /// The length of the payload in bytes; of a close message, that of its reason.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -96,6 +97,7 @@ impl Message {
 
     /// The payload as bytes; empty for a close message.
     #[must_use]
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_bytes(),

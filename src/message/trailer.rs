@@ -52,6 +52,7 @@ pub(crate) const fn mark(layer: Layer, kind: u8) -> [u8; LEN] {
 }
 
 /// The kind of the mark at the end of `payload`, if there is one of this layer.
+#[inline]
 pub(crate) fn kind(layer: Layer, payload: &[u8]) -> Option<u8> {
     match payload.last_chunk::<LEN>()? {
         [kind, of, magic @ ..] if *of == layer as u8 && *magic == MAGIC => Some(*kind),
@@ -60,10 +61,11 @@ pub(crate) fn kind(layer: Layer, payload: &[u8]) -> Option<u8> {
 }
 
 /// Makes sure that a plain message is taken for one. Copies only a message that ends in a mark of this layer.
+#[inline]
 pub(crate) fn close(layer: Layer, message: Message) -> Message {
-    match message {
-        Message::Binary(payload) if kind(layer, &payload).is_some() => Message::Binary(append(&payload, layer, PLAIN)),
-        message => message,
+    match &message {
+        Message::Binary(payload) if kind(layer, payload).is_some() => Message::Binary(append(payload, layer, PLAIN)),
+        _ => message,
     }
 }
 

@@ -1,4 +1,5 @@
 pub(crate) use tokio::{
     spawn,
+    task::unconstrained,
     time::{Instant, Sleep, sleep, timeout},
 };

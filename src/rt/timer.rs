@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Instant, Sleep, sleep};
+use super::{Instant, Sleep, sleep, unconstrained};
 
 /// A timer that is set again and again: its memory is allocated when it is first set, and kept.
 ///
@@ -45,8 +45,21 @@ impl Timer {
         self.is_set = false;
     }
 
+    #[inline]
     pub(crate) fn is_set(&self) -> bool {
         self.is_set
+    }
+
+    /// Polls it even where the task has used up its turn: afterwards it runs, and wakes the task of `cx`, whoever that is.
+    pub(crate) fn start(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut unconstrained(std::future::poll_fn(|cx| self.poll(cx)))).poll(cx)
+    }
+
+    /// Whether it has rung, for those whom it does not wake: about as cheap as reading a flag. It must have been
+    /// [started](Self::start).
+    #[inline]
+    pub(crate) fn has_rung(&self) -> bool {
+        self.is_set && self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
     }
 
     /// Ready once, when it rings; `Pending` while it is not set.

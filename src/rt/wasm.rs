@@ -25,7 +25,16 @@ fn timeout(time: Duration) -> TimeoutFuture {
     TimeoutFuture::new(u32::try_from(millis).unwrap_or(u32::MAX).min(i32::MAX as u32))
 }
 
+/// The browser has no budget for a task's turn.
+pub(crate) fn unconstrained<F>(future: F) -> F {
+    future
+}
+
 impl Sleep {
+    pub(crate) fn is_elapsed(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
     pub(crate) fn reset(mut self: Pin<&mut Self>, deadline: Instant) {
         self.deadline = deadline;
         self.timeout = timeout(deadline.saturating_duration_since(Instant::now()));

@@ -77,7 +77,6 @@ mod calls;
 mod client;
 mod correlate;
 mod future;
-mod in_flight;
 mod list;
 mod make;
 mod permits;

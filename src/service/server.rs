@@ -14,11 +14,8 @@ use futures_util::task::AtomicWaker;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{
-    correlate::{ByTag, InOrder, Respond, Tagged},
-    in_flight::InFlight,
-};
-use crate::{Error, Transport};
+use super::correlate::{ByTag, InOrder, Respond, Tagged};
+use crate::{Error, Transport, in_flight::InFlight};
 
 /// How many requests are answered at a time, if nothing else is said.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
@@ -254,7 +251,7 @@ where
     fn write(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Result<bool, Error> {
         let mut this = self.project();
         let mut wrote = false;
-        while this.in_flight.has_answer() {
+        while this.in_flight.front().is_some() {
             match this.transport.as_mut().poll_ready(cx) {
                 Poll::Pending => break,
                 Poll::Ready(ready) => ready.map_err(Into::into)?,

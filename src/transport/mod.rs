@@ -1,7 +1,9 @@
 //! What carries messages: [`Transport`], its extension [`TransportExt`], and the transports themselves.
 
+pub(crate) mod backlog;
 mod boxed;
 mod channel;
+mod coalesce;
 mod connect;
 mod drive;
 mod ext;

@@ -1,10 +1,12 @@
-use std::{fmt, hash::Hash, num::NonZeroUsize};
+use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc};
 
-use super::drive::coalesce::{ByKey, Coalesce};
+use super::coalesce::{Key, Keys};
 use crate::{CloseCode, CloseFrame, Message};
 
 /// How the queues of a [driven](crate::TransportExt::drive) transport are bounded, and what happens when the outgoing one is
-/// full.
+/// full. The queue layer, for transports that are not driven, takes the same and has no inbox.
+///
+/// A clone is another queue of the same kind.
 ///
 /// | bound | default |
 /// |---|---|
@@ -14,7 +16,7 @@ use crate::{CloseCode, CloseFrame, Message};
 /// | [`when_full`](Self::when_full) | [`WhenFull::Block`] |
 ///
 /// Bytes are counted as payload, and looked at before a message is taken: the last one may go over. Pings and pongs
-/// overtake data and are never dropped for it.
+/// overtake data and are never dropped for it. A close message stays behind the data, and is not dropped either.
 ///
 /// ```
 /// use tower_transport::{Message, Queue, WhenFull};
@@ -31,7 +33,9 @@ pub struct Queue<Out = Message, In = Out> {
     pub(super) size_out: fn(&Out) -> usize,
     pub(super) size_in: fn(&In) -> usize,
     pub(super) overtakes: fn(&Out) -> bool,
-    pub(super) close: Option<fn(CloseFrame) -> Out>,
+    /// Whether nothing may follow.
+    pub(super) ends: fn(&Out) -> bool,
+    pub(crate) close: Option<fn(CloseFrame) -> Out>,
 }
 
 /// What a full outgoing queue does with one message more.
@@ -56,17 +60,17 @@ impl<Out> WhenFull<Out> {
     /// place of the oldest. Messages without a key wait as with [`Block`](Self::Block).
     ///
     /// The queue keeps one copy of each waiting key.
-    pub fn coalesce_by<K>(key: impl Fn(&Out) -> Option<K> + Send + 'static) -> Self
+    pub fn coalesce_by<K>(key: impl Fn(&Out) -> Option<K> + Send + Sync + 'static) -> Self
     where
-        K: Hash + Eq + Send + 'static,
+        K: Hash + Eq + Send + Sync + 'static,
         Out: 'static,
     {
-        Self::CoalesceBy(CoalesceBy(Box::new(ByKey::new(key))))
+        Self::CoalesceBy(CoalesceBy(Arc::new(Key::new(key))))
     }
 }
 
 /// How messages are coalesced; made by [`WhenFull::coalesce_by`].
-pub struct CoalesceBy<Out>(pub(super) Box<dyn Coalesce<Out> + Send>);
+pub struct CoalesceBy<Out>(pub(super) Arc<dyn Keys<Out> + Send + Sync>);
 
 impl Queue<Message> {
     /// A queue of [`Message`]s, measured by their payloads.
@@ -76,6 +80,7 @@ impl Queue<Message> {
             size_out: Message::len,
             size_in: Message::len,
             overtakes: |message| matches!(message, Message::Ping(_) | Message::Pong(_)),
+            ends: Message::is_close,
             close: Some(|frame| Message::Close(Some(frame))),
             ..Self::values()
         }
@@ -94,6 +99,7 @@ impl<Out, In> Queue<Out, In> {
             size_out: |_| size_of::<Out>(),
             size_in: |_| size_of::<In>(),
             overtakes: |_| false,
+            ends: |_| false,
             close: None,
         }
     }
@@ -132,6 +138,31 @@ impl<Out, In> Queue<Out, In> {
     pub fn when_full(mut self, when_full: WhenFull<Out>) -> Self {
         self.when_full = when_full;
         self
+    }
+}
+
+// Derived, these would ask the same of `Out` and `In`.
+impl<Out, In> Clone for Queue<Out, In> {
+    fn clone(&self) -> Self {
+        Self { when_full: self.when_full.clone(), ..*self }
+    }
+}
+
+impl<Out> Clone for WhenFull<Out> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Block => Self::Block,
+            Self::DropOldest => Self::DropOldest,
+            Self::DropNewest => Self::DropNewest,
+            Self::CoalesceBy(by) => Self::CoalesceBy(by.clone()),
+            Self::Close(code) => Self::Close(*code),
+        }
+    }
+}
+
+impl<Out> Clone for CoalesceBy<Out> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
     }
 }
 

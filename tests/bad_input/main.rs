@@ -2,9 +2,19 @@
 
 mod allocator;
 mod attack;
+#[cfg(feature = "batch")]
+mod batch;
+#[cfg(feature = "compression")]
+mod compression;
 mod endings;
 mod frames;
+#[cfg(feature = "heartbeat")]
+mod heartbeat;
+#[cfg(feature = "rate-limit")]
+mod keys;
 mod memory;
+#[cfg(feature = "queue")]
+mod queue;
 mod requests;
 mod responses;
 #[path = "../serve/mod.rs"]

@@ -14,7 +14,7 @@ use crate::{
 const KIB: usize = 1024;
 
 /// A thread of its own for the attacker, so that what it holds is not counted; it gets the raw socket.
-fn attack<T: Send + 'static>(
+pub(crate) fn attack<T: Send + 'static>(
     victim: Victim,
     limits: Limits,
     attacker: impl FnOnce(TcpStream) -> T + Send + 'static,

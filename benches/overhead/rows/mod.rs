@@ -3,7 +3,7 @@
 #[cfg(feature = "auth")]
 pub(crate) mod auth;
 #[cfg(feature = "batch")]
-mod batch;
+pub(crate) mod batch;
 #[cfg(feature = "cache")]
 mod cache;
 #[cfg(feature = "compression")]
@@ -11,11 +11,11 @@ mod compression;
 #[cfg(feature = "heartbeat")]
 mod heartbeat;
 #[cfg(feature = "limit")]
-mod limit;
+pub(crate) mod limit;
 #[cfg(feature = "queue")]
 mod queue;
 #[cfg(feature = "rate-limit")]
-mod rate_limit;
+pub(crate) mod rate_limit;
 #[cfg(feature = "reconnect")]
 mod reconnect;
 #[cfg(feature = "resume")]
@@ -54,6 +54,9 @@ use tower_transport::{
 };
 
 use crate::pass_through::PassThroughLayer;
+
+#[cfg(feature = "compression")]
+pub(crate) use self::compression::{BARE as COMPRESSION_BARE, LAYER as COMPRESSION};
 
 /// A way that messages go, from its setup to its end.
 pub(crate) struct Row {

@@ -9,9 +9,10 @@ mod yawc;
 
 use crate::{contestant::SinkStream, rounds::Row, scenario::Scenario};
 
+#[allow(unused_imports, reason = "each benchmark that shares them has its own choice")]
 pub(crate) use self::{
     fastwebsockets::FastWebSockets,
-    ours::Driven,
+    ours::{Driven, WebSocket as OursLibrary},
     tungstenite::{SmallBuffer, Tungstenite},
 };
 pub(crate) type Layered<const WORDS: usize> = SinkStream<layered::Layered<WORDS>>;

@@ -1,6 +1,6 @@
 //! What is measured: one file each.
 
-mod flow;
+pub(crate) mod flow;
 pub(crate) mod idle;
 pub(crate) mod many;
 pub(crate) mod one_way;

@@ -1,1 +1,136 @@
-//! TO BE WRITTEN: service.
+//! A tower service in the way of each message: any stock `Service<M, Response = M>` as a filter, inbound or outbound.
+//!
+//! # Why
+//!
+//! An asynchronous check, a lookup, tower's own `Filter`, `Timeout` or `ConcurrencyLimit`, a circuit breaker: they exist as
+//! services, and need not be written again as transports. [`ServiceLayer::inbound`] and [`ServiceLayer::outbound`] put one in
+//! a transport's stack. The service sees each message and answers with what goes on in its place; the answer may be of
+//! another type. **The order is kept**, though several messages may be with the service at a time.
+//!
+//! # Where it waits
+//!
+//! Each transport has at most [`concurrency`](ServiceLayer::concurrency) messages with its service: 1 by default, answers that
+//! wait for their turn included.
+//!
+//! | | is `Pending` while |
+//! |---|---|
+//! | inbound `poll_next` | the oldest message has no answer; no more is read while the service is not ready or has enough |
+//! | outbound `poll_ready` | the service is not ready, has enough, or the inner transport has no room |
+//! | outbound `poll_flush`, `poll_close` | any message is with the service; what it has answered goes out meanwhile |
+//!
+//! A service that never answers holds up its direction for ever: put tower's `Timeout` over it.
+//! The futures of outgoing messages are polled by the sink's methods, those of incoming ones by `poll_next`: a message that is
+//! fed and neither flushed nor followed stays with the service, as it would stay in any buffer.
+//!
+//! # Where it belongs in the stack
+//!
+//! Where the messages are of the type that the service takes. Above a codec it sees values; below, every
+//! [`Message`](crate::Message), pings and close messages among them.
+//!
+//! # Errors
+//!
+//! A service that fails **refuses** its message, and the connection goes on. Nothing is lost silently:
+//!
+//! | | where the error shows |
+//! |---|---|
+//! | inbound | as an error item, in the message's place |
+//! | outbound, at once | from `start_send`, when nothing was before it |
+//! | outbound, later | from the next `poll_ready`, `poll_flush` or `poll_close` that finds it: so `send` gives the error of its own message, while after `feed` an error of `poll_ready` is that of an *earlier* message, and the one at hand was not taken |
+//! | outbound, later, with [`refusals_to_stream`](ServiceLayer::refusals_to_stream) | as an error item of the stream: for [driven](crate::TransportExt::drive) transports |
+//!
+//! An error keeps its kind, so a service whose error is a [`crate::Error`] decides what it is; others are
+//! [`is_other`](crate::Error::is_other), and tower's `Elapsed` is [`is_timeout`](crate::Error::is_timeout). `poll_close` closes all the
+//! same, and gives the first refusal when it is done. An error of the service's `poll_ready` refuses one incoming message;
+//! outbound it is the sink's error, and nothing was taken.
+//!
+//! # One service for each transport
+//!
+//! The layer clones its service for each transport. Whether the clones share anything is the service's affair: those of tower's
+//! `ConcurrencyLimit` share their permits, so `ServiceLayer::inbound(ConcurrencyLimit::new(service, 100))` is a limit over all
+//! connections of this layer, while [`concurrency`](ServiceLayer::concurrency) is one for each.
+//!
+//! # Cancel safety
+//!
+//! All state is in the transport: a future over it (`send`, `next`) that is dropped loses no message, and takes none back from
+//! the service.
+//!
+//! # What it adds to the wire
+//!
+//! Nothing.
+//!
+//! # Cost
+//!
+//! Nothing is allocated per message: a future takes the memory of one that is done. What the service allocates is its own
+//! (a circuit breaker of tower-resilience boxes its future). `cargo bench --bench overhead` has the rows.
+//!
+//! # Example
+//!
+//! tower's `Filter`, on what comes in:
+//!
+//! ```
+//! # futures_util::FutureExt::now_or_never(async {
+//! use tower::{BoxError, ServiceBuilder, service_fn};
+//! use tower_transport::{Error, Message, ServiceBuilderExt, TransportExt, channel};
+//!
+//! let polite = ServiceBuilder::new()
+//!     .filter(|message: Message| match message.as_text() {
+//!         Some("rude") => Err(BoxError::from("no such words here")),
+//!         _ => Ok(message),
+//!     })
+//!     .service(service_fn(|message: Message| std::future::ready(Ok::<_, Error>(message))));
+//!
+//! let (near, mut far) = channel::<Message, Message>(8);
+//! let mut near = ServiceBuilder::new().inbound_service(polite).service(near);
+//!
+//! far.send_message(Message::text("rude")).await?;
+//! far.send_message(Message::text("hello")).await?;
+//! let refused = TransportExt::<Message>::receive_message(&mut near).await.unwrap();
+//! assert_eq!(refused.unwrap_err().to_string(), "no such words here");
+//! assert_eq!(TransportExt::<Message>::receive_message(&mut near).await.unwrap()?, Message::text("hello"));
+//! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
+//! ```
+//!
+//! An outgoing check that asks someone else, ten at a time and within a second, under a limit that all connections share:
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! use std::{num::NonZeroUsize, time::Duration};
+//!
+//! use tower::{Layer, ServiceBuilder, service_fn};
+//! use tower_transport::{Error, Message, TransportExt, channel, layer::service::ServiceLayer};
+//!
+//! let check = ServiceBuilder::new()
+//!     .concurrency_limit(100) // over all connections
+//!     .timeout(Duration::from_secs(1))
+//!     .service(service_fn(async |message: Message| {
+//!         tokio::task::yield_now().await; // asks someone
+//!         if message.len() > 5 { Err(Error::too_large("at most 5 bytes may leave the house")) } else { Ok(message) }
+//!     }));
+//! let layer = ServiceLayer::outbound(check).concurrency(NonZeroUsize::new(10).unwrap());
+//!
+//! let (near, mut far) = channel::<Message, Message>(8);
+//! let mut near = layer.layer(near);
+//! assert!(near.send_message(Message::text("far too long")).await.unwrap_err().is_too_large());
+//! near.send_message(Message::text("short")).await?;
+//! assert_eq!(far.receive_message().await.unwrap()?, Message::text("short"));
+//! assert_eq!(near.refused(), 1);
+//! # Ok::<(), Error>(()) }).unwrap();
+//! ```
+//!
+//! # Unlike `tower::filter` and `futures::stream::buffered`
+//!
+//! tower's `Filter` is a service; this is the place for one in a transport. `StreamExt::buffered` allocates for each future, knows
+//! neither a service's readiness nor the writing direction, and `SinkExt::with` has one future at a time.
+
+mod future;
+mod inbound;
+mod layer;
+mod outbound;
+mod refusals;
+
+pub use self::{
+    inbound::InboundService,
+    layer::{Inbound, Outbound, ServiceLayer},
+    outbound::OutboundService,
+    refusals::MAX_REFUSALS,
+};

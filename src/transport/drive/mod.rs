@@ -1,6 +1,5 @@
 //! One task owns the stack, any number of writers: see [`Driver`].
 
-pub(super) mod coalesce;
 mod driver;
 mod flushes;
 mod inbox;
@@ -26,13 +25,13 @@ use super::Queue;
 
 /// What sender, receiver and driver share.
 struct Shared<Out, In> {
-    outbox: Mutex<Outbox<Out, In>>,
+    outbox: Mutex<Outbox<Out>>,
     inbox: Mutex<Inbox<In>>,
     driver: AtomicWaker,
 }
 
 impl<Out, In> Shared<Out, In> {
-    fn outbox(&self) -> MutexGuard<'_, Outbox<Out, In>> {
+    fn outbox(&self) -> MutexGuard<'_, Outbox<Out>> {
         // A user's size or key function may have panicked; counts are then off by that message, no more.
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,7 +53,7 @@ pub(super) fn drive<T, Out, In>(
     let size_out = queue.size_out;
     let inbox = Inbox::new(queue.max_inbox, queue.max_bytes, queue.size_in);
     let shared = Arc::new(Shared {
-        outbox: Mutex::new(Outbox::new(queue)),
+        outbox: Mutex::new(Outbox::new(&queue)),
         inbox: Mutex::new(inbox),
         driver: AtomicWaker::new(),
     });

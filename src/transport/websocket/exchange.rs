@@ -4,7 +4,7 @@ use std::{error::Error as StdError, io, pin::pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -54,13 +54,22 @@ where
                 Either::Right((_, body)) => body.await,
             },
         };
-        return Err(Error::from_refusal(head.status, body));
+        let refusal = Error::from_refusal(head.status, body);
+        return Err(match retry_after(&head.headers) {
+            Some(time) => refusal.with_retry_after(time),
+            None => refusal,
+        });
     }
     let parts = match connection {
         Either::Left(connection) => connection.await.map_err(http_error)?,
         Either::Right(parts) => parts,
     };
     Ok((response.map(drop), parts.io.into_inner(), parts.read_buf))
+}
+
+/// RFC 9110, section 10.2.3: the form in seconds. A date would need the wall clock, and two of them that agree.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().map(Duration::from_secs).ok()
 }
 
 async fn read_body(mut body: Incoming) -> Bytes {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::transport::WhenFull;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Quote {
@@ -28,7 +29,7 @@ const PLACES: usize = 3;
 fn run(policy: WhenFull<Quote>, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let name = format!("{policy:?}");
     let queue = Queue::<Quote>::values().max_messages(PLACES.try_into().expect("not zero")).when_full(policy);
-    let mut outbox = Outbox::new(queue);
+    let mut outbox = Outbox::new(&queue);
     let (mut sent, mut batch) = (Vec::new(), VecDeque::new());
     let (mut model, mut model_sent, mut model_dropped) = (VecDeque::<Quote>::new(), Vec::new(), 0);
     for (price, step) in (0..).zip(steps) {

@@ -1,0 +1,139 @@
+//! What packing (and, to come, compression) is worth over a real socket, by message size:
+//! `cargo bench --bench throughput [-- [--quick] SCENARIO...]`.
+//!
+//! A scenario is any part of one of the names that the run prints. The harness is that of the `peers` benchmark, and
+//! `docs/benchmarks.md` says how it is measured: both ends in one process, interleaved rounds, medians of ratios.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+#[path = "../measure/allocator.rs"]
+#[allow(dead_code, reason = "the scenarios of `peers` count memory")]
+mod allocator;
+#[path = "../peers/contestant.rs"]
+mod contestant;
+#[path = "../peers/contestants/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "not all of them take part here")]
+mod contestants;
+#[path = "../measure/goal.rs"]
+mod goal;
+#[path = "../peers/loopback.rs"]
+mod loopback;
+#[path = "../peers/rounds.rs"]
+#[allow(dead_code, reason = "not every ratio is asked for here")]
+mod rounds;
+#[path = "../peers/scenario/mod.rs"]
+#[allow(dead_code, reason = "not all of them are measured here")]
+mod scenario;
+#[path = "../measure/statistics.rs"]
+mod statistics;
+
+mod batch;
+mod fed;
+
+use crate::{
+    batch::Batching,
+    contestants::{Ours, T, TokioTungstenite, Tungstenite},
+    rounds::{Row, Sample, Table},
+    scenario::{Scenario, one_way::OneWay, ping_pong::PingPong},
+};
+
+#[global_allocator]
+static ALLOCATOR: allocator::Counting = allocator::Counting;
+
+/// How many messages are on their way at once, or between two flushes.
+const IN_FLIGHT: usize = 64;
+
+/// The payload sizes, how they are called, and how many messages a round has. Those that pack many messages into one get ten
+/// times as many, to last as long.
+const SIZES: [(&str, usize, usize); 4] =
+    [("32 B", 32, 8000), ("256 B", 256, 8000), ("1 KiB", 1 << 10, 6000), ("16 KiB", 16 << 10, 2000)];
+
+const PACKED: &str = "ours + batch, fed";
+const SENDERS: &str = "ours + batch, 64 senders";
+const LONE: &str = "ours + batch";
+
+/// How much is run, and of what.
+struct Plan {
+    rounds: usize,
+    /// Shares the number of messages of a round.
+    divisor: usize,
+    filters: Vec<String>,
+}
+
+impl Plan {
+    /// Without cargo's `--bench` (so under `cargo test`) it only shows that everything runs.
+    fn from_arguments() -> Self {
+        let (flags, filters): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
+        let has = |flag| flags.iter().any(|word| word == flag);
+        let (rounds, divisor) = match (has("--bench"), has("--quick")) {
+            (false, _) => (1, 100),
+            (true, true) => (7, 4),
+            (true, false) => (21, 1),
+        };
+        Self { rounds, divisor, filters }
+    }
+
+    fn wants(&self, scenario: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|filter| scenario.contains(filter.as_str()))
+    }
+}
+
+fn main() {
+    let plan = Plan::from_arguments();
+    for (name, size, messages) in SIZES {
+        if plan.wants(name) {
+            throughput(&plan, name, size, messages.div_ceil(plan.divisor));
+        }
+    }
+    if plan.wants("lone message") {
+        lone(&plan);
+    }
+}
+
+fn throughput(plan: &Plan, name: &str, size: usize, messages: usize) {
+    // As many as take about as long as a flush for each.
+    let many = if size < 4096 { 10 * messages } else { messages };
+    let mut rows = vec![
+        Row::new(T, move || OneWay { size, messages }.run::<TokioTungstenite>()),
+        Row::new("T, feed, a flush per 64", move || fed::fed::<Tungstenite, TokioTungstenite>(size, many)),
+        Row::new("ours, fed", move || fed::fed::<contestants::OursLibrary, Ours>(size, many)),
+        Row::new("ours, 64 senders", move || fed::senders::<contestants::OursLibrary, Ours>(size, many)),
+    ];
+    rows.extend(batch::rows(size, many));
+    // Rows of compression go here: `rows.extend(compression::rows(size, many))`.
+    let table = rounds::run(plan.rounds, &rows);
+    table.print(
+        &format!("{name}, {IN_FLIGHT} in flight, one way; the first row is a flush for each message"),
+        "us/message",
+    );
+    if size == 32 {
+        goal("throughput/batch-32-B-time-to-T", &table, PACKED, T, wall, 0.025);
+        goal("throughput/batch-32-B-cpu-to-T", &table, PACKED, T, cpu, 0.025);
+        goal("throughput/batch-64-senders-32-B-cpu-to-T", &table, SENDERS, T, cpu, 0.054);
+    }
+}
+
+fn lone(plan: &Plan) {
+    let trips = 4000_usize.div_ceil(plan.divisor);
+    let scenario = PingPong { size: 32, trips };
+    let rows = [
+        Row::new(contestants::OURS, move || scenario.run::<Ours>()),
+        Row::new(LONE, move || scenario.run::<Batching>()),
+    ];
+    let table = rounds::run(2 * plan.rounds, &rows);
+    table.print("lone message, 32 B there and back", "p50 us");
+    goal("throughput/batch-lone-message", &table, LONE, contestants::OURS, wall, 1.02);
+}
+
+fn wall(sample: &Sample) -> f64 {
+    sample.wall
+}
+
+fn cpu(sample: &Sample) -> f64 {
+    sample.cpu
+}
+
+/// The goal of a ratio between two rows.
+fn goal(name: &str, table: &Table, row: &str, base: &str, of: fn(&Sample) -> f64, bound: f64) {
+    goal::goal(name, table.ratio(row, base, of).expect("both rows ran"), bound);
+}

@@ -1,0 +1,109 @@
+//! Prometheus metrics of a server and its clients over real WebSockets.
+//!
+//! ```text
+//! cargo run --example metrics --features axum,trace
+//! ```
+//!
+//! The server has its metrics at `/metrics`, as any Prometheus server asks for them. Here the program asks itself once
+//! and prints the answer. `docs/grafana-dashboard.json` shows them in Grafana.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    response::Response,
+    routing::{any, get},
+};
+use futures_util::SinkExt;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tower::{ServiceBuilder, ServiceExt};
+use tower_transport::{
+    BoxError, Error, Message, Queue, ServiceBuilderExt, TransportExt,
+    layer::trace::{self, Meter, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES, Role, TraceLayer},
+    transport::websocket::{WebSocket, WebSocketConnector, WebSocketHandshake},
+};
+
+/// Answers each message with its length, from a driven transport: so there is a queue to look at.
+async fn session(socket: WebSocket) -> Result<(), Error> {
+    let layer = TraceLayer::server("lengths").record_sizes();
+    let (sender, mut receiver, driver) = socket.layer(layer).drive(Queue::messages());
+    tokio::spawn(driver);
+
+    let (depth, bytes, dropped) = (sender.clone(), sender.clone(), sender.clone());
+    let meter = Meter::new("lengths", Role::Server)
+        .gauge(QUEUE_MESSAGES, move || depth.queued() as f64)
+        .gauge(QUEUE_BYTES, move || bytes.queued_bytes() as f64)
+        .counter(QUEUE_DROPPED, move || dropped.dropped());
+
+    let answer = async {
+        while let Some(message) = receiver.receive().await {
+            if let Message::Binary(bytes) = message? {
+                sender.send(Message::text(bytes.len().to_string())).await?;
+            }
+        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = answer => ended,
+        // For ever: the meter goes with the session.
+        () = meter.run(Duration::from_secs(5)) => Ok(()),
+    }
+}
+
+async fn lengths(handshake: WebSocketHandshake) -> Response {
+    handshake.on_upgrade(|socket| async {
+        if let Err(error) = session(socket).await {
+            println!("a session failed: {error}");
+        }
+    })
+}
+
+/// Three clients, each with a few messages. One message in ten is traced.
+async fn clients(address: &str) -> Result<(), BoxError> {
+    let connector = ServiceBuilder::new()
+        .per_connection(TraceLayer::client("lengths").sample_one_in(NonZeroU32::MIN.saturating_add(9)))
+        .service(WebSocketConnector::new());
+    for client in 1..=3 {
+        let request = http::Request::get(format!("ws://{address}/lengths")).body(())?;
+        let mut transport = connector.clone().oneshot(request).await?.into_body();
+        for length in 1..=10 * client {
+            transport.send_message(Message::binary(vec![0; length])).await?;
+            let answer = transport.receive_message().await.ok_or("the server is gone")??;
+            assert_eq!(answer.as_text(), Some(length.to_string().as_str()));
+        }
+        // The last one goes without a goodbye, so that there is an error to count.
+        if client < 3 {
+            transport.close().await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let prometheus = recorder.handle();
+    metrics::set_global_recorder(recorder)?;
+    trace::describe();
+
+    let app = Router::new()
+        .route("/lengths", any(lengths))
+        .route("/metrics", get(move || async move { prometheus.render() }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    clients(&address).await?;
+
+    let request = http::Request::get(format!("http://{address}/metrics")).body(Body::empty())?;
+    let response = Client::builder(TokioExecutor::new()).build_http().request(request).await?;
+    let text = to_bytes(Body::new(response.into_body()), 1024 * 1024).await?;
+    let text = std::str::from_utf8(&text)?;
+    println!("{text}");
+
+    let expected = r#"tower_transport_messages_total{name="lengths",role="client",direction="out"} 60"#;
+    assert!(text.contains(expected), "60 messages were sent and counted");
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! Futures of a service that are under way: the calls that a server answers, the messages that a filter looks at.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+/// A set of futures whose memory is used again, each with its own waker: only those that were woken are polled, and
+/// nothing is allocated for one that takes the place of one that is done.
+///
+/// It does the work of futures' `FuturesOrdered` and `FuturesUnordered`, which allocate for each future.
+pub(crate) struct InFlight<F, Tag, Answer> {
+    slots: Vec<Slot<F, Tag, Answer>>,
+    free: Vec<usize>,
+    /// Every future in the order of its arrival (in order), or those that are done in the order of their end.
+    order: VecDeque<usize>,
+    in_order: bool,
+    woken: Arc<Woken>,
+}
+
+struct Slot<F, Tag, Answer> {
+    future: Pin<Box<Option<F>>>,
+    tag: Option<Tag>,
+    answer: Option<Answer>,
+    alarm: Arc<Alarm>,
+    /// The alarm as a waker.
+    waker: Waker,
+}
+
+/// Which futures were woken.
+#[derive(Default)]
+struct Woken(Mutex<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    slots: VecDeque<usize>,
+    task: Option<Waker>,
+}
+
+/// The waker of one slot. A late wake of a future that is done polls its successor once in vain.
+struct Alarm {
+    slot: usize,
+    queued: AtomicBool,
+    woken: Arc<Woken>,
+}
+
+impl Woken {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.queued.swap(true, SeqCst) {
+            let mut queue = self.woken.lock();
+            queue.slots.push_back(self.slot);
+            let task = queue.task.take();
+            drop(queue);
+            if let Some(task) = task {
+                task.wake();
+            }
+        }
+    }
+}
+
+impl<F, Tag, Answer, E> InFlight<F, Tag, Answer>
+where
+    F: Future<Output = Result<Answer, E>>,
+{
+    pub(crate) fn new(in_order: bool) -> Self {
+        let woken = Arc::new(Woken::default());
+        Self { slots: Vec::new(), free: Vec::new(), order: VecDeque::new(), in_order, woken }
+    }
+
+    /// How many futures are not done, or their answers not taken.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Adds a future and polls it. Before the task waits it calls [`poll`](Self::poll), where later wakes are heard.
+    pub(crate) fn push(&mut self, tag: Tag, future: F) -> Result<(), E> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                let slot = self.slots.len();
+                let alarm = Arc::new(Alarm { slot, queued: AtomicBool::new(false), woken: self.woken.clone() });
+                let waker = Waker::from(alarm.clone());
+                self.slots.push(Slot { future: Box::pin(None), tag: None, answer: None, alarm, waker });
+                slot
+            }
+        };
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.future.set(Some(future));
+            slot.tag = Some(tag);
+        }
+        if self.in_order {
+            self.order.push_back(index);
+        }
+        // A wake that is left from the future before stays queued: so an index stands in the queue once at most, though
+        // futures that are ready at once come and go between two calls of `poll`.
+        self.poll_future(index)
+    }
+
+    /// Polls whatever was woken, at most each once; later wakes go to the task of `cx`. Returns whether anything was polled.
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Result<bool, E> {
+        let mut queue = self.woken.lock();
+        let due = queue.slots.len();
+        let old = match &queue.task {
+            Some(task) if task.will_wake(cx.waker()) => None,
+            _ => queue.task.replace(cx.waker().clone()),
+        };
+        drop(queue);
+        drop(old);
+        for _ in 0..due {
+            let next = self.woken.lock().slots.pop_front();
+            if let Some(index) = next {
+                self.poll_slot(index)?;
+            }
+        }
+        Ok(due > 0)
+    }
+
+    fn poll_slot(&mut self, index: usize) -> Result<(), E> {
+        let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
+        // From here on a wake counts again; what it wants to show is seen by this poll, or it is queued.
+        slot.alarm.queued.swap(false, SeqCst);
+        self.poll_future(index)
+    }
+
+    fn poll_future(&mut self, index: usize) -> Result<(), E> {
+        let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
+        let Some(future) = slot.future.as_mut().as_pin_mut() else { return Ok(()) };
+        if let Poll::Ready(answer) = future.poll(&mut Context::from_waker(&slot.waker)) {
+            slot.future.set(None);
+            slot.answer = Some(answer?);
+            if !self.in_order {
+                self.order.push_back(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer whose turn it is.
+    pub(crate) fn front(&self) -> Option<&Answer> {
+        self.slots.get(*self.order.front()?)?.answer.as_ref()
+    }
+
+    /// Takes the answer whose turn it is.
+    pub(crate) fn pop(&mut self) -> Option<(Tag, Answer)> {
+        let index = *self.order.front()?;
+        let slot = self.slots.get_mut(index)?;
+        let answer = slot.answer.take()?;
+        let tag = slot.tag.take()?;
+        self.order.pop_front();
+        self.free.push(index);
+        Some((tag, answer))
+    }
+
+    /// Drops every future and answer.
+    pub(crate) fn clear(&mut self) {
+        for slot in &mut self.slots {
+            slot.future.set(None);
+        }
+        self.slots.clear();
+        self.free.clear();
+        self.order.clear();
+        self.woken.lock().slots.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::poll_fn};
+
+    use super::*;
+
+    #[test]
+    fn wakes_of_futures_that_are_ready_at_once_do_not_pile_up() {
+        let mut in_flight = InFlight::new(true);
+        for _ in 0..1000 {
+            let ready = poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                Poll::Ready(Ok::<_, Infallible>(1))
+            });
+            let Ok(()) = in_flight.push((), ready);
+            assert_eq!(in_flight.pop(), Some(((), 1)));
+        }
+        assert_eq!(in_flight.woken.lock().slots.len(), 1);
+    }
+
+    #[test]
+    fn a_wake_that_is_left_from_the_future_before_hides_none_of_the_next() {
+        let mut in_flight = InFlight::new(true);
+        let mut polls = 0;
+        for answer in [0, 3] {
+            let polled = poll_fn(move |cx| {
+                polls += 1;
+                cx.waker().wake_by_ref();
+                if polls > answer { Poll::Ready(Ok::<_, Infallible>(answer)) } else { Poll::Pending }
+            });
+            let Ok(()) = in_flight.push((), polled);
+            while in_flight.front().is_none() {
+                let Ok(polled) = in_flight.poll(&Context::from_waker(Waker::noop()));
+                assert!(polled, "the wake was lost");
+            }
+            assert_eq!(in_flight.pop(), Some(((), answer)));
+        }
+    }
+}

@@ -1,0 +1,308 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use super::{BatchPolicy, pack::Pack};
+use crate::{
+    Error, Message, Transport,
+    layer::control::Control,
+    message::trailer::{self, Layer},
+    rt::Timer,
+};
+
+/// The sending side: the batch that waits, and what makes it leave.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pack: Pack,
+    /// What leaves though no writer is there to send it: a batch whose time has come, a message behind a batch.
+    control: Control<Message>,
+    /// The transport below has promised room for one message, and so this one did.
+    is_ready: bool,
+    /// The transport below holds what was not flushed.
+    is_dirty: bool,
+    /// Set at most once a `delay`: it rings when something has waited as long or a little less, and is not touched by a flush.
+    timer: Timer,
+    is_due: bool,
+    /// Whom the timer wakes: who reads, because a writer that feeds and goes away is not there to be woken.
+    reader: Option<Waker>,
+    /// The reader waits. If it does not, it will poll before it does, and see for itself what is to be sent: so that a message
+    /// which is flushed at once needs no timer.
+    is_parked: bool,
+    /// A close message was accepted: nothing may follow.
+    is_closing: bool,
+    /// The reader was told that its own sending failed; the sink tells the rest.
+    is_told: bool,
+}
+
+impl Outgoing {
+    pub(super) fn new(pack: Pack) -> Self {
+        Self {
+            pack,
+            control: Control::new(),
+            is_ready: false,
+            is_dirty: false,
+            timer: Timer::new(),
+            is_due: false,
+            reader: None,
+            is_parked: false,
+            is_closing: false,
+            is_told: false,
+        }
+    }
+
+    pub(super) const fn policy(&self) -> &BatchPolicy {
+        self.pack.policy()
+    }
+
+    pub(super) const fn waiting(&self) -> usize {
+        self.pack.len()
+    }
+
+    /// The reader is here.
+    #[inline]
+    pub(super) const fn unpark(&mut self) {
+        self.is_parked = false;
+    }
+
+    /// The stream has ended or failed: what was promised has to be asked for again.
+    pub(super) const fn reconsider(&mut self) {
+        self.is_ready = false;
+    }
+
+    fn is_unflushed(&self) -> bool {
+        self.is_dirty || !self.pack.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn poll_ready<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    where
+        T: Transport<Message>,
+    {
+        if self.is_unflushed() {
+            self.poll_rung(inner.as_mut(), cx)?;
+        }
+        while !self.is_ready {
+            ready!(self.control.poll_ready(inner.as_mut(), cx)).map_err(Into::into)?;
+            self.is_ready = true;
+            if self.pack.is_full() {
+                self.hand_over(inner.as_mut())?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    pub(super) fn start_send<T>(&mut self, mut inner: Pin<&mut T>, message: Message) -> Result<(), Error>
+    where
+        T: Transport<Message>,
+    {
+        // A transport may be closed while it is full: the close message waits its turn.
+        if self.is_closing {
+            return Err(Error::closed("a close message was sent before"));
+        }
+        if !self.is_ready && !message.is_close() {
+            return Err(Error::full("a message was sent to a batch before it was ready; wait for `poll_ready` first"));
+        }
+        let len = message.len();
+        match message {
+            Message::Ping(_) | Message::Pong(_) => self.give(inner, message)?,
+            Message::Text(_) | Message::Binary(_) if !self.pack.policy().goes_alone(len) => {
+                if !self.pack.has_room(len) {
+                    self.hand_over(inner.as_mut())?;
+                }
+                self.pack.add(message, len);
+                if self.pack.is_full() && self.is_ready {
+                    self.hand_over(inner)?;
+                }
+            }
+            message => {
+                self.is_closing = message.is_close();
+                let message = trailer::close(Layer::Batch, message);
+                // The room that was promised is for what waits, else for this message.
+                if self.is_ready && self.pack.is_empty() {
+                    self.give(inner, message)?;
+                } else {
+                    self.hand_over(inner)?;
+                    self.control.push(message);
+                }
+            }
+        }
+        if self.is_parked {
+            self.arm();
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn poll_flush<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    where
+        T: Transport<Message>,
+    {
+        self.hand_over(inner.as_mut())?;
+        let flushed = self.control.poll_flush(inner, cx).map_err(Into::into);
+        self.flushed(&flushed);
+        flushed
+    }
+
+    pub(super) fn poll_close<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    where
+        T: Transport<Message>,
+    {
+        self.hand_over(inner.as_mut())?;
+        self.is_ready = false;
+        let closed = self.control.poll_close(inner, cx).map_err(Into::into);
+        self.flushed(&closed);
+        closed
+    }
+
+    /// On the writer's task: sends what has waited too long, where nobody reads who would.
+    fn poll_rung<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
+    where
+        T: Transport<Message>,
+    {
+        if !self.has_rung() {
+            self.arm();
+            return Ok(());
+        }
+        self.push_due();
+        // What it lacks is room: then it goes on with the next poll of either half.
+        if let Poll::Ready(flushed) = self.control.poll_flush(inner, cx) {
+            flushed.map_err(Into::into)?;
+            self.is_dirty = false;
+        }
+        Ok(())
+    }
+
+    /// On the reader's task: sends what has waited too long. Gives an error that the sink would not tell any more.
+    pub(super) fn poll_due<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
+    where
+        T: Transport<Message>,
+    {
+        if self.pack.policy().delay().is_none() && self.control.is_idle() {
+            return Ok(());
+        }
+        self.is_parked = true;
+        match &mut self.reader {
+            Some(reader) => reader.clone_from(cx.waker()),
+            None => self.reader = Some(cx.waker().clone()),
+        }
+        loop {
+            let rang = self.timer.poll(cx).is_ready();
+            if (std::mem::take(&mut self.is_due) || rang) && self.is_unflushed() {
+                self.push_due();
+            }
+            if self.is_told {
+                return Ok(());
+            }
+            let had_own = !self.control.is_idle();
+            match self.control.poll_send(inner.as_mut(), cx).map_err(Into::into) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Err(error)) => {
+                    self.is_told = true;
+                    // That the transport is closed, its stream says itself.
+                    return if error.is_closed() { Ok(()) } else { Err(error) };
+                }
+                Poll::Ready(Ok(())) => {
+                    self.is_dirty &= !had_own;
+                    self.arm();
+                    if !self.is_due {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets the timer ring for what waits, unless it will.
+    #[inline]
+    fn arm(&mut self) {
+        if let Some(delay) = self.pack.policy().delay()
+            && !self.timer.is_set()
+            && !self.is_due
+            && self.is_unflushed()
+        {
+            self.set(delay);
+        }
+    }
+
+    fn set(&mut self, delay: Duration) {
+        self.timer.set(delay);
+        let reader = self.reader.as_ref().unwrap_or(Waker::noop());
+        if self.timer.start(&mut Context::from_waker(reader)).is_ready() {
+            // No delay at all: the reader's next poll sends it.
+            self.is_due = true;
+            reader.wake_by_ref();
+        }
+    }
+
+    /// For the writer, whom the timer does not wake.
+    #[inline]
+    fn has_rung(&mut self) -> bool {
+        let rang = self.timer.has_rung() || self.is_due;
+        if rang {
+            self.timer.clear();
+            self.is_due = false;
+        }
+        rang
+    }
+
+    /// What waits is to be sent and flushed by whoever polls first. While the last such batch has not left, the next waits
+    /// here: more than one is never put aside.
+    fn push_due(&mut self) {
+        if self.control.len() == 0
+            && let Some(batch) = self.pack.take()
+        {
+            self.is_dirty = true;
+            self.control.push(batch);
+        }
+        self.control.flush_soon();
+    }
+
+    /// Lets what waits leave: at once where there is room for it.
+    #[inline]
+    fn hand_over<T>(&mut self, inner: Pin<&mut T>) -> Result<(), Error>
+    where
+        T: Transport<Message>,
+    {
+        let count = self.pack.len();
+        let Some(batch) = self.pack.take() else { return Ok(()) };
+        if !self.is_ready {
+            self.is_dirty = true;
+            self.control.push(batch);
+            return Ok(());
+        }
+        self.give(inner, batch).map_err(|error| refused(error, count))
+    }
+
+    /// Uses the room that was promised.
+    #[inline]
+    fn give<T>(&mut self, inner: Pin<&mut T>, message: Message) -> Result<(), Error>
+    where
+        T: Transport<Message>,
+    {
+        self.is_ready = false;
+        self.is_dirty = true;
+        self.control.start_send(inner, message).map_err(Into::into)
+    }
+
+    const fn flushed(&mut self, result: &Poll<Result<(), Error>>) {
+        if let Poll::Ready(Ok(())) = result {
+            self.is_dirty = false;
+            self.is_told = false;
+        }
+    }
+}
+
+/// The transport below did not take a batch.
+#[cold]
+fn refused(error: Error, count: usize) -> Error {
+    if count < 2 || error.is_closed() {
+        return error;
+    }
+    error.context(format!(
+        "a batch of {count} messages was refused by the transport below, and none of them is sent; its limit must be above \
+         BatchPolicy::max_bytes"
+    ))
+}

@@ -1,0 +1,119 @@
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{BatchPolicy, format};
+use crate::{
+    Message,
+    message::trailer::{self, Layer},
+};
+
+/// A buffer and an index larger than this are given away with their batch, and not kept for the next.
+const KEEP: usize = 4 * 1024;
+
+/// What waits to leave in one message. Pure: no I/O, no clock.
+pub(super) struct Pack {
+    policy: BatchPolicy,
+    /// The only message so far: it may well leave alone, uncopied.
+    first: Option<Message>,
+    count: usize,
+    /// Of payload, the first message's included.
+    bytes: usize,
+    payload: BytesMut,
+    index: Vec<u8>,
+    /// How large the last batch was: the next is taken to be alike.
+    last: usize,
+}
+
+impl Pack {
+    pub(super) fn new(policy: BatchPolicy) -> Self {
+        Self { policy, first: None, count: 0, bytes: 0, payload: BytesMut::new(), index: Vec::new(), last: 0 }
+    }
+
+    pub(super) const fn policy(&self) -> &BatchPolicy {
+        &self.policy
+    }
+
+    /// How many messages wait.
+    pub(super) const fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether a message of this length can join.
+    pub(super) const fn has_room(&self, len: usize) -> bool {
+        self.policy.allows(self.count + 1, self.bytes.saturating_add(len))
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.policy.is_reached(self.count, self.bytes)
+    }
+
+    /// Lets a data message of this length join, for which there is room.
+    #[inline]
+    pub(super) fn add(&mut self, message: Message, len: usize) {
+        self.count += 1;
+        self.bytes += len;
+        if self.count == 1 {
+            self.first = Some(message);
+            return;
+        }
+        if self.first.is_some() {
+            self.begin();
+        }
+        self.append(&message);
+    }
+
+    /// The first message is not alone any more.
+    fn begin(&mut self) {
+        let expected = self.last.max(2 * self.bytes).max(64);
+        // Where the transport below is done with the last batch, its memory is used again.
+        if !self.payload.try_reclaim(expected) {
+            self.payload = BytesMut::with_capacity(expected);
+        }
+        if let Some(first) = self.first.take() {
+            self.append(&first);
+        }
+    }
+
+    #[inline]
+    fn append(&mut self, message: &Message) {
+        let payload = message.as_bytes();
+        self.payload.extend_from_slice(payload);
+        format::push_entry(&mut self.index, payload.len(), matches!(message, Message::Text(_)));
+    }
+
+    /// All that waits as one message: a batch, or the one message itself.
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<Message> {
+        if let Some(alone) = self.first.take() {
+            self.count = 0;
+            self.bytes = 0;
+            return Some(trailer::close(Layer::Batch, alone));
+        }
+        (!self.is_empty()).then(|| Message::Binary(self.finish()))
+    }
+
+    fn finish(&mut self) -> Bytes {
+        self.count = 0;
+        self.bytes = 0;
+        format::finish(&mut self.payload, &self.index);
+        self.index.clear();
+        self.index.shrink_to(KEEP);
+        self.last = self.payload.len();
+        match self.payload.capacity() <= KEEP {
+            true => self.payload.split().freeze(),
+            // Nobody else holds it, so that a WebSocket can mask it in place.
+            false => std::mem::take(&mut self.payload).freeze(),
+        }
+    }
+}
+
+impl fmt::Debug for Pack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pack").field("count", &self.count).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,127 @@
+use std::{fmt, str};
+
+use bytes::{Buf, Bytes};
+
+use super::format::{KIND, LENGTH, split_entry};
+use crate::{
+    Error, Message,
+    message::{
+        Text,
+        trailer::{self, Layer, Opened},
+    },
+};
+
+/// What a message of the peer is. Pure: no I/O, no clock.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    /// It came by itself.
+    Single(Message),
+    /// It has others in it.
+    Many(Unpack),
+}
+
+/// The messages of a batch that were not given yet: a cursor over the peer's bytes, all of which were looked at before.
+#[derive(Default)]
+pub(super) struct Unpack {
+    payload: Bytes,
+    index: Bytes,
+}
+
+/// Whether a message is as it was sent: neither a batch, nor one that only looks like it.
+#[inline]
+pub(super) fn is_plain(message: &Message) -> bool {
+    match message {
+        Message::Binary(payload) => trailer::kind(Layer::Batch, payload).is_none(),
+        _ => true,
+    }
+}
+
+/// Tells a batch from a message that came by itself, and makes sure of all that is in it.
+pub(super) fn open(message: Message, max_items: usize) -> Result<Incoming, Error> {
+    match trailer::open(Layer::Batch, message) {
+        Opened::Plain(message) => Ok(Incoming::Single(message)),
+        Opened::Marked(KIND, body) => Unpack::new(body, max_items).map(Incoming::Many),
+        Opened::Marked(kind, _) => Err(Error::protocol(format!(
+            "the peer sent a batch of kind {kind}, and this end knows kind {KIND} alone: is the peer newer?"
+        ))),
+    }
+}
+
+impl Unpack {
+    fn new(mut body: Bytes, max_items: usize) -> Result<Self, Error> {
+        let Some((before, &length)) = body.split_last_chunk::<LENGTH>() else {
+            return Err(bad("it ends before its index"));
+        };
+        let length = u32::from_le_bytes(length) as usize;
+        let Some(payloads) = before.len().checked_sub(length) else {
+            return Err(bad("its index is said to be longer than the batch"));
+        };
+        let (payload, index) = before.split_at(payloads);
+        check(payload, index, max_items)?;
+        body.truncate(before.len());
+        let index = body.split_off(payloads);
+        Ok(Self { payload: body, index })
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// The next message: a slice of the peer's bytes.
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<Message> {
+        let (len, is_text, rest) = split_entry(&self.index)?;
+        let read = self.index.len() - rest.len();
+        if rest.is_empty() {
+            // The sender may use its memory again once the messages are gone.
+            self.index = Bytes::new();
+        } else {
+            self.index.advance(read);
+        }
+        // All was checked: the lengths fit, and the text is UTF-8.
+        let payload = self.payload.split_to(len.min(self.payload.len()));
+        match is_text {
+            true => Text::try_from(payload).ok().map(Message::Text),
+            false => Some(Message::Binary(payload)),
+        }
+    }
+}
+
+/// Looks at all of a batch, and allocates nothing.
+fn check(mut payload: &[u8], mut index: &[u8], max_items: usize) -> Result<(), Error> {
+    if index.is_empty() {
+        return Err(bad("it has no message"));
+    }
+    let mut items = 0;
+    while !index.is_empty() {
+        let Some((len, is_text, rest)) = split_entry(index) else {
+            return Err(bad("an entry of its index is cut short, or longer than 32 bits"));
+        };
+        index = rest;
+        items += 1;
+        if items > max_items {
+            return Err(Error::too_large(format!(
+                "a batch from the peer has more than {max_items} messages; BatchLayer::max_items sets how many it may have"
+            )));
+        }
+        let Some((item, behind)) = payload.split_at_checked(len) else {
+            return Err(bad("its index promises more bytes than there are"));
+        };
+        payload = behind;
+        if is_text && let Err(error) = str::from_utf8(item) {
+            return Err(bad("a text in it is not UTF-8").with_source(error));
+        }
+    }
+    if payload.is_empty() { Ok(()) } else { Err(bad("it has bytes that belong to no message")) }
+}
+
+fn bad(what: &str) -> Error {
+    Error::protocol(format!("a batch from the peer cannot be unpacked: {what}"))
+}
+
+impl fmt::Debug for Unpack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unpack").field("bytes", &self.payload.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,124 @@
+use std::{
+    fmt,
+    hash::Hash,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tower_layer::Layer;
+
+use super::{Cache, store::Store};
+
+/// Keeps the answers of a service for a while. See the [module](super) for the whole story.
+///
+/// By default at most 10,000 answers are kept, each for 60 s.
+pub struct CacheLayer<K, V, F> {
+    key: F,
+    config: Config<K, V>,
+    /// One store for all services; `None` for one each.
+    shared: Option<Shared<K, V>>,
+}
+
+/// Made when the first service is.
+type Shared<K, V> = Arc<OnceLock<Arc<Store<K, V>>>>;
+
+type Weigh<K, V> = Arc<dyn Fn(&K, &V) -> u32 + Send + Sync>;
+
+pub(super) struct Config<K, V> {
+    pub(super) capacity: u64,
+    pub(super) time_to_live: Duration,
+    pub(super) weigh: Option<Weigh<K, V>>,
+}
+
+impl<K, V> Clone for Config<K, V> {
+    fn clone(&self) -> Self {
+        Self { weigh: self.weigh.clone(), ..*self }
+    }
+}
+
+impl<K, V, F> CacheLayer<K, V, F> {
+    /// One store for all services of this layer and its clones. `key` says which requests have the same answer; a request for which it
+    /// gives `None` passes by.
+    ///
+    /// **What the key leaves out, everyone shares**: where answers depend on who asks, put that into the key.
+    #[must_use]
+    pub fn shared<Req>(key: F) -> Self
+    where
+        F: Fn(&Req) -> Option<K>,
+    {
+        Self::new(key, Some(Arc::default()))
+    }
+
+    /// A store for each service: where a service belongs to one connection, its answers do too.
+    #[must_use]
+    pub fn per_service<Req>(key: F) -> Self
+    where
+        F: Fn(&Req) -> Option<K>,
+    {
+        Self::new(key, None)
+    }
+
+    fn new(key: F, shared: Option<Shared<K, V>>) -> Self {
+        let config = Config { capacity: 10_000, time_to_live: Duration::from_secs(60), weigh: None };
+        Self { key, config, shared }
+    }
+
+    /// Sets how many answers are kept at most, or how much they may weigh; 10,000 by default, and 0 keeps none. When there are more, those go
+    /// that are asked for least ([TinyLFU](https://docs.rs/moka)). A store that was in use stays with those who use it.
+    #[must_use]
+    pub fn capacity(self, capacity: u64) -> Self {
+        self.change(|config| config.capacity = capacity)
+    }
+
+    /// Sets how long an answer is kept after it came; 60 s by default.
+    #[must_use]
+    pub fn time_to_live(self, time: Duration) -> Self {
+        self.change(|config| config.time_to_live = time)
+    }
+
+    /// Weighs answers, say by their bytes; then [`capacity`](Self::capacity) is the sum. By default each weighs 1.
+    #[must_use]
+    pub fn weigh(self, weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
+        self.change(|config| config.weigh = Some(Arc::new(weigh)))
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Config<K, V>)) -> Self {
+        change(&mut self.config);
+        self.shared = self.shared.map(|_| Arc::default());
+        self
+    }
+}
+
+impl<S, K, V, F> Layer<S> for CacheLayer<K, V, F>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    F: Clone,
+{
+    type Service = Cache<S, K, V, F>;
+
+    fn layer(&self, inner: S) -> Cache<S, K, V, F> {
+        let make = || Arc::new(Store::new(&self.config));
+        let store = match &self.shared {
+            Some(shared) => shared.get_or_init(make).clone(),
+            None => make(),
+        };
+        Cache::new(inner, self.key.clone(), store)
+    }
+}
+
+impl<K, V, F: Clone> Clone for CacheLayer<K, V, F> {
+    fn clone(&self) -> Self {
+        Self { key: self.key.clone(), config: self.config.clone(), shared: self.shared.clone() }
+    }
+}
+
+impl<K, V, F> fmt::Debug for CacheLayer<K, V, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheLayer")
+            .field("capacity", &self.config.capacity)
+            .field("time_to_live", &self.config.time_to_live)
+            .field("shared", &self.shared.is_some())
+            .finish_non_exhaustive()
+    }
+}

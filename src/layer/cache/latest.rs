@@ -1,0 +1,216 @@
+use std::{
+    fmt,
+    hash::Hash,
+    num::NonZeroUsize,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use futures_sink::Sink;
+use futures_util::task::AtomicWaker;
+
+use super::values::Values;
+use crate::Error;
+
+/// The last value of each key, for all who subscribe: a handle; a clone is another handle of the same.
+///
+/// It holds at most 1,024 keys ([`with_max_keys`](Self::with_max_keys) for another bound), one value each. What is published for one key
+/// more takes the place of the key that was published longest ago; [`evicted`](Self::evicted) counts those.
+///
+/// Fed by [`publish`](Self::publish), or as a `Sink`: `publisher.forward(latest)` records a whole stream.
+pub struct Latest<K, M>(Arc<Shared<K, M>>);
+
+struct Shared<K, M> {
+    key: Box<dyn Fn(&M) -> K + Send + Sync>,
+    state: Mutex<State<K, M>>,
+    /// That of the newest value; also to be read without the lock.
+    version: AtomicU64,
+}
+
+struct State<K, M> {
+    values: Values<K, M>,
+    subscribers: Vec<Arc<AtomicWaker>>,
+    /// The wakers of one publication; kept for its memory.
+    due: Vec<Waker>,
+}
+
+const MAX_KEYS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
+
+impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
+    /// An empty store; `key` says what a message is about. It runs with each message that is published.
+    #[must_use]
+    pub fn new(key: impl Fn(&M) -> K + Send + Sync + 'static) -> Self {
+        Self::with_max_keys(MAX_KEYS, key)
+    }
+
+    /// The same with room for `max_keys` keys. The bound in bytes is that many messages of the largest size.
+    #[must_use]
+    pub fn with_max_keys(max_keys: NonZeroUsize, key: impl Fn(&M) -> K + Send + Sync + 'static) -> Self {
+        let state = State { values: Values::new(max_keys), subscribers: Vec::new(), due: Vec::new() };
+        Self(Arc::new(Shared { key: Box::new(key), state: Mutex::new(state), version: AtomicU64::new(0) }))
+    }
+
+    /// Makes `message` the last value of its key, and lets every subscriber's transport send it. Never waits.
+    pub fn publish(&self, message: M) {
+        let key = (self.0.key)(&message);
+        let mut state = self.0.lock();
+        // What is replaced is dropped outside the lock: its drop is foreign code.
+        let replaced = state.values.insert(key, message);
+        self.0.version.store(state.values.version(), SeqCst);
+        let mut due = std::mem::take(&mut state.due);
+        due.extend(state.subscribers.iter().filter_map(|subscriber| subscriber.take()));
+        drop(state);
+        drop(replaced);
+        due.drain(..).for_each(Waker::wake);
+        if due.capacity() > 0 {
+            self.0.lock().due = due;
+        }
+    }
+
+    /// Forgets a key: who subscribes from now on gets nothing of it. Returns its value, if there was one.
+    pub fn remove(&self, key: &K) -> Option<M> {
+        self.0.lock().values.remove(key)
+    }
+
+    /// The last value of a key.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<M> {
+        self.0.lock().values.get(key).cloned()
+    }
+
+    /// How many keys have a value.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.lock().values.len()
+    }
+
+    /// Whether no key has a value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many keys were given up since the beginning, because there were too many.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.0.lock().values.evicted()
+    }
+
+    /// How many transports are subscribed.
+    #[must_use]
+    pub fn subscribers(&self) -> usize {
+        self.0.lock().subscribers.len()
+    }
+
+    pub(super) fn subscribe(&self) -> Subscription<K, M> {
+        let waker = Arc::new(AtomicWaker::new());
+        let mut state = self.0.lock();
+        state.subscribers.push(waker.clone());
+        let snapshot = state.values.version();
+        drop(state);
+        Subscription { shared: self.0.clone(), waker, seen: 0, snapshot }
+    }
+}
+
+impl<K, M> Shared<K, M> {
+    fn lock(&self) -> MutexGuard<'_, State<K, M>> {
+        // A clone of a message that panics leaves everything in its place.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one transport has seen of a store.
+pub(super) struct Subscription<K, M> {
+    shared: Arc<Shared<K, M>>,
+    waker: Arc<AtomicWaker>,
+    /// The version up to which it has everything.
+    seen: u64,
+    /// The version of the newest value when it subscribed.
+    snapshot: u64,
+}
+
+impl<K, M> Subscription<K, M> {
+    /// Whether there may be something that it has not seen. Takes no lock.
+    #[inline]
+    pub(super) fn is_behind(&self) -> bool {
+        self.shared.version.load(SeqCst) != self.seen
+    }
+
+    /// Whether some of what was there when it subscribed may not have been taken.
+    #[inline]
+    pub(super) fn is_in_snapshot(&self) -> bool {
+        self.seen < self.snapshot
+    }
+
+    /// The next publication wakes this task, and only the last one that registers. Look again after it.
+    pub(super) fn register(&self, cx: &Context<'_>) {
+        self.waker.register(cx.waker());
+    }
+}
+
+impl<K: Hash + Eq, M: Clone> Subscription<K, M> {
+    /// Gives at most `most` values that it has not seen, the one that was published longest ago first.
+    pub(super) fn take(&mut self, most: usize, mut give: impl FnMut(M)) {
+        let state = self.shared.lock();
+        let mut left = most;
+        for (version, value) in state.values.after(self.seen) {
+            if left == 0 {
+                return;
+            }
+            give(value.clone());
+            self.seen = version;
+            left -= 1;
+        }
+        self.seen = state.values.version();
+    }
+}
+
+impl<K, M> Drop for Subscription<K, M> {
+    fn drop(&mut self) {
+        self.shared.lock().subscribers.retain(|other| !Arc::ptr_eq(other, &self.waker));
+    }
+}
+
+impl<K, M> fmt::Debug for Subscription<K, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("seen", &self.seen).finish_non_exhaustive()
+    }
+}
+
+/// Each message is [published](Latest::publish). Always ready, and never fails.
+impl<K: Hash + Eq + Clone, M: Clone> Sink<M> for Latest<K, M> {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), Error> {
+        self.publish(message);
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<K, M> Clone for Latest<K, M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K, M> fmt::Debug for Latest<K, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Latest").field("version", &self.0.version).finish_non_exhaustive()
+    }
+}

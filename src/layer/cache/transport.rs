@@ -1,0 +1,157 @@
+use std::{
+    hash::Hash,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+
+use super::latest::Subscription;
+use crate::{Error, Transport, layer::control::Control};
+
+pin_project! {
+    /// A transport that sends what is published: what [`LatestLayer`](super::LatestLayer) makes.
+    ///
+    /// Messages of its user and of its peer pass as they are.
+    #[derive(Debug)]
+    pub struct Subscribed<T, K, M> {
+        #[pin]
+        inner: T,
+        control: Control<M>,
+        subscription: Subscription<K, M>,
+        // The sink is closed or has failed: nothing more is sent.
+        over: bool,
+    }
+}
+
+/// How many values are taken from the store at a time. Those that wait there are replaced by newer ones, these no more.
+const BATCH: usize = 32;
+
+/// How many times one poll takes a batch before others have their turn.
+const ROUNDS: usize = 8;
+
+impl<T, K, M> Subscribed<T, K, M> {
+    pub(super) fn new(inner: T, subscription: Subscription<K, M>) -> Self {
+        Self { inner, control: Control::new(), subscription, over: false }
+    }
+
+    /// The inner transport.
+    #[must_use]
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// The inner transport. What is sent there overtakes what is published.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
+    /// The inner transport. At most 32 published values that it had no room for are dropped.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+}
+
+impl<T, K, M> Subscribed<T, K, M>
+where
+    T: Sink<M>,
+    K: Hash + Eq,
+    M: Clone,
+{
+    /// On the reader's task: sends what it has not sent. Whoever publishes wakes this task again.
+    fn poll_values(self: Pin<&mut Self>, cx: &Context<'_>) {
+        let mut this = self.project();
+        for _ in 0..ROUNDS {
+            if *this.over {
+                return;
+            }
+            if this.control.len() == 0 {
+                if !this.subscription.is_behind() {
+                    this.subscription.register(cx);
+                }
+                // Again, for what was published in between.
+                if this.subscription.is_behind() {
+                    this.subscription.take(BATCH, |value| this.control.push(value));
+                } else if this.control.is_idle() {
+                    return;
+                }
+            }
+            match this.control.poll_send(this.inner.as_mut(), cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) => {}
+                // The user's own sends, or the end of the stream, tell why.
+                Poll::Ready(Err(_)) => *this.over = true,
+            }
+        }
+        cx.waker().wake_by_ref();
+    }
+}
+
+impl<T, K, M> Stream for Subscribed<T, K, M>
+where
+    T: Transport<M>,
+    K: Hash + Eq,
+    M: Clone,
+{
+    type Item = Result<T::In, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // Before the peer is listened to: one that talks without end gets its values all the same.
+        if self.subscription.is_behind() || !self.control.is_idle() {
+            self.as_mut().poll_values(cx);
+        }
+        match self.as_mut().project().inner.poll_next(cx) {
+            Poll::Ready(Some(item)) => Poll::Ready(Some(item.map_err(Into::into))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                self.poll_values(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.inner.size_hint()
+    }
+}
+
+impl<T, K, M> Sink<M> for Subscribed<T, K, M>
+where
+    T: Transport<M>,
+    K: Hash + Eq,
+    M: Clone,
+{
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut this = self.project();
+        // What was there before goes first, whatever the user has to say.
+        while this.subscription.is_in_snapshot() && !*this.over {
+            if this.control.len() == 0 {
+                this.subscription.take(BATCH, |value| this.control.push(value));
+            }
+            ready!(this.control.poll_flush(this.inner.as_mut(), cx)).map_err(Into::into)?;
+        }
+        this.control.poll_ready(this.inner.as_mut(), cx).map_err(Into::into)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), Error> {
+        let this = self.project();
+        this.control.start_send(this.inner, message).map_err(Into::into)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.control.poll_flush(this.inner, cx).map_err(Into::into)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        *this.over = true;
+        this.control.poll_close(this.inner, cx).map_err(Into::into)
+    }
+}

@@ -1,0 +1,34 @@
+use tower_layer::Layer;
+
+use super::{Compressed, Deflate, Stats};
+
+/// Compresses outgoing messages and inflates incoming ones. See the [module](super) for the whole story.
+///
+/// The settings are per connection; the [`Stats`] are shared by all transports of this layer and of its clones.
+#[derive(Clone, Debug, Default)]
+pub struct CompressionLayer {
+    deflate: Deflate,
+    stats: Stats,
+}
+
+impl CompressionLayer {
+    /// The layer of these settings.
+    #[must_use]
+    pub fn new(deflate: Deflate) -> Self {
+        Self { deflate, stats: Stats::default() }
+    }
+
+    /// What this layer does, to be read while it does it.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats.clone()
+    }
+}
+
+impl<T> Layer<T> for CompressionLayer {
+    type Service = Compressed<T>;
+
+    fn layer(&self, inner: T) -> Compressed<T> {
+        Compressed::new(inner, self.deflate, self.stats.clone())
+    }
+}

@@ -1,0 +1,184 @@
+//! Messages, compressed where it pays. Pure: no I/O.
+
+use bytes::Bytes;
+use flate2::{Compress, FlushCompress};
+
+use super::{
+    Deflate, Stats, per_thread,
+    wire::{self, FLUSHED, Kind},
+};
+use crate::{
+    Message,
+    message::trailer::{self, Layer},
+};
+
+/// Up to this size messages are compressed into a buffer of the thread, of about this size.
+const SCRATCH: usize = 64 << 10;
+
+/// What `length` bytes are at most when they are compressed: level 1 gives each byte 9 bits at most, the others store what does
+/// not shrink. In this room every message can be flushed whole, and zlib sees that it is (a state that is reset with bytes left
+/// to write panics later, in zlib-rs 0.6).
+const fn room(length: usize) -> usize {
+    length + length / 7 + 64
+}
+
+/// The outgoing direction of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    /// Where the context is kept: made for the first message that needs it.
+    context: Option<Box<Context>>,
+}
+
+/// What was sent so far, and what it was good for.
+///
+/// A small message alone seldom shrinks; the next one that resembles it does. And one that does not shrink, sent plain, would
+/// cost the context, since the peer does not see it there. So such messages are sent compressed all the same, on credit.
+#[derive(Debug)]
+struct Context {
+    state: Compress,
+    /// How many bytes messages may be larger for being compressed, before one is sent plain.
+    credit: usize,
+}
+
+/// The credit that a connection begins with.
+const CREDIT: usize = 1 << 10;
+
+/// The most credit, and the largest message that may take some.
+const MOST: usize = 4 << 10;
+
+impl Context {
+    fn new(deflate: &Deflate) -> Self {
+        Self { state: per_thread::new_compress(deflate.level), credit: CREDIT }
+    }
+
+    fn compress(&mut self, plain: &[u8], kind: Kind, deflate: &Deflate) -> Option<Bytes> {
+        let growth = if plain.len() <= MOST { self.credit } else { 0 };
+        let compressed = compress(&mut self.state, plain, kind, growth, deflate);
+        match &compressed {
+            Some(compressed) => {
+                self.credit = (self.credit + plain.len()).saturating_sub(compressed.len()).min(MOST);
+            }
+            // The peer will not see these bytes in its context.
+            None => self.state.reset(),
+        }
+        compressed
+    }
+}
+
+impl Outgoing {
+    /// The message as it is sent.
+    #[inline]
+    pub(super) fn encode(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Message {
+        let passes = match &message {
+            Message::Text(text) => !deflate.wants(text.len()),
+            Message::Binary(bytes) => !deflate.wants(bytes.len()) && !wire::may_be_marked(bytes),
+            _ => true,
+        };
+        if passes { message } else { self.transform(message, deflate, stats) }
+    }
+
+    fn transform(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Message {
+        let plain = match &message {
+            Message::Text(text) => text.as_bytes(),
+            Message::Binary(bytes) => bytes,
+            _ => return message,
+        };
+        if !deflate.wants(plain.len()) {
+            return trailer::close(Layer::Compression, message);
+        }
+        let kind = Kind { is_text: matches!(message, Message::Text(_)), is_kept: deflate.keep_context };
+        let compressed = if deflate.keep_context {
+            let context = self.context.get_or_insert_with(|| Box::new(Context::new(deflate)));
+            context.compress(plain, kind, deflate)
+        } else {
+            per_thread::with_compress(deflate.level, |state| compress(state, plain, kind, 0, deflate))
+        };
+        match compressed {
+            Some(compressed) => {
+                stats.count_sent(plain.len(), compressed.len());
+                Message::Binary(compressed)
+            }
+            None => {
+                stats.count_skipped();
+                trailer::close(Layer::Compression, message)
+            }
+        }
+    }
+
+    /// A message was compressed and then not sent: what follows refers to nothing before.
+    pub(super) fn forget(&mut self) {
+        if let Some(context) = &mut self.context {
+            context.state.reset();
+        }
+    }
+}
+
+/// `plain` as it is sent compressed, in memory of exactly that size; `None` if that is not smaller (or grows by more than
+/// `growth`), or so much smaller that the peer would not believe it.
+fn compress(state: &mut Compress, plain: &[u8], kind: Kind, growth: usize, deflate: &Deflate) -> Option<Bytes> {
+    let end = wire::end(u32::try_from(plain.len()).ok()?, kind);
+    let is_worth_it = |data: usize| {
+        let size = data + wire::OVERHEAD;
+        (size < plain.len() || size <= plain.len() + growth && growth > 0) && deflate.is_sound(plain.len(), data)
+    };
+    if plain.len() <= SCRATCH {
+        return per_thread::with_scratch(|scratch| {
+            scratch.reserve_exact(room(plain.len()));
+            let length = run(state, plain, scratch, deflate).filter(|length| is_worth_it(*length))?;
+            let data = scratch.get(..length)?;
+            let mut exact = Vec::with_capacity(data.len() + wire::OVERHEAD);
+            exact.extend_from_slice(data);
+            exact.extend_from_slice(&end);
+            Some(exact.into())
+        });
+    }
+    let mut out = Vec::with_capacity(room(plain.len()));
+    let length = run(state, plain, &mut out, deflate).filter(|length| is_worth_it(*length))?;
+    out.truncate(length);
+    out.extend_from_slice(&end);
+    out.shrink_to_fit();
+    Some(out.into())
+}
+
+/// Compresses into the room of `out`, and says how many bytes there are the deflate data.
+fn run(state: &mut Compress, plain: &[u8], out: &mut Vec<u8>, deflate: &Deflate) -> Option<usize> {
+    let before = state.total_in();
+    let result = state.compress_vec(plain, out, FlushCompress::Sync);
+    let is_read = state.total_in() - before == plain.len() as u64;
+    if result.is_err() || !is_read || out.len() == out.capacity() || !out.ends_with(&FLUSHED) {
+        // There was room, so this should not be. The state must not be used again.
+        *state = per_thread::new_compress(deflate.level);
+        return None;
+    }
+    Some(out.len() - FLUSHED.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::compression::Level;
+
+    /// Bytes without a pattern, none of which the fixed code of deflate gives less than 9 bits.
+    fn worst(length: usize) -> Vec<u8> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let byte = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            144 + ((state >> 32) % 112) as u8
+        };
+        std::iter::repeat_with(byte).take(length).collect()
+    }
+
+    #[test]
+    fn there_is_room_for_whatever_comes_at_every_level() {
+        for level in 0..=9 {
+            let deflate = Deflate::new().level(Level::try_from(level).unwrap());
+            let mut state = per_thread::new_compress(deflate.level);
+            for length in (1..100).chain([1000, 16_383, 65_536, 65_537, 300_000]) {
+                let plain = worst(length);
+                let mut out = Vec::with_capacity(room(length));
+                assert!(run(&mut state, &plain, &mut out, &deflate).is_some(), "{length} bytes at level {level}");
+                state.reset();
+            }
+        }
+    }
+}

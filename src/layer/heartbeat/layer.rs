@@ -1,0 +1,67 @@
+use std::time::Duration;
+
+use tower_layer::Layer;
+
+use super::{Heartbeat, Monitor, wire::Form};
+
+/// Finds out a peer that is gone, and measures the round trip. See the [module](super) for the whole story.
+#[derive(Clone, Debug)]
+pub struct HeartbeatLayer {
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+    pub(super) form: Form,
+    pub(super) answers_pings: bool,
+    monitor: Option<Monitor>,
+}
+
+impl HeartbeatLayer {
+    /// Sends a ping when nothing came for `interval`, and gives the peer up when nothing comes within `timeout` of it. Both
+    /// are 1 ms at least.
+    ///
+    /// A peer that is gone is found within the sum of the two.
+    #[must_use]
+    pub const fn new(interval: Duration, timeout: Duration) -> Self {
+        Self { interval, timeout, form: Form::Control, answers_pings: false, monitor: None }
+    }
+
+    /// Sends pings as marked binary messages in place of [`Message::Ping`](crate::Message::Ping), for transports without
+    /// control messages or where they are out of reach, as in a browser.
+    ///
+    /// The peer must have this layer, in any mode: another would take the ping for a strange binary message of 16 bytes.
+    #[must_use]
+    pub const fn application_level(mut self) -> Self {
+        self.form = Form::Binary;
+        self
+    }
+
+    /// Answers each [`Message::Ping`](crate::Message::Ping) that comes in, for transports that do not, such as a
+    /// [`channel`](crate::channel()). WebSockets do, and need no second answer.
+    #[must_use]
+    pub const fn answer_pings(mut self) -> Self {
+        self.answers_pings = true;
+        self
+    }
+
+    /// Tells the round-trip times of every transport that this layer wraps to `monitor`, where each transport has one of its
+    /// own otherwise.
+    #[must_use]
+    pub fn monitor(mut self, monitor: Monitor) -> Self {
+        self.monitor = Some(monitor);
+        self
+    }
+}
+
+impl Default for HeartbeatLayer {
+    /// 20 s and 20 s.
+    fn default() -> Self {
+        Self::new(Duration::from_secs(20), Duration::from_secs(20))
+    }
+}
+
+impl<T> Layer<T> for HeartbeatLayer {
+    type Service = Heartbeat<T>;
+
+    fn layer(&self, inner: T) -> Heartbeat<T> {
+        Heartbeat::new(inner, self, self.monitor.clone().unwrap_or_default())
+    }
+}

@@ -1,0 +1,224 @@
+//! When the peer is asked, and when it is given up: no I/O, and no clock.
+
+use std::time::Duration;
+
+/// How many ticks an interval has. A message in the middle of a tick is taken for one at the tick's beginning, so a ping comes
+/// when the peer was silent for the interval at most, and for the interval less one tick at least.
+const TICKS: u32 = 2;
+
+/// The shortest time that is counted: what the timers below can tell.
+const LEAST: Duration = Duration::from_millis(1);
+
+/// Watches for silence.
+///
+/// ```text
+///           the first poll                nothing came for the interval
+///   New ------------------> Listening ------------------------------> Asked
+///                             ^  ^ |                                  |   |
+///                             |  +-+ tick             something came  |   | nothing did
+///                             +---------------------------------------+   v   for the timeout
+///                                                                       Over
+/// ```
+#[derive(Debug)]
+pub(super) struct Silence {
+    tick: Duration,
+    timeout: Duration,
+    phase: Phase,
+    /// Something came since it was looked at last.
+    heard: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    New,
+    /// For so many ticks, at most, nothing came.
+    Listening(u32),
+    Asked {
+        /// The timer rang late once, and the peer got its time again.
+        again: bool,
+    },
+    /// Nothing is watched any more.
+    Over,
+}
+
+/// What is to be done when the timer rang.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Let the timer ring after so long.
+    Wait(Duration),
+    /// Send a ping, and let the timer ring after so long.
+    Ask(Duration),
+    /// The peer is taken for dead.
+    GiveUp,
+}
+
+impl Silence {
+    pub(super) fn new(interval: Duration, timeout: Duration) -> Self {
+        Self { tick: (interval / TICKS).max(LEAST), timeout: timeout.max(LEAST), phase: Phase::New, heard: false }
+    }
+
+    /// A message came.
+    pub(super) fn heard(&mut self) {
+        self.heard = true;
+    }
+
+    /// No more is asked, and nobody given up.
+    pub(super) fn stop(&mut self) {
+        self.phase = Phase::Over;
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// All that has come was read: when the timer is to ring, unless that stays as it was.
+    pub(super) fn quiet(&mut self) -> Option<Duration> {
+        match self.phase {
+            Phase::Asked { .. } if !self.heard => None,
+            Phase::New | Phase::Asked { .. } => {
+                self.heard = false;
+                self.phase = Phase::Listening(0);
+                Some(self.tick)
+            }
+            Phase::Listening(_) | Phase::Over => None,
+        }
+    }
+
+    /// The timer rang, and all that has come was read. `since` is the time since the ping, if there was one.
+    pub(super) fn rang(&mut self, since: Duration) -> Step {
+        match &mut self.phase {
+            Phase::Asked { again } => {
+                // Late by so much because nobody read: the ping may not even have left. What has come by then is read
+                // before the next look, so once is enough.
+                let is_late = since > self.timeout.saturating_add(self.timeout / 4);
+                if is_late && !std::mem::replace(again, true) {
+                    return Step::Wait(self.timeout);
+                }
+                self.phase = Phase::Over;
+                Step::GiveUp
+            }
+            Phase::Listening(quiet) => {
+                *quiet = if std::mem::take(&mut self.heard) { 1 } else { *quiet + 1 };
+                if *quiet < TICKS {
+                    return Step::Wait(self.tick);
+                }
+                self.phase = Phase::Asked { again: false };
+                Step::Ask(self.timeout)
+            }
+            // Its timer is not set.
+            Phase::New | Phase::Over => Step::Wait(self.tick),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Step::*, *};
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn listening() -> Silence {
+        let mut silence = Silence::new(seconds(20), seconds(5));
+        assert_eq!(silence.quiet(), Some(seconds(10)));
+        silence
+    }
+
+    #[test]
+    fn a_peer_that_says_nothing_is_asked_after_the_interval_and_given_up_after_the_timeout() {
+        let mut silence = listening();
+        assert_eq!(silence.rang(seconds(0)), Wait(seconds(10)));
+        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)));
+        assert_eq!(silence.quiet(), None);
+        assert_eq!(silence.rang(seconds(5)), GiveUp);
+        assert!(silence.is_over());
+    }
+
+    #[test]
+    fn a_peer_that_talks_is_not_asked() {
+        let mut silence = listening();
+        for _ in 0..100 {
+            silence.heard();
+            assert_eq!(silence.quiet(), None);
+            assert_eq!(silence.rang(seconds(0)), Wait(seconds(10)));
+        }
+    }
+
+    #[test]
+    fn whatever_comes_after_a_ping_is_an_answer() {
+        let mut silence = listening();
+        silence.rang(seconds(0));
+        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)));
+        silence.heard();
+        assert_eq!(silence.quiet(), Some(seconds(10)), "the interval begins anew");
+        assert_eq!(silence.rang(seconds(10)), Wait(seconds(10)));
+        assert_eq!(silence.rang(seconds(20)), Ask(seconds(5)));
+    }
+
+    #[test]
+    fn a_timer_that_rang_late_gives_the_peer_its_time_once_more_and_no_more() {
+        let mut silence = listening();
+        silence.rang(seconds(0));
+        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)));
+        assert_eq!(silence.rang(seconds(100)), Wait(seconds(5)));
+        assert_eq!(silence.rang(seconds(200)), GiveUp);
+    }
+
+    #[test]
+    fn times_that_are_nothing_or_for_ever_are_no_problem() {
+        let mut silence = Silence::new(Duration::ZERO, Duration::ZERO);
+        assert_eq!(silence.quiet(), Some(LEAST));
+        assert_eq!(silence.rang(LEAST), Wait(LEAST));
+        assert_eq!(silence.rang(LEAST), Ask(LEAST));
+        let mut silence = Silence::new(Duration::MAX, Duration::MAX);
+        silence.quiet();
+        silence.rang(Duration::ZERO);
+        assert_eq!(silence.rang(Duration::ZERO), Ask(Duration::MAX));
+        assert_eq!(silence.rang(Duration::MAX), GiveUp);
+    }
+
+    proptest! {
+        /// Runs a clock of milliseconds against the watch; the peer talks at these times, and then never again.
+        #[test]
+        fn a_peer_that_falls_silent_is_given_up_within_interval_and_timeout(
+            interval in 2..200u64, timeout in 1..200u64, gaps in prop::collection::vec(0..300u64, 0..20),
+        ) {
+            let mut silence = Silence::new(Duration::from_millis(interval), Duration::from_millis(timeout));
+            let mut talks: Vec<u64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
+            talks.reverse();
+            let (mut last, mut asked) = (0, None);
+            let mut rings = silence.quiet().map(|tick| tick.as_micros() as u64).unwrap_or(0);
+            for now in 0..10_000_000u64 {
+                while talks.last().is_some_and(|at| at * 1000 == now) {
+                    talks.pop();
+                    last = now;
+                    silence.heard();
+                    if let Some(tick) = silence.quiet() {
+                        rings = now + tick.as_micros() as u64;
+                    }
+                }
+                if now != rings {
+                    continue;
+                }
+                match silence.rang(Duration::from_micros(now - asked.unwrap_or(now))) {
+                    Wait(time) => rings = now + time.as_micros() as u64,
+                    Ask(time) => {
+                        prop_assert!(now - last <= interval * 1000, "asked {} us after the last message", now - last);
+                        prop_assert!(now - last >= interval * 500 - 1, "asked too early: {} us", now - last);
+                        asked = Some(now);
+                        rings = now + time.as_micros() as u64;
+                    }
+                    GiveUp => {
+                        prop_assert!(now - last <= (interval + timeout) * 1000);
+                        prop_assert!(now - asked.unwrap_or(0) == timeout * 1000);
+                        return Ok(());
+                    }
+                }
+            }
+            prop_assert!(false, "never given up");
+        }
+    }
+}

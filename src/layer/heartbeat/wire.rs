@@ -1,0 +1,134 @@
+//! Pings and pongs as messages: no I/O.
+
+use bytes::Bytes;
+
+use crate::{
+    Message,
+    message::trailer::{self, Layer, Opened},
+};
+
+/// What a ping of ours carries: four bytes by which its pong is known, and a number.
+pub(super) type Payload = [u8; 8];
+
+const OURS: [u8; 4] = *b"ttxh";
+
+/// The kinds of mark.
+const PING: u8 = 1;
+const PONG: u8 = 2;
+
+/// The payload of the ping of this number.
+pub(super) fn payload(number: u32) -> Payload {
+    let mut payload = [0; 8];
+    payload[..4].copy_from_slice(&OURS);
+    payload[4..].copy_from_slice(&number.to_be_bytes());
+    payload
+}
+
+/// How pings are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As [`Message::Ping`].
+    Control,
+    /// As a marked binary message.
+    Binary,
+}
+
+/// A ping with this payload.
+pub(super) fn ping(form: Form, payload: Payload) -> Message {
+    match form {
+        Form::Control => Message::Ping(Bytes::copy_from_slice(&payload)),
+        Form::Binary => Message::Binary(trailer::append(&payload, Layer::Heartbeat, PING)),
+    }
+}
+
+/// The answer to a marked ping.
+pub(super) fn pong(payload: Payload) -> Message {
+    Message::Binary(trailer::append(&payload, Layer::Heartbeat, PONG))
+}
+
+/// A message of the user, such that the peer does not take it for one of ours.
+pub(super) fn close(message: Message) -> Message {
+    trailer::close(Layer::Heartbeat, message)
+}
+
+/// What came in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Incoming {
+    /// For the user, as the peer's user sent it.
+    Message(Message),
+    /// A marked ping, to be answered.
+    Ping(Payload),
+    /// The answer to a ping of this payload.
+    Pong(Payload),
+    /// A mark of this kind that no version of the format has, or with such a body.
+    Malformed(u8),
+}
+
+pub(super) fn open(message: Message) -> Incoming {
+    match message {
+        Message::Pong(payload) => match <Payload>::try_from(&payload[..]) {
+            Ok(payload) if payload.starts_with(&OURS) => Incoming::Pong(payload),
+            _ => Incoming::Message(Message::Pong(payload)),
+        },
+        Message::Binary(_) => match trailer::open(Layer::Heartbeat, message) {
+            Opened::Plain(message) => Incoming::Message(message),
+            Opened::Marked(kind, body) => match (kind, <Payload>::try_from(&body[..])) {
+                (PING, Ok(payload)) => Incoming::Ping(payload),
+                (PONG, Ok(payload)) => Incoming::Pong(payload),
+                _ => Incoming::Malformed(kind),
+            },
+        },
+        message => Incoming::Message(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_those_of_the_documentation() {
+        let bytes = ping(Form::Binary, payload(258)).into_bytes();
+        assert_eq!(&bytes[..], b"ttxh\0\0\x01\x02\x01\x04\xf8ttx\x01\xff");
+        let bytes = pong(payload(258)).into_bytes();
+        assert_eq!(&bytes[..], b"ttxh\0\0\x01\x02\x02\x04\xf8ttx\x01\xff");
+        assert_eq!(ping(Form::Control, payload(1)), Message::Ping("ttxh\0\0\0\x01".into()));
+    }
+
+    #[test]
+    fn pongs_of_others_are_the_users() {
+        for theirs in ["", "ttx", "ttxh\0\0\0", "ttxh\0\0\0\0\0", "ping0001"] {
+            let pong = Message::Pong(theirs.into());
+            assert_eq!(open(pong.clone()), Incoming::Message(pong));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_closed_opens_as_it_was(bytes: Vec<u8>, mark in 0..4u8, text: String) {
+            // Some that end like messages of ours.
+            let bytes = match mark {
+                0 => bytes.into(),
+                kind => trailer::append(&bytes, Layer::Heartbeat, kind - 1),
+            };
+            for message in [Message::Binary(bytes), Message::text(text)] {
+                prop_assert_eq!(open(close(message.clone())), Incoming::Message(message));
+            }
+        }
+
+        #[test]
+        fn a_ping_of_any_payload_is_known(payload: Payload) {
+            prop_assert_eq!(open(ping(Form::Binary, payload)), Incoming::Ping(payload));
+            prop_assert_eq!(open(pong(payload)), Incoming::Pong(payload));
+        }
+
+        #[test]
+        fn a_mark_with_another_body_or_kind_is_malformed(body: Vec<u8>, kind in 1..=255u8) {
+            prop_assume!(body.len() != 8 || kind > PONG);
+            let marked = Message::Binary(trailer::append(&body, Layer::Heartbeat, kind));
+            prop_assert_eq!(open(marked), Incoming::Malformed(kind));
+        }
+    }
+}

@@ -1,0 +1,224 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+
+use super::{
+    layer::Sizes,
+    watch::{Over, Watch},
+};
+use crate::{
+    CloseCode, CloseFrame, Error, Message, Transport,
+    layer::closing::Closing,
+    rt::{Instant, Timer},
+};
+
+/// After so many messages in a row the time is looked at, though the stream never waits.
+const LOOK: u32 = 64;
+
+pin_project! {
+    /// A transport within limits: what [`LimitLayer`](super::LimitLayer) makes.
+    #[derive(Debug)]
+    pub struct Limited<T> {
+        #[pin]
+        inner: T,
+        sizes: Sizes,
+        in_flight: usize,
+        clock: Clock,
+        closing: Closing,
+    }
+}
+
+#[derive(Debug)]
+struct Clock {
+    watch: Watch,
+    timer: Timer,
+    start: Option<Instant>,
+    /// Messages since the time was looked at. At first it is due, so that the time begins with the first poll.
+    run: u32,
+}
+
+impl<T> Limited<T> {
+    pub(super) fn new(inner: T, sizes: Sizes, watch: Watch) -> Self {
+        let clock = Clock { watch, timer: Timer::new(), start: None, run: LOOK };
+        Self { inner, sizes, in_flight: 0, clock, closing: Closing::new() }
+    }
+
+    /// With what this layer closed the transport, where it did: 1009 for a message that was too large, 1001 for one of the
+    /// times.
+    #[must_use]
+    pub fn close_frame(&self) -> Option<&CloseFrame> {
+        self.closing.frame()
+    }
+
+    /// The inner transport.
+    #[must_use]
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// The inner transport. What is sent or received there is neither limited nor counted.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
+    /// The inner transport. No message is held here.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+}
+
+impl Clock {
+    /// Ready when the transport's time is over.
+    #[inline(never)]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
+        self.run = 0;
+        loop {
+            if self.timer.is_set() {
+                ready!(self.timer.poll(cx));
+                if let Some(start) = self.start
+                    && let Some(over) = self.watch.tick(start.elapsed())
+                {
+                    return Poll::Ready(over);
+                }
+            }
+            let age = self.start.map_or_else(Default::default, |start| start.elapsed());
+            let Some(time) = self.watch.next(age) else { return Poll::Pending };
+            self.start.get_or_insert_with(Instant::now);
+            self.timer.set(time);
+        }
+    }
+}
+
+impl<T: Transport<Message, In = Message>> Limited<T> {
+    /// Closes the transport, as far as it goes at once, and gives the error.
+    #[cold]
+    fn end(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        code: CloseCode,
+        reason: &'static str,
+        error: Error,
+    ) -> Poll<Option<Result<Message, Error>>> {
+        let this = self.project();
+        this.closing.refuse(code, reason);
+        let error = error.with_close_frame(this.closing.frame().cloned());
+        // For callers that do not poll again after an error.
+        let _ = this.closing.poll_end(this.inner, cx);
+        Poll::Ready(Some(Err(error)))
+    }
+
+    #[cold]
+    fn too_large(self: Pin<&mut Self>, cx: &mut Context<'_>, size: usize) -> Poll<Option<Result<Message, Error>>> {
+        let most = self.sizes.incoming;
+        let error = Error::too_large(format!("an incoming message of {size} bytes is over this end's limit of {most}"));
+        if self.sizes.skips_large {
+            return Poll::Ready(Some(Err(error)));
+        }
+        self.end(cx, CloseCode::TOO_BIG, "message too large", error)
+    }
+
+    #[cold]
+    fn time_over(self: Pin<&mut Self>, cx: &mut Context<'_>, over: Over) -> Poll<Option<Result<Message, Error>>> {
+        let (reason, error) = match over {
+            Over::Idle(time) => {
+                ("idle timeout", format!("no message passed for {time:?}, the idle timeout of this end"))
+            }
+            Over::Lifetime(time) => {
+                ("maximum lifetime", format!("the connection is {time:?} old, its maximum lifetime"))
+            }
+        };
+        self.end(cx, CloseCode::AWAY, reason, Error::timeout(error))
+    }
+}
+
+impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.as_mut().project();
+        if !this.closing.is_open() {
+            ready!(this.closing.poll_end(this.inner, cx));
+            return Poll::Ready(None);
+        }
+        if this.clock.run >= LOOK
+            && let Poll::Ready(over) = this.clock.poll(cx)
+        {
+            return self.time_over(cx, over);
+        }
+        let message = match this.inner.as_mut().poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) => message,
+            Poll::Ready(end) => return Poll::Ready(end.map(|item| item.map_err(Into::into))),
+            Poll::Pending => {
+                let over = ready!(this.clock.poll(cx));
+                return self.time_over(cx, over);
+            }
+        };
+        this.clock.run += 1;
+        if message.is_data() {
+            this.clock.watch.active();
+        }
+        let size = message.len();
+        if size <= this.sizes.incoming {
+            return Poll::Ready(Some(Ok(message)));
+        }
+        self.too_large(cx, size)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // Each message gives one item; the time may end it before, with one more.
+        let most = if self.closing.is_open() { self.inner.size_hint().1 } else { Some(0) };
+        (0, most.and_then(|most| most.checked_add(usize::from(self.closing.is_open()))))
+    }
+}
+
+#[cold]
+fn not_sent(size: usize, most: usize) -> Error {
+    Error::too_large(format!(
+        "an outgoing message of {size} bytes is over this end's limit of {most}, and was not sent"
+    ))
+}
+
+impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut this = self.project();
+        if *this.in_flight >= this.sizes.in_flight {
+            ready!(this.closing.poll_flush(this.inner.as_mut(), cx))?;
+            *this.in_flight = 0;
+        }
+        this.closing.poll_ready(this.inner, cx)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        let this = self.project();
+        let size = message.len();
+        if size > this.sizes.outgoing {
+            return Err(not_sent(size, this.sizes.outgoing));
+        }
+        if message.is_data() {
+            this.clock.watch.active();
+        }
+        *this.in_flight = this.in_flight.saturating_add(1);
+        this.closing.start_send(this.inner, message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        ready!(this.closing.poll_flush(this.inner, cx))?;
+        *this.in_flight = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.closing.poll_close(this.inner, cx)
+    }
+}

@@ -1,0 +1,267 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use super::QueueStats;
+use crate::{
+    CloseFrame, Error, Queue, Transport,
+    transport::{
+        backlog::{self, Backlog, CONTROL, Pushed},
+        halves::Halves,
+    },
+};
+
+/// All of a [`Queued`](super::Queued) but the inner transport.
+///
+/// While something waits here, or was handed on and not flushed, the transport below gets a waker that wakes both halves: so
+/// either can move it on, and neither takes the other's place.
+pub(super) struct Line<Out> {
+    backlog: Backlog<Out>,
+    close: Option<fn(CloseFrame) -> Out>,
+    pub(super) stats: QueueStats,
+    state: State,
+    /// The user was told that there is room, and has not used it.
+    is_ready: bool,
+    /// That room is the inner transport's own, and nothing waits before it.
+    is_direct: bool,
+    /// The inner transport was handed messages that were not flushed.
+    is_dirty: bool,
+    halves: Arc<Halves>,
+    both: Waker,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    /// This end is closing: nothing more is taken.
+    Closing,
+    /// A full queue has ended the connection; whether the inner transport is closed by now.
+    Overflowed(crate::CloseCode, bool),
+    Failed(Error),
+}
+
+impl<Out> Line<Out> {
+    pub(super) fn new<In>(queue: &Queue<Out, In>) -> Self {
+        let (halves, both) = Halves::new();
+        Self {
+            backlog: Backlog::new(queue),
+            close: queue.close,
+            stats: QueueStats::default(),
+            state: State::Open,
+            is_ready: false,
+            is_direct: false,
+            is_dirty: false,
+            halves,
+            both,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.backlog.is_empty() && !self.is_dirty
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        match &self.state {
+            State::Open => Ok(()),
+            State::Closing => Err(Error::closed("this end was closed")),
+            State::Overflowed(code, _) => Err(backlog::closed_by(*code)),
+            State::Failed(error) => Err(error.clone()),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        // Where the policy is to drop, pings and pongs still wait for each other.
+        if self.backlog.waits() { self.backlog.free(0) > 0 } else { self.backlog.control() < CONTROL }
+    }
+
+    pub(super) fn poll_ready<T: Transport<Out>>(
+        &mut self,
+        mut inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if matches!(self.state, State::Closing) && self.backlog.is_empty() {
+            // It knows best why.
+            ready!(inner.poll_ready(cx)).map_err(Into::into)?;
+            return Poll::Ready(self.check_open());
+        }
+        self.check_open()?;
+        self.is_direct = false;
+        if self.is_idle() {
+            match inner.as_mut().poll_ready(cx) {
+                Poll::Ready(Ok(())) => {
+                    (self.is_ready, self.is_direct) = (true, true);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error.into()))),
+                // Asked again below, with the waker of both: what waits here from now on, the reader moves on too.
+                Poll::Pending => {}
+            }
+        }
+        self.halves.writer.register(cx.waker());
+        match self.poll_hand_on(inner.as_mut()) {
+            Poll::Ready(Ok(())) => match inner.poll_ready(&mut Context::from_waker(&self.both)) {
+                Poll::Ready(Ok(())) => (self.is_ready, self.is_direct) = (true, true),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error.into()))),
+                Poll::Pending => {}
+            },
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {}
+        }
+        self.is_ready |= self.has_room();
+        if self.is_ready { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    pub(super) fn start_send<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, message: Out) -> Result<(), Error> {
+        self.check_open()?;
+        if !std::mem::take(&mut self.is_ready) {
+            return Err(Error::full("a message was sent before the queue was ready; wait for `poll_ready` first"));
+        }
+        if self.backlog.ends(&message) {
+            self.state = State::Closing;
+        }
+        if std::mem::take(&mut self.is_direct) {
+            return inner.start_send(message).map_err(Into::into);
+        }
+        let pushed = self.backlog.push(message, 0);
+        self.stats.set(&self.backlog);
+        let Pushed::Overflowed(code) = pushed else { return Ok(()) };
+        self.state = State::Overflowed(code, false);
+        if let Some(close) = self.close {
+            // A transport that takes no close message while it is full is closed in its own way.
+            let _ = inner.start_send(close(backlog::too_slow(code)));
+        }
+        // Whoever reads closes it.
+        self.halves.reader.wake();
+        Err(self.backlog.overflow(code))
+    }
+
+    pub(super) fn poll_flush<T: Transport<Out>>(
+        &mut self,
+        inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if !matches!(self.state, State::Closing) {
+            self.check_open()?;
+        }
+        if self.is_idle() {
+            return inner.poll_flush(cx).map_err(Into::into);
+        }
+        self.halves.writer.register(cx.waker());
+        self.poll_flush_all(inner)
+    }
+
+    pub(super) fn poll_close<T: Transport<Out>>(
+        &mut self,
+        mut inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if matches!(self.state, State::Open) {
+            self.state = State::Closing;
+        }
+        self.halves.writer.register(cx.waker());
+        ready!(self.poll_hand_on(inner.as_mut()))?;
+        ready!(inner.poll_close(&mut Context::from_waker(&self.both))).map_err(Into::into)?;
+        self.is_dirty = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// On the reader's task: moves on what waits, and flushes it. An error is that of one message, which was refused.
+    pub(super) fn move_on<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) -> Result<(), Error> {
+        if let State::Overflowed(code, false) = self.state {
+            self.halves.reader.register(cx.waker());
+            let is_closed = inner.poll_close(&mut Context::from_waker(&self.both)).is_ready();
+            self.state = State::Overflowed(code, is_closed);
+            return Ok(());
+        }
+        if self.is_idle() {
+            return Ok(());
+        }
+        self.halves.reader.register(cx.waker());
+        let before = self.backlog.len();
+        let moved = self.poll_flush_all(inner.as_mut());
+        if moved.is_ready() || self.backlog.len() < before {
+            // It may wait for just that.
+            self.halves.writer.wake();
+        }
+        match moved {
+            // The stream knows better what has happened to the transport.
+            Poll::Ready(Err(error)) if !matches!(self.state, State::Failed(_)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The reader waits: it is woken too when what will wait here can be moved on.
+    pub(super) fn reader_waits(&self, cx: &Context<'_>) {
+        self.halves.reader.register(cx.waker());
+    }
+
+    fn poll_flush_all<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_hand_on(inner.as_mut()))?;
+        match ready!(inner.poll_flush(&mut Context::from_waker(&self.both))) {
+            Ok(()) => {
+                self.is_dirty = false;
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(self.fail(error.into()))),
+        }
+    }
+
+    /// Gives the inner transport what waits, while it has room.
+    fn poll_hand_on<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), Error>> {
+        if self.backlog.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut cx = Context::from_waker(&self.both);
+        let result = loop {
+            match inner.as_mut().poll_ready(&mut cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error.into()))),
+                Poll::Pending => break Poll::Pending,
+            }
+            let Some((message, _)) = self.backlog.pop() else { break Poll::Ready(Ok(())) };
+            self.backlog.release(self.backlog.size(&message));
+            self.is_dirty = true;
+            if let Err(error) = inner.as_mut().start_send(message) {
+                let error = error.into();
+                self.backlog.count_dropped(1);
+                if error.is_closed() {
+                    return Poll::Ready(Err(self.fail(error)));
+                }
+                break Poll::Ready(Err(error));
+            }
+            if self.backlog.is_empty() {
+                break Poll::Ready(Ok(()));
+            }
+        };
+        self.stats.set(&self.backlog);
+        result
+    }
+
+    /// The inner sink has failed: what waits is lost, and counted.
+    fn fail(&mut self, error: Error) -> Error {
+        let closed = match error.is_closed() {
+            true => error.clone(),
+            false => Error::closed("the transport has failed").with_source(error.clone()),
+        };
+        self.state = State::Failed(closed);
+        self.backlog.discard();
+        self.stats.set(&self.backlog);
+        self.is_dirty = false;
+        self.halves.writer.wake();
+        error
+    }
+}
+
+impl<Out> fmt::Debug for Line<Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line")
+            .field("queued", &self.backlog.len())
+            .field("queued_bytes", &self.backlog.bytes())
+            .field("dropped", &self.backlog.dropped())
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,122 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+
+use super::{QueueStats, line::Line};
+use crate::{Error, Message, Queue, Transport};
+
+pin_project! {
+    /// A transport with a bounded queue before it: what [`QueueLayer`](super::QueueLayer) makes. The [module](super) tells
+    /// how.
+    #[derive(Debug)]
+    pub struct Queued<T, Out = Message> {
+        #[pin]
+        inner: T,
+        line: Line<Out>,
+    }
+}
+
+impl<T, Out> Queued<T, Out> {
+    pub(super) fn new<In>(inner: T, queue: &Queue<Out, In>) -> Self {
+        Self { inner, line: Line::new(queue) }
+    }
+
+    /// How many messages wait.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.line.stats.queued()
+    }
+
+    /// How many bytes wait, as the queue measures them.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.line.stats.queued_bytes()
+    }
+
+    /// How many messages were dropped since the beginning: by the queue's policy, because the transport refused them, or
+    /// because it ended first.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.line.stats.dropped()
+    }
+
+    /// The same three figures, while something else owns the transport.
+    #[must_use]
+    pub fn stats(&self) -> QueueStats {
+        self.line.stats.clone()
+    }
+
+    /// The inner transport.
+    #[must_use]
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// The inner transport. What is sent there overtakes what waits in the queue.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
+    /// The inner transport. What waits in the queue is lost: flush first.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+}
+
+impl<T, Out> Stream for Queued<T, Out>
+where
+    T: Transport<Out>,
+{
+    type Item = Result<T::In, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        if let Err(refused) = this.line.move_on(this.inner.as_mut(), cx) {
+            return Poll::Ready(Some(Err(refused)));
+        }
+        let polled = this.inner.poll_next(cx);
+        if polled.is_pending() {
+            this.line.reader_waits(cx);
+        }
+        polled.map(|item| item.map(|item| item.map_err(Into::into)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // An error may come besides, of a message that was refused.
+        (self.inner.size_hint().0, None)
+    }
+}
+
+impl<T, Out> Sink<Out> for Queued<T, Out>
+where
+    T: Transport<Out>,
+{
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.line.poll_ready(this.inner, cx)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
+        let this = self.project();
+        this.line.start_send(this.inner, message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.line.poll_flush(this.inner, cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.line.poll_close(this.inner, cx)
+    }
+}

@@ -1,0 +1,71 @@
+use std::any::Any;
+
+use crate::Message;
+
+/// What a message takes from the bucket, in cells of the [`Quota`](super::Quota).
+///
+/// 0 passes at once and takes nothing. More than [`Quota::burst_size`](super::Quota::burst_size) can never pass: such a
+/// message is an error that [`is_too_large`](crate::Error::is_too_large).
+///
+/// Every `Fn(&M) -> u32` is a cost; so is what implements this for several types of messages, where the two directions carry
+/// different ones.
+pub trait Cost<M> {
+    /// The cost of this message.
+    fn cost(&self, message: &M) -> u32;
+}
+
+impl<M, F: Fn(&M) -> u32> Cost<M> for F {
+    fn cost(&self, message: &M) -> u32 {
+        self(message)
+    }
+}
+
+/// One cell for each message; control messages ([`Message::is_control`]) cost nothing. The default.
+///
+/// A value above a codec costs one, whatever it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PerMessage;
+
+impl<M: 'static> Cost<M> for PerMessage {
+    #[inline]
+    fn cost(&self, message: &M) -> u32 {
+        // Known when it is compiled: for any other type nothing is asked.
+        let is_control = (message as &dyn Any).downcast_ref().is_some_and(Message::is_control);
+        u32::from(!is_control)
+    }
+}
+
+/// One cell for each byte of payload, and one for an empty message; control messages cost nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PerByte;
+
+impl Cost<Message> for PerByte {
+    #[inline]
+    fn cost(&self, message: &Message) -> u32 {
+        if message.is_control() {
+            return 0;
+        }
+        // What is empty is work all the same.
+        u32::try_from(message.len()).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_messages_cost_nothing_and_empty_ones_something() {
+        for control in [Message::Ping("a".into()), Message::Pong("a".into()), Message::Close(None)] {
+            assert_eq!((PerMessage.cost(&control), PerByte.cost(&control)), (0, 0));
+        }
+        assert_eq!((PerMessage.cost(&Message::text("")), PerByte.cost(&Message::text(""))), (1, 1));
+        assert_eq!((PerMessage.cost(&Message::text("four")), PerByte.cost(&Message::text("four"))), (1, 4));
+    }
+
+    #[test]
+    fn values_cost_one_by_default_and_what_a_function_says_otherwise() {
+        assert_eq!(PerMessage.cost(&7_u64), 1);
+        assert_eq!((|message: &Vec<u8>| message.len() as u32 * 2).cost(&vec![1, 2, 3]), 6);
+    }
+}

@@ -1,0 +1,95 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// What a rate limit has done so far, over all transports or services of one layer. A clone shows the same counts.
+///
+/// A connection adds what it admitted 64 at a time, and the rest when a message waits or is refused, when the stream is `Pending`
+/// or the transport closed or dropped: until then up to 63 messages of each direction are not counted yet. Services count each
+/// call at once.
+#[derive(Clone, Debug, Default)]
+pub struct RateLimitCounts(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    admitted: AtomicU64,
+    waited: AtomicU64,
+    rejected: AtomicU64,
+}
+
+impl RateLimitCounts {
+    /// How many messages passed, or calls; those that cost nothing are not counted.
+    #[must_use]
+    pub fn admitted(&self) -> u64 {
+        self.0.admitted.load(Relaxed)
+    }
+
+    /// How often somebody had to wait.
+    #[must_use]
+    pub fn waited(&self) -> u64 {
+        self.0.waited.load(Relaxed)
+    }
+
+    /// How many messages, or calls, were refused.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.0.rejected.load(Relaxed)
+    }
+
+    pub(super) fn reject(&self) {
+        self.0.rejected.fetch_add(1, Relaxed);
+    }
+}
+
+/// The counts of one direction of one connection, on their way to the shared ones: an atomic addition costs more than a layer
+/// may.
+#[derive(Debug)]
+pub(super) struct Tally {
+    admitted: u32,
+    shared: RateLimitCounts,
+}
+
+impl Tally {
+    pub(super) fn new(shared: RateLimitCounts) -> Self {
+        Self { admitted: 0, shared }
+    }
+
+    #[inline]
+    pub(super) fn admit(&mut self) {
+        self.admitted += 1;
+        if self.admitted >= 64 {
+            self.settle();
+        }
+    }
+
+    pub(super) fn wait(&mut self) {
+        self.settle();
+        self.shared.0.waited.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn reject(&mut self) {
+        self.settle();
+        self.shared.reject();
+    }
+
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        if self.admitted > 0 {
+            self.shared.0.admitted.fetch_add(u64::from(self.admitted), Relaxed);
+            self.admitted = 0;
+        }
+    }
+}
+
+impl Clone for Tally {
+    fn clone(&self) -> Self {
+        Self::new(self.shared.clone())
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}

@@ -1,0 +1,114 @@
+//! Who may end the transport when there is too much: nobody ([`Stays`]), or the layer ([`Closes`]).
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use crate::{CloseCode, Error, Message, Transport, layer::closing::Closing};
+
+/// What happens to a message for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WhenExceeded {
+    Wait,
+    Reject,
+    Close,
+}
+
+/// The rate limit makes messages wait, or rejects them; the transport stays open. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stays;
+
+/// The rate limit [closes](super::RateLimitLayer::close) a transport of [`Message`]s on which there is too much.
+#[derive(Debug)]
+pub struct Closes(Closing);
+
+impl Default for Closes {
+    fn default() -> Self {
+        Self(Closing::new())
+    }
+}
+
+#[expect(unnameable_types, reason = "that is what seals")]
+mod sealed {
+    use super::{Context, Error, Pin, Poll};
+
+    /// The end of a transport, as its reader sees it.
+    pub trait End<T> {
+        fn check_open(&self) -> Result<(), Error>;
+        fn refuse(&mut self);
+        fn poll_end(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<()>;
+    }
+
+    /// The sink's methods.
+    pub trait Outgoing<T, Out>: End<T> {
+        fn poll_ready(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+        fn start_send(&mut self, inner: Pin<&mut T>, message: Out) -> Result<(), Error>;
+        fn poll_flush(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+        fn poll_close(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+    }
+}
+
+pub(super) use sealed::{End, Outgoing};
+
+impl<T> End<T> for Stays {
+    fn check_open(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn refuse(&mut self) {}
+
+    fn poll_end(&mut self, _: Pin<&mut T>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+}
+
+impl<T: Transport<Out>, Out> Outgoing<T, Out> for Stays {
+    fn poll_ready(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn start_send(&mut self, inner: Pin<&mut T>, message: Out) -> Result<(), Error> {
+        inner.start_send(message).map_err(Into::into)
+    }
+
+    fn poll_flush(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        inner.poll_flush(cx).map_err(Into::into)
+    }
+
+    fn poll_close(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        inner.poll_close(cx).map_err(Into::into)
+    }
+}
+
+impl<T: Transport<Message>> End<T> for Closes {
+    fn check_open(&self) -> Result<(), Error> {
+        self.0.check_open()
+    }
+
+    fn refuse(&mut self) {
+        self.0.refuse(CloseCode::POLICY, "rate limit");
+    }
+
+    fn poll_end(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_end(inner, cx)
+    }
+}
+
+impl<T: Transport<Message>> Outgoing<T, Message> for Closes {
+    fn poll_ready(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_ready(inner, cx)
+    }
+
+    fn start_send(&mut self, inner: Pin<&mut T>, message: Message) -> Result<(), Error> {
+        self.0.start_send(inner, message)
+    }
+
+    fn poll_flush(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_flush(inner, cx)
+    }
+
+    fn poll_close(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_close(inner, cx)
+    }
+}

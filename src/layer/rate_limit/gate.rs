@@ -1,0 +1,148 @@
+use std::{
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use super::{
+    bucket::{Bucket, Excess},
+    counts::{RateLimitCounts, Tally},
+    line::Place,
+};
+use crate::{Error, rt::Timer};
+
+/// What stands in the way of one direction of one transport, or of one service.
+#[derive(Debug)]
+pub(super) struct Gate {
+    bucket: Bucket,
+    timer: Timer,
+    /// While it waits for its turn.
+    place: Option<Place>,
+    pub(super) tally: Tally,
+    /// What the last message cost beyond the cell that was paid ahead.
+    due: u32,
+    /// A cell is taken for the message that comes next.
+    is_prepaid: bool,
+    /// For its errors: what passes here.
+    what: &'static str,
+}
+
+impl Gate {
+    pub(super) fn new(bucket: Bucket, counts: RateLimitCounts, what: &'static str) -> Self {
+        Self { bucket, timer: Timer::new(), place: None, tally: Tally::new(counts), due: 0, is_prepaid: false, what }
+    }
+
+    /// The same gate for a clone of a service: the bucket is shared, what is paid ahead is not.
+    pub(super) fn fresh(&self) -> Self {
+        Self {
+            bucket: self.bucket.clone(),
+            timer: Timer::new(),
+            place: None,
+            tally: self.tally.clone(),
+            due: 0,
+            is_prepaid: false,
+            what: self.what,
+        }
+    }
+
+    /// Takes the cells at once, or says after which time.
+    #[inline]
+    pub(super) fn try_take(&mut self, cells: u32) -> Result<(), Excess> {
+        self.bucket.check(cells)?;
+        self.tally.admit();
+        Ok(())
+    }
+
+    /// Takes the cells as soon as they are there. They are no more than a full bucket has.
+    #[inline]
+    pub(super) fn poll_take(&mut self, cells: u32, cx: &mut Context<'_>) -> Poll<()> {
+        let cells = cells.min(self.bucket.burst());
+        if self.timer.is_set() || self.place.is_some() {
+            return self.poll_wait(cells, cx);
+        }
+        match self.bucket.check(cells) {
+            Err(Excess::Until(time)) => {
+                self.wait(time, cells);
+                self.poll_wait(cells, cx)
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    #[cold]
+    fn poll_wait(&mut self, cells: u32, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.timer.is_set() {
+                ready!(self.timer.poll(cx));
+            }
+            match self.bucket.check(cells) {
+                Err(Excess::Until(time)) => self.wait(time, cells),
+                _ => break,
+            }
+        }
+        self.place = None;
+        Poll::Ready(())
+    }
+
+    /// There will be no such cells before that time.
+    #[cold]
+    pub(super) fn wait(&mut self, time: Duration, cells: u32) {
+        // Somebody came before whose turn it was not: this one has waited in line, and asks as soon as it may.
+        if self.place.is_some() {
+            return self.timer.set(time);
+        }
+        let (place, time) = self.bucket.join(time, cells);
+        self.place = Some(place);
+        self.tally.wait();
+        self.timer.set(time);
+    }
+
+    /// Takes one cell for the message to come, and what is still due for the last one.
+    #[inline]
+    pub(super) fn poll_prepay(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_prepaid {
+            ready!(self.poll_take(self.due.saturating_add(1), cx));
+            self.due = 0;
+            self.is_prepaid = true;
+        }
+        Poll::Ready(())
+    }
+
+    /// A message has passed on what was prepaid; what it costs beyond is due before the next.
+    #[inline]
+    pub(super) fn spend(&mut self, cells: u32) {
+        let prepaid = u32::from(std::mem::take(&mut self.is_prepaid));
+        self.due = self.due.saturating_add(cells - prepaid.min(cells));
+        self.tally.admit();
+    }
+
+    /// Whether a message of that cost could ever pass.
+    #[inline]
+    pub(super) fn check_cost(&mut self, cells: u32) -> Result<(), Error> {
+        if cells > self.bucket.burst() { Err(self.refuse(&Excess::Never, cells)) } else { Ok(()) }
+    }
+
+    #[cold]
+    pub(super) fn refuse(&mut self, excess: &Excess, cells: u32) -> Error {
+        self.tally.reject();
+        let (what, quota) = (self.what, self.bucket.quota());
+        let (burst, interval) = (quota.burst_size(), quota.replenish_interval());
+        match excess {
+            Excess::Until(time) => Error::rate_limited(format!(
+                "{what} is over the rate limit of {burst} at once and one more each {interval:?}: try again in {time:?}"
+            ))
+            .with_retry_after(*time),
+            Excess::Never => Error::too_large(format!(
+                "{what} that costs {cells} can never pass a rate limit with a burst of {burst}: \
+                 make it smaller, or allow a larger burst"
+            )),
+        }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.bucket.leave(place);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
+
+use http::{HeaderValue, Request, Response, StatusCode, header::RETRY_AFTER};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{HttpResponseFuture, RateLimitCounts, RateLimitLayer, gate::Gate, service};
+use crate::Error;
+
+/// A rate limit for HTTP services: what [`RateLimitServiceLayer::for_http`](super::RateLimitServiceLayer::for_http) makes.
+///
+/// Over the limit, the answer is 429 ([RFC 6585, section 4](https://www.rfc-editor.org/rfc/rfc6585#section-4)) with
+/// `Retry-After` in whole seconds, rounded up ([RFC 9110, section 10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)),
+/// and an empty body. It is no error, so that a router which wants services without errors takes it as it is.
+#[derive(Clone, Debug)]
+pub struct HttpRateLimitLayer {
+    layer: RateLimitLayer,
+}
+
+impl HttpRateLimitLayer {
+    pub(super) const fn new(layer: RateLimitLayer) -> Self {
+        Self { layer }
+    }
+
+    /// What has passed and been refused so far, over all services of this layer.
+    #[must_use]
+    pub fn counts(&self) -> RateLimitCounts {
+        self.layer.counts()
+    }
+}
+
+impl<S> Layer<S> for HttpRateLimitLayer {
+    type Service = HttpRateLimit<S>;
+
+    fn layer(&self, inner: S) -> HttpRateLimit<S> {
+        HttpRateLimit { inner, gate: service::gate(&self.layer) }
+    }
+}
+
+/// An HTTP service that says 429 when it is called more often than a quota allows: what [`HttpRateLimitLayer`] makes.
+///
+/// A clone shares the limit.
+pub struct HttpRateLimit<S> {
+    inner: S,
+    gate: Gate,
+}
+
+impl<S> HttpRateLimit<S> {
+    /// The inner service.
+    #[must_use]
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service. A call there is not counted.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, A, B> Service<Request<A>> for HttpRateLimit<S>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    B: Default,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = HttpResponseFuture<S::Future, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        if let Err(excess) = self.gate.try_take(1) {
+            let error = self.gate.refuse(&excess, 1);
+            return HttpResponseFuture::refused(too_many_requests(&error));
+        }
+        // The counts of a service are exact.
+        self.gate.tally.settle();
+        HttpResponseFuture::inner(self.inner.call(request))
+    }
+}
+
+/// The HTTP answer to a call that a rate limit refused: 429, with the error's time to wait as `Retry-After` in whole seconds,
+/// rounded up. For handlers that [check](super::KeyedRateLimiter::check) a key of their own.
+#[must_use]
+pub fn too_many_requests<B: Default>(error: &Error) -> Response<B> {
+    let mut response = Response::new(B::default());
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    if let Some(time) = error.retry_after() {
+        let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+impl<S: Clone> Clone for HttpRateLimit<S> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), gate: self.gate.fresh() }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for HttpRateLimit<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpRateLimit").field("inner", &self.inner).field("gate", &self.gate).finish()
+    }
+}

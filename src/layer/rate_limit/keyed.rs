@@ -1,0 +1,161 @@
+use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc};
+
+use super::{
+    Quota, RateLimitCounts, RateLimitLayer,
+    bucket::{Bucket, Limiter, Pair},
+    clock::Clock,
+    gate::Gate,
+    layer::Scope,
+    table::Table,
+};
+use crate::Error;
+
+/// One quota for each key: an address, a principal, whatever is known of a connection when its transport is made. A clone is
+/// the same limiter.
+///
+/// # What it keeps
+///
+/// The buckets of a key, for as long as a transport or service with that key lives, and then until they are full again
+/// ([`Quota::burst_size_replenished_in`]): from then on a fresh bucket is the same, so the key is forgotten.
+///
+/// At most [`max_keys`](Self::max_keys) of them. **When the table is full, and nothing in it is idle, all further keys share
+/// one pair of buckets**, that of [overflow](Self::overflowed): an attacker who makes up keys gets one quota for all of them,
+/// memory stays bounded, and the keys that are known keep what is theirs. A transport that was made in such a moment keeps
+/// the shared buckets.
+///
+/// A look-up hashes the key once and takes a lock of one in 16 for that long, never across a wait; it happens when a
+/// transport is made, not for its messages.
+///
+/// ```
+/// # futures_util::FutureExt::now_or_never(async {
+/// use std::{net::IpAddr, num::NonZeroU32};
+/// use tower_transport::{TransportExt, channel, layer::rate_limit::{KeyedRateLimiter, Quota}};
+///
+/// let two = NonZeroU32::new(2).unwrap();
+/// let limiter = KeyedRateLimiter::<IpAddr>::new(Quota::per_hour(two));
+///
+/// // Two connections from one address.
+/// let address: IpAddr = "192.0.2.7".parse().unwrap();
+/// let (first, _a) = channel::<&str, &str>(8);
+/// let (second, _b) = channel::<&str, &str>(8);
+/// let mut first = first.layer(limiter.for_key(address).outbound().reject());
+/// let mut second = second.layer(limiter.for_key(address).outbound().reject());
+///
+/// first.send_message("one").await?;
+/// second.send_message("two").await?;
+/// let error = first.send_message("three").await.unwrap_err();
+/// assert!(error.is_rate_limited() && error.retry_after().is_some());
+/// # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
+/// ```
+pub struct KeyedRateLimiter<K> {
+    shared: Arc<Shared<K>>,
+}
+
+struct Shared<K> {
+    limiter: Arc<Limiter>,
+    table: Table<K, Pair>,
+    overflow: Pair,
+    overflowed: RateLimitCounts,
+    max_keys: NonZeroUsize,
+}
+
+impl<K> KeyedRateLimiter<K> {
+    /// The default of [`max_keys`](Self::max_keys): at most 10 MiB with keys of 16 bytes.
+    pub const DEFAULT_MAX_KEYS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(65_535);
+}
+
+impl<K: Hash + Eq> KeyedRateLimiter<K> {
+    /// A limiter with this quota for each key, and room for 65,536 keys.
+    #[must_use]
+    pub fn new(quota: Quota) -> Self {
+        Self::build(Limiter::new(quota, Clock::fast()), Self::DEFAULT_MAX_KEYS)
+    }
+
+    fn build(limiter: Arc<Limiter>, max_keys: NonZeroUsize) -> Self {
+        let table = Table::new(max_keys);
+        let (overflow, overflowed) = Default::default();
+        Self { shared: Arc::new(Shared { limiter, table, overflow, overflowed, max_keys }) }
+    }
+
+    /// The same quota with room for so many keys (a 16th more, where the hash spreads them unevenly over its 16 parts, does
+    /// not fit). Begins empty: set it before the first key.
+    #[must_use]
+    pub fn max_keys(self, keys: NonZeroUsize) -> Self {
+        Self::build(self.shared.limiter.clone(), keys)
+    }
+
+    /// The same quota on the runtime's clock, as [`RateLimitLayer::runtime_clock`]. Begins empty: set it before the first
+    /// key.
+    #[must_use]
+    pub fn runtime_clock(self) -> Self {
+        Self::build(Limiter::new(self.shared.limiter.quota(), Clock::runtime()), self.shared.max_keys)
+    }
+
+    /// The layer for a transport, or service, with this key.
+    #[must_use]
+    pub fn for_key(&self, key: K) -> RateLimitLayer {
+        let states = self.with(key, Pair::clone);
+        RateLimitLayer::new(Scope::Keyed(states), self.shared.limiter.clone())
+    }
+
+    /// Takes one cell of this key's inbound bucket at once: for what has a key each time, a request's handler say.
+    ///
+    /// # Errors
+    ///
+    /// One that [`is_rate_limited`](Error::is_rate_limited), with the time to [wait](Error::retry_after), where there is none.
+    pub fn check(&self, key: K) -> Result<(), Error> {
+        let limiter = &self.shared.limiter;
+        self.with(key, |pair| limiter.check(&pair.inbound, 1)).map_err(|excess| {
+            let bucket = Bucket::new(limiter.clone(), self.shared.overflow.inbound.clone());
+            Gate::new(bucket, RateLimitCounts::default(), "a call").refuse(&excess, 1)
+        })
+    }
+
+    /// Forgets the keys that are idle, and gives their memory back. It happens by itself as new keys come; this is for a
+    /// limiter to which none come any more. Goes over all keys.
+    pub fn forget_idle(&self) {
+        self.shared.table.sweep(self.shared.limiter.now(), is_idle);
+    }
+
+    fn with<R>(&self, key: K, then: impl Fn(&Pair) -> R) -> R {
+        let Shared { limiter, table, overflow, .. } = &*self.shared;
+        table.with(key, || limiter.now(), is_idle, &then).unwrap_or_else(|| {
+            self.shared.overflowed.reject();
+            then(overflow)
+        })
+    }
+}
+
+impl<K> KeyedRateLimiter<K> {
+    /// How many keys are kept now, those among them that are idle and not yet forgotten.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.shared.table.len()
+    }
+
+    /// How often a key found no room and was given the buckets that all such keys share.
+    #[must_use]
+    pub fn overflowed(&self) -> u64 {
+        self.shared.overflowed.rejected()
+    }
+}
+
+impl<K> Clone for KeyedRateLimiter<K> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<K> fmt::Debug for KeyedRateLimiter<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedRateLimiter")
+            .field("quota", &self.shared.limiter.quota())
+            .field("keys", &self.keys())
+            .field("max_keys", &self.shared.max_keys)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_idle(pair: &Pair, now: u64) -> bool {
+    Limiter::is_idle(&pair.inbound, now) && Limiter::is_idle(&pair.outbound, now)
+}

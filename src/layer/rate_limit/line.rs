@@ -1,0 +1,80 @@
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// When those who wait for the same bucket ask again: one after the other, in the order in which they came.
+///
+/// Without it all of them would ask as soon as there is a cell, and one might win each time. A place is a time to ask and no
+/// cell: who stands in line and never asks costs the others nothing but that moment.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    /// When the last in line asks, in nanoseconds of the limiter's clock.
+    end: AtomicU64,
+}
+
+/// A place in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    at: u64,
+    cells: u64,
+}
+
+impl Line {
+    /// Stands behind all others, to ask for what comes back within `cells`; nobody can have it before `earliest` is over.
+    pub(super) fn join(&self, now: u64, earliest: Duration, cells: Duration) -> Place {
+        let (earliest, cells) = (now.saturating_add(nanos(earliest)), nanos(cells));
+        let place = |end: u64| if end > now { end.saturating_add(cells).max(earliest) } else { earliest };
+        let mut end = self.end.load(Relaxed);
+        while let Err(other) = self.end.compare_exchange_weak(end, place(end), Relaxed, Relaxed) {
+            end = other;
+        }
+        Place { at: place(end), cells }
+    }
+
+    /// Gives up a place whose time has not come, for those who join later.
+    pub(super) fn leave(&self, place: Place, now: u64) {
+        if place.at > now {
+            let _ = self.end.fetch_update(Relaxed, Relaxed, |end| Some(end.saturating_sub(place.cells)));
+        }
+    }
+}
+
+impl Place {
+    pub(super) fn after(&self, now: u64) -> Duration {
+        Duration::from_nanos(self.at.saturating_sub(now))
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CELL: Duration = Duration::from_nanos(100);
+
+    #[test]
+    fn places_follow_each_other_by_what_each_wants() {
+        let line = Line::default();
+        let soon = Duration::from_nanos(30);
+        assert_eq!(line.join(1000, soon, CELL).after(1000), soon);
+        assert_eq!(line.join(1000, soon, 3 * CELL).after(1000), soon + 3 * CELL);
+        assert_eq!(line.join(1010, soon, CELL).at, 1000 + 30 + 400);
+        // Nobody is left.
+        assert_eq!(line.join(1500, soon, CELL).at, 1530);
+    }
+
+    #[test]
+    fn a_place_that_is_given_up_goes_to_the_next_and_one_whose_time_came_does_not() {
+        let line = Line::default();
+        let places = [(); 3].map(|()| line.join(0, CELL, CELL));
+        assert_eq!(places.map(|place| place.at), [100, 200, 300]);
+        line.leave(places[0], 150);
+        assert_eq!(line.join(150, CELL, CELL).at, 400);
+        line.leave(places[2], 150);
+        assert_eq!(line.join(150, CELL, CELL).at, 400);
+    }
+}

@@ -1,0 +1,200 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+
+use super::{
+    bucket::Excess,
+    cost::{Cost, PerMessage},
+    excess::{End, Outgoing, Stays, WhenExceeded},
+    gate::Gate,
+};
+use crate::{Error, Transport};
+
+pin_project! {
+    /// A transport on which no more passes than a quota allows: what [`RateLimitLayer`](super::RateLimitLayer) makes.
+    ///
+    /// `In` is what comes in. The [module](super) tells where it waits and what is refused.
+    pub struct RateLimit<T, In, C = PerMessage, A = Stays> {
+        #[pin]
+        inner: T,
+        cost: C,
+        when: WhenExceeded,
+        incoming: Option<Gate>,
+        outgoing: Option<Gate>,
+        // One that came in before there was room for it, and its cost.
+        held: Option<(In, u32)>,
+        ending: A,
+    }
+}
+
+impl<T, In, C, A> RateLimit<T, In, C, A> {
+    pub(super) fn new(inner: T, cost: C, when: WhenExceeded, incoming: Option<Gate>, outgoing: Option<Gate>) -> Self
+    where
+        A: Default,
+    {
+        Self { inner, cost, when, incoming, outgoing, held: None, ending: A::default() }
+    }
+
+    /// The inner transport.
+    #[must_use]
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// The inner transport. What is sent or received there is not counted.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
+    /// The inner transport. A message that came in and still waits for its turn is dropped.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+}
+
+impl<T, In, E, C, A> Stream for RateLimit<T, In, C, A>
+where
+    T: Stream<Item = Result<In, E>>,
+    E: Into<Error>,
+    C: Cost<In>,
+    A: End<T>,
+{
+    type Item = Result<In, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        if this.ending.check_open().is_err() {
+            ready!(this.ending.poll_end(this.inner, cx));
+            return Poll::Ready(None);
+        }
+        let Some(gate) = this.incoming else {
+            return this.inner.poll_next(cx).map_err(Into::into);
+        };
+        if this.held.is_none() {
+            let message = match this.inner.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => message,
+                Poll::Ready(end) => return Poll::Ready(end.map(|item| item.map_err(Into::into))),
+                Poll::Pending => {
+                    gate.tally.settle();
+                    if let Some(gate) = this.outgoing {
+                        gate.tally.settle();
+                    }
+                    return Poll::Pending;
+                }
+            };
+            let cost = this.cost.cost(&message);
+            if cost == 0 {
+                return Poll::Ready(Some(Ok(message)));
+            }
+            match gate.try_take(cost) {
+                Ok(()) => return Poll::Ready(Some(Ok(message))),
+                Err(Excess::Until(time)) if *this.when == WhenExceeded::Wait => {
+                    gate.wait(time, cost);
+                    *this.held = Some((message, cost));
+                }
+                Err(excess) => {
+                    let error = gate.refuse(&excess, cost);
+                    if *this.when == WhenExceeded::Close {
+                        this.ending.refuse();
+                        // At once, as far as it goes, for callers that do not poll again after an error.
+                        let _ = this.ending.poll_end(this.inner, cx);
+                    }
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+        let cost = this.held.as_ref().map_or(0, |(_, cost)| *cost);
+        gate.tally.settle();
+        ready!(gate.poll_take(cost, cx));
+        gate.tally.admit();
+        Poll::Ready(this.held.take().map(|(message, _)| Ok(message)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let held = usize::from(self.held.is_some());
+        match (self.ending.check_open(), self.inner.size_hint()) {
+            // Each may be refused, and each refusal is an item; the last one may be the end.
+            (Ok(()), (_, most)) => (held, most.and_then(|most| most.checked_add(held))),
+            (Err(_), _) => (0, Some(0)),
+        }
+    }
+}
+
+impl<T, Out, In, C, A> Sink<Out> for RateLimit<T, In, C, A>
+where
+    T: Transport<Out>,
+    C: Cost<Out>,
+    A: Outgoing<T, Out>,
+{
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        ready!(this.ending.poll_ready(this.inner, cx))?;
+        if let (Some(gate), WhenExceeded::Wait) = (this.outgoing, *this.when) {
+            ready!(gate.poll_prepay(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
+        let this = self.project();
+        let Some(gate) = this.outgoing else {
+            return this.ending.start_send(this.inner, message);
+        };
+        this.ending.check_open()?;
+        let cost = this.cost.cost(&message);
+        if cost == 0 {
+            return this.ending.start_send(this.inner, message);
+        }
+        if *this.when == WhenExceeded::Wait {
+            gate.check_cost(cost)?;
+            this.ending.start_send(this.inner, message)?;
+            gate.spend(cost);
+            return Ok(());
+        }
+        match gate.try_take(cost) {
+            Ok(()) => this.ending.start_send(this.inner, message),
+            Err(excess) => {
+                if *this.when == WhenExceeded::Close {
+                    this.ending.refuse();
+                }
+                Err(gate.refuse(&excess, cost))
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.ending.poll_flush(this.inner, cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        if let Some(gate) = this.outgoing {
+            gate.tally.settle();
+        }
+        this.ending.poll_close(this.inner, cx)
+    }
+}
+
+// Neither a cost nor a message need have a `Debug`.
+impl<T: fmt::Debug, In, C, A: fmt::Debug> fmt::Debug for RateLimit<T, In, C, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimit")
+            .field("inner", &self.inner)
+            .field("incoming", &self.incoming)
+            .field("outgoing", &self.outgoing)
+            .field("holds", &self.held.is_some())
+            .field("ending", &self.ending)
+            .finish_non_exhaustive()
+    }
+}

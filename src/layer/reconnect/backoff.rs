@@ -1,0 +1,268 @@
+use std::{fmt, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+/// No attempt follows another sooner: what could not work a moment ago is not hammered.
+const FLOOR: Duration = Duration::from_millis(10);
+
+/// Longer pauses than this have no use, and would overflow the clock.
+const CEILING: Duration = Duration::from_secs(86_400 * 365);
+
+/// How long to wait between attempts to connect, and how many to make. The delays are backon's.
+///
+/// | | [`exponential`](Self::exponential) | [`fixed`](Self::fixed) | [`none`](Self::none) |
+/// |---|---|---|---|
+/// | [`base`](Self::base) | 100 ms | as given | - |
+/// | [`factor`](Self::factor) | 2 | 1 | - |
+/// | [`cap`](Self::cap) | 30 s | as given | - |
+/// | [`jitter`](Self::jitter) | full | off | - |
+/// | [`max_retries`](Self::max_retries) | unlimited | unlimited | 0 |
+/// | [`max_retry_after`](Self::max_retry_after) | 10 min | 10 min | - |
+///
+/// No delay is under 10 ms, whatever is set, and none is over a year.
+///
+/// **Full jitter** draws each delay evenly between that floor and the value of the exponential sequence, which the cap
+/// bounds: 10,000 clients that lose one server do not come back together. (backon's own jitter adds between nothing and the
+/// whole delay on top of it, which is up to twice the cap and never under the delay; here only what it adds is taken.)
+///
+/// A peer that says when it wants to be asked again ([`Error::retry_after`](crate::Error::retry_after), of a 429 or 503 with
+/// `Retry-After`) is not asked sooner: the delay comes on top of that time, so that those who were told the same do not come
+/// at once.
+#[derive(Clone)]
+pub struct Backoff {
+    base: Duration,
+    factor: f32,
+    cap: Duration,
+    jitter: bool,
+    max_retries: Option<usize>,
+    max_retry_after: Duration,
+    seed: Option<u64>,
+}
+
+impl Backoff {
+    /// Each delay twice the one before, from 100 ms up to 30 s, with full jitter, for ever.
+    #[must_use]
+    pub const fn exponential() -> Self {
+        Self {
+            base: Duration::from_millis(100),
+            factor: 2.0,
+            cap: Duration::from_secs(30),
+            jitter: true,
+            max_retries: None,
+            max_retry_after: Duration::from_secs(600),
+            seed: None,
+        }
+    }
+
+    /// The same delay each time, without jitter, for ever. For one client and its one server; a fleet wants jitter.
+    #[must_use]
+    pub const fn fixed(delay: Duration) -> Self {
+        Self { base: delay, factor: 1.0, cap: delay, jitter: false, ..Self::exponential() }
+    }
+
+    /// No second attempt: the first failure and the first loss are final.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { max_retries: Some(0), ..Self::exponential() }
+    }
+
+    /// The first delay, before jitter.
+    #[must_use]
+    pub const fn base(mut self, delay: Duration) -> Self {
+        self.base = delay;
+        self
+    }
+
+    /// By how much each delay is longer than the one before. What is under 1 (or no number) counts as 1.
+    #[must_use]
+    pub const fn factor(mut self, factor: f32) -> Self {
+        self.factor = factor;
+        self
+    }
+
+    /// The longest delay, jitter included.
+    #[must_use]
+    pub const fn cap(mut self, delay: Duration) -> Self {
+        self.cap = delay;
+        self
+    }
+
+    /// Full jitter, or none.
+    #[must_use]
+    pub const fn jitter(mut self, on: bool) -> Self {
+        self.jitter = on;
+        self
+    }
+
+    /// Gives up after so many attempts in a row beyond the first. A connection that was
+    /// [healthy](super::ReconnectLayer::healthy_after) starts a new row.
+    #[must_use]
+    pub const fn max_retries(mut self, retries: usize) -> Self {
+        self.max_retries = Some(retries);
+        self
+    }
+
+    /// The longest time that a peer can ask for; one that asks for more is asked again after this.
+    #[must_use]
+    pub const fn max_retry_after(mut self, time: Duration) -> Self {
+        self.max_retry_after = time;
+        self
+    }
+
+    /// Makes the jitter the same in each run: for tests and simulations. Without it each row of attempts has a seed of its
+    /// own (in wasm32, from the time of day).
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The delays of one row of attempts: the first is before the second attempt. Ends where the attempts do.
+    #[must_use]
+    pub fn delays(&self) -> Delays {
+        let cap = self.cap.clamp(FLOOR, CEILING);
+        let factor = if self.factor >= 1.0 && self.factor.is_finite() { self.factor } else { 1.0 };
+        let plain = ExponentialBuilder::new()
+            .with_min_delay(self.base.clamp(FLOOR, cap))
+            .with_max_delay(cap)
+            .with_factor(factor)
+            .without_max_times();
+        let plain = match self.max_retries {
+            Some(retries) => plain.with_max_times(retries),
+            None => plain,
+        };
+        let jittered = match self.seed.or_else(fresh_seed) {
+            Some(seed) => plain.with_jitter_seed(seed),
+            None => plain,
+        };
+        Delays {
+            plain: plain.build(),
+            jittered: self.jitter.then(|| jittered.with_jitter().build()),
+            max_retry_after: self.max_retry_after.min(CEILING),
+        }
+    }
+}
+
+/// backon finds a seed natively.
+#[cfg(not(target_arch = "wasm32"))]
+fn fresh_seed() -> Option<u64> {
+    None
+}
+
+/// Without an operating system there is no entropy at hand; what sets clients apart is when they begin.
+#[cfg(target_arch = "wasm32")]
+fn fresh_seed() -> Option<u64> {
+    let now = web_time::SystemTime::now().duration_since(web_time::UNIX_EPOCH).ok()?;
+    Some(now.as_secs().rotate_left(32) ^ u64::from(now.subsec_nanos()))
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::exponential()
+    }
+}
+
+impl fmt::Debug for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backoff")
+            .field("base", &self.base)
+            .field("factor", &self.factor)
+            .field("cap", &self.cap)
+            .field("jitter", &self.jitter)
+            .field("max_retries", &self.max_retries)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The delays of one row of attempts, made by [`Backoff::delays`].
+#[derive(Debug)]
+pub struct Delays {
+    plain: <ExponentialBuilder as BackoffBuilder>::Backoff,
+    /// The same sequence, each with between nothing and itself added.
+    jittered: Option<<ExponentialBuilder as BackoffBuilder>::Backoff>,
+    max_retry_after: Duration,
+}
+
+impl Delays {
+    /// The next delay, on top of what the peer asked for.
+    pub(super) fn next_after(&mut self, asked: Option<Duration>) -> Option<Duration> {
+        let delay = self.next()?;
+        Some(delay + asked.unwrap_or_default().min(self.max_retry_after))
+    }
+}
+
+impl Iterator for Delays {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let longest = self.plain.next()?;
+        let Some(jittered) = &mut self.jittered else { return Some(longest) };
+        let added = jittered.next()?.saturating_sub(longest);
+        // `added` is even between nothing and `longest`: now between the floor and `longest`.
+        let room = longest.saturating_sub(FLOOR);
+        Some(FLOOR + added.mul_f64(room.as_secs_f64() / longest.as_secs_f64()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn millis(backoff: &Backoff, count: usize) -> Vec<u128> {
+        backoff.delays().take(count).map(|delay| delay.as_millis()).collect()
+    }
+
+    #[test]
+    fn without_jitter_the_delays_double_up_to_the_cap() {
+        let backoff = Backoff::exponential().jitter(false).cap(Duration::from_secs(1));
+        assert_eq!(millis(&backoff, 6), [100, 200, 400, 800, 1000, 1000]);
+    }
+
+    #[test]
+    fn a_delay_with_jitter_is_between_the_floor_and_the_sequence_and_never_over_the_cap() {
+        let plain: Vec<_> = Backoff::exponential().jitter(false).delays().take(40).collect();
+        for seed in 0..500 {
+            for (delay, longest) in Backoff::exponential().seed(seed).delays().zip(&plain) {
+                assert!(delay >= FLOOR && delay <= *longest && delay <= Duration::from_secs(30), "{delay:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_delays_of_a_herd_are_spread_evenly() {
+        let mut buckets = [0; 18];
+        for _ in 0..10_000 {
+            let delay = Backoff::exponential().delays().next().unwrap();
+            buckets[((delay - FLOOR).as_micros() / 5_000) as usize] += 1;
+        }
+        let mean = 10_000 / buckets.len();
+        assert!(buckets.iter().all(|&bucket| bucket <= 2 * mean && bucket >= mean / 2), "{buckets:?}");
+    }
+
+    #[test]
+    fn the_attempts_end_where_they_were_told_to() {
+        assert_eq!(Backoff::exponential().max_retries(3).delays().count(), 3);
+        assert_eq!(Backoff::none().delays().count(), 0);
+        assert_eq!(Backoff::fixed(Duration::from_secs(1)).max_retries(2).delays().count(), 2);
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_still_wait() {
+        for factor in [f32::NAN, f32::INFINITY, -1.0, 0.0, f32::MAX] {
+            let backoff = Backoff::exponential().factor(factor).base(Duration::ZERO).cap(Duration::ZERO);
+            assert_eq!(millis(&backoff, 3), [10, 10, 10], "{factor}");
+            let backoff = Backoff::exponential().factor(factor).cap(Duration::MAX).base(Duration::MAX);
+            assert!(backoff.delays().take(3).all(|delay| delay >= FLOOR && delay <= CEILING), "{factor}");
+        }
+        assert_eq!(millis(&Backoff::fixed(Duration::ZERO), 2), [10, 10]);
+    }
+
+    #[test]
+    fn what_a_peer_asks_for_comes_first_and_has_a_limit() {
+        let backoff = Backoff::fixed(Duration::from_secs(1)).max_retry_after(Duration::from_secs(60));
+        let mut delays = backoff.delays();
+        assert_eq!(delays.next_after(None), Some(Duration::from_secs(1)));
+        assert_eq!(delays.next_after(Some(Duration::from_secs(5))), Some(Duration::from_secs(6)));
+        assert_eq!(delays.next_after(Some(Duration::MAX)), Some(Duration::from_secs(61)));
+    }
+}

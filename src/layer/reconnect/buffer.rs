@@ -1,0 +1,365 @@
+use std::{collections::VecDeque, fmt, num::NonZeroUsize};
+
+use crate::Message;
+
+/// What becomes of messages that a connection took and then was lost with: those of which no flush is known to have
+/// succeeded.
+///
+/// | | `Fail` (default) | `Drop` | `Keep` |
+/// |---|---|---|---|
+/// | they are | lost, and counted | lost, and counted | sent again on the next connection, before any other |
+/// | the writer learns of it | by one error of its next call that [`is_closed`](crate::Error::is_closed) and says how many; then the sink goes on | by [`lost`](super::ReconnectHandle::lost) alone | - |
+/// | delivery | at most once | at most once | at least once: a message may come twice |
+/// | while there is no connection | `poll_ready` waits | `poll_ready` waits | `poll_ready` is ready until the buffer is full |
+///
+/// None of them knows what the peer has read: a message that was flushed into a connection which then died may be lost in
+/// any case, without a word. Where each message must come, and once, the two ends need sequence numbers: that is what a
+/// resume layer is for.
+///
+/// The default is `Fail` because it is the only one that neither loses nor repeats a message behind the writer's back. A
+/// [`Driver`](crate::Driver) takes an error of its sink for the end of all writing: for a transport that is driven, choose
+/// `Keep` or `Drop`.
+pub enum WhenLost<Out> {
+    /// They are lost, and the next call of the sink fails, once.
+    Fail,
+    /// They are lost, and counted.
+    Drop,
+    /// They are sent again.
+    Keep(Keep<Out>),
+}
+
+/// The buffer of [`WhenLost::Keep`]: what is not known to be flushed, and what waits for a connection.
+///
+/// | bound | default |
+/// |---|---|
+/// | [`max_messages`](Self::max_messages) | 1024 |
+/// | [`max_bytes`](Self::max_bytes) | 1 MiB of payload; looked at before a message is taken: the last one may go over |
+///
+/// Each message that is sent is cloned into it, which for a [`Message`] costs a reference count. When it is full,
+/// `poll_ready` flushes (or, without a connection, waits).
+pub struct Keep<Out = Message> {
+    max_messages: usize,
+    max_bytes: usize,
+    size: fn(&Out) -> usize,
+    clone: fn(&Out) -> Out,
+}
+
+impl Keep<Message> {
+    /// A buffer of [`Message`]s, measured by their payloads.
+    #[must_use]
+    pub fn messages() -> Self {
+        Self { size: Message::len, ..Self::values() }
+    }
+}
+
+impl<Out: Clone> Keep<Out> {
+    /// A buffer of values, each measured by the size of its type; see [`size_by`](Self::size_by).
+    #[must_use]
+    pub fn values() -> Self {
+        Self { max_messages: 1024, max_bytes: 1 << 20, size: |_| size_of::<Out>(), clone: Out::clone }
+    }
+}
+
+impl<Out> Keep<Out> {
+    /// Holds at most so many messages.
+    #[must_use]
+    pub fn max_messages(mut self, messages: NonZeroUsize) -> Self {
+        self.max_messages = messages.get();
+        self
+    }
+
+    /// Holds at most so many bytes.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: NonZeroUsize) -> Self {
+        self.max_bytes = bytes.get();
+        self
+    }
+
+    /// Measures messages by this function, in bytes.
+    #[must_use]
+    pub fn size_by(mut self, size: fn(&Out) -> usize) -> Self {
+        self.size = size;
+        self
+    }
+}
+
+// By hand, since what they hold of `Out` is functions: `Out: Clone` is not needed for the settings to be.
+impl<Out> Clone for Keep<Out> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+impl<Out> Clone for WhenLost<Out> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Fail => Self::Fail,
+            Self::Drop => Self::Drop,
+            Self::Keep(keep) => Self::Keep(keep.clone()),
+        }
+    }
+}
+
+impl<Out> Default for WhenLost<Out> {
+    fn default() -> Self {
+        Self::Fail
+    }
+}
+
+impl<Out> fmt::Debug for Keep<Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keep")
+            .field("max_messages", &self.max_messages)
+            .field("max_bytes", &self.max_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<Out> fmt::Debug for WhenLost<Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fail => f.write_str("Fail"),
+            Self::Drop => f.write_str("Drop"),
+            Self::Keep(keep) => keep.fmt(f),
+        }
+    }
+}
+
+/// What was accepted and is not known to be flushed. Pure: it neither sends nor waits.
+pub(super) struct Buffer<Out> {
+    when_lost: WhenLost<Out>,
+    /// Under `Keep` all of it; else the one message for which there was a place when the connection was lost.
+    queue: VecDeque<Out>,
+    bytes: usize,
+    /// So many at the front of the queue were given to the present connection. Under `Keep` only.
+    sent: usize,
+    /// So many were given to the present connection. Not under `Keep`.
+    unflushed: u64,
+    /// So many were lost, of which the writer is to be told.
+    report: u64,
+}
+
+impl<Out> Buffer<Out> {
+    pub(super) fn new(when_lost: WhenLost<Out>) -> Self {
+        Self { when_lost, queue: VecDeque::new(), bytes: 0, sent: 0, unflushed: 0, report: 0 }
+    }
+
+    /// Whether one more may be accepted where there is no connection.
+    pub(super) fn waits_for_connection(&self) -> bool {
+        match &self.when_lost {
+            WhenLost::Keep(_) => self.is_full(),
+            _ => true,
+        }
+    }
+
+    /// Whether a flush must make room before one more may be sent.
+    pub(super) fn is_full(&self) -> bool {
+        match &self.when_lost {
+            WhenLost::Keep(keep) => self.queue.len() >= keep.max_messages || self.bytes >= keep.max_bytes,
+            _ => false,
+        }
+    }
+
+    /// The message is about to be given to the connection.
+    pub(super) fn sending(&mut self, message: &Out) {
+        match &self.when_lost {
+            WhenLost::Keep(keep) => {
+                self.bytes += (keep.size)(message);
+                self.queue.push_back((keep.clone)(message));
+                self.sent += 1;
+            }
+            _ => self.unflushed += 1,
+        }
+    }
+
+    /// The connection did not take what was last about to be given to it.
+    pub(super) fn not_sent(&mut self) {
+        match &self.when_lost {
+            WhenLost::Keep(keep) => {
+                self.sent = self.sent.saturating_sub(1);
+                if let Some(message) = self.queue.remove(self.sent) {
+                    self.bytes = self.bytes.saturating_sub((keep.size)(&message));
+                }
+            }
+            _ => self.unflushed = self.unflushed.saturating_sub(1),
+        }
+    }
+
+    /// Accepts a message for the next connection.
+    pub(super) fn push(&mut self, message: Out) {
+        if let WhenLost::Keep(keep) = &self.when_lost {
+            self.bytes += (keep.size)(&message);
+        }
+        self.queue.push_back(message);
+    }
+
+    pub(super) fn has_unsent(&self) -> bool {
+        self.queue.len() > self.sent
+    }
+
+    /// The next message to give to a new connection; it counts as sent.
+    pub(super) fn next_unsent(&mut self) -> Option<Out> {
+        match &self.when_lost {
+            WhenLost::Keep(keep) => {
+                let message = self.queue.get(self.sent).map(keep.clone)?;
+                self.sent += 1;
+                Some(message)
+            }
+            _ => {
+                let message = self.queue.pop_front()?;
+                self.unflushed += 1;
+                Some(message)
+            }
+        }
+    }
+
+    /// All that was sent is out of this end's hands.
+    pub(super) fn flushed(&mut self) {
+        self.unflushed = 0;
+        if let WhenLost::Keep(keep) = &self.when_lost {
+            for _ in 0..self.sent {
+                if let Some(message) = self.queue.pop_front() {
+                    self.bytes = self.bytes.saturating_sub((keep.size)(&message));
+                }
+            }
+            self.sent = 0;
+        }
+    }
+
+    /// Whether nothing waits for a connection or a flush.
+    pub(super) fn is_clear(&self) -> bool {
+        self.unflushed == 0 && self.queue.is_empty()
+    }
+
+    /// The connection is lost; tells how many messages were lost with it.
+    pub(super) fn connection_lost(&mut self) -> u64 {
+        self.sent = 0;
+        let lost = std::mem::take(&mut self.unflushed);
+        if matches!(self.when_lost, WhenLost::Fail) {
+            self.report += lost;
+        }
+        lost
+    }
+
+    /// There will be no other connection; tells how many messages are lost.
+    pub(super) fn abandon(&mut self) -> u64 {
+        let lost = self.unflushed + self.queue.len() as u64;
+        (self.unflushed, self.sent, self.bytes) = (0, 0, 0);
+        self.queue = VecDeque::new();
+        lost
+    }
+
+    /// How many were lost, to be told once.
+    pub(super) fn take_report(&mut self) -> Option<u64> {
+        Some(std::mem::take(&mut self.report)).filter(|lost| *lost > 0)
+    }
+
+    pub(super) fn has_report(&self) -> bool {
+        self.report > 0
+    }
+}
+
+impl<Out> fmt::Debug for Buffer<Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer")
+            .field("when_lost", &self.when_lost)
+            .field("queued", &self.queue.len())
+            .field("sent", &self.sent)
+            .field("unflushed", &self.unflushed)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep(messages: usize, bytes: usize) -> Buffer<Message> {
+        let (messages, bytes) = (messages.try_into().unwrap(), bytes.try_into().unwrap());
+        Buffer::new(WhenLost::Keep(Keep::messages().max_messages(messages).max_bytes(bytes)))
+    }
+
+    fn unsent(buffer: &mut Buffer<Message>) -> Vec<String> {
+        std::iter::from_fn(|| buffer.next_unsent()).map(|message| message.as_text().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_kept_is_sent_again_in_order_until_it_is_flushed() {
+        let mut buffer = keep(10, 100);
+        buffer.push("a".into());
+        assert_eq!(unsent(&mut buffer), ["a"]);
+        buffer.sending(&"b".into());
+        assert_eq!(buffer.connection_lost(), 0);
+        buffer.push("c".into());
+        assert_eq!(unsent(&mut buffer), ["a", "b", "c"]);
+        buffer.flushed();
+        buffer.sending(&"d".into());
+        buffer.connection_lost();
+        assert_eq!(unsent(&mut buffer), ["d"]);
+        buffer.flushed();
+        assert!(buffer.is_clear() && buffer.bytes == 0);
+    }
+
+    #[test]
+    fn a_flush_forgets_nothing_that_was_not_sent() {
+        let mut buffer = keep(10, 100);
+        for text in ["a", "b"] {
+            buffer.push(text.into());
+        }
+        buffer.next_unsent();
+        buffer.flushed();
+        assert!(buffer.has_unsent() && !buffer.is_clear());
+        assert_eq!(unsent(&mut buffer), ["b"]);
+    }
+
+    #[test]
+    fn a_buffer_is_full_by_messages_or_by_bytes() {
+        let mut buffer = keep(2, 100);
+        buffer.push("a".into());
+        assert!(!buffer.is_full());
+        buffer.push("b".into());
+        assert!(buffer.is_full() && buffer.waits_for_connection());
+        let mut buffer = keep(100, 4);
+        buffer.push("abcdef".into());
+        assert!(buffer.is_full());
+        buffer.next_unsent();
+        buffer.flushed();
+        assert!(!buffer.is_full());
+    }
+
+    #[test]
+    fn what_the_connection_refused_is_not_kept() {
+        let mut buffer = keep(10, 100);
+        buffer.sending(&"a".into());
+        buffer.sending(&"b".into());
+        buffer.push("c".into());
+        buffer.not_sent();
+        buffer.connection_lost();
+        assert_eq!(unsent(&mut buffer), ["a", "c"]);
+    }
+
+    #[test]
+    fn a_loss_is_counted_and_under_fail_told_once() {
+        for (when_lost, told) in [(WhenLost::Fail, Some(2)), (WhenLost::Drop, None)] {
+            let mut buffer = Buffer::new(when_lost);
+            buffer.sending(&Message::text("flushed"));
+            buffer.flushed();
+            for text in ["a", "b", "refused"] {
+                buffer.sending(&Message::text(text));
+            }
+            buffer.not_sent();
+            assert_eq!(buffer.connection_lost(), 2);
+            assert_eq!(buffer.take_report(), told);
+            assert_eq!((buffer.take_report(), buffer.connection_lost()), (None, 0));
+        }
+    }
+
+    #[test]
+    fn at_the_end_all_that_waits_is_counted_as_lost() {
+        let mut buffer = keep(10, 100);
+        buffer.sending(&"a".into());
+        buffer.push("b".into());
+        assert_eq!((buffer.abandon(), buffer.abandon()), (2, 0));
+        assert!(buffer.is_clear());
+    }
+}

@@ -1,0 +1,296 @@
+//! What makes connections and ends them, whichever half polls.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use http::Response;
+
+use super::{
+    Class, State,
+    class::is_normal_close,
+    core::close_message,
+    state::{Action, Event, Phase},
+    transport::{Link, LinkParts, Parts},
+    watch::{Command, Half},
+};
+use crate::{CloseFrame, Connect, Error, Transport, rt::Instant};
+
+/// How long the stream of a connection may still tell why its sink has failed (by a close message, say) before the
+/// connection counts as lost.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl<C, Out> Parts<'_, C, Out>
+where
+    C: Connect<Transport: Transport<Out>>,
+    Out: 'static,
+{
+    /// Goes on with whatever there is to do until there is a connection (true) or the end (false). The connection is the
+    /// user's own once the core is steady.
+    pub(super) fn poll_up(&mut self, half: Half, cx: &Context<'_>) -> Poll<bool> {
+        self.core.shared.register(half, cx);
+        let waker = self.core.waker.clone();
+        let cx = &mut Context::from_waker(&waker);
+        loop {
+            match self.core.shared.take_command() {
+                Some(Command::Reconnect) => self.reconnect(cx),
+                Some(Command::Close) => self.close(),
+                None => {}
+            }
+            match self.core.machine.phase() {
+                Phase::Idle => self.dial(Event::Wanted),
+                Phase::Waiting => {
+                    ready!(self.core.timer.poll(cx));
+                    self.dial(Event::WaitOver);
+                }
+                Phase::Dialling => match ready!(self.poll_dial(cx)) {
+                    Ok(response) => self.opened(response),
+                    Err(error) => self.lost(error, false),
+                },
+                Phase::Up if self.core.pumping => match self.poll_pump(cx) {
+                    Poll::Ready(Err(error)) => self.sink_failed(error),
+                    Poll::Ready(Ok(())) => self.pumped(),
+                    Poll::Pending => return Poll::Ready(true),
+                },
+                Phase::Up => match self.core.broken.take_if(|_| self.core.timer.poll(cx).is_ready()) {
+                    Some(error) => self.lost(error, false),
+                    None => return Poll::Ready(true),
+                },
+                Phase::Closing if self.core.end.hang_up => ready!(self.poll_hang_up(cx)),
+                Phase::Closing => return Poll::Ready(true),
+                Phase::Over => return Poll::Ready(false),
+            }
+        }
+    }
+
+    fn dial(&mut self, event: Event) {
+        if self.core.machine.on(event) == Action::Dial {
+            self.link.set(Link::Down);
+            self.core.shared.set(State::Connecting { attempt: self.core.machine.attempt() });
+        }
+    }
+
+    fn poll_dial(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<C::Transport>, Error>> {
+        loop {
+            match self.link.as_mut().project() {
+                LinkParts::Dialling { future } => return future.poll(cx).map_err(Into::into),
+                LinkParts::Up { .. } => self.link.set(Link::Down),
+                LinkParts::Down => {
+                    let request = self.core.target.request()?;
+                    ready!(self.connector.poll_ready(cx)).map_err(Into::into)?;
+                    self.link.set(Link::Dialling { future: self.connector.call(request) });
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, response: Response<C::Transport>) {
+        let (parts, transport) = response.into_parts();
+        self.link.set(Link::Up { transport });
+        self.core.machine.on(Event::Opened);
+        self.core.since = Some(Instant::now());
+        self.core.greeting = self.core.policy.greeting(&parts).into_iter();
+        self.core.pumping = !self.core.greeting.as_slice().is_empty() || self.core.buffer.has_unsent();
+        self.core.steady = !self.core.pumping;
+        self.core.shared.connected(Arc::new(parts));
+        self.core.shared.wake_both();
+    }
+
+    /// Sends what the hook says, then what was kept, and flushes it.
+    fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let LinkParts::Up { mut transport } = self.link.as_mut().project() else { return Poll::Ready(Ok(())) };
+        let core = &mut *self.core;
+        while !core.greeting.as_slice().is_empty() || core.buffer.has_unsent() {
+            ready!(transport.as_mut().poll_ready(cx)).map_err(Into::into)?;
+            let greeting = core.greeting.next();
+            let is_kept = greeting.is_none();
+            let Some(message) = greeting.or_else(|| core.buffer.next_unsent()) else { break };
+            let closes = close_message(&message).is_some();
+            if let Err(error) = transport.as_mut().start_send(message) {
+                let error = error.into();
+                if core.policy.class(&error) != Class::Message {
+                    return Poll::Ready(Err(error));
+                }
+                if is_kept {
+                    core.buffer.not_sent();
+                    core.shared.lose(1);
+                }
+                core.notice = Some(error);
+                core.shared.wake_both();
+            } else if closes {
+                core.machine.on(Event::Close);
+            }
+        }
+        ready!(transport.poll_flush(cx)).map_err(Into::into)?;
+        core.buffer.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn pumped(&mut self) {
+        self.core.pumping = false;
+        self.core.steady = self.core.machine.phase() == Phase::Up;
+        self.core.shared.wake_both();
+    }
+
+    /// The connection's sink has failed. Its stream may know why, and have more to give.
+    pub(super) fn sink_failed(&mut self, error: Error) {
+        if self.core.machine.phase() != Phase::Up || error.close_frame().is_some() {
+            return self.lost(error, false);
+        }
+        (self.core.steady, self.core.pumping) = (false, false);
+        self.core.requeue();
+        self.core.timer.set(GRACE);
+        self.core.broken = Some(error);
+        self.core.shared.wake_both();
+    }
+
+    /// The attempt failed, or the connection is no more. `quietly`, where nothing tells of a failure.
+    pub(super) fn lost(&mut self, error: Error, quietly: bool) {
+        let retry = self.core.policy.class(&error) != Class::Final;
+        let healthy = self.core.since.is_some_and(|since| since.elapsed() >= self.core.policy.healthy_after);
+        self.link.set(Link::Down);
+        self.core.disconnected();
+        let asked = error.retry_after();
+        match self.core.machine.on(Event::Ended { retry, healthy, asked }) {
+            Action::Wait(after) => {
+                self.core.timer.set(after);
+                let attempt = self.core.machine.attempt();
+                self.core.shared.set(State::Reconnecting { attempt, cause: error, after });
+            }
+            Action::GiveUp if retry => {
+                let attempts = self.core.machine.attempt();
+                self.fail(error.context(format!("no other attempt is made after {attempts}, as the backoff says")));
+                self.core.over();
+            }
+            Action::GiveUp => {
+                if is_normal_close(&error) || quietly && error.close_frame().is_none() {
+                    self.core.end.cause = Some(error);
+                } else {
+                    self.fail(error);
+                }
+                self.core.over();
+            }
+            _ => self.core.over(),
+        }
+        self.core.shared.wake_both();
+    }
+
+    fn fail(&mut self, cause: Error) {
+        self.core.parting = Some(cause.clone());
+        self.core.end.is_failure = true;
+        self.core.end.cause = Some(cause.clone());
+        self.core.shared.set(State::Failed { cause });
+    }
+
+    /// The peer said goodbye. True: for good, and the user is to see it.
+    pub(super) fn closed_by_peer(&mut self, frame: Option<CloseFrame>, cx: &mut Context<'_>) -> bool {
+        if self.core.is_closing() {
+            return true;
+        }
+        if let LinkParts::Up { transport } = self.link.as_mut().project() {
+            // Here the transport may get its answer out, before it is dropped.
+            let _ = transport.poll_next(cx);
+        }
+        let error = Error::closed("the peer closed the connection").with_close_frame(frame);
+        if self.core.policy.class(&error) != Class::Final {
+            self.lost(error, false);
+            return false;
+        }
+        // The close message is the news; no error follows it.
+        if is_normal_close(&error) {
+            self.core.end.cause = Some(error);
+        } else {
+            self.fail(error);
+            self.core.parting = None;
+        }
+        self.start_closing();
+        true
+    }
+
+    pub(super) fn start_closing(&mut self) {
+        self.core.machine.on(Event::Close);
+        (self.core.steady, self.core.pumping) = (false, false);
+        self.core.shared.wake_both();
+    }
+
+    /// An error in the connection's stream; gives back what the user is to see.
+    pub(super) fn failed_to_read(&mut self, error: Error) -> Option<Error> {
+        if self.core.is_closing() || self.core.policy.class(&error) == Class::Message {
+            return Some(error);
+        }
+        self.lost(error, false);
+        None
+    }
+
+    /// The connection's stream has ended.
+    pub(super) fn read_to_the_end(&mut self) {
+        if self.core.is_closing() {
+            self.core.end.read = true;
+            self.core.show_end();
+            return self.finish_if_done();
+        }
+        let mut cause = self.core.broken.take();
+        if let LinkParts::Up { transport } = self.link.as_mut().project() {
+            // The sink of a transport that has ended knows best why.
+            if let Poll::Ready(Err(error)) = transport.poll_ready(&mut Context::from_waker(&self.core.waker)) {
+                cause = Some(error.into());
+            }
+        }
+        let cause = cause.unwrap_or_else(|| Error::closed("the connection ended without a close message"));
+        self.lost(cause, true);
+    }
+
+    pub(super) fn finish_if_done(&mut self) {
+        if self.core.end.read && (self.core.end.wrote || self.core.end.cause.is_some()) {
+            self.finish();
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.link.set(Link::Down);
+        self.core.disconnected();
+        self.core.machine.on(Event::Closed);
+        self.core.over();
+    }
+
+    /// The user wants another connection, now.
+    fn reconnect(&mut self, cx: &mut Context<'_>) {
+        if self.core.machine.phase() == Phase::Up {
+            if let LinkParts::Up { transport } = self.link.as_mut().project() {
+                // As far as it goes without waiting.
+                let _ = transport.poll_close(cx);
+            }
+            self.core.disconnected();
+        }
+        self.dial(Event::Now);
+        self.core.shared.wake_both();
+    }
+
+    /// The user wants no connection any more.
+    pub(super) fn close(&mut self) {
+        if self.core.machine.phase() == Phase::Up {
+            self.core.end.hang_up = true;
+            return self.start_closing();
+        }
+        if self.core.machine.on(Event::Close) == Action::Drop {
+            self.link.set(Link::Down);
+            self.core.timer.clear();
+            self.core.over();
+        }
+    }
+
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let LinkParts::Up { transport } = self.link.as_mut().project()
+            && ready!(transport.poll_close(cx)).is_ok()
+        {
+            self.core.buffer.flushed();
+        }
+        self.finish();
+        Poll::Ready(())
+    }
+}

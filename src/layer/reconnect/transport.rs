@@ -1,0 +1,153 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use super::{
+    ReconnectHandle, ReconnectLayer,
+    core::{Core, close_message},
+    watch::{Half, Shared},
+};
+use crate::{Connect, Error, Transport};
+
+pin_project! {
+    /// A transport over a connector, connected again and again: what [`ReconnectLayer`] makes.
+    ///
+    /// `Sink<Out>`, and a `Stream` of `Result<In, Error>`, as the connector's transports are. Nothing happens unless one of
+    /// them is polled. See the [module](super) for the whole story.
+    #[project = Parts]
+    pub struct Reconnect<C, Out = crate::Message>
+    where
+        C: Connect,
+    {
+        pub(super) connector: C,
+        #[pin]
+        pub(super) link: Link<C::Future, C::Transport>,
+        pub(super) core: Core<Out>,
+    }
+}
+
+pin_project! {
+    /// What there is of a connection. The future of the connect is held in place, like the transport that it gives.
+    #[project = LinkParts]
+    pub(super) enum Link<F, T> {
+        Down,
+        Dialling {
+            #[pin]
+            future: F,
+        },
+        Up {
+            #[pin]
+            transport: T,
+        },
+    }
+}
+
+impl<C: Connect, Out> Reconnect<C, Out> {
+    pub(super) fn new(connector: C, layer: ReconnectLayer<Out>, shared: Arc<Shared>) -> Self {
+        Self { connector, link: Link::Down, core: Core::new(layer, shared) }
+    }
+
+    /// What can be seen and asked of this transport from elsewhere.
+    #[must_use]
+    pub fn handle(&self) -> ReconnectHandle {
+        ReconnectHandle { shared: self.core.shared.clone() }
+    }
+
+    /// The transport of the present connection, if there is one.
+    #[must_use]
+    pub fn connection(&self) -> Option<&C::Transport> {
+        match &self.link {
+            Link::Up { transport } => Some(transport),
+            _ => None,
+        }
+    }
+
+    /// The connector.
+    #[must_use]
+    pub fn get_ref(&self) -> &C {
+        &self.connector
+    }
+
+    /// The connector. What is changed there counts from the next attempt on.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut C {
+        &mut self.connector
+    }
+
+    /// The connector; the connection and what waits for one are dropped, and counted as lost.
+    #[must_use]
+    pub fn into_inner(self) -> C {
+        self.connector
+    }
+}
+
+impl<C, Out, In> Stream for Reconnect<C, Out>
+where
+    C: Connect<Transport: Transport<Out, In = In>>,
+    Out: 'static,
+    In: 'static,
+{
+    type Item = Result<In, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        loop {
+            if !this.core.is_steady() || this.core.notice.is_some() {
+                if let Some(error) = this.core.notice.take() {
+                    return Poll::Ready(Some(Err(error)));
+                }
+                match this.poll_up(Half::Reader, cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(false) => return Poll::Ready(this.core.parting.take().map(Err)),
+                    Poll::Ready(true) if this.core.end.read => return Poll::Ready(None),
+                    Poll::Ready(true) => {}
+                }
+            }
+            let LinkParts::Up { transport } = this.link.as_mut().project() else { return Poll::Ready(None) };
+            match transport.poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => match close_message(&message) {
+                    None => return Poll::Ready(Some(Ok(message))),
+                    Some(frame) => {
+                        let frame = frame.cloned();
+                        if this.closed_by_peer(frame, cx) {
+                            return Poll::Ready(Some(Ok(message)));
+                        }
+                    }
+                },
+                Poll::Ready(Some(Err(error))) => {
+                    if let Some(error) = this.failed_to_read(error.into()) {
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                }
+                Poll::Ready(None) => this.read_to_the_end(),
+                Poll::Pending => {
+                    this.core.shared.register(Half::Reader, cx);
+                    // What was asked for before that did not wake this task.
+                    if !this.core.shared.has_command() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<C, Out> fmt::Debug for Reconnect<C, Out>
+where
+    C: Connect + fmt::Debug,
+    C::Transport: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reconnect")
+            .field("connector", &self.connector)
+            .field("connection", &self.connection())
+            .field("core", &self.core)
+            .finish()
+    }
+}

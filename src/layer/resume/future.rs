@@ -1,0 +1,59 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+
+use super::{ResumedTransport, home::Home, layer::Config, opening::Opening};
+use crate::{Error, Message, Transport};
+
+pin_project! {
+    /// The future of [`Resume`](super::Resume): connects, and opens the session.
+    ///
+    /// Dropped, the connection is; the session stays with the connector.
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct ResponseFuture<F, T> {
+        #[pin]
+        connect: F,
+        opening: Option<Opening<T>>,
+        config: Config,
+        home: Arc<Home>,
+    }
+}
+
+impl<F, T> ResponseFuture<F, T> {
+    pub(super) const fn new(connect: F, config: Config, home: Arc<Home>) -> Self {
+        Self { connect, opening: None, config, home }
+    }
+}
+
+impl<F, T, E> Future for ResponseFuture<F, T>
+where
+    F: Future<Output = Result<http::Response<T>, E>>,
+    E: Into<Error>,
+    T: Transport<Message, In = Message> + Unpin,
+{
+    type Output = Result<http::Response<ResumedTransport<T>>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let opening = match this.opening {
+            Some(opening) => opening,
+            None => {
+                let response = ready!(this.connect.poll(cx)).map_err(Into::into)?;
+                this.opening.insert(Opening::new(response, *this.config, this.home.clone()))
+            }
+        };
+        opening.poll(cx)
+    }
+}
+
+impl<F, T> fmt::Debug for ResponseFuture<F, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("is_connected", &self.opening.is_some()).finish_non_exhaustive()
+    }
+}

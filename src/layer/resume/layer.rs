@@ -1,0 +1,100 @@
+use std::time::Duration;
+
+use tower_layer::Layer;
+
+use super::{Resume, ResumeHandle, state::Window};
+
+/// Sessions that outlive connections, on a connector. See the [module](super) for the whole story.
+///
+/// | setting | default |
+/// |---|---|
+/// | [`replay_messages`](Self::replay_messages) | 1024 |
+/// | [`replay_bytes`](Self::replay_bytes) | 1 MiB |
+/// | [`ack_delay`](Self::ack_delay) | 100 ms |
+/// | [`deadline`](Self::deadline) | 10 s |
+#[derive(Clone, Debug)]
+pub struct ResumeLayer {
+    pub(super) config: Config,
+    handle: Option<ResumeHandle>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Config {
+    pub(super) window: Window,
+    pub(super) ack_delay: Duration,
+    pub(super) deadline: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            window: Window::default(),
+            ack_delay: Duration::from_millis(100),
+            deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A bound as the wire has it.
+pub(super) fn at_most(bound: usize) -> u32 {
+    u32::try_from(bound.max(1)).unwrap_or(u32::MAX)
+}
+
+impl ResumeLayer {
+    /// With the defaults. Each connector that it is put on has a session of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { config: Config::default(), handle: None }
+    }
+
+    /// Shows the session through `handle`. One handle belongs to one connector: two connectors with the same handle would
+    /// have one session, and take it from each other.
+    #[must_use]
+    pub fn handle(mut self, handle: ResumeHandle) -> Self {
+        self.handle = Some(handle);
+        self
+    }
+
+    /// How many messages may be accepted and not yet acknowledged, at least 1. With so many the sink is not ready.
+    #[must_use]
+    pub fn replay_messages(mut self, messages: usize) -> Self {
+        self.config.window.messages = at_most(messages);
+        self
+    }
+
+    /// How many bytes of payload may be accepted and not yet acknowledged, at least 1; the last message may go over it.
+    #[must_use]
+    pub fn replay_bytes(mut self, bytes: usize) -> Self {
+        self.config.window.bytes = at_most(bytes);
+        self
+    }
+
+    /// How long a received message may stay without an acknowledgement while nothing else comes in. A quarter of the peer's
+    /// bounds is acknowledged at once.
+    #[must_use]
+    pub fn ack_delay(mut self, time: Duration) -> Self {
+        self.config.ack_delay = time;
+        self
+    }
+
+    /// How long the opening exchange may take, from the inner connector's answer on.
+    #[must_use]
+    pub fn deadline(mut self, time: Duration) -> Self {
+        self.config.deadline = time;
+        self
+    }
+}
+
+impl Default for ResumeLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for ResumeLayer {
+    type Service = Resume<S>;
+
+    fn layer(&self, connector: S) -> Resume<S> {
+        Resume::new(connector, self.config, self.handle.clone().unwrap_or_default())
+    }
+}

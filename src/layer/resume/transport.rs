@@ -1,0 +1,203 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+
+use super::{
+    home::{Home, Lease, superseded},
+    link::{End, Event, Link},
+    state::Core,
+};
+use crate::{Error, Message, Transport, transport::halves::Halves};
+
+/// One connection of a client's session: what the connector [`Resume`](super::Resume) gives.
+///
+/// It ends with its connection, as any transport; the session goes on with the next one. What this transport accepted
+/// (`start_send` said `Ok`) is the session's to deliver: do not send it again by yourself.
+///
+/// Dropped, closed or failed, it gives the session back to its connector. When a newer connection of the same session is
+/// opened, it fails with an error that [`is_closed`](Error::is_closed) the next time that it is polled.
+pub struct ResumedTransport<T> {
+    link: Link<T>,
+    halves: Arc<Halves>,
+    lease: Lease,
+    /// Why the sink fails, once the session is gone from here.
+    failed: Option<Error>,
+    stream_ended: bool,
+}
+
+impl<T> ResumedTransport<T> {
+    pub(super) fn new(
+        link: T,
+        halves: Arc<Halves>,
+        core: Core,
+        home: Arc<Home>,
+        epoch: u64,
+        ack_delay: Duration,
+    ) -> Self {
+        Self {
+            link: Link::new(link, halves.clone(), ack_delay, None),
+            halves,
+            lease: Lease { core: Some(core), home, epoch },
+            failed: None,
+            stream_ended: false,
+        }
+    }
+
+    /// The inner transport.
+    #[must_use]
+    pub fn get_ref(&self) -> &T {
+        self.link.get_ref()
+    }
+
+    /// The inner transport. What is sent or received there bypasses the session, and makes it unusable.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut T {
+        self.link.get_mut()
+    }
+
+    fn closed(&self) -> Error {
+        self.failed.clone().unwrap_or_else(|| Error::closed("resume: the connection has ended"))
+    }
+
+    fn end(&mut self, is_broken: bool, error: Option<&Error>) {
+        self.lease.end(is_broken);
+        if self.failed.is_none() {
+            self.failed = Some(match error {
+                Some(error) if error.is_closed() => error.clone(),
+                Some(error) => Error::closed("resume: the connection has failed").with_source(error.clone()),
+                None => Error::closed("resume: the connection has ended"),
+            });
+        }
+        self.halves.writer.wake();
+    }
+
+    /// Whether a newer connection has taken over; if so, the session goes home.
+    fn is_superseded(&mut self) -> bool {
+        if self.lease.home.is_newest(self.lease.epoch) {
+            return false;
+        }
+        if self.lease.core.is_some() {
+            self.end(false, Some(&superseded()));
+            self.halves.reader.wake();
+        }
+        true
+    }
+
+    /// The session, for the sink.
+    fn writable(&mut self) -> Result<(&mut Link<T>, &mut Core), Error> {
+        if self.is_superseded() {
+            return Err(self.closed());
+        }
+        match &mut self.lease.core {
+            Some(core) if core.closing.is_none() && !core.is_over => Ok((&mut self.link, core)),
+            Some(_) => Err(Error::closed("resume: the session is closed")),
+            None => Err(self.failed.clone().unwrap_or_else(superseded)),
+        }
+    }
+
+    fn show(&self) {
+        if let Some(core) = &self.lease.core {
+            self.lease.home.show(core);
+        }
+    }
+}
+
+impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTransport<T> {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = &mut *self;
+        let (link, core) = this.writable()?;
+        let ready = link.poll_ready(core, cx);
+        if ready.is_pending() && this.is_superseded() {
+            return Poll::Ready(Err(this.closed()));
+        }
+        ready
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        let (link, core) = self.writable()?;
+        link.start_send(core, message)?;
+        self.show();
+        Ok(())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = &mut *self;
+        if this.is_superseded() {
+            return Poll::Ready(Err(this.closed()));
+        }
+        let Some(core) = &mut this.lease.core else { return Poll::Ready(Err(this.closed())) };
+        let flushed = this.link.poll_flush(core, cx);
+        if flushed.is_pending() && this.is_superseded() {
+            return Poll::Ready(Err(this.closed()));
+        }
+        flushed
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = &mut *self;
+        if this.is_superseded() {
+            return Poll::Ready(Ok(()));
+        }
+        match &mut this.lease.core {
+            Some(core) => this.link.poll_close(core, cx),
+            // The connection is closed or cut; the session goes on with the next, or is over.
+            None => this.link.poll_close_only(cx),
+        }
+    }
+}
+
+impl<T: Transport<Message, In = Message> + Unpin> Stream for ResumedTransport<T> {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.stream_ended {
+            return Poll::Ready(None);
+        }
+        loop {
+            if this.is_superseded() {
+                this.stream_ended = true;
+                return Poll::Ready(Some(Err(this.closed())));
+            }
+            let Some(core) = &mut this.lease.core else {
+                this.stream_ended = true;
+                return Poll::Ready(None);
+            };
+            let before = core.out.unacknowledged().0;
+            let event = this.link.poll_next(core, cx);
+            if core.out.unacknowledged().0 != before {
+                this.lease.home.show(core);
+            }
+            let end = match event {
+                Poll::Ready(Event::Message(message)) => return Poll::Ready(Some(Ok(message))),
+                Poll::Ready(Event::End(end)) => end,
+                Poll::Pending if this.is_superseded() => continue,
+                Poll::Pending => return Poll::Pending,
+            };
+            this.stream_ended = true;
+            let error = match end {
+                End::Over | End::Cut(None) => None,
+                End::Cut(Some(error)) => Some((false, error)),
+                End::Broken(error) => Some((true, error)),
+            };
+            this.end(matches!(error, Some((true, _))), error.as_ref().map(|(_, error)| error));
+            return Poll::Ready(error.map(|(_, error)| Err(error)));
+        }
+    }
+}
+
+impl<T> fmt::Debug for ResumedTransport<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.lease.core.as_ref().map(|core| super::SessionId(core.id));
+        f.debug_struct("ResumedTransport").field("session", &id).finish_non_exhaustive()
+    }
+}

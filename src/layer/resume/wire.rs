@@ -1,0 +1,293 @@
+//! The messages of this layer: fixed layouts, little endian, behind a mark. `docs/wire.md` has them. Pure.
+
+use bytes::Bytes;
+
+use super::state::Window;
+use crate::{
+    Error, Message,
+    message::trailer::{self, Layer},
+};
+
+/// The version of this layer's messages.
+const VERSION: u8 = 1;
+
+const HELLO: u8 = 1;
+const WELCOME: u8 = 2;
+const ACK: u8 = 3;
+const BYE: u8 = 4;
+
+/// A session's public name, and its secret.
+pub(super) type Bytes16 = [u8; 16];
+
+/// Where one end stands in a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    /// How many data messages came in, and what they were.
+    pub(super) received: u64,
+    pub(super) digest: u64,
+    /// The oldest data message that this end can send again, counted from 0, and how many it has accepted in all.
+    pub(super) first: u64,
+    pub(super) sent: u64,
+}
+
+/// The first message of a client.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hello {
+    /// Each connection of a client has a greater one.
+    pub(super) epoch: u64,
+    pub(super) window: Window,
+    /// The session to go on with, and the position in it.
+    pub(super) session: Option<(Bytes16, Bytes16, Position)>,
+}
+
+/// The answer of a server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Welcome {
+    pub(super) is_resumed: bool,
+    pub(super) id: Bytes16,
+    pub(super) token: Bytes16,
+    pub(super) window: Window,
+    pub(super) position: Position,
+}
+
+/// How far one end is: what it has received, and what it has put on this connection before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ack {
+    pub(super) received: u64,
+    pub(super) sent: u64,
+}
+
+/// A message of this layer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Own {
+    Hello(Hello),
+    Welcome(Welcome),
+    Ack(Ack),
+    /// The session is over for good; no data follows.
+    Bye(Ack),
+}
+
+/// What came in.
+pub(super) enum Read {
+    /// None of this layer's business, as it was sent.
+    Plain(Message),
+    Own(Own),
+}
+
+/// Tells this layer's messages from others.
+pub(super) fn read(message: Message) -> Result<Read, Error> {
+    let (kind, body) = match trailer::open(Layer::Resume, message) {
+        trailer::Opened::Plain(message) => return Ok(Read::Plain(message)),
+        trailer::Opened::Marked(kind, body) => (kind, body),
+    };
+    match parse(kind, &body) {
+        Some(own) => Ok(Read::Own(own)),
+        None => Err(malformed(kind, &body)),
+    }
+}
+
+fn malformed(kind: u8, body: &Bytes) -> Error {
+    let length = body.len();
+    match (kind, body.first()) {
+        (HELLO | WELCOME, Some(&version)) if version != VERSION => Error::protocol(format!(
+            "resume: the peer speaks version {version} of the session messages, this end version {VERSION}"
+        )),
+        _ => Error::protocol(format!("resume: a session message of kind {kind} and {length} bytes is not one")),
+    }
+}
+
+impl Own {
+    pub(super) fn into_message(self) -> Message {
+        let mut to = Writer([0; 90], 0);
+        let kind = match self {
+            Self::Hello(hello) => {
+                let (id, token, position) = hello.session.unwrap_or_default();
+                to.put([VERSION, u8::from(hello.session.is_some())]);
+                to.put(id);
+                to.put(token);
+                to.window(hello.window);
+                to.position(position);
+                to.put(hello.epoch.to_le_bytes());
+                HELLO
+            }
+            Self::Welcome(welcome) => {
+                to.put([VERSION, u8::from(welcome.is_resumed)]);
+                to.put(welcome.id);
+                to.put(welcome.token);
+                to.window(welcome.window);
+                to.position(welcome.position);
+                WELCOME
+            }
+            Self::Ack(ack) => to.ack(ack, ACK),
+            Self::Bye(ack) => to.ack(ack, BYE),
+        };
+        Message::Binary(trailer::append(to.written(), Layer::Resume, kind))
+    }
+}
+
+fn parse(kind: u8, body: &[u8]) -> Option<Own> {
+    let mut from = Reader(body);
+    let own = match kind {
+        HELLO => {
+            let has_session = from.flag()?;
+            let (id, token) = (from.take()?, from.take()?);
+            let (window, position) = (from.window()?, from.position()?);
+            if !has_session && (id, token, position) != Default::default() {
+                return None;
+            }
+            let session = has_session.then_some((id, token, position));
+            Own::Hello(Hello { epoch: from.number()?, window, session })
+        }
+        WELCOME => {
+            let is_resumed = from.flag()?;
+            let (id, token) = (from.take()?, from.take()?);
+            Own::Welcome(Welcome { is_resumed, id, token, window: from.window()?, position: from.position()? })
+        }
+        ACK => Own::Ack(from.ack()?),
+        BYE => Own::Bye(from.ack()?),
+        _ => return None,
+    };
+    from.0.is_empty().then_some(own)
+}
+
+/// Room for the largest of them, and how much of it is written.
+struct Writer([u8; 90], usize);
+
+impl Writer {
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        if let Some(place) = self.0.get_mut(self.1..).and_then(|rest| rest.first_chunk_mut()) {
+            *place = bytes;
+            self.1 += N;
+        }
+    }
+
+    fn window(&mut self, window: Window) {
+        self.put(window.messages.to_le_bytes());
+        self.put(window.bytes.to_le_bytes());
+    }
+
+    fn position(&mut self, position: Position) {
+        for number in [position.received, position.digest, position.first, position.sent] {
+            self.put(number.to_le_bytes());
+        }
+    }
+
+    fn ack(&mut self, ack: Ack, kind: u8) -> u8 {
+        self.put(ack.received.to_le_bytes());
+        self.put(ack.sent.to_le_bytes());
+        kind
+    }
+
+    fn written(&self) -> &[u8] {
+        self.0.get(..self.1).unwrap_or_default()
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*bytes)
+    }
+
+    /// The version, which must be ours, and a flag.
+    fn flag(&mut self) -> Option<bool> {
+        match self.take()? {
+            [VERSION, 0] => Some(false),
+            [VERSION, 1] => Some(true),
+            _ => None,
+        }
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn window(&mut self) -> Option<Window> {
+        let (messages, bytes) = (self.take().map(u32::from_le_bytes)?, self.take().map(u32::from_le_bytes)?);
+        Some(Window { messages, bytes })
+    }
+
+    fn position(&mut self) -> Option<Position> {
+        let (received, digest) = (self.number()?, self.number()?);
+        Some(Position { received, digest, first: self.number()?, sent: self.number()? })
+    }
+
+    fn ack(&mut self) -> Option<Ack> {
+        Some(Ack { received: self.number()?, sent: self.number()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn position() -> impl Strategy<Value = Position> {
+        any::<(u64, u64, u64, u64)>()
+            .prop_map(|(received, digest, first, sent)| Position { received, digest, first, sent })
+    }
+
+    fn window() -> impl Strategy<Value = Window> {
+        any::<(u32, u32)>().prop_map(|(messages, bytes)| Window { messages, bytes })
+    }
+
+    fn own() -> impl Strategy<Value = Own> {
+        let session = proptest::option::of((any::<Bytes16>(), any::<Bytes16>(), position()));
+        prop_oneof![
+            (any::<u64>(), window(), session)
+                .prop_map(|(epoch, window, session)| Own::Hello(Hello { epoch, window, session })),
+            (any::<bool>(), any::<Bytes16>(), any::<Bytes16>(), window(), position()).prop_map(
+                |(is_resumed, id, token, window, position)| Own::Welcome(Welcome {
+                    is_resumed,
+                    id,
+                    token,
+                    window,
+                    position
+                })
+            ),
+            any::<(u64, u64)>().prop_map(|(received, sent)| Own::Ack(Ack { received, sent })),
+            any::<(u64, u64)>().prop_map(|(received, sent)| Own::Bye(Ack { received, sent })),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(own in own()) {
+            let Ok(Read::Own(again)) = read(own.into_message()) else { panic!("not read") };
+            prop_assert!(again == own);
+        }
+
+        #[test]
+        fn what_is_cut_or_longer_is_refused(own in own(), cut in any::<usize>()) {
+            let bytes = own.into_message().into_bytes();
+            let (body, mark) = bytes.split_at(bytes.len() - trailer::LEN);
+            let short = [&body[..cut % body.len()], mark].concat();
+            prop_assert!(read(Message::binary(short)).err().unwrap().is_protocol());
+            let long = [body, &[0], mark].concat();
+            prop_assert!(read(Message::binary(long)).err().unwrap().is_protocol());
+        }
+
+        #[test]
+        fn any_bytes_are_a_message_or_an_error(kind in any::<u8>(), body in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let message = Message::Binary(trailer::append(&body, Layer::Resume, kind));
+            if let Ok(Read::Own(own)) = read(message.clone()) {
+                prop_assert!(own.into_message() == message);
+            }
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let mut bytes = Own::Hello(Hello { epoch: 1, window: Window::default(), session: None })
+            .into_message()
+            .into_bytes()
+            .to_vec();
+        bytes[0] = 7;
+        let error = read(Message::binary(bytes)).err().unwrap();
+        assert!(error.is_protocol() && error.to_string().contains("version 7"), "{error}");
+    }
+}

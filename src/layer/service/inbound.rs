@@ -1,0 +1,180 @@
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::future::Outcome;
+use crate::{BoxError, Error, Transport, in_flight::InFlight};
+
+pin_project! {
+    /// A transport whose incoming messages pass through a service: what
+    /// [`ServiceLayer::inbound`](super::ServiceLayer::inbound) makes.
+    ///
+    /// Its items are the service's answers. What goes out passes as it is.
+    // The bounds are needed to name the service's future.
+    pub struct InboundService<T, S, M>
+    where
+        S: Service<M>,
+    {
+        #[pin]
+        inner: T,
+        service: S,
+        in_flight: InFlight<Outcome<S::Future>, (), Result<S::Response, Error>>,
+        concurrency: NonZeroUsize,
+        // A message that waits for the service to be ready.
+        held: Option<M>,
+        ended: bool,
+    }
+}
+
+impl<T, S, M> InboundService<T, S, M>
+where
+    S: Service<M>,
+{
+    /// The service.
+    #[must_use]
+    pub fn service(&self) -> &S {
+        &self.service
+    }
+
+    /// The inner transport.
+    #[must_use]
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// The inner transport. What is received there bypasses the service.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
+    /// The inner transport. Messages that the service has, and one that waits for it, are dropped.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+}
+
+impl<T, S, M> InboundService<T, S, M>
+where
+    S: Service<M>,
+    S::Error: Into<BoxError>,
+{
+    pub(super) fn new(inner: T, service: S, concurrency: NonZeroUsize) -> Self {
+        Self { inner, service, in_flight: InFlight::new(true), concurrency, held: None, ended: false }
+    }
+}
+
+impl<T, S, M, E> InboundService<T, S, M>
+where
+    T: Stream<Item = Result<M, E>>,
+    E: Into<Error>,
+    S: Service<M>,
+    S::Error: Into<BoxError>,
+{
+    /// Reads until a message has its answer, there is no room for more, or one of the two that are asked is not ready.
+    fn fill(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        let mut this = self.project();
+        while this.in_flight.front().is_none() && this.in_flight.len() < this.concurrency.get() {
+            if this.held.is_none() && !*this.ended {
+                match this.inner.as_mut().poll_next(cx) {
+                    Poll::Pending => return,
+                    Poll::Ready(None) => *this.ended = true,
+                    Poll::Ready(Some(Ok(message))) => *this.held = Some(message),
+                    Poll::Ready(Some(Err(error))) => {
+                        let Ok(()) = this.in_flight.push((), Outcome::failed(error.into()));
+                        continue;
+                    }
+                }
+            }
+            if this.held.is_none() {
+                return;
+            }
+            let ready = match this.service.poll_ready(cx) {
+                Poll::Pending => return,
+                Poll::Ready(ready) => ready,
+            };
+            let Some(message) = this.held.take() else { return };
+            let Ok(()) = match ready {
+                Ok(()) => this.in_flight.push((), Outcome::asked(this.service.call(message))),
+                Err(error) => this.in_flight.push((), Outcome::failed(Error::from(error.into()))),
+            };
+        }
+    }
+}
+
+impl<T, S, M, E> Stream for InboundService<T, S, M>
+where
+    T: Stream<Item = Result<M, E>>,
+    E: Into<Error>,
+    S: Service<M>,
+    S::Error: Into<BoxError>,
+{
+    type Item = Result<S::Response, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.as_mut().fill(cx);
+        let this = self.project();
+        if this.in_flight.len() > 0 && this.in_flight.front().is_none() {
+            let Ok(_) = this.in_flight.poll(cx);
+        }
+        match this.in_flight.pop() {
+            Some(((), item)) => Poll::Ready(Some(item)),
+            None if *this.ended && this.in_flight.len() == 0 && this.held.is_none() => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let held = self.in_flight.len() + usize::from(self.held.is_some());
+        if self.ended {
+            return (held, Some(held));
+        }
+        let (lower, upper) = self.inner.size_hint();
+        (lower.saturating_add(held), upper.and_then(|upper| upper.checked_add(held)))
+    }
+}
+
+impl<T, S, M, Out> Sink<Out> for InboundService<T, S, M>
+where
+    T: Transport<Out, In = M>,
+    S: Service<M>,
+{
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.project().inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
+        self.project().inner.start_send(message).map_err(Into::into)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.project().inner.poll_flush(cx).map_err(Into::into)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.project().inner.poll_close(cx).map_err(Into::into)
+    }
+}
+
+impl<T: fmt::Debug, S, M> fmt::Debug for InboundService<T, S, M>
+where
+    S: Service<M>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InboundService")
+            .field("inner", &self.inner)
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}

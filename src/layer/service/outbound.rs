@@ -1,0 +1,296 @@
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::{future::Outcome, refusals::Refusals};
+use crate::{BoxError, Error, Transport, in_flight::InFlight};
+
+pin_project! {
+    /// A transport whose outgoing messages pass through a service: what
+    /// [`ServiceLayer::outbound`](super::ServiceLayer::outbound) makes.
+    ///
+    /// What comes in passes as it is, with refusals in between where
+    /// [that was chosen](super::ServiceLayer::refusals_to_stream).
+    // The bounds are needed to name the service's future.
+    pub struct OutboundService<T, S, M>
+    where
+        S: Service<M>,
+    {
+        #[pin]
+        inner: T,
+        service: S,
+        in_flight: InFlight<Outcome<S::Future>, (), Result<S::Response, Error>>,
+        concurrency: NonZeroUsize,
+        // `poll_ready` was ready, and `start_send` has not used it.
+        reserved: bool,
+        // The inner transport was ready, and has not been given a message since.
+        has_room: bool,
+        // The inner transport holds what was not flushed.
+        dirty: bool,
+        refusals: Refusals,
+        // What `poll_close` gives once the inner transport is closed.
+        close_error: Option<Error>,
+    }
+}
+
+/// Why handing over stopped.
+enum Stop {
+    /// One message was refused; the rest can go on.
+    Refused(Error),
+    /// The inner transport has failed.
+    Broken(Error),
+}
+
+impl From<Stop> for Error {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(error) | Stop::Broken(error) => error,
+        }
+    }
+}
+
+impl<T, S, M> OutboundService<T, S, M>
+where
+    S: Service<M>,
+{
+    /// How many messages were refused so far, by the service or by the inner transport.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refusals.count()
+    }
+
+    /// The service.
+    #[must_use]
+    pub fn service(&self) -> &S {
+        &self.service
+    }
+
+    /// The inner transport.
+    #[must_use]
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// The inner transport. What is sent there bypasses the service, and overtakes what the service has.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
+    /// The inner transport. Messages that the service has are dropped; flush before, to lose none.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+}
+
+impl<T, S, M> OutboundService<T, S, M>
+where
+    S: Service<M>,
+    S::Error: Into<BoxError>,
+{
+    pub(super) fn new(inner: T, service: S, concurrency: NonZeroUsize, refusals_to_stream: bool) -> Self {
+        Self {
+            inner,
+            service,
+            in_flight: InFlight::new(true),
+            concurrency,
+            reserved: false,
+            has_room: false,
+            dirty: false,
+            refusals: Refusals::new(refusals_to_stream),
+            close_error: None,
+        }
+    }
+}
+
+impl<T, S, M> OutboundService<T, S, M>
+where
+    T: Transport<S::Response>,
+    S: Service<M>,
+    S::Error: Into<BoxError>,
+{
+    /// Gives the inner transport, which has room if there is an answer for it, the answer whose turn it is.
+    fn hand_over(self: Pin<&mut Self>) -> Result<(), Stop> {
+        let mut this = self.project();
+        let error = match this.in_flight.pop() {
+            None => return Ok(()),
+            Some(((), Err(error))) => error,
+            Some(((), Ok(message))) => {
+                *this.has_room = false;
+                *this.dirty = true;
+                match this.inner.as_mut().start_send(message).map_err(Into::into) {
+                    Ok(()) => return Ok(()),
+                    Err(error) if error.is_closed() => return Err(Stop::Broken(error)),
+                    // It refuses this message alone.
+                    Err(error) => error,
+                }
+            }
+        };
+        this.refusals.refuse(error).map_err(Stop::Refused)
+    }
+
+    /// Whether the answer whose turn it is could be handed over now.
+    fn can_hand_over(&self) -> bool {
+        self.in_flight.front().is_some_and(|answer| self.has_room || answer.is_err())
+    }
+
+    fn poll_room(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        if !*this.has_room {
+            ready!(this.inner.poll_ready(cx)).map_err(Into::into)?;
+            *this.has_room = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Hands over what is answered. Ready when the service has nothing more.
+    fn poll_hand_over(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        while self.in_flight.len() > 0 {
+            if self.in_flight.front().is_none() {
+                let Ok(_) = self.as_mut().project().in_flight.poll(cx);
+                if self.in_flight.front().is_none() {
+                    return Poll::Pending;
+                }
+            }
+            if !self.can_hand_over() {
+                ready!(self.as_mut().poll_room(cx)).map_err(Stop::Broken)?;
+            }
+            self.as_mut().hand_over()?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Flushes what the inner transport has, while the service is busy with the rest.
+    fn flush_meanwhile(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Result<(), Error> {
+        let this = self.project();
+        if *this.dirty
+            && let Poll::Ready(flushed) = this.inner.poll_flush(cx)
+        {
+            flushed.map_err(Into::into)?;
+            *this.dirty = false;
+        }
+        Ok(())
+    }
+}
+
+impl<T, S, M> Sink<M> for OutboundService<T, S, M>
+where
+    T: Transport<S::Response>,
+    S: Service<M>,
+    S::Error: Into<BoxError>,
+{
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.reserved {
+            return Poll::Ready(Ok(()));
+        }
+        if let Poll::Ready(handed) = self.as_mut().poll_hand_over(cx) {
+            handed?;
+        }
+        if self.in_flight.len() >= self.concurrency.get() {
+            return Poll::Pending;
+        }
+        ready!(self.as_mut().poll_room(cx))?;
+        let this = self.project();
+        ready!(this.service.poll_ready(cx)).map_err(|error| Error::from(error.into()))?;
+        *this.reserved = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: M) -> Result<(), Error> {
+        let this = self.as_mut().project();
+        if !std::mem::take(this.reserved) {
+            return Err(Error::full("start_send without room; wait for poll_ready first"));
+        }
+        let Ok(()) = this.in_flight.push((), Outcome::asked(this.service.call(message)));
+        while self.can_hand_over() {
+            self.as_mut().hand_over()?;
+        }
+        Ok(())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match self.as_mut().poll_hand_over(cx) {
+            Poll::Ready(handed) => handed?,
+            Poll::Pending => {
+                self.flush_meanwhile(cx)?;
+                return Poll::Pending;
+            }
+        }
+        let this = self.project();
+        ready!(this.inner.poll_flush(cx)).map_err(Into::into)?;
+        *this.dirty = false;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        *self.as_mut().project().reserved = false;
+        loop {
+            match self.as_mut().poll_hand_over(cx) {
+                Poll::Ready(Ok(())) => break,
+                Poll::Ready(Err(Stop::Refused(error))) => {
+                    self.as_mut().project().close_error.get_or_insert(error);
+                }
+                Poll::Ready(Err(Stop::Broken(error))) => {
+                    let this = self.as_mut().project();
+                    this.close_error.get_or_insert(error);
+                    this.in_flight.clear();
+                }
+                Poll::Pending => {
+                    self.flush_meanwhile(cx)?;
+                    return Poll::Pending;
+                }
+            }
+        }
+        let this = self.project();
+        *this.has_room = false;
+        let closed = ready!(this.inner.poll_close(cx)).map_err(Into::into);
+        Poll::Ready(this.close_error.take().map_or(closed, Err))
+    }
+}
+
+impl<T, S, M, In, E> Stream for OutboundService<T, S, M>
+where
+    T: Stream<Item = Result<In, E>>,
+    E: Into<Error>,
+    S: Service<M>,
+{
+    type Item = Result<In, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.project();
+        if let Some(refusal) = this.refusals.next() {
+            return Poll::Ready(Some(Err(refusal)));
+        }
+        let item = this.inner.poll_next(cx);
+        match &item {
+            Poll::Pending => this.refusals.register(cx),
+            Poll::Ready(None) => this.refusals.end(),
+            Poll::Ready(Some(_)) => {}
+        }
+        item.map(|item| item.map(|item| item.map_err(Into::into)))
+    }
+}
+
+impl<T: fmt::Debug, S, M> fmt::Debug for OutboundService<T, S, M>
+where
+    S: Service<M>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutboundService")
+            .field("inner", &self.inner)
+            .field("concurrency", &self.concurrency)
+            .field("refusals", &self.refusals)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,67 @@
+use std::{
+    collections::VecDeque,
+    task::{Context, Waker},
+};
+
+use crate::Error;
+
+/// How many refusals of outgoing messages wait to be read from the stream, at most.
+pub const MAX_REFUSALS: usize = 64;
+
+/// Where the errors of refused messages go. Pure.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    to_stream: bool,
+    /// The stream has ended: from then on the sink is told.
+    ended: bool,
+    waiting: VecDeque<Error>,
+    reader: Option<Waker>,
+    count: u64,
+}
+
+impl Refusals {
+    pub(super) fn new(to_stream: bool) -> Self {
+        Self { to_stream, ..Self::default() }
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// A message was refused. An error is for the sink's caller.
+    pub(super) fn refuse(&mut self, error: Error) -> Result<(), Error> {
+        self.count += 1;
+        let error = error.context("an outgoing message was refused");
+        if !self.to_stream || self.ended {
+            return Err(error);
+        }
+        if self.waiting.len() < MAX_REFUSALS {
+            self.waiting.push_back(error);
+        }
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        Ok(())
+    }
+
+    /// The next one for the stream.
+    pub(super) fn next(&mut self) -> Option<Error> {
+        self.waiting.pop_front()
+    }
+
+    /// The stream is pending; a refusal is to wake it.
+    pub(super) fn register(&mut self, cx: &Context<'_>) {
+        if !self.to_stream {
+            return;
+        }
+        match &mut self.reader {
+            Some(reader) => reader.clone_from(cx.waker()),
+            None => self.reader = Some(cx.waker().clone()),
+        }
+    }
+
+    /// The stream has ended.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
+}

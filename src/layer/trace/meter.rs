@@ -1,0 +1,122 @@
+use std::{borrow::Cow, fmt, time::Duration};
+
+use metrics::{Counter, Gauge, Histogram};
+
+use super::Role;
+
+/// Gives the observable handles of other layers to the [`metrics`] facade: a queue's depth, a heartbeat's round trip, how often
+/// was reconnected.
+///
+/// Each source is a function that reads such a handle. [`publish`](Self::publish) asks them all and tells the recorder what
+/// changed; whoever owns the meter decides when, or spawns [`run`](Self::run). A meter belongs to one connection (or one stack), and
+/// **many meters may share a metric**: counters and gauges are told by their differences, so that the recorder has the sum over all.
+/// Dropped, a meter tells its counters once more, and takes its share out of the gauges.
+///
+/// The recorder's handles are looked up when a source is added.
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+/// use tower_transport::layer::trace::{Meter, QUEUE_MESSAGES, RECONNECTS, Role};
+///
+/// let reconnects = Arc::new(AtomicU64::new(0)); // some layer counts here
+/// let seen = reconnects.clone();
+/// let mut meter = Meter::new("feed", Role::Client)
+///     .counter(RECONNECTS, move || seen.load(Ordering::Relaxed))
+///     .gauge(QUEUE_MESSAGES, || 3.0);
+/// reconnects.fetch_add(1, Ordering::Relaxed);
+/// meter.publish();
+/// ```
+pub struct Meter {
+    name: Cow<'static, str>,
+    role: Role,
+    sources: Vec<Source>,
+}
+
+enum Source {
+    Counter { read: Box<dyn FnMut() -> u64 + Send>, told: u64, counter: Counter },
+    Gauge { read: Box<dyn FnMut() -> f64 + Send>, told: f64, gauge: Gauge },
+    Histogram { read: Box<dyn FnMut() -> Option<f64> + Send>, histogram: Histogram },
+}
+
+impl Meter {
+    /// A meter without sources. Its metrics have the labels `name` and `role`; take the words that the
+    /// [`TraceLayer`](super::TraceLayer) of the same stack has.
+    #[must_use]
+    pub fn new(name: impl Into<Cow<'static, str>>, role: Role) -> Self {
+        Self { name: name.into(), role, sources: Vec::new() }
+    }
+
+    /// Adds something that only rises, such as a count of drops. A value below the last one counts as that.
+    #[must_use]
+    pub fn counter(mut self, metric: &'static str, read: impl FnMut() -> u64 + Send + 'static) -> Self {
+        let counter = metrics::counter!(metric, "name" => self.name.clone(), "role" => self.role.word());
+        self.sources.push(Source::Counter { read: Box::new(read), told: 0, counter });
+        self
+    }
+
+    /// Adds something that rises and falls, and of which the sum over all connections says something: a queue's depth.
+    #[must_use]
+    pub fn gauge(mut self, metric: &'static str, read: impl FnMut() -> f64 + Send + 'static) -> Self {
+        let gauge = metrics::gauge!(metric, "name" => self.name.clone(), "role" => self.role.word());
+        self.sources.push(Source::Gauge { read: Box::new(read), told: 0.0, gauge });
+        self
+    }
+
+    /// Adds something of which the distribution says something, such as a round trip: one value for each
+    /// [`publish`](Self::publish), where there is one.
+    #[must_use]
+    pub fn histogram(mut self, metric: &'static str, read: impl FnMut() -> Option<f64> + Send + 'static) -> Self {
+        let histogram = metrics::histogram!(metric, "name" => self.name.clone(), "role" => self.role.word());
+        self.sources.push(Source::Histogram { read: Box::new(read), histogram });
+        self
+    }
+
+    /// Asks every source, and tells the recorder.
+    pub fn publish(&mut self) {
+        for source in &mut self.sources {
+            match source {
+                Source::Counter { read, told, counter } => {
+                    let now = read().max(*told);
+                    counter.increment(now - *told);
+                    *told = now;
+                }
+                Source::Gauge { read, told, gauge } => {
+                    let now = read();
+                    gauge.increment(now - *told);
+                    *told = now;
+                }
+                Source::Histogram { read, histogram } => {
+                    if let Some(value) = read() {
+                        histogram.record(value);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Publishes every `period`, for ever: spawn it with the connection, and drop it with it. Dropping it loses nothing.
+    pub async fn run(mut self, period: Duration) {
+        loop {
+            self.publish();
+            crate::rt::sleep(period).await;
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        for source in &mut self.sources {
+            match source {
+                Source::Counter { read, told, counter } => counter.increment(read().saturating_sub(*told)),
+                Source::Gauge { told, gauge, .. } => gauge.decrement(*told),
+                Source::Histogram { .. } => {}
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
+    }
+}

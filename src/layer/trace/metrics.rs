@@ -1,0 +1,119 @@
+use metrics::{Counter, Histogram};
+
+/// A metric that this crate gives to the [`metrics`] facade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What kind of metric it is.
+    pub kind: MetricKind,
+    /// The labels beside `name` and `role`, which all have.
+    pub labels: &'static [&'static str],
+    /// What it says, for people.
+    pub what: &'static str,
+}
+
+/// The kinds of metrics of the [`metrics`] facade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Goes up only.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Many values, by their distribution.
+    Histogram,
+}
+
+macro_rules! metrics_table {
+    ($($constant:ident $name:literal $kind:ident [$($label:literal),*] $what:literal)*) => {
+        $(
+            #[doc = concat!("`", $name, "`: ", $what, ".")]
+            pub const $constant: &str = $name;
+        )*
+
+        /// Every metric of this crate; the [module](super) has them as a table.
+        pub const METRICS: &[Metric] = &[
+            $(Metric { name: $name, kind: MetricKind::$kind, labels: &[$($label),*], what: $what },)*
+        ];
+    };
+}
+
+metrics_table! {
+    SESSIONS "tower_transport_sessions_total" Counter [] "connections since the start"
+    SESSIONS_OPEN "tower_transport_sessions_open" Gauge [] "connections that are open"
+    MESSAGES "tower_transport_messages_total" Counter ["direction"] "messages, each way"
+    BYTES "tower_transport_bytes_total" Counter ["direction"] "bytes of payload, each way"
+    MESSAGE_BYTES "tower_transport_message_bytes" Histogram ["direction"] "sizes of messages, where chosen"
+    ERRORS "tower_transport_errors_total" Counter ["direction", "kind"] "errors, by the name of their kind"
+    QUEUE_MESSAGES "tower_transport_queue_messages" Gauge [] "messages that wait in outgoing queues"
+    QUEUE_BYTES "tower_transport_queue_bytes" Gauge [] "bytes that wait in outgoing queues"
+    QUEUE_DROPPED "tower_transport_queue_dropped_total" Counter [] "messages that the policy of a queue dropped"
+    ROUND_TRIP "tower_transport_round_trip_seconds" Histogram [] "round trips that heartbeats measured"
+    RECONNECTS "tower_transport_reconnects_total" Counter [] "connections made again after one was lost"
+    RESUMED "tower_transport_resumed_total" Counter [] "sessions that went on without a gap after a reconnect"
+    FRESH "tower_transport_fresh_total" Counter [] "sessions that had to begin anew after a reconnect"
+    RATE_LIMITED "tower_transport_rate_limited_total" Counter [] "messages over a rate limit"
+    COMPRESSION_PLAIN_BYTES "tower_transport_compression_plain_bytes_total" Counter [] "bytes before compression"
+    COMPRESSION_WIRE_BYTES "tower_transport_compression_wire_bytes_total" Counter [] "bytes after compression"
+}
+
+/// Tells the recorder what each metric is: the help texts of an exporter. Call it once, after the recorder is installed.
+pub fn describe() {
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter => metrics::describe_counter!(metric.name, metric.what),
+            MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.what),
+            MetricKind::Histogram => metrics::describe_histogram!(metric.name, metric.what),
+        }
+    }
+}
+
+/// What went one way on one connection. Messages are added up here, and told to the recorder now and then: an addition costs
+/// less than an atomic one behind a `dyn`.
+pub(super) struct Tally {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    told_messages: u64,
+    told_bytes: u64,
+    messages_counter: Counter,
+    bytes_counter: Counter,
+    sizes: Option<Histogram>,
+}
+
+/// A peer that never lets a transport rest is seen after so many messages.
+const TELL_EVERY: u64 = 256;
+
+impl Tally {
+    pub(super) fn new(messages: Counter, bytes: Counter, sizes: Option<Histogram>) -> Self {
+        Self {
+            messages: 0,
+            bytes: 0,
+            told_messages: 0,
+            told_bytes: 0,
+            messages_counter: messages,
+            bytes_counter: bytes,
+            sizes,
+        }
+    }
+
+    #[inline]
+    pub(super) fn count(&mut self, size: usize) {
+        self.messages += 1;
+        self.bytes += size as u64;
+        if let Some(sizes) = &self.sizes {
+            sizes.record(size as f64);
+        }
+        if self.messages - self.told_messages >= TELL_EVERY {
+            self.tell();
+        }
+    }
+
+    /// Gives the recorder what it does not know yet.
+    pub(super) fn tell(&mut self) {
+        if self.messages != self.told_messages {
+            self.messages_counter.increment(self.messages - self.told_messages);
+            self.bytes_counter.increment(self.bytes - self.told_bytes);
+            (self.told_messages, self.told_bytes) = (self.messages, self.bytes);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Which messages are traced, and the ids of those. Pure.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
+
+use super::TraceContext;
+
+/// One in so many messages; a countdown for each connection and direction.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    /// 0: none.
+    every: u32,
+    left: u32,
+}
+
+impl Sampler {
+    /// `turn` says with which message the countdown begins, so that connections which are shorter than it are sampled too.
+    pub(super) fn new(every: Option<NonZeroU32>, turn: u32) -> Self {
+        let (every, left) = every.map_or((0, 0), |every| (every.get(), turn % every));
+        Self { every, left }
+    }
+
+    /// Whether this message is one of them.
+    #[inline]
+    pub(super) fn hit(&mut self) -> bool {
+        if self.every == 0 {
+            return false;
+        }
+        if self.left > 0 {
+            self.left -= 1;
+            return false;
+        }
+        self.left = self.every - 1;
+        true
+    }
+}
+
+/// Gives each connection of a layer another turn.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turns(Arc<AtomicU32>);
+
+impl Turns {
+    /// 0 first; then numbers that spread evenly, whatever the divisor (the golden ratio of 2^32).
+    pub(super) fn next(&self) -> u32 {
+        self.0.fetch_add(0x9e37_79b9, Relaxed)
+    }
+}
+
+/// Ids of new traces. Random enough not to meet: a hash under a key of the standard library's own randomness.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ids {
+    random: RandomState,
+    count: u64,
+}
+
+impl Ids {
+    /// A new trace with its first span.
+    pub(super) fn root(&mut self) -> TraceContext {
+        let high = self.next();
+        let trace_id = u128::from(high) << 64 | u128::from(self.next());
+        let span_id = self.next();
+        // Zero is forbidden, and as likely as any other number.
+        TraceContext::root(trace_id.max(1), span_id.max(1))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.count += 1;
+        self.random.hash_one(self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hits(every: u32, turn: u32, messages: usize) -> Vec<usize> {
+        let mut sampler = Sampler::new(NonZeroU32::new(every), turn);
+        (0..messages).filter(|_| sampler.hit()).collect()
+    }
+
+    #[test]
+    fn one_in_so_many_messages_is_sampled_and_none_if_it_is_off() {
+        assert_eq!(hits(3, 0, 9), [0, 3, 6]);
+        assert_eq!(hits(3, 5, 9), [2, 5, 8]);
+        assert_eq!(hits(1, 7, 3), [0, 1, 2]);
+        assert_eq!(hits(0, 7, 1000), [0usize; 0]);
+    }
+
+    #[test]
+    fn of_many_connections_with_one_message_each_one_in_so_many_is_sampled() {
+        let turns = Turns::default();
+        let sampled = (0..10_000).map(|_| hits(10, turns.next(), 1).len()).sum::<usize>();
+        assert!((900..1100).contains(&sampled), "{sampled}");
+    }
+
+    #[test]
+    fn ids_differ_from_each_other_and_from_another_connections() {
+        let (mut a, mut b) = (Ids::default(), Ids::default());
+        let ids: std::collections::HashSet<_> = (0..1000).flat_map(|_| [a.root(), b.root()]).collect();
+        assert_eq!(ids.len(), 2000);
+    }
+}

@@ -1,0 +1,86 @@
+use super::{TraceContext, wire};
+use crate::{CloseFrame, Error, Message};
+
+/// What a [`TraceLayer`](super::TraceLayer) knows about the messages of its transport: [`Messages`] or [`Values`].
+///
+/// This trait is sealed.
+pub trait Subject<M>: sealed::Sealed {
+    #[doc(hidden)]
+    fn size(message: &M) -> usize;
+
+    #[doc(hidden)]
+    fn mark(message: M, context: &TraceContext) -> M;
+
+    #[doc(hidden)]
+    fn close(message: M) -> M;
+
+    #[doc(hidden)]
+    #[allow(clippy::missing_errors_doc, reason = "not called by users")]
+    fn open(message: M) -> Result<(M, Option<TraceContext>), Error>;
+
+    #[doc(hidden)]
+    fn close_frame(message: &M) -> Option<Option<&CloseFrame>>;
+}
+
+/// The transport carries [`Message`]s: their bytes are counted, and a trace context can travel with them.
+#[derive(Clone, Copy, Debug)]
+pub struct Messages;
+
+/// The transport carries values of any type: they are counted, their bytes are not known, and no context travels.
+#[derive(Clone, Copy, Debug)]
+pub struct Values;
+
+impl Subject<Message> for Messages {
+    fn size(message: &Message) -> usize {
+        message.len()
+    }
+
+    fn mark(message: Message, context: &TraceContext) -> Message {
+        wire::mark(message, context)
+    }
+
+    fn close(message: Message) -> Message {
+        wire::close(message)
+    }
+
+    fn open(message: Message) -> Result<(Message, Option<TraceContext>), Error> {
+        wire::open(message)
+    }
+
+    fn close_frame(message: &Message) -> Option<Option<&CloseFrame>> {
+        match message {
+            Message::Close(frame) => Some(frame.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+impl<M> Subject<M> for Values {
+    fn size(_: &M) -> usize {
+        0
+    }
+
+    fn mark(message: M, _: &TraceContext) -> M {
+        message
+    }
+
+    fn close(message: M) -> M {
+        message
+    }
+
+    fn open(message: M) -> Result<(M, Option<TraceContext>), Error> {
+        Ok((message, None))
+    }
+
+    fn close_frame(_: &M) -> Option<Option<&CloseFrame>> {
+        None
+    }
+}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "that is what seals")]
+    pub trait Sealed {}
+
+    impl Sealed for super::Messages {}
+    impl Sealed for super::Values {}
+}

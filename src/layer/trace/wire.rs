@@ -1,0 +1,74 @@
+//! The mark of a message whose trace context travels with it. Pure.
+//!
+//! ```text
+//! ... payload ... | version, trace id, span id, flags (26) | shape (1) | the mark of this layer, kind 1 (8)
+//! ```
+
+use bytes::{Bytes, BytesMut};
+
+use super::TraceContext;
+use crate::{
+    Error, Message, Text,
+    message::trailer::{self, Layer, Opened},
+};
+
+/// The kind of mark that has a context before it.
+const CONTEXT: u8 = 1;
+
+/// The lowest bit of the shape: the message is text.
+const TEXT: u8 = 1;
+
+/// How much longer a message with a context is.
+pub(super) const LEN: usize = BODY + trailer::LEN;
+
+const BODY: usize = TraceContext::LEN + 1;
+
+/// The message with the context at its end, always binary; a control message as it is. One allocation and one copy.
+pub(super) fn mark(message: Message, context: &TraceContext) -> Message {
+    let shape = match &message {
+        Message::Text(_) => TEXT,
+        Message::Binary(_) => 0,
+        _ => return message,
+    };
+    let payload = message.as_bytes();
+    let mut marked = BytesMut::with_capacity(payload.len() + LEN);
+    marked.extend_from_slice(payload);
+    marked.extend_from_slice(&context.to_bytes());
+    marked.extend_from_slice(&[shape]);
+    marked.extend_from_slice(&trailer::mark(Layer::Trace, CONTEXT));
+    Message::Binary(marked.freeze())
+}
+
+/// Makes sure that a message without a context is taken for one.
+pub(super) fn close(message: Message) -> Message {
+    trailer::close(Layer::Trace, message)
+}
+
+/// The message as it was before [`mark`] or [`close`], and its context, where it has one that is valid.
+pub(super) fn open(message: Message) -> Result<(Message, Option<TraceContext>), Error> {
+    match trailer::open(Layer::Trace, message) {
+        Opened::Plain(message) => Ok((message, None)),
+        Opened::Marked(CONTEXT, payload) => unmark(payload),
+        Opened::Marked(kind, _) => {
+            Err(Error::protocol(format!("a message has a trace mark of kind {kind}, which this version does not know")))
+        }
+    }
+}
+
+fn unmark(mut payload: Bytes) -> Result<(Message, Option<TraceContext>), Error> {
+    let Some((_, body)) = payload.split_last_chunk::<BODY>() else {
+        return Err(Error::protocol(format!("a trace mark needs {BODY} bytes before it, and has {}", payload.len())));
+    };
+    let shape = body[TraceContext::LEN];
+    let context = body.first_chunk().and_then(TraceContext::from_bytes);
+    payload.truncate(payload.len() - BODY);
+    let message = match shape {
+        0 => Message::Binary(payload),
+        TEXT => Message::Text(
+            Text::try_from(payload)
+                .map_err(|error| Error::protocol("a traced text message is not UTF-8").with_source(error))?,
+        ),
+        shape => return Err(Error::protocol(format!("a traced message has the shape {shape}; text is 1, binary 0"))),
+    };
+    Ok((message, context))
+}

@@ -1,0 +1,88 @@
+use std::fmt;
+
+/// What two ends of an [`OptimizedTransport`](super::OptimizedTransport) have agreed to put on the wire.
+///
+/// Each is on where both ends have it on. What one end does alone (limits, rate limits, WebSocket pings, the queue, reconnecting,
+/// traces) is no capability: it works against every peer.
+///
+/// ```
+/// use tower_transport::stack::Capabilities;
+///
+/// let plain = Capabilities::NONE;
+/// assert!(!plain.batch() && !plain.is_known());
+/// assert_eq!(plain.to_string(), "plain messages");
+/// assert_eq!(Capabilities::ALL.to_string(), "batch, compression, resume, trace context");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Capabilities(u32);
+
+const KNOWN: u32 = 1;
+const NAMES: [(u32, &str); 4] =
+    [(1 << 1, "batch"), (1 << 2, "compression"), (1 << 3, "resume"), (1 << 4, "trace context")];
+
+macro_rules! bits {
+    ($($(#[$docs:meta])* $get:ident $with:ident $bit:literal)*) => {$(
+        $(#[$docs])*
+        #[must_use]
+        pub const fn $get(self) -> bool {
+            self.0 & (1 << $bit) != 0
+        }
+
+        pub(super) const fn $with(self, on: bool) -> Self {
+            Self(if on { self.0 | (1 << $bit) } else { self.0 & !(1 << $bit) })
+        }
+    )*};
+}
+
+impl Capabilities {
+    /// Those of a peer that knows nothing of this crate: messages go as they are.
+    pub const NONE: Self = Self(0);
+
+    /// All that there are.
+    pub const ALL: Self = Self(0b1_1111);
+
+    /// Whether the peer speaks the subprotocol at all.
+    #[must_use]
+    pub const fn is_known(self) -> bool {
+        self.0 & KNOWN != 0
+    }
+
+    bits! {
+        /// Many small messages travel in one: [`layer::batch`](crate::layer::batch).
+        batch with_batch 1
+        /// Messages that shrink are deflated: [`layer::compression`](crate::layer::compression).
+        compression with_compression 2
+        /// The session outlives connections: [`layer::resume`](crate::layer::resume).
+        resume with_resume 3
+        /// Sampled messages carry their trace: [`layer::trace`](crate::layer::trace).
+        trace_context with_trace_context 4
+    }
+
+    /// What both ends have on.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// As it goes over the wire. Bits that this version does not know are kept out by [`and`](Self::and).
+    pub(super) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    pub(super) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut on = NAMES.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| *name);
+        f.write_str(on.next().unwrap_or("plain messages"))?;
+        on.try_for_each(|name| write!(f, ", {name}"))
+    }
+}
+
+impl fmt::Debug for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Capabilities({self})")
+    }
+}

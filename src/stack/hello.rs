@@ -1,0 +1,85 @@
+//! The first message each way between two ends that know each other: what each can do. Pure; `docs/wire.md` has the format.
+
+use bytes::Bytes;
+
+use super::Capabilities;
+use crate::{
+    Error, Message,
+    message::trailer::{self, Layer, Opened},
+};
+
+/// The subprotocol by which two ends find out that they know each other (RFC 6455, section 1.9). Its version is that of
+/// everything which they then agree on.
+pub(super) const SUBPROTOCOL: &str = "tower-transport.v1";
+
+const HELLO: u8 = 1;
+
+/// What one end says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hello {
+    pub(super) capabilities: Capabilities,
+    /// The largest message that this end takes, in bytes.
+    pub(super) max_message: u32,
+}
+
+impl Hello {
+    /// Two numbers of four bytes, little endian; a later version may add more behind them.
+    pub(super) fn encode(self) -> Message {
+        let mut body = [0; 8];
+        let (capabilities, max_message) = body.split_at_mut(4);
+        capabilities.copy_from_slice(&self.capabilities.bits().to_le_bytes());
+        max_message.copy_from_slice(&self.max_message.to_le_bytes());
+        Message::Binary(trailer::append(&body, Layer::Stack, HELLO))
+    }
+
+    pub(super) fn decode(message: Message) -> Result<Self, Error> {
+        match trailer::open(Layer::Stack, message) {
+            Opened::Marked(HELLO, body) => Self::parse(&body),
+            _ => Err(Error::protocol(
+                "the peer agreed to the subprotocol `tower-transport.v1`, but its first message is not a hello",
+            )),
+        }
+    }
+
+    fn parse(body: &Bytes) -> Result<Self, Error> {
+        let word = |at: usize| body.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+        match (word(0), word(4)) {
+            (Some(bits), Some(max_message)) => Ok(Self { capabilities: Capabilities::from_bits(bits), max_message }),
+            _ => Err(Error::protocol("the peer's hello is cut short")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hello_comes_out_as_it_went_in() {
+        let hello = Hello { capabilities: Capabilities::ALL, max_message: 4 << 20 };
+        assert_eq!(Hello::decode(hello.encode()).unwrap(), hello);
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_passed_over() {
+        let Message::Binary(encoded) =
+            (Hello { capabilities: Capabilities::from_bits(u32::MAX), max_message: 9 }).encode()
+        else {
+            panic!("a hello is binary")
+        };
+        let mut body = encoded[..8].to_vec();
+        body.extend_from_slice(b"more");
+        let later = Message::Binary(trailer::append(&body, Layer::Stack, HELLO));
+        let both = Hello::decode(later).unwrap().capabilities.and(Capabilities::ALL);
+        assert_eq!(both, Capabilities::ALL);
+    }
+
+    #[test]
+    fn anything_else_is_a_broken_protocol() {
+        for other in [Message::text("hi"), Message::binary(&b""[..]), Message::Close(None)] {
+            assert!(Hello::decode(other).unwrap_err().is_protocol());
+        }
+        let short = Message::Binary(trailer::append(b"short", Layer::Stack, HELLO));
+        assert!(Hello::decode(short).unwrap_err().is_protocol());
+    }
+}

@@ -1,0 +1,169 @@
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize},
+    },
+    time::Duration,
+};
+
+use http::Request;
+use tower::ServiceExt;
+use tower_service::Service;
+
+use super::{
+    Pool,
+    shared::{Connecting, Shared},
+    shelf::{Bounds, Shelf},
+};
+use crate::{
+    Connect, Error, Transport,
+    service::{ByTag, Client, Correlate, InOrder, Tagged},
+};
+
+/// The bounds of a [`Pool`], and how it connects.
+///
+/// | bound | default |
+/// |---|---|
+/// | [`max_connections`](Self::max_connections) | 8 |
+/// | [`min_connections`](Self::min_connections) | 0 |
+/// | [`calls_per_connection`](Self::calls_per_connection) | 64 |
+/// | [`max_waiting`](Self::max_waiting) | 1024 calls |
+/// | [`max_wait`](Self::max_wait) | 10 s |
+/// | [`idle_timeout`](Self::idle_timeout) | 60 s |
+/// | [`max_lifetime`](Self::max_lifetime) | 1 h |
+#[derive(Clone, Debug)]
+pub struct PoolBuilder<S> {
+    connector: S,
+    request: Request<()>,
+    max_connections: NonZeroUsize,
+    min_connections: usize,
+    calls_per_connection: NonZeroUsize,
+    max_waiting: usize,
+    max_wait: Duration,
+    idle_timeout: Duration,
+    max_lifetime: Duration,
+}
+
+impl<S> PoolBuilder<S> {
+    /// A pool of what `connector` makes of `request`.
+    #[must_use]
+    pub const fn new(connector: S, request: Request<()>) -> Self {
+        Self {
+            connector,
+            request,
+            max_connections: NonZeroUsize::MIN.saturating_add(7),
+            min_connections: 0,
+            calls_per_connection: NonZeroUsize::MIN.saturating_add(63),
+            max_waiting: 1024,
+            max_wait: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            max_lifetime: Duration::from_secs(3600),
+        }
+    }
+
+    /// At most so many connections, those being opened among them.
+    #[must_use]
+    pub const fn max_connections(mut self, connections: NonZeroUsize) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// So many connections are kept however idle they are, and opened anew when they are lost (a second after a connect that
+    /// failed). The first are opened by calls, or by [`Pool::warm`].
+    #[must_use]
+    pub const fn min_connections(mut self, connections: usize) -> Self {
+        self.min_connections = connections;
+        self
+    }
+
+    /// At most so many calls share a connection.
+    #[must_use]
+    pub const fn calls_per_connection(mut self, calls: NonZeroUsize) -> Self {
+        self.calls_per_connection = calls;
+        self
+    }
+
+    /// At most so many calls wait for a connection; one more fails at once with an error that [`is_full`](Error::is_full).
+    #[must_use]
+    pub const fn max_waiting(mut self, calls: usize) -> Self {
+        self.max_waiting = calls;
+        self
+    }
+
+    /// A call waits at most so long for a connection; then it fails with an error that [`is_timeout`](Error::is_timeout).
+    #[must_use]
+    pub const fn max_wait(mut self, time: Duration) -> Self {
+        self.max_wait = time;
+        self
+    }
+
+    /// A connection without a call for so long (up to a quarter longer) is closed.
+    #[must_use]
+    pub const fn idle_timeout(mut self, time: Duration) -> Self {
+        self.idle_timeout = time;
+        self
+    }
+
+    /// A connection gets no more calls after so long, and is closed when those that it has are done. Then another server behind
+    /// a load balancer gets its share.
+    #[must_use]
+    pub const fn max_lifetime(mut self, time: Duration) -> Self {
+        self.max_lifetime = time;
+        self
+    }
+
+    /// The pool; answers come in the order of their requests.
+    pub fn in_order<Req, Res>(self) -> Pool<S::Transport, Req, Res, InOrder>
+    where
+        S: Connect<Future: Send> + Clone + Send + 'static,
+        S::Transport: Transport<Req, In = Res> + Send + 'static,
+    {
+        self.build(InOrder)
+    }
+
+    /// The pool; requests and answers carry a tag, so that answers come in any order.
+    pub fn by_tag<Req, Res>(self) -> Pool<S::Transport, Req, Res, ByTag>
+    where
+        S: Connect<Future: Send> + Clone + Send + 'static,
+        S::Transport: Transport<Tagged<Req>, In = Tagged<Res>> + Send + 'static,
+    {
+        self.build(ByTag)
+    }
+
+    /// The pool, with a correlation of your own.
+    pub fn build<Req, Res, C>(self, correlate: C) -> Pool<S::Transport, Req, Res, C>
+    where
+        S: Connect<Future: Send> + Clone + Send + 'static,
+        S::Transport: Transport<C::Out, In = C::In> + Send + 'static,
+        C: Correlate<Req, Res> + Clone + Send + 'static,
+    {
+        let shelf = Shelf::new(Bounds {
+            connections: self.max_connections.get(),
+            calls_per_connection: self.calls_per_connection.get(),
+            waiting: self.max_waiting,
+        });
+        let (parts, request) = (Mutex::new((self.connector, correlate)), self.request);
+        let calls = self.calls_per_connection;
+        let connect = move || -> Connecting<_> {
+            let (connector, correlate) = parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let connecting = connect(connector, request.clone());
+            Box::pin(async move { Ok(Client::with_max_in_flight(connecting.await?, correlate, calls)) })
+        };
+        Pool::new(Arc::new(Shared {
+            shelf: Mutex::new(shelf),
+            connect: Box::new(connect),
+            min_connections: self.min_connections.min(self.max_connections.get()),
+            idle_timeout: self.idle_timeout,
+            max_lifetime: self.max_lifetime,
+            max_wait: self.max_wait,
+            handles: AtomicUsize::new(0),
+            connects: AtomicU64::new(0),
+        }))
+    }
+}
+
+async fn connect<S: Connect>(mut connector: S, request: Request<()>) -> Result<S::Transport, Error> {
+    let ready = ServiceExt::<Request<()>>::ready(&mut connector).await.map_err(Into::into)?;
+    Service::call(ready, request).await.map(http::Response::into_body).map_err(Into::into)
+}

@@ -1,0 +1,96 @@
+//! All on tokio's paused clock.
+
+mod close;
+mod contract;
+mod incoming;
+mod keyed;
+mod model;
+mod outgoing;
+mod service;
+mod shared;
+
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use tokio::time::advance;
+use tower_transport::{
+    Channel, Error, Message, TransportExt, channel,
+    layer::rate_limit::{Quota, RateLimitLayer},
+};
+
+fn cells(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap()
+}
+
+/// Ten a second, one each 100 ms, and `burst` at once.
+fn ten(burst: u32) -> Quota {
+    Quota::per_second(cells(10)).allow_burst(cells(burst))
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn per_connection(burst: u32) -> RateLimitLayer {
+    RateLimitLayer::per_connection(ten(burst)).runtime_clock()
+}
+
+fn text(number: usize) -> Message {
+    Message::text(number.to_string())
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Wakes {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A task that counts its wake-ups.
+fn task() -> (Arc<Wakes>, Waker) {
+    let wakes = Arc::new(Wakes::default());
+    (wakes.clone(), Waker::from(wakes))
+}
+
+fn noop() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+/// What can be sent now is, or the error.
+fn try_send<M, S: Sink<M, Error = Error> + Unpin>(sink: &mut S, message: M) -> Result<bool, Error> {
+    match sink.poll_ready_unpin(&mut noop()) {
+        Poll::Ready(ready) => ready?,
+        Poll::Pending => return Ok(false),
+    }
+    sink.start_send_unpin(message)?;
+    Ok(true)
+}
+
+/// What has come in.
+fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    stream.next().now_or_never().map(|item| item.expect("the stream ended"))
+}
+
+fn put<M>(channel: &mut Channel<M>, message: M) {
+    channel.send_message(message).now_or_never().unwrap().unwrap();
+}
+
+fn messages(capacity: usize) -> (Channel, Channel) {
+    channel(capacity)
+}

@@ -1,0 +1,277 @@
+//! What the pool promises: which connection a call gets, who waits how long, and when connections come and go.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::join_all};
+use tokio::sync::Semaphore;
+use tower::{Service, ServiceExt, service_fn};
+use tower_transport::{
+    Channel, Connect, Error, channel,
+    service::{InOrder, Server},
+    stack::pool::{Pool, PoolBuilder},
+};
+
+/// A target whose answers wait for permits, and which counts what it sees.
+#[derive(Clone)]
+struct Target {
+    open: Arc<AtomicUsize>,
+    connects: Arc<AtomicUsize>,
+    answers: Arc<Semaphore>,
+    /// The servers' tasks, to be killed.
+    servers: Arc<Mutex<Vec<tokio::task::AbortHandle>>>,
+    refuses: Arc<AtomicUsize>,
+}
+
+impl Target {
+    fn new(answers: usize) -> Self {
+        Self {
+            open: Arc::default(),
+            connects: Arc::default(),
+            answers: Arc::new(Semaphore::new(answers)),
+            servers: Arc::default(),
+            refuses: Arc::default(),
+        }
+    }
+
+    fn connector(&self) -> impl Connect<Transport = Channel<u32, u32>, Future: Send> + Clone + Send + use<> {
+        let target = self.clone();
+        service_fn(move |_: http::Request<()>| {
+            let target = target.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                target.connects.fetch_add(1, Relaxed);
+                if target.refuses.load(Relaxed) > 0 {
+                    target.refuses.fetch_sub(1, Relaxed);
+                    return Err(Error::refused("nobody is there"));
+                }
+                let (here, there) = channel::<u32, u32>(64);
+                let server = tokio::spawn(target.clone().serve(there));
+                target.servers.lock().unwrap().push(server.abort_handle());
+                Ok(http::Response::new(here))
+            }
+        })
+    }
+
+    async fn serve(self, transport: Channel<u32, u32>) {
+        self.open.fetch_add(1, Relaxed);
+        let answers = self.answers.clone();
+        let _open = Open(self.open.clone());
+        let double = service_fn(move |number: u32| {
+            let answers = answers.clone();
+            async move {
+                answers.acquire().await.unwrap().forget();
+                Ok::<_, Error>(2 * number)
+            }
+        });
+        let _ = Server::in_order(transport, double).await;
+    }
+
+    fn pool(&self) -> PoolBuilder<impl Connect<Transport = Channel<u32, u32>, Future: Send> + Clone + Send + use<>> {
+        PoolBuilder::new(self.connector(), http::Request::new(()))
+    }
+}
+
+/// Counts a server as open while it lives.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+type Doubling = Pool<Channel<u32, u32>, u32, u32, InOrder>;
+
+async fn call(pool: &Doubling, number: u32) -> Result<u32, Error> {
+    pool.clone().oneshot(number).await
+}
+
+/// Lets every task that can run, run.
+async fn settle() {
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_exchanges_one_by_one_use_one_connection() {
+    let target = Target::new(1000);
+    let pool = target.pool().in_order();
+    for number in 0..1000 {
+        assert_eq!(call(&pool, number).await.unwrap(), 2 * number);
+    }
+    assert_eq!((pool.connects(), target.connects.load(Relaxed)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_all_connections_are_busy_calls_share_them_and_more_are_opened_up_to_the_bound() {
+    let target = Target::new(0);
+    let pool = target.pool().max_connections(3.try_into().unwrap()).in_order();
+    let calls = (0..30).map(|number| {
+        tokio::spawn({
+            let pool = pool.clone();
+            async move { call(&pool, number).await }
+        })
+    });
+    let calls: Vec<_> = calls.collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((pool.connections(), pool.in_flight(), pool.waiting()), (3, 30, 0));
+    target.answers.add_permits(30);
+    for (number, answer) in join_all(calls).await.into_iter().enumerate() {
+        assert_eq!(answer.unwrap().unwrap(), 2 * number as u32);
+    }
+    assert_eq!(pool.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_room_waits_its_turn_and_no_longer_than_allowed() {
+    let target = Target::new(1);
+    let one = 1.try_into().unwrap();
+    let pool = target.pool().max_connections(one).calls_per_connection(one).max_wait(Duration::from_secs(5)).in_order();
+    assert_eq!(call(&pool, 1).await.unwrap(), 2);
+    let busy = tokio::spawn({
+        let pool = pool.clone();
+        async move { call(&pool, 2).await }
+    });
+    settle().await;
+    let started = tokio::time::Instant::now();
+    let error = call(&pool, 3).await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert_eq!(started.elapsed(), Duration::from_secs(5));
+    let waits = tokio::spawn({
+        let pool = pool.clone();
+        async move { call(&pool, 4).await }
+    });
+    settle().await;
+    assert_eq!(pool.waiting(), 1);
+    target.answers.add_permits(2);
+    assert_eq!(busy.await.unwrap().unwrap(), 4);
+    assert_eq!(waits.await.unwrap().unwrap(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_calls_than_may_wait_are_refused_at_once() {
+    let target = Target::new(0);
+    let one = 1.try_into().unwrap();
+    let pool = target.pool().max_connections(one).calls_per_connection(one).max_waiting(2).in_order();
+    let mut waiting: Vec<_> = (0..2).map(|number| Box::pin(pool.clone().oneshot(number))).collect();
+    for call in &mut waiting {
+        assert!(call.now_or_never().is_none());
+    }
+    assert!(call(&pool, 3).now_or_never().unwrap().unwrap_err().is_full());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_gives_its_place_to_the_next() {
+    let target = Target::new(0);
+    let one = 1.try_into().unwrap();
+    let pool = target.pool().max_connections(one).calls_per_connection(one).in_order();
+    let mut first = Box::pin(pool.clone().oneshot(1));
+    let second = tokio::spawn({
+        let pool = pool.clone();
+        async move { call(&pool, 2).await }
+    });
+    assert!(first.as_mut().now_or_never().is_none());
+    drop(first);
+    target.answers.add_permits(1);
+    assert_eq!(second.await.unwrap().unwrap(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_that_fails_fails_the_calls_that_waited_for_it_and_the_next_tries_anew() {
+    let target = Target::new(10);
+    target.refuses.store(1, Relaxed);
+    let pool = target.pool().max_connections(1.try_into().unwrap()).in_order();
+    let calls = join_all((0..3).map(|number| call(&pool, number))).await;
+    assert!(calls.iter().all(|call| call.as_ref().is_err_and(Error::is_refused)));
+    assert_eq!(call(&pool, 4).await.unwrap(), 8);
+    assert_eq!(target.connects.load(Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_dies_is_replaced_and_only_its_calls_fail() {
+    let target = Target::new(1);
+    let pool = target.pool().in_order();
+    assert_eq!(call(&pool, 1).await.unwrap(), 2);
+    let lost = tokio::spawn({
+        let pool = pool.clone();
+        async move { call(&pool, 2).await }
+    });
+    settle().await;
+    target.servers.lock().unwrap()[0].abort();
+    assert!(lost.await.unwrap().unwrap_err().is_closed());
+    target.answers.add_permits(1);
+    assert_eq!(call(&pool, 3).await.unwrap(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_between_the_timeout_and_a_quarter_more() {
+    let target = Target::new(1);
+    let pool = target.pool().idle_timeout(Duration::from_secs(40)).in_order();
+    assert_eq!(call(&pool, 1).await.unwrap(), 2);
+    tokio::time::sleep(Duration::from_secs(39)).await;
+    assert_eq!((pool.connections(), target.open.load(Relaxed)), (1, 1));
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert_eq!((pool.connections(), target.open.load(Relaxed)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_connection_gets_no_more_calls_and_finishes_those_that_it_has() {
+    let target = Target::new(0);
+    let pool = target.pool().max_lifetime(Duration::from_secs(60)).max_connections(1.try_into().unwrap()).in_order();
+    let long = tokio::spawn({
+        let pool = pool.clone();
+        async move { call(&pool, 1).await }
+    });
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!((pool.connections(), target.open.load(Relaxed)), (0, 1));
+    target.answers.add_permits(2);
+    assert_eq!(long.await.unwrap().unwrap(), 2);
+    settle().await;
+    assert_eq!(target.open.load(Relaxed), 0, "closed when its last call was done");
+    assert_eq!(call(&pool, 2).await.unwrap(), 4);
+    assert_eq!(pool.connects(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_pool_keeps_its_connections_and_replaces_lost_ones() {
+    let target = Target::new(0);
+    let pool: Doubling = target.pool().min_connections(2).idle_timeout(Duration::from_secs(4)).in_order();
+    pool.warm();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((pool.connections(), pool.connects()), (2, 2));
+    target.refuses.store(3, Relaxed);
+    target.servers.lock().unwrap()[0].abort();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((pool.connections(), pool.connects()), (2, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_last_handle_the_connections_go() {
+    let target = Target::new(1);
+    let pool = target.pool().min_connections(1).in_order();
+    assert_eq!(call(&pool, 1).await.unwrap(), 2);
+    let other = pool.clone();
+    drop(pool);
+    settle().await;
+    assert_eq!(target.open.load(Relaxed), 1);
+    drop(other);
+    settle().await;
+    assert_eq!(target.open.load(Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_always_ready_and_its_calls_do_nothing_before_they_are_polled() {
+    let target = Target::new(1);
+    let mut pool: Doubling = target.pool().in_order();
+    let unpolled = pool.ready().now_or_never().unwrap().unwrap().call(1);
+    settle().await;
+    assert_eq!(target.connects.load(Relaxed), 0);
+    assert_eq!(unpolled.await.unwrap(), 2);
+}
