@@ -279,3 +279,29 @@ async fn connections_are_counted_until_they_end_in_total_and_by_key() {
     }
     connect("a").await.unwrap();
 }
+
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn the_guard_is_a_layer_of_an_axum_router() {
+    use axum::{Extension, Router, response::Response, routing::any};
+    use tower_transport::transport::websocket::WebSocketHandshake;
+
+    async fn greet(Extension(claims): Extension<Claims>, handshake: WebSocketHandshake) -> Response {
+        handshake.on_upgrade(|mut socket| async move {
+            let _ = socket.send_message(Message::text(claims.subject.unwrap_or_default())).await;
+        })
+    }
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new()
+        .route("/", any(greet))
+        .layer(AuthGuardLayer::new(verifier()))
+        .layer(ConnectionLimitLayer::new(10).per_key(5, |parts| parts.headers.get("host").cloned()));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+
+    let request = to(address, "/").header(header::AUTHORIZATION, format!("Bearer {}", token(600))).body(()).unwrap();
+    assert_eq!(greeting(request).await.unwrap(), "ada");
+    let error = greeting(to(address, "/").body(()).unwrap()).await.unwrap_err();
+    assert_eq!(error.status(), Some(StatusCode::UNAUTHORIZED));
+}

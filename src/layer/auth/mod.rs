@@ -41,6 +41,8 @@
 //! | 1013 | the verifier could not tell; come back later |
 //! | 1008, 1009 | pings, or a token nobody asked for, in place of a token; a first message that is too large |
 //!
+//! A token goes to whoever the request's URI names, and over `ws://` for all to read: use `wss://`.
+//!
 //! # Cancel safety
 //!
 //! Dropping a connect leaves a fetch of the token to the others who wait for it. All else is state of the transports: a
@@ -151,6 +153,8 @@ mod static_tokens;
 pub(crate) mod subprotocol;
 mod token;
 mod tokens;
+#[cfg(not(target_arch = "wasm32"))]
+mod verdict;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::{
@@ -173,7 +177,7 @@ pub use self::{
     tokens::{FixedToken, Getting, Tokens},
 };
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use self::{credentials::Verdict, oneshot::Oneshot};
+pub(crate) use self::{oneshot::Oneshot, verdict::Verdict};
 
 /// The longest token that is looked at, in bytes.
 #[cfg(not(target_arch = "wasm32"))]

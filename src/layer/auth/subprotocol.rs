@@ -11,6 +11,7 @@ pub(crate) fn encode(token: &Secret) -> String {
 }
 
 /// `None` if it is another subprotocol; `Some(Err)` if it begins like a token and is none.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn decode(subprotocol: &str) -> Option<Result<Secret, ()>> {
     let encoded = subprotocol.strip_prefix(PREFIX)?;
     let token = BASE64_URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());

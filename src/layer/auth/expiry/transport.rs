@@ -20,11 +20,7 @@ use super::{
 use crate::{
     CloseCode, CloseFrame, Error, Message, Transport,
     layer::{
-        auth::{
-            Credentials, MAX_TOKEN, Principal, Verify,
-            credentials::{Verdict, close_frame},
-            oneshot::Oneshot,
-        },
+        auth::{Credentials, MAX_TOKEN, Oneshot, Principal, Verdict, Verify, verdict::close_frame},
         control::Control,
     },
     message::trailer::{self, Opened},

@@ -5,7 +5,7 @@ use futures_util::{SinkExt, StreamExt};
 use super::form;
 use crate::{
     Error, Message, Transport,
-    layer::auth::{Credentials, Verify, credentials::Verdict, oneshot::Oneshot},
+    layer::auth::{Credentials, Oneshot, Verdict, Verify},
     rt,
 };
 
