@@ -60,6 +60,12 @@ impl Alarm {
         self.bell.wake_by_ref();
     }
 
+    /// Whether there is nothing to be looked at.
+    #[inline]
+    pub(super) fn is_silent(&self) -> bool {
+        !self.bell.has_rung.load(Ordering::Acquire)
+    }
+
     /// Whether it rang, once.
     #[inline]
     pub(super) fn has_rung(&mut self) -> bool {

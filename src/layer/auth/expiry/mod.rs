@@ -8,7 +8,11 @@ mod renew;
 #[cfg(not(target_arch = "wasm32"))]
 mod renewal;
 #[cfg(not(target_arch = "wasm32"))]
+mod sink;
+#[cfg(not(target_arch = "wasm32"))]
 mod state;
+#[cfg(not(target_arch = "wasm32"))]
+mod stream;
 #[cfg(not(target_arch = "wasm32"))]
 mod transport;
 

@@ -2,13 +2,11 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_core::Stream;
-use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
 use super::{
@@ -23,7 +21,7 @@ use crate::{
         auth::{Credentials, MAX_TOKEN, Oneshot, Principal, Verdict, Verify, verdict::close_frame},
         control::Control,
     },
-    message::trailer::{self, Opened},
+    message::trailer,
     rt::Instant,
 };
 
@@ -34,13 +32,16 @@ pin_project! {
     /// A transport that ends when its peer's token expires: what [`ExpiryLayer`](super::ExpiryLayer) makes.
     pub struct Expiring<T, V: Verify> {
         #[pin]
-        inner: T,
+        pub(super) inner: T,
         session: Session,
-        alarm: Alarm,
-        control: Control<Message>,
-        verifier: Option<V>,
+        pub(super) alarm: Alarm,
+        // There is no renewal, and it is not the end: then nothing of this layer's own is to be sent, and the transport below
+        // is spoken to directly.
+        pub(super) is_plain: bool,
+        pub(super) control: Control<Message>,
+        pub(super) verifier: Option<V>,
         #[pin]
-        verifying: Option<Oneshot<V, Credentials>>,
+        pub(super) verifying: Option<Oneshot<V, Credentials>>,
         end: End,
     }
 }
@@ -64,7 +65,8 @@ impl<T, V: Verify> Expiring<T, V> {
     pub(super) fn new(inner: T, session: Session, verifier: Option<V>) -> Self {
         let mut alarm = Alarm::new();
         alarm.set_at(session.alarm(Instant::now()));
-        Self { inner, session, alarm, control: Control::new(), verifier, verifying: None, end: End::Open }
+        let is_plain = verifier.is_none();
+        Self { inner, session, alarm, is_plain, control: Control::new(), verifier, verifying: None, end: End::Open }
     }
 
     /// With what the session was closed by this layer, once it was.
@@ -90,16 +92,24 @@ impl<T, V: Verify> Expiring<T, V> {
         self.inner
     }
 
-    fn check_open(&self) -> Result<(), Error> {
-        match self.close_frame() {
-            None => Ok(()),
-            Some(frame) => {
-                Err(Error::closed("the session was closed for its credentials").with_close_frame(Some(frame.clone())))
-            }
-        }
+    #[inline]
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        if self.is_open() { Ok(()) } else { Err(self.closed()) }
     }
 
-    fn is_open(&self) -> bool {
+    #[cold]
+    pub(super) fn closed(&self) -> Error {
+        Error::closed("the session was closed for its credentials").with_close_frame(self.close_frame().cloned())
+    }
+
+    /// Whether a message can pass with no more to be looked at: two loads for a session that goes its way.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.is_plain && self.alarm.is_silent()
+    }
+
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
         matches!(self.end, End::Open)
     }
 
@@ -109,12 +119,13 @@ impl<T, V: Verify> Expiring<T, V> {
         this.control.push(Message::Close(Some(frame.clone())));
         this.alarm.set_at(Some(Instant::now() + GOODBYE));
         let error = Some(error.with_close_frame(Some(frame.clone())));
+        *this.is_plain = false;
         *this.end = End::Closing { frame, error };
     }
 
     /// Costs a load while the alarm is silent.
     #[inline]
-    fn look_at_alarm(mut self: Pin<&mut Self>) {
+    pub(super) fn look_at_alarm(mut self: Pin<&mut Self>) {
         let this = self.as_mut().project();
         if matches!(this.end, End::Open) && this.alarm.has_rung() {
             self.ring();
@@ -141,7 +152,7 @@ where
     T: Transport<Message>,
     V: Verify<Response: Principal>,
 {
-    fn poll_end(self: Pin<&mut Self>, half: Half, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_end(self: Pin<&mut Self>, half: Half, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         let End::Closing { frame, error } = this.end else { return Poll::Ready(()) };
         loop {
@@ -163,8 +174,23 @@ where
         Poll::Ready(())
     }
 
+    /// What the stream gives after the end.
+    #[cold]
+    pub(super) fn poll_rest(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        let error = match self.as_mut().project().end {
+            End::Closing { error, .. } | End::Ended { error, .. } => error.take(),
+            End::Open => None,
+        };
+        // At once, as far as it goes, for callers that do not poll again after an error.
+        let ended = self.poll_end(Half::Reader, cx);
+        match error {
+            Some(error) => Poll::Ready(Some(Err(error))),
+            None => ended.map(|()| None),
+        }
+    }
+
     /// A token of the peer.
-    fn take_token(mut self: Pin<&mut Self>, kind: u8, token: &Bytes) {
+    pub(super) fn take_token(mut self: Pin<&mut Self>, kind: u8, token: &Bytes) {
         let mut this = self.as_mut().project();
         let refusal = match std::str::from_utf8(token) {
             _ if token.len() > MAX_TOKEN => Error::too_large(format!("the new token is over {MAX_TOKEN} bytes")),
@@ -181,7 +207,7 @@ where
     }
 
     /// Goes on with the verification of a token, if there is one.
-    fn poll_verify(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
+    pub(super) fn poll_verify(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let mut this = self.as_mut().project();
         let Some(verifying) = this.verifying.as_mut().as_pin_mut() else { return };
         let Poll::Ready(verified) = verifying.poll(cx) else { return };
@@ -200,105 +226,6 @@ where
                 verdict => self.refuse(error.context("the new token was refused"), verdict.close_frame()),
             },
         }
-    }
-}
-
-impl<T, V> Stream for Expiring<T, V>
-where
-    T: Transport<Message, In = Message>,
-    V: Verify<Response: Principal>,
-{
-    type Item = Result<Message, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            self.as_mut().look_at_alarm();
-            if self.verifying.is_some() {
-                self.as_mut().poll_verify(cx);
-            }
-            let mut this = self.as_mut().project();
-            if let End::Closing { error, .. } | End::Ended { error, .. } = this.end {
-                let error = error.take();
-                // At once, as far as it goes, for callers that do not poll again after an error.
-                let ended = self.as_mut().poll_end(Half::Reader, cx);
-                if let Some(error) = error {
-                    return Poll::Ready(Some(Err(error)));
-                }
-                return ended.map(|()| None);
-            }
-            // A transport that cannot be written ends the stream by itself.
-            let _ = this.control.poll_send(this.inner.as_mut(), cx);
-            let message = match this.inner.poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) => message,
-                Poll::Ready(end) => return Poll::Ready(end.map(|item| item.map_err(Into::into))),
-                Poll::Pending if this.alarm.waits(Half::Reader, cx) => return Poll::Pending,
-                Poll::Pending => continue,
-            };
-            if this.verifier.is_none() {
-                return Poll::Ready(Some(Ok(message)));
-            }
-            match trailer::open(trailer::Layer::Auth, message) {
-                Opened::Plain(message) => return Poll::Ready(Some(Ok(message))),
-                Opened::Marked(kind, body) => self.as_mut().take_token(kind, &body),
-            }
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        // One more for the error of the end.
-        (0, self.inner.size_hint().1.and_then(|most| most.checked_add(1)))
-    }
-}
-
-impl<T, V> Sink<Message> for Expiring<T, V>
-where
-    T: Transport<Message>,
-    V: Verify<Response: Principal>,
-{
-    type Error = Error;
-
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        loop {
-            self.as_mut().look_at_alarm();
-            self.check_open()?;
-            let this = self.as_mut().project();
-            match this.control.poll_ready(this.inner, cx) {
-                Poll::Pending if !this.alarm.waits(Half::Writer, cx) => {}
-                ready => return ready.map_err(Into::into),
-            }
-        }
-    }
-
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.check_open()?;
-        let this = self.project();
-        let message = match this.verifier {
-            Some(_) => trailer::close(trailer::Layer::Auth, message),
-            None => message,
-        };
-        this.control.start_send(this.inner, message).map_err(Into::into)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        loop {
-            self.as_mut().look_at_alarm();
-            // What was accepted before goes out ahead of the close message.
-            ready!(self.as_mut().poll_end(Half::Writer, cx));
-            self.check_open()?;
-            let this = self.as_mut().project();
-            match this.control.poll_flush(this.inner, cx) {
-                Poll::Pending if !this.alarm.waits(Half::Writer, cx) => {}
-                ready => return ready.map_err(Into::into),
-            }
-        }
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if !self.is_open() {
-            return self.as_mut().poll_end(Half::Writer, cx).map(Ok);
-        }
-        let this = self.project();
-        this.control.poll_close(this.inner, cx).map_err(Into::into)
     }
 }
 
