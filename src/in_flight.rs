@@ -90,16 +90,7 @@ where
 
     /// Adds a future and polls it. Before the task waits it calls [`poll`](Self::poll), where later wakes are heard.
     pub(crate) fn push(&mut self, tag: Tag, future: F) -> Result<(), E> {
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                let slot = self.slots.len();
-                let alarm = Arc::new(Alarm { slot, queued: AtomicBool::new(false), woken: self.woken.clone() });
-                let waker = Waker::from(alarm.clone());
-                self.slots.push(Slot { future: Box::pin(None), tag: None, answer: None, alarm, waker });
-                slot
-            }
-        };
+        let index = self.free.pop().unwrap_or_else(|| self.add_slot());
         if let Some(slot) = self.slots.get_mut(index) {
             slot.future.set(Some(future));
             slot.tag = Some(tag);
@@ -110,6 +101,37 @@ where
         // A wake that is left from the future before stays queued: so an index stands in the queue once at most, though
         // futures that are ready at once come and go between two calls of `poll`.
         self.poll_future(index)
+    }
+
+    /// Like [`push`](Self::push), but gives the answer of a future that is ready at once and has nothing before it: without the
+    /// way through the queues.
+    pub(crate) fn start(&mut self, tag: Tag, future: F) -> Result<Option<(Tag, Answer)>, E> {
+        if self.len() > 0 {
+            return self.push(tag, future).map(|()| None);
+        }
+        let index = self.free.pop().unwrap_or_else(|| self.add_slot());
+        let Some(slot) = self.slots.get_mut(index) else { return Ok(None) };
+        slot.future.set(Some(future));
+        if let Some(future) = slot.future.as_mut().as_pin_mut()
+            && let Poll::Ready(answer) = future.poll(&mut Context::from_waker(&slot.waker))
+        {
+            slot.future.set(None);
+            self.free.push(index);
+            return Ok(Some((tag, answer?)));
+        }
+        slot.tag = Some(tag);
+        if self.in_order {
+            self.order.push_back(index);
+        }
+        Ok(None)
+    }
+
+    fn add_slot(&mut self) -> usize {
+        let slot = self.slots.len();
+        let alarm = Arc::new(Alarm { slot, queued: AtomicBool::new(false), woken: self.woken.clone() });
+        let waker = Waker::from(alarm.clone());
+        self.slots.push(Slot { future: Box::pin(None), tag: None, answer: None, alarm, waker });
+        slot
     }
 
     /// Polls whatever was woken, at most each once; later wakes go to the task of `cx`. Returns whether anything was polled.
@@ -188,12 +210,16 @@ mod tests {
     #[test]
     fn wakes_of_futures_that_are_ready_at_once_do_not_pile_up() {
         let mut in_flight = InFlight::new(true);
-        for _ in 0..1000 {
-            let ready = poll_fn(|cx| {
+        let ready = || {
+            poll_fn(|cx| {
                 cx.waker().wake_by_ref();
                 Poll::Ready(Ok::<_, Infallible>(1))
-            });
-            let Ok(()) = in_flight.push((), ready);
+            })
+        };
+        for _ in 0..1000 {
+            let Ok(answer) = in_flight.start((), ready());
+            assert_eq!(answer, Some(((), 1)));
+            let Ok(()) = in_flight.push((), ready());
             assert_eq!(in_flight.pop(), Some(((), 1)));
         }
         assert_eq!(in_flight.woken.lock().slots.len(), 1);

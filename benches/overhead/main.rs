@@ -139,6 +139,24 @@ fn goals(costs: &[Cost]) {
         goal("overhead/auth-expiry-ns", over(expiry, bare) / 2.0, 2.0);
         goal("overhead/auth-expiry-allocations", expiry.allocations - bare.allocations, 0.0);
     }
+    #[cfg(feature = "trace")]
+    {
+        let trace = find(rows::TRACE);
+        goal("overhead/trace-allocations", trace.allocations - bare.allocations, 0.0);
+        goal("overhead/trace-without-a-recorder-ns", over(trace, one), 2.0);
+    }
+    #[cfg(feature = "heartbeat")]
+    {
+        let heartbeat = find(rows::HEARTBEAT);
+        goal("overhead/heartbeat-ns-over-pass-through", over(heartbeat, one), 2.0);
+        goal("overhead/heartbeat-allocations", heartbeat.allocations, 0.0);
+    }
+    #[cfg(feature = "queue")]
+    {
+        let queue = find(rows::QUEUE);
+        goal("overhead/queue-ns-over-pass-through", over(queue, one), 2.0);
+        goal("overhead/queue-allocations", queue.allocations, 0.0);
+    }
     #[cfg(feature = "compression")]
     {
         let (bare, layer) = (find(rows::COMPRESSION_BARE), find(rows::COMPRESSION));
@@ -154,11 +172,12 @@ fn goals(costs: &[Cost]) {
     }
     #[cfg(feature = "rate-limit")]
     {
-        use rows::rate_limit::{CHECK, GOVERNOR, GOVERNOR_KEYED, KEYED, PER_CONNECTION};
+        use rows::rate_limit::{BY_HAND, BY_HAND_KEYED, CHECK, GOVERNOR_KEYED, KEYED, PER_CONNECTION};
 
         let alone = |name| median(find(name).times.iter().copied());
-        goal("overhead/rate-limit-vs-governor", over(find(PER_CONNECTION), bare) / alone(GOVERNOR), 1.2);
-        goal("overhead/rate-limit-keyed-vs-governor", over(find(KEYED), bare) / alone(GOVERNOR_KEYED), 1.2);
+        let ratio = |layer, by_hand| over(find(layer), bare) / over(find(by_hand), bare);
+        goal("overhead/rate-limit-vs-governor", ratio(PER_CONNECTION, BY_HAND), 1.2);
+        goal("overhead/rate-limit-keyed-vs-governor", ratio(KEYED, BY_HAND_KEYED), 1.2);
         goal("overhead/rate-limit-check-key-vs-governor", alone(CHECK) / alone(GOVERNOR_KEYED), 1.2);
         goal("overhead/rate-limit-allocations", find(PER_CONNECTION).allocations - bare.allocations, 0.0);
     }
@@ -166,5 +185,12 @@ fn goals(costs: &[Cost]) {
     for (name, row) in [("limit", find(rows::limit::SIZES)), ("limit-with-times", find(rows::limit::TIMES))] {
         goal(&format!("overhead/{name}-ns"), over(row, bare), 2.0);
         goal(&format!("overhead/{name}-allocations"), row.allocations - bare.allocations, 0.0);
+    }
+    #[cfg(feature = "reconnect")]
+    {
+        let (reconnect, keep) = (find("+ reconnect"), find("+ reconnect, keep"));
+        goal("overhead/reconnect-over-pass-through-ns", over(reconnect, one), 2.0);
+        goal("overhead/reconnect-allocations", reconnect.allocations - bare.allocations, 0.0);
+        goal("overhead/reconnect-keep-allocations", keep.allocations - bare.allocations, 0.0);
     }
 }

@@ -70,9 +70,14 @@ impl Table {
 
     /// Prints one line a row: times in microseconds, each with its ratio to `base`, or to the first row without one.
     pub(crate) fn print(&self, title: &str, wall: &str) {
+        self.print_columns(title, wall, "CPU us");
+    }
+
+    /// The same, where the second figure is not the CPU time.
+    pub(crate) fn print_columns(&self, title: &str, wall: &str, cpu: &str) {
         let base = if self.samples(T).is_some() { T } else { self.rows[0].0 };
         println!("\n{title}");
-        println!("  {:<28} {wall:>12} {:>8} {:>12} {:>8}", "", "ratio", "CPU us", "ratio");
+        println!("  {:<28} {wall:>12} {:>8} {cpu:>12} {:>8}", "", "ratio", "ratio");
         for (name, samples) in &self.rows {
             let middle = |of: fn(&Sample) -> f64| median(samples.iter().map(of)) / 1e3;
             let ratio = |of: fn(&Sample) -> f64| self.ratio(name, base, of).unwrap_or(f64::NAN);

@@ -70,7 +70,7 @@ impl Closing {
         Error::closed("a layer of this end closed the transport").with_close_frame(self.frame.clone())
     }
 
-    // While the transport is open there is nothing of the layer's own, and a message goes straight through; what waits is
+    // While the transport is open there is nothing of the layer's own, and `start_send` is the inner one's; what waits is
     // made known to `control`, whose close may come in between. (A place that was promised need not be kept: no message of
     // the user follows the close.)
 
@@ -85,12 +85,6 @@ impl Closing {
             Poll::Ready(ready) => Poll::Ready(ready.map_err(Into::into)),
             Poll::Pending => self.control.poll_ready(inner, cx).map_err(Into::into),
         }
-    }
-
-    #[inline]
-    pub(crate) fn start_send<T: Transport<Message>>(&self, inner: Pin<&mut T>, message: Message) -> Result<(), Error> {
-        self.check_open()?;
-        inner.start_send(message).map_err(Into::into)
     }
 
     /// What was accepted before a refusal goes out, and the close message behind it.

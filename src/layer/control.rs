@@ -94,6 +94,12 @@ impl<M> Control<M> {
         self.poll_all(inner, Sink::poll_close)
     }
 
+    /// Whether a sink method has nothing to do but to ask the transport below: mostly.
+    #[inline]
+    fn passes(&self) -> bool {
+        self.is_idle() && !self.is_taken
+    }
+
     /// The layer's `poll_ready`.
     #[inline]
     pub(crate) fn poll_ready<T: Sink<M>>(
@@ -101,8 +107,8 @@ impl<M> Control<M> {
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), T::Error>> {
-        if self.is_idle() && !self.is_promised {
-            return match inner.poll_ready(cx) {
+        if self.passes() {
+            return match inner.as_mut().poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     self.is_promised = true;
                     Poll::Ready(Ok(()))
@@ -111,6 +117,11 @@ impl<M> Control<M> {
                 failed => failed,
             };
         }
+        self.poll_room(inner, cx)
+    }
+
+    #[cold]
+    fn poll_room<T: Sink<M>>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
         self.halves.writer.register(cx.waker());
         let room = match self.poll_queue(inner.as_mut()) {
             Poll::Ready(Ok(())) => inner.poll_ready(&mut Context::from_waker(&self.both)),
@@ -131,6 +142,15 @@ impl<M> Control<M> {
     /// The layer's `start_send`.
     #[inline]
     pub(crate) fn start_send<T: Sink<M>>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), T::Error> {
+        if self.passes() {
+            self.is_promised = false;
+            return inner.start_send(message);
+        }
+        self.send_behind(inner, message)
+    }
+
+    #[cold]
+    fn send_behind<T: Sink<M>>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), T::Error> {
         let is_behind = std::mem::take(&mut self.is_taken) || !self.queue.is_empty();
         if std::mem::take(&mut self.is_promised) && is_behind {
             self.queue.push_back(message);
@@ -176,6 +196,7 @@ impl<M> Control<M> {
     }
 
     /// The transport below has the writer's own waker; from now on it is known here too, for when the reader writes.
+    #[cold]
     fn writer_waits<R>(&self, cx: &Context<'_>) -> Poll<R> {
         self.halves.writer.register(cx.waker());
         Poll::Pending

@@ -70,18 +70,21 @@ impl Message {
 
     /// Whether this is a data message: text or binary.
     #[must_use]
+    #[inline]
     pub fn is_data(&self) -> bool {
         matches!(self, Self::Text(_) | Self::Binary(_))
     }
 
     /// Whether this is a control message: ping, pong or close.
     #[must_use]
+    #[inline]
     pub fn is_control(&self) -> bool {
         !self.is_data()
     }
 
     /// Whether this is a close message.
     #[must_use]
+    #[inline]
     pub fn is_close(&self) -> bool {
         matches!(self, Self::Close(_))
     }

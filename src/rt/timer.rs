@@ -55,6 +55,12 @@ impl Timer {
         Pin::new(&mut unconstrained(std::future::poll_fn(|cx| self.poll(cx)))).poll(cx)
     }
 
+    /// Whether it is set and has not rung.
+    #[inline]
+    pub(crate) fn is_running(&self) -> bool {
+        self.is_set && !self.has_rung()
+    }
+
     /// Whether it has rung, for those whom it does not wake: about as cheap as reading a flag. It must have been
     /// [started](Self::start).
     #[inline]

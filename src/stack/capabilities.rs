@@ -16,7 +16,6 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Capabilities(u32);
 
-const KNOWN: u32 = 1;
 const NAMES: [(u32, &str); 4] =
     [(1 << 1, "batch"), (1 << 2, "compression"), (1 << 3, "resume"), (1 << 4, "trace context")];
 
@@ -38,13 +37,16 @@ impl Capabilities {
     /// Those of a peer that knows nothing of this crate: messages go as they are.
     pub const NONE: Self = Self(0);
 
+    /// A peer that speaks the subprotocol, with nothing on.
+    pub(super) const KNOWN: Self = Self(1);
+
     /// All that there are.
     pub const ALL: Self = Self(0b1_1111);
 
     /// Whether the peer speaks the subprotocol at all.
     #[must_use]
     pub const fn is_known(self) -> bool {
-        self.0 & KNOWN != 0
+        self.0 & Self::KNOWN.0 != 0
     }
 
     bits! {

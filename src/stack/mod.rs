@@ -1,5 +1,27 @@
 //! Ready-made: whole stacks as one type, for those who do not want to compose.
 
+#[cfg(feature = "optimized")]
+mod capabilities;
+#[cfg(feature = "context")]
+#[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+pub mod context;
+#[cfg(feature = "optimized")]
+mod hello;
+#[cfg(feature = "optimized")]
+#[cfg_attr(docsrs, doc(cfg(feature = "optimized")))]
+pub mod optimized;
+#[cfg(feature = "optimized")]
+mod optional;
 #[cfg(feature = "pool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub mod pool;
+
+#[cfg(feature = "context")]
+#[cfg_attr(docsrs, doc(cfg(feature = "context")))]
+pub use self::context::WebSocketContext;
+#[cfg(feature = "optimized")]
+#[cfg_attr(docsrs, doc(cfg(feature = "optimized")))]
+pub use self::{
+    capabilities::Capabilities,
+    optimized::{OptimizedAcceptor, OptimizedBuilder, OptimizedHandle, OptimizedTransport},
+};

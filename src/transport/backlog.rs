@@ -82,6 +82,7 @@ impl<Out> Backlog<Out> {
         self.control.len() + self.data.len()
     }
 
+    #[allow(dead_code, reason = "the queue layer uses it, which is a feature")]
     pub(crate) fn is_empty(&self) -> bool {
         self.control.is_empty() && self.data.is_empty()
     }

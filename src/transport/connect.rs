@@ -34,3 +34,8 @@ where
     type Transport = T;
     type ConnectError = E;
 }
+
+/// In the extensions of a connector's response: what its transport accepts outlives the connection, since a layer below
+/// (resume) holds it until the peer has acknowledged it. A layer that connects again need not keep it, nor count it as lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutlivesConnection;

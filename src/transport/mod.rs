@@ -23,7 +23,7 @@ use crate::{Error, Message};
 pub use self::{
     boxed::BoxTransport,
     channel::{Channel, channel},
-    connect::Connect,
+    connect::{Connect, OutlivesConnection},
     drive::{Driver, Receiver, Send, Sender},
     ext::{ReceiveMessage, SendMessage, TransportExt},
     limits::Limits,

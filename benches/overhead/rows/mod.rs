@@ -57,6 +57,10 @@ use crate::pass_through::PassThroughLayer;
 
 #[cfg(feature = "compression")]
 pub(crate) use self::compression::{BARE as COMPRESSION_BARE, LAYER as COMPRESSION};
+#[cfg(feature = "heartbeat")]
+pub(crate) use self::heartbeat::HEARTBEAT;
+#[cfg(feature = "queue")]
+pub(crate) use self::queue::QUEUE;
 
 /// A way that messages go, from its setup to its end.
 pub(crate) struct Row {
@@ -114,6 +118,8 @@ fn pass_through() -> Vec<Row> {
 pub(crate) const BARE: &str = "bare channel";
 pub(crate) const ONE: &str = "+ 1 pass-through";
 pub(crate) const TEN: &str = "+ 10 pass-through";
+#[cfg(feature = "trace")]
+pub(crate) use self::trace::ALONE as TRACE;
 
 /// A value there and back to a value: encoded at one end, decoded at the other.
 fn codecs() -> Vec<Row> {

@@ -1,12 +1,23 @@
-use std::{hint::black_box, num::NonZeroU32, sync::OnceLock};
+use std::{
+    hint::black_box,
+    num::NonZeroU32,
+    sync::OnceLock,
+    task::{Context, Poll, Waker},
+};
 
+use futures_util::{SinkExt, StreamExt};
 use governor::{DefaultKeyedRateLimiter, RateLimiter};
-use tower_transport::layer::rate_limit::{KeyedRateLimiter, PerByte, Quota, RateLimitLayer};
+use tower_transport::{
+    Message, channel,
+    layer::rate_limit::{KeyedRateLimiter, PerByte, Quota, RateLimitLayer},
+};
 
 use super::{Row, message, through};
 
-pub(crate) const GOVERNOR: &str = "(governor alone)";
+const GOVERNOR: &str = "(governor alone)";
 pub(crate) const GOVERNOR_KEYED: &str = "(governor alone, keyed)";
+pub(crate) const BY_HAND: &str = "+ governor by hand";
+pub(crate) const BY_HAND_KEYED: &str = "+ governor by hand, keyed";
 pub(crate) const PER_CONNECTION: &str = "+ rate_limit";
 pub(crate) const KEYED: &str = "+ rate_limit, keyed";
 pub(crate) const CHECK: &str = "(rate_limit, a key each time)";
@@ -36,6 +47,20 @@ pub(super) fn rows() -> Vec<Row> {
                 for number in 0..messages as u64 {
                     assert!(limiter.check_key(black_box(&(number % KEYS))).is_ok());
                 }
+            },
+        },
+        Row {
+            name: BY_HAND,
+            run: |messages| {
+                let limiter = RateLimiter::direct(GOVERNORS);
+                by_hand(messages, |_| limiter.check().is_ok());
+            },
+        },
+        Row {
+            name: BY_HAND_KEYED,
+            run: |messages| {
+                let limiter = governor_keyed();
+                by_hand(messages, |number| limiter.check_key(&(number % KEYS)).is_ok());
             },
         },
         Row {
@@ -75,6 +100,21 @@ pub(super) fn rows() -> Vec<Row> {
             },
         },
     ]
+}
+
+/// What one writes without the layer: the same messages through the same channel, each after a look at the limiter.
+fn by_hand(messages: usize, check: impl Fn(u64) -> bool) {
+    let (mut here, mut there) = channel::<Message, Message>(8);
+    let mut cx = Context::from_waker(Waker::noop());
+    let value = message();
+    for number in 0..messages as u64 {
+        assert!(matches!(here.poll_ready_unpin(&mut cx), Poll::Ready(Ok(()))));
+        assert!(check(black_box(number)));
+        assert!(here.start_send_unpin(black_box(&value).clone()).is_ok());
+        assert!(matches!(here.poll_flush_unpin(&mut cx), Poll::Ready(Ok(()))));
+        let Poll::Ready(Some(received)) = there.poll_next_unpin(&mut cx) else { panic!("the message is there") };
+        let _ = black_box(received);
+    }
 }
 
 // The keys are there before anything is measured.

@@ -110,7 +110,7 @@
 //! use tower_transport::{Message, ServiceBuilderExt, channel, layer::batch::{BatchLayer, BatchPolicy}};
 //!
 //! let (near, far) = channel::<Message, Message>(8);
-//! let policy = BatchPolicy::new(256, Duration::from_millis(5)).max_bytes(16 * 1024);
+//! let policy = BatchPolicy::new(256, Duration::from_millis(5)).max_bytes(64 * 1024);
 //! let near = ServiceBuilder::new().batch(policy).service(near);
 //! let far = ServiceBuilder::new().layer(BatchLayer::new(policy).max_items(1000)).service(far);
 //! # drop((near, far));

@@ -4,7 +4,10 @@ use std::{
     time::Duration,
 };
 
-use super::{BatchPolicy, pack::Pack};
+use super::{
+    BatchPolicy,
+    pack::{self, Pack},
+};
 use crate::{
     Error, Message, Transport,
     layer::control::Control,
@@ -66,6 +69,20 @@ impl Outgoing {
         self.is_parked = false;
     }
 
+    /// The reader waits from here on. As [`poll_due`](Self::poll_due).
+    #[inline]
+    pub(super) fn park<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
+    where
+        T: Transport<Message>,
+    {
+        self.is_parked = true;
+        match &mut self.reader {
+            Some(reader) => reader.clone_from(cx.waker()),
+            None => self.reader = Some(cx.waker().clone()),
+        }
+        self.poll_due(inner, cx)
+    }
+
     /// The stream has ended or failed: what was promised has to be asked for again.
     pub(super) const fn reconsider(&mut self) {
         self.is_ready = false;
@@ -80,7 +97,7 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
-        if self.is_unflushed() {
+        if self.pack.policy().delay().is_some() && self.is_unflushed() && !self.timer.is_running() {
             self.poll_rung(inner.as_mut(), cx)?;
         }
         while !self.is_ready {
@@ -162,10 +179,12 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
-        if !self.has_rung() {
+        if !self.timer.has_rung() && !self.is_due {
             self.arm();
             return Ok(());
         }
+        self.timer.clear();
+        self.is_due = false;
         self.push_due();
         // What it lacks is room: then it goes on with the next poll of either half.
         if let Poll::Ready(flushed) = self.control.poll_flush(inner, cx) {
@@ -180,13 +199,8 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
-        if self.pack.policy().delay().is_none() && self.control.is_idle() {
+        if !self.is_unflushed() && !self.timer.is_set() && self.control.is_idle() {
             return Ok(());
-        }
-        self.is_parked = true;
-        match &mut self.reader {
-            Some(reader) => reader.clone_from(cx.waker()),
-            None => self.reader = Some(cx.waker().clone()),
         }
         loop {
             let rang = self.timer.poll(cx).is_ready();
@@ -237,17 +251,6 @@ impl Outgoing {
         }
     }
 
-    /// For the writer, whom the timer does not wake.
-    #[inline]
-    fn has_rung(&mut self) -> bool {
-        let rang = self.timer.has_rung() || self.is_due;
-        if rang {
-            self.timer.clear();
-            self.is_due = false;
-        }
-        rang
-    }
-
     /// What waits is to be sent and flushed by whoever polls first. While the last such batch has not left, the next waits
     /// here: more than one is never put aside.
     fn push_due(&mut self) {
@@ -273,7 +276,7 @@ impl Outgoing {
             self.control.push(batch);
             return Ok(());
         }
-        self.give(inner, batch).map_err(|error| refused(error, count))
+        self.give(inner, batch).map_err(|error| pack::refused(error, count))
     }
 
     /// Uses the room that was promised.
@@ -293,16 +296,4 @@ impl Outgoing {
             self.is_told = false;
         }
     }
-}
-
-/// The transport below did not take a batch.
-#[cold]
-fn refused(error: Error, count: usize) -> Error {
-    if count < 2 || error.is_closed() {
-        return error;
-    }
-    error.context(format!(
-        "a batch of {count} messages was refused by the transport below, and none of them is sent; its limit must be above \
-         BatchPolicy::max_bytes"
-    ))
 }

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{BatchPolicy, format};
 use crate::{
-    Message,
+    Error, Message,
     message::trailer::{self, Layer},
 };
 
@@ -116,4 +116,16 @@ impl fmt::Debug for Pack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pack").field("count", &self.count).field("bytes", &self.bytes).finish_non_exhaustive()
     }
+}
+
+/// The transport below did not take a batch.
+#[cold]
+pub(super) fn refused(error: Error, count: usize) -> Error {
+    if count < 2 || error.is_closed() {
+        return error;
+    }
+    error.context(format!(
+        "a batch of {count} messages was refused by the transport below, and none of them is sent; its limit must be above \
+         BatchPolicy::max_bytes"
+    ))
 }

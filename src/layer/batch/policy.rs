@@ -11,13 +11,13 @@ const MOST_BYTES: usize = 1 << 30;
 /// |---|---|
 /// | `count` | 64 messages |
 /// | `delay` | 2 ms after the oldest message |
-/// | [`max_bytes`](Self::max_bytes) | 64 KiB of payload |
+/// | [`max_bytes`](Self::max_bytes) | 16 KiB of payload |
 ///
 /// ```
 /// use std::time::Duration;
 /// use tower_transport::layer::batch::BatchPolicy;
 ///
-/// let quotes = BatchPolicy::new(256, Duration::from_millis(5)).max_bytes(16 * 1024);
+/// let quotes = BatchPolicy::new(256, Duration::from_millis(5)).max_bytes(64 * 1024);
 /// assert_ne!(quotes, BatchPolicy::default());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl BatchPolicy {
     #[must_use]
     pub const fn new(count: u16, delay: Duration) -> Self {
         let count = if count == 0 { 1 } else { count as usize };
-        Self { count, delay: Some(delay), max_bytes: 64 << 10 }
+        Self { count, delay: Some(delay), max_bytes: 16 << 10 }
     }
 
     /// A batch of at most `count` messages, which waits until it is full or flushed. No clock and no timer is used.
@@ -49,7 +49,7 @@ impl BatchPolicy {
         Self { delay: None, ..Self::new(count, Duration::ZERO) }
     }
 
-    /// How many bytes of payload one batch holds at most, default 64 KiB; no more than 1 GiB is taken. A larger message goes
+    /// How many bytes of payload one batch holds at most, default 16 KiB; no more than 1 GiB is taken. A larger message goes
     /// by itself, uncopied.
     ///
     /// Keep it well below the message limit of both ends ([`Limits::message`](crate::Limits::message), 4 MiB): on the wire a
@@ -58,6 +58,13 @@ impl BatchPolicy {
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = if bytes < MOST_BYTES { bytes } else { MOST_BYTES };
         self
+    }
+
+    /// The same policy, whose batches fit into messages of `message` bytes.
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    pub(crate) const fn within(self, message: usize) -> Self {
+        let most = message.saturating_sub(12 + 5 * self.count);
+        if self.max_bytes <= most { self } else { Self { max_bytes: most, ..self } }
     }
 
     pub(super) const fn delay(&self) -> Option<Duration> {
@@ -81,7 +88,7 @@ impl BatchPolicy {
 }
 
 impl Default for BatchPolicy {
-    /// 64 messages, 2 ms, 64 KiB.
+    /// 64 messages, 2 ms, 16 KiB.
     fn default() -> Self {
         Self::new(64, Duration::from_millis(2))
     }

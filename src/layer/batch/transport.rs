@@ -78,17 +78,19 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
-        if let Some(outgoing) = this.outgoing {
-            *this.given = this.given.wrapping_add(1);
-            if *this.given % LOOK == 0 {
-                outgoing.poll_due(this.inner.as_mut(), cx)?;
-            }
-            outgoing.unpark();
+        *this.given = this.given.wrapping_add(1);
+        if let Some(outgoing) = this.outgoing
+            && this.given.is_multiple_of(LOOK)
+        {
+            outgoing.poll_due(this.inner.as_mut(), cx)?;
         }
         if !this.incoming.is_empty()
             && let Some(message) = this.incoming.next()
         {
             return Poll::Ready(Some(Ok(message)));
+        }
+        if let Some(outgoing) = this.outgoing {
+            outgoing.unpark();
         }
         match this.inner.as_mut().poll_next(cx) {
             Poll::Ready(Some(Ok(message))) if unpack::is_plain(&message) => Poll::Ready(Some(Ok(message))),
@@ -109,7 +111,7 @@ where
             }
             Poll::Pending => {
                 if let Some(outgoing) = this.outgoing {
-                    outgoing.poll_due(this.inner, cx)?;
+                    outgoing.park(this.inner, cx)?;
                 }
                 Poll::Pending
             }

@@ -69,7 +69,7 @@ impl Unpack {
     }
 
     /// The next message: a slice of the peer's bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next(&mut self) -> Option<Message> {
         let (len, is_text, rest) = split_entry(&self.index)?;
         let read = self.index.len() - rest.len();

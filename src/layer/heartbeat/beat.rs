@@ -8,7 +8,7 @@ use super::{
     HeartbeatLayer, Monitor,
     rtt::Measure,
     state::{Silence, Step},
-    wire::{self, Form, Payload},
+    wire::{self, Form, Incoming, Payload},
 };
 use crate::{
     Error, Message, Transport,
@@ -22,10 +22,13 @@ pub(super) struct Beat {
     interval: Duration,
     timeout: Duration,
     form: Form,
-    pub(super) answers_pings: bool,
+    answers_pings: bool,
     pub(super) silence: Silence,
     timer: Timer,
     pub(super) control: Control<Message>,
+    /// The peer was not given up, and nothing of the layer's own waits: reading is all there is to do. Known after each time
+    /// that it was not.
+    pub(super) is_calm: bool,
     /// An own ping, and the answer to the newest of the peer's, which wait until what was sent before has left: so a peer
     /// that asks and does not read costs no more than these.
     ask: Option<Message>,
@@ -52,6 +55,7 @@ impl Beat {
             silence: Silence::new(layer.interval, layer.timeout),
             timer: Timer::new(),
             control: Control::new(),
+            is_calm: true,
             ask: None,
             answer: None,
             asked: 0,
@@ -63,10 +67,11 @@ impl Beat {
         }
     }
 
+    #[inline]
     pub(super) fn check_alive(&self) -> Result<(), Error> {
         match &self.dead {
             None => Ok(()),
-            Some(error) => Err(error.clone()),
+            Some(error) => Err(again(error)),
         }
     }
 
@@ -77,15 +82,57 @@ impl Beat {
         (self.ask, self.answer) = (None, None);
     }
 
+    /// Looks whether there is something besides reading.
+    pub(super) fn settle(&mut self) {
+        self.is_calm = self.dead.is_none() && !self.has_to_write();
+    }
+
     /// Has this said to the peer, in place of an answer that still waits.
-    pub(super) fn answer(&mut self, answer: Message) {
+    fn answer(&mut self, answer: Message) {
         if !self.silence.is_over() {
             self.answer = Some(answer);
         }
     }
 
+    /// Takes a message that [concerns](wire::concerns) the layer; gives what is to be passed on.
+    #[cold]
+    pub(super) fn take(&mut self, message: Message) -> Option<Result<Message, Error>> {
+        match wire::open(message) {
+            Incoming::Message(message) => {
+                match &message {
+                    Message::Text(_) | Message::Binary(_) | Message::Pong(_) => {}
+                    Message::Ping(payload) => {
+                        if self.answers_pings {
+                            self.answer(Message::Pong(payload.clone()));
+                        }
+                        // The transport may have an answer of its own, and wait for a flush.
+                        self.control.flush_soon();
+                    }
+                    Message::Close(_) => self.stop(),
+                }
+                return Some(Ok(message));
+            }
+            Incoming::Ping(payload) => self.answer(wire::pong(payload)),
+            Incoming::Pong(payload) => self.answered(payload),
+            Incoming::Malformed(kind) => {
+                let error = format!("the peer sent a heartbeat that is neither ping nor pong (kind {kind})");
+                return Some(Err(Error::protocol(error)));
+            }
+        }
+        None
+    }
+
+    /// The user's message, where it [concerns](wire::concerns) the layer, as it is to be sent.
+    #[cold]
+    pub(super) fn pass(&mut self, message: Message) -> Message {
+        if message.is_close() {
+            self.stop();
+        }
+        wire::close(message)
+    }
+
     /// The pong of this payload came.
-    pub(super) fn answered(&mut self, payload: Payload) {
+    fn answered(&mut self, payload: Payload) {
         if self.awaited.take_if(|awaited| *awaited == payload).is_some()
             && let Some(asked_at) = self.asked_at
         {
@@ -161,4 +208,9 @@ impl Beat {
         self.control.wake_writer();
         error
     }
+}
+
+#[cold]
+fn again(error: &Error) -> Error {
+    error.clone()
 }

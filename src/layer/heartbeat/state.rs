@@ -58,6 +58,7 @@ impl Silence {
     }
 
     /// A message came.
+    #[inline]
     pub(super) fn heard(&mut self) {
         self.heard = true;
     }

@@ -7,15 +7,14 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use super::{
-    HeartbeatLayer, Monitor, Rtt,
-    beat::Beat,
-    wire::{self, Incoming},
-};
+use super::{HeartbeatLayer, Monitor, Rtt, beat::Beat, wire};
 use crate::{Error, Message, Transport};
 
 /// How many messages that nobody else sees are read in one poll.
 const BUDGET: u32 = 32;
+
+/// What the inner stream gives.
+type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
 
 pin_project! {
     /// A transport whose peer is watched: what [`HeartbeatLayer`] makes. The [module](super) tells how.
@@ -64,64 +63,78 @@ impl<T> Heartbeat<T> {
     }
 }
 
-impl<T> Stream for Heartbeat<T>
+impl<T> Heartbeat<T>
 where
     T: Transport<Message, In = Message>,
 {
-    type Item = Result<Message, Error>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    /// All but a message that passes by; `first` is what the inner stream has given already.
+    #[inline(never)]
+    fn poll_busy(
+        self: Pin<&mut Self>,
+        first: Option<Polled<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, Error>>> {
         let mut this = self.project();
         let beat = this.beat;
         if beat.dead.is_some() {
             return Poll::Ready(None);
         }
         // Before the reading, for a peer may talk on and on.
-        if beat.has_to_write() {
-            beat.write(this.inner.as_mut(), cx);
-        }
+        beat.write(this.inner.as_mut(), cx);
+        let mut first = first;
         for _ in 0..BUDGET {
-            let message = match this.inner.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) => message,
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+            let item = match first.take().unwrap_or_else(|| this.inner.as_mut().poll_next(cx)) {
+                Poll::Ready(Some(Ok(message))) => {
+                    beat.silence.heard();
+                    match wire::concerns(&message) {
+                        true => beat.take(message),
+                        false => Some(Ok(message)),
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => Some(Err(error.into())),
                 Poll::Ready(None) => {
                     beat.stop();
+                    beat.settle();
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
-                    if beat.has_to_write() {
-                        beat.write(this.inner.as_mut(), cx);
-                    }
-                    return beat.poll_silence(this.inner, cx).map(|error| Some(Err(error)));
+                    beat.write(this.inner.as_mut(), cx);
+                    let given_up = beat.poll_silence(this.inner, cx);
+                    beat.settle();
+                    return given_up.map(|error| Some(Err(error)));
                 }
             };
-            beat.silence.heard();
-            match wire::open(message) {
-                Incoming::Message(message) => {
-                    match &message {
-                        Message::Text(_) | Message::Binary(_) | Message::Pong(_) => {}
-                        Message::Ping(payload) => {
-                            if beat.answers_pings {
-                                beat.answer(Message::Pong(payload.clone()));
-                            }
-                            // The transport may have an answer of its own, and wait for a flush.
-                            beat.control.flush_soon();
-                        }
-                        Message::Close(_) => beat.stop(),
-                    }
-                    return Poll::Ready(Some(Ok(message)));
-                }
-                Incoming::Ping(payload) => beat.answer(wire::pong(payload)),
-                Incoming::Pong(payload) => beat.answered(payload),
-                Incoming::Malformed(kind) => {
-                    let error = format!("the peer sent a heartbeat that is neither ping nor pong (kind {kind})");
-                    return Poll::Ready(Some(Err(Error::protocol(error))));
-                }
+            if item.is_some() {
+                beat.settle();
+                return Poll::Ready(item);
             }
         }
         // A flood of pings: other tasks have their turn.
+        beat.settle();
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+impl<T> Stream for Heartbeat<T>
+where
+    T: Transport<Message, In = Message>,
+{
+    type Item = Result<Message, Error>;
+
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.as_mut().project();
+        if !this.beat.is_calm {
+            return self.poll_busy(None, cx);
+        }
+        match this.inner.poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) if !wire::concerns(&message) => {
+                this.beat.silence.heard();
+                Poll::Ready(Some(Ok(message)))
+            }
+            polled => self.poll_busy(Some(polled), cx),
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -139,21 +152,25 @@ where
 {
     type Error = Error;
 
+    #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         this.beat.check_alive()?;
         this.beat.control.poll_ready(this.inner, cx).map_err(Into::into)
     }
 
+    #[inline]
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
         this.beat.check_alive()?;
-        if message.is_close() {
-            this.beat.stop();
+        if wire::concerns(&message) {
+            let message = this.beat.pass(message);
+            return this.beat.control.start_send(this.inner, message).map_err(Into::into);
         }
-        this.beat.control.start_send(this.inner, wire::close(message)).map_err(Into::into)
+        this.beat.control.start_send(this.inner, message).map_err(Into::into)
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         this.beat.check_alive()?;

@@ -46,6 +46,17 @@ pub(super) fn pong(payload: Payload) -> Message {
     Message::Binary(trailer::append(&payload, Layer::Heartbeat, PONG))
 }
 
+/// Whether a message, of either direction, may be more than one that passes by: of the others nothing is to be done. It looks
+/// without a move, which for a message would cost as much as the rest of the layer.
+#[inline]
+pub(super) fn concerns(message: &Message) -> bool {
+    match message {
+        Message::Text(_) => false,
+        Message::Binary(payload) => trailer::kind(Layer::Heartbeat, payload).is_some(),
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => true,
+    }
+}
+
 /// A message of the user, such that the peer does not take it for one of ours.
 pub(super) fn close(message: Message) -> Message {
     trailer::close(Layer::Heartbeat, message)

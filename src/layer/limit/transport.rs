@@ -17,6 +17,8 @@ use crate::{
     rt::{Instant, Timer},
 };
 
+type PollItem = Poll<Option<Result<Message, Error>>>;
+
 /// After so many messages in a row the time is looked at, though the stream never waits.
 const LOOK: u32 = 64;
 
@@ -105,7 +107,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         code: CloseCode,
         reason: &'static str,
         error: Error,
-    ) -> Poll<Option<Result<Message, Error>>> {
+    ) -> PollItem {
         let this = self.project();
         this.closing.refuse(code, reason);
         let error = error.with_close_frame(this.closing.frame().cloned());
@@ -114,8 +116,14 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         Poll::Ready(Some(Err(error)))
     }
 
+    #[inline(never)]
+    fn pending(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollItem {
+        let over = ready!(self.as_mut().project().clock.poll(cx));
+        self.time_over(cx, over)
+    }
+
     #[cold]
-    fn too_large(self: Pin<&mut Self>, cx: &mut Context<'_>, size: usize) -> Poll<Option<Result<Message, Error>>> {
+    fn too_large(self: Pin<&mut Self>, cx: &mut Context<'_>, size: usize) -> PollItem {
         let most = self.sizes.incoming;
         let error = Error::too_large(format!("an incoming message of {size} bytes is over this end's limit of {most}"));
         if self.sizes.skips_large {
@@ -125,7 +133,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
     }
 
     #[cold]
-    fn time_over(self: Pin<&mut Self>, cx: &mut Context<'_>, over: Over) -> Poll<Option<Result<Message, Error>>> {
+    fn time_over(self: Pin<&mut Self>, cx: &mut Context<'_>, over: Over) -> PollItem {
         let (reason, error) = match over {
             Over::Idle(time) => {
                 ("idle timeout", format!("no message passed for {time:?}, the idle timeout of this end"))
@@ -154,21 +162,19 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
         }
         let message = match this.inner.as_mut().poll_next(cx) {
             Poll::Ready(Some(Ok(message))) => message,
-            Poll::Ready(end) => return Poll::Ready(end.map(|item| item.map_err(Into::into))),
-            Poll::Pending => {
-                let over = ready!(this.clock.poll(cx));
-                return self.time_over(cx, over);
-            }
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return self.pending(cx),
         };
         this.clock.run += 1;
         if message.is_data() {
             this.clock.watch.active();
         }
         let size = message.len();
-        if size <= this.sizes.incoming {
-            return Poll::Ready(Some(Ok(message)));
+        if size > this.sizes.incoming {
+            return self.too_large(cx, size);
         }
-        self.too_large(cx, size)
+        Poll::Ready(Some(Ok(message)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -179,15 +185,21 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
 }
 
 #[cold]
-fn not_sent(size: usize, most: usize) -> Error {
-    Error::too_large(format!(
-        "an outgoing message of {size} bytes is over this end's limit of {most}, and was not sent"
-    ))
+#[inline(never)]
+fn refuse(message: Message, most: usize, closing: &Closing) -> Error {
+    let size = message.len();
+    match closing.check_open() {
+        Err(closed) => closed,
+        Ok(()) => Error::too_large(format!(
+            "an outgoing message of {size} bytes is over this end's limit of {most}, and was not sent"
+        )),
+    }
 }
 
 impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
     type Error = Error;
 
+    #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut this = self.project();
         if *this.in_flight >= this.sizes.in_flight {
@@ -197,19 +209,20 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
         this.closing.poll_ready(this.inner, cx)
     }
 
+    // The message is given on, or to what refuses it, and never dropped here: so it is not copied on its way.
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
-        let size = message.len();
-        if size > this.sizes.outgoing {
-            return Err(not_sent(size, this.sizes.outgoing));
+        if message.len() > this.sizes.outgoing || !this.closing.is_open() {
+            return Err(refuse(message, this.sizes.outgoing, this.closing));
         }
         if message.is_data() {
             this.clock.watch.active();
         }
         *this.in_flight = this.in_flight.saturating_add(1);
-        this.closing.start_send(this.inner, message)
+        this.inner.start_send(message).map_err(Into::into)
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         ready!(this.closing.poll_flush(this.inner, cx))?;

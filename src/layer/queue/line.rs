@@ -59,6 +59,7 @@ impl<Out> Line<Out> {
         }
     }
 
+    #[inline]
     fn is_idle(&self) -> bool {
         self.backlog.is_empty() && !self.is_dirty
     }
@@ -77,7 +78,28 @@ impl<Out> Line<Out> {
         if self.backlog.waits() { self.backlog.free(0) > 0 } else { self.backlog.control() < CONTROL }
     }
 
+    #[inline]
     pub(super) fn poll_ready<T: Transport<Out>>(
+        &mut self,
+        mut inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if matches!(self.state, State::Open) && self.is_idle() {
+            match inner.as_mut().poll_ready(cx) {
+                Poll::Ready(Ok(())) => {
+                    (self.is_ready, self.is_direct) = (true, true);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error.into()))),
+                Poll::Pending => {}
+            }
+        }
+        self.poll_room(inner, cx)
+    }
+
+    /// Not all is as simple as it mostly is: something waits, or the inner transport has no room, or has ended.
+    #[cold]
+    fn poll_room<T: Transport<Out>>(
         &mut self,
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
@@ -89,19 +111,9 @@ impl<Out> Line<Out> {
         }
         self.check_open()?;
         self.is_direct = false;
-        if self.is_idle() {
-            match inner.as_mut().poll_ready(cx) {
-                Poll::Ready(Ok(())) => {
-                    (self.is_ready, self.is_direct) = (true, true);
-                    return Poll::Ready(Ok(()));
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error.into()))),
-                // Asked again below, with the waker of both: what waits here from now on, the reader moves on too.
-                Poll::Pending => {}
-            }
-        }
         self.halves.writer.register(cx.waker());
         match self.poll_hand_on(inner.as_mut()) {
+            // With the waker of both: what waits here from now on, the reader moves on too.
             Poll::Ready(Ok(())) => match inner.poll_ready(&mut Context::from_waker(&self.both)) {
                 Poll::Ready(Ok(())) => (self.is_ready, self.is_direct) = (true, true),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error.into()))),
@@ -114,16 +126,23 @@ impl<Out> Line<Out> {
         if self.is_ready { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
+    #[inline]
     pub(super) fn start_send<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, message: Out) -> Result<(), Error> {
+        if std::mem::take(&mut self.is_direct) {
+            self.is_ready = false;
+            return inner.start_send(message).map_err(Into::into);
+        }
+        self.push(inner, message)
+    }
+
+    #[inline(never)]
+    fn push<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, message: Out) -> Result<(), Error> {
         self.check_open()?;
         if !std::mem::take(&mut self.is_ready) {
             return Err(Error::full("a message was sent before the queue was ready; wait for `poll_ready` first"));
         }
         if self.backlog.ends(&message) {
             self.state = State::Closing;
-        }
-        if std::mem::take(&mut self.is_direct) {
-            return inner.start_send(message).map_err(Into::into);
         }
         let pushed = self.backlog.push(message, 0);
         self.stats.set(&self.backlog);
@@ -138,12 +157,13 @@ impl<Out> Line<Out> {
         Err(self.backlog.overflow(code))
     }
 
+    #[inline]
     pub(super) fn poll_flush<T: Transport<Out>>(
         &mut self,
         inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        if !matches!(self.state, State::Closing) {
+        if matches!(self.state, State::Overflowed(..) | State::Failed(_)) {
             self.check_open()?;
         }
         if self.is_idle() {
@@ -168,15 +188,18 @@ impl<Out> Line<Out> {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether there is something for [`move_on`](Self::move_on) to do.
+    #[inline]
+    pub(super) fn has_to_move(&self) -> bool {
+        !self.is_idle() || matches!(self.state, State::Overflowed(_, false))
+    }
+
     /// On the reader's task: moves on what waits, and flushes it. An error is that of one message, which was refused.
     pub(super) fn move_on<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) -> Result<(), Error> {
         if let State::Overflowed(code, false) = self.state {
             self.halves.reader.register(cx.waker());
             let is_closed = inner.poll_close(&mut Context::from_waker(&self.both)).is_ready();
             self.state = State::Overflowed(code, is_closed);
-            return Ok(());
-        }
-        if self.is_idle() {
             return Ok(());
         }
         self.halves.reader.register(cx.waker());

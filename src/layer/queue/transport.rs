@@ -78,14 +78,20 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
-        if let Err(refused) = this.line.move_on(this.inner.as_mut(), cx) {
+        if this.line.has_to_move()
+            && let Err(refused) = this.line.move_on(this.inner.as_mut(), cx)
+        {
             return Poll::Ready(Some(Err(refused)));
         }
-        let polled = this.inner.poll_next(cx);
-        if polled.is_pending() {
-            this.line.reader_waits(cx);
+        match this.inner.poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) => Poll::Ready(Some(Ok(message))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                this.line.reader_waits(cx);
+                Poll::Pending
+            }
         }
-        polled.map(|item| item.map(|item| item.map_err(Into::into)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

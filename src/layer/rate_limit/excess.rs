@@ -40,10 +40,9 @@ mod sealed {
         fn poll_end(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<()>;
     }
 
-    /// The sink's methods.
+    /// The sink's methods; `start_send` is the inner one's.
     pub trait Outgoing<T, Out>: End<T> {
         fn poll_ready(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
-        fn start_send(&mut self, inner: Pin<&mut T>, message: Out) -> Result<(), Error>;
         fn poll_flush(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
         fn poll_close(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
     }
@@ -66,10 +65,6 @@ impl<T> End<T> for Stays {
 impl<T: Transport<Out>, Out> Outgoing<T, Out> for Stays {
     fn poll_ready(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn start_send(&mut self, inner: Pin<&mut T>, message: Out) -> Result<(), Error> {
-        inner.start_send(message).map_err(Into::into)
     }
 
     fn poll_flush(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -98,10 +93,6 @@ impl<T: Transport<Message>> End<T> for Closes {
 impl<T: Transport<Message>> Outgoing<T, Message> for Closes {
     fn poll_ready(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.0.poll_ready(inner, cx)
-    }
-
-    fn start_send(&mut self, inner: Pin<&mut T>, message: Message) -> Result<(), Error> {
-        self.0.start_send(inner, message)
     }
 
     fn poll_flush(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -47,29 +47,25 @@ impl Gate {
     /// Takes the cells at once, or says after which time.
     #[inline]
     pub(super) fn try_take(&mut self, cells: u32) -> Result<(), Excess> {
-        self.bucket.check(cells)?;
-        self.tally.admit();
+        if cells > 0 {
+            self.bucket.check(cells)?;
+            self.tally.admit();
+        }
         Ok(())
     }
 
     /// Takes the cells as soon as they are there. They are no more than a full bucket has.
     #[inline]
     pub(super) fn poll_take(&mut self, cells: u32, cx: &mut Context<'_>) -> Poll<()> {
-        let cells = cells.min(self.bucket.burst());
-        if self.timer.is_set() || self.place.is_some() {
-            return self.poll_wait(cells, cx);
+        if self.place.is_none() && self.bucket.check(cells).is_ok() {
+            return Poll::Ready(());
         }
-        match self.bucket.check(cells) {
-            Err(Excess::Until(time)) => {
-                self.wait(time, cells);
-                self.poll_wait(cells, cx)
-            }
-            _ => Poll::Ready(()),
-        }
+        self.poll_wait(cells, cx)
     }
 
     #[cold]
     fn poll_wait(&mut self, cells: u32, cx: &mut Context<'_>) -> Poll<()> {
+        let cells = cells.min(self.bucket.burst());
         loop {
             if self.timer.is_set() {
                 ready!(self.timer.poll(cx));
@@ -100,25 +96,35 @@ impl Gate {
     #[inline]
     pub(super) fn poll_prepay(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_prepaid {
-            ready!(self.poll_take(self.due.saturating_add(1), cx));
-            self.due = 0;
+            if self.due > 0 {
+                return self.poll_due(cx);
+            }
+            ready!(self.poll_take(1, cx));
             self.is_prepaid = true;
         }
         Poll::Ready(())
     }
 
-    /// A message has passed on what was prepaid; what it costs beyond is due before the next.
-    #[inline]
-    pub(super) fn spend(&mut self, cells: u32) {
-        let prepaid = u32::from(std::mem::take(&mut self.is_prepaid));
-        self.due = self.due.saturating_add(cells - prepaid.min(cells));
-        self.tally.admit();
+    #[inline(never)]
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.poll_take(self.due.saturating_add(1), cx));
+        self.due = 0;
+        self.is_prepaid = true;
+        Poll::Ready(())
     }
 
-    /// Whether a message of that cost could ever pass.
+    /// A message passes on what was prepaid; what it costs beyond is due before the next. Refuses one that could never pass.
     #[inline]
-    pub(super) fn check_cost(&mut self, cells: u32) -> Result<(), Error> {
-        if cells > self.bucket.burst() { Err(self.refuse(&Excess::Never, cells)) } else { Ok(()) }
+    pub(super) fn spend(&mut self, cells: u32) -> Result<(), Excess> {
+        if cells > self.bucket.burst() {
+            return Err(Excess::Never);
+        }
+        if cells > 0 {
+            let prepaid = u32::from(std::mem::take(&mut self.is_prepaid));
+            self.due = self.due.saturating_add(cells - prepaid);
+            self.tally.admit();
+        }
+        Ok(())
     }
 
     #[cold]

@@ -101,9 +101,8 @@ where
     }
 
     fn call(&mut self, request: R) -> ResponseFuture<S::Future> {
-        if self.waits {
-            self.gate.spend(1);
-        } else if let Err(excess) = self.gate.try_take(1) {
+        let excess = if self.waits { self.gate.spend(1) } else { self.gate.try_take(1) };
+        if let Err(excess) = excess {
             return ResponseFuture::refused(self.gate.refuse(&excess, 1));
         }
         // The counts of a service are exact.

@@ -60,6 +60,72 @@ impl<T, In, C, A> RateLimit<T, In, C, A> {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn refuse<M>(message: M, error: Error) -> Error {
+    drop(message);
+    error
+}
+
+/// Whether a message of that cost may go out now.
+#[inline]
+fn admit<T, A: End<T>>(gate: &mut Option<Gate>, ending: &mut A, when: WhenExceeded, cost: u32) -> Result<(), Error> {
+    ending.check_open()?;
+    let Some(gate) = gate else { return Ok(()) };
+    let taken = if when == WhenExceeded::Wait { gate.spend(cost) } else { gate.try_take(cost) };
+    taken.map_err(|excess| {
+        if when == WhenExceeded::Close {
+            ending.refuse();
+        }
+        gate.refuse(&excess, cost)
+    })
+}
+
+fn settle(gate: &mut Option<Gate>) {
+    if let Some(gate) = gate {
+        gate.tally.settle();
+    }
+}
+
+type PollItem<In> = Poll<Option<Result<In, Error>>>;
+
+impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
+    /// A message came in for which there are no cells.
+    #[cold]
+    fn exceeded(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        message: In,
+        cost: u32,
+        excess: Excess,
+    ) -> PollItem<In> {
+        let this = self.as_mut().project();
+        let Some(gate) = this.incoming else { return Poll::Ready(Some(Ok(message))) };
+        if let (WhenExceeded::Wait, Excess::Until(time)) = (*this.when, &excess) {
+            gate.wait(*time, cost);
+            *this.held = Some((message, cost));
+            return self.poll_held(cx);
+        }
+        let error = gate.refuse(&excess, cost);
+        if *this.when == WhenExceeded::Close {
+            this.ending.refuse();
+            // At once, as far as it goes, for callers that do not poll again after an error.
+            let _ = this.ending.poll_end(this.inner, cx);
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// The message that waits, once its cells are there.
+    #[cold]
+    fn poll_held(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollItem<In> {
+        let this = self.project();
+        let (Some(gate), Some((_, cost))) = (this.incoming, &*this.held) else { return Poll::Pending };
+        ready!(gate.poll_take(*cost, cx));
+        gate.tally.admit();
+        Poll::Ready(this.held.take().map(|(message, _)| Ok(message)))
+    }
+}
+
 impl<T, In, E, C, A> Stream for RateLimit<T, In, C, A>
 where
     T: Stream<Item = Result<In, E>>,
@@ -69,53 +135,32 @@ where
 {
     type Item = Result<In, Error>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut this = self.project();
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.as_mut().project();
         if this.ending.check_open().is_err() {
             ready!(this.ending.poll_end(this.inner, cx));
             return Poll::Ready(None);
         }
-        let Some(gate) = this.incoming else {
-            return this.inner.poll_next(cx).map_err(Into::into);
-        };
-        if this.held.is_none() {
-            let message = match this.inner.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) => message,
-                Poll::Ready(end) => return Poll::Ready(end.map(|item| item.map_err(Into::into))),
-                Poll::Pending => {
-                    gate.tally.settle();
-                    if let Some(gate) = this.outgoing {
-                        gate.tally.settle();
-                    }
-                    return Poll::Pending;
-                }
-            };
-            let cost = this.cost.cost(&message);
-            if cost == 0 {
-                return Poll::Ready(Some(Ok(message)));
+        if this.held.is_some() {
+            return self.poll_held(cx);
+        }
+        let message = match this.inner.as_mut().poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) => message,
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => {
+                settle(this.incoming);
+                settle(this.outgoing);
+                return Poll::Pending;
             }
-            match gate.try_take(cost) {
-                Ok(()) => return Poll::Ready(Some(Ok(message))),
-                Err(Excess::Until(time)) if *this.when == WhenExceeded::Wait => {
-                    gate.wait(time, cost);
-                    *this.held = Some((message, cost));
-                }
-                Err(excess) => {
-                    let error = gate.refuse(&excess, cost);
-                    if *this.when == WhenExceeded::Close {
-                        this.ending.refuse();
-                        // At once, as far as it goes, for callers that do not poll again after an error.
-                        let _ = this.ending.poll_end(this.inner, cx);
-                    }
-                    return Poll::Ready(Some(Err(error)));
-                }
+        };
+        if let Some(gate) = this.incoming {
+            let cost = this.cost.cost(&message);
+            if let Err(excess) = gate.try_take(cost) {
+                return self.exceeded(cx, message, cost, excess);
             }
         }
-        let cost = this.held.as_ref().map_or(0, |(_, cost)| *cost);
-        gate.tally.settle();
-        ready!(gate.poll_take(cost, cx));
-        gate.tally.admit();
-        Poll::Ready(this.held.take().map(|(message, _)| Ok(message)))
+        Poll::Ready(Some(Ok(message)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -136,6 +181,7 @@ where
 {
     type Error = Error;
 
+    #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         ready!(this.ending.poll_ready(this.inner, cx))?;
@@ -145,33 +191,17 @@ where
         Poll::Ready(Ok(()))
     }
 
+    // The message is given on, or to what refuses it, and never dropped here: so it need not be copied on its way.
     fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let this = self.project();
-        let Some(gate) = this.outgoing else {
-            return this.ending.start_send(this.inner, message);
-        };
-        this.ending.check_open()?;
         let cost = this.cost.cost(&message);
-        if cost == 0 {
-            return this.ending.start_send(this.inner, message);
-        }
-        if *this.when == WhenExceeded::Wait {
-            gate.check_cost(cost)?;
-            this.ending.start_send(this.inner, message)?;
-            gate.spend(cost);
-            return Ok(());
-        }
-        match gate.try_take(cost) {
-            Ok(()) => this.ending.start_send(this.inner, message),
-            Err(excess) => {
-                if *this.when == WhenExceeded::Close {
-                    this.ending.refuse();
-                }
-                Err(gate.refuse(&excess, cost))
-            }
+        match admit(this.outgoing, this.ending, *this.when, cost) {
+            Ok(()) => this.inner.start_send(message).map_err(Into::into),
+            Err(error) => Err(refuse(message, error)),
         }
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         this.ending.poll_flush(this.inner, cx)
@@ -179,9 +209,7 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        if let Some(gate) = this.outgoing {
-            gate.tally.settle();
-        }
+        settle(this.outgoing);
         this.ending.poll_close(this.inner, cx)
     }
 }

@@ -1,129 +1,6 @@
-use std::{collections::VecDeque, fmt, num::NonZeroUsize};
+use std::{collections::VecDeque, fmt};
 
-use crate::Message;
-
-/// What becomes of messages that a connection took and then was lost with: those of which no flush is known to have
-/// succeeded.
-///
-/// | | `Fail` (default) | `Drop` | `Keep` |
-/// |---|---|---|---|
-/// | they are | lost, and counted | lost, and counted | sent again on the next connection, before any other |
-/// | the writer learns of it | by one error of its next call that [`is_closed`](crate::Error::is_closed) and says how many; then the sink goes on | by [`lost`](super::ReconnectHandle::lost) alone | - |
-/// | delivery | at most once | at most once | at least once: a message may come twice |
-/// | while there is no connection | `poll_ready` waits | `poll_ready` waits | `poll_ready` is ready until the buffer is full |
-///
-/// None of them knows what the peer has read: a message that was flushed into a connection which then died may be lost in
-/// any case, without a word. Where each message must come, and once, the two ends need sequence numbers: that is what a
-/// resume layer is for.
-///
-/// The default is `Fail` because it is the only one that neither loses nor repeats a message behind the writer's back. A
-/// [`Driver`](crate::Driver) takes an error of its sink for the end of all writing: for a transport that is driven, choose
-/// `Keep` or `Drop`.
-pub enum WhenLost<Out> {
-    /// They are lost, and the next call of the sink fails, once.
-    Fail,
-    /// They are lost, and counted.
-    Drop,
-    /// They are sent again.
-    Keep(Keep<Out>),
-}
-
-/// The buffer of [`WhenLost::Keep`]: what is not known to be flushed, and what waits for a connection.
-///
-/// | bound | default |
-/// |---|---|
-/// | [`max_messages`](Self::max_messages) | 1024 |
-/// | [`max_bytes`](Self::max_bytes) | 1 MiB of payload; looked at before a message is taken: the last one may go over |
-///
-/// Each message that is sent is cloned into it, which for a [`Message`] costs a reference count. When it is full,
-/// `poll_ready` flushes (or, without a connection, waits).
-pub struct Keep<Out = Message> {
-    max_messages: usize,
-    max_bytes: usize,
-    size: fn(&Out) -> usize,
-    clone: fn(&Out) -> Out,
-}
-
-impl Keep<Message> {
-    /// A buffer of [`Message`]s, measured by their payloads.
-    #[must_use]
-    pub fn messages() -> Self {
-        Self { size: Message::len, ..Self::values() }
-    }
-}
-
-impl<Out: Clone> Keep<Out> {
-    /// A buffer of values, each measured by the size of its type; see [`size_by`](Self::size_by).
-    #[must_use]
-    pub fn values() -> Self {
-        Self { max_messages: 1024, max_bytes: 1 << 20, size: |_| size_of::<Out>(), clone: Out::clone }
-    }
-}
-
-impl<Out> Keep<Out> {
-    /// Holds at most so many messages.
-    #[must_use]
-    pub fn max_messages(mut self, messages: NonZeroUsize) -> Self {
-        self.max_messages = messages.get();
-        self
-    }
-
-    /// Holds at most so many bytes.
-    #[must_use]
-    pub fn max_bytes(mut self, bytes: NonZeroUsize) -> Self {
-        self.max_bytes = bytes.get();
-        self
-    }
-
-    /// Measures messages by this function, in bytes.
-    #[must_use]
-    pub fn size_by(mut self, size: fn(&Out) -> usize) -> Self {
-        self.size = size;
-        self
-    }
-}
-
-// By hand, since what they hold of `Out` is functions: `Out: Clone` is not needed for the settings to be.
-impl<Out> Clone for Keep<Out> {
-    fn clone(&self) -> Self {
-        Self { ..*self }
-    }
-}
-
-impl<Out> Clone for WhenLost<Out> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Fail => Self::Fail,
-            Self::Drop => Self::Drop,
-            Self::Keep(keep) => Self::Keep(keep.clone()),
-        }
-    }
-}
-
-impl<Out> Default for WhenLost<Out> {
-    fn default() -> Self {
-        Self::Fail
-    }
-}
-
-impl<Out> fmt::Debug for Keep<Out> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keep")
-            .field("max_messages", &self.max_messages)
-            .field("max_bytes", &self.max_bytes)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<Out> fmt::Debug for WhenLost<Out> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fail => f.write_str("Fail"),
-            Self::Drop => f.write_str("Drop"),
-            Self::Keep(keep) => keep.fmt(f),
-        }
-    }
-}
+use super::WhenLost;
 
 /// What was accepted and is not known to be flushed. Pure: it neither sends nor waits.
 pub(super) struct Buffer<Out> {
@@ -153,6 +30,7 @@ impl<Out> Buffer<Out> {
     }
 
     /// Whether a flush must make room before one more may be sent.
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
         match &self.when_lost {
             WhenLost::Keep(keep) => self.queue.len() >= keep.max_messages || self.bytes >= keep.max_bytes,
@@ -161,6 +39,7 @@ impl<Out> Buffer<Out> {
     }
 
     /// The message is about to be given to the connection.
+    #[inline]
     pub(super) fn sending(&mut self, message: &Out) {
         match &self.when_lost {
             WhenLost::Keep(keep) => {
@@ -172,8 +51,8 @@ impl<Out> Buffer<Out> {
         }
     }
 
-    /// The connection did not take what was last about to be given to it.
-    pub(super) fn not_sent(&mut self) {
+    /// What was given to the connection last is nothing to be held here: it was refused, or a layer below holds it.
+    pub(super) fn not_held(&mut self) {
         match &self.when_lost {
             WhenLost::Keep(keep) => {
                 self.sent = self.sent.saturating_sub(1);
@@ -214,16 +93,21 @@ impl<Out> Buffer<Out> {
     }
 
     /// All that was sent is out of this end's hands.
+    #[inline]
     pub(super) fn flushed(&mut self) {
         self.unflushed = 0;
-        if let WhenLost::Keep(keep) = &self.when_lost {
-            for _ in 0..self.sent {
-                if let Some(message) = self.queue.pop_front() {
-                    self.bytes = self.bytes.saturating_sub((keep.size)(&message));
-                }
-            }
-            self.sent = 0;
+        if self.sent > 0 {
+            self.forget_sent();
         }
+    }
+
+    fn forget_sent(&mut self) {
+        if let WhenLost::Keep(keep) = &self.when_lost {
+            for message in self.queue.drain(..self.sent.min(self.queue.len())) {
+                self.bytes = self.bytes.saturating_sub((keep.size)(&message));
+            }
+        }
+        self.sent = 0;
     }
 
     /// Whether nothing waits for a connection or a flush.
@@ -254,6 +138,7 @@ impl<Out> Buffer<Out> {
         Some(std::mem::take(&mut self.report)).filter(|lost| *lost > 0)
     }
 
+    #[inline]
     pub(super) fn has_report(&self) -> bool {
         self.report > 0
     }
@@ -273,6 +158,7 @@ impl<Out> fmt::Debug for Buffer<Out> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Message, layer::reconnect::Keep};
 
     fn keep(messages: usize, bytes: usize) -> Buffer<Message> {
         let (messages, bytes) = (messages.try_into().unwrap(), bytes.try_into().unwrap());
@@ -301,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_forgets_nothing_that_was_not_sent() {
+    fn a_flush_forgets_nothing_that_was_not_held() {
         let mut buffer = keep(10, 100);
         for text in ["a", "b"] {
             buffer.push(text.into());
@@ -333,7 +219,7 @@ mod tests {
         buffer.sending(&"a".into());
         buffer.sending(&"b".into());
         buffer.push("c".into());
-        buffer.not_sent();
+        buffer.not_held();
         buffer.connection_lost();
         assert_eq!(unsent(&mut buffer), ["a", "c"]);
     }
@@ -347,7 +233,7 @@ mod tests {
             for text in ["a", "b", "refused"] {
                 buffer.sending(&Message::text(text));
             }
-            buffer.not_sent();
+            buffer.not_held();
             assert_eq!(buffer.connection_lost(), 2);
             assert_eq!(buffer.take_report(), told);
             assert_eq!((buffer.take_report(), buffer.connection_lost()), (None, 0));

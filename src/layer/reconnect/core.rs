@@ -5,7 +5,7 @@ use super::{
     buffer::Buffer,
     layer::Policy,
     state::{Machine, Phase},
-    watch::{Shared, both},
+    watch::Shared,
 };
 use crate::{
     CloseFrame, Error, Message,
@@ -14,6 +14,8 @@ use crate::{
 
 /// All of a transport that reconnects but its connector and its connection.
 pub(super) struct Core<Out> {
+    /// What the connection takes outlives it.
+    pub(super) outlives: bool,
     pub(super) machine: Machine,
     pub(super) target: Target,
     pub(super) policy: Policy<Out>,
@@ -71,11 +73,12 @@ pub(super) struct End {
 impl<Out> Core<Out> {
     pub(super) fn new(layer: ReconnectLayer<Out>, shared: Arc<Shared>) -> Self {
         Self {
+            outlives: false,
             machine: Machine::new(layer.backoff),
             target: layer.target,
             policy: layer.policy,
             buffer: Buffer::new(layer.when_lost),
-            waker: both(&shared),
+            waker: Waker::from(shared.clone()),
             shared,
             timer: Timer::new(),
             since: None,
@@ -105,8 +108,9 @@ impl<Out> Core<Out> {
         match self.buffer.take_report() {
             None => Ok(()),
             Some(lost) => Err(Error::closed(format!(
-                "a connection was lost, and with it {lost} messages of which no flush is known to have succeeded; the \
-                 transport goes on with the next connection"
+                "a connection was lost, and with it {} of which no flush is known to have succeeded; the transport goes on \
+                 with the next connection",
+                count(lost)
             ))),
         }
     }
@@ -115,10 +119,10 @@ impl<Out> Core<Out> {
     pub(super) fn ended(&self) -> Error {
         let what = match (&self.end.cause, self.end.lost) {
             (None, 0) => "this end closed the transport".into(),
-            (None, lost) => format!("this end closed the transport, and {lost} messages were not sent"),
+            (None, lost) => format!("this end closed the transport; not sent: {}", count(lost)),
             (Some(_), 0) => "the connection has ended, and there will be no other".into(),
             (Some(_), lost) => {
-                format!("the connection has ended, there will be no other, and {lost} messages were lost")
+                format!("the connection has ended, and there will be no other; lost: {}", count(lost))
             }
         };
         let error = Error::closed(what);
@@ -145,6 +149,11 @@ impl<Out> Core<Out> {
         if self.granted == Granted::Direct {
             self.granted = Granted::Queued;
         }
+    }
+
+    /// What the stream has to say in place of a message: an error that was put by for it, or that it has ended.
+    pub(super) fn last_word(&mut self) -> Option<Error> {
+        self.notice.take().or_else(|| self.parting.take())
     }
 
     /// There is nothing more to come.
@@ -181,6 +190,10 @@ impl<Out> fmt::Debug for Core<Out> {
             .field("steady", &self.steady)
             .finish_non_exhaustive()
     }
+}
+
+fn count(messages: u64) -> String {
+    if messages == 1 { "1 message".to_owned() } else { format!("{messages} messages") }
 }
 
 /// The frame of a close message; `None` of any other message, and of values that are no messages.

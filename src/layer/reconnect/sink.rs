@@ -39,8 +39,44 @@ where
     }
 
     /// Whether the user's own polls may go straight to the connection's sink.
+    #[inline]
     fn is_open(&self) -> bool {
         self.core.is_steady() && !self.core.buffer.has_report()
+    }
+
+    /// `poll_ready` where it is not the connection's alone. `polled` is what that said, if it was asked.
+    #[cold]
+    fn poll_place(&mut self, polled: Option<Poll<Result<(), Error>>>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(settled) = polled.and_then(|polled| self.settle(polled, cx)) {
+            return settled;
+        }
+        loop {
+            if self.is_open() {
+                if self.core.granted != Granted::Nothing {
+                    return Poll::Ready(Ok(()));
+                }
+                let ready = self.ready_directly(cx);
+                if let Some(settled) = self.settle(ready, cx) {
+                    return settled;
+                }
+                continue;
+            }
+            let up = self.poll_up(Half::Writer, cx);
+            if up == Poll::Ready(false) || self.core.is_closing() {
+                return Poll::Ready(Err(self.core.ended()));
+            }
+            self.core.check_report()?;
+            if self.core.is_steady() {
+                continue;
+            }
+            if self.core.granted == Granted::Nothing {
+                if self.core.buffer.waits_for_connection() {
+                    return Poll::Pending;
+                }
+                self.core.granted = Granted::Queued;
+            }
+            return Poll::Ready(Ok(()));
+        }
     }
 
     fn ready_directly(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -52,6 +88,33 @@ where
         ready!(transport.poll_ready(cx)).map_err(Into::into)?;
         self.core.granted = Granted::Direct;
         Poll::Ready(Ok(()))
+    }
+
+    /// `poll_flush` where it is not the connection's alone. `polled` is what that said, if it was asked.
+    #[cold]
+    fn poll_out(&mut self, polled: Option<Poll<Result<(), Error>>>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(settled) = polled.and_then(|polled| self.settle(polled, cx)) {
+            return settled;
+        }
+        loop {
+            if self.is_open() || self.core.is_closing() && !self.core.end.hang_up {
+                let flushed = self.flush_directly(cx);
+                match self.settle(flushed, cx) {
+                    Some(settled) => return settled,
+                    None => continue,
+                }
+            }
+            match self.poll_up(Half::Writer, cx) {
+                Poll::Ready(false) => return Poll::Ready(Err(self.core.ended())),
+                // Hanging up.
+                Poll::Pending if self.core.is_closing() => return Poll::Pending,
+                _ => self.core.check_report()?,
+            }
+            if self.core.is_steady() || self.core.is_closing() {
+                continue;
+            }
+            return if self.core.buffer.is_clear() { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
     }
 
     fn flush_directly(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -83,20 +146,47 @@ where
         Poll::Ready(closed.or_else(|error| if was_clear { Ok(()) } else { Err(error) }))
     }
 
+    #[inline(always)]
     fn send_directly(&mut self, message: Out) -> Result<(), Error> {
         let LinkParts::Up { transport } = self.link.as_mut().project() else { return Err(unready()) };
         let closes = close_message(&message).is_some();
         self.core.buffer.sending(&message);
-        match transport.start_send(message).map_err(Into::into) {
-            Ok(()) if closes => self.start_closing(),
-            Ok(()) => {}
-            Err(error) if self.core.policy.class(&error) == Class::Message => {
-                self.core.buffer.not_sent();
-                return Err(error);
-            }
-            // There was a place for the message: what becomes of it is what becomes of all that the connection took.
-            Err(error) => self.sink_failed(error),
+        if let Err(error) = transport.start_send(message) {
+            return self.failed_to_send(error.into());
         }
+        if self.core.outlives {
+            self.core.buffer.not_held();
+        }
+        if closes {
+            self.start_closing();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn failed_to_send(&mut self, error: Error) -> Result<(), Error> {
+        if self.core.policy.class(&error) == Class::Message {
+            self.core.buffer.not_held();
+            return Err(error);
+        }
+        // There was a place for the message: what becomes of it is what becomes of all that the connection took.
+        self.sink_failed(error);
+        Ok(())
+    }
+
+    /// `start_send` where the place is not one in the connection.
+    #[cold]
+    fn send_later(&mut self, message: Out) -> Result<(), Error> {
+        let granted = std::mem::replace(&mut self.core.granted, Granted::Nothing);
+        match self.core.machine.phase() {
+            Phase::Over | Phase::Closing => return Err(self.core.ended()),
+            // Without a place: the connection may say what it thinks of that.
+            Phase::Up if self.core.steady && granted == Granted::Nothing => return self.send_directly(message),
+            _ if granted == Granted::Nothing => return Err(unready()),
+            Phase::Up if self.core.broken.is_none() => (self.core.steady, self.core.pumping) = (false, true),
+            _ => {}
+        }
+        self.core.buffer.push(message);
         Ok(())
     }
 }
@@ -112,72 +202,50 @@ where
 {
     type Error = Error;
 
+    #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut this = self.project();
-        loop {
-            if this.is_open() {
-                if this.core.granted != Granted::Nothing {
-                    return Poll::Ready(Ok(()));
+        if this.is_open()
+            && this.core.granted == Granted::Nothing
+            && !this.core.buffer.is_full()
+            && let LinkParts::Up { transport } = this.link.as_mut().project()
+        {
+            return match transport.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {
+                    this.core.granted = Granted::Direct;
+                    Poll::Ready(Ok(()))
                 }
-                let ready = this.ready_directly(cx);
-                if let Some(settled) = this.settle(ready, cx) {
-                    return settled;
-                }
-                continue;
-            }
-            let up = this.poll_up(Half::Writer, cx);
-            if up == Poll::Ready(false) || this.core.is_closing() {
-                return Poll::Ready(Err(this.core.ended()));
-            }
-            this.core.check_report()?;
-            if this.core.is_steady() {
-                continue;
-            }
-            if this.core.granted == Granted::Nothing {
-                if this.core.buffer.waits_for_connection() {
-                    return Poll::Pending;
-                }
-                this.core.granted = Granted::Queued;
-            }
-            return Poll::Ready(Ok(()));
+                polled => this.poll_place(Some(polled.map_err(Into::into)), cx),
+            };
         }
+        this.poll_place(None, cx)
     }
 
+    #[inline]
     fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let mut this = self.project();
-        let granted = std::mem::replace(&mut this.core.granted, Granted::Nothing);
-        match this.core.machine.phase() {
-            Phase::Over | Phase::Closing => return Err(this.core.ended()),
-            Phase::Up if this.core.steady && granted != Granted::Queued => return this.send_directly(message),
-            _ if granted == Granted::Nothing => return Err(unready()),
-            Phase::Up if this.core.broken.is_none() => (this.core.steady, this.core.pumping) = (false, true),
-            _ => {}
+        if this.core.steady && this.core.granted == Granted::Direct {
+            this.core.granted = Granted::Nothing;
+            return this.send_directly(message);
         }
-        this.core.buffer.push(message);
-        Ok(())
+        this.send_later(message)
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut this = self.project();
-        loop {
-            if this.is_open() || this.core.is_closing() && !this.core.end.hang_up {
-                let flushed = this.flush_directly(cx);
-                match this.settle(flushed, cx) {
-                    Some(settled) => return settled,
-                    None => continue,
+        if this.is_open()
+            && let LinkParts::Up { transport } = this.link.as_mut().project()
+        {
+            return match transport.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    this.core.buffer.flushed();
+                    Poll::Ready(Ok(()))
                 }
-            }
-            match this.poll_up(Half::Writer, cx) {
-                Poll::Ready(false) => return Poll::Ready(Err(this.core.ended())),
-                // Hanging up.
-                Poll::Pending if this.core.is_closing() => return Poll::Pending,
-                _ => this.core.check_report()?,
-            }
-            if this.core.is_steady() || this.core.is_closing() {
-                continue;
-            }
-            return if this.core.buffer.is_clear() { Poll::Ready(Ok(())) } else { Poll::Pending };
+                polled => this.poll_out(Some(polled.map_err(Into::into)), cx),
+            };
         }
+        this.poll_out(None, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -95,46 +95,87 @@ where
 {
     type Item = Result<In, Error>;
 
+    #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
+        if this.core.is_steady()
+            && this.core.notice.is_none()
+            && let LinkParts::Up { transport } = this.link.as_mut().project()
+        {
+            return match transport.poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) if close_message(&message).is_none() => Poll::Ready(Some(Ok(message))),
+                polled => this.poll_item(Some(polled), cx),
+            };
+        }
+        this.poll_item(None, cx)
+    }
+}
+
+impl<C, Out, In> Parts<'_, C, Out>
+where
+    C: Connect<Transport: Transport<Out, In = In>>,
+    Out: 'static,
+    In: 'static,
+{
+    /// `poll_next` where it is not the connection's alone. `polled` is what that said, if it was asked.
+    #[cold]
+    #[allow(clippy::type_complexity, reason = "it is what `poll_next` of the connection returns")]
+    fn poll_item(
+        &mut self,
+        mut polled: Option<Poll<Option<Result<In, <C::Transport as Transport<Out>>::TransportError>>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<In, Error>>> {
         loop {
-            if !this.core.is_steady() || this.core.notice.is_some() {
-                if let Some(error) = this.core.notice.take() {
-                    return Poll::Ready(Some(Err(error)));
-                }
-                match this.poll_up(Half::Reader, cx) {
+            let item = match polled.take() {
+                Some(polled) => polled,
+                None => match self.poll_reading(cx) {
+                    Poll::Ready(true) => {
+                        let LinkParts::Up { transport } = self.link.as_mut().project() else {
+                            return Poll::Ready(None);
+                        };
+                        transport.poll_next(cx)
+                    }
+                    Poll::Ready(false) => return Poll::Ready(self.core.last_word().map(Err)),
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(false) => return Poll::Ready(this.core.parting.take().map(Err)),
-                    Poll::Ready(true) if this.core.end.read => return Poll::Ready(None),
-                    Poll::Ready(true) => {}
-                }
-            }
-            let LinkParts::Up { transport } = this.link.as_mut().project() else { return Poll::Ready(None) };
-            match transport.poll_next(cx) {
+                },
+            };
+            match item {
                 Poll::Ready(Some(Ok(message))) => match close_message(&message) {
                     None => return Poll::Ready(Some(Ok(message))),
                     Some(frame) => {
                         let frame = frame.cloned();
-                        if this.closed_by_peer(frame, cx) {
+                        if self.closed_by_peer(frame, cx) {
                             return Poll::Ready(Some(Ok(message)));
                         }
                     }
                 },
                 Poll::Ready(Some(Err(error))) => {
-                    if let Some(error) = this.failed_to_read(error.into()) {
+                    if let Some(error) = self.failed_to_read(error.into()) {
                         return Poll::Ready(Some(Err(error)));
                     }
                 }
-                Poll::Ready(None) => this.read_to_the_end(),
+                Poll::Ready(None) => self.read_to_the_end(),
                 Poll::Pending => {
-                    this.core.shared.register(Half::Reader, cx);
+                    self.core.shared.register(Half::Reader, cx);
                     // What was asked for before that did not wake this task.
-                    if !this.core.shared.has_command() {
+                    if !self.core.shared.has_command() {
                         return Poll::Pending;
                     }
                 }
             }
         }
+    }
+
+    /// Whether there is a connection to read from (true), or only a last word, if any.
+    fn poll_reading(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.core.notice.is_some() {
+            return Poll::Ready(false);
+        }
+        if self.core.is_steady() {
+            return Poll::Ready(true);
+        }
+        let up = self.poll_up(Half::Reader, cx);
+        up.map(|is_up| is_up && !self.core.end.read && self.core.notice.is_none())
     }
 }
 

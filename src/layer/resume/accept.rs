@@ -1,9 +1,6 @@
 //! The server's side of the opening exchange.
 
-use std::{
-    future::poll_fn,
-    sync::Arc,
-};
+use std::{future::poll_fn, sync::Arc};
 
 use super::{
     Session, SessionStore,
@@ -17,6 +14,7 @@ const PINGS: usize = 16;
 
 /// What became of a connection.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a connection, and it is moved once")]
 #[must_use = "a session that is dropped is over"]
 pub enum Accepted<T> {
     /// A session begins: its transport, for the handler.
@@ -98,13 +96,8 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
             Ok(added) => added,
             Err(error) => return refuse(link, error).await,
         };
-        let welcome = Welcome {
-            is_resumed: false,
-            id: seat.id,
-            token,
-            window: self.config.window,
-            position: Default::default(),
-        };
+        let welcome =
+            Welcome { is_resumed: false, id: seat.id, token, window: self.config.window, position: Default::default() };
         link.send_message(Own::Welcome(welcome).into_message()).await.map_err(Into::into)?;
         Ok(Accepted::New(Session::new(link, seat, halves, self, hello)))
     }

@@ -45,7 +45,7 @@ impl Budget {
     pub(super) fn covers(&mut self, bytes: usize) -> bool {
         let Some(pool) = &self.pool else { return true };
         if bytes >= self.granted {
-            let missing = bytes - self.granted + CHUNK;
+            let missing = (bytes + 1 - self.granted).next_multiple_of(CHUNK);
             if pool.take(missing) {
                 self.granted += missing;
             }

@@ -12,7 +12,7 @@ use std::{
 use super::{
     SessionId, Verdict,
     budget::Budget,
-    state::{Core, Inbox, Mismatch, Window},
+    state::{Core, Mismatch, Window},
     wire::{Bytes16, Hello, Welcome},
 };
 use crate::Error;
@@ -39,8 +39,6 @@ struct State {
     is_known: bool,
     /// Messages of sessions that ended by themselves.
     lost: u64,
-    /// What came in and was not read when a session was lost.
-    inbox: Inbox,
     id: Option<SessionId>,
     verdict: Option<Verdict>,
     verdicts: u64,
@@ -102,7 +100,7 @@ impl Home {
         if !self.is_newest(epoch) {
             return Err(superseded());
         }
-        let (mut core, verdict) = match (state.core.take(), welcome.is_resumed) {
+        let (core, verdict) = match (state.core.take(), welcome.is_resumed) {
             (Some(mut core), true) if core.id == welcome.id => match core.check(&welcome.position) {
                 Ok(()) => {
                     let replayed = core.go_on(&welcome.position, welcome.window);
@@ -113,7 +111,7 @@ impl Home {
                     return Err(error);
                 }
                 Err(Mismatch::Diverged(error)) => {
-                    state.drop_session(core);
+                    state.drop_session(&core);
                     return Err(error);
                 }
             },
@@ -128,7 +126,7 @@ impl Home {
                     return Err(Error::protocol("resume: the server begins a session that is not at its beginning"));
                 }
                 if let Some(core) = core {
-                    state.drop_session(core);
+                    state.drop_session(&core);
                 }
                 state.token = welcome.token;
                 let lost = std::mem::take(&mut state.lost);
@@ -136,9 +134,6 @@ impl Home {
                 (fresh, if is_known { Verdict::Fresh { lost } } else { Verdict::New })
             }
         };
-        if !welcome.is_resumed {
-            core.inbox = std::mem::take(&mut state.inbox);
-        }
         state.away = Some(waker);
         state.id = Some(SessionId(core.id));
         state.verdict = Some(verdict);
@@ -169,10 +164,10 @@ impl Home {
         if core.closing.is_some() || (core.is_over && !owes) {
             // Ended as it should be: the next session is a first one.
             state.is_known = false;
-            state.drop_session(core);
+            state.drop_session(&core);
             state.lost = 0;
         } else if core.is_over || is_broken {
-            state.drop_session(core);
+            state.drop_session(&core);
         } else {
             state.core = Some(core);
         }
@@ -220,12 +215,9 @@ impl State {
         }
     }
 
-    fn drop_session(&mut self, mut core: Core) {
+    fn drop_session(&mut self, core: &Core) {
         self.lost += core.out.unacknowledged().0 as u64;
         self.id = None;
-        while let Some(message) = core.inbox.pop() {
-            self.inbox.push(message);
-        }
     }
 }
 

@@ -27,11 +27,7 @@ pub(super) struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            window: Window::default(),
-            ack_delay: Duration::from_millis(100),
-            deadline: Duration::from_secs(10),
-        }
+        Self { window: Window::default(), ack_delay: Duration::from_millis(100), deadline: Duration::from_secs(10) }
     }
 }
 

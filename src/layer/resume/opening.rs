@@ -12,7 +12,11 @@ use super::{
     layer::Config,
     wire::{self, Own, Read, Welcome},
 };
-use crate::{Error, Message, Transport, rt::Timer, transport::halves::Halves};
+use crate::{
+    Error, Message, Transport,
+    rt::Timer,
+    transport::{OutlivesConnection, halves::Halves},
+};
 
 /// How many control messages may come before the answer.
 const PINGS: usize = 16;
@@ -46,10 +50,7 @@ impl<T> Opening<T> {
 }
 
 impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
-    pub(super) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<http::Response<ResumedTransport<T>>, Error>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<http::Response<ResumedTransport<T>>, Error>> {
         if self.step == Step::Begin {
             // From now on, for the older transport was good until there is a newer one.
             self.epoch = self.home.fence();
@@ -97,8 +98,10 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
                 Step::Wait { pings } => match ready!(link.as_mut().poll_next(cx)) {
                     Some(message) => match message.map_err(Into::into)? {
                         Message::Close(frame) => {
-                            return Poll::Ready(Err(Error::closed("resume: the server closed instead of opening a session")
-                                .with_close_frame(frame)));
+                            return Poll::Ready(Err(Error::closed(
+                                "resume: the server closed instead of opening a session",
+                            )
+                            .with_close_frame(frame)));
                         }
                         Message::Ping(_) | Message::Pong(_) if pings < PINGS => {
                             self.step = Step::Wait { pings: pings + 1 };
@@ -106,7 +109,9 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
                         message => return Poll::Ready(welcome(message)),
                     },
                     None => {
-                        return Poll::Ready(Err(Error::closed("resume: the connection ended before the session was opened")));
+                        return Poll::Ready(Err(Error::closed(
+                            "resume: the connection ended before the session was opened",
+                        )));
                     }
                 },
             }
@@ -121,8 +126,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
         let (core, verdict) = self.home.welcomed(self.epoch, self.config.window, welcome, both)?;
         let (mut parts, link) = response.into_parts();
         parts.extensions.insert(verdict);
-        let transport =
-            ResumedTransport::new(link, halves, core, self.home.clone(), self.epoch, self.config.ack_delay);
+        parts.extensions.insert(OutlivesConnection);
+        let transport = ResumedTransport::new(link, halves, core, self.home.clone(), self.epoch, self.config.ack_delay);
         Ok(http::Response::from_parts(parts, transport))
     }
 }

@@ -10,11 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    home::superseded,
-    state::Window,
-    wire::Position,
-};
+use super::{home::superseded, state::Window, wire::Position};
 use crate::{Error, rt::Instant};
 
 /// A connection whose client wants to go on with a session, and holds its secret.
@@ -55,15 +51,8 @@ struct State<T> {
 
 impl<T> Slot<T> {
     pub(super) fn new(session: Waker) -> Self {
-        let state = State {
-            offer: None,
-            facts: None,
-            ticket: 0,
-            outcome: None,
-            accepting: None,
-            is_gone: false,
-            cut_at: None,
-        };
+        let state =
+            State { offer: None, facts: None, ticket: 0, outcome: None, accepting: None, is_gone: false, cut_at: None };
         Self { has_offer: AtomicBool::new(false), session, state: Mutex::new(state) }
     }
 

@@ -7,14 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    SessionId,
-    budget::Pool,
-    layer::at_most,
-    slot::Slot,
-    state::Window,
-    wire::Bytes16,
-};
+use super::{SessionId, budget::Pool, layer::at_most, slot::Slot, state::Window, wire::Bytes16};
 use crate::Error;
 
 /// The sessions of a server, in memory. A clone is the same store. See the [module](super) for the whole story.
@@ -237,6 +230,9 @@ impl<T> Default for SessionStore<T> {
 
 impl<T> fmt::Debug for SessionStore<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionStore").field("config", &self.config).field("sessions", &self.len()).finish_non_exhaustive()
+        f.debug_struct("SessionStore")
+            .field("config", &self.config)
+            .field("sessions", &self.len())
+            .finish_non_exhaustive()
     }
 }

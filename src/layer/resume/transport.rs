@@ -115,7 +115,12 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = &mut *self;
         let (link, core) = this.writable()?;
+        let before = core.out.unacknowledged();
         let ready = link.poll_ready(core, cx);
+        if core.out.unacknowledged() != before {
+            // It had to wait for acknowledgements, and read them.
+            this.show();
+        }
         if ready.is_pending() && this.is_superseded() {
             return Poll::Ready(Err(this.closed()));
         }

@@ -80,13 +80,14 @@ where
     S: Service<M>,
     S::Error: Into<BoxError>,
 {
-    /// Reads until a message has its answer, there is no room for more, or one of the two that are asked is not ready.
-    fn fill(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+    /// Reads until a message has its answer, there is no room for more, or one of the two that are asked is not ready. Gives the
+    /// answer of a message that has it at once, and that none is before.
+    fn fill(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Result<S::Response, Error>> {
         let mut this = self.project();
         while this.in_flight.front().is_none() && this.in_flight.len() < this.concurrency.get() {
             if this.held.is_none() && !*this.ended {
                 match this.inner.as_mut().poll_next(cx) {
-                    Poll::Pending => return,
+                    Poll::Pending => return None,
                     Poll::Ready(None) => *this.ended = true,
                     Poll::Ready(Some(Ok(message))) => *this.held = Some(message),
                     Poll::Ready(Some(Err(error))) => {
@@ -96,18 +97,22 @@ where
                 }
             }
             if this.held.is_none() {
-                return;
+                return None;
             }
-            let ready = match this.service.poll_ready(cx) {
-                Poll::Pending => return,
-                Poll::Ready(ready) => ready,
+            let Poll::Ready(ready) = this.service.poll_ready(cx) else { return None };
+            let outcome = match ready {
+                Ok(()) => Outcome::asked(this.service.call(this.held.take()?)),
+                Err(error) => {
+                    *this.held = None;
+                    Outcome::failed(Error::from(error.into()))
+                }
             };
-            let Some(message) = this.held.take() else { return };
-            let Ok(()) = match ready {
-                Ok(()) => this.in_flight.push((), Outcome::asked(this.service.call(message))),
-                Err(error) => this.in_flight.push((), Outcome::failed(Error::from(error.into()))),
-            };
+            let Ok(answer) = this.in_flight.start((), outcome);
+            if let Some(((), answer)) = answer {
+                return Some(answer);
+            }
         }
+        None
     }
 }
 
@@ -121,7 +126,9 @@ where
     type Item = Result<S::Response, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.as_mut().fill(cx);
+        if let Some(item) = self.as_mut().fill(cx) {
+            return Poll::Ready(Some(item));
+        }
         let this = self.project();
         if this.in_flight.len() > 0 && this.in_flight.front().is_none() {
             let Ok(_) = this.in_flight.poll(cx);

@@ -10,7 +10,10 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{future::Outcome, refusals::Refusals};
+use super::{
+    future::Outcome,
+    refusals::{Refusals, Stop},
+};
 use crate::{BoxError, Error, Transport, in_flight::InFlight};
 
 pin_project! {
@@ -38,22 +41,6 @@ pin_project! {
         refusals: Refusals,
         // What `poll_close` gives once the inner transport is closed.
         close_error: Option<Error>,
-    }
-}
-
-/// Why handing over stopped.
-enum Stop {
-    /// One message was refused; the rest can go on.
-    Refused(Error),
-    /// The inner transport has failed.
-    Broken(Error),
-}
-
-impl From<Stop> for Error {
-    fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::Refused(error) | Stop::Broken(error) => error,
-        }
     }
 }
 
@@ -118,13 +105,12 @@ where
     S: Service<M>,
     S::Error: Into<BoxError>,
 {
-    /// Gives the inner transport, which has room if there is an answer for it, the answer whose turn it is.
-    fn hand_over(self: Pin<&mut Self>) -> Result<(), Stop> {
+    /// Gives the inner transport an answer. It has room, if this is a message.
+    fn hand_over(self: Pin<&mut Self>, answer: Result<S::Response, Error>) -> Result<(), Stop> {
         let mut this = self.project();
-        let error = match this.in_flight.pop() {
-            None => return Ok(()),
-            Some(((), Err(error))) => error,
-            Some(((), Ok(message))) => {
+        let error = match answer {
+            Err(error) => error,
+            Ok(message) => {
                 *this.has_room = false;
                 *this.dirty = true;
                 match this.inner.as_mut().start_send(message).map_err(Into::into) {
@@ -136,6 +122,14 @@ where
             }
         };
         this.refusals.refuse(error).map_err(Stop::Refused)
+    }
+
+    /// Hands over the answer whose turn it is.
+    fn hand_over_next(mut self: Pin<&mut Self>) -> Result<(), Stop> {
+        match self.as_mut().project().in_flight.pop() {
+            Some(((), answer)) => self.hand_over(answer),
+            None => Ok(()),
+        }
     }
 
     /// Whether the answer whose turn it is could be handed over now.
@@ -164,7 +158,7 @@ where
             if !self.can_hand_over() {
                 ready!(self.as_mut().poll_room(cx)).map_err(Stop::Broken)?;
             }
-            self.as_mut().hand_over()?;
+            self.as_mut().hand_over_next()?;
         }
         Poll::Ready(Ok(()))
     }
@@ -212,9 +206,17 @@ where
         if !std::mem::take(this.reserved) {
             return Err(Error::full("start_send without room; wait for poll_ready first"));
         }
-        let Ok(()) = this.in_flight.push((), Outcome::asked(this.service.call(message)));
+        let asked = Outcome::asked(this.service.call(message));
+        if *this.has_room {
+            let Ok(answer) = this.in_flight.start((), asked);
+            if let Some(((), answer)) = answer {
+                return Ok(self.hand_over(answer)?);
+            }
+        } else {
+            let Ok(()) = this.in_flight.push((), asked);
+        }
         while self.can_hand_over() {
-            self.as_mut().hand_over()?;
+            self.as_mut().hand_over_next()?;
         }
         Ok(())
     }

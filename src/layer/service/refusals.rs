@@ -8,6 +8,22 @@ use crate::Error;
 /// How many refusals of outgoing messages wait to be read from the stream, at most.
 pub const MAX_REFUSALS: usize = 64;
 
+/// Why handing over stopped.
+pub(super) enum Stop {
+    /// One message was refused; the rest can go on.
+    Refused(Error),
+    /// The inner transport has failed.
+    Broken(Error),
+}
+
+impl From<Stop> for Error {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(error) | Stop::Broken(error) => error,
+        }
+    }
+}
+
 /// Where the errors of refused messages go. Pure.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {

@@ -80,8 +80,8 @@ pub(super) struct Tally {
     sizes: Option<Histogram>,
 }
 
-/// A peer that never lets a transport rest is seen after so many messages.
-const TELL_EVERY: u64 = 256;
+/// A peer that never lets a transport rest is seen each 256 messages.
+const TELL_MASK: u64 = 255;
 
 impl Tally {
     pub(super) fn new(messages: Counter, bytes: Counter, sizes: Option<Histogram>) -> Self {
@@ -100,18 +100,27 @@ impl Tally {
     pub(super) fn count(&mut self, size: usize) {
         self.messages += 1;
         self.bytes += size as u64;
+        if self.messages & TELL_MASK == 0 || self.sizes.is_some() {
+            self.record(size);
+        }
+    }
+
+    #[cold]
+    fn record(&mut self, size: usize) {
         if let Some(sizes) = &self.sizes {
             sizes.record(size as f64);
         }
-        if self.messages - self.told_messages >= TELL_EVERY {
+        if self.messages & TELL_MASK == 0 {
             self.tell();
         }
     }
 
     /// Gives the recorder what it does not know yet.
+    #[inline]
     pub(super) fn tell(&mut self) {
-        if self.messages != self.told_messages {
-            self.messages_counter.increment(self.messages - self.told_messages);
+        let messages = self.messages - self.told_messages;
+        if messages > 0 {
+            self.messages_counter.increment(messages);
             self.bytes_counter.increment(self.bytes - self.told_bytes);
             (self.told_messages, self.told_bytes) = (self.messages, self.bytes);
         }

@@ -15,30 +15,34 @@ use super::TraceContext;
 /// One in so many messages; a countdown for each connection and direction.
 #[derive(Debug)]
 pub(super) struct Sampler {
-    /// 0: none.
-    every: u32,
-    left: u32,
+    every: u64,
+    left: u64,
 }
 
 impl Sampler {
     /// `turn` says with which message the countdown begins, so that connections which are shorter than it are sampled too.
     pub(super) fn new(every: Option<NonZeroU32>, turn: u32) -> Self {
-        let (every, left) = every.map_or((0, 0), |every| (every.get(), turn % every));
-        Self { every, left }
+        match every {
+            // No connection has so many messages.
+            None => Self { every: u64::MAX, left: u64::MAX },
+            Some(every) => Self { every: u64::from(every.get()), left: u64::from(turn % every) + 1 },
+        }
     }
 
     /// Whether this message is one of them.
     #[inline]
     pub(super) fn hit(&mut self) -> bool {
-        if self.every == 0 {
-            return false;
-        }
+        self.left -= 1;
         if self.left > 0 {
-            self.left -= 1;
             return false;
         }
-        self.left = self.every - 1;
+        self.left = self.every;
         true
+    }
+
+    /// Whether the last message was one of them.
+    pub(super) const fn has_hit(&self) -> bool {
+        self.left == self.every
     }
 }
 

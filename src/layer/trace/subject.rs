@@ -15,11 +15,17 @@ pub trait Subject<M>: sealed::Sealed {
     fn close(message: M) -> M;
 
     #[doc(hidden)]
+    fn is_marked(message: &M) -> bool;
+
+    #[doc(hidden)]
     #[allow(clippy::missing_errors_doc, reason = "not called by users")]
     fn open(message: M) -> Result<(M, Option<TraceContext>), Error>;
 
     #[doc(hidden)]
-    fn close_frame(message: &M) -> Option<Option<&CloseFrame>>;
+    fn is_close(message: &M) -> bool;
+
+    #[doc(hidden)]
+    fn close_frame(message: &M) -> Option<&CloseFrame>;
 }
 
 /// The transport carries [`Message`]s: their bytes are counted, and a trace context can travel with them.
@@ -31,6 +37,7 @@ pub struct Messages;
 pub struct Values;
 
 impl Subject<Message> for Messages {
+    #[inline]
     fn size(message: &Message) -> usize {
         message.len()
     }
@@ -43,13 +50,23 @@ impl Subject<Message> for Messages {
         wire::close(message)
     }
 
+    #[inline]
+    fn is_marked(message: &Message) -> bool {
+        wire::is_marked(message)
+    }
+
     fn open(message: Message) -> Result<(Message, Option<TraceContext>), Error> {
         wire::open(message)
     }
 
-    fn close_frame(message: &Message) -> Option<Option<&CloseFrame>> {
+    #[inline]
+    fn is_close(message: &Message) -> bool {
+        message.is_close()
+    }
+
+    fn close_frame(message: &Message) -> Option<&CloseFrame> {
         match message {
-            Message::Close(frame) => Some(frame.as_ref()),
+            Message::Close(frame) => frame.as_ref(),
             _ => None,
         }
     }
@@ -68,11 +85,19 @@ impl<M> Subject<M> for Values {
         message
     }
 
+    fn is_marked(_: &M) -> bool {
+        false
+    }
+
     fn open(message: M) -> Result<(M, Option<TraceContext>), Error> {
         Ok((message, None))
     }
 
-    fn close_frame(_: &M) -> Option<Option<&CloseFrame>> {
+    fn is_close(_: &M) -> bool {
+        false
+    }
+
+    fn close_frame(_: &M) -> Option<&CloseFrame> {
         None
     }
 }

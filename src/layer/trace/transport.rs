@@ -73,24 +73,49 @@ impl<T, K> Traced<T, K> {
 }
 
 impl Session {
-    #[inline]
-    fn receive<K: Subject<M>, M>(&mut self, message: M) -> Result<M, Error> {
-        let (message, context) = if self.propagates() { K::open(message)? } else { (message, None) };
+    /// Looks at a message that comes in, where it stands.
+    #[inline(always)]
+    fn see<K: Subject<M>, M>(&mut self, message: &M) {
+        self.incoming.tally.count(K::size(message));
+        // One jump for all that is rare.
+        if self.incoming.sampler.hit() | self.received.is_some() | K::is_close(message) {
+            self.see_more::<K, M>(message);
+        }
+    }
+
+    #[cold]
+    fn see_more<K: Subject<M>, M>(&mut self, message: &M) {
+        self.received = None;
+        if self.incoming.sampler.has_hit() {
+            self.trace_incoming(K::size(message), None);
+        }
+        if K::is_close(message) {
+            self.closing(K::close_frame(message));
+        }
+    }
+
+    /// An error, or a message with a mark that is taken off.
+    #[cold]
+    fn take<K: Subject<M>, M, E: Into<Error>>(&mut self, message: Result<M, E>) -> Result<M, Error> {
+        message
+            .map_err(Into::into)
+            .and_then(|message| self.open::<K, M>(message))
+            .map_err(|error| self.pass(Direction::In, error))
+    }
+
+    fn open<K: Subject<M>, M>(&mut self, message: M) -> Result<M, Error> {
+        let (message, context) = K::open(message)?;
         let size = K::size(&message);
         self.incoming.tally.count(size);
-        if let Some(frame) = K::close_frame(&message) {
-            self.closing(frame);
-        }
-        let is_sampled = self.incoming.sampler.hit();
-        if is_sampled || context.is_some_and(|context| context.is_sampled()) {
+        self.received = None;
+        if self.incoming.sampler.hit() | context.is_some_and(|context| context.is_sampled()) {
             self.trace_incoming(size, context);
-        } else if self.received.is_some() {
-            self.received = None;
         }
         Ok(message)
     }
 
     /// Notes an error that passes.
+    #[cold]
     fn pass(&mut self, direction: Direction, error: impl Into<Error>) -> Error {
         let error = error.into();
         self.failed(direction, &error);
@@ -108,23 +133,49 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.project();
-        let received = match this.inner.poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => this.session.receive::<K, In>(message),
-            Poll::Ready(Some(Err(error))) => Err(error.into()),
-            Poll::Ready(None) => {
-                this.session.incoming.tally.tell();
-                return Poll::Ready(None);
+        let session = this.session;
+        // Looked at where it stands: to move a message costs more than to count it.
+        let polled = this.inner.poll_next(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(message))) if !(session.propagates() && K::is_marked(message)) => {
+                session.see::<K, In>(message);
             }
-            Poll::Pending => {
-                this.session.incoming.tally.tell();
-                return Poll::Pending;
-            }
-        };
-        Poll::Ready(Some(received.map_err(|error| this.session.pass(Direction::In, error))))
+            Poll::Ready(Some(_)) => return polled.map(|item| item.map(|message| session.take::<K, In, E>(message))),
+            Poll::Ready(None) | Poll::Pending => session.incoming.tally.tell(),
+        }
+        polled.map_err(Into::into)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.inner.size_hint()
+    }
+}
+
+impl<T, K> Traced<T, K> {
+    /// Gives a sampled message its span, and its context where it has one; makes sure that others are taken for plain ones.
+    #[inline(never)]
+    fn start_marked<Out>(self: Pin<&mut Self>, message: Out, size: usize) -> Result<(), T::TransportError>
+    where
+        T: Transport<Out>,
+        K: Subject<Out>,
+    {
+        let this = self.project();
+        let session = this.session;
+        if K::is_close(&message) {
+            session.closing(K::close_frame(&message));
+        }
+        if !session.outgoing.sampler.has_hit() {
+            return this.inner.start_send(if session.propagates() { K::close(message) } else { message });
+        }
+        let (span, context) = session.trace_outgoing(size);
+        let message = match context {
+            Some(context) if session.propagates() => K::mark(message, &context),
+            _ if session.propagates() => K::close(message),
+            _ => message,
+        };
+        let sent = span.in_scope(|| this.inner.start_send(message));
+        session.unflushed = Some(span);
+        sent
     }
 }
 
@@ -140,26 +191,12 @@ where
         this.inner.poll_ready(cx).map_err(|error| this.session.pass(Direction::Out, error))
     }
 
-    fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
-        let this = self.project();
-        let session = this.session;
+    fn start_send(mut self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let size = K::size(&message);
-        if let Some(frame) = K::close_frame(&message) {
-            session.closing(frame);
-        }
-        let sent = if session.outgoing.sampler.hit() {
-            let (span, context) = session.trace_outgoing(size);
-            let message = match context {
-                Some(context) if session.propagates() => K::mark(message, &context),
-                _ if session.propagates() => K::close(message),
-                _ => message,
-            };
-            let sent = span.in_scope(|| this.inner.start_send(message));
-            session.unflushed = Some(span);
-            sent
-        } else {
-            this.inner.start_send(if session.propagates() { K::close(message) } else { message })
-        };
+        let this = self.as_mut().project();
+        let is_rare = this.session.outgoing.sampler.hit() | this.session.propagates() | K::is_close(&message);
+        let sent = if is_rare { self.as_mut().start_marked(message, size) } else { this.inner.start_send(message) };
+        let session = self.project().session;
         match sent {
             Ok(()) => {
                 session.outgoing.tally.count(size);

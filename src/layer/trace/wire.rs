@@ -44,6 +44,12 @@ pub(super) fn close(message: Message) -> Message {
     trailer::close(Layer::Trace, message)
 }
 
+/// Whether [`open`] changes this message.
+#[inline]
+pub(super) fn is_marked(message: &Message) -> bool {
+    matches!(message, Message::Binary(payload) if trailer::kind(Layer::Trace, payload).is_some())
+}
+
 /// The message as it was before [`mark`] or [`close`], and its context, where it has one that is valid.
 pub(super) fn open(message: Message) -> Result<(Message, Option<TraceContext>), Error> {
     match trailer::open(Layer::Trace, message) {

@@ -6,10 +6,10 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
-/// What one system call reads at most, once a connection has shown that it sends much.
+/// What one system call reads at most.
 const CHUNK: usize = 128 * 1024;
 
 /// What is read beyond a large payload: enough for the header of the next, and a read that does not come back full tells
@@ -21,17 +21,15 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Between the socket and the engine, which asks for few bytes at a time: small reads go straight through, and once one
-/// came back full, the next reads a whole chunk. So an idle connection holds nothing, a small message costs one copy, and a
-/// large one few system calls.
+/// Between the socket and the engine, which asks for few bytes at a time: what the socket has is read into a chunk that the
+/// connections of a thread share, and handed on from there. So an idle connection holds nothing, a small message costs one copy,
+/// and a large one few system calls.
 #[derive(Debug, Default)]
 pub(super) struct ReadBuffer {
     /// Bytes that came with the handshake, or behind a large payload.
     leftover: Bytes,
     chunk: Vec<u8>,
     position: usize,
-    /// The last read was as long as could be: more is probably waiting.
-    much: bool,
 }
 
 impl ReadBuffer {
@@ -46,15 +44,8 @@ impl ReadBuffer {
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         if self.held().is_empty() {
-            if !self.much {
-                let mut buf = ReadBuf::new(out);
-                ready!(io.poll_read(cx, &mut buf))?;
-                let len = buf.filled().len();
-                self.much = len == out.len();
-                return Poll::Ready(Ok(len));
-            }
             match self.poll_fill(io, cx) {
-                Poll::Ready(Ok(len)) if len > 0 => self.much = len > out.len(),
+                Poll::Ready(Ok(len)) if len > 0 => {}
                 other => {
                     self.release();
                     return other;

@@ -7,12 +7,14 @@ use std::{
 };
 
 use futures_util::{FutureExt, SinkExt};
+use http::Response;
 use tokio::time::{Instant, timeout};
-use tower::Layer;
+use tower::{Layer, ServiceBuilder};
 use tower_transport::{
     Message, TransportExt,
     layer::reconnect::{Keep, State, WhenLost},
     test_util::fault::Direction,
+    transport::OutlivesConnection,
 };
 
 use super::{Server, Stack, closed, layer};
@@ -196,7 +198,7 @@ async fn a_close_that_cannot_send_what_was_kept_fails() {
     let mut transport = with(&server, keep());
     transport.feed("a".into()).await.unwrap();
     let error = transport.close().await.unwrap_err();
-    assert!(error.to_string().contains("1 messages were lost"), "{error}");
+    assert!(error.to_string().contains("lost: 1 message"), "{error}");
     assert_eq!(transport.handle().lost(), 1);
 }
 
@@ -318,4 +320,23 @@ fn the_queue_of_a_dropped_transport_is_counted_as_lost() {
         drop(transport);
         assert_eq!(handle.lost(), 1);
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_outlives_its_connection_is_neither_lost_nor_sent_again_here() {
+    for when_lost in [WhenLost::Fail, WhenLost::Drop, keep()] {
+        let server = Server::default();
+        let holds = ServiceBuilder::new().map_response(|mut response: Response<_>| {
+            response.extensions_mut().insert(OutlivesConnection);
+            response
+        });
+        let mut transport = layer().when_lost(when_lost).layer(holds.service(server.clone()));
+        transport.send_message("first".into()).await.unwrap();
+        transport.feed("held below".into()).await.unwrap();
+        server.accept().faults.cut();
+        assert!(transport.receive_message().now_or_never().is_none());
+        transport.send_message("next".into()).await.unwrap();
+        assert_eq!(server.accept().take(), ["next"]);
+        assert_eq!(transport.handle().lost(), 0);
+    }
 }

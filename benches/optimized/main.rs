@@ -1,0 +1,133 @@
+//! The full `OptimizedTransport` stack beside raw sockets: `cargo bench --bench optimized --features optimized [-- [--quick] SCENARIO...]`.
+//!
+//! The harness is that of the `peers` benchmark; `docs/benchmarks.md` says how it is measured.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+#[path = "../measure/allocator.rs"]
+#[allow(dead_code, reason = "only the bytes are counted here")]
+mod allocator;
+#[path = "../peers/contestant.rs"]
+mod contestant;
+#[path = "../peers/contestants/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "not all of them take part here")]
+mod contestants;
+#[path = "../measure/goal.rs"]
+mod goal;
+mod idle;
+mod latency;
+#[path = "../peers/loopback.rs"]
+mod loopback;
+#[path = "../peers/rounds.rs"]
+#[allow(dead_code, reason = "not every ratio is asked for here")]
+mod rounds;
+#[path = "../peers/scenario/mod.rs"]
+#[allow(dead_code, reason = "not all of them are measured here")]
+mod scenario;
+mod stack;
+#[path = "../measure/statistics.rs"]
+mod statistics;
+
+use crate::{
+    contestants::{OURS, Ours, T, TokioTungstenite},
+    latency::Latency,
+    rounds::Row,
+    scenario::{Scenario, many::Many},
+    stack::{Compressing, Optimized},
+};
+
+#[global_allocator]
+static ALLOCATOR: allocator::Counting = allocator::Counting;
+
+const STACK: &str = "the stack";
+const COMPRESSING: &str = "the stack, compressing";
+
+struct Plan {
+    rounds: usize,
+    divisor: usize,
+    filters: Vec<String>,
+}
+
+impl Plan {
+    /// Without cargo's `--bench` (so under `cargo test`) it only shows that everything runs.
+    fn from_arguments() -> Self {
+        let (flags, filters): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
+        let has = |flag| flags.iter().any(|word| word == flag);
+        let (rounds, divisor) = match (has("--bench"), has("--quick")) {
+            (false, _) => (1, 100),
+            (true, true) => (5, 4),
+            (true, false) => (20, 1),
+        };
+        Self { rounds, divisor, filters }
+    }
+
+    fn wants(&self, scenario: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|filter| scenario.contains(filter.as_str()))
+    }
+
+    fn count(&self, messages: usize) -> usize {
+        messages.div_ceil(self.divisor)
+    }
+}
+
+fn main() {
+    let plan = Plan::from_arguments();
+    let run = |name: &str, scenario: fn(&Plan)| {
+        if plan.wants(name) {
+            scenario(&plan);
+        }
+    };
+    run("latency", latency);
+    run("500-connections", connections_500);
+    run("idle", idle);
+}
+
+/// One message at a time, there and back: the median, and the 99th percentile.
+fn latency(plan: &Plan) {
+    for (name, size) in [("32 B", 32), ("1 KiB", 1 << 10)] {
+        let scenario = Latency { size, trips: plan.count(1500) };
+        let rows = [
+            Row::new(T, move || scenario.run::<TokioTungstenite>()),
+            Row::new(OURS, move || scenario.run::<Ours>()),
+            Row::new(STACK, move || scenario.run::<Optimized>()),
+            Row::new(COMPRESSING, move || scenario.run::<Compressing>()),
+        ];
+        let table = rounds::run(plan.rounds, &rows);
+        table.print_columns(&format!("latency, {name}"), "p50 us", "p99 us");
+        goal(&format!("optimized/p50-to-T {name}"), table.ratio(STACK, T, |sample| sample.wall), 0.85);
+        goal(&format!("optimized/p99-to-T {name}"), table.ratio(STACK, T, |sample| sample.cpu), 2.0);
+    }
+}
+
+fn connections_500(plan: &Plan) {
+    let many = Many { connections: plan.count(500), trips: 4 };
+    let rows = [
+        Row::new(T, move || many.run::<TokioTungstenite>()),
+        Row::new(OURS, move || many.run::<Ours>()),
+        Row::new(STACK, move || many.run::<Optimized>()),
+    ];
+    let table = rounds::run(plan.rounds.div_ceil(2), &rows);
+    table.print(&format!("500-connections ({} now), 32 B ping-pong on all", many.connections), "us/trip");
+    goal("optimized/500-connections-cpu-to-T", table.ratio(STACK, T, |sample| sample.cpu), 0.58);
+}
+
+fn idle(plan: &Plan) {
+    let connections = plan.count(500);
+    println!(
+        "\nidle, heap bytes per end over a bare socket with its task ({connections} connections, both ends counted)"
+    );
+    let bare = idle::bare(connections);
+    let print = |name: &str, bytes: f64| println!("  {name:<28} {bytes:>12.0}");
+    print("(the bare socket)", bare);
+    for (name, bytes) in [(T, idle::of::<TokioTungstenite>(connections)), (OURS, idle::of::<Ours>(connections))] {
+        print(name, bytes - bare);
+    }
+    let stack = idle::of::<Optimized>(connections) - bare;
+    print(STACK, stack);
+    goal("optimized/idle-bytes", Some(stack), 7168.0);
+}
+
+/// A goal of a row that ran; its name becomes one word.
+fn goal(name: &str, value: Option<f64>, bound: f64) {
+    goal::goal(&name.replace(' ', "-"), value.expect("the row ran"), bound);
+}

@@ -1,0 +1,228 @@
+use std::{fmt, future::Future, sync::Arc};
+
+use http::{HeaderValue, request};
+
+use super::{
+    OptimizedHandle, OptimizedTransport,
+    builder::OptimizedBuilder,
+    status::Status,
+    wire::{Wire, WireConfig, exchange},
+};
+use crate::{
+    Error, Limits, Message, Queue, Transport,
+    layer::{
+        heartbeat::{HeartbeatLayer, Monitor},
+        resume::{Accepted, Session, SessionStore},
+        trace::{TraceLayer, Traced},
+    },
+    rt,
+    stack::{
+        Capabilities,
+        hello::{Hello, SUBPROTOCOL},
+        optional::Optional,
+    },
+    transport::websocket::{WebSocket, WebSocketUpgrade},
+};
+use tower_layer::Layer;
+
+/// A session of a server, or a bare connection: traced.
+pub(super) type ServerLink<T> = Traced<Optional<Session<Wire<T>>, Wire<T>>>;
+
+/// The server's end: makes an [`OptimizedTransport`] of each connection, or hands the connection to the session that it
+/// belongs to. Clones share the sessions.
+pub struct OptimizedAcceptor<T = WebSocket> {
+    config: Arc<Config>,
+    store: SessionStore<Wire<T>>,
+}
+
+struct Config {
+    wire: WireConfig,
+    shell: super::shell::ShellConfig,
+    heartbeat: Option<HeartbeatLayer>,
+    trace: TraceLayer,
+    name: Arc<str>,
+    limits: Limits,
+    queue: Queue<Message>,
+}
+
+impl<T> OptimizedAcceptor<T> {
+    pub(super) fn new(builder: OptimizedBuilder, store: SessionStore<Wire<T>>) -> Self {
+        let (wire, shell, name) = (builder.wire(), builder.shell(), builder.name());
+        let config = Config {
+            heartbeat: wire.heartbeat.clone(),
+            wire,
+            shell,
+            trace: builder.trace(TraceLayer::server(name.to_string())),
+            name,
+            limits: builder.limits,
+            queue: builder.queue,
+        };
+        Self { config: Arc::new(config), store }
+    }
+
+    /// How many sessions there are, those among them whose clients are away.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.store.len()
+    }
+}
+
+impl<T> OptimizedAcceptor<T>
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+{
+    /// Takes a connection over any transport of messages, as [`accept`](OptimizedAcceptor::accept) does a WebSocket. `is_known` says
+    /// whether the handshake chose the subprotocol [`OptimizedAcceptor::SUBPROTOCOL`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`accept`](OptimizedAcceptor::accept).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`accept`](OptimizedAcceptor::accept).
+    pub async fn accept_over(&self, transport: T, is_known: bool) -> Result<Option<OptimizedTransport<T>>, Error> {
+        // Boxed, so that the exchange takes no room in the session's task later.
+        Box::pin(self.accept_for(transport, is_known, None)).await
+    }
+
+    async fn accept_for(
+        &self,
+        mut transport: T,
+        is_known: bool,
+        owner: Option<&[u8]>,
+    ) -> Result<Option<OptimizedTransport<T>>, Error> {
+        let config = &*self.config;
+        let limit = config.limits.handshake;
+        let ours = config.wire.hello();
+        let hello: Option<Hello> =
+            if is_known {
+                let hello = rt::timeout(limit, exchange(&mut transport, ours)).await;
+                Some(hello.unwrap_or_else(|_| {
+                    Err(Error::timeout(format!("the client did not say hello within {limit:?}")))
+                })?)
+            } else {
+                None
+            };
+        let agreed = hello.map_or(Capabilities::NONE, |hello| hello.capabilities.and(ours.capabilities));
+        let heartbeat = Monitor::new();
+        let mut layers = config.wire.clone();
+        layers.heartbeat = config.heartbeat.clone().map(|layer| layer.monitor(heartbeat.clone()));
+        let wire = layers.layer(transport, agreed, hello);
+        let link = if agreed.resume() {
+            let accepted = match owner {
+                Some(owner) => self.store.accept_as(wire, owner).await?,
+                None => self.store.accept(wire).await?,
+            };
+            match accepted {
+                Accepted::New(session) => Optional::On { inner: session },
+                Accepted::Resumed => return Ok(None),
+            }
+        } else {
+            Optional::Off { inner: wire }
+        };
+        let status = Status::default();
+        status.agreed(agreed);
+        let handle = OptimizedHandle {
+            name: config.name.clone(),
+            status,
+            heartbeat,
+            compression: config.wire.compression.as_ref().map(|layer| layer.stats()),
+            rate_limit: config.shell.rate_limit.as_ref().map(|layer| layer.counts()),
+            reconnect: None,
+            resume: None,
+        };
+        let traced = config.trace.clone().propagate(agreed.trace_context()).layer(link);
+        Ok(Some(OptimizedTransport::server(config.shell.layer(traced), handle, config.queue.clone())))
+    }
+}
+
+impl<S> OptimizedAcceptor<WebSocket<S>>
+where
+    WebSocket<S>: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+{
+    /// Takes a connection: says hello, if the handshake chose [`OptimizedTransport`]'s subprotocol, and puts on what both ends
+    /// have on. `None`: the client came back to a session, whose handler goes on with this connection; there is nothing left
+    /// to do here.
+    ///
+    /// The upgrade must [offer](crate::transport::websocket::WebSocketUpgrade::subprotocol) the subprotocol
+    /// [`OptimizedAcceptor::SUBPROTOCOL`], as [`upgrade`](OptimizedAcceptor::upgrade) does.
+    ///
+    /// # Errors
+    ///
+    /// - [`is_timeout`](Error::is_timeout): the client did not say hello within [`Limits::handshake`], or opened no session.
+    /// - [`is_protocol`](Error::is_protocol): it agreed to the subprotocol and does not speak it.
+    /// - [`is_full`](Error::is_full): there are too many sessions.
+    /// - [`is_closed`](Error::is_closed): the connection ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the connection is, unless its session has taken it.
+    pub async fn accept(&self, websocket: WebSocket<S>) -> Result<Option<OptimizedTransport<WebSocket<S>>>, Error> {
+        let is_known = websocket.subprotocol() == Some(SUBPROTOCOL);
+        self.accept_over(websocket, is_known).await
+    }
+
+    /// [`accept`](Self::accept), for a client that has proved who it is: its session is found again by the same `owner` alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`accept`](Self::accept).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`accept`](Self::accept).
+    pub async fn accept_as(
+        &self,
+        websocket: WebSocket<S>,
+        owner: impl AsRef<[u8]>,
+    ) -> Result<Option<OptimizedTransport<WebSocket<S>>>, Error> {
+        let is_known = websocket.subprotocol() == Some(SUBPROTOCOL);
+        Box::pin(self.accept_for(websocket, is_known, Some(owner.as_ref()))).await
+    }
+}
+
+impl OptimizedAcceptor {
+    /// The subprotocol by which two ends find out that they know each other.
+    pub const SUBPROTOCOL: &str = SUBPROTOCOL;
+
+    /// A [`WebSocketUpgrade`] for hyper and axum, whose `handler` gets each new session (a client that comes back is handed to
+    /// the handler that it had) with the parts of its request. A connection that is no session ends with its error, which is
+    /// traced.
+    pub fn upgrade<H, F>(
+        &self,
+        handler: H,
+    ) -> WebSocketUpgrade<impl FnOnce(WebSocket, request::Parts) -> Handled + Clone + Send + Sync + use<H, F>>
+    where
+        H: FnOnce(OptimizedTransport, request::Parts) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let acceptor = self.clone();
+        WebSocketUpgrade::new(move |websocket, parts| -> Handled {
+            Box::pin(async move {
+                match acceptor.accept(websocket).await {
+                    Ok(Some(transport)) => handler(transport, parts).await,
+                    Ok(None) => {}
+                    Err(error) => tracing::debug!(%error, "a connection was not accepted"),
+                }
+            })
+        })
+        .limits(self.config.limits)
+        .with_subprotocol(HeaderValue::from_static(SUBPROTOCOL))
+    }
+}
+
+/// A handler's future. Boxed once for each connection.
+pub type Handled = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl<T> Clone for OptimizedAcceptor<T> {
+    fn clone(&self) -> Self {
+        Self { config: self.config.clone(), store: self.store.clone() }
+    }
+}
+
+impl<T> fmt::Debug for OptimizedAcceptor<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OptimizedAcceptor").field("store", &self.store).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,141 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+use crate::{
+    layer::{
+        compression, heartbeat,
+        rate_limit::RateLimitCounts,
+        reconnect::{ReconnectHandle, State},
+        resume::{ResumeHandle, Verdict},
+        trace::{
+            COMPRESSION_PLAIN_BYTES, COMPRESSION_WIRE_BYTES, FRESH, Meter, RATE_LIMITED, RECONNECTS, RESUMED,
+            ROUND_TRIP, Role,
+        },
+    },
+    stack::Capabilities,
+};
+
+/// What was agreed on with the peer of the latest connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Status(Arc<AtomicU32>);
+
+impl Status {
+    pub(super) fn agreed(&self, capabilities: Capabilities) {
+        self.0.store(capabilities.bits(), Relaxed);
+    }
+
+    pub(super) fn capabilities(&self) -> Capabilities {
+        Capabilities::from_bits(self.0.load(Relaxed))
+    }
+}
+
+/// What can be seen of an [`OptimizedTransport`](super::OptimizedTransport) from anywhere: cheap to clone, and good after a
+/// [`split`](super::OptimizedTransport::split).
+#[derive(Clone, Debug)]
+pub struct OptimizedHandle {
+    pub(super) name: Arc<str>,
+    pub(super) status: Status,
+    pub(super) heartbeat: heartbeat::Monitor,
+    pub(super) compression: Option<compression::Stats>,
+    pub(super) rate_limit: Option<RateLimitCounts>,
+    /// Of a client.
+    pub(super) reconnect: Option<ReconnectHandle>,
+    pub(super) resume: Option<ResumeHandle>,
+}
+
+impl OptimizedHandle {
+    /// What is on between the two ends, by the latest connection. [`Capabilities::NONE`] before the first, and with a peer
+    /// that does not know this crate.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.status.capabilities()
+    }
+
+    /// The round-trip time, once a ping was answered.
+    #[must_use]
+    pub fn rtt(&self) -> Option<heartbeat::Rtt> {
+        self.heartbeat.rtt()
+    }
+
+    /// What compression has saved; `None` where it is off. A server's connections share it.
+    #[must_use]
+    pub fn compression(&self) -> Option<&compression::Stats> {
+        self.compression.as_ref()
+    }
+
+    /// What the rate limit has let through and held up; `None` where there is none. A server's connections share it.
+    #[must_use]
+    pub fn rate_limit(&self) -> Option<&RateLimitCounts> {
+        self.rate_limit.as_ref()
+    }
+
+    /// A client's state and its changes, and [`reconnect_now`](ReconnectHandle::reconnect_now); `None` on a server.
+    #[must_use]
+    pub fn reconnect(&self) -> Option<&ReconnectHandle> {
+        self.reconnect.as_ref()
+    }
+
+    /// A client's state; a server's end is [`Connected`](State::Connected) as long as there is one.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.reconnect.as_ref().map_or(State::Connected, ReconnectHandle::state)
+    }
+
+    /// A client's session: its name, and the verdict after each reconnect; `None` on a server, and where it is off.
+    #[must_use]
+    pub fn resume(&self) -> Option<&ResumeHandle> {
+        self.resume.as_ref()
+    }
+
+    /// What all these know, for the [`metrics`] facade: publish it now and then, or spawn [`Meter::run`].
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        let role = if self.reconnect.is_some() { Role::Client } else { Role::Server };
+        let monitor = self.heartbeat.clone();
+        let mut meter = Meter::new(self.name.to_string(), role)
+            .histogram(ROUND_TRIP, move || monitor.rtt().map(|rtt| rtt.last.as_secs_f64()));
+        if let Some(stats) = self.compression.clone() {
+            let (plain, wire) = (stats.clone(), stats);
+            meter = meter
+                .counter(COMPRESSION_PLAIN_BYTES, move || plain.sent().plain_bytes)
+                .counter(COMPRESSION_WIRE_BYTES, move || wire.sent().compressed_bytes);
+        }
+        if let Some(counts) = self.rate_limit.clone() {
+            meter = meter.counter(RATE_LIMITED, move || counts.waited() + counts.rejected());
+        }
+        if let Some(handle) = self.reconnect.clone() {
+            meter = meter.counter(RECONNECTS, move || handle.connections().saturating_sub(1));
+        }
+        if let Some(handle) = self.resume.clone() {
+            // Whoever asks more seldom than connections are made counts the last one of them.
+            let verdicts = handle.verdicts();
+            let (mut resumed, mut fresh) = (Verdicts::new(verdicts), Verdicts::new(handle.verdicts()));
+            meter = meter
+                .counter(RESUMED, move || resumed.count(|verdict| matches!(verdict, Verdict::Resumed { .. })))
+                .counter(FRESH, move || fresh.count(|verdict| matches!(verdict, Verdict::Fresh { .. })));
+        }
+        meter
+    }
+}
+
+/// Counts verdicts of one kind as they come.
+struct Verdicts {
+    verdicts: crate::layer::resume::Verdicts,
+    counted: u64,
+}
+
+impl Verdicts {
+    fn new(verdicts: crate::layer::resume::Verdicts) -> Self {
+        Self { verdicts, counted: 0 }
+    }
+
+    fn count(&mut self, which: impl Fn(&Verdict) -> bool) -> u64 {
+        use futures_util::{FutureExt, StreamExt};
+        while let Some(Some(verdict)) = self.verdicts.next().now_or_never() {
+            self.counted += u64::from(which(&verdict));
+        }
+        self.counted
+    }
+}

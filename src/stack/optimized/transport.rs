@@ -1,0 +1,165 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+
+use super::{
+    builder::OptimizedBuilder, connector::Connector, server::ServerLink, shell::Shell, status::OptimizedHandle,
+};
+use crate::{
+    Error, Message, Queue, Receiver, Sender, Transport, TransportExt,
+    layer::reconnect::{Reconnect, State},
+    rt,
+    stack::{Capabilities, optional::Optional},
+    transport::websocket::WebSocket,
+};
+
+/// The recommended stack over a WebSocket (or any other transport of messages), either end. See the [module](super) for
+/// what is in it.
+///
+/// It is a [`Transport`](crate::Transport) of [`Message`]s: layers of your own, a codec say, go on top.
+// The bounds are needed to name the connector's future.
+pub struct OptimizedTransport<T = WebSocket>
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+{
+    // Boxed once, for a stack has some kilobytes and is moved about: into a driver, into a task.
+    inner: Optional<Pin<Box<Shell<Reconnect<Connector<T>>>>>, Pin<Box<Shell<ServerLink<T>>>>>,
+    handle: OptimizedHandle,
+    queue: Queue<Message>,
+}
+
+impl OptimizedTransport {
+    /// The stack with its defaults, to be changed and then connected or accepted with.
+    #[must_use]
+    pub fn builder() -> OptimizedBuilder {
+        OptimizedBuilder::new()
+    }
+
+    /// Connects to `url` with the defaults: see [`OptimizedBuilder::connect`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`OptimizedBuilder::connect`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the attempt is.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder().connect(url).await
+    }
+}
+
+impl<T> OptimizedTransport<T>
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+{
+    pub(super) fn client(
+        stack: Shell<Reconnect<Connector<T>>>,
+        handle: OptimizedHandle,
+        queue: Queue<Message>,
+    ) -> Self {
+        Self { inner: Optional::On { inner: Box::pin(stack) }, handle, queue }
+    }
+
+    pub(super) fn server(stack: Shell<ServerLink<T>>, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
+        Self { inner: Optional::Off { inner: Box::pin(stack) }, handle, queue }
+    }
+
+    /// What is on between the two ends, by the latest connection.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.handle.capabilities()
+    }
+
+    /// What can be seen of it from elsewhere.
+    #[must_use]
+    pub fn handle(&self) -> OptimizedHandle {
+        self.handle.clone()
+    }
+
+    /// Two halves: the whole stack, [driven](TransportExt::drive) by a task that is spawned here. Any number of tasks may write by
+    /// clones of the [`Sender`], whose queue is bounded ([`OptimizedBuilder::queue`]); what waits there is sent with one flush.
+    ///
+    /// The task ends with the transport, or when the last sender is gone and what it sent has left.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime, as `tokio::spawn` does.
+    #[must_use = "a transport without its halves closes"]
+    pub fn split(self) -> (Sender<Message>, Receiver<Message>) {
+        let queue = self.queue.clone();
+        let (sender, receiver, driver) = self.drive(queue);
+        rt::spawn(async move {
+            // The sender and the receiver have told their owners already.
+            let _ = driver.await;
+        });
+        (sender, receiver)
+    }
+
+    /// Waits for a client's first connection, or for the first attempt to fail.
+    pub(super) async fn connected(mut self) -> Result<Self, Error> {
+        std::future::poll_fn(|cx| {
+            // It connects as it is polled. An error here is one of the state, too.
+            let _ = Pin::new(&mut self).poll_flush(cx);
+            match self.handle.state() {
+                State::Connected => Poll::Ready(Ok(())),
+                State::Reconnecting { cause, .. } | State::Failed { cause } => Poll::Ready(Err(cause)),
+                State::Connecting { .. } | State::Disconnected => Poll::Pending,
+            }
+        })
+        .await?;
+        Ok(self)
+    }
+}
+
+impl<T> Stream for OptimizedTransport<T>
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+{
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.inner).poll_next(cx)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.inner.size_hint()
+    }
+}
+
+impl<T> Sink<Message> for OptimizedTransport<T>
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+{
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.inner).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        Pin::new(&mut self.inner).start_send(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+}
+
+impl<T> fmt::Debug for OptimizedTransport<T>
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OptimizedTransport").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}

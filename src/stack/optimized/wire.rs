@@ -1,0 +1,87 @@
+//! What stands below, on each connection: the layers whose state belongs to it, as far as both ends have agreed on them.
+
+use std::time::Duration;
+
+use tower_layer::Layer;
+
+use crate::{
+    Error, Message, Transport, TransportExt,
+    layer::{
+        batch::{BatchLayer, BatchPolicy, Batched},
+        compression::{Compressed, CompressionLayer, Deflate},
+        heartbeat::{Heartbeat, HeartbeatLayer},
+    },
+    stack::{Capabilities, hello::Hello, optional::Optional},
+};
+
+/// To a peer that knows us, batches, then compression, then the heartbeat next to the transport; to another the heartbeat alone. A
+/// layer that is not agreed on sends nothing of its own.
+pub(super) type Wire<T> = Optional<Batched<Compressed<Heartbeat<T>>>, Heartbeat<T>>;
+
+/// What one end has on.
+#[derive(Clone, Debug)]
+pub(super) struct WireConfig {
+    pub(super) batch: Option<BatchPolicy>,
+    pub(super) compression: Option<CompressionLayer>,
+    pub(super) heartbeat: Option<HeartbeatLayer>,
+    pub(super) resume: bool,
+    pub(super) trace_context: bool,
+    /// The largest message that may come in, in bytes.
+    pub(super) max_message: usize,
+}
+
+impl WireConfig {
+    /// What this end says of itself.
+    pub(super) fn hello(&self) -> Hello {
+        let capabilities = Capabilities::KNOWN
+            .with_batch(self.batch.is_some())
+            .with_compression(self.compression.is_some())
+            .with_resume(self.resume)
+            .with_trace_context(self.trace_context);
+        Hello { capabilities, max_message: u32::try_from(self.max_message).unwrap_or(u32::MAX) }
+    }
+
+    /// The layers of one connection, to a peer that said `theirs`.
+    pub(super) fn layer<T>(&self, transport: T, agreed: Capabilities, theirs: Option<Hello>) -> Wire<T> {
+        let beating = self.heartbeat.clone().unwrap_or_else(never).layer(transport);
+        let Some(hello) = theirs else { return Optional::Off { inner: beating } };
+        let compression = self.compression.as_ref().filter(|_| agreed.compression());
+        let compressed = match compression {
+            Some(layer) => layer.layer(beating),
+            None => CompressionLayer::new(Deflate::new().receive_only()).layer(beating),
+        };
+        let batch = match self.batch.filter(|_| agreed.batch()) {
+            Some(policy) => BatchLayer::new(policy.within(hello.max_message as usize)),
+            None => BatchLayer::receive_only(),
+        };
+        Optional::On { inner: batch.layer(compressed) }
+    }
+}
+
+/// A heartbeat that no connection lives to see.
+fn never() -> HeartbeatLayer {
+    const FAR: Duration = Duration::from_secs(86_400 * 365 * 10);
+    HeartbeatLayer::new(FAR, FAR)
+}
+
+/// Tells the peer what this end can do, and hears what the peer can.
+pub(super) async fn exchange<T>(transport: &mut T, ours: Hello) -> Result<Hello, Error>
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin,
+{
+    /// How many control messages may come before the peer's hello.
+    const PINGS: usize = 16;
+
+    transport.send_message(ours.encode()).await?;
+    for _ in 0..=PINGS {
+        match transport.receive_message().await.transpose()? {
+            Some(Message::Ping(_) | Message::Pong(_)) => {}
+            Some(Message::Close(frame)) => {
+                return Err(Error::closed("the peer closed before it said hello").with_close_frame(frame));
+            }
+            Some(message) => return Hello::decode(message),
+            None => break,
+        }
+    }
+    Err(Error::closed("the connection ended before the peer said hello"))
+}

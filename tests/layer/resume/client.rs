@@ -1,0 +1,213 @@
+//! The client's end: verdicts, replay, fencing, deadlines.
+
+use std::{task::Context, time::Duration};
+
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tower::Layer;
+use tower_transport::{
+    Error, Message, TransportExt,
+    layer::resume::{ResumeHandle, ResumeLayer, SessionStore, Verdict},
+    test_util::fault::Faults,
+};
+
+use super::support::{connect, dial, put, quiet, take, world};
+
+#[tokio::test(start_paused = true)]
+async fn what_a_cut_took_is_sent_again_in_both_directions_and_nothing_else() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let (mut near, mut session) = world.open().await;
+    put(&mut near, 0..2);
+    take(&mut session, 0..2).await;
+    put(&mut session, 0..3);
+    take(&mut near, 0..1).await;
+    world.faults.half_open();
+    put(&mut near, 2..3);
+    drop(near);
+    put(&mut session, 3..5);
+
+    let (mut near, verdict) = world.reopen(&mut session).await;
+    // Nothing of the first two was acknowledged in time, but the server says that it has them.
+    assert_eq!(verdict, Verdict::Resumed { replayed: 1 });
+    assert_eq!(session.resumptions(), 1);
+    put(&mut near, 3..4);
+    take(&mut session, 2..4).await;
+    take(&mut near, 1..5).await;
+    quiet(&mut session);
+    quiet(&mut near);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_ends_like_a_mark_comes_out_as_it_went_in_and_also_when_it_is_sent_again() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let (mut near, mut session) = world.open().await;
+    let tricky = Message::binary([&b"12345678abcdefgh"[..], &[3, 3, 0xf8, b't', b't', b'x', 1, 0xff]].concat());
+    near.send_message(tricky.clone()).await.unwrap();
+    assert_eq!(session.next().await.unwrap().unwrap(), tricky);
+    world.faults.half_open();
+    near.send_message(tricky.clone()).await.unwrap();
+    drop(near);
+    let (mut near, verdict) = world.reopen(&mut session).await;
+    assert_eq!(verdict, Verdict::Resumed { replayed: 1 });
+    near.flush().await.unwrap();
+    assert_eq!(session.next().await.unwrap().unwrap(), tricky);
+}
+
+#[tokio::test(start_paused = true)]
+async fn acknowledgements_come_late_when_nothing_else_does_and_free_the_buffer() {
+    let handle = ResumeHandle::new();
+    let mut world = world(ResumeLayer::new().handle(handle.clone()), SessionStore::new());
+    let (mut near, mut session) = world.open().await;
+    put(&mut near, 0..10);
+    assert_eq!((handle.unacknowledged(), handle.unacknowledged_bytes()), (10, 20));
+    take(&mut session, 0..10).await;
+    quiet(&mut near);
+    assert_eq!(handle.unacknowledged(), 10);
+    let serve = async {
+        let _ = session.next().await;
+    };
+    let wait = tokio::time::timeout(Duration::from_millis(101), near.next());
+    tokio::select! { () = serve => panic!("the session ended"), late = wait => assert!(late.is_err()) }
+    assert_eq!((handle.unacknowledged(), handle.unacknowledged_bytes()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_only_writes_goes_on_as_long_as_the_server_reads() {
+    let layer = ResumeLayer::new().replay_messages(4);
+    let mut world = world(layer, SessionStore::new());
+    let (mut near, mut session) = world.open().await;
+    let write = async {
+        for number in 0..100 {
+            near.send_message(super::support::message(number)).await.unwrap();
+        }
+    };
+    let ((), ()) = tokio::join!(write, take(&mut session, 0..100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_replay_buffer_waits_and_what_is_read_meanwhile_is_not_lost() {
+    let layer = ResumeLayer::new().replay_messages(3).replay_bytes(1000);
+    let mut world = world(layer, SessionStore::new());
+    let (mut near, mut session) = world.open().await;
+    put(&mut near, 0..3);
+    put(&mut session, 0..5);
+    assert!(near.poll_ready_unpin(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+    take(&mut session, 0..1).await;
+    std::future::poll_fn(|cx| near.poll_ready_unpin(cx)).await.unwrap();
+    take(&mut near, 0..5).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_connection_takes_the_session_from_an_older_transport() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let (mut older, mut session) = world.open().await;
+    put(&mut older, 0..1);
+    take(&mut session, 0..1).await;
+    let reopening = world.reopen(&mut session);
+    let ((mut newer, verdict), last) = tokio::join!(reopening, async {
+        let last = older.next().await.unwrap().unwrap_err();
+        assert!(older.next().await.is_none());
+        (last, older)
+    });
+    let (error, mut older) = last;
+    assert!(error.is_closed() && error.to_string().contains("newer"), "{error}");
+    assert!(older.send(Message::text("late")).await.unwrap_err().is_closed());
+    assert_eq!(verdict, Verdict::Resumed { replayed: 0 });
+    put(&mut newer, 1..2);
+    take(&mut session, 1..2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_transport_that_nobody_polls_costs_its_session_and_that_is_told() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let (mut older, session) = world.open().await;
+    put(&mut older, 0..2);
+    let error = connect(&mut world.client).await.err().unwrap();
+    assert!(error.is_timeout(), "{error}");
+    let (_newer, verdict) = world.connect().await;
+    assert_eq!(verdict, Verdict::Fresh { lost: 2 });
+    drop((older, session));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_forgot_the_session_gives_a_fresh_one_and_the_losses_are_counted() {
+    let handle = ResumeHandle::new();
+    let mut world = world(ResumeLayer::new().handle(handle.clone()), SessionStore::new());
+    let mut verdicts = handle.verdicts();
+    let (mut near, mut session) = world.open().await;
+    let first = handle.id().unwrap();
+    assert_eq!(session.id(), first);
+    put(&mut session, 0..1);
+    put(&mut near, 0..4);
+    take(&mut session, 0..1).await;
+    // The server restarts.
+    drop(session);
+    take(&mut near, 0..1).await;
+    assert!(near.next().await.is_none());
+    assert!(near.send(Message::text("more")).await.unwrap_err().is_closed());
+
+    let (mut near, verdict) = world.connect().await;
+    assert_eq!(verdict, Verdict::Fresh { lost: 4 });
+    assert_eq!(verdicts.changed().await, verdict);
+    assert_eq!(handle.verdict(), Some(verdict));
+    assert_ne!(handle.id(), Some(first));
+    let mut session = world.server.sessions.recv().await.unwrap();
+    put(&mut near, 0..1);
+    take(&mut session, 0..1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_ends_the_session_for_good_on_both_ends() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let (mut near, mut session) = world.open().await;
+    put(&mut near, 0..2);
+    near.close().await.unwrap();
+    assert!(near.send(Message::text("late")).await.unwrap_err().is_closed());
+    take(&mut session, 0..2).await;
+    assert!(session.next().await.is_none());
+    assert!(world.server.store.is_empty());
+    assert!(session.send(Message::text("late")).await.unwrap_err().is_closed());
+    assert!(near.next().await.is_none());
+    let (_near, verdict) = world.connect().await;
+    assert_eq!(verdict, Verdict::New);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_runs_into_the_deadline() {
+    let (dial, incoming) = dial(8, &Faults::new());
+    let mut client = ResumeLayer::new().deadline(Duration::from_secs(3)).layer(dial);
+    let before = tokio::time::Instant::now();
+    let error = connect(&mut client).await.err().unwrap();
+    assert!(error.is_timeout() && error.to_string().contains("3s"), "{error}");
+    assert_eq!(before.elapsed(), Duration::from_secs(3));
+    drop(incoming);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_sessions_is_found_out() {
+    let (dial, mut incoming) = dial(8, &Faults::new());
+    let mut client = ResumeLayer::new().layer(dial);
+    let connecting = tokio::spawn(async move { connect(&mut client).await.err().unwrap() });
+    let mut far = incoming.recv().await.unwrap();
+    far.send(Message::text("welcome to the chat")).await.unwrap();
+    let error: Error = connecting.await.unwrap();
+    assert!(error.is_protocol() && error.to_string().contains("SessionStore"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_that_is_dropped_leaves_the_session_as_it_was() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let (mut near, mut session) = world.open().await;
+    world.faults.half_open();
+    put(&mut near, 0..2);
+    drop(near);
+    for _ in 0..3 {
+        let connecting = connect(&mut world.client).now_or_never();
+        assert!(connecting.is_none());
+        tokio::task::yield_now().await;
+    }
+    let (mut near, verdict) = world.reopen(&mut session).await;
+    assert_eq!(verdict, Verdict::Resumed { replayed: 2 });
+    near.flush().await.unwrap();
+    take(&mut session, 0..2).await;
+    quiet(&mut session);
+}

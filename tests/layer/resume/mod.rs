@@ -1,0 +1,8 @@
+//! Sessions that outlive connections: see each file for what it shows.
+
+mod attacks;
+mod client;
+mod contract;
+mod cut;
+mod server;
+mod support;

@@ -1,0 +1,202 @@
+//! The server's end: sessions while their client is away, bounds, owners.
+
+use std::{error::Error as _, task::Context, time::Duration};
+
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tower_transport::{
+    CloseCode, CloseFrame, Error, Message, Queue, TransportExt,
+    layer::resume::{ResumeLayer, SessionStore, Verdict},
+};
+
+use super::support::{connect, message, put, take, world};
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_client_stays_away_ends_after_its_time_and_says_what_was_left() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new().ttl(Duration::from_secs(7)));
+    let (near, mut session) = world.open().await;
+    drop(near);
+    put(&mut session, 0..3);
+    let before = tokio::time::Instant::now();
+    let error = session.next().await.unwrap().unwrap_err();
+    assert_eq!(before.elapsed(), Duration::from_secs(7));
+    assert!(error.is_closed() && error.to_string().contains("3 messages"), "{error}");
+    let cause = error.source().unwrap().downcast_ref::<Error>().unwrap();
+    assert!(cause.is_timeout() && cause.to_string().contains("7s"), "{cause}");
+    assert!(session.next().await.is_none());
+    assert!(session.send(message(9)).await.unwrap_err().is_closed());
+    assert_eq!(session.unacknowledged(), 3);
+    assert!(world.server.store.is_empty());
+    assert_eq!(world.connect().await.1, Verdict::Fresh { lost: 0 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_nobody_polls_is_given_up_when_its_client_asks_too_late() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new().ttl(Duration::from_secs(7)));
+    let (near, mut session) = world.open().await;
+    drop(near);
+    assert!(session.next().now_or_never().is_none(), "it has seen the cut");
+    assert_eq!(world.server.store.waiting(), 1);
+    tokio::time::advance(Duration::from_secs(8)).await;
+    assert_eq!(world.connect().await.1, Verdict::Fresh { lost: 0 });
+    assert!(session.next().await.unwrap().unwrap_err().is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_without_a_connection_takes_messages_up_to_its_bound_and_flushes_later() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new().replay_messages(4));
+    let (near, mut session) = world.open().await;
+    drop(near);
+    assert!(session.next().now_or_never().is_none());
+    put(&mut session, 0..4);
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    assert!(session.poll_ready_unpin(&mut cx).is_pending());
+    assert!(session.poll_flush_unpin(&mut cx).is_pending());
+    let (mut near, verdict) = world.reopen(&mut session).await;
+    assert_eq!(verdict, Verdict::Resumed { replayed: 0 });
+    session.flush().await.unwrap();
+    take(&mut near, 0..4).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_while_the_client_is_away_waits_until_it_has_all() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let (near, mut session) = world.open().await;
+    drop(near);
+    put(&mut session, 0..3);
+    let closing = tokio::spawn(async move {
+        session.close().await.unwrap();
+        session
+    });
+    let (mut near, verdict) = world.connect().await;
+    assert_eq!(verdict, Verdict::Resumed { replayed: 0 });
+    take(&mut near, 0..3).await;
+    assert!(near.next().await.is_none());
+    drop(near);
+    drop(closing.await.unwrap());
+    assert!(world.server.store.is_empty());
+    assert_eq!(world.connect().await.1, Verdict::New);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_older_connection_is_told_that_a_newer_one_has_the_session() {
+    use super::support::{dial, serve};
+    use tower::Layer;
+    let faults = tower_transport::test_util::fault::Faults::new();
+    let (dial, mut incoming) = dial(8, &faults);
+    let (forward, forwarded) = tokio::sync::mpsc::unbounded_channel();
+    let mut server = serve(SessionStore::new(), forwarded);
+    let mut client = ResumeLayer::new().layer(dial);
+    let first = tokio::spawn(async move {
+        let first = connect(&mut client).await.unwrap();
+        (first, client)
+    });
+    forward.send(incoming.recv().await.unwrap()).unwrap();
+    let ((mut older, _), mut client) = first.await.unwrap();
+    let session = server.sessions.recv().await.unwrap();
+    let (sender, _receiver, driver) = session.drive(Queue::messages());
+    tokio::spawn(driver);
+
+    // The client's own fence holds its older transport back; what the server says is on the channel all the same.
+    let second = tokio::spawn(async move { connect(&mut client).await.unwrap() });
+    let far = incoming.recv().await.unwrap();
+    assert!(older.next().await.unwrap().unwrap_err().is_closed());
+    forward.send(far).unwrap();
+    let (mut newer, verdict) = second.await.unwrap();
+    assert_eq!(verdict, Verdict::Resumed { replayed: 0 });
+    let last = older.get_mut().next().await.unwrap().unwrap();
+    let Message::Close(Some(frame)) = last else { panic!("{last:?}") };
+    assert_eq!(frame.code.get(), 4409);
+    assert!(older.get_mut().next().await.is_none());
+    sender.send(message(0)).await.unwrap();
+    take(&mut newer, 0..1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_message_of_the_connection_alone_does_not_end_the_session() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let (mut near, mut session) = world.open().await;
+    near.get_mut().send(Message::Close(Some(CloseFrame::new(CloseCode::AWAY, "")))).await.unwrap();
+    assert!(session.next().now_or_never().is_none());
+    drop(near);
+    let (mut near, verdict) = world.reopen(&mut session).await;
+    assert_eq!(verdict, Verdict::Resumed { replayed: 0 });
+
+    let frame = CloseFrame::new(CloseCode::NORMAL, "done");
+    near.send(Message::Close(Some(frame.clone()))).await.unwrap();
+    assert_eq!(session.next().await.unwrap().unwrap(), Message::Close(Some(frame)));
+    assert!(session.send(message(0)).await.unwrap_err().is_closed());
+    drop(near);
+    assert!(session.next().await.is_none());
+    assert!(world.server.store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_full_refuses_the_next_client_and_has_room_when_one_left() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new().sessions(1).ttl(Duration::from_secs(5)));
+    let (near, session) = world.open().await;
+    let mut other = super::support::world(ResumeLayer::new(), world.server.store.clone());
+    let error = connect(&mut other.client).await.err().unwrap();
+    assert!(error.is_closed());
+    assert_eq!(error.close_frame().unwrap().code, CloseCode::TRY_AGAIN);
+    assert!(other.server.resumed.recv().await.unwrap().unwrap_err().is_full());
+    drop((near, session));
+    assert_eq!(other.connect().await.1, Verdict::New);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_that_nobody_polls_make_room_after_their_time() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new().sessions(1).ttl(Duration::from_secs(5)));
+    let (near, mut session) = world.open().await;
+    drop(near);
+    assert!(session.next().now_or_never().is_none());
+    tokio::time::advance(Duration::from_secs(6)).await;
+    let mut other = super::support::world(ResumeLayer::new(), world.server.store.clone());
+    assert_eq!(other.connect().await.1, Verdict::New);
+    assert_eq!(world.server.store.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_sessions_share_one_budget_and_each_still_sends_message_by_message() {
+    let store = SessionStore::new().total_replay_bytes(64 << 10);
+    let mut world = world(ResumeLayer::new(), store);
+    let (near, mut session) = world.open().await;
+    let (other_near, mut other) = {
+        let mut second = super::support::world(ResumeLayer::new(), world.server.store.clone());
+        second.open().await
+    };
+    drop((near, other_near));
+    let block = || Message::binary(vec![7; 32 << 10]);
+    let mut accepted = 0;
+    for session in [&mut session, &mut other] {
+        assert!(session.next().now_or_never().is_none());
+        while let Some(fed) = session.feed(block()).now_or_never() {
+            fed.unwrap();
+            accepted += 1;
+        }
+    }
+    assert_eq!(accepted, 2 + 1, "64 KiB in the first, one message in the second");
+    drop(session);
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    assert!(other.poll_ready_unpin(&mut cx).is_ready(), "what was free again is used");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_found_again_by_its_owner_alone() {
+    use tower::Layer;
+    use tower_transport::layer::resume::Accepted;
+    let (dial, mut incoming) = super::support::dial(8, &tower_transport::test_util::fault::Faults::new());
+    let mut client = ResumeLayer::new().layer(dial);
+    let store = SessionStore::new();
+    let (connected, accepted) = tokio::join!(connect(&mut client), async {
+        store.accept_as(incoming.recv().await.unwrap(), "alice").await.unwrap()
+    });
+    let (Accepted::New(mut session), (near, _)) = (accepted, connected.unwrap()) else { panic!("new") };
+    drop(near);
+    let (connected, accepted) = tokio::join!(connect(&mut client), async {
+        store.accept_as(incoming.recv().await.unwrap(), "mallory").await.unwrap()
+    });
+    assert!(matches!(accepted, Accepted::New(_)));
+    assert_eq!(connected.unwrap().1, Verdict::Fresh { lost: 0 });
+    assert!(session.next().now_or_never().is_none(), "alice's session is as it was");
+    assert_eq!(store.len(), 2);
+}

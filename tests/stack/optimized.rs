@@ -1,0 +1,241 @@
+//! The recommended stack over real sockets: what is agreed on, and what survives a cut.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::timeout;
+use tower::ServiceExt;
+use tower_transport::{
+    CloseCode, CloseFrame, Message, TransportExt,
+    layer::{
+        batch::BatchPolicy,
+        compression::Deflate,
+        heartbeat::HeartbeatLayer,
+        reconnect::{Backoff, State},
+        resume::{ResumeLayer, Verdict},
+    },
+    stack::{Capabilities, OptimizedAcceptor, OptimizedBuilder, OptimizedTransport},
+    transport::websocket::{WebSocketConnector, WebSocketUpgrade},
+};
+
+use super::serve::serve;
+
+const LONG: Duration = Duration::from_secs(20);
+
+async fn within<F: Future>(test: F) -> F::Output {
+    timeout(LONG, test).await.expect("it hangs")
+}
+
+/// A server of the stack that sends back what comes in.
+async fn echo(builder: OptimizedBuilder) -> SocketAddr {
+    let acceptor: OptimizedAcceptor = builder.acceptor();
+    serve(acceptor.upgrade(|transport, _| send_back(transport))).await
+}
+
+async fn send_back(transport: OptimizedTransport) {
+    let (sender, mut receiver) = transport.split();
+    while let Some(Ok(message)) = receiver.receive().await {
+        if message.is_data() && sender.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn connect(builder: OptimizedBuilder, server: SocketAddr) -> OptimizedTransport {
+    within(builder.connect(&format!("ws://{server}/"))).await.unwrap()
+}
+
+fn builder() -> OptimizedBuilder {
+    OptimizedTransport::builder().backoff(Backoff::fixed(Duration::from_millis(5)))
+}
+
+async fn round_trip(transport: &mut OptimizedTransport, message: Message) {
+    within(transport.send_message(message.clone())).await.unwrap();
+    assert_eq!(within(transport.receive_message()).await.unwrap().unwrap(), message);
+}
+
+#[tokio::test]
+async fn two_ends_that_know_each_other_agree_on_all_that_both_have_on() {
+    let server = echo(builder()).await;
+    let mut transport = connect(builder(), server).await;
+    let agreed = transport.capabilities();
+    assert!(agreed.batch() && agreed.compression() && agreed.resume() && !agreed.trace_context());
+    for message in ["hello".into(), "again and again ".repeat(1000).into(), Message::binary(vec![0xff; 3000])] {
+        round_trip(&mut transport, message).await;
+    }
+    let handle = transport.handle();
+    assert_eq!(handle.resume().unwrap().verdict(), Some(Verdict::New));
+    assert!(handle.compression().unwrap().sent().ratio().unwrap() > 10.0);
+}
+
+#[tokio::test]
+async fn what_one_end_has_off_is_off_for_both_and_messages_pass_all_the_same() {
+    type Change = fn(OptimizedBuilder) -> OptimizedBuilder;
+    type IsOn = fn(Capabilities) -> bool;
+    let changes: [(Change, IsOn); 3] = [
+        (|builder| builder.batch(None::<BatchPolicy>), Capabilities::batch),
+        (|builder| builder.compression(None::<Deflate>), Capabilities::compression),
+        (|builder| builder.resume(None::<ResumeLayer>), Capabilities::resume),
+    ];
+    for (change, is_on) in changes {
+        for changes_server in [true, false] {
+            let (ours, theirs) =
+                if changes_server { (builder(), change(builder())) } else { (change(builder()), builder()) };
+            let server = echo(theirs).await;
+            let mut transport = connect(ours, server).await;
+            assert!(transport.capabilities().is_known() && !is_on(transport.capabilities()));
+            round_trip(&mut transport, "x".repeat(5000).into()).await;
+            round_trip(&mut transport, Message::binary(&b"binary"[..])).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_knows_nothing_gets_plain_messages() {
+    let server = serve(WebSocketUpgrade::new(|mut socket, _| async move {
+        while let Some(Ok(message)) = socket.receive_message().await {
+            let _ = socket.send_message(message).await;
+        }
+    }))
+    .await;
+    let mut transport = connect(builder(), server).await;
+    assert_eq!(transport.capabilities(), Capabilities::NONE);
+    for message in ["plain".into(), "long ".repeat(1000).into(), Message::binary(vec![7; 3000])] {
+        round_trip(&mut transport, message).await;
+    }
+    assert_eq!(transport.handle().compression().unwrap().sent().messages, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_knows_nothing_gets_plain_messages() {
+    let server = echo(builder()).await;
+    let request = http::Request::get(format!("ws://{server}/")).body(()).unwrap();
+    let mut socket = within(WebSocketConnector::new().oneshot(request)).await.unwrap().into_body();
+    assert_eq!(socket.subprotocol(), None);
+    within(socket.send_message("long ".repeat(1000).into())).await.unwrap();
+    assert_eq!(within(socket.receive_message()).await.unwrap().unwrap(), "long ".repeat(1000).into());
+}
+
+#[tokio::test]
+async fn the_halves_of_a_split_send_and_receive_from_many_tasks() {
+    let server = echo(builder()).await;
+    let (sender, mut receiver) = connect(builder(), server).await.split();
+    for task in 0..16 {
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            for i in 0..100 {
+                sender.send(Message::text(format!("{task}/{i}"))).await.unwrap();
+            }
+        });
+    }
+    let mut next = [0; 16];
+    for _ in 0..1600 {
+        let message = within(receiver.receive()).await.unwrap().unwrap();
+        let (task, i) = message.as_text().unwrap().split_once('/').unwrap();
+        let task: usize = task.parse().unwrap();
+        assert_eq!(i.parse(), Ok(next[task]), "each task's messages come in order");
+        next[task] += 1;
+    }
+    drop(sender);
+    within(async { while receiver.receive().await.is_some() {} }).await;
+}
+
+#[tokio::test]
+async fn after_reconnects_the_session_goes_on_without_a_gap_or_a_duplicate() {
+    let sessions = Arc::new(AtomicUsize::new(0));
+    let acceptor: OptimizedAcceptor = builder().acceptor();
+    let counted = sessions.clone();
+    let server = serve(acceptor.upgrade(move |transport, _| {
+        counted.fetch_add(1, Relaxed);
+        send_back(transport)
+    }))
+    .await;
+    let transport = connect(builder(), server).await;
+    let handle = transport.handle();
+    let (sender, mut receiver) = transport.split();
+    let writer = tokio::spawn(async move {
+        for i in 0..2000 {
+            sender.send(Message::text(i.to_string())).await.unwrap();
+        }
+        sender
+    });
+    for i in 0..2000 {
+        if i % 200 == 100 {
+            handle.reconnect().unwrap().reconnect_now();
+        }
+        let message = within(receiver.receive()).await.unwrap().unwrap();
+        assert_eq!(message.as_text().unwrap(), i.to_string());
+    }
+    drop(within(writer).await.unwrap());
+    assert!(handle.reconnect().unwrap().connections() > 5);
+    assert_eq!(handle.reconnect().unwrap().lost(), 0);
+    assert!(matches!(handle.resume().unwrap().verdict(), Some(Verdict::Resumed { .. })));
+    assert_eq!(sessions.load(Relaxed), 1, "one handler had it all");
+}
+
+#[tokio::test]
+async fn a_first_attempt_that_fails_is_told_at_once() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = listener.local_addr().unwrap();
+    drop(listener);
+    let error = within(builder().connect(&format!("ws://{nobody}/"))).await.unwrap_err();
+    assert!(error.is_refused(), "{error}");
+    assert!(within(builder().connect("no url at all")).await.unwrap_err().is_config());
+}
+
+#[tokio::test]
+async fn a_peer_that_agrees_and_does_not_say_hello_is_found_out() {
+    let upgrade = WebSocketUpgrade::new(|mut socket, _| async move {
+        let _ = socket.send_message("hi there".into()).await;
+        while socket.receive_message().await.is_some() {}
+    });
+    let server = serve(upgrade.subprotocol(OptimizedAcceptor::SUBPROTOCOL).unwrap()).await;
+    let error = within(builder().connect(&format!("ws://{server}/"))).await.unwrap_err();
+    assert!(error.is_protocol(), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_closes_for_good_ends_the_client() {
+    let acceptor: OptimizedAcceptor = builder().acceptor();
+    let server = serve(acceptor.upgrade(|mut transport, _| async move {
+        let frame = CloseFrame::new(CloseCode::POLICY, "not you");
+        let _ = transport.send(Message::Close(Some(frame))).await;
+        while transport.next().await.is_some() {}
+    }))
+    .await;
+    let transport = connect(builder(), server).await;
+    let handle = transport.handle();
+    let (sender, mut receiver) = transport.split();
+    within(async {
+        while let Some(item) = receiver.receive().await {
+            if let Err(error) = item {
+                assert_eq!(error.close_frame().map(|frame| frame.code), Some(CloseCode::POLICY));
+            }
+        }
+    })
+    .await;
+    assert!(matches!(handle.state(), State::Failed { .. }), "{:?}", handle.state());
+    assert!(within(sender.send("late".into())).await.unwrap_err().is_closed());
+}
+
+#[tokio::test]
+async fn the_round_trip_time_is_seen_through_the_handle() {
+    let server = echo(builder()).await;
+    let beat = HeartbeatLayer::new(Duration::from_millis(20), LONG);
+    let transport = connect(builder().heartbeat(beat), server).await;
+    let handle = transport.handle();
+    let (_sender, _receiver) = transport.split();
+    within(async {
+        while handle.rtt().is_none() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
