@@ -25,7 +25,7 @@ use crate::{
 /// A source of tokens with a cache: any `Service<`[`TokenRequest`]`, Response = `[`Token`]`>`.
 ///
 /// A clone shares the cache, so one `Tokens` serves all connections of a client: what wants a token gets the cached one until
-/// it is about to expire ([`margin`](Self::margin)), then one call of the source serves all who wait (single flight). While the
+/// it is about to expire ([`with_margin`](Self::with_margin)), then one call of the source serves all who wait (single flight). While the
 /// source fails, a token that has not expired yet is still given.
 ///
 /// ```
