@@ -18,6 +18,11 @@ use crate::{
     transport::websocket::WebSocket,
 };
 
+type ClientStack<T> = Shell<Reconnect<Connector<T>>>;
+type ServerStack<T> = Shell<ServerLink<T>>;
+/// Boxed once, for a stack has some kilobytes and is moved about: into a driver, into a task.
+type Stack<T> = Optional<Pin<Box<ClientStack<T>>>, Pin<Box<ServerStack<T>>>>;
+
 /// The recommended stack over a WebSocket (or any other transport of messages), either end. See the [module](super) for
 /// what is in it.
 ///
@@ -27,8 +32,7 @@ pub struct OptimizedTransport<T = WebSocket>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
-    // Boxed once, for a stack has some kilobytes and is moved about: into a driver, into a task.
-    inner: Optional<Pin<Box<Shell<Reconnect<Connector<T>>>>>, Pin<Box<Shell<ServerLink<T>>>>>,
+    inner: Stack<T>,
     handle: OptimizedHandle,
     queue: Queue<Message>,
 }
@@ -58,15 +62,11 @@ impl<T> OptimizedTransport<T>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
-    pub(super) fn client(
-        stack: Shell<Reconnect<Connector<T>>>,
-        handle: OptimizedHandle,
-        queue: Queue<Message>,
-    ) -> Self {
+    pub(super) fn client(stack: ClientStack<T>, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
         Self { inner: Optional::On { inner: Box::pin(stack) }, handle, queue }
     }
 
-    pub(super) fn server(stack: Shell<ServerLink<T>>, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
+    pub(super) fn server(stack: ServerStack<T>, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
         Self { inner: Optional::Off { inner: Box::pin(stack) }, handle, queue }
     }
 
