@@ -98,6 +98,9 @@ while let Some(order) = receiver.receive().await {
 pub mod builder;
 pub mod codec;
 pub mod error;
+#[cfg(all(feature = "auth", not(target_arch = "wasm32")))]
+#[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
+pub mod handshake;
 #[cfg(feature = "service")]
 mod in_flight;
 pub mod layer;

@@ -132,6 +132,13 @@ fn goals(costs: &[Cost]) {
     }
     goal("overhead/pass-through-layer-allocations", one.allocations - bare.allocations, 0.0);
     goal("overhead/10-pass-through-layers-ns", over(ten, bare), 25.0);
+    #[cfg(feature = "auth")]
+    {
+        // An end of a stack has one such layer; the row has it at both ends of the channel.
+        let expiry = find(rows::auth::EXPIRY);
+        goal("overhead/auth-expiry-ns", over(expiry, bare) / 2.0, 2.0);
+        goal("overhead/auth-expiry-allocations", expiry.allocations - bare.allocations, 0.0);
+    }
     #[cfg(feature = "trace")]
     {
         let trace = find(rows::TRACE);

@@ -1,6 +1,10 @@
 //! One message through every layer at once: in which order they see it, and what is on the wire.
 
-use std::{future::ready, num::NonZeroU32, time::Duration};
+use std::{
+    future::ready,
+    num::NonZeroU32,
+    time::{Duration, SystemTime},
+};
 
 use flate2::{Decompress, FlushDecompress};
 use futures_util::{SinkExt, StreamExt};
@@ -10,6 +14,10 @@ use tower_transport::{
     BoxTransport, Error, Message, Queue, ServiceBuilderExt, TransportExt, channel,
     codec::JsonCodec,
     layer::{
+        auth::{
+            Credentials, ExpiryLayer, FirstMessageGuard, FirstMessageLayer, Principal, RenewLayer, Token, TokenRequest,
+            Tokens,
+        },
         batch::BatchPolicy,
         cache::Latest,
         compression::{CompressionLayer, Deflate},
@@ -27,7 +35,7 @@ use crate::{saw::Log, talk::block_on};
 const MAGIC: [u8; 6] = [0xf8, b't', b't', b'x', 1, 0xff];
 
 /// The places of the client, each below the layer of its name; the outermost first.
-const CLIENT: [&str; 14] = [
+const CLIENT: [&str; 16] = [
     "you",
     "latest",
     "codec",
@@ -40,12 +48,15 @@ const CLIENT: [&str; 14] = [
     "batch",
     "reconnect",
     "resume",
+    "token in time",
+    "first message",
     "compression",
     "heartbeat",
 ];
 
 fn server_places() -> Vec<&'static str> {
-    CLIENT.into_iter().filter(|place| *place != "reconnect").collect()
+    // It connects nothing, and lets in by the first message without a layer of its own.
+    CLIENT.into_iter().filter(|place| !["reconnect", "first message"].contains(place)).collect()
 }
 
 fn reversed(places: &[&'static str]) -> Vec<&'static str> {
@@ -66,7 +77,12 @@ macro_rules! above {
             .layer(log.layer("latest"))
             .codec(JsonCodec::<String>::new())
             .layer(log.layer("codec"))
-            .trace(trace.sample_one_in(NonZeroU32::MIN).propagate(true).context_of(|_| TraceContext::new(0x1234, 0x56, true)))
+            .trace(
+                trace
+                    .sample_one_in(NonZeroU32::MIN)
+                    .propagate(true)
+                    .context_of(|_| TraceContext::new(0x1234, 0x56, true)),
+            )
             .layer(log.layer("trace"))
             .limit(LimitLayer::new())
             .layer(log.layer("limit"))
@@ -91,12 +107,31 @@ fn heartbeat() -> HeartbeatLayer {
     HeartbeatLayer::new(Duration::from_secs(20), Duration::from_secs(20)).answer_pings()
 }
 
+#[derive(Clone, Debug)]
+struct User;
+
+impl Principal for User {
+    fn subject(&self) -> Option<&str> {
+        Some("ada")
+    }
+
+    fn expires_at(&self) -> Option<SystemTime> {
+        Some(SystemTime::now() + Duration::from_secs(3600))
+    }
+}
+
 /// Both ends, connected, with what they saw since.
 async fn both() -> ((End, Log), (End, Log)) {
     let (near_log, far_log) = (Log::default(), Log::default());
 
+    let tokens = Tokens::new(service_fn(|_: TokenRequest| ready(Ok::<_, Error>(Token::new("let me in")))));
+    let verifier = service_fn(|credentials: Credentials| {
+        let is_good = credentials.bearer().is_some_and(|token| token.expose() == "let me in");
+        ready(is_good.then_some(User).ok_or_else(|| Error::auth("who are you?")))
+    });
     let (dialed, mut incoming) = unbounded_channel();
-    let connector = service_fn(move |_: http::Request<()>| {
+    let connector = service_fn(move |request: http::Request<()>| {
+        assert_eq!(request.headers()[http::header::AUTHORIZATION], "Bearer let me in");
         let (near, far) = channel::<Message, Message>(1);
         dialed.send(far).unwrap();
         ready(Ok::<_, Error>(http::Response::new(near)))
@@ -106,28 +141,43 @@ async fn both() -> ((End, Log), (End, Log)) {
         .per_connection(near_log.layer("reconnect"))
         .resume()
         .per_connection(near_log.layer("resume"))
+        .per_connection(RenewLayer::new(tokens.clone()))
+        .per_connection(near_log.layer("token in time"))
+        .per_connection(FirstMessageLayer::new(tokens.clone()))
+        .per_connection(near_log.layer("first message"))
         .per_connection(CompressionLayer::new(deflate()))
         .per_connection(near_log.layer("compression"))
         .per_connection(heartbeat())
         .per_connection(near_log.layer("heartbeat"))
+        .auth(tokens)
         .service(connector);
     let mut client: End = TransportExt::boxed(client);
 
     let store = SessionStore::new();
     let accepting = async {
         let wire = ServiceBuilder::new()
-            .layer(far_log.layer("resume"))
             .compression(deflate())
             .layer(far_log.layer("compression"))
             .layer(heartbeat())
             .layer(far_log.layer("heartbeat"))
             .service(incoming.recv().await.unwrap());
+        let (wire, user) = FirstMessageGuard::new(verifier).accept(wire).await.unwrap();
+        let wire = ServiceBuilder::new()
+            .layer(far_log.layer("resume"))
+            .layer(ExpiryLayer::new(&user).renewal(verifier, Duration::from_secs(60)))
+            .layer(far_log.layer("token in time"))
+            .service(wire);
         let Ok(Accepted::New(session)) = store.accept(wire).await else { panic!("no session") };
         session
     };
-    // It connects as it is polled: `ready` of the sink.
-    let (_, session) = tokio::join!(std::future::poll_fn(|cx| client.poll_ready_unpin(cx)), accepting);
+    // The client connects as it is polled.
+    let session = tokio::select! {
+        session = accepting => session,
+        item = client.next() => panic!("nobody said anything: {item:?}"),
+    };
     let server: End = TransportExt::boxed(above!(&far_log, TraceLayer::server("mixed")).service(session));
+    // The server's welcome comes in.
+    assert!(tokio::time::timeout(Duration::from_millis(1), client.next()).await.is_err());
     near_log.clear();
     far_log.clear();
     ((client, near_log), (server, far_log))
@@ -179,7 +229,8 @@ fn unpacked(payload: &[u8]) -> Vec<(Vec<u8>, bool)> {
     let (before, kind) = unmarked(payload, 2);
     assert_eq!(kind, 1);
     let (before, length) = before.split_at(before.len() - 4);
-    let (mut payloads, mut entries) = before.split_at(before.len() - u32::from_le_bytes(length.try_into().unwrap()) as usize);
+    let (mut payloads, mut entries) =
+        before.split_at(before.len() - u32::from_le_bytes(length.try_into().unwrap()) as usize);
     let mut messages = Vec::new();
     while let [low, rest @ ..] = entries {
         // Of at most two bytes each, here.

@@ -1,5 +1,6 @@
 use std::{
     hint::black_box,
+    pin::pin,
     task::{Context, Poll, Waker},
 };
 
@@ -25,8 +26,10 @@ fn pair() -> (ResumedTransport<Channel>, Session<Channel>) {
     });
     let mut client = ResumeLayer::new().layer(connector);
     let store = SessionStore::new();
-    let both = futures_util::future::join(client.call(http::Request::new(())), store.accept(far));
-    let Some((Ok(response), Ok(Accepted::New(session)))) = both.now_or_never() else { panic!("it opens at once") };
+    let mut both = pin!(futures_util::future::join(client.call(http::Request::new(())), store.accept(far)));
+    // The hello, and its answer.
+    let _ = both.as_mut().now_or_never();
+    let Some((Ok(response), Ok(Accepted::New(session)))) = both.now_or_never() else { panic!("it is open") };
     (response.into_body(), session)
 }
 

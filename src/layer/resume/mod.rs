@@ -38,8 +38,8 @@
 //! - The connect: for an older transport of the session to be polled or dropped, and for the server's answer, both within
 //!   [`deadline`](ResumeLayer::deadline).
 //! - `poll_ready`: for the connection below, and for acknowledgements when the replay buffer is full. It reads then, so that an
-//!   end that only writes goes on; what comes in meanwhile is held, up to 64 messages or 64 KiB, and beyond that it waits for
-//!   the reader.
+//!   end that only writes goes on; what comes in meanwhile is held, within the bounds that the peer has named for what it keeps
+//!   unacknowledged, and acknowledged when the user gets it.
 //! - A [`Session`] without a connection: `poll_next` and `poll_flush` for the client to come back, `poll_ready` when the buffer is
 //!   full; all at most for [`ttl`](SessionStore::ttl).
 //! - [`SessionStore::accept`]: for the client's first message, and for the session's handler to poll its [`Session`].
@@ -51,8 +51,9 @@
 //! survive (codec, batch, rate limit, queue) above the reconnect. A layer that drops messages (a queue with a policy, a rate
 //! limit that rejects) must stand above: below, its drops end the session as losses.
 //!
-//! With a reconnect layer above, what that does with messages on their way should be `WhenLost::Drop`: what this layer accepted
-//! it delivers itself, and to send it again would double it. On the server there is nothing to arrange: the [`Session`] is a
+//! A reconnect layer above neither counts as lost nor sends again what this layer accepted, whatever its policy: the response
+//! says that it [outlives](crate::transport::OutlivesConnection) the connection. Put `.reconnect(..)` first, `.resume()` below it,
+//! then `.per_connection(..)`. On the server there is nothing to arrange: the [`Session`] is a
 //! transport like any other, for layers and [`drive`](crate::TransportExt::drive).
 //!
 //! # Errors
@@ -84,7 +85,7 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! use tower::{Service, ServiceBuilder, service_fn};
 //! use tower_transport::{
-//!     Error, Message, ServiceBuilderExt, TransportExt, channel,
+//!     Error, Message, Queue, ServiceBuilderExt, TransportExt, channel,
 //!     layer::resume::{Accepted, SessionStore, Verdict},
 //! };
 //!
@@ -111,15 +112,16 @@
 //!
 //! // The connection is cut. The server does not wait, and has something to say meanwhile.
 //! drop(transport);
-//! let (mut sender, _receiver) = TransportExt::split(session);
-//! let saying = tokio::spawn(async move { sender.send_message(Message::text("two")).await });
+//! let (sender, _receiver, driver) = session.drive(Queue::messages());
+//! tokio::spawn(driver);
+//! let saying = tokio::spawn(async move { sender.send(Message::text("two")).await });
 //!
 //! let connecting = connector.call(http::Request::new(()));
 //! let (response, none) = tokio::try_join!(connecting, accept(sockets.recv().await.unwrap()))?;
 //! assert!(none.is_none());
 //! assert_eq!(response.extensions().get(), Some(&Verdict::Resumed { replayed: 0 }));
 //! assert_eq!(response.into_body().receive_message().await.unwrap()?, Message::text("two"));
-//! # let _ = saying;
+//! # saying.await.unwrap()?;
 //! # Ok::<(), Error>(()) }).unwrap();
 //! ```
 //!
@@ -135,7 +137,7 @@ use tower::ServiceBuilder;
 use tower_transport::{
     Message, Queue, TransportExt,
     layer::{
-        reconnect::{Backoff, ReconnectLayer, WhenLost},
+        reconnect::{Backoff, ReconnectLayer},
         resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
     },
     transport::websocket::{WebSocketConnector, WebSocketUpgrade},
@@ -155,10 +157,9 @@ let upgrade = WebSocketUpgrade::new(move |socket, _parts| {
 
 // The client.
 let handle = ResumeHandle::new();
-let reconnect = ReconnectLayer::new(http::Request::get(\"wss://example.com/feed\").body(()).unwrap(), Backoff::exponential())
-    .when_lost(WhenLost::Drop); // what is on its way is the session's to deliver
+let request = http::Request::get(\"wss://example.com/feed\").body(()).unwrap();
 let transport = ServiceBuilder::new()
-    .layer(reconnect)
+    .layer(ReconnectLayer::new(request, Backoff::exponential()))
     .layer(ResumeLayer::new().replay_messages(256).handle(handle.clone()))
     .service(WebSocketConnector::new());
 let (sender, _receiver, driver) = Box::pin(transport).drive(Queue::messages());
@@ -184,13 +185,16 @@ sender.send(Message::text(\"hello\")).await?;
 
 #[cfg(not(target_arch = "wasm32"))]
 mod accept;
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 mod budget;
 mod future;
 mod handle;
 mod home;
 mod layer;
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 mod link;
 mod opening;
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 mod outgoing;
 mod service;
 #[cfg(not(target_arch = "wasm32"))]

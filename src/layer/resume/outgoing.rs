@@ -10,6 +10,7 @@ use crate::{
 
 /// A running number that two ends share as long as they have seen the same messages: it is what tells a loss below this
 /// layer that no count shows. It finds accidents; it is no defence against a peer.
+#[inline]
 pub(super) fn step(digest: u64, message: &Message) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let bytes = message.as_bytes();
@@ -67,17 +68,20 @@ impl Outgoing {
         self.window
     }
 
+    #[inline]
     pub(super) fn sent(&self) -> u64 {
         self.acked + self.buffer.len() as u64
     }
 
     /// Whether one more message may be accepted: the last one may go over the bound in bytes.
+    #[inline]
     pub(super) fn has_room(&mut self) -> bool {
         self.buffer.len() < self.window.messages.max(1) as usize
             && self.bytes < self.window.bytes.max(1) as usize
             && self.budget.covers(self.bytes)
     }
 
+    #[inline]
     pub(super) fn push(&mut self, message: Message) {
         self.digest = step(self.digest, &message);
         self.bytes += message.len();
@@ -85,27 +89,32 @@ impl Outgoing {
     }
 
     /// The next message that this connection has not had.
+    #[inline]
     pub(super) fn next(&self) -> Option<&Message> {
         let index = usize::try_from(self.written - self.acked).ok()?;
         self.buffer.get(index).map(|kept| &kept.message)
     }
 
+    #[inline]
     pub(super) fn has_next(&self) -> bool {
         self.written < self.sent()
     }
 
     /// Whether the newest message is the next.
+    #[inline]
     pub(super) fn next_is_newest(&self) -> bool {
         self.written + 1 == self.sent()
     }
 
     /// The next message was put on the connection.
+    #[inline]
     pub(super) fn wrote(&mut self) {
         self.written += 1;
         self.most_written = self.most_written.max(self.written);
     }
 
     /// How many messages were accepted and not acknowledged, and their bytes.
+    #[inline]
     pub(super) fn unacknowledged(&self) -> (usize, usize) {
         (self.buffer.len(), self.bytes)
     }

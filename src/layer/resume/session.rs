@@ -150,10 +150,15 @@ impl<T> Session<T> {
 
 impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
     /// Takes a new connection, if one waits.
+    #[inline]
     fn adopt(&mut self) {
-        if !self.seat.slot.has_offer() {
-            return;
+        if self.seat.slot.has_offer() {
+            self.take_offer();
         }
+    }
+
+    #[cold]
+    fn take_offer(&mut self) {
         let Some((ticket, offer)) = self.seat.slot.take() else { return };
         let outcome = if self.ended.is_some() || self.core.is_over {
             Outcome::Free(offer.link)

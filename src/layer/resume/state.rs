@@ -56,14 +56,16 @@ impl Core {
         Self {
             id,
             out: Outgoing::new(own, budget),
-            incoming: Incoming { received: 0, digest: 0, told: 0, bytes: 0, every: peer.quarter() },
+            incoming: Incoming { received: 0, digest: 0, told: 0, bytes: 0, window: peer },
             inbox: Inbox::default(),
             closing: None,
             is_over: false,
         }
     }
 
-    pub(super) fn position(&self) -> Position {
+    /// Where this end stands, for a new connection: what was read ahead and not given to the user comes again on that.
+    pub(super) fn position(&mut self) -> Position {
+        self.inbox = Inbox::default();
         Position {
             received: self.incoming.received,
             digest: self.incoming.digest,
@@ -79,9 +81,29 @@ impl Core {
         Ack { received: self.incoming.received, sent: self.out.written }
     }
 
+    /// The user gets a message: only then it counts as received. So what the peer may send, and what is read ahead here, stays
+    /// within the peer's bounds, however slow the user is.
+    pub(super) fn give(&mut self, message: &Message) {
+        if message.is_data() {
+            self.incoming.count(message);
+        }
+    }
+
+    /// The next message that was read ahead, for the user.
+    pub(super) fn take_read(&mut self) -> Option<Message> {
+        let message = self.inbox.pop()?;
+        self.give(&message);
+        Some(message)
+    }
+
+    /// Keeps a message that was read while the user waited for room to write.
+    pub(super) fn read_ahead(&mut self, message: Message) -> Result<(), Error> {
+        self.inbox.push(message, self.incoming.window)
+    }
+
     /// The peer says where it stands.
     pub(super) fn acknowledged(&mut self, ack: Ack) -> Result<(), Error> {
-        let received = self.incoming.received;
+        let received = self.incoming.received + self.inbox.data as u64;
         if ack.sent != received {
             let sent = ack.sent;
             return Err(Error::protocol(format!(
@@ -130,7 +152,7 @@ impl Core {
         self.out.release(peer.received);
         self.incoming.told = self.incoming.received;
         self.incoming.bytes = 0;
-        self.incoming.every = window.quarter();
+        self.incoming.window = window;
         self.out.rewind()
     }
 }
@@ -143,51 +165,72 @@ pub(super) struct Incoming {
     /// The last number that the peer was told, and the bytes since.
     told: u64,
     bytes: usize,
-    every: Window,
+    /// The peer's bounds: it has no more than that on its way.
+    window: Window,
 }
 
 impl Incoming {
     /// Counts a data message.
-    pub(super) fn count(&mut self, message: &Message) {
+    #[inline]
+    fn count(&mut self, message: &Message) {
         self.received += 1;
         self.digest = step(self.digest, message);
         self.bytes += message.len();
     }
 
     /// Whether the peer waits for an acknowledgement.
+    #[inline]
     pub(super) fn is_due(&self) -> bool {
-        self.received - self.told >= u64::from(self.every.messages) || self.bytes >= self.every.bytes as usize
+        let quarter = self.window.quarter();
+        self.received - self.told >= u64::from(quarter.messages) || self.bytes >= quarter.bytes as usize
     }
 
     /// Whether there is something to acknowledge.
+    #[inline]
     pub(super) fn is_owed(&self) -> bool {
         self.received != self.told
     }
 }
 
-/// What was read while the user waited for room to write. It is counted as received, so it outlives the connection.
+/// What was read while the user waited for room to write. An honest peer has no more on its way than its own bounds say, so all
+/// of it fits, and the acknowledgements that stand behind it can always be read: two ends that write much at a time do not
+/// wait for each other for ever.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     queue: VecDeque<Message>,
+    data: usize,
     bytes: usize,
 }
 
 impl Inbox {
-    const MESSAGES: usize = 64;
-    const BYTES: usize = 64 << 10;
+    /// Pings and pongs that are kept for the user; those beyond were answered below, and are dropped.
+    const CONTROL: usize = 64;
 
-    pub(super) fn has_room(&self) -> bool {
-        self.queue.len() < Self::MESSAGES && self.bytes < Self::BYTES
-    }
-
-    pub(super) fn push(&mut self, message: Message) {
-        self.bytes += message.len();
+    fn push(&mut self, message: Message, window: Window) -> Result<(), Error> {
+        if message.is_data() {
+            if self.data >= window.messages as usize || self.bytes >= window.bytes as usize {
+                return Err(Error::protocol(format!(
+                    "resume: the peer sends more than {} messages or {} bytes without an acknowledgement: those are the bounds \
+                     that it has named",
+                    window.messages, window.bytes
+                )));
+            }
+            self.data += 1;
+            self.bytes += message.len();
+        } else if self.queue.len() - self.data >= Self::CONTROL && !message.is_close() {
+            return Ok(());
+        }
         self.queue.push_back(message);
+        Ok(())
     }
 
-    pub(super) fn pop(&mut self) -> Option<Message> {
+    #[inline]
+    fn pop(&mut self) -> Option<Message> {
         let message = self.queue.pop_front()?;
-        self.bytes -= message.len();
+        if message.is_data() {
+            self.data -= 1;
+            self.bytes -= message.len();
+        }
         Some(message)
     }
 }

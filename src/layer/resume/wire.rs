@@ -77,6 +77,12 @@ pub(super) enum Read {
     Own(Own),
 }
 
+/// Whether a message ends in a mark of this layer; most do not, and are not looked at further.
+#[inline]
+pub(super) fn is_marked(message: &Message) -> bool {
+    matches!(message, Message::Binary(payload) if trailer::kind(Layer::Resume, payload).is_some())
+}
+
 /// Tells this layer's messages from others.
 pub(super) fn read(message: Message) -> Result<Read, Error> {
     let (kind, body) = match trailer::open(Layer::Resume, message) {

@@ -19,13 +19,13 @@ const BUDGET: usize = 64;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
-    /// Reads on the writer's task, as long as there is room for what is not an acknowledgement.
+    /// Reads on the writer's task: an acknowledgement may stand behind what the user has not asked for yet.
     pub(in crate::layer::resume) fn read_ahead(&mut self, core: &mut Core) {
         self.sink_reads = true;
         let both = self.both.clone();
         let mut cx = Context::from_waker(&both);
         for _ in 0..BUDGET {
-            if self.ended.is_some() || !core.inbox.has_room() {
+            if self.ended.is_some() {
                 return;
             }
             match self.poll_read(core, &mut cx) {
@@ -38,7 +38,9 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                 }
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Ok(Some(message))) => {
-                    core.inbox.push(message);
+                    if let Err(error) = core.read_ahead(message) {
+                        self.ended = Some(self.refuse(error));
+                    }
                     // A reader that found nothing is to look again.
                     self.halves.reader.wake();
                 }
@@ -55,12 +57,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     /// The next message, or how the connection ends. Writes what waits.
     pub(in crate::layer::resume) fn poll_next(&mut self, core: &mut Core, cx: &mut Context<'_>) -> Poll<Event> {
         for _ in 0..BUDGET {
-            if let Some(message) = core.inbox.pop() {
-                if self.sink_reads {
-                    // There is room for the writer to read on.
-                    self.halves.writer.wake();
-                }
-                return Poll::Ready(Event::Message(message));
+            if let Some(message) = core.take_read() {
+                return Poll::Ready(self.given(core, message, cx));
             }
             if let Some(end) = self.ended.take() {
                 return Poll::Ready(Event::End(end));
@@ -75,11 +73,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             match polled {
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Ok(Some(message))) => {
-                    if self.ack_waits {
-                        self.halves.reader.register(cx.waker());
-                        let _ = self.poll_write(core);
-                    }
-                    return Poll::Ready(Event::Message(message));
+                    core.give(&message);
+                    return Poll::Ready(self.given(core, message, cx));
                 }
                 Poll::Ready(Err(end)) => return Poll::Ready(Event::End(end)),
                 Poll::Pending => {
@@ -96,6 +91,16 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// The user gets this message; the peer is told when that makes enough of them.
+    fn given(&mut self, core: &mut Core, message: Message, cx: &Context<'_>) -> Event {
+        self.ack_waits |= core.incoming.is_due();
+        if self.ack_waits {
+            self.halves.reader.register(cx.waker());
+            let _ = self.poll_write(core);
+        }
+        Event::Message(message)
     }
 
     /// A connection that cannot be written and has nothing to read: what the peer may still say comes again on the next.
@@ -130,7 +135,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             None if self.said_bye => return Poll::Ready(Err(End::Over)),
             None => return Poll::Ready(Err(End::Cut(None))),
         };
-        if message.is_control() {
+        if message.is_control() || (!self.heard_bye && !wire::is_marked(&message)) {
             return Poll::Ready(Ok(Some(message)));
         }
         Poll::Ready(self.receive(core, message).map_err(|error| self.refuse(error)))
@@ -141,11 +146,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             return Err(Error::protocol("resume: the peer goes on after it has ended the session"));
         }
         let ack = match wire::read(message)? {
-            Read::Plain(message) => {
-                core.incoming.count(&message);
-                self.ack_waits |= core.incoming.is_due();
-                return Ok(Some(message));
-            }
+            Read::Plain(message) => return Ok(Some(message)),
             Read::Own(Own::Ack(ack)) => ack,
             Read::Own(Own::Bye(ack)) => {
                 self.heard_bye = true;

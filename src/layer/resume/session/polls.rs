@@ -150,7 +150,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Stream for Session<T> {
             this.adopt();
             let Some(link) = &mut this.link else {
                 this.halves.reader.register(cx.waker());
-                if let Some(message) = this.core.inbox.pop() {
+                if let Some(message) = this.core.take_read() {
                     return Poll::Ready(Some(Ok(message)));
                 }
                 if let Some(ended) = &mut this.ended {

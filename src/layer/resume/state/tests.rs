@@ -39,11 +39,26 @@ impl End {
     }
 
     fn read(&mut self, wire: &mut VecDeque<Item>) {
+        if let Some(message) = self.core.take_read() {
+            self.got.push(message);
+            return;
+        }
         match wire.pop_front() {
             Some(Item::Data(message)) => {
-                self.core.incoming.count(&message);
+                self.core.give(&message);
                 self.got.push(message);
             }
+            Some(Item::Ack(ack)) => self.core.acknowledged(ack).unwrap(),
+            None => {}
+        }
+    }
+}
+
+impl End {
+    /// As a user that waits for room to write: it takes nothing.
+    fn read_ahead(&mut self, wire: &mut VecDeque<Item>) {
+        match wire.pop_front() {
+            Some(Item::Data(message)) => self.core.read_ahead(message).unwrap(),
             Some(Item::Ack(ack)) => self.core.acknowledged(ack).unwrap(),
             None => {}
         }
@@ -81,6 +96,7 @@ proptest! {
                     let ack = ends[me].core.ack();
                     wires[1 - me].push_back(Item::Ack(ack));
                 }
+                4 => ends[me].read_ahead(&mut wires[me]),
                 8 => cut(&mut ends, &mut wires, windows),
                 _ => {}
             }
