@@ -3,7 +3,11 @@
 
 mod every;
 mod messages;
+mod optimized;
+mod proxy;
 mod random;
 mod saw;
+#[path = "../serve/mod.rs"]
+mod serve;
 mod stack;
 mod talk;
