@@ -171,7 +171,7 @@ proptest! {
     fn whatever_either_end_has_on_all_messages_arrive_once_and_in_order(
         client in settings(false),
         server in settings(false),
-        says in vec(message(), 0..80),
+        says in vec(message(), 0..50),
     ) {
         run(&client, &server, says, Vec::new());
     }
@@ -180,7 +180,7 @@ proptest! {
     fn wherever_the_sockets_are_cut_all_messages_arrive_once_and_in_order(
         client in settings(true),
         server in settings(true),
-        says in vec(message(), 0..80),
+        says in vec(message(), 0..50),
         budgets in vec(0..20_000usize, 0..30),
     ) {
         let (cuts, connections) = run(&client, &server, says, budgets);
