@@ -21,8 +21,10 @@ pub(super) struct Outgoing {
     pack: Pack,
     /// What leaves though no writer is there to send it: a batch whose time has come, a message behind a batch.
     control: Control<Message>,
-    /// The transport below has promised room for one message, and so this one did.
+    /// The transport below has promised room for one message.
     is_ready: bool,
+    /// This one did, and no message has used it: it stays good though a flush gives the room below to what waits.
+    is_promised: bool,
     /// The transport below holds what was not flushed.
     is_dirty: bool,
     /// Set at most once a `delay`: it rings when something has waited as long or a little less, and is not touched by a flush.
@@ -45,6 +47,7 @@ impl Outgoing {
             pack,
             control: Control::new(),
             is_ready: false,
+            is_promised: false,
             is_dirty: false,
             timer: Timer::new(),
             is_due: false,
@@ -101,12 +104,16 @@ impl Outgoing {
             self.poll_rung(inner.as_mut(), cx)?;
         }
         while !self.is_ready {
-            ready!(self.control.poll_ready(inner.as_mut(), cx)).map_err(Into::into)?;
+            match self.control.poll_ready(inner.as_mut(), cx) {
+                Poll::Pending if self.is_promised => return Poll::Ready(Ok(())),
+                room => ready!(room).map_err(Into::into)?,
+            }
             self.is_ready = true;
             if self.pack.is_full() {
                 self.hand_over(inner.as_mut())?;
             }
         }
+        self.is_promised = true;
         Poll::Ready(Ok(()))
     }
 
@@ -119,12 +126,13 @@ impl Outgoing {
         if self.is_closing {
             return Err(Error::closed("a close message was sent before"));
         }
-        if !self.is_ready && !message.is_close() {
+        if !std::mem::take(&mut self.is_promised) && !message.is_close() {
             return Err(Error::full("a message was sent to a batch before it was ready; wait for `poll_ready` first"));
         }
         let len = message.len();
         match message {
-            Message::Ping(_) | Message::Pong(_) => self.give(inner, message)?,
+            Message::Ping(_) | Message::Pong(_) if self.is_ready => self.give(inner, message)?,
+            Message::Ping(_) | Message::Pong(_) => self.control.push(message),
             Message::Text(_) | Message::Binary(_) if !self.pack.policy().goes_alone(len) => {
                 if !self.pack.has_room(len) {
                     self.hand_over(inner.as_mut())?;

@@ -28,14 +28,15 @@ pin_project! {
         inner: T,
         outgoing: Option<Outgoing>,
         incoming: Unpack,
+        unpacks: bool,
         max_items: usize,
         given: u8,
     }
 }
 
 impl<T> Batched<T> {
-    pub(super) fn new(inner: T, pack: Option<Pack>, max_items: usize) -> Self {
-        Self { inner, outgoing: pack.map(Outgoing::new), incoming: Unpack::default(), max_items, given: 0 }
+    pub(super) fn new(inner: T, pack: Option<Pack>, unpacks: bool, max_items: usize) -> Self {
+        Self { inner, outgoing: pack.map(Outgoing::new), incoming: Unpack::default(), unpacks, max_items, given: 0 }
     }
 
     /// When batches leave; `None` where the layer only [receives](super::BatchLayer::receive_only) them.
@@ -93,7 +94,9 @@ where
             outgoing.unpark();
         }
         match this.inner.as_mut().poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) if unpack::is_plain(&message) => Poll::Ready(Some(Ok(message))),
+            Poll::Ready(Some(Ok(message))) if unpack::is_plain(&message) || !*this.unpacks => {
+                Poll::Ready(Some(Ok(message)))
+            }
             Poll::Ready(Some(Ok(message))) => Poll::Ready(match unpack::open(message, *this.max_items) {
                 Ok(Incoming::Single(message)) => Some(Ok(message)),
                 Ok(Incoming::Many(batch)) => {
