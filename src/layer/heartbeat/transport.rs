@@ -68,6 +68,7 @@ where
     T: Transport<Message, In = Message>,
 {
     /// All but a message that passes by; `first` is what the inner stream has given already.
+    #[cold]
     #[inline(never)]
     fn poll_busy(
         self: Pin<&mut Self>,
@@ -116,6 +117,18 @@ where
     }
 }
 
+impl<T: Transport<Message>> Heartbeat<T> {
+    /// `start_send` of all but a message that passes by.
+    #[cold]
+    #[inline(never)]
+    fn start_rare(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        let this = self.project();
+        this.beat.check_alive()?;
+        let message = if wire::concerns(&message) { this.beat.pass(message) } else { message };
+        this.beat.control.start_send(this.inner, message).map_err(Into::into)
+    }
+}
+
 impl<T> Stream for Heartbeat<T>
 where
     T: Transport<Message, In = Message>,
@@ -152,28 +165,32 @@ where
 {
     type Error = Error;
 
+    // The peer was not given up while `control` is steady: one look for both.
+
     #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.beat.check_alive()?;
+        if !this.beat.control.is_steady() {
+            this.beat.check_alive()?;
+        }
         this.beat.control.poll_ready(this.inner, cx).map_err(Into::into)
     }
 
     #[inline]
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        let this = self.project();
-        this.beat.check_alive()?;
-        if wire::concerns(&message) {
-            let message = this.beat.pass(message);
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        let this = self.as_mut().project();
+        if this.beat.control.is_steady() && !wire::concerns(&message) {
             return this.beat.control.start_send(this.inner, message).map_err(Into::into);
         }
-        this.beat.control.start_send(this.inner, message).map_err(Into::into)
+        self.start_rare(message)
     }
 
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.beat.check_alive()?;
+        if !this.beat.control.is_steady() {
+            this.beat.check_alive()?;
+        }
         this.beat.control.poll_flush(this.inner, cx).map_err(Into::into)
     }
 
