@@ -81,11 +81,12 @@ impl<T> Limited<T> {
 }
 
 impl Clock {
-    /// A message came in.
+    /// A message came in: whether it passes, being no larger than `most`.
     #[inline]
-    fn passed(&mut self, message: &Message) {
+    fn passes(&mut self, message: &Message, most: usize) -> bool {
         self.run += 1;
         self.watch.passed(message.is_data());
+        message.len() <= most
     }
 
     /// Ready when the transport's time is over.
@@ -147,10 +148,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
     #[inline(never)]
     fn rare(mut self: Pin<&mut Self>, cx: &mut Context<'_>, polled: Polled<T>) -> PollItem {
         match polled {
-            Poll::Ready(Some(Ok(message))) => {
-                self.as_mut().project().clock.passed(&message);
-                self.too_large(cx, message.len())
-            }
+            Poll::Ready(Some(Ok(message))) => self.too_large(cx, message.len()),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
@@ -194,8 +192,8 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
         }
         let this = self.as_mut().project();
         match this.inner.poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) if message.len() <= this.sizes.incoming => {
-                this.clock.passed(&message);
+            // Looked at where it stands, and not after it was moved: then it is moved as a whole, which is cheaper by far.
+            Poll::Ready(Some(Ok(message))) if this.clock.passes(&message, this.sizes.incoming) => {
                 Poll::Ready(Some(Ok(message)))
             }
             polled => self.rare(cx, polled),

@@ -87,11 +87,39 @@ fn settle(gate: &mut Option<Gate>) {
     }
 }
 
-type PollItem<In> = Poll<Option<Result<In, Error>>>;
+/// Whether a message may come in now; if not, what it costs too.
+#[inline]
+fn enter<In, C: Cost<In>>(gate: &mut Option<Gate>, cost: &C, message: &In) -> Result<(), (Excess, u32)> {
+    let Some(gate) = gate else { return Ok(()) };
+    let cost = cost.cost(message);
+    gate.try_take(cost).map_err(|excess| (excess, cost))
+}
+
+type PollItem<In, E = Error> = Poll<Option<Result<In, E>>>;
 
 impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
-    /// A message came in for which there are no cells.
+    /// All that the inner stream gives but a message that enters; of a message it is known why not.
     #[cold]
+    #[inline(never)]
+    fn rare<E: Into<Error>>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        polled: PollItem<In, E>,
+        entered: Result<(), (Excess, u32)>,
+    ) -> PollItem<In> {
+        match (polled, entered) {
+            (Poll::Ready(Some(Ok(message))), Err((excess, cost))) => self.exceeded(cx, message, cost, excess),
+            (Poll::Pending, _) => {
+                let this = self.as_mut().project();
+                settle(this.incoming);
+                settle(this.outgoing);
+                Poll::Pending
+            }
+            (polled, _) => polled.map_err(Into::into),
+        }
+    }
+
+    /// A message came in for which there are no cells.
     fn exceeded(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -117,6 +145,7 @@ impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
 
     /// The message that waits, once its cells are there.
     #[cold]
+    #[inline(never)]
     fn poll_held(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollItem<In> {
         let this = self.project();
         let (Some(gate), Some((_, cost))) = (this.incoming, &*this.held) else { return Poll::Pending };
@@ -135,8 +164,9 @@ where
 {
     type Item = Result<In, Error>;
 
+    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut this = self.as_mut().project();
+        let this = self.as_mut().project();
         if this.ending.check_open().is_err() {
             ready!(this.ending.poll_end(this.inner, cx));
             return Poll::Ready(None);
@@ -144,23 +174,19 @@ where
         if this.held.is_some() {
             return self.poll_held(cx);
         }
-        let message = match this.inner.as_mut().poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => message,
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => {
-                settle(this.incoming);
-                settle(this.outgoing);
-                return Poll::Pending;
+        let mut entered = Ok(());
+        match this.inner.poll_next(cx) {
+            // Looked at where it stands: then it is moved as a whole, which is cheaper by far.
+            Poll::Ready(Some(Ok(message)))
+                if {
+                    entered = enter(this.incoming, this.cost, &message);
+                    entered.is_ok()
+                } =>
+            {
+                Poll::Ready(Some(Ok(message)))
             }
-        };
-        if let Some(gate) = this.incoming {
-            let cost = this.cost.cost(&message);
-            if let Err(excess) = gate.try_take(cost) {
-                return self.exceeded(cx, message, cost, excess);
-            }
+            polled => self.rare(cx, polled, entered),
         }
-        Poll::Ready(Some(Ok(message)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -192,6 +218,7 @@ where
     }
 
     // The message is given on, or to what refuses it, and never dropped here: so it need not be copied on its way.
+    #[inline]
     fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let this = self.project();
         let cost = this.cost.cost(&message);
