@@ -10,6 +10,9 @@ use pin_project_lite::pin_project;
 use super::{Deflate, Stats, end::End, incoming::Incoming, outgoing::Outgoing};
 use crate::{Error, Message, Transport, layer::control::Control};
 
+/// What the inner stream gives.
+type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
+
 pin_project! {
     /// A transport of messages that are compressed on their way: what [`CompressionLayer`](super::CompressionLayer) makes.
     ///
@@ -81,6 +84,45 @@ where
         }
         Poll::Ready(())
     }
+
+    /// `start_send` of a message that is not just handed on.
+    #[inline(never)]
+    fn encode(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        self.end.check_open()?;
+        let this = self.project();
+        let message = this.outgoing.encode(message, this.deflate, this.stats);
+        this.control.start_send(this.inner, message).map_err(|error| {
+            this.outgoing.forget();
+            error.into()
+        })
+    }
+}
+
+impl<T> Compressed<T>
+where
+    T: Transport<Message, In = Message>,
+{
+    /// All that the inner stream gives but a message that is just handed on.
+    #[inline(never)]
+    fn decode(mut self: Pin<&mut Self>, polled: Polled<T>, cx: &Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        let message = match ready!(polled) {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            None => return Poll::Ready(None),
+        };
+        let this = self.as_mut().project();
+        let refused = match this.incoming.decode(message, this.deflate, this.stats) {
+            Ok(message) => return Poll::Ready(Some(Ok(message))),
+            Err(refused) => refused,
+        };
+        if let Some(code) = refused.is_final {
+            this.control.push(this.end.refuse(code, &refused.error));
+            this.control.end();
+            // At once, as far as it goes, for callers that do not poll again after an error.
+            let _ = self.poll_end(cx);
+        }
+        Poll::Ready(Some(Err(refused.error)))
+    }
 }
 
 impl<T> Stream for Compressed<T>
@@ -89,27 +131,16 @@ where
 {
     type Item = Result<Message, Error>;
 
+    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if !self.end.is_open() {
             ready!(self.poll_end(cx));
             return Poll::Ready(None);
         }
-        let this = self.as_mut().project();
-        let message = match ready!(this.inner.poll_next(cx)) {
-            Some(Ok(message)) => message,
-            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-            None => return Poll::Ready(None),
-        };
-        let refused = match this.incoming.decode(message, this.deflate, this.stats) {
-            Ok(message) => return Poll::Ready(Some(Ok(message))),
-            Err(refused) => refused,
-        };
-        if let Some(code) = refused.is_final {
-            this.control.push(this.end.refuse(code, &refused.error));
-            // At once, as far as it goes, for callers that do not poll again after an error.
-            let _ = self.poll_end(cx);
+        match self.as_mut().project().inner.poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) if Incoming::passes(&message) => Poll::Ready(Some(Ok(message))),
+            polled => self.decode(polled, cx),
         }
-        Poll::Ready(Some(Err(refused.error)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -128,24 +159,32 @@ where
 {
     type Error = Error;
 
+    // Nothing was refused while `control` is steady: one look for both.
+
+    #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.end.check_open()?;
         let this = self.project();
+        if !this.control.is_steady() {
+            this.end.check_open()?;
+        }
         this.control.poll_ready(this.inner, cx).map_err(Into::into)
     }
 
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.end.check_open()?;
-        let this = self.project();
-        let message = this.outgoing.encode(message, this.deflate, this.stats);
-        this.control.start_send(this.inner, message).map_err(|error| {
-            this.outgoing.forget();
-            error.into()
-        })
+    #[inline]
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        let this = self.as_mut().project();
+        if this.control.is_steady() && Outgoing::passes(&message, this.deflate) {
+            return this.control.start_send(this.inner, message).map_err(Into::into);
+        }
+        self.encode(message)
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
+        if this.control.is_steady() {
+            return this.control.poll_flush(this.inner, cx).map_err(Into::into);
+        }
         // What was accepted before a refusal goes out ahead of the close message.
         let flushed = ready!(this.control.poll_flush(this.inner, cx));
         this.end.check_open()?;
