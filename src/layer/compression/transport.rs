@@ -85,6 +85,26 @@ where
         Poll::Ready(())
     }
 
+    /// `poll_ready` where it is not the inner transport's alone.
+    #[cold]
+    #[inline(never)]
+    fn poll_room(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.end.check_open()?;
+        let this = self.project();
+        this.control.poll_ready(this.inner, cx).map_err(Into::into)
+    }
+
+    /// `poll_flush` where it is not the inner transport's alone.
+    #[cold]
+    #[inline(never)]
+    fn poll_out(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        // What was accepted before a refusal goes out ahead of the close message.
+        let flushed = ready!(this.control.poll_flush(this.inner, cx));
+        this.end.check_open()?;
+        Poll::Ready(flushed.map_err(Into::into))
+    }
+
     /// `start_send` of a message that is not just handed on.
     #[inline(never)]
     fn encode(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
@@ -162,12 +182,12 @@ where
     // Nothing was refused while `control` is steady: one look for both.
 
     #[inline]
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.project();
-        if !this.control.is_steady() {
-            this.end.check_open()?;
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.as_mut().project();
+        if this.control.is_steady() {
+            return this.control.poll_ready(this.inner, cx).map_err(Into::into);
         }
-        this.control.poll_ready(this.inner, cx).map_err(Into::into)
+        self.poll_room(cx)
     }
 
     #[inline]
@@ -180,15 +200,12 @@ where
     }
 
     #[inline]
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.project();
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.as_mut().project();
         if this.control.is_steady() {
             return this.control.poll_flush(this.inner, cx).map_err(Into::into);
         }
-        // What was accepted before a refusal goes out ahead of the close message.
-        let flushed = ready!(this.control.poll_flush(this.inner, cx));
-        this.end.check_open()?;
-        Poll::Ready(flushed.map_err(Into::into))
+        self.poll_out(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

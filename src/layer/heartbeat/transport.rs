@@ -118,6 +118,24 @@ where
 }
 
 impl<T: Transport<Message>> Heartbeat<T> {
+    /// `poll_ready` where it is not the inner transport's alone.
+    #[cold]
+    #[inline(never)]
+    fn poll_room(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.beat.check_alive()?;
+        this.beat.control.poll_ready(this.inner, cx).map_err(Into::into)
+    }
+
+    /// `poll_flush` where it is not the inner transport's alone.
+    #[cold]
+    #[inline(never)]
+    fn poll_out(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.beat.check_alive()?;
+        this.beat.control.poll_flush(this.inner, cx).map_err(Into::into)
+    }
+
     /// `start_send` of all but a message that passes by.
     #[cold]
     #[inline(never)]
@@ -142,6 +160,7 @@ where
             return self.poll_busy(None, cx);
         }
         match this.inner.poll_next(cx) {
+            // Looked at where it stands: then it is moved as a whole, which is cheaper by far.
             Poll::Ready(Some(Ok(message))) if !wire::concerns(&message) => {
                 this.beat.silence.heard();
                 Poll::Ready(Some(Ok(message)))
@@ -168,12 +187,12 @@ where
     // The peer was not given up while `control` is steady: one look for both.
 
     #[inline]
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.project();
-        if !this.beat.control.is_steady() {
-            this.beat.check_alive()?;
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.as_mut().project();
+        if this.beat.control.is_steady() {
+            return this.beat.control.poll_ready(this.inner, cx).map_err(Into::into);
         }
-        this.beat.control.poll_ready(this.inner, cx).map_err(Into::into)
+        self.poll_room(cx)
     }
 
     #[inline]
@@ -186,12 +205,12 @@ where
     }
 
     #[inline]
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.project();
-        if !this.beat.control.is_steady() {
-            this.beat.check_alive()?;
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.as_mut().project();
+        if this.beat.control.is_steady() {
+            return this.beat.control.poll_flush(this.inner, cx).map_err(Into::into);
         }
-        this.beat.control.poll_flush(this.inner, cx).map_err(Into::into)
+        self.poll_out(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -277,9 +277,9 @@ where
             && !this.core.outlives
             && close_message(&message).is_none()
             && let LinkParts::Up { transport } = this.link.project()
+            && this.core.buffer.count_sending()
         {
             this.core.granted = Granted::Nothing;
-            this.core.buffer.sending(&message);
             return match transport.start_send(message) {
                 Ok(()) => Ok(()),
                 Err(error) => self.refused(error),
