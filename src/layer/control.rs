@@ -165,11 +165,20 @@ impl<M> Control<M> {
         }
     }
 
+    /// Whether a message of the user goes straight to the transport below: then its `start_send` is to be called, and not
+    /// this type's. (The compiler copies a message that is given through another function.)
+    #[inline]
+    pub(crate) fn passes(&mut self) -> bool {
+        if self.is_steady {
+            self.is_promised = false;
+        }
+        self.is_steady
+    }
+
     /// The layer's `start_send`.
     #[inline]
     pub(crate) fn start_send<T: Sink<M>>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), T::Error> {
-        if self.is_steady {
-            self.is_promised = false;
+        if self.passes() {
             return inner.start_send(message);
         }
         self.send_behind(inner, message)

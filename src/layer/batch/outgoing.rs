@@ -175,7 +175,13 @@ impl Outgoing {
         if self.is_ready
             && let Some(alone) = self.pack.take_alone()
         {
-            self.give(inner.as_mut(), alone)?;
+            self.is_ready = false;
+            self.is_dirty = true;
+            if self.control.passes() {
+                inner.as_mut().start_send(alone).map_err(Into::into)?;
+            } else {
+                self.control.start_send(inner.as_mut(), alone).map_err(Into::into)?;
+            }
         } else {
             self.hand_over(inner.as_mut())?;
         }

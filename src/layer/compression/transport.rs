@@ -193,8 +193,8 @@ where
     #[inline]
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.as_mut().project();
-        if this.control.is_steady() && Outgoing::passes(&message, this.deflate) {
-            return this.control.start_send(this.inner, message).map_err(Into::into);
+        if Outgoing::passes(&message, this.deflate) && this.control.passes() {
+            return this.inner.start_send(message).map_err(Into::into);
         }
         self.encode(message)
     }

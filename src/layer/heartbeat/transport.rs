@@ -198,8 +198,8 @@ where
     #[inline]
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.as_mut().project();
-        if this.beat.control.is_steady() && !wire::concerns(&message) {
-            return this.beat.control.start_send(this.inner, message).map_err(Into::into);
+        if !wire::concerns(&message) && this.beat.control.passes() {
+            return this.inner.start_send(message).map_err(Into::into);
         }
         self.start_rare(message)
     }

@@ -250,22 +250,21 @@ where
     #[inline]
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.as_mut().project();
-        let mut polled = None;
         if this.core.is_steady()
             && !this.core.buffer.has_report()
             && this.core.granted == Granted::Nothing
             && !this.core.buffer.is_full()
             && let LinkParts::Up { transport } = this.link.project()
         {
-            match transport.poll_ready(cx) {
+            return match transport.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     this.core.granted = Granted::Direct;
-                    return Poll::Ready(Ok(()));
+                    Poll::Ready(Ok(()))
                 }
-                rare => polled = Some(rare),
-            }
+                polled => self.place_rare(Some(polled), cx),
+            };
         }
-        self.place_rare(polled, cx)
+        self.place_rare(None, cx)
     }
 
     // The message is given on, or to what deals with it, and never dropped here: so it is not copied on its way.
@@ -291,20 +290,19 @@ where
     #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.as_mut().project();
-        let mut polled = None;
         if this.core.is_steady()
             && !this.core.buffer.has_report()
             && let LinkParts::Up { transport } = this.link.project()
         {
-            match transport.poll_flush(cx) {
+            return match transport.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {
                     this.core.buffer.flushed();
-                    return Poll::Ready(Ok(()));
+                    Poll::Ready(Ok(()))
                 }
-                rare => polled = Some(rare),
-            }
+                polled => self.flush_rare(Some(polled), cx),
+            };
         }
-        self.flush_rare(polled, cx)
+        self.flush_rare(None, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
