@@ -106,6 +106,7 @@ impl Gate {
         Poll::Ready(())
     }
 
+    #[cold]
     #[inline(never)]
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_take(self.due.saturating_add(1), cx));

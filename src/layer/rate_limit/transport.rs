@@ -60,25 +60,14 @@ impl<T, In, C, A> RateLimit<T, In, C, A> {
     }
 }
 
-#[cold]
-#[inline(never)]
-fn refuse<M>(message: M, error: Error) -> Error {
-    drop(message);
-    error
-}
-
-/// Whether a message of that cost may go out now.
+/// Takes the cells of a message that goes out.
 #[inline]
-fn admit<T, A: End<T>>(gate: &mut Option<Gate>, ending: &mut A, when: WhenExceeded, cost: u32) -> Result<(), Error> {
-    ending.check_open()?;
-    let Some(gate) = gate else { return Ok(()) };
-    let taken = if when == WhenExceeded::Wait { gate.spend(cost) } else { gate.try_take(cost) };
-    taken.map_err(|excess| {
-        if when == WhenExceeded::Close {
-            ending.refuse();
-        }
-        gate.refuse(&excess, cost)
-    })
+fn leave(gate: &mut Option<Gate>, when: WhenExceeded, cost: u32) -> Result<(), Excess> {
+    match gate {
+        None => Ok(()),
+        Some(gate) if when == WhenExceeded::Wait => gate.spend(cost),
+        Some(gate) => gate.try_take(cost),
+    }
 }
 
 fn settle(gate: &mut Option<Gate>) {
@@ -87,35 +76,41 @@ fn settle(gate: &mut Option<Gate>) {
     }
 }
 
-/// Whether a message may come in now; if not, what it costs too.
+/// Takes the cells of a message that comes in.
 #[inline]
-fn enter<In, C: Cost<In>>(gate: &mut Option<Gate>, cost: &C, message: &In) -> Result<(), (Excess, u32)> {
-    let Some(gate) = gate else { return Ok(()) };
-    let cost = cost.cost(message);
-    gate.try_take(cost).map_err(|excess| (excess, cost))
+fn enter<In, C: Cost<In>>(gate: &mut Option<Gate>, cost: &C, message: &In) -> Result<(), Excess> {
+    match gate {
+        None => Ok(()),
+        Some(gate) => gate.try_take(cost.cost(message)),
+    }
 }
 
 type PollItem<In, E = Error> = Poll<Option<Result<In, E>>>;
 
 impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
-    /// All that the inner stream gives but a message that enters; of a message it is known why not.
+    /// All that the inner stream gives but a message that enters.
     #[cold]
     #[inline(never)]
-    fn rare<E: Into<Error>>(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        polled: PollItem<In, E>,
-        entered: Result<(), (Excess, u32)>,
-    ) -> PollItem<In> {
-        match (polled, entered) {
-            (Poll::Ready(Some(Ok(message))), Err((excess, cost))) => self.exceeded(cx, message, cost, excess),
-            (Poll::Pending, _) => {
-                let this = self.as_mut().project();
+    fn rare<E: Into<Error>>(mut self: Pin<&mut Self>, cx: &mut Context<'_>, polled: PollItem<In, E>) -> PollItem<In>
+    where
+        C: Cost<In>,
+    {
+        let this = self.as_mut().project();
+        match polled {
+            // Asked again, to know why not.
+            Poll::Ready(Some(Ok(message))) => match enter(this.incoming, this.cost, &message) {
+                Ok(()) => Poll::Ready(Some(Ok(message))),
+                Err(excess) => {
+                    let cost = this.cost.cost(&message);
+                    self.exceeded(cx, message, cost, excess)
+                }
+            },
+            Poll::Pending => {
                 settle(this.incoming);
                 settle(this.outgoing);
                 Poll::Pending
             }
-            (polled, _) => polled.map_err(Into::into),
+            polled => polled.map_err(Into::into),
         }
     }
 
@@ -174,18 +169,12 @@ where
         if this.held.is_some() {
             return self.poll_held(cx);
         }
-        let mut entered = Ok(());
         match this.inner.poll_next(cx) {
             // Looked at where it stands: then it is moved as a whole, which is cheaper by far.
-            Poll::Ready(Some(Ok(message)))
-                if {
-                    entered = enter(this.incoming, this.cost, &message);
-                    entered.is_ok()
-                } =>
-            {
+            Poll::Ready(Some(Ok(message))) if enter(this.incoming, this.cost, &message).is_ok() => {
                 Poll::Ready(Some(Ok(message)))
             }
-            polled => self.rare(cx, polled, entered),
+            polled => self.rare(cx, polled),
         }
     }
 
@@ -195,6 +184,29 @@ where
             // Each may be refused, and each refusal is an item; the last one may be the end.
             (Ok(()), (_, most)) => (held, most.and_then(|most| most.checked_add(held))),
             (Err(_), _) => (0, Some(0)),
+        }
+    }
+}
+
+impl<T, In, C, A> RateLimit<T, In, C, A> {
+    /// A message has to stay. Asked again, to know why.
+    #[cold]
+    #[inline(never)]
+    fn refuse<Out>(self: Pin<&mut Self>, message: Out, cost: u32) -> Result<(), Error>
+    where
+        T: Transport<Out>,
+        A: End<T>,
+    {
+        let this = self.project();
+        this.ending.check_open()?;
+        match (leave(this.outgoing, *this.when, cost), this.outgoing) {
+            (Err(excess), Some(gate)) => {
+                if *this.when == WhenExceeded::Close {
+                    this.ending.refuse();
+                }
+                Err(gate.refuse(&excess, cost))
+            }
+            _ => this.inner.start_send(message).map_err(Into::into),
         }
     }
 }
@@ -219,13 +231,13 @@ where
 
     // The message is given on, or to what refuses it, and never dropped here: so it need not be copied on its way.
     #[inline]
-    fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
-        let this = self.project();
+    fn start_send(mut self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
+        let this = self.as_mut().project();
         let cost = this.cost.cost(&message);
-        match admit(this.outgoing, this.ending, *this.when, cost) {
-            Ok(()) => this.inner.start_send(message).map_err(Into::into),
-            Err(error) => Err(refuse(message, error)),
+        if this.ending.check_open().is_ok() && leave(this.outgoing, *this.when, cost).is_ok() {
+            return this.inner.start_send(message).map_err(Into::into);
         }
+        self.refuse(message, cost)
     }
 
     #[inline]
