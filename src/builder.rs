@@ -34,7 +34,15 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     /// On a connector: each transport that it makes gets `layer`, or a whole stack of layers: [`PerConnectionLayer`].
     fn per_connection<P>(self, layer: P) -> ServiceBuilder<Stack<PerConnectionLayer<P>, L>>;
 
-    // trait: auth
+    /// On a connector: each handshake carries a token of a source: [`AuthLayer`](crate::layer::auth::AuthLayer).
+    #[cfg(feature = "auth")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
+    fn auth<S>(
+        self,
+        tokens: crate::layer::auth::Tokens<S>,
+    ) -> ServiceBuilder<Stack<crate::layer::auth::AuthLayer<S>, L>>
+    where
+        S: crate::layer::auth::TokenSource;
 
     /// Many small messages in one: [`BatchLayer`](crate::layer::batch::BatchLayer).
     #[cfg(feature = "batch")]
@@ -156,7 +164,16 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(PerConnectionLayer::new(layer))
     }
 
-    // impl: auth
+    #[cfg(feature = "auth")]
+    fn auth<S>(
+        self,
+        tokens: crate::layer::auth::Tokens<S>,
+    ) -> ServiceBuilder<Stack<crate::layer::auth::AuthLayer<S>, L>>
+    where
+        S: crate::layer::auth::TokenSource,
+    {
+        self.layer(crate::layer::auth::AuthLayer::new(tokens))
+    }
 
     #[cfg(feature = "batch")]
     fn batch(

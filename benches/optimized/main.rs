@@ -30,6 +30,7 @@ mod statistics;
 
 use crate::{
     contestants::{OURS, Ours, T, TokioTungstenite},
+    idle::{Bare, Idle},
     latency::Latency,
     rounds::Row,
     scenario::{Scenario, many::Many},
@@ -40,6 +41,7 @@ use crate::{
 static ALLOCATOR: allocator::Counting = allocator::Counting;
 
 const STACK: &str = "the stack";
+const BARE: &str = "(the bare socket)";
 const COMPRESSING: &str = "the stack, compressing";
 
 struct Plan {
@@ -71,6 +73,12 @@ impl Plan {
 }
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, name, port, connections] = arguments.as_slice()
+        && word == idle::CLIENTS
+    {
+        return clients(name, port.parse().expect("a port"), connections.parse().expect("a number"));
+    }
     let plan = Plan::from_arguments();
     let run = |name: &str, scenario: fn(&Plan)| {
         if plan.wants(name) {
@@ -113,18 +121,26 @@ fn connections_500(plan: &Plan) {
 
 fn idle(plan: &Plan) {
     let connections = plan.count(500);
-    println!(
-        "\nidle, heap bytes per end over a bare socket with its task ({connections} connections, both ends counted)"
-    );
-    let bare = idle::bare(connections);
-    let print = |name: &str, bytes: f64| println!("  {name:<28} {bytes:>12.0}");
-    print("(the bare socket)", bare);
-    for (name, bytes) in [(T, idle::of::<TokioTungstenite>(connections)), (OURS, idle::of::<Ours>(connections))] {
-        print(name, bytes - bare);
-    }
-    let stack = idle::of::<Optimized>(connections) - bare;
+    println!("\nidle, heap bytes per connection over a bare socket with its task ({connections} connections)");
+    println!("  {:<28} {:>12} {:>12}", "", "server", "client");
+    let print = |name: &str, idle: Idle| println!("  {name:<28} {:>12.0} {:>12.0}", idle.server, idle.client);
+    let bare = idle::measure::<Bare>(BARE, connections);
+    print(BARE, bare);
+    print(T, idle::measure::<TokioTungstenite>(T, connections).over(bare));
+    print(OURS, idle::measure::<Ours>(OURS, connections).over(bare));
+    let stack = idle::measure::<Optimized>(STACK, connections).over(bare);
     print(STACK, stack);
-    goal("optimized/idle-bytes", Some(stack), 7168.0);
+    goal("optimized/idle-bytes", Some(stack.server), 7168.0);
+}
+
+/// The other process of [`idle`].
+fn clients(name: &str, port: u16, connections: usize) {
+    match name {
+        BARE => idle::clients::<Bare>(port, connections),
+        T => idle::clients::<TokioTungstenite>(port, connections),
+        OURS => idle::clients::<Ours>(port, connections),
+        _ => idle::clients::<Optimized>(port, connections),
+    }
 }
 
 /// A goal of a row that ran; its name becomes one word.

@@ -28,7 +28,7 @@ pub(crate) struct Compressing(Optimized);
 
 enum End {
     /// The exchange with the client is made when the server is first used: making a contestant does not wait.
-    Accepting(Option<Socket>, fn() -> &'static OptimizedAcceptor<Socket>),
+    Accepting(Option<Box<Socket>>, fn() -> &'static OptimizedAcceptor<Socket>),
     Open(OptimizedTransport<Socket>),
 }
 
@@ -70,7 +70,7 @@ impl Optimized {
 
     async fn open(&mut self) -> Option<&mut OptimizedTransport<Socket>> {
         if let End::Accepting(socket, acceptor) = &mut self.0 {
-            let accepted = acceptor().accept_over(socket.take()?, true).await;
+            let accepted = acceptor().accept_over(*socket.take()?, true).await;
             self.0 = End::Open(accepted.ok()??);
         }
         match &mut self.0 {
@@ -86,7 +86,7 @@ impl Contestant for Optimized {
     }
 
     fn server(io: TcpStream) -> Self {
-        Self(End::Accepting(Some(WebSocket::server(io, Limits::default())), plain_acceptor))
+        Self(End::Accepting(Some(Box::new(WebSocket::server(io, Limits::default()))), plain_acceptor))
     }
 
     async fn send(&mut self, payload: &Bytes) {
@@ -113,7 +113,7 @@ impl Contestant for Compressing {
     }
 
     fn server(io: TcpStream) -> Self {
-        let socket = WebSocket::server(io, Limits::default());
+        let socket = Box::new(WebSocket::server(io, Limits::default()));
         Self(Optimized(End::Accepting(Some(socket), compressing_acceptor)))
     }
 

@@ -9,6 +9,8 @@ use crate::{
 
 /// The layers that leave the payload as it is: the name of the goal, and its row.
 const LAYERS: &[(&str, &str)] = &[
+    #[cfg(feature = "auth")]
+    ("auth-expiry", crate::rows::auth::EXPIRY),
     #[cfg(feature = "heartbeat")]
     ("heartbeat", crate::rows::HEARTBEAT),
     #[cfg(feature = "limit")]

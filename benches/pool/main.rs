@@ -36,7 +36,7 @@ fn main() {
     println!(
         "\n{exchanges} exchanges of 32 B, one after the other; us per exchange, median of {rounds} interleaved rounds"
     );
-    println!("  {:<6} {:>16} {:>16} {:>16}   {}", "", "one connection", "connect each", "pool", "overhead left");
+    println!("  {:<6} {:>16} {:>16} {:>16}   overhead left", "", "one connection", "connect each", "pool");
     for (scheme, bound) in [("ws", 0.1), ("wss", 0.05)] {
         let rounds: Vec<Cost> = on_one_thread(async move {
             let target = Target::start(scheme == "wss").await;

@@ -46,6 +46,7 @@ impl Closing {
     }
 
     /// With what the layer closed the transport, where it did.
+    #[cfg(feature = "limit")]
     pub(crate) fn frame(&self) -> Option<&CloseFrame> {
         self.frame.as_ref()
     }

@@ -1,7 +1,7 @@
 //! What is measured: one line each. A layer of this crate adds its line to [`layers`].
 
 #[cfg(feature = "auth")]
-mod auth;
+pub(crate) mod auth;
 #[cfg(feature = "batch")]
 pub(crate) mod batch;
 #[cfg(feature = "cache")]

@@ -5,7 +5,7 @@ use super::{
     buffer::Buffer,
     layer::Policy,
     state::{Machine, Phase},
-    watch::{Shared, both},
+    watch::Shared,
 };
 use crate::{
     CloseFrame, Error, Message,
@@ -78,7 +78,7 @@ impl<Out> Core<Out> {
             target: layer.target,
             policy: layer.policy,
             buffer: Buffer::new(layer.when_lost),
-            waker: both(&shared),
+            waker: Waker::from(shared.clone()),
             shared,
             timer: Timer::new(),
             since: None,
@@ -108,8 +108,9 @@ impl<Out> Core<Out> {
         match self.buffer.take_report() {
             None => Ok(()),
             Some(lost) => Err(Error::closed(format!(
-                "a connection was lost, and with it {lost} messages of which no flush is known to have succeeded; the \
-                 transport goes on with the next connection"
+                "a connection was lost, and with it {} of which no flush is known to have succeeded; the transport goes on \
+                 with the next connection",
+                count(lost)
             ))),
         }
     }
@@ -118,10 +119,10 @@ impl<Out> Core<Out> {
     pub(super) fn ended(&self) -> Error {
         let what = match (&self.end.cause, self.end.lost) {
             (None, 0) => "this end closed the transport".into(),
-            (None, lost) => format!("this end closed the transport, and {lost} messages were not sent"),
+            (None, lost) => format!("this end closed the transport; not sent: {}", count(lost)),
             (Some(_), 0) => "the connection has ended, and there will be no other".into(),
             (Some(_), lost) => {
-                format!("the connection has ended, there will be no other, and {lost} messages were lost")
+                format!("the connection has ended, and there will be no other; lost: {}", count(lost))
             }
         };
         let error = Error::closed(what);
@@ -189,6 +190,10 @@ impl<Out> fmt::Debug for Core<Out> {
             .field("steady", &self.steady)
             .finish_non_exhaustive()
     }
+}
+
+fn count(messages: u64) -> String {
+    if messages == 1 { "1 message".to_owned() } else { format!("{messages} messages") }
 }
 
 /// The frame of a close message; `None` of any other message, and of values that are no messages.

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use futures_core::Stream;
 use futures_sink::Sink;
 use http::Response;
 
@@ -19,7 +18,7 @@ use super::{
     transport::{Link, LinkParts, Parts},
     watch::{Command, Half},
 };
-use crate::{CloseFrame, Connect, Error, Transport, rt::Instant, transport::OutlivesConnection};
+use crate::{Connect, Error, Transport, rt::Instant, transport::OutlivesConnection};
 
 /// How long the stream of a connection may still tell why its sink has failed (by a close message, say) before the
 /// connection counts as lost.
@@ -186,82 +185,11 @@ where
         self.core.shared.wake_both();
     }
 
-    fn fail(&mut self, cause: Error) {
+    pub(super) fn fail(&mut self, cause: Error) {
         self.core.parting = Some(cause.clone());
         self.core.end.is_failure = true;
         self.core.end.cause = Some(cause.clone());
         self.core.shared.set(State::Failed { cause });
-    }
-
-    /// The peer said goodbye. True: for good, and the user is to see it.
-    pub(super) fn closed_by_peer(&mut self, frame: Option<CloseFrame>, cx: &mut Context<'_>) -> bool {
-        if self.core.is_closing() {
-            return true;
-        }
-        if let LinkParts::Up { transport } = self.link.as_mut().project() {
-            // Here the transport may get its answer out, before it is dropped.
-            let _ = transport.poll_next(cx);
-        }
-        let error = Error::closed("the peer closed the connection").with_close_frame(frame);
-        if self.core.policy.class(&error) != Class::Final {
-            self.lost(error, false);
-            return false;
-        }
-        // The close message is the news; no error follows it.
-        if is_normal_close(&error) {
-            self.core.end.cause = Some(error);
-        } else {
-            self.fail(error);
-            self.core.parting = None;
-        }
-        self.start_closing();
-        true
-    }
-
-    pub(super) fn start_closing(&mut self) {
-        self.core.machine.on(Event::Close);
-        (self.core.steady, self.core.pumping) = (false, false);
-        self.core.shared.wake_both();
-    }
-
-    /// An error in the connection's stream; gives back what the user is to see.
-    pub(super) fn failed_to_read(&mut self, error: Error) -> Option<Error> {
-        if self.core.is_closing() || self.core.policy.class(&error) == Class::Message {
-            return Some(error);
-        }
-        self.lost(error, false);
-        None
-    }
-
-    /// The connection's stream has ended.
-    pub(super) fn read_to_the_end(&mut self) {
-        if self.core.is_closing() {
-            self.core.end.read = true;
-            self.core.show_end();
-            return self.finish_if_done();
-        }
-        let mut cause = self.core.broken.take();
-        if let LinkParts::Up { transport } = self.link.as_mut().project() {
-            // The sink of a transport that has ended knows best why.
-            if let Poll::Ready(Err(error)) = transport.poll_ready(&mut Context::from_waker(&self.core.waker)) {
-                cause = Some(error.into());
-            }
-        }
-        let cause = cause.unwrap_or_else(|| Error::closed("the connection ended without a close message"));
-        self.lost(cause, true);
-    }
-
-    pub(super) fn finish_if_done(&mut self) {
-        if self.core.end.read && (self.core.end.wrote || self.core.end.cause.is_some()) {
-            self.finish();
-        }
-    }
-
-    pub(super) fn finish(&mut self) {
-        self.link.set(Link::Down);
-        self.core.disconnected();
-        self.core.machine.on(Event::Closed);
-        self.core.over();
     }
 
     /// The user wants another connection, now.
@@ -278,28 +206,5 @@ where
         }
         self.dial(Event::Now);
         self.core.shared.wake_both();
-    }
-
-    /// The user wants no connection any more.
-    pub(super) fn close(&mut self) {
-        if self.core.machine.phase() == Phase::Up {
-            self.core.end.hang_up = true;
-            return self.start_closing();
-        }
-        if self.core.machine.on(Event::Close) == Action::Drop {
-            self.link.set(Link::Down);
-            self.core.timer.clear();
-            self.core.over();
-        }
-    }
-
-    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let LinkParts::Up { transport } = self.link.as_mut().project()
-            && ready!(transport.poll_close(cx)).is_ok()
-        {
-            self.core.buffer.flushed();
-        }
-        self.finish();
-        Poll::Ready(())
     }
 }

@@ -175,19 +175,22 @@ mod buffer;
 mod class;
 mod core;
 mod drive;
+mod end;
+mod handle;
 mod layer;
 mod sink;
 mod state;
 mod target;
 mod transport;
 mod watch;
+mod when_lost;
 
 pub use self::{
     backoff::{Backoff, Delays},
-    buffer::{Keep, WhenLost},
     class::{Class, classify},
+    handle::{ReconnectHandle, State, States},
     layer::ReconnectLayer,
     target::Target,
     transport::Reconnect,
-    watch::{ReconnectHandle, State, States},
+    when_lost::{Keep, WhenLost},
 };

@@ -14,6 +14,7 @@ const PINGS: usize = 16;
 
 /// What became of a connection.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a connection, and it is moved once")]
 #[must_use = "a session that is dropped is over"]
 pub enum Accepted<T> {
     /// A session begins: its transport, for the handler.

@@ -42,6 +42,7 @@ impl Budget {
 
     /// Whether one more message may be buffered on top of `bytes`. One message always may: its acknowledgement makes room
     /// for the next, whatever others hold.
+    #[inline]
     pub(super) fn covers(&mut self, bytes: usize) -> bool {
         let Some(pool) = &self.pool else { return true };
         if bytes >= self.granted {

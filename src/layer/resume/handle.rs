@@ -9,8 +9,8 @@ use futures_core::Stream;
 
 use super::{SessionId, Verdict, home::Home};
 
-/// A client's session, seen from outside: it works while a driver or [`reconnect`-like layer](crate::Connect) owns the
-/// connector and its transports. Clones show the same session.
+/// A client's session, seen from outside: it works while a driver or a reconnect layer owns the connector and its
+/// transports. Clones show the same session.
 #[derive(Clone, Debug, Default)]
 pub struct ResumeHandle {
     pub(super) home: Arc<Home>,

@@ -50,6 +50,7 @@ impl Home {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline]
     pub(super) fn is_newest(&self, epoch: u64) -> bool {
         self.epoch.load(Ordering::Acquire) == epoch
     }
@@ -75,7 +76,8 @@ impl Home {
             state.wait(cx);
             return Poll::Pending;
         }
-        let session = state.core.as_ref().map(|core| (core.id, state.token, core.position()));
+        let token = state.token;
+        let session = state.core.as_mut().map(|core| (core.id, token, core.position()));
         Poll::Ready(Ok(Hello { epoch, window, session }))
     }
 
@@ -120,7 +122,7 @@ impl Home {
                 return Err(Error::protocol("resume: the server resumes a session that is not this client's"));
             }
             (core, false) => {
-                let fresh = Core::new(welcome.id, window, welcome.window, Budget::default());
+                let mut fresh = Core::new(welcome.id, window, welcome.window, Budget::default());
                 if welcome.position != fresh.position() {
                     state.core = core;
                     return Err(Error::protocol("resume: the server begins a session that is not at its beginning"));
@@ -146,6 +148,7 @@ impl Home {
     }
 
     /// Lets those who look on see the counts.
+    #[inline]
     pub(super) fn show(&self, core: &Core) {
         let (messages, bytes) = core.out.unacknowledged();
         self.messages.store(messages, Ordering::Relaxed);

@@ -37,12 +37,13 @@ pub(super) struct Slot<T> {
     state: Mutex<State<T>>,
 }
 
+/// An idle session has none of it, and there are many: the rare connection that waits is boxed.
 struct State<T> {
-    offer: Option<T>,
+    offer: Option<Box<T>>,
     facts: Option<(u64, Window, Position)>,
     /// The newest offer's number: an older one has lost.
     ticket: u64,
-    outcome: Option<Outcome<T>>,
+    outcome: Option<Box<Outcome<T>>>,
     accepting: Option<Waker>,
     /// The session takes no more offers.
     is_gone: bool,
@@ -67,7 +68,7 @@ impl<T> Slot<T> {
         if state.is_gone {
             return Err(offer.link);
         }
-        let older = (state.offer.replace(offer.link), state.outcome.take());
+        let older = (state.offer.replace(Box::new(offer.link)), state.outcome.take());
         state.facts = Some((offer.epoch, offer.window, offer.position));
         state.ticket += 1;
         let ticket = state.ticket;
@@ -87,10 +88,10 @@ impl<T> Slot<T> {
             return Poll::Ready(Err(superseded()));
         }
         if let Some(outcome) = state.outcome.take() {
-            return Poll::Ready(Ok(outcome));
+            return Poll::Ready(Ok(*outcome));
         }
         if state.is_gone {
-            let free = state.offer.take().map(Outcome::Free);
+            let free = state.offer.take().map(|link| Outcome::Free(*link));
             return Poll::Ready(free.ok_or_else(superseded));
         }
         state.accepting = Some(cx.waker().clone());
@@ -116,14 +117,14 @@ impl<T> Slot<T> {
     pub(super) fn take(&self) -> Option<(u64, Offer<T>)> {
         let mut state = self.lock();
         self.has_offer.store(false, Ordering::Release);
-        let (link, (epoch, window, position)) = (state.offer.take()?, state.facts.take()?);
+        let (link, (epoch, window, position)) = (*state.offer.take()?, state.facts.take()?);
         Some((state.ticket, Offer { link, epoch, window, position }))
     }
 
     pub(super) fn report(&self, ticket: u64, outcome: Outcome<T>) {
         let mut state = self.lock();
         if state.ticket == ticket {
-            state.outcome = Some(outcome);
+            state.outcome = Some(Box::new(outcome));
             let accepting = state.accepting.take();
             drop(state);
             accepting.into_iter().for_each(Waker::wake);

@@ -4,12 +4,10 @@ use std::collections::VecDeque;
 
 use super::{
     budget::Budget,
+    outgoing::{Outgoing, step},
     wire::{Ack, Bytes16, Position},
 };
-use crate::{
-    CloseFrame, Error, Message,
-    message::trailer::{self, Layer},
-};
+use crate::{CloseFrame, Error, Message};
 
 /// What may be accepted and not yet acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,20 +27,6 @@ impl Window {
     fn quarter(self) -> Self {
         Self { messages: (self.messages / 4).max(1), bytes: (self.bytes / 4).max(1) }
     }
-}
-
-/// A running number that two ends share as long as they have seen the same messages: it is what tells a loss below this
-/// layer that no count shows. It finds accidents; it is no defence against a peer.
-fn step(digest: u64, message: &Message) -> u64 {
-    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let bytes = message.as_bytes();
-    let (head, tail) = match (bytes.first_chunk(), bytes.last_chunk()) {
-        (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
-        _ => (bytes.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)), 0),
-    };
-    let kind = u64::from(message.as_text().is_some()) << 63 | bytes.len() as u64;
-    let mixed = (digest.rotate_left(23) ^ head).wrapping_mul(ODD);
-    (mixed ^ tail.rotate_left(32) ^ kind).wrapping_mul(ODD)
 }
 
 /// One end of a session.
@@ -72,14 +56,16 @@ impl Core {
         Self {
             id,
             out: Outgoing::new(own, budget),
-            incoming: Incoming { received: 0, digest: 0, told: 0, bytes: 0, every: peer.quarter() },
+            incoming: Incoming { received: 0, digest: 0, told: 0, bytes: 0, window: peer },
             inbox: Inbox::default(),
             closing: None,
             is_over: false,
         }
     }
 
-    pub(super) fn position(&self) -> Position {
+    /// Where this end stands, for a new connection: what was read ahead and not given to the user comes again on that.
+    pub(super) fn position(&mut self) -> Position {
+        self.inbox = Inbox::default();
         Position {
             received: self.incoming.received,
             digest: self.incoming.digest,
@@ -95,9 +81,29 @@ impl Core {
         Ack { received: self.incoming.received, sent: self.out.written }
     }
 
+    /// The user gets a message: only then it counts as received. So what the peer may send, and what is read ahead here, stays
+    /// within the peer's bounds, however slow the user is.
+    pub(super) fn give(&mut self, message: &Message) {
+        if message.is_data() {
+            self.incoming.count(message);
+        }
+    }
+
+    /// The next message that was read ahead, for the user.
+    pub(super) fn take_read(&mut self) -> Option<Message> {
+        let message = self.inbox.pop()?;
+        self.give(&message);
+        Some(message)
+    }
+
+    /// Keeps a message that was read while the user waited for room to write.
+    pub(super) fn read_ahead(&mut self, message: Message) -> Result<(), Error> {
+        self.inbox.push(message, self.incoming.window)
+    }
+
     /// The peer says where it stands.
     pub(super) fn acknowledged(&mut self, ack: Ack) -> Result<(), Error> {
-        let received = self.incoming.received;
+        let received = self.incoming.received + self.inbox.data as u64;
         if ack.sent != received {
             let sent = ack.sent;
             return Err(Error::protocol(format!(
@@ -144,121 +150,10 @@ impl Core {
     /// again, or for the first time after they were accepted without a connection.
     pub(super) fn go_on(&mut self, peer: &Position, window: Window) -> u64 {
         self.out.release(peer.received);
-        self.out.written = self.out.acked;
         self.incoming.told = self.incoming.received;
         self.incoming.bytes = 0;
-        self.incoming.every = window.quarter();
-        self.out.buffer.len() as u64
-    }
-}
-
-/// What was accepted, and is kept until the peer has it.
-#[derive(Debug)]
-pub(super) struct Outgoing {
-    window: Window,
-    budget: Budget,
-    buffer: VecDeque<Kept>,
-    bytes: usize,
-    /// The number of the buffer's first message, counted from 0, and the digest of all before it.
-    acked: u64,
-    acked_digest: u64,
-    /// The digest of all that was accepted.
-    digest: u64,
-    /// How many were put on this connection or stand before those that were.
-    written: u64,
-    /// The most that `written` ever was.
-    most_written: u64,
-}
-
-#[derive(Debug)]
-struct Kept {
-    /// As it goes over the wire.
-    message: Message,
-    /// The digest up to and with it.
-    digest: u64,
-}
-
-impl Outgoing {
-    fn new(window: Window, budget: Budget) -> Self {
-        Self {
-            window,
-            budget,
-            buffer: VecDeque::new(),
-            bytes: 0,
-            acked: 0,
-            acked_digest: 0,
-            digest: 0,
-            written: 0,
-            most_written: 0,
-        }
-    }
-
-    pub(super) fn window(&self) -> Window {
-        self.window
-    }
-
-    fn sent(&self) -> u64 {
-        self.acked + self.buffer.len() as u64
-    }
-
-    /// Whether one more message may be accepted: the last one may go over the bound in bytes.
-    pub(super) fn has_room(&mut self) -> bool {
-        self.buffer.len() < self.window.messages.max(1) as usize
-            && self.bytes < self.window.bytes.max(1) as usize
-            && self.budget.covers(self.bytes)
-    }
-
-    pub(super) fn push(&mut self, message: Message) {
-        self.digest = step(self.digest, &message);
-        self.bytes += message.len();
-        self.buffer.push_back(Kept { message: trailer::close(Layer::Resume, message), digest: self.digest });
-    }
-
-    /// The next message that this connection has not had.
-    pub(super) fn next(&self) -> Option<&Message> {
-        let index = usize::try_from(self.written - self.acked).ok()?;
-        self.buffer.get(index).map(|kept| &kept.message)
-    }
-
-    pub(super) fn has_next(&self) -> bool {
-        self.written < self.sent()
-    }
-
-    /// Whether the newest message is the next.
-    pub(super) fn next_is_newest(&self) -> bool {
-        self.written + 1 == self.sent()
-    }
-
-    /// The next message was put on the connection.
-    pub(super) fn wrote(&mut self) {
-        self.written += 1;
-        self.most_written = self.most_written.max(self.written);
-    }
-
-    /// How many messages were accepted and not acknowledged, and their bytes.
-    pub(super) fn unacknowledged(&self) -> (usize, usize) {
-        (self.buffer.len(), self.bytes)
-    }
-
-    fn release(&mut self, received: u64) {
-        while self.acked < received
-            && let Some(kept) = self.buffer.pop_front()
-        {
-            self.acked += 1;
-            self.acked_digest = kept.digest;
-            self.bytes -= kept.message.len().min(self.bytes);
-        }
-        if self.buffer.is_empty() {
-            self.bytes = 0;
-        }
-        self.budget.shrink(self.bytes);
-    }
-
-    fn digest_at(&self, number: u64) -> Option<u64> {
-        match number.checked_sub(self.acked)? {
-            0 => Some(self.acked_digest),
-            more => self.buffer.get(usize::try_from(more - 1).ok()?).map(|kept| kept.digest),
-        }
+        self.incoming.window = window;
+        self.out.rewind()
     }
 }
 
@@ -270,51 +165,75 @@ pub(super) struct Incoming {
     /// The last number that the peer was told, and the bytes since.
     told: u64,
     bytes: usize,
-    every: Window,
+    /// The peer's bounds: it has no more than that on its way.
+    window: Window,
 }
 
 impl Incoming {
     /// Counts a data message.
-    pub(super) fn count(&mut self, message: &Message) {
+    #[inline]
+    fn count(&mut self, message: &Message) {
         self.received += 1;
         self.digest = step(self.digest, message);
         self.bytes += message.len();
     }
 
     /// Whether the peer waits for an acknowledgement.
+    #[inline]
     pub(super) fn is_due(&self) -> bool {
-        self.received - self.told >= u64::from(self.every.messages) || self.bytes >= self.every.bytes as usize
+        let quarter = self.window.quarter();
+        self.received - self.told >= u64::from(quarter.messages) || self.bytes >= quarter.bytes as usize
     }
 
     /// Whether there is something to acknowledge.
+    #[inline]
     pub(super) fn is_owed(&self) -> bool {
         self.received != self.told
     }
 }
 
-/// What was read while the user waited for room to write. It is counted as received, so it outlives the connection.
+/// What was read while the user waited for room to write. An honest peer has no more on its way than its own bounds say, so all
+/// of it fits, and the acknowledgements that stand behind it can always be read: two ends that write much at a time do not
+/// wait for each other for ever.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     queue: VecDeque<Message>,
+    data: usize,
     bytes: usize,
 }
 
 impl Inbox {
-    const MESSAGES: usize = 64;
-    const BYTES: usize = 64 << 10;
+    /// Pings and pongs that are kept for the user; those beyond were answered below, and are dropped.
+    const CONTROL: usize = 64;
 
-    pub(super) fn has_room(&self) -> bool {
-        self.queue.len() < Self::MESSAGES && self.bytes < Self::BYTES
-    }
-
-    pub(super) fn push(&mut self, message: Message) {
-        self.bytes += message.len();
+    fn push(&mut self, message: Message, window: Window) -> Result<(), Error> {
+        if message.is_data() {
+            if self.data >= window.messages as usize || self.bytes >= window.bytes as usize {
+                return Err(Error::protocol(format!(
+                    "resume: the peer sends more than {} messages or {} bytes without an acknowledgement: those are the bounds \
+                     that it has named",
+                    window.messages, window.bytes
+                )));
+            }
+            self.data += 1;
+            self.bytes += message.len();
+        } else if self.queue.len() - self.data >= Self::CONTROL && !message.is_close() {
+            return Ok(());
+        }
         self.queue.push_back(message);
+        Ok(())
     }
 
-    pub(super) fn pop(&mut self) -> Option<Message> {
+    #[inline]
+    fn pop(&mut self) -> Option<Message> {
         let message = self.queue.pop_front()?;
-        self.bytes -= message.len();
+        if message.is_data() {
+            self.data -= 1;
+            self.bytes -= message.len();
+        }
         Some(message)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,15 +79,21 @@ impl<T> ResumedTransport<T> {
     }
 
     /// Whether a newer connection has taken over; if so, the session goes home.
+    #[inline]
     fn is_superseded(&mut self) -> bool {
-        if self.lease.home.is_newest(self.lease.epoch) {
-            return false;
+        let is_newest = self.lease.home.is_newest(self.lease.epoch);
+        if !is_newest {
+            self.yield_session();
         }
+        !is_newest
+    }
+
+    #[cold]
+    fn yield_session(&mut self) {
         if self.lease.core.is_some() {
             self.end(false, Some(&superseded()));
             self.halves.reader.wake();
         }
-        true
     }
 
     /// The session, for the sink.

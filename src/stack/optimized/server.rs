@@ -82,7 +82,8 @@ where
     ///
     /// As [`accept`](OptimizedAcceptor::accept).
     pub async fn accept_over(&self, transport: T, is_known: bool) -> Result<Option<OptimizedTransport<T>>, Error> {
-        self.accept_for(transport, is_known, None).await
+        // Boxed, so that the exchange takes no room in the session's task later.
+        Box::pin(self.accept_for(transport, is_known, None)).await
     }
 
     async fn accept_for(
@@ -177,7 +178,7 @@ where
         owner: impl AsRef<[u8]>,
     ) -> Result<Option<OptimizedTransport<WebSocket<S>>>, Error> {
         let is_known = websocket.subprotocol() == Some(SUBPROTOCOL);
-        self.accept_for(websocket, is_known, Some(owner.as_ref())).await
+        Box::pin(self.accept_for(websocket, is_known, Some(owner.as_ref()))).await
     }
 }
 

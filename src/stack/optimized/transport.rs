@@ -6,7 +6,6 @@ use std::{
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use pin_project_lite::pin_project;
 
 use super::{
     builder::OptimizedBuilder, connector::Connector, server::ServerLink, shell::Shell, status::OptimizedHandle,
@@ -19,24 +18,23 @@ use crate::{
     transport::websocket::WebSocket,
 };
 
-pin_project! {
-    /// The recommended stack over a WebSocket (or any other transport of messages), either end. See the [module](super) for
-    /// what is in it.
-    ///
-    /// It is a [`Transport`](crate::Transport) of [`Message`]s: layers of your own, a codec say, go on top.
-    // The bounds are needed to name the connector's future.
-    pub struct OptimizedTransport<T = WebSocket>
-    where
-        T: Transport<Message, In = Message, TransportError = Error>,
-        T: Unpin,
-        T: Send,
-        T: 'static,
-    {
-        #[pin]
-        inner: Optional<Shell<Reconnect<Connector<T>>>, Shell<ServerLink<T>>>,
-        handle: OptimizedHandle,
-        queue: Queue<Message>,
-    }
+type ClientStack<T> = Shell<Reconnect<Connector<T>>>;
+type ServerStack<T> = Shell<ServerLink<T>>;
+/// Boxed once, for a stack has some kilobytes and is moved about: into a driver, into a task.
+type Stack<T> = Optional<Pin<Box<ClientStack<T>>>, Pin<Box<ServerStack<T>>>>;
+
+/// The recommended stack over a WebSocket (or any other transport of messages), either end. See the [module](super) for
+/// what is in it.
+///
+/// It is a [`Transport`](crate::Transport) of [`Message`]s: layers of your own, a codec say, go on top.
+// The bounds are needed to name the connector's future.
+pub struct OptimizedTransport<T = WebSocket>
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+{
+    inner: Stack<T>,
+    handle: OptimizedHandle,
+    queue: Queue<Message>,
 }
 
 impl OptimizedTransport {
@@ -64,16 +62,12 @@ impl<T> OptimizedTransport<T>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
-    pub(super) fn client(
-        stack: Shell<Reconnect<Connector<T>>>,
-        handle: OptimizedHandle,
-        queue: Queue<Message>,
-    ) -> Self {
-        Self { inner: Optional::On { inner: stack }, handle, queue }
+    pub(super) fn client(stack: ClientStack<T>, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
+        Self { inner: Optional::On { inner: Box::pin(stack) }, handle, queue }
     }
 
-    pub(super) fn server(stack: Shell<ServerLink<T>>, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
-        Self { inner: Optional::Off { inner: stack }, handle, queue }
+    pub(super) fn server(stack: ServerStack<T>, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
+        Self { inner: Optional::Off { inner: Box::pin(stack) }, handle, queue }
     }
 
     /// What is on between the two ends, by the latest connection.
@@ -129,8 +123,8 @@ where
 {
     type Item = Result<Message, Error>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.project().inner.poll_next(cx)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.inner).poll_next(cx)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -144,20 +138,20 @@ where
 {
     type Error = Error;
 
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.project().inner.poll_ready(cx)
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.inner).poll_ready(cx)
     }
 
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.project().inner.start_send(message)
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        Pin::new(&mut self.inner).start_send(message)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.project().inner.poll_flush(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.project().inner.poll_close(cx)
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.inner).poll_close(cx)
     }
 }
 

@@ -269,7 +269,7 @@ impl Service<Request<()>> for Strict {
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.polls += 1;
-        if self.polls % 3 != 0 {
+        if !self.polls.is_multiple_of(3) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

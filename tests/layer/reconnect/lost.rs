@@ -198,7 +198,7 @@ async fn a_close_that_cannot_send_what_was_kept_fails() {
     let mut transport = with(&server, keep());
     transport.feed("a".into()).await.unwrap();
     let error = transport.close().await.unwrap_err();
-    assert!(error.to_string().contains("1 messages were lost"), "{error}");
+    assert!(error.to_string().contains("lost: 1 message"), "{error}");
     assert_eq!(transport.handle().lost(), 1);
 }
 

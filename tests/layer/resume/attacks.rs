@@ -67,11 +67,9 @@ async fn come_back(
     near.send(hello.message()).await.unwrap();
     let store = store.clone();
     let mut accepting = tokio::spawn(async move { store.accept(far).await });
-    let accepted = loop {
-        tokio::select! {
-            accepted = &mut accepting => break accepted.unwrap(),
-            item = session.next() => panic!("{item:?}"),
-        }
+    let accepted = tokio::select! {
+        accepted = &mut accepting => accepted.unwrap(),
+        item = session.next() => panic!("{item:?}"),
     };
     let _ = session.next().now_or_never();
     (near, accepted)

@@ -4,5 +4,6 @@ mod attacks;
 mod client;
 mod contract;
 mod cut;
+mod flow;
 mod server;
 mod support;

@@ -1,0 +1,170 @@
+//! Credentials out of the head of a request. Pure.
+
+use base64::{
+    Engine as _,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use http::{HeaderMap, HeaderValue, Uri, header, request, uri::PathAndQuery};
+
+use crate::layer::auth::{Credentials, MAX_TOKEN, Secret, subprotocol};
+
+/// Where to look, beside the `Authorization` header and the subprotocols.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places {
+    pub(super) cookie: Option<Box<str>>,
+    pub(super) query: Option<Box<str>>,
+}
+
+/// The request says who it is in a way that cannot be read, or in more than one way (RFC 6750, section 2).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+impl Places {
+    /// Takes the credentials out of the request: the token's subprotocol and query parameter are removed, so that neither
+    /// the negotiation nor a log meets them; the headers are marked as sensitive.
+    pub(super) fn take(&self, parts: &mut request::Parts) -> Result<Option<Credentials>, Malformed> {
+        hide(&mut parts.headers);
+        let header = authorization(&parts.headers)?;
+        let subprotocol = take_subprotocol(&mut parts.headers)?.map(Credentials::Bearer);
+        let query = match &self.query {
+            Some(name) => take_query(&mut parts.uri, name)?.map(Credentials::Bearer),
+            None => None,
+        };
+        let mut shown = [header, subprotocol, query].into_iter().flatten();
+        let first = shown.next();
+        if shown.next().is_some() {
+            return Err(Malformed);
+        }
+        match (first, &self.cookie) {
+            // A browser sends its cookies whether they are meant or not.
+            (None, Some(name)) => Ok(cookie(&parts.headers, name)?.map(Credentials::Bearer)),
+            (first, _) => Ok(first),
+        }
+    }
+}
+
+fn hide(headers: &mut HeaderMap) {
+    for (name, value) in headers.iter_mut() {
+        if [header::AUTHORIZATION, header::COOKIE].contains(name) {
+            value.set_sensitive(true);
+        }
+    }
+}
+
+fn secret(token: &str) -> Result<Secret, Malformed> {
+    match !token.is_empty()
+        && token.len() <= MAX_TOKEN
+        && !token.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        true => Ok(token.into()),
+        false => Err(Malformed),
+    }
+}
+
+/// RFC 6750, section 2.1, and RFC 7617. A scheme that is not known here is none of our business.
+fn authorization(headers: &HeaderMap) -> Result<Option<Credentials>, Malformed> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Malformed);
+    }
+    let value = value.to_str().map_err(|_| Malformed)?.trim();
+    let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+    let rest = rest.trim_start();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(Some(Credentials::Bearer(secret(rest)?)));
+    }
+    if scheme.eq_ignore_ascii_case("basic") {
+        return Ok(Some(basic(rest).ok_or(Malformed)?));
+    }
+    Ok(None)
+}
+
+fn basic(encoded: &str) -> Option<Credentials> {
+    const EITHER: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, EITHER);
+    let decoded = String::from_utf8(BASE64.decode(encoded).ok()?).ok()?;
+    let (user, password) = decoded.split_once(':')?;
+    Some(Credentials::Basic { user: user.to_owned(), password: password.into() })
+}
+
+/// RFC 6265, section 4.2.1. A name that stands twice is refused: one of the two may be another site's.
+fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<Secret>, Malformed> {
+    let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut values = pairs.filter(|(found, _)| *found == name).map(|(_, value)| value.trim());
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+            secret(bare.unwrap_or(value)).map(Some)
+        }
+        (Some(_), Some(_)) => Err(Malformed),
+    }
+}
+
+fn take_subprotocol(headers: &mut HeaderMap) -> Result<Option<Secret>, Malformed> {
+    let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let offered = values.flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty());
+    let (mut token, mut others, mut is_double) = (None, Vec::new(), false);
+    for name in offered {
+        match subprotocol::decode(name) {
+            None => others.push(name),
+            Some(found) => is_double |= token.replace(found).is_some(),
+        }
+    }
+    let Some(token) = token else { return Ok(None) };
+    let others = HeaderValue::try_from(others.join(", ")).map_err(|_| Malformed)?;
+    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    if !others.is_empty() {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, others);
+    }
+    match token {
+        Ok(token) if !is_double => secret(token.expose()).map(Some),
+        _ => Err(Malformed),
+    }
+}
+
+/// RFC 6750, section 2.3.
+fn take_query(uri: &mut Uri, name: &str) -> Result<Option<Secret>, Malformed> {
+    let Some(query) = uri.query() else { return Ok(None) };
+    let (mut token, mut others, mut is_double) = (None, Vec::new(), false);
+    for pair in query.split('&') {
+        match pair.split_once('=') {
+            Some((found, value)) if found == name => is_double |= token.replace(value).is_some(),
+            _ => others.push(pair),
+        }
+    }
+    let Some(token) = token else { return Ok(None) };
+    let token = percent_decode(token).ok_or(Malformed);
+    let path = match others.is_empty() {
+        true => uri.path().to_owned(),
+        false => format!("{}?{}", uri.path(), others.join("&")),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(path).map_err(|_| Malformed)?);
+    *uri = Uri::from_parts(parts).map_err(|_| Malformed)?;
+    match is_double {
+        true => Err(Malformed),
+        false => secret(&token?).map(Some),
+    }
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests;

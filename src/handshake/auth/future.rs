@@ -1,0 +1,75 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::layer::Config;
+use crate::layer::auth::{Credentials, Oneshot, Verify};
+
+pin_project! {
+    /// The future of [`AuthGuard`](super::AuthGuard): the verifier, then the service.
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct ResponseFuture<S: Service<Request<B>>, V: Verify, B> {
+        #[pin]
+        step: Step<S, V, B>,
+        config: Arc<Config>,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    pub(super) enum Step<S: Service<Request<B>>, V: Verify, B> {
+        Refuse { response: Option<S::Response> },
+        Verify { #[pin] verifying: Oneshot<V, Credentials>, service: S, request: Option<Request<B>> },
+        Pass { #[pin] future: S::Future },
+    }
+}
+
+impl<S: Service<Request<B>>, V: Verify, B> ResponseFuture<S, V, B> {
+    pub(super) const fn new(step: Step<S, V, B>, config: Arc<Config>) -> Self {
+        Self { step, config }
+    }
+}
+
+impl<S, V, B, R> Future for ResponseFuture<S, V, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Default,
+    V: Verify + Service<Credentials, Response: Clone + Send + Sync + 'static>,
+{
+    type Output = Result<Response<R>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let future = match this.step.as_mut().project() {
+                StepProj::Refuse { response } => {
+                    return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
+                }
+                StepProj::Pass { future } => return future.poll(cx),
+                StepProj::Verify { verifying, service, request } => match ready!(verifying.poll(cx)) {
+                    Ok(principal) => {
+                        let Some(mut request) = request.take() else { return Poll::Pending };
+                        request.extensions_mut().insert(principal);
+                        service.call(request)
+                    }
+                    Err(error) => return Poll::Ready(Ok(this.config.challenges.of(&error))),
+                },
+            };
+            this.step.set(Step::Pass { future });
+        }
+    }
+}
+
+impl<S: Service<Request<B>>, V: Verify, B> fmt::Debug for ResponseFuture<S, V, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

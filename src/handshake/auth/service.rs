@@ -1,0 +1,84 @@
+use std::{
+    fmt, mem,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use super::{AuthGuardLayer, ResponseFuture, future::Step};
+use crate::layer::auth::{Credentials, Oneshot, Verify};
+
+/// A service that is reached with good credentials: what [`AuthGuardLayer`](super::AuthGuardLayer) makes.
+#[derive(Clone)]
+pub struct AuthGuard<S, V> {
+    service: S,
+    guard: AuthGuardLayer<V>,
+}
+
+impl<S, V> AuthGuard<S, V> {
+    pub(super) const fn new(service: S, guard: AuthGuardLayer<V>) -> Self {
+        Self { service, guard }
+    }
+
+    /// The inner service.
+    #[must_use]
+    pub fn get_ref(&self) -> &S {
+        &self.service
+    }
+
+    /// The inner service. Requests that it gets here were not looked at.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.service
+    }
+
+    /// The inner service.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.service
+    }
+}
+
+impl<S, V, B, R> Service<Request<B>> for AuthGuard<S, V>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    R: Default,
+    V: Verify + Service<Credentials, Response: Clone + Send + Sync + 'static>,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, V, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let config = self.guard.config.clone();
+        let (mut parts, body) = request.into_parts();
+        let step = match config.places.take(&mut parts) {
+            Ok(Some(credentials)) => {
+                let clone = self.service.clone();
+                Step::Verify {
+                    verifying: Oneshot::new(self.guard.verifier.clone(), credentials),
+                    // The one that was ready goes along.
+                    service: mem::replace(&mut self.service, clone),
+                    request: Some(Request::from_parts(parts, body)),
+                }
+            }
+            Ok(None) if config.is_optional => {
+                Step::Pass { future: self.service.call(Request::from_parts(parts, body)) }
+            }
+            Ok(None) => Step::Refuse { response: Some(config.challenges.missing()) },
+            Err(_) => Step::Refuse { response: Some(config.challenges.malformed()) },
+        };
+        ResponseFuture::new(step, config)
+    }
+}
+
+impl<S: fmt::Debug, V> fmt::Debug for AuthGuard<S, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthGuard").field("service", &self.service).field("guard", &self.guard).finish()
+    }
+}

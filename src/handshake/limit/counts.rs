@@ -1,0 +1,98 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// How many are in. Its memory is bounded by the total: only keys that have a connection are in the map.
+#[derive(Debug)]
+pub(super) struct Counts<K>(Mutex<State<K>>);
+
+#[derive(Debug)]
+struct State<K> {
+    total: usize,
+    by_key: HashMap<K, usize>,
+}
+
+/// Which limit was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    Total,
+    Key,
+}
+
+impl<K: Hash + Eq + Clone> Counts<K> {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(State { total: 0, by_key: HashMap::new() }))
+    }
+
+    pub(super) fn enter(&self, key: Option<&K>, total: usize, per_key: usize) -> Result<(), Full> {
+        let mut state = self.lock();
+        if state.total >= total {
+            return Err(Full::Total);
+        }
+        if let Some(key) = key {
+            let taken = state.by_key.get(key).copied().unwrap_or(0);
+            if taken >= per_key {
+                return Err(Full::Key);
+            }
+            state.by_key.insert(key.clone(), taken + 1);
+        }
+        state.total += 1;
+        Ok(())
+    }
+
+    fn leave(&self, key: Option<&K>) {
+        let mut state = self.lock();
+        state.total = state.total.saturating_sub(1);
+        let Some(key) = key else { return };
+        match state.by_key.get_mut(key) {
+            Some(taken) if *taken > 1 => *taken -= 1,
+            _ => drop(state.by_key.remove(key)),
+        }
+    }
+
+    pub(super) fn total(&self) -> usize {
+        self.lock().total
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        // A user's `Hash` or `Eq` that panicked leaves the counts as they were.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among the connections, taken until this and all its clones are dropped.
+#[derive(Clone)]
+pub struct Place {
+    _held: Arc<dyn Held>,
+}
+
+trait Held: Send + Sync {}
+
+struct Entry<K: Hash + Eq + Clone> {
+    counts: Arc<Counts<K>>,
+    key: Option<K>,
+}
+
+impl<K: Hash + Eq + Clone + Send + Sync> Held for Entry<K> {}
+
+impl<K: Hash + Eq + Clone> Drop for Entry<K> {
+    fn drop(&mut self) {
+        self.counts.leave(self.key.as_ref());
+    }
+}
+
+impl Place {
+    /// For who has entered.
+    pub(super) fn new<K: Hash + Eq + Clone + Send + Sync + 'static>(counts: Arc<Counts<K>>, key: Option<K>) -> Self {
+        Self { _held: Arc::new(Entry { counts, key }) }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,105 @@
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake, Waker},
+};
+
+use futures_util::task::AtomicWaker;
+
+use crate::rt::{Instant, Timer};
+
+/// A timer that costs an idle message one load: the timer has a waker of its own, which raises a flag and wakes both halves
+/// of the transport. So it rings for whichever half is polled, also under a flood that never lets a poll be `Pending`.
+pub(super) struct Alarm {
+    bell: Arc<Bell>,
+    waker: Waker,
+    timer: Timer,
+    /// Not given to the timer yet: that needs a runtime, which a first poll has.
+    deadline: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Bell {
+    has_rung: AtomicBool,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+}
+
+/// On whose task something waits.
+#[derive(Clone, Copy)]
+pub(super) enum Half {
+    Reader,
+    Writer,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.has_rung.store(true, Ordering::Release);
+        self.reader.wake();
+        self.writer.wake();
+    }
+}
+
+impl Alarm {
+    pub(super) fn new() -> Self {
+        let bell = Arc::new(Bell::default());
+        Self { waker: bell.clone().into(), bell, timer: Timer::new(), deadline: None }
+    }
+
+    /// Rings at `deadline`, and not when it was to ring before.
+    pub(super) fn set_at(&mut self, deadline: Option<Instant>) {
+        self.timer.clear();
+        self.deadline = deadline;
+        self.bell.wake_by_ref();
+    }
+
+    /// Whether there is nothing to be looked at.
+    #[inline]
+    pub(super) fn is_silent(&self) -> bool {
+        !self.bell.has_rung.load(Ordering::Acquire)
+    }
+
+    /// Whether it rang, once.
+    #[inline]
+    pub(super) fn has_rung(&mut self) -> bool {
+        self.bell.has_rung.load(Ordering::Acquire) && self.look()
+    }
+
+    #[cold]
+    fn look(&mut self) -> bool {
+        // Before the timer is polled, so that a ring in between is not lost.
+        self.bell.has_rung.store(false, Ordering::Release);
+        if let Some(deadline) = self.deadline.take() {
+            self.timer.set_at(deadline);
+        }
+        self.timer.poll(&mut Context::from_waker(&self.waker)).is_ready()
+    }
+
+    /// The half's task is to be woken when it rings. `false`: it has rung already, look again.
+    pub(super) fn waits(&self, half: Half, cx: &Context<'_>) -> bool {
+        let waker = match half {
+            Half::Reader => &self.bell.reader,
+            Half::Writer => &self.bell.writer,
+        };
+        waker.register(cx.waker());
+        !self.bell.has_rung.load(Ordering::Acquire)
+    }
+
+    /// A waker that wakes both halves, for what is done on behalf of both.
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alarm").field("is_set", &(self.deadline.is_some() || self.timer.is_set())).finish()
+    }
+}

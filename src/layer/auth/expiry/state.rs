@@ -1,0 +1,115 @@
+//! When a session is asked for a new token, and when it ends. Pure: it is told the time.
+
+use std::time::Duration;
+
+use crate::rt::Instant;
+
+#[derive(Debug)]
+pub(super) struct Session {
+    subject: Option<Box<str>>,
+    expires: Option<Instant>,
+    /// How long before the end a new token is asked for.
+    before: Option<Duration>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Valid,
+    Asked,
+    Verifying,
+}
+
+/// What is to be done when the alarm rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Ask,
+    Close,
+}
+
+impl Session {
+    pub(super) fn new(subject: Option<&str>, expires: Option<Instant>, before: Option<Duration>) -> Self {
+        Self { subject: subject.map(Into::into), expires, before, phase: Phase::Valid }
+    }
+
+    /// When the alarm is to ring.
+    pub(super) fn alarm(&self, now: Instant) -> Option<Instant> {
+        let expires = self.expires?;
+        match (self.phase, self.before) {
+            // Of a token that lives no longer than that, after half its life: asking at once would never stop.
+            (Phase::Valid, Some(before)) => {
+                let left = expires.saturating_duration_since(now);
+                Some(expires - before.min(left / 2))
+            }
+            _ => Some(expires),
+        }
+    }
+
+    /// The alarm rang.
+    pub(super) fn ring(&mut self) -> Due {
+        match (self.phase, self.before) {
+            (Phase::Valid, Some(_)) => {
+                self.phase = Phase::Asked;
+                Due::Ask
+            }
+            _ => Due::Close,
+        }
+    }
+
+    /// A token came in: whether it was asked for. Each question is good for one, so that nobody makes this end verify
+    /// signatures without end.
+    pub(super) fn take_token(&mut self) -> bool {
+        let is_asked = self.phase == Phase::Asked;
+        if is_asked {
+            self.phase = Phase::Verifying;
+        }
+        is_asked
+    }
+
+    /// The token was good: whether it is for the same subject. A session does not change hands.
+    pub(super) fn renew(&mut self, subject: Option<&str>, expires: Option<Instant>) -> bool {
+        let is_same = self.subject.as_deref() == subject;
+        if is_same {
+            self.expires = expires;
+            self.phase = Phase::Valid;
+        }
+        is_same
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn without_renewal_the_one_alarm_is_the_end() {
+        let now = Instant::now();
+        let mut session = Session::new(None, Some(now + 60 * SECOND), None);
+        assert_eq!(session.alarm(now), Some(now + 60 * SECOND));
+        assert_eq!(session.ring(), Due::Close);
+        assert_eq!(Session::new(None, None, Some(SECOND)).alarm(now), None);
+    }
+
+    #[test]
+    fn a_question_is_good_for_one_token() {
+        let now = Instant::now();
+        let mut session = Session::new(Some("ada"), Some(now + 60 * SECOND), Some(10 * SECOND));
+        assert!(!session.take_token());
+        assert_eq!(session.alarm(now), Some(now + 50 * SECOND));
+        assert_eq!(session.ring(), Due::Ask);
+        assert_eq!(session.alarm(now), Some(now + 60 * SECOND));
+        assert!(session.take_token() && !session.take_token());
+        assert!(!session.renew(Some("eve"), None));
+        assert!(session.renew(Some("ada"), Some(now + 120 * SECOND)));
+        assert_eq!(session.alarm(now), Some(now + 110 * SECOND));
+    }
+
+    #[test]
+    fn tokens_that_live_shorter_than_the_notice_are_not_asked_for_without_end() {
+        let now = Instant::now();
+        let session = Session::new(None, Some(now + 4 * SECOND), Some(10 * SECOND));
+        assert_eq!(session.alarm(now), Some(now + 2 * SECOND));
+    }
+}

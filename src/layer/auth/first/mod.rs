@@ -1,0 +1,11 @@
+//! The token as the first message: where neither header nor subprotocol can carry it.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod accept;
+mod form;
+mod layer;
+mod transport;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::accept::FirstMessageGuard;
+pub use self::{form::Form, layer::FirstMessageLayer, transport::FirstMessage};

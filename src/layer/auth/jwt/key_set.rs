@@ -1,0 +1,79 @@
+//! A fetched key set, and when it may be fetched again. Pure: it is told the time.
+
+use std::{sync::Arc, time::Duration};
+
+use jsonwebtoken::jwk::JwkSet;
+
+use super::JwtKey;
+use crate::{Error, rt::Instant};
+
+/// The largest set that is read, in bytes.
+const MAX_SIZE: usize = 256 << 10;
+
+/// The most keys that are kept of it.
+const MAX_KEYS: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct KeySet {
+    pub(super) interval: Duration,
+    pub(super) max_age: Duration,
+    keys: Arc<[JwtKey]>,
+    fetched: Option<Instant>,
+    /// No fetch before that.
+    next: Option<Instant>,
+}
+
+impl KeySet {
+    pub(super) fn new() -> Self {
+        Self {
+            interval: Duration::from_secs(60),
+            max_age: Duration::from_secs(3600),
+            keys: Arc::default(),
+            fetched: None,
+            next: None,
+        }
+    }
+
+    /// The keys, unless they are so old that nobody can say any more that they are good: a day, by default.
+    pub(super) fn keys(&self, now: Instant) -> Arc<[JwtKey]> {
+        match self.age(now) {
+            Some(age) if age < self.max_age.saturating_mul(24) => self.keys.clone(),
+            _ => Arc::default(),
+        }
+    }
+
+    /// Whether the set should be fetched, though it has the key that is wanted.
+    pub(super) fn is_old(&self, now: Instant) -> bool {
+        self.age(now).is_none_or(|age| age >= self.max_age)
+    }
+
+    fn age(&self, now: Instant) -> Option<Duration> {
+        self.fetched.map(|fetched| now.saturating_duration_since(fetched))
+    }
+
+    /// Takes leave to fetch. Who asks for unknown keys gets it once an interval.
+    pub(super) fn may_fetch(&mut self, now: Instant) -> bool {
+        let may = self.next.is_none_or(|next| now >= next);
+        if may {
+            self.next = now.checked_add(self.interval);
+        }
+        may
+    }
+
+    /// A set was fetched.
+    pub(super) fn put(&mut self, json: &[u8], now: Instant) -> Result<(), Error> {
+        if json.len() > MAX_SIZE {
+            return Err(Error::too_large(format!("the key set is over {MAX_SIZE} bytes")));
+        }
+        let set: JwkSet = serde_json::from_slice(json)
+            .map_err(|error| Error::codec("the key set is not one (RFC 7517, section 5)").with_source(error))?;
+        self.keys = set.keys.iter().filter_map(JwtKey::of_jwk).take(MAX_KEYS).collect();
+        self.fetched = Some(now);
+        Ok(())
+    }
+
+    /// A fetch failed: the next one need not wait so long.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.next = now.checked_add(self.interval / 10);
+    }
+}

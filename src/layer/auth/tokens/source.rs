@@ -1,0 +1,258 @@
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Future, Ready, ready},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_util::future::Shared;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::cache::Cache;
+use crate::{
+    Error,
+    layer::auth::{
+        Reason, Secret, Token, TokenRequest, TokenSource,
+        oneshot::{Flight, Oneshot},
+    },
+    rt::Instant,
+};
+
+/// A source of tokens with a cache: any `Service<`[`TokenRequest`]`, Response = `[`Token`]`>`.
+///
+/// A clone shares the cache, so one `Tokens` serves all connections of a client: what wants a token gets the cached one until
+/// it is about to expire ([`with_margin`](Self::with_margin)), then one call of the source serves all who wait (single flight). While the
+/// source fails, a token that has not expired yet is still given.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower::service_fn;
+/// use tower_transport::{Error, layer::auth::{Token, TokenRequest, Tokens}};
+///
+/// let tokens = Tokens::new(service_fn(|_: TokenRequest| async {
+///     // A call of your token endpoint.
+///     Ok::<_, Error>(Token::new("secret").expires_in(Duration::from_secs(600)))
+/// }));
+/// # futures_util::FutureExt::now_or_never(async {
+/// assert_eq!(tokens.get().await?.secret().expose(), "secret");
+/// # Ok::<(), Error>(()) }).unwrap().unwrap();
+/// ```
+pub struct Tokens<S: TokenSource> {
+    // The bound is `Shared`'s own: it holds the output of the source's future.
+    shared: Arc<State<S>>,
+}
+
+struct State<S: TokenSource>(Mutex<Inner<S>>);
+
+struct Inner<S: TokenSource> {
+    source: S,
+    margin: Duration,
+    cache: Cache,
+    flight: Flight<Fetch<S>>,
+}
+
+/// A token, and which one it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Lease {
+    pub(crate) token: Token,
+    pub(crate) generation: u64,
+}
+
+impl<S> Tokens<S>
+where
+    S: TokenSource,
+{
+    /// The tokens of `source`, replaced 30 s before they expire.
+    pub fn new(source: S) -> Self {
+        Self::with_margin(source, Duration::from_secs(30))
+    }
+
+    /// The tokens of `source`, replaced `margin` before they expire (or after half their life, if that is later): the time
+    /// that a connect may take, and by which clocks may differ.
+    pub fn with_margin(source: S, margin: Duration) -> Self {
+        let inner = Inner { source, margin, cache: Cache::new(), flight: Flight::new() };
+        Self { shared: Arc::new(State(Mutex::new(inner))) }
+    }
+
+    /// A token that is good: the cached one, or a new one.
+    ///
+    /// # Errors
+    ///
+    /// What the source says, one level down; the kind is the source's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves the fetch to the others who wait for it; without others, the fetch is dropped.
+    pub fn get(&self) -> Getting<S> {
+        let mut inner = self.shared.lock();
+        if let Some(lease) = inner.cache.fresh(Instant::now()) {
+            return Getting { step: Step::Ready { lease: Some(lease) } };
+        }
+        let reason = inner.cache.reason();
+        self.fetch(&mut inner, reason)
+    }
+
+    /// A token that is newer than `generation`, for a session that was asked for one.
+    pub(in crate::layer::auth) fn renew(&self, generation: u64) -> Getting<S> {
+        let mut inner = self.shared.lock();
+        if inner.cache.generation() > generation
+            && let Some(lease) = inner.cache.fresh(Instant::now())
+        {
+            return Getting { step: Step::Ready { lease: Some(lease) } };
+        }
+        self.fetch(&mut inner, Reason::Renewal)
+    }
+
+    fn fetch(&self, inner: &mut Inner<S>, reason: Reason) -> Getting<S> {
+        let flight = inner.flight.running().unwrap_or_else(|| {
+            let fetch = Oneshot::new(inner.source.clone(), TokenRequest { reason });
+            inner.flight.start(Fetch { fetch, reason, shared: self.shared.clone() })
+        });
+        Getting { step: Step::Waiting { flight } }
+    }
+}
+
+impl<S: TokenSource> Tokens<S> {
+    /// Forgets the cached token: the next who wants one gets a new one.
+    pub fn forget(&self) {
+        let mut inner = self.shared.lock();
+        let generation = inner.cache.generation();
+        inner.cache.refuse(generation);
+    }
+
+    pub(in crate::layer::auth) fn refuse(&self, generation: u64) {
+        self.shared.lock().cache.refuse(generation);
+    }
+
+    pub(in crate::layer::auth) fn generation(&self) -> u64 {
+        self.shared.lock().cache.generation()
+    }
+}
+
+impl Tokens<FixedToken> {
+    /// One token for ever, where an API wants a source.
+    pub fn fixed(secret: impl Into<Secret>) -> Self {
+        Self::new(FixedToken(Token::new(secret)))
+    }
+}
+
+impl<S: TokenSource> State<S> {
+    fn lock(&self) -> MutexGuard<'_, Inner<S>> {
+        // A source's `clone` that panicked leaves the state as it was.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pin_project! {
+    /// One call of the source, whose answer goes into the cache.
+    struct Fetch<S: TokenSource> {
+        #[pin]
+        fetch: Oneshot<S, TokenRequest>,
+        reason: Reason,
+        shared: Arc<State<S>>,
+    }
+}
+
+impl<S> Future for Fetch<S>
+where
+    S: TokenSource,
+{
+    type Output = Result<Lease, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let fetched = ready!(this.fetch.poll(cx));
+        let mut inner = this.shared.lock();
+        inner.flight.land();
+        let now = Instant::now();
+        Poll::Ready(match (fetched, inner.cache.usable(now)) {
+            (Ok(token), _) => {
+                let margin = inner.margin;
+                Ok(inner.cache.put(token, margin, now))
+            }
+            (Err(_), Some(lease)) if *this.reason != Reason::Renewal => Ok(lease),
+            (Err(error), _) => Err(error.context("the token source failed")),
+        })
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    enum Step<S: TokenSource> {
+        Ready { lease: Option<Lease> },
+        Waiting { #[pin] flight: Shared<Fetch<S>> },
+    }
+}
+
+pin_project! {
+    /// The future of [`Tokens::get`].
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Getting<S: TokenSource> {
+        #[pin]
+        step: Step<S>,
+    }
+}
+
+impl<S> Getting<S>
+where
+    S: TokenSource,
+{
+    pub(in crate::layer::auth) fn poll_lease(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Lease, Error>> {
+        match self.project().step.project() {
+            StepProj::Ready { lease } => lease.take().map_or(Poll::Pending, |lease| Poll::Ready(Ok(lease))),
+            StepProj::Waiting { flight } => flight.poll(cx),
+        }
+    }
+}
+
+impl<S> Future for Getting<S>
+where
+    S: TokenSource,
+{
+    type Output = Result<Token, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_lease(cx).map_ok(|lease| lease.token)
+    }
+}
+
+impl<S: TokenSource> Clone for Tokens<S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<S: TokenSource> fmt::Debug for Tokens<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.shared.lock();
+        f.debug_struct("Tokens").field("margin", &inner.margin).field("cache", &inner.cache).finish_non_exhaustive()
+    }
+}
+
+impl<S: TokenSource> fmt::Debug for Getting<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Getting").finish_non_exhaustive()
+    }
+}
+
+/// The source of [`Tokens::fixed`].
+#[derive(Clone, Debug)]
+pub struct FixedToken(Token);
+
+impl Service<TokenRequest> for FixedToken {
+    type Response = Token;
+    type Error = Infallible;
+    type Future = Ready<Result<Token, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: TokenRequest) -> Self::Future {
+        ready(Ok(self.0.clone()))
+    }
+}

@@ -1,0 +1,34 @@
+use crate::{CloseCode, CloseFrame, Error};
+
+/// What a verifier's error means for the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Unauthorized,
+    Forbidden,
+    /// The verifier could not tell.
+    Unavailable,
+}
+
+impl Verdict {
+    pub(crate) fn of(error: &Error) -> Self {
+        match error.status() {
+            Some(http::StatusCode::FORBIDDEN) => Self::Forbidden,
+            _ if error.is_auth() => Self::Unauthorized,
+            _ => Self::Unavailable,
+        }
+    }
+
+    /// What a session is closed with. The peer learns no more than that.
+    pub(crate) fn close_frame(self) -> CloseFrame {
+        match self {
+            Self::Unauthorized => close_frame(4401, "unauthorized"),
+            Self::Forbidden => close_frame(4403, "forbidden"),
+            Self::Unavailable => CloseFrame::new(CloseCode::TRY_AGAIN, "credentials cannot be verified now"),
+        }
+    }
+}
+
+/// One of the codes that applications may choose: 4401 and 4403 say what 401 and 403 do in HTTP.
+pub(super) fn close_frame(code: u16, reason: &'static str) -> CloseFrame {
+    CloseFrame::new(CloseCode::new(code).unwrap_or(CloseCode::POLICY), crate::Text::from_static(reason))
+}

@@ -1,0 +1,210 @@
+use std::task::{Context, Poll, ready};
+
+use super::Link;
+use crate::{
+    Error, Message, Transport,
+    layer::resume::{state::Core, wire::Own},
+};
+
+impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
+    /// Room for one more message: in the core, and on the connection.
+    pub(in crate::layer::resume) fn poll_ready(
+        &mut self,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if let Some(error) = &self.write_failed {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if self.is_promised {
+            return Poll::Ready(Ok(()));
+        }
+        if !core.out.has_room() {
+            ready!(self.poll_room(core, cx))?;
+        }
+        let room = if self.is_quiet(core) {
+            self.inner().poll_ready(cx)
+        } else {
+            self.halves.writer.register(cx.waker());
+            ready!(self.poll_pump(core))?;
+            let both = self.both.clone();
+            self.inner().poll_ready(&mut Context::from_waker(&both))
+        };
+        match room {
+            Poll::Ready(Ok(())) => {
+                self.has_place = true;
+                self.is_promised = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => self.fail(error),
+            Poll::Pending => {
+                self.halves.writer.register(cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Waits for acknowledgements: reads, since else nobody might.
+    fn poll_room(&mut self, core: &mut Core, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.halves.writer.register(cx.waker());
+        // What the peer must get so that it can acknowledge.
+        let written = self.poll_write(core);
+        if let Poll::Ready(Err(error)) = written {
+            return Poll::Ready(Err(error));
+        }
+        self.read_ahead(core);
+        if core.out.has_room() {
+            self.sink_reads = false;
+            return Poll::Ready(Ok(()));
+        }
+        match &self.ended {
+            None => Poll::Pending,
+            Some(_) => Poll::Ready(Err(Error::closed("resume: the connection has ended"))),
+        }
+    }
+
+    pub(in crate::layer::resume) fn start_send(&mut self, core: &mut Core, message: Message) -> Result<(), Error> {
+        let is_promised = std::mem::take(&mut self.is_promised);
+        match message {
+            Message::Text(_) | Message::Binary(_) => {
+                if !is_promised && !core.out.has_room() {
+                    return Err(Error::full("resume: start_send without room; wait for poll_ready first"));
+                }
+                core.out.push(message);
+                // From here on the message is the session's: what fails on the connection is told by the next poll.
+                if std::mem::take(&mut self.has_place) && core.out.next_is_newest() {
+                    self.write_next(core);
+                }
+            }
+            Message::Close(frame) => core.closing = Some(frame),
+            control => {
+                if std::mem::take(&mut self.has_place) {
+                    if let Err(error) = self.inner().start_send(control) {
+                        self.write_failed = Some(error.into());
+                    }
+                } else {
+                    self.control = Some(control);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_next(&mut self, core: &mut Core) {
+        let Some(message) = core.out.next() else { return };
+        let message = message.clone();
+        core.out.wrote();
+        if let Err(error) = self.inner().start_send(message) {
+            self.write_failed = Some(error.into());
+        }
+    }
+
+    /// Writes what waits: all but what the user sends next.
+    fn poll_pump(&mut self, core: &mut Core) -> Poll<Result<(), Error>> {
+        let both = self.both.clone();
+        let mut cx = Context::from_waker(&both);
+        loop {
+            if let Some(error) = &self.write_failed {
+                return Poll::Ready(Err(error.clone()));
+            }
+            let bye_waits = core.closing.is_some() && !self.said_bye;
+            let waits = self.greeting.is_some() || self.ack_waits || core.out.has_next() || self.control.is_some();
+            if !waits && !bye_waits && !matches!(core.closing, Some(Some(_))) {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(self.inner().poll_ready(&mut cx)) {
+                Ok(()) => self.has_place = false,
+                Err(error) => return self.fail(error),
+            }
+            self.is_dirty = true;
+            let message = if let Some(greeting) = self.greeting.take() {
+                greeting
+            } else if std::mem::take(&mut self.ack_waits) {
+                Own::Ack(core.ack()).into_message()
+            } else if core.out.has_next() {
+                self.write_next(core);
+                continue;
+            } else if let Some(control) = self.control.take() {
+                control
+            } else if bye_waits {
+                self.said_bye = true;
+                core.is_over = true;
+                Own::Bye(core.ack()).into_message()
+            } else {
+                let Some(Some(frame)) = core.closing.replace(None) else { return Poll::Ready(Ok(())) };
+                Message::Close(Some(frame))
+            };
+            if let Err(error) = self.inner().start_send(message) {
+                return self.fail(error);
+            }
+        }
+    }
+
+    /// Writes and flushes what waits, for whichever half: the wakers of both stand in [`Halves`].
+    pub(super) fn poll_write(&mut self, core: &mut Core) -> Poll<Result<(), Error>> {
+        ready!(self.poll_pump(core))?;
+        if !self.is_dirty {
+            return Poll::Ready(Ok(()));
+        }
+        let both = self.both.clone();
+        match ready!(self.inner().poll_flush(&mut Context::from_waker(&both))) {
+            Ok(()) => {
+                self.is_dirty = false;
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    pub(in crate::layer::resume) fn poll_flush(
+        &mut self,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if let Some(error) = &self.write_failed {
+            return Poll::Ready(Err(error.clone()));
+        }
+        let flushed = if self.is_quiet(core) && !self.is_dirty {
+            self.inner().poll_flush(cx)
+        } else {
+            self.halves.writer.register(cx.waker());
+            ready!(self.poll_pump(core))?;
+            let both = self.both.clone();
+            self.inner().poll_flush(&mut Context::from_waker(&both))
+        };
+        match flushed {
+            Poll::Ready(Ok(())) => {
+                self.is_dirty = false;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => self.fail(error),
+            Poll::Pending => {
+                self.halves.writer.register(cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ends the session: what was accepted, the word that it is over, and the transport's own close.
+    pub(in crate::layer::resume) fn poll_close(
+        &mut self,
+        core: &mut Core,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        core.closing.get_or_insert(None);
+        self.halves.writer.register(cx.waker());
+        if self.write_failed.is_none() && !self.heard_bye {
+            ready!(self.poll_pump(core))?;
+        }
+        let both = self.both.clone();
+        match ready!(self.inner().poll_close(&mut Context::from_waker(&both))) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Closes the transport below, of a session that is not here any more.
+    pub(in crate::layer::resume) fn poll_close_only(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner().poll_close(cx).map_err(Into::into)
+    }
+}

@@ -1,0 +1,148 @@
+//! What this end has accepted in a session. No I/O and no clock.
+
+use std::collections::VecDeque;
+
+use super::{budget::Budget, state::Window};
+use crate::{
+    Message,
+    message::trailer::{self, Layer},
+};
+
+/// A running number that two ends share as long as they have seen the same messages: it is what tells a loss below this
+/// layer that no count shows. It finds accidents; it is no defence against a peer.
+#[inline]
+pub(super) fn step(digest: u64, message: &Message) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let bytes = message.as_bytes();
+    let (head, tail) = match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
+        _ => (bytes.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)), 0),
+    };
+    let kind = u64::from(message.as_text().is_some()) << 63 | (bytes.len() as u64 + 1);
+    let mixed = (digest.rotate_left(23) ^ head).wrapping_mul(ODD);
+    (mixed ^ tail.rotate_left(32) ^ kind).wrapping_mul(ODD)
+}
+
+/// What was accepted, and is kept until the peer has it.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    window: Window,
+    budget: Budget,
+    buffer: VecDeque<Kept>,
+    bytes: usize,
+    /// The number of the buffer's first message, counted from 0, and the digest of all before it.
+    pub(super) acked: u64,
+    acked_digest: u64,
+    /// The digest of all that was accepted.
+    digest: u64,
+    /// How many were put on this connection or stand before those that were.
+    pub(super) written: u64,
+    /// The most that `written` ever was.
+    pub(super) most_written: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// As it goes over the wire.
+    message: Message,
+    /// The digest up to and with it.
+    digest: u64,
+}
+
+impl Outgoing {
+    pub(super) fn new(window: Window, budget: Budget) -> Self {
+        Self {
+            window,
+            budget,
+            buffer: VecDeque::new(),
+            bytes: 0,
+            acked: 0,
+            acked_digest: 0,
+            digest: 0,
+            written: 0,
+            most_written: 0,
+        }
+    }
+
+    pub(super) fn window(&self) -> Window {
+        self.window
+    }
+
+    #[inline]
+    pub(super) fn sent(&self) -> u64 {
+        self.acked + self.buffer.len() as u64
+    }
+
+    /// Whether one more message may be accepted: the last one may go over the bound in bytes.
+    #[inline]
+    pub(super) fn has_room(&mut self) -> bool {
+        self.buffer.len() < self.window.messages.max(1) as usize
+            && self.bytes < self.window.bytes.max(1) as usize
+            && self.budget.covers(self.bytes)
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, message: Message) {
+        self.digest = step(self.digest, &message);
+        self.bytes += message.len();
+        self.buffer.push_back(Kept { message: trailer::close(Layer::Resume, message), digest: self.digest });
+    }
+
+    /// The next message that this connection has not had.
+    #[inline]
+    pub(super) fn next(&self) -> Option<&Message> {
+        let index = usize::try_from(self.written - self.acked).ok()?;
+        self.buffer.get(index).map(|kept| &kept.message)
+    }
+
+    #[inline]
+    pub(super) fn has_next(&self) -> bool {
+        self.written < self.sent()
+    }
+
+    /// Whether the newest message is the next.
+    #[inline]
+    pub(super) fn next_is_newest(&self) -> bool {
+        self.written + 1 == self.sent()
+    }
+
+    /// The next message was put on the connection.
+    #[inline]
+    pub(super) fn wrote(&mut self) {
+        self.written += 1;
+        self.most_written = self.most_written.max(self.written);
+    }
+
+    /// How many messages were accepted and not acknowledged, and their bytes.
+    #[inline]
+    pub(super) fn unacknowledged(&self) -> (usize, usize) {
+        (self.buffer.len(), self.bytes)
+    }
+
+    pub(super) fn release(&mut self, received: u64) {
+        while self.acked < received
+            && let Some(kept) = self.buffer.pop_front()
+        {
+            self.acked += 1;
+            self.acked_digest = kept.digest;
+            self.bytes -= kept.message.len().min(self.bytes);
+        }
+        if self.buffer.is_empty() {
+            self.bytes = 0;
+        }
+        self.budget.shrink(self.bytes);
+    }
+
+    /// A new connection has had nothing that is still here.
+    pub(super) fn rewind(&mut self) -> u64 {
+        self.written = self.acked;
+        self.buffer.len() as u64
+    }
+
+    pub(super) fn digest_at(&self, number: u64) -> Option<u64> {
+        match number.checked_sub(self.acked)? {
+            0 => Some(self.acked_digest),
+            more => self.buffer.get(usize::try_from(more - 1).ok()?).map(|kept| kept.digest),
+        }
+    }
+}

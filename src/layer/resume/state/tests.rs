@@ -1,0 +1,144 @@
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What is on its way.
+#[derive(Clone, Debug)]
+enum Item {
+    Data(Message),
+    Ack(Ack),
+}
+
+struct End {
+    core: Core,
+    sent: Vec<Message>,
+    got: Vec<Message>,
+}
+
+impl End {
+    fn new(window: Window, peer: Window) -> Self {
+        Self { core: Core::new([1; 16], window, peer, Budget::default()), sent: Vec::new(), got: Vec::new() }
+    }
+
+    fn send(&mut self) {
+        if self.core.out.has_room() {
+            // Few different messages, so that a wrong place is not told by the content alone.
+            let message = Message::binary(vec![7; self.sent.len() % 5]);
+            self.sent.push(message.clone());
+            self.core.out.push(message);
+        }
+    }
+
+    fn write(&mut self, wire: &mut VecDeque<Item>) {
+        if let Some(message) = self.core.out.next() {
+            wire.push_back(Item::Data(message.clone()));
+            self.core.out.wrote();
+        }
+    }
+
+    fn read(&mut self, wire: &mut VecDeque<Item>) {
+        if let Some(message) = self.core.take_read() {
+            self.got.push(message);
+            return;
+        }
+        match wire.pop_front() {
+            Some(Item::Data(message)) => {
+                self.core.give(&message);
+                self.got.push(message);
+            }
+            Some(Item::Ack(ack)) => self.core.acknowledged(ack).unwrap(),
+            None => {}
+        }
+    }
+}
+
+impl End {
+    /// As a user that waits for room to write: it takes nothing.
+    fn read_ahead(&mut self, wire: &mut VecDeque<Item>) {
+        match wire.pop_front() {
+            Some(Item::Data(message)) => self.core.read_ahead(message).unwrap(),
+            Some(Item::Ack(ack)) => self.core.acknowledged(ack).unwrap(),
+            None => {}
+        }
+    }
+}
+
+fn cut(ends: &mut [End; 2], wires: &mut [VecDeque<Item>; 2], windows: [Window; 2]) {
+    wires.iter_mut().for_each(VecDeque::clear);
+    let positions = [ends[0].core.position(), ends[1].core.position()];
+    for (me, it) in [(0, 1), (1, 0)] {
+        ends[me].core.check(&positions[it]).unwrap();
+    }
+    for (me, it) in [(0, 1), (1, 0)] {
+        let lacks = ends[me].sent.len() as u64 - positions[it].received;
+        assert_eq!(ends[me].core.go_on(&positions[it], windows[it]), lacks);
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_cut_both_ends_get_all_once_and_in_order(
+        steps in proptest::collection::vec((0..2usize, 0..9u8), 0..400),
+        bounds in (1..6u32, 1..6u32),
+    ) {
+        let windows = [bounds.0, bounds.1].map(|messages| Window { messages, bytes: 12 });
+        let mut ends = [End::new(windows[0], windows[1]), End::new(windows[1], windows[0])];
+        // To the end of the same number.
+        let mut wires = [VecDeque::new(), VecDeque::new()];
+        for (me, step) in steps.into_iter().chain((0..600).map(|i| (i % 2, 1 + (i / 2 % 4) as u8))) {
+            match step {
+                0 => ends[me].send(),
+                1 | 5 => ends[me].write(&mut wires[1 - me]),
+                2 | 6 => ends[me].read(&mut wires[me]),
+                3 | 7 if ends[me].core.incoming.is_due() || step == 7 => {
+                    let ack = ends[me].core.ack();
+                    wires[1 - me].push_back(Item::Ack(ack));
+                }
+                4 => ends[me].read_ahead(&mut wires[me]),
+                8 => cut(&mut ends, &mut wires, windows),
+                _ => {}
+            }
+            let (messages, bytes) = ends[me].core.out.unacknowledged();
+            prop_assert!(messages <= windows[me].messages as usize && bytes < 12 + 5);
+            prop_assert!(ends[me].sent.starts_with(&ends[1 - me].got));
+        }
+        prop_assert_eq!(&ends[0].sent, &ends[1].got);
+        prop_assert_eq!(&ends[1].sent, &ends[0].got);
+    }
+
+    #[test]
+    fn no_position_of_a_peer_does_any_harm(
+        received in prop_oneof![0..6u64, any::<u64>()],
+        digest in any::<u64>(),
+        first in prop_oneof![0..6u64, any::<u64>()],
+        sent in prop_oneof![0..6u64, any::<u64>()],
+    ) {
+        let mut end = End::new(Window::default(), Window::default());
+        let mut wire = VecDeque::new();
+        for _ in 0..4 {
+            end.send();
+            end.write(&mut wire);
+        }
+        let position = Position { received, digest, first, sent };
+        let before = end.core.position();
+        if end.core.check(&position).is_ok() {
+            prop_assert!(received == 0 && digest == 0 && first == 0, "only the beginning has a digest of zero");
+        }
+        let _ = end.core.acknowledged(Ack { received, sent });
+        prop_assert!(end.core.position().first <= 4 && end.core.position().sent == before.sent);
+    }
+}
+
+#[test]
+fn a_loss_or_a_duplicate_changes_the_digest() {
+    let messages: Vec<_> = (0..4u64).map(|i| Message::binary(i.to_le_bytes().to_vec())).collect();
+    let digest = |order: &[usize]| order.iter().fold(0, |digest, &i| step(digest, &messages[i]));
+    let all = digest(&[0, 1, 2]);
+    for other in [&[0, 1, 3][..], &[1, 0, 2], &[0, 0, 2], &[1, 2, 3]] {
+        assert_ne!(digest(other), all);
+    }
+    assert_ne!(step(0, &Message::text("a")), step(0, &Message::binary("a")));
+    assert_ne!(step(0, &Message::binary("")), 0);
+}

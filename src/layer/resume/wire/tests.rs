@@ -1,0 +1,68 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn position() -> impl Strategy<Value = Position> {
+    any::<(u64, u64, u64, u64)>().prop_map(|(received, digest, first, sent)| Position { received, digest, first, sent })
+}
+
+fn window() -> impl Strategy<Value = Window> {
+    any::<(u32, u32)>().prop_map(|(messages, bytes)| Window { messages, bytes })
+}
+
+fn own() -> impl Strategy<Value = Own> {
+    let session = proptest::option::of((any::<Bytes16>(), any::<Bytes16>(), position()));
+    prop_oneof![
+        (any::<u64>(), window(), session).prop_map(|(epoch, window, session)| Own::Hello(Hello {
+            epoch,
+            window,
+            session
+        })),
+        (any::<bool>(), any::<Bytes16>(), any::<Bytes16>(), window(), position()).prop_map(
+            |(is_resumed, id, token, window, position)| Own::Welcome(Welcome {
+                is_resumed,
+                id,
+                token,
+                window,
+                position
+            })
+        ),
+        any::<(u64, u64)>().prop_map(|(received, sent)| Own::Ack(Ack { received, sent })),
+        any::<(u64, u64)>().prop_map(|(received, sent)| Own::Bye(Ack { received, sent })),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(own in own()) {
+        let Ok(Read::Own(again)) = read(own.into_message()) else { panic!("not read") };
+        prop_assert!(again == own);
+    }
+
+    #[test]
+    fn what_is_cut_or_longer_is_refused(own in own(), cut in any::<usize>()) {
+        let bytes = own.into_message().into_bytes();
+        let (body, mark) = bytes.split_at(bytes.len() - trailer::LEN);
+        let short = [&body[..cut % body.len()], mark].concat();
+        prop_assert!(read(Message::binary(short)).err().unwrap().is_protocol());
+        let long = [body, &[0], mark].concat();
+        prop_assert!(read(Message::binary(long)).err().unwrap().is_protocol());
+    }
+
+    #[test]
+    fn any_bytes_are_a_message_or_an_error(kind in any::<u8>(), body in proptest::collection::vec(any::<u8>(), 0..120)) {
+        let message = Message::Binary(trailer::append(&body, Layer::Resume, kind));
+        if let Ok(Read::Own(own)) = read(message.clone()) {
+            prop_assert!(own.into_message() == message);
+        }
+    }
+}
+
+#[test]
+fn another_version_is_named() {
+    let mut bytes =
+        Own::Hello(Hello { epoch: 1, window: Window::default(), session: None }).into_message().into_bytes().to_vec();
+    bytes[0] = 7;
+    let error = read(Message::binary(bytes)).err().unwrap();
+    assert!(error.is_protocol() && error.to_string().contains("version 7"), "{error}");
+}

@@ -1,0 +1,147 @@
+use std::sync::Mutex;
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures_util::future::join_all;
+use jsonwebtoken::jwk::Jwk;
+use tower::ServiceExt;
+use tower_transport::layer::auth::{Claims, Credentials, JwksVerifier, JwtRules, KeySource};
+
+use super::*;
+
+type Set = Arc<Mutex<Result<String, Error>>>;
+
+/// A key in the set, under this id.
+fn jwk(algorithm: Algorithm, id: &str) -> Value {
+    let mut jwk = Jwk::from_encoding_key(&signer(algorithm), algorithm).unwrap();
+    jwk.common.key_id = Some(id.to_owned());
+    serde_json::to_value(jwk).unwrap()
+}
+
+fn set(keys: &[Value]) -> Set {
+    Arc::new(Mutex::new(Ok(json!({ "keys": keys }).to_string())))
+}
+
+fn source(set: &Set, count: &Count) -> impl KeySource<Future: Send> + Send + use<> {
+    let (set, count) = (set.clone(), count.clone());
+    service_fn(move |()| {
+        count.up();
+        let set = set.lock().unwrap().clone();
+        async move {
+            tokio::task::yield_now().await;
+            set
+        }
+    })
+}
+
+fn verifier(set: &Set, count: &Count) -> JwksVerifier<impl KeySource<Future: Send> + Send + use<>> {
+    JwksVerifier::new(source(set, count), JwtRules::new().audience("feed"))
+}
+
+async fn verify<S: KeySource>(verifier: &JwksVerifier<S>, token: String) -> Result<Claims, Error> {
+    verifier.clone().oneshot(Credentials::Bearer(token.into())).await
+}
+
+fn token(algorithm: Algorithm, id: &str) -> String {
+    sign_with_id(algorithm, id, &good_claims())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_set_is_fetched_with_the_first_token_and_kept() {
+    let (set, count) =
+        (set(&[jwk(Algorithm::RS256, "a"), jwk(Algorithm::ES256, "b"), jwk(Algorithm::EdDSA, "c")]), Count::default());
+    let verifier = verifier(&set, &count);
+    for (algorithm, id) in [(Algorithm::RS256, "a"), (Algorithm::ES256, "b"), (Algorithm::EdDSA, "c")] {
+        assert_eq!(verify(&verifier, token(algorithm, id)).await.unwrap().subject.as_deref(), Some("ada"));
+    }
+    verify(&verifier, sign(Algorithm::ES256, &good_claims())).await.unwrap();
+    assert_eq!(count.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_is_found_by_the_first_token_of_the_new_key() {
+    let (set, count) = (set(&[jwk(Algorithm::RS256, "old")]), Count::default());
+    let verifier = verifier(&set, &count);
+    verify(&verifier, token(Algorithm::RS256, "old")).await.unwrap();
+    *set.lock().unwrap() = Ok(json!({ "keys": [jwk(Algorithm::ES256, "new")] }).to_string());
+    tokio::time::advance(Duration::from_secs(61)).await;
+    verify(&verifier, token(Algorithm::ES256, "new")).await.unwrap();
+    assert!(verify(&verifier, token(Algorithm::RS256, "old")).await.unwrap_err().is_auth(), "it was taken out");
+    assert_eq!(count.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_keys_cause_one_fetch_a_minute_however_many_tokens_name_them() {
+    let (set, count) = (set(&[jwk(Algorithm::RS256, "a")]), Count::default());
+    let verifier = verifier(&set, &count);
+    for id in 0..100 {
+        let error = verify(&verifier, token(Algorithm::ES256, &format!("guess-{id}"))).await.unwrap_err();
+        assert!(error.is_auth());
+    }
+    assert_eq!(count.get(), 1);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    let all = join_all((0..20).map(|id| verify(&verifier, token(Algorithm::ES256, &format!("again-{id}"))))).await;
+    assert!(all.iter().all(Result::is_err));
+    assert_eq!(count.get(), 2);
+    verify(&verifier, token(Algorithm::RS256, "a")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_cannot_be_fetched_is_no_fault_of_the_peers() {
+    let (set, count) = (Set::new(Mutex::new(Err(Error::dns("no such host")))), Count::default());
+    let verifier = verifier(&set, &count);
+    assert!(verify(&verifier, token(Algorithm::RS256, "a")).await.unwrap_err().is_dns());
+    let error = verify(&verifier, token(Algorithm::RS256, "a")).await.unwrap_err();
+    assert!(!error.is_auth(), "{error}");
+    assert_eq!(count.get(), 1);
+    *set.lock().unwrap() = Ok(json!({ "keys": [jwk(Algorithm::RS256, "a")] }).to_string());
+    tokio::time::advance(Duration::from_secs(7)).await;
+    verify(&verifier, token(Algorithm::RS256, "a")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_set_is_fetched_anew_and_serves_for_a_day_if_that_fails() {
+    let hour = Duration::from_secs(3600);
+    let (set, count) = (set(&[jwk(Algorithm::RS256, "a")]), Count::default());
+    let verifier = verifier(&set, &count);
+    let claims = json!({ "aud": "feed", "exp": now() + 86_400 * 10 });
+    let token = sign_with_id(Algorithm::RS256, "a", &claims);
+    verify(&verifier, token.clone()).await.unwrap();
+    *set.lock().unwrap() = Err(Error::dns("no such host"));
+    tokio::time::advance(hour).await;
+    verify(&verifier, token.clone()).await.unwrap();
+    assert_eq!(count.get(), 2);
+    tokio::time::advance(23 * hour).await;
+    assert!(verify(&verifier, token).await.unwrap_err().is_dns());
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_not_for_signatures_are_left_out_and_the_rest_is_used() {
+    let mut enc = jwk(Algorithm::RS256, "enc");
+    enc["use"] = json!("enc");
+    let mut wrong = jwk(Algorithm::ES256, "wrong");
+    wrong["alg"] = json!("RS256");
+    let short = json!({ "kty": "OKP", "crv": "Ed25519", "x": BASE64_URL_SAFE_NO_PAD.encode("short"), "kid": "short" });
+    let hmac = json!({ "kty": "oct", "k": BASE64_URL_SAFE_NO_PAD.encode(SECRET), "kid": "hmac", "alg": "HS256" });
+    let odd = json!({ "kty": "AKP", "kid": "odd", "alg": "ML-DSA-44" });
+    let (set, count) = (set(&[enc, wrong, short, hmac, odd, jwk(Algorithm::EdDSA, "good")]), Count::default());
+    let verifier = verifier(&set, &count);
+    verify(&verifier, token(Algorithm::EdDSA, "good")).await.unwrap();
+    for (algorithm, id) in [
+        (Algorithm::RS256, "enc"),
+        (Algorithm::ES256, "wrong"),
+        (Algorithm::EdDSA, "short"),
+        (Algorithm::HS256, "hmac"),
+        (Algorithm::HS256, "good"),
+    ] {
+        assert!(verify(&verifier, token(algorithm, id)).await.unwrap_err().is_auth(), "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_set_is_an_error_and_not_an_empty_one() {
+    for (text, is_too_large) in [("<html>", false), (r#"{"key":[]}"#, false), (&*" ".repeat(300_000), true)] {
+        let set = Set::new(Mutex::new(Ok(text.to_owned())));
+        let error = verify(&verifier(&set, &Count::default()), token(Algorithm::RS256, "a")).await.unwrap_err();
+        assert!(if is_too_large { error.is_too_large() } else { error.is_codec() }, "{error}");
+    }
+}
