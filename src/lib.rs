@@ -50,6 +50,8 @@ while let Some(order) = receiver.receive().await {
 //! | **connector** | `Service<http::Request<()>, Response = http::Response<T>>`: [`Connect`] | `WebSocketConnector` | tower's and tower-http's own |
 //! | **service** | `Service<Req, Response = Res>` | a user's handler, `service::Client` | every tower layer there is |
 //!
+//! [`layer`] says which layer is for what, and in which order they stand; `stack` has whole stacks ready-made.
+//!
 //! Connecting is an HTTP exchange whose response body is a transport, so what sets a header, times out or retries on the
 //! handshake exists already, and is used as it is. [`per_connection`](ServiceBuilderExt::per_connection) reaches through a
 //! connector to the transports that it makes.
@@ -88,12 +90,27 @@ while let Some(order) = receiver.receive().await {
 //! | `rkyv` (default) | `codec::RkyvCodec`: zero-copy views or owned values |
 //! | `json` (default) | `codec::JsonCodec` |
 //! | `hybrid` | `codec::HybridCodec`: text is JSON, binary is rkyv |
-//! | `service` (default) | `service::Client` and `service::Server` |
+//! | `service` (default) | `service::Client` and `service::Server`; `layer::service`: a tower service as a filter of messages |
+//! | `auth` | `layer::auth` and `handshake`: tokens of a client, verification by a server (JWT among others), expiry |
+//! | `batch` | `layer::batch`: many small messages in one |
+//! | `cache` | `layer::cache`: the last value of each key for a new subscriber; answers kept for a while |
+//! | `compression` | `layer::compression`: deflate for each message |
+//! | `heartbeat` | `layer::heartbeat`: finds a peer that is gone, measures the round trip |
+//! | `limit` | `layer::limit`: sizes, idle time, lifetime, messages in flight |
+//! | `queue` | `layer::queue`: a bounded outgoing queue for transports that are not driven |
+//! | `rate-limit` | `layer::rate_limit`: GCRA, per connection, shared or by key |
+//! | `reconnect` | `layer::reconnect`: a connector goes in, a transport that reconnects comes out |
+//! | `resume` | `layer::resume`: sessions that outlive connections |
+//! | `trace` | `layer::trace`: tracing's spans, metrics, W3C trace context |
+//! | `optimized` | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
+//! | `context` | `stack::WebSocketContext`: a simple client on top of it |
+//! | `pool` | `stack::pool`: connections to one target, shared by many calls |
 //! | `test-util` | contract checks, a scripted transport and faults, for those who write layers |
 //! | `full` | all of them |
 //!
-//! A feature adds API and never changes behaviour. Without `websocket` the crate needs no runtime and no operating system,
-//! and builds for `wasm32-unknown-unknown`.
+//! A feature adds API and never changes behaviour. `rt` (tokio's clock and tasks; in wasm32 the browser's) is turned on by those
+//! that need it. Without `websocket` the crate needs no operating system, and builds for `wasm32-unknown-unknown`; with it, what
+//! needs one is left out there.
 
 pub mod builder;
 pub mod codec;

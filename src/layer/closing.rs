@@ -81,11 +81,23 @@ impl Closing {
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        self.check_open()?;
-        match inner.as_mut().poll_ready(cx) {
-            Poll::Ready(ready) => Poll::Ready(ready.map_err(Into::into)),
-            Poll::Pending => self.control.poll_ready(inner, cx).map_err(Into::into),
+        if self.is_open()
+            && let Poll::Ready(ready) = inner.as_mut().poll_ready(cx)
+        {
+            return Poll::Ready(ready.map_err(Into::into));
         }
+        self.poll_room(inner, cx)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_room<T: Transport<Message>>(
+        &mut self,
+        inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        self.check_open()?;
+        self.control.poll_ready(inner, cx).map_err(Into::into)
     }
 
     /// What was accepted before a refusal goes out, and the close message behind it.
@@ -100,6 +112,12 @@ impl Closing {
         {
             return Poll::Ready(flushed.map_err(Into::into));
         }
+        self.poll_out(inner, cx)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_out<T: Transport<Message>>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.state != State::Ended {
             ready!(self.control.poll_flush(inner, cx)).map_err(Into::into)?;
         }

@@ -33,6 +33,10 @@ pub(crate) struct Control<M> {
     is_taken: bool,
     /// The transport holds own messages that were not flushed.
     is_dirty: bool,
+    /// The layer has ended the transport.
+    is_over: bool,
+    /// None of all this: a sink method has nothing to do but to ask the transport below. One look for each message.
+    is_steady: bool,
     halves: Arc<Halves>,
     both: Waker,
 }
@@ -40,23 +44,49 @@ pub(crate) struct Control<M> {
 impl<M> Control<M> {
     pub(crate) fn new() -> Self {
         let (halves, both) = Halves::new();
-        Self { queue: VecDeque::new(), is_promised: false, is_taken: false, is_dirty: false, halves, both }
+        Self {
+            queue: VecDeque::new(),
+            is_promised: false,
+            is_taken: false,
+            is_dirty: false,
+            is_over: false,
+            is_steady: true,
+            halves,
+            both,
+        }
     }
 
     /// Lets the layer say `message`, after all that was accepted before. [`poll_send`](Self::poll_send) or the sink's methods
     /// send it.
     pub(crate) fn push(&mut self, message: M) {
         self.queue.push_back(message);
+        self.is_steady = false;
     }
 
     /// Has the transport below flushed though nothing was pushed: it may hold an answer of its own, to a ping say.
     pub(crate) fn flush_soon(&mut self) {
         self.is_dirty = true;
+        self.is_steady = false;
     }
 
-    /// Wakes the writer, if it waits: it will find that the layer has ended the transport.
-    pub(crate) fn wake_writer(&self) {
+    /// The layer has ended the transport: wakes the writer, which will find out, for this is not
+    /// [steady](Self::is_steady) any more.
+    pub(crate) fn end(&mut self) {
+        self.is_over = true;
+        self.is_steady = false;
         self.halves.writer.wake();
+    }
+
+    /// Whether a sink method has nothing to do but to ask the transport below. Mostly so: whatever else a layer has to look
+    /// at for each message it may look at only when this is false, if it makes sure that it is.
+    #[inline]
+    pub(crate) fn is_steady(&self) -> bool {
+        self.is_steady
+    }
+
+    /// Looks whether this has become steady.
+    fn settle(&mut self) {
+        self.is_steady = self.is_idle() && !self.is_taken && !self.is_over;
     }
 
     /// How many messages wait: own ones, and at most one of the user's.
@@ -94,12 +124,6 @@ impl<M> Control<M> {
         self.poll_all(inner, Sink::poll_close)
     }
 
-    /// Whether a sink method has nothing to do but to ask the transport below: mostly.
-    #[inline]
-    fn passes(&self) -> bool {
-        self.is_idle() && !self.is_taken
-    }
-
     /// The layer's `poll_ready`.
     #[inline]
     pub(crate) fn poll_ready<T: Sink<M>>(
@@ -107,7 +131,7 @@ impl<M> Control<M> {
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), T::Error>> {
-        if self.passes() {
+        if self.is_steady {
             return match inner.as_mut().poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     self.is_promised = true;
@@ -121,6 +145,7 @@ impl<M> Control<M> {
     }
 
     #[cold]
+    #[inline(never)]
     fn poll_room<T: Sink<M>>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
         self.halves.writer.register(cx.waker());
         let room = match self.poll_queue(inner.as_mut()) {
@@ -133,27 +158,39 @@ impl<M> Control<M> {
             Poll::Ready(Ok(())) => {
                 self.is_promised = true;
                 self.is_taken = false;
+                self.settle();
                 Poll::Ready(Ok(()))
             }
             other => other,
         }
     }
 
+    /// Whether a message of the user goes straight to the transport below: then its `start_send` is to be called, and not
+    /// this type's. (The compiler copies a message that is given through another function.)
+    #[inline]
+    pub(crate) fn passes(&mut self) -> bool {
+        if self.is_steady {
+            self.is_promised = false;
+        }
+        self.is_steady
+    }
+
     /// The layer's `start_send`.
     #[inline]
     pub(crate) fn start_send<T: Sink<M>>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), T::Error> {
         if self.passes() {
-            self.is_promised = false;
             return inner.start_send(message);
         }
         self.send_behind(inner, message)
     }
 
     #[cold]
+    #[inline(never)]
     fn send_behind<T: Sink<M>>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), T::Error> {
         let is_behind = std::mem::take(&mut self.is_taken) || !self.queue.is_empty();
+        self.settle();
         if std::mem::take(&mut self.is_promised) && is_behind {
-            self.queue.push_back(message);
+            self.push(message);
             return Ok(());
         }
         inner.start_send(message)
@@ -185,18 +222,33 @@ impl<M> Control<M> {
         cx: &mut Context<'_>,
         poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<Result<(), T::Error>>,
     ) -> Poll<Result<(), T::Error>> {
-        if self.is_idle() {
+        if self.is_steady {
             return match poll(inner, cx) {
                 Poll::Pending => self.writer_waits(cx),
                 ready => ready,
             };
         }
+        self.poll_behind(inner, cx, poll)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_behind<T: Sink<M>>(
+        &mut self,
+        inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<Result<(), T::Error>>,
+    ) -> Poll<Result<(), T::Error>> {
         self.halves.writer.register(cx.waker());
+        if self.is_idle() {
+            return poll(inner, cx);
+        }
         self.poll_all(inner, poll)
     }
 
     /// The transport below has the writer's own waker; from now on it is known here too, for when the reader writes.
     #[cold]
+    #[inline(never)]
     fn writer_waits<R>(&self, cx: &Context<'_>) -> Poll<R> {
         self.halves.writer.register(cx.waker());
         Poll::Pending
@@ -211,6 +263,7 @@ impl<M> Control<M> {
         ready!(self.poll_queue(inner.as_mut()))?;
         ready!(poll(inner, &mut Context::from_waker(&self.both)))?;
         self.is_dirty = false;
+        self.settle();
         Poll::Ready(Ok(()))
     }
 
@@ -220,6 +273,7 @@ impl<M> Control<M> {
             let Some(message) = self.queue.pop_front() else { break };
             self.is_taken = self.is_promised;
             self.is_dirty = true;
+            self.is_steady = false;
             inner.as_mut().start_send(message)?;
         }
         Poll::Ready(Ok(()))

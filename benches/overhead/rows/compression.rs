@@ -13,6 +13,7 @@ use super::{Row, message, through};
 /// flate2 alone, as the layer's goal has it: states and buffers that are there already, reset for each message.
 pub(crate) const BARE: &str = "bare flate2, 2 KiB JSON";
 pub(crate) const LAYER: &str = "+ compression, 2 KiB JSON";
+pub(crate) const SMALL: &str = "+ compression, below its size";
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -20,10 +21,7 @@ pub(super) fn rows() -> Vec<Row> {
         Row { name: LAYER, run: |messages| layer(Deflate::new(), messages) },
         Row { name: "+ compression, context kept", run: |messages| layer(Deflate::new().keep_context(), messages) },
         // What passes is 32 bytes, as in the other rows.
-        Row {
-            name: "+ compression, below its size",
-            run: |messages| through(CompressionLayer::new(Deflate::new()), message(), messages),
-        },
+        Row { name: SMALL, run: |messages| through(CompressionLayer::new(Deflate::new()), message(), messages) },
     ]
 }
 

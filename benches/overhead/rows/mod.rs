@@ -7,7 +7,7 @@ pub(crate) mod batch;
 #[cfg(feature = "cache")]
 mod cache;
 #[cfg(feature = "compression")]
-mod compression;
+pub(crate) mod compression;
 #[cfg(feature = "heartbeat")]
 mod heartbeat;
 #[cfg(feature = "limit")]
@@ -17,11 +17,13 @@ mod queue;
 #[cfg(feature = "rate-limit")]
 pub(crate) mod rate_limit;
 #[cfg(feature = "reconnect")]
-mod reconnect;
+pub(crate) mod reconnect;
 #[cfg(feature = "resume")]
 mod resume;
 #[cfg(feature = "service")]
 mod service;
+#[cfg(feature = "full")]
+pub(crate) mod stack;
 #[cfg(feature = "trace")]
 mod trace;
 
@@ -55,8 +57,6 @@ use tower_transport::{
 
 use crate::pass_through::PassThroughLayer;
 
-#[cfg(feature = "compression")]
-pub(crate) use self::compression::{BARE as COMPRESSION_BARE, LAYER as COMPRESSION};
 #[cfg(feature = "heartbeat")]
 pub(crate) use self::heartbeat::HEARTBEAT;
 #[cfg(feature = "queue")]
@@ -95,6 +95,8 @@ pub(crate) fn layers() -> Vec<Row> {
         resume::rows(),
         #[cfg(feature = "service")]
         service::rows(),
+        #[cfg(feature = "full")]
+        stack::rows(),
         #[cfg(feature = "trace")]
         trace::rows(),
     ]

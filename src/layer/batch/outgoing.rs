@@ -100,7 +100,7 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
-        if self.pack.policy().delay().is_some() && self.is_unflushed() && !self.timer.is_running() {
+        if self.is_unflushed() && self.pack.policy().delay().is_some() && !self.timer.is_running() {
             self.poll_rung(inner.as_mut(), cx)?;
         }
         while !self.is_ready {
@@ -118,7 +118,21 @@ impl Outgoing {
     }
 
     #[inline]
-    pub(super) fn start_send<T>(&mut self, mut inner: Pin<&mut T>, message: Message) -> Result<(), Error>
+    pub(super) fn start_send<T>(&mut self, inner: Pin<&mut T>, message: Message) -> Result<(), Error>
+    where
+        T: Transport<Message>,
+    {
+        let len = message.len();
+        if self.is_ready && !self.is_parked && !self.is_closing && message.is_data() && self.pack.is_open_for_first(len)
+        {
+            self.pack.set_first(message, len);
+            return Ok(());
+        }
+        self.send(inner, message)
+    }
+
+    #[inline(never)]
+    fn send<T>(&mut self, mut inner: Pin<&mut T>, message: Message) -> Result<(), Error>
     where
         T: Transport<Message>,
     {
@@ -165,7 +179,20 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
-        self.hand_over(inner.as_mut())?;
+        // A lone message, mostly.
+        if self.is_ready
+            && let Some(alone) = self.pack.take_alone()
+        {
+            self.is_ready = false;
+            self.is_dirty = true;
+            if self.control.passes() {
+                inner.as_mut().start_send(alone).map_err(Into::into)?;
+            } else {
+                self.control.start_send(inner.as_mut(), alone).map_err(Into::into)?;
+            }
+        } else {
+            self.hand_over(inner.as_mut())?;
+        }
         let flushed = self.control.poll_flush(inner, cx).map_err(Into::into);
         self.flushed(&flushed);
         flushed
@@ -183,6 +210,7 @@ impl Outgoing {
     }
 
     /// On the writer's task: sends what has waited too long, where nobody reads who would.
+    #[inline(never)]
     fn poll_rung<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
     where
         T: Transport<Message>,
@@ -272,7 +300,7 @@ impl Outgoing {
     }
 
     /// Lets what waits leave: at once where there is room for it.
-    #[inline]
+    #[inline(never)]
     fn hand_over<T>(&mut self, inner: Pin<&mut T>) -> Result<(), Error>
     where
         T: Transport<Message>,

@@ -52,15 +52,41 @@ impl Pack {
         self.policy.is_reached(self.count, self.bytes)
     }
 
+    /// Whether a data message of this length would wait by itself.
+    #[inline]
+    pub(super) const fn is_open_for_first(&self, len: usize) -> bool {
+        self.count == 0 && !self.policy.goes_alone(len) && !self.policy.is_reached(1, len)
+    }
+
+    /// Lets a message wait by itself.
+    #[inline]
+    pub(super) fn set_first(&mut self, message: Message, len: usize) {
+        self.count = 1;
+        self.bytes = len;
+        self.first = Some(message);
+    }
+
+    /// The message that waits by itself, where that can leave as it is.
+    #[inline]
+    pub(super) fn take_alone(&mut self) -> Option<Message> {
+        match &self.first {
+            Some(Message::Binary(payload)) if trailer::kind(Layer::Batch, payload).is_some() => return None,
+            None => return None,
+            Some(_) => {}
+        }
+        self.count = 0;
+        self.bytes = 0;
+        self.first.take()
+    }
+
     /// Lets a data message of this length join, for which there is room.
     #[inline]
     pub(super) fn add(&mut self, message: Message, len: usize) {
+        if self.count == 0 {
+            return self.set_first(message, len);
+        }
         self.count += 1;
         self.bytes += len;
-        if self.count == 1 {
-            self.first = Some(message);
-            return;
-        }
         if self.first.is_some() {
             self.begin();
         }

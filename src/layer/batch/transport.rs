@@ -77,8 +77,9 @@ where
 {
     type Item = Result<Message, Error>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut this = self.project();
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.as_mut().project();
         *this.given = this.given.wrapping_add(1);
         if let Some(outgoing) = this.outgoing
             && this.given.is_multiple_of(LOOK)
@@ -93,10 +94,27 @@ where
         if let Some(outgoing) = this.outgoing {
             outgoing.unpark();
         }
-        match this.inner.as_mut().poll_next(cx) {
+        match this.inner.poll_next(cx) {
             Poll::Ready(Some(Ok(message))) if unpack::is_plain(&message) || !*this.unpacks => {
                 Poll::Ready(Some(Ok(message)))
             }
+            polled => self.unpack(polled, cx),
+        }
+    }
+}
+
+/// What the inner stream gives.
+type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
+
+impl<T> Batched<T>
+where
+    T: Transport<Message, In = Message>,
+{
+    /// All that the inner stream gives but a message that came by itself.
+    #[inline(never)]
+    fn unpack(self: Pin<&mut Self>, polled: Polled<T>, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        let this = self.project();
+        match polled {
             Poll::Ready(Some(Ok(message))) => Poll::Ready(match unpack::open(message, *this.max_items) {
                 Ok(Incoming::Single(message)) => Some(Ok(message)),
                 Ok(Incoming::Many(batch)) => {

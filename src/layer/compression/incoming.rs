@@ -32,16 +32,17 @@ pub(super) struct Refused {
 }
 
 impl Incoming {
-    /// The message as it was before it was sent.
+    /// Whether a message is surely as it was sent.
     #[inline]
-    pub(super) fn decode(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Result<Message, Refused> {
-        match &message {
-            Message::Binary(payload) if wire::may_be_marked(payload) => self.open(message, deflate, stats),
-            _ => Ok(message),
+    pub(super) fn passes(message: &Message) -> bool {
+        match message {
+            Message::Binary(payload) => !wire::may_be_marked(payload),
+            _ => true,
         }
     }
 
-    fn open(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Result<Message, Refused> {
+    /// The message as it was before it was sent.
+    pub(super) fn decode(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Result<Message, Refused> {
         // The bytes are looked at where they are: cutting the mark off would cost them an allocation.
         let (code, marked) = match &message {
             Message::Binary(payload) => match wire::open(payload) {

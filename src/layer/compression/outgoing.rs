@@ -66,18 +66,18 @@ impl Context {
 }
 
 impl Outgoing {
-    /// The message as it is sent.
+    /// Whether a message is sent as it is.
     #[inline]
-    pub(super) fn encode(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Message {
-        let passes = match &message {
+    pub(super) fn passes(message: &Message, deflate: &Deflate) -> bool {
+        match message {
             Message::Text(text) => !deflate.wants(text.len()),
             Message::Binary(bytes) => !deflate.wants(bytes.len()) && !wire::may_be_marked(bytes),
             _ => true,
-        };
-        if passes { message } else { self.transform(message, deflate, stats) }
+        }
     }
 
-    fn transform(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Message {
+    /// The message as it is sent.
+    pub(super) fn encode(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Message {
         let plain = match &message {
             Message::Text(text) => text.as_bytes(),
             Message::Binary(bytes) => bytes,

@@ -10,6 +10,9 @@ use pin_project_lite::pin_project;
 use super::{Deflate, Stats, end::End, incoming::Incoming, outgoing::Outgoing};
 use crate::{Error, Message, Transport, layer::control::Control};
 
+/// What the inner stream gives.
+type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
+
 pin_project! {
     /// A transport of messages that are compressed on their way: what [`CompressionLayer`](super::CompressionLayer) makes.
     ///
@@ -81,6 +84,65 @@ where
         }
         Poll::Ready(())
     }
+
+    /// `poll_ready` where it is not the inner transport's alone.
+    #[cold]
+    #[inline(never)]
+    fn poll_room(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.end.check_open()?;
+        let this = self.project();
+        this.control.poll_ready(this.inner, cx).map_err(Into::into)
+    }
+
+    /// `poll_flush` where it is not the inner transport's alone.
+    #[cold]
+    #[inline(never)]
+    fn poll_out(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        // What was accepted before a refusal goes out ahead of the close message.
+        let flushed = ready!(this.control.poll_flush(this.inner, cx));
+        this.end.check_open()?;
+        Poll::Ready(flushed.map_err(Into::into))
+    }
+
+    /// `start_send` of a message that is not just handed on.
+    #[inline(never)]
+    fn encode(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        self.end.check_open()?;
+        let this = self.project();
+        let message = this.outgoing.encode(message, this.deflate, this.stats);
+        this.control.start_send(this.inner, message).map_err(|error| {
+            this.outgoing.forget();
+            error.into()
+        })
+    }
+}
+
+impl<T> Compressed<T>
+where
+    T: Transport<Message, In = Message>,
+{
+    /// All that the inner stream gives but a message that is just handed on.
+    #[inline(never)]
+    fn decode(mut self: Pin<&mut Self>, polled: Polled<T>, cx: &Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        let message = match ready!(polled) {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            None => return Poll::Ready(None),
+        };
+        let this = self.as_mut().project();
+        let refused = match this.incoming.decode(message, this.deflate, this.stats) {
+            Ok(message) => return Poll::Ready(Some(Ok(message))),
+            Err(refused) => refused,
+        };
+        if let Some(code) = refused.is_final {
+            this.control.push(this.end.refuse(code, &refused.error));
+            this.control.end();
+            // At once, as far as it goes, for callers that do not poll again after an error.
+            let _ = self.poll_end(cx);
+        }
+        Poll::Ready(Some(Err(refused.error)))
+    }
 }
 
 impl<T> Stream for Compressed<T>
@@ -89,27 +151,16 @@ where
 {
     type Item = Result<Message, Error>;
 
+    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if !self.end.is_open() {
             ready!(self.poll_end(cx));
             return Poll::Ready(None);
         }
-        let this = self.as_mut().project();
-        let message = match ready!(this.inner.poll_next(cx)) {
-            Some(Ok(message)) => message,
-            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-            None => return Poll::Ready(None),
-        };
-        let refused = match this.incoming.decode(message, this.deflate, this.stats) {
-            Ok(message) => return Poll::Ready(Some(Ok(message))),
-            Err(refused) => refused,
-        };
-        if let Some(code) = refused.is_final {
-            this.control.push(this.end.refuse(code, &refused.error));
-            // At once, as far as it goes, for callers that do not poll again after an error.
-            let _ = self.poll_end(cx);
+        match self.as_mut().project().inner.poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) if Incoming::passes(&message) => Poll::Ready(Some(Ok(message))),
+            polled => self.decode(polled, cx),
         }
-        Poll::Ready(Some(Err(refused.error)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -128,28 +179,33 @@ where
 {
     type Error = Error;
 
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.end.check_open()?;
-        let this = self.project();
-        this.control.poll_ready(this.inner, cx).map_err(Into::into)
+    // Nothing was refused while `control` is steady: one look for both.
+
+    #[inline]
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.as_mut().project();
+        if this.control.is_steady() {
+            return this.control.poll_ready(this.inner, cx).map_err(Into::into);
+        }
+        self.poll_room(cx)
     }
 
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.end.check_open()?;
-        let this = self.project();
-        let message = this.outgoing.encode(message, this.deflate, this.stats);
-        this.control.start_send(this.inner, message).map_err(|error| {
-            this.outgoing.forget();
-            error.into()
-        })
+    #[inline]
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        let this = self.as_mut().project();
+        if Outgoing::passes(&message, this.deflate) && this.control.passes() {
+            return this.inner.start_send(message).map_err(Into::into);
+        }
+        self.encode(message)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.project();
-        // What was accepted before a refusal goes out ahead of the close message.
-        let flushed = ready!(this.control.poll_flush(this.inner, cx));
-        this.end.check_open()?;
-        Poll::Ready(flushed.map_err(Into::into))
+    #[inline]
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.as_mut().project();
+        if this.control.is_steady() {
+            return this.control.poll_flush(this.inner, cx).map_err(Into::into);
+        }
+        self.poll_out(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -205,7 +205,7 @@ impl Beat {
         }
         self.dead = Some(Error::closed("the peer did not answer the heartbeat").with_source(error.clone()));
         self.stop();
-        self.control.wake_writer();
+        self.control.end();
         error
     }
 }

@@ -68,6 +68,7 @@ where
     T: Transport<Message, In = Message>,
 {
     /// All but a message that passes by; `first` is what the inner stream has given already.
+    #[cold]
     #[inline(never)]
     fn poll_busy(
         self: Pin<&mut Self>,
@@ -116,6 +117,36 @@ where
     }
 }
 
+impl<T: Transport<Message>> Heartbeat<T> {
+    /// `poll_ready` where it is not the inner transport's alone.
+    #[cold]
+    #[inline(never)]
+    fn poll_room(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.beat.check_alive()?;
+        this.beat.control.poll_ready(this.inner, cx).map_err(Into::into)
+    }
+
+    /// `poll_flush` where it is not the inner transport's alone.
+    #[cold]
+    #[inline(never)]
+    fn poll_out(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.beat.check_alive()?;
+        this.beat.control.poll_flush(this.inner, cx).map_err(Into::into)
+    }
+
+    /// `start_send` of all but a message that passes by.
+    #[cold]
+    #[inline(never)]
+    fn start_rare(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        let this = self.project();
+        this.beat.check_alive()?;
+        let message = if wire::concerns(&message) { this.beat.pass(message) } else { message };
+        this.beat.control.start_send(this.inner, message).map_err(Into::into)
+    }
+}
+
 impl<T> Stream for Heartbeat<T>
 where
     T: Transport<Message, In = Message>,
@@ -129,6 +160,7 @@ where
             return self.poll_busy(None, cx);
         }
         match this.inner.poll_next(cx) {
+            // Looked at where it stands: then it is moved as a whole, which is cheaper by far.
             Poll::Ready(Some(Ok(message))) if !wire::concerns(&message) => {
                 this.beat.silence.heard();
                 Poll::Ready(Some(Ok(message)))
@@ -152,29 +184,33 @@ where
 {
     type Error = Error;
 
-    #[inline]
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.project();
-        this.beat.check_alive()?;
-        this.beat.control.poll_ready(this.inner, cx).map_err(Into::into)
-    }
+    // The peer was not given up while `control` is steady: one look for both.
 
     #[inline]
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        let this = self.project();
-        this.beat.check_alive()?;
-        if wire::concerns(&message) {
-            let message = this.beat.pass(message);
-            return this.beat.control.start_send(this.inner, message).map_err(Into::into);
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.as_mut().project();
+        if this.beat.control.is_steady() {
+            return this.beat.control.poll_ready(this.inner, cx).map_err(Into::into);
         }
-        this.beat.control.start_send(this.inner, message).map_err(Into::into)
+        self.poll_room(cx)
     }
 
     #[inline]
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.project();
-        this.beat.check_alive()?;
-        this.beat.control.poll_flush(this.inner, cx).map_err(Into::into)
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        let this = self.as_mut().project();
+        if !wire::concerns(&message) && this.beat.control.passes() {
+            return this.inner.start_send(message).map_err(Into::into);
+        }
+        self.start_rare(message)
+    }
+
+    #[inline]
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.as_mut().project();
+        if this.beat.control.is_steady() {
+            return this.beat.control.poll_flush(this.inner, cx).map_err(Into::into);
+        }
+        self.poll_out(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

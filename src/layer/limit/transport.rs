@@ -19,6 +19,9 @@ use crate::{
 
 type PollItem = Poll<Option<Result<Message, Error>>>;
 
+/// What the inner stream gives.
+type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
+
 /// After so many messages in a row the time is looked at, though the stream never waits.
 const LOOK: u32 = 64;
 
@@ -40,7 +43,8 @@ struct Clock {
     watch: Watch,
     timer: Timer,
     start: Option<Instant>,
-    /// Messages since the time was looked at. At first it is due, so that the time begins with the first poll.
+    /// Messages since the time was looked at. At first it is due, so that the time begins with the first poll; at the end
+    /// it stays so, and the end is found there.
     run: u32,
 }
 
@@ -77,6 +81,14 @@ impl<T> Limited<T> {
 }
 
 impl Clock {
+    /// A message came in: whether it passes, being no larger than `most`.
+    #[inline]
+    fn passes(&mut self, message: &Message, most: usize) -> bool {
+        self.run += 1;
+        self.watch.passed(message.is_data());
+        message.len() <= most
+    }
+
     /// Ready when the transport's time is over.
     #[inline(never)]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
@@ -110,19 +122,42 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
     ) -> PollItem {
         let this = self.project();
         this.closing.refuse(code, reason);
+        this.clock.run = LOOK;
         let error = error.with_close_frame(this.closing.frame().cloned());
         // For callers that do not poll again after an error.
         let _ = this.closing.poll_end(this.inner, cx);
         Poll::Ready(Some(Err(error)))
     }
 
+    /// Between messages: `None` where the transport goes on.
+    #[cold]
     #[inline(never)]
-    fn pending(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollItem {
-        let over = ready!(self.as_mut().project().clock.poll(cx));
-        self.time_over(cx, over)
+    fn look(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<PollItem> {
+        let this = self.as_mut().project();
+        if !this.closing.is_open() {
+            return Some(this.closing.poll_end(this.inner, cx).map(|()| None));
+        }
+        match this.clock.poll(cx) {
+            Poll::Ready(over) => Some(self.time_over(cx, over)),
+            Poll::Pending => None,
+        }
     }
 
+    /// All that the inner stream gives but a message within its limit.
     #[cold]
+    #[inline(never)]
+    fn rare(mut self: Pin<&mut Self>, cx: &mut Context<'_>, polled: Polled<T>) -> PollItem {
+        match polled {
+            Poll::Ready(Some(Ok(message))) => self.too_large(cx, message.len()),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                let over = ready!(self.as_mut().project().clock.poll(cx));
+                self.time_over(cx, over)
+            }
+        }
+    }
+
     fn too_large(self: Pin<&mut Self>, cx: &mut Context<'_>, size: usize) -> PollItem {
         let most = self.sizes.incoming;
         let error = Error::too_large(format!("an incoming message of {size} bytes is over this end's limit of {most}"));
@@ -132,7 +167,6 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         self.end(cx, CloseCode::TOO_BIG, "message too large", error)
     }
 
-    #[cold]
     fn time_over(self: Pin<&mut Self>, cx: &mut Context<'_>, over: Over) -> PollItem {
         let (reason, error) = match over {
             Over::Idle(time) => {
@@ -149,32 +183,21 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
 impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
     type Item = Result<Message, Error>;
 
+    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut this = self.as_mut().project();
-        if !this.closing.is_open() {
-            ready!(this.closing.poll_end(this.inner, cx));
-            return Poll::Ready(None);
-        }
-        if this.clock.run >= LOOK
-            && let Poll::Ready(over) = this.clock.poll(cx)
+        if self.clock.run >= LOOK
+            && let Some(end) = self.as_mut().look(cx)
         {
-            return self.time_over(cx, over);
+            return end;
         }
-        let message = match this.inner.as_mut().poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => message,
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => return self.pending(cx),
-        };
-        this.clock.run += 1;
-        if message.is_data() {
-            this.clock.watch.active();
+        let this = self.as_mut().project();
+        match this.inner.poll_next(cx) {
+            // Looked at where it stands, and not after it was moved: then it is moved as a whole, which is cheaper by far.
+            Poll::Ready(Some(Ok(message))) if this.clock.passes(&message, this.sizes.incoming) => {
+                Poll::Ready(Some(Ok(message)))
+            }
+            polled => self.rare(cx, polled),
         }
-        let size = message.len();
-        if size > this.sizes.incoming {
-            return self.too_large(cx, size);
-        }
-        Poll::Ready(Some(Ok(message)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -210,14 +233,13 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
     }
 
     // The message is given on, or to what refuses it, and never dropped here: so it is not copied on its way.
+    #[inline]
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
         if message.len() > this.sizes.outgoing || !this.closing.is_open() {
             return Err(refuse(message, this.sizes.outgoing, this.closing));
         }
-        if message.is_data() {
-            this.clock.watch.active();
-        }
+        this.clock.watch.passed(message.is_data());
         *this.in_flight = this.in_flight.saturating_add(1);
         this.inner.start_send(message).map_err(Into::into)
     }

@@ -29,10 +29,10 @@ impl Watch {
         Self { idle, lifetime, is_active: false, quiet: 0 }
     }
 
-    /// A message passed.
+    /// A message passed; only data is a sign of life.
     #[inline]
-    pub(super) fn active(&mut self) {
-        self.is_active = true;
+    pub(super) fn passed(&mut self, is_data: bool) {
+        self.is_active |= is_data;
     }
 
     /// After which time to ask again; `None` where there is nothing to watch.
@@ -78,7 +78,7 @@ mod tests {
         for _ in 0..7 {
             assert_eq!(watch.tick(SECOND), None);
         }
-        watch.active();
+        watch.passed(true);
         for _ in 0..8 {
             assert_eq!(watch.tick(SECOND), None);
         }
@@ -89,7 +89,7 @@ mod tests {
     fn a_lifetime_is_asked_about_when_it_ends_and_not_in_between() {
         let mut watch = Watch::new(None, Some(60 * SECOND));
         assert_eq!(watch.next(Duration::ZERO), Some(60 * SECOND));
-        watch.active();
+        watch.passed(true);
         assert_eq!(watch.tick(59 * SECOND), None);
         assert_eq!(watch.tick(60 * SECOND), Some(Over::Lifetime(60 * SECOND)));
         assert_eq!(

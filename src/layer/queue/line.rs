@@ -24,13 +24,22 @@ pub(super) struct Line<Out> {
     pub(super) stats: QueueStats,
     state: State,
     /// The user was told that there is room, and has not used it.
-    is_ready: bool,
-    /// That room is the inner transport's own, and nothing waits before it.
-    is_direct: bool,
+    room: Room,
     /// The inner transport was handed messages that were not flushed.
     is_dirty: bool,
+    /// Open, and nothing waits or is to be flushed: one look for each message. Known after each time that it was not.
+    is_steady: bool,
     halves: Arc<Halves>,
     both: Waker,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    None,
+    /// In the queue.
+    Queue,
+    /// In the inner transport, and nothing waits before it.
+    Direct,
 }
 
 #[derive(Debug)]
@@ -51,9 +60,9 @@ impl<Out> Line<Out> {
             close: queue.close,
             stats: QueueStats::default(),
             state: State::Open,
-            is_ready: false,
-            is_direct: false,
+            room: Room::None,
             is_dirty: false,
+            is_steady: true,
             halves,
             both,
         }
@@ -62,6 +71,17 @@ impl<Out> Line<Out> {
     #[inline]
     fn is_idle(&self) -> bool {
         self.backlog.is_empty() && !self.is_dirty
+    }
+
+    /// Whether the inner transport alone has to be asked.
+    #[inline]
+    pub(super) fn is_steady(&self) -> bool {
+        self.is_steady
+    }
+
+    /// Looks whether this has become steady, or is it no more.
+    fn settle(&mut self) {
+        self.is_steady = matches!(self.state, State::Open) && self.is_idle();
     }
 
     fn check_open(&self) -> Result<(), Error> {
@@ -84,13 +104,13 @@ impl<Out> Line<Out> {
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        if matches!(self.state, State::Open) && self.is_idle() {
+        if self.is_steady {
             match inner.as_mut().poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
-                    (self.is_ready, self.is_direct) = (true, true);
+                    self.room = Room::Direct;
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error.into()))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error))),
                 Poll::Pending => {}
             }
         }
@@ -99,7 +119,14 @@ impl<Out> Line<Out> {
 
     /// Not all is as simple as it mostly is: something waits, or the inner transport has no room, or has ended.
     #[cold]
-    fn poll_room<T: Transport<Out>>(
+    #[inline(never)]
+    fn poll_room<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let room = self.poll_any_room(inner, cx);
+        self.settle();
+        room
+    }
+
+    fn poll_any_room<T: Transport<Out>>(
         &mut self,
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
@@ -110,35 +137,46 @@ impl<Out> Line<Out> {
             return Poll::Ready(self.check_open());
         }
         self.check_open()?;
-        self.is_direct = false;
+        if self.room == Room::Direct {
+            self.room = Room::Queue;
+        }
         self.halves.writer.register(cx.waker());
         match self.poll_hand_on(inner.as_mut()) {
             // With the waker of both: what waits here from now on, the reader moves on too.
             Poll::Ready(Ok(())) => match inner.poll_ready(&mut Context::from_waker(&self.both)) {
-                Poll::Ready(Ok(())) => (self.is_ready, self.is_direct) = (true, true),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error.into()))),
+                Poll::Ready(Ok(())) => self.room = Room::Direct,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error))),
                 Poll::Pending => {}
             },
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {}
         }
-        self.is_ready |= self.has_room();
-        if self.is_ready { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if self.room == Room::None && self.has_room() {
+            self.room = Room::Queue;
+        }
+        if self.room == Room::None { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
     #[inline]
     pub(super) fn start_send<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, message: Out) -> Result<(), Error> {
-        if std::mem::take(&mut self.is_direct) {
-            self.is_ready = false;
+        if self.room == Room::Direct {
+            self.room = Room::None;
             return inner.start_send(message).map_err(Into::into);
         }
         self.push(inner, message)
     }
 
+    #[cold]
     #[inline(never)]
     fn push<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, message: Out) -> Result<(), Error> {
+        let pushed = self.push_if_ready(inner, message);
+        self.settle();
+        pushed
+    }
+
+    fn push_if_ready<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, message: Out) -> Result<(), Error> {
         self.check_open()?;
-        if !std::mem::take(&mut self.is_ready) {
+        if std::mem::replace(&mut self.room, Room::None) == Room::None {
             return Err(Error::full("a message was sent before the queue was ready; wait for `poll_ready` first"));
         }
         if self.backlog.ends(&message) {
@@ -163,6 +201,15 @@ impl<Out> Line<Out> {
         inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
+        if self.is_steady {
+            return inner.poll_flush(cx).map_err(Into::into);
+        }
+        self.poll_out(inner, cx)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_out<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if matches!(self.state, State::Overflowed(..) | State::Failed(_)) {
             self.check_open()?;
         }
@@ -170,7 +217,9 @@ impl<Out> Line<Out> {
             return inner.poll_flush(cx).map_err(Into::into);
         }
         self.halves.writer.register(cx.waker());
-        self.poll_flush_all(inner)
+        let flushed = self.poll_flush_all(inner);
+        self.settle();
+        flushed
     }
 
     pub(super) fn poll_close<T: Transport<Out>>(
@@ -180,6 +229,7 @@ impl<Out> Line<Out> {
     ) -> Poll<Result<(), Error>> {
         if matches!(self.state, State::Open) {
             self.state = State::Closing;
+            self.is_steady = false;
         }
         self.halves.writer.register(cx.waker());
         ready!(self.poll_hand_on(inner.as_mut()))?;
@@ -188,18 +238,24 @@ impl<Out> Line<Out> {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether there is something for [`move_on`](Self::move_on) to do.
-    #[inline]
-    pub(super) fn has_to_move(&self) -> bool {
-        !self.is_idle() || matches!(self.state, State::Overflowed(_, false))
+    /// On the reader's task, where this is not [steady](Self::is_steady): moves on what waits, and flushes it. An error is that
+    /// of one message, which was refused.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn move_on<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Result<(), Error> {
+        let moved = self.move_any(inner, cx);
+        self.settle();
+        moved
     }
 
-    /// On the reader's task: moves on what waits, and flushes it. An error is that of one message, which was refused.
-    pub(super) fn move_on<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) -> Result<(), Error> {
+    fn move_any<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) -> Result<(), Error> {
         if let State::Overflowed(code, false) = self.state {
             self.halves.reader.register(cx.waker());
             let is_closed = inner.poll_close(&mut Context::from_waker(&self.both)).is_ready();
             self.state = State::Overflowed(code, is_closed);
+            return Ok(());
+        }
+        if self.is_idle() {
             return Ok(());
         }
         self.halves.reader.register(cx.waker());
@@ -216,9 +272,19 @@ impl<Out> Line<Out> {
         }
     }
 
-    /// The reader waits: it is woken too when what will wait here can be moved on.
-    pub(super) fn reader_waits(&self, cx: &Context<'_>) {
-        self.halves.reader.register(cx.waker());
+    /// What the inner stream gives, where that is no message. A reader that waits is woken too when what will wait here can
+    /// be moved on.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn no_message<In, E: Into<Error>>(
+        &self,
+        polled: Poll<Option<Result<In, E>>>,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<In, Error>>> {
+        if polled.is_pending() {
+            self.halves.reader.register(cx.waker());
+        }
+        polled.map_err(Into::into)
     }
 
     fn poll_flush_all<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), Error>> {
@@ -228,7 +294,7 @@ impl<Out> Line<Out> {
                 self.is_dirty = false;
                 Poll::Ready(Ok(()))
             }
-            Err(error) => Poll::Ready(Err(self.fail(error.into()))),
+            Err(error) => Poll::Ready(Err(self.fail(error))),
         }
     }
 
@@ -241,7 +307,7 @@ impl<Out> Line<Out> {
         let result = loop {
             match inner.as_mut().poll_ready(&mut cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error.into()))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error))),
                 Poll::Pending => break Poll::Pending,
             }
             let Some((message, _)) = self.backlog.pop() else { break Poll::Ready(Ok(())) };
@@ -264,7 +330,10 @@ impl<Out> Line<Out> {
     }
 
     /// The inner sink has failed: what waits is lost, and counted.
-    fn fail(&mut self, error: Error) -> Error {
+    #[cold]
+    #[inline(never)]
+    fn fail(&mut self, error: impl Into<Error>) -> Error {
+        let error = error.into();
         let closed = match error.is_closed() {
             true => error.clone(),
             false => Error::closed("the transport has failed").with_source(error.clone()),
@@ -272,7 +341,7 @@ impl<Out> Line<Out> {
         self.state = State::Failed(closed);
         self.backlog.discard();
         self.stats.set(&self.backlog);
-        self.is_dirty = false;
+        (self.is_dirty, self.is_steady) = (false, false);
         self.halves.writer.wake();
         error
     }

@@ -76,21 +76,17 @@ where
 {
     type Item = Result<T::In, Error>;
 
+    #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
-        if this.line.has_to_move()
+        if !this.line.is_steady()
             && let Err(refused) = this.line.move_on(this.inner.as_mut(), cx)
         {
             return Poll::Ready(Some(Err(refused)));
         }
         match this.inner.poll_next(cx) {
             Poll::Ready(Some(Ok(message))) => Poll::Ready(Some(Ok(message))),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => {
-                this.line.reader_waits(cx);
-                Poll::Pending
-            }
+            polled => this.line.no_message(polled, cx),
         }
     }
 
@@ -106,16 +102,19 @@ where
 {
     type Error = Error;
 
+    #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         this.line.poll_ready(this.inner, cx)
     }
 
+    #[inline]
     fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let this = self.project();
         this.line.start_send(this.inner, message)
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         this.line.poll_flush(this.inner, cx)

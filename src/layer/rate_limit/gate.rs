@@ -64,6 +64,7 @@ impl Gate {
     }
 
     #[cold]
+    #[inline(never)]
     fn poll_wait(&mut self, cells: u32, cx: &mut Context<'_>) -> Poll<()> {
         let cells = cells.min(self.bucket.burst());
         loop {
@@ -105,6 +106,7 @@ impl Gate {
         Poll::Ready(())
     }
 
+    #[cold]
     #[inline(never)]
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_take(self.due.saturating_add(1), cx));
@@ -116,6 +118,15 @@ impl Gate {
     /// A message passes on what was prepaid; what it costs beyond is due before the next. Refuses one that could never pass.
     #[inline]
     pub(super) fn spend(&mut self, cells: u32) -> Result<(), Excess> {
+        if cells == 1 && std::mem::take(&mut self.is_prepaid) {
+            self.tally.admit();
+            return Ok(());
+        }
+        self.spend_more(cells)
+    }
+
+    #[inline(never)]
+    fn spend_more(&mut self, cells: u32) -> Result<(), Excess> {
         if cells > self.bucket.burst() {
             return Err(Excess::Never);
         }
@@ -128,6 +139,7 @@ impl Gate {
     }
 
     #[cold]
+    #[inline(never)]
     pub(super) fn refuse(&mut self, excess: &Excess, cells: u32) -> Error {
         self.tally.reject();
         let (what, quota) = (self.what, self.bucket.quota());

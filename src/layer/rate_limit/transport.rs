@@ -60,25 +60,14 @@ impl<T, In, C, A> RateLimit<T, In, C, A> {
     }
 }
 
-#[cold]
-#[inline(never)]
-fn refuse<M>(message: M, error: Error) -> Error {
-    drop(message);
-    error
-}
-
-/// Whether a message of that cost may go out now.
+/// Takes the cells of a message that goes out.
 #[inline]
-fn admit<T, A: End<T>>(gate: &mut Option<Gate>, ending: &mut A, when: WhenExceeded, cost: u32) -> Result<(), Error> {
-    ending.check_open()?;
-    let Some(gate) = gate else { return Ok(()) };
-    let taken = if when == WhenExceeded::Wait { gate.spend(cost) } else { gate.try_take(cost) };
-    taken.map_err(|excess| {
-        if when == WhenExceeded::Close {
-            ending.refuse();
-        }
-        gate.refuse(&excess, cost)
-    })
+fn leave(gate: &mut Option<Gate>, when: WhenExceeded, cost: u32) -> Result<(), Excess> {
+    match gate {
+        None => Ok(()),
+        Some(gate) if when == WhenExceeded::Wait => gate.spend(cost),
+        Some(gate) => gate.try_take(cost),
+    }
 }
 
 fn settle(gate: &mut Option<Gate>) {
@@ -87,11 +76,45 @@ fn settle(gate: &mut Option<Gate>) {
     }
 }
 
-type PollItem<In> = Poll<Option<Result<In, Error>>>;
+/// Takes the cells of a message that comes in.
+#[inline]
+fn enter<In, C: Cost<In>>(gate: &mut Option<Gate>, cost: &C, message: &In) -> Result<(), Excess> {
+    match gate {
+        None => Ok(()),
+        Some(gate) => gate.try_take(cost.cost(message)),
+    }
+}
+
+type PollItem<In, E = Error> = Poll<Option<Result<In, E>>>;
 
 impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
-    /// A message came in for which there are no cells.
+    /// All that the inner stream gives but a message that enters.
     #[cold]
+    #[inline(never)]
+    fn rare<E: Into<Error>>(mut self: Pin<&mut Self>, cx: &mut Context<'_>, polled: PollItem<In, E>) -> PollItem<In>
+    where
+        C: Cost<In>,
+    {
+        let this = self.as_mut().project();
+        match polled {
+            // Asked again, to know why not.
+            Poll::Ready(Some(Ok(message))) => match enter(this.incoming, this.cost, &message) {
+                Ok(()) => Poll::Ready(Some(Ok(message))),
+                Err(excess) => {
+                    let cost = this.cost.cost(&message);
+                    self.exceeded(cx, message, cost, excess)
+                }
+            },
+            Poll::Pending => {
+                settle(this.incoming);
+                settle(this.outgoing);
+                Poll::Pending
+            }
+            polled => polled.map_err(Into::into),
+        }
+    }
+
+    /// A message came in for which there are no cells.
     fn exceeded(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -117,6 +140,7 @@ impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
 
     /// The message that waits, once its cells are there.
     #[cold]
+    #[inline(never)]
     fn poll_held(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollItem<In> {
         let this = self.project();
         let (Some(gate), Some((_, cost))) = (this.incoming, &*this.held) else { return Poll::Pending };
@@ -135,8 +159,9 @@ where
 {
     type Item = Result<In, Error>;
 
+    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut this = self.as_mut().project();
+        let this = self.as_mut().project();
         if this.ending.check_open().is_err() {
             ready!(this.ending.poll_end(this.inner, cx));
             return Poll::Ready(None);
@@ -144,23 +169,13 @@ where
         if this.held.is_some() {
             return self.poll_held(cx);
         }
-        let message = match this.inner.as_mut().poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => message,
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => {
-                settle(this.incoming);
-                settle(this.outgoing);
-                return Poll::Pending;
+        match this.inner.poll_next(cx) {
+            // Looked at where it stands: then it is moved as a whole, which is cheaper by far.
+            Poll::Ready(Some(Ok(message))) if enter(this.incoming, this.cost, &message).is_ok() => {
+                Poll::Ready(Some(Ok(message)))
             }
-        };
-        if let Some(gate) = this.incoming {
-            let cost = this.cost.cost(&message);
-            if let Err(excess) = gate.try_take(cost) {
-                return self.exceeded(cx, message, cost, excess);
-            }
+            polled => self.rare(cx, polled),
         }
-        Poll::Ready(Some(Ok(message)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -169,6 +184,29 @@ where
             // Each may be refused, and each refusal is an item; the last one may be the end.
             (Ok(()), (_, most)) => (held, most.and_then(|most| most.checked_add(held))),
             (Err(_), _) => (0, Some(0)),
+        }
+    }
+}
+
+impl<T, In, C, A> RateLimit<T, In, C, A> {
+    /// A message has to stay. Asked again, to know why.
+    #[cold]
+    #[inline(never)]
+    fn refuse<Out>(self: Pin<&mut Self>, message: Out, cost: u32) -> Result<(), Error>
+    where
+        T: Transport<Out>,
+        A: End<T>,
+    {
+        let this = self.project();
+        this.ending.check_open()?;
+        match (leave(this.outgoing, *this.when, cost), this.outgoing) {
+            (Err(excess), Some(gate)) => {
+                if *this.when == WhenExceeded::Close {
+                    this.ending.refuse();
+                }
+                Err(gate.refuse(&excess, cost))
+            }
+            _ => this.inner.start_send(message).map_err(Into::into),
         }
     }
 }
@@ -192,13 +230,14 @@ where
     }
 
     // The message is given on, or to what refuses it, and never dropped here: so it need not be copied on its way.
-    fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
-        let this = self.project();
+    #[inline]
+    fn start_send(mut self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
+        let this = self.as_mut().project();
         let cost = this.cost.cost(&message);
-        match admit(this.outgoing, this.ending, *this.when, cost) {
-            Ok(()) => this.inner.start_send(message).map_err(Into::into),
-            Err(error) => Err(refuse(message, error)),
+        if this.ending.check_open().is_ok() && leave(this.outgoing, *this.when, cost).is_ok() {
+            return this.inner.start_send(message).map_err(Into::into);
         }
+        self.refuse(message, cost)
     }
 
     #[inline]

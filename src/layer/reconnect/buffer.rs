@@ -38,8 +38,16 @@ impl<Out> Buffer<Out> {
         }
     }
 
-    /// The message is about to be given to the connection.
+    /// A message is about to be given to the connection, and a count is all that is kept of it; `false` where that is not so,
+    /// and nothing is done. The message itself is not asked for: then it need not be copied on its way.
     #[inline]
+    pub(super) fn count_sending(&mut self) -> bool {
+        let counts = !matches!(self.when_lost, WhenLost::Keep(_));
+        self.unflushed += u64::from(counts);
+        counts
+    }
+
+    /// The message is about to be given to the connection.
     pub(super) fn sending(&mut self, message: &Out) {
         match &self.when_lost {
             WhenLost::Keep(keep) => {

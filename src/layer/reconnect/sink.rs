@@ -45,7 +45,6 @@ where
     }
 
     /// `poll_ready` where it is not the connection's alone. `polled` is what that said, if it was asked.
-    #[cold]
     fn poll_place(&mut self, polled: Option<Poll<Result<(), Error>>>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let Some(settled) = polled.and_then(|polled| self.settle(polled, cx)) {
             return settled;
@@ -91,7 +90,6 @@ where
     }
 
     /// `poll_flush` where it is not the connection's alone. `polled` is what that said, if it was asked.
-    #[cold]
     fn poll_out(&mut self, polled: Option<Poll<Result<(), Error>>>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let Some(settled) = polled.and_then(|polled| self.settle(polled, cx)) {
             return settled;
@@ -146,7 +144,6 @@ where
         Poll::Ready(closed.or_else(|error| if was_clear { Ok(()) } else { Err(error) }))
     }
 
-    #[inline(always)]
     fn send_directly(&mut self, message: Out) -> Result<(), Error> {
         let LinkParts::Up { transport } = self.link.as_mut().project() else { return Err(unready()) };
         let closes = close_message(&message).is_some();
@@ -191,6 +188,54 @@ where
     }
 }
 
+/// What the connection's sink says.
+type Polled<C, Out> = Poll<Result<(), <<C as Connect>::Transport as Transport<Out>>::TransportError>>;
+
+// What is not the connection's alone, out of the way of what is.
+impl<C, Out> Reconnect<C, Out>
+where
+    C: Connect<Transport: Transport<Out>>,
+    Out: 'static,
+{
+    #[cold]
+    #[inline(never)]
+    fn place_rare(
+        self: Pin<&mut Self>,
+        polled: Option<Polled<C, Out>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        self.project().poll_place(polled.map(|polled| polled.map_err(Into::into)), cx)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn flush_rare(
+        self: Pin<&mut Self>,
+        polled: Option<Polled<C, Out>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        self.project().poll_out(polled.map(|polled| polled.map_err(Into::into)), cx)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_rare(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
+        let mut this = self.project();
+        if this.core.steady && this.core.granted == Granted::Direct {
+            this.core.granted = Granted::Nothing;
+            return this.send_directly(message);
+        }
+        this.send_later(message)
+    }
+
+    /// The connection did not take a message.
+    #[cold]
+    #[inline(never)]
+    fn refused(self: Pin<&mut Self>, error: impl Into<Error>) -> Result<(), Error> {
+        self.project().failed_to_send(error.into())
+    }
+}
+
 fn unready() -> Error {
     Error::full("start_send without a connection; wait for poll_ready first")
 }
@@ -203,49 +248,61 @@ where
     type Error = Error;
 
     #[inline]
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut this = self.project();
-        if this.is_open()
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.as_mut().project();
+        if this.core.is_steady()
+            && !this.core.buffer.has_report()
             && this.core.granted == Granted::Nothing
             && !this.core.buffer.is_full()
-            && let LinkParts::Up { transport } = this.link.as_mut().project()
+            && let LinkParts::Up { transport } = this.link.project()
         {
             return match transport.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     this.core.granted = Granted::Direct;
                     Poll::Ready(Ok(()))
                 }
-                polled => this.poll_place(Some(polled.map_err(Into::into)), cx),
+                polled => self.place_rare(Some(polled), cx),
             };
         }
-        this.poll_place(None, cx)
+        self.place_rare(None, cx)
     }
 
+    // The message is given on, or to what deals with it, and never dropped here: so it is not copied on its way.
     #[inline]
-    fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
-        let mut this = self.project();
-        if this.core.steady && this.core.granted == Granted::Direct {
+    fn start_send(mut self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
+        let this = self.as_mut().project();
+        if this.core.steady
+            && this.core.granted == Granted::Direct
+            && !this.core.outlives
+            && close_message(&message).is_none()
+            && let LinkParts::Up { transport } = this.link.project()
+            && this.core.buffer.count_sending()
+        {
             this.core.granted = Granted::Nothing;
-            return this.send_directly(message);
+            return match transport.start_send(message) {
+                Ok(()) => Ok(()),
+                Err(error) => self.refused(error),
+            };
         }
-        this.send_later(message)
+        self.send_rare(message)
     }
 
     #[inline]
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut this = self.project();
-        if this.is_open()
-            && let LinkParts::Up { transport } = this.link.as_mut().project()
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.as_mut().project();
+        if this.core.is_steady()
+            && !this.core.buffer.has_report()
+            && let LinkParts::Up { transport } = this.link.project()
         {
             return match transport.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {
                     this.core.buffer.flushed();
                     Poll::Ready(Ok(()))
                 }
-                polled => this.poll_out(Some(polled.map_err(Into::into)), cx),
+                polled => self.flush_rare(Some(polled), cx),
             };
         }
-        this.poll_out(None, cx)
+        self.flush_rare(None, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -96,18 +96,46 @@ where
     type Item = Result<In, Error>;
 
     #[inline]
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut this = self.project();
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.as_mut().project();
         if this.core.is_steady()
             && this.core.notice.is_none()
-            && let LinkParts::Up { transport } = this.link.as_mut().project()
+            && let LinkParts::Up { transport } = this.link.project()
         {
             return match transport.poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) if close_message(&message).is_none() => Poll::Ready(Some(Ok(message))),
-                polled => this.poll_item(Some(polled), cx),
+                polled => self.read_rare(Some(polled), cx),
             };
         }
-        this.poll_item(None, cx)
+        self.read_rare(None, cx)
+    }
+}
+
+/// What the stream of the connection gives.
+type Polled<C, Out> = Poll<
+    Option<
+        Result<
+            <<C as Connect>::Transport as Transport<Out>>::In,
+            <<C as Connect>::Transport as Transport<Out>>::TransportError,
+        >,
+    >,
+>;
+
+impl<C, Out, In> Reconnect<C, Out>
+where
+    C: Connect<Transport: Transport<Out, In = In>>,
+    Out: 'static,
+    In: 'static,
+{
+    /// `poll_next` where it is not the connection's alone, out of the way of where it is.
+    #[cold]
+    #[inline(never)]
+    fn read_rare(
+        self: Pin<&mut Self>,
+        polled: Option<Polled<C, Out>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<In, Error>>> {
+        self.project().poll_item(polled, cx)
     }
 }
 
@@ -118,11 +146,9 @@ where
     In: 'static,
 {
     /// `poll_next` where it is not the connection's alone. `polled` is what that said, if it was asked.
-    #[cold]
-    #[allow(clippy::type_complexity, reason = "it is what `poll_next` of the connection returns")]
     fn poll_item(
         &mut self,
-        mut polled: Option<Poll<Option<Result<In, <C::Transport as Transport<Out>>::TransportError>>>>,
+        mut polled: Option<Polled<C, Out>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<In, Error>>> {
         loop {

@@ -1,5 +1,3 @@
-use metrics::{Counter, Histogram};
-
 /// A metric that this crate gives to the [`metrics`] facade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
@@ -64,65 +62,6 @@ pub fn describe() {
             MetricKind::Counter => metrics::describe_counter!(metric.name, metric.what),
             MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.what),
             MetricKind::Histogram => metrics::describe_histogram!(metric.name, metric.what),
-        }
-    }
-}
-
-/// What went one way on one connection. Messages are added up here, and told to the recorder now and then: an addition costs
-/// less than an atomic one behind a `dyn`.
-pub(super) struct Tally {
-    pub(super) messages: u64,
-    pub(super) bytes: u64,
-    told_messages: u64,
-    told_bytes: u64,
-    messages_counter: Counter,
-    bytes_counter: Counter,
-    sizes: Option<Histogram>,
-}
-
-/// A peer that never lets a transport rest is seen each 256 messages.
-const TELL_MASK: u64 = 255;
-
-impl Tally {
-    pub(super) fn new(messages: Counter, bytes: Counter, sizes: Option<Histogram>) -> Self {
-        Self {
-            messages: 0,
-            bytes: 0,
-            told_messages: 0,
-            told_bytes: 0,
-            messages_counter: messages,
-            bytes_counter: bytes,
-            sizes,
-        }
-    }
-
-    #[inline]
-    pub(super) fn count(&mut self, size: usize) {
-        self.messages += 1;
-        self.bytes += size as u64;
-        if self.messages & TELL_MASK == 0 || self.sizes.is_some() {
-            self.record(size);
-        }
-    }
-
-    #[cold]
-    fn record(&mut self, size: usize) {
-        if let Some(sizes) = &self.sizes {
-            sizes.record(size as f64);
-        }
-        if self.messages & TELL_MASK == 0 {
-            self.tell();
-        }
-    }
-
-    /// Gives the recorder what it does not know yet.
-    #[inline]
-    pub(super) fn tell(&mut self) {
-        let messages = self.messages - self.told_messages;
-        if messages > 0 {
-            self.messages_counter.increment(messages);
-            self.bytes_counter.increment(self.bytes - self.told_bytes);
-            (self.told_messages, self.told_bytes) = (self.messages, self.bytes);
         }
     }
 }

@@ -138,6 +138,7 @@ mod sampling;
 mod session;
 mod subject;
 mod transport;
+mod way;
 mod wire;
 
 pub use self::{

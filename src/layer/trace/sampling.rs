@@ -12,37 +12,35 @@ use std::{
 
 use super::TraceContext;
 
-/// One in so many messages; a countdown for each connection and direction.
+/// One in so many messages, for each connection and direction.
 #[derive(Debug)]
 pub(super) struct Sampler {
     every: u64,
-    left: u64,
+    /// The number of the next one, counted from 1.
+    next: u64,
 }
 
 impl Sampler {
-    /// `turn` says with which message the countdown begins, so that connections which are shorter than it are sampled too.
+    /// `turn` says with which message it begins, so that connections which are shorter than that are sampled too.
     pub(super) fn new(every: Option<NonZeroU32>, turn: u32) -> Self {
         match every {
             // No connection has so many messages.
-            None => Self { every: u64::MAX, left: u64::MAX },
-            Some(every) => Self { every: u64::from(every.get()), left: u64::from(turn % every) + 1 },
+            None => Self { every: 0, next: u64::MAX },
+            Some(every) => Self { every: u64::from(every.get()), next: u64::from(turn % every) + 1 },
         }
     }
 
-    /// Whether this message is one of them.
-    #[inline]
-    pub(super) fn hit(&mut self) -> bool {
-        self.left -= 1;
-        if self.left > 0 {
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether the message of this number is one of them.
+    pub(super) fn hits(&mut self, number: u64) -> bool {
+        if number < self.next {
             return false;
         }
-        self.left = self.every;
+        self.next = number.saturating_add(self.every);
         true
-    }
-
-    /// Whether the last message was one of them.
-    pub(super) const fn has_hit(&self) -> bool {
-        self.left == self.every
     }
 }
 
@@ -86,7 +84,7 @@ mod tests {
 
     fn hits(every: u32, turn: u32, messages: usize) -> Vec<usize> {
         let mut sampler = Sampler::new(NonZeroU32::new(every), turn);
-        (0..messages).filter(|_| sampler.hit()).collect()
+        (0..messages).filter(|index| sampler.hits(*index as u64 + 1)).collect()
     }
 
     #[test]

@@ -7,8 +7,8 @@ use super::{
     BYTES, ERRORS, MESSAGE_BYTES, MESSAGES, SESSIONS, SESSIONS_OPEN, TraceContext,
     escaped::Escaped,
     layer::Config,
-    metrics::Tally,
     sampling::{Ids, Sampler},
+    way::Way,
 };
 use crate::{CloseFrame, Error};
 
@@ -65,14 +65,6 @@ pub(super) struct Session {
     ids: Option<Box<Ids>>,
 }
 
-/// One direction of it.
-pub(super) struct Way {
-    pub(super) tally: Tally,
-    pub(super) sampler: Sampler,
-    /// That it is closed has been told.
-    is_closed: bool,
-}
-
 impl Session {
     pub(super) fn new(config: &Config, turn: u32) -> Self {
         let (name, role) = (&config.name, config.role.word());
@@ -83,11 +75,7 @@ impl Session {
             let sizes = config.sizes.then(
                 || metrics::histogram!(MESSAGE_BYTES, "name" => name.clone(), "role" => role, "direction" => word),
             );
-            Way {
-                tally: Tally::new(messages, bytes, sizes),
-                sampler: Sampler::new(config.sample, turn),
-                is_closed: false,
-            }
+            Way::new(messages, bytes, sizes, Sampler::new(config.sample, turn))
         };
         let span = config.span.clone().unwrap_or_else(|| {
             let peer = config.peer.as_deref().map(|peer| tracing::field::display(Escaped(peer)));
@@ -133,6 +121,8 @@ impl Session {
             hook(&span, Direction::In, context.as_ref());
         }
         self.received = Some(Received { span, context });
+        // It is over with the next message.
+        self.incoming.look_at_next();
     }
 
     /// The span of a sampled outgoing message, and the context that goes with it.
@@ -210,18 +200,18 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.incoming.tally.tell();
-        self.outgoing.tally.tell();
+        self.incoming.tell();
+        self.outgoing.tell();
         self.open.decrement(1.0);
         let (code, reason) =
             self.close.as_ref().map(|frame| (frame.code.get(), Escaped(frame.reason.as_str()))).unzip();
         tracing::debug!(
             target: "tower_transport",
             parent: &self.span,
-            messages_in = self.incoming.tally.messages,
-            bytes_in = self.incoming.tally.bytes,
-            messages_out = self.outgoing.tally.messages,
-            bytes_out = self.outgoing.tally.bytes,
+            messages_in = self.incoming.messages,
+            bytes_in = self.incoming.bytes,
+            messages_out = self.outgoing.messages,
+            bytes_out = self.outgoing.bytes,
             code,
             reason = reason.map(tracing::field::display),
             "closed"
@@ -233,8 +223,8 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("name", &self.config.name)
-            .field("messages_in", &self.incoming.tally.messages)
-            .field("messages_out", &self.outgoing.tally.messages)
+            .field("messages_in", &self.incoming.messages)
+            .field("messages_out", &self.outgoing.messages)
             .finish_non_exhaustive()
     }
 }

@@ -44,13 +44,13 @@ impl<T, K> Traced<T, K> {
     /// How many messages came in so far.
     #[must_use]
     pub fn messages_in(&self) -> u64 {
-        self.session.incoming.tally.messages
+        self.session.incoming.messages
     }
 
     /// How many messages went out so far.
     #[must_use]
     pub fn messages_out(&self) -> u64 {
-        self.session.outgoing.tally.messages
+        self.session.outgoing.messages
     }
 
     /// The inner transport.
@@ -73,49 +73,64 @@ impl<T, K> Traced<T, K> {
 }
 
 impl Session {
-    /// Looks at a message that comes in, where it stands.
-    #[inline(always)]
-    fn see<K: Subject<M>, M>(&mut self, message: &M) {
-        self.incoming.tally.count(K::size(message));
-        // One jump for all that is rare.
-        if self.incoming.sampler.hit() | self.received.is_some() | K::is_close(message) {
-            self.see_more::<K, M>(message);
-        }
+    /// Counts a message that comes in, unless there is more to do.
+    #[inline]
+    fn passes<K: Subject<M>, M>(&mut self, message: &M) -> bool {
+        let is_rare = K::is_close(message) || (self.propagates() && K::is_marked(message));
+        !is_rare && self.incoming.passes(K::size(message))
     }
 
+    /// All that the inner stream gives but a message that [passes](Self::passes).
     #[cold]
-    fn see_more<K: Subject<M>, M>(&mut self, message: &M) {
-        self.received = None;
-        if self.incoming.sampler.has_hit() {
-            self.trace_incoming(K::size(message), None);
+    #[inline(never)]
+    fn take<K: Subject<M>, M, E: Into<Error>>(
+        &mut self,
+        polled: Poll<Option<Result<M, E>>>,
+    ) -> Poll<Option<Result<M, Error>>> {
+        match polled {
+            Poll::Ready(Some(message)) => Poll::Ready(Some(
+                message
+                    .map_err(Into::into)
+                    .and_then(|message| self.open::<K, M>(message))
+                    .map_err(|error| self.pass(Direction::In, error)),
+            )),
+            Poll::Ready(None) => {
+                self.incoming.tell();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                self.incoming.tell();
+                Poll::Pending
+            }
         }
-        if K::is_close(message) {
-            self.closing(K::close_frame(message));
-        }
-    }
-
-    /// An error, or a message with a mark that is taken off.
-    #[cold]
-    fn take<K: Subject<M>, M, E: Into<Error>>(&mut self, message: Result<M, E>) -> Result<M, Error> {
-        message
-            .map_err(Into::into)
-            .and_then(|message| self.open::<K, M>(message))
-            .map_err(|error| self.pass(Direction::In, error))
     }
 
     fn open<K: Subject<M>, M>(&mut self, message: M) -> Result<M, Error> {
-        let (message, context) = K::open(message)?;
+        let (message, context) = if self.propagates() { K::open(message)? } else { (message, None) };
         let size = K::size(&message);
-        self.incoming.tally.count(size);
+        let is_sampled = self.incoming.samples();
+        self.incoming.count(size);
         self.received = None;
-        if self.incoming.sampler.hit() | context.is_some_and(|context| context.is_sampled()) {
+        if is_sampled | context.is_some_and(|context| context.is_sampled()) {
             self.trace_incoming(size, context);
+        }
+        if K::is_close(&message) {
+            self.closing(K::close_frame(&message));
         }
         Ok(message)
     }
 
+    /// A message was counted, and then not taken.
+    #[cold]
+    #[inline(never)]
+    fn refused(&mut self, size: usize, error: impl Into<Error>) -> Error {
+        self.outgoing.take_back(size);
+        self.pass(Direction::Out, error)
+    }
+
     /// Notes an error that passes.
     #[cold]
+    #[inline(never)]
     fn pass(&mut self, direction: Direction, error: impl Into<Error>) -> Error {
         let error = error.into();
         self.failed(direction, &error);
@@ -131,19 +146,14 @@ where
 {
     type Item = Result<In, Error>;
 
+    #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.project();
-        let session = this.session;
-        // Looked at where it stands: to move a message costs more than to count it.
-        let polled = this.inner.poll_next(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(message))) if !(session.propagates() && K::is_marked(message)) => {
-                session.see::<K, In>(message);
-            }
-            Poll::Ready(Some(_)) => return polled.map(|item| item.map(|message| session.take::<K, In, E>(message))),
-            Poll::Ready(None) | Poll::Pending => session.incoming.tally.tell(),
+        match this.inner.poll_next(cx) {
+            // Looked at where it stands: then it is moved as a whole, which is cheaper by far.
+            Poll::Ready(Some(Ok(message))) if this.session.passes::<K, In>(&message) => Poll::Ready(Some(Ok(message))),
+            polled => this.session.take::<K, In, E>(polled),
         }
-        polled.map_err(Into::into)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -152,8 +162,20 @@ where
 }
 
 impl<T, K> Traced<T, K> {
-    /// Gives a sampled message its span, and its context where it has one; makes sure that others are taken for plain ones.
+    /// `start_send` of a message that is more than counted.
+    #[cold]
     #[inline(never)]
+    fn start_rare<Out>(mut self: Pin<&mut Self>, message: Out, size: usize) -> Result<(), Error>
+    where
+        T: Transport<Out>,
+        K: Subject<Out>,
+    {
+        let sent = self.as_mut().start_marked(message, size);
+        let session = self.project().session;
+        sent.map(|()| session.outgoing.count(size)).map_err(|error| session.pass(Direction::Out, error))
+    }
+
+    /// Gives a sampled message its span, and its context where it has one; makes sure that others are taken for plain ones.
     fn start_marked<Out>(self: Pin<&mut Self>, message: Out, size: usize) -> Result<(), T::TransportError>
     where
         T: Transport<Out>,
@@ -164,7 +186,7 @@ impl<T, K> Traced<T, K> {
         if K::is_close(&message) {
             session.closing(K::close_frame(&message));
         }
-        if !session.outgoing.sampler.has_hit() {
+        if !session.outgoing.samples() {
             return this.inner.start_send(if session.propagates() { K::close(message) } else { message });
         }
         let (span, context) = session.trace_outgoing(size);
@@ -186,31 +208,28 @@ where
 {
     type Error = Error;
 
+    #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         this.inner.poll_ready(cx).map_err(|error| this.session.pass(Direction::Out, error))
     }
 
+    #[inline]
     fn start_send(mut self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let size = K::size(&message);
         let this = self.as_mut().project();
-        let is_rare = this.session.outgoing.sampler.hit() | this.session.propagates() | K::is_close(&message);
-        let sent = if is_rare { self.as_mut().start_marked(message, size) } else { this.inner.start_send(message) };
-        let session = self.project().session;
-        match sent {
-            Ok(()) => {
-                session.outgoing.tally.count(size);
-                Ok(())
-            }
-            Err(error) => Err(session.pass(Direction::Out, error)),
+        if this.session.propagates() || K::is_close(&message) || !this.session.outgoing.passes(size) {
+            return self.start_rare(message, size);
         }
+        this.inner.start_send(message).map_err(|error| this.session.refused(size, error))
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         let flushed = this.inner.poll_flush(cx).map_err(|error| this.session.pass(Direction::Out, error));
         if flushed.is_ready() {
-            this.session.outgoing.tally.tell();
+            this.session.outgoing.tell();
             this.session.unflushed = None;
         }
         flushed
@@ -220,7 +239,7 @@ where
         let this = self.project();
         let closed = this.inner.poll_close(cx).map_err(|error| this.session.pass(Direction::Out, error));
         if closed.is_ready() {
-            this.session.outgoing.tally.tell();
+            this.session.outgoing.tell();
             this.session.unflushed = None;
         }
         closed

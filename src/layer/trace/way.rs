@@ -1,0 +1,145 @@
+use metrics::{Counter, Histogram};
+
+use super::sampling::Sampler;
+
+/// One direction of a connection: what went there, what the recorder knows of it, and which messages are sampled.
+///
+/// Messages are added up here, and told to the recorder now and then: an addition costs less than an atomic one behind a
+/// `dyn`. Whatever else there may be to do for a message is due with one of a known number, so that for the others it is one
+/// comparison.
+pub(super) struct Way {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    /// With this message, counted from 1, there is more to do.
+    due: u64,
+    told_messages: u64,
+    told_bytes: u64,
+    messages_counter: Counter,
+    bytes_counter: Counter,
+    sizes: Option<Histogram>,
+    sampler: Sampler,
+    /// That it is closed has been told.
+    pub(super) is_closed: bool,
+}
+
+/// A peer that never lets a transport rest is seen each 256 messages.
+const TELL: u64 = 256;
+
+impl Way {
+    pub(super) fn new(messages: Counter, bytes: Counter, sizes: Option<Histogram>, sampler: Sampler) -> Self {
+        let mut way = Self {
+            messages: 0,
+            bytes: 0,
+            due: 0,
+            told_messages: 0,
+            told_bytes: 0,
+            messages_counter: messages,
+            bytes_counter: bytes,
+            sizes,
+            sampler,
+            is_closed: false,
+        };
+        way.schedule();
+        way
+    }
+
+    /// Counts a message with which nothing is due; `false`, and it is not counted, where something is.
+    #[inline]
+    pub(super) fn passes(&mut self, size: usize) -> bool {
+        let number = self.messages + 1;
+        if number >= self.due {
+            return false;
+        }
+        self.messages = number;
+        self.bytes += size as u64;
+        true
+    }
+
+    /// A message that [passed](Self::passes) was not taken.
+    pub(super) fn take_back(&mut self, size: usize) {
+        self.messages -= 1;
+        self.bytes -= size as u64;
+    }
+
+    /// Whether the message that is counted next is a sampled one. To be asked once, and before it is counted.
+    pub(super) fn samples(&mut self) -> bool {
+        self.sampler.hits(self.messages + 1)
+    }
+
+    /// Counts a message with which something may be due.
+    pub(super) fn count(&mut self, size: usize) {
+        self.messages += 1;
+        self.bytes += size as u64;
+        if let Some(sizes) = &self.sizes {
+            sizes.record(size as f64);
+        }
+        if self.messages.is_multiple_of(TELL) {
+            self.tell();
+        }
+        self.schedule();
+    }
+
+    /// Something is due with the next message.
+    pub(super) fn look_at_next(&mut self) {
+        self.due = 0;
+    }
+
+    fn schedule(&mut self) {
+        let told = (self.messages / TELL + 1) * TELL;
+        self.due = if self.sizes.is_some() { 0 } else { told.min(self.sampler.next()) };
+    }
+
+    /// Gives the recorder what it does not know yet.
+    #[inline]
+    pub(super) fn tell(&mut self) {
+        let messages = self.messages - self.told_messages;
+        if messages > 0 {
+            self.messages_counter.increment(messages);
+            self.bytes_counter.increment(self.bytes - self.told_bytes);
+            (self.told_messages, self.told_bytes) = (self.messages, self.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn way(every: u32) -> Way {
+        Way::new(Counter::noop(), Counter::noop(), None, Sampler::new(NonZeroU32::new(every), 0))
+    }
+
+    /// The numbers of the messages with which something was due, and of those that were sampled.
+    fn run(way: &mut Way, messages: u64) -> (Vec<u64>, Vec<u64>) {
+        let (mut due, mut sampled) = (Vec::new(), Vec::new());
+        for number in 1..=messages {
+            if !way.passes(1) {
+                due.push(number);
+                if way.samples() {
+                    sampled.push(number);
+                }
+                way.count(1);
+            }
+        }
+        (due, sampled)
+    }
+
+    #[test]
+    fn most_messages_are_only_counted_and_none_is_missed() {
+        let mut way = way(300);
+        let (due, sampled) = run(&mut way, 1000);
+        assert_eq!(sampled, [1, 301, 601, 901]);
+        assert_eq!(due, [1, 256, 301, 512, 601, 768, 901]);
+        assert_eq!((way.messages, way.bytes, way.told_messages), (1000, 1000, 768));
+    }
+
+    #[test]
+    fn what_was_not_taken_is_not_counted() {
+        let mut way = way(0);
+        assert!(way.passes(7) && way.passes(5));
+        way.take_back(5);
+        assert_eq!((way.messages, way.bytes), (1, 7));
+    }
+}
