@@ -17,6 +17,8 @@ mod memory;
 mod queue;
 mod requests;
 mod responses;
+#[cfg(feature = "resume")]
+mod resume;
 #[path = "../serve/mod.rs"]
 mod serve;
 mod wire;
