@@ -168,7 +168,7 @@ impl Piece {
         }
     }
 
-    /// The rank of those that both ends have: outermost is least. What may stand anywhere among them has none.
+    /// Whether this piece of one end may stand directly above `shared[place]`, by what its docs say.
     fn is_place_of(&self, shared: &[Self], place: usize) -> bool {
         let below = &shared[place..];
         let has_below = |is: fn(&Self) -> bool| below.iter().any(is);

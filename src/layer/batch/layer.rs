@@ -27,7 +27,7 @@ impl BatchLayer {
     }
 
     /// Neither packs nor unpacks: for two ends that have agreed on no batches. What a user sends may look like one.
-    #[cfg(feature = "optimized")]
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
     pub(crate) const fn off() -> Self {
         Self { policy: None, unpacks: false, max_items: MAX_ITEMS }
     }

@@ -19,13 +19,13 @@ impl CompressionLayer {
     }
 
     /// Whether it keeps the context.
-    #[cfg(feature = "optimized")]
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
     pub(crate) const fn keeps_context(&self) -> bool {
         self.deflate.keep_context
     }
 
     /// The same, with or without the context: for a peer that says which.
-    #[cfg(feature = "optimized")]
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
     pub(crate) fn with_context(&self, keep: bool) -> Self {
         Self { deflate: Deflate { keep_context: keep, ..self.deflate }, stats: self.stats.clone() }
     }
