@@ -29,7 +29,9 @@
 //!   asks for a session that is not there, with another secret or as another [owner](SessionStore::accept_as), gets a new one
 //!   and learns nothing.
 //! - Closing (`poll_close`, or sending a close message) ends the session for good, on both ends. A cut does not, nor does a
-//!   close message that some layer below sent.
+//!   close message that some layer below sent. A close does not wait for acknowledgements: if the connection is cut while it
+//!   closes, the last messages may be lost with it, and only the peer is told. Where they must arrive, close once
+//!   [`unacknowledged`](ResumeHandle::unacknowledged) is 0.
 //!
 //! Pings, pongs and close messages belong to a connection: they are not counted, kept or sent again.
 //!
