@@ -176,3 +176,13 @@ fn messages_that_nobody_reads_are_dropped_with_the_end_that_should_have_read_the
     drop(there);
     assert_eq!(Arc::strong_count(&message), 1);
 }
+
+#[test]
+fn a_boxed_transport_fails_as_often_as_it_is_asked() {
+    let (here, there) = channel::<u8, u8>(1);
+    let mut here = TransportExt::boxed(here);
+    drop(there);
+    for _ in 0..3 {
+        assert!(here.feed(1).now_or_never().unwrap().unwrap_err().is_closed());
+    }
+}

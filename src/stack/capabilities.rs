@@ -11,13 +11,18 @@ use std::fmt;
 /// let plain = Capabilities::NONE;
 /// assert!(!plain.batch() && !plain.is_known());
 /// assert_eq!(plain.to_string(), "plain messages");
-/// assert_eq!(Capabilities::ALL.to_string(), "batch, compression, resume, trace context");
+/// assert_eq!(Capabilities::ALL.to_string(), "batch, compression, compression context, resume, trace context");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Capabilities(u32);
 
-const NAMES: [(u32, &str); 4] =
-    [(1 << 1, "batch"), (1 << 2, "compression"), (1 << 3, "resume"), (1 << 4, "trace context")];
+const NAMES: [(u32, &str); 5] = [
+    (1 << 1, "batch"),
+    (1 << 2, "compression"),
+    (1 << 5, "compression context"),
+    (1 << 3, "resume"),
+    (1 << 4, "trace context"),
+];
 
 macro_rules! bits {
     ($($(#[$docs:meta])* $get:ident $with:ident $bit:literal)*) => {$(
@@ -41,7 +46,7 @@ impl Capabilities {
     pub(super) const KNOWN: Self = Self(1);
 
     /// All that there are.
-    pub const ALL: Self = Self(0b1_1111);
+    pub const ALL: Self = Self(0b11_1111);
 
     /// Whether the peer speaks the subprotocol at all.
     #[must_use]
@@ -58,6 +63,8 @@ impl Capabilities {
         resume with_resume 3
         /// Sampled messages carry their trace: [`layer::trace`](crate::layer::trace).
         trace_context with_trace_context 4
+        /// They may refer to those before them: [`Deflate::keep_context`](crate::layer::compression::Deflate::keep_context).
+        compression_context with_compression_context 5
     }
 
     /// What both ends have on.

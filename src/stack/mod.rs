@@ -1,4 +1,10 @@
 //! Ready-made: whole stacks as one type, for those who do not want to compose.
+//!
+//! | type | what it is |
+//! |---|---|
+//! | `OptimizedTransport` (feature `optimized`) | the recommended stack on either end, negotiated with the peer |
+//! | `WebSocketContext` (feature `context`) | a simple client on top of it |
+//! | `Pool` (feature `pool`) | connections to one target, shared by many calls |
 
 #[cfg(feature = "optimized")]
 mod capabilities;

@@ -98,6 +98,36 @@ async fn what_one_end_has_off_is_off_for_both_and_messages_pass_all_the_same() {
 }
 
 #[tokio::test]
+async fn what_looks_like_a_batch_passes_as_it_is_with_batches_and_without() {
+    let without = || builder().batch(None::<BatchPolicy>);
+    for (ours, theirs) in
+        [(without(), without()), (builder(), without()), (without(), builder()), (builder(), builder())]
+    {
+        let server = echo(theirs).await;
+        let mut transport = connect(ours, server).await;
+        for kind in 0..3 {
+            let looks = [&b"ab\x09\x05\x02\x02\0\0\0"[..], &[kind, 2], b"\xf8ttx\x01\xff"].concat();
+            round_trip(&mut transport, Message::binary(looks)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_context_is_kept_where_both_ends_keep_it() {
+    let keeps = || builder().compression(Deflate::new().min_size(1).keep_context());
+    for (ours, theirs, is_kept) in [(keeps(), keeps(), true), (keeps(), builder(), false), (builder(), keeps(), false)]
+    {
+        let server = echo(theirs).await;
+        let mut transport = connect(ours, server).await;
+        assert!(transport.capabilities().compression());
+        assert_eq!(transport.capabilities().compression_context(), is_kept);
+        for _ in 0..3 {
+            round_trip(&mut transport, "so it goes ".repeat(100).into()).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_knows_nothing_gets_plain_messages() {
     let server = serve(WebSocketUpgrade::new(|mut socket, _| async move {
         while let Some(Ok(message)) = socket.receive_message().await {

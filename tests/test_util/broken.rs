@@ -15,6 +15,7 @@ use tower_transport::{Channel, Error};
 pub(crate) enum Fault {
     Nothing,
     ForgetsAPlaceItGave,
+    LetsAFlushUseThePlace,
     IsReadyWithoutRoom,
     HasNoBound,
     LosesOne,
@@ -135,6 +136,10 @@ impl Sink<usize> for Broken {
                     return Poll::Pending;
                 }
             }
+            LetsAFlushUseThePlace if std::mem::take(&mut self.forgot) => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             HasNoBound => {
                 let _ = self.pass_on(cx)?;
                 if self.taken > 0 && !self.closed && self.inner_is_open() {
@@ -184,6 +189,7 @@ impl Sink<usize> for Broken {
                 self.held.push_back(message);
                 self.flushing = false;
             }
+            LetsAFlushUseThePlace => self.flushing = true,
             SwallowsWhatNobodyReads => {
                 let _ = self.inner.start_send_unpin(message);
                 return Ok(());
@@ -204,6 +210,7 @@ impl Sink<usize> for Broken {
                 self.flushing = false;
                 self.held.clear();
             }
+            LetsAFlushUseThePlace => self.forgot = std::mem::take(&mut self.flushing),
             _ => {}
         }
         self.inner.poll_flush_unpin(cx)

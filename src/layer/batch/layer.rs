@@ -9,6 +9,7 @@ const MAX_ITEMS: usize = 1 << 16;
 #[derive(Clone, Debug)]
 pub struct BatchLayer {
     policy: Option<BatchPolicy>,
+    unpacks: bool,
     max_items: usize,
 }
 
@@ -16,13 +17,19 @@ impl BatchLayer {
     /// Packs by this policy, and unpacks. Each transport has a batch of its own.
     #[must_use]
     pub const fn new(policy: BatchPolicy) -> Self {
-        Self { policy: Some(policy), max_items: MAX_ITEMS }
+        Self { policy: Some(policy), unpacks: true, max_items: MAX_ITEMS }
     }
 
     /// Unpacks, and sends every message by itself, untouched: for a peer that may send batches and does not unpack any.
     #[must_use]
     pub const fn receive_only() -> Self {
-        Self { policy: None, max_items: MAX_ITEMS }
+        Self { policy: None, unpacks: true, max_items: MAX_ITEMS }
+    }
+
+    /// Neither packs nor unpacks: for two ends that have agreed on no batches. What a user sends may look like one.
+    #[cfg(feature = "optimized")]
+    pub(crate) const fn off() -> Self {
+        Self { policy: None, unpacks: false, max_items: MAX_ITEMS }
     }
 
     /// How many messages one batch of the peer may hold, default 65,536. One with more is an error that
@@ -48,6 +55,6 @@ impl<T> Layer<T> for BatchLayer {
     type Service = Batched<T>;
 
     fn layer(&self, inner: T) -> Batched<T> {
-        Batched::new(inner, self.policy.map(Pack::new), self.max_items)
+        Batched::new(inner, self.policy.map(Pack::new), self.unpacks, self.max_items)
     }
 }

@@ -20,8 +20,10 @@ pub(super) struct Outgoing {
     pub(super) pack: Pack,
     /// What leaves though no writer is there to send it: a batch whose time has come, a message behind a batch.
     pub(super) control: Control<Message>,
-    /// The transport below has promised room for one message, and so this one did.
+    /// The transport below has promised room for one message.
     pub(super) is_ready: bool,
+    /// This one did, and no message has used it: it stays good though a flush gives the room below to what waits.
+    pub(super) is_promised: bool,
     /// The transport below holds what was not flushed.
     pub(super) is_dirty: bool,
     /// Set at most once a `delay`: it rings when something has waited as long or a little less, and is not touched by a flush.
@@ -44,6 +46,7 @@ impl Outgoing {
             pack,
             control: Control::new(),
             is_ready: false,
+            is_promised: false,
             is_dirty: false,
             timer: Timer::new(),
             is_due: false,
@@ -100,12 +103,16 @@ impl Outgoing {
             self.poll_rung(inner.as_mut(), cx)?;
         }
         while !self.is_ready {
-            ready!(self.control.poll_ready(inner.as_mut(), cx)).map_err(Into::into)?;
+            match self.control.poll_ready(inner.as_mut(), cx) {
+                Poll::Pending if self.is_promised => return Poll::Ready(Ok(())),
+                room => ready!(room).map_err(Into::into)?,
+            }
             self.is_ready = true;
             if self.pack.is_full() {
                 self.hand_over(inner.as_mut())?;
             }
         }
+        self.is_promised = true;
         Poll::Ready(Ok(()))
     }
 
@@ -115,8 +122,14 @@ impl Outgoing {
         T: Transport<Message>,
     {
         let len = message.len();
-        if self.is_ready && !self.is_parked && !self.is_closing && message.is_data() && self.pack.is_open_for_first(len)
+        if self.is_ready
+            && self.is_promised
+            && !self.is_parked
+            && !self.is_closing
+            && message.is_data()
+            && self.pack.is_open_for_first(len)
         {
+            self.is_promised = false;
             self.pack.set_first(message, len);
             return Ok(());
         }
@@ -132,12 +145,13 @@ impl Outgoing {
         if self.is_closing {
             return Err(Error::closed("a close message was sent before"));
         }
-        if !self.is_ready && !message.is_close() {
+        if !std::mem::take(&mut self.is_promised) && !message.is_close() {
             return Err(Error::full("a message was sent to a batch before it was ready; wait for `poll_ready` first"));
         }
         let len = message.len();
         match message {
-            Message::Ping(_) | Message::Pong(_) => self.give(inner, message)?,
+            Message::Ping(_) | Message::Pong(_) if self.is_ready => self.give(inner, message)?,
+            Message::Ping(_) | Message::Pong(_) => self.control.push(message),
             Message::Text(_) | Message::Binary(_) if !self.pack.policy().goes_alone(len) => {
                 if !self.pack.has_room(len) {
                     self.hand_over(inner.as_mut())?;

@@ -18,6 +18,18 @@ impl CompressionLayer {
         Self { deflate, stats: Stats::default() }
     }
 
+    /// Whether it keeps the context.
+    #[cfg(feature = "optimized")]
+    pub(crate) const fn keeps_context(&self) -> bool {
+        self.deflate.keep_context
+    }
+
+    /// The same, with or without the context: for a peer that says which.
+    #[cfg(feature = "optimized")]
+    pub(crate) fn with_context(&self, keep: bool) -> Self {
+        Self { deflate: Deflate { keep_context: keep, ..self.deflate }, stats: self.stats.clone() }
+    }
+
     /// What this layer does, to be read while it does it.
     #[must_use]
     pub fn stats(&self) -> Stats {

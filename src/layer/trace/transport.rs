@@ -76,7 +76,7 @@ impl Session {
     /// Counts a message that comes in, unless there is more to do.
     #[inline]
     fn passes<K: Subject<M>, M>(&mut self, message: &M) -> bool {
-        let is_rare = K::is_close(message) || self.propagates() && K::is_marked(message);
+        let is_rare = K::is_close(message) || (self.propagates() && K::is_marked(message));
         !is_rare && self.incoming.passes(K::size(message))
     }
 

@@ -36,6 +36,7 @@ impl WireConfig {
         let capabilities = Capabilities::KNOWN
             .with_batch(self.batch.is_some())
             .with_compression(self.compression.is_some())
+            .with_compression_context(self.compression.as_ref().is_some_and(CompressionLayer::keeps_context))
             .with_resume(self.resume)
             .with_trace_context(self.trace_context);
         Hello { capabilities, max_message: u32::try_from(self.max_message).unwrap_or(u32::MAX) }
@@ -47,12 +48,12 @@ impl WireConfig {
         let Some(hello) = theirs else { return Optional::Off { inner: beating } };
         let compression = self.compression.as_ref().filter(|_| agreed.compression());
         let compressed = match compression {
-            Some(layer) => layer.layer(beating),
+            Some(layer) => layer.with_context(agreed.compression_context()).layer(beating),
             None => CompressionLayer::new(Deflate::new().receive_only()).layer(beating),
         };
         let batch = match self.batch.filter(|_| agreed.batch()) {
             Some(policy) => BatchLayer::new(policy.within(hello.max_message as usize)),
-            None => BatchLayer::receive_only(),
+            None => BatchLayer::off(),
         };
         Optional::On { inner: batch.layer(compressed) }
     }

@@ -6,7 +6,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Check {
-    /// Once `poll_ready` was ready it stays so until `start_send`, and that `start_send` succeeds.
+    /// Once `poll_ready` was ready it stays so until `start_send`, whatever is flushed in between, and that `start_send`
+    /// succeeds.
     Readiness,
     /// With a peer that does not read, `poll_ready` is `Pending` after a bounded number of messages; when the peer reads,
     /// it is ready again.

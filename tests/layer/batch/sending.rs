@@ -278,3 +278,30 @@ async fn a_driver_packs_what_waits_for_it() {
     drop((sender, receiver, far));
     driver.await.unwrap().unwrap();
 }
+
+#[test]
+fn a_place_that_was_promised_is_kept_though_a_flush_fills_the_transport_below() {
+    for message in [text("small"), Message::binary(vec![7; 5000]), Message::Ping(b"ping".to_vec().into())] {
+        let (mut near, mut far) = half(on_flush(64).max_bytes(1000), 1);
+        feed(&mut near, text("first"));
+        assert!(near.poll_ready_unpin(&mut noop()).is_ready());
+        flush(&mut near);
+        // The only place below is taken; a place was promised all the same.
+        assert!(near.poll_ready_unpin(&mut noop()).is_ready());
+        near.start_send_unpin(message.clone()).unwrap();
+        assert!(near.poll_ready_unpin(&mut noop()).is_pending() || message == text("small"));
+        assert_eq!(next(&mut far), Some(text("first")));
+        flush(&mut near);
+        assert_eq!(next(&mut far), Some(message));
+    }
+}
+
+#[test]
+fn a_lone_message_uses_up_the_place_that_it_was_promised() {
+    let (mut near, mut far) = half(BatchPolicy::on_flush(64), 1);
+    feed(&mut near, text("a"));
+    assert!(near.flush().now_or_never().is_some(), "it is in the only place");
+    assert!(near.feed(text("b")).now_or_never().is_none(), "there is no room");
+    assert_eq!(next(&mut far), Some(text("a")));
+    feed(&mut near, text("b"));
+}

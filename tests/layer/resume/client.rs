@@ -6,7 +6,10 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower::Layer;
 use tower_transport::{
     Error, Message, TransportExt,
-    layer::resume::{ResumeHandle, ResumeLayer, SessionStore, Verdict},
+    layer::{
+        batch::{BatchLayer, BatchPolicy},
+        resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
+    },
     test_util::fault::Faults,
 };
 
@@ -210,4 +213,42 @@ async fn a_connect_that_is_dropped_leaves_the_session_as_it_was() {
     near.flush().await.unwrap();
     take(&mut session, 0..2).await;
     quiet(&mut session);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_never_flushes_is_not_stuck_where_what_it_wrote_waits_for_a_flush() {
+    let gather = || BatchLayer::new(BatchPolicy::on_flush(64));
+    let (dialed, mut incoming) = tokio::sync::mpsc::unbounded_channel();
+    let dial = tower::service_fn(move |_: http::Request<()>| {
+        let (near, far) = tower_transport::channel::<Message, Message>(8);
+        dialed.send(gather().layer(far)).unwrap();
+        std::future::ready(Ok::<_, Error>(http::Response::new(gather().layer(near))))
+    });
+    let store = SessionStore::new().replay_messages(4);
+    let mut client = ResumeLayer::new().replay_messages(4).layer(dial);
+    let (opened, accepted) =
+        tokio::join!(connect(&mut client), async { store.accept(incoming.recv().await.unwrap()).await });
+    let (mut near, _) = opened.unwrap();
+    let Ok(Accepted::New(mut far)) = accepted else { panic!("no session") };
+    let writing = async {
+        for number in 0..20 {
+            near.feed(Message::text(number.to_string())).await.unwrap();
+        }
+        near.flush().await.unwrap();
+    };
+    let reading = async {
+        for number in 0..20 {
+            assert_eq!(far.next().await.unwrap().unwrap(), Message::text(number.to_string()));
+        }
+        // Its acknowledgements leave while it is read.
+        far.next().await
+    };
+    tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::select! {
+            () = writing => {}
+            extra = reading => panic!("{extra:?}"),
+        }
+    })
+    .await
+    .expect("it hangs");
 }

@@ -47,7 +47,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     /// Waits for acknowledgements: reads, since else nobody might.
     fn poll_room(&mut self, core: &mut Core, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.halves.writer.register(cx.waker());
-        // What the peer must get so that it can acknowledge.
+        // The peer must get all that it is to acknowledge, and who waits here does not flush.
+        self.is_dirty = true;
         let written = self.poll_write(core);
         if let Poll::Ready(Err(error)) = written {
             return Poll::Ready(Err(error));

@@ -14,6 +14,18 @@ pub(super) async fn check(mut bench: Bench<'_>) {
             }
         }
         bench.send();
+        // A place that is given while something waits to be flushed is not for the flush to use.
+        if bench.once(Bench::poll_ready).await.is_ready() {
+            let _ = bench.once(Bench::poll_flush).await;
+            give_way().await;
+            if bench.once(Bench::poll_ready).await.is_pending() {
+                bench.fail(
+                    "poll_ready was Ready, and Pending after a poll_flush, though nothing was sent in between",
+                    "keep the place that was given until start_send uses it: what is flushed can wait for the next",
+                );
+            }
+            bench.send();
+        }
         bench.drain().await;
     }
 }
