@@ -389,4 +389,23 @@ mod tests {
             assert_eq!(next(&mut there), Some(message));
         }
     }
+
+    #[test]
+    fn it_is_steady_while_nothing_of_its_own_waits_and_never_after_the_end() {
+        let (mut here, mut there) = channel::<u32, u32>(1);
+        let mut control = Control::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(control.is_steady() && control.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        control.push(1);
+        assert!(!control.is_steady() && !control.passes());
+        assert!(control.poll_send(Pin::new(&mut here), &cx).is_ready());
+        assert!(!control.is_steady(), "the user's place is taken");
+        assert_eq!(next(&mut there), Some(1));
+        assert!(control.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        assert!(control.is_steady() && control.passes());
+        control.end();
+        assert!(control.poll_flush(Pin::new(&mut here), &mut cx).is_ready());
+        assert!(control.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        assert!(!control.is_steady());
+    }
 }

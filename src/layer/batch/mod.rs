@@ -121,6 +121,7 @@
 //! Those gather requests or items for a handler that takes many at once. Here the peer's side takes them apart again: above
 //! the layer nobody sees that there are batches.
 
+mod due;
 mod format;
 mod layer;
 mod outgoing;

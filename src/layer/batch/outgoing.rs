@@ -1,7 +1,6 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, Waker, ready},
-    time::Duration,
 };
 
 use super::{
@@ -18,27 +17,27 @@ use crate::{
 /// The sending side: the batch that waits, and what makes it leave.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    pack: Pack,
+    pub(super) pack: Pack,
     /// What leaves though no writer is there to send it: a batch whose time has come, a message behind a batch.
-    control: Control<Message>,
+    pub(super) control: Control<Message>,
     /// The transport below has promised room for one message.
-    is_ready: bool,
+    pub(super) is_ready: bool,
     /// This one did, and no message has used it: it stays good though a flush gives the room below to what waits.
-    is_promised: bool,
+    pub(super) is_promised: bool,
     /// The transport below holds what was not flushed.
-    is_dirty: bool,
+    pub(super) is_dirty: bool,
     /// Set at most once a `delay`: it rings when something has waited as long or a little less, and is not touched by a flush.
-    timer: Timer,
-    is_due: bool,
+    pub(super) timer: Timer,
+    pub(super) is_due: bool,
     /// Whom the timer wakes: who reads, because a writer that feeds and goes away is not there to be woken.
-    reader: Option<Waker>,
+    pub(super) reader: Option<Waker>,
     /// The reader waits. If it does not, it will poll before it does, and see for itself what is to be sent: so that a message
     /// which is flushed at once needs no timer.
-    is_parked: bool,
+    pub(super) is_parked: bool,
     /// A close message was accepted: nothing may follow.
-    is_closing: bool,
+    pub(super) is_closing: bool,
     /// The reader was told that its own sending failed; the sink tells the rest.
-    is_told: bool,
+    pub(super) is_told: bool,
 }
 
 impl Outgoing {
@@ -91,7 +90,7 @@ impl Outgoing {
         self.is_ready = false;
     }
 
-    fn is_unflushed(&self) -> bool {
+    pub(super) fn is_unflushed(&self) -> bool {
         self.is_dirty || !self.pack.is_empty()
     }
 
@@ -123,8 +122,14 @@ impl Outgoing {
         T: Transport<Message>,
     {
         let len = message.len();
-        if self.is_ready && !self.is_parked && !self.is_closing && message.is_data() && self.pack.is_open_for_first(len)
+        if self.is_ready
+            && self.is_promised
+            && !self.is_parked
+            && !self.is_closing
+            && message.is_data()
+            && self.pack.is_open_for_first(len)
         {
+            self.is_promised = false;
             self.pack.set_first(message, len);
             return Ok(());
         }
@@ -207,96 +212,6 @@ impl Outgoing {
         let closed = self.control.poll_close(inner, cx).map_err(Into::into);
         self.flushed(&closed);
         closed
-    }
-
-    /// On the writer's task: sends what has waited too long, where nobody reads who would.
-    #[inline(never)]
-    fn poll_rung<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
-    where
-        T: Transport<Message>,
-    {
-        if !self.timer.has_rung() && !self.is_due {
-            self.arm();
-            return Ok(());
-        }
-        self.timer.clear();
-        self.is_due = false;
-        self.push_due();
-        // What it lacks is room: then it goes on with the next poll of either half.
-        if let Poll::Ready(flushed) = self.control.poll_flush(inner, cx) {
-            flushed.map_err(Into::into)?;
-            self.is_dirty = false;
-        }
-        Ok(())
-    }
-
-    /// On the reader's task: sends what has waited too long. Gives an error that the sink would not tell any more.
-    pub(super) fn poll_due<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
-    where
-        T: Transport<Message>,
-    {
-        if !self.is_unflushed() && !self.timer.is_set() && self.control.is_idle() {
-            return Ok(());
-        }
-        loop {
-            let rang = self.timer.poll(cx).is_ready();
-            if (std::mem::take(&mut self.is_due) || rang) && self.is_unflushed() {
-                self.push_due();
-            }
-            if self.is_told {
-                return Ok(());
-            }
-            let had_own = !self.control.is_idle();
-            match self.control.poll_send(inner.as_mut(), cx).map_err(Into::into) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(Err(error)) => {
-                    self.is_told = true;
-                    // That the transport is closed, its stream says itself.
-                    return if error.is_closed() { Ok(()) } else { Err(error) };
-                }
-                Poll::Ready(Ok(())) => {
-                    self.is_dirty &= !had_own;
-                    self.arm();
-                    if !self.is_due {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Lets the timer ring for what waits, unless it will.
-    #[inline]
-    fn arm(&mut self) {
-        if let Some(delay) = self.pack.policy().delay()
-            && !self.timer.is_set()
-            && !self.is_due
-            && self.is_unflushed()
-        {
-            self.set(delay);
-        }
-    }
-
-    fn set(&mut self, delay: Duration) {
-        self.timer.set(delay);
-        let reader = self.reader.as_ref().unwrap_or(Waker::noop());
-        if self.timer.start(&mut Context::from_waker(reader)).is_ready() {
-            // No delay at all: the reader's next poll sends it.
-            self.is_due = true;
-            reader.wake_by_ref();
-        }
-    }
-
-    /// What waits is to be sent and flushed by whoever polls first. While the last such batch has not left, the next waits
-    /// here: more than one is never put aside.
-    fn push_due(&mut self) {
-        if self.control.len() == 0
-            && let Some(batch) = self.pack.take()
-        {
-            self.is_dirty = true;
-            self.control.push(batch);
-        }
-        self.control.flush_soon();
     }
 
     /// Lets what waits leave: at once where there is room for it.

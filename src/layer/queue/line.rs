@@ -19,22 +19,22 @@ use crate::{
 /// While something waits here, or was handed on and not flushed, the transport below gets a waker that wakes both halves: so
 /// either can move it on, and neither takes the other's place.
 pub(super) struct Line<Out> {
-    backlog: Backlog<Out>,
-    close: Option<fn(CloseFrame) -> Out>,
+    pub(super) backlog: Backlog<Out>,
+    pub(super) close: Option<fn(CloseFrame) -> Out>,
     pub(super) stats: QueueStats,
-    state: State,
+    pub(super) state: State,
     /// The user was told that there is room, and has not used it.
-    room: Room,
+    pub(super) room: Room,
     /// The inner transport was handed messages that were not flushed.
-    is_dirty: bool,
+    pub(super) is_dirty: bool,
     /// Open, and nothing waits or is to be flushed: one look for each message. Known after each time that it was not.
-    is_steady: bool,
-    halves: Arc<Halves>,
-    both: Waker,
+    pub(super) is_steady: bool,
+    pub(super) halves: Arc<Halves>,
+    pub(super) both: Waker,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Room {
+pub(super) enum Room {
     None,
     /// In the queue.
     Queue,
@@ -43,7 +43,7 @@ enum Room {
 }
 
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     Open,
     /// This end is closing: nothing more is taken.
     Closing,
@@ -69,7 +69,7 @@ impl<Out> Line<Out> {
     }
 
     #[inline]
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.backlog.is_empty() && !self.is_dirty
     }
 
@@ -80,7 +80,7 @@ impl<Out> Line<Out> {
     }
 
     /// Looks whether this has become steady, or is it no more.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.is_steady = matches!(self.state, State::Open) && self.is_idle();
     }
 
@@ -236,114 +236,6 @@ impl<Out> Line<Out> {
         ready!(inner.poll_close(&mut Context::from_waker(&self.both))).map_err(Into::into)?;
         self.is_dirty = false;
         Poll::Ready(Ok(()))
-    }
-
-    /// On the reader's task, where this is not [steady](Self::is_steady): moves on what waits, and flushes it. An error is that
-    /// of one message, which was refused.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn move_on<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Result<(), Error> {
-        let moved = self.move_any(inner, cx);
-        self.settle();
-        moved
-    }
-
-    fn move_any<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) -> Result<(), Error> {
-        if let State::Overflowed(code, false) = self.state {
-            self.halves.reader.register(cx.waker());
-            let is_closed = inner.poll_close(&mut Context::from_waker(&self.both)).is_ready();
-            self.state = State::Overflowed(code, is_closed);
-            return Ok(());
-        }
-        if self.is_idle() {
-            return Ok(());
-        }
-        self.halves.reader.register(cx.waker());
-        let before = self.backlog.len();
-        let moved = self.poll_flush_all(inner.as_mut());
-        if moved.is_ready() || self.backlog.len() < before {
-            // It may wait for just that.
-            self.halves.writer.wake();
-        }
-        match moved {
-            // The stream knows better what has happened to the transport.
-            Poll::Ready(Err(error)) if !matches!(self.state, State::Failed(_)) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// What the inner stream gives, where that is no message. A reader that waits is woken too when what will wait here can
-    /// be moved on.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn no_message<In, E: Into<Error>>(
-        &self,
-        polled: Poll<Option<Result<In, E>>>,
-        cx: &Context<'_>,
-    ) -> Poll<Option<Result<In, Error>>> {
-        if polled.is_pending() {
-            self.halves.reader.register(cx.waker());
-        }
-        polled.map_err(Into::into)
-    }
-
-    fn poll_flush_all<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), Error>> {
-        ready!(self.poll_hand_on(inner.as_mut()))?;
-        match ready!(inner.poll_flush(&mut Context::from_waker(&self.both))) {
-            Ok(()) => {
-                self.is_dirty = false;
-                Poll::Ready(Ok(()))
-            }
-            Err(error) => Poll::Ready(Err(self.fail(error))),
-        }
-    }
-
-    /// Gives the inner transport what waits, while it has room.
-    fn poll_hand_on<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), Error>> {
-        if self.backlog.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        let mut cx = Context::from_waker(&self.both);
-        let result = loop {
-            match inner.as_mut().poll_ready(&mut cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error))),
-                Poll::Pending => break Poll::Pending,
-            }
-            let Some((message, _)) = self.backlog.pop() else { break Poll::Ready(Ok(())) };
-            self.backlog.release(self.backlog.size(&message));
-            self.is_dirty = true;
-            if let Err(error) = inner.as_mut().start_send(message) {
-                let error = error.into();
-                self.backlog.count_dropped(1);
-                if error.is_closed() {
-                    return Poll::Ready(Err(self.fail(error)));
-                }
-                break Poll::Ready(Err(error));
-            }
-            if self.backlog.is_empty() {
-                break Poll::Ready(Ok(()));
-            }
-        };
-        self.stats.set(&self.backlog);
-        result
-    }
-
-    /// The inner sink has failed: what waits is lost, and counted.
-    #[cold]
-    #[inline(never)]
-    fn fail(&mut self, error: impl Into<Error>) -> Error {
-        let error = error.into();
-        let closed = match error.is_closed() {
-            true => error.clone(),
-            false => Error::closed("the transport has failed").with_source(error.clone()),
-        };
-        self.state = State::Failed(closed);
-        self.backlog.discard();
-        self.stats.set(&self.backlog);
-        (self.is_dirty, self.is_steady) = (false, false);
-        self.halves.writer.wake();
-        error
     }
 }
 

@@ -112,6 +112,7 @@
 
 mod layer;
 mod line;
+mod moving;
 mod stats;
 mod transport;
 

@@ -184,6 +184,7 @@ mod target;
 mod transport;
 mod watch;
 mod when_lost;
+mod writing;
 
 pub use self::{
     backoff::{Backoff, Delays},

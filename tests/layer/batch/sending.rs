@@ -295,3 +295,13 @@ fn a_place_that_was_promised_is_kept_though_a_flush_fills_the_transport_below() 
         assert_eq!(next(&mut far), Some(message));
     }
 }
+
+#[test]
+fn a_lone_message_uses_up_the_place_that_it_was_promised() {
+    let (mut near, mut far) = half(BatchPolicy::on_flush(64), 1);
+    feed(&mut near, text("a"));
+    assert!(near.flush().now_or_never().is_some(), "it is in the only place");
+    assert!(near.feed(text("b")).now_or_never().is_none(), "there is no room");
+    assert_eq!(next(&mut far), Some(text("a")));
+    feed(&mut near, text("b"));
+}

@@ -67,7 +67,7 @@ where
     T: Transport<Message>,
     V: Verify<Response: Principal>,
 {
-    #[inline]
+    #[inline(never)]
     fn poll_ready_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             self.as_mut().look_at_alarm();
@@ -83,14 +83,14 @@ where
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn start_send_with_care(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         self.check_open()?;
         let this = self.project();
         this.control.start_send(this.inner, trailer::close(trailer::Layer::Auth, message)).map_err(Into::into)
     }
 
-    #[inline]
+    #[inline(never)]
     fn poll_flush_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             self.as_mut().look_at_alarm();

@@ -23,11 +23,10 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.is_quiet() {
             let this = self.as_mut().project();
-            match this.inner.poll_next(cx) {
-                Poll::Ready(item) => return Poll::Ready(item.map(|item| item.map_err(Into::into))),
-                Poll::Pending if this.alarm.waits(Half::Reader, cx) => return Poll::Pending,
-                Poll::Pending => {}
-            }
+            return match this.inner.poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => Poll::Ready(Some(Ok(message))),
+                polled => self.no_message(polled, cx),
+            };
         }
         self.poll_next_with_care(cx)
     }
@@ -43,8 +42,23 @@ where
     T: Transport<Message, In = Message>,
     V: Verify<Response: Principal>,
 {
+    /// What the stream below gives to a quiet session, where that is no message.
+    #[cold]
+    #[inline(never)]
+    fn no_message(
+        mut self: Pin<&mut Self>,
+        polled: Poll<Option<Result<Message, T::TransportError>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, Error>>> {
+        match polled {
+            Poll::Ready(item) => Poll::Ready(item.map(|item| item.map_err(Into::into))),
+            Poll::Pending if self.as_mut().project().alarm.waits(Half::Reader, cx) => Poll::Pending,
+            Poll::Pending => self.poll_next_with_care(cx),
+        }
+    }
+
     /// Out of the way of those that pass: this is what makes a function large.
-    #[inline]
+    #[inline(never)]
     fn poll_next_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         loop {
             self.as_mut().look_at_alarm();
