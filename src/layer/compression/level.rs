@@ -15,7 +15,7 @@ pub struct Level(u8);
 impl Level {
     /// 0: sends everything plain, and understands a peer that compresses.
     pub const NONE: Self = Self(0);
-    /// 1, the default: of a chat of 2 KiB in JSON about half is left, for a third of the time of [`BALANCED`](Self::BALANCED).
+    /// 1, the default: the fastest that shrinks anything.
     pub const FASTEST: Self = Self(1);
     /// 6, zlib's own default.
     pub const BALANCED: Self = Self(6);
