@@ -2,6 +2,8 @@
 
 mod allocator;
 mod attack;
+#[cfg(feature = "auth")]
+mod auth;
 #[cfg(feature = "batch")]
 mod batch;
 #[cfg(feature = "compression")]
