@@ -23,7 +23,7 @@ use crate::{CloseCode, CloseFrame, Error, Limits, Message, Text};
 
 /// tungstenite zero-fills this much before each read, and an idle connection holds it: `docs/benchmarks.md` has the price of
 /// more. Large messages do not come through the engine, see [`Incoming`].
-const READ_BUFFER: usize = 512;
+const READ_BUFFER: usize = 1024;
 
 /// Pongs that may wait in the engine while the write buffer is full; beyond, only the newest ping is answered
 /// (RFC 6455, section 5.5.3).
