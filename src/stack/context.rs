@@ -245,7 +245,7 @@ impl WebSocketContext {
         use futures_util::StreamExt;
 
         let handle = self.handle().and_then(|handle| handle.reconnect().cloned());
-        let Some(handle) = handle.filter(|handle| !has_ended(handle)) else { return self.connect().await };
+        let Some(handle) = handle.filter(has_not_ended) else { return self.connect().await };
         let before = handle.connections();
         handle.reconnect_now();
         let mut states = handle.states();
@@ -290,8 +290,8 @@ fn lock<T>(place: &Lock<T>) -> MutexGuard<'_, T> {
     place.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn has_ended(handle: &ReconnectHandle) -> bool {
-    matches!(handle.state(), State::Failed { .. } | State::Disconnected)
+fn has_not_ended(handle: &ReconnectHandle) -> bool {
+    !matches!(handle.state(), State::Failed { .. } | State::Disconnected)
 }
 
 fn not_connected() -> Error {

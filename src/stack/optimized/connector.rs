@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::{
     status::Status,
-    wire::{Wire, WireConfig, exchange},
+    wire::{Wire, WireConfig},
 };
 use crate::{
     Error, Message, Transport,
@@ -22,8 +22,7 @@ use crate::{
         resume::{ResumeLayer, ResumedTransport},
         trace::{TraceLayer, Traced},
     },
-    rt,
-    stack::{Capabilities, hello::SUBPROTOCOL, optional::Optional},
+    stack::{hello::SUBPROTOCOL, optional::Optional},
 };
 
 /// A connection of a client: what it sends is traced, then resumed, then on the wire.
@@ -48,18 +47,9 @@ where
     async fn connect(self, mut request: Request<()>) -> Result<Response<Link<T>>, Error> {
         request.headers_mut().append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         let (mut parts, mut transport) = self.dial.oneshot(request).await?.into_parts();
-        let hello = if is_chosen(&parts.headers) {
-            let limit = self.handshake;
-            let hello = rt::timeout(limit, exchange(&mut transport, self.wire.hello())).await;
-            Some(
-                hello
-                    .unwrap_or_else(|_| Err(Error::timeout(format!("the peer did not say hello within {limit:?}"))))?,
-            )
-        } else {
-            None
-        };
-        let agreed = hello.map_or(Capabilities::NONE, |hello| hello.capabilities.and(self.wire.hello().capabilities));
-        let wire = self.wire.layer(transport, agreed, hello);
+        let agreement = self.wire.agree(&mut transport, is_chosen(&parts.headers), self.handshake).await?;
+        let agreed = agreement.capabilities;
+        let wire = self.wire.layer(transport, agreement);
         let link = if agreed.resume() {
             let opened = Response::from_parts(parts, wire);
             let mut resume = self.resume.layer(tower::service_fn(|opened| std::future::ready(Ok::<_, Error>(opened))));

@@ -6,7 +6,7 @@ use super::{
     OptimizedHandle, OptimizedTransport,
     builder::OptimizedBuilder,
     status::Status,
-    wire::{Wire, WireConfig, exchange},
+    wire::{Wire, WireConfig},
 };
 use crate::{
     Error, Limits, Message, Queue, Transport,
@@ -15,12 +15,7 @@ use crate::{
         resume::{Accepted, Session, SessionStore},
         trace::{TraceLayer, Traced},
     },
-    rt,
-    stack::{
-        Capabilities,
-        hello::{Hello, SUBPROTOCOL},
-        optional::Optional,
-    },
+    stack::{hello::SUBPROTOCOL, optional::Optional},
     transport::websocket::{WebSocket, WebSocketUpgrade},
 };
 use tower_layer::Layer;
@@ -93,22 +88,12 @@ where
         owner: Option<&[u8]>,
     ) -> Result<Option<OptimizedTransport<T>>, Error> {
         let config = &*self.config;
-        let limit = config.limits.handshake;
-        let ours = config.wire.hello();
-        let hello: Option<Hello> =
-            if is_known {
-                let hello = rt::timeout(limit, exchange(&mut transport, ours)).await;
-                Some(hello.unwrap_or_else(|_| {
-                    Err(Error::timeout(format!("the client did not say hello within {limit:?}")))
-                })?)
-            } else {
-                None
-            };
-        let agreed = hello.map_or(Capabilities::NONE, |hello| hello.capabilities.and(ours.capabilities));
+        let agreement = config.wire.agree(&mut transport, is_known, config.limits.handshake).await?;
+        let agreed = agreement.capabilities;
         let heartbeat = Monitor::new();
         let mut layers = config.wire.clone();
         layers.heartbeat = config.heartbeat.clone().map(|layer| layer.monitor(heartbeat.clone()));
-        let wire = layers.layer(transport, agreed, hello);
+        let wire = layers.layer(transport, agreement);
         let link = if agreed.resume() {
             let accepted = match owner {
                 Some(owner) => self.store.accept_as(wire, owner).await?,

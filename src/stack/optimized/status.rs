@@ -89,7 +89,8 @@ impl OptimizedHandle {
         self.resume.as_ref()
     }
 
-    /// What all these know, for the [`metrics`] facade: publish it now and then, or spawn [`Meter::run`].
+    /// What all these know, for the [`metrics`] facade: publish it now and then, or spawn [`Meter::run`]. It tells the recorder that
+    /// is installed when this is called; verdicts on the session are counted from this call on.
     #[must_use]
     pub fn meter(&self) -> Meter {
         let role = if self.reconnect.is_some() { Role::Client } else { Role::Server };

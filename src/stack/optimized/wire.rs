@@ -11,6 +11,7 @@ use crate::{
         compression::{Compressed, CompressionLayer, Deflate},
         heartbeat::{Heartbeat, HeartbeatLayer},
     },
+    rt,
     stack::{Capabilities, hello::Hello, optional::Optional},
 };
 
@@ -32,7 +33,7 @@ pub(super) struct WireConfig {
 
 impl WireConfig {
     /// What this end says of itself.
-    pub(super) fn hello(&self) -> Hello {
+    fn hello(&self) -> Hello {
         let capabilities = Capabilities::KNOWN
             .with_batch(self.batch.is_some())
             .with_compression(self.compression.is_some())
@@ -42,8 +43,23 @@ impl WireConfig {
         Hello { capabilities, max_message: u32::try_from(self.max_message).unwrap_or(u32::MAX) }
     }
 
-    /// The layers of one connection, to a peer that said `theirs`.
-    pub(super) fn layer<T>(&self, transport: T, agreed: Capabilities, theirs: Option<Hello>) -> Wire<T> {
+    /// Finds out what is on with a peer whose handshake says whether it speaks the subprotocol. It has `limit` to say hello.
+    pub(super) async fn agree<T>(&self, transport: &mut T, is_known: bool, limit: Duration) -> Result<Agreement, Error>
+    where
+        T: Transport<Message, In = Message, TransportError = Error> + Unpin,
+    {
+        if !is_known {
+            return Ok(Agreement { capabilities: Capabilities::NONE, theirs: None });
+        }
+        let ours = self.hello();
+        let theirs = rt::timeout(limit, exchange(transport, ours)).await.unwrap_or_else(|_| {
+            Err(Error::timeout(format!("the peer did not say hello within {limit:?} (Limits::handshake)")))
+        })?;
+        Ok(Agreement { capabilities: theirs.capabilities.and(ours.capabilities), theirs: Some(theirs) })
+    }
+
+    /// The layers of one connection.
+    pub(super) fn layer<T>(&self, transport: T, Agreement { capabilities: agreed, theirs }: Agreement) -> Wire<T> {
         let beating = self.heartbeat.clone().unwrap_or_else(never).layer(transport);
         let Some(hello) = theirs else { return Optional::Off { inner: beating } };
         let compression = self.compression.as_ref().filter(|_| agreed.compression());
@@ -59,6 +75,15 @@ impl WireConfig {
     }
 }
 
+/// What two ends have found out about each other.
+#[derive(Clone, Copy)]
+pub(super) struct Agreement {
+    /// What is on between them.
+    pub(super) capabilities: Capabilities,
+    /// What the peer said of itself; `None` where it does not know the subprotocol.
+    theirs: Option<Hello>,
+}
+
 /// A heartbeat that no connection lives to see.
 fn never() -> HeartbeatLayer {
     const FAR: Duration = Duration::from_secs(86_400 * 365 * 10);
@@ -66,7 +91,7 @@ fn never() -> HeartbeatLayer {
 }
 
 /// Tells the peer what this end can do, and hears what the peer can.
-pub(super) async fn exchange<T>(transport: &mut T, ours: Hello) -> Result<Hello, Error>
+async fn exchange<T>(transport: &mut T, ours: Hello) -> Result<Hello, Error>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
 {
