@@ -61,6 +61,14 @@ mod tests {
     }
 
     #[test]
+    fn a_hello_has_the_bytes_of_the_wire_page() {
+        let capabilities = Capabilities::KNOWN.with_compression(true).with_compression_context(true);
+        let hello = Hello { capabilities, max_message: 4 << 20 };
+        let bytes = b"\x25\0\0\0\0\0\x40\0\x01\x07\xf8ttx\x01\xff";
+        assert_eq!(hello.encode(), Message::binary(&bytes[..]));
+    }
+
+    #[test]
     fn what_a_later_version_adds_is_passed_over() {
         let Message::Binary(encoded) =
             (Hello { capabilities: Capabilities::from_bits(u32::MAX), max_message: 9 }).encode()

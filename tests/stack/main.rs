@@ -5,3 +5,4 @@ mod optimized;
 mod pool;
 #[path = "../serve/mod.rs"]
 mod serve;
+mod settings;
