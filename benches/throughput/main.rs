@@ -1,5 +1,5 @@
 //! What packing and compression are worth over a real socket, by message size:
-//! `cargo bench --bench throughput [-- [--quick] SCENARIO...]`.
+//! `cargo bench --bench throughput --features batch,compression [-- [--quick] SCENARIO...]`.
 //!
 //! A scenario is any part of one of the names that the run prints. The harness is that of the `peers` benchmark, and
 //! `docs/benchmarks.md` says how it is measured: both ends in one process, interleaved rounds, medians of ratios.

@@ -49,7 +49,7 @@
 
 use std::{
     fmt,
-    sync::{Mutex as Lock, MutexGuard, PoisonError},
+    sync::{Arc, Mutex as Lock, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -70,8 +70,11 @@ pub struct WebSocketContext {
     url: String,
     builder: OptimizedBuilder,
     connection: Lock<Option<Connection>>,
-    receiver: Mutex<Option<Receiver<Message>>>,
+    incoming: Lock<Option<Incoming>>,
 }
+
+/// Behind an async lock of its own, so that a task that receives holds up no other method.
+type Incoming = Arc<Mutex<Receiver<Message>>>;
 
 struct Connection {
     sender: Sender<Message>,
@@ -88,7 +91,7 @@ impl WebSocketContext {
     /// A context for this URL, with settings of your own.
     #[must_use]
     pub fn new(url: &str, builder: OptimizedBuilder) -> Self {
-        Self { url: url.to_owned(), builder, connection: Lock::default(), receiver: Mutex::default() }
+        Self { url: url.to_owned(), builder, connection: Lock::default(), incoming: Lock::default() }
     }
 
     /// The URL.
@@ -97,7 +100,8 @@ impl WebSocketContext {
         &self.url
     }
 
-    /// Connects, and replaces the connection that there was. From then on a connection that is lost is made again by itself.
+    /// Connects, and replaces the connection that there was: that one closes once what was sent by it has left. From then on a
+    /// connection that is lost is made again by itself.
     ///
     /// # Errors
     ///
@@ -110,8 +114,9 @@ impl WebSocketContext {
         let transport = self.builder.clone().connect(&self.url).await?;
         let handle = transport.handle();
         let (sender, receiver) = transport.split();
-        *self.receiver.lock().await = Some(receiver);
-        *self.lock() = Some(Connection { sender, handle });
+        // First what a task goes on with that still receives from the connection before, which ends with its last sender.
+        *lock(&self.incoming) = Some(Arc::new(Mutex::new(receiver)));
+        *lock(&self.connection) = Some(Connection { sender, handle });
         Ok(())
     }
 
@@ -171,11 +176,12 @@ impl WebSocketContext {
     ///
     /// As [`send_message`](Self::send_message).
     pub async fn send(&self, message: Message) -> Result<(), Error> {
-        let sender = self.lock().as_ref().map(|connection| connection.sender.clone());
+        let sender = lock(&self.connection).as_ref().map(|connection| connection.sender.clone());
         sender.ok_or_else(not_connected)?.send(message).await
     }
 
-    /// Receives the next data message as it is. Where several tasks receive, each message goes to one of them.
+    /// Receives the next data message as it is. Where several tasks receive, each message goes to one of them. A task that waits
+    /// while [`connect`](Self::connect) replaces the connection goes on with the new one, when the old one has closed.
     ///
     /// # Errors
     ///
@@ -185,20 +191,25 @@ impl WebSocketContext {
     ///
     /// Dropped, nothing is lost.
     pub async fn receive(&self) -> Result<Message, Error> {
-        let mut receiver = self.receiver.lock().await;
-        let receiver = receiver.as_mut().ok_or_else(not_connected)?;
-        while let Some(message) = receiver.receive().await.transpose()? {
-            if message.is_data() {
-                return Ok(message);
+        let mut incoming = lock(&self.incoming).clone().ok_or_else(not_connected)?;
+        loop {
+            while let Some(message) = incoming.lock().await.receive().await.transpose()? {
+                if message.is_data() {
+                    return Ok(message);
+                }
+            }
+            let newest = lock(&self.incoming).clone();
+            match newest {
+                Some(newer) if !Arc::ptr_eq(&newer, &incoming) => incoming = newer,
+                _ => return Err(Error::closed("the connection has ended: call `connect` for another")),
             }
         }
-        Err(Error::closed("the connection has ended"))
     }
 
     /// Where the connection stands.
     #[must_use]
     pub fn state(&self) -> State {
-        self.lock().as_ref().map_or(State::Disconnected, |connection| connection.handle.state())
+        lock(&self.connection).as_ref().map_or(State::Disconnected, |connection| connection.handle.state())
     }
 
     /// Whether there is a connection now.
@@ -210,13 +221,13 @@ impl WebSocketContext {
     /// What is on between the two ends.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        self.lock().as_ref().map_or(Capabilities::NONE, |connection| connection.handle.capabilities())
+        lock(&self.connection).as_ref().map_or(Capabilities::NONE, |connection| connection.handle.capabilities())
     }
 
     /// Everything that can be seen of the connection; `None` before [`connect`](Self::connect).
     #[must_use]
     pub fn handle(&self) -> Option<OptimizedHandle> {
-        self.lock().as_ref().map(|connection| connection.handle.clone())
+        lock(&self.connection).as_ref().map(|connection| connection.handle.clone())
     }
 
     /// Makes the connection anew, now: replaces one that stands, ends the wait for the next attempt, or connects where there was
@@ -259,7 +270,7 @@ impl WebSocketContext {
     ///
     /// Dropped, the close goes on.
     pub async fn close(&self) -> Result<(), Error> {
-        let connection = self.lock().take();
+        let connection = lock(&self.connection).take();
         // With its last sender, the driver closes the connection.
         let Some(Connection { mut sender, .. }) = connection else { return Ok(()) };
         sender.flush().await
@@ -273,10 +284,10 @@ impl WebSocketContext {
     pub async fn disconnect(&self) -> Result<(), Error> {
         self.close().await
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Option<Connection>> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(place: &Lock<T>) -> MutexGuard<'_, T> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn has_ended(handle: &ReconnectHandle) -> bool {

@@ -92,3 +92,17 @@ async fn what_the_peer_sent_before_it_closed_is_received_after_a_close() {
     assert_eq!(within(context.receive()).await.unwrap(), Message::text("last words"));
     assert!(within(context.receive()).await.unwrap_err().is_closed());
 }
+
+#[tokio::test]
+async fn a_second_connect_is_not_held_up_by_a_task_that_receives_and_that_task_goes_on_with_it() {
+    let context = std::sync::Arc::new(context(echo().await));
+    within(context.connect()).await.unwrap();
+    let receives = tokio::spawn({
+        let context = context.clone();
+        async move { context.receive().await }
+    });
+    tokio::task::yield_now().await;
+    within(context.connect()).await.unwrap();
+    within(context.send_text("anew")).await.unwrap();
+    assert_eq!(within(receives).await.unwrap().unwrap(), Message::text("anew"));
+}

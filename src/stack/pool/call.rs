@@ -115,7 +115,7 @@ where
 }
 
 fn out_of_patience(limit: Duration) -> Error {
-    Error::timeout(format!("no connection of the pool was free within {limit:?} (Pool::max_wait)"))
+    Error::timeout(format!("no connection of the pool was free within {limit:?} (PoolBuilder::max_wait)"))
 }
 
 impl<T, Req, Res, C> Future for PoolCall<T, Req, Res, C>

@@ -35,8 +35,8 @@
 //!
 //! # Cost
 //!
-//! A lock and a scan of the connections per call; a task per connection. `benches/pool.rs` compares it with a connection per
-//! exchange.
+//! A lock and a scan of the connections per call; a task per connection. `cargo bench --bench pool --features pool,tls` compares it
+//! with a connection per exchange.
 //!
 //! # Example
 //!

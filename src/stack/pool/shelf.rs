@@ -82,7 +82,7 @@ impl<K: Clone> Shelf<K> {
         }
         if self.line.len() >= self.bounds.waiting {
             let limit = self.bounds.waiting;
-            let refusal = format!("{limit} calls wait for a connection already (Pool::max_waiting)");
+            let refusal = format!("{limit} calls wait for a connection already (PoolBuilder::max_waiting)");
             return (Admission::Refuse(Error::full(refusal)), false);
         }
         let ticket = Ticket { number: self.next, failures: self.failures };
