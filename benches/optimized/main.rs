@@ -18,6 +18,8 @@ mod idle;
 mod latency;
 #[path = "../peers/loopback.rs"]
 mod loopback;
+#[path = "../measure/plan.rs"]
+mod plan;
 #[path = "../peers/rounds.rs"]
 #[allow(dead_code, reason = "not every ratio is asked for here")]
 mod rounds;
@@ -32,6 +34,7 @@ use crate::{
     contestants::{OURS, Ours, T, TokioTungstenite},
     idle::{Bare, Idle},
     latency::Latency,
+    plan::Plan,
     rounds::Row,
     scenario::{Scenario, many::Many},
     stack::{Compressing, Optimized},
@@ -44,34 +47,6 @@ const STACK: &str = "the stack";
 const BARE: &str = "(the bare socket)";
 const COMPRESSING: &str = "the stack, compressing";
 
-struct Plan {
-    rounds: usize,
-    divisor: usize,
-    filters: Vec<String>,
-}
-
-impl Plan {
-    /// Without cargo's `--bench` (so under `cargo test`) it only shows that everything runs.
-    fn from_arguments() -> Self {
-        let (flags, filters): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
-        let has = |flag| flags.iter().any(|word| word == flag);
-        let (rounds, divisor) = match (has("--bench"), has("--quick")) {
-            (false, _) => (1, 100),
-            (true, true) => (5, 4),
-            (true, false) => (20, 1),
-        };
-        Self { rounds, divisor, filters }
-    }
-
-    fn wants(&self, scenario: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|filter| scenario.contains(filter.as_str()))
-    }
-
-    fn count(&self, messages: usize) -> usize {
-        messages.div_ceil(self.divisor)
-    }
-}
-
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [word, name, port, connections] = arguments.as_slice()
@@ -79,7 +54,7 @@ fn main() {
     {
         return clients(name, port.parse().expect("a port"), connections.parse().expect("a number"));
     }
-    let plan = Plan::from_arguments();
+    let plan = Plan::from_arguments((5, 4), (20, 1));
     let run = |name: &str, scenario: fn(&Plan)| {
         if plan.wants(name) {
             scenario(&plan);

@@ -8,6 +8,8 @@
 mod allocator;
 #[path = "../measure/goal.rs"]
 mod goal;
+#[path = "../measure/plan.rs"]
+mod plan;
 #[path = "../measure/statistics.rs"]
 mod statistics;
 
@@ -21,6 +23,7 @@ use crate::{
     contestants::{
         Driven, LAYERED, Layered, OURS, Ours, SmallBuffer, T, TokioTungstenite, TokioTungstenite4k, Tungstenite, all,
     },
+    plan::Plan,
     rounds::{Row, Sample},
     scenario::{
         SIZES, Scenario,
@@ -35,38 +38,8 @@ use crate::{
 #[global_allocator]
 static ALLOCATOR: allocator::Counting = allocator::Counting;
 
-/// How much is run, and of what.
-struct Plan {
-    rounds: usize,
-    /// Shares the number of messages of a round.
-    divisor: usize,
-    filters: Vec<String>,
-}
-
-impl Plan {
-    /// Without cargo's `--bench` (so under `cargo test`) it only shows that everything runs.
-    fn from_arguments() -> Self {
-        let (flags, filters): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
-        let has = |flag| flags.iter().any(|word| word == flag);
-        let (rounds, divisor) = match (has("--bench"), has("--quick")) {
-            (false, _) => (1, 100),
-            (true, true) => (5, 4),
-            (true, false) => (20, 1),
-        };
-        Self { rounds, divisor, filters }
-    }
-
-    fn wants(&self, scenario: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|filter| scenario.contains(filter.as_str()))
-    }
-
-    fn count(&self, messages: usize) -> usize {
-        messages.div_ceil(self.divisor)
-    }
-}
-
 fn main() {
-    let plan = Plan::from_arguments();
+    let plan = Plan::from_arguments((5, 4), (20, 1));
     let run = |name: &str, scenario: fn(&Plan)| {
         if plan.wants(name) {
             scenario(&plan);

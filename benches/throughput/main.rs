@@ -18,6 +18,8 @@ mod contestants;
 mod goal;
 #[path = "../peers/loopback.rs"]
 mod loopback;
+#[path = "../measure/plan.rs"]
+mod plan;
 #[path = "../peers/rounds.rs"]
 #[allow(dead_code, reason = "not every ratio is asked for here")]
 mod rounds;
@@ -35,6 +37,7 @@ mod fed;
 use crate::{
     batch::Batching,
     contestants::{Ours, T, TokioTungstenite, Tungstenite},
+    plan::Plan,
     rounds::{Row, Sample, Table},
     scenario::{Scenario, one_way::OneWay, ping_pong::PingPong},
 };
@@ -54,37 +57,11 @@ const PACKED: &str = "ours + batch, fed";
 const SENDERS: &str = "ours + batch, 64 senders";
 const LONE: &str = "ours + batch";
 
-/// How much is run, and of what.
-struct Plan {
-    rounds: usize,
-    /// Shares the number of messages of a round.
-    divisor: usize,
-    filters: Vec<String>,
-}
-
-impl Plan {
-    /// Without cargo's `--bench` (so under `cargo test`) it only shows that everything runs.
-    fn from_arguments() -> Self {
-        let (flags, filters): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
-        let has = |flag| flags.iter().any(|word| word == flag);
-        let (rounds, divisor) = match (has("--bench"), has("--quick")) {
-            (false, _) => (1, 100),
-            (true, true) => (7, 1),
-            (true, false) => (21, 1),
-        };
-        Self { rounds, divisor, filters }
-    }
-
-    fn wants(&self, scenario: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|filter| scenario.contains(filter.as_str()))
-    }
-}
-
 fn main() {
-    let plan = Plan::from_arguments();
+    let plan = Plan::from_arguments((7, 1), (21, 1));
     for (name, size, messages) in SIZES {
         if plan.wants(name) {
-            throughput(&plan, name, size, messages.div_ceil(plan.divisor));
+            throughput(&plan, name, size, plan.count(messages));
         }
     }
     if plan.wants("lone message") {
@@ -116,7 +93,7 @@ fn throughput(plan: &Plan, name: &str, size: usize, messages: usize) {
 }
 
 fn lone(plan: &Plan) {
-    let trips = 4000_usize.div_ceil(plan.divisor);
+    let trips = plan.count(4000);
     let scenario = PingPong { size: 32, trips };
     let rows = [
         Row::new(contestants::OURS, move || scenario.run::<Ours>()),
