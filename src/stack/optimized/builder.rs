@@ -221,7 +221,8 @@ impl OptimizedBuilder {
     }
 
     /// Connects by a connector of your own: layers of tower and tower-http on a [`WebSocketConnector`], own TLS, a token source;
-    /// or another transport. `target` is a URL or a whole request, which is cloned for each attempt.
+    /// or another transport. `target` is a URL or a whole request, which is cloned for each attempt. Our subprotocol is offered beside
+    /// those of the connector and the request: a server that chooses one of them gets plain messages.
     ///
     /// # Errors
     ///

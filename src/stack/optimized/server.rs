@@ -174,6 +174,9 @@ impl OptimizedAcceptor {
     /// A [`WebSocketUpgrade`] for hyper and axum, whose `handler` gets each new session (a client that comes back is handed to
     /// the handler that it had) with the parts of its request. A connection that is no session ends with its error, which is
     /// traced.
+    ///
+    /// Sessions are bound to no owner here. Where clients prove who they are, take [`WebSocketUpgrade::new`] with
+    /// [`SUBPROTOCOL`](Self::SUBPROTOCOL) and [`accept_as`](OptimizedAcceptor::accept_as) in its place.
     pub fn upgrade<H, F>(
         &self,
         handler: H,
