@@ -5,15 +5,31 @@ mod boxed;
 mod channel;
 mod coalesce;
 mod connect;
+#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
+mod dial;
 mod drive;
 mod ext;
+#[cfg(any(feature = "sse", feature = "webtransport"))]
+mod framing;
 pub(crate) mod halves;
 mod limits;
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+mod origin;
 mod queue;
+#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
+mod refusal;
 mod split;
+#[cfg(feature = "sse")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sse")))]
+pub mod sse;
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+mod subprotocol;
 #[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
 pub mod websocket;
+#[cfg(all(feature = "webtransport", not(target_arch = "wasm32")))]
+#[cfg_attr(docsrs, doc(cfg(feature = "webtransport")))]
+pub mod webtransport;
 
 use futures_core::Stream;
 use futures_sink::Sink;

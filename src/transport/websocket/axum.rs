@@ -3,8 +3,11 @@ use std::future::Future;
 use axum_core::{body::Body, extract::FromRequestParts, response::Response};
 use http::{HeaderValue, request};
 
-use super::{WebSocket, origin::Origins, upgrade::Accept};
-use crate::{Error, Limits};
+use super::{WebSocket, upgrade::Accept};
+use crate::{
+    Error, Limits,
+    transport::{origin::Origins, subprotocol},
+};
 
 /// axum's extractor of a WebSocket handshake: take it as an argument of a handler, and answer with
 /// [`on_upgrade`](Self::on_upgrade).
@@ -44,7 +47,7 @@ impl WebSocketHandshake {
     ///
     /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
     pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
-        self.accept.subprotocols.push(super::subprotocol(name)?);
+        self.accept.subprotocols.push(subprotocol::parse(name)?);
         Ok(self)
     }
 

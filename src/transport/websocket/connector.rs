@@ -5,18 +5,20 @@ use std::{
     task::{Context, Poll},
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use tower_service::Service;
 
 use super::{
-    Socket, WebSocket,
-    dial::{self, Proxy},
-    exchange::exchange,
+    WebSocket,
     handshake::{Offer, check_answer},
-    target::Target,
 };
-use crate::{Error, Limits, rt};
+use crate::{
+    Error, Limits, rt,
+    transport::{
+        dial::{Dialer, Target, exchange},
+        subprotocol::{self, offered},
+    },
+};
 
 /// Connects WebSockets: a `Service` that takes the handshake request and answers with the handshake's response, the
 /// [`WebSocket`] as its body.
@@ -59,11 +61,7 @@ use crate::{Error, Limits, rt};
 pub struct WebSocketConnector {
     limits: Limits,
     subprotocols: Vec<HeaderValue>,
-    proxy: Option<Proxy>,
-    #[cfg(unix)]
-    unix: Option<std::path::PathBuf>,
-    #[cfg(feature = "tls")]
-    tls: Option<std::sync::Arc<tokio_rustls::rustls::ClientConfig>>,
+    dialer: Dialer,
 }
 
 impl WebSocketConnector {
@@ -87,7 +85,7 @@ impl WebSocketConnector {
     ///
     /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
     pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
-        self.subprotocols.push(super::subprotocol(name)?);
+        self.subprotocols.push(subprotocol::parse(name)?);
         Ok(self)
     }
 
@@ -97,21 +95,7 @@ impl WebSocketConnector {
     ///
     /// [`is_config`](Error::is_config) for a URL that is not of that form.
     pub fn proxy(mut self, proxy: &Uri) -> Result<Self, Error> {
-        let target = Target::parse(proxy)?;
-        if target.secure {
-            return Err(Error::config("a proxy is spoken to over http://; https:// to the proxy is not supported"));
-        }
-        let userinfo = proxy.authority().and_then(|authority| authority.as_str().rsplit_once('@'));
-        let authorization = match userinfo {
-            None => None,
-            Some((userinfo, _)) => {
-                let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(userinfo)))
-                    .map_err(|_| Error::config("the proxy's user and password do not fit a header"))?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
-        self.proxy = Some(Proxy { target, authorization });
+        self.dialer.proxy(proxy)?;
         Ok(self)
     }
 
@@ -119,7 +103,7 @@ impl WebSocketConnector {
     #[cfg(unix)]
     #[must_use]
     pub fn unix(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-        self.unix = Some(path.into());
+        self.dialer.unix(path.into());
         self
     }
 
@@ -129,40 +113,15 @@ impl WebSocketConnector {
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     #[must_use]
     pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
-        self.tls = Some(config);
+        self.dialer.tls(config);
         self
-    }
-
-    async fn dial(&self, target: &Target) -> Result<Socket, Error> {
-        #[cfg(unix)]
-        if let Some(path) = &self.unix {
-            return dial::unix(path).await;
-        }
-        dial::tcp(target, self.proxy.as_ref()).await
-    }
-
-    #[cfg(feature = "tls")]
-    async fn secure(&self, socket: Socket, target: &Target) -> Result<Socket, Error> {
-        let config = match &self.tls {
-            Some(config) => config.clone(),
-            None => super::tls::platform()?,
-        };
-        dial::tls(socket, &target.host, config).await
-    }
-
-    #[cfg(not(feature = "tls"))]
-    async fn secure(&self, _: Socket, _: &Target) -> Result<Socket, Error> {
-        Err(Error::config("wss:// needs the feature `tls` (own roots) or `tls-platform-roots` of tower-transport"))
     }
 
     async fn connect(self, request: Request<()>) -> Result<Response<WebSocket>, Error> {
         let target = Target::parse(request.uri())?;
         let Offer { request, key } = Offer::new(request, &target, &self.subprotocols)?;
-        let offered = super::handshake::offered(request.headers());
-        let mut socket = self.dial(&target).await?;
-        if target.secure {
-            socket = self.secure(socket, &target).await?;
-        }
+        let offered = offered(request.headers());
+        let socket = self.dialer.dial(&target).await?;
         let switches = |answer: &Response<_>| answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         let (answer, socket, early) = exchange(socket, request, switches).await?;
         let subprotocol = check_answer(&answer, &key, &offered)?;
@@ -212,11 +171,10 @@ impl fmt::Debug for Connecting {
 
 impl fmt::Debug for WebSocketConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let proxy = self.proxy.as_ref().map(|proxy| &proxy.target.authority);
         f.debug_struct("WebSocketConnector")
             .field("limits", &self.limits)
             .field("subprotocols", &self.subprotocols)
-            .field("proxy", &proxy)
+            .field("proxy", &self.dialer.proxy_name())
             .finish_non_exhaustive()
     }
 }

@@ -3,8 +3,10 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
-use super::target::Target;
-use crate::Error;
+use crate::{
+    Error,
+    transport::{dial::Target, refusal::Refusal, subprotocol::tokens},
+};
 
 /// A client's request, and what its answer is checked against.
 pub(super) struct Offer {
@@ -35,11 +37,6 @@ impl Offer {
     }
 }
 
-/// The subprotocols that a request offers: the connector's, and those that the user wrote into its headers.
-pub(super) fn offered(headers: &HeaderMap) -> Vec<String> {
-    tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect()
-}
-
 /// Checks a 101 answer (RFC 6455, section 4.1) and gives the subprotocol that the server chose.
 pub(super) fn check_answer<B>(answer: &Response<B>, key: &str, offered: &[String]) -> Result<Option<Box<str>>, Error> {
     let headers = answer.headers();
@@ -66,13 +63,6 @@ pub(super) fn check_answer<B>(answer: &Response<B>, key: &str, offered: &[String
     }
 }
 
-/// Why a server does not upgrade a request.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) status: StatusCode,
-    pub(super) reason: &'static str,
-}
-
 /// A server's look at a request: gives the key to answer with.
 pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refusal> {
     let refuse = |status, reason| Err(Refusal { status, reason });
@@ -97,23 +87,10 @@ pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refus
     }
 }
 
-/// The first of `known` that the client offers.
-pub(super) fn choose<'a>(known: &'a [HeaderValue], headers: &HeaderMap) -> Option<&'a HeaderValue> {
-    known.iter().find(|known| {
-        tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered.as_bytes() == known.as_bytes())
-    })
-}
-
 /// The value of a header that may stand once only.
 fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
-}
-
-/// The comma-separated tokens of all headers of a name; a header that is not ASCII has none.
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {

@@ -12,12 +12,15 @@ use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use tower_service::Service;
 
-use super::{
-    Socket, WebSocket,
-    handshake::{Refusal, check_request, choose},
-    origin::Origins,
+use super::{Socket, WebSocket, handshake::check_request};
+use crate::{
+    Error, Limits, rt,
+    transport::{
+        origin::Origins,
+        refusal::Refusal,
+        subprotocol::{self, choose},
+    },
 };
-use crate::{Error, Limits, rt};
 
 /// Accepts WebSockets: a `Service` of HTTP requests for hyper (with upgrades enabled) and for axum's `route_service`.
 ///
@@ -98,7 +101,7 @@ impl<H> WebSocketUpgrade<H> {
     ///
     /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
     pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
-        Arc::make_mut(&mut self.accept).subprotocols.push(super::subprotocol(name)?);
+        Arc::make_mut(&mut self.accept).subprotocols.push(subprotocol::parse(name)?);
         Ok(self)
     }
 

@@ -12,8 +12,8 @@ use tokio::{
     net::TcpStream,
 };
 
-/// The byte stream below a [`WebSocket`](super::WebSocket) that this crate has connected or accepted: TCP, TLS, a Unix socket,
-/// or whatever a server had below its HTTP. The common ones are called without indirection.
+/// The byte stream below a WebSocket that this crate has connected or accepted: TCP, TLS, a Unix socket, or whatever a server had
+/// below its HTTP. The common ones are called without indirection.
 pub struct Socket(Kind);
 
 enum Kind {
@@ -22,6 +22,7 @@ enum Kind {
     Unix(tokio::net::UnixStream),
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::client::TlsStream<Box<Socket>>>),
+    #[cfg(feature = "websocket")]
     Upgraded(TokioIo<Upgraded>),
 }
 
@@ -38,7 +39,8 @@ impl Socket {
     }
 
     /// Takes the stream out of hyper's box where it is a TCP stream, and with it what hyper has read too much.
-    pub(super) fn from_upgraded(upgraded: Upgraded) -> (Self, bytes::Bytes) {
+    #[cfg(feature = "websocket")]
+    pub(in crate::transport) fn from_upgraded(upgraded: Upgraded) -> (Self, bytes::Bytes) {
         match upgraded.downcast::<TokioIo<TcpStream>>() {
             Ok(parts) => (Self(Kind::Tcp(parts.io.into_inner())), parts.read_buf),
             Err(upgraded) => (Self(Kind::Upgraded(TokioIo::new(upgraded))), bytes::Bytes::new()),

@@ -1,4 +1,4 @@
-//! From a target to a byte stream: name, TCP or Unix socket, proxy, TLS.
+//! Name resolution, TCP, the Unix socket and the proxy.
 
 use std::{
     future::Future,
@@ -6,26 +6,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderValue, Method, Request, Uri, header};
+use http::{Method, Request, Uri, header};
 use hyper_util::client::legacy::connect::{
     HttpConnector,
     dns::{GaiAddrs, GaiFuture, GaiResolver, Name},
 };
 use tower_service::Service;
 
-use super::{
-    Socket,
-    exchange::{by_cause, exchange},
-    target::Target,
-};
+use super::{Proxy, Socket, by_cause, exchange::exchange, target::Target};
 use crate::Error;
-
-/// An HTTP proxy that is asked to CONNECT.
-#[derive(Clone)]
-pub(super) struct Proxy {
-    pub(super) target: Target,
-    pub(super) authorization: Option<HeaderValue>,
-}
 
 /// A TCP stream to `target`, by way of the proxy if there is one. Addresses of both families race (RFC 8305).
 pub(super) async fn tcp(target: &Target, proxy: Option<&Proxy>) -> Result<Socket, Error> {
@@ -70,26 +59,6 @@ async fn tunnel(socket: Socket, target: &Target, proxy: &Proxy) -> Result<Socket
         return Err(Error::protocol("the proxy sent data before the server was spoken to"));
     }
     Ok(socket)
-}
-
-#[cfg(feature = "tls")]
-pub(super) async fn tls(
-    socket: Socket,
-    host: &str,
-    config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>,
-) -> Result<Socket, Error> {
-    use tokio_rustls::rustls::pki_types::ServerName;
-
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|error| Error::config(format!("`{host}` is not a name that a certificate has")).with_source(error))?;
-    let stream = tokio_rustls::TlsConnector::from(config).connect(name, Box::new(socket)).await.map_err(|error| {
-        let by_tls = error.get_ref().is_some_and(|inner| inner.is::<tokio_rustls::rustls::Error>());
-        match by_tls {
-            true => Error::tls(format!("the TLS handshake with {host} failed")).with_source(error),
-            false => Error::from(error),
-        }
-    })?;
-    Ok(stream.into())
 }
 
 /// The operating system's resolver, whose failures are told apart from others.

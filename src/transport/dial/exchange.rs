@@ -1,6 +1,6 @@
 //! One HTTP/1.1 request on a fresh byte stream, after which the stream is ours again: the upgrade, and a proxy's CONNECT.
 
-use std::{error::Error as StdError, io, pin::pin, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
@@ -10,7 +10,8 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{BoxError, Error, rt};
+use super::by_cause;
+use crate::{Error, rt};
 
 /// The largest head of an answer.
 const MAX_HEAD: usize = 64 * 1024;
@@ -23,7 +24,7 @@ const BODY_TIME: Duration = Duration::from_secs(1);
 
 /// Sends `request`; if `accepts` the answer, gives it with the stream and what was read too much, else the refusal as an
 /// error.
-pub(super) async fn exchange<S>(
+pub(in crate::transport) async fn exchange<S>(
     io: S,
     request: Request<()>,
     accepts: impl FnOnce(&Response<Incoming>) -> bool,
@@ -101,21 +102,4 @@ fn http_error(error: hyper::Error) -> Error {
         return Error::closed("the server cut the connection during the handshake").with_source(error);
     }
     by_cause(error, "the handshake failed")
-}
-
-/// Finds the cause that says most in the sources of a foreign error: one of ours, or one of the operating system.
-pub(super) fn by_cause(error: impl Into<BoxError>, what: &'static str) -> Error {
-    let error = error.into();
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(&*error);
-    while let Some(this) = cause {
-        if let Some(own) = this.downcast_ref::<Error>() {
-            return own.clone();
-        }
-        if let Some(io) = this.downcast_ref::<io::Error>() {
-            let kind = io.kind();
-            return Error::from(io::Error::new(kind, error));
-        }
-        cause = this.source();
-    }
-    Error::other(what).with_source(error)
 }

@@ -4,18 +4,18 @@ use crate::Error;
 
 /// Where a URL leads: pure, before anything is dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) secure: bool,
+pub(in crate::transport) struct Target {
+    pub(in crate::transport) secure: bool,
     /// The name or address, an IPv6 address without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(in crate::transport) host: String,
+    pub(in crate::transport) port: u16,
     /// What the `Host` header says: the port only where it is not the scheme's own (RFC 6455, section 4.1).
-    pub(super) authority: HeaderValue,
-    pub(super) path: PathAndQuery,
+    pub(in crate::transport) authority: HeaderValue,
+    pub(in crate::transport) path: PathAndQuery,
 }
 
 impl Target {
-    pub(super) fn parse(uri: &Uri) -> Result<Self, Error> {
+    pub(in crate::transport) fn parse(uri: &Uri) -> Result<Self, Error> {
         let (secure, default_port) = match uri.scheme_str() {
             Some("ws" | "http") => (false, 80),
             Some("wss" | "https") => (true, 443),
@@ -37,7 +37,7 @@ impl Target {
     }
 
     /// `host:port`, as a CONNECT request and a resolver want it.
-    pub(super) fn host_and_port(&self) -> String {
+    pub(in crate::transport) fn host_and_port(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {

@@ -1,0 +1,103 @@
+//! From a URL to a byte stream that HTTP is spoken over: name, TCP or Unix socket, proxy, TLS; and the first exchange on it.
+
+mod cause;
+#[cfg(feature = "websocket")]
+mod exchange;
+mod socket;
+mod target;
+mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderValue, Uri};
+
+#[cfg(feature = "websocket")]
+pub(super) use self::exchange::exchange;
+pub use self::socket::Socket;
+pub(super) use self::{cause::by_cause, target::Target};
+use crate::Error;
+
+/// How a connector comes to a byte stream.
+#[derive(Clone, Default)]
+pub(super) struct Dialer {
+    proxy: Option<Proxy>,
+    #[cfg(unix)]
+    unix: Option<std::path::PathBuf>,
+    #[cfg(feature = "tls")]
+    tls: Option<std::sync::Arc<tokio_rustls::rustls::ClientConfig>>,
+}
+
+/// An HTTP proxy that is asked to CONNECT.
+#[derive(Clone)]
+struct Proxy {
+    target: Target,
+    authorization: Option<HeaderValue>,
+}
+
+impl Dialer {
+    pub(super) fn proxy(&mut self, proxy: &Uri) -> Result<(), Error> {
+        let target = Target::parse(proxy)?;
+        if target.secure {
+            return Err(Error::config("a proxy is spoken to over http://; https:// to the proxy is not supported"));
+        }
+        let userinfo = proxy.authority().and_then(|authority| authority.as_str().rsplit_once('@'));
+        let authorization = match userinfo {
+            None => None,
+            Some((userinfo, _)) => {
+                let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(userinfo)))
+                    .map_err(|_| Error::config("the proxy's user and password do not fit a header"))?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        self.proxy = Some(Proxy { target, authorization });
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    pub(super) fn unix(&mut self, path: std::path::PathBuf) {
+        self.unix = Some(path);
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(&mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) {
+        self.tls = Some(config);
+    }
+
+    /// The proxy's name, for those who print a connector.
+    pub(super) fn proxy_name(&self) -> Option<&HeaderValue> {
+        self.proxy.as_ref().map(|proxy| &proxy.target.authority)
+    }
+
+    /// Connects to `target`, with TLS where its scheme asks for it.
+    pub(super) async fn dial(&self, target: &Target) -> Result<Socket, Error> {
+        let socket = self.plain(target).await?;
+        if target.secure { self.secure(socket, target).await } else { Ok(socket) }
+    }
+
+    async fn plain(&self, target: &Target) -> Result<Socket, Error> {
+        #[cfg(unix)]
+        if let Some(path) = &self.unix {
+            return tcp::unix(path).await;
+        }
+        tcp::tcp(target, self.proxy.as_ref()).await
+    }
+
+    #[cfg(feature = "tls")]
+    async fn secure(&self, socket: Socket, target: &Target) -> Result<Socket, Error> {
+        let config = match &self.tls {
+            Some(config) => config.clone(),
+            None => tls::platform()?,
+        };
+        tls::handshake(socket, &target.host, config).await
+    }
+
+    #[cfg(not(feature = "tls"))]
+    async fn secure(&self, _: Socket, target: &Target) -> Result<Socket, Error> {
+        let scheme = &target.scheme;
+        Err(Error::config(format!(
+            "{scheme}:// needs the feature `tls` (own roots) or `tls-platform-roots` of tower-transport"
+        )))
+    }
+}

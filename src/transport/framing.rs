@@ -1,0 +1,180 @@
+//! Messages in a stream of bytes: what WebTransport's streams and the POSTs beside SSE carry. Pure; `docs/wire.md` has the format.
+//!
+//! ```text
+//! kind, 1 byte | length, 1, 2, 4 or 8 bytes (RFC 9000, section 16) | payload
+//! ```
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::{CloseCode, CloseFrame, Error, Message, Text};
+
+const TEXT: u8 = 0;
+const BINARY: u8 = 1;
+const PING: u8 = 2;
+const PONG: u8 = 3;
+const CLOSE: u8 = 4;
+
+/// The most that a head takes.
+pub(super) const MAX_HEAD: usize = 9;
+
+/// The largest payload of a ping, a pong or a close, as in WebSocket (RFC 6455, section 5.5).
+const MAX_CONTROL: usize = 125;
+
+/// Writes the head of `message` to `into`, and gives its payload, which follows.
+pub(super) fn head(message: Message, into: &mut BytesMut) -> Bytes {
+    let (kind, payload) = match message {
+        Message::Text(text) => (TEXT, text.into_bytes()),
+        Message::Binary(payload) => (BINARY, payload),
+        Message::Ping(payload) => (PING, payload),
+        Message::Pong(payload) => (PONG, payload),
+        Message::Close(frame) => (CLOSE, frame.map(close_payload).unwrap_or_default()),
+    };
+    into.put_u8(kind);
+    put_length(payload.len() as u64, into);
+    payload
+}
+
+/// Writes the whole of `message` to `into`.
+pub(super) fn encode(message: Message, into: &mut BytesMut) {
+    let payload = head(message, into);
+    into.extend_from_slice(&payload);
+}
+
+fn close_payload(frame: CloseFrame) -> Bytes {
+    let mut payload = BytesMut::with_capacity(2 + frame.reason.len());
+    payload.put_u16(frame.code.get());
+    payload.extend_from_slice(frame.reason.as_bytes());
+    payload.freeze()
+}
+
+fn put_length(length: u64, into: &mut BytesMut) {
+    match length {
+        0..0x40 => into.put_u8(length as u8),
+        0x40..0x4000 => into.put_u16(0x4000 | length as u16),
+        0x4000..0x4000_0000 => into.put_u32(0x8000_0000 | length as u32),
+        _ => into.put_u64(0xc000_0000_0000_0000 | length),
+    }
+}
+
+/// Finds messages in what is read, however it is cut into pieces. It holds at most one message and a head.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    /// The largest payload.
+    limit: usize,
+    /// A head that is not whole yet.
+    head: BytesMut,
+    /// The kind of the message whose payload is awaited, and how much of that is missing.
+    open: Option<(u8, usize)>,
+    payload: BytesMut,
+}
+
+impl Decoder {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, head: BytesMut::new(), open: None, payload: BytesMut::new() }
+    }
+
+    /// Whether nothing is half read.
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.open.is_none() && self.head.is_empty()
+    }
+
+    /// Takes the next message from the front of `input`. `None` once all of `input` is taken and the message is not whole: then
+    /// more is needed.
+    ///
+    /// # Errors
+    ///
+    /// A payload over the limit (before any of it is kept), a kind that there is not, text that is not UTF-8, a control message
+    /// over 125 bytes. Nothing can be decoded after one.
+    pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Message>, Error> {
+        let (kind, missing) = match self.open {
+            Some(open) => open,
+            None => {
+                let Some((kind, length)) = self.read_head(input) else { return Ok(None) };
+                let length = self.check(kind, length)?;
+                // All there, which is the rule: no copy.
+                if input.len() >= length {
+                    return message(kind, input.split_to(length)).map(Some);
+                }
+                (kind, length)
+            }
+        };
+        let part = input.split_to(missing.min(input.len()));
+        self.payload.extend_from_slice(&part);
+        if part.len() < missing {
+            self.open = Some((kind, missing - part.len()));
+            return Ok(None);
+        }
+        self.open = None;
+        message(kind, std::mem::take(&mut self.payload).freeze()).map(Some)
+    }
+
+    fn read_head(&mut self, input: &mut Bytes) -> Option<(u8, u64)> {
+        if self.head.is_empty() {
+            if let Some((kind, length, size)) = parse_head(input) {
+                input.advance(size);
+                return Some((kind, length));
+            }
+        }
+        while !input.is_empty() {
+            self.head.put_u8(input.get_u8());
+            if let Some((kind, length, _)) = parse_head(&self.head) {
+                self.head.clear();
+                return Some((kind, length));
+            }
+        }
+        None
+    }
+
+    fn check(&self, kind: u8, length: u64) -> Result<usize, Error> {
+        let limit = match kind {
+            TEXT | BINARY => self.limit,
+            PING | PONG | CLOSE => MAX_CONTROL,
+            other => return Err(Error::protocol(format!("a message of kind {other}: there are 0 to 4"))),
+        };
+        match usize::try_from(length) {
+            Ok(length) if length <= limit => Ok(length),
+            _ if limit == self.limit => Err(Error::too_large(format!(
+                "an incoming message of {length} bytes is over the limit of {limit} (Limits::message)"
+            ))),
+            _ => Err(Error::protocol(format!("a control message of {length} bytes is over {MAX_CONTROL}"))),
+        }
+    }
+}
+
+/// Kind, length and size of a head, once it is whole.
+fn parse_head(bytes: &[u8]) -> Option<(u8, u64, usize)> {
+    let (&kind, rest) = bytes.split_first()?;
+    let (&first, _) = rest.split_first()?;
+    let size = 1usize << (first >> 6);
+    let mut length = u64::from(first & 0x3f);
+    for &byte in rest.get(1..size)? {
+        length = length << 8 | u64::from(byte);
+    }
+    Some((kind, length, 1 + size))
+}
+
+fn message(kind: u8, payload: Bytes) -> Result<Message, Error> {
+    Ok(match kind {
+        TEXT => Message::Text(
+            Text::try_from(payload)
+                .map_err(|error| Error::protocol("a text message is not UTF-8").with_source(error))?,
+        ),
+        BINARY => Message::Binary(payload),
+        PING => Message::Ping(payload),
+        PONG => Message::Pong(payload),
+        _ => Message::Close(close_frame(&payload)?),
+    })
+}
+
+fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, Error> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return if payload.is_empty() { Ok(None) } else { Err(Error::protocol("a close code of one byte")) };
+    };
+    let code = u16::from_be_bytes(*code);
+    let Some(code) = CloseCode::new(code) else {
+        return Err(Error::protocol(format!("the close code {code} is not one that is sent")));
+    };
+    let reason = std::str::from_utf8(reason)
+        .map_err(|error| Error::protocol("the reason of a close is not UTF-8").with_source(error))?;
+    Ok(Some(CloseFrame::new(code, reason)))
+}

@@ -1,0 +1,1 @@
+//! WebTransport over HTTP/3, client and server, on native targets.
