@@ -100,6 +100,7 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::subprotocol::{choose, offered};
 
     fn request(headers: &[(&'static str, &'static str)]) -> request::Parts {
         let mut request = Request::get("/");
