@@ -94,10 +94,9 @@ impl Dialer {
     }
 
     #[cfg(not(feature = "tls"))]
-    async fn secure(&self, _: Socket, target: &Target) -> Result<Socket, Error> {
-        let scheme = &target.scheme;
-        Err(Error::config(format!(
-            "{scheme}:// needs the feature `tls` (own roots) or `tls-platform-roots` of tower-transport"
-        )))
+    async fn secure(&self, _: Socket, _: &Target) -> Result<Socket, Error> {
+        Err(Error::config(
+            "wss:// and https:// need the feature `tls` (own roots) or `tls-platform-roots` of tower-transport",
+        ))
     }
 }
