@@ -1,7 +1,6 @@
 //! From a URL to a byte stream that HTTP is spoken over: name, TCP or Unix socket, proxy, TLS; and the first exchange on it.
 
 mod cause;
-#[cfg(feature = "websocket")]
 mod exchange;
 mod socket;
 mod target;
