@@ -22,6 +22,7 @@
 
 mod encode;
 mod event;
+mod label;
 mod parser;
 
 pub use self::{encode::encode_comment, event::Event, parser::Parser};
