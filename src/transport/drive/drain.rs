@@ -28,6 +28,8 @@ pub(crate) struct Drain<Out> {
     batch: VecDeque<(Out, bool)>,
     /// Given out, and not yet told to the queue.
     fed: Fed,
+    /// Something was given out since it was last asked in vain.
+    is_dirty: bool,
     wakers: Vec<Waker>,
     gone: &'static str,
     has_ended: bool,
@@ -46,6 +48,7 @@ pub(crate) fn drain<Out>(queue: Queue<Out, Infallible>, gone: &'static str) -> (
         size_out: queue.size_out,
         batch: VecDeque::new(),
         fed: Fed::default(),
+        is_dirty: false,
         wakers: Vec::new(),
         gone,
         has_ended: false,
@@ -56,7 +59,7 @@ pub(crate) fn drain<Out>(queue: Queue<Out, Infallible>, gone: &'static str) -> (
 impl<Out> Drain<Out> {
     /// The next message; an error where a full queue ended it; `None` once the last sender is gone and all is given out.
     ///
-    /// Whoever asks again has taken care of what it got before: that counts as flushed.
+    /// Whoever is told that there is no more hands on what it got, and then asks again: that counts as flushed.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Out, Error>>> {
         if self.has_ended {
             return Poll::Ready(None);
@@ -66,12 +69,15 @@ impl<Out> Drain<Out> {
         }
         if let Some((message, is_control)) = self.batch.pop_front() {
             self.fed.count((self.size_out)(&message), is_control);
+            self.is_dirty = true;
             return Poll::Ready(Some(Ok(message)));
         }
         let mut outbox = self.shared.outbox();
-        self.wakers.extend(outbox.flushed());
         let overflow = outbox.closed();
         let is_over = overflow.is_some() || outbox.senders == 0;
+        if !std::mem::take(&mut self.is_dirty) || is_over {
+            self.wakers.extend(outbox.flushed());
+        }
         drop(outbox);
         wake_all(self.wakers.drain(..));
         if !is_over {

@@ -54,8 +54,8 @@ pin_project! {
     ///
     /// # Errors
     ///
-    /// An error of the stream ends the body with it, after the events before: hyper then cuts the connection, and the client
-    /// comes back as after any cut.
+    /// An error of the stream ends the body with it, once the events before it are with the HTTP server: hyper then cuts the
+    /// connection (and drops what the socket did not take), and the client comes back as after any cut.
     ///
     /// # Compression
     ///
@@ -71,6 +71,7 @@ pin_project! {
         retry: Option<Duration>,
         failure: Option<BoxError>,
         has_ended: bool,
+        has_yielded: bool,
     }
 }
 
@@ -84,6 +85,7 @@ impl<S> EventStream<S> {
             retry: None,
             failure: None,
             has_ended: false,
+            has_yielded: false,
         }
     }
 
@@ -125,9 +127,9 @@ impl<S> EventStream<S> {
     /// # let _ = subscribe(&HeaderMap::new(), &[]);
     /// ```
     pub fn replay<I: IntoIterator<Item = Event>>(self, missed: I) -> EventStream<Replay<I::IntoIter, S>> {
-        let Self { events, frame, keep_alive, retry, failure, has_ended } = self;
+        let Self { events, frame, keep_alive, retry, failure, has_ended, has_yielded } = self;
         let events = Replay::new(missed.into_iter(), events);
-        EventStream { events, frame, keep_alive, retry, failure, has_ended }
+        EventStream { events, frame, keep_alive, retry, failure, has_ended, has_yielded }
     }
 
     /// The response: 200 with `content-type: text/event-stream`, `cache-control: no-cache, no-transform` and `x-accel-buffering: no`.
@@ -168,6 +170,11 @@ where
         if let Some(bytes) = this.frame.take() {
             this.keep_alive.spoken();
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if this.failure.is_some() && !std::mem::replace(this.has_yielded, true) {
+            // hyper drops what it has not written when a body fails; it writes when a body has no more for now.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if *this.has_ended {
             return Poll::Ready(this.failure.take().map(Err));
