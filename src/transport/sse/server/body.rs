@@ -50,7 +50,9 @@ pin_project! {
     ///
     /// It is asked for the next frame only while the client reads, so an event that is not asked for stays in the stream: that is the
     /// back-pressure. All events that are ready go into one frame, of about 16 KiB at most (one event may be larger); what is held is one
-    /// such frame. A client that is gone is noticed by the HTTP server, which then drops this body, and the stream with it.
+    /// such frame. A client that is gone is noticed by the HTTP server, which then drops this body, and the stream with it. One that
+    /// stays and never reads holds its connection, with what the HTTP server has buffered (hyper: about 0.5 MiB at most), until TCP
+    /// gives up, which it does on its own only where the client's machine is gone: limit the connections that one user may have.
     ///
     /// # Errors
     ///
