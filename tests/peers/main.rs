@@ -6,6 +6,9 @@
 mod axum_server;
 #[cfg(all(feature = "sse", feature = "axum"))]
 mod event_stream;
+#[cfg(all(feature = "sse", feature = "axum"))]
+#[path = "../feed/mod.rs"]
+mod feed;
 mod foreign;
 mod our_client;
 mod our_server;
