@@ -4,3 +4,4 @@ mod browser;
 mod differential;
 mod round_trip;
 mod streams;
+mod server;
