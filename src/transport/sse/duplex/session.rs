@@ -39,6 +39,8 @@ struct State {
     fault: Option<Error>,
     /// The body is gone, and with it the client.
     is_cut: bool,
+    /// It went before it had taken all.
+    is_lost: bool,
     /// The handler's end is gone, or done.
     is_left: bool,
     reader: Option<Waker>,
@@ -109,6 +111,7 @@ impl Session {
             pong: None,
             fault: None,
             is_cut: false,
+            is_lost: false,
             is_left: false,
             reader: None,
             teller: None,
@@ -183,11 +186,8 @@ impl Session {
     /// All is with the HTTP server; `Ready(false)` if it never will be.
     pub(super) fn poll_flush(&self, cx: &Context<'_>) -> Poll<bool> {
         let mut state = self.lock();
-        if state.outbox.is_empty() {
-            return Poll::Ready(true);
-        }
-        if state.is_cut {
-            return Poll::Ready(false);
+        if state.is_lost || state.outbox.is_empty() {
+            return Poll::Ready(!state.is_lost);
         }
         wake(&mut state.body);
         register(&mut state.writer, cx);
@@ -253,6 +253,7 @@ impl Session {
     pub(super) fn cut(&self) {
         let mut state = self.lock();
         state.is_cut = true;
+        state.is_lost = !state.outbox.is_empty();
         state.outbox = BytesMut::new();
         state.pong = None;
         wake(&mut state.reader);
