@@ -11,7 +11,10 @@ use super::{
     phase::{Course, Phase, fault_frame},
     uplink::Uplink,
 };
-use crate::{CloseCode, CloseFrame, Error, Limits, Message, transport::halves::Halves};
+use crate::{
+    CloseCode, CloseFrame, Error, Limits, Message,
+    transport::{framing, halves::Halves},
+};
 
 #[derive(Debug)]
 pub(super) struct Called {
@@ -130,9 +133,9 @@ impl Called {
         let limit = self.limit;
         down.poll_event(cx).map(|event| match event {
             Ok(event) => event.map(|event| event::decode(event, limit)).transpose(),
-            Err(error) if error.is_too_large() => Err(error.context(format!(
-                "an incoming message is over the limit of {limit} bytes (Limits::message)"
-            ))),
+            Err(error) if error.is_too_large() => {
+                Err(error.context(format!("an incoming message is over the limit of {limit} bytes (Limits::message)")))
+            }
             Err(error) => Err(error),
         })
     }
@@ -198,7 +201,7 @@ impl Called {
         if !self.course.is_open() || self.up.failed().is_some() {
             return Err(self.closed());
         }
-        event::check(&message, self.limit)?;
+        framing::check_outgoing(&message, self.limit)?;
         match message {
             Message::Close(frame) => self.start_close(frame),
             message => self.up.outbox().send(message),
