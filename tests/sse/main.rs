@@ -5,3 +5,4 @@ mod differential;
 mod round_trip;
 mod streams;
 mod server;
+mod duplex;
