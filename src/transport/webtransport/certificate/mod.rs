@@ -3,6 +3,7 @@
 #[cfg(feature = "dev-certificate")]
 mod development;
 mod hash;
+mod pem;
 
 use std::fmt;
 
