@@ -15,8 +15,8 @@ pub use self::hash::CertificateHash;
 /// [`Debug`](fmt::Debug) shows the hash and never the key.
 pub struct Certificate {
     /// The server's own first. Not empty.
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
 }
 
 impl Certificate {
