@@ -23,6 +23,8 @@ mod responses;
 mod resume;
 #[path = "../serve/mod.rs"]
 mod serve;
+#[cfg(feature = "dev-certificate")]
+mod webtransport;
 mod wire;
 
 use std::time::Duration;

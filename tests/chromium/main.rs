@@ -6,3 +6,5 @@
 mod browser;
 mod site;
 mod websocket;
+#[cfg(feature = "dev-certificate")]
+mod webtransport;

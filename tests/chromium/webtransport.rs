@@ -17,7 +17,7 @@ fn endpoint(origin: &str) -> (String, Value, mpsc::Receiver<Error>) {
     let certificate = Certificate::development(&[]).unwrap();
     let hash = json!(certificate.hash().as_bytes());
     let server = WebTransportServer::bind("127.0.0.1:0".parse().unwrap(), certificate).unwrap();
-    let mut server = server.subprotocol("b.v1").unwrap().allow_origin(origin);
+    let mut server = server.subprotocol("b.v1").unwrap().allow_origin(origin.parse().unwrap());
     let url = format!("https://127.0.0.1:{}", server.local_addr().unwrap().port());
     let (ended, ends) = mpsc::channel(8);
     tokio::spawn(async move {
