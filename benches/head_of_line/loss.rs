@@ -38,7 +38,11 @@ pub(crate) fn measure(plan: &Plan) {
         let late = millis.iter().filter(|latency| **latency > 20.0).count() as f64 / millis.len() as f64;
         println!(
             "  {name:<28} {:>8.2} {:>8.2} {:>8.1} {:>8.1} {:>12.2} %",
-            at(0.5), at(0.9), at(0.99), at(1.0), late * 100.0
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            at(1.0),
+            late * 100.0
         );
         at(0.99)
     };

@@ -14,7 +14,8 @@ pub(crate) const STALL: &str = "stall";
 pub(crate) async fn connect() -> Session {
     let certificate = Certificate::development(&[]).expect("a certificate");
     let hash = certificate.hash();
-    let mut server = WebTransportServer::bind("127.0.0.1:0".parse().expect("an address"), certificate).expect("a free port");
+    let mut server =
+        WebTransportServer::bind("127.0.0.1:0".parse().expect("an address"), certificate).expect("a free port");
     let uri = format!("https://127.0.0.1:{}/", server.local_addr().expect("a bound port").port());
     tokio::spawn(async move {
         let session = server.accept().await.expect("a client").accept().await.expect("a session");
@@ -24,7 +25,11 @@ pub(crate) async fn connect() -> Session {
         drop(server);
     });
     let connector = WebTransportConnector::new().certificate_hashes([hash]);
-    connector.connect_session(http::Request::get(uri).body(()).expect("a good URL")).await.expect("a session").into_body()
+    connector
+        .connect_session(http::Request::get(uri).body(()).expect("a good URL"))
+        .await
+        .expect("a session")
+        .into_body()
 }
 
 async fn echo(mut stream: WebTransportStream) -> Result<(), Error> {

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use tower_transport::{Message, TransportExt, transport::webtransport::{Session, WebTransportStream}};
+use tower_transport::{
+    Message, TransportExt,
+    transport::webtransport::{Session, WebTransportStream},
+};
 
 use crate::{
     goal::goal,
@@ -31,7 +34,9 @@ pub(crate) fn measure(plan: &Plan) {
         }
         pairs
     });
-    println!("\nstalled: {FLOWS} streams of one session, {trips} round trips of 1 KiB in each, us; median of {rounds} rounds");
+    println!(
+        "\nstalled: {FLOWS} streams of one session, {trips} round trips of 1 KiB in each, us; median of {rounds} rounds"
+    );
     println!("  {:<28} {:>10} {:>10}", "", "p50", "p99");
     let print = |name: &str, of: fn(&(Latency, Latency)) -> &Latency| {
         let column = |value: fn(&Latency) -> f64| median(pairs.iter().map(|pair| value(of(pair))));

@@ -73,7 +73,16 @@ async fn echo(mut stream: WebTransportStream) -> Result<(), Error> {
 }
 
 fn messages() -> Value {
-    json!(["", "h\u{e9}llo \u{2713} \u{1d11e}", [], [0, 127, 255], "x".repeat(63), "x".repeat(64), "x".repeat(16_383), "x".repeat(100_000)])
+    json!([
+        "",
+        "h\u{e9}llo \u{2713} \u{1d11e}",
+        [],
+        [0, 127, 255],
+        "x".repeat(63),
+        "x".repeat(64),
+        "x".repeat(16_383),
+        "x".repeat(100_000)
+    ])
 }
 
 async fn page(path: &str, protocols: Value, close: Value) -> Option<(Value, mpsc::Receiver<Error>)> {

@@ -7,10 +7,7 @@ use std::{
 
 use futures_util::SinkExt;
 use http::Request;
-use tokio::{
-    net::UdpSocket,
-    sync::watch,
-};
+use tokio::{net::UdpSocket, sync::watch};
 use tower_transport::{
     Message, TransportExt,
     transport::webtransport::{Certificate, WebTransportConnector, WebTransportServer},
@@ -93,7 +90,8 @@ async fn a_session_follows_its_client_to_other_addresses_and_loses_nothing() {
         stream.close(None).await.unwrap();
     };
     let both = async { tokio::join!(ours, theirs) };
-    let ((addresses, stats), ()) = tokio::time::timeout(std::time::Duration::from_secs(60), both).await.expect("it hangs");
+    let ((addresses, stats), ()) =
+        tokio::time::timeout(std::time::Duration::from_secs(60), both).await.expect("it hangs");
     assert_eq!(addresses.len(), 1 + MOVES as usize, "{addresses:?}");
     assert!(stats.path_challenges_sent >= u64::from(MOVES), "{stats:?}");
 }

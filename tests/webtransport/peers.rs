@@ -9,7 +9,9 @@ use tower_transport::{
     CloseCode, CloseFrame, Error, Message, TransportExt,
     transport::webtransport::{Certificate, CertificateHash, Session, WebTransportConnector, WebTransportServer},
 };
-use wtransport::{ClientConfig, Connection, Endpoint, Identity, ServerConfig, VarInt, endpoint::SessionRequest, tls::Sha256Digest};
+use wtransport::{
+    ClientConfig, Connection, Endpoint, Identity, ServerConfig, VarInt, endpoint::SessionRequest, tls::Sha256Digest,
+};
 
 use crate::frames::{BINARY, CLOSE, PING, PONG, PREAMBLE, TEXT, frame, read_frame};
 
@@ -20,7 +22,8 @@ const LENGTHS: [usize; 6] = [0, 63, 64, 16_383, 16_384, 300_000];
 async fn their_server() -> (WebTransportConnector, String, Endpoint<wtransport::endpoint::endpoint_side::Server>) {
     let identity = Identity::self_signed(["localhost", "127.0.0.1"]).unwrap();
     let hash: [u8; 32] = *identity.certificate_chain().as_slice()[0].hash().as_ref();
-    let config = ServerConfig::builder().with_bind_address((Ipv4Addr::LOCALHOST, 0).into()).with_identity(identity).build();
+    let config =
+        ServerConfig::builder().with_bind_address((Ipv4Addr::LOCALHOST, 0).into()).with_identity(identity).build();
     let server = Endpoint::server(config).unwrap();
     let connector = WebTransportConnector::new().certificate_hashes([CertificateHash::from(hash)]);
     let uri = format!("https://127.0.0.1:{}/feed?of=all", server.local_addr().unwrap().port());

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use web_transport_quinn::quinn;
+use super::Session;
 
 /// How a session's QUIC connection fares, as of the call. Counts run from the connection's beginning; they are of the
 /// connection, which is the session's alone.
@@ -45,9 +45,17 @@ pub struct Stats {
     pub path_challenges_sent: u64,
 }
 
-impl Stats {
-    pub(super) fn of(connection: &quinn::Connection) -> Self {
-        let quinn::ConnectionStats { udp_tx, udp_rx, frame_tx, frame_rx, path, .. } = connection.stats();
+impl Session {
+    /// How the session's connection fares now. It takes the connection's lock for a moment; once a second is no burden.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::from(quinn::Connection::stats(self.quic()))
+    }
+}
+
+impl From<quinn::ConnectionStats> for Stats {
+    fn from(stats: quinn::ConnectionStats) -> Self {
+        let quinn::ConnectionStats { udp_tx, udp_rx, frame_tx, frame_rx, path, .. } = stats;
         Self {
             rtt: path.rtt,
             min_rtt: path.min_rtt,
@@ -67,7 +75,9 @@ impl Stats {
             path_challenges_sent: frame_tx.path_challenge,
         }
     }
+}
 
+impl Stats {
     /// The part of the sent packets that was lost, 0 to 1; 0 before the first was sent.
     #[must_use]
     pub fn loss(&self) -> f64 {

@@ -9,7 +9,9 @@ use std::{
 use tokio::net::UdpSocket;
 use tokio_rustls::rustls::{
     NamedGroup,
-    client::{ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue},
+    client::{
+        ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+    },
     pki_types::ServerName,
 };
 use tower_transport::{
@@ -79,7 +81,10 @@ fn a_hundred_clients_that_never_finish_the_handshake_hold_up_no_other_and_are_cu
             _ = &mut wait => {}
         }
     });
-    println!("{CLIENTS} clients that never finish: {open} open while one more was served, {} KiB each", peak / KIB / CLIENTS);
+    println!(
+        "{CLIENTS} clients that never finish: {open} open while one more was served, {} KiB each",
+        peak / KIB / CLIENTS
+    );
     assert!(open > CLIENTS / 2, "the test took too long to show anything: {open}");
     assert!(peak < CLIENTS * 128 * KIB, "{peak}");
 }
@@ -121,13 +126,15 @@ fn an_address_that_has_not_shown_itself_gets_at_most_three_times_what_it_sent() 
         spoofed.send_to(&bytes[..sent], victim.address).await.unwrap();
         let mut came = 0;
         // Its certificate is larger than what it may send; after that it has to be silent.
-        while let Ok(received) = tokio::time::timeout(Duration::from_millis(1500), spoofed.recv_from(&mut bytes)).await {
+        while let Ok(received) = tokio::time::timeout(Duration::from_millis(1500), spoofed.recv_from(&mut bytes)).await
+        {
             came += received.unwrap().0;
         }
         is_served(&victim).await;
         (sent, came)
     };
-    let (sent, came) = attack(Limits::new(), SessionLimits::new(), attacker, async |mut server| serve_one(&mut server).await);
+    let (sent, came) =
+        attack(Limits::new(), SessionLimits::new(), attacker, async |mut server| serve_one(&mut server).await);
     println!("{came} bytes for {sent}");
     assert!(came > 0 && came <= 3 * sent, "{came} for {sent}");
 }
@@ -145,7 +152,8 @@ fn a_client_that_was_here_before_gets_no_early_data() {
         is_served(&victim).await;
         (tickets.kept.load(Relaxed), early)
     };
-    let (tickets, early) = attack(Limits::new(), SessionLimits::new(), attacker, async |mut server| serve_one(&mut server).await);
+    let (tickets, early) =
+        attack(Limits::new(), SessionLimits::new(), attacker, async |mut server| serve_one(&mut server).await);
     assert!(tickets > 0, "without a ticket this shows nothing");
     assert!(!early, "early data can be sent again by anyone who saw it");
 }

@@ -2,14 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 
-use tokio_rustls::rustls::{
-    self, RootCertStore,
-    client::Resumption,
-    pki_types::CertificateDer,
-};
+use tokio_rustls::rustls::{self, RootCertStore, client::Resumption, pki_types::CertificateDer};
 use tower_transport::{
     Limits,
-    transport::webtransport::{Certificate, CertificateHash, Session, SessionLimits, WebTransportConnector, WebTransportServer},
+    transport::webtransport::{
+        Certificate, CertificateHash, Session, SessionLimits, WebTransportConnector, WebTransportServer,
+    },
 };
 use web_transport_quinn::{
     Client, ClientBuilder,

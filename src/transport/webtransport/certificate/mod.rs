@@ -3,6 +3,7 @@
 #[cfg(feature = "dev-certificate")]
 mod development;
 mod hash;
+mod pem;
 
 use std::fmt;
 
@@ -15,8 +16,8 @@ pub use self::hash::CertificateHash;
 /// [`Debug`](fmt::Debug) shows the hash and never the key.
 pub struct Certificate {
     /// The server's own first. Not empty.
-    pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) key: PrivateKeyDer<'static>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
 }
 
 impl Certificate {

@@ -1,7 +1,6 @@
 //! Messages as datagrams of a session: fast, and nothing for what must arrive.
 
 mod counts;
-mod ending;
 #[cfg(test)]
 mod tests;
 
@@ -16,10 +15,10 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 use futures_util::{sink, stream};
-use web_transport_quinn::{SessionError, WebTransportError};
+use web_transport_quinn::{SessionError, WebTransportError, quinn};
 
 pub use self::counts::DatagramCounts;
-use self::ending::{closed, last};
+use super::{Session, fault};
 use crate::{Error, Message};
 
 /// How many datagrams of foreign sessions one poll passes over, before other tasks have their turn.
@@ -60,7 +59,7 @@ const FOREIGN_AT_ONCE: usize = 32;
 ///
 /// Dropping a future that reads or sends loses nothing: see [`TransportExt`](crate::TransportExt).
 pub struct Datagrams {
-    session: web_transport_quinn::Session,
+    session: Session,
     /// Each of the two waits in a future that borrows; both are boxed once, and hold every message's future in place.
     outgoing: Pin<Box<dyn Sink<Bytes, Error = Infallible> + Send + Sync>>,
     incoming: Pin<Box<dyn Stream<Item = Result<Bytes, SessionError>> + Send + Sync>>,
@@ -71,10 +70,19 @@ pub struct Datagrams {
     has_ended: bool,
 }
 
+impl Session {
+    /// The datagrams of the session, as a transport: lossy, unordered, and fast. Take them once: of several that read, each message goes
+    /// to one.
+    #[must_use]
+    pub fn datagrams(&self) -> Datagrams {
+        Datagrams::new(self.clone())
+    }
+}
+
 impl Datagrams {
-    pub(super) fn new(session: web_transport_quinn::Session) -> Self {
+    fn new(session: Session) -> Self {
         let counts = DatagramCounts::default();
-        let state = (session.clone(), counts.clone());
+        let state = (session.quic().clone(), counts.clone());
         let outgoing = sink::unfold(state, |(session, counts), payload| async move {
             match session.send_datagram_wait(payload).await {
                 Ok(()) => counts.count_sent(),
@@ -82,7 +90,7 @@ impl Datagrams {
             }
             Ok::<_, Infallible>((session, counts))
         });
-        let incoming = stream::unfold(session.clone(), |session| async move {
+        let incoming = stream::unfold(session.quic().clone(), |session| async move {
             let item = session.read_datagram().await;
             Some((item, session))
         });
@@ -100,7 +108,7 @@ impl Datagrams {
     /// The largest payload that can be sent now, in bytes; 0 where the peer takes no datagrams. It follows the path: 1,100 to 1,500 is usual.
     #[must_use]
     pub fn max_size(&self) -> usize {
-        self.session.max_datagram_size()
+        self.session.quic().max_datagram_size()
     }
 
     /// What became of the datagrams of this handle.
@@ -113,7 +121,7 @@ impl Datagrams {
         if self.is_closed {
             return Err(Error::closed("the sink of datagrams was closed here"));
         }
-        self.session.close_reason().map_or(Ok(()), |reason| Err(closed(&reason)))
+        self.session.quic().close_reason().map_or(Ok(()), |reason| Err(closed(reason)))
     }
 
     /// The bytes of `message`, if it may go.
@@ -163,7 +171,7 @@ impl Sink<Message> for Datagrams {
         if let Err(never) = ready!(self.outgoing.as_mut().poll_flush(cx)) {
             match never {}
         }
-        Poll::Ready(self.session.close_reason().map_or(Ok(()), |reason| Err(closed(&reason))))
+        Poll::Ready(self.session.quic().close_reason().map_or(Ok(()), |reason| Err(closed(reason))))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -193,7 +201,7 @@ impl Stream for Datagrams {
                 }
                 Some(Err(reason)) => {
                     self.has_ended = true;
-                    return Poll::Ready(last(&reason));
+                    return Poll::Ready(last(reason));
                 }
                 None => {
                     self.has_ended = true;
@@ -203,6 +211,26 @@ impl Stream for Datagrams {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+/// The error of a session that is over: whatever ended it, it is closed.
+fn closed(reason: SessionError) -> Error {
+    let error = fault::session(reason);
+    match error.is_closed() {
+        true => error,
+        false => Error::closed("the session failed").with_source(error),
+    }
+}
+
+/// The last that the stream gives before `None`.
+fn last(reason: SessionError) -> Option<Result<Message, Error>> {
+    match &reason {
+        SessionError::WebTransportError(WebTransportError::Closed(..)) => {
+            Some(Ok(Message::Close(fault::session(reason).close_frame().cloned())))
+        }
+        SessionError::ConnectionError(quinn::ConnectionError::LocallyClosed) => None,
+        _ => Some(Err(fault::session(reason))),
     }
 }
 

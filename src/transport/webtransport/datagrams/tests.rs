@@ -1,39 +1,30 @@
-use std::{net::Ipv4Addr, str::FromStr};
+use std::net::Ipv4Addr;
 
 use futures_util::{FutureExt, SinkExt, StreamExt, future::poll_fn};
+use http::Request;
 use tower::ServiceBuilder;
-use web_transport_quinn::{ClientBuilder, ServerBuilder, Session, proto::ConnectRequest};
 
 use super::*;
 use crate::{
     CloseCode, CloseFrame, ServiceBuilderExt, TransportExt,
     codec::JsonCodec,
-    transport::webtransport::{Certificate, Stats},
+    transport::webtransport::{Certificate, WebTransportConnector, WebTransportServer},
 };
-
-/// A URL of the type that a request has, which no crate that this one knows by name exports.
-fn parse<U: FromStr<Err: fmt::Debug>>(uri: &str, _: fn(&ConnectRequest) -> &U) -> U {
-    uri.parse().unwrap()
-}
 
 /// The two ends of a session over loopback.
 async fn sessions() -> (Session, Session) {
     let certificate = Certificate::development(&[]).unwrap();
-    let hash = certificate.hash().as_bytes().to_vec();
-    let mut server = ServerBuilder::new()
-        .with_addr((Ipv4Addr::LOCALHOST, 0).into())
-        .with_certificate(certificate.chain, certificate.key)
-        .unwrap();
+    let connector = WebTransportConnector::new().certificate_hashes([certificate.hash()]);
+    let mut server = WebTransportServer::bind((Ipv4Addr::LOCALHOST, 0).into(), certificate).unwrap();
     let uri = format!("https://127.0.0.1:{}/", server.local_addr().unwrap().port());
-    let client = ClientBuilder::new().with_server_certificate_hashes(vec![hash]).unwrap();
-    let accept = async { server.accept().await.unwrap().ok().await.unwrap() };
-    let (near, far) = tokio::join!(client.connect(ConnectRequest::new(parse(&uri, |request| &request.url))), accept);
-    (near.unwrap(), far)
+    let accept = async { server.accept().await.unwrap().accept().await.unwrap() };
+    let (near, far) = tokio::join!(connector.connect_session(Request::get(uri).body(()).unwrap()), accept);
+    (near.unwrap().into_body(), far)
 }
 
 async fn pair() -> (Datagrams, Datagrams) {
     let (near, far) = sessions().await;
-    (Datagrams::new(near), Datagrams::new(far))
+    (near.datagrams(), far.datagrams())
 }
 
 fn nth(i: usize) -> Message {
@@ -65,7 +56,7 @@ mod contract {
 
         fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
             ready!(self.0.poll_close_unpin(cx))?;
-            self.0.session.close(1000, b"");
+            self.0.session.close(CloseFrame::new(CloseCode::NORMAL, ""));
             Poll::Ready(Ok(()))
         }
     }
@@ -181,7 +172,7 @@ async fn start_send_without_readiness_is_an_error_and_drops_nothing() {
 #[tokio::test]
 async fn a_fast_sender_is_paced_and_nothing_is_dropped_before_the_network() {
     let (near, far) = sessions().await;
-    let mut datagrams = Datagrams::new(near.clone());
+    let mut datagrams = near.datagrams();
     let message = Message::binary(vec![7; 1_000]);
     // This task does not give way, so that QUIC sends nothing: its buffer must be full at some time.
     let mut accepted = 0_u64;
@@ -197,7 +188,7 @@ async fn a_fast_sender_is_paced_and_nothing_is_dropped_before_the_network() {
     // The feed that was given up as there was no room has sent nothing.
     assert_eq!((counts.sent(), counts.dropped()), (2 * accepted, 0));
     // The newest leaves in order after all the others.
-    while Stats::of(&near).datagrams_sent < counts.sent() {
+    while near.stats().datagrams_sent < counts.sent() {
         tokio::task::yield_now().await;
     }
     drop(far);
@@ -212,7 +203,7 @@ async fn when_the_session_ends_each_accepted_message_counts_as_sent_or_dropped()
     while near.feed(message.clone()).now_or_never().is_some_and(|sent| sent.is_ok()) {
         accepted += 1;
     }
-    near.session.close(1000, b"");
+    near.session.close(CloseFrame::new(CloseCode::NORMAL, ""));
     drop(far);
     let error = loop {
         match near.feed(message.clone()).await {
@@ -228,12 +219,12 @@ async fn when_the_session_ends_each_accepted_message_counts_as_sent_or_dropped()
 #[tokio::test]
 async fn datagrams_of_a_foreign_session_are_passed_over_and_counted() {
     let (near, far) = sessions().await;
-    let (mut sender, mut far) = (Datagrams::new(near.clone()), Datagrams::new(far));
+    let (mut sender, mut far) = (near.datagrams(), far.datagrams());
     let foreign = FOREIGN_AT_ONCE as u64 * 3;
     for i in 0..foreign {
         // The second is cut in the number of the session.
         let bytes: &'static [u8] = if i % 2 == 0 { &[4, 1, 2, 3] } else { &[0x40] };
-        (*near).send_datagram(Bytes::from_static(bytes)).unwrap();
+        quinn::Connection::send_datagram(near.quic(), Bytes::from_static(bytes)).unwrap();
     }
     sender.send_message(nth(1)).await.unwrap();
     assert_eq!(far.receive_message().await.unwrap().unwrap(), nth(1));
@@ -243,8 +234,8 @@ async fn datagrams_of_a_foreign_session_are_passed_over_and_counted() {
 #[tokio::test]
 async fn the_end_of_the_session_is_the_end_of_its_datagrams() {
     let (mut near, mut far) = pair().await;
-    far.session.close(4000, "until tomorrow".as_bytes());
     let frame = CloseFrame::new(CloseCode::new(4000).unwrap(), "until tomorrow");
+    far.session.close(frame.clone());
     assert_eq!(near.receive_message().await.unwrap().unwrap(), Message::Close(Some(frame.clone())));
     assert!(near.receive_message().await.is_none());
     assert!(near.receive_message().await.is_none());
