@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use futures_util::{SinkExt, StreamExt};
 use http::{Request, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tower_transport::{
     CloseCode, CloseFrame, Error, Message, TransportExt,
     transport::webtransport::{Certificate, CertificateHash, Session, WebTransportConnector, WebTransportServer},
@@ -104,7 +104,7 @@ async fn streams_of_one_direction_and_datagrams_cross() {
     for (ours, theirs) in [to_theirs().await, from_theirs().await] {
         let mut out = ours.open_uni().await.unwrap();
         out.send(Message::text("one way")).await.unwrap();
-        out.close().await.unwrap();
+        out.close(None).await.unwrap();
         let mut receive = theirs.accept_uni().await.unwrap();
         assert_eq!(receive.read_u8().await.unwrap(), PREAMBLE);
         assert_eq!(read_frame(&mut receive).await.unwrap(), (TEXT, b"one way".to_vec()));
