@@ -1,0 +1,3 @@
+//! Server-sent events: the parser and the writer, and what speaks HTTP with them.
+
+mod duplex;
