@@ -23,6 +23,7 @@ mod responses;
 mod resume;
 #[path = "../serve/mod.rs"]
 mod serve;
+mod slow;
 mod wire;
 
 use std::time::Duration;
