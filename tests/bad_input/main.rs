@@ -6,9 +6,12 @@ mod attack;
 mod auth;
 #[cfg(feature = "batch")]
 mod batch;
+mod broadcast;
 #[cfg(feature = "compression")]
 mod compression;
 mod endings;
+#[cfg(feature = "rate-limit")]
+mod flood;
 mod frames;
 #[cfg(feature = "heartbeat")]
 mod heartbeat;
@@ -24,6 +27,8 @@ mod resume;
 #[path = "../serve/mod.rs"]
 mod serve;
 mod slow;
+#[cfg(feature = "limit")]
+mod unfinished;
 mod wire;
 
 use std::time::Duration;

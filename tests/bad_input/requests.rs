@@ -2,11 +2,11 @@
 
 use std::io::ErrorKind;
 
+use futures_util::StreamExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use futures_util::StreamExt;
 use tower_transport::{Error, Limits, Message};
 
 use crate::{

@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn a_request_with_a_body_or_two_hosts_is_refused() {
-        for bad in [("content-length", "5"), ("transfer-encoding", "chunked"), ("sec-websocket-protocol", "caf\u{e9}")] {
+        for bad in [("content-length", "5"), ("transfer-encoding", "chunked"), ("sec-websocket-protocol", "caf\u{e9}")]
+        {
             assert!(check_request(&request(&[&GOOD[..], &[bad]].concat())).is_err(), "{bad:?}");
         }
         let hosts = [("host", "a.example"), ("host", "b.example")];
