@@ -4,8 +4,8 @@
 //! **tower-http is middleware for HTTP requests; tower-transport is middleware for messages.**
 //!
 //! `(Sink<Message> + Stream<Message>) -> Layer -> Layer -> (Sink<Value> + Stream<Value>)`: one
-//! [`ServiceBuilder`](tower::ServiceBuilder) stack over WebSockets, in-memory channels and any other `Sink` + `Stream`, from the
-//! connect to typed values, and the bridges between such a stack and `tower::Service`.
+//! [`ServiceBuilder`](tower::ServiceBuilder) stack over WebSocket, SSE, WebTransport, in-memory channels and any other `Sink` +
+//! `Stream`, from the connect to typed values, and the bridges between such a stack and `tower::Service`.
 //!
 #![cfg_attr(
     all(feature = "websocket", feature = "rkyv", not(target_arch = "wasm32")),
@@ -84,9 +84,12 @@ while let Some(order) = receiver.receive().await {
 //! | feature | what it adds |
 //! |---|---|
 //! | `websocket` (default) | `transport::websocket`: client and server, on tungstenite and hyper |
-//! | `tls` | `wss://` with your own rustls configuration |
-//! | `tls-platform-roots` | `wss://` that trusts what the operating system trusts |
-//! | `axum` | the axum extractor of a WebSocket handshake |
+//! | `sse` | `transport::sse`: server-sent events, client and server; SSE with POST as a transport of messages |
+//! | `webtransport` | `transport::webtransport`: WebTransport over HTTP/3, client and server: streams, datagrams |
+//! | `dev-certificate` | a certificate for WebTransport in development, made in one call |
+//! | `tls` | `wss://` and `https://` with your own rustls configuration |
+//! | `tls-platform-roots` | `wss://` and `https://` that trust what the operating system trusts |
+//! | `axum` | the axum extractor of a WebSocket handshake, and event streams as axum's responses |
 //! | `rkyv` (default) | `codec::RkyvCodec`: zero-copy views or owned values |
 //! | `json` (default) | `codec::JsonCodec` |
 //! | `hybrid` | `codec::HybridCodec`: text is JSON, binary is rkyv |
@@ -103,14 +106,15 @@ while let Some(order) = receiver.receive().await {
 //! | `resume` | `layer::resume`: sessions that outlive connections |
 //! | `trace` | `layer::trace`: tracing's spans, metrics, W3C trace context |
 //! | `optimized` | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
+//! | `adaptive` | `stack::adaptive`: WebTransport, then WebSocket, then SSE + POST, by what fails and why; one server for all three |
 //! | `context` | `stack::WebSocketContext`: a simple client on top of it |
 //! | `pool` | `stack::pool`: connections to one target, shared by many calls |
 //! | `test-util` | contract checks, a scripted transport and faults, for those who write layers |
 //! | `full` | all of them |
 //!
 //! A feature adds API and never changes behaviour. `rt` (tokio's clock and tasks; in wasm32 the browser's) is turned on by those
-//! that need it. Without `websocket` the crate needs no operating system, and builds for `wasm32-unknown-unknown`; with it, what
-//! needs one is left out there.
+//! that need it. Without `websocket`, `sse` and `webtransport` the crate needs no operating system, and builds for
+//! `wasm32-unknown-unknown`; with them, what needs one is left out there.
 
 pub mod builder;
 pub mod codec;

@@ -1,7 +1,6 @@
 //! From a URL to a byte stream that HTTP is spoken over: name, TCP or Unix socket, proxy, TLS; and the first exchange on it.
 
 mod cause;
-#[cfg(feature = "websocket")]
 mod exchange;
 mod socket;
 mod target;
@@ -94,10 +93,9 @@ impl Dialer {
     }
 
     #[cfg(not(feature = "tls"))]
-    async fn secure(&self, _: Socket, target: &Target) -> Result<Socket, Error> {
-        let scheme = &target.scheme;
-        Err(Error::config(format!(
-            "{scheme}:// needs the feature `tls` (own roots) or `tls-platform-roots` of tower-transport"
-        )))
+    async fn secure(&self, _: Socket, _: &Target) -> Result<Socket, Error> {
+        Err(Error::config(
+            "wss:// and https:// need the feature `tls` (own roots) or `tls-platform-roots` of tower-transport",
+        ))
     }
 }
