@@ -4,6 +4,9 @@
 //! kind, 1 byte | length, 1, 2, 4 or 8 bytes (RFC 9000, section 16) | payload
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{CloseCode, CloseFrame, Error, Message, Text};
@@ -19,6 +22,27 @@ pub(super) const MAX_HEAD: usize = 9;
 
 /// The largest payload of a ping, a pong or a close, as in WebSocket (RFC 6455, section 5.5).
 const MAX_CONTROL: usize = 125;
+
+/// The least that is allocated for a message that comes in pieces, where it is not smaller itself.
+const PIECE: usize = 1024;
+
+/// Whether `message` may be sent: what the peer's decoder would refuse, with the same limit, is refused here already.
+///
+/// # Errors
+///
+/// Data over `limit` bytes, a ping or a pong over 125.
+pub(super) fn check_outgoing(message: &Message, limit: usize) -> Result<(), Error> {
+    let length = message.len();
+    match message {
+        Message::Text(_) | Message::Binary(_) if length > limit => Err(Error::too_large(format!(
+            "an outgoing message of {length} bytes is over the limit of {limit} (Limits::message)"
+        ))),
+        Message::Ping(_) | Message::Pong(_) if length > MAX_CONTROL => {
+            Err(Error::too_large(format!("an outgoing control message of {length} bytes is over {MAX_CONTROL}")))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Writes the head of `message` to `into`, and gives its payload, which follows.
 pub(super) fn head(message: Message, into: &mut BytesMut) -> Bytes {
@@ -36,11 +60,14 @@ pub(super) fn head(message: Message, into: &mut BytesMut) -> Bytes {
 
 /// Writes the whole of `message` to `into`.
 pub(super) fn encode(message: Message, into: &mut BytesMut) {
+    into.reserve(MAX_HEAD + message.len());
     let payload = head(message, into);
     into.extend_from_slice(&payload);
 }
 
 fn close_payload(frame: CloseFrame) -> Bytes {
+    // The fields are public: a reason that was never cut is cut here.
+    let frame = CloseFrame::new(frame.code, frame.reason);
     let mut payload = BytesMut::with_capacity(2 + frame.reason.len());
     payload.put_u16(frame.code.get());
     payload.extend_from_slice(frame.reason.as_bytes());
@@ -56,7 +83,8 @@ fn put_length(length: u64, into: &mut BytesMut) {
     }
 }
 
-/// Finds messages in what is read, however it is cut into pieces. It holds at most one message and a head.
+/// Finds messages in what is read, however it is cut into pieces. It holds at most one message and a head, and of a message at
+/// most twice what has come of it: a length alone allocates nothing.
 #[derive(Debug)]
 pub(super) struct Decoder {
     /// The largest payload.
@@ -65,12 +93,12 @@ pub(super) struct Decoder {
     head: BytesMut,
     /// The kind of the message whose payload is awaited, and how much of that is missing.
     open: Option<(u8, usize)>,
-    payload: BytesMut,
+    payload: Vec<u8>,
 }
 
 impl Decoder {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, head: BytesMut::new(), open: None, payload: BytesMut::new() }
+        Self { limit, head: BytesMut::new(), open: None, payload: Vec::new() }
     }
 
     /// Whether nothing is half read.
@@ -99,13 +127,18 @@ impl Decoder {
             }
         };
         let part = input.split_to(missing.min(input.len()));
+        let room = self.payload.capacity() - self.payload.len();
+        if room < part.len() {
+            // Never past the end of the message: once whole it fills its memory, and becomes `Bytes` as it is.
+            self.payload.reserve_exact(missing.min(part.len().max(self.payload.len()).max(PIECE)));
+        }
         self.payload.extend_from_slice(&part);
         if part.len() < missing {
             self.open = Some((kind, missing - part.len()));
             return Ok(None);
         }
         self.open = None;
-        message(kind, std::mem::take(&mut self.payload).freeze()).map(Some)
+        message(kind, std::mem::take(&mut self.payload).into()).map(Some)
     }
 
     fn read_head(&mut self, input: &mut Bytes) -> Option<(u8, u64)> {
@@ -126,17 +159,18 @@ impl Decoder {
     }
 
     fn check(&self, kind: u8, length: u64) -> Result<usize, Error> {
-        let limit = match kind {
-            TEXT | BINARY => self.limit,
-            PING | PONG | CLOSE => MAX_CONTROL,
-            other => return Err(Error::protocol(format!("a message of kind {other}: there are 0 to 4"))),
-        };
-        match usize::try_from(length) {
-            Ok(length) if length <= limit => Ok(length),
-            _ if limit == self.limit => Err(Error::too_large(format!(
-                "an incoming message of {length} bytes is over the limit of {limit} (Limits::message)"
-            ))),
-            _ => Err(Error::protocol(format!("a control message of {length} bytes is over {MAX_CONTROL}"))),
+        let at_most = |limit| usize::try_from(length).ok().filter(|&length| length <= limit);
+        match kind {
+            TEXT | BINARY => at_most(self.limit).ok_or_else(|| {
+                let limit = self.limit;
+                Error::too_large(format!(
+                    "an incoming message of {length} bytes is over the limit of {limit} (Limits::message)"
+                ))
+            }),
+            PING | PONG | CLOSE => at_most(MAX_CONTROL).ok_or_else(|| {
+                Error::protocol(format!("an incoming control message of {length} bytes is over {MAX_CONTROL}"))
+            }),
+            other => Err(Error::protocol(format!("an incoming message of kind {other}: there are 0 to {CLOSE}"))),
         }
     }
 }

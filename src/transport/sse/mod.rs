@@ -1,1 +1,29 @@
 //! Server-sent events ([WHATWG HTML, section 9.2](https://html.spec.whatwg.org/multipage/server-sent-events.html)).
+//!
+//! An HTTP response that does not end, and that is text: events, each a few lines, each with a type, an id and data. Every browser
+//! reads it (`EventSource`), every proxy lets it pass.
+//!
+//! # The parts
+//!
+//! - [`Event`] is one event, both ways. It writes itself: [`Event::encode`], and [`encode_comment`] beside it.
+//! - [`Parser`] reads events out of bytes. It knows of no socket, and runs everywhere, in a browser's wasm too.
+//!
+//! # On the wire
+//!
+//! ```text
+//! event: note          the type; without it, "message"
+//! id: 42               what the client names when it comes back (Last-Event-ID)
+//! retry: 3000          how long it waits before that, in milliseconds
+//! data: two
+//! data: lines
+//!                      a blank line ends the event
+//! : a comment
+//! ```
+
+mod encode;
+mod event;
+mod parser;
+
+pub use self::{encode::encode_comment, event::Event, parser::Parser};
+
+// What speaks HTTP: native only.

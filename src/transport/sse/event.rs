@@ -1,0 +1,144 @@
+use std::{sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+
+use super::encode;
+use crate::{Error, Text};
+
+/// One server-sent event, both ways: what [`Parser`](super::Parser) gives, and what a server writes
+/// ([WHATWG HTML, section 9.2.6](https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation)).
+///
+/// A clone costs reference counts. The data of a received event may be a slice of the chunk that it came in, which then lives as
+/// long as the data does.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use tower_transport::transport::sse::Event;
+///
+/// # fn main() -> Result<(), tower_transport::Error> {
+/// let event = Event::new("two\nlines").event("note")?.id("42")?;
+/// let mut bytes = BytesMut::new();
+/// event.encode(&mut bytes);
+/// assert_eq!(&bytes[..], b"event: note\nid: 42\ndata: two\ndata: lines\n\n");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    data: Text,
+    /// `None` for "message".
+    name: Option<Arc<str>>,
+    /// `None` where no `id` line was or is to be; empty where one takes the id back.
+    id: Option<Arc<str>>,
+    retry: Option<Duration>,
+}
+
+impl Event {
+    /// An event of type "message" without an id.
+    ///
+    /// A CR, LF or CRLF in `data` is one line end: the receiver sees each as LF. All other text arrives as it is.
+    #[must_use]
+    pub fn new(data: impl Into<Text>) -> Self {
+        Self { data: data.into(), name: None, id: None, retry: None }
+    }
+
+    /// What the parser dispatches.
+    pub(super) fn received(data: Text, name: Option<Arc<str>>, id: Option<Arc<str>>) -> Self {
+        Self { data, name, id, retry: None }
+    }
+
+    /// Sets the type, that which a browser's `addEventListener` names. Empty means "message".
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if `name` contains CR, LF or NUL: it would end the line, or be read differently by others.
+    pub fn event(mut self, name: &str) -> Result<Self, Error> {
+        on_one_line("an event's type", name)?;
+        self.name = own_name(name);
+        Ok(self)
+    }
+
+    /// Sets the id, which the client sends as `Last-Event-ID` when it reconnects. It stays with the client until another event
+    /// has one; an empty id takes it back.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) if `id` contains CR or LF, which would end the line, or NUL, for which clients ignore it.
+    pub fn id(mut self, id: &str) -> Result<Self, Error> {
+        on_one_line("an event's id", id)?;
+        self.id = Some(id.into());
+        Ok(self)
+    }
+
+    /// Tells the client how long it is to wait before it reconnects, in whole milliseconds (the rest is cut off).
+    #[must_use]
+    pub fn retry(mut self, time: Duration) -> Self {
+        self.retry = Some(time);
+        self
+    }
+
+    /// The type; "message" where none was given.
+    #[must_use]
+    pub fn event_type(&self) -> &str {
+        self.name.as_deref().unwrap_or("message")
+    }
+
+    /// The data, its lines joined by LF.
+    #[must_use]
+    pub fn data(&self) -> &Text {
+        &self.data
+    }
+
+    /// The data alone, without a copy.
+    #[must_use]
+    pub fn into_data(self) -> Text {
+        self.data
+    }
+
+    /// The id. Of a received event, the last one that the stream gave, in this event or before it; empty where there is none.
+    #[must_use]
+    pub fn last_event_id(&self) -> &str {
+        self.id.as_deref().unwrap_or_default()
+    }
+
+    /// Appends the event to `into`, with the blank line that ends it.
+    ///
+    /// Any event can be written: there is one `data` line for each line of the data, and at least one. Of a received event, the
+    /// sticky id is written along.
+    pub fn encode(&self, into: &mut BytesMut) {
+        encode::event(self.name.as_deref(), self.id.as_deref(), self.retry, &self.data, into);
+    }
+}
+
+/// A name as it is kept: nothing for the default.
+pub(super) fn own_name(name: &str) -> Option<Arc<str>> {
+    (!name.is_empty() && name != "message").then(|| name.into())
+}
+
+fn on_one_line(what: &str, text: &str) -> Result<(), Error> {
+    if text.contains(['\r', '\n', '\0']) {
+        return Err(Error::config(format!("{what} must be one line of text: it contains CR, LF or NUL")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_or_an_id_of_more_than_one_line_is_refused() {
+        for bad in ["a\nb", "a\r", "\0"] {
+            assert!(Event::new("").event(bad).is_err_and(|error| error.is_config()), "{bad:?}");
+            assert!(Event::new("").id(bad).is_err_and(|error| error.is_config()), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_type_is_message_unless_another_one_is_given() -> Result<(), Error> {
+        assert_eq!(Event::new("").event_type(), "message");
+        assert_eq!(Event::new("").event("note")?.event("")?, Event::new("").event("message")?);
+        assert_eq!(Event::new("").event("note")?.event_type(), "note");
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! Bytes, cut anywhere, into lines: the byte order mark, the three line ends, and comments are done with here.
+
+use bytes::Bytes;
+use memchr::memchr2;
+
+use super::block::{Block, data_value};
+use crate::Error;
+
+const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+
+#[derive(Debug)]
+pub(super) struct Lines {
+    pub(super) max_line: usize,
+    chunk: Bytes,
+    /// How much of the chunk has been read.
+    at: usize,
+    /// The beginning of a line whose end is still to come.
+    begun: Vec<u8>,
+    /// Within a comment, which is not kept.
+    in_comment: bool,
+    /// The last line ended in CR: an LF that follows belongs to it.
+    after_cr: bool,
+    /// What a byte order mark still lacks; empty once there was one, or can be none any more.
+    mark: &'static [u8],
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self {
+            max_line: 64 << 10,
+            chunk: Bytes::new(),
+            at: 0,
+            begun: Vec::new(),
+            in_comment: false,
+            after_cr: false,
+            mark: &BYTE_ORDER_MARK,
+        }
+    }
+}
+
+/// One line without its end.
+pub(super) enum Line<'a> {
+    /// The part of a chunk.
+    Whole(&'a Bytes, &'a [u8]),
+    /// Of several chunks.
+    Joined(Bytes),
+}
+
+impl Line<'_> {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Whole(_, line) => line,
+            Self::Joined(line) => line,
+        }
+    }
+
+    /// A part of [`bytes`](Self::bytes), without a copy.
+    pub(super) fn share(&self, part: &[u8]) -> Bytes {
+        match self {
+            Self::Whole(chunk, _) => chunk.slice_ref(part),
+            Self::Joined(line) => line.slice_ref(part),
+        }
+    }
+}
+
+impl Lines {
+    pub(super) fn push(&mut self, chunk: Bytes) {
+        let waiting = self.chunk.get(self.at..).unwrap_or_default();
+        self.chunk = if waiting.is_empty() { chunk } else { [waiting, &chunk].concat().into() };
+        self.at = 0;
+        if !self.mark.is_empty() {
+            self.skip_mark();
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        (self.chunk, self.at, self.begun) = (Bytes::new(), 0, Vec::new());
+    }
+
+    fn skip_mark(&mut self) {
+        while let (Some((expected, missing)), Some(byte)) = (self.mark.split_first(), self.chunk.get(self.at)) {
+            if byte == expected {
+                self.at += 1;
+                self.mark = missing;
+                continue;
+            }
+            // No mark after all: what looked like its beginning is that of a line.
+            let seen = BYTE_ORDER_MARK.len() - self.mark.len();
+            self.begun.extend(BYTE_ORDER_MARK.iter().take(seen));
+            self.mark = &[];
+        }
+    }
+
+    /// The next line that is no comment. `block` is what it goes to, and says how long it may be.
+    pub(super) fn next(&mut self, block: &Block) -> Result<Option<Line<'_>>, Error> {
+        let (start, end) = loop {
+            let start = self.at;
+            let rest = self.chunk.get(start..).unwrap_or_default();
+            let Some(&first) = rest.first() else {
+                // Not held until the next one comes, which may be long.
+                self.chunk = Bytes::new();
+                self.at = 0;
+                return Ok(None);
+            };
+            if self.after_cr {
+                self.after_cr = false;
+                if first == b'\n' {
+                    self.at += 1;
+                    continue;
+                }
+            }
+            self.in_comment |= first == b':' && self.begun.is_empty();
+            let Some(length) = memchr2(b'\n', b'\r', rest) else {
+                self.at = self.chunk.len();
+                self.keep(start, block)?;
+                continue;
+            };
+            self.after_cr = rest.get(length) == Some(&b'\r');
+            self.at = start + length + 1;
+            if !std::mem::take(&mut self.in_comment) {
+                break (start, start + length);
+            }
+        };
+        if !self.begun.is_empty() {
+            let mut line = std::mem::take(&mut self.begun);
+            line.extend_from_slice(self.chunk.get(start..end).unwrap_or_default());
+            self.check(&line, block)?;
+            return Ok(Some(Line::Joined(line.into())));
+        }
+        let line = self.chunk.get(start..end).unwrap_or_default();
+        self.check(line, block)?;
+        Ok(Some(Line::Whole(&self.chunk, line)))
+    }
+
+    /// Keeps the beginning of a line, unless it is over its limit already.
+    fn keep(&mut self, start: usize, block: &Block) -> Result<(), Error> {
+        if self.in_comment {
+            return Ok(());
+        }
+        self.begun.extend_from_slice(self.chunk.get(start..).unwrap_or_default());
+        self.check(&self.begun, block)
+    }
+
+    fn check(&self, line: &[u8], block: &Block) -> Result<(), Error> {
+        match data_value(line) {
+            Some(value) if value.len() > block.room() => Err(block.too_large()),
+            None if line.len() > self.max_line => Err(Error::too_large(format!(
+                "a line of the event stream is over the limit of {} bytes (Parser::max_line)",
+                self.max_line
+            ))),
+            _ => Ok(()),
+        }
+    }
+}

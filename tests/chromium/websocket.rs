@@ -1,0 +1,54 @@
+//! The browser's `WebSocket` against our upgrade.
+
+use axum::Router;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tower_transport::{
+    CloseFrame, Error, TransportExt,
+    transport::websocket::{WebSocket, WebSocketUpgrade},
+};
+
+use crate::{browser::run, site::serve};
+
+type End = Result<Option<CloseFrame>, Error>;
+
+async fn echo(mut socket: WebSocket) -> End {
+    while let Some(message) = socket.receive_message().await {
+        let message = message?;
+        if message.is_data() {
+            socket.send_message(message).await?;
+        }
+    }
+    Ok(socket.close_frame().cloned())
+}
+
+/// A site with an echo at `/ws`, and how the sessions there end.
+async fn site() -> (String, mpsc::Receiver<End>) {
+    let (ended, ends) = mpsc::channel(1);
+    let upgrade = WebSocketUpgrade::new(move |socket, _| async move {
+        let _ = ended.send(echo(socket).await).await;
+    });
+    (serve(Router::new().route_service("/ws", upgrade)).await, ends)
+}
+
+#[tokio::test]
+async fn a_page_is_echoed_by_its_own_site_and_each_end_learns_how_it_ended() {
+    let (host, mut ends) = site().await;
+    let messages = json!(["", "h\u{e9}llo \u{2713} \u{1d11e}", [], [0, 127, 255], "x".repeat(100_000)]);
+    let argument = json!({ "url": format!("ws://{host}/ws"), "messages": messages });
+    let Some(report) = run(&format!("http://{host}/"), "websocket.js", argument).await else { return };
+    let end = json!({ "came": messages, "code": 4000, "reason": "that is all", "wasClean": true });
+    assert_eq!(report.value, end, "{:?}", report.log);
+    assert_eq!(ends.recv().await.unwrap().unwrap().unwrap().to_string(), "4000 \"that is all\"");
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_is_refused_with_403() {
+    let (host, mut ends) = site().await;
+    let other = serve(Router::new()).await;
+    let argument = json!({ "url": format!("ws://{host}/ws"), "messages": ["steal"] });
+    let Some(report) = run(&format!("http://{other}/"), "websocket.js", argument).await else { return };
+    assert_eq!(report.value, json!({ "came": [], "code": 1006, "reason": "", "wasClean": false }));
+    assert!(report.log.iter().any(|line| line.contains("403")), "{:?}", report.log);
+    assert!(ends.try_recv().is_err(), "there was a session");
+}
