@@ -20,6 +20,8 @@
 //! : a comment
 //! ```
 
+#[cfg(not(target_arch = "wasm32"))]
+mod duplex;
 mod encode;
 mod event;
 mod parser;
@@ -27,3 +29,7 @@ mod parser;
 pub use self::{encode::encode_comment, event::Event, parser::Parser};
 
 // What speaks HTTP: native only.
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::duplex::{
+    SseDuplex, SseDuplexAnswer, SseDuplexBody, SseDuplexConnecting, SseDuplexConnector, SseDuplexServer,
+};
