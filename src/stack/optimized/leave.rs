@@ -34,6 +34,11 @@ impl Goodbye {
         self.0.token.cancel();
     }
 
+    /// Waits until it is said.
+    pub(super) async fn said(&self) {
+        self.0.token.cancelled().await;
+    }
+
     #[inline]
     pub(super) fn is_said(&self) -> bool {
         self.0.is_said.load(Ordering::Acquire)

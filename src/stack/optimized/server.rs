@@ -63,6 +63,12 @@ impl<T> OptimizedAcceptor<T> {
         self.store.len()
     }
 
+    /// The limits of each connection.
+    #[cfg(feature = "adaptive")]
+    pub(in crate::stack) fn limits(&self) -> Limits {
+        self.config.limits
+    }
+
     /// Ends all transports that this acceptor, or a clone of it, has made and will make, because the server goes away: each sends a
     /// close message of code 1001 behind what it has accepted, and its stream gives an error that [`is_closed`](Error::is_closed)
     /// and then ends. What has come in and was not read is dropped.
@@ -70,6 +76,15 @@ impl<T> OptimizedAcceptor<T> {
     /// It returns at once. The handlers find out as they use their transports; those that wait in one are woken.
     pub fn close(&self) {
         self.goodbye.say();
+    }
+
+    /// Waits until it is [closed](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// It only watches.
+    pub async fn closed(&self) {
+        self.goodbye.said().await;
     }
 
     /// Whether it was [closed](Self::close).

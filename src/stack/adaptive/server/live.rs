@@ -37,7 +37,7 @@ impl Live {
     }
 
     /// Ready once nobody is in.
-    async fn emptied(&self) {
+    pub(super) async fn emptied(&self) {
         loop {
             let mut empty = pin!(self.empty.notified());
             empty.as_mut().enable();

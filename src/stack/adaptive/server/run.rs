@@ -10,8 +10,7 @@ use crate::{
     transport::{sse::SseDuplex, websocket::WebSocket},
 };
 
-pub(super) type Handler =
-    Arc<dyn Fn(OptimizedTransport<AdaptiveTransport>, request::Parts) -> Handled + Send + Sync>;
+pub(super) type Handler = Arc<dyn Fn(OptimizedTransport<AdaptiveTransport>, request::Parts) -> Handled + Send + Sync>;
 
 /// Plain functions, so that their services have a type that can be named; what they need is in the extensions: an [`Opening`].
 pub(super) type WebSocketHandler = fn(WebSocket, request::Parts) -> Handled;

@@ -113,7 +113,9 @@ impl<B: Body> Service<Request<B>> for SessionService {
         }
         let rest = Rest { inner: self.inner.clone(), kind, body };
         match &self.inner.guard {
-            Some(guard) if begins => SessionFuture::new(Step::Guard { admitting: guard.check(parts), rest: Some(rest) }),
+            Some(guard) if begins => {
+                SessionFuture::new(Step::Guard { admitting: guard.check(parts), rest: Some(rest) })
+            }
             _ => SessionFuture::new(rest.begin(parts, HeaderMap::new())),
         }
     }

@@ -45,6 +45,14 @@ pub(super) struct Inner {
     pub(super) live: Arc<Live>,
     pub(super) web_socket: WebSocketUpgrade<WebSocketHandler>,
     pub(super) sse: SseDuplexServer<SseHandler>,
+    pub(super) origins: Pages,
+}
+
+/// Pages of which origins may come, for the transport whose server is not ours to make.
+#[derive(Clone)]
+pub(super) enum Pages {
+    Of(Vec<HeaderValue>),
+    Any,
 }
 
 pub(super) type Owner = Arc<dyn Fn(&request::Parts) -> Option<Vec<u8>> + Send + Sync>;
@@ -76,6 +84,7 @@ impl SessionServer {
             live: Arc::default(),
             web_socket: web_socket.limits(limits).with_subprotocol(known.clone()),
             sse: sse.limits(limits).sessions(SESSIONS).with_subprotocol(known),
+            origins: Pages::Of(Vec::new()),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -138,22 +147,26 @@ impl SessionServer {
         self
     }
 
-    /// Also accepts pages of this origin (`https://app.example.com`) over HTTP. A WebTransport server has a list of its own.
+    /// Also accepts pages of this origin (`https://app.example.com`), over each transport.
     #[must_use]
     pub fn allow_origin(mut self, origin: HeaderValue) -> Self {
         let inner = self.inner();
         inner.web_socket = inner.web_socket.clone().allow_origin(origin.clone());
-        inner.sse = inner.sse.clone().allow_origin(origin);
+        inner.sse = inner.sse.clone().allow_origin(origin.clone());
+        if let Pages::Of(origins) = &mut inner.origins {
+            origins.push(origin);
+        }
         self
     }
 
-    /// Accepts pages of every origin over HTTP; see
+    /// Accepts pages of every origin; see
     /// [`WebSocketUpgrade::allow_any_origin`](crate::transport::websocket::WebSocketUpgrade::allow_any_origin) for what that risks.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
         let inner = self.inner();
         inner.web_socket = inner.web_socket.clone().allow_any_origin();
         inner.sse = inner.sse.clone().allow_any_origin();
+        inner.origins = Pages::Any;
         self
     }
 

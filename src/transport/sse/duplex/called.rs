@@ -130,9 +130,9 @@ impl Called {
         let limit = self.limit;
         down.poll_event(cx).map(|event| match event {
             Ok(event) => event.map(|event| event::decode(event, limit)).transpose(),
-            Err(error) if error.is_too_large() => Err(error.context(format!(
-                "an incoming message is over the limit of {limit} bytes (Limits::message)"
-            ))),
+            Err(error) if error.is_too_large() => {
+                Err(error.context(format!("an incoming message is over the limit of {limit} bytes (Limits::message)")))
+            }
             Err(error) => Err(error),
         })
     }

@@ -36,9 +36,9 @@ pub(super) fn check(message: &Message, limit: usize) -> Result<(), Error> {
             "an outgoing message of {} bytes is over the limit of {limit} (Limits::message)",
             message.len()
         ))),
-        Message::Ping(payload) | Message::Pong(payload) if payload.len() > MAX_CONTROL => Err(Error::too_large(
-            format!("an outgoing ping or pong of {} bytes is over {MAX_CONTROL}", payload.len()),
-        )),
+        Message::Ping(payload) | Message::Pong(payload) if payload.len() > MAX_CONTROL => {
+            Err(Error::too_large(format!("an outgoing ping or pong of {} bytes is over {MAX_CONTROL}", payload.len())))
+        }
         _ => Ok(()),
     }
 }

@@ -3,12 +3,7 @@ mod incoming;
 mod registry;
 mod serve;
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-};
+use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
 
 use futures_util::stream::FuturesUnordered;
 use http::HeaderValue;
@@ -19,10 +14,7 @@ pub(super) use self::registry::Registry;
 use super::{Certificate, SessionLimits};
 use crate::{
     CloseFrame, Error, Limits, rt,
-    transport::{
-        origin::Origins,
-        subprotocol,
-    },
+    transport::{origin::Origins, subprotocol},
 };
 
 /// Accepts WebTransport sessions on a UDP port of its own.
@@ -146,6 +138,13 @@ impl WebTransportServer {
     pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
         Arc::make_mut(&mut self.accept).subprotocols.push(subprotocol::parse(name)?);
         Ok(self)
+    }
+
+    /// Speaks a subprotocol that is known to be one.
+    #[cfg(feature = "adaptive")]
+    pub(crate) fn with_subprotocol(mut self, name: HeaderValue) -> Self {
+        Arc::make_mut(&mut self.accept).subprotocols.push(name);
+        self
     }
 
     /// Also accepts pages of this origin (`https://app.example.com`).
