@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -94,12 +94,13 @@ impl Leave {
                 return Poll::Pending;
             }
         }
-        let ended = self.closing.poll_end(inner, cx);
+        // Told when the peer is: whoever is told lets go of the transport.
+        ready!(self.closing.poll_end(inner, cx));
         if !std::mem::replace(&mut self.is_told, true) {
             let frame = CloseFrame::new(CloseCode::AWAY, "the server goes away");
             return Poll::Ready(Some(Err(Error::closed("this server goes away").with_close_frame(Some(frame)))));
         }
-        ended.map(|()| None)
+        Poll::Ready(None)
     }
 
     pub(super) fn poll_ready<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>

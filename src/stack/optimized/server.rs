@@ -70,10 +70,12 @@ impl<T> OptimizedAcceptor<T> {
     }
 
     /// Ends all transports that this acceptor, or a clone of it, has made and will make, because the server goes away: each sends a
-    /// close message of code 1001 behind what it has accepted, and its stream gives an error that [`is_closed`](Error::is_closed)
-    /// and then ends. What has come in and was not read is dropped.
+    /// close message of code 1001 behind what it has accepted; when that is on its way, its stream gives an error that
+    /// [`is_closed`](Error::is_closed), and ends. What has come in and was not read is dropped.
     ///
-    /// It returns at once. The handlers find out as they use their transports; those that wait in one are woken.
+    /// It returns at once. The handlers find out as they use their transports; those that wait in one are woken. A transport whose peer
+    /// does not read, or is away, ends with the heartbeat and the [time of its session](super::OptimizedBuilder::session_ttl), if nobody
+    /// drops it before.
     pub fn close(&self) {
         self.goodbye.say();
     }
