@@ -2,5 +2,7 @@
 
 mod browser;
 mod differential;
+mod duplex;
 mod round_trip;
+mod server;
 mod streams;

@@ -20,11 +20,20 @@
 //! : a comment
 //! ```
 
+#[cfg(not(target_arch = "wasm32"))]
+mod duplex;
 mod encode;
 mod event;
 mod label;
 mod parser;
+#[cfg(not(target_arch = "wasm32"))]
+mod server;
 
 pub use self::{encode::encode_comment, event::Event, parser::Parser};
 
 // What speaks HTTP: native only.
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::{
+    duplex::{SseDuplex, SseDuplexAnswer, SseDuplexBody, SseDuplexConnecting, SseDuplexConnector, SseDuplexServer},
+    server::{EventReceiver, EventSender, EventStream, LastEventId, Replay, event_channel},
+};
