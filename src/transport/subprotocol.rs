@@ -27,6 +27,19 @@ pub(super) fn choose<'a>(known: &'a [HeaderValue], headers: &HeaderMap) -> Optio
     })
 }
 
+/// The subprotocol that a server chose, in the head of its answer, among those that were offered.
+pub(super) fn chosen(headers: &HeaderMap, offered: &[String]) -> Result<Option<Box<str>>, Error> {
+    let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
+    match (chosen.next(), chosen.next()) {
+        (None, _) => Ok(None),
+        (Some(one), None) if offered.iter().any(|offer| offer == one) => Ok(Some(one.into())),
+        (Some(one), _) => Err(Error::protocol(format!(
+            "the server chose the subprotocol `{}`, which was not offered",
+            one.escape_debug()
+        ))),
+    }
+}
+
 /// The comma-separated tokens of all headers of a name; a header that is not ASCII has none.
 pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());

@@ -21,10 +21,16 @@
 //! ```
 
 #[cfg(not(target_arch = "wasm32"))]
+mod client;
+#[cfg(not(target_arch = "wasm32"))]
+mod downlink;
+#[cfg(not(target_arch = "wasm32"))]
 mod duplex;
 mod encode;
 mod event;
 mod label;
+#[cfg(not(target_arch = "wasm32"))]
+mod line;
 mod parser;
 #[cfg(not(target_arch = "wasm32"))]
 mod server;
@@ -34,6 +40,7 @@ pub use self::{encode::encode_comment, event::Event, parser::Parser};
 // What speaks HTTP: native only.
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::{
+    client::{Sse, SseConnecting, SseConnector, SseMessages},
     duplex::{SseDuplex, SseDuplexAnswer, SseDuplexBody, SseDuplexConnecting, SseDuplexConnector, SseDuplexServer},
     server::{EventReceiver, EventSender, EventStream, LastEventId, Replay, event_channel},
 };

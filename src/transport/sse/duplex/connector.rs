@@ -27,7 +27,7 @@ use crate::{
     transport::{
         dial::{Dialer, Target, http_error, read_body, retry_after},
         sse::Parser,
-        subprotocol::{self, offered, tokens},
+        subprotocol::{self, chosen, offered},
     },
 };
 
@@ -185,19 +185,6 @@ async fn check(response: Response<Incoming>, line: &mut Line) -> Result<Response
         Some(time) => refusal.with_retry_after(time),
         None => refusal,
     })
-}
-
-/// The subprotocol that the server chose.
-fn chosen(headers: &HeaderMap, offered: &[String]) -> Result<Option<Box<str>>, Error> {
-    let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
-    match (chosen.next(), chosen.next()) {
-        (None, _) => Ok(None),
-        (Some(one), None) if offered.iter().any(|offer| offer == one) => Ok(Some(one.into())),
-        (Some(one), _) => Err(Error::protocol(format!(
-            "the server chose the subprotocol `{}`, which was not offered",
-            one.escape_debug()
-        ))),
-    }
 }
 
 /// Reads the event that opens the session.
