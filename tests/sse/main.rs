@@ -2,7 +2,7 @@
 
 mod browser;
 mod differential;
-mod round_trip;
-mod streams;
-mod server;
 mod duplex;
+mod round_trip;
+mod server;
+mod streams;
