@@ -10,6 +10,7 @@ mod plan;
 mod policy;
 mod race;
 mod reason;
+pub mod server;
 mod shared;
 mod tell;
 mod transport;
@@ -20,6 +21,7 @@ pub use self::{
     endpoints::Endpoints,
     kind::TransportKind,
     reason::Reason,
+    server::SessionServer,
     transport::AdaptiveTransport,
     watch::Decisions,
 };

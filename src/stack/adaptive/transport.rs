@@ -8,7 +8,10 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::TransportKind;
-use crate::{Error, Message, transport::websocket::WebSocket};
+use crate::{
+    Error, Message,
+    transport::{sse::SseDuplex, websocket::WebSocket, webtransport::WebTransportStream},
+};
 
 /// A WebTransport stream, a WebSocket, or SSE with POST, either end: a [`Transport`](crate::Transport) of [`Message`]s.
 ///
@@ -21,13 +24,17 @@ pub struct AdaptiveTransport {
 }
 
 enum Inner {
+    WebTransport(WebTransportStream),
     WebSocket(WebSocket),
+    Sse(SseDuplex),
 }
 
 macro_rules! each {
     ($inner:expr, $transport:ident => $call:expr) => {
         match $inner {
+            Inner::WebTransport($transport) => $call,
             Inner::WebSocket($transport) => $call,
+            Inner::Sse($transport) => $call,
         }
     };
 }
@@ -37,7 +44,9 @@ impl AdaptiveTransport {
     #[must_use]
     pub const fn kind(&self) -> TransportKind {
         match &self.inner {
+            Inner::WebTransport(_) => TransportKind::WebTransport,
             Inner::WebSocket(_) => TransportKind::WebSocket,
+            Inner::Sse(_) => TransportKind::Sse,
         }
     }
 
@@ -52,6 +61,7 @@ impl AdaptiveTransport {
     pub const fn web_socket(&self) -> Option<&WebSocket> {
         match &self.inner {
             Inner::WebSocket(websocket) => Some(websocket),
+            _ => None,
         }
     }
 }
@@ -59,6 +69,18 @@ impl AdaptiveTransport {
 impl From<WebSocket> for AdaptiveTransport {
     fn from(websocket: WebSocket) -> Self {
         Self { inner: Inner::WebSocket(websocket) }
+    }
+}
+
+impl From<WebTransportStream> for AdaptiveTransport {
+    fn from(stream: WebTransportStream) -> Self {
+        Self { inner: Inner::WebTransport(stream) }
+    }
+}
+
+impl From<SseDuplex> for AdaptiveTransport {
+    fn from(duplex: SseDuplex) -> Self {
+        Self { inner: Inner::Sse(duplex) }
     }
 }
 
