@@ -130,7 +130,6 @@ impl<H> SseDuplexServer<H> {
 
     /// Speaks a subprotocol that is known to be one.
     #[cfg(feature = "adaptive")]
-    #[allow(dead_code, reason = "for the server of all transports")]
     pub(crate) fn with_subprotocol(mut self, name: HeaderValue) -> Self {
         self.accept().subprotocols.push(name);
         self

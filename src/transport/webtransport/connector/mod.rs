@@ -1,0 +1,251 @@
+mod dial;
+mod endpoints;
+mod request;
+mod trust;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use http::{HeaderValue, Request, Response};
+use tower_service::Service;
+use web_transport_quinn as wtq;
+
+use self::{endpoints::Endpoints, request::Offer, trust::Trust};
+use super::{CertificateHash, Session, SessionLimits, WebTransportStream, fault};
+use crate::{Error, Limits, rt, transport::subprotocol};
+
+/// Connects WebTransport sessions: a `Service` that takes the handshake's request and answers with its response, the first
+/// bidirectional stream of the session as the body. [`connect_session`](Self::connect_session) gives the session instead.
+///
+/// The request's URI says where to (`https://`; `wss://` means the same), its headers go to the server. So tower-http's layers fit the
+/// handshake as they are: an `Authorization`, a request id, any header.
+///
+/// ```no_run
+/// # async fn connect() -> Result<(), tower_transport::BoxError> {
+/// use tower::ServiceExt;
+/// use tower_transport::{Message, TransportExt, transport::webtransport::WebTransportConnector};
+///
+/// let connector = WebTransportConnector::new().subprotocol("chat.v1")?;
+/// let request = http::Request::get("https://localhost:4433/chat").body(())?;
+/// let mut chat = connector.oneshot(request).await?.into_body();
+/// chat.send_message(Message::text("hello")).await?;
+///
+/// let mut files = chat.session().open().await?; // beside it, and neither waits for the other
+/// files.send_message(Message::binary(vec![0; 1_000_000])).await?;
+/// # Ok(()) }
+/// ```
+///
+/// # Whom it trusts
+///
+/// The roots of the operating system, unless told otherwise: [`roots_pem`](Self::roots_pem), [`tls`](Self::tls) or
+/// [`certificate_hashes`](Self::certificate_hashes). The last one set counts.
+///
+/// # Where it waits
+///
+/// Always ready. A call waits for name resolution, QUIC (addresses of both families race, RFC 8305) with TLS 1.3, the HTTP/3
+/// exchange and the stream, together at most [`Limits::handshake`]. It needs a tokio runtime with I/O and time; the UDP sockets (one a
+/// family) belong to the runtime of the first call, are shared by all connections of a connector and its clones, and are opened anew
+/// when that runtime is gone.
+///
+/// # Errors
+///
+/// [`is_config`](Error::is_config) for a URL or a header that cannot work, [`is_dns`](Error::is_dns), [`is_tls`](Error::is_tls) for a certificate that
+/// is not trusted (or is another host's), [`is_refused`](Error::is_refused) where the host says that nobody listens,
+/// [`is_timeout`](Error::is_timeout) where nothing comes back: UDP is blocked, or the host is gone. [`is_status`](Error::is_status) or
+/// [`is_auth`](Error::is_auth) where the server answered with another status than 200, which [`Error::status`] gives (a body does not come
+/// with it); [`is_protocol`](Error::is_protocol) for a server that does not speak WebTransport.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the connection attempt.
+///
+/// # On the wire
+///
+/// An extended CONNECT (`:protocol` = `webtransport`) with the headers of the request, without those that belong to a connection
+/// (`Connection`, `Upgrade`, `Host` and the like). A header that stands more than once is sent as one, joined by commas.
+/// `Sec-WebSocket-Protocol` is sent as `wt-available-protocols`, and the server's `wt-protocol` stands in the response as
+/// `Sec-WebSocket-Protocol`: the same names on every transport. Other headers of the answer are not given on. Beside the handshake one empty
+/// UDP datagram is sent, whose answer is the operating system's *nobody listens*.
+#[derive(Clone, Default)]
+pub struct WebTransportConnector {
+    limits: Limits,
+    session_limits: SessionLimits,
+    subprotocols: Vec<HeaderValue>,
+    trust: Trust,
+    shared: Arc<Shared>,
+}
+
+/// What a connector and its clones have in common.
+#[derive(Default)]
+struct Shared {
+    endpoints: Endpoints,
+    /// Made once, with what it remembers of TLS sessions.
+    quic: OnceLock<quinn::ClientConfig>,
+}
+
+impl WebTransportConnector {
+    /// A connector with the default [`Limits`] and [`SessionLimits`], which trusts what the operating system trusts.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the limits of the handshake and of each stream.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the limits of each session.
+    #[must_use]
+    pub fn session_limits(mut self, limits: SessionLimits) -> Self {
+        self.session_limits = limits;
+        self.shared = Arc::default();
+        self
+    }
+
+    /// Offers a subprotocol; the first offered is the most wanted. The server's choice is in the response's `Sec-WebSocket-Protocol` and
+    /// in [`WebTransportStream::subprotocol`].
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
+        self.subprotocols.push(subprotocol::parse(name)?);
+        Ok(self)
+    }
+
+    /// Trusts the roots of the operating system: the default. It needs the feature `tls-platform-roots`, without which a call fails
+    /// with an error that [`is_config`](Error::is_config).
+    #[must_use]
+    pub fn platform_roots(self) -> Self {
+        self.trusting(Trust::Platform)
+    }
+
+    /// Trusts these roots alone: the certificates in a PEM text.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for what is not PEM, or has no usable certificate in it.
+    pub fn roots_pem(self, roots: &[u8]) -> Result<Self, Error> {
+        let roots = trust::roots(roots)?;
+        Ok(self.trusting(Trust::Roots(Arc::new(roots))))
+    }
+
+    /// Uses this TLS configuration: own roots, client certificates. It must have TLS 1.3; ALPN is set here, early data turned off.
+    #[must_use]
+    pub fn tls(self, config: Arc<rustls::ClientConfig>) -> Self {
+        self.trusting(Trust::Tls(config))
+    }
+
+    /// Trusts the certificates with these hashes alone, whoever signed them, whatever their names and dates: what
+    /// `serverCertificateHashes` is in a browser, for servers that no authority knows.
+    #[must_use]
+    pub fn certificate_hashes(self, hashes: impl IntoIterator<Item = CertificateHash>) -> Self {
+        self.trusting(Trust::Hashes(hashes.into_iter().collect()))
+    }
+
+    fn trusting(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self.shared = Arc::default();
+        self
+    }
+
+    /// Connects a session, and opens no stream in it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connector.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the connection attempt.
+    pub async fn connect_session(&self, request: Request<()>) -> Result<Response<Session>, Error> {
+        self.in_time(self.session(request)).await
+    }
+
+    async fn in_time<T>(&self, connect: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let time = self.limits.handshake;
+        rt::timeout(time, connect).await.unwrap_or_else(|elapsed| {
+            Err(Error::timeout(format!(
+                "the session was not made within {time:?} (Limits::handshake); if nothing came back, UDP may be blocked"
+            ))
+            .with_source(elapsed))
+        })
+    }
+
+    async fn session(&self, request: Request<()>) -> Result<Response<Session>, Error> {
+        let Offer { host, port, connect } = Offer::new(request, &self.subprotocols)?;
+        let config = self.quic()?;
+        let connection = dial::dial(&self.shared.endpoints, &config, &host, port).await?;
+        let session = wtq::Session::connect(connection, connect).await.map_err(fault::exchange)?;
+        let subprotocol = session.protocol().map(Box::from);
+        let session = Session::new(session, self.limits, subprotocol, None);
+        request::answer(session)
+    }
+
+    async fn stream(self, request: Request<()>) -> Result<Response<WebTransportStream>, Error> {
+        let (head, session) = self.session(request).await?.into_parts();
+        let stream = session.open().await?;
+        Ok(Response::from_parts(head, stream))
+    }
+
+    fn quic(&self) -> Result<quinn::ClientConfig, Error> {
+        if let Some(config) = self.shared.quic.get() {
+            return Ok(config.clone());
+        }
+        let mut config = quinn::ClientConfig::new(self.trust.config()?);
+        config.transport_config(self.session_limits.transport());
+        Ok(self.shared.quic.get_or_init(|| config).clone())
+    }
+}
+
+impl Service<Request<()>> for WebTransportConnector {
+    type Response = Response<WebTransportStream>;
+    type Error = Error;
+    type Future = Connecting;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Connecting {
+        let connector = self.clone();
+        Connecting(Box::pin(async move { connector.in_time(connector.clone().stream(request)).await }))
+    }
+}
+
+/// The future of a [`WebTransportConnector`]: one connection attempt.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Connecting(Pin<Box<dyn Future<Output = Result<Response<WebTransportStream>, Error>> + Send>>);
+
+impl Future for Connecting {
+    type Output = Result<Response<WebTransportStream>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Connecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connecting").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WebTransportConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebTransportConnector")
+            .field("limits", &self.limits)
+            .field("session_limits", &self.session_limits)
+            .field("subprotocols", &self.subprotocols)
+            .field("trust", &self.trust)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,130 @@
+//! What failed below, as this crate's error.
+
+use quinn::ConnectionError;
+use web_transport_quinn::{
+    ClientError, ConnectError, ReadError, ServerError, SessionError, WebTransportError, WriteError, proto,
+};
+
+use crate::{CloseCode, CloseFrame, Error};
+
+/// The end that the peer gave with a code of WebTransport, which are 32 bits wide: a code of ours becomes a close frame.
+pub(super) fn closed_by_peer(what: &'static str, code: u32, reason: &str) -> Error {
+    let known = u16::try_from(code).ok().and_then(CloseCode::new);
+    match known {
+        Some(code) => Error::closed(what).with_close_frame(Some(CloseFrame::new(code, reason.to_owned()))),
+        None if code == 0 && reason.is_empty() => Error::closed(what),
+        // The peer wrote the reason: escape what a terminal would obey.
+        None => Error::closed(format!("{what} (code {code} \"{}\")", reason.escape_debug())),
+    }
+}
+
+/// Why a session ended.
+pub(super) fn session(error: SessionError) -> Error {
+    match error {
+        SessionError::WebTransportError(WebTransportError::Closed(code, reason)) => {
+            closed_by_peer("the peer closed the session", code, &reason)
+        }
+        SessionError::ConnectionError(error) => connection(error),
+        SessionError::WebTransportError(WebTransportError::UnknownSession) => {
+            Error::protocol("the peer spoke of a session that there is not").with_source(error)
+        }
+        other => Error::closed("the session is closed").with_source(other),
+    }
+}
+
+fn connection(error: ConnectionError) -> Error {
+    match error {
+        ConnectionError::LocallyClosed => Error::closed("the session is closed"),
+        ConnectionError::TimedOut => {
+            Error::closed("nothing came from the peer for too long (SessionLimits::idle)").with_source(error)
+        }
+        ConnectionError::TransportError(_) => Error::protocol("the peer broke the QUIC protocol").with_source(error),
+        _ => Error::closed("the connection was cut").with_source(error),
+    }
+}
+
+/// Why a stream cannot be read.
+pub(super) fn read(error: ReadError) -> Error {
+    match error {
+        ReadError::Reset(code) => closed_by_peer("the peer reset the stream", code, ""),
+        ReadError::SessionError(error) => session(error),
+        ReadError::InvalidReset(_) => Error::closed("the peer reset the stream").with_source(error),
+        other => Error::closed("the stream is closed").with_source(other),
+    }
+}
+
+/// Why a stream cannot be written.
+pub(super) fn write(error: WriteError) -> Error {
+    match error {
+        WriteError::Stopped(code) => closed_by_peer("the peer reads the stream no more", code, ""),
+        WriteError::SessionError(error) => session(error),
+        WriteError::InvalidStopped(_) => Error::closed("the peer reads the stream no more").with_source(error),
+        other => Error::closed("the stream is closed").with_source(other),
+    }
+}
+
+/// Why there is no QUIC connection.
+pub(super) fn handshake(error: ConnectionError) -> Error {
+    use quinn::TransportErrorCode as Code;
+
+    let is_tls =
+        |code: Code| (u64::from(Code::crypto(0))..=u64::from(Code::crypto(u8::MAX))).contains(&u64::from(code));
+    match &error {
+        ConnectionError::TimedOut => Error::timeout("the server did not answer: is UDP blocked on the way?"),
+        ConnectionError::TransportError(cause) if is_tls(cause.code) => Error::tls("the TLS handshake failed"),
+        ConnectionError::ConnectionClosed(close) if is_tls(close.error_code) => {
+            Error::tls("the server broke the TLS handshake off")
+        }
+        ConnectionError::ConnectionClosed(close) if close.error_code == Code::CONNECTION_REFUSED => {
+            Error::refused("the server takes no more connections")
+        }
+        ConnectionError::VersionMismatch => Error::protocol("the server speaks another version of QUIC"),
+        ConnectionError::TransportError(_) => Error::protocol("the server broke the QUIC protocol"),
+        _ => Error::closed("the server cut the connection during the handshake"),
+    }
+    .with_source(error)
+}
+
+/// Why the HTTP/3 exchange on a connection did not make a session.
+pub(super) fn exchange(error: ClientError) -> Error {
+    let status = match &error {
+        ClientError::HttpError(ConnectError::ErrorStatus(status))
+        | ClientError::HttpError(ConnectError::ProtoError(proto::ConnectError::WrongStatus(Some(status)))) => {
+            Some(*status)
+        }
+        _ => None,
+    };
+    if let Some(status) = status {
+        return Error::from_refusal(status, bytes::Bytes::new()).with_source(error);
+    }
+    // Some of the types on the way have no public name: what they were caused by has.
+    if let Some(lost) = cause::<ConnectionError>(&error) {
+        return handshake(lost.clone());
+    }
+    let is_cut = matches!(cause(&error), Some(proto::ConnectError::UnexpectedEnd | proto::ConnectError::Io(_)))
+        || matches!(cause(&error), Some(proto::SettingsError::UnexpectedEnd));
+    if is_cut {
+        return Error::closed("the server cut the connection during the handshake").with_source(error);
+    }
+    match &error {
+        ClientError::SettingsError(_) => Error::protocol("the server speaks HTTP/3, but not WebTransport"),
+        ClientError::HttpError(ConnectError::ProtocolMismatch(_)) => {
+            Error::protocol("the server chose a subprotocol that was not offered")
+        }
+        ClientError::HttpError(ConnectError::ProtoError(proto::ConnectError::FieldSectionTooLarge)) => {
+            Error::too_large("the headers of the request or of the answer are over 16 KiB")
+        }
+        _ => Error::protocol("the server's HTTP/3 is not understood"),
+    }
+    .with_source(error)
+}
+
+fn cause<E: std::error::Error + 'static>(error: &ClientError) -> Option<&E> {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+/// Why a client could not be answered.
+pub(super) fn respond(error: ServerError) -> Error {
+    Error::closed("the client cut the connection during the handshake").with_source(error)
+}

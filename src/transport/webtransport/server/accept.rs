@@ -1,0 +1,68 @@
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
+
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+};
+use web_transport_quinn as wtq;
+
+use super::{Accept, Incoming, WebTransportServer, registry::Registry};
+use crate::rt;
+
+impl WebTransportServer {
+    /// Waits for the next request for a session; `None` once the server's socket is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, no request is lost.
+    pub async fn accept(&mut self) -> Option<Incoming> {
+        loop {
+            let done = {
+                let handshakes = &mut self.handshakes;
+                // None under way is not the end.
+                let done = poll_fn(|cx| match handshakes.poll_next_unpin(cx) {
+                    Poll::Ready(Some(done)) => Poll::Ready(done),
+                    _ => Poll::Pending,
+                });
+                match select(done, pin!(self.endpoint.accept())).await {
+                    Either::Left((done, _)) => Either::Left(done),
+                    Either::Right((arrival, _)) => Either::Right(arrival?),
+                }
+            };
+            match done {
+                Either::Left(Some(incoming)) => return Some(incoming),
+                Either::Left(None) => {}
+                Either::Right(arrival) => self.admit(arrival),
+            }
+        }
+    }
+
+    fn admit(&mut self, arrival: quinn::Incoming) {
+        let under_way = self.handshakes.len();
+        if under_way >= self.max_handshakes || self.endpoint.open_connections() >= self.max_sessions {
+            return arrival.refuse();
+        }
+        if under_way >= self.max_handshakes / 2 && !arrival.remote_address_validated() {
+            // It fails for those who have proved it already.
+            let _ = arrival.retry();
+            return;
+        }
+        let (quic, accept, sessions) = (self.quic.clone(), self.accept.clone(), self.sessions.clone());
+        self.handshakes.push(Box::pin(async move {
+            let time = accept.limits.handshake;
+            rt::timeout(time, handshake(arrival, quic, accept, sessions)).await.ok().flatten()
+        }));
+    }
+}
+
+/// QUIC with TLS, HTTP/3's settings, and the request. `None` for a client that does not bring it to that.
+async fn handshake(
+    arrival: quinn::Incoming,
+    quic: Arc<quinn::ServerConfig>,
+    accept: Arc<Accept>,
+    sessions: Arc<Registry>,
+) -> Option<Incoming> {
+    let connection = arrival.accept_with(quic).ok()?.await.ok()?;
+    let request = wtq::Request::accept(connection).await.ok()?;
+    Incoming::new(request, accept, sessions)
+}

@@ -1,0 +1,141 @@
+use std::{fmt, sync::Arc};
+
+use http::{HeaderValue, Request, StatusCode, Uri, Version, header, request};
+use quinn::VarInt;
+use web_transport_quinn::{self as wtq, proto::ConnectResponse};
+
+use super::{Accept, registry::Registry};
+use crate::{
+    Error, rt,
+    transport::{
+        subprotocol::{self, choose},
+        webtransport::{Session, fault},
+    },
+};
+
+/// `H3_NO_ERROR` (RFC 9114, section 8.1).
+const NO_ERROR: VarInt = VarInt::from_u32(0x100);
+
+/// A client's request for a session, to be answered. Dropped, the client is cut off without an answer.
+pub struct Incoming {
+    request: wtq::Request,
+    parts: request::Parts,
+    accept: Arc<Accept>,
+    sessions: Arc<Registry>,
+}
+
+impl Incoming {
+    /// `None` for a page of an origin that is not allowed, which is refused.
+    pub(super) fn new(request: wtq::Request, accept: Arc<Accept>, sessions: Arc<Registry>) -> Option<Self> {
+        let parts = parts(&request)?;
+        let is_allowed = accept.origins.check(&parts.uri, &parts.headers);
+        let incoming = Self { request, parts, accept, sessions };
+        if is_allowed {
+            return Some(incoming);
+        }
+        rt::spawn(async move {
+            let _ = incoming.reject(StatusCode::FORBIDDEN).await;
+        });
+        None
+    }
+
+    /// The request: the method is CONNECT, the URI is whole, the headers are the client's. What it offers as subprotocols
+    /// (`wt-available-protocols`) stands in `Sec-WebSocket-Protocol`, as on every transport. The client's address
+    /// ([`SocketAddr`](std::net::SocketAddr), [`IpAddr`](std::net::IpAddr)) is in the extensions.
+    #[must_use]
+    pub fn parts(&self) -> &request::Parts {
+        &self.parts
+    }
+
+    /// The same, to be changed: the handler of [`serve`](super::WebTransportServer::serve) is not involved here, but guards that keep something
+    /// in the extensions are.
+    pub fn parts_mut(&mut self) -> &mut request::Parts {
+        &mut self.parts
+    }
+
+    /// Accepts the session, with the server's subprotocol that the client offers.
+    ///
+    /// # Errors
+    ///
+    /// [`is_closed`](Error::is_closed) for a client that is gone, [`is_timeout`](Error::is_timeout) for one that takes no answer within
+    /// [`Limits::handshake`](crate::Limits::handshake).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the client is cut off.
+    pub async fn accept(self) -> Result<Session, Error> {
+        self.accept_with_parts().await.map(|(session, _)| session)
+    }
+
+    pub(super) async fn accept_with_parts(self) -> Result<(Session, request::Parts), Error> {
+        let chosen = choose(&self.accept.subprotocols, &self.parts.headers).and_then(|name| name.to_str().ok());
+        let answer = match chosen {
+            Some(name) => ConnectResponse::OK.with_protocol(name),
+            None => ConnectResponse::OK,
+        };
+        let subprotocol = chosen.map(Box::from);
+        let limits = self.accept.limits;
+        let session = respond(self.request, answer, limits.handshake).await?;
+        Ok((Session::new(session, limits, subprotocol, Some(self.sessions)), self.parts))
+    }
+
+    /// Refuses the session with this status, and waits until the client knows, at most [`Limits::close`](crate::Limits::close). A body does
+    /// not go with it; browsers do not tell the page the status either.
+    ///
+    /// # Errors
+    ///
+    /// [`is_closed`](Error::is_closed) for a client that is gone, [`is_config`](Error::is_config) for a status of success.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the client is cut off, and may not have seen the status.
+    pub async fn reject(self, status: StatusCode) -> Result<(), Error> {
+        if status.is_success() || status.is_informational() {
+            return Err(Error::config(format!("{status} does not refuse a session; use 4xx or 5xx")));
+        }
+        let limits = self.accept.limits;
+        // As a session, so that HTTP/3's own streams stay open: a client takes their end for a fault of the protocol.
+        let refused = respond(self.request, ConnectResponse::new(status), limits.handshake).await?;
+        let _ = rt::timeout(limits.close, refused.closed()).await;
+        quinn::Connection::close(&refused, NO_ERROR, b"");
+        Ok(())
+    }
+}
+
+async fn respond(
+    request: wtq::Request,
+    answer: ConnectResponse,
+    time: std::time::Duration,
+) -> Result<wtq::Session, Error> {
+    match rt::timeout(time, request.respond(answer)).await {
+        Ok(Ok(session)) => Ok(session),
+        Ok(Err(error)) => Err(fault::respond(error)),
+        Err(elapsed) => Err(Error::timeout("the client did not take the answer in time").with_source(elapsed)),
+    }
+}
+
+/// The request as one of HTTP. `None` for a URL that is none.
+fn parts(request: &wtq::Request) -> Option<request::Parts> {
+    let mut parts = Request::new(()).into_parts().0;
+    parts.method = http::Method::CONNECT;
+    parts.version = Version::HTTP_3;
+    parts.uri = Uri::try_from(request.url.as_str()).ok()?;
+    parts.headers = request.headers.clone();
+    parts.headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    for offered in request.protocols.iter().filter_map(|name| subprotocol::parse(name).ok()) {
+        parts.headers.append(header::SEC_WEBSOCKET_PROTOCOL, offered);
+    }
+    for secret in [header::AUTHORIZATION, header::COOKIE] {
+        parts.headers.get_mut(secret).into_iter().for_each(|value: &mut HeaderValue| value.set_sensitive(true));
+    }
+    let address = request.conn().remote_address();
+    parts.extensions.insert(address);
+    parts.extensions.insert(address.ip());
+    Some(parts)
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("uri", &self.parts.uri).finish_non_exhaustive()
+    }
+}

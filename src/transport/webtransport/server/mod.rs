@@ -1,0 +1,217 @@
+mod accept;
+mod incoming;
+mod registry;
+mod serve;
+
+use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
+
+use futures_util::stream::FuturesUnordered;
+use http::HeaderValue;
+use quinn::{Endpoint, crypto::rustls::QuicServerConfig};
+
+pub use self::incoming::Incoming;
+pub(super) use self::registry::Registry;
+use super::{Certificate, SessionLimits};
+use crate::{
+    CloseFrame, Error, Limits, rt,
+    transport::{origin::Origins, subprotocol},
+};
+
+/// Accepts WebTransport sessions on a UDP port of its own.
+///
+/// [`serve`](Self::serve) runs a handler for each session, with its first bidirectional stream and the request's parts;
+/// [`accept`](Self::accept) gives each request, to be answered by hand. A page of another origin is refused (403), unless
+/// [allowed](Self::allow_origin).
+///
+/// ```no_run
+/// # async fn serve() -> Result<(), tower_transport::BoxError> {
+/// use tower_transport::{TransportExt, transport::webtransport::{Certificate, WebTransportServer}};
+///
+/// let certificate = Certificate::from_pem(&std::fs::read("chain.pem")?, &std::fs::read("key.pem")?)?;
+/// let mut server = WebTransportServer::bind("0.0.0.0:4433".parse()?, certificate)?.subprotocol("chat.v1")?;
+/// server
+///     .serve(|mut stream, parts| async move {
+///         println!("{} from {:?}", parts.uri.path(), stream.session().remote_address());
+///         while let Some(Ok(message)) = stream.receive_message().await {
+///             if message.is_data() && stream.send_message(message).await.is_err() {
+///                 return;
+///             }
+///         }
+///     })
+///     .await;
+/// # Ok(()) }
+/// ```
+///
+/// # Where it waits
+///
+/// Handshakes go on beside each other, each at most [`Limits::handshake`], [1024](Self::max_handshakes) at once; a slow one holds nobody. They
+/// go on while `accept` or `serve` is polled.
+///
+/// # Dropping it
+///
+/// A dropped server takes no more sessions; those that there are go on. [`close`](Self::close) ends them too.
+pub struct WebTransportServer {
+    endpoint: Endpoint,
+    tls: Arc<QuicServerConfig>,
+    quic: Arc<quinn::ServerConfig>,
+    accept: Arc<Accept>,
+    max_handshakes: usize,
+    max_sessions: usize,
+    handshakes: FuturesUnordered<Handshake>,
+    sessions: Arc<Registry>,
+}
+
+type Handshake = Pin<Box<dyn Future<Output = Option<Incoming>> + Send>>;
+
+/// What is accepted, and how.
+#[derive(Clone, Debug, Default)]
+struct Accept {
+    limits: Limits,
+    subprotocols: Vec<HeaderValue>,
+    origins: Origins,
+}
+
+impl WebTransportServer {
+    /// Binds a UDP socket (port 0: any free one, see [`local_addr`](Self::local_addr)). With the default [`Limits`] and
+    /// [`SessionLimits`], for pages of the same host, without a subprotocol.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for a certificate that its key does not fit; the operating system's for an address that cannot be
+    /// bound.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O and time.
+    pub fn bind(address: SocketAddr, certificate: Certificate) -> Result<Self, Error> {
+        let tls = certificate.into_tls()?;
+        let quic = config(&tls, SessionLimits::default());
+        let endpoint = Endpoint::server(quic.clone(), address)?;
+        Ok(Self {
+            endpoint,
+            tls,
+            quic: Arc::new(quic),
+            accept: Arc::default(),
+            max_handshakes: 1024,
+            max_sessions: 16_384,
+            handshakes: FuturesUnordered::new(),
+            sessions: Arc::default(),
+        })
+    }
+
+    /// Sets the limits of the handshake and of each stream.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        Arc::make_mut(&mut self.accept).limits = limits;
+        self
+    }
+
+    /// Sets the limits of each session.
+    #[must_use]
+    pub fn session_limits(mut self, limits: SessionLimits) -> Self {
+        self.quic = Arc::new(config(&self.tls, limits));
+        self
+    }
+
+    /// Sets how many handshakes may be on their way at once: 1024 by default. From half of them on a client has to prove that it
+    /// is where it says (a retry, one round trip more), over them it is refused.
+    #[must_use]
+    pub fn max_handshakes(mut self, count: usize) -> Self {
+        self.max_handshakes = count;
+        self
+    }
+
+    /// Sets how many sessions and handshakes there may be at once: 16 384 by default. Over them a client is refused.
+    #[must_use]
+    pub fn max_sessions(mut self, count: usize) -> Self {
+        self.max_sessions = count;
+        self
+    }
+
+    /// Speaks a subprotocol. Of those that the client offers, the first named here is chosen; the handler finds it in
+    /// [`WebTransportStream::subprotocol`](super::WebTransportStream::subprotocol). A client that offers none of them is accepted
+    /// without.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
+        Arc::make_mut(&mut self.accept).subprotocols.push(subprotocol::parse(name)?);
+        Ok(self)
+    }
+
+    /// Speaks a subprotocol that is known to be one.
+    #[cfg(feature = "adaptive")]
+    pub(crate) fn with_subprotocol(mut self, name: HeaderValue) -> Self {
+        Arc::make_mut(&mut self.accept).subprotocols.push(name);
+        self
+    }
+
+    /// Also accepts pages of this origin (`https://app.example.com`).
+    #[must_use]
+    pub fn allow_origin(mut self, origin: HeaderValue) -> Self {
+        Arc::make_mut(&mut self.accept).origins.allow(origin);
+        self
+    }
+
+    /// Accepts pages of every origin.
+    #[must_use]
+    pub fn allow_any_origin(mut self) -> Self {
+        Arc::make_mut(&mut self.accept).origins = Origins::Any;
+        self
+    }
+
+    /// The address that it listens at.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn local_addr(&self) -> Result<SocketAddr, Error> {
+        Ok(self.endpoint.local_addr()?)
+    }
+
+    /// Takes no more sessions, closes those that there are with this code and reason, and waits until all are gone, at most
+    /// [`Limits::close`]. What their streams have not yet delivered may be lost: a handler that must say something last does so before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the sessions are closing.
+    pub async fn close(self, frame: CloseFrame) {
+        self.endpoint.set_server_config(None);
+        self.sessions.close(&frame);
+        let _ = rt::timeout(self.accept.limits.close, self.endpoint.wait_idle()).await;
+        let code = web_transport_quinn::proto::error_to_http3(frame.code.get().into());
+        let code = quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX);
+        self.endpoint.close(code, frame.reason.as_bytes());
+    }
+}
+
+/// How many clients may wait for `accept`, and what of theirs is kept until then.
+const WAITING: (usize, u64, u64) = (1024, 16 << 10, 4 << 20);
+
+fn config(tls: &Arc<QuicServerConfig>, limits: SessionLimits) -> quinn::ServerConfig {
+    let mut config = quinn::ServerConfig::with_crypto(tls.clone());
+    let (waiting, each, all) = WAITING;
+    config
+        .transport_config(limits.transport())
+        .migration(true)
+        .max_incoming(waiting)
+        .incoming_buffer_size(each)
+        .incoming_buffer_size_total(all);
+    config
+}
+
+impl Drop for WebTransportServer {
+    fn drop(&mut self) {
+        self.endpoint.set_server_config(None);
+    }
+}
+
+impl fmt::Debug for WebTransportServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebTransportServer")
+            .field("address", &self.endpoint.local_addr().ok())
+            .field("accept", &self.accept)
+            .finish_non_exhaustive()
+    }
+}

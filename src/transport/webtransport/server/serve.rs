@@ -1,0 +1,43 @@
+use std::future::Future;
+
+use http::request;
+
+use super::{Incoming, WebTransportServer};
+use crate::{CloseCode, CloseFrame, rt, transport::webtransport::WebTransportStream};
+
+impl WebTransportServer {
+    /// Accepts every session, and runs `handler` for each on a task of its own, with the session's first bidirectional stream (the
+    /// session is [in it](WebTransportStream::session)) and the request's parts. A client that does not open one within
+    /// [`Limits::handshake`](crate::Limits::handshake) is closed with 1002.
+    ///
+    /// It goes on until the server's socket is gone; race it with what else should end it, and then [`close`](Self::close) the server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, no session is lost: handlers go on, requests wait for the next `serve` or [`accept`](Self::accept).
+    pub async fn serve<H, F>(&mut self, handler: H)
+    where
+        H: FnOnce(WebTransportStream, request::Parts) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        while let Some(incoming) = self.accept().await {
+            let handler = handler.clone();
+            rt::spawn(async move {
+                if let Some((stream, parts)) = first_stream(incoming).await {
+                    handler(stream, parts).await;
+                }
+            });
+        }
+    }
+}
+
+async fn first_stream(incoming: Incoming) -> Option<(WebTransportStream, request::Parts)> {
+    let (session, parts) = incoming.accept_with_parts().await.ok()?;
+    match rt::timeout(session.limits().handshake, session.accept()).await {
+        Ok(stream) => Some((stream.ok()?, parts)),
+        Err(_) => {
+            session.close(CloseFrame::new(CloseCode::PROTOCOL, "no stream was opened in time"));
+            None
+        }
+    }
+}

@@ -1,0 +1,50 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_sink::Sink;
+
+use super::{State, WebTransportStream};
+use crate::{CloseCode, CloseFrame, Error, Message, transport::webtransport::stream::writer::Writer};
+
+impl Sink<Message> for WebTransportStream {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.is_open() {
+            return Poll::Ready(Err(self.closed()));
+        }
+        self.poll_writer(cx, Writer::poll_room)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        if !self.is_open() {
+            return Err(self.closed());
+        }
+        let is_close = message.is_close();
+        self.writer.push(message)?;
+        if is_close {
+            // The stream has an answer to wait for, in a given time.
+            self.halves.reader.wake();
+        }
+        Ok(())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_writer(cx, Writer::poll_flush)
+    }
+
+    /// Sends a close frame (1000), if none was sent, flushes and ends this direction. The answer is for the stream to read.
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.state != State::Ended && self.is_open() {
+            self.writer.push(Message::Close(Some(CloseFrame::new(CloseCode::NORMAL, ""))))?;
+            self.halves.reader.wake();
+        }
+        match ready!(self.poll_writer(cx, Writer::poll_flush)) {
+            // Whoever closes wants it closed, and that it is.
+            Err(error) if error.is_closed() => Poll::Ready(Ok(())),
+            result => Poll::Ready(result),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+mod bidirectional;
+mod outgoing;
+mod reader;
+mod receive;
+mod send;
+mod writer;
+
+pub use self::{bidirectional::WebTransportStream, receive::ReceiveStream, send::SendStream};
+
+/// The first byte of a stream, by who opened it: the version of the framing.
+const PREAMBLE: u8 = 0x01;

@@ -1,0 +1,185 @@
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{CloseFrame, Error, Limits, Message, transport::framing};
+
+/// Payloads up to this are copied behind their heads, so that many small messages are one chunk for QUIC; larger ones are not.
+const COPIED: usize = 1024;
+
+/// The room that is made for small messages at a time.
+const ROOM: usize = 4096;
+
+/// The largest payload of a ping, a pong or a close, as in WebSocket.
+const MAX_CONTROL: usize = 125;
+
+/// What was accepted and is not yet QUIC's: pure.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    limits: Limits,
+    chunks: VecDeque<Bytes>,
+    /// Small messages, behind the chunks.
+    tail: BytesMut,
+    unwritten: usize,
+}
+
+impl Outgoing {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, chunks: VecDeque::new(), tail: BytesMut::new(), unwritten: 0 }
+    }
+
+    /// The byte that the opener of a stream begins with.
+    pub(super) fn push_preamble(&mut self) {
+        self.push_bytes(&[super::PREAMBLE]);
+    }
+
+    fn push_bytes(&mut self, bytes: &[u8]) {
+        if self.tail.capacity() - self.tail.len() < bytes.len() {
+            self.tail.reserve(ROOM.max(bytes.len()));
+        }
+        self.tail.extend_from_slice(bytes);
+        self.unwritten += bytes.len();
+    }
+
+    /// # Errors
+    ///
+    /// For a message over the limit, which is not taken.
+    pub(super) fn push(&mut self, message: Message) -> Result<(), Error> {
+        let message = self.check(message)?;
+        if self.tail.capacity() - self.tail.len() < framing::MAX_HEAD + COPIED {
+            self.tail.reserve(ROOM);
+        }
+        let before = self.tail.len();
+        let payload = framing::head(message, &mut self.tail);
+        self.unwritten += self.tail.len() - before + payload.len();
+        if payload.len() <= COPIED {
+            self.tail.extend_from_slice(&payload);
+        } else {
+            self.seal();
+            self.chunks.push_back(payload);
+        }
+        Ok(())
+    }
+
+    fn check(&self, message: Message) -> Result<Message, Error> {
+        let over = |length, limit, which| {
+            Err(Error::too_large(format!(
+                "an outgoing message of {length} bytes is over the limit of {limit} ({which})"
+            )))
+        };
+        match message {
+            Message::Text(_) | Message::Binary(_) if message.len() > self.limits.message => {
+                over(message.len(), self.limits.message, "Limits::message")
+            }
+            Message::Ping(_) | Message::Pong(_) if message.len() > MAX_CONTROL => {
+                over(message.len(), MAX_CONTROL, "of control messages")
+            }
+            // Its fields are public, so that it may have been made without.
+            Message::Close(Some(frame)) => Ok(Message::Close(Some(CloseFrame::new(frame.code, frame.reason)))),
+            message => Ok(message),
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks.push_back(self.tail.split().freeze());
+        }
+    }
+
+    /// Whether a message more may be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.unwritten < self.limits.write_buffer.max(1)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.unwritten == 0
+    }
+
+    /// All that waits, to be cut from the front by whoever writes it.
+    pub(super) fn chunks(&mut self) -> &mut [Bytes] {
+        self.seal();
+        self.chunks.make_contiguous()
+    }
+
+    /// So many bytes of [`chunks`](Self::chunks) were cut off, and so many chunks emptied by that.
+    pub(super) fn written(&mut self, bytes: usize, chunks: usize) {
+        self.unwritten = self.unwritten.saturating_sub(bytes);
+        self.chunks.drain(..chunks.min(self.chunks.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::transport::framing::Decoder;
+
+    /// Writes at most `most` bytes, as QUIC would.
+    fn write(outgoing: &mut Outgoing, mut most: usize, into: &mut Vec<u8>) {
+        let (mut bytes, mut done) = (0, 0);
+        for chunk in outgoing.chunks() {
+            let part = chunk.split_to(chunk.len().min(most));
+            into.extend_from_slice(&part);
+            (bytes, most) = (bytes + part.len(), most - part.len());
+            if !chunk.is_empty() {
+                break;
+            }
+            done += 1;
+        }
+        outgoing.written(bytes, done);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_pushed_is_written_in_order_however_it_is_cut(
+            sizes in proptest::collection::vec(prop_oneof![0..40usize, 900..1200usize, 4000..5000usize], 0..20),
+            cuts in proptest::collection::vec(1..3000usize, 1..10),
+        ) {
+            let mut outgoing = Outgoing::new(Limits::default());
+            let mut written = Vec::new();
+            let mut cuts = cuts.iter().cycle();
+            for (i, size) in sizes.iter().enumerate() {
+                outgoing.push(Message::binary(vec![i as u8; *size])).unwrap();
+                write(&mut outgoing, *cuts.next().unwrap(), &mut written);
+            }
+            while !outgoing.is_empty() {
+                write(&mut outgoing, *cuts.next().unwrap(), &mut written);
+            }
+            prop_assert!(outgoing.chunks().is_empty());
+            let (mut decoder, mut input) = (Decoder::new(1 << 20), Bytes::from(written));
+            for (i, size) in sizes.iter().enumerate() {
+                prop_assert_eq!(decoder.next(&mut input).unwrap(), Some(Message::binary(vec![i as u8; *size])));
+            }
+            prop_assert!(input.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_large_payload_is_not_copied() {
+        let payload = Bytes::from(vec![7; 100_000]);
+        let mut outgoing = Outgoing::new(Limits::default());
+        outgoing.push(Message::binary(payload.clone())).unwrap();
+        assert_eq!(outgoing.chunks()[1].as_ptr(), payload.as_ptr());
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_refused_and_leaves_nothing_behind() {
+        let mut outgoing = Outgoing::new(Limits::new().message(10));
+        assert!(outgoing.push(Message::binary(vec![0; 11])).unwrap_err().is_too_large());
+        assert!(outgoing.push(Message::Ping(vec![0; 126].into())).unwrap_err().is_too_large());
+        assert!(outgoing.is_empty() && outgoing.chunks().is_empty());
+        outgoing.push(Message::binary(vec![0; 10])).unwrap();
+    }
+
+    #[test]
+    fn there_is_room_until_the_write_buffer_is_full() {
+        let mut outgoing = Outgoing::new(Limits::new().write_buffer(100));
+        outgoing.push(Message::binary(vec![0; 90])).unwrap();
+        assert!(outgoing.has_room());
+        outgoing.push(Message::binary(vec![0; 90])).unwrap();
+        assert!(!outgoing.has_room());
+        write(&mut outgoing, 100, &mut Vec::new());
+        assert!(outgoing.has_room());
+    }
+}

@@ -1,0 +1,119 @@
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use web_transport_quinn as wtq;
+
+use crate::{
+    CloseCode, Error, Message,
+    transport::{framing::Decoder, webtransport::fault},
+};
+
+/// How many pieces are taken from QUIC at a time; one is what was in one packet.
+const PIECES: usize = 8;
+
+/// The receiving half of a stream: messages out of QUIC.
+pub(super) struct Reader {
+    receive: wtq::RecvStream,
+    pieces: [Bytes; PIECES],
+    next: usize,
+    filled: usize,
+    decoder: Decoder,
+    /// The peer opened the stream, and its first byte is not there yet.
+    awaits_preamble: bool,
+    /// Nothing more is to come.
+    done: bool,
+}
+
+/// Why there is no next message.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The peer ended the stream, between two messages.
+    Finished,
+    Lost(Error),
+    /// The peer is at fault, and is told so by this code.
+    Broken(Error, CloseCode),
+}
+
+impl Reader {
+    pub(super) fn new(receive: wtq::RecvStream, limit: usize, awaits_preamble: bool) -> Self {
+        Self {
+            receive,
+            pieces: Default::default(),
+            next: 0,
+            filled: 0,
+            decoder: Decoder::new(limit),
+            awaits_preamble,
+            done: false,
+        }
+    }
+
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
+        loop {
+            while self.next < self.filled
+                && let Some(piece) = self.pieces.get_mut(self.next)
+            {
+                if self.awaits_preamble && !piece.is_empty() {
+                    let version = piece.get_u8();
+                    if version != super::PREAMBLE {
+                        return Poll::Ready(Err(wrong_preamble(version)));
+                    }
+                    self.awaits_preamble = false;
+                }
+                match self.decoder.next(piece) {
+                    Ok(Some(message)) => return Poll::Ready(Ok(message)),
+                    Ok(None) => {
+                        // Lets go of the packet.
+                        *piece = Bytes::new();
+                        self.next += 1;
+                    }
+                    Err(error) => {
+                        let code = if error.is_too_large() { CloseCode::TOO_BIG } else { CloseCode::PROTOCOL };
+                        return Poll::Ready(Err(End::Broken(error, code)));
+                    }
+                }
+            }
+            ready!(self.poll_fill(cx))?;
+        }
+    }
+
+    /// The future is made anew each time: it has no state, QUIC keeps the waker by the stream.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let filled = ready!(pin!(self.receive.read_chunks(&mut self.pieces)).poll(cx));
+        Poll::Ready(match filled {
+            Ok(Some(filled)) => {
+                (self.next, self.filled) = (0, filled);
+                Ok(())
+            }
+            Ok(None) => {
+                self.done = true;
+                Err(match self.decoder.is_between_messages() {
+                    true => End::Finished,
+                    false => End::Lost(Error::closed("the peer ended the stream in the middle of a message")),
+                })
+            }
+            Err(error) => {
+                self.done = true;
+                Err(End::Lost(fault::read(error)))
+            }
+        })
+    }
+
+    /// Tells the peer that nobody reads on, and why.
+    pub(super) fn stop(&mut self, code: u32) {
+        if !self.done {
+            self.done = true;
+            let _ = self.receive.stop(code);
+        }
+    }
+}
+
+fn wrong_preamble(version: u8) -> End {
+    let error = Error::protocol(format!(
+        "the peer opened a stream with the byte {version:#04x}, which is no version of the framing (0x01 is)"
+    ));
+    End::Broken(error, CloseCode::PROTOCOL)
+}

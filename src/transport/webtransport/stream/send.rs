@@ -1,0 +1,149 @@
+use std::{
+    convert::Infallible,
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use web_transport_quinn as wtq;
+
+use super::writer::Writer;
+use crate::{CloseCode, CloseFrame, Error, Message, rt, transport::webtransport::Session};
+
+/// A unidirectional stream of a WebTransport session, this end of which sends: [`Session::open_uni`] opens one, the peer gets a
+/// [`ReceiveStream`](super::ReceiveStream).
+///
+/// That nothing comes in is in the type: the items of its stream are [`Infallible`], of which there are none. The stream still says
+/// something: it ends when the peer has acknowledged all after a close, and gives an error that [`is_closed`](Error::is_closed) when the
+/// peer reads no more.
+///
+/// It closes with a close frame, which nobody answers, and the end of the stream. Limits, waiting, priorities and dropping are
+/// those of a [`WebTransportStream`](super::WebTransportStream).
+pub struct SendStream {
+    session: Session,
+    writer: Writer,
+    ended: bool,
+}
+
+impl SendStream {
+    pub(in crate::transport::webtransport) fn new(session: Session, send: wtq::SendStream) -> Self {
+        let mut writer = Writer::new(send, session.limits());
+        writer.push_preamble();
+        Self { session, writer, ended: false }
+    }
+
+    /// Waits until the peer can see the stream.
+    pub(in crate::transport::webtransport) async fn opened(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.writer.poll_flush(cx)).await
+    }
+
+    /// The session that the stream is in.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Sets how urgent this stream's messages are; see
+    /// [`WebTransportStream::set_priority`](super::WebTransportStream::set_priority).
+    pub fn set_priority(&mut self, priority: i32) {
+        self.writer.set_priority(priority);
+    }
+
+    /// Sends a close frame and waits until the peer has acknowledged all, at most [`Limits::close`](crate::Limits::close). Once the
+    /// stream is closing already, `frame` is not sent.
+    ///
+    /// # Errors
+    ///
+    /// [`is_closed`](Error::is_closed) where the peer reads no more or vanished, [`is_timeout`](Error::is_timeout) where it did not
+    /// acknowledge.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the stream is closing; what QUIC has of it is still delivered.
+    pub async fn close(&mut self, frame: Option<CloseFrame>) -> Result<(), Error> {
+        if !self.writer.is_closing() {
+            self.writer.push(Message::Close(frame))?;
+        }
+        let time = self.session.limits().close;
+        let delivered = async {
+            poll_fn(|cx| self.writer.poll_flush(cx)).await?;
+            poll_fn(|cx| self.writer.poll_stopped(cx)).await
+        };
+        rt::timeout(time, delivered).await.unwrap_or_else(|elapsed| {
+            Err(Error::timeout(format!("the peer did not acknowledge the stream within {time:?} (Limits::close)"))
+                .with_source(elapsed))
+        })
+    }
+
+    /// Gives the stream up with a code that the peer sees; what is not delivered is lost. Dropping it is the same without a code.
+    pub fn reset(mut self, code: CloseCode) {
+        self.writer.reset(code.get().into());
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        match self.writer.failed() {
+            Some(error) => Err(error.clone()),
+            None if self.writer.is_closing() => Err(Error::closed("the stream is closed")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Sink<Message> for SendStream {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.check_open()?;
+        self.writer.poll_room(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        self.check_open()?;
+        self.writer.push(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.writer.poll_flush(cx)
+    }
+
+    /// Sends a close frame (1000), if none was sent, flushes and ends the stream.
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.check_open().is_ok() {
+            self.writer.push(Message::Close(Some(CloseFrame::new(CloseCode::NORMAL, ""))))?;
+        }
+        match ready!(self.writer.poll_flush(cx)) {
+            // Whoever closes wants it closed, and that it is.
+            Err(error) if error.is_closed() => Poll::Ready(Ok(())),
+            result => Poll::Ready(result),
+        }
+    }
+}
+
+impl Stream for SendStream {
+    type Item = Result<Infallible, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let stopped = ready!(self.writer.poll_stopped(cx));
+        self.ended = true;
+        Poll::Ready(stopped.err().map(Err))
+    }
+}
+
+impl Drop for SendStream {
+    fn drop(&mut self) {
+        let time = self.session.limits().close;
+        self.writer.leave(&self.session, time);
+    }
+}
+
+impl fmt::Debug for SendStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendStream").field("session", &self.session).finish_non_exhaustive()
+    }
+}

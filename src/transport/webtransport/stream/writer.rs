@@ -1,0 +1,188 @@
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use web_transport_quinn::{self as wtq, generic::poll::SendStream as _};
+
+use super::outgoing::Outgoing;
+use crate::{
+    Error, Limits, Message, rt,
+    transport::webtransport::{Session, fault},
+};
+
+/// The sending half of a stream: messages into QUIC.
+pub(super) struct Writer {
+    /// Taken out when the stream is dropped.
+    send: Option<wtq::SendStream>,
+    outgoing: Outgoing,
+    /// The newest ping that is not answered yet.
+    pong: Option<Bytes>,
+    /// Room was promised, and stays whatever is written besides.
+    promised: bool,
+    /// What waits must go out though nobody flushes.
+    owes: bool,
+    /// The last word is in `outgoing`, or beyond.
+    closing: bool,
+    /// QUIC has the last word, and the end of the stream.
+    finished: bool,
+    failed: Option<Error>,
+}
+
+impl Writer {
+    pub(super) fn new(send: wtq::SendStream, limits: Limits) -> Self {
+        Self {
+            send: Some(send),
+            outgoing: Outgoing::new(limits),
+            pong: None,
+            promised: false,
+            owes: false,
+            closing: false,
+            finished: false,
+            failed: None,
+        }
+    }
+
+    pub(super) fn push_preamble(&mut self) {
+        self.outgoing.push_preamble();
+    }
+
+    /// Why nothing can be written any more.
+    pub(super) fn failed(&self) -> Option<&Error> {
+        self.failed.as_ref()
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    pub(super) fn push(&mut self, message: Message) -> Result<(), Error> {
+        self.promised = false;
+        let is_close = message.is_close();
+        self.outgoing.push(message)?;
+        self.closing |= is_close;
+        self.owes |= is_close;
+        Ok(())
+    }
+
+    /// Ends the stream once all is written, without a close frame.
+    pub(super) fn end(&mut self) {
+        self.closing = true;
+        self.owes = true;
+    }
+
+    /// Answers a ping as soon as there is room; of several that wait the newest (RFC 6455, section 5.5.3).
+    pub(super) fn answer(&mut self, ping: Bytes) {
+        self.pong = Some(ping);
+        self.owes = true;
+    }
+
+    /// Whether something waits that the peer is owed though nobody flushes: a pong, the last word.
+    pub(super) fn owes(&self) -> bool {
+        self.failed.is_none() && self.owes
+    }
+
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while !self.promised && !self.outgoing.has_room() {
+            ready!(self.poll_write(cx))?;
+        }
+        self.promised = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives QUIC all that waits.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            if self.outgoing.has_room()
+                && !self.closing
+                && let Some(pong) = self.pong.take()
+            {
+                // It came in as a ping, and a ping is not too large for one.
+                let _ = self.outgoing.push(Message::Pong(pong));
+            }
+            if self.outgoing.is_empty() {
+                break;
+            }
+            ready!(self.poll_write(cx))?;
+        }
+        if self.closing && !self.finished {
+            self.pong = None;
+            self.finished = true;
+            if let Some(send) = &mut self.send {
+                // It fails where the peer has stopped the stream, who does not want to know then.
+                let _ = wtq::SendStream::finish(send);
+            }
+        }
+        self.owes = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes some of what waits. The future is made anew each time: it has no state, QUIC keeps the waker by the stream.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(error) = &self.failed {
+            return Poll::Ready(Err(error.clone()));
+        }
+        let Some(send) = &mut self.send else { return Poll::Ready(Err(Error::closed("the stream is closed"))) };
+        let written = ready!(pin!(send.write_chunks(self.outgoing.chunks())).poll(cx));
+        Poll::Ready(match written {
+            Ok(written) => {
+                self.outgoing.written(written.bytes, written.chunks);
+                Ok(())
+            }
+            Err(error) => {
+                let error = fault::write(error);
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+        })
+    }
+
+    /// Gives up what is not delivered, and says why.
+    pub(super) fn reset(&mut self, code: u32) {
+        if let Some(send) = &mut self.send
+            && !self.finished
+        {
+            let _ = wtq::SendStream::reset(send, code);
+        }
+        self.finished = true;
+        self.failed.get_or_insert_with(|| Error::closed("the stream is closed"));
+    }
+
+    pub(super) fn set_priority(&self, priority: i32) {
+        if let Some(send) = &self.send {
+            // Of a stream that has ended it changes nothing.
+            let _ = wtq::SendStream::set_priority(send, priority);
+        }
+    }
+
+    /// Waits until the peer has acknowledged the whole stream; an error where it wants no more of it.
+    pub(super) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match &mut self.send {
+            Some(send) => send.poll_closed(cx).map_err(fault::write),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The stream is dropped. What QUIC has taken with the end of the stream still reaches the peer: until then, for `time` at
+    /// most, the session is kept.
+    pub(super) fn leave(&mut self, session: &Session, time: Duration) {
+        if !self.finished || self.failed.is_some() {
+            return self.reset(0);
+        }
+        let Some(send) = self.send.take() else { return };
+        if pin!(send.stopped()).poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return;
+        }
+        // Without a runtime there is nothing that could wait.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let session = session.clone();
+            runtime.spawn(async move {
+                let _ = rt::timeout(time, send.stopped()).await;
+                drop(session);
+            });
+        }
+    }
+}
