@@ -1,11 +1,16 @@
 //! SSE down and POST up as one transport, over real sockets.
 
 mod close;
+mod connect;
 mod contract;
+mod flow;
 mod messages;
 mod optimized;
+mod origins;
 mod proxy;
+mod raw;
 mod retry;
+mod sessions;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
