@@ -21,7 +21,7 @@
 //! ```
 
 #[cfg(not(target_arch = "wasm32"))]
-mod duplex;
+pub mod duplex;
 mod encode;
 mod event;
 mod label;
