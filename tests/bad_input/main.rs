@@ -25,6 +25,8 @@ mod resume;
 mod serve;
 #[cfg(feature = "sse")]
 mod sse_server;
+#[cfg(feature = "dev-certificate")]
+mod webtransport;
 mod wire;
 
 use std::time::Duration;

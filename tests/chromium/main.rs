@@ -9,3 +9,5 @@ mod event_source;
 mod feed;
 mod site;
 mod websocket;
+#[cfg(feature = "dev-certificate")]
+mod webtransport;

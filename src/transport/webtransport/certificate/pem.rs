@@ -25,8 +25,9 @@ impl Certificate {
             return Err(Error::config("the PEM of the certificate's chain has no CERTIFICATE in it"));
         }
         // The source says where the text is at fault, never what stands there.
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| Error::config("the PEM of the private key has no usable PRIVATE KEY in it").with_source(error))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+            Error::config("the PEM of the private key has no usable PRIVATE KEY in it").with_source(error)
+        })?;
         Ok(Self { chain, key })
     }
 
@@ -76,6 +77,6 @@ mod tests {
     #[test]
     fn a_key_that_is_none_is_found_when_the_server_starts() {
         let certificate = Certificate::from_pem(CHAIN.as_bytes(), KEY.as_bytes()).unwrap();
-        assert!(certificate.into_tls().unwrap_err().is_config());
+        assert!(certificate.into_tls().is_err_and(|error| error.is_config()));
     }
 }
