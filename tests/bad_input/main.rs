@@ -23,6 +23,8 @@ mod responses;
 mod resume;
 #[path = "../serve/mod.rs"]
 mod serve;
+#[cfg(feature = "sse")]
+mod sse_server;
 #[cfg(feature = "dev-certificate")]
 mod webtransport;
 mod wire;

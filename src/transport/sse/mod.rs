@@ -23,7 +23,11 @@
 mod encode;
 mod event;
 mod parser;
+#[cfg(not(target_arch = "wasm32"))]
+mod server;
 
 pub use self::{encode::encode_comment, event::Event, parser::Parser};
 
 // What speaks HTTP: native only.
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::server::{EventReceiver, EventSender, EventStream, LastEventId, Replay, event_channel};
