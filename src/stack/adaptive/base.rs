@@ -24,7 +24,9 @@ impl Base {
             Some("https" | "wss") => (true, 443),
             Some("http" | "ws") => (false, 80),
             _ => {
-                return Err(Error::config("the URL to connect to begins with none of https://, http://, wss://, ws://"));
+                return Err(Error::config(
+                    "the URL to connect to begins with none of https://, http://, wss://, ws://",
+                ));
             }
         };
         let authority = uri.authority().filter(|authority| !authority.host().is_empty()).cloned();
