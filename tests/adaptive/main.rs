@@ -1,10 +1,12 @@
 //! One stack over whichever transport there is: over real sockets, with a network between that gets worse.
 
 mod checker;
+mod contract;
 mod drill;
 mod fallback;
 mod network;
 mod server;
+mod world;
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 use super::{
-    Reason, TransportKind,
+    TransportKind,
     policy::{Judgement, weight},
 };
 use crate::Error;

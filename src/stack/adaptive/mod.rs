@@ -14,6 +14,7 @@ mod plan;
 mod policy;
 mod race;
 mod reason;
+pub mod server;
 mod shared;
 mod tell;
 mod transport;
@@ -27,6 +28,7 @@ pub use self::{
     future::AdaptiveConnecting,
     kind::TransportKind,
     reason::Reason,
+    server::SessionServer,
     transport::AdaptiveTransport,
     watch::Decisions,
 };

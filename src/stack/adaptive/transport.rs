@@ -105,7 +105,7 @@ impl AdaptiveTransport {
     #[cold]
     fn failed(&mut self, error: &Error) {
         if let Some(session) = &self.session
-            && is_dead_path(error)
+            && (is_dead_path(error) || has_vanished(error))
         {
             session.died(error);
             self.session = None;
@@ -116,6 +116,14 @@ impl AdaptiveTransport {
     fn closes(&mut self) {
         self.session = None;
     }
+}
+
+/// Whether QUIC's connection was closed by this end, which did not ask for it: what is left of an idle timeout where the library below
+/// noticed first that the stream of its request has ended.
+fn has_vanished(error: &Error) -> bool {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source())
+        .any(|error| matches!(error.downcast_ref(), Some(quinn::ConnectionError::LocallyClosed)))
 }
 
 impl From<WebTransportStream> for AdaptiveTransport {
