@@ -13,13 +13,16 @@ mod order;
 mod pressure;
 #[path = "../mixed/proxy.rs"]
 mod proxy;
+mod relay;
 mod senders;
 #[path = "../serve/mod.rs"]
 mod serve;
+mod sse;
 mod stack;
 mod talk;
 mod value;
 mod websocket;
+mod webtransport;
 
 /// The suite over one carrier: a module of its name.
 macro_rules! suite {
@@ -73,4 +76,6 @@ macro_rules! suite {
 suite! {
     over_a_channel = crate::channel::Channels,
     over_websocket = crate::websocket::WebSockets,
+    over_sse_and_post = crate::sse::SsePosts,
+    over_webtransport = crate::webtransport::WebTransports,
 }

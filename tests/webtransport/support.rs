@@ -6,7 +6,8 @@ use http::Request;
 use tower_transport::{
     Limits,
     transport::webtransport::{
-        Certificate, CertificateHash, Session, SessionLimits, WebTransportConnector, WebTransportServer, WebTransportStream,
+        Certificate, CertificateHash, Session, SessionLimits, WebTransportConnector, WebTransportServer,
+        WebTransportStream,
     },
 };
 

@@ -1,7 +1,9 @@
 //! What failed below, as this crate's error.
 
 use quinn::ConnectionError;
-use web_transport_quinn::{ClientError, ConnectError, ReadError, ServerError, SessionError, WebTransportError, WriteError, proto};
+use web_transport_quinn::{
+    ClientError, ConnectError, ReadError, ServerError, SessionError, WebTransportError, WriteError, proto,
+};
 
 use crate::{CloseCode, CloseFrame, Error};
 
@@ -9,9 +11,7 @@ use crate::{CloseCode, CloseFrame, Error};
 pub(super) fn closed_by_peer(what: &'static str, code: u32, reason: &str) -> Error {
     let known = u16::try_from(code).ok().and_then(CloseCode::new);
     match known {
-        Some(code) => {
-            Error::closed(what).with_close_frame(Some(CloseFrame::new(code, reason.to_owned())))
-        }
+        Some(code) => Error::closed(what).with_close_frame(Some(CloseFrame::new(code, reason.to_owned()))),
         None if code == 0 && reason.is_empty() => Error::closed(what),
         // The peer wrote the reason: escape what a terminal would obey.
         None => Error::closed(format!("{what} (code {code} \"{}\")", reason.escape_debug())),
@@ -67,7 +67,8 @@ pub(super) fn write(error: WriteError) -> Error {
 pub(super) fn handshake(error: ConnectionError) -> Error {
     use quinn::TransportErrorCode as Code;
 
-    let is_tls = |code: Code| (u64::from(Code::crypto(0))..=u64::from(Code::crypto(u8::MAX))).contains(&u64::from(code));
+    let is_tls =
+        |code: Code| (u64::from(Code::crypto(0))..=u64::from(Code::crypto(u8::MAX))).contains(&u64::from(code));
     match &error {
         ConnectionError::TimedOut => Error::timeout("the server did not answer: is UDP blocked on the way?"),
         ConnectionError::TransportError(cause) if is_tls(cause.code) => Error::tls("the TLS handshake failed"),
@@ -88,7 +89,9 @@ pub(super) fn handshake(error: ConnectionError) -> Error {
 pub(super) fn exchange(error: ClientError) -> Error {
     let status = match &error {
         ClientError::HttpError(ConnectError::ErrorStatus(status))
-        | ClientError::HttpError(ConnectError::ProtoError(proto::ConnectError::WrongStatus(Some(status)))) => Some(*status),
+        | ClientError::HttpError(ConnectError::ProtoError(proto::ConnectError::WrongStatus(Some(status)))) => {
+            Some(*status)
+        }
         _ => None,
     };
     if let Some(status) = status {

@@ -25,8 +25,9 @@ impl Certificate {
             return Err(Error::config("the PEM of the certificate's chain has no CERTIFICATE in it"));
         }
         // The source says where the text is at fault, never what stands there.
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| Error::config("the PEM of the private key has no usable PRIVATE KEY in it").with_source(error))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+            Error::config("the PEM of the private key has no usable PRIVATE KEY in it").with_source(error)
+        })?;
         Ok(Self { chain, key })
     }
 

@@ -36,7 +36,9 @@ fn target(uri: &Uri) -> Result<(String, u16, Url), Error> {
             return Err(Error::config("WebTransport is always encrypted: use https:// (or wss://) in the URL"));
         }
         Some(other) => {
-            return Err(Error::config(format!("`{other}` is not a scheme that WebTransport connects by; use https://")));
+            return Err(Error::config(format!(
+                "`{other}` is not a scheme that WebTransport connects by; use https://"
+            )));
         }
         None => return Err(Error::config(format!("the URL `{uri}` has no scheme; use https://"))),
     }
@@ -59,7 +61,9 @@ fn headers(from: &HeaderMap) -> Result<HeaderMap, Error> {
         let values = from.get_all(name).iter().map(HeaderValue::to_str).collect::<Result<Vec<_>, _>>();
         let joined = values.ok().and_then(|values| HeaderValue::try_from(values.join(joint)).ok());
         let Some(mut value) = joined else {
-            return Err(Error::config(format!("the value of the header `{name}` has more than visible ASCII characters")));
+            return Err(Error::config(format!(
+                "the value of the header `{name}` has more than visible ASCII characters"
+            )));
         };
         // Whoever prints the request below must not print these.
         let is_secret = *name == header::AUTHORIZATION || *name == header::COOKIE;
@@ -133,7 +137,10 @@ mod tests {
         assert_eq!(connect.protocols, ["v3", "v2", "v1"]);
         let headers = &connect.headers;
         assert_eq!(headers.len(), 3);
-        assert_eq!((&headers["x-app"], &headers["cookie"]), (&"one, two".parse().unwrap(), &"a=1; b=2".parse().unwrap()));
+        assert_eq!(
+            (&headers["x-app"], &headers["cookie"]),
+            (&"one, two".parse().unwrap(), &"a=1; b=2".parse().unwrap())
+        );
         assert!(headers["authorization"].is_sensitive() && !headers["x-app"].is_sensitive());
         assert!(!format!("{connect:?}").contains("secret"));
     }

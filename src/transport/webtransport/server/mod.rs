@@ -3,12 +3,7 @@ mod incoming;
 mod registry;
 mod serve;
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-};
+use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
 
 use futures_util::stream::FuturesUnordered;
 use http::HeaderValue;
@@ -19,10 +14,7 @@ pub(super) use self::registry::Registry;
 use super::{Certificate, SessionLimits};
 use crate::{
     CloseFrame, Error, Limits, rt,
-    transport::{
-        origin::Origins,
-        subprotocol,
-    },
+    transport::{origin::Origins, subprotocol},
 };
 
 /// Accepts WebTransport sessions on a UDP port of its own.

@@ -63,7 +63,9 @@ impl Outgoing {
 
     fn check(&self, message: Message) -> Result<Message, Error> {
         let over = |length, limit, which| {
-            Err(Error::too_large(format!("an outgoing message of {length} bytes is over the limit of {limit} ({which})")))
+            Err(Error::too_large(format!(
+                "an outgoing message of {length} bytes is over the limit of {limit} ({which})"
+            )))
         };
         match message {
             Message::Text(_) | Message::Binary(_) if message.len() > self.limits.message => {

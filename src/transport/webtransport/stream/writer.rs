@@ -9,7 +9,10 @@ use bytes::Bytes;
 use web_transport_quinn::{self as wtq, generic::poll::SendStream as _};
 
 use super::outgoing::Outgoing;
-use crate::{Error, Limits, Message, rt, transport::webtransport::{Session, fault}};
+use crate::{
+    Error, Limits, Message, rt,
+    transport::webtransport::{Session, fault},
+};
 
 /// The sending half of a stream: messages into QUIC.
 pub(super) struct Writer {
