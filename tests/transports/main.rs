@@ -50,6 +50,7 @@ macro_rules! suite {
             pressure {
                 a_reader_that_rests_holds_up_the_writer,
                 a_reader_that_rests_does_not_hold_up_what_it_writes_itself,
+                a_reader_that_rests_holds_up_the_senders_of_the_whole_stack,
             }
             close {
                 a_close_brings_its_code_and_reason_after_all_that_was_sent,

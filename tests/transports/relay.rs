@@ -69,6 +69,10 @@ pub(crate) async fn relay(server: SocketAddr, budgets: Vec<usize>) -> (SocketAdd
     tokio::spawn(async move {
         let mut datagram = [0; 2048];
         while let Ok((length, from)) = near.recv_from(&mut datagram).await {
+            // The connector's question whether anybody listens, from another port; nobody answers that.
+            if length == 0 {
+                continue;
+            }
             let passes = {
                 let (connections, client) = &mut *client.lock().unwrap();
                 *client = Some(from);

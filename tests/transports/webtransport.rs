@@ -16,6 +16,8 @@ pub(crate) struct WebTransports;
 
 impl Carrier for WebTransports {
     const UNITS: usize = 30;
+    // Each takes a heartbeat to be found.
+    const CUTS: usize = 3;
 
     async fn open(budgets: Vec<usize>) -> Route {
         let (door, arrivals) = Door::new();
