@@ -128,6 +128,13 @@ impl<H> SseDuplexServer<H> {
         Ok(self)
     }
 
+    /// Speaks a subprotocol that is known to be one.
+    #[cfg(feature = "adaptive")]
+    pub(crate) fn with_subprotocol(mut self, name: HeaderValue) -> Self {
+        self.accept().subprotocols.push(name);
+        self
+    }
+
     /// How many sessions there may be, those among them whose client is gone and whose handler is not done. For the time before
     /// the server is cloned: this one gets sessions of its own.
     #[must_use]
