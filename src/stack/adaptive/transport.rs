@@ -21,6 +21,8 @@ use crate::{
 /// Each call costs a branch more than on the transport itself; nothing is boxed.
 pub struct AdaptiveTransport {
     inner: Inner,
+    /// What the connection holds for as long as it lives.
+    held: Option<Box<dyn Send + Sync>>,
 }
 
 enum Inner {
@@ -56,6 +58,13 @@ impl AdaptiveTransport {
         each!(&self.inner, transport => transport.subprotocol())
     }
 
+    /// Drops `held` with the connection.
+    #[cfg(feature = "auth")]
+    pub(super) fn holding(mut self, held: impl Send + Sync + 'static) -> Self {
+        self.held = Some(Box::new(held));
+        self
+    }
+
     /// The WebSocket, where it is one.
     #[must_use]
     pub const fn web_socket(&self) -> Option<&WebSocket> {
@@ -68,19 +77,19 @@ impl AdaptiveTransport {
 
 impl From<WebSocket> for AdaptiveTransport {
     fn from(websocket: WebSocket) -> Self {
-        Self { inner: Inner::WebSocket(websocket) }
+        Self { inner: Inner::WebSocket(websocket), held: None }
     }
 }
 
 impl From<WebTransportStream> for AdaptiveTransport {
     fn from(stream: WebTransportStream) -> Self {
-        Self { inner: Inner::WebTransport(stream) }
+        Self { inner: Inner::WebTransport(stream), held: None }
     }
 }
 
 impl From<SseDuplex> for AdaptiveTransport {
     fn from(duplex: SseDuplex) -> Self {
-        Self { inner: Inner::Sse(duplex) }
+        Self { inner: Inner::Sse(duplex), held: None }
     }
 }
 
