@@ -317,6 +317,18 @@ fn when_the_driver_is_dropped_both_ends_learn_it() {
 }
 
 #[tokio::test]
+async fn who_waits_for_the_end_learns_why_though_it_sends_nothing() {
+    let (sender, _receiver, mut driver, there) = driven(1, Queue::messages());
+    let mut closed = pin!(sender.closed());
+    assert!(turn(&mut driver).is_pending() && closed.as_mut().now_or_never().is_none());
+    drop(there);
+    assert!(turn(&mut driver).is_ready());
+    let error = closed.now_or_never().unwrap();
+    assert_eq!(error.to_string(), sender.send(text(0)).await.unwrap_err().to_string());
+    assert!(error.is_closed() && sender.closed().await.is_closed());
+}
+
+#[tokio::test]
 async fn a_message_that_the_transport_refuses_costs_that_message_alone_and_is_told() {
     let (near, far) = tokio::io::duplex(1024);
     let (sender, mut receiver, driver) = WebSocket::client(near, Limits::new().message(10)).drive(Queue::messages());

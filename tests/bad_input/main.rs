@@ -27,8 +27,12 @@ mod resume;
 #[path = "../serve/mod.rs"]
 mod serve;
 mod slow;
+#[cfg(feature = "sse")]
+mod sse_server;
 #[cfg(feature = "limit")]
 mod unfinished;
+#[cfg(feature = "dev-certificate")]
+mod webtransport;
 mod wire;
 
 use std::time::Duration;

@@ -4,5 +4,10 @@
 //! passed over, with a line that says so.
 
 mod browser;
+mod event_source;
+#[path = "../feed/mod.rs"]
+mod feed;
 mod site;
 mod websocket;
+#[cfg(feature = "dev-certificate")]
+mod webtransport;

@@ -7,7 +7,12 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-use crate::{LIMIT, our_client, our_server::OurServer, within};
+use crate::{
+    LIMIT, our_client,
+    our_server::OurServer,
+    process::{Language, command},
+    within,
+};
 
 #[derive(Clone, Copy)]
 enum Peer {
@@ -18,24 +23,10 @@ enum Peer {
 impl Peer {
     /// The command that runs the peer; `None` where the tests against it are to be passed over.
     fn command(self) -> Option<Command> {
-        if std::env::var_os("TOWER_TRANSPORT_NO_PEERS").is_some() {
-            println!("passed over: TOWER_TRANSPORT_NO_PEERS is set");
-            return None;
+        match self {
+            Self::Node => command(Language::Node, "ws.cjs", "ws"),
+            Self::Python => command(Language::Python, "websockets_peer.py", "websockets"),
         }
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers");
-        let (program, script, variable, folder, package) = match self {
-            Self::Node => ("node", "ws.cjs", "NODE_PATH", "node/node_modules", "ws"),
-            Self::Python => ("python3", "websockets_peer.py", "PYTHONPATH", "python", "websockets"),
-        };
-        assert!(
-            std::path::Path::new(&format!("{root}/{folder}/{package}")).exists(),
-            "`{package}` for {program} is missing: run tests/install, or set TOWER_TRANSPORT_NO_PEERS=1"
-        );
-        let mut command = Command::new(program);
-        command.arg(format!("{}/tests/peers/{script}", env!("CARGO_MANIFEST_DIR")));
-        command.env(variable, format!("{root}/{folder}")).env("PYTHONDONTWRITEBYTECODE", "1");
-        command.kill_on_drop(true);
-        Some(command)
     }
 
     async fn serve(self) -> Option<ForeignServer> {

@@ -1,12 +1,18 @@
 //! Peers that others wrote, in both roles: Node.js `ws`, Python `websockets`, axum's own WebSocket, tokio-tungstenite; our
-//! server is hyper with our upgrade.
+//! server is hyper with our upgrade. Of event streams: Node.js `eventsource` and `undici`, Python `httpx-sse`.
 //!
 //! `tests/install` brings the peers that are not Rust; `TOWER_TRANSPORT_NO_PEERS=1` passes over them.
 
 mod axum_server;
+#[cfg(all(feature = "sse", feature = "axum"))]
+mod event_stream;
+#[cfg(all(feature = "sse", feature = "axum"))]
+#[path = "../feed/mod.rs"]
+mod feed;
 mod foreign;
 mod our_client;
 mod our_server;
+mod process;
 #[path = "../serve/mod.rs"]
 mod serve;
 mod tungstenite_client;

@@ -1,5 +1,7 @@
 //! One task owns the stack, any number of writers: see [`Driver`].
 
+#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+mod drain;
 mod driver;
 mod flushes;
 mod inbox;
@@ -15,6 +17,8 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
+#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+pub(crate) use self::drain::{Drain, drain};
 pub use self::{
     driver::Driver,
     receiver::Receiver,

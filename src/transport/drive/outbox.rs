@@ -28,8 +28,10 @@ pub(super) struct Outbox<Out> {
     /// Data messages given to the transport, or dropped.
     data_fed: u64,
     pub(super) flushes: Flushes,
+    /// Who waits for the end: a flush that is never reached.
+    ends: Flushes,
     pub(super) senders: usize,
-    next_sender: u64,
+    next_id: u64,
 }
 
 enum State {
@@ -79,15 +81,35 @@ impl<Out> Outbox<Out> {
             control_fed: 0,
             data_fed: 0,
             flushes: Flushes::default(),
+            ends: Flushes::default(),
             senders: 0,
-            next_sender: 0,
+            next_id: 0,
         }
     }
 
     pub(super) fn join(&mut self) -> u64 {
         self.senders += 1;
-        self.next_sender += 1;
-        self.next_sender
+        self.id()
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Why no more is taken, or `None` and a promise to wake `watcher`, who is new without an id.
+    pub(super) fn poll_end(&mut self, watcher: &mut Option<u64>, waker: &Waker) -> Option<Error> {
+        let closed = self.closed();
+        if closed.is_none() {
+            let id = *watcher.get_or_insert_with(|| self.id());
+            self.ends.poll(Mark { data: u64::MAX, control: u64::MAX }, id, waker);
+        }
+        closed
+    }
+
+    /// A watcher does not wait for the end any more.
+    pub(super) fn forget_end(&mut self, watcher: u64) {
+        self.ends.forget(watcher);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -220,6 +242,7 @@ impl<Out> Outbox<Out> {
         }
         let mut wakers = self.waiters.wake_all();
         wakers.extend(self.flushes.end());
+        wakers.extend(self.ends.end());
         wakers
     }
 }

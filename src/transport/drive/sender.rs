@@ -66,6 +66,16 @@ impl<Out, In> Sender<Out, In> {
         std::future::poll_fn(|cx| self.poll_flushed(cx)).await
     }
 
+    /// Waits until the transport has ended, by either side, and gives the reason: the error of every later [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    pub async fn closed(&self) -> Error {
+        let mut watch = Watch { shared: &self.shared, id: None };
+        std::future::poll_fn(|cx| watch.poll(cx)).await
+    }
+
     /// How many messages wait.
     #[must_use]
     pub fn queued(&self) -> usize {
@@ -238,6 +248,26 @@ impl<Out, In> fmt::Debug for Sender<Out, In> {
             .field("queued_bytes", &outbox.bytes())
             .field("dropped", &outbox.dropped())
             .finish_non_exhaustive()
+    }
+}
+
+/// One who waits for the end.
+struct Watch<'a, Out, In> {
+    shared: &'a Shared<Out, In>,
+    id: Option<u64>,
+}
+
+impl<Out, In> Watch<'_, Out, In> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        self.shared.outbox().poll_end(&mut self.id, cx.waker()).map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl<Out, In> Drop for Watch<'_, Out, In> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.shared.outbox().forget_end(id);
+        }
     }
 }
 

@@ -25,11 +25,14 @@ mod duplex;
 mod encode;
 mod event;
 mod parser;
+#[cfg(not(target_arch = "wasm32"))]
+mod server;
 
 pub use self::{encode::encode_comment, event::Event, parser::Parser};
 
 // What speaks HTTP: native only.
 #[cfg(not(target_arch = "wasm32"))]
-pub use self::duplex::{
-    SseDuplex, SseDuplexAnswer, SseDuplexBody, SseDuplexConnecting, SseDuplexConnector, SseDuplexServer,
+pub use self::{
+    duplex::{SseDuplex, SseDuplexAnswer, SseDuplexBody, SseDuplexConnecting, SseDuplexConnector, SseDuplexServer},
+    server::{EventReceiver, EventSender, EventStream, LastEventId, Replay, event_channel},
 };

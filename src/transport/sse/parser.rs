@@ -53,10 +53,11 @@ impl Parser {
         Self { lines: Lines::default(), block: Block::default(), failed: None }
     }
 
-    /// The longest line that is not `data` (type, id, unknown fields), in bytes. Default: 64 KiB.
+    /// The longest line that is not `data` (type, id, unknown fields), in bytes; 5 at least, to tell what a line
+    /// is. Default: 64 KiB.
     #[must_use]
     pub fn max_line(mut self, bytes: usize) -> Self {
-        self.lines.max_line = bytes;
+        self.lines.max_line = bytes.max(5);
         self
     }
 

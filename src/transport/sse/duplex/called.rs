@@ -11,7 +11,10 @@ use super::{
     phase::{Course, Phase, fault_frame},
     uplink::Uplink,
 };
-use crate::{CloseCode, CloseFrame, Error, Limits, Message, transport::halves::Halves};
+use crate::{
+    CloseCode, CloseFrame, Error, Limits, Message,
+    transport::{framing, halves::Halves},
+};
 
 #[derive(Debug)]
 pub(super) struct Called {
@@ -198,7 +201,7 @@ impl Called {
         if !self.course.is_open() || self.up.failed().is_some() {
             return Err(self.closed());
         }
-        event::check(&message, self.limit)?;
+        framing::check_outgoing(&message, self.limit)?;
         match message {
             Message::Close(frame) => self.start_close(frame),
             message => self.up.outbox().send(message),

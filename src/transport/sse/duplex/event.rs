@@ -29,20 +29,6 @@ pub(super) const fn max_data(limit: usize) -> usize {
     (limit / 3 + 1).saturating_mul(4).saturating_add(8)
 }
 
-/// Checks that `message` may be sent.
-pub(super) fn check(message: &Message, limit: usize) -> Result<(), Error> {
-    match message {
-        Message::Text(_) | Message::Binary(_) if message.len() > limit => Err(Error::too_large(format!(
-            "an outgoing message of {} bytes is over the limit of {limit} (Limits::message)",
-            message.len()
-        ))),
-        Message::Ping(payload) | Message::Pong(payload) if payload.len() > MAX_CONTROL => {
-            Err(Error::too_large(format!("an outgoing ping or pong of {} bytes is over {MAX_CONTROL}", payload.len())))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// A message that fits the protocol: the reason of a close is cut to what a close may say.
 pub(super) fn fit(message: Message) -> Message {
     match message {
@@ -259,7 +245,6 @@ mod tests {
         let fits = Message::binary(vec![7; LIMIT]);
         assert_eq!(read(written(std::slice::from_ref(&fits)), 16 << 10).unwrap(), [fits]);
         let over = Message::binary(vec![7; LIMIT + 1]);
-        assert!(check(&over, LIMIT).unwrap_err().is_too_large());
         assert!(read(written(&[over]), 16 << 10).unwrap_err().is_too_large());
         assert!(read(written(&[Message::text("x".repeat(LIMIT + 1))]), 16 << 10).unwrap_err().is_too_large());
     }

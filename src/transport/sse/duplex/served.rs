@@ -10,7 +10,7 @@ use super::{
     phase::{Course, Phase, fault_frame},
     session::{Received, Session},
 };
-use crate::{CloseCode, CloseFrame, Error, Message};
+use crate::{CloseCode, CloseFrame, Error, Message, transport::framing};
 
 #[derive(Debug)]
 pub(super) struct Served {
@@ -96,7 +96,7 @@ impl Served {
         if !self.course.is_open() || self.session.is_cut() {
             return Err(self.course.closed());
         }
-        event::check(&message, self.session.limits.message)?;
+        framing::check_outgoing(&message, self.session.limits.message)?;
         match message {
             Message::Close(frame) => self.start_close(frame),
             message => self.session.send(&message),

@@ -77,6 +77,6 @@ mod tests {
     #[test]
     fn a_key_that_is_none_is_found_when_the_server_starts() {
         let certificate = Certificate::from_pem(CHAIN.as_bytes(), KEY.as_bytes()).unwrap();
-        assert!(certificate.into_tls().unwrap_err().is_config());
+        assert!(certificate.into_tls().is_err_and(|error| error.is_config()));
     }
 }

@@ -1,0 +1,125 @@
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    fmt,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+};
+
+use futures_util::task::AtomicWaker;
+
+use super::{
+    Sender, Shared,
+    inbox::Inbox,
+    outbox::{Fed, Outbox},
+    wake_all,
+};
+use crate::{Error, transport::Queue};
+
+/// How many messages one lock of the queue moves.
+const BATCH: usize = 64;
+
+/// The other end of [`Sender`]s that have no driver, for what is asked for messages and does not push them: the body of an HTTP
+/// response. Dropped, it tells every sender that it is `gone`.
+pub(crate) struct Drain<Out> {
+    shared: Arc<Shared<Out, Infallible>>,
+    size_out: fn(&Out) -> usize,
+    /// Taken from the queue, not yet given out.
+    batch: VecDeque<(Out, bool)>,
+    /// Given out, and not yet told to the queue.
+    fed: Fed,
+    /// Something was given out since it was last asked in vain.
+    is_dirty: bool,
+    wakers: Vec<Waker>,
+    gone: &'static str,
+    has_ended: bool,
+}
+
+/// A queue: the end that is written to, and the end that is asked.
+pub(crate) fn drain<Out>(queue: Queue<Out, Infallible>, gone: &'static str) -> (Sender<Out, Infallible>, Drain<Out>) {
+    let shared = Arc::new(Shared {
+        outbox: Mutex::new(Outbox::new(&queue)),
+        inbox: Mutex::new(Inbox::new(queue.max_inbox, queue.max_bytes, queue.size_in)),
+        driver: AtomicWaker::new(),
+    });
+    let sender = Sender::new(shared.clone());
+    let drain = Drain {
+        shared,
+        size_out: queue.size_out,
+        batch: VecDeque::new(),
+        fed: Fed::default(),
+        is_dirty: false,
+        wakers: Vec::new(),
+        gone,
+        has_ended: false,
+    };
+    (sender, drain)
+}
+
+impl<Out> Drain<Out> {
+    /// The next message; an error where a full queue ended it; `None` once the last sender is gone and all is given out.
+    ///
+    /// Whoever is told that there is no more hands on what it got, and then asks again: that counts as flushed.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Out, Error>>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        if self.batch.is_empty() {
+            self.refill(cx);
+        }
+        if let Some((message, is_control)) = self.batch.pop_front() {
+            self.fed.count((self.size_out)(&message), is_control);
+            self.is_dirty = true;
+            return Poll::Ready(Some(Ok(message)));
+        }
+        let mut outbox = self.shared.outbox();
+        let overflow = outbox.closed();
+        let is_over = overflow.is_some() || outbox.senders == 0;
+        if !std::mem::take(&mut self.is_dirty) || is_over {
+            self.wakers.extend(outbox.flushed());
+        }
+        drop(outbox);
+        wake_all(self.wakers.drain(..));
+        if !is_over {
+            return Poll::Pending;
+        }
+        self.end(overflow.clone().unwrap_or_else(|| Error::closed("the last sender was dropped")));
+        Poll::Ready(overflow.map(Err))
+    }
+
+    /// Settles what was given out, takes more, and wakes whom that makes room for.
+    fn refill(&mut self, cx: &mut Context<'_>) {
+        self.shared.driver.register(cx.waker());
+        let mut outbox = self.shared.outbox();
+        outbox.fed(std::mem::take(&mut self.fed));
+        outbox.take(&mut self.batch, BATCH);
+        let free = outbox.free();
+        self.wakers.extend(std::iter::from_fn(|| outbox.waiters.next(free)));
+        drop(outbox);
+        wake_all(self.wakers.drain(..));
+    }
+
+    fn end(&mut self, error: Error) {
+        self.has_ended = true;
+        let mut outbox = self.shared.outbox();
+        outbox.fed(std::mem::take(&mut self.fed));
+        outbox.discard(&mut self.batch);
+        let wakers = outbox.end(error);
+        drop(outbox);
+        wake_all(wakers);
+    }
+}
+
+impl<Out> Drop for Drain<Out> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end(Error::closed(self.gone));
+        }
+    }
+}
+
+impl<Out> fmt::Debug for Drain<Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain").field("has_ended", &self.has_ended).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,82 @@
+use std::ops::Deref;
+
+use http::HeaderMap;
+
+/// How long an id may be, in bytes.
+const LIMIT: usize = 1024;
+
+/// The id of the last event that a client which comes back has seen: its `Last-Event-ID` header (WHATWG HTML, section 9.2.3).
+///
+/// Whoever sends it chooses it: it may be made up, from the future, or another user's. Look it up among the events that this user may
+/// see, and treat one that is not found as none.
+///
+/// It dereferences to `str`. With the feature `axum`, a handler takes `Option<LastEventId>` as an argument.
+///
+/// ```
+/// use http::HeaderMap;
+/// use tower_transport::transport::sse::LastEventId;
+///
+/// let mut headers = HeaderMap::new();
+/// assert!(LastEventId::of(&headers).is_none()); // comes for the first time
+///
+/// headers.insert("last-event-id", "42".parse()?);
+/// let seen = LastEventId::of(&headers).and_then(|id| id.parse::<u64>().ok());
+/// assert_eq!(seen, Some(42));
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LastEventId(Box<str>);
+
+impl LastEventId {
+    /// The id in these headers of a request. `None` without the header, and where it is no id that a server could have given: empty,
+    /// not UTF-8, or over 1 KiB. Such a client starts anew. Of several headers, the first counts.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get("last-event-id")?.as_bytes();
+        if value.is_empty() || value.len() > LIMIT {
+            return None;
+        }
+        Some(Self(std::str::from_utf8(value).ok()?.into()))
+    }
+
+    /// The id as a `str`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Deref for LastEventId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn of(value: &[u8]) -> Option<LastEventId> {
+        let mut headers = HeaderMap::new();
+        headers.insert("last-event-id", HeaderValue::from_bytes(value).unwrap());
+        LastEventId::of(&headers)
+    }
+
+    #[test]
+    fn an_id_is_any_utf_8_up_to_1_kib() {
+        assert_eq!(of("h\u{e9}llo \u{2713}".as_bytes()).unwrap().as_str(), "h\u{e9}llo \u{2713}");
+        assert_eq!(of(&[b'a'; LIMIT]).unwrap().len(), LIMIT);
+    }
+
+    #[test]
+    fn what_no_server_could_have_given_is_none() {
+        assert_eq!(of(b""), None);
+        assert_eq!(of(b"a\xffb"), None);
+        assert_eq!(of(&[b'a'; LIMIT + 1]), None);
+        assert_eq!(LastEventId::of(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,244 @@
+//! Messages as datagrams of a session: fast, and nothing for what must arrive.
+
+mod counts;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_sink::Sink;
+use futures_util::{sink, stream};
+use web_transport_quinn::{SessionError, WebTransportError, quinn};
+
+pub use self::counts::DatagramCounts;
+use super::{Session, fault};
+use crate::{Error, Message};
+
+/// How many datagrams of foreign sessions one poll passes over, before other tasks have their turn.
+const FOREIGN_AT_ONCE: usize = 32;
+
+/// The datagrams of a session as a transport: each message one datagram, unordered, and lost where the network loses it.
+///
+/// For what is stale soon: positions, samples, voice. No message waits for one that was lost, and a stalled stream stalls no datagram.
+///
+/// # What is sent
+///
+/// The payload alone ([RFC 9297](https://www.rfc-editor.org/rfc/rfc9297)'s HTTP datagram): there is no room for a kind. Text goes as its
+/// UTF-8 and **arrives as binary**. `JsonCodec` and `RkyvCodec` take that as it is; what tells values apart by text and binary (`HybridCodec`)
+/// or counts on every message (compression with a context, batches, resume) does not fit. Pings, pongs and closes have no form here: the sink refuses
+/// them, and the end is the session's ([`Session::close`](super::Session::close)).
+///
+/// # Where it waits
+///
+/// `poll_ready` waits for room in QUIC's send buffer, that is for the congestion control of the path. So nothing is dropped here unseen, and a
+/// fast sender is paced. `poll_flush` is done when QUIC has all that was accepted, and sends it without another poll. The stream waits for the peer;
+/// what nobody reads is kept up to a bound, the newest of it. Of several handles that read the datagrams of one session each message goes to one.
+///
+/// # Limit
+///
+/// A message is at most [`max_size`](Self::max_size) bytes, a little over a kilobyte. That follows the path and may change at any time, so it is read anew for
+/// each message. One over it is refused with an error that [`is_too_large`](Error::is_too_large): an error of that message only; the transport stays good.
+///
+/// # Errors
+///
+/// [`is_closed`](Error::is_closed) once the session is over, with the peer's code and reason, which the stream gives as
+/// [`Message::Close`] before it ends. [`is_config`](Error::is_config) for a message that has no form as a datagram: that message only.
+///
+/// # How it closes
+///
+/// `poll_close` ends this handle's sink: the peer is not told, and the session goes on with its streams. The stream of this handle ends with the session.
+///
+/// # Cancel safety
+///
+/// Dropping a future that reads or sends loses nothing: see [`TransportExt`](crate::TransportExt).
+pub struct Datagrams {
+    session: Session,
+    /// Each of the two waits in a future that borrows; both are boxed once, and hold every message's future in place.
+    outgoing: Pin<Box<dyn Sink<Bytes, Error = Infallible> + Send + Sync>>,
+    incoming: Pin<Box<dyn Stream<Item = Result<Bytes, SessionError>> + Send + Sync>>,
+    counts: DatagramCounts,
+    /// `poll_ready` gave a place that is not used yet.
+    has_room: bool,
+    is_closed: bool,
+    has_ended: bool,
+}
+
+impl Session {
+    /// The datagrams of the session, as a transport: lossy, unordered, and fast. Take them once: of several that read, each message goes
+    /// to one.
+    #[must_use]
+    pub fn datagrams(&self) -> Datagrams {
+        Datagrams::new(self.clone())
+    }
+}
+
+impl Datagrams {
+    fn new(session: Session) -> Self {
+        let counts = DatagramCounts::default();
+        let state = (session.quic().clone(), counts.clone());
+        let outgoing = sink::unfold(state, |(session, counts), payload| async move {
+            match session.send_datagram_wait(payload).await {
+                Ok(()) => counts.count_sent(),
+                Err(_) => counts.count_dropped(),
+            }
+            Ok::<_, Infallible>((session, counts))
+        });
+        let incoming = stream::unfold(session.quic().clone(), |session| async move {
+            let item = session.read_datagram().await;
+            Some((item, session))
+        });
+        Self {
+            session,
+            outgoing: Box::pin(outgoing),
+            incoming: Box::pin(incoming),
+            counts,
+            has_room: false,
+            is_closed: false,
+            has_ended: false,
+        }
+    }
+
+    /// The largest payload that can be sent now, in bytes; 0 where the peer takes no datagrams. It follows the path: 1,100 to 1,500 is usual.
+    #[must_use]
+    pub fn max_size(&self) -> usize {
+        self.session.quic().max_datagram_size()
+    }
+
+    /// What became of the datagrams of this handle.
+    #[must_use]
+    pub fn counts(&self) -> DatagramCounts {
+        self.counts.clone()
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.is_closed {
+            return Err(Error::closed("the sink of datagrams was closed here"));
+        }
+        self.session.quic().close_reason().map_or(Ok(()), |reason| Err(closed(reason)))
+    }
+
+    /// The bytes of `message`, if it may go.
+    fn payload(&self, message: Message) -> Result<Bytes, Error> {
+        let payload = match message {
+            Message::Text(text) => text.into_bytes(),
+            Message::Binary(payload) => payload,
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
+                return Err(Error::config(
+                    "a datagram carries data only: send pings on a stream, and close the session by Session::close",
+                ));
+            }
+        };
+        match (payload.len(), self.max_size()) {
+            (length, limit) if length <= limit && limit > 0 => Ok(payload),
+            (_, 0) => Err(Error::too_large("the peer takes no datagrams: send on a stream")),
+            (length, limit) => Err(Error::too_large(format!(
+                "an outgoing datagram of {length} bytes is over the path's limit of {limit} (Datagrams::max_size): send it on a stream"
+            ))),
+        }
+    }
+}
+
+impl Sink<Message> for Datagrams {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Err(never) = ready!(self.outgoing.as_mut().poll_ready(cx)) {
+            match never {}
+        }
+        self.check_open()?;
+        self.has_room = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        self.check_open()?;
+        if !self.has_room {
+            return Err(Error::full("start_send on datagrams without room; wait for poll_ready first"));
+        }
+        let payload = self.payload(message).inspect_err(|_| self.counts.count_refused())?;
+        self.has_room = false;
+        self.outgoing.as_mut().start_send(payload).map_err(Error::from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Err(never) = ready!(self.outgoing.as_mut().poll_flush(cx)) {
+            match never {}
+        }
+        Poll::Ready(self.session.quic().close_reason().map_or(Ok(()), |reason| Err(closed(reason))))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Err(never) = ready!(self.outgoing.as_mut().poll_flush(cx)) {
+            match never {}
+        }
+        self.is_closed = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Stream for Datagrams {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        for _ in 0..FOREIGN_AT_ONCE {
+            match ready!(self.incoming.as_mut().poll_next(cx)) {
+                Some(Ok(payload)) => {
+                    self.counts.count_received();
+                    return Poll::Ready(Some(Ok(Message::Binary(payload))));
+                }
+                Some(Err(SessionError::WebTransportError(WebTransportError::UnknownSession))) => {
+                    self.counts.count_foreign();
+                }
+                Some(Err(reason)) => {
+                    self.has_ended = true;
+                    return Poll::Ready(last(reason));
+                }
+                None => {
+                    self.has_ended = true;
+                    return Poll::Ready(None);
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// The error of a session that is over: whatever ended it, it is closed.
+fn closed(reason: SessionError) -> Error {
+    let error = fault::session(reason);
+    match error.is_closed() {
+        true => error,
+        false => Error::closed("the session failed").with_source(error),
+    }
+}
+
+/// The last that the stream gives before `None`.
+fn last(reason: SessionError) -> Option<Result<Message, Error>> {
+    match &reason {
+        SessionError::WebTransportError(WebTransportError::Closed(..)) => {
+            Some(Ok(Message::Close(fault::session(reason).close_frame().cloned())))
+        }
+        SessionError::ConnectionError(quinn::ConnectionError::LocallyClosed) => None,
+        _ => Some(Err(fault::session(reason))),
+    }
+}
+
+impl fmt::Debug for Datagrams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Datagrams")
+            .field("max_size", &self.max_size())
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,8 @@
+//! Server-sent events: the parser and the writer, and what speaks HTTP with them.
+
+mod browser;
+mod differential;
+mod duplex;
+mod round_trip;
+mod server;
+mod streams;
