@@ -31,8 +31,6 @@ mod slow;
 mod sse_server;
 #[cfg(feature = "limit")]
 mod unfinished;
-#[cfg(feature = "sse")]
-mod sse_server;
 #[cfg(feature = "dev-certificate")]
 mod webtransport;
 mod wire;

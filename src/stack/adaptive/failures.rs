@@ -20,11 +20,6 @@ impl Failures {
         self.0.push(Failure { kind, judgement, error });
     }
 
-    /// Those that failed, and why: at the most the three transports.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (TransportKind, Reason)> + '_ {
-        self.0.iter().map(|failure| (failure.kind, failure.judgement.reason))
-    }
-
     /// All of them as one error. Its kind, status and so on are those of the one that tells most, which is its source; its words name
     /// each.
     pub(super) fn into_error(self) -> Error {

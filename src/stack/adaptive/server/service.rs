@@ -14,7 +14,6 @@ use super::{
     SessionBody, SessionFuture,
     future::{Rest, Step},
     live::Seat,
-    run::Opening,
     session_server::Inner,
 };
 use crate::{
@@ -115,13 +114,11 @@ impl<B: Body> Service<Request<B>> for SessionService {
         };
         // What SSE has besides belongs to a session that has begun, or to none.
         let begins = kind == TransportKind::WebSocket || parts.method == Method::GET;
-        if begins {
-            match self.inner.enter(&parts) {
-                Ok(seat) => parts.extensions.insert(Opening::new(self.inner.clone(), seat)),
-                Err(reason) => return SessionFuture::ready(refuse(reason)),
-            };
-        }
-        let rest = Rest { inner: self.inner.clone(), kind, body };
+        let seat = match begins.then(|| self.inner.enter(&parts)).transpose() {
+            Ok(seat) => seat,
+            Err(reason) => return SessionFuture::ready(refuse(reason)),
+        };
+        let rest = Rest { inner: self.inner.clone(), kind, seat, body };
         match &self.inner.guard {
             Some(guard) if begins => {
                 SessionFuture::new(Step::Guard { admitting: guard.check(parts), rest: Some(rest) })
