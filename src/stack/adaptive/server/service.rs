@@ -56,12 +56,11 @@ impl SessionService {
     }
 
     fn kind(&self, path: &str) -> Option<TransportKind> {
-        let [web_socket, sse] = &self.inner.paths;
         match self.route {
             Route::WebSocket => Some(TransportKind::WebSocket),
             Route::Sse => Some(TransportKind::Sse),
-            Route::ByPath if path == &**web_socket => Some(TransportKind::WebSocket),
-            Route::ByPath if path == &**sse => Some(TransportKind::Sse),
+            Route::ByPath if path == &*self.inner.web_socket_at => Some(TransportKind::WebSocket),
+            Route::ByPath if path == &*self.inner.sse_at => Some(TransportKind::Sse),
             Route::ByPath => None,
         }
     }

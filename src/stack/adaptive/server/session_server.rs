@@ -21,7 +21,7 @@ use crate::{
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`paths`](Self::paths) | `/ws` and `/sse` |
+/// | [`web_socket_at`](Self::web_socket_at), [`sse_at`](Self::sse_at) | `/ws` and `/sse` |
 /// | [`sessions`](Self::sessions) | 1024 at a time |
 /// | [`handshakes`](Self::handshakes) | 1024 at a time |
 /// | [`guard`](Self::guard) | none: everybody gets in |
@@ -41,7 +41,8 @@ pub(super) struct Inner {
     pub(super) handler: Handler,
     pub(super) guard: Option<Guard>,
     pub(super) owner: Option<Owner>,
-    pub(super) paths: [Box<str>; 2],
+    pub(super) web_socket_at: Arc<str>,
+    pub(super) sse_at: Arc<str>,
     pub(super) sessions: usize,
     pub(super) handshakes: usize,
     pub(super) live: Arc<Live>,
@@ -82,7 +83,8 @@ impl SessionServer {
             handler: Arc::new(move |session, parts| -> Handled { Box::pin(handler.clone()(session, parts)) }),
             guard: None,
             owner: None,
-            paths: ["/ws".into(), "/sse".into()],
+            web_socket_at: "/ws".into(),
+            sse_at: "/sse".into(),
             sessions: SESSIONS,
             handshakes: HANDSHAKES,
             live: Arc::default(),
@@ -97,10 +99,17 @@ impl SessionServer {
         Arc::make_mut(&mut self.inner)
     }
 
-    /// The paths of [`http`](Self::http): of the WebSockets, and of SSE with POST.
+    /// Where [`http`](Self::http) has the WebSockets.
     #[must_use]
-    pub fn paths(mut self, web_socket: &str, sse: &str) -> Self {
-        self.inner().paths = [web_socket.into(), sse.into()];
+    pub fn web_socket_at(mut self, path: &str) -> Self {
+        self.inner().web_socket_at = path.into();
+        self
+    }
+
+    /// Where [`http`](Self::http) has SSE with POST.
+    #[must_use]
+    pub fn sse_at(mut self, path: &str) -> Self {
+        self.inner().sse_at = path.into();
         self
     }
 
@@ -188,7 +197,7 @@ impl SessionServer {
         self
     }
 
-    /// A service of both HTTP transports by their [paths](Self::paths), for bare hyper and for axum's `fallback_service`; another path
+    /// A service of both HTTP transports by their paths, for bare hyper and for axum's `fallback_service`; another path
     /// is 404. hyper must allow upgrades (`with_upgrades`).
     #[must_use]
     pub fn http(&self) -> SessionService {
@@ -246,7 +255,8 @@ type Request = http::Request<()>;
 impl fmt::Debug for SessionServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionServer")
-            .field("paths", &self.inner.paths)
+            .field("web_socket_at", &self.inner.web_socket_at)
+            .field("sse_at", &self.inner.sse_at)
             .field("sessions", &self.session_count())
             .finish_non_exhaustive()
     }
