@@ -25,7 +25,7 @@ mod client;
 #[cfg(not(target_arch = "wasm32"))]
 mod downlink;
 #[cfg(not(target_arch = "wasm32"))]
-mod duplex;
+pub mod duplex;
 mod encode;
 mod event;
 mod label;

@@ -6,28 +6,24 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use tower_service::Service;
 
 use super::{
-    SseDuplex,
-    called::Called,
-    courier::Courier,
-    downlink::Downlink,
-    event::{self, OPEN},
-    head::{self, EVENT_STREAM},
-    line::Line,
-    outbox::Outbox,
-    uplink::Uplink,
+    SseDuplex, answer, called::Called, courier::Courier, downlink::Downlink, event, head::EVENT_STREAM, line::Line,
+    outbox::Outbox, uplink::Uplink,
 };
 use crate::{
     Error, Limits, rt,
     transport::{
-        dial::{Dialer, Target, http_error, read_body, retry_after},
+        dial::{Dialer, Target, http_error},
         sse::Parser,
+<<<<<<< HEAD
         subprotocol::{self, chosen, offered},
+=======
+        subprotocol::{self, offered},
+>>>>>>> main
     },
 };
 
@@ -135,11 +131,11 @@ impl SseDuplexConnector {
         let headers = self.headers(request.into_parts().0.headers, &target);
         let mut line = Line::open(&self.dialer, &target).await?;
         let response = line.request(open_request(&headers, &target)).await.map_err(http_error)?;
-        let (parts, body) = check(response, &mut line).await?.into_parts();
-        let subprotocol = chosen(&parts.headers, &offered(&headers))?;
+        let (parts, body) = answer::check(response, &mut line).await?.into_parts();
+        let subprotocol = answer::chosen(&parts.headers, &offered(&headers))?;
         let parser = Parser::new().max_event(event::max_data(self.limits.message));
         let mut down = Downlink::new(line, body, parser);
-        let token = token(&mut down).await?;
+        let token = answer::token(&mut down).await?;
         let headers = Courier::headers(headers, token);
         let courier = Courier { dialer: self.dialer, target, headers, limits: self.limits, line: None };
         let up = Uplink::new(Outbox::new(self.limits.write_buffer), courier);
@@ -166,6 +162,7 @@ fn open_request(headers: &HeaderMap, target: &Target) -> Request<Full<Bytes>> {
     request
 }
 
+<<<<<<< HEAD
 /// Whether the answer is an event stream.
 async fn check(response: Response<Incoming>, line: &mut Line) -> Result<Response<Incoming>, Error> {
     let status = response.status();
@@ -206,6 +203,8 @@ async fn token(down: &mut Downlink) -> Result<HeaderValue, Error> {
     }
 }
 
+=======
+>>>>>>> main
 impl Service<Request<()>> for SseDuplexConnector {
     type Response = Response<SseDuplex>;
     type Error = Error;
