@@ -3,13 +3,7 @@
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 
-use crate::{
-    Error,
-    transport::{
-        dial::{read_body, retry_after},
-        sse::line::Line,
-    },
-};
+use crate::{Error, transport::sse::line::Line};
 
 /// An answer that is no redirect.
 pub(super) async fn check(answer: Response<Incoming>, line: &mut Line) -> Result<Response<Incoming>, Error> {
@@ -17,12 +11,7 @@ pub(super) async fn check(answer: Response<Incoming>, line: &mut Line) -> Result
         check_headers(answer.headers())?;
         return Ok(answer);
     }
-    let (head, body) = answer.into_parts();
-    let refusal = Error::from_refusal(head.status, line.drive(read_body(body)).await);
-    Err(match retry_after(&head.headers) {
-        Some(time) => refusal.with_retry_after(time),
-        None => refusal,
-    })
+    Err(line.refusal(answer).await)
 }
 
 fn check_headers(headers: &HeaderMap) -> Result<(), Error> {
