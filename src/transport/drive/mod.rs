@@ -9,6 +9,7 @@ mod outbox;
 mod receiver;
 mod sender;
 mod waiters;
+mod watch;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
