@@ -24,6 +24,7 @@
 pub mod duplex;
 mod encode;
 mod event;
+mod label;
 mod parser;
 #[cfg(not(target_arch = "wasm32"))]
 mod server;
