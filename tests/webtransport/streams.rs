@@ -20,7 +20,7 @@ async fn messages_of_every_size_cross_both_ways() {
     });
     for size in [0usize, 1, 63, 64, 1024, 1025, 16_383, 16_384, 1 << 20, 4 << 20] {
         let message = Message::binary((0..size).map(|i| i as u8).collect::<Vec<u8>>());
-        let (mut sink, mut stream) = (&mut client).split();
+        let (mut sink, mut stream) = StreamExt::split(&mut client);
         let (_, got) = tokio::join!(async { sink.send(message.clone()).await.unwrap() }, stream.next());
         assert!(got.unwrap().unwrap() == message, "{size}");
     }
