@@ -101,7 +101,7 @@ pub mod batch;
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub mod cache;
 #[cfg(any(feature = "limit", feature = "rate-limit"))]
-mod closing;
+pub(crate) mod closing;
 pub mod codec;
 #[cfg(feature = "compression")]
 #[cfg_attr(docsrs, doc(cfg(feature = "compression")))]

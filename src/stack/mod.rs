@@ -3,9 +3,13 @@
 //! | type | what it is |
 //! |---|---|
 //! | `OptimizedTransport` (feature `optimized`) | the recommended stack on either end, negotiated with the peer |
+//! | `AdaptiveConnector` (feature `adaptive`) | WebTransport, then WebSocket, then SSE + POST, below that stack |
 //! | `WebSocketContext` (feature `context`) | a simple client on top of it |
 //! | `Pool` (feature `pool`) | connections to one target, shared by many calls |
 
+#[cfg(feature = "adaptive")]
+#[cfg_attr(docsrs, doc(cfg(feature = "adaptive")))]
+pub mod adaptive;
 #[cfg(feature = "optimized")]
 mod capabilities;
 #[cfg(feature = "context")]
@@ -22,6 +26,9 @@ mod optional;
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub mod pool;
 
+#[cfg(feature = "adaptive")]
+#[cfg_attr(docsrs, doc(cfg(feature = "adaptive")))]
+pub use self::adaptive::{AdaptiveTransport, TransportKind};
 #[cfg(feature = "context")]
 #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
 pub use self::context::WebSocketContext;

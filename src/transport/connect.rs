@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use tower_service::Service;
 
 use crate::Error;
@@ -39,3 +41,14 @@ where
 /// (resume) holds it until the peer has acknowledged it. A layer that connects again need not keep it, nor count it as lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutlivesConnection;
+
+/// In the extensions of a connector's request: why the connection before this attempt was lost, as the layer that connects again
+/// (reconnect) was told, and what the connector had answered then. A connector with several ways to connect learns from it which of them
+/// went dead; others pass it over.
+#[derive(Clone, Debug)]
+pub struct LostConnection {
+    /// Why it was lost.
+    pub error: Error,
+    /// The head of the response that it came with, extensions included.
+    pub response: Arc<http::response::Parts>,
+}

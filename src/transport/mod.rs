@@ -39,7 +39,7 @@ use crate::{Error, Message};
 pub use self::{
     boxed::BoxTransport,
     channel::{Channel, channel},
-    connect::{Connect, OutlivesConnection},
+    connect::{Connect, LostConnection, OutlivesConnection},
     drive::{Driver, Receiver, Send, Sender},
     ext::{ReceiveMessage, SendMessage, TransportExt},
     limits::Limits,

@@ -6,9 +6,12 @@ mod attack;
 mod auth;
 #[cfg(feature = "batch")]
 mod batch;
+mod broadcast;
 #[cfg(feature = "compression")]
 mod compression;
 mod endings;
+#[cfg(feature = "rate-limit")]
+mod flood;
 mod frames;
 #[cfg(feature = "heartbeat")]
 mod heartbeat;
@@ -23,8 +26,11 @@ mod responses;
 mod resume;
 #[path = "../serve/mod.rs"]
 mod serve;
+mod slow;
 #[cfg(feature = "sse")]
 mod sse_server;
+#[cfg(feature = "limit")]
+mod unfinished;
 #[cfg(feature = "dev-certificate")]
 mod webtransport;
 mod wire;

@@ -8,7 +8,7 @@ use tower_transport::{Limits, Message, transport::websocket::WebSocket};
 use crate::{
     allocator::Growth,
     attack::Victim,
-    wire::{BINARY, CONTINUATION, FIN, From, PING, TEXT, frame},
+    wire::{BINARY, FIN, From, PING, TEXT, frame},
 };
 
 const KIB: usize = 1024;
@@ -75,25 +75,6 @@ fn an_announced_length_over_the_limit_is_not_allocated() {
             assert!(growth.peak() < 64 * KIB, "{}", growth.peak());
         });
     }
-}
-
-#[test]
-fn a_million_empty_fragments_cost_nothing() {
-    let attacker = |mut tcp: TcpStream| {
-        tcp.write_all(&frame(TEXT, "a").bytes(From::Client)).unwrap();
-        let batch = frame(CONTINUATION, "").bytes(From::Client).repeat(1000);
-        for _ in 0..1000 {
-            tcp.write_all(&batch).unwrap();
-        }
-        tcp.write_all(&frame(FIN | CONTINUATION, "b").bytes(From::Client)).unwrap();
-        tcp
-    };
-    attack(Victim::Server, Limits::new(), attacker, async |socket| {
-        let growth = Growth::start();
-        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("ab"));
-        // The chunk of 128 KiB that a busy connection reads by is the thread's, not the peer's.
-        assert!(growth.peak() < 256 * KIB, "{}", growth.peak());
-    });
 }
 
 #[test]

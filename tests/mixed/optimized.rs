@@ -146,7 +146,7 @@ async fn check(client: &Settings, server: &Settings, says: Vec<Said>, budgets: V
     }
     watching.abort();
     assert!(watching.await.map_or_else(|error| error.is_cancelled(), |()| true), "a session was lost");
-    (proxy.cuts(), handle.reconnect().unwrap().connections())
+    (proxy.cuts.load(Ordering::Relaxed), handle.reconnect().unwrap().connections())
 }
 
 fn run(client: &Settings, server: &Settings, says: Vec<Said>, budgets: Vec<usize>) -> (usize, u64) {

@@ -35,7 +35,8 @@ async fn carry(mut near: TcpStream, server: SocketAddr, mut bytes: usize) -> boo
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
-    cuts: Arc<AtomicUsize>,
+    /// How many connections were cut.
+    pub(crate) cuts: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -56,9 +57,5 @@ impl Proxy {
             }
         });
         Self { address, cuts }
-    }
-
-    pub(crate) fn cuts(&self) -> usize {
-        self.cuts.load(Ordering::Relaxed)
     }
 }

@@ -2,6 +2,7 @@
 
 mod browser;
 mod differential;
+mod duplex;
 mod round_trip;
-mod streams;
 mod server;
+mod streams;

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     CloseFrame, Error, Message,
     rt::{Instant, Timer},
+    transport::LostConnection,
 };
 
 /// All of a transport that reconnects but its connector and its connection.
@@ -34,6 +35,8 @@ pub(super) struct Core<Out> {
     /// What the hook says, and what was kept, is being sent and flushed.
     pub(super) pumping: bool,
     pub(super) granted: Granted,
+    /// For the next attempt: what became of the connection before.
+    pub(super) lost: Option<LostConnection>,
     /// Why the connection's sink has failed, while its stream may still tell more.
     pub(super) broken: Option<Error>,
     /// Concerns one message that was to be sent again; for the reader.
@@ -86,6 +89,7 @@ impl<Out> Core<Out> {
             steady: false,
             pumping: false,
             granted: Granted::Nothing,
+            lost: None,
             broken: None,
             notice: None,
             parting: None,

@@ -18,7 +18,11 @@ use super::{
     transport::{Link, LinkParts, Parts},
     watch::{Command, Half},
 };
-use crate::{Connect, Error, Transport, rt::Instant, transport::OutlivesConnection};
+use crate::{
+    Connect, Error, Transport,
+    rt::Instant,
+    transport::{LostConnection, OutlivesConnection},
+};
 
 /// How long the stream of a connection may still tell why its sink has failed (by a close message, say) before the
 /// connection counts as lost.
@@ -80,8 +84,11 @@ where
                 LinkParts::Dialling { future } => return future.poll(cx).map_err(Into::into),
                 LinkParts::Up { .. } => self.link.set(Link::Down),
                 LinkParts::Down => {
-                    let request = self.core.target.request()?;
+                    let mut request = self.core.target.request()?;
                     ready!(self.connector.poll_ready(cx)).map_err(Into::into)?;
+                    if let Some(lost) = self.core.lost.take() {
+                        request.extensions_mut().insert(lost);
+                    }
                     self.link.set(Link::Dialling { future: self.connector.call(request) });
                 }
             }
@@ -159,6 +166,10 @@ where
         let retry = self.core.policy.class(&error) != Class::Final;
         let healthy = self.core.since.is_some_and(|since| since.elapsed() >= self.core.policy.healthy_after);
         self.link.set(Link::Down);
+        if self.core.since.is_some() {
+            let response = self.core.shared.lock().response.clone();
+            self.core.lost = response.map(|response| LostConnection { error: error.clone(), response });
+        }
         self.core.disconnected();
         let asked = error.retry_after();
         match self.core.machine.on(Event::Ended { retry, healthy, asked }) {

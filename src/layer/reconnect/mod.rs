@@ -31,6 +31,8 @@
 //!   ([`ReconnectLayer::handle`]) or the transport ([`Reconnect::handle`]), and works while a [`Driver`](crate::Driver) owns
 //!   that.
 //! - **Messages on their way**: [`WhenLost`].
+//! - **What the connector is told**: the request of an attempt after a loss has a [`LostConnection`](crate::transport::LostConnection) in
+//!   its extensions.
 //! - **Subscriptions**: [`on_connect`](ReconnectLayer::on_connect) says first what each connection must hear first.
 //!
 //! # What the user sees of a loss

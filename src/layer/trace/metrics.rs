@@ -53,6 +53,10 @@ metrics_table! {
     RATE_LIMITED "tower_transport_rate_limited_total" Counter [] "messages over a rate limit"
     COMPRESSION_PLAIN_BYTES "tower_transport_compression_plain_bytes_total" Counter [] "bytes before compression"
     COMPRESSION_WIRE_BYTES "tower_transport_compression_wire_bytes_total" Counter [] "bytes after compression"
+    CONNECTS "tower_transport_connects_total" Counter ["transport"] "connections, by the transport that was made"
+    CONNECT_SECONDS "tower_transport_connect_seconds" Histogram ["transport"] "times from the start of an attempt to its connection"
+    FALLBACKS "tower_transport_fallbacks_total" Counter ["transport", "reason"] "transports that were tried and not made"
+    PATHS_LOST "tower_transport_paths_lost_total" Counter ["transport"] "connections whose path went dead"
 }
 
 /// Tells the recorder what each metric is: the help texts of an exporter. Call it once, after the recorder is installed.

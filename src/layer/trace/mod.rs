@@ -38,6 +38,10 @@
 //! | `tower_transport_rate_limited_total` | counter | | a [`Meter`] |
 //! | `tower_transport_compression_plain_bytes_total` | counter | | a [`Meter`] |
 //! | `tower_transport_compression_wire_bytes_total` | counter | | a [`Meter`] |
+//! | `tower_transport_connects_total` | counter | `transport` | `stack::adaptive` |
+//! | `tower_transport_connect_seconds` | histogram | `transport` | `stack::adaptive` |
+//! | `tower_transport_fallbacks_total` | counter | `transport`, `reason` | `stack::adaptive` |
+//! | `tower_transport_paths_lost_total` | counter | `transport` | `stack::adaptive` |
 //!
 //! No label comes from a peer, so there are as many series as there are words in your code. The recorder must be there when a
 //! transport is wrapped: its handles are looked up then, once. [`METRICS`] is this table, [`describe`] tells it to the recorder, and
@@ -146,9 +150,9 @@ pub use self::{
     layer::{Role, TraceLayer},
     meter::Meter,
     metrics::{
-        BYTES, COMPRESSION_PLAIN_BYTES, COMPRESSION_WIRE_BYTES, ERRORS, FRESH, MESSAGE_BYTES, MESSAGES, METRICS,
-        Metric, MetricKind, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES, RATE_LIMITED, RECONNECTS, RESUMED, ROUND_TRIP,
-        SESSIONS, SESSIONS_OPEN, describe,
+        BYTES, COMPRESSION_PLAIN_BYTES, COMPRESSION_WIRE_BYTES, CONNECT_SECONDS, CONNECTS, ERRORS, FALLBACKS, FRESH,
+        MESSAGE_BYTES, MESSAGES, METRICS, Metric, MetricKind, PATHS_LOST, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES,
+        RATE_LIMITED, RECONNECTS, RESUMED, ROUND_TRIP, SESSIONS, SESSIONS_OPEN, describe,
     },
     session::{Direction, Received},
     subject::{Messages, Subject, Values},

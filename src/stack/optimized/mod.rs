@@ -116,6 +116,7 @@
 
 mod builder;
 mod connector;
+mod leave;
 mod server;
 mod shell;
 mod status;

@@ -5,6 +5,7 @@ use http::{HeaderValue, request};
 use super::{
     OptimizedHandle, OptimizedTransport,
     builder::OptimizedBuilder,
+    leave::{Goodbye, Leave},
     status::Status,
     wire::{Wire, WireConfig},
 };
@@ -28,6 +29,7 @@ pub(super) type ServerLink<T> = Traced<Optional<Session<Wire<T>>, Wire<T>>>;
 pub struct OptimizedAcceptor<T = WebSocket> {
     config: Arc<Config>,
     store: SessionStore<Wire<T>>,
+    goodbye: Goodbye,
 }
 
 struct Config {
@@ -52,13 +54,45 @@ impl<T> OptimizedAcceptor<T> {
             limits: builder.limits,
             queue: builder.queue,
         };
-        Self { config: Arc::new(config), store }
+        Self { config: Arc::new(config), store, goodbye: Goodbye::default() }
     }
 
     /// How many sessions there are, those among them whose clients are away.
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.store.len()
+    }
+
+    /// The limits of each connection.
+    #[cfg(feature = "adaptive")]
+    pub(in crate::stack) fn limits(&self) -> Limits {
+        self.config.limits
+    }
+
+    /// Ends all transports that this acceptor, or a clone of it, has made and will make, because the server goes away: each sends a
+    /// close message of code 1001 behind what it has accepted; when that is on its way, its stream gives an error that
+    /// [`is_closed`](Error::is_closed), and ends. What has come in and was not read is dropped.
+    ///
+    /// It returns at once. The handlers find out as they use their transports; those that wait in one are woken. A transport whose peer
+    /// does not read, or is away, ends with the heartbeat and the [time of its session](super::OptimizedBuilder::session_ttl), if nobody
+    /// drops it before.
+    pub fn close(&self) {
+        self.goodbye.say();
+    }
+
+    /// Waits until it is [closed](Self::close).
+    ///
+    /// # Cancel safety
+    ///
+    /// It only watches.
+    pub async fn closed(&self) {
+        self.goodbye.said().await;
+    }
+
+    /// Whether it was [closed](Self::close).
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.goodbye.is_said()
     }
 }
 
@@ -79,6 +113,25 @@ where
     pub async fn accept_over(&self, transport: T, is_known: bool) -> Result<Option<OptimizedTransport<T>>, Error> {
         // Boxed, so that the exchange takes no room in the session's task later.
         Box::pin(self.accept_for(transport, is_known, None)).await
+    }
+
+    /// [`accept_over`](Self::accept_over), for a client that has proved who it is: its session is found again by the same `owner`
+    /// alone, over whichever transport.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`accept`](OptimizedAcceptor::accept).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`accept`](OptimizedAcceptor::accept).
+    pub async fn accept_over_as(
+        &self,
+        transport: T,
+        is_known: bool,
+        owner: impl AsRef<[u8]>,
+    ) -> Result<Option<OptimizedTransport<T>>, Error> {
+        Box::pin(self.accept_for(transport, is_known, Some(owner.as_ref()))).await
     }
 
     async fn accept_for(
@@ -118,7 +171,8 @@ where
             resume: None,
         };
         let traced = config.trace.clone().propagate(agreed.trace_context()).layer(link);
-        Ok(Some(OptimizedTransport::server(config.shell.layer(traced), handle, config.queue.clone())))
+        let leave = Leave::new(self.goodbye.clone());
+        Ok(Some(OptimizedTransport::server(config.shell.layer(traced), leave, handle, config.queue.clone())))
     }
 }
 
@@ -163,7 +217,7 @@ where
         owner: impl AsRef<[u8]>,
     ) -> Result<Option<OptimizedTransport<WebSocket<S>>>, Error> {
         let is_known = websocket.subprotocol() == Some(SUBPROTOCOL);
-        Box::pin(self.accept_for(websocket, is_known, Some(owner.as_ref()))).await
+        self.accept_over_as(websocket, is_known, owner).await
     }
 }
 
@@ -205,7 +259,7 @@ pub type Handled = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<T> Clone for OptimizedAcceptor<T> {
     fn clone(&self) -> Self {
-        Self { config: self.config.clone(), store: self.store.clone() }
+        Self { config: self.config.clone(), store: self.store.clone(), goodbye: self.goodbye.clone() }
     }
 }
 

@@ -8,7 +8,8 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::{
-    builder::OptimizedBuilder, connector::Connector, server::ServerLink, shell::Shell, status::OptimizedHandle,
+    builder::OptimizedBuilder, connector::Connector, leave::Leave, server::ServerLink, shell::Shell,
+    status::OptimizedHandle,
 };
 use crate::{
     Error, Message, Queue, Receiver, Sender, Transport, TransportExt,
@@ -33,6 +34,8 @@ where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
     inner: Stack<T>,
+    /// A server's end listens to its acceptor.
+    leave: Option<Box<Leave>>,
     handle: OptimizedHandle,
     queue: Queue<Message>,
 }
@@ -63,11 +66,11 @@ where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
     pub(super) fn client(stack: ClientStack<T>, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
-        Self { inner: Optional::On { inner: Box::pin(stack) }, handle, queue }
+        Self { inner: Optional::On { inner: Box::pin(stack) }, leave: None, handle, queue }
     }
 
-    pub(super) fn server(stack: ServerStack<T>, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
-        Self { inner: Optional::Off { inner: Box::pin(stack) }, handle, queue }
+    pub(super) fn server(stack: ServerStack<T>, leave: Leave, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
+        Self { inner: Optional::Off { inner: Box::pin(stack) }, leave: Some(Box::new(leave)), handle, queue }
     }
 
     /// What is on between the two ends, by the latest connection.
@@ -124,7 +127,12 @@ where
     type Item = Result<Message, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.inner).poll_next(cx)
+        let this = &mut *self;
+        let inner = Pin::new(&mut this.inner);
+        match &mut this.leave {
+            Some(leave) => leave.poll_next(inner, cx),
+            None => inner.poll_next(cx),
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -139,19 +147,37 @@ where
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut self.inner).poll_ready(cx)
+        let this = &mut *self;
+        let inner = Pin::new(&mut this.inner);
+        match &mut this.leave {
+            Some(leave) => leave.poll_ready(inner, cx),
+            None => inner.poll_ready(cx),
+        }
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        if let Some(leave) = &mut self.leave {
+            leave.check_open()?;
+        }
         Pin::new(&mut self.inner).start_send(message)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let this = &mut *self;
+        let inner = Pin::new(&mut this.inner);
+        match &mut this.leave {
+            Some(leave) => leave.poll_flush(inner, cx),
+            None => inner.poll_flush(cx),
+        }
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut self.inner).poll_close(cx)
+        let this = &mut *self;
+        let inner = Pin::new(&mut this.inner);
+        match &mut this.leave {
+            Some(leave) => leave.poll_close(inner, cx),
+            None => inner.poll_close(cx),
+        }
     }
 }
 

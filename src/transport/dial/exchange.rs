@@ -14,7 +14,7 @@ use super::by_cause;
 use crate::{Error, rt};
 
 /// The largest head of an answer.
-const MAX_HEAD: usize = 64 * 1024;
+pub(in crate::transport) const MAX_HEAD: usize = 64 * 1024;
 
 /// What is kept of the body of a refusal.
 const MAX_BODY: usize = 64 * 1024;
@@ -69,11 +69,11 @@ where
 }
 
 /// RFC 9110, section 10.2.3: the form in seconds. A date would need the wall clock, and two of them that agree.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(in crate::transport) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().map(Duration::from_secs).ok()
 }
 
-async fn read_body(mut body: Incoming) -> Bytes {
+pub(in crate::transport) async fn read_body(mut body: Incoming) -> Bytes {
     let mut read = BytesMut::new();
     let all = async {
         while let Some(Ok(frame)) = body.frame().await {
@@ -90,7 +90,7 @@ async fn read_body(mut body: Incoming) -> Bytes {
     read.freeze()
 }
 
-fn http_error(error: hyper::Error) -> Error {
+pub(in crate::transport) fn http_error(error: hyper::Error) -> Error {
     if error.is_parse_too_large() {
         return Error::too_large(format!("the head of the server's answer is over {MAX_HEAD} bytes"))
             .with_source(error);

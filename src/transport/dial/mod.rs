@@ -13,6 +13,8 @@ use http::{HeaderValue, Uri};
 
 #[cfg(feature = "websocket")]
 pub(super) use self::exchange::exchange;
+#[cfg(feature = "sse")]
+pub(super) use self::exchange::{MAX_HEAD, http_error, read_body, retry_after};
 pub use self::socket::Socket;
 pub(super) use self::{cause::by_cause, target::Target};
 use crate::Error;

@@ -20,6 +20,8 @@
 //! : a comment
 //! ```
 
+#[cfg(not(target_arch = "wasm32"))]
+mod duplex;
 mod encode;
 mod event;
 mod parser;
@@ -30,4 +32,7 @@ pub use self::{encode::encode_comment, event::Event, parser::Parser};
 
 // What speaks HTTP: native only.
 #[cfg(not(target_arch = "wasm32"))]
-pub use self::server::{EventReceiver, EventSender, EventStream, LastEventId, Replay, event_channel};
+pub use self::{
+    duplex::{SseDuplex, SseDuplexAnswer, SseDuplexBody, SseDuplexConnecting, SseDuplexConnector, SseDuplexServer},
+    server::{EventReceiver, EventSender, EventStream, LastEventId, Replay, event_channel},
+};

@@ -76,6 +76,18 @@ pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refus
     if !has_token(headers, &header::CONNECTION, "upgrade") || !has_token(headers, &header::UPGRADE, "websocket") {
         return refuse(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: ask for an upgrade to `websocket`");
     }
+    // What stands between us and the client may see the next request in it.
+    if headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0")
+    {
+        return refuse(StatusCode::BAD_REQUEST, "a WebSocket handshake has no body");
+    }
+    if headers.get_all(header::HOST).iter().nth(1).is_some() {
+        return refuse(StatusCode::BAD_REQUEST, "a request has one Host");
+    }
+    if headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().any(|value| value.to_str().is_err()) {
+        return refuse(StatusCode::BAD_REQUEST, "Sec-WebSocket-Protocol is not visible ASCII");
+    }
     if one(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return refuse(StatusCode::UPGRADE_REQUIRED, "this endpoint speaks WebSocket version 13");
     }
@@ -134,6 +146,18 @@ mod tests {
             headers.push(GOOD[doubled]);
             assert!(check_request(&request(&headers)).is_err(), "twice {}", GOOD[doubled].0);
         }
+    }
+
+    #[test]
+    fn a_request_with_a_body_or_two_hosts_is_refused() {
+        for bad in [("content-length", "5"), ("transfer-encoding", "chunked"), ("sec-websocket-protocol", "caf\u{e9}")]
+        {
+            assert!(check_request(&request(&[&GOOD[..], &[bad]].concat())).is_err(), "{bad:?}");
+        }
+        let hosts = [("host", "a.example"), ("host", "b.example")];
+        assert!(check_request(&request(&[&GOOD[..], &hosts[..1]].concat())).is_ok());
+        assert!(check_request(&request(&[&GOOD[..], &hosts].concat())).is_err());
+        assert!(check_request(&request(&[&GOOD[..], &[("content-length", "0")]].concat())).is_ok());
     }
 
     #[test]

@@ -189,3 +189,28 @@ async fn an_error_of_the_connection_is_shown_only_when_it_is_final() {
     assert!(transport.receive_message().await.unwrap().unwrap_err().is_refused());
     assert!(transport.receive_message().await.is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_connector_is_told_what_became_of_the_connection_before_and_how_it_had_answered() {
+    use tower_transport::transport::LostConnection;
+
+    let server = Server::new([answer("first"), answer("second")]);
+    let mut transport = layer().layer(server.clone());
+    transport.send_message("hello".into()).await.unwrap();
+    server.accept().put(closed(1012));
+    assert!(transport.receive_message().now_or_never().is_none());
+    server.will(Step::Refuse(Error::refused("not yet")));
+    transport.send_message("again".into()).await.unwrap();
+    let inner = server.lock();
+    let told: Vec<_> = inner.requests.iter().map(|request| request.extensions().get::<LostConnection>()).collect();
+    assert!(told[0].is_none());
+    let lost = told[1].unwrap();
+    assert_eq!(lost.error.close_frame().unwrap().code.get(), 1012);
+    assert_eq!(lost.response.extensions.get::<Verdict>().unwrap().0, "first");
+    drop(inner);
+    transport.handle().reconnect_now();
+    transport.send_message("once more".into()).await.unwrap();
+    assert!(
+        server.lock().requests.iter().skip(2).all(|request| request.extensions().get::<LostConnection>().is_none())
+    );
+}

@@ -140,6 +140,13 @@ impl WebTransportServer {
         Ok(self)
     }
 
+    /// Speaks a subprotocol that is known to be one.
+    #[cfg(feature = "adaptive")]
+    pub(crate) fn with_subprotocol(mut self, name: HeaderValue) -> Self {
+        Arc::make_mut(&mut self.accept).subprotocols.push(name);
+        self
+    }
+
     /// Also accepts pages of this origin (`https://app.example.com`).
     #[must_use]
     pub fn allow_origin(mut self, origin: HeaderValue) -> Self {

@@ -1,0 +1,198 @@
+//! One attempt: which transport is started when, and when it is over. Pure: the clock is the caller's.
+
+use std::sync::Arc;
+
+use super::{
+    TransportKind,
+    policy::{Meaning, Scope},
+};
+
+/// Where one transport would connect to, as far as it matters to the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) kind: TransportKind,
+    pub(super) is_secure: bool,
+    pub(super) host: Arc<str>,
+    pub(super) port: u16,
+}
+
+/// The candidates of one attempt, in the order in which they are tried.
+#[derive(Clone, Debug)]
+pub(super) struct Plan(Vec<(Place, Stand)>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    Waiting,
+    Running,
+    /// Failed, or ruled out.
+    Out,
+}
+
+impl Plan {
+    pub(super) fn new(places: impl IntoIterator<Item = Place>) -> Self {
+        Self(places.into_iter().map(|place| (place, Stand::Waiting)).collect())
+    }
+
+    /// The next one to start; from now on it is under way. Asked at the beginning, after each failure, and when the head start of the
+    /// one before is over.
+    pub(super) fn start(&mut self) -> Option<TransportKind> {
+        let (place, stand) = self.0.iter_mut().find(|(_, stand)| *stand == Stand::Waiting)?;
+        *stand = Stand::Running;
+        Some(place.kind)
+    }
+
+    /// One that was under way has failed. Gives those under way that are ruled out with it: they are to be dropped.
+    pub(super) fn failed(&mut self, kind: TransportKind, meaning: Meaning) -> Vec<TransportKind> {
+        let Some(at) = self.0.iter().position(|(place, _)| place.kind == kind) else { return Vec::new() };
+        let failed = self.0.get_mut(at).map(|(place, stand)| {
+            *stand = Stand::Out;
+            place.clone()
+        });
+        let (Some(failed), Meaning::Stop(scope)) = (failed, meaning) else { return Vec::new() };
+        let mut dropped = Vec::new();
+        for (place, stand) in &mut self.0 {
+            if *stand != Stand::Out && scope.holds(&failed, place) {
+                if *stand == Stand::Running {
+                    dropped.push(place.kind);
+                }
+                *stand = Stand::Out;
+            }
+        }
+        dropped
+    }
+
+    /// Whether there is one that was not started.
+    pub(super) fn has_more(&self) -> bool {
+        self.0.iter().any(|(_, stand)| *stand == Stand::Waiting)
+    }
+
+    /// Whether none is under way, and none is left to start.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.iter().all(|(_, stand)| *stand == Stand::Out)
+    }
+}
+
+impl Scope {
+    fn holds(self, failed: &Place, other: &Place) -> bool {
+        match self {
+            Self::All => true,
+            Self::Authority => failed.host == other.host && failed.port == other.port,
+            Self::Host => failed.host == other.host,
+            Self::Plaintext => !other.is_secure,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Meaning::*, *};
+    use TransportKind::{Sse, WebSocket, WebTransport};
+
+    fn place(kind: TransportKind, host: &str, port: u16, is_secure: bool) -> Place {
+        Place { kind, is_secure, host: host.into(), port }
+    }
+
+    fn plan() -> Plan {
+        Plan::new(TransportKind::ALL.map(|kind| place(kind, "example.com", 443, true)))
+    }
+
+    #[test]
+    fn one_after_the_other_is_started_until_none_is_left() {
+        let mut plan = plan();
+        assert_eq!(
+            [plan.start(), plan.start(), plan.start(), plan.start()],
+            [Some(WebTransport), Some(WebSocket), Some(Sse), None]
+        );
+        for kind in TransportKind::ALL {
+            assert!(!plan.is_over());
+            assert!(plan.failed(kind, FallBack).is_empty());
+        }
+        assert!(plan.is_over());
+    }
+
+    #[test]
+    fn a_server_that_is_down_takes_along_what_lives_at_the_same_place_alone() {
+        let mut plan = Plan::new([
+            place(WebTransport, "quic.example.com", 443, true),
+            place(WebSocket, "example.com", 443, true),
+            place(Sse, "example.com", 443, true),
+        ]);
+        (plan.start(), plan.start());
+        assert!(plan.failed(WebSocket, Stop(Scope::Authority)).is_empty());
+        assert_eq!((plan.start(), plan.is_over()), (None, false), "SSE is ruled out, WebTransport goes on");
+        plan.failed(WebTransport, FallBack);
+        assert!(plan.is_over());
+    }
+
+    #[test]
+    fn a_refusal_drops_all_that_is_under_way() {
+        let mut plan = plan();
+        (plan.start(), plan.start());
+        assert_eq!(plan.failed(WebSocket, Stop(Scope::All)), [WebTransport]);
+        assert!(plan.is_over());
+    }
+
+    #[test]
+    fn after_a_failed_certificate_what_has_none_is_not_tried() {
+        let mut plan = Plan::new([
+            place(WebTransport, "localhost", 4433, true),
+            place(WebSocket, "localhost", 80, false),
+            place(Sse, "localhost", 443, true),
+        ]);
+        plan.start();
+        plan.failed(WebTransport, Stop(Scope::Plaintext));
+        assert_eq!(plan.start(), Some(Sse));
+    }
+
+    fn meaning() -> impl Strategy<Value = Meaning> {
+        prop_oneof![
+            4 => Just(FallBack),
+            1 => Just(Stop(Scope::All)),
+            1 => Just(Stop(Scope::Authority)),
+            1 => Just(Stop(Scope::Host)),
+            1 => Just(Stop(Scope::Plaintext)),
+        ]
+    }
+
+    proptest! {
+        /// Whatever fails in whatever order: each is started once at most, none that is ruled out, and the attempt ends.
+        #[test]
+        fn an_attempt_starts_each_once_and_ends(
+            hosts in prop::array::uniform3(0..2_u8),
+            ports in prop::array::uniform3(1..3_u16),
+            secure in prop::array::uniform3(any::<bool>()),
+            steps in prop::collection::vec((any::<bool>(), 0..3_usize, meaning()), 0..12),
+        ) {
+            let kinds = TransportKind::ALL;
+            let places: Vec<_> = (0..3).map(|i| place(kinds[i], &hosts[i].to_string(), ports[i], secure[i])).collect();
+            let mut plan = Plan::new(places.clone());
+            let (mut started, mut running, mut out) = (Vec::new(), Vec::new(), [false; 3]);
+            let ends = (0..3).flat_map(|i| [(true, i, FallBack), (false, i, FallBack)]);
+            for (starts, which, meaning) in steps.into_iter().chain(ends) {
+                if starts {
+                    let next = plan.start();
+                    let expected = kinds.into_iter().find(|kind| !started.contains(kind) && !out[kind.index()]);
+                    prop_assert_eq!(next, expected);
+                    started.extend(next);
+                    running.extend(next);
+                } else if running.contains(&kinds[which]) {
+                    let dropped = plan.failed(kinds[which], meaning);
+                    out[which] = true;
+                    if let Stop(scope) = meaning {
+                        for i in 0..3 {
+                            let goes = scope.holds(&places[which], &places[i]);
+                            prop_assert_eq!(dropped.contains(&kinds[i]), goes && i != which && running.contains(&kinds[i]));
+                            out[i] |= goes;
+                        }
+                    }
+                    running.retain(|kind| !out[kind.index()]);
+                }
+                prop_assert_eq!(plan.is_over(), out == [true; 3]);
+                prop_assert_eq!(plan.has_more(), kinds.iter().any(|kind| !started.contains(kind) && !out[kind.index()]));
+            }
+            prop_assert!(plan.is_over());
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What an error of one transport means for the others. Pure: no I/O, no clock.
+
+use std::error::Error as StdError;
+
+use super::{Reason, TransportKind};
+use crate::{
+    Error,
+    layer::reconnect::{Class, classify},
+};
+
+/// What the failure of one transport says about the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Nothing: the next one is tried at once.
+    FallBack,
+    /// These would fail the same, or must not be tried: they are ruled out, whether they are under way or not.
+    Stop(Scope),
+}
+
+/// Which others are ruled out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    All,
+    /// Those on the same host and port.
+    Authority,
+    /// Those on the same host.
+    Host,
+    /// Those without TLS.
+    Plaintext,
+}
+
+/// The class of a failure, and what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Judgement {
+    pub(super) reason: Reason,
+    pub(super) meaning: Meaning,
+}
+
+/// Judges the error of a transport that was not made. The [module](super)'s table is this function.
+pub(super) fn judge(kind: TransportKind, error: &Error) -> Judgement {
+    use Meaning::{FallBack, Stop};
+
+    let over_udp = kind == TransportKind::WebTransport;
+    let (reason, meaning) = if error.is_auth() {
+        (Reason::Auth, Stop(Scope::All))
+    } else if error.is_config() {
+        (Reason::Config, Stop(Scope::All))
+    } else if error.is_dns() {
+        (Reason::Dns, Stop(Scope::Host))
+    } else if error.is_tls() {
+        (Reason::Tls, Stop(Scope::Plaintext))
+    } else if error.is_rate_limited() || is_busy(error) {
+        (Reason::Busy, Stop(Scope::Authority))
+    } else if error.is_status() || error.is_protocol() || error.is_too_large() {
+        (Reason::UpgradeRefused, FallBack)
+    } else if over_udp && (error.is_timeout() || error.is_refused() || error.is_io()) {
+        (Reason::UdpBlocked, FallBack)
+    } else if error.is_refused() {
+        (Reason::ServerDown, Stop(Scope::Authority))
+    } else if error.is_timeout() {
+        (Reason::Timeout, FallBack)
+    } else if error.is_closed() || error.is_io() {
+        (Reason::Cut, FallBack)
+    } else {
+        (Reason::Other, FallBack)
+    };
+    Judgement { reason, meaning }
+}
+
+fn is_busy(error: &Error) -> bool {
+    match error.status().map(|status| status.as_u16()) {
+        Some(429) => true,
+        // Without it, the 503 may be that of a proxy which does not pass upgrades on.
+        Some(503) => error.retry_after().is_some(),
+        _ => false,
+    }
+}
+
+/// How much an error tells of why no transport was made: of several, the greatest is given to the user, and its kind
+/// says whether another attempt is worth it.
+///
+/// What stopped the attempt comes first; then what another attempt may mend, for a client that gives up wrongly is worse off than one
+/// that tries in vain; UDP that is blocked comes last, since it is so for many and says nothing about the server.
+pub(super) fn weight(judgement: Judgement, error: &Error) -> u8 {
+    match judgement.meaning {
+        Meaning::Stop(Scope::All) => 5,
+        Meaning::Stop(Scope::Authority | Scope::Host) => 4,
+        _ if judgement.reason == Reason::UdpBlocked => 1,
+        _ if classify(error) != Class::Final => 3,
+        _ => 2,
+    }
+}
+
+/// Whether a connection was lost because its path went dead: nothing came in for too long. A close, a reset and a server that restarts
+/// are none of that.
+pub(super) fn is_dead_path(error: &Error) -> bool {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(this) = cause {
+        if this.downcast_ref::<Error>().is_some_and(Error::is_timeout) {
+            return true;
+        }
+        cause = this.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::StatusCode;
+
+    use super::{Meaning::*, *};
+
+    const ALL: [TransportKind; 3] = TransportKind::ALL;
+    const TCP: [TransportKind; 2] = [TransportKind::WebSocket, TransportKind::Sse];
+
+    fn status(code: u16) -> Error {
+        Error::from_refusal(StatusCode::from_u16(code).unwrap(), Bytes::new())
+    }
+
+    fn check(kinds: &[TransportKind], errors: &[Error], reason: Reason, meaning: Meaning) {
+        for (kind, error) in kinds.iter().flat_map(|kind| errors.iter().map(move |error| (kind, error))) {
+            assert_eq!(judge(*kind, error), Judgement { reason, meaning }, "{kind}: {error}");
+        }
+    }
+
+    #[test]
+    fn who_is_refused_is_refused_everywhere() {
+        check(&ALL, &[Error::auth(""), status(401), status(403), status(407)], Reason::Auth, Stop(Scope::All));
+        check(&ALL, &[Error::config("")], Reason::Config, Stop(Scope::All));
+    }
+
+    #[test]
+    fn silence_over_udp_says_nothing_about_tcp() {
+        let errors = [Error::timeout(""), Error::refused(""), Error::io("")];
+        check(&[TransportKind::WebTransport], &errors, Reason::UdpBlocked, FallBack);
+    }
+
+    #[test]
+    fn a_tcp_port_that_nobody_listens_at_is_a_server_that_is_down() {
+        check(&TCP, &[Error::refused("")], Reason::ServerDown, Stop(Scope::Authority));
+        check(&TCP, &[Error::timeout("")], Reason::Timeout, FallBack);
+        check(&TCP, &[Error::closed(""), Error::io("")], Reason::Cut, FallBack);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_the_transports_makes_room_for_the_next() {
+        for code in [200, 204, 301, 302, 400, 404, 405, 410, 426, 500, 501, 502, 503, 504] {
+            check(&ALL, &[status(code)], Reason::UpgradeRefused, FallBack);
+        }
+        check(&ALL, &[Error::protocol(""), Error::too_large("")], Reason::UpgradeRefused, FallBack);
+    }
+
+    #[test]
+    fn a_server_that_asks_for_time_is_not_asked_over_another_transport() {
+        let later = status(503).with_retry_after(Duration::from_secs(7));
+        check(&ALL, &[later, status(429), Error::rate_limited("")], Reason::Busy, Stop(Scope::Authority));
+    }
+
+    #[test]
+    fn a_failed_certificate_never_leads_to_plaintext() {
+        check(&ALL, &[Error::tls("")], Reason::Tls, Stop(Scope::Plaintext));
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_rules_out_its_host() {
+        check(&ALL, &[Error::dns("")], Reason::Dns, Stop(Scope::Host));
+    }
+
+    #[test]
+    fn what_another_attempt_may_mend_outweighs_what_none_does() {
+        let weigh = |kind, error: &Error| weight(judge(kind, error), error);
+        let [udp, websocket, sse] = ALL;
+        assert!(weigh(websocket, &Error::auth("")) > weigh(sse, &Error::refused("")));
+        assert!(weigh(websocket, &Error::refused("")) > weigh(sse, &status(502)));
+        assert!(weigh(sse, &status(502)) > weigh(websocket, &status(404)));
+        assert!(weigh(websocket, &status(404)) > weigh(udp, &Error::timeout("")));
+    }
+
+    #[test]
+    fn a_path_is_dead_by_a_timeout_wherever_in_the_chain_it_stands() {
+        let silent = Error::timeout("no answer to a ping");
+        assert!(is_dead_path(&silent));
+        assert!(is_dead_path(&Error::closed("the connection has failed").with_source(silent)));
+        assert!(!is_dead_path(&Error::closed("the peer closed")));
+    }
+}

@@ -1,0 +1,163 @@
+//! The engine: staggered attempts in one future, as RFC 8305 (section 5) does it with addresses. Nothing is spawned.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response, header};
+
+use super::{
+    Decision, TransportKind,
+    endpoints::Endpoint,
+    failures::Failures,
+    plan::Plan,
+    policy::{Meaning, judge},
+    shared::Attempt,
+};
+use crate::{Error, rt::Timer};
+
+/// The future of one transport.
+pub(super) type Dialling<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Error>> + Send>>;
+
+/// What makes a transport of each kind.
+pub(super) trait Dial {
+    /// One type for all.
+    type Transport;
+
+    fn dial(&self, kind: TransportKind, request: Request<()>) -> Dialling<Self::Transport>;
+}
+
+/// One attempt: the first transport now; the next when the head start of the one before is over, or at once where that fails; the first
+/// that is made wins, and the others are dropped.
+pub(super) struct Race<D: Dial> {
+    dial: D,
+    attempt: Attempt,
+    plan: Plan,
+    head_start: Duration,
+    /// Rings when the head start is over.
+    timer: Timer,
+    waiting: Vec<(TransportKind, Request<()>)>,
+    running: Vec<(TransportKind, Dialling<D::Transport>)>,
+    failures: Failures,
+    /// The next is to be started.
+    wants_more: bool,
+}
+
+/// What a race gives.
+pub(super) type Outcome<T> = Result<(TransportKind, Response<T>), Error>;
+
+impl<D: Dial> Race<D> {
+    /// `endpoints` in the order in which they are tried; each gets a clone of `request` with its own URI.
+    pub(super) fn new(
+        dial: D,
+        attempt: Attempt,
+        endpoints: Vec<Endpoint>,
+        request: &Request<()>,
+        head_start: Duration,
+    ) -> Self {
+        let plan = Plan::new(endpoints.iter().map(|endpoint| endpoint.place.clone()));
+        let to = |endpoint: Endpoint| {
+            let mut request = request.clone();
+            *request.uri_mut() = endpoint.uri;
+            (endpoint.place.kind, request)
+        };
+        Self {
+            dial,
+            attempt,
+            plan,
+            head_start,
+            timer: Timer::new(),
+            waiting: endpoints.into_iter().map(to).collect(),
+            running: Vec::new(),
+            failures: Failures::default(),
+            wants_more: true,
+        }
+    }
+
+    pub(super) fn attempt(&self) -> &Attempt {
+        &self.attempt
+    }
+
+    fn start(&mut self) {
+        self.wants_more = false;
+        let Some(kind) = self.plan.start() else { return };
+        let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == kind) else { return };
+        let (_, request) = self.waiting.swap_remove(at);
+        self.running.push((kind, self.dial.dial(kind, request)));
+        self.attempt.tell(Decision::Started { kind, after: self.attempt.age() });
+        if self.plan.has_more() { self.timer.set(self.head_start) } else { self.timer.clear() }
+    }
+
+    fn failed(&mut self, kind: TransportKind, error: Error) {
+        let judgement = judge(kind, &error);
+        let (reason, after) = (judgement.reason, self.attempt.age());
+        let shared = &self.attempt.shared;
+        shared.memory().failed(&self.attempt.origin, kind, reason, shared.now());
+        let dropped = self.plan.failed(kind, judgement.meaning);
+        self.running.retain(|(running, _)| !dropped.contains(running));
+        self.failures.push(kind, judgement, error.clone());
+        self.attempt.tell(match judgement.meaning {
+            Meaning::FallBack => Decision::FellBack { kind, reason, error, after },
+            Meaning::Stop(_) => Decision::Stopped { kind, reason, error, after },
+        });
+        self.wants_more = true;
+    }
+
+    fn won(&mut self, kind: TransportKind, response: &Response<D::Transport>) {
+        self.running.clear();
+        self.waiting.clear();
+        let chosen = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|chosen| chosen.to_str().ok());
+        let shared = &self.attempt.shared;
+        shared.memory().worked(&self.attempt.origin, kind, chosen, shared.now());
+        self.attempt.tell(Decision::Connected { kind, after: self.attempt.age() });
+    }
+
+    fn lost(&mut self) -> Error {
+        let error = std::mem::take(&mut self.failures).into_error();
+        self.attempt.tell(Decision::Failed { error: error.clone(), after: self.attempt.age() });
+        error
+    }
+
+    /// Polls those under way, the first started first; gives what the first one that is done has become.
+    fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<(TransportKind, Result<Response<D::Transport>, Error>)> {
+        for (at, (_, dialling)) in self.running.iter_mut().enumerate() {
+            if let Poll::Ready(result) = dialling.as_mut().poll(cx) {
+                let (kind, _) = self.running.remove(at);
+                return Poll::Ready((kind, result));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl<D: Dial + Unpin> Future for Race<D> {
+    type Output = Outcome<D::Transport>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        loop {
+            if this.wants_more {
+                this.start();
+            }
+            match this.poll_running(cx) {
+                Poll::Ready((kind, Ok(response))) => {
+                    this.won(kind, &response);
+                    return Poll::Ready(Ok((kind, response)));
+                }
+                Poll::Ready((kind, Err(error))) => this.failed(kind, error),
+                Poll::Pending if this.plan.is_over() => return Poll::Ready(Err(this.lost())),
+                Poll::Pending => {
+                    std::task::ready!(this.timer.poll(cx));
+                    this.wants_more = true;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "race/tests.rs"]
+mod tests;

@@ -1,0 +1,101 @@
+//! The guards of a server's sessions: HTTP layers, for requests of each of the three transports.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Ready, ready},
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, Request, Response, StatusCode, request};
+use tower::util::{BoxCloneSyncService, Oneshot};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::BoxError;
+
+/// What a [guard](super::SessionServer::guard) stands around: it lets everything in.
+///
+/// It is a `Service` of `http::Request<()>`, the head that a session begins with, whose response is 200 with an [`Admission`] as its
+/// body.
+#[derive(Clone, Copy, Debug)]
+pub struct Admit(());
+
+/// The word that a request may begin a session: made by [`Admit`] alone. Its default is the word that it may not, which is what a layer
+/// that answers by itself gives.
+#[derive(Debug, Default)]
+pub struct Admission(Option<Box<request::Parts>>);
+
+impl Service<Request<()>> for Admit {
+    type Response = Response<Admission>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Admission>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        let (parts, ()) = request.into_parts();
+        ready(Ok(Response::new(Admission(Some(Box::new(parts))))))
+    }
+}
+
+type Boxed = BoxCloneSyncService<Request<()>, Response<Admission>, BoxError>;
+
+/// A guard, boxed: once for each session, not for each message.
+#[derive(Clone)]
+pub(super) struct Guard(Boxed);
+
+pub(super) type Admitting = Oneshot<Boxed, Request<()>>;
+
+/// What a guard says.
+pub(super) enum Verdict {
+    /// With the head as the guard's layers have left it, and the headers that they want in the answer.
+    Admitted(Box<request::Parts>, HeaderMap),
+    Refused(StatusCode, HeaderMap),
+}
+
+impl Guard {
+    pub(super) fn new<L>(layer: &L) -> Self
+    where
+        L: Layer<Admit>,
+        L::Service: Service<Request<()>, Response = Response<Admission>, Error: Into<BoxError>, Future: Send + 'static>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        let service = layer.layer(Admit(()));
+        Self(BoxCloneSyncService::new(tower::ServiceExt::map_err(service, Into::into)))
+    }
+
+    pub(super) fn check(&self, parts: request::Parts) -> Admitting {
+        Oneshot::new(self.0.clone(), Request::from_parts(parts, ()))
+    }
+}
+
+impl Verdict {
+    pub(super) fn of(answer: Result<Response<Admission>, BoxError>) -> Self {
+        match answer {
+            Ok(response) => {
+                let (head, admission) = response.into_parts();
+                match admission.0 {
+                    Some(parts) if head.status.is_success() => Self::Admitted(parts, head.headers),
+                    _ if head.status.is_success() => Self::Refused(StatusCode::FORBIDDEN, head.headers),
+                    _ => Self::Refused(head.status, head.headers),
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a guard failed");
+                Self::Refused(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guard")
+    }
+}

@@ -1,0 +1,128 @@
+use std::{
+    convert::Infallible,
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{
+    SessionBody, SessionFuture,
+    future::{Rest, Step},
+    run::Opening,
+    session_server::Inner,
+};
+use crate::stack::adaptive::TransportKind;
+
+/// The HTTP transports of a [`SessionServer`](super::SessionServer), or one of them: a `Service` of HTTP requests for hyper, and for
+/// axum's `route_service` and `fallback_service`. A clone is the same.
+///
+/// # Where it waits
+///
+/// Always ready. It waits for the guard, and for what SSE's POSTs wait for.
+#[derive(Clone)]
+pub struct SessionService {
+    inner: Arc<Inner>,
+    route: Route,
+    address: Option<SocketAddr>,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    ByPath,
+    WebSocket,
+    Sse,
+}
+
+impl SessionService {
+    pub(super) fn new(inner: Arc<Inner>, route: Route) -> Self {
+        Self { inner, route, address: None }
+    }
+
+    /// For requests of one client: its address goes into the extensions of each, for guards, limits and the handler. Call it on a clone
+    /// for each connection that is served. (In axum, a layer that copies the address out of `ConnectInfo` does the same.)
+    #[must_use]
+    pub const fn from_address(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    fn kind(&self, path: &str) -> Option<TransportKind> {
+        let [web_socket, sse] = &self.inner.paths;
+        match self.route {
+            Route::WebSocket => Some(TransportKind::WebSocket),
+            Route::Sse => Some(TransportKind::Sse),
+            Route::ByPath if path == &**web_socket => Some(TransportKind::WebSocket),
+            Route::ByPath if path == &**sse => Some(TransportKind::Sse),
+            Route::ByPath => None,
+        }
+    }
+
+    /// Gives a request that may begin a session its seat.
+    fn seat(&self, parts: &mut request::Parts) -> Result<(), Response<SessionBody>> {
+        if self.inner.acceptor.is_closed() {
+            return Err(refuse("this server goes away"));
+        }
+        let Some(seat) = self.inner.live.enter(self.inner.sessions) else {
+            return Err(refuse("there are too many sessions"));
+        };
+        parts.extensions.insert(Opening::new(self.inner.clone(), seat));
+        Ok(())
+    }
+}
+
+fn refuse(reason: &'static str) -> Response<SessionBody> {
+    let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, reason);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
+fn answer(status: StatusCode, reason: &'static str) -> Response<SessionBody> {
+    let mut response = Response::new(SessionBody::sentence(reason));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+impl<B: Body> Service<Request<B>> for SessionService {
+    type Response = Response<SessionBody>;
+    type Error = Infallible;
+    type Future = SessionFuture<B>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        if let Some(address) = self.address {
+            parts.extensions.insert(address);
+        }
+        let Some(kind) = self.kind(parts.uri.path()) else {
+            return SessionFuture::ready(answer(StatusCode::NOT_FOUND, "there is no session to be had here"));
+        };
+        // What SSE has besides belongs to a session that has begun, or to none.
+        let begins = kind == TransportKind::WebSocket || parts.method == Method::GET;
+        if begins && let Err(refusal) = self.seat(&mut parts) {
+            return SessionFuture::ready(refusal);
+        }
+        let rest = Rest { inner: self.inner.clone(), kind, body };
+        match &self.inner.guard {
+            Some(guard) if begins => {
+                SessionFuture::new(Step::Guard { admitting: guard.check(parts), rest: Some(rest) })
+            }
+            _ => SessionFuture::new(rest.begin(parts, HeaderMap::new())),
+        }
+    }
+}
+
+impl fmt::Debug for SessionService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionService").field("route", &self.route).finish_non_exhaustive()
+    }
+}

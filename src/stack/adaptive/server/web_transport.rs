@@ -1,0 +1,92 @@
+use std::{future::Future, pin::pin, sync::Arc};
+
+use futures_util::future::{Either, select};
+use http::{HeaderValue, StatusCode};
+
+use super::{
+    SessionServer,
+    guard::Verdict,
+    session_server::{Inner, Pages},
+};
+use crate::{
+    CloseCode, CloseFrame, rt,
+    stack::OptimizedAcceptor,
+    transport::webtransport::{Incoming, WebTransportServer},
+};
+
+impl SessionServer {
+    /// Serves WebTransport beside the [HTTP transports](Self::http), on `server`'s port: a future to spawn, or to race with what else
+    /// ends the program. A session of it is its first bidirectional stream.
+    ///
+    /// `server` gets the limits of this one, and the origins that are allowed here besides its own. The path of the request is for the
+    /// guard and the handler to look at.
+    ///
+    /// It ends when the server's socket is gone, or once [`close`](Self::close) was called and the last session has ended; then
+    /// it closes `server`. Until then late clients are refused (503).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, no more clients are taken; sessions go on.
+    pub fn web_transport(&self, server: WebTransportServer) -> impl Future<Output = ()> + Send + use<> {
+        let inner = self.inner.clone();
+        async move {
+            let mut server = server
+                .limits(inner.acceptor.limits())
+                .with_subprotocol(HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL));
+            match &inner.origins {
+                Pages::Any => server = server.allow_any_origin(),
+                Pages::Of(origins) => {
+                    server = origins.iter().fold(server, |server, origin| server.allow_origin(origin.clone()));
+                }
+            }
+            let gone = async {
+                inner.acceptor.closed().await;
+                inner.live.emptied().await;
+            };
+            let mut gone = pin!(gone);
+            while let Either::Left((Some(incoming), _)) = select(pin!(server.accept()), gone.as_mut()).await {
+                rt::spawn(open(inner.clone(), incoming));
+            }
+            server.close(CloseFrame::new(CloseCode::AWAY, "the server goes away")).await;
+        }
+    }
+}
+
+async fn open(inner: Arc<Inner>, incoming: Incoming) {
+    let seat = if inner.acceptor.is_closed() { None } else { inner.live.enter(inner.sessions) };
+    match seat {
+        Some(seat) => {
+            let session = inner.admit(incoming);
+            seat.hold(session).await;
+        }
+        None => refuse(incoming, StatusCode::SERVICE_UNAVAILABLE).await,
+    }
+}
+
+async fn refuse(incoming: Incoming, status: StatusCode) {
+    if let Err(error) = incoming.reject(status).await {
+        tracing::debug!(%error, %status, "a client could not be told that it is refused");
+    }
+}
+
+impl Inner {
+    /// Asks the guard, as of a request over HTTP.
+    async fn admit(&self, mut incoming: Incoming) {
+        let empty = http::Request::new(()).into_parts().0;
+        let mut parts = std::mem::replace(incoming.parts_mut(), empty);
+        if let Some(guard) = &self.guard {
+            match Verdict::of(guard.check(parts).await) {
+                Verdict::Admitted(admitted, _) => parts = *admitted,
+                Verdict::Refused(status, _) => return refuse(incoming, status).await,
+            }
+        }
+        // A guard may have taken its credentials out of them.
+        incoming.parts_mut().headers.clone_from(&parts.headers);
+        let Ok(session) = incoming.accept().await else { return };
+        match rt::timeout(self.acceptor.limits().handshake, session.accept()).await {
+            Ok(Ok(stream)) => self.run(stream.into(), parts).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a session ended before it had a stream"),
+            Err(_) => session.close(CloseFrame::new(CloseCode::PROTOCOL, "no stream was opened in time")),
+        }
+    }
+}

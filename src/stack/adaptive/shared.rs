@@ -1,0 +1,107 @@
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use super::{
+    Decided, Decision, TransportKind,
+    memory::Memory,
+    tell::tell,
+    watch::{Decisions, Watchers},
+};
+use crate::{Error, rt::Instant};
+
+/// What a connector shares with its clones, its attempts and its transports.
+pub(super) struct Shared {
+    memory: Mutex<Memory>,
+    watchers: Watchers,
+    attempts: AtomicU64,
+    since: Instant,
+}
+
+impl Shared {
+    pub(super) fn new(ttl: Duration, origins: usize) -> Arc<Self> {
+        Arc::new(Self {
+            memory: Mutex::new(Memory::new(ttl, origins)),
+            watchers: Watchers::default(),
+            attempts: AtomicU64::new(0),
+            since: Instant::now(),
+        })
+    }
+
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The memory's clock.
+    pub(super) fn now(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    pub(super) fn subscribe(&self) -> Decisions {
+        self.watchers.subscribe()
+    }
+}
+
+/// One attempt to connect, for all that is told of it.
+#[derive(Clone)]
+pub(super) struct Attempt {
+    pub(super) shared: Arc<Shared>,
+    pub(super) origin: Arc<str>,
+    name: Arc<str>,
+    number: u64,
+    since: Instant,
+}
+
+impl Attempt {
+    pub(super) fn new(shared: Arc<Shared>, origin: Arc<str>, name: Arc<str>) -> Self {
+        let number = shared.attempts.fetch_add(1, Relaxed) + 1;
+        Self { shared, origin, name, number, since: Instant::now() }
+    }
+
+    /// The time since it began.
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Tells the metrics, the log and whoever watches.
+    pub(super) fn tell(&self, decision: Decision) {
+        let decided = Decided { origin: self.origin.clone(), attempt: self.number, decision };
+        tell(&self.name, &decided);
+        self.shared.watchers.tell(&decided);
+    }
+}
+
+/// A connection that was made, as long as somebody may tell how it ends: its transport by what it sees, and a layer that connects again by
+/// what it was told from above (a heartbeat).
+pub(super) struct Session {
+    attempt: Attempt,
+    kind: TransportKind,
+    is_dead: AtomicBool,
+}
+
+impl Session {
+    pub(super) fn new(attempt: Attempt, kind: TransportKind) -> Arc<Self> {
+        Arc::new(Self { attempt, kind, is_dead: AtomicBool::new(false) })
+    }
+
+    /// Its path went dead. Told twice, it is one death.
+    pub(super) fn died(&self, error: &Error) {
+        if self.is_dead.swap(true, Relaxed) {
+            return;
+        }
+        let Attempt { shared, origin, .. } = &self.attempt;
+        shared.memory().lost(origin, self.kind, shared.now());
+        self.attempt.tell(Decision::LostMidSession { kind: self.kind, error: error.clone() });
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,151 @@
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll, Waker},
+};
+
+use futures_core::Stream;
+
+use super::{Decided, Decision};
+
+/// How many decisions wait for each reader.
+const ROOM: usize = 64;
+
+/// Whom decisions are told.
+#[derive(Debug, Default)]
+pub(super) struct Watchers(Mutex<Vec<Weak<Mutex<Ring>>>>);
+
+/// What one reader has not read. Bounded: the oldest go first, and are counted.
+#[derive(Default)]
+struct Ring {
+    waiting: VecDeque<Decided>,
+    missed: u64,
+    waker: Option<Waker>,
+    is_over: bool,
+}
+
+impl Watchers {
+    pub(super) fn subscribe(&self) -> Decisions {
+        let ring = Arc::default();
+        let mut all = lock(&self.0);
+        all.retain(|ring| ring.strong_count() > 0);
+        all.push(Arc::downgrade(&ring));
+        Decisions { ring }
+    }
+
+    pub(super) fn tell(&self, decided: &Decided) {
+        let all: Vec<_> = lock(&self.0).iter().filter_map(Weak::upgrade).collect();
+        for ring in all {
+            let mut ring = lock(&ring);
+            if ring.waiting.len() == ROOM {
+                ring.waiting.pop_front();
+                ring.missed += 1;
+            }
+            ring.waiting.push_back(decided.clone());
+            let waker = ring.waker.take();
+            drop(ring);
+            waker.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl Drop for Watchers {
+    fn drop(&mut self) {
+        for ring in lock(&self.0).iter().filter_map(Weak::upgrade) {
+            let mut ring = lock(&ring);
+            ring.is_over = true;
+            let waker = ring.waker.take();
+            drop(ring);
+            waker.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+/// A stream of what an [`AdaptiveConnector`](super::AdaptiveConnector) and its clones decide from now on; see
+/// [`AdaptiveConnector::decisions`](super::AdaptiveConnector::decisions).
+///
+/// At most 64 decisions wait here: who reads too late finds a [`Decision::Missed`] in place of the oldest. The stream ends with the last
+/// clone of the connector and the last of its transports. Dropping a read loses nothing.
+pub struct Decisions {
+    ring: Arc<Mutex<Ring>>,
+}
+
+impl Stream for Decisions {
+    type Item = Decided;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Decided>> {
+        let mut ring = lock(&self.ring);
+        if ring.missed > 0
+            && let Some(next) = ring.waiting.front()
+        {
+            let (origin, attempt) = (next.origin.clone(), next.attempt);
+            let decisions = std::mem::take(&mut ring.missed);
+            return Poll::Ready(Some(Decided { origin, attempt, decision: Decision::Missed { decisions } }));
+        }
+        match ring.waiting.pop_front() {
+            Some(decided) => Poll::Ready(Some(decided)),
+            None if ring.is_over => Poll::Ready(None),
+            None => {
+                ring.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Decisions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decisions").field("waiting", &lock(&self.ring).waiting.len()).finish_non_exhaustive()
+    }
+}
+
+/// Nothing panics under these locks; what they guard is whole all the same.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+    use crate::stack::adaptive::TransportKind;
+
+    fn decided(attempt: u64) -> Decided {
+        let decision = Decision::Started { kind: TransportKind::Sse, after: Duration::ZERO };
+        Decided { origin: "http://a:80".into(), attempt, decision }
+    }
+
+    #[test]
+    fn each_reader_has_its_own_place_and_who_is_late_is_told_so() {
+        let watchers = Watchers::default();
+        let (mut quick, mut slow) = (watchers.subscribe(), watchers.subscribe());
+        for attempt in 0..ROOM as u64 + 5 {
+            watchers.tell(&decided(attempt));
+            let next = quick.next().now_or_never().flatten().unwrap();
+            assert_eq!(next.attempt, attempt);
+        }
+        assert!(quick.next().now_or_never().is_none());
+        let next = slow.next().now_or_never().flatten().unwrap();
+        assert!(matches!(next.decision, Decision::Missed { decisions: 5 }), "{next:?}");
+        for attempt in 5..ROOM as u64 + 5 {
+            assert_eq!(slow.next().now_or_never().flatten().unwrap().attempt, attempt);
+        }
+        drop(watchers);
+        assert!(slow.next().now_or_never().unwrap().is_none());
+    }
+
+    #[test]
+    fn readers_that_are_gone_are_forgotten() {
+        let watchers = Watchers::default();
+        for _ in 0..100 {
+            drop(watchers.subscribe());
+        }
+        let _reader = watchers.subscribe();
+        assert_eq!(lock(&watchers.0).len(), 1);
+    }
+}

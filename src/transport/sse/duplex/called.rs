@@ -1,0 +1,239 @@
+//! The client's end.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use super::{
+    downlink::Downlink,
+    event,
+    phase::{Course, Phase, fault_frame},
+    uplink::Uplink,
+};
+use crate::{
+    CloseCode, CloseFrame, Error, Limits, Message,
+    transport::{framing, halves::Halves},
+};
+
+#[derive(Debug)]
+pub(super) struct Called {
+    /// `None` once it has ended.
+    down: Option<Downlink>,
+    up: Uplink,
+    course: Course,
+    limit: usize,
+    halves: Arc<Halves>,
+    /// Wakes both halves: the way up is either's.
+    both: Waker,
+    /// The reading half's task, for when the way up fails under the writing half.
+    reader: Option<Waker>,
+}
+
+impl Called {
+    pub(super) fn new(down: Downlink, up: Uplink, limits: Limits) -> Self {
+        let (halves, both) = Halves::new();
+        let course = Course::new(limits.close);
+        Self { down: Some(down), up, course, limit: limits.message, halves, both, reader: None }
+    }
+
+    pub(super) fn course(&self) -> &Course {
+        &self.course
+    }
+
+    /// Sends our close, if none was sent.
+    pub(super) fn start_close(&mut self, frame: Option<CloseFrame>) {
+        if self.course.is_open() {
+            self.up.outbox().send(event::fit(Message::Close(frame)));
+            self.course.phase = Phase::Closing;
+        }
+    }
+
+    fn poll_up(&mut self) {
+        if self.up.poll(&mut Context::from_waker(&self.both))
+            && let Some(reader) = self.reader.take()
+        {
+            reader.wake();
+        }
+    }
+
+    /// Sees to it that what the reading half has to say is sent, though nobody flushes.
+    fn poll_answer(&mut self, cx: &Context<'_>) {
+        if self.up.outbox().is_answering() {
+            self.halves.reader.register(cx.waker());
+            self.poll_up();
+        }
+    }
+
+    fn is_told(&self) -> bool {
+        self.up.failed().is_some() || !self.up.outbox().is_answering()
+    }
+
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        loop {
+            self.poll_answer(cx);
+            match self.course.phase {
+                Phase::Ended => return Poll::Ready(None),
+                Phase::Leaving | Phase::Failing(_) => {
+                    if !self.is_told() && self.course.poll_deadline(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    return Poll::Ready(match self.end() {
+                        Phase::Failing(error) => Some(Err(error)),
+                        _ => None,
+                    });
+                }
+                Phase::Open | Phase::Closing => {}
+            }
+            let is_late = matches!(self.course.phase, Phase::Closing) && self.course.poll_deadline(cx).is_ready();
+            match self.poll_message(cx) {
+                Poll::Ready(Ok(Some(message))) if !is_late || message.is_close() => {
+                    self.heed(&message);
+                    self.poll_answer(cx);
+                    return Poll::Ready(Some(Ok(message)));
+                }
+                Poll::Ready(Ok(None)) => {
+                    self.end();
+                    return Poll::Ready(Some(Err(Error::closed("the server ended the event stream without a close"))));
+                }
+                Poll::Ready(Err(error)) if error.is_closed() => {
+                    self.end();
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Ready(Err(error)) => {
+                    self.start_close(Some(fault_frame(&error)));
+                    self.up.outbox().answer();
+                    self.down = None;
+                    self.course.phase = Phase::Failing(error);
+                    self.halves.writer.wake();
+                }
+                Poll::Pending if !is_late => match self.poll_refused(cx) {
+                    Some(error) => {
+                        self.end();
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                    None => {
+                        match &mut self.reader {
+                            Some(waker) => waker.clone_from(cx.waker()),
+                            None => self.reader = Some(cx.waker().clone()),
+                        }
+                        return Poll::Pending;
+                    }
+                },
+                Poll::Ready(Ok(Some(_))) | Poll::Pending => {
+                    self.end();
+                    return Poll::Ready(Some(Err(self.course.late())));
+                }
+            }
+        }
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
+        let Some(down) = &mut self.down else { return Poll::Ready(Ok(None)) };
+        let limit = self.limit;
+        down.poll_event(cx).map(|event| match event {
+            Ok(event) => event.map(|event| event::decode(event, limit)).transpose(),
+            Err(error) if error.is_too_large() => {
+                Err(error.context(format!("an incoming message is over the limit of {limit} bytes (Limits::message)")))
+            }
+            Err(error) => Err(error),
+        })
+    }
+
+    /// What has to be said to a message.
+    fn heed(&mut self, message: &Message) {
+        match message {
+            Message::Ping(payload) => self.up.outbox().pong(payload.clone()),
+            Message::Close(frame) => {
+                self.course.peer_close.clone_from(frame);
+                self.start_close(frame.clone());
+                self.up.outbox().answer();
+                self.course.phase = Phase::Leaving;
+                self.halves.writer.wake();
+            }
+            _ => {}
+        }
+    }
+
+    /// Why nothing can be sent any more. Where the server refused what it was sent, it says more by its close, which may be under
+    /// way.
+    fn poll_refused(&mut self, cx: &mut Context<'_>) -> Option<Error> {
+        let error = self.up.failed()?.clone();
+        if error.is_status() && self.course.poll_deadline(cx).is_pending() {
+            return None;
+        }
+        Some(error)
+    }
+
+    fn end(&mut self) -> Phase {
+        self.down = None;
+        self.up.end();
+        self.halves.writer.wake();
+        self.course.end()
+    }
+
+    fn closed(&self) -> Error {
+        match self.up.failed() {
+            Some(error) if self.course.peer_close.is_none() => {
+                Error::closed("nothing can be sent any more").with_source(error.clone())
+            }
+            _ => self.course.closed(),
+        }
+    }
+
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.course.is_open() || self.up.failed().is_some() {
+            return Poll::Ready(Err(self.closed()));
+        }
+        if self.up.outbox().has_room() {
+            return Poll::Ready(Ok(()));
+        }
+        self.halves.writer.register(cx.waker());
+        self.up.outbox().push();
+        self.poll_up();
+        if self.up.failed().is_some() {
+            return Poll::Ready(Err(self.closed()));
+        }
+        if self.up.outbox().has_room() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    pub(super) fn start_send(&mut self, message: Message) -> Result<(), Error> {
+        if !self.course.is_open() || self.up.failed().is_some() {
+            return Err(self.closed());
+        }
+        framing::check_outgoing(&message, self.limit)?;
+        match message {
+            Message::Close(frame) => self.start_close(frame),
+            message => self.up.outbox().send(message),
+        }
+        Ok(())
+    }
+
+    /// Ready when the server has acknowledged all that was accepted.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.up.outbox().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.halves.writer.register(cx.waker());
+        self.up.outbox().push();
+        self.poll_up();
+        if self.up.outbox().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.up.failed().is_some() || matches!(self.course.phase, Phase::Ended) {
+            return Poll::Ready(Err(self.closed()));
+        }
+        Poll::Pending
+    }
+
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.up.failed().is_none() {
+            self.start_close(Some(CloseFrame::new(CloseCode::NORMAL, "")));
+        }
+        match self.poll_flush(cx) {
+            // Whoever closes wants it closed, and that it is.
+            Poll::Ready(Err(error)) if error.is_closed() => Poll::Ready(Ok(())),
+            other => other,
+        }
+    }
+}

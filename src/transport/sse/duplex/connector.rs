@@ -1,0 +1,269 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tower_service::Service;
+
+use super::{
+    SseDuplex,
+    called::Called,
+    courier::Courier,
+    downlink::Downlink,
+    event::{self, OPEN},
+    head::{self, EVENT_STREAM},
+    line::Line,
+    outbox::Outbox,
+    uplink::Uplink,
+};
+use crate::{
+    Error, Limits, rt,
+    transport::{
+        dial::{Dialer, Target, http_error, read_body, retry_after},
+        sse::Parser,
+        subprotocol::{self, offered, tokens},
+    },
+};
+
+/// Opens sessions of SSE and POST: a `Service` that takes the request which opens one and answers with the response, the
+/// [`SseDuplex`] as its body.
+///
+/// The request's URI says where to (`http://`, `https://`), its headers go with the `GET` that opens the session and with each
+/// `POST`. So tower-http's layers fit as they are: an `Authorization`, a request id, any header.
+///
+/// ```no_run
+/// # async fn connect() -> Result<(), tower_transport::BoxError> {
+/// use std::time::Duration;
+/// use tower::{ServiceBuilder, ServiceExt, timeout::TimeoutLayer};
+/// use tower_transport::{Message, TransportExt, transport::sse::SseDuplexConnector};
+///
+/// let connector = ServiceBuilder::new()
+///     .layer(TimeoutLayer::new(Duration::from_secs(5)))
+///     .service(SseDuplexConnector::new().subprotocol("chat.v1")?);
+/// let request = http::Request::get("http://localhost:3000/chat").body(())?;
+/// let response = connector.oneshot(request).await?;
+/// println!("connected: {:?}", response.headers());
+/// response.into_body().send_message(Message::text("hello")).await?;
+/// # Ok(()) }
+/// ```
+///
+/// # Where it waits
+///
+/// Always ready. A call waits for name resolution, TCP, the proxy, TLS, the head of the answer and the event that opens the session,
+/// together at most [`Limits::handshake`]. The second connection, for the POSTs, is made when there is something to send. It needs a
+/// tokio runtime with I/O and time; no task is spawned.
+///
+/// # Errors
+///
+/// [`is_config`](Error::is_config) for a URL that cannot work, or from which the server redirects (a redirect is not followed: the
+/// request may carry credentials); [`is_dns`](Error::is_dns), [`is_refused`](Error::is_refused), [`is_tls`](Error::is_tls),
+/// [`is_timeout`](Error::is_timeout); [`is_status`](Error::is_status) or [`is_auth`](Error::is_auth) where the server answered with
+/// another status, which [`Error::status`] and [`Error::response_body`] give; [`is_protocol`](Error::is_protocol) for an answer that
+/// does not open a session.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the connection attempt.
+#[derive(Clone, Default)]
+pub struct SseDuplexConnector {
+    limits: Limits,
+    subprotocols: Vec<HeaderValue>,
+    dialer: Dialer,
+}
+
+impl SseDuplexConnector {
+    /// A connector with the default [`Limits`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the limits of connecting and of each session.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Offers a subprotocol, by the header `Sec-WebSocket-Protocol` (RFC 6455, section 1.9); the first offered is the most wanted.
+    /// The server's choice is in the response's header of that name and in [`SseDuplex::subprotocol`].
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
+        self.subprotocols.push(subprotocol::parse(name)?);
+        Ok(self)
+    }
+
+    /// Connects through an HTTP proxy (`http://host:port`, with `user:password@` where it asks for it) by CONNECT.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for a URL that is not of that form.
+    pub fn proxy(mut self, proxy: &Uri) -> Result<Self, Error> {
+        self.dialer.proxy(proxy)?;
+        Ok(self)
+    }
+
+    /// Connects over the Unix socket at `path`; the request's URI then only says what is asked for.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn unix(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.dialer.unix(path.into());
+        self
+    }
+
+    /// Uses this TLS configuration for `https://`: own roots, client certificates, versions. Without it the roots are those of
+    /// the operating system (feature `tls-platform-roots`).
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
+        self.dialer.tls(config);
+        self
+    }
+
+    async fn connect(self, request: Request<()>) -> Result<Response<SseDuplex>, Error> {
+        let target = Target::parse(request.uri())?;
+        let headers = self.headers(request.into_parts().0.headers, &target);
+        let mut line = Line::open(&self.dialer, &target).await?;
+        let response = line.request(open_request(&headers, &target)).await.map_err(http_error)?;
+        let (parts, body) = check(response, &mut line).await?.into_parts();
+        let subprotocol = chosen(&parts.headers, &offered(&headers))?;
+        let parser = Parser::new().max_event(event::max_data(self.limits.message));
+        let mut down = Downlink::new(line, body, parser);
+        let token = token(&mut down).await?;
+        let headers = Courier::headers(headers, token);
+        let courier = Courier { dialer: self.dialer, target, headers, limits: self.limits, line: None };
+        let up = Uplink::new(Outbox::new(self.limits.write_buffer), courier);
+        let transport = SseDuplex::called(Called::new(down, up, self.limits), subprotocol);
+        Ok(Response::from_parts(parts, transport))
+    }
+
+    /// The user's headers, and what opens a session.
+    fn headers(&self, mut headers: HeaderMap, target: &Target) -> HeaderMap {
+        headers.entry(header::HOST).or_insert_with(|| target.authority.clone());
+        headers.insert(header::ACCEPT, EVENT_STREAM);
+        for subprotocol in &self.subprotocols {
+            headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
+        }
+        headers
+    }
+}
+
+fn open_request(headers: &HeaderMap, target: &Target) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = Uri::from(target.path.clone());
+    request.headers_mut().clone_from(headers);
+    request.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    request
+}
+
+/// Whether the answer is an event stream.
+async fn check(response: Response<Incoming>, line: &mut Line) -> Result<Response<Incoming>, Error> {
+    let status = response.status();
+    if status == StatusCode::OK {
+        if head::is(response.headers(), &header::CONTENT_TYPE, &EVENT_STREAM) {
+            return Ok(response);
+        }
+        return Err(Error::protocol("the server's answer is not of the type `text/event-stream`"));
+    }
+    if let (true, Some(location)) = (status.is_redirection(), response.headers().get(header::LOCATION)) {
+        let location = String::from_utf8_lossy(location.as_bytes()).escape_debug().to_string();
+        return Err(Error::config(format!("the server redirects ({status}) to `{location}`: connect to that")));
+    }
+    let (head, body) = response.into_parts();
+    let refusal = Error::from_refusal(head.status, line.drive(read_body(body)).await);
+    Err(match retry_after(&head.headers) {
+        Some(time) => refusal.with_retry_after(time),
+        None => refusal,
+    })
+}
+
+/// The subprotocol that the server chose.
+fn chosen(headers: &HeaderMap, offered: &[String]) -> Result<Option<Box<str>>, Error> {
+    let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
+    match (chosen.next(), chosen.next()) {
+        (None, _) => Ok(None),
+        (Some(one), None) if offered.iter().any(|offer| offer == one) => Ok(Some(one.into())),
+        (Some(one), _) => Err(Error::protocol(format!(
+            "the server chose the subprotocol `{}`, which was not offered",
+            one.escape_debug()
+        ))),
+    }
+}
+
+/// Reads the event that opens the session.
+async fn token(down: &mut Downlink) -> Result<HeaderValue, Error> {
+    const NOT_OPENED: &str = "the event stream does not begin with the event `open` and a token";
+
+    match std::future::poll_fn(|cx| down.poll_event(cx)).await? {
+        Some(event) if event.event_type() == OPEN => {
+            let token = event.data();
+            // The server's own business, but for what a header can hold.
+            let is_token = (16..=256).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+            let token = HeaderValue::from_str(token).ok().filter(|_| is_token);
+            let mut token = token.ok_or_else(|| Error::protocol(NOT_OPENED))?;
+            token.set_sensitive(true);
+            Ok(token)
+        }
+        Some(_) => Err(Error::protocol(NOT_OPENED)),
+        None => Err(Error::closed("the server ended the event stream before it opened the session")),
+    }
+}
+
+impl Service<Request<()>> for SseDuplexConnector {
+    type Response = Response<SseDuplex>;
+    type Error = Error;
+    type Future = SseDuplexConnecting;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> SseDuplexConnecting {
+        let time = self.limits.handshake;
+        let connect = self.clone().connect(request);
+        SseDuplexConnecting(Box::pin(async move {
+            rt::timeout(time, connect).await.unwrap_or_else(|elapsed| {
+                Err(Error::timeout(format!("the session was not opened within {time:?} (Limits::handshake)"))
+                    .with_source(elapsed))
+            })
+        }))
+    }
+}
+
+/// The future of a [`SseDuplexConnector`]: one connection attempt.
+#[must_use = "futures do nothing unless awaited"]
+pub struct SseDuplexConnecting(Pin<Box<dyn Future<Output = Result<Response<SseDuplex>, Error>> + Send>>);
+
+impl Future for SseDuplexConnecting {
+    type Output = Result<Response<SseDuplex>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for SseDuplexConnecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SseDuplexConnecting").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SseDuplexConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SseDuplexConnector")
+            .field("limits", &self.limits)
+            .field("subprotocols", &self.subprotocols)
+            .field("proxy", &self.dialer.proxy_name())
+            .finish_non_exhaustive()
+    }
+}

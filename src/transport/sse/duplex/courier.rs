@@ -1,0 +1,163 @@
+//! How a batch gets to the server: POSTs, again where one was lost, until all of it is acknowledged.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::Full;
+
+use super::{
+    head::{self, MESSAGES, SEQUENCE, SESSION},
+    line::Line,
+    outbox::Batch,
+    receive::HOLD,
+};
+use crate::{
+    Error, Limits, rt,
+    transport::dial::{Dialer, Target, http_error, read_body, retry_after},
+};
+
+/// How often a POST is sent again before the session is given up.
+const RETRIES: u32 = 4;
+
+/// How long is waited before a POST is sent again for the second time; then twice as long each time.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// A POST may take a second more for each of these of its bytes.
+const BYTES_A_SECOND: usize = 16 * 1024;
+
+pub(super) struct Courier {
+    pub(super) dialer: Dialer,
+    pub(super) target: Target,
+    /// Those of the request that opened the session.
+    pub(super) headers: HeaderMap,
+    pub(super) limits: Limits,
+    pub(super) line: Option<Line>,
+}
+
+/// Why a POST came to nothing.
+enum Failure {
+    /// It may have been lost, or the way be blocked for a while.
+    Transit(Error),
+    /// The server does not want it.
+    Refused(Error),
+}
+
+impl Courier {
+    /// The headers of every POST.
+    pub(super) fn headers(mut headers: HeaderMap, token: HeaderValue) -> HeaderMap {
+        // What the user wrote stays, but for what was about the GET.
+        for name in [header::ACCEPT, header::CONTENT_LENGTH, header::SEC_WEBSOCKET_PROTOCOL] {
+            headers.remove(name);
+        }
+        headers.insert(header::CONTENT_TYPE, MESSAGES);
+        headers.insert(SESSION, token);
+        headers
+    }
+
+    /// Sends `batch` until all of it is acknowledged. An error is final.
+    pub(super) async fn deliver(&mut self, mut batch: Batch) -> Result<(), Error> {
+        let mut failures = 0;
+        let mut since = None;
+        while !batch.is_empty() {
+            let time = time_for(self.limits.handshake, batch.bytes.len());
+            let failure = match rt::timeout(time, self.post(&batch)).await {
+                Ok(Ok(due)) => {
+                    let before = batch.numbers.start;
+                    batch.acknowledge(due)?;
+                    if due == before {
+                        // It has waited for room long enough, and there is none yet.
+                        rt::sleep(BACKOFF).await;
+                    }
+                    (failures, since) = (0, None);
+                    continue;
+                }
+                Ok(Err(Failure::Refused(error))) => return Err(error),
+                Ok(Err(Failure::Transit(error))) => error,
+                Err(_) => Error::timeout(format!("a POST was not answered within {time:?}")),
+            };
+            self.line = None;
+            failures += 1;
+            let elapsed = since.get_or_insert_with(rt::Instant::now).elapsed();
+            if failures > RETRIES || elapsed > self.limits.handshake {
+                let what = format!("messages could not be sent up in {failures} attempts");
+                return Err(Error::closed(what).with_source(failure));
+            }
+            rt::sleep(self.pause(failures, &failure)).await;
+        }
+        Ok(())
+    }
+
+    /// The first time at once: a connection that was kept may have been closed meanwhile.
+    fn pause(&self, failures: u32, failure: &Error) -> Duration {
+        let own = if failures == 1 { Duration::ZERO } else { BACKOFF * (1 << (failures - 2).min(10)) };
+        failure.retry_after().map_or(own, |asked| asked.min(self.limits.handshake))
+    }
+
+    async fn post(&mut self, batch: &Batch) -> Result<u64, Failure> {
+        let request = self.request(batch);
+        let line = self.line().await?;
+        let response = line.request(request).await.map_err(|error| Failure::Transit(http_error(error)))?;
+        let (head, body) = response.into_parts();
+        let body = line.drive(read_body(body)).await;
+        if head.status.is_success() {
+            return Ok(head::number(&head.headers).unwrap_or(batch.numbers.end));
+        }
+        Err(refused(head.status, &head.headers, body))
+    }
+
+    async fn line(&mut self) -> Result<&mut Line, Failure> {
+        let mut kept = self.line.take();
+        if let Some(line) = &mut kept
+            && !line.is_usable().await
+        {
+            kept = None;
+        }
+        let line = match kept {
+            Some(line) => line,
+            None => Line::open(&self.dialer, &self.target).await.map_err(|error| {
+                if error.is_config() || error.is_tls() || error.is_auth() {
+                    Failure::Refused(error)
+                } else {
+                    Failure::Transit(error)
+                }
+            })?,
+        };
+        Ok(self.line.insert(line))
+    }
+
+    fn request(&self, batch: &Batch) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(batch.bytes.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::from(self.target.path.clone());
+        request.headers_mut().clone_from(&self.headers);
+        request.headers_mut().insert(SEQUENCE, batch.numbers.start.into());
+        request
+    }
+}
+
+fn refused(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Failure {
+    let refusal = Error::from_refusal(status, body);
+    let refusal = match retry_after(headers) {
+        Some(time) => refusal.with_retry_after(time),
+        None => refusal,
+    };
+    match status {
+        // What a proxy says that did not reach the server, or a limiter that will let it pass.
+        StatusCode::REQUEST_TIMEOUT
+        | StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Failure::Transit(refusal),
+        StatusCode::NOT_FOUND => {
+            Failure::Refused(Error::closed("the server does not know the session any more").with_source(refusal))
+        }
+        _ => Failure::Refused(refusal.context("the server refused messages that were sent up")),
+    }
+}
+
+/// How long a POST of so many bytes may take: what the server may hold it, a new connection, and the bytes.
+fn time_for(handshake: Duration, bytes: usize) -> Duration {
+    let bytes = Duration::from_secs((bytes / BYTES_A_SECOND) as u64);
+    HOLD.saturating_add(handshake).saturating_add(bytes)
+}

@@ -1,0 +1,188 @@
+//! What stands in the heads of requests and responses, both ends. Pure.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request};
+
+use super::{body::SseDuplexBody, session::Session, sessions::Sessions, token::Token};
+use crate::transport::{origin::Origins, refusal::Refusal};
+
+/// The token of the session that a POST belongs to. A page of another origin cannot send it without being asked for (a CORS
+/// preflight), and it stands in no URL.
+pub(super) const SESSION: HeaderName = HeaderName::from_static("tower-transport-session");
+
+/// In a POST, the number of its first message; in the answer, the number of the message that is due.
+pub(super) const SEQUENCE: HeaderName = HeaderName::from_static("tower-transport-sequence");
+
+pub(super) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+
+/// The type of a POST's body.
+pub(super) const MESSAGES: HeaderValue = HeaderValue::from_static("application/vnd.tower-transport.messages");
+
+/// What a request asks for.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Open,
+    /// Messages of this session, the first of them with this number.
+    Send(Arc<Session>, u64),
+    /// A browser asks whether a page of another origin may.
+    Preflight,
+}
+
+const fn refuse<T>(status: StatusCode, reason: &'static str) -> Result<T, Refusal> {
+    Err(Refusal { status, reason })
+}
+
+/// A server's look at a request.
+pub(super) fn ask(parts: &request::Parts, origins: &Origins, sessions: &Sessions) -> Result<Ask, Refusal> {
+    if !origins.check(&parts.uri, &parts.headers) {
+        return refuse(StatusCode::FORBIDDEN, "pages of this origin are not allowed here");
+    }
+    let headers = &parts.headers;
+    match parts.method {
+        Method::GET if accepts_events(headers) => Ok(Ask::Open),
+        Method::GET => refuse(
+            StatusCode::NOT_ACCEPTABLE,
+            "this is an endpoint of server-sent events: ask for `Accept: text/event-stream`",
+        ),
+        Method::OPTIONS => Ok(Ask::Preflight),
+        Method::POST => {
+            if !is(headers, &header::CONTENT_TYPE, &MESSAGES) {
+                return refuse(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "messages are sent as `application/vnd.tower-transport.messages`",
+                );
+            }
+            let Some(number) = number(headers) else {
+                return refuse(StatusCode::BAD_REQUEST, "one Tower-Transport-Sequence, a number, is needed");
+            };
+            let token = one(headers, &SESSION).and_then(Token::parse);
+            match token.and_then(|token| sessions.find(token)) {
+                Some(session) => Ok(Ask::Send(session, number)),
+                None => refuse(StatusCode::NOT_FOUND, "there is no such session"),
+            }
+        }
+        _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "GET opens a session here, POST sends in it"),
+    }
+}
+
+/// The value of a header that may stand once only.
+fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// Digits only, that fit.
+pub(super) fn number(headers: &HeaderMap) -> Option<u64> {
+    let digits = one(headers, &SEQUENCE)?.to_str().ok()?;
+    digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn accepts_events(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut types = values.flat_map(|value| value.split(','));
+    types.any(|accepted| is_type(accepted, &EVENT_STREAM))
+}
+
+/// Whether a header names a media type, whatever parameters it has.
+pub(super) fn is(headers: &HeaderMap, name: &HeaderName, media_type: &HeaderValue) -> bool {
+    one(headers, name).and_then(|value| value.to_str().ok()).is_some_and(|value| is_type(value, media_type))
+}
+
+fn is_type(value: &str, media_type: &HeaderValue) -> bool {
+    let essence = value.split_once(';').map_or(value, |(essence, _)| essence);
+    essence.trim().as_bytes().eq_ignore_ascii_case(media_type.as_bytes())
+}
+
+/// What a browser is told, so that an allowed page of another origin may read the answer (Fetch, section 3.2).
+#[derive(Debug)]
+pub(super) struct Cors(Option<HeaderValue>);
+
+impl Cors {
+    /// For a page that may read nothing.
+    pub(super) const fn none() -> Self {
+        Self(None)
+    }
+
+    /// For a request whose origin was checked.
+    pub(super) fn of(headers: &HeaderMap, origins: &Origins) -> Self {
+        let origin = headers.get(header::ORIGIN);
+        Self(match origins {
+            // Every page may, but none with the user's cookies.
+            Origins::Any => origin.map(|_| HeaderValue::from_static("*")),
+            Origins::SameHost => None,
+            Origins::Also(_) => origin.cloned(),
+        })
+    }
+
+    pub(super) fn put(&self, headers: &mut HeaderMap) {
+        let Some(origin) = &self.0 else { return };
+        if origin != "*" {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            headers.append(header::VARY, HeaderValue::from_static("origin"));
+        }
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from(SEQUENCE));
+    }
+
+    /// The answer to a preflight.
+    pub(super) fn preflight(&self) -> Response<SseDuplexBody> {
+        let mut response = status(StatusCode::NO_CONTENT);
+        if self.0.is_some() {
+            let headers = response.headers_mut();
+            self.put(headers);
+            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+            headers.insert(
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                HeaderValue::from_static(
+                    "authorization, content-type, tower-transport-sequence, tower-transport-session",
+                ),
+            );
+            headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+        }
+        response
+    }
+}
+
+/// A response without a body.
+pub(super) fn status(status: StatusCode) -> Response<SseDuplexBody> {
+    let mut response = Response::new(SseDuplexBody::default());
+    *response.status_mut() = status;
+    response
+}
+
+/// A refusal, as a response.
+pub(super) fn refusal(refusal: Refusal) -> Response<SseDuplexBody> {
+    let mut response = Response::new(SseDuplexBody::sentence(refusal.reason));
+    *response.status_mut() = refusal.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    match refusal.status {
+        StatusCode::SERVICE_UNAVAILABLE => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")),
+        StatusCode::METHOD_NOT_ALLOWED => headers.insert(header::ALLOW, HeaderValue::from_static("GET, OPTIONS, POST")),
+        _ => None,
+    };
+    response
+}
+
+/// The answer to a POST: how far the session has come.
+pub(super) fn progress(code: StatusCode, due: u64) -> Response<SseDuplexBody> {
+    let mut response = status(code);
+    response.headers_mut().insert(SEQUENCE, due.into());
+    response
+}
+
+/// The head of an event stream.
+pub(super) fn stream(subprotocol: Option<&HeaderValue>, body: SseDuplexBody) -> Response<SseDuplexBody> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, EVENT_STREAM);
+    // It holds a secret, and no proxy may keep it back.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(subprotocol) = subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
+    }
+    response
+}

@@ -1,0 +1,76 @@
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+
+use crate::{
+    Error,
+    transport::dial::{Dialer, MAX_HEAD, Socket, Target, http_error},
+};
+
+/// An HTTP/1.1 connection to the server, moved by whoever waits for what comes of it: there is no task behind it.
+pub(super) struct Line {
+    sender: http1::SendRequest<Full<Bytes>>,
+    /// `None` when it is over.
+    connection: Option<http1::Connection<TokioIo<Socket>, Full<Bytes>>>,
+}
+
+impl Line {
+    pub(super) async fn open(dialer: &Dialer, target: &Target) -> Result<Self, Error> {
+        let socket = dialer.dial(target).await?;
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(MAX_HEAD);
+        let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.map_err(http_error)?;
+        Ok(Self { sender, connection: Some(connection) })
+    }
+
+    /// Moves what can be moved.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.connection
+            && Pin::new(connection).poll(cx).is_ready()
+        {
+            // What went wrong, those are told who wait for an answer.
+            self.connection = None;
+        }
+    }
+
+    /// Waits for what comes of the connection.
+    pub(super) async fn drive<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            self.poll(cx);
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    pub(super) async fn request(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, hyper::Error> {
+        let response = self.sender.send_request(request);
+        self.drive(response).await
+    }
+
+    /// Whether another request may go over it; a look at whether the server has closed it meanwhile.
+    pub(super) async fn is_usable(&mut self) -> bool {
+        let Self { sender, connection } = self;
+        poll_fn(|cx| {
+            let Some(moved) = connection else { return Poll::Ready(false) };
+            if Pin::new(moved).poll(cx).is_ready() {
+                *connection = None;
+                return Poll::Ready(false);
+            }
+            // Not ready: the last exchange is not over, though it was answered. Rather a new connection than to wait for that.
+            Poll::Ready(matches!(sender.poll_ready(cx), Poll::Ready(Ok(()))))
+        })
+        .await
+    }
+}

@@ -1,0 +1,223 @@
+//! What goes up next, and what is on its way: a client's side of the sequence. Pure.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    Error, Message,
+    transport::framing::{self, Decoder},
+};
+
+#[derive(Debug)]
+pub(super) struct Outbox {
+    /// Messages in their framing, which the next POST takes.
+    pending: BytesMut,
+    messages: u64,
+    /// The number of the first of them.
+    next: u64,
+    /// The answer to the newest ping.
+    pong: Option<Bytes>,
+    /// The bytes of the POST that is on its way; `None` where there is none.
+    flying: Option<usize>,
+    /// How many bytes may wait, on their way or not.
+    limit: usize,
+    /// The next POST is wanted.
+    is_pushed: bool,
+    /// The reading half waits for what it has to say to be acknowledged.
+    is_answering: bool,
+}
+
+/// What one POST brings.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// The numbers of its messages.
+    pub(super) numbers: Range<u64>,
+    pub(super) bytes: Bytes,
+}
+
+impl Outbox {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            pending: BytesMut::new(),
+            messages: 0,
+            next: 0,
+            pong: None,
+            flying: None,
+            limit: limit.max(1),
+            is_pushed: false,
+            is_answering: false,
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.pending.len() + self.flying.unwrap_or(0) < self.limit
+    }
+
+    pub(super) fn send(&mut self, message: Message) {
+        framing::encode(message, &mut self.pending);
+        self.messages += 1;
+    }
+
+    /// All that was accepted has been acknowledged.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.flying.is_none()
+    }
+
+    /// What waits is to go.
+    pub(super) fn push(&mut self) {
+        self.is_pushed = true;
+    }
+
+    /// Answers a ping; one that waits for its turn is not sent any more.
+    pub(super) fn pong(&mut self, payload: Bytes) {
+        self.pong = Some(payload);
+        self.answer();
+    }
+
+    /// The reading half wants what waits to go.
+    pub(super) fn answer(&mut self) {
+        self.is_answering = true;
+        self.is_pushed = true;
+    }
+
+    /// Whether the reading half has to see to it.
+    pub(super) fn is_answering(&self) -> bool {
+        self.is_answering
+    }
+
+    /// What the next POST brings, if one is wanted and none is on its way.
+    pub(super) fn next_batch(&mut self) -> Option<Batch> {
+        if !self.is_pushed || self.flying.is_some() {
+            return None;
+        }
+        if let Some(payload) = self.pong.take() {
+            self.send(Message::Pong(payload));
+        }
+        self.is_pushed = false;
+        if self.messages == 0 {
+            self.is_answering = false;
+            return None;
+        }
+        let numbers = self.next..self.next + self.messages;
+        self.next = numbers.end;
+        self.messages = 0;
+        self.flying = Some(self.pending.len());
+        Some(Batch { numbers, bytes: self.pending.split().freeze() })
+    }
+
+    /// The POST on its way was acknowledged.
+    pub(super) fn acknowledged(&mut self) {
+        self.flying = None;
+        self.is_answering = self.is_answering && self.is_pushed;
+    }
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
+    /// Takes off what the server has: it says which message is due.
+    ///
+    /// # Errors
+    ///
+    /// A number that is not one of this batch's.
+    pub(super) fn acknowledge(&mut self, due: u64) -> Result<(), Error> {
+        if due < self.numbers.start || due > self.numbers.end {
+            return Err(Error::protocol(format!(
+                "the server waits for message {due}, where those from {} to {} were sent",
+                self.numbers.start, self.numbers.end
+            )));
+        }
+        if due == self.numbers.end {
+            self.bytes = Bytes::new();
+        }
+        let mut decoder = Decoder::new(usize::MAX);
+        for _ in self.numbers.start..due.min(self.numbers.end) {
+            if self.bytes.is_empty() {
+                break;
+            }
+            decoder.next(&mut self.bytes)?;
+        }
+        self.numbers.start = due;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(batch: &Batch) -> Vec<Message> {
+        let (mut bytes, mut decoder) = (batch.bytes.clone(), Decoder::new(usize::MAX));
+        std::iter::from_fn(|| decoder.next(&mut bytes).unwrap()).collect()
+    }
+
+    fn text(number: u64) -> Message {
+        Message::text(number.to_string())
+    }
+
+    #[test]
+    fn what_is_accepted_while_a_post_is_on_its_way_goes_with_the_next() {
+        let mut outbox = Outbox::new(100);
+        outbox.send(text(0));
+        assert!(outbox.next_batch().is_none(), "nobody wants it to go yet");
+        outbox.push();
+        let batch = outbox.next_batch().unwrap();
+        assert_eq!((messages(&batch), batch.numbers.clone()), (vec![text(0)], 0..1));
+        outbox.send(text(1));
+        outbox.send(text(2));
+        outbox.push();
+        assert!(outbox.next_batch().is_none(), "one at a time");
+        outbox.acknowledged();
+        assert!(!outbox.is_empty());
+        let batch = outbox.next_batch().unwrap();
+        assert_eq!((messages(&batch), batch.numbers.clone()), (vec![text(1), text(2)], 1..3));
+        outbox.acknowledged();
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_is_on_its_way_takes_room_as_what_waits() {
+        let mut outbox = Outbox::new(10);
+        outbox.send(Message::binary(vec![0; 20]));
+        assert!(!outbox.has_room());
+        outbox.push();
+        assert!(outbox.next_batch().is_some());
+        assert!(!outbox.has_room());
+        outbox.acknowledged();
+        assert!(outbox.has_room());
+    }
+
+    #[test]
+    fn of_the_pings_that_come_meanwhile_the_newest_is_answered() {
+        let mut outbox = Outbox::new(10);
+        outbox.pong(Bytes::from_static(b"a"));
+        outbox.pong(Bytes::from_static(b"b"));
+        assert!(outbox.is_answering());
+        assert_eq!(messages(&outbox.next_batch().unwrap()), [Message::Pong(Bytes::from_static(b"b"))]);
+        outbox.pong(Bytes::from_static(b"c"));
+        outbox.acknowledged();
+        assert!(outbox.is_answering());
+        assert_eq!(messages(&outbox.next_batch().unwrap()), [Message::Pong(Bytes::from_static(b"c"))]);
+        outbox.acknowledged();
+        assert!(!outbox.is_answering());
+    }
+
+    #[test]
+    fn a_batch_lets_go_of_what_the_server_has() {
+        let mut outbox = Outbox::new(100);
+        (0..4).for_each(|number| outbox.send(text(number)));
+        outbox.push();
+        let mut batch = outbox.next_batch().unwrap();
+        batch.acknowledge(0).unwrap();
+        assert_eq!(messages(&batch).len(), 4);
+        batch.acknowledge(3).unwrap();
+        assert_eq!((messages(&batch), batch.numbers.clone()), (vec![text(3)], 3..4));
+        assert!(batch.acknowledge(2).unwrap_err().is_protocol());
+        assert!(batch.acknowledge(5).unwrap_err().is_protocol());
+        batch.acknowledge(4).unwrap();
+        assert!(batch.is_empty() && messages(&batch).is_empty());
+    }
+}

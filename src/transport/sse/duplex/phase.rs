@@ -1,0 +1,78 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use crate::{CloseFrame, Error, rt};
+
+/// How far a transport's end has come; the same states as a WebSocket's.
+#[derive(Debug)]
+pub(super) enum Phase {
+    Open,
+    /// Our close went out.
+    Closing,
+    /// The peer's came in; ours may still wait to be sent.
+    Leaving,
+    /// The peer is at fault, and is told.
+    Failing(Error),
+    Ended,
+}
+
+/// The phase, what the peer's close said, and the time that a close may take.
+#[derive(Debug)]
+pub(super) struct Course {
+    pub(super) phase: Phase,
+    pub(super) peer_close: Option<CloseFrame>,
+    time: Duration,
+    deadline: Option<Pin<Box<rt::Sleep>>>,
+}
+
+impl Course {
+    pub(super) fn new(time: Duration) -> Self {
+        Self { phase: Phase::Open, peer_close: None, time, deadline: None }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    /// Ready when the close has taken too long. Runs from the first poll on.
+    pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let time = self.time;
+        self.deadline.get_or_insert_with(|| Box::pin(rt::sleep(time))).as_mut().poll(cx)
+    }
+
+    /// The state that is final; the one before.
+    pub(super) fn end(&mut self) -> Phase {
+        self.deadline = None;
+        std::mem::replace(&mut self.phase, Phase::Ended)
+    }
+
+    /// What a sink says from the first close on.
+    pub(super) fn closed(&self) -> Error {
+        let error = match &self.phase {
+            Phase::Failing(error) => Error::closed("the connection failed").with_source(error.clone()),
+            _ if self.peer_close.is_some() => Error::closed("the peer closed the connection"),
+            _ => Error::closed("the connection is closed"),
+        };
+        error.with_close_frame(self.peer_close.clone())
+    }
+
+    pub(super) fn late(&self) -> Error {
+        let limit = self.time;
+        Error::timeout(format!("the peer did not finish the closing handshake within {limit:?} (Limits::close)"))
+    }
+}
+
+/// What a peer is told that broke the protocol.
+pub(super) fn fault_frame(error: &Error) -> CloseFrame {
+    use crate::{CloseCode, Text};
+
+    if error.is_too_large() {
+        CloseFrame::new(CloseCode::TOO_BIG, Text::from_static("message too big"))
+    } else {
+        CloseFrame::new(CloseCode::PROTOCOL, Text::from_static("protocol error"))
+    }
+}

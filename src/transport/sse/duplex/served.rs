@@ -1,0 +1,124 @@
+//! The server's end.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use super::{
+    event,
+    phase::{Course, Phase, fault_frame},
+    session::{Received, Session},
+};
+use crate::{CloseCode, CloseFrame, Error, Message, transport::framing};
+
+#[derive(Debug)]
+pub(super) struct Served {
+    session: Arc<Session>,
+    course: Course,
+}
+
+impl Served {
+    pub(super) fn new(session: Arc<Session>) -> Self {
+        let course = Course::new(session.limits.close);
+        Self { session, course }
+    }
+
+    pub(super) fn course(&self) -> &Course {
+        &self.course
+    }
+
+    /// Sends our close, if none was sent.
+    pub(super) fn start_close(&mut self, frame: Option<CloseFrame>) {
+        if self.course.is_open() {
+            self.session.send(&event::fit(Message::Close(frame)));
+            self.course.phase = Phase::Closing;
+        }
+    }
+
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        loop {
+            match self.course.phase {
+                Phase::Ended => return Poll::Ready(None),
+                Phase::Leaving | Phase::Failing(_) => {
+                    if self.session.poll_told(cx).is_pending() && self.course.poll_deadline(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    return Poll::Ready(match self.end() {
+                        Phase::Failing(error) => Some(Err(error)),
+                        _ => None,
+                    });
+                }
+                Phase::Open | Phase::Closing => {}
+            }
+            let is_late = matches!(self.course.phase, Phase::Closing) && self.course.poll_deadline(cx).is_ready();
+            match self.session.poll_receive(cx) {
+                Poll::Ready(Received::Message(message)) if !is_late || message.is_close() => {
+                    if let Message::Close(frame) = &message {
+                        self.course.peer_close.clone_from(frame);
+                        self.start_close(frame.clone());
+                        self.course.phase = Phase::Leaving;
+                        self.session.wake_writer();
+                    }
+                    return Poll::Ready(Some(Ok(message)));
+                }
+                Poll::Ready(Received::Fault(error)) => {
+                    self.start_close(Some(fault_frame(&error)));
+                    self.course.phase = Phase::Failing(error);
+                    self.session.wake_writer();
+                }
+                Poll::Ready(Received::Cut) => {
+                    self.end();
+                    return Poll::Ready(Some(Err(Error::closed("the client's event stream was cut"))));
+                }
+                Poll::Pending if !is_late => return Poll::Pending,
+                Poll::Ready(Received::Message(_)) | Poll::Pending => {
+                    self.end();
+                    return Poll::Ready(Some(Err(self.course.late())));
+                }
+            }
+        }
+    }
+
+    fn end(&mut self) -> Phase {
+        self.session.leave();
+        self.course.end()
+    }
+
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.course.is_open() {
+            return Poll::Ready(Err(self.course.closed()));
+        }
+        self.session.poll_room(cx).map(|has_room| if has_room { Ok(()) } else { Err(self.course.closed()) })
+    }
+
+    pub(super) fn start_send(&mut self, message: Message) -> Result<(), Error> {
+        if !self.course.is_open() || self.session.is_cut() {
+            return Err(self.course.closed());
+        }
+        framing::check_outgoing(&message, self.session.limits.message)?;
+        match message {
+            Message::Close(frame) => self.start_close(frame),
+            message => self.session.send(&message),
+        }
+        Ok(())
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.session.poll_flush(cx).map(|is_sent| if is_sent { Ok(()) } else { Err(self.course.closed()) })
+    }
+
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.session.is_cut() {
+            self.start_close(Some(CloseFrame::new(CloseCode::NORMAL, "")));
+        }
+        // Whoever closes wants it closed, and that it is.
+        self.session.poll_flush(cx).map(|_| Ok(()))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.session.leave();
+    }
+}

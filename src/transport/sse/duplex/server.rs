@@ -1,0 +1,237 @@
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderValue, Request, Response, StatusCode, request};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{
+    SseDuplex,
+    body::SseDuplexBody,
+    head::{self, Ask, Cors},
+    receive::SseDuplexAnswer,
+    served::Served,
+    sessions::Sessions,
+};
+use crate::{
+    Error, Limits, rt,
+    transport::{
+        origin::Origins,
+        refusal::Refusal,
+        subprotocol::{self, choose},
+    },
+};
+
+/// Accepts sessions of SSE and POST: a `Service` of HTTP requests for hyper (HTTP/1.1 and HTTP/2) and for axum's `route_service`.
+///
+/// A `GET` opens a session, whose `handler` runs on a task of its own, with the [`SseDuplex`] and the request's parts; a `POST`
+/// brings messages of a session. Both come to the same path, whose clones share the sessions. A page of another origin is refused
+/// (403), unless [allowed](Self::allow_origin).
+///
+/// ```no_run
+/// # async fn serve() -> Result<(), tower_transport::BoxError> {
+/// use hyper_util::{rt::{TokioIo, TokioTimer}, service::TowerToHyperService};
+/// use tower_transport::{TransportExt, transport::sse::SseDuplexServer};
+///
+/// let echo = SseDuplexServer::new(|mut session, _parts| async move {
+///     while let Some(Ok(message)) = session.receive_message().await {
+///         if message.is_data() && session.send_message(message).await.is_err() {
+///             return;
+///         }
+///     }
+/// });
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+/// loop {
+///     let (tcp, _) = listener.accept().await?;
+///     let connection = hyper::server::conn::http1::Builder::new()
+///         .timer(TokioTimer::new()) // a client that never ends its request is cut
+///         .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(echo.clone()));
+///     tokio::spawn(connection);
+/// }
+/// # }
+/// ```
+///
+/// | setting | default | over it |
+/// |---|---|---|
+/// | [`sessions`](Self::sessions) | 1024 | a new client is refused (503, `Retry-After: 5`) |
+/// | [`keep_alive`](Self::keep_alive) | 15 s | a comment is sent on a stream that is idle |
+/// | [`Limits::message`] | 4 MiB | 413, and the session ends (1009) |
+/// | [`Limits::write_buffer`] | 64 KiB | down: `poll_ready` is `Pending`; up: a POST is not read on |
+/// | [`Limits::handshake`] | 10 s | a POST whose body comes to a stop is refused (408) |
+///
+/// # Where it waits
+///
+/// Always ready. A `GET` is answered at once. A `POST` is answered when all of its messages are with the handler or wait for it
+/// within bounds, or after 10 s with how far it came. It needs a tokio runtime.
+///
+/// # Cancel safety
+///
+/// Dropping the future of a `POST`, as an HTTP server does when the client is gone, keeps the messages that came in whole; the
+/// client sends the rest again.
+#[derive(Clone)]
+pub struct SseDuplexServer<H> {
+    handler: H,
+    accept: Arc<Accept>,
+    sessions: Arc<Sessions>,
+}
+
+#[derive(Clone, Debug)]
+struct Accept {
+    limits: Limits,
+    subprotocols: Vec<HeaderValue>,
+    origins: Origins,
+    keep_alive: Duration,
+}
+
+impl<H> SseDuplexServer<H> {
+    /// Accepts with the default [`Limits`], for pages of the same host, without a subprotocol.
+    pub fn new<F>(handler: H) -> Self
+    where
+        H: FnOnce(SseDuplex, request::Parts) -> F,
+    {
+        let accept = Accept {
+            limits: Limits::default(),
+            subprotocols: Vec::new(),
+            origins: Origins::default(),
+            keep_alive: Duration::from_secs(15),
+        };
+        Self { handler, accept: Arc::new(accept), sessions: Arc::new(Sessions::new(1024)) }
+    }
+
+    fn accept(&mut self) -> &mut Accept {
+        Arc::make_mut(&mut self.accept)
+    }
+
+    /// Sets the limits of each session.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.accept().limits = limits;
+        self
+    }
+
+    /// Speaks a subprotocol, by the header `Sec-WebSocket-Protocol` (RFC 6455, section 1.9). Of those that the client offers, the
+    /// first named here is chosen; the handler finds it in [`SseDuplex::subprotocol`]. A client that offers none of them is
+    /// accepted without.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
+        let name = subprotocol::parse(name)?;
+        self.accept().subprotocols.push(name);
+        Ok(self)
+    }
+
+    /// Speaks a subprotocol that is known to be one.
+    #[cfg(feature = "adaptive")]
+    pub(crate) fn with_subprotocol(mut self, name: HeaderValue) -> Self {
+        self.accept().subprotocols.push(name);
+        self
+    }
+
+    /// How many sessions there may be, those among them whose client is gone and whose handler is not done. For the time before
+    /// the server is cloned: this one gets sessions of its own.
+    #[must_use]
+    pub fn sessions(mut self, sessions: usize) -> Self {
+        self.sessions = Arc::new(Sessions::new(sessions));
+        self
+    }
+
+    /// After how long without an event a comment is sent, so that proxies do not take the stream for dead.
+    #[must_use]
+    pub fn keep_alive(mut self, time: Duration) -> Self {
+        self.accept().keep_alive = time;
+        self
+    }
+
+    /// Also accepts pages of this origin (`https://app.example.com`): its requests are answered as CORS asks for it, cookies
+    /// included.
+    #[must_use]
+    pub fn allow_origin(mut self, origin: HeaderValue) -> Self {
+        self.accept().origins.allow(origin);
+        self
+    }
+
+    /// Accepts pages of every origin, without the user's cookies: browsers keep those back.
+    #[must_use]
+    pub fn allow_any_origin(mut self) -> Self {
+        self.accept().origins = Origins::Any;
+        self
+    }
+
+    /// How many sessions there are now.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Opens a session and runs the handler.
+    fn open<F>(&self, parts: request::Parts) -> Result<Response<SseDuplexBody>, Refusal>
+    where
+        H: FnOnce(SseDuplex, request::Parts) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let accept = &*self.accept;
+        let Some(session) = self.sessions.open(accept.limits) else {
+            return Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: "there are too many sessions" });
+        };
+        let chosen = choose(&accept.subprotocols, &parts.headers);
+        let response = head::stream(chosen, SseDuplexBody::events(session.clone(), accept.keep_alive));
+        let subprotocol = chosen.and_then(|chosen| chosen.to_str().ok()).map(Into::into);
+        let handler = self.handler.clone();
+        let transport = SseDuplex::served(Served::new(session), subprotocol);
+        rt::spawn(async move { handler(transport, parts).await });
+        Ok(response)
+    }
+}
+
+impl<H, F, B> Service<Request<B>> for SseDuplexServer<H>
+where
+    H: FnOnce(SseDuplex, request::Parts) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+    B: Body,
+{
+    type Response = Response<SseDuplexBody>;
+    type Error = Infallible;
+    type Future = SseDuplexAnswer<B>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (parts, body) = request.into_parts();
+        let ask = match head::ask(&parts, &self.accept.origins, &self.sessions) {
+            Ok(ask) => ask,
+            // Told to whoever asks: a page of a strange origin cannot read it.
+            Err(refusal) => {
+                let cors = match refusal.status {
+                    StatusCode::FORBIDDEN => Cors::none(),
+                    _ => Cors::of(&parts.headers, &self.accept.origins),
+                };
+                return SseDuplexAnswer::ready(head::refusal(refusal), cors);
+            }
+        };
+        let cors = Cors::of(&parts.headers, &self.accept.origins);
+        match ask {
+            Ask::Preflight => SseDuplexAnswer::ready(cors.preflight(), cors),
+            Ask::Open => SseDuplexAnswer::ready(self.open(parts).unwrap_or_else(head::refusal), cors),
+            Ask::Send(session, number) => match session.begin(number) {
+                Ok(turn) => SseDuplexAnswer::receive(session, turn, body, cors),
+                Err(due) => SseDuplexAnswer::ready(head::progress(StatusCode::CONFLICT, due), cors),
+            },
+        }
+    }
+}
+
+impl<H> fmt::Debug for SseDuplexServer<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SseDuplexServer").field("accept", &self.accept).finish_non_exhaustive()
+    }
+}

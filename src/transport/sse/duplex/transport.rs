@@ -1,0 +1,144 @@
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+
+use super::{called::Called, served::Served};
+use crate::{CloseFrame, Error, Message};
+
+/// Messages both ways over plain HTTP: events come down, POSTs go up. Either end.
+///
+/// [`SseDuplexConnector`](super::SseDuplexConnector) makes the client's end, [`SseDuplexServer`](super::SseDuplexServer) the
+/// server's. See the [module](super) for what it is and is not.
+///
+/// # How it closes
+///
+/// As a WebSocket: a close goes out ([`close`](Self::close), a [`Message::Close`], or the sink's `poll_close`), the other end
+/// yields it and answers it, and both streams end with `None`. A peer that does not answer is left after
+/// [`Limits::close`](crate::Limits::close), with an error that [`is_timeout`](Error::is_timeout). From the first close on, the sink
+/// gives an error that [`is_closed`](Error::is_closed) and carries the peer's close frame, where there is one. What ends without a
+/// close gives one error that [`is_closed`](Error::is_closed), and then `None`.
+///
+/// # Pings
+///
+/// A ping is answered as it is read; where answers cannot be sent for a while, the newest ping is answered.
+///
+/// # Cancel safety
+///
+/// Dropping a future that reads or sends loses nothing: see [`TransportExt`](crate::TransportExt).
+pub struct SseDuplex {
+    end: End,
+    subprotocol: Option<Box<str>>,
+}
+
+enum End {
+    // Two connections and a parser: not for the server's end to have room for.
+    Called(Box<Called>),
+    Served(Served),
+}
+
+macro_rules! each {
+    ($self:ident, $end:ident => $call:expr) => {
+        match &mut $self.end {
+            End::Called($end) => $call,
+            End::Served($end) => $call,
+        }
+    };
+}
+
+impl SseDuplex {
+    pub(super) fn called(called: Called, subprotocol: Option<Box<str>>) -> Self {
+        Self { end: End::Called(Box::new(called)), subprotocol }
+    }
+
+    pub(super) fn served(served: Served, subprotocol: Option<Box<str>>) -> Self {
+        Self { end: End::Served(served), subprotocol }
+    }
+
+    /// The subprotocol that was agreed on when the session was opened.
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    /// The close frame that the peer sent, once it has.
+    #[must_use]
+    pub fn close_frame(&self) -> Option<&CloseFrame> {
+        let course = match &self.end {
+            End::Called(called) => called.course(),
+            End::Served(served) => served.course(),
+        };
+        course.peer_close.as_ref()
+    }
+
+    /// Closes the session and waits for its end, at most [`Limits::close`](crate::Limits::close); gives what the peer's close frame
+    /// says. Messages that still come in are dropped. Once the session is closing already, `frame` is not sent.
+    ///
+    /// # Errors
+    ///
+    /// [`is_closed`](Error::is_closed) where the peer vanished, [`is_timeout`](Error::is_timeout) where it did not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the close goes on as the stream and the sink are polled.
+    pub async fn close(&mut self, frame: Option<CloseFrame>) -> Result<Option<CloseFrame>, Error> {
+        each!(self, end => end.start_close(frame));
+        poll_fn(|cx| {
+            // Sending waits for the peer, and so does reading: neither waits for the other.
+            let _ = each!(self, end => end.poll_close(cx));
+            loop {
+                match each!(self, end => end.poll_next(cx)) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await?;
+        Ok(self.close_frame().cloned())
+    }
+}
+
+impl Stream for SseDuplex {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        each!(self, end => end.poll_next(cx))
+    }
+}
+
+impl Sink<Message> for SseDuplex {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        each!(self, end => end.poll_ready(cx))
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        each!(self, end => end.start_send(message))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        each!(self, end => end.poll_flush(cx))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        each!(self, end => end.poll_close(cx))
+    }
+}
+
+impl fmt::Debug for SseDuplex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (end, course) = match &self.end {
+            End::Called(called) => ("client", called.course()),
+            End::Served(served) => ("server", served.course()),
+        };
+        f.debug_struct("SseDuplex").field("end", &end).field("phase", &course.phase).finish_non_exhaustive()
+    }
+}

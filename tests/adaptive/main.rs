@@ -1,0 +1,3 @@
+//! One handler, one client, three transports.
+
+mod server;

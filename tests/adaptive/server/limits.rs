@@ -1,0 +1,104 @@
+//! What is counted over all transports.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use futures_util::SinkExt;
+use http::StatusCode;
+use tower::Layer;
+use tower_transport::{
+    Message, TransportExt,
+    layer::rate_limit::{KeyedRateLimiter, Quota},
+    stack::{TransportKind, adaptive::SessionServer},
+};
+
+use super::{
+    Sse, WebSocket,
+    house::{Host, House, Session, acceptor, builder, greeter, hear, round_trip},
+    within,
+};
+
+#[tokio::test]
+async fn so_many_sessions_over_all_transports_and_no_more() {
+    for host in [Host::Hyper, Host::Axum] {
+        let server = SessionServer::new(acceptor(), greeter()).sessions(2);
+        let house = House::open(&server, host).await;
+        let mut sse = house.connect(Sse).await.unwrap();
+        hear(&mut sse).await;
+        let mut websocket = house.connect(WebSocket).await.unwrap();
+        for kind in TransportKind::ALL {
+            let error = house.connect(kind).await.unwrap_err();
+            assert_eq!(error.status(), Some(StatusCode::SERVICE_UNAVAILABLE), "{kind}: {error}");
+        }
+        // Those that are in are not disturbed: a POST begins nothing.
+        round_trip(&mut sse, "still here").await;
+        within(websocket.close()).await.unwrap();
+        within(async {
+            while server.session_count() > 1 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        house.connect(TransportKind::WebTransport).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_stores_own_limit_is_one_for_all_as_well() {
+    let server = SessionServer::new(builder().max_sessions(1).acceptor(), greeter());
+    let house = House::open(&server, Host::Hyper).await;
+    let _first = house.connect(Sse).await.unwrap();
+    for kind in TransportKind::ALL {
+        let error = house.connect(kind).await.unwrap_err();
+        assert_eq!(error.close_frame().map(|frame| frame.code.get()), Some(1013), "{kind}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_rate_limit_by_address_is_one_for_all_transports() {
+    const BURST: usize = 7;
+    for host in [Host::Hyper, Host::Axum] {
+        // So slow that nothing comes back while the test runs.
+        let quota = Quota::per_hour(NonZeroU32::new(BURST as u32).unwrap());
+        let limiter = KeyedRateLimiter::<IpAddr>::new(quota);
+        let refused = Arc::new(AtomicUsize::new(0));
+        let counted = refused.clone();
+        let server = SessionServer::new(acceptor(), move |session: Session, parts: http::request::Parts| async move {
+            let address = parts.extensions.get::<SocketAddr>().unwrap().ip();
+            let mut session = limiter.for_key(address).inbound().reject().layer(session);
+            while let Some(item) = session.receive_message().await {
+                match item {
+                    Ok(message) if message.is_data() => session.send_message(message).await.unwrap(),
+                    Ok(_) => {}
+                    Err(error) if error.is_rate_limited() => {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(_) => return,
+                }
+            }
+        });
+        let house = House::open(&server, host).await;
+        let mut sessions = Vec::new();
+        for kind in TransportKind::ALL {
+            sessions.push(house.connect(kind).await.unwrap());
+        }
+        for number in 0..BURST {
+            round_trip(&mut sessions[number % 3], "within the quota").await;
+        }
+        for session in &mut sessions {
+            session.send_message(Message::text("one too many")).await.unwrap();
+        }
+        within(async {
+            while refused.load(Ordering::Relaxed) < 3 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
