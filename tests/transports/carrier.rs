@@ -26,6 +26,9 @@ pub(crate) trait Carrier {
     /// How many units of [`open`](Self::open)'s budgets 100 messages take, about: bytes, datagrams, or messages (which are batches).
     const UNITS: usize;
 
+    /// How many connections of a test are cut, at most.
+    const CUTS: usize = 8;
+
     /// One connection after the other is cut after so many units; those after the last never.
     fn open(budgets: Vec<usize>) -> impl Future<Output = Route> + Send;
 }

@@ -13,13 +13,16 @@ mod order;
 mod pressure;
 #[path = "../mixed/proxy.rs"]
 mod proxy;
+mod relay;
 mod senders;
 #[path = "../serve/mod.rs"]
 mod serve;
+mod sse;
 mod stack;
 mod talk;
 mod value;
 mod websocket;
+mod webtransport;
 
 /// The suite over one carrier: a module of its name.
 macro_rules! suite {
@@ -47,6 +50,7 @@ macro_rules! suite {
             pressure {
                 a_reader_that_rests_holds_up_the_writer,
                 a_reader_that_rests_does_not_hold_up_what_it_writes_itself,
+                a_reader_that_rests_holds_up_the_senders_of_the_whole_stack,
             }
             close {
                 a_close_brings_its_code_and_reason_after_all_that_was_sent,
@@ -73,4 +77,6 @@ macro_rules! suite {
 suite! {
     over_a_channel = crate::channel::Channels,
     over_websocket = crate::websocket::WebSockets,
+    over_sse_and_post = crate::sse::SsePosts,
+    over_webtransport = crate::webtransport::WebTransports,
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 fn builder<C: Carrier>() -> OptimizedBuilder {
-    let heartbeat = HeartbeatLayer::new(Duration::from_millis(200), Duration::from_millis(800));
+    let heartbeat = HeartbeatLayer::new(Duration::from_millis(100), Duration::from_millis(400));
     OptimizedTransport::builder()
         .heartbeat(if C::NEEDS_ANSWERS { heartbeat.answer_pings() } else { heartbeat })
         .resume(ResumeLayer::new().ack_delay(Duration::from_millis(5)))
@@ -92,7 +92,7 @@ pub(crate) async fn the_recommended_stack_agrees_on_all_it_has<C: Carrier>() {
 }
 
 pub(crate) async fn the_recommended_stack_loses_nothing_where_it_is_cut<C: Carrier>() {
-    let (transport, cuts) = connect::<C>(budgets::<C>(5, 8, 2)).await;
+    let (transport, cuts) = connect::<C>(budgets::<C>(5, 2)).await;
     let watching = watch(transport.handle().resume().unwrap());
     round_trips(transport, 2000).await;
     assert!(cuts.load(Relaxed) > 0, "nothing was cut");

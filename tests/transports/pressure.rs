@@ -2,11 +2,12 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
-use tower_transport::{Message, TransportExt};
+use tower_transport::{Message, Queue, TransportExt};
 
 use crate::{
     carrier::{Carrier, Wire},
-    value::noise,
+    stack::both,
+    value::{Value, noise},
 };
 
 const SIZE: usize = 64 << 10;
@@ -63,4 +64,28 @@ pub(crate) async fn a_reader_that_rests_does_not_hold_up_what_it_writes_itself<C
     }
     drop(far_stream);
     filling.abort();
+}
+
+/// Through the whole stack and a driver: what is held up in the end is whoever sends.
+pub(crate) async fn a_reader_that_rests_holds_up_the_senders_of_the_whole_stack<C: Carrier>() {
+    let mut both = both::<C>(Vec::new()).await;
+    let (sender, _receiver, driver) = both.client.drive(Queue::values());
+    tokio::spawn(driver);
+    let (_, mut session) = both.sessions.recv().await.unwrap();
+    let value = |number| Value { number, payload: noise(SIZE, number) };
+    let mut taken = 0;
+    while let Ok(sent) = timeout(Duration::from_millis(300), sender.send(value(taken))).await {
+        sent.unwrap();
+        taken += 1;
+        assert!(taken < 2 * MOST as u64, "nothing holds the senders up");
+    }
+    let sending = async {
+        sender.send(value(taken)).await.unwrap();
+    };
+    let hearing = async {
+        for number in 0..=taken {
+            assert!(session.next().await.unwrap().unwrap() == value(number), "number {number}");
+        }
+    };
+    tokio::join!(sending, hearing);
 }

@@ -39,7 +39,7 @@ fn deflate() -> Deflate {
 
 /// Soon enough for a link that is dead without a word; a machine that is busy for so long costs a connection, and no message.
 fn heartbeat<C: Carrier>() -> HeartbeatLayer {
-    let layer = HeartbeatLayer::new(Duration::from_millis(200), Duration::from_millis(800));
+    let layer = HeartbeatLayer::new(Duration::from_millis(100), Duration::from_millis(400));
     if C::NEEDS_ANSWERS { layer.answer_pings() } else { layer }
 }
 

@@ -1,8 +1,15 @@
 //! WebTransport, both ends, over real UDP sockets.
 
+mod close;
+mod connect;
 mod contract;
 mod frames;
 mod migration;
 mod peers;
+mod raw;
+mod server;
+mod stacks;
 mod streams;
 mod support;
+mod uni;
+mod wire;

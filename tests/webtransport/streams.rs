@@ -1,9 +1,11 @@
 //! Messages in the streams of a session.
 
-use futures_util::{SinkExt, StreamExt};
-use tower_transport::Message;
+use std::{future::poll_fn, task::Poll};
 
-use crate::support::streams;
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tower_transport::{Limits, Message, Queue, TransportExt, transport::webtransport::SessionLimits};
+
+use crate::support::{sessions, sessions_with, streams};
 
 #[tokio::test]
 async fn messages_of_every_size_cross_both_ways() {
@@ -23,5 +25,144 @@ async fn messages_of_every_size_cross_both_ways() {
         assert!(got.unwrap().unwrap() == message, "{size}");
     }
     client.close(None).await.unwrap();
+    echo.await.unwrap();
+}
+
+#[tokio::test]
+async fn either_end_opens_streams_and_each_carries_its_own() {
+    let (client, server) = sessions().await;
+    for (opener, other) in [(&client, &server), (&server, &client)] {
+        let streams = opener.create_multiplexed_streams(20).await.unwrap();
+        let mut theirs = Vec::new();
+        for _ in 0..20 {
+            theirs.push(other.accept().await.unwrap());
+        }
+        for (i, mut stream) in streams.into_iter().enumerate() {
+            tokio::spawn(async move {
+                stream.send(Message::text(i.to_string())).await.unwrap();
+                stream.close(None).await.unwrap();
+            });
+        }
+        let mut seen = Vec::new();
+        for stream in &mut theirs {
+            seen.push(stream.next().await.unwrap().unwrap().as_text().unwrap().parse::<usize>().unwrap());
+            assert!(stream.next().await.unwrap().unwrap().is_close());
+            assert!(stream.next().await.is_none());
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..20).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_does_not_hold_the_others() {
+    let (client, server) = sessions().await;
+    let (stalled, _unread) = tokio::join!(client.open(), server.accept());
+    let mut stalled = stalled.unwrap();
+    // Until neither QUIC nor the buffer takes more.
+    while poll_fn(|cx| Poll::Ready(stalled.poll_ready_unpin(cx))).await.is_ready() {
+        stalled.start_send_unpin(Message::binary(vec![0; 64 * 1024])).unwrap();
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..10 {
+        let (stream, peer) = tokio::join!(client.open(), server.accept());
+        let (mut stream, mut peer) = (stream.unwrap(), peer.unwrap());
+        let sending = async {
+            for _ in 0..50 {
+                stream.send(Message::binary(vec![1; 64 * 1024])).await.unwrap();
+            }
+        };
+        let receiving = async {
+            for _ in 0..50 {
+                assert_eq!(peer.next().await.unwrap().unwrap().len(), 64 * 1024);
+            }
+        };
+        tokio::join!(sending, receiving);
+    }
+}
+
+#[tokio::test]
+async fn priorities_are_taken_and_every_stream_is_delivered() {
+    let (client, server) = sessions().await;
+    let mut streams = client.create_multiplexed_streams(3).await.unwrap();
+    for (stream, priority) in streams.iter_mut().zip([i32::MIN, 0, i32::MAX]) {
+        stream.set_priority(priority);
+        stream.send(Message::binary(vec![0; 100_000])).await.unwrap();
+    }
+    for _ in 0..3 {
+        assert_eq!(server.accept().await.unwrap().next().await.unwrap().unwrap().len(), 100_000);
+    }
+    streams[0].close(None).now_or_never();
+    streams[0].set_priority(1);
+}
+
+#[tokio::test]
+async fn a_peer_opens_no_more_streams_than_it_may_and_waits_for_room() {
+    let limits = SessionLimits::new().streams(2);
+    let (client, server) = sessions_with([Limits::default(); 2], limits).await;
+    // One more, for HTTP/3 counts its request among them where the client has sent it.
+    let streams = client.create_multiplexed_streams(2).await.unwrap();
+    let waiting = client.clone();
+    let mut third = tokio::spawn(async move { waiting.open().await.unwrap() });
+    let (mut first, _second) = (server.accept().await.unwrap(), server.accept().await.unwrap());
+    assert!((&mut third).now_or_never().is_none());
+    for mut stream in streams {
+        let _ = SinkExt::close(&mut stream).await;
+    }
+    while first.next().await.is_some() {}
+    third.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_by_whoever_reads_and_of_many_the_newest() {
+    let (mut client, mut server) = streams().await;
+    client.send(Message::Ping("1".into())).await.unwrap();
+    assert_eq!(server.next().await.unwrap().unwrap(), Message::Ping("1".into()));
+    assert_eq!(client.next().await.unwrap().unwrap(), Message::Pong("1".into()));
+
+    // The server reads, and cannot write: of what it owes it keeps one.
+    while poll_fn(|cx| Poll::Ready(server.poll_ready_unpin(cx))).await.is_ready() {
+        server.start_send_unpin(Message::binary(vec![0; 64 * 1024])).unwrap();
+        tokio::task::yield_now().await;
+    }
+    for i in 0..100 {
+        client.send(Message::Ping(i.to_string().into())).await.unwrap();
+        assert!(matches!(server.next().await.unwrap().unwrap(), Message::Ping(_)));
+    }
+    let mut pongs = Vec::new();
+    while pongs.last() != Some(&Message::Pong("99".into())) {
+        let (_, message) = tokio::join!(poll_fn(|cx| Poll::Ready(server.poll_flush_unpin(cx))), client.next());
+        pongs.extend(message.unwrap().ok().filter(|message| !message.is_data()));
+    }
+    assert!(pongs.len() < 10, "{pongs:?}");
+}
+
+#[tokio::test]
+async fn a_stream_serves_through_its_halves_and_through_a_driver() {
+    let (client, server) = streams().await;
+    let (mut sink, mut stream) = TransportExt::split(client);
+    let echo = tokio::spawn(async move {
+        let (sender, mut receiver, driver) = server.drive(Queue::messages());
+        let driver = tokio::spawn(driver);
+        while let Some(Ok(message)) = receiver.receive().await {
+            if message.is_data() {
+                sender.send(message).await.unwrap();
+            }
+        }
+        driver.await.unwrap().unwrap();
+    });
+    let writer = tokio::spawn(async move {
+        for i in 0..1000 {
+            sink.send(Message::binary(vec![0; i * 10])).await.unwrap();
+        }
+        sink
+    });
+    for i in 0..1000 {
+        assert_eq!(stream.next().await.unwrap().unwrap().len(), i * 10);
+    }
+    let mut sink = writer.await.unwrap();
+    sink.close().await.unwrap();
+    assert!(stream.next().await.unwrap().unwrap().is_close());
+    assert!(stream.next().await.is_none());
     echo.await.unwrap();
 }

@@ -10,6 +10,7 @@ use tower_transport::{
         WebTransportStream,
     },
 };
+use web_transport_quinn::proto::ConnectRequest;
 
 /// A server on a port of its own, and the hash by which it is known.
 pub(crate) fn server() -> (WebTransportServer, CertificateHash) {
@@ -50,4 +51,18 @@ pub(crate) async fn streams_with(limits: [Limits; 2]) -> (WebTransportStream, We
     let (client, server) = sessions_with(limits, SessionLimits::default()).await;
     let (client, server) = tokio::join!(client.open(), server.accept());
     (client.unwrap(), server.unwrap())
+}
+
+/// Our end of a session whose other end, the client's, is web-transport-quinn as it is.
+pub(crate) async fn raw_session() -> (Session, web_transport_quinn::Session) {
+    let (mut server, hash) = server();
+    let address = server.local_addr().unwrap();
+    let accept = async { server.accept().await.unwrap().accept().await.unwrap() };
+    let connect = async {
+        let connection = crate::raw::connect(address, hash).await;
+        let request = ConnectRequest::new(format!("https://{address}/").parse::<url::Url>().unwrap());
+        web_transport_quinn::Session::connect(connection, request).await
+    };
+    let (server, raw) = tokio::join!(accept, connect);
+    (server, raw.unwrap())
 }

@@ -25,6 +25,8 @@ pub struct AdaptiveTransport {
     inner: Inner,
     /// Of a client: whom the end is told.
     session: Option<Arc<Session>>,
+    /// Of a server: what the connection holds for as long as it lives.
+    _held: Option<Box<dyn Send + Sync>>,
 }
 
 enum Inner {
@@ -93,6 +95,13 @@ impl AdaptiveTransport {
         self
     }
 
+    /// Drops `held` with the connection.
+    #[cfg(feature = "auth")]
+    pub(super) fn holding(mut self, held: impl Send + Sync + 'static) -> Self {
+        self._held = Some(Box::new(held));
+        self
+    }
+
     /// Looks at what a poll gave.
     #[inline]
     fn look<T>(&mut self, polled: Poll<Result<T, Error>>) -> Poll<Result<T, Error>> {
@@ -128,19 +137,19 @@ fn has_vanished(error: &Error) -> bool {
 
 impl From<WebTransportStream> for AdaptiveTransport {
     fn from(stream: WebTransportStream) -> Self {
-        Self { inner: Inner::WebTransport(stream), session: None }
+        Self { inner: Inner::WebTransport(stream), session: None, _held: None }
     }
 }
 
 impl From<WebSocket> for AdaptiveTransport {
     fn from(websocket: WebSocket) -> Self {
-        Self { inner: Inner::WebSocket(websocket), session: None }
+        Self { inner: Inner::WebSocket(websocket), session: None, _held: None }
     }
 }
 
 impl From<SseDuplex> for AdaptiveTransport {
     fn from(sse: SseDuplex) -> Self {
-        Self { inner: Inner::Sse(sse), session: None }
+        Self { inner: Inner::Sse(sse), session: None, _held: None }
     }
 }
 

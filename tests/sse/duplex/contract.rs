@@ -9,7 +9,7 @@ fn large(i: usize) -> Message {
 }
 
 fn small(i: usize) -> Message {
-    Message::text(format!("message {i}\nof two lines"))
+    Message::text(format!("message {i}\n{}", "of two lines ".repeat(20)))
 }
 
 contract_tests!(mod large_messages, pair = pair().await, message = large, room = 1_000, on = tokio);

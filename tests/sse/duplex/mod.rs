@@ -1,21 +1,38 @@
 //! SSE down and POST up as one transport, over real sockets.
 
+mod close;
+mod connect;
 mod contract;
+mod flow;
 mod messages;
+mod optimized;
+mod origins;
+mod proxy;
+mod raw;
+mod retry;
+mod sessions;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tower::ServiceExt;
 use tower_transport::{
     Limits,
     transport::sse::{SseDuplex, SseDuplexBody, SseDuplexConnector, SseDuplexServer},
 };
+
+/// A test that hangs has failed.
+async fn within<F: Future>(test: F) -> F::Output {
+    timeout(Duration::from_secs(20), test).await.expect("it hangs")
+}
 
 /// Serves any service of requests by hyper, for as long as the runtime lives.
 async fn serve<S>(service: S) -> SocketAddr

@@ -103,7 +103,7 @@ impl Called {
                 Poll::Ready(Err(error)) => {
                     self.start_close(Some(fault_frame(&error)));
                     self.up.outbox().answer();
-                    self.down = None;
+                    // The event stream stays, unread: the session would end with it, before the server was told.
                     self.course.phase = Phase::Failing(error);
                     self.halves.writer.wake();
                 }
