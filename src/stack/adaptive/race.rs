@@ -51,6 +51,9 @@ pub(super) struct Race<D: Dial> {
     wants_more: bool,
 }
 
+/// One transport that is made, or is not.
+type Done<T> = (TransportKind, Result<Response<T>, Error>);
+
 /// What a race gives.
 pub(super) type Outcome<T> = Result<(TransportKind, Response<T>), Error>;
 
@@ -156,7 +159,7 @@ impl<D: Dial> Race<D> {
     }
 
     /// Polls those under way, the first started first; gives what the first one that is done has become.
-    fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<(TransportKind, Result<Response<D::Transport>, Error>)> {
+    fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<Done<D::Transport>> {
         for (at, (_, dialling)) in self.running.iter_mut().enumerate() {
             if let Poll::Ready(result) = dialling.as_mut().poll(cx) {
                 let (kind, _) = self.running.remove(at);

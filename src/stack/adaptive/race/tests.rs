@@ -301,7 +301,8 @@ async fn a_remembered_transport_that_works_no_more_costs_no_more_than_a_head_sta
     let mut bench = Bench::new([(5, Err(Error::timeout("silence"))), up(20), up(20)]);
     bench.connect().await.unwrap();
     bench.set(WebSocket, 30_000, Err(Error::timeout("")));
-    (bench.log(), bench.decided());
+    bench.log();
+    bench.decided();
     assert_eq!(bench.connect().await.unwrap(), Sse);
     assert_eq!(
         bench.decided(),
@@ -350,4 +351,47 @@ async fn without_a_candidate_the_attempt_fails_at_once() {
         bench.endpoints = bench.endpoints.clone().without(kind);
     }
     assert!(bench.connect().await.unwrap_err().is_config());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_is_counted_by_transport_and_reason() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let recorder = DebuggingRecorder::new();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let bench = Bench::new([(10, Err(Error::timeout(""))), (10, Err(status(426))), up(5)]);
+    let race = bench.race();
+    let session = crate::stack::adaptive::shared::Session::new(race.attempt().clone(), Sse);
+    race.await.unwrap();
+    session.died(&Error::timeout(""));
+    let mut found: Vec<_> = recorder
+        .snapshotter()
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .map(|(key, _, _, value)| {
+            let mut labels: Vec<_> =
+                key.key().labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+            labels.sort();
+            let value = match value {
+                DebugValue::Counter(count) => count.to_string(),
+                DebugValue::Histogram(values) => {
+                    format!("{:?}", values.iter().map(|value| value.0).collect::<Vec<_>>())
+                }
+                DebugValue::Gauge(value) => value.to_string(),
+            };
+            format!("{} {} {value}", key.key().name(), labels.join(","))
+        })
+        .collect();
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "tower_transport_connect_seconds name=test,role=client,transport=sse [0.025]",
+            "tower_transport_connects_total name=test,role=client,transport=sse 1",
+            "tower_transport_fallbacks_total name=test,reason=udp_blocked,role=client,transport=webtransport 1",
+            "tower_transport_fallbacks_total name=test,reason=upgrade_refused,role=client,transport=websocket 1",
+            "tower_transport_paths_lost_total name=test,role=client,transport=sse 1",
+        ]
+    );
 }
