@@ -73,10 +73,11 @@ async fn a_connector_is_one_by_its_type() {
 #[tokio::test]
 async fn the_subprotocol_is_the_servers_first_that_the_client_offers() {
     let (address, connector) = greeting();
-    let offers = |names: &[&str]| {
-        names.iter().fold(connector.clone(), |connector, name| connector.subprotocol(name).unwrap())
-    };
-    for (offered, chosen) in [(&["v1", "v2"][..], Some("v2")), (&["v0", "v1"], Some("v1")), (&["v0"], None), (&[], None)] {
+    let offers =
+        |names: &[&str]| names.iter().fold(connector.clone(), |connector, name| connector.subprotocol(name).unwrap());
+    for (offered, chosen) in
+        [(&["v1", "v2"][..], Some("v2")), (&["v0", "v1"], Some("v1")), (&["v0"], None), (&[], None)]
+    {
         let response = offers(offered).oneshot(request(address, "/")).await.unwrap();
         let header = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).map(|value| value.to_str().unwrap());
         assert_eq!((header, response.body().subprotocol()), (chosen, chosen));
@@ -118,7 +119,13 @@ async fn a_certificate_of_another_name_is_a_tls_error_and_one_of_the_right_name_
         let certificate = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
         let mut server = WebTransportServer::bind("127.0.0.1:0".parse().unwrap(), certificate).unwrap();
         let address = server.local_addr().unwrap();
-        tokio::spawn(async move { server.serve(|stream, _| async move { stream.session().closed().await; }).await });
+        tokio::spawn(async move {
+            server
+                .serve(|stream, _| async move {
+                    stream.session().closed().await;
+                })
+                .await
+        });
         let connector = WebTransportConnector::new().roots_pem(chain.as_bytes()).unwrap();
         match connector.oneshot(request(address, "/")).await {
             Ok(_) => assert!(is_right),

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use crate::{
+    raw,
+    support::{connector, request, server},
+};
 use http::{HeaderValue, StatusCode, header};
 use tower::ServiceExt;
 use tower_transport::{
     CloseCode, CloseFrame, Limits, Message, TransportExt,
     transport::webtransport::{WebTransportConnector, WebTransportServer},
-};
-use crate::{
-    raw,
-    support::{connector, request, server},
 };
 
 async fn echo(mut server: WebTransportServer) {
@@ -36,7 +36,8 @@ async fn a_page_of_another_origin_is_refused_unless_it_is_allowed() {
     let (by_default, with_one, with_any) = (server(), server(), server());
     let with_one = (with_one.0.allow_origin(allowed), with_one.1);
     let with_any = (with_any.0.allow_any_origin(), with_any.1);
-    for ((server, hash), takes) in [(by_default, [true, false, false]), (with_one, [true, true, false]), (with_any, [true; 3])]
+    for ((server, hash), takes) in
+        [(by_default, [true, false, false]), (with_one, [true, true, false]), (with_any, [true; 3])]
     {
         let address = server.local_addr().unwrap();
         tokio::spawn(echo(server));

@@ -36,7 +36,10 @@ fn pem() -> (String, String) {
 }
 
 /// Sends back until it is told to end, and is then closed with every session.
-fn echo(address: &str, (chain, key): &(String, String)) -> (SocketAddr, tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+fn echo(
+    address: &str,
+    (chain, key): &(String, String),
+) -> (SocketAddr, tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     let certificate = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
     let mut server = WebTransportServer::bind(address.parse().unwrap(), certificate).unwrap();
     let address = server.local_addr().unwrap();
