@@ -14,10 +14,14 @@ mod statistics;
 
 mod parser;
 mod rows;
+#[cfg(feature = "axum")]
+mod server;
 
 use crate::plan::Plan;
 
 fn main() {
     let plan = Plan::from_arguments((7, 4), (31, 1));
     parser::run(&plan);
+    #[cfg(feature = "axum")]
+    server::run(&plan);
 }

@@ -86,6 +86,7 @@ impl TryFrom<Bytes> for Text {
     type Error = Utf8Error;
 
     /// Validates the bytes; nothing is copied.
+    #[inline]
     fn try_from(bytes: Bytes) -> Result<Self, Utf8Error> {
         ByteString::try_from(bytes).map(Self)
     }

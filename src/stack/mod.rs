@@ -28,7 +28,7 @@ pub mod pool;
 
 #[cfg(feature = "adaptive")]
 #[cfg_attr(docsrs, doc(cfg(feature = "adaptive")))]
-pub use self::adaptive::{AdaptiveTransport, TransportKind};
+pub use self::adaptive::{AdaptiveConnector, AdaptiveTransport, Endpoints, TransportKind};
 #[cfg(feature = "context")]
 #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
 pub use self::context::WebSocketContext;

@@ -142,11 +142,11 @@ impl Decoder {
     }
 
     fn read_head(&mut self, input: &mut Bytes) -> Option<(u8, u64)> {
-        if self.head.is_empty() {
-            if let Some((kind, length, size)) = parse_head(input) {
-                input.advance(size);
-                return Some((kind, length));
-            }
+        if self.head.is_empty()
+            && let Some((kind, length, size)) = parse_head(input)
+        {
+            input.advance(size);
+            return Some((kind, length));
         }
         while !input.is_empty() {
             self.head.put_u8(input.get_u8());

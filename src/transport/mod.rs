@@ -23,7 +23,7 @@ mod split;
 #[cfg_attr(docsrs, doc(cfg(feature = "sse")))]
 pub mod sse;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
-mod subprotocol;
+pub(crate) mod subprotocol;
 #[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
 pub mod websocket;

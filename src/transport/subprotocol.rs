@@ -21,7 +21,7 @@ pub(super) fn offered(headers: &HeaderMap) -> Vec<String> {
 }
 
 /// The first of `known` that the client offers.
-pub(super) fn choose<'a>(known: &'a [HeaderValue], headers: &HeaderMap) -> Option<&'a HeaderValue> {
+pub(crate) fn choose<'a>(known: &'a [HeaderValue], headers: &HeaderMap) -> Option<&'a HeaderValue> {
     known.iter().find(|known| {
         tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered.as_bytes() == known.as_bytes())
     })

@@ -8,6 +8,7 @@ mod event_source;
 #[path = "../feed/mod.rs"]
 mod feed;
 mod site;
+mod sse_duplex;
 mod websocket;
 #[cfg(feature = "dev-certificate")]
 mod webtransport;

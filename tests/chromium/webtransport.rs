@@ -10,7 +10,10 @@ use tower_transport::{
     transport::webtransport::{Certificate, Session, WebTransportServer, WebTransportStream},
 };
 
-use crate::{browser::run, site::serve};
+use crate::{
+    browser::{Report, run},
+    site::serve,
+};
 
 /// An endpoint that sends all back, and has nothing at `/nowhere`. Gives its address, the bytes of its certificate's hash, and how sessions end.
 fn endpoint(origin: &str) -> (String, Value, mpsc::Receiver<Error>) {
@@ -47,7 +50,7 @@ async fn all_back(session: Session) {
             while let Some(Ok(message)) = futures_util::StreamExt::next(&mut incoming).await {
                 outgoing.send(message).await.unwrap();
             }
-            outgoing.close().await.unwrap();
+            outgoing.close(None).await.unwrap();
         }
     };
     let datagrams = async {
@@ -85,16 +88,21 @@ fn messages() -> Value {
     ])
 }
 
-async fn page(path: &str, protocols: Value, close: Value) -> Option<(Value, mpsc::Receiver<Error>)> {
-    let host = serve(Router::new()).await;
-    let (url, hash, ends) = endpoint(&format!("http://{host}"));
+/// What a page of `host` comes back with from `path` of an endpoint that allows pages of `allowed`, and how sessions ended there.
+async fn page(
+    host: &str,
+    allowed: &str,
+    path: &str,
+    protocols: Value,
+    close: Value,
+) -> Option<(Report, mpsc::Receiver<Error>)> {
+    let (url, hash, ends) = endpoint(&format!("http://{allowed}"));
     let argument = json!({
         "url": format!("{url}{path}"), "hash": hash, "protocols": protocols, "messages": messages(), "datagrams": ["fast", "faster"], "close": close,
     });
     let report = run(&format!("http://{host}/"), "webtransport.js", argument).await?;
     assert!(report.error.is_none(), "{report:?}");
-    println!("{:?}", report.log);
-    Some((report.value, ends))
+    Some((report, ends))
 }
 
 fn came(protocol: &str, end: Value) -> Value {
@@ -106,9 +114,11 @@ fn came(protocol: &str, end: Value) -> Value {
 
 #[tokio::test]
 async fn a_page_has_streams_datagrams_and_a_subprotocol_and_its_close_arrives() {
+    let host = serve(Router::new()).await;
     let close = json!({ "closeCode": 4001, "reason": "the page is done" });
-    let Some((value, mut ends)) = page("/echo", json!(["a.v2", "b.v1"]), close.clone()).await else { return };
-    assert_eq!(value, came("b.v1", close));
+    let offered = json!(["a.v2", "b.v1"]);
+    let Some((report, mut ends)) = page(&host, &host, "/echo", offered, close.clone()).await else { return };
+    assert_eq!(report.value, came("b.v1", close), "{:?}", report.log);
     let end = ends.recv().await.unwrap();
     assert!(end.is_closed(), "{end}");
     assert_eq!(end.close_frame().unwrap().to_string(), "4001 \"the page is done\"");
@@ -116,13 +126,30 @@ async fn a_page_has_streams_datagrams_and_a_subprotocol_and_its_close_arrives() 
 
 #[tokio::test]
 async fn the_code_and_the_reason_of_the_servers_close_arrive_in_the_page() {
-    let Some((value, _ends)) = page("/echo", json!([]), json!(null)).await else { return };
-    assert_eq!(value, came("", json!({ "closeCode": 4002, "reason": "enough, says the server" })));
+    let host = serve(Router::new()).await;
+    let Some((report, _ends)) = page(&host, &host, "/echo", json!([]), json!(null)).await else { return };
+    let end = json!({ "closeCode": 4002, "reason": "enough, says the server" });
+    assert_eq!(report.value, came("", end), "{:?}", report.log);
 }
 
 #[tokio::test]
 async fn a_page_is_refused_where_there_is_nothing_and_is_not_told_why() {
-    let Some((value, mut ends)) = page("/nowhere", json!([]), json!(null)).await else { return };
-    assert_eq!(value, json!({ "refused": "WebTransportError: Opening handshake failed." }));
+    let host = serve(Router::new()).await;
+    let Some((report, ends)) = page(&host, &host, "/nowhere", json!([]), json!(null)).await else { return };
+    is_refused(&report, ends);
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_is_refused() {
+    let (host, other) = (serve(Router::new()).await, serve(Router::new()).await);
+    let Some((report, ends)) = page(&other, &host, "/echo", json!([]), json!(null)).await else { return };
+    is_refused(&report, ends);
+}
+
+/// By an answer of HTTP, which Chromium tells from a fault of the protocol, if not the page.
+fn is_refused(report: &Report, mut ends: mpsc::Receiver<Error>) {
+    assert_eq!(report.value, json!({ "refused": "WebTransportError: Opening handshake failed." }));
+    let is_answer = |line: &String| line.contains("net::ERR_METHOD_NOT_SUPPORTED");
+    assert!(report.log.iter().any(is_answer), "{:?}", report.log);
     assert!(ends.try_recv().is_err(), "there was a session");
 }

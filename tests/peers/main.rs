@@ -15,6 +15,8 @@ mod our_server;
 mod process;
 #[path = "../serve/mod.rs"]
 mod serve;
+#[cfg(all(feature = "sse", feature = "axum"))]
+mod sse_duplex;
 mod tungstenite_client;
 
 use std::time::Duration;

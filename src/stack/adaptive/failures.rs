@@ -1,5 +1,5 @@
 use super::{
-    Reason, TransportKind,
+    TransportKind,
     policy::{Judgement, weight},
 };
 use crate::Error;
@@ -18,11 +18,6 @@ struct Failure {
 impl Failures {
     pub(super) fn push(&mut self, kind: TransportKind, judgement: Judgement, error: Error) {
         self.0.push(Failure { kind, judgement, error });
-    }
-
-    /// Those that failed, and why: at the most the three transports.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (TransportKind, Reason)> + '_ {
-        self.0.iter().map(|failure| (failure.kind, failure.judgement.reason))
     }
 
     /// All of them as one error. Its kind, status and so on are those of the one that tells most, which is its source; its words name

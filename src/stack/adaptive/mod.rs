@@ -1,9 +1,13 @@
 //! WebTransport, then WebSocket, then SSE + POST, as one connector and one transport.
 
 mod base;
+mod capabilities;
+mod connector;
 mod decision;
+mod dial;
 mod endpoints;
 mod failures;
+mod future;
 mod kind;
 mod memory;
 mod plan;
@@ -17,8 +21,11 @@ mod transport;
 mod watch;
 
 pub use self::{
+    capabilities::{Standing, TransportCapabilities},
+    connector::AdaptiveConnector,
     decision::{Decided, Decision},
     endpoints::Endpoints,
+    future::AdaptiveConnecting,
     kind::TransportKind,
     reason::Reason,
     server::SessionServer,

@@ -91,12 +91,14 @@ pub(super) fn weight(judgement: Judgement, error: &Error) -> u8 {
     }
 }
 
-/// Whether a connection was lost because its path went dead: nothing came in for too long. A close, a reset and a server that restarts
-/// are none of that.
+/// Whether a connection was lost because its path went dead: nothing came in for too long, as a heartbeat, QUIC's idle timeout or the
+/// operating system says. A close, a reset and a server that restarts are none of that.
 pub(super) fn is_dead_path(error: &Error) -> bool {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(this) = cause {
-        if this.downcast_ref::<Error>().is_some_and(Error::is_timeout) {
+        if this.downcast_ref::<Error>().is_some_and(Error::is_timeout)
+            || matches!(this.downcast_ref(), Some(quinn::ConnectionError::TimedOut))
+        {
             return true;
         }
         cause = this.source();
@@ -184,6 +186,7 @@ mod tests {
         let silent = Error::timeout("no answer to a ping");
         assert!(is_dead_path(&silent));
         assert!(is_dead_path(&Error::closed("the connection has failed").with_source(silent)));
-        assert!(!is_dead_path(&Error::closed("the peer closed")));
+        assert!(is_dead_path(&Error::closed("nothing came").with_source(quinn::ConnectionError::TimedOut)));
+        assert!(!is_dead_path(&Error::closed("the peer closed").with_source(quinn::ConnectionError::Reset)));
     }
 }

@@ -1,13 +1,14 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::TransportKind;
+use super::{TransportKind, policy::is_dead_path, shared::Session};
 use crate::{
     Error, Message,
     transport::{sse::SseDuplex, websocket::WebSocket, webtransport::WebTransportStream},
@@ -18,9 +19,14 @@ use crate::{
 /// A client gets it from an [`AdaptiveConnector`](super::AdaptiveConnector); a server makes it of each of the three by `From`, so that
 /// one handler, one [`OptimizedAcceptor`](crate::stack::OptimizedAcceptor) and one store of sessions serve them all.
 ///
-/// Each call costs a branch more than on the transport itself; nothing is boxed.
+/// Where it waits, its errors and what a cancellation costs are the transport's own. Each call costs a branch more than on the transport
+/// itself; nothing is boxed.
 pub struct AdaptiveTransport {
     inner: Inner,
+    /// Of a client: whom the end is told.
+    session: Option<Arc<Session>>,
+    /// Of a server: what the connection holds for as long as it lives.
+    _held: Option<Box<dyn Send + Sync>>,
 }
 
 enum Inner {
@@ -56,7 +62,16 @@ impl AdaptiveTransport {
         each!(&self.inner, transport => transport.subprotocol())
     }
 
-    /// The WebSocket, where it is one.
+    /// The WebTransport stream, where it is one: for its session, with more streams and datagrams, and its statistics.
+    #[must_use]
+    pub const fn web_transport(&self) -> Option<&WebTransportStream> {
+        match &self.inner {
+            Inner::WebTransport(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// The WebSocket, where it is one: for its socket.
     #[must_use]
     pub const fn web_socket(&self) -> Option<&WebSocket> {
         match &self.inner {
@@ -64,23 +79,77 @@ impl AdaptiveTransport {
             _ => None,
         }
     }
+
+    /// SSE with POST, where it is that.
+    #[must_use]
+    pub const fn sse(&self) -> Option<&SseDuplex> {
+        match &self.inner {
+            Inner::Sse(sse) => Some(sse),
+            _ => None,
+        }
+    }
+
+    /// Tells `session` if its path goes dead.
+    pub(super) fn watched_by(mut self, session: Arc<Session>) -> Self {
+        self.session = Some(session);
+        self
+    }
+
+    /// Drops `held` with the connection.
+    #[cfg(feature = "auth")]
+    pub(super) fn holding(mut self, held: impl Send + Sync + 'static) -> Self {
+        self._held = Some(Box::new(held));
+        self
+    }
+
+    /// Looks at what a poll gave.
+    #[inline]
+    fn look<T>(&mut self, polled: Poll<Result<T, Error>>) -> Poll<Result<T, Error>> {
+        if let Poll::Ready(Err(error)) = &polled {
+            self.failed(error);
+        }
+        polled
+    }
+
+    #[cold]
+    fn failed(&mut self, error: &Error) {
+        if let Some(session) = &self.session
+            && (is_dead_path(error) || has_vanished(error))
+        {
+            session.died(error);
+            self.session = None;
+        }
+    }
+
+    /// This end closes: a peer that does not answer that is not a path that went dead in the middle of a session.
+    fn closes(&mut self) {
+        self.session = None;
+    }
 }
 
-impl From<WebSocket> for AdaptiveTransport {
-    fn from(websocket: WebSocket) -> Self {
-        Self { inner: Inner::WebSocket(websocket) }
-    }
+/// Whether QUIC's connection was closed by this end, which did not ask for it: what is left of an idle timeout where the library below
+/// noticed first that the stream of its request has ended.
+fn has_vanished(error: &Error) -> bool {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| error.source())
+        .any(|error| matches!(error.downcast_ref(), Some(quinn::ConnectionError::LocallyClosed)))
 }
 
 impl From<WebTransportStream> for AdaptiveTransport {
     fn from(stream: WebTransportStream) -> Self {
-        Self { inner: Inner::WebTransport(stream) }
+        Self { inner: Inner::WebTransport(stream), session: None, _held: None }
+    }
+}
+
+impl From<WebSocket> for AdaptiveTransport {
+    fn from(websocket: WebSocket) -> Self {
+        Self { inner: Inner::WebSocket(websocket), session: None, _held: None }
     }
 }
 
 impl From<SseDuplex> for AdaptiveTransport {
-    fn from(duplex: SseDuplex) -> Self {
-        Self { inner: Inner::Sse(duplex) }
+    fn from(sse: SseDuplex) -> Self {
+        Self { inner: Inner::Sse(sse), session: None, _held: None }
     }
 }
 
@@ -89,7 +158,11 @@ impl Stream for AdaptiveTransport {
 
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        each!(&mut self.inner, transport => Pin::new(transport).poll_next(cx))
+        let polled = each!(&mut self.inner, transport => Pin::new(transport).poll_next(cx));
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            self.failed(error);
+        }
+        polled
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -102,20 +175,26 @@ impl Sink<Message> for AdaptiveTransport {
 
     #[inline]
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        each!(&mut self.inner, transport => Pin::new(transport).poll_ready(cx))
+        let polled = each!(&mut self.inner, transport => Pin::new(transport).poll_ready(cx));
+        self.look(polled)
     }
 
     #[inline]
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        if message.is_close() {
+            self.closes();
+        }
         each!(&mut self.inner, transport => Pin::new(transport).start_send(message))
     }
 
     #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        each!(&mut self.inner, transport => Pin::new(transport).poll_flush(cx))
+        let polled = each!(&mut self.inner, transport => Pin::new(transport).poll_flush(cx));
+        self.look(polled)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.closes();
         each!(&mut self.inner, transport => Pin::new(transport).poll_close(cx))
     }
 }

@@ -1,8 +1,8 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::encode;
+use super::{encode, label::Label};
 use crate::{Error, Text};
 
 /// One server-sent event, both ways: what [`Parser`](super::Parser) gives, and what a server writes
@@ -27,9 +27,9 @@ use crate::{Error, Text};
 pub struct Event {
     data: Text,
     /// `None` for "message".
-    name: Option<Arc<str>>,
+    name: Option<Label>,
     /// `None` where no `id` line was or is to be; empty where one takes the id back.
-    id: Option<Arc<str>>,
+    id: Option<Label>,
     retry: Option<Duration>,
 }
 
@@ -43,7 +43,8 @@ impl Event {
     }
 
     /// What the parser dispatches.
-    pub(super) fn received(data: Text, name: Option<Arc<str>>, id: Option<Arc<str>>) -> Self {
+    #[inline]
+    pub(super) fn received(data: Text, name: Option<Label>, id: Option<Label>) -> Self {
         Self { data, name, id, retry: None }
     }
 
@@ -66,7 +67,7 @@ impl Event {
     /// [`is_config`](Error::is_config) if `id` contains CR or LF, which would end the line, or NUL, for which clients ignore it.
     pub fn id(mut self, id: &str) -> Result<Self, Error> {
         on_one_line("an event's id", id)?;
-        self.id = Some(id.into());
+        self.id = Some(Label::new(id));
         Ok(self)
     }
 
@@ -80,7 +81,7 @@ impl Event {
     /// The type; "message" where none was given.
     #[must_use]
     pub fn event_type(&self) -> &str {
-        self.name.as_deref().unwrap_or("message")
+        self.name.as_ref().map_or("message", Label::as_str)
     }
 
     /// The data, its lines joined by LF.
@@ -98,7 +99,7 @@ impl Event {
     /// The id. Of a received event, the last one that the stream gave, in this event or before it; empty where there is none.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
-        self.id.as_deref().unwrap_or_default()
+        self.id.as_ref().map_or("", Label::as_str)
     }
 
     /// Appends the event to `into`, with the blank line that ends it.
@@ -106,13 +107,15 @@ impl Event {
     /// Any event can be written: there is one `data` line for each line of the data, and at least one. Of a received event, the
     /// sticky id is written along.
     pub fn encode(&self, into: &mut BytesMut) {
-        encode::event(self.name.as_deref(), self.id.as_deref(), self.retry, &self.data, into);
+        let (name, id) = (self.name.as_ref().map(Label::as_str), self.id.as_ref().map(Label::as_str));
+        encode::event(name, id, self.retry, &self.data, into);
     }
 }
 
 /// A name as it is kept: nothing for the default.
-pub(super) fn own_name(name: &str) -> Option<Arc<str>> {
-    (!name.is_empty() && name != "message").then(|| name.into())
+#[inline]
+pub(super) fn own_name(name: &str) -> Option<Label> {
+    (!name.is_empty() && name != "message").then(|| Label::new(name))
 }
 
 fn on_one_line(what: &str, text: &str) -> Result<(), Error> {

@@ -21,9 +21,10 @@
 //! ```
 
 #[cfg(not(target_arch = "wasm32"))]
-mod duplex;
+pub mod duplex;
 mod encode;
 mod event;
+mod label;
 mod parser;
 #[cfg(not(target_arch = "wasm32"))]
 mod server;

@@ -16,7 +16,7 @@ mod lines;
 /// no more than it takes to find the next one. An event that the stream does not end with a blank line is dropped with the parser.
 ///
 /// - **Cost.** Linear in the bytes. An event whose data is one line within one pushed chunk is a slice of that chunk; it costs no
-///   allocation, unless it brings an id or a type that differs from the last one.
+///   allocation, unless its id or its type is longer than 22 bytes.
 /// - **Bounds.** [`max_event`](Self::max_event) for the data of one event, [`max_line`](Self::max_line) for any other line; comments are not
 ///   kept, however long. So a parser holds, beside the pushed chunk, no more than three times the one (where bytes that are not
 ///   UTF-8 are replaced) and four times the other (type, id, the id before, and a line that is not whole).
@@ -94,6 +94,12 @@ impl Parser {
             return Err(error.clone());
         }
         loop {
+            // Twice as fast as line by line.
+            if let Some(room) = self.block.is_without_data()
+                && let Some(plain) = self.lines.plain_event(room)
+            {
+                return Ok(Some(self.block.plain(plain)));
+            }
             let line = match self.lines.next(&self.block) {
                 Ok(Some(line)) => line,
                 Ok(None) => return Ok(None),

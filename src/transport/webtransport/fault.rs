@@ -34,7 +34,8 @@ pub(super) fn session(error: SessionError) -> Error {
 
 fn connection(error: ConnectionError) -> Error {
     match error {
-        ConnectionError::LocallyClosed => Error::closed("the session is closed"),
+        // Also what the layer below makes of a connection that it saw end without a word: who did not close it himself takes it so.
+        ConnectionError::LocallyClosed => Error::closed("the session is closed").with_source(error),
         ConnectionError::TimedOut => {
             Error::closed("nothing came from the peer for too long (SessionLimits::idle)").with_source(error)
         }

@@ -52,12 +52,23 @@ async fn so_many_connections_of_one_key_over_all_transports() {
         .per_key(2, |parts: &request::Parts| parts.extensions.get::<SocketAddr>().map(SocketAddr::ip));
     let server = SessionServer::new(acceptor(), greeter()).guard(limit.clone());
     let house = House::open(&server, Host::Hyper).await;
-    let (mut first, _second) = (house.connect(WebTransport).await.unwrap(), house.connect(WebSocket).await.unwrap());
+    let road = house.road(WebTransport);
+    let (mut first, _second) = (road.connect().await.unwrap(), house.connect(WebSocket).await.unwrap());
     for kind in TransportKind::ALL {
         let error = house.connect(kind).await.unwrap_err();
         assert_eq!(error.status(), Some(StatusCode::TOO_MANY_REQUESTS), "{kind}: {error}");
     }
     assert_eq!(limit.connections(), 2);
+
+    // A connection that is lost has no place, though its session waits, and comes back.
+    hear(&mut first).await;
+    let handle = first.handle();
+    for kind in TransportKind::ALL {
+        road.take(kind);
+        handle.reconnect().unwrap().reconnect_now();
+        super::house::round_trip(&mut first, "back").await;
+        assert_eq!(limit.connections(), 2, "{kind}");
+    }
     within(first.close()).await.unwrap();
     within(async {
         while limit.connections() > 1 {

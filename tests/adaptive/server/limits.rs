@@ -10,16 +10,20 @@ use std::{
 };
 
 use futures_util::SinkExt;
-use http::StatusCode;
-use tower::Layer;
+use http::{Request, StatusCode};
+use tower::{Layer, ServiceExt};
 use tower_transport::{
-    Message, TransportExt,
-    layer::rate_limit::{KeyedRateLimiter, Quota},
-    stack::{TransportKind, adaptive::SessionServer},
+    Error, Message, TransportExt,
+    layer::{
+        rate_limit::{KeyedRateLimiter, Quota},
+        reconnect::State,
+        resume::Verdict,
+    },
+    stack::{OptimizedHandle, TransportKind, adaptive::SessionServer},
 };
 
 use super::{
-    Sse, WebSocket,
+    Sse, WebSocket, WebTransport,
     house::{Host, House, Session, acceptor, builder, greeter, hear, round_trip},
     within,
 };
@@ -29,24 +33,77 @@ async fn so_many_sessions_over_all_transports_and_no_more() {
     for host in [Host::Hyper, Host::Axum] {
         let server = SessionServer::new(acceptor(), greeter()).sessions(2);
         let house = House::open(&server, host).await;
-        let mut sse = house.connect(Sse).await.unwrap();
-        hear(&mut sse).await;
-        let mut websocket = house.connect(WebSocket).await.unwrap();
+        let road = house.road(Sse);
+        let mut first = road.connect().await.unwrap();
+        hear(&mut first).await;
+        let mut second = house.connect(WebSocket).await.unwrap();
+        hear(&mut second).await;
         for kind in TransportKind::ALL {
-            let error = house.connect(kind).await.unwrap_err();
+            // Who knows the stack might have come back to a session.
+            let mut session = house.connect(kind).await.unwrap();
+            let handle = session.handle();
+            let _ = tokio::spawn(async move { session.receive_message().await });
+            let cause = lost(&handle).await;
+            assert_eq!(cause.close_frame().map(|frame| frame.code.get()), Some(1013), "{kind}: {cause:?}");
+            handle.reconnect().unwrap().close();
+            // Who does not could not.
+            let error = within(house.road(kind).oneshot(Request::new(()))).await.unwrap_err();
             assert_eq!(error.status(), Some(StatusCode::SERVICE_UNAVAILABLE), "{kind}: {error}");
         }
-        // Those that are in are not disturbed: a POST begins nothing.
-        round_trip(&mut sse, "still here").await;
-        within(websocket.close()).await.unwrap();
+        // Those that are in are not disturbed, and come back to their sessions.
+        round_trip(&mut first, "still here").await;
+        for kind in TransportKind::ALL {
+            road.take(kind);
+            let handle = first.handle();
+            handle.reconnect().unwrap().reconnect_now();
+            round_trip(&mut first, "and again").await;
+            assert!(matches!(handle.resume().unwrap().verdict(), Some(Verdict::Resumed { .. })), "{kind}");
+        }
+        within(second.close()).await.unwrap();
         within(async {
             while server.session_count() > 1 {
                 tokio::task::yield_now().await;
             }
         })
         .await;
-        house.connect(TransportKind::WebTransport).await.unwrap();
+        let mut third = house.connect(WebTransport).await.unwrap();
+        hear(&mut third).await;
     }
+}
+
+#[tokio::test]
+async fn so_many_handshakes_at_once_over_all_transports() {
+    let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();
+    // A guard that lets nobody on.
+    let stuck = tower::service_fn(move |_: Request<()>| {
+        started.send(()).unwrap();
+        std::future::pending::<Result<http::Response<_>, tower::BoxError>>()
+    });
+    let guard = tower::layer::layer_fn(move |_| stuck.clone());
+    let server = SessionServer::new(acceptor(), greeter()).guard(guard).handshakes(2);
+    let house = House::open(&server, Host::Hyper).await;
+    for kind in [WebTransport, WebSocket] {
+        let road = house.road(kind);
+        tokio::spawn(async move { road.oneshot(Request::new(())).await });
+        within(starts.recv()).await.unwrap();
+    }
+    for kind in TransportKind::ALL {
+        let error = house.connect(kind).await.unwrap_err();
+        assert_eq!(error.status(), Some(StatusCode::SERVICE_UNAVAILABLE), "{kind}: {error}");
+    }
+}
+
+/// Waits until the connection is lost; gives why.
+async fn lost(handle: &OptimizedHandle) -> Error {
+    within(async {
+        loop {
+            match handle.state() {
+                State::Reconnecting { cause, .. } | State::Failed { cause } => break cause,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await
 }
 
 #[tokio::test]

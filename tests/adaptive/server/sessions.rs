@@ -111,7 +111,7 @@ async fn what_is_sent_while_the_client_is_between_two_transports_arrives_once() 
 #[tokio::test]
 async fn a_client_that_knows_nothing_of_this_crate_gets_plain_messages() {
     let acceptor = acceptor();
-    let server = SessionServer::new(acceptor.clone(), greeter()).paths("/socket", "/events");
+    let server = SessionServer::new(acceptor.clone(), greeter()).web_socket_at("/socket").sse_at("/events");
     let http = server.http();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{
     pki_types::ServerName,
 };
 use tower_transport::{
-    Limits, Message, TransportExt,
+    CloseCode, CloseFrame, Limits, Message, TransportExt,
     transport::webtransport::{SessionLimits, WebTransportServer},
 };
 
@@ -38,6 +38,8 @@ async fn is_served(victim: &Victim) {
     let mut stream = session.open().await.unwrap();
     stream.send_message(Message::text("served?")).await.unwrap();
     assert_eq!(stream.receive_message().await.unwrap().unwrap(), Message::text("served?"));
+    session.close(CloseFrame::new(CloseCode::NORMAL, ""));
+    session.closed().await;
 }
 
 #[test]

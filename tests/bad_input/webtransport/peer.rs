@@ -1,6 +1,6 @@
 //! The attacker, with a thread and a runtime of its own, so that what it holds is not counted.
 
-use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{net::SocketAddr, ops::Deref, sync::Arc, thread, time::Duration};
 
 use tokio_rustls::rustls::{self, RootCertStore, client::Resumption, pki_types::CertificateDer};
 use tower_transport::{
@@ -9,10 +9,7 @@ use tower_transport::{
         Certificate, CertificateHash, Session, SessionLimits, WebTransportConnector, WebTransportServer,
     },
 };
-use web_transport_quinn::{
-    Client, ClientBuilder,
-    quinn::{self, crypto::rustls::QuicClientConfig},
-};
+use web_transport_quinn::quinn::{self, crypto::rustls::QuicClientConfig};
 
 /// What the attacker knows of its victim.
 #[derive(Clone, Debug)]
@@ -31,10 +28,11 @@ impl Victim {
     }
 
     /// A session below our types, which opens and writes what it likes.
-    pub(crate) async fn session(&self) -> web_transport_quinn::Session {
-        let hashes = vec![self.hash().as_bytes().to_vec()];
-        let client: Client = ClientBuilder::new().with_server_certificate_hashes(hashes).unwrap();
-        client.connect(self.uri().parse::<url::Url>().unwrap()).await.unwrap()
+    pub(crate) async fn session(&self) -> Attacker {
+        let quic = self.quic(Resumption::disabled());
+        let connection = quic.connect(self.address, "localhost").unwrap().await.unwrap();
+        let session = web_transport_quinn::Session::connect(connection, self.uri().parse::<url::Url>().unwrap()).await;
+        Attacker { quic, session: session.unwrap() }
     }
 
     /// QUIC without HTTP/3 in it, which would send early data if it could.
@@ -59,6 +57,29 @@ impl Victim {
         let request = http::Request::get(self.uri()).body(()).unwrap();
         let connector = WebTransportConnector::new().certificate_hashes([self.hash()]);
         connector.connect_session(request).await.unwrap().into_body()
+    }
+}
+
+/// A session, and the socket that it is on.
+pub(crate) struct Attacker {
+    quic: quinn::Endpoint,
+    session: web_transport_quinn::Session,
+}
+
+impl Attacker {
+    /// Goes, and says so: a runtime that just ends would leave the victim to wait for an idle peer.
+    pub(crate) async fn leave(self) {
+        quinn::Connection::close(&self.session, 0_u32.into(), b"");
+        drop(self.session);
+        self.quic.wait_idle().await;
+    }
+}
+
+impl Deref for Attacker {
+    type Target = web_transport_quinn::Session;
+
+    fn deref(&self) -> &Self::Target {
+        &self.session
     }
 }
 

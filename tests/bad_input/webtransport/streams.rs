@@ -26,17 +26,23 @@ fn a_hundred_streams_that_nobody_reads_cost_at_most_the_window() {
     let limits = SessionLimits::new();
     let attacker = async move |victim: Victim| {
         let session = victim.session().await;
-        let streams = (0..limits.streams).map(async |_| {
+        let mut streams = Vec::new();
+        for _ in 0..limits.streams {
             let (mut send, receive) = session.open_bi().await.unwrap();
-            // More than the window of one stream; what was taken when nothing moves any more counts.
+            send.write_all(&[1]).await.unwrap();
+            streams.push((send, receive));
+        }
+        let chunk = vec![7; 64 * KIB];
+        // More than the window of one stream, in each; what was taken when nothing moves any more counts.
+        let fill = streams.into_iter().map(async |(mut send, receive)| {
             let mut written = 0;
-            let chunk = vec![7; 64 * KIB];
-            while let Ok(Ok(more)) = tokio::time::timeout(Duration::from_secs(2), send.write(&chunk)).await {
+            while let Ok(Ok(more)) = tokio::time::timeout(Duration::from_secs(1), send.write(&chunk)).await {
                 written += more;
             }
             (written, send, receive)
         });
-        let streams = futures_util::future::join_all(streams).await;
+        let streams = futures_util::future::join_all(fill).await;
+        session.leave().await;
         streams.iter().map(|(written, ..)| written).sum::<usize>()
     };
     let mut peak = 0;
@@ -51,7 +57,8 @@ fn a_hundred_streams_that_nobody_reads_cost_at_most_the_window() {
         peak = growth.peak();
     });
     println!("{} KiB written to 100 unread streams, {} KiB held at most", written / KIB, peak / KIB);
-    assert!(written >= limits.window as usize, "{written}: the window was not filled");
+    // What each stream begins with is in it, too.
+    assert!(written + 100 * 16 > limits.window as usize, "{written}: the window was not filled");
     assert!(peak < limits.window as usize * 3 / 2 + MIB, "{peak}");
 }
 
@@ -67,14 +74,18 @@ fn a_byte_a_packet_does_not_pin_more_than_the_window() {
             tokio::task::yield_now().await;
         }
         let _ = send.finish();
+        // Until the peer has acknowledged all.
         let _ = tokio::time::timeout(Duration::from_secs(5), send.stopped()).await;
+        session.leave().await;
     };
     attack(Limits::new(), SessionLimits::new(), attacker, async |mut server| {
         let session = session(&mut server).await;
         let growth = Growth::start();
         let _stream = session.accept().await.unwrap();
         over(&session).await;
-        println!("{WRITES} unread bytes in packets of their own: {} KiB at most", growth.peak() / KIB);
+        let packets = session.stats().udp_datagrams_received;
+        println!("{WRITES} unread bytes in {packets} packets: {} KiB at most", growth.peak() / KIB);
+        assert!(packets > 5_000, "{packets}: they came together");
         assert!(growth.peak() < 8 * MIB, "{}", growth.peak());
     });
 }
@@ -85,9 +96,10 @@ fn no_more_streams_are_opened_than_the_limit_and_nobody_has_to_accept_them() {
     let attacker = async |victim: Victim| {
         let session = victim.session().await;
         let mut open = Vec::new();
-        while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_secs(2), session.open_bi()).await {
+        while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_secs(1), session.open_bi()).await {
             open.push(stream);
         }
+        session.leave().await;
         open.len()
     };
     let limits = SessionLimits::new().streams(STREAMS);
@@ -104,25 +116,29 @@ fn no_more_streams_are_opened_than_the_limit_and_nobody_has_to_accept_them() {
 }
 
 #[test]
-fn twenty_thousand_streams_that_are_reset_at_once_leave_nothing_behind() {
-    const STREAMS: usize = 20_000;
+fn ten_thousand_streams_that_end_as_soon_as_they_are_open_leave_nothing_behind() {
+    const STREAMS: usize = 10_000;
     let attacker = async |victim: Victim| {
         let session = victim.session().await;
-        for _ in 0..STREAMS {
+        for stream in 0..STREAMS {
             let (mut send, mut receive) = session.open_bi().await.unwrap();
-            let _ = send.reset(1);
-            let _ = receive.stop(1);
+            match stream % 2 {
+                0 => send.finish().unwrap(),
+                _ => send.reset(1).unwrap(),
+            }
+            receive.stop(1).unwrap();
         }
+        session.leave().await;
     };
     attack(Limits::new(), SessionLimits::new(), attacker, async |mut server| {
         let session = session(&mut server).await;
         let growth = Growth::start();
         let mut seen = 0;
         while let Ok(stream) = session.accept().await {
-            drop(stream);
             seen += 1;
+            drop(stream);
         }
-        println!("{STREAMS} streams reset at once, {seen} of them seen: {} KiB at most", growth.peak() / KIB);
+        println!("{STREAMS} streams ended at once, {seen} of them seen: {} KiB at most", growth.peak() / KIB);
         assert!(growth.peak() < 2 * MIB, "{}", growth.peak());
     });
 }
@@ -134,7 +150,9 @@ fn an_announced_length_over_the_limit_is_not_allocated() {
         let (mut send, _receive) = session.open_bi().await.unwrap();
         // The preamble, a binary message, 2^62 - 1 bytes.
         send.write_all(&[1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 7]).await.unwrap();
-        send.stopped().await.unwrap()
+        let code = send.stopped().await.unwrap();
+        session.leave().await;
+        code
     };
     let code = attack(Limits::new(), SessionLimits::new(), attacker, async |mut server| {
         let session = session(&mut server).await;
@@ -172,6 +190,7 @@ fn garbage_ends_its_stream_and_no_other() {
         send.write_all(b"\x01\x00\x05hello").await.unwrap();
         let mut echo = [0; 7];
         receive.read_exact(&mut echo).await.unwrap();
+        session.leave().await;
         (codes, echo)
     };
     let (codes, echo) = attack(Limits::new(), SessionLimits::new(), attacker, async |mut server| {
@@ -200,6 +219,7 @@ fn a_peer_that_does_not_read_makes_the_sink_wait_not_grow() {
         let (mut send, _receive) = session.open_bi().await.unwrap();
         send.write_all(&[1]).await.unwrap();
         let _ = wait.await;
+        session.leave().await;
     };
     attack(Limits::new(), limits, attacker, async |mut server| {
         let session = session(&mut server).await;
@@ -207,7 +227,7 @@ fn a_peer_that_does_not_read_makes_the_sink_wait_not_grow() {
         let message = || Message::binary(vec![0; 16 * KIB]);
         let growth = Growth::start();
         let mut sent = 0;
-        while let Ok(result) = tokio::time::timeout(Duration::from_secs(2), stream.send_message(message())).await {
+        while let Ok(result) = tokio::time::timeout(Duration::from_secs(1), stream.send_message(message())).await {
             result.unwrap();
             sent += 1;
             assert!(sent < 100_000, "the sink is never full");

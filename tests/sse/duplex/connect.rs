@@ -123,9 +123,9 @@ async fn a_stream_that_does_not_begin_with_a_token_is_refused() {
         };
     }
     assert!(stream!("data: hello\n\n").is_protocol());
-    assert!(stream!("event: open\ndata: short\n\n").is_protocol());
-    assert!(stream!("event: open\ndata: a token with a space in it\n\n").is_protocol());
-    assert!(stream!("event: open\ndata: 0123456789abcdef\ndata: x\n\n").is_protocol());
+    assert!(stream!("event: session\ndata: short\n\n").is_protocol());
+    assert!(stream!("event: session\ndata: a token with a space in it\n\n").is_protocol());
+    assert!(stream!("event: session\ndata: 0123456789abcdef\ndata: x\n\n").is_protocol());
     assert!(stream!(": nothing\n\n").is_closed());
     assert!(stream!("").is_closed());
 }
@@ -133,7 +133,7 @@ async fn a_stream_that_does_not_begin_with_a_token_is_refused() {
 #[tokio::test]
 async fn a_subprotocol_that_was_not_offered_is_refused() {
     let error = refused(
-        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nsec-websocket-protocol: v9\r\n\r\nevent: open\ndata: 0123456789abcdef\n\n",
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nsec-websocket-protocol: v9\r\n\r\nevent: session\ndata: 0123456789abcdef\n\n",
     )
     .await;
     assert!(error.is_protocol() && error.to_string().contains("v9"), "{error}");

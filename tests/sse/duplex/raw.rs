@@ -63,7 +63,7 @@ pub(super) async fn open(address: SocketAddr, headers: &str) -> Opened {
     let head = read_head(&mut tcp).await;
     assert_eq!(status(&head), 200, "{head}");
     let first = read_until(&mut tcp, "\n\n").await;
-    let token = first.split_once("event: open\ndata: ").unwrap().1.trim().to_owned();
+    let token = first.split_once("event: session\ndata: ").unwrap().1.trim().to_owned();
     Opened { tcp, head, token }
 }
 

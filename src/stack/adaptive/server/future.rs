@@ -15,6 +15,8 @@ use tower_service::Service;
 use super::{
     SessionBody,
     guard::{Admitting, Verdict},
+    live::Seat,
+    run::Opening,
     session_server::Inner,
 };
 use crate::{stack::adaptive::TransportKind, transport::sse::SseDuplexAnswer};
@@ -41,6 +43,8 @@ pin_project! {
 pub(super) struct Rest<B> {
     pub(super) inner: Arc<Inner>,
     pub(super) kind: TransportKind,
+    /// Of a request that may begin a session. A guard does not get it, for it may let go of the request.
+    pub(super) seat: Option<Seat>,
     pub(super) body: B,
 }
 
@@ -56,7 +60,10 @@ impl<B> SessionFuture<B> {
 
 impl<B: Body> Rest<B> {
     /// Lets the transport answer, with `headers` besides.
-    pub(super) fn begin(self, parts: request::Parts, headers: HeaderMap) -> Step<B> {
+    pub(super) fn begin(self, mut parts: request::Parts, headers: HeaderMap) -> Step<B> {
+        if let Some(seat) = self.seat {
+            parts.extensions.insert(Opening::new(self.inner.clone(), seat));
+        }
         match self.kind {
             TransportKind::Sse => {
                 let answer = self.inner.sse.clone().call(Request::from_parts(parts, self.body));

@@ -1,12 +1,9 @@
-//! Who is in: the sessions of a server and the handshakes that may become some.
+//! Who is in: the sessions of a server, and the handshakes that may become some.
 
 use std::{
     future::Future,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,22 +15,36 @@ use crate::rt;
 
 #[derive(Debug, Default)]
 pub(super) struct Live {
-    count: AtomicUsize,
+    counts: Mutex<Counts>,
     /// The last one has left.
     empty: Notify,
     cut: CancellationToken,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    handshakes: usize,
+    sessions: usize,
+}
+
 impl Live {
-    /// A seat among at most `most`.
+    /// A seat for a handshake, among at most `most`.
     pub(super) fn enter(self: &Arc<Self>, most: usize) -> Option<Seat> {
-        let more = |count: usize| (count < most).then_some(count + 1);
-        self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(Seat { live: self.clone() })
+        let mut counts = self.lock();
+        if counts.handshakes >= most {
+            return None;
+        }
+        counts.handshakes += 1;
+        drop(counts);
+        Some(Seat { live: self.clone(), is_session: false })
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.count.load(Ordering::Acquire)
+    pub(super) fn sessions(&self) -> usize {
+        self.lock().sessions
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ready once nobody is in.
@@ -41,19 +52,25 @@ impl Live {
         loop {
             let mut empty = pin!(self.empty.notified());
             empty.as_mut().enable();
-            if self.count() == 0 {
+            if *self.lock() == Counts::default() {
                 return;
             }
             empty.await;
         }
     }
 
-    /// Waits until all have left. Those who have not when the time is over are cut, and their number is the error.
+    /// Runs `session` until it ends or all are cut.
+    pub(super) async fn until_cut(&self, session: impl Future<Output = ()>) {
+        let cut = self.cut.cancelled();
+        select(pin!(session), pin!(cut)).await;
+    }
+
+    /// Waits until all have left. Those who have not when the time is over are cut, and the number of their sessions is the error.
     pub(super) async fn drain(&self, within: Duration) -> Result<(), usize> {
         if rt::timeout(within, self.emptied()).await.is_ok() {
             return Ok(());
         }
-        let left = self.count();
+        let left = self.sessions();
         self.cut.cancel();
         if left == 0 { Ok(()) } else { Err(left) }
     }
@@ -63,19 +80,32 @@ impl Live {
 #[derive(Debug)]
 pub(super) struct Seat {
     live: Arc<Live>,
+    is_session: bool,
 }
 
 impl Seat {
-    /// Runs `session` until it ends or all are cut.
-    pub(super) async fn hold(self, session: impl Future<Output = ()>) {
-        let cut = self.live.cut.cancelled();
-        select(pin!(session), pin!(cut)).await;
+    /// The handshake has become a session: `false` where there are `most` already.
+    pub(super) fn begin(&mut self, most: usize) -> bool {
+        let mut counts = self.live.lock();
+        if counts.sessions >= most {
+            return false;
+        }
+        counts.sessions += 1;
+        counts.handshakes -= 1;
+        self.is_session = true;
+        true
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.live.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let mut counts = self.live.lock();
+        if self.is_session {
+            counts.sessions -= 1;
+        } else {
+            counts.handshakes -= 1;
+        }
+        if *counts == Counts::default() {
             self.live.empty.notify_waiters();
         }
     }
@@ -88,11 +118,25 @@ mod tests {
     #[test]
     fn there_are_so_many_seats_and_each_is_free_again() {
         let live = Arc::new(Live::default());
-        let seats = (live.enter(2).unwrap(), live.enter(2).unwrap());
+        let (first, _second) = (live.enter(2).unwrap(), live.enter(2).unwrap());
         assert!(live.enter(2).is_none());
-        drop(seats.0);
+        drop(first);
         assert!(live.enter(2).is_some());
-        assert_eq!(live.count(), 1);
+        assert_eq!(live.sessions(), 0);
+    }
+
+    #[test]
+    fn a_session_makes_room_for_another_handshake() {
+        let live = Arc::new(Live::default());
+        let mut first = live.enter(1).unwrap();
+        assert!(first.begin(1));
+        let mut second = live.enter(1).unwrap();
+        assert!(!second.begin(1));
+        drop(first);
+        assert!(second.begin(1));
+        assert_eq!(live.sessions(), 1);
+        drop(second);
+        assert_eq!(*live.lock(), Counts::default());
     }
 
     #[tokio::test(start_paused = true)]
@@ -101,13 +145,22 @@ mod tests {
         let live = Arc::new(Live::default());
         live.drain(second).await.unwrap();
 
-        let seat = live.enter(9).unwrap();
-        tokio::spawn(seat.hold(tokio::time::sleep(second)));
+        let run = |live: &Arc<Live>, time: Duration| {
+            let (live, mut seat) = (live.clone(), live.enter(9).unwrap());
+            assert!(seat.begin(9));
+            tokio::spawn(async move {
+                let session = async move {
+                    tokio::time::sleep(time).await;
+                    drop(seat);
+                };
+                live.until_cut(session).await;
+            });
+        };
+        run(&live, second);
         live.drain(2 * second).await.unwrap();
 
-        for _ in 0..2 {
-            tokio::spawn(live.enter(9).unwrap().hold(std::future::pending()));
-        }
+        run(&live, 1000 * second);
+        run(&live, 1000 * second);
         assert_eq!(live.drain(second).await, Err(2));
         live.emptied().await;
     }

@@ -1,4 +1,150 @@
-//! One server for all three transports.
+//! One server for all three transports: a [`SessionServer`] hands the sessions of WebTransport, WebSocket and SSE with POST to one
+//! handler.
+//!
+//! # Why
+//!
+//! A client that [falls back](super) comes over the transport that works, and changes it in the middle of a session. A server that has a
+//! handler, a store of sessions, limits and guards for each transport would take it for somebody else each time. Here they are one:
+//!
+//! ```text
+//!  GET /ws, upgrade ──┐                        ┌── the store of sessions: who comes back goes on
+//!  GET, POST /sse ────┼── guard ── accept ─────┤
+//!  CONNECT, HTTP/3 ───┘                        └── your handler, for each new session
+//! ```
+//!
+//! # What is shared
+//!
+//! | what | how |
+//! |---|---|
+//! | the handler | it gets an [`OptimizedTransport`](crate::stack::OptimizedTransport) whatever came; the [`TransportKind`](super::TransportKind) is in the parts' extensions |
+//! | sessions | the [acceptor's](crate::stack::OptimizedAcceptor) store: begun over one transport, resumed over another |
+//! | who may come in | [`guard`](SessionServer::guard): any HTTP layer, asked about the request of each transport; [`owned_by`](SessionServer::owned_by) |
+//! | how many | [`sessions`](SessionServer::sessions), [`handshakes`](SessionServer::handshakes); a `ConnectionLimitLayer` in the guard, by any key |
+//! | how much | a [`KeyedRateLimiter`](crate::layer::rate_limit::KeyedRateLimiter) that the handler puts on the session, by address or subject: below |
+//! | the end | [`close`](SessionServer::close) |
+//!
+//! # Where it waits
+//!
+//! For the guard, and then for the client: its upgrade, its first stream, its hello, each within
+//! [`Limits::handshake`](crate::Limits::handshake). Put a timeout into a guard that goes over the network.
+//!
+//! # Errors
+//!
+//! | answer | for |
+//! |---|---|
+//! | 404 | another path (of [`http`](SessionServer::http)) |
+//! | what the guard says | who is not let in |
+//! | 403 | a page of an origin that is not [allowed](SessionServer::allow_origin) |
+//! | 503, `Retry-After: 5` | too many handshakes; too many sessions, of a client that has none; after [`close`](SessionServer::close); a guard that failed |
+//! | close 1013 | too many sessions, where the client might have had one |
+//! | close 1001 | [`close`](SessionServer::close) |
+//! | what the transport says | a request that begins no session |
+//!
+//! A connection that does not become a session ends with its error, which is traced (`debug`).
+//!
+//! # Cancel safety
+//!
+//! A request that is dropped gives its place back. Handlers run on tasks of their own.
+//!
+//! # Cost
+//!
+//! A box for the handler's future, and one for the guard, for each connection; nothing for a message.
+//!
+//! # Example
+//!
+//! In axum, with one quota for each address, whichever transports it uses:
+//!
+//! ```
+#![cfg_attr(not(all(feature = "axum", feature = "dev-certificate")), doc = "# #[cfg(any())]")]
+//! # fn main() -> Result<(), tower_transport::BoxError> {
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! use std::{net::{IpAddr, SocketAddr}, num::NonZeroU32};
+//!
+//! use axum::{Router, extract::{ConnectInfo, Request}};
+//! use tower::{Layer, ServiceBuilder};
+//! use tower_transport::{
+//!     TransportExt,
+//!     layer::rate_limit::{KeyedRateLimiter, Quota},
+//!     stack::{OptimizedTransport, adaptive::SessionServer},
+//!     transport::webtransport::{Certificate, WebTransportServer},
+//! };
+//!
+//! let limiter = KeyedRateLimiter::<IpAddr>::new(Quota::per_second(NonZeroU32::new(100).unwrap()));
+//! let acceptor = OptimizedTransport::builder().named("echo").acceptor();
+//! let server = SessionServer::new(acceptor, move |session, parts| async move {
+//!     // Or a subject, of what the guard has left in the extensions.
+//!     let Some(address) = parts.extensions.get::<SocketAddr>() else { return };
+//!     let mut session = limiter.for_key(address.ip()).inbound().layer(session);
+//!     while let Some(Ok(message)) = session.receive_message().await {
+//!         if message.is_data() && session.send_message(message).await.is_err() {
+//!             return;
+//!         }
+//!     }
+//! });
+//!
+//! // TCP: the WebSockets at /ws, SSE at /sse; other routes beside them.
+//! let address = ServiceBuilder::new().map_request(|mut request: Request| {
+//!     if let Some(&ConnectInfo(address)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
+//!         request.extensions_mut().insert(address);
+//!     }
+//!     request
+//! });
+//! let router: Router = Router::new().fallback_service(server.http()).layer(address);
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! let service = router.into_make_service_with_connect_info::<SocketAddr>();
+//! tokio::spawn(async move { axum::serve(listener, service).await });
+//!
+//! // UDP: WebTransport.
+//! let certificate = Certificate::development(&["localhost"])?;
+//! let endpoint = WebTransportServer::bind("127.0.0.1:0".parse()?, certificate)?;
+//! tokio::spawn(server.web_transport(endpoint));
+//!
+//! // The end: 1001 to everybody, and ten seconds for what they still have to do.
+//! server.close(std::time::Duration::from_secs(10)).await?;
+//! # Ok(()) }) }
+#![cfg_attr(not(all(feature = "axum", feature = "dev-certificate")), doc = "# #[cfg(not(any()))] fn main() {}")]
+//! ```
+//!
+//! In bare hyper, for clients with a token, whose sessions are theirs alone and at most three each:
+//!
+//! ```no_run
+//! # #[cfg(feature = "auth")]
+//! # async fn serve(acceptor: tower_transport::stack::OptimizedAcceptor<tower_transport::stack::AdaptiveTransport>) -> std::io::Result<()> {
+//! use hyper::server::conn::http1;
+//! use hyper_util::{rt::{TokioIo, TokioTimer}, service::TowerToHyperService};
+//! use tower::ServiceBuilder;
+//! use tower_transport::{
+//!     TransportExt,
+//!     handshake::{auth::AuthGuardLayer, limit::ConnectionLimitLayer},
+//!     layer::auth::StaticTokens,
+//!     stack::adaptive::SessionServer,
+//! };
+//!
+//! // What the verifier gives is in the extensions: for the limit, the owner and the handler.
+//! let subject = |parts: &http::request::Parts| parts.extensions.get::<&'static str>().copied();
+//! let guard = ServiceBuilder::new()
+//!     .layer(AuthGuardLayer::new(StaticTokens::new().token("6f1c...", "ada")))
+//!     .layer(ConnectionLimitLayer::new(10_000).per_key(3, subject));
+//! let server = SessionServer::new(acceptor, |mut session, _parts| async move {
+//!     while let Some(Ok(message)) = session.receive_message().await {
+//!         println!("{message:?}");
+//!     }
+//! })
+//! .guard(guard)
+//! .owned_by(subject);
+//!
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! loop {
+//!     let (tcp, address) = listener.accept().await?;
+//!     let service = TowerToHyperService::new(server.http().from_address(address));
+//!     let connection = http1::Builder::new()
+//!         .timer(TokioTimer::new()) // a client that never ends its request is cut
+//!         .serve_connection(TokioIo::new(tcp), service)
+//!         .with_upgrades();
+//!     tokio::spawn(connection);
+//! }
+//! # }
+//! ```
 
 mod body;
 mod future;

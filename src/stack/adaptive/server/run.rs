@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::SinkExt;
 use http::request;
 
 use super::{live::Seat, session_server::Inner};
 use crate::{
+    CloseCode, CloseFrame, Message, TransportExt, rt,
     stack::{OptimizedAcceptor, OptimizedTransport, adaptive::AdaptiveTransport, optimized::Handled},
     transport::{sse::SseDuplex, websocket::WebSocket},
 };
@@ -28,10 +30,6 @@ impl Opening {
     pub(super) fn new(inner: Arc<Inner>, seat: Seat) -> Self {
         Self { inner, seat: Arc::new(Mutex::new(Some(seat))) }
     }
-
-    fn take_seat(&self) -> Option<Seat> {
-        self.seat.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
 }
 
 pub(super) fn web_socket(websocket: WebSocket, parts: request::Parts) -> Handled {
@@ -45,29 +43,40 @@ pub(super) fn sse(duplex: SseDuplex, parts: request::Parts) -> Handled {
 fn open(transport: AdaptiveTransport, mut parts: request::Parts) -> Handled {
     let opening = parts.extensions.remove::<Opening>();
     Box::pin(async move {
-        let Some(opening) = opening else { return };
-        let Some(seat) = opening.take_seat() else { return };
-        seat.hold(opening.inner.run(transport, parts)).await;
+        let Some(Opening { inner, seat }) = opening else { return };
+        let Some(seat) = seat.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        inner.live.until_cut(inner.run(transport, parts, seat)).await;
     })
 }
 
 impl Inner {
     /// Makes a session of a connection and runs the handler, or hands the connection to the session that it belongs to.
-    pub(super) async fn run(&self, transport: AdaptiveTransport, mut parts: request::Parts) {
+    pub(super) async fn run(&self, transport: AdaptiveTransport, mut parts: request::Parts, mut seat: Seat) {
         let kind = transport.kind();
         let is_known = transport.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
         let owner = self.owner.as_ref().and_then(|owner| owner(&parts));
-        // A place among the connections is taken for as long as the session lives, whatever the handler does with its parts.
+        // A place among the connections is the connection's, not the session's, which may have others after it.
         #[cfg(feature = "auth")]
-        let _place = parts.extensions.get::<crate::handshake::limit::Place>().cloned();
+        let transport = match parts.extensions.remove::<crate::handshake::limit::Place>() {
+            Some(place) => transport.holding(place),
+            None => transport,
+        };
         let accepted = match owner {
             Some(owner) => self.acceptor.accept_over_as(transport, is_known, owner).await,
             None => self.acceptor.accept_over(transport, is_known).await,
         };
         match accepted {
-            Ok(Some(session)) => {
+            Ok(Some(session)) if seat.begin(self.sessions) => {
                 parts.extensions.insert(kind);
                 (self.handler)(session, parts).await;
+            }
+            Ok(Some(mut session)) => {
+                let full = CloseFrame::new(CloseCode::TRY_AGAIN, "too many sessions");
+                let told = async {
+                    let _ = session.send_message(Message::Close(Some(full))).await;
+                    let _ = session.close().await;
+                };
+                let _ = rt::timeout(self.acceptor.limits().close, told).await;
             }
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, transport = kind.word(), "a connection was not accepted"),

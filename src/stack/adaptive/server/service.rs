@@ -13,10 +13,13 @@ use tower_service::Service;
 use super::{
     SessionBody, SessionFuture,
     future::{Rest, Step},
-    run::Opening,
+    live::Seat,
     session_server::Inner,
 };
-use crate::stack::adaptive::TransportKind;
+use crate::{
+    stack::{OptimizedAcceptor, adaptive::TransportKind},
+    transport::subprotocol::choose,
+};
 
 /// The HTTP transports of a [`SessionServer`](super::SessionServer), or one of them: a `Service` of HTTP requests for hyper, and for
 /// axum's `route_service` and `fallback_service`. A clone is the same.
@@ -53,26 +56,28 @@ impl SessionService {
     }
 
     fn kind(&self, path: &str) -> Option<TransportKind> {
-        let [web_socket, sse] = &self.inner.paths;
         match self.route {
             Route::WebSocket => Some(TransportKind::WebSocket),
             Route::Sse => Some(TransportKind::Sse),
-            Route::ByPath if path == &**web_socket => Some(TransportKind::WebSocket),
-            Route::ByPath if path == &**sse => Some(TransportKind::Sse),
+            Route::ByPath if path == &*self.inner.web_socket_at => Some(TransportKind::WebSocket),
+            Route::ByPath if path == &*self.inner.sse_at => Some(TransportKind::Sse),
             Route::ByPath => None,
         }
     }
+}
 
-    /// Gives a request that may begin a session its seat.
-    fn seat(&self, parts: &mut request::Parts) -> Result<(), Response<SessionBody>> {
-        if self.inner.acceptor.is_closed() {
-            return Err(refuse("this server goes away"));
+impl Inner {
+    /// A seat for who may begin a session, or come back to one; or why there is none.
+    pub(super) fn enter(&self, parts: &request::Parts) -> Result<Seat, &'static str> {
+        if self.acceptor.is_closed() {
+            return Err("this server goes away");
         }
-        let Some(seat) = self.inner.live.enter(self.inner.sessions) else {
-            return Err(refuse("there are too many sessions"));
-        };
-        parts.extensions.insert(Opening::new(self.inner.clone(), seat));
-        Ok(())
+        // Who knows the stack may have a session here already.
+        let known = [HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL)];
+        if self.live.sessions() >= self.sessions && choose(&known, &parts.headers).is_none() {
+            return Err("there are too many sessions");
+        }
+        self.live.enter(self.handshakes).ok_or("there are too many handshakes at once")
     }
 }
 
@@ -108,10 +113,11 @@ impl<B: Body> Service<Request<B>> for SessionService {
         };
         // What SSE has besides belongs to a session that has begun, or to none.
         let begins = kind == TransportKind::WebSocket || parts.method == Method::GET;
-        if begins && let Err(refusal) = self.seat(&mut parts) {
-            return SessionFuture::ready(refusal);
-        }
-        let rest = Rest { inner: self.inner.clone(), kind, body };
+        let seat = match begins.then(|| self.inner.enter(&parts)).transpose() {
+            Ok(seat) => seat,
+            Err(reason) => return SessionFuture::ready(refuse(reason)),
+        };
+        let rest = Rest { inner: self.inner.clone(), kind, seat, body };
         match &self.inner.guard {
             Some(guard) if begins => {
                 SessionFuture::new(Step::Guard { admitting: guard.check(parts), rest: Some(rest) })

@@ -21,8 +21,9 @@ use crate::{
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`paths`](Self::paths) | `/ws` and `/sse` |
+/// | [`web_socket_at`](Self::web_socket_at), [`sse_at`](Self::sse_at) | `/ws` and `/sse` |
 /// | [`sessions`](Self::sessions) | 1024 at a time |
+/// | [`handshakes`](Self::handshakes) | 1024 at a time |
 /// | [`guard`](Self::guard) | none: everybody gets in |
 /// | [`owned_by`](Self::owned_by) | nobody: who holds a session's secret comes back to it |
 /// | [`allow_origin`](Self::allow_origin) | pages of the same host |
@@ -40,8 +41,10 @@ pub(super) struct Inner {
     pub(super) handler: Handler,
     pub(super) guard: Option<Guard>,
     pub(super) owner: Option<Owner>,
-    pub(super) paths: [Box<str>; 2],
+    pub(super) web_socket_at: Arc<str>,
+    pub(super) sse_at: Arc<str>,
     pub(super) sessions: usize,
+    pub(super) handshakes: usize,
     pub(super) live: Arc<Live>,
     pub(super) web_socket: WebSocketUpgrade<WebSocketHandler>,
     pub(super) sse: SseDuplexServer<SseHandler>,
@@ -70,6 +73,7 @@ impl SessionServer {
         F: Future<Output = ()> + Send + 'static,
     {
         const SESSIONS: usize = 1024;
+        const HANDSHAKES: usize = 1024;
         let limits = acceptor.limits();
         let known = HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL);
         let web_socket = WebSocketUpgrade::new(run::web_socket as WebSocketHandler);
@@ -79,11 +83,13 @@ impl SessionServer {
             handler: Arc::new(move |session, parts| -> Handled { Box::pin(handler.clone()(session, parts)) }),
             guard: None,
             owner: None,
-            paths: ["/ws".into(), "/sse".into()],
+            web_socket_at: "/ws".into(),
+            sse_at: "/sse".into(),
             sessions: SESSIONS,
+            handshakes: HANDSHAKES,
             live: Arc::default(),
             web_socket: web_socket.limits(limits).with_subprotocol(known.clone()),
-            sse: sse.limits(limits).sessions(SESSIONS).with_subprotocol(known),
+            sse: sse.limits(limits).sessions(SESSIONS + HANDSHAKES).with_subprotocol(known),
             origins: Pages::Of(Vec::new()),
         };
         Self { inner: Arc::new(inner) }
@@ -93,21 +99,42 @@ impl SessionServer {
         Arc::make_mut(&mut self.inner)
     }
 
-    /// The paths of [`http`](Self::http): of the WebSockets, and of SSE with POST.
+    /// Where [`http`](Self::http) has the WebSockets.
     #[must_use]
-    pub fn paths(mut self, web_socket: &str, sse: &str) -> Self {
-        self.inner().paths = [web_socket.into(), sse.into()];
+    pub fn web_socket_at(mut self, path: &str) -> Self {
+        self.inner().web_socket_at = path.into();
         self
     }
 
-    /// How many sessions there may be at a time over all transports, those of clients that do not know this crate and handshakes among
-    /// them. One more is refused: 503 with `Retry-After: 5`. The [acceptor's](crate::stack::OptimizedBuilder::max_sessions) number holds
-    /// beside it, and closes with 1013.
+    /// Where [`http`](Self::http) has SSE with POST.
+    #[must_use]
+    pub fn sse_at(mut self, path: &str) -> Self {
+        self.inner().sse_at = path.into();
+        self
+    }
+
+    /// How many sessions there may be at a time over all transports, those of clients that do not know this crate among them. One
+    /// more is closed with 1013 ([`TRY_AGAIN`](crate::CloseCode::TRY_AGAIN)); a client that cannot be one that comes back to its session is
+    /// refused before (503 with `Retry-After: 5`). The [acceptor's](crate::stack::OptimizedBuilder::max_sessions) number, of those that can be
+    /// resumed, holds beside it.
     #[must_use]
     pub fn sessions(mut self, most: usize) -> Self {
+        self.inner().sessions = most;
+        self.counted()
+    }
+
+    /// How many requests may be on their way to a session at a time, over all transports: each takes seconds at most
+    /// ([`Limits::handshake`]). One more is refused (503 with `Retry-After: 5`).
+    #[must_use]
+    pub fn handshakes(mut self, most: usize) -> Self {
+        self.inner().handshakes = most;
+        self.counted()
+    }
+
+    /// A session has a connection, and each handshake may be one more.
+    fn counted(mut self) -> Self {
         let inner = self.inner();
-        inner.sessions = most;
-        inner.sse = inner.sse.clone().sessions(most);
+        inner.sse = inner.sse.clone().sessions(inner.sessions.saturating_add(inner.handshakes));
         self
     }
 
@@ -170,7 +197,7 @@ impl SessionServer {
         self
     }
 
-    /// A service of both HTTP transports by their [paths](Self::paths), for bare hyper and for axum's `fallback_service`; another path
+    /// A service of both HTTP transports by their paths, for bare hyper and for axum's `fallback_service`; another path
     /// is 404. hyper must allow upgrades (`with_upgrades`).
     #[must_use]
     pub fn http(&self) -> SessionService {
@@ -196,10 +223,10 @@ impl SessionServer {
         self.inner.acceptor.limits()
     }
 
-    /// How many sessions have a handler, those that are in their handshake among them.
+    /// How many sessions there are: how many handlers run.
     #[must_use]
     pub fn session_count(&self) -> usize {
-        self.inner.live.count()
+        self.inner.live.sessions()
     }
 
     /// Ends all sessions, because the server goes away: new ones are refused from here on (503), those that there are get 1001
@@ -228,7 +255,8 @@ type Request = http::Request<()>;
 impl fmt::Debug for SessionServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionServer")
-            .field("paths", &self.inner.paths)
+            .field("web_socket_at", &self.inner.web_socket_at)
+            .field("sse_at", &self.inner.sse_at)
             .field("sessions", &self.session_count())
             .finish_non_exhaustive()
     }

@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode};
 use super::{
     SessionServer,
     guard::Verdict,
+    live::Seat,
     session_server::{Inner, Pages},
 };
 use crate::{
@@ -53,13 +54,11 @@ impl SessionServer {
 }
 
 async fn open(inner: Arc<Inner>, incoming: Incoming) {
-    let seat = if inner.acceptor.is_closed() { None } else { inner.live.enter(inner.sessions) };
-    match seat {
-        Some(seat) => {
-            let session = inner.admit(incoming);
-            seat.hold(session).await;
+    match inner.enter(incoming.parts()) {
+        Ok(seat) => {
+            inner.live.until_cut(inner.admit(incoming, seat)).await;
         }
-        None => refuse(incoming, StatusCode::SERVICE_UNAVAILABLE).await,
+        Err(_) => refuse(incoming, StatusCode::SERVICE_UNAVAILABLE).await,
     }
 }
 
@@ -71,7 +70,7 @@ async fn refuse(incoming: Incoming, status: StatusCode) {
 
 impl Inner {
     /// Asks the guard, as of a request over HTTP.
-    async fn admit(&self, mut incoming: Incoming) {
+    async fn admit(&self, mut incoming: Incoming, seat: Seat) {
         let empty = http::Request::new(()).into_parts().0;
         let mut parts = std::mem::replace(incoming.parts_mut(), empty);
         if let Some(guard) = &self.guard {
@@ -84,7 +83,7 @@ impl Inner {
         incoming.parts_mut().headers.clone_from(&parts.headers);
         let Ok(session) = incoming.accept().await else { return };
         match rt::timeout(self.acceptor.limits().handshake, session.accept()).await {
-            Ok(Ok(stream)) => self.run(stream.into(), parts).await,
+            Ok(Ok(stream)) => self.run(stream.into(), parts, seat).await,
             Ok(Err(error)) => tracing::debug!(%error, "a session ended before it had a stream"),
             Err(_) => session.close(CloseFrame::new(CloseCode::PROTOCOL, "no stream was opened in time")),
         }

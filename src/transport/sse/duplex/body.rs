@@ -87,6 +87,9 @@ impl Events {
             self.timer.clear();
             return Poll::Ready(frame);
         }
+        if self.keep_alive.is_zero() {
+            return Poll::Pending;
+        }
         if !self.timer.is_set() {
             self.timer.set(self.keep_alive);
         }

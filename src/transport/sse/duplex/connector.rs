@@ -6,28 +6,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use tower_service::Service;
 
 use super::{
-    SseDuplex,
-    called::Called,
-    courier::Courier,
-    downlink::Downlink,
-    event::{self, OPEN},
-    head::{self, EVENT_STREAM},
-    line::Line,
-    outbox::Outbox,
-    uplink::Uplink,
+    SseDuplex, answer, called::Called, courier::Courier, downlink::Downlink, event, head::EVENT_STREAM, line::Line,
+    outbox::Outbox, uplink::Uplink,
 };
 use crate::{
     Error, Limits, rt,
     transport::{
-        dial::{Dialer, Target, http_error, read_body, retry_after},
+        dial::{Dialer, Target, http_error},
         sse::Parser,
-        subprotocol::{self, offered, tokens},
+        subprotocol::{self, offered},
     },
 };
 
@@ -135,11 +127,11 @@ impl SseDuplexConnector {
         let headers = self.headers(request.into_parts().0.headers, &target);
         let mut line = Line::open(&self.dialer, &target).await?;
         let response = line.request(open_request(&headers, &target)).await.map_err(http_error)?;
-        let (parts, body) = check(response, &mut line).await?.into_parts();
-        let subprotocol = chosen(&parts.headers, &offered(&headers))?;
+        let (parts, body) = answer::check(response, &mut line).await?.into_parts();
+        let subprotocol = answer::chosen(&parts.headers, &offered(&headers))?;
         let parser = Parser::new().max_event(event::max_data(self.limits.message));
         let mut down = Downlink::new(line, body, parser);
-        let token = token(&mut down).await?;
+        let token = answer::token(&mut down).await?;
         let headers = Courier::headers(headers, token);
         let courier = Courier { dialer: self.dialer, target, headers, limits: self.limits, line: None };
         let up = Uplink::new(Outbox::new(self.limits.write_buffer), courier);
@@ -164,59 +156,6 @@ fn open_request(headers: &HeaderMap, target: &Target) -> Request<Full<Bytes>> {
     request.headers_mut().clone_from(headers);
     request.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     request
-}
-
-/// Whether the answer is an event stream.
-async fn check(response: Response<Incoming>, line: &mut Line) -> Result<Response<Incoming>, Error> {
-    let status = response.status();
-    if status == StatusCode::OK {
-        if head::is(response.headers(), &header::CONTENT_TYPE, &EVENT_STREAM) {
-            return Ok(response);
-        }
-        return Err(Error::protocol("the server's answer is not of the type `text/event-stream`"));
-    }
-    if let (true, Some(location)) = (status.is_redirection(), response.headers().get(header::LOCATION)) {
-        let location = String::from_utf8_lossy(location.as_bytes()).escape_debug().to_string();
-        return Err(Error::config(format!("the server redirects ({status}) to `{location}`: connect to that")));
-    }
-    let (head, body) = response.into_parts();
-    let refusal = Error::from_refusal(head.status, line.drive(read_body(body)).await);
-    Err(match retry_after(&head.headers) {
-        Some(time) => refusal.with_retry_after(time),
-        None => refusal,
-    })
-}
-
-/// The subprotocol that the server chose.
-fn chosen(headers: &HeaderMap, offered: &[String]) -> Result<Option<Box<str>>, Error> {
-    let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
-    match (chosen.next(), chosen.next()) {
-        (None, _) => Ok(None),
-        (Some(one), None) if offered.iter().any(|offer| offer == one) => Ok(Some(one.into())),
-        (Some(one), _) => Err(Error::protocol(format!(
-            "the server chose the subprotocol `{}`, which was not offered",
-            one.escape_debug()
-        ))),
-    }
-}
-
-/// Reads the event that opens the session.
-async fn token(down: &mut Downlink) -> Result<HeaderValue, Error> {
-    const NOT_OPENED: &str = "the event stream does not begin with the event `open` and a token";
-
-    match std::future::poll_fn(|cx| down.poll_event(cx)).await? {
-        Some(event) if event.event_type() == OPEN => {
-            let token = event.data();
-            // The server's own business, but for what a header can hold.
-            let is_token = (16..=256).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
-            let token = HeaderValue::from_str(token).ok().filter(|_| is_token);
-            let mut token = token.ok_or_else(|| Error::protocol(NOT_OPENED))?;
-            token.set_sensitive(true);
-            Ok(token)
-        }
-        Some(_) => Err(Error::protocol(NOT_OPENED)),
-        None => Err(Error::closed("the server ended the event stream before it opened the session")),
-    }
 }
 
 impl Service<Request<()>> for SseDuplexConnector {

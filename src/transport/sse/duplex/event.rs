@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The first event of a session, whose data is the token.
-pub(super) const OPEN: &str = "open";
+pub(super) const SESSION: &str = "session";
 
 const TEXT64: &str = "text64";
 const BINARY: &str = "binary";

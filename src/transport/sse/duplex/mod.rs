@@ -1,5 +1,97 @@
-//! Messages both ways over plain HTTP: events come down, POSTs go up.
+//! Messages both ways over plain HTTP: events come down, POSTs go up, and both ends have one [`SseDuplex`].
+//!
+//! | end | how one gets an [`SseDuplex`] |
+//! |---|---|
+//! | client | [`SseDuplexConnector`]: a `Service` from the request to its response, the transport as the body |
+//! | server, hyper or axum's `route_service` | [`SseDuplexServer`]: a `Service` of HTTP requests |
+//! | a page, or anything that speaks HTTP | `EventSource` and `fetch`: `docs/wire.md`, `tests/peers/duplex.cjs` |
+//!
+//! # Why
+//!
+//! Where a proxy strips upgrades, WebSocket does not get through, and plain HTTP does. What stands above a transport (codec, batch,
+//! compression, resume, the recommended stack) then runs unchanged. Where WebSocket works, take that: a flush here is a round trip,
+//! and binary comes down a third larger.
+//!
+//! # Where it waits
+//!
+//! - The server's sink: `poll_ready` for the client to read, once [`Limits::write_buffer`](crate::Limits::write_buffer) bytes wait;
+//!   `poll_flush` until all is with the HTTP server.
+//! - The client's sink: one POST is on its way at a time, and what is accepted meanwhile goes with the next. `poll_ready` is
+//!   `Pending` while [`Limits::write_buffer`](crate::Limits::write_buffer) bytes are not acknowledged, `poll_flush` is ready when all
+//!   are: when they stand in the bounded inbox of the server's end. So a handler that does not read holds its client up.
+//! - The stream of either end for the peer, never for the own sink.
+//! - A close at most [`Limits::close`](crate::Limits::close), a connect at most [`Limits::handshake`](crate::Limits::handshake).
+//!
+//! # Exactly once, in order, within a session
+//!
+//! A POST says which number its first message has, and its answer which number is due. A POST that was lost on the way is sent again
+//! (4 times, within [`Limits::handshake`](crate::Limits::handshake)), and what the server has of it already it passes over. The session
+//! lives as long as its event stream: if that breaks, both ends give an error that [`is_closed`](crate::Error::is_closed), and what
+//! was on its way down may be lost. `layer::resume` above it (or `OptimizedTransport`) makes a connection of many such sessions, and
+//! nothing is lost.
+//!
+//! # Security
+//!
+//! A session is found by a token of 128 random bits, which the stream's first event brings. It stands in a header of each POST, never
+//! in a URL, a log or an error. A page of another origin can read neither the event nor send that header, unless the server
+//! [allows](SseDuplexServer::allow_origin) the origin; besides, its requests are refused. Whoever may read the traffic can take a session over:
+//! use `https://`.
+//!
+//! # Errors
+//!
+//! Those of [`SseDuplexConnector`]. Of a session: [`is_closed`](crate::Error::is_closed) for one that was cut or is gone,
+//! [`is_too_large`](crate::Error::is_too_large) and [`is_protocol`](crate::Error::is_protocol) for a peer that is at fault (and is told so
+//! by a close of code 1009 or 1002), [`is_timeout`](crate::Error::is_timeout) for a close that is not answered,
+//! [`is_auth`](crate::Error::is_auth) where a POST is refused for its credentials. A message that is too large to be sent is an error for
+//! that message alone.
+//!
+//! # Cancel safety
+//!
+//! Dropping a future that sends or receives loses nothing: all state is in the transport.
+//!
+//! # Cost
+//!
+//! Two connections of HTTP/1.1 for a client, the second only once it sends. There is no task behind a transport: each half moves what
+//! it waits for. A text message goes down without a copy but that into the output; binary is encoded in place there, and decoded into memory
+//! of its own. A POST costs a handful of allocations, however many messages it has.
+//!
+//! # On the wire
+//!
+//! `docs/wire.md` has the requests, the events and the framing of the POSTs.
+//!
+//! # Example
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+//! use tower::ServiceExt;
+//! use tower_transport::{Message, TransportExt, transport::sse::{SseDuplexConnector, SseDuplexServer}};
+//!
+//! let echo = SseDuplexServer::new(|mut session, _parts| async move {
+//!     while let Some(Ok(message)) = session.receive_message().await {
+//!         if message.is_data() && session.send_message(message).await.is_err() {
+//!             return;
+//!         }
+//!     }
+//! });
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! let url = format!("http://{}/events", listener.local_addr()?);
+//! tokio::spawn(async move {
+//!     while let Ok((tcp, _)) = listener.accept().await {
+//!         let service = TowerToHyperService::new(echo.clone());
+//!         tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service));
+//!     }
+//! });
+//!
+//! let request = http::Request::get(url).body(())?;
+//! let mut session = SseDuplexConnector::new().oneshot(request).await?.into_body();
+//! session.send_message(Message::binary(&b"up"[..])).await?;
+//! assert_eq!(session.receive_message().await.unwrap()?, Message::binary(&b"up"[..]));
+//! session.close(None).await?;
+//! # Ok::<(), tower_transport::BoxError>(()) }).unwrap();
+//! ```
 
+mod answer;
 mod body;
 mod called;
 mod connector;

@@ -143,7 +143,7 @@ impl<H> SseDuplexServer<H> {
         self
     }
 
-    /// After how long without an event a comment is sent, so that proxies do not take the stream for dead.
+    /// After how long without an event a comment is sent, so that proxies do not take the stream for dead. Zero: never.
     #[must_use]
     pub fn keep_alive(mut self, time: Duration) -> Self {
         self.accept().keep_alive = time;

@@ -1,13 +1,13 @@
 //! Lines into events: what the fields of one block say, until a blank line dispatches it.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use memchr::memchr;
 
-use super::lines::Line;
+use super::lines::{Line, Plain};
 use crate::{
     Error, Text,
-    transport::sse::{Event, event::own_name},
+    transport::sse::{Event, event::own_name, label::Label},
 };
 
 #[derive(Debug)]
@@ -15,13 +15,10 @@ pub(super) struct Block {
     pub(super) max_event: usize,
     data: Data,
     /// The type of this block's event.
-    name: Option<Arc<str>>,
-    /// The last type that was given, to be shared by the events that have it.
-    last_name: Option<Arc<str>>,
-    /// The id as the lines say it; it is the stream's with the next blank line.
-    id: Option<Arc<str>>,
-    last_id: Option<Arc<str>>,
-    id_changed: bool,
+    name: Option<Label>,
+    /// A new id of this block; it is the stream's with the next blank line.
+    id: Option<Label>,
+    last_id: Option<Label>,
     pub(super) retry: Option<Duration>,
 }
 
@@ -43,40 +40,37 @@ impl Data {
     }
 }
 
+/// `String::from_utf8_lossy`, which takes the long way even where nothing is to be replaced.
+fn lossy(value: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed)
+}
+
 fn joined(mut data: String, value: &[u8]) -> String {
     data.push('\n');
-    data.push_str(&String::from_utf8_lossy(value));
+    data.push_str(&lossy(value));
     data
 }
 
 impl Default for Block {
     fn default() -> Self {
-        Self {
-            max_event: 4 << 20,
-            data: Data::None,
-            name: None,
-            last_name: None,
-            id: None,
-            last_id: None,
-            id_changed: false,
-            retry: None,
-        }
+        Self { max_event: 4 << 20, data: Data::None, name: None, id: None, last_id: None, retry: None }
     }
 }
 
 /// The value of a `data` line, whole or so far.
+#[inline]
 pub(super) fn data_value(line: &[u8]) -> Option<&[u8]> {
     line.strip_prefix(b"data:").map(without_space)
 }
 
-fn without_space(value: &[u8]) -> &[u8] {
+#[inline]
+pub(super) fn without_space(value: &[u8]) -> &[u8] {
     value.strip_prefix(b" ").unwrap_or(value)
 }
 
 impl Block {
     pub(super) fn begin_with(&mut self, id: &str) {
-        self.id = (!id.is_empty()).then(|| id.into());
-        self.last_id.clone_from(&self.id);
+        self.last_id = (!id.is_empty()).then(|| Label::new(id));
     }
 
     /// How long the value of another `data` line may be.
@@ -87,8 +81,14 @@ impl Block {
         }
     }
 
+    /// How much data the event may have, while it has none.
+    #[inline]
+    pub(super) fn is_without_data(&self) -> Option<usize> {
+        matches!(self.data, Data::None).then_some(self.max_event)
+    }
+
     pub(super) fn last_event_id(&self) -> &str {
-        self.last_id.as_deref().unwrap_or_default()
+        self.last_id.as_ref().map_or("", Label::as_str)
     }
 
     pub(super) fn too_large(&self) -> Error {
@@ -107,7 +107,7 @@ impl Block {
         };
         match field {
             b"data" => return self.data(line, value),
-            b"event" => self.name(String::from_utf8_lossy(value)),
+            b"event" => self.name = own_name(&lossy(value)),
             b"id" => self.id(value),
             b"retry" => self.retry(value),
             _ => {}
@@ -132,25 +132,9 @@ impl Block {
         Ok(())
     }
 
-    fn name(&mut self, name: Cow<'_, str>) {
-        if self.last_name.as_deref() != Some(&name) {
-            let Some(own) = own_name(&name) else {
-                self.name = None;
-                return;
-            };
-            self.last_name = Some(own);
-        }
-        self.name.clone_from(&self.last_name);
-    }
-
     fn id(&mut self, value: &[u8]) {
-        if memchr(0, value).is_some() {
-            return;
-        }
-        let id = String::from_utf8_lossy(value);
-        if self.id.as_deref() != Some(&id) {
-            self.id = Some((&*id).into());
-            self.id_changed = true;
+        if !value.contains(&0) {
+            self.id = Some(Label::new(&lossy(value)));
         }
     }
 
@@ -164,10 +148,7 @@ impl Block {
 
     /// At a blank line: the event, if the block has data.
     pub(super) fn dispatch(&mut self) -> Option<Event> {
-        if self.id_changed {
-            self.id_changed = false;
-            self.last_id.clone_from(&self.id);
-        }
+        self.commit_id();
         let name = self.name.take();
         let data = match std::mem::take(&mut self.data) {
             Data::None => return None,
@@ -175,5 +156,27 @@ impl Block {
             Data::Many(text) => text.into(),
         };
         Some(Event::received(data, name, self.last_id.clone()))
+    }
+
+    /// The event of a block that ends with these fields.
+    #[inline]
+    pub(super) fn plain(&mut self, plain: Plain<'_>) -> Event {
+        let before = self.name.take();
+        let name = plain.name.map_or(before, own_name);
+        match plain.id {
+            Some(id) => {
+                self.id = None;
+                self.last_id = Some(Label::new(id));
+            }
+            None => self.commit_id(),
+        }
+        Event::received(plain.data, name, self.last_id.clone())
+    }
+
+    #[inline]
+    fn commit_id(&mut self) {
+        if self.id.is_some() {
+            self.last_id = self.id.take();
+        }
     }
 }

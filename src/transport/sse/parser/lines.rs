@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use memchr::memchr2;
 
-use super::block::{Block, data_value};
-use crate::Error;
+use super::block::{Block, data_value, without_space};
+use crate::{Error, Text};
 
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
@@ -36,6 +36,13 @@ impl Default for Lines {
             mark: &BYTE_ORDER_MARK,
         }
     }
+}
+
+/// The fields of an event.
+pub(super) struct Plain<'a> {
+    pub(super) name: Option<&'a str>,
+    pub(super) id: Option<&'a str>,
+    pub(super) data: Text,
 }
 
 /// One line without its end.
@@ -91,6 +98,39 @@ impl Lines {
         }
     }
 
+    /// What most events are, if that comes next: at most one `id` and one `event` line, one line of data up to `max` bytes, a
+    /// blank line, all ended by LF, in UTF-8 and in this chunk. Anything else is left to [`next`](Self::next).
+    #[inline]
+    pub(super) fn plain_event(&mut self, max: usize) -> Option<Plain<'_>> {
+        if self.after_cr || self.in_comment || !self.begun.is_empty() {
+            return None;
+        }
+        let mut rest = self.chunk.get(self.at..)?;
+        let (mut name, mut id) = (None, None);
+        // No line is looked at more often than there are kinds of lines.
+        loop {
+            let (line, after) = rest.split_at_checked(memchr2(b'\n', b'\r', rest)?)?;
+            if let Some(value) = data_value(line) {
+                if value.len() > max || !after.starts_with(b"\n\n") {
+                    return None;
+                }
+                let data = Text::try_from(self.chunk.slice_ref(value)).ok()?;
+                self.at = self.chunk.len() - after.len() + 2;
+                return Some(Plain { name, id, data });
+            }
+            let (place, value) = match line {
+                [b'i', b'd', b':', value @ ..] if !value.contains(&0) => (&mut id, value),
+                [b'e', b'v', b'e', b'n', b't', b':', value @ ..] => (&mut name, value),
+                _ => return None,
+            };
+            if place.is_some() || line.len() > self.max_line {
+                return None;
+            }
+            *place = Some(str::from_utf8(without_space(value)).ok()?);
+            rest = after.strip_prefix(b"\n")?;
+        }
+    }
+
     /// The next line that is no comment. `block` is what it goes to, and says how long it may be.
     pub(super) fn next(&mut self, block: &Block) -> Result<Option<Line<'_>>, Error> {
         let (start, end) = loop {
@@ -142,6 +182,9 @@ impl Lines {
     }
 
     fn check(&self, line: &[u8], block: &Block) -> Result<(), Error> {
+        if line.len() <= self.max_line.min(block.room()) {
+            return Ok(());
+        }
         match data_value(line) {
             Some(value) if value.len() > block.room() => Err(block.too_large()),
             None if line.len() > self.max_line => Err(Error::too_large(format!(

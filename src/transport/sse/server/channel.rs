@@ -50,7 +50,6 @@ pub type EventSender = Sender<Event, Infallible>;
 ///
 /// When the last sender is dropped, what was sent goes out and the response ends. When the client is gone, what waits is dropped, and
 /// every sender learns it at once.
-#[must_use]
 pub fn event_channel(queue: Queue<Event, Infallible>) -> (EventSender, EventStream<EventReceiver>) {
     let queue = queue.max_inbox(NonZeroUsize::MIN); // nothing comes in
     let (sender, drain) = drain(queue, "the client is gone: its event stream was dropped");

@@ -1,0 +1,55 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::Response;
+
+use super::{AdaptiveTransport, dial::Connectors, race::Race, shared::Session};
+use crate::Error;
+
+/// The future of an [`AdaptiveConnector`](super::AdaptiveConnector): one attempt, all that is under way in it included.
+///
+/// Dropped, all of it is.
+#[must_use = "futures do nothing unless awaited"]
+pub struct AdaptiveConnecting(State);
+
+enum State {
+    Race(Box<Race<Connectors>>),
+    /// It could not begin, or is done.
+    Failed(Error),
+}
+
+impl AdaptiveConnecting {
+    pub(super) fn new(race: Result<Race<Connectors>, Error>) -> Self {
+        Self(race.map_or_else(State::Failed, |race| State::Race(Box::new(race))))
+    }
+}
+
+impl Future for AdaptiveConnecting {
+    type Output = Result<Response<AdaptiveTransport>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let race = match &mut self.0 {
+            State::Race(race) => race,
+            State::Failed(error) => return Poll::Ready(Err(error.clone())),
+        };
+        let outcome = ready!(Pin::new(&mut **race).poll(cx));
+        let attempt = race.attempt().clone();
+        self.0 = State::Failed(Error::closed("the connection was made already"));
+        let (kind, response) = outcome?;
+        let session = Session::new(attempt, kind);
+        let mut response = response.map(|transport| transport.watched_by(session.clone()));
+        response.extensions_mut().insert(kind);
+        response.extensions_mut().insert(session);
+        Poll::Ready(Ok(response))
+    }
+}
+
+impl fmt::Debug for AdaptiveConnecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdaptiveConnecting").finish_non_exhaustive()
+    }
+}

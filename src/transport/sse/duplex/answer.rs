@@ -1,0 +1,71 @@
+//! A client's look at the answer that is to open a session.
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use super::{
+    downlink::Downlink,
+    event::SESSION,
+    head::{self, EVENT_STREAM},
+    line::Line,
+};
+use crate::{
+    Error,
+    transport::{
+        dial::{read_body, retry_after},
+        subprotocol::tokens,
+    },
+};
+
+/// Whether the answer is an event stream.
+pub(super) async fn check(response: Response<Incoming>, line: &mut Line) -> Result<Response<Incoming>, Error> {
+    let status = response.status();
+    if status == StatusCode::OK {
+        if head::is(response.headers(), &header::CONTENT_TYPE, &EVENT_STREAM) {
+            return Ok(response);
+        }
+        return Err(Error::protocol("the server's answer is not of the type `text/event-stream`"));
+    }
+    if let (true, Some(location)) = (status.is_redirection(), response.headers().get(header::LOCATION)) {
+        let location = String::from_utf8_lossy(location.as_bytes()).escape_debug().to_string();
+        return Err(Error::config(format!("the server redirects ({status}) to `{location}`: connect to that")));
+    }
+    let (head, body) = response.into_parts();
+    let refusal = Error::from_refusal(head.status, line.drive(read_body(body)).await);
+    Err(match retry_after(&head.headers) {
+        Some(time) => refusal.with_retry_after(time),
+        None => refusal,
+    })
+}
+
+/// The subprotocol that the server chose.
+pub(super) fn chosen(headers: &HeaderMap, offered: &[String]) -> Result<Option<Box<str>>, Error> {
+    let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
+    match (chosen.next(), chosen.next()) {
+        (None, _) => Ok(None),
+        (Some(one), None) if offered.iter().any(|offer| offer == one) => Ok(Some(one.into())),
+        (Some(one), _) => Err(Error::protocol(format!(
+            "the server chose the subprotocol `{}`, which was not offered",
+            one.escape_debug()
+        ))),
+    }
+}
+
+/// Reads the event that opens the session.
+pub(super) async fn token(down: &mut Downlink) -> Result<HeaderValue, Error> {
+    const NOT_OPENED: &str = "the event stream does not begin with the event `session` and a token";
+
+    match std::future::poll_fn(|cx| down.poll_event(cx)).await? {
+        Some(event) if event.event_type() == SESSION => {
+            let token = event.data();
+            // The server's own business, but for what a header can hold.
+            let is_token = (16..=256).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+            let token = HeaderValue::from_str(token).ok().filter(|_| is_token);
+            let mut token = token.ok_or_else(|| Error::protocol(NOT_OPENED))?;
+            token.set_sensitive(true);
+            Ok(token)
+        }
+        Some(_) => Err(Error::protocol(NOT_OPENED)),
+        None => Err(Error::closed("the server ended the event stream before it opened the session")),
+    }
+}

@@ -1,0 +1,50 @@
+//! The response's body, which empties the outbox.
+
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{FRAME, Session, register, wake};
+use crate::{Message, transport::sse::duplex::event};
+
+impl Session {
+    /// What goes down next; `None` at the end.
+    pub(in super::super) fn poll_frame(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
+        let mut state = self.lock();
+        if let Some(payload) = state.pong.take() {
+            event::encode(&Message::Pong(payload), &mut state.outbox);
+        }
+        if !state.outbox.is_empty() {
+            let length = state.outbox.len().min(FRAME);
+            let frame = state.outbox.split_to(length).freeze();
+            if state.outbox.is_empty() {
+                wake(&mut state.teller);
+            }
+            wake(&mut state.writer);
+            return Poll::Ready(Some(frame));
+        }
+        if state.is_left {
+            return Poll::Ready(None);
+        }
+        register(&mut state.body, cx);
+        Poll::Pending
+    }
+
+    pub(in super::super) fn is_end(&self) -> bool {
+        let state = self.lock();
+        state.is_left && state.outbox.is_empty() && state.pong.is_none()
+    }
+
+    /// The body is dropped: the client is gone, or has all.
+    pub(in super::super) fn cut(&self) {
+        let mut state = self.lock();
+        state.is_cut = true;
+        state.is_lost = !state.outbox.is_empty();
+        state.outbox = BytesMut::new();
+        state.pong = None;
+        wake(&mut state.reader);
+        wake(&mut state.teller);
+        wake(&mut state.writer);
+        wake(&mut state.poster);
+    }
+}
