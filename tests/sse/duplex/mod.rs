@@ -10,6 +10,7 @@ mod origins;
 mod proxy;
 mod raw;
 mod retry;
+mod service;
 mod sessions;
 
 use std::{
