@@ -101,7 +101,8 @@ async fn a_stream_that_is_dropped_ends_the_peers_with_an_error_and_the_session_g
     assert!(peer.next().await.unwrap().unwrap_err().is_closed());
     assert_closed(&mut peer, None).await;
     let (stream, peer) = tokio::join!(client.open(), server.accept());
-    stream.unwrap().send("still here".into()).await.unwrap();
+    let mut stream = stream.unwrap();
+    stream.send("still here".into()).await.unwrap();
     assert_eq!(peer.unwrap().next().await.unwrap().unwrap(), "still here".into());
 }
 
