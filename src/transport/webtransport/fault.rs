@@ -18,13 +18,9 @@ pub(super) fn closed_by_peer(what: &'static str, code: u32, reason: &str) -> Err
     }
 }
 
-/// Why a session ended. web-transport-quinn calls every end without its capsule one of our own: the connection knows better, be it that
-/// the peer closed it with a code of WebTransport, or that it was lost.
-pub(super) fn session(error: SessionError, quic: &quinn::Connection) -> Error {
-    let error = match (error, quic.close_reason()) {
-        (SessionError::ConnectionError(ConnectionError::LocallyClosed), Some(reason)) => reason.into(),
-        (error, _) => error,
-    };
+/// Why a session ended. An end without the capsule of WebTransport (the connection was lost, or closed below) is for the most part reported as
+/// one of our own: web-transport-quinn closes the connection when it sees that, and QUIC's reason is gone.
+pub(super) fn session(error: SessionError) -> Error {
     match error {
         SessionError::WebTransportError(WebTransportError::Closed(code, reason)) => {
             closed_by_peer("the peer closed the session", code, &reason)
@@ -50,20 +46,20 @@ fn connection(error: ConnectionError) -> Error {
 }
 
 /// Why a stream cannot be read.
-pub(super) fn read(error: ReadError, quic: &quinn::Connection) -> Error {
+pub(super) fn read(error: ReadError) -> Error {
     match error {
         ReadError::Reset(code) => closed_by_peer("the peer reset the stream", code, ""),
-        ReadError::SessionError(error) => session(error, quic),
+        ReadError::SessionError(error) => session(error),
         ReadError::InvalidReset(_) => Error::closed("the peer reset the stream").with_source(error),
         other => Error::closed("the stream is closed").with_source(other),
     }
 }
 
 /// Why a stream cannot be written.
-pub(super) fn write(error: WriteError, quic: &quinn::Connection) -> Error {
+pub(super) fn write(error: WriteError) -> Error {
     match error {
         WriteError::Stopped(code) => closed_by_peer("the peer reads the stream no more", code, ""),
-        WriteError::SessionError(error) => session(error, quic),
+        WriteError::SessionError(error) => session(error),
         WriteError::InvalidStopped(_) => Error::closed("the peer reads the stream no more").with_source(error),
         other => Error::closed("the stream is closed").with_source(other),
     }

@@ -62,11 +62,6 @@ impl Session {
         &self.0.quic
     }
 
-    /// Why something in the session failed.
-    pub(super) fn fault(&self, error: wtq::SessionError) -> Error {
-        fault::session(error, &self.0.quic)
-    }
-
     /// The limits of each stream.
     pub(super) fn limits(&self) -> Limits {
         self.0.limits
@@ -100,7 +95,7 @@ impl Session {
     ///
     /// It only watches.
     pub async fn closed(&self) -> Error {
-        self.fault(self.0.quic.closed().await)
+        fault::session(self.0.quic.closed().await)
     }
 }
 

@@ -1,7 +1,7 @@
 use super::Session;
 use crate::{
     Error,
-    transport::webtransport::{ReceiveStream, SendStream, WebTransportStream},
+    transport::webtransport::{ReceiveStream, SendStream, WebTransportStream, fault},
 };
 
 impl Session {
@@ -17,7 +17,7 @@ impl Session {
     ///
     /// Dropped, no stream is open; the peer may see one that was reset at once.
     pub async fn open(&self) -> Result<WebTransportStream, Error> {
-        let (send, receive) = self.quic().open_bi().await.map_err(|error| self.fault(error))?;
+        let (send, receive) = self.quic().open_bi().await.map_err(fault::session)?;
         let mut stream = WebTransportStream::new(self.clone(), send, receive, true);
         stream.opened().await?;
         Ok(stream)
@@ -33,7 +33,7 @@ impl Session {
     ///
     /// Dropped, no stream is lost.
     pub async fn accept(&self) -> Result<WebTransportStream, Error> {
-        let (send, receive) = self.quic().accept_bi().await.map_err(|error| self.fault(error))?;
+        let (send, receive) = self.quic().accept_bi().await.map_err(fault::session)?;
         Ok(WebTransportStream::new(self.clone(), send, receive, false))
     }
 
@@ -66,7 +66,7 @@ impl Session {
     ///
     /// As [`open`](Self::open).
     pub async fn open_uni(&self) -> Result<SendStream, Error> {
-        let send = self.quic().open_uni().await.map_err(|error| self.fault(error))?;
+        let send = self.quic().open_uni().await.map_err(fault::session)?;
         let mut stream = SendStream::new(self.clone(), send);
         stream.opened().await?;
         Ok(stream)
@@ -82,7 +82,7 @@ impl Session {
     ///
     /// Dropped, no stream is lost.
     pub async fn accept_uni(&self) -> Result<ReceiveStream, Error> {
-        let receive = self.quic().accept_uni().await.map_err(|error| self.fault(error))?;
+        let receive = self.quic().accept_uni().await.map_err(fault::session)?;
         Ok(ReceiveStream::new(self.clone(), receive))
     }
 }

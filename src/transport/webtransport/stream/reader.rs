@@ -106,7 +106,7 @@ impl Reader {
             }
             Err(error) => {
                 self.done = true;
-                Err(End::Lost(fault::read(error, self.session.quic())))
+                Err(End::Lost(fault::read(error)))
             }
         })
     }

@@ -135,7 +135,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                let error = fault::write(error, self.session.quic());
+                let error = fault::write(error);
                 self.failed = Some(error.clone());
                 // A stream that the peer has stopped is one of those that it may have open until it is reset.
                 self.reset(0);
@@ -165,7 +165,7 @@ impl Writer {
     /// Waits until the peer has acknowledged the whole stream; an error where it wants no more of it.
     pub(super) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &mut self.send {
-            Some(send) => send.poll_closed(cx).map_err(|error| fault::write(error, self.session.quic())),
+            Some(send) => send.poll_closed(cx).map_err(fault::write),
             None => Poll::Ready(Ok(())),
         }
     }
