@@ -109,7 +109,7 @@ async fn of_a_flood_of_sessions_so_many_stay_as_may_be() {
         assert_eq!(response.status(), if opened < 1024 { 200 } else { 503 });
         streams.push(response.into_body());
     }
-    // Measured: 1.2 KiB each.
+    // Measured: 2.3 KiB each, the handler's task and what it holds included.
     assert!(growth.peak() < 1024 * 4 * KIB + 5000 * size_of::<SseDuplexBody>() * 2, "{}", growth.peak());
 }
 
@@ -132,7 +132,7 @@ async fn of_a_flood_of_posts_on_one_session_one_is_read() {
     assert!(session.next().now_or_never().is_none());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_message_of_a_gibibyte_is_refused_by_its_head() {
     for head in
         [&b"\x01\xc0\x00\x00\x00\x40\x00\x00\x00"[..], b"\x00\xff\xff\xff\xff\xff\xff\xff\xff", b"\x01\x80\x40\x00\x01"]
@@ -163,7 +163,7 @@ async fn a_handler_that_never_reads_holds_no_more_than_its_inbox() {
             assert_eq!(server.status(&token, due, endless(std::iter::repeat(piece))).await, 204);
         }
     }
-    assert!(growth.peak() < 256 * KIB, "{}", growth.peak());
+    assert!(growth.peak() < 128 * KIB, "{}", growth.peak());
 }
 
 #[tokio::test]

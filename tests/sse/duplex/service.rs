@@ -1,84 +1,24 @@
-//! The server as a service, called without a socket: what time does, on a paused clock, and HTTP of other versions and servers.
+//! The server as a service: what time does, on a paused clock, and HTTP of other versions and servers.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, stream};
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::Frame;
+use futures_util::{FutureExt, StreamExt};
+use http::Request;
+use http_body_util::{BodyExt, Full};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
-use tokio::{sync::mpsc, time::Instant};
-use tower::Service;
+use tokio::time::Instant;
 use tower_transport::{
     Limits, Message, TransportExt,
-    transport::sse::{SseDuplex, SseDuplexBody, SseDuplexConnector, SseDuplexServer},
+    transport::sse::{SseDuplex, SseDuplexConnector, SseDuplexServer},
 };
 
-use super::{connect, within};
-
-type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-fn whole(bytes: &'static [u8]) -> Body {
-    Full::from(bytes).boxed_unsync()
-}
-
-/// Pieces with a pause before each; then it never ends.
-fn trickle(pieces: Vec<&'static [u8]>, pause: Duration) -> Body {
-    let pieces = stream::iter(pieces).then(move |piece| async move {
-        tokio::time::sleep(pause).await;
-        Ok(Frame::data(Bytes::from_static(piece)))
-    });
-    StreamBody::new(pieces.chain(stream::pending())).boxed_unsync()
-}
-
-/// A server whose sessions are given to the test.
-struct Server<S> {
-    service: S,
-    sessions: mpsc::Receiver<SseDuplex>,
-}
-
-fn server(
-    limits: Limits,
-) -> Server<impl Service<Request<Body>, Response = Response<SseDuplexBody>, Error = Infallible>> {
-    let (opened, sessions) = mpsc::channel(64);
-    let service = SseDuplexServer::new(move |session, _| async move {
-        let _ = opened.send(session).await;
-    });
-    Server { service: service.limits(limits), sessions }
-}
-
-impl<S: Service<Request<Body>, Response = Response<SseDuplexBody>, Error = Infallible>> Server<S> {
-    /// Opens a session: its stream, its token, and the handler's end.
-    async fn open(&mut self) -> (SseDuplexBody, String, SseDuplex) {
-        let request = Request::get("/").header("accept", "text/event-stream").body(whole(b"")).unwrap();
-        let mut stream = self.service.call(request).await.unwrap().into_body();
-        let first = next_frame(&mut stream).await.unwrap();
-        let token = first.strip_prefix("event: session\ndata: ").unwrap().trim().to_owned();
-        (stream, token, self.sessions.recv().await.unwrap())
-    }
-
-    fn post(&mut self, token: &str, sequence: u64, body: Body) -> impl Future<Output = (u16, Option<u64>)> + use<S> {
-        let request = Request::post("/")
-            .header("content-type", "application/vnd.tower-transport.messages")
-            .header("tower-transport-session", token)
-            .header("tower-transport-sequence", sequence);
-        let answer = self.service.call(request.body(body).unwrap());
-        async {
-            let answer = answer.await.unwrap();
-            let due = answer.headers().get("tower-transport-sequence");
-            (answer.status().as_u16(), due.map(|due| due.to_str().unwrap().parse().unwrap()))
-        }
-    }
-}
-
-async fn next_frame(stream: &mut SseDuplexBody) -> Option<String> {
-    let data = stream.frame().await?.unwrap().into_data().unwrap();
-    Some(String::from_utf8(data.to_vec()).unwrap())
-}
+use super::{
+    called::{next_frame, server, trickle, whole},
+    connect, within,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_post_that_finds_no_room_is_answered_after_a_while_with_how_far_it_came() {
@@ -86,15 +26,15 @@ async fn a_post_that_finds_no_room_is_answered_after_a_while_with_how_far_it_cam
     let (_stream, token, mut session) = server.open().await;
     let all = b"\x00\x04aaaa\x00\x04bbbb\x00\x04cccc";
     let start = Instant::now();
-    assert_eq!(server.post(&token, 0, whole(all)).await, (204, Some(1)));
+    assert_eq!(server.post(&token, 0, whole(&all[..])).await, (204, Some(1)));
     assert_eq!(start.elapsed(), Duration::from_secs(10), "on the paused clock");
-    assert_eq!(server.post(&token, 0, whole(all)).await, (204, Some(1)), "there is still none");
+    assert_eq!(server.post(&token, 0, whole(&all[..])).await, (204, Some(1)), "there is still none");
     let read = async {
         for text in ["aaaa", "bbbb", "cccc"] {
             assert_eq!(session.next().await.unwrap().unwrap(), Message::text(text));
         }
     };
-    let answer = server.post(&token, 0, whole(all));
+    let answer = server.post(&token, 0, whole(&all[..]));
     assert_eq!(futures_util::future::join(answer, read).await.0, (204, Some(3)));
 }
 
@@ -105,7 +45,7 @@ async fn the_newest_post_of_a_session_goes_on_and_what_the_others_brought_whole_
     let mut first = std::pin::pin!(server.post(&token, 0, trickle(vec![b"\x00\x01a\x00\x01"], Duration::ZERO)));
     assert!(first.as_mut().now_or_never().is_none());
     assert_eq!(within(session.next()).await.unwrap().unwrap(), Message::text("a"));
-    let second = server.post(&token, 0, whole(b"\x00\x01a\x00\x01b"));
+    let second = server.post(&token, 0, whole(&b"\x00\x01a\x00\x01b"[..]));
     assert_eq!(second.await, (204, Some(2)));
     assert_eq!(first.await, (409, None));
     assert_eq!(session.next().await.unwrap().unwrap(), Message::text("b"));
@@ -121,7 +61,7 @@ async fn a_body_may_be_slow_but_not_stand_still() {
     assert_eq!(server.post(&token, 0, slow).await, (408, None));
     assert_eq!(start.elapsed(), Duration::from_secs(5 * 9 + 10), "on the paused clock");
     assert_eq!(session.next().await.unwrap().unwrap(), Message::text("hi"));
-    assert_eq!(server.post(&token, 1, whole(b"\x00\x03and")).await, (204, Some(2)), "and the session goes on");
+    assert_eq!(server.post(&token, 1, whole(&b"\x00\x03and"[..])).await, (204, Some(2)), "and the session goes on");
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +71,7 @@ async fn what_is_no_message_ends_the_session_and_the_client_is_told() {
     {
         let mut server = server(Limits::new());
         let (mut stream, token, mut session) = server.open().await;
-        assert_eq!(server.post(&token, 0, whole(b"\x00\x02hi")).await, (204, Some(1)));
+        assert_eq!(server.post(&token, 0, whole(&b"\x00\x02hi"[..])).await, (204, Some(1)));
         assert_eq!(server.post(&token, 1, whole(body)).await, (status, None));
         assert_eq!(session.next().await.unwrap().unwrap(), Message::text("hi"), "what was good is read");
         let (error, frame) = futures_util::future::join(session.next(), next_frame(&mut stream)).await;
@@ -140,7 +80,7 @@ async fn what_is_no_message_ends_the_session_and_the_client_is_told() {
         assert!(frame.unwrap().starts_with(&format!("event: close\ndata: {code} ")));
         assert!(session.next().await.is_none());
         assert_eq!(next_frame(&mut stream).await, None, "the stream ends with the session");
-        assert_eq!(server.post(&token, 1, whole(b"\x00\x02hi")).await.0, 404);
+        assert_eq!(server.post(&token, 1, whole(&b"\x00\x02hi"[..])).await.0, 404);
     }
 }
 
@@ -148,8 +88,8 @@ async fn what_is_no_message_ends_the_session_and_the_client_is_told() {
 async fn a_body_that_ends_within_a_message_is_refused_and_may_be_sent_again() {
     let mut server = server(Limits::new());
     let (_stream, token, mut session) = server.open().await;
-    assert_eq!(server.post(&token, 0, whole(b"\x00\x01a\x00\x02b")).await, (400, None));
-    assert_eq!(server.post(&token, 0, whole(b"\x00\x01a\x00\x02bc")).await, (204, Some(2)));
+    assert_eq!(server.post(&token, 0, whole(&b"\x00\x01a\x00\x02b"[..])).await, (400, None));
+    assert_eq!(server.post(&token, 0, whole(&b"\x00\x01a\x00\x02bc"[..])).await, (204, Some(2)));
     for text in ["a", "bc"] {
         assert_eq!(session.next().await.unwrap().unwrap(), Message::text(text));
     }
@@ -202,7 +142,7 @@ async fn over_http2_stream_and_posts_share_a_connection() {
     let (mut client, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
     tokio::spawn(connection);
-    let request = Request::get("http://a/").header("accept", "text/event-stream").body(whole(b"")).unwrap();
+    let request = Request::get("http://a/").header("accept", "text/event-stream").body(whole("")).unwrap();
     let mut stream = client.send_request(request).await.unwrap().into_body();
     let mut next = async || within(stream.frame()).await.unwrap().unwrap().into_data().unwrap();
     let first = String::from_utf8(next().await.to_vec()).unwrap();
