@@ -7,6 +7,8 @@
 //!
 //! - [`Event`] is one event, both ways. It writes itself: [`Event::encode`], and [`encode_comment`] beside it.
 //! - [`Parser`] reads events out of bytes. It knows of no socket, and runs everywhere, in a browser's wasm too.
+//! - [`EventStream`] is the body of a server's response: any stream of events, or what is sent into an [`event_channel`]. By
+//!   [`LastEventId`] a client that comes back says where it left off.
 //!
 //! # On the wire
 //!
