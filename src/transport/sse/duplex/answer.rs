@@ -1,6 +1,6 @@
 //! A client's look at the answer that is to open a session.
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::{
@@ -11,10 +11,7 @@ use super::{
 };
 use crate::{
     Error,
-    transport::{
-        dial::{read_body, retry_after},
-        subprotocol::tokens,
-    },
+    transport::dial::{read_body, retry_after},
 };
 
 /// Whether the answer is an event stream.
@@ -36,19 +33,6 @@ pub(super) async fn check(response: Response<Incoming>, line: &mut Line) -> Resu
         Some(time) => refusal.with_retry_after(time),
         None => refusal,
     })
-}
-
-/// The subprotocol that the server chose.
-pub(super) fn chosen(headers: &HeaderMap, offered: &[String]) -> Result<Option<Box<str>>, Error> {
-    let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
-    match (chosen.next(), chosen.next()) {
-        (None, _) => Ok(None),
-        (Some(one), None) if offered.iter().any(|offer| offer == one) => Ok(Some(one.into())),
-        (Some(one), _) => Err(Error::protocol(format!(
-            "the server chose the subprotocol `{}`, which was not offered",
-            one.escape_debug()
-        ))),
-    }
 }
 
 /// Reads the event that opens the session.
