@@ -29,6 +29,7 @@ mod serve;
 mod slow;
 #[cfg(feature = "sse")]
 mod sse;
+mod sse_duplex;
 #[cfg(feature = "sse")]
 mod sse_server;
 #[cfg(feature = "limit")]

@@ -8,7 +8,7 @@ use crate::{
     transport::{
         dial::Target,
         refusal::Refusal,
-        subprotocol::{chosen, tokens},
+        subprotocol::{chosen, one, tokens},
     },
 };
 
@@ -93,12 +93,6 @@ pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refus
             .or(refuse(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is not usable")),
         _ => refuse(StatusCode::BAD_REQUEST, "one Sec-WebSocket-Key of 16 bytes in base64 is needed"),
     }
-}
-
-/// The value of a header that may stand once only.
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
