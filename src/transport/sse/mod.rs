@@ -9,6 +9,7 @@
 //! - [`Parser`] reads events out of bytes. It knows of no socket, and runs everywhere, in a browser's wasm too.
 //! - [`EventStream`] is the body of a server's response: any stream of events, or what is sent into an [`event_channel`]. By
 //!   [`LastEventId`] a client that comes back says where it left off.
+//! - [`SseDuplex`] is events down and POSTs up as one transport of messages, both ends: see [`duplex`].
 //!
 //! # On the wire
 //!
