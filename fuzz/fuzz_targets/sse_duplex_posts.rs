@@ -38,7 +38,7 @@ async fn run(mut input: &[u8]) {
         let _ = read_all.send(read(session).await);
     })
     .limits(Limits::new().message(MESSAGE));
-    let request = Request::get("/").header("accept", "text/event-stream").body(Full::default()).expect("a request");
+    let request = Request::get("/").header("accept", "text/event-stream").body(Full::<Bytes>::default()).expect("a request");
     let mut stream = server.call(request).await.expect("infallible").into_body();
     let first = stream.frame().await.expect("an event").expect("infallible").into_data().expect("data");
     let first = String::from_utf8(first.to_vec()).expect("text");
