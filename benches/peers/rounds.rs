@@ -56,6 +56,12 @@ impl Table {
         self.rows.iter().find(|(row, _)| *row == name).map(|(_, samples)| samples.as_slice())
     }
 
+    /// The median over the rounds; `None` where the row did not run.
+    #[allow(dead_code, reason = "for tables of other figures than times")]
+    pub(crate) fn middle(&self, row: &str, of: impl Fn(&Sample) -> f64) -> Option<f64> {
+        self.samples(row).map(|samples| median(samples.iter().map(of)))
+    }
+
     /// `row / base`: the median of the ratios within each round; `None` where one of them did not run.
     pub(crate) fn ratio(&self, row: &str, base: &str, of: impl Fn(&Sample) -> f64) -> Option<f64> {
         let pairs = self.samples(row)?.iter().zip(self.samples(base)?);

@@ -28,6 +28,9 @@ mod resume;
 mod serve;
 mod slow;
 #[cfg(feature = "sse")]
+mod sse;
+mod sse_duplex;
+#[cfg(feature = "sse")]
 mod sse_server;
 #[cfg(feature = "limit")]
 mod unfinished;

@@ -23,6 +23,9 @@ use crate::{
 
 pub(crate) type End = BoxTransport<Value>;
 
+/// How much may be unacknowledged.
+const REPLAY: usize = 1 << 20;
+
 fn batch() -> BatchPolicy {
     BatchPolicy::new(32, Duration::from_millis(1))
 }
@@ -62,13 +65,13 @@ pub(crate) async fn both<C: Carrier>(budgets: Vec<usize>) -> Both {
         .batch(batch())
         .limit_rate(rate())
         .reconnect(url, Backoff::fixed(Duration::from_millis(2)))
-        .layer(ResumeLayer::new().handle(resume.clone()).ack_delay(Duration::from_millis(5)))
+        .layer(ResumeLayer::new().handle(resume.clone()).ack_delay(Duration::from_millis(5)).replay_bytes(REPLAY))
         .per_connection(CompressionLayer::new(deflate()))
         .per_connection(heartbeat::<C>())
         .service(dial)
         .boxed();
 
-    let store = SessionStore::<Wire>::new().ack_delay(Duration::from_millis(5));
+    let store = SessionStore::<Wire>::new().ack_delay(Duration::from_millis(5)).replay_bytes(REPLAY);
     let (begun, sessions) = unbounded_channel();
     tokio::spawn(async move {
         while let Some(arrival) = arrivals.recv().await {

@@ -54,7 +54,8 @@ async fn messages_cross_and_the_close_says_why_and_is_acknowledged() {
 async fn both_ends_may_open_them() {
     let (client, server) = sessions().await;
     let (send, receive) = tokio::join!(server.open_uni(), client.accept_uni());
-    send.unwrap().send("from the server".into()).await.unwrap();
+    let mut send = send.unwrap();
+    send.send("from the server".into()).await.unwrap();
     assert_eq!(receive.unwrap().next().await.unwrap().unwrap(), "from the server".into());
 }
 

@@ -18,7 +18,8 @@ pub(super) fn closed_by_peer(what: &'static str, code: u32, reason: &str) -> Err
     }
 }
 
-/// Why a session ended.
+/// Why a session ended. An end without the capsule of WebTransport (the connection was lost, or closed below) is for the most part reported as
+/// one of our own: web-transport-quinn closes the connection when it sees that, and QUIC's reason is gone.
 pub(super) fn session(error: SessionError) -> Error {
     match error {
         SessionError::WebTransportError(WebTransportError::Closed(code, reason)) => {

@@ -1,5 +1,6 @@
 //! SSE down and POST up as one transport, over real sockets.
 
+mod called;
 mod close;
 mod connect;
 mod contract;
@@ -8,8 +9,10 @@ mod messages;
 mod optimized;
 mod origins;
 mod proxy;
+mod random;
 mod raw;
 mod retry;
+mod service;
 mod sessions;
 
 use std::{

@@ -92,3 +92,43 @@ async fn the_session_ends_with_its_event_stream() {
         assert!(end.send_message(Message::text("late")).await.unwrap_err().is_closed());
     }
 }
+
+/// A server that takes one message of a POST and asks for the rest; what each POST brought.
+async fn taking_one_at_a_time(posts: usize) -> (std::net::SocketAddr, tokio::task::JoinHandle<Vec<String>>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    const OPENING: &str =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: session\ndata: 0123456789abcdef\n\n";
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let brought = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(OPENING.as_bytes()).await.unwrap();
+        let (mut poster, _) = listener.accept().await.unwrap();
+        let mut brought = Vec::new();
+        for due in 1..=posts {
+            let mut request = vec![0; 4096];
+            let read = poster.read(&mut request).await.unwrap();
+            let request = String::from_utf8_lossy(&request[..read]).into_owned();
+            let (head, body) = request.split_once("\r\n\r\n").unwrap();
+            let sequence = head.lines().find_map(|line| line.strip_prefix("tower-transport-sequence: ")).unwrap();
+            brought.push(format!("{sequence}: {}", body.escape_debug()));
+            let answer = format!("HTTP/1.1 204 Some\r\ntower-transport-sequence: {due}\r\n\r\n");
+            poster.write_all(answer.as_bytes()).await.unwrap();
+        }
+        brought
+    });
+    (address, brought)
+}
+
+#[tokio::test]
+async fn what_a_server_had_no_room_for_is_sent_again_alone() {
+    let (address, brought) = taking_one_at_a_time(3).await;
+    let mut client = connect(SseDuplexConnector::new(), address).await;
+    for text in ["a", "bc", "d"] {
+        client.feed(Message::text(text)).await.unwrap();
+    }
+    within(client.flush()).await.unwrap();
+    let expected = ["0: \\0\\u{1}a\\0\\u{2}bc\\0\\u{1}d", "1: \\0\\u{2}bc\\0\\u{1}d", "2: \\0\\u{1}d"];
+    assert_eq!(within(brought).await.unwrap(), expected);
+}

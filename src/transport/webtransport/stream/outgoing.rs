@@ -2,16 +2,13 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{CloseFrame, Error, Limits, Message, transport::framing};
+use crate::{Error, Limits, Message, transport::framing};
 
 /// Payloads up to this are copied behind their heads, so that many small messages are one chunk for QUIC; larger ones are not.
 const COPIED: usize = 1024;
 
 /// The room that is made for small messages at a time.
 const ROOM: usize = 4096;
-
-/// The largest payload of a ping, a pong or a close, as in WebSocket.
-const MAX_CONTROL: usize = 125;
 
 /// What was accepted and is not yet QUIC's: pure.
 #[derive(Debug)]
@@ -45,7 +42,7 @@ impl Outgoing {
     ///
     /// For a message over the limit, which is not taken.
     pub(super) fn push(&mut self, message: Message) -> Result<(), Error> {
-        let message = self.check(message)?;
+        framing::check_outgoing(&message, self.limits.message)?;
         if self.tail.capacity() - self.tail.len() < framing::MAX_HEAD + COPIED {
             self.tail.reserve(ROOM);
         }
@@ -59,25 +56,6 @@ impl Outgoing {
             self.chunks.push_back(payload);
         }
         Ok(())
-    }
-
-    fn check(&self, message: Message) -> Result<Message, Error> {
-        let over = |length, limit, which| {
-            Err(Error::too_large(format!(
-                "an outgoing message of {length} bytes is over the limit of {limit} ({which})"
-            )))
-        };
-        match message {
-            Message::Text(_) | Message::Binary(_) if message.len() > self.limits.message => {
-                over(message.len(), self.limits.message, "Limits::message")
-            }
-            Message::Ping(_) | Message::Pong(_) if message.len() > MAX_CONTROL => {
-                over(message.len(), MAX_CONTROL, "of control messages")
-            }
-            // Its fields are public, so that it may have been made without.
-            Message::Close(Some(frame)) => Ok(Message::Close(Some(CloseFrame::new(frame.code, frame.reason)))),
-            message => Ok(message),
-        }
     }
 
     fn seal(&mut self) {

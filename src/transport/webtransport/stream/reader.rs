@@ -9,7 +9,10 @@ use web_transport_quinn as wtq;
 
 use crate::{
     CloseCode, Error, Message,
-    transport::{framing::Decoder, webtransport::fault},
+    transport::{
+        framing::Decoder,
+        webtransport::{Session, fault},
+    },
 };
 
 /// How many pieces are taken from QUIC at a time; one is what was in one packet.
@@ -17,6 +20,7 @@ const PIECES: usize = 8;
 
 /// The receiving half of a stream: messages out of QUIC.
 pub(super) struct Reader {
+    session: Session,
     receive: wtq::RecvStream,
     pieces: [Bytes; PIECES],
     next: usize,
@@ -39,16 +43,21 @@ pub(super) enum End {
 }
 
 impl Reader {
-    pub(super) fn new(receive: wtq::RecvStream, limit: usize, awaits_preamble: bool) -> Self {
+    pub(super) fn new(session: Session, receive: wtq::RecvStream, awaits_preamble: bool) -> Self {
         Self {
             receive,
             pieces: Default::default(),
             next: 0,
             filled: 0,
-            decoder: Decoder::new(limit),
+            decoder: Decoder::new(session.limits().message),
             awaits_preamble,
             done: false,
+            session,
         }
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.session
     }
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {

@@ -20,7 +20,6 @@ use crate::{CloseCode, CloseFrame, Error, Message, transport::webtransport::Sess
 ///
 /// What the stream gives is what a [`WebTransportStream`](super::WebTransportStream) gives.
 pub struct ReceiveStream {
-    session: Session,
     reader: Reader,
     peer_close: Option<CloseFrame>,
     ended: bool,
@@ -28,14 +27,13 @@ pub struct ReceiveStream {
 
 impl ReceiveStream {
     pub(in crate::transport::webtransport) fn new(session: Session, receive: wtq::RecvStream) -> Self {
-        let reader = Reader::new(receive, session.limits().message, true);
-        Self { session, reader, peer_close: None, ended: false }
+        Self { reader: Reader::new(session, receive, true), peer_close: None, ended: false }
     }
 
     /// The session that the stream is in.
     #[must_use]
     pub fn session(&self) -> &Session {
-        &self.session
+        self.reader.session()
     }
 
     /// The close frame that the peer sent, once it has: in the stream, or with the end of the session.
@@ -110,6 +108,6 @@ impl Drop for ReceiveStream {
 
 impl fmt::Debug for ReceiveStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReceiveStream").field("session", &self.session).finish_non_exhaustive()
+        f.debug_struct("ReceiveStream").field("session", self.session()).finish_non_exhaustive()
     }
 }

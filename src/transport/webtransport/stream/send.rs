@@ -30,7 +30,7 @@ pub struct SendStream {
 
 impl SendStream {
     pub(in crate::transport::webtransport) fn new(session: Session, send: wtq::SendStream) -> Self {
-        let mut writer = Writer::new(send, session.limits());
+        let mut writer = Writer::new(session.clone(), send);
         writer.push_preamble();
         Self { session, writer, ended: false }
     }
@@ -138,7 +138,7 @@ impl Stream for SendStream {
 impl Drop for SendStream {
     fn drop(&mut self) {
         let time = self.session.limits().close;
-        self.writer.leave(&self.session, time);
+        self.writer.leave(time);
     }
 }
 

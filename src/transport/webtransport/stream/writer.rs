@@ -10,12 +10,13 @@ use web_transport_quinn::{self as wtq, generic::poll::SendStream as _};
 
 use super::outgoing::Outgoing;
 use crate::{
-    Error, Limits, Message, rt,
+    Error, Message, rt,
     transport::webtransport::{Session, fault},
 };
 
 /// The sending half of a stream: messages into QUIC.
 pub(super) struct Writer {
+    session: Session,
     /// Taken out when the stream is dropped.
     send: Option<wtq::SendStream>,
     outgoing: Outgoing,
@@ -33,16 +34,17 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(send: wtq::SendStream, limits: Limits) -> Self {
+    pub(super) fn new(session: Session, send: wtq::SendStream) -> Self {
         Self {
             send: Some(send),
-            outgoing: Outgoing::new(limits),
+            outgoing: Outgoing::new(session.limits()),
             pong: None,
             promised: false,
             owes: false,
             closing: false,
             finished: false,
             failed: None,
+            session,
         }
     }
 
@@ -135,6 +137,8 @@ impl Writer {
             Err(error) => {
                 let error = fault::write(error);
                 self.failed = Some(error.clone());
+                // A stream that the peer has stopped is one of those that it may have open until it is reset.
+                self.reset(0);
                 Err(error)
             }
         })
@@ -168,7 +172,7 @@ impl Writer {
 
     /// The stream is dropped. What QUIC has taken with the end of the stream still reaches the peer: until then, for `time` at
     /// most, the session is kept.
-    pub(super) fn leave(&mut self, session: &Session, time: Duration) {
+    pub(super) fn leave(&mut self, time: Duration) {
         if !self.finished || self.failed.is_some() {
             return self.reset(0);
         }
@@ -178,7 +182,7 @@ impl Writer {
         }
         // Without a runtime there is nothing that could wait.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let session = session.clone();
+            let session = self.session.clone();
             runtime.spawn(async move {
                 let _ = rt::timeout(time, send.stopped()).await;
                 drop(session);

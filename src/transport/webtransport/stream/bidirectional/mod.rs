@@ -65,7 +65,6 @@ use crate::{
 ///
 /// Closing waits on tokio's clock: the runtime needs its time driver (`enable_time`).
 pub struct WebTransportStream {
-    session: Session,
     reader: Reader,
     writer: Writer,
     state: State,
@@ -92,21 +91,19 @@ impl WebTransportStream {
         receive: wtq::RecvStream,
         is_opener: bool,
     ) -> Self {
-        let limits = session.limits();
-        let mut writer = Writer::new(send, limits);
+        let mut writer = Writer::new(session.clone(), send);
         if is_opener {
             writer.push_preamble();
         }
         let (halves, waker) = Halves::new();
         Self {
-            reader: Reader::new(receive, limits.message, !is_opener),
+            reader: Reader::new(session, receive, !is_opener),
             writer,
             state: State::Open,
             peer_close: None,
             deadline: None,
             halves,
             waker,
-            session,
         }
     }
 
@@ -118,13 +115,13 @@ impl WebTransportStream {
     /// The session that the stream is in. It lasts as long as a stream in it, or a handle to it.
     #[must_use]
     pub fn session(&self) -> &Session {
-        &self.session
+        self.reader.session()
     }
 
     /// The subprotocol that was agreed on in the session's handshake.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.session.subprotocol()
+        self.session().subprotocol()
     }
 
     /// The close frame that the peer sent, once it has: in the stream, or with the end of the session.
@@ -171,7 +168,7 @@ impl WebTransportStream {
     }
 
     fn close_time(&self) -> Duration {
-        self.session.limits().close
+        self.session().limits().close
     }
 
     fn closed(&self) -> Error {
@@ -216,14 +213,14 @@ impl Drop for WebTransportStream {
     fn drop(&mut self) {
         self.reader.stop(0);
         let time = self.close_time();
-        self.writer.leave(&self.session, time);
+        self.writer.leave(time);
     }
 }
 
 impl fmt::Debug for WebTransportStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebTransportStream")
-            .field("session", &self.session)
+            .field("session", self.session())
             .field("state", &self.state)
             .finish_non_exhaustive()
     }
