@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tower_transport::{Error, Message};
 

@@ -6,7 +6,7 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::net::TcpListener;
 use tower::ServiceExt;
 use tower_transport::{
-    Error, Message, TransportExt,
+    Error, TransportExt,
     transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
 };
 

@@ -4,11 +4,11 @@ use std::process::Command;
 
 const INSIDE: &str = "--inside";
 
-/// Loses 2 of 100 packets on each hop over loopback: both directions are hops of their own.
+/// Loses 2 of 100 packets that come in over loopback, of both directions. Where packets go out, the sender would be told.
 const RULES: &str = "table inet loss {
-    chain out {
-        type filter hook output priority 0;
-        oif lo numgen random mod 100 < 2 drop
+    chain inward {
+        type filter hook input priority 0;
+        iif lo numgen random mod 100 < 2 drop
     }
 }";
 

@@ -1,9 +1,8 @@
 //! A WebTransport session over loopback, at whose other end each stream is an echo, until it is asked not to read.
 
 use futures_util::SinkExt;
-use tower::Service;
 use tower_transport::{
-    Error, Message, TransportExt,
+    Error, TransportExt,
     transport::webtransport::{Certificate, Session, WebTransportConnector, WebTransportServer, WebTransportStream},
 };
 

@@ -27,8 +27,27 @@ pub(crate) fn choose<'a>(known: &'a [HeaderValue], headers: &HeaderMap) -> Optio
     })
 }
 
+/// The subprotocol that a server chose, in the head of its answer, among those that were offered.
+pub(super) fn chosen(headers: &HeaderMap, offered: &[String]) -> Result<Option<Box<str>>, Error> {
+    let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
+    match (chosen.next(), chosen.next()) {
+        (None, _) => Ok(None),
+        (Some(one), None) if offered.iter().any(|offer| offer == one) => Ok(Some(one.into())),
+        (Some(one), _) => Err(Error::protocol(format!(
+            "the server chose the subprotocol `{}`, which was not offered",
+            one.escape_debug()
+        ))),
+    }
+}
+
 /// The comma-separated tokens of all headers of a name; a header that is not ASCII has none.
 pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// The value of a header that may stand once only.
+pub(super) fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }

@@ -16,12 +16,17 @@ use tower_transport::{
     transport::{
         sse::SseDuplexServer,
         websocket::WebSocketUpgrade,
-        webtransport::{Certificate, WebTransportConnector, WebTransportServer},
+        webtransport::{Certificate, WebTransportConnector, WebTransportServer, WebTransportStream},
     },
 };
 
 fn large(i: usize) -> Message {
     Message::binary(vec![i as u8; 64 * 1024])
+}
+
+async fn give(to: mpsc::UnboundedSender<AdaptiveTransport>, transport: impl Into<AdaptiveTransport>) {
+    // Nobody takes it where the test is over.
+    let _ = to.send(transport.into());
 }
 
 /// Both ends of a connection of a kind: the client's as a connector makes it, the server's by `From`.
@@ -37,16 +42,12 @@ async fn pair(kind: TransportKind) -> (AdaptiveTransport, AdaptiveTransport) {
     match kind {
         TransportKind::WebTransport => {
             tokio::spawn(async move {
-                let handler = move |stream, _: request::Parts| {
-                    std::future::ready(drop(accepted.send(AdaptiveTransport::from(stream))))
-                };
+                let handler = move |stream: WebTransportStream, _: request::Parts| give(accepted, stream);
                 quic.serve(handler).await;
             });
         }
         TransportKind::WebSocket => {
-            let upgrade = WebSocketUpgrade::new(move |socket, _| {
-                std::future::ready(drop(accepted.send(AdaptiveTransport::from(socket))))
-            });
+            let upgrade = WebSocketUpgrade::new(move |socket, _| give(accepted, socket));
             tokio::spawn(async move {
                 while let Ok((tcp, _)) = listener.accept().await {
                     let service = TowerToHyperService::new(upgrade.clone());
@@ -55,9 +56,7 @@ async fn pair(kind: TransportKind) -> (AdaptiveTransport, AdaptiveTransport) {
             });
         }
         TransportKind::Sse => {
-            let sse = SseDuplexServer::new(move |sse, _| {
-                std::future::ready(drop(accepted.send(AdaptiveTransport::from(sse))))
-            });
+            let sse = SseDuplexServer::new(move |sse, _| give(accepted, sse));
             tokio::spawn(async move {
                 while let Ok((tcp, _)) = listener.accept().await {
                     tokio::spawn(http.serve_connection(TokioIo::new(tcp), TowerToHyperService::new(sse.clone())));

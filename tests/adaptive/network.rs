@@ -120,21 +120,26 @@ async fn carry_datagrams(near: Arc<UdpSocket>, server: SocketAddr, faults: Arc<F
         if faults.swallows_udp.load(SeqCst) {
             continue;
         }
-        if !clients.contains_key(&client) {
-            let far = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
-            far.connect(server).await.unwrap();
-            clients.insert(client, far.clone());
-            let (near, faults) = (near.clone(), faults.clone());
-            answers.spawn(async move {
-                let mut buffer = vec![0; 65_536];
-                while let Ok(length) = far.recv(&mut buffer).await {
-                    if !faults.swallows_udp.load(SeqCst) {
-                        let _ = near.send_to(&buffer[..length], client).await;
-                    }
-                }
-            });
+        let far = match clients.get(&client) {
+            Some(far) => far.clone(),
+            None => {
+                let far = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+                far.connect(server).await.unwrap();
+                answers.spawn(answer(near.clone(), client, far.clone(), faults.clone()));
+                clients.insert(client, far.clone());
+                far
+            }
+        };
+        let _ = far.send(&buffer[..length]).await;
+    }
+}
+
+async fn answer(near: Arc<UdpSocket>, client: SocketAddr, far: Arc<UdpSocket>, faults: Arc<Faults>) {
+    let mut buffer = vec![0; 65_536];
+    while let Ok(length) = far.recv(&mut buffer).await {
+        if !faults.swallows_udp.load(SeqCst) {
+            let _ = near.send_to(&buffer[..length], client).await;
         }
-        let _ = clients[&client].send(&buffer[..length]).await;
     }
 }
 

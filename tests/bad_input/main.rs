@@ -28,6 +28,7 @@ mod resume;
 mod serve;
 mod slow;
 #[cfg(feature = "sse")]
+mod sse;
 mod sse_duplex;
 #[cfg(feature = "sse")]
 mod sse_server;

@@ -35,7 +35,7 @@ pub(crate) async fn run(page: &str, script: &str, argument: Value) -> Option<Rep
     let output = tokio::time::timeout(Duration::from_secs(120), output).await.expect("the page hangs").unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
     let report: Report = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed:?}"));
-    assert_eq!(output.status.success(), report.error.is_none(), "{report:?}");
+    assert!(output.status.success() && report.error.is_none(), "{script} failed: {report:?}");
     Some(report)
 }
 

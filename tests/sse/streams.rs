@@ -18,7 +18,7 @@ pub(crate) struct Parsed {
 /// Parses the pieces one after the other, up to the end or the first error.
 pub(crate) fn parse<'a>(mut parser: Parser, pieces: impl IntoIterator<Item = &'a [u8]>) -> Parsed {
     let mut events = Vec::new();
-    let mut read = || -> Result<(), Error> {
+    let read = || -> Result<(), Error> {
         for piece in pieces {
             parser.push(Bytes::copy_from_slice(piece));
             while let Some(event) = parser.next_event()? {

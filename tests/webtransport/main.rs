@@ -9,6 +9,7 @@ mod peers;
 mod raw;
 mod server;
 mod stacks;
+mod stats;
 mod streams;
 mod support;
 mod uni;

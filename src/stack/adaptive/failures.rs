@@ -1,5 +1,5 @@
 use super::{
-    TransportKind,
+    Reason, TransportKind,
     policy::{Judgement, weight},
 };
 use crate::Error;
@@ -18,6 +18,15 @@ struct Failure {
 impl Failures {
     pub(super) fn push(&mut self, kind: TransportKind, judgement: Judgement, error: Error) {
         self.0.push(Failure { kind, judgement, error });
+    }
+
+    /// Whether the server, or a proxy in front of it, has said something, if only that it refuses.
+    pub(super) fn have_answer(&self) -> bool {
+        self.0.iter().any(|failure| {
+            let reason = failure.judgement.reason;
+            failure.kind != TransportKind::WebTransport
+                && matches!(reason, Reason::UpgradeRefused | Reason::Tls | Reason::Cut)
+        })
     }
 
     /// All of them as one error. Its kind, status and so on are those of the one that tells most, which is its source; its words name

@@ -119,7 +119,8 @@ mod tests {
             place(WebSocket, "example.com", 443, true),
             place(Sse, "example.com", 443, true),
         ]);
-        (plan.start(), plan.start());
+        plan.start();
+        plan.start();
         assert!(plan.failed(WebSocket, Stop(Scope::Authority)).is_empty());
         assert_eq!((plan.start(), plan.is_over()), (None, false), "SSE is ruled out, WebTransport goes on");
         plan.failed(WebTransport, FallBack);
@@ -129,7 +130,8 @@ mod tests {
     #[test]
     fn a_refusal_drops_all_that_is_under_way() {
         let mut plan = plan();
-        (plan.start(), plan.start());
+        plan.start();
+        plan.start();
         assert_eq!(plan.failed(WebSocket, Stop(Scope::All)), [WebTransport]);
         assert!(plan.is_over());
     }

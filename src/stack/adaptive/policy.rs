@@ -44,7 +44,8 @@ pub(super) fn judge(kind: TransportKind, error: &Error) -> Judgement {
     let (reason, meaning) = if error.is_auth() {
         (Reason::Auth, Stop(Scope::All))
     } else if error.is_config() {
-        (Reason::Config, Stop(Scope::All))
+        // Of SSE it may be a redirect: the server's answer at one path, which says nothing about the other paths.
+        (Reason::Config, if kind == TransportKind::Sse { FallBack } else { Stop(Scope::All) })
     } else if error.is_dns() {
         (Reason::Dns, Stop(Scope::Host))
     } else if error.is_tls() {
@@ -131,7 +132,12 @@ mod tests {
     #[test]
     fn who_is_refused_is_refused_everywhere() {
         check(&ALL, &[Error::auth(""), status(401), status(403), status(407)], Reason::Auth, Stop(Scope::All));
-        check(&ALL, &[Error::config("")], Reason::Config, Stop(Scope::All));
+    }
+
+    #[test]
+    fn a_setting_that_cannot_work_stops_all_but_a_redirect_of_sse_does_not() {
+        check(&ALL[..2], &[Error::config("")], Reason::Config, Stop(Scope::All));
+        check(&ALL[2..], &[Error::config("")], Reason::Config, FallBack);
     }
 
     #[test]

@@ -10,14 +10,19 @@ use std::{
 use http::{Request, Response, header};
 
 use super::{
-    Decision, TransportKind,
+    Decision, Reason, TransportKind,
     endpoints::Endpoint,
     failures::Failures,
+    memory::Last,
     plan::Plan,
     policy::{Meaning, judge},
     shared::Attempt,
 };
 use crate::{Error, rt::Timer};
+
+/// How much longer UDP may be silent once the server has answered over TCP, if only to refuse: time for a first packet that is lost
+/// (RFC 9002, section 6.2.2: 1 s) and the second. And where it was dead or blocked lately.
+const SILENCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(1));
 
 /// The future of one transport.
 pub(super) type Dialling<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Error>> + Send>>;
@@ -37,7 +42,7 @@ pub(super) struct Race<D: Dial> {
     attempt: Attempt,
     plan: Plan,
     head_start: Duration,
-    /// Rings when the head start is over.
+    /// Rings when the head start is over, or when UDP was silent for long enough.
     timer: Timer,
     waiting: Vec<(TransportKind, Request<()>)>,
     running: Vec<(TransportKind, Dialling<D::Transport>)>,
@@ -45,6 +50,9 @@ pub(super) struct Race<D: Dial> {
     /// The next is to be started.
     wants_more: bool,
 }
+
+/// One transport that is made, or is not.
+type Done<T> = (TransportKind, Result<Response<T>, Error>);
 
 /// What a race gives.
 pub(super) type Outcome<T> = Result<(TransportKind, Response<T>), Error>;
@@ -88,7 +96,7 @@ impl<D: Dial> Race<D> {
         let (_, request) = self.waiting.swap_remove(at);
         self.running.push((kind, self.dial.dial(kind, request)));
         self.attempt.tell(Decision::Started { kind, after: self.attempt.age() });
-        if self.plan.has_more() { self.timer.set(self.head_start) } else { self.timer.clear() }
+        if self.plan.has_more() { self.timer.set(self.head_start) } else { self.watch_the_last() }
     }
 
     fn failed(&mut self, kind: TransportKind, error: Error) {
@@ -104,6 +112,35 @@ impl<D: Dial> Race<D> {
             Meaning::Stop(_) => Decision::Stopped { kind, reason, error, after },
         });
         self.wants_more = true;
+        if !self.plan.has_more() {
+            self.watch_the_last();
+        }
+    }
+
+    /// None is left to start: no head start runs, and UDP may not be silent for long where TCP has brought an answer.
+    fn watch_the_last(&mut self) {
+        self.timer.clear();
+        if matches!(*self.running, [(TransportKind::WebTransport, _)]) && self.failures.have_answer() {
+            self.timer.set(self.silence());
+        }
+    }
+
+    /// How long UDP may be silent yet.
+    fn silence(&self) -> Duration {
+        let Attempt { shared, origin, .. } = &self.attempt;
+        match shared.memory().last(origin, TransportKind::WebTransport, shared.now()) {
+            Some(Last::Failed(Reason::PathDead | Reason::UdpBlocked, _)) => SILENCE.1,
+            _ => SILENCE.0,
+        }
+    }
+
+    /// The timer rang: the next one is started, or UDP is given up.
+    fn rang(&mut self) {
+        if self.plan.has_more() {
+            self.wants_more = true;
+        } else if let Some((kind, _)) = self.running.pop() {
+            self.failed(kind, Error::timeout("nothing came back over UDP, while the server answered over TCP"));
+        }
     }
 
     fn won(&mut self, kind: TransportKind, response: &Response<D::Transport>) {
@@ -122,7 +159,7 @@ impl<D: Dial> Race<D> {
     }
 
     /// Polls those under way, the first started first; gives what the first one that is done has become.
-    fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<(TransportKind, Result<Response<D::Transport>, Error>)> {
+    fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<Done<D::Transport>> {
         for (at, (_, dialling)) in self.running.iter_mut().enumerate() {
             if let Poll::Ready(result) = dialling.as_mut().poll(cx) {
                 let (kind, _) = self.running.remove(at);
@@ -151,7 +188,7 @@ impl<D: Dial + Unpin> Future for Race<D> {
                 Poll::Pending if this.plan.is_over() => return Poll::Ready(Err(this.lost())),
                 Poll::Pending => {
                     std::task::ready!(this.timer.poll(cx));
-                    this.wants_more = true;
+                    this.rang();
                 }
             }
         }

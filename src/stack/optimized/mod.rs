@@ -25,6 +25,9 @@
 //! connect is the handshake's business: layers of tower, tower-http and `layer::auth` on the connector
 //! ([`connect_with`](OptimizedBuilder::connect_with)), guards of `handshake` around the upgrade.
 //!
+//! Where a WebSocket does not get through, or WebTransport would do better, `stack::adaptive::AdaptiveConnector`
+//! (feature `adaptive`) below this stack finds out which of the transports does, and moves a session to another one when its own dies.
+//!
 //! # How the two ends find each other out
 //!
 //! The client offers the subprotocol `tower-transport.v1`. A server that knows it chooses it; then each end says what it has on, and what

@@ -21,10 +21,14 @@ impl Target {
             Some("wss" | "https") => (true, 443),
             Some(other) => {
                 return Err(Error::config(format!(
-                    "`{other}` is not a scheme that a WebSocket connects by; use ws:// or wss://"
+                    "`{other}` is not a scheme that is connected by; use http://, https://, ws:// or wss://"
                 )));
             }
-            None => return Err(Error::config(format!("the URL `{uri}` has no scheme; use ws:// or wss://"))),
+            None => {
+                return Err(Error::config(format!(
+                    "the URL `{uri}` has no scheme; use http://, https://, ws:// or wss://"
+                )));
+            }
         };
         let host = uri.host().filter(|host| !host.is_empty());
         let Some(host) = host else { return Err(Error::config(format!("the URL `{uri}` has no host"))) };

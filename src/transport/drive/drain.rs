@@ -101,12 +101,7 @@ impl<Out> Drain<Out> {
 
     fn end(&mut self, error: Error) {
         self.has_ended = true;
-        let mut outbox = self.shared.outbox();
-        outbox.fed(std::mem::take(&mut self.fed));
-        outbox.discard(&mut self.batch);
-        let wakers = outbox.end(error);
-        drop(outbox);
-        wake_all(wakers);
+        self.shared.end_writing(&mut self.fed, &mut self.batch, error);
     }
 }
 

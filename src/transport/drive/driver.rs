@@ -215,12 +215,7 @@ impl<Out, In> State<Out, In> {
     }
 
     fn end_writing(&mut self, error: Error) {
-        let mut outbox = self.shared.outbox();
-        outbox.fed(std::mem::take(&mut self.fed));
-        outbox.discard(&mut self.batch);
-        let wakers = outbox.end(error);
-        drop(outbox);
-        wake_all(wakers);
+        self.shared.end_writing(&mut self.fed, &mut self.batch, error);
     }
 
     /// Takes what the transport gives, while the inbox has room.

@@ -9,8 +9,10 @@ mod outbox;
 mod receiver;
 mod sender;
 mod waiters;
+mod watch;
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
 };
@@ -24,8 +26,12 @@ pub use self::{
     receiver::Receiver,
     sender::{Send, Sender},
 };
-use self::{inbox::Inbox, outbox::Outbox};
+use self::{
+    inbox::Inbox,
+    outbox::{Fed, Outbox},
+};
 use super::Queue;
+use crate::Error;
 
 /// What sender, receiver and driver share.
 struct Shared<Out, In> {
@@ -42,6 +48,16 @@ impl<Out, In> Shared<Out, In> {
 
     fn inbox(&self) -> MutexGuard<'_, Inbox<In>> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing is written any more: what was `fed` counts, what is in `batch` is dropped, and everyone who waits is told `error`.
+    fn end_writing(&self, fed: &mut Fed, batch: &mut VecDeque<(Out, bool)>, error: Error) {
+        let mut outbox = self.outbox();
+        outbox.fed(std::mem::take(fed));
+        outbox.discard(batch);
+        let wakers = outbox.end(error);
+        drop(outbox);
+        wake_all(wakers);
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use futures_sink::Sink;
 use tower_service::Service;
 
-use super::{Shared, flushes::Mark, outbox::Admission, wake_all};
+use super::{Shared, flushes::Mark, outbox::Admission, wake_all, watch};
 use crate::Error;
 
 /// A writing end of a [driven](crate::TransportExt::drive) transport: clone it for every task that writes.
@@ -72,8 +72,7 @@ impl<Out, In> Sender<Out, In> {
     ///
     /// Dropping it changes nothing.
     pub async fn closed(&self) -> Error {
-        let mut watch = Watch { shared: &self.shared, id: None };
-        std::future::poll_fn(|cx| watch.poll(cx)).await
+        watch::end(&self.shared).await
     }
 
     /// How many messages wait.
@@ -248,26 +247,6 @@ impl<Out, In> fmt::Debug for Sender<Out, In> {
             .field("queued_bytes", &outbox.bytes())
             .field("dropped", &outbox.dropped())
             .finish_non_exhaustive()
-    }
-}
-
-/// One who waits for the end.
-struct Watch<'a, Out, In> {
-    shared: &'a Shared<Out, In>,
-    id: Option<u64>,
-}
-
-impl<Out, In> Watch<'_, Out, In> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        self.shared.outbox().poll_end(&mut self.id, cx.waker()).map_or(Poll::Pending, Poll::Ready)
-    }
-}
-
-impl<Out, In> Drop for Watch<'_, Out, In> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.shared.outbox().forget_end(id);
-        }
     }
 }
 

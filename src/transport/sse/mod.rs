@@ -7,6 +7,8 @@
 //!
 //! - [`Event`] is one event, both ways. It writes itself: [`Event::encode`], and [`encode_comment`] beside it.
 //! - [`Parser`] reads events out of bytes. It knows of no socket, and runs everywhere, in a browser's wasm too.
+//! - [`EventStream`] is the body of a server's response: any stream of events, or what is sent into an [`event_channel`]. By
+//!   [`LastEventId`] a client that comes back says where it left off.
 //!
 //! # On the wire
 //!
@@ -21,10 +23,16 @@
 //! ```
 
 #[cfg(not(target_arch = "wasm32"))]
+mod client;
+#[cfg(not(target_arch = "wasm32"))]
+mod downlink;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod duplex;
 mod encode;
 mod event;
 mod label;
+#[cfg(not(target_arch = "wasm32"))]
+mod line;
 mod parser;
 #[cfg(not(target_arch = "wasm32"))]
 mod server;
@@ -34,6 +42,7 @@ pub use self::{encode::encode_comment, event::Event, parser::Parser};
 // What speaks HTTP: native only.
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::{
+    client::{Sse, SseConnecting, SseConnector, SseMessages},
     duplex::{SseDuplex, SseDuplexAnswer, SseDuplexBody, SseDuplexConnecting, SseDuplexConnector, SseDuplexServer},
     server::{EventReceiver, EventSender, EventStream, LastEventId, Replay, event_channel},
 };

@@ -5,7 +5,11 @@ use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use crate::{
     Error,
-    transport::{dial::Target, refusal::Refusal, subprotocol::tokens},
+    transport::{
+        dial::Target,
+        refusal::Refusal,
+        subprotocol::{chosen, one, tokens},
+    },
 };
 
 /// A client's request, and what its answer is checked against.
@@ -52,15 +56,7 @@ pub(super) fn check_answer<B>(answer: &Response<B>, key: &str, offered: &[String
     if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
         return Err(Error::protocol("the server uses an extension that was not offered"));
     }
-    let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
-    match (chosen.next(), chosen.next()) {
-        (None, _) => Ok(None),
-        (Some(one), None) if offered.iter().any(|offer| offer == one) => Ok(Some(one.into())),
-        (Some(one), _) => Err(Error::protocol(format!(
-            "the server chose the subprotocol `{}`, which was not offered",
-            one.escape_debug()
-        ))),
-    }
+    chosen(headers, offered)
 }
 
 /// A server's look at a request: gives the key to answer with.
@@ -97,12 +93,6 @@ pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refus
             .or(refuse(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is not usable")),
         _ => refuse(StatusCode::BAD_REQUEST, "one Sec-WebSocket-Key of 16 bytes in base64 is needed"),
     }
-}
-
-/// The value of a header that may stand once only.
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {

@@ -1,6 +1,6 @@
 //! A client's look at the answer that is to open a session.
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::{
@@ -9,13 +9,7 @@ use super::{
     head::{self, EVENT_STREAM},
     line::Line,
 };
-use crate::{
-    Error,
-    transport::{
-        dial::{read_body, retry_after},
-        subprotocol::tokens,
-    },
-};
+use crate::Error;
 
 /// Whether the answer is an event stream.
 pub(super) async fn check(response: Response<Incoming>, line: &mut Line) -> Result<Response<Incoming>, Error> {
@@ -30,25 +24,7 @@ pub(super) async fn check(response: Response<Incoming>, line: &mut Line) -> Resu
         let location = String::from_utf8_lossy(location.as_bytes()).escape_debug().to_string();
         return Err(Error::config(format!("the server redirects ({status}) to `{location}`: connect to that")));
     }
-    let (head, body) = response.into_parts();
-    let refusal = Error::from_refusal(head.status, line.drive(read_body(body)).await);
-    Err(match retry_after(&head.headers) {
-        Some(time) => refusal.with_retry_after(time),
-        None => refusal,
-    })
-}
-
-/// The subprotocol that the server chose.
-pub(super) fn chosen(headers: &HeaderMap, offered: &[String]) -> Result<Option<Box<str>>, Error> {
-    let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
-    match (chosen.next(), chosen.next()) {
-        (None, _) => Ok(None),
-        (Some(one), None) if offered.iter().any(|offer| offer == one) => Ok(Some(one.into())),
-        (Some(one), _) => Err(Error::protocol(format!(
-            "the server chose the subprotocol `{}`, which was not offered",
-            one.escape_debug()
-        ))),
-    }
+    Err(line.refusal(response).await)
 }
 
 /// Reads the event that opens the session.

@@ -19,7 +19,7 @@ use crate::{
     transport::{
         dial::{Dialer, Target, http_error},
         sse::Parser,
-        subprotocol::{self, offered},
+        subprotocol::{self, chosen, offered},
     },
 };
 
@@ -128,7 +128,7 @@ impl SseDuplexConnector {
         let mut line = Line::open(&self.dialer, &target).await?;
         let response = line.request(open_request(&headers, &target)).await.map_err(http_error)?;
         let (parts, body) = answer::check(response, &mut line).await?.into_parts();
-        let subprotocol = answer::chosen(&parts.headers, &offered(&headers))?;
+        let subprotocol = chosen(&parts.headers, &offered(&headers))?;
         let parser = Parser::new().max_event(event::max_data(self.limits.message));
         let mut down = Downlink::new(line, body, parser);
         let token = answer::token(&mut down).await?;

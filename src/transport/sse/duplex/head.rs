@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request};
 
 use super::{body::SseDuplexBody, session::Session, sessions::Sessions, token::Token};
-use crate::transport::{origin::Origins, refusal::Refusal};
+use crate::transport::{origin::Origins, refusal::Refusal, subprotocol::one};
 
 /// The token of the session that a POST belongs to. A page of another origin cannot send it without being asked for (a CORS
 /// preflight), and it stands in no URL.
@@ -64,12 +64,6 @@ pub(super) fn ask(parts: &request::Parts, origins: &Origins, sessions: &Sessions
         }
         _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "GET opens a session here, POST sends in it"),
     }
-}
-
-/// The value of a header that may stand once only.
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
 }
 
 /// Digits only, that fit.

@@ -96,11 +96,9 @@ mod body;
 mod called;
 mod connector;
 mod courier;
-mod downlink;
 mod event;
 mod head;
 mod inbox;
-mod line;
 mod outbox;
 mod phase;
 mod receive;
@@ -111,6 +109,9 @@ mod sessions;
 mod token;
 mod transport;
 mod uplink;
+
+// What both clients stand on.
+use super::{downlink, line};
 
 pub use self::{
     body::SseDuplexBody,

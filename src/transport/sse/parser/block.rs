@@ -45,12 +45,6 @@ fn lossy(value: &[u8]) -> Cow<'_, str> {
     str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed)
 }
 
-fn joined(mut data: String, value: &[u8]) -> String {
-    data.push('\n');
-    data.push_str(&lossy(value));
-    data
-}
-
 impl Default for Block {
     fn default() -> Self {
         Self { max_event: 4 << 20, data: Data::None, name: None, id: None, last_id: None, retry: None }
@@ -116,19 +110,31 @@ impl Block {
     }
 
     fn data(&mut self, line: &Line<'_>, value: &[u8]) -> Result<(), Error> {
-        self.data = match std::mem::take(&mut self.data) {
-            Data::None => Data::One(
-                Text::try_from(line.share(value))
-                    .unwrap_or_else(|_| String::from_utf8_lossy(value).into_owned().into()),
-            ),
-            Data::One(first) => Data::Many(joined(first.as_str().to_owned(), value)),
-            Data::Many(before) => Data::Many(joined(before, value)),
+        let mut data = match std::mem::take(&mut self.data) {
+            Data::None => match Text::try_from(line.share(value)) {
+                Ok(text) => {
+                    self.data = Data::One(text);
+                    return Ok(());
+                }
+                Err(_) => String::new(),
+            },
+            Data::One(first) => first.as_str().to_owned() + "\n",
+            Data::Many(before) => before + "\n",
         };
         // The line fits, but replacing what is not UTF-8 makes it longer, and there may not have been room for the line feed.
-        if self.data.len() > self.max_event {
-            self.data = Data::None;
+        for chunk in value.utf8_chunks() {
+            data.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                data.push(char::REPLACEMENT_CHARACTER);
+            }
+            if data.len() > self.max_event {
+                return Err(self.too_large());
+            }
+        }
+        if data.len() > self.max_event {
             return Err(self.too_large());
         }
+        self.data = Data::Many(data);
         Ok(())
     }
 

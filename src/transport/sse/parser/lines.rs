@@ -1,5 +1,7 @@
 //! Bytes, cut anywhere, into lines: the byte order mark, the three line ends, and comments are done with here.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use memchr::memchr2;
 
@@ -162,8 +164,8 @@ impl Lines {
             }
         };
         if !self.begun.is_empty() {
-            let mut line = std::mem::take(&mut self.begun);
-            line.extend_from_slice(self.chunk.get(start..end).unwrap_or_default());
+            self.append(start..end, block);
+            let line = std::mem::take(&mut self.begun);
             self.check(&line, block)?;
             return Ok(Some(Line::Joined(line.into())));
         }
@@ -177,8 +179,20 @@ impl Lines {
         if self.in_comment {
             return Ok(());
         }
-        self.begun.extend_from_slice(self.chunk.get(start..).unwrap_or_default());
+        self.append(start..self.chunk.len(), block);
         self.check(&self.begun, block)
+    }
+
+    /// Copies a part of the chunk to the line that has begun. Its buffer doubles, but is no larger than a line may be.
+    fn append(&mut self, part: Range<usize>, block: &Block) {
+        let part = self.chunk.get(part).unwrap_or_default();
+        let length = self.begun.len() + part.len();
+        if length > self.begun.capacity() {
+            let longest = self.max_line.max(block.room());
+            let capacity = length.max(longest.min(2 * length));
+            self.begun.reserve_exact(capacity - self.begun.len());
+        }
+        self.begun.extend_from_slice(part);
     }
 
     fn check(&self, line: &[u8], block: &Block) -> Result<(), Error> {

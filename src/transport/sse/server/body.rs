@@ -118,15 +118,22 @@ impl<S> EventStream<S> {
     ///
     /// ```
     /// use http::HeaderMap;
-    /// use tower_transport::{Queue, transport::sse::{Event, EventReceiver, EventStream, LastEventId, event_channel}};
+    /// use tower_transport::{
+    ///     Queue,
+    ///     transport::sse::{Event, EventReceiver, EventSender, EventStream, LastEventId, Replay, event_channel},
+    /// };
     ///
-    /// fn subscribe(headers: &HeaderMap, history: &[(u64, Event)]) -> EventStream<impl futures_util::Stream<Item = Result<Event, tower_transport::Error>>> {
-    ///     let (_sender, events) = event_channel(Queue::events()); // the sender goes where new events come from
-    ///     let seen: u64 = LastEventId::of(headers).and_then(|id| id.parse().ok()).unwrap_or(0);
+    /// type Prices = EventStream<Replay<std::vec::IntoIter<Event>, EventReceiver>>;
+    ///
+    /// /// For who holds the lock on both.
+    /// fn subscribe(headers: &HeaderMap, history: &[(u64, Event)], new: &mut Vec<EventSender>) -> Prices {
+    ///     let (sender, events) = event_channel(Queue::events());
+    ///     new.push(sender);
+    ///     let seen = LastEventId::of(headers).and_then(|id| id.parse().ok()).unwrap_or(0);
     ///     let missed: Vec<_> = history.iter().filter(|(id, _)| *id > seen).map(|(_, event)| event.clone()).collect();
     ///     events.replay(missed)
     /// }
-    /// # let _ = subscribe(&HeaderMap::new(), &[]);
+    /// # let _ = subscribe(&HeaderMap::new(), &[], &mut Vec::new());
     /// ```
     pub fn replay<I: IntoIterator<Item = Event>>(self, missed: I) -> EventStream<Replay<I::IntoIter, S>> {
         let Self { events, frame, keep_alive, retry, failure, has_ended, has_yielded } = self;

@@ -58,6 +58,31 @@ const FOREIGN_AT_ONCE: usize = 32;
 /// # Cancel safety
 ///
 /// Dropping a future that reads or sends loses nothing: see [`TransportExt`](crate::TransportExt).
+///
+/// ```
+/// # #[cfg(feature = "dev-certificate")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use tower_transport::{Message, TransportExt};
+/// use tower_transport::transport::webtransport::{Certificate, WebTransportConnector, WebTransportServer};
+///
+/// let certificate = Certificate::development(&[])?;
+/// let connector = WebTransportConnector::new().certificate_hashes([certificate.hash()]);
+/// let mut server = WebTransportServer::bind("127.0.0.1:0".parse()?, certificate)?;
+/// let request = http::Request::get(format!("https://{}/", server.local_addr()?)).body(())?;
+/// let accept = async { server.accept().await.unwrap().accept().await };
+/// let (response, there) = tokio::join!(connector.connect_session(request), accept);
+/// let (here, there) = (response?.into_body(), there?);
+///
+/// let (mut here, mut there) = (here.datagrams(), there.datagrams());
+/// here.send_message(Message::text("x=3 y=4")).await?;
+/// assert_eq!(there.receive_message().await.unwrap()?, Message::binary("x=3 y=4"));
+///
+/// let large = Message::binary(vec![0; here.max_size() + 1_000]);
+/// assert!(here.send_message(large).await.unwrap_err().is_too_large());
+/// assert_eq!((here.counts().sent(), here.counts().refused()), (1, 1));
+/// # Ok::<_, tower_transport::BoxError>(()) })?;
+/// # Ok::<_, tower_transport::BoxError>(())
+/// ```
 pub struct Datagrams {
     session: Session,
     /// Each of the two waits in a future that borrows; both are boxed once, and hold every message's future in place.

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::{
     Error,
-    transport::dial::{Dialer, MAX_HEAD, Socket, Target, http_error},
+    transport::dial::{Dialer, MAX_HEAD, Socket, Target, http_error, read_body, retry_after},
 };
 
 /// An HTTP/1.1 connection to the server, moved by whoever waits for what comes of it: there is no task behind it.
@@ -57,6 +57,16 @@ impl Line {
     pub(super) async fn request(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, hyper::Error> {
         let response = self.sender.send_request(request);
         self.drive(response).await
+    }
+
+    /// The error of an answer that refuses, with its body and when to come back.
+    pub(super) async fn refusal(&mut self, answer: Response<Incoming>) -> Error {
+        let (head, body) = answer.into_parts();
+        let refusal = Error::from_refusal(head.status, self.drive(read_body(body)).await);
+        match retry_after(&head.headers) {
+            Some(time) => refusal.with_retry_after(time),
+            None => refusal,
+        }
     }
 
     /// Whether another request may go over it; a look at whether the server has closed it meanwhile.

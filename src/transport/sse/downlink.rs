@@ -25,6 +25,11 @@ impl Downlink {
         Self { line, body, parser }
     }
 
+    /// What the stream has said of ids and of the time to come back.
+    pub(super) fn parser(&self) -> &Parser {
+        &self.parser
+    }
+
     /// The next event; `None` at the end of the stream.
     ///
     /// # Errors

@@ -1,0 +1,276 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderValue, Request, Response, Uri, header};
+use tower_service::Service;
+
+use super::{
+    Sse, answer,
+    memory::Memory,
+    redirect::{follow, forget_credentials, is_redirect},
+    request,
+};
+use crate::{
+    Error, Limits, rt,
+    transport::{
+        dial::{Dialer, Target, http_error},
+        sse::{Parser, downlink::Downlink, line::Line},
+        subprotocol::{self, chosen, offered},
+    },
+};
+
+/// Opens event streams, as a browser's `EventSource` does: a `Service` that takes the request and answers with the response, the
+/// stream of events, [`Sse`], as its body.
+///
+/// The request's URI says where to (`http://`, `https://`), its headers go to the server: an `Authorization`, cookies, any header.
+///
+/// A connector and its clones are **one event source**: they share the id of the last event that was received from this URI and the
+/// time to reconnect that the server asked for. Each connection sends that id as `Last-Event-ID`; each error says to wait that time
+/// ([`Error::retry_after`]). So the [reconnect layer](crate::layer::reconnect) above it is all that is missing to an `EventSource`. Make
+/// a new connector for each stream.
+///
+/// ```no_run
+/// # #[cfg(feature = "reconnect")]
+/// # async fn read() -> Result<(), tower_transport::Error> {
+/// use futures_util::StreamExt;
+/// use tower::ServiceBuilder;
+/// use tower_transport::{ServiceBuilderExt, layer::reconnect::Backoff, transport::sse::SseConnector};
+///
+/// let events = ServiceBuilder::new()
+///     .reconnect("https://example.com/prices", Backoff::exponential())
+///     .service(SseConnector::new());
+/// let mut events = Box::pin(events);
+/// while let Some(event) = events.next().await {
+///     let event = event?;
+///     println!("{}: {}", event.event_type(), event.data());
+/// }
+/// # Ok(()) }
+/// ```
+///
+/// | setting | default |
+/// |---|---|
+/// | [`limits`](Self::limits) | [`Limits::message`] for an event's data, 4 MiB; [`Limits::handshake`], 10 s |
+/// | [`max_line`](Self::max_line) | 64 KiB for a line that is not data |
+/// | [`max_redirects`](Self::max_redirects) | 5 |
+/// | [`proxy`](Self::proxy), [`unix`](Self::unix), [`tls`](Self::tls) | none; none; what the operating system trusts |
+///
+/// # What the answer means
+///
+/// | answer | what becomes of it | [`classify`](crate::layer::reconnect::classify()) |
+/// |---|---|---|
+/// | 200 and `text/event-stream` | the stream | |
+/// | 200 and another content type, or a `Content-Encoding` | [`is_protocol`](Error::is_protocol), which names it | final |
+/// | 204: there is nothing more | [`is_status`](Error::is_status) | final |
+/// | 301, 302, 303, 307, 308 | followed; never from `https` to `http`; credentials (`Authorization`, `Cookie`) stay with their origin | |
+/// | 401, 403, 407 | [`is_auth`](Error::is_auth) | final |
+/// | 408, 425, 429, 5xx | [`is_status`](Error::is_status), with the `Retry-After` of the server | retried |
+/// | any other | [`is_status`](Error::is_status) | final |
+///
+/// # Where it waits
+///
+/// Always ready. A call waits for name resolution, TCP, the proxy, TLS and the head of the answer, redirects included, together at
+/// most [`Limits::handshake`]. It needs a tokio runtime with I/O and time; no task is spawned.
+///
+/// # Errors
+///
+/// Those above; [`is_config`](Error::is_config) for a URL that cannot work, [`is_dns`](Error::is_dns),
+/// [`is_refused`](Error::is_refused), [`is_tls`](Error::is_tls), [`is_timeout`](Error::is_timeout), [`is_closed`](Error::is_closed)
+/// for a connection that was cut before the answer; [`is_protocol`](Error::is_protocol) for too many redirects, and for an id with
+/// control characters, which no header can carry.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the connection attempt.
+#[derive(Clone)]
+pub struct SseConnector {
+    limits: Limits,
+    max_line: usize,
+    max_redirects: usize,
+    subprotocols: Vec<HeaderValue>,
+    dialer: Dialer,
+    memory: Memory,
+}
+
+impl SseConnector {
+    /// A connector with the defaults, that has seen no event yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            limits: Limits::default(),
+            max_line: 64 << 10,
+            max_redirects: 5,
+            subprotocols: Vec::new(),
+            dialer: Dialer::default(),
+            memory: Memory::default(),
+        }
+    }
+
+    /// Sets the limits: [`message`](Limits::message) for the data of an event, [`handshake`](Limits::handshake) for connecting. The
+    /// others say nothing here.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The longest line that is not data, in bytes: [`Parser::max_line`]. Default 64 KiB.
+    #[must_use]
+    pub fn max_line(mut self, bytes: usize) -> Self {
+        self.max_line = bytes;
+        self
+    }
+
+    /// How many redirects one call follows. Default 5; with 0, a redirect is an error.
+    #[must_use]
+    pub fn max_redirects(mut self, redirects: usize) -> Self {
+        self.max_redirects = redirects;
+        self
+    }
+
+    /// Offers a subprotocol, by the header `Sec-WebSocket-Protocol` (RFC 6455, section 1.9), which servers that are not of this
+    /// crate ignore; the first offered is the most wanted. The server's choice is in [`Sse::subprotocol`].
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
+        self.subprotocols.push(subprotocol::parse(name)?);
+        Ok(self)
+    }
+
+    /// Connects through an HTTP proxy (`http://host:port`, with `user:password@` where it asks for it) by CONNECT.
+    ///
+    /// # Errors
+    ///
+    /// [`is_config`](Error::is_config) for a URL that is not of that form.
+    pub fn proxy(mut self, proxy: &Uri) -> Result<Self, Error> {
+        self.dialer.proxy(proxy)?;
+        Ok(self)
+    }
+
+    /// Connects over the Unix socket at `path`, redirects too; the request's URI then only says what is asked for.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn unix(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.dialer.unix(path.into());
+        self
+    }
+
+    /// Uses this TLS configuration for `https://`: own roots, client certificates, versions. Without it the roots are those of
+    /// the operating system (feature `tls-platform-roots`).
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
+        self.dialer.tls(config);
+        self
+    }
+
+    /// The id that the next connection sends as `Last-Event-ID`; empty for none. To go on from it in another process, give it to the
+    /// request as that header: it counts until an event brings another one.
+    #[must_use]
+    pub fn last_event_id(&self) -> String {
+        self.memory.last_event_id()
+    }
+
+    /// How long the server wants a client to wait before it connects again, where it has said so.
+    #[must_use]
+    pub fn retry(&self) -> Option<Duration> {
+        self.memory.retry()
+    }
+
+    async fn connect(self, request: Request<()>) -> Result<Response<Sse>, Error> {
+        let (parts, ()) = request.into_parts();
+        let id = self.memory.begin(&parts.uri, request::first_id(&parts.headers)?);
+        let mut headers = request::headers(parts.headers, &self.subprotocols, &id)?;
+        let (mut uri, mut target) = (parts.uri.clone(), Target::parse(&parts.uri)?);
+        for _ in 0..=self.max_redirects {
+            let mut line = Line::open(&self.dialer, &target).await?;
+            let answer = line.request(request::request(&headers, &target)).await.map_err(http_error)?;
+            if is_redirect(answer.status()) {
+                uri = follow(&uri, answer.headers().get(header::LOCATION))?;
+                let to = Target::parse(&uri)?;
+                forget_credentials(&mut headers, &target, &to);
+                target = to;
+                continue;
+            }
+            let (head, body) = answer::check(answer, &mut line).await?.into_parts();
+            let subprotocol = chosen(&head.headers, &offered(&headers))?;
+            let parser = Parser::new().max_line(self.max_line).max_event(self.limits.message).resume_from(&id);
+            let events = Sse::new(Downlink::new(line, body, parser), parts.uri, self.memory, subprotocol);
+            return Ok(Response::from_parts(head, events));
+        }
+        Err(Error::protocol(format!(
+            "the server redirects more than {} times (SseConnector::max_redirects)",
+            self.max_redirects
+        )))
+    }
+}
+
+impl Default for SseConnector {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Service<Request<()>> for SseConnector {
+    type Response = Response<Sse>;
+    type Error = Error;
+    type Future = SseConnecting;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> SseConnecting {
+        let time = self.limits.handshake;
+        let memory = self.memory.clone();
+        let connect = self.clone().connect(request);
+        SseConnecting(Box::pin(async move {
+            let connected = rt::timeout(time, connect).await.unwrap_or_else(|elapsed| {
+                Err(Error::timeout(format!("the event stream did not begin within {time:?} (Limits::handshake)"))
+                    .with_source(elapsed))
+            });
+            connected.map_err(|error| match (error.retry_after(), memory.retry()) {
+                (None, Some(retry)) => error.with_retry_after(retry),
+                _ => error,
+            })
+        }))
+    }
+}
+
+/// The future of an [`SseConnector`]: one connection attempt.
+#[must_use = "futures do nothing unless awaited"]
+pub struct SseConnecting(Pin<Box<dyn Future<Output = Result<Response<Sse>, Error>> + Send>>);
+
+impl Future for SseConnecting {
+    type Output = Result<Response<Sse>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for SseConnecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SseConnecting").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SseConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SseConnector")
+            .field("limits", &self.limits)
+            .field("max_line", &self.max_line)
+            .field("max_redirects", &self.max_redirects)
+            .field("subprotocols", &self.subprotocols)
+            .field("proxy", &self.dialer.proxy_name())
+            .field("retry", &self.retry())
+            .finish_non_exhaustive()
+    }
+}

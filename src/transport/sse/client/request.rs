@@ -1,0 +1,86 @@
+//! What the client asks with. Pure.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
+use http_body_util::Full;
+
+use crate::{Error, transport::dial::Target};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The id that the user's request begins with.
+pub(super) fn first_id(headers: &HeaderMap) -> Result<&str, Error> {
+    let value = headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes).unwrap_or_default();
+    str::from_utf8(value).map_err(|error| Error::config("the request's Last-Event-ID is not UTF-8").with_source(error))
+}
+
+/// The user's headers, and what makes of them a request for an event stream.
+pub(super) fn headers(
+    mut headers: HeaderMap,
+    subprotocols: &[HeaderValue],
+    last_event_id: &str,
+) -> Result<HeaderMap, Error> {
+    // What concerns the connection or a body is not the user's here.
+    for name in [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::TE,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        LAST_EVENT_ID,
+    ] {
+        headers.remove(name);
+    }
+    headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    for subprotocol in subprotocols {
+        headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
+    }
+    if !last_event_id.is_empty() {
+        let id = HeaderValue::from_bytes(last_event_id.as_bytes()).map_err(|error| {
+            Error::protocol("the last event's id has control characters: no header can tell it to the server")
+                .with_source(error)
+        })?;
+        headers.insert(LAST_EVENT_ID, id);
+    }
+    Ok(headers)
+}
+
+/// The request to `target`.
+pub(super) fn request(headers: &HeaderMap, target: &Target) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = Uri::from(target.path.clone());
+    request.headers_mut().clone_from(headers);
+    request.headers_mut().entry(header::HOST).or_insert_with(|| target.authority.clone());
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_headers_go_along_but_for_what_is_the_clients_own() {
+        let mut own = HeaderMap::new();
+        for (name, value) in
+            [(header::AUTHORIZATION, "Bearer x"), (header::ACCEPT_ENCODING, "gzip"), (header::UPGRADE, "h2c")]
+        {
+            own.insert(name, HeaderValue::from_static(value));
+        }
+        let headers = headers(own, &[HeaderValue::from_static("v1")], "7 \u{2713}").unwrap();
+        assert_eq!(headers[header::AUTHORIZATION], "Bearer x");
+        assert_eq!(headers[header::ACCEPT], "text/event-stream");
+        assert_eq!(headers[header::ACCEPT_ENCODING], "identity");
+        assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+        assert_eq!(headers[header::SEC_WEBSOCKET_PROTOCOL], "v1");
+        assert_eq!(headers[LAST_EVENT_ID].as_bytes(), "7 \u{2713}".as_bytes());
+        assert!(!headers.contains_key(header::UPGRADE));
+    }
+
+    #[test]
+    fn an_id_that_is_empty_is_not_sent_and_one_that_cannot_be_is_an_error() {
+        assert!(!headers(HeaderMap::new(), &[], "").unwrap().contains_key(LAST_EVENT_ID));
+        assert!(headers(HeaderMap::new(), &[], "a\u{1}").unwrap_err().is_protocol());
+    }
+}

@@ -1,0 +1,10 @@
+//! The receive-only client, against servers of others and servers that misbehave.
+
+mod answers;
+mod foreign;
+mod reconnect;
+mod redirects;
+mod scripted;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
