@@ -36,12 +36,18 @@ fn pem() -> (String, String) {
 }
 
 /// Sends back until it is told to end, and is then closed with every session.
-fn echo(
+async fn echo(
     address: &str,
     (chain, key): &(String, String),
 ) -> (SocketAddr, tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
-    let certificate = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
-    let mut server = WebTransportServer::bind(address.parse().unwrap(), certificate).unwrap();
+    // The port is free again a moment after the server before is gone.
+    let mut server = loop {
+        let certificate = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+        match WebTransportServer::bind(address.parse().unwrap(), certificate) {
+            Ok(server) => break server,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
     let address = server.local_addr().unwrap();
     let (end, ended) = tokio::sync::oneshot::channel();
     let task = tokio::spawn(async move {
@@ -64,7 +70,7 @@ fn echo(
 #[tokio::test]
 async fn messages_go_on_when_a_server_goes_and_comes_back() {
     let pem = pem();
-    let (address, mut end, mut task) = echo("127.0.0.1:0", &pem);
+    let (address, mut end, mut task) = within(echo("127.0.0.1:0", &pem)).await;
     let backoff = Backoff::exponential().base(Duration::from_millis(10)).cap(Duration::from_millis(20));
     let layer = ReconnectLayer::new(format!("https://{address}/").parse::<http::Uri>().unwrap(), backoff)
         .when_lost(WhenLost::Keep(Keep::messages()));
@@ -83,7 +89,7 @@ async fn messages_go_on_when_a_server_goes_and_comes_back() {
         end.send(()).unwrap();
         within(task).await.unwrap();
         within(handle.states().any(async |state| !state.is_connected())).await;
-        (_, end, task) = echo(&address.to_string(), &pem);
+        (_, end, task) = within(echo(&address.to_string(), &pem)).await;
     }
     drop(sender);
     within(async { while receiver.receive().await.is_some() {} }).await;

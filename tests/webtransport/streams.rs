@@ -1,6 +1,14 @@
 //! Messages in the streams of a session.
 
-use std::{future::poll_fn, task::Poll};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Wake},
+    time::Duration,
+};
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower_transport::{Limits, Message, Queue, TransportExt, transport::webtransport::SessionLimits};
@@ -167,4 +175,40 @@ async fn a_stream_serves_through_its_halves_and_through_a_driver() {
     assert!(stream.next().await.unwrap().unwrap().is_close());
     assert!(stream.next().await.is_none());
     echo.await.unwrap();
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_reads_and_flushes_does_not_wake_itself() {
+    let (mut client, _server) = streams().await;
+    let count = Arc::new(Count::default());
+    let waker = count.clone().into();
+    let mut cx = Context::from_waker(&waker);
+    for _ in 0..10 {
+        assert!(client.poll_next_unpin(&mut cx).is_pending());
+        assert!(client.poll_ready_unpin(&mut cx).is_ready());
+        assert!(client.poll_flush_unpin(&mut cx).is_ready());
+    }
+    assert_eq!(count.0.load(Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_close_that_the_sink_sends_sets_the_waiting_stream_its_time() {
+    let limits = Limits::new().close(Duration::from_millis(50));
+    let (client, _server) = sessions_with([limits; 2], SessionLimits::default()).await;
+    let (client, _peer) = tokio::join!(client.open(), _server.accept());
+    let (mut sink, mut stream) = TransportExt::split(client.unwrap());
+    let reading = tokio::spawn(async move { stream.next().await.unwrap().unwrap_err() });
+    tokio::task::yield_now().await;
+    sink.close().await.unwrap();
+    assert!(reading.await.unwrap().is_timeout());
 }

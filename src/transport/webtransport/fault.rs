@@ -130,3 +130,50 @@ fn cause<E: std::error::Error + 'static>(error: &ClientError) -> Option<&E> {
 pub(super) fn respond(error: ServerError) -> Error {
     Error::closed("the client cut the connection during the handshake").with_source(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn a_code_of_ours_is_a_close_frame_and_another_is_named() {
+        let error = closed_by_peer("closed", 4001, "enough");
+        assert_eq!(error.close_frame(), Some(&CloseFrame::new(CloseCode::new(4001).unwrap(), "enough")));
+        for (code, reason, says) in
+            [(5, "", "code 5"), (1005, "", "code 1005"), (4_000_000, "x", "\"x\""), (0, "y", "\"y\"")]
+        {
+            let error = closed_by_peer("closed", code, reason);
+            assert!(error.is_closed() && error.close_frame().is_none() && error.to_string().contains(says), "{error}");
+        }
+        assert_eq!(closed_by_peer("closed", 0, "").to_string(), "closed");
+    }
+
+    #[test]
+    fn a_handshake_fails_by_what_failed() {
+        assert!(handshake(ConnectionError::TimedOut).is_timeout());
+        assert!(handshake(ConnectionError::VersionMismatch).is_protocol());
+        assert!(handshake(ConnectionError::Reset).is_closed());
+    }
+
+    #[test]
+    fn a_status_is_a_refusal_however_it_was_reported() {
+        let forbidden = StatusCode::FORBIDDEN;
+        let by_us = ClientError::HttpError(ConnectError::ErrorStatus(forbidden));
+        let below = proto::ConnectError::WrongStatus(Some(forbidden));
+        for error in [by_us, ClientError::HttpError(ConnectError::ProtoError(below))] {
+            let error = exchange(error);
+            assert!(error.is_auth() && error.status() == Some(forbidden), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_was_lost_is_found_however_deep_it_is() {
+        let lost = ConnectionError::TimedOut;
+        assert!(exchange(ClientError::Connection(lost.clone())).is_timeout());
+        assert!(exchange(ClientError::HttpError(ConnectError::ConnectionError(lost))).is_timeout());
+        let cut = proto::ConnectError::UnexpectedEnd;
+        assert!(exchange(ClientError::HttpError(ConnectError::ProtoError(cut))).is_closed());
+    }
+}

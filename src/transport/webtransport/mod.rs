@@ -1,4 +1,85 @@
-//! WebTransport over HTTP/3, client and server, on native targets.
+//! WebTransport over HTTP/3 ([draft-ietf-webtrans-http3](https://datatracker.ietf.org/doc/draft-ietf-webtrans-http3/)), client and server, on
+//! native targets: many transports in one encrypted connection, none of which waits for another.
+//!
+//! | what | is |
+//! |---|---|
+//! | [`WebTransportConnector`] | client: a `Service` from the handshake's request to its response, the session's first stream as the body |
+//! | [`WebTransportServer`] | server: a UDP port of its own, a handler for each session |
+//! | [`Session`] | the connection: opens and accepts the transports below, closes them all |
+//! | [`WebTransportStream`] | both ways: a transport of [`Message`](crate::Message)s |
+//! | [`SendStream`], [`ReceiveStream`] | one way, by type |
+//! | [`Datagrams`] | lossy and unordered, for what is old when it is late |
+//! | [`Certificate`], [`CertificateHash`] | what a server shows, and how a client without an authority knows it |
+//!
+//! # Why
+//!
+//! Over TCP one lost packet holds all that was sent after it, and one large message all that wait behind it. Here each stream has
+//! its own order, flow control and [priority](WebTransportStream::set_priority); a client that moves to another network keeps its session;
+//! and connecting takes one round trip less. What it costs: UDP has to get through (it does not everywhere: `stack::adaptive` falls back), and each
+//! byte takes more CPU than over TCP.
+//!
+//! QUIC is quinn's, WebTransport is web-transport-quinn's. What is added is what makes transports of it: messages with limits, a close with
+//! code and reason both ways, back-pressure, errors by what failed; and bounds that are on by default
+//! ([`SessionLimits`], [`Limits`](crate::Limits)).
+//!
+//! # Where it waits
+//!
+//! `poll_ready` of a stream waits for the peer to read and to acknowledge, once [`Limits::write_buffer`](crate::Limits::write_buffer) bytes wait that QUIC does
+//! not take; `poll_flush` until QUIC has all. Opening a stream waits while the peer has as many open as it allows
+//! ([`SessionLimits::streams`]). A started close waits at most [`Limits::close`](crate::Limits::close), a handshake at most
+//! [`Limits::handshake`](crate::Limits::handshake).
+//!
+//! # Errors
+//!
+//! Each type says its own. All of a session that is over are [`is_closed`](crate::Error::is_closed), with the peer's close frame where it gave one: on
+//! the stream, or for the whole session. What one stream does wrong ends that stream alone.
+//!
+//! # Cancel safety
+//!
+//! A future that is dropped loses no message and no stream of the peer; one that opens a stream drops the stream.
+//!
+//! # On the wire
+//!
+//! HTTP/3's extended CONNECT, one session for each QUIC connection. In a stream, after one byte for the version, each message is a kind, a length and its payload;
+//! `docs/wire.md` has it all, for a peer that is a page or another library. 0-RTT is off, connection migration on.
+//!
+//! Against Chromium, wtransport and web-transport-quinn it is tested. Other browsers are not known to work: they want newer drafts.
+//!
+//! # Example
+//!
+//! A server and a client in one process, two streams of one session:
+//!
+#![cfg_attr(
+    feature = "dev-certificate",
+    doc = "```
+# #[tokio::main(flavor = \"current_thread\")]
+# async fn main() -> Result<(), tower_transport::BoxError> {
+use tower::ServiceExt;
+use tower_transport::{Message, TransportExt, transport::webtransport::{Certificate, WebTransportConnector, WebTransportServer}};
+
+let certificate = Certificate::development(&[])?;
+let hash = certificate.hash();
+let mut server = WebTransportServer::bind(\"127.0.0.1:0\".parse()?, certificate)?;
+let address = server.local_addr()?;
+tokio::spawn(async move {
+    server
+        .serve(|mut chat, _parts| async move {
+            let mut file = chat.session().accept().await.unwrap();
+            let received = file.receive_message().await.unwrap().unwrap();
+            chat.send_message(Message::text(format!(\"{} bytes, thank you\", received.len()))).await.unwrap();
+            chat.session().closed().await;
+        })
+        .await;
+});
+
+let request = http::Request::get(format!(\"https://{address}/upload\")).body(())?;
+let mut chat = WebTransportConnector::new().certificate_hashes([hash]).oneshot(request).await?.into_body();
+let mut file = chat.session().open().await?;
+file.send_message(Message::binary(vec![0; 100_000])).await?;
+assert_eq!(chat.receive_message().await.unwrap()?, Message::text(\"100000 bytes, thank you\"));
+# Ok(()) }
+```"
+)]
 
 mod certificate;
 mod connector;

@@ -70,6 +70,8 @@ pub struct WebTransportStream {
     state: State,
     peer_close: Option<CloseFrame>,
     deadline: Option<Pin<Box<rt::Sleep>>>,
+    /// The stream's task, where it waits for the peer.
+    reading: Option<Waker>,
     halves: Arc<Halves>,
     /// Of both halves: what is written may be owed by the one and wanted by the other.
     waker: Waker,
@@ -102,6 +104,7 @@ impl WebTransportStream {
             state: State::Open,
             peer_close: None,
             deadline: None,
+            reading: None,
             halves,
             waker,
         }
@@ -190,10 +193,18 @@ impl WebTransportStream {
         poll: impl FnOnce(&mut Writer, &mut Context<'_>) -> Poll<Result<T, Error>>,
     ) -> Poll<Result<T, Error>> {
         self.halves.writer.register(cx.waker());
+        let owed = self.writer.owes();
         let result = ready!(poll(&mut self.writer, &mut Context::from_waker(&self.waker)));
-        // What the stream owes may have gone out with it.
-        self.halves.reader.wake();
+        if owed && !self.writer.owes() {
+            // What the stream waits to see gone.
+            self.wake_reader();
+        }
         Poll::Ready(result)
+    }
+
+    /// The stream has to look again, though nothing came in.
+    fn wake_reader(&mut self) {
+        self.reading.take().into_iter().for_each(Waker::wake);
     }
 
     /// Writes what the peer is owed, though nobody flushes.

@@ -26,7 +26,7 @@ impl Sink<Message> for WebTransportStream {
         self.writer.push(message)?;
         if is_close {
             // The stream has an answer to wait for, in a given time.
-            self.halves.reader.wake();
+            self.wake_reader();
         }
         Ok(())
     }
@@ -39,7 +39,7 @@ impl Sink<Message> for WebTransportStream {
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.state != State::Ended && self.is_open() {
             self.writer.push(Message::Close(Some(CloseFrame::new(CloseCode::NORMAL, ""))))?;
-            self.halves.reader.wake();
+            self.wake_reader();
         }
         match ready!(self.poll_writer(cx, Writer::poll_flush)) {
             // Whoever closes wants it closed, and that it is.

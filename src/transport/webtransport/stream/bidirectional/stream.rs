@@ -48,7 +48,7 @@ impl Stream for WebTransportStream {
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Pending if !is_late => {
-                this.halves.reader.register(cx.waker());
+                this.wait(cx);
                 Poll::Pending
             }
             Poll::Ready(Ok(_)) | Poll::Pending => {
@@ -87,11 +87,18 @@ impl WebTransportStream {
     /// Waits until the peer has our last word.
     fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         if self.writer.owes() && self.poll_deadline(cx).is_pending() {
-            self.halves.reader.register(cx.waker());
+            self.wait(cx);
             return Poll::Pending;
         }
         self.end(0);
         Poll::Ready(None)
+    }
+
+    fn wait(&mut self, cx: &Context<'_>) {
+        match &mut self.reading {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.reading = Some(cx.waker().clone()),
+        }
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
