@@ -7,8 +7,26 @@
 //!
 //! - [`Event`] is one event, both ways. It writes itself: [`Event::encode`], and [`encode_comment`] beside it.
 //! - [`Parser`] reads events out of bytes. It knows of no socket, and runs everywhere, in a browser's wasm too.
-//! - [`EventStream`] is the body of a server's response: any stream of events, or what is sent into an [`event_channel`]. By
-//!   [`LastEventId`] a client that comes back says where it left off.
+//! - [`SseConnector`] is the client: it opens a stream of events, [`Sse`], which only receives. Below the reconnect layer it is what a
+//!   browser's `EventSource` is. [`SseMessages`] are the data of its events, for codecs and the other layers of messages.
+//! - [`EventStream`] is the server: the body of a response out of any stream of events, with keep-alive comments;
+//!   [`event_channel`] makes one that any task may send to, and [`LastEventId`] and [`Replay`] let a client go on where it was.
+//! - [`duplex`]: messages both ways, events down and POSTs up. Where a WebSocket does not get through, all layers run over it.
+//!
+//! # Where it waits
+//!
+//! The parser and the writer never do. The client reads as its events are taken, and not ahead; the server asks its stream of
+//! events for more as the client reads.
+//!
+//! # Errors
+//!
+//! An event stream has no close message. To the client, every end is an error that [`is_closed`](crate::Error::is_closed) and worth
+//! another attempt; a server says by status 204 that there is nothing more. What a hostile server can make a client hold is bounded:
+//! `docs/attacks.md` has the figures.
+//!
+//! # Cancel safety
+//!
+//! What was read is kept, and what was accepted is sent, whichever future is dropped.
 //!
 //! # On the wire
 //!
