@@ -30,14 +30,14 @@ use crate::{
     connect::connect,
     contestant::Address,
     contestants::{
-        CHANNEL, Channels, DATAGRAMS, RAW, RawWebTransport, SECURE, SSE, STREAM, SecureWebSockets, SsePosts, Streams,
-        WEBSOCKET, WebSockets, WithDatagrams,
+        BUFFERED, BufferedRawWebTransport, CHANNEL, Channels, DATAGRAMS, RAW, RawWebTransport, SECURE, SSE, STREAM,
+        SecureWebSockets, SsePosts, Streams, WEBSOCKET, WebSockets, WithDatagrams,
     },
     goal::goal,
     one_way::OneWay,
     plan::Plan,
     round_trip::RoundTrip,
-    rounds::Row,
+    rounds::{Row, Table},
 };
 
 #[global_allocator]
@@ -90,11 +90,11 @@ fn round_trips(plan: &Plan) {
             Row::new(STREAM, move || scenario.run::<Streams>()),
             Row::new(DATAGRAMS, move || scenario.run::<WithDatagrams>()),
             Row::new(RAW, move || scenario.run::<RawWebTransport>()),
+            Row::new(BUFFERED, move || scenario.run::<BufferedRawWebTransport>()),
         ];
         let table = rounds::run(plan.rounds, &rows);
         table.print_columns(&format!("round-trip, {name}"), "p50 us", "p99 us");
-        let ratio = table.ratio(STREAM, RAW, |sample| sample.wall).expect("both ran");
-        goal(&named("webtransport_round_trip", name), ratio, TO_RAW);
+        goal(&named("webtransport_round_trip", name), to_raw(&table), TO_RAW);
     }
 }
 
@@ -102,15 +102,16 @@ fn one_way(plan: &Plan) {
     for (name, size, messages) in [("32 B", 32, 30_000), ("1 KiB", 1 << 10, 10_000), ("64 KiB", 64 << 10, 400)] {
         let scenario = OneWay { size, messages: plan.count(messages) };
         let mut rows = vec![
-            Row::new(CHANNEL, move || scenario.run::<Channels>()),
             Row::new(WEBSOCKET, move || scenario.run::<WebSockets>()),
             Row::new(SECURE, move || scenario.run::<SecureWebSockets>()),
             Row::new(SSE, move || scenario.run::<SsePosts>()),
             Row::new(STREAM, move || scenario.run::<Streams>()),
             Row::new(RAW, move || scenario.run::<RawWebTransport>()),
+            Row::new(BUFFERED, move || scenario.run::<BufferedRawWebTransport>()),
         ];
-        // Larger than a datagram is none.
+        // Larger than a datagram is none; and a channel carries any size alike.
         if size <= 1 << 10 {
+            rows.insert(0, Row::new(CHANNEL, move || scenario.run::<Channels>()));
             rows.push(Row::new(DATAGRAMS, move || scenario.run::<WithDatagrams>()));
         }
         let table = rounds::run(plan.rounds, &rows);
@@ -121,8 +122,10 @@ fn one_way(plan: &Plan) {
             let mib = size as f64 * 1e9 / each / f64::from(1 << 20);
             println!("  {:<28} {:>12.0} {mib:>12.1}", row.name, 1e9 / each);
         }
-        let ratio = table.ratio(STREAM, RAW, |sample| sample.wall).expect("both ran");
-        goal(&named("webtransport_throughput", name), ratio, TO_RAW);
+        if size <= 1 << 10 {
+            println!("  {:.1} % of the datagrams arrived", one_way::arrived() * 100.0);
+        }
+        goal(&named("webtransport_throughput", name), to_raw(&table), TO_RAW);
     }
 }
 
@@ -148,6 +151,12 @@ fn clients(name: &str, address: &Address, sessions: usize) {
         DATAGRAMS => idle::clients::<WithDatagrams>(address, sessions),
         _ => idle::clients::<RawWebTransport>(address, sessions),
     }
+}
+
+/// Our stream beside the library below, used in whichever way is the faster.
+fn to_raw(table: &Table) -> f64 {
+    let to = |row| table.ratio(STREAM, row, |sample| sample.wall).expect("both ran");
+    to(RAW).max(to(BUFFERED))
 }
 
 /// The name of a goal is one word.

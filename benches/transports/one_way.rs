@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -27,6 +27,15 @@ pub(crate) struct OneWay {
     /// Bytes of payload.
     pub(crate) size: usize,
     pub(crate) messages: usize,
+}
+
+/// Of lossy messages: those that were sent, and those that arrived.
+static LOSSY: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+/// The share of lossy messages that arrived, since this was asked last.
+pub(crate) fn arrived() -> f64 {
+    let [sent, arrived] = LOSSY.each_ref().map(|count| count.swap(0, Relaxed));
+    arrived as f64 / sent as f64
 }
 
 /// What came, and when the last of it.
@@ -90,6 +99,10 @@ impl OneWay {
             let (wall, cpu) = (Instant::now(), ProcessTime::now());
             start.wait().await;
             let heard = hear::<C>(&mut far, size, messages, &is_said).await;
+            if C::IS_LOSSY {
+                LOSSY[0].fetch_add(messages, Relaxed);
+                LOSSY[1].fetch_add(heard.messages, Relaxed);
+            }
             Sample::of(heard.last - wall, cpu.elapsed(), heard.messages.max(1))
         })
     }

@@ -9,7 +9,7 @@ mod webtransport;
 
 pub(crate) use self::{
     channel::Channels,
-    raw::RawWebTransport,
+    raw::{BufferedRawWebTransport, RawWebTransport},
     sse::SsePosts,
     websocket::{SecureWebSockets, WebSockets},
     webtransport::{Streams, WithDatagrams},
@@ -22,6 +22,7 @@ pub(crate) const SSE: &str = "SSE + POST";
 pub(crate) const STREAM: &str = "WebTransport stream";
 pub(crate) const DATAGRAMS: &str = "WebTransport datagrams";
 pub(crate) const RAW: &str = "raw web-transport-quinn";
+pub(crate) const BUFFERED: &str = "the same, buffered";
 
 /// What the others are compared with.
 pub(crate) const T: &str = WEBSOCKET;

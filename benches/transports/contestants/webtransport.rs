@@ -37,11 +37,11 @@ impl Network for Streams {
 
     async fn listen() -> (Address, UnboundedReceiver<WebTransportStream>) {
         listen(|mut server, opened| async move {
-            let opened = |stream, _| {
+            let handler = move |stream, _| {
                 let _ = opened.send(stream);
                 async {}
             };
-            server.serve(opened).await;
+            server.serve(handler).await;
         })
     }
 
