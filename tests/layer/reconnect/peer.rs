@@ -201,13 +201,14 @@ async fn the_connector_is_told_what_became_of_the_connection_before_and_how_it_h
     assert!(transport.receive_message().now_or_never().is_none());
     server.will(Step::Refuse(Error::refused("not yet")));
     transport.send_message("again".into()).await.unwrap();
-    let inner = server.lock();
-    let told: Vec<_> = inner.requests.iter().map(|request| request.extensions().get::<LostConnection>()).collect();
-    assert!(told[0].is_none());
-    let lost = told[1].unwrap();
-    assert_eq!(lost.error.close_frame().unwrap().code.get(), 1012);
-    assert_eq!(lost.response.extensions.get::<Verdict>().unwrap().0, "first");
-    drop(inner);
+    {
+        let inner = server.lock();
+        let told: Vec<_> = inner.requests.iter().map(|request| request.extensions().get::<LostConnection>()).collect();
+        assert!(told[0].is_none());
+        let lost = told[1].unwrap();
+        assert_eq!(lost.error.close_frame().unwrap().code.get(), 1012);
+        assert_eq!(lost.response.extensions.get::<Verdict>().unwrap().0, "first");
+    }
     transport.handle().reconnect_now();
     transport.send_message("once more".into()).await.unwrap();
     assert!(

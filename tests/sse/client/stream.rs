@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use futures_util::{FutureExt, SinkExt, StreamExt, future::join};
+use futures_util::{SinkExt, StreamExt, future::join};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
