@@ -121,7 +121,7 @@ async fn layers_of_tower_and_tower_http_are_guards_too() {
     // A guard that fails is a refusal.
     let guard = ServiceBuilder::new()
         .layer(TimeoutLayer::new(Duration::from_millis(1)))
-        .layer(tower::layer::layer_fn(move |_| stuck.clone()));
+        .layer(tower::layer::layer_fn(move |_| stuck));
     let server = SessionServer::new(acceptor(), greeter()).guard(guard);
     let house = House::open(&server, Host::Hyper).await;
     for kind in TransportKind::ALL {
