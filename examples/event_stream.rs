@@ -12,14 +12,12 @@ use std::{
 };
 
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
-use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use http::Request;
-use http_body_util::{BodyExt, Empty};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tower::ServiceExt;
 use tower_transport::{
     BoxError, CloseCode, Queue, WhenFull,
-    transport::sse::{Event, EventSender, LastEventId, Parser, event_channel},
+    transport::sse::{Event, EventSender, LastEventId, SseConnector, event_channel},
 };
 
 /// How many events a client may miss and still get.
@@ -71,29 +69,20 @@ async fn prices(State(feed): State<Feed>, last: Option<LastEventId>) -> impl Int
     feed.subscribe(last)
 }
 
-/// Reads `most` events, then hangs up; the first of them must be the one after `seen`, and so on.
-async fn read(url: &str, most: u64, seen: Option<u64>) -> Result<u64, BoxError> {
-    let mut request = Request::get(url).header("accept", "text/event-stream");
-    if let Some(seen) = seen {
-        request = request.header("last-event-id", seen);
-    }
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let mut body = client.request(request.body(Empty::new())?).await?.into_body();
-    let mut parser = Parser::new();
+/// Reads `most` events, then hangs up; the first of them must be the one after `seen`, and so on. The connector remembers what it
+/// has seen, and says so when it comes back.
+async fn read(connector: &SseConnector, url: &str, most: u64, seen: Option<u64>) -> Result<u64, BoxError> {
+    let mut events = connector.clone().oneshot(Request::get(url).body(())?).await?.into_body();
     let (mut last, mut count) = (seen, 0);
-    while let Some(frame) = body.frame().await {
-        let Ok(bytes) = frame?.into_data() else { continue };
-        parser.push(bytes);
-        while let Some(event) = parser.next_event()? {
-            let id: u64 = event.last_event_id().parse()?;
-            if last.is_some_and(|last| id != last + 1) {
-                return Err(format!("after event {last:?} came {id}").into());
-            }
-            last = Some(id);
-            count += 1;
-            if count == most {
-                return Ok(id);
-            }
+    while let Some(event) = events.next().await {
+        let id: u64 = event?.last_event_id().parse()?;
+        if last.is_some_and(|last| id != last + 1) {
+            return Err(format!("after event {last:?} came {id}").into());
+        }
+        last = Some(id);
+        count += 1;
+        if count == most {
+            return Ok(id);
         }
     }
     Err("the server ended the stream".into())
@@ -114,10 +103,11 @@ async fn main() -> Result<(), BoxError> {
         Ok::<_, BoxError>(())
     });
 
-    let first = read(&url, 1, None).await?;
+    let connector = SseConnector::new();
+    let first = read(&connector, &url, 1, None).await?;
     let mut last = first;
     for _ in 0..5 {
-        last = read(&url, 10, Some(last)).await?;
+        last = read(&connector, &url, 10, Some(last)).await?;
         println!("client: read up to event {last}, and is cut");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

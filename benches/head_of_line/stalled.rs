@@ -30,12 +30,13 @@ pub(crate) fn measure(plan: &Plan) {
     let pairs = on_one_thread(async move {
         let mut pairs = Vec::new();
         for _ in 0..rounds {
-            pairs.push(round(trips).await);
+            pairs.extend(round(trips).await);
         }
         pairs
     });
     println!(
-        "\nstalled: {FLOWS} streams of one session, {trips} round trips of 1 KiB in each, us; median of {rounds} rounds"
+        "\nstalled: {FLOWS} streams of one session, {trips} round trips of 1 KiB in each, us; median of {} turns in {rounds} rounds",
+        pairs.len()
     );
     println!("  {:<28} {:>10} {:>10}", "", "p50", "p99");
     let print = |name: &str, of: fn(&(Latency, Latency)) -> &Latency| {
@@ -49,26 +50,27 @@ pub(crate) fn measure(plan: &Plan) {
     goal("head_of_line/stalled-p99", ratio(|latency| latency.p99), 1.2);
 }
 
-/// The latency without a stalled stream, and with one, in two sessions that take turns, so that a busy machine is busy for both.
-async fn round(trips: usize) -> (Latency, Latency) {
+/// How many times in a round the two sessions take turns.
+const TURNS: usize = 10;
+
+/// The latency without a stalled stream, and with one, in two sessions that take turns, so that a busy machine is busy for both: one pair for
+/// each turn.
+async fn round(trips: usize) -> Vec<(Latency, Latency)> {
     let (alone, beside) = (connect().await, connect().await);
     let stalled = tokio::spawn(stall(beside.open().await.expect("a stream")));
-    let mut alone_streams = open(&alone).await;
-    let mut beside_streams = open(&beside).await;
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    // The first tenth is to warm up.
-    let slice = trips.div_ceil(10);
-    for turn in 0..=10 {
-        let measured = (ping_pong(&mut alone_streams, slice).await, ping_pong(&mut beside_streams, slice).await);
-        if turn > 0 {
-            alone.extend(measured.0);
-            beside.extend(measured.1);
-        }
+    let mut alone = open(&alone).await;
+    let mut beside = open(&beside).await;
+    let trips = trips.div_ceil(TURNS);
+    // The first is to warm up.
+    ping_pong(&mut alone, trips).await;
+    ping_pong(&mut beside, trips).await;
+    let mut pairs = Vec::new();
+    for _ in 0..TURNS {
+        pairs.push((ping_pong(&mut alone, trips).await, ping_pong(&mut beside, trips).await));
     }
     assert!(!stalled.is_finished(), "the stalled stream goes on");
     stalled.abort();
-    let latency = |micros: Vec<f64>| Latency { p50: percentile(micros.clone(), 0.5), p99: percentile(micros, 0.99) };
-    (latency(alone), latency(beside))
+    pairs
 }
 
 async fn open(session: &Session) -> Vec<WebTransportStream> {
@@ -84,8 +86,8 @@ async fn stall(mut stream: WebTransportStream) {
     }
 }
 
-/// Round trips in all streams at once, and how long each took.
-async fn ping_pong(streams: &mut [WebTransportStream], trips: usize) -> Vec<f64> {
+/// Round trips in all streams at once.
+async fn ping_pong(streams: &mut [WebTransportStream], trips: usize) -> Latency {
     let message = Message::binary(Bytes::from(vec![7; 1 << 10]));
     let flows = streams.iter_mut().map(async |stream| {
         let mut micros = Vec::with_capacity(trips);
@@ -98,5 +100,6 @@ async fn ping_pong(streams: &mut [WebTransportStream], trips: usize) -> Vec<f64>
         micros
     });
     let all = futures_util::future::join_all(flows);
-    tokio::time::timeout(Duration::from_secs(60), all).await.expect("it hangs").concat()
+    let micros = tokio::time::timeout(Duration::from_secs(60), all).await.expect("it hangs").concat();
+    Latency { p50: percentile(micros.clone(), 0.5), p99: percentile(micros, 0.99) }
 }

@@ -59,6 +59,7 @@ pub(super) fn head(message: Message, into: &mut BytesMut) -> Bytes {
 }
 
 /// Writes the whole of `message` to `into`.
+#[cfg(any(feature = "sse", test))]
 pub(super) fn encode(message: Message, into: &mut BytesMut) {
     into.reserve(MAX_HEAD + message.len());
     let payload = head(message, into);

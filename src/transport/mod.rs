@@ -9,7 +9,7 @@ mod connect;
 mod dial;
 mod drive;
 mod ext;
-#[cfg(any(feature = "sse", feature = "webtransport"))]
+#[cfg(all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod framing;
 pub(crate) mod halves;
 mod limits;

@@ -16,6 +16,7 @@ pub(super) fn parse(name: &str) -> Result<HeaderValue, Error> {
 }
 
 /// The subprotocols that a request offers: the connector's, and those that the user wrote into its headers.
+#[cfg(any(feature = "websocket", feature = "sse"))]
 pub(super) fn offered(headers: &HeaderMap) -> Vec<String> {
     tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect()
 }
@@ -28,6 +29,7 @@ pub(crate) fn choose<'a>(known: &'a [HeaderValue], headers: &HeaderMap) -> Optio
 }
 
 /// The subprotocol that a server chose, in the head of its answer, among those that were offered.
+#[cfg(any(feature = "websocket", feature = "sse"))]
 pub(super) fn chosen(headers: &HeaderMap, offered: &[String]) -> Result<Option<Box<str>>, Error> {
     let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
     match (chosen.next(), chosen.next()) {
@@ -47,6 +49,7 @@ pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iter
 }
 
 /// The value of a header that may stand once only.
+#[cfg(any(feature = "websocket", feature = "sse"))]
 pub(super) fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())

@@ -5,6 +5,7 @@ mod contract;
 mod drill;
 mod fallback;
 mod network;
+mod secure;
 mod server;
 mod world;
 

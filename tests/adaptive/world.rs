@@ -36,12 +36,36 @@ pub(crate) fn builder() -> OptimizedBuilder {
         .heartbeat(HeartbeatLayer::new(SOON, SOON))
 }
 
-pub(crate) struct World {
-    pub(crate) network: Network,
+/// A server of all three transports.
+pub(crate) struct Site {
+    pub(crate) tcp: SocketAddr,
     checker: Checker,
     sessions: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+pub(crate) async fn site(quic: WebTransportServer) -> Site {
+    site_with(quic, |server| server).await
+}
+
+async fn site_with(quic: WebTransportServer, change: impl FnOnce(SessionServer) -> SessionServer) -> Site {
+    let (checker, sessions) = (Checker::default(), Arc::<AtomicUsize>::default());
+    let (taken, counted) = (checker.clone(), sessions.clone());
+    let server = change(SessionServer::new(builder().acceptor(), move |session, _| {
+        counted.fetch_add(1, Relaxed);
+        echo(session, taken)
+    }));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(server.web_transport(quic));
+    let tcp = http(&server, &mut tasks).await;
+    Site { tcp, checker, sessions, _tasks: tasks }
+}
+
+/// Such a server, and a network in front of it.
+pub(crate) struct World {
+    pub(crate) network: Network,
+    site: Site,
     certificate: CertificateHash,
-    _http: JoinSet<()>,
 }
 
 impl World {
@@ -51,20 +75,12 @@ impl World {
 
     /// With a server that is changed first.
     pub(crate) async fn with(change: impl FnOnce(SessionServer) -> SessionServer) -> Self {
-        let (checker, sessions) = (Checker::default(), Arc::<AtomicUsize>::default());
-        let (taken, counted) = (checker.clone(), sessions.clone());
-        let server = change(SessionServer::new(builder().acceptor(), move |session, _| {
-            counted.fetch_add(1, Relaxed);
-            echo(session, taken)
-        }));
         let certificate = Certificate::development(&[]).unwrap();
         let hash = certificate.hash();
         let quic = WebTransportServer::bind((Ipv4Addr::LOCALHOST, 0).into(), certificate).unwrap();
         let udp = quic.local_addr().unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(server.web_transport(quic));
-        let tcp = http(&server, &mut tasks).await;
-        Self { network: Network::new(udp, tcp).await, checker, sessions, certificate: hash, _http: tasks }
+        let site = site_with(quic, change).await;
+        Self { network: Network::new(udp, site.tcp).await, site, certificate: hash }
     }
 
     pub(crate) fn endpoints(&self) -> Endpoints {
@@ -169,8 +185,8 @@ impl Client {
 
     pub(crate) fn assert_whole(&self, world: &World) {
         self.checker.assert_whole(self.sent);
-        world.checker.assert_whole(self.sent);
-        assert_eq!(world.sessions.load(Relaxed), 1, "one handler had it all");
+        world.site.checker.assert_whole(self.sent);
+        assert_eq!(world.site.sessions.load(Relaxed), 1, "one handler had it all");
         assert!(matches!(self.handle.resume().unwrap().verdict(), Some(Verdict::New | Verdict::Resumed { .. })));
     }
 }

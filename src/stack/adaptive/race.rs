@@ -15,7 +15,7 @@ use super::{
     failures::Failures,
     memory::Last,
     plan::Plan,
-    policy::{Meaning, judge},
+    policy::{Meaning, Scope, judge},
     shared::Attempt,
 };
 use crate::{Error, rt::Timer};
@@ -108,7 +108,7 @@ impl<D: Dial> Race<D> {
         self.running.retain(|(running, _)| !dropped.contains(running));
         self.failures.push(kind, judgement, error.clone());
         self.attempt.tell(match judgement.meaning {
-            Meaning::FallBack => Decision::FellBack { kind, reason, error, after },
+            Meaning::FallBack | Meaning::Stop(Scope::Plaintext) => Decision::FellBack { kind, reason, error, after },
             Meaning::Stop(_) => Decision::Stopped { kind, reason, error, after },
         });
         self.wants_more = true;

@@ -26,10 +26,10 @@ use crate::{Error, Text};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     data: Text,
-    /// `None` for "message".
-    name: Option<Label>,
-    /// `None` where no `id` line was or is to be; empty where one takes the id back.
-    id: Option<Label>,
+    /// Absent for "message".
+    name: Label,
+    /// Absent where no `id` line was or is to be; empty where one takes the id back.
+    id: Label,
     retry: Option<Duration>,
 }
 
@@ -39,12 +39,12 @@ impl Event {
     /// A CR, LF or CRLF in `data` is one line end: the receiver sees each as LF. All other text arrives as it is.
     #[must_use]
     pub fn new(data: impl Into<Text>) -> Self {
-        Self { data: data.into(), name: None, id: None, retry: None }
+        Self { data: data.into(), name: Label::ABSENT, id: Label::ABSENT, retry: None }
     }
 
     /// What the parser dispatches.
     #[inline]
-    pub(super) fn received(data: Text, name: Option<Label>, id: Option<Label>) -> Self {
+    pub(super) fn received(data: Text, name: Label, id: Label) -> Self {
         Self { data, name, id, retry: None }
     }
 
@@ -67,7 +67,7 @@ impl Event {
     /// [`is_config`](Error::is_config) if `id` contains CR or LF, which would end the line, or NUL, for which clients ignore it.
     pub fn id(mut self, id: &str) -> Result<Self, Error> {
         on_one_line("an event's id", id)?;
-        self.id = Some(Label::new(id));
+        self.id = Label::new(id);
         Ok(self)
     }
 
@@ -81,7 +81,7 @@ impl Event {
     /// The type; "message" where none was given.
     #[must_use]
     pub fn event_type(&self) -> &str {
-        self.name.as_ref().map_or("message", Label::as_str)
+        self.name.get().unwrap_or("message")
     }
 
     /// The data, its lines joined by LF.
@@ -99,7 +99,7 @@ impl Event {
     /// The id. Of a received event, the last one that the stream gave, in this event or before it; empty where there is none.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
-        self.id.as_ref().map_or("", Label::as_str)
+        self.id.as_str()
     }
 
     /// Appends the event to `into`, with the blank line that ends it.
@@ -107,15 +107,14 @@ impl Event {
     /// Any event can be written: there is one `data` line for each line of the data, and at least one. Of a received event, the
     /// sticky id is written along.
     pub fn encode(&self, into: &mut BytesMut) {
-        let (name, id) = (self.name.as_ref().map(Label::as_str), self.id.as_ref().map(Label::as_str));
-        encode::event(name, id, self.retry, &self.data, into);
+        encode::event(self.name.get(), self.id.get(), self.retry, &self.data, into);
     }
 }
 
 /// A name as it is kept: nothing for the default.
 #[inline]
-pub(super) fn own_name(name: &str) -> Option<Label> {
-    (!name.is_empty() && name != "message").then(|| Label::new(name))
+pub(super) fn own_name(name: &str) -> Label {
+    if name.is_empty() || name == "message" { Label::ABSENT } else { Label::new(name) }
 }
 
 fn on_one_line(what: &str, text: &str) -> Result<(), Error> {

@@ -11,7 +11,7 @@
 //!   browser's `EventSource` is. [`SseMessages`] are the data of its events, for codecs and the other layers of messages.
 //! - [`EventStream`] is the server: the body of a response out of any stream of events, with keep-alive comments;
 //!   [`event_channel`] makes one that any task may send to, and [`LastEventId`] and [`Replay`] let a client go on where it was.
-//! - [`duplex`]: messages both ways, events down and POSTs up. Where a WebSocket does not get through, all layers run over it.
+//! - [`SseDuplex`] is events down and POSTs up as one transport of messages, both ends: see [`duplex`]. Where a WebSocket does not get through, all layers run over it.
 //!
 //! # Where it waits
 //!

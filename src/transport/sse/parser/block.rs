@@ -15,10 +15,10 @@ pub(super) struct Block {
     pub(super) max_event: usize,
     data: Data,
     /// The type of this block's event.
-    name: Option<Label>,
+    name: Label,
     /// A new id of this block; it is the stream's with the next blank line.
-    id: Option<Label>,
-    last_id: Option<Label>,
+    id: Label,
+    last_id: Label,
     pub(super) retry: Option<Duration>,
 }
 
@@ -47,7 +47,14 @@ fn lossy(value: &[u8]) -> Cow<'_, str> {
 
 impl Default for Block {
     fn default() -> Self {
-        Self { max_event: 4 << 20, data: Data::None, name: None, id: None, last_id: None, retry: None }
+        Self {
+            max_event: 4 << 20,
+            data: Data::None,
+            name: Label::ABSENT,
+            id: Label::ABSENT,
+            last_id: Label::ABSENT,
+            retry: None,
+        }
     }
 }
 
@@ -64,7 +71,7 @@ pub(super) fn without_space(value: &[u8]) -> &[u8] {
 
 impl Block {
     pub(super) fn begin_with(&mut self, id: &str) {
-        self.last_id = (!id.is_empty()).then(|| Label::new(id));
+        self.last_id = if id.is_empty() { Label::ABSENT } else { Label::new(id) };
     }
 
     /// How long the value of another `data` line may be.
@@ -82,7 +89,7 @@ impl Block {
     }
 
     pub(super) fn last_event_id(&self) -> &str {
-        self.last_id.as_ref().map_or("", Label::as_str)
+        self.last_id.as_str()
     }
 
     pub(super) fn too_large(&self) -> Error {
@@ -140,7 +147,7 @@ impl Block {
 
     fn id(&mut self, value: &[u8]) {
         if !value.contains(&0) {
-            self.id = Some(Label::new(&lossy(value)));
+            self.id = Label::new(&lossy(value));
         }
     }
 
@@ -155,7 +162,7 @@ impl Block {
     /// At a blank line: the event, if the block has data.
     pub(super) fn dispatch(&mut self) -> Option<Event> {
         self.commit_id();
-        let name = self.name.take();
+        let name = std::mem::replace(&mut self.name, Label::ABSENT);
         let data = match std::mem::take(&mut self.data) {
             Data::None => return None,
             Data::One(text) => text,
@@ -167,12 +174,12 @@ impl Block {
     /// The event of a block that ends with these fields.
     #[inline]
     pub(super) fn plain(&mut self, plain: Plain<'_>) -> Event {
-        let before = self.name.take();
+        let before = std::mem::replace(&mut self.name, Label::ABSENT);
         let name = plain.name.map_or(before, own_name);
         match plain.id {
             Some(id) => {
-                self.id = None;
-                self.last_id = Some(Label::new(id));
+                self.id = Label::ABSENT;
+                self.last_id = Label::new(id);
             }
             None => self.commit_id(),
         }
@@ -181,8 +188,8 @@ impl Block {
 
     #[inline]
     fn commit_id(&mut self) {
-        if self.id.is_some() {
-            self.last_id = self.id.take();
+        if self.id.is_present() {
+            self.last_id = std::mem::replace(&mut self.id, Label::ABSENT);
         }
     }
 }

@@ -47,6 +47,11 @@ use crate::{
 /// Handshakes go on beside each other, each at most [`Limits::handshake`], [1024](Self::max_handshakes) at once; a slow one holds nobody. They
 /// go on while `accept` or `serve` is polled.
 ///
+/// # Logs
+///
+/// This crate logs nothing of a request. web-transport-quinn below logs it whole, credentials among the headers, at the level `debug` of its own
+/// target: leave that off (`web_transport_quinn=info`).
+///
 /// # Dropping it
 ///
 /// A dropped server takes no more sessions; those that there are go on. [`close`](Self::close) ends them too.

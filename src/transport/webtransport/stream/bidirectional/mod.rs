@@ -50,7 +50,7 @@ use crate::{
 /// `poll_ready` waits once [`Limits::write_buffer`](crate::Limits::write_buffer) bytes wait that QUIC does not take: because the peer does not
 /// read (its [`stream_window`](super::super::SessionLimits::stream_window)) or does not acknowledge (our
 /// [`send_window`](super::super::SessionLimits::send_window)). `poll_flush` waits until QUIC has all. One stream does not wait for another
-/// of the session, but for the bounds that they share.
+/// of the session, but for the bounds that they share. [`Limits::frame`](crate::Limits::frame) means nothing here: QUIC cuts messages into packets by itself.
 ///
 /// # Pings
 ///
