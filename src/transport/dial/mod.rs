@@ -2,6 +2,7 @@
 
 mod cause;
 mod exchange;
+#[cfg_attr(not(feature = "websocket"), allow(dead_code, unreachable_pub, reason = "only a WebSocket shows its socket"))]
 mod socket;
 mod target;
 mod tcp;
@@ -15,6 +16,7 @@ use http::{HeaderValue, Uri};
 pub(super) use self::exchange::exchange;
 #[cfg(feature = "sse")]
 pub(super) use self::exchange::{MAX_HEAD, http_error, read_body, retry_after};
+#[cfg_attr(not(feature = "websocket"), allow(unreachable_pub, reason = "only a WebSocket shows its socket"))]
 pub use self::socket::Socket;
 pub(super) use self::{cause::by_cause, target::Target};
 use crate::Error;

@@ -22,7 +22,6 @@ enum Kind {
     Unix(tokio::net::UnixStream),
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::client::TlsStream<Box<Socket>>>),
-    #[cfg_attr(not(feature = "websocket"), allow(dead_code, reason = "only a WebSocket is upgraded to"))]
     Upgraded(TokioIo<Upgraded>),
 }
 
