@@ -60,11 +60,7 @@ async fn a_client_of_this_crate_looks_for_another_server() {
         let mut session = within(builder.connect_with(house.road(kind), "https://localhost/")).await.unwrap();
         hear(&mut session).await;
         let handle = session.handle();
-<<<<<<< HEAD
         tokio::spawn(async move { session.receive_message().await });
-=======
-        drop(tokio::spawn(async move { session.receive_message().await }));
->>>>>>> server
         clients.push((kind, handle));
     }
     within(server.close(LONG)).await.unwrap();

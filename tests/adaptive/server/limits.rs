@@ -42,11 +42,7 @@ async fn so_many_sessions_over_all_transports_and_no_more() {
             // Who knows the stack might have come back to a session.
             let mut session = house.connect(kind).await.unwrap();
             let handle = session.handle();
-<<<<<<< HEAD
             tokio::spawn(async move { session.receive_message().await });
-=======
-            drop(tokio::spawn(async move { session.receive_message().await }));
->>>>>>> server
             let cause = lost(&handle).await;
             assert_eq!(cause.close_frame().map(|frame| frame.code.get()), Some(1013), "{kind}: {cause:?}");
             handle.reconnect().unwrap().close();
