@@ -37,7 +37,7 @@ use crate::{
     one_way::OneWay,
     plan::Plan,
     round_trip::RoundTrip,
-    rounds::{Row, Table},
+    rounds::{Row, Sample, Table},
 };
 
 #[global_allocator]
@@ -94,7 +94,7 @@ fn round_trips(plan: &Plan) {
         ];
         let table = rounds::run(plan.rounds, &rows);
         table.print_columns(&format!("round-trip, {name}"), "p50 us", "p99 us");
-        goal(&named("webtransport_round_trip", name), to_raw(&table), TO_RAW);
+        goal(&named("webtransport_round_trip", name), to_raw(&table, |sample| sample.wall), TO_RAW);
     }
 }
 
@@ -125,7 +125,8 @@ fn one_way(plan: &Plan) {
         if size <= 1 << 10 {
             println!("  {:.1} % of the datagrams arrived", one_way::arrived() * 100.0);
         }
-        goal(&named("webtransport_throughput", name), to_raw(&table), TO_RAW);
+        // Of one thread that never waits the CPU time is the time, whatever else the machine does.
+        goal(&named("webtransport_throughput", name), to_raw(&table, |sample| sample.cpu), TO_RAW);
     }
 }
 
@@ -154,8 +155,8 @@ fn clients(name: &str, address: &Address, sessions: usize) {
 }
 
 /// Our stream beside the library below, used in whichever way is the faster.
-fn to_raw(table: &Table) -> f64 {
-    let to = |row| table.ratio(STREAM, row, |sample| sample.wall).expect("both ran");
+fn to_raw(table: &Table, of: fn(&Sample) -> f64) -> f64 {
+    let to = |row| table.ratio(STREAM, row, of).expect("both ran");
     to(RAW).max(to(BUFFERED))
 }
 

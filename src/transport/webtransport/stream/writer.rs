@@ -87,11 +87,16 @@ impl Writer {
         self.failed.is_none() && self.owes
     }
 
+    /// Promises room for a message, where there is some.
+    pub(super) fn has_room(&mut self) -> bool {
+        self.promised |= self.outgoing.has_room();
+        self.promised
+    }
+
     pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        while !self.promised && !self.outgoing.has_room() {
+        while !self.has_room() {
             ready!(self.poll_write(cx))?;
         }
-        self.promised = true;
         Poll::Ready(Ok(()))
     }
 

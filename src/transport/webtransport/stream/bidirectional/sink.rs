@@ -15,6 +15,10 @@ impl Sink<Message> for WebTransportStream {
         if !self.is_open() {
             return Poll::Ready(Err(self.closed()));
         }
+        // The rule: nothing is written, and nobody is to be woken.
+        if self.writer.has_room() {
+            return Poll::Ready(Ok(()));
+        }
         self.poll_writer(cx, Writer::poll_room)
     }
 
