@@ -152,5 +152,4 @@ impl Known {
 }
 
 #[cfg(test)]
-#[path = "memory/tests.rs"]
 mod tests;

@@ -196,5 +196,8 @@ impl<D: Dial + Unpin> Future for Race<D> {
 }
 
 #[cfg(test)]
-#[path = "race/tests.rs"]
+mod bench;
+#[cfg(test)]
+mod remembered;
+#[cfg(test)]
 mod tests;
