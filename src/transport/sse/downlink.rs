@@ -2,6 +2,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http_body::Body;
@@ -10,6 +11,7 @@ use hyper::body::Incoming;
 use super::line::Line;
 use crate::{
     Error,
+    rt::Timer,
     transport::sse::{Event, Parser},
 };
 
@@ -18,11 +20,34 @@ pub(super) struct Downlink {
     line: Line,
     body: Incoming,
     parser: Parser,
+    /// How long nothing may come, comments included.
+    max_silence: Option<Duration>,
+    silence: Timer,
 }
 
 impl Downlink {
     pub(super) fn new(line: Line, body: Incoming, parser: Parser) -> Self {
-        Self { line, body, parser }
+        Self { line, body, parser, max_silence: None, silence: Timer::new() }
+    }
+
+    /// Ends the stream where nothing comes for this long.
+    pub(super) fn max_silence(mut self, time: Option<Duration>) -> Self {
+        self.max_silence = time;
+        self.listen();
+        self
+    }
+
+    fn listen(&mut self) {
+        if let Some(time) = self.max_silence {
+            self.silence.set(time);
+        }
+    }
+
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        self.silence.poll(cx).map(|()| {
+            let time = self.max_silence.unwrap_or_default();
+            Error::timeout(format!("nothing came for {time:?}, not even a comment (SseConnector::max_silence)"))
+        })
     }
 
     /// What the stream has said of ids and of the time to come back.
@@ -34,7 +59,8 @@ impl Downlink {
     ///
     /// # Errors
     ///
-    /// [`is_too_large`](Error::is_too_large) for an event over the limit, [`is_closed`](Error::is_closed) where the stream was cut.
+    /// [`is_too_large`](Error::is_too_large) for an event over the limit, [`is_closed`](Error::is_closed) where the stream was cut,
+    /// [`is_timeout`](Error::is_timeout) where it was silent for too long.
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
         let mut has_moved = false;
         loop {
@@ -44,6 +70,7 @@ impl Downlink {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
+                        self.listen();
                         self.parser.push(data);
                     }
                 }
@@ -51,7 +78,7 @@ impl Downlink {
                     return Poll::Ready(Err(Error::closed("the event stream was cut").with_source(error)));
                 }
                 Poll::Ready(None) => return Poll::Ready(Ok(None)),
-                Poll::Pending if has_moved => return Poll::Pending,
+                Poll::Pending if has_moved => return self.poll_silence(cx).map(Err),
                 // What the connection reads is there at the next look.
                 Poll::Pending => {
                     self.line.poll(cx);

@@ -186,3 +186,38 @@ async fn what_is_sent_over_its_messages_is_refused_but_for_a_close() {
     assert!(messages.receive_message().await.is_none());
     assert!(messages.send_message(Message::text("a")).await.unwrap_err().is_closed());
 }
+
+#[tokio::test]
+async fn a_stream_that_is_silent_for_too_long_ends_and_says_when_to_come_back() {
+    let server = Scripted::holding([format!("{STREAM}retry: 9\ndata: a\n\n")], true).await;
+    let connector = SseConnector::new().max_silence(Duration::from_millis(50));
+    let (events, error) = read(open(&connector, &server.url()).await.unwrap()).await;
+    assert_eq!(events, [["message", "a", ""]]);
+    assert!(error.is_timeout() && error.to_string().contains("max_silence"), "{error:?}");
+    assert_eq!(error.retry_after(), Some(Duration::from_millis(9)));
+}
+
+#[tokio::test]
+async fn a_comment_is_no_silence() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let silence = Duration::from_millis(400);
+    let server = async {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        read_head(&mut tcp).await;
+        tcp.write_all(STREAM.as_bytes()).await.unwrap();
+        // Longer than the silence that is allowed, with a comment in each quarter of it.
+        for _ in 0..8 {
+            tokio::time::sleep(silence / 4).await;
+            tcp.write_all(b":\n\n").await.unwrap();
+        }
+        tcp.write_all(b"data: a\n\n").await.unwrap();
+    };
+    let client = async {
+        let connector = SseConnector::new().max_silence(silence);
+        read(open(&connector, &url).await.unwrap()).await
+    };
+    let ((), (events, error)) = join(server, client).await;
+    assert_eq!(events, [["message", "a", ""]]);
+    assert!(error.is_closed() || error.is_timeout(), "{error:?}");
+}

@@ -57,6 +57,7 @@ use crate::{
 /// | [`limits`](Self::limits) | [`Limits::message`] for an event's data, 4 MiB; [`Limits::handshake`], 10 s |
 /// | [`max_line`](Self::max_line) | 64 KiB for a line that is not data |
 /// | [`max_redirects`](Self::max_redirects) | 5 |
+/// | [`max_silence`](Self::max_silence) | none |
 /// | [`proxy`](Self::proxy), [`unix`](Self::unix), [`tls`](Self::tls) | none; none; what the operating system trusts |
 ///
 /// # What the answer means
@@ -91,6 +92,7 @@ pub struct SseConnector {
     limits: Limits,
     max_line: usize,
     max_redirects: usize,
+    max_silence: Option<Duration>,
     subprotocols: Vec<HeaderValue>,
     dialer: Dialer,
     memory: Memory,
@@ -104,6 +106,7 @@ impl SseConnector {
             limits: Limits::default(),
             max_line: 64 << 10,
             max_redirects: 5,
+            max_silence: None,
             subprotocols: Vec::new(),
             dialer: Dialer::default(),
             memory: Memory::default(),
@@ -129,6 +132,15 @@ impl SseConnector {
     #[must_use]
     pub fn max_redirects(mut self, redirects: usize) -> Self {
         self.max_redirects = redirects;
+        self
+    }
+
+    /// How long nothing may come, not even a comment, before the stream ends with [`is_timeout`](Error::is_timeout): the way to find out a
+    /// server that is gone without a word. Take two or three times the interval of the server's keep-alive comments (15 s, of an
+    /// [`EventStream`](crate::transport::sse::EventStream)). Default: for ever, since a server need not send any.
+    #[must_use]
+    pub fn max_silence(mut self, time: Duration) -> Self {
+        self.max_silence = Some(time);
         self
     }
 
@@ -202,7 +214,8 @@ impl SseConnector {
             let (head, body) = answer::check(answer, &mut line).await?.into_parts();
             let subprotocol = chosen(&head.headers, &offered(&headers))?;
             let parser = Parser::new().max_line(self.max_line).max_event(self.limits.message).resume_from(&id);
-            let events = Sse::new(Downlink::new(line, body, parser), parts.uri, self.memory, subprotocol);
+            let down = Downlink::new(line, body, parser).max_silence(self.max_silence);
+            let events = Sse::new(down, parts.uri, self.memory, subprotocol);
             return Ok(Response::from_parts(head, events));
         }
         Err(Error::protocol(format!(
@@ -268,6 +281,7 @@ impl fmt::Debug for SseConnector {
             .field("limits", &self.limits)
             .field("max_line", &self.max_line)
             .field("max_redirects", &self.max_redirects)
+            .field("max_silence", &self.max_silence)
             .field("subprotocols", &self.subprotocols)
             .field("proxy", &self.dialer.proxy_name())
             .field("retry", &self.retry())

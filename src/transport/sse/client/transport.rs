@@ -34,8 +34,8 @@ use crate::{
 /// [`retry_after`](Error::retry_after); then comes `None`. An event that the server has not finished is dropped, and will come again
 /// if the server goes on from `Last-Event-ID`. An event over a limit is [`is_too_large`](Error::is_too_large), which ends the stream too.
 ///
-/// A connection that is silently gone cannot be told from a server with nothing to say. Where the server sends events at known
-/// intervals, [`LimitLayer`](crate::layer::limit)'s idle time finds it out.
+/// A connection that is silently gone cannot be told from a server with nothing to say. Where the server sends comments or events at known
+/// intervals, [`SseConnector::max_silence`](super::SseConnector::max_silence) finds it out, by an error that is worth another attempt.
 ///
 /// Closing and dropping it close the connection.
 ///
