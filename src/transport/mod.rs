@@ -5,6 +5,8 @@ mod boxed;
 mod channel;
 mod coalesce;
 mod connect;
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+mod connecting;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 mod dial;
 mod drive;

@@ -2,6 +2,7 @@
 
 mod cause;
 mod exchange;
+mod methods;
 #[cfg_attr(not(feature = "websocket"), allow(dead_code, unreachable_pub, reason = "only a WebSocket shows its socket"))]
 mod socket;
 mod target;
@@ -18,7 +19,7 @@ pub(super) use self::exchange::exchange;
 pub(super) use self::exchange::{MAX_HEAD, http_error, read_body, retry_after};
 #[cfg_attr(not(feature = "websocket"), allow(unreachable_pub, reason = "only a WebSocket shows its socket"))]
 pub use self::socket::Socket;
-pub(super) use self::{cause::by_cause, target::Target};
+pub(super) use self::{cause::by_cause, methods::dialer_methods, target::Target};
 use crate::Error;
 
 /// How a connector comes to a byte stream.

@@ -1,11 +1,9 @@
 use std::{
     fmt,
-    future::Future,
-    pin::Pin,
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode};
 use tower_service::Service;
 
 use super::{
@@ -15,7 +13,8 @@ use super::{
 use crate::{
     Error, Limits, rt,
     transport::{
-        dial::{Dialer, Target, exchange},
+        connecting::connecting,
+        dial::{Dialer, Target, dialer_methods, exchange},
         subprotocol::{self, offered},
     },
 };
@@ -89,33 +88,7 @@ impl WebSocketConnector {
         Ok(self)
     }
 
-    /// Connects through an HTTP proxy (`http://host:port`, with `user:password@` where it asks for it) by CONNECT.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) for a URL that is not of that form.
-    pub fn proxy(mut self, proxy: &Uri) -> Result<Self, Error> {
-        self.dialer.proxy(proxy)?;
-        Ok(self)
-    }
-
-    /// Connects over the Unix socket at `path`; the request's URI then only says what the handshake asks for.
-    #[cfg(unix)]
-    #[must_use]
-    pub fn unix(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-        self.dialer.unix(path.into());
-        self
-    }
-
-    /// Uses this TLS configuration for `wss://`: own roots, client certificates, versions. Without it the roots are those of
-    /// the operating system (feature `tls-platform-roots`).
-    #[cfg(feature = "tls")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    #[must_use]
-    pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
-        self.dialer.tls(config);
-        self
-    }
+    dialer_methods!("wss");
 
     async fn connect(self, request: Request<()>) -> Result<Response<WebSocket>, Error> {
         let target = Target::parse(request.uri())?;
@@ -151,22 +124,9 @@ impl Service<Request<()>> for WebSocketConnector {
     }
 }
 
-/// The future of a [`WebSocketConnector`]: one connection attempt.
-#[must_use = "futures do nothing unless awaited"]
-pub struct Connecting(Pin<Box<dyn Future<Output = Result<Response<WebSocket>, Error>> + Send>>);
-
-impl Future for Connecting {
-    type Output = Result<Response<WebSocket>, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for Connecting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connecting").finish_non_exhaustive()
-    }
+connecting! {
+    /// The future of a [`WebSocketConnector`]: one connection attempt.
+    Connecting, WebSocket
 }
 
 impl fmt::Debug for WebSocketConnector {

@@ -1,12 +1,10 @@
 use std::{
     fmt,
-    future::Future,
-    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, header};
 use tower_service::Service;
 
 use super::{
@@ -18,7 +16,8 @@ use super::{
 use crate::{
     Error, Limits, rt,
     transport::{
-        dial::{Dialer, Target, http_error},
+        connecting::connecting,
+        dial::{Dialer, Target, dialer_methods, http_error},
         sse::{Parser, downlink::Downlink, line::Line},
         subprotocol::{self, chosen, offered},
     },
@@ -155,33 +154,7 @@ impl SseConnector {
         Ok(self)
     }
 
-    /// Connects through an HTTP proxy (`http://host:port`, with `user:password@` where it asks for it) by CONNECT.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) for a URL that is not of that form.
-    pub fn proxy(mut self, proxy: &Uri) -> Result<Self, Error> {
-        self.dialer.proxy(proxy)?;
-        Ok(self)
-    }
-
-    /// Connects over the Unix socket at `path`, redirects too; the request's URI then only says what is asked for.
-    #[cfg(unix)]
-    #[must_use]
-    pub fn unix(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-        self.dialer.unix(path.into());
-        self
-    }
-
-    /// Uses this TLS configuration for `https://`: own roots, client certificates, versions. Without it the roots are those of
-    /// the operating system (feature `tls-platform-roots`).
-    #[cfg(feature = "tls")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    #[must_use]
-    pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
-        self.dialer.tls(config);
-        self
-    }
+    dialer_methods!("https");
 
     /// The id that the next connection sends as `Last-Event-ID`; empty for none. To go on from it in another process, give it to the
     /// request as that header: it counts until an event brings another one.
@@ -257,22 +230,9 @@ impl Service<Request<()>> for SseConnector {
     }
 }
 
-/// The future of an [`SseConnector`]: one connection attempt.
-#[must_use = "futures do nothing unless awaited"]
-pub struct SseConnecting(Pin<Box<dyn Future<Output = Result<Response<Sse>, Error>> + Send>>);
-
-impl Future for SseConnecting {
-    type Output = Result<Response<Sse>, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for SseConnecting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SseConnecting").finish_non_exhaustive()
-    }
+connecting! {
+    /// The future of an [`SseConnector`]: one connection attempt.
+    SseConnecting, Sse
 }
 
 impl fmt::Debug for SseConnector {

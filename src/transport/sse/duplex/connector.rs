@@ -1,7 +1,5 @@
 use std::{
     fmt,
-    future::Future,
-    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -17,7 +15,8 @@ use super::{
 use crate::{
     Error, Limits, rt,
     transport::{
-        dial::{Dialer, Target, http_error},
+        connecting::connecting,
+        dial::{Dialer, Target, dialer_methods, http_error},
         sse::Parser,
         subprotocol::{self, chosen, offered},
     },
@@ -94,33 +93,7 @@ impl SseDuplexConnector {
         Ok(self)
     }
 
-    /// Connects through an HTTP proxy (`http://host:port`, with `user:password@` where it asks for it) by CONNECT.
-    ///
-    /// # Errors
-    ///
-    /// [`is_config`](Error::is_config) for a URL that is not of that form.
-    pub fn proxy(mut self, proxy: &Uri) -> Result<Self, Error> {
-        self.dialer.proxy(proxy)?;
-        Ok(self)
-    }
-
-    /// Connects over the Unix socket at `path`; the request's URI then only says what is asked for.
-    #[cfg(unix)]
-    #[must_use]
-    pub fn unix(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-        self.dialer.unix(path.into());
-        self
-    }
-
-    /// Uses this TLS configuration for `https://`: own roots, client certificates, versions. Without it the roots are those of
-    /// the operating system (feature `tls-platform-roots`).
-    #[cfg(feature = "tls")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-    #[must_use]
-    pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
-        self.dialer.tls(config);
-        self
-    }
+    dialer_methods!("https");
 
     async fn connect(self, request: Request<()>) -> Result<Response<SseDuplex>, Error> {
         let target = Target::parse(request.uri())?;
@@ -179,22 +152,9 @@ impl Service<Request<()>> for SseDuplexConnector {
     }
 }
 
-/// The future of a [`SseDuplexConnector`]: one connection attempt.
-#[must_use = "futures do nothing unless awaited"]
-pub struct SseDuplexConnecting(Pin<Box<dyn Future<Output = Result<Response<SseDuplex>, Error>> + Send>>);
-
-impl Future for SseDuplexConnecting {
-    type Output = Result<Response<SseDuplex>, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for SseDuplexConnecting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SseDuplexConnecting").finish_non_exhaustive()
-    }
+connecting! {
+    /// The future of a [`SseDuplexConnector`]: one connection attempt.
+    SseDuplexConnecting, SseDuplex
 }
 
 impl fmt::Debug for SseDuplexConnector {

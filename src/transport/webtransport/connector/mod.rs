@@ -6,7 +6,6 @@ mod trust;
 use std::{
     fmt,
     future::Future,
-    pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
@@ -17,7 +16,10 @@ use web_transport_quinn as wtq;
 
 use self::{endpoints::Endpoints, request::Offer, trust::Trust};
 use super::{CertificateHash, Session, SessionLimits, WebTransportStream, fault};
-use crate::{Error, Limits, rt, transport::subprotocol};
+use crate::{
+    Error, Limits, rt,
+    transport::{connecting::connecting, subprotocol},
+};
 
 /// Connects WebTransport sessions: a `Service` that takes the handshake's request and answers with its response, the first
 /// bidirectional stream of the session as the body. [`connect_session`](Self::connect_session) gives the session instead.
@@ -221,22 +223,9 @@ impl Service<Request<()>> for WebTransportConnector {
     }
 }
 
-/// The future of a [`WebTransportConnector`]: one connection attempt.
-#[must_use = "futures do nothing unless awaited"]
-pub struct Connecting(Pin<Box<dyn Future<Output = Result<Response<WebTransportStream>, Error>> + Send>>);
-
-impl Future for Connecting {
-    type Output = Result<Response<WebTransportStream>, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for Connecting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connecting").finish_non_exhaustive()
-    }
+connecting! {
+    /// The future of a [`WebTransportConnector`]: one connection attempt.
+    Connecting, WebTransportStream
 }
 
 impl fmt::Debug for WebTransportConnector {

@@ -1,0 +1,32 @@
+//! The future of a connector's call: named, and boxed once for each attempt.
+
+macro_rules! connecting {
+    ($(#[$docs:meta])* $name:ident, $transport:ty) => {
+        $(#[$docs])*
+        #[must_use = "futures do nothing unless awaited"]
+        pub struct $name(
+            std::pin::Pin<
+                Box<dyn std::future::Future<Output = Result<http::Response<$transport>, $crate::Error>> + Send>,
+            >,
+        );
+
+        impl std::future::Future for $name {
+            type Output = Result<http::Response<$transport>, $crate::Error>;
+
+            fn poll(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Self::Output> {
+                self.0.as_mut().poll(cx)
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+pub(in crate::transport) use connecting;
