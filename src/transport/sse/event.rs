@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 
@@ -26,11 +26,22 @@ use crate::{Error, Text};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     data: Text,
+    fields: Fields,
+}
+
+/// All but the data. One constant where there is none: what is written in small pieces waits before it can be moved in large ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fields {
     /// Absent for "message".
     name: Label,
     /// Absent where no `id` line was or is to be; empty where one takes the id back.
     id: Label,
-    retry: Option<Duration>,
+    /// Few events have one, so it is not to make all of them larger.
+    retry: Option<Arc<Duration>>,
+}
+
+impl Fields {
+    const NONE: Self = Self { name: Label::ABSENT, id: Label::ABSENT, retry: None };
 }
 
 impl Event {
@@ -39,13 +50,17 @@ impl Event {
     /// A CR, LF or CRLF in `data` is one line end: the receiver sees each as LF. All other text arrives as it is.
     #[must_use]
     pub fn new(data: impl Into<Text>) -> Self {
-        Self { data: data.into(), name: Label::ABSENT, id: Label::ABSENT, retry: None }
+        Self { data: data.into(), fields: Fields::NONE }
     }
 
     /// What the parser dispatches.
     #[inline]
     pub(super) fn received(data: Text, name: Label, id: Label) -> Self {
-        Self { data, name, id, retry: None }
+        if name.is_present() || id.is_present() {
+            Self { data, fields: Fields { name, id, retry: None } }
+        } else {
+            Self { data, fields: Fields::NONE }
+        }
     }
 
     /// Sets the type, that which a browser's `addEventListener` names. Empty means "message".
@@ -55,7 +70,7 @@ impl Event {
     /// [`is_config`](Error::is_config) if `name` contains CR, LF or NUL: it would end the line, or be read differently by others.
     pub fn event(mut self, name: &str) -> Result<Self, Error> {
         on_one_line("an event's type", name)?;
-        self.name = own_name(name);
+        self.fields.name = own_name(name);
         Ok(self)
     }
 
@@ -67,21 +82,21 @@ impl Event {
     /// [`is_config`](Error::is_config) if `id` contains CR or LF, which would end the line, or NUL, for which clients ignore it.
     pub fn id(mut self, id: &str) -> Result<Self, Error> {
         on_one_line("an event's id", id)?;
-        self.id = Label::new(id);
+        self.fields.id = Label::new(id);
         Ok(self)
     }
 
     /// Tells the client how long it is to wait before it reconnects, in whole milliseconds (the rest is cut off).
     #[must_use]
     pub fn retry(mut self, time: Duration) -> Self {
-        self.retry = Some(time);
+        self.fields.retry = Some(Arc::new(time));
         self
     }
 
     /// The type; "message" where none was given.
     #[must_use]
     pub fn event_type(&self) -> &str {
-        self.name.get().unwrap_or("message")
+        self.fields.name.get().unwrap_or("message")
     }
 
     /// The data, its lines joined by LF.
@@ -99,7 +114,7 @@ impl Event {
     /// The id. Of a received event, the last one that the stream gave, in this event or before it; empty where there is none.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
-        self.id.as_str()
+        self.fields.id.as_str()
     }
 
     /// Appends the event to `into`, with the blank line that ends it.
@@ -107,7 +122,8 @@ impl Event {
     /// Any event can be written: there is one `data` line for each line of the data, and at least one. Of a received event, the
     /// sticky id is written along.
     pub fn encode(&self, into: &mut BytesMut) {
-        encode::event(self.name.get(), self.id.get(), self.retry, &self.data, into);
+        let Fields { name, id, retry } = &self.fields;
+        encode::event(name.get(), id.get(), retry.as_deref().copied(), &self.data, into);
     }
 }
 
