@@ -76,6 +76,16 @@ impl Dialer {
         self.proxy.as_ref().map(|proxy| &proxy.target.authority)
     }
 
+    /// What stands between this end and its targets, where something does: two that have the same fail by the same.
+    #[cfg(feature = "adaptive")]
+    pub(super) fn way(&self) -> Option<String> {
+        #[cfg(unix)]
+        if let Some(path) = &self.unix {
+            return Some(format!("unix:{}", path.display()));
+        }
+        self.proxy.as_ref().map(|proxy| proxy.target.host_and_port())
+    }
+
     /// Connects to `target`, with TLS where its scheme asks for it.
     pub(super) async fn dial(&self, target: &Target) -> Result<Socket, Error> {
         let socket = self.plain(target).await?;
