@@ -50,6 +50,8 @@
 //!
 //! - **what worked** is tried first. That it works again does not prolong it: 10 minutes after it was found out, an attempt begins from the
 //!   top again. That delays nobody, it is the same race;
+//! - **a connection that was made and carries nothing** (a proxy that lets an upgrade pass and swallows what follows) is tried last: of an
+//!   [`OptimizedTransport`](crate::stack::OptimizedTransport), whose hello or session then has no answer, and which tries the next at once;
 //! - **a path that went dead in the middle of a session** is tried last: nothing came in any more, as a heartbeat or QUIC's idle timeout has
 //!   noticed. A close, a reset, a server that restarts are none of that. (A server that is killed leaves its WebTransport clients without a
 //!   word, which looks the same; so does a server, or what stands before it, that ends QUIC's connection without ending the session.)
