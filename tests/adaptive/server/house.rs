@@ -76,8 +76,8 @@ pub(super) enum Host {
 #[derive(Clone)]
 pub(super) struct House {
     http: SocketAddr,
-    udp: SocketAddr,
-    certificate: CertificateHash,
+    pub(super) udp: SocketAddr,
+    pub(super) certificate: CertificateHash,
 }
 
 impl House {

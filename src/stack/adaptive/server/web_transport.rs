@@ -76,7 +76,11 @@ impl Inner {
         if let Some(guard) = &self.guard {
             match Verdict::of(guard.check(parts).await) {
                 Verdict::Admitted(admitted, _) => parts = *admitted,
-                Verdict::Refused(status, _) => return refuse(incoming, status).await,
+                Verdict::Refused(status, _) => {
+                    // The seat is one of those of all transports, and the client need not hurry.
+                    drop(seat);
+                    return refuse(incoming, status).await;
+                }
             }
         }
         // A guard may have taken its credentials out of them.
