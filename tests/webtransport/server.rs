@@ -54,6 +54,15 @@ async fn a_page_of_another_origin_is_refused_unless_it_is_allowed() {
 }
 
 #[tokio::test]
+async fn what_a_client_asks_for_is_printed_without_its_query() {
+    let (mut server, hash) = server();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(connector(hash).oneshot(request(address, "/feed?token=tainted")));
+    let printed = format!("{:?}", server.accept().await.unwrap());
+    assert!(printed.contains("/feed") && !printed.contains("tainted"), "{printed}");
+}
+
+#[tokio::test]
 async fn clients_that_do_not_finish_their_handshake_hold_nobody() {
     let (server, hash) = server();
     let address = server.local_addr().unwrap();
