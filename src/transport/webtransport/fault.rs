@@ -40,7 +40,10 @@ fn connection(error: ConnectionError) -> Error {
         ConnectionError::TimedOut => {
             Error::closed("nothing came from the peer for too long (SessionLimits::idle)").with_source(error)
         }
-        ConnectionError::TransportError(_) => Error::protocol("the peer broke the QUIC protocol").with_source(error),
+        // Also for the peer's fault: the session is over for it, and another may go well.
+        ConnectionError::TransportError(_) => {
+            Error::closed("the connection ended by a fault of the QUIC protocol").with_source(error)
+        }
         _ => Error::closed("the connection was cut").with_source(error),
     }
 }
@@ -155,6 +158,14 @@ mod tests {
         assert!(handshake(ConnectionError::TimedOut).is_timeout());
         assert!(handshake(ConnectionError::VersionMismatch).is_protocol());
         assert!(handshake(ConnectionError::Reset).is_closed());
+    }
+
+    #[test]
+    fn a_fault_of_quic_closes_a_session_and_is_final_in_a_handshake_only() {
+        let fault = || ConnectionError::TransportError(quinn::TransportErrorCode::FRAME_ENCODING_ERROR.into());
+        let error = session(SessionError::ConnectionError(fault()));
+        assert!(error.is_closed() && std::error::Error::source(&error).is_some(), "{error:?}");
+        assert!(handshake(fault()).is_protocol());
     }
 
     #[test]
