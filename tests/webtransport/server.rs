@@ -94,10 +94,10 @@ async fn over_the_most_handshakes_a_client_is_refused() {
     tokio::spawn(echo(server));
     let slow = raw::connect(address, hash).await;
     let error = connector(hash).oneshot(request(address, "/")).await.unwrap_err();
-    assert!(error.is_refused(), "{error:?}");
+    assert!(error.is_rate_limited(), "{error:?}");
     slow.close(0u32.into(), b"");
     while let Err(error) = connector(hash).oneshot(request(address, "/")).await {
-        assert!(error.is_refused(), "{error:?}");
+        assert!(error.is_rate_limited(), "{error:?}");
     }
 }
 
@@ -109,7 +109,7 @@ async fn over_the_most_sessions_a_client_is_refused() {
     tokio::spawn(echo(server));
     let _first = connector(hash).oneshot(request(address, "/")).await.unwrap();
     let error = connector(hash).oneshot(request(address, "/")).await.unwrap_err();
-    assert!(error.is_refused(), "{error:?}");
+    assert!(error.is_rate_limited(), "{error:?}");
 }
 
 #[tokio::test]
@@ -143,5 +143,5 @@ async fn a_server_that_closes_tells_every_session_and_takes_no_more() {
     }
     assert!(servers.pop().unwrap().open().await.unwrap_err().is_closed());
     let error = connector.oneshot(request(address, "/")).await.unwrap_err();
-    assert!(error.is_refused() || error.is_timeout(), "{error:?}");
+    assert!(error.is_rate_limited() || error.is_timeout(), "{error:?}");
 }

@@ -81,7 +81,8 @@ pub(super) fn handshake(error: ConnectionError) -> Error {
             Error::tls("the server broke the TLS handshake off")
         }
         ConnectionError::ConnectionClosed(close) if close.error_code == Code::CONNECTION_REFUSED => {
-            Error::refused("the server takes no more connections")
+            // Somebody listens: not what Error::refused says.
+            Error::rate_limited("the server refuses more connections; try again later")
         }
         ConnectionError::VersionMismatch => Error::protocol("the server speaks another version of QUIC"),
         ConnectionError::TransportError(_) => Error::protocol("the server broke the QUIC protocol"),
@@ -158,6 +159,12 @@ mod tests {
         assert!(handshake(ConnectionError::TimedOut).is_timeout());
         assert!(handshake(ConnectionError::VersionMismatch).is_protocol());
         assert!(handshake(ConnectionError::Reset).is_closed());
+        let close = quinn::ConnectionClose {
+            error_code: quinn::TransportErrorCode::CONNECTION_REFUSED,
+            frame_type: None,
+            reason: bytes::Bytes::new(),
+        };
+        assert!(handshake(ConnectionError::ConnectionClosed(close)).is_rate_limited());
     }
 
     #[test]

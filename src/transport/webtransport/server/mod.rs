@@ -119,14 +119,16 @@ impl WebTransportServer {
     }
 
     /// Sets how many handshakes may be on their way at once: 1024 by default. From half of them on a client has to prove that it
-    /// is where it says (a retry, one round trip more), over them it is refused.
+    /// is where it says (a retry, one round trip more), over them it is refused (QUIC's CONNECTION_REFUSED, at the client
+    /// an error that [`is_rate_limited`](Error::is_rate_limited)).
     #[must_use]
     pub fn max_handshakes(mut self, count: usize) -> Self {
         self.max_handshakes = count;
         self
     }
 
-    /// Sets how many sessions and handshakes there may be at once: 16 384 by default. Over them a client is refused.
+    /// Sets how many sessions and handshakes there may be at once: 16 384 by default. Over them a client is refused, as over
+    /// [`max_handshakes`](Self::max_handshakes).
     #[must_use]
     pub fn max_sessions(mut self, count: usize) -> Self {
         self.max_sessions = count;
