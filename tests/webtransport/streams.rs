@@ -127,8 +127,15 @@ async fn more_streams_than_the_peer_allows_are_an_error_in_time() {
     let (client, _server) = sessions_with([ours, Limits::default()], limits).await;
     let error = client.create_multiplexed_streams(3).await.unwrap_err();
     assert!(error.is_timeout() && error.to_string().contains("SessionLimits::streams"), "{error:?}");
-    let _only = client.open_uni().await.unwrap();
-    let error = client.open_uni().await.unwrap_err();
+    // HTTP/3 may open three more, of which our client opens one.
+    let mut open = Vec::new();
+    let error = loop {
+        match client.open_uni().await {
+            Ok(stream) => open.push(stream),
+            Err(error) => break error,
+        }
+    };
+    assert!(open.len() <= 4, "{}", open.len());
     assert!(error.is_timeout() && error.to_string().contains("SessionLimits::uni_streams"), "{error:?}");
 }
 

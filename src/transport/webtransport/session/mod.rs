@@ -55,7 +55,8 @@ impl Session {
         registry: Option<Arc<Registry>>,
     ) -> Self {
         let registry = registry.map(|registry| (registry, quic.stable_id()));
-        let session = Self(Arc::new(Inner { quic, limits, subprotocol, registry, is_closed_here: AtomicBool::new(false) }));
+        let session =
+            Self(Arc::new(Inner { quic, limits, subprotocol, registry, is_closed_here: AtomicBool::new(false) }));
         if let Some((registry, id)) = &session.0.registry {
             registry.add(*id, WeakSession(Arc::downgrade(&session.0)));
         }

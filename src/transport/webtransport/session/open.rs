@@ -83,10 +83,15 @@ impl Session {
     }
 
     /// A peer need not ever allow another stream.
-    async fn in_time<T>(&self, opening: impl Future<Output = Result<T, Error>>, what: &'static str) -> Result<T, Error> {
+    async fn in_time<T>(
+        &self,
+        opening: impl Future<Output = Result<T, Error>>,
+        what: &'static str,
+    ) -> Result<T, Error> {
         let time = self.limits().handshake;
         rt::timeout(time, opening).await.unwrap_or_else(|elapsed| {
-            let message = format!("the peer did not allow another {what} of the peer) within {time:?} (Limits::handshake)");
+            let message =
+                format!("the peer did not allow another {what} of the peer) within {time:?} (Limits::handshake)");
             Err(Error::timeout(message).with_source(elapsed))
         })
     }
