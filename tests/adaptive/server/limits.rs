@@ -7,13 +7,14 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::SinkExt;
 use http::{Request, StatusCode};
 use tower::{Layer, ServiceExt};
 use tower_transport::{
-    Error, Message, TransportExt,
+    Error, Limits, Message, TransportExt,
     handshake::auth::AuthGuardLayer,
     layer::{
         auth::StaticTokens,
@@ -22,6 +23,7 @@ use tower_transport::{
         resume::Verdict,
     },
     stack::{OptimizedHandle, TransportKind, adaptive::SessionServer},
+    transport::webtransport::{SessionLimits, WebTransportConnector},
 };
 
 use web_transport_quinn::proto::{ConnectError, ConnectRequest, ConnectResponse, Settings};
@@ -117,6 +119,28 @@ async fn who_is_refused_over_webtransport_and_does_not_hang_up_takes_no_handshak
         hear(&mut session).await;
     }
     assert!(quic.close_reason().is_none(), "the test took too long to show anything");
+}
+
+#[tokio::test]
+async fn a_session_over_webtransport_has_one_stream_unless_the_endpoint_says_more() {
+    for more in [false, true] {
+        let server = SessionServer::new(acceptor(), greeter());
+        let house = House::open_with(&server, Host::Hyper, |endpoint| match more {
+            true => endpoint.session_limits(SessionLimits::new().streams(2)),
+            false => endpoint,
+        })
+        .await;
+        let connector = WebTransportConnector::new()
+            .certificate_hashes([house.certificate])
+            .limits(Limits::new().handshake(Duration::from_secs(1)));
+        let request = Request::get(format!("https://{}/", house.udp)).body(()).unwrap();
+        let session = within(connector.connect_session(request)).await.unwrap().into_body();
+        let _first = session.open().await.unwrap();
+        match session.open().await {
+            Ok(_) => assert!(more),
+            Err(error) => assert!(!more && error.is_timeout(), "{error:?}"),
+        }
+    }
 }
 
 /// Waits until the connection is lost; gives why.

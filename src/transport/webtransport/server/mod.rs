@@ -59,6 +59,9 @@ pub struct WebTransportServer {
     endpoint: Endpoint,
     tls: Arc<QuicServerConfig>,
     quic: Arc<quinn::ServerConfig>,
+    /// Not the default ones.
+    #[cfg(feature = "adaptive")]
+    has_session_limits: bool,
     accept: Arc<Accept>,
     max_handshakes: usize,
     max_sessions: usize,
@@ -96,6 +99,8 @@ impl WebTransportServer {
             endpoint,
             tls,
             quic: Arc::new(quic),
+            #[cfg(feature = "adaptive")]
+            has_session_limits: false,
             accept: Arc::default(),
             max_handshakes: 1024,
             max_sessions: 16_384,
@@ -115,7 +120,17 @@ impl WebTransportServer {
     #[must_use]
     pub fn session_limits(mut self, limits: SessionLimits) -> Self {
         self.quic = Arc::new(config(&self.tls, limits));
+        #[cfg(feature = "adaptive")]
+        {
+            self.has_session_limits = true;
+        }
         self
+    }
+
+    /// Sets the limits of each session, unless the user has.
+    #[cfg(feature = "adaptive")]
+    pub(crate) fn session_limits_by_default(self, limits: SessionLimits) -> Self {
+        if self.has_session_limits { self } else { self.session_limits(limits) }
     }
 
     /// Sets how many handshakes may be on their way at once: 1024 by default. From half of them on a client has to prove that it
