@@ -24,7 +24,7 @@ impl WebTransportServer {
             if passed_over == AT_ONCE {
                 // Nothing below waits while those come that are refused at once.
                 passed_over = 0;
-                tokio::task::yield_now().await;
+                give_way().await;
             }
             passed_over += 1;
             let done = {
@@ -63,6 +63,19 @@ impl WebTransportServer {
             rt::timeout(time, handshake(arrival, quic, accept, sessions)).await.ok().flatten()
         }));
     }
+}
+
+/// Lets other tasks run.
+async fn give_way() {
+    let mut has_given_way = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_given_way, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// QUIC with TLS, HTTP/3's settings, and the request. `None` for a client that does not bring it to that.
