@@ -1,7 +1,9 @@
 use http::{HeaderMap, HeaderValue, Uri, header};
 
-/// Which pages may open a WebSocket. Browsers send an `Origin` header and no other cross-site check applies to a WebSocket
-/// (RFC 6455, section 10.2); clients that are not browsers send none, and pass.
+/// Which pages may open a transport. Browsers send an `Origin` header and no other cross-site check applies to a WebSocket
+/// (RFC 6455, section 10.2). A `GET` that a page does not ask to read the answer of (`no-cors`) has none, but says by `Sec-Fetch-Site`
+/// ([Fetch Metadata](https://www.w3.org/TR/fetch-metadata/)) that it comes from another site. Clients that are not browsers send neither, and
+/// pass.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Origins {
     /// The page's host and port must be those that the request names in `Host`.
@@ -22,7 +24,10 @@ impl Origins {
     }
 
     pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap) -> bool {
-        let Some(origin) = headers.get(header::ORIGIN) else { return true };
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            // Which site it is, nobody says: an allowed one cannot be told from others.
+            return matches!(self, Self::Any) || !is_from_elsewhere(headers);
+        };
         match self {
             Self::Any => true,
             Self::SameHost => same_host(origin, uri, headers),
@@ -32,6 +37,11 @@ impl Origins {
             }
         }
     }
+}
+
+/// Whether a page of another origin is behind the request; `none` is the user's own doing.
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none")
 }
 
 fn same_host(origin: &HeaderValue, uri: &Uri, headers: &HeaderMap) -> bool {
@@ -80,5 +90,21 @@ mod tests {
     #[test]
     fn who_is_no_browser_sends_no_origin_and_passes() {
         assert!(Origins::default().check(&Uri::from_static("/"), &HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_page_elsewhere_that_asks_without_an_origin_is_refused() {
+        let allowed = |origins: &Origins, site: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("sec-fetch-site", HeaderValue::from_static(site));
+            origins.check(&Uri::from_static("/sse"), &headers)
+        };
+        let mut one = Origins::default();
+        one.allow(HeaderValue::from_static("https://app.example"));
+        for origins in [Origins::default(), one] {
+            assert!(allowed(&origins, "same-origin") && allowed(&origins, "none"));
+            assert!(!allowed(&origins, "cross-site") && !allowed(&origins, "same-site") && !allowed(&origins, "?"));
+        }
+        assert!(allowed(&Origins::Any, "cross-site"));
     }
 }

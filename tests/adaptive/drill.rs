@@ -97,3 +97,28 @@ async fn where_tcp_is_swallowed_in_a_session_udp_may_do() {
     assert_eq!(client.kind(), TransportKind::WebTransport);
     client.assert_whole(&world);
 }
+
+#[tokio::test]
+async fn a_websocket_that_is_made_and_carries_nothing_makes_room_for_sse() {
+    let world = World::new().await;
+    world.network.swallow_udp(true);
+    world.network.swallow_upgraded();
+    let connector = world.connector();
+    let mut decisions = connector.decisions();
+    let patience = Limits::new().handshake(Duration::from_millis(500));
+    let mut client = world.client(builder().limits(patience), connector.clone()).await;
+    client.exchange(20).await;
+    assert_eq!(client.kind(), TransportKind::Sse, "in the first call, which does not fail");
+    let mut lost = Vec::new();
+    while let Some(Some(decided)) = decisions.next().now_or_never() {
+        if let Decision::LostMidSession { kind, .. } = decided.decision {
+            lost.push(kind);
+        }
+    }
+    assert_eq!(lost, [TransportKind::WebSocket]);
+    client.assert_whole(&world);
+
+    let mut next = world.client(builder().limits(patience), connector).await;
+    next.exchange(20).await;
+    assert_eq!(next.kind(), TransportKind::Sse, "and the next one knows");
+}

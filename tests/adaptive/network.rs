@@ -23,6 +23,8 @@ struct Faults {
     /// What an upgrade is answered with.
     refuses_upgrades: AtomicBool,
     upgrades_refused: AtomicUsize,
+    /// An upgrade passes, and nothing after it.
+    swallows_upgraded: AtomicBool,
 }
 
 pub(crate) struct Network {
@@ -79,6 +81,11 @@ impl Network {
     /// From now on WebSocket handshakes are answered with 502.
     pub(crate) fn refuse_upgrades(&self) {
         self.faults.refuses_upgrades.store(true, SeqCst);
+    }
+
+    /// From now on WebSocket handshakes pass, and what comes after them does not.
+    pub(crate) fn swallow_upgraded(&self) {
+        self.faults.swallows_upgraded.store(true, SeqCst);
     }
 
     pub(crate) fn upgrades_refused(&self) -> usize {
@@ -162,6 +169,12 @@ async fn carry(mut near: TcpStream, server: SocketAddr, faults: &Faults) {
     }
     let Ok(mut far) = TcpStream::connect(server).await else { return };
     if far.write_all(&head).await.is_ok() {
+        if is_upgrade && faults.swallows_upgraded.load(SeqCst) {
+            let mut answer = vec![0; 4096];
+            let length = far.read(&mut answer).await.unwrap_or_default();
+            let _ = near.write_all(&answer[..length]).await;
+            return std::future::pending().await;
+        }
         let _ = copy_bidirectional(&mut near, &mut far).await;
     }
 }

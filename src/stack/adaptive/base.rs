@@ -62,7 +62,7 @@ impl Base {
     }
 
     pub(super) fn place(&self, kind: TransportKind) -> Place {
-        Place { kind, is_secure: self.is_secure, host: self.host.clone(), port: self.port }
+        Place { kind, is_secure: self.is_secure, host: self.host.clone(), port: self.port, way: None }
     }
 
     pub(super) fn uri(&self) -> Uri {

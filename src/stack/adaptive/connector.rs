@@ -169,6 +169,9 @@ impl AdaptiveConnector {
             session.died(&lost.error);
         }
         let (origin, mut endpoints) = self.endpoints.resolve(request.uri())?;
+        for endpoint in &mut endpoints {
+            endpoint.place.way = self.connectors.way(endpoint.place.kind).map(Into::into);
+        }
         let kinds: Vec<_> = endpoints.iter().map(|endpoint| endpoint.place.kind).collect();
         let order = self.shared.memory().order(&origin, &kinds, self.shared.now());
         endpoints.sort_by_key(|endpoint| order.kinds.iter().position(|kind| *kind == endpoint.place.kind));

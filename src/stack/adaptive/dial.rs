@@ -18,6 +18,17 @@ pub(super) struct Connectors {
     pub(super) sse: SseDuplexConnector,
 }
 
+impl Connectors {
+    /// The proxy or the Unix socket by which one connects.
+    pub(super) fn way(&self, kind: TransportKind) -> Option<String> {
+        match kind {
+            TransportKind::WebTransport => None,
+            TransportKind::WebSocket => self.web_socket.way(),
+            TransportKind::Sse => self.sse.way(),
+        }
+    }
+}
+
 impl Dial for Connectors {
     type Transport = AdaptiveTransport;
 

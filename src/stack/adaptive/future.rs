@@ -8,7 +8,7 @@ use std::{
 use http::Response;
 
 use super::{AdaptiveTransport, dial::Connectors, race::Race, shared::Session};
-use crate::Error;
+use crate::{Error, stack::unusable::Unusable};
 
 /// The future of an [`AdaptiveConnector`](super::AdaptiveConnector): one attempt, all that is under way in it included.
 ///
@@ -43,6 +43,8 @@ impl Future for AdaptiveConnecting {
         let session = Session::new(attempt, kind);
         let mut response = response.map(|transport| transport.watched_by(session.clone()));
         response.extensions_mut().insert(kind);
+        let told = session.clone();
+        response.extensions_mut().insert(Unusable::new(move |error| told.died(error)));
         response.extensions_mut().insert(session);
         Poll::Ready(Ok(response))
     }

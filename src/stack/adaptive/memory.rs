@@ -121,8 +121,13 @@ impl Memory {
         self.origins.clear();
     }
 
+    /// Whether what was so long ago counts yet.
+    pub(super) fn is_recent(&self, ago: Duration) -> bool {
+        ago < self.ttl
+    }
+
     fn is_fresh(&self, at: Duration, now: Duration) -> bool {
-        now.saturating_sub(at) < self.ttl
+        self.is_recent(now.saturating_sub(at))
     }
 
     fn known(&mut self, origin: &Arc<str>, now: Duration) -> &mut Known {

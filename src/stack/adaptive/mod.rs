@@ -21,9 +21,10 @@
 //!
 //! | error | [`Reason`] | WebTransport | WebSocket | SSE + POST |
 //! |---|---|---|---|---|
-//! | auth: 401, 403, 407 | `Auth` | stops all | stops all | stops all |
+//! | auth: 401, 403 | `Auth` | stops all | stops all | stops all |
+//! | a proxy's 407 | `Auth` | - | stops the proxy | stops the proxy |
 //! | a URL or a setting that cannot work | `Config` | stops all | stops all | others go on (it may be a redirect) |
-//! | 429; 503 with `Retry-After`; a rate limit | `Busy` | stops the authority | stops the authority | stops the authority |
+//! | 429; 503 with `Retry-After`, over UDP without; a rate limit | `Busy` | stops the authority | stops the authority | stops the authority |
 //! | the name does not resolve | `Dns` | stops the host | stops the host | stops the host |
 //! | the TLS handshake failed | `Tls` | stops plaintext | stops plaintext | stops plaintext |
 //! | another status (200, 404, 426, 502, ...), an answer that is not the protocol's | `UpgradeRefused` | others go on | others go on | others go on |
@@ -33,7 +34,8 @@
 //! | anything else | `Other` | others go on | others go on | others go on |
 //!
 //! *Others go on*: the next is started at once. *Stops* rules out those that would fail the same, under way or not: all; those on
-//! the same host and port; on the same host; those without TLS. Where none is left, the attempt fails. A certificate that is not trusted is
+//! the same host and port; on the same host; by way of the same proxy; those without TLS. The same host is the same only by way of the same
+//! proxy or Unix socket, from where it is seen. Where none is left, the attempt fails. A certificate that is not trusted is
 //! thus followed by another transport with TLS, which verifies for itself, and never by plaintext; and no transport may be less secure
 //! than the base URL ([`Endpoints`]).
 //!
@@ -48,9 +50,11 @@
 //!
 //! - **what worked** is tried first. That it works again does not prolong it: 10 minutes after it was found out, an attempt begins from the
 //!   top again. That delays nobody, it is the same race;
+//! - **a connection that was made and carries nothing** (a proxy that lets an upgrade pass and swallows what follows) is tried last: of an
+//!   [`OptimizedTransport`](crate::stack::OptimizedTransport), whose hello or session then has no answer, and which tries the next at once;
 //! - **a path that went dead in the middle of a session** is tried last: nothing came in any more, as a heartbeat or QUIC's idle timeout has
 //!   noticed. A close, a reset, a server that restarts are none of that. (A server that is killed leaves its WebTransport clients without a
-//!   word, which looks the same.)
+//!   word, which looks the same; so does a server, or what stands before it, that ends QUIC's connection without ending the session.)
 //!
 //! [`forget`](AdaptiveConnector::forget) is for a program that knows that its network has changed.
 //!

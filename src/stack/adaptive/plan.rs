@@ -14,6 +14,8 @@ pub(super) struct Place {
     pub(super) is_secure: bool,
     pub(super) host: Arc<str>,
     pub(super) port: u16,
+    /// By way of which proxy, or which Unix socket. Whether a server is down, or a name resolves, is seen from there.
+    pub(super) way: Option<Arc<str>>,
 }
 
 /// The candidates of one attempt, in the order in which they are tried.
@@ -76,8 +78,9 @@ impl Scope {
     fn holds(self, failed: &Place, other: &Place) -> bool {
         match self {
             Self::All => true,
-            Self::Authority => failed.host == other.host && failed.port == other.port,
-            Self::Host => failed.host == other.host,
+            Self::Way => failed.way == other.way,
+            Self::Authority => failed.way == other.way && failed.host == other.host && failed.port == other.port,
+            Self::Host => failed.way == other.way && failed.host == other.host,
             Self::Plaintext => !other.is_secure,
         }
     }
@@ -91,7 +94,7 @@ mod tests {
     use TransportKind::{Sse, WebSocket, WebTransport};
 
     fn place(kind: TransportKind, host: &str, port: u16, is_secure: bool) -> Place {
-        Place { kind, is_secure, host: host.into(), port }
+        Place { kind, is_secure, host: host.into(), port, way: None }
     }
 
     fn plan() -> Plan {
@@ -128,6 +131,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_seen_without_a_proxy_says_nothing_of_what_goes_through_one() {
+        let mut plan = plan();
+        for (place, _) in &mut plan.0[1..] {
+            place.way = Some("proxy:3128".into());
+        }
+        plan.start();
+        assert!(plan.failed(WebTransport, Stop(Scope::Host)).is_empty(), "only the proxy resolves names here");
+        assert_eq!(plan.start(), Some(WebSocket));
+        plan.failed(WebSocket, Stop(Scope::Way));
+        assert!(plan.is_over(), "the proxy refuses SSE as well");
+    }
+
+    #[test]
     fn a_refusal_drops_all_that_is_under_way() {
         let mut plan = plan();
         plan.start();
@@ -152,6 +168,7 @@ mod tests {
         prop_oneof![
             4 => Just(FallBack),
             1 => Just(Stop(Scope::All)),
+            1 => Just(Stop(Scope::Way)),
             1 => Just(Stop(Scope::Authority)),
             1 => Just(Stop(Scope::Host)),
             1 => Just(Stop(Scope::Plaintext)),

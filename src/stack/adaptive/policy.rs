@@ -2,6 +2,8 @@
 
 use std::error::Error as StdError;
 
+use http::StatusCode;
+
 use super::{Reason, TransportKind};
 use crate::{
     Error,
@@ -21,6 +23,8 @@ pub(super) enum Meaning {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     All,
+    /// Those by way of the same proxy.
+    Way,
     /// Those on the same host and port.
     Authority,
     /// Those on the same host.
@@ -41,7 +45,9 @@ pub(super) fn judge(kind: TransportKind, error: &Error) -> Judgement {
     use Meaning::{FallBack, Stop};
 
     let over_udp = kind == TransportKind::WebTransport;
-    let (reason, meaning) = if error.is_auth() {
+    let (reason, meaning) = if error.status() == Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED) {
+        (Reason::Auth, Stop(Scope::Way))
+    } else if error.is_auth() {
         (Reason::Auth, Stop(Scope::All))
     } else if error.is_config() {
         // Of SSE it may be a redirect: the server's answer at one path, which says nothing about the other paths.
@@ -50,7 +56,7 @@ pub(super) fn judge(kind: TransportKind, error: &Error) -> Judgement {
         (Reason::Dns, Stop(Scope::Host))
     } else if error.is_tls() {
         (Reason::Tls, Stop(Scope::Plaintext))
-    } else if error.is_rate_limited() || is_busy(error) {
+    } else if error.is_rate_limited() || is_busy(kind, error) {
         (Reason::Busy, Stop(Scope::Authority))
     } else if error.is_status() || error.is_protocol() || error.is_too_large() {
         (Reason::UpgradeRefused, FallBack)
@@ -68,11 +74,11 @@ pub(super) fn judge(kind: TransportKind, error: &Error) -> Judgement {
     Judgement { reason, meaning }
 }
 
-fn is_busy(error: &Error) -> bool {
+fn is_busy(kind: TransportKind, error: &Error) -> bool {
     match error.status().map(|status| status.as_u16()) {
         Some(429) => true,
-        // Without it, the 503 may be that of a proxy which does not pass upgrades on.
-        Some(503) => error.retry_after().is_some(),
+        // Without a time, it may be that of a proxy which does not pass upgrades on. Over QUIC there is no such proxy, and no time.
+        Some(503) => error.retry_after().is_some() || kind == TransportKind::WebTransport,
         _ => false,
     }
 }
@@ -84,7 +90,7 @@ fn is_busy(error: &Error) -> bool {
 /// that tries in vain; UDP that is blocked comes last, since it is so for many and says nothing about the server.
 pub(super) fn weight(judgement: Judgement, error: &Error) -> u8 {
     match judgement.meaning {
-        Meaning::Stop(Scope::All) => 5,
+        Meaning::Stop(Scope::All | Scope::Way) => 5,
         Meaning::Stop(Scope::Authority | Scope::Host) => 4,
         _ if judgement.reason == Reason::UdpBlocked => 1,
         _ if classify(error) != Class::Final => 3,
@@ -112,7 +118,6 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use http::StatusCode;
 
     use super::{Meaning::*, *};
 
@@ -131,7 +136,12 @@ mod tests {
 
     #[test]
     fn who_is_refused_is_refused_everywhere() {
-        check(&ALL, &[Error::auth(""), status(401), status(403), status(407)], Reason::Auth, Stop(Scope::All));
+        check(&ALL, &[Error::auth(""), status(401), status(403)], Reason::Auth, Stop(Scope::All));
+    }
+
+    #[test]
+    fn whom_a_proxy_refuses_it_refuses_whatever_it_carries() {
+        check(&TCP, &[status(407)], Reason::Auth, Stop(Scope::Way));
     }
 
     #[test]
@@ -155,9 +165,10 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_not_the_transports_makes_room_for_the_next() {
-        for code in [200, 204, 301, 302, 400, 404, 405, 410, 426, 500, 501, 502, 503, 504] {
+        for code in [200, 204, 301, 302, 400, 404, 405, 410, 426, 500, 501, 502, 504] {
             check(&ALL, &[status(code)], Reason::UpgradeRefused, FallBack);
         }
+        check(&TCP, &[status(503)], Reason::UpgradeRefused, FallBack);
         check(&ALL, &[Error::protocol(""), Error::too_large("")], Reason::UpgradeRefused, FallBack);
     }
 
@@ -165,6 +176,7 @@ mod tests {
     fn a_server_that_asks_for_time_is_not_asked_over_another_transport() {
         let later = status(503).with_retry_after(Duration::from_secs(7));
         check(&ALL, &[later, status(429), Error::rate_limited("")], Reason::Busy, Stop(Scope::Authority));
+        check(&ALL[..1], &[status(503)], Reason::Busy, Stop(Scope::Authority));
     }
 
     #[test]

@@ -128,8 +128,9 @@ impl<D: Dial> Race<D> {
     /// How long UDP may be silent yet.
     fn silence(&self) -> Duration {
         let Attempt { shared, origin, .. } = &self.attempt;
-        match shared.memory().last(origin, TransportKind::WebTransport, shared.now()) {
-            Some(Last::Failed(Reason::PathDead | Reason::UdpBlocked, _)) => SILENCE.1,
+        let (memory, now) = (shared.memory(), shared.now());
+        match memory.last(origin, TransportKind::WebTransport, now) {
+            Some(Last::Failed(Reason::PathDead | Reason::UdpBlocked, ago)) if memory.is_recent(ago) => SILENCE.1,
             _ => SILENCE.0,
         }
     }

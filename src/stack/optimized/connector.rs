@@ -22,7 +22,8 @@ use crate::{
         resume::{ResumeLayer, ResumedTransport},
         trace::{TraceLayer, Traced},
     },
-    stack::{hello::SUBPROTOCOL, optional::Optional},
+    stack::{hello::SUBPROTOCOL, optional::Optional, unusable::Unusable},
+    transport::LostConnection,
 };
 
 /// A connection of a client: what it sends is traced, then resumed, then on the wire.
@@ -45,8 +46,33 @@ where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
     async fn connect(self, mut request: Request<()>) -> Result<Response<Link<T>>, Error> {
+        /// As many ways to connect as a connector may have found to be of no use: the transports that there are.
+        const WAYS: usize = 3;
+
         request.headers_mut().append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-        let (mut parts, mut transport) = self.dial.oneshot(request).await?.into_parts();
+        for _ in 1..WAYS {
+            let response = self.dial.clone().oneshot(request.clone()).await?;
+            let unusable = response.extensions().get::<Unusable>().cloned();
+            match (self.open(response).await, unusable) {
+                // The next attempt goes another way.
+                (Err(error), Some(unusable)) if unusable.tell(&error) => {
+                    request.extensions_mut().remove::<LostConnection>();
+                }
+                (opened, _) => return opened,
+            }
+        }
+        let response = self.dial.clone().oneshot(request).await?;
+        let unusable = response.extensions().get::<Unusable>().cloned();
+        self.open(response).await.inspect_err(|error| {
+            if let Some(unusable) = &unusable {
+                unusable.tell(error);
+            }
+        })
+    }
+
+    /// Finds out what the peer can do, and opens the session, or goes on with it.
+    async fn open(&self, response: Response<T>) -> Result<Response<Link<T>>, Error> {
+        let (mut parts, mut transport) = response.into_parts();
         let agreement = self.wire.agree(&mut transport, is_chosen(&parts.headers), self.handshake).await?;
         let agreed = agreement.capabilities;
         let wire = self.wire.layer(transport, agreement);
@@ -60,7 +86,7 @@ where
             Optional::Off { inner: wire }
         };
         self.status.agreed(agreed);
-        let trace = self.trace.propagate(agreed.trace_context());
+        let trace = self.trace.clone().propagate(agreed.trace_context());
         Ok(Response::from_parts(parts, trace.layer(link)))
     }
 }

@@ -49,6 +49,8 @@ impl Dialer {
         let authorization = match userinfo {
             None => None,
             Some((userinfo, _)) => {
+                // In a URL, what a URL has a meaning for is written as `%40` (RFC 3986, section 3.2.1).
+                let userinfo: Vec<u8> = percent_encoding::percent_decode_str(userinfo).collect();
                 let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(userinfo)))
                     .map_err(|_| Error::config("the proxy's user and password do not fit a header"))?;
                 value.set_sensitive(true);
@@ -72,6 +74,16 @@ impl Dialer {
     /// The proxy's name, for those who print a connector.
     pub(super) fn proxy_name(&self) -> Option<&HeaderValue> {
         self.proxy.as_ref().map(|proxy| &proxy.target.authority)
+    }
+
+    /// What stands between this end and its targets, where something does: two that have the same fail by the same.
+    #[cfg(feature = "adaptive")]
+    pub(super) fn way(&self) -> Option<String> {
+        #[cfg(unix)]
+        if let Some(path) = &self.unix {
+            return Some(format!("unix:{}", path.display()));
+        }
+        self.proxy.as_ref().map(|proxy| proxy.target.host_and_port())
     }
 
     /// Connects to `target`, with TLS where its scheme asks for it.
@@ -102,5 +114,18 @@ impl Dialer {
         Err(Error::config(
             "wss:// and https:// need the feature `tls` (own roots) or `tls-platform-roots` of tower-transport",
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_and_the_password_of_a_proxy_are_those_that_the_url_means() {
+        let mut dialer = Dialer::default();
+        dialer.proxy(&Uri::from_static("http://bob:p%40ss%3A%2F@proxy:3128")).unwrap();
+        let expected = format!("Basic {}", BASE64_STANDARD.encode("bob:p@ss:/"));
+        assert_eq!(dialer.proxy.unwrap().authorization.unwrap(), expected);
     }
 }

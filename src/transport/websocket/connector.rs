@@ -90,6 +90,12 @@ impl WebSocketConnector {
 
     dialer_methods!("wss");
 
+    /// The proxy or the Unix socket by which it connects.
+    #[cfg(feature = "adaptive")]
+    pub(crate) fn way(&self) -> Option<String> {
+        self.dialer.way()
+    }
+
     async fn connect(self, request: Request<()>) -> Result<Response<WebSocket>, Error> {
         let target = Target::parse(request.uri())?;
         let Offer { request, key } = Offer::new(request, &target, &self.subprotocols)?;

@@ -95,6 +95,12 @@ impl SseDuplexConnector {
 
     dialer_methods!("https");
 
+    /// The proxy or the Unix socket by which it connects.
+    #[cfg(feature = "adaptive")]
+    pub(crate) fn way(&self) -> Option<String> {
+        self.dialer.way()
+    }
+
     async fn connect(self, request: Request<()>) -> Result<Response<SseDuplex>, Error> {
         let target = Target::parse(request.uri())?;
         let headers = self.headers(request.into_parts().0.headers, &target);
