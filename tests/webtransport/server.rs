@@ -54,6 +54,15 @@ async fn a_page_of_another_origin_is_refused_unless_it_is_allowed() {
 }
 
 #[tokio::test]
+async fn what_a_client_asks_for_is_printed_without_its_query() {
+    let (mut server, hash) = server();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(connector(hash).oneshot(request(address, "/feed?token=tainted")));
+    let printed = format!("{:?}", server.accept().await.unwrap());
+    assert!(printed.contains("/feed") && !printed.contains("tainted"), "{printed}");
+}
+
+#[tokio::test]
 async fn clients_that_do_not_finish_their_handshake_hold_nobody() {
     let (server, hash) = server();
     let address = server.local_addr().unwrap();
@@ -85,10 +94,10 @@ async fn over_the_most_handshakes_a_client_is_refused() {
     tokio::spawn(echo(server));
     let slow = raw::connect(address, hash).await;
     let error = connector(hash).oneshot(request(address, "/")).await.unwrap_err();
-    assert!(error.is_refused(), "{error:?}");
+    assert!(error.is_rate_limited(), "{error:?}");
     slow.close(0u32.into(), b"");
     while let Err(error) = connector(hash).oneshot(request(address, "/")).await {
-        assert!(error.is_refused(), "{error:?}");
+        assert!(error.is_rate_limited(), "{error:?}");
     }
 }
 
@@ -100,7 +109,7 @@ async fn over_the_most_sessions_a_client_is_refused() {
     tokio::spawn(echo(server));
     let _first = connector(hash).oneshot(request(address, "/")).await.unwrap();
     let error = connector(hash).oneshot(request(address, "/")).await.unwrap_err();
-    assert!(error.is_refused(), "{error:?}");
+    assert!(error.is_rate_limited(), "{error:?}");
 }
 
 #[tokio::test]
@@ -134,5 +143,5 @@ async fn a_server_that_closes_tells_every_session_and_takes_no_more() {
     }
     assert!(servers.pop().unwrap().open().await.unwrap_err().is_closed());
     let error = connector.oneshot(request(address, "/")).await.unwrap_err();
-    assert!(error.is_refused() || error.is_timeout(), "{error:?}");
+    assert!(error.is_rate_limited() || error.is_timeout(), "{error:?}");
 }

@@ -121,6 +121,25 @@ async fn a_peer_opens_no_more_streams_than_it_may_and_waits_for_room() {
 }
 
 #[tokio::test]
+async fn more_streams_than_the_peer_allows_are_an_error_in_time() {
+    let limits = SessionLimits::new().streams(2).uni_streams(1);
+    let ours = Limits::new().handshake(Duration::from_millis(500));
+    let (client, _server) = sessions_with([ours, Limits::default()], limits).await;
+    let error = client.create_multiplexed_streams(3).await.unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("SessionLimits::streams"), "{error:?}");
+    // HTTP/3 may open three more, of which our client opens one.
+    let mut open = Vec::new();
+    let error = loop {
+        match client.open_uni().await {
+            Ok(stream) => open.push(stream),
+            Err(error) => break error,
+        }
+    };
+    assert!(open.len() <= 4, "{}", open.len());
+    assert!(error.is_timeout() && error.to_string().contains("SessionLimits::uni_streams"), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_ping_is_answered_by_whoever_reads_and_of_many_the_newest() {
     let (mut client, mut server) = streams().await;
     client.send(Message::Ping("1".into())).await.unwrap();

@@ -25,13 +25,15 @@ impl Target {
                 )));
             }
             None => {
+                // Not the query: it may have a token in it.
+                let (host, path) = (uri.host().unwrap_or_default(), uri.path());
                 return Err(Error::config(format!(
-                    "the URL `{uri}` has no scheme; use http://, https://, ws:// or wss://"
+                    "the URL `{host}{path}` has no scheme; use http://, https://, ws:// or wss://"
                 )));
             }
         };
         let host = uri.host().filter(|host| !host.is_empty());
-        let Some(host) = host else { return Err(Error::config(format!("the URL `{uri}` has no host"))) };
+        let Some(host) = host else { return Err(Error::config("the URL has no host")) };
         let port = uri.port_u16().unwrap_or(default_port);
         let authority = if port == default_port { host.to_owned() } else { format!("{host}:{port}") };
         let authority = HeaderValue::try_from(authority)
@@ -81,5 +83,7 @@ mod tests {
             let error = Target::parse(&Uri::from_static(uri)).unwrap_err();
             assert!(error.is_config() && error.to_string().contains(says), "{error}");
         }
+        let error = Target::parse(&Uri::from_static("/feed?token=tainted")).unwrap_err();
+        assert!(error.to_string().contains("/feed") && !format!("{error} {error:?}").contains("tainted"), "{error:?}");
     }
 }

@@ -40,7 +40,10 @@ fn connection(error: ConnectionError) -> Error {
         ConnectionError::TimedOut => {
             Error::closed("nothing came from the peer for too long (SessionLimits::idle)").with_source(error)
         }
-        ConnectionError::TransportError(_) => Error::protocol("the peer broke the QUIC protocol").with_source(error),
+        // Also for the peer's fault: the session is over for it, and another may go well.
+        ConnectionError::TransportError(_) => {
+            Error::closed("the connection ended by a fault of the QUIC protocol").with_source(error)
+        }
         _ => Error::closed("the connection was cut").with_source(error),
     }
 }
@@ -78,7 +81,8 @@ pub(super) fn handshake(error: ConnectionError) -> Error {
             Error::tls("the server broke the TLS handshake off")
         }
         ConnectionError::ConnectionClosed(close) if close.error_code == Code::CONNECTION_REFUSED => {
-            Error::refused("the server takes no more connections")
+            // Somebody listens: not what Error::refused says.
+            Error::rate_limited("the server refuses more connections; try again later")
         }
         ConnectionError::VersionMismatch => Error::protocol("the server speaks another version of QUIC"),
         ConnectionError::TransportError(_) => Error::protocol("the server broke the QUIC protocol"),
@@ -155,6 +159,20 @@ mod tests {
         assert!(handshake(ConnectionError::TimedOut).is_timeout());
         assert!(handshake(ConnectionError::VersionMismatch).is_protocol());
         assert!(handshake(ConnectionError::Reset).is_closed());
+        let close = quinn::ConnectionClose {
+            error_code: quinn::TransportErrorCode::CONNECTION_REFUSED,
+            frame_type: None,
+            reason: bytes::Bytes::new(),
+        };
+        assert!(handshake(ConnectionError::ConnectionClosed(close)).is_rate_limited());
+    }
+
+    #[test]
+    fn a_fault_of_quic_closes_a_session_and_is_final_in_a_handshake_only() {
+        let fault = || ConnectionError::TransportError(quinn::TransportErrorCode::FRAME_ENCODING_ERROR.into());
+        let error = session(SessionError::ConnectionError(fault()));
+        assert!(error.is_closed() && std::error::Error::source(&error).is_some(), "{error:?}");
+        assert!(handshake(fault()).is_protocol());
     }
 
     #[test]

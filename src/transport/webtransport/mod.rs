@@ -25,8 +25,8 @@
 //! # Where it waits
 //!
 //! `poll_ready` of a stream waits for the peer to read and to acknowledge, once [`Limits::write_buffer`](crate::Limits::write_buffer) bytes wait that QUIC does
-//! not take; `poll_flush` until QUIC has all. Opening a stream waits while the peer has as many open as it allows
-//! ([`SessionLimits::streams`]). A started close waits at most [`Limits::close`](crate::Limits::close), a handshake at most
+//! not take; `poll_flush` until QUIC has all. Opening a stream waits while there are as many open as the peer allows
+//! ([`SessionLimits::streams`]), at most [`Limits::handshake`](crate::Limits::handshake). A started close waits at most [`Limits::close`](crate::Limits::close), a handshake at most
 //! [`Limits::handshake`](crate::Limits::handshake).
 //!
 //! # Errors

@@ -68,6 +68,23 @@ impl SessionLimits {
         }
     }
 
+    /// For sessions of one bidirectional stream, where a peer should cost no more than that: no unidirectional streams, 16 KiB of
+    /// [`datagrams`](Self::datagrams), and a [`window`](Self::window) of one stream, with 16 KiB for HTTP/3's own, so that a close comes
+    /// through while the stream is not read. The rest as in [`new`](Self::new).
+    ///
+    /// ```
+    /// use tower_transport::transport::webtransport::SessionLimits;
+    ///
+    /// let limits = SessionLimits::one_stream();
+    /// assert_eq!((limits.streams, limits.uni_streams, limits.datagrams), (1, 0, 16 << 10));
+    /// assert_eq!(limits.window, limits.stream_window + (16 << 10));
+    /// ```
+    #[must_use]
+    pub const fn one_stream() -> Self {
+        let limits = Self::new();
+        limits.streams(1).uni_streams(0).window(limits.stream_window + (16 << 10)).datagrams(16 << 10)
+    }
+
     /// Sets [`streams`](Self::streams).
     #[must_use]
     pub const fn streams(mut self, count: u32) -> Self {

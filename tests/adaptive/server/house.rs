@@ -76,12 +76,21 @@ pub(super) enum Host {
 #[derive(Clone)]
 pub(super) struct House {
     http: SocketAddr,
-    udp: SocketAddr,
-    certificate: CertificateHash,
+    pub(super) udp: SocketAddr,
+    pub(super) certificate: CertificateHash,
 }
 
 impl House {
     pub(super) async fn open(server: &SessionServer, host: Host) -> Self {
+        Self::open_with(server, host, |endpoint| endpoint).await
+    }
+
+    /// With settings of WebTransport's endpoint.
+    pub(super) async fn open_with(
+        server: &SessionServer,
+        host: Host,
+        endpoint_of: impl FnOnce(WebTransportServer) -> WebTransportServer,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let http = listener.local_addr().unwrap();
         match host {
@@ -115,7 +124,7 @@ impl House {
         let hash = certificate.hash();
         let endpoint = WebTransportServer::bind((Ipv4Addr::LOCALHOST, 0).into(), certificate).unwrap();
         let udp = endpoint.local_addr().unwrap();
-        tokio::spawn(server.web_transport(endpoint));
+        tokio::spawn(server.web_transport(endpoint_of(endpoint)));
         Self { http, udp, certificate: hash }
     }
 

@@ -7,20 +7,26 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::SinkExt;
 use http::{Request, StatusCode};
 use tower::{Layer, ServiceExt};
 use tower_transport::{
-    Error, Message, TransportExt,
+    Error, Limits, Message, TransportExt,
+    handshake::auth::AuthGuardLayer,
     layer::{
+        auth::StaticTokens,
         rate_limit::{KeyedRateLimiter, Quota},
         reconnect::State,
         resume::Verdict,
     },
     stack::{OptimizedHandle, TransportKind, adaptive::SessionServer},
+    transport::webtransport::{SessionLimits, WebTransportConnector},
 };
+
+use web_transport_quinn::proto::{ConnectError, ConnectRequest, ConnectResponse, Settings};
 
 use super::{
     Sse, WebSocket, WebTransport,
@@ -90,6 +96,50 @@ async fn so_many_handshakes_at_once_over_all_transports() {
     for kind in TransportKind::ALL {
         let error = house.connect(kind).await.unwrap_err();
         assert_eq!(error.status(), Some(StatusCode::SERVICE_UNAVAILABLE), "{kind}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_over_webtransport_and_does_not_hang_up_takes_no_handshakes_place() {
+    let guard = AuthGuardLayer::new(StaticTokens::new().token("a-secret", "ada"));
+    let server = SessionServer::new(acceptor(), greeter()).guard(guard).handshakes(1);
+    let house = House::open(&server, Host::Hyper).await;
+    let quic = within(super::raw::connect(house.udp, house.certificate)).await;
+    let mut control = quic.open_uni().await.unwrap();
+    let mut settings = Settings::default();
+    settings.enable_webtransport(1);
+    settings.write(&mut control).await.unwrap();
+    let (mut send, mut receive) = quic.open_bi().await.unwrap();
+    let url = format!("https://{}/", house.udp).parse::<url::Url>().unwrap();
+    ConnectRequest::new(url).write(&mut send).await.unwrap();
+    let answer = within(ConnectResponse::read(&mut receive)).await;
+    assert!(matches!(answer, Err(ConnectError::WrongStatus(Some(StatusCode::UNAUTHORIZED)))), "{answer:?}");
+    for kind in TransportKind::ALL {
+        let mut session = house.road(kind).token("a-secret").connect().await.unwrap();
+        hear(&mut session).await;
+    }
+    assert!(quic.close_reason().is_none(), "the test took too long to show anything");
+}
+
+#[tokio::test]
+async fn a_session_over_webtransport_has_one_stream_unless_the_endpoint_says_more() {
+    for more in [false, true] {
+        let server = SessionServer::new(acceptor(), greeter());
+        let house = House::open_with(&server, Host::Hyper, |endpoint| match more {
+            true => endpoint.session_limits(SessionLimits::new().streams(2)),
+            false => endpoint,
+        })
+        .await;
+        let connector = WebTransportConnector::new()
+            .certificate_hashes([house.certificate])
+            .limits(Limits::new().handshake(Duration::from_secs(1)));
+        let request = Request::get(format!("https://{}/", house.udp)).body(()).unwrap();
+        let session = within(connector.connect_session(request)).await.unwrap().into_body();
+        let _first = session.open().await.unwrap();
+        match session.open().await {
+            Ok(_) => assert!(more),
+            Err(error) => assert!(!more && error.is_timeout(), "{error:?}"),
+        }
     }
 }
 

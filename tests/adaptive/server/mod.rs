@@ -4,6 +4,8 @@ mod closing;
 mod guards;
 mod house;
 mod limits;
+#[path = "../../webtransport/raw.rs"]
+mod raw;
 mod sessions;
 
 use std::time::Duration;

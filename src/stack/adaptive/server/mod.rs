@@ -20,6 +20,7 @@
 //! | sessions | the [acceptor's](crate::stack::OptimizedAcceptor) store: begun over one transport, resumed over another |
 //! | who may come in | [`guard`](SessionServer::guard): any HTTP layer, asked about the request of each transport; [`owned_by`](SessionServer::owned_by) |
 //! | how many | [`sessions`](SessionServer::sessions), [`handshakes`](SessionServer::handshakes); a `ConnectionLimitLayer` in the guard, by any key |
+//! | what WebTransport costs | one stream for each session: [`SessionLimits::one_stream`](crate::transport::webtransport::SessionLimits::one_stream), unless the endpoint has limits of its own |
 //! | how much | a [`KeyedRateLimiter`](crate::layer::rate_limit::KeyedRateLimiter) that the handler puts on the session, by address or subject: below |
 //! | the end | [`close`](SessionServer::close) |
 //!
@@ -39,6 +40,9 @@
 //! | close 1013 | too many sessions, where the client might have had one |
 //! | close 1001 | [`close`](SessionServer::close) |
 //! | what the transport says | a request that begins no session |
+//!
+//! Over WebTransport a refusal is a status alone, without headers and a body: no `Retry-After`, and none of what the guard adds to its
+//! answer.
 //!
 //! A connection that does not become a session ends with its error, which is traced (`debug`).
 //!

@@ -12,14 +12,15 @@ use super::{
 use crate::{
     CloseCode, CloseFrame, rt,
     stack::OptimizedAcceptor,
-    transport::webtransport::{Incoming, WebTransportServer},
+    transport::webtransport::{Incoming, SessionLimits, WebTransportServer},
 };
 
 impl SessionServer {
     /// Serves WebTransport beside the [HTTP transports](Self::http), on `server`'s port: a future to spawn, or to race with what else
     /// ends the program. A session of it is its first bidirectional stream.
     ///
-    /// `server` gets the limits of this one, and the origins that are allowed here besides its own. The path of the request is for the
+    /// `server` gets the limits of this one, and the origins that are allowed here besides its own. Its sessions have room for that one
+    /// stream ([`SessionLimits::one_stream`]), unless [`session_limits`](WebTransportServer::session_limits) of its own were set. The path of the request is for the
     /// guard and the handler to look at.
     ///
     /// It ends when the server's socket is gone, or once [`close`](Self::close) was called and the last session has ended; then
@@ -33,6 +34,7 @@ impl SessionServer {
         async move {
             let mut server = server
                 .limits(inner.acceptor.limits())
+                .session_limits_by_default(SessionLimits::one_stream())
                 .with_subprotocol(HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL));
             match &inner.origins {
                 Pages::Any => server = server.allow_any_origin(),
@@ -45,7 +47,8 @@ impl SessionServer {
                 inner.live.emptied().await;
             };
             let mut gone = pin!(gone);
-            while let Either::Left((Some(incoming), _)) = select(pin!(server.accept()), gone.as_mut()).await {
+            // The end is asked for first: clients that keep coming must not put it off.
+            while let Either::Right((Some(incoming), _)) = select(gone.as_mut(), pin!(server.accept())).await {
                 rt::spawn(open(inner.clone(), incoming));
             }
             server.close(CloseFrame::new(CloseCode::AWAY, "the server goes away")).await;
@@ -76,7 +79,11 @@ impl Inner {
         if let Some(guard) = &self.guard {
             match Verdict::of(guard.check(parts).await) {
                 Verdict::Admitted(admitted, _) => parts = *admitted,
-                Verdict::Refused(status, _) => return refuse(incoming, status).await,
+                Verdict::Refused(status, _) => {
+                    // The seat is one of those of all transports, and the client need not hurry.
+                    drop(seat);
+                    return refuse(incoming, status).await;
+                }
             }
         }
         // A guard may have taken its credentials out of them.

@@ -58,6 +58,7 @@ use crate::{
 ///
 /// [`is_config`](Error::is_config) for a URL or a header that cannot work, [`is_dns`](Error::is_dns), [`is_tls`](Error::is_tls) for a certificate that
 /// is not trusted (or is another host's), [`is_refused`](Error::is_refused) where the host says that nobody listens,
+/// [`is_rate_limited`](Error::is_rate_limited) where the server takes no more connections (QUIC's CONNECTION_REFUSED),
 /// [`is_timeout`](Error::is_timeout) where nothing comes back: UDP is blocked, or the host is gone. [`is_status`](Error::is_status) or
 /// [`is_auth`](Error::is_auth) where the server answered with another status than 200, which [`Error::status`] gives (a body does not come
 /// with it); [`is_protocol`](Error::is_protocol) for a server that does not speak WebTransport.

@@ -40,7 +40,11 @@ fn target(uri: &Uri) -> Result<(String, u16, Url), Error> {
                 "`{other}` is not a scheme that WebTransport connects by; use https://"
             )));
         }
-        None => return Err(Error::config(format!("the URL `{uri}` has no scheme; use https://"))),
+        None => {
+            // Not the query: it may have a token in it.
+            let (host, path) = (uri.host().unwrap_or_default(), uri.path());
+            return Err(Error::config(format!("the URL `{host}{path}` has no scheme; use https://")));
+        }
     }
     let host = uri.host().filter(|host| !host.is_empty());
     let Some(host) = host else { return Err(Error::config("the URL has no host")) };
@@ -118,6 +122,8 @@ mod tests {
             let error = offer(Request::get(uri)).unwrap_err();
             assert!(error.is_config() && error.to_string().contains("https://"), "{error}");
         }
+        let error = offer(Request::get("/feed?token=tainted")).unwrap_err();
+        assert!(error.to_string().contains("/feed") && !format!("{error} {error:?}").contains("tainted"), "{error:?}");
     }
 
     #[test]

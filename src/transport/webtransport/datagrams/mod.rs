@@ -49,7 +49,7 @@ const FOREIGN_AT_ONCE: usize = 32;
 /// # Errors
 ///
 /// [`is_closed`](Error::is_closed) once the session is over, with the peer's code and reason, which the stream gives as
-/// [`Message::Close`] before it ends. [`is_config`](Error::is_config) for a message that has no form as a datagram: that message only.
+/// [`Message::Close`] before it ends; for a peer that is lost the stream gives the error, and only after a close of this end it just ends. [`is_config`](Error::is_config) for a message that has no form as a datagram: that message only.
 ///
 /// # How it closes
 ///
@@ -226,7 +226,7 @@ impl Stream for Datagrams {
                 }
                 Some(Err(reason)) => {
                     self.has_ended = true;
-                    return Poll::Ready(last(reason));
+                    return Poll::Ready(last(reason, self.session.is_closed_here()));
                 }
                 None => {
                     self.has_ended = true;
@@ -249,13 +249,14 @@ fn closed(reason: SessionError) -> Error {
 }
 
 /// The last that the stream gives before `None`.
-fn last(reason: SessionError) -> Option<Result<Message, Error>> {
+fn last(reason: SessionError, is_closed_here: bool) -> Option<Result<Message, Error>> {
     match &reason {
         SessionError::WebTransportError(WebTransportError::Closed(..)) => {
             Some(Ok(Message::Close(fault::session(reason).close_frame().cloned())))
         }
-        SessionError::ConnectionError(quinn::ConnectionError::LocallyClosed) => None,
-        _ => Some(Err(fault::session(reason))),
+        // Also of a peer that is lost: that is no end to pass over in silence.
+        SessionError::ConnectionError(quinn::ConnectionError::LocallyClosed) if is_closed_here => None,
+        _ => Some(Err(closed(reason))),
     }
 }
 

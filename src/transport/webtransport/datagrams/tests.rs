@@ -248,6 +248,19 @@ async fn the_end_of_the_session_is_the_end_of_its_datagrams() {
 }
 
 #[tokio::test]
+async fn a_peer_that_is_lost_is_an_error_and_our_own_close_is_a_plain_end() {
+    let (mut near, far) = pair().await;
+    quinn::Connection::close(far.session.quic(), 0_u32.into(), b"");
+    let error = near.receive_message().await.unwrap().unwrap_err();
+    assert!(error.is_closed(), "{error:?}");
+    assert!(near.receive_message().await.is_none());
+
+    let (mut near, _far) = pair().await;
+    near.session.close(CloseFrame::new(CloseCode::NORMAL, ""));
+    assert!(near.receive_message().await.is_none());
+}
+
+#[tokio::test]
 async fn a_closed_sink_leaves_the_session_open() {
     let (mut near, mut far) = pair().await;
     near.send_message(nth(0)).await.unwrap();

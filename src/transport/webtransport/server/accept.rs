@@ -9,6 +9,9 @@ use web_transport_quinn as wtq;
 use super::{Accept, Incoming, WebTransportServer, registry::Registry};
 use crate::rt;
 
+/// How many clients one poll passes over, before other tasks have their turn.
+const AT_ONCE: usize = 64;
+
 impl WebTransportServer {
     /// Waits for the next request for a session; `None` once the server's socket is gone.
     ///
@@ -16,7 +19,14 @@ impl WebTransportServer {
     ///
     /// Dropped, no request is lost.
     pub async fn accept(&mut self) -> Option<Incoming> {
+        let mut passed_over = 0;
         loop {
+            if passed_over == AT_ONCE {
+                // Nothing below waits while those come that are refused at once.
+                passed_over = 0;
+                give_way().await;
+            }
+            passed_over += 1;
             let done = {
                 let handshakes = &mut self.handshakes;
                 // None under way is not the end.
@@ -53,6 +63,19 @@ impl WebTransportServer {
             rt::timeout(time, handshake(arrival, quic, accept, sessions)).await.ok().flatten()
         }));
     }
+}
+
+/// Lets other tasks run.
+async fn give_way() {
+    let mut has_given_way = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_given_way, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// QUIC with TLS, HTTP/3's settings, and the request. `None` for a client that does not bring it to that.

@@ -136,6 +136,7 @@ fn parts(request: &wtq::Request) -> Option<request::Parts> {
 
 impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming").field("uri", &self.parts.uri).finish_non_exhaustive()
+        // Not the query: that is where a page, which can send no header, puts its token.
+        f.debug_struct("Incoming").field("path", &self.parts.uri.path()).finish_non_exhaustive()
     }
 }

@@ -59,6 +59,9 @@ pub struct WebTransportServer {
     endpoint: Endpoint,
     tls: Arc<QuicServerConfig>,
     quic: Arc<quinn::ServerConfig>,
+    /// Not the default ones.
+    #[cfg(feature = "adaptive")]
+    has_session_limits: bool,
     accept: Arc<Accept>,
     max_handshakes: usize,
     max_sessions: usize,
@@ -96,6 +99,8 @@ impl WebTransportServer {
             endpoint,
             tls,
             quic: Arc::new(quic),
+            #[cfg(feature = "adaptive")]
+            has_session_limits: false,
             accept: Arc::default(),
             max_handshakes: 1024,
             max_sessions: 16_384,
@@ -115,18 +120,30 @@ impl WebTransportServer {
     #[must_use]
     pub fn session_limits(mut self, limits: SessionLimits) -> Self {
         self.quic = Arc::new(config(&self.tls, limits));
+        #[cfg(feature = "adaptive")]
+        {
+            self.has_session_limits = true;
+        }
         self
     }
 
+    /// Sets the limits of each session, unless the user has.
+    #[cfg(feature = "adaptive")]
+    pub(crate) fn session_limits_by_default(self, limits: SessionLimits) -> Self {
+        if self.has_session_limits { self } else { self.session_limits(limits) }
+    }
+
     /// Sets how many handshakes may be on their way at once: 1024 by default. From half of them on a client has to prove that it
-    /// is where it says (a retry, one round trip more), over them it is refused.
+    /// is where it says (a retry, one round trip more), over them it is refused (QUIC's CONNECTION_REFUSED, at the client
+    /// an error that [`is_rate_limited`](Error::is_rate_limited)).
     #[must_use]
     pub fn max_handshakes(mut self, count: usize) -> Self {
         self.max_handshakes = count;
         self
     }
 
-    /// Sets how many sessions and handshakes there may be at once: 16 384 by default. Over them a client is refused.
+    /// Sets how many sessions and handshakes there may be at once: 16 384 by default. Over them a client is refused, as over
+    /// [`max_handshakes`](Self::max_handshakes).
     #[must_use]
     pub fn max_sessions(mut self, count: usize) -> Self {
         self.max_sessions = count;

@@ -2,7 +2,10 @@ mod open;
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use web_transport_quinn as wtq;
@@ -36,6 +39,8 @@ struct Inner {
     subprotocol: Option<Box<str>>,
     /// Where a server knows it, and by what.
     registry: Option<(Arc<Registry>, usize)>,
+    /// The end is our own close: the layer below has the same reason for a peer that is lost.
+    is_closed_here: AtomicBool,
 }
 
 /// A session that may be over.
@@ -50,7 +55,8 @@ impl Session {
         registry: Option<Arc<Registry>>,
     ) -> Self {
         let registry = registry.map(|registry| (registry, quic.stable_id()));
-        let session = Self(Arc::new(Inner { quic, limits, subprotocol, registry }));
+        let session =
+            Self(Arc::new(Inner { quic, limits, subprotocol, registry, is_closed_here: AtomicBool::new(false) }));
         if let Some((registry, id)) = &session.0.registry {
             registry.add(*id, WeakSession(Arc::downgrade(&session.0)));
         }
@@ -85,7 +91,15 @@ impl Session {
     /// It returns at once; [`closed`](Self::closed) waits until the peer knows, or three round trips have passed.
     pub fn close(&self, frame: CloseFrame) {
         let CloseFrame { code, reason } = CloseFrame::new(frame.code, frame.reason);
+        if self.0.quic.close_reason().is_none() {
+            self.0.is_closed_here.store(true, Ordering::Relaxed);
+        }
         self.0.quic.close(code.get().into(), reason.as_bytes());
+    }
+
+    /// Whether it was closed at this end, while it was open.
+    pub(super) fn is_closed_here(&self) -> bool {
+        self.0.is_closed_here.load(Ordering::Relaxed)
     }
 
     /// Waits for the end of the session, and says why it ended: an error that [`is_closed`](Error::is_closed), with the

@@ -1,26 +1,31 @@
 use super::Session;
 use crate::{
-    Error,
+    Error, rt,
     transport::webtransport::{ReceiveStream, SendStream, WebTransportStream, fault},
 };
 
 impl Session {
     /// Opens a bidirectional stream, as a transport of its own.
     ///
-    /// It waits while the peer allows no more streams ([`SessionLimits::streams`](super::super::SessionLimits::streams) of the peer).
+    /// It waits while the peer allows no more streams ([`SessionLimits::streams`](super::super::SessionLimits::streams) of the peer), at
+    /// most [`Limits::handshake`](crate::Limits::handshake).
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) once the session is over.
+    /// [`is_closed`](Error::is_closed) once the session is over, [`is_timeout`](Error::is_timeout) where the peer has not allowed the
+    /// stream in that time; the session stays good.
     ///
     /// # Cancel safety
     ///
     /// Dropped, no stream is open; the peer may see one that was reset at once.
     pub async fn open(&self) -> Result<WebTransportStream, Error> {
-        let (send, receive) = self.quic().open_bi().await.map_err(fault::session)?;
-        let mut stream = WebTransportStream::new(self.clone(), send, receive, true);
-        stream.opened().await?;
-        Ok(stream)
+        let opening = async {
+            let (send, receive) = self.quic().open_bi().await.map_err(fault::session)?;
+            let mut stream = WebTransportStream::new(self.clone(), send, receive, true);
+            stream.opened().await?;
+            Ok(stream)
+        };
+        self.in_time(opening, "bidirectional stream (SessionLimits::streams").await
     }
 
     /// Waits for the next bidirectional stream that the peer opens. Streams may come in another order than they were opened in.
@@ -37,11 +42,12 @@ impl Session {
         Ok(WebTransportStream::new(self.clone(), send, receive, false))
     }
 
-    /// Opens `count` bidirectional streams: messages in one do not wait for those in another.
+    /// Opens `count` bidirectional streams: messages in one do not wait for those in another. For each it waits as
+    /// [`open`](Self::open) does.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open); then none of them stays open.
+    /// As [`open`](Self::open), so for a `count` over what the peer allows a timeout; then none of them stays open.
     ///
     /// # Cancel safety
     ///
@@ -56,20 +62,38 @@ impl Session {
 
     /// Opens a unidirectional stream, to send.
     ///
-    /// It waits while the peer allows no more ([`SessionLimits::uni_streams`](super::super::SessionLimits::uni_streams) of the peer).
+    /// It waits while the peer allows no more ([`SessionLimits::uni_streams`](super::super::SessionLimits::uni_streams) of the peer), at
+    /// most [`Limits::handshake`](crate::Limits::handshake).
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) once the session is over.
+    /// As [`open`](Self::open).
     ///
     /// # Cancel safety
     ///
     /// As [`open`](Self::open).
     pub async fn open_uni(&self) -> Result<SendStream, Error> {
-        let send = self.quic().open_uni().await.map_err(fault::session)?;
-        let mut stream = SendStream::new(self.clone(), send);
-        stream.opened().await?;
-        Ok(stream)
+        let opening = async {
+            let send = self.quic().open_uni().await.map_err(fault::session)?;
+            let mut stream = SendStream::new(self.clone(), send);
+            stream.opened().await?;
+            Ok(stream)
+        };
+        self.in_time(opening, "unidirectional stream (SessionLimits::uni_streams").await
+    }
+
+    /// A peer need not ever allow another stream.
+    async fn in_time<T>(
+        &self,
+        opening: impl Future<Output = Result<T, Error>>,
+        what: &'static str,
+    ) -> Result<T, Error> {
+        let time = self.limits().handshake;
+        rt::timeout(time, opening).await.unwrap_or_else(|elapsed| {
+            let message =
+                format!("the peer did not allow another {what} of the peer) within {time:?} (Limits::handshake)");
+            Err(Error::timeout(message).with_source(elapsed))
+        })
     }
 
     /// Waits for the next unidirectional stream that the peer opens, to receive.
