@@ -4,6 +4,7 @@ mod called;
 mod close;
 mod connect;
 mod contract;
+mod cut;
 mod flow;
 mod messages;
 mod optimized;
