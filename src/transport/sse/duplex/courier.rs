@@ -101,7 +101,12 @@ impl Courier {
         let (head, body) = response.into_parts();
         let body = line.drive(read_body(body)).await;
         if head.status.is_success() {
-            return Ok(head::number(&head.headers).unwrap_or(batch.numbers.end));
+            return head::number(&head.headers).ok_or_else(|| {
+                // A portal's page, say, that a proxy shows in place of the server's answer: nothing was taken.
+                let status = head.status;
+                let what = format!("the answer to a POST ({status}) does not say which message is due: it is not the server's");
+                Failure::Transit(Error::protocol(what))
+            });
         }
         Err(refused(head.status, &head.headers, body))
     }

@@ -1,0 +1,36 @@
+//! A client whose server, or what stands before it, answers in ways that ours does not.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use tower_transport::{CloseCode, Limits, Message, TransportExt, transport::sse::SseDuplexConnector};
+
+use super::{
+    connect,
+    fake::{Fake, NOT_FOUND},
+    pair, within,
+};
+
+const PORTAL: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 5\r\n\r\nlogin";
+const NUMBERLESS: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+const MALFORMED: &str = "HTTP/1.1 204 No Content\r\ntower-transport-sequence: +1\r\n\r\n";
+const TAKEN: &str = "HTTP/1.1 204 No Content\r\ntower-transport-sequence: 1\r\n\r\n";
+
+#[tokio::test]
+async fn an_answer_that_is_not_the_servers_acknowledges_nothing() {
+    let answers: [fn(usize) -> &'static str; 3] = [|_| PORTAL, |_| NUMBERLESS, |_| MALFORMED];
+    for answer in answers {
+        let fake = Fake::start(answer).await;
+        let mut client = connect(SseDuplexConnector::new(), fake.address).await;
+        let error = within(client.send_message(Message::text("not lost"))).await.unwrap_err();
+        assert!(error.is_closed(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn behind_a_portal_that_lets_it_through_in_time_nothing_is_lost() {
+    let fake = Fake::start(|post| if post < 2 { PORTAL } else { TAKEN }).await;
+    let mut client = connect(SseDuplexConnector::new(), fake.address).await;
+    within(client.send_message(Message::text("a"))).await.unwrap();
+    assert_eq!(fake.posts(), 3);
+}
