@@ -34,3 +34,20 @@ async fn behind_a_portal_that_lets_it_through_in_time_nothing_is_lost() {
     within(client.send_message(Message::text("a"))).await.unwrap();
     assert_eq!(fake.posts(), 3);
 }
+
+#[tokio::test]
+async fn a_close_is_clean_though_a_ping_waits_for_its_answer() {
+    for _ in 0..5 {
+        let (mut client, mut server) = pair().await;
+        server.send_message(Message::Ping("hi".into())).await.unwrap();
+        let mut close = std::pin::pin!(client.close(None));
+        // The client reads the ping, and has an answer to its close, before the handler reads anything.
+        for _ in 0..2000 {
+            assert!(close.as_mut().now_or_never().is_none());
+            tokio::task::yield_now().await;
+        }
+        let read = async { while server.next().await.is_some() {} };
+        let (closed, ()) = within(futures_util::future::join(close, read)).await;
+        assert_eq!(closed.unwrap(), None);
+    }
+}

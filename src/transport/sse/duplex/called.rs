@@ -44,7 +44,7 @@ impl Called {
     /// Sends our close, if none was sent.
     pub(super) fn start_close(&mut self, frame: Option<CloseFrame>) {
         if self.course.is_open() {
-            self.up.outbox().send(event::fit(Message::Close(frame)));
+            self.up.outbox().close(event::fit(Message::Close(frame)));
             self.course.phase = Phase::Closing;
         }
     }
@@ -143,7 +143,8 @@ impl Called {
     /// What has to be said to a message.
     fn heed(&mut self, message: &Message) {
         match message {
-            Message::Ping(payload) => self.up.outbox().pong(payload.clone()),
+            // Nothing goes behind a close.
+            Message::Ping(payload) if self.course.is_open() => self.up.outbox().pong(payload.clone()),
             Message::Close(frame) => {
                 self.course.peer_close.clone_from(frame);
                 self.start_close(frame.clone());
