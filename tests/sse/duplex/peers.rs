@@ -51,3 +51,34 @@ async fn a_close_is_clean_though_a_ping_waits_for_its_answer() {
         assert_eq!(closed.unwrap(), None);
     }
 }
+
+#[tokio::test]
+async fn the_servers_last_words_are_read_though_a_post_met_none_any_more() {
+    let fake = Fake::start(|_| NOT_FOUND).await;
+    let mut client = connect(SseDuplexConnector::new(), fake.address).await;
+    assert!(within(client.send_message(Message::text("x"))).await.unwrap_err().is_closed());
+    assert!(client.next().now_or_never().is_none(), "they may be under way");
+    fake.events.send("data: last\n\nevent: close\ndata: 4401 expired\n\n").unwrap();
+    assert_eq!(within(client.next()).await.unwrap().unwrap(), Message::text("last"));
+    assert!(within(client.next()).await.unwrap().unwrap().is_close());
+    assert!(within(client.next()).await.is_none());
+    assert_eq!(client.close_frame().unwrap().code, CloseCode::new(4401).unwrap());
+}
+
+#[tokio::test]
+async fn where_no_last_words_come_the_stream_says_why_it_ended() {
+    let fake = Fake::start(|_| NOT_FOUND).await;
+    let limits = Limits::new().close(Duration::from_millis(50));
+    for closes in [true, false] {
+        let fake = if closes { &fake } else { &Fake::start(|_| NOT_FOUND).await };
+        let mut client = connect(SseDuplexConnector::new().limits(limits), fake.address).await;
+        let error = if closes {
+            within(client.close(None)).await.unwrap_err()
+        } else {
+            client.send_message(Message::text("x")).await.unwrap_err();
+            within(client.next()).await.unwrap().unwrap_err()
+        };
+        assert!(error.is_closed(), "{error:?}");
+        assert!(client.next().await.is_none());
+    }
+}

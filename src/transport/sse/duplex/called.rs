@@ -122,7 +122,8 @@ impl Called {
                 },
                 Poll::Ready(Ok(Some(_))) | Poll::Pending => {
                     self.end();
-                    return Poll::Ready(Some(Err(self.course.late())));
+                    let error = self.up.failed().cloned().unwrap_or_else(|| self.course.late());
+                    return Poll::Ready(Some(Err(error)));
                 }
             }
         }
@@ -156,11 +157,11 @@ impl Called {
         }
     }
 
-    /// Why nothing can be sent any more. Where the server refused what it was sent, it says more by its close, which may be under
-    /// way.
+    /// Why nothing can be sent any more. Where the server took nothing, or does not know the session any more, it says more by its
+    /// last messages and its close, which may be under way.
     fn poll_refused(&mut self, cx: &mut Context<'_>) -> Option<Error> {
         let error = self.up.failed()?.clone();
-        if error.is_status() && self.course.poll_deadline(cx).is_pending() {
+        if (error.is_status() || error.is_closed()) && self.course.poll_deadline(cx).is_pending() {
             return None;
         }
         Some(error)
