@@ -211,10 +211,13 @@ impl Called {
         Ok(())
     }
 
-    /// Ready when the server has acknowledged all that was accepted.
+    /// Ready when the server has acknowledged all that was accepted. From our close on it may take as long as a close may.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.up.outbox().is_empty() {
             return Poll::Ready(Ok(()));
+        }
+        if matches!(self.course.phase, Phase::Ended) {
+            return Poll::Ready(Err(self.closed()));
         }
         self.halves.writer.register(cx.waker());
         self.up.outbox().push();
@@ -222,8 +225,11 @@ impl Called {
         if self.up.outbox().is_empty() {
             return Poll::Ready(Ok(()));
         }
-        if self.up.failed().is_some() || matches!(self.course.phase, Phase::Ended) {
+        if self.up.failed().is_some() {
             return Poll::Ready(Err(self.closed()));
+        }
+        if !self.course.is_open() && self.course.poll_sink_deadline(cx).is_ready() {
+            return Poll::Ready(Err(self.course.late()));
         }
         Poll::Pending
     }

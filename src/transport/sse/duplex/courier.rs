@@ -104,7 +104,9 @@ impl Courier {
             return head::number(&head.headers).ok_or_else(|| {
                 // A portal's page, say, that a proxy shows in place of the server's answer: nothing was taken.
                 let status = head.status;
-                let what = format!("the answer to a POST ({status}) does not say which message is due: it is not the server's");
+                let what = format!(
+                    "the answer to a POST ({status}) does not say which message is due: it is not the server's"
+                );
                 Failure::Transit(Error::protocol(what))
             });
         }

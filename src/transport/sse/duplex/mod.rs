@@ -52,7 +52,8 @@
 //! # Cost
 //!
 //! Two connections of HTTP/1.1 for a client, the second only once it sends. There is no task behind a transport: each half moves what
-//! it waits for. A text message goes down without a copy but that into the output; binary is encoded in place there, and decoded into memory
+//! it waits for. (A session that its handler has left has a small one, for as long as its client reads on, at most
+//! [`Limits::close`](crate::Limits::close).) A text message goes down without a copy but that into the output; binary is encoded in place there, and decoded into memory
 //! of its own. A POST costs a handful of allocations, however many messages it has.
 //!
 //! # On the wire

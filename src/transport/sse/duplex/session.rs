@@ -3,6 +3,7 @@
 
 mod down;
 mod handler;
+mod leave;
 mod up;
 
 use std::{
@@ -17,7 +18,7 @@ pub(super) use self::{
     up::{Step, Turn},
 };
 use super::{event, inbox::Inbox, sessions::Sessions, token::Token};
-use crate::{Error, Limits};
+use crate::{Error, Limits, rt};
 
 /// The most that the body takes at once.
 const FRAME: usize = 16 * 1024;
@@ -28,6 +29,8 @@ pub(super) struct Session {
     pub(super) limits: Limits,
     sessions: Arc<Sessions>,
     state: Mutex<State>,
+    /// Where it was opened; `None` outside of one.
+    runtime: Option<rt::Handle>,
 }
 
 #[derive(Debug)]
@@ -52,6 +55,8 @@ struct State {
     writer: Option<Waker>,
     body: Option<Waker>,
     poster: Option<Waker>,
+    /// Waits for the session's end, once the handler's is gone.
+    expiry: Option<Waker>,
 }
 
 fn register(place: &mut Option<Waker>, cx: &Context<'_>) {
@@ -85,8 +90,9 @@ impl Session {
             writer: None,
             body: None,
             poster: None,
+            expiry: None,
         };
-        Self { token, limits, sessions, state: Mutex::new(state) }
+        Self { token, limits, sessions, state: Mutex::new(state), runtime: rt::Handle::try_current().ok() }
     }
 
     #[cfg(test)]
@@ -102,5 +108,6 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.sessions.close(self.token);
+        wake(&mut self.state.get_mut().unwrap_or_else(PoisonError::into_inner).expiry);
     }
 }

@@ -93,14 +93,4 @@ impl Session {
     pub(in super::super) fn wake_writer(&self) {
         wake(&mut self.lock().writer);
     }
-
-    /// The handler's end is done: the body ends behind what is in the outbox, and a POST is refused.
-    pub(in super::super) fn leave(&self) {
-        let mut state = self.lock();
-        state.is_left = true;
-        state.inbox.clear();
-        wake(&mut state.body);
-        wake(&mut state.poster);
-        wake(&mut state.writer);
-    }
 }
