@@ -15,6 +15,8 @@ const PORTAL: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-leng
 const NUMBERLESS: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 const MALFORMED: &str = "HTTP/1.1 204 No Content\r\ntower-transport-sequence: +1\r\n\r\n";
 const TAKEN: &str = "HTTP/1.1 204 No Content\r\ntower-transport-sequence: 1\r\n\r\n";
+const SUPERSEDED: &str = "HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\n\r\n";
+const GAP: &str = "HTTP/1.1 409 Conflict\r\ntower-transport-sequence: 0\r\ncontent-length: 0\r\n\r\n";
 
 #[tokio::test]
 async fn an_answer_that_is_not_the_servers_acknowledges_nothing() {
@@ -81,4 +83,20 @@ async fn where_no_last_words_come_the_stream_says_why_it_ended() {
         assert!(error.is_closed(), "{error:?}");
         assert!(client.next().await.is_none());
     }
+}
+
+#[tokio::test]
+async fn a_post_that_an_older_one_ended_is_sent_again() {
+    let fake = Fake::start(|post| if post == 0 { SUPERSEDED } else { TAKEN }).await;
+    let mut client = connect(SseDuplexConnector::new(), fake.address).await;
+    within(client.send_message(Message::text("a"))).await.unwrap();
+    assert_eq!(fake.posts(), 2);
+}
+
+#[tokio::test]
+async fn a_gap_is_final() {
+    let fake = Fake::start(|_| GAP).await;
+    let mut client = connect(SseDuplexConnector::new(), fake.address).await;
+    within(client.send_message(Message::text("a"))).await.unwrap_err();
+    assert_eq!(fake.posts(), 1);
 }

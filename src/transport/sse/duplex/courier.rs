@@ -156,6 +156,8 @@ fn refused(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Failure {
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => Failure::Transit(refusal),
+        // An older POST of ours, which was long on its way, came in after this one. With a number it is a gap, which stays.
+        StatusCode::CONFLICT if head::number(headers).is_none() => Failure::Transit(refusal),
         StatusCode::NOT_FOUND => {
             Failure::Refused(Error::closed("the server does not know the session any more").with_source(refusal))
         }
