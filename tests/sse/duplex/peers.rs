@@ -15,6 +15,7 @@ const PORTAL: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-leng
 const NUMBERLESS: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 const MALFORMED: &str = "HTTP/1.1 204 No Content\r\ntower-transport-sequence: +1\r\n\r\n";
 const TAKEN: &str = "HTTP/1.1 204 No Content\r\ntower-transport-sequence: 1\r\n\r\n";
+const NOTHING_TAKEN: &str = "HTTP/1.1 204 No Content\r\ntower-transport-sequence: 0\r\n\r\n";
 const SUPERSEDED: &str = "HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\n\r\n";
 const GAP: &str = "HTTP/1.1 409 Conflict\r\ntower-transport-sequence: 0\r\ncontent-length: 0\r\n\r\n";
 
@@ -99,4 +100,14 @@ async fn a_gap_is_final() {
     let mut client = connect(SseDuplexConnector::new(), fake.address).await;
     within(client.send_message(Message::text("a"))).await.unwrap_err();
     assert_eq!(fake.posts(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_nothing_and_does_not_wait_gets_so_many_posts_and_no_more() {
+    let fake = Fake::start(|_| NOTHING_TAKEN).await;
+    let mut client = connect(SseDuplexConnector::new(), fake.address).await;
+    let error = within(client.send_message(Message::binary(vec![0; 100_000]))).await.unwrap_err();
+    assert!(error.is_closed(), "{error:?}");
+    assert_eq!(fake.posts(), 5);
+    assert!(fake.bytes() < 6 * 100_000, "{}", fake.bytes());
 }
