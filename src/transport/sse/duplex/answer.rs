@@ -3,22 +3,15 @@
 use http::{HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 
-use super::{
-    downlink::Downlink,
-    event::SESSION,
-    head::{self, EVENT_STREAM},
-    line::Line,
-};
+use super::{check_headers, downlink::Downlink, event::SESSION, line::Line};
 use crate::Error;
 
 /// Whether the answer is an event stream.
 pub(super) async fn check(response: Response<Incoming>, line: &mut Line) -> Result<Response<Incoming>, Error> {
     let status = response.status();
     if status == StatusCode::OK {
-        if head::is(response.headers(), &header::CONTENT_TYPE, &EVENT_STREAM) {
-            return Ok(response);
-        }
-        return Err(Error::protocol("the server's answer is not of the type `text/event-stream`"));
+        check_headers(response.headers())?;
+        return Ok(response);
     }
     if let (true, Some(location)) = (status.is_redirection(), response.headers().get(header::LOCATION)) {
         let location = String::from_utf8_lossy(location.as_bytes()).escape_debug().to_string();

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use tower_service::Service;
 
 use super::{
-    SseDuplex, answer, called::Called, courier::Courier, downlink::Downlink, event, head::EVENT_STREAM, line::Line,
+    SseDuplex, answer, called::Called, courier::Courier, downlink::Downlink, event, headers, line::Line,
     outbox::Outbox, uplink::Uplink,
 };
 use crate::{
@@ -97,7 +97,8 @@ impl SseDuplexConnector {
 
     async fn connect(self, request: Request<()>) -> Result<Response<SseDuplex>, Error> {
         let target = Target::parse(request.uri())?;
-        let headers = self.headers(request.into_parts().0.headers, &target);
+        let mut headers = headers(request.into_parts().0.headers, &self.subprotocols, "")?;
+        headers.entry(header::HOST).or_insert_with(|| target.authority.clone());
         let mut line = Line::open(&self.dialer, &target).await?;
         let response = line.request(open_request(&headers, &target)).await.map_err(http_error)?;
         let (parts, body) = answer::check(response, &mut line).await?.into_parts();
@@ -111,23 +112,12 @@ impl SseDuplexConnector {
         let transport = SseDuplex::called(Called::new(down, up, self.limits), subprotocol);
         Ok(Response::from_parts(parts, transport))
     }
-
-    /// The user's headers, and what opens a session.
-    fn headers(&self, mut headers: HeaderMap, target: &Target) -> HeaderMap {
-        headers.entry(header::HOST).or_insert_with(|| target.authority.clone());
-        headers.insert(header::ACCEPT, EVENT_STREAM);
-        for subprotocol in &self.subprotocols {
-            headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
-        }
-        headers
-    }
 }
 
 fn open_request(headers: &HeaderMap, target: &Target) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = Uri::from(target.path.clone());
     request.headers_mut().clone_from(headers);
-    request.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     request
 }
 

@@ -47,7 +47,7 @@ impl Courier {
     /// The headers of every POST.
     pub(super) fn headers(mut headers: HeaderMap, token: HeaderValue) -> HeaderMap {
         // What the user wrote stays, but for what was about the GET.
-        for name in [header::ACCEPT, header::CONTENT_LENGTH, header::SEC_WEBSOCKET_PROTOCOL] {
+        for name in [header::ACCEPT, header::CACHE_CONTROL, header::SEC_WEBSOCKET_PROTOCOL] {
             headers.remove(name);
         }
         headers.insert(header::CONTENT_TYPE, MESSAGES);

@@ -112,7 +112,10 @@ mod transport;
 mod uplink;
 
 // What both clients stand on.
-use super::{downlink, line};
+use super::{
+    client::{check_headers, headers},
+    downlink, line,
+};
 
 pub use self::{
     body::SseDuplexBody,
