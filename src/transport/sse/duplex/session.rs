@@ -7,6 +7,7 @@ mod leave;
 mod up;
 
 use std::{
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Waker},
 };
@@ -23,7 +24,6 @@ use crate::{Error, Limits, rt};
 /// The most that the body takes at once.
 const FRAME: usize = 16 * 1024;
 
-#[derive(Debug)]
 pub(super) struct Session {
     token: Token,
     pub(super) limits: Limits,
@@ -33,7 +33,6 @@ pub(super) struct Session {
     runtime: Option<rt::Handle>,
 }
 
-#[derive(Debug)]
 struct State {
     inbox: Inbox,
     /// Which POST is the newest: an older one takes nothing any more.
@@ -105,9 +104,29 @@ impl Session {
     }
 }
 
+impl fmt::Debug for Session {
+    /// Without what waits: it begins with the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         self.sessions.close(self.token);
         wake(&mut self.state.get_mut().unwrap_or_else(PoisonError::into_inner).expiry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_of_a_session_does_not_have_its_token() {
+        let session = Arc::new(Sessions::new(1)).open(Limits::default()).unwrap();
+        let printed = format!("{session:?}");
+        assert!(printed.starts_with("Session") && !printed.contains(&session.token().text()), "{printed}");
+        assert!(!printed.contains("outbox"), "{printed}");
     }
 }
