@@ -108,8 +108,11 @@ async fn an_answer_that_opens_no_session_is_an_error_that_says_what_it_was() {
     );
     assert_eq!(error.response_body().unwrap(), "busy");
     assert!(refused("HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n").await.is_auth());
-    let error = refused("HTTP/1.1 307 There\r\nlocation: https://evil.example/\r\ncontent-length: 0\r\n\r\n").await;
-    assert!(error.is_config() && error.to_string().contains("https://evil.example/"), "{error}");
+    let error =
+        refused("HTTP/1.1 307 There\r\nlocation: https://evil.example/?token=secret\r\ncontent-length: 0\r\n\r\n")
+            .await;
+    assert!(error.is_config() && error.to_string().contains("https://evil.example"), "{error}");
+    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
     assert!(refused("HTTP/1.1 204 Nothing\r\n\r\n").await.is_status());
     let error = refused("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi").await;
     assert!(error.is_protocol() && error.to_string().contains("text/event-stream"), "{error}");
