@@ -111,3 +111,14 @@ async fn a_server_that_takes_nothing_and_does_not_wait_gets_so_many_posts_and_no
     assert_eq!(fake.posts(), 5);
     assert!(fake.bytes() < 6 * 100_000, "{}", fake.bytes());
 }
+
+#[tokio::test]
+async fn a_server_that_is_gone_without_a_word_is_found_out_by_its_silence() {
+    let fake = Fake::start(|_| TAKEN).await;
+    let connector = SseDuplexConnector::new().max_silence(Duration::from_millis(50));
+    let mut client = connect(connector, fake.address).await;
+    let error = within(client.next()).await.unwrap().unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("max_silence"), "{error:?}");
+    assert!(within(client.next()).await.is_none());
+    assert_eq!(fake.posts(), 0, "it is not told: it does not listen");
+}

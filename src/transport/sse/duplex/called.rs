@@ -96,7 +96,7 @@ impl Called {
                     self.end();
                     return Poll::Ready(Some(Err(Error::closed("the server ended the event stream without a close"))));
                 }
-                Poll::Ready(Err(error)) if error.is_closed() => {
+                Poll::Ready(Err(error)) if error.is_closed() || error.is_timeout() => {
                     self.end();
                     return Poll::Ready(Some(Err(error)));
                 }

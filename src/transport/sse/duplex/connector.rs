@@ -1,6 +1,7 @@
 use std::{
     fmt,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -65,6 +66,7 @@ use crate::{
 pub struct SseDuplexConnector {
     limits: Limits,
     subprotocols: Vec<HeaderValue>,
+    max_silence: Option<Duration>,
     dialer: Dialer,
 }
 
@@ -79,6 +81,16 @@ impl SseDuplexConnector {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// How long nothing may come, not even a comment, before the session ends with [`is_timeout`](Error::is_timeout): the way to find out
+    /// a server that is gone without a word. Take two or three times the interval of the server's comments (15 s, unless
+    /// [`keep_alive`](super::SseDuplexServer::keep_alive) says otherwise). Default: for ever. The heartbeat layer finds it out too, on
+    /// every transport, by pings.
+    #[must_use]
+    pub fn max_silence(mut self, time: Duration) -> Self {
+        self.max_silence = Some(time);
         self
     }
 
@@ -104,7 +116,7 @@ impl SseDuplexConnector {
         let (parts, body) = answer::check(response, &mut line).await?.into_parts();
         let subprotocol = chosen(&parts.headers, &offered(&headers))?;
         let parser = Parser::new().max_event(event::max_data(self.limits.message));
-        let mut down = Downlink::new(line, body, parser);
+        let mut down = Downlink::new(line, body, parser).max_silence(self.max_silence);
         let token = answer::token(&mut down).await?;
         let headers = Courier::headers(headers, token);
         let courier = Courier { dialer: self.dialer, target, headers, limits: self.limits, line: None };
@@ -152,6 +164,7 @@ impl fmt::Debug for SseDuplexConnector {
         f.debug_struct("SseDuplexConnector")
             .field("limits", &self.limits)
             .field("subprotocols", &self.subprotocols)
+            .field("max_silence", &self.max_silence)
             .field("proxy", &self.dialer.proxy_name())
             .finish_non_exhaustive()
     }

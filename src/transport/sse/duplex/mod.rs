@@ -41,7 +41,7 @@
 //!
 //! Those of [`SseDuplexConnector`]. Of a session: [`is_closed`](crate::Error::is_closed) for one that was cut or is gone,
 //! [`is_too_large`](crate::Error::is_too_large) and [`is_protocol`](crate::Error::is_protocol) for a peer that is at fault (and is told so
-//! by a close of code 1009 or 1002), [`is_timeout`](crate::Error::is_timeout) for a close that is not answered,
+//! by a close of code 1009 or 1002), [`is_timeout`](crate::Error::is_timeout) for a close that is not answered and a server that is silent for too long,
 //! [`is_auth`](crate::Error::is_auth) where a POST is refused for its credentials. A message that is too large to be sent is an error for
 //! that message alone.
 //!
