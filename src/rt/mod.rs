@@ -9,7 +9,7 @@ mod wasm;
 
 #[cfg(not(target_arch = "wasm32"))]
 #[allow(unused_imports, reason = "which of them are used depends on the features")]
-pub(crate) use self::native::{Instant, Sleep, sleep, spawn, timeout, unconstrained};
+pub(crate) use self::native::{Handle, Instant, Sleep, sleep, spawn, timeout, unconstrained};
 #[allow(unused_imports, reason = "which of them are used depends on the features")]
 pub(crate) use self::timer::Timer;
 #[cfg(target_arch = "wasm32")]

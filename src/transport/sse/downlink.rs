@@ -46,7 +46,7 @@ impl Downlink {
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         self.silence.poll(cx).map(|()| {
             let time = self.max_silence.unwrap_or_default();
-            Error::timeout(format!("nothing came for {time:?}, not even a comment (SseConnector::max_silence)"))
+            Error::timeout(format!("nothing came for {time:?}, not even a comment (max_silence)"))
         })
     }
 

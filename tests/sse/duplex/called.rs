@@ -33,6 +33,7 @@ pub(super) fn trickle(pieces: Vec<&'static [u8]>, pause: Duration) -> Body {
 pub(super) struct Server<S> {
     service: S,
     sessions: mpsc::Receiver<SseDuplex>,
+    count: Box<dyn Fn() -> usize>,
 }
 
 pub(super) fn server(
@@ -42,7 +43,9 @@ pub(super) fn server(
     let service = SseDuplexServer::new(move |session, _| async move {
         let _ = opened.send(session).await;
     });
-    Server { service: service.limits(limits), sessions }
+    let service = service.limits(limits);
+    let counted = service.clone();
+    Server { service, sessions, count: Box::new(move || counted.session_count()) }
 }
 
 impl<S: Service<Request<Body>, Response = Response<SseDuplexBody>, Error = Infallible>> Server<S> {
@@ -53,6 +56,11 @@ impl<S: Service<Request<Body>, Response = Response<SseDuplexBody>, Error = Infal
         let first = next_frame(&mut stream).await.unwrap();
         let token = first.strip_prefix("event: session\ndata: ").unwrap().trim().to_owned();
         (stream, token, self.sessions.recv().await.unwrap())
+    }
+
+    /// How many sessions there are.
+    pub(super) fn count(&self) -> usize {
+        (self.count)()
     }
 
     pub(super) fn post(

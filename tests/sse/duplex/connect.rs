@@ -16,7 +16,7 @@ use tower_transport::{
     transport::sse::{SseDuplex, SseDuplexConnector, SseDuplexServer},
 };
 
-use super::{connect, serve, within};
+use super::{connect, raw::read_until, serve, within};
 
 /// A handler that says what was agreed on, and what it was asked with; then echoes.
 async fn tell(mut session: SseDuplex, parts: http::request::Parts) {
@@ -108,8 +108,11 @@ async fn an_answer_that_opens_no_session_is_an_error_that_says_what_it_was() {
     );
     assert_eq!(error.response_body().unwrap(), "busy");
     assert!(refused("HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n").await.is_auth());
-    let error = refused("HTTP/1.1 307 There\r\nlocation: https://evil.example/\r\ncontent-length: 0\r\n\r\n").await;
-    assert!(error.is_config() && error.to_string().contains("https://evil.example/"), "{error}");
+    let error =
+        refused("HTTP/1.1 307 There\r\nlocation: https://evil.example/?token=secret\r\ncontent-length: 0\r\n\r\n")
+            .await;
+    assert!(error.is_config() && error.to_string().contains("https://evil.example"), "{error}");
+    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
     assert!(refused("HTTP/1.1 204 Nothing\r\n\r\n").await.is_status());
     let error = refused("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi").await;
     assert!(error.is_protocol() && error.to_string().contains("text/event-stream"), "{error}");
@@ -177,4 +180,32 @@ async fn an_event_over_the_clients_limit_closes_the_session_with_1009() {
     assert!(error.is_too_large() && error.to_string().contains("1000"), "{error:?}");
     assert!(client.next().await.is_none());
     assert_eq!(within(tells.recv()).await.unwrap().unwrap().code, CloseCode::TOO_BIG);
+}
+
+#[tokio::test]
+async fn what_concerns_a_connection_or_a_body_is_not_the_users() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let head = read_until(&mut tcp, "\r\n\r\n").await;
+        let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n\r\n";
+        tcp.write_all(answer.as_bytes()).await.unwrap();
+        head.to_ascii_lowercase()
+    });
+    let request = http::Request::get(format!("http://{address}/"))
+        .header("content-length", "5")
+        .header("transfer-encoding", "chunked")
+        .header("connection", "upgrade")
+        .header("upgrade", "h2c")
+        .header("accept-encoding", "gzip")
+        .header("authorization", "Bearer x")
+        .body(());
+    let error = within(SseDuplexConnector::new().oneshot(request.unwrap())).await.unwrap_err();
+    assert!(error.is_protocol() && error.to_string().contains("`gzip`"), "{error:?}");
+    let head = server.await.unwrap();
+    for own in ["content-length", "transfer-encoding", "connection", "upgrade", "gzip"] {
+        assert!(!head.contains(own), "{own}: {head}");
+    }
+    assert!(head.contains("authorization: bearer x") && head.contains("accept-encoding: identity"), "{head}");
 }

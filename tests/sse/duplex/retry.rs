@@ -63,7 +63,7 @@ async fn a_proxy_that_could_not_reach_the_server_is_asked_again() {
 
 #[tokio::test]
 async fn a_client_that_cannot_get_through_gives_up_and_says_so() {
-    let limits = Limits::new().handshake(Duration::from_secs(1));
+    let limits = Limits::new().handshake(Duration::from_secs(1)).close(Duration::from_millis(50));
     let (server, mut sessions) = sessions(limits).await;
     let proxy = Proxy::start(server, vec![Fate::CutTheRequest; 100]).await;
     let mut client = connect(SseDuplexConnector::new().limits(limits), proxy.address).await;

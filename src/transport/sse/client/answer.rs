@@ -14,7 +14,8 @@ pub(super) async fn check(answer: Response<Incoming>, line: &mut Line) -> Result
     Err(line.refusal(answer).await)
 }
 
-fn check_headers(headers: &HeaderMap) -> Result<(), Error> {
+/// Whether they are those of an event stream.
+pub(in super::super) fn check_headers(headers: &HeaderMap) -> Result<(), Error> {
     let text =
         |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).escape_debug().take(100).collect::<String>();
     let content_type = headers.get(header::CONTENT_TYPE).map(text).unwrap_or_default();

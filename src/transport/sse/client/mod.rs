@@ -8,6 +8,8 @@ mod redirect;
 mod request;
 mod transport;
 
+// What the duplex client asks and checks alike.
+pub(super) use self::{answer::check_headers, request::headers};
 pub use self::{
     connector::{SseConnecting, SseConnector},
     messages::SseMessages,

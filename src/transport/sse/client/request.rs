@@ -15,7 +15,7 @@ pub(super) fn first_id(headers: &HeaderMap) -> Result<&str, Error> {
 }
 
 /// The user's headers, and what makes of them a request for an event stream.
-pub(super) fn headers(
+pub(in super::super) fn headers(
     mut headers: HeaderMap,
     subprotocols: &[HeaderValue],
     last_event_id: &str,

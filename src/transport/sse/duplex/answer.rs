@@ -1,30 +1,39 @@
 //! A client's look at the answer that is to open a session.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 
-use super::{
-    downlink::Downlink,
-    event::SESSION,
-    head::{self, EVENT_STREAM},
-    line::Line,
-};
+use super::{check_headers, downlink::Downlink, event::SESSION, line::Line};
 use crate::Error;
 
 /// Whether the answer is an event stream.
 pub(super) async fn check(response: Response<Incoming>, line: &mut Line) -> Result<Response<Incoming>, Error> {
     let status = response.status();
     if status == StatusCode::OK {
-        if head::is(response.headers(), &header::CONTENT_TYPE, &EVENT_STREAM) {
-            return Ok(response);
-        }
-        return Err(Error::protocol("the server's answer is not of the type `text/event-stream`"));
+        check_headers(response.headers())?;
+        return Ok(response);
     }
     if let (true, Some(location)) = (status.is_redirection(), response.headers().get(header::LOCATION)) {
-        let location = String::from_utf8_lossy(location.as_bytes()).escape_debug().to_string();
-        return Err(Error::config(format!("the server redirects ({status}) to `{location}`: connect to that")));
+        let place = place(location);
+        return Err(Error::config(format!(
+            "the server redirects ({status}) to {place}, which is not followed: connect to it"
+        )));
     }
     Err(line.refusal(response).await)
+}
+
+/// Where a redirect leads, without what may be a secret: its path, its query, its user.
+fn place(location: &HeaderValue) -> String {
+    let uri = location.to_str().ok().and_then(|location| location.parse::<Uri>().ok());
+    let place = uri.as_ref().and_then(|uri| Some((uri.scheme_str()?, uri.host()?, uri.port_u16())));
+    match place {
+        // No host has more bytes (RFC 1035, section 2.3.4).
+        Some((scheme, host, port)) if scheme.len() + host.len() <= 255 => match port {
+            Some(port) => format!("`{scheme}://{host}:{port}`"),
+            None => format!("`{scheme}://{host}`"),
+        },
+        _ => "another place".to_owned(),
+    }
 }
 
 /// Reads the event that opens the session.
@@ -43,5 +52,26 @@ pub(super) async fn token(down: &mut Downlink) -> Result<HeaderValue, Error> {
         }
         Some(_) => Err(Error::protocol(NOT_OPENED)),
         None => Err(Error::closed("the server ended the event stream before it opened the session")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_redirect_no_more_is_told_than_scheme_and_host() {
+        for (location, told) in [
+            ("https://a.example/login?token=secret#x", "`https://a.example`"),
+            ("http://user:secret@a.example:8080/", "`http://a.example:8080`"),
+            ("/login?token=secret", "another place"),
+            ("//a.example/secret", "another place"),
+            ("secret", "another place"),
+            ("", "another place"),
+        ] {
+            assert_eq!(place(&HeaderValue::from_static(location)), told, "{location}");
+        }
+        let long = format!("https://{}/", "a".repeat(60_000));
+        assert_eq!(place(&HeaderValue::from_str(&long).unwrap()), "another place");
     }
 }

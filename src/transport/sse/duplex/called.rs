@@ -44,7 +44,7 @@ impl Called {
     /// Sends our close, if none was sent.
     pub(super) fn start_close(&mut self, frame: Option<CloseFrame>) {
         if self.course.is_open() {
-            self.up.outbox().send(event::fit(Message::Close(frame)));
+            self.up.outbox().close(event::fit(Message::Close(frame)));
             self.course.phase = Phase::Closing;
         }
     }
@@ -96,7 +96,7 @@ impl Called {
                     self.end();
                     return Poll::Ready(Some(Err(Error::closed("the server ended the event stream without a close"))));
                 }
-                Poll::Ready(Err(error)) if error.is_closed() => {
+                Poll::Ready(Err(error)) if error.is_closed() || error.is_timeout() => {
                     self.end();
                     return Poll::Ready(Some(Err(error)));
                 }
@@ -122,7 +122,8 @@ impl Called {
                 },
                 Poll::Ready(Ok(Some(_))) | Poll::Pending => {
                     self.end();
-                    return Poll::Ready(Some(Err(self.course.late())));
+                    let error = self.up.failed().cloned().unwrap_or_else(|| self.course.late());
+                    return Poll::Ready(Some(Err(error)));
                 }
             }
         }
@@ -143,7 +144,8 @@ impl Called {
     /// What has to be said to a message.
     fn heed(&mut self, message: &Message) {
         match message {
-            Message::Ping(payload) => self.up.outbox().pong(payload.clone()),
+            // Nothing goes behind a close.
+            Message::Ping(payload) if self.course.is_open() => self.up.outbox().pong(payload.clone()),
             Message::Close(frame) => {
                 self.course.peer_close.clone_from(frame);
                 self.start_close(frame.clone());
@@ -155,11 +157,11 @@ impl Called {
         }
     }
 
-    /// Why nothing can be sent any more. Where the server refused what it was sent, it says more by its close, which may be under
-    /// way.
+    /// Why nothing can be sent any more. Where the server took nothing, or does not know the session any more, it says more by its
+    /// last messages and its close, which may be under way.
     fn poll_refused(&mut self, cx: &mut Context<'_>) -> Option<Error> {
         let error = self.up.failed()?.clone();
-        if error.is_status() && self.course.poll_deadline(cx).is_pending() {
+        if (error.is_status() || error.is_closed()) && self.course.poll_deadline(cx).is_pending() {
             return None;
         }
         Some(error)
@@ -209,10 +211,13 @@ impl Called {
         Ok(())
     }
 
-    /// Ready when the server has acknowledged all that was accepted.
+    /// Ready when the server has acknowledged all that was accepted. From our close on it may take as long as a close may.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.up.outbox().is_empty() {
             return Poll::Ready(Ok(()));
+        }
+        if matches!(self.course.phase, Phase::Ended) {
+            return Poll::Ready(Err(self.closed()));
         }
         self.halves.writer.register(cx.waker());
         self.up.outbox().push();
@@ -220,8 +225,11 @@ impl Called {
         if self.up.outbox().is_empty() {
             return Poll::Ready(Ok(()));
         }
-        if self.up.failed().is_some() || matches!(self.course.phase, Phase::Ended) {
+        if self.up.failed().is_some() {
             return Poll::Ready(Err(self.closed()));
+        }
+        if !self.course.is_open() && self.course.poll_sink_deadline(cx).is_ready() {
+            return Poll::Ready(Err(self.course.late()));
         }
         Poll::Pending
     }

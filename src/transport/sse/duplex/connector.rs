@@ -1,6 +1,7 @@
 use std::{
     fmt,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use http_body_util::Full;
 use tower_service::Service;
 
 use super::{
-    SseDuplex, answer, called::Called, courier::Courier, downlink::Downlink, event, head::EVENT_STREAM, line::Line,
+    SseDuplex, answer, called::Called, courier::Courier, downlink::Downlink, event, headers, line::Line,
     outbox::Outbox, uplink::Uplink,
 };
 use crate::{
@@ -65,6 +66,7 @@ use crate::{
 pub struct SseDuplexConnector {
     limits: Limits,
     subprotocols: Vec<HeaderValue>,
+    max_silence: Option<Duration>,
     dialer: Dialer,
 }
 
@@ -79,6 +81,16 @@ impl SseDuplexConnector {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// How long nothing may come, not even a comment, before the session ends with [`is_timeout`](Error::is_timeout): the way to find out
+    /// a server that is gone without a word. Take two or three times the interval of the server's comments (15 s, unless
+    /// [`keep_alive`](super::SseDuplexServer::keep_alive) says otherwise). Default: for ever. The heartbeat layer finds it out too, on
+    /// every transport, by pings.
+    #[must_use]
+    pub fn max_silence(mut self, time: Duration) -> Self {
+        self.max_silence = Some(time);
         self
     }
 
@@ -103,13 +115,14 @@ impl SseDuplexConnector {
 
     async fn connect(self, request: Request<()>) -> Result<Response<SseDuplex>, Error> {
         let target = Target::parse(request.uri())?;
-        let headers = self.headers(request.into_parts().0.headers, &target);
+        let mut headers = headers(request.into_parts().0.headers, &self.subprotocols, "")?;
+        headers.entry(header::HOST).or_insert_with(|| target.authority.clone());
         let mut line = Line::open(&self.dialer, &target).await?;
         let response = line.request(open_request(&headers, &target)).await.map_err(http_error)?;
         let (parts, body) = answer::check(response, &mut line).await?.into_parts();
         let subprotocol = chosen(&parts.headers, &offered(&headers))?;
         let parser = Parser::new().max_event(event::max_data(self.limits.message));
-        let mut down = Downlink::new(line, body, parser);
+        let mut down = Downlink::new(line, body, parser).max_silence(self.max_silence);
         let token = answer::token(&mut down).await?;
         let headers = Courier::headers(headers, token);
         let courier = Courier { dialer: self.dialer, target, headers, limits: self.limits, line: None };
@@ -117,23 +130,12 @@ impl SseDuplexConnector {
         let transport = SseDuplex::called(Called::new(down, up, self.limits), subprotocol);
         Ok(Response::from_parts(parts, transport))
     }
-
-    /// The user's headers, and what opens a session.
-    fn headers(&self, mut headers: HeaderMap, target: &Target) -> HeaderMap {
-        headers.entry(header::HOST).or_insert_with(|| target.authority.clone());
-        headers.insert(header::ACCEPT, EVENT_STREAM);
-        for subprotocol in &self.subprotocols {
-            headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
-        }
-        headers
-    }
 }
 
 fn open_request(headers: &HeaderMap, target: &Target) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = Uri::from(target.path.clone());
     request.headers_mut().clone_from(headers);
-    request.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     request
 }
 
@@ -168,6 +170,7 @@ impl fmt::Debug for SseDuplexConnector {
         f.debug_struct("SseDuplexConnector")
             .field("limits", &self.limits)
             .field("subprotocols", &self.subprotocols)
+            .field("max_silence", &self.max_silence)
             .field("proxy", &self.dialer.proxy_name())
             .finish_non_exhaustive()
     }

@@ -47,7 +47,7 @@ impl Courier {
     /// The headers of every POST.
     pub(super) fn headers(mut headers: HeaderMap, token: HeaderValue) -> HeaderMap {
         // What the user wrote stays, but for what was about the GET.
-        for name in [header::ACCEPT, header::CONTENT_LENGTH, header::SEC_WEBSOCKET_PROTOCOL] {
+        for name in [header::ACCEPT, header::CACHE_CONTROL, header::SEC_WEBSOCKET_PROTOCOL] {
             headers.remove(name);
         }
         headers.insert(header::CONTENT_TYPE, MESSAGES);
@@ -59,18 +59,25 @@ impl Courier {
     pub(super) async fn deliver(&mut self, mut batch: Batch) -> Result<(), Error> {
         let mut failures = 0;
         let mut since = None;
+        let mut without_room = 0_u32;
         while !batch.is_empty() {
             let time = time_for(self.limits.handshake, batch.bytes.len());
+            let start = rt::Instant::now();
             let failure = match rt::timeout(time, self.post(&batch)).await {
                 Ok(Ok(due)) => {
                     let before = batch.numbers.start;
                     batch.acknowledge(due)?;
-                    if due == before {
+                    if due > before || start.elapsed() >= HOLD / 2 {
+                        (failures, since) = (0, None);
+                        without_room = if due > before { 0 } else { u32::saturating_add(without_room, 1) };
                         // It has waited for room long enough, and there is none yet.
-                        rt::sleep(BACKOFF).await;
+                        if without_room > 0 {
+                            rt::sleep(pause_without_room(without_room)).await;
+                        }
+                        continue;
                     }
-                    (failures, since) = (0, None);
-                    continue;
+                    // All of it would go up again and again, as fast as the line takes it.
+                    Error::protocol("the server took nothing of a POST, and did not wait for room")
                 }
                 Ok(Err(Failure::Refused(error))) => return Err(error),
                 Ok(Err(Failure::Transit(error))) => error,
@@ -101,7 +108,14 @@ impl Courier {
         let (head, body) = response.into_parts();
         let body = line.drive(read_body(body)).await;
         if head.status.is_success() {
-            return Ok(head::number(&head.headers).unwrap_or(batch.numbers.end));
+            return head::number(&head.headers).ok_or_else(|| {
+                // A portal's page, say, that a proxy shows in place of the server's answer: nothing was taken.
+                let status = head.status;
+                let what = format!(
+                    "the answer to a POST ({status}) does not say which message is due: it is not the server's"
+                );
+                Failure::Transit(Error::protocol(what))
+            });
         }
         Err(refused(head.status, &head.headers, body))
     }
@@ -149,6 +163,8 @@ fn refused(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Failure {
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => Failure::Transit(refusal),
+        // An older POST of ours, which was long on its way, came in after this one. With a number it is a gap, which stays.
+        StatusCode::CONFLICT if head::number(headers).is_none() => Failure::Transit(refusal),
         StatusCode::NOT_FOUND => {
             Failure::Refused(Error::closed("the server does not know the session any more").with_source(refusal))
         }
@@ -156,8 +172,25 @@ fn refused(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Failure {
     }
 }
 
+/// How long is waited after so many answers in a row that had waited for room and took nothing.
+fn pause_without_room(answers: u32) -> Duration {
+    (BACKOFF * (1 << answers.saturating_sub(1).min(10))).min(HOLD)
+}
+
 /// How long a POST of so many bytes may take: what the server may hold it, a new connection, and the bytes.
 fn time_for(handshake: Duration, bytes: usize) -> Duration {
     let bytes = Duration::from_secs((bytes / BYTES_A_SECOND) as u64);
     HOLD.saturating_add(handshake).saturating_add(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_room_is_asked_less_and_less_often() {
+        let pauses: Vec<_> = (1..10).map(|answers| pause_without_room(answers).as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        assert_eq!(pause_without_room(u32::MAX), HOLD);
+    }
 }

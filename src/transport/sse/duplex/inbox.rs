@@ -25,7 +25,9 @@ pub(super) enum Taken {
     New,
     /// It came before, in a POST whose answer was lost.
     Again,
-    /// After the last one.
+    /// A ping or pong after the last one: it was on its way when its sender closed.
+    Passed,
+    /// A message after the last one.
     Late,
 }
 
@@ -48,6 +50,10 @@ impl Inbox {
         if number < self.next {
             return Taken::Again;
         }
+        if self.passes_over(&message) {
+            self.next += 1;
+            return Taken::Passed;
+        }
         if self.is_closed {
             return Taken::Late;
         }
@@ -56,6 +62,11 @@ impl Inbox {
         self.bytes += message.len();
         self.messages.push_back(message);
         Taken::New
+    }
+
+    /// Whether the next message is one that nobody misses.
+    pub(super) fn passes_over(&self, message: &Message) -> bool {
+        self.is_closed && matches!(message, Message::Ping(_) | Message::Pong(_))
     }
 
     pub(super) fn pop(&mut self) -> Option<Message> {
@@ -100,6 +111,17 @@ mod tests {
         assert_eq!(inbox.take(0, Message::Close(None)), Taken::New);
         assert_eq!(inbox.take(0, Message::Close(None)), Taken::Again);
         assert_eq!(inbox.take(1, text(1)), Taken::Late);
+    }
+
+    #[test]
+    fn pings_and_pongs_behind_a_close_are_counted_and_passed_over() {
+        let mut inbox = Inbox::new(100);
+        inbox.take(0, Message::Close(None));
+        assert_eq!(inbox.take(1, Message::Pong("".into())), Taken::Passed);
+        assert_eq!(inbox.take(2, Message::Ping("".into())), Taken::Passed);
+        assert_eq!(inbox.next(), 3);
+        assert_eq!(inbox.take(3, text(3)), Taken::Late);
+        assert_eq!((inbox.pop(), inbox.pop()), (Some(Message::Close(None)), None));
     }
 
     #[test]

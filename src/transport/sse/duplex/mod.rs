@@ -41,7 +41,7 @@
 //!
 //! Those of [`SseDuplexConnector`]. Of a session: [`is_closed`](crate::Error::is_closed) for one that was cut or is gone,
 //! [`is_too_large`](crate::Error::is_too_large) and [`is_protocol`](crate::Error::is_protocol) for a peer that is at fault (and is told so
-//! by a close of code 1009 or 1002), [`is_timeout`](crate::Error::is_timeout) for a close that is not answered,
+//! by a close of code 1009 or 1002), [`is_timeout`](crate::Error::is_timeout) for a close that is not answered and a server that is silent for too long,
 //! [`is_auth`](crate::Error::is_auth) where a POST is refused for its credentials. A message that is too large to be sent is an error for
 //! that message alone.
 //!
@@ -52,7 +52,8 @@
 //! # Cost
 //!
 //! Two connections of HTTP/1.1 for a client, the second only once it sends. There is no task behind a transport: each half moves what
-//! it waits for. A text message goes down without a copy but that into the output; binary is encoded in place there, and decoded into memory
+//! it waits for. (A session that its handler has left has a small one, for as long as its client reads on, at most
+//! [`Limits::close`](crate::Limits::close).) A text message goes down without a copy but that into the output; binary is encoded in place there, and decoded into memory
 //! of its own. A POST costs a handful of allocations, however many messages it has.
 //!
 //! # On the wire
@@ -111,7 +112,10 @@ mod transport;
 mod uplink;
 
 // What both clients stand on.
-use super::{downlink, line};
+use super::{
+    client::{check_headers, headers},
+    downlink, line,
+};
 
 pub use self::{
     body::SseDuplexBody,

@@ -59,6 +59,12 @@ impl Outbox {
         self.messages += 1;
     }
 
+    /// Our close, behind which nothing goes: a pong that waits is dropped.
+    pub(super) fn close(&mut self, message: Message) {
+        self.pong = None;
+        self.send(message);
+    }
+
     /// All that was accepted has been acknowledged.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.flying.is_none()
@@ -203,6 +209,14 @@ mod tests {
         assert_eq!(messages(&outbox.next_batch().unwrap()), [Message::Pong(Bytes::from_static(b"c"))]);
         outbox.acknowledged();
         assert!(!outbox.is_answering());
+    }
+
+    #[test]
+    fn a_pong_that_waits_does_not_go_behind_a_close() {
+        let mut outbox = Outbox::new(10);
+        outbox.pong(Bytes::new());
+        outbox.close(Message::Close(None));
+        assert_eq!(messages(&outbox.next_batch().unwrap()), [Message::Close(None)]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -27,11 +27,14 @@ pub(super) struct Course {
     pub(super) peer_close: Option<CloseFrame>,
     time: Duration,
     deadline: Option<Pin<Box<rt::Sleep>>>,
+    sink_deadline: Option<Pin<Box<rt::Sleep>>>,
+    is_sink_late: bool,
 }
 
 impl Course {
     pub(super) fn new(time: Duration) -> Self {
-        Self { phase: Phase::Open, peer_close: None, time, deadline: None }
+        let phase = Phase::Open;
+        Self { phase, peer_close: None, time, deadline: None, sink_deadline: None, is_sink_late: false }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -42,6 +45,17 @@ impl Course {
     pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let time = self.time;
         self.deadline.get_or_insert_with(|| Box::pin(rt::sleep(time))).as_mut().poll(cx)
+    }
+
+    /// The sink's own [`poll_deadline`](Self::poll_deadline), which stays ready: neither half takes the other's waker.
+    pub(super) fn poll_sink_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_sink_late {
+            let time = self.time;
+            let deadline = self.sink_deadline.get_or_insert_with(|| Box::pin(rt::sleep(time)));
+            ready!(deadline.as_mut().poll(cx));
+            self.is_sink_late = true;
+        }
+        Poll::Ready(())
     }
 
     /// The state that is final; the one before.

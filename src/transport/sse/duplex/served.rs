@@ -105,15 +105,26 @@ impl Served {
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.session.poll_flush(cx).map(|is_sent| if is_sent { Ok(()) } else { Err(self.course.closed()) })
+        match self.session.poll_flush(cx) {
+            Poll::Ready(true) => Poll::Ready(Ok(())),
+            Poll::Ready(false) => Poll::Ready(Err(self.course.closed())),
+            Poll::Pending if matches!(self.course.phase, Phase::Ended) => Poll::Ready(Err(self.course.closed())),
+            Poll::Pending if !self.course.is_open() => {
+                self.course.poll_sink_deadline(cx).map(|()| Err(self.course.late()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if !self.session.is_cut() {
             self.start_close(Some(CloseFrame::new(CloseCode::NORMAL, "")));
         }
-        // Whoever closes wants it closed, and that it is.
-        self.session.poll_flush(cx).map(|_| Ok(()))
+        match self.poll_flush(cx) {
+            // Whoever closes wants it closed, and that it is.
+            Poll::Ready(Err(error)) if error.is_closed() => Poll::Ready(Ok(())),
+            other => other,
+        }
     }
 }
 

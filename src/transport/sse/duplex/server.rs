@@ -135,7 +135,8 @@ impl<H> SseDuplexServer<H> {
         self
     }
 
-    /// How many sessions there may be, those among them whose client is gone and whose handler is not done. For the time before
+    /// How many sessions there may be, those among them whose client is gone and whose handler is not
+    /// done. One whose handler is done has its place for [`Limits::close`] at most. For the time before
     /// the server is cloned: this one gets sessions of its own.
     #[must_use]
     pub fn sessions(mut self, sessions: usize) -> Self {

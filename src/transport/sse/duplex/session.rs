@@ -3,9 +3,11 @@
 
 mod down;
 mod handler;
+mod leave;
 mod up;
 
 use std::{
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Waker},
 };
@@ -17,20 +19,20 @@ pub(super) use self::{
     up::{Step, Turn},
 };
 use super::{event, inbox::Inbox, sessions::Sessions, token::Token};
-use crate::{Error, Limits};
+use crate::{Error, Limits, rt};
 
 /// The most that the body takes at once.
 const FRAME: usize = 16 * 1024;
 
-#[derive(Debug)]
 pub(super) struct Session {
     token: Token,
     pub(super) limits: Limits,
     sessions: Arc<Sessions>,
     state: Mutex<State>,
+    /// Where it was opened; `None` outside of one.
+    runtime: Option<rt::Handle>,
 }
 
-#[derive(Debug)]
 struct State {
     inbox: Inbox,
     /// Which POST is the newest: an older one takes nothing any more.
@@ -52,6 +54,8 @@ struct State {
     writer: Option<Waker>,
     body: Option<Waker>,
     poster: Option<Waker>,
+    /// Waits for the session's end, once the handler's is gone.
+    expiry: Option<Waker>,
 }
 
 fn register(place: &mut Option<Waker>, cx: &Context<'_>) {
@@ -85,8 +89,9 @@ impl Session {
             writer: None,
             body: None,
             poster: None,
+            expiry: None,
         };
-        Self { token, limits, sessions, state: Mutex::new(state) }
+        Self { token, limits, sessions, state: Mutex::new(state), runtime: rt::Handle::try_current().ok() }
     }
 
     #[cfg(test)]
@@ -99,8 +104,29 @@ impl Session {
     }
 }
 
+impl fmt::Debug for Session {
+    /// Without what waits: it begins with the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         self.sessions.close(self.token);
+        wake(&mut self.state.get_mut().unwrap_or_else(PoisonError::into_inner).expiry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_of_a_session_does_not_have_its_token() {
+        let session = Arc::new(Sessions::new(1)).open(Limits::default()).unwrap();
+        let printed = format!("{session:?}");
+        assert!(printed.starts_with("Session") && !printed.contains(&session.token().text()), "{printed}");
+        assert!(!printed.contains("outbox"), "{printed}");
     }
 }

@@ -39,7 +39,7 @@ impl Sessions {
         self.lock().get(&token)?.upgrade()
     }
 
-    /// The place of a session that is dropped.
+    /// The place of a session that is dropped, or has been left for too long.
     pub(super) fn close(&self, token: Token) {
         self.lock().remove(&token);
     }

@@ -57,6 +57,11 @@ impl Session {
 
     pub(in super::super) fn send(&self, message: &Message) {
         let mut state = self.lock();
+        if state.is_cut {
+            // Nobody takes it any more. The client may have gone between the sink's look at it and this.
+            state.is_lost = true;
+            return;
+        }
         event::encode(message, &mut state.outbox);
         if state.outbox.len() >= FRAME || message.is_close() {
             wake(&mut state.body);
@@ -66,7 +71,7 @@ impl Session {
     /// All is with the HTTP server; `Ready(false)` if it never will be.
     pub(in super::super) fn poll_flush(&self, cx: &Context<'_>) -> Poll<bool> {
         let mut state = self.lock();
-        if state.is_lost || state.outbox.is_empty() {
+        if state.is_cut || state.outbox.is_empty() {
             return Poll::Ready(!state.is_lost);
         }
         wake(&mut state.body);
@@ -87,15 +92,5 @@ impl Session {
 
     pub(in super::super) fn wake_writer(&self) {
         wake(&mut self.lock().writer);
-    }
-
-    /// The handler's end is done: the body ends behind what is in the outbox, and a POST is refused.
-    pub(in super::super) fn leave(&self) {
-        let mut state = self.lock();
-        state.is_left = true;
-        state.inbox.clear();
-        wake(&mut state.body);
-        wake(&mut state.poster);
-        wake(&mut state.writer);
     }
 }

@@ -93,14 +93,14 @@ impl Session {
                     register(&mut state.poster, cx);
                     return Step::Read;
                 }
-                Ok(Some(_)) if is_new && is_over => return Step::Over,
+                Ok(Some(message)) if is_new && is_over && !state.inbox.passes_over(&message) => return Step::Over,
                 Ok(Some(message)) => match state.inbox.take(turn.number, message) {
                     Taken::Late => return Step::Over,
                     Taken::New => {
                         turn.number += 1;
                         wake(&mut state.reader);
                     }
-                    Taken::Again => turn.number += 1,
+                    Taken::Again | Taken::Passed => turn.number += 1,
                 },
                 Err(error) => {
                     state.fault.get_or_insert_with(|| error.clone());
