@@ -1,5 +1,6 @@
 //! Server-sent events from axum, with what a client has missed: a feed keeps its last events, and a client that comes back says by
-//! `Last-Event-ID` which it has. A client then reads, is cut again and again, and counts what it missed: nothing.
+//! `Last-Event-ID` which it has. A client then reads, is cut again and again, and counts what it missed: nothing. Only one that was away
+//! for too long misses some, and is told which by an event of the type `gap`.
 //!
 //! ```text
 //! cargo run --example event_stream --features axum,sse
@@ -50,39 +51,70 @@ impl Feed {
     }
 
     /// What this client has missed, then what is new; both under one lock, so that nothing falls in between.
-    fn subscribe(&self, last: Option<LastEventId>) -> impl IntoResponse + use<> {
+    fn subscribe(&self, last: Option<LastEventId>) -> Result<impl IntoResponse + use<>, tower_transport::Error> {
         let mut feed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // It is the client who says so: an id that is not ours, or is yet to come, counts as none.
-        let seen = last.and_then(|id| id.parse().ok()).filter(|id| *id <= feed.count);
-        let missed: Vec<_> = match seen {
-            Some(seen) => feed.last.iter().filter(|(id, _)| *id > seen).map(|(_, event)| event.clone()).collect(),
-            None => Vec::new(),
-        };
+        // It is the client who says so: an id that is none of ours counts as none.
+        let seen: Option<u64> = last.and_then(|id| id.parse().ok());
+        let mut missed = Vec::new();
+        if let Some(seen) = seen {
+            missed.extend(feed.gap(seen)?);
+            missed.extend(feed.last.iter().filter(|(id, _)| *id > seen).map(|(_, event)| event.clone()));
+        }
         println!("server: a client that has seen {seen:?} comes, and missed {}", missed.len());
         let (sender, events) = event_channel(Queue::events().when_full(WhenFull::Close(CloseCode::TRY_AGAIN)));
         feed.subscribers.push(sender);
-        events.retry(Duration::from_millis(200)).replay(missed)
+        Ok(events.retry(Duration::from_millis(200)).replay(missed))
+    }
+}
+
+impl Published {
+    /// What a client has missed for good, as an event for it: it must know, and may fetch all anew. Its data are the first and the last
+    /// id that are not kept any more; for a client of a feed that was started anew since, which counts from 1 again, all of them.
+    fn gap(&self, seen: u64) -> Result<Option<Event>, tower_transport::Error> {
+        let kept = self.last.front().map_or(self.count + 1, |(id, _)| *id);
+        let from = if seen > self.count { 1 } else { seen + 1 };
+        if seen <= self.count && from >= kept {
+            return Ok(None);
+        }
+        let to = if seen > self.count { self.count } else { kept - 1 };
+        Ok(Some(Event::new(format!("{from} {to}")).event("gap")?.id(&to.to_string())?))
     }
 }
 
 async fn prices(State(feed): State<Feed>, last: Option<LastEventId>) -> impl IntoResponse {
-    feed.subscribe(last)
+    feed.subscribe(last).map_err(|_| http::StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// Reads `most` events, then hangs up; the first of them must be the one after `seen`, and so on. The connector remembers what it
-/// has seen, and says so when it comes back.
-async fn read(connector: &SseConnector, url: &str, most: u64, seen: Option<u64>) -> Result<u64, BoxError> {
-    let mut events = connector.clone().oneshot(Request::get(url).body(())?).await?.into_body();
-    let (mut last, mut count) = (seen, 0);
+/// What a client knows of the feed.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    last: Option<u64>,
+    /// How many events it was told that it has missed for good.
+    missed: u64,
+}
+
+/// Reads `most` events, then hangs up; the first of them must be the one after the last that was seen, and so on, or a gap that is
+/// told. The connector remembers what it has seen, and says so when it comes back.
+async fn read(connector: &SseConnector, request: Request<()>, most: u64, mut seen: Seen) -> Result<Seen, BoxError> {
+    let mut events = connector.clone().oneshot(request).await?.into_body();
+    let mut count = 0;
     while let Some(event) = events.next().await {
-        let id: u64 = event?.last_event_id().parse()?;
-        if last.is_some_and(|last| id != last + 1) {
-            return Err(format!("after event {last:?} came {id}").into());
+        let event = event?;
+        let id: u64 = event.last_event_id().parse()?;
+        if event.event_type() == "gap" {
+            let (from, to) = event.data().split_once(' ').ok_or("a gap has two ends")?;
+            let (from, to): (u64, u64) = (from.parse()?, to.parse()?);
+            println!("client: events {from} to {to} are not kept any more");
+            seen = Seen { last: Some(to), missed: seen.missed + (to + 1).saturating_sub(from) };
+            continue;
         }
-        last = Some(id);
+        if seen.last.is_some_and(|last| id != last + 1) {
+            return Err(format!("after event {:?} came {id}", seen.last).into());
+        }
+        seen.last = Some(id);
         count += 1;
         if count == most {
-            return Ok(id);
+            return Ok(seen);
         }
     }
     Err("the server ended the stream".into())
@@ -104,13 +136,29 @@ async fn main() -> Result<(), BoxError> {
     });
 
     let connector = SseConnector::new();
-    let first = read(&connector, &url, 1, None).await?;
-    let mut last = first;
+    let get = || Request::get(&url);
+    let mut seen = read(&connector, get().body(())?, 1, Seen::default()).await?;
+    let first = seen.last.unwrap_or_default();
     for _ in 0..5 {
-        last = read(&connector, &url, 10, Some(last)).await?;
-        println!("client: read up to event {last}, and is cut");
+        seen = read(&connector, get().body(())?, 10, seen).await?;
+        println!("client: read up to event {}, and is cut", seen.last.unwrap_or_default());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    println!("client: {} events from {first} to {last}, in order, none missed, none twice", last - first + 1);
+    let last = seen.last.unwrap_or_default();
+    println!(
+        "client: {} events from {first} to {last}, in order, {} missed, none twice",
+        last - first + 1,
+        seen.missed
+    );
+
+    // Away for longer than the feed keeps what it had: the rest comes, and what is gone is told.
+    tokio::time::sleep(Duration::from_millis(2 * 3 * KEPT as u64)).await;
+    seen = read(&connector, get().body(())?, 10, seen).await?;
+    println!("client: {} events missed, and told so", seen.missed);
+
+    // So is a client that comes from before the feed was started anew, with an id that is yet to come.
+    let before = get().header("last-event-id", "1000000").body(())?;
+    let seen = read(&SseConnector::new(), before, 1, Seen { last: Some(1_000_000), missed: 0 }).await?;
+    println!("client: {} events missed by one of an earlier feed", seen.missed);
     Ok(())
 }
