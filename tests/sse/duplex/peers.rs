@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower_transport::{CloseCode, Limits, Message, TransportExt, transport::sse::SseDuplexConnector};
 
 use super::{
@@ -121,4 +121,21 @@ async fn a_server_that_is_gone_without_a_word_is_found_out_by_its_silence() {
     assert!(error.is_timeout() && error.to_string().contains("max_silence"), "{error:?}");
     assert!(within(client.next()).await.is_none());
     assert_eq!(fake.posts(), 0, "it is not told: it does not listen");
+}
+
+#[tokio::test]
+async fn a_ping_that_comes_behind_our_close_is_not_answered() {
+    let fake = Fake::start(|_| TAKEN).await;
+    let mut client = connect(SseDuplexConnector::new(), fake.address).await;
+    SinkExt::close(&mut client).await.unwrap();
+    fake.events.send("event: ping\ndata: aGk=\n\n").unwrap();
+    assert_eq!(within(client.next()).await.unwrap().unwrap(), Message::Ping("hi".into()));
+    for _ in 0..2000 {
+        assert!(client.next().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fake.posts(), 1, "the close");
+    fake.events.send("event: close\ndata: 1000 \n\n").unwrap();
+    assert!(within(client.next()).await.unwrap().unwrap().is_close());
+    assert!(within(client.next()).await.is_none());
 }
