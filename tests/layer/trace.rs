@@ -5,7 +5,7 @@ use std::{
     io,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
 };
@@ -76,7 +76,13 @@ impl MakeWriter<'_> for Log {
     }
 }
 
+/// While there is one subscriber alone, a span that another thread is the first to enter is judged by that thread's subscriber, which is
+/// none, and stays off for all. So there are two.
+static ANOTHER: LazyLock<tracing::Dispatch> =
+    LazyLock::new(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default()));
+
 fn logged(run: impl FnOnce()) -> String {
+    LazyLock::force(&ANOTHER);
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::DEBUG)
