@@ -50,24 +50,19 @@ where
         const WAYS: usize = 3;
 
         request.headers_mut().append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-        for _ in 1..WAYS {
+        let mut ways = 1;
+        loop {
             let response = self.dial.clone().oneshot(request.clone()).await?;
             let unusable = response.extensions().get::<Unusable>().cloned();
             match (self.open(response).await, unusable) {
                 // The next attempt goes another way.
-                (Err(error), Some(unusable)) if unusable.tell(&error) => {
+                (Err(error), Some(unusable)) if unusable.tell(&error) && ways < WAYS => {
+                    ways += 1;
                     request.extensions_mut().remove::<LostConnection>();
                 }
                 (opened, _) => return opened,
             }
         }
-        let response = self.dial.clone().oneshot(request).await?;
-        let unusable = response.extensions().get::<Unusable>().cloned();
-        self.open(response).await.inspect_err(|error| {
-            if let Some(unusable) = &unusable {
-                unusable.tell(error);
-            }
-        })
     }
 
     /// Finds out what the peer can do, and opens the session, or goes on with it.
