@@ -36,6 +36,7 @@ struct Inner {
     close: Option<CloseFrame>,
     refusal: Option<(StatusCode, Bytes)>,
     retry_after: Option<Duration>,
+    is_rejection: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +103,47 @@ impl Error {
     }
 
     fn new(kind: Kind, message: Cow<'static, str>) -> Self {
-        Self(Arc::new(Inner { kind, message, source: None, close: None, refusal: None, retry_after: None }))
+        let is_rejection = matches!(kind, Kind::Codec | Kind::Full | Kind::RateLimited);
+        Self(Arc::new(Inner {
+            kind,
+            message,
+            source: None,
+            close: None,
+            refusal: None,
+            retry_after: None,
+            is_rejection,
+        }))
+    }
+
+    /// Returns whether this rejects one message, while the transport that returned it goes on.
+    ///
+    /// A sink that rejects a message has not accepted it and takes the next one. A stream that rejects a message gives this error in its
+    /// place and goes on. Errors of the kinds [`codec`](Self::codec), [`full`](Self::full) and [`rate_limited`](Self::rate_limited) are
+    /// rejections; others are where whoever made them said so by [`into_rejection`](Self::into_rejection), as a limit on the size of an
+    /// outgoing message does. Any other error means that the transport, or this direction of it, has ended.
+    ///
+    /// ```
+    /// use tower_transport::Error;
+    ///
+    /// assert!(Error::codec("not the JSON that is expected").is_rejection());
+    /// assert!(!Error::too_large("the peer sends more than it may").is_rejection());
+    /// assert!(Error::too_large("5 MiB are over the limit of 4 MiB").into_rejection().is_rejection());
+    /// ```
+    #[must_use]
+    pub fn is_rejection(&self) -> bool {
+        self.0.is_rejection
+    }
+
+    /// Turns this into an error that [concerns one message](Self::is_rejection): the transport goes on.
+    #[must_use]
+    pub fn into_rejection(self) -> Self {
+        self.map(|inner| inner.is_rejection = true)
+    }
+
+    /// Turns this into an error that ends its transport, whatever its kind is by default.
+    #[must_use]
+    pub fn into_fatal(self) -> Self {
+        self.map(|inner| inner.is_rejection = false)
     }
 
     /// The same error with its cause.
@@ -137,6 +178,7 @@ impl Error {
             inner.close.clone_from(&self.0.close);
             inner.refusal.clone_from(&self.0.refusal);
             inner.retry_after = self.0.retry_after;
+            inner.is_rejection = self.0.is_rejection;
             inner.source = Some(Box::new(self));
         }
         outer
@@ -185,6 +227,7 @@ impl Error {
             close: self.0.close.clone(),
             refusal: self.0.refusal.clone(),
             retry_after: self.0.retry_after,
+            is_rejection: self.0.is_rejection,
         };
         inner.source = Some(Box::new(self));
         change(&mut inner);
@@ -318,6 +361,18 @@ mod tests {
         let more = shared.clone().with_close_frame(Some(CloseFrame::new(CloseCode::AWAY, "")));
         assert!(more.is_closed() && more.close_frame().is_some());
         assert!(shared.close_frame().is_none());
+    }
+
+    #[test]
+    fn an_error_says_whether_its_transport_goes_on_and_keeps_saying_so() {
+        let rejected = Error::too_large("5 MiB").into_rejection();
+        assert!(rejected.is_rejection() && rejected.is_too_large());
+        assert!(rejected.clone().context("one level up").is_rejection());
+        assert!(rejected.clone().with_retry_after(Duration::ZERO).is_rejection());
+        assert!(Error::from(Box::new(rejected) as BoxError).is_rejection());
+        assert!(Error::full("").is_rejection() && Error::rate_limited("").is_rejection());
+        assert!(!Error::codec("").into_fatal().is_rejection());
+        assert!(!Error::closed("").is_rejection() && !Error::too_large("").is_rejection());
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod origin;
 mod queue;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 mod refusal;
+pub mod signal;
 mod split;
 #[cfg(feature = "sse")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sse")))]

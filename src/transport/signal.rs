@@ -1,0 +1,140 @@
+//! What a transport tells the layers above it during a poll, and they tell it, beside its messages.
+//!
+//! A [`Transport`](crate::Transport) is any `Sink + Stream`, so there is no method of its own to ask it whether bytes move, or to close it
+//! with a code through a codec that knows no close messages. These facts travel next to the call instead, as tokio's cooperative
+//! budget does: a layer that polls the transport below it looks at a counter of this thread before and after. Layers in between
+//! do not take part, whoever wrote them.
+//!
+//! | signal | direction | set by | read by |
+//! |---|---|---|---|
+//! | [`moved`] | up | a transport of bytes, for each read or write that makes progress | heartbeat, idle limit |
+//! | [`connection_lost`] | up | a reconnecting layer that goes on with another connection | `service::Client`, the driver |
+//! | [`close_frame`] | down | [`Sender::close`](crate::Sender::close), for the time of a `poll_close` | a transport's `poll_close` |
+//!
+//! A transport whose bytes move in another task (hyper's, say) counts them itself and reports the difference when it is polled.
+//!
+//! # Cost
+//!
+//! One addition to a thread-local integer for each report. Nothing is allocated or locked.
+
+use std::cell::{Cell, RefCell};
+
+use crate::CloseFrame;
+
+thread_local! {
+    static MOVED: Cell<u64> = const { Cell::new(0) };
+    static LOSSES: Cell<u64> = const { Cell::new(0) };
+    static CLOSE_FRAME: RefCell<Option<CloseFrame>> = const { RefCell::new(None) };
+}
+
+/// Reports that `bytes` moved on the connection that is being polled, in either direction.
+///
+/// Call it from `poll_next`, `poll_ready`, `poll_flush` or `poll_close` of a transport, so that liveness and idle rules above see a long
+/// message on a slow line as progress. A report outside of a poll is seen by nobody.
+#[inline]
+pub fn moved(bytes: usize) {
+    MOVED.set(MOVED.get().wrapping_add(bytes as u64));
+}
+
+/// Reports that the connection below was lost, that another takes its place, and that messages in either direction may be lost with
+/// it.
+///
+/// Call it from within a poll of a transport that goes on. A transport that resumes without a loss reports nothing.
+#[inline]
+pub fn connection_lost() {
+    LOSSES.set(LOSSES.get().wrapping_add(1));
+}
+
+/// Returns the close frame that the caller of this `poll_close` asks for, if any.
+///
+/// A transport that has a closing handshake reads it when it begins to close, and closes with code 1000 where there is none.
+#[must_use]
+pub fn close_frame() -> Option<CloseFrame> {
+    CLOSE_FRAME.with_borrow(Clone::clone)
+}
+
+/// Runs `poll`, a `poll_close` of the transport below, so that [`close_frame`] returns `frame` within it.
+#[inline]
+pub fn with_close_frame<R>(frame: Option<&CloseFrame>, poll: impl FnOnce() -> R) -> R {
+    let Some(frame) = frame else { return poll() };
+    let _restored = Restore(CLOSE_FRAME.replace(Some(frame.clone())));
+    poll()
+}
+
+/// Puts back what an outer call asked for, a panic included.
+struct Restore(Option<CloseFrame>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        CLOSE_FRAME.set(self.0.take());
+    }
+}
+
+/// A counter of this thread as it was before a poll.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    moved: u64,
+    losses: u64,
+}
+
+impl Mark {
+    /// Returns the counters as they are now. Take it directly before a poll and ask it directly after, in the same call.
+    #[inline]
+    #[must_use]
+    pub fn now() -> Self {
+        Self { moved: MOVED.get(), losses: LOSSES.get() }
+    }
+
+    /// Returns whether bytes [moved](moved) since.
+    #[inline]
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        MOVED.get() != self.moved
+    }
+
+    /// Returns whether a [connection was lost](connection_lost) since.
+    #[inline]
+    #[must_use]
+    pub fn has_lost(&self) -> bool {
+        LOSSES.get() != self.losses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CloseCode;
+
+    #[test]
+    fn a_mark_sees_what_was_reported_after_it_alone() {
+        moved(3);
+        let mark = Mark::now();
+        assert!(!mark.has_moved() && !mark.has_lost());
+        moved(1);
+        assert!(mark.has_moved() && !mark.has_lost());
+        connection_lost();
+        assert!(mark.has_lost());
+        assert!(!Mark::now().has_moved());
+    }
+
+    #[test]
+    fn a_close_frame_is_seen_within_the_call_and_gone_after_it() {
+        let frame = CloseFrame::new(CloseCode::RESTART, "new version");
+        let inner = CloseFrame::new(CloseCode::AWAY, "");
+        with_close_frame(Some(&frame), || {
+            assert_eq!(close_frame().as_ref(), Some(&frame));
+            with_close_frame(Some(&inner), || assert_eq!(close_frame().as_ref(), Some(&inner)));
+            with_close_frame(None, || assert_eq!(close_frame().as_ref(), Some(&frame)));
+            assert_eq!(close_frame().as_ref(), Some(&frame));
+        });
+        assert_eq!(close_frame(), None);
+    }
+
+    #[test]
+    fn a_panic_leaves_no_close_frame_behind() {
+        let frame = CloseFrame::new(CloseCode::AWAY, "");
+        let panicked = std::panic::catch_unwind(|| with_close_frame(Some(&frame), || panic!("a transport's own")));
+        assert!(panicked.is_err());
+        assert_eq!(close_frame(), None);
+    }
+}
