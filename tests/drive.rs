@@ -180,7 +180,7 @@ async fn close_1013_tells_a_peer_that_is_too_slow_and_drops_what_waits() {
     while let Some(message) = far.next().await {
         assert!(message.unwrap().is_close());
     }
-    assert_eq!(far.close_frame().unwrap().code, CloseCode::TRY_AGAIN);
+    assert_eq!(far.close_frame().unwrap().code(), CloseCode::TRY_AGAIN);
     driver.await.unwrap().unwrap();
 }
 

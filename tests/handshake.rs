@@ -225,7 +225,7 @@ async fn a_first_message_is_who_a_peer_is_over_a_real_socket() {
     let mut refused = connect(token(-600)).await;
     let end = refused.receive_message().await;
     let Some(Ok(Message::Close(Some(frame)))) = end else { panic!("no close message: {end:?}") };
-    assert_eq!(frame.code.get(), 4401);
+    assert_eq!(frame.code().get(), 4401);
     assert!(results.recv().await.unwrap().is_auth());
 }
 
@@ -252,7 +252,7 @@ async fn a_session_over_a_real_socket_ends_with_its_token() {
             other => panic!("no close message: {other:?}"),
         }
     };
-    assert_eq!((frame.code.get(), &*frame.reason), (4401, "token expired"));
+    assert_eq!((frame.code().get(), frame.reason()), (4401, "token expired"));
 }
 
 #[tokio::test]

@@ -65,29 +65,46 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// What a [close message](super::Message::Close) says: a code, and a reason for people.
+/// The content of a [close message](super::Message::Close): a code, and a reason for people.
+///
+/// Every close frame may be sent: its code is one of those that [`CloseCode::new`] allows, and its reason fits a control
+/// frame.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CloseFrame {
-    /// Why the connection ends.
-    pub code: CloseCode,
-    /// A sentence for logs, at most 123 bytes on a WebSocket (RFC 6455, section 5.5). It comes from the peer: treat it
-    /// as untrusted text.
-    pub reason: Text,
+    code: CloseCode,
+    reason: Text,
 }
 
 impl CloseFrame {
     /// The longest reason that fits a WebSocket close frame, in bytes.
     pub const MAX_REASON: usize = 123;
 
-    /// A close frame. A reason over [`MAX_REASON`](Self::MAX_REASON) bytes is cut at the last whole character that fits.
+    /// Creates a close frame. A reason over [`MAX_REASON`](Self::MAX_REASON) bytes is cut at the last whole character that
+    /// fits.
     pub fn new(code: CloseCode, reason: impl Into<Text>) -> Self {
-        let reason = reason.into();
-        let mut end = reason.len().min(Self::MAX_REASON);
-        while !reason.is_char_boundary(end) {
-            end -= 1;
+        let mut reason = reason.into();
+        if reason.len() > Self::MAX_REASON {
+            // A copy, so that a frame that is kept for long does not keep a long text.
+            let mut end = Self::MAX_REASON;
+            while !reason.is_char_boundary(end) {
+                end -= 1;
+            }
+            reason = Text::from(&reason[..end]);
         }
-        let reason = reason.slice_ref(&reason[..end]);
         Self { code, reason }
+    }
+
+    /// Returns the code: why the connection ends.
+    #[must_use]
+    pub const fn code(&self) -> CloseCode {
+        self.code
+    }
+
+    /// Returns the reason: a sentence for logs, at most [`MAX_REASON`](Self::MAX_REASON) bytes, or empty. In a frame that
+    /// was received it is the peer's text: do not trust it.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 }
 
@@ -115,8 +132,8 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut_at_a_character() {
         let frame = CloseFrame::new(CloseCode::NORMAL, "é".repeat(100));
-        assert_eq!(frame.reason.len(), 122);
-        assert!(frame.reason.chars().all(|c| c == 'é'));
+        assert_eq!(frame.reason().len(), 122);
+        assert!(frame.reason().chars().all(|c| c == 'é'));
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Message {
         match self {
             Self::Text(text) => text.len(),
             Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => bytes.len(),
-            Self::Close(frame) => frame.as_ref().map_or(0, |frame| frame.reason.len()),
+            Self::Close(frame) => frame.as_ref().map_or(0, |frame| frame.reason().len()),
         }
     }
 

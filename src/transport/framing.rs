@@ -51,7 +51,7 @@ pub(super) fn head(message: Message, into: &mut BytesMut) -> Bytes {
         Message::Binary(payload) => (BINARY, payload),
         Message::Ping(payload) => (PING, payload),
         Message::Pong(payload) => (PONG, payload),
-        Message::Close(frame) => (CLOSE, frame.map(close_payload).unwrap_or_default()),
+        Message::Close(frame) => (CLOSE, frame.as_ref().map(close_payload).unwrap_or_default()),
     };
     into.put_u8(kind);
     put_length(payload.len() as u64, into);
@@ -66,12 +66,10 @@ pub(super) fn encode(message: Message, into: &mut BytesMut) {
     into.extend_from_slice(&payload);
 }
 
-fn close_payload(frame: CloseFrame) -> Bytes {
-    // The fields are public: a reason that was never cut is cut here.
-    let frame = CloseFrame::new(frame.code, frame.reason);
-    let mut payload = BytesMut::with_capacity(2 + frame.reason.len());
-    payload.put_u16(frame.code.get());
-    payload.extend_from_slice(frame.reason.as_bytes());
+fn close_payload(frame: &CloseFrame) -> Bytes {
+    let mut payload = BytesMut::with_capacity(2 + frame.reason().len());
+    payload.put_u16(frame.code().get());
+    payload.extend_from_slice(frame.reason().as_bytes());
     payload.freeze()
 }
 
@@ -207,7 +205,7 @@ fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, Error> {
     };
     let code = u16::from_be_bytes(*code);
     let Some(code) = CloseCode::new(code) else {
-        return Err(Error::protocol(format!("the close code {code} is not one that is sent")));
+        return Err(Error::protocol(format!("the peer closed with code {code}, which must not be sent")));
     };
     let reason = std::str::from_utf8(reason)
         .map_err(|error| Error::protocol("the reason of a close is not UTF-8").with_source(error))?;

@@ -109,7 +109,7 @@ async fn of_ten_thousand_sockets_on_one_session_the_newest_has_it_and_the_others
         let Some(Message::Close(Some(frame))) = std::iter::from_fn(|| next(&mut near)).find(Message::is_close) else {
             panic!("the older socket is not told")
         };
-        assert_eq!(frame.code.get(), 4409);
+        assert_eq!(frame.code().get(), 4409);
         assert_eq!(next(&mut near), None, "the older socket is let go");
         near = newer;
     }

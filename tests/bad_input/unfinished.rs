@@ -101,7 +101,7 @@ async fn a_message_that_does_not_end_is_idleness_and_ends_in_bound() {
         let start = Instant::now();
         let error = victim.next().await.unwrap().unwrap_err();
         assert!(error.is_timeout(), "{error}");
-        assert_eq!(error.close_frame().unwrap().code, CloseCode::AWAY);
+        assert_eq!(error.close_frame().unwrap().code(), CloseCode::AWAY);
         // An eighth is the tick of the layer.
         assert!(start.elapsed() <= Duration::from_secs(60 + 8), "{:?} on the paused clock", start.elapsed());
     }

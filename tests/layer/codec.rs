@@ -170,7 +170,7 @@ fn a_strict_transport_refuses_a_bad_payload_with_1007_and_ends() {
     let Message::Close(Some(frame)) = far.next().now_or_never().unwrap().unwrap().unwrap() else {
         panic!("not a close message");
     };
-    assert_eq!(frame.code, CloseCode::INVALID_PAYLOAD);
+    assert_eq!(frame.code(), CloseCode::INVALID_PAYLOAD);
     assert!(far.next().now_or_never().unwrap().is_none(), "the transport was not closed");
 
     assert!(near.next().now_or_never().unwrap().is_none());

@@ -213,7 +213,7 @@ async fn a_full_queue_that_closes_tells_the_peer_why_and_drops_what_waits() {
     let ours = async { while here.next().await.is_some() {} };
     let theirs = async { while far.next().await.is_some() {} };
     tokio::join!(ours, theirs);
-    assert_eq!(far.close_frame().unwrap().code, CloseCode::TRY_AGAIN);
+    assert_eq!(far.close_frame().unwrap().code(), CloseCode::TRY_AGAIN);
 }
 
 #[test]

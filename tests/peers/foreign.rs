@@ -109,7 +109,7 @@ macro_rules! against {
                 #[tokio::test]
                 async fn echoes_from_empty_to_limit_sized() {
                     let Some(end) = called("echo", "/echo").await else { return };
-                    assert_eq!(end.unwrap().unwrap().code.get(), 1000);
+                    assert_eq!(end.unwrap().unwrap().code().get(), 1000);
                 }
 
                 #[tokio::test]
@@ -140,7 +140,7 @@ macro_rules! against {
                 #[tokio::test]
                 async fn closes_with_its_own_code() {
                     let Some(end) = called("closed", "/close").await else { return };
-                    assert_eq!(end.unwrap().unwrap().code.get(), 4001);
+                    assert_eq!(end.unwrap().unwrap().code().get(), 4001);
                 }
             }
         }

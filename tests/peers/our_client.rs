@@ -43,7 +43,7 @@ pub(crate) async fn is_echoed_from_empty_to_limit_sized(base: &str) {
         assert!(next_data(&mut socket).await == message, "{} bytes", message.len());
     }
     let answer = socket.close(Some(CloseFrame::new(CloseCode::NORMAL, "done"))).await.unwrap();
-    assert_eq!(answer.unwrap().code, CloseCode::NORMAL);
+    assert_eq!(answer.unwrap().code(), CloseCode::NORMAL);
 }
 
 pub(crate) async fn fragments_what_is_over_the_frame_limit(base: &str) {
@@ -68,7 +68,7 @@ pub(crate) async fn is_told_1009_for_what_is_over_the_servers_limit(base: &str) 
     // The server may have closed before all is written.
     let _ = socket.send_message(Message::binary(vec![0; LIMIT + 1])).await;
     while let Some(Ok(_)) = socket.next().await {}
-    assert_eq!(socket.close_frame().unwrap().code, CloseCode::TOO_BIG);
+    assert_eq!(socket.close_frame().unwrap().code(), CloseCode::TOO_BIG);
 }
 
 pub(crate) async fn refuses_what_is_over_its_own_limit(base: &str) {
@@ -111,7 +111,7 @@ pub(crate) async fn closes_with_its_own_code(base: &str) {
     let mut socket = connect(base, "/echo", limits()).await;
     let frame = CloseFrame::new(CloseCode::new(4002).unwrap(), "that is all");
     let answer = socket.close(Some(frame.clone())).await.unwrap();
-    assert_eq!(answer.unwrap().code, frame.code);
+    assert_eq!(answer.unwrap().code(), frame.code());
 }
 
 pub(crate) async fn agrees_on_a_subprotocol(base: &str) {

@@ -89,7 +89,7 @@ async fn learns_why_the_server_closed() {
         let frame = CloseFrame { code: 4001.into(), reason: "enough".into() };
         assert_eq!(client.next().await.unwrap().unwrap(), Message::Close(Some(frame)));
         assert!(client.next().await.is_none());
-        assert_eq!(server.end().await.unwrap().unwrap().code.get(), 4001);
+        assert_eq!(server.end().await.unwrap().unwrap().code().get(), 4001);
     })
     .await;
 }

@@ -246,7 +246,7 @@ async fn a_server_that_closes_for_good_ends_the_client() {
     within(async {
         while let Some(item) = receiver.receive().await {
             if let Err(error) = item {
-                assert_eq!(error.close_frame().map(|frame| frame.code), Some(CloseCode::POLICY));
+                assert_eq!(error.close_frame().map(|frame| frame.code()), Some(CloseCode::POLICY));
             }
         }
     })

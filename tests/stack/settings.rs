@@ -163,7 +163,7 @@ async fn a_server_has_no_more_sessions_than_it_may_until_one_has_expired() {
     let first = attempt().await.unwrap();
     assert_eq!(acceptor.sessions(), 1);
     let error = attempt().await.unwrap_err();
-    assert_eq!(error.close_frame().map(|frame| frame.code), Some(CloseCode::TRY_AGAIN), "{error}");
+    assert_eq!(error.close_frame().map(|frame| frame.code()), Some(CloseCode::TRY_AGAIN), "{error}");
     drop(first);
     tokio::time::sleep(Duration::from_secs(29)).await;
     assert_eq!(acceptor.sessions(), 1, "its client may come back");

@@ -162,7 +162,7 @@ async fn over_a_limit_the_peer_is_closed_with_1009_and_the_error_names_the_limit
         let (error, seen) = tokio::join!(server.next(), client.close(None));
         let error = error.unwrap().unwrap_err();
         assert!(error.is_too_large() && error.to_string().contains(what), "{error}");
-        assert_eq!(seen.unwrap().unwrap().code, CloseCode::TOO_BIG);
+        assert_eq!(seen.unwrap().unwrap().code(), CloseCode::TOO_BIG);
     }
 }
 

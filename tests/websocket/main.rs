@@ -30,7 +30,7 @@ async fn messages_of_every_size_cross_both_ways() {
         assert!(got.unwrap().unwrap() == m, "{n}");
     }
     let f = client.close(Some(CloseFrame::new(CloseCode::NORMAL, "bye"))).await.unwrap();
-    assert_eq!(f.unwrap().reason, "bye");
+    assert_eq!(f.unwrap().reason(), "bye");
     let server = task.await.unwrap();
-    assert_eq!(server.close_frame().unwrap().reason, "bye");
+    assert_eq!(server.close_frame().unwrap().reason(), "bye");
 }

@@ -134,7 +134,7 @@ async fn a_message_over_the_limit_ends_the_stream_and_says_so_to_both() {
     assert!(server.next().await.is_none());
     let error = client.next().await.unwrap().unwrap_err();
     assert!(error.is_closed());
-    assert_eq!(error.close_frame().unwrap().code, CloseCode::TOO_BIG);
+    assert_eq!(error.close_frame().unwrap().code(), CloseCode::TOO_BIG);
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ async fn a_session_without_a_stream_is_closed_in_time() {
     tokio::spawn(echo(server));
     let session = connector(hash).connect_session(request(address, "/")).await.unwrap().into_body();
     let error = session.closed().await;
-    assert_eq!(error.close_frame().unwrap().code, CloseCode::PROTOCOL);
+    assert_eq!(error.close_frame().unwrap().code(), CloseCode::PROTOCOL);
 }
 
 #[tokio::test]

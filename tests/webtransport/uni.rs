@@ -65,7 +65,7 @@ async fn a_reader_that_stops_is_seen_by_the_sender_with_its_code() {
     receive.stop(CloseCode::POLICY);
     let error = send.next().await.unwrap().unwrap_err();
     assert!(error.is_closed());
-    assert_eq!(error.close_frame().unwrap().code, CloseCode::POLICY);
+    assert_eq!(error.close_frame().unwrap().code(), CloseCode::POLICY);
     assert!(send.next().await.is_none());
     assert!(send.send("late".into()).await.unwrap_err().is_closed());
 }
@@ -76,7 +76,7 @@ async fn a_sender_that_resets_is_seen_by_the_reader_with_its_code() {
     send.reset(CloseCode::INTERNAL);
     let error = receive.next().await.unwrap().unwrap_err();
     assert!(error.is_closed());
-    assert_eq!(error.close_frame().unwrap().code, CloseCode::INTERNAL);
+    assert_eq!(error.close_frame().unwrap().code(), CloseCode::INTERNAL);
     assert!(receive.next().await.is_none());
 }
 
@@ -100,5 +100,5 @@ async fn the_limit_of_a_message_holds_both_ways() {
     assert!(send.send(Message::binary(vec![0; 101])).await.unwrap_err().is_too_large());
     send.send(Message::binary(vec![0; 11])).await.unwrap();
     assert!(receive.next().await.unwrap().unwrap_err().is_too_large());
-    assert_eq!(send.next().await.unwrap().unwrap_err().close_frame().unwrap().code, CloseCode::TOO_BIG);
+    assert_eq!(send.next().await.unwrap().unwrap_err().close_frame().unwrap().code(), CloseCode::TOO_BIG);
 }

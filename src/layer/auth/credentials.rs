@@ -61,5 +61,5 @@ pub fn forbidden(message: &'static str) -> Error {
 
 /// Whether a peer closed because the token was not good.
 pub(super) fn is_unauthorized(frame: &CloseFrame) -> bool {
-    frame.code.get() == 4401
+    frame.code().get() == 4401
 }

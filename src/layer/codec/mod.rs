@@ -89,7 +89,7 @@
 //! assert!(near.receive_message().await.is_none());
 //!
 //! let Some(Ok(Message::Close(Some(frame)))) = far.receive_message().await else { panic!("no close message") };
-//! assert_eq!(frame.code, CloseCode::INVALID_PAYLOAD);
+//! assert_eq!(frame.code(), CloseCode::INVALID_PAYLOAD);
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
 //!

@@ -94,7 +94,7 @@
 //! assert!(near.receive_message().await.is_none());
 //!
 //! let Some(Ok(Message::Close(Some(frame)))) = far.receive_message().await else { panic!("no close message") };
-//! assert_eq!((frame.code, &*frame.reason), (CloseCode::AWAY, "idle timeout"));
+//! assert_eq!((frame.code(), frame.reason()), (CloseCode::AWAY, "idle timeout"));
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap();
 //! ```
 //!

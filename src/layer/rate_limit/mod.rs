@@ -129,7 +129,7 @@
 //! assert!(socket.receive_message().await.is_none());
 //!
 //! let Some(Ok(Message::Close(Some(frame)))) = peer.receive_message().await else { panic!("no close message") };
-//! assert_eq!(frame.code, CloseCode::POLICY);
+//! assert_eq!(frame.code(), CloseCode::POLICY);
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
 //!

@@ -47,7 +47,7 @@ pub fn classify(error: &Error) -> Class {
             _ => Class::Final,
         };
     }
-    match error.close_frame().map(|frame| frame.code) {
+    match error.close_frame().map(|frame| frame.code()) {
         Some(code) if is_final(code) => Class::Final,
         _ => Class::Retry,
     }
@@ -59,7 +59,7 @@ fn is_final(code: CloseCode) -> bool {
 
 /// Whether this is the peer's plain goodbye, which is no failure.
 pub(super) fn is_normal_close(error: &Error) -> bool {
-    error.close_frame().is_some_and(|frame| frame.code == CloseCode::NORMAL)
+    error.close_frame().is_some_and(|frame| frame.code() == CloseCode::NORMAL)
 }
 
 #[cfg(test)]

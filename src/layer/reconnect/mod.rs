@@ -127,7 +127,7 @@
 //!     .when_lost(WhenLost::Keep(Keep::messages()))
 //!     .healthy_after(Duration::from_secs(30))
 //!     .classify(|error| match error.close_frame() {
-//!         Some(frame) if frame.code.get() == 4429 => Class::Final, // this server's own code
+//!         Some(frame) if frame.code().get() == 4429 => Class::Final, // this server's own code
 //!         _ => classify(error),
 //!     })
 //!     .on_connect(|_response| vec![Message::text("subscribe trades")]);

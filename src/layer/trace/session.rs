@@ -203,8 +203,7 @@ impl Drop for Session {
         self.incoming.tell();
         self.outgoing.tell();
         self.open.decrement(1.0);
-        let (code, reason) =
-            self.close.as_ref().map(|frame| (frame.code.get(), Escaped(frame.reason.as_str()))).unzip();
+        let (code, reason) = self.close.as_ref().map(|frame| (frame.code().get(), Escaped(frame.reason()))).unzip();
         tracing::debug!(
             target: "tower_transport",
             parent: &self.span,

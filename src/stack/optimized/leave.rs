@@ -178,12 +178,12 @@ mod tests {
 
     fn assert_away(error: &Error) {
         assert!(error.is_closed(), "{error:?}");
-        assert_eq!(error.close_frame().unwrap().code, CloseCode::AWAY);
+        assert_eq!(error.close_frame().unwrap().code(), CloseCode::AWAY);
     }
 
     async fn told(far: &mut Channel) {
         let Some(Ok(Message::Close(Some(frame)))) = far.next().await else { panic!("the peer is not told") };
-        assert_eq!(frame.code, CloseCode::AWAY);
+        assert_eq!(frame.code(), CloseCode::AWAY);
     }
 
     #[tokio::test(start_paused = true)]

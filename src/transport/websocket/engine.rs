@@ -187,8 +187,7 @@ impl Engine {
         let mut wire: Wire<'_, '_, super::Socket> = Wire { reader, socket: None, writer, room: usize::MAX, is_held };
         // Without a limit and without a socket the engine has nothing to fail by; pongs that wait go first.
         let _ = context.flush(&mut wire);
-        let frame =
-            frame.map(|frame| WsCloseFrame { code: frame.code.get().into(), reason: frame.reason.as_str().into() });
+        let frame = frame.map(|frame| WsCloseFrame { code: frame.code().get().into(), reason: frame.reason().into() });
         let _ = context.close(&mut wire, frame);
         self.answer_waits = true;
     }
@@ -268,7 +267,7 @@ pub(super) fn from_engine(message: WsMessage) -> Option<Message> {
         WsMessage::Pong(bytes) => Message::Pong(bytes),
         WsMessage::Close(frame) => Message::Close(frame.and_then(|frame| {
             let code = CloseCode::new(frame.code.into())?;
-            Some(CloseFrame { code, reason: validated(frame.reason) })
+            Some(CloseFrame::new(code, validated(frame.reason)))
         })),
         // Raw frames are for writing only.
         WsMessage::Frame(_) => return None,

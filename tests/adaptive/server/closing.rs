@@ -39,7 +39,7 @@ async fn every_client_is_told_1001_and_nobody_gets_in_any_more() {
     for (kind, client) in TransportKind::ALL.into_iter().zip(clients) {
         let (told, is_over) = within(client).await.unwrap();
         let Some(Ok(Message::Close(Some(frame)))) = told else { panic!("{kind}: {told:?}") };
-        assert_eq!(frame.code, CloseCode::AWAY, "{kind}");
+        assert_eq!(frame.code(), CloseCode::AWAY, "{kind}");
         assert!(is_over, "{kind}");
     }
     for kind in [WebSocket, Sse] {
@@ -74,7 +74,7 @@ async fn a_client_of_this_crate_looks_for_another_server() {
             }
         })
         .await;
-        assert_eq!(cause.close_frame().map(|frame| frame.code), Some(CloseCode::AWAY), "{kind}: {cause:?}");
+        assert_eq!(cause.close_frame().map(|frame| frame.code()), Some(CloseCode::AWAY), "{kind}: {cause:?}");
     }
 }
 

@@ -50,7 +50,7 @@ async fn so_many_sessions_over_all_transports_and_no_more() {
             let handle = session.handle();
             tokio::spawn(async move { session.receive_message().await });
             let cause = lost(&handle).await;
-            assert_eq!(cause.close_frame().map(|frame| frame.code.get()), Some(1013), "{kind}: {cause:?}");
+            assert_eq!(cause.close_frame().map(|frame| frame.code().get()), Some(1013), "{kind}: {cause:?}");
             handle.reconnect().unwrap().close();
             // Who does not could not.
             let error = within(house.road(kind).oneshot(Request::new(()))).await.unwrap_err();
@@ -163,7 +163,7 @@ async fn the_stores_own_limit_is_one_for_all_as_well() {
     let _first = house.connect(Sse).await.unwrap();
     for kind in TransportKind::ALL {
         let error = house.connect(kind).await.unwrap_err();
-        assert_eq!(error.close_frame().map(|frame| frame.code.get()), Some(1013), "{kind}: {error:?}");
+        assert_eq!(error.close_frame().map(|frame| frame.code().get()), Some(1013), "{kind}: {error:?}");
     }
 }
 

@@ -29,7 +29,7 @@ async fn a_session_ends_with_4401_when_its_token_expires() {
     let error = here.next().await.unwrap().unwrap_err();
     assert!(error.is_auth());
     assert_eq!(code(there.next().await), *error.close_frame().unwrap());
-    assert_eq!(here.close_frame().map(|frame| (frame.code.get(), &*frame.reason)), Some((4401, "token expired")));
+    assert_eq!(here.close_frame().map(|frame| (frame.code().get(), frame.reason())), Some((4401, "token expired")));
     assert!(there.next().await.is_none(), "the transport is closed");
     assert!(here.next().await.is_none());
     let error = here.send(Message::text("b")).await.unwrap_err();
@@ -62,7 +62,7 @@ async fn who_only_writes_is_ended_too() {
     assert!(here.send(Message::text("b")).await.unwrap_err().is_closed());
     here.close().await.unwrap();
     assert_eq!(there.next().await.unwrap().unwrap(), Message::text("a"));
-    assert_eq!(code(there.next().await).code.get(), 4401);
+    assert_eq!(code(there.next().await).code().get(), 4401);
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,7 +73,7 @@ async fn a_writer_that_waits_for_room_is_woken_by_the_expiry() {
     assert!(error.is_closed());
     assert_eq!(there.next().await.unwrap().unwrap(), Message::text("a"));
     here.close().await.unwrap();
-    assert_eq!(code(there.next().await).code.get(), 4401);
+    assert_eq!(code(there.next().await).code().get(), 4401);
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,7 +139,7 @@ async fn a_new_token_that_is_not_good_ends_the_session() {
         let start = tokio::time::Instant::now();
         let (end, closed) = tokio::join!(here.next(), there.next());
         assert!(end.unwrap().unwrap_err().is_auth(), "{token}");
-        assert_eq!(code(closed).code.get(), expected, "{token}");
+        assert_eq!(code(closed).code().get(), expected, "{token}");
         assert!(start.elapsed() < 55 * SECOND, "at once, not at the expiry");
     }
 }
@@ -150,7 +150,7 @@ async fn where_the_new_token_cannot_be_verified_the_old_one_is_good_to_its_end()
     let start = tokio::time::Instant::now();
     let (end, closed) = tokio::join!(here.next(), there.next());
     assert!(end.unwrap().unwrap_err().is_auth());
-    assert_eq!(code(closed).code.get(), 4401);
+    assert_eq!(code(closed).code().get(), 4401);
     assert!((59..=61).contains(&start.elapsed().as_secs()));
 }
 
@@ -162,7 +162,7 @@ async fn a_client_without_a_new_token_is_closed_at_the_expiry_and_knows_why() {
     let source = service_fn(|_: TokenRequest| fail::<Token>(Error::dns("no such host")));
     let mut there = RenewLayer::new(Tokens::new(source)).layer(there);
     let (_, closed) = tokio::join!(here.next(), there.next());
-    assert_eq!(code(closed).code.get(), 4401);
+    assert_eq!(code(closed).code().get(), 4401);
     assert!(there.last_error().unwrap().is_dns());
 }
 
@@ -196,7 +196,7 @@ async fn a_token_that_nobody_asked_for_or_too_long_ends_the_session() {
         there.send_message(message).await.unwrap();
         let error = here.next().await.unwrap().unwrap_err();
         assert!(if is_protocol { error.is_protocol() } else { error.is_too_large() }, "{error}");
-        assert_eq!(code(there.next().await).code, CloseCode::POLICY);
+        assert_eq!(code(there.next().await).code(), CloseCode::POLICY);
     }
 }
 

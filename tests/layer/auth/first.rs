@@ -93,7 +93,7 @@ async fn a_wrong_token_and_what_is_no_token_are_closed_with_4401() {
     for message in [Message::text("other"), Message::text("{}"), Message::binary(b"t0k".to_vec())] {
         let (error, frame) = refused(&[Message::Ping("".into()), message]).await;
         assert!(error.is_auth());
-        assert_eq!(frame.code.get(), 4401);
+        assert_eq!(frame.code().get(), 4401);
     }
 }
 
@@ -102,7 +102,7 @@ async fn a_peer_that_says_nothing_is_closed_after_the_deadline() {
     let start = tokio::time::Instant::now();
     let (error, frame) = refused(&[Message::Ping("".into())]).await;
     assert!(error.is_timeout());
-    assert_eq!(frame.code.get(), 4401);
+    assert_eq!(frame.code().get(), 4401);
     assert_eq!(start.elapsed().as_secs(), 5);
 }
 
@@ -119,7 +119,7 @@ async fn a_verifier_that_hangs_is_within_the_same_deadline() {
 async fn a_first_message_that_is_too_large_is_closed_with_1009() {
     let (error, frame) = refused(&[Message::text("x".repeat(8193))]).await;
     assert!(error.is_too_large() && error.to_string().contains("8193"));
-    assert_eq!(frame.code, CloseCode::TOO_BIG);
+    assert_eq!(frame.code(), CloseCode::TOO_BIG);
     let (error, _) = refused(&[Message::text("x".repeat(8192))]).await;
     assert!(error.is_auth());
 }
@@ -129,7 +129,7 @@ async fn pings_without_end_are_not_waited_out() {
     let pings = vec![Message::Ping("".into()); 17];
     let (error, frame) = refused(&pings).await;
     assert!(error.is_protocol());
-    assert_eq!(frame.code, CloseCode::POLICY);
+    assert_eq!(frame.code(), CloseCode::POLICY);
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +144,7 @@ async fn the_verifiers_verdict_is_in_the_close_code() {
         let guard = FirstMessageGuard::new(service_fn(move |_: Credentials| fail::<()>(make())));
         guard.accept(here).await.unwrap_err();
         let Message::Close(Some(frame)) = next(&mut there) else { panic!("no close message") };
-        assert_eq!(frame.code.get(), code);
+        assert_eq!(frame.code().get(), code);
     }
 }
 

@@ -85,7 +85,7 @@ fn a_peer_that_keeps_its_context_is_refused_by_one_that_does_not() {
     let error = next(&mut far).unwrap_err();
     assert!(error.is_protocol() && error.to_string().contains("keep_context"), "{error}");
     let Message::Close(Some(frame)) = next(&mut near).unwrap() else { panic!("no close message") };
-    assert_eq!(frame.code, CloseCode::PROTOCOL);
+    assert_eq!(frame.code(), CloseCode::PROTOCOL);
     assert!(is_at_its_end(&mut far));
 }
 

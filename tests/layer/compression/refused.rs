@@ -75,7 +75,7 @@ fn with_a_kept_context_a_bad_message_is_the_last() {
 
         // The close message is out with the error, though nobody polled again.
         let Message::Close(Some(frame)) = next(&mut far).unwrap() else { panic!("no close message after {name}") };
-        assert_eq!(frame.code, code, "{name}");
+        assert_eq!(frame.code(), code, "{name}");
         assert!(is_at_its_end(&mut far), "not closed after {name}");
         assert!(is_at_its_end(&mut near) && is_at_its_end(&mut near), "goes on after {name}");
         assert_eq!(near.size_hint(), (0, Some(0)));

@@ -43,7 +43,7 @@ fn noop() -> Context<'static> {
 /// A close message of this code is the last thing that `far` gets.
 fn expect_close(far: &mut Channel, code: CloseCode, reason: &str) {
     let Some(Some(Ok(Message::Close(Some(frame))))) = far.next().now_or_never() else { panic!("no close message") };
-    assert_eq!((frame.code, &*frame.reason), (code, reason));
+    assert_eq!((frame.code(), frame.reason()), (code, reason));
     assert!(far.next().now_or_never().unwrap().is_none(), "the transport was not closed");
 }
 

@@ -32,15 +32,15 @@ fn an_incoming_message_that_is_too_large_closes_with_1009() {
     put(&mut far, bytes(1));
     let error = near.next().now_or_never().unwrap().unwrap().unwrap_err();
     assert!(error.is_too_large());
-    assert_eq!(error.close_frame().unwrap().code, CloseCode::TOO_BIG);
+    assert_eq!(error.close_frame().unwrap().code(), CloseCode::TOO_BIG);
     // It is out with the error, though nobody polled again.
     expect_close(&mut far, CloseCode::TOO_BIG, "message too large");
     assert!(near.next().now_or_never().unwrap().is_none());
-    assert_eq!(near.close_frame().unwrap().code, CloseCode::TOO_BIG);
+    assert_eq!(near.close_frame().unwrap().code(), CloseCode::TOO_BIG);
     assert_eq!(near.size_hint(), (0, Some(0)));
     let error = near.send(bytes(1)).now_or_never().unwrap().unwrap_err();
     assert!(error.is_closed());
-    assert_eq!(error.close_frame().unwrap().code, CloseCode::TOO_BIG);
+    assert_eq!(error.close_frame().unwrap().code(), CloseCode::TOO_BIG);
     near.close().now_or_never().unwrap().unwrap();
 }
 

@@ -16,11 +16,11 @@ async fn a_transport_without_messages_is_closed_after_its_idle_time() {
     let (after, error) = end(&mut near).await;
     assert!((seconds(8)..=seconds(9)).contains(&after), "{after:?}");
     assert!(error.is_timeout());
-    assert_eq!(error.close_frame().unwrap().code, CloseCode::AWAY);
+    assert_eq!(error.close_frame().unwrap().code(), CloseCode::AWAY);
     expect_close(&mut far, CloseCode::AWAY, "idle timeout");
     let error = near.send(bytes(1)).now_or_never().unwrap().unwrap_err();
     assert!(error.is_closed());
-    assert_eq!(near.close_frame().unwrap().code, CloseCode::AWAY);
+    assert_eq!(near.close_frame().unwrap().code(), CloseCode::AWAY);
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,7 +96,7 @@ async fn a_lifetime_ends_though_messages_never_stop_coming() {
     assert!(near.next().now_or_never().unwrap().is_none());
     let rest: Vec<_> = far.collect().now_or_never().unwrap();
     let [Ok(Message::Close(Some(frame)))] = &rest[..] else { panic!("{rest:?}") };
-    assert_eq!((frame.code, &*frame.reason), (CloseCode::AWAY, "maximum lifetime"));
+    assert_eq!((frame.code(), frame.reason()), (CloseCode::AWAY, "maximum lifetime"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ fn closing(
 
 fn expect_1008(far: &mut Channel) {
     let Message::Close(Some(frame)) = next(far).unwrap().unwrap() else { panic!("not a close message") };
-    assert_eq!((frame.code, &*frame.reason), (CloseCode::POLICY, "rate limit"));
+    assert_eq!((frame.code(), frame.reason()), (CloseCode::POLICY, "rate limit"));
     assert!(far.next().now_or_never().unwrap().is_none(), "the transport was not closed");
 }
 
@@ -28,7 +28,7 @@ async fn one_incoming_message_too_many_closes_with_1008_and_ends() {
     assert_eq!(near.size_hint(), (0, Some(0)));
     let error = try_send(&mut near, text(2)).unwrap_err();
     assert!(error.is_closed());
-    assert_eq!(error.close_frame().unwrap().code, CloseCode::POLICY);
+    assert_eq!(error.close_frame().unwrap().code(), CloseCode::POLICY);
     near.close().now_or_never().unwrap().unwrap();
 }
 

@@ -252,7 +252,7 @@ async fn each_connection_gets_the_layers_within_anew_and_those_above_live_on() {
     transport.send_message("three".to_owned()).await.unwrap();
     server.accept().put(closed(4401));
     let error = transport.receive_message().await.unwrap().unwrap_err();
-    assert_eq!(error.close_frame().unwrap().code.get(), 4401);
+    assert_eq!(error.close_frame().unwrap().code().get(), 4401);
     assert!(transport.receive_message().await.is_none());
 }
 

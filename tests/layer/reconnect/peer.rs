@@ -26,7 +26,7 @@ async fn a_normal_close_is_given_to_the_user_and_ends_the_stream() {
     assert!(matches!(transport.handle().state(), State::Disconnected));
     let error = transport.send_message("x".into()).await.unwrap_err();
     assert!(error.is_closed());
-    assert_eq!(error.close_frame().unwrap().code.get(), 1000);
+    assert_eq!(error.close_frame().unwrap().code().get(), 1000);
     assert_eq!(server.attempts(), 1);
 }
 
@@ -71,7 +71,7 @@ async fn a_close_that_forbids_to_come_back_is_the_last_message_and_a_failure() {
         assert_eq!(transport.receive_message().await.unwrap().unwrap(), closed(code));
         assert!(transport.receive_message().await.is_none());
         let State::Failed { cause } = transport.handle().state() else { panic!("{code} is a failure") };
-        assert_eq!(cause.close_frame().unwrap().code.get(), code);
+        assert_eq!(cause.close_frame().unwrap().code().get(), code);
         assert_eq!(server.attempts(), 1);
     }
 }
@@ -206,7 +206,7 @@ async fn the_connector_is_told_what_became_of_the_connection_before_and_how_it_h
         let told: Vec<_> = inner.requests.iter().map(|request| request.extensions().get::<LostConnection>()).collect();
         assert!(told[0].is_none());
         let lost = told[1].unwrap();
-        assert_eq!(lost.error.close_frame().unwrap().code.get(), 1012);
+        assert_eq!(lost.error.close_frame().unwrap().code().get(), 1012);
         assert_eq!(lost.response.extensions.get::<Verdict>().unwrap().0, "first");
     }
     transport.handle().reconnect_now();

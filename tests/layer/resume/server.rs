@@ -105,7 +105,7 @@ async fn the_older_connection_is_told_that_a_newer_one_has_the_session() {
     assert_eq!(verdict, Verdict::Resumed { replayed: 0 });
     let last = older.get_mut().next().await.unwrap().unwrap();
     let Message::Close(Some(frame)) = last else { panic!("{last:?}") };
-    assert_eq!(frame.code.get(), 4409);
+    assert_eq!(frame.code().get(), 4409);
     assert!(older.get_mut().next().await.is_none());
     sender.send(message(0)).await.unwrap();
     take(&mut newer, 0..1).await;
@@ -137,7 +137,7 @@ async fn a_store_that_is_full_refuses_the_next_client_and_has_room_when_one_left
     let mut other = super::support::world(ResumeLayer::new(), world.server.store.clone());
     let error = connect(&mut other.client).await.err().unwrap();
     assert!(error.is_closed());
-    assert_eq!(error.close_frame().unwrap().code, CloseCode::TRY_AGAIN);
+    assert_eq!(error.close_frame().unwrap().code(), CloseCode::TRY_AGAIN);
     assert!(other.server.resumed.recv().await.unwrap().unwrap_err().is_full());
     drop((near, session));
     assert_eq!(other.connect().await.1, Verdict::New);

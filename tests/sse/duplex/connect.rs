@@ -162,7 +162,7 @@ async fn a_message_over_the_servers_limit_closes_the_session_with_1009() {
     let sent = within(client.send_message(Message::binary(vec![0; 1001]))).await;
     assert!(sent.unwrap_err().is_closed());
     let Message::Close(Some(frame)) = within(client.next()).await.unwrap().unwrap() else { panic!("a close") };
-    assert_eq!(frame.code, CloseCode::TOO_BIG);
+    assert_eq!(frame.code(), CloseCode::TOO_BIG);
     assert!(within(client.next()).await.is_none());
 }
 
@@ -179,7 +179,7 @@ async fn an_event_over_the_clients_limit_closes_the_session_with_1009() {
     let error = within(client.next()).await.unwrap().unwrap_err();
     assert!(error.is_too_large() && error.to_string().contains("1000"), "{error:?}");
     assert!(client.next().await.is_none());
-    assert_eq!(within(tells.recv()).await.unwrap().unwrap().code, CloseCode::TOO_BIG);
+    assert_eq!(within(tells.recv()).await.unwrap().unwrap().code(), CloseCode::TOO_BIG);
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ async fn the_servers_last_words_are_read_though_a_post_met_none_any_more() {
     assert_eq!(within(client.next()).await.unwrap().unwrap(), Message::text("last"));
     assert!(within(client.next()).await.unwrap().unwrap().is_close());
     assert!(within(client.next()).await.is_none());
-    assert_eq!(client.close_frame().unwrap().code, CloseCode::new(4401).unwrap());
+    assert_eq!(client.close_frame().unwrap().code(), CloseCode::new(4401).unwrap());
 }
 
 #[tokio::test]

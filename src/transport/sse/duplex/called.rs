@@ -44,7 +44,7 @@ impl Called {
     /// Sends our close, if none was sent.
     pub(super) fn start_close(&mut self, frame: Option<CloseFrame>) {
         if self.course.is_open() {
-            self.up.outbox().close(event::fit(Message::Close(frame)));
+            self.up.outbox().close(Message::Close(frame));
             self.course.phase = Phase::Closing;
         }
     }

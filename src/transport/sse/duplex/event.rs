@@ -29,14 +29,6 @@ pub(super) const fn max_data(limit: usize) -> usize {
     (limit / 3 + 1).saturating_mul(4).saturating_add(8)
 }
 
-/// A message that fits the protocol: the reason of a close is cut to what a close may say.
-pub(super) fn fit(message: Message) -> Message {
-    match message {
-        Message::Close(Some(frame)) => Message::Close(Some(CloseFrame::new(frame.code, frame.reason))),
-        other => other,
-    }
-}
-
 /// Appends `message` as one event.
 pub(super) fn encode(message: &Message, into: &mut BytesMut) {
     match message {
@@ -46,11 +38,11 @@ pub(super) fn encode(message: &Message, into: &mut BytesMut) {
         Message::Ping(payload) => base64(PING, "", payload, into),
         Message::Pong(payload) => base64(PONG, "", payload, into),
         Message::Close(None) => encode::event(Some(CLOSE), None, None, "", into),
-        Message::Close(Some(CloseFrame { code, reason })) if is_lines(reason) => {
-            encode::event(Some(CLOSE), None, None, &format!("{code} {reason}"), into);
+        Message::Close(Some(frame)) if is_lines(frame.reason()) => {
+            encode::event(Some(CLOSE), None, None, &format!("{} {}", frame.code(), frame.reason()), into);
         }
-        Message::Close(Some(CloseFrame { code, reason })) => {
-            base64(CLOSE64, &format!("{code} "), reason.as_bytes(), into);
+        Message::Close(Some(frame)) => {
+            base64(CLOSE64, &format!("{} ", frame.code()), frame.reason().as_bytes(), into);
         }
     }
 }
@@ -131,8 +123,12 @@ fn close(data: &str, reason: impl Fn(&str) -> Result<Text, Error>) -> Result<Opt
     }
     let (code, rest) = data.split_once(' ').unwrap_or((data, ""));
     let digits = code.len() == 4 && code.bytes().all(|byte| byte.is_ascii_digit());
-    let code = code.parse().ok().filter(|_| digits).and_then(CloseCode::new);
-    let Some(code) = code else { return Err(Error::protocol("a close without a code that may be sent")) };
+    let Some(number) = code.parse().ok().filter(|_| digits) else {
+        return Err(Error::protocol("a close without a code of four digits"));
+    };
+    let Some(code) = CloseCode::new(number) else {
+        return Err(Error::protocol(format!("the peer closed with code {number}, which must not be sent")));
+    };
     let reason = reason(rest)?;
     if reason.len() > CloseFrame::MAX_REASON {
         return Err(Error::protocol(format!("the reason of a close is over {} bytes", CloseFrame::MAX_REASON)));

@@ -6,7 +6,6 @@ use std::{
 };
 
 use super::{
-    event,
     phase::{Course, Phase, fault_frame},
     session::{Received, Session},
 };
@@ -31,7 +30,7 @@ impl Served {
     /// Sends our close, if none was sent.
     pub(super) fn start_close(&mut self, frame: Option<CloseFrame>) {
         if self.course.is_open() {
-            self.session.send(&event::fit(Message::Close(frame)));
+            self.session.send(&Message::Close(frame));
             self.course.phase = Phase::Closing;
         }
     }

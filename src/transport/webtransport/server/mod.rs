@@ -202,9 +202,9 @@ impl WebTransportServer {
         self.endpoint.set_server_config(None);
         self.sessions.close(&frame);
         let _ = rt::timeout(self.accept.limits.close, self.endpoint.wait_idle()).await;
-        let code = web_transport_quinn::proto::error_to_http3(frame.code.get().into());
+        let code = web_transport_quinn::proto::error_to_http3(frame.code().get().into());
         let code = quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX);
-        self.endpoint.close(code, frame.reason.as_bytes());
+        self.endpoint.close(code, frame.reason().as_bytes());
     }
 }
 

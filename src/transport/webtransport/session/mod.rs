@@ -85,16 +85,15 @@ impl Session {
         self.0.quic.remote_address()
     }
 
-    /// Closes the session, and all streams in it, with a code and a reason (at most [`CloseFrame::MAX_REASON`] bytes of it). What
-    /// streams have not yet delivered may be lost: close those first, where that matters. Only the first close counts.
+    /// Closes the session, and all streams in it, with a code and a reason. What streams have not yet
+    /// delivered may be lost: close those first, where that matters. Only the first close counts.
     ///
     /// It returns at once; [`closed`](Self::closed) waits until the peer knows, or three round trips have passed.
     pub fn close(&self, frame: CloseFrame) {
-        let CloseFrame { code, reason } = CloseFrame::new(frame.code, frame.reason);
         if self.0.quic.close_reason().is_none() {
             self.0.is_closed_here.store(true, Ordering::Relaxed);
         }
-        self.0.quic.close(code.get().into(), reason.as_bytes());
+        self.0.quic.close(frame.code().get().into(), frame.reason().as_bytes());
     }
 
     /// Whether it was closed at this end, while it was open.
