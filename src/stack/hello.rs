@@ -10,7 +10,7 @@ use crate::{
 
 /// The subprotocol by which two ends find out that they know each other (RFC 6455, section 1.9). Its version is that of
 /// everything which they then agree on.
-pub(super) const SUBPROTOCOL: &str = "tower-transport.v1";
+pub(super) use crate::transport::subprotocol::STACK as SUBPROTOCOL;
 
 const HELLO: u8 = 1;
 

@@ -15,6 +15,49 @@ pub(super) fn parse(name: &str) -> Result<HeaderValue, Error> {
     }
 }
 
+/// The subprotocol of [`OptimizedTransport`](crate::stack::OptimizedTransport). It is named here because every connector offers it after all
+/// others: a server that does not know it, and takes the first name that is offered, then takes one of the user's.
+pub(crate) const STACK: &str = "tower-transport.v1";
+
+/// The names to offer, each once: those in `headers`, then the connector's `own`, and [`STACK`] last.
+pub(super) fn names<'a>(headers: &'a HeaderMap, own: &'a [HeaderValue]) -> Vec<&'a str> {
+    let own = own.iter().filter_map(|name| name.to_str().ok());
+    let mut names: Vec<&str> = Vec::new();
+    for name in tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).chain(own) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    // The order of the others stays.
+    names.sort_by_key(|name| *name == STACK);
+    names
+}
+
+/// Offers these [`names`] in one header of one value, as browsers do. Some servers read no more than the first line of a header.
+///
+/// # Errors
+///
+/// [`is_config`](Error::is_config) for a value in `headers` that has more than visible ASCII characters.
+#[cfg(any(feature = "websocket", feature = "sse"))]
+pub(super) fn offer(headers: &mut HeaderMap, own: &[HeaderValue]) -> Result<(), Error> {
+    let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    if values.iter().any(|value| value.to_str().is_err()) {
+        return Err(Error::config("the request's Sec-WebSocket-Protocol has more than visible ASCII characters"));
+    }
+    // A name may carry a token.
+    let is_secret = values.iter().any(HeaderValue::is_sensitive);
+    let names = names(headers, own).join(", ");
+    if names.is_empty() {
+        headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+        return Ok(());
+    }
+    let mut value = HeaderValue::try_from(names)
+        .map_err(|error| Error::config("the subprotocols cannot be offered").with_source(error))?;
+    value.set_sensitive(is_secret);
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
+    Ok(())
+}
+
 /// The subprotocols that a request offers: the connector's, and those that the user wrote into its headers.
 #[cfg(any(feature = "websocket", feature = "sse"))]
 pub(super) fn offered(headers: &HeaderMap) -> Vec<String> {
@@ -53,4 +96,40 @@ pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iter
 pub(super) fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
+}
+
+#[cfg(all(test, any(feature = "websocket", feature = "sse")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_offered_once_in_one_value_and_the_stacks_own_last() {
+        let mut headers = HeaderMap::new();
+        for value in [STACK, "v3, v2", "v3"] {
+            headers.append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(value));
+        }
+        offer(&mut headers, &["v1", "v2"].map(HeaderValue::from_static)).unwrap();
+        let values: Vec<_> = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().collect();
+        assert_eq!(values, ["v3, v2, v1, tower-transport.v1"]);
+    }
+
+    #[test]
+    fn nothing_is_offered_where_there_is_no_name() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(" , "));
+        offer(&mut headers, &[]).unwrap();
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn a_name_with_a_secret_stays_one_and_one_that_cannot_be_sent_is_an_error() {
+        let mut headers = HeaderMap::new();
+        let mut secret = HeaderValue::from_static("bearer.abc");
+        secret.set_sensitive(true);
+        headers.append(header::SEC_WEBSOCKET_PROTOCOL, secret);
+        offer(&mut headers, &[]).unwrap();
+        assert!(headers[header::SEC_WEBSOCKET_PROTOCOL].is_sensitive());
+        headers.append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_bytes("\u{fc}".as_bytes()).unwrap());
+        assert!(offer(&mut headers, &[]).unwrap_err().is_config());
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
     transport::{
         dial::Target,
         refusal::Refusal,
-        subprotocol::{chosen, one, tokens},
+        subprotocol::{self, chosen, one, tokens},
     },
 };
 
@@ -34,9 +34,7 @@ impl Offer {
         let value = HeaderValue::try_from(&key)
             .map_err(|error| Error::other("a generated key is not a header value").with_source(error))?;
         headers.insert(header::SEC_WEBSOCKET_KEY, value);
-        for subprotocol in subprotocols {
-            headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
-        }
+        subprotocol::offer(headers, subprotocols)?;
         Ok(Self { request: Request::from_parts(parts, ()), key })
     }
 }

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 use http_body_util::Full;
 
-use crate::{Error, transport::dial::Target};
+use crate::{
+    Error,
+    transport::{dial::Target, subprotocol},
+};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -34,9 +37,7 @@ pub(in super::super) fn headers(
     headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    for subprotocol in subprotocols {
-        headers.append(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());
-    }
+    subprotocol::offer(&mut headers, subprotocols)?;
     if !last_event_id.is_empty() {
         let id = HeaderValue::from_bytes(last_event_id.as_bytes()).map_err(|error| {
             Error::protocol("the last event's id has control characters: no header can tell it to the server")

@@ -6,7 +6,7 @@ use web_transport_quinn::proto::ConnectRequest;
 
 use crate::{
     Error,
-    transport::{subprotocol::tokens, webtransport::Session},
+    transport::{subprotocol::names, webtransport::Session},
 };
 
 /// What is asked of whom.
@@ -22,8 +22,7 @@ impl Offer {
     pub(super) fn new(request: Request<()>, subprotocols: &[HeaderValue]) -> Result<Self, Error> {
         let (parts, ()) = request.into_parts();
         let (host, port, url) = target(&parts.uri)?;
-        let own = subprotocols.iter().filter_map(|name| name.to_str().ok());
-        let protocols = tokens(&parts.headers, &header::SEC_WEBSOCKET_PROTOCOL).chain(own).map(str::to_owned);
+        let protocols = names(&parts.headers, subprotocols).into_iter().map(str::to_owned);
         let connect = ConnectRequest::new(url).with_protocols(protocols).with_headers(headers(&parts.headers)?);
         Ok(Self { host, port, connect })
     }
