@@ -1,6 +1,6 @@
 //! What a call costs: `service::Client` beside a driver with oneshots written by hand, tokio-tower and tarpc.
 //!
-//! `cargo bench --features service --bench calls`. All run in one process on a current-thread runtime, from spawned tasks, with 32 bytes each
+//! `cargo bench -p benches --bench calls`. All run in one process on a current-thread runtime, from spawned tasks, with 32 bytes each
 //! way; the libraries take turns within each round. The figures are process CPU time and wall time per call (both ends), and the
 //! median of the ratios of each round to the hand-written driver. Set `ROUNDS` and `CALLS` for longer runs.
 

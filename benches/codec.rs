@@ -1,4 +1,4 @@
-//! What a codec costs per message: time, ratio to JSON, allocations. Run by `cargo bench --bench codec`.
+//! What a codec costs per message: time, ratio to JSON, allocations. Run by `cargo bench -p benches --bench codec`.
 //!
 //! The contestants of a table take turns within each round, in an order that rotates, and a ratio is the median over
 //! rounds of the two times of one round: so a noisy machine disturbs both sides alike. JSON, the 1.00 of each table, is
@@ -22,7 +22,6 @@ use rkyv::{
     ser::allocator::{Arena, ArenaHandle},
     util::AlignedVec,
 };
-#[cfg(feature = "json")]
 use tower_transport::codec::JsonCodec;
 use tower_transport::{
     Message,
@@ -206,7 +205,6 @@ fn encode<'a, T: Value>(title: &str, rounds: usize, value: &'a T, archive: &'a [
             black_box(&buffer);
         }),
     ];
-    #[cfg(feature = "json")]
     {
         let mut codec = JsonCodec::<T>::new();
         all.push(contestant("JsonCodec", move || {
@@ -247,7 +245,6 @@ fn decode<'a, T: Value + 'a>(title: &str, rounds: usize, json: &'a [u8], archive
     let mut all = vec![contestant("serde_json::from_slice", || {
         black_box(serde_json::from_slice::<T>(black_box(json)).unwrap());
     })];
-    #[cfg(feature = "json")]
     {
         let (mut codec, text) = (JsonCodec::<T>::new(), Message::text(std::str::from_utf8(json).unwrap()));
         all.push(contestant("JsonCodec", move || {

@@ -1,4 +1,4 @@
-//! Whether what is late in one place makes the rest wait: `cargo bench --bench head_of_line --features full [-- [--quick] stalled|loss]`.
+//! Whether what is late in one place makes the rest wait: `cargo bench -p benches --bench head_of_line [-- [--quick] stalled|loss]`.
 //!
 //! `stalled`: one stream of a WebTransport session has a reader that never reads; the others' latency with it, and without.
 //! `loss`: 8 flows as 8 streams of one session, and as messages of one WebSocket, while 2 of 100 packets are lost each way. That runs in a network
@@ -7,18 +7,13 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod flows;
-#[path = "../measure/goal.rs"]
-mod goal;
 mod loss;
 mod namespace;
-#[path = "../measure/plan.rs"]
-mod plan;
 mod session;
 mod stalled;
-#[path = "../measure/statistics.rs"]
-mod statistics;
 
 use crate::plan::Plan;
+use harness::{goal, plan, statistics};
 
 fn main() {
     let plan = Plan::from_arguments((4, 4), (10, 1));

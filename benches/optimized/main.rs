@@ -1,34 +1,12 @@
-//! The full `OptimizedTransport` stack beside raw sockets: `cargo bench --bench optimized --features optimized [-- [--quick] SCENARIO...]`.
+//! The full `OptimizedTransport` stack beside raw sockets: `cargo bench -p benches --bench optimized [-- [--quick] SCENARIO...]`.
 //!
 //! The harness is that of the `peers` benchmark; `docs/benchmarks.md` says how it is measured.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-#[path = "../measure/allocator.rs"]
-#[allow(dead_code, reason = "only the bytes are counted here")]
-mod allocator;
-#[path = "../peers/contestant.rs"]
-mod contestant;
-#[path = "../peers/contestants/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "not all of them take part here")]
-mod contestants;
-#[path = "../measure/goal.rs"]
-mod goal;
 mod idle;
 mod latency;
-#[path = "../peers/loopback.rs"]
-mod loopback;
-#[path = "../measure/plan.rs"]
-mod plan;
-#[path = "../peers/rounds.rs"]
-#[allow(dead_code, reason = "not every ratio is asked for here")]
-mod rounds;
-#[path = "../peers/scenario/mod.rs"]
-#[allow(dead_code, reason = "not all of them are measured here")]
-mod scenario;
 mod stack;
-#[path = "../measure/statistics.rs"]
-mod statistics;
 
 use crate::{
     contestants::{OURS, Ours, T, TokioTungstenite},
@@ -39,6 +17,7 @@ use crate::{
     scenario::{Scenario, many::Many},
     stack::{Compressing, Optimized},
 };
+use harness::{allocator, contestant, contestants, goal, loopback, plan, rounds, scenario, statistics};
 
 #[global_allocator]
 static ALLOCATOR: allocator::Counting = allocator::Counting;

@@ -9,31 +9,20 @@ use crate::{
 
 /// The layers that leave the payload as it is: the name of the goal, and its row.
 const LAYERS: &[(&str, &str)] = &[
-    #[cfg(feature = "auth")]
     ("auth-expiry", crate::rows::auth::EXPIRY),
-    #[cfg(feature = "heartbeat")]
     ("heartbeat", crate::rows::HEARTBEAT),
-    #[cfg(feature = "limit")]
     ("limit", crate::rows::limit::SIZES),
-    #[cfg(feature = "limit")]
     ("limit-with-times", crate::rows::limit::TIMES),
-    #[cfg(feature = "queue")]
     ("queue", crate::rows::QUEUE),
-    #[cfg(feature = "reconnect")]
     ("reconnect", crate::rows::reconnect::RECONNECT),
-    #[cfg(feature = "trace")]
     ("trace", crate::rows::TRACE),
 ];
 
 /// Rows of other layers that allocate nothing either, with a message that they do not transform or a count of what they add.
 const WITHOUT_ALLOCATION: &[(&str, &str)] = &[
-    #[cfg(feature = "batch")]
     ("batch-lone-message", crate::rows::batch::LONE),
-    #[cfg(feature = "compression")]
     ("compression-below-its-size", crate::rows::compression::SMALL),
-    #[cfg(feature = "rate-limit")]
     ("rate-limit", crate::rows::rate_limit::PER_CONNECTION),
-    #[cfg(feature = "reconnect")]
     ("reconnect-keep", crate::rows::reconnect::KEEP),
 ];
 
@@ -58,7 +47,6 @@ pub(crate) fn print(costs: &[Cost]) {
         goal(&format!("overhead/{name}-allocations"), find(row).allocations - bare.allocations, 0.0);
     }
     // All of the six are passed out at one end, and in at the other: twelve times a layer in all.
-    #[cfg(feature = "full")]
     {
         use crate::rows::stack::{SIX, SIX_COUNTED};
 
@@ -70,7 +58,6 @@ pub(crate) fn print(costs: &[Cost]) {
         }
     }
     // The rate limit's own work is a check, which reads the clock: the goals are over governor's, done by hand.
-    #[cfg(feature = "rate-limit")]
     {
         use crate::rows::rate_limit::{BY_HAND, BY_HAND_KEYED, CHECK, GOVERNOR_KEYED, KEYED, PER_CONNECTION};
 
@@ -79,7 +66,6 @@ pub(crate) fn print(costs: &[Cost]) {
         goal("overhead/rate-limit-keyed-vs-governor", ratio(KEYED, BY_HAND_KEYED), 1.2);
         goal("overhead/rate-limit-check-key-vs-governor", crate::times(find(CHECK), find(GOVERNOR_KEYED)), 1.2);
     }
-    #[cfg(feature = "compression")]
     {
         use crate::rows::compression::{BARE, LAYER};
 
@@ -87,6 +73,5 @@ pub(crate) fn print(costs: &[Cost]) {
         // The payload itself, once on each end.
         goal("overhead/compression-allocations", find(LAYER).allocations, 2.0);
     }
-    #[cfg(feature = "batch")]
     goal("overhead/batch-of-64-allocations-per-message", find(crate::rows::batch::PACKED).allocations, 2.0 / 64.0);
 }

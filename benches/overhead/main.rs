@@ -1,21 +1,16 @@
-//! What a layer costs per message, in time, instructions and allocations: `cargo bench --bench overhead [-- --quick]`.
+//! What a layer costs per message, in time, instructions and allocations: `cargo bench -p benches --bench overhead [-- --quick]`.
 //!
 //! `docs/benchmarks.md` says how it is measured.
 
 #![allow(clippy::expect_used)]
 
-#[path = "../measure/allocator.rs"]
-mod allocator;
 mod callgrind;
 mod clock;
-#[path = "../measure/goal.rs"]
-mod goal;
 mod goals;
 mod pass_through;
 mod rows;
-#[path = "../measure/statistics.rs"]
-mod statistics;
 
+use harness::{allocator, goal, statistics};
 use std::env;
 
 use cpu_time::ProcessTime;
@@ -106,7 +101,6 @@ fn over(cost: &Cost, base: &Cost) -> f64 {
 }
 
 /// The median of the ratios within each round.
-#[allow(dead_code, reason = "which goals there are depends on the features")]
 fn times(cost: &Cost, base: &Cost) -> f64 {
     median(cost.times.iter().zip(&base.times).map(|(time, base)| time / base))
 }

@@ -1,23 +1,8 @@
-//! This crate beside its peers, in one run: `cargo bench --bench peers [-- [--quick] SCENARIO...]`.
+//! This crate beside its peers, in one run: `cargo bench -p benches --bench peers [-- [--quick] SCENARIO...]`.
 //!
 //! A scenario is any part of one of the names that the run prints. `docs/benchmarks.md` says how it is measured.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
-
-#[path = "../measure/allocator.rs"]
-mod allocator;
-#[path = "../measure/goal.rs"]
-mod goal;
-#[path = "../measure/plan.rs"]
-mod plan;
-#[path = "../measure/statistics.rs"]
-mod statistics;
-
-mod contestant;
-mod contestants;
-mod loopback;
-mod rounds;
-mod scenario;
 
 use crate::{
     contestants::{
@@ -34,6 +19,7 @@ use crate::{
         senders,
     },
 };
+use harness::{allocator, contestants, goal, plan, rounds, scenario};
 
 #[global_allocator]
 static ALLOCATOR: allocator::Counting = allocator::Counting;

@@ -1,16 +1,13 @@
 //! What a pool saves: 1,000 short exchanges, each on a connection of its own or over a [`Pool`], by ws and by wss.
-//! `cargo bench --bench pool --features pool,tls [-- --quick]`.
+//! `cargo bench -p benches --bench pool [-- --quick]`.
 //!
 //! `docs/benchmarks.md` says how it is measured.
 
 #![allow(clippy::expect_used)]
 
-#[path = "../measure/goal.rs"]
-mod goal;
 mod server;
-#[path = "../measure/statistics.rs"]
-mod statistics;
 
+use harness::{goal, statistics};
 use std::{env, future::Future, time::Instant};
 
 use tower::{Service, ServiceExt};

@@ -1,36 +1,12 @@
 //! What packing and compression are worth over a real socket, by message size:
-//! `cargo bench --bench throughput --features batch,compression [-- [--quick] SCENARIO...]`.
+//! `cargo bench -p benches --bench throughput [-- [--quick] SCENARIO...]`.
 //!
 //! A scenario is any part of one of the names that the run prints. The harness is that of the `peers` benchmark, and
 //! `docs/benchmarks.md` says how it is measured: both ends in one process, interleaved rounds, medians of ratios.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-#[path = "../measure/allocator.rs"]
-#[allow(dead_code, reason = "the scenarios of `peers` count memory")]
-mod allocator;
-#[path = "../peers/contestant.rs"]
-mod contestant;
-#[path = "../peers/contestants/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "not all of them take part here")]
-mod contestants;
-#[path = "../measure/goal.rs"]
-mod goal;
-#[path = "../peers/loopback.rs"]
-mod loopback;
-#[path = "../measure/plan.rs"]
-mod plan;
-#[path = "../peers/rounds.rs"]
-#[allow(dead_code, reason = "not every ratio is asked for here")]
-mod rounds;
-#[path = "../peers/scenario/mod.rs"]
-#[allow(dead_code, reason = "not all of them are measured here")]
-mod scenario;
-#[path = "../measure/statistics.rs"]
-mod statistics;
-
 mod batch;
-#[cfg(feature = "compression")]
 mod compression;
 mod fed;
 
@@ -41,6 +17,7 @@ use crate::{
     rounds::{Row, Sample, Table},
     scenario::{Scenario, one_way::OneWay, ping_pong::PingPong},
 };
+use harness::{allocator, contestant, contestants, goal, loopback, plan, rounds, scenario};
 
 #[global_allocator]
 static ALLOCATOR: allocator::Counting = allocator::Counting;
@@ -79,7 +56,6 @@ fn throughput(plan: &Plan, name: &str, size: usize, messages: usize) {
         Row::new("ours, 64 senders", move || fed::senders::<contestants::OursLibrary, Ours>(size, many)),
     ];
     rows.extend(batch::rows(size, many));
-    #[cfg(feature = "compression")]
     rows.extend(compression::rows(size, many));
     let table = rounds::run(plan.rounds, &rows);
     table.print(

@@ -1,30 +1,16 @@
-//! The transports side by side, in one run: `cargo bench --bench transports --features full [-- [--quick] SCENARIO...]`.
+//! The transports side by side, in one run: `cargo bench -p benches --bench transports [-- [--quick] SCENARIO...]`.
 //!
 //! A scenario is any part of one of the names that the run prints. Both ends are in one process, on one thread, over loopback;
 //! `docs/benchmarks.md` says how it is measured.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-#[path = "../measure/allocator.rs"]
-mod allocator;
 mod connect;
 mod contestant;
 mod contestants;
-#[path = "../measure/goal.rs"]
-mod goal;
 mod idle;
-#[path = "../peers/loopback.rs"]
-#[allow(dead_code, reason = "the sockets are the transports' own here")]
-mod loopback;
 mod one_way;
-#[path = "../measure/plan.rs"]
-mod plan;
 mod round_trip;
-#[path = "../peers/rounds.rs"]
-#[allow(dead_code, reason = "not every ratio is asked for here")]
-mod rounds;
-#[path = "../measure/statistics.rs"]
-mod statistics;
 
 use crate::{
     connect::connect,
@@ -39,6 +25,7 @@ use crate::{
     round_trip::RoundTrip,
     rounds::{Row, Sample, Table},
 };
+use harness::{allocator, goal, loopback, plan, rounds, statistics};
 
 #[global_allocator]
 static ALLOCATOR: allocator::Counting = allocator::Counting;
@@ -76,7 +63,7 @@ fn connects(plan: &Plan) {
         Row::new(DATAGRAMS, move || connect::<WithDatagrams>(count)),
         Row::new(RAW, move || connect::<RawWebTransport>(count)),
     ];
-    rounds::run(plan.rounds, &rows).print_columns("connect, both ends up", "p50 us", "p99 us");
+    rounds::run(plan.rounds, &rows).against(WEBSOCKET).print_columns("connect, both ends up", "p50 us", "p99 us");
 }
 
 fn round_trips(plan: &Plan) {
@@ -92,7 +79,7 @@ fn round_trips(plan: &Plan) {
             Row::new(RAW, move || scenario.run::<RawWebTransport>()),
             Row::new(BUFFERED, move || scenario.run::<BufferedRawWebTransport>()),
         ];
-        let table = rounds::run(plan.rounds, &rows);
+        let table = rounds::run(plan.rounds, &rows).against(WEBSOCKET);
         table.print_columns(&format!("round-trip, {name}"), "p50 us", "p99 us");
         goal(&named("webtransport_round_trip", name), to_raw(&table, |sample| sample.wall), TO_RAW);
     }
@@ -114,7 +101,7 @@ fn one_way(plan: &Plan) {
             rows.insert(0, Row::new(CHANNEL, move || scenario.run::<Channels>()));
             rows.push(Row::new(DATAGRAMS, move || scenario.run::<WithDatagrams>()));
         }
-        let table = rounds::run(plan.rounds, &rows);
+        let table = rounds::run(plan.rounds, &rows).against(WEBSOCKET);
         table.print(&format!("one-way, {name}, a flush for every 64"), "us/message");
         println!("  {:<28} {:>12} {:>12}", "", "messages/s", "MiB/s");
         for row in &rows {

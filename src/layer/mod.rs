@@ -88,7 +88,7 @@ let (sender, receiver, driver) = transport.drive(Queue::values());
 //!
 //! # What it costs
 //!
-//! Each layer's page says what, and `cargo bench --bench overhead` measures it: time, instructions and allocations per message. A
+//! Each layer's page says what, and `cargo bench -p benches --bench overhead` measures it: time, instructions and allocations per message. A
 //! layer that changes no payload allocates nothing in steady state.
 
 #[cfg(feature = "auth")]

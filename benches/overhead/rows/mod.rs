@@ -1,30 +1,17 @@
 //! What is measured: one line each. A layer of this crate adds its line to [`layers`].
 
-#[cfg(feature = "auth")]
 pub(crate) mod auth;
-#[cfg(feature = "batch")]
 pub(crate) mod batch;
-#[cfg(feature = "cache")]
 mod cache;
-#[cfg(feature = "compression")]
 pub(crate) mod compression;
-#[cfg(feature = "heartbeat")]
 mod heartbeat;
-#[cfg(feature = "limit")]
 pub(crate) mod limit;
-#[cfg(feature = "queue")]
 mod queue;
-#[cfg(feature = "rate-limit")]
 pub(crate) mod rate_limit;
-#[cfg(feature = "reconnect")]
 pub(crate) mod reconnect;
-#[cfg(feature = "resume")]
 mod resume;
-#[cfg(feature = "service")]
 mod service;
-#[cfg(feature = "full")]
 pub(crate) mod stack;
-#[cfg(feature = "trace")]
 mod trace;
 
 use std::{
@@ -57,9 +44,7 @@ use tower_transport::{
 
 use crate::pass_through::PassThroughLayer;
 
-#[cfg(feature = "heartbeat")]
 pub(crate) use self::heartbeat::HEARTBEAT;
-#[cfg(feature = "queue")]
 pub(crate) use self::queue::QUEUE;
 
 /// A way that messages go, from its setup to its end.
@@ -73,31 +58,18 @@ pub(crate) fn layers() -> Vec<Row> {
     [
         pass_through(),
         codecs(),
-        #[cfg(feature = "auth")]
         auth::rows(),
-        #[cfg(feature = "batch")]
         batch::rows(),
-        #[cfg(feature = "cache")]
         cache::rows(),
-        #[cfg(feature = "compression")]
         compression::rows(),
-        #[cfg(feature = "heartbeat")]
         heartbeat::rows(),
-        #[cfg(feature = "limit")]
         limit::rows(),
-        #[cfg(feature = "queue")]
         queue::rows(),
-        #[cfg(feature = "rate-limit")]
         rate_limit::rows(),
-        #[cfg(feature = "reconnect")]
         reconnect::rows(),
-        #[cfg(feature = "resume")]
         resume::rows(),
-        #[cfg(feature = "service")]
         service::rows(),
-        #[cfg(feature = "full")]
         stack::rows(),
-        #[cfg(feature = "trace")]
         trace::rows(),
     ]
     .into_iter()
@@ -120,7 +92,6 @@ fn pass_through() -> Vec<Row> {
 pub(crate) const BARE: &str = "bare channel";
 pub(crate) const ONE: &str = "+ 1 pass-through";
 pub(crate) const TEN: &str = "+ 10 pass-through";
-#[cfg(feature = "trace")]
 pub(crate) use self::trace::ALONE as TRACE;
 
 /// A value there and back to a value: encoded at one end, decoded at the other.
@@ -134,7 +105,6 @@ fn codecs() -> Vec<Row> {
             name: "+ codec, rkyv views",
             run: |messages| through(CodecLayer::new(RkyvCodec::<Trade, Trade>::views()), Trade::EXAMPLE, messages),
         },
-        #[cfg(feature = "json")]
         Row {
             name: "+ codec, JSON",
             run: |messages| {

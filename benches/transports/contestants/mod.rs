@@ -23,6 +23,3 @@ pub(crate) const STREAM: &str = "WebTransport stream";
 pub(crate) const DATAGRAMS: &str = "WebTransport datagrams";
 pub(crate) const RAW: &str = "raw web-transport-quinn";
 pub(crate) const BUFFERED: &str = "the same, buffered";
-
-/// What the others are compared with.
-pub(crate) const T: &str = WEBSOCKET;

@@ -63,7 +63,7 @@
 //! A transport without news pays for one atomic load for each message that it reads. A publication is two entries of a map, a clone for each
 //! subscriber that sends it, and a wake-up for each that waits; now and then a node of a tree is allocated. A hit of the cache costs
 //! moka's lookup, a clone of the answer and one reading of the clock; a miss allocates its future (moka's has no name) and what moka
-//! needs for the entry. `cargo bench --bench overhead` has the rows.
+//! needs for the entry. `cargo bench -p benches --bench overhead` has the rows.
 //!
 //! # Example
 //!

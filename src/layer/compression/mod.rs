@@ -33,7 +33,7 @@
 //! # Where it waits
 //!
 //! Nowhere by itself: `poll_ready`, `poll_flush` and `poll_close` are the inner transport's. `start_send` and `poll_next` compress
-//! and inflate on the spot; `cargo bench --bench overhead` has the time for 2 KiB. After a
+//! and inflate on the spot; `cargo bench -p benches --bench overhead` has the time for 2 KiB. After a
 //! final refusal the stream ends once the close message is flushed and the inner transport closed.
 //!
 //! # Where it belongs in the stack
@@ -70,7 +70,7 @@
 //!
 //! # Cost
 //!
-//! - **Time**: that of the library, with a reset state, and less than 5% more: `cargo bench --bench overhead` has both rows.
+//! - **Time**: that of the library, with a reset state, and less than 5% more: `cargo bench -p benches --bench overhead` has both rows.
 //! - **Allocations**: the payload, once on each end, of exactly its size. Over 64 KiB the compressed payload is allocated larger and
 //!   trimmed. Nothing for messages that pass, or do not shrink (over 64 KiB: one, that is freed at once).
 //! - **Memory**: the state of zlib is one for each thread that compresses or inflates (371 and 47 KiB), with a buffer of at most
@@ -78,7 +78,7 @@
 //!   [`keep_context`](Deflate::keep_context) each connection holds its own: about 420 KiB.
 //! - **The library** is zlib-rs, by flate2, in pure Rust and with the SIMD that it finds at run time. It is there for being as fast as zlib-ng
 //!   or faster. An application that turns on a C library for flate2 (`flate2/zlib-ng`) gets that one here too, and can compare:
-//!   `cargo bench --features full,flate2/zlib-ng --bench overhead`.
+//!   `cargo bench -p benches --features flate2/zlib-ng --bench overhead`.
 //!
 //! # Secrets
 //!

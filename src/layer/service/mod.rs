@@ -61,7 +61,7 @@
 //! # Cost
 //!
 //! Nothing is allocated per message: a future takes the memory of one that is done. What the service allocates is its own
-//! (a circuit breaker of tower-resilience boxes its future). `cargo bench --bench overhead` has the rows.
+//! (a circuit breaker of tower-resilience boxes its future). `cargo bench -p benches --bench overhead` has the rows.
 //!
 //! # Example
 //!

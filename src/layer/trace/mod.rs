@@ -78,7 +78,7 @@
 //! Messages and bytes are added up in the connection and told to the recorder when it flushes or has nothing to read, or after 256.
 //! Nothing is allocated and no clock is read for a message that is not sampled. A sampled one costs what the subscriber costs, and with
 //! `propagate` one allocation and a copy of the payload. The first sampled message allocates the source of ids.
-//! `cargo bench --bench overhead` has rows with and without a recorder and a subscriber.
+//! `cargo bench -p benches --bench overhead` has rows with and without a recorder and a subscriber.
 //!
 //! # Example
 //!

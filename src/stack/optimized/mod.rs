@@ -50,7 +50,7 @@
 //!
 //! # Cost
 //!
-//! `cargo bench --bench optimized --features optimized` measures it beside raw sockets: about 2 us of a round trip, and 7 KB for an idle
+//! `cargo bench -p benches --bench optimized` measures it beside raw sockets: about 2 us of a round trip, and 7 KB for an idle
 //! connection of a server. What is not agreed on costs a branch.
 //!
 //! # Example

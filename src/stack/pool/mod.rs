@@ -35,7 +35,7 @@
 //!
 //! # Cost
 //!
-//! A lock and a scan of the connections per call; a task per connection. `cargo bench --bench pool --features pool,tls` compares it
+//! A lock and a scan of the connections per call; a task per connection. `cargo bench -p benches --bench pool` compares it
 //! with a connection per exchange.
 //!
 //! # Example

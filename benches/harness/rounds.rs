@@ -7,41 +7,42 @@ use crate::{contestants::T, statistics::median};
 
 /// What one row measured in one round.
 #[derive(Clone, Copy)]
-pub(crate) struct Sample {
+pub struct Sample {
     /// Nanoseconds: the median of all round trips, or the wall time per message.
-    pub(crate) wall: f64,
+    pub wall: f64,
     /// Nanoseconds of the process's CPU time (both ends, user and system) per round trip or message.
-    pub(crate) cpu: f64,
+    pub cpu: f64,
 }
 
 impl Sample {
     /// So much time for so many messages.
-    pub(crate) fn of(wall: Duration, cpu: Duration, messages: usize) -> Self {
+    pub fn of(wall: Duration, cpu: Duration, messages: usize) -> Self {
         let each = |time: Duration| time.as_nanos() as f64 / messages as f64;
         Self { wall: each(wall), cpu: each(cpu) }
     }
 }
 
 /// One contestant in one scenario.
-pub(crate) struct Row<M = Sample> {
-    pub(crate) name: &'static str,
-    pub(crate) run: Box<dyn Fn() -> M>,
+pub struct Row<M = Sample> {
+    pub name: &'static str,
+    pub run: Box<dyn Fn() -> M>,
 }
 
 impl<M> Row<M> {
-    pub(crate) fn new(name: &'static str, run: impl Fn() -> M + 'static) -> Self {
+    pub fn new(name: &'static str, run: impl Fn() -> M + 'static) -> Self {
         Self { name, run: Box::new(run) }
     }
 }
 
 /// The samples of all rounds.
-pub(crate) struct Table {
+pub struct Table {
     rows: Vec<(&'static str, Vec<Sample>)>,
+    base: &'static str,
 }
 
 /// Runs every row once a round; each round begins with another row.
-pub(crate) fn run(rounds: usize, rows: &[Row]) -> Table {
-    let mut table = Table { rows: rows.iter().map(|row| (row.name, Vec::with_capacity(rounds))).collect() };
+pub fn run(rounds: usize, rows: &[Row]) -> Table {
+    let mut table = Table { rows: rows.iter().map(|row| (row.name, Vec::with_capacity(rounds))).collect(), base: T };
     for round in 0..rounds {
         for turn in 0..rows.len() {
             let index = (round + turn) % rows.len();
@@ -52,36 +53,41 @@ pub(crate) fn run(rounds: usize, rows: &[Row]) -> Table {
 }
 
 impl Table {
+    /// Prints ratios to the row `base` in place of tokio-tungstenite's.
+    #[must_use]
+    pub fn against(self, base: &'static str) -> Self {
+        Self { base, ..self }
+    }
+
     fn samples(&self, name: &str) -> Option<&[Sample]> {
         self.rows.iter().find(|(row, _)| *row == name).map(|(_, samples)| samples.as_slice())
     }
 
     /// The median over the rounds; `None` where the row did not run.
-    #[allow(dead_code, reason = "for tables of other figures than times")]
-    pub(crate) fn middle(&self, row: &str, of: impl Fn(&Sample) -> f64) -> Option<f64> {
+    pub fn middle(&self, row: &str, of: impl Fn(&Sample) -> f64) -> Option<f64> {
         self.samples(row).map(|samples| median(samples.iter().map(of)))
     }
 
     /// `row / base`: the median of the ratios within each round; `None` where one of them did not run.
-    pub(crate) fn ratio(&self, row: &str, base: &str, of: impl Fn(&Sample) -> f64) -> Option<f64> {
+    pub fn ratio(&self, row: &str, base: &str, of: impl Fn(&Sample) -> f64) -> Option<f64> {
         let pairs = self.samples(row)?.iter().zip(self.samples(base)?);
         Some(median(pairs.map(|(row, base)| of(row) / of(base))))
     }
 
     /// `row` against whichever of the other libraries is the fastest: the largest of its ratios.
-    pub(crate) fn ratio_to_fastest(&self, row: &str, of: impl Fn(&Sample) -> f64 + Copy) -> Option<f64> {
+    pub fn ratio_to_fastest(&self, row: &str, of: impl Fn(&Sample) -> f64 + Copy) -> Option<f64> {
         let peers = self.rows.iter().map(|(name, _)| *name).filter(|name| !name.starts_with("ours"));
         peers.filter_map(|peer| self.ratio(row, peer, of)).reduce(f64::max)
     }
 
-    /// Prints one line a row: times in microseconds, each with its ratio to `base`, or to the first row without one.
-    pub(crate) fn print(&self, title: &str, wall: &str) {
+    /// Prints one line a row: times in microseconds, each with its ratio to the base, or to the first row where the base did not run.
+    pub fn print(&self, title: &str, wall: &str) {
         self.print_columns(title, wall, "CPU us");
     }
 
     /// The same, where the second figure is not the CPU time.
-    pub(crate) fn print_columns(&self, title: &str, wall: &str, cpu: &str) {
-        let base = if self.samples(T).is_some() { T } else { self.rows[0].0 };
+    pub fn print_columns(&self, title: &str, wall: &str, cpu: &str) {
+        let base = if self.samples(self.base).is_some() { self.base } else { self.rows[0].0 };
         println!("\n{title}");
         println!("  {:<28} {wall:>12} {:>8} {cpu:>12} {:>8}", "", "ratio", "ratio");
         for (name, samples) in &self.rows {

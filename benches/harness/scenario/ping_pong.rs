@@ -14,10 +14,10 @@ use crate::{
 
 /// The median of so many round trips.
 #[derive(Clone, Copy)]
-pub(crate) struct PingPong {
+pub struct PingPong {
     /// Bytes of payload.
-    pub(crate) size: usize,
-    pub(crate) trips: usize,
+    pub size: usize,
+    pub trips: usize,
 }
 
 impl Scenario for PingPong {
@@ -30,7 +30,7 @@ impl Scenario for PingPong {
 
 impl PingPong {
     /// Two ends that need not be of one kind.
-    pub(crate) fn between<C: Contestant, S: Contestant>(self) -> Sample {
+    pub fn between<C: Contestant, S: Contestant>(self) -> Sample {
         let Self { size, trips } = self;
         on_one_thread(async move {
             let (client, server) = Loopback::bind().await.connect().await;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 /// One end of a WebSocket connection after its handshake, by one library in one configuration.
 ///
 /// Whoever drives it knows its type, so that nothing is boxed on the way of a message.
-pub(crate) trait Contestant: Sized + Send + 'static {
+pub trait Contestant: Sized + Send + 'static {
     fn client(io: TcpStream) -> Self;
     fn server(io: TcpStream) -> Self;
 
@@ -24,7 +24,7 @@ pub(crate) trait Contestant: Sized + Send + 'static {
 }
 
 /// A library whose socket is a `Sink` and a `Stream`.
-pub(crate) trait Library: 'static {
+pub trait Library: 'static {
     type Message: Send;
     type Socket: Sink<Self::Message, Error: Send> + Stream<Item: Send> + Unpin + Send;
 
@@ -37,7 +37,7 @@ pub(crate) trait Library: 'static {
 }
 
 /// The contestant that such a library makes.
-pub(crate) struct SinkStream<L: Library>(L::Socket);
+pub struct SinkStream<L: Library>(L::Socket);
 
 impl<L: Library> Contestant for SinkStream<L> {
     fn client(io: TcpStream) -> Self {

@@ -10,27 +10,27 @@ mod yawc;
 use crate::{contestant::SinkStream, rounds::Row, scenario::Scenario};
 
 #[allow(unused_imports, reason = "each benchmark that shares them has its own choice")]
-pub(crate) use self::{
+pub use self::{
     fastwebsockets::FastWebSockets,
     ours::{Driven, WebSocket as OursLibrary},
     tungstenite::{SmallBuffer, Tungstenite},
 };
-pub(crate) type Layered<const WORDS: usize> = SinkStream<layered::Layered<WORDS>>;
-pub(crate) type Ours = SinkStream<ours::WebSocket>;
-pub(crate) type TokioTungstenite = SinkStream<Tungstenite>;
-pub(crate) type TokioTungstenite4k = SinkStream<SmallBuffer>;
-pub(crate) type TokioWebSockets = SinkStream<tokio_websockets::TokioWebSockets>;
-pub(crate) type Yawc = SinkStream<yawc::Yawc>;
+pub type Layered<const WORDS: usize> = SinkStream<layered::Layered<WORDS>>;
+pub type Ours = SinkStream<ours::WebSocket>;
+pub type TokioTungstenite = SinkStream<Tungstenite>;
+pub type TokioTungstenite4k = SinkStream<SmallBuffer>;
+pub type TokioWebSockets = SinkStream<tokio_websockets::TokioWebSockets>;
+pub type Yawc = SinkStream<yawc::Yawc>;
 
 /// The base of all ratios.
-pub(crate) const T: &str = "tokio-tungstenite";
+pub const T: &str = "tokio-tungstenite";
 /// This crate's WebSocket alone.
-pub(crate) const OURS: &str = "ours";
+pub const OURS: &str = "ours";
 /// This crate's WebSocket below a codec.
-pub(crate) const LAYERED: &str = "ours, rkyv codec";
+pub const LAYERED: &str = "ours, rkyv codec";
 
 /// A row for each contestant, all in the same scenario.
-pub(crate) fn all<S: Scenario>(scenario: S) -> Vec<Row<S::Measured>> {
+pub fn all<S: Scenario>(scenario: S) -> Vec<Row<S::Measured>> {
     vec![
         Row::new(T, move || scenario.run::<TokioTungstenite>()),
         Row::new("tokio-tungstenite, 4 KiB", move || scenario.run::<TokioTungstenite4k>()),

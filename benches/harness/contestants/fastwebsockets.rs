@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use crate::contestant::Contestant;
 
-pub(crate) struct FastWebSockets(WebSocket<TcpStream>);
+pub struct FastWebSockets(WebSocket<TcpStream>);
 
 impl Contestant for FastWebSockets {
     fn client(io: TcpStream) -> Self {

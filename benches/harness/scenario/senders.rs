@@ -16,7 +16,7 @@ use crate::{
 const TASKS: usize = 64;
 
 /// This crate: every task has a clone of the `Sender`.
-pub(crate) fn ours(messages: usize) -> Sample {
+pub fn ours(messages: usize) -> Sample {
     on_one_thread(async move {
         let (client, server) = Loopback::bind().await.connect().await;
         let (flow, payload) = (Flow::new(TASKS, messages), payload(32));
@@ -36,7 +36,7 @@ pub(crate) fn ours(messages: usize) -> Sample {
 }
 
 /// What one writes by hand: a bounded channel into one task that feeds all there is and flushes once.
-pub(crate) fn by_hand<L, C>(messages: usize) -> Sample
+pub fn by_hand<L, C>(messages: usize) -> Sample
 where
     L: Library,
     C: Contestant,

@@ -6,7 +6,7 @@ use tokio_websockets::{ClientBuilder, Error, Message, ServerBuilder, WebSocketSt
 
 use crate::contestant::Library;
 
-pub(crate) struct TokioWebSockets;
+pub struct TokioWebSockets;
 
 impl Library for TokioWebSockets {
     type Message = Message;

@@ -9,7 +9,7 @@ use crate::{contestant::Contestant, rounds::Sample};
 
 /// What every writer sends: some messages that are not measured, then, when all of those have arrived, those that are.
 #[derive(Clone)]
-pub(crate) struct Flow {
+pub struct Flow {
     writers: usize,
     unmeasured: usize,
     measured: usize,
@@ -18,32 +18,31 @@ pub(crate) struct Flow {
 
 impl Flow {
     /// `messages` are shared out evenly to the writers; a tenth more are not measured.
-    pub(crate) fn new(writers: usize, messages: usize) -> Self {
+    pub fn new(writers: usize, messages: usize) -> Self {
         let measured = messages.div_ceil(writers);
         let start = Arc::new(Barrier::new(writers + 1));
         Self { writers, unmeasured: measured.div_ceil(10), measured, start }
     }
 
     /// The messages of one writer.
-    pub(crate) fn turns(&self) -> Range<usize> {
+    pub fn turns(&self) -> Range<usize> {
         0..self.unmeasured + self.measured
     }
 
     /// Whether the measured messages begin here.
-    #[allow(dead_code, reason = "for those who gather messages")]
-    pub(crate) fn begins(&self, turn: usize) -> bool {
+    pub fn begins(&self, turn: usize) -> bool {
         turn == self.unmeasured
     }
 
     /// Waits where the measured messages begin.
-    pub(crate) async fn before(&self, turn: usize) {
+    pub async fn before(&self, turn: usize) {
         if self.begins(turn) {
             self.start.wait().await;
         }
     }
 
     /// Receives what all writers send.
-    pub(crate) async fn receive<C: Contestant>(self, server: &mut C, size: usize) -> Sample {
+    pub async fn receive<C: Contestant>(self, server: &mut C, size: usize) -> Sample {
         for _ in 0..self.unmeasured * self.writers {
             assert_eq!(server.receive().await, Some(size));
         }

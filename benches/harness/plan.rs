@@ -1,7 +1,7 @@
 //! How much of a benchmark is run, and of what, by its arguments.
 
-pub(crate) struct Plan {
-    pub(crate) rounds: usize,
+pub struct Plan {
+    pub rounds: usize,
     /// Shares the number of messages of a round.
     divisor: usize,
     filters: Vec<String>,
@@ -10,7 +10,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// Rounds, and what shares their messages: with `--quick`, and without. Without cargo's `--bench` (so under `cargo test`) it
     /// only shows that everything runs.
-    pub(crate) fn from_arguments(quick: (usize, usize), full: (usize, usize)) -> Self {
+    pub fn from_arguments(quick: (usize, usize), full: (usize, usize)) -> Self {
         let (flags, filters): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
         let has = |flag| flags.iter().any(|word| word == flag);
         let (rounds, divisor) = match (has("--bench"), has("--quick")) {
@@ -22,11 +22,11 @@ impl Plan {
     }
 
     /// Whether a scenario is asked for: by any part of its name, or because none is named.
-    pub(crate) fn wants(&self, scenario: &str) -> bool {
+    pub fn wants(&self, scenario: &str) -> bool {
         self.filters.is_empty() || self.filters.iter().any(|filter| scenario.contains(filter.as_str()))
     }
 
-    pub(crate) fn count(&self, messages: usize) -> usize {
+    pub fn count(&self, messages: usize) -> usize {
         messages.div_ceil(self.divisor)
     }
 }

@@ -8,7 +8,7 @@ use tower_transport::{
 
 use crate::contestant::{Contestant, Library};
 
-pub(crate) struct WebSocket;
+pub struct WebSocket;
 
 impl Library for WebSocket {
     type Message = Message;
@@ -36,7 +36,7 @@ impl Library for WebSocket {
 }
 
 /// A client that is driven, by a task that is not the one which sends and receives; its server is not.
-pub(crate) struct Driven {
+pub struct Driven {
     sender: Sender<Message>,
     receiver: Receiver<Message>,
 }

@@ -9,10 +9,10 @@ use crate::{
 
 /// So many messages, as fast as they go.
 #[derive(Clone, Copy)]
-pub(crate) struct OneWay {
+pub struct OneWay {
     /// Bytes of payload.
-    pub(crate) size: usize,
-    pub(crate) messages: usize,
+    pub size: usize,
+    pub messages: usize,
 }
 
 impl Scenario for OneWay {

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// Runs `scenario` as a task of a runtime with one thread: the variant whose figures repeat on a busy machine.
 ///
 /// It is spawned, because waking the root future of such a runtime costs a system call more.
-pub(crate) fn on_one_thread<F>(scenario: F) -> F::Output
+pub fn on_one_thread<F>(scenario: F) -> F::Output
 where
     F: Future<Output: Send> + Send + 'static,
 {
@@ -17,15 +17,15 @@ where
 }
 
 /// A listener on a loopback port of its own.
-pub(crate) struct Loopback(TcpListener);
+pub struct Loopback(TcpListener);
 
 impl Loopback {
-    pub(crate) async fn bind() -> Self {
+    pub async fn bind() -> Self {
         Self(TcpListener::bind("127.0.0.1:0").await.expect("a free port"))
     }
 
     /// Both ends of a new connection, without Nagle's delay: the one that connected first.
-    pub(crate) async fn connect(&self) -> (TcpStream, TcpStream) {
+    pub async fn connect(&self) -> (TcpStream, TcpStream) {
         let address = self.0.local_addr().expect("a bound port");
         let (client, server) = tokio::join!(TcpStream::connect(address), self.0.accept());
         let both = "two file descriptors more (the run needs 1100: `ulimit -n`)";
@@ -39,6 +39,6 @@ impl Loopback {
 }
 
 /// A payload of `size` bytes.
-pub(crate) fn payload(size: usize) -> Bytes {
+pub fn payload(size: usize) -> Bytes {
     (0..size).map(|index| index as u8).collect()
 }

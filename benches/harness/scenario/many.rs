@@ -14,9 +14,9 @@ use crate::{
 
 /// So many round trips on each of so many connections.
 #[derive(Clone, Copy)]
-pub(crate) struct Many {
-    pub(crate) connections: usize,
-    pub(crate) trips: usize,
+pub struct Many {
+    pub connections: usize,
+    pub trips: usize,
 }
 
 impl Scenario for Many {

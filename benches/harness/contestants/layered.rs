@@ -11,11 +11,11 @@ use tower_transport::{
 use super::ours::WebSocket;
 use crate::contestant::Library;
 
-pub(crate) struct Layered<const N: usize>;
+pub struct Layered<const N: usize>;
 
 /// A value that wants its bytes aligned, as most do.
 #[derive(Archive, Serialize, Deserialize)]
-pub(crate) struct Words<const N: usize> {
+pub struct Words<const N: usize> {
     words: [u64; N],
 }
 

@@ -1,7 +1,7 @@
 //! Goals, one line each, so that anyone can read where the project stands.
 
 /// Prints whether `value` keeps within `bound`.
-pub(crate) fn goal(name: &str, value: f64, bound: f64) {
+pub fn goal(name: &str, value: f64, bound: f64) {
     let verdict = if value <= bound { "met" } else { "missed" };
     println!("goal {name} {} <= {} {verdict}", short(value), short(bound));
 }

@@ -6,7 +6,7 @@ use yawc::{Frame, Options, Role, WebSocket};
 
 use crate::contestant::Library;
 
-pub(crate) struct Yawc;
+pub struct Yawc;
 
 fn socket(io: TcpStream, role: Role) -> WebSocket<TcpStream> {
     let options = Options::default().with_limits(4 << 20, 8 << 20);

@@ -16,21 +16,21 @@ use crate::{
 
 /// Heap bytes per connection.
 #[derive(Clone, Copy)]
-pub(crate) struct Idle {
+pub struct Idle {
     /// Connected, and waiting for a first message.
-    pub(crate) connected: f64,
+    pub connected: f64,
     /// Waiting for another after one echo of 32 B.
-    pub(crate) echoed: f64,
+    pub echoed: f64,
 }
 
 impl Idle {
-    pub(crate) fn over(self, base: Self) -> Self {
+    pub fn over(self, base: Self) -> Self {
         Self { connected: self.connected - base.connected, echoed: self.echoed - base.echoed }
     }
 }
 
 /// A task that holds a socket and waits: what every library stands on.
-pub(crate) fn bare_sockets(connections: usize) -> Idle {
+pub fn bare_sockets(connections: usize) -> Idle {
     measure(connections, |mut io| async move {
         let mut frame = [0; REQUEST.len()];
         // The frame stands on the stack while it is served, and nothing is kept between two.
@@ -42,7 +42,7 @@ pub(crate) fn bare_sockets(connections: usize) -> Idle {
 
 /// So many connections of a contestant.
 #[derive(Clone, Copy)]
-pub(crate) struct Connections(pub(crate) usize);
+pub struct Connections(pub usize);
 
 impl Scenario for Connections {
     type Measured = Idle;

@@ -13,9 +13,9 @@ use tokio_tungstenite::{
 
 use crate::contestant::Library;
 
-pub(crate) struct Tungstenite;
+pub struct Tungstenite;
 
-pub(crate) struct SmallBuffer;
+pub struct SmallBuffer;
 
 /// The constructor is `async` and never waits.
 fn socket(io: TcpStream, role: Role, config: Option<WebSocketConfig>) -> WebSocketStream<TcpStream> {

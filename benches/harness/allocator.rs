@@ -9,19 +9,17 @@ static LIVE: AtomicUsize = AtomicUsize::new(0);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Bytes that are allocated now, in the whole process.
-#[allow(dead_code, reason = "each benchmark reads one of the two counts")]
-pub(crate) fn live_bytes() -> usize {
+pub fn live_bytes() -> usize {
     LIVE.load(Relaxed)
 }
 
 /// Allocations so far, in the whole process; a reallocation is one.
-#[allow(dead_code, reason = "each benchmark reads one of the two counts")]
-pub(crate) fn allocations() -> u64 {
+pub fn allocations() -> u64 {
     ALLOCATIONS.load(Relaxed)
 }
 
 /// The system's allocator, counted.
-pub(crate) struct Counting;
+pub struct Counting;
 
 impl Counting {
     fn grow(bytes: usize) {
