@@ -77,6 +77,24 @@ pub(crate) fn append(before: &[u8], layer: Layer, kind: u8) -> Bytes {
     marked.freeze()
 }
 
+/// How many bytes [`close`] adds to this message.
+#[inline]
+#[cfg_attr(not(feature = "resume"), allow(dead_code, reason = "only the resume layer counts bytes"))]
+pub(crate) fn escape_len(layer: Layer, message: &Message) -> usize {
+    match message {
+        Message::Binary(payload) if kind(layer, payload).is_some() => LEN,
+        _ => 0,
+    }
+}
+
+/// Whether `payload` ends like a mark of any layer, so that one of them may have to escape it. No two do: an escaped message ends in the
+/// mark of the layer that escaped it.
+#[inline]
+#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+pub(crate) fn ends_like_a_mark(payload: &[u8]) -> bool {
+    payload.ends_with(&MAGIC) && payload.len() >= LEN
+}
+
 /// Tells this layer's messages from others.
 pub(crate) fn open(layer: Layer, message: Message) -> Opened {
     let Message::Binary(mut payload) = message else { return Opened::Plain(message) };
@@ -110,6 +128,15 @@ mod tests {
             assert_ne!(closed, message);
             assert_eq!(open(Layer::Batch, closed.clone()), Opened::Plain(message));
             message = closed;
+        }
+    }
+
+    #[test]
+    fn the_length_that_is_added_is_known_before_it_is_added() {
+        let (marked, other) = (append(b"x", Layer::Resume, 3), append(b"x", Layer::Batch, 3));
+        for message in [marked.into(), other.into(), Message::binary("x"), Message::text("x"), Message::binary("")] {
+            let added = escape_len(Layer::Resume, &message);
+            assert_eq!(close(Layer::Resume, message.clone()).len(), message.len() + added, "{message:?}");
         }
     }
 

@@ -18,18 +18,22 @@ const HELLO: u8 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hello {
     pub(super) capabilities: Capabilities,
-    /// The largest message that this end takes, in bytes.
+    /// The largest message that this end takes, in bytes, as its application sees it.
     pub(super) max_message: u32,
+    /// How many bytes more its transport takes, for what the layers of the other end add.
+    pub(super) headroom: u32,
 }
 
 impl Hello {
-    /// Two numbers of four bytes, little endian; a later version may add more behind them.
+    /// Two or three numbers of four bytes, little endian; a later version may add more behind them.
     pub(super) fn encode(self) -> Message {
-        let mut body = [0; 8];
-        let (capabilities, max_message) = body.split_at_mut(4);
-        capabilities.copy_from_slice(&self.capabilities.bits().to_le_bytes());
-        max_message.copy_from_slice(&self.max_message.to_le_bytes());
-        Message::Binary(trailer::append(&body, Layer::Stack, HELLO))
+        let mut body = [0; 12];
+        let numbers = [self.capabilities.bits(), self.max_message, self.headroom];
+        for (bytes, number) in body.as_chunks_mut().0.iter_mut().zip(numbers) {
+            *bytes = number.to_le_bytes();
+        }
+        let length = if self.headroom == 0 { 8 } else { body.len() };
+        Message::Binary(trailer::append(body.get(..length).unwrap_or_default(), Layer::Stack, HELLO))
     }
 
     pub(super) fn decode(message: Message) -> Result<Self, Error> {
@@ -44,7 +48,9 @@ impl Hello {
     fn parse(body: &Bytes) -> Result<Self, Error> {
         let word = |at: usize| body.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
         match (word(0), word(4)) {
-            (Some(bits), Some(max_message)) => Ok(Self { capabilities: Capabilities::from_bits(bits), max_message }),
+            (Some(bits), Some(max_message)) => {
+                Ok(Self { capabilities: Capabilities::from_bits(bits), max_message, headroom: word(8).unwrap_or(0) })
+            }
             _ => Err(Error::protocol("the peer's hello is cut short")),
         }
     }
@@ -56,14 +62,16 @@ mod tests {
 
     #[test]
     fn a_hello_comes_out_as_it_went_in() {
-        let hello = Hello { capabilities: Capabilities::ALL, max_message: 4 << 20 };
-        assert_eq!(Hello::decode(hello.encode()).unwrap(), hello);
+        for headroom in [0, 67] {
+            let hello = Hello { capabilities: Capabilities::ALL, max_message: 4 << 20, headroom };
+            assert_eq!(Hello::decode(hello.encode()).unwrap(), hello);
+        }
     }
 
     #[test]
     fn a_hello_has_the_bytes_of_the_wire_page() {
         let capabilities = Capabilities::KNOWN.with_compression(true).with_compression_context(true);
-        let hello = Hello { capabilities, max_message: 4 << 20 };
+        let hello = Hello { capabilities, max_message: 4 << 20, headroom: 0 };
         let bytes = b"\x25\0\0\0\0\0\x40\0\x01\x07\xf8ttx\x01\xff";
         assert_eq!(hello.encode(), Message::binary(&bytes[..]));
     }
@@ -71,7 +79,7 @@ mod tests {
     #[test]
     fn what_a_later_version_adds_is_passed_over() {
         let Message::Binary(encoded) =
-            (Hello { capabilities: Capabilities::from_bits(u32::MAX), max_message: 9 }).encode()
+            (Hello { capabilities: Capabilities::from_bits(u32::MAX), max_message: 9, headroom: 0 }).encode()
         else {
             panic!("a hello is binary")
         };

@@ -13,7 +13,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
 use tower::ServiceExt;
 use tower_transport::{
-    CloseCode, CloseFrame, Message, TransportExt,
+    CloseCode, CloseFrame, Limits, Message, TransportExt,
     layer::{
         batch::BatchPolicy,
         compression::Deflate,
@@ -109,6 +109,37 @@ async fn what_looks_like_a_batch_passes_as_it_is_with_batches_and_without() {
             let looks = [&b"ab\x09\x05\x02\x02\0\0\0"[..], &[kind, 2], b"\xf8ttx\x01\xff"].concat();
             round_trip(&mut transport, Message::binary(looks)).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_exactly_the_limit_arrives_whatever_the_layers_add_to_it() {
+    const LIMIT: usize = 20_000;
+    // Whoever has a relay send these must not get anybody's session refused by the limit of the transport below.
+    let marks = (1..8).map(|layer| [0, layer, 0xf8, b't', b't', b'x', 1, 0xff]);
+    for sampled in [false, true] {
+        let builder = || {
+            let builder = builder().limits(Limits::new().message(LIMIT));
+            if sampled { builder.sample_one_in(std::num::NonZeroU32::MIN) } else { builder }
+        };
+        let server = echo(builder()).await;
+        let mut transport = connect(builder(), server).await;
+        for mark in marks.clone() {
+            for length in [LIMIT, LIMIT - 7, LIMIT - 8] {
+                // Random enough not to shrink.
+                let noise = (0..length - mark.len()).scan(7_u32, |state, _| {
+                    *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    Some((*state >> 24) as u8)
+                });
+                let message: Vec<u8> = noise.chain(mark).collect();
+                round_trip(&mut transport, Message::binary(message)).await;
+            }
+        }
+        round_trip(&mut transport, "x".repeat(LIMIT).into()).await;
+        let handle = transport.handle();
+        assert_eq!(handle.resume().unwrap().verdict(), Some(Verdict::New), "there was no second connection");
+        assert!(within(transport.send_message("x".repeat(LIMIT + 1).into())).await.unwrap_err().is_too_large());
+        round_trip(&mut transport, "and on".into()).await;
     }
 }
 

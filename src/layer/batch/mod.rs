@@ -130,4 +130,8 @@ mod policy;
 mod transport;
 mod unpack;
 
+/// The most bytes that this layer adds to a message: the mark behind one that ends like a mark of its own.
+#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+pub(crate) const OVERHEAD: usize = crate::message::trailer::LEN;
+
 pub use self::{layer::BatchLayer, policy::BatchPolicy, transport::Batched};

@@ -18,6 +18,13 @@ impl CompressionLayer {
         Self { deflate, stats: Stats::default() }
     }
 
+    /// The most bytes that this layer adds to a message: the mark behind one that ends like a mark of its own or, with a kept context, what
+    /// a small message may grow by.
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    pub(crate) const fn overhead(&self) -> usize {
+        if self.deflate.keep_context { super::outgoing::MOST } else { crate::message::trailer::LEN }
+    }
+
     /// Whether it keeps the context.
     #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
     pub(crate) const fn keeps_context(&self) -> bool {

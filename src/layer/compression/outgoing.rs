@@ -44,7 +44,7 @@ struct Context {
 const CREDIT: usize = 1 << 10;
 
 /// The most credit, and the largest message that may take some.
-const MOST: usize = 4 << 10;
+pub(super) const MOST: usize = 4 << 10;
 
 impl Context {
     fn new(deflate: &Deflate) -> Self {

@@ -121,6 +121,10 @@ mod state;
 mod transport;
 mod wire;
 
+/// The most bytes that this layer adds to a message: the mark behind one that ends like a mark of its own.
+#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+pub(crate) const OVERHEAD: usize = crate::message::trailer::LEN;
+
 pub use self::{
     layer::HeartbeatLayer,
     rtt::{Monitor, Rtt},

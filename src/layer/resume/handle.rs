@@ -49,7 +49,7 @@ impl ResumeHandle {
         self.home.unacknowledged().0
     }
 
-    /// Their bytes of payload.
+    /// Returns how many bytes these messages have on the wire.
     #[must_use]
     pub fn unacknowledged_bytes(&self) -> usize {
         self.home.unacknowledged().1

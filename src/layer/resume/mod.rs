@@ -210,6 +210,10 @@ mod transport;
 mod verdict;
 mod wire;
 
+/// The most bytes that this layer adds to a message: the mark behind one that ends like a mark of its own.
+#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+pub(crate) const OVERHEAD: usize = crate::message::trailer::LEN;
+
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::{accept::Accepted, session::Session, store::SessionStore};
 pub use self::{

@@ -84,8 +84,10 @@ impl Outgoing {
     #[inline]
     pub(super) fn push(&mut self, message: Message) {
         self.digest = step(self.digest, &message);
+        let message = trailer::close(Layer::Resume, message);
+        // The length on the wire, which is what the peer counts and what `release` takes off.
         self.bytes += message.len();
-        self.buffer.push_back(Kept { message: trailer::close(Layer::Resume, message), digest: self.digest });
+        self.buffer.push_back(Kept { message, digest: self.digest });
     }
 
     /// The next message that this connection has not had.
@@ -113,7 +115,7 @@ impl Outgoing {
         self.most_written = self.most_written.max(self.written);
     }
 
-    /// How many messages were accepted and not acknowledged, and their bytes.
+    /// How many messages were accepted and not acknowledged, and their bytes on the wire.
     #[inline]
     pub(super) fn unacknowledged(&self) -> (usize, usize) {
         (self.buffer.len(), self.bytes)
@@ -125,10 +127,7 @@ impl Outgoing {
         {
             self.acked += 1;
             self.acked_digest = kept.digest;
-            self.bytes -= kept.message.len().min(self.bytes);
-        }
-        if self.buffer.is_empty() {
-            self.bytes = 0;
+            self.bytes -= kept.message.len();
         }
         self.budget.shrink(self.bytes);
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::{
     budget::Budget,
     outgoing::{Outgoing, step},
-    wire::{Ack, Bytes16, Position},
+    wire::{self, Ack, Bytes16, Position},
 };
 use crate::{CloseFrame, Error, Message};
 
@@ -175,7 +175,7 @@ impl Incoming {
     fn count(&mut self, message: &Message) {
         self.received += 1;
         self.digest = step(self.digest, message);
-        self.bytes += message.len();
+        self.bytes += wire::length(message);
     }
 
     /// Whether the peer waits for an acknowledgement.
@@ -216,7 +216,7 @@ impl Inbox {
                 )));
             }
             self.data += 1;
-            self.bytes += message.len();
+            self.bytes += wire::length(&message);
         } else if self.queue.len() - self.data >= Self::CONTROL && !message.is_close() {
             return Ok(());
         }
@@ -229,7 +229,7 @@ impl Inbox {
         let message = self.queue.pop_front()?;
         if message.is_data() {
             self.data -= 1;
-            self.bytes -= message.len();
+            self.bytes -= wire::length(&message);
         }
         Some(message)
     }

@@ -83,6 +83,12 @@ pub(super) fn is_marked(message: &Message) -> bool {
     matches!(message, Message::Binary(payload) if trailer::kind(Layer::Resume, payload).is_some())
 }
 
+/// How long a message of the user is on the wire: the length that both ends count.
+#[inline]
+pub(super) fn length(message: &Message) -> usize {
+    message.len() + trailer::escape_len(Layer::Resume, message)
+}
+
 /// Tells this layer's messages from others.
 pub(super) fn read(message: Message) -> Result<Read, Error> {
     let (kind, body) = match trailer::open(Layer::Resume, message) {

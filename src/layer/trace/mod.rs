@@ -145,6 +145,10 @@ mod transport;
 mod way;
 mod wire;
 
+/// The most bytes that this layer adds to a message: a trace context and its mark.
+#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+pub(crate) const OVERHEAD: usize = wire::LEN;
+
 pub use self::{
     context::TraceContext,
     layer::{Role, TraceLayer},

@@ -18,7 +18,7 @@ const CONTEXT: u8 = 1;
 /// The lowest bit of the shape: the message is text.
 const TEXT: u8 = 1;
 
-/// How much longer a message with a context is.
+/// How much longer a message with a context is. It is more than an escape, which no message with a context needs.
 pub(super) const LEN: usize = BODY + trailer::LEN;
 
 const BODY: usize = TraceContext::LEN + 1;

@@ -14,14 +14,14 @@ use super::{
 use crate::{
     Connect, Error, Limits, Message, Queue, Transport,
     layer::{
-        batch::BatchPolicy,
+        batch::{self, BatchPolicy},
         compression::{CompressionLayer, Deflate},
-        heartbeat::{HeartbeatLayer, Monitor},
+        heartbeat::{self, HeartbeatLayer, Monitor},
         limit::LimitLayer,
         rate_limit::RateLimitLayer,
         reconnect::{Backoff, Keep, ReconnectLayer, Target, WhenLost},
-        resume::{ResumeHandle, ResumeLayer, SessionStore},
-        trace::TraceLayer,
+        resume::{self, ResumeHandle, ResumeLayer, SessionStore},
+        trace::{self, TraceLayer},
     },
     transport::websocket::WebSocketConnector,
 };
@@ -99,12 +99,30 @@ impl OptimizedBuilder {
         self
     }
 
-    /// The limits of each connection, and of its handshake. The message limit is that of the stack, too.
+    /// Sets the limits of each connection and of its handshake. The message limit is that of the application's messages: what the layers of
+    /// the stack add to one has room beyond it ([`transport_limits`](Self::transport_limits)).
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self.limit = self.limit.max_message(limits.message);
         self
+    }
+
+    /// Returns [`limits`](Self::limits) with room for what the layers of the stack add to a message: less than 100 bytes, or 4 KiB more where
+    /// the compression context is kept.
+    ///
+    /// [`connect`](Self::connect) and [`OptimizedAcceptor::upgrade`] use them. Give them to a connector or an upgrade of your own. With a
+    /// smaller limit there, a message of almost [`Limits::message`] to which a layer adds its mark is refused
+    /// ([`is_too_large`](Error::is_too_large)) and not sent.
+    #[must_use]
+    pub fn transport_limits(&self) -> Limits {
+        self.limits.message(self.limits.message.saturating_add(self.overhead()))
+    }
+
+    /// The sum over all layers between the limit and the transport, whichever are on.
+    fn overhead(&self) -> usize {
+        let compression = self.compression.map_or(0, |deflate| CompressionLayer::new(deflate).overhead());
+        trace::OVERHEAD + resume::OVERHEAD + batch::OVERHEAD + compression + heartbeat::OVERHEAD
     }
 
     /// How long no text or binary message may pass, either way, before the transport is closed. Default: for ever.
@@ -216,8 +234,9 @@ impl OptimizedBuilder {
     ///
     /// Dropped, the attempt is.
     pub async fn connect(self, url: &str) -> Result<OptimizedTransport, Error> {
-        let connector = WebSocketConnector::new().limits(self.limits);
-        self.connect_with(connector, Target::parse(url)?).await
+        let connector = WebSocketConnector::new().limits(self.transport_limits());
+        let headroom = self.overhead();
+        self.connect_over(connector, Target::parse(url)?, headroom).connected().await
     }
 
     /// Connects by a connector of your own: layers of tower and tower-http on a [`WebSocketConnector`], own TLS, a token source;
@@ -250,8 +269,23 @@ impl OptimizedBuilder {
         C: Connect<Future: Send + 'static> + Clone + Send + Sync + 'static,
         C::Transport: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
     {
+        self.connect_over(connector, target, 0)
+    }
+
+    /// With a connector that takes `headroom` bytes more than [`limits`](Self::limits) say.
+    fn connect_over<C>(
+        self,
+        connector: C,
+        target: impl Into<Target>,
+        headroom: usize,
+    ) -> OptimizedTransport<C::Transport>
+    where
+        C: Connect<Future: Send + 'static> + Clone + Send + Sync + 'static,
+        C::Transport: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+    {
         let (status, monitor, session) = (Status::default(), Monitor::new(), ResumeHandle::new());
         let (mut wire, shell) = (self.wire(), self.shell());
+        wire.headroom = headroom;
         wire.heartbeat = wire.heartbeat.map(|layer| layer.monitor(monitor.clone()));
         let mut reconnect = ReconnectLayer::new(target, self.backoff.clone()).when_lost(self.when_lost.clone());
         if let Some(OnConnect(hook)) = self.on_connect.clone() {
@@ -293,11 +327,12 @@ impl OptimizedBuilder {
             batch: self.batch,
             compression: self
                 .compression
-                .map(|deflate| CompressionLayer::new(deflate.max_inflated(self.limits.message))),
+                .map(|deflate| CompressionLayer::new(deflate.max_inflated(self.transport_limits().message))),
             heartbeat: self.heartbeat.clone(),
             resume: self.resume.is_some(),
             trace_context: self.sampled.is_some(),
             max_message: self.limits.message,
+            headroom: 0,
         }
     }
 

@@ -119,6 +119,7 @@
 
 mod builder;
 mod connector;
+mod fit;
 mod leave;
 mod server;
 mod shell;

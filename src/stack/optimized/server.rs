@@ -39,6 +39,7 @@ struct Config {
     trace: TraceLayer,
     name: Arc<str>,
     limits: Limits,
+    transport_limits: Limits,
     queue: Queue<Message>,
 }
 
@@ -52,6 +53,7 @@ impl<T> OptimizedAcceptor<T> {
             trace: builder.trace(TraceLayer::server(name.to_string())),
             name,
             limits: builder.limits,
+            transport_limits: builder.transport_limits(),
             queue: builder.queue,
         };
         Self { config: Arc::new(config), store, goodbye: Goodbye::default() }
@@ -67,6 +69,12 @@ impl<T> OptimizedAcceptor<T> {
     #[cfg(feature = "adaptive")]
     pub(in crate::stack) fn limits(&self) -> Limits {
         self.config.limits
+    }
+
+    /// Returns the limits for an upgrade of your own: see [`OptimizedBuilder::transport_limits`].
+    #[must_use]
+    pub fn transport_limits(&self) -> Limits {
+        self.config.transport_limits
     }
 
     /// Ends all transports that this acceptor, or a clone of it, has made and will make, because the server goes away: each sends a
@@ -112,7 +120,7 @@ where
     /// As [`accept`](OptimizedAcceptor::accept).
     pub async fn accept_over(&self, transport: T, is_known: bool) -> Result<Option<OptimizedTransport<T>>, Error> {
         // Boxed, so that the exchange takes no room in the session's task later.
-        Box::pin(self.accept_for(transport, is_known, None)).await
+        Box::pin(self.accept_for(transport, is_known, None, 0)).await
     }
 
     /// [`accept_over`](Self::accept_over), for a client that has proved who it is: its session is found again by the same `owner`
@@ -131,7 +139,19 @@ where
         is_known: bool,
         owner: impl AsRef<[u8]>,
     ) -> Result<Option<OptimizedTransport<T>>, Error> {
-        Box::pin(self.accept_for(transport, is_known, Some(owner.as_ref()))).await
+        Box::pin(self.accept_for(transport, is_known, Some(owner.as_ref()), 0)).await
+    }
+
+    /// [`accept_over`](Self::accept_over), of a transport that has the [`transport_limits`](Self::transport_limits).
+    pub(in crate::stack) async fn accept_own(
+        &self,
+        transport: T,
+        is_known: bool,
+        owner: Option<&[u8]>,
+    ) -> Result<Option<OptimizedTransport<T>>, Error> {
+        let config = &*self.config;
+        let headroom = config.transport_limits.message - config.limits.message;
+        Box::pin(self.accept_for(transport, is_known, owner, headroom)).await
     }
 
     async fn accept_for(
@@ -139,12 +159,14 @@ where
         mut transport: T,
         is_known: bool,
         owner: Option<&[u8]>,
+        headroom: usize,
     ) -> Result<Option<OptimizedTransport<T>>, Error> {
         let config = &*self.config;
-        let agreement = config.wire.agree(&mut transport, is_known, config.limits.handshake).await?;
+        let mut layers = config.wire.clone();
+        layers.headroom = headroom;
+        let agreement = layers.agree(&mut transport, is_known, config.limits.handshake).await?;
         let agreed = agreement.capabilities;
         let heartbeat = Monitor::new();
-        let mut layers = config.wire.clone();
         layers.heartbeat = config.heartbeat.clone().map(|layer| layer.monitor(heartbeat.clone()));
         let wire = layers.layer(transport, agreement);
         let link = if agreed.resume() {
@@ -242,14 +264,15 @@ impl OptimizedAcceptor {
         let acceptor = self.clone();
         WebSocketUpgrade::new(move |websocket, parts| -> Handled {
             Box::pin(async move {
-                match acceptor.accept(websocket).await {
+                let is_known = websocket.subprotocol() == Some(SUBPROTOCOL);
+                match acceptor.accept_own(websocket, is_known, None).await {
                     Ok(Some(transport)) => handler(transport, parts).await,
                     Ok(None) => {}
                     Err(error) => tracing::debug!(%error, "a connection was not accepted"),
                 }
             })
         })
-        .limits(self.config.limits)
+        .limits(self.config.transport_limits)
         .with_subprotocol(HeaderValue::from_static(SUBPROTOCOL))
     }
 }

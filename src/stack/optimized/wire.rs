@@ -12,12 +12,13 @@ use crate::{
         heartbeat::{Heartbeat, HeartbeatLayer},
     },
     rt,
+    stack::optimized::fit::Fit,
     stack::{Capabilities, hello::Hello, optional::Optional},
 };
 
 /// To a peer that knows us, batches, then compression, then the heartbeat next to the transport; to another the heartbeat alone. A
 /// layer that is not agreed on sends nothing of its own.
-pub(super) type Wire<T> = Optional<Batched<Compressed<Heartbeat<T>>>, Heartbeat<T>>;
+pub(super) type Wire<T> = Optional<Fit<Batched<Compressed<Heartbeat<T>>>>, Heartbeat<T>>;
 
 /// What one end has on.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub(super) struct WireConfig {
     pub(super) trace_context: bool,
     /// The largest message that may come in, in bytes.
     pub(super) max_message: usize,
+    /// How many bytes more the transport below takes. Zero where somebody else has made it.
+    pub(super) headroom: usize,
 }
 
 impl WireConfig {
@@ -40,7 +43,8 @@ impl WireConfig {
             .with_compression_context(self.compression.as_ref().is_some_and(CompressionLayer::keeps_context))
             .with_resume(self.resume)
             .with_trace_context(self.trace_context);
-        Hello { capabilities, max_message: u32::try_from(self.max_message).unwrap_or(u32::MAX) }
+        let most = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Hello { capabilities, max_message: most(self.max_message), headroom: most(self.headroom) }
     }
 
     /// Finds out what is on with a peer whose handshake says whether it speaks the subprotocol. It has `limit` to say hello.
@@ -71,7 +75,8 @@ impl WireConfig {
             Some(policy) => BatchLayer::new(policy.within(hello.max_message as usize)),
             None => BatchLayer::off(),
         };
-        Optional::On { inner: batch.layer(compressed) }
+        let most = (hello.max_message as usize).saturating_add(hello.headroom as usize);
+        Optional::On { inner: Fit::new(batch.layer(compressed), most) }
     }
 }
 

@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
+use crate::message::trailer;
 
 /// What is on its way.
 #[derive(Clone, Debug)]
@@ -128,6 +129,78 @@ proptest! {
         }
         let _ = end.core.acknowledged(Ack { received, sent });
         prop_assert!(end.core.position().first <= 4 && end.core.position().sent == before.sent);
+    }
+}
+
+/// Two ends whose messages may end like a mark, with byte windows that fill. The wire is read as the layer reads it.
+struct Marked {
+    core: Core,
+    /// Of the wire to this end.
+    wire: VecDeque<Message>,
+    /// The bytes on the wire of all messages that this end has accepted, one after the other.
+    lengths: Vec<usize>,
+    inbox: bool,
+}
+
+impl Marked {
+    fn new(window: Window) -> Self {
+        let core = Core::new([1; 16], window, window, Budget::default());
+        Self { core, wire: VecDeque::new(), lengths: Vec::new(), inbox: false }
+    }
+
+    fn unacknowledged_bytes(&self) -> usize {
+        self.lengths[usize::try_from(self.core.out.acked).unwrap()..].iter().sum()
+    }
+
+    fn receive(&mut self) {
+        let Some(message) = self.wire.pop_front() else { return };
+        match wire::read(message).unwrap() {
+            wire::Read::Plain(message) if self.inbox => self.core.read_ahead(message).unwrap(),
+            wire::Read::Plain(message) => self.core.give(&message),
+            wire::Read::Own(wire::Own::Ack(ack)) => self.core.acknowledged(ack).unwrap(),
+            wire::Read::Own(_) => unreachable!("no other message is sent"),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn both_ends_count_the_same_bytes_whatever_a_message_ends_like(
+        steps in proptest::collection::vec((0..2usize, 0..6u8, 0..24usize, 0..4u8), 0..600),
+    ) {
+        let window = Window { messages: 50, bytes: 100 };
+        let mut ends = [Marked::new(window), Marked::new(window)];
+        for (me, step, length, kind) in steps {
+            match step {
+                0 | 1 if ends[me].core.out.has_room() => {
+                    let payload = vec![length as u8; length];
+                    let message = match kind {
+                        0 => Message::binary(payload),
+                        1 => Message::text("t".repeat(length)),
+                        2 => Message::binary(trailer::append(&payload, trailer::Layer::Resume, trailer::PLAIN)),
+                        _ => Message::binary(trailer::append(&payload, trailer::Layer::Resume, 3)),
+                    };
+                    ends[me].core.out.push(message);
+                    let kept = ends[me].core.out.next().unwrap().clone();
+                    ends[me].core.out.wrote();
+                    ends[me].lengths.push(kept.len());
+                    ends[1 - me].wire.push_back(kept);
+                }
+                2 => ends[me].receive(),
+                3 => ends[me].inbox = !ends[me].inbox,
+                4 => drop(ends[me].core.take_read()),
+                5 => {
+                    let ack = ends[me].core.ack();
+                    ends[1 - me].wire.push_back(wire::Own::Ack(ack).into_message());
+                }
+                _ => {}
+            }
+            for end in &mut ends {
+                let bytes = end.unacknowledged_bytes();
+                prop_assert_eq!(end.core.out.unacknowledged().1, bytes);
+                prop_assert_eq!(end.core.out.has_room(), bytes < 100 && end.core.out.unacknowledged().0 < 50);
+            }
+        }
     }
 }
 

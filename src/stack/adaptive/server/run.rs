@@ -61,11 +61,7 @@ impl Inner {
             Some(place) => transport.holding(place),
             None => transport,
         };
-        let accepted = match owner {
-            Some(owner) => self.acceptor.accept_over_as(transport, is_known, owner).await,
-            None => self.acceptor.accept_over(transport, is_known).await,
-        };
-        match accepted {
+        match self.acceptor.accept_own(transport, is_known, owner.as_deref()).await {
             Ok(Some(session)) if seat.begin(self.sessions) => {
                 parts.extensions.insert(kind);
                 (self.handler)(session, parts).await;

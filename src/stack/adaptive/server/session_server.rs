@@ -74,7 +74,7 @@ impl SessionServer {
     {
         const SESSIONS: usize = 1024;
         const HANDSHAKES: usize = 1024;
-        let limits = acceptor.limits();
+        let limits = acceptor.transport_limits();
         let known = HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL);
         let web_socket = WebSocketUpgrade::new(run::web_socket as WebSocketHandler);
         let sse = SseDuplexServer::new(run::sse as SseHandler);

@@ -33,7 +33,7 @@ impl SessionServer {
         let inner = self.inner.clone();
         async move {
             let mut server = server
-                .limits(inner.acceptor.limits())
+                .limits(inner.acceptor.transport_limits())
                 .session_limits_by_default(SessionLimits::one_stream())
                 .with_subprotocol(HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL));
             match &inner.origins {
