@@ -28,7 +28,10 @@ use tower_transport::{
         AuthLayer, Claims, ExpiryLayer, FirstMessageGuard, FirstMessageLayer, JwtKey, JwtRules, JwtVerifier, Token,
         TokenRequest, Tokens,
     },
-    transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+    transport::{
+        accept,
+        websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+    },
 };
 
 const SECRET: &[u8] = b"a secret that issuer and server share, and nobody else";
@@ -72,7 +75,7 @@ async fn serve(listener: TcpListener, verifier: JwtVerifier) -> Result<(), BoxEr
     .subprotocol("feed.v1")?;
     let service = AuthGuardLayer::new(verifier).optional().realm("feed")?.layer(upgrade);
     loop {
-        let (tcp, _) = listener.accept().await?;
+        let (tcp, _) = accept(|| listener.accept()).await;
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(service.clone()))

@@ -20,7 +20,10 @@ use tower_http::auth::AddAuthorizationLayer;
 use tower_transport::{
     BoxError, Connect, Error, Queue, ServiceBuilderExt, Transport, TransportExt,
     codec::RkyvCodec,
-    transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+    transport::{
+        accept,
+        websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+    },
 };
 
 #[derive(Archive, Serialize, Deserialize, Debug)]
@@ -49,7 +52,7 @@ async fn fill_orders(socket: WebSocket) -> Result<(), Error> {
     Ok(())
 }
 
-async fn serve(listener: TcpListener) -> Result<(), BoxError> {
+async fn serve(listener: TcpListener) {
     let upgrade = WebSocketUpgrade::new(|socket, parts| async move {
         let has_token = parts.headers.contains_key(http::header::AUTHORIZATION);
         println!("server: a client comes {} a token", if has_token { "with" } else { "without" });
@@ -58,8 +61,8 @@ async fn serve(listener: TcpListener) -> Result<(), BoxError> {
         }
     });
     loop {
-        let (tcp, _) = listener.accept().await?;
-        tcp.set_nodelay(true)?;
+        let (tcp, _) = accept(|| listener.accept()).await;
+        let _ = tcp.set_nodelay(true); // fails for a client that has left: its own connection says so
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(upgrade.clone()))

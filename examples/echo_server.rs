@@ -16,7 +16,10 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tower_transport::{
     BoxError, Error, Limits,
-    transport::websocket::{WebSocket, WebSocketUpgrade},
+    transport::{
+        accept,
+        websocket::{WebSocket, WebSocketUpgrade},
+    },
 };
 
 /// Answers text and binary with themselves. What has arrived together is answered together, with one flush.
@@ -58,8 +61,8 @@ async fn main() -> Result<(), BoxError> {
     })
     .limits(limits);
     loop {
-        let (tcp, _) = listener.accept().await?;
-        tcp.set_nodelay(true)?;
+        let (tcp, _) = accept(|| listener.accept()).await;
+        let _ = tcp.set_nodelay(true); // fails for a client that has left: its own connection says so
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_secs(10))

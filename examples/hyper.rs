@@ -19,7 +19,10 @@ use tokio::net::TcpListener;
 use tower::{Service, ServiceExt, service_fn};
 use tower_transport::{
     BoxError, Message, TransportExt,
-    transport::websocket::{WebSocketConnector, WebSocketUpgrade},
+    transport::{
+        accept,
+        websocket::{WebSocketConnector, WebSocketUpgrade},
+    },
 };
 
 async fn serve(listener: TcpListener) -> Result<(), BoxError> {
@@ -44,7 +47,7 @@ async fn serve(listener: TcpListener) -> Result<(), BoxError> {
         }
     });
     loop {
-        let (tcp, _) = listener.accept().await?;
+        let (tcp, _) = accept(|| listener.accept()).await;
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(router.clone()))

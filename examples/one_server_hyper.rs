@@ -21,6 +21,7 @@ use tower_transport::{
     layer::auth::StaticTokens,
     stack::{AdaptiveTransport, OptimizedTransport, TransportKind, adaptive::SessionServer},
     transport::{
+        accept,
         sse::SseDuplexConnector,
         websocket::WebSocketConnector,
         webtransport::{Certificate, WebTransportConnector, WebTransportServer},
@@ -41,9 +42,9 @@ async fn session(mut session: OptimizedTransport<AdaptiveTransport>, parts: Part
 }
 
 /// One accept loop for both HTTP transports.
-async fn serve(server: SessionServer, listener: TcpListener) -> std::io::Result<()> {
+async fn serve(server: SessionServer, listener: TcpListener) {
     loop {
-        let (tcp, address) = listener.accept().await?;
+        let (tcp, address) = accept(|| listener.accept()).await;
         let service = TowerToHyperService::new(server.http().from_address(address));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new()) // a client that never ends its request is cut

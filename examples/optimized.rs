@@ -5,13 +5,20 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::net::TcpListener;
 use tower_transport::{
     BoxError, Message, TransportExt,
     layer::{heartbeat::HeartbeatLayer, resume::Verdict},
     stack::{OptimizedAcceptor, OptimizedTransport},
-    transport::websocket::{WebSocket, WebSocketUpgrade},
+    transport::{
+        accept,
+        websocket::{WebSocket, WebSocketUpgrade},
+    },
 };
 
 const MESSAGES: usize = 20_000;
@@ -102,10 +109,14 @@ where
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
+        loop {
+            let (tcp, _) = accept(|| listener.accept()).await;
             let service = TowerToHyperService::new(upgrade.clone());
-            let http = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
-            tokio::spawn(http.with_upgrades());
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new()) // a client that never ends its request is cut
+                .serve_connection(TokioIo::new(tcp), service)
+                .with_upgrades();
+            tokio::spawn(connection);
         }
     });
     Ok(address)

@@ -5,7 +5,11 @@
 use std::{net::SocketAddr, time::Duration};
 
 use futures_util::StreamExt;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpSocket, TcpStream},
@@ -19,7 +23,10 @@ use tower_transport::{
         reconnect::{Backoff, Keep, ReconnectHandle, ReconnectLayer, State, WhenLost},
         resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
     },
-    transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+    transport::{
+        accept,
+        websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+    },
 };
 
 #[tokio::main]
@@ -137,10 +144,14 @@ impl Server {
         let store = SessionStore::new();
         runtime.spawn(async move {
             let upgrade = WebSocketUpgrade::new(move |socket, _parts| session(store.clone(), socket));
-            while let Ok((tcp, _)) = listener.accept().await {
+            loop {
+                let (tcp, _) = accept(|| listener.accept()).await;
                 let service = TowerToHyperService::new(upgrade.clone());
-                let http = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
-                tokio::spawn(http.with_upgrades());
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new()) // a client that never ends its request is cut
+                    .serve_connection(TokioIo::new(tcp), service)
+                    .with_upgrades();
+                tokio::spawn(connection);
             }
         });
         Ok(Self { address, runtime })
@@ -176,7 +187,8 @@ impl Network {
         let works = watch::Sender::new(true);
         let state = works.subscribe();
         tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
+            loop {
+                let (mut near, _) = accept(|| listener.accept()).await;
                 let mut state = state.clone();
                 if !*state.borrow_and_update() {
                     continue;

@@ -22,7 +22,10 @@ use tower_transport::{
     BoxError, Error, ServiceBuilderExt, Transport,
     codec::RkyvCodec,
     service::{Client, Server, Tagged},
-    transport::websocket::{WebSocketConnector, WebSocketUpgrade},
+    transport::{
+        accept,
+        websocket::{WebSocketConnector, WebSocketUpgrade},
+    },
 };
 
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -48,7 +51,7 @@ async fn connect() -> Result<
     let url = format!("ws://{}/calculator", listener.local_addr()?);
     let (upgraded, mut sockets) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
-        let (tcp, _) = listener.accept().await?;
+        let (tcp, _) = accept(|| listener.accept()).await;
         tcp.set_nodelay(true)?;
         let upgrade = WebSocketUpgrade::new(|socket, _| async move { drop(upgraded.send(socket).await) });
         let connection = http1::Builder::new()

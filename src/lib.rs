@@ -104,6 +104,7 @@ while let Some(order) = receiver.receive().await {
 //! | `rate-limit` | `layer::rate_limit`: GCRA, per connection, shared or by key |
 //! | `reconnect` | `layer::reconnect`: a connector goes in, a transport that reconnects comes out |
 //! | `resume` | `layer::resume`: sessions that outlive connections |
+//! | `tracing` (default) | logs of what a server refuses and closes, as events of tracing |
 //! | `trace` | `layer::trace`: tracing's spans, metrics, W3C trace context |
 //! | `optimized` | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
 //! | `adaptive` | `stack::adaptive`: WebTransport, then WebSocket, then SSE + POST, by what fails and why; one server for all three |
@@ -125,6 +126,8 @@ pub mod handshake;
 #[cfg(feature = "service")]
 mod in_flight;
 pub mod layer;
+#[cfg(not(target_arch = "wasm32"))]
+mod log;
 pub mod message;
 #[cfg(feature = "rt")]
 mod rt;

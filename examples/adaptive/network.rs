@@ -16,6 +16,7 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
+use tower_transport::transport::accept;
 
 #[derive(Default)]
 struct Faults {
@@ -39,7 +40,8 @@ impl Network {
         tasks.spawn(carry_datagrams(Arc::new(socket), udp, faults.clone()));
         let (passed, cut) = (faults.clone(), cuts.subscribe());
         tasks.spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
+            loop {
+                let (near, _) = accept(|| listener.accept()).await;
                 let (faults, mut cut) = (passed.clone(), cut.clone());
                 cut.mark_unchanged();
                 tokio::spawn(async move {

@@ -12,7 +12,10 @@ use tower_transport::{
         OptimizedBuilder, OptimizedTransport,
         adaptive::{AdaptiveTransport, SessionServer},
     },
-    transport::webtransport::{Certificate, CertificateHash, WebTransportServer},
+    transport::{
+        accept,
+        webtransport::{Certificate, CertificateHash, WebTransportServer},
+    },
 };
 
 use crate::checker::Checker;
@@ -48,7 +51,8 @@ impl Server {
         let service = self.sessions.http();
         self.connections.spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((tcp, _)) = listener.accept().await {
+            loop {
+                let (tcp, _) = accept(|| listener.accept()).await;
                 let service = TowerToHyperService::new(service.clone());
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())

@@ -20,7 +20,7 @@
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! # use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-//! # use tower_transport::{TransportExt, transport::websocket::WebSocketUpgrade};
+//! # use tower_transport::{TransportExt, transport::{accept, websocket::WebSocketUpgrade}};
 //! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! # let url = format!("ws://{}/", listener.local_addr()?);
 //! # tokio::spawn(async move {
@@ -29,7 +29,8 @@
 //! #             let _ = socket.send_message(message).await;
 //! #         }
 //! #     });
-//! #     while let Ok((tcp, _)) = listener.accept().await {
+//! #     loop {
+//! #         let (tcp, _) = accept(|| listener.accept()).await;
 //! #         let service = TowerToHyperService::new(echo.clone());
 //! #         let http = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
 //! #         tokio::spawn(http.with_upgrades());

@@ -1,5 +1,7 @@
 //! What carries messages: [`Transport`], its extension [`TransportExt`], and the transports themselves.
 
+#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
+mod accept;
 pub(crate) mod backlog;
 mod boxed;
 mod channel;
@@ -39,6 +41,9 @@ use futures_sink::Sink;
 
 use crate::{Error, Message};
 
+#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse"))))]
+pub use self::accept::accept;
 pub use self::{
     boxed::BoxTransport,
     channel::{Channel, channel},

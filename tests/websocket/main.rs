@@ -1,5 +1,6 @@
 //! The native WebSocket, both ends.
 
+mod accept;
 mod close;
 mod connect;
 mod senders;

@@ -58,7 +58,7 @@
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-//! use tower_transport::{Message, stack::{OptimizedAcceptor, OptimizedTransport}};
+//! use tower_transport::{Message, stack::{OptimizedAcceptor, OptimizedTransport}, transport::accept};
 //!
 //! // The server: each session in two halves, whatever connections it takes.
 //! let acceptor: OptimizedAcceptor = OptimizedTransport::builder().named("echo").acceptor();
@@ -73,7 +73,8 @@
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! let url = format!("ws://{}/", listener.local_addr()?);
 //! tokio::spawn(async move {
-//!     while let Ok((tcp, _)) = listener.accept().await {
+//!     loop {
+//!         let (tcp, _) = accept(|| listener.accept()).await;
 //!         let service = TowerToHyperService::new(upgrade.clone());
 //!         let http = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
 //!         tokio::spawn(http.with_upgrades());

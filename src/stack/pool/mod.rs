@@ -51,7 +51,7 @@
 //!     layer::{codec::CodecLayer, heartbeat::HeartbeatLayer},
 //!     service::Server,
 //!     stack::pool::PoolBuilder,
-//!     transport::websocket::{WebSocketConnector, WebSocketUpgrade},
+//!     transport::{accept, websocket::{WebSocketConnector, WebSocketUpgrade}},
 //! };
 //!
 //! // A server that doubles numbers.
@@ -62,7 +62,8 @@
 //!     let _ = Server::in_order(socket, service_fn(async |number: u32| Ok::<_, Error>(2 * number))).await;
 //! });
 //! tokio::spawn(async move {
-//!     while let Ok((tcp, _)) = listener.accept().await {
+//!     loop {
+//!         let (tcp, _) = accept(|| listener.accept()).await;
 //!         let service = TowerToHyperService::new(double.clone());
 //!         let http = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
 //!         tokio::spawn(http.with_upgrades());

@@ -31,7 +31,7 @@ use crate::{
 /// ```no_run
 /// # async fn serve() -> Result<(), tower_transport::BoxError> {
 /// use hyper_util::{rt::{TokioIo, TokioTimer}, service::TowerToHyperService};
-/// use tower_transport::{TransportExt, transport::websocket::WebSocketUpgrade};
+/// use tower_transport::{TransportExt, transport::{accept, websocket::WebSocketUpgrade}};
 ///
 /// let echo = WebSocketUpgrade::new(|mut socket, _parts| async move {
 ///     while let Some(Ok(message)) = socket.receive_message().await {
@@ -42,7 +42,7 @@ use crate::{
 /// });
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
 /// loop {
-///     let (tcp, _) = listener.accept().await?;
+///     let (tcp, _) = accept(|| listener.accept()).await;
 ///     let connection = hyper::server::conn::http1::Builder::new()
 ///         .timer(TokioTimer::new()) // a client that never ends its request is cut
 ///         .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(echo.clone()))

@@ -122,6 +122,7 @@
 //!     handshake::{auth::AuthGuardLayer, limit::ConnectionLimitLayer},
 //!     layer::auth::StaticTokens,
 //!     stack::adaptive::SessionServer,
+//!     transport::accept,
 //! };
 //!
 //! // What the verifier gives is in the extensions: for the limit, the owner and the handler.
@@ -139,7 +140,7 @@
 //!
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
 //! loop {
-//!     let (tcp, address) = listener.accept().await?;
+//!     let (tcp, address) = accept(|| listener.accept()).await;
 //!     let service = TowerToHyperService::new(server.http().from_address(address));
 //!     let connection = http1::Builder::new()
 //!         .timer(TokioTimer::new()) // a client that never ends its request is cut

@@ -66,7 +66,7 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 //! use tower::ServiceExt;
-//! use tower_transport::{Message, TransportExt, transport::sse::{SseDuplexConnector, SseDuplexServer}};
+//! use tower_transport::{Message, TransportExt, transport::{accept, sse::{SseDuplexConnector, SseDuplexServer}}};
 //!
 //! let echo = SseDuplexServer::new(|mut session, _parts| async move {
 //!     while let Some(Ok(message)) = session.receive_message().await {
@@ -78,7 +78,8 @@
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! let url = format!("http://{}/events", listener.local_addr()?);
 //! tokio::spawn(async move {
-//!     while let Ok((tcp, _)) = listener.accept().await {
+//!     loop {
+//!         let (tcp, _) = accept(|| listener.accept()).await;
 //!         let service = TowerToHyperService::new(echo.clone());
 //!         tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service));
 //!     }

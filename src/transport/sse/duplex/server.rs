@@ -37,7 +37,7 @@ use crate::{
 /// ```no_run
 /// # async fn serve() -> Result<(), tower_transport::BoxError> {
 /// use hyper_util::{rt::{TokioIo, TokioTimer}, service::TowerToHyperService};
-/// use tower_transport::{TransportExt, transport::sse::SseDuplexServer};
+/// use tower_transport::{TransportExt, transport::{accept, sse::SseDuplexServer}};
 ///
 /// let echo = SseDuplexServer::new(|mut session, _parts| async move {
 ///     while let Some(Ok(message)) = session.receive_message().await {
@@ -48,7 +48,7 @@ use crate::{
 /// });
 /// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
 /// loop {
-///     let (tcp, _) = listener.accept().await?;
+///     let (tcp, _) = accept(|| listener.accept()).await;
 ///     let connection = hyper::server::conn::http1::Builder::new()
 ///         .timer(TokioTimer::new()) // a client that never ends its request is cut
 ///         .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(echo.clone()));

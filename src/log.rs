@@ -1,0 +1,129 @@
+//! Events for an operator, through [tracing](https://docs.rs/tracing). Without the feature `tracing` every function here does nothing.
+//!
+//! A door that refuses leaves a line that names the status, the reason (with the setting that would allow it), the peer's address as far as
+//! it is known, the page's origin and the path. Queries, cookies and credentials are never logged. Nothing here is on the path of a message.
+//!
+//! | level | for |
+//! |---|---|
+//! | `ERROR` | the process cannot accept connections |
+//! | `WARN` | a limit of this server was reached, or it is set up wrongly (5xx) |
+//! | `INFO` | a client that is not let in (401, 403, 429) |
+//! | `DEBUG` | a request that is not a handshake (400, 405, 426), a connection that this end closes because of what came in |
+#![allow(dead_code, unused_imports, unused_variables, reason = "which of them are used depends on the features")]
+
+use std::{fmt, io, net};
+
+use http::{Extensions, StatusCode, header, request};
+
+use crate::{CloseCode, Error};
+
+/// The most of a peer's own words that goes into one field.
+const LONGEST: usize = 128;
+
+/// Where the client is, as far as the server has put that into the request's extensions.
+pub(crate) fn peer(extensions: &Extensions) -> Option<Peer> {
+    let address = extensions.get::<net::SocketAddr>().copied().map(Peer::Socket);
+    address.or_else(|| extensions.get::<net::IpAddr>().copied().map(Peer::Ip))
+}
+
+/// The address of a client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Peer {
+    Socket(net::SocketAddr),
+    Ip(net::IpAddr),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Ip(address) => address.fmt(f),
+        }
+    }
+}
+
+/// A peer's own words, escaped and cut.
+pub(crate) struct Quoted<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cut = self.0.get(..LONGEST);
+        write!(f, "{}", cut.unwrap_or(self.0).escape_ascii())?;
+        if cut.is_some() { f.write_str("...") } else { Ok(()) }
+    }
+}
+
+/// A handshake, or a request that should have been one, was refused.
+pub(crate) fn refused(transport: &'static str, status: StatusCode, reason: &str, parts: &request::Parts) {
+    #[cfg(feature = "tracing")]
+    {
+        use tracing::field::display;
+
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::$level!(
+                    transport,
+                    status = status.as_u16(),
+                    reason,
+                    peer = peer(&parts.extensions).map(display),
+                    origin = parts.headers.get(header::ORIGIN).map(|origin| display(Quoted(origin.as_bytes()))),
+                    path = %Quoted(parts.uri.path().as_bytes()),
+                    "refused a handshake"
+                )
+            };
+        }
+        match status {
+            status if status.is_server_error() => event!(warn),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => event!(info),
+            _ => event!(debug),
+        }
+    }
+}
+
+/// This end closes a connection because of what came in.
+pub(crate) fn closing(transport: &'static str, code: CloseCode, error: &Error, peer: Option<Peer>) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        transport,
+        code = code.get(),
+        %error,
+        peer = peer.map(tracing::field::display),
+        "closing a connection because of what the peer sent"
+    );
+}
+
+/// One incoming connection failed before it was accepted.
+pub(crate) fn connection_failed(error: &io::Error) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(%error, "a connection failed before it was accepted");
+}
+
+/// The listener failed.
+pub(crate) fn accept_failed(error: &io::Error, again_in: std::time::Duration) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(%error, ?again_in, "cannot accept connections; is the limit of open files (ulimit -n) reached?");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_peer_are_escaped_and_cut() {
+        assert_eq!(Quoted(b"https://a.example").to_string(), "https://a.example");
+        assert_eq!(Quoted(b"a\r\nb\x1b[0m\"").to_string(), "a\\r\\nb\\x1b[0m\\\"");
+        let long = Quoted(&[b'a'; 5000]).to_string();
+        assert_eq!(long.len(), LONGEST + 3);
+        assert!(long.ends_with("..."));
+    }
+
+    #[test]
+    fn the_address_of_a_peer_is_that_of_the_extensions() {
+        let mut extensions = Extensions::new();
+        assert!(peer(&extensions).is_none());
+        extensions.insert(net::IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(peer(&extensions).unwrap().to_string(), "192.0.2.1");
+        extensions.insert(net::SocketAddr::from(([192, 0, 2, 1], 443)));
+        assert_eq!(peer(&extensions).unwrap().to_string(), "192.0.2.1:443");
+    }
+}
