@@ -86,7 +86,7 @@ impl<Out> Line<Out> {
             if let Err(error) = inner.as_mut().start_send(message) {
                 let error = error.into();
                 self.backlog.count_dropped(1);
-                if error.is_closed() {
+                if error.is_closed() && !error.is_rejection() {
                     return Poll::Ready(Err(self.fail(error)));
                 }
                 break Poll::Ready(Err(error));
@@ -99,11 +99,15 @@ impl<Out> Line<Out> {
         result
     }
 
-    /// The inner sink has failed: what waits is lost, and counted.
+    /// The inner sink has failed: what waits is lost, and counted. A rejection concerns messages that are with the inner
+    /// transport already: what waits is still to be sent.
     #[cold]
     #[inline(never)]
     pub(super) fn fail(&mut self, error: impl Into<Error>) -> Error {
         let error = error.into();
+        if error.is_rejection() {
+            return error;
+        }
         let closed = match error.is_closed() {
             true => error.clone(),
             false => Error::closed("the transport has failed").with_source(error.clone()),

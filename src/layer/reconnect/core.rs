@@ -115,7 +115,9 @@ impl<Out> Core<Out> {
                 "a connection was lost, and with it {} of which no flush is known to have succeeded; the transport goes on \
                  with the next connection",
                 count(lost)
-            ))),
+            ))
+            // It concerns those messages: a writer that stops here would stop for good though the next connection works.
+            .into_rejection()),
         }
     }
 

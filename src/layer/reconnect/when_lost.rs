@@ -8,7 +8,7 @@ use crate::Message;
 /// | | `Fail` (default) | `Drop` | `Keep` |
 /// |---|---|---|---|
 /// | they are | lost, and counted | lost, and counted | sent again on the next connection, before any other |
-/// | the writer learns of it | by one error of its next call that [`is_closed`](crate::Error::is_closed) and says how many; then the sink goes on | by [`lost`](super::ReconnectHandle::lost) alone | - |
+/// | the writer learns of it | by one error of its next call that [`is_closed`](crate::Error::is_closed), [`is_rejection`](crate::Error::is_rejection) and says how many; then the sink goes on | by [`lost`](super::ReconnectHandle::lost) alone | - |
 /// | delivery | at most once | at most once | at least once: a message may come twice |
 /// | while there is no connection | `poll_ready` waits | `poll_ready` waits | `poll_ready` is ready until the buffer is full |
 ///
@@ -20,9 +20,10 @@ use crate::Message;
 /// nothing is lost with the connection, and nothing is counted, failed or sent again here. Only what waits for a connection is
 /// this layer's.
 ///
-/// The default is `Fail` because it is the only one that neither loses nor repeats a message behind the writer's back. A
-/// [`Driver`](crate::Driver) takes an error of its sink for the end of all writing: for a transport that is driven, choose
-/// `Keep` or `Drop`.
+/// The default is `Fail` because it is the only one that neither loses nor repeats a message behind the writer's back. Its
+/// error [is a rejection](crate::Error::is_rejection): it concerns the messages that were lost, and the sink goes on. A
+/// [`Driver`](crate::Driver) passes it to its [`Receiver`](crate::Receiver) and to the next
+/// [`flush`](crate::Sender::flush) of each sender, and goes on writing.
 #[derive(Default)]
 pub enum WhenLost<Out> {
     /// They are lost, and the next call of the sink fails, once.

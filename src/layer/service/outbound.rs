@@ -115,7 +115,7 @@ where
                 *this.dirty = true;
                 match this.inner.as_mut().start_send(message).map_err(Into::into) {
                     Ok(()) => return Ok(()),
-                    Err(error) if error.is_closed() => return Err(Stop::Broken(error)),
+                    Err(error) if error.is_closed() && !error.is_rejection() => return Err(Stop::Broken(error)),
                     // It refuses this message alone.
                     Err(error) => error,
                 }

@@ -10,7 +10,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{Shared, outbox::Fed, wake_all};
-use crate::{Error, Transport};
+use crate::{Error, Transport, transport::signal::Mark};
 
 /// How many messages one lock of the queue moves.
 const BATCH: usize = 64;
@@ -130,7 +130,16 @@ impl<Out, In> State<Out, In> {
                     self.end_writing(Error::closed("the connection was closed by this end"));
                 }
             }
-            Poll::Ready(Err(error)) => self.fail(error.into()),
+            Poll::Ready(Err(error)) => {
+                let error = error.into();
+                if !error.is_rejection() {
+                    self.fail(error);
+                    return turn;
+                }
+                // Messages that the transport had accepted are lost; it goes on, and so does the flush or the close.
+                self.lose(error);
+                return Turn::Yield;
+            }
         }
         turn
     }
@@ -154,24 +163,29 @@ impl<Out, In> State<Out, In> {
             if self.batch.is_empty() {
                 return Ok(Turn::Wait);
             }
-            let blocked = self.feed_batch(transport.as_mut(), cx)?;
+            let stopped = self.feed_batch(transport.as_mut(), cx)?;
             self.settle();
-            if blocked {
-                return Ok(Turn::Wait);
+            if let Some(turn) = stopped {
+                return Ok(turn);
             }
         }
         Ok(Turn::Yield)
     }
 
-    /// Gives the transport the batch; tells whether the transport had no room for all.
-    fn feed_batch<T>(&mut self, mut transport: Pin<&mut T>, cx: &mut Context<'_>) -> Result<bool, Error>
+    /// Gives the transport the batch; tells how the turn ends if the transport did not take all.
+    fn feed_batch<T>(&mut self, mut transport: Pin<&mut T>, cx: &mut Context<'_>) -> Result<Option<Turn>, Error>
     where
         T: Transport<Out, In = In>,
     {
         while !self.batch.is_empty() {
-            match transport.as_mut().poll_ready(cx) {
-                Poll::Ready(ready) => ready.map_err(Into::into)?,
-                Poll::Pending => return Ok(true),
+            match transport.as_mut().poll_ready(cx).map_err(Into::into) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) if error.is_rejection() => {
+                    self.lose(error);
+                    return Ok(Some(Turn::Yield));
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(Some(Turn::Wait)),
             }
             let Some((message, is_control)) = self.batch.pop_front() else { break };
             self.fed.count((self.size_out)(&message), is_control);
@@ -179,13 +193,13 @@ impl<Out, In> State<Out, In> {
             if let Err(error) = transport.as_mut().start_send(message) {
                 let error = error.into();
                 self.fed.refused += 1;
-                if error.is_closed() {
+                if error.is_closed() && !error.is_rejection() {
                     return Err(error);
                 }
                 self.refuse(error);
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Tells the queue what became of the batch, and wakes whom that makes room for.
@@ -205,6 +219,25 @@ impl<Out, In> State<Out, In> {
         let waker = if inbox.has_room() { inbox.push(Err(error)) } else { None };
         drop(inbox);
         wake_all(waker);
+    }
+
+    /// Messages that the transport had accepted are lost. The receiver is told, if it has room, and so are those who flush.
+    fn lose(&mut self, error: Error) {
+        self.lose_flushes(&error);
+        self.refuse(error);
+    }
+
+    fn lose_flushes(&mut self, error: &Error) {
+        self.wakers.extend(self.shared.outbox().lost(error.clone()));
+        wake_all(self.wakers.drain(..));
+    }
+
+    /// Passes on, in its place among the messages that come in, that the connection was lost and another takes its place.
+    fn pass_on_loss(&self, mark: Mark) {
+        if mark.has_lost() {
+            let receiver = self.shared.inbox().push_loss();
+            wake_all(receiver);
+        }
     }
 
     /// The sink has failed. The peer's last words may still be read.
@@ -228,12 +261,22 @@ impl<Out, In> State<Out, In> {
             if !has_room {
                 return Turn::Wait;
             }
-            let message = match transport.as_mut().poll_next(cx) {
+            let mark = Mark::now();
+            let polled = transport.as_mut().poll_next(cx);
+            self.pass_on_loss(mark);
+            let message = match polled {
                 Poll::Pending => return Turn::Wait,
                 Poll::Ready(None) => return Turn::Ended,
                 Poll::Ready(Some(message)) => message.map_err(Into::into),
             };
-            self.read_error = message.as_ref().err().cloned();
+            self.read_error = match &message {
+                // A layer that sends on the reader's task tells here what was lost, and the transport goes on.
+                Err(error) if error.is_rejection() && error.is_closed() => {
+                    self.lose_flushes(error);
+                    None
+                }
+                message => message.as_ref().err().cloned(),
+            };
             let mut inbox = self.shared.inbox();
             let receiver = inbox.push(message);
             has_room = inbox.has_room();
@@ -267,7 +310,9 @@ where
         let mut this = self.project();
         let state = this.state;
         state.shared.driver.register(cx.waker());
+        let mark = Mark::now();
         let wrote = state.write(this.transport.as_mut(), cx);
+        state.pass_on_loss(mark);
         let read = state.read(this.transport.as_mut(), cx);
         if read != Turn::Ended && !state.is_pointless() {
             if wrote == Turn::Yield || read == Turn::Yield {

@@ -4,7 +4,9 @@ use crate::Error;
 
 /// The incoming queue: what the transport gave and the receiver has not taken.
 pub(super) struct Inbox<In> {
-    queue: VecDeque<(Result<In, Error>, usize)>,
+    queue: VecDeque<Entry<In>>,
+    /// How many of the queue are messages or errors.
+    messages: usize,
     bytes: usize,
     max_messages: usize,
     max_bytes: usize,
@@ -16,10 +18,25 @@ pub(super) struct Inbox<In> {
     pub(super) receiver: Option<Waker>,
 }
 
+enum Entry<In> {
+    /// What the transport gave, and its size.
+    Item(Result<In, Error>, usize),
+    /// The connection was lost: what follows comes from another. Never two in a row, so the queue stays bounded.
+    Loss,
+}
+
+/// What the receiver takes.
+pub(super) enum Taken<In> {
+    /// What the transport gave, and whether taking it made room in a full inbox.
+    Item(Result<In, Error>, bool),
+    Loss,
+}
+
 impl<In> Inbox<In> {
     pub(super) fn new(max_messages: usize, max_bytes: usize, size: fn(&In) -> usize) -> Self {
         Self {
             queue: VecDeque::with_capacity(max_messages.min(64)),
+            messages: 0,
             bytes: 0,
             max_messages,
             max_bytes,
@@ -31,7 +48,7 @@ impl<In> Inbox<In> {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.abandoned || (self.queue.len() < self.max_messages && self.bytes < self.max_bytes)
+        self.abandoned || (self.messages < self.max_messages && self.bytes < self.max_bytes)
     }
 
     /// Takes what came in; gives the receiver to wake.
@@ -41,19 +58,33 @@ impl<In> Inbox<In> {
         }
         let size = message.as_ref().map_or(0, self.size);
         self.bytes += size;
-        self.queue.push_back((message, size));
+        self.messages += 1;
+        self.queue.push_back(Entry::Item(message, size));
         self.receiver.take()
     }
 
-    /// Gives the oldest, and whether that made room in a full inbox.
-    pub(super) fn pop(&mut self) -> Option<(Result<In, Error>, bool)> {
+    /// Notes that the connection was lost, behind what came in before; gives the receiver to wake.
+    pub(super) fn push_loss(&mut self) -> Option<Waker> {
+        if self.abandoned || matches!(self.queue.back(), Some(Entry::Loss)) {
+            return None;
+        }
+        self.queue.push_back(Entry::Loss);
+        self.receiver.take()
+    }
+
+    /// Takes the oldest.
+    pub(super) fn pop(&mut self) -> Option<Taken<In>> {
         let was_full = !self.has_room();
-        let (message, size) = self.queue.pop_front()?;
+        let (message, size) = match self.queue.pop_front()? {
+            Entry::Item(message, size) => (message, size),
+            Entry::Loss => return Some(Taken::Loss),
+        };
         self.bytes -= size;
-        Some((message, was_full))
+        self.messages -= 1;
+        Some(Taken::Item(message, was_full))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.queue.len()
+        self.messages
     }
 }

@@ -28,6 +28,9 @@ pub(super) struct Outbox<Out> {
     /// Data messages given to the transport, or dropped.
     data_fed: u64,
     pub(super) flushes: Flushes,
+    /// How often accepted messages were lost while the transport went on, and the error of the last time.
+    losses: u64,
+    loss: Option<Error>,
     /// Who waits for the end: a flush that is never reached.
     ends: Flushes,
     pub(super) senders: usize,
@@ -81,6 +84,8 @@ impl<Out> Outbox<Out> {
             control_fed: 0,
             data_fed: 0,
             flushes: Flushes::default(),
+            losses: 0,
+            loss: None,
             ends: Flushes::default(),
             senders: 0,
             next_id: 0,
@@ -226,6 +231,23 @@ impl<Out> Outbox<Out> {
     /// All that the transport was given before now has left it; gives whom to wake.
     pub(super) fn flushed(&mut self) -> impl Iterator<Item = Waker> {
         self.flushes.reach(Mark { data: self.data_fed, control: self.control_fed })
+    }
+
+    /// Messages that the transport had accepted are lost: each sender's next flush tells. Gives whom to wake.
+    pub(super) fn lost(&mut self, error: Error) -> impl Iterator<Item = Waker> {
+        self.losses += 1;
+        self.loss = Some(error);
+        self.flushes.end()
+    }
+
+    /// The losses so far.
+    pub(super) fn losses(&self) -> u64 {
+        self.losses
+    }
+
+    /// The error of the last loss, where there were more than `seen`, which then counts it.
+    pub(super) fn take_loss(&self, seen: &mut u64) -> Option<Error> {
+        if std::mem::replace(seen, self.losses) == self.losses { None } else { self.loss.clone() }
     }
 
     /// The close message that an overflow asks for, once; `None` inside where the transport has its own way.

@@ -8,8 +8,8 @@ use std::{
 
 use futures_core::Stream;
 
-use super::Shared;
-use crate::Error;
+use super::{Shared, inbox::Taken};
+use crate::{Error, transport::signal};
 
 /// The reading end of a [driven](crate::TransportExt::drive) transport.
 ///
@@ -19,6 +19,9 @@ use crate::Error;
 /// An error is given as the transport gave it; whether more follows is the transport's to say. So is a message that the
 /// transport refused to send for itself alone (too large, or not to be encoded): it was accepted by the queue, and this is
 /// where its error shows, while there is room for it; [`Sender::dropped`](crate::Sender::dropped) counts it in any case.
+/// Messages that were lost with a connection show here too where the transport goes on with another
+/// ([`WhenLost::Fail`](crate::layer::reconnect::WhenLost::Fail) of a transport that reconnects). The error of each of these
+/// [is a rejection](Error::is_rejection).
 pub struct Receiver<Out, In = Out> {
     shared: Arc<Shared<Out, In>>,
 }
@@ -47,12 +50,17 @@ impl<Out, In> Stream for Receiver<Out, In> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut inbox = self.shared.inbox();
-        if let Some((message, made_room)) = inbox.pop() {
-            drop(inbox);
-            if made_room {
-                self.shared.driver.wake();
+        while let Some(taken) = inbox.pop() {
+            match taken {
+                Taken::Item(message, made_room) => {
+                    drop(inbox);
+                    if made_room {
+                        self.shared.driver.wake();
+                    }
+                    return Poll::Ready(Some(message));
+                }
+                Taken::Loss => signal::connection_lost(),
             }
-            return Poll::Ready(Some(message));
         }
         if inbox.ended {
             return Poll::Ready(None);
@@ -74,8 +82,8 @@ impl<Out, In> Drop for Receiver<Out, In> {
         let mut inbox = self.shared.inbox();
         inbox.abandoned = true;
         let mut unread = Vec::with_capacity(inbox.len());
-        while let Some((message, _)) = inbox.pop() {
-            unread.push(message);
+        while let Some(taken) = inbox.pop() {
+            unread.push(taken);
         }
         // The messages' own drops run outside the lock.
         drop(inbox);

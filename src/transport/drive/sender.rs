@@ -28,13 +28,17 @@ pub struct Sender<Out, In = Out> {
     ticket: Option<u64>,
     has_place: bool,
     flush: Option<Mark>,
+    /// How many losses of accepted messages this sender knows of.
+    losses: u64,
     is_closed: bool,
 }
 
 impl<Out, In> Sender<Out, In> {
     pub(super) fn new(shared: Arc<Shared<Out, In>>) -> Self {
-        let id = shared.outbox().join();
-        Self { shared, id, ticket: None, has_place: false, flush: None, is_closed: false }
+        let mut outbox = shared.outbox();
+        let (id, losses) = (outbox.join(), outbox.losses());
+        drop(outbox);
+        Self { shared, id, ticket: None, has_place: false, flush: None, losses, is_closed: false }
     }
 
     /// Sends one message: waits for a place in the queue, where the queue's policy is to wait, and takes it.
@@ -56,7 +60,9 @@ impl<Out, In> Sender<Out, In> {
     ///
     /// # Errors
     ///
-    /// The error that ended the transport before that.
+    /// Returns the error that ended the transport before that. Returns an error that [is a rejection](Error::is_rejection), once,
+    /// if messages that any sender had sent since this one's last flush were lost with a connection and the transport goes on
+    /// with another: call it again for the rest.
     ///
     /// # Cancel safety
     ///
@@ -136,6 +142,9 @@ impl<Out, In> Sender<Out, In> {
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut outbox = self.shared.outbox();
+        if let Some(error) = outbox.take_loss(&mut self.losses) {
+            return Poll::Ready(Err(error));
+        }
         let mark = *self.flush.get_or_insert_with(|| outbox.accepted());
         if outbox.flushes.poll(mark, self.id, cx.waker()) {
             self.flush = None;

@@ -2,6 +2,8 @@
 
 mod connect;
 mod contract;
+#[cfg(all(feature = "batch", feature = "queue"))]
+mod driven;
 mod lost;
 mod observe;
 mod peer;
