@@ -13,7 +13,7 @@ pub(crate) enum Language {
 /// The command that runs a `script` of this folder with a `package`; `None` where the tests against it are to be passed over.
 pub(crate) fn command(language: Language, script: &str, package: &str) -> Option<Command> {
     if std::env::var_os("TOWER_TRANSPORT_NO_PEERS").is_some() {
-        println!("passed over: TOWER_TRANSPORT_NO_PEERS is set");
+        println!("skipped: TOWER_TRANSPORT_NO_PEERS is set");
         return None;
     }
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers");
