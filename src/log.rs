@@ -13,7 +13,7 @@
 
 use std::{fmt, io, net};
 
-use http::{Extensions, StatusCode, header, request};
+use http::{Extensions, HeaderMap, Request, StatusCode, Uri, header, request};
 
 use crate::{CloseCode, Error};
 
@@ -24,6 +24,15 @@ const LONGEST: usize = 128;
 pub(crate) fn peer(extensions: &Extensions) -> Option<Peer> {
     let address = extensions.get::<net::SocketAddr>().copied().map(Peer::Socket);
     address.or_else(|| extensions.get::<net::IpAddr>().copied().map(Peer::Ip))
+}
+
+/// Takes the address of the client along.
+pub(crate) fn copy_peer(from: &Extensions, to: &mut Extensions) {
+    match peer(from) {
+        Some(Peer::Socket(address)) => drop(to.insert(address)),
+        Some(Peer::Ip(address)) => drop(to.insert(address)),
+        None => {}
+    }
 }
 
 /// The address of a client.
@@ -53,10 +62,31 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
+/// The head of a request, whatever it is in.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a> {
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    extensions: &'a Extensions,
+}
+
+impl<'a> From<&'a request::Parts> for Head<'a> {
+    fn from(parts: &'a request::Parts) -> Self {
+        Self { uri: &parts.uri, headers: &parts.headers, extensions: &parts.extensions }
+    }
+}
+
+impl<'a, B> From<&'a Request<B>> for Head<'a> {
+    fn from(request: &'a Request<B>) -> Self {
+        Self { uri: request.uri(), headers: request.headers(), extensions: request.extensions() }
+    }
+}
+
 /// A handshake, or a request that should have been one, was refused.
-pub(crate) fn refused(transport: &'static str, status: StatusCode, reason: &str, parts: &request::Parts) {
+pub(crate) fn refused<'a>(transport: &'static str, status: StatusCode, reason: &str, head: impl Into<Head<'a>>) {
     #[cfg(feature = "tracing")]
     {
+        let Head { uri, headers, extensions } = head.into();
         use tracing::field::display;
 
         macro_rules! event {
@@ -65,9 +95,9 @@ pub(crate) fn refused(transport: &'static str, status: StatusCode, reason: &str,
                     transport,
                     status = status.as_u16(),
                     reason,
-                    peer = peer(&parts.extensions).map(display),
-                    origin = parts.headers.get(header::ORIGIN).map(|origin| display(Quoted(origin.as_bytes()))),
-                    path = %Quoted(parts.uri.path().as_bytes()),
+                    peer = peer(extensions).map(display),
+                    origin = headers.get(header::ORIGIN).map(|origin| display(Quoted(origin.as_bytes()))),
+                    path = %Quoted(uri.path().as_bytes()),
                     "refused a handshake"
                 )
             };

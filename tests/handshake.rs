@@ -19,10 +19,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::auth::AddAuthorizationLayer;
 use tower_transport::{
     Error, Message, ServiceBuilderExt, TransportExt,
-    handshake::{
-        auth::AuthGuardLayer,
-        limit::{ConnectionLimitLayer, Place},
-    },
+    handshake::{auth::AuthGuardLayer, limit::ConnectionLimitLayer},
     layer::auth::{
         AuthLayer, Claims, Credentials, ExpiryLayer, FirstMessageGuard, FirstMessageLayer, JwtKey, JwtRules,
         JwtVerifier, Reason, Token, TokenRequest, Tokens, forbidden,
@@ -257,8 +254,7 @@ async fn a_session_over_a_real_socket_ends_with_its_token() {
 
 #[tokio::test]
 async fn connections_are_counted_until_they_end_in_total_and_by_key() {
-    let upgrade = WebSocketUpgrade::new(|mut socket: WebSocket, mut parts: request::Parts| async move {
-        let _place = parts.extensions.remove::<Place>();
+    let upgrade = WebSocketUpgrade::new(|mut socket: WebSocket, _parts| async move {
         while let Some(Ok(_)) = socket.receive_message().await {}
     });
     let key = |parts: &request::Parts| parts.headers.get("x-key").cloned();

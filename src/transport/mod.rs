@@ -19,8 +19,10 @@ pub(crate) mod halves;
 mod limits;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod origin;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod place;
 mod queue;
-#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod refusal;
 pub mod signal;
 mod split;

@@ -1,4 +1,7 @@
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::Authority};
+
+use super::refusal::Refusal;
+use crate::log::Quoted;
 
 /// Which pages may open a transport. Browsers send an `Origin` header and no other cross-site check applies to a WebSocket
 /// (RFC 6455, section 10.2). A `GET` that a page does not ask to read the answer of (`no-cors`) has none, but says by `Sec-Fetch-Site`
@@ -23,7 +26,26 @@ impl Origins {
         }
     }
 
-    pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+    /// Why the page behind a request may not connect, if it may not.
+    pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        const SETTING: &str = "the server allows other origins by name, with `allow_origin`";
+
+        if self.allow_request(uri, headers) {
+            return Ok(());
+        }
+        let reason = match headers.get(header::ORIGIN) {
+            Some(origin) => {
+                let (origin, host) = (Quoted(origin.as_bytes()), here(uri, headers));
+                let host = host.as_ref().map_or("", Authority::as_str);
+                let host = Quoted(host.as_bytes());
+                format!("a page of the origin `{origin}` may not connect to `{host}`: {SETTING}")
+            }
+            None => format!("a page of another site that does not tell its origin may not connect: {SETTING}"),
+        };
+        Err(Refusal { status: StatusCode::FORBIDDEN, reason: reason.into() })
+    }
+
+    fn allow_request(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
             // Which site it is, nobody says: an allowed one cannot be told from others.
             return matches!(self, Self::Any) || !is_from_elsewhere(headers);
@@ -48,11 +70,15 @@ fn same_host(origin: &HeaderValue, uri: &Uri, headers: &HeaderMap) -> bool {
     let Ok(origin) = Uri::try_from(origin.as_bytes()) else { return false };
     let default_port = if origin.scheme_str() == Some("https") { 443 } else { 80 };
     let Some(page) = origin.authority() else { return false };
-    // HTTP/2 has no Host header, but an authority in the URI.
-    let host = headers.get(header::HOST).and_then(|host| Uri::try_from(host.as_bytes()).ok());
-    let Some(here) = host.as_ref().and_then(Uri::authority).or(uri.authority()) else { return false };
+    let Some(here) = here(uri, headers) else { return false };
     page.host().eq_ignore_ascii_case(here.host())
         && page.port_u16().unwrap_or(default_port) == here.port_u16().unwrap_or(default_port)
+}
+
+/// What the request names as its server. HTTP/2 has no Host header, but an authority in the URI.
+fn here(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    let host = headers.get(header::HOST).and_then(|host| Uri::try_from(host.as_bytes()).ok());
+    host.and_then(|host| host.authority().cloned()).or_else(|| uri.authority().cloned())
 }
 
 #[cfg(test)]
@@ -63,7 +89,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
         headers.insert(header::HOST, HeaderValue::from_static(host));
-        origins.check(&Uri::from_static("/ws"), &headers)
+        origins.check(&Uri::from_static("/ws"), &headers).is_ok()
     }
 
     #[test]
@@ -88,8 +114,24 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_the_origin_the_host_and_the_setting_and_no_more_than_is_safe() {
+        let refusal = |origin: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ORIGIN, HeaderValue::from_bytes(origin.as_bytes()).unwrap());
+            headers.insert(header::HOST, HeaderValue::from_static("localhost:3000"));
+            Origins::default().check(&Uri::from_static("/ws"), &headers).unwrap_err()
+        };
+        let Refusal { status, reason } = refusal("http://localhost:5173");
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        assert!(reason.contains("`http://localhost:5173`") && reason.contains("`localhost:3000`"), "{reason}");
+        assert!(reason.contains("`allow_origin`"), "{reason}");
+        let long = refusal(&format!("https://{}\u{e9}", "a".repeat(60_000))).reason;
+        assert!(long.is_ascii() && long.len() < 500, "{}", long.len());
+    }
+
+    #[test]
     fn who_is_no_browser_sends_no_origin_and_passes() {
-        assert!(Origins::default().check(&Uri::from_static("/"), &HeaderMap::new()));
+        assert!(Origins::default().check(&Uri::from_static("/"), &HeaderMap::new()).is_ok());
     }
 
     #[test]
@@ -97,7 +139,7 @@ mod tests {
         let allowed = |origins: &Origins, site: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert("sec-fetch-site", HeaderValue::from_static(site));
-            origins.check(&Uri::from_static("/sse"), &headers)
+            origins.check(&Uri::from_static("/sse"), &headers).is_ok()
         };
         let mut one = Origins::default();
         one.allow(HeaderValue::from_static("https://app.example"));

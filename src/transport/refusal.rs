@@ -1,8 +1,36 @@
+use std::borrow::Cow;
+
+#[cfg(any(feature = "websocket", feature = "sse"))]
+use bytes::Bytes;
 use http::StatusCode;
+
+use crate::log::{self, Head};
 
 /// Why a server does not make a transport of a request.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
-    pub(super) reason: &'static str,
+    /// For the client and for the log: what is wrong, and the setting that would allow it.
+    pub(super) reason: Cow<'static, str>,
+}
+
+impl Refusal {
+    pub(super) const fn new(status: StatusCode, reason: &'static str) -> Self {
+        Self { status, reason: Cow::Borrowed(reason) }
+    }
+
+    /// The reason, as a body.
+    #[cfg(any(feature = "websocket", feature = "sse"))]
+    pub(super) fn body(self) -> Bytes {
+        match self.reason {
+            Cow::Borrowed(reason) => Bytes::from_static(reason.as_bytes()),
+            Cow::Owned(reason) => reason.into(),
+        }
+    }
+
+    /// Logs it.
+    pub(super) fn logged<'a>(self, transport: &'static str, head: impl Into<Head<'a>>) -> Self {
+        log::refused(transport, self.status, &self.reason, head);
+        self
+    }
 }

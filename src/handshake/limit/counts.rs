@@ -1,6 +1,5 @@
 use std::{
     collections::HashMap,
-    fmt,
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -63,36 +62,20 @@ impl<K: Hash + Eq + Clone> Counts<K> {
     }
 }
 
-/// A place among the connections, taken until this and all its clones are dropped.
-#[derive(Clone)]
-pub struct Place {
-    _held: Arc<dyn Held>,
-}
-
-trait Held: Send + Sync {}
-
-struct Entry<K: Hash + Eq + Clone> {
+/// Who has entered, until it is dropped.
+pub(super) struct Entry<K: Hash + Eq + Clone> {
     counts: Arc<Counts<K>>,
     key: Option<K>,
 }
 
-impl<K: Hash + Eq + Clone + Send + Sync> Held for Entry<K> {}
+impl<K: Hash + Eq + Clone> Entry<K> {
+    pub(super) const fn new(counts: Arc<Counts<K>>, key: Option<K>) -> Self {
+        Self { counts, key }
+    }
+}
 
 impl<K: Hash + Eq + Clone> Drop for Entry<K> {
     fn drop(&mut self) {
         self.counts.leave(self.key.as_ref());
-    }
-}
-
-impl Place {
-    /// For who has entered.
-    pub(super) fn new<K: Hash + Eq + Clone + Send + Sync + 'static>(counts: Arc<Counts<K>>, key: Option<K>) -> Self {
-        Self { _held: Arc::new(Entry { counts, key }) }
-    }
-}
-
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").finish_non_exhaustive()
     }
 }

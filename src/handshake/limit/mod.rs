@@ -7,7 +7,8 @@
 //!
 //! # Where it waits
 //!
-//! Nowhere: who is one too many is answered at once, 503 for the total and 429 for the key, with `Retry-After: 1`.
+//! Nowhere: one request too many is answered at once, 503 for the total and 429 for the key, with `Retry-After: 1`, and logged (feature
+//! `tracing`).
 //!
 //! # Where it belongs in the stack
 //!
@@ -16,9 +17,20 @@
 //!
 //! # How long a place is taken
 //!
-//! A [`Place`] is in the extensions of the request, and is free again when it is dropped, with all its clones. A handler that gets
-//! the request's parts holds it with them: **keep `parts`, or the `Place` out of them, until the session ends**. A handler that
-//! ignores its parts (`|socket, _| ..`) gives the place back as soon as the upgrade is done.
+//! The layer puts a [`Place`] into the extensions of the request, and the place is free again when that and its clones are dropped.
+//!
+//! | the request becomes | the place is held until |
+//! |---|---|
+//! | a WebSocket, by [`WebSocketUpgrade`] or axum's extractor `WebSocketHandshake` | the `WebSocket` is dropped, wherever the handler has moved it |
+//! | a session of `SseDuplexServer` | the handler has dropped its end, and the event stream has ended |
+//! | a session of WebTransport, by `Incoming::accept` | the last handle of the session is dropped |
+//! | a connection of `OptimizedAcceptor` or `SessionServer` | that connection is dropped; the session may go on with another one, which takes a place of its own |
+//! | any other response | the service has answered |
+//!
+//! Handlers need no code for it, and do not find the `Place` among their request's parts. Only a response whose body goes on for long, such as an
+//! `EventStream`, needs help: take the `Place` out of the request's extensions and move it into the stream.
+//!
+//! [`WebSocketUpgrade`]: crate::transport::websocket::WebSocketUpgrade
 //!
 //! # Errors
 //!
@@ -26,7 +38,7 @@
 //!
 //! # Cancel safety
 //!
-//! A request that is dropped gives its place back.
+//! A request that is dropped before it has become a connection gives its place back.
 //!
 //! # What it adds to the wire
 //!
@@ -40,14 +52,13 @@
 //! use tower::ServiceBuilder;
 //! use tower_transport::{
 //!     TransportExt,
-//!     handshake::limit::{ConnectionLimitLayer, Place},
+//!     handshake::limit::ConnectionLimitLayer,
 //!     transport::websocket::WebSocketUpgrade,
 //! };
 //!
 //! let service = ServiceBuilder::new()
 //!     .layer(ConnectionLimitLayer::new(10_000).per_key(20, |parts| parts.extensions.get::<IpAddr>().copied()))
-//!     .service(WebSocketUpgrade::new(|mut socket, mut parts| async move {
-//!         let _place = parts.extensions.remove::<Place>();
+//!     .service(WebSocketUpgrade::new(|mut socket, _parts| async move {
 //!         while let Some(Ok(message)) = socket.receive_message().await {
 //!             println!("{message:?}");
 //!         }
@@ -64,8 +75,9 @@ mod future;
 mod layer;
 mod service;
 
+pub use crate::transport::place::Place;
+
 pub use self::{
-    counts::Place,
     future::ResponseFuture,
     layer::{ConnectionLimitLayer, NoKey},
     service::ConnectionLimit,

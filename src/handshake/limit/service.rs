@@ -7,7 +7,12 @@ use std::{
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use tower_service::Service;
 
-use super::{ConnectionLimitLayer, Place, ResponseFuture, counts::Full, future::Step};
+use super::{
+    ConnectionLimitLayer, Place, ResponseFuture,
+    counts::{Entry, Full},
+    future::Step,
+};
+use crate::log;
 
 /// A service that is reached by so many at a time: what [`ConnectionLimitLayer`] makes.
 #[derive(Clone)]
@@ -61,10 +66,18 @@ where
         let key = key(&parts);
         ResponseFuture::new(match counts.enter(key.as_ref(), *total, *per_key) {
             Ok(()) => {
-                parts.extensions.insert(Place::new(counts.clone(), key));
+                Place::new(Entry::new(counts.clone(), key)).put(&mut parts.extensions);
                 Step::Pass { future: self.service.call(Request::from_parts(parts, body)) }
             }
-            Err(full) => Step::Refuse { response: Some(refuse(full)) },
+            Err(full) => {
+                let response = refuse(full);
+                let reason = match full {
+                    Full::Total => "the total of ConnectionLimitLayer::new is reached",
+                    Full::Key => "the limit of one key, ConnectionLimitLayer::per_key, is reached",
+                };
+                log::refused("http", response.status(), reason, &parts);
+                Step::Refuse { response: Some(response) }
+            }
         })
     }
 }

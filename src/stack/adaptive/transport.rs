@@ -96,7 +96,6 @@ impl AdaptiveTransport {
     }
 
     /// Drops `held` with the connection.
-    #[cfg(feature = "auth")]
     pub(super) fn holding(mut self, held: impl Send + Sync + 'static) -> Self {
         self._held = Some(Box::new(held));
         self

@@ -59,7 +59,7 @@ pub(super) fn check_answer<B>(answer: &Response<B>, key: &str, offered: &[String
 
 /// A server's look at a request: gives the key to answer with.
 pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refusal> {
-    let refuse = |status, reason| Err(Refusal { status, reason });
+    let refuse = |status, reason| Err(Refusal::new(status, reason));
     let headers = &parts.headers;
     if parts.method != Method::GET {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "a WebSocket handshake is a GET request");

@@ -38,7 +38,7 @@ mod write_buffer;
 
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
-pub use self::axum::WebSocketHandshake;
+pub use self::axum::{WebSocketHandshake, WebSocketHandshakeRejection};
 pub use self::{
     connector::{Connecting, WebSocketConnector},
     native::WebSocket,

@@ -8,7 +8,7 @@ use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Socket, engine::Engine};
-use crate::{CloseFrame, Error, Limits, rt};
+use crate::{CloseFrame, Error, Limits, rt, transport::place::Place};
 
 /// A WebSocket, either end, over any byte stream.
 ///
@@ -64,6 +64,8 @@ pub struct WebSocket<S = Socket> {
     write_failed: Option<Error>,
     /// The sink's task, while the stream has taken its place in the socket to write an answer.
     sink: Option<Waker>,
+    /// What guards of a server want back when the connection is gone.
+    _place: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -104,7 +106,13 @@ impl<S> WebSocket<S> {
             deadline: None,
             write_failed: None,
             sink: None,
+            _place: None,
         }
+    }
+
+    pub(super) fn with_place(mut self, place: Option<Place>) -> Self {
+        self._place = place;
+        self
     }
 
     pub(super) fn with_subprotocol(mut self, subprotocol: Option<Box<str>>) -> Self {

@@ -17,6 +17,7 @@ use crate::{
     Error, Limits, rt,
     transport::{
         origin::Origins,
+        place::Place,
         refusal::Refusal,
         subprotocol::{self, choose},
     },
@@ -70,12 +71,20 @@ pub(super) struct Accept {
     pub(super) origins: Origins,
 }
 
-/// A handshake that is good: the answer to give, and the connection that comes of it.
+/// A request that is a good handshake, with what can be taken out of it once.
+pub(super) struct Asked {
+    accept: HeaderValue,
+    on_upgrade: OnUpgrade,
+    place: Option<Place>,
+}
+
+/// A handshake that is accepted: the answer to give, and the connection that comes of it.
 pub(super) struct Accepted {
     pub(super) answer: Response<Full<Bytes>>,
     on_upgrade: OnUpgrade,
     limits: Limits,
     subprotocol: Option<Box<str>>,
+    place: Option<Place>,
 }
 
 impl<H> WebSocketUpgrade<H> {
@@ -128,19 +137,25 @@ impl<H> WebSocketUpgrade<H> {
     }
 }
 
-impl Accept {
-    /// Checks a request and takes the connection out of it.
-    pub(super) fn check(&self, parts: &mut request::Parts) -> Result<Accepted, Refusal> {
+impl Asked {
+    /// Checks that a request is a handshake, and takes the connection out of it.
+    pub(super) fn of(parts: &mut request::Parts) -> Result<Self, Refusal> {
+        const NO_UPGRADE: Refusal = Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "this server does not upgrade connections: enable it (hyper: `with_upgrades`)",
+        );
+
         let accept = check_request(parts)?;
-        if !self.origins.check(&parts.uri, &parts.headers) {
-            return Err(Refusal { status: StatusCode::FORBIDDEN, reason: "pages of this origin are not allowed here" });
-        }
-        let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
-            return Err(Refusal {
-                status: StatusCode::INTERNAL_SERVER_ERROR,
-                reason: "this server does not upgrade connections: enable it (hyper: `with_upgrades`)",
-            });
-        };
+        let on_upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(NO_UPGRADE)?;
+        Ok(Self { accept, on_upgrade, place: Place::take(&mut parts.extensions) })
+    }
+}
+
+impl Accept {
+    /// Accepts a handshake, unless a page of another origin is behind it.
+    pub(super) fn accept(&self, asked: Asked, parts: &request::Parts) -> Result<Accepted, Refusal> {
+        self.origins.check(&parts.uri, &parts.headers)?;
+        let Asked { accept, on_upgrade, place } = asked;
         let mut answer = Response::new(Full::default());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = answer.headers_mut();
@@ -152,33 +167,24 @@ impl Accept {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen.clone());
         }
         let subprotocol = chosen.and_then(|chosen| chosen.to_str().ok()).map(Into::into);
-        Ok(Accepted { answer, on_upgrade, limits: self.limits, subprotocol })
+        Ok(Accepted { answer, on_upgrade, limits: self.limits, subprotocol, place })
     }
 }
 
 impl Accepted {
-    /// Waits until hyper lets go of the connection; `None` if it does not.
-    pub(super) async fn upgraded(
-        on_upgrade: OnUpgrade,
-        limits: Limits,
-        subprotocol: Option<Box<str>>,
-    ) -> Option<WebSocket> {
-        let upgraded = rt::timeout(limits.handshake, on_upgrade).await.ok()?.ok()?;
-        let (socket, early) = Socket::from_upgraded(upgraded);
-        Some(WebSocket::new(socket, false, limits, early).with_subprotocol(subprotocol))
-    }
-
     /// Gives the answer, and runs `handler` once the connection is upgraded.
     pub(super) fn spawn<F>(self, handler: impl FnOnce(WebSocket) -> F + Send + 'static) -> Response<Full<Bytes>>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let Self { answer, on_upgrade, limits, subprotocol } = self;
+        let Self { answer, on_upgrade, limits, subprotocol, place } = self;
         rt::spawn(async move {
             // A client that leaves before the upgrade is nobody's error: there is no session yet.
-            if let Some(websocket) = Self::upgraded(on_upgrade, limits, subprotocol).await {
-                handler(websocket).await;
-            }
+            let Ok(Ok(upgraded)) = rt::timeout(limits.handshake, on_upgrade).await else { return };
+            let (socket, early) = Socket::from_upgraded(upgraded);
+            let websocket =
+                WebSocket::new(socket, false, limits, early).with_subprotocol(subprotocol).with_place(place);
+            handler(websocket).await;
         });
         answer
     }
@@ -186,14 +192,22 @@ impl Accepted {
 
 impl Refusal {
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::from(self.reason));
-        *response.status_mut() = self.status;
+        let status = self.status;
+        let mut response = Response::new(Full::from(self.body()));
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if self.status == StatusCode::UPGRADE_REQUIRED {
-            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        match status {
+            StatusCode::UPGRADE_REQUIRED => {
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            StatusCode::METHOD_NOT_ALLOWED => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+            }
+            _ => {}
         }
         response
     }
@@ -214,12 +228,13 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, _) = request.into_parts();
-        ready(Ok(match self.accept.check(&mut parts) {
+        let accepted = Asked::of(&mut parts).and_then(|asked| self.accept.accept(asked, &parts));
+        ready(Ok(match accepted {
             Ok(accepted) => {
                 let handler = self.handler.clone();
                 accepted.spawn(move |websocket| handler(websocket, parts))
             }
-            Err(refusal) => refusal.into_response(),
+            Err(refusal) => refusal.logged("websocket", &parts).into_response(),
         }))
     }
 }

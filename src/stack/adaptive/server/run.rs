@@ -9,7 +9,7 @@ use super::{live::Seat, session_server::Inner};
 use crate::{
     CloseCode, CloseFrame, Message, TransportExt, rt,
     stack::{OptimizedAcceptor, OptimizedTransport, adaptive::AdaptiveTransport, optimized::Handled},
-    transport::{sse::SseDuplex, websocket::WebSocket},
+    transport::{place::Place, sse::SseDuplex, websocket::WebSocket},
 };
 
 pub(super) type Handler = Arc<dyn Fn(OptimizedTransport<AdaptiveTransport>, request::Parts) -> Handled + Send + Sync>;
@@ -55,9 +55,9 @@ impl Inner {
         let kind = transport.kind();
         let is_known = transport.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
         let owner = self.owner.as_ref().and_then(|owner| owner(&parts));
-        // A place among the connections is the connection's, not the session's, which may have others after it.
-        #[cfg(feature = "auth")]
-        let transport = match parts.extensions.remove::<crate::handshake::limit::Place>() {
+        // A place among the connections is the connection's, not the session's, which may have others after it. That of a request over
+        // HTTP is in the transport already.
+        let transport = match Place::take(&mut parts.extensions) {
             Some(place) => transport.holding(place),
             None => transport,
         };

@@ -17,6 +17,7 @@ use super::{
     session_server::Inner,
 };
 use crate::{
+    log,
     stack::{OptimizedAcceptor, adaptive::TransportKind},
     transport::subprotocol::choose,
 };
@@ -75,9 +76,9 @@ impl Inner {
         // Who knows the stack may have a session here already.
         let known = [HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL)];
         if self.live.sessions() >= self.sessions && choose(&known, &parts.headers).is_none() {
-            return Err("there are too many sessions");
+            return Err("there are too many sessions (SessionServer::sessions)");
         }
-        self.live.enter(self.handshakes).ok_or("there are too many handshakes at once")
+        self.live.enter(self.handshakes).ok_or("there are too many handshakes at once (SessionServer::handshakes)")
     }
 }
 
@@ -115,7 +116,10 @@ impl<B: Body> Service<Request<B>> for SessionService {
         let begins = kind == TransportKind::WebSocket || parts.method == Method::GET;
         let seat = match begins.then(|| self.inner.enter(&parts)).transpose() {
             Ok(seat) => seat,
-            Err(reason) => return SessionFuture::ready(refuse(reason)),
+            Err(reason) => {
+                log::refused(kind.word(), StatusCode::SERVICE_UNAVAILABLE, reason, &parts);
+                return SessionFuture::ready(refuse(reason));
+            }
         };
         let rest = Rest { inner: self.inner.clone(), kind, seat, body };
         match &self.inner.guard {

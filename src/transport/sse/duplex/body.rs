@@ -26,7 +26,7 @@ pub struct SseDuplexBody(Kind);
 enum Kind {
     #[default]
     Empty,
-    Sentence(&'static str),
+    Sentence(Bytes),
     Events(Box<Events>),
 }
 
@@ -37,8 +37,8 @@ struct Events {
 }
 
 impl SseDuplexBody {
-    pub(super) fn sentence(text: &'static str) -> Self {
-        Self(Kind::Sentence(text))
+    pub(super) fn sentence(text: impl Into<Bytes>) -> Self {
+        Self(Kind::Sentence(text.into()))
     }
 
     pub(super) fn events(session: Arc<Session>, keep_alive: Duration) -> Self {
@@ -55,7 +55,7 @@ impl Body for SseDuplexBody {
         let frame = match &mut this.0 {
             Kind::Empty => None,
             Kind::Sentence(text) => {
-                let text = Bytes::from_static(text.as_bytes());
+                let text = std::mem::take(text);
                 this.0 = Kind::Empty;
                 Some(text)
             }

@@ -30,14 +30,12 @@ pub(super) enum Ask {
 }
 
 const fn refuse<T>(status: StatusCode, reason: &'static str) -> Result<T, Refusal> {
-    Err(Refusal { status, reason })
+    Err(Refusal::new(status, reason))
 }
 
 /// A server's look at a request.
 pub(super) fn ask(parts: &request::Parts, origins: &Origins, sessions: &Sessions) -> Result<Ask, Refusal> {
-    if !origins.check(&parts.uri, &parts.headers) {
-        return refuse(StatusCode::FORBIDDEN, "pages of this origin are not allowed here");
-    }
+    origins.check(&parts.uri, &parts.headers)?;
     let headers = &parts.headers;
     match parts.method {
         Method::GET if accepts_events(headers) => Ok(Ask::Open),
@@ -147,11 +145,13 @@ pub(super) fn status(status: StatusCode) -> Response<SseDuplexBody> {
 
 /// A refusal, as a response.
 pub(super) fn refusal(refusal: Refusal) -> Response<SseDuplexBody> {
-    let mut response = Response::new(SseDuplexBody::sentence(refusal.reason));
-    *response.status_mut() = refusal.status;
+    let status = refusal.status;
+    let mut response = Response::new(SseDuplexBody::sentence(refusal.body()));
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    match refusal.status {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    match status {
         StatusCode::SERVICE_UNAVAILABLE => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")),
         StatusCode::METHOD_NOT_ALLOWED => headers.insert(header::ALLOW, HeaderValue::from_static("GET, OPTIONS, POST")),
         _ => None,

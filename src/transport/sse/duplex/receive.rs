@@ -145,7 +145,7 @@ impl Receive {
 }
 
 fn refuse(status: StatusCode, reason: &'static str) -> Poll<Response<SseDuplexBody>> {
-    Poll::Ready(head::refusal(Refusal { status, reason }))
+    Poll::Ready(head::refusal(Refusal::new(status, reason)))
 }
 
 impl<B> fmt::Debug for SseDuplexAnswer<B> {

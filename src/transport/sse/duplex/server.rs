@@ -23,6 +23,7 @@ use crate::{
     Error, Limits, rt,
     transport::{
         origin::Origins,
+        place::Place,
         refusal::Refusal,
         subprotocol::{self, choose},
     },
@@ -173,14 +174,18 @@ impl<H> SseDuplexServer<H> {
     }
 
     /// Opens a session and runs the handler.
-    fn open<F>(&self, parts: request::Parts) -> Result<Response<SseDuplexBody>, Refusal>
+    fn open<F>(&self, mut parts: request::Parts) -> Result<Response<SseDuplexBody>, Refusal>
     where
         H: FnOnce(SseDuplex, request::Parts) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let accept = &*self.accept;
-        let Some(session) = self.sessions.open(accept.limits) else {
-            return Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, reason: "there are too many sessions" });
+        let Some(session) = self.sessions.open(accept.limits, Place::take(&mut parts.extensions)) else {
+            const FULL: Refusal = Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "there are too many sessions (SseDuplexServer::sessions)",
+            );
+            return Err(FULL.logged("sse", &parts));
         };
         let chosen = choose(&accept.subprotocols, &parts.headers);
         let response = head::stream(chosen, SseDuplexBody::events(session.clone(), accept.keep_alive));
@@ -212,6 +217,7 @@ where
             Ok(ask) => ask,
             // Told to whoever asks: a page of a strange origin cannot read it.
             Err(refusal) => {
+                let refusal = refusal.logged("sse", &parts);
                 let cors = match refusal.status {
                     StatusCode::FORBIDDEN => Cors::none(),
                     _ => Cors::of(&parts.headers, &self.accept.origins),

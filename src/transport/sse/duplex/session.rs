@@ -19,7 +19,7 @@ pub(super) use self::{
     up::{Step, Turn},
 };
 use super::{event, inbox::Inbox, sessions::Sessions, token::Token};
-use crate::{Error, Limits, rt};
+use crate::{Error, Limits, rt, transport::place::Place};
 
 /// The most that the body takes at once.
 const FRAME: usize = 16 * 1024;
@@ -31,6 +31,8 @@ pub(super) struct Session {
     state: Mutex<State>,
     /// Where it was opened; `None` outside of one.
     runtime: Option<rt::Handle>,
+    /// What guards want back when both ends are gone.
+    _place: Option<Place>,
 }
 
 struct State {
@@ -72,7 +74,7 @@ fn wake(place: &mut Option<Waker>) {
 }
 
 impl Session {
-    pub(super) fn new(token: Token, limits: Limits, sessions: Arc<Sessions>) -> Self {
+    pub(super) fn new(token: Token, limits: Limits, sessions: Arc<Sessions>, place: Option<Place>) -> Self {
         let mut outbox = BytesMut::new();
         outbox.extend_from_slice(format!("event: {}\ndata: {}\n\n", event::SESSION, token.text()).as_bytes());
         let state = State {
@@ -91,7 +93,14 @@ impl Session {
             poster: None,
             expiry: None,
         };
-        Self { token, limits, sessions, state: Mutex::new(state), runtime: rt::Handle::try_current().ok() }
+        Self {
+            token,
+            limits,
+            sessions,
+            state: Mutex::new(state),
+            runtime: rt::Handle::try_current().ok(),
+            _place: place,
+        }
     }
 
     #[cfg(test)]
@@ -124,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_is_printed_of_a_session_does_not_have_its_token() {
-        let session = Arc::new(Sessions::new(1)).open(Limits::default()).unwrap();
+        let session = Arc::new(Sessions::new(1)).open(Limits::default(), None).unwrap();
         let printed = format!("{session:?}");
         assert!(printed.starts_with("Session") && !printed.contains(&session.token().text()), "{printed}");
         assert!(!printed.contains("outbox"), "{printed}");

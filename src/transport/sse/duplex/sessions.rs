@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::{session::Session, token::Token};
-use crate::Limits;
+use crate::{Limits, transport::place::Place};
 
 /// The sessions of a server, by their tokens. They are kept alive by their two ends, the handler's transport and the response's
 /// body; this only finds them.
@@ -24,13 +24,13 @@ impl Sessions {
     }
 
     /// A new session; `None` where there are too many.
-    pub(super) fn open(self: &Arc<Self>, limits: Limits) -> Option<Arc<Session>> {
+    pub(super) fn open(self: &Arc<Self>, limits: Limits, place: Option<Place>) -> Option<Arc<Session>> {
         let mut by_token = self.lock();
         if by_token.len() >= self.most {
             return None;
         }
         let token = Token::random();
-        let session = Arc::new(Session::new(token, limits, self.clone()));
+        let session = Arc::new(Session::new(token, limits, self.clone(), place));
         by_token.insert(token, Arc::downgrade(&session));
         Some(session)
     }
@@ -56,20 +56,21 @@ mod tests {
     #[test]
     fn a_place_is_free_again_when_both_ends_of_the_session_are_gone() {
         let sessions = Arc::new(Sessions::new(1));
-        let session = sessions.open(Limits::default()).unwrap();
-        assert!(sessions.open(Limits::default()).is_none());
+        let session = sessions.open(Limits::default(), None).unwrap();
+        assert!(sessions.open(Limits::default(), None).is_none());
         let other_end = sessions.find(session.token()).unwrap();
         drop(session);
         assert_eq!(sessions.len(), 1);
         drop(other_end);
         assert_eq!(sessions.len(), 0);
-        assert!(sessions.open(Limits::default()).is_some());
+        assert!(sessions.open(Limits::default(), None).is_some());
     }
 
     #[test]
     fn a_session_is_found_by_its_own_token_alone() {
         let sessions = Arc::new(Sessions::new(2));
-        let (one, other) = (sessions.open(Limits::default()).unwrap(), sessions.open(Limits::default()).unwrap());
+        let (one, other) =
+            (sessions.open(Limits::default(), None).unwrap(), sessions.open(Limits::default(), None).unwrap());
         assert!(Arc::ptr_eq(&sessions.find(one.token()).unwrap(), &one));
         assert!(Arc::ptr_eq(&sessions.find(other.token()).unwrap(), &other));
         assert!(sessions.find(Token::random()).is_none());

@@ -189,7 +189,7 @@ impl WebTransportConnector {
         let connection = dial::dial(&self.shared.endpoints, &config, &host, port).await?;
         let session = wtq::Session::connect(connection, connect).await.map_err(fault::exchange)?;
         let subprotocol = session.protocol().map(Box::from);
-        let session = Session::new(session, self.limits, subprotocol, None);
+        let session = Session::new(session, self.limits, subprotocol, None, None);
         request::answer(session)
     }
 

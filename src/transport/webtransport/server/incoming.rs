@@ -8,6 +8,8 @@ use super::{Accept, registry::Registry};
 use crate::{
     Error, rt,
     transport::{
+        place::Place,
+        refusal::Refusal,
         subprotocol::{self, choose},
         webtransport::{Session, fault},
     },
@@ -28,13 +30,12 @@ impl Incoming {
     /// `None` for a page of an origin that is not allowed, which is refused.
     pub(super) fn new(request: wtq::Request, accept: Arc<Accept>, sessions: Arc<Registry>) -> Option<Self> {
         let parts = parts(&request)?;
-        let is_allowed = accept.origins.check(&parts.uri, &parts.headers);
+        let checked = accept.origins.check(&parts.uri, &parts.headers);
         let incoming = Self { request, parts, accept, sessions };
-        if is_allowed {
-            return Some(incoming);
-        }
+        let Err(refusal) = checked else { return Some(incoming) };
+        let Refusal { status, .. } = refusal.logged("webtransport", &incoming.parts);
         rt::spawn(async move {
-            let _ = incoming.reject(StatusCode::FORBIDDEN).await;
+            let _ = incoming.reject(status).await;
         });
         None
     }
@@ -67,7 +68,7 @@ impl Incoming {
         self.accept_with_parts().await.map(|(session, _)| session)
     }
 
-    pub(super) async fn accept_with_parts(self) -> Result<(Session, request::Parts), Error> {
+    pub(super) async fn accept_with_parts(mut self) -> Result<(Session, request::Parts), Error> {
         let chosen = choose(&self.accept.subprotocols, &self.parts.headers).and_then(|name| name.to_str().ok());
         let answer = match chosen {
             Some(name) => ConnectResponse::OK.with_protocol(name),
@@ -76,7 +77,8 @@ impl Incoming {
         let subprotocol = chosen.map(Box::from);
         let limits = self.accept.limits;
         let session = respond(self.request, answer, limits.handshake).await?;
-        Ok((Session::new(session, limits, subprotocol, Some(self.sessions)), self.parts))
+        let place = Place::take(&mut self.parts.extensions);
+        Ok((Session::new(session, limits, subprotocol, Some(self.sessions), place), self.parts))
     }
 
     /// Refuses the session with this status, and waits until the client knows, at most [`Limits::close`](crate::Limits::close). A body does

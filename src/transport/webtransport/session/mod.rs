@@ -11,7 +11,7 @@ use std::{
 use web_transport_quinn as wtq;
 
 use super::{fault, server::Registry};
-use crate::{CloseFrame, Error, Limits};
+use crate::{CloseFrame, Error, Limits, transport::place::Place};
 
 /// A WebTransport session, either end: one QUIC connection, with any number of streams in it. A clone is the same session.
 ///
@@ -41,6 +41,8 @@ struct Inner {
     registry: Option<(Arc<Registry>, usize)>,
     /// The end is our own close: the layer below has the same reason for a peer that is lost.
     is_closed_here: AtomicBool,
+    /// What guards of a server want back when the session is gone.
+    _place: Option<Place>,
 }
 
 /// A session that may be over.
@@ -53,10 +55,17 @@ impl Session {
         limits: Limits,
         subprotocol: Option<Box<str>>,
         registry: Option<Arc<Registry>>,
+        place: Option<Place>,
     ) -> Self {
         let registry = registry.map(|registry| (registry, quic.stable_id()));
-        let session =
-            Self(Arc::new(Inner { quic, limits, subprotocol, registry, is_closed_here: AtomicBool::new(false) }));
+        let session = Self(Arc::new(Inner {
+            quic,
+            limits,
+            subprotocol,
+            registry,
+            is_closed_here: AtomicBool::new(false),
+            _place: place,
+        }));
         if let Some((registry, id)) = &session.0.registry {
             registry.add(*id, WeakSession(Arc::downgrade(&session.0)));
         }

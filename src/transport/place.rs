@@ -1,0 +1,65 @@
+use std::{fmt, sync::Arc};
+
+/// A place among the connections of a server: it is taken until this value and all its clones are dropped.
+///
+/// A guard puts it into the extensions of a request that it lets in, as `ConnectionLimitLayer` does. Whatever makes a transport of the
+/// request takes it out and holds it for the life of the connection, so handlers need not keep it. A guard of your own can use
+/// [`Place::new`] with any value that gives something back when it is dropped.
+#[derive(Clone)]
+pub struct Place {
+    _held: Arc<dyn Held>,
+}
+
+trait Held: Send + Sync {}
+
+impl<T: Send + Sync> Held for T {}
+
+impl Place {
+    /// Creates a place that drops `held` when the connection is gone.
+    #[must_use]
+    pub fn new(held: impl Send + Sync + 'static) -> Self {
+        Self { _held: Arc::new(held) }
+    }
+
+    /// Takes the place that guards have put into the extensions of a request.
+    #[allow(dead_code, reason = "for the transports that are accepted from requests")]
+    pub(crate) fn take(extensions: &mut http::Extensions) -> Option<Self> {
+        extensions.remove()
+    }
+
+    /// Puts it into the extensions of a request, next to the one that an outer guard has put there.
+    #[allow(dead_code, reason = "for guards")]
+    pub(crate) fn put(self, extensions: &mut http::Extensions) {
+        let place = match extensions.remove::<Self>() {
+            Some(outer) => Self::new((outer, self)),
+            None => self,
+        };
+        extensions.insert(place);
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_two_guards_are_both_held_until_the_last_clone_is_dropped() {
+        let (outer, inner) = (Arc::new(()), Arc::new(()));
+        let mut extensions = http::Extensions::new();
+        Place::new(outer.clone()).put(&mut extensions);
+        Place::new(inner.clone()).put(&mut extensions);
+        let place = Place::take(&mut extensions).unwrap();
+        assert!(Place::take(&mut extensions).is_none());
+        let other = place.clone();
+        drop(place);
+        assert_eq!((Arc::strong_count(&outer), Arc::strong_count(&inner)), (2, 2));
+        drop(other);
+        assert_eq!((Arc::strong_count(&outer), Arc::strong_count(&inner)), (1, 1));
+    }
+}

@@ -1,0 +1,201 @@
+//! `ConnectionLimitLayer` limits connections without the help of any handler.
+
+use std::{future::Future, net::Ipv4Addr, time::Duration};
+
+use axum::{Router, routing::any};
+use futures_util::{StreamExt, future::BoxFuture};
+use http::{Request, StatusCode};
+use tower::{Layer, ServiceBuilder, ServiceExt};
+use tower_transport::{
+    Connect, Error, Message, Transport,
+    handshake::limit::{ConnectionLimitLayer, Place},
+    stack::{AdaptiveTransport, OptimizedAcceptor, OptimizedTransport, TransportKind, adaptive::SessionServer},
+    transport::{
+        sse::{SseDuplexConnector, SseDuplexServer},
+        websocket::{WebSocketConnector, WebSocketHandshake, WebSocketUpgrade},
+        webtransport::{Certificate, WebTransportConnector, WebTransportServer},
+    },
+};
+
+use super::{serve, serve_axum};
+
+const LIMIT: usize = 2;
+const TRIED: usize = 20;
+
+/// A client that keeps what it has opened.
+type Open = Box<dyn FnMut() -> BoxFuture<'static, Result<Box<dyn Send>, Error>>>;
+
+fn client<C>(connector: C, url: String) -> Open
+where
+    C: Connect<ConnectError = Error, Transport: Send + 'static> + Clone + Send + 'static,
+    C::Future: Send,
+{
+    Box::new(move || {
+        let (connector, url) = (connector.clone(), url.clone());
+        Box::pin(async move {
+            let request = Request::get(url).body(()).unwrap();
+            Ok(Box::new(connector.oneshot(request).await?) as Box<dyn Send>)
+        })
+    })
+}
+
+/// Tries, and gives how many are open, with the places that they take. Then all leave, and one more must get in.
+async fn limits(limit: &ConnectionLimitLayer, mut open: Open) {
+    let mut opened = Vec::new();
+    for _ in 0..TRIED {
+        match open().await {
+            Ok(connection) => opened.push(connection),
+            Err(error) => assert_eq!(error.status(), Some(StatusCode::SERVICE_UNAVAILABLE), "{error}"),
+        }
+        // Handlers have had their time to drop what they do not want.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    println!("limit {LIMIT}, {TRIED} tried: {} open, {} counted", opened.len(), limit.connections());
+    assert_eq!((opened.len(), limit.connections()), (LIMIT, LIMIT));
+    drop(opened);
+    while limit.connections() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(open().await.is_ok());
+}
+
+/// Reads until the peer is gone.
+async fn read_on<T: Transport<Message> + Unpin>(mut transport: T) {
+    while let Some(Ok(_)) = transport.next().await {}
+}
+
+async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), future).await.unwrap()
+}
+
+fn web_socket(address: std::net::SocketAddr, path: &str) -> Open {
+    client(WebSocketConnector::new(), format!("ws://{address}{path}"))
+}
+
+#[tokio::test]
+async fn a_handler_that_ignores_its_parts_is_limited() {
+    let limit = ConnectionLimitLayer::new(LIMIT);
+    let address = serve(limit.layer(WebSocketUpgrade::new(|socket, _parts| read_on(socket)))).await;
+    within(limits(&limit, web_socket(address, "/"))).await;
+}
+
+#[tokio::test]
+async fn a_handler_that_hands_its_socket_to_another_task_and_ends_is_limited() {
+    let limit = ConnectionLimitLayer::new(LIMIT);
+    let upgrade = WebSocketUpgrade::new(|socket, _| async move {
+        tokio::spawn(read_on(socket));
+    });
+    let address = serve(limit.layer(upgrade)).await;
+    within(limits(&limit, web_socket(address, "/"))).await;
+}
+
+#[tokio::test]
+async fn a_handler_that_keeps_its_parts_past_the_connection_does_not_keep_its_place() {
+    let limit = ConnectionLimitLayer::new(LIMIT);
+    let upgrade = WebSocketUpgrade::new(|socket, parts: http::request::Parts| async move {
+        assert!(parts.extensions.get::<Place>().is_none());
+        read_on(socket).await;
+        std::future::pending::<()>().await;
+        drop(parts);
+    });
+    let address = serve(limit.layer(upgrade)).await;
+    within(limits(&limit, web_socket(address, "/"))).await;
+}
+
+#[tokio::test]
+async fn the_axum_extractor_is_limited_and_so_is_a_route_service() {
+    async fn handler(handshake: WebSocketHandshake) -> axum::response::Response {
+        handshake.on_upgrade(read_on)
+    }
+    let limit = ConnectionLimitLayer::new(LIMIT);
+    let address = serve_axum(Router::new().route("/", any(handler)).layer(limit.clone())).await;
+    within(limits(&limit, web_socket(address, "/"))).await;
+
+    let limit = ConnectionLimitLayer::new(LIMIT);
+    let upgrade = WebSocketUpgrade::new(|socket, _| read_on(socket));
+    let address = serve_axum(Router::new().route_service("/", upgrade).layer(limit.clone())).await;
+    within(limits(&limit, web_socket(address, "/"))).await;
+}
+
+#[tokio::test]
+async fn two_limits_one_around_the_other_both_hold() {
+    let (outer, inner) = (ConnectionLimitLayer::new(LIMIT), ConnectionLimitLayer::new(LIMIT + 1));
+    let layers = ServiceBuilder::new().layer(outer.clone()).layer(inner.clone());
+    let address = serve(layers.service(WebSocketUpgrade::new(|socket, _| read_on(socket)))).await;
+    within(limits(&outer, web_socket(address, "/"))).await;
+    assert!(inner.connections() <= LIMIT);
+}
+
+#[tokio::test]
+async fn sessions_of_sse_with_post_are_limited() {
+    let limit = ConnectionLimitLayer::new(LIMIT);
+    let address = serve(limit.layer(SseDuplexServer::new(|session, _| read_on(session)))).await;
+    let open = client(SseDuplexConnector::new(), format!("http://{address}/"));
+    within(limits(&limit, open)).await;
+}
+
+#[tokio::test]
+async fn an_optimized_acceptor_is_limited() {
+    let acceptor: OptimizedAcceptor = OptimizedTransport::builder().acceptor();
+    let limit = ConnectionLimitLayer::new(LIMIT);
+    let address = serve(limit.layer(acceptor.upgrade(|session, _| read_on(session)))).await;
+    let open: Open = Box::new(move || {
+        Box::pin(async move {
+            let transport = OptimizedTransport::connect(&format!("ws://{address}/")).await?;
+            Ok(Box::new(transport) as Box<dyn Send>)
+        })
+    });
+    within(limits(&limit, open)).await;
+}
+
+/// A server of all three transports, behind the limit, and a client of each.
+async fn session_server(limit: &ConnectionLimitLayer) -> Vec<(TransportKind, Open)> {
+    let acceptor: OptimizedAcceptor<AdaptiveTransport> = OptimizedTransport::builder().acceptor();
+    let server = SessionServer::new(acceptor, |session, _| read_on(session)).guard(limit.clone());
+    let http = serve(server.http()).await;
+    let certificate = Certificate::development(&["localhost", "127.0.0.1"]).unwrap();
+    let connector = WebTransportConnector::new().certificate_hashes([certificate.hash()]);
+    let endpoint = WebTransportServer::bind((Ipv4Addr::LOCALHOST, 0).into(), certificate).unwrap();
+    let udp = endpoint.local_addr().unwrap();
+    tokio::spawn(server.web_transport(endpoint));
+    vec![
+        (TransportKind::WebSocket, web_socket(http, "/ws")),
+        (TransportKind::Sse, client(SseDuplexConnector::new(), format!("http://{http}/sse"))),
+        (TransportKind::WebTransport, client(connector, format!("https://{udp}/wt"))),
+    ]
+}
+
+#[tokio::test]
+async fn a_session_server_is_limited_over_each_of_its_transports() {
+    let limit = ConnectionLimitLayer::new(LIMIT);
+    for (kind, open) in session_server(&limit).await {
+        println!("{kind}");
+        within(limits(&limit, open)).await;
+        within(async {
+            while limit.connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_web_transport_session_holds_the_place_in_the_parts_of_its_request() {
+    let certificate = Certificate::development(&["127.0.0.1"]).unwrap();
+    let connector = WebTransportConnector::new().certificate_hashes([certificate.hash()]);
+    let mut server = WebTransportServer::bind((Ipv4Addr::LOCALHOST, 0).into(), certificate).unwrap();
+    let url = format!("https://{}/", server.local_addr().unwrap());
+    let held = std::sync::Arc::new(());
+    let request = Request::get(url).body(()).unwrap();
+    let connecting = tokio::spawn(async move { connector.connect_session(request).await.map(drop) });
+    let mut incoming = within(server.accept()).await.unwrap();
+    incoming.parts_mut().extensions.insert(Place::new(held.clone()));
+    let session = within(incoming.accept()).await.unwrap();
+    let clone = session.clone();
+    drop(session);
+    assert_eq!(std::sync::Arc::strong_count(&held), 2);
+    drop(clone);
+    assert_eq!(std::sync::Arc::strong_count(&held), 1);
+    drop(connecting);
+}
