@@ -170,6 +170,15 @@ impl Error {
             .map(|inner| inner.refusal = Some((status, body)))
     }
 
+    /// The error of an HTTP answer that refuses messages of an open session: [`is_too_large`](Self::is_too_large) for 413, else as
+    /// [`from_refusal`](Self::from_refusal).
+    #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+    pub(crate) fn refused_post(what: String, status: StatusCode, body: Bytes) -> Self {
+        let refusal = Self::from_refusal(status, body);
+        let kind = if status == StatusCode::PAYLOAD_TOO_LARGE { Kind::TooLarge } else { refusal.0.kind };
+        refusal.map(|inner| (inner.kind, inner.message) = (kind, what.into()))
+    }
+
     /// The same kind of error one level up: `what` failed, and this is why.
     #[must_use]
     pub fn context(self, what: impl Into<Cow<'static, str>>) -> Self {

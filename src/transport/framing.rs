@@ -16,6 +16,13 @@ const BINARY: u8 = 1;
 const PING: u8 = 2;
 const PONG: u8 = 3;
 const CLOSE: u8 = 4;
+/// A part of a message that is not the last one. Parts stand in POSTs alone, and go to servers alone that say they know them.
+#[cfg(any(feature = "sse", test))]
+const PART: u8 = 5;
+#[cfg(any(feature = "sse", test))]
+const LAST_OF_TEXT: u8 = 6;
+#[cfg(any(feature = "sse", test))]
+const LAST_OF_BINARY: u8 = 7;
 
 /// The most that a head takes.
 pub(super) const MAX_HEAD: usize = 9;
@@ -30,18 +37,19 @@ const PIECE: usize = 1024;
 ///
 /// # Errors
 ///
-/// Data over `limit` bytes, a ping or a pong over 125.
+/// Data over `limit` bytes, a ping or a pong over 125: rejections of that message.
 pub(super) fn check_outgoing(message: &Message, limit: usize) -> Result<(), Error> {
     let length = message.len();
-    match message {
-        Message::Text(_) | Message::Binary(_) if length > limit => Err(Error::too_large(format!(
+    let error = match message {
+        Message::Text(_) | Message::Binary(_) if length > limit => Error::too_large(format!(
             "an outgoing message of {length} bytes is over the limit of {limit} (Limits::message)"
-        ))),
+        )),
         Message::Ping(_) | Message::Pong(_) if length > MAX_CONTROL => {
-            Err(Error::too_large(format!("an outgoing control message of {length} bytes is over {MAX_CONTROL}")))
+            Error::too_large(format!("an outgoing control message of {length} bytes is over {MAX_CONTROL}"))
         }
-        _ => Ok(()),
-    }
+        _ => return Ok(()),
+    };
+    Err(error.into_rejection())
 }
 
 /// Writes the head of `message` to `into`, and gives its payload, which follows.
@@ -60,10 +68,56 @@ pub(super) fn head(message: Message, into: &mut BytesMut) -> Bytes {
 
 /// Writes the whole of `message` to `into`.
 #[cfg(any(feature = "sse", test))]
-pub(super) fn encode(message: Message, into: &mut BytesMut) {
+pub(super) fn encode(message: &Message, into: &mut BytesMut) {
     into.reserve(MAX_HEAD + message.len());
-    let payload = head(message, into);
+    // The clone shares the payload.
+    let payload = head(message.clone(), into);
     into.extend_from_slice(&payload);
+}
+
+/// Writes `message` in parts with payloads of at most `most` bytes, and returns how many those are. What fits, and what is no
+/// data, is written whole.
+#[cfg(any(feature = "sse", test))]
+pub(super) fn encode_in_parts(message: &Message, most: usize, into: &mut BytesMut) -> u64 {
+    let last = match message {
+        Message::Text(text) if text.len() > most => LAST_OF_TEXT,
+        Message::Binary(payload) if payload.len() > most => LAST_OF_BINARY,
+        whole => {
+            encode(whole, into);
+            return 1;
+        }
+    };
+    let mut parts = message.as_bytes().chunks(most.max(1)).peekable();
+    let mut count = 0;
+    while let Some(part) = parts.next() {
+        into.reserve(MAX_HEAD + part.len());
+        into.put_u8(if parts.peek().is_some() { PART } else { last });
+        put_length(part.len() as u64, into);
+        into.extend_from_slice(part);
+        count += 1;
+    }
+    count
+}
+
+/// How many messages and parts at the front of `bytes`, which this end wrote, take at most `most` bytes together, and how many they
+/// take. The first is always among them.
+#[cfg(any(feature = "sse", test))]
+pub(super) fn fitting(bytes: &[u8], most: usize) -> (u64, usize) {
+    let (mut count, mut end) = (0, 0);
+    while let Some(length) = first_length(bytes.get(end..).unwrap_or_default()) {
+        if count > 0 && end + length > most {
+            break;
+        }
+        (count, end) = (count + 1, end + length);
+    }
+    (count, end)
+}
+
+/// How many bytes the message or part at the front of `bytes`, which this end wrote, takes.
+#[cfg(any(feature = "sse", test))]
+pub(super) fn first_length(bytes: &[u8]) -> Option<usize> {
+    let (_, length, head) = parse_head(bytes)?;
+    Some(head + usize::try_from(length).ok()?)
 }
 
 fn close_payload(frame: &CloseFrame) -> Bytes {
@@ -80,6 +134,23 @@ fn put_length(length: u64, into: &mut BytesMut) {
         0x4000..0x4000_0000 => into.put_u32(0x8000_0000 | length as u32),
         _ => into.put_u64(0xc000_0000_0000_0000 | length),
     }
+}
+
+/// What data a message has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Binary,
+}
+
+/// What stands in a POST: a message, or a part of one.
+#[cfg(any(feature = "sse", test))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Message(Message),
+    /// A part that another one follows.
+    Part(Bytes),
+    Last(Kind, Bytes),
 }
 
 /// Finds messages in what is read, however it is cut into pieces. It holds at most one message and a head, and of a message at
@@ -113,14 +184,34 @@ impl Decoder {
     /// A payload over the limit (before any of it is kept), a kind that there is not, text that is not UTF-8, a control message
     /// over 125 bytes. Nothing can be decoded after one.
     pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Message>, Error> {
+        match self.next_frame(input, CLOSE)? {
+            Some((kind, payload)) => frame(kind, payload).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The same where messages may come in parts. The limit is that of each part.
+    #[cfg(any(feature = "sse", test))]
+    pub(super) fn next_unit(&mut self, input: &mut Bytes) -> Result<Option<Unit>, Error> {
+        Ok(match self.next_frame(input, LAST_OF_BINARY)? {
+            None => None,
+            Some((PART, part)) => Some(Unit::Part(part)),
+            Some((LAST_OF_TEXT, part)) => Some(Unit::Last(Kind::Text, part)),
+            Some((LAST_OF_BINARY, part)) => Some(Unit::Last(Kind::Binary, part)),
+            Some((kind, payload)) => Some(Unit::Message(frame(kind, payload)?)),
+        })
+    }
+
+    #[inline]
+    fn next_frame(&mut self, input: &mut Bytes, max_kind: u8) -> Result<Option<(u8, Bytes)>, Error> {
         let (kind, missing) = match self.open {
             Some(open) => open,
             None => {
                 let Some((kind, length)) = self.read_head(input) else { return Ok(None) };
-                let length = self.check(kind, length)?;
+                let length = self.check(kind, length, max_kind)?;
                 // All there, which is the rule: no copy.
                 if input.len() >= length {
-                    return message(kind, input.split_to(length)).map(Some);
+                    return Ok(Some((kind, input.split_to(length))));
                 }
                 (kind, length)
             }
@@ -137,7 +228,7 @@ impl Decoder {
             return Ok(None);
         }
         self.open = None;
-        message(kind, std::mem::take(&mut self.payload).into()).map(Some)
+        Ok(Some((kind, std::mem::take(&mut self.payload).into())))
     }
 
     fn read_head(&mut self, input: &mut Bytes) -> Option<(u8, u64)> {
@@ -157,19 +248,21 @@ impl Decoder {
         None
     }
 
-    fn check(&self, kind: u8, length: u64) -> Result<usize, Error> {
+    fn check(&self, kind: u8, length: u64, max_kind: u8) -> Result<usize, Error> {
         let at_most = |limit| usize::try_from(length).ok().filter(|&length| length <= limit);
         match kind {
-            TEXT | BINARY => at_most(self.limit).ok_or_else(|| {
+            other if other > max_kind => {
+                Err(Error::protocol(format!("an incoming message of kind {other}: there are 0 to {max_kind}")))
+            }
+            PING | PONG | CLOSE => at_most(MAX_CONTROL).ok_or_else(|| {
+                Error::protocol(format!("an incoming control message of {length} bytes is over {MAX_CONTROL}"))
+            }),
+            _ => at_most(self.limit).ok_or_else(|| {
                 let limit = self.limit;
                 Error::too_large(format!(
                     "an incoming message of {length} bytes is over the limit of {limit} (Limits::message)"
                 ))
             }),
-            PING | PONG | CLOSE => at_most(MAX_CONTROL).ok_or_else(|| {
-                Error::protocol(format!("an incoming control message of {length} bytes is over {MAX_CONTROL}"))
-            }),
-            other => Err(Error::protocol(format!("an incoming message of kind {other}: there are 0 to {CLOSE}"))),
         }
     }
 }
@@ -186,13 +279,19 @@ fn parse_head(bytes: &[u8]) -> Option<(u8, u64, usize)> {
     Some((kind, length, 1 + size))
 }
 
-fn message(kind: u8, payload: Bytes) -> Result<Message, Error> {
+/// A message of data out of its whole payload.
+pub(super) fn message(kind: Kind, payload: Bytes) -> Result<Message, Error> {
+    let not_text = |error| Error::protocol("a text message is not UTF-8").with_source(error);
     Ok(match kind {
-        TEXT => Message::Text(
-            Text::try_from(payload)
-                .map_err(|error| Error::protocol("a text message is not UTF-8").with_source(error))?,
-        ),
-        BINARY => Message::Binary(payload),
+        Kind::Text => Message::Text(Text::try_from(payload).map_err(not_text)?),
+        Kind::Binary => Message::Binary(payload),
+    })
+}
+
+fn frame(kind: u8, payload: Bytes) -> Result<Message, Error> {
+    Ok(match kind {
+        TEXT => message(Kind::Text, payload)?,
+        BINARY => message(Kind::Binary, payload)?,
         PING => Message::Ping(payload),
         PONG => Message::Pong(payload),
         _ => Message::Close(close_frame(&payload)?),

@@ -21,7 +21,7 @@ fn decode_whole(limit: usize, wire: &[u8]) -> Result<Vec<Message>, Error> {
 
 fn encoded(messages: impl IntoIterator<Item = Message>) -> Bytes {
     let mut wire = BytesMut::new();
-    messages.into_iter().for_each(|message| encode(message, &mut wire));
+    messages.into_iter().for_each(|message| encode(&message, &mut wire));
     wire.freeze()
 }
 
@@ -188,7 +188,7 @@ fn a_close_of_one_byte_and_a_reason_that_is_not_utf_8_are_errors() {
 #[test]
 fn a_reason_that_nobody_has_cut_is_cut_before_it_is_sent() {
     let wire = encoded([Message::Close(Some(CloseFrame::new(CloseCode::NORMAL, "é".repeat(100))))]);
-    assert_eq!(wire.len(), 4 + 122);
+    assert_eq!(wire.len(), 1 + 2 + 2 + 122, "kind, length, code, reason");
     let frame = CloseFrame::new(CloseCode::NORMAL, "é".repeat(61));
     assert_eq!(decode(100, [wire]).unwrap(), [Message::Close(Some(frame))]);
 }
@@ -280,4 +280,50 @@ proptest! {
             before = input.len();
         }
     }
+}
+
+#[test]
+fn what_this_end_may_not_send_is_a_rejection_of_that_message() {
+    for message in [Message::binary(vec![0; 11]), Message::text("x".repeat(11)), Message::Ping(vec![0; 126].into())] {
+        let error = check_outgoing(&message, 10).unwrap_err();
+        assert!(error.is_too_large() && error.is_rejection(), "{error:?}");
+    }
+}
+
+#[test]
+fn a_message_in_parts_has_the_bytes_of_the_page_about_the_wire() {
+    let in_parts = |message, most| {
+        let mut wire = BytesMut::new();
+        let count = encode_in_parts(&message, most, &mut wire);
+        (count, wire.to_vec())
+    };
+    assert_eq!(in_parts(Message::text("hello"), 2), (3, b"\x05\x02he\x05\x02ll\x06\x01o".to_vec()));
+    assert_eq!(
+        in_parts(Message::binary(&b"\xff\xfe\xfd\xfc"[..]), 2),
+        (2, b"\x05\x02\xff\xfe\x07\x02\xfd\xfc".to_vec())
+    );
+    assert_eq!(in_parts(Message::text("he"), 2), (1, b"\x00\x02he".to_vec()));
+    assert_eq!(in_parts(Message::Ping(Bytes::from_static(b"ping")), 2), (1, b"\x02\x04ping".to_vec()));
+}
+
+#[test]
+fn a_decoder_of_messages_alone_takes_parts_for_a_broken_protocol() {
+    for kind in [PART, LAST_OF_TEXT, LAST_OF_BINARY] {
+        assert!(decode_whole(8, &[kind, 1, b'x']).unwrap_err().is_protocol());
+        let mut input = Bytes::copy_from_slice(&[kind, 1, b'x']);
+        assert!(Decoder::new(8).next_unit(&mut input).unwrap().is_some());
+        let mut large = Bytes::copy_from_slice(&[kind, 9]);
+        assert!(Decoder::new(8).next_unit(&mut large).unwrap_err().is_too_large(), "by its head");
+    }
+    assert!(Decoder::new(8).next_unit(&mut Bytes::from_static(b"\x08\0")).unwrap_err().is_protocol());
+}
+
+#[test]
+fn what_fits_is_counted_whole_and_the_first_always_fits() {
+    let wire = encoded([Message::text("one"), Message::text("two"), Message::binary(vec![0; 100])]);
+    assert_eq!(fitting(&wire, usize::MAX), (3, wire.len()));
+    assert_eq!(fitting(&wire, 10), (2, 10));
+    assert_eq!(fitting(&wire, 9), (1, 5));
+    assert_eq!(fitting(&wire.slice(10..), 1), (1, 103));
+    assert_eq!(fitting(&[], 10), (0, 0));
 }

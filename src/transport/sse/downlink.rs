@@ -12,8 +12,18 @@ use super::line::Line;
 use crate::{
     Error,
     rt::Timer,
-    transport::sse::{Event, Parser},
+    transport::{
+        signal,
+        sse::{Event, Parser},
+    },
 };
+
+/// How much of the stream one poll reads where no event comes of it, before other tasks have their turn, in bytes. Comments and empty
+/// lines cost a peer a byte or two each.
+const AT_ONCE: usize = 256 * 1024;
+
+/// What says that a server is there, and nothing more: no progress.
+const KEEP_ALIVE: &[u8] = b":\n\n";
 
 /// A client's way down: the response that does not end, and its connection.
 pub(super) struct Downlink {
@@ -63,14 +73,23 @@ impl Downlink {
     /// [`is_timeout`](Error::is_timeout) where it was silent for too long.
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
         let mut has_moved = false;
+        let mut read = 0;
         loop {
             if let Some(event) = self.parser.next_event()? {
                 return Poll::Ready(Ok(Some(event)));
+            }
+            if read >= AT_ONCE {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         self.listen();
+                        if data != KEEP_ALIVE {
+                            signal::moved(data.len());
+                        }
+                        read += data.len().max(1);
                         self.parser.push(data);
                     }
                 }

@@ -1,5 +1,6 @@
 use std::{
     future::{Future, poll_fn},
+    io,
     pin::{Pin, pin},
     task::{Context, Poll},
 };
@@ -9,17 +10,21 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     Error,
-    transport::dial::{Dialer, MAX_HEAD, Socket, Target, http_error, read_body, retry_after},
+    transport::{
+        dial::{Dialer, MAX_HEAD, Socket, Target, http_error, read_body, retry_after},
+        signal,
+    },
 };
 
 /// An HTTP/1.1 connection to the server, moved by whoever waits for what comes of it: there is no task behind it.
 pub(super) struct Line {
     sender: http1::SendRequest<Full<Bytes>>,
     /// `None` when it is over.
-    connection: Option<http1::Connection<TokioIo<Socket>, Full<Bytes>>>,
+    connection: Option<http1::Connection<TokioIo<Metered>, Full<Bytes>>>,
 }
 
 impl Line {
@@ -27,7 +32,7 @@ impl Line {
         let socket = dialer.dial(target).await?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(MAX_HEAD);
-        let (sender, connection) = builder.handshake(TokioIo::new(socket)).await.map_err(http_error)?;
+        let (sender, connection) = builder.handshake(TokioIo::new(Metered(socket))).await.map_err(http_error)?;
         Ok(Self { sender, connection: Some(connection) })
     }
 
@@ -82,5 +87,53 @@ impl Line {
             Poll::Ready(matches!(sender.poll_ready(cx), Poll::Ready(Ok(()))))
         })
         .await
+    }
+}
+
+/// A socket that reports the bytes which go out. Those which come in are reported where they turn out to be more than comments.
+struct Metered(Socket);
+
+impl Metered {
+    fn socket(&mut self) -> Pin<&mut Socket> {
+        Pin::new(&mut self.0)
+    }
+}
+
+fn report(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    if let Poll::Ready(Ok(bytes)) = written {
+        signal::moved(bytes);
+    }
+    written
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.socket().poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        report(self.socket().poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        report(self.socket().poll_write_vectored(cx, parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket().poll_shutdown(cx)
     }
 }

@@ -160,7 +160,8 @@ async fn a_message_over_the_servers_limit_closes_the_session_with_1009() {
     let address = serve(server.limits(Limits::new().message(1000))).await;
     let mut client = open(SseDuplexConnector::new(), address).await.unwrap();
     let sent = within(client.send_message(Message::binary(vec![0; 1001]))).await;
-    assert!(sent.unwrap_err().is_closed());
+    let error = sent.unwrap_err();
+    assert!(error.is_too_large() && error.status().unwrap() == 413, "{error:?}");
     let Message::Close(Some(frame)) = within(client.next()).await.unwrap().unwrap() else { panic!("a close") };
     assert_eq!(frame.code(), CloseCode::TOO_BIG);
     assert!(within(client.next()).await.is_none());

@@ -11,6 +11,8 @@ mod messages;
 mod optimized;
 mod origins;
 mod peers;
+mod posts;
+mod progress;
 mod proxy;
 mod random;
 mod raw;

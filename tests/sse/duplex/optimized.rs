@@ -1,6 +1,9 @@
 //! The recommended stack over it, both ends.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
+
+use futures_util::future::BoxFuture;
+use http::request::Parts;
 
 use tower_transport::{
     Message,
@@ -10,29 +13,66 @@ use tower_transport::{
 };
 
 use super::{
+    posts::behind_a_proxy,
     proxy::{Fate, Proxy},
     serve, within,
 };
 
-/// A server of the stack that sends back what comes in.
 async fn echo() -> SocketAddr {
+    serve(echo_server()).await
+}
+
+/// A server of the stack that sends back what comes in.
+fn echo_server() -> SseDuplexServer<impl FnOnce(SseDuplex, Parts) -> BoxFuture<'static, ()> + Clone + Send + 'static> {
     let acceptor: OptimizedAcceptor<SseDuplex> = builder().acceptor();
     let acceptor = std::sync::Arc::new(acceptor);
-    let server = SseDuplexServer::new(move |session: SseDuplex, _| async move {
-        let is_known = session.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
-        let Ok(Some(transport)) = acceptor.accept_over(session, is_known).await else { return };
-        let (sender, mut receiver) = transport.split();
-        while let Some(Ok(message)) = receiver.receive().await {
-            if message.is_data() && sender.send(message).await.is_err() {
-                return;
+    let server = SseDuplexServer::new(move |session: SseDuplex, _| -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let is_known = session.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
+            let Ok(Some(transport)) = acceptor.accept_over(session, is_known).await else { return };
+            let (sender, mut receiver) = transport.split();
+            while let Some(Ok(message)) = receiver.receive().await {
+                if message.is_data() && sender.send(message).await.is_err() {
+                    return;
+                }
             }
-        }
+        })
     });
-    serve(server.subprotocol(OptimizedAcceptor::SUBPROTOCOL).unwrap()).await
+    server.subprotocol(OptimizedAcceptor::SUBPROTOCOL).unwrap()
 }
 
 fn builder() -> OptimizedBuilder {
     OptimizedTransport::builder().backoff(Backoff::fixed(Duration::from_millis(5)))
+}
+
+/// Bytes that no compression makes fewer.
+fn noise(length: usize) -> Message {
+    let mut state = 1_u64;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    Message::binary(std::iter::repeat_with(next).take(length).collect::<Vec<_>>())
+}
+
+#[tokio::test]
+async fn a_message_over_what_a_proxy_takes_gets_through_at_the_first_attempt() {
+    let (behind, refused) = behind_a_proxy(echo_server(), 1 << 20).await;
+    let proxy = Proxy::start(behind, vec![]).await;
+    let url = format!("http://{}/", proxy.address);
+    let transport = within(builder().connect_with(SseDuplexConnector::new(), url)).await.unwrap();
+    let (sender, mut receiver) = transport.split();
+    sender.send(noise(2_000_000)).await.unwrap();
+    let echo = within(async {
+        loop {
+            let message = receiver.receive().await.unwrap().unwrap();
+            if message.is_data() {
+                return message;
+            }
+        }
+    });
+    assert!(echo.await == noise(2_000_000));
+    assert_eq!((refused.load(SeqCst), proxy.posts()), (0, 1), "one connection for all POSTs, none refused");
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ async fn an_allowed_origin_may_and_others_may_not() {
     let session = format!("{MESSAGES}tower-transport-session: {}\r\ntower-transport-sequence: 0\r\n", opened.token);
     let posted = ask(address, "POST", &format!("{session}{APP}"), b"\x00\x02hi").await;
     assert_eq!((posted.status, posted.header("access-control-allow-origin")), (204, Some("https://app.example")));
-    assert_eq!(posted.header("access-control-expose-headers"), Some("tower-transport-sequence"));
+    assert_eq!(posted.header("access-control-expose-headers"), Some("tower-transport-parts, tower-transport-sequence"));
     for (method, headers) in [("GET", EVENTS), ("POST", session.as_str()), ("OPTIONS", "")] {
         let refused = ask(address, method, &format!("{headers}{EVIL}"), b"").await;
         assert_eq!((refused.status, refused.header("access-control-allow-origin")), (403, None), "{method}");

@@ -67,12 +67,12 @@ async fn a_body_may_be_slow_but_not_stand_still() {
 #[tokio::test(start_paused = true)]
 async fn what_is_no_message_ends_the_session_and_the_client_is_told() {
     for (body, status, code) in
-        [(&b"\x07\x00"[..], 400, 1002), (b"\x00\x01\xff", 400, 1002), (b"\x01\xbf\xff\xff\xff", 413, 1009)]
+        [(&b"\x08\x00"[..], 400, 1002), (b"\x00\x01\xff", 400, 1002), (b"\x01\xbf\xff\xff\xff", 413, 1009)]
     {
         let mut server = server(Limits::new());
         let (mut stream, token, mut session) = server.open().await;
         assert_eq!(server.post(&token, 0, whole(&b"\x00\x02hi"[..])).await, (204, Some(1)));
-        assert_eq!(server.post(&token, 1, whole(body)).await, (status, None));
+        assert_eq!(server.post(&token, 1, whole(body)).await, (status, Some(1)));
         assert_eq!(session.next().await.unwrap().unwrap(), Message::text("hi"), "what was good is read");
         let (error, frame) = futures_util::future::join(session.next(), next_frame(&mut stream)).await;
         let error = error.unwrap().unwrap_err();
@@ -88,7 +88,7 @@ async fn what_is_no_message_ends_the_session_and_the_client_is_told() {
 async fn a_body_that_ends_within_a_message_is_refused_and_may_be_sent_again() {
     let mut server = server(Limits::new());
     let (_stream, token, mut session) = server.open().await;
-    assert_eq!(server.post(&token, 0, whole(&b"\x00\x01a\x00\x02b"[..])).await, (400, None));
+    assert_eq!(server.post(&token, 0, whole(&b"\x00\x01a\x00\x02b"[..])).await, (400, Some(1)));
     assert_eq!(server.post(&token, 0, whole(&b"\x00\x01a\x00\x02bc"[..])).await, (204, Some(2)));
     for text in ["a", "bc"] {
         assert_eq!(session.next().await.unwrap().unwrap(), Message::text(text));

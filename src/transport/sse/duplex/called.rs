@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     CloseCode, CloseFrame, Error, Limits, Message,
-    transport::{framing, halves::Halves},
+    transport::{framing, halves::Halves, signal},
 };
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Called {
     /// Sends our close, if none was sent.
     pub(super) fn start_close(&mut self, frame: Option<CloseFrame>) {
         if self.course.is_open() {
-            self.up.outbox().close(Message::Close(frame));
+            self.up.outbox().close(&Message::Close(frame));
             self.course.phase = Phase::Closing;
         }
     }
@@ -157,11 +157,11 @@ impl Called {
         }
     }
 
-    /// Why nothing can be sent any more. Where the server took nothing, or does not know the session any more, it says more by its
-    /// last messages and its close, which may be under way.
+    /// Why nothing can be sent any more. Where the server knows of that, it says more by its last messages and its close, which may be
+    /// under way.
     fn poll_refused(&mut self, cx: &mut Context<'_>) -> Option<Error> {
         let error = self.up.failed()?.clone();
-        if (error.is_status() || error.is_closed()) && self.course.poll_deadline(cx).is_pending() {
+        if self.up.has_last_words() && self.course.poll_deadline(cx).is_pending() {
             return None;
         }
         Some(error)
@@ -177,7 +177,8 @@ impl Called {
     fn closed(&self) -> Error {
         match self.up.failed() {
             Some(error) if self.course.peer_close.is_none() => {
-                Error::closed("nothing can be sent any more").with_source(error.clone())
+                // With its kind and status: a refusal that stays is not to be taken for a connection to be made again.
+                error.clone().context("nothing can be sent any more")
             }
             _ => self.course.closed(),
         }
@@ -206,7 +207,7 @@ impl Called {
         framing::check_outgoing(&message, self.limit)?;
         match message {
             Message::Close(frame) => self.start_close(frame),
-            message => self.up.outbox().send(message),
+            message => self.up.outbox().send(&message),
         }
         Ok(())
     }
@@ -236,7 +237,7 @@ impl Called {
 
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.up.failed().is_none() {
-            self.start_close(Some(CloseFrame::new(CloseCode::NORMAL, "")));
+            self.start_close(Some(signal::close_frame().unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""))));
         }
         match self.poll_flush(cx) {
             // Whoever closes wants it closed, and that it is.

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use tower_service::Service;
 
 use super::{
-    SseDuplex, answer, called::Called, courier::Courier, downlink::Downlink, event, headers, line::Line,
+    SseDuplex, answer, called::Called, courier::Courier, downlink::Downlink, event, head, headers, line::Line,
     outbox::Outbox, uplink::Uplink,
 };
 use crate::{
@@ -62,12 +62,26 @@ use crate::{
 /// # Cancel safety
 ///
 /// Dropping the future drops the connection attempt.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct SseDuplexConnector {
     limits: Limits,
     subprotocols: Vec<HeaderValue>,
     max_silence: Option<Duration>,
+    max_post: usize,
     dialer: Dialer,
+}
+
+/// 64 KiB less than what nginx takes by default (`client_max_body_size 1m`), which is the least of the usual proxies.
+const MAX_POST: usize = (1 << 20) - (64 << 10);
+
+/// The least that [`SseDuplexConnector::max_post`] can be.
+const MIN_POST: usize = 1024;
+
+impl Default for SseDuplexConnector {
+    fn default() -> Self {
+        let (limits, dialer) = Default::default();
+        Self { limits, subprotocols: Vec::new(), max_silence: None, max_post: MAX_POST, dialer }
+    }
 }
 
 impl SseDuplexConnector {
@@ -91,6 +105,17 @@ impl SseDuplexConnector {
     #[must_use]
     pub fn max_silence(mut self, time: Duration) -> Self {
         self.max_silence = Some(time);
+        self
+    }
+
+    /// Sets how large the body of a `POST` may be, in bytes. Defaults to 960 KiB, which nginx lets through with its defaults
+    /// (`client_max_body_size 1m`). Values below 1 KiB are raised to it.
+    ///
+    /// Messages that wait go in as many POSTs as that takes. A message that is larger goes in parts, each in a POST of its own. To a
+    /// server that does not say that it takes parts (`Tower-Transport-Parts`), such a message goes whole, in one POST.
+    #[must_use]
+    pub fn max_post(mut self, bytes: usize) -> Self {
+        self.max_post = bytes.max(MIN_POST);
         self
     }
 
@@ -125,8 +150,10 @@ impl SseDuplexConnector {
         let mut down = Downlink::new(line, body, parser).max_silence(self.max_silence);
         let token = answer::token(&mut down).await?;
         let headers = Courier::headers(headers, token);
-        let courier = Courier { dialer: self.dialer, target, headers, limits: self.limits, line: None };
-        let up = Uplink::new(Outbox::new(self.limits.write_buffer), courier);
+        let takes_parts = head::takes_parts(&parts.headers);
+        let outbox = Outbox::new(self.limits.write_buffer, self.max_post, takes_parts);
+        let courier = Courier { dialer: self.dialer, target, headers, limits: self.limits, line: None, takes_parts };
+        let up = Uplink::new(outbox, courier);
         let transport = SseDuplex::called(Called::new(down, up, self.limits), subprotocol);
         Ok(Response::from_parts(parts, transport))
     }
@@ -171,6 +198,7 @@ impl fmt::Debug for SseDuplexConnector {
             .field("limits", &self.limits)
             .field("subprotocols", &self.subprotocols)
             .field("max_silence", &self.max_silence)
+            .field("max_post", &self.max_post)
             .field("proxy", &self.dialer.proxy_name())
             .finish_non_exhaustive()
     }

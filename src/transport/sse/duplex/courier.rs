@@ -33,14 +33,31 @@ pub(super) struct Courier {
     pub(super) headers: HeaderMap,
     pub(super) limits: Limits,
     pub(super) line: Option<Line>,
+    /// The server is one that takes parts, and so one whose refusals say how far it came.
+    pub(super) takes_parts: bool,
 }
 
 /// Why a POST came to nothing.
 enum Failure {
     /// It may have been lost, or the way be blocked for a while.
     Transit(Error),
-    /// The server does not want it.
-    Refused(Error),
+    /// The server does not want it, or something on the way.
+    Refused(Lost),
+}
+
+/// Why nothing goes up any more.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) error: Error,
+    /// The server may have more to say, by its last messages and its close: it knows of this.
+    pub(super) has_last_words: bool,
+}
+
+impl Lost {
+    /// The server does not know of it.
+    fn unheard(error: Error) -> Self {
+        Self { error, has_last_words: false }
+    }
 }
 
 impl Courier {
@@ -56,7 +73,7 @@ impl Courier {
     }
 
     /// Sends `batch` until all of it is acknowledged. An error is final.
-    pub(super) async fn deliver(&mut self, mut batch: Batch) -> Result<(), Error> {
+    pub(super) async fn deliver(&mut self, mut batch: Batch) -> Result<(), Lost> {
         let mut failures = 0;
         let mut since = None;
         let mut without_room = 0_u32;
@@ -66,7 +83,7 @@ impl Courier {
             let failure = match rt::timeout(time, self.post(&batch)).await {
                 Ok(Ok(due)) => {
                     let before = batch.numbers.start;
-                    batch.acknowledge(due)?;
+                    batch.acknowledge(due).map_err(Lost::unheard)?;
                     if due > before || start.elapsed() >= HOLD / 2 {
                         (failures, since) = (0, None);
                         without_room = if due > before { 0 } else { u32::saturating_add(without_room, 1) };
@@ -79,7 +96,7 @@ impl Courier {
                     // All of it would go up again and again, as fast as the line takes it.
                     Error::protocol("the server took nothing of a POST, and did not wait for room")
                 }
-                Ok(Err(Failure::Refused(error))) => return Err(error),
+                Ok(Err(Failure::Refused(lost))) => return Err(lost),
                 Ok(Err(Failure::Transit(error))) => error,
                 Err(_) => Error::timeout(format!("a POST was not answered within {time:?}")),
             };
@@ -88,7 +105,7 @@ impl Courier {
             let elapsed = since.get_or_insert_with(rt::Instant::now).elapsed();
             if failures > RETRIES || elapsed > self.limits.handshake {
                 let what = format!("messages could not be sent up in {failures} attempts");
-                return Err(Error::closed(what).with_source(failure));
+                return Err(Lost { error: Error::closed(what).with_source(failure), has_last_words: true });
             }
             rt::sleep(self.pause(failures, &failure)).await;
         }
@@ -117,7 +134,7 @@ impl Courier {
                 Failure::Transit(Error::protocol(what))
             });
         }
-        Err(refused(head.status, &head.headers, body))
+        Err(self.refused(batch.bytes.len(), head.status, &head.headers, body))
     }
 
     async fn line(&mut self) -> Result<&mut Line, Failure> {
@@ -131,7 +148,7 @@ impl Courier {
             Some(line) => line,
             None => Line::open(&self.dialer, &self.target).await.map_err(|error| {
                 if error.is_config() || error.is_tls() || error.is_auth() {
-                    Failure::Refused(error)
+                    Failure::Refused(Lost::unheard(error))
                 } else {
                     Failure::Transit(error)
                 }
@@ -148,27 +165,43 @@ impl Courier {
         request.headers_mut().insert(SEQUENCE, batch.numbers.start.into());
         request
     }
-}
 
-fn refused(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Failure {
-    let refusal = Error::from_refusal(status, body);
-    let refusal = match retry_after(headers) {
-        Some(time) => refusal.with_retry_after(time),
-        None => refusal,
-    };
-    match status {
-        // What a proxy says that did not reach the server, or a limiter that will let it pass.
-        StatusCode::REQUEST_TIMEOUT
-        | StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::BAD_GATEWAY
-        | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => Failure::Transit(refusal),
-        // An older POST of ours, which was long on its way, came in after this one. With a number it is a gap, which stays.
-        StatusCode::CONFLICT if head::number(headers).is_none() => Failure::Transit(refusal),
-        StatusCode::NOT_FOUND => {
-            Failure::Refused(Error::closed("the server does not know the session any more").with_source(refusal))
+    /// What the answer to a POST of `bytes` means that is no success.
+    fn refused(&self, bytes: usize, status: StatusCode, headers: &HeaderMap, body: Bytes) -> Failure {
+        let refusal = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => Error::refused_post(
+                format!(
+                    "a POST of {bytes} bytes was answered with {status}: the server or a proxy on the way takes less \
+                     (SseDuplexConnector::max_post; nginx: client_max_body_size)"
+                ),
+                status,
+                body,
+            ),
+            _ => Error::refused_post(format!("a POST was answered with {status}"), status, body),
+        };
+        let refusal = match retry_after(headers) {
+            Some(time) => refusal.with_retry_after(time),
+            None => refusal,
+        };
+        let due = head::number(headers);
+        match status {
+            // What a proxy says that did not reach the server, or a limiter that will let it pass.
+            StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => Failure::Transit(refusal),
+            // An older POST of ours, which was long on its way, came in after this one. With a number it is a gap, which stays.
+            StatusCode::CONFLICT if due.is_none() => Failure::Transit(refusal),
+            StatusCode::NOT_FOUND => {
+                let error = Error::closed("the server does not know the session any more").with_source(refusal);
+                Failure::Refused(Lost { error, has_last_words: true })
+            }
+            _ => Failure::Refused(Lost {
+                has_last_words: due.is_some() || !self.takes_parts,
+                error: refusal.context("the server refused messages that were sent up"),
+            }),
         }
-        _ => Failure::Refused(refusal.context("the server refused messages that were sent up")),
     }
 }
 

@@ -237,6 +237,16 @@ mod tests {
     }
 
     #[test]
+    fn a_close_code_that_may_not_be_sent_is_named() {
+        for code in ["1004", "1005", "1006", "1015", "1016", "2999", "5000"] {
+            let error = one(&format!("event: close\ndata: {code} bye\n\n")).unwrap_err();
+            assert!(error.is_protocol() && error.to_string().contains(code), "{error}");
+        }
+        let error = one(&format!("event: close\ndata: {}\n\n", "9".repeat(1000))).unwrap_err();
+        assert!(error.to_string().len() < 100, "{error}");
+    }
+
+    #[test]
     fn the_limit_is_that_of_the_payload_not_of_its_base64() {
         let fits = Message::binary(vec![7; LIMIT]);
         assert_eq!(read(written(std::slice::from_ref(&fits)), 16 << 10).unwrap(), [fits]);

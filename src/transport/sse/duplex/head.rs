@@ -14,6 +14,12 @@ pub(super) const SESSION: HeaderName = HeaderName::from_static("tower-transport-
 /// In a POST, the number of its first message; in the answer, the number of the message that is due.
 pub(super) const SEQUENCE: HeaderName = HeaderName::from_static("tower-transport-sequence");
 
+/// In the answer that opens a session: the server takes a message in parts.
+pub(super) const PARTS: HeaderName = HeaderName::from_static("tower-transport-parts");
+
+/// The version of the parts that this end writes and reads.
+pub(super) const PARTS_VERSION: HeaderValue = HeaderValue::from_static("1");
+
 pub(super) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// The type of a POST's body.
@@ -114,7 +120,8 @@ impl Cors {
             headers.append(header::VARY, HeaderValue::from_static("origin"));
         }
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from(SEQUENCE));
+        let exposed = HeaderValue::from_static("tower-transport-parts, tower-transport-sequence");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
 
     /// The answer to a preflight.
@@ -166,6 +173,11 @@ pub(super) fn progress(code: StatusCode, due: u64) -> Response<SseDuplexBody> {
     response
 }
 
+/// Whether the server that opened a session takes a message in parts.
+pub(super) fn takes_parts(headers: &HeaderMap) -> bool {
+    one(headers, &PARTS) == Some(&PARTS_VERSION)
+}
+
 /// The head of an event stream.
 pub(super) fn stream(subprotocol: Option<&HeaderValue>, body: SseDuplexBody) -> Response<SseDuplexBody> {
     let mut response = Response::new(body);
@@ -174,6 +186,7 @@ pub(super) fn stream(subprotocol: Option<&HeaderValue>, body: SseDuplexBody) -> 
     // It holds a secret, and no proxy may keep it back.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    headers.insert(PARTS, PARTS_VERSION);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(subprotocol) = subprotocol {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol.clone());

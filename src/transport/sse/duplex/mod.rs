@@ -30,6 +30,21 @@
 //! was on its way down may be lost. `layer::resume` above it (or `OptimizedTransport`) makes a connection of many such sessions, and
 //! nothing is lost.
 //!
+//! # Behind a proxy
+//!
+//! | what | nginx (default) | HAProxy (default) |
+//! |---|---|---|
+//! | a POST over its limit is refused (413) | `client_max_body_size` (1 MiB) | none |
+//! | events are held back | `proxy_buffering off;` is not needed: the answer says `X-Accel-Buffering: no` | `option http-no-delay` |
+//! | a stream that is idle is cut | `proxy_read_timeout` (60 s) | `timeout server`, `timeout tunnel` |
+//! | HTTP/1.0 to the server | `proxy_http_version 1.1;` | none |
+//!
+//! - A client sends at most [960 KiB in one POST](SseDuplexConnector::max_post). A larger message goes in parts, each in its own POST.
+//!   If the proxy allows less than 1 MiB, raise its limit or lower `max_post`. If it allows more, a higher `max_post` saves round trips.
+//! - Without `option http-no-delay`, HAProxy in HTTP mode was measured to hold each event for 200 ms.
+//! - The server sends a comment after [15 s](SseDuplexServer::keep_alive) without an event. Every read timeout on the way must be longer.
+//! - A POST may stay unanswered for 10 s, while the handler makes no room. Every timeout for a response must be longer.
+//!
 //! # Security
 //!
 //! A session is found by a token of 128 random bits, which the stream's first event brings. It stands in a header of each POST, never
@@ -42,8 +57,13 @@
 //! Those of [`SseDuplexConnector`]. Of a session: [`is_closed`](crate::Error::is_closed) for one that was cut or is gone,
 //! [`is_too_large`](crate::Error::is_too_large) and [`is_protocol`](crate::Error::is_protocol) for a peer that is at fault (and is told so
 //! by a close of code 1009 or 1002), [`is_timeout`](crate::Error::is_timeout) for a close that is not answered and a server that is silent for too long,
-//! [`is_auth`](crate::Error::is_auth) where a POST is refused for its credentials. A message that is too large to be sent is an error for
-//! that message alone.
+//! [`is_auth`](crate::Error::is_auth) where a POST is refused for its credentials. A message that is too large to be sent is a
+//! [rejection](crate::Error::is_rejection) of that message: the session goes on.
+//!
+//! A POST that the server or a proxy refuses for good ends the session, and is not sent again. The error has the HTTP
+//! [`status`](crate::Error::status) and says what was refused: [`is_too_large`](crate::Error::is_too_large) for 413,
+//! [`is_auth`](crate::Error::is_auth) for 401, 403 and 407, [`is_status`](crate::Error::is_status) for others. Both halves give it, so that
+//! a layer above does not take it for a lost connection.
 //!
 //! # Cancel safety
 //!

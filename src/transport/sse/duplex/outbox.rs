@@ -2,12 +2,9 @@
 
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
-use crate::{
-    Error, Message,
-    transport::framing::{self, Decoder},
-};
+use crate::{Error, Message, transport::framing};
 
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -22,6 +19,10 @@ pub(super) struct Outbox {
     flying: Option<usize>,
     /// How many bytes may wait, on their way or not.
     limit: usize,
+    /// How many bytes a POST brings, where more than one message does not fit.
+    max_post: usize,
+    /// How many bytes of a message go in one part, where the server takes parts.
+    max_part: usize,
     /// The next POST is wanted.
     is_pushed: bool,
     /// The reading half waits for what it has to say to be acknowledged.
@@ -37,7 +38,9 @@ pub(super) struct Batch {
 }
 
 impl Outbox {
-    pub(super) fn new(limit: usize) -> Self {
+    /// For a server that takes a message in parts, or not.
+    pub(super) fn new(limit: usize, max_post: usize, takes_parts: bool) -> Self {
+        let max_part = if takes_parts { max_post.saturating_sub(framing::MAX_HEAD).max(1) } else { usize::MAX };
         Self {
             pending: BytesMut::new(),
             messages: 0,
@@ -45,6 +48,8 @@ impl Outbox {
             pong: None,
             flying: None,
             limit: limit.max(1),
+            max_post,
+            max_part,
             is_pushed: false,
             is_answering: false,
         }
@@ -54,13 +59,13 @@ impl Outbox {
         self.pending.len() + self.flying.unwrap_or(0) < self.limit
     }
 
-    pub(super) fn send(&mut self, message: Message) {
-        framing::encode(message, &mut self.pending);
-        self.messages += 1;
+    /// By reference: a payload is not to be dropped under the lock of the outbox.
+    pub(super) fn send(&mut self, message: &Message) {
+        self.messages += framing::encode_in_parts(message, self.max_part, &mut self.pending);
     }
 
     /// Our close, behind which nothing goes: a pong that waits is dropped.
-    pub(super) fn close(&mut self, message: Message) {
+    pub(super) fn close(&mut self, message: &Message) {
         self.pong = None;
         self.send(message);
     }
@@ -98,18 +103,23 @@ impl Outbox {
             return None;
         }
         if let Some(payload) = self.pong.take() {
-            self.send(Message::Pong(payload));
+            self.send(&Message::Pong(payload));
         }
-        self.is_pushed = false;
-        if self.messages == 0 {
+        let (count, length) = match self.pending.len() {
+            length if length <= self.max_post => (self.messages, length),
+            _ => framing::fitting(&self.pending, self.max_post),
+        };
+        self.messages -= count;
+        // The rest is wanted as well.
+        self.is_pushed = self.messages > 0;
+        if count == 0 {
             self.is_answering = false;
             return None;
         }
-        let numbers = self.next..self.next + self.messages;
+        let numbers = self.next..self.next + count;
         self.next = numbers.end;
-        self.messages = 0;
-        self.flying = Some(self.pending.len());
-        Some(Batch { numbers, bytes: self.pending.split().freeze() })
+        self.flying = Some(length);
+        Some(Batch { numbers, bytes: self.pending.split_to(length).freeze() })
     }
 
     /// The POST on its way was acknowledged.
@@ -136,15 +146,9 @@ impl Batch {
                 self.numbers.start, self.numbers.end
             )));
         }
-        if due == self.numbers.end {
-            self.bytes = Bytes::new();
-        }
-        let mut decoder = Decoder::new(usize::MAX);
-        for _ in self.numbers.start..due.min(self.numbers.end) {
-            if self.bytes.is_empty() {
-                break;
-            }
-            decoder.next(&mut self.bytes)?;
+        for _ in self.numbers.start..due {
+            let Some(length) = framing::first_length(&self.bytes) else { break };
+            self.bytes.advance(length.min(self.bytes.len()));
         }
         self.numbers.start = due;
         Ok(())
@@ -154,6 +158,11 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::framing::Decoder;
+
+    fn outbox(limit: usize) -> Outbox {
+        Outbox::new(limit, usize::MAX, true)
+    }
 
     fn messages(batch: &Batch) -> Vec<Message> {
         let (mut bytes, mut decoder) = (batch.bytes.clone(), Decoder::new(usize::MAX));
@@ -166,14 +175,14 @@ mod tests {
 
     #[test]
     fn what_is_accepted_while_a_post_is_on_its_way_goes_with_the_next() {
-        let mut outbox = Outbox::new(100);
-        outbox.send(text(0));
+        let mut outbox = outbox(100);
+        outbox.send(&text(0));
         assert!(outbox.next_batch().is_none(), "nobody wants it to go yet");
         outbox.push();
         let batch = outbox.next_batch().unwrap();
         assert_eq!((messages(&batch), batch.numbers.clone()), (vec![text(0)], 0..1));
-        outbox.send(text(1));
-        outbox.send(text(2));
+        outbox.send(&text(1));
+        outbox.send(&text(2));
         outbox.push();
         assert!(outbox.next_batch().is_none(), "one at a time");
         outbox.acknowledged();
@@ -186,8 +195,8 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_takes_room_as_what_waits() {
-        let mut outbox = Outbox::new(10);
-        outbox.send(Message::binary(vec![0; 20]));
+        let mut outbox = outbox(10);
+        outbox.send(&Message::binary(vec![0; 20]));
         assert!(!outbox.has_room());
         outbox.push();
         assert!(outbox.next_batch().is_some());
@@ -198,7 +207,7 @@ mod tests {
 
     #[test]
     fn of_the_pings_that_come_meanwhile_the_newest_is_answered() {
-        let mut outbox = Outbox::new(10);
+        let mut outbox = outbox(10);
         outbox.pong(Bytes::from_static(b"a"));
         outbox.pong(Bytes::from_static(b"b"));
         assert!(outbox.is_answering());
@@ -213,16 +222,16 @@ mod tests {
 
     #[test]
     fn a_pong_that_waits_does_not_go_behind_a_close() {
-        let mut outbox = Outbox::new(10);
+        let mut outbox = outbox(10);
         outbox.pong(Bytes::new());
-        outbox.close(Message::Close(None));
+        outbox.close(&Message::Close(None));
         assert_eq!(messages(&outbox.next_batch().unwrap()), [Message::Close(None)]);
     }
 
     #[test]
     fn a_batch_lets_go_of_what_the_server_has() {
-        let mut outbox = Outbox::new(100);
-        (0..4).for_each(|number| outbox.send(text(number)));
+        let mut outbox = outbox(100);
+        (0..4).for_each(|number| outbox.send(&text(number)));
         outbox.push();
         let mut batch = outbox.next_batch().unwrap();
         batch.acknowledge(0).unwrap();
@@ -233,5 +242,42 @@ mod tests {
         assert!(batch.acknowledge(5).unwrap_err().is_protocol());
         batch.acknowledge(4).unwrap();
         assert!(batch.is_empty() && messages(&batch).is_empty());
+    }
+
+    #[test]
+    fn no_post_brings_more_than_its_bound_while_more_than_one_message_waits() {
+        let mut outbox = Outbox::new(1000, 25, false);
+        (0..3).for_each(|_| outbox.send(&Message::binary(vec![0; 10])));
+        outbox.send(&Message::binary(vec![0; 100]));
+        outbox.push();
+        let mut numbers = Vec::new();
+        while let Some(batch) = outbox.next_batch() {
+            numbers.push((batch.numbers.clone(), batch.bytes.len()));
+            assert!(!outbox.is_empty());
+            outbox.acknowledged();
+        }
+        assert_eq!(
+            numbers,
+            [(0..2, 24), (2..3, 12), (3..4, 103)],
+            "a server that knows no parts gets the last one whole"
+        );
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_message_over_the_bound_goes_in_parts_each_in_a_post() {
+        let mut outbox = Outbox::new(1000, 100, true);
+        outbox.send(&text(0));
+        outbox.send(&Message::binary(vec![7; 200]));
+        outbox.pong(Bytes::new());
+        outbox.push();
+        let mut posts = Vec::new();
+        while let Some(batch) = outbox.next_batch() {
+            assert!(batch.bytes.len() <= 100, "{}", batch.bytes.len());
+            posts.push(batch.numbers.clone());
+            outbox.acknowledged();
+            assert!(outbox.is_answering() || posts.len() == 3, "the pong goes with the last one");
+        }
+        assert_eq!(posts, [0..2, 2..3, 3..5]);
     }
 }

@@ -24,6 +24,9 @@ use crate::{rt::Timer, transport::refusal::Refusal};
 /// not answered for long.
 pub(super) const HOLD: Duration = Duration::from_secs(10);
 
+/// How many pieces of a body one poll takes, before other tasks have their turn.
+const AT_ONCE: usize = 64;
+
 pin_project! {
     /// The future of a [`SseDuplexServer`](super::SseDuplexServer): an answer that stands, or a POST that is read.
     #[must_use = "futures do nothing unless awaited"]
@@ -88,7 +91,7 @@ impl<B: Body> Future for SseDuplexAnswer<B> {
 
 impl Receive {
     fn poll<B: Body>(&mut self, mut body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<Response<SseDuplexBody>> {
-        loop {
+        for _ in 0..AT_ONCE {
             match self.session.take(&mut self.turn, cx) {
                 Step::Read => {}
                 // It is in the inbox whole: there is nothing to wait for.
@@ -103,15 +106,18 @@ impl Receive {
                     return refuse(StatusCode::CONFLICT, "another POST of this session came after this one");
                 }
                 Step::Over => return refuse(StatusCode::NOT_FOUND, "the session has ended"),
+                Step::Paused => continue,
                 Step::Bad(error) if error.is_too_large() => {
-                    return refuse(StatusCode::PAYLOAD_TOO_LARGE, "a message is over the limit");
+                    return self.refuse(StatusCode::PAYLOAD_TOO_LARGE, "a message is over the limit");
                 }
-                Step::Bad(_) => return refuse(StatusCode::BAD_REQUEST, "the body is not messages in their framing"),
+                Step::Bad(_) => {
+                    return self.refuse(StatusCode::BAD_REQUEST, "the body is not messages in their framing");
+                }
             }
             if self.is_end {
                 return match self.turn.is_whole() {
                     true => Poll::Ready(self.progress()),
-                    false => refuse(StatusCode::BAD_REQUEST, "the body ended within a message"),
+                    false => self.refuse(StatusCode::BAD_REQUEST, "the body ended within a message"),
                 };
             }
             match body.as_mut().poll_frame(cx) {
@@ -119,7 +125,8 @@ impl Receive {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.waits = Waits::Not;
                     if let Ok(mut data) = frame.into_data() {
-                        self.turn.read(data.copy_to_bytes(data.remaining()));
+                        let data = data.copy_to_bytes(data.remaining());
+                        self.session.read(&mut self.turn, &data);
                     }
                 }
                 Poll::Ready(Some(Err(_))) => return refuse(StatusCode::BAD_REQUEST, "the body was cut"),
@@ -129,6 +136,17 @@ impl Receive {
                 }
             }
         }
+        // A body that is always there is no reason for other tasks to wait.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Refuses what came, and says how far it was taken: so the client knows that it hears the server, and no proxy.
+    fn refuse(&self, status: StatusCode, reason: &'static str) -> Poll<Response<SseDuplexBody>> {
+        refuse(status, reason).map(|mut response| {
+            response.headers_mut().insert(head::SEQUENCE, self.session.next().into());
+            response
+        })
     }
 
     fn progress(&self) -> Response<SseDuplexBody> {

@@ -9,7 +9,10 @@ use super::{
     phase::{Course, Phase, fault_frame},
     session::{Received, Session},
 };
-use crate::{CloseCode, CloseFrame, Error, Message, transport::framing};
+use crate::{
+    CloseCode, CloseFrame, Error, Message,
+    transport::{framing, signal},
+};
 
 #[derive(Debug)]
 pub(super) struct Served {
@@ -117,7 +120,7 @@ impl Served {
 
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if !self.session.is_cut() {
-            self.start_close(Some(CloseFrame::new(CloseCode::NORMAL, "")));
+            self.start_close(Some(signal::close_frame().unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""))));
         }
         match self.poll_flush(cx) {
             // Whoever closes wants it closed, and that it is.

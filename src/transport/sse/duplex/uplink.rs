@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    courier::Courier,
+    courier::{Courier, Lost},
     outbox::{Batch, Outbox},
 };
 use crate::Error;
@@ -17,8 +17,8 @@ use crate::Error;
 pub(super) struct Uplink {
     outbox: Arc<Mutex<Outbox>>,
     /// Never ends well; `None` when it has ended.
-    delivery: Option<Pin<Box<dyn Future<Output = Error> + Send>>>,
-    failed: Option<Error>,
+    delivery: Option<Pin<Box<dyn Future<Output = Lost> + Send>>>,
+    failed: Option<Lost>,
 }
 
 impl Uplink {
@@ -33,15 +33,20 @@ impl Uplink {
     }
 
     pub(super) fn failed(&self) -> Option<&Error> {
-        self.failed.as_ref()
+        self.failed.as_ref().map(|lost| &lost.error)
+    }
+
+    /// Whether the server may have more to say about that.
+    pub(super) fn has_last_words(&self) -> bool {
+        self.failed.as_ref().is_some_and(|lost| lost.has_last_words)
     }
 
     /// Moves what can be moved; `true` where it failed just now. `cx` wakes both halves.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(delivery) = &mut self.delivery else { return false };
-        let Poll::Ready(error) = delivery.as_mut().poll(cx) else { return false };
+        let Poll::Ready(lost) = delivery.as_mut().poll(cx) else { return false };
         self.delivery = None;
-        self.failed = Some(error);
+        self.failed = Some(lost);
         true
     }
 
@@ -55,10 +60,10 @@ fn lock(outbox: &Mutex<Outbox>) -> MutexGuard<'_, Outbox> {
     outbox.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn deliver(outbox: Arc<Mutex<Outbox>>, mut courier: Courier) -> Error {
+async fn deliver(outbox: Arc<Mutex<Outbox>>, mut courier: Courier) -> Lost {
     loop {
-        if let Err(error) = courier.deliver(next_batch(&outbox).await).await {
-            return error;
+        if let Err(lost) = courier.deliver(next_batch(&outbox).await).await {
+            return lost;
         }
         lock(&outbox).acknowledged();
     }

@@ -187,7 +187,10 @@ impl Sink<Message> for Datagrams {
         if !self.has_room {
             return Err(Error::full("start_send on datagrams without room; wait for poll_ready first"));
         }
-        let payload = self.payload(message).inspect_err(|_| self.counts.count_refused())?;
+        let payload = self.payload(message).map_err(|error| {
+            self.counts.count_refused();
+            error.into_rejection()
+        })?;
         self.has_room = false;
         self.outgoing.as_mut().start_send(payload).map_err(Error::from)
     }

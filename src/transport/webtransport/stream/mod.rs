@@ -1,5 +1,6 @@
 mod bidirectional;
 mod outgoing;
+mod progress;
 mod reader;
 mod receive;
 mod send;

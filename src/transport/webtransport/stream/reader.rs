@@ -11,6 +11,7 @@ use crate::{
     CloseCode, Error, Message,
     transport::{
         framing::Decoder,
+        signal,
         webtransport::{Session, fault},
     },
 };
@@ -95,6 +96,7 @@ impl Reader {
         Poll::Ready(match filled {
             Ok(Some(filled)) => {
                 (self.next, self.filled) = (0, filled);
+                signal::moved(self.pieces.iter().take(filled).map(Bytes::len).sum());
                 Ok(())
             }
             Ok(None) => {

@@ -10,7 +10,10 @@ use futures_sink::Sink;
 use web_transport_quinn as wtq;
 
 use super::reader::{End, Reader};
-use crate::{CloseCode, CloseFrame, Error, Message, transport::webtransport::Session};
+use crate::{
+    CloseCode, CloseFrame, Error, Message,
+    transport::{signal, webtransport::Session},
+};
 
 /// A unidirectional stream of a WebTransport session, this end of which receives: [`Session::accept_uni`] waits for one, the peer opened
 /// a [`SendStream`](super::SendStream).
@@ -92,10 +95,11 @@ impl Sink<Infallible> for ReceiveStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads no more: the stream ends, and the peer is told (1000).
+    /// Reads no more: the stream ends, and the peer is told (1000, or the code that is [asked for](signal::close_frame)).
     fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.ended = true;
-        self.reader.stop(CloseCode::NORMAL.get().into());
+        let code = signal::close_frame().map_or(CloseCode::NORMAL, |frame| frame.code());
+        self.reader.stop(code.get().into());
         Poll::Ready(Ok(()))
     }
 }

@@ -11,7 +11,10 @@ use futures_sink::Sink;
 use web_transport_quinn as wtq;
 
 use super::writer::Writer;
-use crate::{CloseCode, CloseFrame, Error, Message, rt, transport::webtransport::Session};
+use crate::{
+    CloseCode, CloseFrame, Error, Message, rt,
+    transport::{signal, webtransport::Session},
+};
 
 /// A unidirectional stream of a WebTransport session, this end of which sends: [`Session::open_uni`] opens one, the peer gets a
 /// [`ReceiveStream`](super::ReceiveStream).
@@ -109,10 +112,11 @@ impl Sink<Message> for SendStream {
         self.writer.poll_flush(cx)
     }
 
-    /// Sends a close frame (1000), if none was sent, flushes and ends the stream.
+    /// Sends a close frame, if none was sent (1000, or the [one asked for](signal::close_frame)), flushes and ends the stream.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.check_open().is_ok() {
-            self.writer.push(Message::Close(Some(CloseFrame::new(CloseCode::NORMAL, ""))))?;
+            let frame = signal::close_frame().unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""));
+            self.writer.push(Message::Close(Some(frame)))?;
         }
         match ready!(self.writer.poll_flush(cx)) {
             // Whoever closes wants it closed, and that it is.
@@ -129,7 +133,10 @@ impl Stream for SendStream {
         if self.ended {
             return Poll::Ready(None);
         }
-        let stopped = ready!(self.writer.poll_stopped(cx));
+        let Poll::Ready(stopped) = self.writer.poll_stopped(cx) else {
+            self.writer.report_progress();
+            return Poll::Pending;
+        };
         self.ended = true;
         Poll::Ready(stopped.err().map(Err))
     }

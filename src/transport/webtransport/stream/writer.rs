@@ -8,10 +8,13 @@ use std::{
 use bytes::Bytes;
 use web_transport_quinn::{self as wtq, generic::poll::SendStream as _};
 
-use super::outgoing::Outgoing;
+use super::{outgoing::Outgoing, progress::Progress};
 use crate::{
     Error, Message, rt,
-    transport::webtransport::{Session, fault},
+    transport::{
+        signal,
+        webtransport::{Session, fault},
+    },
 };
 
 /// The sending half of a stream: messages into QUIC.
@@ -20,6 +23,7 @@ pub(super) struct Writer {
     /// Taken out when the stream is dropped.
     send: Option<wtq::SendStream>,
     outgoing: Outgoing,
+    progress: Progress,
     /// The newest ping that is not answered yet.
     pong: Option<Bytes>,
     /// Room was promised, and stays whatever is written besides.
@@ -38,6 +42,7 @@ impl Writer {
         Self {
             send: Some(send),
             outgoing: Outgoing::new(session.limits()),
+            progress: Progress::default(),
             pong: None,
             promised: false,
             owes: false,
@@ -137,6 +142,8 @@ impl Writer {
         Poll::Ready(match written {
             Ok(written) => {
                 self.outgoing.written(written.bytes, written.chunks);
+                self.progress.given(written.bytes);
+                signal::moved(written.bytes);
                 Ok(())
             }
             Err(error) => {
@@ -147,6 +154,14 @@ impl Writer {
                 Err(error)
             }
         })
+    }
+
+    /// Reports what QUIC has sent meanwhile of what it was given.
+    pub(super) fn report_progress(&mut self) {
+        if self.progress.is_under_way() {
+            let stats = quinn::Connection::stats(self.session.quic());
+            signal::moved(self.progress.sent(stats.frame_tx.stream, stats.udp_tx.bytes));
+        }
     }
 
     /// Gives up what is not delivered, and says why.

@@ -4,30 +4,31 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 
-use super::{FRAME, Session, register, wake};
+use super::{FRAME, Session, Who};
 use crate::{Message, transport::sse::duplex::event};
 
 impl Session {
     /// What goes down next; `None` at the end.
     pub(in super::super) fn poll_frame(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
-        let mut state = self.lock();
-        if let Some(payload) = state.pong.take() {
-            event::encode(&Message::Pong(payload), &mut state.outbox);
-        }
-        if !state.outbox.is_empty() {
-            let length = state.outbox.len().min(FRAME);
-            let frame = state.outbox.split_to(length).freeze();
-            if state.outbox.is_empty() {
-                wake(&mut state.teller);
+        let frame = self.poll(Who::Body, cx, |state| {
+            if let Some(payload) = state.pong.take() {
+                event::encode(&Message::Pong(payload), &mut state.outbox);
             }
-            wake(&mut state.writer);
-            return Poll::Ready(Some(frame));
+            if !state.outbox.is_empty() {
+                let length = state.outbox.len().min(FRAME);
+                let frame = state.outbox.split_to(length).freeze();
+                if state.outbox.is_empty() {
+                    state.wake(Who::Teller);
+                }
+                state.wake(Who::Writer);
+                return Poll::Ready(Some(frame));
+            }
+            if state.is_left { Poll::Ready(None) } else { Poll::Pending }
+        });
+        if let Poll::Ready(Some(frame)) = &frame {
+            self.count_moved(frame.len());
         }
-        if state.is_left {
-            return Poll::Ready(None);
-        }
-        register(&mut state.body, cx);
-        Poll::Pending
+        frame
     }
 
     pub(in super::super) fn is_end(&self) -> bool {
@@ -42,9 +43,6 @@ impl Session {
         state.is_lost = !state.outbox.is_empty();
         state.outbox = BytesMut::new();
         state.pong = None;
-        wake(&mut state.reader);
-        wake(&mut state.teller);
-        wake(&mut state.writer);
-        wake(&mut state.poster);
+        [Who::Reader, Who::Teller, Who::Writer, Who::Poster].into_iter().for_each(|who| state.wake(who));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use super::{FRAME, Session, register, wake};
+use super::{FRAME, Session, Who};
 use crate::{Error, Message, transport::sse::duplex::event};
 
 /// What the handler's end is given.
@@ -16,25 +16,23 @@ pub(in super::super) enum Received {
 impl Session {
     /// The next message, or why there is none. A ping is answered here.
     pub(in super::super) fn poll_receive(&self, cx: &Context<'_>) -> Poll<Received> {
-        let mut state = self.lock();
-        if let Some(message) = state.inbox.pop() {
-            if state.inbox.has_room() {
-                wake(&mut state.poster);
+        self.report_moved();
+        self.poll(Who::Reader, cx, |state| {
+            if let Some(message) = state.inbox.pop() {
+                if state.inbox.has_room() {
+                    state.wake(Who::Poster);
+                }
+                if let Message::Ping(payload) = &message {
+                    state.pong = Some(payload.clone());
+                    state.wake(Who::Body);
+                }
+                return Poll::Ready(Received::Message(message));
             }
-            if let Message::Ping(payload) = &message {
-                state.pong = Some(payload.clone());
-                wake(&mut state.body);
+            if let Some(error) = &state.fault {
+                return Poll::Ready(Received::Fault(error.clone()));
             }
-            return Poll::Ready(Received::Message(message));
-        }
-        if let Some(error) = &state.fault {
-            return Poll::Ready(Received::Fault(error.clone()));
-        }
-        if state.is_cut {
-            return Poll::Ready(Received::Cut);
-        }
-        register(&mut state.reader, cx);
-        Poll::Pending
+            if state.is_cut { Poll::Ready(Received::Cut) } else { Poll::Pending }
+        })
     }
 
     pub(in super::super) fn is_cut(&self) -> bool {
@@ -43,16 +41,17 @@ impl Session {
 
     /// Room for one message more; `Ready(false)` once nobody reads any more.
     pub(in super::super) fn poll_room(&self, cx: &Context<'_>) -> Poll<bool> {
-        let mut state = self.lock();
-        if state.is_cut {
-            return Poll::Ready(false);
-        }
-        if state.outbox.len() < self.limits.write_buffer.max(1) {
-            return Poll::Ready(true);
-        }
-        wake(&mut state.body);
-        register(&mut state.writer, cx);
-        Poll::Pending
+        self.report_moved();
+        self.poll(Who::Writer, cx, |state| {
+            if state.is_cut {
+                return Poll::Ready(false);
+            }
+            if state.outbox.len() < self.limits.write_buffer.max(1) {
+                return Poll::Ready(true);
+            }
+            state.wake(Who::Body);
+            Poll::Pending
+        })
     }
 
     pub(in super::super) fn send(&self, message: &Message) {
@@ -64,33 +63,35 @@ impl Session {
         }
         event::encode(message, &mut state.outbox);
         if state.outbox.len() >= FRAME || message.is_close() {
-            wake(&mut state.body);
+            state.wake(Who::Body);
         }
     }
 
     /// All is with the HTTP server; `Ready(false)` if it never will be.
     pub(in super::super) fn poll_flush(&self, cx: &Context<'_>) -> Poll<bool> {
-        let mut state = self.lock();
-        if state.is_cut || state.outbox.is_empty() {
-            return Poll::Ready(!state.is_lost);
-        }
-        wake(&mut state.body);
-        register(&mut state.writer, cx);
-        Poll::Pending
+        self.report_moved();
+        self.poll(Who::Writer, cx, |state| {
+            if state.is_cut || state.outbox.is_empty() {
+                return Poll::Ready(!state.is_lost);
+            }
+            state.wake(Who::Body);
+            Poll::Pending
+        })
     }
 
     /// The reading half's [`poll_flush`](Self::poll_flush).
     pub(in super::super) fn poll_told(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
-        if state.is_cut || (state.outbox.is_empty() && state.pong.is_none()) {
-            return Poll::Ready(());
-        }
-        wake(&mut state.body);
-        register(&mut state.teller, cx);
-        Poll::Pending
+        self.report_moved();
+        self.poll(Who::Teller, cx, |state| {
+            if state.is_cut || (state.outbox.is_empty() && state.pong.is_none()) {
+                return Poll::Ready(());
+            }
+            state.wake(Who::Body);
+            Poll::Pending
+        })
     }
 
     pub(in super::super) fn wake_writer(&self) {
-        wake(&mut self.lock().writer);
+        self.lock().wake(Who::Writer);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{Session, register, wake};
+use super::{Session, Who};
 use crate::rt;
 
 impl Session {
@@ -18,14 +18,11 @@ impl Session {
     pub(in super::super) fn leave(self: &Arc<Self>) {
         let mut state = self.lock();
         let was_left = std::mem::replace(&mut state.is_left, true);
+        let waits = !was_left && !state.is_cut;
         state.inbox.clear();
-        wake(&mut state.body);
-        wake(&mut state.poster);
-        wake(&mut state.writer);
-        if !was_left
-            && !state.is_cut
-            && let Some(runtime) = &self.runtime
-        {
+        [Who::Body, Who::Poster, Who::Writer].into_iter().for_each(|who| state.wake(who));
+        drop(state);
+        if waits && let Some(runtime) = &self.runtime {
             // Whoever drops a transport may stand outside the runtime.
             runtime.spawn(expire(Arc::downgrade(self), self.limits.close));
         }
@@ -36,9 +33,7 @@ impl Session {
         state.is_lost = state.is_lost || !state.outbox.is_empty();
         state.outbox = BytesMut::new();
         state.pong = None;
-        wake(&mut state.body);
-        wake(&mut state.teller);
-        wake(&mut state.writer);
+        [Who::Body, Who::Teller, Who::Writer].into_iter().for_each(|who| state.wake(who));
         drop(state);
         self.sessions.close(self.token);
     }
@@ -47,10 +42,7 @@ impl Session {
 /// Ends with the session, or after `time`.
 async fn expire(session: Weak<Session>, time: Duration) {
     let gone = poll_fn(|cx| match session.upgrade() {
-        Some(session) => {
-            register(&mut session.lock().expiry, cx);
-            Poll::Pending
-        }
+        Some(session) => session.poll(Who::Expiry, cx, |_| Poll::Pending),
         None => Poll::Ready(()),
     });
     if rt::timeout(time, gone).await.is_err()

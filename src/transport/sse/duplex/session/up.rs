@@ -4,11 +4,14 @@ use std::task::Context;
 
 use bytes::Bytes;
 
-use super::{Session, register, wake};
+use super::{Locked, Session, Who};
 use crate::{
     Error,
     transport::{framing::Decoder, sse::duplex::inbox::Taken},
 };
+
+/// How many messages are taken under one lock. Those that came before, and the empty ones, cost a peer two bytes each.
+const AT_ONCE: usize = 1024;
 
 /// A POST that takes its turn.
 #[derive(Debug)]
@@ -17,10 +20,9 @@ pub(in super::super) struct Turn {
     /// The number of its next message.
     number: u64,
     decoder: Decoder,
-    /// What is read and not decoded.
+    /// What is read and not decoded: memory of its own, since a small message must not hold the HTTP server's buffer for as long as
+    /// it waits.
     pub(in super::super) input: Bytes,
-    /// `input` is memory of its own.
-    is_copied: bool,
 }
 
 /// How far a POST came.
@@ -28,6 +30,8 @@ pub(in super::super) struct Turn {
 pub(in super::super) enum Step {
     /// All that was read is in the inbox, and there is room for more.
     Read,
+    /// There may be more to take, and the lock was held for long enough.
+    Paused,
     /// There is no room; the task is woken when there is.
     Full,
     /// Another POST came after it.
@@ -38,11 +42,16 @@ pub(in super::super) enum Step {
     Bad(Error),
 }
 
+impl Step {
+    fn waits(&self) -> bool {
+        matches!(self, Self::Read | Self::Full)
+    }
+}
+
 impl Turn {
     /// More was read.
-    pub(in super::super) fn read(&mut self, input: Bytes) {
-        self.input = input;
-        self.is_copied = false;
+    pub(in super::super) fn read(&mut self, input: &[u8]) {
+        self.input = Bytes::copy_from_slice(input);
     }
 
     /// Whether the body may end here.
@@ -61,9 +70,9 @@ impl Session {
             return Err(due);
         }
         state.post += 1;
-        wake(&mut state.poster);
+        state.wake(Who::Poster);
         let decoder = Decoder::new(self.limits.message);
-        Ok(Turn { post: state.post, number, decoder, input: Bytes::new(), is_copied: false })
+        Ok(Turn { post: state.post, number, decoder, input: Bytes::new() })
     }
 
     /// The number of the message that is due.
@@ -71,43 +80,47 @@ impl Session {
         self.lock().inbox.next()
     }
 
+    /// Hands the turn what was read.
+    pub(in super::super) fn read(&self, turn: &mut Turn, input: &[u8]) {
+        self.count_moved(input.len());
+        turn.read(input);
+    }
+
     /// Puts what was read into the inbox, as far as there is room.
     pub(in super::super) fn take(&self, turn: &mut Turn, cx: &Context<'_>) -> Step {
-        let mut state = self.lock();
-        if state.post != turn.post {
-            return Step::Superseded;
+        self.look(Who::Poster, cx, Step::waits, |state| fill(state, turn))
+    }
+}
+
+fn fill(state: &mut Locked<'_>, turn: &mut Turn) -> Step {
+    if state.post != turn.post {
+        return Step::Superseded;
+    }
+    let is_over = state.is_left || state.is_cut;
+    for _ in 0..AT_ONCE {
+        let is_new = turn.number >= state.inbox.next();
+        if is_new && !state.inbox.has_room() && !is_over {
+            return Step::Full;
         }
-        let is_over = state.is_left || state.is_cut;
-        loop {
-            let is_new = turn.number >= state.inbox.next();
-            if is_new && !state.inbox.has_room() && !is_over {
-                register(&mut state.poster, cx);
-                return Step::Full;
+        let taken = match turn.decoder.next_unit(&mut turn.input) {
+            Ok(None) => return Step::Read,
+            Ok(Some(unit)) if is_new && is_over && !state.inbox.passes_over(&unit) => return Step::Over,
+            Ok(Some(unit)) => state.inbox.take(turn.number, unit),
+            Err(error) => Err(error),
+        };
+        match taken {
+            Ok(Taken::Late) => return Step::Over,
+            Ok(Taken::New) => {
+                turn.number += 1;
+                state.wake(Who::Reader);
             }
-            if is_new && !std::mem::replace(&mut turn.is_copied, true) {
-                // A small message must not hold the HTTP server's buffer for as long as it waits.
-                turn.input = Bytes::copy_from_slice(&turn.input);
-            }
-            match turn.decoder.next(&mut turn.input) {
-                Ok(None) => {
-                    register(&mut state.poster, cx);
-                    return Step::Read;
-                }
-                Ok(Some(message)) if is_new && is_over && !state.inbox.passes_over(&message) => return Step::Over,
-                Ok(Some(message)) => match state.inbox.take(turn.number, message) {
-                    Taken::Late => return Step::Over,
-                    Taken::New => {
-                        turn.number += 1;
-                        wake(&mut state.reader);
-                    }
-                    Taken::Again | Taken::Passed => turn.number += 1,
-                },
-                Err(error) => {
-                    state.fault.get_or_insert_with(|| error.clone());
-                    wake(&mut state.reader);
-                    return Step::Bad(error);
-                }
+            Ok(Taken::Part | Taken::Again | Taken::Passed) => turn.number += 1,
+            Err(error) => {
+                state.fault.get_or_insert_with(|| error.clone());
+                state.wake(Who::Reader);
+                return Step::Bad(error);
             }
         }
     }
+    Step::Paused
 }

@@ -6,7 +6,10 @@ use std::{
 use futures_sink::Sink;
 
 use super::{State, WebTransportStream};
-use crate::{CloseCode, CloseFrame, Error, Message, transport::webtransport::stream::writer::Writer};
+use crate::{
+    CloseCode, CloseFrame, Error, Message,
+    transport::{signal, webtransport::stream::writer::Writer},
+};
 
 impl Sink<Message> for WebTransportStream {
     type Error = Error;
@@ -39,10 +42,11 @@ impl Sink<Message> for WebTransportStream {
         self.poll_writer(cx, Writer::poll_flush)
     }
 
-    /// Sends a close frame (1000), if none was sent, flushes and ends this direction. The answer is for the stream to read.
+    /// Sends a close frame, if none was sent (1000, or the [one asked for](signal::close_frame)), flushes and ends this direction. The answer is for the stream to read.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.state != State::Ended && self.is_open() {
-            self.writer.push(Message::Close(Some(CloseFrame::new(CloseCode::NORMAL, ""))))?;
+            let frame = signal::close_frame().unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""));
+            self.writer.push(Message::Close(Some(frame)))?;
             self.wake_reader();
         }
         match ready!(self.poll_writer(cx, Writer::poll_flush)) {

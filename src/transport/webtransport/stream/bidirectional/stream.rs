@@ -48,6 +48,7 @@ impl Stream for WebTransportStream {
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Pending if !is_late => {
+                this.writer.report_progress();
                 this.wait(cx);
                 Poll::Pending
             }

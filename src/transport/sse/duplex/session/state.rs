@@ -1,0 +1,139 @@
+//! What the lock of a session guards, and who waits for it.
+
+use std::{
+    mem,
+    ops::{Deref, DerefMut},
+    sync::MutexGuard,
+    task::Waker,
+};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    Error, Limits,
+    transport::sse::duplex::{event, inbox::Inbox, token::Token},
+};
+
+pub(super) struct State {
+    pub(super) inbox: Inbox,
+    /// Which POST is the newest: an older one takes nothing any more.
+    pub(super) post: u64,
+    pub(super) outbox: BytesMut,
+    /// The answer to the newest ping, which waits for its turn in the outbox.
+    pub(super) pong: Option<Bytes>,
+    /// The client broke the protocol, or a limit.
+    pub(super) fault: Option<Error>,
+    /// The body is gone, and with it the client.
+    pub(super) is_cut: bool,
+    /// It went before it had taken all.
+    pub(super) is_lost: bool,
+    /// The handler's end is gone, or done.
+    pub(super) is_left: bool,
+    wakers: Wakers,
+}
+
+/// Who waits for a change.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Who {
+    Reader,
+    /// The reader, which waits until the client has been told.
+    Teller,
+    Writer,
+    Body,
+    /// The newest POST.
+    Poster,
+    /// Waits for the session's end, once the handler's is gone.
+    Expiry,
+}
+
+#[derive(Default)]
+struct Wakers([Option<Waker>; 6]);
+
+impl Wakers {
+    fn of(&mut self, who: Who) -> &mut Option<Waker> {
+        let [reader, teller, writer, body, poster, expiry] = &mut self.0;
+        match who {
+            Who::Reader => reader,
+            Who::Teller => teller,
+            Who::Writer => writer,
+            Who::Body => body,
+            Who::Poster => poster,
+            Who::Expiry => expiry,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn new(token: Token, limits: Limits) -> Self {
+        let mut outbox = BytesMut::new();
+        outbox.extend_from_slice(format!("event: {}\ndata: {}\n\n", event::SESSION, token.text()).as_bytes());
+        Self {
+            inbox: Inbox::new(limits),
+            post: 0,
+            outbox,
+            pong: None,
+            fault: None,
+            is_cut: false,
+            is_lost: false,
+            is_left: false,
+            wakers: Wakers::default(),
+        }
+    }
+}
+
+/// The locked state, and the wakers that are to be woken or dropped once it is unlocked: what a waker does is not ours to know, and
+/// it may lead back here.
+pub(super) struct Locked<'a> {
+    // Before the others, so that it is dropped before them: that unlocks.
+    state: MutexGuard<'a, State>,
+    woken: Woken,
+}
+
+#[derive(Default)]
+struct Woken {
+    wakers: Wakers,
+    replaced: Option<Waker>,
+}
+
+impl<'a> Locked<'a> {
+    pub(super) fn new(state: MutexGuard<'a, State>) -> Self {
+        Self { state, woken: Woken::default() }
+    }
+
+    /// Wakes `who`, once the state is unlocked.
+    pub(super) fn wake(&mut self, who: Who) {
+        if let Some(waker) = self.state.wakers.of(who).take() {
+            // A place is registered at the end alone, so the other one is empty.
+            *self.woken.wakers.of(who) = Some(waker);
+        }
+    }
+
+    pub(super) fn is_registered(&mut self, who: Who, waker: &Waker) -> bool {
+        self.state.wakers.of(who).as_ref().is_some_and(|registered| registered.will_wake(waker))
+    }
+
+    pub(super) fn register(&mut self, who: Who, waker: Waker) {
+        self.woken.replaced = self.state.wakers.of(who).replace(waker);
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Woken {
+    fn drop(&mut self) {
+        mem::take(&mut self.wakers.0).into_iter().flatten().for_each(Waker::wake);
+        drop(self.replaced.take());
+    }
+}
