@@ -116,7 +116,7 @@ impl Beat {
             Incoming::Pong(payload) => self.answered(payload),
             Incoming::Malformed(kind) => {
                 let error = format!("the peer sent a heartbeat that is neither ping nor pong (kind {kind})");
-                return Some(Err(Error::protocol(error)));
+                return Some(Err(Error::protocol(error).into_rejection()));
             }
         }
         None

@@ -17,6 +17,9 @@
 //! | [`lifetime`](LimitLayer::lifetime) | none | the same with 1001 "maximum lifetime" |
 //! | [`max_in_flight`](LimitLayer::max_in_flight) | none | `poll_ready` flushes, and waits for that |
 //!
+//! Sizes are those of text and binary messages; pings, pongs and closes pass whatever the limits are. An outgoing message that is too
+//! large, and an incoming one that is skipped, is a [rejection](crate::Error::is_rejection).
+//!
 //! 1001 says that this end goes away and that nothing was wrong with what the peer did: it may connect again.
 //!
 //! Idle is who sends and receives no *data*: pings and pongs do not count. The precision is an eighth: after the last message

@@ -81,12 +81,12 @@ impl<T> Limited<T> {
 }
 
 impl Clock {
-    /// A message came in: whether it passes, being no larger than `most`.
+    /// A message came in: whether it passes, being control or no larger than `most`.
     #[inline]
     fn passes(&mut self, message: &Message, most: usize) -> bool {
         self.run += 1;
         self.watch.passed(message.is_data());
-        message.len() <= most
+        message.len() <= most || message.is_control()
     }
 
     /// Ready when the transport's time is over.
@@ -162,7 +162,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         let most = self.sizes.incoming;
         let error = Error::too_large(format!("an incoming message of {size} bytes is over this end's limit of {most}"));
         if self.sizes.skips_large {
-            return Poll::Ready(Some(Err(error)));
+            return Poll::Ready(Some(Err(error.into_rejection())));
         }
         self.end(cx, CloseCode::TOO_BIG, "message too large", error)
     }
@@ -215,7 +215,8 @@ fn refuse(message: Message, most: usize, closing: &Closing) -> Error {
         Err(closed) => closed,
         Ok(()) => Error::too_large(format!(
             "an outgoing message of {size} bytes is over this end's limit of {most}, and was not sent"
-        )),
+        ))
+        .into_rejection(),
     }
 }
 
@@ -236,7 +237,7 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
     #[inline]
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
-        if message.len() > this.sizes.outgoing || !this.closing.is_open() {
+        if (message.len() > this.sizes.outgoing && message.is_data()) || !this.closing.is_open() {
             return Err(refuse(message, this.sizes.outgoing, this.closing));
         }
         this.clock.watch.passed(message.is_data());

@@ -15,7 +15,7 @@ use std::{
 
 use futures_util::{FutureExt, SinkExt, Stream, StreamExt};
 use tower_transport::{
-    Channel, CloseCode, Message, TransportExt, channel,
+    Channel, CloseCode, CloseFrame, Message, TransportExt, channel,
     layer::limit::{LimitLayer, Limited},
 };
 

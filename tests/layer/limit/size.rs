@@ -26,6 +26,30 @@ fn an_outgoing_message_that_is_too_large_is_not_sent_and_the_sink_goes_on() {
 }
 
 #[test]
+fn a_ping_a_pong_and_a_close_are_not_measured() {
+    let (mut near, mut far) = pair(LimitLayer::new().max_message(4), 8);
+    let close = Message::Close(Some(CloseFrame::new(CloseCode::NORMAL, "that is all")));
+    for message in [Message::Ping(vec![0; 125].into()), Message::Pong(vec![0; 125].into()), close] {
+        put(&mut far, message.clone());
+        assert_eq!(near.next().now_or_never().unwrap().unwrap().unwrap(), message);
+        near.send(message.clone()).now_or_never().unwrap().unwrap();
+        assert_eq!(far.next().now_or_never().unwrap().unwrap().unwrap(), message);
+    }
+    assert_eq!(near.close_frame(), None);
+}
+
+#[test]
+fn a_message_that_concerns_itself_alone_is_a_rejection() {
+    let (mut near, mut far) = pair(LimitLayer::new().max_message(4).skip_large(), 8);
+    assert!(near.send(bytes(5)).now_or_never().unwrap().unwrap_err().is_rejection());
+    put(&mut far, bytes(5));
+    assert!(near.next().now_or_never().unwrap().unwrap().unwrap_err().is_rejection());
+    let (mut near, mut far) = pair(LimitLayer::new().max_message(4), 8);
+    put(&mut far, bytes(5));
+    assert!(!near.next().now_or_never().unwrap().unwrap().unwrap_err().is_rejection());
+}
+
+#[test]
 fn an_incoming_message_that_is_too_large_closes_with_1009() {
     let (mut near, mut far) = pair(LimitLayer::new().max_message(4), 8);
     put(&mut far, bytes(5));
