@@ -23,7 +23,8 @@ use std::time::Duration;
 pub struct Limits {
     /// The largest message, in bytes of payload, both ways.
     pub message: usize,
-    /// The largest frame, in bytes of payload. A frame is never larger than a message, whatever this says.
+    /// The largest frame, in bytes of payload. A frame is never larger than a message, whatever this says. Control frames (pings,
+    /// pongs, closes) are not measured by it, nor by [`message`](Self::message): they are 125 bytes at most.
     pub frame: usize,
     /// How many bytes may wait unwritten before the sink is not ready any more. What one connection holds for a peer
     /// that does not read is at most this and one message.

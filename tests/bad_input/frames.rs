@@ -88,20 +88,14 @@ refused! {
 }
 
 #[tokio::test]
-async fn a_close_code_that_may_not_be_sent_is_answered_with_1002_and_ends_the_stream() {
+async fn a_close_code_that_may_not_be_sent_is_an_error_that_names_it_and_is_answered_with_1002() {
     for victim in [Victim::Server, Victim::Client] {
-        for code in [0, 999, 1004, 1005, 1006, 1015, 2999, 5000_u16] {
-            let (mut attacker, mut socket) = victim.meet(limits()).await;
-            attacker.write_all(&frame(FIN | CLOSE, code.to_be_bytes()).bytes(victim.attacker())).await.unwrap();
-            let attacker = async move {
-                let mut answer = [0; 100];
-                let length = attacker.read(&mut answer).await.unwrap();
-                drop(attacker);
-                close_code(&answer[..length])
-            };
-            let ends = async { while let Some(Ok(_)) = socket.next().await {} };
-            let (answered, ()) = within(async { tokio::join!(attacker, ends) }).await;
-            assert_eq!(answered, Some(1002), "{code}");
+        for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX] {
+            let payload = [&code.to_be_bytes()[..], b"words"].concat();
+            let (error, answered) = attacked(victim, &[frame(FIN | CLOSE, payload)]).await;
+            assert!(error.is_protocol(), "{error:?}");
+            assert!(error.to_string().contains(&format!("code {code},")), "{error}");
+            assert_eq!((error.close_frame(), answered), (None, Some(1002)), "{code}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The close state machine, as it is drawn at `WebSocket`.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc,
@@ -12,7 +13,10 @@ use std::{
 
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tower_transport::{CloseCode, CloseFrame, Limits, Message, TransportExt, transport::websocket::WebSocket};
+use tower_transport::{
+    CloseCode, CloseFrame, Limits, Message, TransportExt,
+    transport::{signal::with_close_frame, websocket::WebSocket},
+};
 
 type Socket = WebSocket<DuplexStream>;
 
@@ -50,6 +54,86 @@ async fn a_close_by_either_end_reaches_the_other_with_code_and_reason() {
         assert_closed(closing, Some(&frame())).await;
         assert_closed(closed, Some(&frame())).await;
     }
+}
+
+/// A frame as a peer of this role sends it; a mask of zeros leaves the payload as it is.
+fn raw(is_client: bool, first: u8, payload: &[u8]) -> Vec<u8> {
+    let (flag, mask) = if is_client { (0x80, &[0; 4][..]) } else { (0, &[][..]) };
+    [&[first, flag | payload.len() as u8], mask, payload].concat()
+}
+
+#[tokio::test]
+async fn every_code_that_may_be_sent_arrives_with_the_peers_own_words_and_is_echoed() {
+    for is_client in [true, false] {
+        for number in [1000..=1003, 1007..=1014, 3000..=3001, 4998..=4999].into_iter().flatten() {
+            let (near, mut far) = duplex(1024);
+            let limits = Limits::default();
+            let mut socket = if is_client { WebSocket::server(near, limits) } else { WebSocket::client(near, limits) };
+            let payload = [&u16::to_be_bytes(number)[..], "wörds".as_bytes()].concat();
+            // In two pieces, cut within the code.
+            let bytes = raw(is_client, 0x88, &payload);
+            let cut = bytes.len() - payload.len() + 1;
+            far.write_all(&bytes[..cut]).await.unwrap();
+            assert!(socket.next().now_or_never().is_none());
+            far.write_all(&bytes[cut..]).await.unwrap();
+            let said = CloseFrame::new(CloseCode::new(number).unwrap(), "wörds");
+            assert_eq!(rest(&mut socket).await, [Message::Close(Some(said.clone()))]);
+            assert_eq!(socket.close_frame(), Some(&said));
+            drop(socket);
+            let mut answer = Vec::new();
+            far.read_to_end(&mut answer).await.unwrap();
+            if !is_client {
+                let (head, masked) = answer.split_at(6);
+                answer = [&[head[0], head[1] & 0x7f], &*unmask(masked, &head[2..])].concat();
+            }
+            assert_eq!(answer, raw(false, 0x88, &payload), "{number}: one answer, and the same code");
+        }
+    }
+}
+
+fn unmask(bytes: &[u8], mask: &[u8]) -> Vec<u8> {
+    bytes.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect()
+}
+
+#[tokio::test]
+async fn two_ends_say_1014_to_each_other() {
+    let frame = CloseFrame::new(CloseCode::new(1014).unwrap(), "bad gateway");
+    let (mut client, mut server) = pair();
+    let (answer, seen) = tokio::join!(client.close(Some(frame.clone())), rest(&mut server));
+    assert_eq!((answer.unwrap(), seen), (Some(frame.clone()), vec![Message::Close(Some(frame))]));
+}
+
+#[tokio::test]
+async fn an_answer_to_our_close_with_a_code_that_may_not_be_sent_is_an_error_that_names_it() {
+    let (near, mut far) = duplex(1024);
+    let mut client = WebSocket::client(near, Limits::default());
+    client.send(Message::Close(None)).await.unwrap();
+    far.write_all(&raw(false, 0x88, &1015_u16.to_be_bytes())).await.unwrap();
+    drop(far);
+    let error = client.next().await.unwrap().unwrap_err();
+    assert!(error.is_protocol() && error.to_string().contains("1015"), "{error}");
+    assert!(client.next().await.is_none());
+}
+
+#[tokio::test]
+async fn no_reason_is_too_long_for_a_close_frame() {
+    let (mut client, mut server) = pair();
+    let long = CloseFrame::new(CloseCode::NORMAL, "é".repeat(35_000));
+    let (answer, seen) = tokio::join!(client.close(Some(long)), rest(&mut server));
+    let cut = CloseFrame::new(CloseCode::NORMAL, "é".repeat(61));
+    assert_eq!((answer.unwrap(), seen), (Some(cut.clone()), vec![Message::Close(Some(cut))]));
+}
+
+#[tokio::test]
+async fn poll_close_sends_the_close_frame_that_its_caller_asks_for() {
+    let (mut client, mut server) = pair();
+    let close = poll_fn(|cx| with_close_frame(Some(&frame()), || client.poll_close_unpin(cx)));
+    close.await.unwrap();
+    assert_eq!(rest(&mut server).await, [Message::Close(Some(frame()))]);
+    // Once it is closing there is nothing more to say.
+    let other = CloseFrame::new(CloseCode::AWAY, "");
+    poll_fn(|cx| with_close_frame(Some(&other), || client.poll_close_unpin(cx))).await.unwrap();
+    assert_eq!(rest(&mut client).await, [Message::Close(Some(frame()))]);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod accept;
 mod close;
 mod connect;
+mod control;
 mod senders;
 mod upgrade;
 

@@ -85,6 +85,7 @@ async fn a_page_of_another_origin_is_refused_by_default_and_allowed_by_name() {
 async fn what_is_no_handshake_is_refused_with_a_status_and_a_sentence() {
     let good = || {
         Request::get("/")
+            .header(header::HOST, "a.example")
             .header(header::CONNECTION, "upgrade")
             .header(header::UPGRADE, "websocket")
             .header(header::SEC_WEBSOCKET_VERSION, "13")

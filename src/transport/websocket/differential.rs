@@ -12,10 +12,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::{
-    engine::{Engine, end, from_engine},
+    engine::{End, Engine, end, from_engine},
     frames::LARGE,
 };
-use crate::{Limits, Message};
+use crate::{CloseCode, CloseFrame, Limits, Message};
 
 const FRAME: usize = 3 * LARGE;
 const MESSAGE: usize = 4 * LARGE;
@@ -170,6 +170,10 @@ fn by_us(is_client: bool, limits: Limits, mut bytes: Bytes, leftover: usize, pie
     loop {
         match engine.poll_read(Pin::new(&mut io), &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(message)) => messages.push(message),
+            // tungstenite replaces a code that may not be sent, and says so.
+            Poll::Ready(Err(End::Failed(error, _))) if error.to_string().contains("must not be sent") => {
+                messages.push(Message::Close(Some(CloseFrame::new(CloseCode::PROTOCOL, "Protocol violation"))));
+            }
             Poll::Ready(Err(end)) => return (messages, format!("{end:?}")),
             Poll::Pending => {}
         }

@@ -18,7 +18,7 @@ use tungstenite::{
     },
 };
 
-use super::{incoming::Incoming, write_buffer::WriteBuffer};
+use super::{frames::MAX_CONTROL, incoming::Incoming, write_buffer::WriteBuffer};
 use crate::{CloseCode, CloseFrame, Error, Limits, Message, Text};
 
 /// tungstenite zero-fills this much before each read, and an idle connection holds it: `docs/benchmarks.md` has the price of
@@ -32,8 +32,9 @@ const WAITING_PONGS: usize = 512;
 /// How many reads one poll may throw away, so that a peer that talks on leaves the thread to others.
 const DISCARDS: usize = 64;
 
-/// The longest payload of a control frame (RFC 6455, section 5.5).
-const MAX_CONTROL: usize = 125;
+/// How many frames the engine takes in one poll before other tasks have their turn. Most frames are messages, and end the poll; this
+/// is for those that give none, as empty fragments do. The engine is given 1 KiB at a time, so it may take 512 frames more.
+const FRAMES: u32 = 512;
 
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -65,7 +66,8 @@ impl Engine {
             .write_buffer_size(0)
             .max_write_buffer_size(WAITING_PONGS)
             .max_message_size(Some(limits.message))
-            .max_frame_size(Some(frame));
+            // The engine holds this against control frames, too. A smaller limit is held against data before the engine sees it.
+            .max_frame_size(Some(frame.max(MAX_CONTROL)));
         let role = if is_client { Role::Client } else { Role::Server };
         Self {
             context: WebSocketContext::new(role, Some(config)),
@@ -100,22 +102,50 @@ impl Engine {
     {
         let Self { context, reader, writer, limits, is_held, .. } = self;
         *is_held = false;
-        let mut wire = Wire { reader, socket: Some((io, cx)), writer, room: limits.write_buffer, is_held };
+        let start = reader.frames();
+        let mut wire = Wire {
+            reader,
+            socket: Some((io, cx)),
+            writer,
+            room: limits.write_buffer,
+            is_held,
+            start,
+            is_spent: false,
+            is_mute: false,
+        };
         let before = wire.writer.len();
         let read = match context.read(&mut wire) {
             // It has used up all it was given.
             Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => wire.poll_large(),
             read => Poll::Ready(read),
         };
+        let mut answer = None;
         let message = match read {
+            Poll::Ready(Ok(WsMessage::Close(engines))) => {
+                let frame = match close_frame(wire.reader.close_payload()) {
+                    Ok(frame) => frame,
+                    Err(end) => return Poll::Ready(Err(end)),
+                };
+                // The answer stands in the engine; the flush moves it into the write buffer. Where the engine does not know the
+                // code it would answer with another: that answer goes nowhere, and ours takes its place.
+                let is_known = engines.map(|frame| frame.code.into()) == frame.as_ref().map(|frame| frame.code().get());
+                (wire.room, wire.is_mute) = (usize::MAX, !is_known);
+                let _ = context.flush(&mut wire);
+                answer = frame.clone().filter(|_| !is_known);
+                Some(Message::Close(frame))
+            }
             Poll::Ready(Ok(message)) => from_engine(message),
             Poll::Ready(Err(error)) => return Poll::Ready(Err(end(error, *limits))),
             Poll::Pending => None,
         };
-        if message.as_ref().is_some_and(|message| matches!(message, Message::Ping(_) | Message::Close(_))) {
-            // The answer stands in the engine; this moves it into the write buffer. What fails here fails again below.
-            wire.room = if message.as_ref().is_some_and(Message::is_close) { usize::MAX } else { wire.room };
+        if matches!(message, Some(Message::Ping(_))) {
+            // The same for the pong. What fails here fails again below.
             let _ = context.flush(&mut wire);
+        }
+        wire.wake_if_spent(message.is_none());
+        if let Some(frame) = answer {
+            let payload = [&frame.code().get().to_be_bytes(), frame.reason().as_bytes()].concat();
+            self.push(OpCode::Control(Control::Close), true, payload.into());
         }
         self.answer_waits |= self.writer.len() > before;
         match message {
@@ -150,7 +180,7 @@ impl Engine {
             }
         };
         if payload.len() > self.limits.message {
-            return Err(too_large("outgoing", payload.len(), self.limits.message));
+            return Err(too_large("outgoing", payload.len(), self.limits.message).into_rejection());
         }
         let frame = self.limits.frame.max(1);
         if payload.len() <= frame {
@@ -169,7 +199,11 @@ impl Engine {
 
     fn send_control(&mut self, kind: Control, payload: Bytes) -> Result<(), Error> {
         if payload.len() > MAX_CONTROL {
-            return Err(too_large("outgoing control", payload.len(), MAX_CONTROL));
+            return Err(Error::too_large(format!(
+                "an outgoing ping or pong of {} bytes is over the {MAX_CONTROL} that RFC 6455 allows, and was not sent",
+                payload.len()
+            ))
+            .into_rejection());
         }
         self.push(OpCode::Control(kind), true, payload);
         Ok(())
@@ -184,7 +218,7 @@ impl Engine {
     /// Puts a close frame into the write buffer, behind all else, and ends the sending. The second call does nothing.
     pub(super) fn close(&mut self, frame: Option<CloseFrame>) {
         let Self { context, reader, writer, is_held, .. } = self;
-        let mut wire: Wire<'_, '_, super::Socket> = Wire { reader, socket: None, writer, room: usize::MAX, is_held };
+        let mut wire = Wire::to_buffer(reader, writer, is_held);
         // Without a limit and without a socket the engine has nothing to fail by; pongs that wait go first.
         let _ = context.flush(&mut wire);
         let frame = frame.map(|frame| WsCloseFrame { code: frame.code().get().into(), reason: frame.reason().into() });
@@ -206,8 +240,7 @@ impl Engine {
         ready!(self.writer.poll_write(io.as_mut(), cx, 0))?;
         if std::mem::take(&mut self.is_held) {
             let Self { context, reader, writer, is_held, .. } = self;
-            let room = usize::MAX;
-            let _ = context.flush(&mut Wire::<super::Socket> { reader, socket: None, writer, room, is_held });
+            let _ = context.flush(&mut Wire::to_buffer(reader, writer, is_held));
             ready!(self.writer.poll_write(io.as_mut(), cx, 0))?;
         }
         ready!(io.poll_flush(cx))?;
@@ -225,9 +258,30 @@ struct Wire<'a, 'cx, S> {
     room: usize,
     /// It did not take something.
     is_held: &'a mut bool,
+    /// The count of frames at the beginning of this call.
+    start: u32,
+    /// So many frames came in this call that the engine gets no more of them.
+    is_spent: bool,
+    /// Nothing that the engine says is written.
+    is_mute: bool,
+}
+
+impl<'a> Wire<'a, '_, super::Socket> {
+    /// Without a socket and without a limit: what the engine still has moves into the write buffer.
+    fn to_buffer(reader: &'a mut Incoming, writer: &'a mut WriteBuffer, is_held: &'a mut bool) -> Self {
+        let start = reader.frames();
+        Self { reader, socket: None, writer, room: usize::MAX, is_held, start, is_spent: false, is_mute: false }
+    }
 }
 
 impl<S: AsyncRead> Wire<'_, '_, S> {
+    /// Other tasks have their turn, and then this one goes on.
+    fn wake_if_spent(&self, is_pending: bool) {
+        if let Some((_, cx)) = self.socket.as_ref().filter(|_| is_pending && self.is_spent) {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     fn poll_large(&mut self) -> Poll<Result<WsMessage, WsError>> {
         let Some((io, cx)) = &mut self.socket else { return Poll::Pending };
         self.reader.poll_large(io.as_mut(), cx)
@@ -237,6 +291,10 @@ impl<S: AsyncRead> Wire<'_, '_, S> {
 impl<S: AsyncRead> Read for Wire<'_, '_, S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let Some((io, cx)) = &mut self.socket else { return Err(io::ErrorKind::WouldBlock.into()) };
+        if self.reader.frames().wrapping_sub(self.start) >= FRAMES {
+            self.is_spent = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         match self.reader.poll_read(io.as_mut(), cx, buf) {
             Poll::Ready(read) => read,
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
@@ -246,6 +304,9 @@ impl<S: AsyncRead> Read for Wire<'_, '_, S> {
 
 impl<S> Write for Wire<'_, '_, S> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.is_mute {
+            return Ok(buf.len());
+        }
         if self.writer.len() > self.room {
             *self.is_held = true;
             return Err(io::ErrorKind::WouldBlock.into());
@@ -267,11 +328,26 @@ pub(super) fn from_engine(message: WsMessage) -> Option<Message> {
         WsMessage::Pong(bytes) => Message::Pong(bytes),
         WsMessage::Close(frame) => Message::Close(frame.and_then(|frame| {
             let code = CloseCode::new(frame.code.into())?;
-            Some(CloseFrame::new(code, validated(frame.reason)))
+            Some(CloseFrame::new(code, frame.reason.as_str()))
         })),
         // Raw frames are for writing only.
         WsMessage::Frame(_) => return None,
     })
+}
+
+/// The close frame that the peer sent, read from its bytes: of a code that is not on the engine's list the engine makes another, with
+/// words that the peer never said.
+fn close_frame(payload: Option<&[u8]>) -> Result<Option<CloseFrame>, End> {
+    let Some((code, reason)) = payload.and_then(<[u8]>::split_first_chunk) else {
+        return Ok(None);
+    };
+    let number = u16::from_be_bytes(*code);
+    let Some(code) = CloseCode::new(number) else {
+        let error = Error::protocol(format!("the peer closed with code {number}, which must not be sent"));
+        return Err(End::Failed(error, Some(CloseCode::PROTOCOL)));
+    };
+    // The engine has validated the reason.
+    Ok(Some(CloseFrame::new(code, String::from_utf8_lossy(reason).into_owned())))
 }
 
 /// tungstenite has validated the text; a second pass over a megabyte would cost as much as the first (about 40 us).

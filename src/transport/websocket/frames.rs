@@ -5,12 +5,18 @@ use tungstenite::protocol::frame::{
     coding::{Control, Data, OpCode},
 };
 
+use super::mask::apply_mask;
+
 /// Payloads from this size on are worth a path of their own. With 16 KiB a message of that size took as long as through the
 /// engine; one of 64 KiB takes two thirds of the time.
 pub(super) const LARGE: usize = 64 * 1024;
 
+/// The longest payload of a control frame (RFC 6455, section 5.5).
+pub(super) const MAX_CONTROL: usize = 125;
+
 /// Follows the incoming bytes from frame to frame (RFC 6455, section 5.2), and finds those frames that need nothing but to be
-/// read: large, regular, and a message of their own. It judges nothing: all else is for the engine to take or to refuse.
+/// read: large, regular, and a message of their own. All else is for the engine to take or to refuse, but for one thing: a limit
+/// under that of control frames is held against data here.
 #[derive(Debug)]
 pub(super) struct Frames {
     is_client: bool,
@@ -22,8 +28,22 @@ pub(super) struct Frames {
     cut: Vec<u8>,
     /// A message has begun that other frames go on with.
     is_fragmented: bool,
+    /// How many frames have begun, modulo 2^32.
+    count: u32,
+    /// The peer's close frame, as far as it is here. Boxed, for it is empty until the end of the connection.
+    close: Option<Box<ClosePayload>>,
     /// The peer has closed, or what it sends is no frame: nothing is looked for any more.
     is_over: bool,
+}
+
+/// The payload of a close frame, as the peer sent it: the engine replaces codes that are not on its list.
+#[derive(Debug)]
+struct ClosePayload {
+    mask: [u8; 4],
+    /// How long it is in all.
+    len: usize,
+    /// Unmasked.
+    bytes: Vec<u8>,
 }
 
 /// A frame that need not go through the engine.
@@ -37,12 +57,16 @@ pub(super) struct Large {
 
 impl Frames {
     pub(super) fn new(is_client: bool, limit: usize) -> Self {
-        Self { is_client, limit, left: 0, cut: Vec::new(), is_fragmented: false, is_over: false }
+        Self { is_client, limit, left: 0, cut: Vec::new(), is_fragmented: false, count: 0, close: None, is_over: false }
     }
 
     /// Takes the next bytes; gives the first large frame that begins among them, and the places of its header and of its
     /// payload. What comes after that payload is for the next call, the payload itself for none.
     pub(super) fn find(&mut self, bytes: &[u8]) -> Option<(usize, usize, Large)> {
+        if self.is_over {
+            self.take_close(bytes);
+            return None;
+        }
         let mut at = 0;
         while !self.is_over {
             let passed = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len() - at);
@@ -57,12 +81,20 @@ impl Frames {
                 cut.push(bytes[at]);
                 at += 1;
                 match self.parse(&mut Cursor::new(&cut)) {
-                    Some((header, len)) => self.pass(&header, len),
+                    Some((header, len)) => {
+                        if let Some(large) = self.over(&header, len) {
+                            return Some((0, at, large));
+                        }
+                        self.pass(&header, len);
+                    }
                     None => self.cut = cut,
                 }
                 continue;
             }
-            if let Some((header, len)) = small(&bytes[at..]) {
+            if self.limit >= MAX_CONTROL
+                && let Some((header, len)) = small(&bytes[at..])
+            {
+                self.count = self.count.wrapping_add(1);
                 self.left = len;
                 at += header;
                 continue;
@@ -73,13 +105,34 @@ impl Frames {
                 break;
             };
             let payload = at + cursor.position() as usize;
-            if let Some(large) = self.large(&header, len) {
+            if let Some(large) = self.large(&header, len).or_else(|| self.over(&header, len)) {
                 return Some((at, payload, large));
             }
             self.pass(&header, len);
             at = payload;
         }
+        if self.is_over {
+            self.take_close(&bytes[at..]);
+        }
         None
+    }
+
+    /// How many frames have begun, modulo 2^32.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The payload of the peer's close frame, without its mask, once all of it has passed.
+    pub(super) fn close_payload(&self) -> Option<&[u8]> {
+        self.close.as_ref().filter(|close| close.bytes.len() == close.len).map(|close| &close.bytes[..])
+    }
+
+    fn take_close(&mut self, bytes: &[u8]) {
+        if let Some(close) = &mut self.close {
+            let before = close.bytes.len();
+            close.bytes.extend_from_slice(&bytes[..bytes.len().min(close.len - before)]);
+            apply_mask(&mut close.bytes[before..], close.mask, before);
+        }
     }
 
     fn parse(&mut self, bytes: &mut Cursor<impl AsRef<[u8]>>) -> Option<(FrameHeader, u64)> {
@@ -100,11 +153,25 @@ impl Frames {
         (is_plain && header.mask.is_none() == self.is_client).then_some(Large { is_text, mask: header.mask, len })
     }
 
+    /// A frame of data over a limit that is too small for the engine, which would hold it against control frames.
+    fn over(&self, header: &FrameHeader, len: u64) -> Option<Large> {
+        let is_over = self.limit < MAX_CONTROL && matches!(header.opcode, OpCode::Data(_)) && len > self.limit as u64;
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        is_over.then_some(Large { is_text: false, mask: header.mask, len })
+    }
+
     fn pass(&mut self, header: &FrameHeader, len: u64) {
+        self.count = self.count.wrapping_add(1);
         self.left = len;
         match header.opcode {
             OpCode::Data(_) => self.is_fragmented = !header.is_final,
-            OpCode::Control(Control::Close) => self.is_over = true,
+            OpCode::Control(Control::Close) => {
+                self.is_over = true;
+                // The engine refuses a longer one.
+                let len = usize::try_from(len).ok().filter(|len| *len <= MAX_CONTROL);
+                let mask = header.mask.unwrap_or_default();
+                self.close = len.map(|len| Box::new(ClosePayload { mask, len, bytes: Vec::new() }));
+            }
             OpCode::Control(_) => {}
         }
     }
@@ -163,6 +230,24 @@ mod tests {
             assert_eq!(frames.find(&cut[..first]), None);
             assert_eq!(frames.find(&cut[first..]), None);
             assert!(frames.find(&frame(BINARY, true, LARGE)).is_some());
+        }
+    }
+
+    #[test]
+    fn a_close_frame_is_kept_as_it_was_sent_wherever_it_is_cut() {
+        let bytes = [frame(BINARY, true, 7), frame(OpCode::Control(Control::Close), true, 125)].concat();
+        let mut sent = bytes[bytes.len() - 125..].to_vec();
+        apply_mask(&mut sent, [9, 8, 7, 6], 0);
+        for first in 0..bytes.len() {
+            let mut frames = Frames::new(false, LARGE);
+            assert_eq!(frames.find(&bytes[..first]), None);
+            assert_eq!(frames.close_payload(), None);
+            assert_eq!(frames.find(&bytes[first..]), None);
+            assert_eq!(frames.close_payload(), Some(&sent[..]), "cut at {first}");
+            assert_eq!(frames.count(), 2);
+            // Nothing that follows belongs to it.
+            assert_eq!(frames.find(&bytes), None);
+            assert_eq!(frames.close_payload(), Some(&sent[..]));
         }
     }
 

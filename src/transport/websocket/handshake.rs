@@ -76,6 +76,10 @@ pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refus
     {
         return refuse(StatusCode::BAD_REQUEST, "a WebSocket handshake has no body");
     }
+    // RFC 9112, section 3.2. HTTP/2 names it in the request's URI.
+    if parts.version == http::Version::HTTP_11 && !headers.contains_key(header::HOST) {
+        return refuse(StatusCode::BAD_REQUEST, "a request of HTTP/1.1 names its Host");
+    }
     if headers.get_all(header::HOST).iter().nth(1).is_some() {
         return refuse(StatusCode::BAD_REQUEST, "a request has one Host");
     }
@@ -110,11 +114,12 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    const GOOD: [(&str, &str); 4] = [
+    const GOOD: [(&str, &str); 5] = [
         ("connection", "keep-alive, Upgrade"),
         ("upgrade", "WebSocket"),
         ("sec-websocket-version", "13"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("host", "a.example"),
     ];
 
     #[test]
@@ -129,11 +134,18 @@ mod tests {
             headers.remove(missing);
             assert!(check_request(&request(&headers)).is_err(), "without {name}");
         }
-        for doubled in [2, 3] {
+        for doubled in [2, 3, 4] {
             let mut headers = GOOD.to_vec();
             headers.push(GOOD[doubled]);
             assert!(check_request(&request(&headers)).is_err(), "twice {}", GOOD[doubled].0);
         }
+    }
+
+    #[test]
+    fn a_request_without_a_host_is_refused_with_400() {
+        let refusal = check_request(&request(&GOOD[..4])).unwrap_err();
+        assert_eq!(refusal.status, StatusCode::BAD_REQUEST);
+        assert!(refusal.reason.contains("Host"), "{}", refusal.reason);
     }
 
     #[test]
@@ -142,9 +154,7 @@ mod tests {
         {
             assert!(check_request(&request(&[&GOOD[..], &[bad]].concat())).is_err(), "{bad:?}");
         }
-        let hosts = [("host", "a.example"), ("host", "b.example")];
-        assert!(check_request(&request(&[&GOOD[..], &hosts[..1]].concat())).is_ok());
-        assert!(check_request(&request(&[&GOOD[..], &hosts].concat())).is_err());
+        assert!(check_request(&request(&[&GOOD[..], &[("host", "b.example")]].concat())).is_err());
         assert!(check_request(&request(&[&GOOD[..], &[("content-length", "0")]].concat())).is_ok());
     }
 

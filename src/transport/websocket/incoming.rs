@@ -6,7 +6,10 @@ use std::{
 
 use bytes::Bytes;
 use tokio::io::AsyncRead;
-use tungstenite::{Error as WsError, Message as WsMessage, error::ProtocolError};
+use tungstenite::{
+    Error as WsError, Message as WsMessage,
+    error::{CapacityError, ProtocolError},
+};
 
 use super::{
     frames::{Frames, LARGE, Large},
@@ -26,6 +29,9 @@ pub(super) struct Incoming {
     frames: Frames,
     /// The frame that stands where the engine's bytes have ended.
     payload: Option<Payload>,
+    /// The frame there is over the limit, and so long.
+    refused: Option<usize>,
+    limit: usize,
     /// How long the last one was.
     last: usize,
 }
@@ -33,7 +39,14 @@ pub(super) struct Incoming {
 impl Incoming {
     /// `limit` is what a frame may have of payload.
     pub(super) fn new(leftover: Bytes, is_client: bool, limit: usize) -> Self {
-        Self { buffer: ReadBuffer::new(leftover), frames: Frames::new(is_client, limit), payload: None, last: 0 }
+        Self {
+            buffer: ReadBuffer::new(leftover),
+            frames: Frames::new(is_client, limit),
+            payload: None,
+            refused: None,
+            limit,
+            last: 0,
+        }
     }
 
     /// Reads for the engine; up to a large frame, and no further until that one has been taken by [`poll_large`].
@@ -45,13 +58,17 @@ impl Incoming {
         cx: &mut Context<'_>,
         out: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if self.payload.is_some() {
+        if self.payload.is_some() || self.refused.is_some() {
             return Poll::Pending;
         }
         // No more at a time than a large payload has, so that nothing stands behind the payload that begins here.
         let most = out.len().min(LARGE);
         let len = ready!(self.buffer.poll_read(io, cx, &mut out[..most]))?;
         let Some((header, payload, large)) = self.frames.find(&out[..len]) else { return Poll::Ready(Ok(len)) };
+        if large.len > self.limit {
+            self.refused = Some(large.len);
+            return if header == 0 { Poll::Pending } else { Poll::Ready(Ok(header)) };
+        }
         let start = &out[payload..len];
         let here = start.len() + self.buffer.held().len();
         self.payload = Some(Payload::new(large, start, self.last.max(2 * here)));
@@ -64,6 +81,10 @@ impl Incoming {
         io: Pin<&mut S>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<WsMessage, WsError>> {
+        if let Some(size) = self.refused {
+            let error = CapacityError::MessageTooLong { size, max_size: self.limit };
+            return Poll::Ready(Err(WsError::Capacity(error)));
+        }
         let Some(mut payload) = self.payload.take() else { return Poll::Pending };
         if payload.poll_fill(&mut self.buffer, io, cx)?.is_pending() {
             self.payload = Some(payload);
@@ -71,6 +92,16 @@ impl Incoming {
         }
         self.last = payload.frame.len;
         Poll::Ready(payload.into_message())
+    }
+
+    /// How many frames have been handed to the engine, modulo 2^32.
+    pub(super) fn frames(&self) -> u32 {
+        self.frames.count()
+    }
+
+    /// The payload of the peer's close frame, once it has been read.
+    pub(super) fn close_payload(&self) -> Option<&[u8]> {
+        self.frames.close_payload()
     }
 
     /// Reads what is not looked at.

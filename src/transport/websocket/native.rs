@@ -36,8 +36,26 @@ use crate::{CloseFrame, Error, Limits, rt, transport::place::Place};
 ///
 /// From the first close frame on, the sink gives an error that [`is_closed`](Error::is_closed) and carries the peer's close
 /// frame, where there is one; what comes in after ours has gone out is still yielded. To finish a close that was started
-/// here, read until `None`, or use [`close`](Self::close). Errors of the stream are final, but for an outgoing message over
-/// [`Limits::message`], which concerns that message alone.
+/// here, read until `None`, or use [`close`](Self::close). `poll_close` sends the code that its caller
+/// [asks for](crate::transport::signal::close_frame), or 1000.
+///
+/// The peer's close frame is given as the peer sent it, if its code is one that may be sent ([`CloseCode::new`](crate::CloseCode::new)).
+/// Any other code is an error that [`is_protocol`](Error::is_protocol) and names the number; the peer is answered with 1002.
+///
+/// # Errors
+///
+/// Errors of the stream are final. The sink rejects an outgoing message over [`Limits::message`], and a ping or pong over 125 bytes:
+/// the error [`is_too_large`](Error::is_too_large) and [`is_rejection`](Error::is_rejection), nothing is sent, and the connection
+/// goes on.
+///
+/// # Backpressure
+///
+/// The sink is not ready while more than [`Limits::write_buffer`] bytes wait for the socket. One poll of the stream reads about a
+/// thousand frames at most; if those give no message (a peer may send empty fragments without end), it returns `Pending` and wakes
+/// its task, so that other tasks run in between.
+///
+/// Each read and write that makes progress is [reported](crate::transport::signal::moved) to the layers above, so that a heartbeat does
+/// not take a long message for silence.
 ///
 /// # Pings
 ///

@@ -9,6 +9,8 @@ use bytes::{Buf, BufMut, Bytes};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
+use crate::transport::signal;
+
 /// What one system call reads at most.
 const CHUNK: usize = 128 * 1024;
 
@@ -75,6 +77,7 @@ impl ReadBuffer {
             return Poll::Ready(Ok(len));
         }
         let len = ready!(poll_read_buf(io, cx, &mut out.limit(room.min(most + AHEAD).min(CHUNK))))?;
+        signal::moved(len);
         if len > most {
             let end = out.len() - (len - most);
             self.leftover = Bytes::copy_from_slice(&out[end..]);
@@ -90,7 +93,9 @@ impl ReadBuffer {
         self.chunk.clear();
         self.position = 0;
         self.chunk.reserve(CHUNK);
-        poll_read_buf(io, cx, &mut self.chunk)
+        let len = ready!(poll_read_buf(io, cx, &mut self.chunk))?;
+        signal::moved(len);
+        Poll::Ready(Ok(len))
     }
 
     /// What is here that nobody has taken yet.

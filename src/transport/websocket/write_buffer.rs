@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite;
 use tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
 
 use super::mask::apply_mask;
+use crate::transport::signal;
 
 /// Payloads from this size on are not copied into the buffer, but stand beside it.
 const LARGE: usize = 32 * 1024;
@@ -110,6 +111,7 @@ impl WriteBuffer {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            signal::moved(written);
             self.len -= written;
         }
         if self.tail.is_empty() && self.tail.try_reclaim(KEEP + 1) {

@@ -8,7 +8,7 @@ use futures_sink::Sink;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{State, WebSocket};
-use crate::{CloseCode, CloseFrame, Error, Message};
+use crate::{CloseCode, CloseFrame, Error, Message, transport::signal};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
     type Error = Error;
@@ -42,11 +42,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
         this.written(cx, poll)
     }
 
-    /// Sends a close frame (1000), if none was sent, and flushes. The answer is for the stream to read.
+    /// Sends a close frame, if none was sent, and flushes: the one that the [caller asks for](signal::close_frame), or 1000. The
+    /// answer is for the stream to read.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = &mut *self;
         if matches!(this.state, State::Open) && this.write_failed.is_none() {
-            this.engine.close(Some(CloseFrame::new(CloseCode::NORMAL, "")));
+            this.engine.close(Some(signal::close_frame().unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""))));
             this.state = State::Closing;
         }
         match ready!(self.poll_flush(cx)) {
