@@ -24,6 +24,14 @@ pub(super) struct Hello {
     pub(super) headroom: u32,
 }
 
+/// The first message of a peer that agreed to the subprotocol.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum First {
+    Hello(Hello),
+    /// A message of somebody who does not know it.
+    Other(Message),
+}
+
 impl Hello {
     /// Two or three numbers of four bytes, little endian; a later version may add more behind them.
     pub(super) fn encode(self) -> Message {
@@ -36,10 +44,27 @@ impl Hello {
         Message::Binary(trailer::append(body.get(..length).unwrap_or_default(), Layer::Stack, HELLO))
     }
 
-    pub(super) fn decode(message: Message) -> Result<Self, Error> {
+    /// What the first message of a peer is.
+    ///
+    /// # Errors
+    ///
+    /// [`is_protocol`](Error::is_protocol) for what bears the stack's mark and is not a hello of this version.
+    pub(super) fn first(message: Message) -> Result<First, Error> {
+        let is_marked = matches!(&message, Message::Binary(payload) if trailer::kind(Layer::Stack, payload).is_some());
+        if !is_marked {
+            return Ok(First::Other(message));
+        }
         match trailer::open(Layer::Stack, message) {
-            Opened::Marked(HELLO, body) => Self::parse(&body),
-            _ => Err(Error::protocol(
+            Opened::Marked(HELLO, body) => Self::parse(&body).map(First::Hello),
+            _ => Err(Error::protocol("the peer's first message is of the stack, but not a hello: is the peer newer?")),
+        }
+    }
+
+    /// The hello of a peer that must say one.
+    pub(super) fn decode(message: Message) -> Result<Self, Error> {
+        match Self::first(message)? {
+            First::Hello(hello) => Ok(hello),
+            First::Other(_) => Err(Error::protocol(
                 "the peer agreed to the subprotocol `tower-transport.v1`, but its first message is not a hello",
             )),
         }

@@ -74,7 +74,7 @@ macro_rules! our_client {
 }
 
 macro_rules! against {
-    ($name:ident, $peer:expr) => {
+    ($name:ident, $peer:expr; $subprotocol:ident) => {
         mod $name {
             mod our_client {
                 use super::super::*;
@@ -88,9 +88,21 @@ macro_rules! against {
                     is_answered_its_ping then "/echo 1006"
                     learns_why_the_server_closed then "/close 4001 enough"
                     closes_with_its_own_code then "/echo 4002 that is all"
-                    agrees_on_a_subprotocol then "/echo 1006"
+                    $subprotocol then "/echo 1006"
                     fragments_what_is_over_the_frame_limit then "/fragments 1006"
                 }
+            }
+
+            #[cfg(feature = "optimized")]
+            #[tokio::test]
+            async fn our_stack_goes_on_plain() {
+                use super::*;
+
+                within(async {
+                    let Some(server) = $peer.serve().await else { return };
+                    our_client::goes_on_plain_with_the_whole_stack(&server.base).await;
+                })
+                .await;
             }
 
             mod our_server {
@@ -147,5 +159,5 @@ macro_rules! against {
     };
 }
 
-against!(node_ws, Peer::Node);
-against!(python_websockets, Peer::Python);
+against!(node_ws, Peer::Node; agrees_on_the_first_subprotocol_where_the_server_takes_that);
+against!(python_websockets, Peer::Python; agrees_on_a_subprotocol);

@@ -121,3 +121,30 @@ pub(crate) async fn agrees_on_a_subprotocol(base: &str) {
     assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
     assert_eq!(response.into_body().subprotocol(), Some("chat"));
 }
+
+pub(crate) async fn agrees_on_the_first_subprotocol_where_the_server_takes_that(base: &str) {
+    let request = http::Request::get(format!("{base}/echo")).body(()).unwrap();
+    let connector = WebSocketConnector::new().subprotocol("chat").unwrap().subprotocol("unknown").unwrap();
+    assert_eq!(connector.oneshot(request).await.unwrap().into_body().subprotocol(), Some("chat"));
+}
+
+/// Whether the server takes our subprotocol, which it does not know, or takes none.
+#[cfg(feature = "optimized")]
+pub(crate) async fn goes_on_plain_with_the_whole_stack(base: &str) {
+    use tower_transport::stack::{Capabilities, OptimizedTransport};
+
+    for name in [None, Some("chat")] {
+        let connector = WebSocketConnector::new().limits(limits());
+        let connector = match name {
+            Some(name) => connector.subprotocol(name).unwrap(),
+            None => connector,
+        };
+        let builder = OptimizedTransport::builder().limits(limits());
+        let mut transport = builder.connect_with(connector, format!("{base}/echo")).await.unwrap();
+        assert_eq!(transport.capabilities(), Capabilities::NONE);
+        for message in samples() {
+            transport.send_message(message.clone()).await.unwrap();
+            assert!(transport.receive_message().await.unwrap().unwrap() == message, "{} bytes", message.len());
+        }
+    }
+}

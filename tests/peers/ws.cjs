@@ -28,12 +28,8 @@ const routes = {
 };
 
 function serve(limit) {
-  const server = new WebSocketServer({
-    host: "127.0.0.1",
-    port: 0,
-    maxPayload: limit,
-    handleProtocols: (offered) => (offered.has("chat") ? "chat" : false),
-  });
+  // With its defaults it chooses whichever subprotocol is offered first.
+  const server = new WebSocketServer({ host: "127.0.0.1", port: 0, maxPayload: limit });
   server.on("listening", () => console.log(server.address().port));
   server.on("connection", (socket, request) => {
     socket.on("error", () => {});

@@ -6,3 +6,4 @@ mod pool;
 #[path = "../serve/mod.rs"]
 mod serve;
 mod settings;
+mod strangers;

@@ -258,8 +258,9 @@ async fn a_peer_that_agrees_and_does_not_say_hello_is_found_out() {
         while socket.receive_message().await.is_some() {}
     });
     let server = serve(upgrade.subprotocol(OptimizedAcceptor::SUBPROTOCOL).unwrap()).await;
-    let error = within(builder().connect(&format!("ws://{server}/"))).await.unwrap_err();
-    assert!(error.is_protocol(), "{error}");
+    let mut transport = connect(builder(), server).await;
+    assert_eq!(transport.capabilities(), Capabilities::NONE);
+    assert_eq!(within(transport.receive_message()).await.unwrap().unwrap(), "hi there".into());
 }
 
 #[tokio::test]
@@ -284,6 +285,56 @@ async fn a_server_that_closes_for_good_ends_the_client() {
     .await;
     assert!(matches!(handle.state(), State::Failed { .. }), "{:?}", handle.state());
     assert!(within(sender.send("late".into())).await.unwrap_err().is_closed());
+}
+
+#[tokio::test]
+async fn a_message_over_the_peers_limit_is_refused_here_and_the_transport_goes_on() {
+    let limits = |bytes| tower_transport::Limits::new().message(bytes);
+    let small = || builder().limits(limits(64 << 10));
+    let large = || builder().limits(limits(64 << 20));
+    for (ours, theirs) in [(large(), small()), (large().resume(None::<ResumeLayer>), small())] {
+        let server = echo(theirs).await;
+        let mut transport = connect(ours, server).await;
+        // The size at the other end counts, whatever it shrinks to on the way.
+        for message in [Message::text("a".repeat((64 << 10) + 1)), Message::binary(vec![0xff; 100 << 10])] {
+            let error = within(transport.send_message(message)).await.unwrap_err();
+            assert!(error.is_too_large() && error.is_rejection(), "{error:?}");
+            assert!(error.to_string().contains("65536"), "{error}");
+        }
+        round_trip(&mut transport, "a".repeat(64 << 10).into()).await;
+        assert_eq!(transport.handle().reconnect().unwrap().connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_server_refuses_what_its_client_does_not_take_and_its_session_goes_on() {
+    let limits = |bytes| tower_transport::Limits::new().message(bytes);
+    let acceptor: OptimizedAcceptor = builder().limits(limits(64 << 20)).acceptor();
+    let server = serve(acceptor.upgrade(|mut transport, _| async move {
+        let refused = transport.send_message(Message::text("a".repeat(1 << 20))).await.unwrap_err();
+        let says = format!("{} {}", refused.is_too_large(), refused.is_rejection());
+        transport.send_message(says.into()).await.unwrap();
+        while transport.next().await.is_some() {}
+    }))
+    .await;
+    let mut transport = connect(builder().limits(limits(64 << 10)), server).await;
+    assert_eq!(within(transport.receive_message()).await.unwrap().unwrap(), "true true".into());
+}
+
+#[tokio::test]
+async fn batches_stay_within_the_limits_of_both_ends() {
+    let limits = |bytes| tower_transport::Limits::new().message(bytes);
+    let batch = || builder().batch(BatchPolicy::on_flush(1000).max_bytes(1 << 20)).compression(None::<Deflate>);
+    for (ours, theirs) in [(20_000, 4 << 20), (4 << 20, 20_000)] {
+        let server = echo(batch().limits(limits(theirs))).await;
+        let (sender, mut receiver) = connect(batch().limits(limits(ours)), server).await.split();
+        for i in 0..2000 {
+            sender.send(Message::text(format!("{i:0>100}"))).await.unwrap();
+        }
+        for i in 0..2000 {
+            assert_eq!(within(receiver.receive()).await.unwrap().unwrap(), Message::text(format!("{i:0>100}")));
+        }
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ const MOST_BYTES: usize = 1 << 30;
 /// | `count` | 64 messages |
 /// | `delay` | 2 ms after the oldest message |
 /// | [`max_bytes`](Self::max_bytes) | 16 KiB of payload |
+/// | [`alone_from`](Self::alone_from) | no message goes by itself for its size, below `max_bytes` |
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,6 +26,7 @@ pub struct BatchPolicy {
     count: usize,
     delay: Option<Duration>,
     max_bytes: usize,
+    alone_from: usize,
 }
 
 impl BatchPolicy {
@@ -38,7 +40,7 @@ impl BatchPolicy {
     #[must_use]
     pub const fn new(count: u16, delay: Duration) -> Self {
         let count = if count == 0 { 1 } else { count as usize };
-        Self { count, delay: Some(delay), max_bytes: 16 << 10 }
+        Self { count, delay: Some(delay), max_bytes: 16 << 10, alone_from: usize::MAX }
     }
 
     /// A batch of at most `count` messages, which waits until it is full or flushed. No clock and no timer is used.
@@ -60,6 +62,23 @@ impl BatchPolicy {
         self
     }
 
+    /// Sets from how many bytes on a message goes by itself, uncopied, though there is room for it in a batch. Default: none does.
+    ///
+    /// With `Deflate::batches` off, set it to
+    /// `Deflate::min_size`: then each message that is worth compressing is compressed by
+    /// itself, and smaller ones are still packed together.
+    #[must_use]
+    pub const fn alone_from(mut self, bytes: usize) -> Self {
+        self.alone_from = bytes;
+        self
+    }
+
+    /// The same policy, with at most this [`alone_from`](Self::alone_from).
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    pub(crate) const fn with_alone_from(self, bytes: usize) -> Self {
+        if self.alone_from <= bytes { self } else { Self { alone_from: bytes, ..self } }
+    }
+
     /// The same policy, whose batches fit into messages of `message` bytes.
     #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
     pub(crate) const fn within(self, message: usize) -> Self {
@@ -73,7 +92,7 @@ impl BatchPolicy {
 
     /// Whether a message of this length is never put together with others.
     pub(super) const fn goes_alone(&self, len: usize) -> bool {
-        len > self.max_bytes || self.count == 1
+        len > self.max_bytes || len >= self.alone_from || self.count == 1
     }
 
     /// Whether a batch may be as large as this.

@@ -40,10 +40,12 @@ pub(super) fn is_plain(message: &Message) -> bool {
 pub(super) fn open(message: Message, max_items: usize) -> Result<Incoming, Error> {
     match trailer::open(Layer::Batch, message) {
         Opened::Plain(message) => Ok(Incoming::Single(message)),
-        Opened::Marked(KIND, body) => Unpack::new(body, max_items).map(Incoming::Many),
+        // The stream goes on with the next message.
+        Opened::Marked(KIND, body) => Unpack::new(body, max_items).map(Incoming::Many).map_err(Error::into_rejection),
         Opened::Marked(kind, _) => Err(Error::protocol(format!(
             "the peer sent a batch of kind {kind}, and this end knows kind {KIND} alone: is the peer newer?"
-        ))),
+        ))
+        .into_rejection()),
     }
 }
 

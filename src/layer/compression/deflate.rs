@@ -10,6 +10,7 @@ use super::{Level, wire::OVERHEAD};
 /// | [`max_ratio`](Self::max_ratio) | 200 to 1 | the same, for what shrinks more than that and is over 64 KiB |
 /// | [`keep_context`](Self::keep_context) | off | both ends, or neither |
 /// | [`receive_only`](Self::receive_only) | off | for a peer that does not know compression |
+/// | [`batches`](Self::batches) | on | off where secrets and text of others may leave in one batch |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deflate {
     pub(super) level: Level,
@@ -18,6 +19,9 @@ pub struct Deflate {
     pub(super) max_ratio: u32,
     pub(super) keep_context: bool,
     pub(super) receive_only: bool,
+    /// Compressed messages are refused where this is off, for they were not agreed on.
+    pub(super) inflates: bool,
+    pub(super) batches: bool,
 }
 
 /// What may be inflated whatever the ratio. It bounds what a message of a few bytes can claim.
@@ -34,6 +38,8 @@ impl Deflate {
             max_ratio: 200,
             keep_context: false,
             receive_only: false,
+            inflates: true,
+            batches: true,
         }
     }
 
@@ -90,6 +96,18 @@ impl Deflate {
     #[must_use]
     pub const fn receive_only(mut self) -> Self {
         self.receive_only = true;
+        self
+    }
+
+    /// Sets whether batches (those of the `batch` layer) are compressed. Defaults to `true`.
+    ///
+    /// The messages of a batch share a block of deflate, so its length tells of all of them together: a secret of one message and text that an
+    /// attacker chose in another (CRIME, BREACH). Turn this off where messages of different owners leave together and somebody may watch the
+    /// lengths. Messages that leave alone are compressed as before; `BatchPolicy::alone_from`
+    /// keeps those that are worth it out of batches.
+    #[must_use]
+    pub const fn batches(mut self, compress: bool) -> Self {
+        self.batches = compress;
         self
     }
 

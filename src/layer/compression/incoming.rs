@@ -51,10 +51,16 @@ impl Incoming {
             },
             _ => return Ok(message),
         };
-        let refused = |error, is_final| {
+        let refused = |error: Error, is_final: Option<CloseCode>| {
             stats.count_refused();
+            // Without a code the stream goes on with the next message.
+            let error = if is_final.is_some() { error.into_fatal() } else { error.into_rejection() };
             Refused { error, is_final }
         };
+        if !deflate.inflates {
+            let error = "the peer sent a compressed message, though the two ends have not agreed on compression: it is not inflated";
+            return Err(refused(Error::protocol(error), None));
+        }
         let Some(kind) = Kind::from_code(code) else {
             let error = format!("an incoming message is compressed in a way that is not known here: kind {code}");
             return Err(refused(Error::protocol(error), None));

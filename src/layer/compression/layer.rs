@@ -37,6 +37,18 @@ impl CompressionLayer {
         Self { deflate: Deflate { keep_context: keep, ..self.deflate }, stats: self.stats.clone() }
     }
 
+    /// From how many bytes on a message is kept out of batches, where these are sent plain.
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    pub(crate) const fn alone_from(&self) -> usize {
+        if self.deflate.batches { usize::MAX } else { self.deflate.min_size }
+    }
+
+    /// Neither compresses nor inflates, and keeps the marks apart: for two ends that have agreed on no compression.
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    pub(crate) fn off() -> Self {
+        Self::new(Deflate { inflates: false, ..Deflate::new().receive_only() })
+    }
+
     /// What this layer does, to be read while it does it.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -71,19 +71,19 @@ impl Outgoing {
     pub(super) fn passes(message: &Message, deflate: &Deflate) -> bool {
         match message {
             Message::Text(text) => !deflate.wants(text.len()),
-            Message::Binary(bytes) => !deflate.wants(bytes.len()) && !wire::may_be_marked(bytes),
+            Message::Binary(bytes) => !wants_binary(bytes, deflate) && !wire::may_be_marked(bytes),
             _ => true,
         }
     }
 
     /// The message as it is sent.
     pub(super) fn encode(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Message {
-        let plain = match &message {
-            Message::Text(text) => text.as_bytes(),
-            Message::Binary(bytes) => bytes,
+        let (plain, is_wanted) = match &message {
+            Message::Text(text) => (text.as_bytes(), deflate.wants(text.len())),
+            Message::Binary(bytes) => (&**bytes, wants_binary(bytes, deflate)),
             _ => return message,
         };
-        if !deflate.wants(plain.len()) {
+        if !is_wanted {
             return trailer::close(Layer::Compression, message);
         }
         let kind = Kind { is_text: matches!(message, Message::Text(_)), is_kept: deflate.keep_context };
@@ -111,6 +111,11 @@ impl Outgoing {
             context.state.reset();
         }
     }
+}
+
+#[inline]
+fn wants_binary(bytes: &[u8], deflate: &Deflate) -> bool {
+    deflate.wants(bytes.len()) && (deflate.batches || trailer::kind(Layer::Batch, bytes).is_none())
 }
 
 /// `plain` as it is sent compressed, in memory of exactly that size; `None` if that is not smaller (or grows by more than

@@ -7,6 +7,7 @@ use tower_layer::Layer;
 use super::{
     OptimizedAcceptor, OptimizedHandle, OptimizedTransport,
     connector::Connector,
+    peers::Peers,
     shell::ShellConfig,
     status::Status,
     wire::{Wire, WireConfig},
@@ -56,6 +57,7 @@ pub struct OptimizedBuilder {
     max_sessions: usize,
     sampled: Option<NonZeroU32>,
     pub(super) queue: Queue<Message>,
+    peers: Peers,
 }
 
 type Hook = dyn Fn(&Parts) -> Vec<Message> + Send + Sync;
@@ -89,6 +91,7 @@ impl OptimizedBuilder {
             max_sessions: 1024,
             sampled: None,
             queue: Queue::messages(),
+            peers: Peers::default(),
         }
     }
 
@@ -307,6 +310,7 @@ impl OptimizedBuilder {
             resume: self.resume.clone().unwrap_or_default().handle(session),
             status,
             handshake: self.limits.handshake,
+            peers: self.peers.clone(),
         };
         OptimizedTransport::client(shell.layer(reconnect.layer(connector)), handle, self.queue)
     }

@@ -7,14 +7,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
+    greeting::{self, Met, Patience, Stranger},
+    peers::{Kind, Peers},
     status::Status,
-    wire::{Wire, WireConfig},
+    wire::{Agreement, Wire, WireConfig},
 };
 use crate::{
     Error, Message, Transport,
@@ -39,6 +41,7 @@ pub(super) struct Connector<T> {
     pub(super) resume: ResumeLayer,
     pub(super) status: Status,
     pub(super) handshake: std::time::Duration,
+    pub(super) peers: Peers,
 }
 
 impl<T> Connector<T>
@@ -49,27 +52,81 @@ where
         /// As many ways to connect as a connector may have found to be of no use: the transports that there are.
         const WAYS: usize = 3;
 
-        request.headers_mut().append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         let mut ways = 1;
+        let mut offers = self.peers.get(request.uri()) != Some(Kind::Stranger);
         loop {
-            let response = self.dial.clone().oneshot(request.clone()).await?;
+            let mut attempt = request.clone();
+            if offers {
+                attempt.headers_mut().append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+            }
+            let mut response = self.dial.clone().oneshot(attempt).await?;
             let unusable = response.extensions().get::<Unusable>().cloned();
-            match (self.open(response).await, unusable) {
+            let error = match self.greet(&mut response, request.uri(), unusable.is_some()).await {
+                Ok(Greeting::Agreed(agreement)) => match self.open(response, agreement).await {
+                    Ok(link) => return Ok(link),
+                    Err(error) => error,
+                },
+                Ok(Greeting::AskAgain) if offers => {
+                    offers = false;
+                    greeting::leave(response.into_body()).await;
+                    request.extensions_mut().remove::<LostConnection>();
+                    continue;
+                }
+                // Offered by the caller's own connector.
+                Ok(Greeting::AskAgain) => Error::protocol(
+                    "the server chooses the subprotocol `tower-transport.v1` and does not speak it: do not offer it there",
+                ),
+                Err(error) => error,
+            };
+            match unusable {
                 // The next attempt goes another way.
-                (Err(error), Some(unusable)) if unusable.tell(&error) && ways < WAYS => {
+                Some(unusable) if unusable.tell(&error) && ways < WAYS => {
                     ways += 1;
                     request.extensions_mut().remove::<LostConnection>();
                 }
-                (opened, _) => return opened,
+                _ => return Err(error),
             }
         }
     }
 
-    /// Finds out what the peer can do, and opens the session, or goes on with it.
-    async fn open(&self, response: Response<T>) -> Result<Response<Link<T>>, Error> {
-        let (mut parts, mut transport) = response.into_parts();
-        let agreement = self.wire.agree(&mut transport, is_chosen(&parts.headers), self.handshake).await?;
-        let agreed = agreement.capabilities;
+    /// Finds out whether the server knows the stack, and what is on with it.
+    async fn greet(&self, response: &mut Response<T>, uri: &Uri, has_other_way: bool) -> Result<Greeting, Error> {
+        if !is_chosen(response.headers()) {
+            return Ok(Greeting::Agreed(Agreement::plain(None)));
+        }
+        let is_trusted = self.peers.get(uri) == Some(Kind::Known);
+        let patience = Patience::new(self.handshake, is_trusted, has_other_way);
+        let why = match greeting::meet(response.body_mut(), self.wire.hello(), patience).await? {
+            Met::Known(theirs) => {
+                self.peers.learn(uri, Kind::Known);
+                return Ok(Greeting::Agreed(self.wire.agree(theirs)));
+            }
+            Met::Plain(first) => {
+                self.peers.learn(uri, Kind::Stranger);
+                tracing::info!(
+                    host = uri.host(),
+                    "the server chose the subprotocol `tower-transport.v1` without knowing it: messages are plain"
+                );
+                return Ok(Greeting::Agreed(Agreement::plain(Some(first))));
+            }
+            Met::Stranger(why) => why,
+        };
+        // Silence may be the network's: it is not held against the server the next time.
+        if why != Stranger::Silent {
+            self.peers.learn(uri, Kind::Stranger);
+        }
+        tracing::info!(
+            host = uri.host(),
+            ?why,
+            "the server chose the subprotocol `tower-transport.v1` and said no hello: connecting again without it, for plain messages"
+        );
+        Ok(Greeting::AskAgain)
+    }
+
+    /// Opens the session, or goes on with it.
+    async fn open(&self, response: Response<T>, agreement: Agreement) -> Result<Response<Link<T>>, Error> {
+        let (mut parts, transport) = response.into_parts();
+        let (agreed, max_message) = (agreement.capabilities, agreement.max_message());
         let wire = self.wire.layer(transport, agreement);
         let link = if agreed.resume() {
             let opened = Response::from_parts(parts, wire);
@@ -80,10 +137,17 @@ where
         } else {
             Optional::Off { inner: wire }
         };
-        self.status.agreed(agreed);
+        self.status.agreed(agreed, max_message);
         let trace = self.trace.clone().propagate(agreed.trace_context());
         Ok(Response::from_parts(parts, trace.layer(link)))
     }
+}
+
+/// What is to be done with a connection.
+enum Greeting {
+    Agreed(Agreement),
+    /// The server is to be asked again, without the subprotocol.
+    AskAgain,
 }
 
 /// Whether the server speaks our subprotocol.
@@ -101,6 +165,7 @@ impl<T> Clone for Connector<T> {
             resume: self.resume.clone(),
             status: self.status.clone(),
             handshake: self.handshake,
+            peers: self.peers.clone(),
         }
     }
 }

@@ -121,7 +121,10 @@
 mod builder;
 mod connector;
 mod fit;
+mod greeted;
+mod greeting;
 mod leave;
+mod peers;
 mod server;
 mod shell;
 mod status;

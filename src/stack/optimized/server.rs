@@ -5,9 +5,10 @@ use http::{HeaderValue, request};
 use super::{
     OptimizedHandle, OptimizedTransport,
     builder::OptimizedBuilder,
+    greeting,
     leave::{Goodbye, Leave},
     status::Status,
-    wire::{Wire, WireConfig},
+    wire::{Agreement, Wire, WireConfig},
 };
 use crate::{
     Error, Limits, Message, Queue, Transport,
@@ -164,8 +165,18 @@ where
         let config = &*self.config;
         let mut layers = config.wire.clone();
         layers.headroom = headroom;
-        let agreement = layers.agree(&mut transport, is_known, config.limits.handshake).await?;
-        let agreed = agreement.capabilities;
+        let agreement = if is_known {
+            match greeting::welcome(&mut transport, layers.hello(), config.limits.handshake).await {
+                Ok(theirs) => layers.agree(theirs),
+                Err(error) => {
+                    greeting::refuse(transport, &error, config.limits.close).await;
+                    return Err(error);
+                }
+            }
+        } else {
+            Agreement::plain(None)
+        };
+        let (agreed, max_message) = (agreement.capabilities, agreement.max_message());
         let heartbeat = Monitor::new();
         layers.heartbeat = config.heartbeat.clone().map(|layer| layer.monitor(heartbeat.clone()));
         let wire = layers.layer(transport, agreement);
@@ -182,7 +193,7 @@ where
             Optional::Off { inner: wire }
         };
         let status = Status::default();
-        status.agreed(agreed);
+        status.agreed(agreed, max_message);
         let handle = OptimizedHandle {
             name: config.name.clone(),
             status,

@@ -19,15 +19,35 @@ use crate::{
 
 /// What was agreed on with the peer of the latest connection.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Status(Arc<AtomicU32>);
+pub(super) struct Status(Arc<Agreed>);
+
+#[derive(Debug)]
+struct Agreed {
+    capabilities: AtomicU32,
+    /// The largest message that the peer takes.
+    max_message: AtomicU32,
+}
+
+impl Default for Agreed {
+    fn default() -> Self {
+        Self { capabilities: AtomicU32::new(0), max_message: AtomicU32::new(u32::MAX) }
+    }
+}
 
 impl Status {
-    pub(super) fn agreed(&self, capabilities: Capabilities) {
-        self.0.store(capabilities.bits(), Relaxed);
+    pub(super) fn agreed(&self, capabilities: Capabilities, max_message: u32) {
+        self.0.capabilities.store(capabilities.bits(), Relaxed);
+        self.0.max_message.store(max_message, Relaxed);
     }
 
     pub(super) fn capabilities(&self) -> Capabilities {
-        Capabilities::from_bits(self.0.load(Relaxed))
+        Capabilities::from_bits(self.0.capabilities.load(Relaxed))
+    }
+
+    /// The largest message that the peer takes, in bytes; [`u32::MAX`] where it has not said so.
+    #[inline]
+    pub(super) fn max_message(&self) -> u32 {
+        self.0.max_message.load(Relaxed)
     }
 }
 

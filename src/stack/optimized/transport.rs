@@ -159,6 +159,11 @@ where
         if let Some(leave) = &mut self.leave {
             leave.check_open()?;
         }
+        // Before all layers: what is compressed or packed counts with its size at the other end.
+        let (len, limit) = (message.len(), self.handle.status.max_message());
+        if len > limit as usize && message.is_data() {
+            return Err(too_large(len, limit));
+        }
         Pin::new(&mut self.inner).start_send(message)
     }
 
@@ -188,4 +193,14 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OptimizedTransport").field("handle", &self.handle).finish_non_exhaustive()
     }
+}
+
+/// The error of a message of `len` bytes for a peer that takes `limit`.
+#[cold]
+fn too_large(len: usize, limit: u32) -> Error {
+    Error::too_large(format!(
+        "an outgoing message of {len} bytes is over the {limit} bytes that the peer takes, and was not sent: send less at once, or raise \
+         the peer's Limits::message"
+    ))
+    .into_rejection()
 }

@@ -4,21 +4,23 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
+use super::{fit::Fit, greeted::Greeted};
 use crate::{
-    Error, Message, Transport, TransportExt,
+    Message,
     layer::{
         batch::{BatchLayer, BatchPolicy, Batched},
-        compression::{Compressed, CompressionLayer, Deflate},
+        compression::{Compressed, CompressionLayer},
         heartbeat::{Heartbeat, HeartbeatLayer},
     },
-    rt,
-    stack::optimized::fit::Fit,
     stack::{Capabilities, hello::Hello, optional::Optional},
 };
 
 /// To a peer that knows us, batches, then compression, then the heartbeat next to the transport; to another the heartbeat alone. A
-/// layer that is not agreed on sends nothing of its own.
-pub(super) type Wire<T> = Optional<Fit<Batched<Compressed<Heartbeat<T>>>>, Heartbeat<T>>;
+/// layer that is not agreed on sends nothing of its own, and opens nothing.
+pub(super) type Wire<T> = Optional<Fit<Batched<Compressed<Heartbeat<T>>>>, Greeted<Heartbeat<T>>>;
+
+/// The least that a peer is taken to accept, whatever it names: the messages that open and resume a session have to pass.
+const LEAST: usize = 256;
 
 /// What one end has on.
 #[derive(Clone, Debug)]
@@ -36,7 +38,7 @@ pub(super) struct WireConfig {
 
 impl WireConfig {
     /// What this end says of itself.
-    fn hello(&self) -> Hello {
+    pub(super) fn hello(&self) -> Hello {
         let capabilities = Capabilities::KNOWN
             .with_batch(self.batch.is_some())
             .with_compression(self.compression.is_some())
@@ -47,72 +49,62 @@ impl WireConfig {
         Hello { capabilities, max_message: most(self.max_message), headroom: most(self.headroom) }
     }
 
-    /// Finds out what is on with a peer whose handshake says whether it speaks the subprotocol. It has `limit` to say hello.
-    pub(super) async fn agree<T>(&self, transport: &mut T, is_known: bool, limit: Duration) -> Result<Agreement, Error>
-    where
-        T: Transport<Message, In = Message, TransportError = Error> + Unpin,
-    {
-        if !is_known {
-            return Ok(Agreement { capabilities: Capabilities::NONE, theirs: None });
+    /// What comes of the peer's hello.
+    pub(super) fn agree(&self, theirs: Hello) -> Agreement {
+        Agreement {
+            capabilities: theirs.capabilities.and(self.hello().capabilities),
+            theirs: Some(theirs),
+            first: None,
         }
-        let ours = self.hello();
-        let theirs = rt::timeout(limit, exchange(transport, ours)).await.unwrap_or_else(|_| {
-            Err(Error::timeout(format!("the peer did not say hello within {limit:?} (Limits::handshake)")))
-        })?;
-        Ok(Agreement { capabilities: theirs.capabilities.and(ours.capabilities), theirs: Some(theirs) })
     }
 
     /// The layers of one connection.
-    pub(super) fn layer<T>(&self, transport: T, Agreement { capabilities: agreed, theirs }: Agreement) -> Wire<T> {
+    pub(super) fn layer<T>(&self, transport: T, agreement: Agreement) -> Wire<T> {
+        let Agreement { capabilities: agreed, theirs, first } = agreement;
         let beating = self.heartbeat.clone().unwrap_or_else(never).layer(transport);
-        let Some(hello) = theirs else { return Optional::Off { inner: beating } };
+        let Some(hello) = theirs else { return Optional::Off { inner: Greeted::new(beating, first) } };
         let compression = self.compression.as_ref().filter(|_| agreed.compression());
         let compressed = match compression {
             Some(layer) => layer.with_context(agreed.compression_context()).layer(beating),
-            None => CompressionLayer::new(Deflate::new().receive_only()).layer(beating),
+            None => CompressionLayer::off().layer(beating),
         };
         let batch = match self.batch.filter(|_| agreed.batch()) {
-            Some(policy) => BatchLayer::new(policy.within(hello.max_message as usize)),
+            Some(policy) => {
+                // A batch has to pass both ends' limits.
+                let policy = policy.within(self.max_message.min(hello.max_message as usize));
+                BatchLayer::new(policy.with_alone_from(compression.map_or(usize::MAX, CompressionLayer::alone_from)))
+            }
             None => BatchLayer::off(),
         };
-        let most = (hello.max_message as usize).saturating_add(hello.headroom as usize);
+        let most = (hello.max_message as usize).saturating_add(hello.headroom as usize).max(LEAST);
         Optional::On { inner: Fit::new(batch.layer(compressed), most) }
     }
 }
 
 /// What two ends have found out about each other.
-#[derive(Clone, Copy)]
 pub(super) struct Agreement {
     /// What is on between them.
     pub(super) capabilities: Capabilities,
     /// What the peer said of itself; `None` where it does not know the subprotocol.
     theirs: Option<Hello>,
+    /// What the peer sent in place of a hello.
+    first: Option<Message>,
+}
+
+impl Agreement {
+    /// With a peer that does not know the stack. `first` is what it has sent already.
+    pub(super) const fn plain(first: Option<Message>) -> Self {
+        Self { capabilities: Capabilities::NONE, theirs: None, first }
+    }
+
+    /// The largest message that the peer takes, in bytes, as far as it has said so.
+    pub(super) fn max_message(&self) -> u32 {
+        self.theirs.map_or(u32::MAX, |hello| hello.max_message)
+    }
 }
 
 /// A heartbeat that no connection lives to see.
 fn never() -> HeartbeatLayer {
     const FAR: Duration = Duration::from_secs(86_400 * 365 * 10);
     HeartbeatLayer::new(FAR, FAR)
-}
-
-/// Tells the peer what this end can do, and hears what the peer can.
-async fn exchange<T>(transport: &mut T, ours: Hello) -> Result<Hello, Error>
-where
-    T: Transport<Message, In = Message, TransportError = Error> + Unpin,
-{
-    /// How many control messages may come before the peer's hello.
-    const PINGS: usize = 16;
-
-    transport.send_message(ours.encode()).await?;
-    for _ in 0..=PINGS {
-        match transport.receive_message().await.transpose()? {
-            Some(Message::Ping(_) | Message::Pong(_)) => {}
-            Some(Message::Close(frame)) => {
-                return Err(Error::closed("the peer closed before it said hello").with_close_frame(frame));
-            }
-            Some(message) => return Hello::decode(message),
-            None => break,
-        }
-    }
-    Err(Error::closed("the connection ended before the peer said hello"))
 }

@@ -1,0 +1,96 @@
+//! What is remembered of servers: which know the stack, and which only say so.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::Uri;
+
+use crate::rt::Instant;
+
+/// How many servers are remembered. One more, and the one that was heard of longest ago is forgotten.
+const MOST: usize = 1024;
+
+/// How long a server is taken for a stranger: then it is offered the subprotocol again, for it may have learned it.
+const TTL: Duration = Duration::from_secs(600);
+
+/// A memory of servers by URL, without the query. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Peers(Arc<Mutex<HashMap<Box<str>, (Kind, Instant)>>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It has said hello.
+    Known,
+    /// It chose the subprotocol and does not know it.
+    Stranger,
+}
+
+impl Peers {
+    /// What is known of the server at `uri`.
+    pub(super) fn get(&self, uri: &Uri) -> Option<Kind> {
+        let (kind, at) = self.lock().get(&*key(uri)).copied()?;
+        (at.elapsed() < TTL || kind == Kind::Known).then_some(kind)
+    }
+
+    pub(super) fn learn(&self, uri: &Uri, kind: Kind) {
+        let now = Instant::now();
+        let mut peers = self.lock();
+        let key = key(uri);
+        if peers.len() >= MOST && !peers.contains_key(&key) {
+            let oldest = peers.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| key.clone());
+            oldest.map(|oldest| peers.remove(&oldest));
+        }
+        peers.insert(key, (kind, now));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, (Kind, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The query may have a token in it, which is not to be kept, and another one in each attempt.
+fn key(uri: &Uri) -> Box<str> {
+    let scheme = uri.scheme_str().unwrap_or_default();
+    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{authority}{}", uri.path()).into()
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").field("len", &self.lock().len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_is_remembered_for_ten_minutes_and_a_server_that_said_hello_for_longer() {
+        let (peers, stranger, known) = (Peers::default(), Uri::from_static("ws://a/"), Uri::from_static("ws://b/"));
+        peers.learn(&stranger, Kind::Stranger);
+        peers.learn(&known, Kind::Known);
+        assert_eq!(peers.clone().get(&Uri::from_static("ws://ada:secret@a/?token=1")), Some(Kind::Stranger));
+        assert_eq!(peers.get(&Uri::from_static("ws://a/other")), None);
+        assert!(!peers.lock().keys().any(|key| key.contains("secret")));
+        tokio::time::sleep(TTL).await;
+        assert_eq!((peers.get(&stranger), peers.get(&known)), (None, Some(Kind::Known)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_memory_is_bounded_and_forgets_the_oldest() {
+        let peers = Peers::default();
+        let uri = |i: usize| Uri::try_from(format!("ws://host/{i}")).unwrap();
+        for i in 0..MOST + 5 {
+            peers.learn(&uri(i), Kind::Stranger);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert_eq!(peers.lock().len(), MOST);
+        assert_eq!((peers.get(&uri(4)), peers.get(&uri(5))), (None, Some(Kind::Stranger)));
+    }
+}
