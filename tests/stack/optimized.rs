@@ -351,3 +351,28 @@ async fn the_round_trip_time_is_seen_through_the_handle() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_compression_a_peer_has_nothing_inflated_and_the_session_goes_on() {
+    use tower_transport::{Channel, channel};
+
+    // "hello", says zlib.
+    let bomb = [&b"\xcb\x48\xcd\xc9\xc9\x07\x00"[..], &5_u32.to_le_bytes(), b"\x02\x01\xf8ttx\x01\xff"].concat();
+    let looks = Message::binary(&b"plain\x02\x01\xf8ttx\x01\xff"[..]);
+    let escaped = Message::binary(&b"plain\x02\x01\xf8ttx\x01\xff\0\x01\xf8ttx\x01\xff"[..]);
+    let acceptor: OptimizedAcceptor<Channel> = builder().compression(None::<Deflate>).acceptor();
+    let (mut client, far) = channel::<Message, Message>(16);
+    // It knows the stack, and says that it compresses.
+    client.send(Message::binary(&b"\x05\0\0\0\0\0\x40\0\x01\x07\xf8ttx\x01\xff"[..])).await.unwrap();
+    let mut session = acceptor.accept_over(far, true).await.unwrap().unwrap();
+    client.next().await.unwrap().unwrap();
+
+    client.send(Message::binary(bomb)).await.unwrap();
+    let error = session.receive_message().await.unwrap().unwrap_err();
+    assert!(error.is_protocol() && error.is_rejection(), "{error:?}");
+    // The marks are kept apart all the same.
+    client.send(escaped.clone()).await.unwrap();
+    assert_eq!(session.receive_message().await.unwrap().unwrap(), looks);
+    session.send_message(looks).await.unwrap();
+    assert_eq!(client.next().await.unwrap().unwrap(), escaped);
+}

@@ -26,7 +26,7 @@
 //! | outgoing | |
 //! |---|---|
 //! | text, binary | waits, and keeps its order |
-//! | text, binary larger than [`max_bytes`](BatchPolicy::max_bytes) | goes by itself, uncopied, after what waits |
+//! | text, binary larger than [`max_bytes`](BatchPolicy::max_bytes), or from [`alone_from`](BatchPolicy::alone_from) on | goes by itself, uncopied, after what waits |
 //! | ping, pong | passes what waits |
 //! | close | goes after what waits |
 //!
@@ -49,14 +49,16 @@
 //!
 //! # Where it belongs in the stack
 //!
-//! Below the codec, and above compression (many alike compress well) and everything that counts or limits frames. A
+//! Below the codec, and above compression (many alike compress well; what is compressed together tells of each other by its length, see
+//! `layer::compression`, *Secrets*) and everything that counts or limits frames. A
 //! rate limit per message stands above it. Above it only layers that do not mind that a message is accepted before the
 //! transport below has seen it.
 //!
 //! # Errors
 //!
 //! [`is_protocol`](crate::Error::is_protocol) for a batch of the peer that is wrong, and says what is wrong with it;
-//! [`is_too_large`](crate::Error::is_too_large) for one with more messages than [`BatchLayer::max_items`]. A batch that the
+//! [`is_too_large`](crate::Error::is_too_large) for one with more messages than [`BatchLayer::max_items`]. Both are
+//! [rejections](crate::Error::is_rejection): the stream goes on. A batch that the
 //! transport below refuses is an error of the call that handed it over, and says how many messages are lost. Those of the
 //! inner transport pass as they are; one that happens while the reader sends what waited too long is an item of the stream,
 //! unless it [`is_closed`](crate::Error::is_closed), which both ends of the transport tell anyway.

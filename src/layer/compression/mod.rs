@@ -14,6 +14,7 @@
 //! |---|---|
 //! | text or binary, from [`min_size`](Deflate::min_size) on | is compressed in `start_send` and flushed whole, so that one message in is one message out; if it does not shrink, it goes out as it is |
 //! | smaller, or over [`max_inflated`](Deflate::max_inflated) | goes out as it is, without a copy |
+//! | a batch, where [`batches`](Deflate::batches) are off | goes out as it is, without a copy |
 //!
 //! | incoming | |
 //! |---|---|
@@ -53,7 +54,8 @@
 //! | a kept context, which this end does not keep | [`is_protocol`](crate::Error::is_protocol) | the transport is closed with 1002 |
 //!
 //! After such a close the sink's errors are [`is_closed`](crate::Error::is_closed), with the close frame, and the refusal as their source.
-//! A connection that must not survive the errors after which the stream goes on is closed by whoever reads them. Errors
+//! The errors after which the stream goes on are [rejections](crate::Error::is_rejection) of one message. A connection that must not survive
+//! them is closed by whoever reads them. Errors
 //! of the inner transport pass as they are; after a failed `start_send` nothing refers to the message that was not sent.
 //!
 //! # Cancel safety
@@ -83,7 +85,8 @@
 //! # Secrets
 //!
 //! What is compressed together tells of each other by its length. A secret and text that an attacker chooses must not stand in one
-//! message, nor, with a kept context, on one connection, where somebody sees the lengths on the wire.
+//! message, nor in one batch of the layer above (unless [`Deflate::batches`] is off), nor, with a kept context, on one connection, where
+//! somebody sees the lengths on the wire.
 //!
 //! # Example
 //!

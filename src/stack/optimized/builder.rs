@@ -142,14 +142,18 @@ impl OptimizedBuilder {
         self
     }
 
-    /// How small messages are put together; `None` for never.
+    /// Sets how small messages are put together; `None` for never. See [`compression`](Self::compression) for what a batch tells an eavesdropper.
     #[must_use]
     pub fn batch(mut self, policy: impl Into<Option<BatchPolicy>>) -> Self {
         self.batch = policy.into();
         self
     }
 
-    /// How messages are compressed; `None` for never.
+    /// Sets how messages are compressed; `None` turns compression off, and a peer's compressed messages are refused.
+    ///
+    /// A batch is compressed as a whole, so its messages share a block of deflate and the length on the wire tells what they have in common. Where
+    /// secrets and text that a stranger chose may leave together, use [`Deflate::batches(false)`](Deflate::batches): messages that are worth it
+    /// are then compressed by themselves.
     #[must_use]
     pub fn compression(mut self, deflate: impl Into<Option<Deflate>>) -> Self {
         self.compression = deflate.into();
@@ -231,7 +235,7 @@ impl OptimizedBuilder {
     /// # Errors
     ///
     /// Why the first attempt failed; it is not tried again. Those of [`WebSocketConnector`], and [`is_timeout`](Error::is_timeout)
-    /// or [`is_protocol`](Error::is_protocol) of a peer that agreed to the subprotocol and does not speak it.
+    /// of a server that has said hello before and is silent now. A server that agrees to the subprotocol without knowing it gets plain messages.
     ///
     /// # Cancel safety
     ///
@@ -243,7 +247,7 @@ impl OptimizedBuilder {
     }
 
     /// Connects by a connector of your own: layers of tower and tower-http on a [`WebSocketConnector`], own TLS, a token source;
-    /// or another transport. `target` is a URL or a whole request, which is cloned for each attempt. Our subprotocol is offered beside
+    /// or another transport. `target` is a URL or a whole request, which is cloned for each attempt. Our subprotocol is offered after
     /// those of the connector and the request: a server that chooses one of them gets plain messages.
     ///
     /// # Errors

@@ -28,10 +28,27 @@
 //! Where a WebSocket does not get through, or WebTransport would do better, `stack::adaptive::AdaptiveConnector`
 //! (feature `adaptive`) below this stack finds out which of the transports does, and moves a session to another one when its own dies.
 //!
-//! # How the two ends find each other out
+//! # How the two ends negotiate
 //!
-//! The client offers the subprotocol `tower-transport.v1`. A server that knows it chooses it; then each end says what it has on, and what
-//! both have is on. That takes no round trip more, and with resume one. `docs/wire.md` has the bytes.
+//! The client offers the subprotocol `tower-transport.v1`, after any names of yours. A server that knows it chooses it; then each end says what
+//! it has on, and what both have is on. That takes no round trip more, and with resume one. `docs/wire.md` has the bytes.
+//!
+//! Some servers choose whichever name is offered first. So the client sends nothing until the server's hello has come. If another message
+//! comes instead, the connection goes on with plain messages, that one first. If the server only answers a ping, closes, or is silent, the client
+//! connects once more without the name. The builder and its clones remember such a server for 10 minutes.
+//!
+//! # Limits of the other end
+//!
+//! Each end says how large a message it takes ([`Limits::message`](crate::Limits::message)). A larger one is refused where it is sent, with
+//! an error that [`is_too_large`](crate::Error::is_too_large) and [`is_rejection`](crate::Error::is_rejection), and the transport goes on. The
+//! size before compression counts.
+//!
+//! # Secrets
+//!
+//! With the defaults, messages that leave together are one batch, and a batch is compressed as a whole. Its length then tells how much its
+//! messages have in common. **Where a secret and text that a stranger chose may leave on one connection, and somebody may watch the lengths,**
+//! use `.compression(Deflate::new().batches(false))`: each message from [`min_size`](crate::layer::compression::Deflate::min_size) on is then
+//! compressed by itself, and smaller ones are packed without compression. Where both may stand in one message, turn compression off.
 //!
 //! # Where it waits
 //!

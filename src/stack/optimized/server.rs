@@ -223,7 +223,7 @@ where
     /// # Errors
     ///
     /// - [`is_timeout`](Error::is_timeout): the client did not say hello within [`Limits::handshake`], or opened no session.
-    /// - [`is_protocol`](Error::is_protocol): it agreed to the subprotocol and does not speak it.
+    /// - [`is_protocol`](Error::is_protocol): it agreed to the subprotocol and does not speak it. It is told by a close message of code 1002.
     /// - [`is_full`](Error::is_full): there are too many sessions.
     /// - [`is_closed`](Error::is_closed): the connection ended.
     ///

@@ -3,9 +3,10 @@ mod cost;
 mod kept;
 mod refused;
 mod round_trip;
+mod secrets;
 
 use flate2::{Compress, Compression, FlushCompress};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
     Channel, Error, Message, ServiceBuilderExt, TransportExt, channel,
