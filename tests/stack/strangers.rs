@@ -290,9 +290,13 @@ where
 #[tokio::test]
 async fn over_web_socket_a_server_that_takes_the_first_name_gets_the_users_name_and_plain_messages() {
     let server = serve_http(service_fn(|request: Request<hyper::body::Incoming>| {
-        let offered = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL).unwrap().to_str().unwrap().to_owned();
-        let first = offered.split(',').next().unwrap().trim();
-        let upgrade = WebSocketUpgrade::new(|socket, _| echo(socket)).subprotocol(first).unwrap();
+        let offered =
+            request.headers().get(header::SEC_WEBSOCKET_PROTOCOL).map(|names| names.to_str().unwrap().to_owned());
+        let upgrade = WebSocketUpgrade::new(|socket, _| echo(socket));
+        let upgrade = match offered.as_deref().and_then(|names| names.split(',').next()) {
+            Some(first) => upgrade.subprotocol(first.trim()).unwrap(),
+            None => upgrade,
+        };
         async move { upgrade.oneshot(request).await }
     }))
     .await;

@@ -36,7 +36,16 @@ pub(super) struct ReadBuffer {
 
 impl ReadBuffer {
     pub(super) fn new(leftover: Bytes) -> Self {
-        Self { leftover, ..Self::default() }
+        let mut buffer = Self { leftover, ..Self::default() };
+        buffer.let_go();
+        buffer
+    }
+
+    /// Gives back the memory of a leftover that is used up. It is a slice of a buffer of hyper's, of 8 KiB, which an empty slice still holds.
+    fn let_go(&mut self) {
+        if self.leftover.is_empty() {
+            self.leftover = Bytes::new();
+        }
     }
 
     pub(super) fn poll_read<S: AsyncRead>(
@@ -106,6 +115,7 @@ impl ReadBuffer {
     fn consume(&mut self, len: usize) {
         if !self.leftover.is_empty() {
             self.leftover.advance(len);
+            self.let_go();
             return;
         }
         self.position += len;
