@@ -42,6 +42,12 @@ where
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutlivesConnection;
 
+/// In the extensions of a connector's response, next to [`OutlivesConnection`]: the session of the connection before goes on, and
+/// no message of either direction is lost. A layer that connects again reports a
+/// [loss](crate::transport::signal::connection_lost) where this is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resumed;
+
 /// In the extensions of a connector's request: why the connection before this attempt was lost, as the layer that connects again
 /// (reconnect) was told, and what the connector had answered then. A connector with several ways to connect learns from it which of them
 /// went dead; others pass it over.

@@ -49,7 +49,7 @@ pub use self::accept::accept;
 pub use self::{
     boxed::BoxTransport,
     channel::{Channel, channel},
-    connect::{Connect, LostConnection, OutlivesConnection},
+    connect::{Connect, LostConnection, OutlivesConnection, Resumed},
     drive::{Driver, Receiver, Send, Sender},
     ext::{ReceiveMessage, SendMessage, TransportExt},
     limits::Limits,

@@ -152,7 +152,8 @@ impl Gate {
             Excess::Never => Error::too_large(format!(
                 "{what} that costs {cells} can never pass a rate limit with a burst of {burst}: \
                  make it smaller, or allow a larger burst"
-            )),
+            ))
+            .into_rejection(),
         }
     }
 }

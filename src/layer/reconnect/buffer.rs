@@ -14,11 +14,19 @@ pub(super) struct Buffer<Out> {
     unflushed: u64,
     /// So many were lost, of which the writer is to be told.
     report: u64,
+    /// So many left the queue. It names the message at the front.
+    left: u64,
+    /// The front of the queue when a connection was last lost that it had been given to, and for how many connections in a row.
+    stuck: (u64, u32),
 }
+
+/// How many connections in a row may end with the same message unsent. Far more than an outage costs, in which a connection that
+/// opens takes at least one message; a peer or a proxy that resets the connection over this message would go on for ever.
+const MOST_STUCK: u32 = 16;
 
 impl<Out> Buffer<Out> {
     pub(super) fn new(when_lost: WhenLost<Out>) -> Self {
-        Self { when_lost, queue: VecDeque::new(), bytes: 0, sent: 0, unflushed: 0, report: 0 }
+        Self { when_lost, queue: VecDeque::new(), bytes: 0, sent: 0, unflushed: 0, report: 0, left: 0, stuck: (0, 0) }
     }
 
     /// Whether one more may be accepted where there is no connection.
@@ -65,6 +73,7 @@ impl<Out> Buffer<Out> {
             WhenLost::Keep(keep) => {
                 self.sent = self.sent.saturating_sub(1);
                 if let Some(message) = self.queue.remove(self.sent) {
+                    self.left += 1;
                     self.bytes = self.bytes.saturating_sub((keep.size)(&message));
                 }
             }
@@ -110,6 +119,7 @@ impl<Out> Buffer<Out> {
     }
 
     fn forget_sent(&mut self) {
+        self.left += self.sent as u64;
         if let WhenLost::Keep(keep) = &self.when_lost {
             for message in self.queue.drain(..self.sent.min(self.queue.len())) {
                 self.bytes = self.bytes.saturating_sub((keep.size)(&message));
@@ -125,12 +135,21 @@ impl<Out> Buffer<Out> {
 
     /// The connection is lost; tells how many messages were lost with it.
     pub(super) fn connection_lost(&mut self) -> u64 {
+        if self.sent > 0 {
+            let (front, times) = self.stuck;
+            self.stuck = (self.left, if front == self.left { times + 1 } else { 1 });
+        }
         self.sent = 0;
         let lost = std::mem::take(&mut self.unflushed);
         if matches!(self.when_lost, WhenLost::Fail) {
             self.report += lost;
         }
         lost
+    }
+
+    /// Whether connection after connection was lost before the message at the front was flushed.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck.1 >= MOST_STUCK
     }
 
     /// There will be no other connection; tells how many messages are lost.

@@ -16,14 +16,17 @@ pub enum Class {
 ///
 /// | error | class |
 /// |---|---|
-/// | auth (401, 403, 407 among them), config, protocol, TLS, too large | final |
+/// | [a rejection](Error::is_rejection): codec, rate limited, full, a message that is over a limit of this end | of one message |
+/// | auth (401, 403, 407 among them), config, protocol, TLS, an incoming message that is too large | final |
 /// | status 408, 425, 429 and 5xx | retried |
 /// | any other status that refuses the handshake | final |
-/// | codec, rate limited, full | of one message |
-/// | close code 1000, 1002, 1003, 1007 to 1010; 3000 and 4401 (unauthorized), 3003 and 4403 (forbidden) | final |
-/// | any other close code: 1001, 1011 to 1014, the application's own | retried |
+/// | close code 1002, 1003, 1007 to 1010; 3000 and 4401 (unauthorized), 3003 and 4403 (forbidden) | final |
+/// | any other close code: 1000, 1001, 1011 to 1014, the application's own | retried |
 /// | the end without a close message (1006), or with one without a code (1005) | retried |
 /// | refused, DNS, I/O, timeout, and what no kind names | retried |
+///
+/// Code 1000 is retried because a server that restarts sends it too, when its handlers return. Where it means that the peer has
+/// nothing more to say, set [`end_on_normal_close`](super::ReconnectLayer::end_on_normal_close).
 ///
 /// ```
 /// use tower_transport::{CloseCode, CloseFrame, Error, layer::reconnect::{Class, classify}};
@@ -35,11 +38,11 @@ pub enum Class {
 /// ```
 #[must_use]
 pub fn classify(error: &Error) -> Class {
+    if error.is_rejection() {
+        return Class::Message;
+    }
     if error.is_auth() || error.is_config() || error.is_protocol() || error.is_tls() || error.is_too_large() {
         return Class::Final;
-    }
-    if error.is_codec() || error.is_rate_limited() || error.is_full() {
-        return Class::Message;
     }
     if let Some(status) = error.status() {
         return match status.as_u16() {
@@ -54,7 +57,13 @@ pub fn classify(error: &Error) -> Class {
 }
 
 fn is_final(code: CloseCode) -> bool {
-    matches!(code.get(), 1000 | 1002 | 1003 | 1007..=1010 | 3000 | 3003 | 4401 | 4403)
+    matches!(code.get(), 1002 | 1003 | 1007..=1010 | 3000 | 3003 | 4401 | 4403)
+}
+
+/// Whether the error of a `start_send` refuses that message, and the connection takes the next one. A transport need not say so
+/// of a message that is too large: the connection's own failures come from its other methods.
+pub(super) fn refuses_message(error: &Error) -> bool {
+    error.is_rejection() || error.is_too_large()
 }
 
 /// Whether this is the peer's plain goodbye, which is no failure.
@@ -88,7 +97,8 @@ mod tests {
 
     #[test]
     fn what_concerns_one_message_leaves_the_connection_alone() {
-        for error in [Error::codec(""), Error::rate_limited(""), Error::full("")] {
+        let outgoing = Error::too_large("").into_rejection();
+        for error in [Error::codec(""), Error::rate_limited(""), Error::full(""), outgoing] {
             assert_eq!(classify(&error), Class::Message, "{error:?}");
         }
     }
@@ -110,10 +120,10 @@ mod tests {
             let frame = CloseFrame::new(CloseCode::new(code).unwrap(), "");
             classify(&Error::closed("closed").with_close_frame(Some(frame)))
         };
-        for code in [1001, 1011, 1012, 1013, 1014, 3008, 4000, 4999] {
+        for code in [1000, 1001, 1011, 1012, 1013, 1014, 3008, 4000, 4999] {
             assert_eq!(class(code), Class::Retry, "{code}");
         }
-        for code in [1000, 1002, 1003, 1007, 1008, 1009, 1010, 3000, 3003, 4401, 4403] {
+        for code in [1002, 1003, 1007, 1008, 1009, 1010, 3000, 3003, 4401, 4403] {
             assert_eq!(class(code), Class::Final, "{code}");
         }
     }

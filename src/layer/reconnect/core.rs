@@ -1,4 +1,4 @@
-use std::{any::Any, fmt, sync::Arc, task::Waker, vec};
+use std::{any::Any, collections::VecDeque, fmt, sync::Arc, task::Waker, vec};
 
 use super::{
     ReconnectLayer, State, Target,
@@ -10,8 +10,11 @@ use super::{
 use crate::{
     CloseFrame, Error, Message,
     rt::{Instant, Timer},
-    transport::LostConnection,
+    transport::{LostConnection, signal},
 };
+
+/// How many notices wait for the reader at most. Whatever they are about is counted in any case.
+const NOTICES: usize = 64;
 
 /// All of a transport that reconnects but its connector and its connection.
 pub(super) struct Core<Out> {
@@ -39,8 +42,10 @@ pub(super) struct Core<Out> {
     pub(super) lost: Option<LostConnection>,
     /// Why the connection's sink has failed, while its stream may still tell more.
     pub(super) broken: Option<Error>,
-    /// Concerns one message that was to be sent again; for the reader.
-    pub(super) notice: Option<Error>,
+    /// Each concerns one message that was accepted before; for the reader.
+    pub(super) notices: VecDeque<Error>,
+    /// The session of the connection before may go on: then nothing is lost.
+    pub(super) in_doubt: bool,
     /// The last item of the stream.
     pub(super) parting: Option<Error>,
     pub(super) end: End,
@@ -91,7 +96,8 @@ impl<Out> Core<Out> {
             granted: Granted::Nothing,
             lost: None,
             broken: None,
-            notice: None,
+            notices: VecDeque::new(),
+            in_doubt: false,
             parting: None,
             end: End::default(),
         }
@@ -159,7 +165,30 @@ impl<Out> Core<Out> {
 
     /// What the stream has to say in place of a message: an error that was put by for it, or that it has ended.
     pub(super) fn last_word(&mut self) -> Option<Error> {
-        self.notice.take().or_else(|| self.parting.take())
+        self.notices.pop_front().or_else(|| self.parting.take())
+    }
+
+    /// Tells the reader that a message which was accepted before is not sent.
+    pub(super) fn notify(&mut self, error: Error) {
+        if self.notices.len() < NOTICES {
+            self.notices.push_back(error.into_rejection());
+            self.shared.wake_both();
+        }
+    }
+
+    /// Reports to the layers above that the connection was lost, where it is known that nothing of it goes on.
+    pub(super) fn report_loss(&mut self) {
+        self.in_doubt = self.outlives;
+        if !self.in_doubt {
+            signal::connection_lost();
+        }
+    }
+
+    /// Reports a loss that was in doubt until this connection was opened.
+    pub(super) fn settle_doubt(&mut self, is_resumed: bool) {
+        if std::mem::take(&mut self.in_doubt) && !is_resumed {
+            signal::connection_lost();
+        }
     }
 
     /// There is nothing more to come.

@@ -12,8 +12,8 @@ use http::Response;
 
 use super::{
     Class, State,
-    class::is_normal_close,
-    core::close_message,
+    class::{is_normal_close, refuses_message},
+    core::{Core, close_message},
     state::{Action, Event, Phase},
     transport::{Link, LinkParts, Parts},
     watch::{Command, Half},
@@ -21,12 +21,25 @@ use super::{
 use crate::{
     Connect, Error, Transport,
     rt::Instant,
-    transport::{LostConnection, OutlivesConnection},
+    transport::{LostConnection, OutlivesConnection, Resumed},
 };
 
 /// How long the stream of a connection may still tell why its sink has failed (by a close message, say) before the
 /// connection counts as lost.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How many messages a connection's sink may reject in one poll after it had accepted them.
+const REJECTIONS: usize = 1024;
+
+/// Tells the reader of a rejection, and goes on; any other error is the connection's.
+fn reject<Out>(core: &mut Core<Out>, error: Error, patience: &mut usize) -> Result<(), Error> {
+    if !error.is_rejection() || *patience == 0 {
+        return Err(error);
+    }
+    *patience -= 1;
+    core.notify(error);
+    Ok(())
+}
 
 impl<C, Out> Parts<'_, C, Out>
 where
@@ -102,6 +115,7 @@ where
         self.core.since = Some(Instant::now());
         self.core.greeting = self.core.policy.greeting(&parts).into_iter();
         self.core.outlives = parts.extensions.get::<OutlivesConnection>().is_some();
+        self.core.settle_doubt(parts.extensions.get::<Resumed>().is_some());
         self.core.pumping = !self.core.greeting.as_slice().is_empty() || self.core.buffer.has_unsent();
         self.core.steady = !self.core.pumping;
         self.core.shared.connected(Arc::new(parts));
@@ -112,23 +126,28 @@ where
     fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let LinkParts::Up { mut transport } = self.link.as_mut().project() else { return Poll::Ready(Ok(())) };
         let core = &mut *self.core;
+        // A sink that does nothing but reject is none.
+        let mut patience = REJECTIONS;
         while !core.greeting.as_slice().is_empty() || core.buffer.has_unsent() {
-            ready!(transport.as_mut().poll_ready(cx)).map_err(Into::into)?;
+            if let Err(error) = ready!(transport.as_mut().poll_ready(cx)).map_err(Into::into) {
+                reject(core, error, &mut patience)?;
+                continue;
+            }
             let greeting = core.greeting.next();
             let is_kept = greeting.is_none();
             let Some(message) = greeting.or_else(|| core.buffer.next_unsent()) else { break };
             let closes = close_message(&message).is_some();
             if let Err(error) = transport.as_mut().start_send(message) {
                 let error = error.into();
-                if core.policy.class(&error) != Class::Message {
+                if !refuses_message(&error) && core.policy.class(&error) != Class::Message {
                     return Poll::Ready(Err(error));
                 }
+                // Sent again, it would be refused again: it is dropped, and told once.
                 if is_kept {
                     core.buffer.not_held();
                     core.shared.lose(1);
                 }
-                core.notice = Some(error);
-                core.shared.wake_both();
+                core.notify(error);
                 continue;
             }
             if is_kept && core.outlives {
@@ -138,7 +157,9 @@ where
                 core.machine.on(Event::Close);
             }
         }
-        ready!(transport.poll_flush(cx)).map_err(Into::into)?;
+        while let Err(error) = ready!(transport.as_mut().poll_flush(cx)).map_err(Into::into) {
+            reject(core, error, &mut patience)?;
+        }
         core.buffer.flushed();
         Poll::Ready(Ok(()))
     }
@@ -165,20 +186,31 @@ where
     pub(super) fn lost(&mut self, error: Error, quietly: bool) {
         let retry = self.core.policy.class(&error) != Class::Final;
         let healthy = self.core.since.is_some_and(|since| since.elapsed() >= self.core.policy.healthy_after);
+        let was_up = self.core.since.is_some();
         self.link.set(Link::Down);
-        if self.core.since.is_some() {
+        if was_up {
             let response = self.core.shared.lock().response.clone();
             self.core.lost = response.map(|response| LostConnection { error: error.clone(), response });
         }
         self.core.disconnected();
         let asked = error.retry_after();
-        match self.core.machine.on(Event::Ended { retry, healthy, asked }) {
+        let is_stuck = self.core.buffer.is_stuck();
+        match self.core.machine.on(Event::Ended { retry: retry && !is_stuck, healthy, asked }) {
             Action::Wait(after) => {
+                if was_up {
+                    self.core.report_loss();
+                }
                 self.core.timer.set(after);
                 let attempt = self.core.machine.attempt();
                 self.core.shared.set(State::Reconnecting { attempt, cause: error, after });
             }
-            Action::GiveUp if retry => {
+            Action::GiveUp if retry && is_stuck => {
+                self.fail(error.context(
+                    "no other attempt is made: connection after connection ended before the oldest kept message was sent",
+                ));
+                self.core.over();
+            }
+            Action::GiveUp if retry && !is_normal_close(&error) => {
                 let attempts = self.core.machine.attempt();
                 self.fail(error.context(format!("no other attempt is made after {attempts}, as the backoff says")));
                 self.core.over();
@@ -214,6 +246,7 @@ where
                 let _ = transport.poll_close(cx);
             }
             self.core.disconnected();
+            self.core.report_loss();
         }
         self.dial(Event::Now);
         self.core.shared.wake_both();

@@ -30,7 +30,8 @@ where
         let error = Error::closed("the peer closed the connection").with_close_frame(frame);
         if self.core.policy.class(&error) != Class::Final {
             self.lost(error, false);
-            return false;
+            // A plain goodbye after which no attempt is left is a good end.
+            return self.core.machine.phase() == Phase::Over && !self.core.end.is_failure;
         }
         // The close message is the news; no error follows it.
         if is_normal_close(&error) {

@@ -24,7 +24,7 @@ use crate::{Connect, Error};
 /// | [`when_lost`](Self::when_lost) | [`WhenLost::Fail`] |
 /// | [`healthy_after`](Self::healthy_after) | 10 s |
 /// | [`classify`](Self::classify) | [`classify`](super::classify()) |
-/// | [`after_normal_close`](Self::after_normal_close) | off: code 1000 ends the stream |
+/// | [`end_on_normal_close`](Self::end_on_normal_close) | off: the layer reconnects after code 1000 |
 /// | [`on_connect`](Self::on_connect) | nothing is sent |
 pub struct ReconnectLayer<Out = crate::Message> {
     pub(super) target: Target,
@@ -47,7 +47,7 @@ type OnConnect<Out> = Arc<dyn Fn(&Parts) -> Vec<Out> + Send + Sync>;
 pub(super) struct Policy<Out> {
     pub(super) healthy_after: Duration,
     classify: Option<Classify>,
-    after_normal_close: bool,
+    end_on_normal_close: bool,
     on_connect: Option<OnConnect<Out>>,
 }
 
@@ -64,7 +64,7 @@ impl<Out> ReconnectLayer<Out> {
             policy: Policy {
                 healthy_after: Duration::from_secs(10),
                 classify: None,
-                after_normal_close: false,
+                end_on_normal_close: false,
                 on_connect: None,
             },
             when_lost: WhenLost::Fail,
@@ -96,11 +96,12 @@ impl<Out> ReconnectLayer<Out> {
         self
     }
 
-    /// Whether to connect again when the peer closed with code 1000, "the purpose is fulfilled". Default no: the stream
-    /// ends.
+    /// Sets whether a close of the peer with code 1000, "the purpose is fulfilled", ends the stream. Defaults to no: the layer
+    /// reconnects, with the backoff's delays, because a server that restarts closes with 1000 too when its handlers return. Set it
+    /// where the peer says with this code that there is nothing more to come.
     #[must_use]
-    pub fn after_normal_close(mut self, reconnect: bool) -> Self {
-        self.policy.after_normal_close = reconnect;
+    pub fn end_on_normal_close(mut self, end: bool) -> Self {
+        self.policy.end_on_normal_close = end;
         self
     }
 
@@ -129,8 +130,8 @@ impl<Out> ReconnectLayer<Out> {
 impl<Out> Policy<Out> {
     /// The class of what ended a connection, or failed an attempt, or came in a connection's stream.
     pub(super) fn class(&self, error: &Error) -> Class {
-        if self.after_normal_close && is_normal_close(error) {
-            return Class::Retry;
+        if self.end_on_normal_close && is_normal_close(error) {
+            return Class::Final;
         }
         match &self.classify {
             Some(classify) => classify(error),
@@ -169,7 +170,7 @@ impl<Out> Clone for ReconnectLayer<Out> {
             policy: Policy {
                 healthy_after: self.policy.healthy_after,
                 classify: self.policy.classify.clone(),
-                after_normal_close: self.policy.after_normal_close,
+                end_on_normal_close: self.policy.end_on_normal_close,
                 on_connect: self.policy.on_connect.clone(),
             },
             when_lost: self.when_lost.clone(),
@@ -185,7 +186,7 @@ impl<Out> fmt::Debug for ReconnectLayer<Out> {
             .field("backoff", &self.backoff)
             .field("when_lost", &self.when_lost)
             .field("healthy_after", &self.policy.healthy_after)
-            .field("after_normal_close", &self.policy.after_normal_close)
+            .field("end_on_normal_close", &self.policy.end_on_normal_close)
             .finish_non_exhaustive()
     }
 }

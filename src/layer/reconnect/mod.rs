@@ -40,10 +40,13 @@
 //! | what happens | stream | sink |
 //! |---|---|---|
 //! | the connection is lost, or closed with a code that is retried | goes on with the next connection | [`WhenLost`] |
-//! | a close message that is final | gives it, then `None` | [`is_closed`](crate::Error::is_closed), with the close frame |
+//! | a close message that is final (not 1000, unless [`end_on_normal_close`](ReconnectLayer::end_on_normal_close) is set) | gives it, then `None` | [`is_closed`](crate::Error::is_closed), with the close frame |
 //! | any other failure that is final, or the last attempt | gives the error once, then `None` | [`is_closed`](crate::Error::is_closed), with the error as its source |
 //! | the end without a word, where the classifier says it is final | `None` | [`is_closed`](crate::Error::is_closed) |
 //! | the user closes, or sends a close message | goes on until the peer has closed | [`is_closed`](crate::Error::is_closed) |
+//!
+//! | the connection rejects a message | - | `start_send` returns the error, which [`is_rejection`](crate::Error::is_rejection); the connection stays |
+//! | a connection rejects a message that [`WhenLost::Keep`] had kept | gives the error once, which is a rejection | - |
 //!
 //! What the peer sent before a loss and this end had not read is read first where the connection still gives it. Messages of
 //! the peer that are lost on the way nobody here can know of.
@@ -71,7 +74,14 @@
 //!
 //! A target that is no URL is [`is_config`](crate::Error::is_config) at the first use. Errors of the connector and the
 //! connections pass with their kind; the last attempt's is put under a sentence that says so. Errors of one message (codec, rate
-//! limit) pass as they are, and the connection stays.
+//! limit, an outgoing message over a limit) pass as they are, and the connection stays.
+//!
+//! Under [`WhenLost::Keep`] the layer gives up after 16 connections in a row that ended before the same message was sent. A peer or
+//! a proxy that resets the connection over that message would otherwise be sent it forever.
+//!
+//! When a connection is lost and messages of either direction may be lost with it, the layer reports it to the layers above by
+//! [`signal::connection_lost`](crate::transport::signal::connection_lost). A [`service::Client`](crate::service::Client) fails the
+//! calls in flight then.
 //!
 //! # Cancel safety
 //!

@@ -99,7 +99,7 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.as_mut().project();
         if this.core.is_steady()
-            && this.core.notice.is_none()
+            && this.core.notices.is_empty()
             && let LinkParts::Up { transport } = this.link.project()
         {
             return match transport.poll_next(cx) {
@@ -194,14 +194,14 @@ where
 
     /// Whether there is a connection to read from (true), or only a last word, if any.
     fn poll_reading(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if self.core.notice.is_some() {
+        if !self.core.notices.is_empty() {
             return Poll::Ready(false);
         }
         if self.core.is_steady() {
             return Poll::Ready(true);
         }
         let up = self.poll_up(Half::Reader, cx);
-        up.map(|is_up| is_up && !self.core.end.read && self.core.notice.is_none())
+        up.map(|is_up| is_up && !self.core.end.read && self.core.notices.is_empty())
     }
 }
 

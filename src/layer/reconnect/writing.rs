@@ -6,6 +6,7 @@ use futures_sink::Sink;
 
 use super::{
     Class,
+    class::refuses_message,
     core::{Granted, close_message},
     state::Phase,
     transport::{LinkParts, Parts},
@@ -26,9 +27,9 @@ where
     ) -> Option<Poll<Result<(), Error>>> {
         match polled {
             Poll::Ready(Ok(())) => Some(Poll::Ready(Ok(()))),
-            Poll::Ready(Err(error)) if self.core.policy.class(&error) == Class::Message => {
-                Some(Poll::Ready(Err(error)))
-            }
+            // Of a message that was accepted before. Nothing else but a rejection leaves the connection's sink of use, whatever
+            // the user's classifier says.
+            Poll::Ready(Err(error)) if error.is_rejection() => Some(Poll::Ready(Err(error))),
             Poll::Ready(Err(error)) => {
                 self.sink_failed(error);
                 None
@@ -139,6 +140,10 @@ where
         }
         let LinkParts::Up { transport } = self.link.as_mut().project() else { return Poll::Ready(Ok(())) };
         let closed = ready!(transport.poll_close(cx)).map_err(Into::into);
+        if closed.as_ref().is_err_and(Error::is_rejection) {
+            // Of one message; the close goes on with the next call.
+            return Poll::Ready(closed);
+        }
         if closed.is_ok() {
             self.core.buffer.flushed();
         }
@@ -173,9 +178,9 @@ where
 
     #[cold]
     pub(super) fn failed_to_send(&mut self, error: Error) -> Result<(), Error> {
-        if self.core.policy.class(&error) == Class::Message {
+        if refuses_message(&error) || self.core.policy.class(&error) == Class::Message {
             self.core.buffer.not_held();
-            return Err(error);
+            return Err(error.into_rejection());
         }
         // There was a place for the message: what becomes of it is what becomes of all that the connection took.
         self.sink_failed(error);

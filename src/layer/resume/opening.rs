@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    ResumedTransport,
+    ResumedTransport, Verdict,
     home::Home,
     layer::Config,
     wire::{self, Own, Read, Welcome},
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Error, Message, Transport,
     rt::Timer,
-    transport::{OutlivesConnection, halves::Halves},
+    transport::{OutlivesConnection, Resumed, halves::Halves},
 };
 
 /// How many control messages may come before the answer.
@@ -127,6 +127,9 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
         let (mut parts, link) = response.into_parts();
         parts.extensions.insert(verdict);
         parts.extensions.insert(OutlivesConnection);
+        if matches!(verdict, Verdict::Resumed { .. }) {
+            parts.extensions.insert(Resumed);
+        }
         let transport = ResumedTransport::new(link, halves, core, self.home.clone(), self.epoch, self.config.ack_delay);
         Ok(http::Response::from_parts(parts, transport))
     }

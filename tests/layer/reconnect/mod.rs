@@ -7,6 +7,7 @@ mod driven;
 mod lost;
 mod observe;
 mod peer;
+mod refused;
 #[cfg(feature = "websocket")]
 mod socket;
 

@@ -4,19 +4,20 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt};
 use http::Response;
+use tokio::time::timeout;
 use tower::Layer;
 use tower_transport::{
     Error, Message, TransportExt,
-    layer::reconnect::{Keep, State, WhenLost},
+    layer::reconnect::{Backoff, Keep, ReconnectLayer, State, WhenLost},
     test_util::fault::Direction,
 };
 
 use super::{Server, Step, closed, layer, stack};
 
 #[tokio::test(start_paused = true)]
-async fn a_normal_close_is_given_to_the_user_and_ends_the_stream() {
+async fn a_normal_close_is_given_to_the_user_and_ends_the_stream_where_that_is_wanted() {
     let server = Server::default();
-    let mut transport = stack(&server);
+    let mut transport = layer().end_on_normal_close(true).layer(server.clone());
     transport.send_message("hello".into()).await.unwrap();
     let mut peer = server.accept();
     peer.put(closed(1000));
@@ -31,19 +32,43 @@ async fn a_normal_close_is_given_to_the_user_and_ends_the_stream() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_normal_close_is_followed_by_another_connection_where_that_is_wanted() {
+async fn a_server_that_closes_with_1000_at_once_is_asked_less_and_less_often() {
     let server = Server::default();
-    let mut transport = layer().after_normal_close(true).layer(server.clone());
+    let backoff = Backoff::exponential().base(Duration::from_secs(1)).jitter(false);
+    let mut transport = ReconnectLayer::new("ws://example.com/feed", backoff).layer(server.clone());
+    let closing = tokio::spawn({
+        let server = server.clone();
+        async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                let accepted = server.lock().accepted.pop_front();
+                if let Some(mut peer) = accepted {
+                    peer.put(closed(1000));
+                }
+            }
+        }
+    });
+    let _ = timeout(Duration::from_secs(3600), transport.receive_message()).await;
+    // 1 + 2 + 4 + 8 + 16 seconds, then one each 30.
+    let attempts = server.attempts();
+    assert!((120..=126).contains(&attempts), "{attempts} connects in an hour");
+    closing.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_normal_close_after_which_no_attempt_is_left_is_a_good_end() {
+    let server = Server::default();
+    let mut transport = ReconnectLayer::new("ws://example.com/feed", Backoff::none()).layer(server.clone());
     transport.send_message("hello".into()).await.unwrap();
     server.accept().put(closed(1000));
-    assert!(transport.receive_message().now_or_never().is_none());
-    transport.send_message("again".into()).await.unwrap();
-    assert_eq!(server.accept().take(), ["again"]);
+    assert_eq!(transport.receive_message().await.unwrap().unwrap(), closed(1000));
+    assert!(transport.receive_message().await.is_none());
+    assert!(matches!(transport.handle().state(), State::Disconnected));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_close_that_invites_to_come_back_is_not_shown() {
-    for message in [closed(1001), closed(1012), closed(1013), closed(4000), Message::Close(None)] {
+    for message in [closed(1000), closed(1001), closed(1012), closed(1013), closed(4000), Message::Close(None)] {
         let server = Server::default();
         let mut transport = stack(&server);
         transport.send_message("hello".into()).await.unwrap();

@@ -157,15 +157,17 @@ impl Datagrams {
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {
                 return Err(Error::config(
                     "a datagram carries data only: send pings on a stream, and close the session by Session::close",
-                ));
+                )
+                .into_rejection());
             }
         };
         match (payload.len(), self.max_size()) {
             (length, limit) if length <= limit && limit > 0 => Ok(payload),
-            (_, 0) => Err(Error::too_large("the peer takes no datagrams: send on a stream")),
+            (_, 0) => Err(Error::too_large("the peer takes no datagrams: send on a stream").into_rejection()),
             (length, limit) => Err(Error::too_large(format!(
                 "an outgoing datagram of {length} bytes is over the path's limit of {limit} (Datagrams::max_size): send it on a stream"
-            ))),
+            ))
+            .into_rejection()),
         }
     }
 }
