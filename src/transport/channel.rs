@@ -9,7 +9,8 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use crate::{Error, Message};
+use super::{parked::Parked, signal};
+use crate::{CloseFrame, Error, Message};
 
 /// An in-memory transport: two ends, each with room for `capacity` messages on the way to it (at least one).
 ///
@@ -57,6 +58,8 @@ struct State<T> {
     finished: bool,
     /// No more will be read.
     abandoned: bool,
+    /// What the end that closed has said about it.
+    close: Option<CloseFrame>,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -68,13 +71,14 @@ impl<T> Pipe<T> {
             capacity,
             finished: false,
             abandoned: false,
+            close: None,
             reader: None,
             writer: None,
         })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // No code of a user runs under the lock, but a waker's drop might panic; the state is whole all the same.
+        // No code of a user's runs under the lock: no drop of a message, no waker, no formatter.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -91,14 +95,6 @@ impl<T> State<T> {
     }
 }
 
-/// Keeps the newest waker, without a clone where it is the same task again.
-fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
-    }
-}
-
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
@@ -109,18 +105,25 @@ impl<Out, In> Stream for Channel<Out, In> {
     type Item = Result<In, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut state = self.incoming.lock();
-        if let Some(message) = state.queue.pop_front() {
-            let writer = state.writer.take();
+        let mut parked = Parked::new(cx.waker());
+        loop {
+            let mut state = self.incoming.lock();
+            if let Some(message) = state.queue.pop_front() {
+                let writer = state.writer.take();
+                drop(state);
+                wake(writer);
+                return Poll::Ready(Some(Ok(message)));
+            }
+            if state.finished {
+                return Poll::Ready(None);
+            }
+            parked.keep_in(&mut state.reader);
             drop(state);
-            wake(writer);
-            return Poll::Ready(Some(Ok(message)));
+            if !parked.is_missing() {
+                return Poll::Pending;
+            }
+            parked.prepare();
         }
-        if state.finished {
-            return Poll::Ready(None);
-        }
-        register(&mut state.reader, cx);
-        Poll::Pending
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -132,13 +135,20 @@ impl<Out, In> Sink<Out> for Channel<Out, In> {
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut state = self.outgoing.lock();
-        state.check_open()?;
-        if state.queue.len() < state.capacity {
-            return Poll::Ready(Ok(()));
+        let mut parked = Parked::new(cx.waker());
+        loop {
+            let mut state = self.outgoing.lock();
+            state.check_open()?;
+            if state.queue.len() < state.capacity {
+                return Poll::Ready(Ok(()));
+            }
+            parked.keep_in(&mut state.writer);
+            drop(state);
+            if !parked.is_missing() {
+                return Poll::Pending;
+            }
+            parked.prepare();
         }
-        register(&mut state.writer, cx);
-        Poll::Pending
     }
 
     fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
@@ -159,15 +169,24 @@ impl<Out, In> Sink<Out> for Channel<Out, In> {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.finish();
+        self.finish(signal::close_frame());
         Poll::Ready(Ok(()))
     }
 }
 
 impl<Out, In> Channel<Out, In> {
-    fn finish(&self) {
+    /// The code and reason with which the other end closed, if it did with [`TransportExt::close_with`](crate::TransportExt::close_with)
+    /// or [`Sender::close`](crate::Sender::close). A channel carries values of any type, so a close is not one of them.
+    #[must_use]
+    pub fn close_frame(&self) -> Option<CloseFrame> {
+        self.incoming.lock().close.clone()
+    }
+
+    fn finish(&self, close: Option<CloseFrame>) {
         let mut state = self.outgoing.lock();
-        state.finished = true;
+        if !std::mem::replace(&mut state.finished, true) {
+            state.close = close;
+        }
         let reader = state.reader.take();
         drop(state);
         wake(reader);
@@ -176,7 +195,7 @@ impl<Out, In> Channel<Out, In> {
 
 impl<Out, In> Drop for Channel<Out, In> {
     fn drop(&mut self) {
-        self.finish();
+        self.finish(None);
         let mut state = self.incoming.lock();
         state.abandoned = true;
         // What nobody will read is dropped outside the lock: its own drop may send on a channel.
@@ -190,9 +209,8 @@ impl<Out, In> Drop for Channel<Out, In> {
 
 impl<Out, In> fmt::Debug for Channel<Out, In> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel")
-            .field("outgoing", &self.outgoing.lock().queue.len())
-            .field("incoming", &self.incoming.lock().queue.len())
-            .finish_non_exhaustive()
+        let outgoing = self.outgoing.lock().queue.len();
+        let incoming = self.incoming.lock().queue.len();
+        f.debug_struct("Channel").field("outgoing", &outgoing).field("incoming", &incoming).finish_non_exhaustive()
     }
 }

@@ -8,8 +8,11 @@ use std::{
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
-use crate::transport::{
-    BoxTransport, Driver, Queue, Receiver, Sender, SplitSink, SplitStream, Transport, drive, split,
+use crate::{
+    CloseFrame,
+    transport::{
+        BoxTransport, Driver, Queue, Receiver, Sender, SplitSink, SplitStream, Transport, drive, signal, split,
+    },
 };
 
 /// What every [`Transport`] can do.
@@ -43,6 +46,32 @@ pub trait TransportExt<Out>: Transport<Out> {
         Self: Unpin,
     {
         ReceiveMessage { transport: self, out: PhantomData }
+    }
+
+    /// Closes the transport with this code and reason: flushes what was accepted, and closes.
+    ///
+    /// It works above any codec: the frame travels next to the messages, by [`signal::close_frame`]. A transport that has no close codes,
+    /// or does not ask for that signal, is closed in its own way. For a transport that is driven, see [`Sender::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave the transport half closed. Call it again, or `poll_close`, to go on.
+    ///
+    /// ```
+    /// # futures_util::FutureExt::now_or_never(async {
+    /// use tower_transport::{CloseCode, CloseFrame, TransportExt, channel};
+    ///
+    /// let (mut here, mut there) = channel::<u32, u32>(1);
+    /// here.close_with(CloseFrame::new(CloseCode::AWAY, "see you")).await?;
+    /// assert!(there.receive_message().await.is_none());
+    /// assert_eq!(there.close_frame().map(|frame| frame.code()), Some(CloseCode::AWAY));
+    /// # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
+    /// ```
+    fn close_with(&mut self, frame: CloseFrame) -> CloseWith<'_, Self, Out>
+    where
+        Self: Unpin,
+    {
+        CloseWith { transport: self, frame, out: PhantomData }
     }
 
     /// Two halves over one transport, without a task: for one reader and one writer.
@@ -134,6 +163,27 @@ where
             }
         }
         transport.poll_flush(cx)
+    }
+}
+
+/// The future of [`TransportExt::close_with`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct CloseWith<'a, T: ?Sized, Out> {
+    transport: &'a mut T,
+    frame: CloseFrame,
+    out: PhantomData<fn(Out)>,
+}
+
+impl<T, Out> Future for CloseWith<'_, T, Out>
+where
+    T: Transport<Out> + Unpin + ?Sized,
+{
+    type Output = Result<(), T::TransportError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        signal::with_close_frame(Some(&this.frame), || Pin::new(&mut *this.transport).poll_close(cx))
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod halves;
 mod limits;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod origin;
+mod parked;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod place;
 mod queue;
@@ -50,8 +51,8 @@ pub use self::{
     boxed::BoxTransport,
     channel::{Channel, channel},
     connect::{Connect, LostConnection, OutlivesConnection, Resumed},
-    drive::{Driver, Receiver, Send, Sender},
-    ext::{ReceiveMessage, SendMessage, TransportExt},
+    drive::{Driver, Receiver, Send, Sender, TrySendError},
+    ext::{CloseWith, ReceiveMessage, SendMessage, TransportExt},
     limits::Limits,
     queue::{CoalesceBy, Queue, WhenFull},
     split::{SplitSink, SplitStream},

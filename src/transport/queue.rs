@@ -1,6 +1,6 @@
-use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc};
+use std::{fmt, hash::Hash, num::NonZeroUsize};
 
-use super::coalesce::{Key, Keys};
+use super::coalesce::{self, KeyOf};
 use crate::{CloseCode, CloseFrame, Message};
 
 /// How the queues of a [driven](crate::TransportExt::drive) transport are bounded, and what happens when the outgoing one is
@@ -15,7 +15,9 @@ use crate::{CloseCode, CloseFrame, Message};
 /// | [`max_inbox`](Self::max_inbox) | 64 messages wait to be received, or 1 MiB |
 /// | [`when_full`](Self::when_full) | [`WhenFull::Block`] |
 ///
-/// Bytes are counted as payload, and looked at before a message is taken: the last one may go over. Pings and pongs
+/// Bytes are payload where messages wait ([`messages`](Self::messages)), and what [`values_sized_by`](Self::values_sized_by) says where
+/// values do; of [plain values](Self::values) the number is bounded, and their bytes are not known. Bytes are looked at before a message
+/// is taken: the last one may go over, as may one for each sender that is ready. Pings and pongs
 /// overtake data and are never dropped for it. A close message stays behind the data, and is not dropped either.
 ///
 /// ```
@@ -50,8 +52,7 @@ pub enum WhenFull<Out> {
     /// [counted](crate::Sender::dropped); where none does, senders wait. See [`coalesce_by`](Self::coalesce_by).
     CoalesceBy(CoalesceBy<Out>),
     /// What waits is dropped and [counted](crate::Sender::dropped), and the connection is closed with this code
-    /// ([`CloseCode::TRY_AGAIN`] is the usual one). The code reaches the peer where `Out` is [`Message`] and the transport
-    /// takes a close message at any time, as WebSockets do; else the transport is closed in its own way.
+    /// ([`CloseCode::TRY_AGAIN`] is the usual one), above a codec too. A transport without close codes is closed in its own way.
     Close(CloseCode),
 }
 
@@ -59,18 +60,15 @@ impl<Out> WhenFull<Out> {
     /// [`CoalesceBy`](Self::CoalesceBy) the key that `key` finds in a message: the newest value of each key waits, at the
     /// place of the oldest. Messages without a key wait as with [`Block`](Self::Block).
     ///
-    /// The queue keeps one copy of each waiting key.
-    pub fn coalesce_by<K>(key: impl Fn(&Out) -> Option<K> + Send + Sync + 'static) -> Self
-    where
-        K: Hash + Eq + Send + Sync + 'static,
-        Out: 'static,
-    {
-        Self::CoalesceBy(CoalesceBy(Arc::new(Key::new(key))))
+    /// The queue keeps a seeded hash of 128 bits of each waiting key, not the key itself. `key` is called once for each message, before
+    /// the queue is locked.
+    pub fn coalesce_by<K: Hash + Eq>(key: impl Fn(&Out) -> Option<K> + Send + Sync + 'static) -> Self {
+        Self::CoalesceBy(CoalesceBy(coalesce::by(key)))
     }
 }
 
 /// How messages are coalesced; made by [`WhenFull::coalesce_by`].
-pub struct CoalesceBy<Out>(pub(super) Arc<dyn Keys<Out> + Send + Sync>);
+pub struct CoalesceBy<Out>(pub(super) KeyOf<Out>);
 
 impl Queue<Message> {
     /// A queue of [`Message`]s, measured by their payloads.
@@ -88,7 +86,10 @@ impl Queue<Message> {
 }
 
 impl<Out, In> Queue<Out, In> {
-    /// A queue of values, each measured by the size of its type; see [`size_by`](Self::size_by).
+    /// Creates a queue of values, bounded by their number: 1024 wait to go out, 64 to be received.
+    ///
+    /// What a value points to cannot be seen: each counts with the size of its type alone, so 1024 strings of 1 MiB are 1 GiB. Where
+    /// values own memory whose size a peer or a user chooses, use [`values_sized_by`](Self::values_sized_by), which bounds bytes too.
     #[must_use]
     pub fn values() -> Self {
         Self {
@@ -104,7 +105,28 @@ impl<Out, In> Queue<Out, In> {
         }
     }
 
-    /// Measures what goes out and what comes in by these functions, in bytes.
+    /// Creates a queue of values that are measured by these functions, in bytes: what goes out, and what comes in. At most 1024 values or
+    /// 1 MiB wait to go out, 64 or 1 MiB to be received.
+    ///
+    /// ```
+    /// use tower_transport::Queue;
+    ///
+    /// struct Post {
+    ///     author: u64,
+    ///     text: String,
+    /// }
+    ///
+    /// let queue = Queue::values_sized_by(|post: &Post| size_of::<Post>() + post.text.len(), |read: &u64| size_of_val(read));
+    /// # drop(queue);
+    /// let lines = Queue::values_sized_by(String::len, String::len);
+    /// # drop(lines);
+    /// ```
+    #[must_use]
+    pub fn values_sized_by(out: fn(&Out) -> usize, incoming: fn(&In) -> usize) -> Self {
+        Self::values().size_by(out, incoming)
+    }
+
+    /// Measures what goes out and what comes in by these functions, in bytes. They run before the queue is locked.
     #[must_use]
     pub fn size_by(mut self, out: fn(&Out) -> usize, incoming: fn(&In) -> usize) -> Self {
         self.size_out = out;

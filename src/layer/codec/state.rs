@@ -48,6 +48,11 @@ impl End {
         *self = Self { state: State::Refusing, closed: true, frame: Some(frame) };
     }
 
+    /// This end closes with a frame. Returns whether no close message was sent or received before.
+    pub(super) fn close(&mut self) -> bool {
+        !std::mem::replace(&mut self.closed, true)
+    }
+
     /// An error of the inner transport may know why it ended.
     pub(super) fn learn(&mut self, error: &Error) {
         if let (None, Some(frame)) = (&self.frame, error.close_frame()) {

@@ -8,7 +8,10 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
 use super::state::{End, State};
-use crate::{CloseFrame, Error, Message, Transport, codec::Codec};
+use crate::{CloseFrame, Error, Message, Transport, codec::Codec, transport::signal};
+
+/// How many pings and pongs one poll skips before other tasks run.
+const BUDGET: usize = 128;
 
 pin_project! {
     /// A transport of values over a transport of messages: what [`CodecLayer`](super::CodecLayer) makes.
@@ -101,7 +104,7 @@ where
             return Poll::Ready(None);
         }
         let mut this = self.as_mut().project();
-        loop {
+        for _ in 0..BUDGET {
             let message = match ready!(this.inner.as_mut().poll_next(cx)) {
                 Some(Ok(message)) => message,
                 Some(Err(error)) => {
@@ -133,6 +136,8 @@ where
                 }
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -172,6 +177,16 @@ where
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.as_mut().poll_end(cx));
-        self.project().inner.poll_close(cx).map_err(Into::into)
+        let mut this = self.project();
+        // Below are messages, so a frame for the peer can be one. Transports that know of the signal need none; nor may one that is full
+        // hold up the close.
+        if let Some(frame) = signal::close_frame()
+            && this.end.close()
+            && matches!(this.inner.as_mut().poll_ready(cx), Poll::Ready(Ok(())))
+        {
+            // It may be closed already.
+            let _ = this.inner.as_mut().start_send(Message::Close(Some(frame)));
+        }
+        this.inner.poll_close(cx).map_err(Into::into)
     }
 }

@@ -9,8 +9,9 @@ use super::QueueStats;
 use crate::{
     CloseFrame, Error, Queue, Transport,
     transport::{
-        backlog::{self, Backlog, CONTROL, Pushed},
+        backlog::{self, Backlog, CONTROL, Measure, Pushed},
         halves::Halves,
+        signal,
     },
 };
 
@@ -20,6 +21,7 @@ use crate::{
 /// either can move it on, and neither takes the other's place.
 pub(super) struct Line<Out> {
     pub(super) backlog: Backlog<Out>,
+    measure: Measure<Out>,
     pub(super) close: Option<fn(CloseFrame) -> Out>,
     pub(super) stats: QueueStats,
     pub(super) state: State,
@@ -57,6 +59,7 @@ impl<Out> Line<Out> {
         let (halves, both) = Halves::new();
         Self {
             backlog: Backlog::new(queue),
+            measure: Measure::new(queue),
             close: queue.close,
             stats: QueueStats::default(),
             state: State::Open,
@@ -179,12 +182,13 @@ impl<Out> Line<Out> {
         if std::mem::replace(&mut self.room, Room::None) == Room::None {
             return Err(Error::full("a message was sent before the queue was ready; wait for `poll_ready` first"));
         }
-        if self.backlog.ends(&message) {
+        let entry = self.measure.entry(message);
+        if entry.is_last() {
             self.state = State::Closing;
         }
-        let pushed = self.backlog.push(message, 0);
+        let pushed = self.backlog.push(entry, 0);
         self.stats.set(&self.backlog);
-        let Pushed::Overflowed(code) = pushed else { return Ok(()) };
+        let Pushed::Overflowed(code, ..) = pushed else { return Ok(()) };
         self.state = State::Overflowed(code, false);
         if let Some(close) = self.close {
             // A transport that takes no close message while it is full is closed in its own way.
@@ -222,6 +226,18 @@ impl<Out> Line<Out> {
         flushed
     }
 
+    /// Closes the inner transport, for an overflow with its code: not every queue has a message to say it.
+    pub(super) fn poll_close_inner<T: Transport<Out>>(
+        &self,
+        inner: Pin<&mut T>,
+    ) -> Poll<Result<(), T::TransportError>> {
+        let frame = match self.state {
+            State::Overflowed(code, _) => Some(backlog::too_slow(code)),
+            _ => None,
+        };
+        signal::with_close_frame(frame.as_ref(), || inner.poll_close(&mut Context::from_waker(&self.both)))
+    }
+
     pub(super) fn poll_close<T: Transport<Out>>(
         &mut self,
         mut inner: Pin<&mut T>,
@@ -233,7 +249,7 @@ impl<Out> Line<Out> {
         }
         self.halves.writer.register(cx.waker());
         ready!(self.poll_hand_on(inner.as_mut()))?;
-        ready!(inner.poll_close(&mut Context::from_waker(&self.both))).map_err(Into::into)?;
+        ready!(self.poll_close_inner(inner)).map_err(Into::into)?;
         self.is_dirty = false;
         Poll::Ready(Ok(()))
     }

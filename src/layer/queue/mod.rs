@@ -35,8 +35,8 @@
 //! # Errors
 //!
 //! - [`is_full`](crate::Error::is_full) from the `start_send` that overflowed a queue whose policy is to close, and
-//!   [`is_closed`](crate::Error::is_closed) from then on. The peer gets the code where `Out` is a
-//!   [`Message`](crate::Message) and the transport takes a close message at any time, as WebSockets do.
+//!   [`is_closed`](crate::Error::is_closed) from then on. The peer gets the code
+//!   where the transport has close codes.
 //! - What the inner transport refuses when it is handed on (a message over its limit, say) is counted as dropped, and is an
 //!   error of the sink method or the `poll_next` that handed it on. The next messages go on.
 //! - When the inner sink fails, what waits is dropped and counted.

@@ -21,7 +21,7 @@ impl<Out> Line<Out> {
     fn move_any<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) -> Result<(), Error> {
         if let State::Overflowed(code, false) = self.state {
             self.halves.reader.register(cx.waker());
-            let is_closed = inner.poll_close(&mut Context::from_waker(&self.both)).is_ready();
+            let is_closed = self.poll_close_inner(inner).is_ready();
             self.state = State::Overflowed(code, is_closed);
             return Ok(());
         }
@@ -80,10 +80,10 @@ impl<Out> Line<Out> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error))),
                 Poll::Pending => break Poll::Pending,
             }
-            let Some((message, _)) = self.backlog.pop() else { break Poll::Ready(Ok(())) };
-            self.backlog.release(self.backlog.size(&message));
+            let Some(entry) = self.backlog.pop() else { break Poll::Ready(Ok(())) };
+            self.backlog.release(entry.size());
             self.is_dirty = true;
-            if let Err(error) = inner.as_mut().start_send(message) {
+            if let Err(error) = inner.as_mut().start_send(entry.message) {
                 let error = error.into();
                 self.backlog.count_dropped(1);
                 if error.is_closed() && !error.is_rejection() {
@@ -113,7 +113,7 @@ impl<Out> Line<Out> {
             false => Error::closed("the transport has failed").with_source(error.clone()),
         };
         self.state = State::Failed(closed);
-        self.backlog.discard();
+        drop(self.backlog.discard());
         self.stats.set(&self.backlog);
         (self.is_dirty, self.is_steady) = (false, false);
         self.halves.writer.wake();

@@ -2,19 +2,22 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     fmt,
-    sync::{Arc, Mutex},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
-use futures_util::task::AtomicWaker;
-
 use super::{
     Sender, Shared,
-    inbox::Inbox,
-    outbox::{Fed, Outbox},
+    outbox::{Fed, Next},
     wake_all,
 };
-use crate::{Error, transport::Queue};
+use crate::{
+    Error,
+    transport::{
+        Queue,
+        backlog::{Entry, KEPT},
+    },
+};
 
 /// How many messages one lock of the queue moves.
 const BATCH: usize = 64;
@@ -23,9 +26,8 @@ const BATCH: usize = 64;
 /// response. Dropped, it tells every sender that it is `gone`.
 pub(crate) struct Drain<Out> {
     shared: Arc<Shared<Out, Infallible>>,
-    size_out: fn(&Out) -> usize,
     /// Taken from the queue, not yet given out.
-    batch: VecDeque<(Out, bool)>,
+    batch: VecDeque<Entry<Out>>,
     /// Given out, and not yet told to the queue.
     fed: Fed,
     /// Something was given out since it was last asked in vain.
@@ -37,15 +39,10 @@ pub(crate) struct Drain<Out> {
 
 /// A queue: the end that is written to, and the end that is asked.
 pub(crate) fn drain<Out>(queue: Queue<Out, Infallible>, gone: &'static str) -> (Sender<Out, Infallible>, Drain<Out>) {
-    let shared = Arc::new(Shared {
-        outbox: Mutex::new(Outbox::new(&queue)),
-        inbox: Mutex::new(Inbox::new(queue.max_inbox, queue.max_bytes, queue.size_in)),
-        driver: AtomicWaker::new(),
-    });
+    let shared = Shared::new(&queue);
     let sender = Sender::new(shared.clone());
     let drain = Drain {
         shared,
-        size_out: queue.size_out,
         batch: VecDeque::new(),
         fed: Fed::default(),
         is_dirty: false,
@@ -64,51 +61,54 @@ impl<Out> Drain<Out> {
         if self.has_ended {
             return Poll::Ready(None);
         }
+        let mut next = Next::GoOn;
         if self.batch.is_empty() {
-            self.refill(cx);
+            next = self.refill(cx);
         }
-        if let Some((message, is_control)) = self.batch.pop_front() {
-            self.fed.count((self.size_out)(&message), is_control);
+        if let Some(entry) = self.batch.pop_front() {
+            self.fed.count(&entry);
             self.is_dirty = true;
-            return Poll::Ready(Some(Ok(message)));
+            return Poll::Ready(Some(Ok(entry.message)));
         }
+        let is_over = matches!(next, Next::Close(_));
         let mut outbox = self.shared.outbox();
-        let overflow = outbox.closed();
-        let is_over = overflow.is_some() || outbox.senders == 0;
+        let overflow = outbox.overflow();
         if !std::mem::take(&mut self.is_dirty) || is_over {
             self.wakers.extend(outbox.flushed());
+            // Asked in vain twice in a row: the stream is idle.
+            self.batch.shrink_to(KEPT);
+            outbox.trim();
         }
         drop(outbox);
         wake_all(self.wakers.drain(..));
         if !is_over {
             return Poll::Pending;
         }
-        self.end(overflow.clone().unwrap_or_else(|| Error::closed("the last sender was dropped")));
+        self.end(overflow.clone().unwrap_or_else(|| Error::closed("the last sender was dropped")), true);
         Poll::Ready(overflow.map(Err))
     }
 
     /// Settles what was given out, takes more, and wakes whom that makes room for.
-    fn refill(&mut self, cx: &mut Context<'_>) {
+    fn refill(&mut self, cx: &mut Context<'_>) -> Next {
         self.shared.driver.register(cx.waker());
         let mut outbox = self.shared.outbox();
+        outbox.waiters.end_turns();
         outbox.fed(std::mem::take(&mut self.fed));
-        outbox.take(&mut self.batch, BATCH);
-        let free = outbox.free();
-        self.wakers.extend(std::iter::from_fn(|| outbox.waiters.next(free)));
-        drop(outbox);
-        wake_all(self.wakers.drain(..));
+        let next = outbox.take(&mut self.batch, BATCH);
+        self.shared.pass_turns(outbox, &mut self.wakers);
+        next
     }
 
-    fn end(&mut self, error: Error) {
+    fn end(&mut self, error: Error, is_clean: bool) {
         self.has_ended = true;
-        self.shared.end_writing(&mut self.fed, &mut self.batch, error);
+        self.shared.end_writing(&mut self.fed, &mut self.batch, error, is_clean);
     }
 }
 
 impl<Out> Drop for Drain<Out> {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.end(Error::closed(self.gone));
+            self.end(Error::closed(self.gone), false);
         }
     }
 }

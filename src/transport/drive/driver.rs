@@ -9,14 +9,27 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{Shared, outbox::Fed, wake_all};
-use crate::{Error, Transport, transport::signal::Mark};
+use super::{
+    Shared,
+    outbox::{Fed, Next},
+    wake_all,
+};
+use crate::{
+    CloseFrame, Error, Transport,
+    transport::{
+        backlog::{Entry, KEPT},
+        signal::{self, Mark},
+    },
+};
 
 /// How many messages one lock of the queue moves.
 const BATCH: usize = 64;
 
 /// How many messages a poll moves each way before it flushes and lets other tasks run.
 const BUDGET: usize = 1024;
+
+/// After this many polls in a row that moved nothing, the queues give back what an idle connection does not need.
+const IDLE: u8 = 2;
 
 pin_project! {
     /// The task of a [driven](crate::TransportExt::drive) transport: a future that owns the whole stack and moves messages
@@ -29,9 +42,10 @@ pin_project! {
     ///   stops the reading alone. What the transport does on its own (answers to pings, heartbeats) goes on though nobody
     ///   sends or receives, unless the inbox is full.
     /// - **Control first.** Pings and pongs overtake the data that waits.
-    /// - **Bounds.** Everything that waits, waits in the [`Queue`](crate::Queue)'s bounds.
-    /// - **An end that everyone sees.** When the last sender is gone, what was accepted is sent and the transport closed, and
-    ///   the driver reads on until the peer has closed too. When the transport ends or fails, the receiver gets what was
+    /// - **Bounds.** Everything that waits, waits in the [`Queue`](crate::Queue)'s bounds. Nothing is allocated in advance: memory
+    ///   is taken by what waits, and given back once the connection is idle, but for 16 messages each way.
+    /// - **An end that everyone sees.** When the last sender is gone, or one [closes](super::Sender::close), what was accepted is
+    ///   sent and the transport closed, and the driver reads on until the peer has closed too. When the transport ends or fails, the receiver gets what was
     ///   read, then the error and `None`; every sender that waits, and every later call, gets the cause. When the driver is
     ///   dropped, both ends see [`is_closed`](Error::is_closed).
     ///
@@ -51,24 +65,41 @@ pin_project! {
 /// All but the transport.
 struct State<Out, In> {
     shared: Arc<Shared<Out, In>>,
-    size_out: fn(&Out) -> usize,
+    /// Makes the message that closes, once.
+    close: Option<fn(CloseFrame) -> Out>,
     /// Taken from the queue, not yet given to the transport. Empty between polls.
-    batch: VecDeque<(Out, bool)>,
+    batch: VecDeque<Entry<Out>>,
     fed: Fed,
     wakers: Vec<Waker>,
     /// The transport holds what was not flushed.
     is_dirty: bool,
+    /// This poll moved a message.
+    has_moved: bool,
+    /// How many polls in a row moved nothing, up to [`IDLE`].
+    idle: u8,
     writing: Writing,
+    /// With what the transport is closed.
+    frame: Option<CloseFrame>,
     /// Why the sink is of no use any more.
     write_error: Option<Error>,
     /// The last thing that was read, if that was an error.
     read_error: Option<Error>,
 }
 
+/// How far the writing is. Each row is what one poll does.
+///
+/// | | is fed | then | becomes |
+/// |---|---|---|---|
+/// | `Open` | what the queue gives | `poll_flush`, if anything was fed since the last | `Closing` once the queue is closing and empty; `Over` where the sink fails |
+/// | `Closing` | the close message, once, where there is one and the transport is ready | `poll_close`, with the close frame | `Over` when that is ready, well or not |
+/// | `Over` | nothing | nothing | |
+///
+/// The queue empties before a close that was asked for, and at once where it overflowed: it discards what waits and what comes back
+/// from the driver. It takes no message from then on, so `Closing` is never left for `Open`, and nothing is fed after a close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
     Open,
-    /// The last sender is gone, or the queue overflowed: the transport is being closed.
+    /// The last sender is gone, one has asked for the close, or the queue overflowed: the transport is being closed.
     Closing,
     /// The sink is closed or has failed; the stream may still have something to say.
     Over,
@@ -85,19 +116,30 @@ enum Turn {
 }
 
 impl<T, Out, In> Driver<T, Out, In> {
-    pub(super) fn new(transport: T, shared: Arc<Shared<Out, In>>, size_out: fn(&Out) -> usize) -> Self {
+    pub(super) fn new(transport: T, shared: Arc<Shared<Out, In>>, close: Option<fn(CloseFrame) -> Out>) -> Self {
         let state = State {
             shared,
-            size_out,
-            batch: VecDeque::with_capacity(BATCH),
+            close,
+            batch: VecDeque::new(),
             fed: Fed::default(),
             wakers: Vec::new(),
             is_dirty: false,
+            has_moved: false,
+            idle: 0,
             writing: Writing::Open,
+            frame: None,
             write_error: None,
             read_error: None,
         };
         Self { transport, state }
+    }
+}
+
+#[cfg(test)]
+impl<T, Out, In> Driver<T, Out, In> {
+    /// For how many messages there is memory.
+    pub(super) fn capacity(&self) -> usize {
+        self.state.batch.capacity()
     }
 }
 
@@ -116,7 +158,7 @@ impl<Out, In> State<Out, In> {
         }
         let flushed = match self.writing {
             Writing::Open if self.is_dirty => transport.poll_flush(cx),
-            Writing::Closing => transport.poll_close(cx),
+            Writing::Closing => signal::with_close_frame(self.frame.as_ref(), || transport.poll_close(cx)),
             _ => return turn,
         };
         match flushed {
@@ -127,7 +169,7 @@ impl<Out, In> State<Out, In> {
                 wake_all(self.wakers.drain(..));
                 if self.writing == Writing::Closing {
                     self.writing = Writing::Over;
-                    self.end_writing(Error::closed("the connection was closed by this end"));
+                    self.end_writing(Error::closed("the connection was closed by this end"), true);
                 }
             }
             Poll::Ready(Err(error)) => {
@@ -148,21 +190,19 @@ impl<Out, In> State<Out, In> {
     where
         T: Transport<Out, In = In>,
     {
+        self.shared.outbox().waiters.end_turns();
         for _ in 0..BUDGET / BATCH {
             let mut outbox = self.shared.outbox();
-            outbox.take(&mut self.batch, BATCH);
-            let overflow = outbox.overflow();
-            if self.batch.is_empty() && (overflow.is_some() || outbox.senders == 0) {
-                self.writing = Writing::Closing;
-            }
-            drop(outbox);
-            if let Some(Some(close)) = overflow {
-                // A transport that takes no close message while it is full is closed in its own way.
-                let _ = transport.as_mut().start_send(close);
+            let next = outbox.take(&mut self.batch, BATCH);
+            self.shared.pass_turns(outbox, &mut self.wakers);
+            if let Next::Close(frame) = next {
+                self.begin_close(transport, cx, frame);
+                return Ok(Turn::Wait);
             }
             if self.batch.is_empty() {
                 return Ok(Turn::Wait);
             }
+            self.has_moved = true;
             let stopped = self.feed_batch(transport.as_mut(), cx)?;
             self.settle();
             if let Some(turn) = stopped {
@@ -170,6 +210,23 @@ impl<Out, In> State<Out, In> {
             }
         }
         Ok(Turn::Yield)
+    }
+
+    /// Nothing more will come from the queue. Where a message can close, the transport is given that too: those that do not know of
+    /// [`signal::close_frame`] tell the peer nothing otherwise.
+    fn begin_close<T>(&mut self, mut transport: Pin<&mut T>, cx: &mut Context<'_>, frame: Option<CloseFrame>)
+    where
+        T: Transport<Out, In = In>,
+    {
+        self.writing = Writing::Closing;
+        if let (Some(close), Some(frame)) = (self.close, &frame)
+            // One that is full would hold up the close for as long as its peer does not read; `poll_close` has a limit.
+            && matches!(transport.as_mut().poll_ready(cx), Poll::Ready(Ok(())))
+        {
+            // It may be closed already.
+            let _ = transport.as_mut().start_send(close(frame.clone()));
+        }
+        self.frame = frame;
     }
 
     /// Gives the transport the batch; tells how the turn ends if the transport did not take all.
@@ -187,10 +244,10 @@ impl<Out, In> State<Out, In> {
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(Some(Turn::Wait)),
             }
-            let Some((message, is_control)) = self.batch.pop_front() else { break };
-            self.fed.count((self.size_out)(&message), is_control);
+            let Some(entry) = self.batch.pop_front() else { break };
+            self.fed.count(&entry);
             self.is_dirty = true;
-            if let Err(error) = transport.as_mut().start_send(message) {
+            if let Err(error) = transport.as_mut().start_send(entry.message) {
                 let error = error.into();
                 self.fed.refused += 1;
                 if error.is_closed() && !error.is_rejection() {
@@ -206,19 +263,17 @@ impl<Out, In> State<Out, In> {
     fn settle(&mut self) {
         let mut outbox = self.shared.outbox();
         outbox.fed(std::mem::take(&mut self.fed));
-        outbox.put_back(&mut self.batch);
-        let free = outbox.free();
-        self.wakers.extend(std::iter::from_fn(|| outbox.waiters.next(free)));
-        drop(outbox);
-        wake_all(self.wakers.drain(..));
+        let gone = outbox.put_back(&mut self.batch);
+        self.shared.pass_turns(outbox, &mut self.wakers);
+        drop(gone);
     }
 
     /// One message could not be sent; the rest can. The receiver is told, if it has room.
     fn refuse(&mut self, error: Error) {
         let mut inbox = self.shared.inbox();
-        let waker = if inbox.has_room() { inbox.push(Err(error)) } else { None };
-        drop(inbox);
-        wake_all(waker);
+        let gone = if inbox.has_room() { inbox.push(Err(error), 0) } else { Some(Err(error)) };
+        self.shared.wake_receiver(inbox);
+        drop(gone);
     }
 
     /// Messages that the transport had accepted are lost. The receiver is told, if it has room, and so are those who flush.
@@ -228,15 +283,21 @@ impl<Out, In> State<Out, In> {
     }
 
     fn lose_flushes(&mut self, error: &Error) {
-        self.wakers.extend(self.shared.outbox().lost(error.clone()));
+        let error = error.clone();
+        let mut outbox = self.shared.outbox();
+        let (wakers, before) = outbox.lose(error);
+        self.wakers.extend(wakers);
+        drop(outbox);
+        drop(before);
         wake_all(self.wakers.drain(..));
     }
 
     /// Passes on, in its place among the messages that come in, that the connection was lost and another takes its place.
     fn pass_on_loss(&self, mark: Mark) {
         if mark.has_lost() {
-            let receiver = self.shared.inbox().push_loss();
-            wake_all(receiver);
+            let mut inbox = self.shared.inbox();
+            inbox.push_loss();
+            self.shared.wake_receiver(inbox);
         }
     }
 
@@ -244,11 +305,11 @@ impl<Out, In> State<Out, In> {
     fn fail(&mut self, error: Error) {
         self.writing = Writing::Over;
         self.write_error = Some(error.clone());
-        self.end_writing(error);
+        self.end_writing(error, false);
     }
 
-    fn end_writing(&mut self, error: Error) {
-        self.shared.end_writing(&mut self.fed, &mut self.batch, error);
+    fn end_writing(&mut self, error: Error, is_clean: bool) {
+        self.shared.end_writing(&mut self.fed, &mut self.batch, error, is_clean);
     }
 
     /// Takes what the transport gives, while the inbox has room.
@@ -269,6 +330,7 @@ impl<Out, In> State<Out, In> {
                 Poll::Ready(None) => return Turn::Ended,
                 Poll::Ready(Some(message)) => message.map_err(Into::into),
             };
+            self.has_moved = true;
             self.read_error = match &message {
                 // A layer that sends on the reader's task tells here what was lost, and the transport goes on.
                 Err(error) if error.is_rejection() && error.is_closed() => {
@@ -277,11 +339,12 @@ impl<Out, In> State<Out, In> {
                 }
                 message => message.as_ref().err().cloned(),
             };
+            let size = message.as_ref().map_or(0, self.shared.size_in);
             let mut inbox = self.shared.inbox();
-            let receiver = inbox.push(message);
+            let gone = inbox.push(message, size);
             has_room = inbox.has_room();
-            drop(inbox);
-            wake_all(receiver);
+            self.shared.wake_receiver(inbox);
+            drop(gone);
         }
         Turn::Yield
     }
@@ -294,9 +357,28 @@ impl<Out, In> State<Out, In> {
     fn end_reading(&self) {
         let mut inbox = self.shared.inbox();
         inbox.ended = true;
-        let receiver = inbox.receiver.take();
-        drop(inbox);
-        wake_all(receiver);
+        self.shared.wake_receiver(inbox);
+    }
+
+    /// Gives memory back once nothing has moved for a while. Tells whether to look again.
+    fn rest(&mut self) -> bool {
+        if std::mem::take(&mut self.has_moved) {
+            self.idle = 0;
+        } else if self.idle == IDLE {
+            return false;
+        } else {
+            self.idle += 1;
+        }
+        if self.idle == IDLE {
+            self.batch.shrink_to(KEPT);
+            self.wakers.shrink_to(KEPT);
+            self.shared.outbox().trim();
+            self.shared.inbox().trim();
+            return false;
+        }
+        self.batch.capacity().max(self.wakers.capacity()) > 2 * KEPT
+            || self.shared.outbox().has_spare()
+            || self.shared.inbox().has_spare()
     }
 }
 
@@ -315,7 +397,8 @@ where
         state.pass_on_loss(mark);
         let read = state.read(this.transport.as_mut(), cx);
         if read != Turn::Ended && !state.is_pointless() {
-            if wrote == Turn::Yield || read == Turn::Yield {
+            let is_resting = state.rest();
+            if wrote == Turn::Yield || read == Turn::Yield || is_resting {
                 cx.waker().wake_by_ref();
             }
             return Poll::Pending;
@@ -326,7 +409,9 @@ where
             Poll::Ready(Err(error)) => error.into(),
             _ => Error::closed("the peer closed the connection"),
         });
-        state.end_writing(cause);
+        // The peer's answer to our close may end the stream before `poll_close` is asked again.
+        let is_clean = state.writing == Writing::Closing && failure.is_none();
+        state.end_writing(cause, is_clean);
         state.end_reading();
         Poll::Ready(failure.map_or(Ok(()), Err))
     }
@@ -334,7 +419,7 @@ where
 
 impl<Out, In> Drop for State<Out, In> {
     fn drop(&mut self) {
-        self.end_writing(Error::closed("the driver of the transport was dropped"));
+        self.end_writing(Error::closed("the driver of the transport was dropped"), false);
         self.end_reading();
     }
 }

@@ -1,5 +1,7 @@
 use std::task::Waker;
 
+use crate::transport::parked::Parked;
+
 /// A point in both lanes of the outgoing queue: all that was accepted before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark {
@@ -12,18 +14,22 @@ pub(super) struct Mark {
 pub(super) struct Flushes {
     reached: Mark,
     /// One waker a sender.
-    waiting: Vec<(u64, Waker)>,
+    waiting: Vec<(u64, Option<Waker>)>,
 }
 
 impl Flushes {
-    /// Whether all before `mark` has left; if not, `waker` is woken when more has.
-    pub(super) fn poll(&mut self, mark: Mark, sender: u64, waker: &Waker) -> bool {
+    /// Whether all before `mark` has left; if not, the waker is kept, and woken when more has.
+    pub(super) fn poll(&mut self, mark: Mark, sender: u64, parked: &mut Parked<'_>) -> bool {
         if mark.data <= self.reached.data && mark.control <= self.reached.control {
             return true;
         }
         match self.waiting.iter_mut().find(|(id, _)| *id == sender) {
-            Some((_, old)) => old.clone_from(waker),
-            None => self.waiting.push((sender, waker.clone())),
+            Some((_, kept)) => parked.keep_in(kept),
+            None => {
+                if let Some(waker) = parked.take() {
+                    self.waiting.push((sender, Some(waker)));
+                }
+            }
         }
         false
     }
@@ -32,15 +38,18 @@ impl Flushes {
     pub(super) fn reach(&mut self, mark: Mark) -> impl Iterator<Item = Waker> {
         let waiting = if self.reached == mark { 0 } else { self.waiting.len() };
         self.reached = mark;
-        self.waiting.drain(..waiting).map(|(_, waker)| waker)
+        self.waiting.drain(..waiting).filter_map(|(_, waker)| waker)
     }
 
     /// There will be no more flushes; gives whom to wake.
     pub(super) fn end(&mut self) -> impl Iterator<Item = Waker> {
-        self.waiting.drain(..).map(|(_, waker)| waker)
+        self.waiting.drain(..).filter_map(|(_, waker)| waker)
     }
 
-    pub(super) fn forget(&mut self, sender: u64) {
-        self.waiting.retain(|(id, _)| *id != sender);
+    /// A sender waits no more; gives its waker to drop.
+    #[must_use = "drop it once the queue is unlocked"]
+    pub(super) fn forget(&mut self, sender: u64) -> Option<Waker> {
+        let place = self.waiting.iter().position(|(id, _)| *id == sender)?;
+        self.waiting.swap_remove(place).1
     }
 }

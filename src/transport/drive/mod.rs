@@ -8,6 +8,7 @@ mod inbox;
 mod outbox;
 mod receiver;
 mod sender;
+mod try_send_error;
 mod waiters;
 mod watch;
 
@@ -25,24 +26,45 @@ pub use self::{
     driver::Driver,
     receiver::Receiver,
     sender::{Send, Sender},
+    try_send_error::TrySendError,
 };
 use self::{
     inbox::Inbox,
     outbox::{Fed, Outbox},
 };
-use super::Queue;
+use super::{
+    Queue,
+    backlog::{Entry, Measure},
+};
 use crate::Error;
 
 /// What sender, receiver and driver share.
+///
+/// Nothing of the user's runs under one of the locks: no drop of a message, no function of the [`Queue`], no waker (neither its wake nor
+/// its clone nor its drop), no formatter. What is looked up is looked up before; what is to be dropped or woken is handed out, and
+/// dropped or woken after. A message whose drop sends another is ordinary.
 struct Shared<Out, In> {
     outbox: Mutex<Outbox<Out>>,
     inbox: Mutex<Inbox<In>>,
+    measure: Measure<Out>,
+    size_in: fn(&In) -> usize,
     driver: AtomicWaker,
+    receiver: AtomicWaker,
 }
 
 impl<Out, In> Shared<Out, In> {
+    fn new(queue: &Queue<Out, In>) -> Arc<Self> {
+        Arc::new(Self {
+            outbox: Mutex::new(Outbox::new(queue)),
+            inbox: Mutex::new(Inbox::new(queue.max_inbox, queue.max_bytes)),
+            measure: Measure::new(queue),
+            size_in: queue.size_in,
+            driver: AtomicWaker::new(),
+            receiver: AtomicWaker::new(),
+        })
+    }
+
     fn outbox(&self) -> MutexGuard<'_, Outbox<Out>> {
-        // A user's size or key function may have panicked; counts are then off by that message, no more.
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -50,14 +72,44 @@ impl<Out, In> Shared<Out, In> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing is written any more: what was `fed` counts, what is in `batch` is dropped, and everyone who waits is told `error`.
-    fn end_writing(&self, fed: &mut Fed, batch: &mut VecDeque<(Out, bool)>, error: Error) {
+    /// Unlocks the queue, and wakes those whose turn it is. `wakers` is for their wakers, and is empty before and after.
+    fn pass_turns(&self, mut outbox: MutexGuard<'_, Outbox<Out>>, wakers: &mut Vec<Waker>) {
+        wakers.extend(std::iter::from_fn(|| outbox.next_waiter()));
+        let look_again = outbox.wait_for_a_turn();
+        drop(outbox);
+        wake_all(wakers.drain(..));
+        if look_again {
+            self.driver.wake();
+        }
+    }
+
+    /// Unlocks the inbox, and wakes the receiver if it waits.
+    fn wake_receiver(&self, mut inbox: MutexGuard<'_, Inbox<In>>) {
+        let is_awaited = std::mem::take(&mut inbox.is_awaited);
+        drop(inbox);
+        if is_awaited {
+            self.receiver.wake();
+        }
+    }
+
+    /// Nothing is written any more: what was `fed` counts, what is in `batch` is dropped, and everyone who waits is told `error`, or
+    /// that this end has closed.
+    fn end_writing(&self, fed: &mut Fed, batch: &mut VecDeque<Entry<Out>>, error: Error, is_clean: bool) {
         let mut outbox = self.outbox();
         outbox.fed(std::mem::take(fed));
-        outbox.discard(batch);
-        let wakers = outbox.end(error);
+        outbox.count_discarded(batch);
+        let (gone, wakers) = outbox.end(error, is_clean);
         drop(outbox);
+        drop((gone, std::mem::take(batch)));
         wake_all(wakers);
+    }
+}
+
+#[cfg(test)]
+impl<Out, In> Shared<Out, In> {
+    /// For how many messages there is memory.
+    fn capacity(&self) -> usize {
+        self.outbox().capacity() + self.inbox().capacity()
     }
 }
 
@@ -70,14 +122,11 @@ pub(super) fn drive<T, Out, In>(
     transport: T,
     queue: Queue<Out, In>,
 ) -> (Sender<Out, In>, Receiver<Out, In>, Driver<T, Out, In>) {
-    let size_out = queue.size_out;
-    let inbox = Inbox::new(queue.max_inbox, queue.max_bytes, queue.size_in);
-    let shared = Arc::new(Shared {
-        outbox: Mutex::new(Outbox::new(&queue)),
-        inbox: Mutex::new(inbox),
-        driver: AtomicWaker::new(),
-    });
+    let shared = Shared::new(&queue);
     let sender = Sender::new(shared.clone());
     let receiver = Receiver::new(shared.clone());
-    (sender, receiver, Driver::new(transport, shared, size_out))
+    (sender, receiver, Driver::new(transport, shared, queue.close))
 }
+
+#[cfg(test)]
+mod tests;

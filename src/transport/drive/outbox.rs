@@ -7,15 +7,25 @@ use super::{
 use crate::{
     CloseCode, CloseFrame, Error,
     transport::{
-        backlog::{self, Backlog, Pushed},
+        backlog::{self, Backlog, Discarded, Entry, Pushed},
+        parked::Parked,
         queue::Queue,
     },
 };
 
-/// The outgoing queue: what was accepted and is not yet with the transport. No I/O, no clock; its owner wakes the wakers.
+/// The outgoing queue: what was accepted and is not yet with the transport. No I/O, no clock; its owner wakes the wakers, and drops
+/// the messages.
+///
+/// ```text
+///          the last sender is gone, Sender::close,        the transport is closed,
+///          or a full queue closes                         or has failed
+///   Open -----------------------------------> Closing ----------------------------> Ended
+///     \___________________ the transport has failed, or the driver is gone __________/
+/// ```
+///
+/// Nothing is accepted from `Closing` on.
 pub(super) struct Outbox<Out> {
     backlog: Backlog<Out>,
-    close: Option<fn(CloseFrame) -> Out>,
     /// Messages that the driver has taken, and neither gave to the transport nor back.
     taken: usize,
     /// Places promised to senders that are ready.
@@ -33,31 +43,59 @@ pub(super) struct Outbox<Out> {
     loss: Option<Error>,
     /// Who waits for the end: a flush that is never reached.
     ends: Flushes,
-    pub(super) senders: usize,
+    senders: usize,
     next_id: u64,
 }
 
 enum State {
     Open,
-    /// A full queue closed the connection.
-    Overflowed(CloseCode),
-    /// No more is taken, and this is why.
-    Ended(Error),
+    Closing(Cause),
+    Ended(End),
+}
+
+/// Why this end closes the transport.
+#[derive(Clone)]
+enum Cause {
+    /// The last sender is gone.
+    Unused,
+    /// A sender asked for it: what was accepted is sent first.
+    Asked(CloseFrame),
+    /// A full queue: what waited was dropped.
+    Overflow(CloseCode),
+}
+
+/// Why nothing is sent any more.
+#[derive(Clone)]
+pub(super) struct End {
+    /// The error of every send from now on.
+    pub(super) error: Error,
+    /// This end closed, and what was accepted was sent before.
+    pub(super) is_clean: bool,
+}
+
+impl Cause {
+    fn error(&self) -> Error {
+        match self {
+            Self::Unused => Error::closed("the last sender was dropped or closed, which closes the transport"),
+            Self::Asked(frame) => Error::closed(format!("this end closed the transport with {frame}")),
+            Self::Overflow(code) => backlog::closed_by(*code),
+        }
+    }
 }
 
 /// What became of messages that were taken.
 #[derive(Debug, Default)]
 pub(super) struct Fed {
-    bytes: usize,
+    bytes: u64,
     control: u64,
     data: u64,
     pub(super) refused: u64,
 }
 
 impl Fed {
-    pub(super) fn count(&mut self, bytes: usize, is_control: bool) {
-        self.bytes += bytes;
-        match is_control {
+    pub(super) fn count<Out>(&mut self, entry: &Entry<Out>) {
+        self.bytes += entry.size();
+        match entry.is_control() {
             true => self.control += 1,
             false => self.data += 1,
         }
@@ -71,11 +109,27 @@ pub(super) enum Admission {
     Closed(Error),
 }
 
+/// What was accepted, or not, and what is to be dropped.
+#[must_use = "drop it once the queue is unlocked"]
+pub(super) enum Gone<Out> {
+    Nothing,
+    One(#[allow(dead_code, reason = "held to be dropped")] Entry<Out>),
+    All(#[allow(dead_code, reason = "held to be dropped")] Entry<Out>, #[allow(dead_code)] Discarded<Out>),
+}
+
+/// What the driver is to do when the queue has given it what it has.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Hand on what was taken, or wait for more.
+    GoOn,
+    /// All is handed on: close the transport, with this frame.
+    Close(Option<CloseFrame>),
+}
+
 impl<Out> Outbox<Out> {
     pub(super) fn new<In>(queue: &Queue<Out, In>) -> Self {
         Self {
             backlog: Backlog::new(queue),
-            close: queue.close,
             taken: 0,
             reserved: 0,
             waiters: Waiters::default(),
@@ -92,29 +146,53 @@ impl<Out> Outbox<Out> {
         }
     }
 
+    /// Counts one more sender, and gives its id.
     pub(super) fn join(&mut self) -> u64 {
         self.senders += 1;
         self.id()
     }
 
-    fn id(&mut self) -> u64 {
+    /// A new id.
+    pub(super) fn id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
     }
 
-    /// Why no more is taken, or `None` and a promise to wake `watcher`, who is new without an id.
-    pub(super) fn poll_end(&mut self, watcher: &mut Option<u64>, waker: &Waker) -> Option<Error> {
-        let closed = self.closed();
-        if closed.is_none() {
-            let id = *watcher.get_or_insert_with(|| self.id());
-            self.ends.poll(Mark { data: u64::MAX, control: u64::MAX }, id, waker);
+    /// Counts one sender less; tells whether it was the last.
+    pub(super) fn part(&mut self) -> bool {
+        self.senders -= 1;
+        if self.senders == 0 && matches!(self.state, State::Open) {
+            self.state = State::Closing(Cause::Unused);
         }
-        closed
+        self.senders == 0
     }
 
-    /// A watcher does not wait for the end any more.
-    pub(super) fn forget_end(&mut self, watcher: u64) {
-        self.ends.forget(watcher);
+    /// Takes no more, and has the transport closed with this frame once what was accepted is sent; gives whom to wake.
+    pub(super) fn close(&mut self, frame: CloseFrame) -> Vec<Waker> {
+        match self.state {
+            // Nothing was to be said yet.
+            State::Open | State::Closing(Cause::Unused) => {
+                self.state = State::Closing(Cause::Asked(frame));
+                self.waiters.wake_all()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Why the transport has ended, or `None` and a promise to wake `watcher`, who is new without an id.
+    pub(super) fn poll_end(&mut self, watcher: &mut Option<u64>, parked: &mut Parked<'_>) -> Option<End> {
+        if let State::Ended(end) = &self.state {
+            return Some(end.clone());
+        }
+        let id = *watcher.get_or_insert_with(|| self.id());
+        self.ends.poll(Mark { data: u64::MAX, control: u64::MAX }, id, parked);
+        None
+    }
+
+    /// A watcher does not wait for the end any more; gives its waker to drop.
+    #[must_use = "drop it once the queue is unlocked"]
+    pub(super) fn forget_end(&mut self, watcher: u64) -> Option<Waker> {
+        self.ends.forget(watcher)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -134,26 +212,47 @@ impl<Out> Outbox<Out> {
         self.backlog.free(self.taken + self.reserved)
     }
 
+    /// Why no more is accepted.
     pub(super) fn closed(&self) -> Option<Error> {
         match &self.state {
             State::Open => None,
-            State::Overflowed(code) => Some(backlog::closed_by(*code)),
-            State::Ended(error) => Some(error.clone()),
+            State::Closing(cause) => Some(cause.error()),
+            State::Ended(end) => Some(end.error.clone()),
         }
+    }
+
+    /// Why what was accepted and not flushed never will be.
+    pub(super) fn over(&self) -> Option<Error> {
+        match &self.state {
+            State::Open | State::Closing(Cause::Unused | Cause::Asked(_)) => None,
+            _ => self.closed(),
+        }
+    }
+
+    /// The error of a full queue whose policy closes, and which the transport has not been told of yet.
+    #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+    pub(super) fn overflow(&self) -> Option<Error> {
+        matches!(self.state, State::Closing(Cause::Overflow(_))).then(|| self.closed()).flatten()
     }
 
     /// Whether the sender that holds `ticket`, or none yet, may have a place. With [`Admission::Ready`] it has one. Where the
     /// message is known, it may be one that takes no place but another's.
-    pub(super) fn admit(&mut self, ticket: Option<u64>, message: Option<&Out>) -> Admission {
+    pub(super) fn admit(&mut self, ticket: Option<u64>, entry: Option<&Entry<Out>>) -> Admission {
         if let Some(error) = self.closed() {
             return Admission::Closed(error);
         }
         if self.backlog.waits() {
-            let position = ticket.map_or(self.waiters.len(), |ticket| self.waiters.position(ticket));
-            if position >= self.free() && message.is_none_or(|message| self.backlog.place(message).is_none()) {
+            let ahead = self.waiters.ahead(ticket);
+            let free = self.free();
+            if ahead >= free && entry.is_none_or(|entry| self.backlog.place(entry).is_none()) {
+                if free > 0 {
+                    // There is a place, and it is another's turn: not for long, if that one does not come.
+                    self.waiters.watch();
+                }
                 return Admission::Wait;
             }
             self.reserved += 1;
+            self.waiters.count_taken();
         }
         Admission::Ready
     }
@@ -164,50 +263,91 @@ impl<Out> Outbox<Out> {
     }
 
     /// Takes a message into a place that [`admit`](Self::admit) gave.
-    pub(super) fn push(&mut self, message: Out) -> Result<(), Error> {
+    pub(super) fn push(&mut self, entry: Entry<Out>) -> (Result<(), Error>, Gone<Out>) {
         if self.backlog.waits() {
             self.give_back();
         }
         if let Some(error) = self.closed() {
-            return Err(error);
+            return (Err(error), Gone::One(entry));
         }
-        match self.backlog.push(message, self.taken) {
-            Pushed::Ahead => self.control_accepted += 1,
-            Pushed::InPlaceOfOldest => self.data_fed += 1,
-            Pushed::Behind | Pushed::InPlace | Pushed::Dropped => {}
-            Pushed::Overflowed(code) => {
-                self.state = State::Overflowed(code);
-                return Err(self.backlog.overflow(code));
+        let gone = match self.backlog.push(entry, self.taken) {
+            Pushed::Ahead => {
+                self.control_accepted += 1;
+                Gone::Nothing
             }
-        }
-        Ok(())
-    }
-
-    /// Moves up to `most` messages to the driver, control first.
-    pub(super) fn take(&mut self, batch: &mut VecDeque<(Out, bool)>, most: usize) {
-        while batch.len() < most {
-            let Some(message) = self.backlog.pop() else { break };
-            self.taken += 1;
-            batch.push_back(message);
-        }
-    }
-
-    /// Puts back what the transport did not take; it goes first again.
-    pub(super) fn put_back(&mut self, batch: &mut VecDeque<(Out, bool)>) {
-        while let Some((message, is_control)) = batch.pop_back() {
-            self.taken -= 1;
-            if !self.backlog.put_back(message, is_control) {
+            Pushed::Behind => Gone::Nothing,
+            Pushed::InPlaceOfOldest(oldest) => {
                 self.data_fed += 1;
+                Gone::One(oldest)
             }
+            Pushed::InPlace(gone) | Pushed::Dropped(gone) => Gone::One(gone),
+            Pushed::Overflowed(code, entry, rest) => {
+                self.state = State::Closing(Cause::Overflow(code));
+                return (Err(self.backlog.overflow(code)), Gone::All(entry, rest));
+            }
+        };
+        (Ok(()), gone)
+    }
+
+    /// Wakes the next whose turn it is; call until it gives `None`. Afterwards [`wait_for_a_turn`](Self::wait_for_a_turn).
+    pub(super) fn next_waiter(&mut self) -> Option<Waker> {
+        self.waiters.next(self.free())
+    }
+
+    /// Whether somebody waits behind those who were woken, and the driver has to look again whether they came.
+    pub(super) fn wait_for_a_turn(&mut self) -> bool {
+        let wait = self.waiters.wait_for_a_turn();
+        if wait {
+            self.waiters.watch();
+        }
+        wait
+    }
+
+    /// Moves up to `most` messages to the driver, control first, and says what is next.
+    pub(super) fn take(&mut self, batch: &mut VecDeque<Entry<Out>>, most: usize) -> Next {
+        while batch.len() < most {
+            let Some(entry) = self.backlog.pop() else { break };
+            self.taken += 1;
+            batch.push_back(entry);
+        }
+        match &self.state {
+            State::Closing(cause) if batch.is_empty() => Next::Close(match cause {
+                Cause::Unused => None,
+                Cause::Asked(frame) => Some(frame.clone()),
+                Cause::Overflow(code) => Some(backlog::too_slow(*code)),
+            }),
+            _ => Next::GoOn,
         }
     }
 
-    /// Forgets what the driver has taken: the connection is over.
-    pub(super) fn discard(&mut self, batch: &mut VecDeque<(Out, bool)>) {
-        let data = batch.iter().filter(|(_, is_control)| !is_control).count();
+    /// Puts back what the transport did not take; it goes first again. Gives what was dropped instead: all of it where the queue has
+    /// overflowed meanwhile, for the close then goes first.
+    #[must_use = "drop it once the queue is unlocked"]
+    pub(super) fn put_back(&mut self, batch: &mut VecDeque<Entry<Out>>) -> Vec<Entry<Out>> {
+        let mut gone = Vec::new();
+        let has_overflowed = matches!(self.state, State::Closing(Cause::Overflow(_)));
+        if has_overflowed {
+            self.count_discarded(batch);
+            gone.extend(batch.drain(..));
+        }
+        while let Some(entry) = batch.pop_back() {
+            self.taken -= 1;
+            if let Some(entry) = self.backlog.put_back(entry) {
+                self.data_fed += 1;
+                gone.push(entry);
+            }
+        }
+        gone
+    }
+
+    /// Counts what the driver has taken as dropped: the connection is over.
+    pub(super) fn count_discarded(&mut self, batch: &VecDeque<Entry<Out>>) {
+        let data = batch.iter().filter(|entry| !entry.is_control()).count();
         self.backlog.count_dropped(data as u64);
+        self.backlog.release(batch.iter().map(Entry::size).sum());
         self.taken -= batch.len();
-        batch.clear();
+        self.data_fed += data as u64;
+        self.control_fed += (batch.len() - data) as u64;
     }
 
     /// So much of what was taken is with the transport now, or was refused by it.
@@ -233,11 +373,13 @@ impl<Out> Outbox<Out> {
         self.flushes.reach(Mark { data: self.data_fed, control: self.control_fed })
     }
 
-    /// Messages that the transport had accepted are lost: each sender's next flush tells. Gives whom to wake.
-    pub(super) fn lost(&mut self, error: Error) -> impl Iterator<Item = Waker> {
+    /// Messages that the transport had accepted are lost: each sender's next flush tells. Gives whom to wake, and the error of the loss
+    /// before, to be dropped.
+    #[must_use = "drop it once the queue is unlocked"]
+    pub(super) fn lose(&mut self, error: Error) -> (impl Iterator<Item = Waker>, Option<Error>) {
         self.losses += 1;
-        self.loss = Some(error);
-        self.flushes.end()
+        let before = self.loss.replace(error);
+        (self.flushes.end(), before)
     }
 
     /// The losses so far.
@@ -250,22 +392,40 @@ impl<Out> Outbox<Out> {
         if std::mem::replace(seen, self.losses) == self.losses { None } else { self.loss.clone() }
     }
 
-    /// The close message that an overflow asks for, once; `None` inside where the transport has its own way.
-    pub(super) fn overflow(&mut self) -> Option<Option<Out>> {
-        let State::Overflowed(code) = &self.state else { return None };
-        Some(self.close.map(|close| close(backlog::too_slow(*code))))
-    }
-
-    /// Takes no more, and says why to everyone who waits. What waits is dropped.
-    pub(super) fn end(&mut self, error: Error) -> Vec<Waker> {
-        if !matches!(self.state, State::Ended(_)) {
-            self.backlog.discard();
-            self.state = State::Ended(error);
-        }
+    /// Takes no more, and says why to everyone who waits: where this end was closing and nothing failed (`is_clean`), the cause of that.
+    /// Gives what waits, to be dropped, and whom to wake.
+    pub(super) fn end(&mut self, error: Error, is_clean: bool) -> (Option<Discarded<Out>>, Vec<Waker>) {
+        let end = match &self.state {
+            State::Ended(_) => None,
+            State::Closing(cause) if is_clean => {
+                Some(End { error: cause.error(), is_clean: !matches!(cause, Cause::Overflow(_)) })
+            }
+            _ => Some(End { error, is_clean: false }),
+        };
+        let gone = end.map(|end| {
+            self.state = State::Ended(end);
+            self.backlog.discard()
+        });
         let mut wakers = self.waiters.wake_all();
         wakers.extend(self.flushes.end());
         wakers.extend(self.ends.end());
-        wakers
+        (gone, wakers)
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.backlog.capacity()
+    }
+
+    /// Whether nothing waits, and memory is held that an idle queue does not need.
+    pub(super) fn has_spare(&self) -> bool {
+        self.backlog.has_spare() || self.waiters.has_spare()
+    }
+
+    /// Gives memory back that an idle queue does not need.
+    pub(super) fn trim(&mut self) {
+        self.backlog.trim();
+        self.waiters.trim();
     }
 }
 

@@ -45,31 +45,37 @@ impl<Out, In> Receiver<Out, In> {
     }
 }
 
+impl<Out, In> Receiver<Out, In> {
+    fn take(&self) -> Poll<Option<Result<In, Error>>> {
+        let mut inbox = self.shared.inbox();
+        let (message, made_room) = loop {
+            match inbox.pop() {
+                Some(Taken::Item(message, made_room)) => break (message, made_room),
+                Some(Taken::Loss) => signal::connection_lost(),
+                None if inbox.ended => return Poll::Ready(None),
+                None => return Poll::Pending,
+            }
+        };
+        inbox.is_awaited = false;
+        drop(inbox);
+        if made_room {
+            self.shared.driver.wake();
+        }
+        Poll::Ready(Some(message))
+    }
+}
+
 impl<Out, In> Stream for Receiver<Out, In> {
     type Item = Result<In, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut inbox = self.shared.inbox();
-        while let Some(taken) = inbox.pop() {
-            match taken {
-                Taken::Item(message, made_room) => {
-                    drop(inbox);
-                    if made_room {
-                        self.shared.driver.wake();
-                    }
-                    return Poll::Ready(Some(message));
-                }
-                Taken::Loss => signal::connection_lost(),
-            }
+        if let Poll::Ready(message) = self.take() {
+            return Poll::Ready(message);
         }
-        if inbox.ended {
-            return Poll::Ready(None);
-        }
-        match &mut inbox.receiver {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => inbox.receiver = Some(cx.waker().clone()),
-        }
-        Poll::Pending
+        // Without the lock: cloning a waker is the executor's code.
+        self.shared.receiver.register(cx.waker());
+        self.shared.inbox().is_awaited = true;
+        self.take()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -79,14 +85,8 @@ impl<Out, In> Stream for Receiver<Out, In> {
 
 impl<Out, In> Drop for Receiver<Out, In> {
     fn drop(&mut self) {
-        let mut inbox = self.shared.inbox();
-        inbox.abandoned = true;
-        let mut unread = Vec::with_capacity(inbox.len());
-        while let Some(taken) = inbox.pop() {
-            unread.push(taken);
-        }
-        // The messages' own drops run outside the lock.
-        drop(inbox);
+        // The messages' own drops run after the lock.
+        let unread = self.shared.inbox().abandon();
         drop(unread);
         self.shared.driver.wake();
     }
@@ -94,6 +94,7 @@ impl<Out, In> Drop for Receiver<Out, In> {
 
 impl<Out, In> fmt::Debug for Receiver<Out, In> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("waiting", &self.shared.inbox().len()).finish_non_exhaustive()
+        let waiting = self.shared.inbox().len();
+        f.debug_struct("Receiver").field("waiting", &waiting).finish_non_exhaustive()
     }
 }

@@ -9,8 +9,16 @@ use std::{
 use futures_sink::Sink;
 use tower_service::Service;
 
-use super::{Shared, flushes::Mark, outbox::Admission, wake_all, watch};
-use crate::Error;
+use super::{
+    Shared, TrySendError,
+    flushes::Mark,
+    outbox::{Admission, Gone},
+    wake_all, watch,
+};
+use crate::{
+    CloseFrame, Error,
+    transport::{backlog::Entry, parked::Parked},
+};
 
 /// A writing end of a [driven](crate::TransportExt::drive) transport: clone it for every task that writes.
 ///
@@ -18,10 +26,13 @@ use crate::Error;
 /// *accepted*: it stands in the bounded queue. [`flush`](Self::flush) waits until what was accepted has been handed to the
 /// operating system. Messages of one sender keep their order, but that pings and pongs overtake.
 ///
-/// Being ready reserves a place in the queue, which the next message takes, and which dropping the sender gives back; a clone
-/// starts without one. What happens when there is no place is [`WhenFull`](crate::WhenFull)'s to say.
+/// Being ready reserves a place in the queue, which the next message takes, and which [`abort_send`](Self::abort_send) or dropping the
+/// sender gives back; a clone starts without one. What happens when there is no place is [`WhenFull`](crate::WhenFull)'s to say. A
+/// sender that waits for a place stands in line, first come, first served. One that was woken for its turn and does not poll, because
+/// its future was dropped, say, loses the turn to the next once the driver has looked again.
 ///
-/// When the last sender is dropped, or closed by `Sink::poll_close`, what was accepted is sent and the transport is closed.
+/// When the last sender is dropped, or closed by `Sink::poll_close`, what was accepted is sent and the transport is closed. To close
+/// it with a code, or while there are other senders, use [`close`](Self::close).
 pub struct Sender<Out, In = Out> {
     shared: Arc<Shared<Out, In>>,
     id: u64,
@@ -45,15 +56,123 @@ impl<Out, In> Sender<Out, In> {
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed), or the error that ended the transport, once it has ended;
-    /// [`is_full`](Error::is_full) where the message filled a queue that then
-    /// [closes](crate::WhenFull::Close) the connection. The message is lost with it.
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true, or the error that ended the transport, once the transport has
+    /// ended or a sender has [closed](Self::close) it. Returns an error for which [`is_full`](Error::is_full) is true where the message
+    /// filled a queue that then [closes](crate::WhenFull::Close) the connection. The message is lost with it.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, the message is not sent; ready, it is accepted.
+    /// Dropping the future before it is ready sends nothing, and gives up its place in line. Once it is ready the message is accepted.
     pub fn send(&self, message: Out) -> Send<'_, Out, In> {
-        Send { sender: self, ticket: None, message: Some(message) }
+        Send { sender: self, ticket: None, entry: Some(self.shared.measure.entry(message)) }
+    }
+
+    /// Sends one message if there is a place for it now, and gives it back if not. It does not overtake senders that wait.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`TrySendError`] with the message where the queue has no place for it, or takes no more. Where the queue's policy is to
+    /// drop, the message is taken (and may be dropped and counted). Where it is to [close](crate::WhenFull::Close), a full queue closes
+    /// the connection, and the error has no message.
+    ///
+    /// ```
+    /// use tower_transport::{Message, Queue, TransportExt, channel};
+    ///
+    /// let (here, _there) = channel::<Message, Message>(8);
+    /// let (sender, _receiver, _driver) = here.drive(Queue::messages().max_messages(1.try_into()?));
+    /// assert!(sender.try_send(Message::text("one")).is_ok());
+    ///
+    /// let refused = sender.try_send(Message::text("two")).unwrap_err();
+    /// assert!(refused.error().is_full());
+    /// assert_eq!(refused.into_message(), Some(Message::text("two")));
+    /// # Ok::<(), std::num::TryFromIntError>(())
+    /// ```
+    pub fn try_send(&self, message: Out) -> Result<(), TrySendError<Out>> {
+        let entry = self.shared.measure.entry(message);
+        if self.is_closed {
+            return Err(TrySendError::new(closed_sender(), Some(entry.message)));
+        }
+        let mut outbox = self.shared.outbox();
+        match outbox.admit(None, Some(&entry)) {
+            Admission::Ready => {
+                let (result, gone) = outbox.push(entry);
+                drop(outbox);
+                drop(gone);
+                self.shared.driver.wake();
+                result.map_err(|error| TrySendError::new(error, None))
+            }
+            Admission::Wait => {
+                let look_again = outbox.free() > 0;
+                drop(outbox);
+                if look_again {
+                    self.shared.driver.wake();
+                }
+                Err(TrySendError::new(Error::full("the outgoing queue has no place"), Some(entry.message)))
+            }
+            Admission::Closed(error) => {
+                drop(outbox);
+                Err(TrySendError::new(error, Some(entry.message)))
+            }
+        }
+    }
+
+    /// Closes the transport with this code and reason, for all senders. What was accepted is sent first.
+    ///
+    /// It begins with the call, not with the first poll: from then on every [`send`](Self::send) fails with
+    /// [`is_closed`](Error::is_closed), those that wait included. The future is ready once the transport is closed. It works above any
+    /// codec: the frame travels next to the messages, by [`signal::close_frame`](crate::transport::signal::close_frame). A transport
+    /// without close codes is closed in its own way.
+    ///
+    /// The first frame wins: if the transport is closing already, this only waits.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error that ended the transport before it was closed, or the one for which [`is_closed`](Error::is_closed) is true if a
+    /// full queue [closed](crate::WhenFull::Close) it or the peer did.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the waiting alone: the transport is closed all the same.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tower::ServiceBuilder;
+    /// use tower_transport::{
+    ///     CloseCode, CloseFrame, Message, Queue, ServiceBuilderExt, TransportExt, channel, codec::JsonCodec,
+    /// };
+    ///
+    /// let (here, mut there) = channel::<Message, Message>(8);
+    /// let orders = ServiceBuilder::new().codec(JsonCodec::<u32>::new()).service(here);
+    /// let (sender, _receiver, driver) = orders.drive(Queue::values());
+    /// tokio::spawn(driver);
+    ///
+    /// sender.send(7).await?;
+    /// sender.close(CloseFrame::new(CloseCode::RESTART, "a new version")).await?;
+    /// assert!(sender.send(8).await.unwrap_err().is_closed());
+    ///
+    /// assert_eq!(there.receive_message().await.unwrap()?, Message::text("7"));
+    /// let Some(Ok(Message::Close(Some(frame)))) = there.receive_message().await else { panic!("no close message") };
+    /// assert_eq!(frame.code(), CloseCode::RESTART);
+    /// # Ok::<(), tower_transport::Error>(()) }).unwrap();
+    /// ```
+    pub fn close(&self, frame: CloseFrame) -> impl Future<Output = Result<(), Error>> {
+        let wakers = self.shared.outbox().close(frame);
+        wake_all(wakers);
+        self.shared.driver.wake();
+        async {
+            let end = watch::end(&self.shared).await;
+            if end.is_clean { Ok(()) } else { Err(end.error) }
+        }
+    }
+
+    /// Gives up the place that `poll_ready` reserved, or the place in line for one. Returns whether there was either.
+    ///
+    /// For a task that was ready to send and then decides not to, and keeps the sender: the place is held until the next message
+    /// otherwise.
+    pub fn abort_send(&mut self) -> bool {
+        let (ticket, has_place) = (self.ticket.take(), std::mem::take(&mut self.has_place));
+        withdraw(&self.shared, ticket, has_place);
+        ticket.is_some() || has_place
     }
 
     /// Waits until all that any sender was told is accepted by now has been handed to the operating system.
@@ -78,7 +197,13 @@ impl<Out, In> Sender<Out, In> {
     ///
     /// Dropping it changes nothing.
     pub async fn closed(&self) -> Error {
-        watch::end(&self.shared).await
+        watch::end(&self.shared).await.error
+    }
+
+    /// Returns whether every [`send`](Self::send) fails by now: the transport has ended or is being closed, or this sender is closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.is_closed || self.shared.outbox().closed().is_some()
     }
 
     /// How many messages wait.
@@ -100,16 +225,18 @@ impl<Out, In> Sender<Out, In> {
         self.shared.outbox().dropped()
     }
 
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Shared<Out, In> {
+        &self.shared
+    }
+
     /// Counts no more among the senders.
     fn leave(&mut self) {
         if std::mem::replace(&mut self.is_closed, true) {
             return;
         }
-        withdraw(&self.shared, self.ticket.take(), std::mem::take(&mut self.has_place));
-        let mut outbox = self.shared.outbox();
-        outbox.senders -= 1;
-        let was_last = outbox.senders == 0;
-        drop(outbox);
+        self.abort_send();
+        let was_last = self.shared.outbox().part();
         if was_last {
             self.shared.driver.wake();
         }
@@ -117,7 +244,7 @@ impl<Out, In> Sender<Out, In> {
 
     fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.is_closed {
-            return Poll::Ready(Err(Error::closed("this sender was closed")));
+            return Poll::Ready(Err(closed_sender()));
         }
         if self.has_place {
             return Poll::Ready(match self.shared.outbox().closed() {
@@ -135,51 +262,75 @@ impl<Out, In> Sender<Out, In> {
             return Err(Error::full("a message was sent before its sender was ready; wait for `poll_ready` first"));
         }
         self.flush = None;
-        let result = self.shared.outbox().push(message);
+        let entry = self.shared.measure.entry(message);
+        let (result, gone) = self.shared.outbox().push(entry);
+        drop(gone);
         self.shared.driver.wake();
         result
     }
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut outbox = self.shared.outbox();
-        if let Some(error) = outbox.take_loss(&mut self.losses) {
-            return Poll::Ready(Err(error));
-        }
-        let mark = *self.flush.get_or_insert_with(|| outbox.accepted());
-        if outbox.flushes.poll(mark, self.id, cx.waker()) {
-            self.flush = None;
-            return Poll::Ready(Ok(()));
-        }
-        match outbox.closed() {
-            Some(error) => Poll::Ready(Err(error)),
-            None => Poll::Pending,
+        let mut parked = Parked::new(cx.waker());
+        loop {
+            let mut outbox = self.shared.outbox();
+            if let Some(error) = outbox.take_loss(&mut self.losses) {
+                return Poll::Ready(Err(error));
+            }
+            let mark = *self.flush.get_or_insert_with(|| outbox.accepted());
+            if outbox.flushes.poll(mark, self.id, &mut parked) {
+                self.flush = None;
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(error) = outbox.over() {
+                return Poll::Ready(Err(error));
+            }
+            drop(outbox);
+            if !parked.is_missing() {
+                return Poll::Pending;
+            }
+            parked.prepare();
         }
     }
+}
+
+fn closed_sender() -> Error {
+    Error::closed("this sender was closed")
 }
 
 /// Takes a place, and puts the message into it if there is one already; or takes a place in line.
 fn poll_admission<Out, In>(
     shared: &Shared<Out, In>,
     ticket: &mut Option<u64>,
-    message: &mut Option<Out>,
+    entry: &mut Option<Entry<Out>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Error>> {
-    let mut outbox = shared.outbox();
-    let admission = outbox.admit(*ticket, message.as_ref());
-    if let Admission::Wait = admission {
-        match *ticket {
-            Some(ticket) => outbox.waiters.sleep(ticket, cx.waker()),
-            None => *ticket = Some(outbox.waiters.join(cx.waker())),
+    let mut parked = Parked::new(cx.waker());
+    loop {
+        let mut outbox = shared.outbox();
+        let admission = outbox.admit(*ticket, entry.as_ref());
+        if !matches!(admission, Admission::Wait) {
+            let waker = ticket.take().and_then(|ticket| outbox.waiters.leave(ticket));
+            let (result, gone) = match (admission, entry.take()) {
+                (Admission::Closed(error), entry) => (Err(error), entry.map_or(Gone::Nothing, Gone::One)),
+                (_, Some(entry)) => outbox.push(entry),
+                (_, None) => (Ok(()), Gone::Nothing),
+            };
+            // Whoever stands behind has moved up.
+            shared.pass_turns(outbox, &mut Vec::new());
+            drop((waker, gone));
+            return Poll::Ready(result);
         }
-        return Poll::Pending;
+        outbox.waiters.sleep(ticket, &mut parked);
+        let look_again = outbox.free() > 0;
+        drop(outbox);
+        if !parked.is_missing() {
+            if look_again {
+                shared.driver.wake();
+            }
+            return Poll::Pending;
+        }
+        parked.prepare();
     }
-    if let Some(ticket) = ticket.take() {
-        outbox.waiters.leave(ticket);
-    }
-    Poll::Ready(match admission {
-        Admission::Closed(error) => Err(error),
-        _ => message.take().map_or(Ok(()), |message| outbox.push(message)),
-    })
 }
 
 /// Gives up a place in line, or a place, and wakes who moves up.
@@ -188,28 +339,31 @@ fn withdraw<Out, In>(shared: &Shared<Out, In>, ticket: Option<u64>, has_place: b
         return;
     }
     let mut outbox = shared.outbox();
-    if let Some(ticket) = ticket {
-        outbox.waiters.leave(ticket);
-    }
+    let waker = ticket.and_then(|ticket| outbox.waiters.leave(ticket));
     if has_place {
         outbox.give_back();
     }
-    let free = outbox.free();
-    let wakers: Vec<_> = std::iter::from_fn(|| outbox.waiters.next(free)).collect();
-    drop(outbox);
-    wake_all(wakers);
+    shared.pass_turns(outbox, &mut Vec::new());
+    drop(waker);
 }
 
 impl<Out, In> Clone for Sender<Out, In> {
     fn clone(&self) -> Self {
-        Self::new(self.shared.clone())
+        if !self.is_closed {
+            return Self::new(self.shared.clone());
+        }
+        // It does not count among the senders, and neither does its clone.
+        let id = self.shared.outbox().id();
+        let shared = self.shared.clone();
+        Self { shared, id, ticket: None, has_place: false, flush: None, losses: self.losses, is_closed: true }
     }
 }
 
 impl<Out, In> Drop for Sender<Out, In> {
     fn drop(&mut self) {
         self.leave();
-        self.shared.outbox().flushes.forget(self.id);
+        let waker = self.shared.outbox().flushes.forget(self.id);
+        drop(waker);
     }
 }
 
@@ -250,11 +404,10 @@ impl<Out, In> Service<Out> for Sender<Out, In> {
 
 impl<Out, In> fmt::Debug for Sender<Out, In> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let outbox = self.shared.outbox();
         f.debug_struct("Sender")
-            .field("queued", &outbox.len())
-            .field("queued_bytes", &outbox.bytes())
-            .field("dropped", &outbox.dropped())
+            .field("queued", &self.queued())
+            .field("queued_bytes", &self.queued_bytes())
+            .field("dropped", &self.dropped())
             .finish_non_exhaustive()
     }
 }
@@ -264,7 +417,7 @@ impl<Out, In> fmt::Debug for Sender<Out, In> {
 pub struct Send<'a, Out, In> {
     sender: &'a Sender<Out, In>,
     ticket: Option<u64>,
-    message: Option<Out>,
+    entry: Option<Entry<Out>>,
 }
 
 impl<Out, In> Unpin for Send<'_, Out, In> {}
@@ -274,8 +427,11 @@ impl<Out, In> Future for Send<'_, Out, In> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        if this.sender.is_closed {
+            return Poll::Ready(Err(closed_sender()));
+        }
         let shared = &this.sender.shared;
-        let result = std::task::ready!(poll_admission(shared, &mut this.ticket, &mut this.message, cx));
+        let result = std::task::ready!(poll_admission(shared, &mut this.ticket, &mut this.entry, cx));
         shared.driver.wake();
         Poll::Ready(result)
     }

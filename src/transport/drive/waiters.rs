@@ -1,83 +1,124 @@
 use std::{collections::VecDeque, task::Waker};
 
+use crate::transport::{backlog::KEPT, parked::Parked};
+
 /// Tasks in line for places that come free, first come, first served.
 ///
-/// Nothing is handed to a task that may never come for it: whoever stands at position `p` may take a place while more than
-/// `p` are free. So a task that leaves the line, or sleeps on, holds back nobody but those behind it, and only while places
-/// are short.
+/// Nothing is handed to a task that may never come for it: the task at position `p` may take a place while more than `p` are free. Of a
+/// `Sink` nobody learns that the future which polled it was dropped, so a turn ends: a task that was woken, and has not come when the
+/// driver looks [again](Self::end_turns) while others wait, is taken out of the line. It loses that place alone: its ticket keeps its
+/// age, and if it polls later it stands where it stood.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    /// The ticket of the first in line.
-    first: u64,
-    line: VecDeque<Place>,
-    /// So many, from the first on, have been woken since they last looked.
+    /// By ticket, the oldest first. A place without a waker has been woken and not polled since.
+    line: VecDeque<(u64, Option<Waker>)>,
+    /// This many, from the first on, have been woken.
     woken: usize,
-}
-
-#[derive(Debug)]
-enum Place {
-    Asleep(Waker),
-    Awake,
-    Left,
+    next_ticket: u64,
+    /// Places taken so far.
+    taken: u64,
+    /// What `taken` was when somebody began to wait for those who were woken.
+    watched: Option<u64>,
 }
 
 impl Waiters {
-    /// How many are in line. One who has left counts until all before it have gone too.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.line.len()
     }
 
-    /// Joins the line.
-    pub(crate) fn join(&mut self, waker: &Waker) -> u64 {
-        self.line.push_back(Place::Asleep(waker.clone()));
-        self.first + self.line.len() as u64 - 1
+    fn find(&self, ticket: u64) -> Result<usize, usize> {
+        self.line.binary_search_by_key(&ticket, |(ticket, _)| *ticket)
     }
 
-    /// The position of a ticket that has joined and not left.
-    pub(crate) fn position(&self, ticket: u64) -> usize {
-        (ticket - self.first) as usize
+    /// How many are in line before a ticket, or before somebody who has none yet.
+    pub(crate) fn ahead(&self, ticket: Option<u64>) -> usize {
+        ticket.map_or(self.line.len(), |ticket| self.find(ticket).unwrap_or_else(|place| place))
     }
 
-    /// Sleeps on, at the same position.
-    pub(crate) fn sleep(&mut self, ticket: u64, waker: &Waker) {
-        let position = self.position(ticket);
-        self.woken = self.woken.min(position);
-        match self.line.get_mut(position) {
-            Some(Place::Asleep(old)) => old.clone_from(waker),
-            Some(place) => *place = Place::Asleep(waker.clone()),
-            None => {}
+    /// Sleeps at the place of its ticket, or at the end with a new one.
+    pub(crate) fn sleep(&mut self, ticket: &mut Option<u64>, parked: &mut Parked<'_>) {
+        let found = match *ticket {
+            Some(ticket) => self.find(ticket),
+            None => Err(self.line.len()),
+        };
+        match found {
+            Ok(place) => {
+                self.woken = self.woken.min(place);
+                parked.keep_in(&mut self.line[place].1);
+            }
+            Err(place) => {
+                let Some(waker) = parked.take() else { return };
+                let ticket = *ticket.get_or_insert(self.next_ticket);
+                self.next_ticket = self.next_ticket.max(ticket + 1);
+                self.woken = self.woken.min(place);
+                self.line.insert(place, (ticket, Some(waker)));
+            }
         }
     }
 
-    /// Leaves the line, with a place or without.
-    pub(crate) fn leave(&mut self, ticket: u64) {
-        let position = self.position(ticket);
-        if let Some(place) = self.line.get_mut(position) {
-            *place = Place::Left;
-        }
-        while matches!(self.line.front(), Some(Place::Left)) {
-            self.line.pop_front();
-            self.first += 1;
-            self.woken = self.woken.saturating_sub(1);
-        }
+    /// Leaves the line; gives the waker to drop.
+    #[must_use = "drop it once the queue is unlocked"]
+    pub(crate) fn leave(&mut self, ticket: u64) -> Option<Waker> {
+        let place = self.find(ticket).ok()?;
+        self.woken -= usize::from(place < self.woken);
+        self.line.remove(place)?.1
+    }
+
+    /// Somebody has taken a place.
+    pub(crate) fn count_taken(&mut self) {
+        self.taken += 1;
     }
 
     /// Wakes the next of the first `free` in line; call until it gives `None`.
     pub(crate) fn next(&mut self, free: usize) -> Option<Waker> {
         while self.woken < free.min(self.line.len()) {
-            let place = &mut self.line[self.woken];
+            let waker = self.line[self.woken].1.take();
             self.woken += 1;
-            match std::mem::replace(place, Place::Awake) {
-                Place::Asleep(waker) => return Some(waker),
-                other => *place = other,
+            if waker.is_some() {
+                return waker;
             }
         }
         None
     }
 
+    /// Whether somebody sleeps behind a task that was woken.
+    pub(crate) fn wait_for_a_turn(&self) -> bool {
+        self.woken > 0 && self.woken < self.line.len()
+    }
+
+    /// From now on those who were woken have until the driver looks again.
+    pub(crate) fn watch(&mut self) {
+        self.watched.get_or_insert(self.taken);
+    }
+
+    /// The driver looks: takes out those who were woken before somebody began to [`watch`](Self::watch) them, and have not come. While
+    /// any of them comes they have more time.
+    pub(crate) fn end_turns(&mut self) {
+        match self.watched.take() {
+            Some(taken) if taken == self.taken => {
+                self.line.retain(|(_, waker)| waker.is_some());
+                self.woken = 0;
+            }
+            Some(_) if self.woken > 0 => self.watched = Some(self.taken),
+            _ => {}
+        }
+    }
+
     /// Wakes everyone.
     pub(crate) fn wake_all(&mut self) -> Vec<Waker> {
         std::iter::from_fn(|| self.next(usize::MAX)).collect()
+    }
+
+    pub(crate) fn has_spare(&self) -> bool {
+        self.line.is_empty() && self.line.capacity() > 2 * KEPT
+    }
+
+    /// Gives memory back that an empty line does not need.
+    pub(crate) fn trim(&mut self) {
+        if self.has_spare() {
+            self.line = VecDeque::new();
+        }
     }
 }
 
@@ -99,11 +140,19 @@ mod tests {
         }
     }
 
+    fn sleep(waiters: &mut Waiters, mut ticket: Option<u64>, task: &Arc<Count>) -> u64 {
+        let waker = task.clone().into();
+        let mut parked = Parked::new(&waker);
+        parked.prepare();
+        waiters.sleep(&mut ticket, &mut parked);
+        ticket.unwrap()
+    }
+
     fn line(len: usize) -> (Waiters, Vec<(u64, Arc<Count>)>) {
         let mut waiters = Waiters::default();
         let tasks = (0..len).map(|_| {
             let count = Arc::new(Count::default());
-            (waiters.join(&count.clone().into()), count)
+            (sleep(&mut waiters, None, &count), count)
         });
         let tasks = tasks.collect();
         (waiters, tasks)
@@ -133,22 +182,22 @@ mod tests {
     fn when_the_first_leaves_the_next_moves_up_and_is_woken() {
         let (mut waiters, tasks) = line(3);
         wake(&mut waiters, 1);
-        waiters.leave(tasks[0].0);
-        assert_eq!(waiters.position(tasks[1].0), 0);
+        assert!(waiters.leave(tasks[0].0).is_none());
+        assert_eq!(waiters.ahead(Some(tasks[1].0)), 0);
         wake(&mut waiters, 1);
         assert_eq!(woken(&tasks), [1, 1, 0]);
     }
 
     #[test]
-    fn one_who_left_in_the_middle_is_skipped_once_the_first_are_gone() {
+    fn one_who_left_in_the_middle_is_not_counted() {
         let (mut waiters, tasks) = line(3);
-        waiters.leave(tasks[1].0);
+        assert!(waiters.leave(tasks[1].0).is_some());
         wake(&mut waiters, 1);
         assert_eq!(woken(&tasks), [1, 0, 0]);
-        waiters.leave(tasks[0].0);
+        assert!(waiters.leave(tasks[0].0).is_none());
         wake(&mut waiters, 1);
         assert_eq!(woken(&tasks), [1, 0, 1]);
-        waiters.leave(tasks[2].0);
+        assert!(waiters.leave(tasks[2].0).is_none());
         assert_eq!(waiters.len(), 0);
     }
 
@@ -156,8 +205,34 @@ mod tests {
     fn one_who_looked_and_slept_on_is_woken_again() {
         let (mut waiters, tasks) = line(2);
         wake(&mut waiters, 2);
-        waiters.sleep(tasks[1].0, &tasks[1].1.clone().into());
+        sleep(&mut waiters, Some(tasks[1].0), &tasks[1].1);
         wake(&mut waiters, 2);
         assert_eq!(woken(&tasks), [1, 2]);
+    }
+
+    #[test]
+    fn one_who_does_not_come_loses_the_turn_and_keeps_its_age() {
+        let (mut waiters, tasks) = line(3);
+        wake(&mut waiters, 1);
+        assert!(waiters.wait_for_a_turn());
+        waiters.watch();
+        waiters.end_turns();
+        wake(&mut waiters, 1);
+        assert_eq!(woken(&tasks), [1, 1, 0]);
+        sleep(&mut waiters, Some(tasks[0].0), &tasks[0].1);
+        assert_eq!(tasks.iter().map(|(ticket, _)| waiters.ahead(Some(*ticket))).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn while_some_come_the_others_have_more_time() {
+        let (mut waiters, tasks) = line(3);
+        wake(&mut waiters, 2);
+        waiters.watch();
+        assert!(waiters.leave(tasks[0].0).is_none());
+        waiters.count_taken();
+        waiters.end_turns();
+        assert_eq!(waiters.ahead(Some(tasks[2].0)), 1);
+        waiters.end_turns();
+        assert_eq!(waiters.ahead(Some(tasks[2].0)), 0);
     }
 }

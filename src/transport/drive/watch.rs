@@ -3,11 +3,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::Shared;
-use crate::Error;
+use super::{Shared, outbox::End};
+use crate::transport::parked::Parked;
 
-/// Waits until no more is taken, and gives the reason.
-pub(super) async fn end<Out, In>(shared: &Shared<Out, In>) -> Error {
+/// Waits until the transport has ended, and gives the reason.
+pub(super) async fn end<Out, In>(shared: &Shared<Out, In>) -> End {
     let mut watch = Watch { shared, id: None };
     poll_fn(|cx| watch.poll(cx)).await
 }
@@ -19,15 +19,26 @@ struct Watch<'a, Out, In> {
 }
 
 impl<Out, In> Watch<'_, Out, In> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        self.shared.outbox().poll_end(&mut self.id, cx.waker()).map_or(Poll::Pending, Poll::Ready)
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut parked = Parked::new(cx.waker());
+        loop {
+            let end = self.shared.outbox().poll_end(&mut self.id, &mut parked);
+            if let Some(end) = end {
+                return Poll::Ready(end);
+            }
+            if !parked.is_missing() {
+                return Poll::Pending;
+            }
+            parked.prepare();
+        }
     }
 }
 
 impl<Out, In> Drop for Watch<'_, Out, In> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            self.shared.outbox().forget_end(id);
+            let waker = self.shared.outbox().forget_end(id);
+            drop(waker);
         }
     }
 }

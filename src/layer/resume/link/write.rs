@@ -4,6 +4,7 @@ use super::Link;
 use crate::{
     Error, Message, Transport,
     layer::resume::{state::Core, wire::Own},
+    transport::signal,
 };
 
 impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
@@ -192,7 +193,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         core: &mut Core,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        core.closing.get_or_insert(None);
+        core.closing.get_or_insert_with(signal::close_frame);
         self.halves.writer.register(cx.waker());
         if self.write_failed.is_none() && !self.heard_bye {
             ready!(self.poll_pump(core))?;

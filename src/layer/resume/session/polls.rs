@@ -13,6 +13,7 @@ use crate::{
         link::{End, Event, Link},
         state::Core,
     },
+    transport::signal,
 };
 
 /// What a sink method finds.
@@ -121,7 +122,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for Session<T> {
             let owes = self.core.closing.is_some() && self.core.out.unacknowledged().0 > 0 && !self.core.is_over;
             return Poll::Ready(if owes { Err(ended.sink.clone()) } else { Ok(()) });
         }
-        self.core.closing.get_or_insert(None);
+        self.core.closing.get_or_insert_with(signal::close_frame);
         let away = |this: &mut Self| {
             if this.core.is_over || this.core.out.unacknowledged().0 == 0 {
                 this.finish(None);

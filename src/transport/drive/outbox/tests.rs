@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::transport::WhenFull;
+use crate::transport::{WhenFull, backlog::Measure};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Quote {
@@ -29,15 +29,16 @@ const PLACES: usize = 3;
 fn run(policy: WhenFull<Quote>, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let name = format!("{policy:?}");
     let queue = Queue::<Quote>::values().max_messages(PLACES.try_into().expect("not zero")).when_full(policy);
-    let mut outbox = Outbox::new(&queue);
+    let (mut outbox, measure) = (Outbox::new(&queue), Measure::new(&queue));
     let (mut sent, mut batch) = (Vec::new(), VecDeque::new());
     let (mut model, mut model_sent, mut model_dropped) = (VecDeque::<Quote>::new(), Vec::new(), 0);
     for (price, step) in (0..).zip(steps) {
         match step {
             Step::Push(symbol) => {
                 let quote = Quote { symbol, price };
-                if let Admission::Ready = outbox.admit(None, Some(&quote)) {
-                    outbox.push(quote).expect("the queue is open");
+                let entry = measure.entry(quote);
+                if let Admission::Ready = outbox.admit(None, Some(&entry)) {
+                    outbox.push(entry).0.expect("the queue is open");
                 }
                 let len = model.len();
                 let same = model.iter_mut().find(|waiting| name == "CoalesceBy" && waiting.symbol == symbol);
@@ -57,15 +58,15 @@ fn run(policy: WhenFull<Quote>, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 }
             }
             Step::Drive(taken, given) => {
-                outbox.take(&mut batch, taken);
+                assert!(matches!(outbox.take(&mut batch, taken), Next::GoOn));
                 let mut fed = Fed::default();
                 for _ in 0..given {
-                    let Some((quote, is_control)) = batch.pop_front() else { break };
-                    fed.count(size_of_val(&quote), is_control);
-                    sent.push(quote);
+                    let Some(entry) = batch.pop_front() else { break };
+                    fed.count(&entry);
+                    sent.push(entry.message);
                 }
                 outbox.fed(fed);
-                outbox.put_back(&mut batch);
+                drop(outbox.put_back(&mut batch));
                 model_sent.extend(model.drain(..given.min(taken).min(model.len())));
             }
         }
@@ -75,8 +76,8 @@ fn run(policy: WhenFull<Quote>, steps: Vec<Step>) -> Result<(), TestCaseError> {
         let accepted = outbox.accepted();
         prop_assert_eq!(accepted.data - outbox.data_fed, model.len() as u64);
     }
-    outbox.take(&mut batch, usize::MAX);
-    sent.extend(batch.drain(..).map(|(quote, _)| quote));
+    assert!(matches!(outbox.take(&mut batch, usize::MAX), Next::GoOn));
+    sent.extend(batch.drain(..).map(|entry| entry.message));
     model_sent.extend(model);
     prop_assert_eq!(sent, model_sent);
     Ok(())

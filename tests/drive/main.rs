@@ -1,5 +1,9 @@
 //! `TransportExt::drive`: one driver, many senders.
 
+mod closing;
+mod locks;
+mod turns;
+
 use std::{
     future::poll_fn,
     num::NonZeroUsize,

@@ -1,0 +1,57 @@
+//! What a driven connection holds.
+
+use std::{
+    pin::Pin,
+    task::{Context, Waker},
+};
+
+use futures_util::FutureExt;
+
+use super::*;
+use crate::{Channel, Message, TransportExt, channel, transport::backlog::KEPT};
+
+fn poll(driver: &mut Driver<Channel, Message>) {
+    assert!(Pin::new(driver).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+}
+
+#[test]
+fn memory_is_taken_when_it_is_used_and_given_back_when_idle() {
+    let (here, mut there) = channel::<Message, Message>(1024);
+    let (sender, mut receiver, mut driver) = drive(here, Queue::messages());
+    assert_eq!((sender.shared().capacity(), driver.capacity()), (0, 0), "nothing in advance");
+
+    for round in 0..3 {
+        for i in 0..500u32 {
+            sender.send(Message::text(i.to_string())).now_or_never().unwrap().unwrap();
+        }
+        for _ in 0..50 {
+            there.send_message("back".into()).now_or_never().unwrap().unwrap();
+        }
+        poll(&mut driver);
+        assert!(sender.shared().capacity() + driver.capacity() > 500, "round {round}");
+        while receiver.receive().now_or_never().is_some() {}
+        while there.receive_message().now_or_never().is_some() {}
+        for _ in 0..3 {
+            poll(&mut driver);
+        }
+        assert!(sender.shared().capacity() + driver.capacity() <= 4 * 2 * KEPT, "round {round}");
+    }
+}
+
+#[test]
+fn a_connection_of_small_bursts_keeps_its_memory() {
+    let (here, mut there) = channel::<Message, Message>(1024);
+    let (sender, _receiver, mut driver) = drive(here, Queue::messages());
+    let mut seen = Vec::new();
+    for _ in 0..20 {
+        for _ in 0..KEPT {
+            sender.send("a".into()).now_or_never().unwrap().unwrap();
+        }
+        poll(&mut driver);
+        poll(&mut driver);
+        poll(&mut driver);
+        while there.receive_message().now_or_never().is_some() {}
+        seen.push((sender.shared().capacity(), driver.capacity()));
+    }
+    assert!(seen.iter().all(|held| *held == seen[0]), "{seen:?}");
+}

@@ -1,0 +1,167 @@
+//! `Sender::close`, and what an overflow closes.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use futures_util::{FutureExt, SinkExt, Stream};
+use tower::ServiceBuilder;
+use tower_transport::{ServiceBuilderExt, codec::JsonCodec, transport::signal};
+
+use super::*;
+
+fn restart() -> CloseFrame {
+    CloseFrame::new(CloseCode::RESTART, "a new version")
+}
+
+#[tokio::test]
+async fn close_sends_what_was_accepted_and_then_the_code_above_a_codec() {
+    let (near, far) = tokio::io::duplex(1024);
+    let socket = WebSocket::server(near, Limits::default());
+    let (sender, mut receiver, driver) =
+        ServiceBuilder::new().codec(JsonCodec::<u32>::new()).service(socket).drive(Queue::values());
+    let driver = tokio::spawn(driver);
+    let mut far = WebSocket::client(far, Limits::default());
+    let other = sender.clone();
+    sender.send(7).await.unwrap();
+    let closed = sender.close(restart());
+    assert!(other.send(8).await.unwrap_err().is_closed(), "for all senders, at once");
+    assert!(other.is_closed() && other.clone().is_closed());
+
+    let ((), ()) = tokio::join!(async { closed.await.unwrap() }, async {
+        assert_eq!(far.next().await.unwrap().unwrap(), Message::text("7"));
+        assert_eq!(far.next().await.unwrap().unwrap(), Message::Close(Some(restart())));
+        assert!(far.next().await.is_none());
+    });
+    driver.await.unwrap().unwrap();
+    assert!(receiver.receive().await.is_none());
+    let error = other.closed().await;
+    assert!(error.is_closed() && error.to_string().contains("1012"), "{error}");
+    sender.close(restart()).await.expect("it is closed already");
+}
+
+#[test]
+fn the_first_close_frame_wins_and_those_who_wait_are_told() {
+    let (sender, _receiver, mut driver, mut there) = driven(8, places(1));
+    accept(&sender, 0..1);
+    let mut waiting = pin!(sender.send(text(1)));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    // Dropping the futures does not stop the close.
+    drop(sender.close(restart()));
+    drop(sender.close(CloseFrame::new(CloseCode::AWAY, "")));
+    assert!(waiting.now_or_never().unwrap().unwrap_err().is_closed());
+    assert!(turn(&mut driver).is_pending());
+    let mut next = || there.receive_message().now_or_never().unwrap();
+    assert_eq!(next().unwrap().unwrap(), text(0));
+    assert_eq!(next().unwrap().unwrap(), Message::Close(Some(restart())));
+    assert!(next().is_none());
+    assert_eq!(there.close_frame(), Some(restart()));
+    sender.close(restart()).now_or_never().expect("it is closed").unwrap();
+}
+
+#[test]
+fn a_close_reaches_a_peer_whose_transport_has_no_room_for_a_message() {
+    let (sender, _receiver, mut driver, mut there) = driven(1, places(8));
+    accept(&sender, 0..1);
+    assert!(turn(&mut driver).is_pending());
+    drop(sender.close(restart()));
+    assert!(turn(&mut driver).is_pending());
+    assert_eq!(received(&mut there), ["0"]);
+    assert_eq!(there.close_frame(), Some(restart()));
+}
+
+#[tokio::test]
+async fn close_ends_with_the_error_of_a_transport_that_was_lost_first() {
+    let (sender, _receiver, mut driver, there) = driven(1, places(8));
+    accept(&sender, 0..1);
+    assert!(turn(&mut driver).is_pending());
+    drop(there);
+    assert!(turn(&mut driver).is_ready());
+    assert!(sender.close(restart()).await.unwrap_err().is_closed());
+}
+
+#[test]
+fn a_clone_of_a_closed_sender_is_closed() {
+    let (mut sender, _receiver, mut driver, _there) = driven(1, places(8));
+    let _ = sender.poll_close_unpin(&mut Context::from_waker(&noop_waker()));
+    let clone = sender.clone();
+    assert!(clone.is_closed());
+    assert!(clone.send(text(0)).now_or_never().unwrap().unwrap_err().is_closed());
+    assert!(sender.send(text(0)).now_or_never().unwrap().unwrap_err().is_closed());
+    assert!(turn(&mut driver).is_pending());
+    assert_eq!(clone.dropped(), 0);
+}
+
+#[tokio::test]
+async fn the_code_of_a_full_queue_reaches_the_peer_of_values() {
+    let (near, far) = tokio::io::duplex(64);
+    let socket = WebSocket::server(near, Limits::default());
+    let stack = ServiceBuilder::new().codec(JsonCodec::<u32>::new()).service(socket);
+    let queue = Queue::values().max_messages(NonZeroUsize::MIN).when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
+    let (sender, _receiver, driver) = stack.drive(queue);
+    sender.send(1).await.unwrap();
+    assert!(sender.send(2).await.unwrap_err().is_full());
+    let driver = tokio::spawn(driver);
+    let mut far = WebSocket::client(far, Limits::default());
+    while far.next().await.is_some() {}
+    assert_eq!(far.close_frame().unwrap().code(), CloseCode::TRY_AGAIN);
+    driver.await.unwrap().unwrap();
+    let error = sender.send(3).await.unwrap_err();
+    assert!(error.is_closed() && error.to_string().contains("1013"), "{error}");
+}
+
+/// A transport whose first `poll_ready` finds no room, and another thread that fills the queue just then.
+struct Overflowing {
+    sender: Arc<Mutex<Option<Sender<Message>>>>,
+    got: Arc<Mutex<Vec<String>>>,
+}
+
+impl Stream for Overflowing {
+    type Item = Result<Message, tower_transport::Error>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Pending
+    }
+}
+
+impl Sink<Message> for Overflowing {
+    type Error = tower_transport::Error;
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let Some(sender) = self.sender.lock().unwrap().take() else { return Poll::Ready(Ok(())) };
+        let overflow = sender.send(text(9)).now_or_never().unwrap();
+        assert!(overflow.unwrap_err().is_full());
+        Poll::Pending
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Self::Error> {
+        self.got.lock().unwrap().push(format!("{message:?}").chars().take(5).collect());
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let code = signal::close_frame().map(|frame| frame.code());
+        self.got.lock().unwrap().push(format!("closed with {code:?}"));
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn after_an_overflow_the_close_is_sent_once_and_nothing_behind_it() {
+    let (hook, got) = (Arc::default(), Arc::default());
+    let transport = Overflowing { sender: Arc::clone(&hook), got: Arc::clone(&got) };
+    let queue = places(4).when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
+    let (sender, _receiver, mut driver) = transport.drive(queue);
+    accept(&sender, 0..4);
+    *hook.lock().unwrap() = Some(sender.clone());
+    for _ in 0..3 {
+        assert!(turn(&mut driver).is_pending());
+    }
+    assert_eq!(*got.lock().unwrap(), ["Close", "closed with Some(1013)"]);
+    assert_eq!((sender.queued(), sender.queued_bytes(), sender.dropped()), (0, 0, 5));
+}
