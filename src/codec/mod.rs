@@ -6,6 +6,8 @@
 //! | [`RkyvCodec`] | `rkyv` | binary | binary | owned, or zero-copy [`View`]s of the received bytes |
 //! | [`HybridCodec`] | `hybrid` | text (JSON) or binary (rkyv), by a policy | both | owned |
 //!
+//! [`EncodeOnce`] around any of them sends one value to many connections and encodes it once.
+//!
 //! A codec is pure: it knows no transport, no clock and no task. [`CodecLayer`](crate::layer::codec::CodecLayer) puts one on
 //! a transport. Every codec keeps the buffer that it writes to, and gets the memory back once the messages that were
 //! written there are dropped, so that nothing is allocated per message in steady state. A clone of a codec has the same
@@ -13,6 +15,7 @@
 
 #[cfg(any(feature = "json", feature = "rkyv"))]
 mod buffer;
+mod encoded;
 #[cfg(feature = "hybrid")]
 mod hybrid;
 #[cfg(feature = "json")]
@@ -22,6 +25,7 @@ mod rkyv;
 
 use crate::{Error, Message};
 
+pub use self::encoded::{EncodeOnce, Encoded, Outbound};
 #[cfg(feature = "hybrid")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hybrid")))]
 pub use self::hybrid::{Always, ByValue, Format, HybridCodec, Mirror, Policy};
@@ -73,7 +77,8 @@ pub trait Codec {
     /// The values that come in.
     type In;
 
-    /// Makes the message of a value. It takes a reference, so that one value can go to many connections.
+    /// Makes the message of a value. It takes a reference, and the message is cheap to clone: see [`EncodeOnce`] for one value that goes
+    /// to many connections.
     ///
     /// # Errors
     ///

@@ -10,8 +10,8 @@ use std::{
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
-    Channel, CloseCode, CloseFrame, Error, Message, ServiceBuilderExt, TransportExt, channel,
-    codec::{Codec, RkyvCodec},
+    Channel, CloseCode, CloseFrame, Error, Message, Queue, ServiceBuilderExt, TransportExt, channel,
+    codec::{Codec, EncodeOnce, Encoded, Outbound, RkyvCodec},
     layer::codec::{CodecLayer, Coded},
 };
 
@@ -366,4 +366,70 @@ fn a_coded_transport_is_a_transport_whose_type_is_send_and_sync_when_its_parts_a
     fn check<T: Send + Sync + tower_transport::Transport<u32, In = u32>>(_: &T) {}
     check(&pair(1).0);
     check(&CodecLayer::new(Numbers::new()).layer(pair(1).1));
+}
+
+/// Counts how often it encodes.
+#[derive(Clone, Default)]
+struct Counting {
+    numbers: Numbers,
+    encoded: Arc<AtomicUsize>,
+}
+
+impl Codec for Counting {
+    type Out = u32;
+    type In = u32;
+
+    fn encode(&mut self, value: &u32) -> Result<Message, Error> {
+        self.encoded.fetch_add(1, Ordering::SeqCst);
+        self.numbers.encode(value)
+    }
+
+    fn decode(&mut self, message: Message) -> Result<u32, Error> {
+        self.numbers.decode(message)
+    }
+}
+
+#[test]
+fn a_broadcast_to_a_hundred_clients_is_encoded_once() {
+    let mut codec = Counting::default();
+    let layer = CodecLayer::new(EncodeOnce::new(codec.clone()));
+    let mut clients: Vec<_> = (0..100)
+        .map(|_| {
+            let (near, far) = channel::<Message, Message>(8);
+            (layer.layer(near).drive(Queue::outbound()), far)
+        })
+        .collect();
+    let price = Encoded::new(&mut codec, &101).unwrap();
+    for ((sender, _receiver, driver), far) in &mut clients {
+        sender.try_send(price.clone().into()).unwrap();
+        assert_eq!(sender.queued_bytes(), price.message().len());
+        assert!((&mut *driver).now_or_never().is_none());
+        assert_eq!(&far.receive_message().now_or_never().unwrap().unwrap().unwrap(), price.message());
+    }
+    assert_eq!(codec.encoded.load(Ordering::SeqCst), 1);
+    let ((sender, _receiver, driver), far) = &mut clients[0];
+    sender.try_send(Outbound::Value(7)).unwrap();
+    assert!((&mut *driver).now_or_never().is_none());
+    assert_eq!(far.receive_message().now_or_never().unwrap().unwrap().unwrap(), number(7));
+    assert_eq!(codec.encoded.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_peer_that_only_pings_does_not_keep_a_poll_busy() {
+    let (mut near, mut far) = pair(1024);
+    for _ in 0..1000 {
+        put(&mut far, Message::Ping("?".into()));
+    }
+    put(&mut far, number(5));
+    let wakes = Arc::new(Wakes::default());
+    let waker = wakes.clone().into();
+    let mut polls = 0;
+    loop {
+        polls += 1;
+        match near.poll_next_unpin(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => break assert_eq!(value.unwrap().unwrap(), 5),
+            Poll::Pending => assert_eq!(wakes.0.load(Ordering::SeqCst), polls, "it goes on by itself"),
+        }
+    }
+    assert_eq!(polls, 8);
 }

@@ -13,13 +13,14 @@
 //! | outgoing | |
 //! |---|---|
 //! | a value | is encoded in `start_send`, and sent |
+//! | a value that was [encoded before](crate::codec::EncodeOnce), for many connections | is sent as it is |
 //! | a value without a form on the wire | is an error of `start_send` that [`is_codec`](crate::Error::is_codec); nothing is sent, and the sink goes on |
 //!
 //! | incoming | |
 //! |---|---|
 //! | text, binary | is decoded, and given |
 //! | a bad payload | is an error item that [`is_codec`](crate::Error::is_codec); then the stream goes on with the next message (the default), or the transport is closed with 1007 ([`close_on_bad_payload`](CodecLayer::close_on_bad_payload)) |
-//! | ping, pong | is skipped; answering is the transport's business |
+//! | ping, pong | is skipped, at most 128 of them in one poll; answering is the transport's business |
 //! | close | ends the stream with `None`; [`Coded::close_frame`] has the code and the reason, and so has the error of the sink from then on |
 //!
 //! # Where it waits
@@ -99,6 +100,7 @@
 //! that it cannot decode costs that message alone.
 
 mod layer;
+mod queue;
 mod state;
 mod transport;
 

@@ -1,0 +1,183 @@
+use std::{fmt, marker::PhantomData};
+
+use super::Codec;
+use crate::{Error, Message};
+
+/// A value that the codec `C` has encoded, for as many connections as there are: a clone costs a reference count.
+///
+/// An [`EncodeOnce`] sends it as it is.
+pub struct Encoded<C> {
+    message: Message,
+    codec: PhantomData<fn() -> C>,
+}
+
+impl<C: Codec> Encoded<C> {
+    /// Encodes a value.
+    ///
+    /// # Errors
+    ///
+    /// Returns the codec's error if the value has no form on the wire.
+    pub fn new(codec: &mut C, value: &C::Out) -> Result<Self, Error> {
+        Ok(Self { message: codec.encode(value)?, codec: PhantomData })
+    }
+}
+
+impl<C> Encoded<C> {
+    /// Returns the message that is sent.
+    #[must_use]
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// Returns the message that is sent.
+    #[must_use]
+    pub fn into_message(self) -> Message {
+        self.message
+    }
+}
+
+// Derived, these would ask the same of `C`.
+impl<C> Clone for Encoded<C> {
+    fn clone(&self) -> Self {
+        Self { message: self.message.clone(), codec: PhantomData }
+    }
+}
+
+impl<C> fmt::Debug for Encoded<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoded").field("len", &self.message.len()).finish_non_exhaustive()
+    }
+}
+
+/// What goes out through an [`EncodeOnce`]: a value of this connection's own, or one that was encoded for many.
+pub enum Outbound<C: Codec> {
+    /// A value, which is encoded for this connection.
+    Value(C::Out),
+    /// A value that is encoded already.
+    Encoded(Encoded<C>),
+}
+
+impl<C: Codec> From<Encoded<C>> for Outbound<C> {
+    fn from(encoded: Encoded<C>) -> Self {
+        Self::Encoded(encoded)
+    }
+}
+
+impl<C: Codec<Out: Clone>> Clone for Outbound<C> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Value(value) => Self::Value(value.clone()),
+            Self::Encoded(encoded) => Self::Encoded(encoded.clone()),
+        }
+    }
+}
+
+impl<C: Codec<Out: fmt::Debug>> fmt::Debug for Outbound<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(value) => f.debug_tuple("Value").field(value).finish(),
+            Self::Encoded(encoded) => f.debug_tuple("Encoded").field(encoded).finish(),
+        }
+    }
+}
+
+/// A codec that also sends what was [encoded](Encoded) before: for a value that goes to many connections and is to be encoded once.
+///
+/// What goes out is [`Outbound`]: values of the connection's own next to encoded ones, in one order. What comes in is what `C` makes of
+/// it.
+///
+/// # Cost
+///
+/// A broadcast to 10,000 connections costs one encoding and 10,000 reference counts. The message is shared too: each queue holds a
+/// handle, and the payload lives until the last connection has sent it.
+///
+/// # Example
+///
+/// ```
+/// # futures_util::FutureExt::now_or_never(async {
+/// use tower::ServiceBuilder;
+/// use tower_transport::{
+///     Message, ServiceBuilderExt, TransportExt, channel,
+///     codec::{EncodeOnce, Encoded, JsonCodec, Outbound},
+/// };
+///
+/// let mut codec = JsonCodec::<(String, u32)>::new();
+/// let stack = ServiceBuilder::new().codec(EncodeOnce::new(codec.clone()));
+/// let mut clients = Vec::new();
+/// let mut peers = Vec::new();
+/// for _ in 0..3 {
+///     let (here, there) = channel::<Message, Message>(8);
+///     clients.push(stack.clone().service(here));
+///     peers.push(there);
+/// }
+///
+/// let price = Encoded::new(&mut codec, &("XYZ".to_owned(), 101))?;
+/// for client in &mut clients {
+///     client.send_message(price.clone().into()).await?;
+/// }
+/// clients[0].send_message(Outbound::Value(("only you".to_owned(), 1))).await?;
+///
+/// for peer in &mut peers {
+///     assert_eq!(peer.receive_message().await.unwrap()?, Message::text(r#"["XYZ",101]"#));
+/// }
+/// assert_eq!(peers[0].receive_message().await.unwrap()?, Message::text(r#"["only you",1]"#));
+/// # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
+/// ```
+///
+/// Driven, a broadcast never waits for a slow client, by [`Sender::try_send`](crate::Sender::try_send) or a
+/// [policy](crate::WhenFull) of the queue:
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # use tower::ServiceBuilder;
+/// # use tower_transport::{Message, ServiceBuilderExt, TransportExt, channel, codec::{EncodeOnce, Encoded, JsonCodec}};
+/// use tower_transport::{CloseCode, Queue, WhenFull};
+///
+/// # let mut codec = JsonCodec::<u32>::new();
+/// # let (here, mut there) = channel::<Message, Message>(8);
+/// # let transport = ServiceBuilder::new().codec(EncodeOnce::new(codec.clone())).service(here);
+/// let queue = Queue::outbound().when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
+/// let (sender, _receiver, driver) = transport.drive(queue);
+/// tokio::spawn(driver);
+/// let mut senders = vec![sender]; // one for each client
+///
+/// let price = Encoded::new(&mut codec, &101)?;
+/// senders.retain(|sender| sender.try_send(price.clone().into()).is_ok());
+/// # assert_eq!(senders.len(), 1);
+/// # assert_eq!(there.receive_message().await.unwrap()?, Message::text("101"));
+/// # Ok::<(), tower_transport::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct EncodeOnce<C> {
+    codec: C,
+}
+
+impl<C> EncodeOnce<C> {
+    /// Adds this to a codec.
+    #[must_use]
+    pub const fn new(codec: C) -> Self {
+        Self { codec }
+    }
+
+    /// Returns the codec.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut C {
+        &mut self.codec
+    }
+}
+
+impl<C: Codec> Codec for EncodeOnce<C> {
+    type Out = Outbound<C>;
+    type In = C::In;
+
+    fn encode(&mut self, outbound: &Outbound<C>) -> Result<Message, Error> {
+        match outbound {
+            Outbound::Value(value) => self.codec.encode(value),
+            Outbound::Encoded(encoded) => Ok(encoded.message.clone()),
+        }
+    }
+
+    fn decode(&mut self, message: Message) -> Result<C::In, Error> {
+        self.codec.decode(message)
+    }
+}

@@ -1,0 +1,20 @@
+use crate::{
+    Queue,
+    codec::{Codec, Outbound},
+};
+
+impl<C: Codec> Queue<Outbound<C>, C::In> {
+    /// Creates a queue of what goes out through an [`EncodeOnce`](crate::codec::EncodeOnce). Encoded messages count with the length of
+    /// their payload, values with the size of their type; see [`size_by`](Self::size_by).
+    #[must_use]
+    pub fn outbound() -> Self {
+        Self::values_sized_by(size::<C>, |_| size_of::<C::In>())
+    }
+}
+
+fn size<C: Codec>(outbound: &Outbound<C>) -> usize {
+    match outbound {
+        Outbound::Value(_) => size_of::<C::Out>(),
+        Outbound::Encoded(encoded) => encoded.message().len(),
+    }
+}
