@@ -1,6 +1,6 @@
 pub(crate) use tokio::{
     runtime::Handle,
     spawn,
-    task::unconstrained,
+    task::{coop::has_budget_remaining, unconstrained},
     time::{Instant, Sleep, sleep, timeout},
 };

@@ -26,6 +26,11 @@ fn timeout(time: Duration) -> TimeoutFuture {
 }
 
 /// The browser has no budget for a task's turn.
+pub(crate) fn has_budget_remaining() -> bool {
+    true
+}
+
+/// As above.
 pub(crate) fn unconstrained<F>(future: F) -> F {
     future
 }

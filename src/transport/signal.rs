@@ -31,6 +31,10 @@ thread_local! {
 ///
 /// Call it from `poll_next`, `poll_ready`, `poll_flush` or `poll_close` of a transport, so that liveness and idle rules above see a long
 /// message on a slow line as progress. A report outside of a poll is seen by nobody.
+///
+/// Report incoming bytes from `poll_next`, and outgoing ones from the sink's methods where that is possible. The operating system takes
+/// a few outgoing bytes even if the peer is dead, so the heartbeat counts what moves in a sink's method only if the sink had no room
+/// before; what moves in `poll_next` it counts always.
 #[inline]
 pub fn moved(bytes: usize) {
     MOVED.set(MOVED.get().wrapping_add(bytes as u64));
@@ -92,6 +96,13 @@ impl Mark {
         MOVED.get() != self.moved
     }
 
+    /// Returns how many bytes [moved](moved) since.
+    #[inline]
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        MOVED.get().wrapping_sub(self.moved)
+    }
+
     /// Returns whether a [connection was lost](connection_lost) since.
     #[inline]
     #[must_use]
@@ -112,6 +123,8 @@ mod tests {
         assert!(!mark.has_moved() && !mark.has_lost());
         moved(1);
         assert!(mark.has_moved() && !mark.has_lost());
+        moved(4);
+        assert_eq!(mark.moved(), 5);
         connection_lost();
         assert!(mark.has_lost());
         assert!(!Mark::now().has_moved());

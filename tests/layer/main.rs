@@ -17,6 +17,8 @@ mod heartbeat;
 #[cfg(all(feature = "limit", feature = "test-util"))]
 mod limit;
 mod per_connection;
+#[cfg(all(feature = "heartbeat", feature = "limit", feature = "reconnect", feature = "websocket"))]
+mod progress;
 #[cfg(all(feature = "queue", feature = "test-util"))]
 mod queue;
 #[cfg(all(feature = "rate-limit", feature = "test-util"))]

@@ -13,7 +13,8 @@ use super::{
 use crate::{
     Error, Message, Transport,
     layer::control::Control,
-    rt::{Instant, Timer},
+    rt::{self, Instant, Timer},
+    transport::signal::Mark,
 };
 
 /// All of a [`Heartbeat`](super::Heartbeat) but the inner transport.
@@ -29,6 +30,8 @@ pub(super) struct Beat {
     /// The peer was not given up, and nothing of the layer's own waits: reading is all there is to do. Known after each time
     /// that it was not.
     pub(super) is_calm: bool,
+    /// The transport below had no room for what was sent: bytes that it takes from now on are bytes that the peer took.
+    pub(super) is_full: bool,
     /// An own ping, and the answer to the newest of the peer's, which wait until what was sent before has left: so a peer
     /// that asks and does not read costs no more than these.
     ask: Option<Message>,
@@ -56,6 +59,7 @@ impl Beat {
             timer: Timer::new(),
             control: Control::new(),
             is_calm: true,
+            is_full: false,
             ask: None,
             answer: None,
             asked: 0,
@@ -144,13 +148,25 @@ impl Beat {
         self.ask.is_some() || self.answer.is_some() || !self.control.is_idle()
     }
 
+    /// A method of the sink below was polled, `mark` being taken before.
+    pub(super) fn sent(&mut self, mark: Mark, is_pending: bool) {
+        if self.is_full {
+            self.silence.moved(mark.moved());
+        }
+        // A socket may also be `Pending` because the task has had its turn.
+        self.is_full = is_pending && (self.is_full || rt::has_budget_remaining());
+    }
+
     /// Writes what the peer waits for, though nobody else writes.
     pub(super) fn write<T: Transport<Message>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) {
         while self.has_to_write() && self.write_failed.is_none() {
             if self.control.len() == 0 {
                 self.answer.take().into_iter().chain(self.ask.take()).for_each(|message| self.control.push(message));
             }
-            match self.control.poll_send(inner.as_mut(), cx) {
+            let mark = Mark::now();
+            let sent = self.control.poll_send(inner.as_mut(), cx);
+            self.sent(mark, sent.is_pending());
+            match sent {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
                 // The stream knows better what has happened; if it does not, it will be silent.

@@ -9,6 +9,10 @@ const TICKS: u32 = 2;
 /// The shortest time that is counted: what the timers below can tell.
 const LEAST: Duration = Duration::from_millis(1);
 
+/// How many bytes must move in a second to be a sign of life without a whole message. Above it a peer that sends a byte now and then,
+/// and never a message or a pong, would live forever; far below it lies no line that is of use.
+const LEAST_RATE: u128 = 100;
+
 /// Watches for silence.
 ///
 /// ```text
@@ -26,6 +30,8 @@ pub(super) struct Silence {
     phase: Phase,
     /// Something came since it was looked at last.
     heard: bool,
+    /// Bytes that moved since the timer was set, without a message.
+    moved: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +60,28 @@ pub(super) enum Step {
 
 impl Silence {
     pub(super) fn new(interval: Duration, timeout: Duration) -> Self {
-        Self { tick: (interval / TICKS).max(LEAST), timeout: timeout.max(LEAST), phase: Phase::New, heard: false }
+        Self {
+            tick: (interval / TICKS).max(LEAST),
+            timeout: timeout.max(LEAST),
+            phase: Phase::New,
+            heard: false,
+            moved: 0,
+        }
     }
 
     /// A message came.
     #[inline]
     pub(super) fn heard(&mut self) {
         self.heard = true;
+    }
+
+    /// So many bytes moved, though no message came of them yet.
+    pub(super) fn moved(&mut self, bytes: u64) {
+        let time = if matches!(self.phase, Phase::Asked { .. }) { self.timeout } else { self.tick };
+        self.moved = self.moved.saturating_add(bytes);
+        if bytes > 0 && u128::from(self.moved) >= time.as_millis() * LEAST_RATE / 1000 {
+            self.heard = true;
+        }
     }
 
     /// No more is asked, and nobody given up.
@@ -78,6 +99,7 @@ impl Silence {
             Phase::Asked { .. } if !self.heard => None,
             Phase::New | Phase::Asked { .. } => {
                 self.heard = false;
+                self.moved = 0;
                 self.phase = Phase::Listening(0);
                 Some(self.tick)
             }
@@ -87,6 +109,7 @@ impl Silence {
 
     /// The timer rang, and all that has come was read. `since` is the time since the ping, if there was one.
     pub(super) fn rang(&mut self, since: Duration) -> Step {
+        self.moved = 0;
         match &mut self.phase {
             Phase::Asked { again } => {
                 // Late by so much because nobody read: the ping may not even have left. What has come by then is read
@@ -146,6 +169,24 @@ mod tests {
             assert_eq!(silence.quiet(), None);
             assert_eq!(silence.rang(seconds(0)), Wait(seconds(10)));
         }
+    }
+
+    #[test]
+    fn bytes_that_move_are_an_answer_if_there_are_a_hundred_a_second() {
+        let mut silence = listening();
+        silence.rang(seconds(0));
+        silence.moved(999);
+        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)), "fewer than 1,000 in a tick of 10 s");
+        silence.moved(499);
+        assert_eq!(silence.quiet(), None, "fewer than 500 in a timeout of 5 s");
+        silence.moved(1);
+        assert_eq!(silence.quiet(), Some(seconds(10)));
+        silence.moved(600);
+        silence.moved(400);
+        assert_eq!(silence.rang(seconds(0)), Wait(seconds(10)));
+        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)), "each tick counts its own");
+        silence.moved(0);
+        assert_eq!(silence.rang(seconds(5)), GiveUp);
     }
 
     #[test]

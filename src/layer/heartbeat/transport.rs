@@ -8,7 +8,7 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
 use super::{HeartbeatLayer, Monitor, Rtt, beat::Beat, wire};
-use crate::{Error, Message, Transport};
+use crate::{Error, Message, Transport, rt, transport::signal::Mark};
 
 /// How many messages that nobody else sees are read in one poll.
 const BUDGET: u32 = 32;
@@ -67,12 +67,12 @@ impl<T> Heartbeat<T>
 where
     T: Transport<Message, In = Message>,
 {
-    /// All but a message that passes by; `first` is what the inner stream has given already.
+    /// All but a message that passes by; `first` is what the inner stream has given already, and how many bytes moved with it.
     #[cold]
     #[inline(never)]
     fn poll_busy(
         self: Pin<&mut Self>,
-        first: Option<Polled<T>>,
+        first: Option<(Polled<T>, u64)>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Message, Error>>> {
         let mut this = self.project();
@@ -84,7 +84,11 @@ where
         beat.write(this.inner.as_mut(), cx);
         let mut first = first;
         for _ in 0..BUDGET {
-            let item = match first.take().unwrap_or_else(|| this.inner.as_mut().poll_next(cx)) {
+            let (polled, moved) = first.take().unwrap_or_else(|| {
+                let mark = Mark::now();
+                (this.inner.as_mut().poll_next(cx), mark.moved())
+            });
+            let item = match polled {
                 Poll::Ready(Some(Ok(message))) => {
                     beat.silence.heard();
                     match wire::concerns(&message) {
@@ -99,6 +103,7 @@ where
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
+                    beat.silence.moved(moved);
                     beat.write(this.inner.as_mut(), cx);
                     let given_up = beat.poll_silence(this.inner, cx);
                     beat.settle();
@@ -124,7 +129,10 @@ impl<T: Transport<Message>> Heartbeat<T> {
     fn poll_room(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         this.beat.check_alive()?;
-        this.beat.control.poll_ready(this.inner, cx).map_err(Into::into)
+        let mark = Mark::now();
+        let room = this.beat.control.poll_ready(this.inner, cx);
+        this.beat.sent(mark, room.is_pending());
+        room.map_err(Into::into)
     }
 
     /// `poll_flush` where it is not the inner transport's alone.
@@ -133,7 +141,10 @@ impl<T: Transport<Message>> Heartbeat<T> {
     fn poll_out(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         this.beat.check_alive()?;
-        this.beat.control.poll_flush(this.inner, cx).map_err(Into::into)
+        let mark = Mark::now();
+        let flushed = this.beat.control.poll_flush(this.inner, cx);
+        this.beat.sent(mark, flushed.is_pending());
+        flushed.map_err(Into::into)
     }
 
     /// `start_send` of all but a message that passes by.
@@ -159,13 +170,14 @@ where
         if !this.beat.is_calm {
             return self.poll_busy(None, cx);
         }
+        let mark = Mark::now();
         match this.inner.poll_next(cx) {
             // Looked at where it stands: then it is moved as a whole, which is cheaper by far.
             Poll::Ready(Some(Ok(message))) if !wire::concerns(&message) => {
                 this.beat.silence.heard();
                 Poll::Ready(Some(Ok(message)))
             }
-            polled => self.poll_busy(Some(polled), cx),
+            polled => self.poll_busy(Some((polled, mark.moved())), cx),
         }
     }
 
@@ -189,8 +201,10 @@ where
     #[inline]
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.as_mut().project();
-        if this.beat.control.is_steady() {
-            return this.beat.control.poll_ready(this.inner, cx).map_err(Into::into);
+        if this.beat.control.is_steady() && !this.beat.is_full {
+            let room = this.beat.control.poll_ready(this.inner, cx);
+            this.beat.is_full = room.is_pending() && rt::has_budget_remaining();
+            return room.map_err(Into::into);
         }
         self.poll_room(cx)
     }
@@ -207,8 +221,10 @@ where
     #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.as_mut().project();
-        if this.beat.control.is_steady() {
-            return this.beat.control.poll_flush(this.inner, cx).map_err(Into::into);
+        if this.beat.control.is_steady() && !this.beat.is_full {
+            let flushed = this.beat.control.poll_flush(this.inner, cx);
+            this.beat.is_full = flushed.is_pending() && rt::has_budget_remaining();
+            return flushed.map_err(Into::into);
         }
         self.poll_out(cx)
     }

@@ -73,9 +73,13 @@ impl LimitLayer {
         self
     }
 
-    /// How long no text or binary message may pass, either way. Pings and pongs do not count: they show that the connection
+    /// Sets how long no text or binary message may pass, either way. Pings and pongs do not count: they show that the connection
     /// lives, not that anyone uses it. The transport is closed between `time` and `time * 9 / 8` after the last; at the
-    /// earliest after 8 ms.
+    /// earliest after 8 ms. There is no idle timeout by default.
+    ///
+    /// A message that is on its way counts while 1,024 bytes a second move, averaged over an eighth of `time`. Bytes stop counting when
+    /// more of them have moved since the last whole message than [`max_incoming`](Self::max_incoming) and
+    /// [`max_outgoing`](Self::max_outgoing) together. So a message that never ends is idleness in the end, whatever it consists of.
     #[must_use]
     pub const fn idle_timeout(mut self, time: Duration) -> Self {
         self.idle = Some(time);
@@ -119,6 +123,8 @@ impl<T> Layer<T> for LimitLayer {
 
     fn layer(&self, inner: T) -> Limited<T> {
         let lifetime = self.lifetime.map(|time| shortened(time, self.jitter));
-        Limited::new(inner, self.sizes, Watch::new(self.idle, lifetime))
+        // A message each way may be on its way at once.
+        let most = self.sizes.incoming.saturating_add(self.sizes.outgoing);
+        Limited::new(inner, self.sizes, Watch::new(self.idle, lifetime, most))
     }
 }

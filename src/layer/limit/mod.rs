@@ -22,7 +22,10 @@
 //!
 //! 1001 says that this end goes away and that nothing was wrong with what the peer did: it may connect again.
 //!
-//! Idle is who sends and receives no *data*: pings and pongs do not count. The precision is an eighth: after the last message
+//! Idle is who sends and receives no *data*: pings and pongs do not count. A message that is on its way does, as far as the transport
+//! [reports](crate::transport::signal::moved) the bytes that move: at 1,024 bytes a second or more, averaged over an eighth of the idle
+//! timeout, and until more bytes have moved than the largest message each way may have. A message that never ends is idleness after
+//! that, be it a drip, empty fragments or a flood of pings. The precision is an eighth: after the last message
 //! the transport is closed between `T` and `T * 9 / 8`. Lifetimes are exact to what the runtime's timer is, less the
 //! [jitter](LimitLayer::lifetime_jitter). Both begin with the first poll of the stream.
 //!

@@ -15,6 +15,7 @@ use crate::{
     CloseCode, CloseFrame, Error, Message, Transport,
     layer::closing::Closing,
     rt::{Instant, Timer},
+    transport::signal::Mark,
 };
 
 type PollItem = Poll<Option<Result<Message, Error>>>;
@@ -191,12 +192,16 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
             return end;
         }
         let this = self.as_mut().project();
+        let mark = Mark::now();
         match this.inner.poll_next(cx) {
             // Looked at where it stands, and not after it was moved: then it is moved as a whole, which is cheaper by far.
             Poll::Ready(Some(Ok(message))) if this.clock.passes(&message, this.sizes.incoming) => {
                 Poll::Ready(Some(Ok(message)))
             }
-            polled => self.rare(cx, polled),
+            polled => {
+                this.clock.watch.moved(mark.moved());
+                self.rare(cx, polled)
+            }
         }
     }
 
@@ -227,10 +232,18 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut this = self.project();
         if *this.in_flight >= this.sizes.in_flight {
-            ready!(this.closing.poll_flush(this.inner.as_mut(), cx))?;
+            let mark = Mark::now();
+            let flushed = this.closing.poll_flush(this.inner.as_mut(), cx);
+            this.clock.watch.moved(mark.moved());
+            ready!(flushed)?;
             *this.in_flight = 0;
         }
-        this.closing.poll_ready(this.inner, cx)
+        let mark = Mark::now();
+        let room = this.closing.poll_ready(this.inner, cx);
+        if room.is_pending() {
+            this.clock.watch.moved(mark.moved());
+        }
+        room
     }
 
     // The message is given on, or to what refuses it, and never dropped here: so it is not copied on its way.
@@ -248,7 +261,10 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        ready!(this.closing.poll_flush(this.inner, cx))?;
+        let mark = Mark::now();
+        let flushed = this.closing.poll_flush(this.inner, cx);
+        this.clock.watch.moved(mark.moved());
+        ready!(flushed)?;
         *this.in_flight = 0;
         Poll::Ready(Ok(()))
     }

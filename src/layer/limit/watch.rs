@@ -9,9 +9,15 @@ use std::{
 pub(super) struct Watch {
     idle: Option<Duration>,
     lifetime: Option<Duration>,
+    /// How many bytes may move without a message of data before they are no sign of life any more.
+    most: u64,
     is_active: bool,
     /// Ticks in a row in which no message passed.
     quiet: u32,
+    /// Bytes that moved in this tick.
+    moved: u64,
+    /// Bytes that moved since the last message of data.
+    unfinished: u64,
 }
 
 /// Why it is over.
@@ -24,15 +30,33 @@ pub(super) enum Over {
 /// In so many ticks an idle time is counted.
 const TICKS: u32 = 8;
 
+/// How many bytes must move in a second for a message that is on its way to count.
+const LEAST_RATE: u128 = 1024;
+
 impl Watch {
-    pub(super) const fn new(idle: Option<Duration>, lifetime: Option<Duration>) -> Self {
-        Self { idle, lifetime, is_active: false, quiet: 0 }
+    pub(super) const fn new(idle: Option<Duration>, lifetime: Option<Duration>, most: usize) -> Self {
+        Self { idle, lifetime, most: most as u64, is_active: false, quiet: 0, moved: 0, unfinished: 0 }
     }
 
     /// A message passed; only data is a sign of life.
     #[inline]
     pub(super) fn passed(&mut self, is_data: bool) {
         self.is_active |= is_data;
+        if is_data {
+            self.unfinished = 0;
+        }
+    }
+
+    /// So many bytes moved, of a message that is on its way or of none.
+    pub(super) fn moved(&mut self, bytes: u64) {
+        self.moved = self.moved.saturating_add(bytes);
+        self.unfinished = self.unfinished.saturating_add(bytes);
+    }
+
+    /// Whether enough moves for one message, and not so much that there can be none.
+    fn is_moving(&mut self, tick: Duration) -> bool {
+        let moved = std::mem::take(&mut self.moved);
+        moved > 0 && u128::from(moved) >= tick.as_millis() * LEAST_RATE / 1000 && self.unfinished <= self.most
     }
 
     /// After which time to ask again; `None` where there is nothing to watch.
@@ -53,7 +77,8 @@ impl Watch {
             return Some(Over::Lifetime(lifetime));
         }
         let idle = self.idle?;
-        self.quiet = if std::mem::take(&mut self.is_active) { 0 } else { self.quiet + 1 };
+        let is_moving = self.is_moving(idle / TICKS);
+        self.quiet = if std::mem::take(&mut self.is_active) || is_moving { 0 } else { self.quiet + 1 };
         (self.quiet >= TICKS).then_some(Over::Idle(idle))
     }
 }
@@ -73,7 +98,7 @@ mod tests {
 
     #[test]
     fn eight_quiet_ticks_in_a_row_are_idle() {
-        let mut watch = Watch::new(Some(8 * SECOND), None);
+        let mut watch = Watch::new(Some(8 * SECOND), None, 0);
         assert_eq!(watch.next(Duration::ZERO), Some(SECOND));
         for _ in 0..7 {
             assert_eq!(watch.tick(SECOND), None);
@@ -86,17 +111,38 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_move_fast_enough_keep_the_time_away_until_they_are_more_than_any_message() {
+        let mut watch = Watch::new(Some(8 * SECOND), None, 100_000);
+        let mut ticks = |bytes| {
+            for tick in 1.. {
+                watch.moved(bytes);
+                if watch.tick(SECOND).is_some() {
+                    watch.passed(true);
+                    watch.tick(SECOND);
+                    return tick;
+                }
+            }
+            unreachable!()
+        };
+        assert_eq!(ticks(0), 8);
+        assert_eq!(ticks(1023), 8, "a drip");
+        assert_eq!(ticks(1024), 97 + 8);
+        assert_eq!(ticks(50_000), 2 + 8);
+        assert_eq!(ticks(100_001), 8);
+    }
+
+    #[test]
     fn a_lifetime_is_asked_about_when_it_ends_and_not_in_between() {
-        let mut watch = Watch::new(None, Some(60 * SECOND));
+        let mut watch = Watch::new(None, Some(60 * SECOND), 0);
         assert_eq!(watch.next(Duration::ZERO), Some(60 * SECOND));
         watch.passed(true);
         assert_eq!(watch.tick(59 * SECOND), None);
         assert_eq!(watch.tick(60 * SECOND), Some(Over::Lifetime(60 * SECOND)));
         assert_eq!(
-            Watch::new(Some(8 * SECOND), Some(60 * SECOND)).next(Duration::from_millis(59_500)),
+            Watch::new(Some(8 * SECOND), Some(60 * SECOND), 0).next(Duration::from_millis(59_500)),
             Some(SECOND / 2)
         );
-        assert_eq!(Watch::new(None, None).next(SECOND), None);
+        assert_eq!(Watch::new(None, None, 0).next(SECOND), None);
     }
 
     #[test]
