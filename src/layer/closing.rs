@@ -32,8 +32,12 @@ impl Closing {
 
     /// Nothing is sent from here on but what was accepted before, and the close message.
     pub(crate) fn refuse(&mut self, code: CloseCode, reason: &'static str) {
+        self.refuse_with(CloseFrame::new(code, reason));
+    }
+
+    /// [`refuse`](Self::refuse), with a frame of the user's.
+    pub(crate) fn refuse_with(&mut self, frame: CloseFrame) {
         if self.state == State::Open {
-            let frame = CloseFrame::new(code, reason);
             self.control.push(Message::Close(Some(frame.clone())));
             self.frame = Some(frame);
             self.state = State::Closing;

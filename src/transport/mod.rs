@@ -11,10 +11,14 @@ mod connect;
 mod connecting;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 mod dial;
+#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
+pub(crate) mod drain;
 mod drive;
 mod ext;
 #[cfg(all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod framing;
+#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
+mod guest;
 pub(crate) mod halves;
 mod limits;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
@@ -46,7 +50,10 @@ use crate::{Error, Message};
 
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse"))))]
-pub use self::accept::accept;
+pub use self::{
+    accept::accept,
+    drain::{Drain, Drained, Watched},
+};
 pub use self::{
     boxed::BoxTransport,
     channel::{Channel, channel},

@@ -1,5 +1,6 @@
 //! The doors of a server: what lets a connection in, holds its place, and shows it out.
 
+mod drain;
 mod handshake;
 mod places;
 

@@ -1,106 +1,69 @@
-//! The end that a server says to all its transports at once.
+//! The end that a server's drain brings to a session.
 
 use std::{
     fmt,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Waker, ready},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
 };
 
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-
-use crate::{CloseCode, CloseFrame, Error, Message, Transport, layer::closing::Closing, transport::halves::Halves};
+use crate::{
+    Error, Message, Transport,
+    layer::closing::Closing,
+    transport::drain::{Member, Seat},
+};
 
 type PollItem = Poll<Option<Result<Message, Error>>>;
 
-/// One word for all transports that listen to it: a clone is the same.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Goodbye(Arc<Said>);
-
-#[derive(Debug, Default)]
-struct Said {
-    /// A look for each message, cheaper than the token's.
-    is_said: AtomicBool,
-    token: CancellationToken,
-}
-
-impl Goodbye {
-    /// Every transport that listens is closed with 1001, as it is polled; all of them are woken.
-    pub(super) fn say(&self) {
-        self.0.is_said.store(true, Ordering::Release);
-        self.0.token.cancel();
-    }
-
-    /// Waits until it is said.
-    pub(super) async fn said(&self) {
-        self.0.token.cancelled().await;
-    }
-
-    #[inline]
-    pub(super) fn is_said(&self) -> bool {
-        self.0.is_said.load(Ordering::Acquire)
-    }
-}
-
-/// A transport's ear.
+/// A session's part in the drain of its server.
 pub(super) struct Leave {
-    goodbye: Goodbye,
+    member: Member,
     closing: Closing,
     /// The stream has said why it ends.
     is_told: bool,
-    waiting: Pin<Box<WaitForCancellationFutureOwned>>,
-    halves: Arc<Halves>,
-    both: Waker,
 }
 
 impl Leave {
-    pub(super) fn new(goodbye: Goodbye) -> Self {
-        let (halves, both) = Halves::new();
-        let waiting = Box::pin(goodbye.0.token.clone().cancelled_owned());
-        Self { goodbye, closing: Closing::new(), is_told: false, waiting, halves, both }
+    /// `patience` is the time that a close may take.
+    pub(super) fn new(seat: Arc<Seat>, patience: Duration) -> Self {
+        Self { member: Member::new(seat, patience), closing: Closing::new(), is_told: false }
     }
 
-    /// Begins to close, when it is time.
-    #[inline]
-    fn look(&mut self) {
-        if self.goodbye.is_said() {
-            self.closing.refuse(CloseCode::AWAY, "the server goes away");
+    fn tell(&mut self, error: Error) -> PollItem {
+        if std::mem::replace(&mut self.is_told, true) {
+            return Poll::Ready(None);
         }
-    }
-
-    /// The half that was registered is woken when it is time.
-    fn listen(&mut self) {
-        // Both halves, for the future has one waker.
-        let _ = self.waiting.as_mut().poll(&mut Context::from_waker(&self.both));
+        Poll::Ready(Some(Err(error)))
     }
 
     pub(super) fn poll_next<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> PollItem
     where
         T: Transport<Message, In = Message, TransportError = Error>,
     {
-        self.look();
-        if self.closing.is_open() {
-            let polled = inner.as_mut().poll_next(cx);
-            if polled.is_ready() {
-                return polled;
+        loop {
+            if let Some(error) = self.member.cut() {
+                return self.tell(error);
             }
-            self.halves.reader.register(cx.waker());
-            self.listen();
-            self.look();
-            if self.closing.is_open() {
-                return Poll::Pending;
+            if self.closing.is_open()
+                && let Some(frame) = self.member.poll_reader(cx)
+            {
+                self.closing.refuse_with(frame);
+            }
+            let polled = match self.closing.is_open() {
+                true => inner.as_mut().poll_next(cx),
+                // Told when the peer is: whoever is told lets go of the transport.
+                false => self.closing.poll_end(inner.as_mut(), cx).map(|()| None),
+            };
+            match polled {
+                Poll::Pending if self.member.reader_waits(cx) => {}
+                Poll::Ready(None) if !self.closing.is_open() => {
+                    let error = Error::closed("this server goes away").with_close_frame(self.member.frame());
+                    return self.tell(error);
+                }
+                polled => return polled,
             }
         }
-        // Told when the peer is: whoever is told lets go of the transport.
-        ready!(self.closing.poll_end(inner, cx));
-        if !std::mem::replace(&mut self.is_told, true) {
-            let frame = CloseFrame::new(CloseCode::AWAY, "the server goes away");
-            return Poll::Ready(Some(Err(Error::closed("this server goes away").with_close_frame(Some(frame)))));
-        }
-        Poll::Ready(None)
     }
 
     pub(super) fn poll_ready<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
@@ -111,7 +74,7 @@ impl Leave {
     }
 
     pub(super) fn check_open(&mut self) -> Result<(), Error> {
-        self.look();
+        self.member.wrote();
         self.closing.check_open()
     }
 
@@ -135,14 +98,17 @@ impl Leave {
         cx: &mut Context<'_>,
         poll: impl FnOnce(&mut Closing, &mut Context<'_>) -> Poll<Result<(), Error>>,
     ) -> Poll<Result<(), Error>> {
-        self.look();
+        if let Some(error) = self.member.cut() {
+            return Poll::Ready(Err(error));
+        }
+        if self.closing.is_open()
+            && let Some(frame) = self.member.poll_writer()
+        {
+            self.closing.refuse_with(frame);
+        }
         let polled = poll(&mut self.closing, cx);
-        if polled.is_pending() && self.closing.is_open() {
-            self.halves.writer.register(cx.waker());
-            self.listen();
-            if self.goodbye.is_said() {
-                cx.waker().wake_by_ref();
-            }
+        if self.member.writer_waits(&polled, cx) {
+            cx.waker().wake_by_ref();
         }
         polled
     }

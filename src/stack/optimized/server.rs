@@ -6,19 +6,22 @@ use super::{
     OptimizedHandle, OptimizedTransport,
     builder::OptimizedBuilder,
     greeting,
-    leave::{Goodbye, Leave},
+    leave::Leave,
     status::Status,
     wire::{Agreement, Wire, WireConfig},
 };
 use crate::{
-    Error, Limits, Message, Queue, Transport,
+    CloseCode, CloseFrame, Error, Limits, Message, Queue, Transport,
     layer::{
         heartbeat::{HeartbeatLayer, Monitor},
         resume::{Accepted, Session, SessionStore},
         trace::{TraceLayer, Traced},
     },
     stack::{hello::SUBPROTOCOL, optional::Optional},
-    transport::websocket::{WebSocket, WebSocketUpgrade},
+    transport::{
+        drain::{Attended, Drain, Seat},
+        websocket::{WebSocket, WebSocketUpgrade},
+    },
 };
 use tower_layer::Layer;
 
@@ -30,7 +33,7 @@ pub(super) type ServerLink<T> = Traced<Optional<Session<Wire<T>>, Wire<T>>>;
 pub struct OptimizedAcceptor<T = WebSocket> {
     config: Arc<Config>,
     store: SessionStore<Wire<T>>,
-    goodbye: Goodbye,
+    drain: Drain,
 }
 
 struct Config {
@@ -57,7 +60,7 @@ impl<T> OptimizedAcceptor<T> {
             transport_limits: builder.transport_limits(),
             queue: builder.queue,
         };
-        Self { config: Arc::new(config), store, goodbye: Goodbye::default() }
+        Self { config: Arc::new(config), store, drain: Drain::new() }
     }
 
     /// How many sessions there are, those among them whose clients are away.
@@ -86,7 +89,17 @@ impl<T> OptimizedAcceptor<T> {
     /// does not read, or is away, ends with the heartbeat and the [time of its session](super::OptimizedBuilder::session_ttl), if nobody
     /// drops it before.
     pub fn close(&self) {
-        self.goodbye.say();
+        self.drain.start(CloseFrame::new(CloseCode::AWAY, "the server goes away"));
+    }
+
+    /// Returns the drain that the sessions belong to: it ends them with a frame of your choice, waits for them and cuts those that do not end
+    /// in time. [`close`](Self::close) is its [`start`](Drain::start) with 1001. Give it to the other doors of the server, and one call ends
+    /// all of them.
+    ///
+    /// A session counts as one connection, together with the handler that [`upgrade`](OptimizedAcceptor::upgrade) has started for it.
+    #[must_use]
+    pub fn drain(&self) -> &Drain {
+        &self.drain
     }
 
     /// Waits until it is [closed](Self::close).
@@ -95,13 +108,13 @@ impl<T> OptimizedAcceptor<T> {
     ///
     /// It only watches.
     pub async fn closed(&self) {
-        self.goodbye.said().await;
+        self.drain.started().await;
     }
 
     /// Whether it was [closed](Self::close).
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.goodbye.is_said()
+        self.drain.is_started()
     }
 }
 
@@ -121,7 +134,7 @@ where
     /// As [`accept`](OptimizedAcceptor::accept).
     pub async fn accept_over(&self, transport: T, is_known: bool) -> Result<Option<OptimizedTransport<T>>, Error> {
         // Boxed, so that the exchange takes no room in the session's task later.
-        Box::pin(self.accept_for(transport, is_known, None, 0)).await
+        Box::pin(self.accept_for(transport, is_known, None, 0, self.drain.enter())).await
     }
 
     /// [`accept_over`](Self::accept_over), for a client that has proved who it is: its session is found again by the same `owner`
@@ -140,19 +153,21 @@ where
         is_known: bool,
         owner: impl AsRef<[u8]>,
     ) -> Result<Option<OptimizedTransport<T>>, Error> {
-        Box::pin(self.accept_for(transport, is_known, Some(owner.as_ref()), 0)).await
+        Box::pin(self.accept_for(transport, is_known, Some(owner.as_ref()), 0, self.drain.enter())).await
     }
 
-    /// [`accept_over`](Self::accept_over), of a transport that has the [`transport_limits`](Self::transport_limits).
+    /// [`accept_over`](Self::accept_over), of a transport that has the [`transport_limits`](Self::transport_limits),
+    /// with the seat of the handler, which then counts with its session as one.
     pub(in crate::stack) async fn accept_own(
         &self,
         transport: T,
         is_known: bool,
         owner: Option<&[u8]>,
+        seat: Arc<Seat>,
     ) -> Result<Option<OptimizedTransport<T>>, Error> {
         let config = &*self.config;
         let headroom = config.transport_limits.message - config.limits.message;
-        Box::pin(self.accept_for(transport, is_known, owner, headroom)).await
+        Box::pin(self.accept_for(transport, is_known, owner, headroom, seat)).await
     }
 
     async fn accept_for(
@@ -161,6 +176,7 @@ where
         is_known: bool,
         owner: Option<&[u8]>,
         headroom: usize,
+        seat: Arc<Seat>,
     ) -> Result<Option<OptimizedTransport<T>>, Error> {
         let config = &*self.config;
         let mut layers = config.wire.clone();
@@ -204,7 +220,7 @@ where
             resume: None,
         };
         let traced = config.trace.clone().propagate(agreed.trace_context()).layer(link);
-        let leave = Leave::new(self.goodbye.clone());
+        let leave = Leave::new(seat, config.limits.close);
         Ok(Some(OptimizedTransport::server(config.shell.layer(traced), leave, handle, config.queue.clone())))
     }
 }
@@ -274,17 +290,21 @@ impl OptimizedAcceptor {
     {
         let acceptor = self.clone();
         WebSocketUpgrade::new(move |websocket, parts| -> Handled {
-            Box::pin(async move {
+            let seat = acceptor.drain.enter();
+            let attending = seat.clone();
+            let handled = async move {
                 let is_known = websocket.subprotocol() == Some(SUBPROTOCOL);
-                match acceptor.accept_own(websocket, is_known, None).await {
+                match acceptor.accept_own(websocket, is_known, None, seat).await {
                     Ok(Some(transport)) => handler(transport, parts).await,
                     Ok(None) => {}
                     Err(error) => tracing::debug!(%error, "a connection was not accepted"),
                 }
-            })
+            };
+            Box::pin(Attended::new(handled, Some(attending)))
         })
         .limits(self.config.transport_limits)
         .with_subprotocol(HeaderValue::from_static(SUBPROTOCOL))
+        .refusing_with(&self.drain)
     }
 }
 
@@ -293,7 +313,7 @@ pub type Handled = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<T> Clone for OptimizedAcceptor<T> {
     fn clone(&self) -> Self {
-        Self { config: self.config.clone(), store: self.store.clone(), goodbye: self.goodbye.clone() }
+        Self { config: self.config.clone(), store: self.store.clone(), drain: self.drain.clone() }
     }
 }
 

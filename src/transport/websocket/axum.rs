@@ -9,11 +9,11 @@ use http::{HeaderName, HeaderValue, StatusCode, header, request};
 
 use super::{
     WebSocket,
-    upgrade::{Accept, Asked},
+    upgrade::{Accept, Asked, Draining},
 };
 use crate::{
     Error, Limits, log,
-    transport::{origin::Origins, refusal::Refusal, subprotocol},
+    transport::{drain::Drain, origin::Origins, refusal::Refusal, subprotocol},
 };
 
 /// axum's extractor of a WebSocket handshake: take it as an argument of a handler, and answer with
@@ -100,6 +100,13 @@ impl WebSocketHandshake {
         self
     }
 
+    /// Lets `drain` end the connection: see [`Drain`]. Keep the handle in the app's state.
+    #[must_use]
+    pub fn drain(mut self, drain: &Drain) -> Self {
+        self.accept.drain = Some(Draining::Whole(drain.clone()));
+        self
+    }
+
     /// Accepts pages of every origin; see
     /// [`WebSocketUpgrade::allow_any_origin`](super::WebSocketUpgrade::allow_any_origin) for what that risks.
     #[must_use]
@@ -109,7 +116,7 @@ impl WebSocketHandshake {
     }
 
     /// Answers the handshake, and runs `handler` on a task of its own once the connection is upgraded. A page of an origin that is not
-    /// allowed is refused (403).
+    /// allowed is refused (403), and so is every page once the server drains (503).
     #[must_use = "the handshake is made by returning the response"]
     pub fn on_upgrade<F>(self, handler: impl FnOnce(WebSocket) -> F + Send + 'static) -> Response
     where

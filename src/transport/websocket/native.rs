@@ -1,3 +1,4 @@
+mod drained;
 mod sink;
 mod stream;
 
@@ -8,7 +9,7 @@ use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Socket, engine::Engine};
-use crate::{CloseFrame, Error, Limits, rt, transport::place::Place};
+use crate::{CloseFrame, Error, Limits, rt, transport::guest::Guest};
 
 /// A WebSocket, either end, over any byte stream.
 ///
@@ -82,8 +83,8 @@ pub struct WebSocket<S = Socket> {
     write_failed: Option<Error>,
     /// The sink's task, while the stream has taken its place in the socket to write an answer.
     sink: Option<Waker>,
-    /// What guards of a server want back when the connection is gone.
-    _place: Option<Place>,
+    /// Of a connection that a server of ours has let in.
+    guest: Option<Box<Guest>>,
 }
 
 #[derive(Debug)]
@@ -124,12 +125,12 @@ impl<S> WebSocket<S> {
             deadline: None,
             write_failed: None,
             sink: None,
-            _place: None,
+            guest: None,
         }
     }
 
-    pub(super) fn with_place(mut self, place: Option<Place>) -> Self {
-        self._place = place;
+    pub(super) fn with_guest(mut self, guest: Option<Box<Guest>>) -> Self {
+        self.guest = guest;
         self
     }
 

@@ -14,8 +14,12 @@ use tower_service::Service;
 
 use super::{Socket, WebSocket, handshake::check_request};
 use crate::{
-    Error, Limits, rt,
+    Error, Limits,
+    log::{self, Peer},
+    rt,
     transport::{
+        drain::{Attended, Drain, Seat},
+        guest::Guest,
         origin::Origins,
         place::Place,
         refusal::Refusal,
@@ -69,6 +73,17 @@ pub(super) struct Accept {
     pub(super) limits: Limits,
     pub(super) subprotocols: Vec<HeaderValue>,
     pub(super) origins: Origins,
+    pub(super) drain: Option<Draining>,
+}
+
+/// How a drain concerns an upgrade.
+#[derive(Clone, Debug)]
+pub(super) enum Draining {
+    /// It refuses new connections, and closes those that there are.
+    Whole(Drain),
+    /// It refuses new connections; what is above the transport closes it.
+    #[cfg(feature = "optimized")]
+    Door(Drain),
 }
 
 /// A request that is a good handshake, with what can be taken out of it once.
@@ -76,6 +91,7 @@ pub(super) struct Asked {
     accept: HeaderValue,
     on_upgrade: OnUpgrade,
     place: Option<Place>,
+    peer: Option<Peer>,
 }
 
 /// A handshake that is accepted: the answer to give, and the connection that comes of it.
@@ -84,7 +100,8 @@ pub(super) struct Accepted {
     on_upgrade: OnUpgrade,
     limits: Limits,
     subprotocol: Option<Box<str>>,
-    place: Option<Place>,
+    guest: Option<Box<Guest>>,
+    seat: Option<Arc<Seat>>,
 }
 
 impl<H> WebSocketUpgrade<H> {
@@ -128,6 +145,20 @@ impl<H> WebSocketUpgrade<H> {
         self
     }
 
+    /// Lets `drain` end the connections: see [`Drain`]. A second call replaces the first.
+    #[must_use]
+    pub fn drain(mut self, drain: &Drain) -> Self {
+        Arc::make_mut(&mut self.accept).drain = Some(Draining::Whole(drain.clone()));
+        self
+    }
+
+    /// Refuses new connections once `drain` has started. What is above the transport ends those that there are.
+    #[cfg(feature = "optimized")]
+    pub(crate) fn refusing_with(mut self, drain: &Drain) -> Self {
+        Arc::make_mut(&mut self.accept).drain = Some(Draining::Door(drain.clone()));
+        self
+    }
+
     /// Accepts pages of every origin. Any page that a user visits can then use the user's cookies here: only for endpoints
     /// that do not look at them.
     #[must_use]
@@ -147,7 +178,8 @@ impl Asked {
 
         let accept = check_request(parts)?;
         let on_upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(NO_UPGRADE)?;
-        Ok(Self { accept, on_upgrade, place: Place::take(&mut parts.extensions) })
+        let (place, peer) = (Place::take(&mut parts.extensions), log::peer(&parts.extensions));
+        Ok(Self { accept, on_upgrade, place, peer })
     }
 }
 
@@ -155,7 +187,9 @@ impl Accept {
     /// Accepts a handshake, unless a page of another origin is behind it.
     pub(super) fn accept(&self, asked: Asked, parts: &request::Parts) -> Result<Accepted, Refusal> {
         self.origins.check(&parts.uri, &parts.headers)?;
-        let Asked { accept, on_upgrade, place } = asked;
+        let seat = self.enter()?;
+        let Asked { accept, on_upgrade, place, peer } = asked;
+        let guest = Guest::new(place, seat.clone(), peer, self.limits.close);
         let mut answer = Response::new(Full::default());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = answer.headers_mut();
@@ -167,7 +201,16 @@ impl Accept {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen.clone());
         }
         let subprotocol = chosen.and_then(|chosen| chosen.to_str().ok()).map(Into::into);
-        Ok(Accepted { answer, on_upgrade, limits: self.limits, subprotocol, place })
+        Ok(Accepted { answer, on_upgrade, limits: self.limits, subprotocol, guest, seat })
+    }
+
+    fn enter(&self) -> Result<Option<Arc<Seat>>, Refusal> {
+        match &self.drain {
+            None => Ok(None),
+            Some(Draining::Whole(drain)) => drain.admit().map(Some),
+            #[cfg(feature = "optimized")]
+            Some(Draining::Door(drain)) => drain.admit().map(|_| None),
+        }
     }
 }
 
@@ -177,14 +220,14 @@ impl Accepted {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let Self { answer, on_upgrade, limits, subprotocol, place } = self;
+        let Self { answer, on_upgrade, limits, subprotocol, guest, seat } = self;
         rt::spawn(async move {
             // A client that leaves before the upgrade is nobody's error: there is no session yet.
             let Ok(Ok(upgraded)) = rt::timeout(limits.handshake, on_upgrade).await else { return };
             let (socket, early) = Socket::from_upgraded(upgraded);
             let websocket =
-                WebSocket::new(socket, false, limits, early).with_subprotocol(subprotocol).with_place(place);
-            handler(websocket).await;
+                WebSocket::new(socket, false, limits, early).with_subprotocol(subprotocol).with_guest(guest);
+            Attended::new(handler(websocket), seat).await;
         });
         answer
     }
@@ -203,6 +246,9 @@ impl Refusal {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             }
             StatusCode::METHOD_NOT_ALLOWED => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET"));

@@ -2,23 +2,20 @@
 
 use std::{
     future::Future,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures_util::future::select;
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use crate::{
+    rt,
+    transport::drain::{self, Attended, Drain},
+};
 
-use crate::rt;
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Live {
     counts: Mutex<Counts>,
-    /// The last one has left.
-    empty: Notify,
-    cut: CancellationToken,
+    /// The acceptor's: it waits for all who are in, and cuts them.
+    drain: Drain,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +25,10 @@ struct Counts {
 }
 
 impl Live {
+    pub(super) fn new(drain: Drain) -> Self {
+        Self { counts: Mutex::default(), drain }
+    }
+
     /// A seat for a handshake, among at most `most`.
     pub(super) fn enter(self: &Arc<Self>, most: usize) -> Option<Seat> {
         let mut counts = self.lock();
@@ -36,7 +37,7 @@ impl Live {
         }
         counts.handshakes += 1;
         drop(counts);
-        Some(Seat { live: self.clone(), is_session: false })
+        Some(Seat { live: self.clone(), is_session: false, held: self.drain.enter() })
     }
 
     pub(super) fn sessions(&self) -> usize {
@@ -49,20 +50,7 @@ impl Live {
 
     /// Ready once nobody is in.
     pub(super) async fn emptied(&self) {
-        loop {
-            let mut empty = pin!(self.empty.notified());
-            empty.as_mut().enable();
-            if *self.lock() == Counts::default() {
-                return;
-            }
-            empty.await;
-        }
-    }
-
-    /// Runs `session` until it ends or all are cut.
-    pub(super) async fn until_cut(&self, session: impl Future<Output = ()>) {
-        let cut = self.cut.cancelled();
-        select(pin!(session), pin!(cut)).await;
+        self.drain.emptied().await;
     }
 
     /// Waits until all have left. Those who have not when the time is over are cut, and the number of their sessions is the error.
@@ -71,7 +59,7 @@ impl Live {
             return Ok(());
         }
         let left = self.sessions();
-        self.cut.cancel();
+        self.drain.cut();
         if left == 0 { Ok(()) } else { Err(left) }
     }
 }
@@ -81,6 +69,7 @@ impl Live {
 pub(super) struct Seat {
     live: Arc<Live>,
     is_session: bool,
+    held: Arc<drain::Seat>,
 }
 
 impl Seat {
@@ -95,6 +84,17 @@ impl Seat {
         self.is_session = true;
         true
     }
+
+    /// The same place, for the session's transport.
+    pub(super) fn held(&self) -> Arc<drain::Seat> {
+        self.held.clone()
+    }
+
+    /// Runs `work`, of which this seat is a part, until it ends or all are cut.
+    pub(super) fn attend<F: Future<Output = ()>>(self, work: impl FnOnce(Self) -> F) -> Attended<F> {
+        let held = self.held();
+        Attended::new(work(self), Some(held))
+    }
 }
 
 impl Drop for Seat {
@@ -105,9 +105,6 @@ impl Drop for Seat {
         } else {
             counts.handshakes -= 1;
         }
-        if *counts == Counts::default() {
-            self.live.empty.notify_waiters();
-        }
     }
 }
 
@@ -117,7 +114,7 @@ mod tests {
 
     #[test]
     fn there_are_so_many_seats_and_each_is_free_again() {
-        let live = Arc::new(Live::default());
+        let live = Arc::new(Live::new(Drain::new()));
         let (first, _second) = (live.enter(2).unwrap(), live.enter(2).unwrap());
         assert!(live.enter(2).is_none());
         drop(first);
@@ -127,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_session_makes_room_for_another_handshake() {
-        let live = Arc::new(Live::default());
+        let live = Arc::new(Live::new(Drain::new()));
         let mut first = live.enter(1).unwrap();
         assert!(first.begin(1));
         let mut second = live.enter(1).unwrap();
@@ -142,18 +139,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_drain_waits_for_the_last_and_not_for_ever() {
         let second = Duration::from_secs(1);
-        let live = Arc::new(Live::default());
+        let live = Arc::new(Live::new(Drain::new()));
         live.drain(second).await.unwrap();
 
         let run = |live: &Arc<Live>, time: Duration| {
-            let (live, mut seat) = (live.clone(), live.enter(9).unwrap());
+            let mut seat = live.enter(9).unwrap();
             assert!(seat.begin(9));
             tokio::spawn(async move {
-                let session = async move {
+                let session = async |seat: Seat| {
                     tokio::time::sleep(time).await;
                     drop(seat);
                 };
-                live.until_cut(session).await;
+                seat.attend(session).await;
             });
         };
         run(&live, second);

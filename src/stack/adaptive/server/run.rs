@@ -45,7 +45,7 @@ fn open(transport: AdaptiveTransport, mut parts: request::Parts) -> Handled {
     Box::pin(async move {
         let Some(Opening { inner, seat }) = opening else { return };
         let Some(seat) = seat.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        inner.live.until_cut(inner.run(transport, parts, seat)).await;
+        seat.attend(|seat| inner.run(transport, parts, seat)).await;
     })
 }
 
@@ -61,7 +61,7 @@ impl Inner {
             Some(place) => transport.holding(place),
             None => transport,
         };
-        match self.acceptor.accept_own(transport, is_known, owner.as_deref()).await {
+        match self.acceptor.accept_own(transport, is_known, owner.as_deref(), seat.held()).await {
             Ok(Some(session)) if seat.begin(self.sessions) => {
                 parts.extensions.insert(kind);
                 (self.handler)(session, parts).await;

@@ -78,6 +78,7 @@ impl SessionServer {
         let known = HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL);
         let web_socket = WebSocketUpgrade::new(run::web_socket as WebSocketHandler);
         let sse = SseDuplexServer::new(run::sse as SseHandler);
+        let live = Arc::new(Live::new(acceptor.drain().clone()));
         let inner = Inner {
             acceptor,
             handler: Arc::new(move |session, parts| -> Handled { Box::pin(handler.clone()(session, parts)) }),
@@ -87,7 +88,7 @@ impl SessionServer {
             sse_at: "/sse".into(),
             sessions: SESSIONS,
             handshakes: HANDSHAKES,
-            live: Arc::default(),
+            live,
             web_socket: web_socket.limits(limits).with_subprotocol(known.clone()),
             sse: sse.limits(limits).sessions(SESSIONS + HANDSHAKES).with_subprotocol(known),
             origins: Pages::Of(Vec::new()),

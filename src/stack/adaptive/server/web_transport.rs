@@ -59,7 +59,7 @@ impl SessionServer {
 async fn open(inner: Arc<Inner>, incoming: Incoming) {
     match inner.enter(incoming.parts()) {
         Ok(seat) => {
-            inner.live.until_cut(inner.admit(incoming, seat)).await;
+            seat.attend(|seat| inner.admit(incoming, seat)).await;
         }
         Err(_) => refuse(incoming, StatusCode::SERVICE_UNAVAILABLE).await,
     }

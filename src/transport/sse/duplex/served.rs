@@ -10,20 +10,21 @@ use super::{
     session::{Received, Session},
 };
 use crate::{
-    CloseCode, CloseFrame, Error, Message,
-    transport::{framing, signal},
+    CloseCode, CloseFrame, Error, Message, log,
+    transport::{drain::Member, framing, guest::Guest, signal},
 };
 
 #[derive(Debug)]
 pub(super) struct Served {
     session: Arc<Session>,
     course: Course,
+    guest: Option<Box<Guest>>,
 }
 
 impl Served {
-    pub(super) fn new(session: Arc<Session>) -> Self {
+    pub(super) fn new(session: Arc<Session>, guest: Option<Box<Guest>>) -> Self {
         let course = Course::new(session.limits.close);
-        Self { session, course }
+        Self { session, course, guest }
     }
 
     pub(super) fn course(&self) -> &Course {
@@ -38,8 +39,44 @@ impl Served {
         }
     }
 
+    fn member(&mut self) -> Option<&mut Member> {
+        self.guest.as_mut()?.drain.as_mut()
+    }
+
+    fn poll_cut(&mut self) -> Option<Error> {
+        if matches!(self.course.phase, Phase::Ended) {
+            return None;
+        }
+        let error = self.member()?.cut()?;
+        self.end();
+        Some(error)
+    }
+
+    /// The reading half's look: begins the close when a drain wants it, and gives the cause where the drain cuts the session.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Option<Error> {
+        let cut = self.poll_cut();
+        if self.course.is_open()
+            && let Some(frame) = self.member().and_then(|member| member.poll_reader(cx))
+        {
+            self.start_close(Some(frame));
+            self.session.wake_writer();
+        }
+        cut
+    }
+
+    fn writer_waits<T>(&mut self, polled: &Poll<T>, cx: &Context<'_>) {
+        if let Some(member) = self.member()
+            && member.writer_waits(polled, cx)
+        {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         loop {
+            if let Some(error) = self.poll_drain(cx) {
+                return Poll::Ready(Some(Err(error)));
+            }
             match self.course.phase {
                 Phase::Ended => return Poll::Ready(None),
                 Phase::Leaving | Phase::Failing(_) => {
@@ -65,7 +102,9 @@ impl Served {
                     return Poll::Ready(Some(Ok(message)));
                 }
                 Poll::Ready(Received::Fault(error)) => {
-                    self.start_close(Some(fault_frame(&error)));
+                    let frame = fault_frame(&error);
+                    log::closing("sse", frame.code(), &error, self.guest.as_ref().and_then(|guest| guest.peer));
+                    self.start_close(Some(frame));
                     self.course.phase = Phase::Failing(error);
                     self.session.wake_writer();
                 }
@@ -73,7 +112,12 @@ impl Served {
                     self.end();
                     return Poll::Ready(Some(Err(Error::closed("the client's event stream was cut"))));
                 }
-                Poll::Pending if !is_late => return Poll::Pending,
+                Poll::Pending if !is_late => {
+                    if self.member().is_some_and(|member| member.reader_waits(cx)) {
+                        continue;
+                    }
+                    return Poll::Pending;
+                }
                 Poll::Ready(Received::Message(_)) | Poll::Pending => {
                     self.end();
                     return Poll::Ready(Some(Err(self.course.late())));
@@ -91,7 +135,16 @@ impl Served {
         if !self.course.is_open() {
             return Poll::Ready(Err(self.course.closed()));
         }
-        self.session.poll_room(cx).map(|has_room| if has_room { Ok(()) } else { Err(self.course.closed()) })
+        if let Some(error) = self.poll_cut() {
+            return Poll::Ready(Err(error));
+        }
+        if let Some(frame) = self.member().and_then(|member| member.poll_writer()) {
+            self.start_close(Some(frame));
+            return Poll::Ready(Err(self.course.closed()));
+        }
+        let room = self.session.poll_room(cx);
+        self.writer_waits(&room, cx);
+        room.map(|has_room| if has_room { Ok(()) } else { Err(self.course.closed()) })
     }
 
     pub(super) fn start_send(&mut self, message: Message) -> Result<(), Error> {
@@ -99,6 +152,9 @@ impl Served {
             return Err(self.course.closed());
         }
         framing::check_outgoing(&message, self.session.limits.message)?;
+        if let Some(member) = self.member() {
+            member.wrote();
+        }
         match message {
             Message::Close(frame) => self.start_close(frame),
             message => self.session.send(&message),
@@ -107,7 +163,9 @@ impl Served {
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        match self.session.poll_flush(cx) {
+        let flushed = self.session.poll_flush(cx);
+        self.writer_waits(&flushed, cx);
+        match flushed {
             Poll::Ready(true) => Poll::Ready(Ok(())),
             Poll::Ready(false) => Poll::Ready(Err(self.course.closed())),
             Poll::Pending if matches!(self.course.phase, Phase::Ended) => Poll::Ready(Err(self.course.closed())),
@@ -120,7 +178,8 @@ impl Served {
 
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if !self.session.is_cut() {
-            self.start_close(Some(signal::close_frame().unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""))));
+            let frame = signal::close_frame().or_else(|| self.member()?.frame());
+            self.start_close(Some(frame.unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""))));
         }
         match self.poll_flush(cx) {
             // Whoever closes wants it closed, and that it is.

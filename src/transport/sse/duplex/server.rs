@@ -20,8 +20,10 @@ use super::{
     sessions::Sessions,
 };
 use crate::{
-    Error, Limits, rt,
+    Error, Limits, log, rt,
     transport::{
+        drain::{Attended, Drain},
+        guest::Guest,
         origin::Origins,
         place::Place,
         refusal::Refusal,
@@ -88,6 +90,7 @@ struct Accept {
     subprotocols: Vec<HeaderValue>,
     origins: Origins,
     keep_alive: Duration,
+    drain: Option<Drain>,
 }
 
 impl<H> SseDuplexServer<H> {
@@ -101,6 +104,7 @@ impl<H> SseDuplexServer<H> {
             subprotocols: Vec::new(),
             origins: Origins::default(),
             keep_alive: Duration::from_secs(15),
+            drain: None,
         };
         Self { handler, accept: Arc::new(accept), sessions: Arc::new(Sessions::new(1024)) }
     }
@@ -152,6 +156,14 @@ impl<H> SseDuplexServer<H> {
         self
     }
 
+    /// Lets `drain` end the sessions: see [`Drain`]. New ones are refused (503) once it has started; the POSTs of those that there are, are
+    /// taken until they have ended.
+    #[must_use]
+    pub fn drain(mut self, drain: &Drain) -> Self {
+        self.accept().drain = Some(drain.clone());
+        self
+    }
+
     /// Also accepts pages of this origin (`https://app.example.com`): its requests are answered as CORS asks for it, cookies
     /// included.
     #[must_use]
@@ -180,6 +192,10 @@ impl<H> SseDuplexServer<H> {
         F: Future<Output = ()> + Send + 'static,
     {
         let accept = &*self.accept;
+        let seat = match accept.drain.as_ref().map(Drain::admit).transpose() {
+            Ok(seat) => seat,
+            Err(refusal) => return Err(refusal.logged("sse", &parts)),
+        };
         let Some(session) = self.sessions.open(accept.limits, Place::take(&mut parts.extensions)) else {
             const FULL: Refusal = Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -191,8 +207,9 @@ impl<H> SseDuplexServer<H> {
         let response = head::stream(chosen, SseDuplexBody::events(session.clone(), accept.keep_alive));
         let subprotocol = chosen.and_then(|chosen| chosen.to_str().ok()).map(Into::into);
         let handler = self.handler.clone();
-        let transport = SseDuplex::served(Served::new(session), subprotocol);
-        rt::spawn(async move { handler(transport, parts).await });
+        let guest = Guest::new(None, seat.clone(), log::peer(&parts.extensions), accept.limits.close);
+        let transport = SseDuplex::served(Served::new(session, guest), subprotocol);
+        rt::spawn(async move { Attended::new(handler(transport, parts), seat).await });
         Ok(response)
     }
 }

@@ -18,7 +18,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
         if this.write_failed.is_some() || !matches!(this.state, State::Open) || !this.engine.can_send() {
             return Poll::Ready(Err(this.closed()));
         }
+        if let Some(error) = this.poll_drain_writer(cx) {
+            return Poll::Ready(Err(error));
+        }
         let poll = this.engine.poll_room(Pin::new(&mut this.io), cx);
+        this.writer_waits(&poll, cx);
         this.written(cx, poll)
     }
 
@@ -30,6 +34,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
         if message.is_close() {
             this.state = State::Closing;
         }
+        if let Some(member) = this.member() {
+            member.wrote();
+        }
         this.engine.send(message)
     }
 
@@ -39,6 +46,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
             return Poll::Ready(Err(this.closed()));
         }
         let poll = this.engine.poll_flush(Pin::new(&mut this.io), cx);
+        this.writer_waits(&poll, cx);
         this.written(cx, poll)
     }
 
@@ -47,7 +55,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = &mut *self;
         if matches!(this.state, State::Open) && this.write_failed.is_none() {
-            this.engine.close(Some(signal::close_frame().unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""))));
+            let frame = signal::close_frame().or_else(|| this.drain_frame());
+            this.engine.close(Some(frame.unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""))));
             this.state = State::Closing;
         }
         match ready!(self.poll_flush(cx)) {

@@ -8,7 +8,7 @@ use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{State, WebSocket};
-use crate::{CloseCode, CloseFrame, Error, Message, Text, rt, transport::websocket::engine::End};
+use crate::{CloseCode, CloseFrame, Error, Message, Text, log, rt, transport::websocket::engine::End};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
     type Item = Result<Message, Error>;
@@ -16,6 +16,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         loop {
+            if let Some(error) = this.poll_drain(cx) {
+                return Poll::Ready(Some(Err(error)));
+            }
             if this.engine.answer_waits() {
                 this.poll_answer(cx);
             }
@@ -57,6 +60,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
                     if this.engine.answer_waits() {
                         this.poll_answer(cx);
                     }
+                    if this.reader_waits(cx) {
+                        continue;
+                    }
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(_)) | Poll::Pending => {
@@ -95,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// The connection is over: lets go of the socket as well as can be without waiting.
-    fn end(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn end(&mut self, cx: &mut Context<'_>) {
         self.state = State::Ended;
         self.deadline = None;
         if let Some(sink) = self.sink.take() {
@@ -113,6 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     CloseCode::INVALID_PAYLOAD => "text that is not UTF-8",
                     _ => "protocol error",
                 };
+                log::closing("websocket", code, &error, self.guest.as_ref().and_then(|guest| guest.peer));
                 self.engine.close(Some(CloseFrame::new(code, Text::from_static(reason))));
                 self.state = State::Failing { error, is_shut: false };
                 None

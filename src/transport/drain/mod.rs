@@ -1,0 +1,295 @@
+//! The graceful end of a server's connections.
+
+mod member;
+mod seat;
+mod watched;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use http::StatusCode;
+use tokio::sync::Notify;
+
+use self::seat::Wakers;
+pub use self::watched::Watched;
+pub(crate) use self::{
+    member::Member,
+    seat::{Attended, Seat},
+};
+use crate::{CloseFrame, rt, transport::refusal::Refusal};
+
+/// Ends all connections of a server gracefully: the handle of a graceful shutdown.
+///
+/// Give one to each door of the server: [`WebSocketUpgrade::drain`], axum's extractor `WebSocketHandshake::drain`,
+/// `SseDuplexServer::drain`, and [`watch`](Self::watch) for the HTTP connections themselves. `OptimizedAcceptor::drain` returns the one
+/// that its sessions belong to. A clone is the same handle.
+///
+/// When the drain [starts](Self::start):
+///
+/// 1. New upgrades are refused with 503 and `Retry-After`.
+/// 2. Each transport closes with the close frame that you choose, after it has sent what it has accepted; where it is
+///    [driven](crate::TransportExt::drive), that includes the queue. Its stream goes on until the peer has closed too, and then ends; its sink
+///    gives an error that [`is_closed`](crate::Error::is_closed). So handlers end without code of their own. They work above any codec, for the
+///    transport at the bottom of the stack closes itself.
+/// 3. [`close`](Self::close) waits until every connection is gone and every handler has ended.
+/// 4. After the time that you give, it cuts the rest: handlers are dropped where they wait, and transports end with an error.
+///
+/// # Which code
+///
+/// | frame | for |
+/// |---|---|
+/// | 1001 ([`AWAY`](crate::CloseCode::AWAY)) | a server that goes away |
+/// | 1012 ([`RESTART`](crate::CloseCode::RESTART)) | a server that restarts |
+///
+/// The reconnect layer comes back from both. Browsers do what the page says.
+///
+/// # Example
+///
+/// ```no_run
+/// # async fn serve() -> Result<(), tower_transport::BoxError> {
+/// use std::time::Duration;
+///
+/// use hyper::server::conn::http1;
+/// use hyper_util::{rt::{TokioIo, TokioTimer}, service::TowerToHyperService};
+/// use tower_transport::{
+///     CloseCode, CloseFrame, TransportExt,
+///     transport::{Drain, accept, websocket::WebSocketUpgrade},
+/// };
+///
+/// let drain = Drain::new();
+/// let echo = WebSocketUpgrade::new(|mut socket, _parts| async move {
+///     while let Some(Ok(message)) = socket.receive_message().await {
+///         if message.is_data() && socket.send_message(message).await.is_err() {
+///             return;
+///         }
+///     }
+/// })
+/// .drain(&drain);
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+/// loop {
+///     let (tcp, _) = tokio::select! {
+///         accepted = accept(|| listener.accept()) => accepted,
+///         _ = tokio::signal::ctrl_c() => break,
+///     };
+///     let connection = http1::Builder::new()
+///         .timer(TokioTimer::new())
+///         .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(echo.clone()))
+///         .with_upgrades();
+///     tokio::spawn(drain.watch(connection, |connection| connection.graceful_shutdown()));
+/// }
+/// drop(listener); // nobody waits in its backlog
+/// let drained = drain.close(CloseFrame::new(CloseCode::RESTART, "new version"), Duration::from_secs(10)).await;
+/// println!("{drained}");
+/// # Ok(()) }
+/// ```
+///
+/// # Handlers that want to finish something
+///
+/// A handler that has ended its transport may go on, until the time is over. One that works without looking at its transport watches
+/// [`started`](Self::started).
+///
+/// # Cost
+///
+/// An entry in a map for each connection, and a look at an integer for each poll. Nothing is allocated for a message.
+///
+/// [`WebSocketUpgrade::drain`]: crate::transport::websocket::WebSocketUpgrade::drain
+#[derive(Clone, Default)]
+pub struct Drain(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// [`OPEN`], [`STARTED`] or [`CUT`]: one look for each poll of a connection.
+    phase: AtomicU8,
+    start: OnceLock<Start>,
+    seats: Mutex<Seats>,
+    /// It has started.
+    started: Notify,
+    /// The last seat was left.
+    emptied: Notify,
+}
+
+struct Start {
+    frame: CloseFrame,
+    at: rt::Instant,
+}
+
+#[derive(Default)]
+struct Seats {
+    next: u64,
+    taken: HashMap<u64, Arc<Wakers>>,
+}
+
+const OPEN: u8 = 0;
+const STARTED: u8 = 1;
+const CUT: u8 = 2;
+
+/// What became of the connections of a [`Drain`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drained {
+    /// How many ended in time, together with their handlers.
+    pub closed: usize,
+    /// How many had to be cut.
+    pub cut: usize,
+}
+
+impl fmt::Display for Drained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} connections closed, {} cut", self.closed, self.cut)
+    }
+}
+
+impl Drain {
+    /// Creates a handle without connections.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts: refuses new connections, and closes each of those that there are with `frame`. Only the first call counts.
+    ///
+    /// It returns at once. [`close`](Self::close) waits for the end as well.
+    pub fn start(&self, frame: CloseFrame) {
+        let mut is_first = false;
+        self.0.start.get_or_init(|| {
+            is_first = true;
+            Start { frame, at: rt::Instant::now() }
+        });
+        if is_first {
+            self.0.enter_phase(STARTED);
+            self.0.started.notify_waiters();
+        }
+    }
+
+    /// [Starts](Self::start), and waits until all connections are gone and their handlers have ended, at most `within`. Then it cuts those that
+    /// are left. Connections that are being opened meanwhile are waited for and cut as well.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the connections are closing and none is cut. Another call goes on to wait.
+    pub async fn close(&self, frame: CloseFrame, within: Duration) -> Drained {
+        self.start(frame);
+        let open = self.connections();
+        if rt::timeout(within, self.emptied()).await.is_ok() {
+            return Drained { closed: open, cut: 0 };
+        }
+        let cut = self.connections();
+        self.cut();
+        // What can be dropped is dropped as soon as its task runs.
+        let _ = rt::timeout(within.min(AFTER_CUT), self.emptied()).await;
+        Drained { closed: open.saturating_sub(cut), cut }
+    }
+
+    /// Cuts all connections.
+    pub(crate) fn cut(&self) {
+        self.0.enter_phase(CUT);
+    }
+
+    /// Returns whether it has [started](Self::start).
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.0.phase() != OPEN
+    }
+
+    /// Waits until it has [started](Self::start), and returns the close frame that was chosen.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only watches.
+    pub async fn started(&self) -> CloseFrame {
+        loop {
+            let mut started = pin!(self.0.started.notified());
+            started.as_mut().enable();
+            if let Some(start) = self.0.start.get() {
+                return start.frame.clone();
+            }
+            started.await;
+        }
+    }
+
+    /// Waits until there is no connection.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let mut emptied = pin!(self.0.emptied.notified());
+            emptied.as_mut().enable();
+            if self.connections() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Returns how many connections there are, HTTP connections that are [watched](Self::watch) among them.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.0.seats().taken.len()
+    }
+
+    /// Takes a seat for a connection, unless it has started.
+    pub(super) fn admit(&self) -> Result<Arc<Seat>, Refusal> {
+        const AWAY: Refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this server is going away (Drain::start)");
+
+        // First the seat: a drain that starts in between waits for it.
+        let seat = self.enter();
+        if self.is_started() { Err(AWAY) } else { Ok(seat) }
+    }
+
+    /// Takes a seat for a connection.
+    pub(crate) fn enter(&self) -> Arc<Seat> {
+        let wakers = Arc::<Wakers>::default();
+        let mut seats = self.0.seats();
+        let id = seats.next;
+        seats.next += 1;
+        seats.taken.insert(id, wakers.clone());
+        drop(seats);
+        Arc::new(Seat::new(self.clone(), id, wakers))
+    }
+}
+
+/// How long dropped handlers may take to be gone.
+const AFTER_CUT: Duration = Duration::from_secs(1);
+
+impl Shared {
+    fn phase(&self) -> u8 {
+        self.phase.load(Ordering::Acquire)
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter_phase(&self, phase: u8) {
+        self.phase.fetch_max(phase, Ordering::AcqRel);
+        // Not under the lock: a waker is the user's.
+        let seats: Vec<_> = self.seats().taken.values().cloned().collect();
+        seats.iter().for_each(|wakers| wakers.wake());
+    }
+
+    fn leave(&self, id: u64) {
+        let mut seats = self.seats();
+        let left = seats.taken.remove(&id);
+        let is_empty = seats.taken.is_empty();
+        drop(seats);
+        drop(left);
+        if is_empty {
+            self.emptied.notify_waiters();
+        }
+    }
+}
+
+impl fmt::Debug for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain")
+            .field("connections", &self.connections())
+            .field("is_started", &self.is_started())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,77 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+
+use super::{Drain, Seat};
+
+impl Drain {
+    /// Lets an HTTP connection end with the drain: a future to spawn in its place.
+    ///
+    /// `shut_down` is called when the drain [starts](Self::start): it is the connection's own `graceful_shutdown`, which lets hyper answer the
+    /// request that is under way and take no other. A connection that was upgraded is the transport's from then on.
+    ///
+    /// ```no_run
+    /// # async fn serve(tcp: tokio::net::TcpStream, drain: tower_transport::transport::Drain) {
+    /// # use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+    /// # let service = tower_transport::transport::websocket::WebSocketUpgrade::new(|_, _| async {});
+    /// let connection = hyper::server::conn::http1::Builder::new()
+    ///     .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(service))
+    ///     .with_upgrades();
+    /// tokio::spawn(drain.watch(connection, |connection| connection.graceful_shutdown()));
+    /// # }
+    /// ```
+    ///
+    /// The connection counts among [`connections`](Self::connections). One that is cut ends without an output: `None`.
+    pub fn watch<C, F>(&self, connection: C, shut_down: F) -> Watched<C, F>
+    where
+        C: Future,
+        F: FnOnce(Pin<&mut C>),
+    {
+        Watched { connection, shut_down: Some(shut_down), seat: self.enter() }
+    }
+}
+
+pin_project! {
+    /// The future of [`Drain::watch`].
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Watched<C, F> {
+        #[pin]
+        connection: C,
+        shut_down: Option<F>,
+        seat: Arc<Seat>,
+    }
+}
+
+impl<C, F> Future for Watched<C, F>
+where
+    C: Future,
+    F: FnOnce(Pin<&mut C>),
+{
+    type Output = Option<C::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        this.seat.wakers.reader.register(cx.waker());
+        if this.seat.is_cut() {
+            return Poll::Ready(None);
+        }
+        if this.seat.is_started()
+            && let Some(shut_down) = this.shut_down.take()
+        {
+            shut_down(this.connection.as_mut());
+        }
+        this.connection.poll(cx).map(Some)
+    }
+}
+
+impl<C, F> fmt::Debug for Watched<C, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("seat", &self.seat).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,32 @@
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    drain::{Member, Seat},
+    place::Place,
+};
+use crate::log::Peer;
+
+/// What a server knows of a connection that it has let in, for as long as the transport lives.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// What guards want back when the connection is gone.
+    _place: Option<Place>,
+    pub(super) drain: Option<Member>,
+    pub(super) peer: Option<Peer>,
+}
+
+impl Guest {
+    /// `None` where there is nothing to know. `patience` is the time that a close may take.
+    pub(super) fn new(
+        place: Option<Place>,
+        seat: Option<Arc<Seat>>,
+        peer: Option<Peer>,
+        patience: Duration,
+    ) -> Option<Box<Self>> {
+        if place.is_none() && seat.is_none() && peer.is_none() {
+            return None;
+        }
+        let drain = seat.map(|seat| Member::new(seat, patience));
+        Some(Box::new(Self { _place: place, drain, peer }))
+    }
+}
