@@ -27,13 +27,20 @@ pub trait Verify: Service<Credentials, Error: Into<Error>> + Clone {}
 
 impl<S> Verify for S where S: Service<Credentials, Error: Into<Error>> + Clone {}
 
-/// Where a key set comes from: any `Service<()> + Clone` whose response is the JSON of a JWKS (RFC 7517).
+/// Where a key set comes from: any `Service<()> + Clone` whose response is the JSON of a JWKS (RFC 7517). It and its future are `Send`
+/// and `'static`, as a fetch runs on a task of its own.
 #[cfg(not(target_arch = "wasm32"))]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not fetch a key set",
-    note = "a source of keys is `Service<()> + Clone`; its response is `AsRef<[u8]>`, its error `Into<tower_transport::Error>`"
+    note = "a source of keys is `Service<()> + Clone + Send + 'static`; its response is `AsRef<[u8]>`, its error `Into<tower_transport::Error>`, its future `Send + 'static`"
 )]
-pub trait KeySource: Service<(), Response: AsRef<[u8]>, Error: Into<Error>> + Clone {}
+pub trait KeySource:
+    Service<(), Response: AsRef<[u8]>, Error: Into<Error>, Future: Send + 'static> + Clone + Send + 'static
+{
+}
 
 #[cfg(not(target_arch = "wasm32"))]
-impl<S> KeySource for S where S: Service<(), Response: AsRef<[u8]>, Error: Into<Error>> + Clone {}
+impl<S> KeySource for S where
+    S: Service<(), Response: AsRef<[u8]>, Error: Into<Error>, Future: Send + 'static> + Clone + Send + 'static
+{
+}

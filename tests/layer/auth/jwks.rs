@@ -145,3 +145,76 @@ async fn what_is_no_set_is_an_error_and_not_an_empty_one() {
         assert!(if is_too_large { error.is_too_large() } else { error.is_codec() }, "{error}");
     }
 }
+
+/// A source whose fetches take this long; counts those that began and those that ended.
+fn slow_source(set: &Set, time: Duration, begun: &Count, ended: &Count) -> impl KeySource + use<> {
+    let (set, begun, ended) = (set.clone(), begun.clone(), ended.clone());
+    service_fn(move |()| {
+        begun.up();
+        let (set, ended) = (set.lock().unwrap().clone(), ended.clone());
+        async move {
+            tokio::time::sleep(time).await;
+            ended.up();
+            set
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_hangs_up_does_not_end_the_fetch_that_it_began() {
+    let (begun, ended) = (Count::default(), Count::default());
+    let set = set(&[jwk(Algorithm::RS256, "a")]);
+    let source = slow_source(&set, Duration::from_millis(100), &begun, &ended);
+    let verifier = JwksVerifier::<_, ()>::new(source, JwtRules::new().audience("feed"));
+    for minute in 0..60 {
+        let unknown = verify(&verifier, token(Algorithm::ES256, &format!("guess-{minute}")));
+        assert!(futures_util::FutureExt::now_or_never(unknown).is_none(), "it waits for a fetch");
+        tokio::time::sleep(Duration::from_secs(61)).await;
+    }
+    assert_eq!((begun.get(), ended.get()), (60, 60));
+    verify(&verifier, token(Algorithm::RS256, "a")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_interval_counts_from_the_end_of_a_fetch_and_one_at_a_time_is_under_way() {
+    let (begun, ended) = (Count::default(), Count::default());
+    let source = slow_source(&set(&[jwk(Algorithm::RS256, "a")]), Duration::from_secs(20), &begun, &ended);
+    let verifier = JwksVerifier::<_, ()>::new(source, JwtRules::new().audience("feed"));
+    for second in 0..80 {
+        let unknown = verify(&verifier, token(Algorithm::ES256, &format!("guess-{second}")));
+        let _ = futures_util::FutureExt::now_or_never(unknown);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!((begun.get(), ended.get()), (1, 1));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let _ = futures_util::FutureExt::now_or_never(verify(&verifier, token(Algorithm::ES256, "guess")));
+    assert_eq!(begun.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_never_answers_has_failed_after_the_time_for_a_fetch() {
+    let (begun, ended) = (Count::default(), Count::default());
+    let source = slow_source(&set(&[jwk(Algorithm::RS256, "a")]), Duration::from_secs(86_400), &begun, &ended);
+    let verifier = JwksVerifier::<_, ()>::new(source, JwtRules::new().audience("feed"))
+        .fetch_timeout(Duration::from_secs(7))
+        .interval(Duration::from_secs(60));
+    let start = tokio::time::Instant::now();
+    let error = verify(&verifier, token(Algorithm::RS256, "a")).await.unwrap_err();
+    assert!(error.is_timeout() && !error.is_auth(), "{error:?}");
+    assert_eq!(start.elapsed().as_secs(), 7, "on the paused clock");
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert!(verify(&verifier, token(Algorithm::RS256, "a")).await.unwrap_err().is_timeout());
+    assert_eq!((begun.get(), ended.get()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_cannot_be_read_does_not_take_the_set_down() {
+    let mut wrong = jwk(Algorithm::RS256, "wrong");
+    wrong["key_ops"] = json!(7);
+    let mut half = jwk(Algorithm::ES256, "half");
+    half["x"] = Value::Null;
+    let set = set(&[wrong, json!("no key at all"), half, json!({}), jwk(Algorithm::EdDSA, "good")]);
+    let verifier = verifier(&set, &Count::default());
+    verify(&verifier, token(Algorithm::EdDSA, "good")).await.unwrap();
+    assert!(verify(&verifier, token(Algorithm::RS256, "wrong")).await.unwrap_err().is_auth());
+}

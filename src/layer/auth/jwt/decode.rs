@@ -1,13 +1,16 @@
 //! From a token to its claims. Nothing of a token ends up in an error: what a parser says may quote it.
 
-use std::sync::Once;
-
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     Algorithm,
     crypto::rust_crypto,
+    dangerous::insecure_decode_claims,
     errors::{Error as JwtError, ErrorKind},
 };
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use super::{Claims, JwtKey, JwtRules};
 use crate::{
@@ -52,11 +55,34 @@ pub(super) fn decode<X: DeserializeOwned>(
         return Err(Problem::Refused("the token asks for what is not supported here"));
     }
     let key = choose(keys, header.kid.as_deref(), header.alg)?;
-    let validation = rules.validation(key.algorithm);
-    choose_provider();
-    let claims = jsonwebtoken::decode::<Claims<X>>(token, &key.key, &validation).map_err(reason)?.claims;
+    verify(token, key)?;
+    // "Insecure" unless the signature was verified, which it was.
+    let claims: Claims<X> = insecure_decode_claims(token).map_err(reason)?;
+    let has_audience = !claims.audience.is_empty() || names_audience(token)?;
+    rules.check_parties(claims.issuer.as_deref(), has_audience, &claims.audience).map_err(Problem::Refused)?;
     rules.check_times(claims.expires, claims.not_before).map_err(Problem::Refused)?;
     Ok(claims)
+}
+
+/// Verifies the signature (RFC 7515, section 5.2). Not by `jsonwebtoken::decode`, which takes its cryptography from a default of the
+/// process: that would have to be installed for the whole application, and panics where features leave it open.
+fn verify(token: &str, key: &JwtKey) -> Result<(), Problem> {
+    const WRONG: Problem = Problem::Refused("the token's signature is wrong");
+
+    let (message, signature) = token.rsplit_once('.').ok_or(UNREADABLE)?;
+    let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).map_err(|_| UNREADABLE)?;
+    let verifier = (rust_crypto::DEFAULT_PROVIDER.verifier_factory)(&key.algorithm, &key.key).map_err(reason)?;
+    verifier.verify(message.as_bytes(), &signature).map_err(|_| WRONG)
+}
+
+/// Whether a token is made out to somebody, be it to an empty list.
+fn names_audience(token: &str) -> Result<bool, Problem> {
+    #[derive(Deserialize)]
+    struct Named {
+        aud: Option<IgnoredAny>,
+    }
+
+    insecure_decode_claims::<Named>(token).map(|named| named.aud.is_some()).map_err(reason)
 }
 
 /// The key that a token is to be verified with. Its own algorithm decides; the token's must be the same.
@@ -88,22 +114,34 @@ fn choose<'a>(keys: &'a [JwtKey], id: Option<&str>, algorithm: Algorithm) -> Res
     key.ok_or(Problem::Refused("the token's algorithm is not the key's"))
 }
 
-/// jsonwebtoken panics if it cannot tell its provider of cryptography from its features, which others may turn on as well.
-fn choose_provider() {
-    static ONCE: Once = Once::new();
-    // An application that has chosen one keeps it.
-    ONCE.call_once(|| {
-        let _ = rust_crypto::DEFAULT_PROVIDER.install_default();
-    });
-}
+const UNREADABLE: Problem = Problem::Refused("this is no token that can be read here");
 
 fn reason(error: JwtError) -> Problem {
-    Problem::Refused(match error.kind() {
-        ErrorKind::InvalidSignature => "the token's signature is wrong",
-        ErrorKind::InvalidAudience => "the token is for another audience",
-        ErrorKind::InvalidIssuer => "the token is of another issuer",
-        ErrorKind::MissingRequiredClaim(_) => "the token lacks a claim that is required here",
-        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => "the token's algorithm is not the key's",
-        _ => "this is no token that can be read here",
-    })
+    match error.kind() {
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
+            Problem::Refused("the token's algorithm is not the key's")
+        }
+        _ => UNREADABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::auth::JwtVerifier;
+
+    #[test]
+    fn verifying_a_token_leaves_the_default_provider_of_the_process_to_the_application() {
+        // Signed elsewhere: jsonwebtoken's own `encode` would choose the default.
+        const TOKEN: &str =
+            "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhZGEifQ.lBKrxi1_3QMdNkGC_Iwnoa4S1faV7F3h4lezwRc1nQs";
+
+        let key = JwtKey::hs256(b"a secret of more than 32 bytes, for tests only").unwrap();
+        let verifier: JwtVerifier = JwtVerifier::new(key, JwtRules::new().without_expiry());
+        let claims = verifier.verify(&Credentials::Bearer(TOKEN.into())).unwrap();
+        assert_eq!(claims.subject.as_deref(), Some("ada"));
+        let changed = TOKEN.replace("lBKr", "lBKs");
+        assert!(verifier.verify(&Credentials::Bearer(changed.as_str().into())).unwrap_err().is_auth());
+        assert!(rust_crypto::DEFAULT_PROVIDER.install_default().is_ok(), "it was taken");
+    }
 }

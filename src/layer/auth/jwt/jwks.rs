@@ -8,23 +8,20 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::Shared;
+use futures_util::{FutureExt, future::Shared};
 use pin_project_lite::pin_project;
 use serde::de::DeserializeOwned;
 use tower_service::Service;
 
 use super::{
-    Claims, JwtRules,
+    Claims, JwtKey, JwtRules,
     decode::{self, Problem},
-    key_set::KeySet,
+    key_set::{self, KeySet},
 };
 use crate::{
     Error,
-    layer::auth::{
-        Credentials, KeySource,
-        oneshot::{Flight, Oneshot},
-    },
-    rt::Instant,
+    layer::auth::{Credentials, KeySource, oneshot::Flight},
+    rt::{self, Handle, Instant},
 };
 
 /// Verifies JWTs with a key set (JWKS, RFC 7517) that a service of yours fetches: a `Service<()>` whose response is the JSON, as
@@ -33,7 +30,11 @@ use crate::{
 /// A clone shares the set. It is fetched with the first token, again when it is an hour old ([`max_age`](Self::max_age)), and when a
 /// token names a key that is not in it (a rotation), but for that at most once a minute ([`interval`](Self::interval)), whatever
 /// peers send; one fetch serves all who wait. While fetches fail, the set stays in use for at most 24 times its age limit.
-/// Of a set, at most 256 KiB and 64 keys are taken; symmetric keys are not.
+/// Of a set, at most 256 KiB and 64 keys are taken; symmetric keys and keys that cannot be read are not.
+///
+/// A fetch runs on a task of its own, so that a peer that hangs up does not end it, and takes at most 30 s
+/// ([`fetch_timeout`](Self::fetch_timeout)). The interval counts from its end. Outside of a tokio runtime it runs in the calls that
+/// wait for it.
 ///
 /// What is said of [`JwtVerifier`](super::JwtVerifier) is true here, too. A failed fetch is an error that is not
 /// [`is_auth`](Error::is_auth): the peer is answered 503 (or closed with 1013), not refused.
@@ -48,9 +49,11 @@ struct State<S: KeySource> {
 }
 
 struct Inner<S: KeySource> {
-    source: S,
+    /// `None` while a fetch has it. So nothing of the user's runs under the lock, a clone among it.
+    source: Option<S>,
     set: KeySet,
     flight: Flight<Fetch<S>>,
+    fetch_timeout: Duration,
 }
 
 impl<S, X> JwksVerifier<S, X>
@@ -59,7 +62,12 @@ where
 {
     /// Verifies with the keys that `source` fetches.
     pub fn new(source: S, rules: JwtRules) -> Self {
-        let inner = Inner { source, set: KeySet::new(), flight: Flight::new() };
+        let inner = Inner {
+            source: Some(source),
+            set: KeySet::new(),
+            flight: Flight::new(),
+            fetch_timeout: Duration::from_secs(30),
+        };
         Self { shared: Arc::new(State { inner: Mutex::new(inner), rules }), extra: PhantomData }
     }
 
@@ -76,26 +84,40 @@ where
         self.shared.lock().set.max_age = time;
         self
     }
+
+    /// Sets how long a fetch may take, for all clones. Defaults to 30 s. A fetch that takes longer has failed.
+    #[must_use]
+    pub fn fetch_timeout(self, time: Duration) -> Self {
+        self.shared.lock().fetch_timeout = time;
+        self
+    }
 }
 
 impl<S: KeySource> State<S> {
     fn lock(&self) -> MutexGuard<'_, Inner<S>> {
-        // A source's `clone` that panicked leaves the state as it was.
+        // Only our own code runs under it.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl<S> Inner<S>
-where
-    S: KeySource,
-{
     /// The fetch that is on its way, or one that may begin now.
-    fn fetch(&mut self, shared: &Arc<State<S>>, now: Instant) -> Option<Shared<Fetch<S>>> {
-        if let Some(running) = self.flight.running() {
+    fn fetch(self: &Arc<Self>, now: Instant) -> Option<Shared<Fetch<S>>> {
+        let mut inner = self.lock();
+        if let Some(running) = inner.flight.running() {
             return Some(running);
         }
-        let fetch = Fetch { fetch: Oneshot::new(self.source.clone(), ()), shared: shared.clone() };
-        self.set.may_fetch(now).then(|| self.flight.start(fetch))
+        if !inner.set.may_fetch(now) {
+            return None;
+        }
+        let loan = Loan { source: Some(inner.source.take()?), shared: self.clone() };
+        let runtime = Handle::try_current().ok();
+        let deadline = runtime.is_some().then(|| rt::sleep(inner.fetch_timeout));
+        let flight = inner.flight.start(Fetch { loan, fetching: None, deadline });
+        drop(inner);
+        if let Some(runtime) = runtime {
+            // Whoever waits for it may hang up.
+            runtime.spawn(flight.clone().map(drop));
+        }
+        Some(flight)
     }
 }
 
@@ -122,8 +144,8 @@ where
         let verified =
             decode::token(&credentials).and_then(|token| decode::decode::<X>(token, &keys, &self.shared.rules));
         let flight = match verified {
-            Err(Problem::UnknownKey) => self.shared.lock().fetch(&self.shared, now),
-            Ok(_) if is_old => self.shared.lock().fetch(&self.shared, now),
+            Err(Problem::UnknownKey) => self.shared.fetch(now),
+            Ok(_) if is_old => self.shared.fetch(now),
             _ => None,
         };
         let step = match (flight, verified) {
@@ -141,9 +163,44 @@ where
 pin_project! {
     /// One fetch, whose answer goes into the set.
     struct Fetch<S: KeySource> {
+        loan: Loan<S>,
         #[pin]
-        fetch: Oneshot<S, ()>,
-        shared: Arc<State<S>>,
+        fetching: Option<S::Future>,
+        #[pin]
+        deadline: Option<rt::Sleep>,
+    }
+}
+
+/// The source, which goes back to the verifier however a fetch ends.
+struct Loan<S: KeySource> {
+    source: Option<S>,
+    shared: Arc<State<S>>,
+}
+
+impl<S: KeySource> Loan<S> {
+    fn give_back(&mut self, keys: Result<Arc<[JwtKey]>, Error>) -> Result<(), Error> {
+        let now = Instant::now();
+        let mut inner = self.shared.lock();
+        inner.flight.land();
+        inner.source = self.source.take();
+        match keys {
+            Ok(keys) => {
+                inner.set.put(keys, now);
+                Ok(())
+            }
+            Err(error) => {
+                inner.set.failed(now);
+                Err(error.context("the key set was not fetched"))
+            }
+        }
+    }
+}
+
+impl<S: KeySource> Drop for Loan<S> {
+    fn drop(&mut self) {
+        if self.source.is_some() {
+            let _ = self.give_back(Err(Error::other("the fetch was dropped")));
+        }
     }
 }
 
@@ -154,16 +211,35 @@ where
     type Output = Result<(), Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let fetched = ready!(this.fetch.poll(cx));
-        let mut inner = this.shared.lock();
-        inner.flight.land();
-        let now = Instant::now();
-        let result = fetched.and_then(|json| inner.set.put(json.as_ref(), now));
-        Poll::Ready(result.map_err(|error| {
-            inner.set.failed(now);
-            error.context("the key set was not fetched")
-        }))
+        let mut this = self.project();
+        let fetched = loop {
+            let polled = match (this.fetching.as_mut().as_pin_mut(), &mut this.loan.source) {
+                (Some(fetching), _) => fetching.poll(cx).map(|fetched| fetched.map_err(Into::into)),
+                (None, None) => return Poll::Pending,
+                (None, Some(source)) => match source.poll_ready(cx) {
+                    Poll::Ready(Ok(())) => {
+                        let fetching = source.call(());
+                        this.fetching.set(Some(fetching));
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                    Poll::Pending => Poll::Pending,
+                },
+            };
+            match (polled, this.deadline.as_mut().as_pin_mut()) {
+                (Poll::Ready(fetched), _) => break fetched,
+                (Poll::Pending, Some(deadline)) => {
+                    ready!(deadline.poll(cx));
+                    break Err(Error::timeout(
+                        "the source of the key set did not answer in time (JwksVerifier::fetch_timeout)",
+                    ));
+                }
+                (Poll::Pending, None) => return Poll::Pending,
+            }
+        };
+        let keys = fetched.and_then(|json| key_set::parse(json.as_ref()));
+        this.fetching.set(None);
+        Poll::Ready(this.loan.give_back(keys))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::Jwk;
+use serde::Deserialize;
 
 use super::JwtKey;
 use crate::{Error, rt::Instant};
@@ -53,27 +54,34 @@ impl KeySet {
 
     /// Takes leave to fetch. Who asks for unknown keys gets it once an interval.
     pub(super) fn may_fetch(&mut self, now: Instant) -> bool {
-        let may = self.next.is_none_or(|next| now >= next);
-        if may {
-            self.next = now.checked_add(self.interval);
-        }
-        may
+        self.next.is_none_or(|next| now >= next)
     }
 
     /// A set was fetched.
-    pub(super) fn put(&mut self, json: &[u8], now: Instant) -> Result<(), Error> {
-        if json.len() > MAX_SIZE {
-            return Err(Error::too_large(format!("the key set is over {MAX_SIZE} bytes")));
-        }
-        let set: JwkSet = serde_json::from_slice(json)
-            .map_err(|error| Error::codec("the key set is not one (RFC 7517, section 5)").with_source(error))?;
-        self.keys = set.keys.iter().filter_map(JwtKey::of_jwk).take(MAX_KEYS).collect();
+    pub(super) fn put(&mut self, keys: Arc<[JwtKey]>, now: Instant) {
+        self.keys = keys;
         self.fetched = Some(now);
-        Ok(())
+        self.next = now.checked_add(self.interval);
     }
 
-    /// A fetch failed: the next one need not wait so long.
+    /// A fetch failed, or was dropped before its end: the next one need not wait so long.
     pub(super) fn failed(&mut self, now: Instant) {
         self.next = now.checked_add(self.interval / 10);
     }
+}
+
+/// Reads a set. Each key is read for itself, so that one which is not understood does not take the others with it.
+pub(super) fn parse(json: &[u8]) -> Result<Arc<[JwtKey]>, Error> {
+    #[derive(Deserialize)]
+    struct Set {
+        keys: Vec<serde_json::Value>,
+    }
+
+    if json.len() > MAX_SIZE {
+        return Err(Error::too_large(format!("the key set is over {MAX_SIZE} bytes")));
+    }
+    let set: Set = serde_json::from_slice(json)
+        .map_err(|error| Error::codec("the key set is not one (RFC 7517, section 5)").with_source(error))?;
+    let keys = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
+    Ok(keys.filter_map(|key| JwtKey::of_jwk(&key)).take(MAX_KEYS).collect())
 }
