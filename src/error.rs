@@ -3,7 +3,7 @@
 use std::{borrow::Cow, convert::Infallible, error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use crate::message::CloseFrame;
 
@@ -34,9 +34,17 @@ struct Inner {
     message: Cow<'static, str>,
     source: Option<BoxError>,
     close: Option<CloseFrame>,
-    refusal: Option<(StatusCode, Bytes)>,
+    refusal: Option<Arc<Refusal>>,
     retry_after: Option<Duration>,
     is_rejection: bool,
+}
+
+/// The HTTP answer that refused a handshake.
+#[derive(Clone)]
+struct Refusal {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +104,7 @@ impl Error {
         Protocol protocol is_protocol: "a peer that broke the protocol"
         RateLimited rate_limited is_rate_limited: "a rate limit that was reached; [`retry_after`](Error::retry_after) says for how long"
         Refused refused is_refused: "a peer that nobody listens at: connection refused, or unreachable"
-        Status status_error is_status: "an HTTP answer that refuses the handshake; [`status`](Error::status) and [`response_body`](Error::response_body) tell which"
+        Status status_error is_status: "an HTTP answer that refuses the handshake; [`status`](Error::status), [`response_headers`](Error::response_headers) and [`response_body`](Error::response_body) tell which"
         Timeout timeout is_timeout: "something that did not happen in its time"
         Tls tls is_tls: "a TLS handshake that failed, by certificate, name or version"
         TooLarge too_large is_too_large: "a message, frame, header or queue entry over its limit"
@@ -167,16 +175,31 @@ impl Error {
             _ => Kind::Status,
         };
         Self::new(kind, format!("the server answered the handshake with {status}").into())
-            .map(|inner| inner.refusal = Some((status, body)))
+            .map(|inner| inner.refusal = Some(Arc::new(Refusal { status, headers: HeaderMap::new(), body })))
     }
 
-    /// The error of an HTTP answer that refuses messages of an open session: [`is_too_large`](Self::is_too_large) for 413, else as
+    /// The same error with the headers of the HTTP answer that refused the handshake. Does nothing for an error that was not made by
     /// [`from_refusal`](Self::from_refusal).
+    #[must_use]
+    pub fn with_response_headers(self, headers: HeaderMap) -> Self {
+        self.map(|inner| {
+            if let Some(refusal) = &mut inner.refusal {
+                Arc::make_mut(refusal).headers = headers;
+            }
+        })
+    }
+
+    /// The same error with the HTTP answer that `refusal` holds, whatever this one's kind.
     #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
-    pub(crate) fn refused_post(what: String, status: StatusCode, body: Bytes) -> Self {
-        let refusal = Self::from_refusal(status, body);
-        let kind = if status == StatusCode::PAYLOAD_TOO_LARGE { Kind::TooLarge } else { refusal.0.kind };
-        refusal.map(|inner| (inner.kind, inner.message) = (kind, what.into()))
+    pub(crate) fn with_answer_of(self, refusal: &Self) -> Self {
+        self.map(|inner| inner.refusal.clone_from(&refusal.0.refusal))
+    }
+
+    /// The same refusal, as one of messages of an open session: [`is_too_large`](Self::is_too_large) for 413.
+    #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+    pub(crate) fn into_refused_post(self, what: String) -> Self {
+        let kind = if self.status() == Some(StatusCode::PAYLOAD_TOO_LARGE) { Kind::TooLarge } else { self.0.kind };
+        self.map(|inner| (inner.kind, inner.message) = (kind, what.into()))
     }
 
     /// The same kind of error one level up: `what` failed, and this is why.
@@ -214,13 +237,20 @@ impl Error {
     /// The HTTP status that refused the handshake.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
-        self.0.refusal.as_ref().map(|(status, _)| *status)
+        self.0.refusal.as_ref().map(|refusal| refusal.status)
+    }
+
+    /// The headers that came with [`status`](Self::status): `Location`, `WWW-Authenticate` and the others, as the server sent them. Empty
+    /// where the transport does not give them (WebTransport). [`Debug`](fmt::Debug) does not print them, as they may hold a secret.
+    #[must_use]
+    pub fn response_headers(&self) -> Option<&HeaderMap> {
+        self.0.refusal.as_ref().map(|refusal| &refusal.headers)
     }
 
     /// The body that came with [`status`](Self::status), at most its first 64 KiB.
     #[must_use]
     pub fn response_body(&self) -> Option<&Bytes> {
-        self.0.refusal.as_ref().map(|(_, body)| body)
+        self.0.refusal.as_ref().map(|refusal| &refusal.body)
     }
 
     fn map(mut self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -391,5 +421,18 @@ mod tests {
         assert_eq!(error.status(), Some(StatusCode::UNAUTHORIZED));
         assert_eq!(error.response_body().unwrap(), "who are you");
         assert!(Error::from_refusal(StatusCode::BAD_GATEWAY, Bytes::new()).is_status());
+    }
+
+    #[test]
+    fn the_headers_of_a_refusal_stay_with_the_error_and_are_not_printed() {
+        let mut headers = HeaderMap::new();
+        headers.insert("location", "https://example.com/?token=tainted".parse().unwrap());
+        let error = Error::from_refusal(StatusCode::FOUND, Bytes::new()).with_response_headers(headers);
+        let outer = error.clone().context("connecting failed").with_retry_after(Duration::ZERO);
+        for error in [&error, &outer] {
+            assert!(error.response_headers().unwrap().contains_key("location"));
+            assert!(!format!("{error} {error:?}").contains("tainted"));
+        }
+        assert!(Error::closed("").with_response_headers(HeaderMap::new()).response_headers().is_none());
     }
 }

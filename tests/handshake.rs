@@ -101,6 +101,43 @@ async fn a_token_of_a_header_a_cookie_and_a_subprotocol_lets_in() {
     assert_eq!(greeting.as_text(), Some("ada / Some(\"v1\")"));
 }
 
+/// What a browser does: whoever offers subprotocols fails where none of them is chosen.
+#[tokio::test]
+async fn a_browser_that_offers_its_token_alone_is_answered_with_it() {
+    use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let address = greeter(AuthGuardLayer::new(verifier())).await;
+    let token = format!("bearer.{}", BASE64_URL_SAFE_NO_PAD.encode(token(600)));
+    for (offered, chosen) in [
+        (token.clone(), Some(&*token)),
+        (format!("v1, {token}"), Some("v1")),
+        // The client wants what is not spoken here: that is for it to judge.
+        (format!("v9, {token}"), None),
+    ] {
+        let mut tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "GET / HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: {offered}\r\n\r\n"
+        );
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(tcp.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        let answered = head.lines().find_map(|line| line.strip_prefix("sec-websocket-protocol: "));
+        assert_eq!(answered, chosen);
+    }
+
+    // Of a client of this crate it is no subprotocol, and not in what it prints.
+    let connector = AuthLayer::new(Tokens::fixed(self::token(600))).as_subprotocol().layer(WebSocketConnector::new());
+    let response = connector.oneshot(to(address, "/").body(()).unwrap()).await.unwrap();
+    assert!(!response.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL));
+    assert_eq!(response.body().subprotocol(), None);
+}
+
 #[tokio::test]
 async fn a_token_in_the_query_is_taken_only_where_that_was_asked_for_and_nobody_sees_it_after() {
     let path = format!("/feed?a=1&access_token={}", token(600));

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use tower_service::Service;
 
@@ -51,10 +51,20 @@ pub struct Resumed;
 /// In the extensions of a connector's request: why the connection before this attempt was lost, as the layer that connects again
 /// (reconnect) was told, and what the connector had answered then. A connector with several ways to connect learns from it which of them
 /// went dead; others pass it over.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LostConnection {
     /// Why it was lost.
     pub error: Error,
     /// The head of the response that it came with, extensions included.
     pub response: Arc<http::response::Parts>,
+}
+
+impl fmt::Debug for LostConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the headers: a cookie may be among them.
+        f.debug_struct("LostConnection")
+            .field("error", &self.error)
+            .field("status", &self.response.status)
+            .finish_non_exhaustive()
+    }
 }

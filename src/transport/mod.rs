@@ -28,6 +28,8 @@ mod parked;
 pub(crate) mod place;
 mod queue;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+mod race;
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod refusal;
 pub mod signal;
 mod split;
@@ -36,6 +38,8 @@ mod split;
 pub mod sse;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 pub(crate) mod subprotocol;
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+pub(crate) mod target;
 #[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
 pub mod websocket;

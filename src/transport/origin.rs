@@ -1,4 +1,7 @@
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::Authority};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header,
+    uri::{Authority, Scheme},
+};
 
 use super::refusal::Refusal;
 use crate::log::Quoted;
@@ -7,8 +10,19 @@ use crate::log::Quoted;
 /// (RFC 6455, section 10.2). A `GET` that a page does not ask to read the answer of (`no-cors`) has none, but says by `Sec-Fetch-Site`
 /// ([Fetch Metadata](https://www.w3.org/TR/fetch-metadata/)) that it comes from another site. Clients that are not browsers send neither, and
 /// pass.
+///
+/// A page that was loaded over `http://` can be written by anyone on the way, so it is no page of an `https://` server, though its host is
+/// the same. Behind a proxy that ends TLS a server sees plain HTTP/1.1 and cannot know. It is known to be one of `https://` where the
+/// request's URI says so (HTTP/2, HTTP/3), where the browser calls the page one of another site, and where [`https_only`](Self::https_only)
+/// was called.
 #[derive(Clone, Debug, Default)]
-pub(super) enum Origins {
+pub(super) struct Origins {
+    pages: Pages,
+    https_only: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Pages {
     /// The page's host and port must be those that the request names in `Host`.
     #[default]
     SameHost,
@@ -19,11 +33,20 @@ pub(super) enum Origins {
 
 impl Origins {
     pub(super) fn allow(&mut self, origin: HeaderValue) {
-        match self {
-            Self::SameHost => *self = Self::Also(vec![origin]),
-            Self::Also(origins) => origins.push(origin),
-            Self::Any => {}
+        match &mut self.pages {
+            Pages::SameHost => self.pages = Pages::Also(vec![origin]),
+            Pages::Also(origins) => origins.push(origin),
+            Pages::Any => {}
         }
+    }
+
+    pub(super) fn allow_any(&mut self) {
+        self.pages = Pages::Any;
+    }
+
+    /// Refuses pages that were loaded over `http://`, unless they are allowed by name.
+    pub(super) fn https_only(&mut self) {
+        self.https_only = true;
     }
 
     /// Why the page behind a request may not connect, if it may not.
@@ -48,22 +71,50 @@ impl Origins {
     fn allow_request(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
             // Which site it is, nobody says: an allowed one cannot be told from others.
-            return matches!(self, Self::Any) || !is_from_elsewhere(headers);
+            return matches!(self.pages, Pages::Any) || !is_from_elsewhere(headers);
         };
-        match self {
-            Self::Any => true,
-            Self::SameHost => same_host(origin, uri, headers),
-            Self::Also(origins) => {
+        match &self.pages {
+            Pages::Any => !(self.https_only && is_plain(origin)),
+            Pages::SameHost => self.same_host(origin, uri, headers),
+            Pages::Also(origins) => {
                 origins.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
-                    || same_host(origin, uri, headers)
+                    || self.same_host(origin, uri, headers)
             }
         }
     }
+
+    /// The value of `Access-Control-Allow-Origin` for a request that was [checked](Self::check).
+    #[cfg(feature = "sse")]
+    pub(super) fn cors(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
+        match self.pages {
+            // Every page may, but none with the user's cookies.
+            Pages::Any => origin.map(|_| HeaderValue::from_static("*")),
+            Pages::SameHost => None,
+            Pages::Also(_) => origin.cloned(),
+        }
+    }
+
+    fn same_host(&self, origin: &HeaderValue, uri: &Uri, headers: &HeaderMap) -> bool {
+        if is_plain(origin) {
+            let is_secure = self.https_only || uri.scheme() == Some(&Scheme::HTTPS);
+            // Of a page with our own host, this says that its scheme is another.
+            if is_secure || headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site") {
+                return false;
+            }
+        }
+        same_host(origin, uri, headers)
+    }
+}
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+fn is_plain(origin: &HeaderValue) -> bool {
+    origin.as_bytes().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"http:"))
 }
 
 /// Whether a page of another origin is behind the request; `none` is the user's own doing.
 fn is_from_elsewhere(headers: &HeaderMap) -> bool {
-    headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none")
+    headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none")
 }
 
 fn same_host(origin: &HeaderValue, uri: &Uri, headers: &HeaderMap) -> bool {
@@ -147,6 +198,40 @@ mod tests {
             assert!(allowed(&origins, "same-origin") && allowed(&origins, "none"));
             assert!(!allowed(&origins, "cross-site") && !allowed(&origins, "same-site") && !allowed(&origins, "?"));
         }
-        assert!(allowed(&Origins::Any, "cross-site"));
+        let mut any = Origins::default();
+        any.allow_any();
+        assert!(allowed(&any, "cross-site"));
+    }
+
+    #[test]
+    fn a_page_over_http_is_no_page_of_a_server_over_https() {
+        let check = |origins: &Origins, uri: &'static str, origin: &'static str, site: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            headers.insert(header::HOST, HeaderValue::from_static("example.com"));
+            if let Some(site) = site {
+                headers.insert(SEC_FETCH_SITE, HeaderValue::from_static(site));
+            }
+            origins.check(&Uri::from_static(uri), &headers).is_ok()
+        };
+        let (http, https) = ("http://example.com", "https://example.com");
+        let default = Origins::default();
+        // Behind a proxy that ends TLS, nobody but the browser knows.
+        assert!(check(&default, "/ws", http, None) && check(&default, "/ws", https, None));
+        assert!(check(&default, "/ws", http, Some("same-origin")) && !check(&default, "/ws", http, Some("cross-site")));
+        // HTTP/2 and HTTP/3 say the scheme.
+        assert!(!check(&default, "https://example.com/ws", http, None));
+        assert!(check(&default, "https://example.com/ws", https, None));
+        assert!(check(&default, "http://example.com/ws", https, None), "TLS that a proxy has ended");
+
+        let mut strict = Origins::default();
+        strict.https_only();
+        assert!(!check(&strict, "/ws", http, None) && !check(&strict, "/ws", "HTTP://example.com", None));
+        assert!(check(&strict, "/ws", https, None));
+        strict.allow(HeaderValue::from_static("http://localhost:5173"));
+        assert!(check(&strict, "/ws", "http://localhost:5173", None), "allowed by name");
+        assert!(!check(&strict, "/ws", http, None));
+        strict.allow_any();
+        assert!(!check(&strict, "/ws", "http://a.example", None) && check(&strict, "/ws", "https://a.example", None));
     }
 }

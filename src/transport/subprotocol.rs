@@ -19,7 +19,10 @@ pub(super) fn parse(name: &str) -> Result<HeaderValue, Error> {
 /// others: a server that does not know it, and takes the first name that is offered, then takes one of the user's.
 pub(crate) const STACK: &str = "tower-transport.v1";
 
-/// The names to offer, each once: those in `headers`, then the connector's `own`, and [`STACK`] last.
+/// What a name begins with that is a token in truth (`layer::auth`).
+pub(super) const TOKEN: &str = "bearer.";
+
+/// The names to offer, each once: those in `headers`, then the connector's `own`, then a token, and [`STACK`] last.
 pub(super) fn names<'a>(headers: &'a HeaderMap, own: &'a [HeaderValue]) -> Vec<&'a str> {
     let own = own.iter().filter_map(|name| name.to_str().ok());
     let mut names: Vec<&str> = Vec::new();
@@ -29,7 +32,7 @@ pub(super) fn names<'a>(headers: &'a HeaderMap, own: &'a [HeaderValue]) -> Vec<&
         }
     }
     // The order of the others stays.
-    names.sort_by_key(|name| *name == STACK);
+    names.sort_by_key(|name| (*name == STACK, name.starts_with(TOKEN)));
     names
 }
 
@@ -38,7 +41,6 @@ pub(super) fn names<'a>(headers: &'a HeaderMap, own: &'a [HeaderValue]) -> Vec<&
 /// # Errors
 ///
 /// [`is_config`](Error::is_config) for a value in `headers` that has more than visible ASCII characters.
-#[cfg(any(feature = "websocket", feature = "sse"))]
 pub(super) fn offer(headers: &mut HeaderMap, own: &[HeaderValue]) -> Result<(), Error> {
     let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
     if values.iter().any(|value| value.to_str().is_err()) {
@@ -59,7 +61,6 @@ pub(super) fn offer(headers: &mut HeaderMap, own: &[HeaderValue]) -> Result<(), 
 }
 
 /// The subprotocols that a request offers: the connector's, and those that the user wrote into its headers.
-#[cfg(any(feature = "websocket", feature = "sse"))]
 pub(super) fn offered(headers: &HeaderMap) -> Vec<String> {
     tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect()
 }
@@ -72,15 +73,25 @@ pub(crate) fn choose<'a>(known: &'a [HeaderValue], headers: &HeaderMap) -> Optio
 }
 
 /// The subprotocol that a server chose, in the head of its answer, among those that were offered.
+///
+/// A token that was offered as a subprotocol (`bearer.`) and is "chosen" says that the credentials were good, and no more: a guard answers
+/// so where nothing else was offered. It is taken out of the headers, for it is a secret.
 #[cfg(any(feature = "websocket", feature = "sse"))]
-pub(super) fn chosen(headers: &HeaderMap, offered: &[String]) -> Result<Option<Box<str>>, Error> {
+pub(super) fn chosen(headers: &mut HeaderMap, offered: &[String]) -> Result<Option<Box<str>>, Error> {
     let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
     match (chosen.next(), chosen.next()) {
         (None, _) => Ok(None),
-        (Some(one), None) if offered.iter().any(|offer| offer == one) => Ok(Some(one.into())),
+        (Some(one), None) if offered.iter().any(|offer| offer == one) => {
+            if !one.starts_with(TOKEN) {
+                return Ok(Some(one.into()));
+            }
+            drop(chosen);
+            headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+            Ok(None)
+        }
         (Some(one), _) => Err(Error::protocol(format!(
             "the server chose the subprotocol `{}`, which was not offered",
-            one.escape_debug()
+            one.chars().take(100).collect::<String>().escape_debug()
         ))),
     }
 }
@@ -103,14 +114,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_offered_once_in_one_value_and_the_stacks_own_last() {
+    fn names_are_offered_once_in_one_value_a_token_after_them_and_the_stacks_own_last() {
         let mut headers = HeaderMap::new();
-        for value in [STACK, "v3, v2", "v3"] {
+        for value in [STACK, "bearer.dDBr", "v3, v2", "v3"] {
             headers.append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(value));
         }
         offer(&mut headers, &["v1", "v2"].map(HeaderValue::from_static)).unwrap();
         let values: Vec<_> = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().collect();
-        assert_eq!(values, ["v3, v2, v1, tower-transport.v1"]);
+        assert_eq!(values, ["v3, v2, v1, bearer.dDBr, tower-transport.v1"]);
     }
 
     #[test]
@@ -131,5 +142,20 @@ mod tests {
         assert!(headers[header::SEC_WEBSOCKET_PROTOCOL].is_sensitive());
         headers.append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_bytes("\u{fc}".as_bytes()).unwrap());
         assert!(offer(&mut headers, &[]).unwrap_err().is_config());
+    }
+
+    fn headers(values: &[&'static str]) -> HeaderMap {
+        let name = header::SEC_WEBSOCKET_PROTOCOL;
+        values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_token_that_is_chosen_is_no_subprotocol_and_does_not_stay_in_the_headers() {
+        let offered = ["bearer.dDBr".to_owned(), "v1".to_owned()];
+        let mut answer = headers(&["bearer.dDBr"]);
+        assert_eq!(chosen(&mut answer, &offered).unwrap(), None);
+        assert!(answer.is_empty());
+        assert_eq!(chosen(&mut headers(&["v1"]), &offered).unwrap().as_deref(), Some("v1"));
+        assert!(chosen(&mut headers(&["bearer.b3RoZXI"]), &offered).unwrap_err().is_protocol());
     }
 }

@@ -52,3 +52,29 @@ async fn a_page_of_another_site_is_refused_with_403() {
     assert!(report.log.iter().any(|line| line.contains("403")), "{:?}", report.log);
     assert!(ends.try_recv().is_err(), "there was a session");
 }
+
+/// The subprotocols are the one thing that a page can say in the handshake.
+#[cfg(feature = "auth")]
+#[tokio::test]
+async fn a_page_gets_in_by_a_token_as_a_subprotocol_alone_or_behind_another() {
+    use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+    use tower_transport::{handshake::auth::AuthGuardLayer, layer::auth::StaticTokens};
+
+    let upgrade = WebSocketUpgrade::new(|socket, _| async move {
+        let _ = echo(socket).await;
+    });
+    let guard = AuthGuardLayer::new(StaticTokens::new().token("6f1c", "ada"));
+    let app = Router::new().route_service("/ws", upgrade.subprotocol("chat.v1").unwrap()).route_layer(guard);
+    let host = serve(app).await;
+    let token = |token: &str| format!("bearer.{}", BASE64_URL_SAFE_NO_PAD.encode(token));
+    for (protocols, code) in [
+        (json!([token("6f1c")]), 4000),
+        (json!(["chat.v1", token("6f1c")]), 4000),
+        (json!([token("wrong")]), 1006),
+        (json!([]), 1006),
+    ] {
+        let argument = json!({ "url": format!("ws://{host}/ws"), "messages": ["hi"], "protocols": protocols });
+        let Some(report) = run(&format!("http://{host}/"), "websocket.js", argument).await else { return };
+        assert_eq!(report.value["code"], code, "{protocols}: {:?} {:?}", report.value, report.log);
+    }
+}

@@ -20,6 +20,7 @@ mod serve;
 mod sse;
 mod stack;
 mod talk;
+mod urls;
 mod value;
 mod websocket;
 mod webtransport;

@@ -192,6 +192,16 @@ async fn a_proxy_is_asked_to_connect_and_its_refusal_is_told() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_answers_connect_without_a_tunnel_is_an_error_at_once() {
+    let proxy = answering(Some("HTTP/1.1 204 No Content\r\n\r\n")).await;
+    let connector = WebSocketConnector::new().proxy(&format!("http://{proxy}").parse().unwrap()).unwrap();
+    // Under the default of 10 s it would be a timeout.
+    let error = failure(connector, "ws://example.com/feed").await;
+    assert_eq!(error.status(), Some(StatusCode::NO_CONTENT), "{error:?}");
+    assert!(error.to_string().contains("proxy"), "{error}");
+}
+
+#[tokio::test]
 async fn nobody_listening_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -217,6 +227,59 @@ async fn another_status_is_told_with_its_body() {
 
     let address = answering(Some("HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n")).await;
     assert!(failure(WebSocketConnector::new(), &format!("ws://{address}/")).await.is_auth());
+}
+
+#[tokio::test]
+async fn another_status_is_told_with_its_headers() {
+    let address = answering(Some(
+        "HTTP/1.1 401 No\r\nwww-authenticate: Bearer realm=\"feed\"\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+         retry-after: Sun, 06 Nov 1994 08:50:37 GMT\r\ncontent-length: 0\r\n\r\n",
+    ))
+    .await;
+    let error = failure(WebSocketConnector::new(), &format!("ws://{address}/")).await;
+    assert_eq!(error.response_headers().unwrap()[header::WWW_AUTHENTICATE], "Bearer realm=\"feed\"");
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
+
+    let address = answering(Some("HTTP/1.1 302 Found\r\nlocation: /login\r\ncontent-length: 0\r\n\r\n")).await;
+    let error = failure(WebSocketConnector::new(), &format!("ws://{address}/")).await;
+    assert_eq!(
+        (error.status(), &error.response_headers().unwrap()["location"]),
+        (Some(StatusCode::FOUND), &"/login".parse().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn an_answer_may_have_more_headers_than_hyper_takes_by_default_and_a_limit_names_itself() {
+    let answer = |headers: usize| {
+        let headers: String = (0..headers).map(|number| format!("x-{number}: 1\r\n")).collect();
+        &*format!("HTTP/1.1 503 No\r\n{headers}content-length: 0\r\n\r\n").leak()
+    };
+    let address = answering(Some(answer(124))).await;
+    let error = failure(WebSocketConnector::new(), &format!("ws://{address}/")).await;
+    assert_eq!(error.response_headers().map(http::HeaderMap::len), Some(125), "{error:?}");
+
+    let address = answering(Some(answer(1100))).await;
+    let error = failure(WebSocketConnector::new(), &format!("ws://{address}/")).await;
+    assert!(error.is_too_large() && error.to_string().contains("1024 headers"), "{error}");
+}
+
+/// aiohttp, gorilla and others look at the first line alone.
+#[tokio::test]
+async fn all_subprotocols_are_offered_in_one_header_line() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connector = WebSocketConnector::new().subprotocol("v2").unwrap().subprotocol("v1").unwrap();
+    let request = Request::get(format!("ws://{address}/"))
+        .header(header::SEC_WEBSOCKET_PROTOCOL, "layer")
+        .header(header::SEC_WEBSOCKET_PROTOCOL, "v1, last");
+    let connecting = tokio::spawn(connector.oneshot(request.body(()).unwrap()));
+    let (mut tcp, _) = listener.accept().await.unwrap();
+    let mut head = [0; 4096];
+    let length = tcp.read(&mut head).await.unwrap();
+    let head = String::from_utf8(head[..length].to_vec()).unwrap().to_ascii_lowercase();
+    let offers: Vec<_> = head.lines().filter(|line| line.starts_with("sec-websocket-protocol")).collect();
+    assert_eq!(offers, ["sec-websocket-protocol: layer, v1, last, v2"]);
+    connecting.abort();
 }
 
 #[tokio::test]
@@ -265,12 +328,14 @@ mod tls {
         let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider.clone())
+        let mut config = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certified.cert.der().clone()], key)
             .unwrap();
+        // As servers of both, which prefer the newer.
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
@@ -297,6 +362,18 @@ mod tls {
         let greeting =
             first_words(WebSocketConnector::new().tls(config), &format!("wss://localhost:{port}/feed")).await;
         assert_eq!(greeting, format!("/feed localhost:{port} - 1 -"));
+    }
+
+    /// A configuration that is shared with a client of HTTP/2, and a server that would choose it.
+    #[tokio::test]
+    async fn wss_with_a_configuration_that_offers_http_2() {
+        for offered in [&[&b"h2"[..]][..], &[b"h2", b"http/1.1"]] {
+            let (port, config) = server().await;
+            let mut shared = ClientConfig::clone(&config);
+            shared.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+            let connector = WebSocketConnector::new().tls(Arc::new(shared));
+            first_words(connector, &format!("wss://localhost:{port}/feed")).await;
+        }
     }
 
     #[tokio::test]

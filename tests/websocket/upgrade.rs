@@ -40,6 +40,7 @@ async fn app() -> String {
             .route_service("/service", upgrade())
             .route_service("/allowed", open)
             .route_service("/any", upgrade().allow_any_origin())
+            .route_service("/https", upgrade().https_pages_only())
             .route("/extractor/{name}", any(by_extractor)),
     )
     .await
@@ -100,4 +101,14 @@ async fn what_is_no_handshake_is_refused_with_a_status_and_a_sentence() {
     assert!(refusal(Request::get("/").body(()).unwrap()).await.contains("WebSocket endpoint"));
     // A good handshake, in a server that was not told to upgrade.
     assert!(refusal(good().body(()).unwrap()).await.contains("with_upgrades"));
+}
+
+#[tokio::test]
+async fn a_page_over_http_is_refused_where_pages_must_be_of_https() {
+    let address = app().await;
+    let (plain, secure) = (format!("http://{address}"), format!("https://{address}"));
+    assert!(hear(&format!("ws://{address}/service"), Some(&plain)).await.is_ok());
+    assert!(hear(&format!("ws://{address}/https"), Some(&secure)).await.is_ok());
+    let error = hear(&format!("ws://{address}/https"), Some(&plain)).await.unwrap_err();
+    assert_eq!(error.status(), Some(StatusCode::FORBIDDEN));
 }

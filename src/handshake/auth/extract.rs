@@ -1,5 +1,7 @@
 //! Credentials out of the head of a request. Pure.
 
+use std::borrow::Cow;
+
 use base64::{
     Engine as _,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
@@ -132,12 +134,15 @@ fn take_query(uri: &mut Uri, name: &str) -> Result<Option<Secret>, Malformed> {
     let (mut token, mut others, mut is_double) = (None, Vec::new(), false);
     for pair in query.split('&') {
         match pair.split_once('=') {
-            Some((found, value)) if found == name => is_double |= token.replace(value).is_some(),
+            // `%61ccess_token` is the same name, and must not stay in the URL either.
+            Some((found, value)) if percent_decode(found).is_some_and(|found| found == name) => {
+                is_double |= token.replace(value).is_some();
+            }
             _ => others.push(pair),
         }
     }
     let Some(token) = token else { return Ok(None) };
-    let token = percent_decode(token).ok_or(Malformed);
+    let token = percent_decode(token).map(Cow::into_owned).ok_or(Malformed);
     let path = match others.is_empty() {
         true => uri.path().to_owned(),
         false => format!("{}?{}", uri.path(), others.join("&")),
@@ -151,19 +156,13 @@ fn take_query(uri: &mut Uri, name: &str) -> Result<Option<Secret>, Malformed> {
     }
 }
 
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            byte => byte,
-        });
+/// `None` for a percent sign without two digits behind it, and for what is not UTF-8.
+fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
+    let is_whole = |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    if !text.split('%').skip(1).all(is_whole) {
+        return None;
     }
-    String::from_utf8(decoded).ok()
+    percent_encoding::percent_decode_str(text).decode_utf8().ok()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -20,6 +20,8 @@ pin_project! {
         #[pin]
         step: Step<S, V, B>,
         config: Arc<Config>,
+        // What a client that offers its token as the only subprotocol is answered with.
+        echo: Option<HeaderValue>,
     }
 }
 
@@ -33,8 +35,8 @@ pin_project! {
 }
 
 impl<S: Service<Request<B>>, V: Verify, B> ResponseFuture<S, V, B> {
-    pub(super) const fn new(step: Step<S, V, B>, config: Arc<Config>) -> Self {
-        Self { step, config }
+    pub(super) const fn new(step: Step<S, V, B>, config: Arc<Config>, echo: Option<HeaderValue>) -> Self {
+        Self { step, config, echo }
     }
 }
 
@@ -53,7 +55,11 @@ where
                 StepProj::Refuse { response } => {
                     return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
                 }
-                StepProj::Pass { future } => return future.poll(cx),
+                StepProj::Pass { future } => {
+                    let mut response = ready!(future.poll(cx))?;
+                    choose_token(&mut response, this.echo.take());
+                    return Poll::Ready(Ok(response));
+                }
                 StepProj::Verify { verifying, service, request } => match ready!(verifying.poll(cx)) {
                     Ok(principal) => {
                         let Some(mut request) = request.take() else { return Poll::Pending };
@@ -65,6 +71,15 @@ where
             };
             this.step.set(Step::Pass { future });
         }
+    }
+}
+
+/// A browser that offers subprotocols gives up where none is chosen (WebSockets, section 4.1 of the WHATWG standard), and the inner service
+/// has seen none. Where the token was all that was offered, it is what can be chosen.
+fn choose_token<R>(response: &mut Response<R>, token: Option<HeaderValue>) {
+    let is_accepted = response.status() == StatusCode::SWITCHING_PROTOCOLS || response.status().is_success();
+    if let (true, Some(token)) = (is_accepted, token) {
+        response.headers_mut().entry(header::SEC_WEBSOCKET_PROTOCOL).or_insert(token);
     }
 }
 

@@ -11,11 +11,26 @@
 //! | place | default | what becomes of it |
 //! |---|---|---|
 //! | `Authorization: Bearer`, `Basic` | on | stays, marked as sensitive |
-//! | a subprotocol, `bearer.` and the token in base64url | on | is taken out; the negotiation sees the others |
+//! | a subprotocol, `bearer.` and the token in base64url | on | is taken out; the negotiation sees the others ([more](#in-a-browser)) |
 //! | a [cookie](AuthGuardLayer::cookie) | off | stays, marked as sensitive; looked at where there are no other credentials |
 //! | a [query parameter](AuthGuardLayer::query) | off, and better left so | is taken out of the URL |
 //!
 //! A request that shows credentials in two of the places, or twice in one, is refused (RFC 6750, section 2).
+//!
+//! # In a browser
+//!
+//! A page can set no header of a WebSocket's handshake but the subprotocols. So it offers its own, and the token behind them, in base64url
+//! without padding:
+//!
+//! ```js
+//! const bytes = new TextEncoder().encode(token);
+//! const encoded = btoa(String.fromCharCode(...bytes)).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+//! const socket = new WebSocket("wss://example.com/feed", ["chat.v1", "bearer." + encoded]);
+//! ```
+//!
+//! Browsers fail a connection for which they have offered subprotocols and the server has chosen none. So the server must speak one of the
+//! others ([`WebSocketUpgrade::subprotocol`](crate::transport::websocket::WebSocketUpgrade::subprotocol), `chat.v1` here). Where the token
+//! is the only one that is offered, the guard answers with it, and the connection stands; what is sent back is what the client has sent.
 //!
 //! # Where it waits
 //!
@@ -45,7 +60,7 @@
 //!
 //! # What it adds to the wire
 //!
-//! The answers above.
+//! The answers above, and the token's subprotocol in the answer to a client that offers no other.
 //!
 //! # Example
 //!

@@ -7,7 +7,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::{AuthGuardLayer, ResponseFuture, future::Step};
-use crate::layer::auth::{Credentials, Oneshot, Verify};
+use crate::layer::auth::{Credentials, Oneshot, Verify, subprotocol};
 
 /// A service that is reached with good credentials: what [`AuthGuardLayer`](super::AuthGuardLayer) makes.
 #[derive(Clone)]
@@ -57,6 +57,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let config = self.guard.config.clone();
         let (mut parts, body) = request.into_parts();
+        let echo = subprotocol::alone(&parts.headers);
         let step = match config.places.take(&mut parts) {
             Ok(Some(credentials)) => {
                 let clone = self.service.clone();
@@ -73,7 +74,7 @@ where
             Ok(None) => Step::Refuse { response: Some(config.challenges.missing()) },
             Err(_) => Step::Refuse { response: Some(config.challenges.malformed()) },
         };
-        ResponseFuture::new(step, config)
+        ResponseFuture::new(step, config, echo)
     }
 }
 

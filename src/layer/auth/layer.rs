@@ -20,8 +20,8 @@ impl<S: TokenSource> AuthLayer<S> {
     }
 
     /// The token goes into a subprotocol instead, `bearer.` and its base64url, beside those that the connector or the request
-    /// offers: where a header cannot be set, as in a browser. Offer a real subprotocol besides: browsers drop a connection
-    /// whose server chose none, and servers do not choose the token.
+    /// offers: where a header cannot be set, as in a browser. Offer a real subprotocol besides: clients drop a connection
+    /// whose server chose none, and few servers choose the token (the [guard](crate::handshake::auth) of this crate does where it is alone).
     #[must_use]
     pub fn as_subprotocol(mut self) -> Self {
         self.carrier = Carrier::Subprotocol;
@@ -69,7 +69,7 @@ impl Carrier {
         let headers = request.headers_mut();
         match self {
             Self::Header => drop(headers.insert(header::AUTHORIZATION, value)),
-            Self::Subprotocol => drop(headers.append(header::SEC_WEBSOCKET_PROTOCOL, value)),
+            Self::Subprotocol => subprotocol::offer(headers, value),
         }
         Ok(())
     }

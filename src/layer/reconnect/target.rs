@@ -32,9 +32,7 @@ impl Target {
 
 impl From<&str> for Target {
     fn from(url: &str) -> Self {
-        let uri = url.parse::<Uri>();
-        // The URL itself is not repeated: it may carry a password or a token.
-        Self(uri.map(request).map_err(|error| Error::config("the URL to connect to is no URL").with_source(error)))
+        Self(parse(url).map(request))
     }
 }
 
@@ -54,6 +52,19 @@ impl From<Request<()>> for Target {
     fn from(request: Request<()>) -> Self {
         Self(Ok(request))
     }
+}
+
+/// By the connectors' own parser, where there are connectors: it takes names of any script, too.
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+fn parse(url: &str) -> Result<Uri, Error> {
+    crate::transport::target::uri(url)
+}
+
+#[cfg(not(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
+fn parse(url: &str) -> Result<Uri, Error> {
+    // The URL itself is not repeated: it may carry a password or a token.
+    url.parse()
+        .map_err(|error: http::uri::InvalidUri| Error::config("the URL to connect to is not a URL").with_source(error))
 }
 
 fn request(uri: Uri) -> Request<()> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Uri, uri::Authority};
 
 use super::{TransportKind, plan::Place};
-use crate::Error;
+use crate::{Error, transport::target::Target};
 
 #[derive(Clone)]
 pub(super) struct Base {
@@ -20,21 +20,12 @@ pub(super) struct Base {
 
 impl Base {
     pub(super) fn parse(uri: &Uri) -> Result<Self, Error> {
-        let (is_secure, default_port) = match uri.scheme_str() {
-            Some("https" | "wss") => (true, 443),
-            Some("http" | "ws") => (false, 80),
-            _ => {
-                return Err(Error::config(
-                    "the URL to connect to begins with none of https://, http://, wss://, ws://",
-                ));
-            }
-        };
-        let authority = uri.authority().filter(|authority| !authority.host().is_empty()).cloned();
-        let authority = authority.ok_or_else(|| Error::config("the URL to connect to has no host"))?;
-        let host = authority.host().to_ascii_lowercase().into();
-        let port = authority.port_u16().unwrap_or(default_port);
-        let path = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { is_secure, authority, host, port, path, query: uri.query().map(str::to_owned) })
+        let target = Target::parse(uri)?;
+        // As it stands, with its user and its zone: the connectors take it apart again.
+        let authority = uri.authority().cloned().ok_or_else(|| Error::config("the URL to connect to has no host"))?;
+        let path = target.path.path().trim_end_matches('/').to_owned();
+        let query = target.path.query().map(str::to_owned);
+        Ok(Self { is_secure: target.secure, authority, host: target.host.into(), port: target.port, path, query })
     }
 
     /// The base for a request, which names the same, or nothing.

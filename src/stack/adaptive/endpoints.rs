@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use http::Uri;
 
 use super::{TransportKind, base::Base, plan::Place};
-use crate::{Error, layer::reconnect::Target};
+use crate::{Error, layer::reconnect::Target, transport::target};
 
 /// Where the three transports of a server are.
 ///
@@ -64,9 +64,7 @@ impl Endpoints {
     ///
     /// [`is_config`](Error::is_config) for what is no such URL.
     pub fn new(base: &str) -> Result<Self, Error> {
-        let uri: Uri = base
-            .parse()
-            .map_err(|error| Error::config("the base URL of the endpoints is no URL").with_source(error))?;
+        let uri = target::uri(base).map_err(|error| error.context("the base URL of the endpoints is not a URL"))?;
         Ok(Self { base: Some(Base::parse(&uri)?), ways: Default::default() })
     }
 
@@ -118,8 +116,7 @@ impl Endpoints {
     }
 
     fn set(mut self, kind: TransportKind, url: &str) -> Result<Self, Error> {
-        let uri = url.parse::<Uri>();
-        let uri = uri.map_err(|error| Error::config(format!("the URL of {kind} is no URL")).with_source(error))?;
+        let uri = target::uri(url).map_err(|error| error.context(format!("the URL of {kind} is not a URL")))?;
         let base = Base::parse(&uri)?;
         if kind == TransportKind::WebTransport && !base.is_secure {
             return Err(Error::config("WebTransport needs TLS: its URL begins with https://"));

@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, PoisonError,
@@ -32,7 +33,7 @@ use crate::{
 /// | [`max_wait`](Self::max_wait) | 10 s |
 /// | [`idle_timeout`](Self::idle_timeout) | 60 s |
 /// | [`max_lifetime`](Self::max_lifetime) | 1 h |
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PoolBuilder<S> {
     connector: S,
     request: Request<()>,
@@ -166,4 +167,20 @@ impl<S> PoolBuilder<S> {
 async fn connect<S: Connect>(mut connector: S, request: Request<()>) -> Result<S::Transport, Error> {
     let ready = ServiceExt::<Request<()>>::ready(&mut connector).await.map_err(Into::into)?;
     Service::call(ready, request).await.map(http::Response::into_body).map_err(Into::into)
+}
+
+impl<S> fmt::Debug for PoolBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Of the request the host alone: its URL and its headers may hold a token.
+        f.debug_struct("PoolBuilder")
+            .field("host", &self.request.uri().host())
+            .field("max_connections", &self.max_connections)
+            .field("min_connections", &self.min_connections)
+            .field("calls_per_connection", &self.calls_per_connection)
+            .field("max_waiting", &self.max_waiting)
+            .field("max_wait", &self.max_wait)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("max_lifetime", &self.max_lifetime)
+            .finish_non_exhaustive()
+    }
 }

@@ -1,10 +1,13 @@
 //! One HTTP/1.1 request on a fresh byte stream, after which the stream is ours again: the upgrade, and a proxy's CONNECT.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    time::{Duration, SystemTime},
+};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -14,13 +17,23 @@ use super::by_cause;
 use crate::{Error, rt};
 
 /// The largest head of an answer.
-pub(in crate::transport) const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEAD: usize = 64 * 1024;
+
+/// The most headers of an answer.
+const MAX_HEADERS: usize = 1024;
 
 /// What is kept of the body of a refusal.
 const MAX_BODY: usize = 64 * 1024;
 
 /// How long the body of a refusal is waited for.
 const BODY_TIME: Duration = Duration::from_secs(1);
+
+/// HTTP/1.1 as every connector speaks it.
+pub(in crate::transport) fn client() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
+    builder
+}
 
 /// Sends `request`; if `accepts` the answer, gives it with the stream and what was read too much, else the refusal as an
 /// error.
@@ -32,9 +45,7 @@ pub(in crate::transport) async fn exchange<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(MAX_HEAD);
-    let (mut sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(http_error)?;
+    let (mut sender, connection) = client().handshake(TokioIo::new(io)).await.map_err(http_error)?;
     let response = pin!(sender.send_request(request.map(|()| Empty::<Bytes>::new())));
     let connection = pin!(connection.without_shutdown());
     let (response, connection) = match select(response, connection).await {
@@ -55,11 +66,7 @@ where
                 Either::Right((_, body)) => body.await,
             },
         };
-        let refusal = Error::from_refusal(head.status, body);
-        return Err(match retry_after(&head.headers) {
-            Some(time) => refusal.with_retry_after(time),
-            None => refusal,
-        });
+        return Err(refusal(head.status, head.headers, body));
     }
     let parts = match connection {
         Either::Left(connection) => connection.await.map_err(http_error)?,
@@ -68,9 +75,28 @@ where
     Ok((response.map(drop), parts.io.into_inner(), parts.read_buf))
 }
 
-/// RFC 9110, section 10.2.3: the form in seconds. A date would need the wall clock, and two of them that agree.
-pub(in crate::transport) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().map(Duration::from_secs).ok()
+/// The error of an answer that refuses.
+pub(in crate::transport) fn refusal(status: StatusCode, headers: HeaderMap, body: Bytes) -> Error {
+    let retry_after = retry_after(&headers, SystemTime::now());
+    let refusal = Error::from_refusal(status, body).with_response_headers(headers);
+    match retry_after {
+        Some(time) => refusal.with_retry_after(time),
+        None => refusal,
+    }
+}
+
+/// RFC 9110, section 10.2.3: a number of seconds, or a date. A date counts from the answer's own `Date`, so that this machine's clock need
+/// not agree with the server's.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let value = text(header::RETRY_AFTER)?;
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    let now = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or(now);
+    // A date that has passed means now.
+    Some(date.duration_since(now).unwrap_or_default())
 }
 
 pub(in crate::transport) async fn read_body(mut body: Incoming) -> Bytes {
@@ -92,8 +118,11 @@ pub(in crate::transport) async fn read_body(mut body: Incoming) -> Bytes {
 
 pub(in crate::transport) fn http_error(error: hyper::Error) -> Error {
     if error.is_parse_too_large() {
-        return Error::too_large(format!("the head of the server's answer is over {MAX_HEAD} bytes"))
-            .with_source(error);
+        // hyper does not say which of the two it was.
+        return Error::too_large(format!(
+            "the head of the server's answer is over {MAX_HEAD} bytes or {MAX_HEADERS} headers"
+        ))
+        .with_source(error);
     }
     if error.is_parse() {
         return Error::protocol("the server's answer is not HTTP/1.1").with_source(error);
@@ -102,4 +131,33 @@ pub(in crate::transport) fn http_error(error: hyper::Error) -> Error {
         return Error::closed("the server cut the connection during the handshake").with_source(error);
     }
     by_cause(error, "the handshake failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_server_says_when_to_come_back_in_seconds_or_by_a_date() {
+        let wait = |headers: &[(header::HeaderName, &'static str)]| {
+            let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
+            // Sun, 06 Nov 1994 08:49:37 GMT.
+            retry_after(&headers, UNIX_EPOCH + Duration::from_secs(784_111_777))
+        };
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(wait(&[(header::RETRY_AFTER, "120")]), seconds(120));
+        assert_eq!(wait(&[(header::RETRY_AFTER, "Sun, 06 Nov 1994 08:51:37 GMT")]), seconds(120));
+        assert_eq!(wait(&[(header::RETRY_AFTER, "Sunday, 06-Nov-94 08:51:37 GMT")]), seconds(120));
+        assert_eq!(wait(&[(header::RETRY_AFTER, "Sun, 06 Nov 1994 08:00:00 GMT")]), seconds(0));
+        let dated = (header::DATE, "Sun, 06 Nov 1994 09:00:00 GMT");
+        assert_eq!(wait(&[(header::RETRY_AFTER, "Sun, 06 Nov 1994 09:00:30 GMT"), dated]), seconds(30));
+        for nothing in ["soon", "-1", "", "1.5"] {
+            assert_eq!(wait(&[(header::RETRY_AFTER, nothing)]), None, "{nothing}");
+        }
+        assert_eq!(wait(&[]), None);
+    }
 }

@@ -7,7 +7,7 @@ macro_rules! dialer_methods {
         ///
         /// # Errors
         ///
-        /// [`is_config`](crate::Error::is_config) for a URL that is not of that form.
+        /// [`is_config`](crate::Error::is_config) for a URL that is not of that form: another scheme, a path, a port over 65535.
         pub fn proxy(mut self, proxy: &http::Uri) -> Result<Self, crate::Error> {
             self.dialer.proxy(proxy)?;
             Ok(self)
@@ -22,7 +22,8 @@ macro_rules! dialer_methods {
         }
 
         #[doc = concat!("Uses this TLS configuration for `", $scheme, "://`: own roots, client certificates, versions. Without it ")]
-        /// the roots are those of the operating system (feature `tls-platform-roots`).
+        /// the roots are those of the operating system (feature `tls-platform-roots`). ALPN is set here: a configuration that is shared with a
+        /// client of HTTP/2 (`h2`) offers `http/1.1` alone on these connections.
         #[cfg(feature = "tls")]
         #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
         #[must_use]

@@ -5,21 +5,20 @@ mod exchange;
 mod methods;
 #[cfg_attr(not(feature = "websocket"), allow(dead_code, unreachable_pub, reason = "only a WebSocket shows its socket"))]
 mod socket;
-mod target;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderValue, Uri};
 
 #[cfg(feature = "websocket")]
 pub(super) use self::exchange::exchange;
 #[cfg(feature = "sse")]
-pub(super) use self::exchange::{MAX_HEAD, http_error, read_body, retry_after};
+pub(super) use self::exchange::{client, http_error, read_body, refusal};
 #[cfg_attr(not(feature = "websocket"), allow(unreachable_pub, reason = "only a WebSocket shows its socket"))]
 pub use self::socket::Socket;
-pub(super) use self::{cause::by_cause, methods::dialer_methods, target::Target};
+pub(super) use self::{cause::by_cause, methods::dialer_methods};
+pub(super) use super::target::Target;
 use crate::Error;
 
 /// How a connector comes to a byte stream.
@@ -45,18 +44,10 @@ impl Dialer {
         if target.secure {
             return Err(Error::config("a proxy is spoken to over http://; https:// to the proxy is not supported"));
         }
-        let userinfo = proxy.authority().and_then(|authority| authority.as_str().rsplit_once('@'));
-        let authorization = match userinfo {
-            None => None,
-            Some((userinfo, _)) => {
-                // In a URL, what a URL has a meaning for is written as `%40` (RFC 3986, section 3.2.1).
-                let userinfo: Vec<u8> = percent_encoding::percent_decode_str(userinfo).collect();
-                let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(userinfo)))
-                    .map_err(|_| Error::config("the proxy's user and password do not fit a header"))?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
+        if target.path != "/" {
+            return Err(Error::config("the URL of a proxy has a path, which says nothing; use http://host:port"));
+        }
+        let authorization = target.authorization().cloned();
         self.proxy = Some(Proxy { target, authorization });
         Ok(())
     }
@@ -68,7 +59,7 @@ impl Dialer {
 
     #[cfg(feature = "tls")]
     pub(super) fn tls(&mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) {
-        self.tls = Some(config);
+        self.tls = Some(tls::with_own_alpn(config));
     }
 
     /// The proxy's name, for those who print a connector.
@@ -123,9 +114,21 @@ mod tests {
 
     #[test]
     fn the_user_and_the_password_of_a_proxy_are_those_that_the_url_means() {
+        use base64::{Engine as _, prelude::BASE64_STANDARD};
+
         let mut dialer = Dialer::default();
         dialer.proxy(&Uri::from_static("http://bob:p%40ss%3A%2F@proxy:3128")).unwrap();
         let expected = format!("Basic {}", BASE64_STANDARD.encode("bob:p@ss:/"));
         assert_eq!(dialer.proxy.unwrap().authorization.unwrap(), expected);
+    }
+
+    #[test]
+    fn a_part_of_a_proxys_url_that_means_nothing_is_refused() {
+        for url in
+            ["http://proxy:99999", "https://proxy:3128", "http://proxy:3128/path", "http://proxy/?query", "proxy:3128"]
+        {
+            let error = Dialer::default().proxy(&url.parse().unwrap()).unwrap_err();
+            assert!(error.is_config(), "{url}: {error:?}");
+        }
     }
 }

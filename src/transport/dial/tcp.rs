@@ -1,34 +1,29 @@
 //! Name resolution, TCP, the Unix socket and the proxy.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::net::SocketAddr;
 
-use http::{Method, Request, Uri, header};
-use hyper_util::client::legacy::connect::{
-    HttpConnector,
-    dns::{GaiAddrs, GaiFuture, GaiResolver, Name},
-};
-use tower_service::Service;
+use http::{Method, Request, Response, StatusCode, header};
+use tokio::net::TcpStream;
 
-use super::{Proxy, Socket, by_cause, exchange::exchange, target::Target};
-use crate::Error;
+use super::{Proxy, Socket, Target, exchange::exchange};
+use crate::{Error, transport::race};
 
-/// A TCP stream to `target`, by way of the proxy if there is one. Addresses of both families race (RFC 8305).
+/// A TCP stream to `target`, by way of the proxy if there is one. All addresses of the name race (RFC 8305).
 pub(super) async fn tcp(target: &Target, proxy: Option<&Proxy>) -> Result<Socket, Error> {
     let dialled = proxy.map_or(target, |proxy| &proxy.target);
-    let address = Uri::try_from(format!("http://{}/", dialled.host_and_port()))
-        .map_err(|error| Error::config("the host is not one that can be dialled").with_source(error))?;
-    let mut connector = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
-    connector.set_nodelay(true);
-    let connecting = connector.call(address);
-    let stream = connecting.await.map_err(|error| by_cause(error, "connecting failed"))?.into_inner();
+    let stream = race::connect(&dialled.dialled_host(), dialled.port, connect).await?;
     match proxy {
         None => Ok(stream.into()),
         Some(proxy) => tunnel(stream.into(), target, proxy).await,
     }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
+    let fail = |error| Error::from(error).context(format!("connecting to {address} failed"));
+    let stream = TcpStream::connect(address).await.map_err(fail)?;
+    // Messages are small, and flushes are meant.
+    stream.set_nodelay(true).map_err(fail)?;
+    Ok(stream)
 }
 
 #[cfg(unix)]
@@ -46,14 +41,16 @@ async fn tunnel(socket: Socket, target: &Target, proxy: &Proxy) -> Result<Socket
     let request = request
         .body(())
         .map_err(|error| Error::config("the host does not fit a CONNECT request").with_source(error))?;
-    let (_, socket, early) =
-        exchange(socket, request, |answer| answer.status().is_success()).await.map_err(|error| {
-            let what = match error.status() {
-                Some(_) => "the proxy refused to connect to the server",
-                None => "the proxy failed",
-            };
-            error.context(what)
-        })?;
+    // hyper reads 204 as an answer without a body before it looks at the method, and gives no tunnel for it.
+    let opens_tunnel = |answer: &Response<_>| answer.status().is_success() && answer.status() != StatusCode::NO_CONTENT;
+    let (_, socket, early) = exchange(socket, request, opens_tunnel).await.map_err(|error| {
+        let what = match error.status() {
+            Some(StatusCode::NO_CONTENT) => "the proxy answered CONNECT with 204, which opens no tunnel",
+            Some(_) => "the proxy refused to connect to the server",
+            None => "the proxy failed",
+        };
+        error.context(what)
+    })?;
     // In TLS and in HTTP/1.1 the client speaks first.
     if !early.is_empty() {
         return Err(Error::protocol("the proxy sent data before the server was spoken to"));
@@ -61,35 +58,29 @@ async fn tunnel(socket: Socket, target: &Target, proxy: &Proxy) -> Result<Socket
     Ok(socket)
 }
 
-/// The operating system's resolver, whose failures are told apart from others.
-#[derive(Clone)]
-struct Resolver(GaiResolver);
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-impl Service<Name> for Resolver {
-    type Response = GaiAddrs;
-    type Error = Error;
-    type Future = Resolving;
+    use tokio::{net::TcpSocket, time::timeout};
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
+    use super::*;
 
-    fn call(&mut self, name: Name) -> Resolving {
-        Resolving { host: name.to_string(), future: self.0.call(name) }
-    }
-}
-
-struct Resolving {
-    host: String,
-    future: GaiFuture,
-}
-
-impl Future for Resolving {
-    type Output = Result<GaiAddrs, Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let resolved = ready!(Pin::new(&mut self.future).poll(cx));
-        let fail = |error| Error::dns(format!("the name `{}` did not resolve", self.host)).with_source(error);
-        Poll::Ready(resolved.map_err(fail))
+    /// A host behind an address that does not answer is one whose queue of connections is full: Linux drops what comes then.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn an_address_that_keeps_silent_does_not_keep_the_others_from_being_tried() {
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let silent = silent.listen(1).unwrap();
+        let address = silent.local_addr().unwrap();
+        let mut kept = Vec::new();
+        while let Ok(connected) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            kept.push(connected.unwrap());
+        }
+        let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = vec![address, good.local_addr().unwrap()];
+        let stream = race::race(addresses, connect).await.unwrap().unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good.local_addr().unwrap());
     }
 }

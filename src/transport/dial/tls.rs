@@ -10,14 +10,18 @@ use crate::Error;
 pub(super) fn platform() -> Result<Arc<ClientConfig>, Error> {
     use std::sync::OnceLock;
 
-    use rustls_platform_verifier::ConfigVerifierExt;
+    use rustls_platform_verifier::BuilderVerifierExt;
 
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     if let Some(config) = CONFIG.get() {
         return Ok(config.clone());
     }
-    let config = ClientConfig::with_platform_verifier()
-        .map_err(|error| Error::tls("the operating system's roots could not be used").with_source(error))?;
+    // Not the default provider of the process, which is the application's to choose.
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(BuilderVerifierExt::with_platform_verifier)
+        .map_err(|error| Error::tls("the operating system's roots could not be used").with_source(error))?
+        .with_no_client_auth();
     Ok(CONFIG.get_or_init(|| Arc::new(config)).clone())
 }
 
@@ -26,6 +30,22 @@ pub(super) fn platform() -> Result<Arc<ClientConfig>, Error> {
     Err(Error::config(
         "TLS needs roots: give the connector a configuration by its method `tls`, or turn the feature `tls-platform-roots` on",
     ))
+}
+
+/// The caller's configuration for connections that speak HTTP/1.1. One that is shared with a client of HTTP/2 offers `h2`, and a server that
+/// chooses it is not understood here. Sessions to resume stay shared with the original.
+pub(super) fn with_own_alpn(config: Arc<ClientConfig>) -> Arc<ClientConfig> {
+    const HTTP_1_1: &[u8] = b"http/1.1";
+
+    match &*config.alpn_protocols {
+        [] => config,
+        [one] if one == HTTP_1_1 => config,
+        _ => {
+            let mut own = ClientConfig::clone(&config);
+            own.alpn_protocols = vec![HTTP_1_1.to_vec()];
+            Arc::new(own)
+        }
+    }
 }
 
 pub(super) async fn handshake(socket: Socket, host: &str, config: Arc<ClientConfig>) -> Result<Socket, Error> {

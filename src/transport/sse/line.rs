@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::{
     Error,
     transport::{
-        dial::{Dialer, MAX_HEAD, Socket, Target, http_error, read_body, retry_after},
+        dial::{self, Dialer, Socket, Target, http_error, read_body},
         signal,
     },
 };
@@ -30,9 +30,7 @@ pub(super) struct Line {
 impl Line {
     pub(super) async fn open(dialer: &Dialer, target: &Target) -> Result<Self, Error> {
         let socket = dialer.dial(target).await?;
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_HEAD);
-        let (sender, connection) = builder.handshake(TokioIo::new(Metered(socket))).await.map_err(http_error)?;
+        let (sender, connection) = dial::client().handshake(TokioIo::new(Metered(socket))).await.map_err(http_error)?;
         Ok(Self { sender, connection: Some(connection) })
     }
 
@@ -67,11 +65,8 @@ impl Line {
     /// The error of an answer that refuses, with its body and when to come back.
     pub(super) async fn refusal(&mut self, answer: Response<Incoming>) -> Error {
         let (head, body) = answer.into_parts();
-        let refusal = Error::from_refusal(head.status, self.drive(read_body(body)).await);
-        match retry_after(&head.headers) {
-            Some(time) => refusal.with_retry_after(time),
-            None => refusal,
-        }
+        let body = self.drive(read_body(body)).await;
+        dial::refusal(head.status, head.headers, body)
     }
 
     /// Whether another request may go over it; a look at whether the server has closed it meanwhile.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Error, Limits, log,
-    transport::{drain::Drain, origin::Origins, refusal::Refusal, subprotocol},
+    transport::{drain::Drain, refusal::Refusal, subprotocol},
 };
 
 /// axum's extractor of a WebSocket handshake: take it as an argument of a handler, and answer with
@@ -111,7 +111,15 @@ impl WebSocketHandshake {
     /// [`WebSocketUpgrade::allow_any_origin`](super::WebSocketUpgrade::allow_any_origin) for what that risks.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
-        self.accept.origins = Origins::Any;
+        self.accept.origins.allow_any();
+        self
+    }
+
+    /// Refuses pages that were loaded over `http://`; see
+    /// [`WebSocketUpgrade::https_pages_only`](super::WebSocketUpgrade::https_pages_only).
+    #[must_use]
+    pub fn https_pages_only(mut self) -> Self {
+        self.accept.origins.https_only();
         self
     }
 

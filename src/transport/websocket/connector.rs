@@ -25,6 +25,10 @@ use crate::{
 /// The request's URI says where to (`ws://`, `wss://`; `http://` and `https://` mean the same), its headers go to the server.
 /// So tower-http's layers fit the handshake as they are: an `Authorization`, a request id, any header.
 ///
+/// The URL is read as browsers read it ([URL Standard](https://url.spec.whatwg.org/)), and each part is used or refused: `user:password@` becomes
+/// `Authorization: Basic`, what a path or a query cannot have is percent-encoded, a port over 65535 is an error. `http::Uri` itself takes host names
+/// in ASCII only (Punycode); the strings that [`Target`](crate::layer::reconnect::Target) takes may be of any script.
+///
 /// ```no_run
 /// # async fn connect() -> Result<(), tower_transport::BoxError> {
 /// use std::time::Duration;
@@ -43,15 +47,15 @@ use crate::{
 ///
 /// # Where it waits
 ///
-/// Always ready. A call waits for name resolution, TCP (addresses of both families race, RFC 8305), the proxy, TLS and the
+/// Always ready. A call waits for name resolution, TCP (all addresses race, 250 ms apart, RFC 8305), the proxy, TLS and the
 /// handshake, together at most [`Limits::handshake`]. It needs a tokio runtime with I/O and time.
 ///
 /// # Errors
 ///
-/// [`is_config`](Error::is_config) for a URL that cannot work, [`is_dns`](Error::is_dns), [`is_refused`](Error::is_refused),
+/// [`is_config`](Error::is_config) for a URL that cannot work, or whose user stands beside an `Authorization` header, [`is_dns`](Error::is_dns), [`is_refused`](Error::is_refused),
 /// [`is_tls`](Error::is_tls), [`is_timeout`](Error::is_timeout); [`is_status`](Error::is_status) or
-/// [`is_auth`](Error::is_auth) where the server answered with another status, which [`Error::status`] and
-/// [`Error::response_body`] give; [`is_protocol`](Error::is_protocol) for an answer that is not a WebSocket's.
+/// [`is_auth`](Error::is_auth) where the server answered with another status, which [`Error::status`],
+/// [`Error::response_headers`] and [`Error::response_body`] give; [`is_protocol`](Error::is_protocol) for an answer that is not a WebSocket's.
 ///
 /// # Cancel safety
 ///
@@ -102,8 +106,8 @@ impl WebSocketConnector {
         let offered = offered(request.headers());
         let socket = self.dialer.dial(&target).await?;
         let switches = |answer: &Response<_>| answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let (answer, socket, early) = exchange(socket, request, switches).await?;
-        let subprotocol = check_answer(&answer, &key, &offered)?;
+        let (mut answer, socket, early) = exchange(socket, request, switches).await?;
+        let subprotocol = check_answer(&mut answer, &key, &offered)?;
         let websocket = WebSocket::new(socket, true, self.limits, early).with_subprotocol(subprotocol);
         Ok(answer.map(|()| websocket))
     }

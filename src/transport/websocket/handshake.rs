@@ -28,6 +28,7 @@ impl Offer {
         parts.uri = target.path.clone().into();
         let headers = &mut parts.headers;
         headers.entry(header::HOST).or_insert_with(|| target.authority.clone());
+        target.authorize(headers)?;
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
@@ -40,8 +41,12 @@ impl Offer {
 }
 
 /// Checks a 101 answer (RFC 6455, section 4.1) and gives the subprotocol that the server chose.
-pub(super) fn check_answer<B>(answer: &Response<B>, key: &str, offered: &[String]) -> Result<Option<Box<str>>, Error> {
-    let headers = answer.headers();
+pub(super) fn check_answer<B>(
+    answer: &mut Response<B>,
+    key: &str,
+    offered: &[String],
+) -> Result<Option<Box<str>>, Error> {
+    let headers = answer.headers_mut();
     if !has_token(headers, &header::UPGRADE, "websocket") || !has_token(headers, &header::CONNECTION, "upgrade") {
         return Err(Error::protocol("the server switched protocols, but not to WebSocket"));
     }
@@ -182,13 +187,13 @@ mod tests {
                 .unwrap()
         };
         let accept = derive_accept_key(offer.key.as_bytes());
-        let check = |answer: &Response<()>| check_answer(answer, &offer.key, &offered(offer.request.headers()));
-        assert_eq!(check(&good(&accept, "v1")).unwrap().as_deref(), Some("v1"));
-        assert_eq!(check(&good(&accept, "")).unwrap(), None);
-        assert!(check(&good(&accept, "v2")).unwrap_err().is_protocol());
-        assert!(check(&good("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "v1")).unwrap_err().is_protocol());
+        let check = |mut answer| check_answer(&mut answer, &offer.key, &offered(offer.request.headers()));
+        assert_eq!(check(good(&accept, "v1")).unwrap().as_deref(), Some("v1"));
+        assert_eq!(check(good(&accept, "")).unwrap(), None);
+        assert!(check(good(&accept, "v2")).unwrap_err().is_protocol());
+        assert!(check(good("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "v1")).unwrap_err().is_protocol());
         let mut extended = good(&accept, "v1");
         extended.headers_mut().insert("sec-websocket-extensions", HeaderValue::from_static("permessage-deflate"));
-        assert!(check(&extended).unwrap_err().is_protocol());
+        assert!(check(extended).unwrap_err().is_protocol());
     }
 }

@@ -138,7 +138,7 @@ impl<H> WebSocketUpgrade<H> {
         self
     }
 
-    /// Also accepts pages of this origin (`https://app.example.com`).
+    /// Also accepts pages of this origin (`https://app.example.com`, scheme and port as the browser says them).
     #[must_use]
     pub fn allow_origin(mut self, origin: HeaderValue) -> Self {
         Arc::make_mut(&mut self.accept).origins.allow(origin);
@@ -163,7 +163,19 @@ impl<H> WebSocketUpgrade<H> {
     /// that do not look at them.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
-        Arc::make_mut(&mut self.accept).origins = Origins::Any;
+        Arc::make_mut(&mut self.accept).origins.allow_any();
+        self
+    }
+
+    /// Refuses pages that were loaded over `http://`, those of the same host included, unless [`allow_origin`](Self::allow_origin) names
+    /// them. Anyone on the way can write such a page, and it has the user's cookies. Call it where clients reach this server over
+    /// `https://` alone.
+    ///
+    /// Over HTTP/2 and HTTP/3 the request says its scheme, and nothing needs to be set. Over HTTP/1.1, with or without a proxy that ends TLS,
+    /// a server is not told; some browsers say it by `Sec-Fetch-Site`, which is heeded.
+    #[must_use]
+    pub fn https_pages_only(mut self) -> Self {
+        Arc::make_mut(&mut self.accept).origins.https_only();
         self
     }
 }

@@ -1,6 +1,6 @@
 // Sends each of `messages` once the one before has come back, then closes: what came, and how it ended.
-async ({ url, messages }) => {
-  const socket = new WebSocket(url);
+async ({ url, messages, protocols = [] }) => {
+  const socket = new WebSocket(url, protocols);
   socket.binaryType = "arraybuffer";
   const came = [];
   const next = (data) => {

@@ -57,3 +57,25 @@ fn no_error_of_a_verifier_quotes_the_token() {
         assert!(!text.contains("taint") && !text.contains(&token), "{text}");
     }
 }
+
+/// Those that hold a whole request or answer: the builder of a pool, and what a connector is told of a loss. (`Admission`, which only its own
+/// module can make, has a test there, and axum's extractor in `doors::handshake`.)
+#[cfg(all(feature = "pool", feature = "websocket"))]
+#[test]
+fn no_debug_text_has_the_url_or_the_headers_of_a_request_in_it() {
+    use tower_transport::{
+        stack::pool::PoolBuilder,
+        transport::{LostConnection, websocket::WebSocketConnector},
+    };
+
+    let url = format!("https://user:{TAINT}@example.com/{TAINT}?token={TAINT}");
+    let request = http::Request::get(url).header("x-token", TAINT).body(()).unwrap();
+    let pool = PoolBuilder::new(WebSocketConnector::new(), request);
+    let (mut answer, ()) = http::Response::new(()).into_parts();
+    answer.headers.insert("set-cookie", TAINT.parse().unwrap());
+    let lost = LostConnection { error: Error::closed("cut"), response: Arc::new(answer) };
+    for shown in [&pool as &dyn std::fmt::Debug, &lost] {
+        let text = format!("{shown:?} {shown:#?}");
+        assert!(!text.contains("taint"), "{text}");
+    }
+}

@@ -105,6 +105,18 @@ async fn the_subprotocol_is_the_servers_choice_among_what_was_offered() {
 }
 
 #[tokio::test]
+async fn all_subprotocols_are_offered_in_one_header_line() {
+    let server = Scripted::new([STREAM]).await;
+    let connector = SseConnector::new().subprotocol("v2").unwrap().subprotocol("v1").unwrap();
+    let mut request = get(&server.url());
+    request.headers_mut().insert("sec-websocket-protocol", "layer, v1".parse().unwrap());
+    connector.oneshot(request).await.unwrap();
+    let head = server.requests().remove(0);
+    let offers: Vec<_> = head.lines().filter(|line| line.starts_with("sec-websocket-protocol")).collect();
+    assert_eq!(offers, ["sec-websocket-protocol: layer, v1, v2"]);
+}
+
+#[tokio::test]
 async fn a_url_that_cannot_work_and_a_port_without_a_server_are_told_apart() {
     assert!(open(&SseConnector::new(), "ftp://localhost/").await.unwrap_err().is_config());
     let server = Scripted::new([STREAM]).await;

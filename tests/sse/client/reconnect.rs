@@ -69,6 +69,26 @@ async fn the_servers_time_to_reconnect_is_waited_and_seen() {
     assert!(cause.is_closed(), "{cause:?}");
 }
 
+/// Whoever chooses an id must not be able to end every subscriber for good.
+#[tokio::test]
+async fn an_id_that_no_header_can_hold_does_not_end_the_source() {
+    let long = "7".repeat(60_000);
+    let server = Scripted::new([
+        format!("{STREAM}id: a\u{1}b\ndata: a\n\n"),
+        format!("{STREAM}id: {long}\ndata: b\n\n"),
+        format!("{STREAM}id: 8\ndata: c\n\n"),
+        format!("{STREAM}data: d\n\n"),
+    ])
+    .await;
+    let mut events = Box::pin(source(SseConnector::new(), &server.url()));
+    for (data, id) in [("a", "a\u{1}b"), ("b", &long), ("c", "8"), ("d", "8")] {
+        let event = events.next().await.unwrap().unwrap();
+        assert_eq!((event.data().as_str(), event.last_event_id()), (data, id));
+    }
+    let sent: Vec<_> = server.requests().iter().map(|head| head.contains("last-event-id")).collect();
+    assert_eq!(sent[..4], [false, false, false, true]);
+}
+
 async fn ends_after(answers: Vec<String>) -> (Vec<String>, Error, usize) {
     let server = Scripted::new(answers).await;
     let mut events = Box::pin(source(SseConnector::new(), &server.url()));

@@ -198,6 +198,16 @@ impl SessionServer {
         self
     }
 
+    /// Refuses pages that were loaded over `http://`, over each transport; see
+    /// [`WebSocketUpgrade::https_pages_only`](crate::transport::websocket::WebSocketUpgrade::https_pages_only).
+    #[must_use]
+    pub fn https_pages_only(mut self) -> Self {
+        let inner = self.inner();
+        inner.web_socket = inner.web_socket.clone().https_pages_only();
+        inner.sse = inner.sse.clone().https_pages_only();
+        self
+    }
+
     /// A service of both HTTP transports by their paths, for bare hyper and for axum's `fallback_service`; another path
     /// is 404. hyper must allow upgrades (`with_upgrades`).
     #[must_use]

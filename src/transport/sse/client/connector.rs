@@ -66,7 +66,7 @@ use crate::{
 /// | 200 and `text/event-stream` | the stream | |
 /// | 200 and another content type, or a `Content-Encoding` | [`is_protocol`](Error::is_protocol), which names it | final |
 /// | 204: there is nothing more | [`is_status`](Error::is_status) | final |
-/// | 301, 302, 303, 307, 308 | followed; never from `https` to `http`; credentials (`Authorization`, `Cookie`) stay with their origin | |
+/// | 301, 302, 303, 307, 308 | followed; never from `https` to `http`; credentials (`Authorization`, `Cookie`, headers marked as sensitive, a `bearer.` subprotocol) stay with their origin | |
 /// | 401, 403, 407 | [`is_auth`](Error::is_auth) | final |
 /// | 408, 425, 429, 5xx | [`is_status`](Error::is_status), with the `Retry-After` of the server | retried |
 /// | any other | [`is_status`](Error::is_status) | final |
@@ -80,8 +80,10 @@ use crate::{
 ///
 /// Those above; [`is_config`](Error::is_config) for a URL that cannot work, [`is_dns`](Error::is_dns),
 /// [`is_refused`](Error::is_refused), [`is_tls`](Error::is_tls), [`is_timeout`](Error::is_timeout), [`is_closed`](Error::is_closed)
-/// for a connection that was cut before the answer; [`is_protocol`](Error::is_protocol) for too many redirects, and for an id with
-/// control characters, which no header can carry.
+/// for a connection that was cut before the answer; [`is_protocol`](Error::is_protocol) for too many redirects.
+///
+/// An id with control characters or of more than 4 KiB is an id (browsers take it, too), but cannot be sent: the next request goes without
+/// `Last-Event-ID`, and the server begins where it begins for a new client.
 ///
 /// # Cancel safety
 ///
@@ -173,19 +175,23 @@ impl SseConnector {
         let (parts, ()) = request.into_parts();
         let id = self.memory.begin(&parts.uri, request::first_id(&parts.headers)?);
         let mut headers = request::headers(parts.headers, &self.subprotocols, &id)?;
-        let (mut uri, mut target) = (parts.uri.clone(), Target::parse(&parts.uri)?);
+        let mut target = Target::parse(&parts.uri)?;
+        target.authorize(&mut headers)?;
         for _ in 0..=self.max_redirects {
             let mut line = Line::open(&self.dialer, &target).await?;
             let answer = line.request(request::request(&headers, &target)).await.map_err(http_error)?;
             if is_redirect(answer.status()) {
-                uri = follow(&uri, answer.headers().get(header::LOCATION))?;
-                let to = Target::parse(&uri)?;
+                let to = follow(&target, answer.headers().get(header::LOCATION))?;
                 forget_credentials(&mut headers, &target, &to);
+                // The server has named them, in place of what was asked with.
+                if let Some(authorization) = to.authorization() {
+                    headers.insert(header::AUTHORIZATION, authorization.clone());
+                }
                 target = to;
                 continue;
             }
-            let (head, body) = answer::check(answer, &mut line).await?.into_parts();
-            let subprotocol = chosen(&head.headers, &offered(&headers))?;
+            let (mut head, body) = answer::check(answer, &mut line).await?.into_parts();
+            let subprotocol = chosen(&mut head.headers, &offered(&headers))?;
             let parser = Parser::new().max_line(self.max_line).max_event(self.limits.message).resume_from(&id);
             let down = Downlink::new(line, body, parser).max_silence(self.max_silence);
             let events = Sse::new(down, parts.uri, self.memory, subprotocol);

@@ -1,8 +1,14 @@
 //! Where a redirect leads. Pure.
 
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::{Error, transport::dial::Target};
+use crate::{
+    Error,
+    transport::{
+        dial::Target,
+        subprotocol::{TOKEN, offered},
+    },
+};
 
 /// Whether a request without a body is made again elsewhere on this status (Fetch, section 2.2.6).
 pub(super) fn is_redirect(status: StatusCode) -> bool {
@@ -10,84 +16,50 @@ pub(super) fn is_redirect(status: StatusCode) -> bool {
 }
 
 /// Where the answer to a request of `from` leads.
-pub(super) fn follow(from: &Uri, location: Option<&HeaderValue>) -> Result<Uri, Error> {
+pub(super) fn follow(from: &Target, location: Option<&HeaderValue>) -> Result<Target, Error> {
     let location = location.ok_or_else(|| Error::protocol("the server redirects, but does not say where to"))?;
     // What it says is not repeated: it may carry a token.
-    let unusable = || Error::protocol("the server redirects to what is no URL of http:// or https://");
-    let to = location.to_str().ok().and_then(|location| resolve(from, location)).ok_or_else(unusable)?;
-    let target = Target::parse(&to).map_err(|error| unusable().with_source(error))?;
-    if Target::parse(from)?.secure && !target.secure {
+    const UNUSABLE: &str = "the server redirects to what is no URL of http:// or https://";
+    let location = str::from_utf8(location.as_bytes()).map_err(|_| Error::protocol(UNUSABLE))?;
+    let to = from.join(location).map_err(|error| Error::protocol(UNUSABLE).with_source(error))?;
+    if from.secure && !to.secure {
         return Err(Error::protocol("the server redirects from https:// to http://, which is not followed"));
     }
     Ok(to)
 }
 
-/// Takes off what is one origin's business (RFC 6454), where a redirect leads to another.
+/// Takes off what is one origin's business (RFC 6454), where a redirect leads to another: credentials, a token among the subprotocols, and
+/// whatever was marked as sensitive.
 pub(super) fn forget_credentials(headers: &mut HeaderMap, from: &Target, to: &Target) {
-    let same = from.secure == to.secure && from.port == to.port && from.host.eq_ignore_ascii_case(&to.host);
-    if !same {
-        for name in [header::AUTHORIZATION, header::COOKIE, header::HOST, header::PROXY_AUTHORIZATION] {
-            headers.remove(name);
-        }
+    if from.secure == to.secure && from.port == to.port && from.host.eq_ignore_ascii_case(&to.host) {
+        return;
     }
-}
-
-/// A reference, resolved (RFC 3986, section 5.2).
-fn resolve(base: &Uri, reference: &str) -> Option<Uri> {
-    let reference = reference.split('#').next()?;
-    let scheme = base.scheme_str()?;
-    if let Some((before, _)) = reference.split_once(':')
-        && !before.contains(['/', '?'])
-    {
-        return reference.parse().ok();
+    let offered = offered(headers).into_iter().filter(|name| !name.starts_with(TOKEN));
+    let offered = HeaderValue::try_from(offered.collect::<Vec<_>>().join(", ")).ok();
+    let is_secret = |name: &&HeaderName| headers.get_all(*name).iter().any(HeaderValue::is_sensitive);
+    let secrets: Vec<_> = headers.keys().filter(is_secret).cloned().collect();
+    let credentials = [header::AUTHORIZATION, header::COOKIE, header::HOST, header::PROXY_AUTHORIZATION];
+    for name in credentials.into_iter().chain(secrets) {
+        headers.remove(name);
     }
-    if reference.starts_with("//") {
-        return format!("{scheme}:{reference}").parse().ok();
+    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    if let Some(offered) = offered.filter(|offered| !offered.is_empty()) {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
     }
-    let authority = base.authority()?;
-    let (path, query) = match reference.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (reference, None),
-    };
-    let (path, query) = match path {
-        "" => (base.path().to_owned(), query.or(base.query())),
-        path if path.starts_with('/') => (without_dots(path), query),
-        path => {
-            let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-            (without_dots(&format!("{folder}/{path}")), query)
-        }
-    };
-    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    format!("{scheme}://{authority}{path}{query}").parse().ok()
-}
-
-/// A path that begins with a slash, without its `.` and `..` (RFC 3986, section 5.2.4).
-fn without_dots(path: &str) -> String {
-    let mut kept = Vec::new();
-    let mut segments = path.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        let is_last = segments.peek().is_none();
-        match segment {
-            "." | ".." => {
-                if segment == ".." {
-                    kept.pop();
-                }
-                if is_last {
-                    kept.push("");
-                }
-            }
-            segment => kept.push(segment),
-        }
-    }
-    format!("/{}", kept.join("/"))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Uri;
+
     use super::*;
 
-    fn to(location: &str) -> Result<Uri, Error> {
-        follow(&Uri::from_static("https://h:8443/b/c/d?q"), Some(&HeaderValue::from_str(location).unwrap()))
+    fn target(url: &'static str) -> Target {
+        Target::parse(&Uri::from_static(url)).unwrap()
+    }
+
+    fn to(location: &str) -> Result<Target, Error> {
+        follow(&target("https://h:8443/b/c/d?q"), Some(&HeaderValue::from_bytes(location.as_bytes()).unwrap()))
     }
 
     #[test]
@@ -103,8 +75,9 @@ mod tests {
             ("../../../e", "https://h:8443/e"),
             ("..", "https://h:8443/b/"),
             ("e?to=http://x", "https://h:8443/b/c/e?to=http://x"),
+            ("/\u{fc}", "https://h:8443/%C3%BC"),
         ] {
-            assert_eq!(to(location).unwrap(), url, "{location}");
+            assert_eq!(to(location).unwrap().url().as_str(), url, "{location}");
         }
     }
 
@@ -114,12 +87,23 @@ mod tests {
             let error = to(location).unwrap_err();
             assert!(error.is_protocol() && !error.to_string().contains("secret"), "{location}: {error:?}");
         }
-        assert!(follow(&Uri::from_static("http://h/"), None).unwrap_err().is_protocol());
+        assert!(follow(&target("http://h/"), None).unwrap_err().is_protocol());
+    }
+
+    #[test]
+    fn the_user_of_a_url_stays_with_its_origin_and_a_redirect_may_name_another() {
+        let from = target("https://ada:pw@h/a");
+        let user = |location| {
+            let to = follow(&from, Some(&HeaderValue::from_static(location))).unwrap();
+            to.authorization().map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(user("/b").as_deref(), Some("Basic YWRhOnB3"));
+        assert_eq!(user("https://i/b"), None);
+        assert_eq!(user("https://bob:x@i/b").as_deref(), Some("Basic Ym9iOng="));
     }
 
     #[test]
     fn credentials_stay_with_their_origin() {
-        let target = |url: &'static str| Target::parse(&Uri::from_static(url)).unwrap();
         let kept = |from, to| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"));
@@ -129,6 +113,19 @@ mod tests {
         assert!(kept("http://h/a", "http://H:80/b"));
         assert!(
             !kept("http://h/", "http://h:81/") && !kept("http://h/", "https://h/") && !kept("http://h/", "http://i/")
+        );
+
+        let mut headers = HeaderMap::new();
+        let mut key = HeaderValue::from_static("secret");
+        key.set_sensitive(true);
+        headers.insert("x-api-key", key);
+        headers.insert("x-app", HeaderValue::from_static("tests"));
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("v1, bearer.dDBr"));
+        forget_credentials(&mut headers, &target("http://h/"), &target("http://i/"));
+        assert_eq!(headers.len(), 2, "{headers:?}");
+        assert_eq!(
+            (&headers["x-app"], &headers[header::SEC_WEBSOCKET_PROTOCOL]),
+            (&"tests".parse().unwrap(), &"v1".parse().unwrap())
         );
     }
 }

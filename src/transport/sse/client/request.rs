@@ -11,6 +11,9 @@ use crate::{
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// The longest id that is sent, in bytes. nginx and others refuse a header line over 8 KiB.
+const MAX_LAST_EVENT_ID: usize = 4 << 10;
+
 /// The id that the user's request begins with.
 pub(super) fn first_id(headers: &HeaderMap) -> Result<&str, Error> {
     let value = headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -38,14 +41,17 @@ pub(in super::super) fn headers(
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     subprotocol::offer(&mut headers, subprotocols)?;
-    if !last_event_id.is_empty() {
-        let id = HeaderValue::from_bytes(last_event_id.as_bytes()).map_err(|error| {
-            Error::protocol("the last event's id has control characters: no header can tell it to the server")
-                .with_source(error)
-        })?;
+    if let Some(id) = last_event_id_header(last_event_id) {
         headers.insert(LAST_EVENT_ID, id);
     }
     Ok(headers)
+}
+
+/// `None` for an id that no header can hold: control characters, or more than servers take. The server chose it, and a stream without a
+/// place to go on from is better than none for good.
+fn last_event_id_header(id: &str) -> Option<HeaderValue> {
+    let fits = (1..=MAX_LAST_EVENT_ID).contains(&id.len());
+    HeaderValue::from_bytes(id.as_bytes()).ok().filter(|_| fits)
 }
 
 /// The request to `target`.
@@ -80,8 +86,11 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_is_empty_is_not_sent_and_one_that_cannot_be_is_an_error() {
-        assert!(!headers(HeaderMap::new(), &[], "").unwrap().contains_key(LAST_EVENT_ID));
-        assert!(headers(HeaderMap::new(), &[], "a\u{1}").unwrap_err().is_protocol());
+    fn an_id_that_is_empty_or_that_no_header_can_hold_is_left_out() {
+        let long = "7".repeat(MAX_LAST_EVENT_ID);
+        assert!(headers(HeaderMap::new(), &[], &long).unwrap().contains_key(LAST_EVENT_ID));
+        for id in ["", "a\u{1}", "a\u{7f}", &format!("{long}7")] {
+            assert!(!headers(HeaderMap::new(), &[], id).unwrap().contains_key(LAST_EVENT_ID), "{id:?}");
+        }
     }
 }

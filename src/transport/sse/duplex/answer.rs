@@ -15,9 +15,11 @@ pub(super) async fn check(response: Response<Incoming>, line: &mut Line) -> Resu
     }
     if let (true, Some(location)) = (status.is_redirection(), response.headers().get(header::LOCATION)) {
         let place = place(location);
+        let refusal = line.refusal(response).await;
         return Err(Error::config(format!(
             "the server redirects ({status}) to {place}, which is not followed: connect to it"
-        )));
+        ))
+        .with_answer_of(&refusal));
     }
     Err(line.refusal(response).await)
 }

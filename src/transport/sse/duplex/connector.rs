@@ -142,10 +142,11 @@ impl SseDuplexConnector {
         let target = Target::parse(request.uri())?;
         let mut headers = headers(request.into_parts().0.headers, &self.subprotocols, "")?;
         headers.entry(header::HOST).or_insert_with(|| target.authority.clone());
+        target.authorize(&mut headers)?;
         let mut line = Line::open(&self.dialer, &target).await?;
         let response = line.request(open_request(&headers, &target)).await.map_err(http_error)?;
-        let (parts, body) = answer::check(response, &mut line).await?.into_parts();
-        let subprotocol = chosen(&parts.headers, &offered(&headers))?;
+        let (mut parts, body) = answer::check(response, &mut line).await?.into_parts();
+        let subprotocol = chosen(&mut parts.headers, &offered(&headers))?;
         let parser = Parser::new().max_event(event::max_data(self.limits.message));
         let mut down = Downlink::new(line, body, parser).max_silence(self.max_silence);
         let token = answer::token(&mut down).await?;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Error, Limits, rt,
-    transport::dial::{Dialer, Target, http_error, read_body, retry_after},
+    transport::dial::{self, Dialer, Target, http_error, read_body},
 };
 
 /// How often a POST is sent again before the session is given up.
@@ -134,7 +134,7 @@ impl Courier {
                 Failure::Transit(Error::protocol(what))
             });
         }
-        Err(self.refused(batch.bytes.len(), head.status, &head.headers, body))
+        Err(self.refused(batch.bytes.len(), head.status, head.headers, body))
     }
 
     async fn line(&mut self) -> Result<&mut Line, Failure> {
@@ -167,23 +167,16 @@ impl Courier {
     }
 
     /// What the answer to a POST of `bytes` means that is no success.
-    fn refused(&self, bytes: usize, status: StatusCode, headers: &HeaderMap, body: Bytes) -> Failure {
-        let refusal = match status {
-            StatusCode::PAYLOAD_TOO_LARGE => Error::refused_post(
-                format!(
-                    "a POST of {bytes} bytes was answered with {status}: the server or a proxy on the way takes less \
-                     (SseDuplexConnector::max_post; nginx: client_max_body_size)"
-                ),
-                status,
-                body,
+    fn refused(&self, bytes: usize, status: StatusCode, headers: HeaderMap, body: Bytes) -> Failure {
+        let what = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => format!(
+                "a POST of {bytes} bytes was answered with {status}: the server or a proxy on the way takes less \
+                 (SseDuplexConnector::max_post; nginx: client_max_body_size)"
             ),
-            _ => Error::refused_post(format!("a POST was answered with {status}"), status, body),
+            _ => format!("a POST was answered with {status}"),
         };
-        let refusal = match retry_after(headers) {
-            Some(time) => refusal.with_retry_after(time),
-            None => refusal,
-        };
-        let due = head::number(headers);
+        let due = head::number(&headers);
+        let refusal = dial::refusal(status, headers, body).into_refused_post(what);
         match status {
             // What a proxy says that did not reach the server, or a limiter that will let it pass.
             StatusCode::REQUEST_TIMEOUT

@@ -104,13 +104,7 @@ impl Cors {
 
     /// For a request whose origin was checked.
     pub(super) fn of(headers: &HeaderMap, origins: &Origins) -> Self {
-        let origin = headers.get(header::ORIGIN);
-        Self(match origins {
-            // Every page may, but none with the user's cookies.
-            Origins::Any => origin.map(|_| HeaderValue::from_static("*")),
-            Origins::SameHost => None,
-            Origins::Also(_) => origin.cloned(),
-        })
+        Self(origins.cors(headers.get(header::ORIGIN)))
     }
 
     pub(super) fn put(&self, headers: &mut HeaderMap) {

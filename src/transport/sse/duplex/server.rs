@@ -175,7 +175,15 @@ impl<H> SseDuplexServer<H> {
     /// Accepts pages of every origin, without the user's cookies: browsers keep those back.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
-        self.accept().origins = Origins::Any;
+        self.accept().origins.allow_any();
+        self
+    }
+
+    /// Refuses pages that were loaded over `http://`, those of the same host included, unless [`allow_origin`](Self::allow_origin) names
+    /// them. Call it where clients reach this server over `https://` alone.
+    #[must_use]
+    pub fn https_pages_only(mut self) -> Self {
+        self.accept().origins.https_only();
         self
     }
 

@@ -49,7 +49,7 @@ use crate::{
 ///
 /// # Where it waits
 ///
-/// Always ready. A call waits for name resolution, QUIC (addresses of both families race, RFC 8305) with TLS 1.3, the HTTP/3
+/// Always ready. A call waits for name resolution, QUIC (all addresses race, 250 ms apart, RFC 8305) with TLS 1.3, the HTTP/3
 /// exchange and the stream, together at most [`Limits::handshake`]. It needs a tokio runtime with I/O and time; the UDP sockets (one a
 /// family) belong to the runtime of the first call, are shared by all connections of a connector and its clones, and are opened anew
 /// when that runtime is gone.
@@ -184,9 +184,9 @@ impl WebTransportConnector {
     }
 
     async fn session(&self, request: Request<()>) -> Result<Response<Session>, Error> {
-        let Offer { host, port, connect } = Offer::new(request, &self.subprotocols)?;
+        let Offer { target, connect } = Offer::new(request, &self.subprotocols)?;
         let config = self.quic()?;
-        let connection = dial::dial(&self.shared.endpoints, &config, &host, port).await?;
+        let connection = dial::dial(&self.shared.endpoints, &config, &target).await?;
         let session = wtq::Session::connect(connection, connect).await.map_err(fault::exchange)?;
         let subprotocol = session.protocol().map(Box::from);
         let session = Session::new(session, self.limits, subprotocol, None, None);

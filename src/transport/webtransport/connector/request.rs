@@ -1,58 +1,39 @@
 //! The handshake's request and answer, as pure functions over HTTP heads.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
-use url::Url;
 use web_transport_quinn::proto::ConnectRequest;
 
 use crate::{
     Error,
-    transport::{subprotocol::names, webtransport::Session},
+    transport::{subprotocol, target::Target, webtransport::Session},
 };
 
 /// What is asked of whom.
 #[derive(Debug)]
 pub(super) struct Offer {
-    /// A name, or an address without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(super) target: Target,
     pub(super) connect: ConnectRequest,
 }
 
 impl Offer {
     pub(super) fn new(request: Request<()>, subprotocols: &[HeaderValue]) -> Result<Self, Error> {
-        let (parts, ()) = request.into_parts();
-        let (host, port, url) = target(&parts.uri)?;
-        let protocols = names(&parts.headers, subprotocols).into_iter().map(str::to_owned);
+        let (mut parts, ()) = request.into_parts();
+        let target = target(&parts.uri)?;
+        target.authorize(&mut parts.headers)?;
+        subprotocol::offer(&mut parts.headers, subprotocols)?;
+        let protocols = subprotocol::offered(&parts.headers);
+        let url = target.url().clone();
         let connect = ConnectRequest::new(url).with_protocols(protocols).with_headers(headers(&parts.headers)?);
-        Ok(Self { host, port, connect })
+        Ok(Self { target, connect })
     }
 }
 
-fn target(uri: &Uri) -> Result<(String, u16, Url), Error> {
-    match uri.scheme_str() {
-        Some("https" | "wss") => {}
-        Some("http" | "ws") => {
-            return Err(Error::config("WebTransport is always encrypted: use https:// (or wss://) in the URL"));
-        }
-        Some(other) => {
-            return Err(Error::config(format!(
-                "`{other}` is not a scheme that WebTransport connects by; use https://"
-            )));
-        }
-        None => {
-            // Not the query: it may have a token in it.
-            let (host, path) = (uri.host().unwrap_or_default(), uri.path());
-            return Err(Error::config(format!("the URL `{host}{path}` has no scheme; use https://")));
-        }
+fn target(uri: &Uri) -> Result<Target, Error> {
+    match Target::parse(uri) {
+        Ok(target) if target.secure => Ok(target),
+        Ok(_) => Err(Error::config("WebTransport is always encrypted: use https:// (or wss://) in the URL")),
+        Err(error) => Err(error),
     }
-    let host = uri.host().filter(|host| !host.is_empty());
-    let Some(host) = host else { return Err(Error::config("the URL has no host")) };
-    let port = uri.port_u16().unwrap_or(443);
-    // Without a user and a password, which have no place in a request.
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let url = Url::parse(&format!("https://{host}:{port}{path}"))
-        .map_err(|error| Error::config("the URL is not one of HTTP").with_source(error))?;
-    Ok((host.trim_matches(['[', ']']).to_owned(), port, url))
 }
 
 /// The user's headers, but for those of a connection (RFC 9114, section 4.2) and of WebSocket's handshake. Below, a name can stand
@@ -108,10 +89,11 @@ mod tests {
     #[test]
     fn the_url_says_where_to_and_what_for() {
         let offer = offer(Request::get("wss://user:secret@[::1]:9000/a?b=c")).unwrap();
-        assert_eq!((offer.host.as_str(), offer.port), ("::1", 9000));
+        assert_eq!((offer.target.host.as_str(), offer.target.port), ("::1", 9000));
+        assert_eq!(offer.connect.headers["authorization"], "Basic dXNlcjpzZWNyZXQ=");
         assert_eq!(offer.connect.url.as_str(), "https://[::1]:9000/a?b=c");
         let offer = super::Offer::new(Request::get("https://example.com").body(()).unwrap(), &[]).unwrap();
-        assert_eq!((offer.host.as_str(), offer.port), ("example.com", 443));
+        assert_eq!((offer.target.host.as_str(), offer.target.port), ("example.com", 443));
         assert_eq!(offer.connect.url.as_str(), "https://example.com/");
     }
 

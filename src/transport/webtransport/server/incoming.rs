@@ -124,9 +124,8 @@ fn parts(request: &wtq::Request) -> Option<request::Parts> {
     parts.uri = Uri::try_from(request.url.as_str()).ok()?;
     parts.headers = request.headers.clone();
     parts.headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
-    for offered in request.protocols.iter().filter_map(|name| subprotocol::parse(name).ok()) {
-        parts.headers.append(header::SEC_WEBSOCKET_PROTOCOL, offered);
-    }
+    let offered: Vec<_> = request.protocols.iter().filter_map(|name| subprotocol::parse(name).ok()).collect();
+    subprotocol::offer(&mut parts.headers, &offered).ok()?;
     for secret in [header::AUTHORIZATION, header::COOKIE] {
         parts.headers.get_mut(secret).into_iter().for_each(|value: &mut HeaderValue| value.set_sensitive(true));
     }

@@ -179,7 +179,7 @@ impl WebTransportServer {
     /// Accepts pages of every origin.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
-        Arc::make_mut(&mut self.accept).origins = Origins::Any;
+        Arc::make_mut(&mut self.accept).origins.allow_any();
         self
     }
 
