@@ -2,9 +2,10 @@
 //! measured; a connection is a channel, so that little else is.
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
+use tower::{Layer, Service};
 use tower_transport::{
-    Channel, Message, TransportExt, channel,
-    layer::resume::{Accepted, Session, SessionStore},
+    Channel, Error, Message, Transport, TransportExt, channel,
+    layer::resume::{Accepted, ResumeLayer, Session, SessionStore},
 };
 
 use crate::allocator::Growth;
@@ -16,8 +17,12 @@ type Secret = [u8; 16];
 
 /// A client's first message, by `docs/wire.md`.
 fn hello(session: Option<(Secret, Secret)>, epoch: u64) -> Message {
+    hello_with([64, 1 << 20], session, epoch)
+}
+
+fn hello_with(window: [u32; 2], session: Option<(Secret, Secret)>, epoch: u64) -> Message {
     let (id, token) = session.unwrap_or_default();
-    let window = [64_u32, 1 << 20].map(u32::to_le_bytes).concat();
+    let window = window.map(u32::to_le_bytes).concat();
     let flags = u8::from(session.is_some());
     Message::binary([&[1, flags][..], &id, &token, &window, &[0; 32], &epoch.to_le_bytes(), &[1, 3], &MARK].concat())
 }
@@ -134,4 +139,141 @@ async fn a_client_that_acknowledges_nothing_costs_the_replay_buffer_and_no_more(
     println!("{sent} messages of 4 KiB without an acknowledgement: {} KiB held at most", growth.peak() / KIB);
     assert_eq!(session.unacknowledged(), sent);
     assert!(growth.peak() < (256 + 32) * KIB, "{}", growth.peak());
+}
+
+/// Sends as long as the other end takes, and acknowledges nothing. Gives how many of 1 MiB went before it said why not.
+async fn flood<T>(peer: &mut Channel, victim: &mut T) -> (usize, Error)
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin,
+{
+    // A sequential echo: it reads only when it has written.
+    let echo = async {
+        loop {
+            match victim.receive_message().await {
+                Some(Ok(message)) => match victim.send_message(message).await {
+                    Ok(()) => {}
+                    Err(error) => match victim.receive_message().await {
+                        Some(Err(why)) => return why,
+                        _ => return error,
+                    },
+                },
+                Some(Err(error)) => return error,
+                None => return Error::closed("the end"),
+            }
+        }
+    };
+    let mut sent = 0;
+    let send = async {
+        let mut at_once = true;
+        while at_once && sent < 300 {
+            // The peer reads all that comes, so that nothing waits but acknowledgements.
+            while peer.next().now_or_never().is_some() {}
+            at_once =
+                tokio::time::timeout(std::time::Duration::from_secs(5), peer.send(Message::binary(vec![7; KIB * KIB])))
+                    .await
+                    .is_ok_and(|sent| sent.is_ok());
+            sent += 1;
+        }
+        std::future::pending::<()>().await;
+    };
+    let error = tokio::select! {
+        error = echo => error,
+        () = send => unreachable!(),
+        () = tokio::time::sleep(std::time::Duration::from_secs(600)) => Error::timeout("it takes no more"),
+    };
+    (sent, error)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_without_bound_in_a_clients_hello_makes_a_server_hold_its_own_bound_and_no_more() {
+    let store = SessionStore::new();
+    let (mut near, far) = connection(hello_with([u32::MAX; 2], None, 1));
+    let Some(Ok(Accepted::New(mut session))) = store.accept(far).now_or_never() else { panic!("no session") };
+    welcome(&next(&mut near).unwrap());
+    let growth = Growth::start();
+    let (sent, error) = flood(&mut near, &mut session).await;
+    println!("a client that names u32::MAX: {sent} x 1 MiB, {} KiB held at most", growth.peak() / KIB);
+    assert!(error.is_protocol() || error.is_closed(), "{error}");
+    // What is read ahead, what waits for an acknowledgement, the channel between the two, and the message in the flood's own hands.
+    assert!(sent < 16 && growth.peak() < 16 * KIB * KIB, "{sent}, {}", growth.peak());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_without_bound_in_a_servers_welcome_makes_a_client_hold_its_own_bound_and_no_more() {
+    let (near, mut far) = channel::<Message, Message>(4);
+    let mut near = Some(near);
+    let mut connector = ResumeLayer::new().layer(tower::service_fn(move |_: http::Request<()>| {
+        std::future::ready(near.take().map(http::Response::new).ok_or_else(|| Error::closed("once")))
+    }));
+    let connecting = connector.call(http::Request::new(()));
+    let (connected, ()) = tokio::join!(connecting, async {
+        far.receive_message().await.unwrap().unwrap();
+        let window = [u32::MAX; 2].map(u32::to_le_bytes).concat();
+        let welcome = [&[1, 0][..], &[1; 16], &[2; 16], &window, &[0; 32], &[2, 3], &MARK].concat();
+        far.send(Message::binary(welcome)).await.unwrap();
+    });
+    let mut transport = connected.unwrap().into_body();
+    let growth = Growth::start();
+    let (sent, error) = flood(&mut far, &mut transport).await;
+    println!("a server that names u32::MAX: {sent} x 1 MiB, {} KiB held at most", growth.peak() / KIB);
+    assert!(error.is_protocol() || error.is_closed(), "{error}");
+    assert!(sent < 16 && growth.peak() < 16 * KIB * KIB, "{sent}, {}", growth.peak());
+}
+
+/// What is read ahead counts in the pool of all sessions: where that is used up, the connection ends with 1013 and the session goes on.
+#[tokio::test]
+async fn read_ahead_of_many_sessions_is_bounded_by_the_pool_of_the_store() {
+    const SESSIONS: usize = 64;
+    let store = SessionStore::new().replay_messages(1).total_replay_bytes(4 * KIB * KIB);
+    let growth = Growth::start();
+    let mut held = Vec::new();
+    let mut refused = 0;
+    for _ in 0..SESSIONS {
+        let (mut near, far) = connection(hello(None, 1));
+        let Some(Ok(Accepted::New(mut session))) = store.accept(far).now_or_never() else { panic!("no session") };
+        welcome(&next(&mut near).unwrap());
+        session.feed(Message::text("not acknowledged")).now_or_never().unwrap().unwrap();
+        for _ in 0..16 {
+            if near.send(Message::binary(vec![7; 60 * KIB])).now_or_never().is_none_or(|sent| sent.is_err()) {
+                break;
+            }
+            // The handler waits for room to write: it reads ahead.
+            assert!(session.feed(Message::text("waits")).now_or_never().is_none());
+        }
+        let last = std::iter::from_fn(|| near.next().now_or_never().flatten()).filter_map(Result::ok).last();
+        refused += usize::from(matches!(last, Some(Message::Close(Some(frame))) if frame.code().get() == 1013));
+        held.push((near, session));
+    }
+    println!("{SESSIONS} sessions that read ahead, {refused} cut: {} KiB held at most", growth.peak() / KIB);
+    assert!(refused > SESSIONS / 2, "{refused}");
+    // The pool, and one message of each session and of each channel.
+    assert!(growth.peak() < (4 * KIB + SESSIONS * 60 * 6) * KIB, "{}", growth.peak());
+    assert_eq!(store.len(), SESSIONS);
+}
+
+#[tokio::test]
+async fn an_owner_that_connects_again_and_again_fills_its_part_of_the_store_and_no_more() {
+    let store = SessionStore::new();
+    let growth = Growth::start();
+    let mut handlers = Vec::new();
+    for _ in 0..20_000 {
+        let (near, far) = connection(hello(None, 1));
+        let Some(Ok(Accepted::New(mut session))) = store.accept_as(far, "mallory").now_or_never() else {
+            panic!("no session")
+        };
+        drop(near);
+        assert!(session.next().now_or_never().is_none(), "it waits for its client");
+        handlers.push(session);
+        // As their tasks would.
+        if handlers.len() > 512 {
+            handlers.retain_mut(|session| session.next().now_or_never().is_none());
+        }
+        tokio::task::yield_now().await;
+    }
+    handlers.retain_mut(|session| session.next().now_or_never().is_none());
+    println!("20,000 connects of one owner: {} sessions, {} KiB held at most", store.len(), growth.peak() / KIB);
+    assert_eq!((store.len(), handlers.len()), (256, 256), "a quarter of the store");
+    assert!(growth.peak() < 513 * 4 * KIB, "{}", growth.peak());
+    let (_near, far) = connection(hello(None, 1));
+    assert!(matches!(store.accept(far).now_or_never(), Some(Ok(Accepted::New(_)))), "others have room");
 }

@@ -4,6 +4,7 @@ use std::{future::poll_fn, sync::Arc};
 
 use super::{
     Session, SessionStore,
+    registry::Key,
     slot::{Offer, Outcome, Slot},
     wire::{self, Hello, Own, Read, Welcome},
 };
@@ -45,7 +46,24 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
         self.accept_for(transport, None).await
     }
 
-    /// [`accept`](Self::accept), for a client that has proved who it is: the session is found again by the same `owner` only.
+    /// Opens a session as [`accept`](Self::accept) does, and counts it for `key`: the peer's address, say, where clients do not prove who they
+    /// are. [`sessions_per_key`](Self::sessions_per_key) bounds how many sessions one key has.
+    ///
+    /// A client finds its session again whatever its key is then. Behind a proxy, take the address that the proxy tells.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`accept`](Self::accept).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`accept`](Self::accept).
+    pub async fn accept_from(&self, transport: T, key: impl AsRef<[u8]>) -> Result<Accepted<T>, Error> {
+        self.accept_for(transport, Some(Key::Group(key.as_ref().into()))).await
+    }
+
+    /// [`accept`](Self::accept), for a client that has proved who it is: the session is found again by the same `owner` only, and counted for
+    /// it ([`sessions_per_key`](Self::sessions_per_key)).
     ///
     /// # Errors
     ///
@@ -55,12 +73,12 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
     ///
     /// As [`accept`](Self::accept).
     pub async fn accept_as(&self, transport: T, owner: impl AsRef<[u8]>) -> Result<Accepted<T>, Error> {
-        self.accept_for(transport, Some(owner.as_ref())).await
+        self.accept_for(transport, Some(Key::Owner(owner.as_ref().into()))).await
     }
 
-    async fn accept_for(&self, transport: T, owner: Option<&[u8]>) -> Result<Accepted<T>, Error> {
+    async fn accept_for(&self, transport: T, key: Option<Key>) -> Result<Accepted<T>, Error> {
         let limit = self.config.deadline;
-        match rt::timeout(limit, self.open(transport, owner)).await {
+        match rt::timeout(limit, self.open(transport, key)).await {
             Ok(accepted) => accepted,
             Err(_) => Err(Error::timeout(format!(
                 "resume: a connection did not get a session within {limit:?} (SessionStore::deadline)"
@@ -68,13 +86,14 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
         }
     }
 
-    async fn open(&self, mut link: T, owner: Option<&[u8]>) -> Result<Accepted<T>, Error> {
+    async fn open(&self, mut link: T, key: Option<Key>) -> Result<Accepted<T>, Error> {
         let hello = match hello(&mut link).await {
             Ok(hello) => hello,
             Err(error) => return refuse(link, error).await,
         };
-        let Some((id, token, position)) = hello.session else { return self.begin(link, &hello, owner).await };
-        let Some(slot) = self.find(&id, &token, owner) else { return self.begin(link, &hello, owner).await };
+        let Some((id, token, position)) = hello.session else { return self.begin(link, &hello, key).await };
+        let owner = key.as_ref().and_then(Key::owner);
+        let Some(slot) = self.find(&id, &token, owner) else { return self.begin(link, &hello, key).await };
         let offer = Offer { link, epoch: hello.epoch, window: hello.window, position };
         let link = match slot.offer(offer) {
             Ok(ticket) => {
@@ -87,12 +106,12 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
             }
             Err(link) => link,
         };
-        self.begin(link, &hello, owner).await
+        self.begin(link, &hello, key).await
     }
 
-    async fn begin(&self, mut link: T, hello: &Hello, owner: Option<&[u8]>) -> Result<Accepted<T>, Error> {
+    async fn begin(&self, mut link: T, hello: &Hello, key: Option<Key>) -> Result<Accepted<T>, Error> {
         let (halves, both) = Halves::new();
-        let (seat, token) = match self.add(owner, both) {
+        let (seat, token) = match self.add(key, both) {
             Ok(added) => added,
             Err(error) => return refuse(link, error).await,
         };

@@ -5,30 +5,39 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// How much a session takes from the pool at once, so that not every message touches it.
-const CHUNK: usize = 64 << 10;
+/// A buffer that grows takes as much again as it holds from the pool, within these bounds: so not every message touches the pool, and
+/// what a session has of it follows what it uses.
+const LEAST: usize = 1 << 10;
+const MOST: usize = 64 << 10;
 
-/// What all sessions of a store may buffer together.
+/// What all sessions of a store may hold together.
 #[derive(Debug)]
 pub(super) struct Pool {
-    free: AtomicUsize,
+    limit: usize,
+    used: AtomicUsize,
 }
 
 impl Pool {
-    pub(super) fn new(bytes: usize) -> Self {
-        Self { free: AtomicUsize::new(bytes) }
+    pub(super) const fn new(bytes: usize) -> Self {
+        Self { limit: bytes, used: AtomicUsize::new(0) }
     }
 
     fn take(&self, bytes: usize) -> bool {
-        self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(bytes)).is_ok()
+        let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Takes bytes that are held already, whether there are so many or not.
+    fn force(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn give(&self, bytes: usize) {
-        self.free.fetch_add(bytes, Ordering::Relaxed);
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
-/// One session's part of a pool; without a pool there is no such bound.
+/// One buffer's part of a pool; without a pool there is no such bound.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     pool: Option<Arc<Pool>>,
@@ -36,34 +45,62 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn of(pool: Arc<Pool>) -> Self {
+    pub(super) const fn of(pool: Arc<Pool>) -> Self {
         Self { pool: Some(pool), granted: 0 }
     }
 
-    /// Whether one more message may be buffered on top of `bytes`. One message always may: its acknowledgement makes room
-    /// for the next, whatever others hold.
-    #[inline]
-    pub(super) fn covers(&mut self, bytes: usize) -> bool {
-        let Some(pool) = &self.pool else { return true };
-        if bytes >= self.granted {
-            let missing = (bytes + 1 - self.granted).next_multiple_of(CHUNK);
-            if pool.take(missing) {
-                self.granted += missing;
-            }
-        }
-        bytes < self.granted || bytes == 0
+    /// The part of another buffer of the same session.
+    pub(super) fn another(&self) -> Self {
+        Self { pool: self.pool.clone(), granted: 0 }
     }
 
-    /// Gives back what `bytes` do not need.
+    /// Whether one more message may be held besides `bytes`. An empty buffer may always hold one: its acknowledgement makes room for the
+    /// next, whatever others hold.
+    #[inline]
+    pub(super) fn covers(&mut self, bytes: usize) -> bool {
+        bytes == 0 || bytes < self.granted || self.pool.is_none() || self.grow(bytes + 1, false)
+    }
+
+    /// A buffer holds `bytes` from now on, at most one message more than was [covered](Self::covers).
+    #[inline]
+    pub(super) fn hold(&mut self, bytes: usize) {
+        if bytes > self.granted && self.pool.is_some() {
+            self.grow(bytes, true);
+        }
+    }
+
+    fn grow(&mut self, bytes: usize, by_force: bool) -> bool {
+        let Some(pool) = &self.pool else { return true };
+        let missing = bytes.saturating_sub(self.granted);
+        let with_spare = missing.saturating_add(spare(bytes));
+        if pool.take(with_spare) {
+            self.granted += with_spare;
+            return true;
+        }
+        let is_granted = pool.take(missing)
+            || by_force && {
+                pool.force(missing);
+                true
+            };
+        if is_granted {
+            self.granted += missing;
+        }
+        is_granted
+    }
+
+    /// Gives back what `bytes` do not need. An empty buffer keeps nothing: many sessions rest.
     pub(super) fn shrink(&mut self, bytes: usize) {
         let Some(pool) = &self.pool else { return };
-        // An empty buffer keeps nothing back for long: many sessions rest.
-        let keep = if bytes == 0 { CHUNK.min(self.granted) } else { bytes.saturating_add(2 * CHUNK) };
-        if let Some(spare) = self.granted.checked_sub(keep).filter(|&spare| spare > 0) {
-            pool.give(spare);
+        let keep = if bytes == 0 { 0 } else { bytes.saturating_add(2 * spare(bytes)) };
+        if let Some(surplus) = self.granted.checked_sub(keep).filter(|surplus| *surplus > 0) {
+            pool.give(surplus);
             self.granted = keep;
         }
     }
+}
+
+fn spare(bytes: usize) -> usize {
+    bytes.clamp(LEAST, MOST)
 }
 
 impl Drop for Budget {
@@ -76,18 +113,62 @@ impl Drop for Budget {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn together_they_never_hold_more_than_the_pool_and_all_comes_back() {
-        let pool = Arc::new(Pool::new(3 * CHUNK));
+    fn one_message_has_room_whatever_others_hold_and_is_counted() {
+        let pool = Arc::new(Pool::new(100));
         let mut budgets: Vec<_> = (0..2).map(|_| Budget::of(pool.clone())).collect();
-        assert!(budgets[0].covers(0) && budgets[0].covers(CHUNK) && budgets[1].covers(0));
-        assert!(!budgets[1].covers(CHUNK), "the pool is empty");
-        assert!(budgets[1].covers(0), "one message always has room");
+        budgets[0].hold(100);
+        assert!(!budgets[0].covers(100) && budgets[1].covers(0));
+        budgets[1].hold(50);
+        assert!(!budgets[1].covers(50), "the pool is empty");
+        assert_eq!(pool.used.load(Ordering::Relaxed), 150);
         budgets[0].shrink(0);
-        assert!(budgets[1].covers(CHUNK));
-        drop(budgets);
-        assert_eq!(pool.free.load(Ordering::Relaxed), 3 * CHUNK);
+        assert!(budgets[1].covers(50));
+    }
+
+    #[test]
+    fn an_empty_buffer_holds_nothing_of_the_pool() {
+        let pool = Arc::new(Pool::new(1 << 20));
+        let mut budget = Budget::of(pool.clone());
+        for bytes in [1, 100, 1 << 16, 1 << 19] {
+            budget.hold(bytes);
+            assert!(budget.covers(bytes));
+            budget.shrink(0);
+            assert_eq!(pool.used.load(Ordering::Relaxed), 0, "after {bytes}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_dealt_follows_what_is_used(steps in proptest::collection::vec((0..4usize, 0..3000usize, any::<bool>()), 0..300)) {
+            const LIMIT: usize = 8000;
+            let pool = Arc::new(Pool::new(LIMIT));
+            let mut buffers: Vec<_> = (0..4).map(|_| (Budget::of(pool.clone()), 0)).collect();
+            for (which, bytes, more) in steps {
+                let (budget, held) = &mut buffers[which];
+                if more {
+                    if budget.covers(*held) {
+                        *held += bytes;
+                        budget.hold(*held);
+                    }
+                } else {
+                    *held = held.saturating_sub(bytes);
+                    budget.shrink(*held);
+                }
+                let granted: usize = buffers.iter().map(|(budget, _)| budget.granted).sum();
+                prop_assert_eq!(pool.used.load(Ordering::Relaxed), granted);
+                // Beyond the limit is at most one message for each.
+                prop_assert!(granted <= LIMIT + 4 * 3000);
+                for (budget, held) in &buffers {
+                    prop_assert!(budget.granted >= *held && budget.granted <= 4 * held + 4 * LEAST);
+                }
+            }
+            drop(buffers);
+            prop_assert_eq!(pool.used.load(Ordering::Relaxed), 0);
+        }
     }
 }

@@ -67,18 +67,21 @@ impl Home {
     }
 
     /// The opening message, once the older transport has brought the session home.
-    pub(super) fn poll_hello(&self, epoch: u64, window: Window, cx: &mut Context<'_>) -> Poll<Result<Hello, Error>> {
+    pub(super) fn poll_hello(&self, epoch: u64, own: Window, cx: &mut Context<'_>) -> Poll<Result<Hello, Error>> {
+        let waker = cx.waker().clone();
         let mut state = self.lock();
         if !self.is_newest(epoch) {
             return Poll::Ready(Err(superseded()));
         }
         if state.away.is_some() {
-            state.wait(cx);
+            let waker = state.wait(waker);
+            drop(state);
+            drop(waker);
             return Poll::Pending;
         }
         let token = state.token;
         let session = state.core.as_mut().map(|core| (core.id, token, core.position()));
-        Poll::Ready(Ok(Hello { epoch, window, session }))
+        Poll::Ready(Ok(Hello { epoch, window: own, session }))
     }
 
     /// The transport that has the session will not bring it home: it is given up.
@@ -94,10 +97,12 @@ impl Home {
     pub(super) fn welcomed(
         &self,
         epoch: u64,
-        window: Window,
+        own: Window,
         welcome: &Welcome,
         waker: Waker,
     ) -> Result<(Core, Verdict), Error> {
+        // A session that is over goes once the lock is free: its messages are the user's.
+        let mut over = None;
         let mut state = self.lock();
         if !self.is_newest(epoch) {
             return Err(superseded());
@@ -114,6 +119,7 @@ impl Home {
                 }
                 Err(Mismatch::Diverged(error)) => {
                     state.drop_session(&core);
+                    drop(state);
                     return Err(error);
                 }
             },
@@ -122,13 +128,14 @@ impl Home {
                 return Err(Error::protocol("resume: the server resumes a session that is not this client's"));
             }
             (core, false) => {
-                let mut fresh = Core::new(welcome.id, window, welcome.window, Budget::default());
+                let mut fresh = Core::new(welcome.id, own, welcome.window, Budget::default());
                 if welcome.position != fresh.position() {
                     state.core = core;
                     return Err(Error::protocol("resume: the server begins a session that is not at its beginning"));
                 }
                 if let Some(core) = core {
                     state.drop_session(&core);
+                    over = Some(core);
                 }
                 state.token = welcome.token;
                 let lost = std::mem::take(&mut state.lost);
@@ -142,6 +149,7 @@ impl Home {
         state.verdicts += 1;
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
+        drop(over);
         self.show(&core);
         waiting.into_iter().for_each(Waker::wake);
         Ok((core, verdict))
@@ -156,7 +164,8 @@ impl Home {
     }
 
     /// A transport brings its session back; `is_broken`: it cannot go on.
-    fn bring(&self, core: Core, is_broken: bool) {
+    fn bring(&self, mut core: Core, is_broken: bool) {
+        core.forget_inbox();
         let mut state = self.lock();
         if state.id != Some(SessionId(core.id)) {
             // Given up meanwhile, and counted.
@@ -197,6 +206,7 @@ impl Home {
 
     /// The newest verdict, once there is one that `seen` does not count.
     pub(super) fn poll_verdict(&self, seen: &mut u64, cx: &mut Context<'_>) -> Poll<Verdict> {
+        let waker = cx.waker().clone();
         let mut state = self.lock();
         match state.verdict {
             Some(verdict) if state.verdicts > *seen => {
@@ -204,7 +214,9 @@ impl Home {
                 Poll::Ready(verdict)
             }
             _ => {
-                state.wait(cx);
+                let waker = state.wait(waker);
+                drop(state);
+                drop(waker);
                 Poll::Pending
             }
         }
@@ -212,10 +224,13 @@ impl Home {
 }
 
 impl State {
-    fn wait(&mut self, cx: &Context<'_>) {
-        if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            self.waiting.push(cx.waker().clone());
+    /// Gives back a waker that is there already, to be dropped where the lock is free.
+    fn wait(&mut self, waker: Waker) -> Option<Waker> {
+        if self.waiting.iter().any(|other| other.will_wake(&waker)) {
+            return Some(waker);
         }
+        self.waiting.push(waker);
+        None
     }
 
     fn drop_session(&mut self, core: &Core) {

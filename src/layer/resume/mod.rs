@@ -40,8 +40,9 @@
 //! - The connect: for an older transport of the session to be polled or dropped, and for the server's answer, both within
 //!   [`deadline`](ResumeLayer::deadline).
 //! - `poll_ready`: for the connection below, and for acknowledgements when the replay buffer is full. It reads then, so that an
-//!   end that only writes goes on; what comes in meanwhile is held, within the bounds that the peer has named for what it keeps
-//!   unacknowledged, and acknowledged when the user gets it.
+//!   end that only writes goes on; what comes in meanwhile is held, and acknowledged when the user gets it. It is at most what the
+//!   peer keeps unacknowledged, and never more than this end's own bound: what it keeps itself, at least 1024 messages and 1 MiB.
+//! - `poll_flush`, where this end keeps more than the other holds: for the acknowledgements that let the rest go.
 //! - A [`Session`] without a connection: `poll_next` and `poll_flush` for the client to come back, `poll_ready` when the buffer is
 //!   full; all at most for [`ttl`](SessionStore::ttl).
 //! - [`SessionStore::accept`]: for the client's first message, and for the session's handler to poll its [`Session`].
@@ -198,6 +199,8 @@ mod link;
 mod opening;
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 mod outgoing;
+#[cfg(not(target_arch = "wasm32"))]
+mod registry;
 mod service;
 #[cfg(not(target_arch = "wasm32"))]
 mod session;

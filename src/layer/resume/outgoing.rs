@@ -26,10 +26,15 @@ pub(super) fn step(digest: u64, message: &Message) -> u64 {
 /// What was accepted, and is kept until the peer has it.
 #[derive(Debug)]
 pub(super) struct Outgoing {
+    /// What may be accepted and not yet acknowledged.
     window: Window,
+    /// What may be on a connection and not yet acknowledged: the peer holds no more for a user that does not read.
+    flight: Window,
     budget: Budget,
     buffer: VecDeque<Kept>,
     bytes: usize,
+    /// The bytes of those that were put on this connection.
+    flying: usize,
     /// The number of the buffer's first message, counted from 0, and the digest of all before it.
     pub(super) acked: u64,
     acked_digest: u64,
@@ -50,12 +55,14 @@ struct Kept {
 }
 
 impl Outgoing {
-    pub(super) fn new(window: Window, budget: Budget) -> Self {
+    pub(super) fn new(window: Window, flight: Window, budget: Budget) -> Self {
         Self {
             window,
+            flight,
             budget,
             buffer: VecDeque::new(),
             bytes: 0,
+            flying: 0,
             acked: 0,
             acked_digest: 0,
             digest: 0,
@@ -76,9 +83,7 @@ impl Outgoing {
     /// Whether one more message may be accepted: the last one may go over the bound in bytes.
     #[inline]
     pub(super) fn has_room(&mut self) -> bool {
-        self.buffer.len() < self.window.messages.max(1) as usize
-            && self.bytes < self.window.bytes.max(1) as usize
-            && self.budget.covers(self.bytes)
+        self.window.has_room(self.buffer.len(), self.bytes) && self.budget.covers(self.bytes)
     }
 
     #[inline]
@@ -87,30 +92,43 @@ impl Outgoing {
         let message = trailer::close(Layer::Resume, message);
         // The length on the wire, which is what the peer counts and what `release` takes off.
         self.bytes += message.len();
+        self.budget.hold(self.bytes);
         self.buffer.push_back(Kept { message, digest: self.digest });
     }
 
-    /// The next message that this connection has not had.
+    /// How many messages are on this connection without an acknowledgement.
+    #[inline]
+    fn in_flight(&self) -> usize {
+        usize::try_from(self.written - self.acked).unwrap_or(usize::MAX)
+    }
+
+    /// The next message that this connection has not had, if it may have it now.
     #[inline]
     pub(super) fn next(&self) -> Option<&Message> {
-        let index = usize::try_from(self.written - self.acked).ok()?;
-        self.buffer.get(index).map(|kept| &kept.message)
+        if self.has_next() { self.buffer.get(self.in_flight()).map(|kept| &kept.message) } else { None }
     }
 
     #[inline]
     pub(super) fn has_next(&self) -> bool {
-        self.written < self.sent()
+        self.written < self.sent() && self.flight.has_room(self.in_flight(), self.flying)
+    }
+
+    /// Whether messages wait for an acknowledgement before this connection may have them.
+    #[inline]
+    pub(super) fn is_blocked(&self) -> bool {
+        self.written < self.sent() && !self.flight.has_room(self.in_flight(), self.flying)
     }
 
     /// Whether the newest message is the next.
     #[inline]
     pub(super) fn next_is_newest(&self) -> bool {
-        self.written + 1 == self.sent()
+        self.written + 1 == self.sent() && self.has_next()
     }
 
     /// The next message was put on the connection.
     #[inline]
     pub(super) fn wrote(&mut self) {
+        self.flying += self.buffer.get(self.in_flight()).map_or(0, |kept| kept.message.len());
         self.written += 1;
         self.most_written = self.most_written.max(self.written);
     }
@@ -128,13 +146,16 @@ impl Outgoing {
             self.acked += 1;
             self.acked_digest = kept.digest;
             self.bytes -= kept.message.len();
+            self.flying = self.flying.saturating_sub(kept.message.len());
         }
         self.budget.shrink(self.bytes);
     }
 
-    /// A new connection has had nothing that is still here.
-    pub(super) fn rewind(&mut self) -> u64 {
+    /// A new connection has had nothing that is still here, and may have so much at a time.
+    pub(super) fn rewind(&mut self, flight: Window) -> u64 {
         self.written = self.acked;
+        self.flying = 0;
+        self.flight = flight;
         self.buffer.len() as u64
     }
 

@@ -22,6 +22,7 @@ use crate::{CloseCode, CloseFrame, Error, Message, Text, Transport, rt::Timer, t
 /// |---|---|---|
 /// | the client ended the session | its close message where it sent one, then `None` | [`is_closed`](Error::is_closed) |
 /// | it did not come back within [`SessionStore::ttl`] | an error that [`is_closed`](Error::is_closed) with a source that [`is_timeout`](Error::is_timeout), then `None` | the same |
+/// | its owner or key began too many others ([`SessionStore::sessions_per_key`]) | an error that [`is_closed`](Error::is_closed), then `None` | the same |
 /// | it breaks the protocol, or something below loses messages | an error that [`is_protocol`](Error::is_protocol), then `None` | [`is_closed`](Error::is_closed) |
 ///
 /// [`unacknowledged`](Self::unacknowledged) then still tells how many messages may not have arrived.
@@ -112,7 +113,7 @@ impl<T> Session<T> {
             End::Cut(_) if self.core.is_over => self.finish(None),
             End::Cut(_) => {
                 self.link = None;
-                self.seat.slot.set_connected(false);
+                self.seat.set_connected(false);
                 self.timer.set(self.ttl);
                 // The other half is to see it, and wait for the time too.
                 self.halves.reader.wake();
@@ -159,7 +160,14 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
 
     #[cold]
     fn take_offer(&mut self) {
-        let Some((ticket, offer)) = self.seat.slot.take() else { return };
+        let Some((ticket, offer)) = self.seat.slot.take() else {
+            if self.ended.is_none() && self.seat.slot.is_evicted() {
+                self.finish(Some(Error::closed(
+                    "resume: the session made room for a newer one of the same owner or key (SessionStore::sessions_per_key)",
+                )));
+            }
+            return;
+        };
         let outcome = if self.ended.is_some() || self.core.is_over {
             Outcome::Free(offer.link)
         } else if offer.epoch <= self.epoch {
@@ -195,7 +203,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
         self.epoch = offer.epoch;
         self.resumptions += 1;
         self.timer.clear();
-        self.seat.slot.set_connected(true);
+        self.seat.set_connected(true);
         // Whichever half did not take it may have something to do.
         self.halves.reader.wake();
         self.halves.writer.wake();

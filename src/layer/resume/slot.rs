@@ -7,11 +7,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use super::{home::superseded, state::Window, wire::Position};
-use crate::{Error, rt::Instant};
+use crate::Error;
 
 /// A connection whose client wants to go on with a session, and holds its secret.
 pub(super) struct Offer<T> {
@@ -47,13 +46,21 @@ struct State<T> {
     accepting: Option<Waker>,
     /// The session takes no more offers.
     is_gone: bool,
-    cut_at: Option<Instant>,
+    /// It had to make room for another one.
+    is_evicted: bool,
 }
 
 impl<T> Slot<T> {
     pub(super) fn new(session: Waker) -> Self {
-        let state =
-            State { offer: None, facts: None, ticket: 0, outcome: None, accepting: None, is_gone: false, cut_at: None };
+        let state = State {
+            offer: None,
+            facts: None,
+            ticket: 0,
+            outcome: None,
+            accepting: None,
+            is_gone: false,
+            is_evicted: false,
+        };
         Self { has_offer: AtomicBool::new(false), session, state: Mutex::new(state) }
     }
 
@@ -83,6 +90,7 @@ impl<T> Slot<T> {
 
     /// What became of the offer of this number.
     pub(super) fn poll_outcome(&self, ticket: u64, cx: &mut Context<'_>) -> Poll<Result<Outcome<T>, Error>> {
+        let waker = cx.waker().clone();
         let mut state = self.lock();
         if state.ticket != ticket {
             return Poll::Ready(Err(superseded()));
@@ -94,7 +102,9 @@ impl<T> Slot<T> {
             let free = state.offer.take().map(|link| Outcome::Free(*link));
             return Poll::Ready(free.ok_or_else(superseded));
         }
-        state.accepting = Some(cx.waker().clone());
+        let older = state.accepting.replace(waker);
+        drop(state);
+        drop(older);
         Poll::Pending
     }
 
@@ -109,7 +119,7 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Whether a connection waits: all that a message costs.
+    /// Whether a connection waits, or the session is to end: all that a message costs.
     pub(super) fn has_offer(&self) -> bool {
         self.has_offer.load(Ordering::Acquire)
     }
@@ -131,19 +141,16 @@ impl<T> Slot<T> {
         }
     }
 
-    /// The session has a connection, or lost it now.
-    pub(super) fn set_connected(&self, is_connected: bool) {
-        self.lock().cut_at = (!is_connected).then(Instant::now);
+    /// The session ends: it has to make room for another one of the same key.
+    pub(super) fn evict(&self) {
+        self.lock().is_evicted = true;
+        self.leave();
+        self.has_offer.store(true, Ordering::Release);
+        self.session.wake_by_ref();
     }
 
-    /// Whether the session has been without a connection for so long.
-    pub(super) fn is_expired(&self, ttl: Duration) -> bool {
-        let state = self.lock();
-        state.is_gone || state.cut_at.is_some_and(|cut| cut.elapsed() >= ttl)
-    }
-
-    pub(super) fn is_connected(&self) -> bool {
-        self.lock().cut_at.is_none()
+    pub(super) fn is_evicted(&self) -> bool {
+        self.lock().is_evicted
     }
 
     /// The session takes no more offers.

@@ -23,6 +23,22 @@ impl Default for Window {
 }
 
 impl Window {
+    /// What an end that keeps this much has on a connection, unacknowledged, where the other end keeps `other`. The other end can hold as much
+    /// as it keeps, and at least the default; so both know this number, and what a peer says never makes an end hold more than it would.
+    pub(super) fn towards(self, other: Self) -> Self {
+        let least = Self::default();
+        Self {
+            messages: self.messages.min(other.messages.max(least.messages)),
+            bytes: self.bytes.min(other.bytes.max(least.bytes)),
+        }
+    }
+
+    /// Whether one more message has room beside so many: the last one may go over the bytes. A window of nothing has room for one.
+    #[inline]
+    pub(super) fn has_room(self, messages: usize, bytes: usize) -> bool {
+        messages < self.messages.max(1) as usize && bytes < self.bytes.max(1) as usize
+    }
+
     /// After how much the other end acknowledges.
     fn quarter(self) -> Self {
         Self { messages: (self.messages / 4).max(1), bytes: (self.bytes / 4).max(1) }
@@ -55,17 +71,22 @@ impl Core {
     pub(super) fn new(id: Bytes16, own: Window, peer: Window, budget: Budget) -> Self {
         Self {
             id,
-            out: Outgoing::new(own, budget),
-            incoming: Incoming { received: 0, digest: 0, told: 0, bytes: 0, window: peer },
-            inbox: Inbox::default(),
+            inbox: Inbox::new(budget.another()),
+            out: Outgoing::new(own, own.towards(peer), budget),
+            incoming: Incoming { received: 0, digest: 0, told: 0, bytes: 0, window: peer.towards(own) },
             closing: None,
             is_over: false,
         }
     }
 
-    /// Where this end stands, for a new connection: what was read ahead and not given to the user comes again on that.
+    /// Drops what was read ahead and not given to the user: it comes again on the next connection.
+    pub(super) fn forget_inbox(&mut self) {
+        self.inbox.clear();
+    }
+
+    /// Where this end stands, for a new connection.
     pub(super) fn position(&mut self) -> Position {
-        self.inbox = Inbox::default();
+        self.forget_inbox();
         Position {
             received: self.incoming.received,
             digest: self.incoming.digest,
@@ -97,6 +118,9 @@ impl Core {
     }
 
     /// Keeps a message that was read while the user waited for room to write.
+    ///
+    /// [`is_protocol`](Error::is_protocol): the peer breaks its window. [`is_full`](Error::is_full): all sessions together hold what they
+    /// may, so this connection has to end; its messages come again on the next one.
     pub(super) fn read_ahead(&mut self, message: Message) -> Result<(), Error> {
         self.inbox.push(message, self.incoming.window)
     }
@@ -152,8 +176,9 @@ impl Core {
         self.out.release(peer.received);
         self.incoming.told = self.incoming.received;
         self.incoming.bytes = 0;
-        self.incoming.window = window;
-        self.out.rewind()
+        let own = self.out.window();
+        self.incoming.window = window.towards(own);
+        self.out.rewind(own.towards(window))
     }
 }
 
@@ -165,7 +190,7 @@ pub(super) struct Incoming {
     /// The last number that the peer was told, and the bytes since.
     told: u64,
     bytes: usize,
-    /// The peer's bounds: it has no more than that on its way.
+    /// The smaller of both ends' bounds: the peer has no more than that on its way.
     window: Window,
 }
 
@@ -192,11 +217,12 @@ impl Incoming {
     }
 }
 
-/// What was read while the user waited for room to write. An honest peer has no more on its way than its own bounds say, so all
-/// of it fits, and the acknowledgements that stand behind it can always be read: two ends that write much at a time do not
+/// What was read while the user waited for room to write. An honest peer has no more on its way than the smaller of both ends' bounds, so
+/// all of it fits, and the acknowledgements that stand behind it can always be read: two ends that write much at a time do not
 /// wait for each other for ever.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inbox {
+    budget: Budget,
     queue: VecDeque<Message>,
     data: usize,
     bytes: usize,
@@ -206,17 +232,33 @@ impl Inbox {
     /// Pings and pongs that are kept for the user; those beyond were answered below, and are dropped.
     const CONTROL: usize = 64;
 
+    const fn new(budget: Budget) -> Self {
+        Self { budget, queue: VecDeque::new(), data: 0, bytes: 0 }
+    }
+
+    fn clear(&mut self) {
+        self.queue = VecDeque::new();
+        (self.data, self.bytes) = (0, 0);
+        self.budget.shrink(0);
+    }
+
     fn push(&mut self, message: Message, window: Window) -> Result<(), Error> {
         if message.is_data() {
-            if self.data >= window.messages as usize || self.bytes >= window.bytes as usize {
+            if !window.has_room(self.data, self.bytes) {
                 return Err(Error::protocol(format!(
-                    "resume: the peer sends more than {} messages or {} bytes without an acknowledgement: those are the bounds \
-                     that it has named",
+                    "resume: the peer sends more than {} messages or {} bytes without an acknowledgement: those are the smaller \
+                     of its bounds and of what this end holds",
                     window.messages, window.bytes
                 )));
             }
+            if !self.budget.covers(self.bytes) {
+                return Err(Error::full(
+                    "resume: all sessions together hold as many bytes as they may (SessionStore::total_replay_bytes)",
+                ));
+            }
             self.data += 1;
             self.bytes += wire::length(&message);
+            self.budget.hold(self.bytes);
         } else if self.queue.len() - self.data >= Self::CONTROL && !message.is_close() {
             return Ok(());
         }
@@ -230,6 +272,7 @@ impl Inbox {
         if message.is_data() {
             self.data -= 1;
             self.bytes -= wire::length(&message);
+            self.budget.shrink(self.bytes);
         }
         Some(message)
     }

@@ -1,14 +1,24 @@
 use std::{
-    collections::HashMap,
     fmt,
-    hint::black_box,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
     time::Duration,
 };
 
-use super::{SessionId, budget::Pool, layer::at_most, slot::Slot, state::Window, wire::Bytes16};
-use crate::Error;
+use super::{
+    SessionId,
+    budget::Pool,
+    layer::at_most,
+    registry::{Added, Key, Record, Registry},
+    slot::Slot,
+    state::Window,
+    wire::Bytes16,
+};
+use crate::{Error, rt::Instant};
+
+/// How many sessions that are over are removed with each new one: more than come, so that none of them stays for long, and never so many that
+/// others wait for it.
+const EXPIRED: usize = 2;
 
 /// The sessions of a server, in memory. A clone is the same store. See the [module](super) for the whole story.
 ///
@@ -16,6 +26,7 @@ use crate::Error;
 /// |---|---|---|
 /// | [`ttl`](Self::ttl) | 2 min | a session without a connection ends |
 /// | [`sessions`](Self::sessions) | 1024 | a new client is refused, [`is_full`](Error::is_full), close code 1013 |
+/// | [`sessions_per_key`](Self::sessions_per_key) | a quarter of them | the oldest of the same owner or key without a connection ends; with none, the new client is refused |
 /// | [`replay_messages`](Self::replay_messages) | 1024 | `poll_ready` of that session is `Pending` |
 /// | [`replay_bytes`](Self::replay_bytes) | 1 MiB | the same |
 /// | [`total_replay_bytes`](Self::total_replay_bytes) | 256 MiB | the same, until one message alone is left to acknowledge |
@@ -33,20 +44,14 @@ pub struct SessionStore<T> {
 pub(super) struct Config {
     pub(super) ttl: Duration,
     sessions: usize,
+    sessions_per_key: Option<usize>,
     pub(super) window: Window,
     pub(super) ack_delay: Duration,
     pub(super) deadline: Duration,
 }
 
-/// All sessions by their public name.
-pub(super) struct Shared<T>(Mutex<HashMap<Bytes16, Record<T>>>);
-
-struct Record<T> {
-    token: Bytes16,
-    owner: Option<Box<[u8]>>,
-    ttl: Duration,
-    slot: Arc<Slot<T>>,
-}
+/// All sessions.
+pub(super) struct Shared<T>(Mutex<Registry<T>>);
 
 impl<T> SessionStore<T> {
     /// An empty store with the defaults.
@@ -56,12 +61,13 @@ impl<T> SessionStore<T> {
             config: Config {
                 ttl: Duration::from_secs(120),
                 sessions: 1024,
+                sessions_per_key: None,
                 window: Window::default(),
                 ack_delay: Duration::from_millis(100),
                 deadline: Duration::from_secs(10),
             },
             pool: Arc::new(Pool::new(256 << 20)),
-            shared: Arc::new(Shared(Mutex::default())),
+            shared: Arc::new(Shared(Mutex::new(Registry::new()))),
         }
     }
 
@@ -80,6 +86,17 @@ impl<T> SessionStore<T> {
         self
     }
 
+    /// Sets how many of the sessions one owner ([`accept_as`](Self::accept_as)) or one key ([`accept_from`](Self::accept_from)) may have, at
+    /// least 1. Defaults to a quarter of [`sessions`](Self::sessions), so that nobody fills the store alone.
+    ///
+    /// One more takes the place of the owner's or key's session that has been without a connection for the longest time, which ends. A client
+    /// is refused if each of them has a connection. Sessions that are accepted without an owner and a key have no such bound.
+    #[must_use]
+    pub fn sessions_per_key(mut self, sessions: usize) -> Self {
+        self.config.sessions_per_key = Some(sessions.max(1));
+        self
+    }
+
     /// How many messages a session may have accepted without their acknowledgement, at least 1.
     #[must_use]
     pub fn replay_messages(mut self, messages: usize) -> Self {
@@ -95,8 +112,12 @@ impl<T> SessionStore<T> {
         self
     }
 
-    /// How many bytes of payload all sessions together may have accepted without their acknowledgement. It is taken in pieces
-    /// of 64 KiB, so allow each session at least that. When it is used up, a session still sends one message at a time.
+    /// Sets how many bytes all sessions together may hold: what they have accepted and their clients have not acknowledged, and what was read
+    /// ahead. Defaults to 256 MiB.
+    ///
+    /// A session takes of it what it holds, up to twice as much while its buffer grows, and nothing while its buffer is empty. When it is used
+    /// up, a session still sends one message at a time, and a connection that would have to be read ahead is closed with 1013; its session
+    /// goes on with the client's next one.
     #[must_use]
     pub fn total_replay_bytes(mut self, bytes: usize) -> Self {
         self.pool = Arc::new(Pool::new(bytes));
@@ -133,57 +154,52 @@ impl<T> SessionStore<T> {
     /// How many sessions wait for their client to come back.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.shared.lock().values().filter(|record| !record.slot.is_connected()).count()
+        self.shared.lock().lost()
     }
 
     /// The session of this name, for whoever holds its secret and is its owner. All others learn the same: there is none.
     pub(super) fn find(&self, id: &Bytes16, token: &Bytes16, owner: Option<&[u8]>) -> Option<Arc<Slot<T>>> {
-        let mut sessions = self.shared.lock();
-        let record = sessions.get(id)?;
-        if !is_equal(&record.token, token) || record.owner.as_deref() != owner {
-            return None;
+        self.expire();
+        self.shared.lock().find(id, token, owner, Instant::now())
+    }
+
+    /// Removes sessions that are over.
+    fn expire(&self) {
+        for _ in 0..EXPIRED {
+            let Some(late) = self.shared.lock().expire(Instant::now()) else { return };
+            late.slot.leave();
         }
-        if record.slot.is_expired(record.ttl) {
-            let late = sessions.remove(id);
-            drop(sessions);
-            late.into_iter().for_each(|record| record.slot.leave());
-            return None;
-        }
-        Some(record.slot.clone())
     }
 
     /// A place for a new session: its name, its secret, and where its later connections are laid down.
-    pub(super) fn add(&self, owner: Option<&[u8]>, session: Waker) -> Result<(Seat<T>, Bytes16), Error> {
+    pub(super) fn add(&self, key: Option<Key>, session: Waker) -> Result<(Seat<T>, Bytes16), Error> {
+        self.expire();
         let (id, token): (Bytes16, Bytes16) = (rand::random(), rand::random());
         let slot = Arc::new(Slot::new(session));
-        let record = Record { token, owner: owner.map(Into::into), ttl: self.config.ttl, slot: slot.clone() };
-        let mut sessions = self.shared.lock();
-        let mut late = Vec::new();
-        if sessions.len() >= self.config.sessions {
-            late.extend(sessions.extract_if(|_, record| record.slot.is_expired(record.ttl)));
+        let record = Record::new(token, self.config.ttl, slot.clone(), key.map(Arc::new));
+        let most = self.config.sessions;
+        let most_per_key = self.config.sessions_per_key.unwrap_or(most / 4).max(1);
+        let added = self.shared.lock().add(id, record, most, most_per_key);
+        match added {
+            Added::Yes(ended) => {
+                if let Some(ended) = ended {
+                    ended.slot.evict();
+                }
+                Ok((Seat { id, slot, shared: self.shared.clone() }, token))
+            }
+            Added::Full(_) => {
+                Err(Error::full(format!("resume: there are {most} sessions already (SessionStore::sessions)")))
+            }
+            Added::KeyIsFull(_) => Err(Error::full(format!(
+                "resume: this owner or key has {most_per_key} sessions already, each with a connection \
+                 (SessionStore::sessions_per_key)"
+            ))),
         }
-        let has_room = sessions.len() < self.config.sessions;
-        if has_room {
-            sessions.insert(id, record);
-        }
-        drop(sessions);
-        late.into_iter().for_each(|(_, record)| record.slot.leave());
-        if !has_room {
-            let limit = self.config.sessions;
-            return Err(Error::full(format!("resume: there are {limit} sessions already (SessionStore::sessions)")));
-        }
-        Ok((Seat { id, slot, shared: self.shared.clone() }, token))
     }
 }
 
-/// In a time that does not depend on where they differ.
-fn is_equal(one: &Bytes16, other: &Bytes16) -> bool {
-    let difference = one.iter().zip(other).fold(0, |all, (one, other)| black_box(all | (one ^ other)));
-    black_box(difference) == 0
-}
-
 impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Bytes16, Record<T>>> {
+    fn lock(&self) -> MutexGuard<'_, Registry<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,6 +212,16 @@ pub(super) struct Seat<T> {
 }
 
 impl<T> Seat<T> {
+    /// The session has a connection, or lost it now.
+    pub(super) fn set_connected(&self, is_connected: bool) {
+        let mut sessions = self.shared.lock();
+        if is_connected {
+            sessions.set_found(&self.id);
+        } else {
+            sessions.set_lost(&self.id, Instant::now());
+        }
+    }
+
     /// The session can be found no more.
     pub(super) fn leave(&self) {
         let record = self.shared.lock().remove(&self.id);

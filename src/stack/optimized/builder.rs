@@ -55,6 +55,8 @@ pub struct OptimizedBuilder {
     on_connect: Option<OnConnect>,
     session_ttl: Duration,
     max_sessions: usize,
+    sessions_per_key: Option<usize>,
+    total_replay_bytes: Option<usize>,
     sampled: Option<NonZeroU32>,
     pub(super) queue: Queue<Message>,
     peers: Peers,
@@ -89,6 +91,8 @@ impl OptimizedBuilder {
             on_connect: None,
             session_ttl: Duration::from_secs(120),
             max_sessions: 1024,
+            sessions_per_key: None,
+            total_replay_bytes: None,
             sampled: None,
             queue: Queue::messages(),
             peers: Peers::default(),
@@ -168,7 +172,8 @@ impl OptimizedBuilder {
     }
 
     /// How a client's session is resumed; `None` for never. On a server, only whether: see
-    /// [`session_ttl`](Self::session_ttl) and [`max_sessions`](Self::max_sessions).
+    /// [`session_ttl`](Self::session_ttl), [`max_sessions`](Self::max_sessions), [`sessions_per_key`](Self::sessions_per_key) and
+    /// [`total_replay_bytes`](Self::total_replay_bytes).
     #[must_use]
     pub fn resume(mut self, resume: impl Into<Option<ResumeLayer>>) -> Self {
         self.resume = resume.into();
@@ -210,6 +215,22 @@ impl OptimizedBuilder {
     #[must_use]
     pub fn max_sessions(mut self, sessions: usize) -> Self {
         self.max_sessions = sessions;
+        self
+    }
+
+    /// Sets how many sessions of a server one owner or key may have. Defaults to a quarter of [`max_sessions`](Self::max_sessions). See
+    /// [`SessionStore::sessions_per_key`].
+    #[must_use]
+    pub fn sessions_per_key(mut self, sessions: usize) -> Self {
+        self.sessions_per_key = Some(sessions);
+        self
+    }
+
+    /// Sets how many bytes all sessions of a server together may hold: what was sent and not acknowledged, and what was read ahead. Defaults to
+    /// 256 MiB. See [`SessionStore::total_replay_bytes`].
+    #[must_use]
+    pub fn total_replay_bytes(mut self, bytes: usize) -> Self {
+        self.total_replay_bytes = Some(bytes);
         self
     }
 
@@ -322,7 +343,13 @@ impl OptimizedBuilder {
     /// The server's end with these settings, and a store of sessions of its own.
     #[must_use]
     pub fn acceptor<T>(self) -> OptimizedAcceptor<T> {
-        let store: SessionStore<Wire<T>> = SessionStore::new().ttl(self.session_ttl).sessions(self.max_sessions);
+        let mut store: SessionStore<Wire<T>> = SessionStore::new().ttl(self.session_ttl).sessions(self.max_sessions);
+        if let Some(sessions) = self.sessions_per_key {
+            store = store.sessions_per_key(sessions);
+        }
+        if let Some(bytes) = self.total_replay_bytes {
+            store = store.total_replay_bytes(bytes);
+        }
         OptimizedAcceptor::new(self, store)
     }
 

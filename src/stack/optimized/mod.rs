@@ -148,6 +148,8 @@ mod status;
 mod transport;
 mod wire;
 
+#[cfg(feature = "adaptive")]
+pub(in crate::stack) use self::server::Client;
 pub use self::{
     builder::OptimizedBuilder,
     server::{Handled, OptimizedAcceptor},

@@ -47,6 +47,16 @@ struct Config {
     queue: Queue<Message>,
 }
 
+/// Whose session it is.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::stack) enum Client<'a> {
+    Anyone,
+    /// It is found again by this owner alone, and counted for it.
+    Owner(&'a [u8]),
+    /// It is counted for this key.
+    Key(&'a [u8]),
+}
+
 impl<T> OptimizedAcceptor<T> {
     pub(super) fn new(builder: OptimizedBuilder, store: SessionStore<Wire<T>>) -> Self {
         let (wire, shell, name) = (builder.wire(), builder.shell(), builder.name());
@@ -134,7 +144,7 @@ where
     /// As [`accept`](OptimizedAcceptor::accept).
     pub async fn accept_over(&self, transport: T, is_known: bool) -> Result<Option<OptimizedTransport<T>>, Error> {
         // Boxed, so that the exchange takes no room in the session's task later.
-        Box::pin(self.accept_for(transport, is_known, None, 0, self.drain.enter())).await
+        Box::pin(self.accept_for(transport, is_known, Client::Anyone, 0, self.drain.enter())).await
     }
 
     /// [`accept_over`](Self::accept_over), for a client that has proved who it is: its session is found again by the same `owner`
@@ -153,7 +163,26 @@ where
         is_known: bool,
         owner: impl AsRef<[u8]>,
     ) -> Result<Option<OptimizedTransport<T>>, Error> {
-        Box::pin(self.accept_for(transport, is_known, Some(owner.as_ref()), 0, self.drain.enter())).await
+        Box::pin(self.accept_for(transport, is_known, Client::Owner(owner.as_ref()), 0, self.drain.enter())).await
+    }
+
+    /// Accepts as [`accept_over`](Self::accept_over) does, and counts the session for `key`: see
+    /// [`SessionStore::accept_from`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`accept`](OptimizedAcceptor::accept).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`accept`](OptimizedAcceptor::accept).
+    pub async fn accept_over_from(
+        &self,
+        transport: T,
+        is_known: bool,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<OptimizedTransport<T>>, Error> {
+        Box::pin(self.accept_for(transport, is_known, Client::Key(key.as_ref()), 0, self.drain.enter())).await
     }
 
     /// [`accept_over`](Self::accept_over), of a transport that has the [`transport_limits`](Self::transport_limits),
@@ -162,19 +191,19 @@ where
         &self,
         transport: T,
         is_known: bool,
-        owner: Option<&[u8]>,
+        client: Client<'_>,
         seat: Arc<Seat>,
     ) -> Result<Option<OptimizedTransport<T>>, Error> {
         let config = &*self.config;
         let headroom = config.transport_limits.message - config.limits.message;
-        Box::pin(self.accept_for(transport, is_known, owner, headroom, seat)).await
+        Box::pin(self.accept_for(transport, is_known, client, headroom, seat)).await
     }
 
     async fn accept_for(
         &self,
         mut transport: T,
         is_known: bool,
-        owner: Option<&[u8]>,
+        client: Client<'_>,
         headroom: usize,
         seat: Arc<Seat>,
     ) -> Result<Option<OptimizedTransport<T>>, Error> {
@@ -197,9 +226,10 @@ where
         layers.heartbeat = config.heartbeat.clone().map(|layer| layer.monitor(heartbeat.clone()));
         let wire = layers.layer(transport, agreement);
         let link = if agreed.resume() {
-            let accepted = match owner {
-                Some(owner) => self.store.accept_as(wire, owner).await?,
-                None => self.store.accept(wire).await?,
+            let accepted = match client {
+                Client::Owner(owner) => self.store.accept_as(wire, owner).await?,
+                Client::Key(key) => self.store.accept_from(wire, key).await?,
+                Client::Anyone => self.store.accept(wire).await?,
             };
             match accepted {
                 Accepted::New(session) => Optional::On { inner: session },
@@ -294,7 +324,7 @@ impl OptimizedAcceptor {
             let attending = seat.clone();
             let handled = async move {
                 let is_known = websocket.subprotocol() == Some(SUBPROTOCOL);
-                match acceptor.accept_own(websocket, is_known, None, seat).await {
+                match acceptor.accept_own(websocket, is_known, Client::Anyone, seat).await {
                     Ok(Some(transport)) => handler(transport, parts).await,
                     Ok(None) => {}
                     Err(error) => tracing::debug!(%error, "a connection was not accepted"),

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower_transport::{
     Message, Queue, TransportExt,
     layer::resume::{ResumeLayer, SessionStore},
 };
 
-use super::support::{message, world};
+use super::support::{message, put, take, world};
 
 const MANY: usize = 5000;
 
@@ -69,4 +69,47 @@ async fn two_driven_ends_do_not_wait_for_each_other_either() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), all).await.expect("both ends wait for each other");
+}
+
+/// One end keeps more than the other holds: what was accepted meanwhile comes in portions, though the other reads only what it must.
+#[tokio::test(start_paused = true)]
+async fn a_replay_larger_than_the_window_of_the_other_end_comes_in_portions() {
+    const KEPT: usize = 3000;
+    let mut world = world(ResumeLayer::new().replay_messages(16), SessionStore::new().replay_messages(KEPT));
+    let (near, mut session) = world.open().await;
+    drop(near);
+    assert!(session.next().now_or_never().is_none());
+    put(&mut session, 0..KEPT);
+    let (mut near, _) = world.reopen(&mut session).await;
+    // The session only closes, and the client only writes at first.
+    let closing = tokio::spawn(async move { session.close().await.map(|()| session) });
+    for number in 0..16 {
+        near.feed(message(number)).await.unwrap();
+    }
+    let all = async {
+        for number in 0..KEPT {
+            assert_eq!(near.next().await.unwrap().unwrap(), message(number));
+        }
+        assert!(near.next().await.is_none());
+    };
+    tokio::time::timeout(Duration::from_secs(60), all).await.expect("both ends wait for each other");
+    closing.await.unwrap().unwrap();
+}
+
+/// A flush is done when all that was accepted is written, which needs acknowledgements here.
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_until_the_window_of_the_peer_has_let_all_go() {
+    let mut world = world(ResumeLayer::new().replay_messages(3000), SessionStore::new());
+    let (mut near, mut session) = world.open().await;
+    let feeding = tokio::spawn(async move {
+        for number in 0..2000 {
+            near.feed(message(number)).await.unwrap();
+        }
+        near.flush().await.map(|()| near)
+    });
+    take(&mut session, 0..900).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!feeding.is_finished());
+    take(&mut session, 900..2000).await;
+    drop(feeding.await.unwrap().unwrap());
 }

@@ -200,3 +200,94 @@ async fn a_session_is_found_again_by_its_owner_alone() {
     assert!(session.next().now_or_never().is_none(), "alice's session is as it was");
     assert_eq!(store.len(), 2);
 }
+
+/// Each has sent before and rests, so its buffer is empty; then all of them send at once.
+#[tokio::test(start_paused = true)]
+async fn twenty_thousand_sessions_on_one_store_all_make_progress() {
+    use futures_util::{StreamExt, stream};
+    const SESSIONS: usize = 20_000;
+    const BURST: usize = 8;
+    let store = SessionStore::new().sessions(SESSIONS).total_replay_bytes(64 << 20);
+    let mut ends = Vec::with_capacity(SESSIONS);
+    for _ in 0..SESSIONS {
+        let (dial, mut incoming) = super::support::dial(64, &tower_transport::test_util::fault::Faults::new());
+        let mut client = tower::Layer::layer(&ResumeLayer::new(), dial);
+        let (connected, accepted) =
+            tokio::join!(connect(&mut client), async { store.accept(incoming.recv().await.unwrap()).await.unwrap() });
+        let tower_transport::layer::resume::Accepted::New(session) = accepted else { panic!("new") };
+        ends.push((connected.unwrap().0, session));
+    }
+    for round in 0..2 {
+        // Nobody acknowledges before all have sent, so the pool has to cover all of them.
+        for (_, session) in &mut ends {
+            tokio::task::yield_now().await;
+            let sent = stream::iter(0..BURST).fold(0, |sent, number| {
+                let fed = session.feed(message(number)).now_or_never();
+                std::future::ready(sent + usize::from(fed.is_some_and(|fed| fed.is_ok())))
+            });
+            assert_eq!(sent.await, BURST, "round {round}: a session stalls");
+            assert!(session.flush().now_or_never().unwrap().is_ok());
+        }
+        for (near, session) in &mut ends {
+            take(near, 0..BURST).await;
+            // So that the budget of this task does not run out.
+            tokio::task::yield_now().await;
+            assert!(near.next().now_or_never().is_none() && session.next().now_or_never().is_none());
+        }
+        tokio::time::advance(Duration::from_millis(101)).await;
+        for (near, session) in &mut ends {
+            tokio::task::yield_now().await;
+            assert!(near.next().now_or_never().is_none() && session.next().now_or_never().is_none());
+            assert_eq!(session.unacknowledged(), 0, "round {round}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_owner_does_not_fill_the_store_and_makes_room_with_its_own_oldest_lost_session() {
+    use tower_transport::layer::resume::Accepted;
+    let store = SessionStore::new().sessions(8);
+    let open = async |owner: Option<&'static str>, key: Option<&'static str>| {
+        let (dial, mut incoming) = super::support::dial(8, &tower_transport::test_util::fault::Faults::new());
+        let mut client = tower::Layer::layer(&ResumeLayer::new(), dial);
+        let (connected, accepted) = tokio::join!(connect(&mut client), async {
+            let far = incoming.recv().await.unwrap();
+            match (owner, key) {
+                (Some(owner), _) => store.accept_as(far, owner).await,
+                (None, Some(key)) => store.accept_from(far, key).await,
+                (None, None) => store.accept(far).await,
+            }
+        });
+        match accepted {
+            Ok(Accepted::New(session)) => Ok((connected.unwrap().0, session)),
+            Ok(Accepted::Resumed) => panic!("not resumed"),
+            Err(error) => Err(error),
+        }
+    };
+    for (owner, key) in [(Some("mallory"), None), (None, Some("192.0.2.7"))] {
+        // One connection after the other, each of which leaves a session behind: a quarter of the store is one owner's.
+        let mut lost = Vec::new();
+        for _ in 0..100 {
+            let (near, mut session) = open(owner, key).await.unwrap();
+            drop(near);
+            assert!(session.next().now_or_never().is_none());
+            lost.push(session);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert_eq!((store.len(), store.waiting()), (2, 2));
+        let error = lost[0].next().await.unwrap().unwrap_err();
+        assert!(error.is_closed() && error.to_string().contains("sessions_per_key"), "{error}");
+        assert!(lost[97].next().await.unwrap().is_err());
+        assert!(lost[98].next().now_or_never().is_none() && lost[99].next().now_or_never().is_none());
+        // With connections, nobody is ended for it.
+        let mut live = Vec::new();
+        for _ in 0..2 {
+            live.push(open(owner, key).await.unwrap());
+        }
+        assert!(open(owner, key).await.unwrap_err().is_full());
+        assert!(open(None, None).await.is_ok());
+        put(&mut live[0].1, 0..1);
+        take(&mut live[0].0, 0..1).await;
+    }
+    assert!(store.is_empty());
+}

@@ -39,7 +39,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Ok(Some(message))) => {
                     if let Err(error) = core.read_ahead(message) {
-                        self.ended = Some(self.refuse(error));
+                        self.ended = Some(if error.is_full() { self.give_up(error) } else { self.refuse(error) });
                     }
                     // A reader that found nothing is to look again.
                     self.halves.reader.wake();
@@ -159,11 +159,17 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             }
         };
         core.acknowledged(ack)?;
-        if self.sink_reads && core.out.has_room() {
+        if self.sink_reads && (core.out.has_room() || core.out.has_next()) {
             self.sink_reads = false;
             self.halves.writer.wake();
         }
         Ok(None)
+    }
+
+    /// This connection alone cannot go on.
+    fn give_up(&mut self, error: Error) -> End {
+        self.leave(CloseFrame::new(CloseCode::TRY_AGAIN, "resume: out of memory for sessions"));
+        End::Cut(Some(Error::closed("resume: this end closed the connection").with_source(error)))
     }
 
     /// Tells the peer why, as far as that goes at once.

@@ -47,22 +47,46 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
 
     /// Waits for acknowledgements: reads, since else nobody might.
     fn poll_room(&mut self, core: &mut Core, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_acknowledged(core, cx, |core| core.out.has_room())
+    }
+
+    /// Waits until acknowledgements have come that are enough, and reads them, since else nobody might.
+    fn poll_acknowledged(
+        &mut self,
+        core: &mut Core,
+        cx: &Context<'_>,
+        is_enough: impl Fn(&mut Core) -> bool,
+    ) -> Poll<Result<(), Error>> {
         self.halves.writer.register(cx.waker());
-        // The peer must get all that it is to acknowledge, and who waits here does not flush.
-        self.is_dirty = true;
-        let written = self.poll_write(core);
-        if let Poll::Ready(Err(error)) = written {
-            return Poll::Ready(Err(error));
+        loop {
+            // The peer must get all that it is to acknowledge, and who waits here does not flush.
+            self.is_dirty = true;
+            if let Poll::Ready(Err(error)) = self.poll_write(core) {
+                return Poll::Ready(Err(error));
+            }
+            self.read_ahead(core);
+            if is_enough(core) {
+                self.sink_reads = false;
+                return Poll::Ready(Ok(()));
+            }
+            if self.ended.is_some() {
+                return Poll::Ready(Err(Error::closed("resume: the connection has ended")));
+            }
+            // An acknowledgement may let more messages go.
+            if !core.out.has_next() || self.poll_pump(core)?.is_pending() {
+                return Poll::Pending;
+            }
         }
-        self.read_ahead(core);
-        if core.out.has_room() {
-            self.sink_reads = false;
-            return Poll::Ready(Ok(()));
+    }
+
+    /// Writes all that was accepted, which may have to wait for acknowledgements.
+    fn poll_written(&mut self, core: &mut Core, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_pump(core))?;
+        while core.out.is_blocked() {
+            ready!(self.poll_acknowledged(core, cx, |core| !core.out.is_blocked()))?;
+            ready!(self.poll_pump(core))?;
         }
-        match &self.ended {
-            None => Poll::Pending,
-            Some(_) => Poll::Ready(Err(Error::closed("resume: the connection has ended"))),
-        }
+        Poll::Ready(Ok(()))
     }
 
     pub(in crate::layer::resume) fn start_send(&mut self, core: &mut Core, message: Message) -> Result<(), Error> {
@@ -109,9 +133,11 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             if let Some(error) = &self.write_failed {
                 return Poll::Ready(Err(error.clone()));
             }
-            let bye_waits = core.closing.is_some() && !self.said_bye;
+            // Nothing of the end comes before all that was accepted.
+            let ends = core.closing.is_some() && !core.out.is_blocked();
+            let bye_waits = ends && !self.said_bye;
             let waits = self.greeting.is_some() || self.ack_waits || core.out.has_next() || self.control.is_some();
-            if !waits && !bye_waits && !matches!(core.closing, Some(Some(_))) {
+            if !waits && !bye_waits && !(ends && matches!(core.closing, Some(Some(_)))) {
                 return Poll::Ready(Ok(()));
             }
             match ready!(self.inner().poll_ready(&mut cx)) {
@@ -166,11 +192,11 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         if let Some(error) = &self.write_failed {
             return Poll::Ready(Err(error.clone()));
         }
-        let flushed = if self.is_quiet(core) && !self.is_dirty {
+        let flushed = if self.is_quiet(core) && !self.is_dirty && !core.out.is_blocked() {
             self.inner().poll_flush(cx)
         } else {
             self.halves.writer.register(cx.waker());
-            ready!(self.poll_pump(core))?;
+            ready!(self.poll_written(core, cx))?;
             let both = self.both.clone();
             self.inner().poll_flush(&mut Context::from_waker(&both))
         };
@@ -196,7 +222,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         core.closing.get_or_insert_with(signal::close_frame);
         self.halves.writer.register(cx.waker());
         if self.write_failed.is_none() && !self.heard_bye {
-            ready!(self.poll_pump(core))?;
+            ready!(self.poll_written(core, cx))?;
         }
         let both = self.both.clone();
         match ready!(self.inner().poll_close(&mut Context::from_waker(&both))) {

@@ -8,7 +8,11 @@ use http::request;
 use super::{live::Seat, session_server::Inner};
 use crate::{
     CloseCode, CloseFrame, Message, TransportExt, rt,
-    stack::{OptimizedAcceptor, OptimizedTransport, adaptive::AdaptiveTransport, optimized::Handled},
+    stack::{
+        OptimizedAcceptor, OptimizedTransport,
+        adaptive::AdaptiveTransport,
+        optimized::{Client, Handled},
+    },
     transport::{place::Place, sse::SseDuplex, websocket::WebSocket},
 };
 
@@ -61,7 +65,13 @@ impl Inner {
             Some(place) => transport.holding(place),
             None => transport,
         };
-        match self.acceptor.accept_own(transport, is_known, owner.as_deref(), seat.held()).await {
+        let key = self.key.as_ref().and_then(|key| key(&parts));
+        let client = match (&owner, &key) {
+            (Some(owner), _) => Client::Owner(owner),
+            (None, Some(key)) => Client::Key(key),
+            (None, None) => Client::Anyone,
+        };
+        match self.acceptor.accept_own(transport, is_known, client, seat.held()).await {
             Ok(Some(session)) if seat.begin(self.sessions) => {
                 parts.extensions.insert(kind);
                 (self.handler)(session, parts).await;

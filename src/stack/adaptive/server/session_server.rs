@@ -41,6 +41,7 @@ pub(super) struct Inner {
     pub(super) handler: Handler,
     pub(super) guard: Option<Guard>,
     pub(super) owner: Option<Owner>,
+    pub(super) key: Option<Owner>,
     pub(super) web_socket_at: Arc<str>,
     pub(super) sse_at: Arc<str>,
     pub(super) sessions: usize,
@@ -84,6 +85,7 @@ impl SessionServer {
             handler: Arc::new(move |session, parts| -> Handled { Box::pin(handler.clone()(session, parts)) }),
             guard: None,
             owner: None,
+            key: None,
             web_socket_at: "/ws".into(),
             sse_at: "/sse".into(),
             sessions: SESSIONS,
@@ -172,6 +174,18 @@ impl SessionServer {
         owner: impl Fn(&request::Parts) -> Option<O> + Send + Sync + 'static,
     ) -> Self {
         self.inner().owner = Some(Arc::new(move |parts| owner(parts).map(Into::into)));
+        self
+    }
+
+    /// Counts each session for what `key` gives, the client's address say, where no [owner](Self::owned_by) is known: one key has at most
+    /// [`OptimizedBuilder::sessions_per_key`](crate::stack::OptimizedBuilder::sessions_per_key) of them. Behind a proxy, take the address that
+    /// the proxy tells. By default, sessions without an owner have no such bound.
+    #[must_use]
+    pub fn counted_by<K: Into<Vec<u8>>>(
+        mut self,
+        key: impl Fn(&request::Parts) -> Option<K> + Send + Sync + 'static,
+    ) -> Self {
+        self.inner().key = Some(Arc::new(move |parts| key(parts).map(Into::into)));
         self
     }
 

@@ -1,0 +1,224 @@
+//! The sessions of a store by name, by key and by the time that they are over. No clock: the caller says what time it is.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    hint::black_box,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{slot::Slot, wire::Bytes16};
+use crate::rt::Instant;
+
+/// Whose session it is: sessions with the same key share one bound.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// The session is found again by this owner alone.
+    Owner(Box<[u8]>),
+    /// Where its first connection came from, say: it says nothing about who may come back.
+    Group(Box<[u8]>),
+}
+
+impl Key {
+    pub(super) fn owner(&self) -> Option<&[u8]> {
+        match self {
+            Self::Owner(owner) => Some(owner),
+            Self::Group(_) => None,
+        }
+    }
+}
+
+/// When a lost session is over, and its name.
+type Lost = BTreeSet<(Instant, Bytes16)>;
+
+/// All sessions. Whatever is removed is given to the caller, so that it is dropped where no lock is held.
+pub(super) struct Registry<T> {
+    records: HashMap<Bytes16, Record<T>>,
+    /// All sessions without a connection, the next to be over first.
+    lost: Lost,
+    keys: HashMap<Arc<Key>, PerKey>,
+}
+
+pub(super) struct Record<T> {
+    pub(super) token: Bytes16,
+    pub(super) ttl: Duration,
+    pub(super) slot: Arc<Slot<T>>,
+    pub(super) key: Option<Arc<Key>>,
+    /// When it is over, if it has no connection.
+    expires: Option<Instant>,
+}
+
+impl<T> Record<T> {
+    pub(super) const fn new(token: Bytes16, ttl: Duration, slot: Arc<Slot<T>>, key: Option<Arc<Key>>) -> Self {
+        Self { token, ttl, slot, key, expires: None }
+    }
+}
+
+#[derive(Default)]
+struct PerKey {
+    sessions: usize,
+    lost: Lost,
+}
+
+/// What [`Registry::add`] came to.
+#[allow(dead_code, reason = "the records are there to be dropped by the caller, without the lock")]
+pub(super) enum Added<T> {
+    /// The session has its place; for it, the oldest lost one of the same key was ended, if any.
+    Yes(Option<Record<T>>),
+    /// There are too many sessions, with the new one's record.
+    Full(Record<T>),
+    /// There are too many of the same key, each with a connection.
+    KeyIsFull(Record<T>),
+}
+
+impl<T> Registry<T> {
+    pub(super) fn new() -> Self {
+        Self { records: HashMap::new(), lost: Lost::new(), keys: HashMap::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(super) fn lost(&self) -> usize {
+        self.lost.len()
+    }
+
+    /// Removes the session that is over the longest, if there is one. Each session is looked at once, when it is over.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<Record<T>> {
+        let (expires, id) = *self.lost.first()?;
+        if expires <= now { self.remove(&id) } else { None }
+    }
+
+    /// The session of this name, for whoever holds its secret and is its owner. A session that is over is not found.
+    pub(super) fn find(
+        &self,
+        id: &Bytes16,
+        token: &Bytes16,
+        owner: Option<&[u8]>,
+        now: Instant,
+    ) -> Option<Arc<Slot<T>>> {
+        let record = self.records.get(id)?;
+        let is_owner = record.key.as_ref().and_then(|key| key.owner()) == owner;
+        let is_over = record.expires.is_some_and(|expires| expires <= now);
+        (is_equal(&record.token, token) && is_owner && !is_over).then(|| record.slot.clone())
+    }
+
+    pub(super) fn add(&mut self, id: Bytes16, record: Record<T>, most: usize, most_per_key: usize) -> Added<T> {
+        let mut ended = None;
+        if let Some(of_key) = record.key.as_ref().and_then(|key| self.keys.get(key))
+            && of_key.sessions >= most_per_key
+        {
+            let Some(&(_, oldest)) = of_key.lost.first() else { return Added::KeyIsFull(record) };
+            ended = self.remove(&oldest);
+        }
+        if self.records.len() >= most {
+            return Added::Full(record);
+        }
+        if let Some(key) = &record.key {
+            self.keys.entry(key.clone()).or_default().sessions += 1;
+        }
+        self.records.insert(id, record);
+        Added::Yes(ended)
+    }
+
+    /// The session has lost its connection.
+    pub(super) fn set_lost(&mut self, id: &Bytes16, now: Instant) {
+        self.set_found(id);
+        let Some(record) = self.records.get_mut(id) else { return };
+        let Some(expires) = now.checked_add(record.ttl) else { return };
+        record.expires = Some(expires);
+        self.lost.insert((expires, *id));
+        if let Some(of_key) = record.key.as_ref().and_then(|key| self.keys.get_mut(key)) {
+            of_key.lost.insert((expires, *id));
+        }
+    }
+
+    /// The session has a connection.
+    pub(super) fn set_found(&mut self, id: &Bytes16) {
+        let Some(record) = self.records.get_mut(id) else { return };
+        let Some(expires) = record.expires.take() else { return };
+        self.lost.remove(&(expires, *id));
+        if let Some(of_key) = record.key.as_ref().and_then(|key| self.keys.get_mut(key)) {
+            of_key.lost.remove(&(expires, *id));
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: &Bytes16) -> Option<Record<T>> {
+        self.set_found(id);
+        let record = self.records.remove(id)?;
+        if let Some(key) = &record.key
+            && let Some(of_key) = self.keys.get_mut(key)
+        {
+            of_key.sessions -= 1;
+            if of_key.sessions == 0 {
+                self.keys.remove(key);
+            }
+        }
+        Some(record)
+    }
+}
+
+/// In a time that does not depend on where they differ.
+fn is_equal(one: &Bytes16, other: &Bytes16) -> bool {
+    let difference = one.iter().zip(other).fold(0, |all, (one, other)| black_box(all | (one ^ other)));
+    black_box(difference) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(10);
+
+    fn id(number: u8) -> Bytes16 {
+        [number; 16]
+    }
+
+    fn record(key: Option<&[u8]>) -> Record<()> {
+        let key = key.map(|key| Arc::new(Key::Group(key.into())));
+        Record::new([0; 16], TTL, Arc::new(Slot::new(Waker::noop().clone())), key)
+    }
+
+    fn is_added(registry: &mut Registry<()>, number: u8, key: Option<&[u8]>) -> bool {
+        matches!(registry.add(id(number), record(key), 4, 2), Added::Yes(None))
+    }
+
+    #[test]
+    fn one_key_makes_room_with_its_own_lost_sessions_and_is_refused_when_it_has_none() {
+        let (mut registry, now) = (Registry::new(), Instant::now());
+        assert!(is_added(&mut registry, 1, Some(b"a")) && is_added(&mut registry, 2, Some(b"a")));
+        assert!(matches!(registry.add(id(3), record(Some(b"a")), 4, 2), Added::KeyIsFull(_)));
+        assert!(is_added(&mut registry, 3, Some(b"b")), "another key has its own bound");
+        registry.set_lost(&id(2), now);
+        registry.set_lost(&id(1), now + TTL / 2);
+        let Added::Yes(Some(ended)) = registry.add(id(4), record(Some(b"a")), 4, 2) else { panic!("no room") };
+        assert!(
+            !registry.records.contains_key(&id(2)) && ended.expires.is_none() && registry.records.contains_key(&id(1)),
+            "the oldest is ended"
+        );
+        assert!(matches!(registry.add(id(5), record(None), 3, 2), Added::Full(_)));
+    }
+
+    #[test]
+    fn what_is_over_is_found_at_once_and_leaves_nothing() {
+        let (mut registry, now) = (Registry::new(), Instant::now());
+        for number in 1..=3 {
+            assert!(is_added(&mut registry, number, Some(&[number])));
+        }
+        registry.set_lost(&id(2), now);
+        registry.set_lost(&id(3), now);
+        registry.set_found(&id(3));
+        assert!(registry.expire(now + TTL / 2).is_none());
+        assert!(registry.find(&id(2), &[0; 16], None, now + TTL / 2).is_some());
+        assert!(registry.find(&id(2), &[0; 16], None, now + TTL).is_none());
+        assert!(registry.expire(now + TTL).is_some() && registry.expire(now + TTL).is_none());
+        assert_eq!((registry.len(), registry.lost()), (2, 0));
+        for number in 1..=3 {
+            drop(registry.remove(&id(number)));
+        }
+        assert!(registry.records.is_empty() && registry.keys.is_empty() && registry.lost.is_empty());
+    }
+}
