@@ -11,6 +11,8 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
+use crate::transport::parked::Parked;
+
 /// A set of futures whose memory is used again, each with its own waker: only those that were woken are polled, and
 /// nothing is allocated for one that takes the place of one that is done.
 ///
@@ -136,14 +138,18 @@ where
 
     /// Polls whatever was woken, at most each once; later wakes go to the task of `cx`. Returns whether anything was polled.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Result<bool, E> {
-        let mut queue = self.woken.lock();
-        let due = queue.slots.len();
-        let old = match &queue.task {
-            Some(task) if task.will_wake(cx.waker()) => None,
-            _ => queue.task.replace(cx.waker().clone()),
+        let mut parked = Parked::new(cx.waker());
+        let due = loop {
+            let mut queue = self.woken.lock();
+            parked.keep_in(&mut queue.task);
+            let due = queue.slots.len();
+            drop(queue);
+            if !parked.is_missing() {
+                break due;
+            }
+            parked.prepare();
         };
-        drop(queue);
-        drop(old);
+        drop(parked);
         for _ in 0..due {
             let next = self.woken.lock().slots.pop_front();
             if let Some(index) = next {

@@ -120,6 +120,7 @@ while let Some(order) = receiver.receive().await {
 pub mod builder;
 pub mod codec;
 pub mod error;
+mod fingerprint;
 #[cfg(all(feature = "auth", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
 pub mod handshake;

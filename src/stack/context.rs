@@ -116,8 +116,10 @@ impl WebSocketContext {
         let handle = transport.handle();
         let (sender, receiver) = transport.split();
         // First what a task goes on with that still receives from the connection before, which ends with its last sender.
-        *lock(&self.incoming) = Some(Arc::new(Mutex::new(receiver)));
-        *lock(&self.connection) = Some(Connection { sender, handle });
+        let incoming = lock(&self.incoming).replace(Arc::new(Mutex::new(receiver)));
+        let connection = lock(&self.connection).replace(Connection { sender, handle });
+        // Dropping them wakes the tasks of the connection before: not under the locks.
+        drop((incoming, connection));
         Ok(())
     }
 

@@ -1,10 +1,10 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{
-    coalesce::{Key, KeyOf},
+    coalesce::KeyOf,
     queue::{CoalesceBy, Queue, WhenFull},
 };
-use crate::CloseCode;
+use crate::{CloseCode, fingerprint::Fingerprint};
 
 /// How many messages that overtake may wait next to a full queue.
 pub(crate) const CONTROL: usize = 64;
@@ -26,7 +26,7 @@ pub(crate) struct Entry<Out> {
     /// In bytes, at most 4 GiB: sums of sizes cannot overflow.
     size: u32,
     kind: Kind,
-    key: Option<Key>,
+    key: Option<Fingerprint>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub(crate) struct Backlog<Out> {
     control: VecDeque<Entry<Out>>,
     data: VecDeque<Entry<Out>>,
     /// Which key waits where, with [`Policy::Coalesce`].
-    places: HashMap<Key, u64>,
+    places: HashMap<Fingerprint, u64>,
     bytes: u64,
     /// The place of the first of `data`: how many were before it.
     first: u64,

@@ -23,7 +23,7 @@ pub(crate) mod halves;
 mod limits;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod origin;
-mod parked;
+pub(crate) mod parked;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod place;
 mod queue;

@@ -6,7 +6,7 @@ use std::{
     num::NonZeroUsize,
     pin::pin,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll, Wake, Waker},
@@ -421,4 +421,81 @@ async fn answers_are_bounded_by_their_number_or_weight() {
     }
     let none = by_number().capacity(0).layer(slow.service());
     assert_ne!(none.clone().oneshot(7).await.unwrap(), none.clone().oneshot(7).await.unwrap());
+}
+
+/// Looks at the store that it is in, whatever is done to it.
+struct Looking {
+    key: u32,
+    store: Arc<OnceLock<Latest<LookingKey, Looking>>>,
+}
+
+struct LookingKey(u32, Arc<OnceLock<Latest<LookingKey, Looking>>>);
+
+fn look(store: &OnceLock<Latest<LookingKey, Looking>>) {
+    if let Some(store) = store.get() {
+        let _ = (store.len(), store.evicted(), store.subscribers());
+    }
+}
+
+impl Clone for Looking {
+    fn clone(&self) -> Self {
+        look(&self.store);
+        Self { key: self.key, store: self.store.clone() }
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        look(&self.store);
+    }
+}
+
+impl Clone for LookingKey {
+    fn clone(&self) -> Self {
+        look(&self.1);
+        Self(self.0, self.1.clone())
+    }
+}
+
+impl Drop for LookingKey {
+    fn drop(&mut self) {
+        look(&self.1);
+    }
+}
+
+impl PartialEq for LookingKey {
+    fn eq(&self, other: &Self) -> bool {
+        look(&self.1);
+        self.0 == other.0
+    }
+}
+
+impl Eq for LookingKey {}
+
+impl std::hash::Hash for LookingKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        look(&self.1);
+        self.0.hash(state);
+    }
+}
+
+#[test]
+fn keys_and_messages_that_look_at_the_store_do_not_deadlock() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let slot = Arc::new(OnceLock::new());
+        let store = Latest::with_max_keys(2.try_into().unwrap(), |message: &Looking| {
+            LookingKey(message.key, message.store.clone())
+        });
+        let _ = slot.set(store.clone());
+        for key in [0, 1, 1, 2, 3] {
+            store.publish(Looking { key, store: slot.clone() });
+        }
+        let key = LookingKey(3, slot.clone());
+        assert_eq!(store.get(&key).map(|message| message.key), Some(3));
+        assert_eq!(store.remove(&key).map(|message| message.key), Some(3));
+        assert!(store.get(&key).is_none());
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(std::time::Duration::from_secs(20)).expect("a deadlock, or a panic");
 }

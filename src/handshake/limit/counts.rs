@@ -1,17 +1,24 @@
 use std::{
     collections::HashMap,
     hash::Hash,
+    marker::PhantomData,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use crate::fingerprint::{Fingerprint, Seeds};
+
 /// How many are in. Its memory is bounded by the total: only keys that have a connection are in the map.
 #[derive(Debug)]
-pub(super) struct Counts<K>(Mutex<State<K>>);
+pub(super) struct Counts<K> {
+    state: Mutex<State>,
+    seeds: Seeds,
+    keys: PhantomData<fn(K)>,
+}
 
-#[derive(Debug)]
-struct State<K> {
+#[derive(Debug, Default)]
+struct State {
     total: usize,
-    by_key: HashMap<K, usize>,
+    by_key: HashMap<Fingerprint, usize>,
 }
 
 /// Which limit was reached.
@@ -23,32 +30,33 @@ pub(super) enum Full {
 
 impl<K: Hash + Eq + Clone> Counts<K> {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State { total: 0, by_key: HashMap::new() }))
+        Self { state: Mutex::default(), seeds: Seeds::default(), keys: PhantomData }
     }
 
     pub(super) fn enter(&self, key: Option<&K>, total: usize, per_key: usize) -> Result<(), Full> {
+        let key = key.map(|key| self.seeds.of(key));
         let mut state = self.lock();
         if state.total >= total {
             return Err(Full::Total);
         }
         if let Some(key) = key {
-            let taken = state.by_key.get(key).copied().unwrap_or(0);
+            let taken = state.by_key.get(&key).copied().unwrap_or(0);
             if taken >= per_key {
                 return Err(Full::Key);
             }
-            state.by_key.insert(key.clone(), taken + 1);
+            state.by_key.insert(key, taken + 1);
         }
         state.total += 1;
         Ok(())
     }
 
-    fn leave(&self, key: Option<&K>) {
+    fn leave(&self, key: Option<Fingerprint>) {
         let mut state = self.lock();
         state.total = state.total.saturating_sub(1);
         let Some(key) = key else { return };
-        match state.by_key.get_mut(key) {
+        match state.by_key.get_mut(&key) {
             Some(taken) if *taken > 1 => *taken -= 1,
-            _ => drop(state.by_key.remove(key)),
+            _ => drop(state.by_key.remove(&key)),
         }
     }
 
@@ -56,26 +64,26 @@ impl<K: Hash + Eq + Clone> Counts<K> {
         self.lock().total
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<K>> {
-        // A user's `Hash` or `Eq` that panicked leaves the counts as they were.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Who has entered, until it is dropped.
 pub(super) struct Entry<K: Hash + Eq + Clone> {
     counts: Arc<Counts<K>>,
-    key: Option<K>,
+    key: Option<Fingerprint>,
 }
 
 impl<K: Hash + Eq + Clone> Entry<K> {
-    pub(super) const fn new(counts: Arc<Counts<K>>, key: Option<K>) -> Self {
+    pub(super) fn new(counts: Arc<Counts<K>>, key: Option<K>) -> Self {
+        let key = key.map(|key| counts.seeds.of(&key));
         Self { counts, key }
     }
 }
 
 impl<K: Hash + Eq + Clone> Drop for Entry<K> {
     fn drop(&mut self) {
-        self.counts.leave(self.key.as_ref());
+        self.counts.leave(self.key);
     }
 }

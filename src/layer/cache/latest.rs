@@ -14,7 +14,10 @@ use futures_sink::Sink;
 use futures_util::task::AtomicWaker;
 
 use super::values::Values;
-use crate::Error;
+use crate::{
+    Error,
+    fingerprint::{Fingerprint, Seeds},
+};
 
 /// The last value of each key, for all who subscribe: a handle; a clone is another handle of the same.
 ///
@@ -26,13 +29,15 @@ pub struct Latest<K, M>(Arc<Shared<K, M>>);
 
 struct Shared<K, M> {
     key: Box<dyn Fn(&M) -> K + Send + Sync>,
-    state: Mutex<State<K, M>>,
+    seeds: Seeds,
+    /// Under this lock no message is cloned or dropped, and no key compared: that is the user's code.
+    state: Mutex<State<M>>,
     /// That of the newest value; also to be read without the lock.
     version: AtomicU64,
 }
 
-struct State<K, M> {
-    values: Values<K, M>,
+struct State<M> {
+    values: Values<Fingerprint, Arc<M>>,
     subscribers: Vec<Arc<AtomicWaker>>,
     /// The wakers of one publication; kept for its memory.
     due: Vec<Waker>,
@@ -51,12 +56,14 @@ impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
     #[must_use]
     pub fn with_max_keys(max_keys: NonZeroUsize, key: impl Fn(&M) -> K + Send + Sync + 'static) -> Self {
         let state = State { values: Values::new(max_keys), subscribers: Vec::new(), due: Vec::new() };
-        Self(Arc::new(Shared { key: Box::new(key), state: Mutex::new(state), version: AtomicU64::new(0) }))
+        let (seeds, state) = (Seeds::default(), Mutex::new(state));
+        Self(Arc::new(Shared { key: Box::new(key), seeds, state, version: AtomicU64::new(0) }))
     }
 
     /// Makes `message` the last value of its key, and lets every subscriber's transport send it. Never waits.
     pub fn publish(&self, message: M) {
-        let key = (self.0.key)(&message);
+        let key = self.0.seeds.of(&(self.0.key)(&message));
+        let message = Arc::new(message);
         let mut state = self.0.lock();
         // What is replaced is dropped outside the lock: its drop is foreign code.
         let replaced = state.values.insert(key, message);
@@ -73,13 +80,17 @@ impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
 
     /// Forgets a key: who subscribes from now on gets nothing of it. Returns its value, if there was one.
     pub fn remove(&self, key: &K) -> Option<M> {
-        self.0.lock().values.remove(key)
+        let key = self.0.seeds.of(key);
+        let value = self.0.lock().values.remove(&key);
+        value.map(Arc::unwrap_or_clone)
     }
 
     /// The last value of a key.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<M> {
-        self.0.lock().values.get(key).cloned()
+        let key = self.0.seeds.of(key);
+        let value = self.0.lock().values.get(&key).cloned();
+        value.map(Arc::unwrap_or_clone)
     }
 
     /// How many keys have a value.
@@ -117,8 +128,7 @@ impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
 }
 
 impl<K, M> Shared<K, M> {
-    fn lock(&self) -> MutexGuard<'_, State<K, M>> {
-        // A clone of a message that panics leaves everything in its place.
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -155,17 +165,25 @@ impl<K, M> Subscription<K, M> {
 impl<K: Hash + Eq, M: Clone> Subscription<K, M> {
     /// Gives at most `most` values that it has not seen, the one that was published longest ago first.
     pub(super) fn take(&mut self, most: usize, mut give: impl FnMut(M)) {
-        let state = self.shared.lock();
         let mut left = most;
-        for (version, value) in state.values.after(self.seen) {
+        while let Some((version, value)) = self.next() {
             if left == 0 {
                 return;
             }
-            give(value.clone());
+            give(Arc::unwrap_or_clone(value));
             self.seen = version;
             left -= 1;
         }
-        self.seen = state.values.version();
+    }
+
+    /// The next value that it has not seen. If there is none, it has seen all.
+    fn next(&mut self) -> Option<(u64, Arc<M>)> {
+        let state = self.shared.lock();
+        let next = state.values.after(self.seen).next().map(|(version, value)| (version, value.clone()));
+        if next.is_none() {
+            self.seen = state.values.version();
+        }
+        next
     }
 }
 

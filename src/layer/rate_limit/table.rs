@@ -1,24 +1,28 @@
 use std::{
     collections::HashMap,
     fmt,
-    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState},
+    hash::{BuildHasherDefault, Hash, Hasher},
+    marker::PhantomData,
     num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+use crate::fingerprint::{Fingerprint, Seeds};
 
 /// A bounded table of what belongs to keys, which gives up what nobody would miss.
 ///
 /// A look for idle entries goes over a whole shard, so it is made at most once for half as many new keys as it has entries, or
 /// once a second where the shard is full: amortised, a look-up costs the same however many keys come.
 pub(super) struct Table<K, V> {
-    shards: Box<[Mutex<Shard<K, V>>]>,
-    hasher: RandomState,
+    shards: Box<[Mutex<Shard<V>>]>,
+    seeds: Seeds,
     per_shard: usize,
+    keys: PhantomData<fn(K)>,
 }
 
-struct Shard<K, V> {
-    entries: HashMap<Hashed<K>, V, BuildHasherDefault<Known>>,
+struct Shard<V> {
+    entries: HashMap<Fingerprint, V, BuildHasherDefault<Known>>,
     /// New keys since the last sweep.
     news: usize,
     /// When that was, in nanoseconds of the limiter's clock.
@@ -34,8 +38,9 @@ impl<K: Hash + Eq, V: Default> Table<K, V> {
         let new = || Mutex::new(Shard { entries: HashMap::default(), news: 0, swept: 0 });
         Self {
             shards: std::iter::repeat_with(new).take(shards).collect(),
-            hasher: RandomState::new(),
+            seeds: Seeds::default(),
             per_shard: keys.get().div_ceil(shards),
+            keys: PhantomData,
         }
     }
 
@@ -48,9 +53,8 @@ impl<K: Hash + Eq, V: Default> Table<K, V> {
         is_idle: impl Fn(&V, u64) -> bool,
         then: impl FnOnce(&V) -> R,
     ) -> Option<R> {
-        let hash = self.hasher.hash_one(&key);
-        let mut shard = self.shard(hash)?;
-        let key = Hashed { hash, key };
+        let key = self.seeds.of(&key);
+        let mut shard = self.shard(key.0)?;
         if let Some(value) = shard.entries.get(&key) {
             return Some(then(value));
         }
@@ -65,7 +69,7 @@ impl<K: Hash + Eq, V: Default> Table<K, V> {
         Some(then(shard.entries.entry(key).or_default()))
     }
 
-    fn shard(&self, hash: u64) -> Option<MutexGuard<'_, Shard<K, V>>> {
+    fn shard(&self, hash: u64) -> Option<MutexGuard<'_, Shard<V>>> {
         // The map uses the lowest bits and the highest.
         let index = (hash >> 32) as usize % self.shards.len();
         Some(lock(self.shards.get(index)?))
@@ -89,7 +93,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
     }
 }
 
-impl<K, V> Shard<K, V> {
+impl<V> Shard<V> {
     fn is_sweep_due(&self, room: usize, now: u64) -> bool {
         let len = self.entries.len();
         self.news > (len / 2).max(64) || (len >= room && now.saturating_sub(self.swept) >= SECOND)
@@ -102,22 +106,8 @@ impl<K, V> Shard<K, V> {
     }
 }
 
-fn lock<K, V>(shard: &Mutex<Shard<K, V>>) -> MutexGuard<'_, Shard<K, V>> {
-    // A key's own code that panics leaves the map whole.
+fn lock<V>(shard: &Mutex<Shard<V>>) -> MutexGuard<'_, Shard<V>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A key that was hashed already, by a hasher whose seed no peer knows.
-#[derive(PartialEq, Eq)]
-struct Hashed<K> {
-    hash: u64,
-    key: K,
-}
-
-impl<K> Hash for Hashed<K> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
 }
 
 /// Hashes what is a hash to itself.

@@ -69,7 +69,7 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Watch> {
-        // Nothing panics under the lock but a waker or a clone of the user's might; what is watched is whole all the same.
+        // Nothing panics under the lock; what is watched is whole all the same.
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -108,21 +108,22 @@ impl Shared {
 
     pub(super) fn set(&self, state: State) {
         if !matches!((&state, &self.lock().state), (State::Disconnected, State::Disconnected)) {
-            self.change(|watch| watch.state = state);
+            self.change(|watch| std::mem::replace(&mut watch.state, state));
         }
     }
 
     pub(super) fn connected(&self, response: Arc<Parts>) {
         self.connections.fetch_add(1, Relaxed);
-        self.change(|watch| (watch.state, watch.response) = (State::Connected, Some(response)));
+        self.change(|watch| (std::mem::replace(&mut watch.state, State::Connected), watch.response.replace(response)));
     }
 
     /// The transport is dropped.
     pub(super) fn end(&self) {
         self.change(|watch| {
             watch.ended = true;
-            if !matches!(watch.state, State::Failed { .. }) {
-                watch.state = State::Disconnected;
+            match watch.state {
+                State::Failed { .. } => State::Disconnected,
+                _ => std::mem::replace(&mut watch.state, State::Disconnected),
             }
         });
         // A handle that lives on keeps no task alive.
@@ -133,12 +134,14 @@ impl Shared {
         self.lost.fetch_add(messages, Relaxed);
     }
 
-    fn change(&self, change: impl FnOnce(&mut Watch)) {
+    /// What `change` replaces is dropped after the lock: an error or the extensions of a response may hold what is the user's.
+    fn change<R>(&self, change: impl FnOnce(&mut Watch) -> R) {
         let mut watch = self.lock();
-        change(&mut watch);
+        let replaced = change(&mut watch);
         watch.version += 1;
         let observers: Vec<_> = watch.observers.iter().filter_map(Weak::upgrade).collect();
         drop(watch);
+        drop(replaced);
         for observer in observers {
             observer.wake();
         }
@@ -157,6 +160,7 @@ impl Wake for Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("state", &self.lock().state).finish_non_exhaustive()
+        let state = self.lock().state.clone();
+        f.debug_struct("Shared").field("state", &state).finish_non_exhaustive()
     }
 }

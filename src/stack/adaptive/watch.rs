@@ -9,6 +9,7 @@ use std::{
 use futures_core::Stream;
 
 use super::{Decided, Decision};
+use crate::transport::parked::Parked;
 
 /// How many decisions wait for each reader.
 const ROOM: usize = 64;
@@ -38,14 +39,14 @@ impl Watchers {
     pub(super) fn tell(&self, decided: &Decided) {
         let all: Vec<_> = lock(&self.0).iter().filter_map(Weak::upgrade).collect();
         for ring in all {
+            let decided = decided.clone();
             let mut ring = lock(&ring);
-            if ring.waiting.len() == ROOM {
-                ring.waiting.pop_front();
-                ring.missed += 1;
-            }
-            ring.waiting.push_back(decided.clone());
+            let oldest = if ring.waiting.len() == ROOM { ring.waiting.pop_front() } else { None };
+            ring.missed += u64::from(oldest.is_some());
+            ring.waiting.push_back(decided);
             let waker = ring.waker.take();
             drop(ring);
+            drop(oldest);
             waker.into_iter().for_each(Waker::wake);
         }
     }
@@ -76,28 +77,34 @@ impl Stream for Decisions {
     type Item = Decided;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Decided>> {
-        let mut ring = lock(&self.ring);
-        if ring.missed > 0
-            && let Some(next) = ring.waiting.front()
-        {
-            let (origin, attempt) = (next.origin.clone(), next.attempt);
-            let decisions = std::mem::take(&mut ring.missed);
-            return Poll::Ready(Some(Decided { origin, attempt, decision: Decision::Missed { decisions } }));
-        }
-        match ring.waiting.pop_front() {
-            Some(decided) => Poll::Ready(Some(decided)),
-            None if ring.is_over => Poll::Ready(None),
-            None => {
-                ring.waker = Some(cx.waker().clone());
-                Poll::Pending
+        let mut parked = Parked::new(cx.waker());
+        loop {
+            let mut ring = lock(&self.ring);
+            if ring.missed > 0
+                && let Some(next) = ring.waiting.front()
+            {
+                let (origin, attempt) = (next.origin.clone(), next.attempt);
+                let decisions = std::mem::take(&mut ring.missed);
+                return Poll::Ready(Some(Decided { origin, attempt, decision: Decision::Missed { decisions } }));
             }
+            match ring.waiting.pop_front() {
+                Some(decided) => return Poll::Ready(Some(decided)),
+                None if ring.is_over => return Poll::Ready(None),
+                None => parked.keep_in(&mut ring.waker),
+            }
+            drop(ring);
+            if !parked.is_missing() {
+                return Poll::Pending;
+            }
+            parked.prepare();
         }
     }
 }
 
 impl fmt::Debug for Decisions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Decisions").field("waiting", &lock(&self.ring).waiting.len()).finish_non_exhaustive()
+        let waiting = lock(&self.ring).waiting.len();
+        f.debug_struct("Decisions").field("waiting", &waiting).finish_non_exhaustive()
     }
 }
 
