@@ -11,10 +11,10 @@ use crate::log::Quoted;
 /// ([Fetch Metadata](https://www.w3.org/TR/fetch-metadata/)) that it comes from another site. Clients that are not browsers send neither, and
 /// pass.
 ///
-/// A page that was loaded over `http://` can be written by anyone on the way, so it is no page of an `https://` server, though its host is
-/// the same. Behind a proxy that ends TLS a server sees plain HTTP/1.1 and cannot know. It is known to be one of `https://` where the
-/// request's URI says so (HTTP/2, HTTP/3), where the browser calls the page one of another site, and where [`https_only`](Self::https_only)
-/// was called.
+/// Anyone on the network path can change a page that is loaded over `http://`, so it is not a page of an `https://` server, even if its host
+/// is the same. A server behind a proxy that terminates TLS sees plain HTTP/1.1 and cannot know its own scheme. It is known to be `https` if
+/// the request's URI says so (HTTP/2, HTTP/3), if the browser says that the page is of another site, or if [`https_only`](Self::https_only) was
+/// called.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origins {
     pages: Pages,
@@ -97,7 +97,7 @@ impl Origins {
     fn same_host(&self, origin: &HeaderValue, uri: &Uri, headers: &HeaderMap) -> bool {
         if is_plain(origin) {
             let is_secure = self.https_only || uri.scheme() == Some(&Scheme::HTTPS);
-            // Of a page with our own host, this says that its scheme is another.
+            // The host is ours, so the page differs by its scheme.
             if is_secure || headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site") {
                 return false;
             }
@@ -122,8 +122,17 @@ fn same_host(origin: &HeaderValue, uri: &Uri, headers: &HeaderMap) -> bool {
     let default_port = if origin.scheme_str() == Some("https") { 443 } else { 80 };
     let Some(page) = origin.authority() else { return false };
     let Some(here) = here(uri, headers) else { return false };
-    page.host().eq_ignore_ascii_case(here.host())
-        && page.port_u16().unwrap_or(default_port) == here.port_u16().unwrap_or(default_port)
+    let ports = (port(page, default_port), port(&here, default_port));
+    page.host().eq_ignore_ascii_case(here.host()) && ports.0.is_some() && ports.0 == ports.1
+}
+
+/// The port, or the default of the scheme if none is named. `None` for a port that is not a number up to 65535.
+fn port(authority: &Authority, default: u16) -> Option<u16> {
+    let after_host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, place)| place);
+    match after_host.get(authority.host().len()..) {
+        None | Some("" | ":") => Some(default),
+        Some(_) => authority.port_u16(),
+    }
 }
 
 /// What the request names as its server. HTTP/2 has no Host header, but an authority in the URI.
@@ -149,10 +158,27 @@ mod tests {
         assert!(allowed(&origins, "https://example.com", "example.com"));
         assert!(allowed(&origins, "https://Example.com", "example.com:443"));
         assert!(allowed(&origins, "http://localhost:3000", "localhost:3000"));
-        for origin in ["https://evil.example", "http://localhost:3001", "null", "https://example.com.evil", "", "::::"]
-        {
+        for origin in [
+            "https://evil.example",
+            "http://localhost:3001",
+            "null",
+            "https://example.com.evil",
+            "",
+            "::::",
+            "http://localhost:99999",
+        ] {
             assert!(!allowed(&origins, origin, "localhost:3000"), "{origin}");
         }
+    }
+
+    #[test]
+    fn an_invalid_port_is_not_taken_for_the_default_of_the_scheme() {
+        let origins = Origins::default();
+        assert!(allowed(&origins, "http://example.com:80", "example.com"));
+        assert!(allowed(&origins, "http://[::1]", "[::1]:80"));
+        assert!(!allowed(&origins, "http://example.com:99999", "example.com"));
+        assert!(!allowed(&origins, "http://example.com", "example.com:65536"));
+        assert!(!allowed(&origins, "http://example.com:99999", "example.com:99999"));
     }
 
     #[test]
@@ -204,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_over_http_is_no_page_of_a_server_over_https() {
+    fn a_page_over_http_is_not_a_page_of_a_server_over_https() {
         let check = |origins: &Origins, uri: &'static str, origin: &'static str, site: Option<&'static str>| {
             let mut headers = HeaderMap::new();
             headers.insert(header::ORIGIN, HeaderValue::from_static(origin));

@@ -19,7 +19,7 @@ pub(super) fn parse(name: &str) -> Result<HeaderValue, Error> {
 /// others: a server that does not know it, and takes the first name that is offered, then takes one of the user's.
 pub(crate) const STACK: &str = "tower-transport.v1";
 
-/// What a name begins with that is a token in truth (`layer::auth`).
+/// The prefix of a name that carries a token (`layer::auth`).
 pub(super) const TOKEN: &str = "bearer.";
 
 /// The names to offer, each once: those in `headers`, then the connector's `own`, then a token, and [`STACK`] last.
@@ -74,8 +74,8 @@ pub(crate) fn choose<'a>(known: &'a [HeaderValue], headers: &HeaderMap) -> Optio
 
 /// The subprotocol that a server chose, in the head of its answer, among those that were offered.
 ///
-/// A token that was offered as a subprotocol (`bearer.`) and is "chosen" says that the credentials were good, and no more: a guard answers
-/// so where nothing else was offered. It is taken out of the headers, for it is a secret.
+/// A token that was offered as a subprotocol ([`TOKEN`]) and is "chosen" only means that the credentials were good: a guard answers so where
+/// nothing else was offered. It is removed from the headers, since it is a secret.
 #[cfg(any(feature = "websocket", feature = "sse"))]
 pub(super) fn chosen(headers: &mut HeaderMap, offered: &[String]) -> Result<Option<Box<str>>, Error> {
     let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);

@@ -24,7 +24,7 @@ pub(crate) struct Target {
     /// What the `Host` header says: the port only where it is not the scheme's own (RFC 6455, section 4.1).
     pub(in crate::transport) authority: HeaderValue,
     pub(crate) path: PathAndQuery,
-    /// The interface of a link-local IPv6 address. It means something on this machine alone, and is sent to nobody.
+    /// The interface of a link-local IPv6 address. It has a meaning on this machine only and is never sent.
     zone: Option<String>,
     /// `Basic`, of a user and a password.
     authorization: Option<HeaderValue>,
@@ -32,7 +32,7 @@ pub(crate) struct Target {
     url: Url,
 }
 
-/// The string of a URL as a [`Uri`]. Of what [`Uri`] does not take, what a browser's address bar takes: names of any script, spaces.
+/// Parses the string of a URL. Also accepts what browsers accept and [`Uri`] does not: host names of any script, spaces.
 pub(crate) fn uri(url: &str) -> Result<Uri, Error> {
     // The URL itself is not repeated: it may carry a password or a token.
     let refuse = |error| Error::config("the URL to connect to is not a URL").with_source(error);
@@ -66,7 +66,7 @@ impl Target {
         Self::new(url, zone, authorization(userinfo)?)
     }
 
-    /// Where a reference (RFC 3986, section 4.1) leads from here. Of another origin it has no zone and no user of ours.
+    /// Resolves a reference (RFC 3986, section 4.1). One to another origin keeps neither the user nor the zone.
     #[cfg(feature = "sse")]
     pub(in crate::transport) fn join(&self, reference: &str) -> Result<Self, Error> {
         let mut url = self.url.join(reference).map_err(unusable)?;
@@ -80,7 +80,7 @@ impl Target {
         let is_same = url.origin() == self.url.origin();
         let authorization = own.or_else(|| self.authorization.clone().filter(|_| is_same));
         let zone = self.zone.clone().filter(|_| url.host() == self.url.host());
-        // They fail for URLs that cannot have a user, which those of HTTP can.
+        // These fail only for URLs that cannot have a user. HTTP URLs can.
         let _ = (url.set_username(""), url.set_password(None));
         Self::new(url, zone, authorization)
     }

@@ -74,8 +74,8 @@ where
     }
 }
 
-/// A browser that offers subprotocols gives up where none is chosen (WebSockets, section 4.1 of the WHATWG standard), and the inner service
-/// has seen none. Where the token was all that was offered, it is what can be chosen.
+/// A browser that offers subprotocols fails the connection if none is chosen, and the inner service has not seen the token. If the token was
+/// all that was offered, it is the only one to choose.
 fn choose_token<R>(response: &mut Response<R>, token: Option<HeaderValue>) {
     let is_accepted = response.status() == StatusCode::SWITCHING_PROTOCOLS || response.status().is_success();
     if let (true, Some(token)) = (is_accepted, token) {

@@ -29,8 +29,8 @@
 //! ```
 //!
 //! Browsers fail a connection for which they have offered subprotocols and the server has chosen none. So the server must speak one of the
-//! others ([`WebSocketUpgrade::subprotocol`](crate::transport::websocket::WebSocketUpgrade::subprotocol), `chat.v1` here). Where the token
-//! is the only one that is offered, the guard answers with it, and the connection stands; what is sent back is what the client has sent.
+//! others ([`WebSocketUpgrade::subprotocol`](crate::transport::websocket::WebSocketUpgrade::subprotocol), `chat.v1` here). If the
+//! token is the only subprotocol that is offered, the guard chooses it in its answer, so that the browser connects.
 //!
 //! # Where it waits
 //!

@@ -45,7 +45,7 @@ impl Dialer {
             return Err(Error::config("a proxy is spoken to over http://; https:// to the proxy is not supported"));
         }
         if target.path != "/" {
-            return Err(Error::config("the URL of a proxy has a path, which says nothing; use http://host:port"));
+            return Err(Error::config("the URL of a proxy must not have a path or a query; use http://host:port"));
         }
         let authorization = target.authorization().cloned();
         self.proxy = Some(Proxy { target, authorization });

@@ -21,7 +21,7 @@ pub(super) async fn tcp(target: &Target, proxy: Option<&Proxy>) -> Result<Socket
 async fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
     let fail = |error| Error::from(error).context(format!("connecting to {address} failed"));
     let stream = TcpStream::connect(address).await.map_err(fail)?;
-    // Messages are small, and flushes are meant.
+    // Messages are small, and the layers above decide when to flush.
     stream.set_nodelay(true).map_err(fail)?;
     Ok(stream)
 }
@@ -66,7 +66,7 @@ mod tests {
 
     use super::*;
 
-    /// A host behind an address that does not answer is one whose queue of connections is full: Linux drops what comes then.
+    /// The silent address is a listener whose backlog is full: Linux drops further connection attempts.
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn an_address_that_keeps_silent_does_not_keep_the_others_from_being_tried() {

@@ -32,8 +32,8 @@ pub(super) fn platform() -> Result<Arc<ClientConfig>, Error> {
     ))
 }
 
-/// The caller's configuration for connections that speak HTTP/1.1. One that is shared with a client of HTTP/2 offers `h2`, and a server that
-/// chooses it is not understood here. Sessions to resume stay shared with the original.
+/// The caller's configuration, for connections that speak HTTP/1.1. A configuration that is shared with an HTTP/2 client offers `h2`, which a
+/// server may choose and which is not spoken here. The store of TLS sessions stays shared with the original.
 pub(super) fn with_own_alpn(config: Arc<ClientConfig>) -> Arc<ClientConfig> {
     const HTTP_1_1: &[u8] = b"http/1.1";
 

@@ -167,12 +167,12 @@ impl<H> WebSocketUpgrade<H> {
         self
     }
 
-    /// Refuses pages that were loaded over `http://`, those of the same host included, unless [`allow_origin`](Self::allow_origin) names
-    /// them. Anyone on the way can write such a page, and it has the user's cookies. Call it where clients reach this server over
-    /// `https://` alone.
+    /// Refuses pages that were loaded over `http://`, including those of the same host, unless [`allow_origin`](Self::allow_origin) names
+    /// them. Anyone on the network path can change such a page, and it has the user's cookies. Call this if clients reach this server over
+    /// `https://` only.
     ///
-    /// Over HTTP/2 and HTTP/3 the request says its scheme, and nothing needs to be set. Over HTTP/1.1, with or without a proxy that ends TLS,
-    /// a server is not told; some browsers say it by `Sec-Fetch-Site`, which is heeded.
+    /// Over HTTP/2 and HTTP/3 the request names its scheme, and such pages are refused without this. Over HTTP/1.1, and behind a proxy that
+    /// terminates TLS, the server cannot know; without this, it refuses only the pages that a browser reports by `Sec-Fetch-Site: cross-site`.
     #[must_use]
     pub fn https_pages_only(mut self) -> Self {
         Arc::make_mut(&mut self.accept).origins.https_only();

@@ -98,3 +98,38 @@ async fn the_source_is_told_why_a_token_is_wanted() {
     assert_eq!(reasons.recv().await, Some(Reason::Expired));
     assert_eq!(reasons.recv().await, Some(Reason::Refused));
 }
+
+/// A source whose `clone` looks at the tokens that it serves.
+struct Curious(Arc<std::sync::OnceLock<Tokens<Self>>>);
+
+impl Clone for Curious {
+    fn clone(&self) -> Self {
+        if let Some(tokens) = self.0.get() {
+            tokens.forget();
+            assert!(format!("{tokens:?}").contains("Tokens"));
+        }
+        Self(self.0.clone())
+    }
+}
+
+impl tower::Service<TokenRequest> for Curious {
+    type Response = Token;
+    type Error = Error;
+    type Future = std::future::Ready<Result<Token, Error>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: TokenRequest) -> Self::Future {
+        ready(Ok(Token::new("t0k")))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_looks_at_its_tokens_while_it_is_cloned_meets_no_lock() {
+    let own = Arc::new(std::sync::OnceLock::new());
+    let tokens = Tokens::new(Curious(own.clone()));
+    assert!(own.set(tokens.clone()).is_ok());
+    assert_eq!(tokens.get().await.unwrap().secret().expose(), "t0k");
+}

@@ -49,7 +49,7 @@ struct State<S: KeySource> {
 }
 
 struct Inner<S: KeySource> {
-    /// `None` while a fetch has it. So nothing of the user's runs under the lock, a clone among it.
+    /// `None` while a fetch has it. It moves, so that nothing of the user's runs under the lock, not even a clone.
     source: Option<S>,
     set: KeySet,
     flight: Flight<Fetch<S>>,
@@ -114,7 +114,7 @@ impl<S: KeySource> State<S> {
         let flight = inner.flight.start(Fetch { loan, fetching: None, deadline });
         drop(inner);
         if let Some(runtime) = runtime {
-            // Whoever waits for it may hang up.
+            // The callers that wait for it may be dropped.
             runtime.spawn(flight.clone().map(drop));
         }
         Some(flight)

@@ -46,10 +46,13 @@ pub struct Tokens<S: TokenSource> {
     shared: Arc<State<S>>,
 }
 
-struct State<S: TokenSource>(Mutex<Inner<S>>);
+struct State<S: TokenSource> {
+    /// Under a lock of its own, to be cloned: its `clone` is the user's code, and nothing else waits for this lock.
+    source: Mutex<S>,
+    inner: Mutex<Inner<S>>,
+}
 
 struct Inner<S: TokenSource> {
-    source: S,
     margin: Duration,
     cache: Cache,
     flight: Flight<Fetch<S>>,
@@ -74,8 +77,8 @@ where
     /// The tokens of `source`, replaced `margin` before they expire (or after half their life, if that is later): the time
     /// that a connect may take, and by which clocks may differ.
     pub fn with_margin(source: S, margin: Duration) -> Self {
-        let inner = Inner { source, margin, cache: Cache::new(), flight: Flight::new() };
-        Self { shared: Arc::new(State(Mutex::new(inner))) }
+        let inner = Inner { margin, cache: Cache::new(), flight: Flight::new() };
+        Self { shared: Arc::new(State { source: Mutex::new(source), inner: Mutex::new(inner) }) }
     }
 
     /// A token that is good: the cached one, or a new one.
@@ -88,30 +91,34 @@ where
     ///
     /// Dropping it leaves the fetch to the others who wait for it; without others, the fetch is dropped.
     pub fn get(&self) -> Getting<S> {
-        let mut inner = self.shared.lock();
-        if let Some(lease) = inner.cache.fresh(Instant::now()) {
-            return Getting { step: Step::Ready { lease: Some(lease) } };
-        }
-        let reason = inner.cache.reason();
-        self.fetch(&mut inner, reason)
+        self.newer_than(0, Cache::reason)
     }
 
     /// A token that is newer than `generation`, for a session that was asked for one.
     pub(in crate::layer::auth) fn renew(&self, generation: u64) -> Getting<S> {
-        let mut inner = self.shared.lock();
-        if inner.cache.generation() > generation
-            && let Some(lease) = inner.cache.fresh(Instant::now())
-        {
-            return Getting { step: Step::Ready { lease: Some(lease) } };
-        }
-        self.fetch(&mut inner, Reason::Renewal)
+        self.newer_than(generation, |_| Reason::Renewal)
     }
 
-    fn fetch(&self, inner: &mut Inner<S>, reason: Reason) -> Getting<S> {
-        let flight = inner.flight.running().unwrap_or_else(|| {
-            let fetch = Oneshot::new(inner.source.clone(), TokenRequest { reason });
-            inner.flight.start(Fetch { fetch, reason, shared: self.shared.clone() })
-        });
+    fn newer_than(&self, generation: u64, reason: impl Fn(&Cache) -> Reason) -> Getting<S> {
+        let found = |inner: &Inner<S>| {
+            let lease = inner.cache.fresh(Instant::now()).filter(|lease| lease.generation > generation);
+            let ready = lease.map(|lease| Step::Ready { lease: Some(lease) });
+            let step = ready.or_else(|| Some(Step::Waiting { flight: inner.flight.running()? }));
+            step.map(|step| Getting { step })
+        };
+        let getting = found(&self.shared.lock());
+        if let Some(getting) = getting {
+            return getting;
+        }
+        let source = self.shared.source.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut inner = self.shared.lock();
+        // Another call may have been faster. The clone is then dropped after the lock.
+        if let Some(getting) = found(&inner) {
+            return getting;
+        }
+        let reason = reason(&inner.cache);
+        let fetch = Oneshot::new(source, TokenRequest { reason });
+        let flight = inner.flight.start(Fetch { fetch, reason, shared: self.shared.clone() });
         Getting { step: Step::Waiting { flight } }
     }
 }
@@ -142,8 +149,8 @@ impl Tokens<FixedToken> {
 
 impl<S: TokenSource> State<S> {
     fn lock(&self) -> MutexGuard<'_, Inner<S>> {
-        // A source's `clone` that panicked leaves the state as it was.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        // Only our own code runs under it.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -169,14 +176,17 @@ where
         let mut inner = this.shared.lock();
         inner.flight.land();
         let now = Instant::now();
-        Poll::Ready(match (fetched, inner.cache.usable(now)) {
-            (Ok(token), _) => {
+        let error = match fetched {
+            Ok(token) => {
                 let margin = inner.margin;
-                Ok(inner.cache.put(token, margin, now))
+                return Poll::Ready(Ok(inner.cache.put(token, margin, now)));
             }
-            (Err(_), Some(lease)) if *this.reason != Reason::Renewal => Ok(lease),
-            (Err(error), _) => Err(error.context("the token source failed")),
-        })
+            Err(error) => error,
+        };
+        let usable = inner.cache.usable(now).filter(|_| *this.reason != Reason::Renewal);
+        // The error may own a value of the user's, which is not dropped under the lock.
+        drop(inner);
+        Poll::Ready(usable.ok_or_else(|| error.context("the token source failed")))
     }
 }
 

@@ -82,8 +82,8 @@ use crate::{
 /// [`is_refused`](Error::is_refused), [`is_tls`](Error::is_tls), [`is_timeout`](Error::is_timeout), [`is_closed`](Error::is_closed)
 /// for a connection that was cut before the answer; [`is_protocol`](Error::is_protocol) for too many redirects.
 ///
-/// An id with control characters or of more than 4 KiB is an id (browsers take it, too), but cannot be sent: the next request goes without
-/// `Last-Event-ID`, and the server begins where it begins for a new client.
+/// An id with control characters or of more than 4 KiB cannot be sent. The next request goes without `Last-Event-ID` then, and the server
+/// begins where it begins for a new client.
 ///
 /// # Cancel safety
 ///

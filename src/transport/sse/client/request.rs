@@ -47,8 +47,8 @@ pub(in super::super) fn headers(
     Ok(headers)
 }
 
-/// `None` for an id that no header can hold: control characters, or more than servers take. The server chose it, and a stream without a
-/// place to go on from is better than none for good.
+/// `None` for an id that no header can hold: control characters, or more than servers accept. The server chose it, so this is not an error:
+/// the stream goes on from where it begins for a new client.
 fn last_event_id_header(id: &str) -> Option<HeaderValue> {
     let fits = (1..=MAX_LAST_EVENT_ID).contains(&id.len());
     HeaderValue::from_bytes(id.as_bytes()).ok().filter(|_| fits)

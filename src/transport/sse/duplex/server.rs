@@ -179,8 +179,8 @@ impl<H> SseDuplexServer<H> {
         self
     }
 
-    /// Refuses pages that were loaded over `http://`, those of the same host included, unless [`allow_origin`](Self::allow_origin) names
-    /// them. Call it where clients reach this server over `https://` alone.
+    /// Refuses pages that were loaded over `http://`, including those of the same host, unless [`allow_origin`](Self::allow_origin) names
+    /// them. Call this if clients reach this server over `https://` only.
     #[must_use]
     pub fn https_pages_only(mut self) -> Self {
         self.accept().origins.https_only();
