@@ -6,6 +6,7 @@ mod contract;
 mod frames;
 mod migration;
 mod peers;
+mod progress;
 mod raw;
 mod server;
 mod stacks;

@@ -54,6 +54,32 @@ async fn a_page_of_another_origin_is_refused_unless_it_is_allowed() {
 }
 
 #[tokio::test]
+async fn a_server_takes_every_path_unless_it_has_one() {
+    let (anywhere, at_chat) = (server(), server());
+    let at_chat = (at_chat.0.path("/chat").allow_any_origin(), at_chat.1);
+    for ((server, hash), has_path) in [(anywhere, false), (at_chat, true)] {
+        let address = server.local_addr().unwrap();
+        tokio::spawn(echo(server));
+        let connector = connector(hash);
+        for (path, is_chat) in [
+            ("/chat", true),
+            ("/chat?token=1", true),
+            ("/", false),
+            ("/chat/", false),
+            ("/Chat", false),
+            ("/chat%2f", false),
+        ] {
+            match connector.clone().oneshot(request(address, path)).await {
+                Ok(_) => assert!(is_chat || !has_path, "{path}"),
+                Err(error) => {
+                    assert!(has_path && !is_chat && error.status() == Some(StatusCode::NOT_FOUND), "{path}: {error:?}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_a_client_asks_for_is_printed_without_its_query() {
     let (mut server, hash) = server();
     let address = server.local_addr().unwrap();

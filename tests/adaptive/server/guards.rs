@@ -11,6 +11,7 @@ use tower_transport::{
     handshake::{auth::AuthGuardLayer, limit::ConnectionLimitLayer},
     layer::{auth::StaticTokens, resume::Verdict},
     stack::{TransportKind, adaptive::SessionServer},
+    transport::webtransport::WebTransportConnector,
 };
 
 use super::{
@@ -42,6 +43,25 @@ async fn who_shows_no_good_token_is_refused_over_each_and_who_does_is_known_over
             }
             let mut session = house.road(kind).token("a-secret").connect().await.unwrap();
             assert_eq!(hear(&mut session).await, "ada", "{kind}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_path_than_webtransports_is_refused_before_the_guard_is_asked() {
+    let guard = AuthGuardLayer::new(tokens());
+    for (server, path) in [
+        (SessionServer::new(acceptor(), greeter()), "/wt"),
+        (SessionServer::new(acceptor(), greeter()).web_transport_at("/chat/wt"), "/chat/wt"),
+    ] {
+        let house = House::open(&server.guard(guard.clone()), Host::Hyper).await;
+        let connector = WebTransportConnector::new().certificate_hashes([house.certificate]);
+        for (at, status) in
+            [(path, StatusCode::UNAUTHORIZED), ("/public", StatusCode::NOT_FOUND), ("/", StatusCode::NOT_FOUND)]
+        {
+            let request = Request::get(format!("https://{}{at}", house.udp)).body(()).unwrap();
+            let error = within(connector.connect_session(request)).await.unwrap_err();
+            assert_eq!(error.status(), Some(status), "{at}: {error:?}");
         }
     }
 }

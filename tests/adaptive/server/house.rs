@@ -175,7 +175,7 @@ impl Service<Request<()>> for Road {
         let House { http, udp, certificate } = self.house.clone();
         let kind = *self.kind.lock().unwrap();
         *request.uri_mut() = match kind {
-            TransportKind::WebTransport => format!("https://{udp}/"),
+            TransportKind::WebTransport => format!("https://{udp}/wt"),
             TransportKind::WebSocket => format!("ws://{http}/ws"),
             TransportKind::Sse => format!("http://{http}/sse"),
         }

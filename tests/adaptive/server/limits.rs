@@ -110,7 +110,7 @@ async fn who_is_refused_over_webtransport_and_does_not_hang_up_takes_no_handshak
     settings.enable_webtransport(1);
     settings.write(&mut control).await.unwrap();
     let (mut send, mut receive) = quic.open_bi().await.unwrap();
-    let url = format!("https://{}/", house.udp).parse::<url::Url>().unwrap();
+    let url = format!("https://{}/wt", house.udp).parse::<url::Url>().unwrap();
     ConnectRequest::new(url).write(&mut send).await.unwrap();
     let answer = within(ConnectResponse::read(&mut receive)).await;
     assert!(matches!(answer, Err(ConnectError::WrongStatus(Some(StatusCode::UNAUTHORIZED)))), "{answer:?}");
@@ -133,7 +133,7 @@ async fn a_session_over_webtransport_has_one_stream_unless_the_endpoint_says_mor
         let connector = WebTransportConnector::new()
             .certificate_hashes([house.certificate])
             .limits(Limits::new().handshake(Duration::from_secs(1)));
-        let request = Request::get(format!("https://{}/", house.udp)).body(()).unwrap();
+        let request = Request::get(format!("https://{}/wt", house.udp)).body(()).unwrap();
         let session = within(connector.connect_session(request)).await.unwrap().into_body();
         let _first = session.open().await.unwrap();
         match session.open().await {

@@ -9,7 +9,7 @@
 //! ```text
 //!  GET /ws, upgrade ──┐                        ┌── the store of sessions: who comes back goes on
 //!  GET, POST /sse ────┼── guard ── accept ─────┤
-//!  CONNECT, HTTP/3 ───┘                        └── your handler, for each new session
+//!  CONNECT /wt ───────┘                        └── your handler, for each new session
 //! ```
 //!
 //! # What is shared
@@ -33,7 +33,7 @@
 //!
 //! | answer | for |
 //! |---|---|
-//! | 404 | another path (of [`http`](SessionServer::http)) |
+//! | 404 | a path that is not one of the three; the guard is not asked |
 //! | what the guard says | who is not let in |
 //! | 403 | a page of an origin that is not [allowed](SessionServer::allow_origin) |
 //! | 503, `Retry-After: 5` | too many handshakes; too many sessions, of a client that has none; after [`close`](SessionServer::close); a guard that failed |

@@ -21,7 +21,7 @@ use crate::{
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`web_socket_at`](Self::web_socket_at), [`sse_at`](Self::sse_at) | `/ws` and `/sse` |
+/// | [`web_socket_at`](Self::web_socket_at), [`sse_at`](Self::sse_at), [`web_transport_at`](Self::web_transport_at) | `/ws`, `/sse` and `/wt` |
 /// | [`sessions`](Self::sessions) | 1024 at a time |
 /// | [`handshakes`](Self::handshakes) | 1024 at a time |
 /// | [`guard`](Self::guard) | none: everybody gets in |
@@ -44,6 +44,7 @@ pub(super) struct Inner {
     pub(super) key: Option<Owner>,
     pub(super) web_socket_at: Arc<str>,
     pub(super) sse_at: Arc<str>,
+    pub(super) web_transport_at: Arc<str>,
     pub(super) sessions: usize,
     pub(super) handshakes: usize,
     pub(super) live: Arc<Live>,
@@ -88,6 +89,7 @@ impl SessionServer {
             key: None,
             web_socket_at: "/ws".into(),
             sse_at: "/sse".into(),
+            web_transport_at: "/wt".into(),
             sessions: SESSIONS,
             handshakes: HANDSHAKES,
             live,
@@ -113,6 +115,13 @@ impl SessionServer {
     #[must_use]
     pub fn sse_at(mut self, path: &str) -> Self {
         self.inner().sse_at = path.into();
+        self
+    }
+
+    /// Sets the path at which [`web_transport`](Self::web_transport) takes sessions. Defaults to `/wt`.
+    #[must_use]
+    pub fn web_transport_at(mut self, path: &str) -> Self {
+        self.inner().web_transport_at = path.into();
         self
     }
 

@@ -20,8 +20,9 @@ impl SessionServer {
     /// ends the program. A session of it is its first bidirectional stream.
     ///
     /// `server` gets the limits of this one, and the origins that are allowed here besides its own. Its sessions have room for that one
-    /// stream ([`SessionLimits::one_stream`]), unless [`session_limits`](WebTransportServer::session_limits) of its own were set. The path of the request is for the
-    /// guard and the handler to look at.
+    /// stream ([`SessionLimits::one_stream`]), unless [`session_limits`](WebTransportServer::session_limits) of its own were set. They
+    /// begin [at one path](Self::web_transport_at), unless a [`path`](WebTransportServer::path) of its own was set. Another path is
+    /// refused with 404 before the guard is asked.
     ///
     /// It ends when the server's socket is gone, or once [`close`](Self::close) was called and the last session has ended; then
     /// it closes `server`. Until then late clients are refused (503).
@@ -34,6 +35,7 @@ impl SessionServer {
         async move {
             let mut server = server
                 .limits(inner.acceptor.transport_limits())
+                .path_by_default(&inner.web_transport_at)
                 .session_limits_by_default(SessionLimits::one_stream())
                 .with_subprotocol(HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL));
             match &inner.origins {

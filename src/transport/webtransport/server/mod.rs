@@ -21,7 +21,7 @@ use crate::{
 ///
 /// [`serve`](Self::serve) runs a handler for each session, with its first bidirectional stream and the request's parts;
 /// [`accept`](Self::accept) gives each request, to be answered by hand. A page of another origin is refused (403), unless
-/// [allowed](Self::allow_origin).
+/// [allowed](Self::allow_origin), and so is a request for another path than the [one](Self::path) that was set (404).
 ///
 /// ```no_run
 /// # async fn serve() -> Result<(), tower_transport::BoxError> {
@@ -75,6 +75,8 @@ type Handshake = Pin<Box<dyn Future<Output = Option<Incoming>> + Send>>;
 #[derive(Clone, Debug, Default)]
 struct Accept {
     limits: Limits,
+    /// The only path that there is; `None` for every path.
+    path: Option<Arc<str>>,
     subprotocols: Vec<HeaderValue>,
     origins: Origins,
 }
@@ -114,6 +116,22 @@ impl WebTransportServer {
     pub fn limits(mut self, limits: Limits) -> Self {
         Arc::make_mut(&mut self.accept).limits = limits;
         self
+    }
+
+    /// Accepts sessions at this path alone (`/wt`), without its query. A request for another path is refused with 404, before anyone is
+    /// asked about it. By default a session may begin at every path, and the handler finds the path in the parts of the request.
+    ///
+    /// Set it if anything in front of the handler decides by path, since the path is the client's to choose.
+    #[must_use]
+    pub fn path(mut self, path: &str) -> Self {
+        Arc::make_mut(&mut self.accept).path = Some(path.into());
+        self
+    }
+
+    /// Sets the path, unless the user has.
+    #[cfg(feature = "adaptive")]
+    pub(crate) fn path_by_default(self, path: &str) -> Self {
+        if self.accept.path.is_some() { self } else { self.path(path) }
     }
 
     /// Sets the limits of each session.

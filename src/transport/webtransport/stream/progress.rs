@@ -1,6 +1,6 @@
-/// How far QUIC has come with what a stream gave it to send. QUIC takes some megabytes at once
-/// ([`SessionLimits::send_window`](super::super::SessionLimits::send_window)), which are minutes of a slow line: without this they
-/// would pass for silence. Pure.
+/// How far QUIC has come with what a stream gave it to send. QUIC takes at once what the peer allows
+/// ([`SessionLimits::stream_window`](super::super::SessionLimits::stream_window), 1 MiB by default), which is half a minute of a slow
+/// line: without this it would pass for silence. Pure.
 ///
 /// QUIC counts by connection, so this is an estimate: where other streams of the session send at the same time, it ends too early.
 #[derive(Debug, Default)]
