@@ -13,6 +13,8 @@ mod compression;
 #[cfg(all(feature = "hybrid", feature = "test-util"))]
 mod contract;
 #[cfg(all(feature = "heartbeat", feature = "test-util"))]
+mod custom_heartbeat;
+#[cfg(all(feature = "heartbeat", feature = "test-util"))]
 mod heartbeat;
 #[cfg(all(feature = "limit", feature = "test-util"))]
 mod limit;

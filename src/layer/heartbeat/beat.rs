@@ -5,28 +5,26 @@ use std::{
 };
 
 use super::{
-    HeartbeatLayer, Monitor,
+    Monitor,
     rtt::Measure,
     state::{Silence, Step},
-    wire::{self, Form, Incoming, Payload},
 };
 use crate::{
-    Error, Message, Transport,
+    Error, Transport,
     layer::control::Control,
     rt::{self, Instant, Timer},
     transport::signal::Mark,
 };
 
-/// All of a [`Heartbeat`](super::Heartbeat) but the inner transport.
+/// All of a heartbeat but the inner transport and what a ping is: when one is sent, what waits to be written, and whether the peer is
+/// alive.
 #[derive(Debug)]
-pub(super) struct Beat {
+pub(super) struct Beat<M> {
     interval: Duration,
     timeout: Duration,
-    form: Form,
-    answers_pings: bool,
     pub(super) silence: Silence,
     timer: Timer,
-    pub(super) control: Control<Message>,
+    pub(super) control: Control<M>,
     /// The peer was not given up, and nothing of the layer's own waits: reading is all there is to do. Known after each time
     /// that it was not.
     pub(super) is_calm: bool,
@@ -34,13 +32,11 @@ pub(super) struct Beat {
     pub(super) is_full: bool,
     /// An own ping, and the answer to the newest of the peer's, which wait until what was sent before has left: so a peer
     /// that asks and does not read costs no more than these.
-    ask: Option<Message>,
-    answer: Option<Message>,
+    ask: Option<M>,
+    answer: Option<M>,
     /// How many pings were sent.
     asked: u32,
     asked_at: Option<Instant>,
-    /// The payload of the newest, until its pong comes.
-    awaited: Option<Payload>,
     pub(super) measure: Measure,
     /// Why nothing can be said any more.
     write_failed: Option<Error>,
@@ -48,14 +44,12 @@ pub(super) struct Beat {
     pub(super) dead: Option<Error>,
 }
 
-impl Beat {
-    pub(super) fn new(layer: &HeartbeatLayer, monitor: Monitor) -> Self {
+impl<M> Beat<M> {
+    pub(super) fn new(interval: Duration, timeout: Duration, is_steady: bool, monitor: Monitor) -> Self {
         Self {
-            interval: layer.interval,
-            timeout: layer.timeout,
-            form: layer.form,
-            answers_pings: layer.answers_pings,
-            silence: Silence::new(layer.interval, layer.timeout),
+            interval,
+            timeout,
+            silence: Silence::new(interval, timeout).steady(is_steady),
             timer: Timer::new(),
             control: Control::new(),
             is_calm: true,
@@ -64,7 +58,6 @@ impl Beat {
             answer: None,
             asked: 0,
             asked_at: None,
-            awaited: None,
             measure: Measure::new(monitor),
             write_failed: None,
             dead: None,
@@ -92,54 +85,15 @@ impl Beat {
     }
 
     /// Has this said to the peer, in place of an answer that still waits.
-    fn answer(&mut self, answer: Message) {
+    pub(super) fn answer(&mut self, answer: M) {
         if !self.silence.is_over() {
             self.answer = Some(answer);
         }
     }
 
-    /// Takes a message that [concerns](wire::concerns) the layer; gives what is to be passed on.
-    #[cold]
-    pub(super) fn take(&mut self, message: Message) -> Option<Result<Message, Error>> {
-        match wire::open(message) {
-            Incoming::Message(message) => {
-                match &message {
-                    Message::Text(_) | Message::Binary(_) | Message::Pong(_) => {}
-                    Message::Ping(payload) => {
-                        if self.answers_pings {
-                            self.answer(Message::Pong(payload.clone()));
-                        }
-                        // The transport may have an answer of its own, and wait for a flush.
-                        self.control.flush_soon();
-                    }
-                    Message::Close(_) => self.stop(),
-                }
-                return Some(Ok(message));
-            }
-            Incoming::Ping(payload) => self.answer(wire::pong(payload)),
-            Incoming::Pong(payload) => self.answered(payload),
-            Incoming::Malformed(kind) => {
-                let error = format!("the peer sent a heartbeat that is neither ping nor pong (kind {kind})");
-                return Some(Err(Error::protocol(error).into_rejection()));
-            }
-        }
-        None
-    }
-
-    /// The user's message, where it [concerns](wire::concerns) the layer, as it is to be sent.
-    #[cold]
-    pub(super) fn pass(&mut self, message: Message) -> Message {
-        if message.is_close() {
-            self.stop();
-        }
-        wire::close(message)
-    }
-
-    /// The pong of this payload came.
-    fn answered(&mut self, payload: Payload) {
-        if self.awaited.take_if(|awaited| *awaited == payload).is_some()
-            && let Some(asked_at) = self.asked_at
-        {
+    /// The answer to the newest ping came: measures the round trip.
+    pub(super) fn answered(&mut self) {
+        if let Some(asked_at) = self.asked_at {
             self.measure.add(asked_at.elapsed());
         }
     }
@@ -158,7 +112,7 @@ impl Beat {
     }
 
     /// Writes what the peer waits for, though nobody else writes.
-    pub(super) fn write<T: Transport<Message>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) {
+    pub(super) fn write<T: Transport<M>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) {
         while self.has_to_write() && self.write_failed.is_none() {
             if self.control.len() == 0 {
                 self.answer.take().into_iter().chain(self.ask.take()).for_each(|message| self.control.push(message));
@@ -175,11 +129,12 @@ impl Beat {
         }
     }
 
-    /// The inner stream has no more for now. Ready when the peer is given up.
-    pub(super) fn poll_silence<T: Transport<Message>>(
+    /// The inner stream has no more for now. Ready when the peer is given up. `ping` makes the ping of a number.
+    pub(super) fn poll_silence<T: Transport<M>>(
         &mut self,
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
+        mut ping: impl FnMut(u32) -> M,
     ) -> Poll<Error> {
         if self.silence.is_over() {
             return Poll::Pending;
@@ -193,21 +148,15 @@ impl Beat {
                 Step::Wait(time) => self.timer.set(time),
                 Step::Ask(time) => {
                     self.timer.set(time);
-                    self.ask();
+                    self.asked = self.asked.wrapping_add(1);
+                    self.ask = Some(ping(self.asked));
+                    self.asked_at = Some(Instant::now());
                     self.write(inner.as_mut(), cx);
                 }
                 Step::GiveUp => return Poll::Ready(self.give_up()),
             }
         }
         Poll::Pending
-    }
-
-    fn ask(&mut self) {
-        self.asked = self.asked.wrapping_add(1);
-        let payload = wire::payload(self.asked);
-        self.ask = Some(wire::ping(self.form, payload));
-        self.awaited = Some(payload);
-        self.asked_at = Some(Instant::now());
     }
 
     fn give_up(&mut self) -> Error {

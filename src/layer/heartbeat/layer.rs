@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
-use super::{Heartbeat, Monitor, wire::Form};
+use super::{CustomHeartbeatLayer, Heartbeat, Monitor, wire::Form};
 
 /// Finds out a peer that is gone, and measures the round trip. See the [module](super) for the whole story.
 #[derive(Clone, Debug)]
@@ -48,6 +48,23 @@ impl HeartbeatLayer {
     pub fn monitor(mut self, monitor: Monitor) -> Self {
         self.monitor = Some(monitor);
         self
+    }
+}
+
+impl HeartbeatLayer {
+    /// Makes the heartbeat out of messages of your own, for protocols with an application heartbeat (`{"op":"ping"}`). `ping`
+    /// makes the ping of a number, which counts from 1. `is_answer` tells the peer's answers from its other messages. See
+    /// [`CustomHeartbeatLayer`].
+    ///
+    /// The times and the [monitor](Self::monitor) are kept. [`application_level`](Self::application_level) and
+    /// [`answer_pings`](Self::answer_pings) have no effect on it.
+    #[must_use]
+    pub fn custom<Out, In, P, A>(self, ping: P, is_answer: A) -> CustomHeartbeatLayer<P, A>
+    where
+        P: FnMut(u32) -> Out,
+        A: FnMut(&In) -> bool,
+    {
+        CustomHeartbeatLayer::new(self.interval, self.timeout, self.monitor, ping, is_answer)
     }
 }
 

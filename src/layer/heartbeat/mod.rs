@@ -118,13 +118,18 @@
 //! # });
 //! ```
 //!
+//! Where the protocol has a heartbeat of its own (`{"op":"ping"}`), [`custom`](HeartbeatLayer::custom) makes it out of your messages, of
+//! any type.
+//!
 //! # Unlike tower's `Timeout`
 //!
 //! That one limits how long one answer may take, and says nothing of a connection on which nobody asks. A keep-alive of TCP
 //! (`SO_KEEPALIVE`) asks the peer's kernel, which may be well while the program hangs, and ends at the first proxy.
 
 mod beat;
+mod custom;
 mod layer;
+mod pings;
 mod rtt;
 mod state;
 mod transport;
@@ -135,6 +140,7 @@ mod wire;
 pub(crate) const OVERHEAD: usize = crate::message::trailer::LEN;
 
 pub use self::{
+    custom::{CustomHeartbeat, CustomHeartbeatLayer, NoReplies, Replies},
     layer::HeartbeatLayer,
     rtt::{Monitor, Rtt},
     transport::Heartbeat,

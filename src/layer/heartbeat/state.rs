@@ -27,6 +27,8 @@ const LEAST_RATE: u128 = 100;
 pub(super) struct Silence {
     tick: Duration,
     timeout: Duration,
+    /// A ping is due each interval, whatever comes.
+    is_steady: bool,
     phase: Phase,
     /// Something came since it was looked at last.
     heard: bool,
@@ -63,10 +65,17 @@ impl Silence {
         Self {
             tick: (interval / TICKS).max(LEAST),
             timeout: timeout.max(LEAST),
+            is_steady: false,
             phase: Phase::New,
             heard: false,
             moved: 0,
         }
+    }
+
+    /// Asks each interval, even a peer that talks.
+    pub(super) fn steady(mut self, is_steady: bool) -> Self {
+        self.is_steady = is_steady;
+        self
     }
 
     /// A message came.
@@ -122,7 +131,8 @@ impl Silence {
                 Step::GiveUp
             }
             Phase::Listening(quiet) => {
-                *quiet = if std::mem::take(&mut self.heard) { 1 } else { *quiet + 1 };
+                let is_heard = std::mem::take(&mut self.heard);
+                *quiet = if is_heard && !self.is_steady { 1 } else { *quiet + 1 };
                 if *quiet < TICKS {
                     return Step::Wait(self.tick);
                 }
@@ -198,6 +208,22 @@ mod tests {
         assert_eq!(silence.quiet(), Some(seconds(10)), "the interval begins anew");
         assert_eq!(silence.rang(seconds(10)), Wait(seconds(10)));
         assert_eq!(silence.rang(seconds(20)), Ask(seconds(5)));
+    }
+
+    #[test]
+    fn at_a_steady_pace_a_peer_that_talks_is_asked_as_well() {
+        let mut silence = listening().steady(true);
+        for _ in 0..3 {
+            silence.heard();
+            assert_eq!(silence.rang(seconds(0)), Wait(seconds(10)));
+            silence.heard();
+            assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)));
+            silence.heard();
+            assert_eq!(silence.quiet(), Some(seconds(10)));
+        }
+        silence.rang(seconds(0));
+        silence.rang(seconds(0));
+        assert_eq!(silence.rang(seconds(5)), GiveUp);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use super::{HeartbeatLayer, Monitor, Rtt, beat::Beat, wire};
+use super::{HeartbeatLayer, Monitor, Rtt, beat::Beat, pings::Pings, wire};
 use crate::{Error, Message, Transport, rt, transport::signal::Mark};
 
 /// How many messages that nobody else sees are read in one poll.
@@ -22,13 +22,14 @@ pin_project! {
     pub struct Heartbeat<T> {
         #[pin]
         inner: T,
-        beat: Beat,
+        beat: Beat<Message>,
+        pings: Pings,
     }
 }
 
 impl<T> Heartbeat<T> {
     pub(super) fn new(inner: T, layer: &HeartbeatLayer, monitor: Monitor) -> Self {
-        Self { inner, beat: Beat::new(layer, monitor) }
+        Self { inner, beat: Beat::new(layer.interval, layer.timeout, false, monitor), pings: Pings::new(layer) }
     }
 
     /// The round-trip times of this connection, once a pong came.
@@ -76,7 +77,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Message, Error>>> {
         let mut this = self.project();
-        let beat = this.beat;
+        let (beat, pings) = (this.beat, this.pings);
         if beat.dead.is_some() {
             return Poll::Ready(None);
         }
@@ -92,7 +93,7 @@ where
                 Poll::Ready(Some(Ok(message))) => {
                     beat.silence.heard();
                     match wire::concerns(&message) {
-                        true => beat.take(message),
+                        true => pings.take(message, beat),
                         false => Some(Ok(message)),
                     }
                 }
@@ -105,7 +106,7 @@ where
                 Poll::Pending => {
                     beat.silence.moved(moved);
                     beat.write(this.inner.as_mut(), cx);
-                    let given_up = beat.poll_silence(this.inner, cx);
+                    let given_up = beat.poll_silence(this.inner, cx, |number| pings.ask(number));
                     beat.settle();
                     return given_up.map(|error| Some(Err(error)));
                 }
@@ -153,7 +154,7 @@ impl<T: Transport<Message>> Heartbeat<T> {
     fn start_rare(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
         this.beat.check_alive()?;
-        let message = if wire::concerns(&message) { this.beat.pass(message) } else { message };
+        let message = if wire::concerns(&message) { Pings::pass(message, this.beat) } else { message };
         this.beat.control.start_send(this.inner, message).map_err(Into::into)
     }
 }
