@@ -47,8 +47,7 @@ async fn chat(Path(name): Path<String>, handshake: WebSocketHandshake) -> Respon
 
 /// Driven, so that pings are answered whatever the session is busy with.
 async fn session(socket: WebSocket, name: &str) -> Result<(), tower_transport::Error> {
-    let (sender, mut receiver, driver) = socket.drive(Queue::messages());
-    tokio::spawn(driver);
+    let (sender, mut receiver) = socket.drive(Queue::messages()).spawn();
     sender.send(Message::text(format!("hello, {name}"))).await?;
     while let Some(message) = receiver.receive().await {
         if let Some(text) = message?.as_text() {

@@ -28,8 +28,7 @@ use tower_transport::{
 /// Answers each message with its length, from a driven transport: so there is a queue to look at.
 async fn session(socket: WebSocket) -> Result<(), Error> {
     let layer = TraceLayer::server("lengths").record_sizes();
-    let (sender, mut receiver, driver) = socket.layer(layer).drive(Queue::messages());
-    tokio::spawn(driver);
+    let (sender, mut receiver) = socket.layer(layer).drive(Queue::messages()).spawn();
 
     let (depth, bytes, dropped) = (sender.clone(), sender.clone(), sender.clone());
     let meter = Meter::new("lengths", Role::Server)

@@ -44,8 +44,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(reconnect)
         .layer(ResumeLayer::new().handle(session.clone()))
         .service(WebSocketConnector::new());
-    let (sender, mut receiver, driver) = transport.drive(Queue::messages());
-    tokio::spawn(driver);
+    let (sender, mut receiver) = transport.drive(Queue::messages()).spawn();
     tokio::spawn(watch(handle.clone(), session.clone()));
 
     println!("1000 orders over a network that works");

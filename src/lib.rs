@@ -28,8 +28,7 @@ let connector = ServiceBuilder::new()
 let request = http::Request::get(\"wss://example.com/orders\").body(())?;
 let transport = connector.oneshot(request).await?.into_body();
 
-let (sender, mut receiver, driver) = transport.drive(Queue::values());     // many writers, one task
-tokio::spawn(driver);
+let (sender, mut receiver) = transport.drive(Queue::values()).spawn();     // many writers, one task
 sender.send(Order { id: 1, quantity: 100 }).await?;
 while let Some(order) = receiver.receive().await {
     println!(\"order {}\", order?.id);
@@ -66,7 +65,7 @@ while let Some(order) = receiver.receive().await {
 //! # Many writers
 //!
 //! [`TransportExt::split`] gives two halves over one transport, without a task. [`TransportExt::drive`] gives a
-//! [`Driver`] to spawn, any number of [`Sender`]s and a [`Receiver`]: bounded in messages and bytes, pings answered though
+//! [`Driven`]: a [`Driver`] to spawn, any number of [`Sender`]s and a [`Receiver`]. It is bounded, and pings are answered though
 //! nobody reads, and one flush for all that waits.
 //!
 //! # Errors
@@ -150,8 +149,8 @@ pub use self::{
     error::{BoxError, Error},
     message::{CloseCode, CloseFrame, Message, Text},
     transport::{
-        BoxTransport, Channel, Connect, Driver, Limits, Queue, Receiver, Sender, Transport, TransportExt, WhenFull,
-        channel,
+        BoxTransport, Channel, Connect, Driven, Driver, Limits, Queue, Receiver, Sender, Transport, TransportExt,
+        WhenFull, channel,
     },
 };
 

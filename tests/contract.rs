@@ -33,7 +33,7 @@ struct Driven {
 
 impl Driven {
     fn spawn(websocket: WebSocket<TcpStream>) -> Self {
-        let (sender, receiver, driver) = websocket.drive(Queue::messages());
+        let (sender, receiver, driver) = websocket.drive(Queue::messages()).into_parts();
         tokio::spawn(driver);
         Self { sender, receiver }
     }

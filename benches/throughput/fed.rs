@@ -63,7 +63,7 @@ where
     on_one_thread(async move {
         let (client, server): (TcpStream, TcpStream) = Loopback::bind().await.connect().await;
         let (flow, payload) = (Flow::new(tasks, messages), payload(size));
-        let (sender, _receiver, driver) = L::client(client).drive(queue);
+        let (sender, _receiver, driver) = L::client(client).drive(queue).into_parts();
         tokio::spawn(driver);
         for _ in 0..tasks {
             let (sender, payload, flow) = (sender.clone(), payload.clone(), flow.clone());

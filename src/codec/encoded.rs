@@ -137,7 +137,7 @@ impl<C: Codec<Out: fmt::Debug>> fmt::Debug for Outbound<C> {
 /// # let (here, mut there) = channel::<Message, Message>(8);
 /// # let transport = ServiceBuilder::new().codec(EncodeOnce::new(codec.clone())).service(here);
 /// let queue = Queue::outbound().when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
-/// let (sender, _receiver, driver) = transport.drive(queue);
+/// let (sender, _receiver, driver) = transport.drive(queue).into_parts();
 /// tokio::spawn(driver);
 /// let mut senders = vec![sender]; // one for each client
 ///

@@ -78,7 +78,7 @@ let transport = ServiceBuilder::new()
     )
     .layer(TimeoutLayer::new(Duration::from_secs(5)))           // tower's own, on the connect
     .service(WebSocketConnector::new());
-let (sender, receiver, driver) = transport.drive(Queue::values());
+let (sender, receiver, driver) = transport.drive(Queue::values()).into_parts();
 # let _: (tower_transport::Sender<String>, tower_transport::Receiver<String>) = (sender, receiver); drop(driver);
 # }
 ```"

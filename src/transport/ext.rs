@@ -10,9 +10,7 @@ use tower_layer::Layer;
 
 use crate::{
     CloseFrame,
-    transport::{
-        BoxTransport, Driver, Queue, Receiver, Sender, SplitSink, SplitStream, Transport, drive, signal, split,
-    },
+    transport::{BoxTransport, Driven, Queue, SplitSink, SplitStream, Transport, drive, signal, split},
 };
 
 /// What every [`Transport`] can do.
@@ -51,7 +49,7 @@ pub trait TransportExt<Out>: Transport<Out> {
     /// Closes the transport with this code and reason: flushes what was accepted, and closes.
     ///
     /// It works above any codec: the frame travels next to the messages, by [`signal::close_frame`]. A transport that has no close codes,
-    /// or does not ask for that signal, is closed in its own way. For a transport that is driven, see [`Sender::close`].
+    /// or does not ask for that signal, is closed in its own way. For a transport that is driven, see [`Sender::close`](crate::Sender::close).
     ///
     /// # Cancel safety
     ///
@@ -88,14 +86,15 @@ pub trait TransportExt<Out>: Transport<Out> {
 
     /// Many writers, one reader, and a driver that owns the transport and moves messages between it and them.
     ///
-    /// Nothing moves until the [`Driver`] is polled: spawn it. See [`Driver`] for what it promises.
+    /// Nothing moves until the driver is polled: [`Driven::spawn`] makes it a task of tokio's, [`Driven::into_parts`] gives it to be
+    /// spawned or polled elsewhere. See [`Driver`](crate::Driver) for what it promises.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
     /// use tower_transport::{Message, Queue, TransportExt, channel};
     ///
     /// let (here, mut there) = channel::<Message, Message>(8);
-    /// let (sender, _receiver, driver) = here.drive(Queue::messages());
+    /// let (sender, _receiver, driver) = here.drive(Queue::messages()).into_parts();
     /// tokio::spawn(driver);
     ///
     /// let second = sender.clone();
@@ -105,11 +104,7 @@ pub trait TransportExt<Out>: Transport<Out> {
     /// assert_eq!(there.receive_message().await.unwrap()?, Message::text("from another"));
     /// # Ok::<(), tower_transport::Error>(()) }).unwrap();
     /// ```
-    #[allow(clippy::type_complexity, reason = "three things, each named")]
-    fn drive(
-        self,
-        queue: Queue<Out, Self::In>,
-    ) -> (Sender<Out, Self::In>, Receiver<Out, Self::In>, Driver<Self, Out, Self::In>)
+    fn drive(self, queue: Queue<Out, Self::In>) -> Driven<Self, Out, Self::In>
     where
         Self: Sized,
     {

@@ -62,7 +62,7 @@ pub use self::{
     boxed::BoxTransport,
     channel::{Channel, channel},
     connect::{Connect, LostConnection, OutlivesConnection, Resumed},
-    drive::{Driver, Receiver, Send, Sender, TrySendError},
+    drive::{Driven, Driver, Receiver, Send, Sender, TrySendError},
     ext::{CloseWith, ReceiveMessage, SendMessage, TransportExt},
     limits::Limits,
     queue::{CoalesceBy, Queue, WhenFull},

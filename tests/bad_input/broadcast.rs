@@ -78,7 +78,7 @@ async fn broadcast(policy: WhenFull<Message>) -> (Sender<Message>, Result<(), Er
     let queue = Queue::messages().max_bytes((512 * KIB).try_into().unwrap()).when_full(policy);
     let mut senders = Vec::new();
     for socket in connections {
-        let (sender, receiver, driver) = socket.drive(queue.clone());
+        let (sender, receiver, driver) = socket.drive(queue.clone()).into_parts();
         tokio::spawn(driver);
         senders.push((sender, receiver));
     }

@@ -146,7 +146,7 @@ async fn a_driven_session_above_a_codec_sends_all_that_was_accepted_before_it_cl
     let queued = Arc::new(std::sync::Mutex::new(Some(queued)));
     let upgrade = WebSocketUpgrade::new(move |socket: WebSocket, _| async move {
         let socket = CodecLayer::new(JsonCodec::<u32>::new()).layer(socket);
-        let (sender, mut receiver, driver) = socket.drive(Queue::values());
+        let (sender, mut receiver, driver) = socket.drive(Queue::values()).into_parts();
         tokio::spawn(driver);
         for value in 0..VALUES {
             sender.send(value).await.unwrap();
@@ -178,7 +178,7 @@ async fn a_driven_session_above_a_codec_sends_all_that_was_accepted_before_it_cl
 async fn a_writer_that_never_stops_does_not_put_the_close_off() {
     let drain = Drain::new();
     let upgrade = WebSocketUpgrade::new(|socket: WebSocket, _| async move {
-        let (sender, mut receiver, driver) = socket.drive(Queue::messages());
+        let (sender, mut receiver, driver) = socket.drive(Queue::messages()).into_parts();
         tokio::spawn(driver);
         let writing = tokio::spawn(async move {
             while sender.send(Message::text("tick")).await.is_ok() {
@@ -255,7 +255,7 @@ async fn what_does_not_end_in_time_is_cut_handler_and_driven_transport_alike() {
     let upgrade = WebSocketUpgrade::new(move |socket: WebSocket, _| {
         let (guard, driver_guard) = (guard(), driver_guard());
         async move {
-            let (_sender, _receiver, driver) = socket.drive(Queue::messages());
+            let (_sender, _receiver, driver) = socket.drive(Queue::messages()).into_parts();
             tokio::spawn(async move {
                 let ended = driver.await;
                 drop(driver_guard);

@@ -20,7 +20,7 @@ async fn close_sends_what_was_accepted_and_then_the_code_above_a_codec() {
     let (near, far) = tokio::io::duplex(1024);
     let socket = WebSocket::server(near, Limits::default());
     let (sender, mut receiver, driver) =
-        ServiceBuilder::new().codec(JsonCodec::<u32>::new()).service(socket).drive(Queue::values());
+        ServiceBuilder::new().codec(JsonCodec::<u32>::new()).service(socket).drive(Queue::values()).into_parts();
     let driver = tokio::spawn(driver);
     let mut far = WebSocket::client(far, Limits::default());
     let other = sender.clone();
@@ -99,7 +99,7 @@ async fn the_code_of_a_full_queue_reaches_the_peer_of_values() {
     let socket = WebSocket::server(near, Limits::default());
     let stack = ServiceBuilder::new().codec(JsonCodec::<u32>::new()).service(socket);
     let queue = Queue::values().max_messages(NonZeroUsize::MIN).when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
-    let (sender, _receiver, driver) = stack.drive(queue);
+    let (sender, _receiver, driver) = stack.drive(queue).into_parts();
     sender.send(1).await.unwrap();
     assert!(sender.send(2).await.unwrap_err().is_full());
     let driver = tokio::spawn(driver);
@@ -156,7 +156,7 @@ fn after_an_overflow_the_close_is_sent_once_and_nothing_behind_it() {
     let (hook, got) = (Arc::default(), Arc::default());
     let transport = Overflowing { sender: Arc::clone(&hook), got: Arc::clone(&got) };
     let queue = places(4).when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
-    let (sender, _receiver, mut driver) = transport.drive(queue);
+    let (sender, _receiver, mut driver) = transport.drive(queue).into_parts();
     accept(&sender, 0..4);
     *hook.lock().unwrap() = Some(sender.clone());
     for _ in 0..3 {

@@ -21,7 +21,7 @@ type Parts = (Sender<Message>, Receiver<Message>, Driver<Channel, Message>, Chan
 
 fn driven(capacity: usize, queue: Queue) -> Parts {
     let (here, there) = channel(capacity);
-    let (sender, receiver, driver) = here.drive(queue);
+    let (sender, receiver, driver) = here.drive(queue).into_parts();
     (sender, receiver, driver, there)
 }
 
@@ -173,7 +173,7 @@ fn a_queue_over_its_bytes_is_full_too() {
 async fn close_1013_tells_a_peer_that_is_too_slow_and_drops_what_waits() {
     let (near, far) = tokio::io::duplex(64);
     let queue = places(2).when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
-    let (sender, _receiver, driver) = WebSocket::server(near, Limits::default()).drive(queue);
+    let (sender, _receiver, driver) = WebSocket::server(near, Limits::default()).drive(queue).into_parts();
     let mut far = WebSocket::client(far, Limits::default());
     accept(&sender, 0..2);
     let error = sender.send(text(2)).await.unwrap_err();
@@ -221,7 +221,7 @@ fn all_that_waits_is_flushed_once() {
             Poll::Ready(Ok(()))
         }
     }
-    let (sender, _receiver, mut driver) = Counting::default().drive(Queue::messages());
+    let (sender, _receiver, mut driver) = Counting::default().drive(Queue::messages()).into_parts();
     accept(&sender, 0..500);
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| turn(&mut driver))).unwrap_err();
     assert_eq!(panic.downcast_ref::<String>().unwrap(), "500 messages, 1 flushes");
@@ -335,7 +335,8 @@ async fn who_waits_for_the_end_learns_why_though_it_sends_nothing() {
 #[tokio::test]
 async fn a_message_that_the_transport_refuses_costs_that_message_alone_and_is_told() {
     let (near, far) = tokio::io::duplex(1024);
-    let (sender, mut receiver, driver) = WebSocket::client(near, Limits::new().message(10)).drive(Queue::messages());
+    let (sender, mut receiver, driver) =
+        WebSocket::client(near, Limits::new().message(10)).drive(Queue::messages()).into_parts();
     let mut far = WebSocket::server(far, Limits::default());
     tokio::spawn(driver);
     sender.send(Message::binary(vec![0; 11])).await.unwrap();
@@ -348,7 +349,7 @@ async fn a_message_that_the_transport_refuses_costs_that_message_alone_and_is_to
 #[tokio::test]
 async fn pings_are_answered_while_nobody_reads_or_writes() {
     let (near, far) = tokio::io::duplex(1024);
-    let (_sender, _receiver, driver) = WebSocket::server(near, Limits::default()).drive(Queue::messages());
+    let (_sender, _receiver, driver) = WebSocket::server(near, Limits::default()).drive(Queue::messages()).into_parts();
     tokio::spawn(driver);
     let mut far = WebSocket::client(far, Limits::default());
     for i in 0..3u8 {
@@ -360,7 +361,8 @@ async fn pings_are_answered_while_nobody_reads_or_writes() {
 #[tokio::test]
 async fn the_peers_close_frame_reaches_senders() {
     let (near, far) = tokio::io::duplex(1024);
-    let (sender, mut receiver, driver) = WebSocket::client(near, Limits::default()).drive(Queue::messages());
+    let (sender, mut receiver, driver) =
+        WebSocket::client(near, Limits::default()).drive(Queue::messages()).into_parts();
     let driver = tokio::spawn(driver);
     let mut far = WebSocket::server(far, Limits::default());
     let frame = CloseFrame::new(CloseCode::RESTART, "back soon");

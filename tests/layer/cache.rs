@@ -194,7 +194,7 @@ async fn a_driven_subscriber_needs_no_reader() {
     let latest = prices();
     latest.publish((1, 1));
     let (near, mut far) = subscribe(&latest, 8);
-    let (sender, _receiver, driver) = near.drive(Queue::values());
+    let (sender, _receiver, driver) = near.drive(Queue::values()).into_parts();
     tokio::spawn(driver);
     assert_eq!(far.next().await.unwrap().unwrap(), (1, 1));
     latest.publish((2, 2));
@@ -220,7 +220,7 @@ async fn values_that_are_published_while_others_subscribe_reach_everyone_in_orde
         let latest = latest.clone();
         tokio::spawn(async move {
             let (near, mut far) = subscribe(&latest, 4);
-            let (_sender, _receiver, driver) = near.drive(Queue::values());
+            let (_sender, _receiver, driver) = near.drive(Queue::values()).into_parts();
             let driver = tokio::spawn(driver);
             let mut last = HashMap::new();
             while last.len() < 3 || last.values().max() != Some(&VALUES) {

@@ -396,7 +396,7 @@ fn a_broadcast_to_a_hundred_clients_is_encoded_once() {
     let mut clients: Vec<_> = (0..100)
         .map(|_| {
             let (near, far) = channel::<Message, Message>(8);
-            (layer.layer(near).drive(Queue::outbound()), far)
+            (layer.layer(near).drive(Queue::outbound()).into_parts(), far)
         })
         .collect();
     let price = Encoded::new(&mut codec, &101).unwrap();

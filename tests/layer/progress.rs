@@ -73,8 +73,8 @@ async fn a_long_message_on_a_slow_line_lives_in_both_directions_with_the_default
         let (near, far) = slow_line();
         let ends = (WebSocket::client(near, limits), WebSocket::server(far, limits));
         let layer = HeartbeatLayer::default();
-        let (client, mut from_server, driver) = layer.layer(ends.0).drive(queue());
-        let (server, mut from_client, other) = layer.layer(ends.1).drive(queue());
+        let (client, mut from_server, driver) = layer.layer(ends.0).drive(queue()).into_parts();
+        let (server, mut from_client, other) = layer.layer(ends.1).drive(queue()).into_parts();
         let drivers = [tokio::spawn(driver), tokio::spawn(other)];
         let start = Instant::now();
         for _ in 0..2 {
@@ -102,7 +102,7 @@ async fn a_long_message_that_is_kept_for_a_reconnect_is_sent_once() {
     });
     let layer = ReconnectLayer::new("ws://example.com", Backoff::exponential())
         .when_lost(WhenLost::Keep(Keep::messages().max_bytes((8 << 20).try_into().unwrap())));
-    let (sender, _receiver, driver) = layer.layer(connector).drive(queue());
+    let (sender, _receiver, driver) = layer.layer(connector).drive(queue()).into_parts();
     tokio::spawn(driver);
     sender.send(large()).await.unwrap();
     let mut server: Heartbeat<Socket> = servers.recv().await.unwrap();
@@ -129,7 +129,7 @@ async fn a_peer_that_does_not_read_is_found_though_the_socket_took_bytes_of_a_me
     for room in [1024, 1 << 20] {
         let (near, _far) = duplex(room);
         let (sender, mut receiver, driver) =
-            HeartbeatLayer::default().layer(WebSocket::client(near, Limits::default())).drive(queue());
+            HeartbeatLayer::default().layer(WebSocket::client(near, Limits::default())).drive(queue()).into_parts();
         tokio::spawn(driver);
         sender.send(large()).await.unwrap();
         assert_eq!(given_up(&mut receiver).await, seconds(40));
@@ -141,7 +141,7 @@ async fn messages_that_a_dead_peers_socket_still_takes_are_no_sign_of_life() {
     // The operating system would take them for hours.
     let (near, _far) = duplex(1 << 30);
     let (sender, mut receiver, driver) =
-        HeartbeatLayer::default().layer(WebSocket::client(near, Limits::default())).drive(queue());
+        HeartbeatLayer::default().layer(WebSocket::client(near, Limits::default())).drive(queue()).into_parts();
     tokio::spawn(driver);
     tokio::spawn(async move {
         let mut ticks = interval(seconds(1));
@@ -196,8 +196,8 @@ async fn a_long_message_on_a_slow_line_is_not_idleness() {
         let (near, far) = slow_line();
         let client = limit.layer(WebSocket::client(near, limits));
         let server = limit.layer(WebSocket::server(far, Limits::new().frame(4 << 20)));
-        let (sender, mut inbox, driver) = client.drive(queue());
-        let (_answers, mut receiver, other) = server.drive(queue());
+        let (sender, mut inbox, driver) = client.drive(queue()).into_parts();
+        let (_answers, mut receiver, other) = server.drive(queue()).into_parts();
         tokio::spawn(driver);
         tokio::spawn(other);
         sender.send(large()).await.unwrap();

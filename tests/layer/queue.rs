@@ -282,7 +282,7 @@ fn a_failure_that_is_no_end_is_told_once_and_the_end_from_then_on() {
 fn the_figures_are_there_while_a_driver_owns_the_transport() {
     let (here, _there) = queued(1, places(2).when_full(WhenFull::DropOldest));
     let stats = here.stats();
-    let (sender, _receiver, mut driver) = here.drive(Queue::messages());
+    let (sender, _receiver, mut driver) = here.drive(Queue::messages()).into_parts();
     for i in 0..10 {
         sender.send(nth(i)).now_or_never().unwrap().unwrap();
     }

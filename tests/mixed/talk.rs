@@ -188,7 +188,7 @@ impl Part {
     }
 
     async fn driven(self, transport: Boxed) {
-        let (mut sender, mut receiver, driver) = transport.drive(Queue::messages());
+        let (mut sender, mut receiver, driver) = transport.drive(Queue::messages()).into_parts();
         let driving = tokio::spawn(driver);
         let says = self.says.clone();
         let saying = tokio::spawn(async move {

@@ -13,7 +13,7 @@ const EACH: u64 = 100;
 
 pub(crate) async fn many_senders_lose_none_of_thousands_of_messages<C: Carrier>() {
     let mut both = both::<C>(Vec::new()).await;
-    let (sender, _receiver, driver) = both.client.drive(Queue::values());
+    let (sender, _receiver, driver) = both.client.drive(Queue::values()).into_parts();
     tokio::spawn(driver);
     for from in 0..SENDERS {
         let sender = sender.clone();
@@ -25,7 +25,7 @@ pub(crate) async fn many_senders_lose_none_of_thousands_of_messages<C: Carrier>(
         });
     }
     let (_, session) = both.sessions.recv().await.unwrap();
-    let (_sender, mut heard, driver) = session.drive(Queue::values());
+    let (_sender, mut heard, driver) = session.drive(Queue::values()).into_parts();
     tokio::spawn(driver);
     let mut next = HashMap::new();
     for _ in 0..SENDERS * EACH {

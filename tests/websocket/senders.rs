@@ -26,7 +26,8 @@ async fn each_message_that_64_cancelling_senders_had_accepted_arrives_once_and_i
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
     let mut server = WebSocket::server(server, Limits::default());
-    let (sender, _receiver, driver) = WebSocket::client(client, Limits::default()).drive(Queue::messages());
+    let (sender, _receiver, driver) =
+        WebSocket::client(client, Limits::default()).drive(Queue::messages()).into_parts();
     let driver = tokio::spawn(driver);
 
     let mut tasks = Vec::new();

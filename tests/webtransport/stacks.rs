@@ -80,7 +80,7 @@ async fn messages_go_on_when_a_server_goes_and_comes_back() {
         .unwrap()
         .limits(Limits::new().handshake(Duration::from_secs(2)));
     let transport = ServiceBuilder::new().layer(layer).service(connector);
-    let (sender, mut receiver, driver) = transport.drive(Queue::messages());
+    let (sender, mut receiver, driver) = transport.drive(Queue::messages()).into_parts();
     let driver = tokio::spawn(driver);
     for round in 0..3 {
         let message = Message::text(format!("round {round}"));

@@ -171,7 +171,7 @@ async fn a_stream_serves_through_its_halves_and_through_a_driver() {
     let (client, server) = streams().await;
     let (mut sink, mut stream) = TransportExt::split(client);
     let echo = tokio::spawn(async move {
-        let (sender, mut receiver, driver) = server.drive(Queue::messages());
+        let (sender, mut receiver, driver) = server.drive(Queue::messages()).into_parts();
         let driver = tokio::spawn(driver);
         while let Some(Ok(message)) = receiver.receive().await {
             if message.is_data() {

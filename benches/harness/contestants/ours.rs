@@ -43,7 +43,7 @@ pub struct Driven {
 
 impl Driven {
     fn new(socket: Socket<TcpStream>) -> Self {
-        let (sender, receiver, driver) = socket.drive(Queue::messages());
+        let (sender, receiver, driver) = socket.drive(Queue::messages()).into_parts();
         tokio::spawn(driver);
         Self { sender, receiver }
     }

@@ -20,7 +20,8 @@ pub fn ours(messages: usize) -> Sample {
     on_one_thread(async move {
         let (client, server) = Loopback::bind().await.connect().await;
         let (flow, payload) = (Flow::new(TASKS, messages), payload(32));
-        let (sender, _receiver, driver) = WebSocket::client(client, Limits::default()).drive(Queue::messages());
+        let (sender, _receiver, driver) =
+            WebSocket::client(client, Limits::default()).drive(Queue::messages()).into_parts();
         tokio::spawn(driver);
         for _ in 0..TASKS {
             let (sender, payload, flow) = (sender.clone(), payload.clone(), flow.clone());

@@ -107,8 +107,8 @@
 //! let monitor = here.monitor();
 //!
 //! // Who owns the transports does not matter.
-//! let (_sender, _receiver, driver) = here.drive(Queue::messages());
-//! let (_peer, _inbox, other) = there.drive(Queue::messages());
+//! let (_sender, _receiver, driver) = here.drive(Queue::messages()).into_parts();
+//! let (_peer, _inbox, other) = there.drive(Queue::messages()).into_parts();
 //! tokio::spawn(driver);
 //! tokio::spawn(other);
 //!

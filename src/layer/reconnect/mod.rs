@@ -152,7 +152,7 @@
 //!     .layer(layer)
 //!     .layer(TimeoutLayer::new(Duration::from_secs(5))) // on each attempt
 //!     .service(connector);
-//! let (sender, mut receiver, driver) = Box::pin(transport).drive(Queue::messages());
+//! let (sender, mut receiver, driver) = Box::pin(transport).drive(Queue::messages()).into_parts();
 //! tokio::spawn(driver);
 //!
 //! # let mut second = servers.pop().unwrap();

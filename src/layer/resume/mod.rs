@@ -115,7 +115,7 @@
 //!
 //! // The connection is cut. The server does not wait, and has something to say meanwhile.
 //! drop(transport);
-//! let (sender, _receiver, driver) = session.drive(Queue::messages());
+//! let (sender, _receiver, driver) = session.drive(Queue::messages()).into_parts();
 //! tokio::spawn(driver);
 //! let saying = tokio::spawn(async move { sender.send(Message::text("two")).await });
 //!
@@ -165,7 +165,7 @@ let transport = ServiceBuilder::new()
     .layer(ReconnectLayer::new(request, Backoff::exponential()))
     .layer(ResumeLayer::new().replay_messages(256).handle(handle.clone()))
     .service(WebSocketConnector::new());
-let (sender, _receiver, driver) = Box::pin(transport).drive(Queue::messages());
+let (sender, _receiver, driver) = Box::pin(transport).drive(Queue::messages()).into_parts();
 tokio::spawn(driver);
 let mut verdicts = handle.verdicts();
 tokio::spawn(async move {

@@ -96,7 +96,7 @@ where
     #[must_use = "a transport without its halves closes"]
     pub fn split(self) -> (Sender<Message>, Receiver<Message>) {
         let queue = self.queue.clone();
-        let (sender, receiver, driver) = self.drive(queue);
+        let (sender, receiver, driver) = self.drive(queue).into_parts();
         rt::spawn(async move {
             // The sender and the receiver have told their owners already.
             let _ = driver.await;

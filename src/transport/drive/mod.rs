@@ -2,6 +2,7 @@
 
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 mod drain;
+mod driven;
 mod driver;
 mod flushes;
 mod inbox;
@@ -23,6 +24,7 @@ use futures_util::task::AtomicWaker;
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 pub(crate) use self::drain::{Drain, drain};
 pub use self::{
+    driven::Driven,
     driver::Driver,
     receiver::Receiver,
     sender::{Send, Sender},
@@ -117,15 +119,11 @@ fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     wakers.into_iter().for_each(Waker::wake);
 }
 
-#[allow(clippy::type_complexity, reason = "three things, each named")]
-pub(super) fn drive<T, Out, In>(
-    transport: T,
-    queue: Queue<Out, In>,
-) -> (Sender<Out, In>, Receiver<Out, In>, Driver<T, Out, In>) {
+pub(super) fn drive<T, Out, In>(transport: T, queue: Queue<Out, In>) -> Driven<T, Out, In> {
     let shared = Shared::new(&queue);
     let sender = Sender::new(shared.clone());
     let receiver = Receiver::new(shared.clone());
-    (sender, receiver, Driver::new(transport, shared, queue.close))
+    Driven::new(sender, receiver, Driver::new(transport, shared, queue.close))
 }
 
 #[cfg(test)]

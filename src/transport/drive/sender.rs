@@ -79,7 +79,7 @@ impl<Out, In> Sender<Out, In> {
     /// use tower_transport::{Message, Queue, TransportExt, channel};
     ///
     /// let (here, _there) = channel::<Message, Message>(8);
-    /// let (sender, _receiver, _driver) = here.drive(Queue::messages().max_messages(1.try_into()?));
+    /// let (sender, _receiver, _driver) = here.drive(Queue::messages().max_messages(1.try_into()?)).into_parts();
     /// assert!(sender.try_send(Message::text("one")).is_ok());
     ///
     /// let refused = sender.try_send(Message::text("two")).unwrap_err();
@@ -143,7 +143,7 @@ impl<Out, In> Sender<Out, In> {
     ///
     /// let (here, mut there) = channel::<Message, Message>(8);
     /// let orders = ServiceBuilder::new().codec(JsonCodec::<u32>::new()).service(here);
-    /// let (sender, _receiver, driver) = orders.drive(Queue::values());
+    /// let (sender, _receiver, driver) = orders.drive(Queue::values()).into_parts();
     /// tokio::spawn(driver);
     ///
     /// sender.send(7).await?;

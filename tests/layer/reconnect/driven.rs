@@ -121,7 +121,7 @@ async fn receive(receiver: &mut Receiver<Message>) -> Result<Message, Error> {
 #[tokio::test(start_paused = true)]
 async fn a_driver_goes_on_after_a_loss_and_tells_the_receiver_what_was_lost() {
     for (name, server, transport) in stacks() {
-        let (mut sender, mut receiver, driver) = transport.drive(Queue::messages());
+        let (mut sender, mut receiver, driver) = transport.drive(Queue::messages()).into_parts();
         let driver = tokio::spawn(driver);
         drop(server.lose(&mut sender).await);
         let error = receive(&mut receiver).await.unwrap_err();
@@ -141,7 +141,7 @@ async fn a_driver_goes_on_after_a_loss_and_tells_the_receiver_what_was_lost() {
 #[tokio::test(start_paused = true)]
 async fn a_flush_of_a_driven_transport_tells_a_loss_once() {
     for (name, server, transport) in stacks() {
-        let (mut sender, mut receiver, driver) = transport.drive(Queue::messages());
+        let (mut sender, mut receiver, driver) = transport.drive(Queue::messages()).into_parts();
         tokio::spawn(driver);
         let mut other = sender.clone();
         drop(server.lose(&mut sender).await);
@@ -159,7 +159,7 @@ async fn a_flush_of_a_driven_transport_tells_a_loss_once() {
 #[tokio::test(start_paused = true)]
 async fn a_driver_that_closes_while_messages_are_lost_still_closes() {
     let server = Slows::default();
-    let (mut sender, mut receiver, driver) = server.stack(&layer()).drive(Queue::messages());
+    let (mut sender, mut receiver, driver) = server.stack(&layer()).drive(Queue::messages()).into_parts();
     let driver = tokio::spawn(driver);
     let peer = server.lose(&mut sender).await;
     drop((sender, peer));

@@ -105,7 +105,7 @@ async fn the_first_transport_of_a_layer_has_the_layers_handle_and_the_second_one
 fn driven(server: &Server) -> (ReconnectHandle, Sender<Message>, Receiver<Message>) {
     let transport = layer().when_lost(WhenLost::Keep(Keep::messages())).layer(server.clone());
     let handle = transport.handle();
-    let (sender, receiver, driver) = transport.drive(Queue::messages());
+    let (sender, receiver, driver) = transport.drive(Queue::messages()).into_parts();
     tokio::spawn(driver);
     (handle, sender, receiver)
 }

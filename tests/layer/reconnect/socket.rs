@@ -53,7 +53,7 @@ async fn messages_go_on_when_a_server_is_killed_and_comes_back() {
         .on_connect(|_| vec![Message::text("subscribe")]);
     let handle = layer.handle();
     let transport = ServiceBuilder::new().layer(layer).service(WebSocketConnector::new());
-    let (sender, mut receiver, driver) = transport.drive(Queue::messages());
+    let (sender, mut receiver, driver) = transport.drive(Queue::messages()).into_parts();
     let driver = tokio::spawn(driver);
 
     for round in 0..5 {

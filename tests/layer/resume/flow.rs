@@ -24,7 +24,7 @@ async fn an_echo_that_reads_only_when_it_has_written_does_not_wait_for_ever() {
                 session.send(message).await.unwrap();
             }
         });
-        let (sender, mut receiver, driver) = near.drive(Queue::messages());
+        let (sender, mut receiver, driver) = near.drive(Queue::messages()).into_parts();
         tokio::spawn(driver);
         tokio::spawn(async move {
             for number in 0..MANY {
@@ -47,8 +47,8 @@ async fn an_echo_that_reads_only_when_it_has_written_does_not_wait_for_ever() {
 async fn two_driven_ends_do_not_wait_for_each_other_either() {
     let mut world = world(ResumeLayer::new(), SessionStore::new());
     let (near, session) = world.open().await;
-    let (back, mut there, far_driver) = session.drive(Queue::messages());
-    let (sender, mut receiver, driver) = near.drive(Queue::messages());
+    let (back, mut there, far_driver) = session.drive(Queue::messages()).into_parts();
+    let (sender, mut receiver, driver) = near.drive(Queue::messages()).into_parts();
     tokio::spawn(far_driver);
     tokio::spawn(driver);
     tokio::spawn(async move {

@@ -93,7 +93,7 @@ async fn the_older_connection_is_told_that_a_newer_one_has_the_session() {
     forward.send(incoming.recv().await.unwrap()).unwrap();
     let ((mut older, _), mut client) = first.await.unwrap();
     let session = server.sessions.recv().await.unwrap();
-    let (sender, _receiver, driver) = session.drive(Queue::messages());
+    let (sender, _receiver, driver) = session.drive(Queue::messages()).into_parts();
     tokio::spawn(driver);
 
     // The client's own fence holds its older transport back; what the server says is on the channel all the same.

@@ -1,0 +1,54 @@
+use std::fmt;
+
+use super::{Driver, Receiver, Sender};
+#[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
+use crate::{Transport, rt};
+
+/// What [`TransportExt::drive`](crate::TransportExt::drive) makes: the two ends, and the driver that moves messages between them and the
+/// transport.
+///
+/// Nothing moves until the driver is polled. [`spawn`](Self::spawn) sees to that; [`into_parts`](Self::into_parts) leaves it to you.
+#[must_use = "nothing is sent or received until the driver is polled: call `spawn`, or spawn the driver of `into_parts`"]
+pub struct Driven<T, Out, In = Out> {
+    sender: Sender<Out, In>,
+    receiver: Receiver<Out, In>,
+    driver: Driver<T, Out, In>,
+}
+
+impl<T, Out, In> Driven<T, Out, In> {
+    pub(super) fn new(sender: Sender<Out, In>, receiver: Receiver<Out, In>, driver: Driver<T, Out, In>) -> Self {
+        Self { sender, receiver, driver }
+    }
+
+    /// Spawns the driver as a task of the current tokio runtime, and returns the two ends.
+    ///
+    /// The task ends with the transport. Its error is the one that [`Sender::closed`] and the last item of the receiver tell. To wait for
+    /// the task, or to run the driver elsewhere, use [`into_parts`](Self::into_parts).
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime, as `tokio::spawn` does.
+    #[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "rt")))]
+    pub fn spawn(self) -> (Sender<Out, In>, Receiver<Out, In>)
+    where
+        T: Transport<Out, In = In> + Send + 'static,
+        Out: Send + 'static,
+        In: Send + 'static,
+    {
+        // Both ends learn how it ended.
+        drop(rt::spawn(self.driver));
+        (self.sender, self.receiver)
+    }
+
+    /// Returns the two ends, and the driver to be spawned or polled.
+    pub fn into_parts(self) -> (Sender<Out, In>, Receiver<Out, In>, Driver<T, Out, In>) {
+        (self.sender, self.receiver, self.driver)
+    }
+}
+
+impl<T, Out, In> fmt::Debug for Driven<T, Out, In> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driven").field("sender", &self.sender).field("driver", &self.driver).finish_non_exhaustive()
+    }
+}
