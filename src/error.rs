@@ -37,6 +37,7 @@ struct Inner {
     refusal: Option<Arc<Refusal>>,
     retry_after: Option<Duration>,
     is_rejection: bool,
+    is_unsent: bool,
 }
 
 /// The HTTP answer that refused a handshake.
@@ -120,6 +121,7 @@ impl Error {
             refusal: None,
             retry_after: None,
             is_rejection,
+            is_unsent: false,
         }))
     }
 
@@ -152,6 +154,35 @@ impl Error {
     #[must_use]
     pub fn into_fatal(self) -> Self {
         self.map(|inner| inner.is_rejection = false)
+    }
+
+    /// Returns whether the peer may have acted on the request or message that failed with this error.
+    ///
+    /// `false` means that it was certainly not sent: sending it again cannot execute it twice. `true` means that nobody here can
+    /// know, and is the answer of every error that does not say otherwise. [`service::Client`](crate::service::Client) and
+    /// [`Pool`](crate::stack::pool::Pool) say it of each call that fails.
+    ///
+    /// ```
+    /// use tower_transport::Error;
+    ///
+    /// assert!(Error::closed("the connection was lost").may_have_been_executed());
+    /// assert!(!Error::too_large("5 MiB").into_unsent().may_have_been_executed());
+    /// ```
+    #[must_use]
+    pub fn may_have_been_executed(&self) -> bool {
+        !self.0.is_unsent
+    }
+
+    /// Turns this into the error of something that was certainly not sent.
+    #[must_use]
+    pub fn into_unsent(self) -> Self {
+        self.map(|inner| inner.is_unsent = true)
+    }
+
+    /// Turns this into the error of something that may have been sent.
+    #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "the client uses it, which is a feature"))]
+    pub(crate) fn into_uncertain(self) -> Self {
+        self.map(|inner| inner.is_unsent = false)
     }
 
     /// The same error with its cause.
@@ -211,6 +242,7 @@ impl Error {
             inner.refusal.clone_from(&self.0.refusal);
             inner.retry_after = self.0.retry_after;
             inner.is_rejection = self.0.is_rejection;
+            inner.is_unsent = self.0.is_unsent;
             inner.source = Some(Box::new(self));
         }
         outer
@@ -267,6 +299,7 @@ impl Error {
             refusal: self.0.refusal.clone(),
             retry_after: self.0.retry_after,
             is_rejection: self.0.is_rejection,
+            is_unsent: self.0.is_unsent,
         };
         inner.source = Some(Box::new(self));
         change(&mut inner);

@@ -90,6 +90,16 @@ impl<Req, Res> Calls<Req, Res> {
         }
     }
 
+    /// The oldest call whose request is out.
+    pub(super) fn oldest_sent(&self) -> Option<usize> {
+        self.calls.first().filter(|key| Some(*key) != self.unsent)
+    }
+
+    /// Whether the request of this call was not sent.
+    pub(super) fn is_unsent(&self, key: usize) -> bool {
+        matches!(self.calls.get(key), Some(Call { state: State::Unsent(_), .. }))
+    }
+
     pub(super) fn has_unsent(&self) -> bool {
         self.unsent.is_some()
     }

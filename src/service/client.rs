@@ -40,12 +40,28 @@ const IN_FLIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 ///
 /// # Errors
 ///
-/// - When the transport ends or fails, every call that waits fails with the cause, and so does everything later,
-///   `poll_ready` too. The error of a transport that has just ended [`is_closed`](Error::is_closed).
-/// - A request that the transport refuses for its own sake ([`is_codec`](Error::is_codec),
-///   [`is_too_large`](Error::is_too_large)) fails alone. In order, so does an answer that its codec could not read; by tag nobody can know
-///   whose answer that was, and it ends the client.
-/// - A call without a place (without a `poll_ready` that was ready) fails alone.
+/// Each call ends. [`Error::may_have_been_executed`] says of one that failed whether its request may have reached the peer; where it
+/// is `false`, calling again cannot do it twice.
+///
+/// | what happens | calls whose request was sent | calls that wait to be sent | later calls |
+/// |---|---|---|---|
+/// | the transport ends or fails | fail with the cause | fail with the cause, as not executed | fail |
+/// | a transport that reconnects loses its connection, by tag | fail: [`is_closed`](Error::is_closed), [`is_rejection`](Error::is_rejection) | are sent on the next connection | work |
+/// | the same, in order, with calls in flight | fail with [`is_closed`](Error::is_closed) | fail, as not executed | fail |
+/// | the transport rejects a request (too large, not to be encoded) | that call alone fails, as not executed | - | work |
+/// | an answer cannot be read, in order | its call alone fails | - | work |
+/// | an answer cannot be read, or a layer with a queue rejects a request late, by tag | all fail, since nobody knows whose it is | - | work |
+/// | a layer with a queue rejects a request late, in order | fail | fail, as not executed | fail |
+///
+/// A call without a place (without a `poll_ready` that was ready) fails alone.
+///
+/// # Over a transport that reconnects
+///
+/// By tag, a client goes on across connections, whatever [`WhenLost`](crate::layer::reconnect::WhenLost) says. A request that was kept
+/// and is sent again may still be executed and answered: its call has failed by then, and the answer is counted in
+/// [`unknown_answers`](Self::unknown_answers). A resumed session without a loss fails no call. In order, an answer is known by its place
+/// alone, and an answer to a request that was sent again would be given to another call; so a loss with calls in flight ends the client.
+/// Use a [`Pool`](crate::stack::pool::Pool) for answers in order: it makes a new client for each connection.
 ///
 /// # Cancel safety
 ///

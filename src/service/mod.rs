@@ -31,8 +31,15 @@
 //!
 //! # Errors and the end
 //!
-//! What ends the transport ends every call that waits, with the cause. A service that fails ends its connection, unless its errors
-//! are made answers. See [`Client`] and [`Server`].
+//! What ends the transport ends every call that waits, with the cause, and so does a lost connection of a transport that
+//! reconnects. [`Error::may_have_been_executed`](crate::Error::may_have_been_executed) says whether a call can be made again without
+//! doing it twice. A service that fails ends its connection, unless its errors are made answers. See [`Client`] and [`Server`].
+//!
+//! # Which one to use over connections that get lost
+//!
+//! [`Pool`](crate::stack::pool::Pool) is made for calls: it connects when it is called, shares connections between calls, and a lost
+//! connection fails the calls on it alone. A [`Client::by_tag`] over a transport that
+//! [reconnects](crate::layer::reconnect) fits where the peer also needs the connection while nobody calls.
 //!
 //! # Cancel safety
 //!

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::correlate::{ByTag, InOrder, Respond, Tagged};
-use crate::{Error, Transport, in_flight::InFlight};
+use crate::{Error, Transport, in_flight::InFlight, transport::signal::Mark};
 
 /// How many requests are answered at a time, if nothing else is said.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
@@ -43,6 +43,15 @@ pin_project! {
     ///   transport is closed, and the future resolves with `Ok`.
     /// - [`graceful_shutdown`](Handle::graceful_shutdown) does the same without waiting for the peer.
     /// - An error of the transport resolves the future at once; what is in flight is dropped.
+    /// - An answer that the transport rejects (too large, not to be encoded) ends nothing: it is replaced by what
+    ///   [`on_rejected_answer`](Self::on_rejected_answer) makes of the error. Without that, an answer by tag is dropped, counted
+    ///   ([`Handle::rejected_answers`]) and logged (feature `trace`). In order, a missing answer would give the caller the next one's:
+    ///   there the connection is closed after the answers before it, and the future resolves with the error.
+    /// - A request that cannot be read is dropped, counted ([`Handle::unreadable_requests`]) and logged by tag. In order, the future
+    ///   resolves with the error.
+    /// - Where a transport that reconnects loses its connection, what is in flight is dropped and the server goes on: the answers would
+    ///   reach a peer that has not asked, under tags that it may use itself. Do not set
+    ///   [`WhenLost::Keep`](crate::layer::reconnect::WhenLost::Keep) on such a transport.
     /// - An error of the service ends the connection: what else is in flight is dropped, answers that were already sent are
     ///   flushed, the transport is closed, and the future resolves with the error. To answer with a response in place of that, turn
     ///   errors into one with tower's `ServiceBuilder::map_result`; only an error of `poll_ready` is always the end.
@@ -88,8 +97,17 @@ pin_project! {
         held: Option<(R::Tag, Req)>,
         stage: Stage,
         dirty: bool,
+        on_rejected: Option<OnRejected<R::Tag, S::Response>>,
+        // An answer in the place of one that was rejected.
+        substitute: Option<R::Out>,
         signal: Arc<Signal>,
     }
+}
+
+/// What makes an answer of the error by which the transport rejected one.
+struct OnRejected<Tag, Answer> {
+    copy: fn(&Tag) -> Tag,
+    answer: Box<dyn Fn(&Error) -> Answer + Send + Sync>,
 }
 
 enum Stage {
@@ -105,6 +123,8 @@ enum Stage {
 struct Signal {
     raised: AtomicBool,
     task: AtomicWaker,
+    rejected_answers: AtomicU64,
+    unreadable_requests: AtomicU64,
 }
 
 /// Ends a [`Server`] from elsewhere. Made by [`Server::handle`].
@@ -116,6 +136,36 @@ impl Handle {
     pub fn graceful_shutdown(&self) {
         self.0.raised.store(true, Ordering::SeqCst);
         self.0.task.wake();
+    }
+
+    /// Returns how many answers the transport rejected so far, those that were replaced among them.
+    #[must_use]
+    pub fn rejected_answers(&self) -> u64 {
+        self.0.rejected_answers.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many requests could not be read so far.
+    #[must_use]
+    pub fn unreadable_requests(&self) -> u64 {
+        self.0.unreadable_requests.load(Ordering::Relaxed)
+    }
+}
+
+impl Signal {
+    /// Counts an answer that the transport did not take.
+    fn answer_rejected(&self, error: &Error) {
+        self.rejected_answers.fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "trace")]
+        tracing::warn!(%error, "an answer was rejected by the transport");
+        let _ = error;
+    }
+
+    /// Counts a request that could not be read.
+    fn request_unreadable(&self, error: &Error) {
+        self.unreadable_requests.fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "trace")]
+        tracing::warn!(%error, "a request could not be read");
+        let _ = error;
     }
 }
 
@@ -166,6 +216,8 @@ where
             held: None,
             stage: Stage::Serving,
             dirty: false,
+            on_rejected: None,
+            substitute: None,
             signal: Arc::new(Signal::default()),
         }
     }
@@ -173,6 +225,38 @@ where
     /// Sets how many requests are in flight at most; 64 by default.
     pub fn concurrency(mut self, limit: NonZeroUsize) -> Self {
         self.concurrency = limit;
+        self
+    }
+
+    /// Makes the answer that takes the place of one which the transport rejected, because it is too large or cannot be encoded, say.
+    /// It is given the transport's error. Keep what it makes small: an answer that is rejected in turn is dropped (in order, it ends
+    /// the connection).
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tower::{ServiceExt, service_fn};
+    /// use tower_transport::{Error, Limits, Message, TransportExt, channel, layer::limit::LimitLayer, service::{Client, Server}};
+    ///
+    /// let (here, there) = channel::<Message, Message>(8);
+    /// let there = there.layer(LimitLayer::new(Limits::new().message(1000)));
+    /// let zeros = service_fn(async |size: Message| {
+    ///     let size = size.as_text().and_then(|size| size.parse().ok()).unwrap_or(0);
+    ///     Ok::<_, Error>(Message::binary(vec![0; size]))
+    /// });
+    /// let server = Server::in_order(there, zeros).on_rejected_answer(|error| Message::text(format!("error: {error}")));
+    /// tokio::spawn(server);
+    ///
+    /// let client = Client::in_order(here);
+    /// let answer = client.clone().oneshot("5000".into()).await?;
+    /// assert!(answer.as_text().unwrap().starts_with("error: an outgoing message of 5000 bytes"));
+    /// assert_eq!(client.oneshot("3".into()).await?.len(), 3);
+    /// # Ok::<(), Error>(()) }).unwrap();
+    /// ```
+    pub fn on_rejected_answer(mut self, answer: impl Fn(&Error) -> S::Response + Send + Sync + 'static) -> Self
+    where
+        R::Tag: Clone,
+    {
+        self.on_rejected = Some(OnRejected { copy: R::Tag::clone, answer: Box::new(answer) });
         self
     }
 
@@ -226,13 +310,24 @@ where
         }
         if self.dirty {
             let this = self.as_mut().project();
-            match this.transport.poll_flush(cx) {
-                Poll::Ready(Ok(())) => *this.dirty = false,
-                Poll::Ready(Err(error)) => return Poll::Ready(self.write_failed(cx, error.into())),
+            let mark = Mark::now();
+            let flushed = this.transport.poll_flush(cx).map_err(Into::into);
+            if mark.has_lost() {
+                self.as_mut().forget();
+            }
+            match flushed {
+                Poll::Ready(Ok(())) => *self.as_mut().project().dirty = false,
+                Poll::Ready(Err(error)) if error.is_rejection() => {
+                    self.as_mut().rejected_late(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(self.write_failed(cx, error)),
                 Poll::Pending => {}
             }
         }
-        if matches!(self.stage, Stage::Draining { .. }) && self.in_flight.len() == 0 && self.held.is_none() {
+        let is_done = self.in_flight.len() == 0 && self.held.is_none() && self.substitute.is_none();
+        if matches!(self.stage, Stage::Draining { .. }) && is_done {
             *self.as_mut().project().stage = Stage::Closing(None);
             return self.poll_close(cx);
         }
@@ -248,43 +343,121 @@ where
     T: Transport<R::Out, In = R::In>,
 {
     /// Hands answers to the transport as long as it takes them. Returns whether it took any.
-    fn write(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Result<bool, Error> {
-        let mut this = self.project();
+    fn write(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Result<bool, Error> {
         let mut wrote = false;
-        while this.in_flight.front().is_some() {
-            match this.transport.as_mut().poll_ready(cx) {
+        while self.substitute.is_some() || self.in_flight.front().is_some() {
+            let mark = Mark::now();
+            let ready = self.as_mut().project().transport.poll_ready(cx).map_err(Into::into);
+            if mark.has_lost() {
+                self.as_mut().forget();
+                return Ok(true);
+            }
+            match ready {
                 Poll::Pending => break,
-                Poll::Ready(ready) => ready.map_err(Into::into)?,
+                Poll::Ready(Err(error)) if error.is_rejection() => {
+                    self.as_mut().rejected_late(error);
+                    cx.waker().wake_by_ref();
+                    break;
+                }
+                Poll::Ready(ready) => ready?,
             }
-            if let Some((tag, answer)) = this.in_flight.pop() {
-                this.transport.as_mut().start_send(this.respond.answer(tag, answer)).map_err(Into::into)?;
-                *this.dirty = true;
-                wrote = true;
+            let mark = Mark::now();
+            self.as_mut().write_next()?;
+            if mark.has_lost() {
+                self.as_mut().forget();
             }
+            wrote = true;
         }
         Ok(wrote)
     }
 
+    /// Hands the next answer to the transport, which is ready.
+    fn write_next(self: Pin<&mut Self>) -> Result<(), Error> {
+        let this = self.project();
+        let (answer, spare) = match this.substitute.take() {
+            Some(answer) => (answer, None),
+            None => {
+                let Some((tag, answer)) = this.in_flight.pop() else { return Ok(()) };
+                let spare = this.on_rejected.as_ref().map(|hook| ((hook.copy)(&tag), &hook.answer));
+                (this.respond.answer(tag, answer), spare)
+            }
+        };
+        *this.dirty = true;
+        let Err(error) = this.transport.start_send(answer).map_err(Into::into) else { return Ok(()) };
+        if !error.is_rejection() && !error.is_too_large() {
+            return Err(error);
+        }
+        this.signal.answer_rejected(&error);
+        match spare {
+            Some((tag, answer)) => *this.substitute = Some(this.respond.answer(tag, answer(&error))),
+            None if R::IN_ORDER => {
+                this.in_flight.clear();
+                *this.held = None;
+                *this.stage = Stage::Closing(Some(error));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The transport rejects an answer that it had taken before. Answers that were lost with a connection concern nobody any more.
+    fn rejected_late(self: Pin<&mut Self>, error: Error) {
+        if error.is_closed() {
+            return;
+        }
+        self.signal.answer_rejected(&error);
+        if R::IN_ORDER {
+            self.abort(error);
+        }
+    }
+
+    /// The connection was lost, and the transport goes on with another: nobody there has asked for what is in flight.
+    fn forget(self: Pin<&mut Self>) {
+        let this = self.project();
+        this.in_flight.clear();
+        *this.held = None;
+        *this.substitute = None;
+    }
+
     /// Calls the service with what the transport receives, as long as there is room and the service is ready. Returns
     /// whether it was called, or the stage has changed.
-    fn take_requests(self: Pin<&mut Self>, cx: &mut Context<'_>, budget: &mut usize) -> Result<bool, Error> {
-        let mut this = self.project();
+    fn take_requests(mut self: Pin<&mut Self>, cx: &mut Context<'_>, budget: &mut usize) -> Result<bool, Error> {
         let mut took = false;
-        while *budget > 0 && this.in_flight.len() < this.concurrency.get() {
-            if this.held.is_none() {
-                if !matches!(this.stage, Stage::Serving) {
-                    break;
+        while *budget > 0 && self.in_flight.len() < self.concurrency.get() {
+            if self.held.is_none() && matches!(self.stage, Stage::Serving) {
+                let mark = Mark::now();
+                let polled = self.as_mut().project().transport.poll_next(cx).map_err(Into::into);
+                if mark.has_lost() {
+                    self.as_mut().forget();
                 }
-                match this.transport.as_mut().poll_next(cx) {
+                match polled {
                     Poll::Pending => break,
+                    Poll::Ready(Some(Err(error))) if error.is_rejection() => {
+                        *budget -= 1;
+                        took = true;
+                        if error.is_closed() || !error.may_have_been_executed() {
+                            self.as_mut().rejected_late(error);
+                            continue;
+                        }
+                        if R::IN_ORDER {
+                            return Err(error);
+                        }
+                        self.signal.request_unreadable(&error);
+                        continue;
+                    }
                     Poll::Ready(Some(message)) => {
-                        *this.held = Some(this.respond.request(message.map_err(Into::into)?));
+                        let this = self.as_mut().project();
+                        *this.held = Some(this.respond.request(message?));
                     }
                     Poll::Ready(None) => {
-                        *this.stage = Stage::Draining { gone: true };
+                        *self.as_mut().project().stage = Stage::Draining { gone: true };
                         return Ok(true);
                     }
                 }
+            }
+            let this = self.as_mut().project();
+            if this.held.is_none() {
+                break;
             }
             let called = match this.service.poll_ready(cx) {
                 Poll::Pending => break,
@@ -337,6 +510,11 @@ where
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         let closed = ready!(this.transport.poll_close(cx)).map_err(Into::into);
+        if closed.as_ref().is_err_and(Error::is_rejection) {
+            // Of an answer; the close goes on.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         Poll::Ready(match (this.stage, closed) {
             (Stage::Closing(Some(error)), _) => Err(error.clone()),
             // The peer has closed first.

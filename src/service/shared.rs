@@ -183,7 +183,7 @@ where
                 };
                 drop(state);
                 drop(left);
-                return Poll::Ready(Err(cause));
+                return Poll::Ready(Err(cause.into_unsent()));
             }
             if *readiness == Readiness::Unready && state.permits.take() {
                 *readiness = Readiness::Reserved;
@@ -283,7 +283,9 @@ where
                 }
                 if let Some(Ended { cause, .. }) = &state.ended {
                     *stage = Stage::Done;
-                    let cause = Err(cause.clone());
+                    let is_unsent = state.calls.is_unsent(key);
+                    let cause = cause.clone();
+                    let cause = Err(if is_unsent { cause.into_unsent() } else { cause });
                     let (rest, _) = state.calls.forget(key, false);
                     return Step::Done((Some(cause), unwanted, rest));
                 }

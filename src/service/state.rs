@@ -13,7 +13,7 @@ use super::{
     list::List,
     permits::Permits,
 };
-use crate::{Error, Transport};
+use crate::{Error, Transport, transport::signal::Mark};
 
 /// How many answers one poll hands out before it lets other tasks run.
 pub(super) const BUDGET: usize = 128;
@@ -152,6 +152,9 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
 
     /// The end: everyone who waits is woken to find the cause.
     pub(super) fn end(&mut self, cause: Error, clean: bool) {
+        if self.ended.is_some() {
+            return;
+        }
         self.ended = Some(Ended { cause, clean });
         self.corpse = self.transport.take();
         self.dirty = false;
@@ -199,26 +202,36 @@ where
 
     /// Hands requests to the transport, the oldest first, as long as it takes them.
     pub(super) fn write(&mut self, cx: &mut Context<'_>) {
-        let Some(transport) = &mut self.transport else { return };
         while self.failing.is_none() && self.calls.has_unsent() {
-            match transport.as_mut().poll_ready(cx) {
+            let Some(transport) = &mut self.transport else { return };
+            let mark = Mark::now();
+            let ready = transport.as_mut().poll_ready(cx).map_err(Into::into);
+            self.look(mark);
+            match ready {
                 Poll::Pending => return,
-                Poll::Ready(Err(error)) => self.failing = Some(error.into()),
-                Poll::Ready(Ok(())) => {
-                    let Some((key, tag, request)) = self.calls.next_unsent() else { return };
-                    match transport.as_mut().start_send(self.correlate.request(tag, request)).map_err(Into::into) {
-                        Ok(()) => self.dirty = true,
-                        // The transport refuses this message, and is as good as before.
-                        Err(error) if error.is_codec() || error.is_too_large() => {
-                            if let Delivered::To(_, Some(waker)) = self.calls.answer(key, Err(error)) {
-                                self.wakes.push_back(waker);
-                            }
-                        }
-                        Err(error) => self.failing = Some(error),
-                    }
-                }
+                Poll::Ready(Err(error)) if error.is_rejection() => return self.rejected(error),
+                Poll::Ready(Err(error)) => self.failing = Some(error),
+                Poll::Ready(Ok(())) => self.write_next(),
             }
         }
+    }
+
+    /// Hands the oldest request to the transport, which is ready.
+    fn write_next(&mut self) {
+        let Some(transport) = &mut self.transport else { return };
+        let Some((key, tag, request)) = self.calls.next_unsent() else { return };
+        let mark = Mark::now();
+        match transport.as_mut().start_send(self.correlate.request(tag, request)).map_err(Into::into) {
+            Ok(()) => self.dirty = true,
+            // The transport refuses this message, and is as good as before.
+            Err(error) if error.is_rejection() || error.is_too_large() => {
+                if let Delivered::To(_, Some(waker)) = self.calls.answer(key, Err(error.into_unsent())) {
+                    self.wakes.push_back(waker);
+                }
+            }
+            Err(error) => self.failing = Some(error),
+        }
+        self.look(mark);
     }
 
     /// Flushes all that was fed so far.
@@ -227,10 +240,62 @@ where
         if !self.dirty || self.failing.is_some() {
             return;
         }
-        match transport.as_mut().poll_flush(cx) {
+        let mark = Mark::now();
+        let flushed = transport.as_mut().poll_flush(cx).map_err(Into::into);
+        self.look(mark);
+        match flushed {
             Poll::Ready(Ok(())) => self.dirty = false,
-            Poll::Ready(Err(error)) => self.failing = Some(error.into()),
+            Poll::Ready(Err(error)) if error.is_rejection() => self.rejected(error),
+            Poll::Ready(Err(error)) => self.failing = Some(error),
             Poll::Pending => {}
+        }
+    }
+
+    /// After a poll of the transport: the calls that were sent before fail if the connection was lost in it.
+    fn look(&mut self, mark: Mark) {
+        if !mark.has_lost() {
+            return;
+        }
+        if !self.in_order {
+            return self.fail_sent(&lost());
+        }
+        if self.calls.oldest_sent().is_some() {
+            // An answer is known by its place alone. Requests that a layer kept may be answered on the next connection, and those
+            // answers would be given to other calls.
+            self.end(
+                Error::closed(
+                    "the connection was lost while calls waited for answers that come in order: the requests that were sent may \
+                     have been executed, and the client has ended",
+                ),
+                false,
+            );
+        }
+    }
+
+    /// By tag: fails every call whose request is out.
+    fn fail_sent(&mut self, error: &Error) {
+        while let Some(key) = self.calls.oldest_sent() {
+            match self.calls.answer(key, Err(error.clone())) {
+                Delivered::To(_, waker) => self.wakes.extend(waker),
+                Delivered::Abandoned(_) => self.release(),
+                Delivered::Unknown(_) => return,
+            }
+        }
+    }
+
+    /// The transport rejects what it had accepted before, and goes on.
+    fn rejected(&mut self, error: Error) {
+        self.todo = true;
+        // The calls that were lost with a connection have failed already.
+        if error.is_closed() {
+            return;
+        }
+        let error = error
+            .context("the transport rejected a request that it had accepted, and does not say whose")
+            .into_uncertain();
+        match self.in_order {
+            true => self.end(error, false),
+            false => self.fail_sent(&error),
         }
     }
 
@@ -238,7 +303,10 @@ where
         let mut delivered = 0;
         while *budget > 0 && self.is_wanted() {
             let transport = self.transport.as_mut()?;
-            let answer = match transport.as_mut().poll_next(cx) {
+            let mark = Mark::now();
+            let polled = transport.as_mut().poll_next(cx);
+            self.look(mark);
+            let answer = match polled {
                 Poll::Pending => {
                     if let Some(error) = self.failing.take() {
                         self.end(error, false);
@@ -264,8 +332,19 @@ where
                         None => Delivered::Unknown(Ok(answer)),
                     }
                 }
+                Err(error) if error.is_rejection() && (error.is_closed() || !error.may_have_been_executed()) => {
+                    self.rejected(error);
+                    continue;
+                }
                 // In order it is known whose answer could not be read.
-                Err(error) if self.in_order && error.is_codec() => self.calls.answer_oldest(Err(error)),
+                Err(error) if self.in_order && (error.is_rejection() || error.is_codec()) => {
+                    self.calls.answer_oldest(Err(error))
+                }
+                // By tag nobody knows.
+                Err(error) if error.is_rejection() => {
+                    self.fail_sent(&error.context("an answer could not be read, and nobody knows whose"));
+                    continue;
+                }
                 Err(error) => {
                     self.end(error, false);
                     return None;
@@ -301,8 +380,24 @@ where
         match transport.as_mut().poll_close(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(())) => self.end(Error::closed("this end of the transport was closed"), true),
-            Poll::Ready(Err(error)) => self.end(error.into(), false),
+            Poll::Ready(Err(error)) => match error.into() {
+                // Nobody waits for what it concerns; the close goes on.
+                error if error.is_rejection() => {
+                    self.todo = true;
+                    return Poll::Pending;
+                }
+                error => self.end(error, false),
+            },
         }
         Poll::Ready(())
     }
+}
+
+/// The error of a call whose connection was lost.
+fn lost() -> Error {
+    Error::closed(
+        "the connection was lost while the call waited for its answer: the request may have been executed; the client goes on \
+         with the next connection",
+    )
+    .into_rejection()
 }

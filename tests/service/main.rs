@@ -4,6 +4,8 @@
 
 mod cancel;
 mod client;
+#[cfg(feature = "reconnect")]
+mod reconnect;
 mod server;
 mod stack;
 mod stress;

@@ -275,3 +275,59 @@ async fn it_is_always_ready_and_its_calls_do_nothing_before_they_are_polled() {
     assert_eq!(target.connects.load(Relaxed), 0);
     assert_eq!(unpolled.await.unwrap(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_costs_a_warm_pool_one_task_that_asks_less_and_less_often() {
+    let target = Target::new(10);
+    target.refuses.store(usize::MAX, Relaxed);
+    let pool = target.pool().min_connections(2).max_connections(4.try_into().unwrap()).in_order();
+    pool.warm();
+    let calls = join_all((0..125).map(|number| call(&pool, number))).await;
+    assert!(calls.iter().all(|call| call.as_ref().is_err_and(|error| !error.may_have_been_executed())));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert_eq!(tasks(), 1, "the keeper alone");
+    let before = target.connects.load(Relaxed);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let asked = target.connects.load(Relaxed) - before;
+    // Each 15 seconds on average.
+    assert!((150..400).contains(&asked), "{asked} connects in an hour");
+    assert_eq!(tasks(), 1);
+
+    target.refuses.store(0, Relaxed);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(pool.connections(), 2);
+    assert_eq!(call(&pool, 1).await.unwrap(), 2);
+    drop(pool);
+    settle().await;
+    assert_eq!(tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_keeper_ends_with_the_last_handle_in_the_middle_of_an_outage() {
+    let target = Target::new(0);
+    target.refuses.store(usize::MAX, Relaxed);
+    let pool: Doubling = target.pool().min_connections(3).in_order();
+    pool.warm();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    drop(pool);
+    settle().await;
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_end_at_once_are_replaced_less_and_less_often() {
+    let target = Target::new(0);
+    let pool: Doubling = target.pool().min_connections(1).in_order();
+    pool.warm();
+    let servers = target.servers.clone();
+    let kills = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            servers.lock().unwrap().drain(..).for_each(|server| server.abort());
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    kills.abort();
+    assert!(target.connects.load(Relaxed) < 400, "{:?} connects in an hour", target.connects);
+}

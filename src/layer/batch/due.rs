@@ -49,7 +49,8 @@ impl Outgoing {
             let had_own = !self.control.is_idle();
             match self.control.poll_send(inner.as_mut(), cx).map_err(Into::into) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Err(error)) if error.is_rejection() => return Err(error),
+                Poll::Ready(Err(error)) if error.is_rejection() && error.is_closed() => return Err(error),
+                Poll::Ready(Err(error)) if error.is_rejection() => return Err(error.into_unsent()),
                 Poll::Ready(Err(error)) => {
                     self.is_told = true;
                     // That the transport is closed, its stream says itself.

@@ -89,7 +89,7 @@ impl<Out> Line<Out> {
                 if error.is_closed() && !error.is_rejection() {
                     return Poll::Ready(Err(self.fail(error)));
                 }
-                break Poll::Ready(Err(error));
+                break Poll::Ready(Err(error.into_rejection().into_unsent()));
             }
             if self.backlog.is_empty() {
                 break Poll::Ready(Ok(()));

@@ -10,6 +10,8 @@ pub(super) struct Buffer<Out> {
     bytes: usize,
     /// So many at the front of the queue were given to the present connection. Under `Keep` only.
     sent: usize,
+    /// So many at the front of the queue were given to an earlier connection. Under `Keep` only.
+    tried: usize,
     /// So many were given to the present connection. Not under `Keep`.
     unflushed: u64,
     /// So many were lost, of which the writer is to be told.
@@ -26,7 +28,17 @@ const MOST_STUCK: u32 = 16;
 
 impl<Out> Buffer<Out> {
     pub(super) fn new(when_lost: WhenLost<Out>) -> Self {
-        Self { when_lost, queue: VecDeque::new(), bytes: 0, sent: 0, unflushed: 0, report: 0, left: 0, stuck: (0, 0) }
+        Self {
+            when_lost,
+            queue: VecDeque::new(),
+            bytes: 0,
+            sent: 0,
+            tried: 0,
+            unflushed: 0,
+            report: 0,
+            left: 0,
+            stuck: (0, 0),
+        }
     }
 
     /// Whether one more may be accepted where there is no connection.
@@ -68,7 +80,8 @@ impl<Out> Buffer<Out> {
     }
 
     /// What was given to the connection last is nothing to be held here: it was refused, or a layer below holds it.
-    pub(super) fn not_held(&mut self) {
+    /// Tells whether it was given to no connection before.
+    pub(super) fn not_held(&mut self) -> bool {
         match &self.when_lost {
             WhenLost::Keep(keep) => {
                 self.sent = self.sent.saturating_sub(1);
@@ -76,8 +89,14 @@ impl<Out> Buffer<Out> {
                     self.left += 1;
                     self.bytes = self.bytes.saturating_sub((keep.size)(&message));
                 }
+                let is_new = self.tried <= self.sent;
+                self.tried -= usize::from(!is_new);
+                is_new
             }
-            _ => self.unflushed = self.unflushed.saturating_sub(1),
+            _ => {
+                self.unflushed = self.unflushed.saturating_sub(1);
+                true
+            }
         }
     }
 
@@ -120,6 +139,7 @@ impl<Out> Buffer<Out> {
 
     fn forget_sent(&mut self) {
         self.left += self.sent as u64;
+        self.tried = self.tried.saturating_sub(self.sent);
         if let WhenLost::Keep(keep) = &self.when_lost {
             for message in self.queue.drain(..self.sent.min(self.queue.len())) {
                 self.bytes = self.bytes.saturating_sub((keep.size)(&message));
@@ -139,6 +159,7 @@ impl<Out> Buffer<Out> {
             let (front, times) = self.stuck;
             self.stuck = (self.left, if front == self.left { times + 1 } else { 1 });
         }
+        self.tried = self.tried.max(self.sent);
         self.sent = 0;
         let lost = std::mem::take(&mut self.unflushed);
         if matches!(self.when_lost, WhenLost::Fail) {

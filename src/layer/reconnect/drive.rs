@@ -143,11 +143,9 @@ where
                     return Poll::Ready(Err(error));
                 }
                 // Sent again, it would be refused again: it is dropped, and told once.
-                if is_kept {
-                    core.buffer.not_held();
-                    core.shared.lose(1);
-                }
-                core.notify(error);
+                let is_unsent = !is_kept || core.buffer.not_held();
+                core.shared.lose(u64::from(is_kept));
+                core.notify(if is_unsent { error.into_unsent() } else { error });
                 continue;
             }
             if is_kept && core.outlives {

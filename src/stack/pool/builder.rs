@@ -3,11 +3,12 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize},
     },
     time::Duration,
 };
 
+use futures_util::task::AtomicWaker;
 use http::Request;
 use tower::ServiceExt;
 use tower_service::Service;
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::{
     Connect, Error, Transport,
+    layer::reconnect::Backoff,
     service::{ByTag, Client, Correlate, InOrder, Tagged},
 };
 
@@ -28,6 +30,7 @@ use crate::{
 /// |---|---|
 /// | [`max_connections`](Self::max_connections) | 8 |
 /// | [`min_connections`](Self::min_connections) | 0 |
+/// | [`backoff`](Self::backoff) | exponential, from 100 ms to 30 s, full jitter |
 /// | [`calls_per_connection`](Self::calls_per_connection) | 64 |
 /// | [`max_waiting`](Self::max_waiting) | 1024 calls |
 /// | [`max_wait`](Self::max_wait) | 10 s |
@@ -39,6 +42,7 @@ pub struct PoolBuilder<S> {
     request: Request<()>,
     max_connections: NonZeroUsize,
     min_connections: usize,
+    backoff: Backoff,
     calls_per_connection: NonZeroUsize,
     max_waiting: usize,
     max_wait: Duration,
@@ -55,6 +59,7 @@ impl<S> PoolBuilder<S> {
             request,
             max_connections: NonZeroUsize::MIN.saturating_add(7),
             min_connections: 0,
+            backoff: Backoff::exponential(),
             calls_per_connection: NonZeroUsize::MIN.saturating_add(63),
             max_waiting: 1024,
             max_wait: Duration::from_secs(10),
@@ -70,11 +75,20 @@ impl<S> PoolBuilder<S> {
         self
     }
 
-    /// So many connections are kept however idle they are, and opened anew when they are lost (a second after a connect that
-    /// failed). The first are opened by calls, or by [`Pool::warm`].
+    /// Sets how many connections are kept however idle they are. Defaults to 0. The first are opened by calls, or by [`Pool::warm`].
+    /// Lost ones are replaced one after the other, with the delays of [`backoff`](Self::backoff).
     #[must_use]
     pub const fn min_connections(mut self, connections: usize) -> Self {
         self.min_connections = connections;
+        self
+    }
+
+    /// Sets how long the pool waits before each attempt to replace a lost connection of those that it
+    /// [keeps](Self::min_connections). Defaults to [`Backoff::exponential`]. A connection that lasted 10 s starts the delays anew. Calls
+    /// do not wait for it: each one that finds no connection makes an attempt.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
         self
     }
 
@@ -155,6 +169,9 @@ impl<S> PoolBuilder<S> {
             shelf: Mutex::new(shelf),
             connect: Box::new(connect),
             min_connections: self.min_connections.min(self.max_connections.get()),
+            backoff: self.backoff,
+            is_kept: AtomicBool::new(false),
+            keeper: AtomicWaker::new(),
             idle_timeout: self.idle_timeout,
             max_lifetime: self.max_lifetime,
             max_wait: self.max_wait,

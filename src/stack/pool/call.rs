@@ -76,7 +76,7 @@ where
             }
             let (id, mut client) = match admission {
                 Admission::Use(id, client) => (id, client),
-                Admission::Refuse(error) => return Poll::Ready(Err(error)),
+                Admission::Refuse(error) => return Poll::Ready(Err(error.into_unsent())),
                 Admission::Wait(ticket) => {
                     self.ticket = Some(ticket);
                     return self.poll_patience(cx).map(Err);
@@ -115,7 +115,7 @@ where
 }
 
 fn out_of_patience(limit: Duration) -> Error {
-    Error::timeout(format!("no connection of the pool was free within {limit:?} (PoolBuilder::max_wait)"))
+    Error::timeout(format!("no connection of the pool was free within {limit:?} (PoolBuilder::max_wait)")).into_unsent()
 }
 
 impl<T, Req, Res, C> Future for PoolCall<T, Req, Res, C>

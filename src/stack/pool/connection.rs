@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::shared::Shared;
+use super::{keeper, shared::Shared};
 use crate::{
     Error, Transport,
     rt::{self, Instant, Timer},
@@ -16,9 +16,6 @@ use crate::{
 
 /// In so many steps the idle time is watched: a connection is retired after between 1 and 1.25 of it.
 const TICKS: u32 = 4;
-
-/// How long a pool that is to be kept warm waits after a connect that failed.
-const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Opens a connection, which the shelf has counted as connecting.
 pub(super) fn open<T, Req, Res, C>(shared: &Arc<Shared<T, Req, Res, C>>)
@@ -40,37 +37,38 @@ where
     Req: Send + 'static,
     Res: Send + 'static,
 {
-    loop {
-        connect_and_serve(&shared).await;
-        let is_short = shared.has_handles() && shared.shelf().size() < shared.min_connections;
-        if !(is_short && shared.shelf().begin()) {
-            return;
+    if let Some((id, client)) = attempt(&shared).await {
+        serve(&shared, id, client).await;
+    }
+    keeper::keep(&shared);
+}
+
+/// Makes a connection, which the shelf has counted as connecting.
+pub(super) async fn attempt<T, Req, Res, C>(
+    shared: &Arc<Shared<T, Req, Res, C>>,
+) -> Option<(u64, Client<T, Req, Res, C>)> {
+    let attempt = Attempt(Some(shared));
+    match (shared.connect)().await {
+        Ok(client) => {
+            shared.connects.fetch_add(1, Relaxed);
+            Some((attempt.opened(client.clone()), client))
+        }
+        Err(error) => {
+            attempt.failed(error);
+            None
         }
     }
 }
 
-async fn connect_and_serve<T, Req, Res, C>(shared: &Arc<Shared<T, Req, Res, C>>)
+/// Reads for all calls of a connection until it ends.
+pub(super) async fn serve<T, Req, Res, C>(shared: &Arc<Shared<T, Req, Res, C>>, id: u64, client: Client<T, Req, Res, C>)
 where
-    C: Correlate<Req, Res> + Send + 'static,
-    T: Transport<C::Out, In = C::In> + Send + 'static,
-    C::In: Send,
-    Req: Send + 'static,
-    Res: Send + 'static,
+    C: Correlate<Req, Res>,
+    T: Transport<C::Out, In = C::In>,
 {
-    let attempt = Attempt(Some(shared));
-    let client = match (shared.connect)().await {
-        Ok(client) => client,
-        Err(error) => {
-            attempt.failed(error);
-            if shared.min_connections > 0 {
-                rt::sleep(PAUSE).await;
-            }
-            return;
-        }
-    };
-    shared.connects.fetch_add(1, Relaxed);
     let mut drive = pin!(client.drive());
-    let id = attempt.opened(client);
+    // The shelf has the handle now.
+    drop(client);
     let mut watch = Watch::new(shared);
     poll_fn(|cx| {
         if drive.as_mut().poll(cx).is_ready() {

@@ -22,8 +22,15 @@
 //! cause. One that is only silent is found out by a heartbeat layer per connection, as in the example. A connection that is
 //! idle or old is closed when its calls are done.
 //!
+//! # Connections that are kept
+//!
+//! With [`min_connections`](PoolBuilder::min_connections), one task replaces lost connections, one attempt after the other, with
+//! [`backoff`](PoolBuilder::backoff) and jitter. It ends with the last handle. A failed call leaves nothing behind.
+//!
 //! # Errors
 //!
+//! [`Error::may_have_been_executed`](crate::Error::may_have_been_executed) is `false` for a call that got no connection, or whose request
+//! was not sent; it can be made again without doing it twice.
 //! A connect that fails fails the calls that waited for it, with its error; it is not tried again by itself: put tower's retry
 //! over the pool, or on the connector. [`is_full`](crate::Error::is_full) and [`is_timeout`](crate::Error::is_timeout) from waiting. Those of the
 //! [`Client`](crate::service::Client) as they are.
@@ -84,6 +91,7 @@
 mod builder;
 mod call;
 mod connection;
+mod keeper;
 mod service;
 mod shared;
 mod shelf;

@@ -104,6 +104,7 @@ impl<T, Req, Res, C> Drop for Pool<T, Req, Res, C> {
             // Outside the lock. The connections end when their calls are done.
             drop(handles);
             wakers.into_iter().for_each(Waker::wake);
+            self.shared.keeper.wake();
         }
     }
 }

@@ -2,15 +2,17 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::Waker,
     time::Duration,
 };
 
+use futures_util::task::AtomicWaker;
+
 use super::shelf::Shelf;
-use crate::{Error, service::Client};
+use crate::{Error, layer::reconnect::Backoff, service::Client};
 
 /// A connect that runs on a task of its own.
 pub(super) type Connecting<K> = Pin<Box<dyn Future<Output = Result<K, Error>> + Send>>;
@@ -26,6 +28,12 @@ pub(super) struct Shared<T, Req, Res, C> {
     pub(super) idle_timeout: Duration,
     pub(super) max_lifetime: Duration,
     pub(super) max_wait: Duration,
+    /// How long the keeper waits between its attempts.
+    pub(super) backoff: Backoff,
+    /// There is a keeper.
+    pub(super) is_kept: AtomicBool,
+    /// Wakes the keeper when there may be too few connections, or no handle.
+    pub(super) keeper: AtomicWaker,
     /// The handles. Without one, connections end when their calls are done.
     pub(super) handles: AtomicUsize,
     /// The connections that were made so far.
@@ -44,9 +52,15 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
         // Outside the lock: dropping the last handle of a client wakes its driver.
         drop(handle);
         wakers.into_iter().for_each(Waker::wake);
+        self.keeper.wake();
     }
 
-    pub(super) fn has_handles(self: &Arc<Self>) -> bool {
+    /// Whether the pool has fewer connections than it is to keep.
+    pub(super) fn is_short(&self) -> bool {
+        self.shelf().size() < self.min_connections
+    }
+
+    pub(super) fn has_handles(&self) -> bool {
         self.handles.load(Relaxed) > 0
     }
 }

@@ -253,7 +253,7 @@ impl<Out, In> State<Out, In> {
                 if error.is_closed() && !error.is_rejection() {
                     return Err(error);
                 }
-                self.refuse(error);
+                self.refuse(error.into_rejection().into_unsent());
             }
         }
         Ok(None)

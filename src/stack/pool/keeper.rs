@@ -1,0 +1,112 @@
+//! The one task that replaces the connections which a pool is to keep.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, SeqCst},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use super::{connection, shared::Shared};
+use crate::{
+    Transport,
+    rt::{self, Instant, Timer},
+    service::Correlate,
+};
+
+/// How long the pool must have had its connections for the delays to start small again. A server that accepts and drops would be
+/// asked in a tight loop otherwise.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+/// A connection has ended, or was not made: the keeper looks whether there are too few. Starts it if there is none.
+pub(super) fn keep<T, Req, Res, C>(shared: &Arc<Shared<T, Req, Res, C>>)
+where
+    C: Correlate<Req, Res> + Send + 'static,
+    T: Transport<C::Out, In = C::In> + Send + 'static,
+    C::In: Send,
+    Req: Send + 'static,
+    Res: Send + 'static,
+{
+    if shared.min_connections > 0 && shared.has_handles() && !shared.is_kept.swap(true, SeqCst) {
+        rt::spawn(run(shared.clone()));
+    }
+    shared.keeper.wake();
+}
+
+async fn run<T, Req, Res, C>(shared: Arc<Shared<T, Req, Res, C>>)
+where
+    C: Correlate<Req, Res> + Send + 'static,
+    T: Transport<C::Out, In = C::In> + Send + 'static,
+    C::In: Send,
+    Req: Send + 'static,
+    Res: Send + 'static,
+{
+    let _kept = Kept(&shared);
+    let mut delays = shared.backoff.delays();
+    let mut fills_up = false;
+    loop {
+        let since = Instant::now();
+        let is_short = poll_fn(|cx| {
+            shared.keeper.register(cx.waker());
+            match shared.has_handles() {
+                true if shared.is_short() => Poll::Ready(true),
+                true => Poll::Pending,
+                false => Poll::Ready(false),
+            }
+        });
+        if !is_short.await {
+            return;
+        }
+        if since.elapsed() >= HEALTHY {
+            delays = shared.backoff.delays();
+            fills_up = false;
+        }
+        if !fills_up {
+            // None is left: the next call that finds no connection starts another keeper.
+            let Some(delay) = delays.next() else { return };
+            let mut timer = Timer::new();
+            timer.set(delay);
+            if while_wanted(&shared, poll_fn(|cx| timer.poll(cx))).await.is_none() {
+                return;
+            }
+        }
+        if !(shared.is_short() && shared.shelf().begin()) {
+            continue;
+        }
+        let Some(made) = while_wanted(&shared, connection::attempt(&shared)).await else { return };
+        fills_up = made.is_some();
+        if let Some((id, client)) = made {
+            let shared = shared.clone();
+            rt::spawn(async move {
+                connection::serve(&shared, id, client).await;
+                keep(&shared);
+            });
+        }
+    }
+}
+
+/// The output of `future`, unless the last handle goes first.
+async fn while_wanted<T, Req, Res, C, F: Future>(shared: &Shared<T, Req, Res, C>, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        shared.keeper.register(cx.waker());
+        match shared.has_handles() {
+            true => future.as_mut().poll(cx).map(Some),
+            false => Poll::Ready(None),
+        }
+    })
+    .await
+}
+
+/// There is a keeper while this lives, a panic included.
+struct Kept<'a, T, Req, Res, C>(&'a Shared<T, Req, Res, C>);
+
+impl<T, Req, Res, C> Drop for Kept<'_, T, Req, Res, C> {
+    fn drop(&mut self) {
+        self.0.is_kept.store(false, Relaxed);
+    }
+}
