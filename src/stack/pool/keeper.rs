@@ -47,14 +47,18 @@ where
 {
     let _kept = Kept(&shared);
     let mut delays = shared.backoff.delays();
-    let mut fills_up = false;
+    // How many attempts may follow a connection that was made without a delay, to fill the pool up.
+    let mut at_once = 0;
     loop {
         let since = Instant::now();
         let is_short = poll_fn(|cx| {
             shared.keeper.register(cx.waker());
             match shared.has_handles() {
                 true if shared.is_short() => Poll::Ready(true),
-                true => Poll::Pending,
+                true => {
+                    at_once = 0;
+                    Poll::Pending
+                }
                 false => Poll::Ready(false),
             }
         });
@@ -63,9 +67,10 @@ where
         }
         if since.elapsed() >= HEALTHY {
             delays = shared.backoff.delays();
-            fills_up = false;
         }
-        if !fills_up {
+        if at_once > 0 {
+            at_once -= 1;
+        } else {
             // None is left: the next call that finds no connection starts another keeper.
             let Some(delay) = delays.next() else { return };
             let mut timer = Timer::new();
@@ -73,19 +78,21 @@ where
             if while_wanted(&shared, poll_fn(|cx| timer.poll(cx))).await.is_none() {
                 return;
             }
+            at_once = shared.min_connections.saturating_sub(1);
         }
         if !(shared.is_short() && shared.shelf().begin()) {
             continue;
         }
         let Some(made) = while_wanted(&shared, connection::attempt(&shared)).await else { return };
-        fills_up = made.is_some();
-        if let Some((id, client)) = made {
-            let shared = shared.clone();
-            rt::spawn(async move {
-                connection::serve(&shared, id, client).await;
-                keep(&shared);
-            });
-        }
+        let Some((id, client)) = made else {
+            at_once = 0;
+            continue;
+        };
+        let shared = shared.clone();
+        rt::spawn(async move {
+            connection::serve(&shared, id, client).await;
+            keep(&shared);
+        });
     }
 }
 
