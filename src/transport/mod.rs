@@ -9,6 +9,8 @@ mod coalesce;
 mod connect;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod connecting;
+#[cfg(all(any(feature = "websocket", feature = "optimized"), not(target_arch = "wasm32")))]
+pub(crate) mod detach;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 mod dial;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]

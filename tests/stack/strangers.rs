@@ -21,7 +21,7 @@ use tower_transport::{
     },
     transport::{
         sse::{SseDuplexConnector, SseDuplexServer},
-        websocket::{WebSocketConnector, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
         webtransport::{Certificate, WebTransportConnector, WebTransportServer},
     },
 };
@@ -350,7 +350,24 @@ async fn an_adaptive_connector_goes_on_plain_over_the_transport_that_it_has_foun
     let server = serve(WebSocketUpgrade::new(|socket, _| echo(socket)).subprotocol(OURS).unwrap()).await;
     let endpoints = Endpoints::new(&format!("http://{server}")).unwrap().without(TransportKind::Sse);
     let connector = AdaptiveConnector::new(endpoints.clone());
-    is_echoed(within(builder().connect_with(connector, &endpoints)).await.unwrap()).await;
+    is_echoed(within(builder().connect_with(connector.clone(), &endpoints)).await.unwrap()).await;
+    let uri = http::Uri::try_from(format!("http://{server}/")).unwrap();
+    assert!(!connector.capabilities(&uri).unwrap().is_optimized());
+}
+
+#[tokio::test]
+async fn an_adaptive_connector_does_not_take_a_name_that_a_server_echoes_for_knowledge() {
+    let greet = |mut socket: WebSocket, _| async move {
+        let _ = socket.send_message("welcome".into()).await;
+        echo(socket).await;
+    };
+    let server = serve(WebSocketUpgrade::new(greet).subprotocol(OURS).unwrap()).await;
+    let endpoints = Endpoints::new(&format!("http://{server}")).unwrap().without(TransportKind::Sse);
+    let connector = AdaptiveConnector::new(endpoints.clone());
+    let mut transport = within(builder().connect_with(connector.clone(), &endpoints)).await.unwrap();
+    assert_eq!(within(transport.receive_message()).await.unwrap().unwrap(), Message::text("welcome"));
+    let uri = http::Uri::try_from(format!("http://{server}/")).unwrap();
+    assert!(!connector.capabilities(&uri).unwrap().is_optimized());
 }
 
 #[tokio::test]

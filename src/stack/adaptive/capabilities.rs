@@ -88,7 +88,8 @@ impl TransportCapabilities {
     }
 
     /// Whether the server, at the latest connection, agreed to speak what an [`OptimizedTransport`](crate::stack::OptimizedTransport)
-    /// speaks. Which of its layers are on, [that](crate::stack::OptimizedTransport::capabilities) knows.
+    /// speaks, as far as is known: some servers choose any name that is offered first, and an `OptimizedTransport` on this connector finds that out.
+    /// Which of its layers are on, [that](crate::stack::OptimizedTransport::capabilities) knows.
     #[must_use]
     pub fn is_optimized(&self) -> bool {
         self.subprotocol() == Some(SUBPROTOCOL)

@@ -43,8 +43,8 @@ impl Future for AdaptiveConnecting {
         let session = Session::new(attempt, kind);
         let mut response = response.map(|transport| transport.watched_by(session.clone()));
         response.extensions_mut().insert(kind);
-        let told = session.clone();
-        response.extensions_mut().insert(Unusable::new(move |error| told.died(error)));
+        let (told, disowned) = (session.clone(), session.clone());
+        response.extensions_mut().insert(Unusable::new(move |error| told.died(error), move || disowned.disown()));
         response.extensions_mut().insert(session);
         Poll::Ready(Ok(response))
     }

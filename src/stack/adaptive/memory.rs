@@ -117,6 +117,13 @@ impl Memory {
         self.origins.get(origin)?.subprotocol.clone()
     }
 
+    /// The server does not speak what it chose at the latest connection.
+    pub(super) fn disown(&mut self, origin: &str) {
+        if let Some(known) = self.origins.get_mut(origin) {
+            known.subprotocol = None;
+        }
+    }
+
     pub(super) fn forget(&mut self) {
         self.origins.clear();
     }

@@ -89,6 +89,12 @@ impl Session {
         Arc::new(Self { attempt, kind, is_dead: AtomicBool::new(false) })
     }
 
+    /// The server does not speak the subprotocol that it chose.
+    pub(super) fn disown(&self) {
+        let Attempt { shared, origin, .. } = &self.attempt;
+        shared.memory().disown(origin);
+    }
+
     /// Its path went dead. Told twice, it is one death.
     pub(super) fn died(&self, error: &Error) {
         if self.is_dead.swap(true, Relaxed) {

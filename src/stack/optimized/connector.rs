@@ -25,7 +25,7 @@ use crate::{
         trace::{TraceLayer, Traced},
     },
     stack::{hello::SUBPROTOCOL, optional::Optional, unusable::Unusable},
-    transport::LostConnection,
+    transport::{LostConnection, detach},
 };
 
 /// A connection of a client: what it sends is traced, then resumed, then on the wire.
@@ -103,6 +103,9 @@ where
             }
             Met::Plain(first) => {
                 self.peers.learn(uri, Kind::Stranger);
+                if let Some(unusable) = response.extensions().get::<Unusable>() {
+                    unusable.disown();
+                }
                 tracing::info!(
                     host = uri.host(),
                     "the server chose the subprotocol `tower-transport.v1` without knowing it: messages are plain"
@@ -126,6 +129,8 @@ where
     /// Opens the session, or goes on with it.
     async fn open(&self, response: Response<T>, agreement: Agreement) -> Result<Response<Link<T>>, Error> {
         let (mut parts, transport) = response.into_parts();
+        // They are kept as long as the connection lives.
+        detach::headers(&mut parts.headers);
         let (agreed, max_message) = (agreement.capabilities, agreement.max_message());
         let wire = self.wire.layer(transport, agreement);
         let link = if agreed.resume() {

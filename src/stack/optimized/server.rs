@@ -322,9 +322,13 @@ impl OptimizedAcceptor {
         WebSocketUpgrade::new(move |websocket, parts| -> Handled {
             let seat = acceptor.drain.enter();
             let attending = seat.clone();
-            let handled = async move {
+            // In a box of its own, which is gone before the session runs.
+            let accepting = Box::pin(async move {
                 let is_known = websocket.subprotocol() == Some(SUBPROTOCOL);
-                match acceptor.accept_own(websocket, is_known, Client::Anyone, seat).await {
+                acceptor.accept_own(websocket, is_known, Client::Anyone, seat).await
+            });
+            let handled = async move {
+                match accepting.await {
                     Ok(Some(transport)) => handler(transport, parts).await,
                     Ok(None) => {}
                     Err(error) => tracing::debug!(%error, "a connection was not accepted"),

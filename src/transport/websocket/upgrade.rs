@@ -18,6 +18,7 @@ use crate::{
     log::{self, Peer},
     rt,
     transport::{
+        detach,
         drain::{Attended, Drain, Seat},
         guest::Guest,
         origin::Origins,
@@ -290,6 +291,7 @@ where
         ready(Ok(match accepted {
             Ok(accepted) => {
                 let handler = self.handler.clone();
+                detach::request(&mut parts);
                 accepted.spawn(move |websocket| handler(websocket, parts))
             }
             Err(refusal) => refusal.logged("websocket", &parts).into_response(),

@@ -1,6 +1,10 @@
 //! From a connection to the handler, the same for each transport.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures_util::SinkExt;
 use http::request;
@@ -13,7 +17,7 @@ use crate::{
         adaptive::AdaptiveTransport,
         optimized::{Client, Handled},
     },
-    transport::{place::Place, sse::SseDuplex, websocket::WebSocket},
+    transport::{detach, place::Place, sse::SseDuplex, websocket::WebSocket},
 };
 
 pub(super) type Handler = Arc<dyn Fn(OptimizedTransport<AdaptiveTransport>, request::Parts) -> Handled + Send + Sync>;
@@ -46,16 +50,37 @@ pub(super) fn sse(duplex: SseDuplex, parts: request::Parts) -> Handled {
 
 fn open(transport: AdaptiveTransport, mut parts: request::Parts) -> Handled {
     let opening = parts.extensions.remove::<Opening>();
-    Box::pin(async move {
-        let Some(Opening { inner, seat }) = opening else { return };
-        let Some(seat) = seat.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        seat.attend(|seat| inner.run(transport, parts, seat)).await;
-    })
+    let begin = |Opening { inner, seat }: Opening| {
+        let seat = seat.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(seat.attend(|seat| run(inner.begin(transport, parts, seat))))
+    };
+    match opening.and_then(begin) {
+        Some(session) => Box::pin(session),
+        None => Box::pin(std::future::ready(())),
+    }
+}
+
+/// A session, and its place.
+pub(super) type Begun = (Handled, Seat);
+
+/// Runs the session that `begin` leads to. `begin` is boxed, and gone before the session runs, which then holds no room for it.
+pub(super) fn run(begin: impl Future<Output = Option<Begun>> + Send + 'static) -> impl Future<Output = ()> + Send {
+    let begin: Pin<Box<dyn Future<Output = Option<Begun>> + Send>> = Box::pin(begin);
+    async move {
+        let Some((session, seat)) = begin.await else { return };
+        session.await;
+        drop(seat);
+    }
 }
 
 impl Inner {
-    /// Makes a session of a connection and runs the handler, or hands the connection to the session that it belongs to.
-    pub(super) async fn run(&self, transport: AdaptiveTransport, mut parts: request::Parts, mut seat: Seat) {
+    /// Makes a session of a connection, or hands the connection to the session that it belongs to.
+    pub(super) async fn begin(
+        self: Arc<Self>,
+        transport: AdaptiveTransport,
+        mut parts: request::Parts,
+        mut seat: Seat,
+    ) -> Option<Begun> {
         let kind = transport.kind();
         let is_known = transport.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
         let owner = self.owner.as_ref().and_then(|owner| owner(&parts));
@@ -74,7 +99,8 @@ impl Inner {
         match self.acceptor.accept_own(transport, is_known, client, seat.held()).await {
             Ok(Some(session)) if seat.begin(self.sessions) => {
                 parts.extensions.insert(kind);
-                (self.handler)(session, parts).await;
+                detach::request(&mut parts);
+                return Some(((self.handler)(session, parts), seat));
             }
             Ok(Some(mut session)) => {
                 let full = CloseFrame::new(CloseCode::TRY_AGAIN, "too many sessions");
@@ -87,5 +113,6 @@ impl Inner {
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, transport = kind.word(), "a connection was not accepted"),
         }
+        None
     }
 }

@@ -7,6 +7,7 @@ use super::{
     SessionServer,
     guard::Verdict,
     live::Seat,
+    run::{Begun, run},
     session_server::{Inner, Pages},
 };
 use crate::{
@@ -51,19 +52,21 @@ impl SessionServer {
             let mut gone = pin!(gone);
             // The end is asked for first: clients that keep coming must not put it off.
             while let Either::Right((Some(incoming), _)) = select(gone.as_mut(), pin!(server.accept())).await {
-                rt::spawn(open(inner.clone(), incoming));
+                open(&inner, incoming);
             }
             server.close(CloseFrame::new(CloseCode::AWAY, "the server goes away")).await;
         }
     }
 }
 
-async fn open(inner: Arc<Inner>, incoming: Incoming) {
+fn open(inner: &Arc<Inner>, incoming: Incoming) {
     match inner.enter(incoming.parts()) {
         Ok(seat) => {
-            seat.attend(|seat| inner.admit(incoming, seat)).await;
+            rt::spawn(seat.attend(|seat| run(inner.clone().admit(incoming, seat))));
         }
-        Err(_) => refuse(incoming, StatusCode::SERVICE_UNAVAILABLE).await,
+        Err(_) => {
+            rt::spawn(refuse(incoming, StatusCode::SERVICE_UNAVAILABLE));
+        }
     }
 }
 
@@ -75,7 +78,7 @@ async fn refuse(incoming: Incoming, status: StatusCode) {
 
 impl Inner {
     /// Asks the guard, as of a request over HTTP.
-    async fn admit(&self, mut incoming: Incoming, seat: Seat) {
+    async fn admit(self: Arc<Self>, mut incoming: Incoming, seat: Seat) -> Option<Begun> {
         let empty = http::Request::new(()).into_parts().0;
         let mut parts = std::mem::replace(incoming.parts_mut(), empty);
         if let Some(guard) = &self.guard {
@@ -84,17 +87,19 @@ impl Inner {
                 Verdict::Refused(status, _) => {
                     // The seat is one of those of all transports, and the client need not hurry.
                     drop(seat);
-                    return refuse(incoming, status).await;
+                    refuse(incoming, status).await;
+                    return None;
                 }
             }
         }
         // A guard may have taken its credentials out of them.
         incoming.parts_mut().headers.clone_from(&parts.headers);
-        let Ok(session) = incoming.accept().await else { return };
+        let session = incoming.accept().await.ok()?;
         match rt::timeout(self.acceptor.limits().handshake, session.accept()).await {
-            Ok(Ok(stream)) => self.run(stream.into(), parts, seat).await,
+            Ok(Ok(stream)) => return self.begin(stream.into(), parts, seat).await,
             Ok(Err(error)) => tracing::debug!(%error, "a session ended before it had a stream"),
             Err(_) => session.close(CloseFrame::new(CloseCode::PROTOCOL, "no stream was opened in time")),
         }
+        None
     }
 }
