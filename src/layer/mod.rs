@@ -19,7 +19,7 @@
 //! | [`per_connection`] | on the connector: the layers below, anew for each connection | | |
 //! | `batch` | many small messages in one | the same layer | of a connection |
 //! | `compression` | deflate for each message | the same layer | of a connection |
-//! | `heartbeat` | a peer that is gone is found out; the round trip | every peer with pings | of a connection |
+//! | `heartbeat` | detects a dead peer, by pings or by messages of your own; the round-trip time | pings or their equal | of a connection |
 //!
 //! Why so: what survives a reconnect stands above it, and what belongs to a connection below. What counts or refuses messages of
 //! the application (limit, rate limit, queue) stands above what makes others of them (batch, compression). A batch of many alike

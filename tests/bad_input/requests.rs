@@ -57,6 +57,7 @@ refused! {
     a_plain_request_is_told_to_upgrade: "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n" => 426, "upgrade: websocket";
     a_post_is_not_allowed: REQUEST.replacen("GET", "POST", 1) => 405, "get request";
     another_version_is_told_ours: REQUEST.replace("version: 13", "version: 8") => 426, "sec-websocket-version: 13";
+    no_host_is_refused: REQUEST.replace("host: localhost\r\n", "") => 400, "host";
     a_missing_key_is_refused: REQUEST.replace("key: ", "other: ") => 400, "sec-websocket-key";
     a_key_of_another_length_is_refused: REQUEST.replace("ZQ==", "") => 400, "16 bytes";
     two_keys_are_refused: with("sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==") => 400, "one sec-websocket-key";

@@ -83,7 +83,7 @@ pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refus
     }
     // RFC 9112, section 3.2. HTTP/2 names it in the request's URI.
     if parts.version == http::Version::HTTP_11 && !headers.contains_key(header::HOST) {
-        return refuse(StatusCode::BAD_REQUEST, "a request of HTTP/1.1 names its Host");
+        return refuse(StatusCode::BAD_REQUEST, "a WebSocket handshake needs a Host header");
     }
     if headers.get_all(header::HOST).iter().nth(1).is_some() {
         return refuse(StatusCode::BAD_REQUEST, "a request has one Host");
