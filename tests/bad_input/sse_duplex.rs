@@ -150,6 +150,34 @@ async fn a_message_of_a_gibibyte_is_refused_by_its_head() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_in_parts_without_end_is_refused_at_the_limit_of_a_message() {
+    let mut server = server(Limits::new());
+    let (_stream, token, mut session) = server.open().await;
+    let growth = Growth::start();
+    let part = Bytes::from([&b"\x05\x80\x00\x40\x00"[..], &[0; 16 * KIB]].concat());
+    assert_eq!(server.status(&token, 0, endless(std::iter::repeat(part))).await, 413);
+    println!("{} KiB", growth.peak() / KIB);
+    assert!(growth.peak() < 6 * KIB * KIB + 256 * KIB, "{}", growth.peak());
+    assert!(within(session.next()).await.unwrap().unwrap_err().is_too_large());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_always_there_gives_other_tasks_their_turn() {
+    let mut server = server(Limits::new());
+    let (_stream, token, mut session) = server.open().await;
+    let growth = Growth::start();
+    // Nothing at all, and parts of nothing, as often as somebody asks.
+    for piece in [Bytes::new(), Bytes::from(b"\x05\x00".repeat(4096))] {
+        let mut post = server.post(&token, 0, endless(std::iter::repeat(piece)));
+        for _ in 0..100 {
+            assert!(post.as_mut().now_or_never().is_none());
+        }
+    }
+    assert!(growth.peak() < 64 * KIB, "{}", growth.peak());
+    assert!(session.next().now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handler_that_never_reads_holds_no_more_than_its_inbox() {
     let mut server = server(Limits::new());
     let (_stream, token, _session) = server.open().await;

@@ -8,6 +8,7 @@ mod cut;
 mod fake;
 mod flow;
 mod messages;
+mod nginx;
 mod optimized;
 mod origins;
 mod peers;

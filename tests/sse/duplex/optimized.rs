@@ -76,6 +76,28 @@ async fn a_message_over_what_a_proxy_takes_gets_through_at_the_first_attempt() {
 }
 
 #[tokio::test]
+async fn a_message_that_no_proxy_takes_is_not_sent_again_and_again() {
+    let (behind, refused) = behind_a_proxy(echo_server(), 100_000).await;
+    let proxy = Proxy::start(behind, vec![]).await;
+    let url = format!("http://{}/", proxy.address);
+    let transport = within(builder().connect_with(SseDuplexConnector::new(), url)).await.unwrap();
+    let (sender, mut receiver) = transport.split();
+    sender.send(noise(200_000)).await.unwrap();
+    let error = within(async {
+        loop {
+            match receiver.receive().await {
+                Some(Err(error)) => return error,
+                Some(Ok(message)) => assert!(!message.is_data(), "{message:?}"),
+                None => panic!("it ends without a word"),
+            }
+        }
+    });
+    let error = error.await;
+    assert!(error.is_too_large() && error.status().unwrap() == 413, "{error:?}");
+    assert!(refused.load(SeqCst) <= 2, "{refused:?}");
+}
+
+#[tokio::test]
 async fn nothing_is_lost_or_doubled_across_cuts() {
     let fates = vec![Fate::CutTheAnswer, Fate::Carry, Fate::CutTheRequest, Fate::CutAfter(700)];
     let proxy = Proxy::start(echo().await, fates).await;

@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::{
@@ -97,7 +98,9 @@ async fn meet(mut near: TcpStream, server: SocketAddr, fate: Fate) {
         Fate::CutAfter(mut bytes) => {
             while bytes > 0 {
                 let most = bytes.min(there.len());
-                let Ok(read @ 1..) = near.read(&mut there[..most]).await else { return };
+                // A request that has fewer is cut behind its end.
+                let read = tokio::time::timeout(Duration::from_millis(200), near.read(&mut there[..most])).await;
+                let Ok(Ok(read @ 1..)) = read else { return };
                 far.write_all(&there[..read]).await.unwrap();
                 bytes -= read;
             }

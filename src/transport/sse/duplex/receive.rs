@@ -126,7 +126,7 @@ impl Receive {
                     self.waits = Waits::Not;
                     if let Ok(mut data) = frame.into_data() {
                         let data = data.copy_to_bytes(data.remaining());
-                        self.session.read(&mut self.turn, &data);
+                        self.session.read(&mut self.turn, data);
                     }
                 }
                 Poll::Ready(Some(Err(_))) => return refuse(StatusCode::BAD_REQUEST, "the body was cut"),

@@ -157,7 +157,7 @@ mod tests {
 
     fn post(session: &Arc<Session>, text: &str, waker: &Waker) {
         let mut turn = session.begin(session.next()).unwrap();
-        session.read(&mut turn, &[&[0, text.len() as u8], text.as_bytes()].concat());
+        session.read(&mut turn, [&[0, text.len() as u8], text.as_bytes()].concat().into());
         assert!(matches!(session.take(&mut turn, &Context::from_waker(waker)), Step::Read));
     }
 

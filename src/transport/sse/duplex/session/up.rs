@@ -20,9 +20,11 @@ pub(in super::super) struct Turn {
     /// The number of its next message.
     number: u64,
     decoder: Decoder,
-    /// What is read and not decoded: memory of its own, since a small message must not hold the HTTP server's buffer for as long as
-    /// it waits.
+    /// What is read and not decoded.
     pub(in super::super) input: Bytes,
+    /// The HTTP server's buffer, until it is let go of outside of the lock: dropping it is the server's own business. `None` once `input`
+    /// is memory of its own.
+    buffer: Option<Bytes>,
 }
 
 /// How far a POST came.
@@ -49,11 +51,6 @@ impl Step {
 }
 
 impl Turn {
-    /// More was read.
-    pub(in super::super) fn read(&mut self, input: &[u8]) {
-        self.input = Bytes::copy_from_slice(input);
-    }
-
     /// Whether the body may end here.
     pub(in super::super) fn is_whole(&self) -> bool {
         self.decoder.is_between_messages() && self.input.is_empty()
@@ -72,7 +69,7 @@ impl Session {
         state.post += 1;
         state.wake(Who::Poster);
         let decoder = Decoder::new(self.limits.message);
-        Ok(Turn { post: state.post, number, decoder, input: Bytes::new() })
+        Ok(Turn { post: state.post, number, decoder, input: Bytes::new(), buffer: None })
     }
 
     /// The number of the message that is due.
@@ -81,18 +78,24 @@ impl Session {
     }
 
     /// Hands the turn what was read.
-    pub(in super::super) fn read(&self, turn: &mut Turn, input: &[u8]) {
+    pub(in super::super) fn read(&self, turn: &mut Turn, input: Bytes) {
         self.count_moved(input.len());
-        turn.read(input);
+        turn.buffer = Some(input.clone());
+        turn.input = input;
     }
 
     /// Puts what was read into the inbox, as far as there is room.
     pub(in super::super) fn take(&self, turn: &mut Turn, cx: &Context<'_>) -> Step {
-        self.look(Who::Poster, cx, Step::waits, |state| fill(state, turn))
+        let mut is_copied = turn.buffer.is_none();
+        let step = self.look(Who::Poster, cx, Step::waits, |state| fill(state, turn, &mut is_copied));
+        if is_copied || turn.input.is_empty() {
+            turn.buffer = None;
+        }
+        step
     }
 }
 
-fn fill(state: &mut Locked<'_>, turn: &mut Turn) -> Step {
+fn fill(state: &mut Locked<'_>, turn: &mut Turn, is_copied: &mut bool) -> Step {
     if state.post != turn.post {
         return Step::Superseded;
     }
@@ -101,6 +104,10 @@ fn fill(state: &mut Locked<'_>, turn: &mut Turn) -> Step {
         let is_new = turn.number >= state.inbox.next();
         if is_new && !state.inbox.has_room() && !is_over {
             return Step::Full;
+        }
+        if is_new && !std::mem::replace(is_copied, true) {
+            // A small message must not hold the HTTP server's buffer for as long as it waits.
+            turn.input = Bytes::copy_from_slice(&turn.input);
         }
         let taken = match turn.decoder.next_unit(&mut turn.input) {
             Ok(None) => return Step::Read,
