@@ -202,7 +202,6 @@ impl<Out, In> State<Out, In> {
             if self.batch.is_empty() {
                 return Ok(Turn::Wait);
             }
-            self.has_moved = true;
             let stopped = self.feed_batch(transport.as_mut(), cx)?;
             self.settle();
             if let Some(turn) = stopped {
@@ -247,6 +246,8 @@ impl<Out, In> State<Out, In> {
             let Some(entry) = self.batch.pop_front() else { break };
             self.fed.count(&entry);
             self.is_dirty = true;
+            // Not where the transport takes nothing: the driver would keep itself awake for as long as the peer does not read.
+            self.has_moved = true;
             if let Err(error) = transport.as_mut().start_send(entry.message) {
                 let error = error.into();
                 self.fed.refused += 1;
