@@ -1,18 +1,23 @@
-//! An axum app with a WebSocket route and a page to try it in a browser.
+//! An axum app with a WebSocket route, a page to try it in a browser, and a graceful end by ctrl-c.
 //!
 //! ```text
-//! cargo run --example axum --features axum        # then open http://127.0.0.1:3000
+//! cargo run --example axum --features axum        # then open http://127.0.0.1:3000; ctrl-c ends it
 //! ```
+
+use std::time::Duration;
 
 use axum::{
     Router,
-    extract::Path,
+    extract::{Path, State},
     response::{Html, Response},
     routing::{any, get},
 };
 use tower_transport::{
-    BoxError, Message, Queue, TransportExt,
-    transport::websocket::{WebSocket, WebSocketHandshake},
+    BoxError, CloseCode, CloseFrame, Message, Queue, TransportExt,
+    transport::{
+        Drain,
+        websocket::{WebSocket, WebSocketHandshake},
+    },
 };
 
 const PAGE: &str = r#"<!doctype html>
@@ -34,10 +39,10 @@ const PAGE: &str = r#"<!doctype html>
   };
 </script>"#;
 
-/// The extractor stands beside axum's own.
-async fn chat(Path(name): Path<String>, handshake: WebSocketHandshake) -> Response {
+/// The extractor goes with axum's own. Once the server drains, new handshakes are refused, and open sessions close by themselves.
+async fn chat(State(drain): State<Drain>, Path(name): Path<String>, handshake: WebSocketHandshake) -> Response {
     println!("{name} comes");
-    handshake.on_upgrade(move |socket| async move {
+    handshake.drain(&drain).on_upgrade(move |socket| async move {
         match session(socket, &name).await {
             Ok(()) => println!("{name} leaves"),
             Err(error) => println!("{name} is gone: {error}"),
@@ -58,12 +63,42 @@ async fn session(socket: WebSocket, name: &str) -> Result<(), tower_transport::E
     Ok(())
 }
 
+/// Ctrl-c, or what a service manager sends.
+async fn stop() {
+    #[cfg(unix)]
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let app = Router::new().route("/", get(|| async { Html(PAGE) })).route("/chat/{name}", any(chat));
+    let drain = Drain::new();
+    let app = Router::new()
+        .route("/", get(|| async { Html(PAGE) }))
+        .route("/chat/{name}", any(chat))
+        .with_state(drain.clone());
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("listening on {0}; open http://{0} in a browser", listener.local_addr()?);
-    axum::serve(listener, app).await?;
+    // axum ends its HTTP connections, of which an upgraded one is none any more. The drain ends those.
+    let restart = CloseFrame::new(CloseCode::RESTART, "the server restarts");
+    let (stopped, frame) = (drain.clone(), restart.clone());
+    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
+        stop().await;
+        println!("stopping: {} sessions are told", stopped.connections());
+        stopped.start(frame);
+    });
+    server.await?;
+    println!("{}", drain.close(restart, Duration::from_secs(10)).await);
     Ok(())
 }

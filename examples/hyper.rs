@@ -1,11 +1,11 @@
-//! A bare hyper server: one route upgrades, the rest is plain HTTP. A client of this crate then tries both, and the example
-//! ends.
+//! A bare hyper server: one route upgrades, the rest is plain HTTP, and ctrl-c ends it gracefully. A client of this crate tries both,
+//! then the server is stopped as by ctrl-c, the client is told, and the example ends.
 //!
 //! ```text
 //! cargo run --example hyper
 //! ```
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -15,27 +15,30 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::oneshot};
 use tower::{Service, ServiceExt, service_fn};
 use tower_transport::{
-    BoxError, Message, TransportExt,
+    BoxError, CloseCode, CloseFrame, Message, TransportExt,
     transport::{
-        accept,
+        Drain, Drained, accept,
         websocket::{WebSocketConnector, WebSocketUpgrade},
     },
 };
 
-async fn serve(listener: TcpListener) -> Result<(), BoxError> {
+/// Serves until `stop` is ready, then ends all connections.
+async fn serve(listener: TcpListener, stop: impl Future<Output = ()>) -> Result<Drained, BoxError> {
+    let drain = Drain::new();
     let upgrade = WebSocketUpgrade::new(|mut socket, parts| async move {
         println!("server: upgraded {}, speaking {:?}", parts.uri, socket.subprotocol());
         while let Some(Ok(message)) = socket.receive_message().await {
             if message.is_data() && socket.send_message(message).await.is_err() {
-                return;
+                break;
             }
         }
         println!("server: closed with {:?}", socket.close_frame());
     })
-    .subprotocol("echo.v1")?;
+    .subprotocol("echo.v1")?
+    .drain(&drain);
     // The upgrade is a service like any other: route to it.
     let router = service_fn(move |request: Request<Incoming>| {
         let mut upgrade = upgrade.clone();
@@ -46,13 +49,39 @@ async fn serve(listener: TcpListener) -> Result<(), BoxError> {
             }
         }
     });
+    let mut stop = std::pin::pin!(stop);
     loop {
-        let (tcp, _) = accept(|| listener.accept()).await;
+        let (tcp, _) = tokio::select! {
+            accepted = accept(|| listener.accept()) => accepted,
+            () = &mut stop => break,
+        };
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(TokioTimer::new()) // a client that never ends its request is cut
             .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(router.clone()))
             .with_upgrades();
-        tokio::spawn(connection);
+        tokio::spawn(drain.watch(connection, |connection| connection.graceful_shutdown()));
+    }
+    // Nobody waits in the backlog of a process that goes away.
+    drop(listener);
+    // 1012: clients of this crate reconnect. Handlers have ten seconds.
+    Ok(drain.close(CloseFrame::new(CloseCode::RESTART, "new version"), Duration::from_secs(10)).await)
+}
+
+/// Ctrl-c, or what the service manager sends. Here also the end of the example.
+async fn stop(done: oneshot::Receiver<()>) {
+    #[cfg(unix)]
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+        _ = done => {}
     }
 }
 
@@ -60,7 +89,8 @@ async fn serve(listener: TcpListener) -> Result<(), BoxError> {
 async fn main() -> Result<(), BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    tokio::spawn(serve(listener));
+    let (done, is_done) = oneshot::channel();
+    let server = tokio::spawn(serve(listener, stop(is_done)));
 
     let connector = WebSocketConnector::new().subprotocol("echo.v1")?;
     let request = Request::get(format!("ws://{address}/echo")).body(())?;
@@ -69,10 +99,16 @@ async fn main() -> Result<(), BoxError> {
     let mut socket = response.into_body();
     socket.send_message(Message::text("over hyper")).await?;
     println!("client: {:?}", socket.receive_message().await);
-    socket.close(None).await?;
 
-    // What is no WebSocket is an error with the server's own words.
+    // A response that does not upgrade is an error with the server's own words.
     let error = connector.oneshot(Request::get(format!("ws://{address}/")).body(())?).await.unwrap_err();
     println!("client: {error}: {:?}", error.response_body());
+
+    // The server stops: this session is told, and ends.
+    let _ = done.send(());
+    while let Some(message) = socket.receive_message().await {
+        println!("client: {message:?}");
+    }
+    println!("server: {}", server.await??);
     Ok(())
 }

@@ -126,7 +126,6 @@ pub mod handshake;
 #[cfg(feature = "service")]
 mod in_flight;
 pub mod layer;
-#[cfg(not(target_arch = "wasm32"))]
 mod log;
 pub mod message;
 #[cfg(feature = "rt")]

@@ -15,7 +15,7 @@ use std::{fmt, io, net};
 
 use http::{Extensions, HeaderMap, Request, StatusCode, Uri, header, request};
 
-use crate::{CloseCode, Error};
+use crate::{CloseCode, CloseFrame, Error};
 
 /// The most of a peer's own words that goes into one field.
 const LONGEST: usize = 128;
@@ -120,6 +120,24 @@ pub(crate) fn closing(transport: &'static str, code: CloseCode, error: &Error, p
         peer = peer.map(tracing::field::display),
         "closing a connection because of what the peer sent"
     );
+}
+
+/// A layer of this end closes a connection.
+pub(crate) fn closed_by_layer(frame: &CloseFrame) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(code = frame.code().get(), reason = frame.reason(), "a layer closes a connection");
+}
+
+/// A guard let a request in over none of the transports. Guards of this crate log why.
+pub(crate) fn not_admitted(status: StatusCode) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(status = status.as_u16(), "a guard refused a session");
+}
+
+/// A server is full, and refuses clients before they have asked for anything.
+pub(crate) fn full(transport: &'static str, reason: &str, peer: net::SocketAddr) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(transport, reason, %peer, "refused a connection");
 }
 
 /// One incoming connection failed before it was accepted.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::control::Control;
-use crate::{CloseCode, CloseFrame, Error, Message, Transport};
+use crate::{CloseCode, CloseFrame, Error, Message, Transport, log};
 
 /// The outgoing side of a layer that may close the transport for a reason of its own. The sink's methods are those of this
 /// type; the reader calls [`poll_end`](Self::poll_end) once the layer has [refused](Self::refuse) to go on.
@@ -38,6 +38,7 @@ impl Closing {
     /// [`refuse`](Self::refuse), with a frame of the user's.
     pub(crate) fn refuse_with(&mut self, frame: CloseFrame) {
         if self.state == State::Open {
+            log::closed_by_layer(&frame);
             self.control.push(Message::Close(Some(frame.clone())));
             self.frame = Some(frame);
             self.state = State::Closing;

@@ -2,6 +2,7 @@
 
 mod drain;
 mod handshake;
+mod logs;
 mod places;
 
 use std::{

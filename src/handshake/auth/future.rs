@@ -11,7 +11,10 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::layer::Config;
-use crate::layer::auth::{Credentials, Oneshot, Verify};
+use crate::{
+    layer::auth::{Credentials, Oneshot, Verify},
+    log,
+};
 
 pin_project! {
     /// The future of [`AuthGuard`](super::AuthGuard): the verifier, then the service.
@@ -66,7 +69,14 @@ where
                         request.extensions_mut().insert(principal);
                         service.call(request)
                     }
-                    Err(error) => return Poll::Ready(Ok(this.config.challenges.of(&error))),
+                    Err(error) => {
+                        let response: Response<R> = this.config.challenges.of(&error);
+                        if let Some(request) = request {
+                            let reason = format!("the verifier says: {error}");
+                            log::refused("http", response.status(), &reason, &*request);
+                        }
+                        return Poll::Ready(Ok(response));
+                    }
                 },
             };
             this.step.set(Step::Pass { future });

@@ -3,11 +3,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tower_service::Service;
 
 use super::{AuthGuardLayer, ResponseFuture, future::Step};
-use crate::layer::auth::{Credentials, Oneshot, Verify, subprotocol};
+use crate::{
+    layer::auth::{Credentials, Oneshot, Verify, subprotocol},
+    log,
+};
 
 /// A service that is reached with good credentials: what [`AuthGuardLayer`](super::AuthGuardLayer) makes.
 #[derive(Clone)]
@@ -71,8 +74,16 @@ where
             Ok(None) if config.is_optional => {
                 Step::Pass { future: self.service.call(Request::from_parts(parts, body)) }
             }
-            Ok(None) => Step::Refuse { response: Some(config.challenges.missing()) },
-            Err(_) => Step::Refuse { response: Some(config.challenges.malformed()) },
+            Ok(None) => {
+                const MISSING: &str = "the request has no credentials in any place that AuthGuardLayer looks at";
+
+                log::refused("http", StatusCode::UNAUTHORIZED, MISSING, &parts);
+                Step::Refuse { response: Some(config.challenges.missing()) }
+            }
+            Err(_) => {
+                log::refused("http", StatusCode::BAD_REQUEST, "the credentials are malformed or doubled", &parts);
+                Step::Refuse { response: Some(config.challenges.malformed()) }
+            }
         };
         ResponseFuture::new(step, config, echo)
     }

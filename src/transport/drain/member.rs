@@ -74,9 +74,11 @@ impl Member {
 
     /// Registers the reading half, which has nothing to read. Returns whether it is to look again at once.
     #[inline]
-    pub(crate) fn reader_waits(&self, cx: &Context<'_>) -> bool {
+    pub(crate) fn reader_waits(&mut self, cx: &Context<'_>) -> bool {
         self.seat.wakers.reader.register(cx.waker());
-        (self.seat.is_started() && !self.has_seen) || self.seat.is_cut()
+        // Once: a transport that is closing already does not ask.
+        let has_started = self.seat.is_started();
+        (has_started && !std::mem::replace(&mut self.has_seen, has_started)) || self.seat.is_cut()
     }
 
     /// Asks before the open transport gives room for a message: returns the frame that the close is to begin with, where no reading half
@@ -93,12 +95,12 @@ impl Member {
     /// Notes how the writing half stands after it has asked for room or flushed. Returns whether it is to look again at once.
     #[inline]
     pub(crate) fn writer_waits<T>(&mut self, polled: &Poll<T>, cx: &Context<'_>) -> bool {
-        self.is_waiting = polled.is_pending();
+        let was_waiting = std::mem::replace(&mut self.is_waiting, polled.is_pending());
         if self.is_waiting {
             self.seat.wakers.writer.register(cx.waker());
             return self.seat.is_cut() || (self.seat.is_started() && !self.has_reader);
         }
-        if self.seat.is_started() {
+        if was_waiting && self.seat.is_started() {
             self.seat.wakers.reader.wake();
         }
         false

@@ -17,6 +17,18 @@
 //! all is with the operating system; the stream for the peer. A started close waits at most
 //! [`Limits::close`](crate::Limits::close), a handshake at most [`Limits::handshake`](crate::Limits::handshake).
 //!
+//! # How a server ends
+//!
+//! [`Drain`](crate::transport::Drain) is one handle for all connections of a server: it refuses new handshakes, lets each `WebSocket` close
+//! itself with a code that makes clients reconnect, and waits for the handlers.
+//!
+//! # Logs
+//!
+//! With the feature `tracing`, each handshake that is refused and each connection that is closed for what came in is an event: `DEBUG` for
+//! requests that are not handshakes, `INFO` for clients that are not let in, `WARN` for limits of this server. It has the status, the
+//! reason with the setting, the `Origin`, the path, and the client's address where the server has put that into the extensions of the
+//! request (a `SocketAddr` or an `IpAddr`). Queries, cookies and credentials are never logged.
+//!
 //! # On the wire
 //!
 //! Nothing is added to RFC 6455, and no extension is offered; `docs/wire.md` has what a peer may notice.

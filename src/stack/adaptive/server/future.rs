@@ -19,7 +19,7 @@ use super::{
     run::Opening,
     session_server::Inner,
 };
-use crate::{stack::adaptive::TransportKind, transport::sse::SseDuplexAnswer};
+use crate::{log, stack::adaptive::TransportKind, transport::sse::SseDuplexAnswer};
 
 pin_project! {
     /// The future of a [`SessionService`](super::SessionService): the guard, then the transport's answer.
@@ -100,6 +100,7 @@ impl<B: Body> Future for SessionFuture<B> {
                     match verdict {
                         Verdict::Admitted(parts, headers) => rest.begin(*parts, headers),
                         Verdict::Refused(status, headers) => {
+                            log::not_admitted(status);
                             let mut response = Response::new(SessionBody::default());
                             *response.status_mut() = status;
                             *response.headers_mut() = headers;

@@ -87,7 +87,7 @@ impl Verdict {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "a guard failed");
+                tracing::warn!(%error, "a guard failed: the session is refused with 503");
                 Self::Refused(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new())
             }
         }

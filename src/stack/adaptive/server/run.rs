@@ -103,6 +103,10 @@ impl Inner {
                 return Some(((self.handler)(session, parts), seat));
             }
             Ok(Some(mut session)) => {
+                tracing::warn!(
+                    transport = kind.word(),
+                    "too many sessions (SessionServer::sessions): one is closed with 1013"
+                );
                 let full = CloseFrame::new(CloseCode::TRY_AGAIN, "too many sessions");
                 let told = async {
                     let _ = session.send_message(Message::Close(Some(full))).await;

@@ -11,7 +11,7 @@ use super::{
     session_server::{Inner, Pages},
 };
 use crate::{
-    CloseCode, CloseFrame, rt,
+    CloseCode, CloseFrame, log, rt,
     stack::OptimizedAcceptor,
     transport::webtransport::{Incoming, SessionLimits, WebTransportServer},
 };
@@ -64,7 +64,8 @@ fn open(inner: &Arc<Inner>, incoming: Incoming) {
         Ok(seat) => {
             rt::spawn(seat.attend(|seat| run(inner.clone().admit(incoming, seat))));
         }
-        Err(_) => {
+        Err(reason) => {
+            log::refused("webtransport", StatusCode::SERVICE_UNAVAILABLE, reason, incoming.parts());
             rt::spawn(refuse(incoming, StatusCode::SERVICE_UNAVAILABLE));
         }
     }
@@ -85,6 +86,7 @@ impl Inner {
             match Verdict::of(guard.check(parts).await) {
                 Verdict::Admitted(admitted, _) => parts = *admitted,
                 Verdict::Refused(status, _) => {
+                    log::not_admitted(status);
                     // The seat is one of those of all transports, and the client need not hurry.
                     drop(seat);
                     refuse(incoming, status).await;

@@ -7,7 +7,7 @@ use futures_util::{
 use web_transport_quinn as wtq;
 
 use super::{Accept, Incoming, WebTransportServer, registry::Registry};
-use crate::rt;
+use crate::{log, rt};
 
 /// How many clients one poll passes over, before other tasks have their turn.
 const AT_ONCE: usize = 64;
@@ -50,6 +50,11 @@ impl WebTransportServer {
     fn admit(&mut self, arrival: quinn::Incoming) {
         let under_way = self.handshakes.len();
         if under_way >= self.max_handshakes || self.endpoint.open_connections() >= self.max_sessions {
+            log::full(
+                "webtransport",
+                "WebTransportServer::max_handshakes or max_sessions is reached",
+                arrival.remote_address(),
+            );
             return arrival.refuse();
         }
         if under_way >= self.max_handshakes / 2 && !arrival.remote_address_validated() {

@@ -49,8 +49,8 @@ use crate::{
 ///
 /// # Logs
 ///
-/// This crate logs nothing of a request. web-transport-quinn below logs it whole, credentials among the headers, at the level `debug` of its own
-/// target: leave that off (`web_transport_quinn=info`).
+/// This crate logs a request that it refuses, without its query and its headers but for `Origin`. web-transport-quinn below logs each request
+/// whole, credentials among the headers, at the level `debug` of its own target: leave that off (`web_transport_quinn=info`).
 ///
 /// # Dropping it
 ///

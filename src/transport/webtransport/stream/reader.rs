@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use web_transport_quinn as wtq;
 
 use crate::{
-    CloseCode, Error, Message,
+    CloseCode, Error, Message, log,
     transport::{
         framing::Decoder,
         signal,
@@ -82,6 +82,7 @@ impl Reader {
                     }
                     Err(error) => {
                         let code = if error.is_too_large() { CloseCode::TOO_BIG } else { CloseCode::PROTOCOL };
+                        log::closing("webtransport", code, &error, None);
                         return Poll::Ready(Err(End::Broken(error, code)));
                     }
                 }
