@@ -111,7 +111,7 @@ impl<Out> Sink<Out> for Joined<Out> {
 }
 
 fn driven<Out: Send + 'static>(transport: BoxTransport<Out, Out>) -> BoxTransport<Out, Out> {
-    let (sender, receiver, driver) = transport.drive(Queue::values());
+    let (sender, receiver, driver) = transport.drive(Queue::values()).into_parts();
     tokio::spawn(driver);
     Joined(sender, receiver).boxed()
 }
