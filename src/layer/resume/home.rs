@@ -97,7 +97,7 @@ impl Home {
     pub(super) fn welcomed(
         &self,
         epoch: u64,
-        own: Window,
+        (own, max_stalled): (Window, u32),
         welcome: &Welcome,
         waker: Waker,
     ) -> Result<(Core, Verdict), Error> {
@@ -128,7 +128,7 @@ impl Home {
                 return Err(Error::protocol("resume: the server resumes a session that is not this client's"));
             }
             (core, false) => {
-                let mut fresh = Core::new(welcome.id, own, welcome.window, Budget::default());
+                let mut fresh = Core::new(welcome.id, own, welcome.window, Budget::default(), max_stalled);
                 if welcome.position != fresh.position() {
                     state.core = core;
                     return Err(Error::protocol("resume: the server begins a session that is not at its beginning"));

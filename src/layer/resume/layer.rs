@@ -10,6 +10,7 @@ use super::{Resume, ResumeHandle, state::Window};
 /// |---|---|
 /// | [`replay_messages`](Self::replay_messages) | 1024 |
 /// | [`replay_bytes`](Self::replay_bytes) | 1 MiB |
+/// | [`max_stalled_connections`](Self::max_stalled_connections) | 16 |
 /// | [`ack_delay`](Self::ack_delay) | 100 ms |
 /// | [`deadline`](Self::deadline) | 10 s |
 #[derive(Clone, Debug)]
@@ -21,15 +22,24 @@ pub struct ResumeLayer {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Config {
     pub(super) window: Window,
+    pub(super) max_stalled: u32,
     pub(super) ack_delay: Duration,
     pub(super) deadline: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { window: Window::default(), ack_delay: Duration::from_millis(100), deadline: Duration::from_secs(10) }
+        Self {
+            window: Window::default(),
+            max_stalled: MAX_STALLED,
+            ack_delay: Duration::from_millis(100),
+            deadline: Duration::from_secs(10),
+        }
     }
 }
+
+/// A connection that was opened has had a round trip each way. Full-jitter backoff takes minutes for so many.
+pub(super) const MAX_STALLED: u32 = 16;
 
 /// A bound as the wire has it.
 pub(super) fn at_most(bound: usize) -> u32 {
@@ -62,6 +72,17 @@ impl ResumeLayer {
     #[must_use]
     pub fn replay_bytes(mut self, bytes: usize) -> Self {
         self.config.window.bytes = at_most(bytes);
+        self
+    }
+
+    /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults to 16.
+    ///
+    /// A connection makes progress if anything new was acknowledged or received while messages wait. Three are enough where the peer says that
+    /// it does not take what it was sent (close code 1003, 1007 or 1009). The transport fails with an error that names the
+    /// last cause, and is [`is_too_large`](crate::Error::is_too_large) if that was a message's size; the next connection begins a new session.
+    #[must_use]
+    pub fn max_stalled_connections(mut self, connections: u32) -> Self {
+        self.config.max_stalled = connections.max(1);
         self
     }
 

@@ -41,11 +41,34 @@ pub(super) struct Link<T> {
     write_failed: Option<Error>,
     /// How the stream ended, where the sink's methods read that.
     ended: Option<End>,
+    /// The connection ends; its last words are on their way.
+    parting: Option<Parting>,
+    /// What the peer's close message said.
+    peer_close: Option<CloseFrame>,
+    heard_close: bool,
 }
+
+/// A connection that ends, and is polled until its close is out: the peer is to learn the code, and not that this end vanished.
+#[derive(Debug)]
+struct Parting {
+    end: End,
+    farewell: Option<Message>,
+}
+
+/// How long a connection that failed may take for a close of its own (as [`Limits::close`](crate::Limits::close), which bounds it below).
+const CLOSE: Duration = Duration::from_secs(10);
+
+/// How many messages of a connection that ends one poll drops.
+const LAST_MESSAGES: usize = 64;
+
+/// How long the answer to a close message of this layer is waited for.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// What a read gives.
 pub(super) enum Event {
     Message(Message),
+    /// Of one message, either way; the session goes on.
+    Rejected(Error),
     End(End),
 }
 
@@ -56,6 +79,9 @@ pub(super) enum End {
     Over,
     /// The connection is: by a failure, or by an end without a word.
     Cut(Option<Error>),
+    /// A message came in that a layer below rejected: the user is told, and the peer is not to send it again. The connection ends
+    /// with it, since the layer may have rejected several messages as one (a batch): the next one begins from a number that both ends know.
+    Rejected(Error),
     /// The peer breaks the protocol; the session cannot go on.
     Broken(Error),
 }
@@ -80,6 +106,9 @@ impl<T> Link<T> {
             sink_reads: false,
             write_failed: None,
             ended: None,
+            parting: None,
+            peer_close: None,
+            heard_close: false,
         }
     }
 
@@ -107,7 +136,11 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     }
 
     fn fail<R>(&mut self, error: impl Into<Error>) -> Poll<Result<R, Error>> {
-        let error = error.into();
+        let mut error = error.into();
+        if error.is_rejection() {
+            // Of a message that the layers below took before, and which one is not known. All are sent again on the next connection.
+            error = Error::closed("resume: the connection refused messages that it had accepted").with_source(error);
+        }
         self.write_failed = Some(error.clone());
         Poll::Ready(Err(error))
     }
@@ -134,8 +167,68 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         }
     }
 
-    /// Polls once more a transport that was closed by the peer, which may have an answer to write.
-    pub(super) fn settle(&mut self, cx: &mut Context<'_>) {
-        let _ = self.inner().poll_next(cx);
+    /// The connection is to end so, once its close is out; with a close message of this end's own, or with that of the layers below.
+    pub(super) fn part(&mut self, end: End, farewell: Option<CloseFrame>, time: Duration) {
+        self.timer.clear();
+        self.timer.set(time);
+        let farewell = farewell.map(|frame| Message::Close(Some(frame)));
+        self.parting = Some(Parting { end, farewell });
+    }
+
+    /// The peer has closed the connection, not the session.
+    pub(super) fn part_from_peer(&mut self) {
+        let error = Error::closed("resume: the peer closed the connection").with_close_frame(self.peer_close.clone());
+        self.part(End::Cut(Some(error)), None, CLOSE);
+    }
+
+    /// Whether the user got a close message of the peer.
+    pub(super) const fn heard_close(&self) -> bool {
+        self.heard_close
+    }
+
+    pub(super) fn is_parting(&self) -> bool {
+        self.parting.is_some()
+    }
+
+    /// Lets the last words out, for whichever half polls.
+    pub(super) fn poll_parted(&mut self) -> Poll<End> {
+        let both = self.both.clone();
+        let mut cx = Context::from_waker(&both);
+        let Some(mut parting) = self.parting.take() else { return Poll::Pending };
+        if parting.farewell.is_some() {
+            match self.inner().poll_ready(&mut cx) {
+                Poll::Ready(Ok(())) => {
+                    if let Some(farewell) = parting.farewell.take() {
+                        let _ = self.inner().start_send(farewell);
+                    }
+                }
+                Poll::Ready(Err(_)) => parting.farewell = None,
+                Poll::Pending => {}
+            }
+        }
+        let _ = self.inner().poll_flush(&mut cx);
+        for _ in 0..LAST_MESSAGES {
+            match self.inner().poll_next(&mut cx) {
+                // What comes now comes again on the next connection.
+                Poll::Ready(Some(Ok(Message::Close(frame)))) => {
+                    if self.peer_close.is_none() {
+                        self.peer_close = frame;
+                    }
+                }
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(parting.end),
+                Poll::Pending if self.timer.poll(&mut cx).is_ready() => return Poll::Ready(parting.end),
+                Poll::Pending => {
+                    self.parting = Some(parting);
+                    return Poll::Pending;
+                }
+            }
+        }
+        if self.timer.poll(&mut cx).is_ready() {
+            return Poll::Ready(parting.end);
+        }
+        self.parting = Some(parting);
+        both.wake_by_ref();
+        Poll::Pending
     }
 }

@@ -61,7 +61,12 @@
 //!
 //! # Errors
 //!
-//! Those of the connection end a client's transport, and pass as they are. Its own are
+//! An error that a connection gives for one message (`start_send` refuses it, or a layer below rejects one that came in) concerns that message:
+//! it is given to the user, is not sent again, and the session goes on. One that came in counts as received, and another connection is made. A 413
+//! ends the session, and so do [`max_stalled_connections`](ResumeLayer::max_stalled_connections) in a row that get nothing done.
+//!
+//! The other errors of the connection end a client's transport, and pass as they are. A connection that has a close to say is polled until
+//! that is out, at most 10 s. Its own are
 //! [`is_timeout`](crate::Error::is_timeout) and [`is_protocol`](crate::Error::is_protocol) of the opening exchange (a server without
 //! sessions is the latter), `is_protocol` of a peer that acknowledges what cannot be, and [`is_closed`](crate::Error::is_closed) of
 //! an older transport. Those of the server are at [`Session`] and [`SessionStore::accept`].

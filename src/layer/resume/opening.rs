@@ -123,7 +123,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
             return Err(Error::closed("resume: the connection was opened already"));
         };
         let (halves, both) = Halves::new();
-        let (core, verdict) = self.home.welcomed(self.epoch, self.config.window, welcome, both)?;
+        let (core, verdict) =
+            self.home.welcomed(self.epoch, (self.config.window, self.config.max_stalled), welcome, both)?;
         let (mut parts, link) = response.into_parts();
         parts.extensions.insert(verdict);
         parts.extensions.insert(OutlivesConnection);

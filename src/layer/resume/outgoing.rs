@@ -133,6 +133,26 @@ impl Outgoing {
         self.most_written = self.most_written.max(self.written);
     }
 
+    /// Takes out the next message, which the connection refuses. The peer has seen neither it nor those behind it, so they move up, and
+    /// both ends agree on all numbers and digests.
+    pub(super) fn refuse_next(&mut self) {
+        let index = self.in_flight();
+        let Some(refused) = self.buffer.remove(index) else { return };
+        self.bytes -= refused.message.len();
+        self.budget.shrink(self.bytes);
+        self.most_written = self.written;
+        let before = index.checked_sub(1).and_then(|last| self.buffer.get(last));
+        let mut digest = before.map_or(self.acked_digest, |kept| kept.digest);
+        for kept in self.buffer.iter_mut().skip(index) {
+            // As it was before it was escaped.
+            if let trailer::Opened::Plain(message) = trailer::open(Layer::Resume, kept.message.clone()) {
+                digest = step(digest, &message);
+            }
+            kept.digest = digest;
+        }
+        self.digest = digest;
+    }
+
     /// How many messages were accepted and not acknowledged, and their bytes on the wire.
     #[inline]
     pub(super) fn unacknowledged(&self) -> (usize, usize) {

@@ -23,9 +23,14 @@ use crate::{CloseCode, CloseFrame, Error, Message, Text, Transport, rt::Timer, t
 /// | the client ended the session | its close message where it sent one, then `None` | [`is_closed`](Error::is_closed) |
 /// | it did not come back within [`SessionStore::ttl`] | an error that [`is_closed`](Error::is_closed) with a source that [`is_timeout`](Error::is_timeout), then `None` | the same |
 /// | its owner or key began too many others ([`SessionStore::sessions_per_key`]) | an error that [`is_closed`](Error::is_closed), then `None` | the same |
+/// | connections end again and again without progress ([`SessionStore::max_stalled_connections`]), or a proxy refuses a message (413) | an error that names the last cause, then `None` | [`is_closed`](Error::is_closed) |
 /// | it breaks the protocol, or something below loses messages | an error that [`is_protocol`](Error::is_protocol), then `None` | [`is_closed`](Error::is_closed) |
 ///
 /// [`unacknowledged`](Self::unacknowledged) then still tells how many messages may not have arrived.
+///
+/// A message that a connection refuses ([`is_too_large`](Error::is_too_large), say) leaves the session, which goes on. It is the error of the
+/// sink, or, where the message was accepted before, a [rejection](Error::is_rejection) that the stream gives once. A message that came in
+/// and is rejected by a layer below is a rejection of the stream, too. It counts as received, and the client makes another connection.
 ///
 /// Pings, pongs and close messages of a connection belong to it: they are passed on, but not sent again, and a close message
 /// without the end of the session ends that connection only.
@@ -58,7 +63,7 @@ impl<T> Session<T> {
         let config = store.config;
         Self {
             link: Some(Link::new(link, halves.clone(), config.ack_delay, None)),
-            core: Core::new(seat.id, config.window, hello.window, Budget::of(store.pool.clone())),
+            core: Core::new(seat.id, config.window, hello.window, Budget::of(store.pool.clone()), config.max_stalled),
             halves,
             seat,
             epoch: hello.epoch,
@@ -111,7 +116,19 @@ impl<T> Session<T> {
         match end {
             End::Over => self.finish(None),
             End::Cut(_) if self.core.is_over => self.finish(None),
-            End::Cut(_) => {
+            // Taken by a method of the sink: what the stream did not get to, the client sends again.
+            End::Cut(_) | End::Rejected(_) => {
+                let cause = match end {
+                    End::Cut(cause) => cause,
+                    End::Rejected(error) if self.core.inbox.is_empty() => {
+                        self.core.reject_incoming(error);
+                        None
+                    }
+                    _ => None,
+                };
+                if let Some(error) = self.core.connection_ended(cause.as_ref()) {
+                    return self.finish(Some(error));
+                }
                 self.link = None;
                 self.seat.set_connected(false);
                 self.timer.set(self.ttl);

@@ -7,7 +7,7 @@ use super::{
     outgoing::{Outgoing, step},
     wire::{self, Ack, Bytes16, Position},
 };
-use crate::{CloseFrame, Error, Message};
+use crate::{CloseCode, CloseFrame, Error, Message};
 
 /// What may be accepted and not yet acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,9 @@ impl Window {
     }
 }
 
+/// The digest of an end that had to count a message without reading it. Of messages there is such a digest by chance alone.
+const UNKNOWN: u64 = 0;
+
 /// One end of a session.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -56,6 +59,17 @@ pub(super) struct Core {
     pub(super) closing: Option<Option<CloseFrame>>,
     /// The session was ended, by either end.
     pub(super) is_over: bool,
+    /// What the user is still to be told of.
+    refusals: Refusals,
+    /// Whether connections get anything done.
+    pub(super) progress: Progress,
+}
+
+/// Messages that were accepted, and then refused by a connection.
+#[derive(Debug, Default)]
+struct Refusals {
+    first: Option<Error>,
+    more: u64,
 }
 
 /// Why a session cannot go on at the position that a peer names.
@@ -68,14 +82,16 @@ pub(super) enum Mismatch {
 }
 
 impl Core {
-    pub(super) fn new(id: Bytes16, own: Window, peer: Window, budget: Budget) -> Self {
+    pub(super) fn new(id: Bytes16, own: Window, peer: Window, budget: Budget, max_stalled: u32) -> Self {
         Self {
             id,
             inbox: Inbox::new(budget.another()),
             out: Outgoing::new(own, own.towards(peer), budget),
-            incoming: Incoming { received: 0, digest: 0, told: 0, bytes: 0, window: peer.towards(own) },
+            incoming: Incoming { received: 0, digest: Some(0), told: 0, bytes: 0, window: peer.towards(own) },
             closing: None,
             is_over: false,
+            refusals: Refusals::default(),
+            progress: Progress::new(max_stalled),
         }
     }
 
@@ -89,7 +105,7 @@ impl Core {
         self.forget_inbox();
         Position {
             received: self.incoming.received,
-            digest: self.incoming.digest,
+            digest: self.incoming.digest.unwrap_or(UNKNOWN),
             first: self.out.acked,
             sent: self.out.sent(),
         }
@@ -123,6 +139,64 @@ impl Core {
     /// may, so this connection has to end; its messages come again on the next one.
     pub(super) fn read_ahead(&mut self, message: Message) -> Result<(), Error> {
         self.inbox.push(message, self.incoming.window)
+    }
+
+    /// Something that the user sent was refused after it was accepted.
+    pub(super) fn refused(&mut self, error: Error) {
+        let what = "resume: the connection refused a message that was accepted before; it is not sent again";
+        self.tell(error.context(what).into_rejection());
+    }
+
+    /// The next message that came in cannot be given: it counts, and the user is told.
+    pub(super) fn reject_incoming(&mut self, error: Error) {
+        self.incoming.count_refused();
+        self.tell(error);
+    }
+
+    /// The user is told once, with how many there were.
+    fn tell(&mut self, error: Error) {
+        match &self.refusals.first {
+            None => self.refusals.first = Some(error),
+            Some(_) => self.refusals.more += 1,
+        }
+    }
+
+    pub(super) const fn has_refusal(&self) -> bool {
+        self.refusals.first.is_some()
+    }
+
+    pub(super) fn take_refusal(&mut self) -> Option<Error> {
+        let Refusals { first, more } = std::mem::take(&mut self.refusals);
+        match more {
+            0 => first,
+            more => {
+                first.map(|error| error.context(format!("resume: a message was rejected, and {more} more after it")))
+            }
+        }
+    }
+
+    /// A connection has ended. With an error, the session is to be given up.
+    pub(super) fn connection_ended(&mut self, cause: Option<&Error>) -> Option<Error> {
+        let (messages, bytes) = self.out.unacknowledged();
+        if let Some(error) = cause.filter(|error| error.status() == Some(http::StatusCode::PAYLOAD_TOO_LARGE)) {
+            let what = format!(
+                "resume: a message is too large for the way to the peer; {messages} messages ({bytes} bytes) wait"
+            );
+            return Some(error.clone().context(what).into_fatal());
+        }
+        let stalled = self.progress.ended(messages == 0, self.out.acked, self.incoming.received, cause)?;
+        let what = format!(
+            "resume: {stalled} connections in a row ended without progress while {messages} messages ({bytes} bytes) wait \
+             (max_stalled_connections)"
+        );
+        Some(match cause {
+            // The peer says what is wrong with a message: that is no lost connection.
+            Some(error) if is_too_large(error) => {
+                Error::too_large(what).with_close_frame(error.close_frame().cloned()).with_source(error.clone())
+            }
+            Some(error) => error.clone().context(what).into_fatal(),
+            None => Error::closed(what),
+        })
     }
 
     /// The peer says where it stands.
@@ -161,7 +235,7 @@ impl Core {
                 peer.first, peer.sent
             ))));
         }
-        if out.digest_at(peer.received) != Some(peer.digest) {
+        if peer.digest != UNKNOWN && out.digest_at(peer.received) != Some(peer.digest) {
             return Err(Mismatch::Diverged(Error::protocol(
                 "resume: the peer has received other messages than were sent: a layer or transport below loses or repeats \
                  messages, so this session cannot go on",
@@ -173,6 +247,7 @@ impl Core {
     /// Goes on, on a new connection, with a peer whose position was [checked](Self::check). Says how many messages are sent
     /// again, or for the first time after they were accepted without a connection.
     pub(super) fn go_on(&mut self, peer: &Position, window: Window) -> u64 {
+        self.progress.begins(self.out.acked < peer.received, peer.received, self.incoming.received);
         self.out.release(peer.received);
         self.incoming.told = self.incoming.received;
         self.incoming.bytes = 0;
@@ -182,11 +257,64 @@ impl Core {
     }
 }
 
+fn is_too_large(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
+    error.is_too_large()
+        || cause.is_some_and(Error::is_too_large)
+        || error.close_frame().is_some_and(|frame| frame.code() == CloseCode::TOO_BIG)
+}
+
+/// Whether an error says that a peer cannot take what it was sent, so that it will not the next time either.
+fn refuses_a_message(error: &Error) -> bool {
+    let codes = [CloseCode::TOO_BIG, CloseCode::UNSUPPORTED, CloseCode::INVALID_PAYLOAD];
+    is_too_large(error) || error.close_frame().is_some_and(|frame| codes.contains(&frame.code()))
+}
+
+/// How many connections in a row have got nothing done.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// With so many the session is given up.
+    most: u32,
+    stalled: u32,
+    /// What was acknowledged and received when this connection began; `None` once its end was counted.
+    start: Option<(u64, u64)>,
+}
+
+impl Progress {
+    /// Connections that the peer ends because of what it was sent: more of them would not tell more.
+    const REFUSED: u32 = 3;
+
+    const fn new(most: u32) -> Self {
+        Self { most, stalled: 0, start: Some((0, 0)) }
+    }
+
+    /// A connection begins. What was acknowledged with that had come through before.
+    const fn begins(&mut self, is_progress: bool, acked: u64, received: u64) {
+        if is_progress {
+            self.stalled = 0;
+        }
+        self.start = Some((acked, received));
+    }
+
+    /// A connection has ended: how many without progress, if those are too many. Where nothing waits, there is none to make.
+    fn ended(&mut self, is_empty: bool, acked: u64, received: u64, cause: Option<&Error>) -> Option<u32> {
+        let start = self.start.take()?;
+        if is_empty || start != (acked, received) {
+            self.stalled = 0;
+            return None;
+        }
+        self.stalled += 1;
+        let most = if cause.is_some_and(refuses_a_message) { self.most.min(Self::REFUSED) } else { self.most };
+        (self.stalled >= most).then_some(self.stalled)
+    }
+}
+
 /// What came in.
 #[derive(Debug)]
 pub(super) struct Incoming {
     pub(super) received: u64,
-    digest: u64,
+    /// Unknown once a message could not be read: it was counted, and what it was is known to its sender alone.
+    digest: Option<u64>,
     /// The last number that the peer was told, and the bytes since.
     told: u64,
     bytes: usize,
@@ -199,8 +327,14 @@ impl Incoming {
     #[inline]
     fn count(&mut self, message: &Message) {
         self.received += 1;
-        self.digest = step(self.digest, message);
+        self.digest = self.digest.map(|digest| step(digest, message));
         self.bytes += wire::length(message);
+    }
+
+    /// Counts a data message that came in and cannot be given to the user, so that it is acknowledged and not sent again.
+    pub(super) fn count_refused(&mut self) {
+        self.received += 1;
+        self.digest = None;
     }
 
     /// Whether the peer waits for an acknowledgement.
@@ -264,6 +398,11 @@ impl Inbox {
         }
         self.queue.push_back(message);
         Ok(())
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
     }
 
     #[inline]

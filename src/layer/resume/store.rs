@@ -8,7 +8,7 @@ use std::{
 use super::{
     SessionId,
     budget::Pool,
-    layer::at_most,
+    layer::{MAX_STALLED, at_most},
     registry::{Added, Key, Record, Registry},
     slot::Slot,
     state::Window,
@@ -30,6 +30,7 @@ const EXPIRED: usize = 2;
 /// | [`replay_messages`](Self::replay_messages) | 1024 | `poll_ready` of that session is `Pending` |
 /// | [`replay_bytes`](Self::replay_bytes) | 1 MiB | the same |
 /// | [`total_replay_bytes`](Self::total_replay_bytes) | 256 MiB | the same, until one message alone is left to acknowledge |
+/// | [`max_stalled_connections`](Self::max_stalled_connections) | 16 | the session ends, [`is_too_large`](Error::is_too_large) or as the last connection |
 /// | [`ack_delay`](Self::ack_delay) | 100 ms | |
 /// | [`deadline`](Self::deadline) | 10 s | a connection that does not open a session is closed |
 ///
@@ -46,6 +47,7 @@ pub(super) struct Config {
     sessions: usize,
     sessions_per_key: Option<usize>,
     pub(super) window: Window,
+    pub(super) max_stalled: u32,
     pub(super) ack_delay: Duration,
     pub(super) deadline: Duration,
 }
@@ -63,6 +65,7 @@ impl<T> SessionStore<T> {
                 sessions: 1024,
                 sessions_per_key: None,
                 window: Window::default(),
+                max_stalled: MAX_STALLED,
                 ack_delay: Duration::from_millis(100),
                 deadline: Duration::from_secs(10),
             },
@@ -121,6 +124,17 @@ impl<T> SessionStore<T> {
     #[must_use]
     pub fn total_replay_bytes(mut self, bytes: usize) -> Self {
         self.pool = Arc::new(Pool::new(bytes));
+        self
+    }
+
+    /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults to 16.
+    ///
+    /// A connection makes progress if anything new was acknowledged or received while messages wait. Three are enough where the peer says that
+    /// it does not take what it was sent (close code 1003, 1007 or 1009). The session's stream gives
+    /// an error that names the last cause, and is [`is_too_large`](Error::is_too_large) if that was a message's size.
+    #[must_use]
+    pub fn max_stalled_connections(mut self, connections: u32) -> Self {
+        self.config.max_stalled = connections.max(1);
         self
     }
 

@@ -108,6 +108,20 @@ impl<T> ResumedTransport<T> {
         }
     }
 
+    /// The sink's error: the connection's, unless the session is given up for it.
+    #[cold]
+    fn sink_failed(&mut self, error: Error) -> Error {
+        let Some(core) = &mut self.lease.core else { return error };
+        // Only a refusal: the stream may still have progress to tell of.
+        if error.status().is_none() {
+            return error;
+        }
+        let Some(given_up) = core.connection_ended(Some(&error)) else { return error };
+        self.end(true, Some(&given_up));
+        self.halves.reader.wake();
+        given_up
+    }
+
     fn show(&self) {
         if let Some(core) = &self.lease.core {
             self.lease.home.show(core);
@@ -130,14 +144,14 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
         if ready.is_pending() && this.is_superseded() {
             return Poll::Ready(Err(this.closed()));
         }
-        ready
+        ready.map_err(|error| this.sink_failed(error))
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let (link, core) = self.writable()?;
-        link.start_send(core, message)?;
+        let sent = link.start_send(core, message);
         self.show();
-        Ok(())
+        sent
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -150,7 +164,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
         if flushed.is_pending() && this.is_superseded() {
             return Poll::Ready(Err(this.closed()));
         }
-        flushed
+        flushed.map_err(|error| this.sink_failed(error))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -190,15 +204,25 @@ impl<T: Transport<Message, In = Message> + Unpin> Stream for ResumedTransport<T>
             }
             let end = match event {
                 Poll::Ready(Event::Message(message)) => return Poll::Ready(Some(Ok(message))),
+                Poll::Ready(Event::Rejected(error)) => {
+                    this.show();
+                    return Poll::Ready(Some(Err(error)));
+                }
                 Poll::Ready(Event::End(end)) => end,
                 Poll::Pending if this.is_superseded() => continue,
                 Poll::Pending => return Poll::Pending,
             };
             this.stream_ended = true;
-            let error = match end {
-                End::Over | End::Cut(None) => None,
-                End::Cut(Some(error)) => Some((false, error)),
-                End::Broken(error) => Some((true, error)),
+            let given_up = match &end {
+                End::Cut(cause) if !core.is_over => core.connection_ended(cause.as_ref()),
+                _ => None,
+            };
+            let error = match (given_up, end) {
+                (Some(error), _) | (None, End::Broken(error)) => Some((true, error)),
+                // The peer's close message was given to the user, and says all.
+                (None, End::Over | End::Cut(None)) => None,
+                (None, End::Cut(Some(_))) if this.link.heard_close() => None,
+                (None, End::Cut(Some(error)) | End::Rejected(error)) => Some((false, error)),
             };
             this.end(matches!(error, Some((true, _))), error.as_ref().map(|(_, error)| error));
             return Poll::Ready(error.map(|(_, error)| Err(error)));

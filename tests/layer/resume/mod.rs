@@ -5,5 +5,6 @@ mod client;
 mod contract;
 mod cut;
 mod flow;
+mod refused;
 mod server;
 mod support;

@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use super::{End, Event, Link};
+use super::{ANSWER, CLOSE, End, Event, Link};
 use crate::{
     CloseCode, CloseFrame, Error, Message, Transport,
     layer::resume::{
@@ -25,28 +25,30 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         let both = self.both.clone();
         let mut cx = Context::from_waker(&both);
         for _ in 0..BUDGET {
-            if self.ended.is_some() {
+            if self.ended.is_some() || self.is_parting() {
                 return;
             }
             match self.poll_read(core, &mut cx) {
                 Poll::Pending => {
-                    self.ended = self.cut_by_write();
-                    if self.ended.is_some() {
-                        self.halves.reader.wake();
+                    if let Some(end) = self.cut_by_write() {
+                        self.end_after_inbox(core, end);
                     }
                     return;
                 }
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Ok(Some(message))) => {
                     if let Err(error) = core.read_ahead(message) {
-                        self.ended = Some(if error.is_full() { self.give_up(error) } else { self.refuse(error) });
+                        if error.is_full() {
+                            self.give_up(error);
+                        } else {
+                            self.refuse(error);
+                        }
                     }
                     // A reader that found nothing is to look again.
                     self.halves.reader.wake();
                 }
                 Poll::Ready(Err(end)) => {
-                    self.ended = Some(end);
-                    self.halves.reader.wake();
+                    self.end_after_inbox(core, end);
                     return;
                 }
             }
@@ -54,14 +56,53 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         self.both.wake_by_ref();
     }
 
+    /// How the connection ends: told once the user has what was read before, and once its close is out.
+    fn end_after_inbox(&mut self, core: &Core, end: End) {
+        if core.inbox.is_empty() && !matches!(end, End::Rejected(_)) {
+            self.begin_end(end);
+        } else {
+            self.ended = Some(end);
+        }
+        self.halves.reader.wake();
+    }
+
+    /// Lets the connection end so.
+    fn begin_end(&mut self, end: End) {
+        match end {
+            // It may have a close to say.
+            End::Cut(Some(error)) => self.part(End::Cut(Some(error)), None, CLOSE),
+            end => self.ended = Some(end),
+        }
+    }
+
     /// The next message, or how the connection ends. Writes what waits.
     pub(in crate::layer::resume) fn poll_next(&mut self, core: &mut Core, cx: &mut Context<'_>) -> Poll<Event> {
         for _ in 0..BUDGET {
+            if let Some(error) = core.take_refusal() {
+                return Poll::Ready(Event::Rejected(error));
+            }
             if let Some(message) = core.take_read() {
                 return Poll::Ready(self.given(core, message, cx));
             }
-            if let Some(end) = self.ended.take() {
-                return Poll::Ready(Event::End(end));
+            if self.is_parting() {
+                self.halves.reader.register(cx.waker());
+                return self.poll_parted().map(Event::End);
+            }
+            match self.ended.take() {
+                None => {}
+                Some(End::Rejected(error)) => {
+                    core.reject_incoming(error);
+                    let end = Error::closed("resume: this end closed the connection after a message that it rejected");
+                    let frame =
+                        CloseFrame::new(CloseCode::RESTART, "resume: a message was rejected; the session goes on");
+                    self.part(End::Cut(Some(end)), Some(frame), ANSWER);
+                    // What can be done at once is done, for callers that do not poll again after an error.
+                    if let Poll::Ready(end) = self.poll_parted() {
+                        self.ended = Some(end);
+                    }
+                    continue;
+                }
+                Some(end) => return Poll::Ready(Event::End(end)),
             }
             let polled = if self.sink_reads {
                 self.halves.reader.register(cx.waker());
@@ -76,16 +117,20 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                     core.give(&message);
                     return Poll::Ready(self.given(core, message, cx));
                 }
-                Poll::Ready(Err(end)) => return Poll::Ready(Event::End(end)),
+                Poll::Ready(Err(end)) => self.begin_end(end),
+                Poll::Pending if self.is_parting() => {}
                 Poll::Pending => {
                     self.halves.reader.register(cx.waker());
                     if self.poll_idle(core, cx).is_ready() {
                         return Poll::Ready(Event::End(End::Over));
                     }
-                    return match self.cut_by_write() {
-                        Some(end) => Poll::Ready(Event::End(end)),
-                        None => Poll::Pending,
-                    };
+                    match self.cut_by_write() {
+                        Some(End::Cut(error)) => self.part(End::Cut(error), None, ANSWER),
+                        Some(end) => return Poll::Ready(Event::End(end)),
+                        // A write may have found out something to tell.
+                        None if core.has_refusal() => {}
+                        None => return Poll::Pending,
+                    }
                 }
             }
         }
@@ -131,14 +176,33 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         let message = match ready!(self.inner().poll_next(cx)) {
             Some(Ok(message)) => message,
             _ if self.heard_bye => return Poll::Ready(Err(End::Over)),
-            Some(Err(error)) => return Poll::Ready(Err(End::Cut(Some(error.into())))),
+            Some(Err(error)) => {
+                let error = error.into();
+                let end = if error.is_rejection() { End::Rejected(error) } else { End::Cut(Some(error)) };
+                return Poll::Ready(Err(end));
+            }
             None if self.said_bye => return Poll::Ready(Err(End::Over)),
-            None => return Poll::Ready(Err(End::Cut(None))),
+            None => {
+                let frame = self.peer_close.take();
+                let closed = || Error::closed("resume: the peer closed the connection");
+                let cause = frame.map(|frame| closed().with_close_frame(Some(frame)));
+                return Poll::Ready(Err(End::Cut(cause)));
+            }
         };
+        if let Message::Close(frame) = &message {
+            self.peer_close.clone_from(frame);
+            self.heard_close = true;
+        }
         if message.is_control() || (!self.heard_bye && !wire::is_marked(&message)) {
             return Poll::Ready(Ok(Some(message)));
         }
-        Poll::Ready(self.receive(core, message).map_err(|error| self.refuse(error)))
+        match self.receive(core, message) {
+            Ok(message) => Poll::Ready(Ok(message)),
+            Err(error) => {
+                self.refuse(error);
+                Poll::Pending
+            }
+        }
     }
 
     fn receive(&mut self, core: &mut Core, message: Message) -> Result<Option<Message>, Error> {
@@ -167,15 +231,15 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     }
 
     /// This connection alone cannot go on.
-    fn give_up(&mut self, error: Error) -> End {
-        self.leave(CloseFrame::new(CloseCode::TRY_AGAIN, "resume: out of memory for sessions"));
-        End::Cut(Some(Error::closed("resume: this end closed the connection").with_source(error)))
+    fn give_up(&mut self, error: Error) {
+        let frame = CloseFrame::new(CloseCode::TRY_AGAIN, "resume: out of memory for sessions");
+        let end = Error::closed("resume: this end closed the connection").with_source(error);
+        self.part(End::Cut(Some(end)), Some(frame), ANSWER);
     }
 
-    /// Tells the peer why, as far as that goes at once.
-    fn refuse(&mut self, error: Error) -> End {
+    /// The session cannot go on. The peer is told why.
+    fn refuse(&mut self, error: Error) {
         let frame = CloseFrame::new(CloseCode::PROTOCOL, "resume: protocol error");
-        self.leave(frame);
-        End::Broken(error)
+        self.part(End::Broken(error), Some(frame), ANSWER);
     }
 }

@@ -7,6 +7,11 @@ use crate::{
     transport::signal,
 };
 
+/// Whether an error of `start_send` concerns the message that was sent, and not the connection.
+fn concerns_one_message(error: &Error) -> bool {
+    error.is_rejection() || error.is_too_large() || error.is_codec() || error.is_rate_limited() || error.is_full()
+}
+
 impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     /// Room for one more message: in the core, and on the connection.
     pub(in crate::layer::resume) fn poll_ready(
@@ -17,6 +22,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         if let Some(error) = &self.write_failed {
             return Poll::Ready(Err(error.clone()));
         }
+        ready!(self.poll_unless_parting(cx))?;
         if self.is_promised {
             return Poll::Ready(Ok(()));
         }
@@ -45,6 +51,17 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         }
     }
 
+    /// Where the connection ends, the sink waits for that with the stream.
+    fn poll_unless_parting(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.is_parting() {
+            return Poll::Ready(Ok(()));
+        }
+        self.halves.writer.register(cx.waker());
+        self.ended = Some(ready!(self.poll_parted()));
+        self.halves.reader.wake();
+        self.fail(Error::closed("resume: the connection has ended").with_close_frame(self.peer_close.clone()))
+    }
+
     /// Waits for acknowledgements: reads, since else nobody might.
     fn poll_room(&mut self, core: &mut Core, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.poll_acknowledged(core, cx, |core| core.out.has_room())
@@ -69,6 +86,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                 self.sink_reads = false;
                 return Poll::Ready(Ok(()));
             }
+            ready!(self.poll_unless_parting(cx))?;
             if self.ended.is_some() {
                 return Poll::Ready(Err(Error::closed("resume: the connection has ended")));
             }
@@ -99,15 +117,20 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                 core.out.push(message);
                 // From here on the message is the session's: what fails on the connection is told by the next poll.
                 if std::mem::take(&mut self.has_place) && core.out.next_is_newest() {
-                    self.write_next(core);
+                    return self.write_next(core);
                 }
             }
             Message::Close(frame) => core.closing = Some(frame),
             control => {
                 if std::mem::take(&mut self.has_place) {
-                    if let Err(error) = self.inner().start_send(control) {
-                        self.write_failed = Some(error.into());
-                    }
+                    return match self.inner().start_send(control).map_err(Into::into) {
+                        Err(error) if concerns_one_message(&error) => Err(error.into_rejection()),
+                        Err(error) => {
+                            self.write_failed = Some(error);
+                            Ok(())
+                        }
+                        Ok(()) => Ok(()),
+                    };
                 } else {
                     self.control = Some(control);
                 }
@@ -116,13 +139,19 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         Ok(())
     }
 
-    fn write_next(&mut self, core: &mut Core) {
-        let Some(message) = core.out.next() else { return };
-        let message = message.clone();
-        core.out.wrote();
-        if let Err(error) = self.inner().start_send(message) {
-            self.write_failed = Some(error.into());
+    /// Writes the next message. An error is of this message alone, which has left the session; it was never on the wire.
+    fn write_next(&mut self, core: &mut Core) -> Result<(), Error> {
+        let Some(message) = core.out.next() else { return Ok(()) };
+        match self.inner().start_send(message.clone()).map_err(Into::into) {
+            Err(error) if concerns_one_message(&error) => {
+                core.out.refuse_next();
+                return Err(error.into_rejection());
+            }
+            Err(error) => self.write_failed = Some(error),
+            Ok(()) => {}
         }
+        core.out.wrote();
+        Ok(())
     }
 
     /// Writes what waits: all but what the user sends next.
@@ -150,10 +179,21 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             } else if std::mem::take(&mut self.ack_waits) {
                 Own::Ack(core.ack()).into_message()
             } else if core.out.has_next() {
-                self.write_next(core);
+                if let Err(error) = self.write_next(core) {
+                    core.refused(error);
+                    self.halves.reader.wake();
+                }
                 continue;
             } else if let Some(control) = self.control.take() {
-                control
+                match self.inner().start_send(control).map_err(Into::into) {
+                    Ok(()) => {}
+                    Err(error) if concerns_one_message(&error) => {
+                        core.refused(error);
+                        self.halves.reader.wake();
+                    }
+                    Err(error) => return self.fail(error),
+                }
+                continue;
             } else if bye_waits {
                 self.said_bye = true;
                 core.is_over = true;
@@ -192,6 +232,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         if let Some(error) = &self.write_failed {
             return Poll::Ready(Err(error.clone()));
         }
+        ready!(self.poll_unless_parting(cx))?;
         let flushed = if self.is_quiet(core) && !self.is_dirty && !core.out.is_blocked() {
             self.inner().poll_flush(cx)
         } else {
@@ -221,7 +262,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     ) -> Poll<Result<(), Error>> {
         core.closing.get_or_insert_with(signal::close_frame);
         self.halves.writer.register(cx.waker());
-        if self.write_failed.is_none() && !self.heard_bye {
+        if self.write_failed.is_none() && !self.is_parting() && !self.heard_bye {
             ready!(self.poll_written(core, cx))?;
         }
         let both = self.both.clone();

@@ -10,7 +10,7 @@ use super::Session;
 use crate::{
     Error, Message, Transport,
     layer::resume::{
-        link::{End, Event, Link},
+        link::{Event, Link},
         state::Core,
     },
     transport::signal,
@@ -33,6 +33,16 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
             self.halves.writer.register(cx.waker());
             return if self.ended.is_none() && self.check_ttl() { Way::Again } else { Way::Away };
         };
+        if link.is_parting() {
+            self.halves.writer.register(cx.waker());
+            return match link.poll_parted() {
+                Poll::Ready(end) => {
+                    self.link_ended(end);
+                    Way::Again
+                }
+                Poll::Pending => Way::Away,
+            };
+        }
         if link.write_failed().is_some() {
             // Its last words are read, so that its end is known.
             self.halves.writer.register(cx.waker());
@@ -151,6 +161,9 @@ impl<T: Transport<Message, In = Message> + Unpin> Stream for Session<T> {
             this.adopt();
             let Some(link) = &mut this.link else {
                 this.halves.reader.register(cx.waker());
+                if let Some(error) = this.core.take_refusal() {
+                    return Poll::Ready(Some(Err(error)));
+                }
                 if let Some(message) = this.core.take_read() {
                     return Poll::Ready(Some(Ok(message)));
                 }
@@ -165,9 +178,9 @@ impl<T: Transport<Message, In = Message> + Unpin> Stream for Session<T> {
             match link.poll_next(&mut this.core, cx) {
                 Poll::Ready(Event::Message(message)) if message.is_close() && !this.core.is_over => {
                     // Of this connection alone.
-                    link.settle(cx);
-                    this.link_ended(End::Cut(None));
+                    link.part_from_peer();
                 }
+                Poll::Ready(Event::Rejected(error)) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(Event::Message(message)) => return Poll::Ready(Some(Ok(message))),
                 Poll::Ready(Event::End(end)) => this.link_ended(end),
                 Poll::Pending if this.seat.slot.has_offer() => {}

@@ -20,7 +20,7 @@ struct End {
 
 impl End {
     fn new(window: Window, peer: Window) -> Self {
-        Self { core: Core::new([1; 16], window, peer, Budget::default()), sent: Vec::new(), got: Vec::new() }
+        Self { core: Core::new([1; 16], window, peer, Budget::default(), 16), sent: Vec::new(), got: Vec::new() }
     }
 
     fn send(&mut self) {
@@ -112,7 +112,7 @@ proptest! {
     #[test]
     fn no_position_of_a_peer_does_any_harm(
         received in prop_oneof![0..6u64, any::<u64>()],
-        digest in any::<u64>(),
+        digest in prop_oneof![Just(0), any::<u64>()],
         first in prop_oneof![0..6u64, any::<u64>()],
         sent in prop_oneof![0..6u64, any::<u64>()],
     ) {
@@ -125,7 +125,7 @@ proptest! {
         let position = Position { received, digest, first, sent };
         let before = end.core.position();
         if end.core.check(&position).is_ok() {
-            prop_assert!(received == 0 && digest == 0 && first == 0, "only the beginning has a digest of zero");
+            prop_assert!(received <= 4 && digest == 0 && first == 0, "zero alone is not compared");
         }
         let _ = end.core.acknowledged(Ack { received, sent });
         prop_assert!(end.core.position().first <= 4 && end.core.position().sent == before.sent);
@@ -144,7 +144,7 @@ struct Marked {
 
 impl Marked {
     fn new(window: Window) -> Self {
-        let core = Core::new([1; 16], window, window, Budget::default());
+        let core = Core::new([1; 16], window, window, Budget::default(), 16);
         Self { core, wire: VecDeque::new(), lengths: Vec::new(), inbox: false }
     }
 
