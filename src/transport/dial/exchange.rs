@@ -20,7 +20,7 @@ use crate::{Error, rt};
 const MAX_HEAD: usize = 64 * 1024;
 
 /// The most headers of an answer.
-const MAX_HEADERS: usize = 1024;
+const MAX_HEADERS: usize = 512;
 
 /// What is kept of the body of a refusal.
 const MAX_BODY: usize = 64 * 1024;
