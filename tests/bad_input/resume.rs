@@ -195,7 +195,8 @@ async fn a_window_without_bound_in_a_clients_hello_makes_a_server_hold_its_own_b
     println!("a client that names u32::MAX: {sent} x 1 MiB, {} KiB held at most", growth.peak() / KIB);
     assert!(error.is_protocol() || error.is_closed(), "{error}");
     // What is read ahead, what waits for an acknowledgement, the channel between the two, and the message in the flood's own hands.
-    assert!(sent < 16 && growth.peak() < 16 * KIB * KIB, "{sent}, {}", growth.peak());
+    // What it sends on while the close is on its way is read and dropped.
+    assert!(growth.peak() < 16 * KIB * KIB, "{sent}, {}", growth.peak());
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,7 +218,8 @@ async fn a_window_without_bound_in_a_servers_welcome_makes_a_client_hold_its_own
     let (sent, error) = flood(&mut far, &mut transport).await;
     println!("a server that names u32::MAX: {sent} x 1 MiB, {} KiB held at most", growth.peak() / KIB);
     assert!(error.is_protocol() || error.is_closed(), "{error}");
-    assert!(sent < 16 && growth.peak() < 16 * KIB * KIB, "{sent}, {}", growth.peak());
+    // What it sends on while the close is on its way is read and dropped.
+    assert!(growth.peak() < 16 * KIB * KIB, "{sent}, {}", growth.peak());
 }
 
 /// What is read ahead counts in the pool of all sessions: where that is used up, the connection ends with 1013 and the session goes on.

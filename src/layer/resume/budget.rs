@@ -91,7 +91,9 @@ impl Budget {
     /// Gives back what `bytes` do not need. An empty buffer keeps nothing: many sessions rest.
     pub(super) fn shrink(&mut self, bytes: usize) {
         let Some(pool) = &self.pool else { return };
-        let keep = if bytes == 0 { 0 } else { bytes.saturating_add(2 * spare(bytes)) };
+        // Nor is there a spare where the pool is used up: else each message that goes over it would make room for the next.
+        let is_used_up = pool.used.load(Ordering::Relaxed) >= pool.limit;
+        let keep = if bytes == 0 || is_used_up { bytes } else { bytes.saturating_add(2 * spare(bytes)) };
         if let Some(surplus) = self.granted.checked_sub(keep).filter(|surplus| *surplus > 0) {
             pool.give(surplus);
             self.granted = keep;
