@@ -7,6 +7,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
     task::JoinSet,
+    time::timeout,
 };
 use tower::ServiceBuilder;
 use tower_transport::{
@@ -93,4 +94,92 @@ async fn a_refusal_with_retry_after_says_for_how_long() {
     assert_eq!(error.status().unwrap(), 503);
     assert_eq!(error.retry_after(), Some(Duration::from_secs(120)));
     let _: Option<Result<Message, _>> = transport.receive_message().await;
+}
+
+/// The server of the docs: values over a codec, driven, whose handlers return when it stops. Their last senders close with 1000.
+#[cfg(feature = "json")]
+struct Documented {
+    stop: tokio::sync::watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+#[cfg(feature = "json")]
+impl Documented {
+    async fn start(address: &str) -> (Self, String) {
+        use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+        use tower_transport::{codec::JsonCodec, layer::codec::CodecLayer, transport::websocket::WebSocketUpgrade};
+
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let upgrade = WebSocketUpgrade::new(move |socket, _| {
+            let mut stopped = stopped.clone();
+            async move {
+                let socket = socket.layer(CodecLayer::new(JsonCodec::<u32>::new()));
+                let (sender, mut receiver, driver) = socket.drive(Queue::values()).into_parts();
+                let driver = tokio::spawn(driver);
+                let echo = async {
+                    while let Some(Ok(number)) = receiver.receive().await {
+                        sender.send(number).await.unwrap();
+                    }
+                };
+                tokio::select! {
+                    () = echo => {}
+                    _ = stopped.wait_for(|stopped| *stopped) => {}
+                }
+                drop(sender);
+                let _ = driver.await;
+            }
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((tcp, _)) = listener.accept().await {
+                let service = TowerToHyperService::new(upgrade.clone());
+                let http = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
+                connections.spawn(async move {
+                    let _ = http.with_upgrades().await;
+                });
+            }
+        });
+        (Self { stop, tasks }, address)
+    }
+
+    /// As on ctrl-c: the handlers return.
+    async fn restart(mut self, address: &str) -> Self {
+        self.stop.send(true).unwrap();
+        self.tasks.shutdown().await;
+        Self::start(address).await.0
+    }
+}
+
+#[cfg(feature = "json")]
+#[tokio::test]
+async fn the_documented_client_survives_rolling_restarts_of_the_documented_server() {
+    use tower_transport::{ServiceBuilderExt, codec::JsonCodec};
+
+    let (mut server, address) = Documented::start("127.0.0.1:0").await;
+    let transport = ServiceBuilder::new()
+        .codec(JsonCodec::<u32>::new())
+        .reconnect(format!("ws://{address}/"), Backoff::exponential())
+        .service(WebSocketConnector::new());
+    let (sender, mut receiver, driver) = transport.drive(Queue::values()).into_parts();
+    let driver = tokio::spawn(driver);
+    for number in 0..4 {
+        // What is sent into a connection that is about to end may be lost.
+        let echoed = loop {
+            sender.send(number).await.unwrap();
+            if let Ok(echoed) = timeout(Duration::from_millis(300), receiver.receive()).await {
+                match echoed.expect("the client has ended") {
+                    Ok(echoed) if echoed == number => break echoed,
+                    Ok(_) => {}
+                    Err(error) => assert!(error.is_rejection(), "{error}"),
+                }
+            }
+        };
+        assert_eq!(echoed, number);
+        server = server.restart(&address).await;
+    }
+    assert!(!driver.is_finished());
+    drop(server);
 }
