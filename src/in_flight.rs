@@ -4,14 +4,17 @@ use std::{
     collections::VecDeque,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Wake, Waker},
 };
 
-use crate::transport::parked::Parked;
+use crate::{
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    transport::parked::Parked,
+};
 
 /// A set of futures whose memory is used again, each with its own waker: only those that were woken are polled, and
 /// nothing is allocated for one that takes the place of one that is done.
@@ -248,5 +251,97 @@ mod tests {
             }
             assert_eq!(in_flight.pop(), Some(((), answer)));
         }
+    }
+}
+
+#[cfg(all(test, model))]
+mod models {
+    use std::{convert::Infallible, future::poll_fn};
+
+    use loom::{
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        thread,
+    };
+
+    use super::*;
+
+    /// Counts how often the task of the set was woken.
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A future that is ready once `ready` is set by the thread that got its waker.
+    fn wait_for(
+        ready: Arc<AtomicBool>,
+        wakers: Arc<Mutex<Vec<Waker>>>,
+    ) -> impl Future<Output = Result<usize, Infallible>> {
+        poll_fn(move |cx| {
+            if ready.load(SeqCst) {
+                return Poll::Ready(Ok(7));
+            }
+            wakers.lock().unwrap_or_else(PoisonError::into_inner).push(cx.waker().clone());
+            if ready.load(SeqCst) { Poll::Ready(Ok(7)) } else { Poll::Pending }
+        })
+    }
+
+    #[test]
+    fn a_wake_from_another_thread_is_polled_or_wakes_the_task() {
+        loom::model(|| {
+            let (ready, wakers) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+            let mut set = InFlight::new(true);
+            let Ok(()) = set.push((), wait_for(ready.clone(), wakers.clone()));
+            let other = thread::spawn(move || {
+                ready.store(true, SeqCst);
+                let woken = std::mem::take(&mut *wakers.lock().unwrap_or_else(PoisonError::into_inner));
+                woken.into_iter().for_each(Waker::wake);
+            });
+            let task = Arc::new(Task::default());
+            let waker = Waker::from(task.clone());
+            let Ok(_) = set.poll(&Context::from_waker(&waker));
+            let is_done = set.front().is_some();
+            let Ok(()) = other.join().map_err(|_| ()) else { return };
+            if !is_done {
+                // Nothing was seen before the task went to sleep: it must have been woken, and then finds the answer.
+                assert_eq!(task.0.load(Relaxed), 1, "the wake was lost");
+                let Ok(polled) = set.poll(&Context::from_waker(&waker));
+                assert!(polled && set.front().is_some());
+            }
+        });
+    }
+
+    #[test]
+    fn a_late_wake_of_a_future_that_is_done_hides_no_wake_of_the_next() {
+        loom::model(|| {
+            let mut set = InFlight::new(true);
+            let (first, second) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+            let kept = Arc::new(Mutex::new(Vec::new()));
+            let keeping = kept.clone();
+            let Ok(()) = set.push(
+                (),
+                poll_fn(move |cx: &mut Context<'_>| {
+                    if first.swap(false, SeqCst) {
+                        keeping.lock().unwrap_or_else(PoisonError::into_inner).push(cx.waker().clone());
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    if second.load(SeqCst) { Poll::Ready(Ok::<_, Infallible>(1)) } else { Poll::Pending }
+                }),
+            );
+            let late = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+            let other = thread::spawn(move || late.into_iter().for_each(Waker::wake));
+            let task = Arc::new(Task::default());
+            let waker = Waker::from(task.clone());
+            let Ok(polled) = set.poll(&Context::from_waker(&waker));
+            assert!(polled, "the first wake came before");
+            let Ok(()) = other.join().map_err(|_| ()) else { return };
+            let queued = set.woken.lock().slots.len();
+            assert!(queued <= 1, "an index is queued at most once");
+            assert_eq!(queued, task.0.load(Relaxed).min(1), "what is queued has woken the task");
+        });
     }
 }

@@ -1,7 +1,6 @@
-use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+use std::time::Duration;
+
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// When those who wait for the same bucket ask again: one after the other, in the order in which they came.
 ///
@@ -76,5 +75,48 @@ mod tests {
         assert_eq!(line.join(150, CELL, CELL).at, 400);
         line.leave(places[2], 150);
         assert_eq!(line.join(150, CELL, CELL).at, 400);
+    }
+}
+
+#[cfg(all(test, model))]
+mod models {
+    use std::sync::Arc;
+
+    use loom::thread;
+
+    use super::*;
+
+    const CELL: Duration = Duration::from_nanos(100);
+
+    #[test]
+    fn two_who_join_at_once_get_two_places() {
+        loom::model(|| {
+            let line = Arc::new(Line::default());
+            let other = thread::spawn({
+                let line = line.clone();
+                move || line.join(0, CELL, CELL)
+            });
+            let mine = line.join(0, CELL, CELL);
+            let Ok(theirs) = other.join() else { return };
+            let mut places = [mine.at, theirs.at];
+            places.sort_unstable();
+            assert_eq!(places, [100, 200]);
+        });
+    }
+
+    #[test]
+    fn who_leaves_while_another_joins_frees_one_place_and_no_more() {
+        loom::model(|| {
+            let line = Arc::new(Line::default());
+            let first = line.join(0, CELL, CELL);
+            let other = thread::spawn({
+                let line = line.clone();
+                move || line.join(0, CELL, CELL)
+            });
+            line.leave(first, 0);
+            let Ok(theirs) = other.join() else { return };
+            assert!([100, 200].contains(&theirs.at));
+            assert_eq!(line.join(0, CELL, CELL).at - 100, 100);
+        });
     }
 }
