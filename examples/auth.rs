@@ -1,7 +1,7 @@
 //! A server that lets in by JWT, and clients that come with good and bad tokens, each in its own way.
 //!
 //! ```text
-//! cargo run --example auth --features auth
+//! cargo run -p examples --bin auth
 //! ```
 
 use std::{

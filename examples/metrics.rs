@@ -1,7 +1,7 @@
 //! Prometheus metrics of a server and its clients over real WebSockets.
 //!
 //! ```text
-//! cargo run --example metrics --features axum,trace
+//! cargo run -p examples --bin metrics
 //! ```
 //!
 //! The server has its metrics at `/metrics`, as any Prometheus server asks for them. Here the program asks itself once

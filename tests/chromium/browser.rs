@@ -26,7 +26,7 @@ pub(crate) async fn run(page: &str, script: &str, argument: Value) -> Option<Rep
 
     let chromium = chromium()?;
     let _turn = TURN.lock().await;
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chromium");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/chromium");
     let mut command = Command::new("node");
     command.arg(format!("{folder}/run.mjs")).args([&chromium, env!("CARGO_TARGET_TMPDIR"), page]);
     command.arg(format!("{folder}/pages/{script}")).arg(argument.to_string());

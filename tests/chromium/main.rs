@@ -3,12 +3,11 @@
 //! `tests/install` brings it where apt-get has it; where there is none, or `TOWER_TRANSPORT_NO_PEERS` is set, the tests are
 //! passed over, with a line that says so.
 
+use support::feed;
+
 mod browser;
 mod event_source;
-#[path = "../feed/mod.rs"]
-mod feed;
 mod site;
 mod sse_duplex;
 mod websocket;
-#[cfg(feature = "dev-certificate")]
 mod webtransport;

@@ -54,7 +54,6 @@ async fn a_page_of_another_site_is_refused_with_403() {
 }
 
 /// The subprotocols are the one thing that a page can say in the handshake.
-#[cfg(feature = "auth")]
 #[tokio::test]
 async fn a_page_gets_in_by_a_token_as_a_subprotocol_alone_or_behind_another() {
     use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};

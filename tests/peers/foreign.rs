@@ -92,8 +92,6 @@ macro_rules! against {
                     fragments_what_is_over_the_frame_limit then "/fragments 1006"
                 }
             }
-
-            #[cfg(feature = "optimized")]
             #[tokio::test]
             async fn our_stack_goes_on_plain() {
                 use super::*;

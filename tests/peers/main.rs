@@ -4,21 +4,15 @@
 //!
 //! `tests/install` brings the peers that are not Rust; `TOWER_TRANSPORT_NO_PEERS=1` passes over them.
 
+use support::{feed, serve};
+
 mod axum_server;
-#[cfg(all(feature = "sse", feature = "reconnect"))]
 mod event_source;
-#[cfg(all(feature = "sse", feature = "axum"))]
 mod event_stream;
-#[cfg(all(feature = "sse", feature = "axum"))]
-#[path = "../feed/mod.rs"]
-mod feed;
 mod foreign;
 mod our_client;
 mod our_server;
 mod process;
-#[path = "../serve/mod.rs"]
-mod serve;
-#[cfg(all(feature = "sse", feature = "axum"))]
 mod sse_duplex;
 mod tungstenite_client;
 

@@ -129,7 +129,6 @@ pub(crate) async fn agrees_on_the_first_subprotocol_where_the_server_takes_that(
 }
 
 /// Whether the server takes our subprotocol, which it does not know, or takes none.
-#[cfg(feature = "optimized")]
 pub(crate) async fn goes_on_plain_with_the_whole_stack(base: &str) {
     use tower_transport::stack::{Capabilities, OptimizedTransport};
 

@@ -16,7 +16,7 @@ pub(crate) fn command(language: Language, script: &str, package: &str) -> Option
         println!("skipped: TOWER_TRANSPORT_NO_PEERS is set");
         return None;
     }
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers");
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/peers");
     let (program, variable, folder) = match language {
         Language::Node => ("node", "NODE_PATH", "node/node_modules"),
         Language::Python => ("python3", "PYTHONPATH", "python"),
@@ -26,7 +26,7 @@ pub(crate) fn command(language: Language, script: &str, package: &str) -> Option
         "`{package}` for {program} is missing: run tests/install, or set TOWER_TRANSPORT_NO_PEERS=1"
     );
     let mut command = Command::new(program);
-    command.arg(format!("{}/tests/peers/{script}", env!("CARGO_MANIFEST_DIR")));
+    command.arg(format!("{}/peers/{script}", env!("CARGO_MANIFEST_DIR")));
     command.env(variable, format!("{root}/{folder}")).env("PYTHONDONTWRITEBYTECODE", "1");
     command.kill_on_drop(true);
     Some(command)

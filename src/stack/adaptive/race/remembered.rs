@@ -1,6 +1,12 @@
 //! What attempts know of those before them; and what is counted.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
 use http::StatusCode;
+use metrics::{Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, SharedString, Unit};
 
 use super::{
     bench::{Bench, TTL, ms, status, up},
@@ -92,34 +98,14 @@ async fn a_path_that_went_dead_in_a_session_is_tried_last_and_told_once() {
 
 #[tokio::test(start_paused = true)]
 async fn what_happens_is_counted_by_transport_and_reason() {
-    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-
-    let recorder = DebuggingRecorder::new();
+    let recorder = Recorder::default();
     let _here = metrics::set_default_local_recorder(&recorder);
     let bench = Bench::new([(10, Err(Error::timeout(""))), (10, Err(status(426))), up(5)]);
     let race = bench.race();
     let session = Session::new(race.attempt().clone(), Sse);
     race.await.unwrap();
     session.died(&Error::timeout(""));
-    let mut found: Vec<_> = recorder
-        .snapshotter()
-        .snapshot()
-        .into_vec()
-        .into_iter()
-        .map(|(key, _, _, value)| {
-            let mut labels: Vec<_> =
-                key.key().labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
-            labels.sort();
-            let value = match value {
-                DebugValue::Counter(count) => count.to_string(),
-                DebugValue::Histogram(values) => {
-                    format!("{:?}", values.iter().map(|value| value.0).collect::<Vec<_>>())
-                }
-                DebugValue::Gauge(value) => value.to_string(),
-            };
-            format!("{} {} {value}", key.key().name(), labels.join(","))
-        })
-        .collect();
+    let mut found = recorder.lines();
     found.sort();
     assert_eq!(
         found,
@@ -131,4 +117,68 @@ async fn what_happens_is_counted_by_transport_and_reason() {
             "tower_transport_paths_lost_total name=test,role=client,transport=sse 1",
         ]
     );
+}
+
+/// What a recorder of metrics was told, in words.
+#[derive(Default)]
+struct Recorder(Mutex<HashMap<String, Arc<Told>>>);
+
+#[derive(Default)]
+struct Told(Mutex<Vec<f64>>);
+
+impl Recorder {
+    fn told(&self, key: &Key) -> Arc<Told> {
+        let mut labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        labels.sort();
+        self.0.lock().unwrap().entry(format!("{} {}", key.name(), labels.join(","))).or_default().clone()
+    }
+
+    /// A line for each metric: a counter's sum, or all that a histogram was told.
+    fn lines(&self) -> Vec<String> {
+        let line = |(name, told): (&String, &Arc<Told>)| {
+            let values = told.0.lock().unwrap();
+            if name.contains("_total") {
+                format!("{name} {}", values.iter().sum::<f64>())
+            } else {
+                format!("{name} {values:?}")
+            }
+        };
+        self.0.lock().unwrap().iter().map(line).collect()
+    }
+}
+
+impl CounterFn for Told {
+    fn increment(&self, value: u64) {
+        self.0.lock().unwrap().push(value as f64);
+    }
+
+    fn absolute(&self, _: u64) {
+        unreachable!("nothing here counts absolutely");
+    }
+}
+
+impl HistogramFn for Told {
+    fn record(&self, value: f64) {
+        self.0.lock().unwrap().push(value);
+    }
+}
+
+impl metrics::Recorder for Recorder {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.told(key))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.told(key))
+    }
 }

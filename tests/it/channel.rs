@@ -1,0 +1,187 @@
+//! `channel()`: the reference transport keeps the contract, and what it says of itself.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use tower_transport::{
+    Channel, Error, Message, TransportExt, channel, contract_tests,
+    transport::{SplitSink, SplitStream},
+};
+
+contract_tests!(mod the_smallest, pair = channel(1), message = |i| i);
+contract_tests!(mod a_large_one, pair = channel(1000), message = |i| Message::text(i.to_string()));
+
+fn boxed_pair() -> (impl tower_transport::Transport<In = Message, TransportError = Error>, Channel) {
+    let (here, there) = channel(3);
+    (TransportExt::boxed(here), there)
+}
+contract_tests!(mod boxed, pair = boxed_pair(), message = |i| Message::text(i.to_string()));
+
+/// Both halves of a split in one hand again, as one transport.
+struct Joined(SplitSink<Channel, Message>, SplitStream<Channel>);
+
+impl Joined {
+    fn new(transport: Channel) -> Self {
+        let (sink, stream) = TransportExt::split(transport);
+        Self(sink, stream)
+    }
+}
+
+impl Stream for Joined {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.1.poll_next_unpin(cx)
+    }
+}
+
+impl Sink<Message> for Joined {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_ready_unpin(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        self.0.start_send_unpin(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_flush_unpin(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_close_unpin(cx)
+    }
+}
+
+fn joined_pair() -> (Joined, Joined) {
+    let (here, there) = channel(2);
+    (Joined::new(here), Joined::new(there))
+}
+contract_tests!(mod split_halves, pair = joined_pair(), message = |i| Message::text(i.to_string()));
+contract_tests!(mod on_tokio, pair = joined_pair(), message = |i| Message::text(i.to_string()), on = tokio);
+
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Counter {
+    fn wakes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn noop() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+#[test]
+fn the_capacity_is_exact_in_each_direction() {
+    for capacity in [1, 2, 7, 1024, 5000] {
+        let (mut here, mut there) = channel::<usize, usize>(capacity);
+        for n in 0..capacity {
+            assert!(here.poll_ready_unpin(&mut noop()).is_ready(), "{n} of {capacity}");
+            here.start_send_unpin(n).unwrap();
+        }
+        assert!(here.poll_ready_unpin(&mut noop()).is_pending());
+        assert!(there.poll_ready_unpin(&mut noop()).is_ready());
+        assert_eq!(there.next().now_or_never().unwrap().unwrap().unwrap(), 0);
+        assert!(here.poll_ready_unpin(&mut noop()).is_ready());
+    }
+}
+
+#[test]
+fn a_capacity_of_zero_is_one() {
+    let (mut here, _there) = channel::<u8, u8>(0);
+    here.send(1).now_or_never().unwrap().unwrap();
+    assert!(here.poll_ready_unpin(&mut noop()).is_pending());
+}
+
+#[test]
+fn a_start_send_without_readiness_is_an_error_and_keeps_what_is_queued() {
+    let (mut here, mut there) = channel::<u8, u8>(1);
+    here.start_send_unpin(1).unwrap();
+    assert!(here.start_send_unpin(2).unwrap_err().is_full());
+    assert_eq!(there.next().now_or_never().unwrap().unwrap().unwrap(), 1);
+    assert!(there.next().now_or_never().is_none());
+}
+
+#[test]
+fn a_writer_that_waits_is_woken_once_by_a_read() {
+    let (mut here, mut there) = channel::<u8, u8>(1);
+    here.start_send_unpin(1).unwrap();
+    let counter = Arc::new(Counter::default());
+    let waker = Waker::from(counter.clone());
+    assert!(here.poll_ready_unpin(&mut Context::from_waker(&waker)).is_pending());
+    there.next().now_or_never().unwrap().unwrap().unwrap();
+    assert_eq!(counter.wakes(), 1);
+    here.start_send_unpin(2).unwrap();
+    there.next().now_or_never().unwrap().unwrap().unwrap();
+    assert_eq!(counter.wakes(), 1, "nobody waited any more");
+}
+
+#[test]
+fn a_reader_and_a_writer_that_wait_are_woken_when_the_other_end_is_dropped() {
+    let (mut here, there) = channel::<u8, u8>(1);
+    here.start_send_unpin(1).unwrap();
+    let (reader, writer) = (Arc::new(Counter::default()), Arc::new(Counter::default()));
+    let (read_waker, write_waker) = (Waker::from(reader.clone()), Waker::from(writer.clone()));
+    assert!(here.poll_next_unpin(&mut Context::from_waker(&read_waker)).is_pending());
+    assert!(here.poll_ready_unpin(&mut Context::from_waker(&write_waker)).is_pending());
+    drop(there);
+    assert_eq!((reader.wakes(), writer.wakes()), (1, 1));
+    assert!(here.next().now_or_never().unwrap().is_none());
+    assert!(here.feed(2).now_or_never().unwrap().unwrap_err().is_closed());
+}
+
+#[test]
+fn what_was_sent_before_an_end_was_dropped_is_still_read() {
+    let (mut here, mut there) = channel::<u8, u8>(2);
+    here.start_send_unpin(1).unwrap();
+    here.start_send_unpin(2).unwrap();
+    drop(here);
+    assert_eq!(there.next().now_or_never().unwrap().unwrap().unwrap(), 1);
+    assert_eq!(there.next().now_or_never().unwrap().unwrap().unwrap(), 2);
+    assert!(there.next().now_or_never().unwrap().is_none());
+}
+
+#[test]
+fn an_end_that_closed_its_sink_still_reads() {
+    let (mut here, mut there) = channel::<u8, u8>(1);
+    here.close().now_or_never().unwrap().unwrap();
+    assert!(there.next().now_or_never().unwrap().is_none());
+    there.send(5).now_or_never().unwrap().unwrap();
+    assert_eq!(here.next().now_or_never().unwrap().unwrap().unwrap(), 5);
+}
+
+#[test]
+fn messages_that_nobody_reads_are_dropped_with_the_end_that_should_have_read_them() {
+    let message = Arc::new(());
+    let (mut here, there) = channel::<Arc<()>, ()>(1);
+    here.start_send_unpin(message.clone()).unwrap();
+    drop(there);
+    assert_eq!(Arc::strong_count(&message), 1);
+}
+
+#[test]
+fn a_boxed_transport_fails_as_often_as_it_is_asked() {
+    let (here, there) = channel::<u8, u8>(1);
+    let mut here = TransportExt::boxed(here);
+    drop(there);
+    for _ in 0..3 {
+        assert!(here.feed(1).now_or_never().unwrap().unwrap_err().is_closed());
+    }
+}

@@ -1,0 +1,7 @@
+//! What the codecs promise, on any bytes that a peer may send.
+
+mod hybrid;
+mod json;
+mod rkyv;
+mod seeds;
+mod value;

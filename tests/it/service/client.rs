@@ -1,0 +1,612 @@
+use std::{
+    num::NonZeroUsize,
+    rc::Rc,
+    sync::atomic::Ordering::SeqCst,
+    task::{Poll, Waker},
+};
+
+use futures_util::TryStreamExt;
+use tower::Service;
+use tower_transport::{
+    Channel, Error, channel,
+    service::{ByTag, Client, InOrder, Tagged},
+};
+
+use crate::service::support::{Buffered, InOrderClient, Task, call, poll, poll_once, poll_ready, receive, send};
+
+type TagClient = Client<Channel<Tagged<u32>, Tagged<u32>>, u32, u32, ByTag>;
+
+fn in_order() -> (InOrderClient, Channel<u32, u32>) {
+    let (here, there) = channel(64);
+    (Client::in_order(here), there)
+}
+
+fn by_tag() -> (TagClient, Channel<Tagged<u32>, Tagged<u32>>) {
+    let (here, there) = channel(64);
+    (Client::by_tag(here), there)
+}
+
+fn limited(limit: usize) -> (InOrderClient, Channel<u32, u32>) {
+    let (here, there) = channel(64);
+    (Client::with_max_in_flight(here, InOrder, NonZeroUsize::new(limit).unwrap()), there)
+}
+
+fn value(answer: Poll<Result<u32, Error>>) -> u32 {
+    match answer {
+        Poll::Ready(answer) => answer.unwrap(),
+        Poll::Pending => panic!("the call is not answered"),
+    }
+}
+
+#[test]
+fn in_order_the_first_answer_is_that_of_the_first_request() {
+    let (mut client, mut there) = in_order();
+    let mut first = call(&mut client, 1);
+    let mut second = call(&mut client, 2);
+    assert!(poll_once(&mut first).is_pending());
+    assert!(poll_once(&mut second).is_pending());
+    assert_eq!(receive(&mut there), Some(1));
+    assert_eq!(receive(&mut there), Some(2));
+    send(&mut there, 10);
+    send(&mut there, 20);
+    assert_eq!(value(poll_once(&mut second)), 20);
+    assert_eq!(value(poll_once(&mut first)), 10);
+}
+
+#[test]
+fn requests_go_out_in_the_order_of_their_first_polls() {
+    let (mut client, mut there) = in_order();
+    let mut first = call(&mut client, 1);
+    let mut second = call(&mut client, 2);
+    assert_eq!(receive(&mut there), None);
+    assert!(poll_once(&mut second).is_pending());
+    assert!(poll_once(&mut first).is_pending());
+    send(&mut there, 20);
+    send(&mut there, 10);
+    assert_eq!(value(poll_once(&mut first)), 10);
+    assert_eq!(value(poll_once(&mut second)), 20);
+}
+
+#[test]
+fn by_tag_answers_may_come_in_any_order() {
+    let (mut client, mut there) = by_tag();
+    let mut calls: Vec<_> = (0..10).map(|number| call(&mut client, number)).collect();
+    assert!(calls.iter_mut().all(|call| poll_once(call).is_pending()));
+    let mut requests: Vec<_> = std::iter::from_fn(|| receive(&mut there)).collect();
+    requests.reverse();
+    for Tagged { tag, value } in requests {
+        send(&mut there, Tagged { tag, value: value * 10 });
+    }
+    for (number, call) in (0..).zip(&mut calls) {
+        assert_eq!(value(poll_once(call)), number * 10);
+    }
+    assert_eq!(client.unknown_answers(), 0);
+}
+
+#[test]
+fn as_many_calls_as_allowed_make_poll_ready_pending_until_one_is_over() {
+    let (mut client, mut there) = limited(2);
+    let mut first = call(&mut client, 1);
+    let _second = call(&mut client, 2);
+    let (task, waker) = Task::new();
+    assert!(poll_ready(&mut client, &waker).is_pending());
+    assert!(poll_once(&mut first).is_pending());
+    send(&mut there, 10);
+    assert_eq!(value(poll_once(&mut first)), 10);
+    assert!(task.is_woken());
+    assert!(poll_ready(&mut client, &waker).is_ready());
+}
+
+#[test]
+fn a_place_is_given_to_who_waits_longest_and_wakes_nobody_else() {
+    let (client, _there) = limited(1);
+    let mut handles: Vec<_> = (0..3).map(|_| (client.clone(), Task::new())).collect();
+    let mut holder = client.clone();
+    assert!(poll_ready(&mut holder, Waker::noop()).is_ready());
+    for (handle, (_, waker)) in &mut handles {
+        assert!(poll_ready(handle, waker).is_pending());
+    }
+    drop(holder);
+    let woken: Vec<_> = handles.iter().map(|(_, (task, _))| task.is_woken()).collect();
+    assert_eq!(woken, [true, false, false]);
+    let mut late = client.clone();
+    assert!(poll_ready(&mut late, Waker::noop()).is_pending());
+    assert!(poll_ready(&mut handles[1].0, Waker::noop()).is_pending());
+    assert!(poll_ready(&mut handles[0].0, Waker::noop()).is_ready());
+}
+
+#[test]
+fn a_place_reserved_or_given_goes_on_when_its_handle_is_dropped() {
+    let (client, _there) = limited(1);
+    let (mut first, mut second, mut third) = (client.clone(), client.clone(), client.clone());
+    let (task, waker) = Task::new();
+    assert!(poll_ready(&mut first, Waker::noop()).is_ready());
+    assert!(poll_ready(&mut second, Waker::noop()).is_pending());
+    assert!(poll_ready(&mut third, &waker).is_pending());
+    drop(first);
+    // The second has been given the place and never looks.
+    drop(second);
+    assert!(task.is_woken());
+    assert!(poll_ready(&mut third, &waker).is_ready());
+}
+
+#[test]
+fn a_call_that_is_never_polled_gives_its_place_back_and_sends_nothing() {
+    let (mut client, mut there) = limited(1);
+    drop(call(&mut client, 1));
+    assert_eq!(receive(&mut there), None);
+    assert!(poll_ready(&mut client, Waker::noop()).is_ready());
+}
+
+#[test]
+fn a_clone_of_a_ready_handle_is_not_ready_and_its_call_fails_alone() {
+    let (mut client, _there) = limited(1);
+    assert!(poll_ready(&mut client, Waker::noop()).is_ready());
+    let mut other = client.clone();
+    assert!(poll_ready(&mut other, Waker::noop()).is_pending());
+    let mut unready = other.call(1);
+    assert!(matches!(poll_once(&mut unready), Poll::Ready(Err(_))));
+    assert!(poll_once(&mut client.call(2)).is_pending());
+}
+
+#[test]
+fn in_order_the_answer_of_a_dropped_call_reaches_nobody() {
+    let (mut client, mut there) = in_order();
+    let mut first = call(&mut client, 1);
+    let mut second = call(&mut client, 2);
+    assert!(poll_once(&mut first).is_pending());
+    assert!(poll_once(&mut second).is_pending());
+    drop(first);
+    send(&mut there, 10);
+    assert!(poll_once(&mut second).is_pending());
+    send(&mut there, 20);
+    assert_eq!(value(poll_once(&mut second)), 20);
+    assert_eq!(client.unknown_answers(), 0);
+}
+
+#[test]
+fn a_handle_that_waits_for_a_place_reads_the_answer_of_a_dropped_call_itself() {
+    let (mut client, mut there) = limited(1);
+    let mut dropped = call(&mut client, 1);
+    assert!(poll_once(&mut dropped).is_pending());
+    drop(dropped);
+    let (task, waker) = Task::new();
+    assert!(poll_ready(&mut client, &waker).is_pending());
+    send(&mut there, 10);
+    assert!(task.is_woken());
+    assert!(poll_ready(&mut client, &waker).is_ready());
+}
+
+#[test]
+fn a_handle_that_waits_for_a_place_takes_the_lead_when_the_last_call_is_dropped() {
+    let (mut client, mut there) = limited(1);
+    let mut leader = call(&mut client, 1);
+    assert!(poll_once(&mut leader).is_pending());
+    let (task, waker) = Task::new();
+    assert!(poll_ready(&mut client, &waker).is_pending());
+    drop(leader);
+    assert!(!task.is_woken());
+    send(&mut there, 10);
+    assert!(task.is_woken());
+    assert!(poll_ready(&mut client, &waker).is_ready());
+}
+
+#[test]
+fn a_call_that_moves_to_another_task_is_woken_there() {
+    let (mut client, mut there) = in_order();
+    let mut moved = call(&mut client, 1);
+    assert!(poll_once(&mut moved).is_pending());
+    let (task, waker) = Task::new();
+    assert!(poll(&mut moved, &waker).is_pending());
+    send(&mut there, 10);
+    assert!(task.is_woken());
+    assert_eq!(value(poll(&mut moved, &waker)), 10);
+}
+
+#[test]
+fn a_waiting_handle_and_a_driver_that_move_to_another_task_are_woken_there() {
+    let (mut client, mut there) = limited(1);
+    let mut dropped = call(&mut client, 1);
+    assert!(poll_once(&mut dropped).is_pending());
+    drop(dropped);
+    assert!(poll_ready(&mut client, Waker::noop()).is_pending());
+    let (task, waker) = Task::new();
+    assert!(poll_ready(&mut client, &waker).is_pending());
+    send(&mut there, 10);
+    assert!(task.is_woken());
+    assert!(poll_ready(&mut client, &waker).is_ready());
+
+    let mut driver = client.drive();
+    assert!(poll_once(&mut driver).is_pending());
+    assert!(poll(&mut driver, &waker).is_pending());
+    drop(there);
+    assert!(task.is_woken());
+    assert!(poll(&mut driver, &waker).is_ready());
+}
+
+#[test]
+fn by_tag_a_dropped_call_frees_its_place_and_its_late_answer_is_counted() {
+    let (here, mut there) = channel(64);
+    let mut client: TagClient = Client::with_max_in_flight(here, ByTag, NonZeroUsize::MIN);
+    let mut dropped = call(&mut client, 1);
+    assert!(poll_once(&mut dropped).is_pending());
+    drop(dropped);
+    let late = receive(&mut there).unwrap();
+    let mut next = call(&mut client, 2);
+    assert!(poll_once(&mut next).is_pending());
+    let request = receive(&mut there).unwrap();
+    assert_ne!(late.tag, request.tag);
+    send(&mut there, Tagged { tag: late.tag, value: 10 });
+    send(&mut there, Tagged { tag: u64::MAX, value: 11 });
+    assert!(poll_once(&mut next).is_pending());
+    send(&mut there, Tagged { tag: request.tag, value: 20 });
+    send(&mut there, Tagged { tag: request.tag, value: 21 });
+    assert_eq!(value(poll_once(&mut next)), 20);
+    assert!(poll_once(&mut call(&mut client, 3)).is_pending());
+    assert_eq!(client.unknown_answers(), 3);
+}
+
+#[test]
+fn a_request_that_the_transport_has_not_taken_is_withdrawn_with_its_call() {
+    let (here, mut there) = channel(1);
+    let mut client = Client::in_order(here);
+    let mut calls: Vec<_> = (1..=3).map(|number| call(&mut client, number)).collect();
+    assert!(calls.iter_mut().all(|call| poll_once(call).is_pending()));
+    drop(calls.remove(1));
+    assert_eq!(receive(&mut there), Some(1));
+    assert!(poll_once(&mut calls[0]).is_pending());
+    assert_eq!(receive(&mut there), Some(3));
+    send(&mut there, 10);
+    assert_eq!(value(poll_once(&mut calls[0])), 10);
+    send(&mut there, 30);
+    assert_eq!(value(poll_once(&mut calls[1])), 30);
+}
+
+#[test]
+fn the_end_of_the_transport_reaches_every_call_and_all_that_come_later() {
+    let (mut client, there) = limited(3);
+    let mut waiting: Vec<_> = (0..3).map(|number| (call(&mut client, number), Task::new())).collect();
+    for (call, (_, waker)) in &mut waiting {
+        assert!(poll(call, waker).is_pending());
+    }
+    let mut queued = client.clone();
+    let (task, waker) = Task::new();
+    assert!(poll_ready(&mut queued, &waker).is_pending());
+    waiting.iter().for_each(|(_, (task, _))| _ = task.is_woken());
+    drop(there);
+    let leader = waiting.iter().position(|(_, (task, _))| task.is_woken()).expect("the leader is woken");
+    let (mut first, _) = waiting.remove(leader);
+    assert!(matches!(poll_once(&mut first), Poll::Ready(Err(error)) if error.is_closed()));
+    for (call, (task, waker)) in &mut waiting {
+        assert!(task.is_woken());
+        assert!(matches!(poll(call, waker), Poll::Ready(Err(error)) if error.is_closed()));
+    }
+    assert!(task.is_woken());
+    assert!(matches!(poll_ready(&mut queued, &waker), Poll::Ready(Err(error)) if error.is_closed()));
+    assert!(matches!(poll_ready(&mut client.clone(), &waker), Poll::Ready(Err(error)) if error.is_closed()));
+}
+
+#[test]
+fn a_handle_that_was_ready_before_the_end_is_told_of_it() {
+    let (mut client, there) = in_order();
+    let mut other = client.clone();
+    assert!(poll_ready(&mut other, Waker::noop()).is_ready());
+    drop(there);
+    assert!(matches!(poll_once(&mut call(&mut client, 1)), Poll::Ready(Err(_))));
+    assert!(matches!(poll_ready(&mut other, Waker::noop()), Poll::Ready(Err(error)) if error.is_closed()));
+}
+
+#[test]
+fn what_has_arrived_is_delivered_before_the_end() {
+    let (mut client, mut there) = in_order();
+    let mut first = call(&mut client, 1);
+    let mut second = call(&mut client, 2);
+    let mut third = call(&mut client, 3);
+    assert!(poll_once(&mut first).is_pending());
+    assert!(poll_once(&mut second).is_pending());
+    send(&mut there, 10);
+    drop(there);
+    // This one cannot be written any more, and finds the answer that is still there.
+    assert!(matches!(poll_once(&mut third), Poll::Ready(Err(error)) if error.is_closed()));
+    assert_eq!(value(poll_once(&mut first)), 10);
+    assert!(matches!(poll_once(&mut second), Poll::Ready(Err(error)) if error.is_closed()));
+}
+
+#[test]
+fn a_failure_reaches_every_call_as_its_cause() {
+    let (here, _there) = channel::<u32, u32>(8);
+    let (transport, control) = Buffered::new(here);
+    let mut client = Client::in_order(transport);
+    let mut first = call(&mut client, 1);
+    let mut second = call(&mut client, 2);
+    assert!(poll_once(&mut first).is_pending());
+    assert!(poll_once(&mut second).is_pending());
+    *control.fault.lock().unwrap() = Some(Error::protocol("a reserved bit is set"));
+    assert!(matches!(poll_once(&mut first), Poll::Ready(Err(error)) if error.is_protocol()));
+    assert!(matches!(poll_once(&mut second), Poll::Ready(Err(error)) if error.is_protocol()));
+    assert!(matches!(poll_ready(&mut client, Waker::noop()), Poll::Ready(Err(error)) if error.is_protocol()));
+}
+
+#[test]
+fn a_request_that_is_too_large_fails_alone() {
+    let (here, mut there) = channel::<u32, u32>(8);
+    let (transport, control) = Buffered::new(here);
+    let mut client = Client::in_order(transport);
+    let mut first = call(&mut client, 1);
+    assert!(poll_once(&mut first).is_pending());
+    *control.refusal.lock().unwrap() = Some(Error::too_large("4 bytes over a limit of 3"));
+    let mut large = call(&mut client, 2);
+    assert!(matches!(poll_once(&mut large), Poll::Ready(Err(error)) if error.is_too_large()));
+    send(&mut there, 10);
+    assert_eq!(value(poll_once(&mut first)), 10);
+}
+
+#[test]
+fn in_order_an_answer_that_cannot_be_read_fails_its_call_alone() {
+    let (here, mut there) = channel::<u32, u32>(8);
+    let (transport, control) = Buffered::new(here);
+    let mut client = Client::in_order(transport);
+    let mut first = call(&mut client, 1);
+    let mut second = call(&mut client, 2);
+    assert!(poll_once(&mut first).is_pending());
+    *control.fault.lock().unwrap() = Some(Error::codec("not a number"));
+    assert!(poll_once(&mut second).is_pending());
+    assert!(matches!(poll_once(&mut first), Poll::Ready(Err(error)) if error.is_codec()));
+    send(&mut there, 20);
+    assert_eq!(value(poll_once(&mut second)), 20);
+}
+
+#[test]
+fn a_leader_that_is_dropped_after_it_was_woken_passes_the_wake_on() {
+    let (mut client, mut there) = by_tag();
+    let mut calls: Vec<_> = (0..3).map(|number| (call(&mut client, number), Task::new())).collect();
+    for (call, (_, waker)) in &mut calls {
+        assert!(poll(call, waker).is_pending());
+    }
+    let tags: Vec<_> = std::iter::from_fn(|| receive(&mut there)).map(|request| request.tag).collect();
+    calls.iter().for_each(|(_, (task, _))| _ = task.is_woken());
+    let mut left = calls.len();
+    let mut tag = Some(tags);
+    while left > 0 {
+        if let Some(tags) = tag.take() {
+            tags.into_iter().for_each(|tag| send(&mut there, Tagged { tag, value: 7 }));
+        }
+        let leader = calls.iter().position(|(_, (task, _))| task.is_woken()).expect("somebody is woken");
+        drop(calls.remove(leader));
+        left -= 1;
+    }
+    assert_eq!(client.in_flight(), 0);
+}
+
+#[test]
+fn a_leader_that_has_its_answer_leaves_the_lead_to_another_without_waking_it_in_vain() {
+    let (mut client, mut there) = in_order();
+    let mut calls: Vec<_> = (0..2).map(|number| (call(&mut client, number), Task::new())).collect();
+    for (call, (_, waker)) in &mut calls {
+        assert!(poll(call, waker).is_pending());
+    }
+    for (call, (_, waker)) in &mut calls {
+        assert!(poll(call, waker).is_pending());
+    }
+    let (mut second, (later, second_waker)) = calls.pop().unwrap();
+    let (mut first, (task, waker)) = calls.pop().unwrap();
+    assert!(task.is_woken() | later.is_woken());
+    send(&mut there, 10);
+    assert!(task.is_woken());
+    assert_eq!(value(poll(&mut first, &waker)), 10);
+    assert!(!later.is_woken());
+    send(&mut there, 20);
+    assert!(later.is_woken());
+    assert_eq!(value(poll(&mut second, &second_waker)), 20);
+}
+
+#[test]
+fn a_call_alone_flushes_at_once_and_several_flush_together() {
+    let (here, mut there) = channel::<u32, u32>(64);
+    let (transport, control) = Buffered::new(here);
+    let mut client = Client::in_order(transport);
+    let mut lone = call(&mut client, 0);
+    assert!(poll_once(&mut lone).is_pending());
+    assert_eq!(receive(&mut there), Some(0));
+    assert_eq!(control.flushes.swap(0, SeqCst), 1);
+
+    let mut calls: Vec<_> = (1..=8).map(|number| (call(&mut client, number), Task::new())).collect();
+    for (call, (_, waker)) in &mut calls {
+        assert!(poll(call, waker).is_pending());
+    }
+    assert_eq!(control.flushes.load(SeqCst), 0);
+    for (call, (task, waker)) in &mut calls {
+        if task.is_woken() {
+            assert!(poll(call, waker).is_pending());
+        }
+    }
+    assert_eq!(control.flushes.load(SeqCst), 1);
+    assert_eq!(std::iter::from_fn(|| receive(&mut there)).count(), 8);
+}
+
+#[test]
+fn who_promised_to_flush_and_is_dropped_leaves_that_to_another() {
+    let (here, mut there) = channel::<u32, u32>(64);
+    let (transport, _) = Buffered::new(here);
+    let mut client = Client::in_order(transport);
+    let mut calls: Vec<_> = (0..4).map(|number| (call(&mut client, number), Task::new())).collect();
+    for (call, (_, waker)) in &mut calls {
+        assert!(poll(call, waker).is_pending());
+    }
+    assert_eq!(receive(&mut there), Some(0));
+    let promised = calls.iter().position(|(_, (task, _))| task.is_woken()).unwrap();
+    drop(calls.remove(promised));
+    for (call, (task, waker)) in &mut calls {
+        if task.is_woken() {
+            assert!(poll(call, waker).is_pending());
+        }
+    }
+    assert_eq!(std::iter::from_fn(|| receive(&mut there)).count(), 3);
+}
+
+#[test]
+fn a_driver_reads_for_calls_that_are_kept_and_not_polled() {
+    let (mut client, mut there) = in_order();
+    let (driven, driver_waker) = Task::new();
+    let mut driver = client.drive();
+    assert!(poll(&mut driver, &driver_waker).is_pending());
+    let mut kept = call(&mut client, 1);
+    assert!(poll_once(&mut kept).is_pending());
+    let mut other = call(&mut client, 2);
+    let (task, waker) = Task::new();
+    assert!(poll(&mut other, &waker).is_pending());
+    assert!(driven.is_woken() | task.is_woken());
+    send(&mut there, 10);
+    send(&mut there, 20);
+    assert!(driven.is_woken());
+    assert!(poll(&mut driver, &driver_waker).is_pending());
+    assert!(task.is_woken());
+    assert_eq!(value(poll(&mut other, &waker)), 20);
+}
+
+#[test]
+fn a_driver_sees_the_end_while_nobody_calls() {
+    let (mut client, there) = in_order();
+    let (task, waker) = Task::new();
+    let mut driver = client.drive();
+    assert!(poll(&mut driver, &waker).is_pending());
+    drop(there);
+    assert!(task.is_woken());
+    assert!(matches!(poll(&mut driver, &waker), Poll::Ready(Ok(()))));
+    assert!(matches!(poll_ready(&mut client, &waker), Poll::Ready(Err(error)) if error.is_closed()));
+}
+
+#[test]
+fn a_driver_closes_the_transport_when_the_last_handle_and_call_are_gone() {
+    let (mut client, mut there) = in_order();
+    let (task, waker) = Task::new();
+    let mut driver = client.drive();
+    assert!(poll(&mut driver, &waker).is_pending());
+    let mut last = call(&mut client, 1);
+    assert!(poll_once(&mut last).is_pending());
+    assert_eq!(receive(&mut there), Some(1));
+    drop(client);
+    assert!(poll(&mut driver, &waker).is_pending());
+    task.is_woken();
+    send(&mut there, 10);
+    assert!(task.is_woken());
+    assert!(matches!(poll(&mut driver, &waker), Poll::Ready(Ok(()))));
+    assert_eq!(value(poll_once(&mut last)), 10);
+    assert!(matches!(
+        futures_util::StreamExt::poll_next_unpin(&mut there, &mut std::task::Context::from_waker(&waker)),
+        Poll::Ready(None)
+    ));
+}
+
+#[test]
+fn a_dropped_driver_leaves_the_reading_to_the_calls() {
+    let (mut client, mut there) = in_order();
+    let mut driver = client.drive();
+    assert!(poll_once(&mut driver).is_pending());
+    let (task, waker) = Task::new();
+    let mut first = call(&mut client, 1);
+    assert!(poll(&mut first, &waker).is_pending());
+    send(&mut there, 10);
+    drop(driver);
+    assert!(task.is_woken());
+    assert_eq!(value(poll(&mut first, &waker)), 10);
+}
+
+#[test]
+fn a_call_allocates_nothing_once_the_client_is_warm() {
+    let (mut client, mut there) = by_tag();
+    let mut round = || {
+        for number in 0..32 {
+            let mut call = call(&mut client, number);
+            assert!(poll_once(&mut call).is_pending());
+            let request = receive(&mut there).unwrap();
+            send(&mut there, request);
+            assert_eq!(value(poll_once(&mut call)), number);
+        }
+    };
+    round();
+    let info = allocation_counter::measure(round);
+    assert_eq!(info.count_total, 0);
+}
+
+#[test]
+fn a_client_is_as_send_as_its_transport_and_needs_no_more() {
+    fn is_send_and_sync<T: Send + Sync>(_: &T) {}
+    let (mut client, _there) = in_order();
+    is_send_and_sync(&client);
+    is_send_and_sync(&call(&mut client, 1));
+    is_send_and_sync(&client.drive());
+
+    let (here, mut there) = channel::<u32, u32>(8);
+    let local = Rc::new(100);
+    let mut client = Client::in_order(here.map_ok(move |answer: u32| answer + *local));
+    let mut call = call(&mut client, 1);
+    assert!(poll_once(&mut call).is_pending());
+    send(&mut there, 10);
+    assert_eq!(value(poll_once(&mut call)), 110);
+}
+
+#[test]
+fn a_peer_that_floods_the_client_with_unknown_answers_does_not_keep_it_from_yielding() {
+    let (here, mut there) = channel(1000);
+    let mut client: TagClient = Client::by_tag(here);
+    (0..1000).for_each(|value| send(&mut there, Tagged { tag: 0, value }));
+    let (task, waker) = Task::new();
+    let mut flooded = call(&mut client, 1);
+    assert!(poll(&mut flooded, &waker).is_pending());
+    assert!((1..1000).contains(&client.unknown_answers()));
+    while task.is_woken() {
+        assert!(poll(&mut flooded, &waker).is_pending());
+    }
+    assert_eq!(client.unknown_answers(), 1000);
+    let request = receive(&mut there).unwrap();
+    send(&mut there, request);
+    assert!(task.is_woken());
+    assert_eq!(value(poll(&mut flooded, &waker)), 1);
+}
+
+/// An answer, or a request, whose drop calls into the client.
+struct Nosy(Option<Box<dyn Fn()>>);
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        if let Some(look) = self.0.take() {
+            look();
+        }
+    }
+}
+
+#[test]
+fn what_nobody_wants_is_dropped_where_it_may_call_the_client() {
+    let (here, mut there) = channel::<Nosy, Nosy>(2);
+    let mut client = Client::in_order(here);
+    let looks = Rc::new(std::cell::Cell::new(0));
+    let nosy = || {
+        let (client, looks) = (client.clone(), looks.clone());
+        Nosy(Some(Box::new(move || {
+            assert!(client.in_flight() < 5);
+            looks.set(looks.get() + 1);
+        })))
+    };
+    let messages: Vec<_> = (0..5).map(|_| nosy()).collect();
+    let mut messages = messages.into_iter();
+    let mut next = || messages.next().unwrap();
+    let mut dropped = call(&mut client, next());
+    let mut waiting = call(&mut client, next());
+    let mut withdrawn = call(&mut client, next());
+    assert!(poll_once(&mut dropped).is_pending());
+    assert!(poll_once(&mut waiting).is_pending());
+    assert!(poll_once(&mut withdrawn).is_pending());
+    drop((dropped, withdrawn));
+    assert_eq!(looks.get(), 1);
+    send(&mut there, next());
+    assert!(poll_once(&mut waiting).is_pending());
+    assert_eq!(looks.get(), 2);
+    // The end takes with it what the channel has: two requests, and an answer that is not read.
+    send(&mut there, next());
+    drop(waiting);
+    drop(there);
+    assert_eq!(looks.get(), 4);
+    assert!(matches!(poll_once(&mut call(&mut client, Nosy(None))), Poll::Ready(Err(_))));
+    assert_eq!(looks.get(), 5);
+}

@@ -1,0 +1,9 @@
+//! The bridges between a transport and `tower::Service`.
+
+mod cancel;
+mod client;
+mod reconnect;
+mod server;
+mod stack;
+mod stress;
+mod support;

@@ -1,0 +1,7 @@
+//! The ready-made stacks, over channels on a paused clock and over real sockets.
+
+mod context;
+mod optimized;
+mod pool;
+mod settings;
+mod strangers;

@@ -1,0 +1,384 @@
+//! Servers that choose the stack's subprotocol without knowing it, as some take whichever name is offered first; and clients that offer it so.
+//! Over channels on a paused clock, then over each transport.
+
+use std::{
+    collections::VecDeque,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, SinkExt, StreamExt, future::BoxFuture};
+use http::{HeaderValue, Request, Response, header};
+use tokio::time::{Instant, sleep, timeout};
+use tower::{Service, ServiceExt, service_fn};
+use tower_transport::{
+    Channel, CloseCode, CloseFrame, Error, Limits, Message, Transport, TransportExt, channel,
+    layer::reconnect::Backoff,
+    stack::{
+        AdaptiveConnector, Capabilities, Endpoints, OptimizedAcceptor, OptimizedBuilder, OptimizedTransport,
+        TransportKind, WebSocketContext,
+    },
+    transport::{
+        sse::{SseDuplexConnector, SseDuplexServer},
+        websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+        webtransport::{Certificate, WebTransportConnector, WebTransportServer},
+    },
+};
+
+use crate::serve::{serve, serve_http};
+
+const OURS: &str = OptimizedAcceptor::SUBPROTOCOL;
+
+async fn within<F: Future>(test: F) -> F::Output {
+    timeout(Duration::from_secs(60), test).await.expect("it hangs")
+}
+
+/// With a handshake that leaves 100 ms for an answer in place of a hello, and 400 ms for silence.
+fn builder() -> OptimizedBuilder {
+    let limits = Limits::new().handshake(Duration::from_millis(1600));
+    OptimizedTransport::builder().limits(limits).backoff(Backoff::fixed(Duration::from_millis(5)))
+}
+
+/// What a server does with one connection after it has chosen the first name that was offered.
+type Behavior = fn(Channel) -> BoxFuture<'static, ()>;
+
+/// What was offered, of each connection.
+type Offers = Arc<Mutex<Vec<String>>>;
+
+/// A connector to a server that does one behavior after the other, and the last for ever.
+fn server(
+    behaviors: &[Behavior],
+) -> (
+    Offers,
+    impl Service<Request<()>, Response = Response<Channel>, Error = Error, Future: Send> + Clone + Send + Sync + 'static,
+) {
+    let offers = Offers::default();
+    let (seen, behaviors) = (offers.clone(), Arc::new(Mutex::new(VecDeque::from(behaviors.to_vec()))));
+    let connector = service_fn(move |request: Request<()>| {
+        let offer =
+            request.headers().get(header::SEC_WEBSOCKET_PROTOCOL).map(|offer| offer.to_str().unwrap().to_owned());
+        let offer = offer.unwrap_or_default();
+        seen.lock().unwrap().push(offer.clone());
+        let mut behaviors = behaviors.lock().unwrap();
+        let behavior = if behaviors.len() > 1 { behaviors.pop_front().unwrap() } else { behaviors[0] };
+        let (near, far) = channel::<Message, Message>(16);
+        tokio::spawn(behavior(far));
+        let mut response = Response::new(near);
+        if let Some(first) = offer.split(',').next().filter(|first| !first.is_empty()) {
+            response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(first.trim()).unwrap());
+        }
+        std::future::ready(Ok::<_, Error>(response))
+    });
+    (offers, connector)
+}
+
+/// Says that it was given a message of the user's, and complains of any other data.
+async fn check(far: &mut Channel) {
+    while let Some(Ok(message)) = far.next().await {
+        match message {
+            Message::Text(text) if text.as_str() == "from the user" => far.send(Message::text("got it")).await.unwrap(),
+            Message::Ping(payload) => far.send(Message::Pong(payload)).await.unwrap(),
+            Message::Close(_) => return,
+            other => panic!("a stranger gets what is not the user's: {other:?}"),
+        }
+    }
+}
+
+fn greets(mut far: Channel) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        far.send(Message::text("welcome")).await.unwrap();
+        check(&mut far).await;
+    })
+}
+
+fn answers_pings(mut far: Channel) -> BoxFuture<'static, ()> {
+    Box::pin(async move { check(&mut far).await })
+}
+
+fn closes(mut far: Channel) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let code = CloseCode::new(4406).unwrap();
+        far.send(Message::Close(Some(CloseFrame::new(code, "Subprotocol not acceptable")))).await.unwrap();
+        while far.next().await.is_some() {}
+    })
+}
+
+fn is_silent(mut far: Channel) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        while let Some(Ok(message)) = far.next().await {
+            assert!(!message.is_data(), "a stranger gets what is not the user's: {message:?}");
+        }
+    })
+}
+
+fn knows(far: Channel) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let acceptor: OptimizedAcceptor<Channel> = builder().acceptor();
+        let Ok(Some(mut session)) = acceptor.accept_over(far, true).await else { return };
+        let first = session.receive_message().await;
+        assert_eq!(first.unwrap().unwrap(), Message::text("from the user"));
+        session.send_message("got it".into()).await.unwrap();
+        let _ = session.close().await;
+    })
+}
+
+async fn talk<T>(transport: &mut OptimizedTransport<T>)
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+{
+    within(transport.send_message("from the user".into())).await.unwrap();
+    assert_eq!(within(transport.receive_message()).await.unwrap().unwrap(), Message::text("got it"));
+}
+
+fn offered(offers: &Offers) -> Vec<bool> {
+    offers.lock().unwrap().iter().map(|offer| offer.contains(OURS)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_that_talks_first_gets_plain_messages_on_the_same_connection_and_its_greeting_is_kept() {
+    let (offers, connector) = server(&[greets]);
+    let mut transport = builder().connect_with(connector, "ws://host/").await.unwrap();
+    assert_eq!(transport.capabilities(), Capabilities::NONE);
+    assert_eq!(transport.receive_message().await.unwrap().unwrap(), Message::text("welcome"));
+    talk(&mut transport).await;
+    assert_eq!(offered(&offers), [true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_that_waits_for_the_client_is_asked_again_without_the_name_and_remembered() {
+    let (offers, connector) = server(&[answers_pings]);
+    let (builder, since) = (builder(), Instant::now());
+    let mut transport = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+    assert_eq!(since.elapsed(), Duration::from_millis(100), "a sixteenth of the handshake's time");
+    assert_eq!(transport.capabilities(), Capabilities::NONE);
+    talk(&mut transport).await;
+
+    let mut other = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+    talk(&mut other).await;
+    assert_eq!(offered(&offers), [true, false, false]);
+    builder.clone().connect_with(connector.clone(), "ws://host/other").await.unwrap();
+    assert_eq!(offered(&offers)[3..], [true, false], "it is remembered for its own URL alone");
+    sleep(Duration::from_secs(601)).await;
+    builder.connect_with(connector, "ws://host/").await.unwrap();
+    assert_eq!(offered(&offers)[5..], [true, false], "it may have learned the name");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_that_closes_for_the_name_is_asked_again_without_it() {
+    let (offers, connector) = server(&[closes, answers_pings]);
+    let mut transport = builder().connect_with(connector, "ws://host/").await.unwrap();
+    talk(&mut transport).await;
+    assert_eq!(offered(&offers), [true, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_that_has_another_cause_is_told_and_nothing_else_is_tried() {
+    fn refuses(mut far: Channel) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            far.send(Message::Close(Some(CloseFrame::new(CloseCode::new(4401).unwrap(), "who?")))).await.unwrap();
+            while far.next().await.is_some() {}
+        })
+    }
+    let (offers, connector) = server(&[refuses]);
+    let error = builder().connect_with(connector, "ws://host/").await.unwrap_err();
+    assert_eq!(error.close_frame().unwrap().code().get(), 4401);
+    assert_eq!(offered(&offers), [true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_at_all_is_asked_again_and_not_remembered() {
+    let (offers, connector) = server(&[is_silent, answers_pings, knows]);
+    let (builder, since) = (builder(), Instant::now());
+    let mut transport = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+    assert!(since.elapsed() >= Duration::from_millis(400) && since.elapsed() < Duration::from_millis(1600));
+    talk(&mut transport).await;
+    let mut other = builder.connect_with(connector, "ws://host/").await.unwrap();
+    assert!(other.capabilities().is_known(), "the silence may have been the network's");
+    talk(&mut other).await;
+    assert_eq!(offered(&offers), [true, false, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_said_hello_before_is_not_taken_for_a_stranger_when_it_is_silent() {
+    let (offers, connector) = server(&[knows, answers_pings]);
+    let builder = builder();
+    let mut transport = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+    talk(&mut transport).await;
+    let error = builder.connect_with(connector, "ws://host/").await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert_eq!(offered(&offers), [true, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_ends_that_know_each_other_need_no_ping_and_no_time() {
+    let (offers, connector) = server(&[knows]);
+    let since = Instant::now();
+    let mut transport = builder().connect_with(connector, "ws://host/").await.unwrap();
+    talk(&mut transport).await;
+    assert!(transport.capabilities().resume());
+    assert_eq!((since.elapsed(), offered(&offers)), (Duration::ZERO, vec![true]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_client_that_says_hello_first_is_understood_and_so_is_an_older_server() {
+    const HELLO: &[u8] = b"\x01\0\0\0\0\0\x40\0\x01\x07\xf8ttx\x01\xff";
+    let (mut old, far) = channel::<Message, Message>(16);
+    old.send(Message::binary(HELLO)).await.unwrap();
+    let acceptor: OptimizedAcceptor<Channel> = builder().acceptor();
+    let mut session = acceptor.accept_over(far, true).await.unwrap().unwrap();
+    assert!(old.next().await.unwrap().unwrap().len() == HELLO.len());
+    old.send("hello".into()).await.unwrap();
+    assert_eq!(session.receive_message().await.unwrap().unwrap(), Message::text("hello"));
+
+    fn old_server(mut far: Channel) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            far.send(Message::binary(HELLO)).await.unwrap();
+            assert_eq!(far.next().await.unwrap().unwrap().len(), HELLO.len());
+            check(&mut far).await;
+        })
+    }
+    let (_, connector) = server(&[old_server]);
+    let mut transport = builder().connect_with(connector, "ws://host/").await.unwrap();
+    assert!(transport.capabilities().is_known());
+    talk(&mut transport).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_offers_the_name_without_knowing_it_is_told_what_is_wrong() {
+    let acceptor: OptimizedAcceptor<Channel> = builder().acceptor();
+    for (says, code) in [(Some("hi"), CloseCode::PROTOCOL), (None, CloseCode::TRY_AGAIN)] {
+        let (mut client, far) = channel::<Message, Message>(16);
+        let server = acceptor.clone();
+        let accepting = tokio::spawn(async move { server.accept_over(far, true).await.map(|_| ()) });
+        if let Some(says) = says {
+            client.send(says.into()).await.unwrap();
+        }
+        assert!(client.next().await.unwrap().unwrap().is_data(), "the server's hello");
+        let Message::Close(Some(frame)) = client.next().await.unwrap().unwrap() else { panic!("not told") };
+        assert_eq!(frame.code(), code);
+        assert!(frame.reason().contains(OURS), "{frame}");
+        drop(client);
+        assert!(accepting.await.unwrap().is_err());
+    }
+}
+
+/// Sends back what comes in, and takes no other data than the user's.
+async fn echo<T>(mut transport: T)
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin,
+{
+    while let Some(Ok(message)) = transport.receive_message().await {
+        if message.is_data() {
+            assert!(message.as_text().is_some(), "a stranger gets what is not the user's: {message:?}");
+            if transport.send_message(message).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+async fn is_echoed<T>(mut transport: OptimizedTransport<T>)
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+{
+    assert_eq!(transport.capabilities(), Capabilities::NONE);
+    within(transport.send_message("plain".into())).await.unwrap();
+    assert_eq!(within(transport.receive_message()).await.unwrap().unwrap(), Message::text("plain"));
+}
+
+#[tokio::test]
+async fn over_web_socket_a_server_that_takes_the_first_name_gets_the_users_name_and_plain_messages() {
+    let server = serve_http(service_fn(|request: Request<hyper::body::Incoming>| {
+        let offered =
+            request.headers().get(header::SEC_WEBSOCKET_PROTOCOL).map(|names| names.to_str().unwrap().to_owned());
+        let upgrade = WebSocketUpgrade::new(|socket, _| echo(socket));
+        let upgrade = match offered.as_deref().and_then(|names| names.split(',').next()) {
+            Some(first) => upgrade.subprotocol(first.trim()).unwrap(),
+            None => upgrade,
+        };
+        async move { upgrade.oneshot(request).await }
+    }))
+    .await;
+    let url = format!("ws://{server}/");
+    is_echoed(within(builder().connect(&url)).await.unwrap()).await;
+
+    let connector = WebSocketConnector::new().subprotocol("chat").unwrap();
+    let mut request = Request::get(&url).body(()).unwrap();
+    request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("room"));
+    let response = within(connector.clone().oneshot(request.clone())).await.unwrap();
+    assert_eq!(response.headers()[header::SEC_WEBSOCKET_PROTOCOL], "room");
+    let builder = builder().limits(Limits::new().handshake(Duration::from_secs(3600)));
+    is_echoed(within(builder.connect_with(connector, request)).await.unwrap()).await;
+
+    let context = WebSocketContext::new(&url, self::builder());
+    within(context.connect()).await.unwrap();
+    within(context.send_text("plain")).await.unwrap();
+    assert_eq!(within(context.receive()).await.unwrap(), Message::text("plain"));
+}
+
+#[tokio::test]
+async fn over_sse_with_post_a_server_that_echoes_the_name_gets_plain_messages() {
+    let sse = SseDuplexServer::new(|duplex, _| echo(duplex)).subprotocol(OURS).unwrap();
+    let server = serve_http(sse).await;
+    let request = Request::get(format!("http://{server}/")).body(()).unwrap();
+    is_echoed(within(builder().connect_with(SseDuplexConnector::new(), request)).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn over_web_transport_a_server_that_echoes_the_name_gets_plain_messages() {
+    let certificate = Certificate::development(&[]).unwrap();
+    let hash = certificate.hash();
+    let quic = WebTransportServer::bind((Ipv4Addr::LOCALHOST, 0).into(), certificate).unwrap();
+    let address = quic.local_addr().unwrap();
+    let mut quic = quic.subprotocol(OURS).unwrap();
+    tokio::spawn(async move {
+        while let Some(incoming) = quic.accept().await {
+            tokio::spawn(async move {
+                let session = incoming.accept().await.unwrap();
+                echo(session.accept().await.unwrap()).await;
+            });
+        }
+    });
+    let connector = WebTransportConnector::new().certificate_hashes([hash]);
+    let request = Request::get(format!("https://{address}/")).body(()).unwrap();
+    is_echoed(within(builder().connect_with(connector, request)).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn an_adaptive_connector_goes_on_plain_over_the_transport_that_it_has_found() {
+    let server = serve(WebSocketUpgrade::new(|socket, _| echo(socket)).subprotocol(OURS).unwrap()).await;
+    let endpoints = Endpoints::new(&format!("http://{server}")).unwrap().without(TransportKind::Sse);
+    let connector = AdaptiveConnector::new(endpoints.clone());
+    is_echoed(within(builder().connect_with(connector.clone(), &endpoints)).await.unwrap()).await;
+    let uri = http::Uri::try_from(format!("http://{server}/")).unwrap();
+    assert!(!connector.capabilities(&uri).unwrap().is_optimized());
+}
+
+#[tokio::test]
+async fn an_adaptive_connector_does_not_take_a_name_that_a_server_echoes_for_knowledge() {
+    let greet = |mut socket: WebSocket, _| async move {
+        let _ = socket.send_message("welcome".into()).await;
+        echo(socket).await;
+    };
+    let server = serve(WebSocketUpgrade::new(greet).subprotocol(OURS).unwrap()).await;
+    let endpoints = Endpoints::new(&format!("http://{server}")).unwrap().without(TransportKind::Sse);
+    let connector = AdaptiveConnector::new(endpoints.clone());
+    let mut transport = within(builder().connect_with(connector.clone(), &endpoints)).await.unwrap();
+    assert_eq!(within(transport.receive_message()).await.unwrap().unwrap(), Message::text("welcome"));
+    let uri = http::Uri::try_from(format!("http://{server}/")).unwrap();
+    assert!(!connector.capabilities(&uri).unwrap().is_optimized());
+}
+
+#[tokio::test]
+async fn over_web_socket_a_client_that_echoes_the_name_is_closed_with_a_reason() {
+    let acceptor: OptimizedAcceptor = builder().acceptor();
+    let server = serve(acceptor.upgrade(|_, _| async {})).await;
+    let connector = WebSocketConnector::new().subprotocol(OURS).unwrap();
+    let request = Request::get(format!("ws://{server}/")).body(()).unwrap();
+    let mut socket = within(connector.oneshot(request)).await.unwrap().into_body();
+    within(socket.send_message("what is this?".into())).await.unwrap();
+    within(async { while let Some(Ok(_)) = socket.next().await {} }).await;
+    assert_eq!(socket.close_frame().unwrap().code(), CloseCode::PROTOCOL);
+    assert!(socket.next().now_or_never().flatten().is_none());
+}

@@ -1,0 +1,14 @@
+//! The transports, over real sockets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Also in what the tests share.
+
+use support::{proxy, raw_webtransport, serve};
+
+mod adaptive;
+mod contract;
+mod doors;
+mod handshake;
+mod sse;
+mod transports;
+mod websocket;
+mod webtransport;

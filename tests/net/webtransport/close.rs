@@ -1,0 +1,204 @@
+//! How streams and sessions end, and what either end learns of it.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tower_transport::{
+    CloseCode, CloseFrame, Limits, Message,
+    transport::webtransport::{SessionLimits, WebTransportStream},
+};
+
+use crate::webtransport::support::{sessions, sessions_with, streams, streams_with};
+
+fn frame() -> CloseFrame {
+    CloseFrame::new(CloseCode::new(4001).unwrap(), "enough")
+}
+
+async fn rest(stream: &mut WebTransportStream) -> Vec<Message> {
+    stream.map(|message| message.unwrap()).collect().await
+}
+
+async fn assert_closed(stream: &mut WebTransportStream, by: Option<&CloseFrame>) {
+    assert!(stream.next().await.is_none(), "the stream stays at its end");
+    let error = stream.send(Message::text("late")).await.unwrap_err();
+    assert!(error.is_closed(), "{error:?}");
+    assert_eq!(error.close_frame(), by);
+    stream.flush().await.unwrap();
+    SinkExt::close(stream).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_close_by_either_end_reaches_the_other_with_code_and_reason() {
+    for client_closes in [true, false] {
+        let (mut client, mut server) = streams().await;
+        let (closing, closed) = if client_closes { (&mut client, &mut server) } else { (&mut server, &mut client) };
+        let (answer, seen) = tokio::join!(closing.close(Some(frame())), rest(closed));
+        assert_eq!(seen, [Message::Close(Some(frame()))]);
+        assert_eq!(answer.unwrap(), Some(frame()), "the answer echoes the code");
+        assert_eq!(closed.close_frame(), Some(&frame()));
+        assert_closed(closing, Some(&frame())).await;
+        assert_closed(closed, Some(&frame())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_close_without_a_code_is_clean_too() {
+    let (mut client, mut server) = streams().await;
+    let (answer, seen) = tokio::join!(client.close(None), rest(&mut server));
+    assert_eq!((answer.unwrap(), seen), (None, vec![Message::Close(None)]));
+    assert_closed(&mut server, None).await;
+}
+
+#[tokio::test]
+async fn both_may_close_at_once() {
+    let (mut client, mut server) = streams().await;
+    let (a, b) = tokio::join!(client.close(Some(frame())), server.close(None));
+    a.unwrap();
+    b.unwrap();
+}
+
+#[tokio::test]
+async fn after_our_close_frame_nothing_is_sent_but_what_comes_in_is_still_read() {
+    let (mut client, mut server) = streams().await;
+    server.send(Message::text("on its way")).await.unwrap();
+    client.send(Message::Close(Some(frame()))).await.unwrap();
+    assert!(client.send(Message::text("late")).await.unwrap_err().is_closed());
+    assert_eq!(client.next().await.unwrap().unwrap(), Message::text("on its way"));
+    rest(&mut server).await;
+    assert_eq!(rest(&mut client).await, [Message::Close(Some(frame()))]);
+}
+
+#[tokio::test]
+async fn what_was_accepted_goes_out_before_the_close_frame() {
+    let (mut client, mut server) = streams().await;
+    for text in ["a", "b"] {
+        client.feed(Message::text(text)).await.unwrap();
+    }
+    SinkExt::close(&mut client).await.unwrap();
+    let normal = Message::Close(Some(CloseFrame::new(CloseCode::NORMAL, "")));
+    assert_eq!(rest(&mut server).await, [Message::text("a"), Message::text("b"), normal]);
+}
+
+#[tokio::test]
+async fn what_was_sent_before_a_close_arrives_though_everything_is_dropped_at_once() {
+    let (mut client, mut server) = streams().await;
+    let large = Message::binary(vec![7; 1_000_000]);
+    let sending = async {
+        client.send(large.clone()).await.unwrap();
+        SinkExt::close(&mut client).await.unwrap();
+        drop(client);
+    };
+    let ((), seen) = tokio::join!(sending, rest(&mut server));
+    assert!(seen[0] == large && seen[1].is_close() && seen.len() == 2);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_dropped_ends_the_peers_with_an_error_and_the_session_goes_on() {
+    let (client, server) = sessions().await;
+    let (stream, peer) = tokio::join!(client.open(), server.accept());
+    let mut peer = peer.unwrap();
+    drop(stream.unwrap());
+    assert!(peer.next().await.unwrap().unwrap_err().is_closed());
+    assert_closed(&mut peer, None).await;
+    let (stream, peer) = tokio::join!(client.open(), server.accept());
+    let mut stream = stream.unwrap();
+    stream.send("still here".into()).await.unwrap();
+    assert_eq!(peer.unwrap().next().await.unwrap().unwrap(), "still here".into());
+}
+
+#[tokio::test]
+async fn a_reset_reaches_the_peer_with_its_code_on_both_halves() {
+    let (client, mut server) = streams().await;
+    client.reset(CloseCode::POLICY);
+    let error = server.next().await.unwrap().unwrap_err();
+    assert!(error.is_closed());
+    let expected = CloseFrame::new(CloseCode::POLICY, "");
+    assert_eq!(error.close_frame(), Some(&expected));
+    assert_closed(&mut server, Some(&expected)).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_answer_the_close_is_given_up_after_the_limit() {
+    let (mut client, _server) = streams_with([Limits::new().close(Duration::from_millis(50)); 2]).await;
+    let error = client.close(Some(frame())).await.unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("50ms"), "{error}");
+    assert!(client.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_ends_the_stream_and_says_so_to_both() {
+    let (mut client, mut server) = streams_with([Limits::default(), Limits::new().message(10)]).await;
+    client.send(Message::text("x".repeat(11))).await.unwrap();
+    let error = server.next().await.unwrap().unwrap_err();
+    assert!(error.is_too_large() && error.to_string().contains("Limits::message"), "{error}");
+    assert!(server.next().await.is_none());
+    let error = client.next().await.unwrap().unwrap_err();
+    assert!(error.is_closed());
+    assert_eq!(error.close_frame().unwrap().code(), CloseCode::TOO_BIG);
+}
+
+#[tokio::test]
+async fn an_outgoing_message_over_the_limit_costs_that_message_alone() {
+    let (mut client, mut server) = streams_with([Limits::new().message(10), Limits::default()]).await;
+    assert!(client.send(Message::text("x".repeat(11))).await.unwrap_err().is_too_large());
+    assert!(client.send(Message::Ping(vec![0; 126].into())).await.unwrap_err().is_too_large());
+    client.send(Message::text("short")).await.unwrap();
+    assert_eq!(server.next().await.unwrap().unwrap(), Message::text("short"));
+}
+
+#[tokio::test]
+async fn the_close_of_a_session_reaches_its_streams_and_the_peer_with_code_and_reason() {
+    for client_closes in [true, false] {
+        let (client, server) = sessions().await;
+        let (a, b) = tokio::join!(client.open(), server.accept());
+        let (closing, closed, stream) = if client_closes { (client, server, b) } else { (server, client, a) };
+        let mut stream = stream.unwrap();
+        closing.close(frame());
+        let error = stream.next().await.unwrap().unwrap_err();
+        assert!(error.is_closed());
+        assert_eq!(error.close_frame(), Some(&frame()), "{error}");
+        assert_eq!(stream.close_frame(), Some(&frame()));
+        assert_closed(&mut stream, Some(&frame())).await;
+
+        let error = closed.closed().await;
+        assert!(error.is_closed());
+        assert_eq!(error.close_frame(), Some(&frame()));
+        for error in [closed.open().await.unwrap_err(), closed.accept_uni().await.unwrap_err()] {
+            assert!(error.is_closed());
+            assert_eq!(error.close_frame(), Some(&frame()));
+        }
+        let error = closing.closed().await;
+        assert!(error.is_closed() && error.close_frame().is_none(), "it was not the peer who closed");
+    }
+}
+
+#[tokio::test]
+async fn only_the_first_close_of_a_session_counts() {
+    let (client, server) = sessions().await;
+    client.close(frame());
+    client.close(CloseFrame::new(CloseCode::NORMAL, "again"));
+    assert_eq!(server.closed().await.close_frame(), Some(&frame()));
+}
+
+#[tokio::test]
+async fn a_session_lasts_as_long_as_the_last_handle_or_stream() {
+    let (client, server) = sessions().await;
+    let (stream, peer) = tokio::join!(client.open(), server.accept());
+    let (mut stream, mut peer) = (stream.unwrap(), peer.unwrap());
+    drop(client);
+    stream.send("the session is in the stream".into()).await.unwrap();
+    assert!(peer.next().await.unwrap().is_ok());
+    drop(stream);
+    let error = server.closed().await;
+    assert!(error.is_closed() && error.close_frame().is_none(), "{error}");
+}
+
+#[tokio::test]
+async fn a_peer_of_which_nothing_comes_is_gone_after_the_idle_time() {
+    let limits = SessionLimits::new().idle(Duration::from_millis(300)).keep_alive(Duration::ZERO);
+    let (client, server) = sessions_with([Limits::default(); 2], limits).await;
+    let (a, b) = tokio::join!(client.closed(), server.closed());
+    for error in [a, b] {
+        assert!(error.is_closed(), "{error:?}");
+    }
+}
