@@ -1,4 +1,4 @@
-//! The one error of this crate: [`Error`].
+//! The error type of this crate: [`Error`].
 
 use std::{borrow::Cow, convert::Infallible, error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
@@ -10,15 +10,15 @@ use crate::message::CloseFrame;
 /// A type-erased error, as tower's middleware returns it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// What went wrong on a transport, in a layer or while connecting.
+/// An error of a transport, a layer or a connection attempt.
 ///
-/// The type is opaque: ask it with the `is_*` methods, which stay true whatever layers the error has passed through.
-/// [`Display`](fmt::Display) prints this level alone (what failed, on which side, which limit applied, what to do);
-/// [`source`](StdError::source) leads down to the cause, with its own type kept. A clone costs a reference count, so that
-/// one failure of a connection reaches everyone who waits on it.
+/// The type is opaque. Its `is_*` methods return its kind, which stays the same through every layer that the error
+/// passes. [`Display`](fmt::Display) prints this level only: what failed, on which side, which limit applied and what to
+/// do. [`source`](StdError::source) returns the cause with its own type. A clone costs a reference count, so one
+/// connection failure can reach every task that waits on the connection.
 ///
-/// tower's layers erase errors to [`BoxError`]; `Error::from(box_error)` finds the original again, and knows tower's
-/// own `Elapsed` as a timeout.
+/// tower's layers erase errors to [`BoxError`]. `Error::from(box_error)` recovers the original error and recognizes
+/// tower's own `Elapsed` as a timeout.
 ///
 /// ```
 /// use tower_transport::{BoxError, Error};
@@ -40,7 +40,7 @@ struct Inner {
     is_unsent: bool,
 }
 
-/// The HTTP answer that refused a handshake.
+/// The HTTP response that rejected a handshake.
 #[derive(Clone)]
 struct Refusal {
     status: StatusCode,
@@ -69,20 +69,20 @@ enum Kind {
 
 macro_rules! kinds {
     ($($kind:ident $make:ident $ask:ident: $what:literal)*) => {$(
-        #[doc = concat!("Makes the error of ", $what, ".")]
+        #[doc = concat!("Creates an error for ", $what, ".")]
         pub fn $make(message: impl Into<Cow<'static, str>>) -> Self {
             Self::new(Kind::$kind, message.into())
         }
 
-        #[doc = concat!("Whether this is ", $what, ".")]
+        #[doc = concat!("Returns whether this error is about ", $what, ".")]
         #[must_use]
         pub fn $ask(&self) -> bool {
             self.0.kind == Kind::$kind
         }
     )*
 
-        /// The kind of this error in one word, for a metric's label or a log: `closed`, `timeout`, `too_large`... There is one
-        /// for each of the `is_*` questions, named after it.
+        /// Returns the kind of this error in one word, for metric labels and logs: `closed`, `timeout`, `too_large` and
+        /// so on. Each `is_*` method has one kind, named after it.
         #[must_use]
         pub fn kind_name(&self) -> &'static str {
             match self.0.kind {
@@ -94,21 +94,21 @@ macro_rules! kinds {
 
 impl Error {
     kinds! {
-        Auth auth is_auth: "a peer that is not who it must be, or may not do what it asks (HTTP 401 and 403 among them)"
-        Closed closed is_closed: "a transport that is closed, by either side or by a cut; [`close_frame`](Error::close_frame) says why, where the peer did"
-        Codec codec is_codec: "a payload that is not the value which the codec expects; the transport may still be good"
-        Config config is_config: "a setting or a URL that cannot work; trying again does not help"
+        Auth auth is_auth: "a peer that failed authentication or lacks permission (including HTTP 401 and 403)"
+        Closed closed is_closed: "a transport that was closed by either side or lost; [`close_frame`](Error::close_frame) returns the peer's reason, if it sent one"
+        Codec codec is_codec: "a payload that the codec cannot encode or decode; the transport may still be usable"
+        Config config is_config: "a setting or a URL that cannot work; retrying does not help"
         Dns dns is_dns: "a host name that did not resolve"
-        Full full is_full: "a bounded queue without room, by a policy that does not wait"
-        Io io is_io: "an I/O failure of the operating system that no other kind names"
-        Other other is_other: "none of the other kinds"
-        Protocol protocol is_protocol: "a peer that broke the protocol"
-        RateLimited rate_limited is_rate_limited: "a rate limit that was reached; [`retry_after`](Error::retry_after) says for how long"
-        Refused refused is_refused: "a peer that nobody listens at: connection refused, or unreachable"
-        Status status_error is_status: "an HTTP answer that refuses the handshake; [`status`](Error::status), [`response_headers`](Error::response_headers) and [`response_body`](Error::response_body) tell which"
-        Timeout timeout is_timeout: "something that did not happen in its time"
-        Tls tls is_tls: "a TLS handshake that failed, by certificate, name or version"
-        TooLarge too_large is_too_large: "a message, frame, header or queue entry over its limit"
+        Full full is_full: "a bounded queue that is full and whose policy does not wait"
+        Io io is_io: "an operating system I/O failure that no other kind covers"
+        Other other is_other: "a failure that no other kind covers"
+        Protocol protocol is_protocol: "a peer that violated the protocol"
+        RateLimited rate_limited is_rate_limited: "a rate limit that was reached; [`retry_after`](Error::retry_after) returns how long to wait"
+        Refused refused is_refused: "an address that does not accept connections: connection refused, or unreachable"
+        Status status_error is_status: "an HTTP response that rejected the handshake; see [`status`](Error::status), [`response_headers`](Error::response_headers) and [`response_body`](Error::response_body)"
+        Timeout timeout is_timeout: "an operation that did not complete in time"
+        Tls tls is_tls: "a TLS handshake that failed because of a certificate, name or version"
+        TooLarge too_large is_too_large: "a message, frame, header or queue entry that exceeds its limit"
     }
 
     fn new(kind: Kind, message: Cow<'static, str>) -> Self {
@@ -125,12 +125,13 @@ impl Error {
         }))
     }
 
-    /// Returns whether this rejects one message, while the transport that returned it goes on.
+    /// Returns whether this error rejects a single message while the transport that returned it continues.
     ///
-    /// A sink that rejects a message has not accepted it and takes the next one. A stream that rejects a message gives this error in its
-    /// place and goes on. Errors of the kinds [`codec`](Self::codec), [`full`](Self::full) and [`rate_limited`](Self::rate_limited) are
-    /// rejections; others are where whoever made them said so by [`into_rejection`](Self::into_rejection), as a limit on the size of an
-    /// outgoing message does. Any other error means that the transport, or this direction of it, has ended.
+    /// A sink that rejects a message has not accepted it and can take the next one. A stream that rejects a message
+    /// yields this error in its place and continues. Errors of the kinds [`codec`](Self::codec), [`full`](Self::full)
+    /// and [`rate_limited`](Self::rate_limited) are rejections by default. Errors of other kinds are rejections if their
+    /// creator called [`into_rejection`](Self::into_rejection), as a limit on the size of outgoing messages does. Any
+    /// other error means that the transport, or this direction of it, has ended.
     ///
     /// ```
     /// use tower_transport::Error;
@@ -144,13 +145,13 @@ impl Error {
         self.0.is_rejection
     }
 
-    /// Turns this into an error that [concerns one message](Self::is_rejection): the transport goes on.
+    /// Turns this error into a [rejection](Self::is_rejection) of a single message: the transport continues.
     #[must_use]
     pub fn into_rejection(self) -> Self {
         self.map(|inner| inner.is_rejection = true)
     }
 
-    /// Turns this into an error that ends its transport, whatever its kind is by default.
+    /// Turns this error into one that ends its transport, whatever its kind implies by default.
     #[must_use]
     pub fn into_fatal(self) -> Self {
         self.map(|inner| inner.is_rejection = false)
@@ -158,9 +159,10 @@ impl Error {
 
     /// Returns whether the peer may have acted on the request or message that failed with this error.
     ///
-    /// `false` means that it was certainly not sent: sending it again cannot execute it twice. `true` means that nobody here can
-    /// know, and is the answer of every error that does not say otherwise. [`service::Client`](crate::service::Client) and
-    /// [`Pool`](crate::stack::pool::Pool) say it of each call that fails.
+    /// `false` means that it was certainly not sent, so sending it again cannot execute it twice. `true` means that this
+    /// end cannot know; it is the default for every error that is not marked otherwise.
+    /// [`service::Client`](crate::service::Client) and [`Pool`](crate::stack::pool::Pool) set this for each call that
+    /// fails.
     ///
     /// ```
     /// use tower_transport::Error;
@@ -173,32 +175,32 @@ impl Error {
         !self.0.is_unsent
     }
 
-    /// Turns this into the error of something that was certainly not sent.
+    /// Marks this error as one of a request or message that was certainly not sent.
     #[must_use]
     pub fn into_unsent(self) -> Self {
         self.map(|inner| inner.is_unsent = true)
     }
 
-    /// Turns this into the error of something that may have been sent.
+    /// Marks this error as one of a request or message that may have been sent.
     #[cfg_attr(not(feature = "service"), allow(dead_code, reason = "the client uses it, which is a feature"))]
     pub(crate) fn into_uncertain(self) -> Self {
         self.map(|inner| inner.is_unsent = false)
     }
 
-    /// The same error with its cause.
+    /// Returns this error with a cause.
     #[must_use]
     pub fn with_source(self, source: impl Into<BoxError>) -> Self {
         self.map(|inner| inner.source = Some(source.into()))
     }
 
-    /// The same error with the close frame that ended the connection.
+    /// Returns this error with the close frame that ended the connection.
     #[must_use]
     pub fn with_close_frame(self, frame: Option<CloseFrame>) -> Self {
         self.map(|inner| inner.close = frame)
     }
 
-    /// The error of an HTTP answer that refused the handshake: [`is_auth`](Self::is_auth) for 401, 403 and 407, else
-    /// [`is_status`](Self::is_status).
+    /// Creates the error for an HTTP response that rejected the handshake. [`is_auth`](Self::is_auth) is true for 401,
+    /// 403 and 407, and [`is_status`](Self::is_status) for every other status.
     #[must_use]
     pub fn from_refusal(status: StatusCode, body: Bytes) -> Self {
         let kind = match status {
@@ -209,8 +211,8 @@ impl Error {
             .map(|inner| inner.refusal = Some(Arc::new(Refusal { status, headers: HeaderMap::new(), body })))
     }
 
-    /// The same error with the headers of the HTTP answer that refused the handshake. Does nothing for an error that was not made by
-    /// [`from_refusal`](Self::from_refusal).
+    /// Returns this error with the headers of the HTTP response that rejected the handshake. Has no effect on an error
+    /// that was not created by [`from_refusal`](Self::from_refusal).
     #[must_use]
     pub fn with_response_headers(self, headers: HeaderMap) -> Self {
         self.map(|inner| {
@@ -220,20 +222,22 @@ impl Error {
         })
     }
 
-    /// The same error with the HTTP answer that `refusal` holds, whatever this one's kind.
+    /// Returns this error with the HTTP response that `refusal` holds, whatever the kind of this error is.
     #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
     pub(crate) fn with_answer_of(self, refusal: &Self) -> Self {
         self.map(|inner| inner.refusal.clone_from(&refusal.0.refusal))
     }
 
-    /// The same refusal, as one of messages of an open session: [`is_too_large`](Self::is_too_large) for 413.
+    /// Turns this handshake rejection into a rejected POST of an open session. [`is_too_large`](Self::is_too_large) is
+    /// true for 413.
     #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
     pub(crate) fn into_refused_post(self, what: String) -> Self {
         let kind = if self.status() == Some(StatusCode::PAYLOAD_TOO_LARGE) { Kind::TooLarge } else { self.0.kind };
         self.map(|inner| (inner.kind, inner.message) = (kind, what.into()))
     }
 
-    /// The same kind of error one level up: `what` failed, and this is why.
+    /// Wraps this error one level up: returns an error of the same kind with the message `what` and this error as its
+    /// source.
     #[must_use]
     pub fn context(self, what: impl Into<Cow<'static, str>>) -> Self {
         let mut outer = Self::new(self.0.kind, what.into());
@@ -248,45 +252,46 @@ impl Error {
         outer
     }
 
-    /// The peer's close code and reason, where the connection ended with one.
+    /// Returns the peer's close code and reason, if a close frame ended the connection.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         self.0.close.as_ref()
     }
 
-    /// The same error with the time after which trying again may help.
+    /// Returns this error with the time after which a retry may succeed.
     #[must_use]
     pub fn with_retry_after(self, time: Duration) -> Self {
         self.map(|inner| inner.retry_after = Some(time))
     }
 
-    /// How long to wait before trying again, where that is known: of a rate limit, the time until there is room.
+    /// Returns how long to wait before a retry, if known. For a rate limit, this is the time until there is room.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// The HTTP status that refused the handshake.
+    /// Returns the HTTP status that rejected the handshake.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         self.0.refusal.as_ref().map(|refusal| refusal.status)
     }
 
-    /// The headers that came with [`status`](Self::status): `Location`, `WWW-Authenticate` and the others, as the server sent them. Empty
-    /// where the transport does not give them (WebTransport). [`Debug`](fmt::Debug) does not print them, as they may hold a secret.
+    /// Returns the headers that came with [`status`](Self::status), such as `Location` and `WWW-Authenticate`, as the
+    /// server sent them. They are empty if the transport does not expose them (WebTransport). [`Debug`](fmt::Debug) does
+    /// not print them, because they may contain secrets.
     #[must_use]
     pub fn response_headers(&self) -> Option<&HeaderMap> {
         self.0.refusal.as_ref().map(|refusal| &refusal.headers)
     }
 
-    /// The body that came with [`status`](Self::status), at most its first 64 KiB.
+    /// Returns the body that came with [`status`](Self::status), truncated to its first 64 KiB.
     #[must_use]
     pub fn response_body(&self) -> Option<&Bytes> {
         self.0.refusal.as_ref().map(|refusal| &refusal.body)
     }
 
     fn map(mut self, change: impl FnOnce(&mut Inner)) -> Self {
-        // An error is built up before anyone else holds it; of one that is shared, the original becomes the source.
+        // An error is built before it is shared. If it is already shared, the original becomes the source of a new one.
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             change(inner);
             return self;
@@ -359,7 +364,7 @@ impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind;
 
-        // An error of ours that went through an `io::Error` (a TLS stream, say) comes back as it was.
+        // An error of this crate that passed through an `io::Error` (a TLS stream, say) is recovered unchanged.
         if error.get_ref().is_some_and(|inner| inner.is::<Self>()) {
             if let Some(inner) = error.into_inner() {
                 return inner.into();

@@ -1,4 +1,4 @@
-//! Futures of a service that are under way: the calls that a server answers, the messages that a filter looks at.
+//! The futures of a service that are in flight: calls that a server answers, messages that a filter examines.
 
 use std::{
     collections::VecDeque,
@@ -16,14 +16,14 @@ use crate::{
     transport::parked::Parked,
 };
 
-/// A set of futures whose memory is used again, each with its own waker: only those that were woken are polled, and
-/// nothing is allocated for one that takes the place of one that is done.
+/// A set of futures that reuses its memory and gives each future its own waker. Only woken futures are polled, and a
+/// future that takes the slot of a finished one allocates nothing.
 ///
-/// It does the work of futures' `FuturesOrdered` and `FuturesUnordered`, which allocate for each future.
+/// It replaces futures' `FuturesOrdered` and `FuturesUnordered`, which allocate for each future.
 pub(crate) struct InFlight<F, Tag, Answer> {
     slots: Vec<Slot<F, Tag, Answer>>,
     free: Vec<usize>,
-    /// Every future in the order of its arrival (in order), or those that are done in the order of their end.
+    /// All futures in arrival order (ordered mode), or the finished ones in completion order.
     order: VecDeque<usize>,
     in_order: bool,
     woken: Arc<Woken>,
@@ -38,7 +38,7 @@ struct Slot<F, Tag, Answer> {
     waker: Waker,
 }
 
-/// Which futures were woken.
+/// The set of futures that were woken.
 #[derive(Default)]
 struct Woken(Mutex<Queue>);
 
@@ -48,7 +48,7 @@ struct Queue {
     task: Option<Waker>,
 }
 
-/// The waker of one slot. A late wake of a future that is done polls its successor once in vain.
+/// The waker of one slot. A late wake of a finished future polls its successor once without need.
 struct Alarm {
     slot: usize,
     queued: AtomicBool,
@@ -88,12 +88,13 @@ where
         Self { slots: Vec::new(), free: Vec::new(), order: VecDeque::new(), in_order, woken }
     }
 
-    /// How many futures are not done, or their answers not taken.
+    /// Returns the number of futures that are not finished or whose answers have not been taken.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Adds a future and polls it. Before the task waits it calls [`poll`](Self::poll), where later wakes are heard.
+    /// Adds a future and polls it. Before it waits, the task calls [`poll`](Self::poll), which registers for later
+    /// wakes.
     pub(crate) fn push(&mut self, tag: Tag, future: F) -> Result<(), E> {
         let index = self.free.pop().unwrap_or_else(|| self.add_slot());
         if let Some(slot) = self.slots.get_mut(index) {
@@ -103,13 +104,13 @@ where
         if self.in_order {
             self.order.push_back(index);
         }
-        // A wake that is left from the future before stays queued: so an index stands in the queue once at most, though
-        // futures that are ready at once come and go between two calls of `poll`.
+        // A wake left over from the previous future stays queued. An index is therefore in the queue at most once, even
+        // if immediately ready futures come and go between two calls of `poll`.
         self.poll_future(index)
     }
 
-    /// Like [`push`](Self::push), but gives the answer of a future that is ready at once and has nothing before it: without the
-    /// way through the queues.
+    /// Like [`push`](Self::push), but returns the answer of an immediately ready future with nothing ahead of it,
+    /// bypassing the queues.
     pub(crate) fn start(&mut self, tag: Tag, future: F) -> Result<Option<(Tag, Answer)>, E> {
         if self.len() > 0 {
             return self.push(tag, future).map(|()| None);
@@ -139,7 +140,7 @@ where
         slot
     }
 
-    /// Polls whatever was woken, at most each once; later wakes go to the task of `cx`. Returns whether anything was polled.
+    /// Polls each woken future at most once; later wakes go to the task of `cx`. Returns whether anything was polled.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Result<bool, E> {
         let mut parked = Parked::new(cx.waker());
         let due = loop {
@@ -164,7 +165,7 @@ where
 
     fn poll_slot(&mut self, index: usize) -> Result<(), E> {
         let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
-        // From here on a wake counts again; what it wants to show is seen by this poll, or it is queued.
+        // From here on a wake counts again: this poll sees its effect, or the wake is queued.
         slot.alarm.queued.swap(false, SeqCst);
         self.poll_future(index)
     }
@@ -182,12 +183,12 @@ where
         Ok(())
     }
 
-    /// The answer whose turn it is.
+    /// Returns the next answer in order.
     pub(crate) fn front(&self) -> Option<&Answer> {
         self.slots.get(*self.order.front()?)?.answer.as_ref()
     }
 
-    /// Takes the answer whose turn it is.
+    /// Takes the next answer in order.
     pub(crate) fn pop(&mut self) -> Option<(Tag, Answer)> {
         let index = *self.order.front()?;
         let slot = self.slots.get_mut(index)?;
@@ -265,7 +266,7 @@ mod models {
 
     use super::*;
 
-    /// Counts how often the task of the set was woken.
+    /// Counts the wakes of the set's task.
     #[derive(Default)]
     struct Task(AtomicUsize);
 
@@ -275,7 +276,7 @@ mod models {
         }
     }
 
-    /// A future that is ready once `ready` is set by the thread that got its waker.
+    /// A future that is ready once the thread that received its waker sets `ready`.
     fn wait_for(
         ready: Arc<AtomicBool>,
         wakers: Arc<Mutex<Vec<Waker>>>,
@@ -306,7 +307,7 @@ mod models {
             let is_done = set.front().is_some();
             let Ok(()) = other.join().map_err(|_| ()) else { return };
             if !is_done {
-                // Nothing was seen before the task went to sleep: it must have been woken, and then finds the answer.
+                // Nothing was seen before the task went to sleep, so it must have been woken and then find the answer.
                 assert_eq!(task.0.load(Relaxed), 1, "the wake was lost");
                 let Ok(polled) = set.poll(&Context::from_waker(&waker));
                 assert!(polled && set.front().is_some());

@@ -1,14 +1,16 @@
-//! Events for an operator, through [tracing](https://docs.rs/tracing). Without the feature `tracing` every function here does nothing.
+//! Events for operators, through [tracing](https://docs.rs/tracing). Without the feature `tracing`, every function here
+//! does nothing.
 //!
-//! A door that refuses leaves a line that names the status, the reason (with the setting that would allow it), the peer's address as far as
-//! it is known, the page's origin and the path. Queries, cookies and credentials are never logged. Nothing here is on the path of a message.
+//! A rejected handshake logs the status, the reason (with the setting that would allow it), the peer's address if known,
+//! the page's origin and the path. Queries, cookies and credentials are never logged. Nothing here is on the message
+//! path.
 //!
 //! | level | for |
 //! |---|---|
 //! | `ERROR` | the process cannot accept connections |
-//! | `WARN` | a limit of this server was reached, or it is set up wrongly (5xx) |
-//! | `INFO` | a client that is not let in (401, 403, 429) |
-//! | `DEBUG` | a request that is not a handshake (400, 405, 426), a connection that this end closes because of what came in |
+//! | `WARN` | a limit of this server was reached, or the server is misconfigured (5xx) |
+//! | `INFO` | a client was not admitted (401, 403, 429) |
+//! | `DEBUG` | a request is not a handshake (400, 405, 426), or this end closes a connection because of a peer's message |
 #![allow(dead_code, unused_imports, unused_variables, reason = "which of them are used depends on the features")]
 
 use std::{fmt, io, net};
@@ -17,16 +19,16 @@ use http::{Extensions, HeaderMap, Request, StatusCode, Uri, header, request};
 
 use crate::{CloseCode, CloseFrame, Error};
 
-/// The most of a peer's own words that goes into one field.
+/// The maximum length of a peer-supplied string in one field.
 const LONGEST: usize = 128;
 
-/// Where the client is, as far as the server has put that into the request's extensions.
+/// Returns the client's address, if the server has put it into the request's extensions.
 pub(crate) fn peer(extensions: &Extensions) -> Option<Peer> {
     let address = extensions.get::<net::SocketAddr>().copied().map(Peer::Socket);
     address.or_else(|| extensions.get::<net::IpAddr>().copied().map(Peer::Ip))
 }
 
-/// Takes the address of the client along.
+/// Copies the client's address to other extensions.
 pub(crate) fn copy_peer(from: &Extensions, to: &mut Extensions) {
     match peer(from) {
         Some(Peer::Socket(address)) => drop(to.insert(address)),
@@ -51,7 +53,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A peer's own words, escaped and cut.
+/// A string supplied by the peer, escaped and truncated.
 pub(crate) struct Quoted<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Quoted<'_> {
@@ -62,7 +64,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// The head of a request, whatever it is in.
+/// The head of a request, in whichever representation it is available.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
     uri: &'a Uri,
@@ -82,7 +84,7 @@ impl<'a, B> From<&'a Request<B>> for Head<'a> {
     }
 }
 
-/// A handshake, or a request that should have been one, was refused.
+/// Logs that a handshake, or a request that should have been one, was rejected.
 pub(crate) fn refused<'a>(transport: &'static str, status: StatusCode, reason: &str, head: impl Into<Head<'a>>) {
     #[cfg(feature = "tracing")]
     {
@@ -110,7 +112,7 @@ pub(crate) fn refused<'a>(transport: &'static str, status: StatusCode, reason: &
     }
 }
 
-/// This end closes a connection because of what came in.
+/// Logs that this end closes a connection because of something the peer sent.
 pub(crate) fn closing(transport: &'static str, code: CloseCode, error: &Error, peer: Option<Peer>) {
     #[cfg(feature = "tracing")]
     tracing::debug!(
@@ -122,31 +124,31 @@ pub(crate) fn closing(transport: &'static str, code: CloseCode, error: &Error, p
     );
 }
 
-/// A layer of this end closes a connection.
+/// Logs that a layer of this end closes a connection.
 pub(crate) fn closed_by_layer(frame: &CloseFrame) {
     #[cfg(feature = "tracing")]
     tracing::debug!(code = frame.code().get(), reason = frame.reason(), "a layer closes a connection");
 }
 
-/// A guard let a request in over none of the transports. Guards of this crate log why.
+/// Logs that a guard admitted a request over no transport. Guards of this crate log the reason.
 pub(crate) fn not_admitted(status: StatusCode) {
     #[cfg(feature = "tracing")]
     tracing::debug!(status = status.as_u16(), "a guard refused a session");
 }
 
-/// A server is full, and refuses clients before they have asked for anything.
+/// Logs that a full server rejects a client before the client has sent a request.
 pub(crate) fn full(transport: &'static str, reason: &str, peer: net::SocketAddr) {
     #[cfg(feature = "tracing")]
     tracing::warn!(transport, reason, %peer, "refused a connection");
 }
 
-/// One incoming connection failed before it was accepted.
+/// Logs that one incoming connection failed before it was accepted.
 pub(crate) fn connection_failed(error: &io::Error) {
     #[cfg(feature = "tracing")]
     tracing::debug!(%error, "a connection failed before it was accepted");
 }
 
-/// The listener failed.
+/// Logs that the listener failed.
 pub(crate) fn accept_failed(error: &io::Error, again_in: std::time::Duration) {
     #[cfg(feature = "tracing")]
     tracing::error!(%error, ?again_in, "cannot accept connections; is the limit of open files (ulimit -n) reached?");

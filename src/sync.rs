@@ -1,7 +1,7 @@
-//! The atomics and mutexes of the hand-made protocols between tasks: std's, and loom's where they are model-checked.
+//! The atomics and mutexes of the hand-written synchronization between tasks: std's, or loom's in model checking.
 //!
-//! `tests/run loom` builds the library with `--cfg model` and runs each protocol through every order of its steps. The cfg is not called
-//! `loom`, since tokio would then leave out its sockets.
+//! `tests/run loom` builds the library with `--cfg model` and explores every interleaving of each protocol. The cfg is
+//! not called `loom`, because tokio would then leave out its sockets.
 
 #[cfg(model)]
 pub(crate) use loom::sync::{Mutex, MutexGuard, atomic};

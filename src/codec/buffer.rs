@@ -1,36 +1,36 @@
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Alignment of what is written: rkyv's own, enough for every archived type of the standard library.
+/// Alignment of written messages: rkyv's own, enough for every archived type of the standard library.
 pub(super) const ALIGNMENT: usize = 16;
 
-/// The first allocation, on first use: a connection that never writes costs nothing.
+/// The size of the first allocation, made on first use. A connection that never writes costs nothing.
 const FIRST: usize = 4 * 1024;
 
-/// Buffers up to this size are kept for good.
+/// Buffers up to this size are never released.
 pub(super) const ALWAYS_KEPT: usize = 64 * 1024;
 
 /// A buffer that messages are copied to, kept from message to message.
 ///
-/// Serializers write many small pieces, and each costs more in shared bytes than in a plain vector: so they write to one of
-/// those, and the whole is copied here once.
+/// Serializers write many small pieces, and each write costs more into shared bytes than into a plain vector. They
+/// therefore write to a vector, and the finished message is copied here once.
 ///
-/// Each message is split off as shared bytes. Once those that came from an allocation are dropped, the allocation is written
-/// to again; until then a new one takes its place. One large message does not pin its memory: a buffer that is more than
-/// four times what recent messages need is let go.
+/// Each message is split off as shared bytes. Once all messages of an allocation are dropped, the allocation is reused;
+/// until then a new one takes its place. One large message does not pin its memory: a buffer more than four times as
+/// large as recent messages need is released.
 #[derive(Debug, Default)]
 pub(super) struct KeptBuffer {
     bytes: BytesMut,
-    /// What recent messages need, in bytes: rises at once, falls by a sixteenth per message.
+    /// The size that recent messages need, in bytes. Rises at once and falls by a sixteenth per message.
     recent: usize,
     /// The largest message in the present allocation.
     largest: usize,
 }
 
 impl KeptBuffer {
-    /// A message with these bytes, at an address that is aligned to [`ALIGNMENT`].
+    /// Returns a message with these bytes, at an address aligned to [`ALIGNMENT`].
     pub(super) fn copy(&mut self, bytes: &[u8]) -> Bytes {
         let len = bytes.len();
-        // Whole multiples leave, so that the next message starts aligned without more ado.
+        // Messages are split off in whole multiples of the alignment, so the next one starts aligned.
         let padding = len.next_multiple_of(ALIGNMENT) - len;
         self.make_room(len + padding);
         self.bytes.extend_from_slice(bytes);
@@ -49,7 +49,7 @@ impl KeptBuffer {
         message
     }
 
-    /// Room for so many bytes, and for what recent messages needed, from an aligned start.
+    /// Makes room for `len` bytes, and for the size of recent messages, from an aligned start.
     fn make_room(&mut self, len: usize) {
         let room = self.recent.max(len).saturating_add(2 * ALIGNMENT);
         if self.largest == 0 {

@@ -3,7 +3,7 @@ use std::{fmt, marker::PhantomData};
 use super::Codec;
 use crate::{Error, Message};
 
-/// A value that the codec `C` has encoded, for as many connections as there are: a clone costs a reference count.
+/// A value that the codec `C` has encoded, for any number of connections. A clone costs a reference count.
 ///
 /// An [`EncodeOnce`] sends it as it is.
 pub struct Encoded<C> {
@@ -23,20 +23,20 @@ impl<C: Codec> Encoded<C> {
 }
 
 impl<C> Encoded<C> {
-    /// Returns the message that is sent.
+    /// Returns the encoded message.
     #[must_use]
     pub fn message(&self) -> &Message {
         &self.message
     }
 
-    /// Returns the message that is sent.
+    /// Returns the encoded message.
     #[must_use]
     pub fn into_message(self) -> Message {
         self.message
     }
 }
 
-// Derived, these would ask the same of `C`.
+// A derived implementation would require the same trait of `C`.
 impl<C> Clone for Encoded<C> {
     fn clone(&self) -> Self {
         Self { message: self.message.clone(), codec: PhantomData }
@@ -49,11 +49,11 @@ impl<C> fmt::Debug for Encoded<C> {
     }
 }
 
-/// What goes out through an [`EncodeOnce`]: a value of this connection's own, or one that was encoded for many.
+/// An outgoing item of an [`EncodeOnce`]: a value for this connection alone, or one that was encoded for many.
 pub enum Outbound<C: Codec> {
     /// A value, which is encoded for this connection.
     Value(C::Out),
-    /// A value that is encoded already.
+    /// A value that is already encoded.
     Encoded(Encoded<C>),
 }
 
@@ -81,15 +81,15 @@ impl<C: Codec<Out: fmt::Debug>> fmt::Debug for Outbound<C> {
     }
 }
 
-/// A codec that also sends what was [encoded](Encoded) before: for a value that goes to many connections and is to be encoded once.
+/// A codec that also sends values [encoded](Encoded) in advance, so that a value for many connections is encoded once.
 ///
-/// What goes out is [`Outbound`]: values of the connection's own next to encoded ones, in one order. What comes in is what `C` makes of
-/// it.
+/// Outgoing items are [`Outbound`]: values for this connection alone and encoded values, in one order. Incoming values
+/// are those of `C`.
 ///
 /// # Cost
 ///
-/// A broadcast to 10,000 connections costs one encoding and 10,000 reference counts. The message is shared too: each queue holds a
-/// handle, and the payload lives until the last connection has sent it.
+/// A broadcast to 10,000 connections costs one encoding and 10,000 reference counts. The message is shared: each queue
+/// holds a handle, and the payload lives until the last connection has sent it.
 ///
 /// # Example
 ///
@@ -124,8 +124,8 @@ impl<C: Codec<Out: fmt::Debug>> fmt::Debug for Outbound<C> {
 /// # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 /// ```
 ///
-/// Driven, a broadcast never waits for a slow client, by [`Sender::try_send`](crate::Sender::try_send) or a
-/// [policy](crate::WhenFull) of the queue:
+/// On a driven transport a broadcast never waits for a slow client: use [`Sender::try_send`](crate::Sender::try_send) or
+/// a [policy](crate::WhenFull) of the queue.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -153,13 +153,13 @@ pub struct EncodeOnce<C> {
 }
 
 impl<C> EncodeOnce<C> {
-    /// Adds this to a codec.
+    /// Wraps `codec`.
     #[must_use]
     pub const fn new(codec: C) -> Self {
         Self { codec }
     }
 
-    /// Returns the codec.
+    /// Returns the wrapped codec.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut C {
         &mut self.codec

@@ -5,22 +5,22 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Codec, JsonCodec, Owned, RkyvCodec, RkyvEncode};
 use crate::{Error, Message};
 
-/// JSON and rkyv on one connection: a text message is JSON, a binary one is rkyv.
+/// A codec for JSON and rkyv on one connection: text messages are JSON, binary messages are rkyv archives.
 ///
-/// Both are always understood. Which one is sent is the [`Policy`]'s to choose:
+/// Both formats are always accepted. The [`Policy`] chooses the format of outgoing values:
 ///
 /// | constructor | sends |
 /// |---|---|
-/// | [`always`](HybridCodec::always) | one format, whatever comes in |
-/// | [`mirror`](HybridCodec::mirror) | the format in which the peer's last valid message came; until there is one, a first choice |
-/// | [`by_value`](HybridCodec::by_value) | what a function of each value says |
+/// | [`always`](HybridCodec::always) | one fixed format |
+/// | [`mirror`](HybridCodec::mirror) | the format of the peer's last valid message, or a first choice until one arrives |
+/// | [`by_value`](HybridCodec::by_value) | the format that a function returns for each value |
 ///
-/// So one server serves a browser that speaks JSON and a native client that speaks rkyv, and neither is configured. Incoming
-/// values are owned; for zero-copy views take [`RkyvCodec`].
+/// One server can therefore serve a browser that speaks JSON and a native client that speaks rkyv without configuring
+/// either. Incoming values are owned; for zero-copy views use [`RkyvCodec`].
 ///
 /// # Errors
 ///
-/// Those of [`JsonCodec`] for text, and of [`RkyvCodec`] for binary messages.
+/// Returns the errors of [`JsonCodec`] for text messages, and those of [`RkyvCodec`] for binary messages.
 ///
 /// # Example
 ///
@@ -51,10 +51,10 @@ pub enum Format {
 
 /// Chooses the format of each value that a [`HybridCodec`] sends.
 pub trait Policy<Out> {
-    /// The format of this value.
+    /// Returns the format for this value.
     fn choose(&self, value: &Out) -> Format;
 
-    /// Told of the format of each valid message that came in.
+    /// Records the format of each valid incoming message.
     fn received(&mut self, format: Format) {
         let _ = format;
     }
@@ -76,19 +76,19 @@ pub struct Mirror {
 pub struct ByValue<F>(F);
 
 impl<Out, In> HybridCodec<Out, In> {
-    /// The codec that always sends `format`.
+    /// Creates a codec that always sends `format`.
     #[must_use]
     pub fn always(format: Format) -> HybridCodec<Out, In, Always> {
         HybridCodec::with(RkyvCodec::new(), Always(format))
     }
 
-    /// The codec that answers in the peer's own format, and sends `first` until a valid message has come.
+    /// Creates a codec that answers in the peer's own format. It sends `first` until a valid message has arrived.
     #[must_use]
     pub fn mirror(first: Format) -> Self {
         Self::with(RkyvCodec::new(), Mirror { first, last: None })
     }
 
-    /// The codec that asks `choose` for the format of each value.
+    /// Creates a codec that calls `choose` for the format of each value.
     #[must_use]
     pub fn by_value<F>(choose: F) -> HybridCodec<Out, In, ByValue<F>>
     where
@@ -97,7 +97,7 @@ impl<Out, In> HybridCodec<Out, In> {
         HybridCodec::with(RkyvCodec::new(), ByValue(choose))
     }
 
-    /// The codec that sends by a policy of your own.
+    /// Creates a codec with a custom policy.
     #[must_use]
     pub fn with_policy<P: Policy<Out>>(policy: P) -> HybridCodec<Out, In, P> {
         HybridCodec::with(RkyvCodec::new(), policy)
@@ -109,8 +109,7 @@ impl<Out, In, P> HybridCodec<Out, In, P> {
         Self { json: JsonCodec::new(), rkyv, policy }
     }
 
-    /// The same with this codec for the binary messages: for its settings, or for its
-    /// [`realigned`](RkyvCodec::realigned) count.
+    /// Sets the codec for binary messages, for its settings or its [`realigned`](RkyvCodec::realigned) count.
     #[must_use]
     pub fn rkyv(mut self, rkyv: RkyvCodec<Out, In>) -> Self {
         self.rkyv = rkyv;
@@ -166,7 +165,7 @@ impl<Out, F: Fn(&Out) -> Format> Policy<Out> for ByValue<F> {
     }
 }
 
-/// The first choice is kept; what one peer spoke says nothing about the next.
+/// Keeps the first choice. The format of one peer says nothing about the next one.
 impl Clone for Mirror {
     fn clone(&self) -> Self {
         Self { first: self.first, last: None }
@@ -179,7 +178,7 @@ impl<F> fmt::Debug for ByValue<F> {
     }
 }
 
-/// A codec of its own for another connection: the policy is cloned, no buffer is shared.
+/// Returns a codec for another connection. The policy is cloned; buffers are not shared.
 impl<Out, In, P: Clone> Clone for HybridCodec<Out, In, P> {
     fn clone(&self) -> Self {
         Self::with(self.rkyv.clone(), self.policy.clone())

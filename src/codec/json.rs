@@ -8,15 +8,15 @@ use super::{
 };
 use crate::{Error, Message, Text};
 
-/// Values as JSON: text messages go out; text and binary messages with JSON in them come in.
+/// A codec for JSON. Outgoing messages are text; incoming text and binary messages are accepted.
 ///
 /// `Out` is [`serde::Serialize`], `In` is [`DeserializeOwned`].
 ///
 /// # Errors
 ///
-/// Each [`is_codec`](Error::is_codec), says the line and column, and has the [`serde_json::Error`] as its source unless
-/// that one would quote the payload: of a value of the wrong type or content ("invalid type: string \"...\""), only the
-/// position is told.
+/// Returns errors for which [`is_codec`](Error::is_codec) is true. A decoding error names the line and column. Its
+/// source is the [`serde_json::Error`], unless that error would quote the payload: for a value of the wrong type or
+/// content ("invalid type: string \"...\""), only the position is reported.
 ///
 /// # Example
 ///
@@ -39,7 +39,7 @@ pub struct JsonCodec<Out, In = Out> {
 }
 
 impl<Out, In> JsonCodec<Out, In> {
-    /// The codec; its buffer is allocated with the first value that goes out.
+    /// Creates a codec. Its buffer is allocated with the first outgoing value.
     #[must_use]
     pub fn new() -> Self {
         Self { written: Vec::new(), buffer: KeptBuffer::default(), values: PhantomData }
@@ -62,7 +62,7 @@ impl<Out: Serialize, In: DeserializeOwned> Codec for JsonCodec<Out, In> {
     }
 
     fn decode(&mut self, message: Message) -> Result<In, Error> {
-        // Text is known to be UTF-8; parsed as `str`, its strings are not validated a second time.
+        // Text is known to be UTF-8. Parsing it as `str` avoids validating its strings a second time.
         let value = match &message {
             Message::Text(text) => serde_json::from_str(text),
             _ => serde_json::from_slice(message.as_bytes()),
@@ -71,7 +71,7 @@ impl<Out: Serialize, In: DeserializeOwned> Codec for JsonCodec<Out, In> {
     }
 }
 
-/// Finished JSON is UTF-8; checking it again costs a hundredth of writing it, and spares an `unsafe`.
+/// Finished JSON is UTF-8. Validating it again costs a hundredth of writing it, and avoids an `unsafe`.
 fn text(json: bytes::Bytes) -> Result<Text, Error> {
     Text::try_from(json).map_err(|error| Error::codec("a raw JSON value is not UTF-8").with_source(error))
 }
@@ -82,7 +82,7 @@ fn refuse(error: serde_json::Error) -> Error {
     if quotes_payload(&error) { refusal } else { refusal.with_source(error) }
 }
 
-/// Errors about data quote it, but for those that name a field of the type or a length.
+/// Returns whether the error quotes the payload. Data errors do, except those that name a field of the type or a length.
 fn quotes_payload(error: &serde_json::Error) -> bool {
     const HARMLESS: [&str; 3] = ["missing field `", "duplicate field `", "invalid length "];
     error.is_data() && !HARMLESS.iter().any(|start| error.to_string().starts_with(start))
@@ -94,7 +94,7 @@ impl<Out, In> Default for JsonCodec<Out, In> {
     }
 }
 
-/// A codec of its own for another connection: no buffer is shared.
+/// Returns a codec for another connection. Buffers are not shared.
 impl<Out, In> Clone for JsonCodec<Out, In> {
     fn clone(&self) -> Self {
         Self::new()

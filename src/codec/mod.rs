@@ -1,6 +1,6 @@
-//! How values become messages: [`Codec`], and the codecs of this crate.
+//! Conversion between values and messages: [`Codec`] and the codecs of this crate.
 //!
-//! | codec | feature | sends | takes | incoming values are |
+//! | codec | feature | sends | accepts | incoming values |
 //! |---|---|---|---|---|
 //! | [`JsonCodec`] | `json` | text | text and binary | owned |
 //! | [`RkyvCodec`] | `rkyv` | binary | binary | owned, or zero-copy [`View`]s of the received bytes |
@@ -8,10 +8,10 @@
 //!
 //! [`EncodeOnce`] around any of them sends one value to many connections and encodes it once.
 //!
-//! A codec is pure: it knows no transport, no clock and no task. [`CodecLayer`](crate::layer::codec::CodecLayer) puts one on
-//! a transport. Every codec keeps the buffer that it writes to, and gets the memory back once the messages that were
-//! written there are dropped, so that nothing is allocated per message in steady state. A clone of a codec has the same
-//! settings and buffers of its own.
+//! A codec is pure: it knows no transport, no clock and no task. [`CodecLayer`](crate::layer::codec::CodecLayer) applies
+//! a codec to a transport. Each codec keeps its write buffer and reuses the memory once the messages written there are
+//! dropped, so nothing is allocated per message in steady state. A clone of a codec has the same settings and its own
+//! buffers.
 
 #[cfg(any(feature = "json", feature = "rkyv"))]
 mod buffer;
@@ -36,7 +36,7 @@ pub use self::json::JsonCodec;
 #[cfg_attr(docsrs, doc(cfg(feature = "rkyv")))]
 pub use self::rkyv::{ArchiveOf, Owned, Realigned, RkyvCodec, RkyvEncode, View};
 
-/// Turns values into messages and messages into values.
+/// Converts values to messages and messages to values.
 ///
 /// ```
 /// use tower_transport::{Error, Message, codec::Codec};
@@ -71,30 +71,31 @@ pub use self::rkyv::{ArchiveOf, Owned, Realigned, RkyvCodec, RkyvEncode, View};
     note = "`HybridCodec<Out, In>` needs all of these"
 )]
 pub trait Codec {
-    /// The values that go out.
+    /// The type of outgoing values.
     type Out;
 
-    /// The values that come in.
+    /// The type of incoming values.
     type In;
 
-    /// Makes the message of a value. It takes a reference, and the message is cheap to clone: see [`EncodeOnce`] for one value that goes
-    /// to many connections.
+    /// Encodes a value into a message. It takes a reference, and the message is cheap to clone: see [`EncodeOnce`] for a
+    /// value that goes to many connections.
     ///
     /// # Errors
     ///
-    /// One that [`is_codec`](Error::is_codec), where the value has no form on the wire (a JSON map whose keys are not
-    /// strings, say). The codec can go on with the next value.
+    /// Returns an error for which [`is_codec`](Error::is_codec) is true if the value has no form on the wire (for
+    /// example, a JSON map whose keys are not strings). The codec can continue with the next value.
     fn encode(&mut self, value: &Self::Out) -> Result<Message, Error>;
 
-    /// Makes the value of a data message. Control messages do not come here: transports and
-    /// [`Coded`](crate::layer::codec::Coded) deal with them.
+    /// Decodes a data message into a value. Control messages never reach the codec: transports and
+    /// [`Coded`](crate::layer::codec::Coded) handle them.
     ///
-    /// The bytes come from a peer. Whatever they are, the answer is a value or an error, in memory bounded by a multiple of
-    /// the message.
+    /// The bytes come from a peer. For any input, the result is a value or an error, and the memory used is bounded by a
+    /// multiple of the message size.
     ///
     /// # Errors
     ///
-    /// One that [`is_codec`](Error::is_codec), where the payload is not such a value. Its text says what is wrong and never
-    /// quotes the payload, which may hold secrets. The codec can go on with the next message.
+    /// Returns an error for which [`is_codec`](Error::is_codec) is true if the payload is not a valid value. Its text
+    /// says what is wrong and never quotes the payload, which may contain secrets. The codec can continue with the next
+    /// message.
     fn decode(&mut self, message: Message) -> Result<Self::In, Error>;
 }

@@ -2,34 +2,36 @@ use std::fmt;
 
 use super::Text;
 
-/// Why a connection was closed: a number, as [RFC 6455, section 7.4](https://www.rfc-editor.org/rfc/rfc6455#section-7.4)
-/// and its [registry](https://www.iana.org/assignments/websocket/websocket.xhtml#close-code-number) define them.
+/// The reason why a connection was closed: a number, as [RFC 6455, section
+/// 7.4](https://www.rfc-editor.org/rfc/rfc6455#section-7.4) and its
+/// [registry](https://www.iana.org/assignments/websocket/websocket.xhtml#close-code-number) define it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CloseCode(u16);
 
 impl CloseCode {
-    /// 1000: the purpose of the connection is fulfilled.
+    /// 1000: the connection has fulfilled its purpose.
     pub const NORMAL: Self = Self(1000);
-    /// 1001: the server goes down, or the user left the page.
+    /// 1001: the server is going down, or the user left the page.
     pub const AWAY: Self = Self(1001);
-    /// 1002: the peer broke the protocol.
+    /// 1002: the peer violated the protocol.
     pub const PROTOCOL: Self = Self(1002);
-    /// 1003: a kind of data that this end cannot take (binary, say, where only text is understood).
+    /// 1003: a kind of data that this end does not accept (for example, binary where only text is understood).
     pub const UNSUPPORTED: Self = Self(1003);
-    /// 1007: a payload that is not what its kind promises (text that is not UTF-8, say).
+    /// 1007: a payload that does not match its kind (for example, text that is not UTF-8).
     pub const INVALID_PAYLOAD: Self = Self(1007);
-    /// 1008: a message that breaks a policy (a rate limit, a permission).
+    /// 1008: a message that violates a policy (a rate limit, a permission).
     pub const POLICY: Self = Self(1008);
-    /// 1009: a message larger than this end takes.
+    /// 1009: a message larger than this end accepts.
     pub const TOO_BIG: Self = Self(1009);
-    /// 1011: the server hit a condition that it did not expect.
+    /// 1011: the server encountered an unexpected condition.
     pub const INTERNAL: Self = Self(1011);
-    /// 1012: the server restarts; come back after a random delay.
+    /// 1012: the server is restarting; reconnect after a random delay.
     pub const RESTART: Self = Self(1012);
-    /// 1013: the server is overloaded, or this client too slow; come back later.
+    /// 1013: the server is overloaded, or this client is too slow; reconnect later.
     pub const TRY_AGAIN: Self = Self(1013);
 
-    /// A code that may be sent: 1000 to 4999, without those that the RFC reserves for reporting (1004, 1005, 1006, 1015).
+    /// Creates a code that may be sent: 1000 to 4999, except those that the RFC reserves for reporting (1004, 1005,
+    /// 1006, 1015). Returns `None` for any other number.
     ///
     /// Codes from 3000 are for libraries and registered uses, codes from 4000 for applications.
     #[must_use]
@@ -40,7 +42,7 @@ impl CloseCode {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0
@@ -65,10 +67,9 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// The content of a [close message](super::Message::Close): a code, and a reason for people.
+/// The content of a [close message](super::Message::Close): a code, and a human-readable reason.
 ///
-/// Every close frame may be sent: its code is one of those that [`CloseCode::new`] allows, and its reason fits a control
-/// frame.
+/// Every close frame can be sent: [`CloseCode::new`] allows its code, and its reason fits a control frame.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CloseFrame {
     code: CloseCode,
@@ -76,15 +77,15 @@ pub struct CloseFrame {
 }
 
 impl CloseFrame {
-    /// The longest reason that fits a WebSocket close frame, in bytes.
+    /// The maximum length of a reason in a WebSocket close frame, in bytes.
     pub const MAX_REASON: usize = 123;
 
-    /// Creates a close frame. A reason over [`MAX_REASON`](Self::MAX_REASON) bytes is cut at the last whole character that
-    /// fits.
+    /// Creates a close frame. A reason longer than [`MAX_REASON`](Self::MAX_REASON) bytes is truncated after the last
+    /// whole character that fits.
     pub fn new(code: CloseCode, reason: impl Into<Text>) -> Self {
         let mut reason = reason.into();
         if reason.len() > Self::MAX_REASON {
-            // A copy, so that a frame that is kept for long does not keep a long text.
+            // Copies, so that a long-lived frame does not keep a long text alive.
             let mut end = Self::MAX_REASON;
             while !reason.is_char_boundary(end) {
                 end -= 1;
@@ -100,8 +101,8 @@ impl CloseFrame {
         self.code
     }
 
-    /// Returns the reason: a sentence for logs, at most [`MAX_REASON`](Self::MAX_REASON) bytes, or empty. In a frame that
-    /// was received it is the peer's text: do not trust it.
+    /// Returns the reason: a sentence for logs, at most [`MAX_REASON`](Self::MAX_REASON) bytes, or empty. In a received
+    /// frame it is the peer's text: do not trust it.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
@@ -110,7 +111,7 @@ impl CloseFrame {
 
 impl fmt::Display for CloseFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The peer wrote the reason: escape what a terminal would obey.
+        // The peer wrote the reason: escape control sequences that a terminal would interpret.
         write!(f, "{} \"{}\"", self.code, self.reason.escape_debug())
     }
 }

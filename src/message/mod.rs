@@ -1,4 +1,4 @@
-//! What every transport carries: [`Message`].
+//! The message type that every transport carries: [`Message`].
 
 mod close;
 mod text;
@@ -12,11 +12,11 @@ pub use self::{
     text::Text,
 };
 
-/// One message of a transport: data ([`Text`](Self::Text), [`Binary`](Self::Binary)) or control (the others).
+/// One message of a transport: data ([`Text`](Self::Text), [`Binary`](Self::Binary)) or control (the other variants).
 ///
-/// Payloads are shared bytes: a clone costs a reference count, and a slice of a payload keeps its memory without a copy.
-/// The kinds are those of [RFC 6455, section 5](https://www.rfc-editor.org/rfc/rfc6455#section-5); a transport that has
-/// no control messages of its own says in its docs what it makes of them.
+/// Payloads are shared bytes. A clone costs a reference count, and a slice of a payload keeps its memory alive without a
+/// copy. The kinds are those of [RFC 6455, section 5](https://www.rfc-editor.org/rfc/rfc6455#section-5). A transport
+/// without control messages of its own documents how it treats them.
 ///
 /// ```
 /// use tower_transport::Message;
@@ -30,28 +30,28 @@ pub use self::{
 pub enum Message {
     /// Text, valid UTF-8.
     Text(Text),
-    /// Bytes.
+    /// Binary data.
     Binary(Bytes),
-    /// A question whether the peer is there, at most 125 bytes. Transports answer it themselves.
+    /// A liveness check, at most 125 bytes. Transports answer it themselves.
     Ping(Bytes),
     /// The answer to a ping, with the ping's bytes.
     Pong(Bytes),
-    /// The end of the connection, and why. After a close message no data follows.
+    /// The end of the connection, and its reason. No data follows a close message.
     Close(Option<CloseFrame>),
 }
 
 impl Message {
-    /// A text message.
+    /// Creates a text message.
     pub fn text(text: impl Into<Text>) -> Self {
         Self::Text(text.into())
     }
 
-    /// A binary message.
+    /// Creates a binary message.
     pub fn binary(bytes: impl Into<Bytes>) -> Self {
         Self::Binary(bytes.into())
     }
 
-    /// The length of the payload in bytes; of a close message, that of its reason.
+    /// Returns the length of the payload in bytes. For a close message, this is the length of its reason.
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
@@ -62,34 +62,34 @@ impl Message {
         }
     }
 
-    /// Whether the payload is empty.
+    /// Returns whether the payload is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether this is a data message: text or binary.
+    /// Returns whether this is a data message: text or binary.
     #[must_use]
     #[inline]
     pub fn is_data(&self) -> bool {
         matches!(self, Self::Text(_) | Self::Binary(_))
     }
 
-    /// Whether this is a control message: ping, pong or close.
+    /// Returns whether this is a control message: ping, pong or close.
     #[must_use]
     #[inline]
     pub fn is_control(&self) -> bool {
         !self.is_data()
     }
 
-    /// Whether this is a close message.
+    /// Returns whether this is a close message.
     #[must_use]
     #[inline]
     pub fn is_close(&self) -> bool {
         matches!(self, Self::Close(_))
     }
 
-    /// The text of a text message.
+    /// Returns the text of a text message.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match self {
@@ -98,7 +98,7 @@ impl Message {
         }
     }
 
-    /// The payload as bytes; empty for a close message.
+    /// Returns the payload as bytes. It is empty for a close message.
     #[must_use]
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
@@ -109,7 +109,7 @@ impl Message {
         }
     }
 
-    /// The payload as shared bytes, without a copy; empty for a close message.
+    /// Returns the payload as shared bytes, without a copy. It is empty for a close message.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         match self {

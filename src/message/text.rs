@@ -3,49 +3,49 @@ use std::{fmt, ops::Deref, str::Utf8Error};
 use bytes::Bytes;
 use bytestring::ByteString;
 
-/// UTF-8 text over shared bytes: cloning and slicing copy nothing.
+/// UTF-8 text over shared bytes. Cloning and slicing do not copy.
 ///
-/// It dereferences to `str`. Text from the network is validated once, on the way in.
+/// It dereferences to `str`. Text from the network is validated once, when it is received.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Text(ByteString);
 
 impl Text {
-    /// Text that lives as long as the program.
+    /// Creates a text from a string that lives as long as the program.
     #[must_use]
     pub const fn from_static(text: &'static str) -> Self {
         Self(ByteString::from_static(text))
     }
 
-    /// The text as a `str`.
+    /// Returns the text as a `str`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The part of this text that `part` points at, sharing the same memory.
+    /// Returns the part of this text that `part` points at, sharing the same memory.
     ///
     /// # Panics
     ///
-    /// If `part` is not a slice of this text, as [`Bytes::slice_ref`] does.
+    /// Panics if `part` is not a slice of this text, as [`Bytes::slice_ref`] does.
     #[must_use]
     pub fn slice_ref(&self, part: &str) -> Self {
         Self(self.0.slice_ref(part))
     }
 
-    /// The bytes of the text, without a copy.
+    /// Returns the bytes of the text, without a copy.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.0.into_bytes()
     }
 
-    /// Takes bytes that another library has validated already, without a second pass over them.
+    /// Creates a text from bytes that another library has already validated, without validating them a second time.
     ///
     /// # Safety
     ///
     /// `bytes` must be UTF-8.
     #[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
     pub(crate) unsafe fn from_utf8_unchecked(bytes: Bytes) -> Self {
-        // SAFETY: what this function asks of its caller is what `ByteString` asks of this one.
+        // SAFETY: this function requires of its caller exactly the condition that `ByteString` requires here.
         Self(unsafe { ByteString::from_bytes_unchecked(bytes) })
     }
 }
@@ -85,7 +85,7 @@ impl From<Text> for Bytes {
 impl TryFrom<Bytes> for Text {
     type Error = Utf8Error;
 
-    /// Validates the bytes; nothing is copied.
+    /// Validates the bytes without copying them.
     #[inline]
     fn try_from(bytes: Bytes) -> Result<Self, Utf8Error> {
         ByteString::try_from(bytes).map(Self)

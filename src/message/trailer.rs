@@ -1,28 +1,28 @@
-//! The mark that a layer of this crate puts at the *end* of a binary message, where the payload keeps its place and its
-//! alignment. `docs/wire.md` has the format. Pure: no I/O.
+//! The mark that a layer of this crate puts at the *end* of a binary message, so that the payload keeps its position and
+//! alignment. `docs/wire.md` describes the format. Pure: no I/O.
 //!
 //! ```text
 //! ... payload ... | body of the mark | kind | layer | F8 74 74 78 01 FF
 //!                                      the last 8 bytes
 //! ```
 //!
-//! A message without the mark is plain, so peers that know nothing of it are understood. A plain message that happens to end
-//! like a mark of the same layer is sent with another mark behind it, of kind [`PLAIN`].
+//! A message without the mark is plain, so peers that do not know the mark are understood. A plain message that happens
+//! to end like a mark of the same layer is sent with another mark behind it, of kind [`PLAIN`].
 
 use bytes::{Bytes, BytesMut};
 
 use crate::Message;
 
-/// How long a mark is, without its body.
+/// The length of a mark without its body.
 pub(crate) const LEN: usize = 8;
 
-/// Two bytes that no UTF-8 has, around `ttx` and the version of the format.
+/// Two bytes that never occur in UTF-8, around `ttx` and the version of the format.
 const MAGIC: [u8; 6] = [0xf8, b't', b't', b'x', 1, 0xff];
 
-/// The kind of mark that only says: what stands before is a plain message.
+/// The kind of mark that only says that the preceding bytes are a plain message.
 pub(crate) const PLAIN: u8 = 0;
 
-/// Which layer a mark belongs to.
+/// The layer that a mark belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(dead_code, reason = "which of them are used depends on the features")]
@@ -36,22 +36,22 @@ pub(crate) enum Layer {
     Stack = 7,
 }
 
-/// What a message is to one layer.
+/// A message as one layer sees it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Opened {
-    /// A message that is none of this layer's business, as it was before [`close`].
+    /// A message that does not concern this layer, as it was before [`close`].
     Plain(Message),
-    /// A message with this layer's mark: the mark's kind (never [`PLAIN`]), and all that stands before it.
+    /// A message with this layer's mark: the mark's kind (never [`PLAIN`]), and everything before the mark.
     Marked(u8, Bytes),
 }
 
-/// The mark itself.
+/// Returns the mark itself.
 #[allow(dead_code, reason = "used by those who write into a buffer of their own")]
 pub(crate) const fn mark(layer: Layer, kind: u8) -> [u8; LEN] {
     [kind, layer as u8, MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3], MAGIC[4], MAGIC[5]]
 }
 
-/// The kind of the mark at the end of `payload`, if there is one of this layer.
+/// Returns the kind of the mark at the end of `payload`, if it is a mark of this layer.
 #[inline]
 pub(crate) fn kind(layer: Layer, payload: &[u8]) -> Option<u8> {
     match payload.last_chunk::<LEN>()? {
@@ -60,7 +60,7 @@ pub(crate) fn kind(layer: Layer, payload: &[u8]) -> Option<u8> {
     }
 }
 
-/// Makes sure that a plain message is taken for one. Copies only a message that ends in a mark of this layer.
+/// Ensures that a plain message is recognized as plain. Copies only a message that ends in a mark of this layer.
 #[inline]
 pub(crate) fn close(layer: Layer, message: Message) -> Message {
     match &message {
@@ -69,7 +69,7 @@ pub(crate) fn close(layer: Layer, message: Message) -> Message {
     }
 }
 
-/// `before`, then the mark: one allocation and one copy.
+/// Returns `before` followed by the mark: one allocation and one copy.
 pub(crate) fn append(before: &[u8], layer: Layer, kind: u8) -> Bytes {
     let mut marked = BytesMut::with_capacity(before.len() + LEN);
     marked.extend_from_slice(before);
@@ -77,7 +77,7 @@ pub(crate) fn append(before: &[u8], layer: Layer, kind: u8) -> Bytes {
     marked.freeze()
 }
 
-/// How many bytes [`close`] adds to this message.
+/// Returns the number of bytes that [`close`] adds to this message.
 #[inline]
 #[cfg_attr(not(feature = "resume"), allow(dead_code, reason = "only the resume layer counts bytes"))]
 pub(crate) fn escape_len(layer: Layer, message: &Message) -> usize {
@@ -87,15 +87,15 @@ pub(crate) fn escape_len(layer: Layer, message: &Message) -> usize {
     }
 }
 
-/// Whether `payload` ends like a mark of any layer, so that one of them may have to escape it. No two do: an escaped message ends in the
-/// mark of the layer that escaped it.
+/// Returns whether `payload` ends like a mark of any layer, so that one of them may have to escape it. At most one does:
+/// an escaped message ends in the mark of the layer that escaped it.
 #[inline]
 #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
 pub(crate) fn ends_like_a_mark(payload: &[u8]) -> bool {
     payload.ends_with(&MAGIC) && payload.len() >= LEN
 }
 
-/// Tells this layer's messages from others.
+/// Distinguishes this layer's messages from others.
 pub(crate) fn open(layer: Layer, message: Message) -> Opened {
     let Message::Binary(mut payload) = message else { return Opened::Plain(message) };
     let Some(kind) = kind(layer, &payload) else { return Opened::Plain(Message::Binary(payload)) };

@@ -7,10 +7,10 @@ use std::{
 
 use super::{Instant, Sleep, sleep, unconstrained};
 
-/// A timer that is set again and again: its memory is allocated when it is first set, and kept.
+/// A reusable timer. Its memory is allocated when it is first set, and then kept.
 ///
-/// To poll one costs about as much as a whole layer. Poll it where the layer below is `Pending`, not for each message: it
-/// wakes the task that polled it last, as any other future.
+/// Polling it costs about as much as a whole layer. Poll it when the layer below is `Pending`, not for each message.
+/// Like any other future, it wakes the task that polled it last.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
@@ -19,12 +19,12 @@ pub(crate) struct Timer {
 
 #[allow(dead_code, reason = "which of them are used depends on the features")]
 impl Timer {
-    /// A timer that is not set.
+    /// Creates a timer that is not set.
     pub(crate) const fn new() -> Self {
         Self { sleep: None, is_set: false }
     }
 
-    /// Rings after `time`, and not when it was to ring before. Reads the clock.
+    /// Sets the timer to fire after `time`, replacing any earlier deadline. Reads the clock.
     pub(crate) fn set(&mut self, time: Duration) {
         self.is_set = true;
         match &mut self.sleep {
@@ -33,14 +33,14 @@ impl Timer {
         }
     }
 
-    /// Rings at `deadline`, and not when it was to ring before.
+    /// Sets the timer to fire at `deadline`, replacing any earlier deadline.
     pub(crate) fn set_at(&mut self, deadline: Instant) {
         self.is_set = true;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(Duration::ZERO)));
         sleep.as_mut().reset(deadline);
     }
 
-    /// Does not ring any more.
+    /// Disarms the timer.
     pub(crate) fn clear(&mut self) {
         self.is_set = false;
     }
@@ -50,25 +50,26 @@ impl Timer {
         self.is_set
     }
 
-    /// Polls it even where the task has used up its turn: afterwards it runs, and wakes the task of `cx`, whoever that is.
+    /// Polls the timer even if the task has exhausted its cooperative budget. Afterwards the timer is running and wakes
+    /// the task of `cx`.
     pub(crate) fn start(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut unconstrained(std::future::poll_fn(|cx| self.poll(cx)))).poll(cx)
     }
 
-    /// Whether it is set and has not rung.
+    /// Returns whether the timer is set and has not fired.
     #[inline]
     pub(crate) fn is_running(&self) -> bool {
         self.is_set && !self.has_rung()
     }
 
-    /// Whether it has rung, for those whom it does not wake: about as cheap as reading a flag. It must have been
-    /// [started](Self::start).
+    /// Returns whether the timer has fired, for callers that it does not wake. About as cheap as reading a flag. The
+    /// timer must have been [started](Self::start).
     #[inline]
     pub(crate) fn has_rung(&self) -> bool {
         self.is_set && self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
     }
 
-    /// Ready once, when it rings; `Pending` while it is not set.
+    /// Returns `Ready` once, when the timer fires, and `Pending` while it is not set.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.sleep {
             Some(sleep) if self.is_set => {
@@ -81,7 +82,7 @@ impl Timer {
     }
 }
 
-/// Thirty years stand for ever: a duration such as `Duration::MAX` has no end that the clock could show.
+/// Thirty years stand in for "never": the clock cannot represent the end of a duration such as `Duration::MAX`.
 fn later(now: Instant, time: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
     now.checked_add(time).unwrap_or_else(|| now + FAR)

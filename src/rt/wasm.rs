@@ -8,7 +8,7 @@ use std::{
 use gloo_timers::future::TimeoutFuture;
 pub(crate) use web_time::Instant;
 
-/// What tokio's `Sleep` is natively, over the browser's `setTimeout`.
+/// The counterpart of tokio's `Sleep`, over the browser's `setTimeout`.
 #[derive(Debug)]
 pub(crate) struct Sleep {
     deadline: Instant,
@@ -19,18 +19,18 @@ pub(crate) fn sleep(time: Duration) -> Sleep {
     Sleep { deadline: Instant::now() + time, timeout: timeout(time) }
 }
 
-/// The browser counts whole milliseconds, up to 2^31 of them; what is longer is slept in pieces.
+/// The browser counts whole milliseconds, up to 2^31 of them. Longer durations are slept in pieces.
 fn timeout(time: Duration) -> TimeoutFuture {
     let millis = time.as_nanos().div_ceil(1_000_000);
     TimeoutFuture::new(u32::try_from(millis).unwrap_or(u32::MAX).min(i32::MAX as u32))
 }
 
-/// The browser has no budget for a task's turn.
+/// The browser has no cooperative task budget.
 pub(crate) fn has_budget_remaining() -> bool {
     true
 }
 
-/// As above.
+/// The browser has no cooperative task budget to lift.
 pub(crate) fn unconstrained<F>(future: F) -> F {
     future
 }

@@ -7,9 +7,10 @@ use rkyv::{
     util::AlignedVec,
 };
 
-/// A value that [`RkyvCodec`](super::RkyvCodec) can send: whatever derives [`rkyv::Archive`] and [`rkyv::Serialize`].
+/// A value that [`RkyvCodec`](super::RkyvCodec) can send: any type that derives [`rkyv::Archive`] and
+/// [`rkyv::Serialize`].
 ///
-/// This is an alias: it is implemented for every fitting type and cannot be implemented by hand.
+/// This trait is an alias. It is implemented for every suitable type and cannot be implemented by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be encoded with rkyv",
     note = "derive it: `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]`, on every type within too"
@@ -18,9 +19,10 @@ pub trait RkyvEncode: for<'a> Serialize<HighSerializer<&'a mut AlignedVec, Arena
 
 impl<T> RkyvEncode for T where T: for<'a> Serialize<HighSerializer<&'a mut AlignedVec, ArenaHandle<'a>, BoxedError>> {}
 
-/// A value whose archive can be validated, and so be read as a [`View`](super::View): whatever derives [`rkyv::Archive`].
+/// A value whose archive can be validated and therefore read as a [`View`](super::View): any type that derives
+/// [`rkyv::Archive`].
 ///
-/// This is an alias: it is implemented for every fitting type and cannot be implemented by hand.
+/// This trait is an alias. It is implemented for every suitable type and cannot be implemented by hand.
 #[diagnostic::on_unimplemented(
     message = "archives of `{Self}` cannot be validated, so none is read from a peer",
     note = "derive it: `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]`, on every type within too"
@@ -29,9 +31,10 @@ pub trait ArchiveOf: Archive<Archived: for<'a> CheckBytes<HighValidator<'a, Boxe
 
 impl<T> ArchiveOf for T where T: Archive<Archived: for<'a> CheckBytes<HighValidator<'a, BoxedError>>> {}
 
-/// A value that can be made of its validated archive: whatever derives [`rkyv::Archive`] and [`rkyv::Deserialize`].
+/// A value that can be built from its validated archive: any type that derives [`rkyv::Archive`] and
+/// [`rkyv::Deserialize`].
 ///
-/// This is an alias: it is implemented for every fitting type and cannot be implemented by hand.
+/// This trait is an alias. It is implemented for every suitable type and cannot be implemented by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be decoded with rkyv",
     note = "derive it: `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]`, on every type within too",

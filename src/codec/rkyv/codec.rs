@@ -10,38 +10,37 @@ use super::{
 };
 use crate::{Error, Message, codec::Codec};
 
-/// Values as rkyv archives, in binary messages.
+/// A codec for rkyv archives in binary messages.
 ///
-/// `Out` derives [`rkyv::Archive`] and [`rkyv::Serialize`]. What comes in is, by the type `In`:
+/// `Out` derives [`rkyv::Archive`] and [`rkyv::Serialize`]. The type `In` selects the form of incoming values:
 ///
-/// - an owned value, where `In` derives [`rkyv::Archive`] and [`rkyv::Deserialize`]: `RkyvCodec::<Order, Fill>::new()`;
-/// - a zero-copy [`View<T>`] over the received bytes: `RkyvCodec::<Order, View<Fill>>::new()`, or the same by
+/// - An owned value, if `In` derives [`rkyv::Archive`] and [`rkyv::Deserialize`]: `RkyvCodec::<Order, Fill>::new()`.
+/// - A zero-copy [`View<T>`] over the received bytes: `RkyvCodec::<Order, View<Fill>>::new()`, or equivalently
 ///   [`views`](Self::views). For a chat message this takes an eighth of the time of JSON, and no allocation.
 ///
-/// Every archive is validated in full before the first access, since it comes from a peer. What stands at an address that
-/// the archive cannot be read at is copied to one where it can, in a kept buffer; [`realigned`](Self::realigned) counts
-/// those.
+/// Every archive is validated in full before the first access, since it comes from a peer. An archive at an unsuitable
+/// address is copied to an aligned one in a kept buffer; [`realigned`](Self::realigned) counts these copies.
 ///
-/// Both ends must hold the same definition of the type, and the same of rkyv's format features: an archive does not describe
+/// Both ends must have the same definition of the type and the same rkyv format features: an archive does not describe
 /// itself.
 ///
 /// # Cost
 ///
-/// An archive under 16 KiB goes to a kept buffer, which is written to again once earlier messages are dropped: no allocation.
-/// A larger one becomes the message as it is, without a copy, and its memory is allocated anew for the next.
+/// An archive smaller than 16 KiB is written to a kept buffer, which is reused once earlier messages are dropped: no
+/// allocation. A larger one becomes the message without a copy, and memory for the next one is allocated again.
 ///
 /// # Errors
 ///
-/// Each [`is_codec`](Error::is_codec): a text message, a payload that is not a valid archive of the type, or one that nests
-/// deeper than [`max_depth`](Self::max_depth). The source is rkyv's own error; it may name addresses and numbers of the
-/// archive, so it belongs into logs and not into answers.
+/// Returns errors for which [`is_codec`](Error::is_codec) is true: for a text message, for a payload that is not a valid
+/// archive of the type, and for an archive that nests deeper than [`max_depth`](Self::max_depth). The source is rkyv's
+/// own error. It may contain addresses and numbers from the archive, so write it to logs and not to responses.
 ///
 /// # Limits
 ///
-/// How large a message may be is the transport's to say: see [`Limits`](crate::Limits). No two lists or strings of an archive
-/// can claim the same bytes, so an owned value takes memory in proportion to its message. The exception is a list whose
-/// elements archive to nothing at all (`Vec<()>`, or a struct with every field skipped): a few bytes can claim any length of
-/// it. Do not take one from a peer.
+/// The transport limits the message size: see [`Limits`](crate::Limits). No two lists or strings of an archive can claim
+/// the same bytes, so the memory of an owned value is proportional to its message. The exception is a list whose
+/// elements archive to zero bytes (`Vec<()>`, or a struct with every field skipped): a few bytes can claim any length.
+/// Do not accept such a list from a peer.
 ///
 /// # Example
 ///
@@ -69,16 +68,16 @@ pub struct RkyvCodec<Out, In = Out> {
 }
 
 impl<Out, In> RkyvCodec<Out, In> {
-    /// How deep pointers of an archive may nest, unless [`max_depth`](Self::max_depth) says otherwise.
+    /// The default of [`max_depth`](Self::max_depth): how deep pointers of an archive may nest.
     pub const DEFAULT_MAX_DEPTH: NonZeroUsize = NonZeroUsize::MIN.saturating_add(127);
 
-    /// The codec; its buffers are allocated on first use.
+    /// Creates a codec. Its buffers are allocated on first use.
     #[must_use]
     pub fn new() -> Self {
         Self::with(Decoder::new(Self::DEFAULT_MAX_DEPTH, Realigned::default()))
     }
 
-    /// The codec that gives each incoming `In` as a [`View`].
+    /// Creates a codec that yields each incoming `In` as a [`View`].
     #[must_use]
     pub fn views() -> RkyvCodec<Out, View<In>>
     where
@@ -91,15 +90,16 @@ impl<Out, In> RkyvCodec<Out, In> {
         Self { encoder: Encoder::default(), decoder, values: PhantomData }
     }
 
-    /// Sets how deep pointers of an incoming archive may nest (a `Box` in a `Box`, a list in a list; the root counts one).
-    /// Deeper ones are refused, so that no peer can exhaust the stack. The default is 128.
+    /// Sets how deep pointers of an incoming archive may nest (a `Box` in a `Box`, a list in a list; the root counts
+    /// one). Defaults to 128. Deeper archives are rejected, so that no peer can exhaust the stack.
     #[must_use]
     pub fn max_depth(mut self, depth: NonZeroUsize) -> Self {
         self.decoder.max_depth(depth);
         self
     }
 
-    /// The count of archives that had to be moved before they could be read, of this codec and all its clones.
+    /// Returns the count of archives that had to be copied before they could be read, over this codec and all its
+    /// clones.
     #[must_use]
     pub fn realigned(&self) -> Realigned {
         self.decoder.realigned().clone()
@@ -138,7 +138,7 @@ impl<Out, In> Default for RkyvCodec<Out, In> {
     }
 }
 
-/// A codec of its own for another connection: the settings and the count are shared, no buffer is.
+/// Returns a codec for another connection. The settings and the count are shared; buffers are not.
 impl<Out, In> Clone for RkyvCodec<Out, In> {
     fn clone(&self) -> Self {
         Self::with(self.decoder.fresh())

@@ -20,30 +20,30 @@ use crate::{
     codec::buffer::{ALIGNMENT, KeptBuffer},
 };
 
-/// How many incoming archives had to be copied to an aligned address before they could be read.
+/// The count of incoming archives that had to be copied to an aligned address before they could be read.
 ///
-/// A payload stands where its frame's header ended, so this is common on a WebSocket. The copy costs some tens of nanoseconds for a chat
-/// message and a `memcpy` for a large one. Clones share the count; take one from
+/// A payload starts where its frame's header ends, so this is common on a WebSocket. The copy costs some tens of
+/// nanoseconds for a chat message and a `memcpy` for a large one. Clones share the count. Take one from
 /// [`RkyvCodec::realigned`](super::RkyvCodec::realigned) before the codec goes into a stack.
 #[derive(Clone, Debug, Default)]
 pub struct Realigned(Arc<AtomicU64>);
 
 impl Realigned {
-    /// The count so far, over all clones of the codec.
+    /// Returns the current count over all clones of the codec.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The reading half: validation, and a kept buffer for what must be moved first.
+/// The decoding half: validation, and a kept buffer for archives that must be copied first.
 #[derive(Debug)]
 pub(super) struct Decoder {
     max_depth: NonZeroUsize,
     buffer: KeptBuffer,
     realigned: Realigned,
-    /// What an archive's address is known to need. The root's own alignment, until one turns up that holds something with a
-    /// larger one behind a pointer.
+    /// The alignment that an archive is known to need. It starts as the root's own alignment, and grows when an archive
+    /// holds a type with a larger alignment behind a pointer.
     alignment: usize,
 }
 
@@ -52,7 +52,7 @@ impl Decoder {
         Self { max_depth, buffer: KeptBuffer::default(), realigned, alignment: 1 }
     }
 
-    /// Another decoder with the same settings and count, and a buffer of its own.
+    /// Returns another decoder with the same settings and count, and its own buffer.
     pub(super) fn fresh(&self) -> Self {
         Self::new(self.max_depth, self.realigned.clone())
     }
@@ -65,10 +65,10 @@ impl Decoder {
         &self.realigned
     }
 
-    /// The archive in `message`, moved if need be, once it has been found valid.
+    /// Returns the archive in `message`, copied if necessary, once it has been found valid.
     pub(super) fn view<T: ArchiveOf>(&mut self, message: Message) -> Result<View<T>, Error> {
         let bytes = self.validate::<T>(message)?;
-        // SAFETY: `validate` has just found exactly these bytes, where they stand, to be an archive of a `T`.
+        // SAFETY: `validate` has just found exactly these bytes, at this address, to be an archive of a `T`.
         Ok(unsafe { View::of_validated(bytes) })
     }
 
@@ -83,13 +83,13 @@ impl Decoder {
         self.validate_elsewhere::<T>(&bytes, fits)
     }
 
-    /// Of what did not stand well, or is not valid: a second look tells.
+    /// Validates again, at an aligned address, an archive that was misaligned or not valid.
     #[cold]
     fn validate_elsewhere<T: ArchiveOf>(&mut self, bytes: &Bytes, fits: bool) -> Result<Bytes, Error> {
         if fits && is_aligned(bytes, ALIGNMENT) {
             return self.check::<T>(bytes).map(|()| bytes.clone()).map_err(refuse);
         }
-        // It may be bad, or hold something that needs a larger alignment than its root.
+        // The archive may be invalid, or hold a type that needs a larger alignment than its root.
         let moved = self.realign(bytes);
         self.check::<T>(&moved).map_err(refuse)?;
         if fits {
@@ -111,7 +111,7 @@ impl Decoder {
     }
 }
 
-/// `alignment` is a power of two; the compiler cannot know, and would divide.
+/// `alignment` is a power of two. The compiler cannot know that, and would divide.
 fn is_aligned(bytes: &[u8], alignment: usize) -> bool {
     bytes.as_ptr().addr() & (alignment - 1) == 0
 }

@@ -15,15 +15,18 @@ use rkyv::{
 use super::archive::RkyvEncode;
 use crate::{Error, Message, codec::buffer::KeptBuffer};
 
-/// From this size on an archive is not copied: it becomes the message, and another vector is allocated for the next.
+/// Archives of this size or more are not copied: the vector becomes the message, and another one is allocated for the
+/// next.
 const NOT_COPIED: usize = 16 * 1024;
 
-/// The writing half: what archives are written to, what they are copied to, and an arena for rkyv's scratch space, all kept.
+/// The encoding half: the vector that archives are written to, the buffer they are copied to, and an arena for rkyv's
+/// scratch space. All of them are kept.
 #[derive(Default)]
 pub(super) struct Encoder {
     archive: AlignedVec,
     buffer: KeptBuffer,
-    /// Made on first use. An `Arena` is `Send` and not `Sync`; the mutex, which is never locked, makes the codec `Sync`.
+    /// Created on first use. An `Arena` is `Send` and not `Sync`; the mutex, which is never locked, makes the codec
+    /// `Sync`.
     arena: Mutex<Option<Arena>>,
 }
 
@@ -39,7 +42,7 @@ impl Encoder {
         if self.archive.len() < NOT_COPIED {
             return Ok(Message::Binary(self.buffer.copy(&self.archive)));
         }
-        // A value that needed much room needed much scratch space too.
+        // A value that needed much room also needed much scratch space.
         *arena = None;
         Ok(Message::Binary(Bytes::from_owner(mem::take(&mut self.archive))))
     }

@@ -1,4 +1,4 @@
-//! Values as rkyv archives.
+//! The codec for rkyv archives.
 
 mod archive;
 mod codec;

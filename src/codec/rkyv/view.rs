@@ -6,16 +6,16 @@ use rkyv::{Archive, Deserialize, Portable, api::high::HighDeserializer, rancor::
 use super::archive::Owned;
 use crate::Error;
 
-/// A validated archive of a `T`, read where it was received: nothing is copied, nothing is allocated.
+/// A validated archive of a `T`, read in the receive buffer without a copy or an allocation.
 ///
-/// It dereferences to [`T::Archived`](Archive::Archived), whose fields are read in place: numbers by `to_native()`, strings
-/// and lists as slices. It holds the received buffer as long as it lives: keep it for long only if the buffer may live as
-/// long, else take the value out by [`to_owned`](Self::to_owned). A clone costs a reference count.
+/// It dereferences to [`T::Archived`](Archive::Archived), whose fields are read in place: numbers by `to_native()`,
+/// strings and lists as slices. It keeps the received buffer alive. To keep the value longer than the buffer should
+/// live, copy it with [`to_owned`](Self::to_owned). A clone costs a reference count.
 ///
-/// [`RkyvCodec`](super::RkyvCodec) makes views, having checked each archive once.
+/// [`RkyvCodec`](super::RkyvCodec) creates views after validating each archive once.
 pub struct View<T: Archive> {
     bytes: Bytes,
-    /// Shares the archive between its clones, so it is `Send` and `Sync` as an `Arc` of it is.
+    /// Clones share the archive, so a view is `Send` and `Sync` under the same conditions as an `Arc` of it.
     archived: PhantomData<Arc<T::Archived>>,
 }
 
@@ -27,24 +27,24 @@ impl<T: Archive> View<T> {
         Self { bytes, archived: PhantomData }
     }
 
-    /// The bytes of the archive, to pass on as they are.
+    /// Returns the bytes of the archive, for forwarding unchanged.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// The bytes of the archive.
+    /// Returns the bytes of the archive.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.bytes
     }
 
-    /// The value, with memory of its own.
+    /// Returns an owned value with its own memory.
     ///
     /// # Errors
     ///
-    /// One that [`is_codec`](Error::is_codec), if the type's own `Deserialize` refuses the archive. None that is derived
-    /// does.
+    /// Returns an error for which [`is_codec`](Error::is_codec) is true if the type's own `Deserialize` rejects the
+    /// archive. A derived implementation never does.
     pub fn to_owned(&self) -> Result<T, Error>
     where
         T: Owned,
@@ -66,20 +66,21 @@ impl<T: Archive> Deref for View<T> {
 
     #[inline]
     fn deref(&self) -> &T::Archived {
-        // SAFETY: `of_validated`, the only way to make a view, asks for bytes that passed validation as a `T::Archived`;
-        // `Bytes` neither move nor change them, and `Portable` types have no interior mutability.
+        // SAFETY: `of_validated`, the only way to create a view, requires bytes that passed validation as a
+        // `T::Archived`; `Bytes` neither move nor change them, and `Portable` types have no interior mutability.
         unsafe { access_validated(&self.bytes) }
     }
 }
 
-/// Reads an archive without validating it again: 2 ns in place of 50 for a chat message, at each access to a field.
+/// Reads an archive without validating it again. This takes 2 ns instead of 50 for a chat message, at each access to a
+/// field.
 ///
 /// # Safety
 ///
 /// These bytes, at this address, must have passed validation as an archive whose root is a `T`.
 #[inline]
 unsafe fn access_validated<T: Portable>(bytes: &[u8]) -> &T {
-    // SAFETY: what this function asks of its caller is what rkyv asks of this one.
+    // SAFETY: this function requires of its caller exactly the conditions that rkyv requires here.
     unsafe { rkyv::access_unchecked(bytes) }
 }
 
