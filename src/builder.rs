@@ -5,7 +5,7 @@ use tower_layer::Stack;
 
 use crate::layer::{codec::CodecLayer, per_connection::PerConnectionLayer};
 
-/// One method per layer of this crate, named by effect, on tower's own [`ServiceBuilder`].
+/// Adds one method per layer of this crate to tower's [`ServiceBuilder`].
 ///
 /// # Order
 ///
@@ -23,18 +23,19 @@ use crate::layer::{codec::CodecLayer, per_connection::PerConnectionLayer};
 ///     .service(transport)      the transport
 /// ```
 ///
-/// Put first what you want to talk to, and last what must see each message as the peer does.
+/// Put the layer whose type you want to use first, and the layer that must see each message as the peer does last.
 ///
-/// One builder stacks transports, connectors and services alike; a layer fits by what its neighbour below makes. On a
-/// connector, layers of the transport go into [`per_connection`](Self::per_connection).
+/// One builder stacks transports, connectors and services alike: a layer type-checks against whatever the layer below it
+/// produces. On a connector, layers of a transport go into [`per_connection`](Self::per_connection).
 pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
-    /// Values in place of messages, by a [`Codec`](crate::codec::Codec): [`CodecLayer`] with its defaults.
+    /// On a transport: sends and receives values in place of messages, encoded by a [`Codec`](crate::codec::Codec). Adds a [`CodecLayer`] with
+    /// its defaults.
     fn codec<C>(self, codec: C) -> ServiceBuilder<Stack<CodecLayer<C>, L>>;
 
-    /// On a connector: each transport that it makes gets `layer`, or a whole stack of layers: [`PerConnectionLayer`].
+    /// On a connector: wraps each transport that it makes in `layer`, which may be a whole stack. Adds a [`PerConnectionLayer`].
     fn per_connection<P>(self, layer: P) -> ServiceBuilder<Stack<PerConnectionLayer<P>, L>>;
 
-    /// On a connector: each handshake carries a token of a source: [`AuthLayer`](crate::layer::auth::AuthLayer).
+    /// On a connector: puts a token from `tokens` into each handshake. Adds an [`AuthLayer`](crate::layer::auth::AuthLayer).
     #[cfg(feature = "auth")]
     #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
     fn auth<S>(
@@ -44,7 +45,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     where
         S: crate::layer::auth::TokenSource;
 
-    /// Many small messages in one: [`BatchLayer`](crate::layer::batch::BatchLayer).
+    /// On a transport: packs many small messages into one. Adds a [`BatchLayer`](crate::layer::batch::BatchLayer).
     #[cfg(feature = "batch")]
     #[cfg_attr(docsrs, doc(cfg(feature = "batch")))]
     fn batch(
@@ -52,7 +53,8 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         policy: crate::layer::batch::BatchPolicy,
     ) -> ServiceBuilder<Stack<crate::layer::batch::BatchLayer, L>>;
 
-    /// On a transport: sends the last value of each key, then what is published: [`LatestLayer`](crate::layer::cache::LatestLayer).
+    /// On a transport: sends the latest value of each key, then everything that is published. Adds a
+    /// [`LatestLayer`](crate::layer::cache::LatestLayer).
     #[cfg(feature = "cache")]
     #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
     fn latest<K, M>(
@@ -60,7 +62,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         latest: crate::layer::cache::Latest<K, M>,
     ) -> ServiceBuilder<Stack<crate::layer::cache::LatestLayer<K, M>, L>>;
 
-    /// On a service: keeps its answers for a while: [`CacheLayer`](crate::layer::cache::CacheLayer).
+    /// On a service: caches its answers. Adds `layer`, a [`CacheLayer`](crate::layer::cache::CacheLayer).
     #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
     #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
     fn cache<K, V, F>(
@@ -68,7 +70,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         layer: crate::layer::cache::CacheLayer<K, V, F>,
     ) -> ServiceBuilder<Stack<crate::layer::cache::CacheLayer<K, V, F>, L>>;
 
-    /// Deflate for each message that is large enough, with limits on what a peer may make this end inflate:
+    /// On a transport: deflates each message that is large enough, and limits how much a peer can make this end inflate. Adds a
     /// [`CompressionLayer`](crate::layer::compression::CompressionLayer).
     #[cfg(feature = "compression")]
     #[cfg_attr(docsrs, doc(cfg(feature = "compression")))]
@@ -77,8 +79,8 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         deflate: crate::layer::compression::Deflate,
     ) -> ServiceBuilder<Stack<crate::layer::compression::CompressionLayer, L>>;
 
-    /// Pings a peer that was silent for `interval`, and ends the stream where nothing comes within `timeout` of that:
-    /// [`HeartbeatLayer`](crate::layer::heartbeat::HeartbeatLayer).
+    /// On a transport: pings a peer that was silent for `interval`, and ends the stream if nothing arrives within `timeout` after
+    /// the ping. Adds a [`HeartbeatLayer`](crate::layer::heartbeat::HeartbeatLayer).
     #[cfg(feature = "heartbeat")]
     #[cfg_attr(docsrs, doc(cfg(feature = "heartbeat")))]
     fn heartbeat(
@@ -87,14 +89,14 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         timeout: std::time::Duration,
     ) -> ServiceBuilder<Stack<crate::layer::heartbeat::HeartbeatLayer, L>>;
 
-    /// Sizes, idle time, lifetime and unflushed messages, each within bounds:
+    /// On a transport: limits message sizes, idle time, lifetime and unflushed messages. Adds `layer`, a
     /// [`LimitLayer`](crate::layer::limit::LimitLayer).
     #[cfg(feature = "limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "limit")))]
     fn limit(self, layer: crate::layer::limit::LimitLayer)
     -> ServiceBuilder<Stack<crate::layer::limit::LimitLayer, L>>;
 
-    /// A bounded outgoing queue with its policy, for a transport that is not driven:
+    /// On a transport that is not driven: adds a bounded outgoing queue with a policy for when it is full. Adds a
     /// [`QueueLayer`](crate::layer::queue::QueueLayer).
     #[cfg(feature = "queue")]
     #[cfg_attr(docsrs, doc(cfg(feature = "queue")))]
@@ -103,8 +105,8 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         queue: crate::Queue<Out, In>,
     ) -> ServiceBuilder<Stack<crate::layer::queue::QueueLayer<Out, In>, L>>;
 
-    /// No more messages than a quota allows: [`RateLimitLayer`](crate::layer::rate_limit::RateLimitLayer). (`rate_limit` is
-    /// tower's own method, for services.)
+    /// On a transport: limits messages to a quota. Adds `layer`, a [`RateLimitLayer`](crate::layer::rate_limit::RateLimitLayer).
+    /// (`rate_limit` is tower's own method, for services.)
     #[cfg(feature = "rate-limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
     fn limit_rate<C, A>(
@@ -112,7 +114,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
     ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>>;
 
-    /// On a connector: a transport that connects to `target`, and again as `backoff` says when that fails or is lost.
+    /// On a connector: turns it into a transport that connects to `target` and reconnects with `backoff`. Adds a
     /// [`ReconnectLayer`](crate::layer::reconnect::ReconnectLayer) with its defaults.
     #[cfg(feature = "reconnect")]
     #[cfg_attr(docsrs, doc(cfg(feature = "reconnect")))]
@@ -122,13 +124,14 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         backoff: crate::layer::reconnect::Backoff,
     ) -> ServiceBuilder<Stack<crate::layer::reconnect::ReconnectLayer<Out>, L>>;
 
-    /// On a connector: sessions that outlive its connections, with nothing lost or doubled:
+    /// On a connector: keeps a session across its connections, with no message lost or duplicated. Adds a
     /// [`ResumeLayer`](crate::layer::resume::ResumeLayer) with its defaults.
     #[cfg(feature = "resume")]
     #[cfg_attr(docsrs, doc(cfg(feature = "resume")))]
     fn resume(self) -> ServiceBuilder<Stack<crate::layer::resume::ResumeLayer, L>>;
 
-    /// What comes in passes through a service, in order, one message at a time: [`ServiceLayer`](crate::layer::service::ServiceLayer).
+    /// On a transport: passes incoming messages through `service`, in order, one at a time. Adds a
+    /// [`ServiceLayer`](crate::layer::service::ServiceLayer).
     #[cfg(feature = "service")]
     #[cfg_attr(docsrs, doc(cfg(feature = "service")))]
     fn inbound_service<S>(
@@ -136,7 +139,8 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         service: S,
     ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Inbound>, L>>;
 
-    /// What goes out passes through a service, in order, one message at a time: [`ServiceLayer`](crate::layer::service::ServiceLayer).
+    /// On a transport: passes outgoing messages through `service`, in order, one at a time. Adds a
+    /// [`ServiceLayer`](crate::layer::service::ServiceLayer).
     #[cfg(feature = "service")]
     #[cfg_attr(docsrs, doc(cfg(feature = "service")))]
     fn outbound_service<S, M>(
@@ -146,7 +150,7 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     where
         S: tower_service::Service<M>;
 
-    /// Spans, metrics and trace context: [`TraceLayer`](crate::layer::trace::TraceLayer).
+    /// On a transport: records spans and metrics, and carries trace context. Adds `layer`, a [`TraceLayer`](crate::layer::trace::TraceLayer).
     #[cfg(feature = "trace")]
     #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
     fn trace<K>(

@@ -39,44 +39,44 @@ while let Some(order) = receiver.receive().await {
 //!
 //! # Three things a layer can wrap
 //!
-//! tower's own README says that a protocol which is entirely stream based may not fit a request and response trait. So it is:
-//! a message is not a request. But `tower_layer::Layer<S>` and `ServiceBuilder::service` put no bound on `S`, and the very same
-//! builder stacks all three things that a connection is made of:
+//! tower's README warns that a purely stream-based protocol may not fit a request/response trait. It is right: a message is not
+//! a request. But `tower_layer::Layer<S>` and `ServiceBuilder::service` put no bound on `S`, so the same builder stacks all three
+//! things that a connection is made of:
 //!
-//! | what | type | examples | layers that fit |
+//! | plane | type | examples | layers that fit |
 //! |---|---|---|---|
-//! | **transport** | `Sink<Out, Error = E> + Stream<Item = Result<In, E>>`: [`Transport`] | `WebSocket`, [`channel()`], any user's | this crate's: [`layer`] |
+//! | **transport** | `Sink<Out, Error = E> + Stream<Item = Result<In, E>>`: [`Transport`] | `WebSocket`, [`channel()`], your own | this crate's: [`layer`] |
 //! | **connector** | `Service<http::Request<()>, Response = http::Response<T>>`: [`Connect`] | `WebSocketConnector` | tower's and tower-http's own |
-//! | **service** | `Service<Req, Response = Res>` | a user's handler, `service::Client` | every tower layer there is |
+//! | **service** | `Service<Req, Response = Res>` | your handler, `service::Client` | every tower layer |
 //!
-//! [`layer`] says which layer is for what, and in which order they stand; `stack` has whole stacks ready-made.
+//! [`layer`] describes what each layer is for and in which order to stack them; `stack` has ready-made stacks.
 //!
-//! Connecting is an HTTP exchange whose response body is a transport, so what sets a header, times out or retries on the
-//! handshake exists already, and is used as it is. [`per_connection`](ServiceBuilderExt::per_connection) reaches through a
-//! connector to the transports that it makes.
+//! Connecting is an HTTP exchange whose response body is a transport. Existing layers that set a header, time out or retry
+//! therefore work on the handshake unchanged. [`per_connection`](ServiceBuilderExt::per_connection) applies layers of a transport to
+//! each transport that a connector makes.
 //!
 //! **Order** is as in tower: the first layer added is the outermost. An outgoing message meets it first, an incoming one last;
-//! [`builder`] has the picture.
+//! [`builder`] has a drawing.
 //!
-//! **What `Response = ()` means** where a message is sent by a service: *accepted*, that is in a bounded queue or in the
-//! transport's own write buffer. `flush` resolves when all that was accepted before it has been handed to the operating
-//! system.
+//! **`Response = ()`** means *accepted* when you send a message through a `Service`: the message is in a bounded queue or in the
+//! transport's write buffer. It does not mean delivered. `flush` resolves when everything accepted before it has been handed to the
+//! operating system.
 //!
 //! # Many writers
 //!
-//! [`TransportExt::split`] gives two halves over one transport, without a task. [`TransportExt::drive`] gives a
-//! [`Driven`]: a [`Driver`] to spawn, any number of [`Sender`]s and a [`Receiver`]. It is bounded, and pings are answered though
-//! nobody reads, and one flush for all that waits.
+//! [`TransportExt::split`] returns two halves over one transport, without a task. [`TransportExt::drive`] returns a
+//! [`Driven`]: a [`Driver`] to spawn, any number of [`Sender`]s and a [`Receiver`]. The queue is bounded in messages and bytes. Pings
+//! are answered even if nobody is reading, and queued messages share one flush.
 //!
 //! # Errors
 //!
-//! One opaque [`Error`], with questions (`is_closed()`, `is_timeout()`, ...), the close frame or HTTP answer where there is one,
-//! and the full chain of sources. It comes out of tower's `BoxError` as it went in.
+//! There is one opaque [`Error`]. It has methods that ask for its kind (`is_closed()`, `is_timeout()`, ...), the close frame or HTTP
+//! response if there is one, and the full chain of sources. Passing through tower's `BoxError` loses nothing of it.
 //!
 //! # Cancel safety
 //!
-//! Every future of this crate says what dropping it does. In short: dropping a receive loses nothing; dropping a send that
-//! was not ready sends nothing, and one that was accepted is sent.
+//! Every future of this crate documents what dropping it does. In short: dropping a receive loses nothing. Dropping a send
+//! before the transport was ready sends nothing; a message that was accepted is sent.
 //!
 //! # Features
 //!
@@ -85,36 +85,36 @@ while let Some(order) = receiver.receive().await {
 //! | `websocket` (default) | `transport::websocket`: client and server, on tungstenite and hyper |
 //! | `sse` | `transport::sse`: server-sent events, client and server; SSE with POST as a transport of messages |
 //! | `webtransport` | `transport::webtransport`: WebTransport over HTTP/3, client and server: streams, datagrams |
-//! | `dev-certificate` | a certificate for WebTransport in development, made in one call |
+//! | `dev-certificate` | a certificate for WebTransport in development, created by one call |
 //! | `tls` | `wss://` and `https://` with your own rustls configuration |
-//! | `tls-platform-roots` | `wss://` and `https://` that trust what the operating system trusts |
-//! | `axum` | the axum extractor of a WebSocket handshake, and event streams as axum's responses |
+//! | `tls-platform-roots` | `wss://` and `https://` with the operating system's root certificates |
+//! | `axum` | an axum extractor for the WebSocket handshake, and event streams as axum responses |
 //! | `rkyv` (default) | `codec::RkyvCodec`: zero-copy views or owned values |
 //! | `json` (default) | `codec::JsonCodec` |
 //! | `hybrid` | `codec::HybridCodec`: text is JSON, binary is rkyv |
 //! | `service` (default) | `service::Client` and `service::Server`; `layer::service`: a tower service as a filter of messages |
-//! | `auth` | `layer::auth` and `handshake`: tokens of a client, verification by a server (JWT among others), expiry |
-//! | `batch` | `layer::batch`: many small messages in one |
-//! | `cache` | `layer::cache`: the last value of each key for a new subscriber; answers kept for a while |
-//! | `compression` | `layer::compression`: deflate for each message |
-//! | `heartbeat` | `layer::heartbeat`: finds a peer that is gone, measures the round trip |
-//! | `limit` | `layer::limit`: sizes, idle time, lifetime, messages in flight |
+//! | `auth` | `layer::auth` and `handshake`: client tokens, verification on the server (JWT and others), expiry |
+//! | `batch` | `layer::batch`: packs many small messages into one |
+//! | `cache` | `layer::cache`: the latest value of each key for new subscribers; a cache for a service's answers |
+//! | `compression` | `layer::compression`: deflate per message |
+//! | `heartbeat` | `layer::heartbeat`: detects dead peers and measures round-trip time |
+//! | `limit` | `layer::limit`: limits on size, idle time, lifetime and messages in flight |
 //! | `queue` | `layer::queue`: a bounded outgoing queue for transports that are not driven |
 //! | `rate-limit` | `layer::rate_limit`: GCRA, per connection, shared or by key |
-//! | `reconnect` | `layer::reconnect`: a connector goes in, a transport that reconnects comes out |
+//! | `reconnect` | `layer::reconnect`: turns a connector into a transport that reconnects |
 //! | `resume` | `layer::resume`: sessions that outlive connections |
-//! | `tracing` (default) | logs of what a server refuses and closes, as events of tracing |
-//! | `trace` | `layer::trace`: tracing's spans, metrics, W3C trace context |
+//! | `tracing` (default) | logs, as tracing events, of connections that a server refuses or closes |
+//! | `trace` | `layer::trace`: tracing spans, metrics, W3C trace context |
 //! | `optimized` | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
-//! | `adaptive` | `stack::adaptive`: WebTransport, then WebSocket, then SSE + POST, by what fails and why; one server for all three |
-//! | `context` | `stack::WebSocketContext`: a simple client on top of it |
-//! | `pool` | `stack::pool`: connections to one target, shared by many calls |
-//! | `test-util` | contract checks, a scripted transport and faults, for those who write layers |
-//! | `full` | all of them |
+//! | `adaptive` | `stack::adaptive`: falls back from WebTransport to WebSocket to SSE + POST, depending on the error; one server for all three |
+//! | `context` | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
+//! | `pool` | `stack::pool`: a pool of connections to one target, shared by many calls |
+//! | `test-util` | contract checks, a scripted transport and fault injection, for testing your own layers |
+//! | `full` | all of the above |
 //!
-//! A feature adds API and never changes behaviour. `rt` (tokio's clock and tasks; in wasm32 the browser's) is turned on by those
-//! that need it. Without `websocket`, `sse` and `webtransport` the crate needs no operating system, and builds for
-//! `wasm32-unknown-unknown`; with them, what needs one is left out there.
+//! A feature adds API and never changes behavior. Features that need a clock or tasks turn on `rt` (tokio's; on wasm32 the
+//! browser's). Without `websocket`, `sse` and `webtransport` the crate needs no operating system and builds for
+//! `wasm32-unknown-unknown`. With them it still builds there, without the parts that need one.
 
 pub mod builder;
 pub mod codec;

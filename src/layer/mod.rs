@@ -1,32 +1,36 @@
-//! What happens to a message on its way.
+//! Layers: middleware for the messages of a transport, and for the connectors that make transports.
 //!
 //! # Which layer, and in which order
 //!
-//! From the outermost, which is added first, to the wire. Take what you need; the order is what matters.
+//! The table lists the layers from the outermost, which is added first, to the wire. Use the ones you need, in this order.
 //!
-//! | layer | for | works against | state |
+//! | layer | purpose | requires on the peer | state |
 //! |---|---|---|---|
-//! | `cache` (`latest`) | the last value of each key for a new subscriber | every peer | shared |
-//! | [`codec`] | values in place of messages | the same codec | of a transport |
-//! | `service` | any tower service as a filter of each message, in or out | every peer | of a transport |
-//! | `trace` | spans, metrics, trace context | every peer; context: the same layer | of a transport |
-//! | `limit` | sizes, idle time, lifetime, messages in flight | every peer | of a transport |
-//! | `rate_limit` | a quota of messages, bytes or your own cost | every peer | by its constructor's name |
-//! | `queue` | a bounded outgoing queue that may drop; not below [`drive`](crate::TransportExt::drive), which has one | every peer | of a transport |
-//! | **`reconnect`** | a connector goes in, a transport comes out | every peer | outlives connections |
-//! | `resume` | on the connector: nothing lost or doubled across connections | the same layer, and a `SessionStore` | outlives connections |
-//! | `auth` | on the connector: a token for each handshake; on a transport: expiry, first message | a server that checks it | of a connection |
-//! | [`per_connection`] | on the connector: the layers below, anew for each connection | | |
-//! | `batch` | many small messages in one | the same layer | of a connection |
-//! | `compression` | deflate for each message | the same layer | of a connection |
-//! | `heartbeat` | detects a dead peer, by pings or by messages of your own; the round-trip time | pings or their equal | of a connection |
+//! | `cache` (`latest`) | the latest value of each key for new subscribers | nothing | shared |
+//! | [`codec`] | values in place of messages | the same codec | per transport |
+//! | `service` | any tower service as a filter of messages, in or out | nothing | per transport |
+//! | `trace` | spans, metrics, trace context | nothing; for trace context the same layer | per transport |
+//! | `limit` | limits on size, idle time, lifetime, messages in flight | nothing | per transport |
+//! | `rate_limit` | a quota of messages, bytes or a cost of your own | nothing | as its constructor's name says |
+//! | `queue` | a bounded outgoing queue that may drop; not below [`drive`](crate::TransportExt::drive), which has one | nothing | per transport |
+//! | **`reconnect`** | turns a connector into a transport that reconnects | nothing | outlives connections |
+//! | `resume` | on the connector: no message lost or duplicated across connections | the same layer; on the server a `SessionStore` | outlives connections |
+//! | `auth` | on the connector: a token for each handshake; on a transport: expiry, first message | a server that checks the token | per connection |
+//! | [`per_connection`] | on the connector: applies the layers below to each new connection | | |
+//! | `batch` | packs many small messages into one | the same layer | per connection |
+//! | `compression` | deflate per message | the same layer | per connection |
+//! | `heartbeat` | detects dead peers, by pings or by messages of your own; measures round-trip time | replies to pings, or to your own messages | per connection |
 //!
-//! Why so: what survives a reconnect stands above it, and what belongs to a connection below. What counts or refuses messages of
-//! the application (limit, rate limit, queue) stands above what makes others of them (batch, compression). A batch of many alike
-//! compresses better than its parts. The heartbeat sees what really comes from the wire. A layer that drops messages never
-//! stands below `resume`, for which a message that does not arrive is a loss.
+//! The reasons:
 //!
-//! In one stack:
+//! - Layers whose state survives a reconnect go above `reconnect`; per-connection layers go below.
+//! - Layers that count or reject application messages (limit, rate limit, queue) go above layers that repack them (batch,
+//!   compression).
+//! - Batch before compressing: similar messages compress better together.
+//! - The heartbeat goes next to the wire, where it sees everything that arrives.
+//! - A layer that drops messages never goes below `resume`, which treats a message that does not arrive as a loss.
+//!
+//! All in one stack:
 //!
 #![cfg_attr(
     all(
@@ -64,14 +68,14 @@ use tower_transport::{
 let quota = Quota::per_second(NonZeroU32::new(500).unwrap());
 let reconnect = ReconnectLayer::new(\"wss://example.com/feed\", Backoff::exponential());
 let transport = ServiceBuilder::new()
-    .codec(RkyvCodec::<String>::new())                          // above the reconnect: lives on
+    .codec(RkyvCodec::<String>::new())                          // above reconnect: survives connections
     .trace(TraceLayer::client(\"feed\"))
     .limit(LimitLayer::new().max_message(64 * 1024))
     .limit_rate(RateLimitLayer::per_connection(quota).outbound())
-    .layer(reconnect.when_lost(WhenLost::Drop))                 // for a driver; resume keeps what a connection took
+    .layer(reconnect.when_lost(WhenLost::Drop))                 // for a driver; resume keeps what was sent
     .resume()
     .per_connection(
-        ServiceBuilder::new()                                   // below: each connection has its own
+        ServiceBuilder::new()                                   // below reconnect: one per connection
             .batch(BatchPolicy::on_flush(64))
             .compression(Deflate::new().min_size(1024))
             .heartbeat(Duration::from_secs(20), Duration::from_secs(20)),
@@ -84,12 +88,12 @@ let (sender, receiver, driver) = transport.drive(Queue::values()).into_parts();
 ```"
 )]
 //!
-//! The same, ready-made and negotiated with the peer, is `stack::OptimizedTransport`.
+//! `stack::OptimizedTransport` is this stack ready-made, negotiated with the peer.
 //!
-//! # What it costs
+//! # Cost
 //!
-//! Each layer's page says what, and `cargo bench -p benches --bench overhead` measures it: time, instructions and allocations per message. A
-//! layer that changes no payload allocates nothing in steady state.
+//! Each layer's page states its cost. `cargo bench -p benches --bench overhead` measures time, instructions and allocations per
+//! message. A layer that does not change the payload allocates nothing in steady state.
 
 #[cfg(feature = "auth")]
 #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]

@@ -1,4 +1,4 @@
-//! What carries messages: [`Transport`], its extension [`TransportExt`], and the transports themselves.
+//! Transports: the trait [`Transport`], its extension [`TransportExt`], and the implementations that carry messages.
 
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 mod accept;
@@ -71,36 +71,36 @@ pub use self::{
     split::{SplitSink, SplitStream},
 };
 
-/// A `Sink` of outgoing and a `Stream` of incoming messages with one error: whatever is both is a transport.
+/// A `Sink` of outgoing messages and a `Stream` of incoming ones with the same error. Every type that is both is a transport.
 ///
-/// This is an alias: it is implemented for every fitting type and cannot be implemented by hand. `Out` is what goes out
-/// ([`Message`], or the values of a codec), [`In`](Self::In) what comes in.
+/// This trait is an alias: it is implemented for every type that fits and cannot be implemented by hand. `Out` is the type that is
+/// sent ([`Message`], or the values of a codec); [`In`](Self::In) is the type that is received.
 ///
-/// The contract, beyond that of the two traits, is what [`test_util`](crate::test_util) checks:
+/// The contract goes beyond that of the two traits. [`test_util`](crate::test_util) checks it:
 ///
-/// - `start_send` follows a `poll_ready` that returned `Ready(Ok)`; `poll_ready` is `Pending` while there is no room, and
-///   carries the back-pressure of the network to the caller.
-/// - A message that `start_send` took is *accepted*: it stands in a bounded buffer. `poll_flush` is ready when all that was
-///   accepted before it has been handed to the operating system (or the peer, where there is none in between).
+/// - Call `start_send` only after `poll_ready` returned `Ready(Ok)`. `poll_ready` is `Pending` while there is no room, which
+///   carries the backpressure of the network to the caller.
+/// - A message that `start_send` took is *accepted*: it is in a bounded buffer. `poll_flush` is ready when everything
+///   accepted before it has been handed to the operating system, or to the peer if there is no operating system in between.
 /// - `poll_next` and the sink's methods never wait for each other.
-/// - After the end, the stream gives `None` and the sink an error that [`is_closed`](Error::is_closed).
-/// - Every `Pending` wakes its task when it may go on.
+/// - After the end, the stream returns `None` and the sink returns an error for which [`is_closed`](Error::is_closed) is true.
+/// - A method that returns `Pending` wakes its task when it can make progress.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transport of `{Out}`",
     label = "not a `Sink<{Out}>` and a `Stream` of results with the same error",
     note = "a transport is `Sink<Out, Error = E> + Stream<Item = Result<In, E>>` where `E: Into<tower_transport::Error>`",
     note = "a connector becomes a transport by calling it: `connector.oneshot(request).await?.into_body()`",
-    note = "of a stack with a codec, the values lack the codec's derives: rkyv's Archive, Serialize and Deserialize, or serde's",
-    note = "of a foreign transport, turn both errors into ours: `.sink_map_err(..)` and `.map_err(..)` of futures"
+    note = "in a stack with a codec, the values may lack the codec's derives: rkyv's Archive, Serialize and Deserialize, or serde's",
+    note = "for a foreign transport, convert both errors into ours: `.sink_map_err(..)` and `.map_err(..)` of futures"
 )]
 pub trait Transport<Out = Message>:
     Sink<Out, Error = <Self as Transport<Out>>::TransportError>
     + Stream<Item = Result<<Self as Transport<Out>>::In, <Self as Transport<Out>>::TransportError>>
 {
-    /// What comes in.
+    /// The type of incoming messages.
     type In;
 
-    /// The error of both directions.
+    /// The error type of both directions.
     type TransportError: Into<Error>;
 }
 

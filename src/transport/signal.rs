@@ -89,14 +89,14 @@ impl Mark {
         Self { moved: MOVED.get(), losses: LOSSES.get() }
     }
 
-    /// Returns whether bytes [moved](moved) since.
+    /// Returns whether bytes [moved] since.
     #[inline]
     #[must_use]
     pub fn has_moved(&self) -> bool {
         MOVED.get() != self.moved
     }
 
-    /// Returns how many bytes [moved](moved) since.
+    /// Returns how many bytes [moved] since.
     #[inline]
     #[must_use]
     pub fn moved(&self) -> u64 {
