@@ -1,9 +1,9 @@
 use std::fmt;
 
-/// What two ends of an [`OptimizedTransport`](super::OptimizedTransport) have agreed to put on the wire.
+/// The wire features that two ends of an [`OptimizedTransport`](super::OptimizedTransport) have agreed on.
 ///
-/// Each is on where both ends have it on. What one end does alone (limits, rate limits, WebSocket pings, the queue, reconnecting,
-/// traces) is no capability: it works against every peer.
+/// A feature is on if both ends have it on. Features that one end provides alone (limits, rate limits, WebSocket pings,
+/// the queue, reconnecting, traces) are not capabilities: they work with every peer.
 ///
 /// ```
 /// use tower_transport::stack::Capabilities;
@@ -39,23 +39,23 @@ macro_rules! bits {
 }
 
 impl Capabilities {
-    /// Those of a peer that knows nothing of this crate: messages go as they are.
+    /// The capabilities of a peer that does not know this crate: messages are sent as they are.
     pub const NONE: Self = Self(0);
 
-    /// A peer that speaks the subprotocol, with nothing on.
+    /// The capabilities of a peer that speaks the subprotocol and has every feature off.
     pub(super) const KNOWN: Self = Self(1);
 
-    /// All that there are.
+    /// All capabilities.
     pub const ALL: Self = Self(0b11_1111);
 
-    /// Whether the peer speaks the subprotocol at all.
+    /// Returns whether the peer speaks the subprotocol.
     #[must_use]
     pub const fn is_known(self) -> bool {
         self.0 & Self::KNOWN.0 != 0
     }
 
     bits! {
-        /// Many small messages travel in one: [`layer::batch`](crate::layer::batch).
+        /// Small messages are sent together in one: [`layer::batch`](crate::layer::batch).
         batch with_batch 1
         /// Messages that shrink are deflated: [`layer::compression`](crate::layer::compression).
         compression with_compression 2
@@ -63,16 +63,17 @@ impl Capabilities {
         resume with_resume 3
         /// Sampled messages carry their trace: [`layer::trace`](crate::layer::trace).
         trace_context with_trace_context 4
-        /// They may refer to those before them: [`Deflate::keep_context`](crate::layer::compression::Deflate::keep_context).
+        /// Compressed messages may refer to earlier ones:
+        /// [`Deflate::keep_context`](crate::layer::compression::Deflate::keep_context).
         compression_context with_compression_context 5
     }
 
-    /// What both ends have on.
+    /// Returns the capabilities that both ends have on.
     pub(super) const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// As it goes over the wire. Bits that this version does not know are kept out by [`and`](Self::and).
+    /// Returns the wire form. [`and`](Self::and) removes bits that this version does not know.
     pub(super) const fn bits(self) -> u32 {
         self.0
     }

@@ -2,18 +2,21 @@
 //!
 //! # Why
 //!
-//! For a program that wants a WebSocket and no stack: [`WebSocketContext`] is [`OptimizedTransport`] with its defaults, in JSON, behind
-//! `&self`. Each method is a line or two over the stack; when you need more of it, take the stack.
+//! [`WebSocketContext`] is for a program that wants a WebSocket and no stack. It is an [`OptimizedTransport`] with its
+//! defaults, in JSON, behind `&self`. Each method is a line or two over the stack. When you need more, use the stack
+//! directly.
 //!
 //! # Coming from another library
 //!
 //! The names are those that users of Leptos's WebSocket contexts know: `new_with_url`, `connect`, `send_message`,
-//! `receive_message`, `state`, `reconnect_with_backoff`, `close`. What is different: `connect` is done when there is a connection, a message
-//! that could not be sent is an error, and `receive_message` gives what the peer sent.
+//! `receive_message`, `state`, `reconnect_with_backoff`, `close`. Three things differ: `connect` completes when there
+//! is a connection, a message that could not be sent is an error, and `receive_message` returns the messages that the
+//! peer sent.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! [`connect`](WebSocketContext::connect) for the handshake; sending for a place in the queue; receiving for a message.
+//! [`connect`](WebSocketContext::connect) waits for the handshake, sending waits for a place in the queue, and
+//! receiving waits for a message.
 //!
 //! # Example
 //!
@@ -64,9 +67,9 @@ use crate::{
     layer::reconnect::{ReconnectHandle, State},
 };
 
-/// A WebSocket client in one object. See the [module](self) for the whole story.
+/// A WebSocket client in one object. See the [module](self) for the complete documentation.
 ///
-/// It needs a tokio runtime, on which [`connect`](Self::connect) spawns the task that drives the connection.
+/// It requires a tokio runtime, on which [`connect`](Self::connect) spawns the task that drives the connection.
 pub struct WebSocketContext {
     url: String,
     builder: OptimizedBuilder,
@@ -74,7 +77,7 @@ pub struct WebSocketContext {
     incoming: Lock<Option<Incoming>>,
 }
 
-/// Behind an async lock of its own, so that a task that receives holds up no other method.
+/// Behind its own async lock, so that a receiving task does not block other methods.
 type Incoming = Arc<Mutex<Receiver<Message>>>;
 
 struct Connection {
@@ -83,88 +86,91 @@ struct Connection {
 }
 
 impl WebSocketContext {
-    /// A context for this URL, with the defaults of [`OptimizedTransport`]. Nothing is connected yet.
+    /// Creates a context for this URL, with the defaults of [`OptimizedTransport`]. It does not connect yet.
     #[must_use]
     pub fn new_with_url(url: &str) -> Self {
         Self::new(url, OptimizedTransport::builder())
     }
 
-    /// A context for this URL, with settings of your own.
+    /// Creates a context for this URL, with the settings of `builder`.
     #[must_use]
     pub fn new(url: &str, builder: OptimizedBuilder) -> Self {
         Self { url: url.to_owned(), builder, connection: Lock::default(), incoming: Lock::default() }
     }
 
-    /// The URL.
+    /// Returns the URL.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Connects, and replaces the connection that there was: that one closes once what was sent by it has left. From then on a
-    /// connection that is lost is made again by itself.
+    /// Connects, replacing any existing connection. The old one closes after its queued messages are sent. A connection
+    /// that is lost later is reconnected automatically.
     ///
     /// # Errors
     ///
-    /// Why the attempt failed: see [`OptimizedBuilder::connect`]. The context is as it was before.
+    /// Returns the error of the failed attempt: see [`OptimizedBuilder::connect`]. The context is then unchanged.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the attempt is.
+    /// Dropping this future cancels the connection attempt.
     pub async fn connect(&self) -> Result<(), Error> {
         let transport = self.builder.clone().connect(&self.url).await?;
         let handle = transport.handle();
         let (sender, receiver) = transport.split();
-        // First what a task goes on with that still receives from the connection before, which ends with its last sender.
+        // The receiver is replaced first: a task that still receives from the old connection continues with it. The old
+        // connection ends with its last sender.
         let incoming = lock(&self.incoming).replace(Arc::new(Mutex::new(receiver)));
         let connection = lock(&self.connection).replace(Connection { sender, handle });
-        // Dropping them wakes the tasks of the connection before: not under the locks.
+        // Dropping them wakes the tasks of the old connection, which must not happen under the locks.
         drop((incoming, connection));
         Ok(())
     }
 
-    /// Sends a value as JSON text: it is accepted when there is a place in the queue.
+    /// Sends a value as JSON text. It completes when the message has a place in the queue.
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) where there is no connection, and will be none; [`is_codec`](Error::is_codec) for a value
-    /// that is no JSON.
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true if there is no connection and there will be
+    /// none. Returns an error for which [`is_codec`](Error::is_codec) is true if the value cannot be serialized as
+    /// JSON.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before there was a place, the message is not sent.
+    /// Dropping this future before there is a place in the queue means that the message is not sent.
     pub async fn send_message<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Error> {
         let message = JsonCodec::<&T, ()>::new().encode(&value)?;
         self.send(message).await
     }
 
-    /// Receives a value as JSON, text or binary; pings, pongs and close messages are passed over.
+    /// Receives a value as JSON, from a text or a binary message. Pings, pongs and close messages are skipped.
     ///
     /// # Errors
     ///
-    /// [`is_codec`](Error::is_codec) for a message that is no `T`, which is lost; [`is_closed`](Error::is_closed) at the end.
+    /// Returns an error for which [`is_codec`](Error::is_codec) is true if a message is not a valid `T`; the message is
+    /// lost. Returns an error for which [`is_closed`](Error::is_closed) is true at the end.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, nothing is lost.
+    /// Dropping this future loses no message.
     pub async fn receive_message<T: DeserializeOwned>(&self) -> Result<T, Error> {
         JsonCodec::<(), T>::new().decode(self.receive().await?)
     }
 
-    /// Sends text.
+    /// Sends a text message.
     ///
     /// # Errors
     ///
-    /// Those of [`send`](Self::send).
+    /// Returns the errors of [`send`](Self::send).
     pub async fn send_text(&self, text: impl Into<Text>) -> Result<(), Error> {
         self.send(Message::text(text)).await
     }
 
-    /// Sends bytes.
+    /// Sends a binary message.
     ///
     /// # Errors
     ///
-    /// Those of [`send`](Self::send).
+    /// Returns the errors of [`send`](Self::send).
     pub async fn send_binary(&self, bytes: impl Into<Bytes>) -> Result<(), Error> {
         self.send(Message::binary(bytes)).await
     }
@@ -173,26 +179,29 @@ impl WebSocketContext {
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) where there is no connection, and will be none.
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true if there is no connection and there will be
+    /// none.
     ///
     /// # Cancel safety
     ///
-    /// As [`send_message`](Self::send_message).
+    /// The same as that of [`send_message`](Self::send_message).
     pub async fn send(&self, message: Message) -> Result<(), Error> {
         let sender = lock(&self.connection).as_ref().map(|connection| connection.sender.clone());
         sender.ok_or_else(not_connected)?.send(message).await
     }
 
-    /// Receives the next data message as it is. Where several tasks receive, each message goes to one of them. A task that waits
-    /// while [`connect`](Self::connect) replaces the connection goes on with the new one, when the old one has closed.
+    /// Receives the next data message as it is. If several tasks receive, each message goes to one of them. A task that
+    /// is waiting when [`connect`](Self::connect) replaces the connection continues with the new one after the old one
+    /// has closed.
     ///
     /// # Errors
     ///
-    /// Those of the stack; [`is_closed`](Error::is_closed) at the end, and where there was no [`connect`](Self::connect).
+    /// Returns the errors of the stack. Returns an error for which [`is_closed`](Error::is_closed) is true at the end,
+    /// and if [`connect`](Self::connect) was never called.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, nothing is lost.
+    /// Dropping this future loses no message.
     pub async fn receive(&self) -> Result<Message, Error> {
         let mut incoming = lock(&self.incoming).clone().ok_or_else(not_connected)?;
         loop {
@@ -204,46 +213,47 @@ impl WebSocketContext {
             let newest = lock(&self.incoming).clone();
             match newest {
                 Some(newer) if !Arc::ptr_eq(&newer, &incoming) => incoming = newer,
-                _ => return Err(Error::closed("the connection has ended: call `connect` for another")),
+                _ => return Err(Error::closed("the connection has ended: call `connect` to make another")),
             }
         }
     }
 
-    /// Where the connection stands.
+    /// Returns the state of the connection.
     #[must_use]
     pub fn state(&self) -> State {
         lock(&self.connection).as_ref().map_or(State::Disconnected, |connection| connection.handle.state())
     }
 
-    /// Whether there is a connection now.
+    /// Returns whether there is a connection now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.state().is_connected()
     }
 
-    /// What is on between the two ends.
+    /// Returns the capabilities that both ends have on.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         lock(&self.connection).as_ref().map_or(Capabilities::NONE, |connection| connection.handle.capabilities())
     }
 
-    /// Everything that can be seen of the connection; `None` before [`connect`](Self::connect).
+    /// Returns a handle to the status of the connection. Returns `None` before [`connect`](Self::connect).
     #[must_use]
     pub fn handle(&self) -> Option<OptimizedHandle> {
         lock(&self.connection).as_ref().map(|connection| connection.handle.clone())
     }
 
-    /// Makes the connection anew, now: replaces one that stands, ends the wait for the next attempt, or connects where there was
-    /// none. Attempts that fail are followed by others, as the backoff says; this waits until there is a connection, or
-    /// none will be.
+    /// Reconnects immediately: replaces a live connection, skips a pending backoff delay, or makes the first
+    /// connection. Failed attempts are retried with the backoff. This method waits until there is a connection, or
+    /// until reconnecting has given up.
     ///
     /// # Errors
     ///
-    /// Why there will be none. Where nothing was connected before, why the first attempt failed.
+    /// Returns the reason why reconnecting has given up. If there was no connection before, returns the error of the
+    /// first attempt.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the attempts go on.
+    /// Dropping this future does not stop the attempts.
     pub async fn reconnect_with_backoff(&self) -> Result<(), Error> {
         use futures_util::StreamExt;
 
@@ -262,28 +272,28 @@ impl WebSocketContext {
         Err(Error::closed("the context was closed while it reconnected"))
     }
 
-    /// Closes the connection, once what was sent has left. Without a connection it does nothing. What the peer has sent before it
-    /// closes too can still be received.
+    /// Closes the connection after its queued messages are sent. Without a connection it does nothing. Messages that
+    /// the peer sends before it closes can still be received.
     ///
     /// # Errors
     ///
-    /// The error that ended the connection before all had left.
+    /// Returns the error that ended the connection before all messages were sent.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the close goes on.
+    /// Dropping this future does not stop the close.
     pub async fn close(&self) -> Result<(), Error> {
         let connection = lock(&self.connection).take();
-        // With its last sender, the driver closes the connection.
+        // The driver closes the connection when the last sender is dropped.
         let Some(Connection { mut sender, .. }) = connection else { return Ok(()) };
         sender.flush().await
     }
 
-    /// As [`close`](Self::close).
+    /// The same as [`close`](Self::close).
     ///
     /// # Errors
     ///
-    /// Those of [`close`](Self::close).
+    /// Returns the errors of [`close`](Self::close).
     pub async fn disconnect(&self) -> Result<(), Error> {
         self.close().await
     }
@@ -303,7 +313,7 @@ fn not_connected() -> Error {
 
 impl fmt::Debug for WebSocketContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the URL: it may hold a secret.
+        // The URL is omitted: it may contain a secret.
         f.debug_struct("WebSocketContext").field("state", &self.state()).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,5 @@
-//! The first message each way between two ends that know each other: what each can do. Pure; `docs/wire.md` has the format.
+//! The first message in each direction between two ends that know the stack: what each end supports. Pure;
+//! `docs/wire.md` documents the format.
 
 use bytes::Bytes;
 
@@ -8,19 +9,19 @@ use crate::{
     message::trailer::{self, Layer, Opened},
 };
 
-/// The subprotocol by which two ends find out that they know each other (RFC 6455, section 1.9). Its version is that of
-/// everything which they then agree on.
+/// The subprotocol by which two ends detect that both know the stack (RFC 6455, section 1.9). Its version covers
+/// everything that they agree on afterwards.
 pub(super) use crate::transport::subprotocol::STACK as SUBPROTOCOL;
 
 const HELLO: u8 = 1;
 
-/// What one end says of itself.
+/// What one end announces about its own side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hello {
     pub(super) capabilities: Capabilities,
-    /// The largest message that this end takes, in bytes, as its application sees it.
+    /// The largest message that this end accepts, in bytes, as its application sees it.
     pub(super) max_message: u32,
-    /// How many bytes more its transport takes, for what the layers of the other end add.
+    /// The number of additional bytes that its transport accepts, for what the layers of the other end add.
     pub(super) headroom: u32,
 }
 
@@ -28,12 +29,12 @@ pub(super) struct Hello {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum First {
     Hello(Hello),
-    /// A message of somebody who does not know it.
+    /// A message of a peer that does not know the subprotocol.
     Other(Message),
 }
 
 impl Hello {
-    /// Two or three numbers of four bytes, little endian; a later version may add more behind them.
+    /// Encodes two or three little-endian numbers of four bytes each. A later version may append more.
     pub(super) fn encode(self) -> Message {
         let mut body = [0; 12];
         let numbers = [self.capabilities.bits(), self.max_message, self.headroom];
@@ -44,11 +45,12 @@ impl Hello {
         Message::Binary(trailer::append(body.get(..length).unwrap_or_default(), Layer::Stack, HELLO))
     }
 
-    /// What the first message of a peer is.
+    /// Classifies the first message of a peer.
     ///
     /// # Errors
     ///
-    /// [`is_protocol`](Error::is_protocol) for what bears the stack's mark and is not a hello of this version.
+    /// Returns an error for which [`is_protocol`](Error::is_protocol) is true if the message bears the stack's mark and
+    /// is not a hello of this version.
     pub(super) fn first(message: Message) -> Result<First, Error> {
         let is_marked = matches!(&message, Message::Binary(payload) if trailer::kind(Layer::Stack, payload).is_some());
         if !is_marked {
@@ -56,11 +58,11 @@ impl Hello {
         }
         match trailer::open(Layer::Stack, message) {
             Opened::Marked(HELLO, body) => Self::parse(&body).map(First::Hello),
-            _ => Err(Error::protocol("the peer's first message is of the stack, but not a hello: is the peer newer?")),
+            _ => Err(Error::protocol("the peer's first message belongs to the stack but is not a hello: the peer may be newer")),
         }
     }
 
-    /// The hello of a peer that must say one.
+    /// Decodes the hello of a peer that must send one.
     pub(super) fn decode(message: Message) -> Result<Self, Error> {
         match Self::first(message)? {
             First::Hello(hello) => Ok(hello),
@@ -76,7 +78,7 @@ impl Hello {
             (Some(bits), Some(max_message)) => {
                 Ok(Self { capabilities: Capabilities::from_bits(bits), max_message, headroom: word(8).unwrap_or(0) })
             }
-            _ => Err(Error::protocol("the peer's hello is cut short")),
+            _ => Err(Error::protocol("the peer's hello is truncated")),
         }
     }
 }

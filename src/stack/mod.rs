@@ -1,10 +1,10 @@
-//! Ready-made: whole stacks as one type, for those who do not want to compose.
+//! Ready-made stacks as single types, for programs that do not need to compose layers.
 //!
-//! | type | what it is |
+//! | type | description |
 //! |---|---|
 //! | `OptimizedTransport` (feature `optimized`) | the recommended stack on either end, negotiated with the peer |
 //! | `AdaptiveConnector` (feature `adaptive`) | WebTransport, then WebSocket, then SSE + POST, below that stack |
-//! | `WebSocketContext` (feature `context`) | a simple client on top of it |
+//! | `WebSocketContext` (feature `context`) | a simple client on top of `OptimizedTransport` |
 //! | `Pool` (feature `pool`) | connections to one target, shared by many calls |
 
 #[cfg(feature = "adaptive")]

@@ -8,7 +8,7 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
-/// A layer that is there or not, as the negotiation with a peer says. tower's `option_layer` makes services only.
+/// A layer that is on or off, depending on the negotiation with a peer. tower's `option_layer` only produces services.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OptionalLayer<L>(pub(super) Option<L>);
 
@@ -24,7 +24,7 @@ impl<T, L: Layer<T>> Layer<T> for OptionalLayer<L> {
 }
 
 pin_project! {
-    /// A transport with a layer or without: what is off costs one branch.
+    /// A transport with or without a layer. A layer that is off costs one branch.
     #[project = Projected]
     #[derive(Debug)]
     pub(super) enum Optional<A, B> {

@@ -2,8 +2,9 @@ use std::{fmt, sync::Arc};
 
 use crate::Error;
 
-/// In the extensions of a connector's response: whom to tell that the connection was made and is of no use, for no session begins on it.
-/// A connector that has another way to connect puts it there; who is told may ask it again at once.
+/// A value in the extensions of a connector's response that takes reports of an unusable connection: one that was made,
+/// but on which no session begins. A connector that has another way to connect puts it there. The code that reports may
+/// call the connector again at once.
 #[derive(Clone)]
 pub(super) struct Unusable {
     tell: Arc<dyn Fn(&Error) + Send + Sync>,
@@ -19,12 +20,12 @@ impl Unusable {
         Self { tell: Arc::new(tell), disown: Arc::new(disown) }
     }
 
-    /// Tells it that the server chose a subprotocol which it does not speak.
+    /// Reports that the server chose a subprotocol that it does not speak.
     pub(super) fn disown(&self) {
         (self.disown)();
     }
 
-    /// Tells it of `error`, if that is one of the connection: silence or a cut, of which the peer has said nothing.
+    /// Reports `error`, if it is a failure of the connection: silence or a cut, without a word from the peer.
     pub(super) fn tell(&self, error: &Error) -> bool {
         let is_the_connections =
             error.is_timeout() || error.is_io() || (error.is_closed() && error.close_frame().is_none());

@@ -1,4 +1,4 @@
-//! A URL below which the transports of a server are. Pure.
+//! The base URL below which a server's transports are found. Pure.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(super) struct Base {
     authority: Authority,
     host: Arc<str>,
     port: u16,
-    /// Without a slash at its end.
+    /// Has no trailing slash.
     path: String,
     query: Option<String>,
 }
@@ -21,14 +21,14 @@ pub(super) struct Base {
 impl Base {
     pub(super) fn parse(uri: &Uri) -> Result<Self, Error> {
         let target = Target::parse(uri)?;
-        // As it stands, with its user and its zone: the connectors take it apart again.
-        let authority = uri.authority().cloned().ok_or_else(|| Error::config("the URL to connect to has no host"))?;
+        // The authority as written, including user information and zone. The connectors parse it again.
+        let authority = uri.authority().cloned().ok_or_else(|| Error::config("the base URL has no host"))?;
         let path = target.path.path().trim_end_matches('/').to_owned();
         let query = target.path.query().map(str::to_owned);
         Ok(Self { is_secure: target.secure, authority, host: target.host.into(), port: target.port, path, query })
     }
 
-    /// The base for a request, which names the same, or nothing.
+    /// Returns the base to use for a request. The request's URI must be this base or `/`.
     pub(super) fn for_request(&self, uri: &Uri) -> Result<Self, Error> {
         let is_nothing = uri.scheme().is_none() && uri.authority().is_none() && uri.path().trim_matches('/').is_empty();
         let is_same = || {
@@ -39,14 +39,14 @@ impl Base {
         };
         if !is_nothing && !is_same() {
             return Err(Error::config(
-                "the request's URL is not the base of the connector's endpoints; use that, `/`, or Endpoints::of_request()",
+                "the request's URL differs from the base of the connector's endpoints; use the base, `/` or Endpoints::of_request()",
             ));
         }
         let query = uri.query().map(str::to_owned).or_else(|| self.query.clone());
         Ok(Self { query, ..self.clone() })
     }
 
-    /// What the memory knows the server by.
+    /// Returns the key under which the memory stores this server.
     pub(super) fn origin(&self) -> Arc<str> {
         let scheme = if self.is_secure { "https" } else { "http" };
         format!("{scheme}://{}:{}", self.host, self.port).into()
@@ -73,7 +73,7 @@ impl Base {
         self.with_path(kind, name)
     }
 
-    /// The URL that this is, with the scheme of `kind`.
+    /// Returns this URL with the scheme of `kind`.
     pub(super) fn itself(&self, kind: TransportKind) -> Result<Uri, Error> {
         self.with_path(kind, if self.path.is_empty() { "/" } else { "" })
     }
@@ -89,7 +89,7 @@ impl Base {
         let uri = Uri::builder().scheme(scheme).authority(self.authority.clone());
         uri.path_and_query(format!("{}{below}{query}", self.path))
             .build()
-            .map_err(|error| Error::config(format!("the URL of {kind} cannot be made")).with_source(error))
+            .map_err(|error| Error::config(format!("failed to build the URL of {kind}")).with_source(error))
     }
 }
 

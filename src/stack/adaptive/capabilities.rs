@@ -7,7 +7,7 @@ use super::{
 };
 use crate::stack::hello::SUBPROTOCOL;
 
-/// Which transports there are: for this build, and with what was seen, for one server.
+/// The state of each transport: as supported by this build or, with what has been observed, for one server.
 ///
 /// ```
 /// use tower_transport::stack::adaptive::{AdaptiveConnector, Standing, TransportCapabilities, TransportKind};
@@ -26,31 +26,31 @@ pub struct TransportCapabilities {
     subprotocol: Option<Arc<str>>,
 }
 
-/// How one transport stands.
+/// The status of one transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Standing {
-    /// It is not tried: switched off, or in need of TLS that the base has not.
+    /// Not tried: switched off, or it requires TLS and the base URL has none.
     Off,
-    /// It would be tried, and was not yet.
+    /// Enabled but not yet tried.
     Untried,
-    /// It was made.
+    /// The last attempt succeeded.
     Worked {
-        /// How long ago.
+        /// The time since that attempt.
         ago: Duration,
     },
-    /// It was not made, or its path went dead.
+    /// The last attempt failed, or the path of a connection went dead.
     Failed {
-        /// Why.
+        /// The reason for the failure.
         reason: Reason,
-        /// How long ago.
+        /// The time since the failure.
         ago: Duration,
     },
 }
 
 impl TransportCapabilities {
-    /// What this build can do. The feature `adaptive` has all three, natively; what may be missing is
-    /// [TLS](Self::has_tls) for the two over TCP.
+    /// Returns what this build supports. The feature `adaptive` includes all three transports on native targets; only
+    /// [TLS](Self::has_tls) for the two TCP transports can be missing.
     #[must_use]
     pub const fn of_build() -> Self {
         Self { standings: [Standing::Untried; 3], subprotocol: None }
@@ -70,7 +70,7 @@ impl TransportCapabilities {
         Self { standings, subprotocol: memory.subprotocol(origin) }
     }
 
-    /// How one stands. Before the first attempt to a server none is known to work.
+    /// Returns the status of one transport. Before the first attempt to reach a server, no transport is known to work.
     #[must_use]
     pub const fn standing(&self, kind: TransportKind) -> Standing {
         let [webtransport, websocket, sse] = self.standings;
@@ -81,35 +81,38 @@ impl TransportCapabilities {
         }
     }
 
-    /// The subprotocol of the latest connection to the server.
+    /// Returns the subprotocol of the latest connection to the server.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
 
-    /// Whether the server, at the latest connection, agreed to speak what an [`OptimizedTransport`](crate::stack::OptimizedTransport)
-    /// speaks, as far as is known: some servers choose any name that is offered first, and an `OptimizedTransport` on this connector finds that out.
-    /// Which of its layers are on, [that](crate::stack::OptimizedTransport::capabilities) knows.
+    /// Returns whether the server agreed, on the latest connection, to speak the protocol of an
+    /// [`OptimizedTransport`](crate::stack::OptimizedTransport), as far as is known. Some servers choose any name that
+    /// is offered first; an `OptimizedTransport` on this connector detects that.
+    /// [`OptimizedTransport::capabilities`](crate::stack::OptimizedTransport::capabilities) reports which layers are
+    /// on.
     #[must_use]
     pub fn is_optimized(&self) -> bool {
         self.subprotocol() == Some(SUBPROTOCOL)
     }
 
-    /// Whether this build speaks `wss://` and `https://` over TCP (feature `tls`). WebTransport always has TLS.
+    /// Returns whether this build supports `wss://` and `https://` over TCP (feature `tls`). WebTransport always uses
+    /// TLS.
     #[must_use]
     pub const fn has_tls() -> bool {
         cfg!(feature = "tls")
     }
 
-    /// Whether this build trusts what the operating system trusts (feature `tls-platform-roots`); without, each connector is given roots
-    /// or hashes of certificates.
+    /// Returns whether this build trusts the operating system's root certificates (feature `tls-platform-roots`).
+    /// Without it, each connector must be given roots or certificate hashes.
     #[must_use]
     pub const fn has_platform_roots() -> bool {
         cfg!(feature = "tls-platform-roots")
     }
 }
 
-/// In one line, for people.
+/// Formats the capabilities on one line, for people.
 impl fmt::Display for TransportCapabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, kind) in TransportKind::ALL.into_iter().enumerate() {

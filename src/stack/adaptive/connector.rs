@@ -22,28 +22,33 @@ use crate::{
     },
 };
 
-/// Connects by WebTransport, WebSocket or SSE with POST, whichever comes first: a `Service` that takes the handshake's request and
-/// answers with the response of the one that was made, its [`AdaptiveTransport`] as the body.
+/// Connects by WebTransport, WebSocket or SSE with POST, whichever succeeds first. It is a `Service` that takes the
+/// handshake request and returns the response of the transport that connected, with its [`AdaptiveTransport`] as the
+/// body.
 ///
-/// The request's URI is the base of the [`Endpoints`]; its headers and extensions go to whichever is tried. So the layers of tower and
-/// tower-http stand on it as on any connector. The response's extensions have the [`TransportKind`](super::TransportKind).
-/// See the [module](super) for what is tried when, and what falls back on what.
+/// The request's URI is the base of the [`Endpoints`]. Its headers and extensions go to every transport that is tried,
+/// so layers of tower and tower-http work on this connector as on any other. The response's extensions contain the
+/// [`TransportKind`](super::TransportKind). The [module](super) describes the order of the attempts and the fallback
+/// rules.
 ///
-/// A connector and its clones share what they remember and whom they tell: make one for a program, not one for a connection.
+/// A connector and its clones share their memory and their [`Decisions`](super::Decisions) streams. Create one
+/// connector for a program, not one for each connection.
 ///
-/// # Where it waits
+/// # Backpressure
 ///
-/// Always ready. A call waits for the first transport that is made. It is bounded by the [`Limits::handshake`] of each, which begin one
-/// after the other: with the defaults at most 10.5 s where everything is swallowed; tower's `TimeoutLayer` on top bounds it as you like.
+/// The connector is always ready. A call waits for the first transport to connect. The wait is bounded by the
+/// [`Limits::handshake`] of each transport, and the attempts start one after the other: with the defaults, a call takes
+/// at most 10.5 s on a network that swallows everything. Add tower's `TimeoutLayer` on top for another bound.
 ///
 /// # Errors
 ///
-/// Where none was made, one error that names the failure of each; its kind, and so
-/// [`classify`](crate::layer::reconnect::classify)'s answer, is that of the one which tells most, which is its source.
+/// Returns one error if no transport connected. It names the failure of each transport. Its source is the most
+/// informative failure, which also determines its kind and therefore the answer of
+/// [`classify`](crate::layer::reconnect::classify).
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops all that is under way.
+/// Dropping the future cancels all attempts in progress.
 #[derive(Clone)]
 pub struct AdaptiveConnector {
     endpoints: Endpoints,
@@ -54,16 +59,16 @@ pub struct AdaptiveConnector {
 }
 
 impl AdaptiveConnector {
-    /// The default head start, RFC 8305's *connection attempt delay*.
+    /// The default head start: the *connection attempt delay* of RFC 8305.
     pub const HEAD_START: Duration = Duration::from_millis(250);
 
-    /// How long things are remembered by default.
+    /// The default time for which outcomes are remembered.
     pub const MEMORY_TTL: Duration = Duration::from_secs(600);
 
-    /// How many origins are remembered.
+    /// The number of origins that are remembered.
     pub const MAX_ORIGINS: usize = 1024;
 
-    /// A connector to these endpoints, with the defaults of the three connectors below.
+    /// Creates a connector to these endpoints, with the defaults of the three underlying connectors.
     #[must_use]
     pub fn new(endpoints: Endpoints) -> Self {
         Self {
@@ -75,22 +80,23 @@ impl AdaptiveConnector {
         }
     }
 
-    /// How long a transport is tried before the next one is, too. Default 250 ms. Zero tries all at once, `Duration::MAX` one after the
-    /// other.
+    /// Sets how long one transport is tried before the next one is started as well. Defaults to 250 ms. Zero starts all
+    /// transports at once; `Duration::MAX` tries one after the other.
     #[must_use]
     pub fn head_start(mut self, time: Duration) -> Self {
         self.head_start = time;
         self
     }
 
-    /// How long is remembered what worked and what went dead. Default 10 minutes; zero for not at all. Clones share it.
+    /// Sets how long outcomes are cached per origin. Defaults to 10 minutes; zero disables the cache. Clones share this
+    /// setting.
     #[must_use]
     pub fn memory_ttl(self, time: Duration) -> Self {
         self.shared.memory().set_ttl(time);
         self
     }
 
-    /// Sets the limits of the handshake and of each connection, for all three.
+    /// Sets the limits of the handshake and of each connection, for all three transports.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.connectors.web_transport = self.connectors.web_transport.limits(limits);
@@ -99,7 +105,8 @@ impl AdaptiveConnector {
         self
     }
 
-    /// Uses this TLS configuration for all three: own roots, client certificates. WebTransport needs TLS 1.3 in it.
+    /// Sets the TLS configuration for all three transports, such as custom roots or client certificates. WebTransport
+    /// requires TLS 1.3 in it.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     #[must_use]
@@ -110,53 +117,54 @@ impl AdaptiveConnector {
         self
     }
 
-    /// Makes WebTransport by this connector: its own trust, limits, subprotocols.
+    /// Sets the connector for WebTransport, with its own trust, limits and subprotocols.
     #[must_use]
     pub fn web_transport(mut self, connector: WebTransportConnector) -> Self {
         self.connectors.web_transport = connector;
         self
     }
 
-    /// Makes WebSockets by this connector: its own TLS, proxy, limits, subprotocols.
+    /// Sets the connector for WebSocket, with its own TLS, proxy, limits and subprotocols.
     #[must_use]
     pub fn web_socket(mut self, connector: WebSocketConnector) -> Self {
         self.connectors.web_socket = connector;
         self
     }
 
-    /// Makes SSE with POST by this connector: its own TLS, proxy, limits, subprotocols.
+    /// Sets the connector for SSE with POST, with its own TLS, proxy, limits and subprotocols.
     #[must_use]
     pub fn sse(mut self, connector: SseDuplexConnector) -> Self {
         self.connectors.sse = connector;
         self
     }
 
-    /// The name in metrics and logs, of your own choosing. Default `adaptive`.
+    /// Sets the name used in metrics and logs. Defaults to `adaptive`.
     #[must_use]
     pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// What this connector and its clones decide from now on.
+    /// Returns a stream of the decisions that this connector and its clones make from now on.
     #[must_use]
     pub fn decisions(&self) -> Decisions {
         self.shared.subscribe()
     }
 
-    /// What this build can do, and what was seen of the server at `uri` (what a request's URI would be).
+    /// Returns what this build supports and what has been observed of the server at `uri` (the URI that a request would
+    /// have).
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for a URI that a request could not have.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if a request could not have this URI.
     pub fn capabilities(&self, uri: &Uri) -> Result<TransportCapabilities, Error> {
         let (origin, endpoints) = self.endpoints.resolve(uri)?;
         let now = self.shared.now();
         Ok(TransportCapabilities::of_peer(&self.shared.memory(), &origin, &endpoints, now))
     }
 
-    /// Forgets what worked and what went dead: the next attempt begins from the top. For a program that is told that its network has
-    /// changed.
+    /// Clears the cached outcomes, so that the next attempt starts with the preferred transport. Call it when the
+    /// program learns that its network has changed.
     pub fn forget(&self) {
         self.shared.memory().forget();
     }
@@ -183,7 +191,7 @@ impl AdaptiveConnector {
     }
 }
 
-/// Below the URI of each request.
+/// Connects to the endpoints below the URI of each request.
 impl Default for AdaptiveConnector {
     fn default() -> Self {
         Self::new(Endpoints::of_request())

@@ -3,16 +3,17 @@ use std::{sync::Arc, time::Duration};
 use super::{Reason, TransportKind};
 use crate::Error;
 
-/// What an [`AdaptiveConnector`](super::AdaptiveConnector) has decided, and for whom: an item of [`Decisions`](super::Decisions).
+/// A decision that an [`AdaptiveConnector`](super::AdaptiveConnector) made, and the origin that it concerns. An item of
+/// [`Decisions`](super::Decisions).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Decided {
-    /// Scheme, host and port of the base URL: `https://example.com:443`.
+    /// The scheme, host and port of the base URL, such as `https://example.com:443`.
     pub origin: Arc<str>,
-    /// Counts the attempts (calls of the connector and its clones), from 1. Of [`Decision::LostMidSession`], the attempt that had made
-    /// the connection.
+    /// The number of the attempt (a call of the connector or a clone), starting at 1. For [`Decision::LostMidSession`],
+    /// the attempt that had made the connection.
     pub attempt: u64,
-    /// What.
+    /// The decision.
     pub decision: Decision,
 }
 
@@ -20,64 +21,64 @@ pub struct Decided {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Decision {
-    /// The attempt begins with the transport that worked lately, which need not be the most wanted one.
+    /// The attempt starts with the transport that worked recently, which is not necessarily the preferred one.
     Remembered {
-        /// That one.
+        /// The remembered transport.
         kind: TransportKind,
     },
-    /// A transport is tried.
+    /// An attempt to connect by a transport started.
     Started {
-        /// Which.
+        /// The transport that was started.
         kind: TransportKind,
-        /// When.
+        /// The time since the attempt began.
         after: Duration,
     },
-    /// A transport was not made, and the others are tried.
+    /// A transport failed to connect, and the others are tried.
     FellBack {
-        /// Which.
+        /// The transport that failed.
         kind: TransportKind,
-        /// Why.
+        /// The class of the failure.
         reason: Reason,
-        /// What it said.
+        /// The error of the transport.
         error: Error,
-        /// When.
+        /// The time since the attempt began.
         after: Duration,
     },
-    /// A transport was not made, for a reason that holds for others, too: they are not tried, or given up.
+    /// A transport failed to connect for a reason that also applies to others, which are skipped or cancelled.
     Stopped {
-        /// Which.
+        /// The transport that failed.
         kind: TransportKind,
-        /// Why.
+        /// The class of the failure.
         reason: Reason,
-        /// What it said.
+        /// The error of the transport.
         error: Error,
-        /// When.
+        /// The time since the attempt began.
         after: Duration,
     },
-    /// A transport was made. What else was under way is given up.
+    /// A transport connected. The other attempts are cancelled.
     Connected {
-        /// Which.
+        /// The transport that connected.
         kind: TransportKind,
-        /// When.
+        /// The time since the attempt began.
         after: Duration,
     },
-    /// No transport was made: the attempt has failed.
+    /// No transport connected: the attempt failed.
     Failed {
-        /// With what.
+        /// The error that the caller gets.
         error: Error,
-        /// When.
+        /// The time since the attempt began.
         after: Duration,
     },
-    /// The path of a connection went dead. This transport is tried last, for the time that things are remembered.
+    /// The path of a connection went dead. This transport is tried last for as long as outcomes are remembered.
     LostMidSession {
-        /// Which.
+        /// The transport of that connection.
         kind: TransportKind,
-        /// How that was noticed.
+        /// The error that revealed the dead path.
         error: Error,
     },
-    /// Whoever reads was too slow: so many decisions were dropped here, the oldest first.
+    /// The reader was too slow. This item stands for the oldest decisions, which were dropped.
     Missed {
-        /// How many.
+        /// The number of dropped decisions.
         decisions: u64,
     },
 }

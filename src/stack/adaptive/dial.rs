@@ -19,7 +19,7 @@ pub(super) struct Connectors {
 }
 
 impl Connectors {
-    /// The proxy or the Unix socket by which one connects.
+    /// Returns the proxy or the Unix socket through which `kind` connects.
     pub(super) fn way(&self, kind: TransportKind) -> Option<String> {
         match kind {
             TransportKind::WebTransport => None,

@@ -5,19 +5,20 @@ use http::Uri;
 use super::{TransportKind, base::Base, plan::Place};
 use crate::{Error, layer::reconnect::Target, transport::target};
 
-/// Where the three transports of a server are.
+/// The URLs of a server's three transports.
 ///
-/// Without more words they are below one base URL, on the same host and port (QUIC's UDP port is TCP's):
+/// By default they are below one base URL, on the same host and port (the UDP port for QUIC equals the TCP port):
 ///
 /// | transport | `https://example.com/chat` | `http://localhost:3000` |
 /// |---|---|---|
-/// | WebTransport | `https://example.com/chat/wt` | none: it needs TLS |
+/// | WebTransport | `https://example.com/chat/wt` | not available: requires TLS |
 /// | WebSocket | `wss://example.com/chat/ws` | `ws://localhost:3000/ws` |
 /// | SSE + POST | `https://example.com/chat/sse` | `http://localhost:3000/sse` |
 ///
-/// `wss` and `ws` mean `https` and `http` in a base. Each place can be [set](Self::web_transport) or
-/// [switched off](Self::without). **No transport is less secure than the base**: beside an `https://` base, a place without TLS is an error
-/// that [`is_config`](Error::is_config), so that whoever blocks one transport cannot make a client speak in the clear.
+/// `wss` and `ws` are accepted in a base and mean `https` and `http`. Each URL can be [set](Self::web_transport) or
+/// [switched off](Self::without). **No transport is less secure than the base.** With an `https://` base, a transport
+/// URL without TLS is an error for which [`is_config`](Error::is_config) is true. An attacker who blocks one transport
+/// therefore cannot make a client fall back to plaintext.
 ///
 /// ```
 /// use tower_transport::stack::adaptive::{Endpoints, TransportKind};
@@ -30,12 +31,13 @@ use crate::{Error, layer::reconnect::Target, transport::target};
 /// # Ok::<(), tower_transport::Error>(())
 /// ```
 ///
-/// # How the request's URI fits
+/// # How the request's URI is used
 ///
-/// A connector is called with a request. Of [`Endpoints::of_request`] its URI is the base: one connector for many servers. Of
-/// [`Endpoints::new`], where the base is known, it is the base again or `/` (what a `Request::new(())` has); another one is
-/// [`is_config`](Error::is_config), for it would lead elsewhere than it says. The query of the request's URI goes to the places below the
-/// base; those that are set have their own.
+/// A connector is called with a request. With [`Endpoints::of_request`], the request's URI is the base, so one
+/// connector serves many servers. With [`Endpoints::new`], the base is known, and the request's URI must be that base
+/// or `/` (the URI of `Request::new(())`). Any other URI is an error for which [`is_config`](Error::is_config) is true,
+/// because the connection would not go where the request says. The query of the request's URI is added to URLs below
+/// the base; URLs that are set explicitly keep their own.
 #[derive(Clone, Default)]
 pub struct Endpoints {
     base: Option<Base>,
@@ -50,7 +52,7 @@ enum Way {
     Off,
 }
 
-/// Where one of them is.
+/// The location of one transport.
 #[derive(Clone)]
 pub(super) struct Endpoint {
     pub(super) uri: Uri,
@@ -58,57 +60,59 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoints {
-    /// Those below a base URL: `https://`, `http://`, or `wss://`, `ws://`, which mean the same.
+    /// Creates endpoints below a base URL, which begins with `https://` or `http://`, or with `wss://` or `ws://`,
+    /// which mean the same.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for what is no such URL.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if `base` is not such a URL.
     pub fn new(base: &str) -> Result<Self, Error> {
-        let uri = target::uri(base).map_err(|error| error.context("the base URL of the endpoints is not a URL"))?;
+        let uri = target::uri(base).map_err(|error| error.context("the base URL of the endpoints is invalid"))?;
         Ok(Self { base: Some(Base::parse(&uri)?), ways: Default::default() })
     }
 
-    /// Those below the URI of each request.
+    /// Creates endpoints below the URI of each request.
     #[must_use]
     pub fn of_request() -> Self {
         Self::default()
     }
 
-    /// Sets where WebTransport is: an `https://` URL.
+    /// Sets the URL of WebTransport, which must begin with `https://`.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for any other.
+    /// Returns an error for which [`is_config`](Error::is_config) is true for any other URL.
     pub fn web_transport(self, url: &str) -> Result<Self, Error> {
         self.set(TransportKind::WebTransport, url)
     }
 
-    /// Sets where WebSocket is: `wss://`, or `ws://` where the base has no TLS either.
+    /// Sets the URL of the WebSocket transport: `wss://`, or `ws://` if the base has no TLS either.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for any other.
+    /// Returns an error for which [`is_config`](Error::is_config) is true for any other URL.
     pub fn web_socket(self, url: &str) -> Result<Self, Error> {
         self.set(TransportKind::WebSocket, url)
     }
 
-    /// Sets where SSE + POST is: `https://`, or `http://` where the base has no TLS either.
+    /// Sets the URL of SSE with POST: `https://`, or `http://` if the base has no TLS either.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for any other.
+    /// Returns an error for which [`is_config`](Error::is_config) is true for any other URL.
     pub fn sse(self, url: &str) -> Result<Self, Error> {
         self.set(TransportKind::Sse, url)
     }
 
-    /// Switches one off.
+    /// Switches a transport off.
     #[must_use]
     pub fn without(mut self, kind: TransportKind) -> Self {
         self.put(kind, Way::Off);
         self
     }
 
-    /// Where one is, where the base is known; `None` where it is off, or needs TLS and the base has none.
+    /// Returns the URL of a transport if the base is known. Returns `None` if the transport is switched off, or if it
+    /// requires TLS and the base has none.
     #[must_use]
     pub fn url(&self, kind: TransportKind) -> Option<Uri> {
         let endpoints = self.below(self.base.as_ref()?).ok()?;
@@ -116,10 +120,10 @@ impl Endpoints {
     }
 
     fn set(mut self, kind: TransportKind, url: &str) -> Result<Self, Error> {
-        let uri = target::uri(url).map_err(|error| error.context(format!("the URL of {kind} is not a URL")))?;
+        let uri = target::uri(url).map_err(|error| error.context(format!("the URL of {kind} is invalid")))?;
         let base = Base::parse(&uri)?;
         if kind == TransportKind::WebTransport && !base.is_secure {
-            return Err(Error::config("WebTransport needs TLS: its URL begins with https://"));
+            return Err(Error::config("WebTransport requires TLS: its URL must begin with https://"));
         }
         self.put(kind, Way::At(Endpoint { uri: base.itself(kind)?, place: base.place(kind) }));
         if let Some(base) = &self.base {
@@ -134,7 +138,7 @@ impl Endpoints {
         }
     }
 
-    /// The places for a request, and the name of their origin.
+    /// Returns the name of the origin and the endpoints for a request.
     pub(super) fn resolve(&self, uri: &Uri) -> Result<(Arc<str>, Vec<Endpoint>), Error> {
         let base = match &self.base {
             None => Base::parse(uri)?,
@@ -152,7 +156,7 @@ impl Endpoints {
                 Way::BelowBase => endpoints.push(Endpoint { uri: base.below(kind)?, place: base.place(kind) }),
                 Way::At(endpoint) if base.is_secure && !endpoint.place.is_secure => {
                     return Err(Error::config(format!(
-                        "{kind} without TLS beside an https:// base: whoever blocks the others could read along; use wss:// or https://"
+                        "{kind} without TLS is less secure than the https:// base URL; use wss:// or https://"
                     )));
                 }
                 Way::At(endpoint) => endpoints.push(endpoint.clone()),
@@ -162,7 +166,8 @@ impl Endpoints {
     }
 }
 
-/// The base of [`Endpoints`], as the target of a layer that connects; `/` where it is each request's.
+/// Converts the base of [`Endpoints`] into the target of a connecting layer. The target is `/` if each request brings
+/// its own base.
 impl From<&Endpoints> for Target {
     fn from(endpoints: &Endpoints) -> Self {
         endpoints.base.as_ref().map_or_else(Uri::default, Base::uri).into()
@@ -171,7 +176,7 @@ impl From<&Endpoints> for Target {
 
 impl fmt::Debug for Endpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A URL may hold a secret: the origin tells enough.
+        // A URL may contain a secret; the origin is enough.
         let base = self.base.as_ref().map(Base::origin);
         let off: Vec<_> = TransportKind::ALL
             .into_iter()

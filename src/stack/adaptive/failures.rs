@@ -4,7 +4,7 @@ use super::{
 };
 use crate::Error;
 
-/// What has failed in one attempt, until it is over.
+/// The failures of one attempt so far.
 #[derive(Debug, Default)]
 pub(super) struct Failures(Vec<Failure>);
 
@@ -20,7 +20,7 @@ impl Failures {
         self.0.push(Failure { kind, judgement, error });
     }
 
-    /// Whether the server, or a proxy in front of it, has said something, if only that it refuses.
+    /// Returns whether the server, or a proxy in front of it, has answered, even if only to refuse.
     pub(super) fn have_answer(&self) -> bool {
         self.0.iter().any(|failure| {
             let reason = failure.judgement.reason;
@@ -29,14 +29,14 @@ impl Failures {
         })
     }
 
-    /// All of them as one error. Its kind, status and so on are those of the one that tells most, which is its source; its words name
-    /// each.
+    /// Combines all failures into one error. Its kind, status and the like are those of the most informative failure,
+    /// which is its source; its message names each failure.
     pub(super) fn into_error(self) -> Error {
         let each: Vec<_> = self.0.iter().map(|Failure { kind, error, .. }| format!("{kind}: {error}")).collect();
         let most = self.0.into_iter().rev().max_by_key(|failure| weight(failure.judgement, &failure.error));
         match most {
             Some(Failure { error, .. }) => error.context(format!("no transport connected; {}", each.join("; "))),
-            None => Error::config("no transport is left to connect by: all are switched off, or need TLS (https://)"),
+            None => Error::config("no transport is available: all are switched off or require TLS (https://)"),
         }
     }
 }

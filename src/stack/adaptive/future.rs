@@ -10,15 +10,15 @@ use http::Response;
 use super::{AdaptiveTransport, dial::Connectors, race::Race, shared::Session};
 use crate::{Error, stack::unusable::Unusable};
 
-/// The future of an [`AdaptiveConnector`](super::AdaptiveConnector): one attempt, all that is under way in it included.
+/// The future of an [`AdaptiveConnector`](super::AdaptiveConnector): one attempt, including every connect in progress.
 ///
-/// Dropped, all of it is.
+/// Dropping this future cancels all of them.
 #[must_use = "futures do nothing unless awaited"]
 pub struct AdaptiveConnecting(State);
 
 enum State {
     Race(Box<Race<Connectors>>),
-    /// It could not begin, or is done.
+    /// The attempt could not begin, or the future is done.
     Failed(Error),
 }
 
@@ -38,7 +38,7 @@ impl Future for AdaptiveConnecting {
         };
         let outcome = ready!(Pin::new(&mut **race).poll(cx));
         let attempt = race.attempt().clone();
-        self.0 = State::Failed(Error::closed("the connection was made already"));
+        self.0 = State::Failed(Error::closed("polled after the connection was made"));
         let (kind, response) = outcome?;
         let session = Session::new(attempt, kind);
         let mut response = response.map(|transport| transport.watched_by(session.clone()));

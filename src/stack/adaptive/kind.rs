@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// One of the three transports that an [`AdaptiveTransport`](super::AdaptiveTransport) may be.
+/// One of the three transports that an [`AdaptiveTransport`](super::AdaptiveTransport) can be.
 ///
 /// ```
 /// use tower_transport::stack::adaptive::TransportKind;
@@ -10,19 +10,19 @@ use std::fmt;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TransportKind {
-    /// A stream of a WebTransport session: HTTP/3 over QUIC, so UDP, and always TLS.
+    /// A stream of a WebTransport session: HTTP/3 over QUIC, that is, over UDP and always with TLS.
     WebTransport,
-    /// A WebSocket: TCP, HTTP/1.1 with an upgrade.
+    /// A WebSocket: an HTTP/1.1 upgrade over TCP.
     WebSocket,
-    /// Server-sent events down, POST up: TCP, plain HTTP that no proxy refuses.
+    /// Server-sent events for incoming and POST for outgoing messages: plain HTTP over TCP, which no proxy refuses.
     Sse,
 }
 
 impl TransportKind {
-    /// All of them, the most wanted first.
+    /// All transports, the preferred one first.
     pub const ALL: [Self; 3] = [Self::WebTransport, Self::WebSocket, Self::Sse];
 
-    /// In one word, for a metric's label or a log: `webtransport`, `websocket`, `sse`.
+    /// Returns the kind as one word for a metric label or a log: `webtransport`, `websocket`, `sse`.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -32,13 +32,13 @@ impl TransportKind {
         }
     }
 
-    /// Its place in a table of the three.
+    /// Returns the index of this kind in a table of the three.
     pub(super) const fn index(self) -> usize {
         self as usize
     }
 }
 
-/// As people write it.
+/// Formats the kind as people write it.
 impl fmt::Display for TransportKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,20 +1,20 @@
-//! What is remembered of each origin: which transport worked, which path went dead. Pure: times come in as values, as the time since
-//! the memory was made.
+//! The memory of each origin: which transport worked and which path went dead. Pure: times are passed in as the
+//! duration since the memory was created.
 
 use std::{cmp::Reverse, collections::HashMap, sync::Arc, time::Duration};
 
 use super::{Reason, TransportKind};
 
-/// What is known of all origins.
+/// Everything that is known about all origins.
 #[derive(Debug)]
 pub(super) struct Memory {
     ttl: Duration,
-    /// How many origins are remembered; one more, and the one that was heard of longest ago is forgotten.
+    /// The number of origins that are remembered. At the limit, the least recently seen origin is evicted.
     most: usize,
     origins: HashMap<Arc<str>, Known>,
 }
 
-/// What is known of one origin.
+/// Everything that is known about one origin.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     worked: Option<Worked>,
@@ -26,11 +26,11 @@ pub(super) struct Known {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Worked {
     kind: TransportKind,
-    /// When it was found out by a race from the top.
+    /// The time at which a race from the preferred transport established this.
     since: Duration,
 }
 
-/// What is known of one transport of an origin.
+/// Everything that is known about one transport of an origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Of {
     worked: Option<Duration>,
@@ -38,15 +38,15 @@ struct Of {
     lost: Option<Duration>,
 }
 
-/// In which order the transports of an origin are tried.
+/// The order in which an origin's transports are tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Order {
     pub(super) kinds: Vec<TransportKind>,
-    /// The first one is that which worked lately.
+    /// Whether the first transport is the one that worked recently.
     pub(super) is_remembered: bool,
 }
 
-/// What was last seen of a transport: how long ago, and what.
+/// The last observation of a transport, and its age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Last {
     Worked(Duration),
@@ -62,38 +62,39 @@ impl Memory {
         self.ttl = ttl;
     }
 
-    /// The order for an attempt now: what worked lately, then the rest as they are wanted, and those whose path went dead lately at the
-    /// end, the oldest death first.
+    /// Returns the order for an attempt now: the transport that worked recently, then the others by preference, then
+    /// those whose path went dead recently, the oldest death first.
     pub(super) fn order(&self, origin: &str, kinds: &[TransportKind], now: Duration) -> Order {
         let mut kinds = kinds.to_vec();
         let Some(known) = self.origins.get(origin) else { return Order { kinds, is_remembered: false } };
         let worked = known.worked.filter(|worked| self.is_fresh(worked.since, now)).map(|worked| worked.kind);
         let lost = |kind: TransportKind| known.of(kind).lost.filter(|&at| self.is_fresh(at, now));
-        // None sorts first.
+        // `None` sorts first.
         kinds.sort_by_key(|&kind| (lost(kind), Reverse(worked == Some(kind)), kind));
         let is_remembered = worked.is_some() && kinds.first() == worked.as_ref();
         Order { kinds, is_remembered }
     }
 
-    /// A transport was made.
+    /// Records that a transport connected.
     pub(super) fn worked(&mut self, origin: &Arc<str>, kind: TransportKind, subprotocol: Option<&str>, now: Duration) {
         let ttl = self.ttl;
         let known = self.known(origin, now);
         known.subprotocol = subprotocol.map(Into::into);
         known.of_mut(kind).worked = Some(now);
-        // Told again by what was asked for first, it proves nothing about the others: the time of the race counts.
+        // A repeated success of the transport that was tried first says nothing about the others, so the time of the
+        // race is kept.
         if !known.worked.is_some_and(|worked| worked.kind == kind && now.saturating_sub(worked.since) < ttl) {
             known.worked = Some(Worked { kind, since: now });
         }
     }
 
-    /// A transport was not made.
+    /// Records that a transport failed to connect.
     pub(super) fn failed(&mut self, origin: &Arc<str>, kind: TransportKind, reason: Reason, now: Duration) {
         let known = self.known(origin, now);
         known.of_mut(kind).failed = Some((reason, now));
     }
 
-    /// The path of a transport went dead.
+    /// Records that the path of a transport went dead.
     pub(super) fn lost(&mut self, origin: &Arc<str>, kind: TransportKind, now: Duration) {
         let known = self.known(origin, now);
         let of = known.of_mut(kind);
@@ -101,7 +102,7 @@ impl Memory {
         known.worked = known.worked.filter(|worked| worked.kind != kind);
     }
 
-    /// What was last seen of a transport, and how long ago.
+    /// Returns the last observation of a transport and its age.
     pub(super) fn last(&self, origin: &str, kind: TransportKind, now: Duration) -> Option<Last> {
         let of = self.origins.get(origin)?.of(kind);
         match (of.worked, of.failed) {
@@ -112,12 +113,12 @@ impl Memory {
         }
     }
 
-    /// What the latest connection agreed on.
+    /// Returns the subprotocol that the latest connection agreed on.
     pub(super) fn subprotocol(&self, origin: &str) -> Option<Arc<str>> {
         self.origins.get(origin)?.subprotocol.clone()
     }
 
-    /// The server does not speak what it chose at the latest connection.
+    /// Records that the server does not speak the subprotocol that it chose on the latest connection.
     pub(super) fn disown(&mut self, origin: &str) {
         if let Some(known) = self.origins.get_mut(origin) {
             known.subprotocol = None;
@@ -128,7 +129,7 @@ impl Memory {
         self.origins.clear();
     }
 
-    /// Whether what was so long ago counts yet.
+    /// Returns whether an observation of this age still counts.
     pub(super) fn is_recent(&self, ago: Duration) -> bool {
         ago < self.ttl
     }

@@ -1,114 +1,126 @@
-//! WebTransport, then WebSocket, then SSE + POST: one connector that finds out which of them works, one transport for both ends, and one
-//! server for all three.
+//! WebTransport, then WebSocket, then SSE + POST: one connector that detects which of them works, one transport for
+//! both ends, and one server for all three.
 //!
 //! # Why
 //!
-//! WebTransport is the best of them where it works: streams that do not wait for each other, no TCP below, a connection that moves with the
-//! user. It does not work where UDP is blocked, and a WebSocket does not where a proxy strips the upgrade; plain HTTP works everywhere. A client
-//! that is to work everywhere tries all three, and should wait for none of those that do not work, ask a server that is down or that
-//! refuses it once and not three times, and lose nothing when the one that worked stops working.
+//! WebTransport is the best choice where it works: streams that do not wait for each other, no TCP underneath, and a
+//! connection that survives a change of address. It fails where UDP is blocked, and a WebSocket fails where a proxy
+//! strips the upgrade. Plain HTTP works everywhere. A client that must work everywhere tries all three. It should not
+//! wait for a transport that does not work, should contact a server that is down or refuses it once and not three
+//! times, and should lose nothing when the working transport fails.
 //!
-//! # What is tried when
+//! # The order of attempts
 //!
-//! As happy eyeballs do it with addresses (RFC 8305): WebTransport first; after a head start of 250 ms
-//! ([`head_start`](AdaptiveConnector::head_start)), or as soon as it fails, WebSocket as well; then SSE + POST in the same way. The first that is
-//! made wins, and the others are dropped. All of it happens in the future of the call; no task is spawned.
+//! The connector applies happy eyeballs (RFC 8305) to transports instead of addresses. It starts WebTransport first.
+//! After a head start of 250 ms ([`head_start`](AdaptiveConnector::head_start)), or as soon as WebTransport fails, it
+//! also starts WebSocket, and SSE + POST in the same way after that. The first transport to connect wins, and the
+//! others are dropped. Everything happens in the future of the call; no task is spawned.
 //!
-//! Once none is left but WebTransport, and the server (or a proxy) has answered over TCP, UDP has 3 s more to break its silence; 1 s where it
-//! was dead or silent lately. So a reconnect through a network without UDP is not held up by it.
+//! Once only WebTransport is left and the server (or a proxy) has answered over TCP, UDP has 3 s more to produce a
+//! packet, or 1 s if it was dead or silent recently. A network without UDP therefore does not hold up a reconnect.
 //!
-//! # What falls back on what
+//! # Fallback rules
 //!
 //! | error | [`Reason`] | WebTransport | WebSocket | SSE + POST |
 //! |---|---|---|---|---|
-//! | auth: 401, 403 | `Auth` | stops all | stops all | stops all |
+//! | authentication: 401, 403 | `Auth` | stops all | stops all | stops all |
 //! | a proxy's 407 | `Auth` | - | stops the proxy | stops the proxy |
 //! | a URL or a setting that cannot work | `Config` | stops all | stops all | others go on (it may be a redirect) |
-//! | 429; 503 with `Retry-After`, over UDP without; a rate limit | `Busy` | stops the authority | stops the authority | stops the authority |
+//! | 429; 503 with `Retry-After`, or without it over UDP; a rate limit | `Busy` | stops the authority | stops the authority | stops the authority |
 //! | the name does not resolve | `Dns` | stops the host | stops the host | stops the host |
 //! | the TLS handshake failed | `Tls` | stops plaintext | stops plaintext | stops plaintext |
-//! | another status (200, 404, 426, 502, ...), an answer that is not the protocol's | `UpgradeRefused` | others go on | others go on | others go on |
-//! | nobody listens (refused, unreachable) | `UdpBlocked`, `ServerDown` | others go on | stops the authority | stops the authority |
+//! | another status (200, 404, 426, 502, ...), or an answer in another protocol | `UpgradeRefused` | others go on | others go on | others go on |
+//! | connection refused or unreachable | `UdpBlocked`, `ServerDown` | others go on | stops the authority | stops the authority |
 //! | no answer in time | `UdpBlocked`, `Timeout` | others go on | others go on | others go on |
 //! | cut while connecting, I/O | `Cut` (I/O over UDP: `UdpBlocked`) | others go on | others go on | others go on |
 //! | anything else | `Other` | others go on | others go on | others go on |
 //!
-//! *Others go on*: the next is started at once. *Stops* rules out those that would fail the same, under way or not: all; those on
-//! the same host and port; on the same host; by way of the same proxy; those without TLS. The same host is the same only by way of the same
-//! proxy or Unix socket, from where it is seen. Where none is left, the attempt fails. A certificate that is not trusted is
-//! thus followed by another transport with TLS, which verifies for itself, and never by plaintext; and no transport may be less secure
+//! *Others go on*: the next transport is started at once. *Stops* rules out the transports that would fail in the same
+//! way, whether in progress or not: all of them; those on the same host and port; those on the same host; those through
+//! the same proxy; those without TLS. Hosts only count as the same if they are reached through the same proxy or Unix
+//! socket. The attempt fails when no transport is left. An untrusted certificate is therefore followed only by another
+//! transport with TLS, which verifies the certificate again, and never by plaintext. No transport may be less secure
 //! than the base URL ([`Endpoints`]).
 //!
-//! The error of an attempt names each failure. Its kind is that of the one that says most (who stopped the attempt, else what another
-//! attempt may mend, else what a server has answered, UDP's silence last), so that
-//! [`classify`](crate::layer::reconnect::classify) is right about it, and a `Retry-After` is kept.
+//! The error of an attempt names each failure. Its kind is that of the most informative one: first the failure that
+//! stopped the attempt, then one that another attempt may fix, then an answer of a server, and UDP silence last.
+//! [`classify`](crate::layer::reconnect::classify) therefore classifies it correctly, and a `Retry-After` is kept.
 //!
-//! # What is remembered
+//! # Memory
 //!
-//! For each origin, for 10 minutes ([`memory_ttl`](AdaptiveConnector::memory_ttl)), of at most 1024 origins (the one heard of longest ago goes
-//! first), in the connector and its clones:
+//! The connector and its clones remember the following for each origin, for 10 minutes
+//! ([`memory_ttl`](AdaptiveConnector::memory_ttl)) and for at most 1024 origins (the least recently seen is evicted):
 //!
-//! - **what worked** is tried first. That it works again does not prolong it: 10 minutes after it was found out, an attempt begins from the
-//!   top again. That delays nobody, it is the same race;
-//! - **a connection that was made and carries nothing** (a proxy that lets an upgrade pass and swallows what follows) is tried last: of an
-//!   [`OptimizedTransport`](crate::stack::OptimizedTransport), whose hello or session then has no answer, and which tries the next at once;
-//! - **a path that went dead in the middle of a session** is tried last: nothing came in any more, as a heartbeat or QUIC's idle timeout has
-//!   noticed. A close, a reset, a server that restarts are none of that. (A server that is killed leaves its WebTransport clients without a
-//!   word, which looks the same; so does a server, or what stands before it, that ends QUIC's connection without ending the session.)
+//! - **A transport that worked** is tried first. Further successes do not extend this: 10 minutes after the race that
+//!   it won, an attempt starts with the preferred transport again. That costs nothing, because it is the same race.
+//! - **A connection that was made and carries nothing** (for example, a proxy that lets an upgrade pass and swallows
+//!   everything after it) is tried last. An [`OptimizedTransport`](crate::stack::OptimizedTransport) detects this when
+//!   its hello or session gets no answer, and tries the next transport at once.
+//! - **A path that went dead in the middle of a session** is tried last. A dead path delivers nothing any more, as
+//!   detected by a heartbeat or QUIC's idle timeout. A close, a reset and a server restart do not count. (A killed
+//!   server leaves its WebTransport clients without a word, which looks the same. So does a server, or a proxy in front
+//!   of it, that ends the QUIC connection without ending the session.)
 //!
-//! [`forget`](AdaptiveConnector::forget) is for a program that knows that its network has changed.
+//! Call [`forget`](AdaptiveConnector::forget) when the program knows that its network has changed.
 //!
-//! # A transport that dies in a session
+//! # A transport that fails during a session
 //!
-//! This is a connector: it makes connections. Below [`reconnect`](crate::layer::reconnect) and [`resume`](crate::layer::resume), so in an
-//! [`OptimizedTransport`](crate::stack::OptimizedTransport), a connection that is lost is followed by one over whichever transport works
-//! then, and the session goes on without a gap or a duplicate, since the server has the same sessions for all three.
+//! This type is a connector: it only makes connections. Below [`reconnect`](crate::layer::reconnect) and
+//! [`resume`](crate::layer::resume), as in an [`OptimizedTransport`](crate::stack::OptimizedTransport), a lost
+//! connection is replaced over whichever transport works at that time. The session continues without a gap or a
+//! duplicate, because the server keeps the same sessions for all three.
 //!
-//! How soon a dead path is noticed is the bound on how long a user waits:
+//! The time to detect a dead path bounds how long a user waits:
 //!
-//! | who notices | default | set by |
+//! | detected by | default | set by |
 //! |---|---|---|
-//! | the stack's heartbeat | 20 s of silence, 20 s for the answer | [`OptimizedBuilder::heartbeat`](crate::stack::OptimizedBuilder::heartbeat); 5 s and 5 s is fine for a user interface |
-//! | QUIC, of WebTransport | 30 s without a packet, with keep-alives each 10 s | [`SessionLimits::idle`](crate::transport::webtransport::SessionLimits::idle) |
-//! | the operating system, of TCP | minutes, and only when something is sent | - |
+//! | the stack's heartbeat | 20 s of silence, 20 s for the answer | [`OptimizedBuilder::heartbeat`](crate::stack::OptimizedBuilder::heartbeat); 5 s and 5 s suit a user interface |
+//! | QUIC, for WebTransport | 30 s without a packet, with keep-alives every 10 s | [`SessionLimits::idle`](crate::transport::webtransport::SessionLimits::idle) |
+//! | the operating system, for TCP | minutes, and only when something is sent | - |
 //!
-//! Whichever is first tells the memory: QUIC and TCP through the transport, a layer above by the
-//! [`LostConnection`](crate::transport::LostConnection) which the reconnect layer gives with the next attempt.
+//! The first detection is recorded in the memory. QUIC and TCP report it through the transport. A layer above reports
+//! it through the [`LostConnection`](crate::transport::LostConnection) that the reconnect layer passes with the next
+//! attempt.
 //!
-//! # What can be seen
+//! # Observability
 //!
 //! - [`AdaptiveConnector::decisions`]: a stream of [`Decided`], bounded for each reader.
 //! - Metrics, with the labels `name` ([`named`](AdaptiveConnector::named)), `role` (`client`) and `transport`
 //!   ([`TransportKind::word`]): `tower_transport_connects_total`, `tower_transport_connect_seconds`,
 //!   `tower_transport_fallbacks_total` (with `reason`, a [`Reason::word`]), `tower_transport_paths_lost_total`.
-//! - `tracing` events (`DEBUG`), one a decision.
-//! - [`AdaptiveConnector::capabilities`]: what was seen of each transport of a server; [`TransportCapabilities`].
+//! - `tracing` events (`DEBUG`), one for each decision.
+//! - [`AdaptiveConnector::capabilities`]: what has been observed of each transport of a server, as
+//!   [`TransportCapabilities`].
 //! - [`TransportKind`] in the response's extensions, and [`AdaptiveTransport::kind`].
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! The connect, for the first transport that is made: see [`AdaptiveConnector`]. The transport where the one that it is does.
+//! A connect waits for the first transport to connect; see [`AdaptiveConnector`]. The transport returns `Pending` when
+//! the transport inside it does.
 //!
 //! # Errors
 //!
-//! Those of the connectors below, together; see above.
+//! Returns the errors of the underlying connectors, combined into one as described above.
 //!
 //! # Cancel safety
 //!
-//! A connect that is dropped drops all that is under way. The transport's is that of the one that it is.
+//! Dropping a connect cancels every attempt in progress. The transport has the cancel safety of the transport inside
+//! it.
 //!
 //! # On the wire
 //!
-//! Nothing of its own: each transport is what it is alone, and a server need not know of this.
+//! This module adds nothing to the wire. Each transport is the same as when it is used alone, and a server does not
+//! need to know about this module.
 //!
 //! # Cost
 //!
-//! A branch for each call on the transport; nothing is boxed or allocated per message. An attempt allocates a future for each transport that
-//! it starts.
+//! A call on the transport costs one branch; nothing is boxed or allocated per message. An attempt allocates one future
+//! for each transport that it starts.
 //!
 //! # Example
 //!
-//! One server, one client; UDP is free, so it is WebTransport. (`examples/adaptive` lets everything go wrong.)
+//! One server and one client. UDP is not blocked, so the connection is WebTransport. (`examples/adaptive` shows every
+//! failure.)
 //!
 #![cfg_attr(
     feature = "dev-certificate",
@@ -134,7 +146,7 @@ let server = SessionServer::new(acceptor, |mut session: OptimizedTransport<_>, _
 let certificate = Certificate::development(&[])?;
 let trusted = WebTransportConnector::new().certificate_hashes([certificate.hash()]);
 let quic = WebTransportServer::bind(\"127.0.0.1:0\".parse()?, certificate)?;
-// A real server has TCP and UDP on one port: `Endpoints::new(\"https://example.com\")` is enough.
+// A real server has TCP and UDP on one port, and `Endpoints::new(\"https://example.com\")` is enough.
 let endpoints = Endpoints::new(&format!(\"https://{}\", quic.local_addr()?))?;
 tokio::spawn(server.web_transport(quic)); // and `server.http()` in hyper or axum
 
@@ -148,7 +160,7 @@ assert_eq!(response.extensions.get(), Some(&TransportKind::WebTransport));
 ```"
 )]
 //!
-//! Configured, with a token that goes to whichever transport is tried, below a stack of one's own:
+//! A configured connector, with a token that goes to every transport that is tried, below a custom stack:
 //!
 //! ```no_run
 //! # async fn connect() -> Result<(), tower_transport::BoxError> {
@@ -191,10 +203,10 @@ assert_eq!(response.extensions.get(), Some(&TransportKind::WebTransport));
 //! # Ok(()) }
 //! ```
 //!
-//! # Unlike hyper's and browsers' happy eyeballs
+//! # Compared with hyper's and browsers' happy eyeballs
 //!
-//! Those race addresses of one protocol, below this: each connector here does so by itself. This races protocols, and asks of each failure
-//! what it says about the others.
+//! Happy eyeballs races the addresses of one protocol. It works below this module, inside each connector. This module
+//! races protocols, and considers for each failure what it says about the other transports.
 
 mod base;
 mod capabilities;

@@ -1,4 +1,4 @@
-//! One attempt: which transport is started when, and when it is over. Pure: the clock is the caller's.
+//! One attempt: which transport starts when, and when the attempt is over. Pure: the caller owns the clock.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use super::{
     policy::{Meaning, Scope},
 };
 
-/// Where one transport would connect to, as far as it matters to the others.
+/// The place to which a transport would connect, as far as it matters to the other transports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) kind: TransportKind,
     pub(super) is_secure: bool,
     pub(super) host: Arc<str>,
     pub(super) port: u16,
-    /// By way of which proxy, or which Unix socket. Whether a server is down, or a name resolves, is seen from there.
+    /// The proxy or Unix socket to connect through. Whether a server is down, or a name resolves, depends on it.
     pub(super) way: Option<Arc<str>>,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Plan(Vec<(Place, Stand)>);
 enum Stand {
     Waiting,
     Running,
-    /// Failed, or ruled out.
+    /// Failed or ruled out.
     Out,
 }
 
@@ -35,15 +35,16 @@ impl Plan {
         Self(places.into_iter().map(|place| (place, Stand::Waiting)).collect())
     }
 
-    /// The next one to start; from now on it is under way. Asked at the beginning, after each failure, and when the head start of the
-    /// one before is over.
+    /// Returns the next transport to start and marks it as in progress. Called at the beginning, after each failure,
+    /// and when the head start of the previous transport is over.
     pub(super) fn start(&mut self) -> Option<TransportKind> {
         let (place, stand) = self.0.iter_mut().find(|(_, stand)| *stand == Stand::Waiting)?;
         *stand = Stand::Running;
         Some(place.kind)
     }
 
-    /// One that was under way has failed. Gives those under way that are ruled out with it: they are to be dropped.
+    /// Records that a transport in progress failed. Returns the transports in progress that are ruled out with it,
+    /// which the caller must drop.
     pub(super) fn failed(&mut self, kind: TransportKind, meaning: Meaning) -> Vec<TransportKind> {
         let Some(at) = self.0.iter().position(|(place, _)| place.kind == kind) else { return Vec::new() };
         let failed = self.0.get_mut(at).map(|(place, stand)| {
@@ -63,12 +64,12 @@ impl Plan {
         dropped
     }
 
-    /// Whether there is one that was not started.
+    /// Returns whether a transport has not been started.
     pub(super) fn has_more(&self) -> bool {
         self.0.iter().any(|(_, stand)| *stand == Stand::Waiting)
     }
 
-    /// Whether none is under way, and none is left to start.
+    /// Returns whether no transport is in progress and none is left to start.
     pub(super) fn is_over(&self) -> bool {
         self.0.iter().all(|(_, stand)| *stand == Stand::Out)
     }
@@ -176,7 +177,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever fails in whatever order: each is started once at most, none that is ruled out, and the attempt ends.
+        /// For any failures in any order: each transport is started at most once, none that is ruled out is started,
+        /// and the attempt ends.
         #[test]
         fn an_attempt_starts_each_once_and_ends(
             hosts in prop::array::uniform3(0..2_u8),

@@ -13,23 +13,24 @@ use crate::{
 /// What the failure of one transport says about the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// Nothing: the next one is tried at once.
+    /// Nothing: the next transport is tried at once.
     FallBack,
-    /// These would fail the same, or must not be tried: they are ruled out, whether they are under way or not.
+    /// The transports in this scope would fail in the same way or must not be tried. They are ruled out, whether in
+    /// progress or not.
     Stop(Scope),
 }
 
-/// Which others are ruled out.
+/// The other transports that are ruled out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     All,
-    /// Those by way of the same proxy.
+    /// The transports through the same proxy.
     Way,
-    /// Those on the same host and port.
+    /// The transports on the same host and port.
     Authority,
-    /// Those on the same host.
+    /// The transports on the same host.
     Host,
-    /// Those without TLS.
+    /// The transports without TLS.
     Plaintext,
 }
 
@@ -40,7 +41,8 @@ pub(super) struct Judgement {
     pub(super) meaning: Meaning,
 }
 
-/// Judges the error of a transport that was not made. The [module](super)'s table is this function.
+/// Classifies the error of a transport that failed to connect. The table in the [module](super) documents this
+/// function.
 pub(super) fn judge(kind: TransportKind, error: &Error) -> Judgement {
     use Meaning::{FallBack, Stop};
 
@@ -50,7 +52,7 @@ pub(super) fn judge(kind: TransportKind, error: &Error) -> Judgement {
     } else if error.is_auth() {
         (Reason::Auth, Stop(Scope::All))
     } else if error.is_config() {
-        // Of SSE it may be a redirect: the server's answer at one path, which says nothing about the other paths.
+        // For SSE this may be a redirect: the server's answer at one path, which says nothing about the other paths.
         (Reason::Config, if kind == TransportKind::Sse { FallBack } else { Stop(Scope::All) })
     } else if error.is_dns() {
         (Reason::Dns, Stop(Scope::Host))
@@ -77,17 +79,19 @@ pub(super) fn judge(kind: TransportKind, error: &Error) -> Judgement {
 fn is_busy(kind: TransportKind, error: &Error) -> bool {
     match error.status().map(|status| status.as_u16()) {
         Some(429) => true,
-        // Without a time, it may be that of a proxy which does not pass upgrades on. Over QUIC there is no such proxy, and no time.
+        // Without `Retry-After`, a 503 may come from a proxy that does not pass upgrades on. Over QUIC there is no such
+        // proxy, and the header is not available.
         Some(503) => error.retry_after().is_some() || kind == TransportKind::WebTransport,
         _ => false,
     }
 }
 
-/// How much an error tells of why no transport was made: of several, the greatest is given to the user, and its kind
-/// says whether another attempt is worth it.
+/// How informative an error is about why no transport connected. The user gets the failure with the greatest weight,
+/// and its kind says whether another attempt is worthwhile.
 ///
-/// What stopped the attempt comes first; then what another attempt may mend, for a client that gives up wrongly is worse off than one
-/// that tries in vain; UDP that is blocked comes last, since it is so for many and says nothing about the server.
+/// The failure that stopped the attempt comes first. Failures that another attempt may fix come next, because giving up
+/// wrongly is worse than retrying in vain. Blocked UDP comes last, since it is common and says nothing about the
+/// server.
 pub(super) fn weight(judgement: Judgement, error: &Error) -> u8 {
     match judgement.meaning {
         Meaning::Stop(Scope::All | Scope::Way) => 5,
@@ -98,8 +102,8 @@ pub(super) fn weight(judgement: Judgement, error: &Error) -> u8 {
     }
 }
 
-/// Whether a connection was lost because its path went dead: nothing came in for too long, as a heartbeat, QUIC's idle timeout or the
-/// operating system says. A close, a reset and a server that restarts are none of that.
+/// Returns whether a connection was lost because its path went dead: nothing came in for too long according to a
+/// heartbeat, QUIC's idle timeout or the operating system. A close, a reset and a server restart do not count.
 pub(super) fn is_dead_path(error: &Error) -> bool {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(this) = cause {

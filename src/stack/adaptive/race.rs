@@ -1,4 +1,4 @@
-//! The engine: staggered attempts in one future, as RFC 8305 (section 5) does it with addresses. Nothing is spawned.
+//! The engine: staggered attempts in one future, as RFC 8305 (section 5) staggers addresses. Nothing is spawned.
 
 use std::{
     future::Future,
@@ -20,45 +20,47 @@ use super::{
 };
 use crate::{Error, rt::Timer};
 
-/// How much longer UDP may be silent once the server has answered over TCP, if only to refuse: time for a first packet that is lost
-/// (RFC 9002, section 6.2.2: 1 s) and the second. And where it was dead or blocked lately.
+/// How much longer UDP may be silent after the server has answered over TCP, even if only to refuse. The first value
+/// leaves time for the loss of a first packet (RFC 9002, section 6.2.2: 1 s) and the second packet. The second value
+/// applies if UDP was dead or blocked recently.
 const SILENCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(1));
 
 /// The future of one transport.
 pub(super) type Dialling<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Error>> + Send>>;
 
-/// What makes a transport of each kind.
+/// Creates the transport of each kind.
 pub(super) trait Dial {
-    /// One type for all.
+    /// The type that all kinds produce.
     type Transport;
 
     fn dial(&self, kind: TransportKind, request: Request<()>) -> Dialling<Self::Transport>;
 }
 
-/// One attempt: the first transport now; the next when the head start of the one before is over, or at once where that fails; the first
-/// that is made wins, and the others are dropped.
+/// One attempt. The first transport starts immediately. Each following one starts when the head start of the previous
+/// one is over, or at once if that one fails. The first transport to connect wins, and the others are dropped.
 pub(super) struct Race<D: Dial> {
     dial: D,
     attempt: Attempt,
     plan: Plan,
     head_start: Duration,
-    /// Rings when the head start is over, or when UDP was silent for long enough.
+    /// Fires when the head start is over, or when UDP was silent for long enough.
     timer: Timer,
     waiting: Vec<(TransportKind, Request<()>)>,
     running: Vec<(TransportKind, Dialling<D::Transport>)>,
     failures: Failures,
-    /// The next is to be started.
+    /// Whether the next transport must be started.
     wants_more: bool,
 }
 
-/// One transport that is made, or is not.
+/// The outcome of one transport.
 type Done<T> = (TransportKind, Result<Response<T>, Error>);
 
-/// What a race gives.
+/// The outcome of a race.
 pub(super) type Outcome<T> = Result<(TransportKind, Response<T>), Error>;
 
 impl<D: Dial> Race<D> {
-    /// `endpoints` in the order in which they are tried; each gets a clone of `request` with its own URI.
+    /// Creates a race over `endpoints`, in the order in which they are tried. Each gets a clone of `request` with its
+    /// own URI.
     pub(super) fn new(
         dial: D,
         attempt: Attempt,
@@ -117,7 +119,8 @@ impl<D: Dial> Race<D> {
         }
     }
 
-    /// None is left to start: no head start runs, and UDP may not be silent for long where TCP has brought an answer.
+    /// No transport is left to start: no head start runs, and UDP may not be silent for long if TCP has brought an
+    /// answer.
     fn watch_the_last(&mut self) {
         self.timer.clear();
         if matches!(*self.running, [(TransportKind::WebTransport, _)]) && self.failures.have_answer() {
@@ -125,7 +128,7 @@ impl<D: Dial> Race<D> {
         }
     }
 
-    /// How long UDP may be silent yet.
+    /// Returns how long UDP may still be silent.
     fn silence(&self) -> Duration {
         let Attempt { shared, origin, .. } = &self.attempt;
         let (memory, now) = (shared.memory(), shared.now());
@@ -135,12 +138,12 @@ impl<D: Dial> Race<D> {
         }
     }
 
-    /// The timer rang: the next one is started, or UDP is given up.
+    /// Handles the timer: starts the next transport or gives up on UDP.
     fn rang(&mut self) {
         if self.plan.has_more() {
             self.wants_more = true;
         } else if let Some((kind, _)) = self.running.pop() {
-            self.failed(kind, Error::timeout("nothing came back over UDP, while the server answered over TCP"));
+            self.failed(kind, Error::timeout("nothing came back over UDP, although the server answered over TCP"));
         }
     }
 
@@ -159,7 +162,8 @@ impl<D: Dial> Race<D> {
         error
     }
 
-    /// Polls those under way, the first started first; gives what the first one that is done has become.
+    /// Polls the transports in progress, the first started first, and returns the outcome of the first one that is
+    /// done.
     fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<Done<D::Transport>> {
         for (at, (_, dialling)) in self.running.iter_mut().enumerate() {
             if let Poll::Ready(result) = dialling.as_mut().poll(cx) {

@@ -1,38 +1,38 @@
 use std::fmt;
 
-/// Why a transport was not made, or is no more: the class of its error, as the policy sees it.
+/// The class of the error for which a transport failed to connect or was lost, as the policy sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Nothing comes back over UDP, or nobody listens there.
+    /// Nothing comes back over UDP, or nothing listens there.
     UdpBlocked,
-    /// The server or a proxy on the way answered otherwise than this transport's server does: the upgrade was refused or stripped,
-    /// the path is not there, the answer is not the protocol's.
+    /// The server or a proxy in between did not answer as this transport's server does: the upgrade was refused or
+    /// stripped, the path does not exist, or the answer is in another protocol.
     UpgradeRefused,
     /// The TLS handshake failed.
     Tls,
-    /// The host's name did not resolve.
+    /// The host name did not resolve.
     Dns,
-    /// Whoever connects is not who it must be, or may not: 401, 403, 407.
+    /// The client's credentials are missing or rejected, or it lacks permission: 401, 403, 407.
     Auth,
     /// The URL or a setting cannot work.
     Config,
-    /// Nobody listens at the server's TCP port.
+    /// Nothing listens on the server's TCP port.
     ServerDown,
-    /// The server does not want more for now: 429, or 503 with `Retry-After`.
+    /// The server accepts no more for now: 429, or 503 with `Retry-After`.
     Busy,
     /// No answer came in time.
     Timeout,
-    /// The connection was cut while it was made.
+    /// The connection was cut while connecting.
     Cut,
-    /// The path went dead in the middle of a session: nothing came in, neither data nor the answer to a heartbeat.
+    /// The path went dead in the middle of a session: nothing came in, neither data nor an answer to a heartbeat.
     PathDead,
-    /// None of these.
+    /// Any other reason.
     Other,
 }
 
 impl Reason {
-    /// In one word, for a metric's label or a log.
+    /// Returns the reason as one word for a metric label or a log.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -52,7 +52,7 @@ impl Reason {
     }
 }
 
-/// Its [`word`](Reason::word), with spaces.
+/// Formats the [`word`](Reason::word) with spaces.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.word().replace('_', " "))

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Error, rt::Instant};
 
-/// What a connector shares with its clones, its attempts and its transports.
+/// The state that a connector shares with its clones, attempts and transports.
 pub(super) struct Shared {
     memory: Mutex<Memory>,
     watchers: Watchers,
@@ -37,7 +37,7 @@ impl Shared {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The memory's clock.
+    /// Returns the time on the memory's clock.
     pub(super) fn now(&self) -> Duration {
         self.since.elapsed()
     }
@@ -47,7 +47,7 @@ impl Shared {
     }
 }
 
-/// One attempt to connect, for all that is told of it.
+/// One attempt to connect, as far as decisions report it.
 #[derive(Clone)]
 pub(super) struct Attempt {
     pub(super) shared: Arc<Shared>,
@@ -63,12 +63,12 @@ impl Attempt {
         Self { shared, origin, name, number, since: Instant::now() }
     }
 
-    /// The time since it began.
+    /// Returns the time since the attempt began.
     pub(super) fn age(&self) -> Duration {
         self.since.elapsed()
     }
 
-    /// Tells the metrics, the log and whoever watches.
+    /// Reports the decision to the metrics, the log and all readers of [`Decisions`](super::Decisions).
     pub(super) fn tell(&self, decision: Decision) {
         let decided = Decided { origin: self.origin.clone(), attempt: self.number, decision };
         tell(&self.name, &decided);
@@ -76,8 +76,8 @@ impl Attempt {
     }
 }
 
-/// A connection that was made, as long as somebody may tell how it ends: its transport by what it sees, and a layer that connects again by
-/// what it was told from above (a heartbeat).
+/// An open connection whose end may still be reported. The transport reports the end that it sees; a reconnecting layer
+/// reports one that a layer above detected, such as a heartbeat.
 pub(super) struct Session {
     attempt: Attempt,
     kind: TransportKind,
@@ -89,13 +89,13 @@ impl Session {
         Arc::new(Self { attempt, kind, is_dead: AtomicBool::new(false) })
     }
 
-    /// The server does not speak the subprotocol that it chose.
+    /// Records that the server does not speak the subprotocol that it chose.
     pub(super) fn disown(&self) {
         let Attempt { shared, origin, .. } = &self.attempt;
         shared.memory().disown(origin);
     }
 
-    /// Its path went dead. Told twice, it is one death.
+    /// Records that the path went dead. Two reports count as one.
     pub(super) fn died(&self, error: &Error) {
         if self.is_dead.swap(true, Relaxed) {
             return;

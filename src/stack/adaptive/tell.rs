@@ -3,12 +3,12 @@ use std::sync::Arc;
 use super::{Decided, Decision, Reason, TransportKind};
 use crate::layer::trace::{CONNECT_SECONDS, CONNECTS, FALLBACKS, PATHS_LOST};
 
-/// Tells the metrics and the log what was decided. All labels are words of this crate.
+/// Reports a decision to the metrics and the log. All labels are words of this crate.
 pub(super) fn tell(name: &Arc<str>, decided: &Decided) {
     let (origin, attempt) = (&*decided.origin, decided.attempt);
     match &decided.decision {
         Decision::Remembered { kind } => {
-            tracing::debug!(%name, origin, attempt, %kind, "what worked lately is tried first")
+            tracing::debug!(%name, origin, attempt, %kind, "trying the transport that worked recently first")
         }
         Decision::Started { kind, after } => tracing::debug!(%name, origin, attempt, %kind, ?after, "started"),
         Decision::FellBack { kind, reason, error, after } => {

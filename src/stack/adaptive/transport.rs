@@ -14,18 +14,20 @@ use crate::{
     transport::{sse::SseDuplex, websocket::WebSocket, webtransport::WebTransportStream},
 };
 
-/// A WebTransport stream, a WebSocket, or SSE with POST, either end: a [`Transport`](crate::Transport) of [`Message`]s.
+/// A WebTransport stream, a WebSocket, or SSE with POST, on either end: a [`Transport`](crate::Transport) of
+/// [`Message`]s.
 ///
-/// A client gets it from an [`AdaptiveConnector`](super::AdaptiveConnector); a server makes it of each of the three by `From`, so that
-/// one handler, one [`OptimizedAcceptor`](crate::stack::OptimizedAcceptor) and one store of sessions serve them all.
+/// A client gets it from an [`AdaptiveConnector`](super::AdaptiveConnector). A server creates it from any of the three
+/// with `From`, so that one handler, one [`OptimizedAcceptor`](crate::stack::OptimizedAcceptor) and one session store
+/// serve them all.
 ///
-/// Where it waits, its errors and what a cancellation costs are the transport's own. Each call costs a branch more than on the transport
-/// itself; nothing is boxed.
+/// Backpressure, errors and cancel safety are those of the transport inside. Each call costs one branch more than on
+/// that transport; nothing is boxed.
 pub struct AdaptiveTransport {
     inner: Inner,
-    /// Of a client: whom the end is told.
+    /// On a client, the session that is told how the connection ends.
     session: Option<Arc<Session>>,
-    /// Of a server: what the connection holds for as long as it lives.
+    /// On a server, the value that is held for the life of the connection.
     _held: Option<Box<dyn Send + Sync>>,
 }
 
@@ -46,7 +48,7 @@ macro_rules! each {
 }
 
 impl AdaptiveTransport {
-    /// Which of the three it is.
+    /// Returns the kind of the transport.
     #[must_use]
     pub const fn kind(&self) -> TransportKind {
         match &self.inner {
@@ -56,13 +58,14 @@ impl AdaptiveTransport {
         }
     }
 
-    /// The subprotocol that was agreed on in the handshake.
+    /// Returns the subprotocol that the handshake agreed on.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         each!(&self.inner, transport => transport.subprotocol())
     }
 
-    /// The WebTransport stream, where it is one: for its session, with more streams and datagrams, and its statistics.
+    /// Returns the WebTransport stream, if this is one: for its session with further streams and datagrams, and its
+    /// statistics.
     #[must_use]
     pub const fn web_transport(&self) -> Option<&WebTransportStream> {
         match &self.inner {
@@ -71,7 +74,7 @@ impl AdaptiveTransport {
         }
     }
 
-    /// The WebSocket, where it is one: for its socket.
+    /// Returns the WebSocket, if this is one: for its socket.
     #[must_use]
     pub const fn web_socket(&self) -> Option<&WebSocket> {
         match &self.inner {
@@ -80,7 +83,7 @@ impl AdaptiveTransport {
         }
     }
 
-    /// SSE with POST, where it is that.
+    /// Returns the SSE with POST transport, if this is one.
     #[must_use]
     pub const fn sse(&self) -> Option<&SseDuplex> {
         match &self.inner {
@@ -89,19 +92,19 @@ impl AdaptiveTransport {
         }
     }
 
-    /// Tells `session` if its path goes dead.
+    /// Reports to `session` if the path goes dead.
     pub(super) fn watched_by(mut self, session: Arc<Session>) -> Self {
         self.session = Some(session);
         self
     }
 
-    /// Drops `held` with the connection.
+    /// Drops `held` together with the connection.
     pub(super) fn holding(mut self, held: impl Send + Sync + 'static) -> Self {
         self._held = Some(Box::new(held));
         self
     }
 
-    /// Looks at what a poll gave.
+    /// Inspects the result of a poll.
     #[inline]
     fn look<T>(&mut self, polled: Poll<Result<T, Error>>) -> Poll<Result<T, Error>> {
         if let Poll::Ready(Err(error)) = &polled {
@@ -120,14 +123,15 @@ impl AdaptiveTransport {
         }
     }
 
-    /// This end closes: a peer that does not answer that is not a path that went dead in the middle of a session.
+    /// Marks that this end closes. A peer that does not answer a close is not a path that went dead in the middle of a
+    /// session.
     fn closes(&mut self) {
         self.session = None;
     }
 }
 
-/// Whether QUIC's connection was closed by this end, which did not ask for it: what is left of an idle timeout where the library below
-/// noticed first that the stream of its request has ended.
+/// Returns whether the QUIC connection was closed by this end although this end did not ask for it. An idle timeout
+/// looks like this if the QUIC library first noticed that the request stream had ended.
 fn has_vanished(error: &Error) -> bool {
     let first: &(dyn std::error::Error + 'static) = error;
     std::iter::successors(Some(first), |error| error.source())

@@ -11,14 +11,14 @@ use futures_core::Stream;
 use super::{Decided, Decision};
 use crate::transport::parked::Parked;
 
-/// How many decisions wait for each reader.
+/// The number of decisions that are kept for each reader.
 const ROOM: usize = 64;
 
-/// Whom decisions are told.
+/// The readers of the decisions.
 #[derive(Debug, Default)]
 pub(super) struct Watchers(Mutex<Vec<Weak<Mutex<Ring>>>>);
 
-/// What one reader has not read. Bounded: the oldest go first, and are counted.
+/// The decisions that one reader has not read. Bounded: the oldest are dropped first, and counted.
 #[derive(Default)]
 struct Ring {
     waiting: VecDeque<Decided>,
@@ -64,11 +64,11 @@ impl Drop for Watchers {
     }
 }
 
-/// A stream of what an [`AdaptiveConnector`](super::AdaptiveConnector) and its clones decide from now on; see
-/// [`AdaptiveConnector::decisions`](super::AdaptiveConnector::decisions).
+/// A stream of the decisions that an [`AdaptiveConnector`](super::AdaptiveConnector) and its clones make from now on.
+/// See [`AdaptiveConnector::decisions`](super::AdaptiveConnector::decisions).
 ///
-/// At most 64 decisions wait here: who reads too late finds a [`Decision::Missed`] in place of the oldest. The stream ends with the last
-/// clone of the connector and the last of its transports. Dropping a read loses nothing.
+/// At most 64 decisions are kept. A reader that is too slow finds a [`Decision::Missed`] in place of the oldest ones.
+/// The stream ends with the last clone of the connector and the last of its transports. Dropping a read loses nothing.
 pub struct Decisions {
     ring: Arc<Mutex<Ring>>,
 }
@@ -108,7 +108,7 @@ impl fmt::Debug for Decisions {
     }
 }
 
-/// Nothing panics under these locks; what they guard is whole all the same.
+/// No code panics under these locks; the guarded state is consistent even if the lock is poisoned.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -27,19 +27,20 @@ use crate::{
     transport::websocket::WebSocketConnector,
 };
 
-/// What is on in an [`OptimizedTransport`], with which settings; the same builder makes the client's and the server's end.
+/// The layers that are on in an [`OptimizedTransport`], and their settings. The same builder creates the client's and
+/// the server's end.
 ///
-/// | layer | default | works against |
+/// | layer | default | requires on the peer |
 /// |---|---|---|
-/// | [`trace`](crate::layer::trace) | counts and a span for each connection; no message is sampled | every peer |
-/// | [`limit`](crate::layer::limit) | messages of at most 4 MiB | every peer |
-/// | [`rate_limit`](crate::layer::rate_limit) | off | every peer |
-/// | [`reconnect`](crate::layer::reconnect) (client) | exponential, full jitter; what was not flushed is sent again | every peer |
-/// | [`resume`](crate::layer::resume) | on; the server keeps a session for 2 minutes | one that knows it |
-/// | [`batch`](crate::layer::batch) | 64 messages or 64 KiB, for what is flushed at once | one that knows it |
-/// | [`compression`](crate::layer::compression) | messages from 256 bytes on; no context is kept | one that knows it |
-/// | [`heartbeat`](crate::layer::heartbeat) | a ping after 20 s of silence, 20 s for the answer | every peer |
-/// | the queue of [`split`](OptimizedTransport::split) | 1024 messages or 1 MiB; who sends more waits | every peer |
+/// | [`trace`](crate::layer::trace) | counts and a span for each connection; no message is sampled | nothing |
+/// | [`limit`](crate::layer::limit) | messages of at most 4 MiB | nothing |
+/// | [`rate_limit`](crate::layer::rate_limit) | off | nothing |
+/// | [`reconnect`](crate::layer::reconnect) (client) | exponential, full jitter; messages that were not flushed are sent again | nothing |
+/// | [`resume`](crate::layer::resume) | on; the server keeps a session for 2 minutes | this stack |
+/// | [`batch`](crate::layer::batch) | 64 messages or 64 KiB, for messages that are flushed together | this stack |
+/// | [`compression`](crate::layer::compression) | messages of 256 bytes or more; no context is kept | this stack |
+/// | [`heartbeat`](crate::layer::heartbeat) | a ping after 20 s of silence, 20 s for the answer | nothing |
+/// | the queue of [`split`](OptimizedTransport::split) | 1024 messages or 1 MiB; a sender waits when it is full | nothing |
 #[derive(Clone, Debug)]
 pub struct OptimizedBuilder {
     name: Arc<str>,
@@ -74,7 +75,7 @@ impl std::fmt::Debug for OnConnect {
 }
 
 impl OptimizedBuilder {
-    /// The defaults.
+    /// Creates a builder with the defaults.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -99,15 +100,16 @@ impl OptimizedBuilder {
         }
     }
 
-    /// The name in spans and metrics, of your own choosing: `orders`, say. Default `optimized`.
+    /// Sets the name used in spans and metrics, such as `orders`. Defaults to `optimized`.
     #[must_use]
     pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Sets the limits of each connection and of its handshake. The message limit is that of the application's messages: what the layers of
-    /// the stack add to one has room beyond it ([`transport_limits`](Self::transport_limits)).
+    /// Sets the limits of each connection and of its handshake. The message limit applies to the application's
+    /// messages. The bytes that the layers of the stack add are allowed in addition
+    /// ([`transport_limits`](Self::transport_limits)).
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -115,38 +117,40 @@ impl OptimizedBuilder {
         self
     }
 
-    /// Returns [`limits`](Self::limits) with room for what the layers of the stack add to a message: less than 100 bytes, or 4 KiB more where
-    /// the compression context is kept.
+    /// Returns [`limits`](Self::limits) plus room for the bytes that the layers of the stack add to a message: less
+    /// than 100 bytes, or 4 KiB more if the compression context is kept.
     ///
-    /// [`connect`](Self::connect) and [`OptimizedAcceptor::upgrade`] use them. Give them to a connector or an upgrade of your own. With a
-    /// smaller limit there, a message of almost [`Limits::message`] to which a layer adds its mark is refused
-    /// ([`is_too_large`](Error::is_too_large)) and not sent.
+    /// [`connect`](Self::connect) and [`OptimizedAcceptor::upgrade`] use them. Pass them to your own connector or
+    /// upgrade. With a smaller limit there, a message of almost [`Limits::message`] to which a layer adds its mark is
+    /// refused ([`is_too_large`](Error::is_too_large)) and not sent.
     #[must_use]
     pub fn transport_limits(&self) -> Limits {
         self.limits.message(self.limits.message.saturating_add(self.overhead()))
     }
 
-    /// The sum over all layers between the limit and the transport, whichever are on.
+    /// Returns the sum over all layers between the limit and the transport, whether they are on or off.
     fn overhead(&self) -> usize {
         let compression = self.compression.map_or(0, |deflate| CompressionLayer::new(deflate).overhead());
         trace::OVERHEAD + resume::OVERHEAD + batch::OVERHEAD + compression + heartbeat::OVERHEAD
     }
 
-    /// How long no text or binary message may pass, either way, before the transport is closed. Default: for ever.
+    /// Sets how long the transport may be idle, without a text or binary message in either direction, before it is
+    /// closed. Defaults to no limit.
     #[must_use]
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.limit = self.limit.idle_timeout(time);
         self
     }
 
-    /// A rate limit. Default none.
+    /// Sets a rate limit. Defaults to no rate limit.
     #[must_use]
     pub fn rate_limit(mut self, limit: RateLimitLayer) -> Self {
         self.rate_limit = Some(limit);
         self
     }
 
-    /// Sets how small messages are put together; `None` for never. See [`compression`](Self::compression) for what a batch tells an eavesdropper.
+    /// Sets how small messages are batched; `None` turns batching off. [`compression`](Self::compression) describes
+    /// what the size of a batch reveals to an eavesdropper.
     #[must_use]
     pub fn batch(mut self, policy: impl Into<Option<BatchPolicy>>) -> Self {
         self.batch = policy.into();
@@ -155,129 +159,133 @@ impl OptimizedBuilder {
 
     /// Sets how messages are compressed; `None` turns compression off, and a peer's compressed messages are refused.
     ///
-    /// A batch is compressed as a whole, so its messages share a block of deflate and the length on the wire tells what they have in common. Where
-    /// secrets and text that a stranger chose may leave together, use [`Deflate::batches(false)`](Deflate::batches): messages that are worth it
-    /// are then compressed by themselves.
+    /// A batch is compressed as a whole. Its messages share a block of deflate, and the length on the wire reveals what
+    /// they have in common. If secrets and text chosen by a stranger may be sent together, use
+    /// [`Deflate::batches(false)`](Deflate::batches): each message worth compressing is then compressed separately.
     #[must_use]
     pub fn compression(mut self, deflate: impl Into<Option<Deflate>>) -> Self {
         self.compression = deflate.into();
         self
     }
 
-    /// When the peer is asked whether it is there; `None` for never.
+    /// Sets when the peer is pinged; `None` turns the heartbeat off.
     #[must_use]
     pub fn heartbeat(mut self, heartbeat: impl Into<Option<HeartbeatLayer>>) -> Self {
         self.heartbeat = heartbeat.into();
         self
     }
 
-    /// How a client's session is resumed; `None` for never. On a server, only whether: see
-    /// [`session_ttl`](Self::session_ttl), [`max_sessions`](Self::max_sessions), [`sessions_per_key`](Self::sessions_per_key) and
-    /// [`total_replay_bytes`](Self::total_replay_bytes).
+    /// Sets how a client's session is resumed; `None` turns resuming off. On a server it only sets whether sessions are
+    /// resumed: see [`session_ttl`](Self::session_ttl), [`max_sessions`](Self::max_sessions),
+    /// [`sessions_per_key`](Self::sessions_per_key) and [`total_replay_bytes`](Self::total_replay_bytes).
     #[must_use]
     pub fn resume(mut self, resume: impl Into<Option<ResumeLayer>>) -> Self {
         self.resume = resume.into();
         self
     }
 
-    /// How long a client waits before it connects again.
+    /// Sets how long a client waits before it reconnects.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// What becomes of messages that a client's connection took and was lost with, where the peer does not resume. Where it
-    /// does, they are in the session. Default: they are sent again, so that one may come twice.
+    /// Sets what happens to messages that a client's connection accepted before it was lost, if the peer does not
+    /// resume. If the peer resumes, they are kept in the session. By default they are sent again, so a message may
+    /// arrive twice.
     #[must_use]
     pub fn when_lost(mut self, when_lost: WhenLost<Message>) -> Self {
         self.when_lost = when_lost;
         self
     }
 
-    /// What a client sends at each connection before anything else; see [`ReconnectLayer::on_connect`]. The
-    /// [`Verdict`](crate::layer::resume::Verdict) on the session, if there is one, is in the extensions: after
-    /// [`Resumed`](crate::layer::resume::Verdict::Resumed) a server still knows the subscriptions.
+    /// Sets what a client sends on each connection before anything else; see [`ReconnectLayer::on_connect`]. The
+    /// [`Verdict`](crate::layer::resume::Verdict) on the session, if there is one, is in the extensions. After
+    /// [`Resumed`](crate::layer::resume::Verdict::Resumed) the server still knows the subscriptions.
     #[must_use]
     pub fn on_connect(mut self, hook: impl Fn(&Parts) -> Vec<Message> + Send + Sync + 'static) -> Self {
         self.on_connect = Some(OnConnect(Arc::new(hook)));
         self
     }
 
-    /// How long a server keeps a session whose client is away. Default 2 minutes.
+    /// Sets how long a server keeps a session whose client is disconnected. Defaults to 2 minutes.
     #[must_use]
     pub fn session_ttl(mut self, time: Duration) -> Self {
         self.session_ttl = time;
         self
     }
 
-    /// How many sessions a server holds; one more client is refused with 1013. Default 1024.
+    /// Sets how many sessions a server holds. Defaults to 1024. A client over the limit is refused with 1013.
     #[must_use]
     pub fn max_sessions(mut self, sessions: usize) -> Self {
         self.max_sessions = sessions;
         self
     }
 
-    /// Sets how many sessions of a server one owner or key may have. Defaults to a quarter of [`max_sessions`](Self::max_sessions). See
-    /// [`SessionStore::sessions_per_key`].
+    /// Sets how many sessions of a server one owner or key may have. Defaults to a quarter of
+    /// [`max_sessions`](Self::max_sessions). See [`SessionStore::sessions_per_key`].
     #[must_use]
     pub fn sessions_per_key(mut self, sessions: usize) -> Self {
         self.sessions_per_key = Some(sessions);
         self
     }
 
-    /// Sets how many bytes all sessions of a server together may hold: what was sent and not acknowledged, and what was read ahead. Defaults to
-    /// 256 MiB. See [`SessionStore::total_replay_bytes`].
+    /// Sets how many bytes all sessions of a server together may hold: messages that were sent and not acknowledged,
+    /// and messages that were read ahead. Defaults to 256 MiB. See [`SessionStore::total_replay_bytes`].
     #[must_use]
     pub fn total_replay_bytes(mut self, bytes: usize) -> Self {
         self.total_replay_bytes = Some(bytes);
         self
     }
 
-    /// Follows one message in so many, by a span, and across the wire where the peer does so too. Default: none.
+    /// Sets that one message in N is followed by a span, and across the wire if the peer also samples. By default no
+    /// message is sampled.
     ///
-    /// Then a client makes a span for each message that the peer says is sampled, and a server for each of its clients': turn
-    /// it on for peers whom you trust with your logs.
+    /// With sampling on, a client makes a span for each message that the peer marks as sampled, and a server does so
+    /// for each of its clients. Turn it on for peers that you trust with your logs.
     #[must_use]
     pub fn sample_one_in(mut self, every: NonZeroU32) -> Self {
         self.sampled = Some(every);
         self
     }
 
-    /// The outgoing queue of [`split`](OptimizedTransport::split), and what happens when it is full.
+    /// Sets the outgoing queue of [`split`](OptimizedTransport::split), and what happens when it is full.
     #[must_use]
     pub fn queue(mut self, queue: Queue<Message>) -> Self {
         self.queue = queue;
         self
     }
 
-    /// Connects to `url` (`ws://`, `wss://`), and goes on with it whenever the connection is lost.
+    /// Connects to `url` (`ws://`, `wss://`), and reconnects whenever the connection is lost.
     ///
     /// # Errors
     ///
-    /// Why the first attempt failed; it is not tried again. Those of [`WebSocketConnector`], and [`is_timeout`](Error::is_timeout)
-    /// of a server that has said hello before and is silent now. A server that agrees to the subprotocol without knowing it gets plain messages.
+    /// Returns the error of the first attempt, which is not retried. It is an error of [`WebSocketConnector`], or one
+    /// for which [`is_timeout`](Error::is_timeout) is true if a server that has said hello before is now silent. A
+    /// server that agrees to the subprotocol without knowing it gets plain messages.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the attempt is.
+    /// Dropping this future cancels the connection attempt.
     pub async fn connect(self, url: &str) -> Result<OptimizedTransport, Error> {
         let connector = WebSocketConnector::new().limits(self.transport_limits());
         let headroom = self.overhead();
         self.connect_over(connector, Target::parse(url)?, headroom).connected().await
     }
 
-    /// Connects by a connector of your own: layers of tower and tower-http on a [`WebSocketConnector`], own TLS, a token source;
-    /// or another transport. `target` is a URL or a whole request, which is cloned for each attempt. Our subprotocol is offered after
-    /// those of the connector and the request: a server that chooses one of them gets plain messages.
+    /// Connects by your own connector: layers of tower and tower-http on a [`WebSocketConnector`], your own TLS, a
+    /// token source, or another transport. `target` is a URL or a whole request, which is cloned for each attempt. The
+    /// stack's subprotocol is offered after those of the connector and the request. A server that chooses one of those
+    /// gets plain messages.
     ///
     /// # Errors
     ///
-    /// Those of [`connect`](Self::connect), and of the connector.
+    /// Returns the errors of [`connect`](Self::connect) and of the connector.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the attempt is.
+    /// Dropping this future cancels the connection attempt.
     pub async fn connect_with<C>(
         self,
         connector: C,
@@ -290,8 +298,8 @@ impl OptimizedBuilder {
         self.connect_lazily(connector, target).connected().await
     }
 
-    /// As [`connect_with`](Self::connect_with), without waiting: it connects when it is first polled, and a first attempt that
-    /// fails is followed by others as the [`backoff`](Self::backoff) says.
+    /// Creates a transport as [`connect_with`](Self::connect_with) does, without waiting. It connects when it is first
+    /// polled, and a failed first attempt is retried with the [`backoff`](Self::backoff).
     pub fn connect_lazily<C>(self, connector: C, target: impl Into<Target>) -> OptimizedTransport<C::Transport>
     where
         C: Connect<Future: Send + 'static> + Clone + Send + Sync + 'static,
@@ -300,7 +308,7 @@ impl OptimizedBuilder {
         self.connect_over(connector, target, 0)
     }
 
-    /// With a connector that takes `headroom` bytes more than [`limits`](Self::limits) say.
+    /// Connects by a connector that accepts `headroom` bytes more than [`limits`](Self::limits).
     fn connect_over<C>(
         self,
         connector: C,
@@ -340,7 +348,7 @@ impl OptimizedBuilder {
         OptimizedTransport::client(shell.layer(reconnect.layer(connector)), handle, self.queue)
     }
 
-    /// The server's end with these settings, and a store of sessions of its own.
+    /// Creates the server's end with these settings and its own session store.
     #[must_use]
     pub fn acceptor<T>(self) -> OptimizedAcceptor<T> {
         let mut store: SessionStore<Wire<T>> = SessionStore::new().ttl(self.session_ttl).sessions(self.max_sessions);

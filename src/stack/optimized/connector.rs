@@ -1,4 +1,5 @@
-//! The connector below the reconnect layer: it connects, finds out what the peer can do, and puts on the layers that follow.
+//! The connector below the reconnect layer. It connects, detects what the peer supports, and adds the layers
+//! accordingly.
 
 use std::{
     future::Future,
@@ -28,10 +29,10 @@ use crate::{
     transport::{LostConnection, detach},
 };
 
-/// A connection of a client: what it sends is traced, then resumed, then on the wire.
+/// A client's connection: outgoing messages are traced, then resumed, then put on the wire.
 pub(super) type Link<T> = Traced<Optional<ResumedTransport<Wire<T>>, Wire<T>>>;
 
-/// Any connector: boxed, since a connection is made once in a while and a message goes through none of it.
+/// Any connector. It is boxed because connections are rare and no message passes through it.
 pub(super) type Dial<T> = BoxCloneSyncService<Request<()>, Response<T>, Error>;
 
 pub(super) struct Connector<T> {
@@ -49,7 +50,7 @@ where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
     async fn connect(self, mut request: Request<()>) -> Result<Response<Link<T>>, Error> {
-        /// As many ways to connect as a connector may have found to be of no use: the transports that there are.
+        /// The number of ways to connect that one connector may report as unusable: the number of transports.
         const WAYS: usize = 3;
 
         let mut ways = 1;
@@ -74,12 +75,12 @@ where
                 }
                 // Offered by the caller's own connector.
                 Ok(Greeting::AskAgain) => Error::protocol(
-                    "the server chooses the subprotocol `tower-transport.v1` and does not speak it: do not offer it there",
+                    "the server chooses the subprotocol `tower-transport.v1` and does not speak it: do not offer it to this server",
                 ),
                 Err(error) => error,
             };
             match unusable {
-                // The next attempt goes another way.
+                // The next attempt uses another way.
                 Some(unusable) if unusable.tell(&error) && ways < WAYS => {
                     ways += 1;
                     request.extensions_mut().remove::<LostConnection>();
@@ -89,7 +90,7 @@ where
         }
     }
 
-    /// Finds out whether the server knows the stack, and what is on with it.
+    /// Detects whether the server knows the stack, and which capabilities are on.
     async fn greet(&self, response: &mut Response<T>, uri: &Uri, has_other_way: bool) -> Result<Greeting, Error> {
         if !is_chosen(response.headers()) {
             return Ok(Greeting::Agreed(Agreement::plain(None)));
@@ -114,22 +115,23 @@ where
             }
             Met::Stranger(why) => why,
         };
-        // Silence may be the network's: it is not held against the server the next time.
+        // The network may have caused the silence, so the next connection does not assume that the server is a
+        // stranger.
         if why != Stranger::Silent {
             self.peers.learn(uri, Kind::Stranger);
         }
         tracing::info!(
             host = uri.host(),
             ?why,
-            "the server chose the subprotocol `tower-transport.v1` and said no hello: connecting again without it, for plain messages"
+            "the server chose the subprotocol `tower-transport.v1` and sent no hello: connecting again without it, for plain messages"
         );
         Ok(Greeting::AskAgain)
     }
 
-    /// Opens the session, or goes on with it.
+    /// Opens the session or resumes it.
     async fn open(&self, response: Response<T>, agreement: Agreement) -> Result<Response<Link<T>>, Error> {
         let (mut parts, transport) = response.into_parts();
-        // They are kept as long as the connection lives.
+        // The headers are kept for as long as the connection lives.
         detach::headers(&mut parts.headers);
         let (agreed, max_message) = (agreement.capabilities, agreement.max_message());
         let wire = self.wire.layer(transport, agreement);
@@ -148,19 +150,19 @@ where
     }
 }
 
-/// What is to be done with a connection.
+/// The next step for a connection.
 enum Greeting {
     Agreed(Agreement),
-    /// The server is to be asked again, without the subprotocol.
+    /// Connect to the server again, without the subprotocol.
     AskAgain,
 }
 
-/// Whether the server speaks our subprotocol.
+/// Returns whether the server chose the stack's subprotocol.
 fn is_chosen(headers: &HeaderMap) -> bool {
     headers.get(header::SEC_WEBSOCKET_PROTOCOL).is_some_and(|chosen| chosen == SUBPROTOCOL)
 }
 
-// Derived, it would ask the same of `T`.
+// A derived impl would require the same of `T`.
 impl<T> Clone for Connector<T> {
     fn clone(&self) -> Self {
         Self {
@@ -184,7 +186,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<Link<T>>, Error>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        // The dial is made ready in the call, which has its own.
+        // The dial is made ready within the call, which has its own clone.
         Poll::Ready(Ok(()))
     }
 

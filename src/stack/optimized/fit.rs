@@ -10,9 +10,11 @@ use pin_project_lite::pin_project;
 use crate::{Error, Message, Transport, message::trailer};
 
 pin_project! {
-    /// Refuses a message that is larger on the wire than the peer's hello allows, before the peer closes the connection for it.
+    /// Refuses a message that is larger on the wire than the peer's hello allows, before the peer would close the
+    /// connection because of it.
     ///
-    /// It sits below the layers that add to each message and survive a connection, and counts what the layers below it may add.
+    /// It sits below the layers that add to each message and survive a connection, and counts what the layers below it
+    /// may add.
     #[derive(Debug)]
     pub(super) struct Fit<T> {
         #[pin]
@@ -27,7 +29,7 @@ impl<T> Fit<T> {
     }
 }
 
-/// The size of this message on the wire, at most.
+/// Returns the maximum size of this message on the wire.
 #[inline]
 fn size(message: &Message) -> usize {
     match message {

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use crate::{Error, Message, Transport};
 
 pin_project! {
-    /// A transport whose first message was read already, while the stack found out whether the peer knows it.
+    /// A transport whose first message was already read while the stack detected whether the peer knows it.
     #[derive(Debug)]
     pub(super) struct Greeted<T> {
         #[pin]

@@ -1,7 +1,7 @@
-//! How two ends learn of each other, after a handshake that has chosen the stack's subprotocol.
+//! How two ends learn about each other, after a handshake that has chosen the stack's subprotocol.
 //!
-//! The server says hello first, and the client waits for it. So a server that chose the name without knowing it, as some take whichever is
-//! offered first, never gets a message that it did not ask for.
+//! The server says hello first, and the client waits for it. Some servers choose whichever name is offered first
+//! without knowing it. Such a server never gets a message that it did not ask for.
 
 use std::time::Duration;
 
@@ -13,41 +13,42 @@ use crate::{
     stack::hello::{First, Hello},
 };
 
-/// How many control messages may come before the peer's hello.
+/// The number of control messages that may come before the peer's hello.
 const CONTROLS: usize = 16;
 
-/// A ping that asks whether the server lives, while its hello does not come. The heartbeat's pings begin with the number 1, and it takes the
-/// pong of this one for its own, should it be late.
+/// A ping that checks whether the server is alive while its hello is missing. The heartbeat's pings start with the
+/// number 1, and the heartbeat treats a late pong to this ping as its own.
 const ASK: &[u8] = b"ttxh\0\0\0\0";
 
-/// What a client has learned of a server that chose the stack's subprotocol.
+/// The result of the exchange with a server that chose the stack's subprotocol.
 pub(super) enum Met {
-    /// It knows it.
+    /// The server knows the subprotocol.
     Known(Hello),
-    /// It does not: this is its first message, and nothing was sent to it. The connection is good for plain messages.
+    /// The server does not know it. This is its first message, and nothing was sent to it. The connection can be used
+    /// for plain messages.
     Plain(Message),
-    /// It does not, as far as one can tell. It is to be asked again, without the subprotocol.
+    /// The server does not know it, as far as the client can tell. The client connects again, without the subprotocol.
     Stranger(Stranger),
 }
 
-/// Why a server is taken for one that does not know the stack.
+/// The reason for treating a server as one that does not know the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stranger {
-    /// It answers pings, or sends them, and does not say hello.
+    /// The server answers pings, or sends them, and does not say hello.
     Talks,
-    /// It closed the connection.
+    /// The server closed the connection.
     Closed,
-    /// Nothing came at all. This may be the path's fault.
+    /// Nothing came at all. The network path may be the cause.
     Silent,
 }
 
-/// How long a client waits for the hello, as parts of the handshake's time.
+/// How long a client waits for the hello, as fractions of the handshake time.
 #[derive(Clone, Copy)]
 pub(super) struct Patience {
     limit: Duration,
-    /// A server that said hello lately is not taken for a stranger, unless it talks like one.
+    /// Whether the server said hello recently. Such a server is treated as a stranger only if it behaves like one.
     is_trusted: bool,
-    /// Silence is the path's fault, and the caller has another path.
+    /// Whether the caller has another path, so that silence is attributed to this path.
     has_other_way: bool,
 }
 
@@ -56,13 +57,14 @@ impl Patience {
         Self { limit, is_trusted, has_other_way }
     }
 
-    /// When the server is asked whether it lives: a hello comes right behind the handshake's answer, usually.
+    /// Returns when to ping the server to check that it is alive: a hello usually comes right after the handshake's
+    /// answer.
     fn ask(&self) -> Duration {
         self.limit / 64
     }
 
-    /// When a server that answered is taken for a stranger. Something between may answer for it, so it has more time than one answer
-    /// takes.
+    /// Returns when a server that answered is treated as a stranger. An intermediary may have answered for it, so it
+    /// gets more time than one answer takes.
     fn answered(&self) -> Duration {
         if self.is_trusted { self.limit } else { self.limit / 16 }
     }
@@ -72,12 +74,13 @@ impl Patience {
     }
 }
 
-/// A client's part.
+/// Runs the client's part.
 ///
 /// # Errors
 ///
-/// Those of the transport; [`is_closed`](Error::is_closed) where the server closed for a reason of its own, [`is_timeout`](Error::is_timeout)
-/// where nothing came from a server that may not be a stranger, [`is_protocol`](Error::is_protocol) for a hello that is broken.
+/// Returns the errors of the transport. Returns an error for which [`is_closed`](Error::is_closed) is true if the
+/// server closed for a reason of its own, [`is_timeout`](Error::is_timeout) if nothing came from a server that may not
+/// be a stranger, or [`is_protocol`](Error::is_protocol) if the hello is malformed.
 pub(super) async fn meet<T>(transport: &mut T, ours: Hello, patience: Patience) -> Result<Met, Error>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
@@ -97,7 +100,8 @@ where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
 {
     let since = Instant::now();
-    // A layer of the caller's may have something to say first: a token, without which the server does not begin.
+    // A layer of the caller may have to send something first, such as a token that the server requires before it
+    // begins.
     SinkExt::<Message>::flush(transport).await?;
     let (mut has_asked, mut has_answered) = (false, false);
     let mut controls = 0;
@@ -136,7 +140,7 @@ where
     }
 }
 
-/// The server closed in place of a hello. Some close codes say that the subprotocol has nothing to do with it.
+/// Handles a server that closed in place of a hello. Some close codes show that the subprotocol is not the cause.
 fn closed(frame: Option<CloseFrame>, patience: Patience) -> Result<Met, Error> {
     const UNAUTHORIZED: u16 = 4401;
     const FORBIDDEN: u16 = 4403;
@@ -152,11 +156,12 @@ fn closed(frame: Option<CloseFrame>, patience: Patience) -> Result<Met, Error> {
     Ok(Met::Stranger(Stranger::Closed))
 }
 
-/// A server's part: it says hello, and hears the client's.
+/// Runs the server's part: says hello and receives the client's hello.
 ///
 /// # Errors
 ///
-/// As [`meet`]; a first message that is not a hello is [`is_protocol`](Error::is_protocol), for the client has offered the subprotocol.
+/// Returns the errors of [`meet`]. Returns an error for which [`is_protocol`](Error::is_protocol) is true if the first
+/// message is not a hello, because the client has offered the subprotocol.
 pub(super) async fn welcome<T>(transport: &mut T, ours: Hello, limit: Duration) -> Result<Hello, Error>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
@@ -173,14 +178,14 @@ where
                 None => return Err(Error::closed("the connection ended before the peer said hello")),
             }
         }
-        Err(Error::protocol(format!("the peer sent more than {CONTROLS} pings and no hello")))
+        Err(Error::protocol(format!("the peer sent more than {CONTROLS} control messages and no hello")))
     };
     rt::timeout(limit, exchange).await.unwrap_or_else(|_| {
         Err(Error::timeout(format!("the peer did not say hello within {limit:?} (Limits::handshake)")))
     })
 }
 
-/// Tells a client why it is not taken, if that is for what it said or did not say.
+/// Tells a client why it is refused, if the reason is what it sent or did not send.
 pub(super) async fn refuse<T>(mut transport: T, error: &Error, limit: Duration)
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
@@ -200,12 +205,12 @@ where
     let _ = rt::timeout(limit, told).await;
 }
 
-/// Ends a connection on which a stranger has not been told anything.
+/// Ends a connection to a stranger that has not been sent anything.
 pub(super) async fn leave<T>(mut transport: T)
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
 {
-    /// For a close message to get out; its answer is not waited for.
+    /// The time for a close message to leave; its answer is not awaited.
     const TIME: Duration = Duration::from_secs(1);
 
     let frame = CloseFrame::new(CloseCode::NORMAL, "");

@@ -1,4 +1,4 @@
-//! The end that a server's drain brings to a session.
+//! How a server's drain ends a session.
 
 use std::{
     fmt,
@@ -16,16 +16,16 @@ use crate::{
 
 type PollItem = Poll<Option<Result<Message, Error>>>;
 
-/// A session's part in the drain of its server.
+/// A session's membership in the drain of its server.
 pub(super) struct Leave {
     member: Member,
     closing: Closing,
-    /// The stream has said why it ends.
+    /// Whether the stream has returned the reason for the end.
     is_told: bool,
 }
 
 impl Leave {
-    /// `patience` is the time that a close may take.
+    /// Creates the membership. `patience` is the time that a close may take.
     pub(super) fn new(seat: Arc<Seat>, patience: Duration) -> Self {
         Self { member: Member::new(seat, patience), closing: Closing::new(), is_told: false }
     }
@@ -52,13 +52,13 @@ impl Leave {
             }
             let polled = match self.closing.is_open() {
                 true => inner.as_mut().poll_next(cx),
-                // Told when the peer is: whoever is told lets go of the transport.
+                // The owner is told when the peer is, because an owner that is told drops the transport.
                 false => self.closing.poll_end(inner.as_mut(), cx).map(|()| None),
             };
             match polled {
                 Poll::Pending if self.member.reader_waits(cx) => {}
                 Poll::Ready(None) if !self.closing.is_open() => {
-                    let error = Error::closed("this server goes away").with_close_frame(self.member.frame());
+                    let error = Error::closed("the server is shutting down").with_close_frame(self.member.frame());
                     return self.tell(error);
                 }
                 polled => return polled,

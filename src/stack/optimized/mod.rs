@@ -2,11 +2,11 @@
 //!
 //! # Why
 //!
-//! The layers of this crate compose in any order; this is the order that fits most programs, with defaults that hold, on both
-//! ends, and what goes on the wire is agreed on with the peer. Against a peer that knows nothing of this crate the same code runs
-//! with plain messages, and [says so](OptimizedTransport::capabilities).
+//! The layers of this crate compose in any order. This is the order that fits most programs, with safe defaults, on
+//! both ends, and the wire features are negotiated with the peer. Against a peer that does not know this crate, the
+//! same code runs with plain messages, and [says so](OptimizedTransport::capabilities).
 //!
-//! # What is in it
+//! # Layers
 //!
 //! ```text
 //!   you:  Sink<Message> + Stream<Message>, or two halves of it with a queue between: split()
@@ -21,54 +21,61 @@
 //!   the WebSocket, or another transport of messages
 //! ```
 //!
-//! [`OptimizedBuilder`] has each layer's default, and turns it off or changes it. A codec goes on top, as on any transport. Who may
-//! connect is the handshake's business: layers of tower, tower-http and `layer::auth` on the connector
-//! ([`connect_with`](OptimizedBuilder::connect_with)), guards of `handshake` around the upgrade.
+//! [`OptimizedBuilder`] documents each layer's default, and turns the layer off or changes it. A codec goes on top, as
+//! on any transport. Access control belongs to the handshake: layers of tower, tower-http and `layer::auth` on the
+//! connector ([`connect_with`](OptimizedBuilder::connect_with)), guards of `handshake` around the upgrade.
 //!
-//! Where a WebSocket does not get through, or WebTransport would do better, `stack::adaptive::AdaptiveConnector`
-//! (feature `adaptive`) below this stack finds out which of the transports does, and moves a session to another one when its own dies.
+//! If a WebSocket does not get through, or WebTransport would do better, put `stack::adaptive::AdaptiveConnector`
+//! (feature `adaptive`) below this stack. It detects which transport works, and moves a session to another one when its
+//! own fails.
 //!
 //! # How the two ends negotiate
 //!
-//! The client offers the subprotocol `tower-transport.v1`, after any names of yours. A server that knows it chooses it; then each end says what
-//! it has on, and what both have is on. That takes no round trip more, and with resume one. `docs/wire.md` has the bytes.
+//! The client offers the subprotocol `tower-transport.v1`, after any names of yours. A server that knows it chooses it.
+//! Each end then announces what it has on, and the features that both have on are used. This takes no additional round
+//! trip, or one with resume. `docs/wire.md` documents the bytes.
 //!
-//! Some servers choose whichever name is offered first. So the client sends nothing until the server's hello has come. If another message
-//! comes instead, the connection goes on with plain messages, that one first. If the server only answers a ping, closes, or is silent, the client
-//! connects once more without the name. The builder and its clones remember such a server for 10 minutes.
+//! Some servers choose whichever name is offered first. The client therefore sends nothing until the server's hello has
+//! come. If another message comes instead, the connection continues with plain messages, starting with that one. If the
+//! server only answers a ping, closes, or is silent, the client connects once more without the name. The builder and
+//! its clones remember such a server for 10 minutes.
 //!
-//! # Limits of the other end
+//! # Limits of the peer
 //!
-//! Each end says how large a message it takes ([`Limits::message`](crate::Limits::message)). A larger one is refused where it is sent, with
-//! an error that [`is_too_large`](crate::Error::is_too_large) and [`is_rejection`](crate::Error::is_rejection), and the transport goes on. The
-//! size before compression counts.
+//! Each end announces how large a message it accepts ([`Limits::message`](crate::Limits::message)). The sender refuses
+//! a larger one with an error for which [`is_too_large`](crate::Error::is_too_large) and
+//! [`is_rejection`](crate::Error::is_rejection) are true, and the transport goes on. The size before compression
+//! counts.
 //!
 //! # Secrets
 //!
-//! With the defaults, messages that leave together are one batch, and a batch is compressed as a whole. Its length then tells how much its
-//! messages have in common. **Where a secret and text that a stranger chose may leave on one connection, and somebody may watch the lengths,**
-//! use `.compression(Deflate::new().batches(false))`: each message from [`min_size`](crate::layer::compression::Deflate::min_size) on is then
-//! compressed by itself, and smaller ones are packed without compression. Where both may stand in one message, turn compression off.
+//! With the defaults, messages that are sent together form one batch, and a batch is compressed as a whole. Its length
+//! then reveals how much its messages have in common. **If a secret and text chosen by a stranger may be sent on one
+//! connection, and somebody may observe the lengths,** use `.compression(Deflate::new().batches(false))`. Each message
+//! of at least [`min_size`](crate::layer::compression::Deflate::min_size) bytes is then compressed separately, and
+//! smaller ones are batched without compression. If one message may contain both, turn compression off.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! [`connect`](OptimizedTransport::connect) for the first connection, whose failure it tells; what is lost later is made again by itself.
-//! [`split`](OptimizedTransport::split) nowhere. The sink waits where the rate limit, the replay buffer of resume and the transport say so,
-//! the stream for messages and, while there is none, for the next connection.
+//! [`connect`](OptimizedTransport::connect) waits for the first connection and returns its error if it fails. Later
+//! losses are reconnected automatically. [`split`](OptimizedTransport::split) never waits. The sink returns `Pending`
+//! when the rate limit, the replay buffer of resume or the transport does. The stream waits for messages and, while
+//! disconnected, for the next connection.
 //!
 //! # Errors
 //!
-//! Those of the layers. A connection that is lost is none, unless there will be no other: [`OptimizedHandle::state`] shows it as it
-//! happens, with its cause.
+//! Returns the layers' errors. A lost connection is not an error unless reconnecting has given up.
+//! [`OptimizedHandle::state`] shows a loss as it happens, with its cause.
 //!
 //! # Cancel safety
 //!
-//! All state is in the transport, or in the task behind [`split`](OptimizedTransport::split): dropping a send or a receive loses nothing.
+//! All state is in the transport, or in the task behind [`split`](OptimizedTransport::split). Dropping a send or a
+//! receive loses nothing.
 //!
 //! # Cost
 //!
-//! `cargo bench -p benches --bench optimized` measures it beside raw sockets: about 2 us of a round trip, and 7 KB for an idle
-//! connection of a server. What is not agreed on costs a branch.
+//! `cargo bench -p benches --bench optimized` compares it with raw sockets: about 2 us per round trip, and 7 KB for an
+//! idle connection of a server. A feature that is not agreed on costs a branch.
 //!
 //! # Example
 //!
@@ -106,7 +113,7 @@
 //! # Ok::<(), tower_transport::BoxError>(()) }).unwrap();
 //! ```
 //!
-//! Configured, with a token on the handshake and a plain transport where there is nothing to compress:
+//! A configured client, with a token in the handshake, over a plain transport without compression:
 //!
 //! ```no_run
 //! # async fn connect() -> Result<(), tower_transport::BoxError> {

@@ -1,4 +1,4 @@
-//! What is remembered of servers: which know the stack, and which only say so.
+//! The memory of servers: which ones know the stack, and which only claim to.
 
 use std::{
     collections::HashMap,
@@ -11,26 +11,27 @@ use http::Uri;
 
 use crate::rt::Instant;
 
-/// How many servers are remembered. One more, and the one that was heard of longest ago is forgotten.
+/// The number of servers that are remembered. At the limit, the least recently seen server is evicted.
 const MOST: usize = 1024;
 
-/// How long a server is taken for a stranger: then it is offered the subprotocol again, for it may have learned it.
+/// How long a server is treated as a stranger. After that it is offered the subprotocol again, because it may have been
+/// upgraded.
 const TTL: Duration = Duration::from_secs(600);
 
-/// A memory of servers by URL, without the query. Clones share it.
+/// A memory of servers by URL without the query. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Peers(Arc<Mutex<HashMap<Box<str>, (Kind, Instant)>>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It has said hello.
+    /// The server has said hello.
     Known,
-    /// It chose the subprotocol and does not know it.
+    /// The server chose the subprotocol and does not know it.
     Stranger,
 }
 
 impl Peers {
-    /// What is known of the server at `uri`.
+    /// Returns what is known about the server at `uri`.
     pub(super) fn get(&self, uri: &Uri) -> Option<Kind> {
         let (kind, at) = self.lock().get(&*key(uri)).copied()?;
         (at.elapsed() < TTL || kind == Kind::Known).then_some(kind)
@@ -52,7 +53,7 @@ impl Peers {
     }
 }
 
-/// The query may have a token in it, which is not to be kept, and another one in each attempt.
+/// The query may contain a token, which must not be kept and may differ in each attempt.
 fn key(uri: &Uri) -> Box<str> {
     let scheme = uri.scheme_str().unwrap_or_default();
     let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();

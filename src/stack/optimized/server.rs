@@ -25,7 +25,7 @@ use crate::{
 };
 use tower_layer::Layer;
 
-/// A session of a server, or a bare connection: traced.
+/// A server's session or bare connection, with tracing.
 pub(super) type ServerLink<T> = Traced<Optional<Session<Wire<T>>, Wire<T>>>;
 
 /// The server's end: makes an [`OptimizedTransport`] of each connection, or hands the connection to the session that it
@@ -47,13 +47,13 @@ struct Config {
     queue: Queue<Message>,
 }
 
-/// Whose session it is.
+/// The owner of a session.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::stack) enum Client<'a> {
     Anyone,
-    /// It is found again by this owner alone, and counted for it.
+    /// Only this owner can resume the session, and the session counts for it.
     Owner(&'a [u8]),
-    /// It is counted for this key.
+    /// The session counts for this key.
     Key(&'a [u8]),
 }
 
@@ -73,55 +73,57 @@ impl<T> OptimizedAcceptor<T> {
         Self { config: Arc::new(config), store, drain: Drain::new() }
     }
 
-    /// How many sessions there are, those among them whose clients are away.
+    /// Returns the number of sessions, including those whose clients are disconnected.
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.store.len()
     }
 
-    /// The limits of each connection.
+    /// Returns the limits of each connection.
     #[cfg(feature = "adaptive")]
     pub(in crate::stack) fn limits(&self) -> Limits {
         self.config.limits
     }
 
-    /// Returns the limits for an upgrade of your own: see [`OptimizedBuilder::transport_limits`].
+    /// Returns the limits for your own upgrade: see [`OptimizedBuilder::transport_limits`].
     #[must_use]
     pub fn transport_limits(&self) -> Limits {
         self.config.transport_limits
     }
 
-    /// Ends all transports that this acceptor, or a clone of it, has made and will make, because the server goes away: each sends a
-    /// close message of code 1001 behind what it has accepted; when that is on its way, its stream gives an error that
-    /// [`is_closed`](Error::is_closed), and ends. What has come in and was not read is dropped.
+    /// Ends all transports that this acceptor or a clone has made and will make, because the server is shutting down.
+    /// Each one sends a close message of code 1001 after the messages that it has accepted. Once that is sent, its
+    /// stream returns an error for which [`is_closed`](Error::is_closed) is true, and ends. Messages that have arrived
+    /// and were not read are dropped.
     ///
-    /// It returns at once. The handlers find out as they use their transports; those that wait in one are woken. A transport whose peer
-    /// does not read, or is away, ends with the heartbeat and the [time of its session](super::OptimizedBuilder::session_ttl), if nobody
-    /// drops it before.
+    /// It returns at once. The handlers notice when they use their transports, and those that are waiting in one are
+    /// woken. A transport whose peer does not read or is disconnected ends with the heartbeat and the [session's time
+    /// to live](super::OptimizedBuilder::session_ttl), unless it is dropped earlier.
     pub fn close(&self) {
         self.drain.start(CloseFrame::new(CloseCode::AWAY, "the server goes away"));
     }
 
-    /// Returns the drain that the sessions belong to: it ends them with a frame of your choice, waits for them and cuts those that do not end
-    /// in time. [`close`](Self::close) is its [`start`](Drain::start) with 1001. Give it to the other doors of the server, and one call ends
-    /// all of them.
+    /// Returns the drain that the sessions belong to. It ends them with a frame of your choice, waits for them and cuts
+    /// those that do not end in time. [`close`](Self::close) is its [`start`](Drain::start) with 1001. Share it with
+    /// the other listeners of the server, and one call ends all of them.
     ///
-    /// A session counts as one connection, together with the handler that [`upgrade`](OptimizedAcceptor::upgrade) has started for it.
+    /// A session counts as one connection, together with the handler that [`upgrade`](OptimizedAcceptor::upgrade) has
+    /// started for it.
     #[must_use]
     pub fn drain(&self) -> &Drain {
         &self.drain
     }
 
-    /// Waits until it is [closed](Self::close).
+    /// Waits until the acceptor is [closed](Self::close).
     ///
     /// # Cancel safety
     ///
-    /// It only watches.
+    /// Dropping this future has no effect.
     pub async fn closed(&self) {
         self.drain.started().await;
     }
 
-    /// Whether it was [closed](Self::close).
+    /// Returns whether the acceptor was [closed](Self::close).
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.drain.is_started()
@@ -132,31 +134,31 @@ impl<T> OptimizedAcceptor<T>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
-    /// Takes a connection over any transport of messages, as [`accept`](OptimizedAcceptor::accept) does a WebSocket. `is_known` says
-    /// whether the handshake chose the subprotocol [`OptimizedAcceptor::SUBPROTOCOL`].
+    /// Accepts a connection over any transport of messages, as [`accept`](OptimizedAcceptor::accept) does for a
+    /// WebSocket. `is_known` states whether the handshake chose the subprotocol [`OptimizedAcceptor::SUBPROTOCOL`].
     ///
     /// # Errors
     ///
-    /// Those of [`accept`](OptimizedAcceptor::accept).
+    /// Returns the errors of [`accept`](OptimizedAcceptor::accept).
     ///
     /// # Cancel safety
     ///
-    /// As [`accept`](OptimizedAcceptor::accept).
+    /// The same as [`accept`](OptimizedAcceptor::accept).
     pub async fn accept_over(&self, transport: T, is_known: bool) -> Result<Option<OptimizedTransport<T>>, Error> {
         // Boxed, so that the exchange takes no room in the session's task later.
         Box::pin(self.accept_for(transport, is_known, Client::Anyone, 0, self.drain.enter())).await
     }
 
-    /// [`accept_over`](Self::accept_over), for a client that has proved who it is: its session is found again by the same `owner`
-    /// alone, over whichever transport.
+    /// Accepts as [`accept_over`](Self::accept_over) does, for an authenticated client. Only the same `owner` can
+    /// resume its session, over any transport.
     ///
     /// # Errors
     ///
-    /// Those of [`accept`](OptimizedAcceptor::accept).
+    /// Returns the errors of [`accept`](OptimizedAcceptor::accept).
     ///
     /// # Cancel safety
     ///
-    /// As [`accept`](OptimizedAcceptor::accept).
+    /// The same as [`accept`](OptimizedAcceptor::accept).
     pub async fn accept_over_as(
         &self,
         transport: T,
@@ -171,11 +173,11 @@ where
     ///
     /// # Errors
     ///
-    /// Those of [`accept`](OptimizedAcceptor::accept).
+    /// Returns the errors of [`accept`](OptimizedAcceptor::accept).
     ///
     /// # Cancel safety
     ///
-    /// As [`accept`](OptimizedAcceptor::accept).
+    /// The same as [`accept`](OptimizedAcceptor::accept).
     pub async fn accept_over_from(
         &self,
         transport: T,
@@ -185,8 +187,9 @@ where
         Box::pin(self.accept_for(transport, is_known, Client::Key(key.as_ref()), 0, self.drain.enter())).await
     }
 
-    /// [`accept_over`](Self::accept_over), of a transport that has the [`transport_limits`](Self::transport_limits),
-    /// with the seat of the handler, which then counts with its session as one.
+    /// Accepts as [`accept_over`](Self::accept_over) does, for a transport that has the
+    /// [`transport_limits`](Self::transport_limits), with the handler's seat. The handler and its session then count as
+    /// one.
     pub(in crate::stack) async fn accept_own(
         &self,
         transport: T,
@@ -259,37 +262,42 @@ impl<S> OptimizedAcceptor<WebSocket<S>>
 where
     WebSocket<S>: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
-    /// Takes a connection: says hello, if the handshake chose [`OptimizedTransport`]'s subprotocol, and puts on what both ends
-    /// have on. `None`: the client came back to a session, whose handler goes on with this connection; there is nothing left
-    /// to do here.
+    /// Accepts a connection. If the handshake chose the subprotocol of [`OptimizedTransport`], it says hello and adds
+    /// the layers that both ends have on. Returns `None` if the client resumed a session: the handler of that session
+    /// continues with this connection, and nothing is left to do here.
     ///
     /// The upgrade must [offer](crate::transport::websocket::WebSocketUpgrade::subprotocol) the subprotocol
     /// [`OptimizedAcceptor::SUBPROTOCOL`], as [`upgrade`](OptimizedAcceptor::upgrade) does.
     ///
     /// # Errors
     ///
-    /// - [`is_timeout`](Error::is_timeout): the client did not say hello within [`Limits::handshake`], or opened no session.
-    /// - [`is_protocol`](Error::is_protocol): it agreed to the subprotocol and does not speak it. It is told by a close message of code 1002.
+    /// - Returns an error for which one of these is true:
+    ///
+    /// - [`is_timeout`](Error::is_timeout): the client did not say hello, or did not open a session, within
+    ///   [`Limits::handshake`].
+    /// - [`is_protocol`](Error::is_protocol): the client agreed to the subprotocol and does not speak it. It is told
+    ///   with a close message of code 1002.
     /// - [`is_full`](Error::is_full): there are too many sessions.
     /// - [`is_closed`](Error::is_closed): the connection ended.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the connection is, unless its session has taken it.
+    /// Dropping this future drops the connection, unless its session has taken it.
     pub async fn accept(&self, websocket: WebSocket<S>) -> Result<Option<OptimizedTransport<WebSocket<S>>>, Error> {
         let is_known = websocket.subprotocol() == Some(SUBPROTOCOL);
         self.accept_over(websocket, is_known).await
     }
 
-    /// [`accept`](Self::accept), for a client that has proved who it is: its session is found again by the same `owner` alone.
+    /// Accepts as [`accept`](Self::accept) does, for an authenticated client. Only the same `owner` can resume its
+    /// session.
     ///
     /// # Errors
     ///
-    /// Those of [`accept`](Self::accept).
+    /// Returns the errors of [`accept`](Self::accept).
     ///
     /// # Cancel safety
     ///
-    /// As [`accept`](Self::accept).
+    /// The same as [`accept`](Self::accept).
     pub async fn accept_as(
         &self,
         websocket: WebSocket<S>,
@@ -301,15 +309,15 @@ where
 }
 
 impl OptimizedAcceptor {
-    /// The subprotocol by which two ends find out that they know each other.
+    /// The subprotocol by which two ends detect that both know the stack.
     pub const SUBPROTOCOL: &str = SUBPROTOCOL;
 
-    /// A [`WebSocketUpgrade`] for hyper and axum, whose `handler` gets each new session (a client that comes back is handed to
-    /// the handler that it had) with the parts of its request. A connection that is no session ends with its error, which is
-    /// traced.
+    /// Returns a [`WebSocketUpgrade`] for hyper and axum. Its `handler` gets each new session, with the parts of its
+    /// request. A client that resumes a session continues with the handler that it had. A connection that does not
+    /// become a session ends with its error, which is logged.
     ///
-    /// Sessions are bound to no owner here. Where clients prove who they are, take [`WebSocketUpgrade::new`] with
-    /// [`SUBPROTOCOL`](Self::SUBPROTOCOL) and [`accept_as`](OptimizedAcceptor::accept_as) in its place.
+    /// Sessions have no owner here. If clients authenticate, use [`WebSocketUpgrade::new`] with
+    /// [`SUBPROTOCOL`](Self::SUBPROTOCOL) and [`accept_as`](OptimizedAcceptor::accept_as) instead.
     pub fn upgrade<H, F>(
         &self,
         handler: H,
@@ -322,7 +330,7 @@ impl OptimizedAcceptor {
         WebSocketUpgrade::new(move |websocket, parts| -> Handled {
             let seat = acceptor.drain.enter();
             let attending = seat.clone();
-            // In a box of its own, which is gone before the session runs.
+            // In its own box, which is dropped before the session runs.
             let accepting = Box::pin(async move {
                 let is_known = websocket.subprotocol() == Some(SUBPROTOCOL);
                 acceptor.accept_own(websocket, is_known, Client::Anyone, seat).await

@@ -1,4 +1,4 @@
-//! What stands above, and survives a reconnect: limits and the rate limit.
+//! The layers above the reconnect layer, which survive a reconnect: limits and the rate limit.
 
 use tower_layer::Layer;
 

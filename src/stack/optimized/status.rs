@@ -17,14 +17,14 @@ use crate::{
     stack::Capabilities,
 };
 
-/// What was agreed on with the peer of the latest connection.
+/// The agreement with the peer of the latest connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Status(Arc<Agreed>);
 
 #[derive(Debug)]
 struct Agreed {
     capabilities: AtomicU32,
-    /// The largest message that the peer takes.
+    /// The largest message that the peer accepts.
     max_message: AtomicU32,
 }
 
@@ -44,15 +44,15 @@ impl Status {
         Capabilities::from_bits(self.0.capabilities.load(Relaxed))
     }
 
-    /// The largest message that the peer takes, in bytes; [`u32::MAX`] where it has not said so.
+    /// Returns the largest message that the peer accepts, in bytes, or [`u32::MAX`] if the peer has not announced it.
     #[inline]
     pub(super) fn max_message(&self) -> u32 {
         self.0.max_message.load(Relaxed)
     }
 }
 
-/// What can be seen of an [`OptimizedTransport`](super::OptimizedTransport) from anywhere: cheap to clone, and good after a
-/// [`split`](super::OptimizedTransport::split).
+/// A handle to the status of an [`OptimizedTransport`](super::OptimizedTransport). It is cheap to clone and remains
+/// valid after a [`split`](super::OptimizedTransport::split).
 #[derive(Clone, Debug)]
 pub struct OptimizedHandle {
     pub(super) name: Arc<str>,
@@ -60,57 +60,62 @@ pub struct OptimizedHandle {
     pub(super) heartbeat: heartbeat::Monitor,
     pub(super) compression: Option<compression::Stats>,
     pub(super) rate_limit: Option<RateLimitCounts>,
-    /// Of a client.
+    /// The handle of a client's reconnect layer.
     pub(super) reconnect: Option<ReconnectHandle>,
     pub(super) resume: Option<ResumeHandle>,
 }
 
 impl OptimizedHandle {
-    /// What is on between the two ends, by the latest connection. [`Capabilities::NONE`] before the first, and with a peer
-    /// that does not know this crate.
+    /// Returns the capabilities of the latest connection. [`Capabilities::NONE`] before the first connection, and with
+    /// a peer that does not know this crate.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         self.status.capabilities()
     }
 
-    /// The round-trip time, once a ping was answered.
+    /// Returns the round-trip time, once a ping was answered.
     #[must_use]
     pub fn rtt(&self) -> Option<heartbeat::Rtt> {
         self.heartbeat.rtt()
     }
 
-    /// What compression has saved; `None` where it is off. A server's connections share it.
+    /// Returns how much compression has saved. Returns `None` if it is off. A server's connections share the
+    /// statistics.
     #[must_use]
     pub fn compression(&self) -> Option<&compression::Stats> {
         self.compression.as_ref()
     }
 
-    /// What the rate limit has let through and held up; `None` where there is none. A server's connections share it.
+    /// Returns how much the rate limit has let through and held up. Returns `None` if there is no rate limit. A
+    /// server's connections share the counts.
     #[must_use]
     pub fn rate_limit(&self) -> Option<&RateLimitCounts> {
         self.rate_limit.as_ref()
     }
 
-    /// A client's state and its changes, and [`reconnect_now`](ReconnectHandle::reconnect_now); `None` on a server.
+    /// Returns a client's state and its changes, and [`reconnect_now`](ReconnectHandle::reconnect_now). Returns `None`
+    /// on a server.
     #[must_use]
     pub fn reconnect(&self) -> Option<&ReconnectHandle> {
         self.reconnect.as_ref()
     }
 
-    /// A client's state; a server's end is [`Connected`](State::Connected) as long as there is one.
+    /// Returns a client's state. A server's end is [`Connected`](State::Connected) for as long as it exists.
     #[must_use]
     pub fn state(&self) -> State {
         self.reconnect.as_ref().map_or(State::Connected, ReconnectHandle::state)
     }
 
-    /// A client's session: its name, and the verdict after each reconnect; `None` on a server, and where it is off.
+    /// Returns a client's session: its name, and the verdict after each reconnect. Returns `None` on a server, and if
+    /// resuming is off.
     #[must_use]
     pub fn resume(&self) -> Option<&ResumeHandle> {
         self.resume.as_ref()
     }
 
-    /// What all these know, for the [`metrics`] facade: publish it now and then, or spawn [`Meter::run`]. It tells the recorder that
-    /// is installed when this is called; verdicts on the session are counted from this call on.
+    /// Returns a meter of all these values for the [`metrics`] facade. Publish it periodically, or spawn
+    /// [`Meter::run`]. It reports to the recorder that is installed when this is called. Session verdicts are counted
+    /// from this call on.
     #[must_use]
     pub fn meter(&self) -> Meter {
         let role = if self.reconnect.is_some() { Role::Client } else { Role::Server };
@@ -130,7 +135,7 @@ impl OptimizedHandle {
             meter = meter.counter(RECONNECTS, move || handle.connections().saturating_sub(1));
         }
         if let Some(handle) = self.resume.clone() {
-            // Whoever asks more seldom than connections are made counts the last one of them.
+            // If this runs less often than connections are made, only the last of those connections is counted.
             let verdicts = handle.verdicts();
             let (mut resumed, mut fresh) = (Verdicts::new(verdicts), Verdicts::new(handle.verdicts()));
             meter = meter

@@ -21,27 +21,27 @@ use crate::{
 
 type ClientStack<T> = Shell<Reconnect<Connector<T>>>;
 type ServerStack<T> = Shell<ServerLink<T>>;
-/// Boxed once, for a stack has some kilobytes and is moved about: into a driver, into a task.
+/// Boxed once, because a stack takes some kilobytes and is moved into a driver and into a task.
 type Stack<T> = Optional<Pin<Box<ClientStack<T>>>, Pin<Box<ServerStack<T>>>>;
 
-/// The recommended stack over a WebSocket (or any other transport of messages), either end. See the [module](super) for
-/// what is in it.
+/// The recommended stack over a WebSocket (or any other transport of messages), on either end. The [module](super)
+/// describes its layers.
 ///
-/// It is a [`Transport`](crate::Transport) of [`Message`]s: layers of your own, a codec say, go on top.
+/// It is a [`Transport`](crate::Transport) of [`Message`]s. Your own layers, such as a codec, go on top.
 // The bounds are needed to name the connector's future.
 pub struct OptimizedTransport<T = WebSocket>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
     inner: Stack<T>,
-    /// A server's end listens to its acceptor.
+    /// On a server, the link to the acceptor's shutdown.
     leave: Option<Box<Leave>>,
     handle: OptimizedHandle,
     queue: Queue<Message>,
 }
 
 impl OptimizedTransport {
-    /// The stack with its defaults, to be changed and then connected or accepted with.
+    /// Returns a builder with the defaults, to be configured and then used to connect or accept.
     #[must_use]
     pub fn builder() -> OptimizedBuilder {
         OptimizedBuilder::new()
@@ -51,11 +51,11 @@ impl OptimizedTransport {
     ///
     /// # Errors
     ///
-    /// Those of [`OptimizedBuilder::connect`].
+    /// Returns the errors of [`OptimizedBuilder::connect`].
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the attempt is.
+    /// Dropping this future cancels the connection attempt.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         Self::builder().connect(url).await
     }
@@ -73,32 +73,33 @@ where
         Self { inner: Optional::Off { inner: Box::pin(stack) }, leave: Some(Box::new(leave)), handle, queue }
     }
 
-    /// What is on between the two ends, by the latest connection.
+    /// Returns the capabilities of the latest connection.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         self.handle.capabilities()
     }
 
-    /// What can be seen of it from elsewhere.
+    /// Returns a handle to the status of this transport.
     #[must_use]
     pub fn handle(&self) -> OptimizedHandle {
         self.handle.clone()
     }
 
-    /// Two halves: the whole stack, [driven](TransportExt::drive) by a task that is spawned here. Any number of tasks may write by
-    /// clones of the [`Sender`], whose queue is bounded ([`OptimizedBuilder::queue`]); what waits there is sent with one flush.
+    /// Splits the transport into two halves. The whole stack is [driven](TransportExt::drive) by a task that is spawned
+    /// here. Any number of tasks may write by clones of the [`Sender`], whose queue is bounded
+    /// ([`OptimizedBuilder::queue`]). Queued messages share one flush.
     ///
-    /// The task ends with the transport, or when the last sender is gone and what it sent has left.
+    /// The task ends with the transport, or when the last sender is dropped and everything that was queued is sent.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime, as `tokio::spawn` does.
-    #[must_use = "a transport without its halves closes"]
+    /// Panics outside a tokio runtime, as `tokio::spawn` does.
+    #[must_use = "dropping the halves closes the transport"]
     pub fn split(self) -> (Sender<Message>, Receiver<Message>) {
         let queue = self.queue.clone();
         let (sender, receiver, driver) = self.drive(queue).into_parts();
         rt::spawn(async move {
-            // The sender and the receiver have told their owners already.
+            // The sender and the receiver have reported the outcome to their owners already.
             let _ = driver.await;
         });
         (sender, receiver)
@@ -107,7 +108,7 @@ where
     /// Waits for a client's first connection, or for the first attempt to fail.
     pub(super) async fn connected(mut self) -> Result<Self, Error> {
         std::future::poll_fn(|cx| {
-            // It connects as it is polled. An error here is one of the state, too.
+            // Polling makes it connect. An error here is also recorded in the state.
             let _ = Pin::new(&mut self).poll_flush(cx);
             match self.handle.state() {
                 State::Connected => Poll::Ready(Ok(())),
@@ -159,7 +160,7 @@ where
         if let Some(leave) = &mut self.leave {
             leave.check_open()?;
         }
-        // Before all layers: what is compressed or packed counts with its size at the other end.
+        // This check comes before all layers: a compressed or batched message counts with its size at the other end.
         let (len, limit) = (message.len(), self.handle.status.max_message());
         if len > limit as usize && message.is_data() {
             return Err(too_large(len, limit));
@@ -195,7 +196,7 @@ where
     }
 }
 
-/// The error of a message of `len` bytes for a peer that takes `limit`.
+/// Returns the error of a message of `len` bytes for a peer that accepts `limit`.
 #[cold]
 fn too_large(len: usize, limit: u32) -> Error {
     Error::too_large(format!(

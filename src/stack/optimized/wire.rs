@@ -1,4 +1,5 @@
-//! What stands below, on each connection: the layers whose state belongs to it, as far as both ends have agreed on them.
+//! The layers below the reconnect layer, on each connection: their state belongs to the connection, and they are used
+//! as far as both ends have agreed on them.
 
 use std::time::Duration;
 
@@ -15,14 +16,15 @@ use crate::{
     stack::{Capabilities, hello::Hello, optional::Optional},
 };
 
-/// To a peer that knows us, batches, then compression, then the heartbeat next to the transport; to another the heartbeat alone. A
-/// layer that is not agreed on sends nothing of its own, and opens nothing.
+/// To a peer that knows the stack: batch, then compression, then the heartbeat next to the transport. To any other
+/// peer: the heartbeat alone. A layer that is not agreed on sends nothing of its own and decodes nothing.
 pub(super) type Wire<T> = Optional<Fit<Batched<Compressed<Heartbeat<T>>>>, Greeted<Heartbeat<T>>>;
 
-/// The least that a peer is taken to accept, whatever it names: the messages that open and resume a session have to pass.
+/// The minimum that a peer is assumed to accept, whatever it announces: the messages that open and resume a session
+/// must pass.
 const LEAST: usize = 256;
 
-/// What one end has on.
+/// The features that one end has on.
 #[derive(Clone, Debug)]
 pub(super) struct WireConfig {
     pub(super) batch: Option<BatchPolicy>,
@@ -32,12 +34,12 @@ pub(super) struct WireConfig {
     pub(super) trace_context: bool,
     /// The largest message that may come in, in bytes.
     pub(super) max_message: usize,
-    /// How many bytes more the transport below takes. Zero where somebody else has made it.
+    /// The number of additional bytes that the transport below accepts. Zero if the transport was created elsewhere.
     pub(super) headroom: usize,
 }
 
 impl WireConfig {
-    /// What this end says of itself.
+    /// Returns the hello of this end.
     pub(super) fn hello(&self) -> Hello {
         let capabilities = Capabilities::KNOWN
             .with_batch(self.batch.is_some())
@@ -49,7 +51,7 @@ impl WireConfig {
         Hello { capabilities, max_message: most(self.max_message), headroom: most(self.headroom) }
     }
 
-    /// What comes of the peer's hello.
+    /// Combines this end's hello with the peer's into an agreement.
     pub(super) fn agree(&self, theirs: Hello) -> Agreement {
         Agreement {
             capabilities: theirs.capabilities.and(self.hello().capabilities),
@@ -58,7 +60,7 @@ impl WireConfig {
         }
     }
 
-    /// The layers of one connection.
+    /// Adds the layers of one connection.
     pub(super) fn layer<T>(&self, transport: T, agreement: Agreement) -> Wire<T> {
         let Agreement { capabilities: agreed, theirs, first } = agreement;
         let beating = self.heartbeat.clone().unwrap_or_else(never).layer(transport);
@@ -70,7 +72,7 @@ impl WireConfig {
         };
         let batch = match self.batch.filter(|_| agreed.batch()) {
             Some(policy) => {
-                // A batch has to pass both ends' limits.
+                // A batch must pass both ends' limits.
                 let policy = policy.within(self.max_message.min(hello.max_message as usize));
                 BatchLayer::new(policy.with_alone_from(compression.map_or(usize::MAX, CompressionLayer::alone_from)))
             }
@@ -81,29 +83,29 @@ impl WireConfig {
     }
 }
 
-/// What two ends have found out about each other.
+/// The result of the exchange of hellos.
 pub(super) struct Agreement {
-    /// What is on between them.
+    /// The capabilities that both ends have on.
     pub(super) capabilities: Capabilities,
-    /// What the peer said of itself; `None` where it does not know the subprotocol.
+    /// The peer's hello. `None` if the peer does not know the subprotocol.
     theirs: Option<Hello>,
-    /// What the peer sent in place of a hello.
+    /// The message that the peer sent in place of a hello.
     first: Option<Message>,
 }
 
 impl Agreement {
-    /// With a peer that does not know the stack. `first` is what it has sent already.
+    /// Creates the agreement with a peer that does not know the stack. `first` is the message that it has already sent.
     pub(super) const fn plain(first: Option<Message>) -> Self {
         Self { capabilities: Capabilities::NONE, theirs: None, first }
     }
 
-    /// The largest message that the peer takes, in bytes, as far as it has said so.
+    /// Returns the largest message that the peer accepts, in bytes, as far as it has announced one.
     pub(super) fn max_message(&self) -> u32 {
         self.theirs.map_or(u32::MAX, |hello| hello.max_message)
     }
 }
 
-/// A heartbeat that no connection lives to see.
+/// A heartbeat that never fires within the life of a connection.
 fn never() -> HeartbeatLayer {
     const FAR: Duration = Duration::from_secs(86_400 * 365 * 10);
     HeartbeatLayer::new(FAR, FAR)

@@ -24,9 +24,9 @@ use crate::{
     service::{ByTag, Client, Correlate, InOrder, Tagged},
 };
 
-/// The bounds of a [`Pool`], and how it connects.
+/// The limits of a [`Pool`], and how it connects.
 ///
-/// | bound | default |
+/// | limit | default |
 /// |---|---|
 /// | [`max_connections`](Self::max_connections) | 8 |
 /// | [`min_connections`](Self::min_connections) | 0 |
@@ -51,7 +51,7 @@ pub struct PoolBuilder<S> {
 }
 
 impl<S> PoolBuilder<S> {
-    /// A pool of what `connector` makes of `request`.
+    /// Creates a pool of the connections that `connector` makes with `request`.
     #[must_use]
     pub const fn new(connector: S, request: Request<()>) -> Self {
         Self {
@@ -68,67 +68,70 @@ impl<S> PoolBuilder<S> {
         }
     }
 
-    /// At most so many connections, those being opened among them.
+    /// Sets the maximum number of connections, including those being opened. Defaults to 8.
     #[must_use]
     pub const fn max_connections(mut self, connections: NonZeroUsize) -> Self {
         self.max_connections = connections;
         self
     }
 
-    /// Sets how many connections are kept however idle they are. Defaults to 0. The first are opened by calls, or by [`Pool::warm`].
-    /// Lost ones are replaced one after the other, with the delays of [`backoff`](Self::backoff).
+    /// Sets how many connections are kept open however long they are idle. Defaults to 0. The first ones are opened by
+    /// calls, or by [`Pool::warm`]. Lost ones are replaced one after the other, with the delays of
+    /// [`backoff`](Self::backoff).
     #[must_use]
     pub const fn min_connections(mut self, connections: usize) -> Self {
         self.min_connections = connections;
         self
     }
 
-    /// Sets how long the pool waits before each attempt to replace a lost connection of those that it
-    /// [keeps](Self::min_connections). Defaults to [`Backoff::exponential`]. A connection that lasted 10 s starts the delays anew. Calls
-    /// do not wait for it: each one that finds no connection makes an attempt.
+    /// Sets the delays before the attempts to replace lost connections of those that the pool
+    /// [keeps](Self::min_connections). Defaults to [`Backoff::exponential`]. A connection that lasted 10 s resets the
+    /// delays. Calls do not wait for the backoff: each call that finds no connection makes an attempt.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// At most so many calls share a connection.
+    /// Sets how many calls may share a connection. Defaults to 64.
     #[must_use]
     pub const fn calls_per_connection(mut self, calls: NonZeroUsize) -> Self {
         self.calls_per_connection = calls;
         self
     }
 
-    /// At most so many calls wait for a connection; one more fails at once with an error that [`is_full`](Error::is_full).
+    /// Sets how many calls may wait for a connection. Defaults to 1024. A call over the limit fails at once with an
+    /// error for which [`is_full`](Error::is_full) is true.
     #[must_use]
     pub const fn max_waiting(mut self, calls: usize) -> Self {
         self.max_waiting = calls;
         self
     }
 
-    /// A call waits at most so long for a connection; then it fails with an error that [`is_timeout`](Error::is_timeout).
+    /// Sets how long a call may wait for a connection. Defaults to 10 s. After that it fails with an error for which
+    /// [`is_timeout`](Error::is_timeout) is true.
     #[must_use]
     pub const fn max_wait(mut self, time: Duration) -> Self {
         self.max_wait = time;
         self
     }
 
-    /// A connection without a call for so long (up to a quarter longer) is closed.
+    /// Sets how long a connection may be without a call before it is closed (up to a quarter later). Defaults to 60 s.
     #[must_use]
     pub const fn idle_timeout(mut self, time: Duration) -> Self {
         self.idle_timeout = time;
         self
     }
 
-    /// A connection gets no more calls after so long, and is closed when those that it has are done. Then another server behind
-    /// a load balancer gets its share.
+    /// Sets the age at which a connection gets no more calls. Defaults to 1 h. It is closed when its calls are done.
+    /// Another server behind a load balancer then gets its share.
     #[must_use]
     pub const fn max_lifetime(mut self, time: Duration) -> Self {
         self.max_lifetime = time;
         self
     }
 
-    /// The pool; answers come in the order of their requests.
+    /// Creates the pool. Answers come in the order of their requests.
     pub fn in_order<Req, Res>(self) -> Pool<S::Transport, Req, Res, InOrder>
     where
         S: Connect<Future: Send> + Clone + Send + 'static,
@@ -137,7 +140,7 @@ impl<S> PoolBuilder<S> {
         self.build(InOrder)
     }
 
-    /// The pool; requests and answers carry a tag, so that answers come in any order.
+    /// Creates the pool. Requests and answers carry a tag, so answers may come in any order.
     pub fn by_tag<Req, Res>(self) -> Pool<S::Transport, Req, Res, ByTag>
     where
         S: Connect<Future: Send> + Clone + Send + 'static,
@@ -146,7 +149,7 @@ impl<S> PoolBuilder<S> {
         self.build(ByTag)
     }
 
-    /// The pool, with a correlation of your own.
+    /// Creates the pool with your own correlation.
     pub fn build<Req, Res, C>(self, correlate: C) -> Pool<S::Transport, Req, Res, C>
     where
         S: Connect<Future: Send> + Clone + Send + 'static,
@@ -188,7 +191,7 @@ async fn connect<S: Connect>(mut connector: S, request: Request<()>) -> Result<S
 
 impl<S> fmt::Debug for PoolBuilder<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Of the request the host alone: its URL and its headers may hold a token.
+        // Only the host of the request is shown: its URL and its headers may contain a token.
         f.debug_struct("PoolBuilder")
             .field("host", &self.request.uri().host())
             .field("max_connections", &self.max_connections)

@@ -20,14 +20,15 @@ use crate::{
     service::{Call, Correlate},
 };
 
-/// A call of a [`Pool`](super::Pool): waits for a connection, then for the answer. Dropping it forgets the call.
+/// The future of a call of a [`Pool`](super::Pool): waits for a connection, then for the answer. Dropping it abandons
+/// the call.
 #[must_use = "futures do nothing unless awaited"]
 pub struct PoolCall<T, Req, Res, C> {
     shared: Arc<Shared<T, Req, Res, C>>,
     request: Option<Req>,
     ticket: Option<Ticket>,
     patience: Option<Timer>,
-    /// The connection that is used, and the call on it.
+    /// The connection in use, and the call on it.
     call: Option<(u64, Call<T, Req, Res, C>)>,
 }
 
@@ -39,7 +40,7 @@ impl<T, Req, Res, C> PoolCall<T, Req, Res, C> {
         Self { shared, request: Some(request), ticket: None, patience: None, call: None }
     }
 
-    /// Counts no more on the connection, or in the line.
+    /// Removes the call from the connection's load or from the line.
     fn leave(&mut self) {
         let call = self.call.take();
         let ticket = self.ticket.take();
@@ -86,7 +87,7 @@ where
                 let next = self.shared.shelf().leave(ticket);
                 next.into_iter().for_each(Waker::wake);
             }
-            // A place is free by the pool's own count; a connection that has ended says so here.
+            // By the pool's own count there is room; only a connection that has ended is not ready here.
             match client.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     if let Some(request) = self.request.take() {

@@ -1,4 +1,4 @@
-//! The life of one connection, on a task of its own.
+//! The life of one connection, on its own task.
 
 use std::{
     future::{Future, poll_fn},
@@ -14,7 +14,7 @@ use crate::{
     service::{Client, Correlate},
 };
 
-/// In so many steps the idle time is watched: a connection is retired after between 1 and 1.25 of it.
+/// The number of ticks per idle timeout. A connection is retired after between 1 and 1.25 times the timeout.
 const TICKS: u32 = 4;
 
 /// Opens a connection, which the shelf has counted as connecting.
@@ -81,7 +81,7 @@ where
     shared.retire(id);
 }
 
-/// A connect under way: however it ends, by a panic among others, it stops counting.
+/// A connect in progress. However it ends, including by a panic, it stops counting.
 struct Attempt<'a, T, Req, Res, C>(Option<&'a Arc<Shared<T, Req, Res, C>>>);
 
 impl<T, Req, Res, C> Attempt<'_, T, Req, Res, C> {
@@ -106,11 +106,11 @@ impl<T, Req, Res, C> Attempt<'_, T, Req, Res, C> {
 
 impl<T, Req, Res, C> Drop for Attempt<'_, T, Req, Res, C> {
     fn drop(&mut self) {
-        self.end(Error::other("a connect of the pool was given up"));
+        self.end(Error::other("a connect of the pool was cancelled"));
     }
 }
 
-/// Watches a connection's idle time and age, and retires it by either.
+/// Watches a connection's idle time and age, and retires it when either limit is reached.
 struct Watch<'a, T, Req, Res, C> {
     shared: &'a Arc<Shared<T, Req, Res, C>>,
     tick: Timer,

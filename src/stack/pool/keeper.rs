@@ -1,4 +1,4 @@
-//! The one task that replaces the connections which a pool is to keep.
+//! The single task that replaces the connections that a pool must keep.
 
 use std::{
     future::{Future, poll_fn},
@@ -18,11 +18,12 @@ use crate::{
     service::Correlate,
 };
 
-/// How long the pool must have had its connections for the delays to start small again. A server that accepts and drops would be
-/// asked in a tight loop otherwise.
+/// How long the pool must have had its connections before the delays are reset. Otherwise a server that accepts and
+/// drops would be retried in a tight loop.
 const HEALTHY: Duration = Duration::from_secs(10);
 
-/// A connection has ended, or was not made: the keeper looks whether there are too few. Starts it if there is none.
+/// Called when a connection has ended or failed to open. Wakes the keeper to check whether there are too few
+/// connections, and starts it if it is not running.
 pub(super) fn keep<T, Req, Res, C>(shared: &Arc<Shared<T, Req, Res, C>>)
 where
     C: Correlate<Req, Res> + Send + 'static,
@@ -47,7 +48,7 @@ where
 {
     let _kept = Kept(&shared);
     let mut delays = shared.backoff.delays();
-    // How many attempts may follow a connection that was made without a delay, to fill the pool up.
+    // The number of attempts that may follow a successful connection without a delay, to fill the pool.
     let mut at_once = 0;
     loop {
         let since = Instant::now();
@@ -71,7 +72,7 @@ where
         if at_once > 0 {
             at_once -= 1;
         } else {
-            // None is left: the next call that finds no connection starts another keeper.
+            // No delay is left: the next call that finds no connection starts another keeper.
             let Some(delay) = delays.next() else { return };
             let mut timer = Timer::new();
             timer.set(delay);
@@ -96,7 +97,7 @@ where
     }
 }
 
-/// The output of `future`, unless the last handle goes first.
+/// Returns the output of `future`, unless the last handle is dropped first.
 async fn while_wanted<T, Req, Res, C, F: Future>(shared: &Shared<T, Req, Res, C>, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| {
@@ -109,7 +110,7 @@ async fn while_wanted<T, Req, Res, C, F: Future>(shared: &Shared<T, Req, Res, C>
     .await
 }
 
-/// There is a keeper while this lives, a panic included.
+/// Marks the keeper as running while it exists, even in case of a panic.
 struct Kept<'a, T, Req, Res, C>(&'a Shared<T, Req, Res, C>);
 
 impl<T, Req, Res, C> Drop for Kept<'_, T, Req, Res, C> {

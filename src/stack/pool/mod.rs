@@ -1,49 +1,52 @@
-//! Connections to one target, kept warm and shared by many calls.
+//! Connections to one target, kept open and shared by many calls.
 //!
 //! # Why
 //!
-//! A handshake costs round trips, and over TLS a good deal of CPU: more than a short exchange. A [`Pool`] makes it once for many
-//! of them. The connections are [`Client`](crate::service::Client)s, so several calls share one at a time.
+//! A handshake costs round trips and, over TLS, much CPU: more than a short exchange. A [`Pool`] makes one handshake
+//! for many exchanges. The connections are [`Client`](crate::service::Client)s, so several calls share one at a time.
 //!
-//! # Which connection a call gets
+//! # Choice of a connection
 //!
-//! The one with the fewest calls. While all are busy the call goes to that one at once, and one more is opened beside, up to
-//! [`max_connections`](PoolBuilder::max_connections). (tower's `balance` is for many targets: it looks at two at random. The few
-//! connections of a pool can all be looked at.)
+//! A call gets the connection with the fewest calls. While all are busy, the call goes to that one at once, and another
+//! connection is opened as well, up to [`max_connections`](PoolBuilder::max_connections). (tower's `balance` is for
+//! many targets: it looks at two at random. A pool has few connections and can look at all of them.)
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! Always ready; a call waits while no connection has room: first come, first served, at most
-//! [`max_wait`](PoolBuilder::max_wait), and at most [`max_waiting`](PoolBuilder::max_waiting) of them.
+//! The pool is always ready. A call waits while no connection has room: first come, first served, for at most
+//! [`max_wait`](PoolBuilder::max_wait), and at most [`max_waiting`](PoolBuilder::max_waiting) calls at a time.
 //!
 //! # Health
 //!
-//! Each connection is read from all the time by a task of its own, so one that ends is taken out at once; its calls fail with the
-//! cause. One that is only silent is found out by a heartbeat layer per connection, as in the example. A connection that is
-//! idle or old is closed when its calls are done.
+//! A separate task reads from each connection all the time, so a connection that ends is removed at once; its calls
+//! fail with the cause. A silent connection is detected by a heartbeat layer per connection, as in the example. An idle
+//! or old connection is closed when its calls are done.
 //!
-//! # Connections that are kept
+//! # Minimum number of connections
 //!
-//! With [`min_connections`](PoolBuilder::min_connections), one task replaces lost connections, one attempt after the other, with
-//! [`backoff`](PoolBuilder::backoff) and jitter. It ends with the last handle. A failed call leaves nothing behind.
+//! With [`min_connections`](PoolBuilder::min_connections), one task replaces lost connections, one attempt after the
+//! other, with [`backoff`](PoolBuilder::backoff) and jitter. It ends with the last handle. A failed call leaves nothing
+//! behind.
 //!
 //! # Errors
 //!
-//! [`Error::may_have_been_executed`](crate::Error::may_have_been_executed) is `false` for a call that got no connection, or whose request
-//! was not sent; it can be made again without doing it twice.
-//! A connect that fails fails the calls that waited for it, with its error; it is not tried again by itself: put tower's retry
-//! over the pool, or on the connector. [`is_full`](crate::Error::is_full) and [`is_timeout`](crate::Error::is_timeout) from waiting. Those of the
-//! [`Client`](crate::service::Client) as they are.
+//! [`Error::may_have_been_executed`](crate::Error::may_have_been_executed) is `false` for a call that got no
+//! connection, or whose request was not sent. Such a call can be retried without executing it twice. A failed connect
+//! fails the calls that waited for it, with its error. The pool does not retry it; put tower's retry above the pool or
+//! on the connector. Returns an error for which [`is_full`](crate::Error::is_full) is true if too many calls wait, and
+//! [`is_timeout`](crate::Error::is_timeout) if a call has waited too long. Errors of the
+//! [`Client`](crate::service::Client) are returned unchanged.
 //!
 //! # Cancel safety
 //!
-//! A dropped call gives up its place, as that of a [`Client`](crate::service::Client) does. In order, a connection whose calls
-//! are dropped faster than their answers come fills up with those: then it gets no more, and another is opened.
+//! Dropping a call gives up its place, as with a [`Client`](crate::service::Client). With in-order answers, a
+//! connection whose calls are dropped faster than their answers come fills up with abandoned calls. It then gets no
+//! more calls, and another connection is opened.
 //!
 //! # Cost
 //!
-//! A lock and a scan of the connections per call; a task per connection. `cargo bench -p benches --bench pool` compares it
-//! with a connection per exchange.
+//! Each call costs a lock and a scan of the connections; each connection costs a task. `cargo bench -p benches --bench
+//! pool` compares the pool with one connection per exchange.
 //!
 //! # Example
 //!

@@ -9,10 +9,10 @@ use tower_service::Service;
 use super::{call::PoolCall, connection, shared::Shared};
 use crate::{Error, Transport, service::Correlate};
 
-/// Connections to one target, kept open and shared: a cloneable `Service<Req, Response = Res>`. Made by
-/// [`PoolBuilder`](super::PoolBuilder); the [module](super) has the whole story.
+/// Connections to one target, kept open and shared: a cloneable `Service<Req, Response = Res>`.
+/// [`PoolBuilder`](super::PoolBuilder) creates it. See the [module](super) for the complete documentation.
 ///
-/// It is always ready; a call waits for a connection, within the pool's bounds, and then for its answer.
+/// It is always ready. A call waits for a connection, within the pool's limits, and then for its answer.
 pub struct Pool<T, Req, Res, C> {
     shared: Arc<Shared<T, Req, Res, C>>,
 }
@@ -23,25 +23,25 @@ impl<T, Req, Res, C> Pool<T, Req, Res, C> {
         Self { shared }
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.shelf().open()
     }
 
-    /// How many calls are on their way.
+    /// Returns the number of calls in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.shared.shelf().in_flight()
     }
 
-    /// How many calls wait for a connection.
+    /// Returns the number of calls that wait for a connection.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.shared.shelf().waiting()
     }
 
-    /// How many connections were made since the beginning.
+    /// Returns the number of connections made so far.
     #[must_use]
     pub fn connects(&self) -> u64 {
         self.shared.connects.load(Relaxed)
@@ -56,8 +56,9 @@ where
     Req: Send + 'static,
     Res: Send + 'static,
 {
-    /// Opens connections until there are as many as the pool keeps ([`min_connections`](super::PoolBuilder::min_connections)),
-    /// without waiting for them. Later the pool sees to it itself.
+    /// Opens connections until there are as many as the pool keeps
+    /// ([`min_connections`](super::PoolBuilder::min_connections)), without waiting for them. After that the pool
+    /// maintains the number automatically.
     pub fn warm(&self) {
         loop {
             let mut shelf = self.shared.shelf();
@@ -101,7 +102,7 @@ impl<T, Req, Res, C> Drop for Pool<T, Req, Res, C> {
     fn drop(&mut self) {
         if self.shared.handles.fetch_sub(1, Relaxed) == 1 {
             let (handles, wakers) = self.shared.shelf().take_all();
-            // Outside the lock. The connections end when their calls are done.
+            // Dropped outside the lock. The connections end when their calls are done.
             drop(handles);
             wakers.into_iter().for_each(Waker::wake);
             self.shared.keeper.wake();

@@ -1,10 +1,11 @@
-//! Which connection a call gets, who waits, and when one more is opened. Pure: no I/O and no clock.
+//! Chooses the connection for a call, queues waiting calls, and decides when to open another connection. Pure: no I/O
+//! and no clock.
 
 use std::{collections::VecDeque, task::Waker};
 
 use crate::Error;
 
-/// The bounds of a pool.
+/// The limits of a pool.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) connections: usize,
@@ -12,14 +13,14 @@ pub(super) struct Bounds {
     pub(super) waiting: usize,
 }
 
-/// The open connections, each with its load, and the line of those that wait for one.
+/// The open connections, each with its load, and the line of calls that wait for one.
 pub(super) struct Shelf<K> {
     bounds: Bounds,
     open: Vec<Slot<K>>,
     connecting: usize,
     line: VecDeque<(u64, Waker)>,
     next: u64,
-    /// How many connects have failed, and why the last did.
+    /// The number of failed connects, and the last error.
     failures: u64,
     failure: Option<Error>,
 }
@@ -28,7 +29,7 @@ struct Slot<K> {
     id: u64,
     handle: K,
     load: usize,
-    /// Ticks that have passed without a call.
+    /// The number of ticks that have passed without a call.
     quiet: u32,
 }
 
@@ -36,14 +37,14 @@ struct Slot<K> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
     number: u64,
-    /// Failures that came before do not concern it.
+    /// The number of failures when the call joined the line. Earlier failures do not concern it.
     failures: u64,
 }
 
-/// What a call gets.
+/// The result of asking for a connection.
 #[derive(Debug)]
 pub(super) enum Admission<K> {
-    /// The connection with the least load, which has one more now.
+    /// The connection with the lowest load, which now includes this call.
     Use(u64, K),
     Wait(Ticket),
     Refuse(Error),
@@ -54,8 +55,8 @@ impl<K: Clone> Shelf<K> {
         Self { bounds, open: Vec::new(), connecting: 0, line: VecDeque::new(), next: 0, failures: 0, failure: None }
     }
 
-    /// Finds a connection for a call, or a place in line. First come, first served. The flag says that a connection is to be
-    /// opened, which counts as connecting from now on.
+    /// Finds a connection for a call, or a place in line. First come, first served. The flag tells the caller to open a
+    /// connection, which counts as connecting from now on.
     pub(super) fn admit(&mut self, ticket: Option<Ticket>, waker: &Waker) -> (Admission<K>, bool) {
         let first = self.line.front().map(|(number, _)| *number);
         let is_first = first.is_none() || first == ticket.map(|ticket| ticket.number);
@@ -82,7 +83,7 @@ impl<K: Clone> Shelf<K> {
         }
         if self.line.len() >= self.bounds.waiting {
             let limit = self.bounds.waiting;
-            let refusal = format!("{limit} calls wait for a connection already (PoolBuilder::max_waiting)");
+            let refusal = format!("{limit} calls already wait for a connection (PoolBuilder::max_waiting)");
             return (Admission::Refuse(Error::full(refusal)), false);
         }
         let ticket = Ticket { number: self.next, failures: self.failures };
@@ -92,14 +93,14 @@ impl<K: Clone> Shelf<K> {
         (Admission::Wait(ticket), opens)
     }
 
-    /// Whether there is room for one more connection, which counts as connecting then.
+    /// Returns whether there is room for another connection, which then counts as connecting.
     pub(super) fn begin(&mut self) -> bool {
         let has_room = self.size() < self.bounds.connections;
         self.connecting += usize::from(has_room);
         has_room
     }
 
-    /// A connection was made; gives its id and whom to wake.
+    /// Adds a new connection. Returns its id and the wakers of waiting calls.
     pub(super) fn opened(&mut self, handle: K) -> (u64, Vec<Waker>) {
         self.connecting = self.connecting.saturating_sub(1);
         let id = self.next;
@@ -108,7 +109,7 @@ impl<K: Clone> Shelf<K> {
         (id, self.line())
     }
 
-    /// A connection was not made; gives whom to wake.
+    /// Records a failed connect. Returns the wakers of waiting calls.
     pub(super) fn failed(&mut self, error: Error) -> Vec<Waker> {
         self.connecting = self.connecting.saturating_sub(1);
         self.failures += 1;
@@ -116,7 +117,7 @@ impl<K: Clone> Shelf<K> {
         self.line()
     }
 
-    /// A call is over; gives whom to wake.
+    /// Ends a call. Returns the waker of a waiting call.
     pub(super) fn release(&mut self, id: u64) -> Option<Waker> {
         if let Some(slot) = self.open.iter_mut().find(|slot| slot.id == id) {
             slot.load = slot.load.saturating_sub(1);
@@ -125,8 +126,8 @@ impl<K: Clone> Shelf<K> {
         self.first()
     }
 
-    /// Another tick of a connection's idle time: for how many in a row it was quiet. A pool that keeps `least` connections warm
-    /// counts none below that.
+    /// Counts another tick of a connection's idle time, and returns how many in a row were quiet. A pool that keeps
+    /// `least` connections open does not count below that number.
     pub(super) fn tick(&mut self, id: u64, least: usize) -> u32 {
         let is_needed = self.open.len() <= least;
         let Some(slot) = self.open.iter_mut().find(|slot| slot.id == id) else { return 0 };
@@ -134,21 +135,22 @@ impl<K: Clone> Shelf<K> {
         slot.quiet
     }
 
-    /// Takes a connection out: no call gets it any more. Gives its handle, to be dropped outside the lock, and whom to wake.
+    /// Removes a connection, so that it gets no more calls. Returns its handle, to be dropped outside the lock, and the
+    /// wakers of waiting calls.
     pub(super) fn take(&mut self, id: u64) -> (Option<K>, Vec<Waker>) {
         let place = self.open.iter().position(|slot| slot.id == id);
         let handle = place.map(|place| self.open.swap_remove(place).handle);
-        // Whoever waits may have to open another.
+        // A waiting call may have to open another connection.
         (handle, self.line())
     }
 
-    /// Takes all connections out, as [`take`](Self::take) does one.
+    /// Removes all connections, as [`take`](Self::take) removes one.
     pub(super) fn take_all(&mut self) -> (Vec<K>, Vec<Waker>) {
         let handles = self.open.drain(..).map(|slot| slot.handle).collect();
         (handles, self.line())
     }
 
-    /// A call waits no more; gives whom to wake.
+    /// Removes a call from the line. Returns the waker of another waiting call.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Waker> {
         self.line.retain(|(number, _)| *number != ticket.number);
         self.first()
@@ -158,7 +160,7 @@ impl<K: Clone> Shelf<K> {
         self.open.len()
     }
 
-    /// The connections that are open or being opened.
+    /// Returns the number of connections that are open or being opened.
     pub(super) fn size(&self) -> usize {
         self.open.len() + self.connecting
     }
@@ -270,6 +272,6 @@ mod tests {
         shelf.leave(early);
         let (admission, opens) = shelf.admit(None, Waker::noop());
         waits(admission);
-        assert!(opens, "each call may try anew");
+        assert!(opens, "each call may try again");
     }
 }

@@ -101,8 +101,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Against a model that keeps the whole history: the order is a permutation, what went dead within the time is behind, what won
-    /// a race within the time is first of the others, and the memory is bounded.
+    /// Checks the memory against a model that keeps the whole history. The order is a permutation; paths that went dead
+    /// within the time are last; a transport that won a race within the time is first among the others; and the memory
+    /// is bounded.
     #[test]
     fn the_order_follows_from_what_happened_within_the_time(steps in prop::collection::vec(step(), 0..60)) {
         let mut memory = Memory::new(TTL, 6);

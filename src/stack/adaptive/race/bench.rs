@@ -19,10 +19,10 @@ pub(super) const fn ms(millis: u64) -> Duration {
 const HEAD_START: Duration = ms(250);
 pub(super) const TTL: Duration = Duration::from_secs(600);
 
-/// After how long what comes of it.
+/// The delay and the outcome of each transport.
 pub(super) type Script = [(u64, Result<(), Error>); 3];
 
-/// Gives what the script says, and notes what was started and dropped.
+/// Returns what the script says, and records what was started and dropped.
 #[derive(Clone)]
 pub(super) struct Scripted {
     script: Arc<Mutex<Script>>,
@@ -94,12 +94,12 @@ impl Bench {
         self.dial.script.lock().unwrap()[kind.index()] = (time, result);
     }
 
-    /// What was started and dropped since the last look.
+    /// Returns what was started and dropped since the last call.
     pub(super) fn log(&self) -> Vec<String> {
         std::mem::take(&mut self.dial.log.lock().unwrap())
     }
 
-    /// What was decided since the last look, in a word or two each.
+    /// Returns the decisions since the last call, in a word or two each.
     pub(super) fn decided(&mut self) -> Vec<String> {
         let mut words = Vec::new();
         while let Some(Some(Decided { decision, .. })) = self.decisions.next().now_or_never() {

@@ -1,4 +1,4 @@
-//! What attempts know of those before them; and what is counted.
+//! What attempts know of earlier attempts, and what is counted.
 
 use std::{
     collections::HashMap,
@@ -47,7 +47,7 @@ async fn what_worked_is_asked_first_until_its_time_is_over() {
     rt::sleep(TTL - ms(1_000)).await;
     assert_eq!(bench.connect().await.unwrap(), WebSocket);
     assert_eq!(bench.log(), ["websocket wss://example.com/ws"]);
-    // The look from the top delays nothing but by the head start, as the first did.
+    // The attempt from the preferred transport delays nothing beyond the head start, as the first attempt did.
     rt::sleep(ms(2_000)).await;
     bench.decided();
     assert_eq!(bench.connect().await.unwrap(), WebSocket);
@@ -119,7 +119,7 @@ async fn what_happens_is_counted_by_transport_and_reason() {
     );
 }
 
-/// What a recorder of metrics was told, in words.
+/// The calls that a metrics recorder received, as text.
 #[derive(Default)]
 struct Recorder(Mutex<HashMap<String, Arc<Told>>>);
 
@@ -133,7 +133,7 @@ impl Recorder {
         self.0.lock().unwrap().entry(format!("{} {}", key.name(), labels.join(","))).or_default().clone()
     }
 
-    /// A line for each metric: a counter's sum, or all that a histogram was told.
+    /// Returns a line for each metric: the sum of a counter, or all values of a histogram.
     fn lines(&self) -> Vec<String> {
         let line = |(name, told): (&String, &Arc<Told>)| {
             let values = told.0.lock().unwrap();

@@ -1,4 +1,4 @@
-//! What is started when, and what comes of it.
+//! The start times of the transports and their outcomes.
 
 use http::StatusCode;
 

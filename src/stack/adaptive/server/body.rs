@@ -10,7 +10,8 @@ use http_body_util::Full;
 
 use crate::transport::sse::SseDuplexBody;
 
-/// The body of a [`SessionService`](super::SessionService)'s responses: nothing, a sentence, or the event stream of a session.
+/// The body of a [`SessionService`](super::SessionService)'s responses: empty, a sentence, or the event stream of a
+/// session.
 #[derive(Debug, Default)]
 pub struct SessionBody(Kind);
 

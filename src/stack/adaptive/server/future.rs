@@ -39,11 +39,11 @@ pin_project! {
     }
 }
 
-/// What is left to do with a request that is let in.
+/// The remaining steps for a request that the guard admits.
 pub(super) struct Rest<B> {
     pub(super) inner: Arc<Inner>,
     pub(super) kind: TransportKind,
-    /// Of a request that may begin a session. A guard does not get it, for it may let go of the request.
+    /// The seat of a request that may begin a session. A guard does not get it, because a guard may drop the request.
     pub(super) seat: Option<Seat>,
     pub(super) body: B,
 }
@@ -59,7 +59,7 @@ impl<B> SessionFuture<B> {
 }
 
 impl<B: Body> Rest<B> {
-    /// Lets the transport answer, with `headers` besides.
+    /// Lets the transport answer, and adds `headers` to the response.
     pub(super) fn begin(self, mut parts: request::Parts, headers: HeaderMap) -> Step<B> {
         if let Some(seat) = self.seat {
             parts.extensions.insert(Opening::new(self.inner.clone(), seat));

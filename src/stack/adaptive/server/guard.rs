@@ -1,4 +1,4 @@
-//! The guards of a server's sessions: HTTP layers, for requests of each of the three transports.
+//! The guards of a server's sessions: HTTP layers for the requests of all three transports.
 
 use std::{
     convert::Infallible,
@@ -14,15 +14,15 @@ use tower_service::Service;
 
 use crate::BoxError;
 
-/// What a [guard](super::SessionServer::guard) stands around: it lets everything in.
+/// The service that a [guard](super::SessionServer::guard) wraps. It admits every request.
 ///
-/// It is a `Service` of `http::Request<()>`, the head that a session begins with, whose response is 200 with an [`Admission`] as its
-/// body.
+/// It is a `Service` of `http::Request<()>`, the head that a session begins with. Its response is 200 with an
+/// [`Admission`] as its body.
 #[derive(Clone, Copy, Debug)]
 pub struct Admit(());
 
-/// The word that a request may begin a session: made by [`Admit`] alone. Its default is the word that it may not, which is what a layer
-/// that answers by itself gives.
+/// Permission for a request to begin a session. Only [`Admit`] creates it. The default value denies permission, and a
+/// layer that answers without calling [`Admit`] returns that value.
 #[derive(Default)]
 pub struct Admission(Option<Box<request::Parts>>);
 
@@ -43,15 +43,16 @@ impl Service<Request<()>> for Admit {
 
 type Boxed = BoxCloneSyncService<Request<()>, Response<Admission>, BoxError>;
 
-/// A guard, boxed: once for each session, not for each message.
+/// A boxed guard: one box for each session, not for each message.
 #[derive(Clone)]
 pub(super) struct Guard(Boxed);
 
 pub(super) type Admitting = Oneshot<Boxed, Request<()>>;
 
-/// What a guard says.
+/// The answer of a guard.
 pub(super) enum Verdict {
-    /// With the head as the guard's layers have left it, and the headers that they want in the answer.
+    /// The request is admitted. Contains the head as the guard's layers have left it, and the headers that they add to
+    /// the response.
     Admitted(Box<request::Parts>, HeaderMap),
     Refused(StatusCode, HeaderMap),
 }
@@ -102,7 +103,7 @@ impl fmt::Debug for Guard {
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the request's head: its URL and its headers may hold a token.
+        // The request head is omitted: its URL and its headers may contain a token.
         f.debug_struct("Admission").field("is_admitted", &self.0.is_some()).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Who is in: the sessions of a server, and the handshakes that may become some.
+//! The live sessions of a server, and the handshakes that may become sessions.
 
 use std::{
     future::Future,
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Live {
     counts: Mutex<Counts>,
-    /// The acceptor's: it waits for all who are in, and cuts them.
+    /// The acceptor's drain, which waits for all live sessions and cuts them.
     drain: Drain,
 }
 
@@ -29,7 +29,7 @@ impl Live {
         Self { counts: Mutex::default(), drain }
     }
 
-    /// A seat for a handshake, among at most `most`.
+    /// Returns a seat for a handshake, unless `most` are taken.
     pub(super) fn enter(self: &Arc<Self>, most: usize) -> Option<Seat> {
         let mut counts = self.lock();
         if counts.handshakes >= most {
@@ -48,12 +48,13 @@ impl Live {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ready once nobody is in.
+    /// Completes once no session or handshake is left.
     pub(super) async fn emptied(&self) {
         self.drain.emptied().await;
     }
 
-    /// Waits until all have left. Those who have not when the time is over are cut, and the number of their sessions is the error.
+    /// Waits until all have left. When the time is over, the remaining ones are cut, and the number of cut sessions is
+    /// returned as the error.
     pub(super) async fn drain(&self, within: Duration) -> Result<(), usize> {
         if rt::timeout(within, self.emptied()).await.is_ok() {
             return Ok(());
@@ -64,7 +65,7 @@ impl Live {
     }
 }
 
-/// A place among the live, free when it is dropped.
+/// A seat among the live sessions and handshakes, which is freed on drop.
 #[derive(Debug)]
 pub(super) struct Seat {
     live: Arc<Live>,
@@ -73,7 +74,7 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// The handshake has become a session: `false` where there are `most` already.
+    /// Turns the handshake into a session. Returns `false` if there are already `most` sessions.
     pub(super) fn begin(&mut self, most: usize) -> bool {
         let mut counts = self.live.lock();
         if counts.sessions >= most {
@@ -85,12 +86,12 @@ impl Seat {
         true
     }
 
-    /// The same place, for the session's transport.
+    /// Returns the same seat, for the session's transport.
     pub(super) fn held(&self) -> Arc<drain::Seat> {
         self.held.clone()
     }
 
-    /// Runs `work`, of which this seat is a part, until it ends or all are cut.
+    /// Runs `work`, which owns this seat, until it ends or all sessions are cut.
     pub(super) fn attend<F: Future<Output = ()>>(self, work: impl FnOnce(Self) -> F) -> Attended<F> {
         let held = self.held();
         Attended::new(work(self), Some(held))

@@ -1,10 +1,11 @@
-//! One server for all three transports: a [`SessionServer`] hands the sessions of WebTransport, WebSocket and SSE with POST to one
-//! handler.
+//! One server for all three transports: a [`SessionServer`] hands the sessions of WebTransport, WebSocket and SSE with
+//! POST to one handler.
 //!
 //! # Why
 //!
-//! A client that [falls back](super) comes over the transport that works, and changes it in the middle of a session. A server that has a
-//! handler, a store of sessions, limits and guards for each transport would take it for somebody else each time. Here they are one:
+//! A client that [falls back](super) connects over the transport that works, and may change it in the middle of a
+//! session. A server with a separate handler, session store, limits and guards for each transport would treat it as a
+//! different client each time. A [`SessionServer`] shares them:
 //!
 //! ```text
 //!  GET /ws, upgrade ──┐                        ┌── the store of sessions: who comes back goes on
@@ -12,51 +13,51 @@
 //!  CONNECT /wt ───────┘                        └── your handler, for each new session
 //! ```
 //!
-//! # What is shared
+//! # Shared state
 //!
-//! | what | how |
+//! | shared | how |
 //! |---|---|
-//! | the handler | it gets an [`OptimizedTransport`](crate::stack::OptimizedTransport) whatever came; the [`TransportKind`](super::TransportKind) is in the parts' extensions |
-//! | sessions | the [acceptor's](crate::stack::OptimizedAcceptor) store: begun over one transport, resumed over another |
-//! | who may come in | [`guard`](SessionServer::guard): any HTTP layer, asked about the request of each transport; [`owned_by`](SessionServer::owned_by) |
-//! | how many | [`sessions`](SessionServer::sessions), [`handshakes`](SessionServer::handshakes); a `ConnectionLimitLayer` in the guard, by any key |
-//! | what WebTransport costs | one stream for each session: [`SessionLimits::one_stream`](crate::transport::webtransport::SessionLimits::one_stream), unless the endpoint has limits of its own |
-//! | how much | a [`KeyedRateLimiter`](crate::layer::rate_limit::KeyedRateLimiter) that the handler puts on the session, by address or subject: below |
-//! | the end | [`close`](SessionServer::close) |
+//! | the handler | it gets an [`OptimizedTransport`](crate::stack::OptimizedTransport) for every transport; the [`TransportKind`](super::TransportKind) is in the extensions of the request parts |
+//! | sessions | the [acceptor's](crate::stack::OptimizedAcceptor) store: a session may begin over one transport and resume over another |
+//! | access | [`guard`](SessionServer::guard): any HTTP layer, called with the request of each transport; [`owned_by`](SessionServer::owned_by) |
+//! | numbers | [`sessions`](SessionServer::sessions), [`handshakes`](SessionServer::handshakes); a `ConnectionLimitLayer` in the guard, by any key |
+//! | the cost of WebTransport | one stream for each session: [`SessionLimits::one_stream`](crate::transport::webtransport::SessionLimits::one_stream), unless the endpoint has its own limits |
+//! | rates | a [`KeyedRateLimiter`](crate::layer::rate_limit::KeyedRateLimiter) that the handler puts on the session, by address or subject: see the example |
+//! | shutdown | [`close`](SessionServer::close) |
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! For the guard, and then for the client: its upgrade, its first stream, its hello, each within
-//! [`Limits::handshake`](crate::Limits::handshake). Put a timeout into a guard that goes over the network.
+//! The server waits for the guard and then for the client: its upgrade, its first stream and its hello, each within
+//! [`Limits::handshake`](crate::Limits::handshake). Put a timeout into a guard that uses the network.
 //!
 //! # Errors
 //!
 //! | answer | for |
 //! |---|---|
-//! | 404 | a path that is not one of the three; the guard is not asked |
-//! | what the guard says | who is not let in |
-//! | 403 | a page of an origin that is not [allowed](SessionServer::allow_origin) |
-//! | 503, `Retry-After: 5` | too many handshakes; too many sessions, of a client that has none; after [`close`](SessionServer::close); a guard that failed |
-//! | close 1013 | too many sessions, where the client might have had one |
+//! | 404 | a path other than the three; the guard is not called |
+//! | the guard's answer | a request that the guard does not admit |
+//! | 403 | a page whose origin is not [allowed](SessionServer::allow_origin) |
+//! | 503, `Retry-After: 5` | too many handshakes; too many sessions, for a client without a session; any request after [`close`](SessionServer::close); a guard that failed |
+//! | close 1013 | too many sessions, for a client that might have had one |
 //! | close 1001 | [`close`](SessionServer::close) |
-//! | what the transport says | a request that begins no session |
+//! | the transport's answer | a request that does not begin a session |
 //!
-//! Over WebTransport a refusal is a status alone, without headers and a body: no `Retry-After`, and none of what the guard adds to its
-//! answer.
+//! Over WebTransport, a refusal is a status without headers or a body. It has no `Retry-After` and none of the headers
+//! that the guard adds.
 //!
-//! A connection that does not become a session ends with its error, which is traced (`debug`).
+//! A connection that does not become a session ends with its error, which is logged (`debug`).
 //!
 //! # Cancel safety
 //!
-//! A request that is dropped gives its place back. Handlers run on tasks of their own.
+//! Dropping a request frees its seat. Handlers run on their own tasks.
 //!
 //! # Cost
 //!
-//! A box for the handler's future, and one for the guard, for each connection; nothing for a message.
+//! Each connection costs one box for the handler's future and one for the guard. A message costs none.
 //!
 //! # Example
 //!
-//! In axum, with one quota for each address, whichever transports it uses:
+//! With axum, and one quota for each address over all transports:
 //!
 //! ```
 #![cfg_attr(not(all(feature = "axum", feature = "dev-certificate")), doc = "# #[cfg(any())]")]

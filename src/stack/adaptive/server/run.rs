@@ -1,4 +1,4 @@
-//! From a connection to the handler, the same for each transport.
+//! The path from a connection to the handler, which is the same for each transport.
 
 use std::{
     future::Future,
@@ -22,15 +22,16 @@ use crate::{
 
 pub(super) type Handler = Arc<dyn Fn(OptimizedTransport<AdaptiveTransport>, request::Parts) -> Handled + Send + Sync>;
 
-/// Plain functions, so that their services have a type that can be named; what they need is in the extensions: an [`Opening`].
+/// Plain functions, so that their services have a nameable type. The data they need is in the extensions, as an
+/// [`Opening`].
 pub(super) type WebSocketHandler = fn(WebSocket, request::Parts) -> Handled;
 pub(super) type SseHandler = fn(SseDuplex, request::Parts) -> Handled;
 
-/// What goes along with a request until it is a session.
+/// The data that travels with a request until it is a session.
 #[derive(Clone)]
 pub(super) struct Opening {
     inner: Arc<Inner>,
-    /// Taken once, though extensions are `Clone`.
+    /// Taken once, although extensions are `Clone`.
     seat: Arc<Mutex<Option<Seat>>>,
 }
 
@@ -60,10 +61,11 @@ fn open(transport: AdaptiveTransport, mut parts: request::Parts) -> Handled {
     }
 }
 
-/// A session, and its place.
+/// A session and its seat.
 pub(super) type Begun = (Handled, Seat);
 
-/// Runs the session that `begin` leads to. `begin` is boxed, and gone before the session runs, which then holds no room for it.
+/// Runs the session that `begin` produces. `begin` is boxed and dropped before the session runs, so the session
+/// reserves no room for it.
 pub(super) fn run(begin: impl Future<Output = Option<Begun>> + Send + 'static) -> impl Future<Output = ()> + Send {
     let begin: Pin<Box<dyn Future<Output = Option<Begun>> + Send>> = Box::pin(begin);
     async move {
@@ -84,8 +86,8 @@ impl Inner {
         let kind = transport.kind();
         let is_known = transport.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
         let owner = self.owner.as_ref().and_then(|owner| owner(&parts));
-        // A place among the connections is the connection's, not the session's, which may have others after it. That of a request over
-        // HTTP is in the transport already.
+        // A place among the connections belongs to the connection, not to the session, which may have other connections
+        // later. For a request over HTTP, the transport already holds the place.
         let transport = match Place::take(&mut parts.extensions) {
             Some(place) => transport.holding(place),
             None => transport,

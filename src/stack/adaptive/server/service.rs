@@ -22,12 +22,12 @@ use crate::{
     transport::subprotocol::choose,
 };
 
-/// The HTTP transports of a [`SessionServer`](super::SessionServer), or one of them: a `Service` of HTTP requests for hyper, and for
-/// axum's `route_service` and `fallback_service`. A clone is the same.
+/// The HTTP transports of a [`SessionServer`](super::SessionServer), or one of them: a `Service` of HTTP requests for
+/// hyper, and for axum's `route_service` and `fallback_service`. Clones share the server.
 ///
-/// # Where it waits
+/// # Backpressure
 ///
-/// Always ready. It waits for the guard, and for what SSE's POSTs wait for.
+/// The service is always ready. Its future waits for the guard, and for everything that the POSTs of SSE wait for.
 #[derive(Clone)]
 pub struct SessionService {
     inner: Arc<Inner>,
@@ -35,7 +35,7 @@ pub struct SessionService {
     address: Option<SocketAddr>,
 }
 
-/// Where a request goes.
+/// The transport that a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     ByPath,
@@ -48,8 +48,9 @@ impl SessionService {
         Self { inner, route, address: None }
     }
 
-    /// For requests of one client: its address goes into the extensions of each, for guards, limits and the handler. Call it on a clone
-    /// for each connection that is served. (In axum, a layer that copies the address out of `ConnectInfo` does the same.)
+    /// Sets the address of the client whose requests are served. The address is put into the extensions of each
+    /// request, for guards, limits and the handler. Call it on a clone for each connection. (In axum, a layer that
+    /// copies the address out of `ConnectInfo` does the same.)
     #[must_use]
     pub const fn from_address(mut self, address: SocketAddr) -> Self {
         self.address = Some(address);
@@ -68,17 +69,17 @@ impl SessionService {
 }
 
 impl Inner {
-    /// A seat for who may begin a session, or come back to one; or why there is none.
+    /// Returns a seat for a request that may begin a session or resume one, or the reason why it gets none.
     pub(super) fn enter(&self, parts: &request::Parts) -> Result<Seat, &'static str> {
         if self.acceptor.is_closed() {
-            return Err("this server goes away");
+            return Err("this server is shutting down");
         }
-        // Who knows the stack may have a session here already.
+        // A client that speaks the stack's subprotocol may already have a session here.
         let known = [HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL)];
         if self.live.sessions() >= self.sessions && choose(&known, &parts.headers).is_none() {
-            return Err("there are too many sessions (SessionServer::sessions)");
+            return Err("too many sessions (SessionServer::sessions)");
         }
-        self.live.enter(self.handshakes).ok_or("there are too many handshakes at once (SessionServer::handshakes)")
+        self.live.enter(self.handshakes).ok_or("too many concurrent handshakes (SessionServer::handshakes)")
     }
 }
 
@@ -110,9 +111,9 @@ impl<B: Body> Service<Request<B>> for SessionService {
             parts.extensions.insert(address);
         }
         let Some(kind) = self.kind(parts.uri.path()) else {
-            return SessionFuture::ready(answer(StatusCode::NOT_FOUND, "there is no session to be had here"));
+            return SessionFuture::ready(answer(StatusCode::NOT_FOUND, "no session is served at this path"));
         };
-        // What SSE has besides belongs to a session that has begun, or to none.
+        // All other SSE requests belong to a session that has begun, or to no session.
         let begins = kind == TransportKind::WebSocket || parts.method == Method::GET;
         let seat = match begins.then(|| self.inner.enter(&parts)).transpose() {
             Ok(seat) => seat,

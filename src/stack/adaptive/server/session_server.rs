@@ -17,19 +17,20 @@ use crate::{
     transport::{sse::SseDuplexServer, websocket::WebSocketUpgrade},
 };
 
-/// One handler for the sessions of all three transports. See the [module](super) for the whole story.
+/// One handler for the sessions of all three transports. See the [module](super) for the complete documentation.
 ///
 /// | setting | default |
 /// |---|---|
 /// | [`web_socket_at`](Self::web_socket_at), [`sse_at`](Self::sse_at), [`web_transport_at`](Self::web_transport_at) | `/ws`, `/sse` and `/wt` |
 /// | [`sessions`](Self::sessions) | 1024 at a time |
 /// | [`handshakes`](Self::handshakes) | 1024 at a time |
-/// | [`guard`](Self::guard) | none: everybody gets in |
-/// | [`owned_by`](Self::owned_by) | nobody: who holds a session's secret comes back to it |
+/// | [`guard`](Self::guard) | no guard: every request is admitted |
+/// | [`owned_by`](Self::owned_by) | no owners: a client that holds a session's secret resumes it |
 /// | [`allow_origin`](Self::allow_origin) | pages of the same host |
 ///
-/// Limits of a connection and of a session are the [acceptor's](crate::stack::OptimizedBuilder). Settings are for the time before
-/// services are taken from it: a service keeps those that it was made with. A clone is the same server.
+/// The limits of a connection and of a session are the [acceptor's](crate::stack::OptimizedBuilder). Change settings
+/// before you take services from the server: a service keeps the settings that it was made with. Clones share the
+/// server.
 #[derive(Clone)]
 pub struct SessionServer {
     pub(super) inner: Arc<Inner>,
@@ -53,7 +54,7 @@ pub(super) struct Inner {
     pub(super) origins: Pages,
 }
 
-/// Pages of which origins may come, for the transport whose server is not ours to make.
+/// The origins whose pages may connect, for the transport whose server is created elsewhere.
 #[derive(Clone)]
 pub(super) enum Pages {
     Of(Vec<HeaderValue>),
@@ -63,12 +64,12 @@ pub(super) enum Pages {
 pub(super) type Owner = Arc<dyn Fn(&request::Parts) -> Option<Vec<u8>> + Send + Sync>;
 
 impl SessionServer {
-    /// Hands each new session to `handler`, with the parts of the request that it began with; a client that comes back, over
-    /// whichever transport, is handed to the handler that it had.
+    /// Creates a server that hands each new session to `handler`, with the parts of the request that it began with. A
+    /// client that resumes its session, over any transport, continues with the handler that it had.
     ///
-    /// In the parts' extensions are a [`TransportKind`](crate::stack::adaptive::TransportKind), what the [guard](Self::guard) put there,
-    /// and the client's [`SocketAddr`](std::net::SocketAddr) as far as it is known: always over WebTransport; over HTTP from
-    /// [`SessionService::from_address`].
+    /// The parts' extensions contain a [`TransportKind`](crate::stack::adaptive::TransportKind), everything that the
+    /// [guard](Self::guard) put there, and the client's [`SocketAddr`](std::net::SocketAddr) if it is known. The
+    /// address is always known over WebTransport; over HTTP it comes from [`SessionService::from_address`].
     pub fn new<H, F>(acceptor: OptimizedAcceptor<AdaptiveTransport>, handler: H) -> Self
     where
         H: FnOnce(OptimizedTransport<AdaptiveTransport>, request::Parts) -> F + Clone + Send + Sync + 'static,
@@ -104,39 +105,40 @@ impl SessionServer {
         Arc::make_mut(&mut self.inner)
     }
 
-    /// Where [`http`](Self::http) has the WebSockets.
+    /// Sets the path at which [`http`](Self::http) serves WebSockets. Defaults to `/ws`.
     #[must_use]
     pub fn web_socket_at(mut self, path: &str) -> Self {
         self.inner().web_socket_at = path.into();
         self
     }
 
-    /// Where [`http`](Self::http) has SSE with POST.
+    /// Sets the path at which [`http`](Self::http) serves SSE with POST. Defaults to `/sse`.
     #[must_use]
     pub fn sse_at(mut self, path: &str) -> Self {
         self.inner().sse_at = path.into();
         self
     }
 
-    /// Sets the path at which [`web_transport`](Self::web_transport) takes sessions. Defaults to `/wt`.
+    /// Sets the path at which [`web_transport`](Self::web_transport) accepts sessions. Defaults to `/wt`.
     #[must_use]
     pub fn web_transport_at(mut self, path: &str) -> Self {
         self.inner().web_transport_at = path.into();
         self
     }
 
-    /// How many sessions there may be at a time over all transports, those of clients that do not know this crate among them. One
-    /// more is closed with 1013 ([`TRY_AGAIN`](crate::CloseCode::TRY_AGAIN)); a client that cannot be one that comes back to its session is
-    /// refused before (503 with `Retry-After: 5`). The [acceptor's](crate::stack::OptimizedBuilder::max_sessions) number, of those that can be
-    /// resumed, holds beside it.
+    /// Sets how many sessions may exist at a time over all transports, including those of clients that do not know this
+    /// crate. Defaults to 1024. A session over the limit is closed with 1013
+    /// ([`TRY_AGAIN`](crate::CloseCode::TRY_AGAIN)). A client that cannot be resuming a session is refused earlier (503
+    /// with `Retry-After: 5`). The [acceptor's](crate::stack::OptimizedBuilder::max_sessions) limit on resumable
+    /// sessions applies as well.
     #[must_use]
     pub fn sessions(mut self, most: usize) -> Self {
         self.inner().sessions = most;
         self.counted()
     }
 
-    /// How many requests may be on their way to a session at a time, over all transports: each takes seconds at most
-    /// ([`Limits::handshake`]). One more is refused (503 with `Retry-After: 5`).
+    /// Sets how many handshakes may be in progress at a time over all transports. Defaults to 1024. Each takes seconds
+    /// at most ([`Limits::handshake`]). A request over the limit is refused (503 with `Retry-After: 5`).
     #[must_use]
     pub fn handshakes(mut self, most: usize) -> Self {
         self.inner().handshakes = most;
@@ -150,16 +152,18 @@ impl SessionServer {
         self
     }
 
-    /// Lets a session begin only if `layer` lets its request through: one guard, the same for all three transports. It gets the head
-    /// that the session begins with (the WebSocket's upgrade, the GET of SSE, the CONNECT of WebTransport) as an `http::Request<()>`,
-    /// and stands around [`Admit`]. So any HTTP layer will do, or a `ServiceBuilder` of several: `handshake::auth::AuthGuardLayer`,
-    /// `handshake::limit::ConnectionLimitLayer`, a rate limit, layers of tower and tower-http.
+    /// Sets a guard: a session begins only if `layer` lets its request through. The same guard serves all three
+    /// transports. It gets the head that the session begins with (the WebSocket upgrade, the GET of SSE, the CONNECT of
+    /// WebTransport) as an `http::Request<()>`, and wraps [`Admit`]. Any HTTP layer or a `ServiceBuilder` of several
+    /// works: `handshake::auth::AuthGuardLayer`, `handshake::limit::ConnectionLimitLayer`, a rate limit, layers of
+    /// tower and tower-http. Defaults to no guard.
     ///
-    /// What it puts into the request's extensions is in the handler's parts. What it answers by itself is the answer; headers that it
-    /// adds to the answer of [`Admit`] are in the answer to a client over HTTP. An error of it is 503.
+    /// The handler's parts contain everything that the guard puts into the request's extensions. An answer that does
+    /// not come from [`Admit`] is sent to the client as it is. Headers that the guard adds to the answer of [`Admit`]
+    /// are sent to clients over HTTP. An error of the guard becomes 503.
     ///
-    /// The POSTs of SSE are not asked again: they show the secret of their session. To have each of them asked, put the layer around
-    /// [`http`](Self::http) instead. A second guard takes the place of the first.
+    /// The guard is not called for the POSTs of SSE, which carry the secret of their session. To check each of them,
+    /// put the layer around [`http`](Self::http) instead. Setting a second guard replaces the first.
     #[must_use]
     pub fn guard<L>(mut self, layer: L) -> Self
     where
@@ -174,9 +178,9 @@ impl SessionServer {
         self
     }
 
-    /// Binds each session to who has begun it: it is found again by a client for whom `owner` gives the same, over whichever transport.
-    /// Others get a session of their own, whatever secret they show. `owner` sees the request as the guard has left it; `None` is
-    /// nobody in particular.
+    /// Binds each session to its owner. Only a client for which `owner` returns the same value can resume it, over any
+    /// transport. Any other client gets a new session, whatever secret it presents. `owner` sees the request as the
+    /// guard has left it; `None` stands for no owner.
     #[must_use]
     pub fn owned_by<O: Into<Vec<u8>>>(
         mut self,
@@ -186,9 +190,10 @@ impl SessionServer {
         self
     }
 
-    /// Counts each session for what `key` gives, the client's address say, where no [owner](Self::owned_by) is known: one key has at most
-    /// [`OptimizedBuilder::sessions_per_key`](crate::stack::OptimizedBuilder::sessions_per_key) of them. Behind a proxy, take the address that
-    /// the proxy tells. By default, sessions without an owner have no such bound.
+    /// Counts each session without an [owner](Self::owned_by) under the key that `key` returns, such as the client's
+    /// address. One key has at most
+    /// [`OptimizedBuilder::sessions_per_key`](crate::stack::OptimizedBuilder::sessions_per_key) sessions. Behind a
+    /// proxy, use the address that the proxy reports. By default, sessions without an owner have no such bound.
     #[must_use]
     pub fn counted_by<K: Into<Vec<u8>>>(
         mut self,
@@ -210,8 +215,9 @@ impl SessionServer {
         self
     }
 
-    /// Accepts pages of every origin; see
-    /// [`WebSocketUpgrade::allow_any_origin`](crate::transport::websocket::WebSocketUpgrade::allow_any_origin) for what that risks.
+    /// Accepts pages of every origin.
+    /// [`WebSocketUpgrade::allow_any_origin`](crate::transport::websocket::WebSocketUpgrade::allow_any_origin)
+    /// describes the risk.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
         let inner = self.inner();
@@ -221,7 +227,7 @@ impl SessionServer {
         self
     }
 
-    /// Refuses pages that were loaded over `http://`, over each transport; see
+    /// Refuses pages that were loaded over `http://`, over each transport. See
     /// [`WebSocketUpgrade::https_pages_only`](crate::transport::websocket::WebSocketUpgrade::https_pages_only).
     #[must_use]
     pub fn https_pages_only(mut self) -> Self {
@@ -231,54 +237,56 @@ impl SessionServer {
         self
     }
 
-    /// A service of both HTTP transports by their paths, for bare hyper and for axum's `fallback_service`; another path
-    /// is 404. hyper must allow upgrades (`with_upgrades`).
+    /// Returns a service of both HTTP transports by their paths, for bare hyper and for axum's `fallback_service`. Any
+    /// other path is answered with 404. hyper must allow upgrades (`with_upgrades`).
     #[must_use]
     pub fn http(&self) -> SessionService {
         SessionService::new(self.inner.clone(), Route::ByPath)
     }
 
-    /// A service of the WebSockets alone, whatever the path: for a router of your own (axum: `route_service`).
+    /// Returns a service of WebSockets for any path, for use with your own router (axum: `route_service`).
     #[must_use]
     pub fn web_socket(&self) -> SessionService {
         SessionService::new(self.inner.clone(), Route::WebSocket)
     }
 
-    /// A service of SSE with POST alone, whatever the path: GET and POST (and OPTIONS, where pages of other origins are allowed) must
-    /// reach it. All that are taken of one server share their sessions.
+    /// Returns a service of SSE with POST for any path. GET and POST (and OPTIONS, if pages of other origins are
+    /// allowed) must reach it. All such services of one server share their sessions.
     #[must_use]
     pub fn sse(&self) -> SessionService {
         SessionService::new(self.inner.clone(), Route::Sse)
     }
 
-    /// The limits of each connection: the acceptor's.
+    /// Returns the limits of each connection, which are the acceptor's.
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.inner.acceptor.limits()
     }
 
-    /// How many sessions there are: how many handlers run.
+    /// Returns the number of sessions, which is the number of running handlers.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.inner.live.sessions()
     }
 
-    /// Ends all sessions, because the server goes away: new ones are refused from here on (503), those that there are get 1001
-    /// ([`AWAY`](crate::CloseCode::AWAY)) as in [`OptimizedAcceptor::close`], and it waits until their handlers have ended, at most
-    /// `within`. Then it cuts those that are left: their handlers are dropped where they stand. What listens for connections, and
-    /// HTTP connections without a session, are whoever serves them to end.
+    /// Ends all sessions because the server is shutting down. From now on new sessions are refused (503), and existing
+    /// ones get 1001 ([`AWAY`](crate::CloseCode::AWAY)) as in [`OptimizedAcceptor::close`]. The method waits until
+    /// their handlers have ended, at most `within`, and then cuts the remaining sessions: their handlers are dropped at
+    /// their current await point. Listeners, and HTTP connections without a session, must be ended by the code that
+    /// serves them.
     ///
     /// # Errors
     ///
-    /// [`is_timeout`](Error::is_timeout), where some had to be cut; it says how many.
+    /// Returns an error for which [`is_timeout`](Error::is_timeout) is true if sessions had to be cut. Its message
+    /// contains their number.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, all is closing, and nobody is cut; another call goes on to wait.
+    /// Dropping this future leaves all sessions closing, and none is cut. Another call continues to wait.
     pub async fn close(&self, within: Duration) -> Result<(), Error> {
         self.inner.acceptor.close();
         self.inner.live.drain(within).await.map_err(|left| {
-            Error::timeout(format!("{left} sessions did not end within {within:?} of the close, and were cut"))
+            Error::timeout(format!("{left} sessions did not end within {within:?} of the close and were cut"))
         })
     }
 }

@@ -17,20 +17,20 @@ use crate::{
 };
 
 impl SessionServer {
-    /// Serves WebTransport beside the [HTTP transports](Self::http), on `server`'s port: a future to spawn, or to race with what else
-    /// ends the program. A session of it is its first bidirectional stream.
+    /// Serves WebTransport next to the [HTTP transports](Self::http), on `server`'s port. Returns a future to spawn, or
+    /// to race with whatever else ends the program. A session consists of its first bidirectional stream.
     ///
-    /// `server` gets the limits of this one, and the origins that are allowed here besides its own. Its sessions have room for that one
-    /// stream ([`SessionLimits::one_stream`]), unless [`session_limits`](WebTransportServer::session_limits) of its own were set. They
-    /// begin [at one path](Self::web_transport_at), unless a [`path`](WebTransportServer::path) of its own was set. Another path is
-    /// refused with 404 before the guard is asked.
+    /// `server` gets the limits of this server, and the origins that are allowed here in addition to its own. Its
+    /// sessions have room for that one stream ([`SessionLimits::one_stream`]), unless it has its own
+    /// [`session_limits`](WebTransportServer::session_limits). They begin [at one path](Self::web_transport_at), unless
+    /// it has its own [`path`](WebTransportServer::path). Another path is refused with 404 before the guard is called.
     ///
-    /// It ends when the server's socket is gone, or once [`close`](Self::close) was called and the last session has ended; then
-    /// it closes `server`. Until then late clients are refused (503).
+    /// The future completes when the server's socket is gone, or once [`close`](Self::close) was called and the last
+    /// session has ended; then it closes `server`. Until then new clients are refused (503).
     ///
     /// # Cancel safety
     ///
-    /// Dropped, no more clients are taken; sessions go on.
+    /// Dropping this future stops accepting clients; existing sessions continue.
     pub fn web_transport(&self, server: WebTransportServer) -> impl Future<Output = ()> + Send + use<> {
         let inner = self.inner.clone();
         async move {
@@ -50,7 +50,7 @@ impl SessionServer {
                 inner.live.emptied().await;
             };
             let mut gone = pin!(gone);
-            // The end is asked for first: clients that keep coming must not put it off.
+            // Shutdown is checked first, so that clients that keep coming cannot delay it.
             while let Either::Right((Some(incoming), _)) = select(gone.as_mut(), pin!(server.accept())).await {
                 open(&inner, incoming);
             }
@@ -78,7 +78,7 @@ async fn refuse(incoming: Incoming, status: StatusCode) {
 }
 
 impl Inner {
-    /// Asks the guard, as of a request over HTTP.
+    /// Calls the guard, as for a request over HTTP.
     async fn admit(self: Arc<Self>, mut incoming: Incoming, seat: Seat) -> Option<Begun> {
         let empty = http::Request::new(()).into_parts().0;
         let mut parts = std::mem::replace(incoming.parts_mut(), empty);
@@ -87,19 +87,19 @@ impl Inner {
                 Verdict::Admitted(admitted, _) => parts = *admitted,
                 Verdict::Refused(status, _) => {
                     log::not_admitted(status);
-                    // The seat is one of those of all transports, and the client need not hurry.
+                    // The seat is counted for all transports, and the client may take its time.
                     drop(seat);
                     refuse(incoming, status).await;
                     return None;
                 }
             }
         }
-        // A guard may have taken its credentials out of them.
+        // A guard may have removed its credentials from the headers.
         incoming.parts_mut().headers.clone_from(&parts.headers);
         let session = incoming.accept().await.ok()?;
         match rt::timeout(self.acceptor.limits().handshake, session.accept()).await {
             Ok(Ok(stream)) => return self.begin(stream.into(), parts, seat).await,
-            Ok(Err(error)) => tracing::debug!(%error, "a session ended before it had a stream"),
+            Ok(Err(error)) => tracing::debug!(%error, "a session ended before it opened a stream"),
             Err(_) => session.close(CloseFrame::new(CloseCode::PROTOCOL, "no stream was opened in time")),
         }
         None
