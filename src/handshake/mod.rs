@@ -1,12 +1,12 @@
-//! What guards the HTTP request before it becomes a transport: ordinary tower layers over the service that upgrades
+//! Guards for the HTTP request before it becomes a transport: ordinary tower layers around the service that upgrades
 //! ([`WebSocketUpgrade`](crate::transport::websocket::WebSocketUpgrade), an axum route), on a server.
 //!
-//! | layer | lets in |
+//! | layer | admits |
 //! |---|---|
-//! | [`auth::AuthGuardLayer`] | who shows good credentials |
-//! | [`limit::ConnectionLimitLayer`] | so many at a time, in total and of one key |
+//! | [`auth::AuthGuardLayer`] | requests with valid credentials |
+//! | [`limit::ConnectionLimitLayer`] | a limited number of concurrent connections, in total and per key |
 //!
-//! Pages of other origins are refused by the upgrade itself.
+//! The upgrade itself refuses pages of other origins.
 
 pub mod auth;
 pub mod limit;

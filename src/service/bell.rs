@@ -1,4 +1,4 @@
-//! The one waker that a client's transport ever sees.
+//! The only waker that a client's transport ever sees.
 
 use std::{
     sync::{
@@ -11,32 +11,34 @@ use std::{
     task::{Wake, Waker},
 };
 
-/// Wakes the leader of a client when the transport can go on.
+/// Wakes the leader of a client when the transport can make progress.
 ///
-/// The transport is polled with this waker whoever polls it: so the lead can pass from call to call without polling the
-/// transport again, and a transport that keeps one waker for both directions forgets nobody. Ringing takes no lock of the
-/// client. While somebody works under that lock, a ring is only noted, so that no foreign code runs there.
+/// The transport is always polled with this waker, regardless of the polling task. The lead can therefore pass from
+/// call to call without polling the transport again, and a transport that keeps one waker for both directions loses no
+/// wake-up. Ringing takes no lock of the client. While a task works under that lock, a ring is only noted, so that no
+/// foreign code runs there.
 #[derive(Default)]
 pub(super) struct Bell {
-    /// Something happened since the transport was last polled.
+    /// Whether something happened since the transport was last polled.
     rung: AtomicBool,
-    /// Somebody is at work under the client's lock, and looks at `rung` after leaving this.
+    /// Whether a task is working under the client's lock. That task checks `rung` after it clears this flag.
     hushed: AtomicBool,
     leader: Mutex<Option<Waker>>,
 }
 
-/// The bell while it is hushed. Dropped in a panic, it wakes the leader, if it was rung.
+/// The bell while it is hushed. If a panic drops it, it wakes the leader if the bell was rung.
 pub(super) struct Hushed<'a>(&'a Bell);
 
 impl Bell {
-    /// Under the client's lock only.
+    /// Must be called under the client's lock.
     pub(super) fn hush(&self) -> Hushed<'_> {
-        // It is this thread that must see it; another one that does not may well wake the leader.
+        // Only this thread must see the store; another thread that does not see it may wake the leader.
         self.hushed.store(true, Relaxed);
         Hushed(self)
     }
 
-    /// Either this sees a ring, or the ring sees that the bell is open: whoever comes second looks at what the first wrote.
+    /// Either this load sees a ring, or the ring sees that the bell is open: the later of the two reads what the
+    /// earlier one wrote.
     fn open(&self) -> bool {
         self.hushed.store(false, SeqCst);
         self.rung.load(SeqCst)
@@ -48,17 +50,17 @@ impl Bell {
 }
 
 impl Hushed<'_> {
-    /// Whether it was rung, and nobody has looked since.
+    /// Returns whether the bell was rung since it was last cleared.
     pub(super) fn is_rung(&self) -> bool {
         self.0.rung.load(SeqCst)
     }
 
-    /// Forgets that it was rung: the transport is going to be polled.
+    /// Clears the ring, because the transport is about to be polled.
     pub(super) fn clear(&self) {
         self.0.rung.swap(false, SeqCst);
     }
 
-    /// Whom to wake from now on. Returns a waker that must be dropped outside the lock.
+    /// Sets the waker that a ring wakes from now on. Returns a waker that must be dropped outside the lock.
     pub(super) fn arm(&self, leader: Option<&Waker>) -> Option<Waker> {
         let mut slot = self.0.leader.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*slot, leader) {
@@ -67,7 +69,7 @@ impl Hushed<'_> {
         }
     }
 
-    /// Lets it ring again. Returns whether it was rung meanwhile: then the leader must be woken, by the caller.
+    /// Lets the bell ring again. Returns whether it was rung in the meantime; the caller must then wake the leader.
     #[must_use]
     pub(super) fn open(self) -> bool {
         let bell = self.0;
@@ -92,7 +94,7 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Rung already, its leader has been woken; hushed, whoever hushed it will see to it.
+        // If it was rung before, its leader has been woken. If it is hushed, the task that hushed it handles the ring.
         if !self.rung.swap(true, SeqCst)
             && !self.hushed.load(SeqCst)
             && let Some(leader) = self.swap(None)

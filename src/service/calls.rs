@@ -5,7 +5,8 @@ use std::task::Waker;
 use super::list::List;
 use crate::Error;
 
-/// Every call of a client in the order of the requests. The memory of a call is used again when it is over; its tag is not.
+/// Every call of a client, in the order of the requests. The memory of a call is reused when the call is over; its tag
+/// is not.
 ///
 /// ```text
 /// insert -> Unsent --next_unsent--> Sent --answer--> Answered --remove--> (gone)
@@ -16,11 +17,11 @@ use crate::Error;
 /// ```
 pub(super) struct Calls<Req, Res> {
     calls: List<Call<Req, Res>>,
-    /// The oldest call that is not sent; all behind it are not sent either.
+    /// The oldest call that is not sent. All calls after it are not sent either.
     unsent: Option<usize>,
-    /// How many wait for an answer.
+    /// The number of calls that wait for an answer.
     waiting: usize,
-    /// A tag is a number that rises, followed by this many bits with the key of its call.
+    /// A tag is an increasing number followed by this many bits with the key of its call.
     key_bits: u32,
     issued: u64,
 }
@@ -34,23 +35,23 @@ pub(super) struct Call<Req, Res> {
 enum State<Req, Res> {
     Unsent(Req),
     Sent,
-    /// Nobody waits any more, but its answer must be told apart from the next one's.
+    /// The caller is gone, but the answer must still be told apart from the next one.
     Abandoned,
     Answered(Result<Res, Error>),
 }
 
-/// What became of an answer.
+/// The fate of an answer.
 pub(super) enum Delivered<Res> {
-    /// The call has it; here is whom to wake.
+    /// The answer was stored in the call, whose waker is returned.
     To(usize, Option<Waker>),
-    /// Its call was dropped, and has left now.
+    /// The call was dropped, and is now removed.
     Abandoned(Result<Res, Error>),
-    /// Nobody asked for it, or not any more.
+    /// No call has this answer, or the call is gone.
     Unknown(Result<Res, Error>),
 }
 
 impl<Req, Res> Calls<Req, Res> {
-    /// For at most `limit` calls at a time.
+    /// Creates room for at most `limit` calls at a time.
     pub(super) fn new(limit: usize) -> Self {
         let key_bits = usize::BITS - limit.saturating_sub(1).leading_zeros();
         Self { calls: List::new(), unsent: None, waiting: 0, key_bits: key_bits.min(32), issued: 0 }
@@ -71,7 +72,7 @@ impl<Req, Res> Calls<Req, Res> {
         self.waiting
     }
 
-    /// The newest call that waits: in order, the one that waits longest from now.
+    /// Returns the newest waiting call, which, in order, will wait the longest from now.
     pub(super) fn newest(&self) -> Option<usize> {
         let mut keys = std::iter::successors(self.calls.last(), |key| self.calls.prev(*key));
         keys.find(|key| !matches!(self.calls.get(*key), Some(Call { state: State::Abandoned, .. })))
@@ -81,7 +82,7 @@ impl<Req, Res> Calls<Req, Res> {
         self.calls.get(key)?.waker.as_ref()
     }
 
-    /// Keeps the waker of a call that waits; returns the old one.
+    /// Stores the waker of a waiting call; returns the old one.
     pub(super) fn park(&mut self, key: usize, waker: &Waker) -> Option<Waker> {
         let slot = &mut self.calls.get_mut(key)?.waker;
         match slot {
@@ -90,12 +91,12 @@ impl<Req, Res> Calls<Req, Res> {
         }
     }
 
-    /// The oldest call whose request is out.
+    /// Returns the oldest call whose request was sent.
     pub(super) fn oldest_sent(&self) -> Option<usize> {
         self.calls.first().filter(|key| Some(*key) != self.unsent)
     }
 
-    /// Whether the request of this call was not sent.
+    /// Returns whether the request of this call was not sent.
     pub(super) fn is_unsent(&self, key: usize) -> bool {
         matches!(self.calls.get(key), Some(Call { state: State::Unsent(_), .. }))
     }
@@ -104,7 +105,7 @@ impl<Req, Res> Calls<Req, Res> {
         self.unsent.is_some()
     }
 
-    /// Takes the oldest request that is not sent; from now on it counts as sent.
+    /// Takes the oldest request that is not sent, which now counts as sent.
     pub(super) fn next_unsent(&mut self) -> Option<(usize, u64, Req)> {
         let key = self.unsent?;
         self.unsent = self.calls.next(key);
@@ -153,7 +154,7 @@ impl<Req, Res> Calls<Req, Res> {
         matches!(self.calls.get(key), Some(Call { state: State::Answered(_), .. }))
     }
 
-    /// The answer of a call that has one; the call is over.
+    /// Takes the answer of a call that has one, which ends the call.
     pub(super) fn take_answer(&mut self, key: usize) -> Option<Result<Res, Error>> {
         if !self.is_answered(key) {
             return None;
@@ -164,8 +165,8 @@ impl<Req, Res> Calls<Req, Res> {
         }
     }
 
-    /// A call is dropped. `keep`: one whose request is out keeps its place until its answer comes. Returns what is left of
-    /// it, to be dropped outside the lock, and whether its place is free.
+    /// Forgets a dropped call. With `keep`, a call whose request was sent keeps its place until its answer comes.
+    /// Returns the rest of the call, to be dropped outside the lock, and whether its place is free.
     pub(super) fn forget(&mut self, key: usize, keep: bool) -> (Option<Call<Req, Res>>, bool) {
         let Some(call) = self.calls.get_mut(key) else { return (None, false) };
         match call.state {
@@ -187,7 +188,7 @@ impl<Req, Res> Calls<Req, Res> {
         (self.calls.remove(key), true)
     }
 
-    /// No answer will come any more. Returns the wakers of those who wait, one after another.
+    /// Returns the wakers of the waiting calls one after another, because no more answers will come.
     pub(super) fn next_waker(&mut self) -> Option<Waker> {
         while let Some(key) = self.calls.first() {
             self.calls.unlink(key);

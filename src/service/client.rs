@@ -15,67 +15,69 @@ use super::{
 };
 use crate::{Error, Transport};
 
-/// How many calls may be in flight, if nothing else is said.
+/// The default number of calls in flight.
 const IN_FLIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
 /// A transport as a cloneable `Service<Req, Response = Res>`: a call sends its request and waits for the answer.
 ///
-/// All clones share the one transport. There is no task behind them and no channel between them: whichever call is polled
-/// writes its request, and one of those that wait reads for all, hands each answer to its call and passes the lead on when
-/// it is done. Nothing is allocated per call.
+/// All clones share one transport. There is no task or channel between them. The call that is polled writes its
+/// request; one of the waiting calls reads for all, hands each answer to its call, and passes the lead on when it is
+/// done. Nothing is allocated per call.
 ///
-/// # Where it waits
+/// # Backpressure
 ///
-/// `poll_ready` is pending while as many calls are in flight as the client allows (1024, or what
-/// [`with_max_in_flight`](Self::with_max_in_flight) says), and reserves a place for one call when it is ready. Places are given in the order in which they were asked
-/// for. A clone starts without a place; one that is reserved and not used is given back when its handle is dropped. So do
-/// not keep a ready handle that has nothing to call.
+/// `poll_ready` returns `Pending` while as many calls are in flight as the client allows (1024, or the limit of
+/// [`with_max_in_flight`](Self::with_max_in_flight)). When it returns `Ready`, it has reserved a place for one call.
+/// Places are granted in the order of the requests for them. A clone starts without a place. A reserved place that is
+/// not used is released when its handle is dropped, so do not keep a ready handle that has nothing to call.
 ///
-/// The call's future waits for the transport to take the request, then for the answer.
+/// The call's future waits for the transport to accept the request, then for the answer.
 ///
 /// # Flushing
 ///
-/// A call that is alone flushes at once. While others are in flight, the first to write asks to be polled again and
-/// flushes then, for all who have written by that time.
+/// A call that is alone flushes at once. While other calls are in flight, the first call to write asks to be polled
+/// again, and then flushes for all calls that have written by that time.
 ///
 /// # Errors
 ///
-/// Each call ends. [`Error::may_have_been_executed`] says of one that failed whether its request may have reached the peer; where it
-/// is `false`, calling again cannot do it twice.
+/// Each call completes. [`Error::may_have_been_executed`] tells whether the request of a failed call may have reached
+/// the peer. If it is `false`, a retry cannot execute the call twice.
 ///
-/// | what happens | calls whose request was sent | calls that wait to be sent | later calls |
+/// | event | calls whose request was sent | calls that wait to be sent | later calls |
 /// |---|---|---|---|
 /// | the transport ends or fails | fail with the cause | fail with the cause, as not executed | fail |
 /// | a transport that reconnects loses its connection, by tag | fail: [`is_closed`](Error::is_closed), [`is_rejection`](Error::is_rejection) | are sent on the next connection | work |
 /// | the same, in order, with calls in flight | fail with [`is_closed`](Error::is_closed) | fail, as not executed | fail |
-/// | the transport rejects a request (too large, not to be encoded) | that call alone fails, as not executed | - | work |
-/// | an answer cannot be read, in order | its call alone fails | - | work |
-/// | an answer cannot be read, or a layer with a queue rejects a request late, by tag | all fail, since nobody knows whose it is | - | work |
+/// | the transport rejects a request (too large, or it cannot be encoded) | only that call fails, as not executed | - | work |
+/// | an answer cannot be read, in order | only its call fails | - | work |
+/// | an answer cannot be read, or a layer with a queue rejects a request late, by tag | all fail, because the call that it belongs to is unknown | - | work |
 /// | a layer with a queue rejects a request late, in order | fail | fail, as not executed | fail |
 ///
-/// A call without a place (without a `poll_ready` that was ready) fails alone.
+/// A call without a place (without a `poll_ready` that returned `Ready`) fails; no other call is affected.
 ///
-/// # Over a transport that reconnects
+/// # Over a reconnecting transport
 ///
-/// By tag, a client goes on across connections, whatever [`WhenLost`](crate::layer::reconnect::WhenLost) says. A request that was kept
-/// and is sent again may still be executed and answered: its call has failed by then, and the answer is counted in
-/// [`unknown_answers`](Self::unknown_answers). A resumed session without a loss fails no call. In order, an answer is known by its place
-/// alone, and an answer to a request that was sent again would be given to another call; so a loss with calls in flight ends the client.
-/// Use a [`Pool`](crate::stack::pool::Pool) for answers in order: it makes a new client for each connection.
+/// By tag, a client continues across connections, whatever [`WhenLost`](crate::layer::reconnect::WhenLost) is set to. A
+/// request that was kept and is sent again may still be executed and answered. Its call has failed by then, and the
+/// answer is counted in [`unknown_answers`](Self::unknown_answers). A session that is resumed without a loss fails no
+/// call. In order, an answer is identified only by its position, and an answer to a request that was sent again would
+/// be given to another call. A loss with calls in flight therefore ends the client. Use a
+/// [`Pool`](crate::stack::pool::Pool) for in-order answers: it makes a new client for each connection.
 ///
 /// # Cancel safety
 ///
-/// A dropped call is forgotten. Before the transport has taken the request, the request is withdrawn. After that the
-/// peer will answer it: in order, the answer is thrown away when it comes, and the call keeps its place in flight until
-/// then; by tag, the place is free at once, and the late answer is counted in [`unknown_answers`](Self::unknown_answers)
-/// (tags are never used again). A request that was taken but not flushed goes out with the next flush.
+/// A dropped call is abandoned. If the transport has not yet accepted the request, the request is withdrawn. Otherwise
+/// the peer will answer it. In order, the answer is discarded when it comes, and the call keeps its place in flight
+/// until then. By tag, the place is free at once, and the late answer is counted in
+/// [`unknown_answers`](Self::unknown_answers) (tags are never reused). A request that was accepted but not flushed goes
+/// out with the next flush.
 ///
 /// # Keep polling, or drive
 ///
-/// A call that reads for all must be polled when it is woken, as every task does by itself. A future that is kept but not polled (in
-/// one arm of a `select!` that is left for a while) can hold up the answers of others, until any other call is polled.
-/// [`drive`](Self::drive) takes the reading away from the calls; it also sees the end of the transport, and answers
-/// pings, while nobody calls.
+/// A call that reads for all must be polled when it is woken; a task does this automatically. A future that is kept but
+/// not polled (such as an arm of a `select!` that is not polled for a while) can hold up the answers of other calls,
+/// until any other call is polled. [`drive`](Self::drive) moves the reading to its own future. It also detects the end
+/// of the transport, and answers pings, while no call is in flight.
 ///
 /// # Example
 ///
@@ -106,7 +108,7 @@ impl<T, Req, Res> Client<T, Req, Res>
 where
     T: Transport<Req, In = Res>,
 {
-    /// A client whose answers come in the order of their requests.
+    /// Creates a client whose answers come in the order of their requests.
     pub fn in_order(transport: T) -> Self {
         Self::new(transport, InOrder)
     }
@@ -116,7 +118,7 @@ impl<T, Req, Res> Client<T, Req, Res, ByTag>
 where
     T: Transport<Tagged<Req>, In = Tagged<Res>>,
 {
-    /// A client whose requests and answers carry a tag, so that answers may come in any order.
+    /// Creates a client whose requests and answers carry a tag, so that answers may come in any order.
     pub fn by_tag(transport: T) -> Self {
         Self::new(transport, ByTag)
     }
@@ -127,47 +129,50 @@ where
     C: Correlate<Req, Res>,
     T: Transport<C::Out, In = C::In>,
 {
-    /// A client with a correlation of your own.
+    /// Creates a client with your own correlation.
     pub fn new(transport: T, correlate: C) -> Self {
         Self::with_max_in_flight(transport, correlate, IN_FLIGHT)
     }
 
-    /// A client with a correlation of your own, and at most `limit` calls in flight. Memory for them is taken as they come.
+    /// Creates a client with your own correlation and at most `limit` calls in flight. Their memory is allocated as
+    /// needed.
     pub fn with_max_in_flight(transport: T, correlate: C, limit: NonZeroUsize) -> Self {
         let state = State::new(transport, correlate, C::IN_ORDER, limit.get());
         Self { shared: Arc::new(Shared::new(state)), readiness: Readiness::Unready }
     }
 
-    /// A future that reads for all calls, whether or not any are waiting. Spawn it, or leave it: calls work without.
+    /// Returns a future that reads for all calls, whether or not any are waiting. Spawning it is optional: calls work
+    /// without it.
     ///
-    /// One wants it to see the end of the transport while nobody calls (it resolves then), to have pings answered and
-    /// heartbeats sent all the time, and where futures of calls are kept without being polled. It costs a hop from task to task
-    /// per batch of answers.
+    /// Use it to detect the end of the transport while no call is in flight (the future completes then), to answer
+    /// pings and send heartbeats all the time, or if call futures are kept without being polled. It costs one hop
+    /// between tasks for each batch of answers.
     ///
-    /// It resolves with `Ok` when the peer has closed the transport, or when every handle and call is gone: then it has
-    /// closed the transport itself. Without a driver, the transport is dropped with the last of them.
+    /// It completes with `Ok` when the peer has closed the transport. It also completes with `Ok` when every handle and
+    /// call is gone, after it has closed the transport itself. Without a driver, the transport is dropped with the last
+    /// handle or call.
     ///
     /// # Errors
     ///
-    /// The future resolves with the cause when the transport fails.
+    /// The future completes with the cause when the transport fails.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it leaves the reading to the calls again.
+    /// Dropping this future returns the reading to the calls.
     pub fn drive(&self) -> Drive<T, Req, Res, C> {
         Drive::new(self.shared.clone())
     }
 }
 
 impl<T, Req, Res, C> Client<T, Req, Res, C> {
-    /// How many answers came that no call was waiting for: late ones, with the tag of a call that was dropped, and those
-    /// that nobody ever asked for.
+    /// Returns how many answers came for which no call was waiting: late answers with the tag of a dropped call, and
+    /// answers that no call ever asked for.
     #[must_use]
     pub fn unknown_answers(&self) -> u64 {
         self.shared.lock().unknown
     }
 
-    /// How many calls wait for their answer.
+    /// Returns how many calls wait for their answer.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.shared.lock().calls.waiting()
@@ -199,7 +204,7 @@ where
 }
 
 impl<T, Req, Res, C> Clone for Client<T, Req, Res, C> {
-    /// Another handle, without a place in flight: readiness is not shared.
+    /// Returns another handle, without a place in flight: readiness is not shared.
     fn clone(&self) -> Self {
         self.shared.add_handle();
         Self { shared: self.shared.clone(), readiness: Readiness::Unready }

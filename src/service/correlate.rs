@@ -1,9 +1,9 @@
-//! How an answer finds its request: [`Correlate`] on the calling side, [`Respond`] on the answering one. Pure.
+//! How an answer finds its request: [`Correlate`] on the calling side, [`Respond`] on the answering side. Pure.
 
-/// How a [`Client`](super::Client) finds the call that an answer belongs to.
+/// Determines how a [`Client`](super::Client) finds the call that an answer belongs to.
 ///
-/// [`InOrder`] and [`ByTag`] are the two that come with the crate. Implement it to carry the tag wherever a protocol has
-/// its place for it:
+/// The crate provides [`InOrder`] and [`ByTag`]. Implement the trait to carry the tag where your protocol has a place
+/// for it:
 ///
 /// ```
 /// use tower_transport::service::Correlate;
@@ -28,55 +28,55 @@
 /// }
 /// ```
 ///
-/// Its methods run under the client's lock: they must not block, and not call the client.
+/// Its methods run under the client's lock: they must not block, and must not call the client.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not correlate requests of `{Req}` with answers of `{Res}`",
-    note = "`InOrder` and `ByTag` do; for a tag of your own protocol, implement `Correlate` for a type of yours"
+    note = "`InOrder` and `ByTag` do; for a tag of your own protocol, implement `Correlate` for your own type"
 )]
 pub trait Correlate<Req, Res> {
-    /// Whether answers come in the order of their requests. Then the answer of a dropped call is waited for and thrown
-    /// away, and the call keeps its place among those in flight until then. If not, a dropped call is forgotten at once.
+    /// Whether answers come in the order of their requests. If true, the answer of a dropped call is awaited and
+    /// discarded, and the call keeps its place in flight until then. If false, a dropped call is forgotten at once.
     const IN_ORDER: bool;
 
-    /// What goes out to the transport for a request.
+    /// The message that is sent for a request.
     type Out;
 
-    /// What comes in from the transport for an answer.
+    /// The message that is received for an answer.
     type In;
 
-    /// Marks a request. A tag is used once in the life of a client, and rises from call to call; with `n` calls in flight
-    /// at most, it grows by about `n` a call.
+    /// Adds the tag to a request. A tag is used once in the life of a client, and increases from call to call. With at
+    /// most `n` calls in flight, it grows by about `n` for each call.
     fn request(&mut self, tag: u64, request: Req) -> Self::Out;
 
-    /// Takes the mark off an answer. `None` in order, where it is not looked at; by tag, `None` is a message that
-    /// answers nobody, which is counted and thrown away.
+    /// Takes the tag off an answer. In order, the tag is ignored and may be `None`. By tag, `None` means that the
+    /// message answers no call; it is counted and discarded.
     fn answer(&mut self, message: Self::In) -> (Option<u64>, Res);
 }
 
-/// How a [`Server`](super::Server) takes requests out of messages and puts answers into them.
+/// Determines how a [`Server`](super::Server) takes requests out of messages and puts answers into them.
 ///
-/// [`InOrder`] and [`ByTag`] are the two that come with the crate.
+/// The crate provides [`InOrder`] and [`ByTag`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not answer requests of `{Req}` with `{Res}`",
-    note = "`InOrder` and `ByTag` do; for a tag of your own protocol, implement `Respond` for a type of yours"
+    note = "`InOrder` and `ByTag` do; for a tag of your own protocol, implement `Respond` for your own type"
 )]
 pub trait Respond<Req, Res> {
-    /// Whether answers must go out in the order of their requests, or as they finish.
+    /// Whether answers must be sent in the order of their requests, or as they finish.
     const IN_ORDER: bool;
 
-    /// What comes in from the transport for a request.
+    /// The message that is received for a request.
     type In;
 
-    /// What goes out to the transport for an answer.
+    /// The message that is sent for an answer.
     type Out;
 
-    /// What is kept of a request for its answer.
+    /// The part of a request that is kept for its answer.
     type Tag;
 
-    /// Takes the mark off a request.
+    /// Takes the tag off a request.
     fn request(&mut self, message: Self::In) -> (Self::Tag, Req);
 
-    /// Marks an answer.
+    /// Adds the tag to an answer.
     fn answer(&mut self, tag: Self::Tag, answer: Res) -> Self::Out;
 }
 
@@ -146,14 +146,14 @@ impl<Req, Res> Respond<Req, Res> for ByTag {
     }
 }
 
-/// A request or an answer, and the tag that says which belong together. What [`ByTag`] sends.
+/// A request or an answer, with the tag that connects them. [`ByTag`] sends these values.
 ///
-/// With the features `json` and `rkyv` it can be what a codec carries, wherever its value can.
+/// With the features `json` and `rkyv`, a codec can carry it wherever the codec can carry its value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "json", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "rkyv", derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize))]
 pub struct Tagged<T> {
-    /// Chosen by the client, given back by the server.
+    /// The tag, chosen by the client and returned by the server.
     pub tag: u64,
     /// The request or the answer.
     pub value: T,

@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{Error, Transport};
 
-/// A call of a [`Client`](super::Client); nothing is sent before it is first polled. Dropping it forgets the call.
+/// The future of a call of a [`Client`](super::Client). Nothing is sent before it is first polled. Dropping it abandons
+/// the call.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Call<T, Req, Res, C> {
     shared: Arc<Shared<T, Req, Res, C>>,

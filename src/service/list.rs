@@ -1,12 +1,12 @@
-//! A queue whose entries keep their place in memory, so that any of them can leave it at once. Pure.
+//! A queue whose entries keep their place in memory, so that any entry can leave at once. Pure.
 
-/// No entry.
+/// The index that stands for no entry.
 const NONE: usize = usize::MAX;
 
-/// A doubly linked list over a slab: entries are named by a key, and the memory of a removed one is used again.
+/// A doubly linked list over a slab. Entries are identified by a key, and the memory of a removed entry is reused.
 pub(super) struct List<T> {
     nodes: Vec<Node<T>>,
-    /// The first node of the chain of free ones.
+    /// The first node of the chain of free nodes.
     free: usize,
     first: usize,
     last: usize,

@@ -1,4 +1,4 @@
-//! A service per connection.
+//! One service per connection.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use super::{correlate::Respond, server::Server};
 use crate::{Error, Transport};
 
 pin_project! {
-    /// Makes a service for a connection, then serves the connection with it. Made by [`serve`].
+    /// Makes a service for a connection, then serves the connection with it. [`serve`] creates it.
     #[must_use = "futures do nothing unless awaited"]
     // The bounds are needed to name the futures.
     pub struct Serve<T, M, Target, Req, R>
@@ -35,11 +35,11 @@ pin_project! {
     }
 }
 
-/// Serves one connection with a service that is made for it: `make` is called with `target`, which is whatever tells
-/// connections apart (an address, the parts of the handshake request, nothing).
+/// Serves one connection with a service that is made for it. `make` is called with `target`, which is any value that
+/// distinguishes connections (an address, the parts of the handshake request, or `()`).
 ///
-/// It waits for `make` to be ready and for the service; meanwhile nothing is read. Then it is a [`Server`], with its
-/// defaults; where those do not fit, make the service first and set up the server with it.
+/// It waits for `make` to be ready and for the service, and reads nothing meanwhile. After that it is a [`Server`] with
+/// its defaults. For other settings, make the service first and configure the server with it.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -57,7 +57,7 @@ pin_project! {
 ///
 /// # Errors
 ///
-/// The future resolves with the error of `make`, or as a [`Server`] does.
+/// The future completes with the error of `make`, or as a [`Server`] does.
 pub fn serve<T, M, Target, Req, R>(make: M, target: Target, transport: T, respond: R) -> Serve<T, M, Target, Req, R>
 where
     M: Service<Target>,

@@ -1,10 +1,11 @@
-//! The bridges between a transport and `tower::Service`: [`Client`] calls over one, [`Server`] answers on one.
+//! Bridges between a transport and `tower::Service`: [`Client`] makes calls over a transport, [`Server`] answers them.
 //!
 //! # Why one wants it
 //!
-//! A transport carries messages; many protocols are questions and answers. With these two, a transport is where tower's
-//! world begins again: every layer for services (timeout, retry, load shedding, concurrency limits, a user's own) goes
-//! on a `Client` or on the service behind a `Server`, while the layers for messages stay below, in the transport's stack.
+//! A transport carries messages, but many protocols consist of requests and answers. With these two types, a transport
+//! connects to the rest of tower. Every layer for services (timeout, retry, load shedding, concurrency limits, your
+//! own) goes on a `Client` or on the service behind a `Server`. The layers for messages stay below, in the transport's
+//! stack.
 //!
 //! ```text
 //!   ServiceBuilder (timeout, retry, ..)            ServiceBuilder (limits, trace, ..)
@@ -16,34 +17,37 @@
 //!
 //! # How answers find their requests
 //!
-//! Both ends must agree on one of these, or on a [`Correlate`] and [`Respond`] of your own:
+//! Both ends must agree on one of these, or on your own [`Correlate`] and [`Respond`]:
 //!
 //! | | client | server | on the wire |
 //! |---|---|---|---|
 //! | in order | [`Client::in_order`] | [`Server::in_order`] | requests and answers as they are; a slow answer holds up those behind it |
 //! | by tag | [`Client::by_tag`] | [`Server::as_they_finish`] | [`Tagged`] values; answers in any order |
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! A client's `poll_ready` waits for a place among the calls in flight; its call waits for the transport to take the request, then for the
-//! answer. A server waits for the service before it takes the next request, and reads nothing meanwhile: so a slow
-//! service slows its peer down, by way of the transport.
+//! A client's `poll_ready` waits for a place among the calls in flight. Its call waits for the transport to accept the
+//! request, then for the answer. A server waits for the service before it takes the next request, and reads nothing
+//! meanwhile, so a slow service slows its peer down through the transport.
 //!
-//! # Errors and the end
+//! # Errors and shutdown
 //!
-//! What ends the transport ends every call that waits, with the cause, and so does a lost connection of a transport that
-//! reconnects. [`Error::may_have_been_executed`](crate::Error::may_have_been_executed) says whether a call can be made again without
-//! doing it twice. A service that fails ends its connection, unless its errors are made answers. See [`Client`] and [`Server`].
+//! An error or the end of the transport ends every waiting call with the cause, and so does a lost connection of a
+//! reconnecting transport. [`Error::may_have_been_executed`](crate::Error::may_have_been_executed) tells whether a
+//! retry could execute a call twice. A service that fails ends its connection, unless its errors are turned into
+//! answers. See [`Client`] and [`Server`].
 //!
-//! # Which one to use over connections that get lost
+//! # Choice for connections that may be lost
 //!
-//! [`Pool`](crate::stack::pool::Pool) is made for calls: it connects when it is called, shares connections between calls, and a lost
-//! connection fails the calls on it alone. A [`Client::by_tag`] over a transport that
-//! [reconnects](crate::layer::reconnect) fits where the peer also needs the connection while nobody calls.
+//! [`Pool`](crate::stack::pool::Pool) is made for calls: it connects when it is called, shares connections between
+//! calls, and a lost connection only fails the calls on it. A [`Client::by_tag`] over a
+//! [reconnecting](crate::layer::reconnect) transport fits if the peer also needs the connection while no call is in
+//! flight.
 //!
 //! # Cancel safety
 //!
-//! A dropped call is forgotten, and disturbs no other; see [`Client`]. A dropped server drops what it has in flight.
+//! A dropped call is abandoned, and affects no other call; see [`Client`]. A dropped server drops everything that it
+//! has in flight.
 //!
 //! # Example
 //!
@@ -73,11 +77,11 @@
 //! # Ok::<(), tower_transport::BoxError>(()) }).unwrap();
 //! ```
 //!
-//! # Differences from tokio-tower and tarpc
+//! # Compared with tokio-tower and tarpc
 //!
-//! There is no task behind a client and no channel between it and its calls: whichever call is polled does the work for
-//! all, so a call costs less than one through a driver with oneshots, and the client needs no runtime. `benches/calls.rs`
-//! measures all four. What a driver is good for, [`Client::drive`] adds.
+//! There is no task behind a client and no channel between it and its calls: the call that is polled does the work for
+//! all. A call therefore costs less than one through a driver with oneshots, and the client needs no runtime.
+//! `benches/calls.rs` measures all four. [`Client::drive`] adds the advantages of a driver.
 
 mod bell;
 mod calls;

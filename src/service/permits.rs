@@ -1,11 +1,11 @@
-//! How many calls may be in flight, and who waits for one to end. Pure.
+//! The number of calls in flight, and the queue of calls that wait for a place. Pure.
 
 use std::task::Waker;
 
 use super::list::List;
 
-/// A count of free places with a fair queue: a place that becomes free is given to whoever waits longest, by name, so
-/// that nobody can overtake and nobody is woken in vain.
+/// A count of free places with a fair queue. A freed place is granted to the waiter that has waited longest, by name,
+/// so a waiter cannot be overtaken, and no waiter is woken in vain.
 pub(super) struct Permits {
     free: usize,
     queue: List<Waiter>,
@@ -21,19 +21,20 @@ impl Permits {
         Self { free, queue: List::new() }
     }
 
-    /// Takes a free place. There is none while somebody waits.
+    /// Takes a free place. Fails while there are waiters.
     pub(super) fn take(&mut self) -> bool {
         let free = self.free > 0;
         self.free -= usize::from(free);
         free
     }
 
-    /// Waits at the end of the queue.
+    /// Joins the end of the queue.
     pub(super) fn wait(&mut self, waker: Waker) -> usize {
         self.queue.push_back(Waiter { waker: Some(waker), granted: false })
     }
 
-    /// Takes the place that was given to a waiter, which leaves; else keeps its new waker, and gives back the old one.
+    /// Takes the place that was granted to a waiter, which leaves the queue. Otherwise keeps its new waker and returns
+    /// the old one.
     pub(super) fn claim(&mut self, key: usize, waker: &Waker) -> Result<(), Option<Waker>> {
         match self.queue.get_mut(key) {
             Some(waiter) if !waiter.granted => {
@@ -47,21 +48,21 @@ impl Permits {
         }
     }
 
-    /// Gives a place back; returns the waker of who got it.
+    /// Releases a place; returns the waker of the waiter that got it.
     #[must_use]
     pub(super) fn release(&mut self) -> Option<Waker> {
         let Some(key) = self.queue.first() else {
             self.free += 1;
             return None;
         };
-        // Granted, it still has its key, but stands in nobody's way.
+        // A waiter with a granted place still has its key, but is out of the queue.
         self.queue.unlink(key);
         let waiter = self.queue.get_mut(key)?;
         waiter.granted = true;
         waiter.waker.take()
     }
 
-    /// A waiter goes away; returns its waker, and that of who got the place that was already given to it.
+    /// Removes a waiter. Returns its waker, and the waker of the waiter that got a place already granted to it.
     pub(super) fn leave(&mut self, key: usize) -> (Option<Waker>, Option<Waker>) {
         match self.queue.remove(key) {
             Some(Waiter { granted: true, .. }) => (None, self.release()),
@@ -70,7 +71,7 @@ impl Permits {
         }
     }
 
-    /// Who waits longest.
+    /// Returns the waiter that has waited longest.
     pub(super) fn first(&self) -> Option<usize> {
         self.queue.first()
     }
@@ -79,7 +80,7 @@ impl Permits {
         self.queue.get(key)?.waker.as_ref()
     }
 
-    /// Lets everyone go: there will be no more places. Returns one waker after another.
+    /// Ends the queue, because there will be no more places. Returns one waker after another.
     pub(super) fn dissolve(&mut self) -> Option<Waker> {
         while let Some(key) = self.queue.first() {
             self.queue.unlink(key);

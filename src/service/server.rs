@@ -17,50 +17,54 @@ use tower_service::Service;
 use super::correlate::{ByTag, InOrder, Respond, Tagged};
 use crate::{Error, Transport, in_flight::InFlight, transport::signal::Mark};
 
-/// How many requests are answered at a time, if nothing else is said.
+/// The default number of requests that are answered at a time.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
-/// How many requests one poll takes before it flushes and lets other tasks run.
+/// The number of requests that one poll takes before it flushes and lets other tasks run.
 const BUDGET: usize = 128;
 
 pin_project! {
     /// A future that answers the requests of a transport with a service, until the transport ends.
     ///
-    /// # Where it waits, and what it holds
+    /// # Backpressure
     ///
-    /// Each request waits for the service's `poll_ready`, then it is called. While the service is not ready, or as many
-    /// requests are in flight as [`concurrency`](Self::concurrency) allows (64 by default; those count whose answers the
-    /// transport has not taken), nothing is read: that is the back-pressure on the peer. The one request that
-    /// found the service not ready is held; an idle connection holds no readiness of a service that it may share with others.
+    /// Each request waits for the service's `poll_ready`, then the service is called with it. Nothing is read while the
+    /// service is not ready, or while as many requests are in flight as [`concurrency`](Self::concurrency) allows (64
+    /// by default). A request counts until the transport has accepted its answer. This puts backpressure on the peer.
+    /// The server holds the one request that found the service not ready. An idle connection does not reserve a service
+    /// that it may share with others.
     ///
-    /// Answers are flushed when there is nothing else to do, or after 128 requests: a burst of requests costs one flush.
+    /// Answers are flushed when there is nothing else to do, or after 128 requests: a burst of requests costs one
+    /// flush.
     ///
-    /// Nothing is allocated per request: a future takes the memory of one that is done.
+    /// Nothing is allocated per request: a future reuses the memory of one that is done.
     ///
-    /// # The end, and errors
+    /// # Shutdown and errors
     ///
-    /// - When the peer closes, what is in flight is finished, its answers are sent as far as the peer still takes them, the
-    ///   transport is closed, and the future resolves with `Ok`.
+    /// - When the peer closes, requests in flight are finished, their answers are sent as far as the peer still accepts
+    ///   them, the transport is closed, and the future completes with `Ok`.
     /// - [`graceful_shutdown`](Handle::graceful_shutdown) does the same without waiting for the peer.
-    /// - An error of the transport resolves the future at once; what is in flight is dropped.
-    /// - An answer that the transport rejects (too large, not to be encoded) ends nothing: it is replaced by what
-    ///   [`on_rejected_answer`](Self::on_rejected_answer) makes of the error. Without that, an answer by tag is dropped, counted
-    ///   ([`Handle::rejected_answers`]) and logged (feature `trace`). In order, a missing answer would give the caller the next one's:
-    ///   there the connection is closed after the answers before it, and the future resolves with the error.
-    /// - A request that cannot be read is dropped, counted ([`Handle::unreadable_requests`]) and logged by tag. In order, the future
-    ///   resolves with the error.
-    /// - Where a transport that reconnects loses its connection, what is in flight is dropped and the server goes on: the answers would
-    ///   reach a peer that has not asked, under tags that it may use itself. Do not set
+    /// - An error of the transport completes the future at once; requests in flight are dropped.
+    /// - An answer that the transport rejects (too large, or it cannot be encoded) does not end the connection. It is
+    ///   replaced by the answer that [`on_rejected_answer`](Self::on_rejected_answer) makes of the error. Without that,
+    ///   an answer by tag is dropped, counted ([`Handle::rejected_answers`]) and logged (feature `trace`). In order, a
+    ///   missing answer would give the caller the next one's answer. The connection is therefore closed after the
+    ///   earlier answers, and the future completes with the error.
+    /// - A request that cannot be read is dropped, counted ([`Handle::unreadable_requests`]) and logged, by tag. In
+    ///   order, the future completes with the error.
+    /// - When a reconnecting transport loses its connection, requests in flight are dropped and the server goes on.
+    ///   Their answers would reach a peer that has not asked, under tags that it may use itself. Do not set
     ///   [`WhenLost::Keep`](crate::layer::reconnect::WhenLost::Keep) on such a transport.
-    /// - An error of the service ends the connection: what else is in flight is dropped, answers that were already sent are
-    ///   flushed, the transport is closed, and the future resolves with the error. To answer with a response in place of that, turn
-    ///   errors into one with tower's `ServiceBuilder::map_result`; only an error of `poll_ready` is always the end.
-    /// - A panic of the service goes through this future to whoever polls it, as a rule the task of this connection; other
-    ///   connections are not touched.
+    /// - An error of the service ends the connection: other requests in flight are dropped, answers that were already
+    ///   sent are flushed, the transport is closed, and the future completes with the error. To answer with a response
+    ///   instead, turn errors into responses with tower's `ServiceBuilder::map_result`. An error of `poll_ready` always
+    ///   ends the connection.
+    /// - A panic of the service propagates through this future to the task that polls it, usually the task of this
+    ///   connection. Other connections are not affected.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it drops the transport and all that is in flight.
+    /// Dropping this future drops the transport and everything in flight.
     ///
     /// # Example
     ///
@@ -98,13 +102,13 @@ pin_project! {
         stage: Stage,
         dirty: bool,
         on_rejected: Option<OnRejected<R::Tag, S::Response>>,
-        // An answer in the place of one that was rejected.
+        // The answer that replaces a rejected one.
         substitute: Option<R::Out>,
         signal: Arc<Signal>,
     }
 }
 
-/// What makes an answer of the error by which the transport rejected one.
+/// Makes an answer of the error with which the transport rejected one.
 struct OnRejected<Tag, Answer> {
     copy: fn(&Tag) -> Tag,
     answer: Box<dyn Fn(&Error) -> Answer + Send + Sync>,
@@ -113,9 +117,9 @@ struct OnRejected<Tag, Answer> {
 enum Stage {
     /// Requests are read.
     Serving,
-    /// No more are read; what is in flight is finished. Whether the peer has closed.
+    /// No more requests are read, and those in flight are finished. `gone`: whether the peer has closed.
     Draining { gone: bool },
-    /// Nothing more is answered; then this is the result.
+    /// No more answers are sent. Contains the result of the future.
     Closing(Option<Error>),
 }
 
@@ -127,18 +131,19 @@ struct Signal {
     unreadable_requests: AtomicU64,
 }
 
-/// Ends a [`Server`] from elsewhere. Made by [`Server::handle`].
+/// Ends a [`Server`] from elsewhere. [`Server::handle`] creates it.
 #[derive(Clone)]
 pub struct Handle(Arc<Signal>);
 
 impl Handle {
-    /// Asks the server to read no more, finish what is in flight, flush, close and resolve. Asking twice changes nothing.
+    /// Asks the server to stop reading, finish the requests in flight, flush, close and complete. Further calls have no
+    /// effect.
     pub fn graceful_shutdown(&self) {
         self.0.raised.store(true, Ordering::SeqCst);
         self.0.task.wake();
     }
 
-    /// Returns how many answers the transport rejected so far, those that were replaced among them.
+    /// Returns how many answers the transport has rejected so far, including those that were replaced.
     #[must_use]
     pub fn rejected_answers(&self) -> u64 {
         self.0.rejected_answers.load(Ordering::Relaxed)
@@ -152,11 +157,11 @@ impl Handle {
 }
 
 impl Signal {
-    /// Counts an answer that the transport did not take.
+    /// Counts an answer that the transport rejected.
     fn answer_rejected(&self, error: &Error) {
         self.rejected_answers.fetch_add(1, Ordering::Relaxed);
         #[cfg(feature = "trace")]
-        tracing::warn!(%error, "an answer was rejected by the transport");
+        tracing::warn!(%error, "the transport rejected an answer");
         let _ = error;
     }
 
@@ -180,7 +185,8 @@ where
     S: Service<Req>,
     T: Transport<S::Response, In = Req>,
 {
-    /// Answers in the order of the requests: a slow one holds up those behind it, not their work.
+    /// Creates a server that answers in the order of the requests. A slow answer delays the answers behind it, but not
+    /// their work.
     pub fn in_order(transport: T, service: S) -> Self {
         Self::new(transport, service, InOrder)
     }
@@ -191,7 +197,7 @@ where
     S: Service<Req>,
     T: Transport<Tagged<S::Response>, In = Tagged<Req>>,
 {
-    /// Answers each request when it is done, with the tag of the request.
+    /// Creates a server that answers each request when it is done, with the tag of the request.
     pub fn as_they_finish(transport: T, service: S) -> Self {
         Self::new(transport, service, ByTag)
     }
@@ -202,7 +208,7 @@ where
     S: Service<Req>,
     R: Respond<Req, S::Response>,
 {
-    /// Answers as `respond` says.
+    /// Creates a server that answers according to `respond`.
     pub fn new(transport: T, service: S, respond: R) -> Self
     where
         T: Transport<R::Out, In = R::In>,
@@ -222,15 +228,15 @@ where
         }
     }
 
-    /// Sets how many requests are in flight at most; 64 by default.
+    /// Sets how many requests may be in flight. Defaults to 64.
     pub fn concurrency(mut self, limit: NonZeroUsize) -> Self {
         self.concurrency = limit;
         self
     }
 
-    /// Makes the answer that takes the place of one which the transport rejected, because it is too large or cannot be encoded, say.
-    /// It is given the transport's error. Keep what it makes small: an answer that is rejected in turn is dropped (in order, it ends
-    /// the connection).
+    /// Sets the function that makes a replacement for an answer that the transport rejected, for example because it is
+    /// too large or cannot be encoded. The function gets the transport's error. Keep the replacement small: a
+    /// replacement that is rejected in turn is dropped (in order, it ends the connection).
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -260,7 +266,7 @@ where
         self
     }
 
-    /// What ends this server from elsewhere.
+    /// Returns a handle that ends this server from elsewhere.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle(self.signal.clone())
@@ -301,7 +307,7 @@ where
             if !polled && !wrote && !took {
                 break;
             }
-            // A round costs one as well: there are futures that wake themselves each time.
+            // A round counts as well, because some futures wake themselves each time.
             budget = budget.saturating_sub(1);
             if budget == 0 {
                 cx.waker().wake_by_ref();
@@ -342,7 +348,7 @@ where
     R: Respond<Req, S::Response>,
     T: Transport<R::Out, In = R::In>,
 {
-    /// Hands answers to the transport as long as it takes them. Returns whether it took any.
+    /// Hands answers to the transport as long as it accepts them. Returns whether it accepted any.
     fn write(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Result<bool, Error> {
         let mut wrote = false;
         while self.substitute.is_some() || self.in_flight.front().is_some() {
@@ -400,7 +406,8 @@ where
         Ok(())
     }
 
-    /// The transport rejects an answer that it had taken before. Answers that were lost with a connection concern nobody any more.
+    /// Handles a rejection of an answer that the transport had accepted before. Answers that were lost with a
+    /// connection are no longer of interest.
     fn rejected_late(self: Pin<&mut Self>, error: Error) {
         if error.is_closed() {
             return;
@@ -411,7 +418,8 @@ where
         }
     }
 
-    /// The connection was lost, and the transport goes on with another: nobody there has asked for what is in flight.
+    /// Drops the requests in flight, because the connection was lost and the peer of the next connection has not asked
+    /// for them.
     fn forget(self: Pin<&mut Self>) {
         let this = self.project();
         this.in_flight.clear();
@@ -419,8 +427,8 @@ where
         *this.substitute = None;
     }
 
-    /// Calls the service with what the transport receives, as long as there is room and the service is ready. Returns
-    /// whether it was called, or the stage has changed.
+    /// Calls the service with received requests, as long as there is room and the service is ready. Returns whether it
+    /// was called, or the stage has changed.
     fn take_requests(mut self: Pin<&mut Self>, cx: &mut Context<'_>, budget: &mut usize) -> Result<bool, Error> {
         let mut took = false;
         while *budget > 0 && self.in_flight.len() < self.concurrency.get() {
@@ -479,7 +487,7 @@ where
         Ok(took)
     }
 
-    /// The service has failed: nothing more is answered.
+    /// Ends the server after an error of the service: no more answers are sent.
     fn abort(self: Pin<&mut Self>, error: Error) {
         let this = self.project();
         this.in_flight.clear();
@@ -487,7 +495,8 @@ where
         *this.stage = Stage::Closing(Some(error));
     }
 
-    /// The peer takes no more answers. That is a good end if it has closed, and an error if it has not.
+    /// Handles a peer that accepts no more answers. This is a regular end if the peer has closed, and an error
+    /// otherwise.
     fn write_failed(self: Pin<&mut Self>, cx: &mut Context<'_>, error: Error) -> Result<(), Error> {
         let mut this = self.project();
         if !error.is_closed() {
@@ -496,7 +505,7 @@ where
         if let Stage::Draining { gone: true } = this.stage {
             return Ok(());
         }
-        // A peer that has gone altogether may have left requests behind, whose answers nobody awaits.
+        // A peer that is completely gone may have left requests behind, whose answers it does not await.
         for _ in 0..BUDGET {
             match this.transport.as_mut().poll_next(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
@@ -511,7 +520,7 @@ where
         let this = self.project();
         let closed = ready!(this.transport.poll_close(cx)).map_err(Into::into);
         if closed.as_ref().is_err_and(Error::is_rejection) {
-            // Of an answer; the close goes on.
+            // The rejection concerns an answer; the close goes on.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

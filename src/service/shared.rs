@@ -1,4 +1,4 @@
-//! The lock around a client's state, and what is done under it.
+//! The lock around a client's state, and the work that is done under it.
 
 use std::{
     sync::{
@@ -18,13 +18,13 @@ use crate::{Error, Transport};
 pub(super) struct Shared<T, Req, Res, C> {
     state: Mutex<State<T, Req, Res, C>>,
     bell: Arc<Bell>,
-    /// The bell, as the transport knows it.
+    /// The bell as a waker, which the transport is polled with.
     waker: Waker,
-    /// How many `Client` handles there are.
+    /// The number of `Client` handles.
     handles: AtomicUsize,
 }
 
-/// What a handle has of the places in flight.
+/// A handle's share of the places in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
     Unready,
@@ -32,12 +32,12 @@ pub(super) enum Readiness {
     Reserved,
 }
 
-/// How far a call is.
+/// The progress of a call.
 pub(super) enum Stage<Req> {
-    /// Not polled yet; it has a place in flight.
+    /// Not polled yet; the call has a place in flight.
     New(Req),
     Waiting(usize),
-    /// It was called without a place.
+    /// Called without a place.
     Refused,
     Done,
 }
@@ -45,7 +45,7 @@ pub(super) enum Stage<Req> {
 enum Step<R, G> {
     Done(R),
     Pending,
-    /// Something is to be dropped outside the lock; then there is more to do.
+    /// A value must be dropped outside the lock; then there is more to do.
     Again(G),
 }
 
@@ -57,12 +57,13 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State<T, Req, Res, C>> {
-        // A transport that panicked has had its panic; the other calls meet it in whatever state that left.
+        // A transport that panicked has reported its panic already; the other calls continue in whatever state that
+        // left.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works under the lock, with the transport's waker. Afterwards somebody leads if somebody waits, and whoever is to be
-    /// woken is woken outside the lock.
+    /// Runs `work` under the lock, with the transport's waker. Afterwards there is a leader if any call waits, and the
+    /// wakers that `work` collected are woken outside the lock.
     fn work<R>(&self, work: impl FnOnce(&mut State<T, Req, Res, C>, &Hushed<'_>, &mut Context<'_>) -> R) -> R {
         self.work_on(self.lock(), work)
     }
@@ -85,7 +86,7 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
         result
     }
 
-    /// Unlocks, then wakes whom the work found.
+    /// Unlocks, then wakes the collected wakers.
     fn unlock<'a>(&'a self, mut state: MutexGuard<'a, State<T, Req, Res, C>>) {
         while !state.wakes.is_empty() {
             let mut batch = [const { None }; 16];
@@ -102,13 +103,13 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
         self.handles.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A handle is dropped, and gives back what it has.
+    /// Drops a handle and releases its place.
     pub(super) fn drop_handle(&self, readiness: Readiness) {
         let last = self.handles.fetch_sub(1, Ordering::AcqRel) == 1;
         if last || readiness != Readiness::Unready {
             let old = self.work(|state, _, _| {
                 if last {
-                    // The driver closes when there is nobody left.
+                    // The driver closes the transport when no handle or call is left.
                     state.todo = true;
                 }
                 match readiness {
@@ -128,7 +129,7 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
         }
     }
 
-    /// A call is dropped before it has its answer, or before its answer was taken.
+    /// Drops a call that has no answer yet, or whose answer was not taken.
     pub(super) fn forget(&self, stage: Stage<Req>) {
         let key = match stage {
             Stage::Refused | Stage::Done => return,
@@ -142,7 +143,7 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
                 state.release();
             }
             if key.is_some() && state.flusher == key {
-                // What it had promised to flush, the leader does.
+                // The leader performs the flush that this call had promised.
                 state.flusher = None;
                 state.todo = true;
             }
@@ -154,12 +155,12 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
         drop(rest);
     }
 
-    /// Whether there is nobody left but a driver.
+    /// Returns whether only a driver is left.
     fn is_left(&self, state: &State<T, Req, Res, C>) -> bool {
         state.calls.waiting() == 0 && self.handles.load(Ordering::Acquire) == 0
     }
 
-    /// A driver is dropped.
+    /// Drops a driver.
     pub(super) fn leave(&self, key: usize) {
         let old = self.work(|state, _, _| state.drivers.remove(key));
         drop(old);
@@ -223,7 +224,7 @@ where
                 }
                 match state.permits.waker(key) {
                     Some(_) => Step::Pending,
-                    // It has got its place, or there is none any more.
+                    // The place was granted, or there will be no more places.
                     None => Step::Again(None),
                 }
             });
@@ -240,7 +241,8 @@ where
         let mut locked = self.lock();
         if let Stage::Waiting(key) = *stage {
             let state = &mut locked;
-            // The common case: somebody else has read the answer, and nobody's lead or promise is touched by taking it.
+            // The common case: another call has read the answer, and taking it affects neither the lead nor a promised
+            // flush.
             if state.flusher != Some(key)
                 && state.permits.first().is_none()
                 && !self.is_left(state)
@@ -308,8 +310,8 @@ where
         }
     }
 
-    /// Flushes what was fed: at once where this call is alone, else when it is polled again, after those that run before it
-    /// have fed theirs.
+    /// Flushes what was fed: at once if this call is alone, otherwise when it is polled again, after the calls that run
+    /// before then have fed theirs.
     fn coalesce(
         &self,
         state: &mut State<T, Req, Res, C>,
@@ -332,7 +334,7 @@ where
         }
     }
 
-    /// A call has its answer.
+    /// Ends a call that has its answer.
     fn finish(&self, state: &mut State<T, Req, Res, C>, transport: &mut Context<'_>, key: usize) {
         state.release();
         if state.flusher == Some(key) {
@@ -344,7 +346,7 @@ where
         }
     }
 
-    /// Reads for all, until the transport has ended or nobody is left.
+    /// Reads for all calls, until the transport has ended or no handle or call is left.
     pub(super) fn poll_drive(&self, driver: &mut Option<usize>, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         let mut budget = BUDGET;
         loop {
@@ -366,7 +368,7 @@ where
                         unwanted = state.pump(bell, transport, None, &mut budget);
                     }
                     if unwanted.is_none() && self.is_left(state) {
-                        // Ready, it has ended the client; else it rings.
+                        // `Ready` means that it has ended the client; otherwise it rings.
                         let _ = state.poll_close(transport);
                     }
                 }

@@ -1,4 +1,4 @@
-//! What the handles and calls of a client share, and the work that whoever leads does for all of them.
+//! The state that the handles and calls of a client share, and the work that the leader does for all of them.
 
 use std::{
     collections::VecDeque,
@@ -15,10 +15,11 @@ use super::{
 };
 use crate::{Error, Transport, transport::signal::Mark};
 
-/// How many answers one poll hands out before it lets other tasks run.
+/// The number of answers that one poll delivers before it lets other tasks run.
 pub(super) const BUDGET: usize = 128;
 
-/// Who reads for all, and is woken when the transport can go on. The later ones take over from the earlier ones.
+/// The task that reads for all, and is woken when the transport can make progress. Later variants take over from
+/// earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leader {
     Nobody,
@@ -40,7 +41,7 @@ impl Leader {
 }
 
 pub(super) struct State<T, Req, Res, C> {
-    /// Gone when the client has ended.
+    /// `None` once the client has ended.
     pub(super) transport: Option<Pin<Box<T>>>,
     correlate: C,
     pub(super) in_order: bool,
@@ -48,30 +49,31 @@ pub(super) struct State<T, Req, Res, C> {
     pub(super) permits: Permits,
     pub(super) drivers: List<Waker>,
     leader: Leader,
-    /// Whose waker the bell has, if it has one; it may have been taken to wake its owner.
+    /// The leader whose waker the bell has, if any. The waker may have been taken to wake its owner.
     armed: Option<Leader>,
-    /// The transport is not pending, so it will not ring by itself for what it still has: the leader must come.
+    /// Whether the leader must come because the transport was not pending and will therefore not ring for the rest of
+    /// its work.
     pub(super) todo: bool,
-    /// Something was fed and is not flushed.
+    /// Whether something was fed and is not flushed.
     pub(super) dirty: bool,
-    /// The call that has promised to flush when it is polled again, after those that run before it have fed theirs.
+    /// The call that has promised to flush when it is polled again, after the calls that run before it have fed theirs.
     pub(super) flusher: Option<usize>,
-    /// The last answers came several at a time: so will the next requests.
+    /// Whether the last answers came several at a time, as the next requests then will.
     pub(super) burst: bool,
-    /// Writing has failed; what has arrived is still read before everyone is told.
+    /// The error of a failed write. Answers that have arrived are still read before the calls are told.
     pub(super) failing: Option<Error>,
     pub(super) ended: Option<Ended>,
     pub(super) unknown: u64,
-    /// Whom to wake as soon as the lock is free.
+    /// The wakers to wake as soon as the lock is free.
     pub(super) wakes: VecDeque<Waker>,
-    /// What to drop as soon as the lock is free.
+    /// The transport to drop as soon as the lock is free.
     pub(super) corpse: Option<Pin<Box<T>>>,
 }
 
 #[derive(Clone)]
 pub(super) struct Ended {
     pub(super) cause: Error,
-    /// Closed by either side, and not cut.
+    /// Whether the transport was closed by either side, and not cut.
     pub(super) clean: bool,
 }
 
@@ -98,27 +100,27 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
         }
     }
 
-    /// Whether this one is to read now: as the leader, in the place of a lesser one, or of one that was woken and has not
-    /// come yet (it might never come: its future may be kept and not polled).
+    /// Returns whether `me` must read now: as the leader, in place of a lesser one, or in place of one that was woken
+    /// and has not come yet (it might never come, because its future may be kept and not polled).
     pub(super) fn leads(&mut self, me: Leader, bell: &Hushed<'_>) -> bool {
         let leads = self.leader == me || me.rank() > self.leader.rank();
         let steals = !leads && (self.todo || bell.is_rung());
         if leads || steals && me.rank() == self.leader.rank() {
             self.leader = me;
-            // Also where it led before: a ring on another thread takes the waker along at a time of its own, after the bell
-            // was cleared and armed again, say. It wakes the leader then, and whenever the leader comes, it arms the bell.
+            // Also if it led before. A ring on another thread may take the waker at any time, for example after the
+            // bell was cleared and armed again. The ring then wakes the leader, which arms the bell whenever it comes.
             self.disarm();
         }
         leads || steals
     }
 
-    /// The bell may have another waker than the leader's, or none.
+    /// Records that the bell may have another waker than the leader's, or none at all.
     pub(super) fn disarm(&mut self) {
         self.armed = self.armed.map(|_| Leader::Nobody);
     }
 
-    /// Makes sure that somebody leads as long as somebody waits, and is known to the bell. Returns a waker that must be
-    /// dropped outside the lock.
+    /// Makes sure that there is a leader as long as any call waits, and that the bell knows it. Returns a waker that
+    /// must be dropped outside the lock.
     pub(super) fn settle(&mut self, bell: &Hushed<'_>) -> Option<Waker> {
         if self.leader_waker().is_none() {
             let driver = self.drivers.first().map(Leader::Driver);
@@ -145,12 +147,12 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
         }
     }
 
-    /// Gives the place of a call back.
+    /// Releases the place of a call.
     pub(super) fn release(&mut self) {
         self.wakes.extend(self.permits.release());
     }
 
-    /// The end: everyone who waits is woken to find the cause.
+    /// Ends the client: every waiting call is woken and finds the cause.
     pub(super) fn end(&mut self, cause: Error, clean: bool) {
         if self.ended.is_some() {
             return;
@@ -179,8 +181,8 @@ where
     C: Correlate<Req, Res>,
     T: Transport<C::Out, In = C::In>,
 {
-    /// Does what the transport allows: writes, flushes, and reads until it is pending or nobody wants more. Returns an
-    /// answer that nobody wants, to be dropped outside the lock: then there may be more to do.
+    /// Does what the transport allows: writes, flushes, and reads until the transport is pending or no call wants more.
+    /// Returns an unwanted answer, to be dropped outside the lock; there may be more to do after that.
     pub(super) fn pump(
         &mut self,
         bell: &Hushed<'_>,
@@ -200,7 +202,7 @@ where
         self.read(cx, me, budget)
     }
 
-    /// Hands requests to the transport, the oldest first, as long as it takes them.
+    /// Hands requests to the transport, the oldest first, as long as it accepts them.
     pub(super) fn write(&mut self, cx: &mut Context<'_>) {
         while self.failing.is_none() && self.calls.has_unsent() {
             let Some(transport) = &mut self.transport else { return };
@@ -223,7 +225,7 @@ where
         let mark = Mark::now();
         match transport.as_mut().start_send(self.correlate.request(tag, request)).map_err(Into::into) {
             Ok(()) => self.dirty = true,
-            // The transport refuses this message, and is as good as before.
+            // The transport rejects this message and is otherwise intact.
             Err(error) if error.is_rejection() || error.is_too_large() => {
                 if let Delivered::To(_, Some(waker)) = self.calls.answer(key, Err(error.into_unsent())) {
                     self.wakes.push_back(waker);
@@ -234,7 +236,7 @@ where
         self.look(mark);
     }
 
-    /// Flushes all that was fed so far.
+    /// Flushes everything that was fed so far.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
         let Some(transport) = &mut self.transport else { return };
         if !self.dirty || self.failing.is_some() {
@@ -251,7 +253,8 @@ where
         }
     }
 
-    /// After a poll of the transport: the calls that were sent before fail if the connection was lost in it.
+    /// Checks the signals after a poll of the transport: the calls that were sent before fail if the connection was
+    /// lost in it.
     fn look(&mut self, mark: Mark) {
         if !mark.has_lost() {
             return;
@@ -260,8 +263,8 @@ where
             return self.fail_sent(&lost());
         }
         if self.calls.oldest_sent().is_some() {
-            // An answer is known by its place alone. Requests that a layer kept may be answered on the next connection, and those
-            // answers would be given to other calls.
+            // An answer is identified only by its position. Requests that a layer kept may be answered on the next
+            // connection, and those answers would be given to other calls.
             self.end(
                 Error::closed(
                     "the connection was lost while calls waited for answers that come in order: the requests that were sent may \
@@ -272,7 +275,7 @@ where
         }
     }
 
-    /// By tag: fails every call whose request is out.
+    /// By tag: fails every call whose request was sent.
     fn fail_sent(&mut self, error: &Error) {
         while let Some(key) = self.calls.oldest_sent() {
             match self.calls.answer(key, Err(error.clone())) {
@@ -283,7 +286,7 @@ where
         }
     }
 
-    /// The transport rejects what it had accepted before, and goes on.
+    /// Handles a rejection of a request that the transport had accepted, and the transport goes on.
     fn rejected(&mut self, error: Error) {
         self.todo = true;
         // The calls that were lost with a connection have failed already.
@@ -291,7 +294,7 @@ where
             return;
         }
         let error = error
-            .context("the transport rejected a request that it had accepted, and does not say whose")
+            .context("the transport rejected a request that it had accepted, and the call it belongs to is unknown")
             .into_uncertain();
         match self.in_order {
             true => self.end(error, false),
@@ -336,13 +339,15 @@ where
                     self.rejected(error);
                     continue;
                 }
-                // In order it is known whose answer could not be read.
+                // In order, the call whose answer could not be read is known.
                 Err(error) if self.in_order && (error.is_rejection() || error.is_codec()) => {
                     self.calls.answer_oldest(Err(error))
                 }
-                // By tag nobody knows.
+                // By tag, it is unknown.
                 Err(error) if error.is_rejection() => {
-                    self.fail_sent(&error.context("an answer could not be read, and nobody knows whose"));
+                    self.fail_sent(
+                        &error.context("an answer could not be read, and the call it belongs to is unknown"),
+                    );
                     continue;
                 }
                 Err(error) => {
@@ -374,14 +379,14 @@ where
         None
     }
 
-    /// Closes the transport; ready when the client has ended.
+    /// Closes the transport; `Ready` when the client has ended.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(transport) = &mut self.transport else { return Poll::Ready(()) };
         match transport.as_mut().poll_close(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(())) => self.end(Error::closed("this end of the transport was closed"), true),
             Poll::Ready(Err(error)) => match error.into() {
-                // Nobody waits for what it concerns; the close goes on.
+                // The call that it concerns is no longer waiting; the close goes on.
                 error if error.is_rejection() => {
                     self.todo = true;
                     return Poll::Pending;
@@ -393,7 +398,7 @@ where
     }
 }
 
-/// The error of a call whose connection was lost.
+/// Returns the error of a call whose connection was lost.
 fn lost() -> Error {
     Error::closed(
         "the connection was lost while the call waited for its answer: the request may have been executed; the client goes on \

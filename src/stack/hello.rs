@@ -58,7 +58,9 @@ impl Hello {
         }
         match trailer::open(Layer::Stack, message) {
             Opened::Marked(HELLO, body) => Self::parse(&body).map(First::Hello),
-            _ => Err(Error::protocol("the peer's first message belongs to the stack but is not a hello: the peer may be newer")),
+            _ => Err(Error::protocol(
+                "the peer's first message belongs to the stack but is not a hello: the peer may be newer",
+            )),
         }
     }
 

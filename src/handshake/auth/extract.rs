@@ -1,4 +1,4 @@
-//! Credentials out of the head of a request. Pure.
+//! Extracts credentials from the head of a request. Pure.
 
 use std::borrow::Cow;
 
@@ -10,20 +10,20 @@ use http::{HeaderMap, HeaderValue, Uri, header, request, uri::PathAndQuery};
 
 use crate::layer::auth::{Credentials, MAX_TOKEN, Secret, subprotocol};
 
-/// Where to look, beside the `Authorization` header and the subprotocols.
+/// The places to look in addition to the `Authorization` header and the subprotocols.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places {
     pub(super) cookie: Option<Box<str>>,
     pub(super) query: Option<Box<str>>,
 }
 
-/// The request says who it is in a way that cannot be read, or in more than one way (RFC 6750, section 2).
+/// The request's credentials cannot be read, or are given more than once (RFC 6750, section 2).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
 impl Places {
-    /// Takes the credentials out of the request: the token's subprotocol and query parameter are removed, so that neither
-    /// the negotiation nor a log meets them; the headers are marked as sensitive.
+    /// Takes the credentials out of the request. The token's subprotocol and query parameter are removed, so that
+    /// neither the negotiation nor a log sees them; the headers are marked as sensitive.
     pub(super) fn take(&self, parts: &mut request::Parts) -> Result<Option<Credentials>, Malformed> {
         hide(&mut parts.headers);
         let header = authorization(&parts.headers)?;
@@ -38,7 +38,8 @@ impl Places {
             return Err(Malformed);
         }
         match (first, &self.cookie) {
-            // A browser sends its cookies whether they are meant or not.
+            // A browser sends its cookies whether they are meant as credentials or not, so other credentials take
+            // precedence.
             (None, Some(name)) => Ok(cookie(&parts.headers, name)?.map(Credentials::Bearer)),
             (first, _) => Ok(first),
         }
@@ -63,7 +64,7 @@ fn secret(token: &str) -> Result<Secret, Malformed> {
     }
 }
 
-/// RFC 6750, section 2.1, and RFC 7617. A scheme that is not known here is none of our business.
+/// RFC 6750, section 2.1, and RFC 7617. Unknown schemes are ignored.
 fn authorization(headers: &HeaderMap) -> Result<Option<Credentials>, Malformed> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -91,7 +92,7 @@ fn basic(encoded: &str) -> Option<Credentials> {
     Some(Credentials::Basic { user: user.to_owned(), password: password.into() })
 }
 
-/// RFC 6265, section 4.2.1. A name that stands twice is refused: one of the two may be another site's.
+/// RFC 6265, section 4.2.1. A name that appears twice is refused: one of the two may have been set by another site.
 fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<Secret>, Malformed> {
     let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -156,7 +157,7 @@ fn take_query(uri: &mut Uri, name: &str) -> Result<Option<Secret>, Malformed> {
     }
 }
 
-/// `None` for a percent sign without two digits behind it, and for what is not UTF-8.
+/// Returns `None` for a percent sign without two digits after it, and for text that is not UTF-8.
 fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     let is_whole = |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     if !text.split('%').skip(1).all(is_whole) {

@@ -23,7 +23,7 @@ pin_project! {
         #[pin]
         step: Step<S, V, B>,
         config: Arc<Config>,
-        // What a client that offers its token as the only subprotocol is answered with.
+        // The subprotocol to answer with, for a client that offers its token as the only subprotocol.
         echo: Option<HeaderValue>,
     }
 }
@@ -84,8 +84,8 @@ where
     }
 }
 
-/// A browser that offers subprotocols fails the connection if none is chosen, and the inner service has not seen the token. If the token was
-/// all that was offered, it is the only one to choose.
+/// A browser that offers subprotocols fails the connection if none is chosen, and the inner service has not seen the
+/// token. If the token was the only offer, it is the only one to choose.
 fn choose_token<R>(response: &mut Response<R>, token: Option<HeaderValue>) {
     let is_accepted = response.status() == StatusCode::SWITCHING_PROTOCOLS || response.status().is_success();
     if let (true, Some(token)) = (is_accepted, token) {

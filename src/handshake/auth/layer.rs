@@ -5,7 +5,8 @@ use tower_layer::Layer;
 use super::{AuthGuard, extract::Places, refusal::Challenges};
 use crate::Error;
 
-/// On a service of HTTP requests: lets in who shows credentials that `V` finds good. See the [module](super) for the whole story.
+/// A layer for services of HTTP requests: admits requests whose credentials the verifier `V` accepts. See the
+/// [module](super) for the complete documentation.
 #[derive(Clone)]
 pub struct AuthGuardLayer<V> {
     pub(super) verifier: V,
@@ -20,47 +21,48 @@ pub(super) struct Config {
 }
 
 impl<V> AuthGuardLayer<V> {
-    /// Asks `verifier` about the credentials of the `Authorization` header (`Bearer`, `Basic`) or of a subprotocol
-    /// (`bearer.` and the token in base64url).
+    /// Creates a layer that asks `verifier` about the credentials in the `Authorization` header (`Bearer`, `Basic`) or
+    /// in a subprotocol (`bearer.` followed by the token in base64url).
     pub fn new(verifier: V) -> Self {
         let config = Config { places: Places::default(), challenges: Challenges::new(), is_optional: false };
         Self { verifier, config: Arc::new(config) }
     }
 
-    /// Also takes a token from the cookie of this name, where the request shows no other credentials.
+    /// Also accepts a token in the cookie of this name, if the request has no other credentials.
     ///
-    /// Browsers send cookies along for pages of other sites, too: keep the check of the origin on (it is, unless you
-    /// called `allow_any_origin`), and set `SameSite` and `HttpOnly` on the cookie.
+    /// Browsers also send cookies with requests from pages of other sites. Keep the origin check on (it is on unless
+    /// you called `allow_any_origin`), and set `SameSite` and `HttpOnly` on the cookie.
     #[must_use]
     pub fn cookie(mut self, name: &str) -> Self {
         Arc::make_mut(&mut self.config).places.cookie = Some(name.into());
         self
     }
 
-    /// Also takes a token from the query parameter of this name (`access_token`: RFC 6750, section 2.3).
+    /// Also accepts a token in the query parameter of this name (`access_token`: RFC 6750, section 2.3).
     ///
-    /// **Think twice.** URLs end up in the logs of proxies and in histories, and a token with them. Here it is taken out of
-    /// the URL before anyone else sees the request; before that, nobody can. Use tokens that live for seconds, or the
-    /// subprotocol.
+    /// **Think twice.** URLs, and tokens in them, end up in proxy logs and in histories. The layer removes the token
+    /// from the URL before other code sees the request, but it cannot protect the token before that. Use tokens that
+    /// live for seconds, or the subprotocol.
     #[must_use]
     pub fn query(mut self, name: &str) -> Self {
         Arc::make_mut(&mut self.config).places.query = Some(name.into());
         self
     }
 
-    /// Lets in who shows no credentials, without a principal: for what comes after, such as a
-    /// [first message](crate::layer::auth::FirstMessageGuard). Credentials that are not good are refused all the same.
+    /// Admits requests without credentials, without a principal, for a later check such as a [first
+    /// message](crate::layer::auth::FirstMessageGuard). Invalid credentials are still refused.
     #[must_use]
     pub fn optional(mut self) -> Self {
         Arc::make_mut(&mut self.config).is_optional = true;
         self
     }
 
-    /// Names the realm in the challenges (RFC 9110, section 11.5).
+    /// Sets the realm in the challenges (RFC 9110, section 11.5).
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for what is not visible ASCII, and for quotes and backslashes.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if `realm` contains a character that is not
+    /// visible ASCII, a quote or a backslash.
     pub fn realm(mut self, realm: &str) -> Result<Self, Error> {
         Arc::make_mut(&mut self.config).challenges = Challenges::of_realm(realm)?;
         Ok(self)

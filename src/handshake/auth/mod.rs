@@ -1,26 +1,26 @@
-//! Lets in who shows good credentials: a layer over the service that upgrades.
+//! Admits requests with valid credentials: a layer around the service that upgrades.
 //!
 //! # Why
 //!
-//! A WebSocket begins as an HTTP request, and who must not have one is best refused there: with a status, before there is a
-//! connection to keep. But a browser can set no header of that request, so its token comes as a cookie or a subprotocol,
-//! which layers for HTTP APIs do not look at.
+//! A WebSocket begins as an HTTP request. A client without permission is best refused there, with a status, before
+//! there is a connection to keep. But a browser cannot set a header of that request, so its token comes as a cookie or
+//! a subprotocol, which layers for HTTP APIs do not check.
 //!
-//! # Where credentials are looked for
+//! # Places for credentials
 //!
-//! | place | default | what becomes of it |
+//! | place | default | handling |
 //! |---|---|---|
-//! | `Authorization: Bearer`, `Basic` | on | stays, marked as sensitive |
-//! | a subprotocol, `bearer.` and the token in base64url | on | is taken out; the negotiation sees the others ([more](#in-a-browser)) |
-//! | a [cookie](AuthGuardLayer::cookie) | off | stays, marked as sensitive; looked at where there are no other credentials |
-//! | a [query parameter](AuthGuardLayer::query) | off, and better left so | is taken out of the URL |
+//! | `Authorization: Bearer`, `Basic` | on | kept, marked as sensitive |
+//! | a subprotocol, `bearer.` followed by the token in base64url | on | removed; the negotiation sees the others ([more](#in-a-browser)) |
+//! | a [cookie](AuthGuardLayer::cookie) | off | kept, marked as sensitive; only used if there are no other credentials |
+//! | a [query parameter](AuthGuardLayer::query) | off, and best left off | removed from the URL |
 //!
-//! A request that shows credentials in two of the places, or twice in one, is refused (RFC 6750, section 2).
+//! A request with credentials in two of these places, or twice in one, is refused (RFC 6750, section 2).
 //!
 //! # In a browser
 //!
-//! A page can set no header of a WebSocket's handshake but the subprotocols. So it offers its own, and the token behind them, in base64url
-//! without padding:
+//! The subprotocols are the only header of a WebSocket handshake that a page can set. The page therefore offers its own
+//! subprotocol, followed by the token in base64url without padding:
 //!
 //! ```js
 //! const bytes = new TextEncoder().encode(token);
@@ -28,39 +28,43 @@
 //! const socket = new WebSocket("wss://example.com/feed", ["chat.v1", "bearer." + encoded]);
 //! ```
 //!
-//! Browsers fail a connection for which they have offered subprotocols and the server has chosen none. So the server must speak one of the
-//! others ([`WebSocketUpgrade::subprotocol`](crate::transport::websocket::WebSocketUpgrade::subprotocol), `chat.v1` here). If the
-//! token is the only subprotocol that is offered, the guard chooses it in its answer, so that the browser connects.
+//! A browser fails the connection if it has offered subprotocols and the server has chosen none. The server must
+//! therefore speak one of the others
+//! ([`WebSocketUpgrade::subprotocol`](crate::transport::websocket::WebSocketUpgrade::subprotocol), `chat.v1` here). If
+//! the token is the only subprotocol on offer, the guard chooses it in its answer, so that the browser connects.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! For the verifier, once for each request: put a timeout around one that goes over the network. The inner service is waited
-//! for as always.
+//! A request waits for the verifier once. Put a timeout around a verifier that uses the network. The readiness of the
+//! inner service is passed through.
 //!
-//! # Where it belongs in the stack
+//! # Position in the stack
 //!
-//! Around the upgrade, below a limit on connections by address and above one by principal. What is inside finds what the
-//! verifier gave in the request's extensions: the handler in `parts.extensions`, a rate limit as its key.
+//! The layer goes around the upgrade, below a limit on connections by address and above one by principal. Inner
+//! services find the verifier's result in the request's extensions: the handler in `parts.extensions`, a rate limit as
+//! its key.
 //!
 //! # Errors
 //!
-//! Those of the inner service, as they are. Its own are answers, with an empty body, and no more said than the standard codes say:
+//! Returns the errors of the inner service unchanged. The guard's refusals are responses with an empty body, and reveal
+//! no more than the standard codes:
 //!
 //! | answer | `WWW-Authenticate` | for |
 //! |---|---|---|
 //! | 401 | `Bearer` | no credentials |
-//! | 400 | `Bearer error="invalid_request"` | credentials that cannot be read, or doubled |
-//! | 401 | `Bearer error="invalid_token"` | an error of the verifier that [`is_auth`](crate::Error::is_auth) |
+//! | 400 | `Bearer error="invalid_request"` | credentials that cannot be read or are given twice |
+//! | 401 | `Bearer error="invalid_token"` | an error of the verifier for which [`is_auth`](crate::Error::is_auth) is true |
 //! | 403 | `Bearer error="insufficient_scope"` | [`forbidden`](crate::layer::auth::forbidden) |
-//! | 503, and `Retry-After` if it is known | | any other error of the verifier |
+//! | 503, with `Retry-After` if it is known | | any other error of the verifier |
 //!
 //! # Cancel safety
 //!
 //! Dropping the future drops the verification or the inner service's future.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
-//! The answers above, and the token's subprotocol in the answer to a client that offers no other.
+//! The layer sends the responses above, and chooses the token's subprotocol in the answer to a client that offers no
+//! other.
 //!
 //! # Example
 //!
@@ -90,7 +94,7 @@
 //! # #[cfg(not(feature = "websocket"))] fn main() {}
 //! ```
 //!
-//! For pages of a site whose session is in a cookie, with a realm:
+//! A guard for pages of a site that keeps its session in a cookie, with a realm:
 //!
 //! ```
 //! use tower_transport::{handshake::auth::AuthGuardLayer, layer::auth::StaticTokens};
@@ -100,10 +104,10 @@
 //! # Ok::<(), tower_transport::Error>(())
 //! ```
 //!
-//! # Unlike tower-http's `AsyncRequireAuthorizationLayer`
+//! # Compared with tower-http's `AsyncRequireAuthorizationLayer`
 //!
-//! That one gives you the request and takes a request or a response back. This one finds the credentials, asks any
-//! `Service<Credentials>`, and answers by the standards.
+//! `AsyncRequireAuthorizationLayer` passes you the request and takes a request or a response back. This layer finds the
+//! credentials, calls any `Service<Credentials>`, and answers by the standards.
 
 mod extract;
 mod future;

@@ -1,10 +1,10 @@
-//! The answers to who is not let in (RFC 6750, section 3). They say no more than the standard codes do.
+//! The responses to refused requests (RFC 6750, section 3). They reveal no more than the standard codes.
 
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::{Error, layer::auth::Verdict};
 
-/// The texts of `WWW-Authenticate`, made once.
+/// The values of `WWW-Authenticate`, created once.
 #[derive(Clone, Debug)]
 pub(super) struct Challenges {
     missing: HeaderValue,
@@ -26,11 +26,11 @@ impl Challenges {
     pub(super) fn of_realm(realm: &str) -> Result<Self, Error> {
         let is_text = |c: char| c == ' ' || (c.is_ascii_graphic() && c != '"' && c != '\\');
         if !realm.chars().all(is_text) {
-            return Err(Error::config("a realm is visible ASCII without quotes and backslashes"));
+            return Err(Error::config("the realm must be visible ASCII without quotes and backslashes"));
         }
         let challenge = |rest: &str| {
             HeaderValue::try_from(format!("Bearer realm=\"{realm}\"{rest}"))
-                .map_err(|error| Error::config("the realm does not fit a header").with_source(error))
+                .map_err(|error| Error::config("the realm is not a valid header value").with_source(error))
         };
         Ok(Self {
             missing: challenge("")?,
@@ -48,14 +48,14 @@ impl Challenges {
         refuse(StatusCode::BAD_REQUEST, Some(&self.malformed))
     }
 
-    /// What a verifier's error is answered with.
+    /// Returns the response for an error of the verifier.
     pub(super) fn of<R: Default>(&self, error: &Error) -> Response<R> {
         match Verdict::of(error) {
             Verdict::Unauthorized => refuse(StatusCode::UNAUTHORIZED, Some(&self.invalid)),
             Verdict::Forbidden => refuse(StatusCode::FORBIDDEN, Some(&self.forbidden)),
             Verdict::Unavailable => {
                 let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, None);
-                // Whole seconds, and rather one too many than one too few.
+                // Whole seconds, rounded up.
                 if let Some(time) = error.retry_after() {
                     let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
                     response.headers_mut().insert(header::RETRY_AFTER, seconds.into());

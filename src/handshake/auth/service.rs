@@ -12,7 +12,7 @@ use crate::{
     log,
 };
 
-/// A service that is reached with good credentials: what [`AuthGuardLayer`](super::AuthGuardLayer) makes.
+/// A service that only gets requests with valid credentials, created by [`AuthGuardLayer`](super::AuthGuardLayer).
 #[derive(Clone)]
 pub struct AuthGuard<S, V> {
     service: S,
@@ -24,19 +24,19 @@ impl<S, V> AuthGuard<S, V> {
         Self { service, guard }
     }
 
-    /// The inner service.
+    /// Returns a reference to the inner service.
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.service
     }
 
-    /// The inner service. Requests that it gets here were not looked at.
+    /// Returns a mutable reference to the inner service. Requests sent to it directly are not checked.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.service
     }
 
-    /// The inner service.
+    /// Returns the inner service.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.service
@@ -66,7 +66,7 @@ where
                 let clone = self.service.clone();
                 Step::Verify {
                     verifying: Oneshot::new(self.guard.verifier.clone(), credentials),
-                    // The one that was ready goes along.
+                    // The instance that was ready must make the call.
                     service: mem::replace(&mut self.service, clone),
                     request: Some(Request::from_parts(parts, body)),
                 }
@@ -81,7 +81,7 @@ where
                 Step::Refuse { response: Some(config.challenges.missing()) }
             }
             Err(_) => {
-                log::refused("http", StatusCode::BAD_REQUEST, "the credentials are malformed or doubled", &parts);
+                log::refused("http", StatusCode::BAD_REQUEST, "the credentials are malformed or given twice", &parts);
                 Step::Refuse { response: Some(config.challenges.malformed()) }
             }
         };

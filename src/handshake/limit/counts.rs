@@ -7,7 +7,7 @@ use std::{
 
 use crate::fingerprint::{Fingerprint, Seeds};
 
-/// How many are in. Its memory is bounded by the total: only keys that have a connection are in the map.
+/// The counts of connections. Their memory is bounded by the total: the map contains only keys that have a connection.
 #[derive(Debug)]
 pub(super) struct Counts<K> {
     state: Mutex<State>,
@@ -21,7 +21,7 @@ struct State {
     by_key: HashMap<Fingerprint, usize>,
 }
 
-/// Which limit was reached.
+/// The limit that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     Total,
@@ -69,7 +69,7 @@ impl<K: Hash + Eq + Clone> Counts<K> {
     }
 }
 
-/// Who has entered, until it is dropped.
+/// A counted connection, until it is dropped.
 pub(super) struct Entry<K: Hash + Eq + Clone> {
     counts: Arc<Counts<K>>,
     key: Option<Fingerprint>,

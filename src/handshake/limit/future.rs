@@ -7,7 +7,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The future of [`ConnectionLimit`](super::ConnectionLimit): the service's, or a refusal.
+    /// The future of [`ConnectionLimit`](super::ConnectionLimit): the service's future, or a refusal.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless awaited"]
     pub struct ResponseFuture<F, R> {

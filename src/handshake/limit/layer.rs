@@ -5,9 +5,10 @@ use tower_layer::Layer;
 
 use super::{ConnectionLimit, counts::Counts};
 
-/// On a service of HTTP requests: so many connections at a time. See the [module](super) for the whole story.
+/// A layer for services of HTTP requests that limits concurrent connections. See the [module](super) for the complete
+/// documentation.
 ///
-/// All services that one layer, or a clone of it, makes share its counts.
+/// All services created by one layer or its clones share its counts.
 #[derive(Clone)]
 pub struct ConnectionLimitLayer<K = (), F = NoKey> {
     pub(super) counts: Arc<Counts<K>>,
@@ -16,18 +17,18 @@ pub struct ConnectionLimitLayer<K = (), F = NoKey> {
     pub(super) key: F,
 }
 
-/// The key of a [`ConnectionLimitLayer`] that has none.
+/// The key type of a [`ConnectionLimitLayer`] without keys.
 pub type NoKey = fn(&Parts) -> Option<()>;
 
 impl ConnectionLimitLayer {
-    /// At most `total` connections.
+    /// Creates a layer that admits at most `total` connections.
     #[must_use]
     pub fn new(total: usize) -> Self {
         Self { counts: Arc::new(Counts::new()), total, per_key: usize::MAX, key: |_| None }
     }
 
-    /// And at most `most` of one key. `key` finds it in a request, in its extensions for the most part; requests without one
-    /// count for the total alone.
+    /// Also limits each key to `most` connections. `key` returns the key of a request, usually from its extensions.
+    /// Requests without a key count only towards the total.
     #[must_use]
     pub fn per_key<K, F>(self, most: usize, key: F) -> ConnectionLimitLayer<K, F>
     where
@@ -39,7 +40,7 @@ impl ConnectionLimitLayer {
 }
 
 impl<K: Hash + Eq + Clone, F> ConnectionLimitLayer<K, F> {
-    /// How many connections there are.
+    /// Returns the number of connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.counts.total()

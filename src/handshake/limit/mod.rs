@@ -1,48 +1,51 @@
-//! Lets in so many connections at a time: in total, and of one key, such as a peer's address or its principal.
+//! Limits concurrent connections: in total, and per key, such as the peer's address or its principal.
 //!
 //! # Why
 //!
-//! A connection costs memory for as long as it lives, and a rate limit on requests does not count it any more once it is
+//! A connection costs memory for as long as it lives, and a rate limit on requests does not count it once it is
 //! upgraded.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! Nowhere: one request too many is answered at once, 503 for the total and 429 for the key, with `Retry-After: 1`, and logged (feature
-//! `tracing`).
+//! The layer never waits. A request over the limit is answered at once, with 503 for the total and 429 for the key,
+//! with `Retry-After: 1`, and logged (feature `tracing`).
 //!
-//! # Where it belongs in the stack
+//! # Position in the stack
 //!
-//! Outermost with a key that every request has (an address that your server put into the extensions), so that who is refused
-//! costs nothing else. Below [`AuthGuardLayer`](super::auth::AuthGuardLayer) where the key is its principal.
+//! With a key that every request has (an address that your server puts into the extensions), the layer goes outermost,
+//! so that a refused request costs nothing else. If the key is the principal of
+//! [`AuthGuardLayer`](super::auth::AuthGuardLayer), it goes below that layer.
 //!
-//! # How long a place is taken
+//! # Lifetime of a place
 //!
-//! The layer puts a [`Place`] into the extensions of the request, and the place is free again when that and its clones are dropped.
+//! The layer puts a [`Place`] into the extensions of the request. The place is freed when it and its clones are
+//! dropped.
 //!
 //! | the request becomes | the place is held until |
 //! |---|---|
 //! | a WebSocket, by [`WebSocketUpgrade`] or axum's extractor `WebSocketHandshake` | the `WebSocket` is dropped, wherever the handler has moved it |
 //! | a session of `SseDuplexServer` | the handler has dropped its end, and the event stream has ended |
 //! | a session of WebTransport, by `Incoming::accept` | the last handle of the session is dropped |
-//! | a connection of `OptimizedAcceptor` or `SessionServer` | that connection is dropped; the session may go on with another one, which takes a place of its own |
+//! | a connection of `OptimizedAcceptor` or `SessionServer` | that connection is dropped; the session may continue with another one, which takes its own place |
 //! | any other response | the service has answered |
 //!
-//! Handlers need no code for it, and do not find the `Place` among their request's parts. Only a response whose body goes on for long, such as an
-//! `EventStream`, needs help: take the `Place` out of the request's extensions and move it into the stream.
+//! Handlers need no code for it, and do not find the `Place` among their request's parts. Only a response with a
+//! long-lived body, such as an `EventStream`, needs help: take the `Place` out of the request's extensions and move it
+//! into the stream.
 //!
 //! [`WebSocketUpgrade`]: crate::transport::websocket::WebSocketUpgrade
 //!
 //! # Errors
 //!
-//! None of its own: it answers, and the inner service's errors pass.
+//! Returns the errors of the inner service. A refusal is a response, not an error.
 //!
 //! # Cancel safety
 //!
-//! A request that is dropped before it has become a connection gives its place back.
+//! A request that is dropped before it has become a connection frees its place.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
-//! The two answers above.
+//! The layer sends the two responses above.
 //!
 //! # Example
 //!
@@ -66,9 +69,10 @@
 //! # }
 //! ```
 //!
-//! # Unlike tower's `ConcurrencyLimit`
+//! # Compared with tower's `ConcurrencyLimit`
 //!
-//! That one counts calls, and a call ends with the 101; it also waits, where this refuses, and has no keys.
+//! `ConcurrencyLimit` counts calls, and a call ends with the 101 response. It waits where this layer refuses, and has
+//! no keys.
 
 mod counts;
 mod future;

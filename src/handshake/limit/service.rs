@@ -14,7 +14,7 @@ use super::{
 };
 use crate::log;
 
-/// A service that is reached by so many at a time: what [`ConnectionLimitLayer`] makes.
+/// A service with a limited number of concurrent connections, created by [`ConnectionLimitLayer`].
 #[derive(Clone)]
 pub struct ConnectionLimit<S, K, F> {
     service: S,
@@ -26,19 +26,19 @@ impl<S, K, F> ConnectionLimit<S, K, F> {
         Self { service, limit }
     }
 
-    /// The inner service.
+    /// Returns a reference to the inner service.
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.service
     }
 
-    /// The inner service. Requests that it gets here are not counted.
+    /// Returns a mutable reference to the inner service. Requests sent to it directly are not counted.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.service
     }
 
-    /// The inner service.
+    /// Returns the inner service.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.service
@@ -72,8 +72,8 @@ where
             Err(full) => {
                 let response = refuse(full);
                 let reason = match full {
-                    Full::Total => "the total of ConnectionLimitLayer::new is reached",
-                    Full::Key => "the limit of one key, ConnectionLimitLayer::per_key, is reached",
+                    Full::Total => "the total limit of ConnectionLimitLayer::new is reached",
+                    Full::Key => "the limit per key of ConnectionLimitLayer::per_key is reached",
                 };
                 log::refused("http", response.status(), reason, &parts);
                 Step::Refuse { response: Some(response) }

@@ -13,7 +13,7 @@ fn parts(uri: &str, headers: &[(&'static str, &str)]) -> request::Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-/// The token that is found, in a request that has no other.
+/// Returns the extracted token, for a request that contains no other.
 fn token(places: &Places, uri: &str, headers: &[(&'static str, &str)]) -> Result<Option<String>, Malformed> {
     let found = places.take(&mut parts(uri, headers))?;
     Ok(found.map(|found| found.bearer().expect("a token").expose().to_owned()))
