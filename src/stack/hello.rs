@@ -15,7 +15,7 @@ pub(super) use crate::transport::subprotocol::STACK as SUBPROTOCOL;
 
 const HELLO: u8 = 1;
 
-/// What one end announces about its own side.
+/// The announcement of one end about its own side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hello {
     pub(super) capabilities: Capabilities,

@@ -3,15 +3,15 @@ use std::{fmt, time::SystemTime};
 use super::Secret;
 use crate::{CloseFrame, Error};
 
-/// What a peer shows to say who it is: what a verifier, any `Service<Credentials>`, is asked about.
+/// The credentials that a peer presents. A verifier, which is any `Service<Credentials>`, is called with them.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Credentials {
-    /// A token: of an `Authorization: Bearer` header, a cookie, a subprotocol, a query, or a first message.
+    /// A token from an `Authorization: Bearer` header, a cookie, a subprotocol, a query, or a first message.
     Bearer(Secret),
-    /// A name and a password, of an `Authorization: Basic` header (RFC 7617).
+    /// A name and a password from an `Authorization: Basic` header (RFC 7617).
     Basic {
-        /// The name.
+        /// The user name.
         user: String,
         /// The password.
         password: Secret,
@@ -19,7 +19,7 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// The token, if it is one.
+    /// Returns the token, if the credentials are a token.
     #[must_use]
     pub fn bearer(&self) -> Option<&Secret> {
         match self {
@@ -31,7 +31,7 @@ impl Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Some put a token where the name stands.
+        // The user name is hidden too, because some clients put a token there.
         f.write_str(match self {
             Self::Bearer(_) => "Bearer(..)",
             Self::Basic { .. } => "Basic(..)",
@@ -39,27 +39,28 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Who a peer is, as far as this crate must know it: what a verifier gives, if its sessions are to expire or be renewed.
+/// The identity of a peer, as far as this crate must know it. A verifier returns one if its sessions expire or are
+/// renewed.
 pub trait Principal {
-    /// The name that stays the same when a session is renewed. `None`: a renewed session needs no name, either.
+    /// Returns the name, which must stay the same when a session is renewed. With `None`, the renewed session must also have no name.
     fn subject(&self) -> Option<&str> {
         None
     }
 
-    /// When what the peer showed stops being good. `None`: never.
+    /// Returns when the credentials expire. `None` means never.
     fn expires_at(&self) -> Option<SystemTime> {
         None
     }
 }
 
-/// The error of a peer that is known, and may not do what it asks: 403, close code 4403. A verifier's other errors that
-/// [`is_auth`](Error::is_auth) mean that the credentials are not good: 401, close code 4401.
+/// Creates the error for a peer that is authenticated but lacks permission: 403, close code 4403. A verifier's other
+/// errors for which [`is_auth`](Error::is_auth) is true mean that the credentials are invalid: 401, close code 4401.
 #[must_use]
 pub fn forbidden(message: &'static str) -> Error {
     Error::from_refusal(http::StatusCode::FORBIDDEN, bytes::Bytes::new()).context(message)
 }
 
-/// Whether a peer closed because the token was not good.
+/// Returns whether a peer closed because the token was invalid.
 pub(super) fn is_unauthorized(frame: &CloseFrame) -> bool {
     frame.code().get() == 4401
 }

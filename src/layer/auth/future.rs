@@ -19,7 +19,7 @@ pin_project! {
         tokens: Tokens<S>,
         carrier: Carrier,
         request: Request<()>,
-        // The token that the connect shows.
+        // The generation of the token that the connect presents.
         generation: u64,
         is_second: bool,
         #[pin]

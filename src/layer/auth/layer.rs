@@ -6,22 +6,24 @@ use tower_layer::Layer;
 use super::{Auth, Secret, TokenSource, Tokens, subprotocol};
 use crate::Error;
 
-/// On a connector: each handshake carries a token of a source. See the [module](super) for the whole story.
+/// A layer for a connector: each handshake carries a token of a source. See the [module](super) for the complete
+/// documentation.
 pub struct AuthLayer<S: TokenSource> {
     tokens: Tokens<S>,
     carrier: Carrier,
 }
 
 impl<S: TokenSource> AuthLayer<S> {
-    /// The token goes into `Authorization: Bearer`, marked as sensitive.
+    /// Sends the token in `Authorization: Bearer`, marked as sensitive.
     #[must_use]
     pub const fn new(tokens: Tokens<S>) -> Self {
         Self { tokens, carrier: Carrier::Header }
     }
 
-    /// The token goes into a subprotocol instead, `bearer.` and its base64url, beside those that the connector or the request
-    /// offers: where a header cannot be set, as in a browser. Offer a real subprotocol besides: clients drop a connection
-    /// whose server chose none, and few servers choose the token (the [guard](crate::handshake::auth) of this crate does where it is alone).
+    /// Sends the token in a subprotocol instead, `bearer.` followed by its base64url, next to those that the connector
+    /// or the request offers. Use it if a header cannot be set, as in a browser. Also offer a real subprotocol: clients
+    /// drop a connection whose server chose none, and few servers choose the token (the [guard](crate::handshake::auth)
+    /// of this crate does if it is the only one).
     #[must_use]
     pub fn as_subprotocol(mut self) -> Self {
         self.carrier = Carrier::Subprotocol;
@@ -49,7 +51,7 @@ impl<S: TokenSource> fmt::Debug for AuthLayer<S> {
     }
 }
 
-/// Where the token stands in the request.
+/// The place of the token in the request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Carrier {
     Header,
@@ -62,9 +64,9 @@ impl Carrier {
             Self::Header => format!("Bearer {}", token.expose()),
             Self::Subprotocol => subprotocol::encode(token),
         };
-        // The cause would show the token.
-        let mut value =
-            HeaderValue::try_from(value).map_err(|_| Error::config("the token has characters that no header takes"))?;
+        // The cause would reveal the token.
+        let mut value = HeaderValue::try_from(value)
+            .map_err(|_| Error::config("the token contains characters that a header cannot carry"))?;
         value.set_sensitive(true);
         let headers = request.headers_mut();
         match self {

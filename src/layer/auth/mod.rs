@@ -1,66 +1,71 @@
-//! Who the peer is: the tokens of a client, the verification of a server, and sessions that end with their token.
+//! Authentication: the tokens of a client, the verification on a server, and sessions that end with their token.
 //!
-//! | end | what | does |
+//! | end | type | function |
 //! |---|---|---|
-//! | client | tower-http's `AddAuthorizationLayer` on the connector | a token, name and password or header that never changes: nothing of ours is needed |
-//! | client | [`AuthLayer`] on the connector, [`Tokens`] | tokens of a source: cached, replaced before they expire and after a 401; as a header or a subprotocol |
-//! | client | [`FirstMessageLayer`] on the transport | the token as the first message |
-//! | client | [`RenewLayer`] on the transport | a new token when the server asks for one |
-//! | server | [`handshake::auth`](crate::handshake::auth) on the upgrade | lets in by header, cookie, subprotocol, query |
-//! | server | [`FirstMessageGuard`] | lets in by the first message |
+//! | client | tower-http's `AddAuthorizationLayer` on the connector | a token, name and password or header that never changes; this module is not needed |
+//! | client | [`AuthLayer`] on the connector, [`Tokens`] | tokens of a source, cached, replaced before they expire and after a 401; sent as a header or a subprotocol |
+//! | client | [`FirstMessageLayer`] on the transport | sends the token as the first message |
+//! | client | [`RenewLayer`] on the transport | sends a new token when the server asks for one |
+//! | server | [`handshake::auth`](crate::handshake::auth) on the upgrade | authenticates by header, cookie, subprotocol or query |
+//! | server | [`FirstMessageGuard`] | authenticates by the first message |
 //! | server | [`ExpiryLayer`] on the transport | ends or renews the session when the token expires |
-//! | server | [`JwtVerifier`], [`JwksVerifier`], [`StaticTokens`], any [`Verify`] | says whether credentials are good |
+//! | server | [`JwtVerifier`], [`JwksVerifier`], [`StaticTokens`], any [`Verify`] | decides whether credentials are valid |
 //!
 //! # Why
 //!
-//! tower-http sets a header that is known when the stack is built. A client that lives for days reconnects with a token of
-//! an hour; a browser can set no header of a WebSocket's handshake; and a session must not outlive what let it in.
+//! tower-http sets a header that is known when the stack is built. But a client that lives for days reconnects with a
+//! token that lives for an hour, a browser cannot set a header of a WebSocket handshake, and a session must not outlive
+//! the credentials that it began with.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! [`Auth`]: a connect waits for the token, then for the connector. [`FirstMessage`]: `poll_ready` and `poll_flush` wait for the
-//! token; the stream does not. [`Expiring`] and [`Renew`] wait for nothing of their own; a new token is fetched and verified
+//! With [`Auth`], a connect waits for the token, then for the connector. With [`FirstMessage`], `poll_ready` and `poll_flush`
+//! wait for the token; the stream does not. [`Expiring`] and [`Renew`] add no waiting: a new token is fetched and verified
 //! while messages pass. [`FirstMessageGuard`] waits for the first message and the verifier, together at most its deadline.
 //!
-//! # Where it belongs in the stack
+//! # Position in the stack
 //!
-//! [`AuthLayer`]: anywhere on a connector, below what reconnects, so that each attempt asks for the token. The transports: below
-//! the codec, since what they add are messages; below `reconnect` (in `per_connection`), since what they know belongs to one
-//! connection; above compression and batch or below them, but on both ends alike.
+//! [`AuthLayer`] goes anywhere on a connector, below the reconnecting layer, so that each attempt asks for the token. The
+//! layers for transports go below the codec, because they add messages. They go below `reconnect` (in `per_connection`),
+//! because their state belongs to one connection. They may go above or below compression and batch, but in the same place
+//! on both ends.
 //!
 //! # Errors
 //!
-//! [`is_auth`](crate::Error::is_auth) for a peer that is not let in, with [`status`](crate::Error::status) 401 or 403, or with the close
-//! frame; those of a token source and a verifier keep their own kind. No error, `Debug` text or answer has a secret in it: a
-//! token is a [`Secret`], whose text is had by [`expose`](Secret::expose) alone.
+//! Returns an error for which [`is_auth`](crate::Error::is_auth) is true if a peer is refused, with
+//! [`status`](crate::Error::status) 401 or 403, or with the close frame. Errors of a token source or a verifier keep their
+//! own kind. No error, `Debug` text or response contains a secret: a token is a [`Secret`], and only
+//! [`expose`](Secret::expose) returns its text.
 //!
-//! | close code | means |
+//! | close code | meaning |
 //! |---|---|
-//! | 4401 | unauthorized: no token, one that is not good, or one that has expired |
-//! | 4403 | forbidden: the peer is known, and may not |
-//! | 1013 | the verifier could not tell; come back later |
-//! | 1008, 1009 | pings, or a token nobody asked for, in place of a token; a first message that is too large |
+//! | 4401 | unauthorized: the token is missing, invalid or expired |
+//! | 4403 | forbidden: the peer is authenticated but lacks permission |
+//! | 1013 | the verifier could not decide; try again later |
+//! | 1008, 1009 | pings in place of a token, or a token that was not requested; a first message that is too large |
 //!
-//! A token goes to whoever the request's URI names, and over `ws://` for all to read: use `wss://`.
+//! A token goes to the server that the request's URI names, and over `ws://` it can be read by everyone on the path:
+//! use `wss://`.
 //!
 //! # Cancel safety
 //!
-//! Dropping a connect leaves a fetch of the token to the others who wait for it. All else is state of the transports: a
-//! `send` or `next` that is dropped loses nothing.
+//! Dropping a connect leaves a fetch of the token to the other callers that wait for it. All other state is in the
+//! transports: dropping a `send` or a `next` loses nothing.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
-//! `Authorization`, or a subprotocol; a first message; with [`renewal`](ExpiryLayer::renewal), two marks. `docs/wire.md` has them.
+//! The layers add `Authorization` or a subprotocol, a first message, and, with [`renewal`](ExpiryLayer::renewal), two
+//! marks. `docs/wire.md` documents them.
 //!
 //! # Cost
 //!
-//! [`Expiring`] reads no clock and allocates nothing for a message: its timer raises a flag, and that is what is looked at.
-//! [`Renew`] and a session that can be renewed look at the last 8 bytes of binary messages besides. A session allocates a few
-//! hundred bytes when it is made.
+//! [`Expiring`] reads no clock and allocates nothing for a message: its timer raises a flag, and only the flag is
+//! checked. [`Renew`] and a session that can be renewed also inspect the last 8 bytes of binary messages. A session
+//! allocates a few hundred bytes when it is created.
 //!
 //! # Example
 //!
-//! A token that is fetched, on each handshake:
+//! A client that fetches a token for each handshake:
 //!
 //! ```
 //! # async fn connect() -> Result<(), tower_transport::BoxError> {
@@ -83,7 +88,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A session that says who it is by its first message, and is renewed before its token expires:
+//! A session that authenticates by its first message, and is renewed before its token expires:
 //!
 //! ```
 //! # #[cfg(not(target_arch = "wasm32"))]
@@ -131,11 +136,12 @@
 //! # Ok::<(), Error>(()) }).unwrap();
 //! ```
 //!
-//! # Unlike tower-http's `AddAuthorizationLayer`, `ValidateRequestHeaderLayer` and `AsyncRequireAuthorizationLayer`
+//! # Compared with tower-http's `AddAuthorizationLayer`, `ValidateRequestHeaderLayer` and `AsyncRequireAuthorizationLayer`
 //!
-//! The first has one token for ever: use it where that is so. The others look at the `Authorization` header of a request and
-//! leave the rest to you; [`AuthGuardLayer`](crate::handshake::auth::AuthGuardLayer) knows the places where a WebSocket's client
-//! can put a token, takes it out of them, and asks a service.
+//! `AddAuthorizationLayer` has one token that never changes; use it if that is enough. The other two inspect the
+//! `Authorization` header of a request and leave the rest to you.
+//! [`AuthGuardLayer`](crate::handshake::auth::AuthGuardLayer) knows the places where a WebSocket's client can put a
+//! token, takes it out of them, and calls a service.
 
 mod alias;
 mod credentials;
@@ -179,6 +185,6 @@ pub use self::{
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use self::{oneshot::Oneshot, verdict::Verdict};
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is accepted, in bytes.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) const MAX_TOKEN: usize = 8 << 10;

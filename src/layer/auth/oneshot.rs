@@ -57,8 +57,8 @@ impl<S: Service<R>, R> fmt::Debug for Oneshot<S, R> {
     }
 }
 
-/// At most one run of a future at a time, shared by all who want its answer. When all of them have gone, so is the run: the
-/// next who comes starts anew, and nobody gets an answer that was left lying.
+/// At most one run of a future at a time, shared by all callers that want its output. If all of them are dropped, the
+/// run is dropped too. The next caller starts a new run and never gets a stale output.
 pub(super) struct Flight<F: Future>(Option<WeakShared<F>>);
 
 impl<F> Flight<F>
@@ -69,7 +69,7 @@ where
         Self(None)
     }
 
-    /// The run that is on its way.
+    /// Returns the run in progress.
     pub(super) fn running(&self) -> Option<Shared<F>> {
         self.0.as_ref()?.upgrade()
     }
@@ -80,7 +80,7 @@ where
         shared
     }
 
-    /// To be called by the run itself at its end, so that who comes after it does not get its answer.
+    /// Must be called by the run at its end, so that a later caller does not get its output.
     pub(super) fn land(&mut self) {
         self.0 = None;
     }

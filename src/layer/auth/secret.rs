@@ -1,8 +1,9 @@
 use std::{fmt, sync::Arc};
 
-/// Text that is not shown: its `Debug` prints `Secret(..)`, and there is no `Display`.
+/// Text that is not shown: its `Debug` prints `Secret(..)`, and it has no `Display`.
 ///
-/// A clone shares the text. [`expose`](Self::expose) is the one way to it, so that a search for that word finds every use.
+/// Clones share the text. [`expose`](Self::expose) is the only way to read it, so that a search for that word finds
+/// every use.
 #[derive(Clone)]
 pub struct Secret(Arc<str>);
 
@@ -12,7 +13,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself: not for logs, errors or URLs.
+    /// Returns the text. Do not put it into logs, errors or URLs.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

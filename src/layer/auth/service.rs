@@ -9,7 +9,7 @@ use tower_service::Service;
 use super::{ResponseFuture, TokenSource, Tokens, layer::Carrier};
 use crate::{Connect, Error};
 
-/// A connector whose handshakes carry a token: what [`AuthLayer`](super::AuthLayer) makes.
+/// A connector whose handshakes carry a token, created by [`AuthLayer`](super::AuthLayer).
 pub struct Auth<C, S: TokenSource> {
     connector: C,
     tokens: Tokens<S>,
@@ -21,22 +21,22 @@ impl<C, S: TokenSource> Auth<C, S> {
         Self { connector, tokens, carrier }
     }
 
-    /// The tokens.
+    /// Returns the tokens.
     pub fn tokens(&self) -> &Tokens<S> {
         &self.tokens
     }
 
-    /// The inner connector.
+    /// Returns a reference to the inner connector.
     pub fn get_ref(&self) -> &C {
         &self.connector
     }
 
-    /// The inner connector. Its handshakes carry no token.
+    /// Returns a mutable reference to the inner connector. Its handshakes carry no token.
     pub fn get_mut(&mut self) -> &mut C {
         &mut self.connector
     }
 
-    /// The inner connector.
+    /// Returns the inner connector.
     pub fn into_inner(self) -> C {
         self.connector
     }
@@ -56,7 +56,7 @@ where
     }
 
     fn call(&mut self, request: Request<()>) -> Self::Future {
-        // The one that was ready goes along.
+        // The instance that was ready must make the call.
         let clone = self.connector.clone();
         let connector = mem::replace(&mut self.connector, clone);
         ResponseFuture::new(connector, self.tokens.clone(), self.carrier, request)

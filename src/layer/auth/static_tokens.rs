@@ -11,10 +11,11 @@ use tower_service::Service;
 use super::{Credentials, Secret};
 use crate::Error;
 
-/// Verifies opaque tokens out of a list: a `Service<`[`Credentials`]`, Response = P>`.
+/// Verifies opaque tokens from a list: a `Service<`[`Credentials`]`, Response = P>`.
 ///
-/// Each token of the list is compared, in a time that does not depend on where two differ; only their lengths can be found
-/// out by measuring. So it is for lists of some ten tokens, each random and long (32 bytes, in hexadecimal or base64).
+/// A presented token is compared with each token of the list, in a time that does not depend on where the two differ.
+/// Only the lengths can be discovered by measuring. Use it for lists of about ten tokens, each random and long (32
+/// bytes, in hexadecimal or base64).
 ///
 /// ```
 /// use tower_transport::layer::auth::StaticTokens;
@@ -27,24 +28,24 @@ pub struct StaticTokens<P> {
 }
 
 impl<P: Clone> StaticTokens<P> {
-    /// An empty list, which refuses all.
+    /// Creates an empty list, which refuses every token.
     #[must_use]
     pub fn new() -> Self {
         Self { tokens: Arc::default() }
     }
 
-    /// Who shows `token` is `principal`.
+    /// Adds a token. A peer that presents `token` is `principal`.
     #[must_use]
     pub fn token(mut self, token: impl Into<Secret>, principal: P) -> Self {
         Arc::make_mut(&mut self.tokens).push((token.into(), principal));
         self
     }
 
-    /// Whose token it is.
+    /// Returns the principal of a token.
     fn find(&self, shown: &Secret) -> Option<P> {
         let mut found = None;
         for (token, principal) in &*self.tokens {
-            // All are looked at, also after one that fits.
+            // All tokens are compared, even after a match.
             if bool::from(token.expose().as_bytes().ct_eq(shown.expose().as_bytes())) {
                 found = Some(principal);
             }
@@ -70,7 +71,7 @@ impl<P: Clone> Service<Credentials> for StaticTokens<P> {
 
     fn call(&mut self, credentials: Credentials) -> Self::Future {
         let principal = credentials.bearer().and_then(|token| self.find(token));
-        ready(principal.ok_or_else(|| Error::auth("the token is not known here")))
+        ready(principal.ok_or_else(|| Error::auth("the token is not in the list of accepted tokens")))
     }
 }
 

@@ -1,4 +1,5 @@
-//! A token as a subprotocol: `bearer.` and the token in base64url. Browsers can set no header of a handshake but that one.
+//! A token as a subprotocol: `bearer.` followed by the token in base64url. It is the only way for a browser to send a
+//! token in a handshake header.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, header};
@@ -11,7 +12,7 @@ pub(crate) fn encode(token: &Secret) -> String {
     format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(token.expose()))
 }
 
-/// `None` if it is another subprotocol; `Some(Err)` if it begins like a token and is none.
+/// Returns `None` for any other subprotocol, and `Some(Err)` for one that has the prefix of a token but is invalid.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn decode(subprotocol: &str) -> Option<Result<Secret, ()>> {
     let encoded = subprotocol.strip_prefix(PREFIX)?;
@@ -19,17 +20,18 @@ pub(crate) fn decode(subprotocol: &str) -> Option<Result<Secret, ()>> {
     Some(token.map(Secret::from).ok_or(()))
 }
 
-/// Offers a token beside what the request offers already, as one value, last: what the token is for comes first.
+/// Offers a token after the existing subprotocols of the request, as one value. It comes last because the server should
+/// prefer a real subprotocol.
 pub(super) fn offer(headers: &mut HeaderMap, token: HeaderValue) {
     let before = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().map(HeaderValue::as_bytes);
     let all = before.chain([token.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
-    // Of values that are header values, the joined one is.
+    // Joined header values are a valid header value.
     let mut all = HeaderValue::from_bytes(&all).unwrap_or(token);
     all.set_sensitive(true);
     headers.insert(header::SEC_WEBSOCKET_PROTOCOL, all);
 }
 
-/// The subprotocol of a request that offers a token and nothing else.
+/// Returns the subprotocol of a request that offers a token and nothing else.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn alone(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();

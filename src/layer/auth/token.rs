@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::Secret;
 
-/// What a token source gives: a secret, and how long it is good.
+/// A token from a token source: a secret and its lifetime.
 #[derive(Clone, Debug)]
 pub struct Token {
     secret: Secret,
@@ -17,19 +17,20 @@ enum Expires {
 }
 
 impl Token {
-    /// A token that is good until the server says otherwise.
+    /// Creates a token that is valid until the server refuses it.
     pub fn new(secret: impl Into<Secret>) -> Self {
         Self { secret: secret.into(), expires: None }
     }
 
-    /// The same token, good for `time` from when the source gave it: OAuth's `expires_in` (RFC 6749, section 5.1).
+    /// Sets how long the token is valid, counted from when the source returned it: OAuth's `expires_in` (RFC 6749,
+    /// section 5.1).
     #[must_use]
     pub fn expires_in(mut self, time: Duration) -> Self {
         self.expires = Some(Expires::In(time));
         self
     }
 
-    /// The same token, good until `time`: a JWT's `exp`.
+    /// Sets the time until which the token is valid: a JWT's `exp`.
     #[cfg(not(target_arch = "wasm32"))]
     #[must_use]
     pub fn expires_at(mut self, time: std::time::SystemTime) -> Self {
@@ -37,13 +38,13 @@ impl Token {
         self
     }
 
-    /// The secret.
+    /// Returns the secret.
     #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// How long the token is good from now, if it was given now.
+    /// Returns how long the token is valid if it was returned now.
     pub(super) fn life(&self) -> Option<Duration> {
         match self.expires? {
             Expires::In(time) => Some(time),
@@ -53,25 +54,25 @@ impl Token {
     }
 }
 
-/// What a token source is asked.
+/// A request to a token source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokenRequest {
-    /// Why a token is wanted.
+    /// The reason for the request.
     pub reason: Reason,
 }
 
-/// Why a [token is wanted](TokenRequest).
+/// The reason for a [`TokenRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// There was none yet.
+    /// There is no token yet.
     First,
-    /// The last one has expired, or will soon.
+    /// The last token has expired, or will soon.
     Expired,
-    /// The server refused the last one (401, close code 4401), though it had not expired: what it was made from may be
-    /// revoked, too.
+    /// The server refused the last token (401, close code 4401) although it had not expired. The credentials that it
+    /// was made from may be revoked too.
     Refused,
-    /// The server asks for a new one in the middle of a session.
+    /// The server asks for a new token in the middle of a session.
     Renewal,
 }

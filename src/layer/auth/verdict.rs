@@ -1,11 +1,11 @@
 use crate::{CloseCode, CloseFrame, Error};
 
-/// What a verifier's error means for the peer.
+/// The consequence of a verifier's error for the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Unauthorized,
     Forbidden,
-    /// The verifier could not tell.
+    /// The verifier could not decide.
     Unavailable,
 }
 
@@ -18,7 +18,7 @@ impl Verdict {
         }
     }
 
-    /// What a session is closed with. The peer learns no more than that.
+    /// Returns the frame to close a session with. The peer learns no more than that.
     pub(crate) fn close_frame(self) -> CloseFrame {
         match self {
             Self::Unauthorized => close_frame(4401, "unauthorized"),
@@ -28,7 +28,7 @@ impl Verdict {
     }
 }
 
-/// One of the codes that applications may choose: 4401 and 4403 say what 401 and 403 do in HTTP.
+/// Creates a frame with one of the codes that applications may choose: 4401 and 4403 correspond to 401 and 403 in HTTP.
 pub(super) fn close_frame(code: u16, reason: &'static str) -> CloseFrame {
     CloseFrame::new(CloseCode::new(code).unwrap_or(CloseCode::POLICY), crate::Text::from_static(reason))
 }

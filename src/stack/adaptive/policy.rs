@@ -1,4 +1,4 @@
-//! What an error of one transport means for the others. Pure: no I/O, no clock.
+//! The meaning of one transport's error for the others. Pure: no I/O, no clock.
 
 use std::error::Error as StdError;
 
@@ -10,7 +10,7 @@ use crate::{
     layer::reconnect::{Class, classify},
 };
 
-/// What the failure of one transport says about the others.
+/// The consequence of one transport's failure for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// Nothing: the next transport is tried at once.

@@ -11,13 +11,14 @@ use futures_util::task::AtomicWaker;
 
 use crate::rt::{Instant, Timer};
 
-/// A timer that costs an idle message one load: the timer has a waker of its own, which raises a flag and wakes both halves
-/// of the transport. So it rings for whichever half is polled, also under a flood that never lets a poll be `Pending`.
+/// A timer that costs an idle message one load. The timer has its own waker, which raises a flag and wakes both halves
+/// of the transport. It therefore fires for whichever half is polled, even under a flood that never lets a poll be
+/// `Pending`.
 pub(super) struct Alarm {
     bell: Arc<Bell>,
     waker: Waker,
     timer: Timer,
-    /// Not given to the timer yet: that needs a runtime, which a first poll has.
+    /// Not yet passed to the timer: that requires a runtime, which is present in the first poll.
     deadline: Option<Instant>,
 }
 
@@ -28,7 +29,7 @@ struct Bell {
     writer: AtomicWaker,
 }
 
-/// On whose task something waits.
+/// The half of the transport whose task waits.
 #[derive(Clone, Copy)]
 pub(super) enum Half {
     Reader,
@@ -53,20 +54,20 @@ impl Alarm {
         Self { waker: bell.clone().into(), bell, timer: Timer::new(), deadline: None }
     }
 
-    /// Rings at `deadline`, and not when it was to ring before.
+    /// Sets the alarm to `deadline`, replacing any earlier deadline.
     pub(super) fn set_at(&mut self, deadline: Option<Instant>) {
         self.timer.clear();
         self.deadline = deadline;
         self.bell.wake_by_ref();
     }
 
-    /// Whether there is nothing to be looked at.
+    /// Returns whether nothing needs attention.
     #[inline]
     pub(super) fn is_silent(&self) -> bool {
         !self.bell.has_rung.load(Ordering::Acquire)
     }
 
-    /// Whether it rang, once.
+    /// Returns whether the alarm fired, once per alarm.
     #[inline]
     pub(super) fn has_rung(&mut self) -> bool {
         self.bell.has_rung.load(Ordering::Acquire) && self.look()
@@ -74,7 +75,7 @@ impl Alarm {
 
     #[cold]
     fn look(&mut self) -> bool {
-        // Before the timer is polled, so that a ring in between is not lost.
+        // Cleared before the timer is polled, so that an alarm in between is not lost.
         self.bell.has_rung.store(false, Ordering::Release);
         if let Some(deadline) = self.deadline.take() {
             self.timer.set_at(deadline);
@@ -82,7 +83,8 @@ impl Alarm {
         self.timer.poll(&mut Context::from_waker(&self.waker)).is_ready()
     }
 
-    /// The half's task is to be woken when it rings. `false`: it has rung already, look again.
+    /// Registers the half's task to be woken when the alarm fires. Returns `false` if it has fired already; the caller
+    /// must check again.
     pub(super) fn waits(&self, half: Half, cx: &Context<'_>) -> bool {
         let waker = match half {
             Half::Reader => &self.bell.reader,
@@ -92,7 +94,7 @@ impl Alarm {
         !self.bell.has_rung.load(Ordering::Acquire)
     }
 
-    /// A waker that wakes both halves, for what is done on behalf of both.
+    /// Returns a waker that wakes both halves, for work on behalf of both.
     pub(super) fn waker(&self) -> &Waker {
         &self.waker
     }

@@ -11,12 +11,12 @@ use crate::{
     rt::Instant,
 };
 
-/// On a server's transport: the session ends when what the peer showed expires. See the [module](crate::layer::auth) for the
-/// whole story.
+/// A layer for a server's transport: ends the session when the peer's credentials expire. See the
+/// [module](crate::layer::auth) for the complete documentation.
 ///
-/// It is made for one session, of its principal. Without [`renewal`](Self::renewal), or if that comes to nothing, the peer gets a
-/// close message of code 4401 at the expiry, and this end's stream an error that [`is_auth`](crate::Error::is_auth), then the
-/// end; a peer that does not take the close is cut after 10 s.
+/// The layer is made for one session, with its principal. At expiry, unless a [`renewal`](Self::renewal) succeeded, the
+/// peer gets a close message of code 4401. This end's stream returns an error for which
+/// [`is_auth`](crate::Error::is_auth) is true, and ends. A peer that does not read the close is cut after 10 s.
 #[derive(Clone)]
 pub struct ExpiryLayer<V = NoRenewal> {
     subject: Option<Box<str>>,
@@ -25,16 +25,16 @@ pub struct ExpiryLayer<V = NoRenewal> {
 }
 
 impl ExpiryLayer {
-    /// Ends the session at the principal's expiry. Reads both clocks, once.
+    /// Creates a layer that ends the session at the principal's expiry. Reads both clocks once.
     pub fn new(principal: &impl Principal) -> Self {
         Self { subject: principal.subject().map(Into::into), expires: expiry(principal), renewal: None }
     }
 }
 
 impl<V> ExpiryLayer<V> {
-    /// Asks for a new token `before` the old one expires (or at half the time that is left, if that is later), and has it
-    /// verified; it must be for the same subject. Only for peers that understand the question:
-    /// [`RenewLayer`](crate::layer::auth::RenewLayer), or what `docs/wire.md` says.
+    /// Requests a new token `before` the old one expires (or at half of the remaining time, if that is later) and has
+    /// it verified. It must be for the same subject. Use it only for peers that understand the request:
+    /// [`RenewLayer`](crate::layer::auth::RenewLayer), or an implementation of `docs/wire.md`.
     #[must_use]
     pub fn renewal<W>(self, verifier: W, before: Duration) -> ExpiryLayer<W>
     where
@@ -44,10 +44,10 @@ impl<V> ExpiryLayer<V> {
     }
 }
 
-/// When that is, on the clock that timers have. What no clock can show is never.
+/// Converts the expiry to the clock of timers. An expiry that no clock can represent is treated as never.
 pub(super) fn expiry(principal: &impl Principal) -> Option<Instant> {
     let left = principal.expires_at()?.duration_since(SystemTime::now()).unwrap_or_default();
-    /// About what tokio's timers can wait for at most: two years. Nobody's connection lasts so long.
+    /// About the longest time that tokio's timers support: two years. No connection lasts that long.
     const FAR: Duration = Duration::from_secs(86_400 * 730);
     (left < FAR).then(|| Instant::now() + left)
 }

@@ -20,8 +20,8 @@ pub use self::renew::{Renew, RenewLayer};
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::{layer::ExpiryLayer, renewal::NoRenewal, transport::Expiring};
 
-/// The server asks for a new token. No body.
+/// The server requests a new token. The body is empty.
 const ASK: u8 = 1;
 
-/// The client gives one. The body is the token.
+/// The client sends a token. The body is the token.
 const TOKEN: u8 = 2;

@@ -19,14 +19,15 @@ use crate::{
     message::trailer::{self, Opened},
 };
 
-/// On a client's transport: answers a server that asks for a new token in the middle of a session
+/// A layer for a client's transport: answers a server that requests a new token in the middle of a session
 /// ([`ExpiryLayer::renewal`](crate::layer::auth::ExpiryLayer::renewal)). Put it under `per_connection(..)`.
 pub struct RenewLayer<S: TokenSource> {
     tokens: Tokens<S>,
 }
 
 impl<S: TokenSource> RenewLayer<S> {
-    /// Answers with a token that is newer than what the source had given when the connection was made.
+    /// Creates a layer that answers with a token newer than the one that the source had returned when the connection
+    /// was made.
     #[must_use]
     pub const fn new(tokens: Tokens<S>) -> Self {
         Self { tokens }
@@ -44,10 +45,10 @@ impl<T, S: TokenSource> Layer<T> for RenewLayer<S> {
 }
 
 pin_project! {
-    /// A transport whose session can be renewed: what [`RenewLayer`] makes.
+    /// A transport whose session can be renewed, created by [`RenewLayer`].
     ///
-    /// If the source fails, the question stays without an answer, and the session goes on until the server closes it;
-    /// [`last_error`](Self::last_error) has the reason.
+    /// If the source fails, the request stays unanswered, and the session continues until the server closes it.
+    /// [`last_error`](Self::last_error) returns the reason.
     pub struct Renew<T, S: TokenSource> {
         #[pin]
         inner: T,
@@ -61,22 +62,22 @@ pin_project! {
 }
 
 impl<T, S: TokenSource> Renew<T, S> {
-    /// Why the last question of the server got no answer, if it got none.
+    /// Returns why the server's last request was not answered, if it was not.
     pub fn last_error(&self) -> Option<&Error> {
         self.last_error.as_ref()
     }
 
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is sent or received there is not looked at.
+    /// Returns a mutable reference to the inner transport. The layer does not see what is sent or received there.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport. An answer that was not sent yet is dropped.
+    /// Returns the inner transport. An answer that was not sent yet is dropped.
     pub fn into_inner(self) -> T {
         self.inner
     }
@@ -116,7 +117,7 @@ where
                 self.as_mut().poll_token(cx);
             }
             let mut this = self.as_mut().project();
-            // A transport that cannot be written ends the stream by itself.
+            // If the transport cannot be written, its stream ends too, so the error is ignored here.
             let _ = this.control.poll_send(this.inner.as_mut(), cx);
             let message = match std::task::ready!(this.inner.poll_next(cx)) {
                 Some(Ok(message)) => message,
@@ -124,12 +125,12 @@ where
             };
             match trailer::open(trailer::Layer::Auth, message) {
                 Opened::Plain(message) => return Poll::Ready(Some(Ok(message))),
-                // One question at a time; a server that asks again while the answer is on its way gets that one.
+                // One request at a time: a server that asks again while the answer is in progress gets that answer.
                 Opened::Marked(ASK, _) if this.getting.is_none() => {
                     let getting = this.tokens.renew(*this.generation);
                     this.getting.set(Some(getting));
                 }
-                // What a later version may say.
+                // A later version may send other marks.
                 Opened::Marked(..) => {}
             }
         }

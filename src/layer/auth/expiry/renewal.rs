@@ -11,7 +11,7 @@ use crate::{
     layer::auth::{Credentials, Principal},
 };
 
-/// The verifier of sessions that are not renewed. It refuses all that it is asked.
+/// The verifier of sessions that are not renewed. It refuses every token.
 #[derive(Clone, Copy, Debug)]
 pub struct NoRenewal(());
 
@@ -25,7 +25,7 @@ impl Service<Credentials> for NoRenewal {
     }
 
     fn call(&mut self, _: Credentials) -> Self::Future {
-        ready(Err(Error::auth("sessions are not renewed here")))
+        ready(Err(Error::auth("session renewal is disabled here (ExpiryLayer::renewal)")))
     }
 }
 

@@ -23,7 +23,7 @@ where
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.is_quiet() {
             let this = self.as_mut().project();
-            // Who waits below is woken by the alarm as well.
+            // The alarm also wakes a task that waits in the layer below.
             let ready = this.inner.poll_ready(cx);
             if ready.is_ready() || this.alarm.waits(Half::Writer, cx) {
                 return ready.map_err(Into::into);
@@ -61,7 +61,7 @@ where
     }
 }
 
-/// What is out of the way of a session that goes its way: it is what makes a function large.
+/// The rare paths are kept out of the functions that every message takes, because they make a function large.
 impl<T, V> Expiring<T, V>
 where
     T: Transport<Message>,
@@ -95,7 +95,7 @@ where
         loop {
             self.as_mut().look_at_alarm();
             if !self.is_open() {
-                // What was accepted before goes out ahead of the close message.
+                // Messages that were accepted before are sent ahead of the close message.
                 ready!(self.as_mut().poll_end(Half::Writer, cx));
                 return Poll::Ready(Err(self.closed()));
             }

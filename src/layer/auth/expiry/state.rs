@@ -1,4 +1,4 @@
-//! When a session is asked for a new token, and when it ends. Pure: it is told the time.
+//! Decides when a session is asked for a new token, and when it ends. Pure: times are passed in.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::rt::Instant;
 pub(super) struct Session {
     subject: Option<Box<str>>,
     expires: Option<Instant>,
-    /// How long before the end a new token is asked for.
+    /// How long before the end a new token is requested.
     before: Option<Duration>,
     phase: Phase,
 }
@@ -20,7 +20,7 @@ enum Phase {
     Verifying,
 }
 
-/// What is to be done when the alarm rings.
+/// The action to take when the alarm fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     Ask,
@@ -32,11 +32,11 @@ impl Session {
         Self { subject: subject.map(Into::into), expires, before, phase: Phase::Valid }
     }
 
-    /// When the alarm is to ring.
+    /// Returns when the alarm must fire.
     pub(super) fn alarm(&self, now: Instant) -> Option<Instant> {
         let expires = self.expires?;
         match (self.phase, self.before) {
-            // Of a token that lives no longer than that, after half its life: asking at once would never stop.
+            // A token with a shorter life is replaced after half its life; replacing it at once would never stop.
             (Phase::Valid, Some(before)) => {
                 let left = expires.saturating_duration_since(now);
                 Some(expires - before.min(left / 2))
@@ -45,7 +45,7 @@ impl Session {
         }
     }
 
-    /// The alarm rang.
+    /// Handles the alarm.
     pub(super) fn ring(&mut self) -> Due {
         match (self.phase, self.before) {
             (Phase::Valid, Some(_)) => {
@@ -56,8 +56,8 @@ impl Session {
         }
     }
 
-    /// A token came in: whether it was asked for. Each question is good for one, so that nobody makes this end verify
-    /// signatures without end.
+    /// Returns whether an incoming token was requested. Each request allows one token, so that a peer cannot make this
+    /// end verify signatures endlessly.
     pub(super) fn take_token(&mut self) -> bool {
         let is_asked = self.phase == Phase::Asked;
         if is_asked {
@@ -66,7 +66,7 @@ impl Session {
         is_asked
     }
 
-    /// The token was good: whether it is for the same subject. A session does not change hands.
+    /// Handles a valid token. Returns whether it is for the same subject: a session cannot change its owner.
     pub(super) fn renew(&mut self, subject: Option<&str>, expires: Option<Instant>) -> bool {
         let is_same = self.subject.as_deref() == subject;
         if is_same {

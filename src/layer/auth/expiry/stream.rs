@@ -32,7 +32,7 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        // One more for the error of the end.
+        // One more for the error at the end.
         (0, self.inner.size_hint().1.and_then(|most| most.checked_add(1)))
     }
 }
@@ -42,7 +42,7 @@ where
     T: Transport<Message, In = Message>,
     V: Verify<Response: Principal>,
 {
-    /// What the stream below gives to a quiet session, where that is no message.
+    /// Handles an item of the stream below, for a quiet session, that is not a message.
     #[cold]
     #[inline(never)]
     fn no_message(
@@ -57,7 +57,7 @@ where
         }
     }
 
-    /// Out of the way of those that pass: this is what makes a function large.
+    /// Kept out of the path of messages that pass, because it makes a function large.
     #[inline(never)]
     fn poll_next_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         loop {
@@ -70,7 +70,7 @@ where
             }
             let mut this = self.as_mut().project();
             if this.verifier.is_some() {
-                // A transport that cannot be written ends the stream by itself.
+                // If the transport cannot be written, its stream ends too, so the error is ignored here.
                 let _ = this.control.poll_send(this.inner.as_mut(), cx);
             }
             let item = match this.inner.poll_next(cx) {

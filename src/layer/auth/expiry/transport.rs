@@ -29,14 +29,14 @@ use crate::{
 const GOODBYE: Duration = Duration::from_secs(10);
 
 pin_project! {
-    /// A transport that ends when its peer's token expires: what [`ExpiryLayer`](super::ExpiryLayer) makes.
+    /// A transport that ends when its peer's token expires, created by [`ExpiryLayer`](super::ExpiryLayer).
     pub struct Expiring<T, V: Verify> {
         #[pin]
         pub(super) inner: T,
         session: Session,
         pub(super) alarm: Alarm,
-        // There is no renewal, and it is not the end: then nothing of this layer's own is to be sent, and the transport below
-        // is spoken to directly.
+        // Whether there is no renewal and no end yet. This layer then has nothing to send, and the transport below is
+        // called directly.
         pub(super) is_plain: bool,
         pub(super) control: Control<Message>,
         pub(super) verifier: Option<V>,
@@ -46,11 +46,11 @@ pin_project! {
     }
 }
 
-/// How far the end has come.
+/// The progress of the end.
 #[derive(Debug)]
 enum End {
     Open,
-    /// Until the close message is out and the transport below is closed. The error is for the stream, once.
+    /// Until the close message is sent and the transport below is closed. The stream returns the error once.
     Closing {
         frame: CloseFrame,
         error: Option<Error>,
@@ -69,7 +69,7 @@ impl<T, V: Verify> Expiring<T, V> {
         Self { inner, session, alarm, is_plain, control: Control::new(), verifier, verifying: None, end: End::Open }
     }
 
-    /// With what the session was closed by this layer, once it was.
+    /// Returns the close frame with which this layer closed the session, if it has.
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         match &self.end {
             End::Open => None,
@@ -77,17 +77,17 @@ impl<T, V: Verify> Expiring<T, V> {
         }
     }
 
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is sent or received there is not looked at.
+    /// Returns a mutable reference to the inner transport. The layer does not see what is sent or received there.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport, without an end from now on.
+    /// Returns the inner transport, which no longer expires.
     pub fn into_inner(self) -> T {
         self.inner
     }
@@ -99,10 +99,11 @@ impl<T, V: Verify> Expiring<T, V> {
 
     #[cold]
     pub(super) fn closed(&self) -> Error {
-        Error::closed("the session was closed for its credentials").with_close_frame(self.close_frame().cloned())
+        Error::closed("the session was closed because its credentials are no longer valid")
+            .with_close_frame(self.close_frame().cloned())
     }
 
-    /// Whether a message can pass with no more to be looked at: two loads for a session that goes its way.
+    /// Returns whether a message can pass without further checks: two loads for a regular session.
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
         self.is_plain && self.alarm.is_silent()
@@ -113,7 +114,7 @@ impl<T, V: Verify> Expiring<T, V> {
         matches!(self.end, End::Open)
     }
 
-    /// Ends the session: what was accepted goes out, then the close message.
+    /// Ends the session: messages that were accepted are sent, then the close message.
     fn refuse(self: Pin<&mut Self>, error: Error, frame: CloseFrame) {
         let this = self.project();
         this.control.push(Message::Close(Some(frame.clone())));
@@ -123,7 +124,7 @@ impl<T, V: Verify> Expiring<T, V> {
         *this.end = End::Closing { frame, error };
     }
 
-    /// Costs a load while the alarm is silent.
+    /// Costs one load while the alarm has not fired.
     #[inline]
     pub(super) fn look_at_alarm(mut self: Pin<&mut Self>) {
         let this = self.as_mut().project();
@@ -169,19 +170,19 @@ where
             }
         }
         *this.end = End::Ended { frame: frame.clone(), error: error.take() };
-        // The other half may wait for the same.
+        // The other half may wait for the same event.
         this.alarm.waker().wake_by_ref();
         Poll::Ready(())
     }
 
-    /// What the stream gives after the end.
+    /// Returns the stream's item after the end.
     #[cold]
     pub(super) fn poll_rest(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         let error = match self.as_mut().project().end {
             End::Closing { error, .. } | End::Ended { error, .. } => error.take(),
             End::Open => None,
         };
-        // At once, as far as it goes, for callers that do not poll again after an error.
+        // Starts the close at once, as far as possible, for callers that do not poll again after an error.
         let ended = self.poll_end(Half::Reader, cx);
         match error {
             Some(error) => Poll::Ready(Some(Err(error))),
@@ -189,11 +190,11 @@ where
         }
     }
 
-    /// A token of the peer.
+    /// Handles a token from the peer.
     pub(super) fn take_token(mut self: Pin<&mut Self>, kind: u8, token: &Bytes) {
         let mut this = self.as_mut().project();
         let refusal = match std::str::from_utf8(token) {
-            _ if token.len() > MAX_TOKEN => Error::too_large(format!("the new token is over {MAX_TOKEN} bytes")),
+            _ if token.len() > MAX_TOKEN => Error::too_large(format!("the new token is larger than {MAX_TOKEN} bytes")),
             Ok(token) if kind == TOKEN && this.session.take_token() => {
                 if let Some(verifier) = this.verifier {
                     let credentials = Credentials::Bearer(token.into());
@@ -201,12 +202,12 @@ where
                 }
                 return;
             }
-            _ => Error::protocol("the peer sent a token that nobody asked for"),
+            _ => Error::protocol("the peer sent a token that was not requested"),
         };
         self.refuse(refusal, CloseFrame::new(CloseCode::POLICY, "no token was asked for"));
     }
 
-    /// Goes on with the verification of a token, if there is one.
+    /// Continues the verification of a token, if there is one.
     pub(super) fn poll_verify(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let mut this = self.as_mut().project();
         let Some(verifying) = this.verifying.as_mut().as_pin_mut() else { return };
@@ -221,7 +222,7 @@ where
                 Verdict::Forbidden.close_frame(),
             ),
             Err(error) => match Verdict::of(&error) {
-                // The old token is good for a while, and the alarm stands.
+                // The old token is still valid, and the alarm remains set.
                 Verdict::Unavailable => {}
                 verdict => self.refuse(error.context("the new token was refused"), verdict.close_frame()),
             },

@@ -9,18 +9,19 @@ use crate::{
     rt,
 };
 
-/// On a server's transport: reads the first message, has it verified, and gives the transport with what the verifier said.
+/// For a server's transport: reads the first message, has it verified, and returns the transport together with the
+/// verifier's response.
 ///
-/// `V` is any `Service<`[`Credentials`]`>`; its answer is yours, the one type that must fit is its error.
+/// `V` is any `Service<`[`Credentials`]`>`. The response type is yours; only the error type must fit.
 ///
-/// | limit | default | over it |
+/// | limit | default | when it is exceeded |
 /// |---|---|---|
-/// | [`deadline`](Self::deadline): first message and verification together | 5 s | closed with 4401, an error that [`is_timeout`](Error::is_timeout) |
-/// | [`max_size`](Self::max_size) of the first message | 8 KiB | closed with 1009, an error that [`is_too_large`](Error::is_too_large) |
-/// | pings and pongs ahead of it | 16 | closed with 1008, an error that [`is_protocol`](Error::is_protocol) |
+/// | [`deadline`](Self::deadline): first message and verification together | 5 s | closed with 4401; an error for which [`is_timeout`](Error::is_timeout) is true |
+/// | [`max_size`](Self::max_size) of the first message | 8 KiB | closed with 1009; an error for which [`is_too_large`](Error::is_too_large) is true |
+/// | pings and pongs before it | 16 | closed with 1008; an error for which [`is_protocol`](Error::is_protocol) is true |
 ///
-/// The size is looked at when the message is there: what a peer can make this end hold before that is the transport's own
-/// limit ([`Limits::message`](crate::Limits::message)).
+/// The size is checked when the message has arrived. The transport's own limit
+/// ([`Limits::message`](crate::Limits::message)) bounds how much a peer can make this end buffer before that.
 #[derive(Clone)]
 pub struct FirstMessageGuard<V> {
     verifier: V,
@@ -28,26 +29,26 @@ pub struct FirstMessageGuard<V> {
     max_size: usize,
 }
 
-/// Who pings so often ahead of a token does not mean to send one.
+/// A peer that pings this often before its token does not intend to send one.
 const MAX_CONTROL: usize = 16;
 
-/// For a close message to a peer that may not read.
+/// The time for a close message to a peer that may not read.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 impl<V> FirstMessageGuard<V> {
-    /// Asks `verifier`, with the default limits.
+    /// Creates a guard that asks `verifier`, with the default limits.
     pub const fn new(verifier: V) -> Self {
         Self { verifier, deadline: Duration::from_secs(5), max_size: 8 << 10 }
     }
 
-    /// Sets the time until the peer must have been verified.
+    /// Sets the time within which the peer must be verified. Defaults to 5 s.
     #[must_use]
     pub const fn deadline(mut self, time: Duration) -> Self {
         self.deadline = time;
         self
     }
 
-    /// Sets the largest first message, in bytes.
+    /// Sets the largest first message, in bytes. Defaults to 8 KiB.
     #[must_use]
     pub const fn max_size(mut self, bytes: usize) -> Self {
         self.max_size = bytes;
@@ -58,13 +59,15 @@ impl<V> FirstMessageGuard<V> {
     ///
     /// # Errors
     ///
-    /// A peer that is refused has been sent a close message, and its transport is gone: 4401 for a token that is not good or not there,
-    /// 4403 for one that is not enough ([`is_auth`](Error::is_auth) both), 1013 where the verifier failed (its error), and those
-    /// of the table. The error has the close frame. A peer that left is [`is_closed`](Error::is_closed).
+    /// A refused peer has been sent a close message, and its transport is gone. The close code is 4401 for an invalid
+    /// or missing token and 4403 for a token with insufficient permission; [`is_auth`](Error::is_auth) is true for both
+    /// errors. It is 1013 if the verifier failed, and the error is the verifier's. The limits in the table of
+    /// [`FirstMessageGuard`] have their own codes. The error contains the close frame. Returns an error for which
+    /// [`is_closed`](Error::is_closed) is true if the peer left.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it drops the transport.
+    /// Dropping this future drops the transport.
     pub async fn accept<T>(&self, mut transport: T) -> Result<(T, V::Response), Error>
     where
         T: Transport<Message, In = Message> + Unpin,
@@ -77,8 +80,11 @@ impl<V> FirstMessageGuard<V> {
         let error = match verified.await {
             Ok(Ok(principal)) => return Ok((transport, principal)),
             Ok(Err(error)) => error,
-            Err(_) => Error::timeout(format!("the peer did not say who it is within {:?}", self.deadline))
-                .with_close_frame(Some(Verdict::Unauthorized.close_frame())),
+            Err(_) => Error::timeout(format!(
+                "the peer did not authenticate within {:?} (FirstMessageGuard::deadline)",
+                self.deadline
+            ))
+            .with_close_frame(Some(Verdict::Unauthorized.close_frame())),
         };
         if error.is_closed() {
             return Err(error);
@@ -100,12 +106,12 @@ impl<V> FirstMessageGuard<V> {
         for _ in 0..=MAX_CONTROL {
             let message = match transport.next().await {
                 Some(message) => message.map_err(Into::into)?,
-                None => return Err(Error::closed("the peer left before it said who it is")),
+                None => return Err(Error::closed("the peer left before it authenticated")),
             };
             match message {
                 Message::Ping(_) | Message::Pong(_) => {}
                 Message::Close(frame) => {
-                    return Err(Error::closed("the peer left before it said who it is").with_close_frame(frame));
+                    return Err(Error::closed("the peer left before it authenticated").with_close_frame(frame));
                 }
                 message if message.len() > self.max_size => {
                     return Err(Error::too_large(format!(
@@ -116,13 +122,13 @@ impl<V> FirstMessageGuard<V> {
                     .with_close_frame(Some(too_big())));
                 }
                 message => {
-                    let token = form::read(&message).ok_or_else(|| Error::auth("the first message is no token"))?;
+                    let token = form::read(&message).ok_or_else(|| Error::auth("the first message is not a token"))?;
                     return Ok(Credentials::Bearer(token));
                 }
             }
         }
         let frame = crate::CloseFrame::new(crate::CloseCode::POLICY, "a token was expected");
-        Err(Error::protocol("the peer sent pings and no token").with_close_frame(Some(frame)))
+        Err(Error::protocol("the peer sent too many pings or pongs before a token").with_close_frame(Some(frame)))
     }
 }
 

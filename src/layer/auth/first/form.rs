@@ -1,16 +1,16 @@
-//! What the first message looks like. Pure.
+//! The format of the first message. Pure.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Message, layer::auth::Secret};
 
-/// How a client writes its first message. A server reads both.
+/// How a client writes its first message. A server reads both forms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
-    /// `{"token":"..."}`, text.
+    /// `{"token":"..."}`, as text.
     #[default]
     Json,
-    /// The token and nothing else, text.
+    /// Only the token, as text.
     Plain,
 }
 
@@ -28,14 +28,14 @@ impl Form {
     pub(super) fn write(self, token: &Secret) -> Message {
         let token = token.expose();
         match self {
-            // A string has a form in JSON, whatever it holds.
+            // Every string can be represented in JSON, so this does not fail.
             Self::Json => Message::text(serde_json::to_string(&Written { token }).unwrap_or_default()),
             Self::Plain => Message::text(token),
         }
     }
 }
 
-/// The token of a first message, in either form.
+/// Returns the token of a first message, in either form.
 #[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 pub(super) fn read(message: &Message) -> Option<Secret> {
     let text = message.as_text()?.trim();

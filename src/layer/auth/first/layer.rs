@@ -5,23 +5,23 @@ use tower_layer::Layer;
 use super::{FirstMessage, Form};
 use crate::layer::auth::{TokenSource, Tokens};
 
-/// On a client's transport: the first message is a token, ahead of all that the user sends. See the
-/// [module](crate::layer::auth) for the whole story.
+/// A layer for a client's transport: sends a token as the first message, before all messages of the user. See the
+/// [module](crate::layer::auth) for the complete documentation.
 ///
-/// Each transport asks the source for a token of its own: put it under `per_connection(..)`.
+/// Each transport requests its own token from the source: put the layer under `per_connection(..)`.
 pub struct FirstMessageLayer<S: TokenSource> {
     tokens: Tokens<S>,
     form: Form,
 }
 
 impl<S: TokenSource> FirstMessageLayer<S> {
-    /// Sends a token of `tokens` as [`Form::Json`].
+    /// Creates a layer that sends a token of `tokens` as [`Form::Json`].
     #[must_use]
     pub const fn new(tokens: Tokens<S>) -> Self {
         Self { tokens, form: Form::Json }
     }
 
-    /// Sets the form.
+    /// Sets the form. Defaults to [`Form::Json`].
     #[must_use]
     pub fn form(mut self, form: Form) -> Self {
         self.form = form;

@@ -1,4 +1,4 @@
-//! The token as the first message: where neither header nor subprotocol can carry it.
+//! The token as the first message, for clients whose token neither a header nor a subprotocol can carry.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod accept;

@@ -20,10 +20,10 @@ use crate::{
 };
 
 pin_project! {
-    /// A transport that says who it is before anything else: what [`FirstMessageLayer`](super::FirstMessageLayer) makes.
+    /// A transport that authenticates before anything else, created by [`FirstMessageLayer`](super::FirstMessageLayer).
     ///
-    /// Until the token is there, `poll_ready` and `poll_flush` wait for it; the stream does not. If the source fails, both
-    /// halves say so, and nothing is sent.
+    /// `poll_ready` and `poll_flush` wait until the token is there; the stream does not. If the source fails, both
+    /// halves return its error, and nothing is sent.
     pub struct FirstMessage<T, S: TokenSource> {
         #[pin]
         inner: T,
@@ -48,17 +48,17 @@ pin_project! {
 }
 
 impl<T, S: TokenSource> FirstMessage<T, S> {
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is sent there may be ahead of the token.
+    /// Returns a mutable reference to the inner transport. A message sent there may precede the token.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport. A token that was not sent yet is dropped.
+    /// Returns the inner transport. A token that was not sent yet is dropped.
     pub fn into_inner(self) -> T {
         self.inner
     }
@@ -74,7 +74,7 @@ where
         Self { inner, tokens, form, step, generation: 0, control: Control::new(), halves, both }
     }
 
-    /// Gets the token, on behalf of both halves: the caller registers its own waker first.
+    /// Gets the token on behalf of both halves. The caller registers its own waker first.
     fn poll_token(self: Pin<&mut Self>) -> Poll<Result<(), Error>> {
         let mut this = self.project();
         let (step, result) = match this.step.as_mut().project() {
@@ -90,12 +90,12 @@ where
             },
         };
         this.step.set(step);
-        // The other half may wait for this very thing.
+        // The other half may wait for the same token.
         this.both.wake_by_ref();
         Poll::Ready(result)
     }
 
-    /// The token, on the writer's task.
+    /// Gets the token on the writer's task.
     fn poll_token_as_writer(self: Pin<&mut Self>, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         if matches!(self.step, Step::Open) {
             return Poll::Ready(Ok(()));
@@ -121,7 +121,7 @@ where
             }
         }
         let mut this = self.project();
-        // A transport that cannot be written ends the stream by itself.
+        // If the transport cannot be written, its stream ends too, so the error is ignored here.
         let _ = this.control.poll_send(this.inner.as_mut(), cx);
         let item = ready!(this.inner.poll_next(cx));
         if let Some(Ok(Message::Close(Some(frame)))) = &item

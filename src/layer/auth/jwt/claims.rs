@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::layer::auth::Principal;
 
-/// What a JWT says: the registered claims (RFC 7519, section 4.1), and yours in `X`, which is any `Deserialize` struct of the
-/// other claims.
+/// The claims of a JWT: the registered claims (RFC 7519, section 4.1), and your own in `X`, which is any `Deserialize`
+/// struct of the other claims.
 ///
 /// ```
 /// use tower_transport::layer::auth::Claims;
@@ -24,25 +24,25 @@ use crate::layer::auth::Principal;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Claims<X = ()> {
-    /// `sub`: who it is about.
+    /// `sub`: the subject.
     #[serde(rename = "sub", default)]
     pub subject: Option<String>,
-    /// `iss`: who made it.
+    /// `iss`: the issuer.
     #[serde(rename = "iss", default)]
     pub issuer: Option<String>,
-    /// `aud`: who it is for; one text or many.
+    /// `aud`: the audience, one string or several.
     #[serde(rename = "aud", default, deserialize_with = "one_or_many")]
     pub audience: Vec<String>,
-    /// `exp`: until when it is good, in seconds since 1970.
+    /// `exp`: the expiry, in seconds since 1970.
     #[serde(rename = "exp", default, deserialize_with = "seconds")]
     pub expires: Option<u64>,
-    /// `nbf`: from when it is good, in seconds since 1970.
+    /// `nbf`: the start of validity, in seconds since 1970.
     #[serde(rename = "nbf", default, deserialize_with = "seconds")]
     pub not_before: Option<u64>,
-    /// `iat`: when it was made, in seconds since 1970.
+    /// `iat`: the time of issue, in seconds since 1970.
     #[serde(rename = "iat", default, deserialize_with = "seconds")]
     pub issued: Option<u64>,
-    /// `jti`: its number.
+    /// `jti`: the id of the token.
     #[serde(rename = "jti", default)]
     pub id: Option<String>,
     /// The other claims.
@@ -60,7 +60,7 @@ impl<X> Principal for Claims<X> {
     }
 }
 
-/// A NumericDate: seconds since 1970, whole or not; what is not is cut.
+/// Reads a NumericDate: seconds since 1970; a fraction is truncated.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     struct Visitor;
 

@@ -1,4 +1,4 @@
-//! From a token to its claims. Nothing of a token ends up in an error: what a parser says may quote it.
+//! Decodes a token into its claims. Nothing of a token ends up in an error, because a parser's message may quote it.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{
@@ -18,10 +18,10 @@ use crate::{
     layer::auth::{Credentials, MAX_TOKEN},
 };
 
-/// Why a token has no claims for us.
+/// The reason why a token yields no claims.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// No key has the id that it names.
+    /// No key has the id that the token names.
     UnknownKey,
     Refused(&'static str),
 }
@@ -29,15 +29,15 @@ pub(super) enum Problem {
 impl From<Problem> for Error {
     fn from(problem: Problem) -> Self {
         Self::auth(match problem {
-            Problem::UnknownKey => "the token is signed with a key that is not known here",
+            Problem::UnknownKey => "the token is signed with an unknown key",
             Problem::Refused(reason) => reason,
         })
     }
 }
 
-/// The token of credentials, if it is one and not too long to look at.
+/// Returns the token of the credentials, if they are a token of acceptable length.
 pub(super) fn token(credentials: &Credentials) -> Result<&str, Problem> {
-    let token = credentials.bearer().ok_or(Problem::Refused("a token is needed here, not a password"))?;
+    let token = credentials.bearer().ok_or(Problem::Refused("a token is required, not a password"))?;
     match token.expose() {
         token if token.len() > MAX_TOKEN => Err(Problem::Refused("the token is too long")),
         token => Ok(token),
@@ -50,13 +50,13 @@ pub(super) fn decode<X: DeserializeOwned>(
     rules: &JwtRules,
 ) -> Result<Claims<X>, Problem> {
     let header = jsonwebtoken::decode_header(token).map_err(reason)?;
-    // RFC 7515, section 4.1.11: who does not understand all that is critical must refuse.
+    // RFC 7515, section 4.1.11: a recipient that does not understand every critical extension must refuse the token.
     if header.crit.is_some() {
-        return Err(Problem::Refused("the token asks for what is not supported here"));
+        return Err(Problem::Refused("the token requires an extension that is not supported"));
     }
     let key = choose(keys, header.kid.as_deref(), header.alg)?;
     verify(token, key)?;
-    // "Insecure" unless the signature was verified, which it was.
+    // "Insecure" unless the signature was verified, and it was.
     let claims: Claims<X> = insecure_decode_claims(token).map_err(reason)?;
     let has_audience = !claims.audience.is_empty() || names_audience(token)?;
     rules.check_parties(claims.issuer.as_deref(), has_audience, &claims.audience).map_err(Problem::Refused)?;
@@ -64,10 +64,11 @@ pub(super) fn decode<X: DeserializeOwned>(
     Ok(claims)
 }
 
-/// Verifies the signature (RFC 7515, section 5.2). Not by `jsonwebtoken::decode`, which takes its cryptography from a default of the
-/// process: that would have to be installed for the whole application, and panics where features leave it open.
+/// Verifies the signature (RFC 7515, section 5.2). It does not use `jsonwebtoken::decode`, which takes its cryptography
+/// from a process-wide default. That default would have to be installed for the whole application, and `jsonwebtoken`
+/// panics if its features leave the choice open.
 fn verify(token: &str, key: &JwtKey) -> Result<(), Problem> {
-    const WRONG: Problem = Problem::Refused("the token's signature is wrong");
+    const WRONG: Problem = Problem::Refused("the token's signature is invalid");
 
     let (message, signature) = token.rsplit_once('.').ok_or(UNREADABLE)?;
     let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).map_err(|_| UNREADABLE)?;
@@ -75,7 +76,7 @@ fn verify(token: &str, key: &JwtKey) -> Result<(), Problem> {
     verifier.verify(message.as_bytes(), &signature).map_err(|_| WRONG)
 }
 
-/// Whether a token is made out to somebody, be it to an empty list.
+/// Returns whether a token names an audience, even an empty list.
 fn names_audience(token: &str) -> Result<bool, Problem> {
     #[derive(Deserialize)]
     struct Named {
@@ -85,7 +86,7 @@ fn names_audience(token: &str) -> Result<bool, Problem> {
     insecure_decode_claims::<Named>(token).map(|named| named.aud.is_some()).map_err(reason)
 }
 
-/// The key that a token is to be verified with. Its own algorithm decides; the token's must be the same.
+/// Returns the key to verify a token with. The key's algorithm decides; the token's must be the same.
 fn choose<'a>(keys: &'a [JwtKey], id: Option<&str>, algorithm: Algorithm) -> Result<&'a JwtKey, Problem> {
     let of_algorithm = |key: &&JwtKey| key.algorithm == algorithm;
     let key = match id {
@@ -93,7 +94,7 @@ fn choose<'a>(keys: &'a [JwtKey], id: Option<&str>, algorithm: Algorithm) -> Res
             let mut named = keys.iter().filter(|key| key.id.as_deref() == Some(id)).peekable();
             match named.peek() {
                 Some(_) => named.find(of_algorithm),
-                // A key without an id takes tokens that name one.
+                // A key without an id accepts tokens that name one.
                 None => {
                     let mut unnamed = keys.iter().filter(|key| key.id.is_none()).peekable();
                     unnamed.peek().ok_or(Problem::UnknownKey)?;
@@ -106,7 +107,7 @@ fn choose<'a>(keys: &'a [JwtKey], id: Option<&str>, algorithm: Algorithm) -> Res
             let mut fitting = keys.iter().filter(of_algorithm);
             let first = fitting.next();
             match fitting.next() {
-                Some(_) => return Err(Problem::Refused("the token does not say which key it is signed with")),
+                Some(_) => return Err(Problem::Refused("the token does not name the key that it is signed with")),
                 None => first,
             }
         }
@@ -114,7 +115,7 @@ fn choose<'a>(keys: &'a [JwtKey], id: Option<&str>, algorithm: Algorithm) -> Res
     key.ok_or(Problem::Refused("the token's algorithm is not the key's"))
 }
 
-const UNREADABLE: Problem = Problem::Refused("this is no token that can be read here");
+const UNREADABLE: Problem = Problem::Refused("the token cannot be decoded");
 
 fn reason(error: JwtError) -> Problem {
     match error.kind() {

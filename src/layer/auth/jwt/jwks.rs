@@ -24,20 +24,21 @@ use crate::{
     rt::{self, Handle, Instant},
 };
 
-/// Verifies JWTs with a key set (JWKS, RFC 7517) that a service of yours fetches: a `Service<()>` whose response is the JSON, as
-/// `Bytes`, `Vec<u8>` or `String`.
+/// Verifies JWTs with a key set (JWKS, RFC 7517) that your service fetches: a `Service<()>` whose response is the JSON,
+/// as `Bytes`, `Vec<u8>` or `String`.
 ///
-/// A clone shares the set. It is fetched with the first token, again when it is an hour old ([`max_age`](Self::max_age)), and when a
-/// token names a key that is not in it (a rotation), but for that at most once a minute ([`interval`](Self::interval)), whatever
-/// peers send; one fetch serves all who wait. While fetches fail, the set stays in use for at most 24 times its age limit.
-/// Of a set, at most 256 KiB and 64 keys are taken; symmetric keys and keys that cannot be read are not.
+/// Clones share the set. It is fetched with the first token, and again when it is an hour old
+/// ([`max_age`](Self::max_age)). A token with a key that is not in the set (a rotation) also causes a fetch, but at
+/// most once a minute ([`interval`](Self::interval)), whatever peers send. One fetch serves all waiting calls. While
+/// fetches fail, the set stays in use for at most 24 times its maximum age. A set is limited to 256 KiB and 64 keys;
+/// symmetric keys and keys that cannot be read are skipped.
 ///
-/// A fetch runs on a task of its own, so that a peer that hangs up does not end it, and takes at most 30 s
-/// ([`fetch_timeout`](Self::fetch_timeout)). The interval counts from its end. Outside of a tokio runtime it runs in the calls that
-/// wait for it.
+/// A fetch runs on its own task, so that a peer that disconnects does not end it, and takes at most 30 s
+/// ([`fetch_timeout`](Self::fetch_timeout)). The interval starts at its end. Outside a tokio runtime the fetch runs in
+/// the calls that wait for it.
 ///
-/// What is said of [`JwtVerifier`](super::JwtVerifier) is true here, too. A failed fetch is an error that is not
-/// [`is_auth`](Error::is_auth): the peer is answered 503 (or closed with 1013), not refused.
+/// The documentation of [`JwtVerifier`](super::JwtVerifier) applies here too. After a failed fetch the error is one for
+/// which [`is_auth`](Error::is_auth) is false: the peer is answered with 503 (or closed with 1013), not refused.
 pub struct JwksVerifier<S: KeySource, X = ()> {
     shared: Arc<State<S>>,
     extra: PhantomData<fn() -> X>,
@@ -49,7 +50,7 @@ struct State<S: KeySource> {
 }
 
 struct Inner<S: KeySource> {
-    /// `None` while a fetch has it. It moves, so that nothing of the user's runs under the lock, not even a clone.
+    /// `None` while a fetch has it. It is moved, so that no user code runs under the lock, not even a clone.
     source: Option<S>,
     set: KeySet,
     flight: Flight<Fetch<S>>,
@@ -60,7 +61,7 @@ impl<S, X> JwksVerifier<S, X>
 where
     S: KeySource,
 {
-    /// Verifies with the keys that `source` fetches.
+    /// Creates a verifier with the keys that `source` fetches.
     pub fn new(source: S, rules: JwtRules) -> Self {
         let inner = Inner {
             source: Some(source),
@@ -71,14 +72,16 @@ where
         Self { shared: Arc::new(State { inner: Mutex::new(inner), rules }), extra: PhantomData }
     }
 
-    /// Sets how often unknown keys may cause a fetch at most, for all clones. After a fetch that failed it is a tenth of that.
+    /// Sets the minimum interval between fetches for unknown keys, for all clones. Defaults to 1 minute. After a failed
+    /// fetch, a tenth of it applies.
     #[must_use]
     pub fn interval(self, time: Duration) -> Self {
         self.shared.lock().set.interval = time;
         self
     }
 
-    /// Sets how old the set may get, for all clones: so long may a key that was withdrawn still be good here.
+    /// Sets the maximum age of the set, for all clones. Defaults to 1 hour. A withdrawn key may be accepted for this
+    /// long.
     #[must_use]
     pub fn max_age(self, time: Duration) -> Self {
         self.shared.lock().set.max_age = time;
@@ -95,11 +98,11 @@ where
 
 impl<S: KeySource> State<S> {
     fn lock(&self) -> MutexGuard<'_, Inner<S>> {
-        // Only our own code runs under it.
+        // Only code of this crate runs under the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The fetch that is on its way, or one that may begin now.
+    /// Returns the fetch in progress, or one that may begin now.
     fn fetch(self: &Arc<Self>, now: Instant) -> Option<Shared<Fetch<S>>> {
         let mut inner = self.lock();
         if let Some(running) = inner.flight.running() {
@@ -140,7 +143,7 @@ where
             let inner = self.shared.lock();
             (inner.set.keys(now), inner.set.is_old(now))
         };
-        // Outside the lock: a signature takes a while.
+        // Outside the lock, because verifying a signature takes a while.
         let verified =
             decode::token(&credentials).and_then(|token| decode::decode::<X>(token, &keys, &self.shared.rules));
         let flight = match verified {
@@ -150,9 +153,9 @@ where
         };
         let step = match (flight, verified) {
             (Some(flight), verified) => Step::Waiting { flight, credentials, verified: verified.ok() },
-            // There was never a set, or it is too old: who asks cannot be blamed.
+            // There was never a set, or it is too old: the peer is not to blame.
             (None, Err(Problem::UnknownKey)) if keys.is_empty() => {
-                Step::Ready { result: Some(Err(Error::other("there is no key set now; its fetch failed a while ago"))) }
+                Step::Ready { result: Some(Err(Error::other("no key set is available; its fetch failed recently"))) }
             }
             (None, verified) => Step::Ready { result: Some(verified.map_err(Into::into)) },
         };
@@ -161,7 +164,7 @@ where
 }
 
 pin_project! {
-    /// One fetch, whose answer goes into the set.
+    /// One fetch, whose result goes into the set.
     struct Fetch<S: KeySource> {
         loan: Loan<S>,
         #[pin]
@@ -171,7 +174,7 @@ pin_project! {
     }
 }
 
-/// The source, which goes back to the verifier however a fetch ends.
+/// The source, which returns to the verifier however a fetch ends.
 struct Loan<S: KeySource> {
     source: Option<S>,
     shared: Arc<State<S>>,
@@ -190,7 +193,7 @@ impl<S: KeySource> Loan<S> {
             }
             Err(error) => {
                 inner.set.failed(now);
-                Err(error.context("the key set was not fetched"))
+                Err(error.context("the key set could not be fetched"))
             }
         }
     }
@@ -251,7 +254,7 @@ pin_project! {
             #[pin]
             flight: Shared<Fetch<S>>,
             credentials: Credentials,
-            // By keys that are old, and serve as long as there are no newer ones.
+            // The claims, verified with old keys, which are used if there are no newer ones.
             verified: Option<Claims<X>>,
         },
     }

@@ -9,7 +9,7 @@ use jsonwebtoken::{
 
 use crate::Error;
 
-/// A key that verifies JWTs, and the one algorithm that it is for: a token that names another is refused, whatever its
+/// A key that verifies JWTs, and its only algorithm: a token that names another algorithm is refused, whatever its
 /// signature.
 #[derive(Clone)]
 pub struct JwtKey {
@@ -19,11 +19,12 @@ pub struct JwtKey {
 }
 
 impl JwtKey {
-    /// HS256, by a secret that both ends hold.
+    /// Creates an HS256 key from a secret that both ends hold.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for fewer than 32 bytes (RFC 7518, section 3.2), which can be guessed from one token.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if `secret` has fewer than 32 bytes (RFC
+    /// 7518, section 3.2). A shorter secret can be guessed from one token.
     pub fn hs256(secret: &[u8]) -> Result<Self, Error> {
         if secret.len() < 32 {
             return Err(Error::config("a secret for HS256 must have at least 32 random bytes"));
@@ -31,34 +32,34 @@ impl JwtKey {
         Self::checked(Algorithm::HS256, DecodingKey::from_secret(secret))
     }
 
-    /// RS256, by a public key in PEM.
+    /// Creates an RS256 key from a public key in PEM.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for what is no RSA public key.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if `pem` is not an RSA public key.
     pub fn rs256_pem(pem: &[u8]) -> Result<Self, Error> {
         Self::of_pem(Algorithm::RS256, DecodingKey::from_rsa_pem(pem))
     }
 
-    /// ES256, by a public key in PEM.
+    /// Creates an ES256 key from a public key in PEM.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for what is no public key on P-256.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if `pem` is not a public key on P-256.
     pub fn es256_pem(pem: &[u8]) -> Result<Self, Error> {
         Self::of_pem(Algorithm::ES256, DecodingKey::from_ec_pem(pem))
     }
 
-    /// EdDSA (Ed25519), by a public key in PEM.
+    /// Creates an EdDSA (Ed25519) key from a public key in PEM.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for what is no Ed25519 public key.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if `pem` is not an Ed25519 public key.
     pub fn eddsa_pem(pem: &[u8]) -> Result<Self, Error> {
         Self::of_pem(Algorithm::EdDSA, DecodingKey::from_ed_pem(pem))
     }
 
-    /// The same key with an id: tokens that name one (`kid`) are verified by the key of that id.
+    /// Sets the id of the key. Tokens that name an id (`kid`) are verified by the key with that id.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<Box<str>>) -> Self {
         self.id = Some(id.into());
@@ -66,18 +67,18 @@ impl JwtKey {
     }
 
     fn of_pem(algorithm: Algorithm, key: Result<DecodingKey, JwtError>) -> Result<Self, Error> {
-        let wrong = |error| Error::config(format!("this is no public key for {algorithm:?} in PEM")).with_source(error);
+        let wrong = |error| Error::config(format!("not a public key for {algorithm:?} in PEM")).with_source(error);
         Self::checked(algorithm, key.map_err(wrong)?)
     }
 
-    /// A key that jsonwebtoken can work with, found out now and not with the first token.
+    /// Checks now, rather than with the first token, that jsonwebtoken can use the key.
     fn checked(algorithm: Algorithm, key: DecodingKey) -> Result<Self, Error> {
-        // jsonwebtoken slices a key of Ed25519 without looking at its length.
+        // jsonwebtoken slices an Ed25519 key without checking its length.
         let is_short = match key.kind() {
             DecodingKeyKind::SecretOrDer(bytes) => algorithm == Algorithm::EdDSA && bytes.len() != 32,
             DecodingKeyKind::RsaModulusExponent { .. } => false,
         };
-        let wrong = || Error::config(format!("this is no public key for {algorithm:?}"));
+        let wrong = || Error::config(format!("not a public key for {algorithm:?}"));
         if is_short {
             return Err(wrong());
         }
@@ -86,8 +87,8 @@ impl JwtKey {
         Ok(Self { algorithm, key, id: None })
     }
 
-    /// A key of a fetched set (RFC 7517); `None` for one that is not for verifying signatures, or that is not known here. A
-    /// symmetric key is not taken from there: a set is public.
+    /// Converts a key of a fetched set (RFC 7517). Returns `None` for a key that is not for verifying signatures, or
+    /// that is not supported. Symmetric keys are not accepted, because a set is public.
     pub(super) fn of_jwk(jwk: &Jwk) -> Option<Self> {
         let common = &jwk.common;
         if common.public_key_use.as_ref().is_some_and(|purpose| *purpose != PublicKeyUse::Signature)
@@ -106,7 +107,7 @@ impl JwtKey {
             Some(named) => Algorithm::try_from(named).ok()?,
             None => by_type,
         };
-        // Of an elliptic curve, the curve says it all; of RSA, any of its own.
+        // For an elliptic curve, the curve determines the algorithm; RSA allows any algorithm of its family.
         if algorithm.family() != by_type.family() || (algorithm != by_type && by_type != Algorithm::RS256) {
             return None;
         }

@@ -1,4 +1,5 @@
-//! JSON Web Tokens (RFC 7519): verification by `jsonwebtoken`, with what is easy to get wrong decided.
+//! JSON Web Tokens (RFC 7519): verification by `jsonwebtoken`, with safe choices for everything that is easy to get
+//! wrong.
 
 mod claims;
 mod decode;

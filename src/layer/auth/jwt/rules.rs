@@ -1,13 +1,13 @@
 use std::time::{Duration, SystemTime};
 
-/// What the claims of a JWT must say.
+/// The requirements on the claims of a JWT.
 ///
 /// | claim | default |
 /// |---|---|
-/// | `exp` | must be there, and in the future |
-/// | `nbf` | must not be in the future, if it is there |
-/// | `aud` | a token that is made out to someone is refused, until [`audience`](Self::audience) says who this is; then it must be there |
-/// | `iss` | anyone, until [`issuer`](Self::issuer); then it must be there |
+/// | `exp` | required, and must be in the future |
+/// | `nbf` | must not be in the future, if present |
+/// | `aud` | a token with an audience is refused until [`audience`](Self::audience) names this service; after that the claim is required |
+/// | `iss` | any issuer, until [`issuer`](Self::issuer) names one; after that the claim is required |
 ///
 /// Clocks may differ by 30 s ([`leeway`](Self::leeway)).
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub struct JwtRules {
 }
 
 impl JwtRules {
-    /// The defaults.
+    /// Creates the default rules.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -32,66 +32,67 @@ impl JwtRules {
         }
     }
 
-    /// Takes tokens made out to `audience` (RFC 7519, section 4.1.3), or to another that is named here.
+    /// Accepts tokens for `audience` (RFC 7519, section 4.1.3), in addition to those named before.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audiences.push(audience.into());
         self
     }
 
-    /// Takes tokens made by `issuer` (RFC 7519, section 4.1.1), or by another that is named here.
+    /// Accepts tokens of `issuer` (RFC 7519, section 4.1.1), in addition to those named before.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuers.push(issuer.into());
         self
     }
 
-    /// Sets by how much clocks may differ, in whole seconds.
+    /// Sets by how much clocks may differ, in whole seconds. Defaults to 30 s.
     #[must_use]
     pub fn leeway(mut self, time: Duration) -> Self {
         self.leeway = time;
         self
     }
 
-    /// Also takes tokens without `exp`. They are good for ever, whoever has them.
+    /// Also accepts tokens without `exp`. Such a token is valid forever, also in the hands of a thief.
     #[must_use]
     pub fn without_expiry(mut self) -> Self {
         self.needs_expiry = false;
         self
     }
 
-    /// Reads the time elsewhere: for tests.
+    /// Reads the time from another clock, for tests.
     #[must_use]
     pub fn clock(mut self, clock: fn() -> SystemTime) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Who made the token and whom it is for; its signature is good.
+    /// Checks the issuer and the audience of a token whose signature is valid.
     pub(super) fn check_parties(
         &self,
         issuer: Option<&str>,
         has_audience: bool,
         audience: &[String],
     ) -> Result<(), &'static str> {
-        const MISSING: &str = "the token lacks a claim that is required here";
+        const MISSING: &str = "the token lacks a required claim";
 
         if !self.issuers.is_empty() {
             let issuer = issuer.ok_or(MISSING)?;
             if !self.issuers.iter().any(|known| known == issuer) {
-                return Err("the token is of another issuer");
+                return Err("the token is from another issuer");
             }
         }
         match (has_audience, self.audiences.is_empty()) {
             (false, true) => Ok(()),
             (false, false) => Err(MISSING),
-            // RFC 7519, section 4.1.3: a token that is made out to someone is for nobody else, whether we have a name or not.
+            // RFC 7519, section 4.1.3: a token with an audience is only for that audience, whether this service has a
+            // name or not.
             (true, _) if audience.iter().any(|named| self.audiences.contains(named)) => Ok(()),
             (true, _) => Err("the token is for another audience"),
         }
     }
 
-    /// The times of a token, whose signature is good.
+    /// Checks the times of a token whose signature is valid.
     pub(super) fn check_times(&self, expires: Option<u64>, not_before: Option<u64>) -> Result<(), &'static str> {
         let now = (self.clock)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let leeway = self.leeway.as_secs();

@@ -12,10 +12,10 @@ use tower_service::Service;
 use super::{Claims, JwtKey, JwtRules, decode};
 use crate::{Error, layer::auth::Credentials};
 
-/// Verifies JWTs with keys that are given: a `Service<`[`Credentials`]`, Response = `[`Claims`]`<X>>` that answers at once.
+/// Verifies JWTs with given keys: a `Service<`[`Credentials`]`, Response = `[`Claims`]`<X>>` that answers at once.
 ///
-/// The algorithm is the key's, never the token's: `alg: none` is refused, and a token "signed" by HS256 with an RSA public
-/// key, too. A header that asks for extensions (`crit`), and a token over 8 KiB, are refused.
+/// The algorithm is the key's, never the token's: `alg: none` is refused, and so is a token "signed" by HS256 with an
+/// RSA public key. A header that requires extensions (`crit`) and a token over 8 KiB are refused.
 ///
 /// ```
 /// use tower_transport::layer::auth::{JwtKey, JwtRules, JwtVerifier};
@@ -31,14 +31,14 @@ pub struct JwtVerifier<X = ()> {
 }
 
 impl<X> JwtVerifier<X> {
-    /// Verifies with one key.
+    /// Creates a verifier with one key.
     #[must_use]
     pub fn new(key: JwtKey, rules: JwtRules) -> Self {
         Self::with_keys(vec![key], rules)
     }
 
-    /// Verifies with the key that has the id which the token names (`kid`), or, if it names none, with the only one that has its
-    /// algorithm.
+    /// Creates a verifier with several keys. A token is verified with the key that has the id that it names (`kid`). If
+    /// it names none, it is verified with the only key that has its algorithm.
     #[must_use]
     pub fn with_keys(keys: Vec<JwtKey>, rules: JwtRules) -> Self {
         Self { shared: Arc::new((keys, rules)), extra: PhantomData }
@@ -46,11 +46,12 @@ impl<X> JwtVerifier<X> {
 }
 
 impl<X: DeserializeOwned> JwtVerifier<X> {
-    /// Verifies, and gives what the token says. It blocks for as long as the mathematics take: some 100 µs at most.
+    /// Verifies a token and returns its claims. It blocks for the duration of the cryptography: about 100 µs at most.
     ///
     /// # Errors
     ///
-    /// [`is_auth`](Error::is_auth); the message says why, and nothing of the token.
+    /// Returns an error for which [`is_auth`](Error::is_auth) is true if the token is refused. Its message states the
+    /// reason, and reveals nothing of the token.
     pub fn verify(&self, credentials: &Credentials) -> Result<Claims<X>, Error> {
         let (keys, rules) = &*self.shared;
         Ok(decode::decode(decode::token(credentials)?, keys, rules)?)

@@ -3,22 +3,22 @@ use std::time::Duration;
 use super::source::Lease;
 use crate::{layer::auth::Reason, rt::Instant};
 
-/// The last token, and until when. Pure: it is told the time.
+/// The last token and its validity. Pure: times are passed in.
 #[derive(Debug)]
 pub(super) struct Cache {
     last: Option<Kept>,
-    /// How many tokens there were.
+    /// The number of tokens so far.
     generation: u64,
-    /// The last token was refused.
+    /// Whether the last token was refused.
     is_refused: bool,
 }
 
 #[derive(Debug)]
 struct Kept {
     lease: Lease,
-    /// To be replaced from here on.
+    /// When the token should be replaced.
     stale: Option<Instant>,
-    /// Of no use from here on.
+    /// When the token becomes unusable.
     expired: Option<Instant>,
 }
 
@@ -27,24 +27,24 @@ impl Cache {
         Self { last: None, generation: 0, is_refused: false }
     }
 
-    /// The number of the newest token; 0 if there was none.
+    /// Returns the number of the newest token, or 0 if there was no token yet.
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// A token that is good for a while.
+    /// Returns a token that does not need to be replaced yet.
     pub(super) fn fresh(&self, now: Instant) -> Option<Lease> {
         let kept = self.last.as_ref()?;
         kept.stale.is_none_or(|stale| now < stale).then(|| kept.lease.clone())
     }
 
-    /// A token that is still good, if only for a moment.
+    /// Returns a token that is still valid, if only for a moment.
     pub(super) fn usable(&self, now: Instant) -> Option<Lease> {
         let kept = self.last.as_ref()?;
         kept.expired.is_none_or(|expired| now < expired).then(|| kept.lease.clone())
     }
 
-    /// Why the next token is wanted.
+    /// Returns the reason for the next request.
     pub(super) fn reason(&self) -> Reason {
         match (self.generation, self.is_refused) {
             (0, _) => Reason::First,
@@ -57,7 +57,7 @@ impl Cache {
         self.generation += 1;
         self.is_refused = false;
         let life = token.life();
-        // Of a token that lives no longer than the margin, half its life is of use.
+        // A token that lives no longer than the margin is used for half its life.
         let margin = |life: Duration| margin.min(life / 2);
         let lease = Lease { token, generation: self.generation };
         self.last = Some(Kept {
@@ -68,7 +68,7 @@ impl Cache {
         lease
     }
 
-    /// A token is of no use any more: of several that say so of the same token, one is enough.
+    /// Marks a token as refused. Several reports about the same token count once.
     pub(super) fn refuse(&mut self, generation: u64) {
         if self.last.as_ref().is_some_and(|kept| kept.lease.generation == generation) {
             self.last = None;

@@ -24,9 +24,9 @@ use crate::{
 
 /// A source of tokens with a cache: any `Service<`[`TokenRequest`]`, Response = `[`Token`]`>`.
 ///
-/// A clone shares the cache, so one `Tokens` serves all connections of a client: what wants a token gets the cached one until
-/// it is about to expire ([`with_margin`](Self::with_margin)), then one call of the source serves all who wait (single flight). While the
-/// source fails, a token that has not expired yet is still given.
+/// Clones share the cache, so one `Tokens` serves all connections of a client. Callers get the cached token until it is
+/// about to expire ([`with_margin`](Self::with_margin)). One call of the source then serves all waiting callers (single
+/// flight). While the source fails, a token that has not expired yet is still returned.
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,12 +42,12 @@ use crate::{
 /// # Ok::<(), Error>(()) }).unwrap().unwrap();
 /// ```
 pub struct Tokens<S: TokenSource> {
-    // The bound is `Shared`'s own: it holds the output of the source's future.
+    // `Shared` requires this bound: it holds the output of the source's future.
     shared: Arc<State<S>>,
 }
 
 struct State<S: TokenSource> {
-    /// Under a lock of its own, to be cloned: its `clone` is the user's code, and nothing else waits for this lock.
+    /// Under its own lock, to be cloned: `clone` is user code, and no other code waits for this lock.
     source: Mutex<S>,
     inner: Mutex<Inner<S>>,
 }
@@ -58,7 +58,7 @@ struct Inner<S: TokenSource> {
     flight: Flight<Fetch<S>>,
 }
 
-/// A token, and which one it is.
+/// A token and its number.
 #[derive(Clone, Debug)]
 pub(crate) struct Lease {
     pub(crate) token: Token,
@@ -69,32 +69,33 @@ impl<S> Tokens<S>
 where
     S: TokenSource,
 {
-    /// The tokens of `source`, replaced 30 s before they expire.
+    /// Creates a cache for `source` that replaces tokens 30 s before they expire.
     pub fn new(source: S) -> Self {
         Self::with_margin(source, Duration::from_secs(30))
     }
 
-    /// The tokens of `source`, replaced `margin` before they expire (or after half their life, if that is later): the time
-    /// that a connect may take, and by which clocks may differ.
+    /// Creates a cache for `source` that replaces tokens `margin` before they expire (or after half their life, if that
+    /// is later). The margin covers the time that a connect may take and the difference between clocks.
     pub fn with_margin(source: S, margin: Duration) -> Self {
         let inner = Inner { margin, cache: Cache::new(), flight: Flight::new() };
         Self { shared: Arc::new(State { source: Mutex::new(source), inner: Mutex::new(inner) }) }
     }
 
-    /// A token that is good: the cached one, or a new one.
+    /// Returns a valid token: the cached one, or a new one.
     ///
     /// # Errors
     ///
-    /// What the source says, one level down; the kind is the source's.
+    /// Returns the error of the source, wrapped in an error of the same kind.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it leaves the fetch to the others who wait for it; without others, the fetch is dropped.
+    /// Dropping this future leaves the fetch to the other callers that wait for it. Without others, the fetch is
+    /// dropped.
     pub fn get(&self) -> Getting<S> {
         self.newer_than(0, Cache::reason)
     }
 
-    /// A token that is newer than `generation`, for a session that was asked for one.
+    /// Returns a token newer than `generation`, for a session that was asked for one.
     pub(in crate::layer::auth) fn renew(&self, generation: u64) -> Getting<S> {
         self.newer_than(generation, |_| Reason::Renewal)
     }
@@ -124,7 +125,7 @@ where
 }
 
 impl<S: TokenSource> Tokens<S> {
-    /// Forgets the cached token: the next who wants one gets a new one.
+    /// Forgets the cached token: the next caller gets a new one.
     pub fn forget(&self) {
         let mut inner = self.shared.lock();
         let generation = inner.cache.generation();
@@ -141,7 +142,7 @@ impl<S: TokenSource> Tokens<S> {
 }
 
 impl Tokens<FixedToken> {
-    /// One token for ever, where an API wants a source.
+    /// Creates a source of one fixed token, for an API that requires a source.
     pub fn fixed(secret: impl Into<Secret>) -> Self {
         Self::new(FixedToken(Token::new(secret)))
     }
@@ -149,13 +150,13 @@ impl Tokens<FixedToken> {
 
 impl<S: TokenSource> State<S> {
     fn lock(&self) -> MutexGuard<'_, Inner<S>> {
-        // Only our own code runs under it.
+        // Only code of this crate runs under the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 pin_project! {
-    /// One call of the source, whose answer goes into the cache.
+    /// One call of the source, whose response goes into the cache.
     struct Fetch<S: TokenSource> {
         #[pin]
         fetch: Oneshot<S, TokenRequest>,
@@ -184,7 +185,7 @@ where
             Err(error) => error,
         };
         let usable = inner.cache.usable(now).filter(|_| *this.reason != Reason::Renewal);
-        // The error may own a value of the user's, which is not dropped under the lock.
+        // The error may own a user value, which must not be dropped under the lock.
         drop(inner);
         Poll::Ready(usable.ok_or_else(|| error.context("the token source failed")))
     }

@@ -1,4 +1,4 @@
-//! What attempts know of earlier attempts, and what is counted.
+//! The knowledge that attempts share, and the metrics.
 
 use std::{
     collections::HashMap,
