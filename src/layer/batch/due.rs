@@ -7,9 +7,9 @@ use std::{
 use super::outgoing::Outgoing;
 use crate::{Error, Message, Transport};
 
-/// What becomes of messages that wait for others to join them, and for nobody who flushes.
+/// Handles messages that wait for others to join them without a flush.
 impl Outgoing {
-    /// On the writer's task: sends what has waited too long, where nobody reads who would.
+    /// On the writer's task: sends messages that have waited too long, if no reader does.
     #[inline(never)]
     pub(super) fn poll_rung<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
     where
@@ -22,7 +22,7 @@ impl Outgoing {
         self.timer.clear();
         self.is_due = false;
         self.push_due();
-        // What it lacks is room: then it goes on with the next poll of either half.
+        // If it lacks room, it continues with the next poll of either half.
         if let Poll::Ready(flushed) = self.control.poll_flush(inner, cx) {
             flushed.map_err(Into::into)?;
             self.is_dirty = false;
@@ -30,7 +30,8 @@ impl Outgoing {
         Ok(())
     }
 
-    /// On the reader's task: sends what has waited too long. Gives an error that the sink would not tell any more.
+    /// On the reader's task: sends messages that have waited too long. Returns an error that the sink would not report
+    /// any more.
     pub(super) fn poll_due<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
     where
         T: Transport<Message>,
@@ -53,7 +54,7 @@ impl Outgoing {
                 Poll::Ready(Err(error)) if error.is_rejection() => return Err(error.into_unsent()),
                 Poll::Ready(Err(error)) => {
                     self.is_told = true;
-                    // That the transport is closed, its stream says itself.
+                    // The stream itself reports that the transport is closed.
                     return if error.is_closed() { Ok(()) } else { Err(error) };
                 }
                 Poll::Ready(Ok(())) => {
@@ -67,7 +68,7 @@ impl Outgoing {
         }
     }
 
-    /// Lets the timer ring for what waits, unless it will.
+    /// Arms the timer for the waiting messages, unless it is armed.
     #[inline]
     pub(super) fn arm(&mut self) {
         if let Some(delay) = self.pack.policy().delay()
@@ -83,14 +84,14 @@ impl Outgoing {
         self.timer.set(delay);
         let reader = self.reader.as_ref().unwrap_or(Waker::noop());
         if self.timer.start(&mut Context::from_waker(reader)).is_ready() {
-            // No delay at all: the reader's next poll sends it.
+            // There is no delay: the reader's next poll sends the messages.
             self.is_due = true;
             reader.wake_by_ref();
         }
     }
 
-    /// What waits is to be sent and flushed by whoever polls first. While the last such batch has not left, the next waits
-    /// here: more than one is never put aside.
+    /// Marks the waiting batch to be sent and flushed by the half that polls first. Until the last such batch has left,
+    /// the next one waits here: at most one is put aside.
     fn push_due(&mut self) {
         if self.control.len() == 0
             && let Some(batch) = self.pack.take()

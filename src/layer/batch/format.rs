@@ -1,10 +1,10 @@
-//! The form of a batch on the wire. `docs/wire.md` has it too.
+//! The wire format of a batch, also documented in `docs/wire.md`.
 //!
 //! ```text
 //! payload of each message | entry of each message | length of all entries, 4 bytes | 01 | 02 | F8 74 74 78 01 FF
 //! ```
 //!
-//! An entry is a varint (7 bits a byte, the lowest first): twice the length of the payload, and one more for text.
+//! An entry is a varint (7 bits a byte, lowest first): twice the length of the payload, plus one for text.
 
 use bytes::{BufMut, BytesMut};
 
@@ -13,7 +13,7 @@ use crate::message::trailer::{self, Layer};
 /// The kind of mark of a batch.
 pub(super) const KIND: u8 = 1;
 
-/// The length of the entries, little endian.
+/// The length of the index, little endian.
 pub(super) const LENGTH: usize = size_of::<u32>();
 
 /// Writes the entry of one message.
@@ -27,11 +27,11 @@ pub(super) fn push_entry(index: &mut Vec<u8>, len: usize, is_text: bool) {
     index.push(entry as u8);
 }
 
-/// Reads one entry, and what follows it; `None` where it is cut short, or larger than 32 bits.
+/// Reads one entry, and returns the rest. Returns `None` if the entry is truncated or larger than 32 bits.
 #[inline]
 pub(super) fn split_entry(index: &[u8]) -> Option<(usize, bool, &[u8])> {
     match index {
-        // Most are this short: payloads below 64 bytes.
+        // The common case: payloads below 64 bytes.
         [entry @ ..0x80, rest @ ..] => Some((usize::from(entry >> 1), entry & 1 == 1, rest)),
         _ => split_long_entry(index),
     }
@@ -41,7 +41,7 @@ fn split_long_entry(index: &[u8]) -> Option<(usize, bool, &[u8])> {
     let mut entry = 0;
     for (place, &byte) in index.iter().enumerate() {
         let bits = u32::from(byte & 0x7f);
-        // Of the fifth byte, four bits are left.
+        // Only four bits of the fifth byte are valid.
         if place > 4 || (place == 4 && bits > 0xf) {
             return None;
         }
@@ -53,11 +53,11 @@ fn split_long_entry(index: &[u8]) -> Option<(usize, bool, &[u8])> {
     None
 }
 
-/// Writes all that follows the payloads.
+/// Writes everything that follows the payloads.
 pub(super) fn finish(payload: &mut BytesMut, index: &[u8]) {
     payload.reserve(index.len() + LENGTH + trailer::LEN);
     payload.extend_from_slice(index);
-    // A policy has at most 65,535 entries, of at most 5 bytes.
+    // A policy allows at most 65,535 entries of at most 5 bytes.
     payload.put_u32_le(index.len() as u32);
     payload.extend_from_slice(&trailer::mark(Layer::Batch, KIND));
 }

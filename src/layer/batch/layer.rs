@@ -2,10 +2,11 @@ use tower_layer::Layer;
 
 use super::{BatchPolicy, Batched, pack::Pack};
 
-/// How many messages one batch of the peer may hold, where [`BatchLayer::max_items`] does not say.
+/// The default number of messages that one batch of the peer may contain; see [`BatchLayer::max_items`].
 const MAX_ITEMS: usize = 1 << 16;
 
-/// Packs small messages together on the way out, and unpacks those of the peer. See the [module](super) for the whole story.
+/// Packs small outgoing messages together, and unpacks those of the peer. See the [module](super) for the complete
+/// documentation.
 #[derive(Clone, Debug)]
 pub struct BatchLayer {
     policy: Option<BatchPolicy>,
@@ -14,28 +15,30 @@ pub struct BatchLayer {
 }
 
 impl BatchLayer {
-    /// Packs by this policy, and unpacks. Each transport has a batch of its own.
+    /// Creates a layer that packs by this policy and unpacks. Each transport has its own batch.
     #[must_use]
     pub const fn new(policy: BatchPolicy) -> Self {
         Self { policy: Some(policy), unpacks: true, max_items: MAX_ITEMS }
     }
 
-    /// Unpacks, and sends every message by itself, untouched: for a peer that may send batches and does not unpack any.
+    /// Creates a layer that unpacks, and sends every message separately and unchanged: for a peer that may send batches
+    /// and does not unpack any.
     #[must_use]
     pub const fn receive_only() -> Self {
         Self { policy: None, unpacks: true, max_items: MAX_ITEMS }
     }
 
-    /// Neither packs nor unpacks: for two ends that have agreed on no batches. What a user sends may look like one.
+    /// Creates a layer that neither packs nor unpacks: for two ends that have not agreed on batches. A user's message
+    /// may then look like a batch.
     #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
     pub(crate) const fn off() -> Self {
         Self { policy: None, unpacks: false, max_items: MAX_ITEMS }
     }
 
-    /// How many messages one batch of the peer may hold, default 65,536. One with more is an error that
-    /// [`is_too_large`](crate::Error::is_too_large), and none of it is given.
+    /// Sets how many messages one batch of the peer may contain. Defaults to 65,536. A batch with more is an error for
+    /// which [`is_too_large`](crate::Error::is_too_large) is true, and none of its messages is delivered.
     ///
-    /// An empty message costs one byte within a batch, so the transport's limit of bytes alone would let a peer have 4 million
+    /// An empty message costs one byte within a batch. The transport's byte limit alone would let a peer have 4 million
     /// of them handled at a time.
     #[must_use]
     pub const fn max_items(mut self, items: usize) -> Self {
@@ -45,7 +48,7 @@ impl BatchLayer {
 }
 
 impl Default for BatchLayer {
-    /// [`BatchPolicy::default`].
+    /// Returns [`BatchPolicy::default`].
     fn default() -> Self {
         Self::new(BatchPolicy::default())
     }

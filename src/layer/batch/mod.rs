@@ -1,84 +1,86 @@
-//! Many small messages in one.
+//! Sends many small messages as one.
 //!
 //! # Why
 //!
-//! A small message costs its bytes next to nothing and its frame nearly everything: headers, system calls and wake-ups at both
-//! ends. Packed 64 to a frame, those are paid once. The benchmark `throughput` has the figures.
+//! The bytes of a small message cost almost nothing compared with its frame: headers, system calls and wake-ups at both
+//! ends. With 64 messages packed into a frame, those costs are paid once. The benchmark `throughput` has the figures.
 //!
-//! # When a batch leaves
+//! # When a batch is sent
 //!
 //! | | |
 //! |---|---|
-//! | a flush, or a close | sends what waits at once; a single message goes as it is, uncopied |
-//! | the batch is full | by count or bytes ([`BatchPolicy`]): it is given to the transport below, which may still wait for a flush |
-//! | the delay is over | what was fed and not flushed is sent and flushed, at most `delay` after the oldest message |
+//! | a flush, or a close | sends waiting messages at once; a single message is sent as it is, uncopied |
+//! | the batch is full | by count or bytes ([`BatchPolicy`]): it is passed to the transport below, which may still wait for a flush |
+//! | the delay is over | messages that were fed and not flushed are sent and flushed, at most `delay` after the oldest one |
 //!
-//! So nothing is held back that was flushed, unlike with Nagle's algorithm: `send` is a feed and a flush, and a lone message
-//! leaves as soon as without this layer. Whoever wants batches feeds several messages and flushes once. A
-//! [`Driver`](crate::Driver) does just that: it feeds all that its senders have queued, so bursts are packed and single
-//! messages are not delayed. Below a driver, [`BatchPolicy::on_flush`] spares the timer.
+//! A flushed message is never held back, unlike with Nagle's algorithm: `send` is a feed and a flush, and a lone
+//! message leaves as soon as without this layer. To get batches, feed several messages and flush once. A
+//! [`Driver`](crate::Driver) does this: it feeds everything that its senders have queued, so bursts are packed and
+//! single messages are not delayed. Below a driver, use [`BatchPolicy::on_flush`] to avoid the timer.
 //!
-//! The delay is kept by whoever polls the stream, which a transport needs anyway. Where nobody does, the next `poll_ready`
-//! after the delay sends, and the delay then counts from the second message of a batch.
+//! The delay is enforced by the task that polls the stream, which a transport needs anyway. If no task polls it, the
+//! next `poll_ready` after the delay sends, and the delay then starts with the second message of a batch.
 //!
-//! # What becomes of a message
+//! # Handling of messages
 //!
 //! | outgoing | |
 //! |---|---|
 //! | text, binary | waits, and keeps its order |
-//! | text, binary larger than [`max_bytes`](BatchPolicy::max_bytes), or from [`alone_from`](BatchPolicy::alone_from) on | goes by itself, uncopied, after what waits |
-//! | ping, pong | passes what waits |
-//! | close | goes after what waits |
+//! | text, binary larger than [`max_bytes`](BatchPolicy::max_bytes), or of at least [`alone_from`](BatchPolicy::alone_from) bytes | is sent alone, uncopied, after waiting messages |
+//! | ping, pong | overtakes waiting messages |
+//! | close | is sent after waiting messages |
 //!
 //! | incoming | |
 //! |---|---|
-//! | a batch | is looked at as a whole, then given message by message: slices of the one payload, with nothing copied or allocated |
+//! | a batch | is validated as a whole, then delivered message by message: slices of the one payload, with nothing copied or allocated |
 //! | any other message | passes: a peer without this layer is understood |
-//! | a batch that is wrong | is one error, and none of its messages is given; the stream goes on with the next message |
+//! | an invalid batch | is one error, and none of its messages is delivered; the stream continues with the next message |
 //!
-//! A message that was unpacked keeps the memory of its whole batch as long as it lives. What is in a batch is not unpacked
-//! again, even if it is a batch.
+//! An unpacked message keeps the memory of its whole batch as long as it lives. The contents of a batch are not
+//! unpacked again, even if a message in it is a batch.
 //!
-//! A peer that does not unpack must not be sent batches: [`BatchLayer::receive_only`] is for when the handshake finds out.
+//! A peer that does not unpack must not be sent batches. Use [`BatchLayer::receive_only`] if the handshake shows that
+//! the peer does not.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! `poll_ready` waits for room in the transport below, as if each message went there; so besides the batch that is being
-//! filled, at most one that has waited too long and one larger message are held. `poll_flush` and `poll_close` wait for room
-//! for what waits, then for the inner transport's.
+//! `poll_ready` waits for room in the transport below, as if each message went there. In addition to the batch that is
+//! being filled, the layer holds at most one batch that has waited too long and one larger message. `poll_flush` and
+//! `poll_close` wait for room for the waiting messages, then for the inner transport's flush or close.
 //!
-//! # Where it belongs in the stack
+//! # Position in the stack
 //!
-//! Below the codec, and above compression (many alike compress well; what is compressed together tells of each other by its length, see
-//! `layer::compression`, *Secrets*) and everything that counts or limits frames. A
-//! rate limit per message stands above it. Above it only layers that do not mind that a message is accepted before the
-//! transport below has seen it.
+//! The layer goes below the codec, and above compression and everything that counts or limits frames. Similar messages
+//! compress better together, but the length of data that is compressed together reveals what it has in common; see
+//! `layer::compression`, *Secrets*. A rate limit per message goes above it. Put only layers above it that tolerate a
+//! message being accepted before the transport sees it.
 //!
 //! # Errors
 //!
-//! [`is_protocol`](crate::Error::is_protocol) for a batch of the peer that is wrong, and says what is wrong with it;
-//! [`is_too_large`](crate::Error::is_too_large) for one with more messages than [`BatchLayer::max_items`]. Both are
-//! [rejections](crate::Error::is_rejection): the stream goes on. A batch that the
-//! transport below refuses is an error of the call that handed it over, and says how many messages are lost. Those of the
-//! inner transport pass as they are; one that happens while the reader sends what waited too long is an item of the stream,
-//! unless it [`is_closed`](crate::Error::is_closed), which both ends of the transport tell anyway.
+//! Returns an error for which [`is_protocol`](crate::Error::is_protocol) is true if a batch of the peer is invalid; its
+//! message states the defect. Returns an error for which [`is_too_large`](crate::Error::is_too_large) is true if a
+//! batch has more messages than [`BatchLayer::max_items`]. Both are [rejections](crate::Error::is_rejection): the
+//! stream goes on. If the transport below refuses a batch, the call that handed it over returns the error, which states
+//! how many messages are lost. Errors of the inner transport are passed on. If one occurs while the reader sends
+//! messages that waited too long, it is an item of the stream, unless [`is_closed`](crate::Error::is_closed) is true
+//! for it, which both ends of the transport report anyway.
 //!
 //! # Cancel safety
 //!
-//! All state is in the transport: a `send`, `flush` or `next` that is dropped loses no message. Dropping the transport drops
-//! what was not flushed.
+//! All state is in the transport: dropping a `send`, `flush` or `next` loses no message. Dropping the transport drops
+//! messages that were not flushed.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
-//! Behind the payloads an index of 1 to 5 bytes a message, 4 bytes for its length and a mark of 8 bytes; nothing to a message
-//! that goes alone. `docs/wire.md` has the format.
+//! After the payloads, the layer adds an index of 1 to 5 bytes a message, 4 bytes for its length and a mark of 8 bytes.
+//! It adds nothing to a message that is sent alone. `docs/wire.md` documents the format.
 //!
 //! # Cost
 //!
-//! A packed message is copied once, into memory that is kept between batches up to 4 KiB; a larger batch is one allocation.
-//! Where the transport below still holds the last batch, it is one as well. Never one per message. A connection that packs
-//! nothing holds no buffer. The timer is set at most once a delay, and never for a message that is flushed before the reader
-//! waits again.
+//! A packed message is copied once, into memory that is kept between batches up to 4 KiB. A larger batch costs one
+//! allocation, and so does a batch while the transport below still holds the last one. There is never an allocation per
+//! message. A connection that packs nothing holds no buffer. The timer is set at most once per delay, and never for a
+//! message that is flushed before the reader waits again.
 //!
 //! # Example
 //!
@@ -104,7 +106,7 @@
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
 //!
-//! In a stack, for messages that may wait a little, from a peer of whom no more than 1,000 messages are taken at once:
+//! In a stack, for messages that may wait a little, accepting at most 1,000 messages per batch from the peer:
 //!
 //! ```
 //! use std::time::Duration;
@@ -118,10 +120,10 @@
 //! # drop((near, far));
 //! ```
 //!
-//! # Unlike `tower-batch` and `futures`' `chunks`
+//! # Compared with `tower-batch` and `futures`' `chunks`
 //!
-//! Those gather requests or items for a handler that takes many at once. Here the peer's side takes them apart again: above
-//! the layer nobody sees that there are batches.
+//! `tower-batch` and `chunks` gather requests or items for a handler that takes many at once. Here the peer takes the
+//! batches apart again, and the layers above do not see them.
 
 mod due;
 mod format;
@@ -132,7 +134,7 @@ mod policy;
 mod transport;
 mod unpack;
 
-/// The most bytes that this layer adds to a message: the mark behind one that ends like a mark of its own.
+/// The maximum number of bytes that this layer adds to a message: the mark behind a message that ends like a mark.
 #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
 pub(crate) const OVERHEAD: usize = crate::message::trailer::LEN;
 

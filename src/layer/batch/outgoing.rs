@@ -14,29 +14,31 @@ use crate::{
     rt::Timer,
 };
 
-/// The sending side: the batch that waits, and what makes it leave.
+/// The sending side: the waiting batch, and the conditions under which it is sent.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) pack: Pack,
-    /// What leaves though no writer is there to send it: a batch whose time has come, a message behind a batch.
+    /// Messages that leave even if no writer sends them: a batch whose delay is over, or a message behind a batch.
     pub(super) control: Control<Message>,
-    /// The transport below has promised room for one message.
+    /// Whether the transport below has promised room for one message.
     pub(super) is_ready: bool,
-    /// This one did, and no message has used it: it stays good though a flush gives the room below to what waits.
+    /// Whether this layer has promised room that no message has used. The promise stays valid even if a flush uses the
+    /// room below for waiting messages.
     pub(super) is_promised: bool,
-    /// The transport below holds what was not flushed.
+    /// Whether the transport below holds messages that were not flushed.
     pub(super) is_dirty: bool,
-    /// Set at most once a `delay`: it rings when something has waited as long or a little less, and is not touched by a flush.
+    /// Set at most once per `delay`. It fires when a message has waited for the delay or slightly less, and a flush
+    /// does not touch it.
     pub(super) timer: Timer,
     pub(super) is_due: bool,
-    /// Whom the timer wakes: who reads, because a writer that feeds and goes away is not there to be woken.
+    /// The waker that the timer wakes: the reader's, because a writer that feeds and leaves cannot be woken.
     pub(super) reader: Option<Waker>,
-    /// The reader waits. If it does not, it will poll before it does, and see for itself what is to be sent: so that a message
-    /// which is flushed at once needs no timer.
+    /// Whether the reader waits. If it does not, it will poll before it waits, and send what is due. A message that is
+    /// flushed at once therefore needs no timer.
     pub(super) is_parked: bool,
-    /// A close message was accepted: nothing may follow.
+    /// Whether a close message was accepted: nothing may follow it.
     pub(super) is_closing: bool,
-    /// The reader was told that its own sending failed; the sink tells the rest.
+    /// Whether the reader was told that its own sending failed; the sink reports the rest.
     pub(super) is_told: bool,
 }
 
@@ -65,13 +67,13 @@ impl Outgoing {
         self.pack.len()
     }
 
-    /// The reader is here.
+    /// Marks the reader as active.
     #[inline]
     pub(super) const fn unpark(&mut self) {
         self.is_parked = false;
     }
 
-    /// The reader waits from here on. As [`poll_due`](Self::poll_due).
+    /// Marks the reader as waiting. Otherwise like [`poll_due`](Self::poll_due).
     #[inline]
     pub(super) fn park<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
     where
@@ -85,7 +87,7 @@ impl Outgoing {
         self.poll_due(inner, cx)
     }
 
-    /// The stream has ended or failed: what was promised has to be asked for again.
+    /// Called when the stream has ended or failed: promised room must be requested again.
     pub(super) const fn reconsider(&mut self) {
         self.is_ready = false;
     }
@@ -141,9 +143,9 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
-        // A transport may be closed while it is full: the close message waits its turn.
+        // A transport may be closed while it is full; the close message then waits.
         if self.is_closing {
-            return Err(Error::closed("a close message was sent before"));
+            return Err(Error::closed("a close message was already sent"));
         }
         if !std::mem::take(&mut self.is_promised) && !message.is_close() {
             return Err(Error::full("a message was sent to a batch before it was ready; wait for `poll_ready` first"));
@@ -164,7 +166,7 @@ impl Outgoing {
             message => {
                 self.is_closing = message.is_close();
                 let message = trailer::close(Layer::Batch, message);
-                // The room that was promised is for what waits, else for this message.
+                // The promised room is for waiting messages, otherwise for this message.
                 if self.is_ready && self.pack.is_empty() {
                     self.give(inner, message)?;
                 } else {
@@ -184,7 +186,7 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
-        // A lone message, mostly.
+        // Usually a lone message.
         if self.is_ready
             && let Some(alone) = self.pack.take_alone()
         {
@@ -214,7 +216,7 @@ impl Outgoing {
         closed
     }
 
-    /// Lets what waits leave: at once where there is room for it.
+    /// Sends waiting messages, at once if there is room.
     #[inline(never)]
     fn hand_over<T>(&mut self, inner: Pin<&mut T>) -> Result<(), Error>
     where
@@ -230,7 +232,7 @@ impl Outgoing {
         self.give(inner, batch).map_err(|error| pack::refused(error, count))
     }
 
-    /// Uses the room that was promised.
+    /// Uses the promised room.
     #[inline]
     fn give<T>(&mut self, inner: Pin<&mut T>, message: Message) -> Result<(), Error>
     where

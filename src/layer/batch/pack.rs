@@ -8,20 +8,20 @@ use crate::{
     message::trailer::{self, Layer},
 };
 
-/// A buffer and an index larger than this are given away with their batch, and not kept for the next.
+/// A buffer and an index larger than this are given away with their batch instead of being reused.
 const KEEP: usize = 4 * 1024;
 
-/// What waits to leave in one message. Pure: no I/O, no clock.
+/// The messages that wait to be sent as one. Pure: no I/O, no clock.
 pub(super) struct Pack {
     policy: BatchPolicy,
-    /// The only message so far: it may well leave alone, uncopied.
+    /// The only message so far, which may be sent alone, uncopied.
     first: Option<Message>,
     count: usize,
-    /// Of payload, the first message's included.
+    /// The number of payload bytes, including the first message.
     bytes: usize,
     payload: BytesMut,
     index: Vec<u8>,
-    /// How large the last batch was: the next is taken to be alike.
+    /// The size of the last batch, used as an estimate for the next.
     last: usize,
 }
 
@@ -34,7 +34,7 @@ impl Pack {
         &self.policy
     }
 
-    /// How many messages wait.
+    /// Returns the number of waiting messages.
     pub(super) const fn len(&self) -> usize {
         self.count
     }
@@ -43,7 +43,7 @@ impl Pack {
         self.count == 0
     }
 
-    /// Whether a message of this length can join.
+    /// Returns whether a message of this length can join.
     pub(super) const fn has_room(&self, len: usize) -> bool {
         self.policy.allows(self.count + 1, self.bytes.saturating_add(len))
     }
@@ -52,13 +52,13 @@ impl Pack {
         self.policy.is_reached(self.count, self.bytes)
     }
 
-    /// Whether a data message of this length would wait by itself.
+    /// Returns whether a data message of this length would wait alone.
     #[inline]
     pub(super) const fn is_open_for_first(&self, len: usize) -> bool {
         self.count == 0 && !self.policy.goes_alone(len) && !self.policy.is_reached(1, len)
     }
 
-    /// Lets a message wait by itself.
+    /// Stores a message that waits alone.
     #[inline]
     pub(super) fn set_first(&mut self, message: Message, len: usize) {
         self.count = 1;
@@ -66,7 +66,7 @@ impl Pack {
         self.first = Some(message);
     }
 
-    /// The message that waits by itself, where that can leave as it is.
+    /// Takes the message that waits alone, if it can be sent as it is.
     #[inline]
     pub(super) fn take_alone(&mut self) -> Option<Message> {
         match &self.first {
@@ -79,7 +79,7 @@ impl Pack {
         self.first.take()
     }
 
-    /// Lets a data message of this length join, for which there is room.
+    /// Adds a data message of this length, for which there is room.
     #[inline]
     pub(super) fn add(&mut self, message: Message, len: usize) {
         if self.count == 0 {
@@ -93,10 +93,10 @@ impl Pack {
         self.append(&message);
     }
 
-    /// The first message is not alone any more.
+    /// Starts a batch when a second message joins the first.
     fn begin(&mut self) {
         let expected = self.last.max(2 * self.bytes).max(64);
-        // Where the transport below is done with the last batch, its memory is used again.
+        // If the transport below is done with the last batch, its memory is reused.
         if !self.payload.try_reclaim(expected) {
             self.payload = BytesMut::with_capacity(expected);
         }
@@ -112,7 +112,7 @@ impl Pack {
         format::push_entry(&mut self.index, payload.len(), matches!(message, Message::Text(_)));
     }
 
-    /// All that waits as one message: a batch, or the one message itself.
+    /// Takes everything that waits as one message: a batch, or the single message itself.
     #[inline]
     pub(super) fn take(&mut self) -> Option<Message> {
         if let Some(alone) = self.first.take() {
@@ -132,7 +132,7 @@ impl Pack {
         self.last = self.payload.len();
         match self.payload.capacity() <= KEEP {
             true => self.payload.split().freeze(),
-            // Nobody else holds it, so that a WebSocket can mask it in place.
+            // No other handle exists, so a WebSocket can mask it in place.
             false => std::mem::take(&mut self.payload).freeze(),
         }
     }
@@ -144,7 +144,7 @@ impl fmt::Debug for Pack {
     }
 }
 
-/// The transport below did not take a batch.
+/// Handles a batch that the transport below did not accept.
 #[cold]
 pub(super) fn refused(error: Error, count: usize) -> Error {
     if count < 2 || error.is_closed() {

@@ -1,18 +1,18 @@
 use std::time::Duration;
 
-/// The most that [`BatchPolicy::max_bytes`] takes.
+/// The maximum for [`BatchPolicy::max_bytes`].
 const MOST_BYTES: usize = 1 << 30;
 
-/// When a batch leaves: full by count, full by bytes, or old.
+/// The conditions under which a batch is sent: full by count, full by bytes, or old.
 ///
-/// Whatever this says, a flush sends what waits at once.
+/// Regardless of the policy, a flush sends waiting messages at once.
 ///
-/// | bound | default |
+/// | limit | default |
 /// |---|---|
 /// | `count` | 64 messages |
 /// | `delay` | 2 ms after the oldest message |
 /// | [`max_bytes`](Self::max_bytes) | 16 KiB of payload |
-/// | [`alone_from`](Self::alone_from) | no message goes by itself for its size, below `max_bytes` |
+/// | [`alone_from`](Self::alone_from) | no message up to `max_bytes` is sent alone because of its size |
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,56 +30,57 @@ pub struct BatchPolicy {
 }
 
 impl BatchPolicy {
-    /// A batch of at most `count` messages, which waits for more at most `delay` long.
+    /// Creates a policy for batches of at most `count` messages, which wait for more messages for at most `delay`.
     ///
-    /// With a `count` of 1 (or 0, which is taken for 1) each message goes out by itself. The type keeps every count within
-    /// what the receiving layer takes by default.
+    /// With a `count` of 1 (or 0, which is treated as 1) each message is sent alone. The type keeps every count within
+    /// the default limit of the receiving layer.
     ///
-    /// The delay only concerns messages that were fed and not flushed: it begins with the oldest, and ends with a flush.
-    /// It has the resolution of the runtime's clock, about 1 ms.
+    /// The delay only concerns messages that were fed and not flushed: it begins with the oldest one and ends with a
+    /// flush. It has the resolution of the runtime's clock, about 1 ms.
     #[must_use]
     pub const fn new(count: u16, delay: Duration) -> Self {
         let count = if count == 0 { 1 } else { count as usize };
         Self { count, delay: Some(delay), max_bytes: 16 << 10, alone_from: usize::MAX }
     }
 
-    /// A batch of at most `count` messages, which waits until it is full or flushed. No clock and no timer is used.
+    /// Creates a policy for batches of at most `count` messages, which wait until they are full or flushed. It uses no
+    /// clock and no timer.
     ///
-    /// Right where everything that is fed is flushed soon, as a [`Driver`](crate::Driver) does.
+    /// It fits if everything that is fed is flushed soon, as a [`Driver`](crate::Driver) does.
     #[must_use]
     pub const fn on_flush(count: u16) -> Self {
         Self { delay: None, ..Self::new(count, Duration::ZERO) }
     }
 
-    /// How many bytes of payload one batch holds at most, default 16 KiB; no more than 1 GiB is taken. A larger message goes
-    /// by itself, uncopied.
+    /// Sets how many bytes of payload one batch may contain. Defaults to 16 KiB; capped at 1 GiB. A larger message is
+    /// sent alone, uncopied.
     ///
-    /// Keep it well below the message limit of both ends ([`Limits::message`](crate::Limits::message), 4 MiB): on the wire a
-    /// batch has at most 5 bytes more for each message, and 12 besides.
+    /// Keep it well below the message limit of both ends ([`Limits::message`](crate::Limits::message), 4 MiB): on the
+    /// wire a batch has at most 5 more bytes for each message, and 12 in addition.
     #[must_use]
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = if bytes < MOST_BYTES { bytes } else { MOST_BYTES };
         self
     }
 
-    /// Sets from how many bytes on a message goes by itself, uncopied, though there is room for it in a batch. Default: none does.
+    /// Sets the size in bytes from which a message is sent alone, uncopied, even if there is room for it in a batch. By
+    /// default no message is.
     ///
-    /// With `Deflate::batches` off, set it to
-    /// `Deflate::min_size`: then each message that is worth compressing is compressed by
-    /// itself, and smaller ones are still packed together.
+    /// With `Deflate::batches` off, set it to `Deflate::min_size`. Each message worth compressing is then compressed
+    /// separately, and smaller ones are still batched.
     #[must_use]
     pub const fn alone_from(mut self, bytes: usize) -> Self {
         self.alone_from = bytes;
         self
     }
 
-    /// The same policy, with at most this [`alone_from`](Self::alone_from).
+    /// Returns the same policy with at most this [`alone_from`](Self::alone_from).
     #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
     pub(crate) const fn with_alone_from(self, bytes: usize) -> Self {
         if self.alone_from <= bytes { self } else { Self { alone_from: bytes, ..self } }
     }
 
-    /// The same policy, whose batches fit into messages of `message` bytes.
+    /// Returns the same policy, with batches that fit into messages of `message` bytes.
     #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
     pub(crate) const fn within(self, message: usize) -> Self {
         let most = message.saturating_sub(12 + 5 * self.count);
@@ -90,24 +91,24 @@ impl BatchPolicy {
         self.delay
     }
 
-    /// Whether a message of this length is never put together with others.
+    /// Returns whether a message of this length is never batched with others.
     pub(super) const fn goes_alone(&self, len: usize) -> bool {
         len > self.max_bytes || len >= self.alone_from || self.count == 1
     }
 
-    /// Whether a batch may be as large as this.
+    /// Returns whether a batch may have this size.
     pub(super) const fn allows(&self, count: usize, bytes: usize) -> bool {
         count <= self.count && bytes <= self.max_bytes
     }
 
-    /// Whether there is no sense in waiting for more.
+    /// Returns whether waiting for more messages is pointless.
     pub(super) const fn is_reached(&self, count: usize, bytes: usize) -> bool {
         count >= self.count || bytes >= self.max_bytes
     }
 }
 
 impl Default for BatchPolicy {
-    /// 64 messages, 2 ms, 16 KiB.
+    /// Returns a policy of 64 messages, 2 ms, 16 KiB.
     fn default() -> Self {
         Self::new(64, Duration::from_millis(2))
     }

@@ -15,13 +15,14 @@ use super::{
 };
 use crate::{Error, Message, Transport};
 
-/// How many messages may come in, one upon the other, before it is looked after what has waited too long to go out.
+/// The number of messages that may come in, one after another, before the layer checks for outgoing messages that have
+/// waited too long.
 const LOOK: u8 = 64;
 
 pin_project! {
-    /// A transport that packs small messages together: what [`BatchLayer`](super::BatchLayer) makes.
+    /// A transport that batches small messages, created by [`BatchLayer`](super::BatchLayer).
     ///
-    /// The [module](super) tells when a batch leaves.
+    /// The [module](super) documents when a batch is sent.
     #[derive(Debug)]
     pub struct Batched<T> {
         #[pin]
@@ -39,32 +40,33 @@ impl<T> Batched<T> {
         Self { inner, outgoing: pack.map(Outgoing::new), incoming: Unpack::default(), unpacks, max_items, given: 0 }
     }
 
-    /// When batches leave; `None` where the layer only [receives](super::BatchLayer::receive_only) them.
+    /// Returns the policy. `None` if the layer [only receives](super::BatchLayer::receive_only) batches.
     #[must_use]
     pub fn policy(&self) -> Option<&BatchPolicy> {
         self.outgoing.as_ref().map(Outgoing::policy)
     }
 
-    /// How many messages wait in the batch that is not full.
+    /// Returns the number of messages that wait in the unfinished batch.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.outgoing.as_ref().map_or(0, Outgoing::waiting)
     }
 
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is sent there overtakes what waits, and what is received there may be a batch.
+    /// Returns a mutable reference to the inner transport. A message sent there overtakes waiting messages, and a
+    /// message received there may be a batch.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport. What waits to be sent and was not flushed is dropped, and so is what was not read of the last
-    /// batch.
+    /// Returns the inner transport. Waiting messages that were not flushed are dropped, and so is the unread part of
+    /// the last batch.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.inner
@@ -103,14 +105,14 @@ where
     }
 }
 
-/// What the inner stream gives.
+/// The result of polling the inner stream.
 type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
 
 impl<T> Batched<T>
 where
     T: Transport<Message, In = Message>,
 {
-    /// All that the inner stream gives but a message that came by itself.
+    /// Handles every item of the inner stream except a message that is not a batch.
     #[inline(never)]
     fn unpack(self: Pin<&mut Self>, polled: Polled<T>, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         let this = self.project();

@@ -11,23 +11,24 @@ use crate::{
     },
 };
 
-/// What a message of the peer is. Pure: no I/O, no clock.
+/// The classification of a peer's message. Pure: no I/O, no clock.
 #[derive(Debug)]
 pub(super) enum Incoming {
-    /// It came by itself.
+    /// A message that is not a batch.
     Single(Message),
-    /// It has others in it.
+    /// A batch of messages.
     Many(Unpack),
 }
 
-/// The messages of a batch that were not given yet: a cursor over the peer's bytes, all of which were looked at before.
+/// The messages of a batch that were not delivered yet: a cursor over the peer's bytes, all of which were validated
+/// before.
 #[derive(Default)]
 pub(super) struct Unpack {
     payload: Bytes,
     index: Bytes,
 }
 
-/// Whether a message is as it was sent: neither a batch, nor one that only looks like it.
+/// Returns whether a message is as it was sent: neither a batch, nor a message that only looks like one.
 #[inline]
 pub(super) fn is_plain(message: &Message) -> bool {
     match message {
@@ -36,14 +37,14 @@ pub(super) fn is_plain(message: &Message) -> bool {
     }
 }
 
-/// Tells a batch from a message that came by itself, and makes sure of all that is in it.
+/// Tells a batch from a single message, and validates its contents.
 pub(super) fn open(message: Message, max_items: usize) -> Result<Incoming, Error> {
     match trailer::open(Layer::Batch, message) {
         Opened::Plain(message) => Ok(Incoming::Single(message)),
-        // The stream goes on with the next message.
+        // The stream continues with the next message.
         Opened::Marked(KIND, body) => Unpack::new(body, max_items).map(Incoming::Many).map_err(Error::into_rejection),
         Opened::Marked(kind, _) => Err(Error::protocol(format!(
-            "the peer sent a batch of kind {kind}, and this end knows kind {KIND} alone: is the peer newer?"
+            "the peer sent a batch of kind {kind}, but this end only knows kind {KIND}; the peer may be newer"
         ))
         .into_rejection()),
     }
@@ -56,7 +57,7 @@ impl Unpack {
         };
         let length = u32::from_le_bytes(length) as usize;
         let Some(payloads) = before.len().checked_sub(length) else {
-            return Err(bad("its index is said to be longer than the batch"));
+            return Err(bad("its index length exceeds the batch"));
         };
         let (payload, index) = before.split_at(payloads);
         check(payload, index, max_items)?;
@@ -70,18 +71,18 @@ impl Unpack {
         self.index.is_empty()
     }
 
-    /// The next message: a slice of the peer's bytes.
+    /// Returns the next message: a slice of the peer's bytes.
     #[inline(always)]
     pub(super) fn next(&mut self) -> Option<Message> {
         let (len, is_text, rest) = split_entry(&self.index)?;
         let read = self.index.len() - rest.len();
         if rest.is_empty() {
-            // The sender may use its memory again once the messages are gone.
+            // The sender may reuse its memory once the messages are dropped.
             self.index = Bytes::new();
         } else {
             self.index.advance(read);
         }
-        // All was checked: the lengths fit, and the text is UTF-8.
+        // Everything was validated: the lengths fit, and the text is UTF-8.
         let payload = self.payload.split_to(len.min(self.payload.len()));
         match is_text {
             true => Text::try_from(payload).ok().map(Message::Text),
@@ -90,29 +91,29 @@ impl Unpack {
     }
 }
 
-/// Looks at all of a batch, and allocates nothing.
+/// Validates a whole batch without allocating.
 fn check(mut payload: &[u8], mut index: &[u8], max_items: usize) -> Result<(), Error> {
     if index.is_empty() {
-        return Err(bad("it has no message"));
+        return Err(bad("it has no messages"));
     }
     let mut items = 0;
     while !index.is_empty() {
         let Some((len, is_text, rest)) = split_entry(index) else {
-            return Err(bad("an entry of its index is cut short, or longer than 32 bits"));
+            return Err(bad("an entry of its index is truncated or longer than 32 bits"));
         };
         index = rest;
         items += 1;
         if items > max_items {
             return Err(Error::too_large(format!(
-                "a batch from the peer has more than {max_items} messages; BatchLayer::max_items sets how many it may have"
+                "a batch from the peer has more than {max_items} messages (BatchLayer::max_items)"
             )));
         }
         let Some((item, behind)) = payload.split_at_checked(len) else {
-            return Err(bad("its index promises more bytes than there are"));
+            return Err(bad("its index announces more bytes than there are"));
         };
         payload = behind;
         if is_text && let Err(error) = str::from_utf8(item) {
-            return Err(bad("a text in it is not UTF-8").with_source(error));
+            return Err(bad("a text message in it is not UTF-8").with_source(error));
         }
     }
     if payload.is_empty() { Ok(()) } else { Err(bad("it has bytes that belong to no message")) }

@@ -9,17 +9,17 @@ use tower_layer::Layer;
 
 use super::{Cache, store::Store};
 
-/// Keeps the answers of a service for a while. See the [module](super) for the whole story.
+/// A layer that caches the answers of a service. See the [module](super) for the complete documentation.
 ///
 /// By default at most 10,000 answers are kept, each for 60 s.
 pub struct CacheLayer<K, V, F> {
     key: F,
     config: Config<K, V>,
-    /// One store for all services; `None` for one each.
+    /// The store for all services. `None` means a separate store for each.
     shared: Option<Shared<K, V>>,
 }
 
-/// Made when the first service is.
+/// Created with the first service.
 type Shared<K, V> = Arc<OnceLock<Arc<Store<K, V>>>>;
 
 type Weigh<K, V> = Arc<dyn Fn(&K, &V) -> u32 + Send + Sync>;
@@ -37,10 +37,10 @@ impl<K, V> Clone for Config<K, V> {
 }
 
 impl<K, V, F> CacheLayer<K, V, F> {
-    /// One store for all services of this layer and its clones. `key` says which requests have the same answer; a request for which it
-    /// gives `None` passes by.
+    /// Creates a layer with one store for all services of this layer and its clones. `key` identifies requests that
+    /// have the same answer; a request for which it returns `None` bypasses the cache.
     ///
-    /// **What the key leaves out, everyone shares**: where answers depend on who asks, put that into the key.
+    /// **Requests with the same key share an answer**: if answers depend on the caller, put the caller into the key.
     #[must_use]
     pub fn shared<Req>(key: F) -> Self
     where
@@ -49,7 +49,7 @@ impl<K, V, F> CacheLayer<K, V, F> {
         Self::new(key, Some(Arc::default()))
     }
 
-    /// A store for each service: where a service belongs to one connection, its answers do too.
+    /// Gives each service its own store. If a service belongs to one connection, its answers do too.
     #[must_use]
     pub fn per_service<Req>(key: F) -> Self
     where
@@ -63,20 +63,21 @@ impl<K, V, F> CacheLayer<K, V, F> {
         Self { key, config, shared }
     }
 
-    /// Sets how many answers are kept at most, or how much they may weigh; 10,000 by default, and 0 keeps none. When there are more, those go
-    /// that are asked for least ([TinyLFU](https://docs.rs/moka)). A store that was in use stays with those who use it.
+    /// Sets how many answers are kept, or their total weight. Defaults to 10,000; 0 keeps none. At the limit, the least
+    /// used answers are evicted ([TinyLFU](https://docs.rs/moka)). Existing services keep the store that they have.
     #[must_use]
     pub fn capacity(self, capacity: u64) -> Self {
         self.change(|config| config.capacity = capacity)
     }
 
-    /// Sets how long an answer is kept after it came; 60 s by default.
+    /// Sets how long an answer is kept after it arrived. Defaults to 60 s.
     #[must_use]
     pub fn time_to_live(self, time: Duration) -> Self {
         self.change(|config| config.time_to_live = time)
     }
 
-    /// Weighs answers, say by their bytes; then [`capacity`](Self::capacity) is the sum. By default each weighs 1.
+    /// Sets the weight of an answer, such as its bytes; [`capacity`](Self::capacity) then limits the sum. By default
+    /// each answer weighs 1.
     #[must_use]
     pub fn weigh(self, weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
         self.change(|config| config.weigh = Some(Arc::new(weigh)))

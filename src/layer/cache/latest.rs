@@ -19,10 +19,10 @@ use crate::{
     fingerprint::{Fingerprint, Seeds},
 };
 
-/// The last value of each key, for all who subscribe: a handle; a clone is another handle of the same.
+/// A handle to the last value of each key, for all subscribers. Clones are handles to the same store.
 ///
-/// It holds at most 1,024 keys ([`with_max_keys`](Self::with_max_keys) for another bound), one value each. What is published for one key
-/// more takes the place of the key that was published longest ago; [`evicted`](Self::evicted) counts those.
+/// It holds at most 1,024 keys ([`with_max_keys`](Self::with_max_keys) sets another limit), with one value each. At the
+/// limit, a new key evicts the key that was published longest ago; [`evicted`](Self::evicted) counts those.
 ///
 /// Fed by [`publish`](Self::publish), or as a `Sink`: `publisher.forward(latest)` records a whole stream.
 pub struct Latest<K, M>(Arc<Shared<K, M>>);
@@ -30,29 +30,30 @@ pub struct Latest<K, M>(Arc<Shared<K, M>>);
 struct Shared<K, M> {
     key: Box<dyn Fn(&M) -> K + Send + Sync>,
     seeds: Seeds,
-    /// Under this lock no message is cloned or dropped, and no key compared: that is the user's code.
+    /// Under this lock no message is cloned or dropped, and no key is compared, because that is user code.
     state: Mutex<State<M>>,
-    /// That of the newest value; also to be read without the lock.
+    /// The version of the newest value, which can also be read without the lock.
     version: AtomicU64,
 }
 
 struct State<M> {
     values: Values<Fingerprint, Arc<M>>,
     subscribers: Vec<Arc<AtomicWaker>>,
-    /// The wakers of one publication; kept for its memory.
+    /// The wakers of one publication; kept to reuse its memory.
     due: Vec<Waker>,
 }
 
 const MAX_KEYS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
 impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
-    /// An empty store; `key` says what a message is about. It runs with each message that is published.
+    /// Creates an empty store. `key` returns the key of a message. It runs for each message that is published.
     #[must_use]
     pub fn new(key: impl Fn(&M) -> K + Send + Sync + 'static) -> Self {
         Self::with_max_keys(MAX_KEYS, key)
     }
 
-    /// The same with room for `max_keys` keys. The bound in bytes is that many messages of the largest size.
+    /// Creates an empty store with room for `max_keys` keys. Its memory is bounded by that number of messages of the
+    /// largest size.
     #[must_use]
     pub fn with_max_keys(max_keys: NonZeroUsize, key: impl Fn(&M) -> K + Send + Sync + 'static) -> Self {
         let state = State { values: Values::new(max_keys), subscribers: Vec::new(), due: Vec::new() };
@@ -65,7 +66,7 @@ impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
         let key = self.0.seeds.of(&(self.0.key)(&message));
         let message = Arc::new(message);
         let mut state = self.0.lock();
-        // What is replaced is dropped outside the lock: its drop is foreign code.
+        // The replaced value is dropped outside the lock, because its drop is foreign code.
         let replaced = state.values.insert(key, message);
         self.0.version.store(state.values.version(), SeqCst);
         let mut due = std::mem::take(&mut state.due);
@@ -78,14 +79,14 @@ impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
         }
     }
 
-    /// Forgets a key: who subscribes from now on gets nothing of it. Returns its value, if there was one.
+    /// Removes a key: later subscribers get nothing for it. Returns its value, if there was one.
     pub fn remove(&self, key: &K) -> Option<M> {
         let key = self.0.seeds.of(key);
         let value = self.0.lock().values.remove(&key);
         value.map(Arc::unwrap_or_clone)
     }
 
-    /// The last value of a key.
+    /// Returns the last value of a key.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<M> {
         let key = self.0.seeds.of(key);
@@ -93,25 +94,25 @@ impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
         value.map(Arc::unwrap_or_clone)
     }
 
-    /// How many keys have a value.
+    /// Returns the number of keys that have a value.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.lock().values.len()
     }
 
-    /// Whether no key has a value.
+    /// Returns whether no key has a value.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many keys were given up since the beginning, because there were too many.
+    /// Returns how many keys were evicted so far because there were too many.
     #[must_use]
     pub fn evicted(&self) -> u64 {
         self.0.lock().values.evicted()
     }
 
-    /// How many transports are subscribed.
+    /// Returns the number of subscribed transports.
     #[must_use]
     pub fn subscribers(&self) -> usize {
         self.0.lock().subscribers.len()
@@ -133,37 +134,38 @@ impl<K, M> Shared<K, M> {
     }
 }
 
-/// What one transport has seen of a store.
+/// The part of a store that one transport has seen.
 pub(super) struct Subscription<K, M> {
     shared: Arc<Shared<K, M>>,
     waker: Arc<AtomicWaker>,
-    /// The version up to which it has everything.
+    /// The version up to which the transport has everything.
     seen: u64,
-    /// The version of the newest value when it subscribed.
+    /// The version of the newest value at the time of the subscription.
     snapshot: u64,
 }
 
 impl<K, M> Subscription<K, M> {
-    /// Whether there may be something that it has not seen. Takes no lock.
+    /// Returns whether there may be values that it has not seen. Takes no lock.
     #[inline]
     pub(super) fn is_behind(&self) -> bool {
         self.shared.version.load(SeqCst) != self.seen
     }
 
-    /// Whether some of what was there when it subscribed may not have been taken.
+    /// Returns whether part of the snapshot may not have been taken yet.
     #[inline]
     pub(super) fn is_in_snapshot(&self) -> bool {
         self.seen < self.snapshot
     }
 
-    /// The next publication wakes this task, and only the last one that registers. Look again after it.
+    /// Registers this task to be woken by the next publication; only the last registration counts. Check again
+    /// afterwards.
     pub(super) fn register(&self, cx: &Context<'_>) {
         self.waker.register(cx.waker());
     }
 }
 
 impl<K: Hash + Eq, M: Clone> Subscription<K, M> {
-    /// Gives at most `most` values that it has not seen, the one that was published longest ago first.
+    /// Passes on at most `most` values that it has not seen, the one that was published longest ago first.
     pub(super) fn take(&mut self, most: usize, mut give: impl FnMut(M)) {
         let mut left = most;
         while let Some((version, value)) = self.next() {
@@ -176,7 +178,7 @@ impl<K: Hash + Eq, M: Clone> Subscription<K, M> {
         }
     }
 
-    /// The next value that it has not seen. If there is none, it has seen all.
+    /// Returns the next value that it has not seen, or `None` if it has seen all.
     fn next(&mut self) -> Option<(u64, Arc<M>)> {
         let state = self.shared.lock();
         let next = state.values.after(self.seen).next().map(|(version, value)| (version, value.clone()));
@@ -199,7 +201,7 @@ impl<K, M> fmt::Debug for Subscription<K, M> {
     }
 }
 
-/// Each message is [published](Latest::publish). Always ready, and never fails.
+/// Each message is [published](Latest::publish). The sink is always ready, and never fails.
 impl<K: Hash + Eq + Clone, M: Clone> Sink<M> for Latest<K, M> {
     type Error = Error;
 

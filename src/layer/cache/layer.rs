@@ -4,16 +4,17 @@ use tower_layer::Layer;
 
 use super::{Latest, Subscribed};
 
-/// Sends each subscriber the last value of each key, and then what is published. See the [module](super) for the whole story.
+/// A layer that sends each subscriber the last value of each key, and then everything that is published. See the
+/// [module](super) for the complete documentation.
 ///
-/// Each transport that it wraps is a subscriber, from then on until it is dropped.
+/// Each transport that it wraps is a subscriber from then on, until it is dropped.
 #[derive(Debug)]
 pub struct LatestLayer<K, M> {
     latest: Latest<K, M>,
 }
 
 impl<K, M> LatestLayer<K, M> {
-    /// All transports of this layer subscribe to one store.
+    /// Creates a layer whose transports all subscribe to one store.
     #[must_use]
     pub const fn shared(latest: Latest<K, M>) -> Self {
         Self { latest }

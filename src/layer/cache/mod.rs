@@ -1,69 +1,77 @@
-//! What is worth keeping: the last value of each key for who comes later ([`LatestLayer`]), and answers of a service for who asks
-//! again ([`CacheLayer`]).
+//! Two caches: the last value of each key for later subscribers ([`LatestLayer`]), and the answers of a service for
+//! repeated requests ([`CacheLayer`]).
 //!
 //! # Why
 //!
-//! Messages on a connection are no requests, and most must not be kept. Two things are worth it. A feed of prices, positions or
-//! settings: a new subscriber wants to know where things *stand* before it hears what changes, without a gap between the two and
-//! without old values after new ones. And questions whose answers stay true for a while, where a hundred who ask at once should cost
-//! one question.
+//! Messages on a connection are not requests, and most should not be cached. Two cases are different. In a feed of
+//! prices, positions or settings, a new subscriber needs the current *state* before the changes, without a gap between
+//! the two and without old values after new ones. The other case is a request whose answer stays valid for a while: a
+//! hundred simultaneous requests should cost one.
 //!
 //! # `LatestLayer`
 //!
-//! A [`Latest`] is a bounded store of the last value of each key. What is [published](Latest::publish) there goes out on every transport
-//! of the layer. Each transport first sends what the store had when it was wrapped (the snapshot), the value that was published
-//! longest ago first; then what has been published since.
+//! A [`Latest`] is a bounded store of the last value of each key. Every value that is [published](Latest::publish)
+//! there is sent on every transport of the layer. Each transport first sends the contents of the store at the time it
+//! was wrapped (the snapshot), the value that was published longest ago first, and then everything published since.
 //!
-//! **Order, and no gap.** Every publication has a number, and a transport remembers the number up to which it has sent everything; the
-//! snapshot is simply what lies before it. So per key, values arrive in the order of publication, none twice, and the last one always:
+//! **Order, and no gap.** Every publication has a number, and a transport remembers the number up to which it has sent
+//! everything. The snapshot is the part before that number. For each key, values therefore arrive in the order of
+//! publication, none twice, and the last one always:
 //!
-//! - A subscriber that is slower than the publisher gets fewer values, not older ones: what is replaced in the store before its turn is
-//!   not sent. Memory is that of the store, whatever the number of slow subscribers; at most 32 values more wait in a transport.
-//! - Values of different keys arrive in the order of their publication as well, as far as they arrive.
-//! - A key that was [evicted](Latest::evicted) for want of room, or [removed](Latest::remove), before a subscriber had it, is not sent to it.
+//! - A subscriber that is slower than the publisher gets fewer values, not older ones: a value that is replaced in the
+//!   store before it could be sent is skipped. Memory is that of the store, regardless of the number of slow
+//!   subscribers; at most 32 more values wait in a transport.
+//! - Values of different keys also arrive in the order of their publication, as far as they arrive.
+//! - A key that was [evicted](Latest::evicted) for lack of room, or [removed](Latest::remove), before a subscriber had
+//!   it, is not sent to that subscriber.
 //!
-//! What the user of the transport sends goes out as it is, after the snapshot, and is not recorded.
+//! Messages that the user of the transport sends are sent unchanged, after the snapshot, and are not recorded.
 //!
 //! # `CacheLayer`
 //!
-//! Natively only. By default at most 10,000 answers, each for 60 s. **Errors are not kept.** **One flight for each key:** while a
-//! request is with the inner service, others with its key wait for its answer, and get its error if it fails. When the call that asks is
-//! dropped, its question is dropped with it, and one of those who wait asks anew. An answer that expired is asked for by the next call;
-//! nothing is refreshed before.
+//! Only available on native targets. By default at most 10,000 answers are kept, each for 60 s. **Errors are not
+//! cached.** **One flight for each key:** while a request is with the inner service, other requests with its key wait
+//! for its answer, and get its error if it fails. If the call that made the request is dropped, the request is dropped
+//! with it, and one of the waiting calls makes it again. The next call requests an expired answer again; nothing is
+//! refreshed earlier.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! `publish` never waits. A subscribed transport sends values while it is read, as a server reads or a [driver](crate::TransportExt::drive)
-//! does; its `poll_ready` waits until the snapshot is out, and for the inner transport. A [`Cache`] is always ready; a call that is no hit
-//! waits, within itself, for the inner service to be ready and then for its answer. So a busy service does not hold up hits; to bound how
-//! many misses wait, put tower's `ConcurrencyLimit` or `LoadShed` above.
+//! `publish` never waits. A subscribed transport sends values while it is read, as a server reads or a
+//! [driver](crate::TransportExt::drive) does. Its `poll_ready` waits until the snapshot is sent, and for the inner
+//! transport. A [`Cache`] is always ready. A call that is not a hit waits, inside its future, for the inner service to
+//! be ready and then for its answer, so a busy service does not hold up hits. To bound how many misses wait, put
+//! tower's `ConcurrencyLimit` or `LoadShed` above.
 //!
-//! # Where it belongs in the stack
+//! # Position in the stack
 //!
-//! `LatestLayer` outermost, above the codec: it holds values, not payloads, and each connection encodes its own. (Below a codec it holds
-//! messages that are encoded once; then compression and limits stand below it.) `CacheLayer` above what a repeated question should not
-//! pay for (a timeout, a `service::Client`), below what each call must go through (authorization).
+//! `LatestLayer` goes outermost, above the codec: it holds values, not payloads, and each connection encodes its own.
+//! (Below a codec it holds messages that are encoded once; compression and limits then go below it.) `CacheLayer` goes
+//! above the layers that a repeated request should not pay for (a timeout, a `service::Client`), and below the layers
+//! that each call must pass (authorization).
 //!
 //! # Errors
 //!
-//! Those of the inner transport, as they are; when it takes nothing more, values are no longer sent, and the user's own sends and the end
-//! of the stream tell why. Those of the inner service, as [`Error`](crate::Error); all who waited for one flight get a clone.
+//! Returns the errors of the inner transport unchanged. When the inner transport accepts nothing more, values are no
+//! longer sent, and the user's own sends and the end of the stream report the reason. Returns the errors of the inner
+//! service, as [`Error`](crate::Error); every call that waited for one flight gets a clone.
 //!
 //! # Cancel safety
 //!
-//! A future over a subscribed transport that is dropped loses no value. A dropped call of a cache takes back its question, and disturbs no
-//! other call.
+//! Dropping a future over a subscribed transport loses no value. Dropping a call of a cache withdraws its request, and
+//! affects no other call.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
-//! Nothing: values are messages as any other.
+//! The layers add nothing: values are ordinary messages.
 //!
 //! # Cost
 //!
-//! A transport without news pays for one atomic load for each message that it reads. A publication is two entries of a map, a clone for each
-//! subscriber that sends it, and a wake-up for each that waits; now and then a node of a tree is allocated. A hit of the cache costs
-//! moka's lookup, a clone of the answer and one reading of the clock; a miss allocates its future (moka's has no name) and what moka
-//! needs for the entry. `cargo bench -p benches --bench overhead` has the rows.
+//! A transport without news pays one atomic load for each message that it reads. A publication costs two entries of a
+//! map, a clone for each subscriber that sends it, and a wake-up for each that waits; occasionally a node of a tree is
+//! allocated. A hit of the cache costs moka's lookup, a clone of the answer and one reading of the clock. A miss
+//! allocates its future (moka's cannot be named) and what moka needs for the entry. `cargo bench -p benches --bench
+//! overhead` has the rows.
 //!
 //! # Example
 //!
@@ -118,11 +126,11 @@ assert_eq!((service.misses(), service.hits()), (1, 2));
 "#
 )]
 //!
-//! # Unlike `tokio::sync::broadcast` and `watch`, and a cache of HTTP
+//! # Compared with `tokio::sync::broadcast` and `watch`, and an HTTP cache
 //!
-//! `broadcast` has a queue of everything, and tells the slow that they missed something; `watch` has one value. This has the last
-//! value of each key, and the snapshot. tower and tower-http have no cache; one for HTTP knows `Cache-Control`, which a message does not have,
-//! so here a key and a time are given by hand.
+//! `broadcast` has a queue of everything, and tells slow receivers that they missed something; `watch` has one value.
+//! `LatestLayer` has the last value of each key, and the snapshot. tower and tower-http have no cache. An HTTP cache
+//! uses `Cache-Control`, which a message does not have, so here you provide a key and a time.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod answers;

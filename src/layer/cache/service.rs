@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{BoxError, Error};
 
-/// A service whose answers are kept for a while: what [`CacheLayer`](super::CacheLayer) makes. A clone has the same store.
+/// A service whose answers are cached, created by [`CacheLayer`](super::CacheLayer). Clones share the store.
 pub struct Cache<S, K, V, F> {
     inner: S,
     key: F,
@@ -25,19 +25,19 @@ impl<S, K, V, F> Cache<S, K, V, F> {
         Self { inner, key, store }
     }
 
-    /// The inner service.
+    /// Returns a reference to the inner service.
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service. What is asked there is not kept.
+    /// Returns a mutable reference to the inner service. Answers to direct calls are not cached.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service.
+    /// Returns the inner service.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
@@ -49,19 +49,20 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// How many calls were answered from the store, or by the answer to another call, since it was made.
+    /// Returns how many calls so far were answered from the store, or by the answer to another call.
     #[must_use]
     pub fn hits(&self) -> u64 {
         self.store.hits()
     }
 
-    /// How many calls had to ask the inner service, and were not dropped meanwhile. Those that pass by are not among them.
+    /// Returns how many calls had to call the inner service, and were not dropped in the meantime. Calls that bypass
+    /// the cache are not included.
     #[must_use]
     pub fn misses(&self) -> u64 {
         self.store.misses()
     }
 
-    /// How many answers are kept, about: expired ones may be among them until moka's housekeeping.
+    /// Returns the approximate number of cached answers: expired ones may be included until moka's housekeeping.
     #[must_use]
     pub fn entries(&self) -> u64 {
         self.store.len()

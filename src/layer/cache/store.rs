@@ -24,15 +24,15 @@ pub(super) struct Store<K, V> {
     misses: AtomicU64,
 }
 
-/// The time stands beside the answer, since the clock of this crate is not moka's: so a paused clock is paused here too. moka's own
-/// frees the memory.
+/// The time is stored next to the answer, because the clock of this crate is not moka's: a paused clock is paused here
+/// too. moka's own expiry frees the memory.
 #[derive(Clone)]
 struct Answer<V> {
     value: V,
     since: Instant,
 }
 
-/// moka refuses more than a thousand years.
+/// moka rejects more than a thousand years.
 const LONGEST: Duration = Duration::from_secs(86_400 * 365 * 999);
 
 impl<K, V> Store<K, V>
@@ -69,7 +69,7 @@ where
         answer.since.elapsed() < self.time_to_live
     }
 
-    /// The answer, if it is there and nothing must be waited for.
+    /// Returns the answer, if it is available without waiting.
     pub(super) fn hit(&self, key: &K) -> Option<V> {
         let found = pin!(self.answers.get(key)).poll(&mut Context::from_waker(Waker::noop()));
         match found {
@@ -81,7 +81,7 @@ where
         }
     }
 
-    /// The answer of whoever asks first; the others wait for it.
+    /// Returns the answer to the first caller's request; the other callers wait for it.
     pub(super) async fn ask<S, Req>(self: Arc<Self>, key: K, inner: S, request: Req) -> Result<V, Error>
     where
         K: Clone,

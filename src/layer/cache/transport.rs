@@ -12,24 +12,25 @@ use super::latest::Subscription;
 use crate::{Error, Transport, layer::control::Control};
 
 pin_project! {
-    /// A transport that sends what is published: what [`LatestLayer`](super::LatestLayer) makes.
+    /// A transport that sends published values, created by [`LatestLayer`](super::LatestLayer).
     ///
-    /// Messages of its user and of its peer pass as they are.
+    /// Messages of its user and of its peer pass unchanged.
     #[derive(Debug)]
     pub struct Subscribed<T, K, M> {
         #[pin]
         inner: T,
         control: Control<M>,
         subscription: Subscription<K, M>,
-        // The sink is closed or has failed: nothing more is sent.
+        // Whether the sink is closed or has failed: nothing more is sent.
         over: bool,
     }
 }
 
-/// How many values are taken from the store at a time. Those that wait there are replaced by newer ones, these no more.
+/// The number of values taken from the store at a time. Values that wait in the store are replaced by newer ones;
+/// values that were taken are not.
 const BATCH: usize = 32;
 
-/// How many times one poll takes a batch before others have their turn.
+/// The number of batches that one poll takes before other tasks run.
 const ROUNDS: usize = 8;
 
 impl<T, K, M> Subscribed<T, K, M> {
@@ -37,19 +38,19 @@ impl<T, K, M> Subscribed<T, K, M> {
         Self { inner, control: Control::new(), subscription, over: false }
     }
 
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is sent there overtakes what is published.
+    /// Returns a mutable reference to the inner transport. A message sent there overtakes published values.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport. At most 32 published values that it had no room for are dropped.
+    /// Returns the inner transport. At most 32 published values that it had no room for are dropped.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.inner
@@ -62,7 +63,7 @@ where
     K: Hash + Eq,
     M: Clone,
 {
-    /// On the reader's task: sends what it has not sent. Whoever publishes wakes this task again.
+    /// On the reader's task: sends values that it has not sent. A publisher wakes this task again.
     fn poll_values(self: Pin<&mut Self>, cx: &Context<'_>) {
         let mut this = self.project();
         for _ in 0..ROUNDS {
@@ -73,7 +74,7 @@ where
                 if !this.subscription.is_behind() {
                     this.subscription.register(cx);
                 }
-                // Again, for what was published in between.
+                // Registered again, for values that were published in between.
                 if this.subscription.is_behind() {
                     this.subscription.take(BATCH, |value| this.control.push(value));
                 } else if this.control.is_idle() {
@@ -83,7 +84,7 @@ where
             match this.control.poll_send(this.inner.as_mut(), cx) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
-                // The user's own sends, or the end of the stream, tell why.
+                // The user's own sends, or the end of the stream, report the reason.
                 Poll::Ready(Err(_)) => *this.over = true,
             }
         }
@@ -100,7 +101,7 @@ where
     type Item = Result<T::In, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // Before the peer is listened to: one that talks without end gets its values all the same.
+        // Before the peer is read: a peer that sends without end still gets its values.
         if self.subscription.is_behind() || !self.control.is_idle() {
             self.as_mut().poll_values(cx);
         }
@@ -129,7 +130,7 @@ where
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut this = self.project();
-        // What was there before goes first, whatever the user has to say.
+        // The snapshot goes first, before any message of the user.
         while this.subscription.is_in_snapshot() && !*this.over {
             if this.control.len() == 0 {
                 this.subscription.take(BATCH, |value| this.control.push(value));

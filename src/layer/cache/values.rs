@@ -4,10 +4,10 @@ use std::{
     num::NonZeroUsize,
 };
 
-/// The last value of each key, in the order in which they were published. Pure.
+/// The last value of each key, in the order of publication. Pure.
 ///
-/// Each publication has a version, one more than the last; so who knows the version up to which he has everything can ask for the
-/// rest, and there is no difference between what was there before him and what came since.
+/// Each publication has a version, one more than the last. A subscriber that knows the version up to which it has
+/// everything can request the rest, and there is no difference between values from before and after its subscription.
 pub(super) struct Values<K, M> {
     by_version: BTreeMap<u64, (K, M)>,
     versions: HashMap<K, u64>,
@@ -33,7 +33,7 @@ impl<K, M> Values<K, M> {
         self.by_version.len()
     }
 
-    /// What was published after `version` and is still the last value of its key, the oldest first.
+    /// Returns the values published after `version` that are still the last of their key, the oldest first.
     pub(super) fn after(&self, version: u64) -> impl Iterator<Item = (u64, &M)> {
         let first = version.saturating_add(1);
         self.by_version.range(first..).map(|(version, (_, value))| (*version, value))
@@ -46,7 +46,7 @@ impl<K: Hash + Eq, M> Values<K, M> {
         Some(value)
     }
 
-    /// Returns what had to go: the value before, or that of the key which was published longest ago.
+    /// Returns the removed value: the previous one of the key, or that of the key which was published longest ago.
     pub(super) fn insert(&mut self, key: K, value: M) -> Option<(K, M)>
     where
         K: Clone,

@@ -2,14 +2,15 @@ use tower_layer::Layer;
 
 use super::PerConnection;
 
-/// Puts a transport layer on each connection that a connector makes. See the [module](super) for the whole story.
+/// A layer that applies a transport layer to each connection that a connector makes. See the [module](super) for the
+/// complete documentation.
 #[derive(Clone, Debug)]
 pub struct PerConnectionLayer<L> {
     layer: L,
 }
 
 impl<L> PerConnectionLayer<L> {
-    /// Each transport gets `layer`: one layer, or a whole `ServiceBuilder` stack of them.
+    /// Creates a layer that applies `layer` to each transport: one layer, or a whole `ServiceBuilder` stack.
     #[must_use]
     pub const fn new(layer: L) -> Self {
         Self { layer }

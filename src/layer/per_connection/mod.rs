@@ -1,25 +1,26 @@
 //! Transport layers for each connection that a connector makes.
 //!
-//! A connector is a service: a request goes in, and a response with a transport as its body comes out. Layers such as
-//! tower's timeout wrap the connector. A layer of the message plane (a codec, compression, a heartbeat) must wrap each
-//! *transport* instead: this layer reaches into the response and does that.
+//! A connector is a service: it takes a request, and returns a response with a transport as its body. Layers such as
+//! tower's timeout wrap the connector. A layer for messages (a codec, compression, a heartbeat) must wrap each
+//! *transport* instead. This layer applies it to the transport in the response.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! Nowhere by itself.
+//! The layer adds no waiting.
 //!
-//! # Where it belongs in the stack
+//! # Position in the stack
 //!
-//! Anywhere above the connector. Below [`reconnect`-like layers](crate::Connect), each new connection gets its layers anew, with
-//! fresh state. Several `per_connection` stand as any layers do: the first is outermost.
+//! The layer goes anywhere above the connector. Below [`reconnect`-like layers](crate::Connect), each new connection
+//! gets its layers again, with fresh state. Several `per_connection` layers nest as any layers do: the first is
+//! outermost.
 //!
 //! # Errors
 //!
-//! Those of the connector, as they are.
+//! Returns the errors of the connector unchanged.
 //!
 //! # Cancel safety
 //!
-//! Dropping the future of a call drops the connector's own; nothing else is held.
+//! Dropping the future of a call drops the connector's future; nothing else is held.
 //!
 //! # Example
 //!
@@ -52,10 +53,10 @@
 //! # Ok::<(), tower_transport::BoxError>(()) }).unwrap();
 //! ```
 //!
-//! # Unlike tower's `map_response`
+//! # Compared with tower's `map_response`
 //!
-//! That one takes a function of the whole response. This takes any [`Layer`](tower_layer::Layer), a whole `ServiceBuilder`
-//! stack among them, keeps status, headers and extensions, and its type can be named.
+//! `map_response` takes a function of the whole response. This layer takes any [`Layer`](tower_layer::Layer), including
+//! a whole `ServiceBuilder` stack. It keeps status, headers and extensions, and its type can be named.
 
 mod future;
 mod layer;

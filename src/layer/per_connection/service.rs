@@ -5,7 +5,7 @@ use tower_service::Service;
 
 use super::ResponseFuture;
 
-/// A connector whose transports come within a layer: what [`PerConnectionLayer`](super::PerConnectionLayer) makes.
+/// A connector that wraps its transports in a layer, created by [`PerConnectionLayer`](super::PerConnectionLayer).
 #[derive(Clone, Debug)]
 pub struct PerConnection<S, L> {
     connector: S,
@@ -17,19 +17,19 @@ impl<S, L> PerConnection<S, L> {
         Self { connector, layer }
     }
 
-    /// The inner connector.
+    /// Returns a reference to the inner connector.
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.connector
     }
 
-    /// The inner connector. Transports that it makes here come without the layer.
+    /// Returns a mutable reference to the inner connector. Transports that it makes directly do not have the layer.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.connector
     }
 
-    /// The inner connector.
+    /// Returns the inner connector.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.connector

@@ -3,23 +3,23 @@ use tower_layer::Layer;
 use super::Queued;
 use crate::{Message, Queue};
 
-/// Puts a bounded queue before a transport. See the [module](super) for the whole story.
+/// A layer that puts a bounded queue in front of a transport. See the [module](super) for the complete documentation.
 ///
-/// Each transport gets a queue of its own.
+/// Each transport gets its own queue.
 #[derive(Debug)]
 pub struct QueueLayer<Out = Message, In = Out> {
     queue: Queue<Out, In>,
 }
 
 impl<Out, In> QueueLayer<Out, In> {
-    /// The layer of such queues. Of the bounds, those of the inbox have no meaning here.
+    /// Creates a layer with such queues. The inbox limits have no effect here.
     #[must_use]
     pub const fn new(queue: Queue<Out, In>) -> Self {
         Self { queue }
     }
 }
 
-// Derived, it would ask the same of `Out` and `In`.
+// A derived impl would require the same of `Out` and `In`.
 impl<Out, In> Clone for QueueLayer<Out, In> {
     fn clone(&self) -> Self {
         Self { queue: self.queue.clone() }
@@ -27,7 +27,7 @@ impl<Out, In> Clone for QueueLayer<Out, In> {
 }
 
 impl Default for QueueLayer {
-    /// [`Queue::messages`].
+    /// Returns a layer with [`Queue::messages`].
     fn default() -> Self {
         Self::new(Queue::messages())
     }

@@ -15,21 +15,22 @@ use crate::{
     },
 };
 
-/// All of a [`Queued`](super::Queued) but the inner transport.
+/// The state of a [`Queued`](super::Queued) except for the inner transport.
 ///
-/// While something waits here, or was handed on and not flushed, the transport below gets a waker that wakes both halves: so
-/// either can move it on, and neither takes the other's place.
+/// While messages wait here, or were handed on and not flushed, the transport below gets a waker that wakes both
+/// halves. Either half can then make progress, and neither replaces the other's waker.
 pub(super) struct Line<Out> {
     pub(super) backlog: Backlog<Out>,
     measure: Measure<Out>,
     pub(super) close: Option<fn(CloseFrame) -> Out>,
     pub(super) stats: QueueStats,
     pub(super) state: State,
-    /// The user was told that there is room, and has not used it.
+    /// Whether the user was told that there is room, and has not used it.
     pub(super) room: Room,
-    /// The inner transport was handed messages that were not flushed.
+    /// Whether the inner transport was handed messages that were not flushed.
     pub(super) is_dirty: bool,
-    /// Open, and nothing waits or is to be flushed: one look for each message. Known after each time that it was not.
+    /// Whether the line is open, and nothing waits or must be flushed: one check for each message. Updated after each
+    /// call for which it was false.
     pub(super) is_steady: bool,
     pub(super) halves: Arc<Halves>,
     pub(super) both: Waker,
@@ -40,16 +41,16 @@ pub(super) enum Room {
     None,
     /// In the queue.
     Queue,
-    /// In the inner transport, and nothing waits before it.
+    /// In the inner transport, with nothing waiting in front of it.
     Direct,
 }
 
 #[derive(Debug)]
 pub(super) enum State {
     Open,
-    /// This end is closing: nothing more is taken.
+    /// This end is closing: nothing more is accepted.
     Closing,
-    /// A full queue has ended the connection; whether the inner transport is closed by now.
+    /// A full queue has ended the connection. Contains whether the inner transport is closed.
     Overflowed(crate::CloseCode, bool),
     Failed(Error),
 }
@@ -76,13 +77,13 @@ impl<Out> Line<Out> {
         self.backlog.is_empty() && !self.is_dirty
     }
 
-    /// Whether the inner transport alone has to be asked.
+    /// Returns whether only the inner transport must be polled.
     #[inline]
     pub(super) fn is_steady(&self) -> bool {
         self.is_steady
     }
 
-    /// Looks whether this has become steady, or is it no more.
+    /// Updates whether the line is steady.
     pub(super) fn settle(&mut self) {
         self.is_steady = matches!(self.state, State::Open) && self.is_idle();
     }
@@ -97,7 +98,7 @@ impl<Out> Line<Out> {
     }
 
     fn has_room(&self) -> bool {
-        // Where the policy is to drop, pings and pongs still wait for each other.
+        // With a dropping policy, pings and pongs still wait for each other.
         if self.backlog.waits() { self.backlog.free(0) > 0 } else { self.backlog.control() < CONTROL }
     }
 
@@ -120,7 +121,7 @@ impl<Out> Line<Out> {
         self.poll_room(inner, cx)
     }
 
-    /// Not all is as simple as it mostly is: something waits, or the inner transport has no room, or has ended.
+    /// The uncommon case: messages wait, or the inner transport has no room or has ended.
     #[cold]
     #[inline(never)]
     fn poll_room<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -135,7 +136,7 @@ impl<Out> Line<Out> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         if matches!(self.state, State::Closing) && self.backlog.is_empty() {
-            // It knows best why.
+            // The inner transport knows the reason.
             ready!(inner.poll_ready(cx)).map_err(Into::into)?;
             return Poll::Ready(self.check_open());
         }
@@ -145,7 +146,7 @@ impl<Out> Line<Out> {
         }
         self.halves.writer.register(cx.waker());
         match self.poll_hand_on(inner.as_mut()) {
-            // With the waker of both: what waits here from now on, the reader moves on too.
+            // With the waker of both halves: messages that wait here from now on can also be moved on by the reader.
             Poll::Ready(Ok(())) => match inner.poll_ready(&mut Context::from_waker(&self.both)) {
                 Poll::Ready(Ok(())) => self.room = Room::Direct,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error))),
@@ -191,10 +192,10 @@ impl<Out> Line<Out> {
         let Pushed::Overflowed(code, ..) = pushed else { return Ok(()) };
         self.state = State::Overflowed(code, false);
         if let Some(close) = self.close {
-            // A transport that takes no close message while it is full is closed in its own way.
+            // A transport that accepts no close message while it is full is closed in its own way.
             let _ = inner.start_send(close(backlog::too_slow(code)));
         }
-        // Whoever reads closes it.
+        // The reader closes it.
         self.halves.reader.wake();
         Err(self.backlog.overflow(code))
     }
@@ -226,7 +227,7 @@ impl<Out> Line<Out> {
         flushed
     }
 
-    /// Closes the inner transport, for an overflow with its code: not every queue has a message to say it.
+    /// Closes the inner transport, with the code of an overflow if its message type can express it.
     pub(super) fn poll_close_inner<T: Transport<Out>>(
         &self,
         inner: Pin<&mut T>,

@@ -1,59 +1,60 @@
-//! A bounded outgoing queue, and what happens when it is full, for a transport that is not driven.
+//! A bounded outgoing queue with a policy for when it is full, for a transport that is not driven.
 //!
 //! # Why
 //!
-//! A peer that reads slowly makes `poll_ready` wait, and with it whoever sends. Where that may not be (one slow listener among
-//! a thousand, prices that are old before they are read), the queue says what to do instead: drop the oldest, drop the newest,
-//! keep the newest of each key, or close. Without a queue there is nothing to choose from.
+//! A peer that reads slowly makes `poll_ready` wait, and so the sending task. If that is not acceptable (one slow
+//! listener among a thousand, prices that are outdated before they are read), the queue offers policies: drop the
+//! oldest, drop the newest, keep the newest of each key, or close. Without a queue there is nothing to choose from.
 //!
-//! A transport that is [driven](crate::TransportExt::drive) has such a queue already, with the same [`Queue`](crate::Queue).
+//! A [driven](crate::TransportExt::drive) transport already has such a queue, with the same [`Queue`](crate::Queue).
 //! This layer is for one task that both reads and writes, or for a place further down in a stack.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! | [`WhenFull`](crate::WhenFull) | `poll_ready` is ready | a full queue |
+//! | [`WhenFull`](crate::WhenFull) | `poll_ready` is ready | effect of a full queue |
 //! |---|---|---|
 //! | `Block` | while there is room | waits |
-//! | `CoalesceBy(key)` | while there is room | waits; a message takes the place of the one of its key, full or not |
-//! | `DropOldest` | always | drops the oldest message of data |
+//! | `CoalesceBy(key)` | while there is room | waits; a message replaces the one with its key, full or not |
+//! | `DropOldest` | always | drops the oldest data message |
 //! | `DropNewest` | always | drops the new message |
-//! | `Close(code)` | always | drops all that waits, and closes the connection |
+//! | `Close(code)` | always | drops all waiting messages, and closes the connection |
 //!
-//! Only the pings and pongs that the user sends wait even where the policy is to drop, once 64 of them stand in line: they
-//! overtake data, and none is ever dropped for want of room. Nor is a close message, which stays behind the data.
+//! Even with a dropping policy, pings and pongs that the user sends wait once 64 of them are queued. They overtake data
+//! and are never dropped for lack of room. A close message is not dropped either, and stays behind the data.
 //!
-//! While nothing waits and the inner transport has room, a message goes straight through. What waits is handed on by
-//! `poll_ready`, `poll_flush` and `poll_close`, and also by `poll_next`, which flushes it too: so a task that only reads moves
-//! on what was sent before. `poll_flush` and `poll_close` wait until all that was accepted is handed on.
+//! While nothing waits and the inner transport has room, a message goes straight through. Waiting messages are handed
+//! on by `poll_ready`, `poll_flush` and `poll_close`. `poll_next` also hands them on and flushes them, so a task that
+//! only reads still sends earlier messages. `poll_flush` and `poll_close` wait until all accepted messages are handed
+//! on.
 //!
-//! # Where it belongs in the stack
+//! # Position in the stack
 //!
-//! Where the messages are that are to be dropped or kept: above [`codec`](crate::layer::codec) to tell values by a key
-//! ([`Queue::values`](crate::Queue::values)), below it to count bytes. Above layers that number messages or gather them, for
-//! these must see what is really sent.
+//! The layer goes where the messages to be dropped or kept are visible: above [`codec`](crate::layer::codec) to tell
+//! values apart by a key ([`Queue::values`](crate::Queue::values)), below it to count bytes. It goes above layers that
+//! number or batch messages, because these must see the messages that are really sent.
 //!
 //! # Errors
 //!
-//! - [`is_full`](crate::Error::is_full) from the `start_send` that overflowed a queue whose policy is to close, and
-//!   [`is_closed`](crate::Error::is_closed) from then on. The peer gets the code
-//!   where the transport has close codes.
-//! - What the inner transport refuses when it is handed on (a message over its limit, say) is counted as dropped, and is an
-//!   error of the sink method or the `poll_next` that handed it on. The next messages go on.
-//! - When the inner sink fails, what waits is dropped and counted.
+//! - Returns an error for which [`is_full`](crate::Error::is_full) is true from the `start_send` that overflowed a
+//!   queue whose policy is to close, and one for which [`is_closed`](crate::Error::is_closed) is true after that. The
+//!   peer gets the code if the transport has close codes.
+//! - A message that the inner transport rejects when it is handed on (for example, over its size limit) is counted as
+//!   dropped. The error is returned by the sink method or the `poll_next` that handed it on. The next messages go on.
+//! - When the inner sink fails, waiting messages are dropped and counted.
 //!
 //! # Cancel safety
 //!
-//! All state is in the transport: a future over it that is dropped loses nothing. A message that was accepted is sent with the
-//! next poll of either half.
+//! All state is in the transport: dropping a future over it loses nothing. An accepted message is sent with the next
+//! poll of either half.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
-//! Nothing.
+//! The layer adds nothing.
 //!
 //! # Cost
 //!
-//! Nothing is allocated per message; the queue grows to its largest size once. [`Queued::stats`] is kept up only while
-//! something waits. `CoalesceBy` calls the key function and keeps one copy of each waiting key.
+//! Nothing is allocated per message; the queue grows to its largest size once. [`Queued::stats`] is only updated while
+//! messages wait. `CoalesceBy` calls the key function and keeps one copy of each waiting key.
 //!
 //! # Example
 //!
@@ -78,7 +79,7 @@
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
 //!
-//! The newest price of each symbol, for a listener however slow:
+//! The newest price of each symbol, for a listener of any speed:
 //!
 //! ```
 //! # futures_util::FutureExt::now_or_never(async {
@@ -105,10 +106,10 @@
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
 //!
-//! # Unlike `futures::sink::Buffer`
+//! # Compared with `futures::sink::Buffer`
 //!
-//! That one counts messages only, has the one policy of waiting, and moves on only when it is written to. tower's `Buffer` is
-//! a queue of calls to a service, in front of a task.
+//! `Buffer` only counts messages, always waits when it is full, and only makes progress when it is written to. tower's
+//! `Buffer` is a queue of calls to a service, in front of a task.
 
 mod layer;
 mod line;

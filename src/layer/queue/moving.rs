@@ -6,10 +6,10 @@ use std::{
 use super::line::{Line, State};
 use crate::{Error, Transport};
 
-/// How what waits moves on.
+/// Moves waiting messages on.
 impl<Out> Line<Out> {
-    /// On the reader's task, where this is not [steady](Self::is_steady): moves on what waits, and flushes it. An error is that
-    /// of one message, which was refused.
+    /// On the reader's task, if the line is not [steady](Self::is_steady): hands on waiting messages and flushes them.
+    /// An error concerns one rejected message.
     #[cold]
     #[inline(never)]
     pub(super) fn move_on<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Result<(), Error> {
@@ -32,18 +32,18 @@ impl<Out> Line<Out> {
         let before = self.backlog.len();
         let moved = self.poll_flush_all(inner.as_mut());
         if moved.is_ready() || self.backlog.len() < before {
-            // It may wait for just that.
+            // The writer may wait for exactly this.
             self.halves.writer.wake();
         }
         match moved {
-            // The stream knows better what has happened to the transport.
+            // The stream reports the reason more precisely.
             Poll::Ready(Err(error)) if !matches!(self.state, State::Failed(_)) => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// What the inner stream gives, where that is no message. A reader that waits is woken too when what will wait here can
-    /// be moved on.
+    /// Handles an item of the inner stream that is not a message. A waiting reader is also woken when messages that
+    /// will wait here can be handed on.
     #[cold]
     #[inline(never)]
     pub(super) fn no_message<In, E: Into<Error>>(
@@ -68,7 +68,7 @@ impl<Out> Line<Out> {
         }
     }
 
-    /// Gives the inner transport what waits, while it has room.
+    /// Hands waiting messages to the inner transport, while it has room.
     pub(super) fn poll_hand_on<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), Error>> {
         if self.backlog.is_empty() {
             return Poll::Ready(Ok(()));
@@ -99,8 +99,8 @@ impl<Out> Line<Out> {
         result
     }
 
-    /// The inner sink has failed: what waits is lost, and counted. A rejection concerns messages that are with the inner
-    /// transport already: what waits is still to be sent.
+    /// Handles an error of the inner sink: waiting messages are lost, and counted. A rejection only concerns messages
+    /// that the inner transport already has; waiting messages are still sent.
     #[cold]
     #[inline(never)]
     pub(super) fn fail(&mut self, error: impl Into<Error>) -> Error {

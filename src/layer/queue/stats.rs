@@ -5,9 +5,9 @@ use std::sync::{
 
 use crate::transport::backlog::Backlog;
 
-/// How a queue stands, readable from anywhere: it is cheap to clone, and works while something else owns the transport.
+/// The state of a queue, readable from anywhere: it is cheap to clone, and works while other code owns the transport.
 ///
-/// The three figures are each exact, and not of one instant.
+/// Each of the three values is exact, but they are not from the same instant.
 #[derive(Clone, Debug, Default)]
 pub struct QueueStats(Arc<Figures>);
 
@@ -19,26 +19,26 @@ struct Figures {
 }
 
 impl QueueStats {
-    /// How many messages wait.
+    /// Returns the number of waiting messages.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.0.queued.load(Relaxed)
     }
 
-    /// How many bytes wait, as the queue measures them.
+    /// Returns the number of waiting bytes, as the queue measures them.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.0.bytes.load(Relaxed)
     }
 
-    /// How many messages were dropped since the beginning: by the queue's policy, because the transport refused them, or
+    /// Returns how many messages were dropped so far: by the queue's policy, because the transport rejected them, or
     /// because it ended first.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Relaxed)
     }
 
-    /// One writes: the owner of the queue.
+    /// Only the owner of the queue writes.
     pub(super) fn set<Out>(&self, backlog: &Backlog<Out>) {
         self.0.queued.store(backlog.len(), Relaxed);
         self.0.bytes.store(backlog.bytes(), Relaxed);

@@ -11,8 +11,8 @@ use super::{QueueStats, line::Line};
 use crate::{Error, Message, Queue, Transport};
 
 pin_project! {
-    /// A transport with a bounded queue before it: what [`QueueLayer`](super::QueueLayer) makes. The [module](super) tells
-    /// how.
+    /// A transport with a bounded queue in front of it, created by [`QueueLayer`](super::QueueLayer). See the
+    /// [module](super) for the complete documentation.
     #[derive(Debug)]
     pub struct Queued<T, Out = Message> {
         #[pin]
@@ -26,44 +26,44 @@ impl<T, Out> Queued<T, Out> {
         Self { inner, line: Line::new(queue) }
     }
 
-    /// How many messages wait.
+    /// Returns the number of waiting messages.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.line.stats.queued()
     }
 
-    /// How many bytes wait, as the queue measures them.
+    /// Returns the number of waiting bytes, as the queue measures them.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.line.stats.queued_bytes()
     }
 
-    /// How many messages were dropped since the beginning: by the queue's policy, because the transport refused them, or
+    /// Returns how many messages were dropped so far: by the queue's policy, because the transport rejected them, or
     /// because it ended first.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.line.stats.dropped()
     }
 
-    /// The same three figures, while something else owns the transport.
+    /// Returns a handle to the same three values, for use while other code owns the transport.
     #[must_use]
     pub fn stats(&self) -> QueueStats {
         self.line.stats.clone()
     }
 
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is sent there overtakes what waits in the queue.
+    /// Returns a mutable reference to the inner transport. A message sent there overtakes the queue.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport. What waits in the queue is lost: flush first.
+    /// Returns the inner transport. Queued messages are lost: flush first.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.inner
@@ -91,7 +91,7 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        // An error may come besides, of a message that was refused.
+        // An error of a rejected message may come in addition.
         (self.inner.size_hint().0, None)
     }
 }

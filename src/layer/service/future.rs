@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use crate::Error;
 
 pin_project! {
-    /// What becomes of one message: the service's future, or an error that waits for its turn among them.
+    /// The outcome of one message: the service's future, or an error that waits for its turn.
     #[project = OutcomeProj]
     pub(super) enum Outcome<F> {
         Asked { #[pin] future: F },
@@ -33,7 +33,7 @@ where
     F: Future<Output = Result<M, E>>,
     E: Into<crate::BoxError>,
 {
-    /// A failure concerns its own message, so none ends the set of futures in flight.
+    /// A failure only concerns its own message and never ends the set of futures in flight.
     type Output = Result<Result<M, Error>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

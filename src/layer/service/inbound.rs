@@ -14,10 +14,10 @@ use super::future::Outcome;
 use crate::{BoxError, Error, Transport, in_flight::InFlight};
 
 pin_project! {
-    /// A transport whose incoming messages pass through a service: what
-    /// [`ServiceLayer::inbound`](super::ServiceLayer::inbound) makes.
+    /// A transport whose incoming messages pass through a service, created by
+    /// [`ServiceLayer::inbound`](super::ServiceLayer::inbound).
     ///
-    /// Its items are the service's answers. What goes out passes as it is.
+    /// Its items are the service's answers. Outgoing messages pass unchanged.
     // The bounds are needed to name the service's future.
     pub struct InboundService<T, S, M>
     where
@@ -38,25 +38,25 @@ impl<T, S, M> InboundService<T, S, M>
 where
     S: Service<M>,
 {
-    /// The service.
+    /// Returns a reference to the service.
     #[must_use]
     pub fn service(&self) -> &S {
         &self.service
     }
 
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is received there bypasses the service.
+    /// Returns a mutable reference to the inner transport. A message received there bypasses the service.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport. Messages that the service has, and one that waits for it, are dropped.
+    /// Returns the inner transport. Messages that the service has, and one that waits for it, are dropped.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.inner
@@ -80,8 +80,8 @@ where
     S: Service<M>,
     S::Error: Into<BoxError>,
 {
-    /// Reads until a message has its answer, there is no room for more, or one of the two that are asked is not ready. Gives the
-    /// answer of a message that has it at once, and that none is before.
+    /// Reads until a message has its answer, there is no room for more, or the transport or the service is not ready.
+    /// Returns the answer of a message if it is available at once and no earlier message is in flight.
     fn fill(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Result<S::Response, Error>> {
         let mut this = self.project();
         while this.in_flight.front().is_none() && this.in_flight.len() < this.concurrency.get() {

@@ -20,10 +20,12 @@ impl<M> fmt::Debug for Outbound<M> {
     }
 }
 
-/// Puts a tower service in the way of each message, in one direction. See the [module](super) for the whole story.
+/// A layer that passes each message in one direction through a tower service. See the [module](super) for the complete
+/// documentation.
 ///
-/// Each transport gets a clone of the service. What the clones share (the permits of a `ConcurrencyLimit`, the state of a
-/// circuit breaker) is shared by all transports of the layer; make a layer per connection for a state per connection.
+/// Each transport gets a clone of the service. State that the clones share (the permits of a `ConcurrencyLimit`, the
+/// state of a circuit breaker) is shared by all transports of the layer. For separate state, create a layer per
+/// connection.
 pub struct ServiceLayer<S, D> {
     service: S,
     concurrency: NonZeroUsize,
@@ -36,8 +38,8 @@ impl<S, D> ServiceLayer<S, D> {
         Self { service, concurrency: NonZeroUsize::MIN, refusals_to_stream: false, direction: PhantomData }
     }
 
-    /// Sets how many messages each transport has with the service at most; 1 by default. Answers that wait for their turn or
-    /// for room below count. The order is kept whatever it is.
+    /// Sets how many messages of each transport may be with the service. Defaults to 1. Answers that wait for their
+    /// turn or for room below count. The order is kept for any value.
     #[must_use]
     pub fn concurrency(mut self, limit: NonZeroUsize) -> Self {
         self.concurrency = limit;
@@ -46,7 +48,7 @@ impl<S, D> ServiceLayer<S, D> {
 }
 
 impl<S> ServiceLayer<S, Inbound> {
-    /// Messages that come in pass through `service`; those that go out do not.
+    /// Creates a layer that passes incoming messages through `service`. Outgoing messages are not affected.
     #[must_use]
     pub const fn inbound(service: S) -> Self {
         Self::new(service)
@@ -54,7 +56,7 @@ impl<S> ServiceLayer<S, Inbound> {
 }
 
 impl<S, M> ServiceLayer<S, Outbound<M>> {
-    /// Messages that go out pass through `service`; those that come in do not.
+    /// Creates a layer that passes outgoing messages through `service`. Incoming messages are not affected.
     #[must_use]
     pub const fn outbound(service: S) -> Self
     where
@@ -63,11 +65,11 @@ impl<S, M> ServiceLayer<S, Outbound<M>> {
         Self::new(service)
     }
 
-    /// Gives refusals that come late as error items of the stream, in place of an error of the next sink call (the default). For
-    /// transports that are [driven](crate::TransportExt::drive): a driver takes a failed flush for the end of the
-    /// connection, and passes an error item on to the receiver.
+    /// Returns late refusals as error items of the stream, instead of as an error of the next sink call (the default).
+    /// Use it for [driven](crate::TransportExt::drive) transports: a driver treats a failed flush as the end of the
+    /// connection, but passes an error item on to the receiver.
     ///
-    /// At most [`MAX_REFUSALS`](super::MAX_REFUSALS) wait to be read; what is over is only counted, by
+    /// At most [`MAX_REFUSALS`](super::MAX_REFUSALS) wait to be read; further ones are only counted, by
     /// [`OutboundService::refused`].
     #[must_use]
     pub fn refusals_to_stream(mut self) -> Self {

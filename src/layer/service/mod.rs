@@ -1,71 +1,73 @@
-//! A tower service in the way of each message: any stock `Service<M, Response = M>` as a filter, inbound or outbound.
+//! Passes each message through a tower service: any `Service<M, Response = M>` as a filter, inbound or outbound.
 //!
 //! # Why
 //!
-//! An asynchronous check, a lookup, tower's own `Filter`, `Timeout` or `ConcurrencyLimit`, a circuit breaker: they exist as
-//! services, and need not be written again as transports. [`ServiceLayer::inbound`] and [`ServiceLayer::outbound`] put one in
-//! a transport's stack. The service sees each message and answers with what goes on in its place; the answer may be of
-//! another type. **The order is kept**, though several messages may be with the service at a time.
+//! Asynchronous checks, lookups, tower's `Filter`, `Timeout` or `ConcurrencyLimit`, and circuit breakers exist as
+//! services, and need not be written again for transports. [`ServiceLayer::inbound`] and [`ServiceLayer::outbound`] put
+//! one into a transport's stack. The service gets each message and answers with the message that continues in its
+//! place; the answer may be of another type. **The order is kept**, although several messages may be with the service
+//! at a time.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! Each transport has at most [`concurrency`](ServiceLayer::concurrency) messages with its service: 1 by default, answers that
-//! wait for their turn included.
+//! Each transport has at most [`concurrency`](ServiceLayer::concurrency) messages with its service: 1 by default,
+//! including answers that wait for their turn.
 //!
-//! | | is `Pending` while |
-//! |---|---|
-//! | inbound `poll_next` | the oldest message has no answer; no more is read while the service is not ready or has enough |
-//! | outbound `poll_ready` | the service is not ready, has enough, or the inner transport has no room |
-//! | outbound `poll_flush`, `poll_close` | any message is with the service; what it has answered goes out meanwhile |
+//! | direction | method | is `Pending` while |
+//! |---|---|---|
+//! | inbound | `poll_next` | the oldest message has no answer; no more is read while the service is not ready or has enough messages |
+//! | outbound | `poll_ready` | the service is not ready or has enough messages, or the inner transport has no room |
+//! | outbound | `poll_flush`, `poll_close` | any message is with the service; answers are sent meanwhile |
 //!
-//! A service that never answers holds up its direction for ever: put tower's `Timeout` over it.
-//! The futures of outgoing messages are polled by the sink's methods, those of incoming ones by `poll_next`: a message that is
-//! fed and neither flushed nor followed stays with the service, as it would stay in any buffer.
+//! A service that never answers blocks its direction forever: put tower's `Timeout` around it. The futures of outgoing
+//! messages are polled by the sink's methods, those of incoming ones by `poll_next`. A message that is fed and neither
+//! flushed nor followed by another stays with the service, as it would stay in any buffer.
 //!
-//! # Where it belongs in the stack
+//! # Position in the stack
 //!
-//! Where the messages are of the type that the service takes. Above a codec it sees values; below, every
-//! [`Message`](crate::Message), pings and close messages among them.
+//! The layer goes where the messages have the type that the service takes. Above a codec it sees values; below, every
+//! [`Message`](crate::Message), including pings and close messages.
 //!
 //! # Errors
 //!
-//! A service that fails **refuses** its message, and the connection goes on. Nothing is lost silently:
+//! A service that fails **refuses** its message, and the connection goes on. No error is lost silently:
 //!
-//! | | where the error shows |
-//! |---|---|
-//! | inbound | as an error item, in the message's place |
-//! | outbound, at once | from `start_send`, when nothing was before it |
-//! | outbound, later | from the next `poll_ready`, `poll_flush` or `poll_close` that finds it: so `send` gives the error of its own message, while after `feed` an error of `poll_ready` is that of an *earlier* message, and the one at hand was not taken |
-//! | outbound, later, with [`refusals_to_stream`](ServiceLayer::refusals_to_stream) | as an error item of the stream: for [driven](crate::TransportExt::drive) transports |
+//! | direction | when | where the error is returned |
+//! |---|---|---|
+//! | inbound | | as an error item, in the message's place |
+//! | outbound | at once | from `start_send`, if no message was before it |
+//! | outbound | later | from the next `poll_ready`, `poll_flush` or `poll_close` that finds it: `send` returns the error of its own message, but after `feed` an error of `poll_ready` is that of an *earlier* message, and the current one was not accepted |
+//! | outbound | later, with [`refusals_to_stream`](ServiceLayer::refusals_to_stream) | as an error item of the stream: for [driven](crate::TransportExt::drive) transports |
 //!
-//! An error keeps its kind, so a service whose error is a [`crate::Error`] decides what it is; others are
-//! [`is_other`](crate::Error::is_other), and tower's `Elapsed` is [`is_timeout`](crate::Error::is_timeout). `poll_close` closes all the
-//! same, and gives the first refusal when it is done. An error of the service's `poll_ready` refuses one incoming message;
-//! outbound it is the sink's error, and nothing was taken.
+//! An error keeps its kind: a service whose error is a [`crate::Error`] decides what it is. For other errors
+//! [`is_other`](crate::Error::is_other) is true, and for tower's `Elapsed` [`is_timeout`](crate::Error::is_timeout).
+//! `poll_close` closes in any case, and returns the first refusal when it is done. An error of the service's
+//! `poll_ready` refuses one incoming message. Outbound it is the sink's error, and no message was accepted.
 //!
 //! # One service for each transport
 //!
-//! The layer clones its service for each transport. Whether the clones share anything is the service's affair: those of tower's
-//! `ConcurrencyLimit` share their permits, so `ServiceLayer::inbound(ConcurrencyLimit::new(service, 100))` is a limit over all
-//! connections of this layer, while [`concurrency`](ServiceLayer::concurrency) is one for each.
+//! The layer clones its service for each transport. The service decides whether the clones share anything. Clones of
+//! tower's `ConcurrencyLimit` share their permits, so `ServiceLayer::inbound(ConcurrencyLimit::new(service, 100))` is a
+//! limit over all connections of this layer, while [`concurrency`](ServiceLayer::concurrency) is a limit for each.
 //!
 //! # Cancel safety
 //!
-//! All state is in the transport: a future over it (`send`, `next`) that is dropped loses no message, and takes none back from
+//! All state is in the transport: dropping a future over it (`send`, `next`) loses no message, and withdraws none from
 //! the service.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
-//! Nothing.
+//! The layer adds nothing.
 //!
 //! # Cost
 //!
-//! Nothing is allocated per message: a future takes the memory of one that is done. What the service allocates is its own
-//! (a circuit breaker of tower-resilience boxes its future). `cargo bench -p benches --bench overhead` has the rows.
+//! Nothing is allocated per message: a future reuses the memory of one that is done. The service's own allocations come
+//! in addition (a circuit breaker of tower-resilience boxes its future). `cargo bench -p benches --bench overhead` has
+//! the rows.
 //!
 //! # Example
 //!
-//! tower's `Filter`, on what comes in:
+//! tower's `Filter`, on incoming messages:
 //!
 //! ```
 //! # futures_util::FutureExt::now_or_never(async {
@@ -90,7 +92,8 @@
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
 //!
-//! An outgoing check that asks someone else, ten at a time and within a second, under a limit that all connections share:
+//! An outgoing check that calls another service, ten at a time and within a second, under a limit that all connections
+//! share:
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -117,10 +120,11 @@
 //! # Ok::<(), Error>(()) }).unwrap();
 //! ```
 //!
-//! # Unlike `tower::filter` and `futures::stream::buffered`
+//! # Compared with `tower::filter` and `futures::stream::buffered`
 //!
-//! tower's `Filter` is a service; this is the place for one in a transport. `StreamExt::buffered` allocates for each future, knows
-//! neither a service's readiness nor the writing direction, and `SinkExt::with` has one future at a time.
+//! tower's `Filter` is a service; this layer puts one into a transport. `StreamExt::buffered` allocates for each
+//! future, and supports neither a service's readiness nor the writing direction. `SinkExt::with` has one future at a
+//! time.
 
 mod future;
 mod inbound;

@@ -17,11 +17,11 @@ use super::{
 use crate::{BoxError, Error, Transport, in_flight::InFlight};
 
 pin_project! {
-    /// A transport whose outgoing messages pass through a service: what
-    /// [`ServiceLayer::outbound`](super::ServiceLayer::outbound) makes.
+    /// A transport whose outgoing messages pass through a service, created by
+    /// [`ServiceLayer::outbound`](super::ServiceLayer::outbound).
     ///
-    /// What comes in passes as it is, with refusals in between where
-    /// [that was chosen](super::ServiceLayer::refusals_to_stream).
+    /// Incoming messages pass unchanged, with refusals in between if
+    /// [`refusals_to_stream`](super::ServiceLayer::refusals_to_stream) is set.
     // The bounds are needed to name the service's future.
     pub struct OutboundService<T, S, M>
     where
@@ -32,14 +32,14 @@ pin_project! {
         service: S,
         in_flight: InFlight<Outcome<S::Future>, (), Result<S::Response, Error>>,
         concurrency: NonZeroUsize,
-        // `poll_ready` was ready, and `start_send` has not used it.
+        // Whether `poll_ready` was ready, and `start_send` has not used it.
         reserved: bool,
-        // The inner transport was ready, and has not been given a message since.
+        // Whether the inner transport was ready, and has not been given a message since.
         has_room: bool,
-        // The inner transport holds what was not flushed.
+        // Whether the inner transport holds messages that were not flushed.
         dirty: bool,
         refusals: Refusals,
-        // What `poll_close` gives once the inner transport is closed.
+        // The error that `poll_close` returns once the inner transport is closed.
         close_error: Option<Error>,
     }
 }
@@ -48,31 +48,32 @@ impl<T, S, M> OutboundService<T, S, M>
 where
     S: Service<M>,
 {
-    /// How many messages were refused so far, by the service or by the inner transport.
+    /// Returns how many messages were refused so far, by the service or by the inner transport.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refusals.count()
     }
 
-    /// The service.
+    /// Returns a reference to the service.
     #[must_use]
     pub fn service(&self) -> &S {
         &self.service
     }
 
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is sent there bypasses the service, and overtakes what the service has.
+    /// Returns a mutable reference to the inner transport. A message sent there bypasses the service, and overtakes the
+    /// messages that the service has.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport. Messages that the service has are dropped; flush before, to lose none.
+    /// Returns the inner transport. Messages that the service has are dropped; flush first to lose none.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.inner
@@ -105,7 +106,7 @@ where
     S: Service<M>,
     S::Error: Into<BoxError>,
 {
-    /// Gives the inner transport an answer. It has room, if this is a message.
+    /// Hands an answer to the inner transport, which has room if this is a message.
     fn hand_over(self: Pin<&mut Self>, answer: Result<S::Response, Error>) -> Result<(), Stop> {
         let mut this = self.project();
         let error = match answer {
@@ -116,7 +117,7 @@ where
                 match this.inner.as_mut().start_send(message).map_err(Into::into) {
                     Ok(()) => return Ok(()),
                     Err(error) if error.is_closed() && !error.is_rejection() => return Err(Stop::Broken(error)),
-                    // It refuses this message alone.
+                    // The inner transport rejects only this message.
                     Err(error) => error,
                 }
             }
@@ -124,7 +125,7 @@ where
         this.refusals.refuse(error).map_err(Stop::Refused)
     }
 
-    /// Hands over the answer whose turn it is.
+    /// Hands over the next answer in order.
     fn hand_over_next(mut self: Pin<&mut Self>) -> Result<(), Stop> {
         match self.as_mut().project().in_flight.pop() {
             Some(((), answer)) => self.hand_over(answer),
@@ -132,7 +133,7 @@ where
         }
     }
 
-    /// Whether the answer whose turn it is could be handed over now.
+    /// Returns whether the next answer in order can be handed over now.
     fn can_hand_over(&self) -> bool {
         self.in_flight.front().is_some_and(|answer| self.has_room || answer.is_err())
     }
@@ -146,7 +147,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// Hands over what is answered. Ready when the service has nothing more.
+    /// Hands over finished answers. `Ready` when the service has no more messages.
     fn poll_hand_over(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         while self.in_flight.len() > 0 {
             if self.in_flight.front().is_none() {
@@ -163,7 +164,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// Flushes what the inner transport has, while the service is busy with the rest.
+    /// Flushes the inner transport while the service is busy with the rest.
     fn flush_meanwhile(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Result<(), Error> {
         let this = self.project();
         if *this.dirty
@@ -204,7 +205,7 @@ where
     fn start_send(mut self: Pin<&mut Self>, message: M) -> Result<(), Error> {
         let this = self.as_mut().project();
         if !std::mem::take(this.reserved) {
-            return Err(Error::full("start_send without room; wait for poll_ready first"));
+            return Err(Error::full("start_send was called without room; wait for poll_ready first"));
         }
         let asked = Outcome::asked(this.service.call(message));
         if *this.has_room {

@@ -5,10 +5,10 @@ use std::{
 
 use crate::Error;
 
-/// How many refusals of outgoing messages wait to be read from the stream, at most.
+/// The maximum number of refusals of outgoing messages that wait to be read from the stream.
 pub const MAX_REFUSALS: usize = 64;
 
-/// Why handing over stopped.
+/// The reason why handing over stopped.
 pub(super) enum Stop {
     /// One message was refused; the rest can go on.
     Refused(Error),
@@ -24,11 +24,11 @@ impl From<Stop> for Error {
     }
 }
 
-/// Where the errors of refused messages go. Pure.
+/// Routes the errors of refused messages. Pure.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     to_stream: bool,
-    /// The stream has ended: from then on the sink is told.
+    /// Whether the stream has ended: from then on the sink returns the errors.
     ended: bool,
     waiting: VecDeque<Error>,
     reader: Option<Waker>,
@@ -44,7 +44,7 @@ impl Refusals {
         self.count
     }
 
-    /// A message was refused. An error is for the sink's caller.
+    /// Records a refusal. A returned error is for the sink's caller.
     pub(super) fn refuse(&mut self, error: Error) -> Result<(), Error> {
         self.count += 1;
         let error = error.context("an outgoing message was refused");
@@ -60,12 +60,12 @@ impl Refusals {
         Ok(())
     }
 
-    /// The next one for the stream.
+    /// Returns the next refusal for the stream.
     pub(super) fn next(&mut self) -> Option<Error> {
         self.waiting.pop_front()
     }
 
-    /// The stream is pending; a refusal is to wake it.
+    /// Registers the pending stream to be woken by a refusal.
     pub(super) fn register(&mut self, cx: &Context<'_>) {
         if !self.to_stream {
             return;
@@ -76,7 +76,7 @@ impl Refusals {
         }
     }
 
-    /// The stream has ended.
+    /// Records that the stream has ended.
     pub(super) fn end(&mut self) {
         self.ended = true;
     }

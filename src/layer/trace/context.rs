@@ -2,10 +2,10 @@ use std::{fmt, str::FromStr};
 
 use crate::Error;
 
-/// Where a message belongs among distributed traces: what the `traceparent` of
-/// [W3C Trace Context](https://www.w3.org/TR/trace-context/#traceparent-header) says.
+/// The position of a message in distributed traces: the content of the `traceparent` of [W3C Trace
+/// Context](https://www.w3.org/TR/trace-context/#traceparent-header).
 ///
-/// Neither id is zero. Of the flags, one has a meaning: [`is_sampled`](Self::is_sampled).
+/// Neither id is zero. One flag has a meaning: [`is_sampled`](Self::is_sampled).
 ///
 /// ```
 /// use tower_transport::layer::trace::TraceContext;
@@ -25,14 +25,15 @@ pub struct TraceContext {
     flags: u8,
 }
 
-/// The one flag of version 00: the caller may have recorded this.
+/// The only flag of version 00: the caller may have recorded its span.
 const SAMPLED: u8 = 1;
 
 impl TraceContext {
-    /// How long [`to_bytes`](Self::to_bytes) is.
+    /// The length of [`to_bytes`](Self::to_bytes).
     pub const LEN: usize = 26;
 
-    /// The context of the span `span_id` in the trace `trace_id`; `None` where one of them is zero, which W3C forbids.
+    /// Creates the context of the span `span_id` in the trace `trace_id`. Returns `None` if one of them is zero, which
+    /// W3C forbids.
     #[must_use]
     pub const fn new(trace_id: u128, span_id: u64, sampled: bool) -> Option<Self> {
         if trace_id == 0 || span_id == 0 {
@@ -41,30 +42,30 @@ impl TraceContext {
         Some(Self { trace_id, span_id, flags: if sampled { SAMPLED } else { 0 } })
     }
 
-    /// A sampled one; neither number is zero.
+    /// Creates a sampled context; neither number is zero.
     pub(super) const fn root(trace_id: u128, span_id: u64) -> Self {
         Self { trace_id, span_id, flags: SAMPLED }
     }
 
-    /// The whole trace.
+    /// Returns the id of the whole trace.
     #[must_use]
     pub const fn trace_id(&self) -> u128 {
         self.trace_id
     }
 
-    /// The span that this context speaks of: the sender's, that is the parent of what the receiver does.
+    /// Returns the id of the sender's span, which is the parent of the receiver's span.
     #[must_use]
     pub const fn span_id(&self) -> u64 {
         self.span_id
     }
 
-    /// Whether the sender may have recorded its span.
+    /// Returns whether the sender may have recorded its span.
     #[must_use]
     pub const fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
 
-    /// In binary: the version (0), the trace id (16 bytes), the span id (8), the flags (1); big endian.
+    /// Returns the binary form: the version (0), the trace id (16 bytes), the span id (8), the flags (1); big endian.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
@@ -74,8 +75,8 @@ impl TraceContext {
         bytes
     }
 
-    /// Reads [`to_bytes`](Self::to_bytes). `None` for another version, and for an id of zero: the text of W3C says to ignore
-    /// such a context, and go on without.
+    /// Reads the form of [`to_bytes`](Self::to_bytes). Returns `None` for another version and for an id of zero: the
+    /// W3C text says to ignore such a context and continue without it.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Option<Self> {
         let (version, rest) = bytes.split_first()?;
@@ -89,14 +90,14 @@ impl TraceContext {
     }
 }
 
-/// The text of a `traceparent` header, version 00.
+/// Formats the context as a `traceparent` header, version 00.
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
     }
 }
 
-/// Reads a `traceparent` header. Of a later version than 00, it reads what 00 defines, as W3C wants it.
+/// Parses a `traceparent` header. For a later version than 00, it reads the fields that 00 defines, as W3C requires.
 impl FromStr for TraceContext {
     type Err = Error;
 
@@ -113,7 +114,7 @@ fn parse(text: &[u8]) -> Option<TraceContext> {
     let span_id = u64::try_from(hex(field(36, 52)?)?).ok()?;
     let sampled = hex(field(53, 55)?)? & u128::from(SAMPLED) != 0;
     let rest = text.get(55..)?;
-    // Version ff is invalid; 00 has nothing more, and a later one goes on with a dash.
+    // Version ff is invalid. Version 00 has no more fields, and a later version continues with a dash.
     let ending = match version {
         0xff => false,
         0 => rest.is_empty(),
@@ -122,7 +123,7 @@ fn parse(text: &[u8]) -> Option<TraceContext> {
     if dashes && ending { TraceContext::new(trace_id, span_id, sampled) } else { None }
 }
 
-/// Lower case only, as the text of W3C has it.
+/// Lower case only, as the W3C text requires.
 fn hex(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0, |number, digit| {
         let value = match digit {

@@ -1,6 +1,6 @@
 use std::fmt::{self, Write};
 
-/// Prints what a peer may have written, so that it cannot steer a terminal, break a line of a log or turn its direction.
+/// Prints text from a peer so that it cannot control a terminal, break a log line or change the text direction.
 pub(super) struct Escaped<D>(pub(super) D);
 
 impl<D: fmt::Display> fmt::Display for Escaped<D> {
@@ -14,7 +14,7 @@ struct Escaping<'a, 'f>(&'a mut fmt::Formatter<'f>);
 impl Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         text.chars().try_for_each(|c| match c {
-            // Part of sentences, and harmless.
+            // Part of ordinary sentences, and harmless.
             '"' | '\'' | '\\' => self.0.write_char(c),
             c => c.escape_debug().try_for_each(|c| self.0.write_char(c)),
         })

@@ -5,12 +5,12 @@ use tracing::Span;
 
 use super::{Direction, Messages, TraceContext, Traced, Values, sampling::Turns, session::Session};
 
-/// Which end of a connection this is: the label `role`.
+/// The end of a connection: the label `role`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The one that connects.
+    /// The end that connects.
     Client,
-    /// The one that accepts.
+    /// The end that accepts.
     Server,
 }
 
@@ -26,10 +26,10 @@ impl Role {
 type OnMessage = dyn Fn(&Span, Direction, Option<&TraceContext>) + Send + Sync;
 type ContextOf = dyn Fn(&Span) -> Option<TraceContext> + Send + Sync;
 
-/// Spans and metrics for each transport. See the [module](super) for the whole story.
+/// A layer that adds spans and metrics to each transport. See the [module](super) for the complete documentation.
 ///
-/// Each transport that it wraps is a session of its own. A clone shares the turn of the sampling, and nothing else: clone it to give
-/// one connection its [`peer`](Self::peer).
+/// Each transport that it wraps is a separate session. Clones only share the position of the sampling. Clone the layer
+/// to give one connection its [`peer`](Self::peer).
 pub struct TraceLayer<K = Messages> {
     pub(super) config: Config,
     turns: Turns,
@@ -50,14 +50,14 @@ pub(super) struct Config {
 }
 
 impl TraceLayer {
-    /// For connections that this end makes. `name` says in one fixed word what they are for; it is a label of each metric, so do
-    /// not make it of what a peer sends.
+    /// Creates a layer for connections that this end makes. `name` describes their purpose in one fixed word. It is a
+    /// label of every metric, so do not derive it from data that a peer sends.
     #[must_use]
     pub fn client(name: impl Into<Cow<'static, str>>) -> Self {
         Self::new(name.into(), Role::Client)
     }
 
-    /// For connections that this end accepts; `name` as for [`client`](Self::client).
+    /// Creates a layer for connections that this end accepts; `name` as for [`client`](Self::client).
     #[must_use]
     pub fn server(name: impl Into<Cow<'static, str>>) -> Self {
         Self::new(name.into(), Role::Server)
@@ -78,16 +78,18 @@ impl TraceLayer {
         Self { config, turns: Turns::default(), subject: PhantomData }
     }
 
-    /// Sets whether the context of a sampled message travels with it, and that of an incoming one is taken off; off by default.
+    /// Sets whether the context of a sampled message travels with it, and that of an incoming message is removed from
+    /// it. Defaults to off.
     ///
-    /// **Both ends must have it on**: a peer without this layer takes the mark for a part of the payload.
+    /// **Both ends must turn it on**: a peer without this layer treats the mark as part of the payload.
     #[must_use]
     pub fn propagate(mut self, propagate: bool) -> Self {
         self.config.propagate = propagate;
         self
     }
 
-    /// The same for a transport of values: above a codec. Messages are counted, bytes are not, and no context travels.
+    /// Converts the layer for a transport of values, above a codec. Messages are counted, bytes are not, and no context
+    /// travels.
     #[must_use]
     pub fn values(mut self) -> TraceLayer<Values> {
         self.config.propagate = false;
@@ -96,39 +98,40 @@ impl TraceLayer {
 }
 
 impl<K> TraceLayer<K> {
-    /// Sets the field `peer` of the session's span: an address, a user. Not a label of metrics. It is escaped where it is logged.
+    /// Sets the field `peer` of the session's span, such as an address or a user. It is not a label of metrics. It is
+    /// escaped when it is logged.
     #[must_use]
     pub fn peer(mut self, peer: impl Into<Arc<str>>) -> Self {
         self.config.peer = Some(peer.into());
         self
     }
 
-    /// Takes `span` for the session's, in place of one that is made for each transport: for fields of your own. Clone the layer and
-    /// set another one for each connection.
+    /// Sets the session's span, in place of one that is created for each transport, to add your own fields. Clone the
+    /// layer and set a different span for each connection.
     #[must_use]
     pub fn span(mut self, span: Span) -> Self {
         self.config.span = Some(span);
         self
     }
 
-    /// Gives one in `every` messages a span, counted for each connection and direction; off by default. Incoming messages that
-    /// bring the context of a sampled one have theirs besides.
+    /// Sets that one in `every` messages gets a span, counted for each connection and direction. Defaults to off.
+    /// Incoming messages that carry the context of a sampled message also get one.
     #[must_use]
     pub fn sample_one_in(mut self, every: NonZeroU32) -> Self {
         self.config.sample = Some(every);
         self
     }
 
-    /// Records the size of each message in a histogram ([`MESSAGE_BYTES`](super::MESSAGE_BYTES)); off by default, since it
-    /// costs an entry in the recorder for each message.
+    /// Records the size of each message in a histogram ([`MESSAGE_BYTES`](super::MESSAGE_BYTES)). Defaults to off,
+    /// because it costs an entry in the recorder for each message.
     #[must_use]
     pub fn record_sizes(mut self) -> Self {
         self.config.sizes = true;
         self
     }
 
-    /// Calls `hook` with the span of each sampled message before it is entered; with an incoming one comes the context of its
-    /// sender. A bridge to OpenTelemetry sets the span's parent here.
+    /// Calls `hook` with the span of each sampled message before it is entered. For an incoming message, the hook also
+    /// gets the context of its sender. A bridge to OpenTelemetry sets the span's parent here.
     #[must_use]
     pub fn on_message(
         mut self,
@@ -138,8 +141,9 @@ impl<K> TraceLayer<K> {
         self
     }
 
-    /// Asks `context_of` for the context of each sampled outgoing message, given its span: a bridge to OpenTelemetry knows the ids
-    /// which it gave it. `None` sends nothing. Without this, each message begins a trace of its own, with random ids.
+    /// Calls `context_of` with the span of each sampled outgoing message to get its context: a bridge to OpenTelemetry
+    /// knows the ids that it assigned. `None` sends no context. Without this, each message begins a new trace with
+    /// random ids.
     #[must_use]
     pub fn context_of(mut self, context_of: impl Fn(&Span) -> Option<TraceContext> + Send + Sync + 'static) -> Self {
         self.config.context_of = Some(Arc::new(context_of));

@@ -4,13 +4,14 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::Role;
 
-/// Gives the observable handles of other layers to the [`metrics`] facade: a queue's depth, a heartbeat's round trip, how often
-/// was reconnected.
+/// Publishes the observable handles of other layers to the [`metrics`] facade: a queue's depth, a heartbeat's round
+/// trip, the number of reconnects.
 ///
-/// Each source is a function that reads such a handle. [`publish`](Self::publish) asks them all and tells the recorder what
-/// changed; whoever owns the meter decides when, or spawns [`run`](Self::run). A meter belongs to one connection (or one stack), and
-/// **many meters may share a metric**: counters and gauges are told by their differences, so that the recorder has the sum over all.
-/// Dropped, a meter tells its counters once more, and takes its share out of the gauges.
+/// Each source is a function that reads such a handle. [`publish`](Self::publish) reads all sources and tells the
+/// recorder what changed. The owner of the meter decides when to call it, or spawns [`run`](Self::run). A meter belongs
+/// to one connection (or one stack), and **many meters may share a metric**: counters and gauges are reported as
+/// differences, so that the recorder has the sum over all meters. When a meter is dropped, it reports its counters once
+/// more and subtracts its share from the gauges.
 ///
 /// The recorder's handles are looked up when a source is added.
 ///
@@ -39,14 +40,15 @@ enum Source {
 }
 
 impl Meter {
-    /// A meter without sources. Its metrics have the labels `name` and `role`; take the words that the
-    /// [`TraceLayer`](super::TraceLayer) of the same stack has.
+    /// Creates a meter without sources. Its metrics have the labels `name` and `role`; use the values of the
+    /// [`TraceLayer`](super::TraceLayer) of the same stack.
     #[must_use]
     pub fn new(name: impl Into<Cow<'static, str>>, role: Role) -> Self {
         Self { name: name.into(), role, sources: Vec::new() }
     }
 
-    /// Adds something that only rises, such as a count of drops. A value below the last one counts as that.
+    /// Adds a source that only increases, such as a count of drops. A value below the last one is treated as equal to
+    /// it.
     #[must_use]
     pub fn counter(mut self, metric: &'static str, read: impl FnMut() -> u64 + Send + 'static) -> Self {
         let counter = metrics::counter!(metric, "name" => self.name.clone(), "role" => self.role.word());
@@ -54,7 +56,8 @@ impl Meter {
         self
     }
 
-    /// Adds something that rises and falls, and of which the sum over all connections says something: a queue's depth.
+    /// Adds a source that increases and decreases, and whose sum over all connections is meaningful, such as a queue's
+    /// depth.
     #[must_use]
     pub fn gauge(mut self, metric: &'static str, read: impl FnMut() -> f64 + Send + 'static) -> Self {
         let gauge = metrics::gauge!(metric, "name" => self.name.clone(), "role" => self.role.word());
@@ -62,8 +65,8 @@ impl Meter {
         self
     }
 
-    /// Adds something of which the distribution says something, such as a round trip: one value for each
-    /// [`publish`](Self::publish), where there is one.
+    /// Adds a source whose distribution is meaningful, such as a round trip. Each [`publish`](Self::publish) records
+    /// one value if there is one.
     #[must_use]
     pub fn histogram(mut self, metric: &'static str, read: impl FnMut() -> Option<f64> + Send + 'static) -> Self {
         let histogram = metrics::histogram!(metric, "name" => self.name.clone(), "role" => self.role.word());
@@ -71,7 +74,7 @@ impl Meter {
         self
     }
 
-    /// Asks every source, and tells the recorder.
+    /// Reads every source and tells the recorder.
     pub fn publish(&mut self) {
         for source in &mut self.sources {
             match source {
@@ -94,7 +97,8 @@ impl Meter {
         }
     }
 
-    /// Publishes every `period`, for ever: spawn it with the connection, and drop it with it. Dropping it loses nothing.
+    /// Publishes every `period`, forever. Spawn it with the connection, and drop it with the connection. Dropping this
+    /// future loses nothing.
     pub async fn run(mut self, period: Duration) {
         loop {
             self.publish();

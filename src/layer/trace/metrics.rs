@@ -1,24 +1,24 @@
-/// A metric that this crate gives to the [`metrics`] facade.
+/// A metric that this crate reports to the [`metrics`] facade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
-    /// Its name.
+    /// The name of the metric.
     pub name: &'static str,
-    /// What kind of metric it is.
+    /// The kind of the metric.
     pub kind: MetricKind,
-    /// The labels beside `name` and `role`, which all have.
+    /// The labels in addition to `name` and `role`, which all metrics have.
     pub labels: &'static [&'static str],
-    /// What it says, for people.
+    /// A description for people.
     pub what: &'static str,
 }
 
 /// The kinds of metrics of the [`metrics`] facade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Goes up only.
+    /// A value that only increases.
     Counter,
-    /// Goes up and down.
+    /// A value that increases and decreases.
     Gauge,
-    /// Many values, by their distribution.
+    /// A distribution of many values.
     Histogram,
 }
 
@@ -29,7 +29,7 @@ macro_rules! metrics_table {
             pub const $constant: &str = $name;
         )*
 
-        /// Every metric of this crate; the [module](super) has them as a table.
+        /// Every metric of this crate; the [module](super) documents them in a table.
         pub const METRICS: &[Metric] = &[
             $(Metric { name: $name, kind: MetricKind::$kind, labels: &[$($label),*], what: $what },)*
         ];
@@ -41,25 +41,25 @@ metrics_table! {
     SESSIONS_OPEN "tower_transport_sessions_open" Gauge [] "connections that are open"
     MESSAGES "tower_transport_messages_total" Counter ["direction"] "messages, each way"
     BYTES "tower_transport_bytes_total" Counter ["direction"] "bytes of payload, each way"
-    MESSAGE_BYTES "tower_transport_message_bytes" Histogram ["direction"] "sizes of messages, where chosen"
-    ERRORS "tower_transport_errors_total" Counter ["direction", "kind"] "errors, by the name of their kind"
+    MESSAGE_BYTES "tower_transport_message_bytes" Histogram ["direction"] "sizes of messages, if recording is on"
+    ERRORS "tower_transport_errors_total" Counter ["direction", "kind"] "errors, by kind"
     QUEUE_MESSAGES "tower_transport_queue_messages" Gauge [] "messages that wait in outgoing queues"
     QUEUE_BYTES "tower_transport_queue_bytes" Gauge [] "bytes that wait in outgoing queues"
     QUEUE_DROPPED "tower_transport_queue_dropped_total" Counter [] "messages that the policy of a queue dropped"
     ROUND_TRIP "tower_transport_round_trip_seconds" Histogram [] "round trips that heartbeats measured"
-    RECONNECTS "tower_transport_reconnects_total" Counter [] "connections made again after one was lost"
-    RESUMED "tower_transport_resumed_total" Counter [] "sessions that went on without a gap after a reconnect"
-    FRESH "tower_transport_fresh_total" Counter [] "sessions that had to begin anew after a reconnect"
+    RECONNECTS "tower_transport_reconnects_total" Counter [] "reconnects after a connection was lost"
+    RESUMED "tower_transport_resumed_total" Counter [] "sessions that resumed without a gap after a reconnect"
+    FRESH "tower_transport_fresh_total" Counter [] "sessions that had to start again after a reconnect"
     RATE_LIMITED "tower_transport_rate_limited_total" Counter [] "messages over a rate limit"
     COMPRESSION_PLAIN_BYTES "tower_transport_compression_plain_bytes_total" Counter [] "bytes before compression"
     COMPRESSION_WIRE_BYTES "tower_transport_compression_wire_bytes_total" Counter [] "bytes after compression"
-    CONNECTS "tower_transport_connects_total" Counter ["transport"] "connections, by the transport that was made"
-    CONNECT_SECONDS "tower_transport_connect_seconds" Histogram ["transport"] "times from the start of an attempt to its connection"
-    FALLBACKS "tower_transport_fallbacks_total" Counter ["transport", "reason"] "transports that were tried and not made"
+    CONNECTS "tower_transport_connects_total" Counter ["transport"] "connections, by transport"
+    CONNECT_SECONDS "tower_transport_connect_seconds" Histogram ["transport"] "time from the start of an attempt to its connection"
+    FALLBACKS "tower_transport_fallbacks_total" Counter ["transport", "reason"] "transports that were tried and failed to connect"
     PATHS_LOST "tower_transport_paths_lost_total" Counter ["transport"] "connections whose path went dead"
 }
 
-/// Tells the recorder what each metric is: the help texts of an exporter. Call it once, after the recorder is installed.
+/// Describes each metric to the recorder: the help texts of an exporter. Call it once, after the recorder is installed.
 pub fn describe() {
     for metric in METRICS {
         match metric.kind {

@@ -1,32 +1,34 @@
-//! What happens on a transport, for [`tracing`] and the [`metrics`](::metrics) facade, and the W3C trace context of sampled messages.
+//! Instrumentation of a transport for [`tracing`] and the [`metrics`](::metrics) facade, and the W3C trace context of
+//! sampled messages.
 //!
 //! # Why
 //!
-//! A connection lives for hours, so a log line at its beginning and one at its end say little. This layer counts what goes each
-//! way and what fails, by kind; gives each connection a span; and follows one message in so many across the wire, into
-//! the traces of the peer.
+//! A connection lives for hours, so one log line at its beginning and one at its end say little. This layer counts
+//! messages and bytes in each direction and errors by kind. It gives each connection a span. It can also follow one
+//! message in N across the wire, into the traces of the peer.
 //!
-//! # What is seen
+//! # Spans, events and metrics
 //!
-//! **Spans** (target `tower_transport`, level `INFO`). `session`, one for each transport: `name`, `role` (client or server) and
-//! `peer`. `message`, within it, for sampled messages: `direction` (in or out), `size` in bytes, `trace_id`, and `span_id` of an outgoing
-//! or `parent_id` of an incoming one. The span of an outgoing message lasts from `start_send`, where the layers below run in it, until
-//! it is flushed (or the next sampled message before that); that of an incoming one until the next message is asked for, or as
-//! long as a clone of it is held. **Events** (`DEBUG`): `open`, `error` with its kind, and `closed` with the totals and the peer's close code.
-//! What a peer wrote is escaped.
+//! **Spans** (target `tower_transport`, level `INFO`). `session`, one for each transport: `name`, `role` (client or
+//! server) and `peer`. `message`, within it, for sampled messages: `direction` (in or out), `size` in bytes,
+//! `trace_id`, and `span_id` of an outgoing or `parent_id` of an incoming message. The span of an outgoing message
+//! starts with `start_send`, where the layers below run inside it. It lasts until the message is flushed (or until the
+//! next sampled message before that). The span of an incoming message lasts until the next message is requested, or as
+//! long as a clone of it is held. **Events** (`DEBUG`): `open`, `error` with its kind, and `closed` with the totals and
+//! the peer's close code. Text from a peer is escaped.
 //!
-//! **Sampling** is off by default: [`sample_one_in`](TraceLayer::sample_one_in) turns it on. The session's span is never entered for
-//! a message that is not sampled.
+//! **Sampling** is off by default: [`sample_one_in`](TraceLayer::sample_one_in) turns it on. The session's span is
+//! never entered for a message that is not sampled.
 //!
 //! **Metrics**, all with the labels `name` and `role`:
 //!
-//! | metric | kind | more labels | told by |
+//! | metric | kind | further labels | reported by |
 //! |---|---|---|---|
 //! | `tower_transport_sessions_total` | counter | | this layer |
 //! | `tower_transport_sessions_open` | gauge | | this layer |
 //! | `tower_transport_messages_total` | counter | `direction` | this layer |
 //! | `tower_transport_bytes_total` | counter | `direction` | this layer |
-//! | `tower_transport_message_bytes` | histogram | `direction` | this layer, where [chosen](TraceLayer::record_sizes) |
+//! | `tower_transport_message_bytes` | histogram | `direction` | this layer, if [turned on](TraceLayer::record_sizes) |
 //! | `tower_transport_errors_total` | counter | `direction`, `kind` ([`Error::kind_name`](crate::Error::kind_name)) | this layer |
 //! | `tower_transport_queue_messages` | gauge | | a [`Meter`] |
 //! | `tower_transport_queue_bytes` | gauge | | a [`Meter`] |
@@ -43,42 +45,45 @@
 //! | `tower_transport_fallbacks_total` | counter | `transport`, `reason` | `stack::adaptive` |
 //! | `tower_transport_paths_lost_total` | counter | `transport` | `stack::adaptive` |
 //!
-//! No label comes from a peer, so there are as many series as there are words in your code. The recorder must be there when a
-//! transport is wrapped: its handles are looked up then, once. [`METRICS`] is this table, [`describe`] tells it to the recorder, and
-//! `docs/grafana-dashboard.json` shows it. A [`Meter`] gives the recorder what other layers know.
+//! No label comes from a peer, so the number of series is bounded by the names in your code. The recorder must be
+//! installed before a transport is wrapped: its handles are looked up once at that time. [`METRICS`] contains this
+//! table, [`describe`] reports it to the recorder, and `docs/grafana-dashboard.json` shows it. A [`Meter`] reports the
+//! state of other layers to the recorder.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! Nowhere: all of a transport's methods are the inner one's.
+//! The layer never waits: all of its methods call those of the inner transport.
 //!
-//! # Where it belongs in the stack
+//! # Position in the stack
 //!
-//! Outermost of all layers on messages, right below the codec: so it counts what the application sends, and what the layers below
-//! refuse are errors that it sees. At the bottom, it counts what goes over the wire. Above a codec, on values:
-//! [`TraceLayer::values`].
+//! The layer goes above all other layers on messages, right below the codec. It then counts the messages that the
+//! application sends, and the errors of messages that the layers below reject. At the bottom, it counts the traffic on
+//! the wire. Above a codec, it counts values: [`TraceLayer::values`].
 //!
 //! # Errors
 //!
-//! Those of the inner transport, as they are; each is counted by its kind, and that the transport is closed once for each direction.
-//! With [`propagate`](TraceLayer::propagate), a mark that is none is an error item that [`is_protocol`](crate::Error::is_protocol), and the
-//! stream goes on.
+//! Returns the errors of the inner transport unchanged. Each is counted by its kind; that the transport is closed is
+//! counted once for each direction. With [`propagate`](TraceLayer::propagate), an invalid mark is an error item for
+//! which [`is_protocol`](crate::Error::is_protocol) is true, and the stream goes on.
 //!
 //! # Cancel safety
 //!
-//! All state is in the transport: a future over it that is dropped loses no message, and no count.
+//! All state is in the transport: dropping a future over it loses no message and no count.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
-//! Nothing by default. With [`propagate`](TraceLayer::propagate), a *sampled* message gets 35 bytes at its end, with its
-//! [`TraceContext`] (`docs/wire.md`), and goes as binary; all others go as they are. Both ends must have it on. The other end
-//! makes a span for each message that says it is sampled, so turn it on for peers whom you trust with your logs.
+//! By default the layer adds nothing. With [`propagate`](TraceLayer::propagate), a *sampled* message gets 35 bytes at
+//! its end, with its [`TraceContext`] (`docs/wire.md`), and is sent as binary; all others are sent as they are. Both
+//! ends must turn it on. The other end makes a span for each message that is marked as sampled, so turn it on for peers
+//! that you trust with your logs.
 //!
 //! # Cost
 //!
-//! Messages and bytes are added up in the connection and told to the recorder when it flushes or has nothing to read, or after 256.
-//! Nothing is allocated and no clock is read for a message that is not sampled. A sampled one costs what the subscriber costs, and with
-//! `propagate` one allocation and a copy of the payload. The first sampled message allocates the source of ids.
-//! `cargo bench -p benches --bench overhead` has rows with and without a recorder and a subscriber.
+//! Messages and bytes are added up in the connection. They are reported to the recorder when the transport flushes or
+//! has nothing to read, or after 256 messages. For a message that is not sampled, nothing is allocated and no clock is
+//! read. A sampled message costs what the subscriber costs, and with `propagate` one allocation and a copy of the
+//! payload. The first sampled message allocates the source of ids. `cargo bench -p benches --bench overhead` has rows
+//! with and without a recorder and a subscriber.
 //!
 //! # Example
 //!
@@ -95,7 +100,7 @@
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
 //!
-//! One message in a thousand, followed to the other end; there, work on it happens in its span:
+//! One message in a thousand is followed to the other end, where the work on it happens in its span:
 //!
 //! ```
 //! # futures_util::FutureExt::now_or_never(async {
@@ -123,15 +128,17 @@
 //!
 //! # OpenTelemetry
 //!
-//! There is no dependency on it. With `tracing-opentelemetry`, [`on_message`](TraceLayer::on_message) sets the parent of an
-//! incoming message's span (`span.set_parent(..)` with a remote context of these ids), and [`context_of`](TraceLayer::context_of)
-//! reads the ids that it gave an outgoing one (`span.context().span().span_context()`). A transport that is
-//! [driven](crate::TransportExt::drive) is out of reach of [`Traced::received`]; there, the hook is the way.
+//! The crate does not depend on OpenTelemetry. With `tracing-opentelemetry`, [`on_message`](TraceLayer::on_message)
+//! sets the parent of an incoming message's span (`span.set_parent(..)` with a remote context of these ids), and
+//! [`context_of`](TraceLayer::context_of) reads the ids that it assigned to an outgoing one
+//! (`span.context().span().span_context()`). For a [driven](crate::TransportExt::drive) transport, [`Traced::received`]
+//! is not accessible; use the hook.
 //!
-//! # Unlike `tower_http::trace`
+//! # Compared with `tower_http::trace`
 //!
-//! tower-http's `TraceLayer` gives each request a span, and ends it with the response. A connection's messages are no requests:
-//! there may be thousands a second and answers to none, hence sampling, counters and one span for the whole.
+//! tower-http's `TraceLayer` gives each request a span, and ends it with the response. The messages of a connection are
+//! not requests: there may be thousands per second, without answers. This layer therefore has sampling, counters and
+//! one span for the connection.
 
 mod context;
 mod escaped;
@@ -145,7 +152,7 @@ mod transport;
 mod way;
 mod wire;
 
-/// The most bytes that this layer adds to a message: a trace context and its mark.
+/// The maximum number of bytes that this layer adds to a message: a trace context and its mark.
 #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
 pub(crate) const OVERHEAD: usize = wire::LEN;
 

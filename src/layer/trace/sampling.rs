@@ -1,4 +1,4 @@
-//! Which messages are traced, and the ids of those. Pure.
+//! Selects the messages that are traced, and their ids. Pure.
 
 use std::{
     collections::hash_map::RandomState,
@@ -12,19 +12,20 @@ use std::{
 
 use super::TraceContext;
 
-/// One in so many messages, for each connection and direction.
+/// Selects one in N messages, for each connection and direction.
 #[derive(Debug)]
 pub(super) struct Sampler {
     every: u64,
-    /// The number of the next one, counted from 1.
+    /// The number of the next selected message, counted from 1.
     next: u64,
 }
 
 impl Sampler {
-    /// `turn` says with which message it begins, so that connections which are shorter than that are sampled too.
+    /// Creates a selection. `turn` determines the first selected message, so that connections with fewer messages than
+    /// `every` are also sampled.
     pub(super) fn new(every: Option<NonZeroU32>, turn: u32) -> Self {
         match every {
-            // No connection has so many messages.
+            // No connection reaches this number of messages.
             None => Self { every: 0, next: u64::MAX },
             Some(every) => Self { every: u64::from(every.get()), next: u64::from(turn % every) + 1 },
         }
@@ -34,7 +35,7 @@ impl Sampler {
         self.next
     }
 
-    /// Whether the message of this number is one of them.
+    /// Returns whether the message with this number is selected.
     pub(super) fn hits(&mut self, number: u64) -> bool {
         if number < self.next {
             return false;
@@ -44,18 +45,19 @@ impl Sampler {
     }
 }
 
-/// Gives each connection of a layer another turn.
+/// Gives each connection of a layer a different start.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turns(Arc<AtomicU32>);
 
 impl Turns {
-    /// 0 first; then numbers that spread evenly, whatever the divisor (the golden ratio of 2^32).
+    /// Returns 0 first; then numbers that spread evenly, whatever the divisor (the golden ratio of 2^32).
     pub(super) fn next(&self) -> u32 {
         self.0.fetch_add(0x9e37_79b9, Relaxed)
     }
 }
 
-/// Ids of new traces. Random enough not to meet: a hash under a key of the standard library's own randomness.
+/// Generates ids of new traces. They are random enough not to collide: a hash under a key of the standard library's
+/// randomness.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ids {
     random: RandomState,
@@ -63,7 +65,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// A new trace with its first span.
+    /// Returns a new trace with its first span.
     pub(super) fn root(&mut self) -> TraceContext {
         let high = self.next();
         let trace_id = u128::from(high) << 64 | u128::from(self.next());

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{CloseFrame, Error};
 
-/// Which way a message goes: the label `direction`, `in` or `out`.
+/// The direction of a message: the label `direction`, `in` or `out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the peer.
@@ -30,7 +30,7 @@ impl Direction {
     }
 }
 
-/// A sampled message that came in. See [`Traced::received`](super::Traced::received).
+/// A sampled incoming message. See [`Traced::received`](super::Traced::received).
 #[derive(Clone, Debug)]
 pub struct Received {
     pub(super) span: Span,
@@ -38,20 +38,20 @@ pub struct Received {
 }
 
 impl Received {
-    /// The span of this message: what is done with the message belongs into it.
+    /// Returns the span of this message, for the work on the message.
     #[must_use]
     pub fn span(&self) -> &Span {
         &self.span
     }
 
-    /// The context that came with it: that of the sender's span.
+    /// Returns the context that came with the message: that of the sender's span.
     #[must_use]
     pub fn context(&self) -> Option<&TraceContext> {
         self.context.as_ref()
     }
 }
 
-/// One connection, as it is seen from outside.
+/// One connection, as the instrumentation sees it.
 pub(super) struct Session {
     config: Config,
     span: Span,
@@ -59,7 +59,7 @@ pub(super) struct Session {
     pub(super) incoming: Way,
     pub(super) outgoing: Way,
     pub(super) received: Option<Received>,
-    /// The last sampled message that is accepted and not flushed.
+    /// The span of the last sampled message that is accepted and not flushed.
     pub(super) unflushed: Option<Span>,
     close: Option<CloseFrame>,
     ids: Option<Box<Ids>>,
@@ -107,7 +107,7 @@ impl Session {
         self.config.propagate
     }
 
-    /// The span of a sampled incoming message.
+    /// Returns the span of a sampled incoming message.
     #[cold]
     pub(super) fn trace_incoming(&mut self, size: usize, context: Option<TraceContext>) {
         let span = self.message_span(Direction::In, size);
@@ -121,11 +121,11 @@ impl Session {
             hook(&span, Direction::In, context.as_ref());
         }
         self.received = Some(Received { span, context });
-        // It is over with the next message.
+        // The span ends with the next message.
         self.incoming.look_at_next();
     }
 
-    /// The span of a sampled outgoing message, and the context that goes with it.
+    /// Returns the span of a sampled outgoing message, and the context to send with it.
     #[cold]
     pub(super) fn trace_outgoing(&mut self, size: usize) -> (Span, Option<TraceContext>) {
         let span = self.message_span(Direction::Out, size);
@@ -134,7 +134,7 @@ impl Session {
         }
         let context = match &self.config.context_of {
             Some(context_of) => context_of(&span),
-            // Nobody would see it.
+            // No subscriber would see it.
             None if span.is_disabled() => None,
             None => Some(self.ids.get_or_insert_default().root()),
         };
@@ -161,14 +161,14 @@ impl Session {
         )
     }
 
-    /// An error passes by.
+    /// Records an error.
     #[cold]
     pub(super) fn failed(&mut self, direction: Direction, error: &Error) {
         let way = match direction {
             Direction::In => &mut self.incoming,
             Direction::Out => &mut self.outgoing,
         };
-        // A closed sink may be asked again and again; that it is closed is one event.
+        // A closed sink may be called repeatedly; that it is closed is one event.
         if error.is_closed() && std::mem::replace(&mut way.is_closed, true) {
             return;
         }
@@ -177,7 +177,7 @@ impl Session {
         }
         let (name, role) = (self.config.name.clone(), self.config.role.word());
         let (word, kind) = (direction.word(), error.kind_name());
-        // Looked up when one happens: so many kinds are not worth a handle each for every connection.
+        // Looked up when an error happens: there are too many kinds to keep a handle to each for every connection.
         metrics::counter!(ERRORS, "name" => name, "role" => role, "direction" => word, "kind" => kind).increment(1);
         tracing::debug!(
             target: "tower_transport",
@@ -189,7 +189,7 @@ impl Session {
         );
     }
 
-    /// A close message passes by.
+    /// Records a close message.
     #[cold]
     pub(super) fn closing(&mut self, frame: Option<&CloseFrame>) {
         if self.close.is_none() {

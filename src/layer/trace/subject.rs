@@ -1,7 +1,8 @@
 use super::{TraceContext, wire};
 use crate::{CloseFrame, Error, Message};
 
-/// What a [`TraceLayer`](super::TraceLayer) knows about the messages of its transport: [`Messages`] or [`Values`].
+/// The knowledge of a [`TraceLayer`](super::TraceLayer) about the messages of its transport: [`Messages`] or
+/// [`Values`].
 ///
 /// This trait is sealed.
 pub trait Subject<M>: sealed::Sealed {
@@ -32,7 +33,7 @@ pub trait Subject<M>: sealed::Sealed {
 #[derive(Clone, Copy, Debug)]
 pub struct Messages;
 
-/// The transport carries values of any type: they are counted, their bytes are not known, and no context travels.
+/// The transport carries values of any type: they are counted, their bytes are unknown, and no context travels.
 #[derive(Clone, Copy, Debug)]
 pub struct Values;
 

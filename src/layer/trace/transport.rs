@@ -13,7 +13,8 @@ use super::{Direction, Messages, Received, Subject, session::Session};
 use crate::{Error, Transport};
 
 pin_project! {
-    /// A transport that is watched: what [`TraceLayer`](super::TraceLayer) makes. Messages and errors pass as they are.
+    /// A transport with instrumentation, created by [`TraceLayer`](super::TraceLayer). Messages and errors pass
+    /// unchanged.
     #[derive(Debug)]
     pub struct Traced<T, K = Messages> {
         #[pin]
@@ -28,44 +29,44 @@ impl<T, K> Traced<T, K> {
         Self { inner, session, subject: PhantomData }
     }
 
-    /// The span of this session. It is not entered by the transport's own methods: instrument the task that uses it, where
-    /// what happens there is to belong to the session.
+    /// Returns the span of this session. The transport's own methods do not enter it. To record events of your task in
+    /// the session, instrument the task with it.
     #[must_use]
     pub fn span(&self) -> &Span {
         self.session.span()
     }
 
-    /// The message that `poll_next` gave last, if it was a sampled one: its span, and the context of its sender.
+    /// Returns the last message of `poll_next` if it was sampled: its span, and the context of its sender.
     #[must_use]
     pub fn received(&self) -> Option<&Received> {
         self.session.received.as_ref()
     }
 
-    /// How many messages came in so far.
+    /// Returns the number of incoming messages so far.
     #[must_use]
     pub fn messages_in(&self) -> u64 {
         self.session.incoming.messages
     }
 
-    /// How many messages went out so far.
+    /// Returns the number of outgoing messages so far.
     #[must_use]
     pub fn messages_out(&self) -> u64 {
         self.session.outgoing.messages
     }
 
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is sent or received there is not seen.
+    /// Returns a mutable reference to the inner transport. The layer does not see what is sent or received there.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport. The session ends here. No message is held.
+    /// Returns the inner transport, which ends the session. The layer holds no message.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.inner
@@ -73,14 +74,14 @@ impl<T, K> Traced<T, K> {
 }
 
 impl Session {
-    /// Counts a message that comes in, unless there is more to do.
+    /// Counts an incoming message, unless there is more to do.
     #[inline]
     fn passes<K: Subject<M>, M>(&mut self, message: &M) -> bool {
         let is_rare = K::is_close(message) || (self.propagates() && K::is_marked(message));
         !is_rare && self.incoming.passes(K::size(message))
     }
 
-    /// All that the inner stream gives but a message that [passes](Self::passes).
+    /// Handles every item of the inner stream except a message that [passes](Self::passes).
     #[cold]
     #[inline(never)]
     fn take<K: Subject<M>, M, E: Into<Error>>(
@@ -120,7 +121,7 @@ impl Session {
         Ok(message)
     }
 
-    /// A message was counted, and then not taken.
+    /// Takes back a message that was counted and then not accepted.
     #[cold]
     #[inline(never)]
     fn refused(&mut self, size: usize, error: impl Into<Error>) -> Error {
@@ -128,7 +129,7 @@ impl Session {
         self.pass(Direction::Out, error)
     }
 
-    /// Notes an error that passes.
+    /// Records an error.
     #[cold]
     #[inline(never)]
     fn pass(&mut self, direction: Direction, error: impl Into<Error>) -> Error {
@@ -150,7 +151,7 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.project();
         match this.inner.poll_next(cx) {
-            // Looked at where it stands: then it is moved as a whole, which is cheaper by far.
+            // Inspected in place: it is then moved as a whole, which is much cheaper.
             Poll::Ready(Some(Ok(message))) if this.session.passes::<K, In>(&message) => Poll::Ready(Some(Ok(message))),
             polled => this.session.take::<K, In, E>(polled),
         }
@@ -162,7 +163,7 @@ where
 }
 
 impl<T, K> Traced<T, K> {
-    /// `start_send` of a message that is more than counted.
+    /// Runs `start_send` for a message that is more than counted.
     #[cold]
     #[inline(never)]
     fn start_rare<Out>(mut self: Pin<&mut Self>, message: Out, size: usize) -> Result<(), Error>
@@ -175,7 +176,7 @@ impl<T, K> Traced<T, K> {
         sent.map(|()| session.outgoing.count(size)).map_err(|error| session.pass(Direction::Out, error))
     }
 
-    /// Gives a sampled message its span, and its context where it has one; makes sure that others are taken for plain ones.
+    /// Gives a sampled message its span, and its context if it has one; escapes other messages if necessary.
     fn start_marked<Out>(self: Pin<&mut Self>, message: Out, size: usize) -> Result<(), T::TransportError>
     where
         T: Transport<Out>,

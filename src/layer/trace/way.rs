@@ -2,15 +2,16 @@ use metrics::{Counter, Histogram};
 
 use super::sampling::Sampler;
 
-/// One direction of a connection: what went there, what the recorder knows of it, and which messages are sampled.
+/// One direction of a connection: its counts, the part of them that the recorder knows, and the selection of sampled
+/// messages.
 ///
-/// Messages are added up here, and told to the recorder now and then: an addition costs less than an atomic one behind a
-/// `dyn`. Whatever else there may be to do for a message is due with one of a known number, so that for the others it is one
-/// comparison.
+/// Counts are added up here and reported to the recorder from time to time, because an addition costs less than an
+/// atomic one behind a `dyn`. All other work for a message is due at a known message number, so for the other messages
+/// it costs one comparison.
 pub(super) struct Way {
     pub(super) messages: u64,
     pub(super) bytes: u64,
-    /// With this message, counted from 1, there is more to do.
+    /// The number of the message, counted from 1, at which more work is due.
     due: u64,
     told_messages: u64,
     told_bytes: u64,
@@ -18,11 +19,11 @@ pub(super) struct Way {
     bytes_counter: Counter,
     sizes: Option<Histogram>,
     sampler: Sampler,
-    /// That it is closed has been told.
+    /// Whether the closed state has been recorded.
     pub(super) is_closed: bool,
 }
 
-/// A peer that never lets a transport rest is seen each 256 messages.
+/// A busy transport that never rests is reported every 256 messages.
 const TELL: u64 = 256;
 
 impl Way {
@@ -43,7 +44,7 @@ impl Way {
         way
     }
 
-    /// Counts a message with which nothing is due; `false`, and it is not counted, where something is.
+    /// Counts a message for which no work is due. Returns `false` without counting if work is due.
     #[inline]
     pub(super) fn passes(&mut self, size: usize) -> bool {
         let number = self.messages + 1;
@@ -55,18 +56,18 @@ impl Way {
         true
     }
 
-    /// A message that [passed](Self::passes) was not taken.
+    /// Takes back a message that [passed](Self::passes) and was not accepted.
     pub(super) fn take_back(&mut self, size: usize) {
         self.messages -= 1;
         self.bytes -= size as u64;
     }
 
-    /// Whether the message that is counted next is a sampled one. To be asked once, and before it is counted.
+    /// Returns whether the next message to be counted is sampled. Must be called once, before the message is counted.
     pub(super) fn samples(&mut self) -> bool {
         self.sampler.hits(self.messages + 1)
     }
 
-    /// Counts a message with which something may be due.
+    /// Counts a message for which work may be due.
     pub(super) fn count(&mut self, size: usize) {
         self.messages += 1;
         self.bytes += size as u64;
@@ -79,7 +80,7 @@ impl Way {
         self.schedule();
     }
 
-    /// Something is due with the next message.
+    /// Makes work due at the next message.
     pub(super) fn look_at_next(&mut self) {
         self.due = 0;
     }
@@ -89,7 +90,7 @@ impl Way {
         self.due = if self.sizes.is_some() { 0 } else { told.min(self.sampler.next()) };
     }
 
-    /// Gives the recorder what it does not know yet.
+    /// Reports to the recorder everything that it does not know yet.
     #[inline]
     pub(super) fn tell(&mut self) {
         let messages = self.messages - self.told_messages;
@@ -111,7 +112,7 @@ mod tests {
         Way::new(Counter::noop(), Counter::noop(), None, Sampler::new(NonZeroU32::new(every), 0))
     }
 
-    /// The numbers of the messages with which something was due, and of those that were sampled.
+    /// Returns the numbers of the messages at which work was due, and of those that were sampled.
     fn run(way: &mut Way, messages: u64) -> (Vec<u64>, Vec<u64>) {
         let (mut due, mut sampled) = (Vec::new(), Vec::new());
         for number in 1..=messages {

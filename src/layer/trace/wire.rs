@@ -1,4 +1,4 @@
-//! The mark of a message whose trace context travels with it. Pure.
+//! The mark of a message that carries its trace context. Pure.
 //!
 //! ```text
 //! ... payload ... | version, trace id, span id, flags (26) | shape (1) | the mark of this layer, kind 1 (8)
@@ -12,18 +12,20 @@ use crate::{
     message::trailer::{self, Layer, Opened},
 };
 
-/// The kind of mark that has a context before it.
+/// The kind of mark that follows a context.
 const CONTEXT: u8 = 1;
 
 /// The lowest bit of the shape: the message is text.
 const TEXT: u8 = 1;
 
-/// How much longer a message with a context is. It is more than an escape, which no message with a context needs.
+/// The additional length of a message with a context. It is more than that of an escape, which a message with a context
+/// does not need.
 pub(super) const LEN: usize = BODY + trailer::LEN;
 
 const BODY: usize = TraceContext::LEN + 1;
 
-/// The message with the context at its end, always binary; a control message as it is. One allocation and one copy.
+/// Returns the message with the context at its end, always as binary; a control message is returned unchanged. Costs
+/// one allocation and one copy.
 pub(super) fn mark(message: Message, context: &TraceContext) -> Message {
     let shape = match &message {
         Message::Text(_) => TEXT,
@@ -39,31 +41,34 @@ pub(super) fn mark(message: Message, context: &TraceContext) -> Message {
     Message::Binary(marked.freeze())
 }
 
-/// Makes sure that a message without a context is taken for one.
+/// Escapes a message without a context if it could be taken for one with a context.
 pub(super) fn close(message: Message) -> Message {
     trailer::close(Layer::Trace, message)
 }
 
-/// Whether [`open`] changes this message.
+/// Returns whether [`open`] changes this message.
 #[inline]
 pub(super) fn is_marked(message: &Message) -> bool {
     matches!(message, Message::Binary(payload) if trailer::kind(Layer::Trace, payload).is_some())
 }
 
-/// The message as it was before [`mark`] or [`close`], and its context, where it has one that is valid.
+/// Returns the message as it was before [`mark`] or [`close`], and its context if it has a valid one.
 pub(super) fn open(message: Message) -> Result<(Message, Option<TraceContext>), Error> {
     match trailer::open(Layer::Trace, message) {
         Opened::Plain(message) => Ok((message, None)),
         Opened::Marked(CONTEXT, payload) => unmark(payload),
         Opened::Marked(kind, _) => {
-            Err(Error::protocol(format!("a message has a trace mark of kind {kind}, which this version does not know")))
+            Err(Error::protocol(format!("a message has a trace mark of unknown kind {kind}; the peer may be newer")))
         }
     }
 }
 
 fn unmark(mut payload: Bytes) -> Result<(Message, Option<TraceContext>), Error> {
     let Some((_, body)) = payload.split_last_chunk::<BODY>() else {
-        return Err(Error::protocol(format!("a trace mark needs {BODY} bytes before it, and has {}", payload.len())));
+        return Err(Error::protocol(format!(
+            "a trace mark must follow {BODY} bytes, but the message has {}",
+            payload.len()
+        )));
     };
     let shape = body[TraceContext::LEN];
     let context = body.first_chunk().and_then(TraceContext::from_bytes);
@@ -74,7 +79,11 @@ fn unmark(mut payload: Bytes) -> Result<(Message, Option<TraceContext>), Error> 
             Text::try_from(payload)
                 .map_err(|error| Error::protocol("a traced text message is not UTF-8").with_source(error))?,
         ),
-        shape => return Err(Error::protocol(format!("a traced message has the shape {shape}; text is 1, binary 0"))),
+        shape => {
+            return Err(Error::protocol(format!(
+                "a traced message has the invalid shape {shape}; text is 1, binary 0"
+            )));
+        }
     };
     Ok((message, context))
 }
