@@ -1,19 +1,19 @@
-//! For people who write their own layers and transports: contract checks, a scripted transport, fault injection.
+//! Tools for your own layers and transports: contract checks, a scripted transport, fault injection.
 //!
-//! A layer of one's own is an `impl Layer` and a type that is a `Sink` and a `Stream`. Three questions remain, and each has
-//! a tool here:
+//! A custom layer is an `impl Layer` and a type that is a `Sink` and a `Stream`. Three questions remain, and each has a
+//! tool here:
 //!
 //! | question | tool |
 //! |---|---|
-//! | Does it keep the contract that everything above it relies on? | [`contract`]: one line, one named test a rule |
-//! | Does it do its own work, message by message? | [`script`]: a transport that expects and gives what a test says |
+//! | Does it keep the contract that everything above it relies on? | [`contract`]: one line, one named test per rule |
+//! | Does it do its own work, message by message? | [`script`]: a transport that expects and returns the messages of a test |
 //! | What does it do when the network fails? | [`fault`]: stalls, losses, cuts, half-open and slow connections |
 //!
-//! Neither needs a runtime, and none of them knows a clock or sleeps.
+//! None of them requires a runtime, uses a clock or sleeps.
 //!
 //! # Example
 //!
-//! A layer that upper-cases the text which goes out. (`examples/custom_layer.rs` tells the same with a hand-written type.)
+//! A layer that upper-cases outgoing text. (`examples/custom_layer.rs` does the same with a hand-written type.)
 //!
 //! ```
 //! use std::future::ready;
@@ -64,7 +64,7 @@
 //! assert!(block_on(transport.send_message(Message::text("hello"))).unwrap_err().is_closed());
 //! # Ok::<(), Error>(())
 //! ```
-// What fails here fails a test: a panic is how it says so.
+// A failure here fails a test by a panic.
 #![cfg_attr(not(test), allow(clippy::panic))]
 
 pub mod contract;

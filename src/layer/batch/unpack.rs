@@ -99,7 +99,7 @@ fn check(mut payload: &[u8], mut index: &[u8], max_items: usize) -> Result<(), E
     let mut items = 0;
     while !index.is_empty() {
         let Some((len, is_text, rest)) = split_entry(index) else {
-            return Err(bad("an entry of its index is truncated or longer than 32 bits"));
+            return Err(bad("an entry of its index is cut short or longer than 32 bits"));
         };
         index = rest;
         items += 1;

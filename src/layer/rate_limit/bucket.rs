@@ -20,8 +20,8 @@ use super::{
     quota::Quota,
 };
 
-/// Governor's GCRA for one quota and clock, over any number of states. A state is its owner's, so that neither a connection
-/// nor a key costs more than that, and a message of a keyed connection needs no look-up.
+/// Governor's GCRA for one quota and clock, over any number of states. Each owner holds its own state. A connection or
+/// a key therefore costs no more than its state, and a message of a keyed connection needs no look-up.
 pub(super) struct Limiter {
     governor: RateLimiter<State, States, Clock, NoOpMiddleware<Nanos>>,
     quota: Quota,
@@ -29,8 +29,8 @@ pub(super) struct Limiter {
     start: Nanos,
 }
 
-/// What is kept of one bucket. To governor it is the key too, so that finding one for the other costs nothing. A clone is
-/// the same bucket.
+/// The state of one bucket. To governor it is the key too, so that finding one for the other costs nothing. Clones
+/// share the bucket.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State(Arc<Shared>);
 
@@ -40,7 +40,7 @@ struct Shared {
     line: Line,
 }
 
-/// The buckets of the two directions; calls of a service are inbound. A clone is the same two.
+/// The buckets of the two directions; calls of a service are inbound. Clones share both buckets.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pair {
     pub(super) inbound: State,
@@ -49,12 +49,12 @@ pub(super) struct Pair {
 
 struct States;
 
-/// Why it may not pass.
+/// The reason why a message may not pass.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Excess {
-    /// Not yet.
+    /// Not before this time has passed.
     Until(Duration),
-    /// More than a full bucket holds.
+    /// It costs more than a full bucket holds.
     Never,
 }
 
@@ -69,14 +69,15 @@ impl Limiter {
         self.quota
     }
 
-    /// Nanoseconds since this limiter was made.
+    /// Returns the nanoseconds since this limiter was created.
     pub(super) fn now(&self) -> u64 {
         self.governor.clock().now().as_u64().saturating_sub(self.start.as_u64())
     }
 
-    /// Whether nobody else holds this bucket, and it is full at that time: then a fresh one can stand for it.
+    /// Returns whether no other handle holds this bucket and it is full at that time: a fresh bucket is then
+    /// equivalent.
     pub(super) fn is_idle(State(state): &State, now: u64) -> bool {
-        // The look at the state is a measurement that replaces nothing.
+        // Reading the state is a measurement that replaces nothing.
         let look = |time: Option<Nanos>| Err::<((), Nanos), _>(time);
         Arc::strong_count(state) == 1
             && match state.cells.measure_and_replace(&NotKeyed::NonKey, look) {
@@ -85,13 +86,13 @@ impl Limiter {
             }
     }
 
-    /// Takes the cells, all or none. Reads the clock once; once more where there are too few.
+    /// Takes all cells or none. Reads the clock once; once more if there are too few.
     #[inline]
     pub(super) fn check(&self, state: &State, cells: u32) -> Result<(), Excess> {
         let outcome = match NonZeroU32::new(cells) {
             None => return Ok(()),
             Some(NonZeroU32::MIN) => self.governor.check_key(state),
-            // Governor multiplies before it looks: a cost that is out of bounds must not come that far.
+            // Governor multiplies before it checks: a cost out of bounds must not get that far.
             Some(cells) if cells > self.quota.burst_size() => return Err(Excess::Never),
             Some(cells) => match self.governor.check_key_n(state, cells) {
                 Ok(outcome) => outcome,
@@ -107,7 +108,7 @@ impl Limiter {
     }
 }
 
-/// One direction of a connection, of a key, or of all that share it.
+/// One direction of a connection, of a key, or of everything that shares it.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
     limiter: Arc<Limiter>,
@@ -124,7 +125,8 @@ impl Bucket {
         self.limiter.check(&self.state, cells)
     }
 
-    /// Stands in line for cells that come after `time` at the earliest: the place, and after which time to ask.
+    /// Joins the line for cells that come after `time` at the earliest. Returns the place, and the time after which to
+    /// ask.
     pub(super) fn join(&self, time: Duration, cells: u32) -> (Place, Duration) {
         let now = self.limiter.now();
         let cells = self.limiter.quota.replenish_interval() * cells;
@@ -158,7 +160,7 @@ impl StateStore for States {
     }
 }
 
-// Governor asks this of its keys. Two are one where they are the same memory.
+// Governor requires this of its keys. Two states are equal if they are the same memory.
 impl PartialEq for State {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

@@ -2,13 +2,13 @@ use governor::nanos::Nanos;
 
 use crate::rt::Instant;
 
-/// From where governor knows the time: nanoseconds since the clock was made.
+/// Governor's source of time: nanoseconds since the clock was created.
 #[derive(Clone, Debug)]
 pub(super) enum Clock {
-    /// The processor's counter, by quanta: a third of what the operating system's clock costs.
+    /// The processor's counter, by quanta: a third of the cost of the operating system's clock.
     #[cfg(not(target_arch = "wasm32"))]
     Fast { clock: governor::clock::DefaultClock, start: governor::clock::QuantaInstant },
-    /// That of the runtime, which tests pause.
+    /// The runtime's clock, which tests can pause.
     Runtime(Instant),
 }
 

@@ -2,15 +2,16 @@ use std::any::Any;
 
 use crate::Message;
 
-/// What a message takes from the bucket, in cells of the [`Quota`](super::Quota).
+/// The cost of a message, in cells of the [`Quota`](super::Quota).
 ///
-/// 0 passes at once and takes nothing. More than [`Quota::burst_size`](super::Quota::burst_size) can never pass: such a
-/// message is an error that [`is_too_large`](crate::Error::is_too_large).
+/// A message of cost 0 passes at once and takes nothing. A cost of more than
+/// [`Quota::burst_size`](super::Quota::burst_size) can never pass: such a message is an error for which
+/// [`is_too_large`](crate::Error::is_too_large) is true.
 ///
-/// Every `Fn(&M) -> u32` is a cost; so is what implements this for several types of messages, where the two directions carry
-/// different ones.
+/// Every `Fn(&M) -> u32` is a cost. Implement the trait for several message types if the two directions carry different
+/// ones.
 pub trait Cost<M> {
-    /// The cost of this message.
+    /// Returns the cost of this message.
     fn cost(&self, message: &M) -> u32;
 }
 
@@ -22,14 +23,14 @@ impl<M, F: Fn(&M) -> u32> Cost<M> for F {
 
 /// One cell for each message; control messages ([`Message::is_control`]) cost nothing. The default.
 ///
-/// A value above a codec costs one, whatever it is.
+/// Every value above a codec costs one cell.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PerMessage;
 
 impl<M: 'static> Cost<M> for PerMessage {
     #[inline]
     fn cost(&self, message: &M) -> u32 {
-        // Known when it is compiled: for any other type nothing is asked.
+        // Resolved at compile time: nothing is checked for any other type.
         let is_control = (message as &dyn Any).downcast_ref().is_some_and(Message::is_control);
         u32::from(!is_control)
     }
@@ -45,7 +46,7 @@ impl Cost<Message> for PerByte {
         if message.is_control() {
             return 0;
         }
-        // What is empty is work all the same.
+        // An empty message is work as well.
         u32::try_from(message.len()).unwrap_or(u32::MAX).max(1)
     }
 }

@@ -3,11 +3,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// What a rate limit has done so far, over all transports or services of one layer. A clone shows the same counts.
+/// The counts of a rate limit, over all transports or services of one layer. Clones show the same counts.
 ///
-/// A connection adds what it admitted 64 at a time, and the rest when a message waits or is refused, when the stream is `Pending`
-/// or the transport closed or dropped: until then up to 63 messages of each direction are not counted yet. Services count each
-/// call at once.
+/// A connection adds the messages that it admitted 64 at a time. It adds the rest when a message waits or is refused,
+/// when the stream is `Pending`, or when the transport is closed or dropped. Until then up to 63 messages of each
+/// direction are not counted yet. Services count each call at once.
 #[derive(Clone, Debug, Default)]
 pub struct RateLimitCounts(Arc<Counts>);
 
@@ -19,19 +19,19 @@ struct Counts {
 }
 
 impl RateLimitCounts {
-    /// How many messages passed, or calls; those that cost nothing are not counted.
+    /// Returns how many messages or calls passed. Those that cost nothing are not counted.
     #[must_use]
     pub fn admitted(&self) -> u64 {
         self.0.admitted.load(Relaxed)
     }
 
-    /// How often somebody had to wait.
+    /// Returns how often a message or call had to wait.
     #[must_use]
     pub fn waited(&self) -> u64 {
         self.0.waited.load(Relaxed)
     }
 
-    /// How many messages, or calls, were refused.
+    /// Returns how many messages or calls were refused.
     #[must_use]
     pub fn rejected(&self) -> u64 {
         self.0.rejected.load(Relaxed)
@@ -42,8 +42,8 @@ impl RateLimitCounts {
     }
 }
 
-/// The counts of one direction of one connection, on their way to the shared ones: an atomic addition costs more than a layer
-/// may.
+/// The counts of one direction of one connection, before they are added to the shared ones: an atomic addition per
+/// message would cost too much.
 #[derive(Debug)]
 pub(super) struct Tally {
     admitted: u32,

@@ -1,4 +1,4 @@
-//! Who may end the transport when there is too much: nobody ([`Stays`]), or the layer ([`Closes`]).
+//! Whether the rate limit may close the transport: it may not ([`Stays`]), or it may ([`Closes`]).
 
 use std::{
     pin::Pin,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{CloseCode, Error, Message, Transport, layer::closing::Closing};
 
-/// What happens to a message for which there is no room.
+/// The policy for a message over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WhenExceeded {
     Wait,
@@ -19,7 +19,7 @@ pub(super) enum WhenExceeded {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stays;
 
-/// The rate limit [closes](super::RateLimitLayer::close) a transport of [`Message`]s on which there is too much.
+/// The rate limit [closes](super::RateLimitLayer::close) a transport of [`Message`]s that exceeds it.
 #[derive(Debug)]
 pub struct Closes(Closing);
 
@@ -40,7 +40,7 @@ mod sealed {
         fn poll_end(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<()>;
     }
 
-    /// The sink's methods; `start_send` is the inner one's.
+    /// The sink's methods; `start_send` is the inner transport's.
     pub trait Outgoing<T, Out>: End<T> {
         fn poll_ready(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
         fn poll_flush(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;

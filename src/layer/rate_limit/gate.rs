@@ -10,19 +10,19 @@ use super::{
 };
 use crate::{Error, rt::Timer};
 
-/// What stands in the way of one direction of one transport, or of one service.
+/// The limiter of one direction of one transport, or of one service.
 #[derive(Debug)]
 pub(super) struct Gate {
     bucket: Bucket,
     timer: Timer,
-    /// While it waits for its turn.
+    /// The place in line while it waits for its turn.
     place: Option<Place>,
     pub(super) tally: Tally,
-    /// What the last message cost beyond the cell that was paid ahead.
+    /// The part of the last message's cost beyond the cell that was paid ahead.
     due: u32,
-    /// A cell is taken for the message that comes next.
+    /// Whether a cell is taken for the next message.
     is_prepaid: bool,
-    /// For its errors: what passes here.
+    /// The kind of item that passes here, for error messages.
     what: &'static str,
 }
 
@@ -31,7 +31,7 @@ impl Gate {
         Self { bucket, timer: Timer::new(), place: None, tally: Tally::new(counts), due: 0, is_prepaid: false, what }
     }
 
-    /// The same gate for a clone of a service: the bucket is shared, what is paid ahead is not.
+    /// Returns the same gate for a clone of a service: the bucket is shared, a prepaid cell is not.
     pub(super) fn fresh(&self) -> Self {
         Self {
             bucket: self.bucket.clone(),
@@ -44,7 +44,7 @@ impl Gate {
         }
     }
 
-    /// Takes the cells at once, or says after which time.
+    /// Takes the cells at once, or returns the time to wait.
     #[inline]
     pub(super) fn try_take(&mut self, cells: u32) -> Result<(), Excess> {
         if cells > 0 {
@@ -54,7 +54,7 @@ impl Gate {
         Ok(())
     }
 
-    /// Takes the cells as soon as they are there. They are no more than a full bucket has.
+    /// Takes the cells as soon as they are available. They are no more than a full bucket has.
     #[inline]
     pub(super) fn poll_take(&mut self, cells: u32, cx: &mut Context<'_>) -> Poll<()> {
         if self.place.is_none() && self.bucket.check(cells).is_ok() {
@@ -80,10 +80,11 @@ impl Gate {
         Poll::Ready(())
     }
 
-    /// There will be no such cells before that time.
+    /// The cells are not available before that time.
     #[cold]
     pub(super) fn wait(&mut self, time: Duration, cells: u32) {
-        // Somebody came before whose turn it was not: this one has waited in line, and asks as soon as it may.
+        // Another caller whose turn had not come took the cell: this one has waited in line, and asks as soon as it
+        // may.
         if self.place.is_some() {
             return self.timer.set(time);
         }
@@ -93,7 +94,7 @@ impl Gate {
         self.timer.set(time);
     }
 
-    /// Takes one cell for the message to come, and what is still due for the last one.
+    /// Takes one cell for the next message, and the cells that are still due for the last one.
     #[inline]
     pub(super) fn poll_prepay(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_prepaid {
@@ -115,7 +116,8 @@ impl Gate {
         Poll::Ready(())
     }
 
-    /// A message passes on what was prepaid; what it costs beyond is due before the next. Refuses one that could never pass.
+    /// Lets a message pass on the prepaid cell; the rest of its cost is due before the next. Refuses a message that
+    /// could never pass.
     #[inline]
     pub(super) fn spend(&mut self, cells: u32) -> Result<(), Excess> {
         if cells == 1 && std::mem::take(&mut self.is_prepaid) {

@@ -10,11 +10,13 @@ use tower_service::Service;
 use super::{HttpResponseFuture, RateLimitCounts, RateLimitLayer, gate::Gate, service};
 use crate::Error;
 
-/// A rate limit for HTTP services: what [`RateLimitServiceLayer::for_http`](super::RateLimitServiceLayer::for_http) makes.
+/// A rate limit for HTTP services, created by
+/// [`RateLimitServiceLayer::for_http`](super::RateLimitServiceLayer::for_http).
 ///
-/// Over the limit, the answer is 429 ([RFC 6585, section 4](https://www.rfc-editor.org/rfc/rfc6585#section-4)) with
-/// `Retry-After` in whole seconds, rounded up ([RFC 9110, section 10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)),
-/// and an empty body. It is no error, so that a router which wants services without errors takes it as it is.
+/// Over the limit, the response is 429 ([RFC 6585, section 4](https://www.rfc-editor.org/rfc/rfc6585#section-4)) with
+/// an empty body and `Retry-After` in whole seconds, rounded up ([RFC 9110, section
+/// 10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)). It is not an error, so a router that requires
+/// infallible services accepts it.
 #[derive(Clone, Debug)]
 pub struct HttpRateLimitLayer {
     layer: RateLimitLayer,
@@ -25,7 +27,7 @@ impl HttpRateLimitLayer {
         Self { layer }
     }
 
-    /// What has passed and been refused so far, over all services of this layer.
+    /// Returns the counts of passed and refused calls, over all services of this layer.
     #[must_use]
     pub fn counts(&self) -> RateLimitCounts {
         self.layer.counts()
@@ -40,28 +42,29 @@ impl<S> Layer<S> for HttpRateLimitLayer {
     }
 }
 
-/// An HTTP service that says 429 when it is called more often than a quota allows: what [`HttpRateLimitLayer`] makes.
+/// An HTTP service that answers 429 when it is called more often than a quota allows, created by
+/// [`HttpRateLimitLayer`].
 ///
-/// A clone shares the limit.
+/// Clones share the limit.
 pub struct HttpRateLimit<S> {
     inner: S,
     gate: Gate,
 }
 
 impl<S> HttpRateLimit<S> {
-    /// The inner service.
+    /// Returns a reference to the inner service.
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service. A call there is not counted.
+    /// Returns a mutable reference to the inner service. A direct call is not counted.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service.
+    /// Returns the inner service.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
@@ -92,8 +95,8 @@ where
     }
 }
 
-/// The HTTP answer to a call that a rate limit refused: 429, with the error's time to wait as `Retry-After` in whole seconds,
-/// rounded up. For handlers that [check](super::KeyedRateLimiter::check) a key of their own.
+/// Returns the HTTP response for a call that a rate limit refused: 429, with the error's waiting time as `Retry-After`
+/// in whole seconds, rounded up. For handlers that [check](super::KeyedRateLimiter::check) their own key.
 #[must_use]
 pub fn too_many_requests<B: Default>(error: &Error) -> Response<B> {
     let mut response = Response::new(B::default());

@@ -10,21 +10,22 @@ use super::{
 };
 use crate::Error;
 
-/// One quota for each key: an address, a principal, whatever is known of a connection when its transport is made. A clone is
-/// the same limiter.
+/// One quota for each key: an address, a principal, or anything else that is known about a connection when its
+/// transport is created. Clones share the limiter.
 ///
-/// # What it keeps
+/// # Memory
 ///
-/// The buckets of a key, for as long as a transport or service with that key lives, and then until they are full again
-/// ([`Quota::burst_size_replenished_in`]): from then on a fresh bucket is the same, so the key is forgotten.
+/// The limiter keeps the buckets of a key for as long as a transport or service with that key lives, and then until
+/// they are full again ([`Quota::burst_size_replenished_in`]). A full bucket equals a fresh one, so the key is then
+/// forgotten.
 ///
-/// At most [`max_keys`](Self::max_keys) of them. **When the table is full, and nothing in it is idle, all further keys share
-/// one pair of buckets**, that of [overflow](Self::overflowed): an attacker who makes up keys gets one quota for all of them,
-/// memory stays bounded, and the keys that are known keep what is theirs. A transport that was made in such a moment keeps
-/// the shared buckets.
+/// It keeps at most [`max_keys`](Self::max_keys). **When the table is full and no entry is idle, all further keys share
+/// one pair of buckets**, which [`overflowed`](Self::overflowed) counts. An attacker who invents keys gets one quota
+/// for all of them, memory stays bounded, and known keys keep their own buckets. A transport that is created in such a
+/// moment keeps the shared buckets.
 ///
-/// A look-up hashes the key once and takes a lock of one in 16 for that long, never across a wait; it happens when a
-/// transport is made, not for its messages.
+/// A look-up hashes the key once and takes one of 16 locks for that time, never across a wait. It happens when a
+/// transport is created, not for its messages.
 ///
 /// ```
 /// # futures_util::FutureExt::now_or_never(async {
@@ -65,7 +66,7 @@ impl<K> KeyedRateLimiter<K> {
 }
 
 impl<K: Hash + Eq> KeyedRateLimiter<K> {
-    /// A limiter with this quota for each key, and room for 65,536 keys.
+    /// Creates a limiter with this quota for each key, and room for 65,536 keys.
     #[must_use]
     pub fn new(quota: Quota) -> Self {
         Self::build(Limiter::new(quota, Clock::fast()), Self::DEFAULT_MAX_KEYS)
@@ -77,32 +78,34 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         Self { shared: Arc::new(Shared { limiter, table, overflow, overflowed, max_keys }) }
     }
 
-    /// The same quota with room for so many keys (a 16th more, where the hash spreads them unevenly over its 16 parts, does
-    /// not fit). Begins empty: set it before the first key.
+    /// Sets the number of keys. Defaults to 65,536. (Up to a sixteenth of them may not fit if the hash spreads the keys
+    /// unevenly over the 16 parts of the table.) The limiter starts empty: call this before using the first key.
     #[must_use]
     pub fn max_keys(self, keys: NonZeroUsize) -> Self {
         Self::build(self.shared.limiter.clone(), keys)
     }
 
-    /// The same quota on the runtime's clock, as [`RateLimitLayer::runtime_clock`]. Begins empty: set it before the first
-    /// key.
+    /// Uses the runtime's clock, as [`RateLimitLayer::runtime_clock`] does. The limiter starts empty: call this before
+    /// using the first key.
     #[must_use]
     pub fn runtime_clock(self) -> Self {
         Self::build(Limiter::new(self.shared.limiter.quota(), Clock::runtime()), self.shared.max_keys)
     }
 
-    /// The layer for a transport, or service, with this key.
+    /// Returns the layer for a transport or service with this key.
     #[must_use]
     pub fn for_key(&self, key: K) -> RateLimitLayer {
         let states = self.with(key, Pair::clone);
         RateLimitLayer::new(Scope::Keyed(states), self.shared.limiter.clone())
     }
 
-    /// Takes one cell of this key's inbound bucket at once: for what has a key each time, a request's handler say.
+    /// Takes one cell of this key's inbound bucket at once. For code that has a key for each call, such as a request
+    /// handler.
     ///
     /// # Errors
     ///
-    /// One that [`is_rate_limited`](Error::is_rate_limited), with the time to [wait](Error::retry_after), where there is none.
+    /// Returns an error for which [`is_rate_limited`](Error::is_rate_limited) is true if no cell is available, with the
+    /// time to [wait](Error::retry_after).
     pub fn check(&self, key: K) -> Result<(), Error> {
         let limiter = &self.shared.limiter;
         self.with(key, |pair| limiter.check(&pair.inbound, 1)).map_err(|excess| {
@@ -111,8 +114,8 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
         })
     }
 
-    /// Forgets the keys that are idle, and gives their memory back. It happens by itself as new keys come; this is for a
-    /// limiter to which none come any more. Goes over all keys.
+    /// Forgets idle keys and frees their memory. This happens automatically as new keys come; call it for a limiter
+    /// that gets no new keys. It visits all keys.
     pub fn forget_idle(&self) {
         self.shared.table.sweep(self.shared.limiter.now(), is_idle);
     }
@@ -127,13 +130,13 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
 }
 
 impl<K> KeyedRateLimiter<K> {
-    /// How many keys are kept now, those among them that are idle and not yet forgotten.
+    /// Returns how many keys are kept now, including idle ones that are not yet forgotten.
     #[must_use]
     pub fn keys(&self) -> usize {
         self.shared.table.len()
     }
 
-    /// How often a key found no room and was given the buckets that all such keys share.
+    /// Returns how often a key found no room and got the shared buckets.
     #[must_use]
     pub fn overflowed(&self) -> u64 {
         self.shared.overflowed.rejected()

@@ -11,12 +11,12 @@ use super::{
     gate::Gate,
 };
 
-/// Lets no more messages pass than a [`Quota`] allows. See the [module](super) for the whole story.
+/// A layer that limits messages to a [`Quota`]. See the [module](super) for the complete documentation.
 ///
-/// Defaults: both directions, each with a bucket of its own; one cell a message; what is over the limit waits; the
+/// Defaults: both directions, each with its own bucket; one cell per message; messages over the limit wait; the
 /// processor's clock.
 ///
-/// `C` is the [cost](Self::cost), `A` whether the layer may close the transport ([`close`](Self::close)).
+/// `C` is the [cost](Self::cost). `A` states whether the layer may close the transport ([`close`](Self::close)).
 pub struct RateLimitLayer<C = PerMessage, A = Stays> {
     pub(super) scope: Scope,
     pub(super) limiter: Arc<Limiter>,
@@ -28,31 +28,31 @@ pub struct RateLimitLayer<C = PerMessage, A = Stays> {
     ending: PhantomData<fn() -> A>,
 }
 
-/// Whose buckets they are.
+/// The owner of the buckets.
 #[derive(Clone, Debug)]
 pub(super) enum Scope {
-    /// Each transport's own.
+    /// Each transport has its own.
     PerConnection,
-    /// Those of all transports of this layer.
+    /// Shared by all transports of this layer.
     Shared(Pair),
-    /// Those of a key, in a limiter with a clock of its own.
+    /// The buckets of a key, in a limiter with its own clock.
     Keyed(Pair),
 }
 
 impl RateLimitLayer {
-    /// Each transport that the layer is put on gets the whole quota for itself.
+    /// Creates a layer that gives each transport the whole quota.
     #[must_use]
     pub fn per_connection(quota: Quota) -> Self {
         Self::new(Scope::PerConnection, Limiter::new(quota, Clock::fast()))
     }
 
-    /// All transports (and services) of this layer and of its clones share the quota.
+    /// Creates a layer whose quota is shared by all transports (and services) of this layer and its clones.
     #[must_use]
     pub fn shared(quota: Quota) -> Self {
         Self::new(Scope::Shared(Pair::default()), Limiter::new(quota, Clock::fast()))
     }
 
-    /// All transports (and services) with this key share the quota, whatever layer they have:
+    /// Creates a layer whose quota is shared by all transports (and services) with this key, whatever layer they have:
     /// [`limiter.for_key(key)`](KeyedRateLimiter::for_key).
     #[must_use]
     pub fn keyed<K: Hash + Eq>(limiter: &KeyedRateLimiter<K>, key: K) -> Self {
@@ -74,60 +74,60 @@ impl RateLimitLayer {
 }
 
 impl<C, A> RateLimitLayer<C, A> {
-    /// Only what comes in: a server's protection.
+    /// Limits only incoming messages, to protect a server.
     #[must_use]
     pub fn inbound(self) -> Self {
         Self { is_inbound: true, is_outbound: false, ..self }
     }
 
-    /// Only what goes out: for a client that must keep to its provider's limit.
+    /// Limits only outgoing messages, for a client that must respect its provider's limit.
     #[must_use]
     pub fn outbound(self) -> Self {
         Self { is_inbound: false, is_outbound: true, ..self }
     }
 
-    /// Both directions, each with the whole quota. The default.
+    /// Limits both directions, each with the whole quota. The default.
     #[must_use]
     pub fn both(self) -> Self {
         Self { is_inbound: true, is_outbound: true, ..self }
     }
 
-    /// What a message costs: [`PerMessage`] (the default), [`PerByte`](super::PerByte), or a type of the caller's.
+    /// Sets the cost of a message: [`PerMessage`] (the default), [`PerByte`](super::PerByte), or your own type.
     #[must_use]
     pub fn cost<D>(self, cost: D) -> RateLimitLayer<D, A> {
         self.with(cost)
     }
 
-    /// What a message costs, by a function. A message for which it says 0 passes at once.
+    /// Sets the cost of a message as a function. A message for which it returns 0 passes at once.
     #[must_use]
     pub fn cost_by<M, F: Fn(&M) -> u32>(self, cost: F) -> RateLimitLayer<F, A> {
         self.with(cost)
     }
 
-    /// A message for which there is no room waits for it. The default.
+    /// Makes a message over the limit wait. The default.
     #[must_use]
     pub fn wait(self) -> RateLimitLayer<C, Stays> {
         RateLimitLayer { when: WhenExceeded::Wait, ..self.ending() }
     }
 
-    /// A message for which there is no room is dropped, with an error that
-    /// [`is_rate_limited`](crate::Error::is_rate_limited) and says after which time to
-    /// [try again](crate::Error::retry_after): of `start_send`, or as an item of the stream. The transport goes on.
+    /// Drops a message over the limit, with an error for which [`is_rate_limited`](crate::Error::is_rate_limited) is
+    /// true and which states when to [try again](crate::Error::retry_after). `start_send` returns it, or it is an item
+    /// of the stream. The transport goes on.
     #[must_use]
     pub fn reject(self) -> RateLimitLayer<C, Stays> {
         RateLimitLayer { when: WhenExceeded::Reject, ..self.ending() }
     }
 
-    /// A message for which there is no room is refused as by [`reject`](Self::reject), and is the last: the transport is closed
-    /// with [1008](crate::CloseCode::POLICY) "rate limit". For transports of [`Message`](crate::Message)s.
+    /// Refuses a message over the limit as [`reject`](Self::reject) does, and closes the transport with
+    /// [1008](crate::CloseCode::POLICY) "rate limit". For transports of [`Message`](crate::Message)s.
     #[must_use]
     pub fn close(self) -> RateLimitLayer<C, Closes> {
         RateLimitLayer { when: WhenExceeded::Close, ..self.ending() }
     }
 
-    /// Takes the time from the runtime's clock (tokio's), so that a test which pauses that pauses the limit too. It costs
-    /// about 20 ns more a message. Begins with full buckets; a [keyed](RateLimitLayer::keyed) layer has the clock of its
-    /// [limiter](KeyedRateLimiter::runtime_clock), and this changes nothing.
+    /// Uses the runtime's clock (tokio's), so that a test which pauses it also pauses the limit. It costs about 20 ns
+    /// more per message. The buckets start full. A [keyed](RateLimitLayer::keyed) layer uses the clock of its
+    /// [limiter](KeyedRateLimiter::runtime_clock), and this has no effect.
     #[must_use]
     pub fn runtime_clock(mut self) -> Self {
         match &mut self.scope {
@@ -139,13 +139,13 @@ impl<C, A> RateLimitLayer<C, A> {
         self
     }
 
-    /// What has passed, waited and been refused so far, over all transports of this layer and of its clones.
+    /// Returns the counts of passed, waiting and refused messages, over all transports of this layer and its clones.
     #[must_use]
     pub fn counts(&self) -> RateLimitCounts {
         self.counts.clone()
     }
 
-    /// The same limit for a service.
+    /// Returns the same limit for a service.
     #[must_use]
     pub fn for_service(self) -> RateLimitServiceLayer {
         RateLimitServiceLayer::new(self.with(PerMessage).ending())
@@ -161,7 +161,7 @@ impl<C, A> RateLimitLayer<C, A> {
         RateLimitLayer { scope, limiter, cost, when, is_inbound, is_outbound, counts, ending: PhantomData }
     }
 
-    /// The buckets of one more transport or service.
+    /// Returns the buckets of one more transport or service.
     pub(super) fn pair(&self) -> Pair {
         match &self.scope {
             Scope::PerConnection => Pair::default(),

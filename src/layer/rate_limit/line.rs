@@ -2,13 +2,14 @@ use std::time::Duration;
 
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// When those who wait for the same bucket ask again: one after the other, in the order in which they came.
+/// Decides when the callers that wait for the same bucket ask again: one after the other, in the order in which they
+/// came.
 ///
-/// Without it all of them would ask as soon as there is a cell, and one might win each time. A place is a time to ask and no
-/// cell: who stands in line and never asks costs the others nothing but that moment.
+/// Otherwise all of them would ask as soon as there is a cell, and one might win each time. A place is a time to ask,
+/// not a cell: a caller that is in line and never asks only costs the others that moment.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    /// When the last in line asks, in nanoseconds of the limiter's clock.
+    /// The time when the last in line asks, in nanoseconds of the limiter's clock.
     end: AtomicU64,
 }
 
@@ -20,7 +21,8 @@ pub(super) struct Place {
 }
 
 impl Line {
-    /// Stands behind all others, to ask for what comes back within `cells`; nobody can have it before `earliest` is over.
+    /// Joins the end of the line, to ask for cells that come back within `cells`; they are not available before
+    /// `earliest` has passed.
     pub(super) fn join(&self, now: u64, earliest: Duration, cells: Duration) -> Place {
         let (earliest, cells) = (now.saturating_add(nanos(earliest)), nanos(cells));
         let place = |end: u64| if end > now { end.saturating_add(cells).max(earliest) } else { earliest };

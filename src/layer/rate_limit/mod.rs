@@ -1,82 +1,85 @@
-//! No more messages than a quota allows, by governor's GCRA.
+//! Limits the rate of messages to a quota, with governor's GCRA.
 //!
-//! For one connection, for all that share a layer, or for a key such as an address or a principal; inbound, outbound or both; by
-//! number, by bytes, or by a cost of your own.
+//! The limit applies to one connection, to all connections that share a layer, or to a key such as an address or a
+//! principal; inbound, outbound or both; by number, by bytes, or by your own cost.
 //!
 //! # Why
 //!
-//! A limit on HTTP requests ends at the upgrade: from there on a peer may send what it likes. This one counts messages. It
-//! works with a continuous clock (the [generic cell rate algorithm]): no window whose edge lets twice the quota through, and no
-//! refill that is rounded away on a busy connection.
+//! A limit on HTTP requests ends at the upgrade: after it a peer may send any number of messages. This layer counts
+//! messages. It works with a continuous clock (the [generic cell rate algorithm]): no window boundary lets twice the
+//! quota through, and no refill is rounded away on a busy connection.
 //!
 //! [generic cell rate algorithm]: https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
 //!
-//! # Whose quota
+//! # Scope of the quota
 //!
-//! | constructor | who shares the [`Quota`] |
+//! | constructor | the [`Quota`] is shared by |
 //! |---|---|
-//! | [`RateLimitLayer::per_connection`] | nobody: each transport has its own |
-//! | [`RateLimitLayer::shared`] | all transports of that layer and of its clones |
+//! | [`RateLimitLayer::per_connection`] | one transport: each has its own |
+//! | [`RateLimitLayer::shared`] | all transports of that layer and its clones |
 //! | [`KeyedRateLimiter::for_key`], [`RateLimitLayer::keyed`] | all transports with that key |
 //!
-//! Each direction has a bucket of its own, and both are limited unless [`inbound`](RateLimitLayer::inbound) (what a server
-//! wants) or [`outbound`](RateLimitLayer::outbound) (a client) is chosen. A message is charged once.
+//! Each direction has its own bucket, and both are limited unless [`inbound`](RateLimitLayer::inbound) (for a server)
+//! or [`outbound`](RateLimitLayer::outbound) (for a client) is chosen. A message is charged once.
 //!
-//! # What it does when there is too much
+//! # Policies
 //!
-//! | | outgoing | incoming |
+//! | policy | outgoing | incoming |
 //! |---|---|---|
-//! | [`wait`](RateLimitLayer::wait) (the default) | `poll_ready` is `Pending` | the message waits, and no further one is read: back-pressure reaches the peer |
-//! | [`reject`](RateLimitLayer::reject) | `start_send` fails with [`is_rate_limited`](crate::Error::is_rate_limited), nothing is sent, the sink goes on | such an error in the message's place, the stream goes on |
+//! | [`wait`](RateLimitLayer::wait) (the default) | `poll_ready` is `Pending` | the message waits, and no further one is read: backpressure reaches the peer |
+//! | [`reject`](RateLimitLayer::reject) | `start_send` fails with [`is_rate_limited`](crate::Error::is_rate_limited), nothing is sent, the sink goes on | the same error in the message's place, the stream goes on |
 //! | [`close`](RateLimitLayer::close) | the same, then closed with 1008 | the same, then closed with 1008 and the end of the stream |
-//! | it costs more than a full bucket holds | `start_send` fails with [`is_too_large`](crate::Error::is_too_large) | such an error in the message's place; under `close`, the end |
+//! | any, if a message costs more than a full bucket holds | `start_send` fails with [`is_too_large`](crate::Error::is_too_large) | the same error in the message's place; with `close`, the end |
 //!
-//! Control messages cost nothing by default, and an incoming one is never held up by the limit itself; one that is behind a
-//! message that waits is not read before it.
+//! Control messages cost nothing by default, and the limit never holds up an incoming one. A control message behind a
+//! waiting message is not read before it.
 //!
-//! How exact it is: incoming messages, and those that are rejected, never pass before their cost is paid, so that in any time `t`
-//! at most `burst + rate * t` cells pass. An outgoing message that waits is charged in two parts, because what it costs is
-//! known only when it is given: `poll_ready` takes one cell ahead, and what the message cost beyond that is due before the
-//! *next* one. With a cost of 1 that is exact; by bytes, the last message may run ahead by its own cost less one.
+//! Accuracy: incoming messages and rejected ones never pass before their cost is paid, so in any time `t` at most
+//! `burst + rate * t` cells pass. An outgoing message that waits is charged in two parts, because its cost is only
+//! known when it is sent. `poll_ready` takes one cell ahead, and the rest of the cost is due before the *next* message.
+//! With a cost of 1 that is exact. By bytes, the last message may run ahead by its own cost less one.
 //!
-//! Those who wait for a shared quota ask for it one after the other, in the order in which they came. Nobody holds a cell by
-//! waiting: who is in line and then does not ask (its `send` was dropped, say) costs the others that moment and no more, and who
-//! comes when there is a cell has it at once.
+//! Callers that wait for a shared quota ask for it one after the other, in the order in which they came. A waiting
+//! caller does not hold a cell. A caller in line that then does not ask (for example, because its `send` was dropped)
+//! only costs the others that moment. A caller that comes when there is a cell gets it at once.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! Under [`wait`](RateLimitLayer::wait), in `poll_ready` (after the inner transport is ready, so that no cell is taken for a
-//! transport that cannot send) and in `poll_next`, each by a timer of the runtime. Flush and close never wait for the limit.
-//! Under [`close`](RateLimitLayer::close), the stream ends once the close message is flushed and the inner transport closed.
+//! With [`wait`](RateLimitLayer::wait), the layer waits in `poll_ready` (after the inner transport is ready, so that no
+//! cell is taken for a transport that cannot send) and in `poll_next`, each with a timer of the runtime. Flush and
+//! close never wait for the limit. With [`close`](RateLimitLayer::close), the stream ends once the close message is
+//! flushed and the inner transport closed.
 //!
-//! # Where it belongs in the stack
+//! # Position in the stack
 //!
-//! Above compression and batch to count what the application says, below them to count what the wire carries. Above the
-//! heartbeat, so that a pong need not wait. Below the codec for [`PerByte`] and [`close`](RateLimitLayer::close), which are for
-//! [`Message`](crate::Message)s.
+//! The layer goes above compression and batch to count the application's messages, or below them to count the traffic
+//! on the wire. It goes above the heartbeat, so that a pong need not wait. It goes below the codec for [`PerByte`] and
+//! [`close`](RateLimitLayer::close), which are for [`Message`](crate::Message)s.
 //!
 //! # Errors
 //!
-//! [`is_rate_limited`](crate::Error::is_rate_limited) with [`retry_after`](crate::Error::retry_after), for one message;
-//! [`is_too_large`](crate::Error::is_too_large), for one that costs more than the burst: make it smaller, or allow a larger
-//! [burst](Quota::allow_burst); [`is_closed`](crate::Error::is_closed) with the close frame, after `close`. Those of the inner
-//! transport pass as they are. [`RateLimitCounts`] shows how often each happened.
+//! Returns an error for which [`is_rate_limited`](crate::Error::is_rate_limited) is true, with
+//! [`retry_after`](crate::Error::retry_after), if one message is over the limit. Returns an error for which
+//! [`is_too_large`](crate::Error::is_too_large) is true if a message costs more than the burst: make it smaller, or
+//! allow a larger [burst](Quota::allow_burst). Returns an error for which [`is_closed`](crate::Error::is_closed) is
+//! true, with the close frame, after `close`. Errors of the inner transport are passed on unchanged.
+//! [`RateLimitCounts`] shows how often each happened.
 //!
 //! # Cancel safety
 //!
-//! All state is in the transport: a `next` that is dropped while a message waits loses nothing, and a `send` that is dropped
-//! before it was ready keeps the cell that was taken for it, for the next one.
+//! All state is in the transport. Dropping a `next` while a message waits loses nothing. Dropping a `send` before it
+//! was ready keeps the cell that was taken for it, for the next message.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
-//! Nothing, but for the close message of [`close`](RateLimitLayer::close).
+//! The layer adds nothing except the close message of [`close`](RateLimitLayer::close).
 //!
 //! # Cost
 //!
-//! One read of the clock for each message, and one more for each that waits or is refused. The processor's counter is read by
-//! default, which is a third of the price of the operating system's clock; the first limiter of a process calibrates it,
-//! which takes up to 0.2 s, once. A connection costs two buckets of 32 bytes, and the memory of a timer for each direction
-//! that has had to wait. Nothing is allocated per message; each error is.
+//! Each message costs one read of the clock, and one more if it waits or is refused. The processor's counter is read by
+//! default, at a third of the cost of the operating system's clock. The first limiter of a process calibrates it, which
+//! takes up to 0.2 s, once. A connection costs two buckets of 32 bytes, and the memory of a timer for each direction
+//! that has had to wait. Nothing is allocated per message; an error is allocated.
 //!
 //! # Example
 //!
@@ -100,8 +103,8 @@
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
 //!
-//! A server that takes 64 KiB a second from each address, and at most 128 KiB at once, over all of its connections, and closes a
-//! connection that sends more:
+//! A server that accepts 64 KiB a second from each address, and at most 128 KiB at once, over all of its connections,
+//! and closes a connection that sends more:
 //!
 //! ```
 //! # futures_util::FutureExt::now_or_never(async {
@@ -135,9 +138,10 @@
 //!
 //! # Services
 //!
-//! The same limits for what is called: [`RateLimitLayer::for_service`]. The service is `Clone` where the inner one is, and
-//! clones share the limit. A call costs one cell: `poll_ready` waits for it and takes it, or ([`reject`](RateLimitLayer::reject))
-//! the call fails. [`for_http`](RateLimitServiceLayer::for_http) makes that an answer, 429 with `Retry-After`, and no error:
+//! The same limits apply to services: [`RateLimitLayer::for_service`]. The service is `Clone` if the inner one is, and
+//! clones share the limit. A call costs one cell. `poll_ready` waits for it and takes it, or, with
+//! [`reject`](RateLimitLayer::reject), the call fails. [`for_http`](RateLimitServiceLayer::for_http) turns the failure
+//! into a response, 429 with `Retry-After`, which is not an error:
 //!
 //! ```
 //! # futures_util::FutureExt::now_or_never(async {
@@ -158,18 +162,18 @@
 //! # Ok::<(), Infallible>(()) }).unwrap().unwrap();
 //! ```
 //!
-//! A handler that has a key for each request asks the limiter itself: [`KeyedRateLimiter::check`], and
-//! [`too_many_requests`] for the answer.
+//! A handler that has a key for each request calls the limiter directly: [`KeyedRateLimiter::check`], and
+//! [`too_many_requests`] for the response.
 //!
-//! # Unlike tower's `RateLimit`
+//! # Compared with tower's `RateLimit`
 //!
-//! That one is for services only, is not `Clone`, and counts in fixed windows: at the edge of two, twice the number passes at
-//! once.
+//! tower's `RateLimit` is for services only, is not `Clone`, and counts in fixed windows: at the boundary of two, twice
+//! the number passes at once.
 //!
-//! # Unlike governor's `RateLimiter` and `RatelimitedSink`
+//! # Compared with governor's `RateLimiter` and `RatelimitedSink`
 //!
-//! The algorithm is governor's, over states that connections own. Its sink and stream adapters borrow the limiter, know neither
-//! keys nor costs, and its keyed limiter grows with every key until it is told to shrink.
+//! The algorithm is governor's, over states that connections own. governor's sink and stream adapters borrow the
+//! limiter and support neither keys nor costs. Its keyed limiter grows with every key until it is told to shrink.
 
 mod bucket;
 mod clock;

@@ -1,13 +1,14 @@
 use std::{num::NonZeroU32, time::Duration};
 
-/// How much may pass: a burst, and the time in which one more cell comes back.
+/// A rate: a burst, and the time in which one more cell comes back.
 ///
-/// A *cell* is what the [cost](super::Cost) counts: a message, a byte, or a unit of the caller's. A full bucket has `burst`
-/// cells; one comes back each [`replenish_interval`](Self::replenish_interval), evenly and not once a second. In any time
-/// `t`, no more than `burst + t / interval` cells pass.
+/// A *cell* is the unit of the [cost](super::Cost): a message, a byte, or your own unit. A full bucket has `burst`
+/// cells. One comes back each [`replenish_interval`](Self::replenish_interval), evenly and not once a second. In any
+/// time `t`, no more than `burst + t / interval` cells pass.
 ///
-/// The names are those of governor's own `Quota`. It is not that type, so that a new version of governor is no breaking
-/// change here, and so that a quota which would overflow governor's clock (64 bits of nanoseconds) cannot be made.
+/// The names are those of governor's `Quota`. It is a separate type, so that a new version of governor is not a
+/// breaking change here, and so that a quota which would overflow governor's clock (64 bits of nanoseconds) cannot be
+/// created.
 ///
 /// ```
 /// use std::{num::NonZeroU32, time::Duration};
@@ -28,23 +29,23 @@ pub struct Quota {
     burst: NonZeroU32,
 }
 
-/// Longer than anyone waits, and far from what 64 bits of nanoseconds hold: a hundred years.
+/// A hundred years: longer than any wait, and far below what 64 bits of nanoseconds hold.
 const FOREVER: u64 = 100 * 365 * 86_400 * 1_000_000_000;
 
 impl Quota {
-    /// `cells` a second, all of which may come in one burst.
+    /// Creates a quota of `cells` a second, all of which may come in one burst.
     #[must_use]
     pub const fn per_second(cells: NonZeroU32) -> Self {
         Self::per(1, cells)
     }
 
-    /// `cells` a minute, all of which may come in one burst.
+    /// Creates a quota of `cells` a minute, all of which may come in one burst.
     #[must_use]
     pub const fn per_minute(cells: NonZeroU32) -> Self {
         Self::per(60, cells)
     }
 
-    /// `cells` an hour, all of which may come in one burst.
+    /// Creates a quota of `cells` an hour, all of which may come in one burst.
     #[must_use]
     pub const fn per_hour(cells: NonZeroU32) -> Self {
         Self::per(3600, cells)
@@ -55,7 +56,8 @@ impl Quota {
         Self { interval: if interval == 0 { 1 } else { interval }, burst: cells }
     }
 
-    /// One cell each `interval`, and no burst beyond it. At least 1 ns, and at most a hundred years.
+    /// Creates a quota of one cell each `interval`, without a larger burst. `interval` is at least 1 ns and at most a
+    /// hundred years.
     #[must_use]
     pub const fn with_period(interval: Duration) -> Self {
         let nanos = interval.as_nanos();
@@ -67,7 +69,8 @@ impl Quota {
         Self { interval, burst: NonZeroU32::MIN }
     }
 
-    /// As many cells in one go. A burst that would take over a hundred years to come back is cut to what takes a hundred.
+    /// Sets the burst. A burst that would take over a hundred years to come back is reduced to what takes a hundred
+    /// years.
     #[must_use]
     pub const fn allow_burst(self, cells: NonZeroU32) -> Self {
         let most = FOREVER / self.interval;
@@ -75,19 +78,19 @@ impl Quota {
         Self { burst, ..self }
     }
 
-    /// The time in which one cell comes back.
+    /// Returns the time in which one cell comes back.
     #[must_use]
     pub const fn replenish_interval(&self) -> Duration {
         Duration::from_nanos(self.interval)
     }
 
-    /// The most that passes in one go, and so the most that one message may cost.
+    /// Returns the burst, which is also the maximum cost of one message.
     #[must_use]
     pub const fn burst_size(&self) -> NonZeroU32 {
         self.burst
     }
 
-    /// The time in which an empty bucket is full again.
+    /// Returns the time in which an empty bucket becomes full again.
     #[must_use]
     pub const fn burst_size_replenished_in(&self) -> Duration {
         Duration::from_nanos(self.interval * self.burst.get() as u64)

@@ -12,10 +12,10 @@ use super::{
 };
 use crate::Error;
 
-/// A rate limit for services: what [`RateLimitLayer::for_service`] makes. A call costs one cell.
+/// A rate limit for services, created by [`RateLimitLayer::for_service`]. A call costs one cell.
 ///
-/// Where the transport layer would wait, `poll_ready` waits; where it would reject or close, the call fails with an error
-/// that [`is_rate_limited`](Error::is_rate_limited). See the [module](super#services).
+/// With the policy that makes a transport wait, `poll_ready` waits. With those that reject or close, the call fails
+/// with an error for which [`is_rate_limited`](Error::is_rate_limited) is true. See the [module](super#services).
 #[derive(Clone, Debug)]
 pub struct RateLimitServiceLayer {
     layer: RateLimitLayer<PerMessage, Stays>,
@@ -26,13 +26,13 @@ impl RateLimitServiceLayer {
         Self { layer }
     }
 
-    /// For HTTP services: over the limit they answer 429 with `Retry-After`, and never wait.
+    /// Returns the limit for HTTP services: over the limit they answer 429 with `Retry-After`, and never wait.
     #[must_use]
     pub fn for_http(self) -> HttpRateLimitLayer {
         HttpRateLimitLayer::new(self.layer)
     }
 
-    /// What has passed, waited and been refused so far, over all services of this layer.
+    /// Returns the counts of passed, waiting and refused calls, over all services of this layer.
     #[must_use]
     pub fn counts(&self) -> RateLimitCounts {
         self.layer.counts()
@@ -53,10 +53,9 @@ pub(super) fn gate(layer: &RateLimitLayer) -> Gate {
     Gate::new(bucket, layer.counts(), "a call")
 }
 
-/// A service that is called no more often than a quota allows: what [`RateLimitServiceLayer`] makes.
+/// A service that is called no more often than a quota allows, created by [`RateLimitServiceLayer`].
 ///
-/// A clone shares the limit. What `poll_ready` has taken for a call that is then not made is lost, as with a permit that
-/// lapses.
+/// Clones share the limit. A cell that `poll_ready` has taken for a call that is never made is lost.
 pub struct RateLimitService<S> {
     inner: S,
     waits: bool,
@@ -64,19 +63,19 @@ pub struct RateLimitService<S> {
 }
 
 impl<S> RateLimitService<S> {
-    /// The inner service.
+    /// Returns a reference to the inner service.
     #[must_use]
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service. A call there is not counted.
+    /// Returns a mutable reference to the inner service. A direct call is not counted.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service.
+    /// Returns the inner service.
     #[must_use]
     pub fn into_inner(self) -> S {
         self.inner

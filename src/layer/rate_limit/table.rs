@@ -10,10 +10,11 @@ use std::{
 
 use crate::fingerprint::{Fingerprint, Seeds};
 
-/// A bounded table of what belongs to keys, which gives up what nobody would miss.
+/// A bounded table of values by key, which evicts idle entries.
 ///
-/// A look for idle entries goes over a whole shard, so it is made at most once for half as many new keys as it has entries, or
-/// once a second where the shard is full: amortised, a look-up costs the same however many keys come.
+/// A search for idle entries visits a whole shard. It runs at most once for half as many new keys as the shard has
+/// entries, or once a second if the shard is full. The amortized cost of a look-up is therefore independent of the
+/// number of keys.
 pub(super) struct Table<K, V> {
     shards: Box<[Mutex<Shard<V>>]>,
     seeds: Seeds,
@@ -23,9 +24,9 @@ pub(super) struct Table<K, V> {
 
 struct Shard<V> {
     entries: HashMap<Fingerprint, V, BuildHasherDefault<Known>>,
-    /// New keys since the last sweep.
+    /// The number of new keys since the last sweep.
     news: usize,
-    /// When that was, in nanoseconds of the limiter's clock.
+    /// The time of the last sweep, in nanoseconds of the limiter's clock.
     swept: u64,
 }
 
@@ -33,7 +34,7 @@ const SECOND: u64 = Duration::from_secs(1).as_nanos() as u64;
 
 impl<K: Hash + Eq, V: Default> Table<K, V> {
     pub(super) fn new(keys: NonZeroUsize) -> Self {
-        // So that threads seldom meet; a small table has no room for that.
+        // Several shards reduce contention; a small table has no room for that.
         let shards = if keys.get() < 1024 { 1 } else { 16 };
         let new = || Mutex::new(Shard { entries: HashMap::default(), news: 0, swept: 0 });
         Self {
@@ -44,8 +45,8 @@ impl<K: Hash + Eq, V: Default> Table<K, V> {
         }
     }
 
-    /// Does something with the entry of `key`, which is made where there is none; `None` where there is no room for it. What
-    /// is not `is_idle` at the time `now` is never given up.
+    /// Calls a function with the entry of `key`, which is created if it is missing. Returns `None` if there is no room
+    /// for it. An entry that is not `is_idle` at the time `now` is never evicted.
     pub(super) fn with<R>(
         &self,
         key: K,
@@ -83,7 +84,7 @@ impl<K, V> Table<K, V> {
 }
 
 impl<K: Hash + Eq, V> Table<K, V> {
-    /// Gives up all that is idle.
+    /// Evicts all idle entries.
     pub(super) fn sweep(&self, now: u64, is_idle: impl Fn(&V, u64) -> bool) {
         for shard in &self.shards {
             let mut shard = lock(shard);
@@ -110,7 +111,7 @@ fn lock<V>(shard: &Mutex<Shard<V>>) -> MutexGuard<'_, Shard<V>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hashes what is a hash to itself.
+/// A hasher for keys that are already hashes.
 #[derive(Default)]
 struct Known(u64);
 

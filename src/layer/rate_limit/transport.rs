@@ -17,9 +17,10 @@ use super::{
 use crate::{Error, Transport};
 
 pin_project! {
-    /// A transport on which no more passes than a quota allows: what [`RateLimitLayer`](super::RateLimitLayer) makes.
+    /// A transport with a rate limit, created by [`RateLimitLayer`](super::RateLimitLayer).
     ///
-    /// `In` is what comes in. The [module](super) tells where it waits and what is refused.
+    /// `In` is the type of incoming messages. The [module](super) documents when it waits and which messages are
+    /// refused.
     pub struct RateLimit<T, In, C = PerMessage, A = Stays> {
         #[pin]
         inner: T,
@@ -27,7 +28,7 @@ pin_project! {
         when: WhenExceeded,
         incoming: Option<Gate>,
         outgoing: Option<Gate>,
-        // One that came in before there was room for it, and its cost.
+        // A message that came in before there was room for it, and its cost.
         held: Option<(In, u32)>,
         ending: A,
     }
@@ -41,26 +42,26 @@ impl<T, In, C, A> RateLimit<T, In, C, A> {
         Self { inner, cost, when, incoming, outgoing, held: None, ending: A::default() }
     }
 
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is sent or received there is not counted.
+    /// Returns a mutable reference to the inner transport. Messages that are sent or received there are not counted.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport. A message that came in and still waits for its turn is dropped.
+    /// Returns the inner transport. An incoming message that still waits for its turn is dropped.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.inner
     }
 }
 
-/// Takes the cells of a message that goes out.
+/// Takes the cells of an outgoing message.
 #[inline]
 fn leave(gate: &mut Option<Gate>, when: WhenExceeded, cost: u32) -> Result<(), Excess> {
     match gate {
@@ -76,7 +77,7 @@ fn settle(gate: &mut Option<Gate>) {
     }
 }
 
-/// Takes the cells of a message that comes in.
+/// Takes the cells of an incoming message.
 #[inline]
 fn enter<In, C: Cost<In>>(gate: &mut Option<Gate>, cost: &C, message: &In) -> Result<(), Excess> {
     match gate {
@@ -88,7 +89,7 @@ fn enter<In, C: Cost<In>>(gate: &mut Option<Gate>, cost: &C, message: &In) -> Re
 type PollItem<In, E = Error> = Poll<Option<Result<In, E>>>;
 
 impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
-    /// All that the inner stream gives but a message that enters.
+    /// Handles every item of the inner stream except a message that passes.
     #[cold]
     #[inline(never)]
     fn rare<E: Into<Error>>(mut self: Pin<&mut Self>, cx: &mut Context<'_>, polled: PollItem<In, E>) -> PollItem<In>
@@ -97,7 +98,7 @@ impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
     {
         let this = self.as_mut().project();
         match polled {
-            // Asked again, to know why not.
+            // Called again for the reason.
             Poll::Ready(Some(Ok(message))) => match enter(this.incoming, this.cost, &message) {
                 Ok(()) => Poll::Ready(Some(Ok(message))),
                 Err(excess) => {
@@ -114,7 +115,7 @@ impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
         }
     }
 
-    /// A message came in for which there are no cells.
+    /// Handles an incoming message for which there are no cells.
     fn exceeded(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -132,13 +133,13 @@ impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
         let error = gate.refuse(&excess, cost);
         if *this.when == WhenExceeded::Close {
             this.ending.refuse();
-            // At once, as far as it goes, for callers that do not poll again after an error.
+            // Starts the close at once, as far as possible, for callers that do not poll again after an error.
             let _ = this.ending.poll_end(this.inner, cx);
         }
         Poll::Ready(Some(Err(error)))
     }
 
-    /// The message that waits, once its cells are there.
+    /// Returns the waiting message, once its cells are available.
     #[cold]
     #[inline(never)]
     fn poll_held(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollItem<In> {
@@ -170,7 +171,7 @@ where
             return self.poll_held(cx);
         }
         match this.inner.poll_next(cx) {
-            // Looked at where it stands: then it is moved as a whole, which is cheaper by far.
+            // Inspected in place: it is then moved as a whole, which is much cheaper.
             Poll::Ready(Some(Ok(message))) if enter(this.incoming, this.cost, &message).is_ok() => {
                 Poll::Ready(Some(Ok(message)))
             }
@@ -181,7 +182,7 @@ where
     fn size_hint(&self) -> (usize, Option<usize>) {
         let held = usize::from(self.held.is_some());
         match (self.ending.check_open(), self.inner.size_hint()) {
-            // Each may be refused, and each refusal is an item; the last one may be the end.
+            // Each message may be refused, and each refusal is an item; the last one may be the end.
             (Ok(()), (_, most)) => (held, most.and_then(|most| most.checked_add(held))),
             (Err(_), _) => (0, Some(0)),
         }
@@ -189,7 +190,7 @@ where
 }
 
 impl<T, In, C, A> RateLimit<T, In, C, A> {
-    /// A message has to stay. Asked again, to know why.
+    /// Handles a message that must stay; called again for the reason.
     #[cold]
     #[inline(never)]
     fn refuse<Out>(self: Pin<&mut Self>, message: Out, cost: u32) -> Result<(), Error>
@@ -229,7 +230,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    // The message is given on, or to what refuses it, and never dropped here: so it need not be copied on its way.
+    // The message is passed on, or to the code that refuses it, and never dropped here, so it need not be copied.
     #[inline]
     fn start_send(mut self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let this = self.as_mut().project();
@@ -253,7 +254,7 @@ where
     }
 }
 
-// Neither a cost nor a message need have a `Debug`.
+// Neither a cost nor a message needs a `Debug`.
 impl<T: fmt::Debug, In, C, A: fmt::Debug> fmt::Debug for RateLimit<T, In, C, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimit")

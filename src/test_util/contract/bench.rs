@@ -15,11 +15,11 @@ use super::{
 };
 use crate::Error;
 
-/// How often a check gives way to other tasks before it takes `Pending` for "full": a driver may still have to carry
-/// messages on, and tokio says `Pending` to a task that was busy for long.
+/// How often a check yields to other tasks before it treats `Pending` as "full": a driver may still have to carry
+/// messages on, and tokio returns `Pending` to a task that was busy for long.
 const SETTLE: usize = 256;
 
-/// A connected pair on the bench, with messages going from `a` to `b`; [`turn`](Self::turn) it for the other direction.
+/// A connected pair under test, with messages going from `a` to `b`; [`turn`](Self::turn) swaps the direction.
 pub(super) struct Bench<'c> {
     pub(super) a: Side<'c>,
     pub(super) b: Option<Side<'c>>,
@@ -30,7 +30,7 @@ pub(super) struct Bench<'c> {
 }
 
 impl<'c> Bench<'c> {
-    /// Says what broke the rule, and what to do.
+    /// Fails the test with the violated rule and advice.
     #[track_caller]
     pub(super) fn fail(&self, found: impl Display, advice: &str) -> ! {
         panic!(
@@ -94,7 +94,7 @@ impl<'c> Bench<'c> {
         }
     }
 
-    /// Whether `a` is ready or fails, as it is.
+    /// Polls whether `a` is ready, and returns an error unchanged.
     pub(super) fn poll_sink(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.a.port.poll_ready(cx)
     }
@@ -129,12 +129,12 @@ impl<'c> Bench<'c> {
         }
     }
 
-    /// The next item of `a`, as it is.
+    /// Polls the next item of `a`, unchanged.
     pub(super) fn poll_own_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Arrival, Error>>> {
         self.a.port.poll_next(cx, None, 0)
     }
 
-    /// The next item of `b`, as it is; `None` at the end of its stream.
+    /// Polls the next item of `b`, unchanged; `None` at the end of its stream.
     pub(super) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Arrival, Error>>> {
         match &mut self.b {
             Some(b) => b.port.poll_next(cx, self.a.in_flight.front().copied(), self.a.next),
@@ -142,7 +142,7 @@ impl<'c> Bench<'c> {
         }
     }
 
-    /// The next item of `b`: the message that is due and no other; `Ready(false)` at the end of its stream.
+    /// Polls the next item of `b`, which must be the message that is due; `Ready(false)` at the end of its stream.
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let arrival = match ready!(self.poll_item(cx)) {
             None => return Poll::Ready(false),
@@ -166,7 +166,7 @@ impl<'c> Bench<'c> {
         }
     }
 
-    /// All that `b` can receive now.
+    /// Receives everything that `b` can receive now.
     pub(super) fn receive_ready(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(more) = self.poll_receive(cx) {
             if !more {
@@ -175,7 +175,7 @@ impl<'c> Bench<'c> {
         }
     }
 
-    /// `b` receives all that `a` accepted, and the flush of `a` is done.
+    /// `b` receives everything that `a` accepted, and the flush of `a` completes.
     pub(super) fn drain(&mut self) -> impl Future<Output = ()> {
         self.wait(
             "not all that was accepted arrives",
@@ -188,15 +188,15 @@ impl<'c> Bench<'c> {
         )
     }
 
-    /// Polls `a` in every way that may move messages on, so that no check but that of the flush hangs on the flush alone.
-    /// Ready when it is flushed.
+    /// Polls `a` in every way that may move messages on, so that only the flush check depends on the flush alone. Ready
+    /// when it is flushed.
     pub(super) fn push(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_flush(cx));
         let _ = self.poll_ready(cx);
         Poll::Ready(())
     }
 
-    /// `b` receives nothing, though every other task had its turn.
+    /// Checks that `b` receives nothing after every other task had its turn.
     pub(super) async fn quiet(&mut self) {
         for _ in 0..SETTLE {
             let _ = self.once(|bench, cx| bench.poll_receive(cx)).await;
@@ -233,8 +233,8 @@ impl<'c> Bench<'c> {
         }
     }
 
-    /// `a` takes messages until there is no more room, while `b` reads nothing. Says how many, or `None` when they were
-    /// more than there may be room for.
+    /// `a` accepts messages until there is no more room, while `b` reads nothing. Returns how many, or `None` if they
+    /// were more than there may be room for.
     pub(super) async fn fill(&mut self) -> Option<usize> {
         let mut accepted = 0;
         let mut waited = 0;
@@ -253,7 +253,7 @@ impl<'c> Bench<'c> {
         None
     }
 
-    /// Polls `a` alone for a while: whether `poll` became ready without the peer's help.
+    /// Polls `a` alone for a while, and returns whether `poll` became ready without the peer's help.
     pub(super) async fn alone<T>(&mut self, mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<T>) -> Option<T> {
         for _ in 0..SETTLE {
             if let Poll::Ready(output) = self.once(&mut poll).await {
@@ -264,7 +264,7 @@ impl<'c> Bench<'c> {
         None
     }
 
-    /// What `a` accepted has all arrived.
+    /// Returns whether everything that `a` accepted has arrived.
     pub(super) fn all_arrived(&self) -> bool {
         self.a.in_flight.is_empty()
     }

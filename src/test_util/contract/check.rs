@@ -1,39 +1,41 @@
 use std::fmt;
 
-/// One rule of the [`Transport`](crate::Transport) contract, and the check of it.
+/// One rule of the [`Transport`](crate::Transport) contract, and its check.
 ///
-/// Its [`Display`](fmt::Display) is its name, as the tests of [`contract_tests!`](crate::contract_tests) are named.
+/// Its [`Display`](fmt::Display) is its name. The tests of [`contract_tests!`](crate::contract_tests) have the same
+/// names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Check {
-    /// Once `poll_ready` was ready it stays so until `start_send`, whatever is flushed in between, and that `start_send`
-    /// succeeds.
+    /// Once `poll_ready` is ready, it stays ready until `start_send`, even if the sink is flushed in between, and that
+    /// `start_send` succeeds.
     Readiness,
-    /// With a peer that does not read, `poll_ready` is `Pending` after a bounded number of messages; when the peer reads,
-    /// it is ready again.
+    /// With a peer that does not read, `poll_ready` is `Pending` after a bounded number of messages. When the peer
+    /// reads, it is ready again.
     BackPressure,
-    /// All that is sent arrives once, unchanged and in order.
+    /// All messages that are sent arrive once, unchanged and in order.
     Order,
-    /// When `poll_flush` was ready, the peer can receive all that was accepted, without another poll of the sender.
+    /// When `poll_flush` is ready, the peer can receive everything that was accepted, without another poll of the
+    /// sender.
     Flush,
-    /// A send that is dropped before the transport was ready sends nothing; one that is dropped later sends its message
-    /// once; a receive that is dropped loses nothing.
+    /// A send that is dropped before the transport was ready sends nothing. A send that is dropped later sends its
+    /// message once. A receive that is dropped loses nothing.
     Cancellation,
-    /// After `poll_close` the peer reads all that was sent and then `None`, each time it asks; the own sink fails with an
-    /// error that `is_closed`; the own stream ends when the peer has closed, too.
+    /// After `poll_close` the peer reads everything that was sent and then `None`, each time it is polled. The own sink
+    /// fails with an error for which `is_closed` is true. The own stream ends when the peer has closed too.
     Close,
-    /// When the peer is dropped, the stream ends, after at most one error, which `is_closed`; the sink fails with
-    /// `is_closed`.
+    /// When the peer is dropped, the stream ends, after at most one error, for which `is_closed` is true. The sink
+    /// fails with an error for which `is_closed` is true.
     Cut,
-    /// What was `Pending` wakes its task when it can go on: the newest waker of the reader and that of the writer, each on
-    /// its own.
+    /// A call that returned `Pending` wakes its task when it can make progress: the newest waker of the reader and of
+    /// the writer, independently.
     WakeUps,
     /// A full outgoing direction does not stop the incoming one.
     Duplex,
 }
 
 impl Check {
-    /// All checks, in the order in which [`Contract::all`](super::Contract::all) runs them: the simple ones first.
+    /// All checks, in the order in which [`Contract::all`](super::Contract::all) runs them, the simplest first.
     pub const ALL: [Self; 9] = [
         Self::Readiness,
         Self::Order,
@@ -46,7 +48,7 @@ impl Check {
         Self::Cut,
     ];
 
-    /// The name of the check, in snake case.
+    /// Returns the name of the check, in snake case.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -62,7 +64,7 @@ impl Check {
         }
     }
 
-    /// The rule in one sentence.
+    /// Returns the rule in one sentence.
     #[must_use]
     pub fn rule(self) -> &'static str {
         match self {

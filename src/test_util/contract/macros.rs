@@ -1,4 +1,5 @@
-/// One test for each rule of the [contract](crate::test_util::contract), named after it, in a module of its own.
+/// Generates one test for each rule of the [contract](crate::test_util::contract), named after it, in a separate
+/// module.
 ///
 /// ```
 /// use tower_transport::{Message, channel, contract_tests};
@@ -11,20 +12,20 @@
 /// # fn main() {}
 /// ```
 ///
-/// - `mod name`: the module of the tests. It sees what stands around it (`use super::*`).
-/// - `pair = expression`: makes a connected pair; may `.await`. It runs twice for each check.
-/// - `message = |i| ...`: the i-th message, the same type on both ends in both directions.
-/// - `contract = expression` in place of those two: any [`Contract`](crate::test_util::contract::Contract), for ends of
+/// - `mod name`: the module of the tests. It sees the surrounding items (`use super::*`).
+/// - `pair = expression`: creates a connected pair; it may `.await`. It runs twice for each check.
+/// - `message = |i| ...`: the i-th message, of the same type on both ends in both directions.
+/// - `contract = expression` in place of these two: any [`Contract`](crate::test_util::contract::Contract), for ends of
 ///   different types.
 /// - `room = number`: see [`Contract::room`](crate::test_util::contract::Contract::room).
-/// - `on = tokio`: each test on a tokio runtime of its own (`current_thread`), with a patience of 30 s. For real sockets
-///   and what spawns tasks.
-/// - `on = paused_tokio`: the same on tokio's paused clock. For stacks in memory that use the clock.
+/// - `on = tokio`: each test runs on its own tokio runtime (`current_thread`), with a patience of 30 s. For real
+///   sockets and for code that spawns tasks.
+/// - `on = paused_tokio`: the same on tokio's paused clock. For in-memory stacks that use the clock.
 ///
-/// The last two need `tokio` in the dev-dependencies of the crate that uses them, with `rt` and `time` (and `test-util`).
+/// The last two require `tokio` in the dev-dependencies of the calling crate, with `rt` and `time` (and `test-util`).
 ///
-/// The tests are functions named after the checks (`order`, `flush`, ...): functions that the arguments name must be
-/// called otherwise.
+/// The tests are functions named after the checks (`order`, `flush`, ...). Functions that the arguments name must have
+/// other names.
 #[macro_export]
 macro_rules! contract_tests {
     (mod $name:ident, pair = $pair:expr, message = $message:expr $(, room = $room:expr)? $(, on = $on:ident)? $(,)?) => {

@@ -1,6 +1,6 @@
-//! The contract of [`Transport`](crate::Transport), as checks that any transport or layer is run through by one line.
+//! The contract of [`Transport`](crate::Transport), as checks that one line runs for any transport or layer.
 //!
-//! In a test file, one line gives one named test for each rule, so that a failure names the rule:
+//! In a test file, one line generates one named test for each rule, so that a failure names the rule:
 //!
 //! ```
 //! use tower_transport::{Message, channel, contract_tests};
@@ -18,14 +18,14 @@
 //! block_on(contract.all());
 //! ```
 //!
-//! # What is checked
+//! # Checks
 //!
-//! The rules are the [`Check`]s; each runs in both directions, on a fresh pair. Nothing sleeps, and no time is measured: a
-//! check polls both ends, and fails when what must happen does not although every other task had its turn (or, with
-//! [`Contract::patience`], when a timer of the caller's is over). Control messages ([`Message::is_control`]) that arrive
-//! are passed over, since a transport may have its own.
+//! The rules are the [`Check`]s. Each runs in both directions, on a fresh pair. Nothing sleeps, and no time is
+//! measured: a check polls both ends, and fails if an expected event does not happen although every other task had its
+//! turn (or, with [`Contract::patience`], when your timer fires). Control messages ([`Message::is_control`]) that
+//! arrive are skipped, because a transport may have its own.
 //!
-//! What fails says which rule was broken, what was found and what to do:
+//! A failure states which rule was violated, what was found and what to do:
 //!
 //! ```text
 //! contract broken: wake_ups
@@ -35,17 +35,19 @@
 //!   to do: before Pending is returned, the waker of this very context must be registered, in place of an older one; ...
 //! ```
 //!
-//! Not checked is what cannot be seen from both ends: how many *bytes* are buffered, whether a flush reached the operating
-//! system or only the peer, and what a transport does with messages of other kinds than the ones it is given here.
+//! Some properties cannot be observed from both ends and are not checked: how many *bytes* are buffered, whether a
+//! flush reached the operating system or only the peer, and how a transport handles messages of other kinds than the
+//! given ones.
 //!
-//! # Which pairs
+//! # Choice of pairs
 //!
-//! - A transport: its two ends. With a real socket, choose messages so large that the buffers below are full within
-//!   [`Contract::room`] messages, and run on a runtime:
-//!   `contract_tests!(mod sockets, pair = connect().await, message = |i| Message::binary(vec![i as u8; 65_536]), room = 1_000, on = tokio)`.
-//! - A layer that adds nothing to the wire: the layer over one end of a [`channel`](crate::channel()), the other end bare.
-//!   Take a small capacity: a layer that sends without asking for room is found by a channel of 1.
-//! - A layer that changes messages: the mirrored layer on the other end, or the bare end and what arrives there:
+//! - For a transport: its two ends. With a real socket, choose messages large enough to fill the buffers below within
+//!   [`Contract::room`] messages, and run on a runtime: `contract_tests!(mod sockets, pair = connect().await, message =
+//!   |i| Message::binary(vec![i as u8; 65_536]), room = 1_000, on = tokio)`.
+//! - For a layer that adds nothing to the wire: the layer over one end of a [`channel`](crate::channel()), and the bare
+//!   other end. Use a small capacity: a channel of 1 detects a layer that sends without checking for room.
+//! - For a layer that changes messages: the mirrored layer on the other end, or the bare end and the messages that
+//!   arrive there:
 //!
 //! ```
 //! use futures_util::{SinkExt, TryStreamExt};

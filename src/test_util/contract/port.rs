@@ -8,13 +8,13 @@ use std::{
 
 use crate::{Error, Message, Transport};
 
-/// A transport of which the checks see numbers in place of messages, whatever its types are.
+/// A transport whose messages the checks see as numbers, whatever its types are.
 pub(super) trait Port {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
     fn start_send(&mut self, number: usize) -> Result<(), Error>;
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
-    /// `due` is the number which comes next, `sent` how many there are in all.
+    /// `due` is the next expected number, `sent` the total.
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -23,11 +23,11 @@ pub(super) trait Port {
     ) -> Poll<Option<Result<Arrival, Error>>>;
 }
 
-/// What came in.
+/// An incoming item.
 pub(super) enum Arrival {
-    /// The message of this number.
+    /// The message with this number.
     Number(usize),
-    /// None of those that were sent; as it prints itself.
+    /// A message that was not sent, in its printed form.
     Foreign(String),
 }
 
@@ -89,7 +89,7 @@ where
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             };
-            // A transport may have control messages of its own: a ping, the peer's close.
+            // A transport may have its own control messages: a ping, the peer's close.
             if (&message as &dyn Any).downcast_ref::<Message>().is_some_and(Message::is_control) {
                 continue;
             }

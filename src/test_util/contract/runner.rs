@@ -3,13 +3,13 @@ use std::{fmt, future::Future};
 use super::{bench::Bench, check::Check, port::Numbered, rules, side::Side, wait::Patience};
 use crate::Transport;
 
-/// How many messages may be accepted with nobody reading, where [`Contract::room`] does not say.
+/// The default for how many messages may be accepted while the peer does not read; see [`Contract::room`].
 const ROOM: usize = 1 << 16;
 
 /// The contract of [`Transport`], to be checked on pairs of connected transports.
 ///
-/// `P` makes a fresh pair, `(here, there)`, for each check and direction; the two ends may be of different types. `There`
-/// and `Back` are the [`Messages`] of the two directions.
+/// `P` creates a fresh pair, `(here, there)`, for each check and direction. The two ends may be of different types.
+/// `There` and `Back` are the [`Messages`] of the two directions.
 #[derive(Clone)]
 pub struct Contract<P, There, Back> {
     pair: P,
@@ -19,7 +19,7 @@ pub struct Contract<P, There, Back> {
     patience: Patience,
 }
 
-/// The messages of one direction: how the n-th is made, and as what it arrives.
+/// The messages of one direction: how the n-th is created, and as what it arrives.
 #[derive(Clone, Copy)]
 pub struct Messages<Make, Arrives> {
     make: Make,
@@ -27,10 +27,10 @@ pub struct Messages<Make, Arrives> {
 }
 
 impl<P, F> Contract<P, Messages<F, F>, Messages<F, F>> {
-    /// Both ends send and receive `message(0)`, `message(1)` and so on.
+    /// Creates a contract in which both ends send and receive `message(0)`, `message(1)` and so on.
     ///
-    /// The messages should differ from each other, and their size is the caller's choice: where an operating system is
-    /// below, choose them so large that its buffers are full within [`room`](Self::room) messages.
+    /// The messages should differ from each other, and you choose their size. Above an operating system, choose
+    /// messages large enough to fill its buffers within [`room`](Self::room) messages.
     pub fn new<M>(pair: P, message: F) -> Self
     where
         F: Fn(usize) -> M + Clone,
@@ -46,7 +46,8 @@ impl<P, F> Contract<P, Messages<F, F>, Messages<F, F>> {
 }
 
 impl<P, There, Back> Contract<P, There, Back> {
-    /// What the first end sends, and as what it arrives at the second; anything that `In` can be compared with.
+    /// Sets the messages that the first end sends, and the form in which they arrive at the second: any type that `In`
+    /// can be compared with.
     pub fn outgoing<Make, Arrives, Out, Due>(
         self,
         make: Make,
@@ -60,7 +61,8 @@ impl<P, There, Back> Contract<P, There, Back> {
         Contract { pair, there: Messages { make, arrives }, back, room, patience }
     }
 
-    /// What the second end sends, and as what it arrives at the first; anything that `In` can be compared with.
+    /// Sets the messages that the second end sends, and the form in which they arrive at the first: any type that `In`
+    /// can be compared with.
     pub fn incoming<Make, Arrives, Out, Due>(
         self,
         make: Make,
@@ -74,18 +76,18 @@ impl<P, There, Back> Contract<P, There, Back> {
         Contract { pair, there, back: Messages { make, arrives }, room, patience }
     }
 
-    /// How many messages may at most be accepted in one direction with nobody reading, all buffers on the way taken
-    /// together. Default 65536.
+    /// Sets how many messages may be accepted in one direction while the peer does not read, counting all buffers in
+    /// between. Defaults to 65536.
     #[must_use]
     pub fn room(self, messages: usize) -> Self {
         Self { room: messages, ..self }
     }
 
-    /// When to give up on something that does not happen: when a future of `timer`, made as the waiting begins, is ready.
-    /// With a runtime's clock, say `|| tokio::time::sleep(Duration::from_secs(30))`.
+    /// Sets when a check gives up: when a future of `timer`, created when the waiting begins, is ready. With a
+    /// runtime's clock, use `|| tokio::time::sleep(Duration::from_secs(30))`.
     ///
-    /// The default counts how often the other tasks had their turn, which is right for transports in memory. Where an
-    /// operating system or a clock is involved, a timer is needed.
+    /// The default counts how often the other tasks had their turn, which is right for in-memory transports. If an
+    /// operating system or a clock is involved, a timer is required.
     #[must_use]
     pub fn patience<F>(self, timer: impl Fn() -> F + 'static) -> Self
     where
@@ -109,18 +111,18 @@ where
     ///
     /// # Panics
     ///
-    /// At the first rule that is broken, with the rule, what was found and what to do.
+    /// Panics at the first violated rule, with the rule, what was found and what to do.
     pub async fn all(&self) {
         for check in Check::ALL {
             self.check(check).await;
         }
     }
 
-    /// Runs one check, in both directions, each on a pair of its own.
+    /// Runs one check in both directions, each on its own pair.
     ///
     /// # Panics
     ///
-    /// When the rule is broken, with the rule, what was found and what to do.
+    /// Panics if the rule is violated, with the rule, what was found and what to do.
     pub async fn check(&self, check: Check) {
         for turned in [false, true] {
             let (here, there) = (self.pair)().await;

@@ -13,7 +13,7 @@ use crate::Error;
 /// One end of the pair.
 pub(super) struct Side<'c> {
     pub(super) port: Box<dyn Port + 'c>,
-    /// The numbers it accepted, which the other end has not received.
+    /// The numbers that it accepted and the other end has not received.
     pub(super) in_flight: VecDeque<usize>,
     pub(super) next: usize,
 }
@@ -23,14 +23,14 @@ impl<'c> Side<'c> {
         Self { port, in_flight: VecDeque::new(), next: 0 }
     }
 
-    /// The number of the next message. Each is given once.
+    /// Returns the number of the next message. Each is returned once.
     pub(super) fn number(&mut self) -> usize {
         self.next += 1;
         self.next - 1
     }
 }
 
-/// So that the checks can use what users use: [`send_message`](crate::TransportExt::send_message).
+/// Lets the checks use the same method as users: [`send_message`](crate::TransportExt::send_message).
 impl Sink<usize> for Side<'_> {
     type Error = Error;
 
@@ -57,7 +57,7 @@ impl Stream for Side<'_> {
     type Item = Result<Arrival, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // What is due is known to the bench alone, which polls the port: here it is only asked whether something came.
+        // Only the bench, which polls the port, knows which message is due. This only checks whether one came.
         self.port.poll_next(cx, None, 0)
     }
 }

@@ -1,4 +1,4 @@
-//! How a check waits: for a wake-up, for other tasks, and not for ever.
+//! How a check waits: for a wake-up, for other tasks, and not forever.
 
 use std::{
     future::{Future, poll_fn},
@@ -14,8 +14,8 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-/// How often a check that cannot go on gives way to other tasks before it gives up. In memory nothing needs more than a
-/// few; on a machine without a runtime this is some milliseconds.
+/// How often a check that cannot go on yields to other tasks before it gives up. In memory nothing needs more than a
+/// few turns; on a machine without a runtime this takes some milliseconds.
 const TURNS: usize = 1 << 16;
 
 type Timer = Pin<Box<dyn Future<Output = ()>>>;
@@ -26,7 +26,7 @@ pub(super) enum Patience {
     /// After [`TURNS`].
     #[default]
     Turns,
-    /// When a future of the caller's is ready.
+    /// When the user's future is ready.
     Timer(Rc<dyn Fn() -> Timer>),
 }
 
@@ -38,7 +38,7 @@ impl Patience {
         Self::Timer(Rc::new(move || Box::pin(make())))
     }
 
-    /// A patience that runs from now on.
+    /// Starts the patience.
     pub(super) fn start(&self) -> Running {
         match self {
             Self::Turns => Running::Turns(TURNS),
@@ -53,7 +53,7 @@ pub(super) enum Running {
 }
 
 impl Running {
-    /// Ready when it is over. Else the task will be polled again.
+    /// Ready when it is over. Otherwise the task will be polled again.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Turns(0) => Poll::Ready(()),
@@ -67,7 +67,7 @@ impl Running {
     }
 }
 
-/// Gives way to other tasks, once.
+/// Yields to other tasks once.
 pub(super) async fn give_way() {
     let mut gave = false;
     poll_fn(|cx| {
@@ -80,7 +80,7 @@ pub(super) async fn give_way() {
     .await;
 }
 
-/// A waker that knows whether it was woken, and passes it on to the task of the check.
+/// A waker that records whether it was woken, and passes the wake-up on to the task of the check.
 #[derive(Default)]
 pub(super) struct Bell {
     rings: AtomicUsize,
@@ -93,7 +93,7 @@ impl Bell {
         (bell.clone(), Waker::from(bell))
     }
 
-    /// Whether it rang since it was asked last; if not, `cx` is woken when it does.
+    /// Returns whether it was woken since the last call; if not, `cx` is woken when it is.
     pub(super) fn rang(&self, cx: &Context<'_>) -> bool {
         self.task.register(cx.waker());
         self.rings.swap(0, Ordering::AcqRel) > 0
@@ -119,7 +119,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs a future on this thread, without a runtime: enough for transports in memory.
+/// Runs a future on this thread, without a runtime: enough for in-memory transports.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut future = pin!(future);

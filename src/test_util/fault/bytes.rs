@@ -1,11 +1,11 @@
-//! What the next read or write may do: no I/O and no waker in it.
+//! The permissions of the next read or write: no I/O and no waker in it.
 
 use super::state::Direction;
 
 /// How a byte stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cut {
-    /// Reading gives the end of the stream (as after a FIN); writing fails with `BrokenPipe`.
+    /// Reading returns the end of the stream (as after a FIN); writing fails with `BrokenPipe`.
     Eof,
     /// Both fail with `ConnectionReset` (as after an RST).
     Reset,
@@ -22,16 +22,16 @@ pub(super) struct Flows {
 pub(super) struct Flow {
     pub(super) stalled: bool,
     pub(super) trickles: bool,
-    /// The bytes that still pass, and what comes then.
+    /// The number of bytes that still pass, and the cut that follows.
     pub(super) cut: Option<(usize, Cut)>,
 }
 
-/// What the next read or write may do.
+/// The permission for the next read or write.
 pub(super) enum Turn {
     Wait,
     Swallow,
     Fail(Cut),
-    /// Move so many bytes at most.
+    /// Move at most this many bytes.
     Move(usize),
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 
 pin_project! {
-    /// A byte stream with faults on purpose: put it below a WebSocket, and cut that in the middle of a frame.
+    /// A byte stream with injected faults: put it below a WebSocket to cut the connection in the middle of a frame.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -42,7 +42,7 @@ pin_project! {
     }
 }
 
-/// The controller of a [`FaultIo`]. Clones control the same.
+/// The controller of a [`FaultIo`]. Clones control the same stream.
 #[derive(Clone, Debug)]
 pub struct IoFaults(Arc<Link>);
 
@@ -60,12 +60,12 @@ impl Link {
 }
 
 impl IoFaults {
-    /// Nothing moves in this direction until [`resume`](Self::resume).
+    /// Stops this direction until [`resume`](Self::resume).
     pub fn stall(&self, direction: Direction) {
         self.change(|flows| flows.flow(direction).stalled = true);
     }
 
-    /// Each read or write moves one byte.
+    /// Limits each read or write to one byte.
     pub fn trickle(&self, direction: Direction) {
         self.change(|flows| flows.flow(direction).trickles = true);
     }
@@ -78,12 +78,12 @@ impl IoFaults {
         });
     }
 
-    /// After so many more bytes in this direction, it is cut. The other direction goes on: cut both for a whole end.
+    /// Cuts this direction after `bytes` more bytes. The other direction goes on: cut both for a complete end.
     pub fn cut_after(&self, direction: Direction, bytes: usize, cut: Cut) {
         self.change(|flows| flows.flow(direction).cut = Some((bytes, cut)));
     }
 
-    /// Both directions are cut now.
+    /// Cuts both directions now.
     pub fn cut(&self, cut: Cut) {
         self.change(|flows| {
             flows.outgoing.cut = Some((0, cut));
@@ -91,7 +91,7 @@ impl IoFaults {
         });
     }
 
-    /// The peer vanishes without a word: what is written is swallowed, and nothing comes in, not even the end.
+    /// Makes the peer vanish without a word: written bytes are swallowed, and nothing comes in, not even the end.
     pub fn half_open(&self) {
         self.change(|flows| flows.half_open = true);
     }
@@ -104,13 +104,13 @@ impl IoFaults {
 }
 
 impl<T> FaultIo<T> {
-    /// Wraps a byte stream. There is no fault until the controller says so.
+    /// Wraps a byte stream. There is no fault until the controller injects one.
     pub fn new(inner: T) -> (Self, IoFaults) {
         let link = Arc::new(Link::default());
         (Self { inner, link: link.clone() }, IoFaults(link))
     }
 
-    /// The byte stream below, without its faults.
+    /// Returns the inner byte stream, without its faults.
     pub fn into_inner(self) -> T {
         self.inner
     }

@@ -10,68 +10,70 @@ use super::{
     transport::{Fault, Link},
 };
 
-/// The controller of the faults of all transports that its [`layer`](Self::layer) wrapped. Clones control the same.
+/// The controller of the faults of all transports that its [`layer`](Self::layer) wrapped. Clones control the same
+/// transports.
 ///
-/// What is said here holds for the transports that stand now; one that is wrapped later (after a reconnect, say) begins
-/// without a fault.
+/// A fault applies to the transports that exist at the time of the call. A transport that is wrapped later (for
+/// example, after a reconnect) begins without a fault.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<Vec<Weak<Link>>>>);
 
-/// Wraps a transport in a [`Fault`].
+/// A layer that wraps a transport in a [`Fault`].
 #[derive(Clone, Debug)]
 pub struct FaultLayer {
     faults: Faults,
 }
 
 impl Faults {
-    /// A controller without a transport.
+    /// Creates a controller without a transport.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The layer that puts transports under this control.
+    /// Returns the layer that puts transports under this control.
     #[must_use]
     pub fn layer(&self) -> FaultLayer {
         FaultLayer { faults: self.clone() }
     }
 
-    /// Nothing moves in this direction: `poll_ready` and `poll_flush`, or `poll_next`, are `Pending` until
+    /// Stops this direction: `poll_ready` and `poll_flush`, or `poll_next`, are `Pending` until
     /// [`resume`](Self::resume).
     pub fn stall(&self, direction: Direction) {
         self.change(|state| state.stall(direction));
     }
 
-    /// Takes every fault off this direction. Not after [`half_open`](Self::half_open) or [`cut`](Self::cut): these are for
-    /// good.
+    /// Removes every fault from this direction. It has no effect after [`half_open`](Self::half_open) or
+    /// [`cut`](Self::cut), which are permanent.
     pub fn resume(&self, direction: Direction) {
         self.change(|state| state.resume(direction));
     }
 
-    /// The next `messages` of this direction are lost, without a word to either end.
+    /// Loses the next `messages` of this direction, without a word to either end.
     pub fn lose(&self, direction: Direction, messages: usize) {
         self.change(|state| state.lose(direction, messages));
     }
 
-    /// From now on about one message in `one_in` is lost, the same ones for the same seed.
+    /// Loses about one message in `one_in` from now on, the same ones for the same seed.
     pub fn lose_some(&self, direction: Direction, one_in: NonZeroU32, seed: u64) {
         self.change(|state| state.lose_some(direction, one_in, seed));
     }
 
-    /// From now on a message passes in this direction only with a permit, and here are so many more of them. With 0 the
-    /// direction stands until the next call: that is how a slow peer is played without a clock.
+    /// Lets a message pass in this direction only with a permit from now on, and adds `messages` permits. With 0 the
+    /// direction stops until the next call: this simulates a slow peer without a clock.
     pub fn permit(&self, direction: Direction, messages: usize) {
         self.change(|state| state.permit(direction, messages));
     }
 
-    /// The peer vanishes without a word: what is sent is swallowed, as if it were delivered, and nothing comes in any more,
-    /// not even the end. `poll_close` is ready.
+    /// Makes the peer vanish without a word: sent messages are swallowed as if they were delivered, and nothing comes
+    /// in any more, not even the end. `poll_close` is ready.
     pub fn half_open(&self) {
         self.change(State::half_open);
     }
 
-    /// The connection is cut: the stream gives an error that [`is_closed`](crate::Error::is_closed) and then ends, the sink
-    /// fails with the same. The peer notices when the transport under test is dropped, as one that is cut should be.
+    /// Cuts the connection: the stream returns an error for which [`is_closed`](crate::Error::is_closed) is true and
+    /// then ends, and the sink fails with the same error. The peer notices when the transport under test is dropped, as
+    /// a cut one should be.
     pub fn cut(&self) {
         self.change(State::cut);
     }

@@ -1,8 +1,8 @@
-//! Faults on purpose: a layer over any transport, and (for real WebSockets in tests) one over any byte stream.
+//! Fault injection: a layer over any transport, and (for real WebSockets in tests) one over any byte stream.
 //!
-//! A test holds the controller, and lets the layer or the transport under test meet what networks do: a peer that stalls,
-//! messages that are lost, an end without a word, a connection that is half open, one that is slow. Nothing happens by
-//! chance: what is random has a seed, and nothing knows a clock.
+//! A test holds the controller, and exposes the layer or the transport under test to network faults: a peer that
+//! stalls, lost messages, an end without a word, a half-open or a slow connection. Nothing happens by chance: random
+//! faults have a seed, and no clock is used.
 //!
 //! ```
 //! # futures_util::FutureExt::now_or_never(async {

@@ -1,13 +1,13 @@
-//! What becomes of the next message: no I/O and no waker in it.
+//! The fate of the next message: no I/O and no waker in it.
 
 use std::num::NonZeroU32;
 
-/// One of the two directions of a transport, as the end with the fault sees them.
+/// One of the two directions of a transport, as seen from the end with the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// What is sent.
+    /// The messages that are sent.
     Outgoing,
-    /// What is received.
+    /// The messages that are received.
     Incoming,
 }
 
@@ -22,9 +22,9 @@ pub(super) struct State {
 #[derive(Debug, Default)]
 struct Flow {
     stalled: bool,
-    /// Messages that may still pass; `None` is any number.
+    /// The number of messages that may still pass; `None` means any number.
     permits: Option<usize>,
-    /// Messages that are lost next.
+    /// The number of messages that are lost next.
     losses: usize,
     chance: Option<Chance>,
 }
@@ -35,16 +35,16 @@ struct Chance {
     one_in: NonZeroU32,
 }
 
-/// What does not pass by again.
+/// A permanent fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum End {
     #[default]
     Open,
-    /// Nothing comes in any more, and what goes out is swallowed.
+    /// Nothing comes in any more, and outgoing messages are swallowed.
     HalfOpen,
-    /// The stream still owes its error.
+    /// The stream has not returned its error yet.
     Cut,
-    /// The stream gave its error.
+    /// The stream has returned its error.
     Ended,
 }
 
@@ -65,7 +65,7 @@ impl State {
         }
     }
 
-    /// The stream gives its error now.
+    /// Records that the stream returns its error now.
     pub(super) fn ended(&mut self) {
         self.end = End::Ended;
     }
@@ -81,7 +81,7 @@ impl State {
         self.flow(direction).stalled = true;
     }
 
-    /// As it was at first; messages that are due to be lost are not.
+    /// Resets the direction; messages that are due to be lost are not.
     pub(super) fn resume(&mut self, direction: Direction) {
         *self.flow(direction) = Flow::default();
     }
@@ -103,13 +103,13 @@ impl State {
         self.flow(direction).stalled
     }
 
-    /// Whether a message has to wait.
+    /// Returns whether a message must wait.
     pub(super) fn waits(&mut self, direction: Direction) -> bool {
         let flow = self.flow(direction);
         flow.stalled || flow.permits == Some(0)
     }
 
-    /// Takes a message's place. Whether the message passes, or else is lost.
+    /// Takes a message's permit. Returns whether the message passes; otherwise it is lost.
     pub(super) fn pass(&mut self, direction: Direction) -> bool {
         let flow = self.flow(direction);
         if let Some(permits) = &mut flow.permits {
@@ -124,7 +124,7 @@ impl State {
 }
 
 impl Chance {
-    /// `SplitMix64`: small, and the same for the same seed everywhere.
+    /// `SplitMix64`: small, and deterministic for a seed on every platform.
     fn strikes(&mut self) -> bool {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;

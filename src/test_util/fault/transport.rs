@@ -13,7 +13,7 @@ use super::state::{Direction, End, State};
 use crate::Error;
 
 pin_project! {
-    /// A transport with faults on purpose; see [`Faults`](super::Faults).
+    /// A transport with injected faults; see [`Faults`](super::Faults).
     #[derive(Debug)]
     pub struct Fault<T> {
         #[pin]
@@ -22,7 +22,7 @@ pin_project! {
     }
 }
 
-/// What a transport shares with its controller.
+/// The state that a transport shares with its controller.
 #[derive(Debug, Default)]
 pub(super) struct Link {
     state: Mutex<State>,
@@ -62,17 +62,17 @@ impl<T> Fault<T> {
         Self { inner, link }
     }
 
-    /// The transport below.
+    /// Returns a reference to the inner transport.
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The transport below.
+    /// Returns a mutable reference to the inner transport.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The transport below, without its faults.
+    /// Returns the inner transport, without its faults.
     pub fn into_inner(self) -> T {
         self.inner
     }
@@ -87,8 +87,8 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
-        // First, so that a change while this looks is not missed; and always, because a change wakes also a task that waits
-        // for the transport below.
+        // Registered first, so that a change during the check is not missed; and always, because a change also wakes a
+        // task that waits for the transport below.
         this.link.reader.register(cx.waker());
         loop {
             {

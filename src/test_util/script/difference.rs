@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Line by line, what was due (`-`) and what was found (`+`); what both share has neither.
+/// Returns, line by line, what was due (`-`) and what was found (`+`); common lines have neither mark.
 pub(super) fn difference(due: &impl fmt::Debug, found: &impl fmt::Debug) -> String {
     let (due, found) = (format!("{due:#?}"), format!("{found:#?}"));
     let (due, found): (Vec<_>, Vec<_>) = (due.lines().collect(), found.lines().collect());

@@ -1,4 +1,4 @@
-//! A transport that follows a script, for the tests of what stands above it.
+//! A transport that follows a script, for tests of the layers above it.
 //!
 //! It is to messages what `tokio_test::io::Builder` is to bytes. See [`Script`] for an example.
 

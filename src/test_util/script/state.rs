@@ -6,12 +6,12 @@ use super::{
 };
 use crate::Error;
 
-/// Where the script stands: no waker in it.
+/// The position in the script: no waker in it.
 pub(super) struct State<Out, In> {
     pub(super) steps: VecDeque<Step<Out, In>>,
-    /// How many steps are behind.
+    /// The number of completed steps.
     pub(super) done: usize,
-    /// Stalls that are released before they are reached.
+    /// The number of stalls that are released before they are reached.
     pub(super) releases: usize,
     closed: bool,
     ended: bool,
@@ -49,7 +49,7 @@ impl<Out, In> State<Out, In> {
         }
     }
 
-    /// The error that the sink has to give now.
+    /// Returns the error that the sink must return now.
     fn send_failure(&mut self) -> Result<(), Error> {
         if matches!(self.next(), Some(What::FailSend(_)))
             && let Some(What::FailSend(error)) = self.take()
@@ -82,7 +82,7 @@ impl<Out: PartialEq + fmt::Debug, In> State<Out, In> {
         self.send_failure()?;
         self.check_open()?;
         match self.next() {
-            // With no step left it is ready, so that what is sent too much is seen.
+            // With no step left it is ready, so that surplus messages are detected.
             Some(What::Expect(_)) | None => Poll::Ready(Ok(())),
             Some(_) => Poll::Pending,
         }

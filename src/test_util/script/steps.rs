@@ -3,10 +3,10 @@ use std::{collections::VecDeque, fmt};
 use super::transport::{self, ScriptHandle, Scripted};
 use crate::{Error, Message};
 
-/// What a [`Scripted`] transport expects and gives, step by step.
+/// The expectations and actions of a [`Scripted`] transport, step by step.
 ///
-/// The steps happen in their order: a message that is [given](Self::give) after one that is [expected](Self::expect) comes
-/// in only once that was sent, and the other way round. Until its turn has come, each side is `Pending`.
+/// The steps happen in order. A message that is [given](Self::give) after one that is [expected](Self::expect) comes in
+/// only once that was sent, and the other way round. Until its turn has come, each side is `Pending`.
 ///
 /// ```
 /// # futures_util::FutureExt::now_or_never(async {
@@ -31,7 +31,7 @@ pub struct Script<Out = Message, In = Out> {
 
 pub(super) struct Step<Out, In> {
     pub(super) what: What<Out, In>,
-    /// How it prints itself; made when it is written, so that the transport's drop can tell without a bound.
+    /// Its printed form, created in advance, so that the transport's drop can print it without a bound.
     pub(super) text: String,
 }
 
@@ -47,13 +47,13 @@ pub(super) enum What<Out, In> {
 }
 
 impl<Out, In> Script<Out, In> {
-    /// An empty script.
+    /// Creates an empty script.
     #[must_use]
     pub fn new() -> Self {
         Self { steps: VecDeque::new() }
     }
 
-    /// This message must be sent next. Until then nothing comes in.
+    /// Expects this message to be sent next. Until then nothing comes in.
     #[must_use]
     pub fn expect(self, message: Out) -> Self
     where
@@ -63,27 +63,27 @@ impl<Out, In> Script<Out, In> {
         self.then(What::Expect(message), text)
     }
 
-    /// The sink must be flushed next. After a [`stall`](Self::stall) that flush waits. (A flush that no step asks for is
-    /// ready at once.)
+    /// Expects the sink to be flushed next. After a [`stall`](Self::stall) that flush waits. (A flush that no step
+    /// expects is ready at once.)
     #[must_use]
     pub fn flush(self) -> Self {
         self.then(What::Flush, "flush".into())
     }
 
-    /// The sink must be closed next. (With no step left it may be closed, too.)
+    /// Expects the sink to be closed next. (With no step left it may be closed, too.)
     #[must_use]
     pub fn close(self) -> Self {
         self.then(What::Close, "close".into())
     }
 
-    /// The next `poll_ready` or `poll_flush` fails.
+    /// Makes the next `poll_ready` or `poll_flush` fail.
     #[must_use]
     pub fn fail_send(self, error: Error) -> Self {
         let text = format!("fail the sending: {error}");
         self.then(What::FailSend(error), text)
     }
 
-    /// This message comes in. Until it is received nothing can be sent.
+    /// Delivers this message. Until it is received nothing can be sent.
     #[must_use]
     pub fn give(self, message: In) -> Self
     where
@@ -93,20 +93,20 @@ impl<Out, In> Script<Out, In> {
         self.then(What::Give(message), text)
     }
 
-    /// This error comes in.
+    /// Delivers this error.
     #[must_use]
     pub fn fail_receive(self, error: Error) -> Self {
         let text = format!("fail the receiving: {error}");
         self.then(What::FailReceive(error), text)
     }
 
-    /// The stream ends, and the sink is closed from then on.
+    /// Ends the stream, and closes the sink from then on.
     #[must_use]
     pub fn end(self) -> Self {
         self.then(What::End, "end".into())
     }
 
-    /// Nothing can be sent and nothing comes in until [`ScriptHandle::release`].
+    /// Stops sending and receiving until [`ScriptHandle::release`].
     #[must_use]
     pub fn stall(self) -> Self {
         self.then(What::Stall, "stall".into())
@@ -117,7 +117,7 @@ impl<Out, In> Script<Out, In> {
         self
     }
 
-    /// The transport that follows the script, and a handle for the test.
+    /// Returns the transport that follows the script, and a handle for the test.
     #[must_use]
     pub fn build(self) -> (Scripted<Out, In>, ScriptHandle<Out, In>) {
         transport::build(self.steps)

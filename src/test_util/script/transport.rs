@@ -21,13 +21,13 @@ use crate::{Error, Message};
 ///
 /// # Panics
 ///
-/// When something else is sent than the script expects, with the difference; when it is closed too early; and when it is
-/// dropped before the script's last step.
+/// Panics if something else is sent than the script expects, with the difference; if it is closed too early; and if it
+/// is dropped before the script's last step.
 pub struct Scripted<Out = Message, In = Out> {
     shared: Arc<Shared<Out, In>>,
 }
 
-/// What a test does with a running script.
+/// A test's handle to a running script.
 pub struct ScriptHandle<Out = Message, In = Out> {
     shared: Arc<Shared<Out, In>>,
 }
@@ -45,7 +45,7 @@ pub(super) fn build<Out, In>(steps: VecDeque<Step<Out, In>>) -> (Scripted<Out, I
 }
 
 impl<Out, In> ScriptHandle<Out, In> {
-    /// Releases the stall that the script stands at, or else the next one.
+    /// Releases the current stall of the script, or else the next one.
     pub fn release(&self) {
         self.shared.change(|state| {
             state.releases += 1;
@@ -63,7 +63,7 @@ impl<Out, In> ScriptHandle<Out, In> {
         self.shared.wake();
     }
 
-    /// Whether every step is behind.
+    /// Returns whether every step is completed.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.shared.lock().steps.is_empty()
@@ -75,7 +75,7 @@ impl<Out, In> Shared<Out, In> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes both halves where a step was done: whose turn it is now, they see themselves.
+    /// Wakes both halves after a completed step; each checks whether it is its turn.
     fn change<R>(&self, change: impl FnOnce(&mut State<Out, In>) -> R) -> R {
         let mut state = self.lock();
         let before = state.done;
@@ -136,7 +136,7 @@ impl<Out, In> Drop for Scripted<Out, In> {
             return;
         }
         let rest: Vec<_> = state.steps.iter().map(|step| format!("\n  {}", step.text)).collect();
-        // The handle's side shall not find the lock held, nor poisoned.
+        // The handle's side must not find the lock held or poisoned.
         drop(state);
         panic!("the scripted transport was dropped before the end of its script; what is left:{}", rest.concat());
     }

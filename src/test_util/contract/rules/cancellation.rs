@@ -16,7 +16,7 @@ pub(super) async fn check(mut bench: Bench<'_>) {
 async fn receives_that_are_dropped(bench: &mut Bench<'_>) {
     for _ in 0..4 {
         for _ in 0..3 {
-            // What a dropped `receive_message` leaves is a poll whose task is gone.
+            // A dropped `receive_message` leaves behind a poll whose task is gone.
             if bench.poll_receive(&mut Context::from_waker(Waker::noop())).is_ready() {
                 bench.fail("the receiving stream ended", "the stream ends when the peer closed, not before");
             }

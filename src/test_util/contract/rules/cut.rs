@@ -26,7 +26,7 @@ async fn stream(bench: &mut Bench<'_>) {
     }
 }
 
-/// A sink may notice late: the operating system takes a few bytes for a peer that is gone.
+/// A sink may notice late: the operating system accepts a few bytes for a peer that is gone.
 async fn sink(bench: &mut Bench<'_>) {
     const ADVICE: &str = "when the stream has ended, poll_ready fails with an error for which Error::is_closed is true; \
                           never swallow messages for a peer that is gone";
@@ -35,7 +35,7 @@ async fn sink(bench: &mut Bench<'_>) {
         .wait("the peer is gone, but the sink does not fail", ADVICE, |bench, cx| {
             let before = sent;
             let polled = poll_sending(bench, cx, &mut sent);
-            // It took one more: it may be asked again. Else it wakes the task itself.
+            // It accepted one more message, so it may be called again. Otherwise it must wake the task.
             if polled.is_pending() && sent > before {
                 cx.waker().wake_by_ref();
             }

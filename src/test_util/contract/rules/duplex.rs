@@ -5,7 +5,7 @@ use super::super::bench::Bench;
 pub(super) async fn check(mut bench: Bench<'_>) {
     bench.fill().await;
     bench.turn();
-    // Now the end whose outgoing direction is full is the one that receives; its sink is not polled.
+    // The end whose outgoing direction is full now receives; its sink is not polled.
     for _ in 0..16 {
         bench
             .wait(

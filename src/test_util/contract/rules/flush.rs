@@ -3,7 +3,7 @@ use std::task::Poll;
 use super::super::bench::Bench;
 
 pub(super) async fn check(mut bench: Bench<'_>) {
-    // Once with one message and once with a few: a layer that gathers messages may treat the first as special.
+    // Once with one message and once with a few: a batching layer may treat the first as special.
     for most in [1, 3] {
         bench.send_some(most).await;
         if bench.alone(Bench::poll_flush).await.is_none() {

@@ -1,4 +1,4 @@
-//! The checks themselves, one a file. Each gets a fresh pair, and is run once a direction.
+//! The checks, one per file. Each gets a fresh pair, and runs once per direction.
 
 mod back_pressure;
 mod cancellation;

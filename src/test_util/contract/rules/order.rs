@@ -2,7 +2,7 @@ use std::task::Poll;
 
 use super::super::bench::Bench;
 
-/// More than any small window, so that a fault which needs many messages shows.
+/// More than any small window, so that a fault which requires many messages is detected.
 const MESSAGES: usize = 256;
 
 pub(super) async fn check(mut bench: Bench<'_>) {

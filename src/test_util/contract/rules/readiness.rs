@@ -4,7 +4,7 @@ pub(super) async fn check(mut bench: Bench<'_>) {
     for _ in 0..8 {
         bench.ready_to_send().await;
         for _ in 0..3 {
-            // Gives way first, so that a `Pending` is not tokio's for a task that was busy for long.
+            // Yields first, so that a `Pending` is not tokio's for a task that was busy for long.
             give_way().await;
             if bench.once(Bench::poll_ready).await.is_pending() {
                 bench.fail(
@@ -14,7 +14,7 @@ pub(super) async fn check(mut bench: Bench<'_>) {
             }
         }
         bench.send();
-        // A place that is given while something waits to be flushed is not for the flush to use.
+        // A place that is granted while messages wait to be flushed must not be used by the flush.
         if bench.once(Bench::poll_ready).await.is_ready() {
             let _ = bench.once(Bench::poll_flush).await;
             give_way().await;

@@ -18,7 +18,7 @@ pub(super) async fn check(mut bench: Bench<'_>) {
     bench.drain().await;
 }
 
-/// Two tasks of which the second took over from the first.
+/// Two tasks, of which the second took over from the first.
 struct Tasks {
     old: Waker,
     new: Waker,
@@ -53,7 +53,7 @@ fn wait_for_message(bench: &mut Bench<'_>, tasks: &Tasks) {
     }
 }
 
-/// `a` sends, and `b`, which is polled only when its bell rings, receives.
+/// `a` sends, and `b`, which is polled only when its waker is called, receives.
 async fn message_rings(bench: &mut Bench<'_>, tasks: &Tasks, found: &str) {
     bench.wait("poll_ready stays Pending", "have room for one message", Bench::poll_ready).await;
     bench.send();
@@ -68,7 +68,8 @@ async fn message_rings(bench: &mut Bench<'_>, tasks: &Tasks, found: &str) {
         .await;
 }
 
-/// Both halves of `a` wait, each with a task of its own. The peer reads: the writer goes on. The peer sends: the reader does.
+/// Both halves of `a` wait, each with its own task. When the peer reads, the writer is woken. When the peer sends, the
+/// reader is woken.
 async fn writer(bench: &mut Bench<'_>) {
     let (reader, writer) = (Tasks::new(), Tasks::new());
     // A socket may find room between two polls: then it is filled again.
