@@ -1,4 +1,4 @@
-//! A server that lets in by JWT, and clients that come with good and bad tokens, each in its own way.
+//! A server that admits clients by JWT, and clients that present valid and invalid tokens in different ways.
 //!
 //! ```text
 //! cargo run -p examples --bin auth
@@ -36,7 +36,7 @@ use tower_transport::{
 
 const SECRET: &[u8] = b"a secret that issuer and server share, and nobody else";
 
-/// What an issuer does: a token for Ada that is good for so many seconds, or was until so many ago.
+/// Issues a token for Ada that is valid for `seconds`, or, if negative, expired that long ago.
 fn token(seconds: i64) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let claims = json!({ "sub": "ada", "aud": "feed", "exp": now.saturating_add_signed(seconds) });
@@ -47,7 +47,7 @@ fn verifier() -> Result<JwtVerifier, Error> {
     Ok(JwtVerifier::new(JwtKey::hs256(SECRET)?, JwtRules::new().audience("feed").leeway(Duration::from_secs(5))))
 }
 
-/// A session: one greeting, then until the token expires or the peer leaves.
+/// Runs a session: sends one greeting, then waits until the token expires or the peer leaves.
 async fn session(socket: WebSocket, claims: &Claims) {
     let mut socket = ExpiryLayer::new(claims).layer(socket);
     let name = claims.subject.as_deref().unwrap_or("nobody");
@@ -60,7 +60,7 @@ async fn session(socket: WebSocket, claims: &Claims) {
     }
 }
 
-/// Who shows a token in the handshake is verified there; who shows none must say who it is in its first message.
+/// Verifies a token in the handshake if there is one. Otherwise the client must authenticate with its first message.
 async fn serve(listener: TcpListener, verifier: JwtVerifier) -> Result<(), BoxError> {
     let first = FirstMessageGuard::new(verifier.clone()).deadline(Duration::from_secs(1));
     let upgrade = WebSocketUpgrade::new(move |socket, parts: request::Parts| async move {
@@ -84,7 +84,7 @@ async fn serve(listener: TcpListener, verifier: JwtVerifier) -> Result<(), BoxEr
     }
 }
 
-/// Connects, and prints what comes of it: the first message, and the end if that is waited for.
+/// Connects, and prints the result: the first message, and the end if `to_the_end` is set.
 async fn try_it<C>(what: &str, connector: C, server: SocketAddr, to_the_end: bool) -> Result<(), BoxError>
 where
     C: Connect<Transport: Transport<Message, In = Message> + Unpin>,
@@ -121,7 +121,7 @@ async fn main() -> Result<(), BoxError> {
     let fixed = ServiceBuilder::new().layer(AddAuthorizationLayer::bearer(&token(600))).service(connector());
     try_it("a token that never changes, by tower-http's own layer", fixed, server, false).await?;
 
-    // The first token that this source gives has been revoked, say: the server does not take it, and the source is asked again.
+    // The first token of this source stands for a revoked one: the server refuses it, and the source is called again.
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let tokens = Tokens::new(service_fn(|request: TokenRequest| async move {
         println!("  source: a token is wanted, because: {:?}", request.reason);

@@ -1,4 +1,4 @@
-//! An axum app with a WebSocket route, a page to try it in a browser, and a graceful end by ctrl-c.
+//! An axum app with a WebSocket route, a page to try it in a browser, and a graceful shutdown on ctrl-c.
 //!
 //! ```text
 //! cargo run --example axum --features axum        # then open http://127.0.0.1:3000; ctrl-c ends it
@@ -39,7 +39,8 @@ const PAGE: &str = r#"<!doctype html>
   };
 </script>"#;
 
-/// The extractor goes with axum's own. Once the server drains, new handshakes are refused, and open sessions close by themselves.
+/// The extractor works alongside axum's own. Once the server drains, new handshakes are refused, and open sessions
+/// close automatically.
 async fn chat(State(drain): State<Drain>, Path(name): Path<String>, handshake: WebSocketHandshake) -> Response {
     println!("{name} comes");
     handshake.drain(&drain).on_upgrade(move |socket| async move {
@@ -50,7 +51,7 @@ async fn chat(State(drain): State<Drain>, Path(name): Path<String>, handshake: W
     })
 }
 
-/// Driven, so that pings are answered whatever the session is busy with.
+/// The transport is driven, so that pings are answered whatever the session is doing.
 async fn session(socket: WebSocket, name: &str) -> Result<(), tower_transport::Error> {
     let (sender, mut receiver) = socket.drive(Queue::messages()).spawn();
     sender.send(Message::text(format!("hello, {name}"))).await?;
@@ -63,7 +64,7 @@ async fn session(socket: WebSocket, name: &str) -> Result<(), tower_transport::E
     Ok(())
 }
 
-/// Ctrl-c, or what a service manager sends.
+/// Waits for ctrl-c, or for the signal of a service manager.
 async fn stop() {
     #[cfg(unix)]
     let terminated = async {
@@ -90,7 +91,7 @@ async fn main() -> Result<(), BoxError> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("listening on {0}; open http://{0} in a browser", listener.local_addr()?);
-    // axum ends its HTTP connections, of which an upgraded one is none any more. The drain ends those.
+    // axum ends its HTTP connections, which no longer include upgraded ones. The drain ends those.
     let restart = CloseFrame::new(CloseCode::RESTART, "the server restarts");
     let (stopped, frame) = (drain.clone(), restart.clone());
     let server = axum::serve(listener, app).with_graceful_shutdown(async move {

@@ -1,5 +1,5 @@
-//! A layer of one's own, written by hand: it upper-cases the text that goes out, and counts the bytes both ways.
-//! Then the contract checks are run on it.
+//! A custom layer, written by hand: it upper-cases outgoing text, and counts the bytes in both directions. The contract
+//! checks are then run on it.
 //!
 //! `cargo run --example custom_layer --features test-util`
 
@@ -20,7 +20,7 @@ use tower_transport::{
     test_util::contract::{Check, Contract, block_on},
 };
 
-/// The config: what a stack is built from.
+/// The configuration that a stack is built from.
 #[derive(Clone, Default)]
 struct LoudLayer {
     counts: Arc<Counts>,
@@ -41,7 +41,8 @@ impl<T> Layer<T> for LoudLayer {
 }
 
 pin_project! {
-    /// The wrapper: a `Sink` and a `Stream` over another, so a transport. No bound here, and none for `Send`.
+    /// The wrapper: a `Sink` and a `Stream` over another, and therefore a transport. It needs no bound here, not even
+    /// `Send`.
     struct Loud<T> {
         #[pin]
         inner: T,
@@ -68,7 +69,7 @@ where
 impl<T: Sink<Message>> Sink<Message> for Loud<T> {
     type Error = T::Error;
 
-    // This layer has no buffer of its own: ready, flushed and closed is what the inner transport says.
+    // This layer has no buffer: ready, flushed and closed are those of the inner transport.
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
         self.project().inner.poll_ready(cx)
     }
@@ -107,7 +108,7 @@ async fn conversation() -> Result<(), Error> {
 }
 
 async fn contract() {
-    // A channel of one: a layer that sends without asking for room would be found out.
+    // A channel of one detects a layer that sends without checking for room.
     let pair = async || {
         let (here, there) = channel::<Message, Message>(1);
         (here.layer(LoudLayer::default()), there)

@@ -1,5 +1,5 @@
-//! The main job: typed values through a layered stack over a real socket. A server and a client in one program, some figures,
-//! and the end.
+//! Typed values through a layered stack over a real socket. A server and a client in one program, with some figures and
+//! a clean shutdown.
 //!
 //! ```text
 //! cargo run --release --example echo
@@ -39,7 +39,7 @@ struct Fill {
     price: f64,
 }
 
-/// The server fills each order: it reads a view of the received bytes, nothing is copied.
+/// The server fills each order: it reads a view of the received bytes, and nothing is copied.
 async fn fill_orders(socket: WebSocket) -> Result<(), Error> {
     let transport = ServiceBuilder::new().codec(RkyvCodec::<Fill, Order>::views()).service(socket);
     let (sender, mut orders) = transport.drive(Queue::values()).spawn();
@@ -74,7 +74,7 @@ fn order(id: u64) -> Order {
     Order { id, symbol: "XYZ".to_owned(), quantity: 100 }
 }
 
-/// One order at a time: how long does an answer take?
+/// Sends one order at a time to measure the time of an answer.
 async fn one_by_one<C>(connector: C, url: &str) -> Result<(), BoxError>
 where
     C: Connect<ConnectError = BoxError>,
@@ -102,7 +102,7 @@ where
     Ok(())
 }
 
-/// Many tasks at once, through one driver.
+/// Runs many tasks at once, through one driver.
 async fn all_at_once<C>(connector: C, url: &str) -> Result<(), BoxError>
 where
     C: Connect<ConnectError = BoxError>,

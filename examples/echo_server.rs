@@ -1,4 +1,4 @@
-//! A plain WebSocket echo with this crate's own defaults: what conformance suites and load generators are pointed at.
+//! A plain WebSocket echo server with this crate's defaults, for conformance suites and load generators.
 //!
 //! ```text
 //! cargo run --release --example echo_server 127.0.0.1:9001
@@ -22,7 +22,7 @@ use tower_transport::{
     },
 };
 
-/// Answers text and binary with themselves. What has arrived together is answered together, with one flush.
+/// Sends text and binary messages back. Messages that have arrived together are answered together, with one flush.
 async fn echo(mut socket: WebSocket) -> Result<(), Error> {
     while let Some(message) = socket.next().await {
         let mut message = message?;
@@ -30,7 +30,7 @@ async fn echo(mut socket: WebSocket) -> Result<(), Error> {
             if message.is_data() {
                 socket.feed(message).await?;
             }
-            // More that is here already?
+            // Checks whether another message has already arrived.
             let more = poll_fn(|cx| std::task::Poll::Ready(socket.poll_next_unpin(cx))).await;
             match more {
                 std::task::Poll::Ready(Some(next)) => message = next?,

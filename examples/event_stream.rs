@@ -1,6 +1,6 @@
-//! Server-sent events from axum, with what a client has missed: a feed keeps its last events, and a client that comes back says by
-//! `Last-Event-ID` which it has. A client then reads, is cut again and again, and counts what it missed: nothing. Only one that was away
-//! for too long misses some, and is told which by an event of the type `gap`.
+//! Server-sent events from axum, with replay: a feed keeps its last events, and a client that comes back states by
+//! `Last-Event-ID` which ones it has. The client reads, is cut again and again, and counts the events that it missed:
+//! none. Only a client that was away for too long misses some, and an event of the type `gap` tells it which.
 //!
 //! ```text
 //! cargo run --example event_stream --features axum,sse
@@ -21,10 +21,10 @@ use tower_transport::{
     transport::sse::{Event, EventSender, LastEventId, SseConnector, event_channel},
 };
 
-/// How many events a client may miss and still get.
+/// The number of events that are kept for clients that missed them.
 const KEPT: usize = 100;
 
-/// What is published goes to everyone who is there, and is kept for those who come back.
+/// A feed. A published event goes to all current subscribers, and is kept for those that come back.
 #[derive(Clone, Default)]
 struct Feed(Arc<Mutex<Published>>);
 
@@ -45,15 +45,17 @@ impl Feed {
         if feed.last.len() > KEPT {
             feed.last.pop_front();
         }
-        // A queue that closes when it is full never waits: a client that is too slow is cut, and comes back for the rest.
+        // A queue that closes when it is full never waits: a client that is too slow is cut, and comes back for the
+        // rest.
         feed.subscribers.retain(|subscriber| matches!(subscriber.send(event.clone()).now_or_never(), Some(Ok(()))));
         Ok(())
     }
 
-    /// What this client has missed, then what is new; both under one lock, so that nothing falls in between.
+    /// Returns the events that this client has missed, followed by new ones. Both are taken under one lock, so that no
+    /// event is lost in between.
     fn subscribe(&self, last: Option<LastEventId>) -> Result<impl IntoResponse + use<>, tower_transport::Error> {
         let mut feed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // It is the client who says so: an id that is none of ours counts as none.
+        // The id comes from the client and cannot be trusted: an id that this feed did not issue is ignored.
         let seen: Option<u64> = last.and_then(|id| id.parse().ok());
         let mut missed = Vec::new();
         if let Some(seen) = seen {
@@ -68,8 +70,9 @@ impl Feed {
 }
 
 impl Published {
-    /// What a client has missed for good, as an event for it: it must know, and may fetch all anew. Its data are the first and the last
-    /// id that are not kept any more; for a client of a feed that was started anew since, which counts from 1 again, all of them.
+    /// Returns an event that tells a client which events are permanently lost, so that it can fetch everything again.
+    /// Its data are the first and the last id that are no longer kept. For a client of a feed that has restarted since,
+    /// and counts from 1 again, these are all of them.
     fn gap(&self, seen: u64) -> Result<Option<Event>, tower_transport::Error> {
         let kept = self.last.front().map_or(self.count + 1, |(id, _)| *id);
         let from = if seen > self.count { 1 } else { seen + 1 };
@@ -85,16 +88,16 @@ async fn prices(State(feed): State<Feed>, last: Option<LastEventId>) -> impl Int
     feed.subscribe(last).map_err(|_| http::StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// What a client knows of the feed.
+/// A client's knowledge of the feed.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     last: Option<u64>,
-    /// How many events it was told that it has missed for good.
+    /// The number of events that it was told are permanently lost.
     missed: u64,
 }
 
-/// Reads `most` events, then hangs up; the first of them must be the one after the last that was seen, and so on, or a gap that is
-/// told. The connector remembers what it has seen, and says so when it comes back.
+/// Reads `most` events, then disconnects. The first of them must be the one after the last that was seen, and so on, or
+/// a reported gap. The connector remembers which events it has seen, and states it when it comes back.
 async fn read(connector: &SseConnector, request: Request<()>, most: u64, mut seen: Seen) -> Result<Seen, BoxError> {
     let mut events = connector.clone().oneshot(request).await?.into_body();
     let mut count = 0;
@@ -151,12 +154,12 @@ async fn main() -> Result<(), BoxError> {
         seen.missed
     );
 
-    // Away for longer than the feed keeps what it had: the rest comes, and what is gone is told.
+    // Stays away for longer than the feed keeps its events: the rest arrives, and the lost ones are reported.
     tokio::time::sleep(Duration::from_millis(2 * 3 * KEPT as u64)).await;
     seen = read(&connector, get().body(())?, 10, seen).await?;
     println!("client: {} events missed, and told so", seen.missed);
 
-    // So is a client that comes from before the feed was started anew, with an id that is yet to come.
+    // The same happens to a client from before the feed restarted, with an id that is still in the future.
     let before = get().header("last-event-id", "1000000").body(())?;
     let seen = read(&SseConnector::new(), before, 1, Seen { last: Some(1_000_000), missed: 0 }).await?;
     println!("client: {} events missed by one of an earlier feed", seen.missed);

@@ -1,5 +1,5 @@
-//! A bare hyper server: one route upgrades, the rest is plain HTTP, and ctrl-c ends it gracefully. A client of this crate tries both,
-//! then the server is stopped as by ctrl-c, the client is told, and the example ends.
+//! A bare hyper server: one route upgrades, the rest is plain HTTP, and ctrl-c shuts it down gracefully. A client of
+//! this crate tries both. The server is then stopped as by ctrl-c, the client is told, and the example ends.
 //!
 //! ```text
 //! cargo run --example hyper
@@ -39,7 +39,7 @@ async fn serve(listener: TcpListener, stop: impl Future<Output = ()>) -> Result<
     })
     .subprotocol("echo.v1")?
     .drain(&drain);
-    // The upgrade is a service like any other: route to it.
+    // The upgrade is a service like any other, and can be routed to.
     let router = service_fn(move |request: Request<Incoming>| {
         let mut upgrade = upgrade.clone();
         async move {
@@ -61,13 +61,13 @@ async fn serve(listener: TcpListener, stop: impl Future<Output = ()>) -> Result<
             .with_upgrades();
         tokio::spawn(drain.watch(connection, |connection| connection.graceful_shutdown()));
     }
-    // Nobody waits in the backlog of a process that goes away.
+    // No client should wait in the backlog of a process that shuts down.
     drop(listener);
     // 1012: clients of this crate reconnect. Handlers have ten seconds.
     Ok(drain.close(CloseFrame::new(CloseCode::RESTART, "new version"), Duration::from_secs(10)).await)
 }
 
-/// Ctrl-c, or what the service manager sends. Here also the end of the example.
+/// Waits for ctrl-c or the signal of a service manager. Here the end of the example counts too.
 async fn stop(done: oneshot::Receiver<()>) {
     #[cfg(unix)]
     let terminated = async {
@@ -100,7 +100,7 @@ async fn main() -> Result<(), BoxError> {
     socket.send_message(Message::text("over hyper")).await?;
     println!("client: {:?}", socket.receive_message().await);
 
-    // A response that does not upgrade is an error with the server's own words.
+    // A response that does not upgrade is an error with the server's own text.
     let error = connector.oneshot(Request::get(format!("ws://{address}/")).body(())?).await.unwrap_err();
     println!("client: {error}: {:?}", error.response_body());
 

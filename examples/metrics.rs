@@ -4,8 +4,8 @@
 //! cargo run -p examples --bin metrics
 //! ```
 //!
-//! The server has its metrics at `/metrics`, as any Prometheus server asks for them. Here the program asks itself once
-//! and prints the answer. `docs/grafana-dashboard.json` shows them in Grafana.
+//! The server has its metrics at `/metrics`, where a Prometheus server scrapes them. Here the program requests them
+//! once and prints the answer. `docs/grafana-dashboard.json` shows them in Grafana.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -25,7 +25,7 @@ use tower_transport::{
     transport::websocket::{WebSocket, WebSocketConnector, WebSocketHandshake},
 };
 
-/// Answers each message with its length, from a driven transport: so there is a queue to look at.
+/// Answers each message with its length, from a driven transport, so that there is a queue to observe.
 async fn session(socket: WebSocket) -> Result<(), Error> {
     let layer = TraceLayer::server("lengths").record_sizes();
     let (sender, mut receiver) = socket.layer(layer).drive(Queue::messages()).spawn();
@@ -46,7 +46,7 @@ async fn session(socket: WebSocket) -> Result<(), Error> {
     };
     tokio::select! {
         ended = answer => ended,
-        // For ever: the meter goes with the session.
+        // Never completes: the meter is dropped with the session.
         () = meter.run(Duration::from_secs(5)) => Ok(()),
     }
 }
@@ -59,7 +59,7 @@ async fn lengths(handshake: WebSocketHandshake) -> Response {
     })
 }
 
-/// Three clients, each with a few messages. One message in ten is traced.
+/// Runs three clients, each with a few messages. One message in ten is traced.
 async fn clients(address: &str) -> Result<(), BoxError> {
     let connector = ServiceBuilder::new()
         .per_connection(TraceLayer::client("lengths").sample_one_in(NonZeroU32::MIN.saturating_add(9)))
@@ -72,7 +72,7 @@ async fn clients(address: &str) -> Result<(), BoxError> {
             let answer = transport.receive_message().await.ok_or("the server is gone")??;
             assert_eq!(answer.as_text(), Some(length.to_string().as_str()));
         }
-        // The last one goes without a goodbye, so that there is an error to count.
+        // The last one leaves without a close, so that there is an error to count.
         if client < 3 {
             transport.close().await?;
         }

@@ -1,5 +1,5 @@
-//! One server for WebTransport, WebSocket and SSE with POST, in axum. A client comes over each of the three, then one of them changes
-//! its transport in the middle of its session, and the example ends.
+//! One server for WebTransport, WebSocket and SSE with POST, in axum. A client connects over each of the three, then
+//! one of them changes its transport in the middle of its session, and the example ends.
 //!
 //! ```text
 //! cargo run --example one_server --features adaptive,axum,dev-certificate
@@ -32,10 +32,10 @@ use tower_transport::{
     },
 };
 
-/// What all sessions may say in an hour, by the address of their client, whichever transport it takes.
+/// The quota of each client address for an hour, over all sessions and transports.
 const QUOTA: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
-/// The one handler. It does not know which transport it has, unless it asks.
+/// The only handler. It does not know which transport it has, unless it asks.
 async fn session(
     session: OptimizedTransport<AdaptiveTransport>,
     parts: http::request::Parts,
@@ -54,7 +54,7 @@ async fn session(
     }
 }
 
-/// Goes by whichever transport it is told. (`AdaptiveConnector` finds out by itself which one works: example `adaptive`.)
+/// Uses the transport that it is told to use. (`AdaptiveConnector` detects which one works: example `adaptive`.)
 #[derive(Clone)]
 struct Road {
     kind: Arc<Mutex<TransportKind>>,
@@ -96,14 +96,14 @@ impl Service<http::Request<()>> for Road {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // The server: one acceptor, one store of sessions, one handler.
+    // The server: one acceptor, one session store, one handler.
     let limiter = KeyedRateLimiter::new(Quota::per_hour(QUOTA));
     let keys = limiter.clone();
     let acceptor = OptimizedTransport::builder().named("one_server").acceptor();
     let server =
         SessionServer::new(acceptor.clone(), move |transport, parts| session(transport, parts, limiter)).sessions(1000);
 
-    // TCP: WebSockets at /ws, SSE at /sse, other routes beside them.
+    // TCP: WebSockets at /ws, SSE at /sse, next to other routes.
     let address = ServiceBuilder::new().map_request(|mut request: Request| {
         if let Some(&ConnectInfo(address)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
             request.extensions_mut().insert(address);
@@ -116,7 +116,7 @@ async fn main() -> Result<(), BoxError> {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, service).await });
 
-    // UDP: WebTransport, with a certificate for development that the client knows by its hash.
+    // UDP: WebTransport, with a development certificate that the client knows by its hash.
     let certificate = Certificate::development(&["localhost", "127.0.0.1"])?;
     let hash = certificate.hash();
     let endpoint = WebTransportServer::bind("127.0.0.1:0".parse()?, certificate)?;
@@ -124,7 +124,7 @@ async fn main() -> Result<(), BoxError> {
     let web_transport = tokio::spawn(server.web_transport(endpoint));
     println!("server: TCP {tcp}, UDP {udp}");
 
-    // A client over each.
+    // One client over each transport.
     let mut clients = Vec::new();
     for kind in TransportKind::ALL {
         let road = Road { kind: Arc::new(Mutex::new(kind)), tcp, udp, certificate: hash };
@@ -135,7 +135,7 @@ async fn main() -> Result<(), BoxError> {
     }
     println!("shared: {} sessions in one store, {} key in one rate limiter", acceptor.sessions(), keys.keys());
 
-    // The first changes its transport: the same session, the same handler (which still says how it began).
+    // The first changes its transport: the same session, and the same handler (which still reports how it began).
     let Some((road, client)) = clients.first_mut() else { return Ok(()) };
     let handle = client.handle();
     for kind in [TransportKind::WebSocket, TransportKind::Sse] {
@@ -151,7 +151,7 @@ async fn main() -> Result<(), BoxError> {
     }
     println!("shared: {} sessions, {} handlers", acceptor.sessions(), server.session_count());
 
-    // The end: each client is told 1001, and nobody gets in any more.
+    // The end: each client is told 1001, and no new client is admitted.
     let reading: Vec<_> = clients
         .into_iter()
         .map(|(_, mut client)| tokio::spawn(async move { while let Some(Ok(_)) = client.receive_message().await {} }))

@@ -1,5 +1,6 @@
-//! One server for WebTransport, WebSocket and SSE with POST, in bare hyper, with one guard for all three: who shows no good token gets
-//! in over none of them, and nobody has more than three connections. A client tries, and the example ends.
+//! One server for WebTransport, WebSocket and SSE with POST, in bare hyper, with one guard for all three. A client
+//! without a valid token is refused over each of them, and no subject has more than three connections. A client tries,
+//! and the example ends.
 //!
 //! ```text
 //! cargo run --example one_server_hyper --features adaptive,auth,dev-certificate
@@ -28,7 +29,7 @@ use tower_transport::{
     },
 };
 
-/// What the verifier makes of a token: it is in the extensions of every request that was let in.
+/// The verifier's result for a token, which is in the extensions of every admitted request.
 type Subject = &'static str;
 
 fn subject(parts: &Parts) -> Option<Subject> {

@@ -1,5 +1,5 @@
-//! One client, two servers: one that knows this crate and one that does not. The same code talks to both; what is on between the
-//! two ends is found out in the handshake.
+//! One client, two servers: one that knows this crate and one that does not. The same code talks to both; the features
+//! are negotiated in the handshake.
 //!
 //! `cargo run --release --example optimized --features optimized`
 
@@ -25,7 +25,7 @@ const MESSAGES: usize = 20_000;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // A server of the stack: each session is an `OptimizedTransport`, in two halves.
+    // A server with the stack: each session is an `OptimizedTransport`, in two halves.
     let acceptor: OptimizedAcceptor = OptimizedTransport::builder().named("server").acceptor();
     let knowing = acceptor.upgrade(|session, _parts| async {
         let (sender, mut receiver) = session.split();
@@ -35,7 +35,7 @@ async fn main() -> Result<(), BoxError> {
             }
         }
     });
-    // A plain WebSocket server, as there are many.
+    // A plain WebSocket server.
     let plain = WebSocketUpgrade::new(|mut socket, _parts| async move {
         while let Some(Ok(message)) = socket.receive_message().await {
             if message.is_data() && socket.send_message(message).await.is_err() {
@@ -73,7 +73,7 @@ async fn talk(address: SocketAddr) -> Result<(), BoxError> {
     let rate = MESSAGES as f64 / started.elapsed().as_secs_f64();
     println!("  {MESSAGES} messages there and back, in order: {:.0} thousand a second", rate / 1e3);
 
-    // One that is worth compressing.
+    // A message that is worth compressing.
     let sender = writer.await??;
     let long = Message::text("the same words again and again; ".repeat(500));
     sender.send(long.clone()).await?;
@@ -96,7 +96,7 @@ async fn talk(address: SocketAddr) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// A small message.
+/// Returns a small message.
 fn quote(number: usize) -> Message {
     Message::text(format!("{{\"symbol\":\"ACME\",\"bid\":{number}}}"))
 }

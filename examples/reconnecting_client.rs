@@ -1,4 +1,5 @@
-//! A client whose network fails, twice, and whose server is then killed: what is lost is nothing, nothing, and told.
+//! A client whose network fails twice, and whose server is then killed. In the first two cases nothing is lost; in the
+//! last the loss is reported.
 //!
 //! `cargo run --release --example reconnecting_client --features reconnect,resume`
 
@@ -34,7 +35,7 @@ async fn main() -> Result<(), BoxError> {
     let server = Server::start(None).await?;
     let network = Network::start(server.address).await?;
 
-    // The client: reconnect above, resume below it, the WebSocket at the bottom.
+    // The client: reconnect on top, resume below it, the WebSocket at the bottom.
     let session = ResumeHandle::new();
     let backoff = Backoff::exponential().base(Duration::from_millis(50)).cap(Duration::from_millis(300));
     let reconnect =
@@ -73,7 +74,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Tells what happens to the connection, as it happens.
+/// Prints the changes of the connection's state as they happen.
 async fn watch(handle: ReconnectHandle, session: ResumeHandle) {
     let mut states = handle.states();
     while let Some(state) = states.next().await {

@@ -5,7 +5,7 @@ use std::{
 
 use tower_transport::Message;
 
-/// Counts what is missing and what comes twice of messages that are numbered from 0.
+/// Counts missing and duplicate messages, which are numbered from 0.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Checker(Arc<Mutex<Counts>>);
 
@@ -18,12 +18,12 @@ pub(crate) struct Counts {
 }
 
 impl Checker {
-    /// The message of a number. Some are large, so that connections are cut in the middle of one.
+    /// Returns the message with a number. Some are large, so that connections are cut in the middle of one.
     pub(crate) fn message(number: u64) -> Message {
         Message::text(format!("{number} {}", "x".repeat(if number % 10 == 9 { 20_000 } else { 20 })))
     }
 
-    /// One of no number.
+    /// Returns a message without a number.
     pub(crate) fn hello() -> Message {
         Message::text("hello")
     }

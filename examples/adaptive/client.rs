@@ -10,7 +10,7 @@ use tower_transport::{
 
 use crate::checker::{Checker, Counts};
 
-/// A client that numbers what it sends, and checks what comes back.
+/// A client that numbers its messages and checks the answers.
 pub(crate) struct Client {
     handle: OptimizedHandle,
     sender: Sender<Message>,
@@ -31,7 +31,7 @@ impl Client {
         Ok(Self { handle, sender, receiver, sent: 0, checker: Checker::default() })
     }
 
-    /// What it is connected by.
+    /// Returns the transport that it is connected by.
     fn kind(&self) -> Option<TransportKind> {
         self.handle.reconnect()?.response()?.extensions.get().copied()
     }
@@ -41,7 +41,7 @@ impl Client {
         println!("  {kind:<13} {:>5} ms  {what}", time.as_millis());
     }
 
-    /// Puts so many messages on their way.
+    /// Sends `messages` messages without waiting for the answers.
     pub(crate) async fn send(&mut self, messages: u64) -> Result<(), BoxError> {
         for _ in 0..messages {
             self.sender.send(Checker::message(self.sent)).await?;
@@ -50,7 +50,7 @@ impl Client {
         Ok(())
     }
 
-    /// Gets the next one back.
+    /// Receives the next answer.
     async fn receive(&mut self) -> Result<(), BoxError> {
         loop {
             let message = self.receiver.receive().await.ok_or("the session has ended")??;
@@ -68,7 +68,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sends so many, 20 at a time, and gets them back.
+    /// Sends `messages` messages, 20 at a time, and receives the answers.
     pub(crate) async fn exchange(&mut self, messages: u64) -> Result<(), BoxError> {
         for _ in 0..messages / 20 {
             self.send(20).await?;
@@ -77,14 +77,14 @@ impl Client {
         Ok(())
     }
 
-    /// Sends a message of no number, and waits for it.
+    /// Sends a message without a number, and waits for its answer.
     pub(crate) async fn hears_itself(&mut self) -> Result<(), BoxError> {
         self.sender.send(Checker::hello()).await?;
         self.receiver.receive().await.ok_or("the session has ended")??;
         Ok(())
     }
 
-    /// Goes on over a network that has just become worse; says how long nothing came.
+    /// Continues over a network that has just become worse, and reports how long nothing arrived.
     pub(crate) async fn lives_on(&mut self, what: &str) -> Result<(), BoxError> {
         let start = Instant::now();
         self.send(50).await?;

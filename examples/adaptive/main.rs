@@ -1,8 +1,8 @@
 //! A session that outlives its transports: `cargo run --example adaptive --features adaptive,dev-certificate`
 //!
-//! One server gives one handler its sessions over WebTransport, WebSocket, and SSE with POST. Before it stands a network that gets worse while
-//! messages stream: UDP is swallowed, upgrades are refused, the server dies and comes back. Both ends number their messages, and
-//! a checker on each counts what is missing and what comes twice.
+//! One server gives one handler its sessions over WebTransport, WebSocket, and SSE with POST. In front of it is a
+//! network that gets worse while messages stream: UDP is swallowed, upgrades are refused, the server dies and comes
+//! back. Both ends number their messages, and a checker on each end counts missing and duplicate ones.
 
 mod checker;
 mod client;
@@ -24,7 +24,7 @@ use tower_transport::{
 
 use self::{client::Client, network::Network, server::Server};
 
-/// A dead path is noticed after this much silence, and as much without an answer. The default is 20 s each.
+/// A dead path is detected after this much silence, and as much without an answer. The default is 20 s each.
 const SILENCE: Duration = Duration::from_millis(400);
 
 fn stack() -> OptimizedBuilder {
@@ -87,7 +87,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Prints what the connector decides.
+/// Prints the decisions of the connector.
 fn tell(connector: &AdaptiveConnector) {
     let mut decisions = connector.decisions();
     tokio::spawn(async move {

@@ -55,12 +55,12 @@ impl Network {
         Ok(Self { address, faults, cuts, _tasks: tasks })
     }
 
-    /// No datagram passes.
+    /// Sets whether all datagrams are dropped.
     pub(crate) fn swallow_udp(&self, yes: bool) {
         self.faults.swallows_udp.store(yes, Relaxed);
     }
 
-    /// WebSocket handshakes are answered with 502, as by a proxy that does not know them.
+    /// Sets whether WebSocket handshakes are answered with 502, as by a proxy that does not support them.
     pub(crate) fn refuse_upgrades(&self, yes: bool) {
         self.faults.refuses_upgrades.store(yes, Relaxed);
     }

@@ -59,19 +59,19 @@ impl Server {
                     .serve_connection(TokioIo::new(tcp), service)
                     .with_upgrades();
                 connections.spawn(async move {
-                    // Its client knows better why it ended.
+                    // The client reports the reason more precisely.
                     let _ = connection.await;
                 });
             }
         });
     }
 
-    /// All HTTP connections die, and nobody listens. Sessions are in memory, and wait for their clients.
+    /// Cuts all HTTP connections and stops listening. Sessions are in memory, and wait for their clients.
     pub(crate) async fn kill(&mut self) {
         self.connections.shutdown().await;
     }
 
-    /// Listens again where it did.
+    /// Listens again on the same address.
     pub(crate) async fn revive(&mut self) -> Result<(), BoxError> {
         let listener = TcpListener::bind(self.tcp).await?;
         self.listen(listener);
@@ -79,7 +79,7 @@ impl Server {
     }
 }
 
-/// Sends back what it gets.
+/// Sends back every message.
 async fn echo(session: OptimizedTransport<AdaptiveTransport>, checker: Checker) {
     let (sender, mut receiver) = session.split();
     while let Some(Ok(message)) = receiver.receive().await {
