@@ -103,7 +103,7 @@ fn order(number: u64) -> Message {
     Message::text(number.to_string())
 }
 
-/// Sends orders and checks the answers: each once, in order.
+/// Sends orders and checks the answers: each must arrive once and in order.
 async fn exchange(
     sender: &Sender<Message>,
     receiver: &mut Receiver<Message>,
@@ -123,7 +123,7 @@ async fn exchange(
     Ok(writing.await??)
 }
 
-/// A server with a runtime of its own, so that it can be killed with all that it knows.
+/// A server with its own runtime, so that it can be killed with all of its state.
 struct Server {
     address: SocketAddr,
     runtime: Runtime,
@@ -162,9 +162,9 @@ impl Server {
     }
 }
 
-/// One session, however many connections it takes: it sends back what comes in.
+/// Runs one session, however many connections it takes: it sends back incoming messages.
 async fn session(store: SessionStore<WebSocket>, socket: WebSocket) {
-    // A connection of a session that is there already is handed to it, and there is nothing left to do.
+    // A connection of an existing session is handed to it, and nothing is left to do.
     let Ok(Accepted::New(mut session)) = store.accept(socket).await else { return };
     while let Some(Ok(message)) = session.receive_message().await {
         if session.send_message(message).await.is_err() {
@@ -173,10 +173,10 @@ async fn session(store: SessionStore<WebSocket>, socket: WebSocket) {
     }
 }
 
-/// What stands between the two, and fails.
+/// The network between the two, which fails.
 struct Network {
     address: SocketAddr,
-    /// Whether it carries; each change cuts what it carries.
+    /// Whether it carries data; each change cuts all connections.
     works: watch::Sender<bool>,
 }
 

@@ -4,8 +4,8 @@
 //! cargo run --release --example rpc
 //! ```
 //!
-//! The stack has a retry, a concurrency limit and a timeout, all tower's own. The calculator is now and then too slow for
-//! the timeout; the retry asks again, and the late answers find nobody and are counted.
+//! The stack has a retry, a concurrency limit and a timeout, all from tower. The calculator is occasionally too slow
+//! for the timeout. The retry asks again, and the late answers are counted as unknown.
 
 use std::{
     sync::{
@@ -38,8 +38,8 @@ enum Request {
 /// The other side may refuse a request: that is an answer, and the connection goes on.
 type Answer = Result<f64, String>;
 
-/// Both ends of a connection: here the caller's, there the calculator's. This is the one place that knows what carries the
-/// calls.
+/// Creates both ends of a connection: the caller's and the calculator's. Only this function knows which transport
+/// carries the calls.
 async fn connect() -> Result<
     (
         impl Transport<Tagged<Request>, In = Tagged<Answer>, TransportError: Send> + Send + 'static,
@@ -89,7 +89,7 @@ fn calculator() -> impl Service<Request, Response = Answer, Error = Error, Futur
     })
 }
 
-/// Asks again when an answer is late, three times at most. Anything else that fails will fail again.
+/// Retries a call whose answer is late, at most three times. Any other failure would fail again.
 #[derive(Clone)]
 struct RetryLate {
     left: u32,
@@ -157,7 +157,7 @@ async fn main() -> Result<(), BoxError> {
     }
     let time = start.elapsed();
 
-    // Answers that were late for their calls are still on the way; those who call next read them.
+    // Late answers are still in flight; the next calls read them.
     tokio::time::sleep(Duration::from_millis(80)).await;
     stack.clone().oneshot(Request::Add(0.0, 0.0)).await??;
     println!(
