@@ -61,7 +61,7 @@ async fn serve(listener: TcpListener) {
     });
     loop {
         let (tcp, _) = accept(|| listener.accept()).await;
-        let _ = tcp.set_nodelay(true); // fails for a client that has left: its own connection says so
+        let _ = tcp.set_nodelay(true); // fails if the client has left; its connection reports that
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(upgrade.clone()))
@@ -141,8 +141,8 @@ async fn main() -> Result<(), BoxError> {
 
     let connector = ServiceBuilder::new()
         .per_connection(ServiceBuilder::new().codec(RkyvCodec::<Order, Fill>::new())) // typed values
-        .layer(TimeoutLayer::new(Duration::from_secs(5))) // tower's own, on the connect
-        .layer(AddAuthorizationLayer::bearer("a-token")) // tower-http's own, on the handshake
+        .layer(TimeoutLayer::new(Duration::from_secs(5))) // tower's layer, on the connect
+        .layer(AddAuthorizationLayer::bearer("a-token")) // tower-http's layer, on the handshake
         .service(WebSocketConnector::new());
     one_by_one(connector.clone(), &url).await?;
     all_at_once(connector, &url).await?;

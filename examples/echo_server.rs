@@ -62,7 +62,7 @@ async fn main() -> Result<(), BoxError> {
     .limits(limits);
     loop {
         let (tcp, _) = accept(|| listener.accept()).await;
-        let _ = tcp.set_nodelay(true); // fails for a client that has left: its own connection says so
+        let _ = tcp.set_nodelay(true); // fails if the client has left; its connection reports that
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_secs(10))

@@ -56,7 +56,7 @@ async fn serve(listener: TcpListener, stop: impl Future<Output = ()>) -> Result<
             () = &mut stop => break,
         };
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new()) // a client that never ends its request is cut
+            .timer(TokioTimer::new()) // cuts a client that never ends its request
             .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(router.clone()))
             .with_upgrades();
         tokio::spawn(drain.watch(connection, |connection| connection.graceful_shutdown()));

@@ -48,8 +48,8 @@ async fn serve(server: SessionServer, listener: TcpListener) {
         let (tcp, address) = accept(|| listener.accept()).await;
         let service = TowerToHyperService::new(server.http().from_address(address));
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new()) // a client that never ends its request is cut
-            .max_buf_size(64 << 10) // and so is one whose headers do not end
+            .timer(TokioTimer::new()) // cuts a client that never ends its request
+            .max_buf_size(64 << 10) // and one whose headers do not end
             .serve_connection(TokioIo::new(tcp), service)
             .with_upgrades();
         tokio::spawn(connection);
@@ -62,7 +62,7 @@ async fn main() -> Result<(), BoxError> {
     let guard = ServiceBuilder::new()
         .layer(AuthGuardLayer::new(StaticTokens::new().token("a-secret", "ada")))
         .layer(limit.clone());
-    let server = SessionServer::new(OptimizedTransport::builder().acceptor(), session).guard(guard).owned_by(subject); // a session is resumed by its own subject alone
+    let server = SessionServer::new(OptimizedTransport::builder().acceptor(), session).guard(guard).owned_by(subject); // only its own subject resumes a session
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let tcp = listener.local_addr()?;

@@ -148,7 +148,7 @@ impl Server {
                 let (tcp, _) = accept(|| listener.accept()).await;
                 let service = TowerToHyperService::new(upgrade.clone());
                 let connection = http1::Builder::new()
-                    .timer(TokioTimer::new()) // a client that never ends its request is cut
+                    .timer(TokioTimer::new()) // cuts a client that never ends its request
                     .serve_connection(TokioIo::new(tcp), service)
                     .with_upgrades();
                 tokio::spawn(connection);

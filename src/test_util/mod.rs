@@ -31,7 +31,7 @@
 //!     inner.with(|message: Message| ready(Ok(message.as_text().unwrap_or("").to_uppercase().into())))
 //! }
 //!
-//! // 1. It keeps the contract. The bare end tells what becomes of the i-th message.
+//! // 1. It keeps the contract. The bare end receives the changed i-th message.
 //! let pair = async || {
 //!     let (here, there) = channel(1);
 //!     (loud(here), there)
@@ -55,7 +55,7 @@
 //! })?;
 //! assert!(script.is_done());
 //!
-//! // 3. It passes a cut on.
+//! // 3. It passes a cut connection on.
 //! let faults = Faults::new();
 //! let (here, _there) = channel(1);
 //! let stack = ServiceBuilder::new().layer(layer_fn(loud)).layer(faults.layer());

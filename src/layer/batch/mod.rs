@@ -94,7 +94,7 @@
 //! let mut near = BatchLayer::new(BatchPolicy::on_flush(64)).layer(near);
 //! let mut far = BatchLayer::default().layer(far);
 //!
-//! // The channel has room for one message, and gets one.
+//! // The channel has room for one message and gets one.
 //! for price in ["101.25", "101.50", "101.75"] {
 //!     near.feed(Message::text(price)).await?;
 //! }

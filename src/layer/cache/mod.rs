@@ -89,7 +89,7 @@
 //! let (server, mut client) = channel::<(&str, u32), ()>(8);
 //! let mut server = ServiceBuilder::new().latest(prices.clone()).service(server);
 //! prices.publish(("B", 4));
-//! // The server reads, as it does anyway; nothing comes in, and the values go out.
+//! // The server reads as usual; nothing comes in, and the values are sent.
 //! assert!(server.receive_message().now_or_never().is_none());
 //! assert_eq!(TransportExt::<()>::receive_message(&mut client).await.unwrap()?, ("A", 3));
 //! assert_eq!(TransportExt::<()>::receive_message(&mut client).await.unwrap()?, ("B", 4));

@@ -72,7 +72,7 @@
 //! }
 //! assert_eq!(here.queued(), 2);
 //!
-//! // Reading alone moves the queue on.
+//! // Reading alone makes the queue progress.
 //! assert_eq!(there.next().await.unwrap()?, Message::text("0"));
 //! assert!(here.next().now_or_never().is_none());
 //! assert_eq!(there.next().await.unwrap()?, Message::text("1"));

@@ -14,12 +14,12 @@ use std::{num::NonZeroU32, time::Duration};
 /// use std::{num::NonZeroU32, time::Duration};
 /// use tower_transport::layer::rate_limit::Quota;
 ///
-/// // 50 in one go, then one each 20 ms.
+/// // A burst of 50, then one each 20 ms.
 /// let quota = Quota::per_second(NonZeroU32::new(50).unwrap());
 /// assert_eq!(quota.replenish_interval(), Duration::from_millis(20));
 /// assert_eq!(quota.burst_size().get(), 50);
 ///
-/// // The same rate, but no more than 5 in one go.
+/// // The same rate, with a burst of at most 5.
 /// let smooth = quota.allow_burst(NonZeroU32::new(5).unwrap());
 /// assert_eq!(smooth.burst_size_replenished_in(), Duration::from_millis(100));
 /// ```

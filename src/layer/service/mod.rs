@@ -106,7 +106,7 @@
 //!     .concurrency_limit(100) // over all connections
 //!     .timeout(Duration::from_secs(1))
 //!     .service(service_fn(async |message: Message| {
-//!         tokio::task::yield_now().await; // asks someone
+//!         tokio::task::yield_now().await; // calls another service
 //!         if message.len() > 5 { Err(Error::too_large("at most 5 bytes may leave the house")) } else { Ok(message) }
 //!     }));
 //! let layer = ServiceLayer::outbound(check).concurrency(NonZeroUsize::new(10).unwrap());

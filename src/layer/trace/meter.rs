@@ -19,7 +19,7 @@ use super::Role;
 /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
 /// use tower_transport::layer::trace::{Meter, QUEUE_MESSAGES, RECONNECTS, Role};
 ///
-/// let reconnects = Arc::new(AtomicU64::new(0)); // some layer counts here
+/// let reconnects = Arc::new(AtomicU64::new(0)); // counted by some layer
 /// let seen = reconnects.clone();
 /// let mut meter = Meter::new("feed", Role::Client)
 ///     .counter(RECONNECTS, move || seen.load(Ordering::Relaxed))

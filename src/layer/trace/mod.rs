@@ -95,7 +95,7 @@
 //! let (near, mut far) = channel::<Message, Message>(8);
 //! let mut near = ServiceBuilder::new().trace(TraceLayer::server("chat").peer("203.0.113.7:4711")).service(near);
 //! near.send_message(Message::text("hello")).await?;
-//! assert_eq!(near.messages_out(), 1); // and tower_transport_messages_total{name="chat",direction="out",..} rises
+//! assert_eq!(near.messages_out(), 1); // and tower_transport_messages_total{name="chat",direction="out",..} increases
 //! assert_eq!(far.receive_message().await.unwrap()?, Message::text("hello"));
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
@@ -114,7 +114,7 @@
 //! let mut near = TraceLayer::client("orders")
 //!     .sample_one_in(NonZeroU32::new(1000).unwrap())
 //!     .propagate(true)
-//!     .context_of(|_span| TraceContext::new(0x4bf9, 0x00f0, true)) // of an OpenTelemetry bridge, say
+//!     .context_of(|_span| TraceContext::new(0x4bf9, 0x00f0, true)) // for example, from an OpenTelemetry bridge
 //!     .layer(near);
 //! let mut far = TraceLayer::server("orders").propagate(true).layer(far);
 //!

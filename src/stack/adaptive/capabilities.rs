@@ -17,7 +17,7 @@ use crate::stack::hello::SUBPROTOCOL;
 ///
 /// let connector = AdaptiveConnector::default();
 /// let plain = connector.capabilities(&"http://localhost:3000".parse()?)?;
-/// assert_eq!(plain.standing(TransportKind::WebTransport), Standing::Off); // it needs TLS
+/// assert_eq!(plain.standing(TransportKind::WebTransport), Standing::Off); // it requires TLS
 /// # Ok::<(), tower_transport::BoxError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

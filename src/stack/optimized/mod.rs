@@ -9,15 +9,15 @@
 //! # Layers
 //!
 //! ```text
-//!   you:  Sink<Message> + Stream<Message>, or two halves of it with a queue between: split()
+//!   you:  Sink<Message> + Stream<Message>, or split() into two halves with a queue in between
 //!     limit                     sizes, idle time
-//!     rate_limit                if you want one
-//!     reconnect       (client)  lives on across connections
+//!     rate_limit                optional
+//!     reconnect       (client)  survives lost connections
 //!       trace                   counts, a span for each connection
-//!       resume                  agreed on: nothing lost or doubled across connections
-//!       batch                   agreed on: many small messages in one
-//!       compression             agreed on: what shrinks
-//!       heartbeat               a peer that is gone is found out
+//!       resume                  negotiated: no loss or duplicate across connections
+//!       batch                   negotiated: many small messages in one
+//!       compression             negotiated: messages that shrink
+//!       heartbeat               detects dead peers
 //!   the WebSocket, or another transport of messages
 //! ```
 //!
@@ -84,7 +84,7 @@
 //! use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 //! use tower_transport::{Message, stack::{OptimizedAcceptor, OptimizedTransport}, transport::accept};
 //!
-//! // The server: each session in two halves, whatever connections it takes.
+//! // The server: each session in two halves, over any number of connections.
 //! let acceptor: OptimizedAcceptor = OptimizedTransport::builder().named("echo").acceptor();
 //! let upgrade = acceptor.upgrade(|session, _parts| async {
 //!     let (sender, mut receiver) = session.split();

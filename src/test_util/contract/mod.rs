@@ -53,7 +53,7 @@
 //! use futures_util::{SinkExt, TryStreamExt};
 //! use tower_transport::{Error, Message, channel, test_util::contract::{Contract, block_on}};
 //!
-//! // Numbers here, text there.
+//! // Numbers on one end, text on the other.
 //! let pair = async || {
 //!     let (here, there) = channel::<Message, Message>(1);
 //!     let here = here

@@ -8,7 +8,7 @@
 //! different client each time. A [`SessionServer`] shares them:
 //!
 //! ```text
-//!  GET /ws, upgrade ──┐                        ┌── the store of sessions: who comes back goes on
+//!  GET /ws, upgrade ──┐                        ┌── the session store: a returning client resumes
 //!  GET, POST /sse ────┼── guard ── accept ─────┤
 //!  CONNECT /wt ───────┘                        └── your handler, for each new session
 //! ```
@@ -77,7 +77,7 @@
 //! let limiter = KeyedRateLimiter::<IpAddr>::new(Quota::per_second(NonZeroU32::new(100).unwrap()));
 //! let acceptor = OptimizedTransport::builder().named("echo").acceptor();
 //! let server = SessionServer::new(acceptor, move |session, parts| async move {
-//!     // Or a subject, of what the guard has left in the extensions.
+//!     // Or use a subject that the guard has put into the extensions.
 //!     let Some(address) = parts.extensions.get::<SocketAddr>() else { return };
 //!     let mut session = limiter.for_key(address.ip()).inbound().layer(session);
 //!     while let Some(Ok(message)) = session.receive_message().await {
@@ -87,7 +87,7 @@
 //!     }
 //! });
 //!
-//! // TCP: the WebSockets at /ws, SSE at /sse; other routes beside them.
+//! // TCP: the WebSockets at /ws, SSE at /sse; next to other routes.
 //! let address = ServiceBuilder::new().map_request(|mut request: Request| {
 //!     if let Some(&ConnectInfo(address)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
 //!         request.extensions_mut().insert(address);
@@ -104,7 +104,7 @@
 //! let endpoint = WebTransportServer::bind("127.0.0.1:0".parse()?, certificate)?;
 //! tokio::spawn(server.web_transport(endpoint));
 //!
-//! // The end: 1001 to everybody, and ten seconds for what they still have to do.
+//! // Shutdown: 1001 to every client, and ten seconds for their remaining work.
 //! server.close(std::time::Duration::from_secs(10)).await?;
 //! # Ok(()) }) }
 #![cfg_attr(not(all(feature = "axum", feature = "dev-certificate")), doc = "# #[cfg(not(any()))] fn main() {}")]
@@ -126,7 +126,7 @@
 //!     transport::accept,
 //! };
 //!
-//! // What the verifier gives is in the extensions: for the limit, the owner and the handler.
+//! // The verifier's result is in the extensions, for the limit, the owner and the handler.
 //! let subject = |parts: &http::request::Parts| parts.extensions.get::<&'static str>().copied();
 //! let guard = ServiceBuilder::new()
 //!     .layer(AuthGuardLayer::new(StaticTokens::new().token("6f1c...", "ada")))
@@ -144,7 +144,7 @@
 //!     let (tcp, address) = accept(|| listener.accept()).await;
 //!     let service = TowerToHyperService::new(server.http().from_address(address));
 //!     let connection = http1::Builder::new()
-//!         .timer(TokioTimer::new()) // a client that never ends its request is cut
+//!         .timer(TokioTimer::new()) // cuts a client that never ends its request
 //!         .serve_connection(TokioIo::new(tcp), service)
 //!         .with_upgrades();
 //!     tokio::spawn(connection);
