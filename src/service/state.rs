@@ -267,7 +267,7 @@ where
             // connection, and those answers would be given to other calls.
             self.end(
                 Error::closed(
-                    "the connection was lost while calls waited for answers that come in order: the requests that were sent may \
+                    "the connection was lost while calls waited for in-order answers: requests that were sent may \
                      have been executed, and the client has ended",
                 ),
                 false,
@@ -401,7 +401,7 @@ where
 /// Returns the error of a call whose connection was lost.
 fn lost() -> Error {
     Error::closed(
-        "the connection was lost while the call waited for its answer: the request may have been executed; the client goes on \
+        "the connection was lost while the call waited for its answer: the request may have been executed; the client continues \
          with the next connection",
     )
     .into_rejection()

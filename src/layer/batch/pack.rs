@@ -151,7 +151,7 @@ pub(super) fn refused(error: Error, count: usize) -> Error {
         return error;
     }
     error.context(format!(
-        "a batch of {count} messages was refused by the transport below, and none of them is sent; its limit must be above \
+        "a batch of {count} messages was refused by the transport below and not sent; its message limit must be above \
          BatchPolicy::max_bytes"
     ))
 }

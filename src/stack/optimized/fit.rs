@@ -41,7 +41,7 @@ fn size(message: &Message) -> usize {
 #[cold]
 fn refused(size: usize, most: usize) -> Error {
     Error::too_large(format!(
-        "an outgoing message has {size} bytes on the wire, over the {most} bytes that the peer takes, and was not sent; send less at \
+        "an outgoing message has {size} bytes on the wire, over the {most} bytes that the peer accepts, and was not sent; send less at \
          once, or raise the peer's limit"
     ))
     .into_rejection()

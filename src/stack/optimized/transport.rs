@@ -200,7 +200,7 @@ where
 #[cold]
 fn too_large(len: usize, limit: u32) -> Error {
     Error::too_large(format!(
-        "an outgoing message of {len} bytes is over the {limit} bytes that the peer takes, and was not sent: send less at once, or raise \
+        "an outgoing message of {len} bytes is over the {limit} bytes that the peer accepts, and was not sent: send less at once, or raise \
          the peer's Limits::message"
     ))
     .into_rejection()

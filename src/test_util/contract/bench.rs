@@ -65,7 +65,7 @@ impl<'c> Bench<'c> {
             let patience = patience.get_or_insert_with(|| self.patience.start());
             ready!(patience.poll(cx));
             let flying = self.a.in_flight.len();
-            self.fail(format_args!("{found} ({flying} messages on their way)"), advice)
+            self.fail(format_args!("{found} ({flying} messages in flight)"), advice)
         })
     }
 
@@ -124,7 +124,7 @@ impl<'c> Bench<'c> {
         if let Err(error) = self.try_send() {
             self.fail(
                 format_args!("start_send failed right after poll_ready was Ready: {error}"),
-                "poll_ready must be Pending while there is no room; a layer asks the inner poll_ready and returns what it says",
+                "poll_ready must be Pending while there is no room; a layer polls the inner poll_ready and returns its result",
             );
         }
     }
@@ -148,8 +148,8 @@ impl<'c> Bench<'c> {
             None => return Poll::Ready(false),
             Some(Ok(arrival)) => arrival,
             Some(Err(error)) => self.fail(
-                format_args!("the receiving stream gave an error: {error}"),
-                "a healthy transport gives messages; look at its source chain",
+                format_args!("the receiving stream returned an error: {error}"),
+                "a healthy transport returns messages; inspect the error's source chain",
             ),
         };
         let due = self.a.in_flight.pop_front();
@@ -157,11 +157,11 @@ impl<'c> Bench<'c> {
             (Some(due), Arrival::Number(number)) if due == number => Poll::Ready(true),
             (Some(due), other) => self.fail(
                 format_args!("{other} arrived where message {due} was due"),
-                "a message was lost, repeated, changed, or overtook another: keep one queue, and take nothing from it that is not passed on",
+                "a message was lost, repeated, changed, or overtook another: keep one queue, and pass on everything that is taken from it",
             ),
             (None, other) => self.fail(
                 format_args!("{other} arrived, and nothing was due"),
-                "a message was delivered twice, or was never accepted: give it on once, and only when start_send took it",
+                "a message was delivered twice, or was never accepted: pass it on once, and only after start_send accepted it",
             ),
         }
     }
@@ -170,7 +170,7 @@ impl<'c> Bench<'c> {
     pub(super) fn receive_ready(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(more) = self.poll_receive(cx) {
             if !more {
-                self.fail("the receiving stream ended", "the stream ends when the peer closed, not before");
+                self.fail("the receiving stream ended", "the stream must not end before the peer closes");
             }
         }
     }
@@ -178,8 +178,8 @@ impl<'c> Bench<'c> {
     /// `b` receives everything that `a` accepted, and the flush of `a` completes.
     pub(super) fn drain(&mut self) -> impl Future<Output = ()> {
         self.wait(
-            "not all that was accepted arrives",
-            "pass on all that start_send took, at the latest when it is flushed",
+            "some accepted messages do not arrive",
+            "pass on everything that start_send accepted, no later than the flush",
             |bench, cx| {
                 let flushed = bench.push(cx);
                 bench.receive_ready(cx);
@@ -207,8 +207,8 @@ impl<'c> Bench<'c> {
     /// `a` becomes ready, while `b` reads.
     pub(super) fn ready_to_send(&mut self) -> impl Future<Output = ()> {
         self.wait(
-            "poll_ready stays Pending, though the peer reads",
-            "poll_ready must do what makes room (flush the buffer, poll the inner poll_ready) and be Ready when there is some",
+            "poll_ready stays Pending although the peer reads",
+            "poll_ready must make room (flush the buffer, poll the inner poll_ready) and be Ready when there is room",
             |bench, cx| {
                 bench.receive_ready(cx);
                 bench.poll_ready(cx)

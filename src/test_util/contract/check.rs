@@ -68,24 +68,24 @@ impl Check {
     #[must_use]
     pub fn rule(self) -> &'static str {
         match self {
-            Self::Readiness => "after poll_ready was Ready it stays Ready until start_send, which then succeeds",
+            Self::Readiness => "once poll_ready is Ready, it stays Ready until start_send, which then succeeds",
             Self::BackPressure => {
-                "with an unread peer poll_ready becomes Pending after a bounded number of messages, and Ready once the peer read"
+                "with a peer that does not read, poll_ready becomes Pending after a bounded number of messages, and Ready once the peer reads"
             }
-            Self::Order => "all that was sent arrives once, unchanged and in order",
+            Self::Order => "all sent messages arrive once, unchanged and in order",
             Self::Flush => {
-                "after poll_flush was Ready the peer can receive all that was accepted, without another poll of the sender"
+                "once poll_flush is Ready, the peer can receive every accepted message without another poll of the sender"
             }
             Self::Cancellation => {
-                "a dropped send that was never ready sends nothing, an accepted one arrives once, a dropped receive loses nothing"
+                "a send dropped before readiness sends nothing, an accepted message arrives once, a dropped receive loses nothing"
             }
             Self::Close => {
-                "after poll_close the peer reads all that was sent, then None; the own sink is closed; the own stream ends with the peer's close"
+                "after poll_close the peer reads every sent message, then None; this end's sink is closed; its stream ends with the peer's close"
             }
             Self::Cut => {
-                "when the peer is gone the stream ends, after at most one error that is_closed, and the sink fails with is_closed"
+                "when the peer is gone, the stream ends after at most one is_closed error, and the sink fails with is_closed"
             }
-            Self::WakeUps => "what was Pending wakes the newest waker of its half when it can go on",
+            Self::WakeUps => "a Pending half wakes its newest waker when it can make progress",
             Self::Duplex => "a full outgoing direction does not stop the incoming one",
         }
     }

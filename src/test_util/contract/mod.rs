@@ -29,9 +29,9 @@
 //!
 //! ```text
 //! contract broken: wake_ups
-//!   rule:  what was Pending wakes the newest waker of its half when it can go on
+//!   rule:  a Pending half wakes its newest waker when it can make progress
 //!   ends:  from the second to the first end of the pair
-//!   found: poll_next was Pending, a message was flushed, and the newest waker was not woken (1 messages on their way)
+//!   found: poll_next was Pending, a message was flushed, and the newest waker was not woken (1 messages in flight)
 //!   to do: before Pending is returned, the waker of this very context must be registered, in place of an older one; ...
 //! ```
 //!

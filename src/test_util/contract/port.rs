@@ -35,7 +35,7 @@ impl fmt::Display for Arrival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => write!(f, "message {number}"),
-            Self::Foreign(text) => write!(f, "something that nobody sent: {text}"),
+            Self::Foreign(text) => write!(f, "a message that was never sent: {text}"),
         }
     }
 }

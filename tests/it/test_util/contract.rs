@@ -80,7 +80,7 @@ fn order_finds_a_message_that_is_repeated() {
 
 #[test]
 fn order_finds_a_message_that_is_changed() {
-    only(Fault::ChangesOne, Check::Order, "something that nobody sent: 100149 arrived where message 149 was due");
+    only(Fault::ChangesOne, Check::Order, "a message that was never sent: 100149 arrived where message 149 was due");
 }
 
 #[test]

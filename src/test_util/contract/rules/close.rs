@@ -42,7 +42,7 @@ async fn close(bench: &mut Bench<'_>) {
     bench
         .wait(
             "poll_close stays Pending, though the peer reads and closes",
-            "poll_close must pass on what is buffered and then return what the inner poll_close says",
+            "poll_close must pass buffered messages on and then return the result of the inner poll_close",
             |bench, cx| {
                 while !ended && let Poll::Ready(more) = bench.poll_receive(cx) {
                     ended = !more;

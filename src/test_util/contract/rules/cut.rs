@@ -29,7 +29,7 @@ async fn stream(bench: &mut Bench<'_>) {
 /// A sink may notice late: the operating system accepts a few bytes for a peer that is gone.
 async fn sink(bench: &mut Bench<'_>) {
     const ADVICE: &str = "when the stream has ended, poll_ready fails with an error for which Error::is_closed is true; \
-                          never swallow messages for a peer that is gone";
+                          never accept messages for a peer that is gone";
     let mut sent = 0;
     let error = bench
         .wait("the peer is gone, but the sink does not fail", ADVICE, |bench, cx| {

@@ -10,7 +10,7 @@ pub(super) async fn check(mut bench: Bench<'_>) {
             bench
                 .wait(
                     "poll_flush stays Pending, though the peer reads",
-                    "poll_flush must pass on what is buffered and then return what the inner poll_flush says",
+                    "poll_flush must pass buffered messages on and then return the result of the inner poll_flush",
                     |bench, cx| {
                         bench.receive_ready(cx);
                         bench.poll_flush(cx)

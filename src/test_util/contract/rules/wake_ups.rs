@@ -5,8 +5,8 @@ use std::{
 
 use super::super::{bench::Bench, wait::Bell};
 
-const ADVICE: &str = "before Pending is returned, the waker of this very context must be registered, in place of an older one; \
-                      a layer that returns Pending without asking the inner transport registers its own";
+const ADVICE: &str = "before Pending is returned, the waker of the current context must be registered, replacing any older one; \
+                      a layer that returns Pending without polling the inner transport must register it itself";
 
 pub(super) async fn check(mut bench: Bench<'_>) {
     for _ in 0..2 {
