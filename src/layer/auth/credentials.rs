@@ -42,7 +42,8 @@ impl fmt::Debug for Credentials {
 /// The identity of a peer, as far as this crate must know it. A verifier returns one if its sessions expire or are
 /// renewed.
 pub trait Principal {
-    /// Returns the name, which must stay the same when a session is renewed. With `None`, the renewed session must also have no name.
+    /// Returns the name, which must stay the same when a session is renewed. With `None`, the renewed session must also
+    /// have no name.
     fn subject(&self) -> Option<&str> {
         None
     }

@@ -149,8 +149,9 @@ impl OptimizedBuilder {
         self
     }
 
-    /// Sets how small messages are batched; `None` turns batching off. [`compression`](Self::compression) describes
-    /// what the size of a batch reveals to an eavesdropper.
+    /// Sets how small messages are batched; `None` turns batching off. Defaults to at most 64 messages or 64 KiB that
+    /// are flushed together. [`compression`](Self::compression) describes what the size of a batch reveals to an
+    /// eavesdropper.
     #[must_use]
     pub fn batch(mut self, policy: impl Into<Option<BatchPolicy>>) -> Self {
         self.batch = policy.into();
@@ -168,7 +169,8 @@ impl OptimizedBuilder {
         self
     }
 
-    /// Sets when the peer is pinged; `None` turns the heartbeat off.
+    /// Sets when the peer is pinged; `None` turns the heartbeat off. Defaults to a ping after 20 s of silence, and 20 s
+    /// for the answer.
     #[must_use]
     pub fn heartbeat(mut self, heartbeat: impl Into<Option<HeartbeatLayer>>) -> Self {
         self.heartbeat = heartbeat.into();
@@ -184,7 +186,7 @@ impl OptimizedBuilder {
         self
     }
 
-    /// Sets how long a client waits before it reconnects.
+    /// Sets how long a client waits before it reconnects. Defaults to exponential backoff with full jitter.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
@@ -250,7 +252,8 @@ impl OptimizedBuilder {
         self
     }
 
-    /// Sets the outgoing queue of [`split`](OptimizedTransport::split), and what happens when it is full.
+    /// Sets the outgoing queue of [`split`](OptimizedTransport::split), and what happens when it is full. Defaults to
+    /// 1024 messages or 1 MiB, and a sender waits when it is full.
     #[must_use]
     pub fn queue(mut self, queue: Queue<Message>) -> Self {
         self.queue = queue;

@@ -271,7 +271,7 @@ where
     ///
     /// # Errors
     ///
-    /// - Returns an error for which one of these is true:
+    /// Returns an error for which one of these is true:
     ///
     /// - [`is_timeout`](Error::is_timeout): the client did not say hello, or did not open a session, within
     ///   [`Limits::handshake`].
