@@ -2,21 +2,22 @@ use std::{future::Future, io, time::Duration};
 
 use crate::{log, rt};
 
-/// How long a listener that fails is left alone.
+/// The pause after a listener error.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Accepts the next connection of a listener; an error does not end it.
+/// Accepts the next connection of a listener and retries after errors.
 ///
-/// `attempt` is the listener's own `accept`. Most of its errors pass: a client that leaves while it waits in the backlog, or a process that is
-/// out of file descriptors (`EMFILE`) until other connections end. A loop around `listener.accept().await?` ends the server at the first
-/// of them, which any client can bring about. This function goes on instead, as `axum::serve` does:
+/// `attempt` is the listener's own `accept`. Most of its errors are transient: a client leaves while it waits in the
+/// backlog, or the process is out of file descriptors (`EMFILE`) until other connections end. A loop around
+/// `listener.accept().await?` ends the server at the first such error, which any client can provoke. This function
+/// continues instead, as `axum::serve` does:
 ///
-/// | error | what it does |
+/// | error | action |
 /// |---|---|
-/// | of one connection (refused, reset, aborted, timed out, unreachable) | logs at `DEBUG`, and accepts the next at once |
-/// | any other | logs at `ERROR`, and tries again after a second |
+/// | concerns one connection (refused, reset, aborted, timed out, unreachable) | logs at `DEBUG` and accepts the next one immediately |
+/// | any other | logs at `ERROR` and retries after one second |
 ///
-/// Logs need the feature `tracing`.
+/// Logs require the feature `tracing`.
 ///
 /// ```no_run
 /// # async fn serve() -> std::io::Result<()> {
@@ -32,11 +33,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// # Cancel safety
 ///
-/// As that of `attempt`: dropping the future loses no connection of a tokio listener, so it fits into `tokio::select!`.
+/// This function is as cancel safe as `attempt`. Dropping the future loses no connection of a tokio listener, so it can
+/// be used in `tokio::select!`.
 ///
 /// # Panics
 ///
-/// Waiting needs tokio's time driver (`enable_time`).
+/// Panics if it has to wait and tokio's time driver is not enabled (`enable_time`).
 pub async fn accept<T, F>(mut attempt: impl FnMut() -> F) -> T
 where
     F: Future<Output = io::Result<T>>,
@@ -53,7 +55,7 @@ where
     }
 }
 
-/// Linux reports errors that already wait on a new connection as those of `accept` (accept(2)).
+/// Linux reports errors already pending on a new connection as errors of `accept` (accept(2)).
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

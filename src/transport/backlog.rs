@@ -6,13 +6,14 @@ use super::{
 };
 use crate::{CloseCode, fingerprint::Fingerprint};
 
-/// How many messages that overtake may wait next to a full queue.
+/// The number of overtaking messages that may wait next to a full queue.
 pub(crate) const CONTROL: usize = 64;
 
-/// Room for this many messages is kept while a queue is idle.
+/// The number of messages for which an idle queue keeps memory.
 pub(crate) const KEPT: usize = 16;
 
-/// How a queue looks at a message. These are the user's functions: they run before the queue is locked, never under its lock.
+/// The functions with which a queue inspects a message. They are the user's and run before the queue is locked, never
+/// under its lock.
 pub(crate) struct Measure<Out> {
     size: fn(&Out) -> usize,
     overtakes: fn(&Out) -> bool,
@@ -20,10 +21,10 @@ pub(crate) struct Measure<Out> {
     key: Option<KeyOf<Out>>,
 }
 
-/// A message, and all that a queue has to know about it.
+/// A message and everything that a queue has to know about it.
 pub(crate) struct Entry<Out> {
     pub(crate) message: Out,
-    /// In bytes, at most 4 GiB: sums of sizes cannot overflow.
+    /// The size in bytes, at most 4 GiB, so that sums of sizes cannot overflow.
     size: u32,
     kind: Kind,
     key: Option<Fingerprint>,
@@ -31,10 +32,10 @@ pub(crate) struct Entry<Out> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Overtakes data.
+    /// A message that overtakes data.
     Control,
     Data,
-    /// No data may follow.
+    /// A message that no data may follow.
     Last,
 }
 
@@ -71,33 +72,35 @@ impl<Out> Entry<Out> {
         self.kind == Kind::Control
     }
 
-    /// Whether no data may follow this message.
+    /// Returns whether no data may follow this message.
     pub(crate) fn is_last(&self) -> bool {
         self.kind == Kind::Last
     }
 }
 
-/// What waits to go out, in the bounds of a [`Queue`]: the one place that knows its policies. No I/O, no clock, no waker.
+/// The waiting outgoing messages, within the bounds of a [`Queue`]. Queue policies are implemented here only. No I/O, no
+/// clock, no waker.
 ///
-/// It drops no message: what its policy removes is returned, so that a queue under a lock can drop it after unlocking.
+/// It drops no message. Messages that the policy removes are returned, so that a queue under a lock can drop them after
+/// unlocking.
 ///
-/// Bytes count from when a message is pushed until they are [released](Self::release), for whoever takes it out may have to
-/// put it back.
+/// Bytes count from the push of a message until they are [released](Self::release), because a message that was taken out
+/// may have to be put back.
 pub(crate) struct Backlog<Out> {
     max_messages: usize,
     max_bytes: u64,
     policy: Policy,
     control: VecDeque<Entry<Out>>,
     data: VecDeque<Entry<Out>>,
-    /// Which key waits where, with [`Policy::Coalesce`].
+    /// The place where the message of each key waits, with [`Policy::Coalesce`].
     places: HashMap<Fingerprint, u64>,
     bytes: u64,
-    /// The place of the first of `data`: how many were before it.
+    /// The place of the first message of `data`: the number of messages that preceded it.
     first: u64,
     dropped: u64,
 }
 
-/// [`WhenFull`], at work.
+/// The policy, from [`WhenFull`].
 #[derive(Clone, Copy)]
 enum Policy {
     Block,
@@ -107,24 +110,24 @@ enum Policy {
     Close(CloseCode),
 }
 
-/// What became of a message that was pushed, with what was dropped, which is counted already.
+/// The outcome of a push, with the messages that it dropped. They are already counted.
 #[must_use = "drop it once the queue is unlocked"]
 pub(crate) enum Pushed<Out> {
-    /// It waits ahead of the data.
+    /// The message waits ahead of the data.
     Ahead,
-    /// It waits behind the rest.
+    /// The message waits behind all others.
     Behind,
-    /// It waits behind the rest, of which the oldest was dropped.
+    /// The message waits behind all others, and the oldest one was dropped.
     InPlaceOfOldest(Entry<Out>),
-    /// It has taken the place of another, which was dropped.
+    /// The message has taken the place of another one, which was dropped.
     InPlace(Entry<Out>),
-    /// It was dropped.
+    /// The message was dropped.
     Dropped(Entry<Out>),
-    /// It and all that waited was dropped: the connection is to be closed with this code.
+    /// The message and all waiting messages were dropped. The connection must be closed with this code.
     Overflowed(CloseCode, Entry<Out>, Discarded<Out>),
 }
 
-/// All that waited, control and data.
+/// All waiting messages, control and data.
 #[must_use = "drop it once the queue is unlocked"]
 pub(crate) struct Discarded<Out>(#[allow(dead_code, reason = "held to be dropped")] [VecDeque<Entry<Out>>; 2]);
 
@@ -179,12 +182,12 @@ impl<Out> Backlog<Out> {
         self.dropped += messages;
     }
 
-    /// Whether the policy is to wait for room, or at least for that of the same key.
+    /// Returns whether the policy waits for room, or at least for room under the same key.
     pub(crate) fn waits(&self) -> bool {
         matches!(self.policy, Policy::Block | Policy::Coalesce)
     }
 
-    /// How many more may be pushed, while `elsewhere` messages count that are not here.
+    /// Returns how many more messages may be pushed if `elsewhere` messages outside of this backlog count too.
     pub(crate) fn free(&self, elsewhere: usize) -> usize {
         if self.bytes >= self.max_bytes {
             return 0;
@@ -192,13 +195,13 @@ impl<Out> Backlog<Out> {
         self.max_messages.saturating_sub(self.len() + elsewhere)
     }
 
-    /// Where a message waits that this one replaces.
+    /// Returns the place of the waiting message that this one replaces.
     pub(crate) fn place(&self, entry: &Entry<Out>) -> Option<usize> {
         Some((self.places.get(&entry.key?)? - self.first) as usize)
     }
 
-    /// Takes a message, by the policy; `elsewhere` as in [`free`](Self::free). Where the policy is to wait, that is the
-    /// caller's to do, first.
+    /// Pushes a message according to the policy; `elsewhere` is as in [`free`](Self::free). If the policy is to wait,
+    /// the caller must wait first.
     pub(crate) fn push(&mut self, entry: Entry<Out>, elsewhere: usize) -> Pushed<Out> {
         let size = entry.size();
         if entry.is_control() && (self.waits() || self.control.len() < CONTROL) {
@@ -211,7 +214,7 @@ impl<Out> Backlog<Out> {
             self.dropped += 1;
             return Pushed::InPlace(std::mem::replace(waiting, entry));
         }
-        // The last message of all is not dropped for want of room.
+        // The final message is not dropped for lack of room.
         let is_full =
             !entry.is_last() && (self.data.len() + elsewhere >= self.max_messages || self.bytes >= self.max_bytes);
         let mut pushed = Pushed::Behind;
@@ -222,7 +225,7 @@ impl<Out> Backlog<Out> {
             }
             Policy::DropOldest if is_full => {
                 self.dropped += 1;
-                // All that waits may be elsewhere already, or the end stands there.
+                // All waiting messages may already be elsewhere, or the front may be the final message.
                 if self.data.front().is_none_or(Entry::is_last) {
                     return Pushed::Dropped(entry);
                 }
@@ -245,7 +248,7 @@ impl<Out> Backlog<Out> {
         pushed
     }
 
-    /// Takes out what goes next. Its bytes are still counted.
+    /// Takes out the next message. Its bytes remain counted.
     pub(crate) fn pop(&mut self) -> Option<Entry<Out>> {
         if let Some(entry) = self.control.pop_front() {
             return Some(entry);
@@ -258,8 +261,8 @@ impl<Out> Backlog<Out> {
         Some(entry)
     }
 
-    /// Puts back what was taken out last; it goes first again. Returns it where it is dropped instead, and counted: a newer one of the
-    /// same key has come meanwhile.
+    /// Puts back the message that was taken out last, as the next one to go. Returns it if it is dropped and counted
+    /// instead, because a newer one of the same key has arrived meanwhile.
     #[must_use = "drop it once the queue is unlocked"]
     pub(crate) fn put_back(&mut self, entry: Entry<Out>) -> Option<Entry<Out>> {
         if entry.is_control() {
@@ -279,12 +282,12 @@ impl<Out> Backlog<Out> {
         None
     }
 
-    /// What was taken out with so many bytes will not be put back.
+    /// Releases `bytes` of messages that were taken out and will not be put back.
     pub(crate) fn release(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Removes all that waits, and counts the data as dropped.
+    /// Removes all waiting messages and counts the data messages as dropped.
     pub(crate) fn discard(&mut self) -> Discarded<Out> {
         self.dropped += self.data.len() as u64;
         self.first += self.data.len() as u64;
@@ -299,12 +302,12 @@ impl<Out> Backlog<Out> {
         self.control.capacity() + self.data.capacity()
     }
 
-    /// Whether this is empty, and holds memory that an idle queue does not need.
+    /// Returns whether this backlog is empty and holds memory that an idle queue does not need.
     pub(crate) fn has_spare(&self) -> bool {
         self.is_empty() && self.control.capacity().max(self.data.capacity()).max(self.places.capacity()) > 2 * KEPT
     }
 
-    /// Gives memory back that an idle queue does not need.
+    /// Releases memory that an idle queue does not need.
     pub(crate) fn trim(&mut self) {
         if self.has_spare() {
             self.control = VecDeque::new();
@@ -313,7 +316,7 @@ impl<Out> Backlog<Out> {
         }
     }
 
-    /// What an error of an overflow says.
+    /// Creates the error of an overflow.
     pub(crate) fn overflow(&self, code: CloseCode) -> crate::Error {
         crate::Error::full(format!(
             "the outgoing queue is full ({} messages, {} bytes at most): the connection is closed with {code}",
@@ -322,12 +325,12 @@ impl<Out> Backlog<Out> {
     }
 }
 
-/// What is said once a queue has overflowed.
+/// Creates the error for sends after an overflow.
 pub(crate) fn closed_by(code: CloseCode) -> crate::Error {
     crate::Error::closed(format!("the outgoing queue was full, and its policy closed the connection with {code}"))
 }
 
-/// What a peer is told that was too slow.
+/// Creates the close frame for a peer that was too slow.
 pub(crate) fn too_slow(code: CloseCode) -> crate::CloseFrame {
     crate::CloseFrame::new(code, "too slow: the outgoing queue was full")
 }

@@ -15,7 +15,7 @@ trait Object<Out, In>: Sink<Out, Error = Error> + Stream<Item = Result<In, Error
 impl<T, Out, In> Object<Out, In> for T where T: Sink<Out, Error = Error> + Stream<Item = Result<In, Error>> + Send {}
 
 pin_project! {
-    // futures' `sink_map_err` panics at the second error, and a sink that has failed fails again when it is asked again.
+    // futures' `sink_map_err` panics at the second error. A failed sink must instead fail again when it is polled again.
     struct Erased<T> {
         #[pin]
         inner: T,
@@ -61,9 +61,9 @@ where
     }
 }
 
-/// A transport of any type behind one box, for those who must name or store it.
+/// A transport of any type behind one box, for code that must name or store it.
 ///
-/// The price is a virtual call per operation; nothing is allocated per message.
+/// It costs a virtual call per operation. Nothing is allocated per message.
 pub struct BoxTransport<Out = Message, In = Out>(Pin<Box<dyn Object<Out, In>>>);
 
 impl<Out, In> BoxTransport<Out, In> {

@@ -12,14 +12,14 @@ use futures_sink::Sink;
 use super::{parked::Parked, signal};
 use crate::{CloseFrame, Error, Message};
 
-/// An in-memory transport: two ends, each with room for `capacity` messages on the way to it (at least one).
+/// Creates an in-memory transport with two ends. Each direction has room for `capacity` messages (at least one).
 ///
-/// It is the reference for the [`Transport`](crate::Transport) contract, and what docs, tests and benchmarks run on. It has
-/// no operating system below it: a message is flushed as soon as it is accepted. Nothing is allocated per message. Control
-/// messages pass like any other; nobody answers a ping.
+/// It is the reference for the [`Transport`](crate::Transport) contract; docs, tests and benchmarks run on it. There is
+/// no operating system below it, so a message is flushed as soon as it is accepted. Nothing is allocated per message.
+/// Control messages pass like any other message, and pings are not answered.
 ///
-/// An end that is closed or dropped ends the other's stream once that has read what was sent. Sending to an end that was
-/// dropped gives an error that [`is_closed`](Error::is_closed).
+/// After one end is closed or dropped, the other end's stream yields the messages already sent and then ends. Sending to
+/// a dropped end returns an error for which [`is_closed`](Error::is_closed) is true.
 ///
 /// ```
 /// # futures_util::FutureExt::now_or_never(async {
@@ -42,23 +42,23 @@ pub fn channel<A, B>(capacity: usize) -> (Channel<A, B>, Channel<B, A>) {
     (first, Channel { outgoing: back, incoming: there })
 }
 
-/// One end of a [`channel`]: what goes out is `Out`, what comes in is `In`.
+/// One end of a [`channel`] that sends `Out` and receives `In`.
 pub struct Channel<Out = Message, In = Out> {
     outgoing: Arc<Pipe<Out>>,
     incoming: Arc<Pipe<In>>,
 }
 
-/// One direction.
+/// One direction of a channel.
 struct Pipe<T>(Mutex<State<T>>);
 
 struct State<T> {
     queue: VecDeque<T>,
     capacity: usize,
-    /// No more will be sent.
+    /// Whether the sending end has closed.
     finished: bool,
-    /// No more will be read.
+    /// Whether the receiving end was dropped.
     abandoned: bool,
-    /// What the end that closed has said about it.
+    /// The close frame of the end that closed.
     close: Option<CloseFrame>,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -78,7 +78,7 @@ impl<T> Pipe<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // No code of a user's runs under the lock: no drop of a message, no waker, no formatter.
+        // No user code runs under the lock: no message drop, no waker, no formatter.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -175,8 +175,9 @@ impl<Out, In> Sink<Out> for Channel<Out, In> {
 }
 
 impl<Out, In> Channel<Out, In> {
-    /// The code and reason with which the other end closed, if it did with [`TransportExt::close_with`](crate::TransportExt::close_with)
-    /// or [`Sender::close`](crate::Sender::close). A channel carries values of any type, so a close is not one of them.
+    /// Returns the code and reason with which the other end closed, if it used
+    /// [`TransportExt::close_with`](crate::TransportExt::close_with) or [`Sender::close`](crate::Sender::close). A
+    /// channel carries values of any type, so a close is not one of its messages.
     #[must_use]
     pub fn close_frame(&self) -> Option<CloseFrame> {
         self.incoming.lock().close.clone()
@@ -198,7 +199,7 @@ impl<Out, In> Drop for Channel<Out, In> {
         self.finish(None);
         let mut state = self.incoming.lock();
         state.abandoned = true;
-        // What nobody will read is dropped outside the lock: its own drop may send on a channel.
+        // Unread messages are dropped outside the lock, because their own drop may send on a channel.
         let unread = std::mem::take(&mut state.queue);
         let writer = state.writer.take();
         drop(state);

@@ -4,11 +4,11 @@ use tower_service::Service;
 
 use crate::Error;
 
-/// A service that connects: an HTTP request goes in, and the response's body is a transport.
+/// A service that connects: it takes an HTTP request and returns a response whose body is a transport.
 ///
-/// This is an alias: it is implemented for every `Service<http::Request<()>, Response = http::Response<T>>` whose error is
-/// `Into<`[`Error`]`>`, a connector under any of tower's or tower-http's layers among them. The response carries what
-/// the peer said in the handshake: status, headers (subprotocol, cookies) and extensions.
+/// This trait is an alias. It is implemented for every `Service<http::Request<()>, Response = http::Response<T>>` whose
+/// error is `Into<`[`Error`]`>`, including connectors under any layer of tower or tower-http. The response carries the
+/// peer's side of the handshake: status, headers (subprotocol, cookies) and extensions.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a connector",
     label = "not a `Service<http::Request<()>>` that answers with a transport as the body",
@@ -21,10 +21,10 @@ pub trait Connect:
         Error = <Self as Connect>::ConnectError,
     >
 {
-    /// The transport that a connection gives.
+    /// The transport of a connection.
     type Transport;
 
-    /// Why a connection was not made.
+    /// The error of a failed connection attempt.
     type ConnectError: Into<Error>;
 }
 
@@ -37,31 +37,32 @@ where
     type ConnectError = E;
 }
 
-/// In the extensions of a connector's response: what its transport accepts outlives the connection, since a layer below
-/// (resume) holds it until the peer has acknowledged it. A layer that connects again need not keep it, nor count it as lost.
+/// A marker in the extensions of a connector's response. Messages accepted by the transport outlive the connection,
+/// because a layer below (resume) holds them until the peer has acknowledged them. A reconnecting layer need not keep
+/// them or count them as lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutlivesConnection;
 
-/// In the extensions of a connector's response, next to [`OutlivesConnection`]: the session of the connection before goes on, and
-/// no message of either direction is lost. A layer that connects again reports a
-/// [loss](crate::transport::signal::connection_lost) where this is missing.
+/// A marker in the extensions of a connector's response, next to [`OutlivesConnection`]. The session of the previous
+/// connection continues, and no message of either direction is lost. A reconnecting layer reports a
+/// [loss](crate::transport::signal::connection_lost) if this marker is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resumed;
 
-/// In the extensions of a connector's request: why the connection before this attempt was lost, as the layer that connects again
-/// (reconnect) was told, and what the connector had answered then. A connector with several ways to connect learns from it which of them
-/// went dead; others pass it over.
+/// The loss that led to a connection attempt, in the extensions of a connector's request. It holds the error that the
+/// reconnecting layer received and the connector's previous response. A connector with several transports learns from it
+/// which of them stopped working; other connectors ignore it.
 #[derive(Clone)]
 pub struct LostConnection {
-    /// Why it was lost.
+    /// The error that ended the connection.
     pub error: Error,
-    /// The head of the response that it came with, extensions included.
+    /// The head of the response that created the connection, including its extensions.
     pub response: Arc<http::response::Parts>,
 }
 
 impl fmt::Debug for LostConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the headers: a cookie may be among them.
+        // Headers are omitted: they may include a cookie.
         f.debug_struct("LostConnection")
             .field("error", &self.error)
             .field("status", &self.response.status)

@@ -1,4 +1,4 @@
-//! The future of a connector's call: named, and boxed once for each attempt.
+//! The future of a connector's call. It has a name and is boxed once per attempt.
 
 macro_rules! connecting {
     ($(#[$docs:meta])* $name:ident, $transport:ty) => {

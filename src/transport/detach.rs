@@ -1,22 +1,22 @@
-//! Heads of requests and responses that hold no more memory than they need.
+//! Request and response heads that hold no more memory than they need.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Uri, request};
 
 /// Copies the URI and the header values of a request into memory of their own size.
 ///
-/// In hyper they are slices of the connection's read buffer, of 8 KiB. A handler that keeps the parts of its request for as long as its session
-/// runs would hold all of it.
+/// In hyper they are slices of the connection's 8 KiB read buffer. A handler that keeps the parts of its request for the
+/// length of its session would hold all of it.
 pub(crate) fn request(parts: &mut request::Parts) {
     headers(&mut parts.headers);
     match Uri::from_maybe_shared(Bytes::from(parts.uri.to_string())) {
         Ok(uri) if uri == parts.uri => parts.uri = uri,
-        // Not one that is written as it was read: it stays as it is.
+        // A URI that does not round-trip through its text form stays as it is.
         _ => {}
     }
 }
 
-/// Copies header values, all into one piece of memory.
+/// Copies header values into a single allocation.
 pub(crate) fn headers(headers: &mut HeaderMap) {
     let mut copied = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
     headers.values().for_each(|value| copied.extend_from_slice(value.as_bytes()));

@@ -13,20 +13,20 @@ use crate::{
     transport::{BoxTransport, Driven, Queue, SplitSink, SplitStream, Transport, drive, signal, split},
 };
 
-/// What every [`Transport`] can do.
+/// Extension methods for every [`Transport`].
 ///
-/// futures' `StreamExt` has a `split` and a `boxed` of its own. Where both traits are imported, say which one is meant:
+/// futures' `StreamExt` has its own `split` and `boxed`. If both traits are imported, use the qualified form:
 /// `TransportExt::split(transport)`.
 pub trait TransportExt<Out>: Transport<Out> {
     /// Sends one message: waits until the transport is ready, gives it the message and flushes.
     ///
-    /// To send many, use `feed` and `flush` of futures' `SinkExt`, or [`drive`](Self::drive), which coalesces by itself: a
-    /// flush is a system call, and costs more than the message.
+    /// To send many messages, use `feed` and `flush` of futures' `SinkExt`, or [`drive`](Self::drive), which shares
+    /// flushes automatically. A flush is a system call and costs more than the message.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before the transport was ready, the message is not sent. Dropped later, it is accepted, and goes out with
-    /// the next flush.
+    /// If the future is dropped before the transport was ready, the message is not sent. If it is dropped later, the
+    /// message is accepted and goes out with the next flush.
     fn send_message(&mut self, message: Out) -> SendMessage<'_, Self, Out>
     where
         Self: Unpin,
@@ -34,11 +34,11 @@ pub trait TransportExt<Out>: Transport<Out> {
         SendMessage { transport: self, message: Some(message) }
     }
 
-    /// Receives one message; `None` at the end of the transport.
+    /// Receives one message. Returns `None` at the end of the transport.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it loses nothing.
+    /// Dropping the future loses nothing.
     fn receive_message(&mut self) -> ReceiveMessage<'_, Self, Out>
     where
         Self: Unpin,
@@ -46,14 +46,15 @@ pub trait TransportExt<Out>: Transport<Out> {
         ReceiveMessage { transport: self, out: PhantomData }
     }
 
-    /// Closes the transport with this code and reason: flushes what was accepted, and closes.
+    /// Closes the transport with this code and reason, after flushing accepted messages.
     ///
-    /// It works above any codec: the frame travels next to the messages, by [`signal::close_frame`]. A transport that has no close codes,
-    /// or does not ask for that signal, is closed in its own way. For a transport that is driven, see [`Sender::close`](crate::Sender::close).
+    /// It works above any codec: the frame travels next to the messages, by [`signal::close_frame`]. A transport that
+    /// has no close codes, or does not read that signal, is closed in its own way. For a driven transport, see
+    /// [`Sender::close`](crate::Sender::close).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future may leave the transport half closed. Call it again, or `poll_close`, to go on.
+    /// Dropping the future may leave the transport half closed. Call this method or `poll_close` again to continue.
     ///
     /// ```
     /// # futures_util::FutureExt::now_or_never(async {
@@ -72,11 +73,11 @@ pub trait TransportExt<Out>: Transport<Out> {
         CloseWith { transport: self, frame, out: PhantomData }
     }
 
-    /// Two halves over one transport, without a task: for one reader and one writer.
+    /// Splits the transport into two halves without a task, for one reader and one writer.
     ///
-    /// Both halves poll the one transport under a lock that is held for the length of a poll, never across a wait, and a
-    /// wake-up that one half caused for the other is passed on. What must happen while nobody polls (the answer to a ping, a
-    /// heartbeat) does not: see [`drive`](Self::drive) for that, and for many writers.
+    /// Both halves poll the same transport under a lock that is held for the length of a poll, never across a wait. A
+    /// wake-up that one half caused for the other is passed on. Work that must happen while neither half polls (the
+    /// answer to a ping, a heartbeat) does not happen; use [`drive`](Self::drive) for that, and for many writers.
     fn split(self) -> (SplitSink<Self, Out>, SplitStream<Self>)
     where
         Self: Sized,
@@ -84,10 +85,11 @@ pub trait TransportExt<Out>: Transport<Out> {
         split::split(self)
     }
 
-    /// Many writers, one reader, and a driver that owns the transport and moves messages between it and them.
+    /// Drives the transport: returns many writers, one reader, and a driver that owns the transport and moves messages
+    /// between it and them.
     ///
-    /// Nothing moves until the driver is polled: [`Driven::spawn`] makes it a task of tokio's, [`Driven::into_parts`] gives it to be
-    /// spawned or polled elsewhere. See [`Driver`](crate::Driver) for what it promises.
+    /// Nothing moves until the driver is polled. [`Driven::spawn`] spawns it as a tokio task; [`Driven::into_parts`]
+    /// returns it, to be spawned or polled elsewhere. See [`Driver`](crate::Driver) for its guarantees.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -111,7 +113,7 @@ pub trait TransportExt<Out>: Transport<Out> {
         drive::drive(self, queue)
     }
 
-    /// The transport behind a box, where its type must be named or stored.
+    /// Boxes the transport, for code that must name or store its type.
     fn boxed(self) -> BoxTransport<Out, Self::In>
     where
         Self: Sized + Send + 'static,
@@ -120,7 +122,7 @@ pub trait TransportExt<Out>: Transport<Out> {
         BoxTransport::new(self)
     }
 
-    /// The transport within `layer`, or within a whole `ServiceBuilder` stack (which is a layer itself).
+    /// Wraps the transport in `layer`, or in a whole `ServiceBuilder` stack (which is a layer itself).
     fn layer<L>(self, layer: L) -> L::Service
     where
         Self: Sized,

@@ -1,4 +1,5 @@
-//! Messages in a stream of bytes: what WebTransport's streams and the POSTs beside SSE carry. Pure; `docs/wire.md` has the format.
+//! Messages in a byte stream, as WebTransport streams and the POSTs next to SSE carry them. Pure; `docs/wire.md` has the
+//! format.
 //!
 //! ```text
 //! kind, 1 byte | length, 1, 2, 4 or 8 bytes (RFC 9000, section 16) | payload
@@ -16,7 +17,8 @@ const BINARY: u8 = 1;
 const PING: u8 = 2;
 const PONG: u8 = 3;
 const CLOSE: u8 = 4;
-/// A part of a message that is not the last one. Parts stand in POSTs alone, and go to servers alone that say they know them.
+/// The kind of a part of a message that is not the last one. Parts occur only in POSTs, and are sent only to servers
+/// that announce support for them.
 #[cfg(any(feature = "sse", test))]
 const PART: u8 = 5;
 #[cfg(any(feature = "sse", test))]
@@ -24,20 +26,21 @@ const LAST_OF_TEXT: u8 = 6;
 #[cfg(any(feature = "sse", test))]
 const LAST_OF_BINARY: u8 = 7;
 
-/// The most that a head takes.
+/// The maximum size of a head, in bytes.
 pub(super) const MAX_HEAD: usize = 9;
 
-/// The largest payload of a ping, a pong or a close, as in WebSocket (RFC 6455, section 5.5).
+/// The maximum payload of a ping, a pong or a close, in bytes, as in WebSocket (RFC 6455, section 5.5).
 const MAX_CONTROL: usize = 125;
 
-/// The least that is allocated for a message that comes in pieces, where it is not smaller itself.
+/// The minimum allocation for a message that arrives in pieces, unless the message itself is smaller.
 const PIECE: usize = 1024;
 
-/// Whether `message` may be sent: what the peer's decoder would refuse, with the same limit, is refused here already.
+/// Checks whether `message` may be sent. A message that the peer's decoder would reject with the same limit is rejected
+/// here.
 ///
 /// # Errors
 ///
-/// Data over `limit` bytes, a ping or a pong over 125: rejections of that message.
+/// Returns a rejection for data over `limit` bytes, and for a ping or a pong over 125 bytes.
 pub(super) fn check_outgoing(message: &Message, limit: usize) -> Result<(), Error> {
     let length = message.len();
     let error = match message {
@@ -52,7 +55,7 @@ pub(super) fn check_outgoing(message: &Message, limit: usize) -> Result<(), Erro
     Err(error.into_rejection())
 }
 
-/// Writes the head of `message` to `into`, and gives its payload, which follows.
+/// Writes the head of `message` to `into`, and returns the payload that follows it.
 pub(super) fn head(message: Message, into: &mut BytesMut) -> Bytes {
     let (kind, payload) = match message {
         Message::Text(text) => (TEXT, text.into_bytes()),
@@ -66,7 +69,7 @@ pub(super) fn head(message: Message, into: &mut BytesMut) -> Bytes {
     payload
 }
 
-/// Writes the whole of `message` to `into`.
+/// Writes the whole `message` to `into`.
 #[cfg(any(feature = "sse", test))]
 pub(super) fn encode(message: &Message, into: &mut BytesMut) {
     into.reserve(MAX_HEAD + message.len());
@@ -75,8 +78,8 @@ pub(super) fn encode(message: &Message, into: &mut BytesMut) {
     into.extend_from_slice(&payload);
 }
 
-/// Writes `message` in parts with payloads of at most `most` bytes, and returns how many those are. What fits, and what is no
-/// data, is written whole.
+/// Writes `message` in parts with payloads of at most `most` bytes, and returns the number of parts. A message that
+/// fits, or is not data, is written whole.
 #[cfg(any(feature = "sse", test))]
 pub(super) fn encode_in_parts(message: &Message, most: usize, into: &mut BytesMut) -> u64 {
     let last = match message {
@@ -99,8 +102,8 @@ pub(super) fn encode_in_parts(message: &Message, most: usize, into: &mut BytesMu
     count
 }
 
-/// How many messages and parts at the front of `bytes`, which this end wrote, take at most `most` bytes together, and how many they
-/// take. The first is always among them.
+/// Returns how many messages and parts at the front of `bytes`, which this end wrote, take at most `most` bytes
+/// together, and how many bytes they take. The first one is always included.
 #[cfg(any(feature = "sse", test))]
 pub(super) fn fitting(bytes: &[u8], most: usize) -> (u64, usize) {
     let (mut count, mut end) = (0, 0);
@@ -113,7 +116,7 @@ pub(super) fn fitting(bytes: &[u8], most: usize) -> (u64, usize) {
     (count, end)
 }
 
-/// How many bytes the message or part at the front of `bytes`, which this end wrote, takes.
+/// Returns the length in bytes of the message or part at the front of `bytes`, which this end wrote.
 #[cfg(any(feature = "sse", test))]
 pub(super) fn first_length(bytes: &[u8]) -> Option<usize> {
     let (_, length, head) = parse_head(bytes)?;
@@ -136,32 +139,32 @@ fn put_length(length: u64, into: &mut BytesMut) {
     }
 }
 
-/// What data a message has.
+/// The kind of a data message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
     Binary,
 }
 
-/// What stands in a POST: a message, or a part of one.
+/// A unit in a POST: a message, or a part of one.
 #[cfg(any(feature = "sse", test))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     Message(Message),
-    /// A part that another one follows.
+    /// A part that is followed by another one.
     Part(Bytes),
     Last(Kind, Bytes),
 }
 
-/// Finds messages in what is read, however it is cut into pieces. It holds at most one message and a head, and of a message at
-/// most twice what has come of it: a length alone allocates nothing.
+/// Decodes messages from input that is cut into arbitrary pieces. It holds at most one message and a head, and uses at
+/// most twice the memory of the bytes that have arrived: a length alone allocates nothing.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    /// The largest payload.
+    /// The maximum payload, in bytes.
     limit: usize,
-    /// A head that is not whole yet.
+    /// An incomplete head.
     head: BytesMut,
-    /// The kind of the message whose payload is awaited, and how much of that is missing.
+    /// The kind of the message whose payload is awaited, and the number of missing bytes.
     open: Option<(u8, usize)>,
     payload: Vec<u8>,
 }
@@ -171,18 +174,18 @@ impl Decoder {
         Self { limit, head: BytesMut::new(), open: None, payload: Vec::new() }
     }
 
-    /// Whether nothing is half read.
+    /// Returns whether no message is partially read.
     pub(super) fn is_between_messages(&self) -> bool {
         self.open.is_none() && self.head.is_empty()
     }
 
-    /// Takes the next message from the front of `input`. `None` once all of `input` is taken and the message is not whole: then
-    /// more is needed.
+    /// Takes the next message from the front of `input`. Returns `None` once all of `input` is consumed and the message
+    /// is incomplete: then more input is needed.
     ///
     /// # Errors
     ///
-    /// A payload over the limit (before any of it is kept), a kind that there is not, text that is not UTF-8, a control message
-    /// over 125 bytes. Nothing can be decoded after one.
+    /// Returns an error for a payload over the limit (before any of it is kept), an unknown kind, text that is not
+    /// UTF-8, and a control message over 125 bytes. Nothing can be decoded after an error.
     pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Message>, Error> {
         match self.next_frame(input, CLOSE)? {
             Some((kind, payload)) => frame(kind, payload).map(Some),
@@ -190,7 +193,7 @@ impl Decoder {
         }
     }
 
-    /// The same where messages may come in parts. The limit is that of each part.
+    /// Like [`next`](Self::next), for messages that may arrive in parts. The limit applies to each part.
     #[cfg(any(feature = "sse", test))]
     pub(super) fn next_unit(&mut self, input: &mut Bytes) -> Result<Option<Unit>, Error> {
         Ok(match self.next_frame(input, LAST_OF_BINARY)? {
@@ -209,7 +212,7 @@ impl Decoder {
             None => {
                 let Some((kind, length)) = self.read_head(input) else { return Ok(None) };
                 let length = self.check(kind, length, max_kind)?;
-                // All there, which is the rule: no copy.
+                // The common case, all bytes are available: no copy.
                 if input.len() >= length {
                     return Ok(Some((kind, input.split_to(length))));
                 }
@@ -219,7 +222,7 @@ impl Decoder {
         let part = input.split_to(missing.min(input.len()));
         let room = self.payload.capacity() - self.payload.len();
         if room < part.len() {
-            // Never past the end of the message: once whole it fills its memory, and becomes `Bytes` as it is.
+            // Never past the end of the message: a complete message fills its memory and becomes `Bytes` without a copy.
             self.payload.reserve_exact(missing.min(part.len().max(self.payload.len()).max(PIECE)));
         }
         self.payload.extend_from_slice(&part);
@@ -252,7 +255,7 @@ impl Decoder {
         let at_most = |limit| usize::try_from(length).ok().filter(|&length| length <= limit);
         match kind {
             other if other > max_kind => {
-                Err(Error::protocol(format!("an incoming message of kind {other}: there are 0 to {max_kind}")))
+                Err(Error::protocol(format!("an incoming message of kind {other}: expected 0 to {max_kind}")))
             }
             PING | PONG | CLOSE => at_most(MAX_CONTROL).ok_or_else(|| {
                 Error::protocol(format!("an incoming control message of {length} bytes is over {MAX_CONTROL}"))
@@ -267,7 +270,7 @@ impl Decoder {
     }
 }
 
-/// Kind, length and size of a head, once it is whole.
+/// Returns kind, length and size of a head, once it is complete.
 fn parse_head(bytes: &[u8]) -> Option<(u8, u64, usize)> {
     let (&kind, rest) = bytes.split_first()?;
     let (&first, _) = rest.split_first()?;
@@ -279,7 +282,7 @@ fn parse_head(bytes: &[u8]) -> Option<(u8, u64, usize)> {
     Some((kind, length, 1 + size))
 }
 
-/// A message of data out of its whole payload.
+/// Creates a data message from its complete payload.
 pub(super) fn message(kind: Kind, payload: Bytes) -> Result<Message, Error> {
     let not_text = |error| Error::protocol("a text message is not UTF-8").with_source(error);
     Ok(match kind {

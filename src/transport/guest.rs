@@ -6,17 +6,17 @@ use super::{
 };
 use crate::log::Peer;
 
-/// What a server knows of a connection that it has let in, for as long as the transport lives.
+/// A server's state for an admitted connection, kept for as long as the transport lives.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    /// What guards want back when the connection is gone.
+    /// The value that guards want back when the connection is gone.
     _place: Option<Place>,
     pub(super) drain: Option<Member>,
     pub(super) peer: Option<Peer>,
 }
 
 impl Guest {
-    /// `None` where there is nothing to know. `patience` is the time that a close may take.
+    /// Creates the state, or returns `None` if there is nothing to keep. `patience` is the maximum time of a close.
     pub(super) fn new(
         place: Option<Place>,
         seat: Option<Arc<Seat>>,

@@ -5,10 +5,11 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-/// The wakers of the two halves of a transport, as one waker that wakes both.
+/// The wakers of a transport's two halves, as one waker that wakes both.
 ///
-/// A transport keeps one waker a direction, the newest. Where one half makes the transport do the other's work (reading has to
-/// write a pong, writing has to read a close), it would put its own waker where the other half's stood: it gives this one.
+/// A transport keeps one waker per direction, the newest. When one half makes the transport do the other's work (reading
+/// has to write a pong, writing has to read a close), its own waker would replace the other half's. It passes this waker
+/// instead.
 #[derive(Debug, Default)]
 pub(crate) struct Halves {
     pub(crate) reader: AtomicWaker,
@@ -16,7 +17,7 @@ pub(crate) struct Halves {
 }
 
 impl Halves {
-    /// Both halves, and the waker of both.
+    /// Creates both halves, and the waker of both.
     pub(crate) fn new() -> (Arc<Self>, Waker) {
         let halves = Arc::new(Self::default());
         let waker = Waker::from(halves.clone());

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-/// What a connection may cost at most, and how long its two handshakes may take; every transport takes these.
+/// The limits of a connection's cost and of the time for its two handshakes. Every transport takes these.
 ///
-/// All are on by default:
+/// All limits are enabled by default:
 ///
-/// | limit | default | over it |
+/// | limit | default | when exceeded |
 /// |---|---|---|
-/// | [`message`](Self::message) | 4 MiB | an incoming message ends the connection (1009), an outgoing one is refused |
+/// | [`message`](Self::message) | 4 MiB | an incoming message ends the connection (1009), an outgoing one is rejected |
 /// | [`frame`](Self::frame) | 1 MiB | an incoming frame ends the connection (1009), an outgoing message is fragmented |
 /// | [`write_buffer`](Self::write_buffer) | 64 KiB | `poll_ready` is `Pending` until the peer reads |
 /// | [`handshake`](Self::handshake) | 10 s | connecting, or waiting for a client's upgrade, fails |
@@ -21,22 +21,23 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest message, in bytes of payload, both ways.
+    /// The maximum message size, in bytes of payload, both ways.
     pub message: usize,
-    /// The largest frame, in bytes of payload. A frame is never larger than a message, whatever this says. Control frames (pings,
-    /// pongs, closes) are not measured by it, nor by [`message`](Self::message): they are 125 bytes at most.
+    /// The maximum frame size, in bytes of payload. A frame is never larger than a message, whatever this value is.
+    /// Neither this limit nor [`message`](Self::message) applies to control frames (pings, pongs, closes), which are 125
+    /// bytes at most.
     pub frame: usize,
-    /// How many bytes may wait unwritten before the sink is not ready any more. What one connection holds for a peer
-    /// that does not read is at most this and one message.
+    /// The number of bytes that may wait unwritten before the sink stops being ready. For a peer that does not read, one
+    /// connection holds at most this amount and one message.
     pub write_buffer: usize,
-    /// The time that the opening handshake may take, name resolution and TLS included.
+    /// The maximum time of the opening handshake, including name resolution and TLS.
     pub handshake: Duration,
-    /// The time between the first close frame and the end of the connection.
+    /// The maximum time between the first close frame and the end of the connection.
     pub close: Duration,
 }
 
 impl Limits {
-    /// The defaults.
+    /// Creates the default limits.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -48,35 +49,35 @@ impl Limits {
         }
     }
 
-    /// Sets [`message`](Self::message), in bytes.
+    /// Sets [`message`](Self::message), in bytes. Defaults to 4 MiB.
     #[must_use]
     pub const fn message(mut self, bytes: usize) -> Self {
         self.message = bytes;
         self
     }
 
-    /// Sets [`frame`](Self::frame), in bytes.
+    /// Sets [`frame`](Self::frame), in bytes. Defaults to 1 MiB.
     #[must_use]
     pub const fn frame(mut self, bytes: usize) -> Self {
         self.frame = bytes;
         self
     }
 
-    /// Sets [`write_buffer`](Self::write_buffer), in bytes.
+    /// Sets [`write_buffer`](Self::write_buffer), in bytes. Defaults to 64 KiB.
     #[must_use]
     pub const fn write_buffer(mut self, bytes: usize) -> Self {
         self.write_buffer = bytes;
         self
     }
 
-    /// Sets [`handshake`](Self::handshake).
+    /// Sets [`handshake`](Self::handshake). Defaults to 10 seconds.
     #[must_use]
     pub const fn handshake(mut self, time: Duration) -> Self {
         self.handshake = time;
         self
     }
 
-    /// Sets [`close`](Self::close).
+    /// Sets [`close`](Self::close). Defaults to 10 seconds.
     #[must_use]
     pub const fn close(mut self, time: Duration) -> Self {
         self.close = time;

@@ -6,15 +6,15 @@ use http::{
 use super::refusal::Refusal;
 use crate::log::Quoted;
 
-/// Which pages may open a transport. Browsers send an `Origin` header and no other cross-site check applies to a WebSocket
-/// (RFC 6455, section 10.2). A `GET` that a page does not ask to read the answer of (`no-cors`) has none, but says by `Sec-Fetch-Site`
-/// ([Fetch Metadata](https://www.w3.org/TR/fetch-metadata/)) that it comes from another site. Clients that are not browsers send neither, and
-/// pass.
+/// The pages that may open a transport. Browsers send an `Origin` header, and no other cross-site check applies to a
+/// WebSocket (RFC 6455, section 10.2). A `GET` whose answer the page does not ask to read (`no-cors`) has no `Origin`,
+/// but `Sec-Fetch-Site` ([Fetch Metadata](https://www.w3.org/TR/fetch-metadata/)) shows that it comes from another site.
+/// Clients that are not browsers send neither, and are allowed.
 ///
-/// Anyone on the network path can change a page that is loaded over `http://`, so it is not a page of an `https://` server, even if its host
-/// is the same. A server behind a proxy that terminates TLS sees plain HTTP/1.1 and cannot know its own scheme. It is known to be `https` if
-/// the request's URI says so (HTTP/2, HTTP/3), if the browser says that the page is of another site, or if [`https_only`](Self::https_only) was
-/// called.
+/// Anyone on the network path can change a page that is loaded over `http://`, so it is not a page of an `https://`
+/// server, even if its host is the same. A server behind a proxy that terminates TLS sees plain HTTP/1.1 and cannot know
+/// its own scheme. The scheme is known to be `https` if the request's URI says so (HTTP/2, HTTP/3), if the browser says
+/// that the page is of another site, or if [`https_only`](Self::https_only) was called.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origins {
     pages: Pages,
@@ -23,10 +23,10 @@ pub(super) struct Origins {
 
 #[derive(Clone, Debug, Default)]
 enum Pages {
-    /// The page's host and port must be those that the request names in `Host`.
+    /// Pages whose host and port match the request's `Host`.
     #[default]
     SameHost,
-    /// The same, or one of these.
+    /// The same pages, and pages of these origins.
     Also(Vec<HeaderValue>),
     Any,
 }
@@ -49,7 +49,7 @@ impl Origins {
         self.https_only = true;
     }
 
-    /// Why the page behind a request may not connect, if it may not.
+    /// Returns why the page behind a request may not connect, or `Ok` if it may.
     pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         const SETTING: &str = "the server allows other origins by name, with `allow_origin`";
 
@@ -70,7 +70,7 @@ impl Origins {
 
     fn allow_request(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
-            // Which site it is, nobody says: an allowed one cannot be told from others.
+            // The site is unknown, so an allowed one cannot be told from others.
             return matches!(self.pages, Pages::Any) || !is_from_elsewhere(headers);
         };
         match &self.pages {
@@ -83,11 +83,11 @@ impl Origins {
         }
     }
 
-    /// The value of `Access-Control-Allow-Origin` for a request that was [checked](Self::check).
+    /// Returns the value of `Access-Control-Allow-Origin` for a request that was [checked](Self::check).
     #[cfg(feature = "sse")]
     pub(super) fn cors(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
         match self.pages {
-            // Every page may, but none with the user's cookies.
+            // Every page is allowed, but not with the user's cookies.
             Pages::Any => origin.map(|_| HeaderValue::from_static("*")),
             Pages::SameHost => None,
             Pages::Also(_) => origin.cloned(),
@@ -97,7 +97,7 @@ impl Origins {
     fn same_host(&self, origin: &HeaderValue, uri: &Uri, headers: &HeaderMap) -> bool {
         if is_plain(origin) {
             let is_secure = self.https_only || uri.scheme() == Some(&Scheme::HTTPS);
-            // The host is ours, so the page differs by its scheme.
+            // The host matches, so the page differs by its scheme.
             if is_secure || headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site") {
                 return false;
             }
@@ -112,7 +112,7 @@ fn is_plain(origin: &HeaderValue) -> bool {
     origin.as_bytes().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"http:"))
 }
 
-/// Whether a page of another origin is behind the request; `none` is the user's own doing.
+/// Returns whether a page of another origin made the request; `none` is a direct action of the user.
 fn is_from_elsewhere(headers: &HeaderMap) -> bool {
     headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "same-origin" && site != "none")
 }
@@ -126,7 +126,8 @@ fn same_host(origin: &HeaderValue, uri: &Uri, headers: &HeaderMap) -> bool {
     page.host().eq_ignore_ascii_case(here.host()) && ports.0.is_some() && ports.0 == ports.1
 }
 
-/// The port, or the default of the scheme if none is named. `None` for a port that is not a number up to 65535.
+/// Returns the port, or the default of the scheme if no port is given. Returns `None` for a port that is not a number up
+/// to 65535.
 fn port(authority: &Authority, default: u16) -> Option<u16> {
     let after_host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, place)| place);
     match after_host.get(authority.host().len()..) {
@@ -135,7 +136,7 @@ fn port(authority: &Authority, default: u16) -> Option<u16> {
     }
 }
 
-/// What the request names as its server. HTTP/2 has no Host header, but an authority in the URI.
+/// Returns the server that the request names. HTTP/2 has no Host header, but an authority in the URI.
 fn here(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     let host = headers.get(header::HOST).and_then(|host| Uri::try_from(host.as_bytes()).ok());
     host.and_then(|host| host.authority().cloned()).or_else(|| uri.authority().cloned())
@@ -242,10 +243,10 @@ mod tests {
         };
         let (http, https) = ("http://example.com", "https://example.com");
         let default = Origins::default();
-        // Behind a proxy that ends TLS, nobody but the browser knows.
+        // Behind a proxy that terminates TLS, only the browser knows the scheme.
         assert!(check(&default, "/ws", http, None) && check(&default, "/ws", https, None));
         assert!(check(&default, "/ws", http, Some("same-origin")) && !check(&default, "/ws", http, Some("cross-site")));
-        // HTTP/2 and HTTP/3 say the scheme.
+        // HTTP/2 and HTTP/3 carry the scheme.
         assert!(!check(&default, "https://example.com/ws", http, None));
         assert!(check(&default, "https://example.com/ws", https, None));
         assert!(check(&default, "http://example.com/ws", https, None), "TLS that a proxy has ended");

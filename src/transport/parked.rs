@@ -1,12 +1,13 @@
 use std::task::Waker;
 
-/// A waker on its way into a locked queue, and the one it replaces on its way out.
+/// A waker on its way into a locked queue, and the replaced waker on its way out.
 ///
-/// Cloning and dropping a waker is the executor's code, which may do anything, look at this very queue included. So neither happens
-/// under a lock: the clone is [prepared](Self::prepare) before, and what is replaced is dropped with this, after.
+/// Cloning and dropping a waker runs executor code, which may do anything, including accessing this queue. Neither
+/// happens under a lock: the clone is [prepared](Self::prepare) before locking, and a replaced waker is dropped with
+/// this value after unlocking.
 pub(crate) struct Parked<'a> {
     waker: &'a Waker,
-    /// The clone to be kept, or what was replaced.
+    /// The clone to keep, or the replaced waker.
     spare: Option<Waker>,
     is_missing: bool,
     is_used: bool,
@@ -17,18 +18,19 @@ impl<'a> Parked<'a> {
         Self { waker, spare: None, is_missing: false, is_used: false }
     }
 
-    /// Makes the clone. Without a lock.
+    /// Clones the waker. Call it without a lock.
     pub(crate) fn prepare(&mut self) {
         self.spare = Some(self.waker.clone());
         (self.is_missing, self.is_used) = (false, false);
     }
 
-    /// Whether a waker was to be kept and there was no clone: unlock, [`prepare`](Self::prepare), and look again.
+    /// Returns whether a waker was needed and no clone was prepared. If so, unlock, [`prepare`](Self::prepare) and check
+    /// again.
     pub(crate) fn is_missing(&self) -> bool {
         self.is_missing
     }
 
-    /// Gives the clone to be kept.
+    /// Takes the prepared clone.
     pub(crate) fn take(&mut self) -> Option<Waker> {
         let waker = if self.is_used { None } else { self.spare.take() };
         self.is_missing = waker.is_none();
@@ -36,7 +38,7 @@ impl<'a> Parked<'a> {
         waker
     }
 
-    /// Keeps the clone there, unless what is there wakes the same task.
+    /// Stores the clone in `slot`, unless the waker there wakes the same task.
     pub(crate) fn keep_in(&mut self, slot: &mut Option<Waker>) {
         if slot.as_ref().is_some_and(|kept| kept.will_wake(self.waker)) {
             return;

@@ -1,10 +1,10 @@
 use std::{fmt, sync::Arc};
 
-/// A place among the connections of a server: it is taken until this value and all its clones are dropped.
+/// A place among the connections of a server, taken until this value and all its clones are dropped.
 ///
-/// A guard puts it into the extensions of a request that it lets in, as `ConnectionLimitLayer` does. Whatever makes a transport of the
-/// request takes it out and holds it for the life of the connection, so handlers need not keep it. A guard of your own can use
-/// [`Place::new`] with any value that gives something back when it is dropped.
+/// A guard puts it into the extensions of a request that it admits, as `ConnectionLimitLayer` does. The acceptor that
+/// makes a transport of the request takes it out and holds it for the life of the connection, so handlers need not keep
+/// it. A custom guard can use [`Place::new`] with any value that releases something when it is dropped.
 #[derive(Clone)]
 pub struct Place {
     _held: Arc<dyn Held>,
@@ -27,7 +27,7 @@ impl Place {
         extensions.remove()
     }
 
-    /// Puts it into the extensions of a request, next to the one that an outer guard has put there.
+    /// Puts this place into the extensions of a request, next to the one that an outer guard has put there.
     #[allow(dead_code, reason = "for guards")]
     pub(crate) fn put(self, extensions: &mut http::Extensions) {
         let place = match extensions.remove::<Self>() {

@@ -3,22 +3,23 @@ use std::{fmt, hash::Hash, num::NonZeroUsize};
 use super::coalesce::{self, KeyOf};
 use crate::{CloseCode, CloseFrame, Message};
 
-/// How the queues of a [driven](crate::TransportExt::drive) transport are bounded, and what happens when the outgoing one is
-/// full. The queue layer, for transports that are not driven, takes the same and has no inbox.
+/// The bounds of a [driven](crate::TransportExt::drive) transport's queues, and the policy for a full outgoing queue.
+/// The queue layer, for transports that are not driven, takes the same type and has no inbox.
 ///
-/// A clone is another queue of the same kind.
+/// A clone is another queue with the same configuration.
 ///
 /// | bound | default |
 /// |---|---|
-/// | [`max_messages`](Self::max_messages) | 1024 messages wait to go out |
-/// | [`max_bytes`](Self::max_bytes) | 1 MiB waits to go out |
-/// | [`max_inbox`](Self::max_inbox) | 64 messages wait to be received, or 1 MiB |
+/// | [`max_messages`](Self::max_messages) | 1024 outgoing messages wait |
+/// | [`max_bytes`](Self::max_bytes) | 1 MiB of outgoing messages waits |
+/// | [`max_inbox`](Self::max_inbox) | 64 incoming messages wait, or 1 MiB |
 /// | [`when_full`](Self::when_full) | [`WhenFull::Block`] |
 ///
-/// Bytes are payload where messages wait ([`messages`](Self::messages)), and what [`values_sized_by`](Self::values_sized_by) says where
-/// values do; of [plain values](Self::values) the number is bounded, and their bytes are not known. Bytes are looked at before a message
-/// is taken: the last one may go over, as may one for each sender that is ready. Pings and pongs
-/// overtake data and are never dropped for it. A close message stays behind the data, and is not dropped either.
+/// For [messages](Self::messages), bytes are payload bytes. For values, [`values_sized_by`](Self::values_sized_by) sets
+/// how bytes are measured; with [plain values](Self::values) only the number is bounded, and their bytes are unknown.
+/// Bytes are checked before a message is taken: the last message may exceed the bound, as may one per ready sender.
+/// Pings and pongs overtake data and are never dropped in its favor. A close message stays behind the data and is not
+/// dropped either.
 ///
 /// ```
 /// use tower_transport::{Message, Queue, WhenFull};
@@ -35,43 +36,45 @@ pub struct Queue<Out = Message, In = Out> {
     pub(super) size_out: fn(&Out) -> usize,
     pub(super) size_in: fn(&In) -> usize,
     pub(super) overtakes: fn(&Out) -> bool,
-    /// Whether nothing may follow.
+    /// Returns whether no message may follow.
     pub(super) ends: fn(&Out) -> bool,
     pub(crate) close: Option<fn(CloseFrame) -> Out>,
 }
 
-/// What a full outgoing queue does with one message more.
+/// The policy for a message that is sent to a full outgoing queue.
 pub enum WhenFull<Out> {
     /// Senders wait their turn, first come, first served.
     Block,
-    /// The data message that has waited longest is dropped and [counted](crate::Sender::dropped).
+    /// The oldest waiting data message is dropped and [counted](crate::Sender::dropped).
     DropOldest,
     /// The new message is dropped and [counted](crate::Sender::dropped).
     DropNewest,
-    /// A message takes the place of the one that waits under the same key, full or not, which is
-    /// [counted](crate::Sender::dropped); where none does, senders wait. See [`coalesce_by`](Self::coalesce_by).
+    /// A message replaces the waiting message with the same key, whether or not the queue is full. The replaced message
+    /// is [counted](crate::Sender::dropped). If there is no such message, senders wait. See
+    /// [`coalesce_by`](Self::coalesce_by).
     CoalesceBy(CoalesceBy<Out>),
-    /// What waits is dropped and [counted](crate::Sender::dropped), and the connection is closed with this code
-    /// ([`CloseCode::TRY_AGAIN`] is the usual one), above a codec too. A transport without close codes is closed in its own way.
+    /// All waiting messages are dropped and [counted](crate::Sender::dropped), and the connection is closed with this
+    /// code (usually [`CloseCode::TRY_AGAIN`]), above a codec too. A transport without close codes is closed in its own
+    /// way.
     Close(CloseCode),
 }
 
 impl<Out> WhenFull<Out> {
-    /// [`CoalesceBy`](Self::CoalesceBy) the key that `key` finds in a message: the newest value of each key waits, at the
-    /// place of the oldest. Messages without a key wait as with [`Block`](Self::Block).
+    /// Creates the policy [`CoalesceBy`](Self::CoalesceBy) for the key that `key` finds in a message. The newest value
+    /// of each key waits, at the place of the oldest. Messages without a key wait as with [`Block`](Self::Block).
     ///
-    /// The queue keeps a seeded hash of 128 bits of each waiting key, not the key itself. `key` is called once for each message, before
-    /// the queue is locked.
+    /// The queue keeps a seeded 128-bit hash of each waiting key, not the key itself. `key` is called once for each
+    /// message, before the queue is locked.
     pub fn coalesce_by<K: Hash + Eq>(key: impl Fn(&Out) -> Option<K> + Send + Sync + 'static) -> Self {
         Self::CoalesceBy(CoalesceBy(coalesce::by(key)))
     }
 }
 
-/// How messages are coalesced; made by [`WhenFull::coalesce_by`].
+/// The configuration of coalescing, created by [`WhenFull::coalesce_by`].
 pub struct CoalesceBy<Out>(pub(super) KeyOf<Out>);
 
 impl Queue<Message> {
-    /// A queue of [`Message`]s, measured by their payloads.
+    /// Creates a queue of [`Message`]s, measured by their payloads.
     #[must_use]
     pub fn messages() -> Self {
         Self {
@@ -86,10 +89,11 @@ impl Queue<Message> {
 }
 
 impl<Out, In> Queue<Out, In> {
-    /// Creates a queue of values, bounded by their number: 1024 wait to go out, 64 to be received.
+    /// Creates a queue of values, bounded by their number: 1024 outgoing and 64 incoming values wait.
     ///
-    /// What a value points to cannot be seen: each counts with the size of its type alone, so 1024 strings of 1 MiB are 1 GiB. Where
-    /// values own memory whose size a peer or a user chooses, use [`values_sized_by`](Self::values_sized_by), which bounds bytes too.
+    /// The queue cannot see memory behind pointers. Each value counts with the size of its type alone, so 1024 strings
+    /// of 1 MiB are 1 GiB. If values own memory whose size a peer or a user chooses, use
+    /// [`values_sized_by`](Self::values_sized_by), which bounds bytes too.
     #[must_use]
     pub fn values() -> Self {
         Self {
@@ -105,8 +109,8 @@ impl<Out, In> Queue<Out, In> {
         }
     }
 
-    /// Creates a queue of values that are measured by these functions, in bytes: what goes out, and what comes in. At most 1024 values or
-    /// 1 MiB wait to go out, 64 or 1 MiB to be received.
+    /// Creates a queue of values that these functions measure in bytes: `out` for outgoing and `incoming` for incoming
+    /// values. At most 1024 outgoing values or 1 MiB, and at most 64 incoming values or 1 MiB, wait.
     ///
     /// ```
     /// use tower_transport::Queue;
@@ -126,7 +130,7 @@ impl<Out, In> Queue<Out, In> {
         Self::values().size_by(out, incoming)
     }
 
-    /// Measures what goes out and what comes in by these functions, in bytes. They run before the queue is locked.
+    /// Sets the functions that measure outgoing and incoming values in bytes. They run before the queue is locked.
     #[must_use]
     pub fn size_by(mut self, out: fn(&Out) -> usize, incoming: fn(&In) -> usize) -> Self {
         self.size_out = out;
@@ -134,28 +138,28 @@ impl<Out, In> Queue<Out, In> {
         self
     }
 
-    /// Lets at most so many messages wait to go out.
+    /// Sets the maximum number of waiting outgoing messages. Defaults to 1024.
     #[must_use]
     pub fn max_messages(mut self, messages: NonZeroUsize) -> Self {
         self.max_messages = messages.get();
         self
     }
 
-    /// Lets at most so many bytes wait to go out.
+    /// Sets the maximum size of all waiting outgoing messages, in bytes. Defaults to 1 MiB.
     #[must_use]
     pub fn max_bytes(mut self, bytes: NonZeroUsize) -> Self {
         self.max_bytes = bytes.get();
         self
     }
 
-    /// Lets at most so many messages wait to be received; then the transport is not read from.
+    /// Sets the maximum number of waiting incoming messages. Defaults to 64. While they wait, the transport is not read.
     #[must_use]
     pub fn max_inbox(mut self, messages: NonZeroUsize) -> Self {
         self.max_inbox = messages.get();
         self
     }
 
-    /// Says what a full outgoing queue does.
+    /// Sets the policy for a full outgoing queue. Defaults to [`WhenFull::Block`].
     #[must_use]
     pub fn when_full(mut self, when_full: WhenFull<Out>) -> Self {
         self.when_full = when_full;
@@ -163,7 +167,7 @@ impl<Out, In> Queue<Out, In> {
     }
 }
 
-// Derived, these would ask the same of `Out` and `In`.
+// A derived implementation would require the same trait of `Out` and `In`.
 impl<Out, In> Clone for Queue<Out, In> {
     fn clone(&self) -> Self {
         Self { when_full: self.when_full.clone(), ..*self }

@@ -16,14 +16,14 @@ use tokio::net::lookup_host;
 
 use crate::{Error, rt};
 
-/// How long the next address waits for the one before it (RFC 8305, section 5).
+/// The delay before the next address is tried (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// How many addresses of a name are tried.
+/// The maximum number of addresses tried per name.
 const MAX_ADDRESSES: usize = 8;
 
-/// Resolves `host` and makes an `attempt` at its addresses, the families by turns. The next attempt begins when the one before it has failed, or
-/// has taken 250 ms; the first that succeeds ends the others.
+/// Resolves `host` and makes an `attempt` at each of its addresses, alternating between address families. The next
+/// attempt begins when the previous one has failed or has taken 250 ms. The first one that succeeds ends the others.
 pub(super) async fn connect<T, F>(host: &str, port: u16, attempt: impl Fn(SocketAddr) -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
@@ -36,7 +36,7 @@ where
     }
 }
 
-/// `None` if there is no address.
+/// Races `attempt` over `addresses`. Returns `None` if there is no address.
 pub(super) async fn race<T, F>(
     addresses: Vec<SocketAddr>,
     attempt: impl Fn(SocketAddr) -> F,
@@ -66,7 +66,8 @@ where
     }
 }
 
-/// Of two failures the one that says more: that a family is not there, or that nobody listens, says the least.
+/// Returns the more informative of two failures. A missing address family, or a refused connection, is the least
+/// informative.
 fn worse(before: Option<Error>, error: Error) -> Error {
     match before {
         Some(before) if error.is_refused() => before,
@@ -74,7 +75,7 @@ fn worse(before: Option<Error>, error: Error) -> Error {
     }
 }
 
-/// The families by turns, the resolver's order kept in each (RFC 8305, section 4).
+/// Alternates between the address families and keeps the resolver's order within each (RFC 8305, section 4).
 fn alternate(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second) = addresses.into_iter().partition::<Vec<_>, _>(|address| address.is_ipv6() == first_is_v6);
@@ -121,7 +122,8 @@ mod tests {
         assert!(worse(Error::refused(""), Error::refused("")).is_refused());
     }
 
-    /// Races over `1.1.1.<n>`, one for each of `what`: `None` keeps silent. Gives who won or why nobody did, when, and when each attempt began.
+    /// Races over `1.1.1.<n>`, one for each entry of `what`; `None` never answers. Returns the winner or the error, the
+    /// time it took, and the start of each attempt.
     async fn run(what: &[Option<Result<(), ()>>]) -> (Option<Result<u8, Error>>, u128, Vec<u128>) {
         let start = Instant::now();
         let begun = RefCell::new(Vec::new());

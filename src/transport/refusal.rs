@@ -6,11 +6,11 @@ use http::StatusCode;
 
 use crate::log::{self, Head};
 
-/// Why a server does not make a transport of a request.
+/// The reason why a server rejects a request for a transport.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
-    /// For the client and for the log: what is wrong, and the setting that would allow it.
+    /// The reason for the client and for the log: what is wrong, and the setting that would allow it.
     pub(super) reason: Cow<'static, str>,
 }
 
@@ -19,7 +19,7 @@ impl Refusal {
         Self { status, reason: Cow::Borrowed(reason) }
     }
 
-    /// The reason, as a body.
+    /// Returns the reason as a body.
     #[cfg(any(feature = "websocket", feature = "sse"))]
     pub(super) fn body(self) -> Bytes {
         match self.reason {
@@ -28,7 +28,7 @@ impl Refusal {
         }
     }
 
-    /// Logs it.
+    /// Logs the rejection.
     pub(super) fn logged<'a>(self, transport: &'static str, head: impl Into<Head<'a>>) -> Self {
         log::refused(transport, self.status, &self.reason, head);
         self

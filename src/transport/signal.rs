@@ -1,21 +1,22 @@
-//! What a transport tells the layers above it during a poll, and they tell it, beside its messages.
+//! Signals between a transport and the layers above it during a poll, next to its messages.
 //!
-//! A [`Transport`](crate::Transport) is any `Sink + Stream`, so there is no method of its own to ask it whether bytes move, or to close it
-//! with a code through a codec that knows no close messages. These facts travel next to the call instead, as tokio's cooperative
-//! budget does: a layer that polls the transport below it looks at a counter of this thread before and after. Layers in between
-//! do not take part, whoever wrote them.
+//! A [`Transport`](crate::Transport) is any `Sink + Stream`, so it has no method of its own to ask whether bytes move,
+//! or to close it with a code through a codec that knows no close messages. These facts travel next to the call instead,
+//! as tokio's cooperative budget does: a layer that polls the transport below it reads a thread-local counter before and
+//! after. Layers in between do not take part and need no support for it.
 //!
 //! | signal | direction | set by | read by |
 //! |---|---|---|---|
-//! | [`moved`] | up | a transport of bytes, for each read or write that makes progress | heartbeat, idle limit |
-//! | [`connection_lost`] | up | a reconnecting layer that goes on with another connection | `service::Client`, the driver |
+//! | [`moved`] | up | a byte transport, for each read or write that makes progress | heartbeat, idle limit |
+//! | [`connection_lost`] | up | a reconnecting layer that continues with another connection | `service::Client`, the driver |
 //! | [`close_frame`] | down | [`Sender::close`](crate::Sender::close), for the time of a `poll_close` | a transport's `poll_close` |
 //!
-//! A transport whose bytes move in another task (hyper's, say) counts them itself and reports the difference when it is polled.
+//! A transport whose bytes move in another task (hyper's, say) counts them itself and reports the difference when it is
+//! polled.
 //!
 //! # Cost
 //!
-//! One addition to a thread-local integer for each report. Nothing is allocated or locked.
+//! Each report costs one addition to a thread-local integer. Nothing is allocated or locked.
 
 use std::cell::{Cell, RefCell};
 
@@ -29,21 +30,21 @@ thread_local! {
 
 /// Reports that `bytes` moved on the connection that is being polled, in either direction.
 ///
-/// Call it from `poll_next`, `poll_ready`, `poll_flush` or `poll_close` of a transport, so that liveness and idle rules above see a long
-/// message on a slow line as progress. A report outside of a poll is seen by nobody.
+/// Call it from `poll_next`, `poll_ready`, `poll_flush` or `poll_close` of a transport, so that liveness and idle rules
+/// above see a long message on a slow line as progress. A report outside of a poll has no effect.
 ///
-/// Report incoming bytes from `poll_next`, and outgoing ones from the sink's methods where that is possible. The operating system takes
-/// a few outgoing bytes even if the peer is dead, so the heartbeat counts what moves in a sink's method only if the sink had no room
-/// before; what moves in `poll_next` it counts always.
+/// Report incoming bytes from `poll_next`, and outgoing ones from the sink's methods if possible. The operating system
+/// accepts a few outgoing bytes even if the peer is dead. The heartbeat therefore counts bytes that move in a sink's
+/// method only if the sink had no room before; it always counts those that move in `poll_next`.
 #[inline]
 pub fn moved(bytes: usize) {
     MOVED.set(MOVED.get().wrapping_add(bytes as u64));
 }
 
-/// Reports that the connection below was lost, that another takes its place, and that messages in either direction may be lost with
-/// it.
+/// Reports that the connection below was lost and replaced by another one, and that messages in either direction may be
+/// lost with it.
 ///
-/// Call it from within a poll of a transport that goes on. A transport that resumes without a loss reports nothing.
+/// Call it from within a poll of a transport that continues. A transport that resumes without a loss reports nothing.
 #[inline]
 pub fn connection_lost() {
     LOSSES.set(LOSSES.get().wrapping_add(1));
@@ -51,7 +52,8 @@ pub fn connection_lost() {
 
 /// Returns the close frame that the caller of this `poll_close` asks for, if any.
 ///
-/// A transport that has a closing handshake reads it when it begins to close, and closes with code 1000 where there is none.
+/// A transport with a closing handshake reads it when it begins to close. If there is no frame, it closes with code
+/// 1000.
 #[must_use]
 pub fn close_frame() -> Option<CloseFrame> {
     CLOSE_FRAME.with_borrow(Clone::clone)
@@ -65,7 +67,7 @@ pub fn with_close_frame<R>(frame: Option<&CloseFrame>, poll: impl FnOnce() -> R)
     poll()
 }
 
-/// Puts back what an outer call asked for, a panic included.
+/// Restores the frame of an outer call, even after a panic.
 struct Restore(Option<CloseFrame>);
 
 impl Drop for Restore {
@@ -74,7 +76,7 @@ impl Drop for Restore {
     }
 }
 
-/// A counter of this thread as it was before a poll.
+/// A snapshot of the thread-local counters before a poll.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
     moved: u64,
@@ -82,28 +84,28 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Returns the counters as they are now. Take it directly before a poll and ask it directly after, in the same call.
+    /// Returns a snapshot of the counters. Take it directly before a poll and query it directly after, in the same call.
     #[inline]
     #[must_use]
     pub fn now() -> Self {
         Self { moved: MOVED.get(), losses: LOSSES.get() }
     }
 
-    /// Returns whether bytes [moved] since.
+    /// Returns whether bytes [moved] since the snapshot.
     #[inline]
     #[must_use]
     pub fn has_moved(&self) -> bool {
         MOVED.get() != self.moved
     }
 
-    /// Returns how many bytes [moved] since.
+    /// Returns how many bytes [moved] since the snapshot.
     #[inline]
     #[must_use]
     pub fn moved(&self) -> u64 {
         MOVED.get().wrapping_sub(self.moved)
     }
 
-    /// Returns whether a [connection was lost](connection_lost) since.
+    /// Returns whether a [connection was lost](connection_lost) since the snapshot.
     #[inline]
     #[must_use]
     pub fn has_lost(&self) -> bool {

@@ -26,7 +26,8 @@ pub struct SplitStream<T> {
 
 struct Shared<T> {
     transport: Mutex<Pin<Box<T>>>,
-    /// The transport is polled with the waker of both: one that keeps a single waker a direction could otherwise forget a half.
+    /// The transport is polled with a waker for both halves: a transport that keeps a single waker per direction could
+    /// otherwise lose one half's waker.
     halves: Arc<Halves>,
 }
 
@@ -39,7 +40,8 @@ pub(super) fn split<T, Out>(transport: T) -> (SplitSink<T, Out>, SplitStream<T>)
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, Pin<Box<T>>> {
-        // A transport that panicked has had its panic; the other half meets the transport in whatever state that left.
+        // If the transport panicked, the panic has already propagated. The other half uses the transport in whatever
+        // state that left.
         self.transport.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,10 +1,10 @@
-//! Subprotocols, as WebSocket has them (RFC 6455, section 1.9); the other transports speak of them with the same header.
+//! Subprotocols, as in WebSocket (RFC 6455, section 1.9). The other transports use the same header.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::Error;
 
-/// A subprotocol's name as a header value (RFC 6455, section 4.1: a token of RFC 9110, section 5.6.2).
+/// Parses a subprotocol's name as a header value (RFC 6455, section 4.1: a token of RFC 9110, section 5.6.2).
 pub(super) fn parse(name: &str) -> Result<HeaderValue, Error> {
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     match HeaderValue::from_str(name) {
@@ -15,14 +15,15 @@ pub(super) fn parse(name: &str) -> Result<HeaderValue, Error> {
     }
 }
 
-/// The subprotocol of [`OptimizedTransport`](crate::stack::OptimizedTransport). It is named here because every connector offers it after all
-/// others: a server that does not know it, and takes the first name that is offered, then takes one of the user's.
+/// The subprotocol of [`OptimizedTransport`](crate::stack::OptimizedTransport). It is named here because every connector
+/// offers it last: a server that does not know it and chooses the first offer then chooses one of the user's.
 pub(crate) const STACK: &str = "tower-transport.v1";
 
 /// The prefix of a name that carries a token (`layer::auth`).
 pub(super) const TOKEN: &str = "bearer.";
 
-/// The names to offer, each once: those in `headers`, then the connector's `own`, then a token, and [`STACK`] last.
+/// Returns the names to offer, each once: those in `headers`, then the connector's `own`, then a token, and [`STACK`]
+/// last.
 pub(super) fn names<'a>(headers: &'a HeaderMap, own: &'a [HeaderValue]) -> Vec<&'a str> {
     let own = own.iter().filter_map(|name| name.to_str().ok());
     let mut names: Vec<&str> = Vec::new();
@@ -31,20 +32,22 @@ pub(super) fn names<'a>(headers: &'a HeaderMap, own: &'a [HeaderValue]) -> Vec<&
             names.push(name);
         }
     }
-    // The order of the others stays.
+    // The sort is stable, so the order of the others is kept.
     names.sort_by_key(|name| (*name == STACK, name.starts_with(TOKEN)));
     names
 }
 
-/// Offers these [`names`] in one header of one value, as browsers do. Some servers read no more than the first line of a header.
+/// Offers these [`names`] in one header with one value, as browsers do. Some servers read only the first line of a
+/// header.
 ///
 /// # Errors
 ///
-/// [`is_config`](Error::is_config) for a value in `headers` that has more than visible ASCII characters.
+/// Returns an error for which [`is_config`](Error::is_config) is true if a value in `headers` has characters other than
+/// visible ASCII.
 pub(super) fn offer(headers: &mut HeaderMap, own: &[HeaderValue]) -> Result<(), Error> {
     let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
     if values.iter().any(|value| value.to_str().is_err()) {
-        return Err(Error::config("the request's Sec-WebSocket-Protocol has more than visible ASCII characters"));
+        return Err(Error::config("the request's Sec-WebSocket-Protocol has characters other than visible ASCII"));
     }
     // A name may carry a token.
     let is_secret = values.iter().any(HeaderValue::is_sensitive);
@@ -60,22 +63,23 @@ pub(super) fn offer(headers: &mut HeaderMap, own: &[HeaderValue]) -> Result<(), 
     Ok(())
 }
 
-/// The subprotocols that a request offers: the connector's, and those that the user wrote into its headers.
+/// Returns the subprotocols that a request offers: the connector's, and those that the user put into its headers.
 pub(super) fn offered(headers: &HeaderMap) -> Vec<String> {
     tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect()
 }
 
-/// The first of `known` that the client offers.
+/// Returns the first of `known` that the client offers.
 pub(crate) fn choose<'a>(known: &'a [HeaderValue], headers: &HeaderMap) -> Option<&'a HeaderValue> {
     known.iter().find(|known| {
         tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered.as_bytes() == known.as_bytes())
     })
 }
 
-/// The subprotocol that a server chose, in the head of its answer, among those that were offered.
+/// Returns the subprotocol that a server chose in its response, which must be one of those offered.
 ///
-/// A token that was offered as a subprotocol ([`TOKEN`]) and is "chosen" only means that the credentials were good: a guard answers so where
-/// nothing else was offered. It is removed from the headers, since it is a secret.
+/// If the "chosen" name is a token offered as a subprotocol ([`TOKEN`]), this only means that the credentials were
+/// accepted: a guard responds this way if nothing else was offered. It is removed from the headers, because it is a
+/// secret.
 #[cfg(any(feature = "websocket", feature = "sse"))]
 pub(super) fn chosen(headers: &mut HeaderMap, offered: &[String]) -> Result<Option<Box<str>>, Error> {
     let mut chosen = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
@@ -96,13 +100,13 @@ pub(super) fn chosen(headers: &mut HeaderMap, offered: &[String]) -> Result<Opti
     }
 }
 
-/// The comma-separated tokens of all headers of a name; a header that is not ASCII has none.
+/// Returns the comma-separated tokens of all headers of a name. A header that is not ASCII has no tokens.
 pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
-/// The value of a header that may stand once only.
+/// Returns the value of a header that may occur only once.
 #[cfg(any(feature = "websocket", feature = "sse"))]
 pub(super) fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();

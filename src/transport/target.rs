@@ -1,8 +1,9 @@
-//! Where a URL leads: one parser for every connector, which uses or refuses each part of a URL. Pure, before anything is dialled.
+//! URL parsing: one parser for every connector, which uses or rejects each part of a URL. Pure; it runs before any
+//! connection attempt.
 //!
-//! The URL Standard of the WHATWG decides, as in browsers: host names of any script, numbers for IPv4 addresses, percent-encoding of paths and
-//! queries. Two things are added that it leaves out: the zone of a link-local IPv6 address (RFC 6874), and a user with a password, which
-//! becomes an `Authorization` header.
+//! It follows the WHATWG URL Standard, as browsers do: internationalized host names, numbers for IPv4 addresses,
+//! percent-encoding of paths and queries. It adds two things that the standard omits: the zone of a link-local IPv6
+//! address (RFC 6874), and a user with a password, which becomes an `Authorization` header.
 #![allow(dead_code, reason = "which of them are used depends on the features")]
 
 use std::fmt;
@@ -14,27 +15,29 @@ use url::{Host, ParseError, Position, Url};
 
 use crate::Error;
 
-/// Where a URL leads.
+/// The destination of a URL.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) secure: bool,
-    /// The name or address, an IPv6 address without brackets and without a zone.
+    /// The name or address. An IPv6 address has neither brackets nor a zone.
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// What the `Host` header says: the port only where it is not the scheme's own (RFC 6455, section 4.1).
+    /// The value of the `Host` header. It includes the port only if it is not the scheme's default (RFC 6455, section
+    /// 4.1).
     pub(in crate::transport) authority: HeaderValue,
     pub(crate) path: PathAndQuery,
-    /// The interface of a link-local IPv6 address. It has a meaning on this machine only and is never sent.
+    /// The interface of a link-local IPv6 address. It is meaningful on this machine only and is never sent.
     zone: Option<String>,
-    /// `Basic`, of a user and a password.
+    /// The `Basic` credentials of a user and a password.
     authorization: Option<HeaderValue>,
-    /// The whole, with the scheme `http` or `https`, without user and zone.
+    /// The whole URL with the scheme `http` or `https`, without user and zone.
     url: Url,
 }
 
-/// Parses the string of a URL. Also accepts what browsers accept and [`Uri`] does not: host names of any script, spaces.
+/// Parses a URL string. Also accepts input that browsers accept and [`Uri`] does not: internationalized host names,
+/// spaces.
 pub(crate) fn uri(url: &str) -> Result<Uri, Error> {
-    // The URL itself is not repeated: it may carry a password or a token.
+    // The URL itself is not repeated: it may contain a password or a token.
     let refuse = |error| Error::config("the URL to connect to is not a URL").with_source(error);
     let url = url.trim();
     url.parse().or_else(|error: http::uri::InvalidUri| match Url::parse(url) {
@@ -51,9 +54,9 @@ impl Target {
         let scheme = match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
             Some("ws" | "http") => "http",
             Some("wss" | "https") => "https",
-            Some(other) => return Err(Error::config(format!("`{other}` is not a scheme that is connected by; {USE}"))),
+            Some(other) => return Err(Error::config(format!("`{other}` is not a supported scheme; {USE}"))),
             None => {
-                // Not the query: it may have a token in it.
+                // The query is omitted: it may contain a token.
                 let (host, path) = (uri.host().unwrap_or_default(), uri.path());
                 return Err(Error::config(format!("the URL `{host}{path}` has no scheme; {USE}")));
             }
@@ -66,7 +69,7 @@ impl Target {
         Self::new(url, zone, authorization(userinfo)?)
     }
 
-    /// Resolves a reference (RFC 3986, section 4.1). One to another origin keeps neither the user nor the zone.
+    /// Resolves a reference (RFC 3986, section 4.1). A reference to another origin keeps neither the user nor the zone.
     #[cfg(feature = "sse")]
     pub(in crate::transport) fn join(&self, reference: &str) -> Result<Self, Error> {
         let mut url = self.url.join(reference).map_err(unusable)?;
@@ -93,15 +96,15 @@ impl Target {
             Some(Host::Ipv6(address)) => address.to_string(),
             _ => return Err(Error::config("the URL has no host")),
         };
-        let unfit = |error| Error::config("the URL's host does not fit a Host header").with_source(error);
+        let unfit = |error| Error::config("the URL's host is not valid in a Host header").with_source(error);
         let authority = HeaderValue::try_from(&url[Position::BeforeHost..Position::AfterPort]).map_err(unfit)?;
-        let unfit = |error| Error::config("the URL's path does not fit a request").with_source(error);
+        let unfit = |error| Error::config("the URL's path is not valid in a request").with_source(error);
         let path = PathAndQuery::try_from(&url[Position::BeforePath..Position::AfterQuery]).map_err(unfit)?;
         let port = url.port_or_known_default().ok_or_else(|| Error::config("the URL has no port"))?;
         Ok(Self { secure: url.scheme() == "https", host, port, authority, path, zone, authorization, url })
     }
 
-    /// `host:port`, as a CONNECT request wants it.
+    /// Returns `host:port`, as a CONNECT request needs it.
     #[cfg(any(feature = "websocket", feature = "sse"))]
     pub(in crate::transport) fn host_and_port(&self) -> String {
         if self.host.contains(':') {
@@ -111,7 +114,7 @@ impl Target {
         }
     }
 
-    /// The name or address, with its zone, as a resolver wants it.
+    /// Returns the name or address with its zone, as a resolver needs it.
     pub(in crate::transport) fn dialled_host(&self) -> String {
         match &self.zone {
             Some(zone) => format!("{}%{zone}", self.host),
@@ -131,13 +134,13 @@ impl Target {
         Ok(())
     }
 
-    /// The `Basic` credentials of the URL.
+    /// Returns the `Basic` credentials of the URL.
     #[cfg(any(feature = "websocket", feature = "sse"))]
     pub(in crate::transport) fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
     }
 
-    /// The URL, with the scheme `http` or `https`, without user and zone.
+    /// Returns the URL with the scheme `http` or `https`, without user and zone.
     pub(in crate::transport) fn url(&self) -> &Url {
         &self.url
     }
@@ -154,12 +157,13 @@ fn unusable(error: ParseError) -> Error {
     .with_source(error)
 }
 
-/// `[fe80::1%25eth0]:80` as `[fe80::1]:80` and `eth0` (RFC 6874, section 2). A bare `%` is taken as well, as that section proposes.
+/// Splits the zone off: `[fe80::1%25eth0]:80` becomes `[fe80::1]:80` and `eth0` (RFC 6874, section 2). A bare `%` is
+/// accepted as well, as that section proposes.
 fn take_zone(place: &str) -> Result<(String, Option<String>), Error> {
     let bracketed = place.strip_prefix('[').and_then(|place| place.split_once(']'));
     let Some((address, rest)) = bracketed else { return Ok((place.to_owned(), None)) };
     let Some((address, zone)) = address.split_once('%') else { return Ok((place.to_owned(), None)) };
-    let wrong = || Error::config("the zone of the URL's IPv6 address is not the name of an interface");
+    let wrong = || Error::config("the zone of the URL's IPv6 address is not an interface name");
     let zone = percent_decode_str(zone.strip_prefix("25").unwrap_or(zone)).decode_utf8().map_err(|_| wrong())?;
     match !zone.is_empty() && zone.chars().all(|c| c.is_ascii_graphic() && !"%/[]@".contains(c)) {
         true => Ok((format!("[{address}]{rest}"), Some(zone.into_owned()))),
@@ -167,7 +171,8 @@ fn take_zone(place: &str) -> Result<(String, Option<String>), Error> {
     }
 }
 
-/// RFC 7617. In a URL, what a URL has a meaning for is written as `%40` (RFC 3986, section 3.2.1).
+/// Creates `Basic` credentials (RFC 7617). In a URL, reserved characters are written as `%40`, for example (RFC 3986,
+/// section 3.2.1).
 fn authorization(userinfo: &str) -> Result<Option<HeaderValue>, Error> {
     if matches!(userinfo, "" | ":") {
         return Ok(None);
@@ -175,18 +180,18 @@ fn authorization(userinfo: &str) -> Result<Option<HeaderValue>, Error> {
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     let user: Vec<u8> = percent_decode_str(user).collect();
     if user.contains(&b':') {
-        return Err(Error::config("the URL's user has a colon in it, which Basic authentication cannot say"));
+        return Err(Error::config("the URL's user contains a colon, which Basic authentication cannot represent"));
     }
     let credentials: Vec<u8> = user.into_iter().chain([b':']).chain(percent_decode_str(password)).collect();
     let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(credentials)))
-        .map_err(|_| Error::config("the URL's user and password do not fit a header"))?;
+        .map_err(|_| Error::config("the URL's user and password are not valid in a header"))?;
     value.set_sensitive(true);
     Ok(Some(value))
 }
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the path and the query: either may hold a token.
+        // Path and query are omitted: either may contain a token.
         f.debug_struct("Target")
             .field("secure", &self.secure)
             .field("host", &self.host)

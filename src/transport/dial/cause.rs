@@ -2,7 +2,8 @@ use std::{error::Error as StdError, io};
 
 use crate::{BoxError, Error};
 
-/// Finds the cause that says most in the sources of a foreign error: one of ours, or one of the operating system.
+/// Finds the most specific cause among the sources of a foreign error: an error of this crate or of the operating
+/// system.
 pub(in crate::transport) fn by_cause(error: impl Into<BoxError>, what: &'static str) -> Error {
     let error = error.into();
     let mut cause: Option<&(dyn StdError + 'static)> = Some(&*error);

@@ -1,4 +1,5 @@
-//! One HTTP/1.1 request on a fresh byte stream, after which the stream is ours again: the upgrade, and a proxy's CONNECT.
+//! One HTTP/1.1 request on a new byte stream, after which the caller owns the stream again: the upgrade, and a proxy's
+//! CONNECT.
 
 use std::{
     pin::pin,
@@ -16,27 +17,27 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::by_cause;
 use crate::{Error, rt};
 
-/// The largest head of an answer.
+/// The maximum size of a response head, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// The most headers of an answer.
+/// The maximum number of headers in a response.
 const MAX_HEADERS: usize = 512;
 
-/// What is kept of the body of a refusal.
+/// The maximum number of bytes kept of a rejection's body.
 const MAX_BODY: usize = 64 * 1024;
 
-/// How long the body of a refusal is waited for.
+/// The maximum time to wait for a rejection's body.
 const BODY_TIME: Duration = Duration::from_secs(1);
 
-/// HTTP/1.1 as every connector speaks it.
+/// Returns the HTTP/1.1 configuration that every connector uses.
 pub(in crate::transport) fn client() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     builder
 }
 
-/// Sends `request`; if `accepts` the answer, gives it with the stream and what was read too much, else the refusal as an
-/// error.
+/// Sends `request`. If `accepts` returns true for the response, returns it with the stream and the bytes read past it;
+/// otherwise returns the rejection as an error.
 pub(in crate::transport) async fn exchange<S>(
     io: S,
     request: Request<()>,
@@ -60,7 +61,7 @@ where
         let body = pin!(read_body(body));
         let body = match connection {
             Either::Right(_) => body.await,
-            // The connection moves the body along.
+            // Polling the connection drives the body.
             Either::Left(connection) => match select(body, connection).await {
                 Either::Left((body, _)) => body,
                 Either::Right((_, body)) => body.await,
@@ -75,7 +76,7 @@ where
     Ok((response.map(drop), parts.io.into_inner(), parts.read_buf))
 }
 
-/// The error of an answer that refuses.
+/// Creates the error for a response that rejects the request.
 pub(in crate::transport) fn refusal(status: StatusCode, headers: HeaderMap, body: Bytes) -> Error {
     let retry_after = retry_after(&headers, SystemTime::now());
     let refusal = Error::from_refusal(status, body).with_response_headers(headers);
@@ -85,8 +86,8 @@ pub(in crate::transport) fn refusal(status: StatusCode, headers: HeaderMap, body
     }
 }
 
-/// RFC 9110, section 10.2.3: a number of seconds, or a date. A date counts from the answer's own `Date`, so that this machine's clock need
-/// not agree with the server's.
+/// Parses `Retry-After` (RFC 9110, section 10.2.3): a number of seconds, or a date. A date is compared with the
+/// response's own `Date`, so the local clock need not agree with the server's.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let value = text(header::RETRY_AFTER)?;
@@ -95,7 +96,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     }
     let date = httpdate::parse_http_date(value).ok()?;
     let now = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or(now);
-    // A date that has passed means now.
+    // A date in the past means now.
     Some(date.duration_since(now).unwrap_or_default())
 }
 
@@ -118,17 +119,17 @@ pub(in crate::transport) async fn read_body(mut body: Incoming) -> Bytes {
 
 pub(in crate::transport) fn http_error(error: hyper::Error) -> Error {
     if error.is_parse_too_large() {
-        // hyper does not say which of the two it was.
+        // hyper does not report which of the two limits was exceeded.
         return Error::too_large(format!(
             "the head of the server's answer is over {MAX_HEAD} bytes or {MAX_HEADERS} headers"
         ))
         .with_source(error);
     }
     if error.is_parse() {
-        return Error::protocol("the server's answer is not HTTP/1.1").with_source(error);
+        return Error::protocol("the server's response is not HTTP/1.1").with_source(error);
     }
     if error.is_incomplete_message() || error.is_canceled() {
-        return Error::closed("the server cut the connection during the handshake").with_source(error);
+        return Error::closed("the server closed the connection during the handshake").with_source(error);
     }
     by_cause(error, "the handshake failed")
 }

@@ -1,19 +1,21 @@
-//! What each connector over TCP is told in the same words: the way to its server.
+//! Methods shared by every connector over TCP, which set the route to its server.
 
-/// For a connector with a field `dialer`.
+/// Implements the methods for a connector with a field `dialer`.
 macro_rules! dialer_methods {
     ($scheme:literal) => {
-        /// Connects through an HTTP proxy (`http://host:port`, with `user:password@` where it asks for it) by CONNECT.
+        /// Connects through an HTTP proxy by CONNECT. The URL is `http://host:port`, with `user:password@` if the proxy
+        /// requires credentials.
         ///
         /// # Errors
         ///
-        /// [`is_config`](crate::Error::is_config) for a URL that is not of that form: another scheme, a path, a port over 65535.
+        /// Returns an error for which [`is_config`](crate::Error::is_config) is true if the URL has another form:
+        /// another scheme, a path, or a port over 65535.
         pub fn proxy(mut self, proxy: &http::Uri) -> Result<Self, crate::Error> {
             self.dialer.proxy(proxy)?;
             Ok(self)
         }
 
-        /// Connects over the Unix socket at `path`; the request's URI then only says what is asked for.
+        /// Connects over the Unix socket at `path`. The request's URI then only determines the requested resource.
         #[cfg(unix)]
         #[must_use]
         pub fn unix(mut self, path: impl Into<std::path::PathBuf>) -> Self {
@@ -21,9 +23,9 @@ macro_rules! dialer_methods {
             self
         }
 
-        #[doc = concat!("Uses this TLS configuration for `", $scheme, "://`: own roots, client certificates, versions. Without it ")]
-        /// the roots are those of the operating system (feature `tls-platform-roots`). ALPN is set here: a configuration that is shared with a
-        /// client of HTTP/2 (`h2`) offers `http/1.1` alone on these connections.
+        #[doc = concat!("Uses this TLS configuration for `", $scheme, "://`: custom roots, client certificates, versions. Defaults to ")]
+        /// the operating system's roots (feature `tls-platform-roots`). ALPN is set here: a configuration shared with an
+        /// HTTP/2 client (`h2`) offers only `http/1.1` on these connections.
         #[cfg(feature = "tls")]
         #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
         #[must_use]

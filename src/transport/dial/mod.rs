@@ -1,4 +1,5 @@
-//! From a URL to a byte stream that HTTP is spoken over: name, TCP or Unix socket, proxy, TLS; and the first exchange on it.
+//! From a URL to a byte stream that carries HTTP: name resolution, TCP or Unix socket, proxy, TLS, and the first
+//! exchange on it.
 
 mod cause;
 mod exchange;
@@ -21,7 +22,7 @@ pub(super) use self::{cause::by_cause, methods::dialer_methods};
 pub(super) use super::target::Target;
 use crate::Error;
 
-/// How a connector comes to a byte stream.
+/// The configuration with which a connector opens a byte stream.
 #[derive(Clone, Default)]
 pub(super) struct Dialer {
     proxy: Option<Proxy>,
@@ -31,7 +32,7 @@ pub(super) struct Dialer {
     tls: Option<std::sync::Arc<tokio_rustls::rustls::ClientConfig>>,
 }
 
-/// An HTTP proxy that is asked to CONNECT.
+/// An HTTP proxy that supports CONNECT.
 #[derive(Clone)]
 struct Proxy {
     target: Target,
@@ -42,7 +43,7 @@ impl Dialer {
     pub(super) fn proxy(&mut self, proxy: &Uri) -> Result<(), Error> {
         let target = Target::parse(proxy)?;
         if target.secure {
-            return Err(Error::config("a proxy is spoken to over http://; https:// to the proxy is not supported"));
+            return Err(Error::config("https:// to a proxy is not supported; use http://"));
         }
         if target.path != "/" {
             return Err(Error::config("the URL of a proxy must not have a path or a query; use http://host:port"));
@@ -62,12 +63,13 @@ impl Dialer {
         self.tls = Some(tls::with_own_alpn(config));
     }
 
-    /// The proxy's name, for those who print a connector.
+    /// Returns the proxy's name, for `Debug` output of a connector.
     pub(super) fn proxy_name(&self) -> Option<&HeaderValue> {
         self.proxy.as_ref().map(|proxy| &proxy.target.authority)
     }
 
-    /// What stands between this end and its targets, where something does: two that have the same fail by the same.
+    /// Returns the proxy or Unix socket between this end and its targets, if any. Connections that share it also share
+    /// its failures.
     #[cfg(feature = "adaptive")]
     pub(super) fn way(&self) -> Option<String> {
         #[cfg(unix)]
@@ -77,7 +79,7 @@ impl Dialer {
         self.proxy.as_ref().map(|proxy| proxy.target.host_and_port())
     }
 
-    /// Connects to `target`, with TLS where its scheme asks for it.
+    /// Connects to `target`, with TLS if its scheme requires it.
     pub(super) async fn dial(&self, target: &Target) -> Result<Socket, Error> {
         let socket = self.plain(target).await?;
         if target.secure { self.secure(socket, target).await } else { Ok(socket) }

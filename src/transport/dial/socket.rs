@@ -12,8 +12,8 @@ use tokio::{
     net::TcpStream,
 };
 
-/// The byte stream below a WebSocket that this crate has connected or accepted: TCP, TLS, a Unix socket, or whatever a server had
-/// below its HTTP. The common ones are called without indirection.
+/// The byte stream below a WebSocket that this crate has connected or accepted: TCP, TLS, a Unix socket, or any stream
+/// below a server's HTTP. The common ones are called without indirection.
 pub struct Socket(Kind);
 
 enum Kind {
@@ -26,7 +26,7 @@ enum Kind {
 }
 
 impl Socket {
-    /// The TCP stream, where it is one: for its addresses and options.
+    /// Returns the TCP stream, if the socket is one, for its addresses and options.
     #[must_use]
     pub fn tcp(&self) -> Option<&TcpStream> {
         match &self.0 {
@@ -37,7 +37,8 @@ impl Socket {
         }
     }
 
-    /// Takes the stream out of hyper's box where it is a TCP stream, and with it what hyper has read too much.
+    /// Takes the stream out of hyper's box if it is a TCP stream, together with the bytes that hyper has read past the
+    /// request.
     #[cfg(feature = "websocket")]
     pub(in crate::transport) fn from_upgraded(upgraded: Upgraded) -> (Self, bytes::Bytes) {
         match upgraded.downcast::<TokioIo<TcpStream>>() {

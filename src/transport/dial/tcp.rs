@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::{Proxy, Socket, Target, exchange::exchange};
 use crate::{Error, transport::race};
 
-/// A TCP stream to `target`, by way of the proxy if there is one. All addresses of the name race (RFC 8305).
+/// Opens a TCP stream to `target`, through the proxy if there is one. All addresses of the name race (RFC 8305).
 pub(super) async fn tcp(target: &Target, proxy: Option<&Proxy>) -> Result<Socket, Error> {
     let dialled = proxy.map_or(target, |proxy| &proxy.target);
     let stream = race::connect(&dialled.dialled_host(), dialled.port, connect).await?;
@@ -31,7 +31,7 @@ pub(super) async fn unix(path: &std::path::Path) -> Result<Socket, Error> {
     Ok(tokio::net::UnixStream::connect(path).await?.into())
 }
 
-/// RFC 9110, section 9.3.6.
+/// Opens a tunnel with CONNECT (RFC 9110, section 9.3.6).
 async fn tunnel(socket: Socket, target: &Target, proxy: &Proxy) -> Result<Socket, Error> {
     let authority = target.host_and_port();
     let mut request = Request::builder().method(Method::CONNECT).uri(&authority).header(header::HOST, &authority);
@@ -40,8 +40,8 @@ async fn tunnel(socket: Socket, target: &Target, proxy: &Proxy) -> Result<Socket
     }
     let request = request
         .body(())
-        .map_err(|error| Error::config("the host does not fit a CONNECT request").with_source(error))?;
-    // hyper reads 204 as an answer without a body before it looks at the method, and gives no tunnel for it.
+        .map_err(|error| Error::config("the host is not valid in a CONNECT request").with_source(error))?;
+    // hyper treats 204 as a response without a body before it considers the method, and provides no tunnel for it.
     let opens_tunnel = |answer: &Response<_>| answer.status().is_success() && answer.status() != StatusCode::NO_CONTENT;
     let (_, socket, early) = exchange(socket, request, opens_tunnel).await.map_err(|error| {
         let what = match error.status() {
@@ -51,9 +51,9 @@ async fn tunnel(socket: Socket, target: &Target, proxy: &Proxy) -> Result<Socket
         };
         error.context(what)
     })?;
-    // In TLS and in HTTP/1.1 the client speaks first.
+    // In TLS and in HTTP/1.1 the client sends first.
     if !early.is_empty() {
-        return Err(Error::protocol("the proxy sent data before the server was spoken to"));
+        return Err(Error::protocol("the proxy sent data before the client did"));
     }
     Ok(socket)
 }

@@ -5,7 +5,8 @@ use tokio_rustls::rustls::{self, ClientConfig, pki_types::ServerName};
 use super::Socket;
 use crate::Error;
 
-/// The configuration that trusts what the operating system trusts, made once: reading its roots takes milliseconds.
+/// Returns the configuration that trusts the operating system's roots. It is created once, because reading the roots
+/// takes milliseconds.
 #[cfg(feature = "tls-platform-roots")]
 pub(super) fn platform() -> Result<Arc<ClientConfig>, Error> {
     use std::sync::OnceLock;
@@ -16,7 +17,7 @@ pub(super) fn platform() -> Result<Arc<ClientConfig>, Error> {
     if let Some(config) = CONFIG.get() {
         return Ok(config.clone());
     }
-    // Not the default provider of the process, which is the application's to choose.
+    // The default provider of the process is the application's choice, so it is not used.
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(BuilderVerifierExt::with_platform_verifier)
@@ -28,12 +29,13 @@ pub(super) fn platform() -> Result<Arc<ClientConfig>, Error> {
 #[cfg(not(feature = "tls-platform-roots"))]
 pub(super) fn platform() -> Result<Arc<ClientConfig>, Error> {
     Err(Error::config(
-        "TLS needs roots: give the connector a configuration by its method `tls`, or turn the feature `tls-platform-roots` on",
+        "TLS needs roots: give the connector a configuration with its method `tls`, or enable the feature `tls-platform-roots`",
     ))
 }
 
-/// The caller's configuration, for connections that speak HTTP/1.1. A configuration that is shared with an HTTP/2 client offers `h2`, which a
-/// server may choose and which is not spoken here. The store of TLS sessions stays shared with the original.
+/// Returns the caller's configuration for connections that speak HTTP/1.1. A configuration shared with an HTTP/2 client
+/// offers `h2`, which a server may choose and which is not supported here. The TLS session store stays shared with the
+/// original.
 pub(super) fn with_own_alpn(config: Arc<ClientConfig>) -> Arc<ClientConfig> {
     const HTTP_1_1: &[u8] = b"http/1.1";
 
@@ -49,8 +51,9 @@ pub(super) fn with_own_alpn(config: Arc<ClientConfig>) -> Arc<ClientConfig> {
 }
 
 pub(super) async fn handshake(socket: Socket, host: &str, config: Arc<ClientConfig>) -> Result<Socket, Error> {
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|error| Error::config(format!("`{host}` is not a name that a certificate has")).with_source(error))?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| {
+        Error::config(format!("`{host}` is not a valid name for a TLS certificate")).with_source(error)
+    })?;
     let stream = tokio_rustls::TlsConnector::from(config).connect(name, Box::new(socket)).await.map_err(|error| {
         let by_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
         match by_tls {

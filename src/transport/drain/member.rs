@@ -8,22 +8,23 @@ use std::{
 use super::Seat;
 use crate::{CloseFrame, Error, rt};
 
-/// A transport's part in a drain: says when the transport is to begin its close, and wakes its halves for it.
+/// A transport's membership in a drain. It tells the transport when to begin its close, and wakes its halves for it.
 ///
-/// The close waits until the writing half has nothing more to write, so that what a queue above has accepted goes out first. It waits for the
-/// time of a close at most: a peer that does not read, or a writer that never ends, must not put it off.
+/// The close waits until the writing half has nothing more to write, so that messages accepted by a queue above go out
+/// first. It waits at most for the time of a close: neither a peer that does not read nor a writer that never ends can
+/// delay it further.
 #[derive(Debug)]
 pub(crate) struct Member {
     seat: Arc<Seat>,
-    /// For how long the writing half may put off the close.
+    /// The maximum time for which the writing half may delay the close.
     patience: Duration,
-    /// There is a reading half: the close is its business.
+    /// Whether there is a reading half. If so, it performs the close.
     has_reader: bool,
-    /// Something was written since the reading half last looked.
+    /// Whether something was written since the reading half last checked.
     has_written: bool,
-    /// The writing half waits for room.
+    /// Whether the writing half waits for room.
     is_waiting: bool,
-    /// The reading half has seen that the drain has started.
+    /// Whether the reading half has seen that the drain has started.
     has_seen: bool,
     timer: Option<Pin<Box<rt::Sleep>>>,
 }
@@ -37,17 +38,17 @@ impl Member {
     #[inline]
     pub(crate) fn cut(&self) -> Option<Error> {
         self.seat.is_cut().then(|| {
-            Error::closed("the connection did not end in the time that the server's drain gave it, and was cut")
+            Error::closed("the connection did not close within the time limit of the server's drain and was cut")
                 .with_close_frame(self.frame())
         })
     }
 
-    /// What the transport closes with.
+    /// Returns the close frame of the transport.
     pub(crate) fn frame(&self) -> Option<CloseFrame> {
         self.seat.drain.0.start.get().map(|start| start.frame.clone())
     }
 
-    /// Asks before the open transport reads: returns the frame that the close is to begin with, once it is time.
+    /// Checks before the open transport reads. Returns the frame with which to begin the close, once it is time.
     #[inline]
     pub(crate) fn poll_reader(&mut self, cx: &mut Context<'_>) -> Option<CloseFrame> {
         self.has_reader = true;
@@ -63,7 +64,7 @@ impl Member {
                 return None;
             }
             if std::mem::take(&mut self.has_written) {
-                // Whoever writes in the same task has its turn before the next look.
+                // A writer in the same task gets its turn before the next check.
                 cx.waker().wake_by_ref();
                 return None;
             }
@@ -72,17 +73,17 @@ impl Member {
         self.frame()
     }
 
-    /// Registers the reading half, which has nothing to read. Returns whether it is to look again at once.
+    /// Registers the reading half, which has nothing to read. Returns whether it must check again immediately.
     #[inline]
     pub(crate) fn reader_waits(&mut self, cx: &Context<'_>) -> bool {
         self.seat.wakers.reader.register(cx.waker());
-        // Once: a transport that is closing already does not ask.
+        // Checked once: a transport that is already closing does not ask.
         let has_started = self.seat.is_started();
         (has_started && !std::mem::replace(&mut self.has_seen, has_started)) || self.seat.is_cut()
     }
 
-    /// Asks before the open transport gives room for a message: returns the frame that the close is to begin with, where no reading half
-    /// sees to it.
+    /// Checks before the open transport makes room for a message. Returns the frame with which to begin the close if
+    /// there is no reading half to do so.
     #[inline]
     pub(crate) fn poll_writer(&self) -> Option<CloseFrame> {
         if !self.seat.is_started() {
@@ -92,7 +93,8 @@ impl Member {
         (!self.has_reader || start.at.elapsed() >= self.patience).then(|| start.frame.clone())
     }
 
-    /// Notes how the writing half stands after it has asked for room or flushed. Returns whether it is to look again at once.
+    /// Records the state of the writing half after `poll_ready` or `poll_flush`. Returns whether it must check again
+    /// immediately.
     #[inline]
     pub(crate) fn writer_waits<T>(&mut self, polled: &Poll<T>, cx: &Context<'_>) -> bool {
         let was_waiting = std::mem::replace(&mut self.is_waiting, polled.is_pending());
@@ -106,7 +108,7 @@ impl Member {
         false
     }
 
-    /// Notes that a message was written.
+    /// Records that a message was written.
     #[inline]
     pub(crate) fn wrote(&mut self) {
         self.has_written = true;

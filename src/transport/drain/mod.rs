@@ -1,4 +1,4 @@
-//! The graceful end of a server's connections.
+//! Graceful shutdown of a server's connections.
 
 mod member;
 mod seat;
@@ -26,30 +26,35 @@ pub(crate) use self::{
 };
 use crate::{CloseFrame, rt, transport::refusal::Refusal};
 
-/// Ends all connections of a server gracefully: the handle of a graceful shutdown.
+/// A handle that closes all connections of a server gracefully.
 ///
-/// Give one to each door of the server: [`WebSocketUpgrade::drain`], axum's extractor `WebSocketHandshake::drain`,
-/// `SseDuplexServer::drain`, and [`watch`](Self::watch) for the HTTP connections themselves. `OptimizedAcceptor::drain` returns the one
-/// that its sessions belong to. A clone is the same handle.
+/// Pass a clone to each entry point of the server: [`WebSocketUpgrade::drain`], axum's extractor
+/// `WebSocketHandshake::drain`, `SseDuplexServer::drain`, and [`watch`](Self::watch) for the HTTP connections
+/// themselves. `OptimizedAcceptor::drain` returns the handle of its sessions. All clones are the same handle.
 ///
 /// When the drain [starts](Self::start):
 ///
-/// 1. New upgrades are refused with 503 and `Retry-After`.
-/// 2. Each transport closes with the close frame that you choose, after it has sent what it has accepted; where it is
-///    [driven](crate::TransportExt::drive), that includes the queue. Its stream goes on until the peer has closed too, and then ends; its sink
-///    gives an error that [`is_closed`](crate::Error::is_closed). So handlers end without code of their own. They work above any codec, for the
-///    transport at the bottom of the stack closes itself.
+/// 1. New upgrades are rejected with 503 and `Retry-After`.
+///
+/// 2. Each transport closes with the close frame that you choose, after it has sent the messages it has accepted. For a
+///    [driven](crate::TransportExt::drive) transport, that includes the queue. Its stream continues until the peer has
+///    closed too, and then ends. Its sink returns an error for which [`is_closed`](crate::Error::is_closed) is true.
+///    Handlers therefore end without code of their own. This works above any codec, because the transport at the bottom
+///    of the stack closes itself.
+///
 /// 3. [`close`](Self::close) waits until every connection is gone and every handler has ended.
-/// 4. After the time that you give, it cuts the rest: handlers are dropped where they wait, and transports end with an error.
+///
+/// 4. After the time limit that you choose, it cuts the remaining connections: handlers are dropped at their current
+///    await point, and transports end with an error.
 ///
 /// # Which code
 ///
 /// | frame | for |
 /// |---|---|
-/// | 1001 ([`AWAY`](crate::CloseCode::AWAY)) | a server that goes away |
+/// | 1001 ([`AWAY`](crate::CloseCode::AWAY)) | a server that shuts down |
 /// | 1012 ([`RESTART`](crate::CloseCode::RESTART)) | a server that restarts |
 ///
-/// The reconnect layer comes back from both. Browsers do what the page says.
+/// The reconnect layer reconnects after both. In browsers, the page decides.
 ///
 /// # Example
 ///
@@ -91,14 +96,14 @@ use crate::{CloseFrame, rt, transport::refusal::Refusal};
 /// # Ok(()) }
 /// ```
 ///
-/// # Handlers that want to finish something
+/// # Handlers with work to finish
 ///
-/// A handler that has ended its transport may go on, until the time is over. One that works without looking at its transport watches
-/// [`started`](Self::started).
+/// A handler that has ended its transport may continue until the time limit. A handler that works without polling its
+/// transport can watch [`started`](Self::started).
 ///
 /// # Cost
 ///
-/// An entry in a map for each connection, and a look at an integer for each poll. Nothing is allocated for a message.
+/// Each connection costs an entry in a map, and each poll reads an integer. Nothing is allocated per message.
 ///
 /// [`WebSocketUpgrade::drain`]: crate::transport::websocket::WebSocketUpgrade::drain
 #[derive(Clone, Default)]
@@ -106,13 +111,13 @@ pub struct Drain(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// [`OPEN`], [`STARTED`] or [`CUT`]: one look for each poll of a connection.
+    /// The phase: [`OPEN`], [`STARTED`] or [`CUT`]. Each poll of a connection reads it once.
     phase: AtomicU8,
     start: OnceLock<Start>,
     seats: Mutex<Seats>,
-    /// It has started.
+    /// The notification that the drain has started.
     started: Notify,
-    /// The last seat was left.
+    /// The notification that the last seat was released.
     emptied: Notify,
 }
 
@@ -131,13 +136,13 @@ const OPEN: u8 = 0;
 const STARTED: u8 = 1;
 const CUT: u8 = 2;
 
-/// What became of the connections of a [`Drain`].
+/// The outcome of a [`Drain`]'s connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
-    /// How many ended in time, together with their handlers.
+    /// The number of connections that closed in time, together with their handlers.
     pub closed: usize,
-    /// How many had to be cut.
+    /// The number of connections that were cut.
     pub cut: usize,
 }
 
@@ -154,9 +159,10 @@ impl Drain {
         Self::default()
     }
 
-    /// Starts: refuses new connections, and closes each of those that there are with `frame`. Only the first call counts.
+    /// Starts the drain: rejects new connections, and closes each existing one with `frame`. Only the first call has an
+    /// effect.
     ///
-    /// It returns at once. [`close`](Self::close) waits for the end as well.
+    /// It returns immediately. [`close`](Self::close) also waits for the connections to end.
     pub fn start(&self, frame: CloseFrame) {
         let mut is_first = false;
         self.0.start.get_or_init(|| {
@@ -169,12 +175,13 @@ impl Drain {
         }
     }
 
-    /// [Starts](Self::start), and waits until all connections are gone and their handlers have ended, at most `within`. Then it cuts those that
-    /// are left. Connections that are being opened meanwhile are waited for and cut as well.
+    /// [Starts](Self::start) the drain, and waits at most `within` until all connections are gone and their handlers
+    /// have ended. Then it cuts the remaining ones. Connections that are being opened meanwhile are waited for and cut
+    /// as well.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the connections are closing and none is cut. Another call goes on to wait.
+    /// If the future is dropped, the connections keep closing and none of them is cut. Another call resumes the wait.
     pub async fn close(&self, frame: CloseFrame, within: Duration) -> Drained {
         self.start(frame);
         let open = self.connections();
@@ -183,7 +190,7 @@ impl Drain {
         }
         let cut = self.connections();
         self.cut();
-        // What can be dropped is dropped as soon as its task runs.
+        // Handlers that can be dropped are dropped as soon as their task runs.
         let _ = rt::timeout(within.min(AFTER_CUT), self.emptied()).await;
         Drained { closed: open.saturating_sub(cut), cut }
     }
@@ -193,17 +200,17 @@ impl Drain {
         self.0.enter_phase(CUT);
     }
 
-    /// Returns whether it has [started](Self::start).
+    /// Returns whether the drain has [started](Self::start).
     #[must_use]
     pub fn is_started(&self) -> bool {
         self.0.phase() != OPEN
     }
 
-    /// Waits until it has [started](Self::start), and returns the close frame that was chosen.
+    /// Waits until the drain has [started](Self::start), and returns the chosen close frame.
     ///
     /// # Cancel safety
     ///
-    /// It only watches.
+    /// Dropping the future has no effect: it only observes.
     pub async fn started(&self) -> CloseFrame {
         loop {
             let mut started = pin!(self.0.started.notified());
@@ -215,7 +222,7 @@ impl Drain {
         }
     }
 
-    /// Waits until there is no connection.
+    /// Waits until there are no connections.
     pub(crate) async fn emptied(&self) {
         loop {
             let mut emptied = pin!(self.0.emptied.notified());
@@ -227,17 +234,18 @@ impl Drain {
         }
     }
 
-    /// Returns how many connections there are, HTTP connections that are [watched](Self::watch) among them.
+    /// Returns the number of connections, including [watched](Self::watch) HTTP connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.0.seats().taken.len()
     }
 
-    /// Takes a seat for a connection, unless it has started.
+    /// Takes a seat for a connection, unless the drain has started.
     pub(super) fn admit(&self) -> Result<Arc<Seat>, Refusal> {
-        const AWAY: Refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this server is going away (Drain::start)");
+        const AWAY: Refusal =
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this server is shutting down (Drain::start)");
 
-        // First the seat: a drain that starts in between waits for it.
+        // The seat is taken first, so that a drain that starts in between waits for it.
         let seat = self.enter();
         if self.is_started() { Err(AWAY) } else { Ok(seat) }
     }
@@ -254,7 +262,7 @@ impl Drain {
     }
 }
 
-/// How long dropped handlers may take to be gone.
+/// The time that dropped handlers may take to end.
 const AFTER_CUT: Duration = Duration::from_secs(1);
 
 impl Shared {
@@ -268,7 +276,7 @@ impl Shared {
 
     fn enter_phase(&self, phase: u8) {
         self.phase.fetch_max(phase, Ordering::AcqRel);
-        // Not under the lock: a waker is the user's.
+        // Not under the lock: a waker is user code.
         let seats: Vec<_> = self.seats().taken.values().cloned().collect();
         seats.iter().for_each(|wakers| wakers.wake());
     }

@@ -27,7 +27,8 @@ impl Wakers {
     }
 }
 
-/// A place among the connections of a [`Drain`], held by the transport and by its handler, and free when both are gone.
+/// A place among the connections of a [`Drain`], held by the transport and by its handler, and released when both are
+/// gone.
 pub(crate) struct Seat {
     pub(super) drain: Drain,
     id: u64,
@@ -63,7 +64,7 @@ impl fmt::Debug for Seat {
 }
 
 pin_project! {
-    /// A handler, until it ends or the drain cuts it. Without a seat it is the handler alone.
+    /// A handler that runs until it ends or the drain cuts it. Without a seat it is only the handler.
     #[must_use = "futures do nothing unless awaited"]
     pub(crate) struct Attended<F> {
         #[pin]

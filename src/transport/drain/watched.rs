@@ -11,10 +11,11 @@ use pin_project_lite::pin_project;
 use super::{Drain, Seat};
 
 impl Drain {
-    /// Lets an HTTP connection end with the drain: a future to spawn in its place.
+    /// Makes an HTTP connection take part in the drain. Returns a future to spawn in place of `connection`.
     ///
-    /// `shut_down` is called when the drain [starts](Self::start): it is the connection's own `graceful_shutdown`, which lets hyper answer the
-    /// request that is under way and take no other. A connection that was upgraded is the transport's from then on.
+    /// `shut_down` is called when the drain [starts](Self::start). It is the connection's own `graceful_shutdown`, after
+    /// which hyper answers the request in flight and accepts no other. An upgraded connection belongs to its transport
+    /// from then on.
     ///
     /// ```no_run
     /// # async fn serve(tcp: tokio::net::TcpStream, drain: tower_transport::transport::Drain) {
@@ -27,7 +28,7 @@ impl Drain {
     /// # }
     /// ```
     ///
-    /// The connection counts among [`connections`](Self::connections). One that is cut ends without an output: `None`.
+    /// The connection counts among [`connections`](Self::connections). A connection that is cut resolves to `None`.
     pub fn watch<C, F>(&self, connection: C, shut_down: F) -> Watched<C, F>
     where
         C: Future,

@@ -19,25 +19,25 @@ use crate::{
     },
 };
 
-/// How many messages one lock of the queue moves.
+/// The maximum number of messages moved under one lock of the queue.
 const BATCH: usize = 64;
 
-/// The other end of [`Sender`]s that have no driver, for what is asked for messages and does not push them: the body of an HTTP
-/// response. Dropped, it tells every sender that it is `gone`.
+/// The consuming end of [`Sender`]s without a driver, for a consumer that pulls messages, such as the body of an HTTP
+/// response. Dropping it reports `gone` to every sender.
 pub(crate) struct Drain<Out> {
     shared: Arc<Shared<Out, Infallible>>,
-    /// Taken from the queue, not yet given out.
+    /// Messages taken from the queue and not yet returned.
     batch: VecDeque<Entry<Out>>,
-    /// Given out, and not yet told to the queue.
+    /// Messages returned and not yet reported to the queue.
     fed: Fed,
-    /// Something was given out since it was last asked in vain.
+    /// Whether a message was returned since the last poll that found nothing.
     is_dirty: bool,
     wakers: Vec<Waker>,
     gone: &'static str,
     has_ended: bool,
 }
 
-/// A queue: the end that is written to, and the end that is asked.
+/// Creates a queue: the sending end and the pulling end.
 pub(crate) fn drain<Out>(queue: Queue<Out, Infallible>, gone: &'static str) -> (Sender<Out, Infallible>, Drain<Out>) {
     let shared = Shared::new(&queue);
     let sender = Sender::new(shared.clone());
@@ -54,9 +54,11 @@ pub(crate) fn drain<Out>(queue: Queue<Out, Infallible>, gone: &'static str) -> (
 }
 
 impl<Out> Drain<Out> {
-    /// The next message; an error where a full queue ended it; `None` once the last sender is gone and all is given out.
+    /// Returns the next message, an error if a full queue ended the stream, or `None` once the last sender is gone and
+    /// every message was returned.
     ///
-    /// Whoever is told that there is no more hands on what it got, and then asks again: that counts as flushed.
+    /// A caller that receives `Pending` passes on its messages before it polls again, so the next poll counts as a
+    /// flush.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Out, Error>>> {
         if self.has_ended {
             return Poll::Ready(None);
@@ -75,7 +77,7 @@ impl<Out> Drain<Out> {
         let overflow = outbox.overflow();
         if !std::mem::take(&mut self.is_dirty) || is_over {
             self.wakers.extend(outbox.flushed());
-            // Asked in vain twice in a row: the stream is idle.
+            // Two polls in a row found nothing: the stream is idle.
             self.batch.shrink_to(KEPT);
             outbox.trim();
         }
@@ -88,7 +90,7 @@ impl<Out> Drain<Out> {
         Poll::Ready(overflow.map(Err))
     }
 
-    /// Settles what was given out, takes more, and wakes whom that makes room for.
+    /// Reports the returned messages, takes more, and wakes the senders that now have room.
     fn refill(&mut self, cx: &mut Context<'_>) -> Next {
         self.shared.driver.register(cx.waker());
         let mut outbox = self.shared.outbox();

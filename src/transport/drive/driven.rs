@@ -4,10 +4,11 @@ use super::{Driver, Receiver, Sender};
 #[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
 use crate::{Transport, rt};
 
-/// What [`TransportExt::drive`](crate::TransportExt::drive) makes: the two ends, and the driver that moves messages between them and the
-/// transport.
+/// The result of [`TransportExt::drive`](crate::TransportExt::drive): the two ends, and the driver that moves messages
+/// between them and the transport.
 ///
-/// Nothing moves until the driver is polled. [`spawn`](Self::spawn) sees to that; [`into_parts`](Self::into_parts) leaves it to you.
+/// Nothing moves until the driver is polled. [`spawn`](Self::spawn) spawns it; [`into_parts`](Self::into_parts) leaves
+/// that to you.
 #[must_use = "nothing is sent or received until the driver is polled: call `spawn`, or spawn the driver of `into_parts`"]
 pub struct Driven<T, Out, In = Out> {
     sender: Sender<Out, In>,
@@ -22,8 +23,8 @@ impl<T, Out, In> Driven<T, Out, In> {
 
     /// Spawns the driver as a task of the current tokio runtime, and returns the two ends.
     ///
-    /// The task ends with the transport. Its error is the one that [`Sender::closed`] and the last item of the receiver tell. To wait for
-    /// the task, or to run the driver elsewhere, use [`into_parts`](Self::into_parts).
+    /// The task ends with the transport. [`Sender::closed`] and the last item of the receiver report its error. To wait
+    /// for the task, or to run the driver elsewhere, use [`into_parts`](Self::into_parts).
     ///
     /// # Panics
     ///
@@ -41,7 +42,7 @@ impl<T, Out, In> Driven<T, Out, In> {
         (self.sender, self.receiver)
     }
 
-    /// Returns the two ends, and the driver to be spawned or polled.
+    /// Returns the two ends, and the driver to spawn or poll.
     pub fn into_parts(self) -> (Sender<Out, In>, Receiver<Out, In>, Driver<T, Out, In>) {
         (self.sender, self.receiver, self.driver)
     }

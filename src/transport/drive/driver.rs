@@ -22,38 +22,39 @@ use crate::{
     },
 };
 
-/// How many messages one lock of the queue moves.
+/// The maximum number of messages moved under one lock of the queue.
 const BATCH: usize = 64;
 
-/// How many messages a poll moves each way before it flushes and lets other tasks run.
+/// The maximum number of messages that one poll moves each way before it flushes and lets other tasks run.
 const BUDGET: usize = 1024;
 
-/// After this many polls in a row that moved nothing, the queues give back what an idle connection does not need.
+/// The number of idle polls in a row after which the queues release memory that an idle connection does not need.
 const IDLE: u8 = 2;
 
 pin_project! {
-    /// The task of a [driven](crate::TransportExt::drive) transport: a future that owns the whole stack and moves messages
+    /// The task of a [driven](crate::TransportExt::drive) transport. This future owns the whole stack and moves messages
     /// between it and the [`Sender`](super::Sender)s and the [`Receiver`](super::Receiver). Spawn it.
     ///
-    /// What it promises:
+    /// It guarantees:
     ///
-    /// - **One flush for many.** All that is queued is fed to the transport, then flushed once.
-    /// - **Reading and writing never wait for each other.** A peer that does not read stops the writing alone; a full inbox
-    ///   stops the reading alone. What the transport does on its own (answers to pings, heartbeats) goes on though nobody
-    ///   sends or receives, unless the inbox is full.
-    /// - **Control first.** Pings and pongs overtake the data that waits.
-    /// - **Bounds.** Everything that waits, waits in the [`Queue`](crate::Queue)'s bounds. Nothing is allocated in advance: memory
-    ///   is taken by what waits, and given back once the connection is idle, but for 16 messages each way.
-    /// - **An end that everyone sees.** When the last sender is gone, or one [closes](super::Sender::close), what was accepted is
-    ///   sent and the transport closed, and the driver reads on until the peer has closed too. When the transport ends or fails, the receiver gets what was
-    ///   read, then the error and `None`; every sender that waits, and every later call, gets the cause. When the driver is
-    ///   dropped, both ends see [`is_closed`](Error::is_closed).
+    /// - **Shared flushes.** All queued messages are fed to the transport and then flushed once.
+    /// - **Independent directions.** A peer that does not read blocks only the writing; a full inbox blocks only the
+    ///   reading. The transport's own work (pongs, heartbeats) continues even if no task sends or receives, unless the
+    ///   inbox is full.
+    /// - **Control first.** Pings and pongs overtake waiting data.
+    /// - **Bounds.** All waiting messages are within the bounds of the [`Queue`](crate::Queue). Nothing is allocated in
+    ///   advance. Waiting messages take memory, and an idle connection releases it except for 16 messages each way.
+    /// - **A visible end.** When the last sender is gone, or one [closes](super::Sender::close), accepted messages are
+    ///   sent and the transport is closed. The driver then reads until the peer has closed too. When the transport ends
+    ///   or fails, the receiver gets the messages already read, then the error and `None`; every waiting sender and
+    ///   every later call gets the cause. When the driver is dropped, both ends get an error for which
+    ///   [`is_closed`](Error::is_closed) is true.
     ///
-    /// It ends with `Ok` when the transport ended by itself or by a close, and with the last error otherwise.
+    /// It resolves to `Ok` if the transport ended cleanly or was closed, and to the last error otherwise.
     ///
     /// # Cancel safety
     ///
-    /// Between polls nothing is half done; dropping it drops the transport and what was not sent.
+    /// Between polls no operation is half done. Dropping the driver drops the transport and all unsent messages.
     #[must_use = "nothing is sent or received unless the driver is polled: spawn it"]
     pub struct Driver<T, Out, In = Out> {
         #[pin]
@@ -62,53 +63,55 @@ pin_project! {
     }
 }
 
-/// All but the transport.
+/// The driver's state without the transport.
 struct State<Out, In> {
     shared: Arc<Shared<Out, In>>,
-    /// Makes the message that closes, once.
+    /// The function that creates the closing message, used once.
     close: Option<fn(CloseFrame) -> Out>,
-    /// Taken from the queue, not yet given to the transport. Empty between polls.
+    /// Messages taken from the queue and not yet given to the transport. Empty between polls.
     batch: VecDeque<Entry<Out>>,
     fed: Fed,
     wakers: Vec<Waker>,
-    /// The transport holds what was not flushed.
+    /// Whether the transport holds unflushed messages.
     is_dirty: bool,
-    /// This poll moved a message.
+    /// Whether this poll moved a message.
     has_moved: bool,
-    /// How many polls in a row moved nothing, up to [`IDLE`].
+    /// The number of polls in a row that moved nothing, up to [`IDLE`].
     idle: u8,
     writing: Writing,
-    /// With what the transport is closed.
+    /// The frame with which the transport is closed.
     frame: Option<CloseFrame>,
-    /// Why the sink is of no use any more.
+    /// The error after which the sink cannot be used.
     write_error: Option<Error>,
-    /// The last thing that was read, if that was an error.
+    /// The last item that was read, if it was an error.
     read_error: Option<Error>,
 }
 
-/// How far the writing is. Each row is what one poll does.
+/// The state of the writing direction. Each row describes one poll.
 ///
 /// | | is fed | then | becomes |
 /// |---|---|---|---|
-/// | `Open` | what the queue gives | `poll_flush`, if anything was fed since the last | `Closing` once the queue is closing and empty; `Over` where the sink fails |
-/// | `Closing` | the close message, once, where there is one and the transport is ready | `poll_close`, with the close frame | `Over` when that is ready, well or not |
+/// | `Open` | messages from the queue | `poll_flush`, if anything was fed since the last one | `Closing` once the queue is closing and empty; `Over` if the sink fails |
+/// | `Closing` | the close message, once, if there is one and the transport is ready | `poll_close`, with the close frame | `Over` once that is ready, successfully or not |
 /// | `Over` | nothing | nothing | |
 ///
-/// The queue empties before a close that was asked for, and at once where it overflowed: it discards what waits and what comes back
-/// from the driver. It takes no message from then on, so `Closing` is never left for `Open`, and nothing is fed after a close.
+/// The queue empties before a requested close. If it overflowed, it closes immediately and discards both the waiting
+/// messages and those that the driver puts back. It accepts no message from then on, so `Closing` never returns to
+/// `Open`, and nothing is fed after a close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
     Open,
-    /// The last sender is gone, one has asked for the close, or the queue overflowed: the transport is being closed.
+    /// The transport is being closed: the last sender is gone, a sender has asked for the close, or the queue
+    /// overflowed.
     Closing,
-    /// The sink is closed or has failed; the stream may still have something to say.
+    /// The sink is closed or has failed. The stream may still yield items.
     Over,
 }
 
-/// How one direction stands at the end of its turn.
+/// The state of one direction at the end of its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
-    /// There is more to do, but others have their turn first.
+    /// There is more to do, but other tasks run first.
     Yield,
     Wait,
     /// The stream has ended.
@@ -137,14 +140,14 @@ impl<T, Out, In> Driver<T, Out, In> {
 
 #[cfg(test)]
 impl<T, Out, In> Driver<T, Out, In> {
-    /// For how many messages there is memory.
+    /// Returns the number of messages for which memory is allocated.
     pub(super) fn capacity(&self) -> usize {
         self.state.batch.capacity()
     }
 }
 
 impl<Out, In> State<Out, In> {
-    /// Gives the transport what waits, and flushes.
+    /// Gives waiting messages to the transport, and flushes.
     fn write<T>(&mut self, mut transport: Pin<&mut T>, cx: &mut Context<'_>) -> Turn
     where
         T: Transport<Out, In = In>,
@@ -178,7 +181,8 @@ impl<Out, In> State<Out, In> {
                     self.fail(error);
                     return turn;
                 }
-                // Messages that the transport had accepted are lost; it goes on, and so does the flush or the close.
+                // Messages that the transport had accepted are lost. The transport continues, and so does the flush or
+                // the close.
                 self.lose(error);
                 return Turn::Yield;
             }
@@ -211,24 +215,25 @@ impl<Out, In> State<Out, In> {
         Ok(Turn::Yield)
     }
 
-    /// Nothing more will come from the queue. Where a message can close, the transport is given that too: those that do not know of
-    /// [`signal::close_frame`] tell the peer nothing otherwise.
+    /// Begins the close: the queue yields no more messages. If a message type can express a close, the transport is
+    /// given that message too, because transports that do not know [`signal::close_frame`] would otherwise tell the peer
+    /// nothing.
     fn begin_close<T>(&mut self, mut transport: Pin<&mut T>, cx: &mut Context<'_>, frame: Option<CloseFrame>)
     where
         T: Transport<Out, In = In>,
     {
         self.writing = Writing::Closing;
         if let (Some(close), Some(frame)) = (self.close, &frame)
-            // One that is full would hold up the close for as long as its peer does not read; `poll_close` has a limit.
+            // A full transport would delay the close for as long as its peer does not read; `poll_close` has a limit.
             && matches!(transport.as_mut().poll_ready(cx), Poll::Ready(Ok(())))
         {
-            // It may be closed already.
+            // The transport may already be closed.
             let _ = transport.as_mut().start_send(close(frame.clone()));
         }
         self.frame = frame;
     }
 
-    /// Gives the transport the batch; tells how the turn ends if the transport did not take all.
+    /// Gives the batch to the transport. Returns how the turn ends if the transport did not take all of it.
     fn feed_batch<T>(&mut self, mut transport: Pin<&mut T>, cx: &mut Context<'_>) -> Result<Option<Turn>, Error>
     where
         T: Transport<Out, In = In>,
@@ -246,7 +251,8 @@ impl<Out, In> State<Out, In> {
             let Some(entry) = self.batch.pop_front() else { break };
             self.fed.count(&entry);
             self.is_dirty = true;
-            // Not where the transport takes nothing: the driver would keep itself awake for as long as the peer does not read.
+            // Not set if the transport takes nothing: the driver would keep itself awake for as long as the peer does
+            // not read.
             self.has_moved = true;
             if let Err(error) = transport.as_mut().start_send(entry.message) {
                 let error = error.into();
@@ -260,7 +266,7 @@ impl<Out, In> State<Out, In> {
         Ok(None)
     }
 
-    /// Tells the queue what became of the batch, and wakes whom that makes room for.
+    /// Reports the batch's outcome to the queue and wakes the senders that now have room.
     fn settle(&mut self) {
         let mut outbox = self.shared.outbox();
         outbox.fed(std::mem::take(&mut self.fed));
@@ -269,7 +275,7 @@ impl<Out, In> State<Out, In> {
         drop(gone);
     }
 
-    /// One message could not be sent; the rest can. The receiver is told, if it has room.
+    /// Reports a message that could not be sent, while others can. The receiver gets the error if it has room.
     fn refuse(&mut self, error: Error) {
         let mut inbox = self.shared.inbox();
         let gone = if inbox.has_room() { inbox.push(Err(error), 0) } else { Some(Err(error)) };
@@ -277,7 +283,8 @@ impl<Out, In> State<Out, In> {
         drop(gone);
     }
 
-    /// Messages that the transport had accepted are lost. The receiver is told, if it has room, and so are those who flush.
+    /// Reports the loss of messages that the transport had accepted. The receiver gets the error if it has room, and so
+    /// do waiting flushes.
     fn lose(&mut self, error: Error) {
         self.lose_flushes(&error);
         self.refuse(error);
@@ -293,7 +300,7 @@ impl<Out, In> State<Out, In> {
         wake_all(self.wakers.drain(..));
     }
 
-    /// Passes on, in its place among the messages that come in, that the connection was lost and another takes its place.
+    /// Passes on, in order with the incoming messages, that the connection was lost and replaced by another.
     fn pass_on_loss(&self, mark: Mark) {
         if mark.has_lost() {
             let mut inbox = self.shared.inbox();
@@ -302,7 +309,7 @@ impl<Out, In> State<Out, In> {
         }
     }
 
-    /// The sink has failed. The peer's last words may still be read.
+    /// Ends the writing after the sink failed. The peer's last messages may still be read.
     fn fail(&mut self, error: Error) {
         self.writing = Writing::Over;
         self.write_error = Some(error.clone());
@@ -313,7 +320,7 @@ impl<Out, In> State<Out, In> {
         self.shared.end_writing(&mut self.fed, &mut self.batch, error, is_clean);
     }
 
-    /// Takes what the transport gives, while the inbox has room.
+    /// Reads from the transport while the inbox has room.
     fn read<T>(&mut self, mut transport: Pin<&mut T>, cx: &mut Context<'_>) -> Turn
     where
         T: Transport<Out, In = In>,
@@ -333,7 +340,7 @@ impl<Out, In> State<Out, In> {
             };
             self.has_moved = true;
             self.read_error = match &message {
-                // A layer that sends on the reader's task tells here what was lost, and the transport goes on.
+                // A layer that sends from the reader's task reports lost messages here, and the transport continues.
                 Err(error) if error.is_rejection() && error.is_closed() => {
                     self.lose_flushes(error);
                     None
@@ -350,7 +357,7 @@ impl<Out, In> State<Out, In> {
         Turn::Yield
     }
 
-    /// Nobody is left whom what happens could concern.
+    /// Returns whether every sender and receiver is gone, so there is no one left to notify.
     fn is_pointless(&self) -> bool {
         self.write_error.is_some() && self.shared.inbox().abandoned
     }
@@ -361,7 +368,7 @@ impl<Out, In> State<Out, In> {
         self.shared.wake_receiver(inbox);
     }
 
-    /// Gives memory back once nothing has moved for a while. Tells whether to look again.
+    /// Releases memory once nothing has moved for a while. Returns whether to check again.
     fn rest(&mut self) -> bool {
         if std::mem::take(&mut self.has_moved) {
             self.idle = 0;
@@ -406,11 +413,11 @@ where
         }
         let failure = state.read_error.clone().or(state.write_error.clone().filter(|error| !error.is_closed()));
         let cause = failure.clone().unwrap_or_else(|| match this.transport.poll_ready(cx) {
-            // The transport knows best why it has ended.
+            // The transport's own error is the most specific.
             Poll::Ready(Err(error)) => error.into(),
             _ => Error::closed("the peer closed the connection"),
         });
-        // The peer's answer to our close may end the stream before `poll_close` is asked again.
+        // The peer's answer to our close may end the stream before `poll_close` is polled again.
         let is_clean = state.writing == Writing::Closing && failure.is_none();
         state.end_writing(cause, is_clean);
         state.end_reading();

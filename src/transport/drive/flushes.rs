@@ -2,23 +2,23 @@ use std::task::Waker;
 
 use crate::transport::parked::Parked;
 
-/// A point in both lanes of the outgoing queue: all that was accepted before it.
+/// A point in both lanes of the outgoing queue: all messages accepted before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) data: u64,
     pub(super) control: u64,
 }
 
-/// How far the transport has been flushed, and who waits for more.
+/// The point up to which the transport has been flushed, and the tasks that wait for more.
 #[derive(Debug, Default)]
 pub(super) struct Flushes {
     reached: Mark,
-    /// One waker a sender.
+    /// One waker per sender.
     waiting: Vec<(u64, Option<Waker>)>,
 }
 
 impl Flushes {
-    /// Whether all before `mark` has left; if not, the waker is kept, and woken when more has.
+    /// Returns whether everything before `mark` was flushed. If not, keeps the waker and wakes it after later flushes.
     pub(super) fn poll(&mut self, mark: Mark, sender: u64, parked: &mut Parked<'_>) -> bool {
         if mark.data <= self.reached.data && mark.control <= self.reached.control {
             return true;
@@ -34,19 +34,19 @@ impl Flushes {
         false
     }
 
-    /// All before `mark` has left; gives whom to wake.
+    /// Records that everything before `mark` was flushed. Returns the wakers to wake.
     pub(super) fn reach(&mut self, mark: Mark) -> impl Iterator<Item = Waker> {
         let waiting = if self.reached == mark { 0 } else { self.waiting.len() };
         self.reached = mark;
         self.waiting.drain(..waiting).filter_map(|(_, waker)| waker)
     }
 
-    /// There will be no more flushes; gives whom to wake.
+    /// Records that there will be no more flushes. Returns the wakers to wake.
     pub(super) fn end(&mut self) -> impl Iterator<Item = Waker> {
         self.waiting.drain(..).filter_map(|(_, waker)| waker)
     }
 
-    /// A sender waits no more; gives its waker to drop.
+    /// Removes a sender that no longer waits. Returns its waker, to be dropped.
     #[must_use = "drop it once the queue is unlocked"]
     pub(super) fn forget(&mut self, sender: u64) -> Option<Waker> {
         let place = self.waiting.iter().position(|(id, _)| *id == sender)?;

@@ -2,33 +2,33 @@ use std::collections::VecDeque;
 
 use crate::{Error, transport::backlog::KEPT};
 
-/// The incoming queue: what the transport gave and the receiver has not taken.
+/// The incoming queue: items from the transport that the receiver has not taken.
 pub(super) struct Inbox<In> {
     queue: VecDeque<Entry<In>>,
-    /// How many of the queue are messages or errors.
+    /// The number of messages and errors in the queue.
     messages: usize,
     bytes: usize,
     max_messages: usize,
     max_bytes: usize,
-    /// Nothing more will come.
+    /// Whether no more items will arrive.
     pub(super) ended: bool,
-    /// Nobody will take it.
+    /// Whether the receiver is gone.
     pub(super) abandoned: bool,
-    /// The receiver found nothing, and has registered its waker.
+    /// Whether the receiver found nothing and has registered its waker.
     pub(super) is_awaited: bool,
 }
 
-/// What stands in the inbox.
+/// An entry of the inbox.
 pub(super) enum Entry<In> {
-    /// What the transport gave, and its size.
+    /// An item from the transport, and its size.
     Item(Result<In, Error>, usize),
-    /// The connection was lost: what follows comes from another. Never two in a row, so the queue stays bounded.
+    /// A lost connection: later items come from another one. There are never two in a row, so the queue stays bounded.
     Loss,
 }
 
-/// What the receiver takes.
+/// An entry taken by the receiver.
 pub(super) enum Taken<In> {
-    /// What the transport gave, and whether taking it made room in a full inbox.
+    /// An item from the transport, and whether taking it made room in a full inbox.
     Item(Result<In, Error>, bool),
     Loss,
 }
@@ -51,7 +51,7 @@ impl<In> Inbox<In> {
         self.abandoned || (self.messages < self.max_messages && self.bytes < self.max_bytes)
     }
 
-    /// Adds a message of this size, or gives it back where nobody will take it.
+    /// Adds a message of this size, or returns it if the receiver is gone.
     #[must_use = "drop it once the queue is unlocked"]
     pub(super) fn push(&mut self, message: Result<In, Error>, size: usize) -> Option<Result<In, Error>> {
         if self.abandoned {
@@ -63,14 +63,14 @@ impl<In> Inbox<In> {
         None
     }
 
-    /// Notes that the connection was lost, behind what came in before.
+    /// Records that the connection was lost, after the items that arrived before.
     pub(super) fn push_loss(&mut self) {
         if !self.abandoned && !matches!(self.queue.back(), Some(Entry::Loss)) {
             self.queue.push_back(Entry::Loss);
         }
     }
 
-    /// Takes the oldest.
+    /// Takes the oldest entry.
     pub(super) fn pop(&mut self) -> Option<Taken<In>> {
         let was_full = !self.has_room();
         let (message, size) = match self.queue.pop_front()? {
@@ -78,12 +78,12 @@ impl<In> Inbox<In> {
             Entry::Loss => return Some(Taken::Loss),
         };
         self.messages -= 1;
-        // Sizes are the user's and may add up to anything; an empty queue holds nothing.
+        // Sizes come from the user and may add up to any number. An empty queue holds zero bytes.
         self.bytes = if self.queue.is_empty() { 0 } else { self.bytes.saturating_sub(size) };
         Some(Taken::Item(message, was_full))
     }
 
-    /// Nobody will take what is here, nor what comes: gives it to be dropped.
+    /// Marks the receiver as gone. Returns the entries, to be dropped.
     #[must_use = "drop it once the queue is unlocked"]
     pub(super) fn abandon(&mut self) -> VecDeque<Entry<In>> {
         self.abandoned = true;
@@ -104,7 +104,7 @@ impl<In> Inbox<In> {
         self.queue.is_empty() && self.queue.capacity() > 2 * KEPT
     }
 
-    /// Gives memory back that an idle inbox does not need.
+    /// Releases memory that an idle inbox does not need.
     pub(super) fn trim(&mut self) {
         if self.has_spare() {
             self.queue.shrink_to(KEPT);

@@ -1,4 +1,4 @@
-//! One task owns the stack, any number of writers: see [`Driver`].
+//! A task that owns the stack, with any number of writers: see [`Driver`].
 
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 mod drain;
@@ -40,11 +40,11 @@ use super::{
 };
 use crate::Error;
 
-/// What sender, receiver and driver share.
+/// The state that sender, receiver and driver share.
 ///
-/// Nothing of the user's runs under one of the locks: no drop of a message, no function of the [`Queue`], no waker (neither its wake nor
-/// its clone nor its drop), no formatter. What is looked up is looked up before; what is to be dropped or woken is handed out, and
-/// dropped or woken after. A message whose drop sends another is ordinary.
+/// No user code runs under any of the locks: no drop of a message, no function of the [`Queue`], no waker (neither its
+/// wake nor its clone nor its drop), no formatter. Messages are inspected before locking. Values to drop or wake are
+/// handed out, and dropped or woken after unlocking. A message whose drop sends another message is therefore safe.
 struct Shared<Out, In> {
     outbox: Mutex<Outbox<Out>>,
     inbox: Mutex<Inbox<In>>,
@@ -74,7 +74,8 @@ impl<Out, In> Shared<Out, In> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Unlocks the queue, and wakes those whose turn it is. `wakers` is for their wakers, and is empty before and after.
+    /// Unlocks the queue and wakes the senders whose turn it is. `wakers` holds their wakers meanwhile, and is empty
+    /// before and after.
     fn pass_turns(&self, mut outbox: MutexGuard<'_, Outbox<Out>>, wakers: &mut Vec<Waker>) {
         wakers.extend(std::iter::from_fn(|| outbox.next_waiter()));
         let look_again = outbox.wait_for_a_turn();
@@ -94,7 +95,7 @@ impl<Out, In> Shared<Out, In> {
         }
     }
 
-    /// Nothing is written any more: what was `fed` counts, what is in `batch` is dropped, and everyone who waits is told `error`, or
+    /// Ends the writing: `fed` messages are counted, `batch` is dropped, and every waiting task gets `error`, or learns
     /// that this end has closed.
     fn end_writing(&self, fed: &mut Fed, batch: &mut VecDeque<Entry<Out>>, error: Error, is_clean: bool) {
         let mut outbox = self.outbox();
@@ -109,7 +110,7 @@ impl<Out, In> Shared<Out, In> {
 
 #[cfg(test)]
 impl<Out, In> Shared<Out, In> {
-    /// For how many messages there is memory.
+    /// Returns the number of messages for which memory is allocated.
     fn capacity(&self) -> usize {
         self.outbox().capacity() + self.inbox().capacity()
     }

@@ -13,8 +13,8 @@ use crate::{
     },
 };
 
-/// The outgoing queue: what was accepted and is not yet with the transport. No I/O, no clock; its owner wakes the wakers, and drops
-/// the messages.
+/// The outgoing queue: messages accepted and not yet given to the transport. No I/O, no clock. Its owner wakes the
+/// wakers and drops the messages.
 ///
 /// ```text
 ///          the last sender is gone, Sender::close,        the transport is closed,
@@ -26,22 +26,22 @@ use crate::{
 /// Nothing is accepted from `Closing` on.
 pub(super) struct Outbox<Out> {
     backlog: Backlog<Out>,
-    /// Messages that the driver has taken, and neither gave to the transport nor back.
+    /// The number of messages that the driver has taken and neither given to the transport nor put back.
     taken: usize,
-    /// Places promised to senders that are ready.
+    /// The number of places promised to ready senders.
     reserved: usize,
     pub(super) waiters: Waiters,
     state: State,
-    /// Control messages accepted, and given to the transport.
+    /// The numbers of control messages accepted, and given to the transport.
     control_accepted: u64,
     control_fed: u64,
-    /// Data messages given to the transport, or dropped.
+    /// The number of data messages given to the transport, or dropped.
     data_fed: u64,
     pub(super) flushes: Flushes,
-    /// How often accepted messages were lost while the transport went on, and the error of the last time.
+    /// The number of losses of accepted messages while the transport continued, and the error of the last loss.
     losses: u64,
     loss: Option<Error>,
-    /// Who waits for the end: a flush that is never reached.
+    /// The tasks that wait for the end, modeled as a flush that is never reached.
     ends: Flushes,
     senders: usize,
     next_id: u64,
@@ -53,23 +53,23 @@ enum State {
     Ended(End),
 }
 
-/// Why this end closes the transport.
+/// The reason why this end closes the transport.
 #[derive(Clone)]
 enum Cause {
     /// The last sender is gone.
     Unused,
-    /// A sender asked for it: what was accepted is sent first.
+    /// A sender asked for it. Accepted messages are sent first.
     Asked(CloseFrame),
-    /// A full queue: what waited was dropped.
+    /// The queue was full. Waiting messages were dropped.
     Overflow(CloseCode),
 }
 
-/// Why nothing is sent any more.
+/// The reason why nothing is sent any more.
 #[derive(Clone)]
 pub(super) struct End {
-    /// The error of every send from now on.
+    /// The error of every later send.
     pub(super) error: Error,
-    /// This end closed, and what was accepted was sent before.
+    /// Whether this end closed, after all accepted messages were sent.
     pub(super) is_clean: bool,
 }
 
@@ -83,7 +83,7 @@ impl Cause {
     }
 }
 
-/// What became of messages that were taken.
+/// The outcome of messages that were taken.
 #[derive(Debug, Default)]
 pub(super) struct Fed {
     bytes: u64,
@@ -102,14 +102,14 @@ impl Fed {
     }
 }
 
-/// Whether a sender may push.
+/// The answer to a sender that wants to push.
 pub(super) enum Admission {
     Ready,
     Wait,
     Closed(Error),
 }
 
-/// What was accepted, or not, and what is to be dropped.
+/// Messages that were accepted or rejected, and that must be dropped.
 #[must_use = "drop it once the queue is unlocked"]
 pub(super) enum Gone<Out> {
     Nothing,
@@ -117,12 +117,12 @@ pub(super) enum Gone<Out> {
     All(#[allow(dead_code, reason = "held to be dropped")] Entry<Out>, #[allow(dead_code)] Discarded<Out>),
 }
 
-/// What the driver is to do when the queue has given it what it has.
+/// The next step of the driver, once it has received the queue's messages.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// Hand on what was taken, or wait for more.
+    /// Pass on the taken messages, or wait for more.
     GoOn,
-    /// All is handed on: close the transport, with this frame.
+    /// Everything was passed on: close the transport with this frame.
     Close(Option<CloseFrame>),
 }
 
@@ -146,19 +146,19 @@ impl<Out> Outbox<Out> {
         }
     }
 
-    /// Counts one more sender, and gives its id.
+    /// Adds a sender and returns its id.
     pub(super) fn join(&mut self) -> u64 {
         self.senders += 1;
         self.id()
     }
 
-    /// A new id.
+    /// Returns a new id.
     pub(super) fn id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
     }
 
-    /// Counts one sender less; tells whether it was the last.
+    /// Removes a sender. Returns whether it was the last one.
     pub(super) fn part(&mut self) -> bool {
         self.senders -= 1;
         if self.senders == 0 && matches!(self.state, State::Open) {
@@ -167,10 +167,11 @@ impl<Out> Outbox<Out> {
         self.senders == 0
     }
 
-    /// Takes no more, and has the transport closed with this frame once what was accepted is sent; gives whom to wake.
+    /// Stops accepting messages, and closes the transport with this frame once accepted messages are sent. Returns the
+    /// wakers to wake.
     pub(super) fn close(&mut self, frame: CloseFrame) -> Vec<Waker> {
         match self.state {
-            // Nothing was to be said yet.
+            // No frame was chosen yet.
             State::Open | State::Closing(Cause::Unused) => {
                 self.state = State::Closing(Cause::Asked(frame));
                 self.waiters.wake_all()
@@ -179,7 +180,7 @@ impl<Out> Outbox<Out> {
         }
     }
 
-    /// Why the transport has ended, or `None` and a promise to wake `watcher`, who is new without an id.
+    /// Returns why the transport has ended, or `None` and registers `watcher`, which gets an id if it has none.
     pub(super) fn poll_end(&mut self, watcher: &mut Option<u64>, parked: &mut Parked<'_>) -> Option<End> {
         if let State::Ended(end) = &self.state {
             return Some(end.clone());
@@ -189,7 +190,7 @@ impl<Out> Outbox<Out> {
         None
     }
 
-    /// A watcher does not wait for the end any more; gives its waker to drop.
+    /// Removes a watcher that no longer waits for the end. Returns its waker, to be dropped.
     #[must_use = "drop it once the queue is unlocked"]
     pub(super) fn forget_end(&mut self, watcher: u64) -> Option<Waker> {
         self.ends.forget(watcher)
@@ -207,12 +208,12 @@ impl<Out> Outbox<Out> {
         self.backlog.dropped()
     }
 
-    /// Places that nobody has and nobody was promised.
+    /// Returns the number of places that are neither taken nor promised.
     pub(super) fn free(&self) -> usize {
         self.backlog.free(self.taken + self.reserved)
     }
 
-    /// Why no more is accepted.
+    /// Returns why no more messages are accepted.
     pub(super) fn closed(&self) -> Option<Error> {
         match &self.state {
             State::Open => None,
@@ -221,7 +222,7 @@ impl<Out> Outbox<Out> {
         }
     }
 
-    /// Why what was accepted and not flushed never will be.
+    /// Returns why accepted messages that are not flushed never will be.
     pub(super) fn over(&self) -> Option<Error> {
         match &self.state {
             State::Open | State::Closing(Cause::Unused | Cause::Asked(_)) => None,
@@ -229,14 +230,14 @@ impl<Out> Outbox<Out> {
         }
     }
 
-    /// The error of a full queue whose policy closes, and which the transport has not been told of yet.
+    /// Returns the error of a full queue whose policy closes and that has not yet been reported to the transport.
     #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
     pub(super) fn overflow(&self) -> Option<Error> {
         matches!(self.state, State::Closing(Cause::Overflow(_))).then(|| self.closed()).flatten()
     }
 
-    /// Whether the sender that holds `ticket`, or none yet, may have a place. With [`Admission::Ready`] it has one. Where the
-    /// message is known, it may be one that takes no place but another's.
+    /// Decides whether the sender that holds `ticket`, if any, may have a place. With [`Admission::Ready`] it has one.
+    /// If the message is known, it may need no place because it replaces another message.
     pub(super) fn admit(&mut self, ticket: Option<u64>, entry: Option<&Entry<Out>>) -> Admission {
         if let Some(error) = self.closed() {
             return Admission::Closed(error);
@@ -246,7 +247,8 @@ impl<Out> Outbox<Out> {
             let free = self.free();
             if ahead >= free && entry.is_none_or(|entry| self.backlog.place(entry).is_none()) {
                 if free > 0 {
-                    // There is a place, and it is another's turn: not for long, if that one does not come.
+                    // A place is free, but it is another sender's turn. That sender keeps the turn only for a short
+                    // time.
                     self.waiters.watch();
                 }
                 return Admission::Wait;
@@ -257,12 +259,12 @@ impl<Out> Outbox<Out> {
         Admission::Ready
     }
 
-    /// Gives back a place that [`admit`](Self::admit) gave.
+    /// Returns a place granted by [`admit`](Self::admit).
     pub(super) fn give_back(&mut self) {
         self.reserved = self.reserved.saturating_sub(1);
     }
 
-    /// Takes a message into a place that [`admit`](Self::admit) gave.
+    /// Pushes a message into a place granted by [`admit`](Self::admit).
     pub(super) fn push(&mut self, entry: Entry<Out>) -> (Result<(), Error>, Gone<Out>) {
         if self.backlog.waits() {
             self.give_back();
@@ -289,12 +291,14 @@ impl<Out> Outbox<Out> {
         (Ok(()), gone)
     }
 
-    /// Wakes the next whose turn it is; call until it gives `None`. Afterwards [`wait_for_a_turn`](Self::wait_for_a_turn).
+    /// Returns the waker of the next sender whose turn it is. Call it until it returns `None`, and then
+    /// [`wait_for_a_turn`](Self::wait_for_a_turn).
     pub(super) fn next_waiter(&mut self) -> Option<Waker> {
         self.waiters.next(self.free())
     }
 
-    /// Whether somebody waits behind those who were woken, and the driver has to look again whether they came.
+    /// Returns whether a sender waits behind those that were woken, so the driver has to check again whether they have
+    /// polled.
     pub(super) fn wait_for_a_turn(&mut self) -> bool {
         let wait = self.waiters.wait_for_a_turn();
         if wait {
@@ -303,7 +307,7 @@ impl<Out> Outbox<Out> {
         wait
     }
 
-    /// Moves up to `most` messages to the driver, control first, and says what is next.
+    /// Moves up to `most` messages to the driver, control first, and returns the next step.
     pub(super) fn take(&mut self, batch: &mut VecDeque<Entry<Out>>, most: usize) -> Next {
         while batch.len() < most {
             let Some(entry) = self.backlog.pop() else { break };
@@ -320,8 +324,8 @@ impl<Out> Outbox<Out> {
         }
     }
 
-    /// Puts back what the transport did not take; it goes first again. Gives what was dropped instead: all of it where the queue has
-    /// overflowed meanwhile, for the close then goes first.
+    /// Puts back messages that the transport did not take, as the next ones to go. Returns the messages that were
+    /// dropped instead: all of them if the queue has overflowed meanwhile, because the close then goes first.
     #[must_use = "drop it once the queue is unlocked"]
     pub(super) fn put_back(&mut self, batch: &mut VecDeque<Entry<Out>>) -> Vec<Entry<Out>> {
         let mut gone = Vec::new();
@@ -340,7 +344,7 @@ impl<Out> Outbox<Out> {
         gone
     }
 
-    /// Counts what the driver has taken as dropped: the connection is over.
+    /// Counts the messages that the driver has taken as dropped: the connection is over.
     pub(super) fn count_discarded(&mut self, batch: &VecDeque<Entry<Out>>) {
         let data = batch.iter().filter(|entry| !entry.is_control()).count();
         self.backlog.count_dropped(data as u64);
@@ -350,7 +354,7 @@ impl<Out> Outbox<Out> {
         self.control_fed += (batch.len() - data) as u64;
     }
 
-    /// So much of what was taken is with the transport now, or was refused by it.
+    /// Records how many of the taken messages the transport has accepted or rejected.
     pub(super) fn fed(&mut self, fed: Fed) {
         self.taken -= (fed.control + fed.data) as usize;
         self.backlog.release(fed.bytes);
@@ -359,7 +363,7 @@ impl<Out> Outbox<Out> {
         self.backlog.count_dropped(fed.refused);
     }
 
-    /// All that is accepted by now.
+    /// Returns the point behind all messages accepted so far.
     pub(super) fn accepted(&self) -> Mark {
         Mark { data: self.data_fed + self.backlog.data() as u64 + self.taken_data(), control: self.control_accepted }
     }
@@ -368,13 +372,13 @@ impl<Out> Outbox<Out> {
         self.taken as u64 - (self.control_accepted - self.control_fed - self.backlog.control() as u64)
     }
 
-    /// All that the transport was given before now has left it; gives whom to wake.
+    /// Records that the transport has flushed all messages given to it. Returns the wakers to wake.
     pub(super) fn flushed(&mut self) -> impl Iterator<Item = Waker> {
         self.flushes.reach(Mark { data: self.data_fed, control: self.control_fed })
     }
 
-    /// Messages that the transport had accepted are lost: each sender's next flush tells. Gives whom to wake, and the error of the loss
-    /// before, to be dropped.
+    /// Records the loss of messages that the transport had accepted; each sender's next flush reports it. Returns the
+    /// wakers to wake, and the error of the previous loss, to be dropped.
     #[must_use = "drop it once the queue is unlocked"]
     pub(super) fn lose(&mut self, error: Error) -> (impl Iterator<Item = Waker>, Option<Error>) {
         self.losses += 1;
@@ -382,18 +386,19 @@ impl<Out> Outbox<Out> {
         (self.flushes.end(), before)
     }
 
-    /// The losses so far.
+    /// Returns the number of losses so far.
     pub(super) fn losses(&self) -> u64 {
         self.losses
     }
 
-    /// The error of the last loss, where there were more than `seen`, which then counts it.
+    /// Returns the error of the last loss if there were more than `seen`, and updates `seen`.
     pub(super) fn take_loss(&self, seen: &mut u64) -> Option<Error> {
         if std::mem::replace(seen, self.losses) == self.losses { None } else { self.loss.clone() }
     }
 
-    /// Takes no more, and says why to everyone who waits: where this end was closing and nothing failed (`is_clean`), the cause of that.
-    /// Gives what waits, to be dropped, and whom to wake.
+    /// Stops accepting messages, and reports the reason to every waiting task. If this end was closing and nothing
+    /// failed (`is_clean`), the reason is the cause of that close. Returns the waiting messages, to be dropped, and the
+    /// wakers to wake.
     pub(super) fn end(&mut self, error: Error, is_clean: bool) -> (Option<Discarded<Out>>, Vec<Waker>) {
         let end = match &self.state {
             State::Ended(_) => None,
@@ -417,12 +422,12 @@ impl<Out> Outbox<Out> {
         self.backlog.capacity()
     }
 
-    /// Whether nothing waits, and memory is held that an idle queue does not need.
+    /// Returns whether nothing waits and the queue holds memory that it does not need while idle.
     pub(super) fn has_spare(&self) -> bool {
         self.backlog.has_spare() || self.waiters.has_spare()
     }
 
-    /// Gives memory back that an idle queue does not need.
+    /// Releases memory that an idle queue does not need.
     pub(super) fn trim(&mut self) {
         self.backlog.trim();
         self.waiters.trim();

@@ -13,14 +13,15 @@ use crate::{Error, transport::signal};
 
 /// The reading end of a [driven](crate::TransportExt::drive) transport.
 ///
-/// While it has no room left ([`Queue::max_inbox`](crate::Queue::max_inbox)), the driver does not read from the transport:
-/// that is the back-pressure to the peer. Dropping it does not stop the writing; what comes in is then dropped.
+/// While its inbox is full ([`Queue::max_inbox`](crate::Queue::max_inbox)), the driver does not read from the transport:
+/// this applies backpressure to the peer. Dropping the receiver does not stop the writing; incoming messages are then
+/// dropped.
 ///
-/// An error is given as the transport gave it; whether more follows is the transport's to say. So is a message that the
-/// transport refused to send for itself alone (too large, or not to be encoded): it was accepted by the queue, and this is
-/// where its error shows, while there is room for it; [`Sender::dropped`](crate::Sender::dropped) counts it in any case.
-/// Messages that were lost with a connection show here too where the transport goes on with another
-/// ([`WhenLost::Fail`](crate::layer::reconnect::WhenLost::Fail) of a transport that reconnects). The error of each of these
+/// Errors of the transport are yielded unchanged, and the transport decides whether more items follow. A message that
+/// the transport rejects individually (too large, or not encodable) was accepted by the queue, so its error is yielded
+/// here while there is room for it. [`Sender::dropped`](crate::Sender::dropped) counts it in any case. Messages lost
+/// with a connection are also reported here if the transport continues with another one
+/// ([`WhenLost::Fail`](crate::layer::reconnect::WhenLost::Fail) of a reconnecting transport). The error of each of these
 /// [is a rejection](Error::is_rejection).
 pub struct Receiver<Out, In = Out> {
     shared: Arc<Shared<Out, In>>,
@@ -31,11 +32,11 @@ impl<Out, In> Receiver<Out, In> {
         Self { shared }
     }
 
-    /// Receives one message; `None` once the transport has ended and all was received.
+    /// Receives one message. Returns `None` once the transport has ended and all messages were received.
     ///
     /// # Errors
     ///
-    /// What the transport gave.
+    /// Returns the errors of the transport.
     ///
     /// # Cancel safety
     ///
@@ -72,7 +73,7 @@ impl<Out, In> Stream for Receiver<Out, In> {
         if let Poll::Ready(message) = self.take() {
             return Poll::Ready(message);
         }
-        // Without the lock: cloning a waker is the executor's code.
+        // Without the lock: cloning a waker runs executor code.
         self.shared.receiver.register(cx.waker());
         self.shared.inbox().is_awaited = true;
         self.take()
@@ -85,7 +86,7 @@ impl<Out, In> Stream for Receiver<Out, In> {
 
 impl<Out, In> Drop for Receiver<Out, In> {
     fn drop(&mut self) {
-        // The messages' own drops run after the lock.
+        // The messages are dropped after the lock is released.
         let unread = self.shared.inbox().abandon();
         drop(unread);
         self.shared.driver.wake();

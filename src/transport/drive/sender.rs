@@ -20,26 +20,26 @@ use crate::{
     transport::{backlog::Entry, parked::Parked},
 };
 
-/// A writing end of a [driven](crate::TransportExt::drive) transport: clone it for every task that writes.
+/// A writing end of a [driven](crate::TransportExt::drive) transport. Clone it for every task that writes.
 ///
-/// It is a `Sink<Out>` and a `Service<Out, Response = ()>`. In both, and in [`send`](Self::send), a message that is taken is
-/// *accepted*: it stands in the bounded queue. [`flush`](Self::flush) waits until what was accepted has been handed to the
-/// operating system. Messages of one sender keep their order, but that pings and pongs overtake.
+/// It is a `Sink<Out>` and a `Service<Out, Response = ()>`. In both, and in [`send`](Self::send), a taken message is
+/// *accepted*: it is in the bounded queue. [`flush`](Self::flush) waits until accepted messages have been handed to the
+/// operating system. Messages of one sender keep their order, except that pings and pongs overtake.
 ///
-/// Being ready reserves a place in the queue, which the next message takes, and which [`abort_send`](Self::abort_send) or dropping the
-/// sender gives back; a clone starts without one. What happens when there is no place is [`WhenFull`](crate::WhenFull)'s to say. A
-/// sender that waits for a place stands in line, first come, first served. One that was woken for its turn and does not poll, because
-/// its future was dropped, say, loses the turn to the next once the driver has looked again.
+/// A ready sender has reserved a place in the queue. The next message takes it; [`abort_send`](Self::abort_send) or
+/// dropping the sender returns it. A clone starts without a place. [`WhenFull`](crate::WhenFull) determines what happens
+/// if there is no place. Senders wait for places in line, first come, first served. If a woken sender does not poll, for
+/// example because its future was dropped, its turn passes to the next one once the driver has checked again.
 ///
-/// When the last sender is dropped, or closed by `Sink::poll_close`, what was accepted is sent and the transport is closed. To close
-/// it with a code, or while there are other senders, use [`close`](Self::close).
+/// When the last sender is dropped, or closed by `Sink::poll_close`, accepted messages are sent and the transport is
+/// closed. To close it with a code, or while there are other senders, use [`close`](Self::close).
 pub struct Sender<Out, In = Out> {
     shared: Arc<Shared<Out, In>>,
     id: u64,
     ticket: Option<u64>,
     has_place: bool,
     flush: Option<Mark>,
-    /// How many losses of accepted messages this sender knows of.
+    /// The number of losses of accepted messages that this sender has been told of.
     losses: u64,
     is_closed: bool,
 }
@@ -52,28 +52,30 @@ impl<Out, In> Sender<Out, In> {
         Self { shared, id, ticket: None, has_place: false, flush: None, losses, is_closed: false }
     }
 
-    /// Sends one message: waits for a place in the queue, where the queue's policy is to wait, and takes it.
+    /// Sends one message. Waits for a place in the queue if the queue's policy is to wait, and takes it.
     ///
     /// # Errors
     ///
-    /// Returns an error for which [`is_closed`](Error::is_closed) is true, or the error that ended the transport, once the transport has
-    /// ended or a sender has [closed](Self::close) it. Returns an error for which [`is_full`](Error::is_full) is true where the message
-    /// filled a queue that then [closes](crate::WhenFull::Close) the connection. The message is lost with it.
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true, or the error that ended the transport, if the
+    /// transport has ended or a sender has [closed](Self::close) it. Returns an error for which
+    /// [`is_full`](Error::is_full) is true if the queue is full and therefore [closes](crate::WhenFull::Close) the
+    /// connection. The message is lost in each case.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it is ready sends nothing, and gives up its place in line. Once it is ready the message is accepted.
+    /// Dropping the future before it is ready sends nothing, and gives up its place in line. Once it is ready the
+    /// message is accepted.
     pub fn send(&self, message: Out) -> Send<'_, Out, In> {
         Send { sender: self, ticket: None, entry: Some(self.shared.measure.entry(message)) }
     }
 
-    /// Sends one message if there is a place for it now, and gives it back if not. It does not overtake senders that wait.
+    /// Sends one message if there is a place for it now, and returns it otherwise. It does not overtake waiting senders.
     ///
     /// # Errors
     ///
-    /// Returns a [`TrySendError`] with the message where the queue has no place for it, or takes no more. Where the queue's policy is to
-    /// drop, the message is taken (and may be dropped and counted). Where it is to [close](crate::WhenFull::Close), a full queue closes
-    /// the connection, and the error has no message.
+    /// Returns a [`TrySendError`] with the message if the queue has no place for it or accepts no more messages. If the
+    /// queue's policy is to drop, the message is taken (and may be dropped and counted). If the policy is to
+    /// [close](crate::WhenFull::Close), a full queue closes the connection, and the error has no message.
     ///
     /// ```
     /// use tower_transport::{Message, Queue, TransportExt, channel};
@@ -116,23 +118,24 @@ impl<Out, In> Sender<Out, In> {
         }
     }
 
-    /// Closes the transport with this code and reason, for all senders. What was accepted is sent first.
+    /// Closes the transport with this code and reason, for all senders. Accepted messages are sent first.
     ///
-    /// It begins with the call, not with the first poll: from then on every [`send`](Self::send) fails with
-    /// [`is_closed`](Error::is_closed), those that wait included. The future is ready once the transport is closed. It works above any
-    /// codec: the frame travels next to the messages, by [`signal::close_frame`](crate::transport::signal::close_frame). A transport
-    /// without close codes is closed in its own way.
+    /// The close begins with the call, not with the first poll. From then on every [`send`](Self::send), including those
+    /// that already wait, returns an error for which [`is_closed`](Error::is_closed) is true. The future is ready once
+    /// the transport is closed. It works above any codec: the frame travels next to the messages, by
+    /// [`signal::close_frame`](crate::transport::signal::close_frame). A transport without close codes is closed in its
+    /// own way.
     ///
-    /// The first frame wins: if the transport is closing already, this only waits.
+    /// The first frame wins: if the transport is already closing, this call only waits.
     ///
     /// # Errors
     ///
-    /// Returns the error that ended the transport before it was closed, or the one for which [`is_closed`](Error::is_closed) is true if a
-    /// full queue [closed](crate::WhenFull::Close) it or the peer did.
+    /// Returns the error that ended the transport before it was closed. Returns an error for which
+    /// [`is_closed`](Error::is_closed) is true if a full queue [closed](crate::WhenFull::Close) it or the peer did.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future stops the waiting alone: the transport is closed all the same.
+    /// Dropping the future only stops the wait: the transport is still closed.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -167,59 +170,61 @@ impl<Out, In> Sender<Out, In> {
 
     /// Gives up the place that `poll_ready` reserved, or the place in line for one. Returns whether there was either.
     ///
-    /// For a task that was ready to send and then decides not to, and keeps the sender: the place is held until the next message
-    /// otherwise.
+    /// Use it in a task that was ready to send, decides not to, and keeps the sender. Otherwise the place stays reserved
+    /// until the next message.
     pub fn abort_send(&mut self) -> bool {
         let (ticket, has_place) = (self.ticket.take(), std::mem::take(&mut self.has_place));
         withdraw(&self.shared, ticket, has_place);
         ticket.is_some() || has_place
     }
 
-    /// Waits until all that any sender was told is accepted by now has been handed to the operating system.
+    /// Waits until all messages of any sender that are accepted by now have been handed to the operating system.
     ///
     /// # Errors
     ///
-    /// Returns the error that ended the transport before that. Returns an error that [is a rejection](Error::is_rejection), once,
-    /// if messages that any sender had sent since this one's last flush were lost with a connection and the transport goes on
-    /// with another: call it again for the rest.
+    /// Returns the error that ended the transport before that. Returns an error that [is a
+    /// rejection](Error::is_rejection), once, if messages that any sender had sent since this sender's last flush were
+    /// lost with a connection and the transport continues with another one. Call it again for the rest.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing.
+    /// Dropping the future has no effect.
     pub async fn flush(&mut self) -> Result<(), Error> {
         self.flush = None;
         std::future::poll_fn(|cx| self.poll_flushed(cx)).await
     }
 
-    /// Waits until the transport has ended, by either side, and gives the reason: the error of every later [`send`](Self::send).
+    /// Waits until either side has ended the transport, and returns the reason: the error of every later
+    /// [`send`](Self::send).
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing.
+    /// Dropping the future has no effect.
     pub async fn closed(&self) -> Error {
         watch::end(&self.shared).await.error
     }
 
-    /// Returns whether every [`send`](Self::send) fails by now: the transport has ended or is being closed, or this sender is closed.
+    /// Returns whether every [`send`](Self::send) fails from now on: the transport has ended or is being closed, or this
+    /// sender is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.is_closed || self.shared.outbox().closed().is_some()
     }
 
-    /// How many messages wait.
+    /// Returns the number of waiting messages.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.shared.outbox().len()
     }
 
-    /// How many bytes wait, as the queue measures them.
+    /// Returns the number of waiting bytes, as the queue measures them.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.shared.outbox().bytes()
     }
 
-    /// How many messages were dropped since the beginning: by the queue's policy, because the transport refused them, or
-    /// because it ended first.
+    /// Returns the number of messages dropped since the beginning: by the queue's policy, because the transport rejected
+    /// them, or because it ended first.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.outbox().dropped()
@@ -230,7 +235,7 @@ impl<Out, In> Sender<Out, In> {
         &self.shared
     }
 
-    /// Counts no more among the senders.
+    /// Removes this sender from the count of senders.
     fn leave(&mut self) {
         if std::mem::replace(&mut self.is_closed, true) {
             return;
@@ -297,7 +302,7 @@ fn closed_sender() -> Error {
     Error::closed("this sender was closed")
 }
 
-/// Takes a place, and puts the message into it if there is one already; or takes a place in line.
+/// Takes a place and puts the message into it if there is one already; otherwise takes a place in line.
 fn poll_admission<Out, In>(
     shared: &Shared<Out, In>,
     ticket: &mut Option<u64>,
@@ -315,7 +320,7 @@ fn poll_admission<Out, In>(
                 (_, Some(entry)) => outbox.push(entry),
                 (_, None) => (Ok(()), Gone::Nothing),
             };
-            // Whoever stands behind has moved up.
+            // The senders behind this one have moved up.
             shared.pass_turns(outbox, &mut Vec::new());
             drop((waker, gone));
             return Poll::Ready(result);
@@ -333,7 +338,7 @@ fn poll_admission<Out, In>(
     }
 }
 
-/// Gives up a place in line, or a place, and wakes who moves up.
+/// Gives up a place in line or a reserved place, and wakes the senders that move up.
 fn withdraw<Out, In>(shared: &Shared<Out, In>, ticket: Option<u64>, has_place: bool) {
     if ticket.is_none() && !has_place {
         return;

@@ -1,4 +1,4 @@
-//! What a driven connection holds.
+//! The memory that a driven connection holds.
 
 use std::{
     pin::Pin,

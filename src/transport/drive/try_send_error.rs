@@ -13,13 +13,15 @@ impl<Out> TrySendError<Out> {
         Self { error, message }
     }
 
-    /// Returns why: [`is_full`](Error::is_full), or [`is_closed`](Error::is_closed), or the error that ended the transport.
+    /// Returns the reason: an error for which [`is_full`](Error::is_full) or [`is_closed`](Error::is_closed) is true, or
+    /// the error that ended the transport.
     #[must_use]
     pub fn error(&self) -> &Error {
         &self.error
     }
 
-    /// Returns the message; `None` if the message filled a queue that [closes](crate::WhenFull::Close), and was dropped with it.
+    /// Returns the message, or `None` if the message filled a queue that [closes](crate::WhenFull::Close) and was
+    /// dropped with it.
     #[must_use]
     pub fn into_message(self) -> Option<Out> {
         self.message

@@ -2,22 +2,22 @@ use std::{collections::VecDeque, task::Waker};
 
 use crate::transport::{backlog::KEPT, parked::Parked};
 
-/// Tasks in line for places that come free, first come, first served.
+/// Tasks in line for free places, first come, first served.
 ///
-/// Nothing is handed to a task that may never come for it: the task at position `p` may take a place while more than `p` are free. Of a
-/// `Sink` nobody learns that the future which polled it was dropped, so a turn ends: a task that was woken, and has not come when the
-/// driver looks [again](Self::end_turns) while others wait, is taken out of the line. It loses that place alone: its ticket keeps its
-/// age, and if it polls later it stands where it stood.
+/// No place is reserved for a task that may never poll again: the task at position `p` may take a place while more than
+/// `p` are free. A `Sink` cannot detect that the future polling it was dropped, so turns expire. A task that was woken
+/// and has not polled when the driver checks [again](Self::end_turns), while others wait, is removed from the line. It
+/// only loses that place: its ticket keeps its age, and if it polls later it regains its position.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    /// By ticket, the oldest first. A place without a waker has been woken and not polled since.
+    /// The waiting tasks by ticket, the oldest first. An entry without a waker was woken and has not polled since.
     line: VecDeque<(u64, Option<Waker>)>,
-    /// This many, from the first on, have been woken.
+    /// The number of entries, from the first on, that were woken.
     woken: usize,
     next_ticket: u64,
-    /// Places taken so far.
+    /// The number of places taken so far.
     taken: u64,
-    /// What `taken` was when somebody began to wait for those who were woken.
+    /// The value of `taken` when a task began to wait for the woken ones.
     watched: Option<u64>,
 }
 
@@ -31,12 +31,12 @@ impl Waiters {
         self.line.binary_search_by_key(&ticket, |(ticket, _)| *ticket)
     }
 
-    /// How many are in line before a ticket, or before somebody who has none yet.
+    /// Returns the number of tasks in line ahead of a ticket, or ahead of a task without one.
     pub(crate) fn ahead(&self, ticket: Option<u64>) -> usize {
         ticket.map_or(self.line.len(), |ticket| self.find(ticket).unwrap_or_else(|place| place))
     }
 
-    /// Sleeps at the place of its ticket, or at the end with a new one.
+    /// Waits at the position of its ticket, or at the end with a new one.
     pub(crate) fn sleep(&mut self, ticket: &mut Option<u64>, parked: &mut Parked<'_>) {
         let found = match *ticket {
             Some(ticket) => self.find(ticket),
@@ -57,7 +57,7 @@ impl Waiters {
         }
     }
 
-    /// Leaves the line; gives the waker to drop.
+    /// Leaves the line. Returns the waker, to be dropped.
     #[must_use = "drop it once the queue is unlocked"]
     pub(crate) fn leave(&mut self, ticket: u64) -> Option<Waker> {
         let place = self.find(ticket).ok()?;
@@ -65,12 +65,12 @@ impl Waiters {
         self.line.remove(place)?.1
     }
 
-    /// Somebody has taken a place.
+    /// Counts a place that was taken.
     pub(crate) fn count_taken(&mut self) {
         self.taken += 1;
     }
 
-    /// Wakes the next of the first `free` in line; call until it gives `None`.
+    /// Returns the waker of the next of the first `free` tasks in line. Call it until it returns `None`.
     pub(crate) fn next(&mut self, free: usize) -> Option<Waker> {
         while self.woken < free.min(self.line.len()) {
             let waker = self.line[self.woken].1.take();
@@ -82,18 +82,18 @@ impl Waiters {
         None
     }
 
-    /// Whether somebody sleeps behind a task that was woken.
+    /// Returns whether a task sleeps behind one that was woken.
     pub(crate) fn wait_for_a_turn(&self) -> bool {
         self.woken > 0 && self.woken < self.line.len()
     }
 
-    /// From now on those who were woken have until the driver looks again.
+    /// Starts the time limit for woken tasks, which lasts until the driver checks again.
     pub(crate) fn watch(&mut self) {
         self.watched.get_or_insert(self.taken);
     }
 
-    /// The driver looks: takes out those who were woken before somebody began to [`watch`](Self::watch) them, and have not come. While
-    /// any of them comes they have more time.
+    /// Removes, when the driver checks, the tasks that were woken before a task began to [`watch`](Self::watch) them and
+    /// that have not polled. While any of them polls, the others get more time.
     pub(crate) fn end_turns(&mut self) {
         match self.watched.take() {
             Some(taken) if taken == self.taken => {
@@ -105,7 +105,7 @@ impl Waiters {
         }
     }
 
-    /// Wakes everyone.
+    /// Wakes every task.
     pub(crate) fn wake_all(&mut self) -> Vec<Waker> {
         std::iter::from_fn(|| self.next(usize::MAX)).collect()
     }
@@ -114,7 +114,7 @@ impl Waiters {
         self.line.is_empty() && self.line.capacity() > 2 * KEPT
     }
 
-    /// Gives memory back that an empty line does not need.
+    /// Releases memory that an empty line does not need.
     pub(crate) fn trim(&mut self) {
         if self.has_spare() {
             self.line = VecDeque::new();

@@ -6,13 +6,13 @@ use std::{
 use super::{Shared, outbox::End};
 use crate::transport::parked::Parked;
 
-/// Waits until the transport has ended, and gives the reason.
+/// Waits until the transport has ended, and returns the reason.
 pub(super) async fn end<Out, In>(shared: &Shared<Out, In>) -> End {
     let mut watch = Watch { shared, id: None };
     poll_fn(|cx| watch.poll(cx)).await
 }
 
-/// One who waits for the end; dropped, it is forgotten.
+/// A task that waits for the end. Dropping it removes its registration.
 struct Watch<'a, Out, In> {
     shared: &'a Shared<Out, In>,
     id: Option<u64>,

@@ -2,7 +2,7 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 
-/// What `input` holds, as it comes in such pieces, or the first error.
+/// Decodes `input`, which arrives in these pieces, and returns its messages or the first error.
 fn decode(limit: usize, pieces: impl IntoIterator<Item = Bytes>) -> Result<Vec<Message>, Error> {
     let mut decoder = Decoder::new(limit);
     let mut messages = Vec::new();
@@ -222,7 +222,7 @@ fn any_message() -> impl Strategy<Value = Message> {
     ]
 }
 
-/// Bytes that are often nearly right.
+/// Bytes that are often nearly valid.
 fn any_wire() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         vec(any::<u8>(), 0..20),
@@ -236,7 +236,7 @@ fn any_wire() -> impl Strategy<Value = Vec<u8>> {
     vec(part, 0..6).prop_map(|parts| parts.concat())
 }
 
-/// `wire`, cut before each place that is named.
+/// Cuts `wire` before each given position.
 fn pieces(wire: &Bytes, cuts: &[prop::sample::Index]) -> Vec<Bytes> {
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
     cuts.extend([0, wire.len()]);

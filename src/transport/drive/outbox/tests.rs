@@ -1,4 +1,4 @@
-//! The queue against a model that is slow and plainly right.
+//! Compares the queue with a slow and obviously correct model.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ struct Quote {
 #[derive(Clone, Debug)]
 enum Step {
     Push(u8),
-    /// The driver takes so many, and the transport takes so many of those.
+    /// The driver takes the first number of messages, and the transport takes the second number of those.
     Drive(usize, usize),
 }
 
@@ -25,7 +25,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 const PLACES: usize = 3;
 
-/// Runs the steps on queue and model; gives what the transport got from each, and what each dropped.
+/// Runs the steps on queue and model. Returns the messages that the transport got from each, and those that each
+/// dropped.
 fn run(policy: WhenFull<Quote>, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let name = format!("{policy:?}");
     let queue = Queue::<Quote>::values().max_messages(PLACES.try_into().expect("not zero")).when_full(policy);
