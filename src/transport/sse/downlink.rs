@@ -18,19 +18,19 @@ use crate::{
     },
 };
 
-/// How much of the stream one poll reads where no event comes of it, before other tasks have their turn, in bytes. Comments and empty
-/// lines cost a peer a byte or two each.
+/// The maximum number of bytes that one poll reads without finding an event, before it lets other tasks run. Comments
+/// and empty lines cost a peer a byte or two each.
 const AT_ONCE: usize = 256 * 1024;
 
-/// What says that a server is there, and nothing more: no progress.
+/// A keep-alive comment, which shows that the server is alive but is not progress.
 const KEEP_ALIVE: &[u8] = b":\n\n";
 
-/// A client's way down: the response that does not end, and its connection.
+/// The receiving direction of a client: the response that does not end, and its connection.
 pub(super) struct Downlink {
     line: Line,
     body: Incoming,
     parser: Parser,
-    /// How long nothing may come, comments included.
+    /// The maximum silence, comments included.
     max_silence: Option<Duration>,
     silence: Timer,
 }
@@ -40,7 +40,7 @@ impl Downlink {
         Self { line, body, parser, max_silence: None, silence: Timer::new() }
     }
 
-    /// Ends the stream where nothing comes for this long.
+    /// Sets the silence after which the stream ends.
     pub(super) fn max_silence(mut self, time: Option<Duration>) -> Self {
         self.max_silence = time;
         self.listen();
@@ -56,21 +56,22 @@ impl Downlink {
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         self.silence.poll(cx).map(|()| {
             let time = self.max_silence.unwrap_or_default();
-            Error::timeout(format!("nothing came for {time:?}, not even a comment (max_silence)"))
+            Error::timeout(format!("nothing was received for {time:?}, not even a comment (max_silence)"))
         })
     }
 
-    /// What the stream has said of ids and of the time to come back.
+    /// Returns the parser, which knows the stream's ids and reconnect delay.
     pub(super) fn parser(&self) -> &Parser {
         &self.parser
     }
 
-    /// The next event; `None` at the end of the stream.
+    /// Returns the next event, or `None` at the end of the stream.
     ///
     /// # Errors
     ///
-    /// [`is_too_large`](Error::is_too_large) for an event over the limit, [`is_closed`](Error::is_closed) where the stream was cut,
-    /// [`is_timeout`](Error::is_timeout) where it was silent for too long.
+    /// Returns an error for which [`is_too_large`](Error::is_too_large) is true if an event is over the limit,
+    /// [`is_closed`](Error::is_closed) if the stream was cut, and [`is_timeout`](Error::is_timeout) if it was silent for
+    /// too long.
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
         let mut has_moved = false;
         let mut read = 0;
@@ -98,7 +99,7 @@ impl Downlink {
                 }
                 Poll::Ready(None) => return Poll::Ready(Ok(None)),
                 Poll::Pending if has_moved => return self.poll_silence(cx).map(Err),
-                // What the connection reads is there at the next look.
+                // Bytes that the connection reads now are available at the next iteration.
                 Poll::Pending => {
                     self.line.poll(cx);
                     has_moved = true;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use memchr::memchr2;
 
-/// What the lines of an event take beside its text, roughly.
+/// The approximate size of an event's lines without its text, in bytes.
 const OVERHEAD: usize = 32;
 
 /// Appends one event. `name` and `id` are on one line each; see [`Event`](super::Event).
@@ -25,9 +25,10 @@ pub(super) fn event(name: Option<&str>, id: Option<&str>, retry: Option<Duration
     into.put_u8(b'\n');
 }
 
-/// Appends a comment, which every client skips: a sign of life for what stands between, or a note for people.
+/// Appends a comment, which every client skips. It keeps intermediaries from closing an idle stream, or carries a note
+/// for people.
 ///
-/// There is one comment line for each line of `text`, and at least one, so no text gets out of the comment.
+/// There is one comment line for each line of `text`, and at least one, so no text escapes from the comment.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -44,7 +45,8 @@ pub fn encode_comment(text: &str, into: &mut BytesMut) {
     into.put_u8(b'\n');
 }
 
-/// One line of `field` for each line of `text`: LF, CR and CRLF end one, and what is behind the last of them is one more.
+/// Appends one line of `field` for each line of `text`. LF, CR and CRLF end a line, and the text after the last of them
+/// is one more line.
 fn lines(field: &[u8], text: &str, into: &mut BytesMut) {
     let mut rest = text.as_bytes();
     while let Some(end) = memchr2(b'\n', b'\r', rest) {
@@ -59,7 +61,7 @@ fn line(field: &[u8], value: &[u8], into: &mut BytesMut) {
     into.put_slice(field);
     into.put_u8(b':');
     if !value.is_empty() {
-        // The reader takes one space off, so that one of the value's own stays.
+        // The reader removes one space, so this keeps one of the value's own.
         into.put_u8(b' ');
         into.put_slice(value);
     }

@@ -5,11 +5,11 @@ use bytes::BytesMut;
 use super::{encode, label::Label};
 use crate::{Error, Text};
 
-/// One server-sent event, both ways: what [`Parser`](super::Parser) gives, and what a server writes
-/// ([WHATWG HTML, section 9.2.6](https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation)).
+/// One server-sent event in either direction: [`Parser`](super::Parser) yields it, and a server writes it ([WHATWG HTML,
+/// section 9.2.6](https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation)).
 ///
-/// A clone costs reference counts. The data of a received event may be a slice of the chunk that it came in, which then lives as
-/// long as the data does.
+/// A clone costs reference counts. The data of a received event may be a slice of the chunk in which it arrived, which
+/// then lives as long as the data does.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -29,14 +29,15 @@ pub struct Event {
     fields: Fields,
 }
 
-/// All but the data. One constant where there is none: what is written in small pieces waits before it can be moved in large ones.
+/// All fields except the data. An event without any uses one constant, because values written in small pieces delay a
+/// move in large ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fields {
-    /// Absent for "message".
+    /// The type, absent for "message".
     name: Label,
-    /// Absent where no `id` line was or is to be; empty where one takes the id back.
+    /// The id, absent if there is no `id` line, and empty if the line clears the id.
     id: Label,
-    /// Few events have one, so it is not to make all of them larger.
+    /// The reconnect delay. Few events have one, so it is boxed to keep the others small.
     retry: Option<Arc<Duration>>,
 }
 
@@ -45,15 +46,15 @@ impl Fields {
 }
 
 impl Event {
-    /// An event of type "message" without an id.
+    /// Creates an event of type "message" without an id.
     ///
-    /// A CR, LF or CRLF in `data` is one line end: the receiver sees each as LF. All other text arrives as it is.
+    /// A CR, LF or CRLF in `data` is one line end: the receiver sees each as LF. All other text arrives unchanged.
     #[must_use]
     pub fn new(data: impl Into<Text>) -> Self {
         Self { data: data.into(), fields: Fields::NONE }
     }
 
-    /// What the parser dispatches.
+    /// Creates an event that the parser dispatches.
     #[inline]
     pub(super) fn received(data: Text, name: Label, id: Label) -> Self {
         if name.is_present() || id.is_present() {
@@ -63,55 +64,58 @@ impl Event {
         }
     }
 
-    /// Sets the type, that which a browser's `addEventListener` names. Empty means "message".
+    /// Sets the type, as named in a browser's `addEventListener`. Defaults to "message", which an empty name also means.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if `name` contains CR, LF or NUL: it would end the line, or be read differently by others.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if `name` contains CR, LF or NUL: it would end
+    /// the line, or be read differently by others.
     pub fn event(mut self, name: &str) -> Result<Self, Error> {
         on_one_line("an event's type", name)?;
         self.fields.name = own_name(name);
         Ok(self)
     }
 
-    /// Sets the id, which the client sends as `Last-Event-ID` when it reconnects. It stays with the client until another event
-    /// has one; an empty id takes it back.
+    /// Sets the id, which the client sends as `Last-Event-ID` when it reconnects. It stays with the client until another
+    /// event has one; an empty id clears it.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) if `id` contains CR or LF, which would end the line, or NUL, for which clients ignore it.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if `id` contains CR or LF, which would end the
+    /// line, or NUL, for which clients ignore it.
     pub fn id(mut self, id: &str) -> Result<Self, Error> {
         on_one_line("an event's id", id)?;
         self.fields.id = Label::new(id);
         Ok(self)
     }
 
-    /// Tells the client how long it is to wait before it reconnects, in whole milliseconds (the rest is cut off).
+    /// Sets the delay before the client reconnects, truncated to whole milliseconds.
     #[must_use]
     pub fn retry(mut self, time: Duration) -> Self {
         self.fields.retry = Some(Arc::new(time));
         self
     }
 
-    /// The type; "message" where none was given.
+    /// Returns the type, which is "message" by default.
     #[must_use]
     pub fn event_type(&self) -> &str {
         self.fields.name.get().unwrap_or("message")
     }
 
-    /// The data, its lines joined by LF.
+    /// Returns the data, its lines joined by LF.
     #[must_use]
     pub fn data(&self) -> &Text {
         &self.data
     }
 
-    /// The data alone, without a copy.
+    /// Returns the data alone, without a copy.
     #[must_use]
     pub fn into_data(self) -> Text {
         self.data
     }
 
-    /// The id. Of a received event, the last one that the stream gave, in this event or before it; empty where there is none.
+    /// Returns the id. For a received event, this is the last id of the stream, from this event or before it; it is
+    /// empty if there is no id.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
         self.fields.id.as_str()
@@ -119,15 +123,15 @@ impl Event {
 
     /// Appends the event to `into`, with the blank line that ends it.
     ///
-    /// Any event can be written: there is one `data` line for each line of the data, and at least one. Of a received event, the
-    /// sticky id is written along.
+    /// Any event can be written: there is one `data` line for each line of the data, and at least one. For a received
+    /// event, the inherited id is written too.
     pub fn encode(&self, into: &mut BytesMut) {
         let Fields { name, id, retry } = &self.fields;
         encode::event(name.get(), id.get(), retry.as_deref().copied(), &self.data, into);
     }
 }
 
-/// A name as it is kept: nothing for the default.
+/// Returns a name in its stored form: absent for the default.
 #[inline]
 pub(super) fn own_name(name: &str) -> Label {
     if name.is_empty() || name == "message" { Label::ABSENT } else { Label::new(name) }

@@ -2,23 +2,24 @@
 
 use std::{fmt, sync::Arc};
 
-/// The longest one that is held in place, which makes the whole 24 bytes.
+/// The maximum length that is stored inline, in bytes, which makes the whole 24 bytes.
 const SHORT: usize = 22;
 
-/// In place of a length: there is no text.
+/// The length value that means that there is no text.
 const ABSENT: u8 = u8::MAX;
 
-/// Text that is held in place where it is short, else shared: either way a clone allocates nothing. Most ids and types are
-/// short, and change with each event or come in turns: in place they cost neither an allocation nor a reference count.
+/// Text that is stored inline if it is short, and shared otherwise; either way a clone allocates nothing. Most ids and
+/// types are short, and change with each event or alternate. Inline they cost neither an allocation nor a reference
+/// count.
 #[derive(Clone)]
 pub(super) enum Label {
-    /// How many of the bytes count. They are UTF-8.
+    /// The length, and the bytes, which are UTF-8.
     Short(u8, [u8; SHORT]),
     Long(Arc<str>),
 }
 
 impl Label {
-    /// No text, which is not the same as an empty one. Not an `Option`: what is always 24 bytes is moved faster than what may be one.
+    /// No text, which differs from an empty one. Not an `Option`: a value that is always 24 bytes moves faster.
     pub(super) const ABSENT: Self = Self::Short(ABSENT, [0; SHORT]);
 
     #[inline]
@@ -26,7 +27,7 @@ impl Label {
         !matches!(self, Self::Short(ABSENT, _))
     }
 
-    /// The text, if there is one.
+    /// Returns the text, if there is one.
     pub(super) fn get(&self) -> Option<&str> {
         self.is_present().then(|| self.as_str())
     }

@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// An HTTP/1.1 connection to the server, moved by whoever waits for what comes of it: there is no task behind it.
+/// An HTTP/1.1 connection to the server. The task that waits for its results drives it; there is no task behind it.
 pub(super) struct Line {
     sender: http1::SendRequest<Full<Bytes>>,
-    /// `None` when it is over.
+    /// The connection, or `None` when it is over.
     connection: Option<http1::Connection<TokioIo<Metered>, Full<Bytes>>>,
 }
 
@@ -34,17 +34,17 @@ impl Line {
         Ok(Self { sender, connection: Some(connection) })
     }
 
-    /// Moves what can be moved.
+    /// Makes progress on the connection.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         if let Some(connection) = &mut self.connection
             && Pin::new(connection).poll(cx).is_ready()
         {
-            // What went wrong, those are told who wait for an answer.
+            // Tasks that wait for a response get the error.
             self.connection = None;
         }
     }
 
-    /// Waits for what comes of the connection.
+    /// Waits for a future while driving the connection.
     pub(super) async fn drive<F: Future>(&mut self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|cx| {
@@ -62,14 +62,14 @@ impl Line {
         self.drive(response).await
     }
 
-    /// The error of an answer that refuses, with its body and when to come back.
+    /// Creates the error for a response that rejects the request, with its body and retry delay.
     pub(super) async fn refusal(&mut self, answer: Response<Incoming>) -> Error {
         let (head, body) = answer.into_parts();
         let body = self.drive(read_body(body)).await;
         dial::refusal(head.status, head.headers, body)
     }
 
-    /// Whether another request may go over it; a look at whether the server has closed it meanwhile.
+    /// Returns whether another request may use the connection. Also detects whether the server has closed it meanwhile.
     pub(super) async fn is_usable(&mut self) -> bool {
         let Self { sender, connection } = self;
         poll_fn(|cx| {
@@ -78,14 +78,15 @@ impl Line {
                 *connection = None;
                 return Poll::Ready(false);
             }
-            // Not ready: the last exchange is not over, though it was answered. Rather a new connection than to wait for that.
+            // Not ready means that the last exchange is not over, though it was answered. A new connection is better
+            // than waiting.
             Poll::Ready(matches!(sender.poll_ready(cx), Poll::Ready(Ok(()))))
         })
         .await
     }
 }
 
-/// A socket that reports the bytes which go out. Those which come in are reported where they turn out to be more than comments.
+/// A socket that reports outgoing bytes. Incoming bytes are reported once they turn out to be more than comments.
 struct Metered(Socket);
 
 impl Metered {

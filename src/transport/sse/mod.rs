@@ -1,32 +1,36 @@
 //! Server-sent events ([WHATWG HTML, section 9.2](https://html.spec.whatwg.org/multipage/server-sent-events.html)).
 //!
-//! An HTTP response that does not end, and that is text: events, each a few lines, each with a type, an id and data. Every browser
-//! reads it (`EventSource`), every proxy lets it pass.
+//! An event stream is an HTTP response that does not end and that consists of text. It is a sequence of events, each a
+//! few lines with a type, an id and data. Every browser can read it (`EventSource`), and every proxy passes it.
 //!
 //! # The parts
 //!
-//! - [`Event`] is one event, both ways. It writes itself: [`Event::encode`], and [`encode_comment`] beside it.
-//! - [`Parser`] reads events out of bytes. It knows of no socket, and runs everywhere, in a browser's wasm too.
-//! - [`SseConnector`] is the client: it opens a stream of events, [`Sse`], which only receives. Below the reconnect layer it is what a
-//!   browser's `EventSource` is. [`SseMessages`] are the data of its events, for codecs and the other layers of messages.
-//! - [`EventStream`] is the server: the body of a response out of any stream of events, with keep-alive comments;
-//!   [`event_channel`] makes one that any task may send to, and [`LastEventId`] and [`Replay`] let a client go on where it was.
-//! - [`SseDuplex`] is events down and POSTs up as one transport of messages, both ends: see [`duplex`]. Where a WebSocket does not get through, all layers run over it.
+//! - [`Event`] is one event, in either direction. [`Event::encode`] writes it, and [`encode_comment`] writes a comment.
+//! - [`Parser`] reads events from bytes. It knows no socket and runs everywhere, including in a browser's wasm.
+//! - [`SseConnector`] is the client: it opens a receive-only stream of events, [`Sse`]. Below the reconnect layer it is
+//!   the counterpart of a browser's `EventSource`. [`SseMessages`] are the data of its events, for codecs and other
+//!   message layers.
+//! - [`EventStream`] is the server: it makes a response body of any stream of events, with keep-alive comments.
+//!   [`event_channel`] creates one that any task may send to. [`LastEventId`] and [`Replay`] let a client continue where
+//!   it left off.
+//! - [`SseDuplex`] combines events down and POSTs up into one message transport, for both ends: see [`duplex`]. All
+//!   layers run over it if a WebSocket does not get through.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! The parser and the writer never do. The client reads as its events are taken, and not ahead; the server asks its stream of
-//! events for more as the client reads.
+//! The parser and the writer never wait. The client reads only as its events are taken; the server polls its stream of
+//! events only as the client reads.
 //!
 //! # Errors
 //!
-//! An event stream has no close message. To the client, every end is an error that [`is_closed`](crate::Error::is_closed) and worth
-//! another attempt; a server says by status 204 that there is nothing more. What a hostile server can make a client hold is bounded:
-//! `docs/attacks.md` has the figures.
+//! An event stream has no close message. For the client, every end is an error for which
+//! [`is_closed`](crate::Error::is_closed) is true and which is worth a retry. A server reports with status 204 that
+//! there is nothing more. The memory that a hostile server can make a client hold is bounded: `docs/attacks.md` has the
+//! figures.
 //!
 //! # Cancel safety
 //!
-//! What was read is kept, and what was accepted is sent, whichever future is dropped.
+//! Dropping any future keeps the bytes that were read, and accepted events are still sent.
 //!
 //! # On the wire
 //!
@@ -57,7 +61,7 @@ mod server;
 
 pub use self::{encode::encode_comment, event::Event, parser::Parser};
 
-// What speaks HTTP: native only.
+// Modules that use HTTP: native only.
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::{
     client::{Sse, SseConnecting, SseConnector, SseMessages},

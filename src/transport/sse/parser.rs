@@ -9,18 +9,19 @@ use crate::Error;
 mod block;
 mod lines;
 
-/// Turns the bytes of an event stream into [`Event`]s, as the standard says to the letter
-/// ([WHATWG HTML, sections 9.2.5 and 9.2.6](https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream)).
+/// Parses the bytes of an event stream into [`Event`]s, exactly as the standard specifies ([WHATWG HTML, sections 9.2.5
+/// and 9.2.6](https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream)).
 ///
-/// Pure: bytes go in by [`push`](Self::push), cut anywhere, and events come out of [`next_event`](Self::next_event), which does
-/// no more than it takes to find the next one. An event that the stream does not end with a blank line is dropped with the parser.
+/// Pure: [`push`](Self::push) takes bytes, cut anywhere, and [`next_event`](Self::next_event) returns events, doing only
+/// the work to find the next one. An event that the stream does not end with a blank line is dropped with the parser.
 ///
-/// - **Cost.** Linear in the bytes. An event whose data is one line within one pushed chunk is a slice of that chunk; it costs no
-///   allocation, unless its id or its type is longer than 22 bytes.
-/// - **Bounds.** [`max_event`](Self::max_event) for the data of one event, [`max_line`](Self::max_line) for any other line; comments are not
-///   kept, however long. So a parser holds, beside the pushed chunk, no more than three times the one (where bytes that are not
-///   UTF-8 are replaced) and four times the other (type, id, the id before, and a line that is not whole).
-/// - **Text.** What is not UTF-8 becomes U+FFFD, value by value, as a browser does it; one byte order mark at the beginning is skipped.
+/// - **Cost.** Linear in the bytes. An event whose data is one line within one pushed chunk is a slice of that chunk. It
+///   costs no allocation, unless its id or its type is longer than 22 bytes.
+/// - **Bounds.** [`max_event`](Self::max_event) limits the data of one event, and [`max_line`](Self::max_line) any other
+///   line; comments are not kept, however long. In addition to the pushed chunk, a parser holds at most three times the
+///   first (if bytes that are not UTF-8 are replaced) and four times the second (type, id, the previous id, and an
+///   incomplete line).
+/// - **Text.** Bytes that are not UTF-8 become U+FFFD, as in a browser. One byte order mark at the beginning is skipped.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -47,21 +48,21 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// A parser at the beginning of a stream.
+    /// Creates a parser at the beginning of a stream.
     #[must_use]
     pub fn new() -> Self {
         Self { lines: Lines::default(), block: Block::default(), failed: None }
     }
 
-    /// The longest line that is not `data` (type, id, unknown fields), in bytes; 5 at least, to tell what a line
-    /// is. Default: 64 KiB.
+    /// Sets the maximum length of a line that is not `data` (type, id, unknown fields), in bytes. Defaults to 64 KiB.
+    /// The minimum is 5, enough to recognize a field.
     #[must_use]
     pub fn max_line(mut self, bytes: usize) -> Self {
         self.lines.max_line = bytes.max(5);
         self
     }
 
-    /// The most data of one event, in bytes, in one line or in many. Default: 4 MiB, as
+    /// Sets the maximum data size of one event, in bytes, over all its lines. Defaults to 4 MiB, as
     /// [`Limits::message`](crate::Limits::message).
     #[must_use]
     pub fn max_event(mut self, bytes: usize) -> Self {
@@ -69,31 +70,32 @@ impl Parser {
         self
     }
 
-    /// Begins with the id that the stream before this one ended with, which is what a client sends as `Last-Event-ID`. It stays until
-    /// the stream gives another one, as browsers have it.
+    /// Sets the initial id to the last id of the previous stream, which a client sends as `Last-Event-ID`. It applies
+    /// until the stream contains another one, as in browsers.
     #[must_use]
     pub fn resume_from(mut self, id: &str) -> Self {
         self.block.begin_with(id);
         self
     }
 
-    /// The next bytes of the stream. Meant for when [`next_event`](Self::next_event) has given `Ok(None)`: bytes that are pushed
-    /// before that are copied together with those that wait.
+    /// Adds the next bytes of the stream. Call it when [`next_event`](Self::next_event) has returned `Ok(None)`: bytes
+    /// pushed before that are copied together with the waiting ones.
     pub fn push(&mut self, chunk: Bytes) {
         self.lines.push(chunk);
     }
 
-    /// The next event, or `Ok(None)` if it takes more bytes.
+    /// Returns the next event, or `Ok(None)` if more bytes are needed.
     ///
     /// # Errors
     ///
-    /// [`is_too_large`](Error::is_too_large) for a line or an event over its limit; the events before it have been given. The
-    /// error stays: the same comes from every further call.
-    // Within the caller's code, so that an event is made where it is wanted rather than moved there: each move waits for the one before.
+    /// Returns an error for which [`is_too_large`](Error::is_too_large) is true if a line or an event is over its limit,
+    /// after the events before it. Every further call returns the same error.
+    // Inlined into the caller's code, so that an event is created in place rather than moved there: each move waits for
+    // the previous one.
     #[inline]
     pub fn next_event(&mut self) -> Result<Option<Event>, Error> {
         loop {
-            // Most events, twice as fast as line by line.
+            // The common form of an event, twice as fast as line by line.
             if self.failed.is_none()
                 && let Some(room) = self.block.is_without_data()
                 && let Some(plain) = self.lines.plain_event(room)
@@ -106,7 +108,7 @@ impl Parser {
         }
     }
 
-    /// Goes on by one line, and says what is found, if that is known with it: an event, or that it takes more bytes.
+    /// Advances by one line. Returns the result, if it is known by then: an event, or that more bytes are needed.
     #[inline(never)]
     fn line(&mut self) -> Result<Option<Option<Event>>, Error> {
         if let Some(error) = &self.failed {
@@ -124,14 +126,14 @@ impl Parser {
         Ok(None)
     }
 
-    /// The id to reconnect with: the last one that a blank line has confirmed, with an event or without; empty where there is
-    /// none.
+    /// Returns the id to reconnect with: the last one confirmed by a blank line, with or without an event. It is empty
+    /// if there is no id.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
         self.block.last_event_id()
     }
 
-    /// How long the server wants a client to wait before it reconnects, where it has said so.
+    /// Returns the reconnect delay that the server asked for, if any.
     #[must_use]
     pub fn retry(&self) -> Option<Duration> {
         self.block.retry

@@ -1,11 +1,11 @@
-//! What an answer must be to be an event stream.
+//! Validation of a response as an event stream.
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use crate::{Error, transport::sse::line::Line};
 
-/// An answer that is no redirect.
+/// Checks a response that is not a redirect.
 pub(super) async fn check(answer: Response<Incoming>, line: &mut Line) -> Result<Response<Incoming>, Error> {
     if answer.status() == StatusCode::OK {
         check_headers(answer.headers())?;
@@ -14,7 +14,7 @@ pub(super) async fn check(answer: Response<Incoming>, line: &mut Line) -> Result
     Err(line.refusal(answer).await)
 }
 
-/// Whether they are those of an event stream.
+/// Checks that the headers are those of an event stream.
 pub(in super::super) fn check_headers(headers: &HeaderMap) -> Result<(), Error> {
     let text =
         |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).escape_debug().take(100).collect::<String>();
@@ -22,14 +22,14 @@ pub(in super::super) fn check_headers(headers: &HeaderMap) -> Result<(), Error> 
     let essence = content_type.split(';').next().unwrap_or_default();
     if !essence.trim().eq_ignore_ascii_case("text/event-stream") {
         return Err(Error::protocol(format!(
-            "the server answered with the content type `{content_type}`, where text/event-stream was asked for"
+            "the server answered with the content type `{content_type}`, but text/event-stream was requested"
         )));
     }
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     match encodings.find(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         None => Ok(()),
         Some(encoding) => Err(Error::protocol(format!(
-            "the server answered with the content encoding `{}`, which was not asked for",
+            "the server answered with the content encoding `{}`, which was not requested",
             text(encoding)
         ))),
     }

@@ -23,15 +23,16 @@ use crate::{
     },
 };
 
-/// Opens event streams, as a browser's `EventSource` does: a `Service` that takes the request and answers with the response, the
-/// stream of events, [`Sse`], as its body.
+/// A connector that opens event streams, as a browser's `EventSource` does. It is a `Service` that takes the request and
+/// returns the response with the stream of events, [`Sse`], as its body.
 ///
-/// The request's URI says where to (`http://`, `https://`), its headers go to the server: an `Authorization`, cookies, any header.
+/// The request's URI is the destination (`http://`, `https://`). Its headers are sent to the server: an `Authorization`,
+/// cookies, any header.
 ///
-/// A connector and its clones are **one event source**: they share the id of the last event that was received from this URI and the
-/// time to reconnect that the server asked for. Each connection sends that id as `Last-Event-ID`; each error says to wait that time
-/// ([`Error::retry_after`]). So the [reconnect layer](crate::layer::reconnect) above it is all that is missing to an `EventSource`. Make
-/// a new connector for each stream.
+/// A connector and its clones are **one event source**. They share the id of the last event received from this URI and
+/// the reconnect delay that the server asked for. Each connection sends that id as `Last-Event-ID`, and each error
+/// carries that delay ([`Error::retry_after`]). Put the [reconnect layer](crate::layer::reconnect) above it to get a
+/// full `EventSource`. Create a new connector for each stream.
 ///
 /// ```no_run
 /// # #[cfg(feature = "reconnect")]
@@ -57,11 +58,11 @@ use crate::{
 /// | [`max_line`](Self::max_line) | 64 KiB for a line that is not data |
 /// | [`max_redirects`](Self::max_redirects) | 5 |
 /// | [`max_silence`](Self::max_silence) | none |
-/// | [`proxy`](Self::proxy), [`unix`](Self::unix), [`tls`](Self::tls) | none; none; what the operating system trusts |
+/// | [`proxy`](Self::proxy), [`unix`](Self::unix), [`tls`](Self::tls) | none; none; the operating system's roots |
 ///
-/// # What the answer means
+/// # Response handling
 ///
-/// | answer | what becomes of it | [`classify`](crate::layer::reconnect::classify()) |
+/// | response | result | [`classify`](crate::layer::reconnect::classify()) |
 /// |---|---|---|
 /// | 200 and `text/event-stream` | the stream | |
 /// | 200 and another content type, or a `Content-Encoding` | [`is_protocol`](Error::is_protocol), which names it | final |
@@ -71,19 +72,23 @@ use crate::{
 /// | 408, 425, 429, 5xx | [`is_status`](Error::is_status), with the `Retry-After` of the server | retried |
 /// | any other | [`is_status`](Error::is_status) | final |
 ///
-/// # Where it waits
+/// # Backpressure
 ///
-/// Always ready. A call waits for name resolution, TCP, the proxy, TLS and the head of the answer, redirects included, together at
-/// most [`Limits::handshake`]. It needs a tokio runtime with I/O and time; no task is spawned.
+/// The service is always ready. A call waits for name resolution, TCP, the proxy, TLS and the response head, redirects
+/// included, together at most [`Limits::handshake`]. It needs a tokio runtime with I/O and time. No task is spawned.
 ///
 /// # Errors
 ///
-/// Those above; [`is_config`](Error::is_config) for a URL that cannot work, [`is_dns`](Error::is_dns),
-/// [`is_refused`](Error::is_refused), [`is_tls`](Error::is_tls), [`is_timeout`](Error::is_timeout), [`is_closed`](Error::is_closed)
-/// for a connection that was cut before the answer; [`is_protocol`](Error::is_protocol) for too many redirects.
+/// Returns the errors of the table above, and an error for which one of these is true:
 ///
-/// An id with control characters or of more than 4 KiB cannot be sent. The next request goes without `Last-Event-ID` then, and the server
-/// begins where it begins for a new client.
+/// - [`is_config`](Error::is_config) if the URL cannot work.
+/// - [`is_dns`](Error::is_dns), [`is_refused`](Error::is_refused), [`is_tls`](Error::is_tls) or
+///   [`is_timeout`](Error::is_timeout) if connecting fails.
+/// - [`is_closed`](Error::is_closed) if the connection is lost before the response.
+/// - [`is_protocol`](Error::is_protocol) if there are too many redirects.
+///
+/// An id with control characters or of more than 4 KiB cannot be sent. The next request then goes without
+/// `Last-Event-ID`, and the server starts as it does for a new client.
 ///
 /// # Cancel safety
 ///
@@ -100,7 +105,7 @@ pub struct SseConnector {
 }
 
 impl SseConnector {
-    /// A connector with the defaults, that has seen no event yet.
+    /// Creates a connector with the defaults, which has seen no event yet.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -114,43 +119,46 @@ impl SseConnector {
         }
     }
 
-    /// Sets the limits: [`message`](Limits::message) for the data of an event, [`handshake`](Limits::handshake) for connecting. The
-    /// others say nothing here.
+    /// Sets the limits: [`message`](Limits::message) for the data of an event, [`handshake`](Limits::handshake) for
+    /// connecting. The other limits have no effect here.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// The longest line that is not data, in bytes: [`Parser::max_line`]. Default 64 KiB.
+    /// Sets the maximum length of a line that is not data, in bytes: see [`Parser::max_line`]. Defaults to 64 KiB.
     #[must_use]
     pub fn max_line(mut self, bytes: usize) -> Self {
         self.max_line = bytes;
         self
     }
 
-    /// How many redirects one call follows. Default 5; with 0, a redirect is an error.
+    /// Sets the maximum number of redirects per call. Defaults to 5; with 0, a redirect is an error.
     #[must_use]
     pub fn max_redirects(mut self, redirects: usize) -> Self {
         self.max_redirects = redirects;
         self
     }
 
-    /// How long nothing may come, not even a comment, before the stream ends with [`is_timeout`](Error::is_timeout): the way to find out a
-    /// server that is gone without a word. Take two or three times the interval of the server's keep-alive comments (15 s, of an
-    /// [`EventStream`](crate::transport::sse::EventStream)). Default: for ever, since a server need not send any.
+    /// Sets how long the stream may be silent, comments included, before it ends with an error for which
+    /// [`is_timeout`](Error::is_timeout) is true. Defaults to no limit, since a server need not send anything.
+    ///
+    /// This detects a server that is gone without closing the connection. Use two or three times the interval of the
+    /// server's keep-alive comments (15 s for an [`EventStream`](crate::transport::sse::EventStream)).
     #[must_use]
     pub fn max_silence(mut self, time: Duration) -> Self {
         self.max_silence = Some(time);
         self
     }
 
-    /// Offers a subprotocol, by the header `Sec-WebSocket-Protocol` (RFC 6455, section 1.9), which servers that are not of this
-    /// crate ignore; the first offered is the most wanted. The server's choice is in [`Sse::subprotocol`].
+    /// Offers a subprotocol in the header `Sec-WebSocket-Protocol` (RFC 6455, section 1.9). Offer the preferred one
+    /// first. Servers that do not use this crate ignore it. The server's choice is in [`Sse::subprotocol`].
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
+    /// characters.
     pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
         self.subprotocols.push(subprotocol::parse(name)?);
         Ok(self)
@@ -158,14 +166,14 @@ impl SseConnector {
 
     dialer_methods!("https");
 
-    /// The id that the next connection sends as `Last-Event-ID`; empty for none. To go on from it in another process, give it to the
-    /// request as that header: it counts until an event brings another one.
+    /// Returns the id that the next connection sends as `Last-Event-ID`, or an empty string. To continue from it in
+    /// another process, send it as that header in the request; it is used until an event brings another one.
     #[must_use]
     pub fn last_event_id(&self) -> String {
         self.memory.last_event_id()
     }
 
-    /// How long the server wants a client to wait before it connects again, where it has said so.
+    /// Returns the reconnect delay that the server asked for, if any.
     #[must_use]
     pub fn retry(&self) -> Option<Duration> {
         self.memory.retry()
@@ -183,7 +191,7 @@ impl SseConnector {
             if is_redirect(answer.status()) {
                 let to = follow(&target, answer.headers().get(header::LOCATION))?;
                 forget_credentials(&mut headers, &target, &to);
-                // The server has named them, in place of what was asked with.
+                // The server has named these credentials, in place of those of the original request.
                 if let Some(authorization) = to.authorization() {
                     headers.insert(header::AUTHORIZATION, authorization.clone());
                 }
@@ -198,7 +206,7 @@ impl SseConnector {
             return Ok(Response::from_parts(head, events));
         }
         Err(Error::protocol(format!(
-            "the server redirects more than {} times (SseConnector::max_redirects)",
+            "the server redirected more than {} times (SseConnector::max_redirects)",
             self.max_redirects
         )))
     }

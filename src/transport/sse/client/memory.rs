@@ -1,4 +1,4 @@
-//! What an event source knows across its connections.
+//! The state of an event source that outlives its connections.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -7,20 +7,20 @@ use std::{
 
 use http::Uri;
 
-/// Shared by a connector, its clones and their streams.
+/// The state shared by a connector, its clones and their streams.
 #[derive(Clone, Default)]
 pub(super) struct Memory(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
 struct Kept {
-    /// What the rest belongs to: another server's ids mean nothing to this one.
+    /// The URI that the state belongs to: another server's ids mean nothing to this one.
     uri: Option<Uri>,
     last_event_id: String,
     retry: Option<Duration>,
 }
 
 impl Memory {
-    /// A stream of `uri` begins: the id to go on from, which is `first` if nothing is known of this one.
+    /// Begins a stream of `uri`. Returns the id to continue from, which is `first` if nothing is known about this URI.
     pub(super) fn begin(&self, uri: &Uri, first: &str) -> String {
         let mut kept = self.lock();
         if kept.uri.as_ref() != Some(uri) {
@@ -29,7 +29,7 @@ impl Memory {
         kept.last_event_id.clone()
     }
 
-    /// What a stream of `uri` has said. It says nothing if a stream of another one has begun meanwhile.
+    /// Stores the state of a stream of `uri`. Has no effect if a stream of another URI has begun meanwhile.
     pub(super) fn keep(&self, uri: &Uri, last_event_id: &str, retry: Option<Duration>) {
         let mut kept = self.lock();
         if kept.uri.as_ref() == Some(uri) {
@@ -50,7 +50,7 @@ impl Memory {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        // No one leaves it half changed.
+        // No operation leaves the state half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

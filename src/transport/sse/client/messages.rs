@@ -9,13 +9,13 @@ use futures_sink::Sink;
 use super::Sse;
 use crate::{Error, Message};
 
-/// The data of server-sent events as text messages; ids and types are left out. Made by [`Sse::into_messages`].
+/// The data of server-sent events as text messages, without ids and types. Created by [`Sse::into_messages`].
 ///
-/// The layers of this crate are made for messages both ways, a codec and a limit among them: for their sake it has a sink of messages,
-/// which refuses each one with an error that [`is_config`](Error::is_config), but for a close message, which closes the connection.
-/// That nothing can be sent, the type of [`Sse`] alone says.
+/// The layers of this crate, such as a codec or a limit, expect messages both ways. For their sake it has a sink of
+/// messages, which rejects each one with an error for which [`is_config`](Error::is_config) is true. A close message is
+/// the exception: it closes the connection. Only the type of [`Sse`] expresses that nothing can be sent.
 ///
-/// Between a connector and a codec:
+/// Use it between a connector and a codec:
 ///
 /// ```no_run
 /// # #[cfg(all(feature = "json", feature = "reconnect"))]
@@ -39,7 +39,7 @@ use crate::{Error, Message};
 /// # Ok(()) }
 /// ```
 ///
-/// Where it waits, its end and its cancel safety are those of [`Sse`].
+/// Its backpressure, its end and its cancel safety are those of [`Sse`].
 #[derive(Debug)]
 pub struct SseMessages(Sse);
 
@@ -48,13 +48,13 @@ impl SseMessages {
         Self(events)
     }
 
-    /// The stream of events.
+    /// Returns the stream of events.
     #[must_use]
     pub fn get_ref(&self) -> &Sse {
         &self.0
     }
 
-    /// The stream of events.
+    /// Returns the stream of events.
     #[must_use]
     pub fn into_inner(self) -> Sse {
         self.0
@@ -81,11 +81,11 @@ impl Sink<Message> for SseMessages {
             self.0.hang_up();
             return Ok(());
         }
-        Err(Error::config("an event stream only receives; messages go both ways over SseDuplexConnector"))
+        Err(Error::config("an event stream is receive-only; use SseDuplexConnector to send messages"))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        // Nothing was ever accepted that waits.
+        // No accepted message ever waits.
         Poll::Ready(Ok(()))
     }
 

@@ -1,4 +1,4 @@
-//! The receive-only client: what a browser's `EventSource` is.
+//! The receive-only client, the counterpart of a browser's `EventSource`.
 
 mod answer;
 mod connector;
@@ -8,7 +8,7 @@ mod redirect;
 mod request;
 mod transport;
 
-// What the duplex client asks and checks alike.
+// Requests and checks that the duplex client shares.
 pub(super) use self::{answer::check_headers, request::headers};
 pub use self::{
     connector::{SseConnecting, SseConnector},

@@ -1,4 +1,4 @@
-//! Where a redirect leads. Pure.
+//! Redirect handling. Pure.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
@@ -10,16 +10,16 @@ use crate::{
     },
 };
 
-/// Whether a request without a body is made again elsewhere on this status (Fetch, section 2.2.6).
+/// Returns whether a request without a body is repeated elsewhere on this status (Fetch, section 2.2.6).
 pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Where the answer to a request of `from` leads.
+/// Returns the target of the redirect in the response to a request to `from`.
 pub(super) fn follow(from: &Target, location: Option<&HeaderValue>) -> Result<Target, Error> {
-    let location = location.ok_or_else(|| Error::protocol("the server redirects, but does not say where to"))?;
-    // What it says is not repeated: it may carry a token.
-    const UNUSABLE: &str = "the server redirects to what is no URL of http:// or https://";
+    let location = location.ok_or_else(|| Error::protocol("the server redirects without a valid Location header"))?;
+    // The location is not repeated: it may carry a token.
+    const UNUSABLE: &str = "the server redirects to a URL that is not http:// or https://";
     let location = str::from_utf8(location.as_bytes()).map_err(|_| Error::protocol(UNUSABLE))?;
     let to = from.join(location).map_err(|error| Error::protocol(UNUSABLE).with_source(error))?;
     if from.secure && !to.secure {
@@ -28,8 +28,8 @@ pub(super) fn follow(from: &Target, location: Option<&HeaderValue>) -> Result<Ta
     Ok(to)
 }
 
-/// Takes off what is one origin's business (RFC 6454), where a redirect leads to another: credentials, a token among the subprotocols, and
-/// whatever was marked as sensitive.
+/// Removes headers that belong to one origin (RFC 6454) if a redirect leads to another: credentials, a token among the
+/// subprotocols, and every header marked as sensitive.
 pub(super) fn forget_credentials(headers: &mut HeaderMap, from: &Target, to: &Target) {
     if from.secure == to.secure && from.port == to.port && from.host.eq_ignore_ascii_case(&to.host) {
         return;

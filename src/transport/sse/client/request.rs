@@ -1,4 +1,4 @@
-//! What the client asks with. Pure.
+//! The client's request. Pure.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
@@ -11,22 +11,22 @@ use crate::{
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The longest id that is sent, in bytes. nginx and others refuse a header line over 8 KiB.
+/// The maximum length of an id that is sent, in bytes. nginx and others reject a header line over 8 KiB.
 const MAX_LAST_EVENT_ID: usize = 4 << 10;
 
-/// The id that the user's request begins with.
+/// Returns the id that the user's request begins with.
 pub(super) fn first_id(headers: &HeaderMap) -> Result<&str, Error> {
     let value = headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes).unwrap_or_default();
     str::from_utf8(value).map_err(|error| Error::config("the request's Last-Event-ID is not UTF-8").with_source(error))
 }
 
-/// The user's headers, and what makes of them a request for an event stream.
+/// Returns the user's headers with the additions that make the request one for an event stream.
 pub(in super::super) fn headers(
     mut headers: HeaderMap,
     subprotocols: &[HeaderValue],
     last_event_id: &str,
 ) -> Result<HeaderMap, Error> {
-    // What concerns the connection or a body is not the user's here.
+    // Headers that concern the connection or a body are not the user's to set here.
     for name in [
         header::CONNECTION,
         header::CONTENT_LENGTH,
@@ -47,14 +47,14 @@ pub(in super::super) fn headers(
     Ok(headers)
 }
 
-/// `None` for an id that no header can hold: control characters, or more than servers accept. The server chose it, so this is not an error:
-/// the stream goes on from where it begins for a new client.
+/// Returns `None` for an id that does not fit into a header: control characters, or more bytes than servers accept. The
+/// server chose the id, so this is not an error: the stream starts as it does for a new client.
 fn last_event_id_header(id: &str) -> Option<HeaderValue> {
     let fits = (1..=MAX_LAST_EVENT_ID).contains(&id.len());
     HeaderValue::from_bytes(id.as_bytes()).ok().filter(|_| fits)
 }
 
-/// The request to `target`.
+/// Creates the request to `target`.
 pub(super) fn request(headers: &HeaderMap, target: &Target) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = Uri::from(target.path.clone());

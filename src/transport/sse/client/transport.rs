@@ -16,42 +16,44 @@ use crate::{
     transport::sse::{Event, downlink::Downlink},
 };
 
-/// A stream of server-sent events, as an [`SseConnector`](super::SseConnector) opens it: a transport that only receives.
+/// A stream of server-sent events, as an [`SseConnector`](super::SseConnector) opens it: a receive-only transport.
 ///
-/// Its stream gives [`Event`]s; its sink takes [`Infallible`], of which there is none: that nothing can be sent, the compiler says.
-/// [`into_messages`](Self::into_messages) makes it a transport whose messages are the data of the events, for codecs and the
-/// other layers of messages.
+/// Its stream yields [`Event`]s. Its sink takes [`Infallible`], which has no values, so the compiler ensures that
+/// nothing is sent. [`into_messages`](Self::into_messages) turns it into a transport whose messages are the data of the
+/// events, for codecs and other message layers.
 ///
-/// # Where it waits
+/// # Backpressure
 ///
-/// `poll_next` waits for the network. Nothing is read while events are not taken: what waits is one read of the connection, at
-/// most 64 KiB, and then the operating system's buffers, which hold the server back. The sink never waits.
+/// `poll_next` waits for the network. Nothing is read while events are not taken: at most one read of the connection
+/// waits, 64 KiB, and then the operating system's buffers, which slow the server down. The sink never waits.
 ///
 /// # The end
 ///
-/// An event stream has no last word: when the response ends, the server restarts, or the network is gone. So each end that is not
-/// ours is an error that [`is_closed`](Error::is_closed), worth another attempt, with the server's `retry` as its
-/// [`retry_after`](Error::retry_after); then comes `None`. An event that the server has not finished is dropped, and will come again
-/// if the server goes on from `Last-Event-ID`. An event over a limit is [`is_too_large`](Error::is_too_large), which ends the stream too.
+/// An event stream has no closing message. When the response ends, the server may be restarting, or the network may be
+/// gone. Every end that this side did not request is therefore an error for which [`is_closed`](Error::is_closed) is
+/// true. It is worth a retry, and its [`retry_after`](Error::retry_after) is the server's `retry`. After the error comes
+/// `None`. An unfinished event is dropped and arrives again if the server continues from `Last-Event-ID`. An event over
+/// a limit is an error for which [`is_too_large`](Error::is_too_large) is true, which also ends the stream.
 ///
-/// A connection that is silently gone cannot be told from a server with nothing to say. Where the server sends comments or events at known
-/// intervals, [`SseConnector::max_silence`](super::SseConnector::max_silence) finds it out, by an error that is worth another attempt.
+/// A connection that is silently lost cannot be told from an idle server. If the server sends comments or events at
+/// known intervals, [`SseConnector::max_silence`](super::SseConnector::max_silence) detects the loss and returns an
+/// error that is worth a retry.
 ///
-/// Closing and dropping it close the connection.
+/// Closing or dropping it closes the connection.
 ///
 /// # Cancel safety
 ///
-/// `poll_next` keeps what it has read: dropping a `next()` loses nothing.
+/// `poll_next` keeps the bytes that it has read: dropping a `next()` loses nothing.
 pub struct Sse {
-    /// `None` after the end.
+    /// The response, or `None` after the end.
     down: Option<Box<Downlink>>,
-    /// What the memory knows this stream by.
+    /// The URI under which the shared state knows this stream.
     uri: Uri,
     memory: Memory,
-    /// What the memory has been told.
+    /// The values last stored in the shared state.
     told: (String, Option<Duration>),
     subprotocol: Option<Box<str>>,
-    /// Who waits for an event, for whom a close is one.
+    /// The task that waits for an event, which a close also wakes.
     reader: Option<Waker>,
 }
 
@@ -61,31 +63,31 @@ impl Sse {
         Self { down: Some(Box::new(down)), uri, memory, told, subprotocol, reader: None }
     }
 
-    /// The subprotocol that the server chose.
+    /// Returns the subprotocol that the server chose.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
 
-    /// The id of the last event, with which the next connection begins; empty where there is none.
+    /// Returns the id of the last event, with which the next connection begins. It is empty if there is no id.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
         &self.told.0
     }
 
-    /// How long the server wants a client to wait before it connects again, where this stream has said so.
+    /// Returns the reconnect delay that the server asked for on this stream, if any.
     #[must_use]
     pub fn retry(&self) -> Option<Duration> {
         self.told.1
     }
 
-    /// A transport whose messages are the data of the events, as text.
+    /// Returns a transport whose messages are the data of the events, as text.
     #[must_use]
     pub fn into_messages(self) -> SseMessages {
         SseMessages::new(self)
     }
 
-    /// Tells the memory what is new.
+    /// Stores new values in the shared state.
     fn remember(&mut self) {
         let Some(down) = &self.down else { return };
         let (id, retry) = (down.parser().last_event_id(), down.parser().retry());
@@ -110,7 +112,7 @@ impl Sse {
         }
     }
 
-    /// Closes the connection, and tells who waits for an event.
+    /// Closes the connection and wakes the task that waits for an event.
     pub(super) fn hang_up(&mut self) {
         self.down = None;
         if let Some(reader) = self.reader.take() {
@@ -133,7 +135,7 @@ impl Stream for Sse {
         let this = &mut *self;
         let Some(down) = &mut this.down else { return Poll::Ready(None) };
         let polled = down.poll_event(cx);
-        // Of a block without data, too.
+        // Also for a block without data.
         this.remember();
         if polled.is_pending() && !this.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
             this.reader = Some(cx.waker().clone());

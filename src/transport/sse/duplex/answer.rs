@@ -1,4 +1,4 @@
-//! A client's look at the answer that is to open a session.
+//! Validation of the response that opens a session.
 
 use http::{HeaderValue, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use super::{check_headers, downlink::Downlink, event::SESSION, line::Line};
 use crate::Error;
 
-/// Whether the answer is an event stream.
+/// Checks that the response is an event stream.
 pub(super) async fn check(response: Response<Incoming>, line: &mut Line) -> Result<Response<Incoming>, Error> {
     let status = response.status();
     if status == StatusCode::OK {
@@ -17,19 +17,19 @@ pub(super) async fn check(response: Response<Incoming>, line: &mut Line) -> Resu
         let place = place(location);
         let refusal = line.refusal(response).await;
         return Err(Error::config(format!(
-            "the server redirects ({status}) to {place}, which is not followed: connect to it"
+            "the server redirects ({status}) to {place}, which is not followed: connect to that URL instead"
         ))
         .with_answer_of(&refusal));
     }
     Err(line.refusal(response).await)
 }
 
-/// Where a redirect leads, without what may be a secret: its path, its query, its user.
+/// Formats the destination of a redirect without the parts that may be secret: its path, its query, its user.
 fn place(location: &HeaderValue) -> String {
     let uri = location.to_str().ok().and_then(|location| location.parse::<Uri>().ok());
     let place = uri.as_ref().and_then(|uri| Some((uri.scheme_str()?, uri.host()?, uri.port_u16())));
     match place {
-        // No host has more bytes (RFC 1035, section 2.3.4).
+        // A host name is never longer (RFC 1035, section 2.3.4).
         Some((scheme, host, port)) if scheme.len() + host.len() <= 255 => match port {
             Some(port) => format!("`{scheme}://{host}:{port}`"),
             None => format!("`{scheme}://{host}`"),
@@ -45,7 +45,7 @@ pub(super) async fn token(down: &mut Downlink) -> Result<HeaderValue, Error> {
     match std::future::poll_fn(|cx| down.poll_event(cx)).await? {
         Some(event) if event.event_type() == SESSION => {
             let token = event.data();
-            // The server's own business, but for what a header can hold.
+            // The server chooses the token; it only has to be valid in a header.
             let is_token = (16..=256).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
             let token = HeaderValue::from_str(token).ok().filter(|_| is_token);
             let mut token = token.ok_or_else(|| Error::protocol(NOT_OPENED))?;

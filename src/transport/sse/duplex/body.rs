@@ -13,12 +13,13 @@ use http_body::{Body, Frame, SizeHint};
 use super::session::Session;
 use crate::rt::Timer;
 
-/// What shows a client and the proxies between that the stream is alive.
+/// A comment, which shows the client and the proxies in between that the stream is alive.
 const COMMENT: &[u8] = b":\n\n";
 
-/// The body of a [`SseDuplexServer`](super::SseDuplexServer)'s responses: the event stream of a session, or a sentence.
+/// The body of a [`SseDuplexServer`](super::SseDuplexServer)'s responses: the event stream of a session, or a short
+/// text.
 ///
-/// The session ends when its stream is dropped, which is what an HTTP server does as soon as it sees that the client is gone.
+/// The session ends when its stream is dropped, which an HTTP server does as soon as it detects that the client is gone.
 #[derive(Default)]
 pub struct SseDuplexBody(Kind);
 

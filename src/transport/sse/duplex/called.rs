@@ -18,15 +18,15 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Called {
-    /// `None` once it has ended.
+    /// The receiving direction, or `None` once it has ended.
     down: Option<Downlink>,
     up: Uplink,
     course: Course,
     limit: usize,
     halves: Arc<Halves>,
-    /// Wakes both halves: the way up is either's.
+    /// A waker for both halves, since either half drives the sending direction.
     both: Waker,
-    /// The reading half's task, for when the way up fails under the writing half.
+    /// The reading half's task, woken when the sending direction fails under the writing half.
     reader: Option<Waker>,
 }
 
@@ -41,7 +41,7 @@ impl Called {
         &self.course
     }
 
-    /// Sends our close, if none was sent.
+    /// Sends our close, unless it was already sent.
     pub(super) fn start_close(&mut self, frame: Option<CloseFrame>) {
         if self.course.is_open() {
             self.up.outbox().close(&Message::Close(frame));
@@ -57,7 +57,7 @@ impl Called {
         }
     }
 
-    /// Sees to it that what the reading half has to say is sent, though nobody flushes.
+    /// Ensures that the reading half's messages are sent even if no task flushes.
     fn poll_answer(&mut self, cx: &Context<'_>) {
         if self.up.outbox().is_answering() {
             self.halves.reader.register(cx.waker());
@@ -103,7 +103,8 @@ impl Called {
                 Poll::Ready(Err(error)) => {
                     self.start_close(Some(fault_frame(&error)));
                     self.up.outbox().answer();
-                    // The event stream stays, unread: the session would end with it, before the server was told.
+                    // The event stream stays open, unread. Otherwise the session would end with it before the server was
+                    // told.
                     self.course.phase = Phase::Failing(error);
                     self.halves.writer.wake();
                 }
@@ -141,10 +142,10 @@ impl Called {
         })
     }
 
-    /// What has to be said to a message.
+    /// Responds to a message, if it needs a response.
     fn heed(&mut self, message: &Message) {
         match message {
-            // Nothing goes behind a close.
+            // Nothing is sent after a close.
             Message::Ping(payload) if self.course.is_open() => self.up.outbox().pong(payload.clone()),
             Message::Close(frame) => {
                 self.course.peer_close.clone_from(frame);
@@ -157,8 +158,8 @@ impl Called {
         }
     }
 
-    /// Why nothing can be sent any more. Where the server knows of that, it says more by its last messages and its close, which may be
-    /// under way.
+    /// Returns why nothing can be sent any more. If the server knows the reason, its last messages and its close, which
+    /// may be in flight, say more.
     fn poll_refused(&mut self, cx: &mut Context<'_>) -> Option<Error> {
         let error = self.up.failed()?.clone();
         if self.up.has_last_words() && self.course.poll_deadline(cx).is_pending() {
@@ -177,7 +178,7 @@ impl Called {
     fn closed(&self) -> Error {
         match self.up.failed() {
             Some(error) if self.course.peer_close.is_none() => {
-                // With its kind and status: a refusal that stays is not to be taken for a connection to be made again.
+                // Keeps the kind and status: a permanent rejection must not be mistaken for a lost connection.
                 error.clone().context("nothing can be sent any more")
             }
             _ => self.course.closed(),
@@ -212,7 +213,8 @@ impl Called {
         Ok(())
     }
 
-    /// Ready when the server has acknowledged all that was accepted. From our close on it may take as long as a close may.
+    /// Returns `Ready` when the server has acknowledged all accepted messages. After our close it takes at most the time
+    /// of a close.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.up.outbox().is_empty() {
             return Poll::Ready(Ok(()));
@@ -240,7 +242,7 @@ impl Called {
             self.start_close(Some(signal::close_frame().unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""))));
         }
         match self.poll_flush(cx) {
-            // Whoever closes wants it closed, and that it is.
+            // The caller wants the transport closed, and it is.
             Poll::Ready(Err(error)) if error.is_closed() => Poll::Ready(Ok(())),
             other => other,
         }

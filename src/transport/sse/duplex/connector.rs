@@ -23,11 +23,12 @@ use crate::{
     },
 };
 
-/// Opens sessions of SSE and POST: a `Service` that takes the request which opens one and answers with the response, the
-/// [`SseDuplex`] as its body.
+/// A connector that opens sessions of SSE and POST. It is a `Service` that takes the request which opens a session and
+/// returns the response with the [`SseDuplex`] as its body.
 ///
-/// The request's URI says where to (`http://`, `https://`), its headers go with the `GET` that opens the session and with each
-/// `POST`. So tower-http's layers fit as they are: an `Authorization`, a request id, any header.
+/// The request's URI is the destination (`http://`, `https://`). Its headers are sent with the `GET` that opens the
+/// session and with each `POST`. tower-http's layers therefore apply unchanged: an `Authorization`, a request id, any
+/// header.
 ///
 /// ```no_run
 /// # async fn connect() -> Result<(), tower_transport::BoxError> {
@@ -45,19 +46,23 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
-/// # Where it waits
+/// # Backpressure
 ///
-/// Always ready. A call waits for name resolution, TCP, the proxy, TLS, the head of the answer and the event that opens the session,
-/// together at most [`Limits::handshake`]. The second connection, for the POSTs, is made when there is something to send. It needs a
-/// tokio runtime with I/O and time; no task is spawned.
+/// The service is always ready. A call waits for name resolution, TCP, the proxy, TLS, the response head and the event
+/// that opens the session, together at most [`Limits::handshake`]. The second connection, for the POSTs, is opened when
+/// there is something to send. It needs a tokio runtime with I/O and time. No task is spawned.
 ///
 /// # Errors
 ///
-/// [`is_config`](Error::is_config) for a URL that cannot work, or from which the server redirects (a redirect is not followed: the
-/// request may carry credentials); [`is_dns`](Error::is_dns), [`is_refused`](Error::is_refused), [`is_tls`](Error::is_tls),
-/// [`is_timeout`](Error::is_timeout); [`is_status`](Error::is_status) or [`is_auth`](Error::is_auth) where the server answered with
-/// another status, which [`Error::status`] and [`Error::response_body`] give; [`is_protocol`](Error::is_protocol) for an answer that
-/// does not open a session.
+/// Returns an error for which one of these is true:
+///
+/// - [`is_config`](Error::is_config) if the URL cannot work, or if the server redirects. A redirect is not followed,
+///   because the request may carry credentials.
+/// - [`is_dns`](Error::is_dns), [`is_refused`](Error::is_refused), [`is_tls`](Error::is_tls) or
+///   [`is_timeout`](Error::is_timeout) if connecting fails.
+/// - [`is_status`](Error::is_status) or [`is_auth`](Error::is_auth) if the server answers with another status. See
+///   [`Error::status`] and [`Error::response_body`].
+/// - [`is_protocol`](Error::is_protocol) if the response does not open a session.
 ///
 /// # Cancel safety
 ///
@@ -71,10 +76,10 @@ pub struct SseDuplexConnector {
     dialer: Dialer,
 }
 
-/// 64 KiB less than what nginx takes by default (`client_max_body_size 1m`), which is the least of the usual proxies.
+/// 64 KiB less than the default limit of nginx (`client_max_body_size 1m`), the lowest among the usual proxies.
 const MAX_POST: usize = (1 << 20) - (64 << 10);
 
-/// The least that [`SseDuplexConnector::max_post`] can be.
+/// The minimum of [`SseDuplexConnector::max_post`], in bytes.
 const MIN_POST: usize = 1024;
 
 impl Default for SseDuplexConnector {
@@ -85,7 +90,7 @@ impl Default for SseDuplexConnector {
 }
 
 impl SseDuplexConnector {
-    /// A connector with the default [`Limits`].
+    /// Creates a connector with the default [`Limits`].
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -98,33 +103,37 @@ impl SseDuplexConnector {
         self
     }
 
-    /// How long nothing may come, not even a comment, before the session ends with [`is_timeout`](Error::is_timeout): the way to find out
-    /// a server that is gone without a word. Take two or three times the interval of the server's comments (15 s, unless
-    /// [`keep_alive`](super::SseDuplexServer::keep_alive) says otherwise). Default: for ever. The heartbeat layer finds it out too, on
-    /// every transport, by pings.
+    /// Sets how long the session may be silent, comments included, before it ends with an error for which
+    /// [`is_timeout`](Error::is_timeout) is true. Defaults to no limit.
+    ///
+    /// This detects a server that is gone without closing the connection. Use two or three times the interval of the
+    /// server's comments (15 s, unless [`keep_alive`](super::SseDuplexServer::keep_alive) sets another). The heartbeat
+    /// layer also detects this, on every transport, with pings.
     #[must_use]
     pub fn max_silence(mut self, time: Duration) -> Self {
         self.max_silence = Some(time);
         self
     }
 
-    /// Sets how large the body of a `POST` may be, in bytes. Defaults to 960 KiB, which nginx lets through with its defaults
-    /// (`client_max_body_size 1m`). Values below 1 KiB are raised to it.
+    /// Sets the maximum size of the body of a `POST`, in bytes. Defaults to 960 KiB, which nginx accepts with its
+    /// defaults (`client_max_body_size 1m`). Values below 1 KiB are raised to it.
     ///
-    /// Messages that wait go in as many POSTs as that takes. A message that is larger goes in parts, each in a POST of its own. To a
-    /// server that does not say that it takes parts (`Tower-Transport-Parts`), such a message goes whole, in one POST.
+    /// Waiting messages are spread over as many POSTs as needed. A larger message is sent in parts, each in its own
+    /// POST. If the server does not announce support for parts (`Tower-Transport-Parts`), such a message is sent whole,
+    /// in one POST.
     #[must_use]
     pub fn max_post(mut self, bytes: usize) -> Self {
         self.max_post = bytes.max(MIN_POST);
         self
     }
 
-    /// Offers a subprotocol, by the header `Sec-WebSocket-Protocol` (RFC 6455, section 1.9); the first offered is the most wanted.
-    /// The server's choice is in the response's header of that name and in [`SseDuplex::subprotocol`].
+    /// Offers a subprotocol in the header `Sec-WebSocket-Protocol` (RFC 6455, section 1.9). Offer the preferred one
+    /// first. The server's choice is in the response's header of that name and in [`SseDuplex::subprotocol`].
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
+    /// characters.
     pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
         self.subprotocols.push(subprotocol::parse(name)?);
         Ok(self)
@@ -132,7 +141,7 @@ impl SseDuplexConnector {
 
     dialer_methods!("https");
 
-    /// The proxy or the Unix socket by which it connects.
+    /// Returns the proxy or the Unix socket through which it connects.
     #[cfg(feature = "adaptive")]
     pub(crate) fn way(&self) -> Option<String> {
         self.dialer.way()

@@ -1,4 +1,4 @@
-//! How a batch gets to the server: POSTs, again where one was lost, until all of it is acknowledged.
+//! Delivery of a batch to the server by POSTs, which are resent after losses until all of the batch is acknowledged.
 
 use std::time::Duration;
 
@@ -17,53 +17,53 @@ use crate::{
     transport::dial::{self, Dialer, Target, http_error, read_body},
 };
 
-/// How often a POST is sent again before the session is given up.
+/// The maximum number of resends of a POST before the session is given up.
 const RETRIES: u32 = 4;
 
-/// How long is waited before a POST is sent again for the second time; then twice as long each time.
+/// The delay before the second resend of a POST, doubled for each further one.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// A POST may take a second more for each of these of its bytes.
+/// The number of bytes for which a POST gets one more second.
 const BYTES_A_SECOND: usize = 16 * 1024;
 
 pub(super) struct Courier {
     pub(super) dialer: Dialer,
     pub(super) target: Target,
-    /// Those of the request that opened the session.
+    /// The headers of the request that opened the session.
     pub(super) headers: HeaderMap,
     pub(super) limits: Limits,
     pub(super) line: Option<Line>,
-    /// The server is one that takes parts, and so one whose refusals say how far it came.
+    /// Whether the server accepts parts. Such a server also reports in its rejections how many messages it has taken.
     pub(super) takes_parts: bool,
 }
 
-/// Why a POST came to nothing.
+/// The reason why a POST failed.
 enum Failure {
-    /// It may have been lost, or the way be blocked for a while.
+    /// The POST may have been lost, or the route may be temporarily blocked.
     Transit(Error),
-    /// The server does not want it, or something on the way.
+    /// The server or an intermediary rejected it.
     Refused(Lost),
 }
 
-/// Why nothing goes up any more.
+/// The reason why nothing can be sent any more.
 #[derive(Debug)]
 pub(super) struct Lost {
     pub(super) error: Error,
-    /// The server may have more to say, by its last messages and its close: it knows of this.
+    /// Whether the server may have more to say with its last messages and its close, because it knows about the failure.
     pub(super) has_last_words: bool,
 }
 
 impl Lost {
-    /// The server does not know of it.
+    /// Creates a failure that the server does not know about.
     fn unheard(error: Error) -> Self {
         Self { error, has_last_words: false }
     }
 }
 
 impl Courier {
-    /// The headers of every POST.
+    /// Returns the headers of every POST.
     pub(super) fn headers(mut headers: HeaderMap, token: HeaderValue) -> HeaderMap {
-        // What the user wrote stays, but for what was about the GET.
+        // The user's headers are kept, except those that concern the GET.
         for name in [header::ACCEPT, header::CACHE_CONTROL, header::SEC_WEBSOCKET_PROTOCOL] {
             headers.remove(name);
         }
@@ -87,14 +87,14 @@ impl Courier {
                     if due > before || start.elapsed() >= HOLD / 2 {
                         (failures, since) = (0, None);
                         without_room = if due > before { 0 } else { u32::saturating_add(without_room, 1) };
-                        // It has waited for room long enough, and there is none yet.
+                        // The server has waited long enough for room, and there is none yet.
                         if without_room > 0 {
                             rt::sleep(pause_without_room(without_room)).await;
                         }
                         continue;
                     }
-                    // All of it would go up again and again, as fast as the line takes it.
-                    Error::protocol("the server took nothing of a POST, and did not wait for room")
+                    // Otherwise the whole body would be resent over and over, as fast as the connection allows.
+                    Error::protocol("the server accepted nothing of a POST and did not wait for room")
                 }
                 Ok(Err(Failure::Refused(lost))) => return Err(lost),
                 Ok(Err(Failure::Transit(error))) => error,
@@ -112,7 +112,7 @@ impl Courier {
         Ok(())
     }
 
-    /// The first time at once: a connection that was kept may have been closed meanwhile.
+    /// The first resend is immediate: a kept-alive connection may have been closed meanwhile.
     fn pause(&self, failures: u32, failure: &Error) -> Duration {
         let own = if failures == 1 { Duration::ZERO } else { BACKOFF * (1 << (failures - 2).min(10)) };
         failure.retry_after().map_or(own, |asked| asked.min(self.limits.handshake))
@@ -126,7 +126,7 @@ impl Courier {
         let body = line.drive(read_body(body)).await;
         if head.status.is_success() {
             return head::number(&head.headers).ok_or_else(|| {
-                // A portal's page, say, that a proxy shows in place of the server's answer: nothing was taken.
+                // This is, for example, a captive portal's page that replaces the server's response: nothing was taken.
                 let status = head.status;
                 let what = format!(
                     "the answer to a POST ({status}) does not say which message is due: it is not the server's"
@@ -166,7 +166,7 @@ impl Courier {
         request
     }
 
-    /// What the answer to a POST of `bytes` means that is no success.
+    /// Interprets an unsuccessful response to a POST of `bytes`.
     fn refused(&self, bytes: usize, status: StatusCode, headers: HeaderMap, body: Bytes) -> Failure {
         let what = match status {
             StatusCode::PAYLOAD_TOO_LARGE => format!(
@@ -178,13 +178,13 @@ impl Courier {
         let due = head::number(&headers);
         let refusal = dial::refusal(status, headers, body).into_refused_post(what);
         match status {
-            // What a proxy says that did not reach the server, or a limiter that will let it pass.
+            // These come from a proxy that did not reach the server, or from a limiter that will accept it later.
             StatusCode::REQUEST_TIMEOUT
             | StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT => Failure::Transit(refusal),
-            // An older POST of ours, which was long on its way, came in after this one. With a number it is a gap, which stays.
+            // An older, delayed POST of ours arrived after this one. With a number it is a gap, which is permanent.
             StatusCode::CONFLICT if due.is_none() => Failure::Transit(refusal),
             StatusCode::NOT_FOUND => {
                 let error = Error::closed("the server does not know the session any more").with_source(refusal);
@@ -198,12 +198,13 @@ impl Courier {
     }
 }
 
-/// How long is waited after so many answers in a row that had waited for room and took nothing.
+/// Returns the delay after `answers` responses in a row that had waited for room and took nothing.
 fn pause_without_room(answers: u32) -> Duration {
     (BACKOFF * (1 << answers.saturating_sub(1).min(10))).min(HOLD)
 }
 
-/// How long a POST of so many bytes may take: what the server may hold it, a new connection, and the bytes.
+/// Returns the time limit for a POST of `bytes`: the time that the server may hold it, a new connection, and the
+/// transfer.
 fn time_for(handshake: Duration, bytes: usize) -> Duration {
     let bytes = Duration::from_secs((bytes / BYTES_A_SECOND) as u64);
     HOLD.saturating_add(handshake).saturating_add(bytes)

@@ -1,4 +1,4 @@
-//! Messages as events, which is how they come down. Pure; `docs/wire.md` has the format.
+//! Messages as events, the form in which they are sent down. Pure; `docs/wire.md` has the format.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -19,12 +19,12 @@ const PONG: &str = "pong";
 const CLOSE: &str = "close";
 const CLOSE64: &str = "close64";
 
-/// The largest payload of a control message, as in WebSocket (RFC 6455, section 5.5).
+/// The maximum payload of a control message, in bytes, as in WebSocket (RFC 6455, section 5.5).
 const MAX_CONTROL: usize = 125;
 
-/// The most data of one event that a message of `limit` bytes may come as.
+/// Returns the maximum data size of an event that carries a message of `limit` bytes.
 pub(super) const fn max_data(limit: usize) -> usize {
-    // Base64 of 3 bytes is 4; a close has its code besides.
+    // Base64 encodes 3 bytes as 4; a close also has its code.
     let limit = if limit < MAX_CONTROL { MAX_CONTROL } else { limit };
     (limit / 3 + 1).saturating_mul(4).saturating_add(8)
 }
@@ -47,12 +47,13 @@ pub(super) fn encode(message: &Message, into: &mut BytesMut) {
     }
 }
 
-/// Whether all line ends are LF, the only one that comes out of an event as it went in.
+/// Returns whether all line ends are LF, the only one that passes through an event unchanged.
 fn is_lines(text: &str) -> bool {
     memchr(b'\r', text.as_bytes()).is_none()
 }
 
-/// `name` and `before` are on one line. Written in place: a binary message costs no allocation beside the buffer's.
+/// `name` and `before` are on one line. The payload is encoded in place, so a binary message allocates only the buffer's
+/// memory.
 fn base64(name: &str, before: &str, payload: &[u8], into: &mut BytesMut) {
     let length = payload.len().div_ceil(3).saturating_mul(4);
     into.reserve(length + name.len() + before.len() + 32);
@@ -68,11 +69,11 @@ fn base64(name: &str, before: &str, payload: &[u8], into: &mut BytesMut) {
     into.put_slice(b"\n\n");
 }
 
-/// The message that an event is.
+/// Decodes the message in an event.
 ///
 /// # Errors
 ///
-/// A message over `limit`, a type that there is not, data that is not what the type promises.
+/// Returns an error for a message over `limit`, an unknown event type, and data that does not match its type.
 pub(super) fn decode(event: Event, limit: usize) -> Result<Message, Error> {
     let message = match event.event_type() {
         "message" => Message::Text(event.into_data()),
@@ -84,7 +85,7 @@ pub(super) fn decode(event: Event, limit: usize) -> Result<Message, Error> {
         CLOSE64 => Message::Close(close(event.data(), |reason| text(unbase64(reason)?))?),
         other => {
             return Err(Error::protocol(format!(
-                "an event of the type `{}`, which is none of this protocol's",
+                "an event of the type `{}`, which is not part of this protocol",
                 other.chars().take(40).collect::<String>().escape_debug()
             )));
         }
@@ -100,7 +101,7 @@ pub(super) fn decode(event: Event, limit: usize) -> Result<Message, Error> {
 
 fn unbase64(data: &str) -> Result<Bytes, Error> {
     let payload = STANDARD.decode(data).map_err(|error| {
-        Error::protocol("the data of an event is not the base64 that its type promises").with_source(error)
+        Error::protocol("the data of an event is not base64, as its type requires").with_source(error)
     })?;
     Ok(payload.into())
 }
@@ -116,7 +117,7 @@ fn control(payload: Bytes) -> Result<Bytes, Error> {
     Ok(payload)
 }
 
-/// `CODE REASON`, `CODE`, or nothing.
+/// Parses `CODE REASON`, `CODE`, or nothing.
 fn close(data: &str, reason: impl Fn(&str) -> Result<Text, Error>) -> Result<Option<CloseFrame>, Error> {
     if data.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! What stands in the heads of requests and responses, both ends. Pure.
+//! Request and response heads of both ends. Pure.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use super::{body::SseDuplexBody, session::Session, sessions::Sessions, token::Token};
 use crate::transport::{origin::Origins, refusal::Refusal, subprotocol::one};
 
-/// The token of the session that a POST belongs to. A page of another origin cannot send it without being asked for (a CORS
-/// preflight), and it stands in no URL.
+/// The token of the session that a POST belongs to. A page of another origin cannot send this header without a CORS
+/// preflight, and the token is in no URL.
 pub(super) const SESSION: HeaderName = HeaderName::from_static("tower-transport-session");
 
-/// In a POST, the number of its first message; in the answer, the number of the message that is due.
+/// In a POST, the number of its first message; in the response, the number of the next expected message.
 pub(super) const SEQUENCE: HeaderName = HeaderName::from_static("tower-transport-sequence");
 
-/// In the answer that opens a session: the server takes a message in parts.
+/// In the response that opens a session: the server accepts messages in parts.
 pub(super) const PARTS: HeaderName = HeaderName::from_static("tower-transport-parts");
 
-/// The version of the parts that this end writes and reads.
+/// The version of the parts format that this end writes and reads.
 pub(super) const PARTS_VERSION: HeaderValue = HeaderValue::from_static("1");
 
 pub(super) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -25,13 +25,13 @@ pub(super) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/even
 /// The type of a POST's body.
 pub(super) const MESSAGES: HeaderValue = HeaderValue::from_static("application/vnd.tower-transport.messages");
 
-/// What a request asks for.
+/// The purpose of a request.
 #[derive(Debug)]
 pub(super) enum Ask {
     Open,
-    /// Messages of this session, the first of them with this number.
+    /// Messages of this session, the first of which has this number.
     Send(Arc<Session>, u64),
-    /// A browser asks whether a page of another origin may.
+    /// A browser's preflight for a page of another origin.
     Preflight,
 }
 
@@ -39,7 +39,7 @@ const fn refuse<T>(status: StatusCode, reason: &'static str) -> Result<T, Refusa
     Err(Refusal::new(status, reason))
 }
 
-/// A server's look at a request.
+/// Classifies a request on the server.
 pub(super) fn ask(parts: &request::Parts, origins: &Origins, sessions: &Sessions) -> Result<Ask, Refusal> {
     origins.check(&parts.uri, &parts.headers)?;
     let headers = &parts.headers;
@@ -70,7 +70,7 @@ pub(super) fn ask(parts: &request::Parts, origins: &Origins, sessions: &Sessions
     }
 }
 
-/// Digits only, that fit.
+/// Parses a number that has only digits and does not overflow.
 pub(super) fn number(headers: &HeaderMap) -> Option<u64> {
     let digits = one(headers, &SEQUENCE)?.to_str().ok()?;
     digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
@@ -82,7 +82,7 @@ fn accepts_events(headers: &HeaderMap) -> bool {
     types.any(|accepted| is_type(accepted, &EVENT_STREAM))
 }
 
-/// Whether a header names a media type, whatever parameters it has.
+/// Returns whether a header names a media type, with any parameters.
 pub(super) fn is(headers: &HeaderMap, name: &HeaderName, media_type: &HeaderValue) -> bool {
     one(headers, name).and_then(|value| value.to_str().ok()).is_some_and(|value| is_type(value, media_type))
 }
@@ -92,17 +92,17 @@ fn is_type(value: &str, media_type: &HeaderValue) -> bool {
     essence.trim().as_bytes().eq_ignore_ascii_case(media_type.as_bytes())
 }
 
-/// What a browser is told, so that an allowed page of another origin may read the answer (Fetch, section 3.2).
+/// The CORS headers that allow a page of an allowed origin to read the response (Fetch, section 3.2).
 #[derive(Debug)]
 pub(super) struct Cors(Option<HeaderValue>);
 
 impl Cors {
-    /// For a page that may read nothing.
+    /// Returns the headers for a page that may not read the response.
     pub(super) const fn none() -> Self {
         Self(None)
     }
 
-    /// For a request whose origin was checked.
+    /// Returns the headers for a request whose origin was checked.
     pub(super) fn of(headers: &HeaderMap, origins: &Origins) -> Self {
         Self(origins.cors(headers.get(header::ORIGIN)))
     }
@@ -118,7 +118,7 @@ impl Cors {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
 
-    /// The answer to a preflight.
+    /// Returns the response to a preflight.
     pub(super) fn preflight(&self) -> Response<SseDuplexBody> {
         let mut response = status(StatusCode::NO_CONTENT);
         if self.0.is_some() {
@@ -137,14 +137,14 @@ impl Cors {
     }
 }
 
-/// A response without a body.
+/// Returns a response without a body.
 pub(super) fn status(status: StatusCode) -> Response<SseDuplexBody> {
     let mut response = Response::new(SseDuplexBody::default());
     *response.status_mut() = status;
     response
 }
 
-/// A refusal, as a response.
+/// Returns a rejection as a response.
 pub(super) fn refusal(refusal: Refusal) -> Response<SseDuplexBody> {
     let status = refusal.status;
     let mut response = Response::new(SseDuplexBody::sentence(refusal.body()));
@@ -160,24 +160,24 @@ pub(super) fn refusal(refusal: Refusal) -> Response<SseDuplexBody> {
     response
 }
 
-/// The answer to a POST: how far the session has come.
+/// Returns the response to a POST, with the session's progress.
 pub(super) fn progress(code: StatusCode, due: u64) -> Response<SseDuplexBody> {
     let mut response = status(code);
     response.headers_mut().insert(SEQUENCE, due.into());
     response
 }
 
-/// Whether the server that opened a session takes a message in parts.
+/// Returns whether the server that opened a session accepts messages in parts.
 pub(super) fn takes_parts(headers: &HeaderMap) -> bool {
     one(headers, &PARTS) == Some(&PARTS_VERSION)
 }
 
-/// The head of an event stream.
+/// Returns the head of an event stream.
 pub(super) fn stream(subprotocol: Option<&HeaderValue>, body: SseDuplexBody) -> Response<SseDuplexBody> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, EVENT_STREAM);
-    // It holds a secret, and no proxy may keep it back.
+    // The stream contains a secret, and no proxy may buffer it.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     headers.insert(PARTS, PARTS_VERSION);

@@ -1,4 +1,4 @@
-//! What came up and waits for the handler, and which message is due next. Pure.
+//! The messages that were sent up and wait for the handler, and the number of the next expected one. Pure.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use crate::{
     transport::framing::{self, Unit},
 };
 
-/// How many messages may wait, however small they are.
+/// The maximum number of waiting messages, however small they are.
 const MAX_MESSAGES: usize = 1024;
 
 #[derive(Debug)]
@@ -17,35 +17,35 @@ pub(super) struct Inbox {
     messages: VecDeque<Message>,
     bytes: usize,
     limits: Limits,
-    /// The number of the next message, or part of one, that has not come.
+    /// The number of the next message, or part of one, that has not arrived.
     next: u64,
-    /// What has come of a message that is sent in parts.
+    /// The received parts of an incomplete message.
     parts: Option<Vec<u8>>,
-    /// A close message came: it is the last one.
+    /// Whether a close message arrived, which is the last one.
     is_closed: bool,
 }
 
-/// What is done with a message that came.
+/// The outcome of a received message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     New,
-    /// A part of a message; the rest is still to come.
+    /// A part of a message whose rest has not arrived yet.
     Part,
-    /// It came before, in a POST whose answer was lost.
+    /// A duplicate from an earlier POST whose response was lost.
     Again,
-    /// A ping or pong after the last one: it was on its way when its sender closed.
+    /// A ping or pong after the close: it was in flight when its sender closed.
     Passed,
-    /// A message after the last one.
+    /// A message after the close.
     Late,
 }
 
 impl Inbox {
-    /// At most [`Limits::write_buffer`] bytes wait, which the last message may go over.
+    /// Creates an inbox in which at most [`Limits::write_buffer`] bytes wait. The last message may exceed this.
     pub(super) fn new(limits: Limits) -> Self {
         Self { messages: VecDeque::new(), bytes: 0, limits, next: 0, parts: None, is_closed: false }
     }
 
-    /// The number of the message that is due.
+    /// Returns the number of the next expected message.
     pub(super) fn next(&self) -> u64 {
         self.next
     }
@@ -54,11 +54,12 @@ impl Inbox {
         self.messages.len() < MAX_MESSAGES && self.bytes < self.limits.write_buffer.max(1)
     }
 
-    /// Takes what has this number, which is at most [`next`](Self::next).
+    /// Takes the message with this number, which is at most [`next`](Self::next).
     ///
     /// # Errors
     ///
-    /// Parts that are over [`Limits::message`] together, that another message comes between, or that are not the text they promise.
+    /// Returns an error if the parts together are over [`Limits::message`], if another message arrives between them, or
+    /// if they are not the text that they claim to be.
     pub(super) fn take(&mut self, number: u64, unit: Unit) -> Result<Taken, Error> {
         if number < self.next {
             return Ok(Taken::Again);
@@ -95,7 +96,7 @@ impl Inbox {
         Ok(Taken::New)
     }
 
-    /// Keeps a part. What is held is at most twice what has come.
+    /// Keeps a part. At most twice the received bytes are held.
     fn append(&mut self, part: &Bytes) -> Result<(), Error> {
         let parts = self.parts.get_or_insert_default();
         let (length, limit) = (parts.len().saturating_add(part.len()), self.limits.message);
@@ -112,7 +113,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Whether the next message is one that nobody misses.
+    /// Returns whether the next message can be skipped without loss.
     pub(super) fn passes_over(&self, unit: &Unit) -> bool {
         self.is_closed && matches!(unit, Unit::Message(Message::Ping(_) | Message::Pong(_)))
     }
@@ -123,7 +124,7 @@ impl Inbox {
         Some(message)
     }
 
-    /// Lets go of what nobody will read.
+    /// Drops messages that the handler will not read.
     pub(super) fn clear(&mut self) {
         self.messages = VecDeque::new();
         self.bytes = 0;
@@ -213,7 +214,7 @@ mod tests {
         let mut inbox = inbox(100);
         assert_eq!(inbox.take(0, part(b"h\xc3")).unwrap(), Taken::Part);
         assert_eq!(inbox.take(0, part(b"h\xc3")).unwrap(), Taken::Again);
-        // A control message may come between, as on a WebSocket.
+        // A control message may arrive in between, as on a WebSocket.
         assert_eq!(take(&mut inbox, 1, Message::Pong("".into())), Taken::New);
         assert_eq!(inbox.take(2, last(Kind::Text, b"\xa9")).unwrap(), Taken::New);
         assert_eq!(inbox.take(3, last(Kind::Binary, b"\xff")).unwrap(), Taken::New);
@@ -250,7 +251,7 @@ mod tests {
     }
 
     proptest! {
-        /// A client that sends from where it last had an answer, whose answers get lost.
+        /// A client that resends from its last acknowledged message, and whose responses get lost.
         #[test]
         fn whatever_is_sent_again_arrives_once_and_in_order(batches in proptest::collection::vec((1u64..6, any::<bool>()), 1..40)) {
             let mut inbox = inbox(usize::MAX);

@@ -1,4 +1,4 @@
-//! What goes up next, and what is on its way: a client's side of the sequence. Pure.
+//! The messages to send up next and those in flight: a client's side of the sequence. Pure.
 
 use std::ops::Range;
 
@@ -8,28 +8,28 @@ use crate::{Error, Message, transport::framing};
 
 #[derive(Debug)]
 pub(super) struct Outbox {
-    /// Messages in their framing, which the next POST takes.
+    /// Framed messages for the next POST.
     pending: BytesMut,
     messages: u64,
-    /// The number of the first of them.
+    /// The number of the first pending message.
     next: u64,
     /// The answer to the newest ping.
     pong: Option<Bytes>,
-    /// The bytes of the POST that is on its way; `None` where there is none.
+    /// The size in bytes of the POST in flight, or `None`.
     flying: Option<usize>,
-    /// How many bytes may wait, on their way or not.
+    /// The number of bytes that may wait, in flight or not.
     limit: usize,
-    /// How many bytes a POST brings, where more than one message does not fit.
+    /// The maximum size of a POST, in bytes, unless a single message is larger.
     max_post: usize,
-    /// How many bytes of a message go in one part, where the server takes parts.
+    /// The maximum size of one part of a message, in bytes, if the server accepts parts.
     max_part: usize,
-    /// The next POST is wanted.
+    /// Whether the next POST is requested.
     is_pushed: bool,
-    /// The reading half waits for what it has to say to be acknowledged.
+    /// Whether the reading half waits for an acknowledgement of its own messages.
     is_answering: bool,
 }
 
-/// What one POST brings.
+/// The content of one POST.
 #[derive(Debug)]
 pub(super) struct Batch {
     /// The numbers of its messages.
@@ -38,7 +38,7 @@ pub(super) struct Batch {
 }
 
 impl Outbox {
-    /// For a server that takes a message in parts, or not.
+    /// Creates an outbox for a server that accepts messages in parts, or does not.
     pub(super) fn new(limit: usize, max_post: usize, takes_parts: bool) -> Self {
         let max_part = if takes_parts { max_post.saturating_sub(framing::MAX_HEAD).max(1) } else { usize::MAX };
         Self {
@@ -59,45 +59,45 @@ impl Outbox {
         self.pending.len() + self.flying.unwrap_or(0) < self.limit
     }
 
-    /// By reference: a payload is not to be dropped under the lock of the outbox.
+    /// Takes a reference: a payload must not be dropped under the lock of the outbox.
     pub(super) fn send(&mut self, message: &Message) {
         self.messages += framing::encode_in_parts(message, self.max_part, &mut self.pending);
     }
 
-    /// Our close, behind which nothing goes: a pong that waits is dropped.
+    /// Adds our close, after which nothing is sent: a waiting pong is dropped.
     pub(super) fn close(&mut self, message: &Message) {
         self.pong = None;
         self.send(message);
     }
 
-    /// All that was accepted has been acknowledged.
+    /// Returns whether all accepted messages were acknowledged.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.flying.is_none()
     }
 
-    /// What waits is to go.
+    /// Requests that waiting messages be sent.
     pub(super) fn push(&mut self) {
         self.is_pushed = true;
     }
 
-    /// Answers a ping; one that waits for its turn is not sent any more.
+    /// Answers a ping. An answer that is still waiting is replaced.
     pub(super) fn pong(&mut self, payload: Bytes) {
         self.pong = Some(payload);
         self.answer();
     }
 
-    /// The reading half wants what waits to go.
+    /// Requests, for the reading half, that waiting messages be sent.
     pub(super) fn answer(&mut self) {
         self.is_answering = true;
         self.is_pushed = true;
     }
 
-    /// Whether the reading half has to see to it.
+    /// Returns whether the reading half has to drive the sending.
     pub(super) fn is_answering(&self) -> bool {
         self.is_answering
     }
 
-    /// What the next POST brings, if one is wanted and none is on its way.
+    /// Returns the content of the next POST, if one is requested and none is in flight.
     pub(super) fn next_batch(&mut self) -> Option<Batch> {
         if !self.is_pushed || self.flying.is_some() {
             return None;
@@ -110,7 +110,7 @@ impl Outbox {
             _ => framing::fitting(&self.pending, self.max_post),
         };
         self.messages -= count;
-        // The rest is wanted as well.
+        // The remaining messages are requested as well.
         self.is_pushed = self.messages > 0;
         if count == 0 {
             self.is_answering = false;
@@ -122,7 +122,7 @@ impl Outbox {
         Some(Batch { numbers, bytes: self.pending.split_to(length).freeze() })
     }
 
-    /// The POST on its way was acknowledged.
+    /// Records that the POST in flight was acknowledged.
     pub(super) fn acknowledged(&mut self) {
         self.flying = None;
         self.is_answering = self.is_answering && self.is_pushed;
@@ -134,15 +134,15 @@ impl Batch {
         self.numbers.is_empty()
     }
 
-    /// Takes off what the server has: it says which message is due.
+    /// Removes the messages that the server has; `due` is the number that it expects next.
     ///
     /// # Errors
     ///
-    /// A number that is not one of this batch's.
+    /// Returns an error if the number does not belong to this batch.
     pub(super) fn acknowledge(&mut self, due: u64) -> Result<(), Error> {
         if due < self.numbers.start || due > self.numbers.end {
             return Err(Error::protocol(format!(
-                "the server waits for message {due}, where those from {} to {} were sent",
+                "the server expects message {due}, but messages {} to {} were sent",
                 self.numbers.start, self.numbers.end
             )));
         }

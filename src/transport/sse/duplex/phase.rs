@@ -7,20 +7,20 @@ use std::{
 
 use crate::{CloseFrame, Error, rt};
 
-/// How far a transport's end has come; the same states as a WebSocket's.
+/// The phase of a transport's end. The phases are those of a WebSocket.
 #[derive(Debug)]
 pub(super) enum Phase {
     Open,
-    /// Our close went out.
+    /// Our close was sent.
     Closing,
-    /// The peer's came in; ours may still wait to be sent.
+    /// The peer's close arrived; ours may still have to be sent.
     Leaving,
-    /// The peer is at fault, and is told.
+    /// The peer is at fault, and is being told.
     Failing(Error),
     Ended,
 }
 
-/// The phase, what the peer's close said, and the time that a close may take.
+/// The phase, the peer's close frame, and the time limit of a close.
 #[derive(Debug)]
 pub(super) struct Course {
     pub(super) phase: Phase,
@@ -41,7 +41,7 @@ impl Course {
         matches!(self.phase, Phase::Open)
     }
 
-    /// Ready when the close has taken too long. Runs from the first poll on.
+    /// Returns `Ready` when the close has taken too long. The time starts at the first poll.
     pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let time = self.time;
         self.deadline.get_or_insert_with(|| Box::pin(rt::sleep(time))).as_mut().poll(cx)
@@ -58,13 +58,13 @@ impl Course {
         Poll::Ready(())
     }
 
-    /// The state that is final; the one before.
+    /// Enters the final phase and returns the previous one.
     pub(super) fn end(&mut self) -> Phase {
         self.deadline = None;
         std::mem::replace(&mut self.phase, Phase::Ended)
     }
 
-    /// What a sink says from the first close on.
+    /// Returns the sink's error from the first close on.
     pub(super) fn closed(&self) -> Error {
         let error = match &self.phase {
             Phase::Failing(error) => Error::closed("the connection failed").with_source(error.clone()),
@@ -80,7 +80,7 @@ impl Course {
     }
 }
 
-/// What a peer is told that broke the protocol.
+/// Returns the close frame for a peer that violated the protocol.
 pub(super) fn fault_frame(error: &Error) -> CloseFrame {
     use crate::{CloseCode, Text};
 

@@ -20,15 +20,15 @@ use super::{
 };
 use crate::{rt::Timer, transport::refusal::Refusal};
 
-/// How long a POST waits for the handler to make room, before it is answered with how far it came. Proxies cut a request that is
-/// not answered for long.
+/// The time that a POST waits for the handler to make room before the response reports its progress. Proxies cut a
+/// request that is not answered for long.
 pub(super) const HOLD: Duration = Duration::from_secs(10);
 
-/// How many pieces of a body one poll takes, before other tasks have their turn.
+/// The maximum number of body chunks that one poll takes before it lets other tasks run.
 const AT_ONCE: usize = 64;
 
 pin_project! {
-    /// The future of a [`SseDuplexServer`](super::SseDuplexServer): an answer that stands, or a POST that is read.
+    /// The future of a [`SseDuplexServer`](super::SseDuplexServer): a finished response, or a POST that is being read.
     #[must_use = "futures do nothing unless awaited"]
     pub struct SseDuplexAnswer<B> {
         #[pin]
@@ -53,7 +53,7 @@ struct Receive {
     waits: Waits,
 }
 
-/// What the timer runs for.
+/// The purpose of the running timer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waits {
     Not,
@@ -94,7 +94,7 @@ impl Receive {
         for _ in 0..AT_ONCE {
             match self.session.take(&mut self.turn, cx) {
                 Step::Read => {}
-                // It is in the inbox whole: there is nothing to wait for.
+                // The whole POST is in the inbox: there is nothing to wait for.
                 Step::Full if self.turn.is_whole() && (self.is_end || body.is_end_stream()) => {
                     return Poll::Ready(self.progress());
                 }
@@ -136,12 +136,12 @@ impl Receive {
                 }
             }
         }
-        // A body that is always there is no reason for other tasks to wait.
+        // A body that is always ready must not starve other tasks.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Refuses what came, and says how far it was taken: so the client knows that it hears the server, and no proxy.
+    /// Rejects the POST and reports how many messages were taken, so that the client can tell the server from a proxy.
     fn refuse(&self, status: StatusCode, reason: &'static str) -> Poll<Response<SseDuplexBody>> {
         refuse(status, reason).map(|mut response| {
             response.headers_mut().insert(head::SEQUENCE, self.session.next().into());

@@ -31,7 +31,7 @@ impl Served {
         &self.course
     }
 
-    /// Sends our close, if none was sent.
+    /// Sends our close, unless it was already sent.
     pub(super) fn start_close(&mut self, frame: Option<CloseFrame>) {
         if self.course.is_open() {
             self.session.send(&Message::Close(frame));
@@ -52,7 +52,8 @@ impl Served {
         Some(error)
     }
 
-    /// The reading half's look: begins the close when a drain wants it, and gives the cause where the drain cuts the session.
+    /// Checks the drain for the reading half: begins the close if the drain asks for it, and returns the cause if the
+    /// drain cuts the session.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Option<Error> {
         let cut = self.poll_cut();
         if self.course.is_open()
@@ -182,7 +183,7 @@ impl Served {
             self.start_close(Some(frame.unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""))));
         }
         match self.poll_flush(cx) {
-            // Whoever closes wants it closed, and that it is.
+            // The caller wants the transport closed, and it is.
             Poll::Ready(Err(error)) if error.is_closed() => Poll::Ready(Ok(())),
             other => other,
         }

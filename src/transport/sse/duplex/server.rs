@@ -31,11 +31,12 @@ use crate::{
     },
 };
 
-/// Accepts sessions of SSE and POST: a `Service` of HTTP requests for hyper (HTTP/1.1 and HTTP/2) and for axum's `route_service`.
+/// A server of SSE and POST sessions: a `Service` of HTTP requests for hyper (HTTP/1.1 and HTTP/2) and for axum's
+/// `route_service`.
 ///
-/// A `GET` opens a session, whose `handler` runs on a task of its own, with the [`SseDuplex`] and the request's parts; a `POST`
-/// brings messages of a session. Both come to the same path, whose clones share the sessions. A page of another origin is refused
-/// (403), unless [allowed](Self::allow_origin).
+/// A `GET` opens a session. Its `handler` runs in its own task with the [`SseDuplex`] and the request's parts. A `POST`
+/// brings messages of a session. Both use the same path, and clones of the server share the sessions. A page of another
+/// origin is rejected (403), unless [allowed](Self::allow_origin).
 ///
 /// ```no_run
 /// # async fn serve() -> Result<(), tower_transport::BoxError> {
@@ -60,23 +61,23 @@ use crate::{
 /// # }
 /// ```
 ///
-/// | setting | default | over it |
+/// | setting | default | when exceeded |
 /// |---|---|---|
-/// | [`sessions`](Self::sessions) | 1024 | a new client is refused (503, `Retry-After: 5`) |
-/// | [`keep_alive`](Self::keep_alive) | 15 s | a comment is sent on a stream that is idle |
+/// | [`sessions`](Self::sessions) | 1024 | a new client is rejected (503, `Retry-After: 5`) |
+/// | [`keep_alive`](Self::keep_alive) | 15 s | a comment is sent on an idle stream |
 /// | [`Limits::message`] | 4 MiB | 413, and the session ends (1009) |
-/// | [`Limits::write_buffer`] | 64 KiB | down: `poll_ready` is `Pending`; up: a POST is not read on |
-/// | [`Limits::handshake`] | 10 s | a POST whose body comes to a stop is refused (408) |
+/// | [`Limits::write_buffer`] | 64 KiB | down: `poll_ready` is `Pending`; up: reading the POST pauses |
+/// | [`Limits::handshake`] | 10 s | a POST whose body stalls is rejected (408) |
 ///
-/// # Where it waits
+/// # Backpressure
 ///
-/// Always ready. A `GET` is answered at once. A `POST` is answered when all of its messages are with the handler or wait for it
-/// within bounds, or after 10 s with how far it came. It needs a tokio runtime.
+/// The service is always ready. A `GET` is answered immediately. A `POST` is answered when all of its messages are with
+/// the handler or wait for it within bounds, or after 10 s with its progress. It needs a tokio runtime.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of a `POST`, as an HTTP server does when the client is gone, keeps the messages that came in whole; the
-/// client sends the rest again.
+/// Dropping the future of a `POST`, as an HTTP server does when the client is gone, keeps the messages that arrived
+/// whole. The client resends the rest.
 #[derive(Clone)]
 pub struct SseDuplexServer<H> {
     handler: H,
@@ -94,7 +95,7 @@ struct Accept {
 }
 
 impl<H> SseDuplexServer<H> {
-    /// Accepts with the default [`Limits`], for pages of the same host, without a subprotocol.
+    /// Creates a server with the default [`Limits`], for pages of the same host, without a subprotocol.
     pub fn new<F>(handler: H) -> Self
     where
         H: FnOnce(SseDuplex, request::Parts) -> F,
@@ -120,51 +121,53 @@ impl<H> SseDuplexServer<H> {
         self
     }
 
-    /// Speaks a subprotocol, by the header `Sec-WebSocket-Protocol` (RFC 6455, section 1.9). Of those that the client offers, the
-    /// first named here is chosen; the handler finds it in [`SseDuplex::subprotocol`]. A client that offers none of them is
-    /// accepted without.
+    /// Supports a subprotocol in the header `Sec-WebSocket-Protocol` (RFC 6455, section 1.9). Of those that the client
+    /// offers, the first one added here is chosen; the handler finds it in [`SseDuplex::subprotocol`]. A client that
+    /// offers none of them is accepted without a subprotocol.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
+    /// characters.
     pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
         let name = subprotocol::parse(name)?;
         self.accept().subprotocols.push(name);
         Ok(self)
     }
 
-    /// Speaks a subprotocol that is known to be one.
+    /// Supports a subprotocol whose name is known to be valid.
     #[cfg(feature = "adaptive")]
     pub(crate) fn with_subprotocol(mut self, name: HeaderValue) -> Self {
         self.accept().subprotocols.push(name);
         self
     }
 
-    /// How many sessions there may be, those among them whose client is gone and whose handler is not
-    /// done. One whose handler is done has its place for [`Limits::close`] at most. For the time before
-    /// the server is cloned: this one gets sessions of its own.
+    /// Sets the maximum number of sessions. Defaults to 1024. Sessions whose client is gone and whose handler is still
+    /// running count too. A session whose handler has finished keeps its place for at most [`Limits::close`]. Call this
+    /// before the server is cloned: this server gets a new set of sessions.
     #[must_use]
     pub fn sessions(mut self, sessions: usize) -> Self {
         self.sessions = Arc::new(Sessions::new(sessions));
         self
     }
 
-    /// After how long without an event a comment is sent, so that proxies do not take the stream for dead. Zero: never.
+    /// Sets the time without an event after which a comment is sent, so that proxies do not consider the stream dead.
+    /// Defaults to 15 seconds; zero disables comments.
     #[must_use]
     pub fn keep_alive(mut self, time: Duration) -> Self {
         self.accept().keep_alive = time;
         self
     }
 
-    /// Lets `drain` end the sessions: see [`Drain`]. New ones are refused (503) once it has started; the POSTs of those that there are, are
-    /// taken until they have ended.
+    /// Adds the sessions to `drain`, which then can end them: see [`Drain`]. Once it has started, new sessions are
+    /// rejected (503). POSTs of existing sessions are accepted until those have ended.
     #[must_use]
     pub fn drain(mut self, drain: &Drain) -> Self {
         self.accept().drain = Some(drain.clone());
         self
     }
 
-    /// Also accepts pages of this origin (`https://app.example.com`): its requests are answered as CORS asks for it, cookies
+    /// Also accepts pages of this origin (`https://app.example.com`). Their requests get CORS responses, cookies
     /// included.
     #[must_use]
     pub fn allow_origin(mut self, origin: HeaderValue) -> Self {
@@ -172,22 +175,22 @@ impl<H> SseDuplexServer<H> {
         self
     }
 
-    /// Accepts pages of every origin, without the user's cookies: browsers keep those back.
+    /// Accepts pages of every origin, without the user's cookies: browsers withhold them.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
         self.accept().origins.allow_any();
         self
     }
 
-    /// Refuses pages that were loaded over `http://`, including those of the same host, unless [`allow_origin`](Self::allow_origin) names
-    /// them. Call this if clients reach this server over `https://` only.
+    /// Rejects pages that were loaded over `http://`, including those of the same host, unless
+    /// [`allow_origin`](Self::allow_origin) names them. Call this if clients reach this server over `https://` only.
     #[must_use]
     pub fn https_pages_only(mut self) -> Self {
         self.accept().origins.https_only();
         self
     }
 
-    /// How many sessions there are now.
+    /// Returns the current number of sessions.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()
@@ -240,7 +243,7 @@ where
         let (parts, body) = request.into_parts();
         let ask = match head::ask(&parts, &self.accept.origins, &self.sessions) {
             Ok(ask) => ask,
-            // Told to whoever asks: a page of a strange origin cannot read it.
+            // The reason is safe to send: a page of a foreign origin cannot read it.
             Err(refusal) => {
                 let refusal = refusal.logged("sse", &parts);
                 let cors = match refusal.status {

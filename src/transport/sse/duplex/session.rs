@@ -1,6 +1,6 @@
-//! A server's session: what its three users share. The handler's transport takes from the inbox and writes into the outbox, the
-//! POSTs fill the one, the response's body empties the other. None holds the lock while it waits, and no waker is cloned, woken or
-//! dropped under it.
+//! A server's session: the state that its three users share. The handler's transport takes from the inbox and writes
+//! into the outbox, the POSTs fill the inbox, and the response's body empties the outbox. No user holds the lock while
+//! it waits, and no waker is cloned, woken or dropped under it.
 
 mod down;
 mod handler;
@@ -28,7 +28,7 @@ use crate::{
     transport::{place::Place, signal},
 };
 
-/// The most that the body takes at once.
+/// The maximum number of bytes that the body takes at once.
 const FRAME: usize = 16 * 1024;
 
 pub(super) struct Session {
@@ -38,9 +38,9 @@ pub(super) struct Session {
     state: Mutex<State>,
     /// The bytes that the HTTP server's tasks have moved since the handler's end last reported them.
     moved: AtomicUsize,
-    /// Where it was opened; `None` outside of one.
+    /// The runtime in which the session was opened, or `None` outside of one.
     runtime: Option<rt::Handle>,
-    /// What guards want back when both ends are gone.
+    /// The value that guards want back when both ends are gone.
     _place: Option<Place>,
 }
 
@@ -60,8 +60,8 @@ impl Session {
         Locked::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Looks at the state. Where that `waits`, `who` is woken by the next change that concerns it. `look` may run twice: the waker is
-    /// cloned between two looks, since that is not ours to do under the lock.
+    /// Inspects the state. If it `waits`, the next change that concerns `who` wakes it. `look` may run twice: the waker
+    /// is cloned between two looks, because no user code may run under the lock.
     fn look<T>(
         &self,
         who: Who,
@@ -89,7 +89,7 @@ impl Session {
         }
     }
 
-    /// [`look`](Self::look) for what is pending.
+    /// Like [`look`](Self::look), for a `Poll`.
     fn poll<T>(&self, who: Who, cx: &Context<'_>, look: impl FnMut(&mut Locked<'_>) -> Poll<T>) -> Poll<T> {
         self.look(who, cx, Poll::is_pending, look)
     }
@@ -99,7 +99,8 @@ impl Session {
         self.moved.fetch_add(bytes, Relaxed);
     }
 
-    /// Tells the layers above the handler's end, within one of its polls, what the HTTP server has moved meanwhile.
+    /// Reports to the layers above the handler's end, within one of its polls, the bytes that the HTTP server has moved
+    /// meanwhile.
     fn report_moved(&self) {
         if self.moved.load(Relaxed) > 0 {
             signal::moved(self.moved.swap(0, Relaxed));
@@ -108,7 +109,7 @@ impl Session {
 }
 
 impl fmt::Debug for Session {
-    /// Without what waits: it begins with the token.
+    /// Omits waiting data: it begins with the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("limits", &self.limits).finish_non_exhaustive()
     }
@@ -136,7 +137,7 @@ mod tests {
         assert!(!printed.contains("outbox"), "{printed}");
     }
 
-    /// A waker that looks at the session as soon as it is woken, and once more when it is dropped.
+    /// A waker that inspects the session as soon as it is woken, and once more when it is dropped.
     struct Nosy {
         session: Arc<Session>,
         woken: Arc<AtomicUsize>,
@@ -189,7 +190,7 @@ mod tests {
             for change in changes {
                 let session = Arc::new(Sessions::new(1)).open(limits, None).unwrap();
                 session.send(&Message::text("more than there is room for"));
-                // Twice, so that a waker takes the place of another.
+                // Twice, so that one waker replaces another.
                 for _ in 0..2 {
                     let nosy = Arc::new(Nosy { session: session.clone(), woken: woken.clone() });
                     wait(&session, &Context::from_waker(&Waker::from(nosy)));

@@ -6,8 +6,8 @@ use std::{
 use super::{session::Session, token::Token};
 use crate::{Limits, transport::place::Place};
 
-/// The sessions of a server, by their tokens. They are kept alive by their two ends, the handler's transport and the response's
-/// body; this only finds them.
+/// The sessions of a server, by their tokens. A session is kept alive by its two ends, the handler's transport and the
+/// response's body; this is only an index.
 #[derive(Debug)]
 pub(super) struct Sessions {
     by_token: Mutex<HashMap<Token, Weak<Session>>>,
@@ -23,7 +23,7 @@ impl Sessions {
         self.by_token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new session; `None` where there are too many.
+    /// Opens a new session, or returns `None` if there are too many.
     pub(super) fn open(self: &Arc<Self>, limits: Limits, place: Option<Place>) -> Option<Arc<Session>> {
         let mut by_token = self.lock();
         if by_token.len() >= self.most {
@@ -39,7 +39,7 @@ impl Sessions {
         self.lock().get(&token)?.upgrade()
     }
 
-    /// The place of a session that is dropped, or has been left for too long.
+    /// Releases the place of a session that is dropped, or whose client has not finished reading in time.
     pub(super) fn close(&self, token: Token) {
         self.lock().remove(&token);
     }

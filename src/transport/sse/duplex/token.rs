@@ -3,8 +3,8 @@ use std::fmt;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::HeaderValue;
 
-/// What a session is found by: 128 random bits, that whoever was not told cannot guess. It stands in the first event and in one
-/// header, and nowhere else.
+/// The identifier of a session: 128 random bits that cannot be guessed. It occurs in the first event and in one header,
+/// and nowhere else.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Token([u8; 16]);
 
@@ -13,15 +13,15 @@ impl Token {
         Self(rand::random())
     }
 
-    /// As it is sent: base64url without padding, 22 characters.
+    /// Returns the token as it is sent: base64url without padding, 22 characters.
     pub(super) fn text(self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 
-    /// The one that a header names; `None` for what is none.
+    /// Parses the token in a header. Returns `None` if the value is not a token.
     pub(super) fn parse(value: &HeaderValue) -> Option<Self> {
         let mut token = [0; 16];
-        // A longer one is refused before it is looked at.
+        // A longer value is rejected before it is decoded.
         let text = Some(value.as_bytes()).filter(|text| text.len() == 22)?;
         let length = URL_SAFE_NO_PAD.decode_slice(text, &mut token).ok()?;
         (length == token.len()).then_some(Self(token))

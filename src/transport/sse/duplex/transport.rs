@@ -11,22 +11,23 @@ use futures_sink::Sink;
 use super::{called::Called, served::Served};
 use crate::{CloseFrame, Error, Message};
 
-/// Messages both ways over plain HTTP: events come down, POSTs go up. Either end.
+/// A transport of messages over plain HTTP: events go down, POSTs go up. This type is either end.
 ///
-/// [`SseDuplexConnector`](super::SseDuplexConnector) makes the client's end, [`SseDuplexServer`](super::SseDuplexServer) the
-/// server's. See the [module](super) for what it is and is not.
+/// [`SseDuplexConnector`](super::SseDuplexConnector) creates the client's end,
+/// [`SseDuplexServer`](super::SseDuplexServer) the server's. The [module](super) documents its guarantees and limits.
 ///
-/// # How it closes
+/// # Closing
 ///
-/// As a WebSocket: a close goes out ([`close`](Self::close), a [`Message::Close`], or the sink's `poll_close`), the other end
-/// yields it and answers it, and both streams end with `None`. A peer that does not answer is left after
-/// [`Limits::close`](crate::Limits::close), with an error that [`is_timeout`](Error::is_timeout). From the first close on, the sink
-/// gives an error that [`is_closed`](Error::is_closed) and carries the peer's close frame, where there is one. What ends without a
-/// close gives one error that [`is_closed`](Error::is_closed), and then `None`.
+/// It closes as a WebSocket does. A close is sent ([`close`](Self::close), a [`Message::Close`], or the sink's
+/// `poll_close`), the other end yields it and answers it, and both streams end with `None`. A peer that does not answer
+/// is abandoned after [`Limits::close`](crate::Limits::close), with an error for which [`is_timeout`](Error::is_timeout)
+/// is true. From the first close on, the sink returns an error for which [`is_closed`](Error::is_closed) is true and
+/// which carries the peer's close frame, if there is one. An end without a close yields one error for which
+/// [`is_closed`](Error::is_closed) is true, and then `None`.
 ///
 /// # Pings
 ///
-/// A ping is answered as it is read; where answers cannot be sent for a while, the newest ping is answered.
+/// A ping is answered as it is read. If answers cannot be sent for a while, only the newest ping is answered.
 ///
 /// # Cancel safety
 ///
@@ -37,7 +38,7 @@ pub struct SseDuplex {
 }
 
 enum End {
-    // Two connections and a parser: not for the server's end to have room for.
+    // Two connections and a parser are boxed, so that the server's end does not reserve room for them.
     Called(Box<Called>),
     Served(Served),
 }
@@ -60,13 +61,13 @@ impl SseDuplex {
         Self { end: End::Served(served), subprotocol }
     }
 
-    /// The subprotocol that was agreed on when the session was opened.
+    /// Returns the subprotocol that was negotiated when the session was opened.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
 
-    /// The close frame that the peer sent, once it has.
+    /// Returns the close frame that the peer sent, once it has arrived.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         let course = match &self.end {
@@ -76,20 +77,21 @@ impl SseDuplex {
         course.peer_close.as_ref()
     }
 
-    /// Closes the session and waits for its end, at most [`Limits::close`](crate::Limits::close); gives what the peer's close frame
-    /// says. Messages that still come in are dropped. Once the session is closing already, `frame` is not sent.
+    /// Closes the session and waits for its end, at most [`Limits::close`](crate::Limits::close). Returns the peer's
+    /// close frame. Messages that still arrive are dropped. If the session is already closing, `frame` is not sent.
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) where the peer vanished, [`is_timeout`](Error::is_timeout) where it did not answer.
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true if the peer vanished, and one for which
+    /// [`is_timeout`](Error::is_timeout) is true if it did not answer.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the close goes on as the stream and the sink are polled.
+    /// If the future is dropped, the close continues as the stream and the sink are polled.
     pub async fn close(&mut self, frame: Option<CloseFrame>) -> Result<Option<CloseFrame>, Error> {
         each!(self, end => end.start_close(frame));
         poll_fn(|cx| {
-            // Sending waits for the peer, and so does reading: neither waits for the other.
+            // Sending waits for the peer, and so does reading; neither waits for the other.
             let _ = each!(self, end => end.poll_close(cx));
             loop {
                 match each!(self, end => end.poll_next(cx)) {

@@ -12,11 +12,11 @@ use super::{
 };
 use crate::Error;
 
-/// A client's way up: what is accepted, and the future that brings it to the server, one POST at a time. It is moved by the half
-/// that wants something of it.
+/// The sending direction of a client: accepted messages, and the future that brings them to the server, one POST at a
+/// time. The half that waits for it drives it.
 pub(super) struct Uplink {
     outbox: Arc<Mutex<Outbox>>,
-    /// Never ends well; `None` when it has ended.
+    /// The delivery, which resolves only to a failure; `None` once it has ended.
     delivery: Option<Pin<Box<dyn Future<Output = Lost> + Send>>>,
     failed: Option<Lost>,
 }
@@ -36,12 +36,12 @@ impl Uplink {
         self.failed.as_ref().map(|lost| &lost.error)
     }
 
-    /// Whether the server may have more to say about that.
+    /// Returns whether the server may have more to say about the failure.
     pub(super) fn has_last_words(&self) -> bool {
         self.failed.as_ref().is_some_and(|lost| lost.has_last_words)
     }
 
-    /// Moves what can be moved; `true` where it failed just now. `cx` wakes both halves.
+    /// Makes progress. Returns `true` if the delivery failed just now. `cx` wakes both halves.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(delivery) = &mut self.delivery else { return false };
         let Poll::Ready(lost) = delivery.as_mut().poll(cx) else { return false };
@@ -50,7 +50,7 @@ impl Uplink {
         true
     }
 
-    /// Lets go of the connection, and of a POST that is on its way.
+    /// Drops the connection and a POST in flight.
     pub(super) fn end(&mut self) {
         self.delivery = None;
     }
@@ -69,7 +69,7 @@ async fn deliver(outbox: Arc<Mutex<Outbox>>, mut courier: Courier) -> Lost {
     }
 }
 
-/// Waits without a waker: whoever pushes the outbox polls this.
+/// Waits without a waker: the code that pushes to the outbox polls this.
 async fn next_batch(outbox: &Mutex<Outbox>) -> Batch {
     poll_fn(|_| match lock(outbox).next_batch() {
         Some(batch) => Poll::Ready(batch),

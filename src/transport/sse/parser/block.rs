@@ -1,4 +1,4 @@
-//! Lines into events: what the fields of one block say, until a blank line dispatches it.
+//! Combines lines into events: collects the fields of one block until a blank line dispatches it.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -16,7 +16,7 @@ pub(super) struct Block {
     data: Data,
     /// The type of this block's event.
     name: Label,
-    /// A new id of this block; it is the stream's with the next blank line.
+    /// A new id of this block, which becomes the stream's id at the next blank line.
     id: Label,
     last_id: Label,
     pub(super) retry: Option<Duration>,
@@ -40,7 +40,7 @@ impl Data {
     }
 }
 
-/// `String::from_utf8_lossy`, which takes the long way even where nothing is to be replaced.
+/// A variant of `String::from_utf8_lossy` with a fast path for valid text.
 fn lossy(value: &[u8]) -> Cow<'_, str> {
     str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed)
 }
@@ -58,7 +58,7 @@ impl Default for Block {
     }
 }
 
-/// The value of a `data` line, whole or so far.
+/// Returns the value of a `data` line, complete or partial.
 #[inline]
 pub(super) fn data_value(line: &[u8]) -> Option<&[u8]> {
     line.strip_prefix(b"data:").map(without_space)
@@ -74,7 +74,7 @@ impl Block {
         self.last_id = if id.is_empty() { Label::ABSENT } else { Label::new(id) };
     }
 
-    /// How long the value of another `data` line may be.
+    /// Returns the maximum length of the value of another `data` line.
     pub(super) fn room(&self) -> usize {
         match &self.data {
             Data::None => self.max_event,
@@ -82,7 +82,7 @@ impl Block {
         }
     }
 
-    /// How much data the event may have, while it has none.
+    /// Returns the maximum data size of the event, if it has no data yet.
     #[inline]
     pub(super) fn is_without_data(&self) -> Option<usize> {
         matches!(self.data, Data::None).then_some(self.max_event)
@@ -96,7 +96,7 @@ impl Block {
         Error::too_large(format!("an event's data is over the limit of {} bytes (Parser::max_event)", self.max_event))
     }
 
-    /// A line that is neither blank nor a comment.
+    /// Handles a line that is neither blank nor a comment.
     pub(super) fn line(&mut self, line: &Line<'_>) -> Result<(), Error> {
         let bytes = line.bytes();
         if let Some(value) = data_value(bytes) {
@@ -128,7 +128,8 @@ impl Block {
             Data::One(first) => first.as_str().to_owned() + "\n",
             Data::Many(before) => before + "\n",
         };
-        // The line fits, but replacing what is not UTF-8 makes it longer, and there may not have been room for the line feed.
+        // The line fits, but replacing bytes that are not UTF-8 makes it longer, and there may not have been room for
+        // the line feed.
         for chunk in value.utf8_chunks() {
             data.push_str(chunk.valid());
             if !chunk.invalid().is_empty() {
@@ -153,13 +154,13 @@ impl Block {
 
     fn retry(&mut self, value: &[u8]) {
         let digits = std::str::from_utf8(value).ok().filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()));
-        // Empty, and what does not fit, is ignored as a browser does.
+        // Empty or overflowing values are ignored, as in a browser.
         if let Some(milliseconds) = digits.and_then(|digits| digits.parse().ok()) {
             self.retry = Some(Duration::from_millis(milliseconds));
         }
     }
 
-    /// At a blank line: the event, if the block has data.
+    /// Handles a blank line: returns the event, if the block has data.
     pub(super) fn dispatch(&mut self) -> Option<Event> {
         self.commit_id();
         let name = std::mem::replace(&mut self.name, Label::ABSENT);
@@ -171,7 +172,7 @@ impl Block {
         Some(Event::received(data, name, self.last_id.clone()))
     }
 
-    /// The event of a block that ends with these fields.
+    /// Returns the event of a block that ends with these fields.
     #[inline]
     pub(super) fn plain(&mut self, plain: Plain<'_>) -> Event {
         let before = std::mem::replace(&mut self.name, Label::ABSENT);

@@ -1,4 +1,4 @@
-//! Bytes, cut anywhere, into lines: the byte order mark, the three line ends, and comments are done with here.
+//! Splits bytes, cut anywhere, into lines. Handles the byte order mark, the three line ends, and comments.
 
 use std::ops::Range;
 
@@ -14,15 +14,15 @@ const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 pub(super) struct Lines {
     pub(super) max_line: usize,
     chunk: Bytes,
-    /// How much of the chunk has been read.
+    /// The number of bytes of the chunk that were read.
     at: usize,
-    /// The beginning of a line whose end is still to come.
+    /// The beginning of a line whose end has not arrived yet.
     begun: Vec<u8>,
-    /// Within a comment, which is not kept.
+    /// Whether the current line is a comment, which is not kept.
     in_comment: bool,
-    /// The last line ended in CR: an LF that follows belongs to it.
+    /// Whether the last line ended in CR: an LF that follows belongs to it.
     after_cr: bool,
-    /// What a byte order mark still lacks; empty once there was one, or can be none any more.
+    /// The missing part of a byte order mark. It is empty once there was one, or none can follow.
     mark: &'static [u8],
 }
 
@@ -49,9 +49,9 @@ pub(super) struct Plain<'a> {
 
 /// One line without its end.
 pub(super) enum Line<'a> {
-    /// The part of a chunk.
+    /// A line within one chunk.
     Whole(&'a Bytes, &'a [u8]),
-    /// Of several chunks.
+    /// A line from several chunks.
     Joined(Bytes),
 }
 
@@ -63,7 +63,7 @@ impl Line<'_> {
         }
     }
 
-    /// A part of [`bytes`](Self::bytes), without a copy.
+    /// Returns a part of [`bytes`](Self::bytes), without a copy.
     pub(super) fn share(&self, part: &[u8]) -> Bytes {
         match self {
             Self::Whole(chunk, _) => chunk.slice_ref(part),
@@ -93,15 +93,16 @@ impl Lines {
                 self.mark = missing;
                 continue;
             }
-            // No mark after all: what looked like its beginning is that of a line.
+            // Not a byte order mark after all: its apparent beginning belongs to a line.
             let seen = BYTE_ORDER_MARK.len() - self.mark.len();
             self.begun.extend(BYTE_ORDER_MARK.iter().take(seen));
             self.mark = &[];
         }
     }
 
-    /// What most events are, if that comes next: at most one `id` and one `event` line, one line of data up to `max` bytes, a
-    /// blank line, all ended by LF, in UTF-8 and in this chunk. Anything else is left to [`next`](Self::next).
+    /// Returns the next event if it has the common form: at most one `id` and one `event` line, one line of data up to
+    /// `max` bytes, a blank line, all ended by LF, in UTF-8 and in this chunk. Any other form is left to
+    /// [`next`](Self::next).
     #[inline]
     pub(super) fn plain_event(&mut self, max: usize) -> Option<Plain<'_>> {
         if self.after_cr || self.in_comment || !self.begun.is_empty() {
@@ -109,7 +110,7 @@ impl Lines {
         }
         let mut rest = self.chunk.get(self.at..)?;
         let (mut name, mut id) = (None, None);
-        // No line is looked at more often than there are kinds of lines.
+        // No line is examined more often than there are kinds of lines.
         loop {
             let (line, after) = rest.split_at_checked(memchr2(b'\n', b'\r', rest)?)?;
             if let Some(value) = data_value(line) {
@@ -117,7 +118,7 @@ impl Lines {
                     return None;
                 }
                 let end = self.chunk.len() - after.len();
-                // Not `slice_ref`: its checks and its call are seen in the cost of an event.
+                // Not `slice_ref`: its checks and its call are measurable in the cost of an event.
                 let data = Text::try_from(self.chunk.slice(end - value.len()..end)).ok()?;
                 self.at = end + 2;
                 return Some(Plain { name, id, data });
@@ -135,13 +136,13 @@ impl Lines {
         }
     }
 
-    /// The next line that is no comment. `block` is what it goes to, and says how long it may be.
+    /// Returns the next line that is not a comment. `block` receives the line, and determines its maximum length.
     pub(super) fn next(&mut self, block: &Block) -> Result<Option<Line<'_>>, Error> {
         let (start, end) = loop {
             let start = self.at;
             let rest = self.chunk.get(start..).unwrap_or_default();
             let Some(&first) = rest.first() else {
-                // Not held until the next one comes, which may be long.
+                // Released now, because the next chunk may take long to arrive.
                 self.chunk = Bytes::new();
                 self.at = 0;
                 return Ok(None);
@@ -176,7 +177,7 @@ impl Lines {
         Ok(Some(Line::Whole(&self.chunk, line)))
     }
 
-    /// Keeps the beginning of a line, unless it is over its limit already.
+    /// Keeps the beginning of a line, unless it is already over its limit.
     fn keep(&mut self, start: usize, block: &Block) -> Result<(), Error> {
         if self.in_comment {
             return Ok(());
@@ -185,7 +186,8 @@ impl Lines {
         self.check(&self.begun, block)
     }
 
-    /// Copies a part of the chunk to the line that has begun. Its buffer doubles, but is no larger than a line may be.
+    /// Copies a part of the chunk to the current line. The line's buffer doubles, but never exceeds the maximum length
+    /// of a line.
     fn append(&mut self, part: Range<usize>, block: &Block) {
         let part = self.chunk.get(part).unwrap_or_default();
         let length = self.begun.len() + part.len();

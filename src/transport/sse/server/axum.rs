@@ -43,7 +43,7 @@ where
     }
 }
 
-/// What [`LastEventId::of`] finds.
+/// Extracts the id as [`LastEventId::of`] does.
 impl<S: Sync> OptionalFromRequestParts<S> for LastEventId {
     type Rejection = Infallible;
 

@@ -17,8 +17,8 @@ use crate::BoxError;
 pin_project! {
     /// Server-sent events as the body of an HTTP response: any `Stream` of [`Event`]s, for hyper and for axum.
     ///
-    /// [`into_response`](Self::into_response) makes the whole response; with the feature `axum` a handler returns the stream as it is.
-    /// [`event_channel`](super::event_channel) gives a stream that is fed from elsewhere.
+    /// [`into_response`](Self::into_response) creates the whole response; with the feature `axum` a handler returns the
+    /// stream as it is. [`event_channel`](super::event_channel) creates a stream that other tasks feed.
     ///
     /// ```
     /// use std::convert::Infallible;
@@ -40,30 +40,32 @@ pin_project! {
     /// # }
     /// ```
     ///
-    /// # What a client sees
+    /// # Reconnecting clients
     ///
-    /// When the stream ends, or a connection is cut, a browser's `EventSource` comes back after a while ([`retry`](Self::retry)), and
-    /// says by [`LastEventId`](super::LastEventId) what it has: so give the events ids, and [`replay`](Self::replay) what came after.
-    /// It stays away where it is answered with 204 (No Content).
+    /// When the stream ends or a connection is cut, a browser's `EventSource` reconnects after a delay
+    /// ([`retry`](Self::retry)) and reports the last event that it has received in [`LastEventId`](super::LastEventId).
+    /// Give the events ids, and [`replay`](Self::replay) the later ones. A client that receives 204 (No Content) does
+    /// not reconnect.
     ///
-    /// # Where it waits
+    /// # Backpressure
     ///
-    /// It is asked for the next frame only while the client reads, so an event that is not asked for stays in the stream: that is the
-    /// back-pressure. All events that are ready go into one frame, of about 16 KiB at most (one event may be larger); what is held is one
-    /// such frame. A client that is gone is noticed by the HTTP server, which then drops this body, and the stream with it. One that
-    /// stays and never reads holds its connection, with what the HTTP server has buffered (hyper: about 0.5 MiB at most), until TCP
-    /// gives up, which it does on its own only where the client's machine is gone: limit the connections that one user may have.
+    /// The body is polled for the next frame only while the client reads, so events that were not polled stay in the
+    /// stream. All ready events go into one frame, of about 16 KiB at most (one event may be larger); the body holds one
+    /// such frame. The HTTP server detects a client that is gone and drops this body, and the stream with it. A client
+    /// that stays connected and never reads holds its connection, with the HTTP server's buffers (hyper: about 0.5 MiB
+    /// at most), until TCP gives up. TCP does so only if the client's machine is gone, so limit the connections per
+    /// user.
     ///
     /// # Errors
     ///
-    /// An error of the stream ends the body with it, once the events before it are with the HTTP server: hyper then cuts the
-    /// connection (and drops what the socket did not take), and the client comes back as after any cut.
+    /// An error of the stream ends the body once the events before it are with the HTTP server. hyper then cuts the
+    /// connection (and drops bytes that the socket did not accept), and the client reconnects as after any cut.
     ///
     /// # Compression
     ///
-    /// None, for what compresses holds events back. tower-http's `CompressionLayer` passes over this content type by its
-    /// `DefaultPredicate`; a predicate of one's own needs `.and(NotForContentType::SSE)`. `no-transform` (RFC 9111, section 5.2.2.6)
-    /// says it to proxies, and `x-accel-buffering: no` stops nginx from buffering.
+    /// The body is not compressed, because compression delays events. tower-http's `CompressionLayer` skips this content
+    /// type by its `DefaultPredicate`; a custom predicate needs `.and(NotForContentType::SSE)`. `no-transform` (RFC
+    /// 9111, section 5.2.2.6) tells proxies the same, and `x-accel-buffering: no` stops nginx from buffering.
     #[must_use = "it is the body of a response"]
     pub struct EventStream<S> {
         #[pin]
@@ -78,7 +80,7 @@ pin_project! {
 }
 
 impl<S> EventStream<S> {
-    /// The body out of `events`: a `Stream` of `Result<Event, E>`, with `E: Into<BoxError>`.
+    /// Creates a body from `events`: a `Stream` of `Result<Event, E>`, with `E: Into<BoxError>`.
     pub fn new(events: S) -> Self {
         Self {
             events,
@@ -91,30 +93,33 @@ impl<S> EventStream<S> {
         }
     }
 
-    /// Sends a comment, which clients skip, whenever nothing was sent for so long: 15 s by default, 1 s at least (less is raised to it).
-    /// It keeps proxies from cutting the connection, and finds out clients that are gone without a word.
+    /// Sets the interval after which an idle stream sends a comment, which clients skip. Defaults to 15 seconds; values
+    /// below 1 second are raised to it. Comments keep proxies from cutting the connection, and detect clients that are
+    /// gone without closing it.
     pub fn keep_alive(mut self, interval: Duration) -> Self {
         self.keep_alive = KeepAlive::every(Some(interval.max(Duration::from_secs(1))));
         self
     }
 
-    /// Sends nothing while there are no events. A client that is gone without a word is then noticed at the next event.
+    /// Disables keep-alive comments. A client that is gone without closing its connection is then detected at the next
+    /// event.
     pub fn without_keep_alive(mut self) -> Self {
         self.keep_alive = KeepAlive::every(None);
         self
     }
 
-    /// Tells the client first how long it is to wait before it reconnects, in whole milliseconds; without it a client takes its own
-    /// time, 3 to 5 s in browsers.
+    /// Sets the client's reconnect delay, sent first, in whole milliseconds. Without it a client uses its own default, 3
+    /// to 5 s in browsers.
     pub fn retry(mut self, time: Duration) -> Self {
         self.retry = Some(time);
         self
     }
 
-    /// Sends these events before all others: those that a client which comes back has missed.
+    /// Sends these events before all others: those that a reconnecting client has missed.
     ///
-    /// Be in line for what is new before looking up what is old, under one lock or by leaving out what comes twice: else what happens in
-    /// between is lost. What is not in memory but comes as a `Stream` goes before the new one by `stored.chain(new)`, of futures.
+    /// Subscribe to new events before looking up the old ones, under one lock or by skipping duplicates; otherwise
+    /// events in between are lost. If the missed events are a `Stream` rather than in memory, put it before the new one
+    /// with `stored.chain(new)`, of futures.
     ///
     /// ```
     /// use http::HeaderMap;
@@ -141,7 +146,8 @@ impl<S> EventStream<S> {
         EventStream { events, frame, keep_alive, retry, failure, has_ended, has_yielded }
     }
 
-    /// The response: 200 with `content-type: text/event-stream`, `cache-control: no-cache, no-transform` and `x-accel-buffering: no`.
+    /// Creates the response: 200 with `content-type: text/event-stream`, `cache-control: no-cache, no-transform` and
+    /// `x-accel-buffering: no`.
     pub fn into_response(self) -> Response<Self> {
         let mut response = Response::new(self);
         let headers = response.headers_mut();
@@ -181,7 +187,7 @@ where
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         if this.failure.is_some() && !std::mem::replace(this.has_yielded, true) {
-            // hyper drops what it has not written when a body fails; it writes when a body has no more for now.
+            // hyper drops unwritten bytes when a body fails, but writes them when a body is pending.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

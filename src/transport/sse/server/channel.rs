@@ -13,19 +13,19 @@ use crate::{
     transport::drive::{Drain, drain},
 };
 
-/// The end of an [`event_channel`] that events are sent into: clone it for every task that has some.
+/// The sending end of an [`event_channel`]. Clone it for every task that has events.
 ///
-/// All of [`Sender`]: [`send`](Sender::send) waits for room, and fails with [`is_closed`](Error::is_closed) once the client is gone;
-/// [`closed`](Sender::closed) waits for just that; it is a `Sink` and a `Service` too. [`flush`](Sender::flush) waits until what was
-/// sent is with the HTTP server.
+/// It has all methods of [`Sender`]. [`send`](Sender::send) waits for room, and returns an error for which
+/// [`is_closed`](Error::is_closed) is true once the client is gone. [`closed`](Sender::closed) waits for that moment. It
+/// is a `Sink` and a `Service` too. [`flush`](Sender::flush) waits until sent events are with the HTTP server.
 pub type EventSender = Sender<Event, Infallible>;
 
-/// A stream of events that is fed from elsewhere: what [`EventSender`]s send, the [`EventStream`] writes.
+/// Creates a stream of events that other tasks feed: [`EventSender`]s send events, and the [`EventStream`] writes them.
 ///
-/// Between them is a `queue`, in the bounds of which events wait for a client that reads slowly. By default ([`Queue::events`]) a full
-/// one makes the senders wait. Where one sender serves many clients, which must not wait for the slowest, let it
-/// [close](crate::WhenFull::Close): that client is cut, comes back with its [`LastEventId`](super::LastEventId), and gets what it
-/// missed. (A queue that drops events instead leaves a gap that no client can see.)
+/// Events wait for a slow client within the bounds of `queue`. By default ([`Queue::events`]) a full queue makes the
+/// senders wait. If one sender serves many clients and must not wait for the slowest, let the queue
+/// [close](crate::WhenFull::Close). That client is cut, reconnects with its [`LastEventId`](super::LastEventId), and
+/// gets the missed events. (A queue that drops events instead leaves a gap that no client can see.)
 ///
 /// ```
 /// use http_body_util::BodyExt;
@@ -48,8 +48,8 @@ pub type EventSender = Sender<Event, Infallible>;
 /// # }
 /// ```
 ///
-/// When the last sender is dropped, what was sent goes out and the response ends. When the client is gone, what waits is dropped, and
-/// every sender learns it at once.
+/// When the last sender is dropped, sent events go out and the response ends. When the client is gone, waiting events
+/// are dropped, and every sender is told immediately.
 pub fn event_channel(queue: Queue<Event, Infallible>) -> (EventSender, EventStream<EventReceiver>) {
     let queue = queue.max_inbox(NonZeroUsize::MIN); // nothing comes in
     let (sender, drain) = drain(queue, "the client is gone: its event stream was dropped");
@@ -57,7 +57,8 @@ pub fn event_channel(queue: Queue<Event, Infallible>) -> (EventSender, EventStre
 }
 
 impl Queue<Event, Infallible> {
-    /// A queue of server-sent events, for [`event_channel`]: measured by their data, types and ids, plus what an [`Event`] takes itself.
+    /// Creates a queue of server-sent events for [`event_channel`]. It measures their data, types and ids, plus the size
+    /// of an [`Event`] itself.
     #[must_use]
     pub fn events() -> Self {
         Self::values().size_by(size, |never| match *never {})
@@ -68,8 +69,9 @@ fn size(event: &Event) -> usize {
     size_of::<Event>() + event.data().len() + event.event_type().len() + event.last_event_id().len()
 }
 
-/// What is sent into an [`event_channel`], as a `Stream`. It gives an error ([`is_closed`](Error::is_closed)) where a full queue
-/// [closed](crate::WhenFull::Close) it, and ends with that, or when the last sender is dropped.
+/// The events sent into an [`event_channel`], as a `Stream`. It ends when the last sender is dropped. If a full queue
+/// [closed](crate::WhenFull::Close) it, it yields an error for which [`is_closed`](Error::is_closed) is true, and then
+/// ends.
 #[derive(Debug)]
 pub struct EventReceiver(Drain<Event>);
 

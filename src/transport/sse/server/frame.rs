@@ -2,21 +2,21 @@ use std::{fmt::Write, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
-/// From this size on a frame is given away, and the next begins, in bytes.
+/// The size in bytes from which a frame is passed on and the next one begins.
 pub(super) const FULL: usize = 16 * 1024;
 
-/// What a stream that says little keeps, in bytes.
+/// The buffer size that a mostly idle stream keeps, in bytes.
 const SMALL: usize = 1024;
 
-/// The bytes of the next frame: events until there is nothing more to write at once, or enough of it. No I/O, no clock.
+/// The bytes of the next frame: events until no more are ready, or the frame is full. No I/O, no clock.
 ///
-/// The memory is used again once what was in it is sent; an idle stream keeps a small one.
+/// The memory is reused once its content is sent; an idle stream keeps a small buffer.
 #[derive(Debug, Default)]
 pub(super) struct Frame {
     buffer: BytesMut,
-    /// The size of the one before.
+    /// The size of the previous frame.
     expected: usize,
-    /// The buffer is more than an idle stream should keep.
+    /// Whether the buffer is larger than an idle stream should keep.
     is_large: bool,
 }
 
@@ -29,7 +29,7 @@ impl Frame {
         self.buffer.len() >= FULL
     }
 
-    /// Where the next event is written to.
+    /// Returns the buffer for the next event.
     #[inline]
     pub(super) fn writer(&mut self) -> &mut BytesMut {
         if self.buffer.is_empty() {
@@ -39,14 +39,15 @@ impl Frame {
         &mut self.buffer
     }
 
-    /// A `retry` without an event (WHATWG HTML, section 9.2.6): the client takes note, the page is not told.
+    /// Writes a `retry` without an event (WHATWG HTML, section 9.2.6): the client stores it, and the page does not see
+    /// it.
     pub(super) fn put_retry(&mut self, time: Duration) {
         let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        // A `BytesMut` grows: this does not fail.
+        // A `BytesMut` grows, so this does not fail.
         let _ = write!(self.writer(), "retry: {milliseconds}\n\n");
     }
 
-    /// Gives what is written; `None` where that is nothing.
+    /// Takes the written bytes, or returns `None` if there are none.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         if self.buffer.is_empty() {
             return None;
@@ -56,7 +57,7 @@ impl Frame {
         Some(self.buffer.split().freeze())
     }
 
-    /// Nothing will be written for a while.
+    /// Releases memory, because nothing will be written for a while.
     pub(super) fn rest(&mut self) {
         if std::mem::take(&mut self.is_large) {
             self.buffer = BytesMut::new();

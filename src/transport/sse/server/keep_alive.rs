@@ -5,15 +5,15 @@ use std::{
 
 use crate::rt::{Instant, Timer};
 
-/// So often a comment goes out where nothing else does: proxies cut what is silent for 30 to 60 s.
+/// The interval of comments on an idle stream: proxies cut streams that are silent for 30 to 60 s.
 const INTERVAL: Duration = Duration::from_secs(15);
 
-/// When it is time to say that the stream is still there.
+/// The schedule of keep-alive comments.
 #[derive(Debug)]
 pub(super) struct KeepAlive {
     interval: Option<Duration>,
     timer: Timer,
-    /// Since when nothing was said; `None` where something has just been.
+    /// The time since which nothing was sent, or `None` if bytes have just been sent.
     silent_since: Option<Instant>,
 }
 
@@ -22,14 +22,15 @@ impl KeepAlive {
         Self { interval, timer: Timer::new(), silent_since: None }
     }
 
-    /// Something was said.
+    /// Records that something was sent.
     #[inline]
     pub(super) fn spoken(&mut self) {
         self.silent_since = None;
     }
 
-    /// Ready when it is time; asked only where there is nothing to say. So a busy stream neither reads the clock nor sets the timer,
-    /// which goes on running over what was said since, and is set anew when it rings too early.
+    /// Returns `Ready` when a comment is due. It is polled only if there is nothing to send, so a busy stream neither
+    /// reads the clock nor sets the timer. The timer keeps running across sent events, and is set again if it fires too
+    /// early.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(interval) = self.interval else { return Poll::Pending };
         let since = *self.silent_since.get_or_insert_with(Instant::now);

@@ -2,13 +2,14 @@ use std::ops::Deref;
 
 use http::HeaderMap;
 
-/// How long an id may be, in bytes.
+/// The maximum length of an id, in bytes.
 const LIMIT: usize = 1024;
 
-/// The id of the last event that a client which comes back has seen: its `Last-Event-ID` header (WHATWG HTML, section 9.2.3).
+/// The id of the last event that a reconnecting client has received: its `Last-Event-ID` header (WHATWG HTML, section
+/// 9.2.3).
 ///
-/// Whoever sends it chooses it: it may be made up, from the future, or another user's. Look it up among the events that this user may
-/// see, and treat one that is not found as none.
+/// The client chooses the value: it may be made up, from the future, or another user's. Look it up among the events that
+/// this user may see, and treat an unknown id as absent.
 ///
 /// It dereferences to `str`. With the feature `axum`, a handler takes `Option<LastEventId>` as an argument.
 ///
@@ -28,8 +29,9 @@ const LIMIT: usize = 1024;
 pub struct LastEventId(Box<str>);
 
 impl LastEventId {
-    /// The id in these headers of a request. `None` without the header, and where it is no id that a server could have given: empty,
-    /// not UTF-8, or over 1 KiB. Such a client starts anew. Of several headers, the first counts.
+    /// Returns the id in these request headers. Returns `None` without the header, and if the value is not an id that a
+    /// server could have given: empty, not UTF-8, or over 1 KiB. Such a client starts from the beginning. If there are
+    /// several headers, the first one counts.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get("last-event-id")?.as_bytes();
@@ -39,7 +41,7 @@ impl LastEventId {
         Some(Self(std::str::from_utf8(value).ok()?.into()))
     }
 
-    /// The id as a `str`.
+    /// Returns the id as a `str`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

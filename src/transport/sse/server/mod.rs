@@ -1,4 +1,4 @@
-//! The server, send-only: the body of an HTTP response out of a stream of events. The pure core is `frame.rs`.
+//! The send-only server: an HTTP response body from a stream of events. The pure core is `frame.rs`.
 
 #[cfg(feature = "axum")]
 mod axum;

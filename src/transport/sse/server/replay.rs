@@ -10,7 +10,8 @@ use pin_project_lite::pin_project;
 use super::super::Event;
 
 pin_project! {
-    /// Events that a client has missed, then those of the stream; made by [`EventStream::replay`](super::EventStream::replay).
+    /// Events that a client has missed, followed by those of the stream. Created by
+    /// [`EventStream::replay`](super::EventStream::replay).
     pub struct Replay<I, S> {
         missed: Option<I>,
         #[pin]

@@ -8,7 +8,7 @@ use super::{FRAME, Session, Who};
 use crate::{Message, transport::sse::duplex::event};
 
 impl Session {
-    /// What goes down next; `None` at the end.
+    /// Returns the next bytes to send down, or `None` at the end.
     pub(in super::super) fn poll_frame(&self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
         let frame = self.poll(Who::Body, cx, |state| {
             if let Some(payload) = state.pong.take() {
@@ -36,7 +36,7 @@ impl Session {
         state.is_left && state.outbox.is_empty() && state.pong.is_none()
     }
 
-    /// The body is dropped: the client is gone, or has all.
+    /// Records that the body was dropped: the client is gone, or has everything.
     pub(in super::super) fn cut(&self) {
         let mut state = self.lock();
         state.is_cut = true;

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use super::{FRAME, Session, Who};
 use crate::{Error, Message, transport::sse::duplex::event};
 
-/// What the handler's end is given.
+/// An item for the handler's end.
 #[derive(Debug)]
 pub(in super::super) enum Received {
     Message(Message),
@@ -14,7 +14,7 @@ pub(in super::super) enum Received {
 }
 
 impl Session {
-    /// The next message, or why there is none. A ping is answered here.
+    /// Returns the next message, or why there is no next one. Pings are answered here.
     pub(in super::super) fn poll_receive(&self, cx: &Context<'_>) -> Poll<Received> {
         self.report_moved();
         self.poll(Who::Reader, cx, |state| {
@@ -39,7 +39,8 @@ impl Session {
         self.lock().is_cut
     }
 
-    /// Room for one message more; `Ready(false)` once nobody reads any more.
+    /// Returns `Ready(true)` when there is room for one more message, and `Ready(false)` once the client no longer
+    /// reads.
     pub(in super::super) fn poll_room(&self, cx: &Context<'_>) -> Poll<bool> {
         self.report_moved();
         self.poll(Who::Writer, cx, |state| {
@@ -57,7 +58,7 @@ impl Session {
     pub(in super::super) fn send(&self, message: &Message) {
         let mut state = self.lock();
         if state.is_cut {
-            // Nobody takes it any more. The client may have gone between the sink's look at it and this.
+            // The message cannot be delivered. The client may have left between the sink's check and this one.
             state.is_lost = true;
             return;
         }
@@ -67,7 +68,7 @@ impl Session {
         }
     }
 
-    /// All is with the HTTP server; `Ready(false)` if it never will be.
+    /// Returns `Ready(true)` when everything is with the HTTP server, and `Ready(false)` if it never will be.
     pub(in super::super) fn poll_flush(&self, cx: &Context<'_>) -> Poll<bool> {
         self.report_moved();
         self.poll(Who::Writer, cx, |state| {

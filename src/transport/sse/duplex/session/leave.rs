@@ -1,4 +1,4 @@
-//! What becomes of a session whose handler's end is done: the client has a while for what it has not read.
+//! A session whose handler's end is done: the client has a limited time to read the rest.
 
 use std::{
     future::poll_fn,
@@ -13,8 +13,8 @@ use super::{Session, Who};
 use crate::rt;
 
 impl Session {
-    /// The handler's end is done: the body ends behind what is in the outbox, and a POST is refused. A client that has not read to
-    /// the end within [`Limits::close`](crate::Limits::close) does not get the rest, and holds no place any more.
+    /// Ends the handler's side: the body ends after the content of the outbox, and POSTs are rejected. A client that has
+    /// not read to the end within [`Limits::close`](crate::Limits::close) loses the rest, and its place is released.
     pub(in super::super) fn leave(self: &Arc<Self>) {
         let mut state = self.lock();
         let was_left = std::mem::replace(&mut state.is_left, true);
@@ -23,7 +23,7 @@ impl Session {
         [Who::Body, Who::Poster, Who::Writer].into_iter().for_each(|who| state.wake(who));
         drop(state);
         if waits && let Some(runtime) = &self.runtime {
-            // Whoever drops a transport may stand outside the runtime.
+            // A transport may be dropped outside of the runtime.
             runtime.spawn(expire(Arc::downgrade(self), self.limits.close));
         }
     }

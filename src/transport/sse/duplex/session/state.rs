@@ -1,4 +1,4 @@
-//! What the lock of a session guards, and who waits for it.
+//! The state under a session's lock, and the tasks that wait for it.
 
 use std::{
     mem,
@@ -16,23 +16,23 @@ use crate::{
 
 pub(super) struct State {
     pub(super) inbox: Inbox,
-    /// Which POST is the newest: an older one takes nothing any more.
+    /// The number of the newest POST: older ones take nothing any more.
     pub(super) post: u64,
     pub(super) outbox: BytesMut,
-    /// The answer to the newest ping, which waits for its turn in the outbox.
+    /// The answer to the newest ping, which waits for room in the outbox.
     pub(super) pong: Option<Bytes>,
-    /// The client broke the protocol, or a limit.
+    /// The client's violation of the protocol or of a limit.
     pub(super) fault: Option<Error>,
-    /// The body is gone, and with it the client.
+    /// Whether the body, and with it the client, is gone.
     pub(super) is_cut: bool,
-    /// It went before it had taken all.
+    /// Whether it left before it had taken everything.
     pub(super) is_lost: bool,
-    /// The handler's end is gone, or done.
+    /// Whether the handler's end is gone or done.
     pub(super) is_left: bool,
     wakers: Wakers,
 }
 
-/// Who waits for a change.
+/// A task that waits for a change.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Who {
     Reader,
@@ -42,7 +42,7 @@ pub(super) enum Who {
     Body,
     /// The newest POST.
     Poster,
-    /// Waits for the session's end, once the handler's is gone.
+    /// The task that waits for the session's end, once the handler's end is gone.
     Expiry,
 }
 
@@ -81,10 +81,10 @@ impl State {
     }
 }
 
-/// The locked state, and the wakers that are to be woken or dropped once it is unlocked: what a waker does is not ours to know, and
-/// it may lead back here.
+/// The locked state, and the wakers to wake or drop once it is unlocked. A waker runs unknown code, which may access
+/// this session.
 pub(super) struct Locked<'a> {
-    // Before the others, so that it is dropped before them: that unlocks.
+    // Declared first, so that it is dropped first: dropping it unlocks.
     state: MutexGuard<'a, State>,
     woken: Woken,
 }
@@ -103,7 +103,7 @@ impl<'a> Locked<'a> {
     /// Wakes `who`, once the state is unlocked.
     pub(super) fn wake(&mut self, who: Who) {
         if let Some(waker) = self.state.wakers.of(who).take() {
-            // A place is registered at the end alone, so the other one is empty.
+            // A waker is registered only at the end, so the other slot is empty.
             *self.woken.wakers.of(who) = Some(waker);
         }
     }

@@ -1,4 +1,4 @@
-//! The POSTs, which fill the inbox. The newest has its turn.
+//! The POSTs, which fill the inbox. The newest POST has its turn.
 
 use std::task::Context;
 
@@ -10,37 +10,37 @@ use crate::{
     transport::{framing::Decoder, sse::duplex::inbox::Taken},
 };
 
-/// How many messages are taken under one lock. Those that came before, and the empty ones, cost a peer two bytes each.
+/// The maximum number of messages taken under one lock. Duplicates and empty messages cost a peer two bytes each.
 const AT_ONCE: usize = 1024;
 
-/// A POST that takes its turn.
+/// A POST that has its turn.
 #[derive(Debug)]
 pub(in super::super) struct Turn {
     post: u64,
     /// The number of its next message.
     number: u64,
     decoder: Decoder,
-    /// What is read and not decoded.
+    /// Bytes that were read and not decoded.
     pub(in super::super) input: Bytes,
-    /// The HTTP server's buffer, until it is let go of outside of the lock: dropping it is the server's own business. `None` once `input`
-    /// is memory of its own.
+    /// The HTTP server's buffer, until it is dropped outside of the lock, since dropping it runs the server's code.
+    /// `None` once `input` is memory of its own.
     buffer: Option<Bytes>,
 }
 
-/// How far a POST came.
+/// The progress of a POST.
 #[derive(Debug)]
 pub(in super::super) enum Step {
-    /// All that was read is in the inbox, and there is room for more.
+    /// All bytes read are in the inbox, and there is room for more.
     Read,
-    /// There may be more to take, and the lock was held for long enough.
+    /// There may be more to take, but the lock was held for long enough.
     Paused,
-    /// There is no room; the task is woken when there is.
+    /// There is no room. The task is woken when there is.
     Full,
-    /// Another POST came after it.
+    /// Another POST arrived after this one.
     Superseded,
     /// The session has ended.
     Over,
-    /// What the client sent is no message, or too large.
+    /// The client's bytes are not a valid message, or the message is too large.
     Bad(Error),
 }
 
@@ -51,15 +51,15 @@ impl Step {
 }
 
 impl Turn {
-    /// Whether the body may end here.
+    /// Returns whether the body may end here.
     pub(in super::super) fn is_whole(&self) -> bool {
         self.decoder.is_between_messages() && self.input.is_empty()
     }
 }
 
 impl Session {
-    /// Begins a POST whose first message has this number, and ends any other. `Err` has the number that is due, where this one is
-    /// beyond it.
+    /// Begins a POST whose first message has this number, and ends any other one. Returns `Err` with the expected number
+    /// if this one is beyond it.
     pub(in super::super) fn begin(&self, number: u64) -> Result<Turn, u64> {
         let mut state = self.lock();
         let due = state.inbox.next();
@@ -72,19 +72,19 @@ impl Session {
         Ok(Turn { post: state.post, number, decoder, input: Bytes::new(), buffer: None })
     }
 
-    /// The number of the message that is due.
+    /// Returns the number of the next expected message.
     pub(in super::super) fn next(&self) -> u64 {
         self.lock().inbox.next()
     }
 
-    /// Hands the turn what was read.
+    /// Gives the turn the bytes that were read.
     pub(in super::super) fn read(&self, turn: &mut Turn, input: Bytes) {
         self.count_moved(input.len());
         turn.buffer = Some(input.clone());
         turn.input = input;
     }
 
-    /// Puts what was read into the inbox, as far as there is room.
+    /// Puts the bytes read into the inbox, as far as there is room.
     pub(in super::super) fn take(&self, turn: &mut Turn, cx: &Context<'_>) -> Step {
         let mut is_copied = turn.buffer.is_none();
         let step = self.look(Who::Poster, cx, Step::waits, |state| fill(state, turn, &mut is_copied));
@@ -106,7 +106,7 @@ fn fill(state: &mut Locked<'_>, turn: &mut Turn, is_copied: &mut bool) -> Step {
             return Step::Full;
         }
         if is_new && !std::mem::replace(is_copied, true) {
-            // A small message must not hold the HTTP server's buffer for as long as it waits.
+            // A small message must not keep the HTTP server's buffer alive while it waits.
             turn.input = Bytes::copy_from_slice(&turn.input);
         }
         let taken = match turn.decoder.next_unit(&mut turn.input) {
