@@ -16,12 +16,13 @@ use crate::{
     transport::{drain::Drain, refusal::Refusal, subprotocol},
 };
 
-/// axum's extractor of a WebSocket handshake: take it as an argument of a handler, and answer with
+/// axum's extractor for a WebSocket handshake. Take it as an argument of a handler, and respond with
 /// [`on_upgrade`](Self::on_upgrade).
 ///
-/// It does what [`WebSocketUpgrade`](super::WebSocketUpgrade) does as a service, next to the rest of axum's extractors. Limits,
-/// subprotocols and origins mean the same. A request that is not a handshake is [rejected](WebSocketHandshakeRejection) before the handler
-/// runs; a handler that serves such requests as well takes a `Result<WebSocketHandshake, _>`.
+/// It corresponds to the service [`WebSocketUpgrade`](super::WebSocketUpgrade), for use next to axum's other extractors.
+/// Limits, subprotocols and origins work the same way. A request that is not a handshake is
+/// [rejected](WebSocketHandshakeRejection) before the handler runs. A handler that serves such requests as well takes a
+/// `Result<WebSocketHandshake, _>`.
 ///
 /// ```
 /// use axum::{Router, extract::Path, response::Response, routing::any};
@@ -38,23 +39,23 @@ use crate::{
 pub struct WebSocketHandshake {
     accept: Accept,
     asked: Asked,
-    /// What the origin check, the subprotocols and the log look at.
+    /// The request parts that the origin check, the subprotocols and the log use.
     parts: request::Parts,
 }
 
-/// The request is not a WebSocket handshake: the rejection of [`WebSocketHandshake`].
+/// The rejection of [`WebSocketHandshake`]: the request is not a WebSocket handshake.
 ///
 /// | status | for |
 /// |---|---|
 /// | 405 | a method other than GET |
-/// | 426 | a request that asks for no upgrade to `websocket`, or for another version than 13 |
+/// | 426 | a request without an upgrade to `websocket`, or for a version other than 13 |
 /// | 400 | HTTP/1.0, a body, a header that is missing, doubled or malformed |
 /// | 500 | a server that does not upgrade connections |
 #[derive(Debug)]
 pub struct WebSocketHandshakeRejection(Refusal);
 
 impl WebSocketHandshakeRejection {
-    /// The status of the response.
+    /// Returns the status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.0.status
@@ -83,11 +84,12 @@ impl WebSocketHandshake {
         self
     }
 
-    /// Speaks a subprotocol; see [`WebSocketUpgrade::subprotocol`](super::WebSocketUpgrade::subprotocol).
+    /// Supports a subprotocol; see [`WebSocketUpgrade::subprotocol`](super::WebSocketUpgrade::subprotocol).
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
+    /// characters.
     pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
         self.accept.subprotocols.push(subprotocol::parse(name)?);
         Ok(self)
@@ -100,7 +102,7 @@ impl WebSocketHandshake {
         self
     }
 
-    /// Lets `drain` end the connection: see [`Drain`]. Keep the handle in the app's state.
+    /// Adds the connection to `drain`, which then can end it: see [`Drain`]. Keep the handle in the app's state.
     #[must_use]
     pub fn drain(mut self, drain: &Drain) -> Self {
         self.accept.drain = Some(Draining::Whole(drain.clone()));
@@ -108,14 +110,14 @@ impl WebSocketHandshake {
     }
 
     /// Accepts pages of every origin; see
-    /// [`WebSocketUpgrade::allow_any_origin`](super::WebSocketUpgrade::allow_any_origin) for what that risks.
+    /// [`WebSocketUpgrade::allow_any_origin`](super::WebSocketUpgrade::allow_any_origin) for the risk.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
         self.accept.origins.allow_any();
         self
     }
 
-    /// Refuses pages that were loaded over `http://`; see
+    /// Rejects pages that were loaded over `http://`; see
     /// [`WebSocketUpgrade::https_pages_only`](super::WebSocketUpgrade::https_pages_only).
     #[must_use]
     pub fn https_pages_only(mut self) -> Self {
@@ -123,8 +125,8 @@ impl WebSocketHandshake {
         self
     }
 
-    /// Answers the handshake, and runs `handler` on a task of its own once the connection is upgraded. A page of an origin that is not
-    /// allowed is refused (403), and so is every page once the server drains (503).
+    /// Answers the handshake, and runs `handler` in its own task once the connection is upgraded. A page of an origin
+    /// that is not allowed is rejected (403), and so is every page once the server drains (503).
     #[must_use = "the handshake is made by returning the response"]
     pub fn on_upgrade<F>(self, handler: impl FnOnce(WebSocket) -> F + Send + 'static) -> Response
     where
@@ -139,7 +141,7 @@ impl WebSocketHandshake {
     }
 }
 
-/// The headers that are looked at after the request has been found to be a handshake.
+/// The headers that are read after the request has been recognized as a handshake.
 const HEADERS: [HeaderName; 4] =
     [header::HOST, header::ORIGIN, header::SEC_WEBSOCKET_PROTOCOL, HeaderName::from_static("sec-fetch-site")];
 
@@ -165,7 +167,7 @@ impl<S: Send + Sync> FromRequestParts<S> for WebSocketHandshake {
 }
 
 impl fmt::Debug for WebSocketHandshake {
-    /// Without the URL and the headers, which may hold credentials.
+    /// Omits the URL and the headers, which may contain credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocketHandshake").field("accept", &self.accept).finish_non_exhaustive()
     }

@@ -19,15 +19,17 @@ use crate::{
     },
 };
 
-/// Connects WebSockets: a `Service` that takes the handshake request and answers with the handshake's response, the
-/// [`WebSocket`] as its body.
+/// A connector for WebSockets: a `Service` that takes the handshake request and returns the handshake's response with
+/// the [`WebSocket`] as its body.
 ///
-/// The request's URI says where to (`ws://`, `wss://`; `http://` and `https://` mean the same), its headers go to the server.
-/// So tower-http's layers fit the handshake as they are: an `Authorization`, a request id, any header.
+/// The request's URI is the destination (`ws://`, `wss://`; `http://` and `https://` mean the same). Its headers are
+/// sent to the server. tower-http's layers therefore apply to the handshake unchanged: an `Authorization`, a request id,
+/// any header.
 ///
-/// The URL is read as browsers read it ([URL Standard](https://url.spec.whatwg.org/)), and each part is used or refused: `user:password@` becomes
-/// `Authorization: Basic`, what a path or a query cannot have is percent-encoded, a port over 65535 is an error. `http::Uri` itself takes host names
-/// in ASCII only (Punycode); the strings that [`Target`](crate::layer::reconnect::Target) takes may be of any script.
+/// The URL is parsed as in browsers ([URL Standard](https://url.spec.whatwg.org/)), and each part is used or rejected.
+/// `user:password@` becomes `Authorization: Basic`, characters not allowed in a path or a query are percent-encoded, and
+/// a port over 65535 is an error. `http::Uri` itself accepts host names in ASCII only (Punycode); the strings that
+/// [`Target`](crate::layer::reconnect::Target) takes may have internationalized host names.
 ///
 /// ```no_run
 /// # async fn connect() -> Result<(), tower_transport::BoxError> {
@@ -45,17 +47,22 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
-/// # Where it waits
+/// # Backpressure
 ///
-/// Always ready. A call waits for name resolution, TCP (all addresses race, 250 ms apart, RFC 8305), the proxy, TLS and the
-/// handshake, together at most [`Limits::handshake`]. It needs a tokio runtime with I/O and time.
+/// The service is always ready. A call waits for name resolution, TCP (all addresses race, 250 ms apart, RFC 8305), the
+/// proxy, TLS and the handshake, together at most [`Limits::handshake`]. It needs a tokio runtime with I/O and time.
 ///
 /// # Errors
 ///
-/// [`is_config`](Error::is_config) for a URL that cannot work, or whose user stands beside an `Authorization` header, [`is_dns`](Error::is_dns), [`is_refused`](Error::is_refused),
-/// [`is_tls`](Error::is_tls), [`is_timeout`](Error::is_timeout); [`is_status`](Error::is_status) or
-/// [`is_auth`](Error::is_auth) where the server answered with another status, which [`Error::status`],
-/// [`Error::response_headers`] and [`Error::response_body`] give; [`is_protocol`](Error::is_protocol) for an answer that is not a WebSocket's.
+/// Returns an error for which one of these is true:
+///
+/// - [`is_config`](Error::is_config) if the URL cannot work, or if it has a user and the request has an `Authorization`
+///   header.
+/// - [`is_dns`](Error::is_dns), [`is_refused`](Error::is_refused), [`is_tls`](Error::is_tls) or
+///   [`is_timeout`](Error::is_timeout) if connecting fails.
+/// - [`is_status`](Error::is_status) or [`is_auth`](Error::is_auth) if the server answers with another status. See
+///   [`Error::status`], [`Error::response_headers`] and [`Error::response_body`].
+/// - [`is_protocol`](Error::is_protocol) if the response is not a WebSocket handshake.
 ///
 /// # Cancel safety
 ///
@@ -68,7 +75,7 @@ pub struct WebSocketConnector {
 }
 
 impl WebSocketConnector {
-    /// A connector with the default [`Limits`].
+    /// Creates a connector with the default [`Limits`].
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -81,12 +88,13 @@ impl WebSocketConnector {
         self
     }
 
-    /// Offers a subprotocol (RFC 6455, section 1.9); the first offered is the most wanted. The server's choice is in the
+    /// Offers a subprotocol (RFC 6455, section 1.9). Offer the preferred one first. The server's choice is in the
     /// response's `Sec-WebSocket-Protocol` and in [`WebSocket::subprotocol`].
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
+    /// characters.
     pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
         self.subprotocols.push(subprotocol::parse(name)?);
         Ok(self)
@@ -94,7 +102,7 @@ impl WebSocketConnector {
 
     dialer_methods!("wss");
 
-    /// The proxy or the Unix socket by which it connects.
+    /// Returns the proxy or the Unix socket through which it connects.
     #[cfg(feature = "adaptive")]
     pub(crate) fn way(&self) -> Option<String> {
         self.dialer.way()

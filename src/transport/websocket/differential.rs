@@ -1,4 +1,4 @@
-//! Our engine and tungstenite alone are fed the same bytes: they must yield the same messages, and end alike.
+//! Feeds the same bytes to our engine and to tungstenite alone. Both must yield the same messages, and end alike.
 
 use std::{
     io::{self, Read, Write},
@@ -25,14 +25,14 @@ const BINARY: u8 = 2;
 const PING: u8 = 9;
 const FIN: u8 = 0x80;
 
-/// How a frame is written, be it right or wrong.
+/// The form in which a frame is written, valid or not.
 #[derive(Clone, Debug)]
 struct Frame {
     first: u8,
     size: usize,
-    /// Not as the peer's role asks for.
+    /// Whether the mask contradicts the peer's role.
     is_wrongly_masked: bool,
-    /// Where a byte is no UTF-8.
+    /// The position of a byte that is not UTF-8.
     flaw: Option<usize>,
 }
 
@@ -90,7 +90,7 @@ fn frames() -> impl Strategy<Value = Vec<Frame>> {
     });
     let close = (0..3_usize).prop_map(|size| vec![right(FIN | 8, size)]);
     let unfinished = (data(), 0..LARGE + 2).prop_map(|(kind, size)| vec![right(kind, size)]);
-    // As large frames are, but for one bit of the first byte, or the mask.
+    // Like a large frame, except for one bit of the first byte, or the mask.
     let odd = (data(), 0..8_u32, any::<bool>(), LARGE..FRAME).prop_map(|(kind, bit, is_wrongly_masked, size)| {
         let first = if is_wrongly_masked { FIN | kind } else { (FIN | kind) ^ (1 << bit) };
         vec![Frame { is_wrongly_masked, ..right(first, size) }]
@@ -103,7 +103,7 @@ fn frames() -> impl Strategy<Value = Vec<Frame>> {
     prop::collection::vec(part, 1..8).prop_map(|parts| parts.concat())
 }
 
-/// Gives the bytes in pieces, and has nothing between them.
+/// Yields the bytes in pieces, and is pending between them.
 struct Cut {
     bytes: Bytes,
     pieces: std::iter::Cycle<std::vec::IntoIter<usize>>,
@@ -123,7 +123,7 @@ impl AsyncRead for Cut {
     }
 }
 
-/// All bytes at once; what is written is lost.
+/// Yields all bytes at once and discards written bytes.
 struct Whole(Bytes);
 
 impl Read for Whole {
@@ -170,7 +170,7 @@ fn by_us(is_client: bool, limits: Limits, mut bytes: Bytes, leftover: usize, pie
     loop {
         match engine.poll_read(Pin::new(&mut io), &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(message)) => messages.push(message),
-            // tungstenite replaces a code that may not be sent, and says so.
+            // tungstenite replaces a code that may not be sent, and reports this.
             Poll::Ready(Err(End::Failed(error, _))) if error.to_string().contains("must not be sent") => {
                 messages.push(Message::Close(Some(CloseFrame::new(CloseCode::PROTOCOL, "Protocol violation"))));
             }
@@ -185,7 +185,7 @@ proptest! {
     fn the_engine_yields_what_tungstenite_alone_does(
         frames in frames(),
         is_client in any::<bool>(),
-        // Now and then the end comes early, or what follows is no frame.
+        // Occasionally the end comes early, or the following bytes are not a frame.
         lost in prop_oneof![3 => Just(0), 1 => 0..2 * LARGE],
         noise in prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(any::<u8>(), 0..40)],
         message in prop_oneof![3 => Just(MESSAGE), 1 => Just(2 * LARGE)],
@@ -196,7 +196,7 @@ proptest! {
         frames.iter().for_each(|frame| frame.write(!is_client, &mut bytes));
         bytes.truncate(bytes.len().saturating_sub(lost));
         bytes.extend(noise);
-        // Few pieces of one byte among so many bytes.
+        // Few pieces of one byte among that number of bytes.
         pieces.push(LARGE);
         let bytes = Bytes::from(bytes);
         let limits = Limits::new().frame(FRAME).message(message);

@@ -1,5 +1,5 @@
-//! The RFC 6455 engine: tungstenite's state machine between our two buffers. Nothing outside this file knows tungstenite's
-//! types, so that a better engine can take its place.
+//! The RFC 6455 engine: tungstenite's state machine between our two buffers. tungstenite's types are used only in this
+//! file, so that another engine can replace it.
 
 use std::{
     io::{self, Read, Write},
@@ -21,19 +21,20 @@ use tungstenite::{
 use super::{frames::MAX_CONTROL, incoming::Incoming, write_buffer::WriteBuffer};
 use crate::{CloseCode, CloseFrame, Error, Limits, Message, Text};
 
-/// tungstenite zero-fills this much before each read, and an idle connection holds it: `docs/benchmarks.md` has the price of
-/// more. Large messages do not come through the engine, see [`Incoming`].
+/// The number of bytes that tungstenite zero-fills before each read, and that an idle connection holds:
+/// `docs/benchmarks.md` has the price of more. Large messages bypass the engine, see [`Incoming`].
 const READ_BUFFER: usize = 1024;
 
-/// Pongs that may wait in the engine while the write buffer is full; beyond, only the newest ping is answered
-/// (RFC 6455, section 5.5.3).
+/// The maximum number of pongs that wait in the engine while the write buffer is full. Beyond that, only the newest ping
+/// is answered (RFC 6455, section 5.5.3).
 const WAITING_PONGS: usize = 512;
 
-/// How many reads one poll may throw away, so that a peer that talks on leaves the thread to others.
+/// The maximum number of reads that one poll discards, so that a peer that keeps sending does not block the thread.
 const DISCARDS: usize = 64;
 
-/// How many frames the engine takes in one poll before other tasks have their turn. Most frames are messages, and end the poll; this
-/// is for those that give none, as empty fragments do. The engine is given 1 KiB at a time, so it may take 512 frames more.
+/// The maximum number of frames that the engine takes in one poll before it lets other tasks run. Most frames are
+/// messages, and end the poll. This limits those that yield none, such as empty fragments. The engine is given 1 KiB at
+/// a time, so it may take 512 frames more.
 const FRAMES: u32 = 512;
 
 #[derive(Debug)]
@@ -43,18 +44,18 @@ pub(super) struct Engine {
     writer: WriteBuffer,
     is_client: bool,
     limits: Limits,
-    /// A pong or a close waits in the write buffer, that must leave even if the user never flushes.
+    /// Whether a pong or a close waits in the write buffer. It must be sent even if the user never flushes.
     answer_waits: bool,
-    /// A pong waits in the engine for the write buffer to have room.
+    /// Whether a pong waits in the engine for room in the write buffer.
     is_held: bool,
 }
 
-/// Why reading came to an end.
+/// The reason why reading ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The closing handshake is done.
+    /// The closing handshake is complete.
     Closed,
-    /// The connection failed; with the code that the peer is to be told, if the fault is the peer's.
+    /// The connection failed. The code is for the peer, if the peer is at fault.
     Failed(Error, Option<CloseCode>),
 }
 
@@ -66,7 +67,8 @@ impl Engine {
             .write_buffer_size(0)
             .max_write_buffer_size(WAITING_PONGS)
             .max_message_size(Some(limits.message))
-            // The engine holds this against control frames, too. A smaller limit is held against data before the engine sees it.
+            // The engine applies this to control frames too. A smaller limit is applied to data before the engine sees
+            // it.
             .max_frame_size(Some(frame.max(MAX_CONTROL)));
         let role = if is_client { Role::Client } else { Role::Server };
         Self {
@@ -80,22 +82,22 @@ impl Engine {
         }
     }
 
-    /// Whether messages may still be sent: no close frame has gone out or come in.
+    /// Returns whether messages may still be sent: no close frame was sent or received.
     pub(super) fn can_send(&self) -> bool {
         self.context.can_write()
     }
 
-    /// Whether an answer to the peer waits to be written.
+    /// Returns whether an answer to the peer waits to be written.
     pub(super) fn answer_waits(&self) -> bool {
         self.answer_waits
     }
 
-    /// How many bytes wait to be written.
+    /// Returns the number of bytes that wait to be written.
     pub(super) fn unwritten(&self) -> usize {
         self.writer.len()
     }
 
-    /// Reads one message. A ping or a close is answered into the write buffer at once.
+    /// Reads one message. The answer to a ping or a close goes into the write buffer immediately.
     pub(super) fn poll_read<S>(&mut self, io: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<Result<Message, End>>
     where
         S: AsyncRead,
@@ -115,7 +117,7 @@ impl Engine {
         };
         let before = wire.writer.len();
         let read = match context.read(&mut wire) {
-            // It has used up all it was given.
+            // The engine has consumed all bytes it was given.
             Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => wire.poll_large(),
             read => Poll::Ready(read),
         };
@@ -126,8 +128,8 @@ impl Engine {
                     Ok(frame) => frame,
                     Err(end) => return Poll::Ready(Err(end)),
                 };
-                // The answer stands in the engine; the flush moves it into the write buffer. Where the engine does not know the
-                // code it would answer with another: that answer goes nowhere, and ours takes its place.
+                // The answer is in the engine, and the flush moves it into the write buffer. If the engine does not know
+                // the code, it would answer with another one: that answer is discarded and replaced by ours.
                 let is_known = engines.map(|frame| frame.code.into()) == frame.as_ref().map(|frame| frame.code().get());
                 (wire.room, wire.is_mute) = (usize::MAX, !is_known);
                 let _ = context.flush(&mut wire);
@@ -139,7 +141,7 @@ impl Engine {
             Poll::Pending => None,
         };
         if matches!(message, Some(Message::Ping(_))) {
-            // The same for the pong. What fails here fails again below.
+            // The same for the pong. An error here occurs again below.
             let _ = context.flush(&mut wire);
         }
         wire.wake_if_spent(message.is_none());
@@ -154,7 +156,7 @@ impl Engine {
         }
     }
 
-    /// Reads and forgets, until the peer has closed.
+    /// Reads and discards, until the peer has closed.
     pub(super) fn poll_discard<S: AsyncRead>(&mut self, mut io: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0; 1024];
         for _ in 0..DISCARDS {
@@ -167,7 +169,7 @@ impl Engine {
         Poll::Pending
     }
 
-    /// Puts one message into the write buffer, in as many frames as the limit asks for.
+    /// Puts one message into the write buffer, in as many frames as the limit requires.
     pub(super) fn send(&mut self, message: Message) -> Result<(), Error> {
         let (kind, payload) = match message {
             Message::Text(text) => (Data::Text, text.into_bytes()),
@@ -210,16 +212,17 @@ impl Engine {
     }
 
     fn push(&mut self, opcode: OpCode, is_final: bool, payload: Bytes) {
-        // RFC 6455, section 10.3: fresh and not to be guessed, for each frame.
+        // RFC 6455, section 10.3: a new, unpredictable mask for each frame.
         let mask = self.is_client.then(rand::random);
         self.writer.push_frame(opcode, is_final, payload, mask);
     }
 
-    /// Puts a close frame into the write buffer, behind all else, and ends the sending. The second call does nothing.
+    /// Puts a close frame into the write buffer, after everything else, and ends the sending. A second call has no
+    /// effect.
     pub(super) fn close(&mut self, frame: Option<CloseFrame>) {
         let Self { context, reader, writer, is_held, .. } = self;
         let mut wire = Wire::to_buffer(reader, writer, is_held);
-        // Without a limit and without a socket the engine has nothing to fail by; pongs that wait go first.
+        // Without a limit and a socket, the engine cannot fail. Waiting pongs go first.
         let _ = context.flush(&mut wire);
         let frame = frame.map(|frame| WsCloseFrame { code: frame.code().get().into(), reason: frame.reason().into() });
         let _ = context.close(&mut wire, frame);
@@ -231,7 +234,7 @@ impl Engine {
         self.writer.poll_write(io, cx, self.limits.write_buffer)
     }
 
-    /// Writes all that was accepted, and flushes the socket.
+    /// Writes all accepted messages, and flushes the socket.
     pub(super) fn poll_flush<S: AsyncWrite>(
         &mut self,
         mut io: Pin<&mut S>,
@@ -249,25 +252,25 @@ impl Engine {
     }
 }
 
-/// What the engine reads from and writes to, for the length of one call.
+/// The engine's I/O for the length of one call.
 struct Wire<'a, 'cx, S> {
     reader: &'a mut Incoming,
     socket: Option<(Pin<&'a mut S>, &'a mut Context<'cx>)>,
     writer: &'a mut WriteBuffer,
-    /// What the write buffer may hold before it takes no more from the engine.
+    /// The size of the write buffer from which it takes no more from the engine, in bytes.
     room: usize,
-    /// It did not take something.
+    /// Whether the write buffer rejected bytes.
     is_held: &'a mut bool,
     /// The count of frames at the beginning of this call.
     start: u32,
-    /// So many frames came in this call that the engine gets no more of them.
+    /// Whether the engine's frame limit for this call is reached.
     is_spent: bool,
-    /// Nothing that the engine says is written.
+    /// Whether the engine's output is discarded.
     is_mute: bool,
 }
 
 impl<'a> Wire<'a, '_, super::Socket> {
-    /// Without a socket and without a limit: what the engine still has moves into the write buffer.
+    /// Creates a wire without a socket and without a limit, to move the engine's remaining output into the write buffer.
     fn to_buffer(reader: &'a mut Incoming, writer: &'a mut WriteBuffer, is_held: &'a mut bool) -> Self {
         let start = reader.frames();
         Self { reader, socket: None, writer, room: usize::MAX, is_held, start, is_spent: false, is_mute: false }
@@ -275,7 +278,7 @@ impl<'a> Wire<'a, '_, super::Socket> {
 }
 
 impl<S: AsyncRead> Wire<'_, '_, S> {
-    /// Other tasks have their turn, and then this one goes on.
+    /// Lets other tasks run before this one continues.
     fn wake_if_spent(&self, is_pending: bool) {
         if let Some((_, cx)) = self.socket.as_ref().filter(|_| is_pending && self.is_spent) {
             cx.waker().wake_by_ref();
@@ -330,13 +333,13 @@ pub(super) fn from_engine(message: WsMessage) -> Option<Message> {
             let code = CloseCode::new(frame.code.into())?;
             Some(CloseFrame::new(code, frame.reason.as_str()))
         })),
-        // Raw frames are for writing only.
+        // Raw frames are only for writing.
         WsMessage::Frame(_) => return None,
     })
 }
 
-/// The close frame that the peer sent, read from its bytes: of a code that is not on the engine's list the engine makes another, with
-/// words that the peer never said.
+/// Parses the peer's close frame from its bytes. If the code is not on the engine's list, the engine replaces it and its
+/// reason with text that the peer never sent.
 fn close_frame(payload: Option<&[u8]>) -> Result<Option<CloseFrame>, End> {
     let Some((code, reason)) = payload.and_then(<[u8]>::split_first_chunk) else {
         return Ok(None);
@@ -350,9 +353,9 @@ fn close_frame(payload: Option<&[u8]>) -> Result<Option<CloseFrame>, End> {
     Ok(Some(CloseFrame::new(code, String::from_utf8_lossy(reason).into_owned())))
 }
 
-/// tungstenite has validated the text; a second pass over a megabyte would cost as much as the first (about 40 us).
+/// tungstenite has validated the text. A second pass over a megabyte would cost as much as the first (about 40 us).
 fn validated(text: tungstenite::Utf8Bytes) -> Text {
-    // SAFETY: `Utf8Bytes` holds nothing but valid UTF-8.
+    // SAFETY: `Utf8Bytes` holds only valid UTF-8.
     unsafe { Text::from_utf8_unchecked(text.into()) }
 }
 
@@ -378,7 +381,7 @@ pub(super) fn end(error: WsError, limits: Limits) -> End {
             End::Failed(error, Some(CloseCode::INVALID_PAYLOAD))
         }
         error => {
-            let what = Error::protocol(format!("the peer broke the WebSocket protocol: {error}")).with_source(error);
+            let what = Error::protocol(format!("the peer violated the WebSocket protocol: {error}")).with_source(error);
             End::Failed(what, Some(CloseCode::PROTOCOL))
         }
     }

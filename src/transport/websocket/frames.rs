@@ -7,51 +7,51 @@ use tungstenite::protocol::frame::{
 
 use super::mask::apply_mask;
 
-/// Payloads from this size on are worth a path of their own. With 16 KiB a message of that size took as long as through the
+/// The minimum payload of a frame that bypasses the engine, in bytes. A message of 16 KiB took as long as through the
 /// engine; one of 64 KiB takes two thirds of the time.
 pub(super) const LARGE: usize = 64 * 1024;
 
-/// The longest payload of a control frame (RFC 6455, section 5.5).
+/// The maximum payload of a control frame, in bytes (RFC 6455, section 5.5).
 pub(super) const MAX_CONTROL: usize = 125;
 
-/// Follows the incoming bytes from frame to frame (RFC 6455, section 5.2), and finds those frames that need nothing but to be
-/// read: large, regular, and a message of their own. All else is for the engine to take or to refuse, but for one thing: a limit
-/// under that of control frames is held against data here.
+/// Follows the incoming bytes from frame to frame (RFC 6455, section 5.2), and finds frames that only need to be read:
+/// large, valid, and a whole message each. The engine handles all others, with one exception: a limit below that of
+/// control frames is applied to data here.
 #[derive(Debug)]
 pub(super) struct Frames {
     is_client: bool,
-    /// What a frame may have of payload.
+    /// The maximum payload of a frame, in bytes.
     limit: usize,
-    /// What has yet to pass of the current frame's payload.
+    /// The number of remaining payload bytes of the current frame.
     left: u64,
-    /// The beginning of a header that goes on in the next bytes; empty otherwise.
+    /// The beginning of a header that continues in the next bytes; empty otherwise.
     cut: Vec<u8>,
-    /// A message has begun that other frames go on with.
+    /// Whether a fragmented message has begun.
     is_fragmented: bool,
-    /// How many frames have begun, modulo 2^32.
+    /// The number of frames that have begun, modulo 2^32.
     count: u32,
-    /// The peer's close frame, as far as it is here. Boxed, for it is empty until the end of the connection.
+    /// The received part of the peer's close frame. Boxed, because it is absent until the end of the connection.
     close: Option<Box<ClosePayload>>,
-    /// The peer has closed, or what it sends is no frame: nothing is looked for any more.
+    /// Whether the search is over: the peer has closed, or its bytes are not a frame.
     is_over: bool,
 }
 
-/// The payload of a close frame, as the peer sent it: the engine replaces codes that are not on its list.
+/// The payload of a close frame as the peer sent it, because the engine replaces codes that are not on its list.
 #[derive(Debug)]
 struct ClosePayload {
     mask: [u8; 4],
-    /// How long it is in all.
+    /// The total length in bytes.
     len: usize,
-    /// Unmasked.
+    /// The received bytes, unmasked.
     bytes: Vec<u8>,
 }
 
-/// A frame that need not go through the engine.
+/// A frame that can bypass the engine.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Large {
     pub(super) is_text: bool,
     pub(super) mask: Option<[u8; 4]>,
-    /// Bytes of payload.
+    /// The payload length in bytes.
     pub(super) len: usize,
 }
 
@@ -60,8 +60,8 @@ impl Frames {
         Self { is_client, limit, left: 0, cut: Vec::new(), is_fragmented: false, count: 0, close: None, is_over: false }
     }
 
-    /// Takes the next bytes; gives the first large frame that begins among them, and the places of its header and of its
-    /// payload. What comes after that payload is for the next call, the payload itself for none.
+    /// Takes the next bytes. Returns the first large frame that begins among them, and the positions of its header and
+    /// of its payload. Pass bytes after that payload to the next call; the payload itself is not passed to any call.
     pub(super) fn find(&mut self, bytes: &[u8]) -> Option<(usize, usize, Large)> {
         if self.is_over {
             self.take_close(bytes);
@@ -76,7 +76,7 @@ impl Frames {
                 break;
             }
             if !self.cut.is_empty() {
-                // The engine has its beginning already: this frame is not for us, however large.
+                // The engine already has its beginning, so this frame stays with the engine, however large.
                 let mut cut = std::mem::take(&mut self.cut);
                 cut.push(bytes[at]);
                 at += 1;
@@ -117,12 +117,12 @@ impl Frames {
         None
     }
 
-    /// How many frames have begun, modulo 2^32.
+    /// Returns the number of frames that have begun, modulo 2^32.
     pub(super) fn count(&self) -> u32 {
         self.count
     }
 
-    /// The payload of the peer's close frame, without its mask, once all of it has passed.
+    /// Returns the unmasked payload of the peer's close frame, once all of it has passed.
     pub(super) fn close_payload(&self) -> Option<&[u8]> {
         self.close.as_ref().filter(|close| close.bytes.len() == close.len).map(|close| &close.bytes[..])
     }
@@ -153,7 +153,7 @@ impl Frames {
         (is_plain && header.mask.is_none() == self.is_client).then_some(Large { is_text, mask: header.mask, len })
     }
 
-    /// A frame of data over a limit that is too small for the engine, which would hold it against control frames.
+    /// Returns a data frame over a limit that is too small for the engine, which would apply it to control frames.
     fn over(&self, header: &FrameHeader, len: u64) -> Option<Large> {
         let is_over = self.limit < MAX_CONTROL && matches!(header.opcode, OpCode::Data(_)) && len > self.limit as u64;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
@@ -167,7 +167,7 @@ impl Frames {
             OpCode::Data(_) => self.is_fragmented = !header.is_final,
             OpCode::Control(Control::Close) => {
                 self.is_over = true;
-                // The engine refuses a longer one.
+                // The engine rejects a longer one.
                 let len = usize::try_from(len).ok().filter(|len| *len <= MAX_CONTROL);
                 let mask = header.mask.unwrap_or_default();
                 self.close = len.map(|len| Box::new(ClosePayload { mask, len, bytes: Vec::new() }));
@@ -177,10 +177,10 @@ impl Frames {
     }
 }
 
-/// The lengths of header and payload of most frames there are: whole messages and pings under 64 KiB. The parser costs as
-/// much again as all else here.
+/// Returns the lengths of header and payload of the most common frames: whole messages and pings under 64 KiB. The full
+/// parser costs as much as everything else here.
 fn small(bytes: &[u8]) -> Option<(usize, u64)> {
-    // The longest header that there may be is here.
+    // The longest possible header is available.
     let &[0x81 | 0x82 | 0x89 | 0x8a, second, high, low, _, _, _, _, ..] = bytes else { return None };
     let mask = if second & 0x80 == 0 { 0 } else { 4 };
     match second & 0x7f {
@@ -198,7 +198,7 @@ mod tests {
         let header = FrameHeader { opcode, is_final, mask: Some([9, 8, 7, 6]), ..FrameHeader::default() };
         let mut bytes = Vec::new();
         header.format(len as u64, &mut bytes).unwrap();
-        // What a payload contains looks like a large frame.
+        // The content of this payload looks like a large frame.
         bytes.extend([0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0].iter().cycle().take(len));
         bytes
     }

@@ -12,14 +12,14 @@ use crate::{
     },
 };
 
-/// A client's request, and what its answer is checked against.
+/// A client's request, and the values to check its response against.
 pub(super) struct Offer {
     pub(super) request: Request<()>,
     pub(super) key: String,
 }
 
 impl Offer {
-    /// Makes the upgrade request out of the user's, whose headers are kept.
+    /// Creates the upgrade request from the user's request, whose headers are kept.
     pub(super) fn new(request: Request<()>, target: &Target, subprotocols: &[HeaderValue]) -> Result<Self, Error> {
         let key = generate_key();
         let (mut parts, ()) = request.into_parts();
@@ -40,7 +40,7 @@ impl Offer {
     }
 }
 
-/// Checks a 101 answer (RFC 6455, section 4.1) and gives the subprotocol that the server chose.
+/// Checks a 101 response (RFC 6455, section 4.1) and returns the subprotocol that the server chose.
 pub(super) fn check_answer<B>(
     answer: &mut Response<B>,
     key: &str,
@@ -53,7 +53,7 @@ pub(super) fn check_answer<B>(
     let accept = one(headers, &header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
     if accept != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
         return Err(Error::protocol(
-            "the server's Sec-WebSocket-Accept does not answer our key; is it a cached answer?",
+            "the server's Sec-WebSocket-Accept does not match the key; is the response cached?",
         ));
     }
     if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
@@ -62,7 +62,7 @@ pub(super) fn check_answer<B>(
     chosen(headers, offered)
 }
 
-/// A server's look at a request: gives the key to answer with.
+/// Checks a request on the server. Returns the key to answer with.
 pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refusal> {
     let refuse = |status, reason| Err(Refusal::new(status, reason));
     let headers = &parts.headers;
@@ -75,13 +75,13 @@ pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refus
     if !has_token(headers, &header::CONNECTION, "upgrade") || !has_token(headers, &header::UPGRADE, "websocket") {
         return refuse(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint: ask for an upgrade to `websocket`");
     }
-    // What stands between us and the client may see the next request in it.
+    // An intermediary may interpret the body as the next request.
     if headers.contains_key(header::TRANSFER_ENCODING)
         || headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0")
     {
         return refuse(StatusCode::BAD_REQUEST, "a WebSocket handshake has no body");
     }
-    // RFC 9112, section 3.2. HTTP/2 names it in the request's URI.
+    // RFC 9112, section 3.2. In HTTP/2 the request's URI names the host.
     if parts.version == http::Version::HTTP_11 && !headers.contains_key(header::HOST) {
         return refuse(StatusCode::BAD_REQUEST, "a WebSocket handshake needs a Host header");
     }
@@ -92,7 +92,7 @@ pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refus
         return refuse(StatusCode::BAD_REQUEST, "Sec-WebSocket-Protocol is not visible ASCII");
     }
     if one(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return refuse(StatusCode::UPGRADE_REQUIRED, "this endpoint speaks WebSocket version 13");
+        return refuse(StatusCode::UPGRADE_REQUIRED, "this endpoint supports WebSocket version 13");
     }
     // 16 bytes in base64.
     match one(headers, &header::SEC_WEBSOCKET_KEY) {

@@ -17,27 +17,28 @@ use super::{
     read_buffer::{AHEAD, ReadBuffer},
 };
 
-/// Memory for a payload is taken as it comes, never because a header has announced it: this much at first, or what the last
-/// one came to, then as much as is there already.
+/// The first allocation for a payload, unless the previous payload was larger. Memory is allocated as bytes arrive,
+/// never because a header has announced them: first this amount or the size of the previous payload, then as much as has
+/// already arrived.
 const FIRST: usize = 64 * 1024;
 
-/// What comes from the socket. The engine reads all of it, but for the payloads of large frames: those are read into the
-/// memory that the message keeps, without a copy and without zeros before it.
+/// The bytes from the socket. The engine reads all of them except the payloads of large frames. Those are read directly
+/// into the message's memory, without a copy and without zero-filling.
 #[derive(Debug)]
 pub(super) struct Incoming {
     buffer: ReadBuffer,
     frames: Frames,
-    /// The frame that stands where the engine's bytes have ended.
+    /// The frame at which the engine's bytes end.
     payload: Option<Payload>,
-    /// The frame there is over the limit, and so long.
+    /// The length of that frame, if it is over the limit.
     refused: Option<usize>,
     limit: usize,
-    /// How long the last one was.
+    /// The length of the previous payload.
     last: usize,
 }
 
 impl Incoming {
-    /// `limit` is what a frame may have of payload.
+    /// Creates a reader. `limit` is the maximum payload of a frame, in bytes.
     pub(super) fn new(leftover: Bytes, is_client: bool, limit: usize) -> Self {
         Self {
             buffer: ReadBuffer::new(leftover),
@@ -49,7 +50,7 @@ impl Incoming {
         }
     }
 
-    /// Reads for the engine; up to a large frame, and no further until that one has been taken by [`poll_large`].
+    /// Reads for the engine. Stops before a large frame until that one has been taken by [`poll_large`].
     ///
     /// [`poll_large`]: Self::poll_large
     pub(super) fn poll_read<S: AsyncRead>(
@@ -61,7 +62,7 @@ impl Incoming {
         if self.payload.is_some() || self.refused.is_some() {
             return Poll::Pending;
         }
-        // No more at a time than a large payload has, so that nothing stands behind the payload that begins here.
+        // Reads at most the size of a large payload, so that no bytes follow the payload that begins here.
         let most = out.len().min(LARGE);
         let len = ready!(self.buffer.poll_read(io, cx, &mut out[..most]))?;
         let Some((header, payload, large)) = self.frames.find(&out[..len]) else { return Poll::Ready(Ok(len)) };
@@ -75,7 +76,7 @@ impl Incoming {
         if header == 0 { Poll::Pending } else { Poll::Ready(Ok(header)) }
     }
 
-    /// Reads the large frame that comes next, if one does. The engine must have used up what it was given.
+    /// Reads the next large frame, if it is next. The engine must have consumed all bytes it was given.
     pub(super) fn poll_large<S: AsyncRead>(
         &mut self,
         io: Pin<&mut S>,
@@ -94,17 +95,17 @@ impl Incoming {
         Poll::Ready(payload.into_message())
     }
 
-    /// How many frames have been handed to the engine, modulo 2^32.
+    /// Returns the number of frames passed to the engine, modulo 2^32.
     pub(super) fn frames(&self) -> u32 {
         self.frames.count()
     }
 
-    /// The payload of the peer's close frame, once it has been read.
+    /// Returns the payload of the peer's close frame, once it has been read.
     pub(super) fn close_payload(&self) -> Option<&[u8]> {
         self.frames.close_payload()
     }
 
-    /// Reads what is not looked at.
+    /// Reads and discards bytes.
     pub(super) fn poll_skip<S: AsyncRead>(
         &mut self,
         io: Pin<&mut S>,
@@ -118,7 +119,7 @@ impl Incoming {
 #[derive(Debug)]
 struct Payload {
     frame: Large,
-    /// What is there of it, unmasked.
+    /// The received part of the payload, unmasked.
     bytes: Vec<u8>,
 }
 
@@ -173,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// The header of a binary frame of 4 MiB from a server, and `len` bytes of its payload.
+    /// Returns the header of a binary frame of 4 MiB from a server, and `len` bytes of its payload.
     fn start(len: usize) -> Vec<u8> {
         let mut bytes = vec![0x82, 127, 0, 0, 0, 0, 0, 0x40, 0, 0];
         bytes.resize(10 + len, 7);

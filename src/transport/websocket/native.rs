@@ -13,10 +13,10 @@ use crate::{CloseFrame, Error, Limits, rt, transport::guest::Guest};
 
 /// A WebSocket, either end, over any byte stream.
 ///
-/// [`WebSocketConnector`](super::WebSocketConnector) and [`WebSocketUpgrade`](super::WebSocketUpgrade) make one over a
-/// [`Socket`]; [`client`](Self::client) and [`server`](Self::server) wrap a stream whose handshake is done.
+/// [`WebSocketConnector`](super::WebSocketConnector) and [`WebSocketUpgrade`](super::WebSocketUpgrade) create one over a
+/// [`Socket`]; [`client`](Self::client) and [`server`](Self::server) wrap a stream after its handshake.
 ///
-/// # How it closes
+/// # Closing
 ///
 /// ```text
 ///      Message::Close sent, or poll_close           the peer's close frame came:
@@ -32,37 +32,38 @@ use crate::{CloseFrame, Error, Limits, rt, transport::guest::Guest};
 ///                 Ended ◄────────────────────┘◄───────────────────────────────────────────┘
 /// ```
 ///
-/// A connection that is cut without a close frame goes from any state to *Ended*, with an error that
-/// [`is_closed`](Error::is_closed). *Ended* gives `None`, again and again.
+/// A connection that is cut without a close frame goes from any state to *Ended*, with an error for which
+/// [`is_closed`](Error::is_closed) is true. *Ended* yields `None`, again and again.
 ///
-/// From the first close frame on, the sink gives an error that [`is_closed`](Error::is_closed) and carries the peer's close
-/// frame, where there is one; what comes in after ours has gone out is still yielded. To finish a close that was started
-/// here, read until `None`, or use [`close`](Self::close). `poll_close` sends the code that its caller
-/// [asks for](crate::transport::signal::close_frame), or 1000.
+/// From the first close frame on, the sink returns an error for which [`is_closed`](Error::is_closed) is true and which
+/// carries the peer's close frame, if there is one. Messages that arrive after our close frame was sent are still
+/// yielded. To finish a close that was started here, read until `None`, or use [`close`](Self::close). `poll_close`
+/// sends the code that its caller [asks for](crate::transport::signal::close_frame), or 1000.
 ///
-/// The peer's close frame is given as the peer sent it, if its code is one that may be sent ([`CloseCode::new`](crate::CloseCode::new)).
-/// Any other code is an error that [`is_protocol`](Error::is_protocol) and names the number; the peer is answered with 1002.
+/// The peer's close frame is yielded as the peer sent it, if its code is one that may be sent
+/// ([`CloseCode::new`](crate::CloseCode::new)). Any other code is an error for which [`is_protocol`](Error::is_protocol)
+/// is true and which names the number; the peer is answered with 1002.
 ///
 /// # Errors
 ///
-/// Errors of the stream are final. The sink rejects an outgoing message over [`Limits::message`], and a ping or pong over 125 bytes:
-/// the error [`is_too_large`](Error::is_too_large) and [`is_rejection`](Error::is_rejection), nothing is sent, and the connection
-/// goes on.
+/// Errors of the stream are final. The sink rejects an outgoing message over [`Limits::message`], and a ping or pong
+/// over 125 bytes, with an error for which [`is_too_large`](Error::is_too_large) and
+/// [`is_rejection`](Error::is_rejection) are true. Nothing is sent, and the connection continues.
 ///
 /// # Backpressure
 ///
-/// The sink is not ready while more than [`Limits::write_buffer`] bytes wait for the socket. One poll of the stream reads about a
-/// thousand frames at most; if those give no message (a peer may send empty fragments without end), it returns `Pending` and wakes
-/// its task, so that other tasks run in between.
+/// The sink is not ready while more than [`Limits::write_buffer`] bytes wait for the socket. One poll of the stream
+/// reads about a thousand frames at most. If those yield no message (a peer may send empty fragments without end), it
+/// returns `Pending` and wakes its task, so that other tasks run in between.
 ///
-/// Each read and write that makes progress is [reported](crate::transport::signal::moved) to the layers above, so that a heartbeat does
-/// not take a long message for silence.
+/// Each read and write that makes progress is [reported](crate::transport::signal::moved) to the layers above, so that a
+/// heartbeat does not mistake a long message for silence.
 ///
 /// # Pings
 ///
-/// A ping is answered as it is read, and the answer is written in the same poll (or as soon as the socket takes it, if it is
-/// full). Nothing is read while nobody polls the stream: an undriven WebSocket whose user neither reads nor writes for a
-/// while does not answer pings in that time. [`drive`](crate::TransportExt::drive) does.
+/// A ping is answered as it is read, and the answer is written in the same poll (or as soon as the socket accepts it, if
+/// it is full). Nothing is read while the stream is not polled: an undriven WebSocket whose user neither reads nor
+/// writes for a while does not answer pings in that time. [`drive`](crate::TransportExt::drive) does.
 ///
 /// # Cancel safety
 ///
@@ -70,7 +71,7 @@ use crate::{CloseFrame, Error, Limits, rt, transport::guest::Guest};
 ///
 /// # Panics
 ///
-/// Closing waits on tokio's clock: the runtime needs its time driver (`enable_time`).
+/// Closing waits on tokio's clock and panics if the runtime's time driver is not enabled (`enable_time`).
 pub struct WebSocket<S = Socket> {
     io: S,
     engine: Engine,
@@ -79,37 +80,37 @@ pub struct WebSocket<S = Socket> {
     subprotocol: Option<Box<str>>,
     close_time: std::time::Duration,
     deadline: Option<Pin<Box<rt::Sleep>>>,
-    /// A write failed: the sink is of no use any more, while the peer's last words may still be read.
+    /// The write error after which the sink cannot be used. The peer's last messages may still be read.
     write_failed: Option<Error>,
     /// The sink's task, while the stream has taken its place in the socket to write an answer.
     sink: Option<Waker>,
-    /// Of a connection that a server of ours has let in.
+    /// The server's state for an admitted connection.
     guest: Option<Box<Guest>>,
 }
 
 #[derive(Debug)]
 enum State {
     Open,
-    /// Our close frame went out.
+    /// Our close frame was sent.
     Closing,
-    /// The peer's came in; ours may still wait to be written.
+    /// The peer's close frame arrived; ours may still have to be written.
     Leaving,
     /// The peer is at fault.
     Failing {
         error: Error,
-        /// The peer has all that it will get.
+        /// Whether the peer has everything that it will get.
         is_shut: bool,
     },
     Ended,
 }
 
 impl<S> WebSocket<S> {
-    /// The client's end of a stream whose opening handshake is done.
+    /// Creates the client's end over a stream whose opening handshake is complete.
     pub fn client(io: S, limits: Limits) -> Self {
         Self::new(io, true, limits, Bytes::new())
     }
 
-    /// The server's end of a stream whose opening handshake is done.
+    /// Creates the server's end over a stream whose opening handshake is complete.
     pub fn server(io: S, limits: Limits) -> Self {
         Self::new(io, false, limits, Bytes::new())
     }
@@ -139,17 +140,17 @@ impl<S> WebSocket<S> {
         self
     }
 
-    /// The subprotocol that was agreed on in the handshake (RFC 6455, section 1.9).
+    /// Returns the subprotocol that was negotiated in the handshake (RFC 6455, section 1.9).
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
 
-    /// The byte stream below.
+    /// Returns the underlying byte stream.
     pub fn get_ref(&self) -> &S {
         &self.io
     }
 
-    /// The close frame that the peer sent, once it has.
+    /// Returns the close frame that the peer sent, once it has arrived.
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         self.peer_close.as_ref()
     }
@@ -168,16 +169,17 @@ impl<S> WebSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// Closes the connection and waits for its end, at most [`Limits::close`]; gives what the peer's close frame says.
-    /// Messages that still come in are dropped. Once the connection is closing already, `frame` is not sent.
+    /// Closes the connection and waits for its end, at most [`Limits::close`]. Returns the peer's close frame. Messages
+    /// that still arrive are dropped. If the connection is already closing, `frame` is not sent.
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) where the peer vanished, [`is_timeout`](Error::is_timeout) where it did not answer.
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true if the peer vanished, and one for which
+    /// [`is_timeout`](Error::is_timeout) is true if it did not answer.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the close goes on with the next poll of the stream.
+    /// If the future is dropped, the close continues with the next poll of the stream.
     pub async fn close(&mut self, frame: Option<CloseFrame>) -> Result<Option<CloseFrame>, Error> {
         if self.engine.can_send() && matches!(self.state, State::Open) {
             self.engine.close(frame);

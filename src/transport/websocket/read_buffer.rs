@@ -11,24 +11,24 @@ use tokio_util::io::poll_read_buf;
 
 use crate::transport::signal;
 
-/// What one system call reads at most.
+/// The maximum number of bytes that one system call reads.
 const CHUNK: usize = 128 * 1024;
 
-/// What is read beyond a large payload: enough for the header of the next, and a read that does not come back full tells
-/// tokio that the socket is empty, which saves the system call to find out.
+/// The number of bytes read beyond a large payload. It is enough for the header of the next one. A read that does not
+/// fill the buffer tells tokio that the socket is empty, which saves a system call.
 pub(super) const AHEAD: usize = 256;
 
 thread_local! {
-    /// A chunk is held only while there are unread bytes in it, so the connections of a thread can share one.
+    /// A chunk is held only while it has unread bytes, so the connections of a thread can share one.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Between the socket and the engine, which asks for few bytes at a time: what the socket has is read into a chunk that the
-/// connections of a thread share, and handed on from there. So an idle connection holds nothing, a small message costs one copy,
-/// and a large one few system calls.
+/// A buffer between the socket and the engine, which asks for few bytes at a time. The socket is read into a chunk that
+/// the connections of a thread share, and the bytes are passed on from there. An idle connection therefore holds
+/// nothing, a small message costs one copy, and a large one few system calls.
 #[derive(Debug, Default)]
 pub(super) struct ReadBuffer {
-    /// Bytes that came with the handshake, or behind a large payload.
+    /// Bytes that arrived with the handshake, or after a large payload.
     leftover: Bytes,
     chunk: Vec<u8>,
     position: usize,
@@ -41,7 +41,8 @@ impl ReadBuffer {
         buffer
     }
 
-    /// Gives back the memory of a leftover that is used up. It is a slice of a buffer of hyper's, of 8 KiB, which an empty slice still holds.
+    /// Releases the memory of a consumed leftover. It is a slice of an 8 KiB buffer of hyper's, which even an empty
+    /// slice keeps alive.
     fn let_go(&mut self) {
         if self.leftover.is_empty() {
             self.leftover = Bytes::new();
@@ -69,8 +70,8 @@ impl ReadBuffer {
         Poll::Ready(Ok(len))
     }
 
-    /// Adds at most `most` bytes to `out`, which must have spare capacity: straight from the socket, once what is here is
-    /// used up. Not more than a chunk at a time, which is still in the cache when it is unmasked.
+    /// Appends at most `most` bytes to `out`, which must have spare capacity: directly from the socket, once the
+    /// buffered bytes are consumed. It reads at most a chunk at a time, which is still in the cache when it is unmasked.
     pub(super) fn poll_append<S: AsyncRead>(
         &mut self,
         io: Pin<&mut S>,
@@ -107,7 +108,7 @@ impl ReadBuffer {
         Poll::Ready(Ok(len))
     }
 
-    /// What is here that nobody has taken yet.
+    /// Returns the buffered bytes that were not taken yet.
     pub(super) fn held(&self) -> &[u8] {
         if self.leftover.is_empty() { &self.chunk[self.position..] } else { &self.leftover }
     }

@@ -28,11 +28,12 @@ use crate::{
     },
 };
 
-/// Accepts WebSockets: a `Service` of HTTP requests for hyper (with upgrades enabled) and for axum's `route_service`.
+/// A server of WebSockets: a `Service` of HTTP requests for hyper (with upgrades enabled) and for axum's
+/// `route_service`.
 ///
-/// Each upgraded connection runs `handler` on a task of its own, with the [`WebSocket`] and the request's parts. Anything but
-/// a good handshake is refused with a status and a sentence; so is a page of another origin (403), unless
-/// [allowed](Self::allow_origin).
+/// Each upgraded connection runs `handler` in its own task, with the [`WebSocket`] and the request's parts. A request
+/// that is not a valid handshake is rejected with a status and a reason. A page of another origin is rejected too (403),
+/// unless [allowed](Self::allow_origin).
 ///
 /// ```no_run
 /// # async fn serve() -> Result<(), tower_transport::BoxError> {
@@ -58,17 +59,17 @@ use crate::{
 /// # }
 /// ```
 ///
-/// # Where it waits
+/// # Backpressure
 ///
-/// Always ready, and answers at once. The handler starts when hyper has handed over the connection, which takes at most
-/// [`Limits::handshake`]. It needs a tokio runtime.
+/// The service is always ready and responds immediately. The handler starts when hyper has handed over the connection,
+/// which takes at most [`Limits::handshake`]. It needs a tokio runtime.
 #[derive(Clone)]
 pub struct WebSocketUpgrade<H> {
     handler: H,
     accept: Arc<Accept>,
 }
 
-/// What is accepted, and how.
+/// The configuration of accepted connections.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Accept {
     pub(super) limits: Limits,
@@ -77,17 +78,17 @@ pub(super) struct Accept {
     pub(super) drain: Option<Draining>,
 }
 
-/// How a drain concerns an upgrade.
+/// The effect of a drain on an upgrade.
 #[derive(Clone, Debug)]
 pub(super) enum Draining {
-    /// It refuses new connections, and closes those that there are.
+    /// The drain rejects new connections, and closes existing ones.
     Whole(Drain),
-    /// It refuses new connections; what is above the transport closes it.
+    /// The drain rejects new connections; the code above the transport closes existing ones.
     #[cfg(feature = "optimized")]
     Door(Drain),
 }
 
-/// A request that is a good handshake, with what can be taken out of it once.
+/// A request that is a valid handshake, with the parts that can be taken out of it once.
 pub(super) struct Asked {
     accept: HeaderValue,
     on_upgrade: OnUpgrade,
@@ -95,7 +96,7 @@ pub(super) struct Asked {
     peer: Option<Peer>,
 }
 
-/// A handshake that is accepted: the answer to give, and the connection that comes of it.
+/// An accepted handshake: the response, and the resulting connection.
 pub(super) struct Accepted {
     pub(super) answer: Response<Full<Bytes>>,
     on_upgrade: OnUpgrade,
@@ -106,7 +107,7 @@ pub(super) struct Accepted {
 }
 
 impl<H> WebSocketUpgrade<H> {
-    /// Upgrades with the default [`Limits`], for pages of the same host, without a subprotocol.
+    /// Creates a server with the default [`Limits`], for pages of the same host, without a subprotocol.
     pub fn new<F>(handler: H) -> Self
     where
         H: FnOnce(WebSocket, request::Parts) -> F,
@@ -121,59 +122,62 @@ impl<H> WebSocketUpgrade<H> {
         self
     }
 
-    /// Speaks a subprotocol (RFC 6455, section 1.9). Of those that the client offers, the first named here is chosen; the
-    /// handler finds it in [`WebSocket::subprotocol`]. A client that offers none of them is accepted without.
+    /// Supports a subprotocol (RFC 6455, section 1.9). Of those that the client offers, the first one added here is
+    /// chosen; the handler finds it in [`WebSocket::subprotocol`]. A client that offers none of them is accepted without
+    /// a subprotocol.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
+    /// characters.
     pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
         Arc::make_mut(&mut self.accept).subprotocols.push(subprotocol::parse(name)?);
         Ok(self)
     }
 
-    /// Speaks a subprotocol that is known to be one.
+    /// Supports a subprotocol whose name is known to be valid.
     #[cfg(feature = "optimized")]
     pub(crate) fn with_subprotocol(mut self, name: HeaderValue) -> Self {
         Arc::make_mut(&mut self.accept).subprotocols.push(name);
         self
     }
 
-    /// Also accepts pages of this origin (`https://app.example.com`, scheme and port as the browser says them).
+    /// Also accepts pages of this origin (`https://app.example.com`, with scheme and port as the browser sends them).
     #[must_use]
     pub fn allow_origin(mut self, origin: HeaderValue) -> Self {
         Arc::make_mut(&mut self.accept).origins.allow(origin);
         self
     }
 
-    /// Lets `drain` end the connections: see [`Drain`]. A second call replaces the first.
+    /// Adds the connections to `drain`, which then can end them: see [`Drain`]. A second call replaces the first.
     #[must_use]
     pub fn drain(mut self, drain: &Drain) -> Self {
         Arc::make_mut(&mut self.accept).drain = Some(Draining::Whole(drain.clone()));
         self
     }
 
-    /// Refuses new connections once `drain` has started. What is above the transport ends those that there are.
+    /// Rejects new connections once `drain` has started. The code above the transport ends existing ones.
     #[cfg(feature = "optimized")]
     pub(crate) fn refusing_with(mut self, drain: &Drain) -> Self {
         Arc::make_mut(&mut self.accept).drain = Some(Draining::Door(drain.clone()));
         self
     }
 
-    /// Accepts pages of every origin. Any page that a user visits can then use the user's cookies here: only for endpoints
-    /// that do not look at them.
+    /// Accepts pages of every origin. Any page that a user visits can then use the user's cookies here, so use this only
+    /// for endpoints that ignore cookies.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
         Arc::make_mut(&mut self.accept).origins.allow_any();
         self
     }
 
-    /// Refuses pages that were loaded over `http://`, including those of the same host, unless [`allow_origin`](Self::allow_origin) names
-    /// them. Anyone on the network path can change such a page, and it has the user's cookies. Call this if clients reach this server over
-    /// `https://` only.
+    /// Rejects pages that were loaded over `http://`, including those of the same host, unless
+    /// [`allow_origin`](Self::allow_origin) names them. An attacker on the network path can change such a page, and it
+    /// has the user's cookies. Call this if clients reach this server over `https://` only.
     ///
-    /// Over HTTP/2 and HTTP/3 the request names its scheme, and such pages are refused without this. Over HTTP/1.1, and behind a proxy that
-    /// terminates TLS, the server cannot know; without this, it refuses only the pages that a browser reports by `Sec-Fetch-Site: cross-site`.
+    /// Over HTTP/2 and HTTP/3 the request names its scheme, and such pages are rejected without this. Over HTTP/1.1, and
+    /// behind a proxy that terminates TLS, the server cannot know the scheme. Without this setting, it then rejects only
+    /// the pages that a browser reports by `Sec-Fetch-Site: cross-site`.
     #[must_use]
     pub fn https_pages_only(mut self) -> Self {
         Arc::make_mut(&mut self.accept).origins.https_only();
@@ -197,7 +201,7 @@ impl Asked {
 }
 
 impl Accept {
-    /// Accepts a handshake, unless a page of another origin is behind it.
+    /// Accepts a handshake, unless a page of a disallowed origin made it.
     pub(super) fn accept(&self, asked: Asked, parts: &request::Parts) -> Result<Accepted, Refusal> {
         self.origins.check(&parts.uri, &parts.headers)?;
         let seat = self.enter()?;
@@ -228,14 +232,14 @@ impl Accept {
 }
 
 impl Accepted {
-    /// Gives the answer, and runs `handler` once the connection is upgraded.
+    /// Returns the response, and runs `handler` once the connection is upgraded.
     pub(super) fn spawn<F>(self, handler: impl FnOnce(WebSocket) -> F + Send + 'static) -> Response<Full<Bytes>>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let Self { answer, on_upgrade, limits, subprotocol, guest, seat } = self;
         rt::spawn(async move {
-            // A client that leaves before the upgrade is nobody's error: there is no session yet.
+            // A client that leaves before the upgrade is not an error: there is no session yet.
             let Ok(Ok(upgraded)) = rt::timeout(limits.handshake, on_upgrade).await else { return };
             let (socket, early) = Socket::from_upgraded(upgraded);
             let websocket =

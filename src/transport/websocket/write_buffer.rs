@@ -14,52 +14,52 @@ use tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
 use super::mask::apply_mask;
 use crate::transport::signal;
 
-/// Payloads from this size on are not copied into the buffer, but stand beside it.
+/// The minimum size of a payload that is kept next to the buffer rather than copied into it, in bytes.
 const LARGE: usize = 32 * 1024;
 
-/// What is copied together at most: beyond, doubling a buffer would hold more than what waits.
+/// The maximum number of bytes copied together. Beyond this, doubling a buffer would hold more than the waiting bytes.
 const TOGETHER: usize = 32 * 1024;
 
-/// What is copied and masked in one go: it stays in the nearest cache.
+/// The number of bytes copied and masked at a time, small enough to stay in the nearest cache.
 const PIECE: usize = 8 * 1024;
 
-/// How many slices one vectored write takes.
+/// The maximum number of slices per vectored write.
 const SLICES: usize = 16;
 
-/// An empty buffer larger than this is shared with the thread's other connections.
+/// The size in bytes above which an empty buffer is shared with the thread's other connections.
 const KEEP: usize = 4 * 1024;
 
-/// An empty buffer larger than this (the default limit of a frame) is not kept at all.
+/// The size in bytes above which an empty buffer is not kept at all (the default frame limit).
 const SHARE: usize = 1024 * 1024;
 
 thread_local! {
-    /// A larger buffer is held only while there are unwritten bytes in it, so the connections of a thread can share one.
+    /// A larger buffer is held only while it has unwritten bytes, so the connections of a thread can share one.
     static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
-/// Frames that wait for the socket. Small payloads are copied together, so that many leave in one write. A large one is not
-/// copied; but a client has to mask it, and does so in place only where nobody else holds it.
+/// Frames that wait for the socket. Small payloads are copied together, so that many leave in one write. A large one is
+/// not copied. A client has to mask it, and does so in place only if it is the sole owner of the memory.
 #[derive(Debug, Default)]
 pub(super) struct WriteBuffer {
     segments: VecDeque<Bytes>,
-    /// What comes after all segments.
+    /// The bytes after all segments.
     tail: BytesMut,
     len: usize,
 }
 
 impl WriteBuffer {
-    /// How many bytes wait.
+    /// Returns the number of waiting bytes.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Adds bytes that are frames already.
+    /// Appends bytes that are already frames.
     pub(super) fn push(&mut self, frames: &[u8]) {
         self.tail.extend_from_slice(frames);
         self.len += frames.len();
     }
 
-    /// Adds one frame (RFC 6455, section 5.2), masked where it comes from a client.
+    /// Appends one frame (RFC 6455, section 5.2), masked if it comes from a client.
     pub(super) fn push_frame(&mut self, opcode: OpCode, is_final: bool, payload: Bytes, mask: Option<[u8; 4]>) {
         let header = FrameHeader { is_final, opcode, mask, ..FrameHeader::default() };
         if !self.tail.is_empty() && self.tail.len() + payload.len() > TOGETHER {
@@ -67,7 +67,7 @@ impl WriteBuffer {
         }
         let before = self.tail.len();
         let is_large = payload.len() >= LARGE;
-        // `capacity` does not count what was written out and can be had again.
+        // `capacity` does not count memory that was written out and can be reclaimed.
         if before == 0 && !is_large && payload.len() > KEEP && !self.tail.try_reclaim(KEEP + 1) {
             self.tail = SPARE.take().unwrap_or_default();
         }
@@ -138,7 +138,7 @@ impl WriteBuffer {
             }
             written -= segment.len();
             let done = self.segments.pop_front();
-            // The copy that a client masked can be written to again.
+            // The copy that a client masked can be reused.
             if let Some(Ok(own)) = done.filter(|done| done.len() >= KEEP).map(Bytes::try_into_mut) {
                 share(own);
             }
@@ -164,7 +164,7 @@ fn masked(payload: Bytes, mask: [u8; 4]) -> Bytes {
     };
     let mut copy = SPARE.take().unwrap_or_default();
     copy.reserve(shared.len());
-    // A multiple of four, so that the mask begins anew with each piece.
+    // The size is a multiple of four, so that the mask restarts with each piece.
     for piece in shared.chunks(PIECE) {
         let start = copy.len();
         copy.extend_from_slice(piece);
@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes at most `most` bytes a write.
+    /// Accepts at most `most` bytes per write.
     struct Narrow {
         taken: Vec<u8>,
         most: usize,

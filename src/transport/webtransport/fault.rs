@@ -1,4 +1,4 @@
-//! What failed below, as this crate's error.
+//! Conversion of failures below into errors of this crate.
 
 use quinn::ConnectionError;
 use web_transport_quinn::{
@@ -7,19 +7,21 @@ use web_transport_quinn::{
 
 use crate::{CloseCode, CloseFrame, Error};
 
-/// The end that the peer gave with a code of WebTransport, which are 32 bits wide: a code of ours becomes a close frame.
+/// Creates the error for an end that the peer caused with a WebTransport code, which has 32 bits. A code that this crate
+/// supports becomes a close frame.
 pub(super) fn closed_by_peer(what: &'static str, code: u32, reason: &str) -> Error {
     let known = u16::try_from(code).ok().and_then(CloseCode::new);
     match known {
         Some(code) => Error::closed(what).with_close_frame(Some(CloseFrame::new(code, reason.to_owned()))),
         None if code == 0 && reason.is_empty() => Error::closed(what),
-        // The peer wrote the reason: escape what a terminal would obey.
+        // The peer wrote the reason: escape control sequences that a terminal would interpret.
         None => Error::closed(format!("{what} (code {code} \"{}\")", reason.escape_debug())),
     }
 }
 
-/// Why a session ended. An end without the capsule of WebTransport (the connection was lost, or closed below) is for the most part reported as
-/// one of our own: web-transport-quinn closes the connection when it sees that, and QUIC's reason is gone.
+/// Converts the end of a session. An end without the WebTransport capsule (the connection was lost, or closed below) is
+/// usually reported as our own close: web-transport-quinn closes the connection when it detects that, and QUIC's reason
+/// is gone.
 pub(super) fn session(error: SessionError) -> Error {
     match error {
         SessionError::WebTransportError(WebTransportError::Closed(code, reason)) => {
@@ -27,7 +29,7 @@ pub(super) fn session(error: SessionError) -> Error {
         }
         SessionError::ConnectionError(error) => connection(error),
         SessionError::WebTransportError(WebTransportError::UnknownSession) => {
-            Error::protocol("the peer spoke of a session that there is not").with_source(error)
+            Error::protocol("the peer referred to an unknown session").with_source(error)
         }
         other => Error::closed("the session is closed").with_source(other),
     }
@@ -35,20 +37,21 @@ pub(super) fn session(error: SessionError) -> Error {
 
 fn connection(error: ConnectionError) -> Error {
     match error {
-        // Also what the layer below makes of a connection that it saw end without a word: who did not close it himself takes it so.
+        // The layer below also reports this for a connection that ended silently. If this end did not close it, it is
+        // treated as such.
         ConnectionError::LocallyClosed => Error::closed("the session is closed").with_source(error),
         ConnectionError::TimedOut => {
-            Error::closed("nothing came from the peer for too long (SessionLimits::idle)").with_source(error)
+            Error::closed("nothing was received from the peer for too long (SessionLimits::idle)").with_source(error)
         }
-        // Also for the peer's fault: the session is over for it, and another may go well.
+        // Also for the peer's fault: this session is over, and another one may succeed.
         ConnectionError::TransportError(_) => {
-            Error::closed("the connection ended by a fault of the QUIC protocol").with_source(error)
+            Error::closed("the connection ended with a QUIC protocol error").with_source(error)
         }
         _ => Error::closed("the connection was cut").with_source(error),
     }
 }
 
-/// Why a stream cannot be read.
+/// Converts the reason why a stream cannot be read.
 pub(super) fn read(error: ReadError) -> Error {
     match error {
         ReadError::Reset(code) => closed_by_peer("the peer reset the stream", code, ""),
@@ -58,17 +61,17 @@ pub(super) fn read(error: ReadError) -> Error {
     }
 }
 
-/// Why a stream cannot be written.
+/// Converts the reason why a stream cannot be written.
 pub(super) fn write(error: WriteError) -> Error {
     match error {
-        WriteError::Stopped(code) => closed_by_peer("the peer reads the stream no more", code, ""),
+        WriteError::Stopped(code) => closed_by_peer("the peer no longer reads the stream", code, ""),
         WriteError::SessionError(error) => session(error),
-        WriteError::InvalidStopped(_) => Error::closed("the peer reads the stream no more").with_source(error),
+        WriteError::InvalidStopped(_) => Error::closed("the peer no longer reads the stream").with_source(error),
         other => Error::closed("the stream is closed").with_source(other),
     }
 }
 
-/// Why there is no QUIC connection.
+/// Converts the reason why there is no QUIC connection.
 pub(super) fn handshake(error: ConnectionError) -> Error {
     use quinn::TransportErrorCode as Code;
 
@@ -78,20 +81,20 @@ pub(super) fn handshake(error: ConnectionError) -> Error {
         ConnectionError::TimedOut => Error::timeout("the server did not answer: is UDP blocked on the way?"),
         ConnectionError::TransportError(cause) if is_tls(cause.code) => Error::tls("the TLS handshake failed"),
         ConnectionError::ConnectionClosed(close) if is_tls(close.error_code) => {
-            Error::tls("the server broke the TLS handshake off")
+            Error::tls("the server aborted the TLS handshake")
         }
         ConnectionError::ConnectionClosed(close) if close.error_code == Code::CONNECTION_REFUSED => {
-            // Somebody listens: not what Error::refused says.
+            // The server is listening, so this is not `Error::refused`.
             Error::rate_limited("the server refuses more connections; try again later")
         }
         ConnectionError::VersionMismatch => Error::protocol("the server speaks another version of QUIC"),
-        ConnectionError::TransportError(_) => Error::protocol("the server broke the QUIC protocol"),
-        _ => Error::closed("the server cut the connection during the handshake"),
+        ConnectionError::TransportError(_) => Error::protocol("the server violated the QUIC protocol"),
+        _ => Error::closed("the server closed the connection during the handshake"),
     }
     .with_source(error)
 }
 
-/// Why the HTTP/3 exchange on a connection did not make a session.
+/// Converts the reason why the HTTP/3 exchange on a connection did not establish a session.
 pub(super) fn exchange(error: ClientError) -> Error {
     let status = match &error {
         ClientError::HttpError(ConnectError::ErrorStatus(status))
@@ -103,14 +106,14 @@ pub(super) fn exchange(error: ClientError) -> Error {
     if let Some(status) = status {
         return Error::from_refusal(status, bytes::Bytes::new()).with_source(error);
     }
-    // Some of the types on the way have no public name: what they were caused by has.
+    // Some of the types involved have no public name, but their causes do.
     if let Some(lost) = cause::<ConnectionError>(&error) {
         return handshake(lost.clone());
     }
     let is_cut = matches!(cause(&error), Some(proto::ConnectError::UnexpectedEnd | proto::ConnectError::Io(_)))
         || matches!(cause(&error), Some(proto::SettingsError::UnexpectedEnd));
     if is_cut {
-        return Error::closed("the server cut the connection during the handshake").with_source(error);
+        return Error::closed("the server closed the connection during the handshake").with_source(error);
     }
     match &error {
         ClientError::SettingsError(_) => Error::protocol("the server speaks HTTP/3, but not WebTransport"),
@@ -118,9 +121,9 @@ pub(super) fn exchange(error: ClientError) -> Error {
             Error::protocol("the server chose a subprotocol that was not offered")
         }
         ClientError::HttpError(ConnectError::ProtoError(proto::ConnectError::FieldSectionTooLarge)) => {
-            Error::too_large("the headers of the request or of the answer are over 16 KiB")
+            Error::too_large("the headers of the request or of the response are over 16 KiB")
         }
-        _ => Error::protocol("the server's HTTP/3 is not understood"),
+        _ => Error::protocol("the server's HTTP/3 response is not valid"),
     }
     .with_source(error)
 }
@@ -130,9 +133,9 @@ fn cause<E: std::error::Error + 'static>(error: &ClientError) -> Option<&E> {
     std::iter::successors(Some(first), |error| error.source()).find_map(|error| error.downcast_ref())
 }
 
-/// Why a client could not be answered.
+/// Converts the reason why a client could not be answered.
 pub(super) fn respond(error: ServerError) -> Error {
-    Error::closed("the client cut the connection during the handshake").with_source(error)
+    Error::closed("the client closed the connection during the handshake").with_source(error)
 }
 
 #[cfg(test)]

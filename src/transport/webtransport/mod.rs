@@ -1,54 +1,57 @@
-//! WebTransport over HTTP/3 ([draft-ietf-webtrans-http3](https://datatracker.ietf.org/doc/draft-ietf-webtrans-http3/)), client and server, on
-//! native targets: many transports in one encrypted connection, none of which waits for another.
+//! WebTransport over HTTP/3 ([draft-ietf-webtrans-http3](https://datatracker.ietf.org/doc/draft-ietf-webtrans-http3/)),
+//! client and server, on native targets: many transports in one encrypted connection that do not wait for each other.
 //!
-//! | what | is |
+//! | type | description |
 //! |---|---|
 //! | [`WebTransportConnector`] | client: a `Service` from the handshake's request to its response, the session's first stream as the body |
 //! | [`WebTransportServer`] | server: a UDP port of its own, a handler for each session |
 //! | [`Session`] | the connection: opens and accepts the transports below, closes them all |
 //! | [`WebTransportStream`] | both ways: a transport of [`Message`](crate::Message)s |
 //! | [`SendStream`], [`ReceiveStream`] | one way, by type |
-//! | [`Datagrams`] | lossy and unordered, for what is old when it is late |
-//! | [`Certificate`], [`CertificateHash`] | what a server shows, and how a client without an authority knows it |
+//! | [`Datagrams`] | lossy and unordered, for data that is outdated when it is late |
+//! | [`Certificate`], [`CertificateHash`] | a server's certificate, and how a client without an authority recognizes it |
 //!
 //! # Why
 //!
-//! Over TCP one lost packet holds all that was sent after it, and one large message all that wait behind it. Here each stream has
-//! its own order, flow control and [priority](WebTransportStream::set_priority); a client that moves to another network keeps its session;
-//! and connecting takes one round trip less. What it costs: UDP has to get through (it does not everywhere: `stack::adaptive` falls back), and each
-//! byte takes more CPU than over TCP.
+//! Over TCP one lost packet delays everything sent after it, and one large message delays all that wait behind it. Here
+//! each stream has its own order, flow control and [priority](WebTransportStream::set_priority). A client that moves to
+//! another network keeps its session, and connecting takes one round trip less. In exchange, UDP has to get through (it
+//! does not everywhere: `stack::adaptive` falls back), and each byte takes more CPU than over TCP.
 //!
-//! QUIC is quinn's, WebTransport is web-transport-quinn's. What is added is what makes transports of it: messages with limits, a close with
-//! code and reason both ways, back-pressure, errors by what failed; and bounds that are on by default
+//! QUIC is implemented by quinn, WebTransport by web-transport-quinn. This module makes transports of them: messages
+//! with limits, a close with code and reason both ways, backpressure, errors by cause, and bounds that are on by default
 //! ([`SessionLimits`], [`Limits`](crate::Limits)).
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! `poll_ready` of a stream waits for the peer to read and to acknowledge, once [`Limits::write_buffer`](crate::Limits::write_buffer) bytes wait that QUIC does
-//! not take; `poll_flush` until QUIC has all. Opening a stream waits while there are as many open as the peer allows
-//! ([`SessionLimits::streams`]), at most [`Limits::handshake`](crate::Limits::handshake). A started close waits at most [`Limits::close`](crate::Limits::close), a handshake at most
-//! [`Limits::handshake`](crate::Limits::handshake).
+//! `poll_ready` of a stream waits for the peer to read and to acknowledge, once
+//! [`Limits::write_buffer`](crate::Limits::write_buffer) bytes wait that QUIC does not accept. `poll_flush` waits until
+//! QUIC has everything. Opening a stream waits while the maximum number that the peer allows is open
+//! ([`SessionLimits::streams`]), at most [`Limits::handshake`](crate::Limits::handshake). A started close waits at most
+//! [`Limits::close`](crate::Limits::close), a handshake at most [`Limits::handshake`](crate::Limits::handshake).
 //!
 //! # Errors
 //!
-//! Each type says its own. All of a session that is over are [`is_closed`](crate::Error::is_closed), with the peer's close frame where it gave one: on
-//! the stream, or for the whole session. What one stream does wrong ends that stream alone.
+//! Each type documents its errors. Once a session is over, [`is_closed`](crate::Error::is_closed) is true for all of
+//! them, with the peer's close frame if it sent one: on the stream, or for the whole session. A violation on one stream
+//! ends only that stream.
 //!
 //! # Cancel safety
 //!
-//! A future that is dropped loses no message and no stream of the peer; one that opens a stream drops the stream.
+//! Dropping a future loses no message and no stream of the peer. Dropping a future that opens a stream drops the stream.
 //!
 //! # On the wire
 //!
-//! HTTP/3's extended CONNECT, one session for each QUIC connection. In a stream, after one byte for the version, each message is a kind, a length and its payload;
-//! `docs/wire.md` has it all, for a peer that is a page or another library. 0-RTT is off, connection migration on.
+//! The session is HTTP/3's extended CONNECT, one session per QUIC connection. In a stream, after one byte for the
+//! version, each message is a kind, a length and its payload; `docs/wire.md` has the details, for a peer that is a page
+//! or another library. 0-RTT is off, connection migration is on.
 //!
-//! Against Chromium, wtransport and web-transport-quinn it is tested. Other browsers are not known to work: they want newer drafts.
+//! It is tested against Chromium, wtransport and web-transport-quinn. Other browsers are not known to work: they require
+//! newer drafts.
 //!
 //! # Example
 //!
 //! A server and a client in one process, two streams of one session:
-//!
 #![cfg_attr(
     feature = "dev-certificate",
     doc = "```

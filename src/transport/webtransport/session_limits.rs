@@ -2,11 +2,12 @@ use std::{sync::Arc, time::Duration};
 
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
-/// What one session may cost, and how it is kept alive; both ends have their own.
+/// The limits of one session's cost, and its keep-alive. Each end has its own.
 ///
-/// These bound the *session*, that is the QUIC connection below; [`Limits`](crate::Limits) bounds each stream in it.
+/// These limits apply to the *session*, that is, the QUIC connection below; [`Limits`](crate::Limits) applies to each
+/// stream in it.
 ///
-/// | limit | default | over it |
+/// | limit | default | when exceeded |
 /// |---|---|---|
 /// | [`streams`](Self::streams) | 100 | the peer waits with its next bidirectional stream until one is done |
 /// | [`uni_streams`](Self::uni_streams) | 100 | the same for unidirectional ones |
@@ -14,13 +15,14 @@ use quinn::{IdleTimeout, TransportConfig, VarInt};
 /// | [`window`](Self::window) | 8 MiB | the peer waits with all streams until one is read |
 /// | [`send_window`](Self::send_window) | 4 MiB | writing waits until the peer has acknowledged |
 /// | [`datagrams`](Self::datagrams) | 256 KiB | the oldest unread datagram is dropped; sending waits |
-/// | [`idle`](Self::idle) | 30 s | a peer of which nothing came for so long is gone |
-/// | [`keep_alive`](Self::keep_alive) | 10 s | (a packet is sent after so long without one) |
+/// | [`idle`](Self::idle) | 30 s | a peer from which nothing was received for this time is gone |
+/// | [`keep_alive`](Self::keep_alive) | 10 s | (a packet is sent after this time without one) |
 ///
-/// What a peer can make this end hold is at most [`window`](Self::window) + [`send_window`](Self::send_window) + twice
-/// [`datagrams`](Self::datagrams), and for each stream that is read one message of [`Limits::message`](crate::Limits::message).
-/// As many streams as [`window`](Self::window) holds [`stream_window`](Self::stream_window)s (8) can be left unread at once without
-/// any other stream noticing.
+/// A peer can make this end hold at most [`window`](Self::window) + [`send_window`](Self::send_window) + twice
+/// [`datagrams`](Self::datagrams), and for each stream that is read one message of
+/// [`Limits::message`](crate::Limits::message). The number of [`stream_window`](Self::stream_window)s that fit into
+/// [`window`](Self::window) (8) is the number of streams that can be left unread at once without affecting any other
+/// stream.
 ///
 /// ```
 /// use tower_transport::transport::webtransport::SessionLimits;
@@ -30,30 +32,30 @@ use quinn::{IdleTimeout, TransportConfig, VarInt};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// The bidirectional streams that the peer may have open at once.
+    /// The maximum number of bidirectional streams that the peer may have open at once.
     pub streams: u32,
-    /// The unidirectional streams that the peer may have open at once.
+    /// The maximum number of unidirectional streams that the peer may have open at once.
     pub uni_streams: u32,
-    /// The bytes of one stream that are received ahead of the reader.
+    /// The number of bytes of one stream that are received ahead of the reader.
     pub stream_window: u32,
-    /// The bytes of all streams that are received ahead of their readers.
+    /// The number of bytes of all streams that are received ahead of their readers.
     pub window: u32,
-    /// The bytes that are kept until the peer has acknowledged them.
+    /// The number of bytes that are kept until the peer has acknowledged them.
     pub send_window: u32,
-    /// The bytes of datagrams that wait to be read, and as many that wait to be sent.
+    /// The number of datagram bytes that wait to be read, and the number that wait to be sent.
     pub datagrams: u32,
-    /// After how long without a packet of the peer the session is taken for dead; the smaller one of both ends' counts. Zero
-    /// means never: then a peer that vanished is noticed by nobody.
+    /// The time without a packet from the peer after which the session is considered dead. The smaller value of both
+    /// ends counts. Zero means never: a peer that vanished is then not detected.
     pub idle: Duration,
-    /// After how long without a packet one is sent, so that the session does not become idle. Zero means never.
+    /// The time without a packet after which one is sent, so that the session does not become idle. Zero means never.
     pub keep_alive: Duration,
 }
 
-/// What HTTP/3 itself opens besides: the CONNECT request; control and the two of QPACK.
+/// The streams that HTTP/3 itself opens in addition: the CONNECT request; control and the two of QPACK.
 const HTTP3: (u32, u32) = (1, 3);
 
 impl SessionLimits {
-    /// The defaults.
+    /// Creates the default limits.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -68,9 +70,10 @@ impl SessionLimits {
         }
     }
 
-    /// For sessions of one bidirectional stream, where a peer should cost no more than that: no unidirectional streams, 16 KiB of
-    /// [`datagrams`](Self::datagrams), and a [`window`](Self::window) of one stream, with 16 KiB for HTTP/3's own, so that a close comes
-    /// through while the stream is not read. The rest as in [`new`](Self::new).
+    /// Creates limits for sessions of one bidirectional stream, so that a peer costs no more than that: no
+    /// unidirectional streams, 16 KiB of [`datagrams`](Self::datagrams), and a [`window`](Self::window) of one stream
+    /// plus 16 KiB for HTTP/3's own, so that a close arrives while the stream is not read. The rest is as in
+    /// [`new`](Self::new).
     ///
     /// ```
     /// use tower_transport::transport::webtransport::SessionLimits;
@@ -85,67 +88,67 @@ impl SessionLimits {
         limits.streams(1).uni_streams(0).window(limits.stream_window + (16 << 10)).datagrams(16 << 10)
     }
 
-    /// Sets [`streams`](Self::streams).
+    /// Sets [`streams`](Self::streams). Defaults to 100.
     #[must_use]
     pub const fn streams(mut self, count: u32) -> Self {
         self.streams = count;
         self
     }
 
-    /// Sets [`uni_streams`](Self::uni_streams).
+    /// Sets [`uni_streams`](Self::uni_streams). Defaults to 100.
     #[must_use]
     pub const fn uni_streams(mut self, count: u32) -> Self {
         self.uni_streams = count;
         self
     }
 
-    /// Sets [`stream_window`](Self::stream_window), in bytes.
+    /// Sets [`stream_window`](Self::stream_window), in bytes. Defaults to 1 MiB.
     #[must_use]
     pub const fn stream_window(mut self, bytes: u32) -> Self {
         self.stream_window = bytes;
         self
     }
 
-    /// Sets [`window`](Self::window), in bytes.
+    /// Sets [`window`](Self::window), in bytes. Defaults to 8 MiB.
     #[must_use]
     pub const fn window(mut self, bytes: u32) -> Self {
         self.window = bytes;
         self
     }
 
-    /// Sets [`send_window`](Self::send_window), in bytes.
+    /// Sets [`send_window`](Self::send_window), in bytes. Defaults to 4 MiB.
     #[must_use]
     pub const fn send_window(mut self, bytes: u32) -> Self {
         self.send_window = bytes;
         self
     }
 
-    /// Sets [`datagrams`](Self::datagrams), in bytes.
+    /// Sets [`datagrams`](Self::datagrams), in bytes. Defaults to 256 KiB.
     #[must_use]
     pub const fn datagrams(mut self, bytes: u32) -> Self {
         self.datagrams = bytes;
         self
     }
 
-    /// Sets [`idle`](Self::idle).
+    /// Sets [`idle`](Self::idle). Defaults to 30 seconds.
     #[must_use]
     pub const fn idle(mut self, time: Duration) -> Self {
         self.idle = time;
         self
     }
 
-    /// Sets [`keep_alive`](Self::keep_alive).
+    /// Sets [`keep_alive`](Self::keep_alive). Defaults to 10 seconds.
     #[must_use]
     pub const fn keep_alive(mut self, time: Duration) -> Self {
         self.keep_alive = time;
         self
     }
 
-    /// The same for QUIC.
+    /// Returns these limits as QUIC's configuration.
     pub(super) fn transport(&self) -> Arc<TransportConfig> {
         let mut config = TransportConfig::default();
         let idle = (!self.idle.is_zero()).then_some(self.idle);
-        // A time that does not fit QUIC's milliseconds (2^62 of them) is as good as never.
+        // A time that exceeds QUIC's milliseconds (2^62 of them) is equivalent to never.
         let idle = idle.and_then(|time| IdleTimeout::try_from(time).ok());
         config
             .max_concurrent_bidi_streams(VarInt::from_u32(self.streams.saturating_add(HTTP3.0)))

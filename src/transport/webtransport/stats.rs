@@ -2,51 +2,54 @@ use std::time::Duration;
 
 use super::Session;
 
-/// How a session's QUIC connection fares, as of the call. Counts run from the connection's beginning; they are of the
-/// connection, which is the session's alone.
+/// The statistics of a session's QUIC connection, as of the call. Counts start at the connection's beginning. A
+/// connection has one session only.
 ///
-/// "Packet" is QUIC's ([RFC 9000](https://www.rfc-editor.org/rfc/rfc9000)), "UDP datagram" what carries one or more of them; "datagram" alone
-/// is the message that [`Datagrams`](super::Datagrams) sends.
+/// "Packet" is QUIC's ([RFC 9000](https://www.rfc-editor.org/rfc/rfc9000)), "UDP datagram" carries one or more of them,
+/// and "datagram" alone is the message that [`Datagrams`](super::Datagrams) sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// The round trip time, smoothed (RFC 9002, section 5.3).
+    /// The smoothed round-trip time (RFC 9002, section 5.3).
     pub rtt: Duration,
-    /// The shortest round trip time on the present path, without the peer's delay of its acknowledgements.
+    /// The minimum round-trip time on the present path, without the peer's delay of its acknowledgements.
     pub min_rtt: Duration,
-    /// The congestion window, in bytes: how much may be on its way unacknowledged.
+    /// The congestion window, in bytes: the maximum amount of unacknowledged data in flight.
     pub congestion_window: u64,
-    /// How often the congestion window was made smaller, since packets were lost or marked.
+    /// The number of reductions of the congestion window because packets were lost or marked.
     pub congestion_events: u64,
-    /// Packets sent.
+    /// The number of packets sent.
     pub packets_sent: u64,
-    /// Packets sent that count as lost (their data were sent again, but for datagrams). Probes for a larger MTU are not among them.
+    /// The number of sent packets considered lost (their data were resent, except for datagrams). Probes for a larger
+    /// MTU are excluded.
     pub packets_lost: u64,
     /// The size of the lost packets, in bytes.
     pub bytes_lost: u64,
-    /// Bytes of UDP payload sent, everything included.
+    /// The number of bytes of UDP payload sent, everything included.
     pub bytes_sent: u64,
-    /// Bytes of UDP payload received, everything included.
+    /// The number of bytes of UDP payload received, everything included.
     pub bytes_received: u64,
-    /// UDP datagrams sent.
+    /// The number of UDP datagrams sent.
     pub udp_datagrams_sent: u64,
-    /// UDP datagrams received.
+    /// The number of UDP datagrams received.
     pub udp_datagrams_received: u64,
-    /// Datagrams that went out.
+    /// The number of datagrams sent.
     pub datagrams_sent: u64,
-    /// Datagrams that came in, whether read, still unread or dropped because nobody read them.
+    /// The number of datagrams received, whether read, still unread or dropped because they were not read.
     pub datagrams_received: u64,
     /// The largest UDP payload that the path carries, in bytes, as far as it was probed.
     pub mtu: u16,
-    /// How often the path stopped carrying packets of [`mtu`](Self::mtu), which then started again from the minimum.
+    /// The number of times that the path stopped carrying packets of [`mtu`](Self::mtu), which then restarted from the
+    /// minimum.
     pub black_holes: u64,
-    /// How often the peer was asked to show that it is at an address (RFC 9000, section 9): on the server the number of
-    /// changes of path that were looked into, a network change of the client among them. A lost question is asked again.
+    /// The number of address validations sent to the peer (RFC 9000, section 9). On the server this is the number of
+    /// path changes that were checked, including network changes of the client. A lost challenge is sent again.
     pub path_challenges_sent: u64,
 }
 
 impl Session {
-    /// How the session's connection fares now. It takes the connection's lock for a moment; once a second is no burden.
+    /// Returns the current statistics of the session's connection. It briefly takes the connection's lock; calling it
+    /// once a second is cheap.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats::from(quinn::Connection::stats(self.quic()))
@@ -78,7 +81,7 @@ impl From<quinn::ConnectionStats> for Stats {
 }
 
 impl Stats {
-    /// The part of the sent packets that was lost, 0 to 1; 0 before the first was sent.
+    /// Returns the fraction of sent packets that were lost, 0 to 1; 0 before the first packet was sent.
     #[must_use]
     pub fn loss(&self) -> f64 {
         match self.packets_sent {

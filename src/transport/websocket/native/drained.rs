@@ -1,4 +1,4 @@
-//! The end that a server's drain brings about.
+//! The close that a server's drain causes.
 
 use std::{
     pin::Pin,
@@ -15,7 +15,7 @@ impl<S> WebSocket<S> {
         self.guest.as_mut()?.drain.as_mut()
     }
 
-    /// What the connection closes with by itself: the frame of a drain that has started.
+    /// Returns the frame with which the connection closes on its own: that of a drain that has started.
     pub(super) fn drain_frame(&mut self) -> Option<CloseFrame> {
         self.member()?.frame()
     }
@@ -37,7 +37,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Some(error)
     }
 
-    /// The reading half's look: begins the close when it is time, and gives the cause where the connection is cut.
+    /// Checks the drain for the reading half: begins the close when it is time, and returns the cause if the connection
+    /// is cut.
     #[inline]
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Option<Error> {
         self.guest.as_ref()?.drain.as_ref()?;
@@ -51,13 +52,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         cut
     }
 
-    /// Whether the reading half, which has nothing to read, is to look again.
+    /// Returns whether the reading half, which has nothing to read, must check again.
     #[inline]
     pub(super) fn reader_waits(&mut self, cx: &Context<'_>) -> bool {
         self.member().is_some_and(|member| member.reader_waits(cx))
     }
 
-    /// The writing half's look, before it takes a message.
+    /// Checks the drain for the writing half, before it takes a message.
     #[inline]
     pub(super) fn poll_drain_writer(&mut self, cx: &mut Context<'_>) -> Option<Error> {
         self.guest.as_ref()?.drain.as_ref()?;
@@ -69,12 +70,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             return None;
         }
         self.start_drain(frame);
-        // Nobody reads, and so nobody else may flush.
+        // If no task reads, no other task may flush.
         let _ = self.engine.poll_flush(Pin::new(&mut self.io), cx);
         Some(self.closed())
     }
 
-    /// Notes how the writing half stands.
+    /// Records the state of the writing half.
     #[inline]
     pub(super) fn writer_waits<T>(&mut self, polled: &Poll<T>, cx: &Context<'_>) {
         if let Some(member) = self.member()

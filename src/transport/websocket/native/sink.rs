@@ -50,8 +50,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
         this.written(cx, poll)
     }
 
-    /// Sends a close frame, if none was sent, and flushes: the one that the [caller asks for](signal::close_frame), or 1000. The
-    /// answer is for the stream to read.
+    /// Sends a close frame, unless it was already sent, and flushes. The frame is the one that the [caller asks
+    /// for](signal::close_frame), or has the code 1000. The stream reads the answer.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = &mut *self;
         if matches!(this.state, State::Open) && this.write_failed.is_none() {
@@ -60,7 +60,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
             this.state = State::Closing;
         }
         match ready!(self.poll_flush(cx)) {
-            // Whoever closes wants it closed, and that it is.
+            // The caller wants the transport closed, and it is.
             Err(error) if error.is_closed() => Poll::Ready(Ok(())),
             result => Poll::Ready(result),
         }

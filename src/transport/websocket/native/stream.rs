@@ -35,7 +35,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
                 }
                 State::Open | State::Closing => {}
             }
-            // Before the reading, for a peer may talk on and on; what ends the connection in time is still in time if it
+            // Checked before reading, because a peer may keep sending. A close that arrived in time still counts if it
             // was read late.
             let is_late = matches!(this.state, State::Closing) && this.poll_deadline(cx).is_ready();
             match this.engine.poll_read(Pin::new(&mut this.io), cx) {
@@ -78,7 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// Writes what the peer waits for, though nobody flushes.
+    /// Writes pending answers even if no task flushes.
     fn poll_answer(&mut self, cx: &mut Context<'_>) {
         if self.write_failed.is_some() {
             return;
@@ -87,7 +87,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             Poll::Pending => {}
             Poll::Ready(result) => {
                 self.write_failed = result.err().map(Error::from);
-                // Our waker stood where the sink's was.
+                // Our waker had replaced the sink's.
                 if let Some(sink) = self.sink.take() {
                     sink.wake();
                 }
@@ -100,7 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.deadline.get_or_insert_with(|| Box::pin(rt::sleep(time))).as_mut().poll(cx)
     }
 
-    /// The connection is over: lets go of the socket as well as can be without waiting.
+    /// Ends the connection: closes the socket as far as possible without waiting.
     pub(super) fn end(&mut self, cx: &mut Context<'_>) {
         self.state = State::Ended;
         self.deadline = None;
@@ -112,7 +112,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     fn fail(&mut self, error: Error, code: Option<CloseCode>, cx: &mut Context<'_>) -> Option<Error> {
         match code {
-            // The peer is told, and heard out: to cut it now could take our close frame from it (RFC 6455, 7.1.1).
+            // The peer is told, and its remaining data is read: cutting now could prevent it from receiving our close
+            // frame (RFC 6455, 7.1.1).
             Some(code) if self.write_failed.is_none() => {
                 let reason = match code {
                     CloseCode::TOO_BIG => "message too big",
@@ -131,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// Waits until the peer, told of its fault, has closed too.
+    /// Waits until the peer, which was told of its fault, has closed too.
     fn poll_failing(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let is_told = !self.engine.answer_waits() || self.write_failed.is_some();
         let State::Failing { error, is_shut } = &mut self.state else { return Poll::Pending };
@@ -139,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             *is_shut = Pin::new(&mut self.io).poll_shutdown(cx).is_ready();
         }
         let error = error.clone();
-        // The deadline first: a peer that talks on must not keep it from being looked at.
+        // The deadline is checked first, so that a peer that keeps sending cannot prevent the check.
         let is_late = self.poll_deadline(cx).is_ready();
         if !is_late && self.engine.poll_discard(Pin::new(&mut self.io), cx).is_pending() {
             return Poll::Pending;

@@ -10,26 +10,27 @@ use time::OffsetDateTime;
 use super::Certificate;
 use crate::Error;
 
-/// What a development certificate is always for.
+/// The names that every development certificate covers.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// How long it is valid: a browser takes at most 14 days by hash, and its clock may be off.
+/// The validity in days: a browser accepts at most 14 days by hash, and its clock may be off.
 const DAYS: u64 = 13;
 
-/// How long before it was made it is valid, for a peer whose clock is behind.
+/// The time before its creation from which it is valid, for a peer whose clock is behind.
 const EARLIER: Duration = Duration::from_secs(3600);
 
 impl Certificate {
-    /// A new certificate of its own authority, for development: an ECDSA key on P-256, valid from an hour ago and for 13 days in all, for
-    /// `localhost`, `127.0.0.1`, `::1` and the host names and IP addresses in `names`.
+    /// Creates a self-signed certificate for development: an ECDSA key on P-256, valid from an hour ago and for 13 days
+    /// in all. It covers `localhost`, `127.0.0.1`, `::1` and the host names and IP addresses in `names`.
     ///
-    /// Nobody trusts it but by its [`hash`](Certificate::hash) (or a client that takes it as a root). It is a new one at each call, and so is the hash:
-    /// keep it for the life of a server, and restart a server within 13 days. For clients of other people use a certificate of an authority, by
-    /// [`from_pem`](Certificate::from_pem).
+    /// Clients trust it only by its [`hash`](Certificate::hash) (or if they use it as a root). Each call creates a new
+    /// certificate with a new hash: keep it for the life of a server, and restart a server within 13 days. For
+    /// third-party clients use a certificate of an authority, with [`from_pem`](Certificate::from_pem).
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for a name that cannot be a host name, [`is_other`](Error::is_other) where the operating system has no randomness.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if a name cannot be a host name, and one for
+    /// which [`is_other`](Error::is_other) is true if the operating system has no randomness.
     ///
     /// ```
     /// use tower_transport::transport::webtransport::Certificate;
@@ -66,7 +67,7 @@ impl Certificate {
     }
 }
 
-/// rcgen takes any ASCII for a host name: `https://localhost` would make a certificate that fits nothing.
+/// rcgen accepts any ASCII as a host name: `https://localhost` would create a certificate that matches nothing.
 fn check(name: &str) -> Result<(), Error> {
     let host = name.strip_prefix("*.").unwrap_or(name);
     let is_label = |label: &str| {
@@ -78,7 +79,7 @@ fn check(name: &str) -> Result<(), Error> {
     match is_host || name.parse::<IpAddr>().is_ok() {
         true => Ok(()),
         false => Err(Error::config(format!(
-            "`{name}` is no name for a certificate: give a host name (`localhost`, `*.example.com`) or an IP address, without scheme, port or brackets"
+            "`{name}` is not a valid name for a certificate: use a host name (`localhost`, `*.example.com`) or an IP address, without scheme, port or brackets"
         ))),
     }
 }
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
     use crate::transport::webtransport::CertificateHash;
 
-    /// What rustls says to the certificate as a server's, where it is its own authority, so long after the epoch.
+    /// Validates the certificate with rustls as a server's, with itself as the root, at this time after the epoch.
     fn verify(certificate: &Certificate, name: &str, at: UnixTime) -> Result<(), rustls::Error> {
         let mut roots = RootCertStore::empty();
         roots.add(certificate.chain[0].clone()).unwrap();

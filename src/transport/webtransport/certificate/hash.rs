@@ -4,13 +4,13 @@ use rustls::pki_types::CertificateDer;
 
 use crate::Error;
 
-/// The SHA-256 of a certificate in DER: by it a client trusts one certificate that no authority has signed.
+/// The SHA-256 of a certificate in DER. With it, a client can trust a certificate that no authority has signed.
 ///
-/// It prints as 64 hexadecimal digits, and with `{:#}` as the list of bytes that a browser takes; it parses from both, and from
-/// the form with colons that `openssl x509 -fingerprint -sha256` prints.
+/// It is displayed as 64 hexadecimal digits, and with `{:#}` as the list of bytes that a browser takes. It parses from
+/// both forms, and from the form with colons that `openssl x509 -fingerprint -sha256` prints.
 ///
-/// A browser takes such a certificate on two conditions ([W3C WebTransport, section 9.4][w3c]): it is valid for at most 14 days, and its
-/// key is not RSA (P-256 works everywhere). A page asks for it so:
+/// A browser accepts such a certificate on two conditions ([W3C WebTransport, section 9.4][w3c]): it is valid for at
+/// most 14 days, and its key is not RSA (P-256 works everywhere). A page uses it as follows:
 ///
 /// ```js
 /// const session = new WebTransport("https://127.0.0.1:4433/", {
@@ -37,7 +37,7 @@ use crate::Error;
 pub struct CertificateHash([u8; 32]);
 
 impl CertificateHash {
-    /// The hash of a certificate, given in DER.
+    /// Returns the hash of a certificate in DER.
     #[must_use]
     pub fn of_der(certificate: &[u8]) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -47,7 +47,7 @@ impl CertificateHash {
         Self(bytes)
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -87,14 +87,14 @@ impl FromStr for CertificateHash {
         };
         bytes.map(Self).ok_or_else(|| {
             Error::config(
-                "not the SHA-256 of a certificate: it is 64 hexadecimal digits (with colons or without), or a list of 32 bytes in brackets",
+                "not the SHA-256 of a certificate: expected 64 hexadecimal digits (with colons or without), or a list of 32 bytes in brackets",
             )
         })
     }
 }
 
 fn parse_list(list: &str) -> Option<[u8; 32]> {
-    // The comma after the last is allowed, as in JavaScript.
+    // A trailing comma is allowed, as in JavaScript.
     let list = list.trim_end();
     let list = list.strip_suffix(',').unwrap_or(list);
     collect(list.split(',').map(|number| number.trim().parse().ok()))
@@ -104,18 +104,18 @@ fn parse_hex(text: &str) -> Option<[u8; 32]> {
     if text.contains(':') {
         return collect(text.split(':').map(parse_byte));
     }
-    // Cut by bytes, as a cut in a character would be none.
+    // Split by bytes, because splitting within a character would be invalid.
     collect(text.as_bytes().chunks(2).map(|pair| parse_byte(std::str::from_utf8(pair).ok()?)))
 }
 
 fn parse_byte(pair: &str) -> Option<u8> {
-    // `from_str_radix` takes a sign, too.
+    // `from_str_radix` would also accept a sign.
     let is_pair = pair.len() == 2 && pair.bytes().all(|digit| digit.is_ascii_hexdigit());
     is_pair.then(|| u8::from_str_radix(pair, 16).ok()).flatten()
 }
 
 fn collect(bytes: impl Iterator<Item = Option<u8>>) -> Option<[u8; 32]> {
-    // One more than fits shows that it is too long, and no more is kept.
+    // One more byte than fits shows that it is too long, and no more are kept.
     let bytes = bytes.take(33).collect::<Option<Vec<_>>>()?;
     bytes.try_into().ok()
 }

@@ -1,4 +1,4 @@
-//! What a server shows, and how a client without a common authority knows it again.
+//! Server certificates, and how a client without a common authority recognizes them.
 
 #[cfg(feature = "dev-certificate")]
 mod development;
@@ -15,14 +15,14 @@ pub use self::hash::CertificateHash;
 ///
 /// [`Debug`](fmt::Debug) shows the hash and never the key.
 pub struct Certificate {
-    /// The server's own first. Not empty.
+    /// The chain, beginning with the server's own certificate. Not empty.
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
 impl Certificate {
-    /// The hash of the server's own certificate: what `serverCertificateHashes` of a browser and
-    /// `WebTransportConnector::certificate_hashes` take.
+    /// Returns the hash of the server's own certificate, for a browser's `serverCertificateHashes` and for
+    /// `WebTransportConnector::certificate_hashes`.
     #[must_use]
     pub fn hash(&self) -> CertificateHash {
         CertificateHash::of_der(self.chain.first().map_or(&[], |own| own))

@@ -11,12 +11,13 @@ use super::Certificate;
 use crate::Error;
 
 impl Certificate {
-    /// A certificate from PEM: the chain, the server's own certificate first, and its private key (PKCS#8, PKCS#1 or SEC1). Both
-    /// may stand in one file: what is of another kind is passed over.
+    /// Creates a certificate from PEM: the chain, beginning with the server's own certificate, and its private key
+    /// (PKCS#8, PKCS#1 or SEC1). Both may be in one file; other kinds of entries are skipped.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for what is not PEM, for a chain without a certificate, for a file without a key.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if an input is not PEM, the chain has no
+    /// certificate, or the key file has no key.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, Error> {
         let chain = CertificateDer::pem_slice_iter(chain)
             .collect::<Result<Vec<_>, _>>()
@@ -24,16 +25,16 @@ impl Certificate {
         if chain.is_empty() {
             return Err(Error::config("the PEM of the certificate's chain has no CERTIFICATE in it"));
         }
-        // The source says where the text is at fault, never what stands there.
+        // The source says where the text is invalid, and never quotes it.
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
             Error::config("the PEM of the private key has no usable PRIVATE KEY in it").with_source(error)
         })?;
         Ok(Self { chain, key })
     }
 
-    /// TLS for a server of HTTP/3. Without early data (0-RTT), which an attacker may replay.
+    /// Returns the TLS configuration of an HTTP/3 server. Early data (0-RTT) is off, because an attacker may replay it.
     pub(in crate::transport::webtransport) fn into_tls(self) -> Result<Arc<QuicServerConfig>, Error> {
-        let bad = "the certificate and its key do not fit each other, or are of a kind that TLS 1.3 does not know";
+        let bad = "the certificate and its key do not match, or are of a kind that TLS 1.3 does not support";
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])

@@ -1,4 +1,4 @@
-//! From a host to a QUIC connection: the name, the addresses, the handshake.
+//! From a host to a QUIC connection: name resolution, addresses, handshake.
 
 use std::{
     future::pending,
@@ -34,8 +34,9 @@ async fn attempt(
     }
 }
 
-/// Waits for the host's word that nobody listens. The socket of QUIC is not connected to one address, and is not told: an empty
-/// datagram from one that is asks the same question. A server of QUIC passes it over (RFC 9000, section 5.2.2).
+/// Waits until the host reports that the port is closed. QUIC's socket is not connected to one address, so it does not
+/// receive such reports. An empty datagram from a connected socket triggers the same report. A QUIC server ignores it
+/// (RFC 9000, section 5.2.2).
 async fn refusal(address: SocketAddr) -> Error {
     let from: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -49,7 +50,7 @@ async fn refusal(address: SocketAddr) -> Error {
     };
     match asked.await.map_err(Error::from) {
         Err(error) if error.is_refused() => error,
-        // Nothing was learnt: QUIC will see.
+        // The result is inconclusive; the QUIC attempt decides.
         _ => pending().await,
     }
 }

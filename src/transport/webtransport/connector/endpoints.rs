@@ -7,7 +7,7 @@ use quinn::{ClientConfig, ConnectError, Connecting, Endpoint};
 
 use crate::Error;
 
-/// The UDP sockets of a connector: one a family, as a host may have only one of the two.
+/// The UDP sockets of a connector: one per address family, because a host may have only one of the two.
 #[derive(Default)]
 pub(super) struct Endpoints {
     v4: Mutex<Option<Endpoint>>,
@@ -38,10 +38,10 @@ impl Endpoints {
 fn unfit(error: ConnectError) -> Error {
     match &error {
         ConnectError::InvalidServerName(name) => {
-            Error::config(format!("`{}` is not a name that a certificate has", name.escape_debug()))
+            Error::config(format!("`{}` is not a valid name for a certificate", name.escape_debug()))
         }
         ConnectError::InvalidRemoteAddress(address) => Error::config(format!("{address} cannot be connected to")),
-        _ => Error::other("the UDP socket takes no more connections"),
+        _ => Error::other("the UDP socket accepts no more connections"),
     }
     .with_source(error)
 }

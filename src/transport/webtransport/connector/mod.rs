@@ -21,11 +21,12 @@ use crate::{
     transport::{connecting::connecting, subprotocol},
 };
 
-/// Connects WebTransport sessions: a `Service` that takes the handshake's request and answers with its response, the first
-/// bidirectional stream of the session as the body. [`connect_session`](Self::connect_session) gives the session instead.
+/// A connector for WebTransport sessions: a `Service` that takes the handshake's request and returns its response with
+/// the first bidirectional stream of the session as the body. [`connect_session`](Self::connect_session) returns the
+/// session instead.
 ///
-/// The request's URI says where to (`https://`; `wss://` means the same), its headers go to the server. So tower-http's layers fit the
-/// handshake as they are: an `Authorization`, a request id, any header.
+/// The request's URI is the destination (`https://`; `wss://` means the same). Its headers are sent to the server.
+/// tower-http's layers therefore apply to the handshake unchanged: an `Authorization`, a request id, any header.
 ///
 /// ```no_run
 /// # async fn connect() -> Result<(), tower_transport::BoxError> {
@@ -42,33 +43,38 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
-/// # Whom it trusts
+/// # Trust
 ///
-/// The roots of the operating system, unless told otherwise: [`roots_pem`](Self::roots_pem), [`tls`](Self::tls) or
-/// [`certificate_hashes`](Self::certificate_hashes). The last one set counts.
+/// The connector trusts the operating system's roots by default. [`roots_pem`](Self::roots_pem), [`tls`](Self::tls) and
+/// [`certificate_hashes`](Self::certificate_hashes) replace them; the last one set counts.
 ///
-/// # Where it waits
+/// # Backpressure
 ///
-/// Always ready. A call waits for name resolution, QUIC (all addresses race, 250 ms apart, RFC 8305) with TLS 1.3, the HTTP/3
-/// exchange and the stream, together at most [`Limits::handshake`]. It needs a tokio runtime with I/O and time; the UDP sockets (one a
-/// family) belong to the runtime of the first call, are shared by all connections of a connector and its clones, and are opened anew
-/// when that runtime is gone.
+/// The service is always ready. A call waits for name resolution, QUIC (all addresses race, 250 ms apart, RFC 8305) with
+/// TLS 1.3, the HTTP/3 exchange and the stream, together at most [`Limits::handshake`]. It needs a tokio runtime with
+/// I/O and time. The UDP sockets (one per address family) belong to the runtime of the first call. All connections of a
+/// connector and its clones share them, and they are reopened when that runtime is gone.
 ///
 /// # Keep the connector
 ///
-/// Make one connector and clone it: a clone shares the UDP sockets of the original, even with another trust or other limits. Each new
-/// connector opens sockets of its own, and QUIC keeps a receive buffer of about 3 MB for each of
-/// them. Measured on Linux: after 500 connects, ten at once, a client held 173 MiB with a new connector for each, and 13 MiB with one that
-/// is kept.
+/// Create one connector and clone it. A clone shares the UDP sockets of the original, even with another trust or other
+/// limits. Each new connector opens its own sockets, and QUIC keeps a receive buffer of about 3 MB for each of them.
+/// Measured on Linux: after 500 connects, ten at once, a client held 173 MiB with a new connector for each, and 13 MiB
+/// with one that is kept.
 ///
 /// # Errors
 ///
-/// [`is_config`](Error::is_config) for a URL or a header that cannot work, [`is_dns`](Error::is_dns), [`is_tls`](Error::is_tls) for a certificate that
-/// is not trusted (or is another host's), [`is_refused`](Error::is_refused) where the host says that nobody listens,
-/// [`is_rate_limited`](Error::is_rate_limited) where the server takes no more connections (QUIC's CONNECTION_REFUSED),
-/// [`is_timeout`](Error::is_timeout) where nothing comes back: UDP is blocked, or the host is gone. [`is_status`](Error::is_status) or
-/// [`is_auth`](Error::is_auth) where the server answered with another status than 200, which [`Error::status`] gives (a body does not come
-/// with it); [`is_protocol`](Error::is_protocol) for a server that does not speak WebTransport.
+/// Returns an error for which one of these is true:
+///
+/// - [`is_config`](Error::is_config) if the URL or a header cannot work.
+/// - [`is_dns`](Error::is_dns) if the name does not resolve.
+/// - [`is_tls`](Error::is_tls) if the certificate is not trusted (or is another host's).
+/// - [`is_refused`](Error::is_refused) if the host reports that the port is closed.
+/// - [`is_rate_limited`](Error::is_rate_limited) if the server accepts no more connections (QUIC's CONNECTION_REFUSED).
+/// - [`is_timeout`](Error::is_timeout) if there is no answer: UDP is blocked, or the host is gone.
+/// - [`is_status`](Error::is_status) or [`is_auth`](Error::is_auth) if the server answers with a status other than 200.
+///   See [`Error::status`]; there is no body.
+/// - [`is_protocol`](Error::is_protocol) if the server does not support WebTransport.
 ///
 /// # Cancel safety
 ///
@@ -76,25 +82,27 @@ use crate::{
 ///
 /// # On the wire
 ///
-/// An extended CONNECT (`:protocol` = `webtransport`) with the headers of the request, without those that belong to a connection
-/// (`Connection`, `Upgrade`, `Host` and the like). A header that stands more than once is sent as one, joined by commas.
-/// `Sec-WebSocket-Protocol` is sent as `wt-available-protocols`, and the server's `wt-protocol` stands in the response as
-/// `Sec-WebSocket-Protocol`: the same names on every transport. Other headers of the answer are not given on. Beside the handshake one empty
-/// UDP datagram is sent, whose answer is the operating system's *nobody listens*.
+/// The handshake is an extended CONNECT (`:protocol` = `webtransport`) with the headers of the request, except those
+/// that belong to a connection (`Connection`, `Upgrade`, `Host` and the like). A header that occurs more than once is
+/// sent as one, joined by commas. `Sec-WebSocket-Protocol` is sent as `wt-available-protocols`, and the server's
+/// `wt-protocol` becomes `Sec-WebSocket-Protocol` in the response, so the names are the same on every transport. Other
+/// headers of the response are not passed on. In addition to the handshake, one empty UDP datagram is sent; the
+/// operating system's answer to it reveals a closed port.
 #[derive(Clone, Default)]
 pub struct WebTransportConnector {
     limits: Limits,
     session_limits: SessionLimits,
     subprotocols: Vec<HeaderValue>,
     trust: Trust,
-    /// The sockets of this connector and of all that were cloned from it, whatever was set on those since.
+    /// The sockets of this connector and of all its clones, whatever their settings.
     endpoints: Arc<Endpoints>,
-    /// Made once, with what it remembers of TLS sessions; for clones that trust and limit the same.
+    /// The QUIC configuration, created once, with its cache of TLS sessions. Clones with the same trust and limits share
+    /// it.
     quic: Arc<OnceLock<quinn::ClientConfig>>,
 }
 
 impl WebTransportConnector {
-    /// A connector with the default [`Limits`] and [`SessionLimits`], which trusts what the operating system trusts.
+    /// Creates a connector with the default [`Limits`] and [`SessionLimits`], which trusts the operating system's roots.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -115,42 +123,45 @@ impl WebTransportConnector {
         self
     }
 
-    /// Offers a subprotocol; the first offered is the most wanted. The server's choice is in the response's `Sec-WebSocket-Protocol` and
-    /// in [`WebTransportStream::subprotocol`].
+    /// Offers a subprotocol. Offer the preferred one first. The server's choice is in the response's
+    /// `Sec-WebSocket-Protocol` and in [`WebTransportStream::subprotocol`].
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
+    /// characters.
     pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
         self.subprotocols.push(subprotocol::parse(name)?);
         Ok(self)
     }
 
-    /// Trusts the roots of the operating system: the default. It needs the feature `tls-platform-roots`, without which a call fails
-    /// with an error that [`is_config`](Error::is_config).
+    /// Trusts the roots of the operating system, which is the default. This needs the feature `tls-platform-roots`;
+    /// without it a call returns an error for which [`is_config`](Error::is_config) is true.
     #[must_use]
     pub fn platform_roots(self) -> Self {
         self.trusting(Trust::Platform)
     }
 
-    /// Trusts these roots alone: the certificates in a PEM text.
+    /// Trusts only these roots: the certificates in a PEM text.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for what is not PEM, or has no usable certificate in it.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if the text is not PEM, or has no usable
+    /// certificate.
     pub fn roots_pem(self, roots: &[u8]) -> Result<Self, Error> {
         let roots = trust::roots(roots)?;
         Ok(self.trusting(Trust::Roots(Arc::new(roots))))
     }
 
-    /// Uses this TLS configuration: own roots, client certificates. It must have TLS 1.3; ALPN is set here, early data turned off.
+    /// Uses this TLS configuration: custom roots, client certificates. It must support TLS 1.3. ALPN is set here, and
+    /// early data is turned off.
     #[must_use]
     pub fn tls(self, config: Arc<rustls::ClientConfig>) -> Self {
         self.trusting(Trust::Tls(config))
     }
 
-    /// Trusts the certificates with these hashes alone, whoever signed them, whatever their names and dates: what
-    /// `serverCertificateHashes` is in a browser, for servers that no authority knows.
+    /// Trusts only the certificates with these hashes, whatever their signer, names and dates. It corresponds to a
+    /// browser's `serverCertificateHashes`, for servers without a certificate of an authority.
     #[must_use]
     pub fn certificate_hashes(self, hashes: impl IntoIterator<Item = CertificateHash>) -> Self {
         self.trusting(Trust::Hashes(hashes.into_iter().collect()))
@@ -162,11 +173,11 @@ impl WebTransportConnector {
         self
     }
 
-    /// Connects a session, and opens no stream in it.
+    /// Connects a session without opening a stream in it.
     ///
     /// # Errors
     ///
-    /// Those of the connector.
+    /// Returns the errors of the connector.
     ///
     /// # Cancel safety
     ///
@@ -179,7 +190,7 @@ impl WebTransportConnector {
         let time = self.limits.handshake;
         rt::timeout(time, connect).await.unwrap_or_else(|elapsed| {
             Err(Error::timeout(format!(
-                "the session was not made within {time:?} (Limits::handshake); if nothing came back, UDP may be blocked"
+                "the session was not established within {time:?} (Limits::handshake); UDP may be blocked"
             ))
             .with_source(elapsed))
         })

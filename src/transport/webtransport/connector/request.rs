@@ -1,4 +1,4 @@
-//! The handshake's request and answer, as pure functions over HTTP heads.
+//! The handshake's request and response, as pure functions over HTTP heads.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use web_transport_quinn::proto::ConnectRequest;
@@ -8,7 +8,7 @@ use crate::{
     transport::{subprotocol, target::Target, webtransport::Session},
 };
 
-/// What is asked of whom.
+/// The request and its destination.
 #[derive(Debug)]
 pub(super) struct Offer {
     pub(super) target: Target,
@@ -36,8 +36,8 @@ fn target(uri: &Uri) -> Result<Target, Error> {
     }
 }
 
-/// The user's headers, but for those of a connection (RFC 9114, section 4.2) and of WebSocket's handshake. Below, a name can stand
-/// once only.
+/// Returns the user's headers, except those of a connection (RFC 9114, section 4.2) and of WebSocket's handshake. The
+/// layer below supports each name only once.
 fn headers(from: &HeaderMap) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
     for name in from.keys().filter(|name| !is_of_a_connection(name)) {
@@ -46,10 +46,10 @@ fn headers(from: &HeaderMap) -> Result<HeaderMap, Error> {
         let joined = values.ok().and_then(|values| HeaderValue::try_from(values.join(joint)).ok());
         let Some(mut value) = joined else {
             return Err(Error::config(format!(
-                "the value of the header `{name}` has more than visible ASCII characters"
+                "the value of the header `{name}` has characters other than visible ASCII"
             )));
         };
-        // Whoever prints the request below must not print these.
+        // Marked as sensitive, so that debug output of the request does not print them.
         let is_secret = *name == header::AUTHORIZATION || *name == header::COOKIE;
         value.set_sensitive(is_secret || from.get_all(name).iter().any(HeaderValue::is_sensitive));
         headers.insert(name, value);
@@ -65,10 +65,11 @@ fn is_of_a_connection(name: &HeaderName) -> bool {
         || name.as_str().starts_with("wt-")
 }
 
-/// The answer that made `session`.
+/// Creates the response that established `session`.
 pub(super) fn answer(session: Session) -> Result<Response<Session>, Error> {
     let chosen = session.subprotocol().map(HeaderValue::from_str).transpose();
-    let chosen = chosen.map_err(|error| Error::protocol("the server's wt-protocol is no name").with_source(error))?;
+    let chosen =
+        chosen.map_err(|error| Error::protocol("the server's wt-protocol is not a valid name").with_source(error))?;
     let mut answer = Response::new(session);
     *answer.status_mut() = StatusCode::OK;
     *answer.version_mut() = Version::HTTP_3;

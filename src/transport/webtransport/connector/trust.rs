@@ -11,7 +11,7 @@ use rustls::{
 
 use crate::{Error, transport::webtransport::CertificateHash};
 
-/// How a server is known to be the right one.
+/// The way in which a server is authenticated.
 #[derive(Clone, Default)]
 pub(super) enum Trust {
     #[default]
@@ -21,12 +21,12 @@ pub(super) enum Trust {
     Hashes(Arc<[CertificateHash]>),
 }
 
-/// The roots in a PEM text.
+/// Returns the roots in a PEM text.
 pub(super) fn roots(pem: &[u8]) -> Result<RootCertStore, Error> {
     let bad = |error| Error::config("the roots are not PEM").with_source(error);
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(pem) {
-        let unusable = |error| Error::config("a root in the PEM is no usable certificate").with_source(error);
+        let unusable = |error| Error::config("a root in the PEM is not a usable certificate").with_source(error);
         roots.add(root.map_err(bad)?).map_err(unusable)?;
     }
     match roots.is_empty() {
@@ -36,7 +36,7 @@ pub(super) fn roots(pem: &[u8]) -> Result<RootCertStore, Error> {
 }
 
 impl Trust {
-    /// TLS for a client of HTTP/3. Without early data (0-RTT), which an attacker may replay.
+    /// Returns the TLS configuration of an HTTP/3 client. Early data (0-RTT) is off, because an attacker may replay it.
     pub(super) fn config(&self) -> Result<Arc<QuicClientConfig>, Error> {
         let mut config = match self {
             Self::Platform => platform()?,
@@ -50,7 +50,7 @@ impl Trust {
         config.alpn_protocols = vec![web_transport_quinn::ALPN.as_bytes().to_vec()];
         config.enable_early_data = false;
         let config = QuicClientConfig::try_from(config).map_err(|error| {
-            Error::config("QUIC needs TLS 1.3 with AES-128-GCM, which the TLS configuration has not").with_source(error)
+            Error::config("QUIC needs TLS 1.3 with AES-128-GCM, which the TLS configuration lacks").with_source(error)
         })?;
         Ok(Arc::new(config))
     }
@@ -95,7 +95,7 @@ fn platform() -> Result<ClientConfig, Error> {
     ))
 }
 
-/// Knows a server by its certificate alone.
+/// Authenticates a server by its certificate alone.
 #[derive(Debug)]
 struct Pinned {
     hashes: Arc<[CertificateHash]>,

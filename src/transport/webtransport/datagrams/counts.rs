@@ -3,11 +3,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// What became of a session's datagrams at this end: a handle that may be cloned and read anywhere, also while a layer or a driver owns the
-/// [`Datagrams`](super::Datagrams).
+/// The outcomes of a session's datagrams at this end. The handle can be cloned and read anywhere, also while a layer or
+/// a driver owns the [`Datagrams`](super::Datagrams).
 ///
-/// What the network lost is not in it: [`Session::stats`](crate::transport::webtransport::Session::stats) tells lost packets, and the
-/// difference between one end's `sent` and the other's `received` tells lost messages.
+/// Losses in the network are not included. [`Session::stats`](crate::transport::webtransport::Session::stats) reports
+/// lost packets, and the difference between one end's `sent` and the other's `received` is the number of lost messages.
 #[derive(Clone, Debug, Default)]
 pub struct DatagramCounts(Arc<Counts>);
 
@@ -36,20 +36,21 @@ macro_rules! counts {
 
 impl DatagramCounts {
     counts! {
-        /// How many messages QUIC took to send.
+        /// Returns the number of messages that QUIC accepted for sending.
         sent count_sent
 
-        /// How many messages the stream gave.
+        /// Returns the number of messages that the stream yielded.
         received count_received
 
-        /// How many messages the sink refused with an error, since they were too large or had no form as a datagram.
+        /// Returns the number of messages that the sink rejected because they were too large or had no form as a
+        /// datagram.
         refused count_refused
 
-        /// How many accepted messages did not go out after all: the path's limit fell below their size while they waited for room, or the
-        /// session ended first.
+        /// Returns the number of accepted messages that were not sent: the path's limit fell below their size while they
+        /// waited for room, or the session ended first.
         dropped count_dropped
 
-        /// How many incoming datagrams belonged to no session that there is; a peer that keeps to the protocol sends none.
+        /// Returns the number of incoming datagrams of unknown sessions. A peer that follows the protocol sends none.
         foreign count_foreign
     }
 }

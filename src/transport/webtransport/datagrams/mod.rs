@@ -1,4 +1,4 @@
-//! Messages as datagrams of a session: fast, and nothing for what must arrive.
+//! Messages as datagrams of a session: fast, but without guaranteed delivery.
 
 mod counts;
 #[cfg(test)]
@@ -21,39 +21,46 @@ pub use self::counts::DatagramCounts;
 use super::{Session, fault};
 use crate::{Error, Message};
 
-/// How many datagrams of foreign sessions one poll passes over, before other tasks have their turn.
+/// The maximum number of datagrams of foreign sessions that one poll skips before it lets other tasks run.
 const FOREIGN_AT_ONCE: usize = 32;
 
-/// The datagrams of a session as a transport: each message one datagram, unordered, and lost where the network loses it.
+/// The datagrams of a session as a transport. Each message is one datagram, unordered, and lost if the network loses it.
 ///
-/// For what is stale soon: positions, samples, voice. No message waits for one that was lost, and a stalled stream stalls no datagram.
+/// Use it for data that is soon outdated: positions, samples, voice. No message waits for a lost one, and a stalled
+/// stream stalls no datagram.
 ///
-/// # What is sent
+/// # Format
 ///
-/// The payload alone ([RFC 9297](https://www.rfc-editor.org/rfc/rfc9297)'s HTTP datagram): there is no room for a kind. Text goes as its
-/// UTF-8 and **arrives as binary**. `JsonCodec` and `RkyvCodec` take that as it is; what tells values apart by text and binary (`HybridCodec`)
-/// or counts on every message (compression with a context, batches, resume) does not fit. Pings, pongs and closes have no form here: the sink refuses
-/// them, and the end is the session's ([`Session::close`](super::Session::close)).
+/// Only the payload is sent ([RFC 9297](https://www.rfc-editor.org/rfc/rfc9297)'s HTTP datagram): there is no room for a
+/// kind. Text is sent as UTF-8 and **arrives as binary**. `JsonCodec` and `RkyvCodec` support that. Codecs that
+/// distinguish text and binary (`HybridCodec`) and layers that depend on every message (compression with a context,
+/// batches, resume) do not. Pings, pongs and closes have no form here: the sink rejects them, and the session determines
+/// the end ([`Session::close`](super::Session::close)).
 ///
-/// # Where it waits
+/// # Backpressure
 ///
-/// `poll_ready` waits for room in QUIC's send buffer, that is for the congestion control of the path. So nothing is dropped here unseen, and a
-/// fast sender is paced. `poll_flush` is done when QUIC has all that was accepted, and sends it without another poll. The stream waits for the peer;
-/// what nobody reads is kept up to a bound, the newest of it. Of several handles that read the datagrams of one session each message goes to one.
+/// `poll_ready` waits for room in QUIC's send buffer, that is, for the congestion control of the path. Nothing is
+/// dropped here silently, and a fast sender is paced. `poll_flush` is ready when QUIC has all accepted messages, and
+/// sends them without another poll. The stream waits for the peer. Unread datagrams are kept up to a bound, the newest
+/// of them. If several handles read the datagrams of one session, each message goes to one of them.
 ///
 /// # Limit
 ///
-/// A message is at most [`max_size`](Self::max_size) bytes, a little over a kilobyte. That follows the path and may change at any time, so it is read anew for
-/// each message. One over it is refused with an error that [`is_too_large`](Error::is_too_large): an error of that message only; the transport stays good.
+/// A message is at most [`max_size`](Self::max_size) bytes, a little over a kilobyte. The limit follows the path and may
+/// change at any time, so it is read again for each message. A larger message is rejected with an error for which
+/// [`is_too_large`](Error::is_too_large) is true. The error concerns that message only; the transport remains usable.
 ///
 /// # Errors
 ///
-/// [`is_closed`](Error::is_closed) once the session is over, with the peer's code and reason, which the stream gives as
-/// [`Message::Close`] before it ends; for a peer that is lost the stream gives the error, and only after a close of this end it just ends. [`is_config`](Error::is_config) for a message that has no form as a datagram: that message only.
+/// Returns an error for which [`is_closed`](Error::is_closed) is true once the session is over, with the peer's code and
+/// reason. The stream yields these as [`Message::Close`] before it ends. If the peer is lost, the stream yields the
+/// error; only after a close of this end does it end without one. Returns an error for which
+/// [`is_config`](Error::is_config) is true for a message that has no form as a datagram; it concerns that message only.
 ///
-/// # How it closes
+/// # Closing
 ///
-/// `poll_close` ends this handle's sink: the peer is not told, and the session goes on with its streams. The stream of this handle ends with the session.
+/// `poll_close` ends this handle's sink. The peer is not told, and the session continues with its streams. The stream of
+/// this handle ends with the session.
 ///
 /// # Cancel safety
 ///
@@ -85,19 +92,19 @@ const FOREIGN_AT_ONCE: usize = 32;
 /// ```
 pub struct Datagrams {
     session: Session,
-    /// Each of the two waits in a future that borrows; both are boxed once, and hold every message's future in place.
+    /// Each of the two waits in a future that borrows. Both are boxed once, and hold every message's future in place.
     outgoing: Pin<Box<dyn Sink<Bytes, Error = Infallible> + Send + Sync>>,
     incoming: Pin<Box<dyn Stream<Item = Result<Bytes, SessionError>> + Send + Sync>>,
     counts: DatagramCounts,
-    /// `poll_ready` gave a place that is not used yet.
+    /// Whether `poll_ready` reserved a place that is not used yet.
     has_room: bool,
     is_closed: bool,
     has_ended: bool,
 }
 
 impl Session {
-    /// The datagrams of the session, as a transport: lossy, unordered, and fast. Take them once: of several that read, each message goes
-    /// to one.
+    /// Returns the datagrams of the session as a transport: lossy, unordered, and fast. Call it once: if several handles
+    /// read, each message goes to one of them.
     #[must_use]
     pub fn datagrams(&self) -> Datagrams {
         Datagrams::new(self.clone())
@@ -130,13 +137,14 @@ impl Datagrams {
         }
     }
 
-    /// The largest payload that can be sent now, in bytes; 0 where the peer takes no datagrams. It follows the path: 1,100 to 1,500 is usual.
+    /// Returns the maximum payload that can be sent now, in bytes; 0 if the peer accepts no datagrams. It depends on the
+    /// path: 1,100 to 1,500 is usual.
     #[must_use]
     pub fn max_size(&self) -> usize {
         self.session.quic().max_datagram_size()
     }
 
-    /// What became of the datagrams of this handle.
+    /// Returns the counts of this handle's datagrams.
     #[must_use]
     pub fn counts(&self) -> DatagramCounts {
         self.counts.clone()
@@ -149,7 +157,7 @@ impl Datagrams {
         self.session.quic().close_reason().map_or(Ok(()), |reason| Err(closed(reason)))
     }
 
-    /// The bytes of `message`, if it may go.
+    /// Returns the bytes of `message`, if it may be sent.
     fn payload(&self, message: Message) -> Result<Bytes, Error> {
         let payload = match message {
             Message::Text(text) => text.into_bytes(),
@@ -163,7 +171,7 @@ impl Datagrams {
         };
         match (payload.len(), self.max_size()) {
             (length, limit) if length <= limit && limit > 0 => Ok(payload),
-            (_, 0) => Err(Error::too_large("the peer takes no datagrams: send on a stream").into_rejection()),
+            (_, 0) => Err(Error::too_large("the peer accepts no datagrams: send on a stream").into_rejection()),
             (length, limit) => Err(Error::too_large(format!(
                 "an outgoing datagram of {length} bytes is over the path's limit of {limit} (Datagrams::max_size): send it on a stream"
             ))
@@ -244,7 +252,7 @@ impl Stream for Datagrams {
     }
 }
 
-/// The error of a session that is over: whatever ended it, it is closed.
+/// Creates the error of a session that is over. It is closed, whatever ended it.
 fn closed(reason: SessionError) -> Error {
     let error = fault::session(reason);
     match error.is_closed() {
@@ -253,13 +261,13 @@ fn closed(reason: SessionError) -> Error {
     }
 }
 
-/// The last that the stream gives before `None`.
+/// Returns the last item of the stream before `None`.
 fn last(reason: SessionError, is_closed_here: bool) -> Option<Result<Message, Error>> {
     match &reason {
         SessionError::WebTransportError(WebTransportError::Closed(..)) => {
             Some(Ok(Message::Close(fault::session(reason).close_frame().cloned())))
         }
-        // Also of a peer that is lost: that is no end to pass over in silence.
+        // The layer below also reports this for a lost peer, an end that must not be silent.
         SessionError::ConnectionError(quinn::ConnectionError::LocallyClosed) if is_closed_here => None,
         _ => Some(Err(closed(reason))),
     }

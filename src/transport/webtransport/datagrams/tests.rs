@@ -11,7 +11,7 @@ use crate::{
     transport::webtransport::{Certificate, WebTransportConnector, WebTransportServer},
 };
 
-/// The two ends of a session over loopback.
+/// Returns the two ends of a session over loopback.
 async fn sessions() -> (Session, Session) {
     let certificate = Certificate::development(&[]).unwrap();
     let connector = WebTransportConnector::new().certificate_hashes([certificate.hash()]);
@@ -31,12 +31,13 @@ fn nth(i: usize) -> Message {
     Message::binary(format!("number {i}").into_bytes())
 }
 
-/// What of the contract holds for a lossy transport: nothing promises order, nor that a peer which does not read is waited for.
+/// The part of the contract that holds for a lossy transport: it guarantees neither order nor backpressure from a peer
+/// that does not read.
 mod contract {
     use super::*;
     use crate::test_util::contract::{Check, Contract};
 
-    /// `poll_close` closes the session, too: that is how a peer sees the end of datagrams.
+    /// A transport whose `poll_close` also closes the session, so that the peer sees the end of datagrams.
     struct WithSession(Datagrams);
 
     impl Sink<Message> for WithSession {
@@ -122,7 +123,7 @@ async fn text_arrives_as_binary_and_a_json_codec_reads_it() {
 #[tokio::test]
 async fn what_is_too_large_is_refused_alone() {
     let (mut near, mut far) = pair().await;
-    // The path is probed for more while this goes on: it may grow, and does not shrink.
+    // The path is probed for a larger limit meanwhile: it may grow, and does not shrink.
     let limit = near.max_size();
     assert!((1_000..=65_000).contains(&limit), "{limit}");
     let error = near.send_message(Message::binary(vec![0; 65_536])).await.unwrap_err();
@@ -140,11 +141,11 @@ async fn what_is_too_large_is_refused_alone() {
 async fn one_byte_over_the_limit_is_too_large() {
     let (mut near, _far) = pair().await;
     poll_fn(|cx| near.poll_ready_unpin(cx)).await.unwrap();
-    // Without an await in between the limit stays.
+    // Without an await in between the limit stays the same.
     let limit = near.max_size();
     let error = near.start_send_unpin(Message::binary(vec![0; limit + 1])).unwrap_err();
     assert!(error.is_too_large() && error.to_string().contains("Datagrams::max_size"), "{error}");
-    // The place that poll_ready gave is still there.
+    // The place that poll_ready reserved is still there.
     near.start_send_unpin(Message::binary(vec![0; limit])).unwrap();
 }
 
@@ -174,7 +175,7 @@ async fn a_fast_sender_is_paced_and_nothing_is_dropped_before_the_network() {
     let (near, far) = sessions().await;
     let mut datagrams = near.datagrams();
     let message = Message::binary(vec![7; 1_000]);
-    // This task does not give way, so that QUIC sends nothing: its buffer must be full at some time.
+    // This task does not yield, so QUIC sends nothing and its buffer must fill up.
     let mut accepted = 0_u64;
     while datagrams.feed(message.clone()).now_or_never().is_some_and(|sent| sent.is_ok()) {
         accepted += 1;
@@ -185,9 +186,9 @@ async fn a_fast_sender_is_paced_and_nothing_is_dropped_before_the_network() {
     }
     datagrams.flush().await.unwrap();
     let counts = datagrams.counts();
-    // The feed that was given up as there was no room has sent nothing.
+    // The feed that was abandoned for lack of room has sent nothing.
     assert_eq!((counts.sent(), counts.dropped()), (2 * accepted, 0));
-    // The newest leaves in order after all the others.
+    // The newest is sent after all the others.
     while near.stats().datagrams_sent < counts.sent() {
         tokio::task::yield_now().await;
     }
@@ -199,7 +200,7 @@ async fn when_the_session_ends_each_accepted_message_counts_as_sent_or_dropped()
     let (mut near, far) = pair().await;
     let message = Message::binary(vec![7; 1_000]);
     let mut accepted = 0;
-    // As above: QUIC's buffer is filled, and the last that was accepted does not fit.
+    // As above: QUIC's buffer is filled, and the last accepted message does not fit.
     while near.feed(message.clone()).now_or_never().is_some_and(|sent| sent.is_ok()) {
         accepted += 1;
     }
@@ -222,7 +223,7 @@ async fn datagrams_of_a_foreign_session_are_passed_over_and_counted() {
     let (mut sender, mut far) = (near.datagrams(), far.datagrams());
     let foreign = FOREIGN_AT_ONCE as u64 * 3;
     for i in 0..foreign {
-        // The second is cut in the number of the session.
+        // The second is truncated within the session's number.
         let bytes: &'static [u8] = if i % 2 == 0 { &[4, 1, 2, 3] } else { &[0x40] };
         quinn::Connection::send_datagram(near.quic(), Bytes::from_static(bytes)).unwrap();
     }

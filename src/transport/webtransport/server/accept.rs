@@ -9,27 +9,27 @@ use web_transport_quinn as wtq;
 use super::{Accept, Incoming, WebTransportServer, registry::Registry};
 use crate::{log, rt};
 
-/// How many clients one poll passes over, before other tasks have their turn.
+/// The maximum number of clients that one poll rejects before it lets other tasks run.
 const AT_ONCE: usize = 64;
 
 impl WebTransportServer {
-    /// Waits for the next request for a session; `None` once the server's socket is gone.
+    /// Waits for the next session request. Returns `None` once the server's socket is gone.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, no request is lost.
+    /// Dropping the future loses no request.
     pub async fn accept(&mut self) -> Option<Incoming> {
         let mut passed_over = 0;
         loop {
             if passed_over == AT_ONCE {
-                // Nothing below waits while those come that are refused at once.
+                // Nothing below waits while clients arrive that are rejected immediately.
                 passed_over = 0;
                 give_way().await;
             }
             passed_over += 1;
             let done = {
                 let handshakes = &mut self.handshakes;
-                // None under way is not the end.
+                // An empty set of handshakes is not the end.
                 let done = poll_fn(|cx| match handshakes.poll_next_unpin(cx) {
                     Poll::Ready(Some(done)) => Poll::Ready(done),
                     _ => Poll::Pending,
@@ -58,7 +58,7 @@ impl WebTransportServer {
             return arrival.refuse();
         }
         if under_way >= self.max_handshakes / 2 && !arrival.remote_address_validated() {
-            // It fails for those who have proved it already.
+            // This fails for clients that have already validated their address.
             let _ = arrival.retry();
             return;
         }
@@ -83,7 +83,7 @@ async fn give_way() {
     .await;
 }
 
-/// QUIC with TLS, HTTP/3's settings, and the request. `None` for a client that does not bring it to that.
+/// Performs QUIC with TLS, HTTP/3's settings, and the request. Returns `None` for a client that does not complete them.
 async fn handshake(
     arrival: quinn::Incoming,
     quic: Arc<quinn::ServerConfig>,

@@ -18,7 +18,7 @@ use crate::{
 /// `H3_NO_ERROR` (RFC 9114, section 8.1).
 const NO_ERROR: VarInt = VarInt::from_u32(0x100);
 
-/// A client's request for a session, to be answered. Dropped, the client is cut off without an answer.
+/// A client's request for a session, waiting for an answer. Dropping it cuts the client off without an answer.
 pub struct Incoming {
     request: wtq::Request,
     parts: request::Parts,
@@ -27,13 +27,14 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// `None` for another path than the server's, and for a page of an origin that is not allowed: those are refused.
+    /// Returns `None` for a path other than the server's, and for a page of an origin that is not allowed: those are
+    /// rejected.
     pub(super) fn new(request: wtq::Request, accept: Arc<Accept>, sessions: Arc<Registry>) -> Option<Self> {
         let parts = parts(&request)?;
         let checked = match &accept.path {
             Some(path) if **path != *parts.uri.path() => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
-                "the server takes WebTransport sessions at another path (`WebTransportServer::path`)",
+                "the server accepts WebTransport sessions at another path (`WebTransportServer::path`)",
             )),
             _ => accept.origins.check(&parts.uri, &parts.headers),
         };
@@ -46,16 +47,16 @@ impl Incoming {
         None
     }
 
-    /// The request: the method is CONNECT, the URI is whole, the headers are the client's. What it offers as subprotocols
-    /// (`wt-available-protocols`) stands in `Sec-WebSocket-Protocol`, as on every transport. The client's address
-    /// ([`SocketAddr`](std::net::SocketAddr), [`IpAddr`](std::net::IpAddr)) is in the extensions.
+    /// Returns the request. The method is CONNECT, the URI is complete, and the headers are the client's. The
+    /// subprotocols that it offers (`wt-available-protocols`) are in `Sec-WebSocket-Protocol`, as on every transport.
+    /// The client's address ([`SocketAddr`](std::net::SocketAddr), [`IpAddr`](std::net::IpAddr)) is in the extensions.
     #[must_use]
     pub fn parts(&self) -> &request::Parts {
         &self.parts
     }
 
-    /// The same, to be changed: the handler of [`serve`](super::WebTransportServer::serve) is not involved here, but guards that keep something
-    /// in the extensions are.
+    /// Returns the request for modification. The handler of [`serve`](super::WebTransportServer::serve) is not involved
+    /// here, but guards that keep a value in the extensions are.
     pub fn parts_mut(&mut self) -> &mut request::Parts {
         &mut self.parts
     }
@@ -64,12 +65,13 @@ impl Incoming {
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) for a client that is gone, [`is_timeout`](Error::is_timeout) for one that takes no answer within
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true if the client is gone, and one for which
+    /// [`is_timeout`](Error::is_timeout) is true if it does not take the answer within
     /// [`Limits::handshake`](crate::Limits::handshake).
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the client is cut off.
+    /// Dropping the future cuts the client off.
     pub async fn accept(self) -> Result<Session, Error> {
         self.accept_with_parts().await.map(|(session, _)| session)
     }
@@ -87,22 +89,23 @@ impl Incoming {
         Ok((Session::new(session, limits, subprotocol, Some(self.sessions), place), self.parts))
     }
 
-    /// Refuses the session with this status, and waits until the client knows, at most [`Limits::close`](crate::Limits::close). A body does
-    /// not go with it; browsers do not tell the page the status either.
+    /// Rejects the session with this status, and waits until the client has received it, at most
+    /// [`Limits::close`](crate::Limits::close). There is no body, and browsers do not tell the page the status.
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) for a client that is gone, [`is_config`](Error::is_config) for a status of success.
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true if the client is gone, and one for which
+    /// [`is_config`](Error::is_config) is true if the status means success.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the client is cut off, and may not have seen the status.
+    /// Dropping the future cuts the client off, possibly before it has seen the status.
     pub async fn reject(self, status: StatusCode) -> Result<(), Error> {
         if status.is_success() || status.is_informational() {
-            return Err(Error::config(format!("{status} does not refuse a session; use 4xx or 5xx")));
+            return Err(Error::config(format!("{status} does not reject a session; use 4xx or 5xx")));
         }
         let limits = self.accept.limits;
-        // As a session, so that HTTP/3's own streams stay open: a client takes their end for a fault of the protocol.
+        // Answered as a session, so that HTTP/3's own streams stay open: a client treats their end as a protocol error.
         let refused = respond(self.request, ConnectResponse::new(status), limits.handshake).await?;
         let _ = rt::timeout(limits.close, refused.closed()).await;
         quinn::Connection::close(&refused, NO_ERROR, b"");
@@ -122,7 +125,7 @@ async fn respond(
     }
 }
 
-/// The request as one of HTTP. `None` for a URL that is none.
+/// Returns the request as an HTTP request, or `None` if its URL is not valid.
 fn parts(request: &wtq::Request) -> Option<request::Parts> {
     let mut parts = Request::new(()).into_parts().0;
     parts.method = http::Method::CONNECT;
@@ -143,7 +146,7 @@ fn parts(request: &wtq::Request) -> Option<request::Parts> {
 
 impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the query: that is where a page, which can send no header, puts its token.
+        // The query is omitted: a page, which cannot send headers, puts its token there.
         f.debug_struct("Incoming").field("path", &self.parts.uri.path()).finish_non_exhaustive()
     }
 }

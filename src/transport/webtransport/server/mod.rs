@@ -17,11 +17,12 @@ use crate::{
     transport::{origin::Origins, subprotocol},
 };
 
-/// Accepts WebTransport sessions on a UDP port of its own.
+/// A server of WebTransport sessions on its own UDP port.
 ///
-/// [`serve`](Self::serve) runs a handler for each session, with its first bidirectional stream and the request's parts;
-/// [`accept`](Self::accept) gives each request, to be answered by hand. A page of another origin is refused (403), unless
-/// [allowed](Self::allow_origin), and so is a request for another path than the [one](Self::path) that was set (404).
+/// [`serve`](Self::serve) runs a handler for each session, with its first bidirectional stream and the request's parts.
+/// [`accept`](Self::accept) returns each request, to be answered by hand. A page of another origin is rejected (403),
+/// unless [allowed](Self::allow_origin), and so is a request for a path other than the [configured one](Self::path)
+/// (404).
 ///
 /// ```no_run
 /// # async fn serve() -> Result<(), tower_transport::BoxError> {
@@ -42,24 +43,25 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
-/// # Where it waits
+/// # Backpressure
 ///
-/// Handshakes go on beside each other, each at most [`Limits::handshake`], [1024](Self::max_handshakes) at once; a slow one holds nobody. They
-/// go on while `accept` or `serve` is polled.
+/// Handshakes run concurrently, each for at most [`Limits::handshake`], [1024](Self::max_handshakes) at once; a slow one
+/// delays no other. They make progress while `accept` or `serve` is polled.
 ///
 /// # Logs
 ///
-/// This crate logs a request that it refuses, without its query and its headers but for `Origin`. web-transport-quinn below logs each request
-/// whole, credentials among the headers, at the level `debug` of its own target: leave that off (`web_transport_quinn=info`).
+/// This crate logs a rejected request without its query and its headers, except `Origin`. web-transport-quinn below logs
+/// each whole request, including credentials in headers, at the level `debug` of its own target: leave that off
+/// (`web_transport_quinn=info`).
 ///
 /// # Dropping it
 ///
-/// A dropped server takes no more sessions; those that there are go on. [`close`](Self::close) ends them too.
+/// A dropped server accepts no more sessions; existing ones continue. [`close`](Self::close) ends them too.
 pub struct WebTransportServer {
     endpoint: Endpoint,
     tls: Arc<QuicServerConfig>,
     quic: Arc<quinn::ServerConfig>,
-    /// Not the default ones.
+    /// Whether the session limits were set by the user.
     #[cfg(feature = "adaptive")]
     has_session_limits: bool,
     accept: Arc<Accept>,
@@ -71,28 +73,28 @@ pub struct WebTransportServer {
 
 type Handshake = Pin<Box<dyn Future<Output = Option<Incoming>> + Send>>;
 
-/// What is accepted, and how.
+/// The configuration of accepted sessions.
 #[derive(Clone, Debug, Default)]
 struct Accept {
     limits: Limits,
-    /// The only path that there is; `None` for every path.
+    /// The only accepted path, or `None` for every path.
     path: Option<Arc<str>>,
     subprotocols: Vec<HeaderValue>,
     origins: Origins,
 }
 
 impl WebTransportServer {
-    /// Binds a UDP socket (port 0: any free one, see [`local_addr`](Self::local_addr)). With the default [`Limits`] and
-    /// [`SessionLimits`], for pages of the same host, without a subprotocol.
+    /// Binds a UDP socket, with the default [`Limits`] and [`SessionLimits`], for pages of the same host, without a
+    /// subprotocol. Port 0 selects any free port, see [`local_addr`](Self::local_addr).
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for a certificate that its key does not fit; the operating system's for an address that cannot be
-    /// bound.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if the certificate and its key do not match.
+    /// Returns the operating system's error if the address cannot be bound.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with I/O and time.
+    /// Panics outside a tokio runtime with I/O and time.
     pub fn bind(address: SocketAddr, certificate: Certificate) -> Result<Self, Error> {
         let tls = certificate.into_tls()?;
         let quic = config(&tls, SessionLimits::default());
@@ -118,17 +120,18 @@ impl WebTransportServer {
         self
     }
 
-    /// Accepts sessions at this path alone (`/wt`), without its query. A request for another path is refused with 404, before anyone is
-    /// asked about it. By default a session may begin at every path, and the handler finds the path in the parts of the request.
+    /// Accepts sessions only at this path (`/wt`), without its query. Defaults to every path; the handler then finds the
+    /// path in the parts of the request. A request for another path is rejected with 404 before any guard or handler
+    /// sees it.
     ///
-    /// Set it if anything in front of the handler decides by path, since the path is the client's to choose.
+    /// Set it if code in front of the handler makes decisions by path, since the client chooses the path.
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
         Arc::make_mut(&mut self.accept).path = Some(path.into());
         self
     }
 
-    /// Sets the path, unless the user has.
+    /// Sets the path, unless the user has set it.
     #[cfg(feature = "adaptive")]
     pub(crate) fn path_by_default(self, path: &str) -> Self {
         if self.accept.path.is_some() { self } else { self.path(path) }
@@ -145,42 +148,43 @@ impl WebTransportServer {
         self
     }
 
-    /// Sets the limits of each session, unless the user has.
+    /// Sets the limits of each session, unless the user has set them.
     #[cfg(feature = "adaptive")]
     pub(crate) fn session_limits_by_default(self, limits: SessionLimits) -> Self {
         if self.has_session_limits { self } else { self.session_limits(limits) }
     }
 
-    /// Sets how many handshakes may be on their way at once: 1024 by default. From half of them on a client has to prove that it
-    /// is where it says (a retry, one round trip more), over them it is refused (QUIC's CONNECTION_REFUSED, at the client
-    /// an error that [`is_rate_limited`](Error::is_rate_limited)).
+    /// Sets the maximum number of concurrent handshakes. Defaults to 1024. From half of it on, a client has to validate
+    /// its address (a retry, one more round trip). Above it, clients are rejected (QUIC's CONNECTION_REFUSED; at the
+    /// client, an error for which [`is_rate_limited`](Error::is_rate_limited) is true).
     #[must_use]
     pub fn max_handshakes(mut self, count: usize) -> Self {
         self.max_handshakes = count;
         self
     }
 
-    /// Sets how many sessions and handshakes there may be at once: 16 384 by default. Over them a client is refused, as over
-    /// [`max_handshakes`](Self::max_handshakes).
+    /// Sets the maximum number of concurrent sessions and handshakes. Defaults to 16,384. Above it, clients are rejected
+    /// as for [`max_handshakes`](Self::max_handshakes).
     #[must_use]
     pub fn max_sessions(mut self, count: usize) -> Self {
         self.max_sessions = count;
         self
     }
 
-    /// Speaks a subprotocol. Of those that the client offers, the first named here is chosen; the handler finds it in
-    /// [`WebTransportStream::subprotocol`](super::WebTransportStream::subprotocol). A client that offers none of them is accepted
-    /// without.
+    /// Supports a subprotocol. Of those that the client offers, the first one added here is chosen; the handler finds it
+    /// in [`WebTransportStream::subprotocol`](super::WebTransportStream::subprotocol). A client that offers none of them
+    /// is accepted without a subprotocol.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config) for a name that is not a token of visible ASCII characters.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
+    /// characters.
     pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
         Arc::make_mut(&mut self.accept).subprotocols.push(subprotocol::parse(name)?);
         Ok(self)
     }
 
-    /// Speaks a subprotocol that is known to be one.
+    /// Supports a subprotocol whose name is known to be valid.
     #[cfg(feature = "adaptive")]
     pub(crate) fn with_subprotocol(mut self, name: HeaderValue) -> Self {
         Arc::make_mut(&mut self.accept).subprotocols.push(name);
@@ -201,21 +205,22 @@ impl WebTransportServer {
         self
     }
 
-    /// The address that it listens at.
+    /// Returns the local address of the socket.
     ///
     /// # Errors
     ///
-    /// The operating system's.
+    /// Returns the operating system's error.
     pub fn local_addr(&self) -> Result<SocketAddr, Error> {
         Ok(self.endpoint.local_addr()?)
     }
 
-    /// Takes no more sessions, closes those that there are with this code and reason, and waits until all are gone, at most
-    /// [`Limits::close`]. What their streams have not yet delivered may be lost: a handler that must say something last does so before.
+    /// Accepts no more sessions, closes existing ones with this code and reason, and waits until all are gone, at most
+    /// [`Limits::close`]. Undelivered messages of their streams may be lost: a handler with a final message must send it
+    /// before.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the sessions are closing.
+    /// If the future is dropped, the sessions keep closing.
     pub async fn close(self, frame: CloseFrame) {
         self.endpoint.set_server_config(None);
         self.sessions.close(&frame);
@@ -226,7 +231,7 @@ impl WebTransportServer {
     }
 }
 
-/// How many clients may wait for `accept`, and what of theirs is kept until then.
+/// The number of clients that may wait for `accept`, and the bytes kept for them until then.
 const WAITING: (usize, u64, u64) = (1024, 16 << 10, 4 << 20);
 
 fn config(tls: &Arc<QuicServerConfig>, limits: SessionLimits) -> quinn::ServerConfig {

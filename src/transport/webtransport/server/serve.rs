@@ -6,15 +6,17 @@ use super::{Incoming, WebTransportServer};
 use crate::{CloseCode, CloseFrame, rt, transport::webtransport::WebTransportStream};
 
 impl WebTransportServer {
-    /// Accepts every session, and runs `handler` for each on a task of its own, with the session's first bidirectional stream (the
-    /// session is [in it](WebTransportStream::session)) and the request's parts. A client that does not open one within
-    /// [`Limits::handshake`](crate::Limits::handshake) is closed with 1002.
+    /// Accepts every session, and runs `handler` for each in its own task. The handler gets the session's first
+    /// bidirectional stream (which [contains](WebTransportStream::session) the session) and the request's parts. A
+    /// client that does not open a stream within [`Limits::handshake`](crate::Limits::handshake) is closed with 1002.
     ///
-    /// It goes on until the server's socket is gone; race it with what else should end it, and then [`close`](Self::close) the server.
+    /// It continues until the server's socket is gone. Race it against a shutdown condition, and then
+    /// [`close`](Self::close) the server.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, no session is lost: handlers go on, requests wait for the next `serve` or [`accept`](Self::accept).
+    /// Dropping the future loses no session: handlers continue, and requests wait for the next `serve` or
+    /// [`accept`](Self::accept).
     pub async fn serve<H, F>(&mut self, handler: H)
     where
         H: FnOnce(WebTransportStream, request::Parts) -> F + Clone + Send + 'static,

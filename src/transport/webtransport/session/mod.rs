@@ -13,23 +13,24 @@ use web_transport_quinn as wtq;
 use super::{fault, server::Registry};
 use crate::{CloseFrame, Error, Limits, transport::place::Place};
 
-/// A WebTransport session, either end: one QUIC connection, with any number of streams in it. A clone is the same session.
+/// A WebTransport session, either end: one QUIC connection, with any number of streams in it. A clone is the same
+/// session.
 ///
 /// [`WebTransportConnector::connect_session`](super::WebTransportConnector::connect_session) and
-/// [`Incoming::accept`](super::Incoming::accept) make one; each [`WebTransportStream`](super::WebTransportStream) knows
-/// [its own](super::WebTransportStream::session).
+/// [`Incoming::accept`](super::Incoming::accept) create one; each [`WebTransportStream`](super::WebTransportStream) has
+/// [its session](super::WebTransportStream::session).
 ///
-/// # How it ends
+/// # The end
 ///
-/// By [`close`](Self::close) of either end, with a code and a reason; by a peer of which nothing came for
-/// [`SessionLimits::idle`](super::SessionLimits::idle); or when the last handle to it is dropped: its clones, and the streams in it.
-/// Then every stream in it ends with an error that [`is_closed`](Error::is_closed), and carries the close frame of the peer, where
-/// there is one.
+/// A session ends when either end calls [`close`](Self::close) with a code and a reason, when nothing was received from
+/// the peer for [`SessionLimits::idle`](super::SessionLimits::idle), or when the last handle to it is dropped: its
+/// clones, and the streams in it. Every stream in it then ends with an error for which [`is_closed`](Error::is_closed)
+/// is true and which carries the peer's close frame, if there is one.
 ///
 /// # Close codes
 ///
-/// A close code of WebTransport has 32 bits: ours are sent as they are (4001 is 4001), and received ones that a [`CloseFrame`] can
-/// have come in one. Others are named in the error's text.
+/// A close code of WebTransport has 32 bits. Codes of this crate are sent unchanged (4001 is 4001), and received codes
+/// that a [`CloseFrame`] can represent arrive as one. Others are named in the error's text.
 #[derive(Clone)]
 pub struct Session(Arc<Inner>);
 
@@ -37,11 +38,11 @@ struct Inner {
     quic: wtq::Session,
     limits: Limits,
     subprotocol: Option<Box<str>>,
-    /// Where a server knows it, and by what.
+    /// The server's registry, and the key of this session in it.
     registry: Option<(Arc<Registry>, usize)>,
-    /// The end is our own close: the layer below has the same reason for a peer that is lost.
+    /// Whether this end closed the session: the layer below reports the same reason for a lost peer.
     is_closed_here: AtomicBool,
-    /// What guards of a server want back when the session is gone.
+    /// The value that a server's guards want back when the session is gone.
     _place: Option<Place>,
 }
 
@@ -72,32 +73,32 @@ impl Session {
         session
     }
 
-    /// The session below.
+    /// Returns the session of the layer below.
     pub(super) fn quic(&self) -> &wtq::Session {
         &self.0.quic
     }
 
-    /// The limits of each stream.
+    /// Returns the limits of each stream.
     pub(super) fn limits(&self) -> Limits {
         self.0.limits
     }
 
-    /// The subprotocol that was agreed on in the handshake.
+    /// Returns the subprotocol that was negotiated in the handshake.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.0.subprotocol.as_deref()
     }
 
-    /// The peer's address. It changes when the peer moves to another network.
+    /// Returns the peer's address. It changes when the peer moves to another network.
     #[must_use]
     pub fn remote_address(&self) -> std::net::SocketAddr {
         self.0.quic.remote_address()
     }
 
-    /// Closes the session, and all streams in it, with a code and a reason. What streams have not yet
-    /// delivered may be lost: close those first, where that matters. Only the first close counts.
+    /// Closes the session, and all streams in it, with a code and a reason. Undelivered messages of streams may be lost;
+    /// close the streams first if that matters. Only the first close counts.
     ///
-    /// It returns at once; [`closed`](Self::closed) waits until the peer knows, or three round trips have passed.
+    /// It returns immediately. [`closed`](Self::closed) waits until the peer knows, or three round trips have passed.
     pub fn close(&self, frame: CloseFrame) {
         if self.0.quic.close_reason().is_none() {
             self.0.is_closed_here.store(true, Ordering::Relaxed);
@@ -105,17 +106,17 @@ impl Session {
         self.0.quic.close(frame.code().get().into(), frame.reason().as_bytes());
     }
 
-    /// Whether it was closed at this end, while it was open.
+    /// Returns whether this end closed the session while it was open.
     pub(super) fn is_closed_here(&self) -> bool {
         self.0.is_closed_here.load(Ordering::Relaxed)
     }
 
-    /// Waits for the end of the session, and says why it ended: an error that [`is_closed`](Error::is_closed), with the
-    /// [close frame](Error::close_frame) of the peer where it closed with one.
+    /// Waits for the end of the session, and returns the reason: an error for which [`is_closed`](Error::is_closed) is
+    /// true, with the [close frame](Error::close_frame) of the peer if it sent one.
     ///
     /// # Cancel safety
     ///
-    /// It only watches.
+    /// Dropping the future has no effect: it only observes.
     pub async fn closed(&self) -> Error {
         fault::session(self.0.quic.closed().await)
     }
@@ -128,7 +129,7 @@ impl WeakSession {
 }
 
 impl Drop for Inner {
-    /// The tasks below hold the connection as well, so that it would not close by itself.
+    /// The tasks below hold the connection as well, so it would not close automatically.
     fn drop(&mut self) {
         if let Some((registry, id)) = &self.registry {
             registry.remove(*id);

@@ -7,17 +7,18 @@ use crate::{
 impl Session {
     /// Opens a bidirectional stream, as a transport of its own.
     ///
-    /// It waits while the peer allows no more streams ([`SessionLimits::streams`](super::super::SessionLimits::streams) of the peer), at
-    /// most [`Limits::handshake`](crate::Limits::handshake).
+    /// It waits while the peer allows no more streams ([`SessionLimits::streams`](super::super::SessionLimits::streams)
+    /// of the peer), at most [`Limits::handshake`](crate::Limits::handshake).
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) once the session is over, [`is_timeout`](Error::is_timeout) where the peer has not allowed the
-    /// stream in that time; the session stays good.
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true once the session is over. Returns one for
+    /// which [`is_timeout`](Error::is_timeout) is true if the peer has not allowed the stream in that time; the session
+    /// remains usable.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, no stream is open; the peer may see one that was reset at once.
+    /// If the future is dropped, no stream is open. The peer may see one that was reset immediately.
     pub async fn open(&self) -> Result<WebTransportStream, Error> {
         let opening = async {
             let (send, receive) = self.quic().open_bi().await.map_err(fault::session)?;
@@ -28,15 +29,16 @@ impl Session {
         self.in_time(opening, "bidirectional stream (SessionLimits::streams").await
     }
 
-    /// Waits for the next bidirectional stream that the peer opens. Streams may come in another order than they were opened in.
+    /// Waits for the next bidirectional stream that the peer opens. Streams may arrive in another order than they were
+    /// opened in.
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) once the session is over.
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true once the session is over.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, no stream is lost.
+    /// Dropping the future loses no stream.
     pub async fn accept(&self) -> Result<WebTransportStream, Error> {
         let (send, receive) = self.quic().accept_bi().await.map_err(fault::session)?;
         Ok(WebTransportStream::new(self.clone(), send, receive, false))
@@ -47,11 +49,12 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), so for a `count` over what the peer allows a timeout; then none of them stays open.
+    /// Returns the errors of [`open`](Self::open). A `count` over the number that the peer allows is therefore a
+    /// timeout; then none of the streams stays open.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, those that were opened are reset.
+    /// Dropping the future resets the streams that were opened.
     pub async fn create_multiplexed_streams(&self, count: usize) -> Result<Vec<WebTransportStream>, Error> {
         let mut streams = Vec::new();
         for _ in 0..count {
@@ -62,16 +65,16 @@ impl Session {
 
     /// Opens a unidirectional stream, to send.
     ///
-    /// It waits while the peer allows no more ([`SessionLimits::uni_streams`](super::super::SessionLimits::uni_streams) of the peer), at
-    /// most [`Limits::handshake`](crate::Limits::handshake).
+    /// It waits while the peer allows no more ([`SessionLimits::uni_streams`](super::super::SessionLimits::uni_streams)
+    /// of the peer), at most [`Limits::handshake`](crate::Limits::handshake).
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// Returns the errors of [`open`](Self::open).
     ///
     /// # Cancel safety
     ///
-    /// As [`open`](Self::open).
+    /// This method is as cancel safe as [`open`](Self::open).
     pub async fn open_uni(&self) -> Result<SendStream, Error> {
         let opening = async {
             let send = self.quic().open_uni().await.map_err(fault::session)?;
@@ -82,7 +85,7 @@ impl Session {
         self.in_time(opening, "unidirectional stream (SessionLimits::uni_streams").await
     }
 
-    /// A peer need not ever allow another stream.
+    /// Limits the wait, because a peer may never allow another stream.
     async fn in_time<T>(
         &self,
         opening: impl Future<Output = Result<T, Error>>,
@@ -100,11 +103,11 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) once the session is over.
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true once the session is over.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, no stream is lost.
+    /// Dropping the future loses no stream.
     pub async fn accept_uni(&self) -> Result<ReceiveStream, Error> {
         let receive = self.quic().accept_uni().await.map_err(fault::session)?;
         Ok(ReceiveStream::new(self.clone(), receive))

@@ -8,5 +8,5 @@ mod writer;
 
 pub use self::{bidirectional::WebTransportStream, receive::ReceiveStream, send::SendStream};
 
-/// The first byte of a stream, by who opened it: the version of the framing.
+/// The first byte of a stream, sent by its opener: the version of the framing.
 const PREAMBLE: u8 = 0x01;

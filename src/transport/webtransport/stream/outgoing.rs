@@ -4,18 +4,18 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{Error, Limits, Message, transport::framing};
 
-/// Payloads up to this are copied behind their heads, so that many small messages are one chunk for QUIC; larger ones are not.
+/// The maximum payload that is copied behind its head, in bytes, so that many small messages are one chunk for QUIC.
 const COPIED: usize = 1024;
 
-/// The room that is made for small messages at a time.
+/// The room reserved for small messages at a time, in bytes.
 const ROOM: usize = 4096;
 
-/// What was accepted and is not yet QUIC's: pure.
+/// Messages that were accepted and that QUIC does not have yet. Pure.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     limits: Limits,
     chunks: VecDeque<Bytes>,
-    /// Small messages, behind the chunks.
+    /// Small messages, after the chunks.
     tail: BytesMut,
     unwritten: usize,
 }
@@ -25,7 +25,7 @@ impl Outgoing {
         Self { limits, chunks: VecDeque::new(), tail: BytesMut::new(), unwritten: 0 }
     }
 
-    /// The byte that the opener of a stream begins with.
+    /// Writes the byte that the opener of a stream sends first.
     pub(super) fn push_preamble(&mut self) {
         self.push_bytes(&[super::PREAMBLE]);
     }
@@ -38,9 +38,11 @@ impl Outgoing {
         self.unwritten += bytes.len();
     }
 
+    /// Accepts a message.
+    ///
     /// # Errors
     ///
-    /// For a message over the limit, which is not taken.
+    /// Returns an error if the message is over the limit. It is not accepted.
     pub(super) fn push(&mut self, message: Message) -> Result<(), Error> {
         framing::check_outgoing(&message, self.limits.message)?;
         if self.tail.capacity() - self.tail.len() < framing::MAX_HEAD + COPIED {
@@ -64,7 +66,7 @@ impl Outgoing {
         }
     }
 
-    /// Whether a message more may be taken.
+    /// Returns whether one more message may be accepted.
     pub(super) fn has_room(&self) -> bool {
         self.unwritten < self.limits.write_buffer.max(1)
     }
@@ -73,13 +75,13 @@ impl Outgoing {
         self.unwritten == 0
     }
 
-    /// All that waits, to be cut from the front by whoever writes it.
+    /// Returns all waiting chunks. The writer removes written bytes from their front.
     pub(super) fn chunks(&mut self) -> &mut [Bytes] {
         self.seal();
         self.chunks.make_contiguous()
     }
 
-    /// So many bytes of [`chunks`](Self::chunks) were cut off, and so many chunks emptied by that.
+    /// Records that `bytes` of [`chunks`](Self::chunks) were removed, which emptied `chunks` of them.
     pub(super) fn written(&mut self, bytes: usize, chunks: usize) {
         self.unwritten = self.unwritten.saturating_sub(bytes);
         self.chunks.drain(..chunks.min(self.chunks.len()));

@@ -1,30 +1,32 @@
-/// How far QUIC has come with what a stream gave it to send. QUIC takes at once what the peer allows
-/// ([`SessionLimits::stream_window`](super::super::SessionLimits::stream_window), 1 MiB by default), which is half a minute of a slow
-/// line: without this it would pass for silence. Pure.
+/// QUIC's progress with the bytes that a stream gave it. QUIC immediately accepts as much as the peer allows
+/// ([`SessionLimits::stream_window`](super::super::SessionLimits::stream_window), 1 MiB by default), which is half a
+/// minute of a slow line. Without this, that time would look like silence. Pure.
 ///
-/// QUIC counts by connection, so this is an estimate: where other streams of the session send at the same time, it ends too early.
+/// QUIC counts per connection, so this is an estimate: if other streams of the session send at the same time, it ends
+/// too early.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// The bytes that QUIC may still have to send.
     left: u64,
-    /// The STREAM frames that it had sent at the last look, and the bytes of all its packets.
+    /// The number of STREAM frames sent at the last check, and the bytes of all packets.
     frames: u64,
     bytes: u64,
 }
 
 impl Progress {
-    /// QUIC took so many bytes.
+    /// Records that QUIC accepted `bytes`.
     pub(super) fn given(&mut self, bytes: usize) {
         self.left = self.left.saturating_add(bytes as u64);
     }
 
-    /// Whether QUIC may have something of this stream to send, so that a look is worth its cost.
+    /// Returns whether QUIC may still have data of this stream to send, so that a check is worth its cost.
     pub(super) fn is_under_way(&self) -> bool {
         self.left > 0
     }
 
-    /// Takes the connection's counts of the moment, and returns how many bytes went out since the last look. Without a STREAM frame
-    /// among them (acknowledgements, keep-alives) it is none: those go out for a peer that reads nothing, too.
+    /// Takes the connection's current counts, and returns how many bytes were sent since the last check. The result is
+    /// zero if there was no STREAM frame (only acknowledgements, keep-alives): those are also sent to a peer that reads
+    /// nothing.
     pub(super) fn sent(&mut self, frames: u64, bytes: u64) -> usize {
         let (had_frames, had_bytes) = (self.frames, self.bytes);
         (self.frames, self.bytes) = (frames, bytes);

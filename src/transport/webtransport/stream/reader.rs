@@ -16,10 +16,10 @@ use crate::{
     },
 };
 
-/// How many pieces are taken from QUIC at a time; one is what was in one packet.
+/// The number of chunks taken from QUIC at a time. Each has the data of one packet.
 const PIECES: usize = 8;
 
-/// The receiving half of a stream: messages out of QUIC.
+/// The receiving half of a stream, which decodes messages from QUIC.
 pub(super) struct Reader {
     session: Session,
     receive: wtq::RecvStream,
@@ -27,19 +27,19 @@ pub(super) struct Reader {
     next: usize,
     filled: usize,
     decoder: Decoder,
-    /// The peer opened the stream, and its first byte is not there yet.
+    /// Whether the peer opened the stream and its first byte has not arrived yet.
     awaits_preamble: bool,
-    /// Nothing more is to come.
+    /// Whether no more data will arrive.
     done: bool,
 }
 
-/// Why there is no next message.
+/// The reason why there is no next message.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The peer ended the stream, between two messages.
+    /// The peer ended the stream between two messages.
     Finished,
     Lost(Error),
-    /// The peer is at fault, and is told so by this code.
+    /// The peer is at fault, and is told so with this code.
     Broken(Error, CloseCode),
 }
 
@@ -76,7 +76,7 @@ impl Reader {
                 match self.decoder.next(piece) {
                     Ok(Some(message)) => return Poll::Ready(Ok(message)),
                     Ok(None) => {
-                        // Lets go of the packet.
+                        // Releases the packet.
                         *piece = Bytes::new();
                         self.next += 1;
                     }
@@ -91,7 +91,7 @@ impl Reader {
         }
     }
 
-    /// The future is made anew each time: it has no state, QUIC keeps the waker by the stream.
+    /// The future is created for each poll: it has no state, and QUIC keeps the waker per stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let filled = ready!(pin!(self.receive.read_chunks(&mut self.pieces)).poll(cx));
         Poll::Ready(match filled {
@@ -114,7 +114,7 @@ impl Reader {
         })
     }
 
-    /// Tells the peer that nobody reads on, and why.
+    /// Tells the peer that this end stops reading, and why.
     pub(super) fn stop(&mut self, code: u32) {
         if !self.done {
             self.done = true;
@@ -125,7 +125,7 @@ impl Reader {
 
 fn wrong_preamble(version: u8) -> End {
     let error = Error::protocol(format!(
-        "the peer opened a stream with the byte {version:#04x}, which is no version of the framing (0x01 is)"
+        "the peer opened a stream with the byte {version:#04x}, which is not a known version of the framing (0x01)"
     ));
     End::Broken(error, CloseCode::PROTOCOL)
 }

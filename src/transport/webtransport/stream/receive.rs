@@ -15,13 +15,13 @@ use crate::{
     transport::{signal, webtransport::Session},
 };
 
-/// A unidirectional stream of a WebTransport session, this end of which receives: [`Session::accept_uni`] waits for one, the peer opened
-/// a [`SendStream`](super::SendStream).
+/// The receiving end of a unidirectional stream of a WebTransport session. [`Session::accept_uni`] waits for one; the
+/// peer opened a [`SendStream`](super::SendStream).
 ///
-/// That nothing goes out is in the type: what its sink takes is [`Infallible`], of which there is none. Pings are yielded and not
-/// answered, for there is no way back.
+/// The type ensures that nothing is sent: its sink takes [`Infallible`], which has no values. Pings are yielded and not
+/// answered, because there is no way back.
 ///
-/// What the stream gives is what a [`WebTransportStream`](super::WebTransportStream) gives.
+/// The stream yields the same items as a [`WebTransportStream`](super::WebTransportStream).
 pub struct ReceiveStream {
     reader: Reader,
     peer_close: Option<CloseFrame>,
@@ -33,19 +33,20 @@ impl ReceiveStream {
         Self { reader: Reader::new(session, receive, true), peer_close: None, ended: false }
     }
 
-    /// The session that the stream is in.
+    /// Returns the session of the stream.
     #[must_use]
     pub fn session(&self) -> &Session {
         self.reader.session()
     }
 
-    /// The close frame that the peer sent, once it has: in the stream, or with the end of the session.
+    /// Returns the close frame that the peer sent, once it has arrived: in the stream, or with the end of the session.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         self.peer_close.as_ref()
     }
 
-    /// Reads no more, with a code that the peer sees; what was not read is lost. Dropping the stream is the same without a code.
+    /// Stops reading, with a code that the peer sees. Unread data is lost. Dropping the stream has the same effect
+    /// without a code.
     pub fn stop(mut self, code: CloseCode) {
         self.reader.stop(code.get().into());
     }
@@ -95,7 +96,8 @@ impl Sink<Infallible> for ReceiveStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads no more: the stream ends, and the peer is told (1000, or the code that is [asked for](signal::close_frame)).
+    /// Stops reading: the stream ends, and the peer is told (1000, or the code that is [asked
+    /// for](signal::close_frame)).
     fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.ended = true;
         let code = signal::close_frame().map_or(CloseCode::NORMAL, |frame| frame.code());

@@ -16,15 +16,15 @@ use crate::{
     transport::{signal, webtransport::Session},
 };
 
-/// A unidirectional stream of a WebTransport session, this end of which sends: [`Session::open_uni`] opens one, the peer gets a
-/// [`ReceiveStream`](super::ReceiveStream).
+/// The sending end of a unidirectional stream of a WebTransport session. [`Session::open_uni`] opens one; the peer gets
+/// a [`ReceiveStream`](super::ReceiveStream).
 ///
-/// That nothing comes in is in the type: the items of its stream are [`Infallible`], of which there are none. The stream still says
-/// something: it ends when the peer has acknowledged all after a close, and gives an error that [`is_closed`](Error::is_closed) when the
-/// peer reads no more.
+/// The type ensures that nothing is received: the items of its stream are [`Infallible`], which has no values. The
+/// stream still reports the outcome. It ends when the peer has acknowledged everything after a close, and yields an
+/// error for which [`is_closed`](Error::is_closed) is true when the peer stops reading.
 ///
-/// It closes with a close frame, which nobody answers, and the end of the stream. Limits, waiting, priorities and dropping are
-/// those of a [`WebTransportStream`](super::WebTransportStream).
+/// It closes with a close frame, which is not answered, and the end of the stream. Limits, backpressure, priorities and
+/// dropping are those of a [`WebTransportStream`](super::WebTransportStream).
 pub struct SendStream {
     session: Session,
     writer: Writer,
@@ -43,29 +43,29 @@ impl SendStream {
         poll_fn(|cx| self.writer.poll_flush(cx)).await
     }
 
-    /// The session that the stream is in.
+    /// Returns the session of the stream.
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// Sets how urgent this stream's messages are; see
+    /// Sets the priority of this stream's messages; see
     /// [`WebTransportStream::set_priority`](super::WebTransportStream::set_priority).
     pub fn set_priority(&mut self, priority: i32) {
         self.writer.set_priority(priority);
     }
 
-    /// Sends a close frame and waits until the peer has acknowledged all, at most [`Limits::close`](crate::Limits::close). Once the
-    /// stream is closing already, `frame` is not sent.
+    /// Sends a close frame and waits until the peer has acknowledged everything, at most
+    /// [`Limits::close`](crate::Limits::close). If the stream is already closing, `frame` is not sent.
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) where the peer reads no more or vanished, [`is_timeout`](Error::is_timeout) where it did not
-    /// acknowledge.
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true if the peer stopped reading or vanished, and
+    /// one for which [`is_timeout`](Error::is_timeout) is true if it did not acknowledge.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the stream is closing; what QUIC has of it is still delivered.
+    /// If the future is dropped, the stream keeps closing, and QUIC still delivers the data that it has.
     pub async fn close(&mut self, frame: Option<CloseFrame>) -> Result<(), Error> {
         if !self.writer.is_closing() {
             self.writer.push(Message::Close(frame))?;
@@ -81,7 +81,8 @@ impl SendStream {
         })
     }
 
-    /// Gives the stream up with a code that the peer sees; what is not delivered is lost. Dropping it is the same without a code.
+    /// Resets the stream with a code that the peer sees. Undelivered data is lost. Dropping the stream has the same
+    /// effect without a code.
     pub fn reset(mut self, code: CloseCode) {
         self.writer.reset(code.get().into());
     }
@@ -112,14 +113,15 @@ impl Sink<Message> for SendStream {
         self.writer.poll_flush(cx)
     }
 
-    /// Sends a close frame, if none was sent (1000, or the [one asked for](signal::close_frame)), flushes and ends the stream.
+    /// Sends a close frame, unless it was already sent (1000, or the [one asked for](signal::close_frame)), flushes and
+    /// ends the stream.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.check_open().is_ok() {
             let frame = signal::close_frame().unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""));
             self.writer.push(Message::Close(Some(frame)))?;
         }
         match ready!(self.writer.poll_flush(cx)) {
-            // Whoever closes wants it closed, and that it is.
+            // The caller wants the transport closed, and it is.
             Err(error) if error.is_closed() => Poll::Ready(Ok(())),
             result => Poll::Ready(result),
         }

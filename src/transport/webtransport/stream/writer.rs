@@ -17,22 +17,22 @@ use crate::{
     },
 };
 
-/// The sending half of a stream: messages into QUIC.
+/// The sending half of a stream, which passes messages to QUIC.
 pub(super) struct Writer {
     session: Session,
-    /// Taken out when the stream is dropped.
+    /// QUIC's stream, taken out when this stream is dropped.
     send: Option<wtq::SendStream>,
     outgoing: Outgoing,
     progress: Progress,
     /// The newest ping that is not answered yet.
     pong: Option<Bytes>,
-    /// Room was promised, and stays whatever is written besides.
+    /// Whether room was promised, which remains valid whatever else is written.
     promised: bool,
-    /// What waits must go out though nobody flushes.
+    /// Whether waiting data must be sent even if no task flushes.
     owes: bool,
-    /// The last word is in `outgoing`, or beyond.
+    /// Whether the last message is in `outgoing`, or already with QUIC.
     closing: bool,
-    /// QUIC has the last word, and the end of the stream.
+    /// Whether QUIC has the last message and the end of the stream.
     finished: bool,
     failed: Option<Error>,
 }
@@ -57,7 +57,7 @@ impl Writer {
         self.outgoing.push_preamble();
     }
 
-    /// Why nothing can be written any more.
+    /// Returns why nothing can be written any more.
     pub(super) fn failed(&self) -> Option<&Error> {
         self.failed.as_ref()
     }
@@ -75,24 +75,24 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the stream once all is written, without a close frame.
+    /// Ends the stream once everything is written, without a close frame.
     pub(super) fn end(&mut self) {
         self.closing = true;
         self.owes = true;
     }
 
-    /// Answers a ping as soon as there is room; of several that wait the newest (RFC 6455, section 5.5.3).
+    /// Answers a ping as soon as there is room. If several wait, only the newest is answered (RFC 6455, section 5.5.3).
     pub(super) fn answer(&mut self, ping: Bytes) {
         self.pong = Some(ping);
         self.owes = true;
     }
 
-    /// Whether something waits that the peer is owed though nobody flushes: a pong, the last word.
+    /// Returns whether data waits that must be sent even if no task flushes: a pong, the last message.
     pub(super) fn owes(&self) -> bool {
         self.failed.is_none() && self.owes
     }
 
-    /// Promises room for a message, where there is some.
+    /// Promises room for a message, if there is room.
     pub(super) fn has_room(&mut self) -> bool {
         self.promised |= self.outgoing.has_room();
         self.promised
@@ -105,14 +105,14 @@ impl Writer {
         Poll::Ready(Ok(()))
     }
 
-    /// Gives QUIC all that waits.
+    /// Gives QUIC all waiting data.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             if self.outgoing.has_room()
                 && !self.closing
                 && let Some(pong) = self.pong.take()
             {
-                // It came in as a ping, and a ping is not too large for one.
+                // The payload arrived in a ping, so it is not too large for a pong.
                 let _ = self.outgoing.push(Message::Pong(pong));
             }
             if self.outgoing.is_empty() {
@@ -124,7 +124,7 @@ impl Writer {
             self.pong = None;
             self.finished = true;
             if let Some(send) = &mut self.send {
-                // It fails where the peer has stopped the stream, who does not want to know then.
+                // This fails if the peer has stopped the stream and is no longer interested.
                 let _ = wtq::SendStream::finish(send);
             }
         }
@@ -132,7 +132,8 @@ impl Writer {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes some of what waits. The future is made anew each time: it has no state, QUIC keeps the waker by the stream.
+    /// Writes some of the waiting data. The future is created for each poll: it has no state, and QUIC keeps the waker
+    /// per stream.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let Some(error) = &self.failed {
             return Poll::Ready(Err(error.clone()));
@@ -149,14 +150,14 @@ impl Writer {
             Err(error) => {
                 let error = fault::write(error);
                 self.failed = Some(error.clone());
-                // A stream that the peer has stopped is one of those that it may have open until it is reset.
+                // A stream that the peer has stopped counts toward the maximum number of open streams until it is reset.
                 self.reset(0);
                 Err(error)
             }
         })
     }
 
-    /// Reports what QUIC has sent meanwhile of what it was given.
+    /// Reports the progress that QUIC has made meanwhile.
     pub(super) fn report_progress(&mut self) {
         if self.progress.is_under_way() {
             let stats = quinn::Connection::stats(self.session.quic());
@@ -164,7 +165,7 @@ impl Writer {
         }
     }
 
-    /// Gives up what is not delivered, and says why.
+    /// Abandons undelivered data, and reports why.
     pub(super) fn reset(&mut self, code: u32) {
         if let Some(send) = &mut self.send
             && !self.finished
@@ -177,12 +178,12 @@ impl Writer {
 
     pub(super) fn set_priority(&self, priority: i32) {
         if let Some(send) = &self.send {
-            // Of a stream that has ended it changes nothing.
+            // Has no effect on a stream that has ended.
             let _ = wtq::SendStream::set_priority(send, priority);
         }
     }
 
-    /// Waits until the peer has acknowledged the whole stream; an error where it wants no more of it.
+    /// Waits until the peer has acknowledged the whole stream. Returns an error if the peer stops it.
     pub(super) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &mut self.send {
             Some(send) => send.poll_closed(cx).map_err(fault::write),
@@ -190,8 +191,8 @@ impl Writer {
         }
     }
 
-    /// The stream is dropped. What QUIC has taken with the end of the stream still reaches the peer: until then, for `time` at
-    /// most, the session is kept.
+    /// Handles the drop of the stream. QUIC still delivers data that it accepted with the end of the stream: until then,
+    /// for `time` at most, the session is kept.
     pub(super) fn leave(&mut self, time: Duration) {
         if !self.finished || self.failed.is_some() {
             return self.reset(0);
@@ -200,7 +201,7 @@ impl Writer {
         if pin!(send.stopped()).poll(&mut Context::from_waker(Waker::noop())).is_ready() {
             return;
         }
-        // Without a runtime there is nothing that could wait.
+        // Without a runtime, no task can wait.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let session = self.session.clone();
             runtime.spawn(async move {

@@ -21,41 +21,44 @@ use crate::{
 
 /// A bidirectional stream of a WebTransport session: a transport of messages, either end.
 ///
-/// [`WebTransportConnector`](super::super::WebTransportConnector) and [`WebTransportServer::serve`](super::super::WebTransportServer::serve)
-/// give the first of a session; [`Session::open`] and [`Session::accept`] any other.
+/// [`WebTransportConnector`](super::super::WebTransportConnector) and
+/// [`WebTransportServer::serve`](super::super::WebTransportServer::serve) provide the first stream of a session;
+/// [`Session::open`] and [`Session::accept`] any other.
 ///
-/// # How it closes
+/// # Closing
 ///
-/// As a WebSocket does, with the same frames: a [`Message::Close`] of either end is answered by the other with its own code and
-/// reason; then both have sent their last, and QUIC ends the stream. After a close frame the sink gives an error that
-/// [`is_closed`](Error::is_closed) and carries the peer's close frame, where there is one; what still comes in after ours is yielded.
-/// To finish a close that was started here, read until `None`, or use [`close`](Self::close). It waits at most
-/// [`Limits::close`](crate::Limits::close).
+/// It closes as a WebSocket does, with the same frames. A [`Message::Close`] of either end is answered by the other with
+/// its own code and reason. Then both have sent their last message, and QUIC ends the stream. After a close frame the
+/// sink returns an error for which [`is_closed`](Error::is_closed) is true and which carries the peer's close frame, if
+/// there is one. Messages that arrive after our close frame are still yielded. To finish a close that was started here,
+/// read until `None`, or use [`close`](Self::close). It waits at most [`Limits::close`](crate::Limits::close).
 ///
-/// | the peer | the stream gives |
+/// | the peer | the stream yields |
 /// |---|---|
 /// | sends a close frame | [`Message::Close`], then `None` |
-/// | ends the stream without (a page that calls `writer.close()`) | `None` |
-/// | resets the stream, or [closes the session](Session::close) | an error that [`is_closed`](Error::is_closed), with the close frame of the code |
+/// | ends the stream without one (a page that calls `writer.close()`) | `None` |
+/// | resets the stream, or [closes the session](Session::close) | an error for which [`is_closed`](Error::is_closed) is true, with the close frame of the code |
 /// | vanishes | the same without a close frame |
-/// | sends a message over [`Limits::message`](crate::Limits::message) | an error that [`is_too_large`](Error::is_too_large); the peer's end is reset with 1009 |
-/// | breaks the framing | an error that [`is_protocol`](Error::is_protocol); the peer's end is reset with 1002 |
+/// | sends a message over [`Limits::message`](crate::Limits::message) | an error for which [`is_too_large`](Error::is_too_large) is true; the peer's end is reset with 1009 |
+/// | violates the framing | an error for which [`is_protocol`](Error::is_protocol) is true; the peer's end is reset with 1002 |
 ///
-/// Errors of the stream are final, but for an outgoing message over [`Limits::message`](crate::Limits::message), which concerns that message
-/// alone. A stream that is dropped before it is closed is reset, and what QUIC has not delivered of it is lost; one that has sent its
-/// close frame is not: its session is kept until the peer has acknowledged all, for [`Limits::close`](crate::Limits::close) at most.
+/// Errors of the stream are final, except that an outgoing message over [`Limits::message`](crate::Limits::message) only
+/// concerns that message. A stream that is dropped before it is closed is reset, and data that QUIC has not delivered is
+/// lost. A stream that has sent its close frame is not reset: its session is kept until the peer has acknowledged
+/// everything, for [`Limits::close`](crate::Limits::close) at most.
 ///
-/// # Where it waits
+/// # Backpressure
 ///
-/// `poll_ready` waits once [`Limits::write_buffer`](crate::Limits::write_buffer) bytes wait that QUIC does not take: because the peer does not
-/// read (its [`stream_window`](super::super::SessionLimits::stream_window)) or does not acknowledge (our
-/// [`send_window`](super::super::SessionLimits::send_window)). `poll_flush` waits until QUIC has all. One stream does not wait for another
-/// of the session, but for the bounds that they share. [`Limits::frame`](crate::Limits::frame) means nothing here: QUIC cuts messages into packets by itself.
+/// `poll_ready` waits once [`Limits::write_buffer`](crate::Limits::write_buffer) bytes wait that QUIC does not accept.
+/// The reason is that the peer does not read (its [`stream_window`](super::super::SessionLimits::stream_window)) or does
+/// not acknowledge (our [`send_window`](super::super::SessionLimits::send_window)). `poll_flush` waits until QUIC has
+/// everything. One stream does not wait for another one of the session, except for the bounds that they share.
+/// [`Limits::frame`](crate::Limits::frame) has no effect here: QUIC splits messages into packets automatically.
 ///
 /// # Pings
 ///
-/// A ping is answered as it is read. Nothing is read while nobody polls the stream. QUIC itself has keep-alives, so that a ping is
-/// only needed to see that the *application* of the peer is alive.
+/// A ping is answered as it is read. Nothing is read while the stream is not polled. QUIC itself has keep-alives, so a
+/// ping is only needed to check that the peer's *application* is alive.
 ///
 /// # Cancel safety
 ///
@@ -63,25 +66,25 @@ use crate::{
 ///
 /// # Panics
 ///
-/// Closing waits on tokio's clock: the runtime needs its time driver (`enable_time`).
+/// Closing waits on tokio's clock and panics if the runtime's time driver is not enabled (`enable_time`).
 pub struct WebTransportStream {
     reader: Reader,
     writer: Writer,
     state: State,
     peer_close: Option<CloseFrame>,
     deadline: Option<Pin<Box<rt::Sleep>>>,
-    /// The stream's task, where it waits for the peer.
+    /// The stream's task, if it waits for the peer.
     reading: Option<Waker>,
     halves: Arc<Halves>,
-    /// Of both halves: what is written may be owed by the one and wanted by the other.
+    /// A waker for both halves: one half may owe the written bytes while the other waits for them.
     waker: Waker,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Our close frame may be on its way, as the writer knows.
+    /// The open state. Our close frame may be in flight, which the writer tracks.
     Open,
-    /// The peer has sent its last; ours may still wait to be written.
+    /// The peer has sent its last message; ours may still have to be written.
     Leaving,
     Ended,
 }
@@ -115,40 +118,42 @@ impl WebTransportStream {
         poll_fn(|cx| self.writer.poll_flush(cx)).await
     }
 
-    /// The session that the stream is in. It lasts as long as a stream in it, or a handle to it.
+    /// Returns the session of the stream. It lasts as long as a stream in it, or a handle to it.
     #[must_use]
     pub fn session(&self) -> &Session {
         self.reader.session()
     }
 
-    /// The subprotocol that was agreed on in the session's handshake.
+    /// Returns the subprotocol that was negotiated in the session's handshake.
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.session().subprotocol()
     }
 
-    /// The close frame that the peer sent, once it has: in the stream, or with the end of the session.
+    /// Returns the close frame that the peer sent, once it has arrived: in the stream, or with the end of the session.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         self.peer_close.as_ref()
     }
 
-    /// Sets how urgent this stream's messages are among those of the session that this end sends: of what waits, the stream with
-    /// the highest number is sent first. 0 by default. What QUIC has taken already may keep its place.
+    /// Sets the priority of this stream's messages among those that this end sends in the session. Defaults to 0. Of the
+    /// waiting data, the stream with the highest number is sent first. Data that QUIC has already accepted may keep its
+    /// place.
     pub fn set_priority(&mut self, priority: i32) {
         self.writer.set_priority(priority);
     }
 
-    /// Closes the stream and waits for its end, at most [`Limits::close`](crate::Limits::close); gives what the peer's close frame
-    /// says. Messages that still come in are dropped. Once the stream is closing already, `frame` is not sent.
+    /// Closes the stream and waits for its end, at most [`Limits::close`](crate::Limits::close). Returns the peer's
+    /// close frame. Messages that still arrive are dropped. If the stream is already closing, `frame` is not sent.
     ///
     /// # Errors
     ///
-    /// [`is_closed`](Error::is_closed) where the peer vanished, [`is_timeout`](Error::is_timeout) where it did not answer.
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true if the peer vanished, and one for which
+    /// [`is_timeout`](Error::is_timeout) is true if it did not answer.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the close goes on with the next poll of the stream.
+    /// If the future is dropped, the close continues with the next poll of the stream.
     pub async fn close(&mut self, frame: Option<CloseFrame>) -> Result<Option<CloseFrame>, Error> {
         if self.is_open() {
             // A close frame is never too large.
@@ -160,8 +165,8 @@ impl WebTransportStream {
         Ok(self.peer_close.clone())
     }
 
-    /// Gives the stream up, both directions, with a code that the peer sees; what is not delivered is lost. Dropping it is the same
-    /// without a code.
+    /// Resets both directions of the stream with a code that the peer sees. Undelivered data is lost. Dropping the
+    /// stream has the same effect without a code.
     pub fn reset(mut self, code: CloseCode) {
         self.end(code.get().into());
     }
@@ -196,24 +201,24 @@ impl WebTransportStream {
         let owed = self.writer.owes();
         let result = ready!(poll(&mut self.writer, &mut Context::from_waker(&self.waker)));
         if owed && !self.writer.owes() {
-            // What the stream waits to see gone.
+            // The stream waits for these bytes to be written.
             self.wake_reader();
         }
         Poll::Ready(result)
     }
 
-    /// The stream has to look again, though nothing came in.
+    /// Wakes the stream to check again, though nothing was received.
     fn wake_reader(&mut self) {
         self.reading.take().into_iter().for_each(Waker::wake);
     }
 
-    /// Writes what the peer is owed, though nobody flushes.
+    /// Writes data owed to the peer even if no task flushes.
     fn poll_owed(&mut self, cx: &Context<'_>) -> Poll<()> {
         if !self.writer.owes() {
             return Poll::Ready(());
         }
         self.halves.reader.register(cx.waker());
-        // An error is the sink's to give, and for the stream the end of what it owes.
+        // The sink returns the error. For the stream, it means that nothing more is owed.
         let _ = ready!(self.writer.poll_flush(&mut Context::from_waker(&self.waker)));
         self.halves.writer.wake();
         Poll::Ready(())

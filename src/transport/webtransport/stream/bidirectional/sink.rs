@@ -18,7 +18,7 @@ impl Sink<Message> for WebTransportStream {
         if !self.is_open() {
             return Poll::Ready(Err(self.closed()));
         }
-        // The rule: nothing is written, and nobody is to be woken.
+        // The common case: nothing is written, and no task has to be woken.
         if self.writer.has_room() {
             return Poll::Ready(Ok(()));
         }
@@ -32,7 +32,7 @@ impl Sink<Message> for WebTransportStream {
         let is_close = message.is_close();
         self.writer.push(message)?;
         if is_close {
-            // The stream has an answer to wait for, in a given time.
+            // The stream now has to wait for an answer within a time limit.
             self.wake_reader();
         }
         Ok(())
@@ -42,7 +42,8 @@ impl Sink<Message> for WebTransportStream {
         self.poll_writer(cx, Writer::poll_flush)
     }
 
-    /// Sends a close frame, if none was sent (1000, or the [one asked for](signal::close_frame)), flushes and ends this direction. The answer is for the stream to read.
+    /// Sends a close frame, unless it was already sent (1000, or the [one asked for](signal::close_frame)), flushes and
+    /// ends this direction. The stream reads the answer.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.state != State::Ended && self.is_open() {
             let frame = signal::close_frame().unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""));
@@ -50,7 +51,7 @@ impl Sink<Message> for WebTransportStream {
             self.wake_reader();
         }
         match ready!(self.poll_writer(cx, Writer::poll_flush)) {
-            // Whoever closes wants it closed, and that it is.
+            // The caller wants the transport closed, and it is.
             Err(error) if error.is_closed() => Poll::Ready(Ok(())),
             result => Poll::Ready(result),
         }

@@ -20,7 +20,8 @@ impl Stream for WebTransportStream {
             State::Leaving => return this.poll_leaving(cx),
             State::Open => {}
         }
-        // Before the reading, for a peer may talk on and on; what ends the stream in time is still in time if it was read late.
+        // Checked before reading, because a peer may keep sending. An end that arrived in time still counts if it was
+        // read late.
         let is_late = this.writer.is_closing() && this.poll_deadline(cx).is_ready();
         match this.reader.poll_next(cx) {
             Poll::Ready(Ok(message)) if !is_late || message.is_close() => {
@@ -79,13 +80,13 @@ impl WebTransportStream {
         }
     }
 
-    /// The peer has sent its last.
+    /// Records that the peer has sent its last message.
     fn leave(&mut self) {
         self.state = State::Leaving;
         self.halves.writer.wake();
     }
 
-    /// Waits until the peer has our last word.
+    /// Waits until the peer has our last message.
     fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         if self.writer.owes() && self.poll_deadline(cx).is_pending() {
             self.wait(cx);
@@ -107,7 +108,7 @@ impl WebTransportStream {
         self.deadline.get_or_insert_with(|| Box::pin(rt::sleep(time))).as_mut().poll(cx)
     }
 
-    /// The stream is over: lets go of it, where it did not end by itself, with a code for the peer.
+    /// Ends the stream. If it did not end cleanly, aborts it with a code for the peer.
     pub(super) fn end(&mut self, code: u32) {
         self.state = State::Ended;
         self.deadline = None;
