@@ -52,6 +52,7 @@
 //! # Example
 //!
 //! A server and a client in one process, two streams of one session:
+//!
 #![cfg_attr(
     feature = "dev-certificate",
     doc = "```

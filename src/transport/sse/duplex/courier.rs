@@ -87,7 +87,7 @@ impl Courier {
                     if due > before || start.elapsed() >= HOLD / 2 {
                         (failures, since) = (0, None);
                         without_room = if due > before { 0 } else { u32::saturating_add(without_room, 1) };
-                        // The server has waited long enough for room, and there is none yet.
+                        // The server has waited long enough for room, and there is still no room.
                         if without_room > 0 {
                             rt::sleep(pause_without_room(without_room)).await;
                         }

@@ -47,7 +47,7 @@ impl Frame {
         let _ = write!(self.writer(), "retry: {milliseconds}\n\n");
     }
 
-    /// Takes the written bytes, or returns `None` if there are none.
+    /// Takes the written bytes, or returns `None` if nothing was written.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         if self.buffer.is_empty() {
             return None;
