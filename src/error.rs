@@ -13,8 +13,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// An error of a transport, a layer or a connection attempt.
 ///
 /// The type is opaque. Its `is_*` methods return its kind, which stays the same through every layer that the error
-/// passes. [`Display`](fmt::Display) prints this level only: what failed, on which side, which limit applied and what to
-/// do. [`source`](StdError::source) returns the cause with its own type. A clone costs a reference count, so one
+/// passes. [`Display`](fmt::Display) prints this level only: what failed, on which side, which limit applied and what
+/// to do. [`source`](StdError::source) returns the cause with its own type. A clone costs a reference count, so one
 /// connection failure can reach every task that waits on the connection.
 ///
 /// tower's layers erase errors to [`BoxError`]. `Error::from(box_error)` recovers the original error and recognizes
@@ -129,9 +129,9 @@ impl Error {
     ///
     /// A sink that rejects a message has not accepted it and can take the next one. A stream that rejects a message
     /// yields this error in its place and continues. Errors of the kinds [`codec`](Self::codec), [`full`](Self::full)
-    /// and [`rate_limited`](Self::rate_limited) are rejections by default. Errors of other kinds are rejections if their
-    /// creator called [`into_rejection`](Self::into_rejection), as a limit on the size of outgoing messages does. Any
-    /// other error means that the transport, or this direction of it, has ended.
+    /// and [`rate_limited`](Self::rate_limited) are rejections by default. Errors of other kinds are rejections if
+    /// their creator called [`into_rejection`](Self::into_rejection), as a limit on the size of outgoing messages does.
+    /// Any other error means that the transport, or this direction of it, has ended.
     ///
     /// ```
     /// use tower_transport::Error;
@@ -159,8 +159,8 @@ impl Error {
 
     /// Returns whether the peer may have acted on the request or message that failed with this error.
     ///
-    /// `false` means that it was certainly not sent, so sending it again cannot execute it twice. `true` means that this
-    /// end cannot know; it is the default for every error that is not marked otherwise.
+    /// `false` means that it was certainly not sent, so sending it again cannot execute it twice. `true` means that
+    /// this end cannot know; it is the default for every error that is not marked otherwise.
     /// [`service::Client`](crate::service::Client) and [`Pool`](crate::stack::pool::Pool) set this for each call that
     /// fails.
     ///
@@ -277,8 +277,8 @@ impl Error {
     }
 
     /// Returns the headers that came with [`status`](Self::status), such as `Location` and `WWW-Authenticate`, as the
-    /// server sent them. They are empty if the transport does not expose them (WebTransport). [`Debug`](fmt::Debug) does
-    /// not print them, because they may contain secrets.
+    /// server sent them. They are empty if the transport does not expose them (WebTransport). [`Debug`](fmt::Debug)
+    /// does not print them, because they may contain secrets.
     #[must_use]
     pub fn response_headers(&self) -> Option<&HeaderMap> {
         self.0.refusal.as_ref().map(|refusal| &refusal.headers)

@@ -1,9 +1,9 @@
 //! Events for operators, through [tracing](https://docs.rs/tracing). Without the feature `tracing`, every function here
 //! does nothing.
 //!
-//! A rejected handshake logs the status, the reason (with the setting that would allow it), the peer's address if known,
-//! the page's origin and the path. Queries, cookies and credentials are never logged. Nothing here is on the message
-//! path.
+//! A rejected handshake logs the status, the reason (with the setting that would allow it), the peer's address if
+//! known, the page's origin and the path. Queries, cookies and credentials are never logged. Nothing here is on the
+//! message path.
 //!
 //! | level | for |
 //! |---|---|

@@ -124,8 +124,8 @@ impl<C: Codec<Out: fmt::Debug>> fmt::Debug for Outbound<C> {
 /// # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 /// ```
 ///
-/// On a driven transport a broadcast never waits for a slow client: use [`Sender::try_send`](crate::Sender::try_send) or
-/// a [policy](crate::WhenFull) of the queue.
+/// On a driven transport a broadcast never waits for a slow client: use [`Sender::try_send`](crate::Sender::try_send)
+/// or a [policy](crate::WhenFull) of the queue.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

@@ -82,7 +82,8 @@ fn refuse(error: serde_json::Error) -> Error {
     if quotes_payload(&error) { refusal } else { refusal.with_source(error) }
 }
 
-/// Returns whether the error quotes the payload. Data errors do, except those that name a field of the type or a length.
+/// Returns whether the error quotes the payload. Data errors do, except those that name a field of the type or a
+/// length.
 fn quotes_payload(error: &serde_json::Error) -> bool {
     const HARMLESS: [&str; 3] = ["missing field `", "duplicate field `", "invalid length "];
     error.is_data() && !HARMLESS.iter().any(|start| error.to_string().starts_with(start))

@@ -8,10 +8,10 @@
 //!
 //! [`EncodeOnce`] around any of them sends one value to many connections and encodes it once.
 //!
-//! A codec is pure: it knows no transport, no clock and no task. [`CodecLayer`](crate::layer::codec::CodecLayer) applies
-//! a codec to a transport. Each codec keeps its write buffer and reuses the memory once the messages written there are
-//! dropped, so nothing is allocated per message in steady state. A clone of a codec has the same settings and its own
-//! buffers.
+//! A codec is pure: it knows no transport, no clock and no task. [`CodecLayer`](crate::layer::codec::CodecLayer)
+//! applies a codec to a transport. Each codec keeps its write buffer and reuses the memory once the messages written
+//! there are dropped, so nothing is allocated per message in steady state. A clone of a codec has the same settings and
+//! its own buffers.
 
 #[cfg(any(feature = "json", feature = "rkyv"))]
 mod buffer;
@@ -77,8 +77,8 @@ pub trait Codec {
     /// The type of incoming values.
     type In;
 
-    /// Encodes a value into a message. It takes a reference, and the message is cheap to clone: see [`EncodeOnce`] for a
-    /// value that goes to many connections.
+    /// Encodes a value into a message. It takes a reference, and the message is cheap to clone: see [`EncodeOnce`] for
+    /// a value that goes to many connections.
     ///
     /// # Errors
     ///
@@ -89,8 +89,8 @@ pub trait Codec {
     /// Decodes a data message into a value. Control messages never reach the codec: transports and
     /// [`Coded`](crate::layer::codec::Coded) handle them.
     ///
-    /// The bytes come from a peer. For any input, the result is a value or an error, and the memory used is bounded by a
-    /// multiple of the message size.
+    /// The bytes come from a peer. For any input, the result is a value or an error, and the memory used is bounded by
+    /// a multiple of the message size.
     ///
     /// # Errors
     ///

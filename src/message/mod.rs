@@ -14,8 +14,8 @@ pub use self::{
 
 /// One message of a transport: data ([`Text`](Self::Text), [`Binary`](Self::Binary)) or control (the other variants).
 ///
-/// Payloads are shared bytes. A clone costs a reference count, and a slice of a payload keeps its memory alive without a
-/// copy. The kinds are those of [RFC 6455, section 5](https://www.rfc-editor.org/rfc/rfc6455#section-5). A transport
+/// Payloads are shared bytes. A clone costs a reference count, and a slice of a payload keeps its memory alive without
+/// a copy. The kinds are those of [RFC 6455, section 5](https://www.rfc-editor.org/rfc/rfc6455#section-5). A transport
 /// without control messages of its own documents how it treats them.
 ///
 /// ```

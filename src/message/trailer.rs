@@ -1,5 +1,5 @@
-//! The mark that a layer of this crate puts at the *end* of a binary message, so that the payload keeps its position and
-//! alignment. `docs/wire.md` describes the format. Pure: no I/O.
+//! The mark that a layer of this crate puts at the *end* of a binary message, so that the payload keeps its position
+//! and alignment. `docs/wire.md` describes the format. Pure: no I/O.
 //!
 //! ```text
 //! ... payload ... | body of the mark | kind | layer | F8 74 74 78 01 FF
@@ -87,8 +87,8 @@ pub(crate) fn escape_len(layer: Layer, message: &Message) -> usize {
     }
 }
 
-/// Returns whether `payload` ends like a mark of any layer, so that one of them may have to escape it. At most one does:
-/// an escaped message ends in the mark of the layer that escaped it.
+/// Returns whether `payload` ends like a mark of any layer, so that one of them may have to escape it. At most one
+/// does: an escaped message ends in the mark of the layer that escaped it.
 #[inline]
 #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
 pub(crate) fn ends_like_a_mark(payload: &[u8]) -> bool {

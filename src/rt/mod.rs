@@ -1,5 +1,5 @@
-//! Tasks and the clock. No other module of the crate names a runtime or another clock. The runtime is tokio natively (so
-//! a paused clock applies here too) and the browser in wasm32.
+//! Tasks and the clock. No other module of the crate names a runtime or another clock. The runtime is tokio natively
+//! (so a paused clock applies here too) and the browser in wasm32.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;

@@ -78,14 +78,14 @@ impl<Out> Entry<Out> {
     }
 }
 
-/// The waiting outgoing messages, within the bounds of a [`Queue`]. Queue policies are implemented here only. No I/O, no
-/// clock, no waker.
+/// The waiting outgoing messages, within the bounds of a [`Queue`]. Queue policies are implemented here only. No I/O,
+/// no clock, no waker.
 ///
 /// It drops no message. Messages that the policy removes are returned, so that a queue under a lock can drop them after
 /// unlocking.
 ///
-/// Bytes count from the push of a message until they are [released](Self::release), because a message that was taken out
-/// may have to be put back.
+/// Bytes count from the push of a message until they are [released](Self::release), because a message that was taken
+/// out may have to be put back.
 pub(crate) struct Backlog<Out> {
     max_messages: usize,
     max_bytes: u64,

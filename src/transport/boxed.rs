@@ -15,7 +15,8 @@ trait Object<Out, In>: Sink<Out, Error = Error> + Stream<Item = Result<In, Error
 impl<T, Out, In> Object<Out, In> for T where T: Sink<Out, Error = Error> + Stream<Item = Result<In, Error>> + Send {}
 
 pin_project! {
-    // futures' `sink_map_err` panics at the second error. A failed sink must instead fail again when it is polled again.
+    // futures' `sink_map_err` panics at the second error. A failed sink must instead fail again when it is polled
+    // again.
     struct Erased<T> {
         #[pin]
         inner: T,

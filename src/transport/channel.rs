@@ -18,8 +18,8 @@ use crate::{CloseFrame, Error, Message};
 /// no operating system below it, so a message is flushed as soon as it is accepted. Nothing is allocated per message.
 /// Control messages pass like any other message, and pings are not answered.
 ///
-/// After one end is closed or dropped, the other end's stream yields the messages already sent and then ends. Sending to
-/// a dropped end returns an error for which [`is_closed`](Error::is_closed) is true.
+/// After one end is closed or dropped, the other end's stream yields the messages already sent and then ends. Sending
+/// to a dropped end returns an error for which [`is_closed`](Error::is_closed) is true.
 ///
 /// ```
 /// # futures_util::FutureExt::now_or_never(async {

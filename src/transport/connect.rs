@@ -50,8 +50,8 @@ pub struct OutlivesConnection;
 pub struct Resumed;
 
 /// The loss that led to a connection attempt, in the extensions of a connector's request. It holds the error that the
-/// reconnecting layer received and the connector's previous response. A connector with several transports learns from it
-/// which of them stopped working; other connectors ignore it.
+/// reconnecting layer received and the connector's previous response. A connector with several transports learns from
+/// it which of them stopped working; other connectors ignore it.
 #[derive(Clone)]
 pub struct LostConnection {
     /// The error that ended the connection.

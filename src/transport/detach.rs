@@ -5,8 +5,8 @@ use http::{HeaderMap, HeaderValue, Uri, request};
 
 /// Copies the URI and the header values of a request into memory of their own size.
 ///
-/// In hyper they are slices of the connection's 8 KiB read buffer. A handler that keeps the parts of its request for the
-/// length of its session would hold all of it.
+/// In hyper they are slices of the connection's 8 KiB read buffer. A handler that keeps the parts of its request for
+/// the length of its session would hold all of it.
 pub(crate) fn request(parts: &mut request::Parts) {
     headers(&mut parts.headers);
     match Uri::from_maybe_shared(Bytes::from(parts.uri.to_string())) {

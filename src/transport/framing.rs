@@ -1,5 +1,5 @@
-//! Messages in a byte stream, as WebTransport streams and the POSTs next to SSE carry them. Pure; `docs/wire.md` has the
-//! format.
+//! Messages in a byte stream, as WebTransport streams and the POSTs next to SSE carry them. Pure; `docs/wire.md` has
+//! the format.
 //!
 //! ```text
 //! kind, 1 byte | length, 1, 2, 4 or 8 bytes (RFC 9000, section 16) | payload
@@ -222,7 +222,8 @@ impl Decoder {
         let part = input.split_to(missing.min(input.len()));
         let room = self.payload.capacity() - self.payload.len();
         if room < part.len() {
-            // Never past the end of the message: a complete message fills its memory and becomes `Bytes` without a copy.
+            // Never past the end of the message: a complete message fills its memory and becomes `Bytes` without a
+            // copy.
             self.payload.reserve_exact(missing.min(part.len().max(self.payload.len()).max(PIECE)));
         }
         self.payload.extend_from_slice(&part);

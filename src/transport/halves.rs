@@ -7,9 +7,9 @@ use futures_util::task::AtomicWaker;
 
 /// The wakers of a transport's two halves, as one waker that wakes both.
 ///
-/// A transport keeps one waker per direction, the newest. When one half makes the transport do the other's work (reading
-/// has to write a pong, writing has to read a close), its own waker would replace the other half's. It passes this waker
-/// instead.
+/// A transport keeps one waker per direction, the newest. When one half makes the transport do the other's work
+/// (reading has to write a pong, writing has to read a close), its own waker would replace the other half's. It passes
+/// this waker instead.
 #[derive(Debug, Default)]
 pub(crate) struct Halves {
     pub(crate) reader: AtomicWaker,

@@ -24,11 +24,11 @@ pub struct Limits {
     /// The maximum message size, in bytes of payload, both ways.
     pub message: usize,
     /// The maximum frame size, in bytes of payload. A frame is never larger than a message, whatever this value is.
-    /// Neither this limit nor [`message`](Self::message) applies to control frames (pings, pongs, closes), which are 125
-    /// bytes at most.
+    /// Neither this limit nor [`message`](Self::message) applies to control frames (pings, pongs, closes), which are
+    /// 125 bytes at most.
     pub frame: usize,
-    /// The number of bytes that may wait unwritten before the sink stops being ready. For a peer that does not read, one
-    /// connection holds at most this amount and one message.
+    /// The number of bytes that may wait unwritten before the sink stops being ready. For a peer that does not read,
+    /// one connection holds at most this amount and one message.
     pub write_buffer: usize,
     /// The maximum time of the opening handshake, including name resolution and TLS.
     pub handshake: Duration,

@@ -71,19 +71,22 @@ pub use self::{
     split::{SplitSink, SplitStream},
 };
 
-/// A `Sink` of outgoing messages and a `Stream` of incoming ones with the same error. Every type that is both is a transport.
+/// A `Sink` of outgoing messages and a `Stream` of incoming ones with the same error. Every type that is both is a
+/// transport.
 ///
-/// This trait is an alias: it is implemented for every type that fits and cannot be implemented by hand. `Out` is the type that is
-/// sent ([`Message`], or the values of a codec); [`In`](Self::In) is the type that is received.
+/// This trait is an alias: it is implemented for every type that fits and cannot be implemented by hand. `Out` is the
+/// type that is sent ([`Message`], or the values of a codec); [`In`](Self::In) is the type that is received.
 ///
 /// The contract goes beyond that of the two traits. [`test_util`](crate::test_util) checks it:
 ///
-/// - Call `start_send` only after `poll_ready` returned `Ready(Ok)`. `poll_ready` is `Pending` while there is no room, which
-///   carries the backpressure of the network to the caller.
+/// - Call `start_send` only after `poll_ready` returned `Ready(Ok)`. `poll_ready` is `Pending` while there is no room,
+///   which carries the backpressure of the network to the caller.
 /// - A message that `start_send` took is *accepted*: it is in a bounded buffer. `poll_flush` is ready when everything
-///   accepted before it has been handed to the operating system, or to the peer if there is no operating system in between.
+///   accepted before it has been handed to the operating system, or to the peer if there is no operating system in
+///   between.
 /// - `poll_next` and the sink's methods never wait for each other.
-/// - After the end, the stream returns `None` and the sink returns an error for which [`is_closed`](Error::is_closed) is true.
+/// - After the end, the stream returns `None` and the sink returns an error for which [`is_closed`](Error::is_closed)
+///   is true.
 /// - A method that returns `Pending` wakes its task when it can make progress.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transport of `{Out}`",

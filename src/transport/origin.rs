@@ -8,13 +8,13 @@ use crate::log::Quoted;
 
 /// The pages that may open a transport. Browsers send an `Origin` header, and no other cross-site check applies to a
 /// WebSocket (RFC 6455, section 10.2). A `GET` whose answer the page does not ask to read (`no-cors`) has no `Origin`,
-/// but `Sec-Fetch-Site` ([Fetch Metadata](https://www.w3.org/TR/fetch-metadata/)) shows that it comes from another site.
-/// Clients that are not browsers send neither, and are allowed.
+/// but `Sec-Fetch-Site` ([Fetch Metadata](https://www.w3.org/TR/fetch-metadata/)) shows that it comes from another
+/// site. Clients that are not browsers send neither, and are allowed.
 ///
 /// Anyone on the network path can change a page that is loaded over `http://`, so it is not a page of an `https://`
-/// server, even if its host is the same. A server behind a proxy that terminates TLS sees plain HTTP/1.1 and cannot know
-/// its own scheme. The scheme is known to be `https` if the request's URI says so (HTTP/2, HTTP/3), if the browser says
-/// that the page is of another site, or if [`https_only`](Self::https_only) was called.
+/// server, even if its host is the same. A server behind a proxy that terminates TLS sees plain HTTP/1.1 and cannot
+/// know its own scheme. The scheme is known to be `https` if the request's URI says so (HTTP/2, HTTP/3), if the browser
+/// says that the page is of another site, or if [`https_only`](Self::https_only) was called.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origins {
     pages: Pages,
@@ -126,8 +126,8 @@ fn same_host(origin: &HeaderValue, uri: &Uri, headers: &HeaderMap) -> bool {
     page.host().eq_ignore_ascii_case(here.host()) && ports.0.is_some() && ports.0 == ports.1
 }
 
-/// Returns the port, or the default of the scheme if no port is given. Returns `None` for a port that is not a number up
-/// to 65535.
+/// Returns the port, or the default of the scheme if no port is given. Returns `None` for a port that is not a number
+/// up to 65535.
 fn port(authority: &Authority, default: u16) -> Option<u16> {
     let after_host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, place)| place);
     match after_host.get(authority.host().len()..) {

@@ -24,8 +24,8 @@ impl<'a> Parked<'a> {
         (self.is_missing, self.is_used) = (false, false);
     }
 
-    /// Returns whether a waker was needed and no clone was prepared. If so, unlock, [`prepare`](Self::prepare) and check
-    /// again.
+    /// Returns whether a waker was needed and no clone was prepared. If so, unlock, [`prepare`](Self::prepare) and
+    /// check again.
     pub(crate) fn is_missing(&self) -> bool {
         self.is_missing
     }

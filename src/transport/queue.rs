@@ -152,7 +152,8 @@ impl<Out, In> Queue<Out, In> {
         self
     }
 
-    /// Sets the maximum number of waiting incoming messages. Defaults to 64. While they wait, the transport is not read.
+    /// Sets the maximum number of waiting incoming messages. Defaults to 64. While they wait, the transport is not
+    /// read.
     #[must_use]
     pub fn max_inbox(mut self, messages: NonZeroUsize) -> Self {
         self.max_inbox = messages.get();

@@ -1,9 +1,9 @@
 //! Signals between a transport and the layers above it during a poll, next to its messages.
 //!
 //! A [`Transport`](crate::Transport) is any `Sink + Stream`, so it has no method of its own to ask whether bytes move,
-//! or to close it with a code through a codec that knows no close messages. These facts travel next to the call instead,
-//! as tokio's cooperative budget does: a layer that polls the transport below it reads a thread-local counter before and
-//! after. Layers in between do not take part and need no support for it.
+//! or to close it with a code through a codec that knows no close messages. These facts travel next to the call
+//! instead, as tokio's cooperative budget does: a layer that polls the transport below it reads a thread-local counter
+//! before and after. Layers in between do not take part and need no support for it.
 //!
 //! | signal | direction | set by | read by |
 //! |---|---|---|---|
@@ -84,7 +84,8 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Returns a snapshot of the counters. Take it directly before a poll and query it directly after, in the same call.
+    /// Returns a snapshot of the counters. Take it directly before a poll and query it directly after, in the same
+    /// call.
     #[inline]
     #[must_use]
     pub fn now() -> Self {

@@ -15,8 +15,8 @@ pub(super) fn parse(name: &str) -> Result<HeaderValue, Error> {
     }
 }
 
-/// The subprotocol of [`OptimizedTransport`](crate::stack::OptimizedTransport). It is named here because every connector
-/// offers it last: a server that does not know it and chooses the first offer then chooses one of the user's.
+/// The subprotocol of [`OptimizedTransport`](crate::stack::OptimizedTransport). It is named here because every
+/// connector offers it last: a server that does not know it and chooses the first offer then chooses one of the user's.
 pub(crate) const STACK: &str = "tower-transport.v1";
 
 /// The prefix of a name that carries a token (`layer::auth`).

@@ -31,14 +31,14 @@ use crate::{Error, Message, codec::Codec};
 ///
 /// # Errors
 ///
-/// Returns errors for which [`is_codec`](Error::is_codec) is true: for a text message, for a payload that is not a valid
-/// archive of the type, and for an archive that nests deeper than [`max_depth`](Self::max_depth). The source is rkyv's
-/// own error. It may contain addresses and numbers from the archive, so write it to logs and not to responses.
+/// Returns errors for which [`is_codec`](Error::is_codec) is true: for a text message, for a payload that is not a
+/// valid archive of the type, and for an archive that nests deeper than [`max_depth`](Self::max_depth). The source is
+/// rkyv's own error. It may contain addresses and numbers from the archive, so write it to logs and not to responses.
 ///
 /// # Limits
 ///
-/// The transport limits the message size: see [`Limits`](crate::Limits). No two lists or strings of an archive can claim
-/// the same bytes, so the memory of an owned value is proportional to its message. The exception is a list whose
+/// The transport limits the message size: see [`Limits`](crate::Limits). No two lists or strings of an archive can
+/// claim the same bytes, so the memory of an owned value is proportional to its message. The exception is a list whose
 /// elements archive to zero bytes (`Vec<()>`, or a struct with every field skipped): a few bytes can claim any length.
 /// Do not accept such a list from a peer.
 ///

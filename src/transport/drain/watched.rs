@@ -13,9 +13,9 @@ use super::{Drain, Seat};
 impl Drain {
     /// Makes an HTTP connection take part in the drain. Returns a future to spawn in place of `connection`.
     ///
-    /// `shut_down` is called when the drain [starts](Self::start). It is the connection's own `graceful_shutdown`, after
-    /// which hyper answers the request in flight and accepts no other. An upgraded connection belongs to its transport
-    /// from then on.
+    /// `shut_down` is called when the drain [starts](Self::start). It is the connection's own `graceful_shutdown`,
+    /// after which hyper answers the request in flight and accepts no other. An upgraded connection belongs to its
+    /// transport from then on.
     ///
     /// ```no_run
     /// # async fn serve(tcp: tokio::net::TcpStream, drain: tower_transport::transport::Drain) {

@@ -32,8 +32,8 @@ const BUDGET: usize = 1024;
 const IDLE: u8 = 2;
 
 pin_project! {
-    /// The task of a [driven](crate::TransportExt::drive) transport. This future owns the whole stack and moves messages
-    /// between it and the [`Sender`](super::Sender)s and the [`Receiver`](super::Receiver). Spawn it.
+    /// The task of a [driven](crate::TransportExt::drive) transport. This future owns the whole stack and moves
+    /// messages between it and the [`Sender`](super::Sender)s and the [`Receiver`](super::Receiver). Spawn it.
     ///
     /// It guarantees:
     ///
@@ -216,8 +216,8 @@ impl<Out, In> State<Out, In> {
     }
 
     /// Begins the close: the queue yields no more messages. If a message type can express a close, the transport is
-    /// given that message too, because transports that do not know [`signal::close_frame`] would otherwise tell the peer
-    /// nothing.
+    /// given that message too, because transports that do not know [`signal::close_frame`] would otherwise tell the
+    /// peer nothing.
     fn begin_close<T>(&mut self, mut transport: Pin<&mut T>, cx: &mut Context<'_>, frame: Option<CloseFrame>)
     where
         T: Transport<Out, In = In>,

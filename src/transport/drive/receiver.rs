@@ -13,16 +13,16 @@ use crate::{Error, transport::signal};
 
 /// The reading end of a [driven](crate::TransportExt::drive) transport.
 ///
-/// While its inbox is full ([`Queue::max_inbox`](crate::Queue::max_inbox)), the driver does not read from the transport:
-/// this applies backpressure to the peer. Dropping the receiver does not stop the writing; incoming messages are then
-/// dropped.
+/// While its inbox is full ([`Queue::max_inbox`](crate::Queue::max_inbox)), the driver does not read from the
+/// transport: this applies backpressure to the peer. Dropping the receiver does not stop the writing; incoming messages
+/// are then dropped.
 ///
 /// Errors of the transport are yielded unchanged, and the transport decides whether more items follow. A message that
 /// the transport rejects individually (too large, or not encodable) was accepted by the queue, so its error is yielded
 /// here while there is room for it. [`Sender::dropped`](crate::Sender::dropped) counts it in any case. Messages lost
 /// with a connection are also reported here if the transport continues with another one
-/// ([`WhenLost::Fail`](crate::layer::reconnect::WhenLost::Fail) of a reconnecting transport). The error of each of these
-/// [is a rejection](Error::is_rejection).
+/// ([`WhenLost::Fail`](crate::layer::reconnect::WhenLost::Fail) of a reconnecting transport). The error of each of
+/// these [is a rejection](Error::is_rejection).
 pub struct Receiver<Out, In = Out> {
     shared: Arc<Shared<Out, In>>,
 }

@@ -27,9 +27,9 @@ use crate::{
 /// operating system. Messages of one sender keep their order, except that pings and pongs overtake.
 ///
 /// A ready sender has reserved a place in the queue. The next message takes it; [`abort_send`](Self::abort_send) or
-/// dropping the sender returns it. A clone starts without a place. [`WhenFull`](crate::WhenFull) determines what happens
-/// if there is no place. Senders wait for places in line, first come, first served. If a woken sender does not poll, for
-/// example because its future was dropped, its turn passes to the next one once the driver has checked again.
+/// dropping the sender returns it. A clone starts without a place. [`WhenFull`](crate::WhenFull) determines what
+/// happens if there is no place. Senders wait for places in line, first come, first served. If a woken sender does not
+/// poll, for example because its future was dropped, its turn passes to the next one once the driver has checked again.
 ///
 /// When the last sender is dropped, or closed by `Sink::poll_close`, accepted messages are sent and the transport is
 /// closed. To close it with a code, or while there are other senders, use [`close`](Self::close).
@@ -56,8 +56,8 @@ impl<Out, In> Sender<Out, In> {
     ///
     /// # Errors
     ///
-    /// Returns an error for which [`is_closed`](Error::is_closed) is true, or the error that ended the transport, if the
-    /// transport has ended or a sender has [closed](Self::close) it. Returns an error for which
+    /// Returns an error for which [`is_closed`](Error::is_closed) is true, or the error that ended the transport, if
+    /// the transport has ended or a sender has [closed](Self::close) it. Returns an error for which
     /// [`is_full`](Error::is_full) is true if the queue is full and therefore [closes](crate::WhenFull::Close) the
     /// connection. The message is lost in each case.
     ///
@@ -69,7 +69,8 @@ impl<Out, In> Sender<Out, In> {
         Send { sender: self, ticket: None, entry: Some(self.shared.measure.entry(message)) }
     }
 
-    /// Sends one message if there is a place for it now, and returns it otherwise. It does not overtake waiting senders.
+    /// Sends one message if there is a place for it now, and returns it otherwise. It does not overtake waiting
+    /// senders.
     ///
     /// # Errors
     ///
@@ -120,9 +121,9 @@ impl<Out, In> Sender<Out, In> {
 
     /// Closes the transport with this code and reason, for all senders. Accepted messages are sent first.
     ///
-    /// The close begins with the call, not with the first poll. From then on every [`send`](Self::send), including those
-    /// that already wait, returns an error for which [`is_closed`](Error::is_closed) is true. The future is ready once
-    /// the transport is closed. It works above any codec: the frame travels next to the messages, by
+    /// The close begins with the call, not with the first poll. From then on every [`send`](Self::send), including
+    /// those that already wait, returns an error for which [`is_closed`](Error::is_closed) is true. The future is ready
+    /// once the transport is closed. It works above any codec: the frame travels next to the messages, by
     /// [`signal::close_frame`](crate::transport::signal::close_frame). A transport without close codes is closed in its
     /// own way.
     ///
@@ -170,8 +171,8 @@ impl<Out, In> Sender<Out, In> {
 
     /// Gives up the place that `poll_ready` reserved, or the place in line for one. Returns whether there was either.
     ///
-    /// Use it in a task that was ready to send, decides not to, and keeps the sender. Otherwise the place stays reserved
-    /// until the next message.
+    /// Use it in a task that was ready to send, decides not to, and keeps the sender. Otherwise the place stays
+    /// reserved until the next message.
     pub fn abort_send(&mut self) -> bool {
         let (ticket, has_place) = (self.ticket.take(), std::mem::take(&mut self.has_place));
         withdraw(&self.shared, ticket, has_place);
@@ -204,8 +205,8 @@ impl<Out, In> Sender<Out, In> {
         watch::end(&self.shared).await.error
     }
 
-    /// Returns whether every [`send`](Self::send) fails from now on: the transport has ended or is being closed, or this
-    /// sender is closed.
+    /// Returns whether every [`send`](Self::send) fails from now on: the transport has ended or is being closed, or
+    /// this sender is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.is_closed || self.shared.outbox().closed().is_some()
@@ -223,8 +224,8 @@ impl<Out, In> Sender<Out, In> {
         self.shared.outbox().bytes()
     }
 
-    /// Returns the number of messages dropped since the beginning: by the queue's policy, because the transport rejected
-    /// them, or because it ended first.
+    /// Returns the number of messages dropped since the beginning: by the queue's policy, because the transport
+    /// rejected them, or because it ended first.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.outbox().dropped()

@@ -13,8 +13,8 @@ impl<Out> TrySendError<Out> {
         Self { error, message }
     }
 
-    /// Returns the reason: an error for which [`is_full`](Error::is_full) or [`is_closed`](Error::is_closed) is true, or
-    /// the error that ended the transport.
+    /// Returns the reason: an error for which [`is_full`](Error::is_full) or [`is_closed`](Error::is_closed) is true,
+    /// or the error that ended the transport.
     #[must_use]
     pub fn error(&self) -> &Error {
         &self.error

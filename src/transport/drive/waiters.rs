@@ -92,8 +92,8 @@ impl Waiters {
         self.watched.get_or_insert(self.taken);
     }
 
-    /// Removes, when the driver checks, the tasks that were woken before a task began to [`watch`](Self::watch) them and
-    /// that have not polled. While any of them polls, the others get more time.
+    /// Removes, when the driver checks, the tasks that were woken before a task began to [`watch`](Self::watch) them
+    /// and that have not polled. While any of them polls, the others get more time.
     pub(crate) fn end_turns(&mut self) {
         match self.watched.take() {
             Some(taken) if taken == self.taken => {

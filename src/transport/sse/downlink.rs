@@ -70,8 +70,8 @@ impl Downlink {
     /// # Errors
     ///
     /// Returns an error for which [`is_too_large`](Error::is_too_large) is true if an event is over the limit,
-    /// [`is_closed`](Error::is_closed) if the stream was cut, and [`is_timeout`](Error::is_timeout) if it was silent for
-    /// too long.
+    /// [`is_closed`](Error::is_closed) if the stream was cut, and [`is_timeout`](Error::is_timeout) if it was silent
+    /// for too long.
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
         let mut has_moved = false;
         let mut read = 0;

@@ -5,8 +5,8 @@ use bytes::BytesMut;
 use super::{encode, label::Label};
 use crate::{Error, Text};
 
-/// One server-sent event in either direction: [`Parser`](super::Parser) yields it, and a server writes it ([WHATWG HTML,
-/// section 9.2.6](https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation)).
+/// One server-sent event in either direction: [`Parser`](super::Parser) yields it, and a server writes it ([WHATWG
+/// HTML, section 9.2.6](https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation)).
 ///
 /// A clone costs reference counts. The data of a received event may be a slice of the chunk in which it arrived, which
 /// then lives as long as the data does.
@@ -64,25 +64,26 @@ impl Event {
         }
     }
 
-    /// Sets the type, as named in a browser's `addEventListener`. Defaults to "message", which an empty name also means.
+    /// Sets the type, as named in a browser's `addEventListener`. Defaults to "message", which an empty name also
+    /// means.
     ///
     /// # Errors
     ///
-    /// Returns an error for which [`is_config`](Error::is_config) is true if `name` contains CR, LF or NUL: it would end
-    /// the line, or be read differently by others.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if `name` contains CR, LF or NUL: it would
+    /// end the line, or be read differently by others.
     pub fn event(mut self, name: &str) -> Result<Self, Error> {
         on_one_line("an event's type", name)?;
         self.fields.name = own_name(name);
         Ok(self)
     }
 
-    /// Sets the id, which the client sends as `Last-Event-ID` when it reconnects. It stays with the client until another
-    /// event has one; an empty id clears it.
+    /// Sets the id, which the client sends as `Last-Event-ID` when it reconnects. It stays with the client until
+    /// another event has one; an empty id clears it.
     ///
     /// # Errors
     ///
-    /// Returns an error for which [`is_config`](Error::is_config) is true if `id` contains CR or LF, which would end the
-    /// line, or NUL, for which clients ignore it.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if `id` contains CR or LF, which would end
+    /// the line, or NUL, for which clients ignore it.
     pub fn id(mut self, id: &str) -> Result<Self, Error> {
         on_one_line("an event's id", id)?;
         self.fields.id = Label::new(id);

@@ -11,8 +11,8 @@
 //!   the counterpart of a browser's `EventSource`. [`SseMessages`] are the data of its events, for codecs and other
 //!   message layers.
 //! - [`EventStream`] is the server: it makes a response body of any stream of events, with keep-alive comments.
-//!   [`event_channel`] creates one that any task may send to. [`LastEventId`] and [`Replay`] let a client continue where
-//!   it left off.
+//!   [`event_channel`] creates one that any task may send to. [`LastEventId`] and [`Replay`] let a client continue
+//!   where it left off.
 //! - [`SseDuplex`] combines events down and POSTs up into one message transport, for both ends: see [`duplex`]. All
 //!   layers run over it if a WebSocket does not get through.
 //!

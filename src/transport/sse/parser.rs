@@ -12,16 +12,18 @@ mod lines;
 /// Parses the bytes of an event stream into [`Event`]s, exactly as the standard specifies ([WHATWG HTML, sections 9.2.5
 /// and 9.2.6](https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream)).
 ///
-/// Pure: [`push`](Self::push) takes bytes, cut anywhere, and [`next_event`](Self::next_event) returns events, doing only
-/// the work to find the next one. An event that the stream does not end with a blank line is dropped with the parser.
+/// Pure: [`push`](Self::push) takes bytes, cut anywhere, and [`next_event`](Self::next_event) returns events, doing
+/// only the work to find the next one. An event that the stream does not end with a blank line is dropped with the
+/// parser.
 ///
-/// - **Cost.** Linear in the bytes. An event whose data is one line within one pushed chunk is a slice of that chunk. It
-///   costs no allocation, unless its id or its type is longer than 22 bytes.
-/// - **Bounds.** [`max_event`](Self::max_event) limits the data of one event, and [`max_line`](Self::max_line) any other
-///   line; comments are not kept, however long. In addition to the pushed chunk, a parser holds at most three times the
-///   first (if bytes that are not UTF-8 are replaced) and four times the second (type, id, the previous id, and an
-///   incomplete line).
-/// - **Text.** Bytes that are not UTF-8 become U+FFFD, as in a browser. One byte order mark at the beginning is skipped.
+/// - **Cost.** Linear in the bytes. An event whose data is one line within one pushed chunk is a slice of that chunk.
+///   It costs no allocation, unless its id or its type is longer than 22 bytes.
+/// - **Bounds.** [`max_event`](Self::max_event) limits the data of one event, and [`max_line`](Self::max_line) any
+///   other line; comments are not kept, however long. In addition to the pushed chunk, a parser holds at most three
+///   times the first (if bytes that are not UTF-8 are replaced) and four times the second (type, id, the previous id,
+///   and an incomplete line).
+/// - **Text.** Bytes that are not UTF-8 become U+FFFD, as in a browser. One byte order mark at the beginning is
+///   skipped.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -88,8 +90,8 @@ impl Parser {
     ///
     /// # Errors
     ///
-    /// Returns an error for which [`is_too_large`](Error::is_too_large) is true if a line or an event is over its limit,
-    /// after the events before it. Every further call returns the same error.
+    /// Returns an error for which [`is_too_large`](Error::is_too_large) is true if a line or an event is over its
+    /// limit, after the events before it. Every further call returns the same error.
     // Inlined into the caller's code, so that an event is created in place rather than moved there: each move waits for
     // the previous one.
     #[inline]

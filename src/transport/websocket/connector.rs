@@ -23,12 +23,12 @@ use crate::{
 /// the [`WebSocket`] as its body.
 ///
 /// The request's URI is the destination (`ws://`, `wss://`; `http://` and `https://` mean the same). Its headers are
-/// sent to the server. tower-http's layers therefore apply to the handshake unchanged: an `Authorization`, a request id,
-/// any header.
+/// sent to the server. tower-http's layers therefore apply to the handshake unchanged: an `Authorization`, a request
+/// id, any header.
 ///
 /// The URL is parsed as in browsers ([URL Standard](https://url.spec.whatwg.org/)), and each part is used or rejected.
-/// `user:password@` becomes `Authorization: Basic`, characters not allowed in a path or a query are percent-encoded, and
-/// a port over 65535 is an error. `http::Uri` itself accepts host names in ASCII only (Punycode); the strings that
+/// `user:password@` becomes `Authorization: Basic`, characters not allowed in a path or a query are percent-encoded,
+/// and a port over 65535 is an error. `http::Uri` itself accepts host names in ASCII only (Punycode); the strings that
 /// [`Target`](crate::layer::reconnect::Target) takes may have internationalized host names.
 ///
 /// ```no_run

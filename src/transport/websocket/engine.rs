@@ -25,8 +25,8 @@ use crate::{CloseCode, CloseFrame, Error, Limits, Message, Text};
 /// `docs/benchmarks.md` has the price of more. Large messages bypass the engine, see [`Incoming`].
 const READ_BUFFER: usize = 1024;
 
-/// The maximum number of pongs that wait in the engine while the write buffer is full. Beyond that, only the newest ping
-/// is answered (RFC 6455, section 5.5.3).
+/// The maximum number of pongs that wait in the engine while the write buffer is full. Beyond that, only the newest
+/// ping is answered (RFC 6455, section 5.5.3).
 const WAITING_PONGS: usize = 512;
 
 /// The maximum number of reads that one poll discards, so that a peer that keeps sending does not block the thread.
@@ -128,8 +128,8 @@ impl Engine {
                     Ok(frame) => frame,
                     Err(end) => return Poll::Ready(Err(end)),
                 };
-                // The answer is in the engine, and the flush moves it into the write buffer. If the engine does not know
-                // the code, it would answer with another one: that answer is discarded and replaced by ours.
+                // The answer is in the engine, and the flush moves it into the write buffer. If the engine does not
+                // know the code, it would answer with another one: that answer is discarded and replaced by ours.
                 let is_known = engines.map(|frame| frame.code.into()) == frame.as_ref().map(|frame| frame.code().get());
                 (wire.room, wire.is_mute) = (usize::MAX, !is_known);
                 let _ = context.flush(&mut wire);
@@ -270,7 +270,8 @@ struct Wire<'a, 'cx, S> {
 }
 
 impl<'a> Wire<'a, '_, super::Socket> {
-    /// Creates a wire without a socket and without a limit, to move the engine's remaining output into the write buffer.
+    /// Creates a wire without a socket and without a limit, to move the engine's remaining output into the write
+    /// buffer.
     fn to_buffer(reader: &'a mut Incoming, writer: &'a mut WriteBuffer, is_held: &'a mut bool) -> Self {
         let start = reader.frames();
         Self { reader, socket: None, writer, room: usize::MAX, is_held, start, is_spent: false, is_mute: false }
@@ -338,8 +339,8 @@ pub(super) fn from_engine(message: WsMessage) -> Option<Message> {
     })
 }
 
-/// Parses the peer's close frame from its bytes. If the code is not on the engine's list, the engine replaces it and its
-/// reason with text that the peer never sent.
+/// Parses the peer's close frame from its bytes. If the code is not on the engine's list, the engine replaces it and
+/// its reason with text that the peer never sent.
 fn close_frame(payload: Option<&[u8]>) -> Result<Option<CloseFrame>, End> {
     let Some((code, reason)) = payload.and_then(<[u8]>::split_first_chunk) else {
         return Ok(None);

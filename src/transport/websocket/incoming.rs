@@ -18,8 +18,8 @@ use super::{
 };
 
 /// The first allocation for a payload, unless the previous payload was larger. Memory is allocated as bytes arrive,
-/// never because a header has announced them: first this amount or the size of the previous payload, then as much as has
-/// already arrived.
+/// never because a header has announced them: first this amount or the size of the previous payload, then as much as
+/// has already arrived.
 const FIRST: usize = 64 * 1024;
 
 /// The bytes from the socket. The engine reads all of them except the payloads of large frames. Those are read directly

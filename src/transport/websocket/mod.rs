@@ -25,11 +25,11 @@
 //!
 //! # Logs
 //!
-//! With the feature `tracing`, each rejected handshake and each connection that is closed because of a peer's message is
-//! an event: `DEBUG` for requests that are not handshakes, `INFO` for clients that are not admitted, `WARN` for limits
-//! of this server. The event has the status, the reason with the setting, the `Origin`, the path, and the client's
-//! address if the server has put it into the extensions of the request (a `SocketAddr` or an `IpAddr`). Queries, cookies
-//! and credentials are never logged.
+//! With the feature `tracing`, each rejected handshake and each connection that is closed because of a peer's message
+//! is an event: `DEBUG` for requests that are not handshakes, `INFO` for clients that are not admitted, `WARN` for
+//! limits of this server. The event has the status, the reason with the setting, the `Origin`, the path, and the
+//! client's address if the server has put it into the extensions of the request (a `SocketAddr` or an `IpAddr`).
+//! Queries, cookies and credentials are never logged.
 //!
 //! # On the wire
 //!

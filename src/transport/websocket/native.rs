@@ -13,8 +13,8 @@ use crate::{CloseFrame, Error, Limits, rt, transport::guest::Guest};
 
 /// A WebSocket, either end, over any byte stream.
 ///
-/// [`WebSocketConnector`](super::WebSocketConnector) and [`WebSocketUpgrade`](super::WebSocketUpgrade) create one over a
-/// [`Socket`]; [`client`](Self::client) and [`server`](Self::server) wrap a stream after its handshake.
+/// [`WebSocketConnector`](super::WebSocketConnector) and [`WebSocketUpgrade`](super::WebSocketUpgrade) create one over
+/// a [`Socket`]; [`client`](Self::client) and [`server`](Self::server) wrap a stream after its handshake.
 ///
 /// # Closing
 ///
@@ -41,8 +41,8 @@ use crate::{CloseFrame, Error, Limits, rt, transport::guest::Guest};
 /// sends the code that its caller [asks for](crate::transport::signal::close_frame), or 1000.
 ///
 /// The peer's close frame is yielded as the peer sent it, if its code is one that may be sent
-/// ([`CloseCode::new`](crate::CloseCode::new)). Any other code is an error for which [`is_protocol`](Error::is_protocol)
-/// is true and which names the number; the peer is answered with 1002.
+/// ([`CloseCode::new`](crate::CloseCode::new)). Any other code is an error for which
+/// [`is_protocol`](Error::is_protocol) is true and which names the number; the peer is answered with 1002.
 ///
 /// # Errors
 ///
@@ -56,13 +56,13 @@ use crate::{CloseFrame, Error, Limits, rt, transport::guest::Guest};
 /// reads about a thousand frames at most. If those yield no message (a peer may send empty fragments without end), it
 /// returns `Pending` and wakes its task, so that other tasks run in between.
 ///
-/// Each read and write that makes progress is [reported](crate::transport::signal::moved) to the layers above, so that a
-/// heartbeat does not mistake a long message for silence.
+/// Each read and write that makes progress is [reported](crate::transport::signal::moved) to the layers above, so that
+/// a heartbeat does not mistake a long message for silence.
 ///
 /// # Pings
 ///
-/// A ping is answered as it is read, and the answer is written in the same poll (or as soon as the socket accepts it, if
-/// it is full). Nothing is read while the stream is not polled: an undriven WebSocket whose user neither reads nor
+/// A ping is answered as it is read, and the answer is written in the same poll (or as soon as the socket accepts it,
+/// if it is full). Nothing is read while the stream is not polled: an undriven WebSocket whose user neither reads nor
 /// writes for a while does not answer pings in that time. [`drive`](crate::TransportExt::drive) does.
 ///
 /// # Cancel safety

@@ -71,7 +71,8 @@ impl ReadBuffer {
     }
 
     /// Appends at most `most` bytes to `out`, which must have spare capacity: directly from the socket, once the
-    /// buffered bytes are consumed. It reads at most a chunk at a time, which is still in the cache when it is unmasked.
+    /// buffered bytes are consumed. It reads at most a chunk at a time, which is still in the cache when it is
+    /// unmasked.
     pub(super) fn poll_append<S: AsyncRead>(
         &mut self,
         io: Pin<&mut S>,

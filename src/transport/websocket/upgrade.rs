@@ -32,8 +32,8 @@ use crate::{
 /// `route_service`.
 ///
 /// Each upgraded connection runs `handler` in its own task, with the [`WebSocket`] and the request's parts. A request
-/// that is not a valid handshake is rejected with a status and a reason. A page of another origin is rejected too (403),
-/// unless [allowed](Self::allow_origin).
+/// that is not a valid handshake is rejected with a status and a reason. A page of another origin is rejected too
+/// (403), unless [allowed](Self::allow_origin).
 ///
 /// ```no_run
 /// # async fn serve() -> Result<(), tower_transport::BoxError> {
@@ -123,8 +123,8 @@ impl<H> WebSocketUpgrade<H> {
     }
 
     /// Supports a subprotocol (RFC 6455, section 1.9). Of those that the client offers, the first one added here is
-    /// chosen; the handler finds it in [`WebSocket::subprotocol`]. A client that offers none of them is accepted without
-    /// a subprotocol.
+    /// chosen; the handler finds it in [`WebSocket::subprotocol`]. A client that offers none of them is accepted
+    /// without a subprotocol.
     ///
     /// # Errors
     ///
@@ -163,8 +163,8 @@ impl<H> WebSocketUpgrade<H> {
         self
     }
 
-    /// Accepts pages of every origin. Any page that a user visits can then use the user's cookies here, so use this only
-    /// for endpoints that ignore cookies.
+    /// Accepts pages of every origin. Any page that a user visits can then use the user's cookies here, so use this
+    /// only for endpoints that ignore cookies.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
         Arc::make_mut(&mut self.accept).origins.allow_any();
@@ -175,9 +175,9 @@ impl<H> WebSocketUpgrade<H> {
     /// [`allow_origin`](Self::allow_origin) names them. An attacker on the network path can change such a page, and it
     /// has the user's cookies. Call this if clients reach this server over `https://` only.
     ///
-    /// Over HTTP/2 and HTTP/3 the request names its scheme, and such pages are rejected without this. Over HTTP/1.1, and
-    /// behind a proxy that terminates TLS, the server cannot know the scheme. Without this setting, it then rejects only
-    /// the pages that a browser reports by `Sec-Fetch-Site: cross-site`.
+    /// Over HTTP/2 and HTTP/3 the request names its scheme, and such pages are rejected without this. Over HTTP/1.1,
+    /// and behind a proxy that terminates TLS, the server cannot know the scheme. Without this setting, it then rejects
+    /// only the pages that a browser reports by `Sec-Fetch-Site: cross-site`.
     #[must_use]
     pub fn https_pages_only(mut self) -> Self {
         Arc::make_mut(&mut self.accept).origins.https_only();

@@ -7,8 +7,8 @@ use web_transport_quinn::{
 
 use crate::{CloseCode, CloseFrame, Error};
 
-/// Creates the error for an end that the peer caused with a WebTransport code, which has 32 bits. A code that this crate
-/// supports becomes a close frame.
+/// Creates the error for an end that the peer caused with a WebTransport code, which has 32 bits. A code that this
+/// crate supports becomes a close frame.
 pub(super) fn closed_by_peer(what: &'static str, code: u32, reason: &str) -> Error {
     let known = u16::try_from(code).ok().and_then(CloseCode::new);
     match known {

@@ -19,8 +19,8 @@
 //! does not everywhere: `stack::adaptive` falls back), and each byte takes more CPU than over TCP.
 //!
 //! QUIC is implemented by quinn, WebTransport by web-transport-quinn. This module makes transports of them: messages
-//! with limits, a close with code and reason both ways, backpressure, errors by cause, and bounds that are on by default
-//! ([`SessionLimits`], [`Limits`](crate::Limits)).
+//! with limits, a close with code and reason both ways, backpressure, errors by cause, and bounds that are on by
+//! default ([`SessionLimits`], [`Limits`](crate::Limits)).
 //!
 //! # Backpressure
 //!
@@ -38,7 +38,8 @@
 //!
 //! # Cancel safety
 //!
-//! Dropping a future loses no message and no stream of the peer. Dropping a future that opens a stream drops the stream.
+//! Dropping a future loses no message and no stream of the peer. Dropping a future that opens a stream drops the
+//! stream.
 //!
 //! # On the wire
 //!
@@ -46,8 +47,8 @@
 //! version, each message is a kind, a length and its payload; `docs/wire.md` has the details, for a peer that is a page
 //! or another library. 0-RTT is off, connection migration is on.
 //!
-//! It is tested against Chromium, wtransport and web-transport-quinn. Other browsers are not known to work: they require
-//! newer drafts.
+//! It is tested against Chromium, wtransport and web-transport-quinn. Other browsers are not known to work: they
+//! require newer drafts.
 //!
 //! # Example
 //!

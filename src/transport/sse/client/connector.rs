@@ -23,11 +23,11 @@ use crate::{
     },
 };
 
-/// A connector that opens event streams, as a browser's `EventSource` does. It is a `Service` that takes the request and
-/// returns the response with the stream of events, [`Sse`], as its body.
+/// A connector that opens event streams, as a browser's `EventSource` does. It is a `Service` that takes the request
+/// and returns the response with the stream of events, [`Sse`], as its body.
 ///
-/// The request's URI is the destination (`http://`, `https://`). Its headers are sent to the server: an `Authorization`,
-/// cookies, any header.
+/// The request's URI is the destination (`http://`, `https://`). Its headers are sent to the server: an
+/// `Authorization`, cookies, any header.
 ///
 /// A connector and its clones are **one event source**. They share the id of the last event received from this URI and
 /// the reconnect delay that the server asked for. Each connection sends that id as `Last-Event-ID`, and each error

@@ -31,9 +31,9 @@ use crate::{
 ///
 /// An event stream has no closing message. When the response ends, the server may be restarting, or the network may be
 /// gone. Every end that this side did not request is therefore an error for which [`is_closed`](Error::is_closed) is
-/// true. It is worth a retry, and its [`retry_after`](Error::retry_after) is the server's `retry`. After the error comes
-/// `None`. An unfinished event is dropped and arrives again if the server continues from `Last-Event-ID`. An event over
-/// a limit is an error for which [`is_too_large`](Error::is_too_large) is true, which also ends the stream.
+/// true. It is worth a retry, and its [`retry_after`](Error::retry_after) is the server's `retry`. After the error
+/// comes `None`. An unfinished event is dropped and arrives again if the server continues from `Last-Event-ID`. An
+/// event over a limit is an error for which [`is_too_large`](Error::is_too_large) is true, which also ends the stream.
 ///
 /// A connection that is silently lost cannot be told from an idle server. If the server sends comments or events at
 /// known intervals, [`SseConnector::max_silence`](super::SseConnector::max_silence) detects the loss and returns an

@@ -19,7 +19,8 @@ const COMMENT: &[u8] = b":\n\n";
 /// The body of a [`SseDuplexServer`](super::SseDuplexServer)'s responses: the event stream of a session, or a short
 /// text.
 ///
-/// The session ends when its stream is dropped, which an HTTP server does as soon as it detects that the client is gone.
+/// The session ends when its stream is dropped, which an HTTP server does as soon as it detects that the client is
+/// gone.
 #[derive(Default)]
 pub struct SseDuplexBody(Kind);
 

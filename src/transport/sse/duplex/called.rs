@@ -103,8 +103,8 @@ impl Called {
                 Poll::Ready(Err(error)) => {
                     self.start_close(Some(fault_frame(&error)));
                     self.up.outbox().answer();
-                    // The event stream stays open, unread. Otherwise the session would end with it before the server was
-                    // told.
+                    // The event stream stays open, unread. Otherwise the session would end with it before the server
+                    // was told.
                     self.course.phase = Phase::Failing(error);
                     self.halves.writer.wake();
                 }
@@ -213,8 +213,8 @@ impl Called {
         Ok(())
     }
 
-    /// Returns `Ready` when the server has acknowledged all accepted messages. After our close it takes at most the time
-    /// of a close.
+    /// Returns `Ready` when the server has acknowledged all accepted messages. After our close it takes at most the
+    /// time of a close.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.up.outbox().is_empty() {
             return Poll::Ready(Ok(()));

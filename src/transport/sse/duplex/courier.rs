@@ -49,7 +49,8 @@ enum Failure {
 #[derive(Debug)]
 pub(super) struct Lost {
     pub(super) error: Error,
-    /// Whether the server may have more to say with its last messages and its close, because it knows about the failure.
+    /// Whether the server may have more to say with its last messages and its close, because it knows about the
+    /// failure.
     pub(super) has_last_words: bool,
 }
 

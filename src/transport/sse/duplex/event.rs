@@ -52,8 +52,8 @@ fn is_lines(text: &str) -> bool {
     memchr(b'\r', text.as_bytes()).is_none()
 }
 
-/// `name` and `before` are on one line. The payload is encoded in place, so a binary message allocates only the buffer's
-/// memory.
+/// `name` and `before` are on one line. The payload is encoded in place, so a binary message allocates only the
+/// buffer's memory.
 fn base64(name: &str, before: &str, payload: &[u8], into: &mut BytesMut) {
     let length = payload.len().div_ceil(3).saturating_mul(4);
     into.reserve(length + name.len() + before.len() + 32);

@@ -9,9 +9,9 @@
 //!
 //! # Why
 //!
-//! If a proxy strips upgrades, WebSocket does not work, but plain HTTP does. The layers above a transport (codec, batch,
-//! compression, resume, the recommended stack) then run unchanged. Prefer WebSocket if it works: here a flush is a round
-//! trip, and binary messages are a third larger on the way down.
+//! If a proxy strips upgrades, WebSocket does not work, but plain HTTP does. The layers above a transport (codec,
+//! batch, compression, resume, the recommended stack) then run unchanged. Prefer WebSocket if it works: here a flush is
+//! a round trip, and binary messages are a third larger on the way down.
 //!
 //! # Backpressure
 //!
@@ -30,9 +30,9 @@
 //!
 //! A POST carries the number of its first message, and its response the number of the next expected one. A lost POST is
 //! resent (4 times, within [`Limits::handshake`](crate::Limits::handshake)), and the server skips messages that it
-//! already has. The session lives as long as its event stream. If the stream breaks, both ends return an error for which
-//! [`is_closed`](crate::Error::is_closed) is true, and messages on the way down may be lost. `layer::resume` above it
-//! (or `OptimizedTransport`) makes one connection of many such sessions without loss.
+//! already has. The session lives as long as its event stream. If the stream breaks, both ends return an error for
+//! which [`is_closed`](crate::Error::is_closed) is true, and messages on the way down may be lost. `layer::resume`
+//! above it (or `OptimizedTransport`) makes one connection of many such sessions without loss.
 //!
 //! # Behind a proxy
 //!
@@ -43,9 +43,9 @@
 //! | cuts an idle stream | `proxy_read_timeout` (60 s) | `timeout server`, `timeout tunnel` |
 //! | uses HTTP/1.0 to the server | `proxy_http_version 1.1;` | none |
 //!
-//! - A client sends at most [960 KiB in one POST](SseDuplexConnector::max_post). A larger message is sent in parts, each
-//!   in its own POST. If the proxy allows less than 1 MiB, raise its limit or lower `max_post`. If it allows more, a
-//!   higher `max_post` saves round trips.
+//! - A client sends at most [960 KiB in one POST](SseDuplexConnector::max_post). A larger message is sent in parts,
+//!   each in its own POST. If the proxy allows less than 1 MiB, raise its limit or lower `max_post`. If it allows more,
+//!   a higher `max_post` saves round trips.
 //! - Without `option http-no-delay`, HAProxy in HTTP mode was measured to delay each event by 200 ms.
 //! - The server sends a comment after [15 s](SseDuplexServer::keep_alive) without an event. Every read timeout on the
 //!   way must be longer.
@@ -55,16 +55,16 @@
 //!
 //! A session is identified by a token of 128 random bits, which the stream's first event carries. The token is in a
 //! header of each POST, never in a URL, a log or an error. A page of another origin can neither read the event nor send
-//! that header, unless the server [allows](SseDuplexServer::allow_origin) the origin; its requests are also rejected. An
-//! attacker who can read the traffic can take a session over: use `https://`.
+//! that header, unless the server [allows](SseDuplexServer::allow_origin) the origin; its requests are also rejected.
+//! An attacker who can read the traffic can take a session over: use `https://`.
 //!
 //! # Errors
 //!
 //! [`SseDuplexConnector`] documents its own errors. A session returns an error for which one of these is true:
 //!
 //! - [`is_closed`](crate::Error::is_closed) if the session was cut or has ended.
-//! - [`is_too_large`](crate::Error::is_too_large) or [`is_protocol`](crate::Error::is_protocol) if the peer is at fault.
-//!   The peer is told by a close with code 1009 or 1002.
+//! - [`is_too_large`](crate::Error::is_too_large) or [`is_protocol`](crate::Error::is_protocol) if the peer is at
+//!   fault. The peer is told by a close with code 1009 or 1002.
 //! - [`is_timeout`](crate::Error::is_timeout) if a close is not answered, or if a server is silent for too long.
 //! - [`is_auth`](crate::Error::is_auth) if a POST is rejected because of its credentials.
 //!
@@ -72,9 +72,9 @@
 //! continues.
 //!
 //! A POST that the server or a proxy rejects permanently ends the session and is not resent. The error has the HTTP
-//! [`status`](crate::Error::status) and says what was rejected: [`is_too_large`](crate::Error::is_too_large) is true for
-//! 413, [`is_auth`](crate::Error::is_auth) for 401, 403 and 407, and [`is_status`](crate::Error::is_status) for others.
-//! Both halves return it, so that a layer above does not mistake it for a lost connection.
+//! [`status`](crate::Error::status) and says what was rejected: [`is_too_large`](crate::Error::is_too_large) is true
+//! for 413, [`is_auth`](crate::Error::is_auth) for 401, 403 and 407, and [`is_status`](crate::Error::is_status) for
+//! others. Both halves return it, so that a layer above does not mistake it for a lost connection.
 //!
 //! # Cancel safety
 //!
@@ -82,11 +82,11 @@
 //!
 //! # Cost
 //!
-//! A client uses two HTTP/1.1 connections, the second only once it sends. There is no task behind a transport: each half
-//! drives what it waits for. The exception is a session that its handler has left. It has a small task while its client
-//! keeps reading, for at most [`Limits::close`](crate::Limits::close). A text message on the way down is copied once,
-//! into the output. Binary is encoded there in place, and decoded into memory of its own. A POST costs a handful of
-//! allocations, however many messages it carries.
+//! A client uses two HTTP/1.1 connections, the second only once it sends. There is no task behind a transport: each
+//! half drives what it waits for. The exception is a session that its handler has left. It has a small task while its
+//! client keeps reading, for at most [`Limits::close`](crate::Limits::close). A text message on the way down is copied
+//! once, into the output. Binary is encoded there in place, and decoded into memory of its own. A POST costs a handful
+//! of allocations, however many messages it carries.
 //!
 //! # On the wire
 //!

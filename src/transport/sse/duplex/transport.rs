@@ -20,10 +20,10 @@ use crate::{CloseFrame, Error, Message};
 ///
 /// It closes as a WebSocket does. A close is sent ([`close`](Self::close), a [`Message::Close`], or the sink's
 /// `poll_close`), the other end yields it and answers it, and both streams end with `None`. A peer that does not answer
-/// is abandoned after [`Limits::close`](crate::Limits::close), with an error for which [`is_timeout`](Error::is_timeout)
-/// is true. From the first close on, the sink returns an error for which [`is_closed`](Error::is_closed) is true and
-/// which carries the peer's close frame, if there is one. An end without a close yields one error for which
-/// [`is_closed`](Error::is_closed) is true, and then `None`.
+/// is abandoned after [`Limits::close`](crate::Limits::close), with an error for which
+/// [`is_timeout`](Error::is_timeout) is true. From the first close on, the sink returns an error for which
+/// [`is_closed`](Error::is_closed) is true and which carries the peer's close frame, if there is one. An end without a
+/// close yields one error for which [`is_closed`](Error::is_closed) is true, and then `None`.
 ///
 /// # Pings
 ///

@@ -50,11 +50,11 @@ pin_project! {
     /// # Backpressure
     ///
     /// The body is polled for the next frame only while the client reads, so events that were not polled stay in the
-    /// stream. All ready events go into one frame, of about 16 KiB at most (one event may be larger); the body holds one
-    /// such frame. The HTTP server detects a client that is gone and drops this body, and the stream with it. A client
-    /// that stays connected and never reads holds its connection, with the HTTP server's buffers (hyper: about 0.5 MiB
-    /// at most), until TCP gives up. TCP does so only if the client's machine is gone, so limit the connections per
-    /// user.
+    /// stream. All ready events go into one frame, of about 16 KiB at most (one event may be larger); the body holds
+    /// one such frame. The HTTP server detects a client that is gone and drops this body, and the stream with it. A
+    /// client that stays connected and never reads holds its connection, with the HTTP server's buffers (hyper: about
+    /// 0.5 MiB at most), until TCP gives up. TCP does so only if the client's machine is gone, so limit the connections
+    /// per user.
     ///
     /// # Errors
     ///
@@ -63,9 +63,9 @@ pin_project! {
     ///
     /// # Compression
     ///
-    /// The body is not compressed, because compression delays events. tower-http's `CompressionLayer` skips this content
-    /// type by its `DefaultPredicate`; a custom predicate needs `.and(NotForContentType::SSE)`. `no-transform` (RFC
-    /// 9111, section 5.2.2.6) tells proxies the same, and `x-accel-buffering: no` stops nginx from buffering.
+    /// The body is not compressed, because compression delays events. tower-http's `CompressionLayer` skips this
+    /// content type by its `DefaultPredicate`; a custom predicate needs `.and(NotForContentType::SSE)`. `no-transform`
+    /// (RFC 9111, section 5.2.2.6) tells proxies the same, and `x-accel-buffering: no` stops nginx from buffering.
     #[must_use = "it is the body of a response"]
     pub struct EventStream<S> {
         #[pin]
@@ -108,8 +108,8 @@ impl<S> EventStream<S> {
         self
     }
 
-    /// Sets the client's reconnect delay, sent first, in whole milliseconds. Without it a client uses its own default, 3
-    /// to 5 s in browsers.
+    /// Sets the client's reconnect delay, sent first, in whole milliseconds. Without it a client uses its own default,
+    /// 3 to 5 s in browsers.
     pub fn retry(mut self, time: Duration) -> Self {
         self.retry = Some(time);
         self

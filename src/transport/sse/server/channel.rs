@@ -16,8 +16,8 @@ use crate::{
 /// The sending end of an [`event_channel`]. Clone it for every task that has events.
 ///
 /// It has all methods of [`Sender`]. [`send`](Sender::send) waits for room, and returns an error for which
-/// [`is_closed`](Error::is_closed) is true once the client is gone. [`closed`](Sender::closed) waits for that moment. It
-/// is a `Sink` and a `Service` too. [`flush`](Sender::flush) waits until sent events are with the HTTP server.
+/// [`is_closed`](Error::is_closed) is true once the client is gone. [`closed`](Sender::closed) waits for that moment.
+/// It is a `Sink` and a `Service` too. [`flush`](Sender::flush) waits until sent events are with the HTTP server.
 pub type EventSender = Sender<Event, Infallible>;
 
 /// Creates a stream of events that other tasks feed: [`EventSender`]s send events, and the [`EventStream`] writes them.
@@ -57,8 +57,8 @@ pub fn event_channel(queue: Queue<Event, Infallible>) -> (EventSender, EventStre
 }
 
 impl Queue<Event, Infallible> {
-    /// Creates a queue of server-sent events for [`event_channel`]. It measures their data, types and ids, plus the size
-    /// of an [`Event`] itself.
+    /// Creates a queue of server-sent events for [`event_channel`]. It measures their data, types and ids, plus the
+    /// size of an [`Event`] itself.
     #[must_use]
     pub fn events() -> Self {
         Self::values().size_by(size, |never| match *never {})

@@ -8,8 +8,8 @@ const LIMIT: usize = 1024;
 /// The id of the last event that a reconnecting client has received: its `Last-Event-ID` header (WHATWG HTML, section
 /// 9.2.3).
 ///
-/// The client chooses the value: it may be made up, from the future, or another user's. Look it up among the events that
-/// this user may see, and treat an unknown id as absent.
+/// The client chooses the value: it may be made up, from the future, or another user's. Look it up among the events
+/// that this user may see, and treat an unknown id as absent.
 ///
 /// It dereferences to `str`. With the feature `axum`, a handler takes `Option<LastEventId>` as an argument.
 ///

@@ -50,10 +50,10 @@ use crate::{
 ///
 /// # Backpressure
 ///
-/// The service is always ready. A call waits for name resolution, QUIC (all addresses race, 250 ms apart, RFC 8305) with
-/// TLS 1.3, the HTTP/3 exchange and the stream, together at most [`Limits::handshake`]. It needs a tokio runtime with
-/// I/O and time. The UDP sockets (one per address family) belong to the runtime of the first call. All connections of a
-/// connector and its clones share them, and they are reopened when that runtime is gone.
+/// The service is always ready. A call waits for name resolution, QUIC (all addresses race, 250 ms apart, RFC 8305)
+/// with TLS 1.3, the HTTP/3 exchange and the stream, together at most [`Limits::handshake`]. It needs a tokio runtime
+/// with I/O and time. The UDP sockets (one per address family) belong to the runtime of the first call. All connections
+/// of a connector and its clones share them, and they are reopened when that runtime is gone.
 ///
 /// # Keep the connector
 ///
@@ -96,13 +96,14 @@ pub struct WebTransportConnector {
     trust: Trust,
     /// The sockets of this connector and of all its clones, whatever their settings.
     endpoints: Arc<Endpoints>,
-    /// The QUIC configuration, created once, with its cache of TLS sessions. Clones with the same trust and limits share
-    /// it.
+    /// The QUIC configuration, created once, with its cache of TLS sessions. Clones with the same trust and limits
+    /// share it.
     quic: Arc<OnceLock<quinn::ClientConfig>>,
 }
 
 impl WebTransportConnector {
-    /// Creates a connector with the default [`Limits`] and [`SessionLimits`], which trusts the operating system's roots.
+    /// Creates a connector with the default [`Limits`] and [`SessionLimits`], which trusts the operating system's
+    /// roots.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

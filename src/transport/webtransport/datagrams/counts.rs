@@ -46,8 +46,8 @@ impl DatagramCounts {
         /// datagram.
         refused count_refused
 
-        /// Returns the number of accepted messages that were not sent: the path's limit fell below their size while they
-        /// waited for room, or the session ended first.
+        /// Returns the number of accepted messages that were not sent: the path's limit fell below their size while
+        /// they waited for room, or the session ended first.
         dropped count_dropped
 
         /// Returns the number of incoming datagrams of unknown sessions. A peer that follows the protocol sends none.

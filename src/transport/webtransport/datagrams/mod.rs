@@ -24,18 +24,19 @@ use crate::{Error, Message};
 /// The maximum number of datagrams of foreign sessions that one poll skips before it lets other tasks run.
 const FOREIGN_AT_ONCE: usize = 32;
 
-/// The datagrams of a session as a transport. Each message is one datagram, unordered, and lost if the network loses it.
+/// The datagrams of a session as a transport. Each message is one datagram, unordered, and lost if the network loses
+/// it.
 ///
 /// Use it for data that is soon outdated: positions, samples, voice. No message waits for a lost one, and a stalled
 /// stream stalls no datagram.
 ///
 /// # Format
 ///
-/// Only the payload is sent ([RFC 9297](https://www.rfc-editor.org/rfc/rfc9297)'s HTTP datagram): there is no room for a
-/// kind. Text is sent as UTF-8 and **arrives as binary**. `JsonCodec` and `RkyvCodec` support that. Codecs that
+/// Only the payload is sent ([RFC 9297](https://www.rfc-editor.org/rfc/rfc9297)'s HTTP datagram): there is no room for
+/// a kind. Text is sent as UTF-8 and **arrives as binary**. `JsonCodec` and `RkyvCodec` support that. Codecs that
 /// distinguish text and binary (`HybridCodec`) and layers that depend on every message (compression with a context,
-/// batches, resume) do not. Pings, pongs and closes have no form here: the sink rejects them, and the session determines
-/// the end ([`Session::close`](super::Session::close)).
+/// batches, resume) do not. Pings, pongs and closes have no form here: the sink rejects them, and the session
+/// determines the end ([`Session::close`](super::Session::close)).
 ///
 /// # Backpressure
 ///
@@ -46,21 +47,21 @@ const FOREIGN_AT_ONCE: usize = 32;
 ///
 /// # Limit
 ///
-/// A message is at most [`max_size`](Self::max_size) bytes, a little over a kilobyte. The limit follows the path and may
-/// change at any time, so it is read again for each message. A larger message is rejected with an error for which
+/// A message is at most [`max_size`](Self::max_size) bytes, a little over a kilobyte. The limit follows the path and
+/// may change at any time, so it is read again for each message. A larger message is rejected with an error for which
 /// [`is_too_large`](Error::is_too_large) is true. The error concerns that message only; the transport remains usable.
 ///
 /// # Errors
 ///
-/// Returns an error for which [`is_closed`](Error::is_closed) is true once the session is over, with the peer's code and
-/// reason. The stream yields these as [`Message::Close`] before it ends. If the peer is lost, the stream yields the
+/// Returns an error for which [`is_closed`](Error::is_closed) is true once the session is over, with the peer's code
+/// and reason. The stream yields these as [`Message::Close`] before it ends. If the peer is lost, the stream yields the
 /// error; only after a close of this end does it end without one. Returns an error for which
 /// [`is_config`](Error::is_config) is true for a message that has no form as a datagram; it concerns that message only.
 ///
 /// # Closing
 ///
-/// `poll_close` ends this handle's sink. The peer is not told, and the session continues with its streams. The stream of
-/// this handle ends with the session.
+/// `poll_close` ends this handle's sink. The peer is not told, and the session continues with its streams. The stream
+/// of this handle ends with the session.
 ///
 /// # Cancel safety
 ///
@@ -103,8 +104,8 @@ pub struct Datagrams {
 }
 
 impl Session {
-    /// Returns the datagrams of the session as a transport: lossy, unordered, and fast. Call it once: if several handles
-    /// read, each message goes to one of them.
+    /// Returns the datagrams of the session as a transport: lossy, unordered, and fast. Call it once: if several
+    /// handles read, each message goes to one of them.
     #[must_use]
     pub fn datagrams(&self) -> Datagrams {
         Datagrams::new(self.clone())
@@ -137,8 +138,8 @@ impl Datagrams {
         }
     }
 
-    /// Returns the maximum payload that can be sent now, in bytes; 0 if the peer accepts no datagrams. It depends on the
-    /// path: 1,100 to 1,500 is usual.
+    /// Returns the maximum payload that can be sent now, in bytes; 0 if the peer accepts no datagrams. It depends on
+    /// the path: 1,100 to 1,500 is usual.
     #[must_use]
     pub fn max_size(&self) -> usize {
         self.session.quic().max_datagram_size()

@@ -45,13 +45,13 @@ use crate::{
 ///
 /// # Backpressure
 ///
-/// Handshakes run concurrently, each for at most [`Limits::handshake`], [1024](Self::max_handshakes) at once; a slow one
-/// delays no other. They make progress while `accept` or `serve` is polled.
+/// Handshakes run concurrently, each for at most [`Limits::handshake`], [1024](Self::max_handshakes) at once; a slow
+/// one delays no other. They make progress while `accept` or `serve` is polled.
 ///
 /// # Logs
 ///
-/// This crate logs a rejected request without its query and its headers, except `Origin`. web-transport-quinn below logs
-/// each whole request, including credentials in headers, at the level `debug` of its own target: leave that off
+/// This crate logs a rejected request without its query and its headers, except `Origin`. web-transport-quinn below
+/// logs each whole request, including credentials in headers, at the level `debug` of its own target: leave that off
 /// (`web_transport_quinn=info`).
 ///
 /// # Dropping it
@@ -120,9 +120,9 @@ impl WebTransportServer {
         self
     }
 
-    /// Accepts sessions only at this path (`/wt`), without its query. Defaults to every path; the handler then finds the
-    /// path in the parts of the request. A request for another path is rejected with 404 before any guard or handler
-    /// sees it.
+    /// Accepts sessions only at this path (`/wt`), without its query. Defaults to every path; the handler then finds
+    /// the path in the parts of the request. A request for another path is rejected with 404 before any guard or
+    /// handler sees it.
     ///
     /// Set it if code in front of the handler makes decisions by path, since the client chooses the path.
     #[must_use]
@@ -163,17 +163,17 @@ impl WebTransportServer {
         self
     }
 
-    /// Sets the maximum number of concurrent sessions and handshakes. Defaults to 16,384. Above it, clients are rejected
-    /// as for [`max_handshakes`](Self::max_handshakes).
+    /// Sets the maximum number of concurrent sessions and handshakes. Defaults to 16,384. Above it, clients are
+    /// rejected as for [`max_handshakes`](Self::max_handshakes).
     #[must_use]
     pub fn max_sessions(mut self, count: usize) -> Self {
         self.max_sessions = count;
         self
     }
 
-    /// Supports a subprotocol. Of those that the client offers, the first one added here is chosen; the handler finds it
-    /// in [`WebTransportStream::subprotocol`](super::WebTransportStream::subprotocol). A client that offers none of them
-    /// is accepted without a subprotocol.
+    /// Supports a subprotocol. Of those that the client offers, the first one added here is chosen; the handler finds
+    /// it in [`WebTransportStream::subprotocol`](super::WebTransportStream::subprotocol). A client that offers none of
+    /// them is accepted without a subprotocol.
     ///
     /// # Errors
     ///
@@ -215,8 +215,8 @@ impl WebTransportServer {
     }
 
     /// Accepts no more sessions, closes existing ones with this code and reason, and waits until all are gone, at most
-    /// [`Limits::close`]. Undelivered messages of their streams may be lost: a handler with a final message must send it
-    /// before.
+    /// [`Limits::close`]. Undelivered messages of their streams may be lost: a handler with a final message must send
+    /// it before.
     ///
     /// # Cancel safety
     ///

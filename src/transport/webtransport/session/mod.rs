@@ -95,8 +95,8 @@ impl Session {
         self.0.quic.remote_address()
     }
 
-    /// Closes the session, and all streams in it, with a code and a reason. Undelivered messages of streams may be lost;
-    /// close the streams first if that matters. Only the first close counts.
+    /// Closes the session, and all streams in it, with a code and a reason. Undelivered messages of streams may be
+    /// lost; close the streams first if that matters. Only the first close counts.
     ///
     /// It returns immediately. [`closed`](Self::closed) waits until the peer knows, or three round trips have passed.
     pub fn close(&self, frame: CloseFrame) {

@@ -150,7 +150,8 @@ impl Writer {
             Err(error) => {
                 let error = fault::write(error);
                 self.failed = Some(error.clone());
-                // A stream that the peer has stopped counts toward the maximum number of open streams until it is reset.
+                // A stream that the peer has stopped counts toward the maximum number of open streams until it is
+                // reset.
                 self.reset(0);
                 Err(error)
             }
@@ -191,8 +192,8 @@ impl Writer {
         }
     }
 
-    /// Handles the drop of the stream. QUIC still delivers data that it accepted with the end of the stream: until then,
-    /// for `time` at most, the session is kept.
+    /// Handles the drop of the stream. QUIC still delivers data that it accepted with the end of the stream: until
+    /// then, for `time` at most, the session is kept.
     pub(super) fn leave(&mut self, time: Duration) {
         if !self.finished || self.failed.is_some() {
             return self.reset(0);

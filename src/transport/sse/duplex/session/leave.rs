@@ -13,8 +13,9 @@ use super::{Session, Who};
 use crate::rt;
 
 impl Session {
-    /// Ends the handler's side: the body ends after the content of the outbox, and POSTs are rejected. A client that has
-    /// not read to the end within [`Limits::close`](crate::Limits::close) loses the rest, and its place is released.
+    /// Ends the handler's side: the body ends after the content of the outbox, and POSTs are rejected. A client that
+    /// has not read to the end within [`Limits::close`](crate::Limits::close) loses the rest, and its place is
+    /// released.
     pub(in super::super) fn leave(self: &Arc<Self>) {
         let mut state = self.lock();
         let was_left = std::mem::replace(&mut state.is_left, true);

@@ -58,8 +58,8 @@ impl Turn {
 }
 
 impl Session {
-    /// Begins a POST whose first message has this number, and ends any other one. Returns `Err` with the expected number
-    /// if this one is beyond it.
+    /// Begins a POST whose first message has this number, and ends any other one. Returns `Err` with the expected
+    /// number if this one is beyond it.
     pub(in super::super) fn begin(&self, number: u64) -> Result<Turn, u64> {
         let mut state = self.lock();
         let due = state.inbox.next();

@@ -27,11 +27,12 @@ use crate::{
 ///
 /// # Closing
 ///
-/// It closes as a WebSocket does, with the same frames. A [`Message::Close`] of either end is answered by the other with
-/// its own code and reason. Then both have sent their last message, and QUIC ends the stream. After a close frame the
-/// sink returns an error for which [`is_closed`](Error::is_closed) is true and which carries the peer's close frame, if
-/// there is one. Messages that arrive after our close frame are still yielded. To finish a close that was started here,
-/// read until `None`, or use [`close`](Self::close). It waits at most [`Limits::close`](crate::Limits::close).
+/// It closes as a WebSocket does, with the same frames. A [`Message::Close`] of either end is answered by the other
+/// with its own code and reason. Then both have sent their last message, and QUIC ends the stream. After a close frame
+/// the sink returns an error for which [`is_closed`](Error::is_closed) is true and which carries the peer's close
+/// frame, if there is one. Messages that arrive after our close frame are still yielded. To finish a close that was
+/// started here, read until `None`, or use [`close`](Self::close). It waits at most
+/// [`Limits::close`](crate::Limits::close).
 ///
 /// | the peer | the stream yields |
 /// |---|---|
@@ -42,17 +43,17 @@ use crate::{
 /// | sends a message over [`Limits::message`](crate::Limits::message) | an error for which [`is_too_large`](Error::is_too_large) is true; the peer's end is reset with 1009 |
 /// | violates the framing | an error for which [`is_protocol`](Error::is_protocol) is true; the peer's end is reset with 1002 |
 ///
-/// Errors of the stream are final, except that an outgoing message over [`Limits::message`](crate::Limits::message) only
-/// concerns that message. A stream that is dropped before it is closed is reset, and data that QUIC has not delivered is
-/// lost. A stream that has sent its close frame is not reset: its session is kept until the peer has acknowledged
-/// everything, for [`Limits::close`](crate::Limits::close) at most.
+/// Errors of the stream are final, except that an outgoing message over [`Limits::message`](crate::Limits::message)
+/// only concerns that message. A stream that is dropped before it is closed is reset, and data that QUIC has not
+/// delivered is lost. A stream that has sent its close frame is not reset: its session is kept until the peer has
+/// acknowledged everything, for [`Limits::close`](crate::Limits::close) at most.
 ///
 /// # Backpressure
 ///
 /// `poll_ready` waits once [`Limits::write_buffer`](crate::Limits::write_buffer) bytes wait that QUIC does not accept.
-/// The reason is that the peer does not read (its [`stream_window`](super::super::SessionLimits::stream_window)) or does
-/// not acknowledge (our [`send_window`](super::super::SessionLimits::send_window)). `poll_flush` waits until QUIC has
-/// everything. One stream does not wait for another one of the session, except for the bounds that they share.
+/// The reason is that the peer does not read (its [`stream_window`](super::super::SessionLimits::stream_window)) or
+/// does not acknowledge (our [`send_window`](super::super::SessionLimits::send_window)). `poll_flush` waits until QUIC
+/// has everything. One stream does not wait for another one of the session, except for the bounds that they share.
 /// [`Limits::frame`](crate::Limits::frame) has no effect here: QUIC splits messages into packets automatically.
 ///
 /// # Pings
@@ -136,9 +137,9 @@ impl WebTransportStream {
         self.peer_close.as_ref()
     }
 
-    /// Sets the priority of this stream's messages among those that this end sends in the session. Defaults to 0. Of the
-    /// waiting data, the stream with the highest number is sent first. Data that QUIC has already accepted may keep its
-    /// place.
+    /// Sets the priority of this stream's messages among those that this end sends in the session. Defaults to 0. Of
+    /// the waiting data, the stream with the highest number is sent first. Data that QUIC has already accepted may keep
+    /// its place.
     pub fn set_priority(&mut self, priority: i32) {
         self.writer.set_priority(priority);
     }
