@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use futures_util::stream;
+use futures_util::{Stream, StreamExt, stream};
 use http::StatusCode;
 use serde_json::{Value, json};
 use tower_transport::{
@@ -77,13 +77,19 @@ async fn serve(State((asked, end)): State<(Asked, End)>, last: Option<LastEventI
     asked.lock().unwrap().push(last.as_ref().map(|id| id.to_string()));
     let [first, second] = events().map(|events| events.into_iter().map(Ok));
     match (last.as_deref(), end) {
-        (None, End::Cut) => respond(first.chain([Err(Error::other("cut"))])),
-        (None, End::Good) => respond(first),
-        (Some("6"), _) => respond(second),
+        (None, End::Cut) => respond(stream::iter(first).chain(stream::once(cut()))),
+        (None, End::Good) => respond(stream::iter(first)),
+        (Some("6"), _) => respond(stream::iter(second)),
         _ => StatusCode::NO_CONTENT.into_response(),
     }
 }
 
-fn respond(events: impl Iterator<Item = Result<Event, Error>> + Send + 'static) -> Response {
-    IntoResponse::into_response(EventStream::new(stream::iter(events)).retry(Duration::from_millis(20)))
+/// The error that cuts the response, once what was sent before it has left hyper's buffer, which an error discards.
+async fn cut() -> Result<Event, Error> {
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    Err(Error::other("cut"))
+}
+
+fn respond(events: impl Stream<Item = Result<Event, Error>> + Send + 'static) -> Response {
+    IntoResponse::into_response(EventStream::new(events).retry(Duration::from_millis(20)))
 }

@@ -70,6 +70,10 @@ impl<Out> Drain<Out> {
         if let Some(entry) = self.batch.pop_front() {
             self.fed.count(&entry);
             self.is_dirty = true;
+            if self.batch.is_empty() {
+                // The response may not ask again for long. Nothing that it has taken counts as waiting meanwhile.
+                self.shared.outbox().fed(std::mem::take(&mut self.fed));
+            }
             return Poll::Ready(Some(Ok(entry.message)));
         }
         let is_over = matches!(next, Next::Close(_));

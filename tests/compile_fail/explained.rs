@@ -15,5 +15,5 @@ fn mistakes_are_explained() {
         assert!(std::env::var_os("CI").is_none(), "CI runs on the compiler that the messages are pinned for");
         return;
     }
-    trybuild::TestCases::new().compile_fail("compile_fail/cases/*.rs");
+    trybuild::TestCases::new().compile_fail("cases/*.rs");
 }
