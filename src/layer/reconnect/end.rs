@@ -69,14 +69,15 @@ where
         let mut cause = self.core.broken.take();
         // The sink of a transport that has ended knows best why. Where it has failed before, it has said so already: asked again it
         // only says that it is closed.
-        if cause.is_none()
+        let quietly = cause.is_none();
+        if quietly
             && let LinkParts::Up { transport } = self.link.as_mut().project()
             && let Poll::Ready(Err(error)) = transport.poll_ready(&mut Context::from_waker(&self.core.waker))
         {
             cause = Some(error.into());
         }
         let cause = cause.unwrap_or_else(|| Error::closed("the connection ended without a close message"));
-        self.lost(cause, true);
+        self.lost(cause, quietly);
     }
 
     pub(super) fn finish_if_done(&mut self) {
