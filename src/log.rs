@@ -8,9 +8,9 @@
 //! | level | for |
 //! |---|---|
 //! | `ERROR` | the process cannot accept connections |
-//! | `WARN` | a limit of this server was reached, or the server is misconfigured (5xx) |
+//! | `WARN` | a limit of this server was reached, an answer of it cannot be sent, or the server is misconfigured (5xx) |
 //! | `INFO` | a client was not admitted (401, 403, 429) |
-//! | `DEBUG` | a request is not a handshake (400, 405, 426), or this end closes a connection because of a peer's message |
+//! | `DEBUG` | a request is not a handshake (400, 405, 426) or cannot be read, or this end closes a connection because of a peer's message |
 #![allow(dead_code, unused_imports, unused_variables, reason = "which of them are used depends on the features")]
 
 use std::{fmt, io, net};
@@ -140,6 +140,18 @@ pub(crate) fn not_admitted(status: StatusCode) {
 pub(crate) fn full(transport: &'static str, reason: &str, peer: net::SocketAddr) {
     #[cfg(feature = "tracing")]
     tracing::warn!(transport, reason, %peer, "refused a connection");
+}
+
+/// Logs that a server of calls could not send an answer, because the transport rejected it.
+pub(crate) fn answer_rejected(error: &Error) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(%error, "an answer was rejected by the transport");
+}
+
+/// Logs that a server of calls dropped a request that it could not read.
+pub(crate) fn request_unreadable(error: &Error) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(%error, "a request could not be read");
 }
 
 /// Logs that one incoming connection failed before it was accepted.

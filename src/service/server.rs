@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::correlate::{ByTag, InOrder, Respond, Tagged};
-use crate::{Error, Transport, in_flight::InFlight, transport::signal::Mark};
+use crate::{Error, Transport, in_flight::InFlight, log, transport::signal::Mark};
 
 /// The default number of requests that are answered at a time.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
@@ -47,7 +47,7 @@ pin_project! {
     /// - An error of the transport completes the future at once; requests in flight are dropped.
     /// - An answer that the transport rejects (too large, or it cannot be encoded) does not end the connection. It is
     ///   replaced by the answer that [`on_rejected_answer`](Self::on_rejected_answer) makes of the error. Without that,
-    ///   an answer by tag is dropped, counted ([`Handle::rejected_answers`]) and logged (feature `trace`). In order, a
+    ///   an answer by tag is dropped, counted ([`Handle::rejected_answers`]) and logged (feature `tracing`). In order, a
     ///   missing answer would give the caller the next one's answer. The connection is therefore closed after the
     ///   earlier answers, and the future completes with the error.
     /// - A request that cannot be read is dropped, counted ([`Handle::unreadable_requests`]) and logged, by tag. In
@@ -168,9 +168,7 @@ impl Signal {
     /// Counts a request that could not be read.
     fn request_unreadable(&self, error: &Error) {
         self.unreadable_requests.fetch_add(1, Ordering::Relaxed);
-        #[cfg(feature = "trace")]
-        tracing::warn!(%error, "a request could not be read");
-        let _ = error;
+        log::request_unreadable(error);
     }
 }
 
@@ -241,10 +239,10 @@ where
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
     /// use tower::{ServiceExt, service_fn};
-    /// use tower_transport::{Error, Limits, Message, TransportExt, channel, layer::limit::LimitLayer, service::{Client, Server}};
+    /// use tower_transport::{Error, Message, TransportExt, channel, layer::limit::LimitLayer, service::{Client, Server}};
     ///
     /// let (here, there) = channel::<Message, Message>(8);
-    /// let there = there.layer(LimitLayer::new(Limits::new().message(1000)));
+    /// let there = there.layer(LimitLayer::new().max_message(1000));
     /// let zeros = service_fn(async |size: Message| {
     ///     let size = size.as_text().and_then(|size| size.parse().ok()).unwrap_or(0);
     ///     Ok::<_, Error>(Message::binary(vec![0; size]))
