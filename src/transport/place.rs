@@ -6,6 +6,7 @@ use std::{fmt, sync::Arc};
 /// makes a transport of the request takes it out and holds it for the life of the connection, so handlers need not keep
 /// it. A custom guard can use [`Place::new`] with any value that releases something when it is dropped.
 #[derive(Clone)]
+#[cfg_attr(not(feature = "auth"), allow(unreachable_pub, reason = "exported with the guards"))]
 pub struct Place {
     _held: Arc<dyn Held>,
 }
@@ -17,6 +18,7 @@ impl<T: Send + Sync> Held for T {}
 impl Place {
     /// Creates a place that drops `held` when the connection is gone.
     #[must_use]
+    #[cfg_attr(not(feature = "auth"), allow(unreachable_pub, reason = "exported with the guards"))]
     pub fn new(held: impl Send + Sync + 'static) -> Self {
         Self { _held: Arc::new(held) }
     }

@@ -44,7 +44,6 @@
 //! | any other failure that is final, or the last attempt | gives the error once, then `None` | [`is_closed`](crate::Error::is_closed), with the error as its source |
 //! | the end without a word, where the classifier says it is final | `None` | [`is_closed`](crate::Error::is_closed) |
 //! | the user closes, or sends a close message | goes on until the peer has closed | [`is_closed`](crate::Error::is_closed) |
-//!
 //! | the connection rejects a message | - | `start_send` returns the error, which [`is_rejection`](crate::Error::is_rejection); the connection stays |
 //! | a connection rejects a message that [`WhenLost::Keep`] had kept | gives the error once, which is a rejection | - |
 //!
