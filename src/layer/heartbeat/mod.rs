@@ -8,18 +8,21 @@
 //!
 //! # What it does
 //!
-//! - When nothing came for `interval`, a ping is sent. When nothing comes within `timeout` of that, the stream gives one error
+//! - When no message came for `interval`, a ping is sent. When nothing comes within `timeout` of that, the stream gives one error
 //!   that [`is_timeout`](crate::Error::is_timeout), and ends; the sink fails from then on. Any message counts as a sign of
 //!   life, not the pong alone. The ping is not repeated: a transport that loses messages is not what this is for.
-//! - Bytes that move are a sign of life, too, so that a long message on a slow line is not taken for silence. The transport below
-//!   [reports](crate::transport::signal::moved) them. Two kinds count, at an average of 100 bytes a second or more:
+//! - Bytes that move are an answer, too, so that a long message on a slow line is not taken for silence. The transport below
+//!   [reports](crate::transport::signal::moved) them. Two kinds count, at an average of 100 bytes a second or more over the timeout:
 //!   - incoming bytes;
 //!   - outgoing bytes, if the sink had no room before: then the peer has taken what filled it. Bytes that find room at once
 //!     prove nothing, since the operating system takes them for a dead peer as well.
 //!
-//!   The average is over half the interval, or over the timeout once a ping is out. A peer that drips fewer bytes and completes no
-//!   message is given up like a silent one. A peer that sends more is alive, whatever it sends. The size of an unfinished message is
-//!   bounded by [`Limits::message`](crate::Limits::message), and its time by the idle timeout of the limit layer.
+//!   A peer that drips fewer bytes and completes no message is given up like a silent one. A peer that sends more is alive, whatever it
+//!   sends. The size of an unfinished message is bounded by [`Limits::message`](crate::Limits::message), and its time by the idle timeout
+//!   of the limit layer.
+//! - Bytes do not put a ping off. The sender of a long message may see nothing move, because its operating system has taken all of it
+//!   (up to 4 MiB a socket on Linux). It takes the pings of the receiver for signs of life, so use a heartbeat at both ends where the
+//!   peer can have one.
 //! - Pongs to its own pings are not passed on. All other messages are.
 //! - Marked pings of a peer that is in [application-level](HeartbeatLayer::application_level) mode are answered, and not
 //!   passed on, whatever this end's own mode.

@@ -32,7 +32,7 @@ pub(super) struct Silence {
     phase: Phase,
     /// Something came since it was looked at last.
     heard: bool,
-    /// Bytes that moved since the timer was set, without a message.
+    /// Bytes that moved since the ping, without a message.
     moved: u64,
 }
 
@@ -84,11 +84,14 @@ impl Silence {
         self.heard = true;
     }
 
-    /// So many bytes moved, though no message came of them yet.
+    /// So many bytes moved, though no message came of them yet. They answer a ping, and put none off: a peer that has handed a long message
+    /// to its operating system sees nothing move, and takes this ping for our sign of life.
     pub(super) fn moved(&mut self, bytes: u64) {
-        let time = if matches!(self.phase, Phase::Asked { .. }) { self.timeout } else { self.tick };
+        if bytes == 0 || !matches!(self.phase, Phase::Asked { .. }) {
+            return;
+        }
         self.moved = self.moved.saturating_add(bytes);
-        if bytes > 0 && u128::from(self.moved) >= time.as_millis() * LEAST_RATE / 1000 {
+        if u128::from(self.moved) >= self.timeout.as_millis() * LEAST_RATE / 1000 {
             self.heard = true;
         }
     }
@@ -185,18 +188,27 @@ mod tests {
     fn bytes_that_move_are_an_answer_if_there_are_a_hundred_a_second() {
         let mut silence = listening();
         silence.rang(seconds(0));
-        silence.moved(999);
-        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)), "fewer than 1,000 in a tick of 10 s");
+        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)));
         silence.moved(499);
         assert_eq!(silence.quiet(), None, "fewer than 500 in a timeout of 5 s");
         silence.moved(1);
         assert_eq!(silence.quiet(), Some(seconds(10)));
-        silence.moved(600);
-        silence.moved(400);
-        assert_eq!(silence.rang(seconds(0)), Wait(seconds(10)));
-        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)), "each tick counts its own");
+        silence.rang(seconds(0));
+        silence.rang(seconds(0));
+        silence.moved(499);
         silence.moved(0);
+        assert_eq!(silence.quiet(), None, "each ping has its own");
         assert_eq!(silence.rang(seconds(5)), GiveUp);
+    }
+
+    #[test]
+    fn bytes_that_move_put_no_ping_off() {
+        let mut silence = listening();
+        silence.moved(1 << 20);
+        assert_eq!(silence.rang(seconds(0)), Wait(seconds(10)));
+        silence.moved(1 << 20);
+        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)));
+        assert_eq!(silence.quiet(), None, "what moved before the ping is no answer to it");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tower::{Layer, service_fn};
 use tower_transport::{
-    Error, Limits, Message, Queue, TransportExt,
+    Error, Limits, Message, Queue, Receiver, TransportExt,
     layer::{
         heartbeat::{Heartbeat, HeartbeatLayer},
         limit::LimitLayer,
@@ -51,7 +51,12 @@ async fn relay(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
 
 /// Two ends of a line that carries 34 KB a second each way.
 fn slow_line() -> (DuplexStream, DuplexStream) {
-    let ((near, a), (b, far)) = (duplex(16 * 1024), duplex(16 * 1024));
+    slow_line_behind(16 * 1024)
+}
+
+/// The same behind operating systems that take so many bytes of each end at once.
+fn slow_line_behind(room: usize) -> (DuplexStream, DuplexStream) {
+    let ((near, a), (b, far)) = (duplex(room), duplex(room));
     let ((from_a, to_a), (from_b, to_b)) = (split(a), split(b));
     tokio::spawn(relay(from_a, to_b));
     tokio::spawn(relay(from_b, to_a));
@@ -67,6 +72,16 @@ fn queue() -> Queue<Message, Message> {
     Queue::messages().max_bytes((8 << 20).try_into().unwrap())
 }
 
+/// The length of the next message that is not a ping of the peer's heartbeat.
+async fn length(receiver: &mut Receiver<Message>) -> usize {
+    loop {
+        let message = receiver.receive().await.unwrap().unwrap();
+        if message.is_data() {
+            return message.len();
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_long_message_on_a_slow_line_lives_in_both_directions_with_the_defaults() {
     for limits in framings() {
@@ -79,13 +94,27 @@ async fn a_long_message_on_a_slow_line_lives_in_both_directions_with_the_default
         let start = Instant::now();
         for _ in 0..2 {
             client.send(large()).await.unwrap();
-            assert_eq!(from_client.receive().await.unwrap().unwrap().len(), LARGE);
+            assert_eq!(length(&mut from_client).await, LARGE);
             server.send(large()).await.unwrap();
-            assert_eq!(from_server.receive().await.unwrap().unwrap().len(), LARGE);
+            assert_eq!(length(&mut from_server).await, LARGE);
         }
         assert!(start.elapsed() > 4 * seconds(100), "{:?}", start.elapsed());
         assert!(drivers.iter().all(|driver| !driver.is_finished()));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_message_that_the_operating_system_took_at_once_lives_by_the_pings_of_its_receiver() {
+    let (near, far) = slow_line_behind(8 << 20);
+    let layer = HeartbeatLayer::default();
+    let (client, mut from_server) = layer.layer(WebSocket::client(near, Limits::default())).drive(queue()).spawn();
+    let (server, mut from_client) = layer.layer(WebSocket::server(far, Limits::default())).drive(queue()).spawn();
+    let start = Instant::now();
+    client.send(large()).await.unwrap();
+    assert_eq!(length(&mut from_client).await, LARGE);
+    server.send(large()).await.unwrap();
+    assert_eq!(length(&mut from_server).await, LARGE);
+    assert!(start.elapsed() > 2 * seconds(100), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
