@@ -160,9 +160,7 @@ impl Signal {
     /// Counts an answer that the transport rejected.
     fn answer_rejected(&self, error: &Error) {
         self.rejected_answers.fetch_add(1, Ordering::Relaxed);
-        #[cfg(feature = "trace")]
-        tracing::warn!(%error, "the transport rejected an answer");
-        let _ = error;
+        log::answer_rejected(error);
     }
 
     /// Counts a request that could not be read.
