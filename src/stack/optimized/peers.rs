@@ -20,7 +20,10 @@ const TTL: Duration = Duration::from_secs(600);
 
 /// A memory of servers by URL without the query. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Peers(Arc<Mutex<HashMap<Box<str>, (Kind, Instant)>>>);
+pub(super) struct Peers(Arc<Mutex<Seen>>);
+
+/// The kind of each server, and when it was learnt.
+type Seen = HashMap<Box<str>, (Kind, Instant)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -48,7 +51,7 @@ impl Peers {
         peers.insert(key, (kind, now));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, (Kind, Instant)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -43,6 +43,7 @@ impl<T, Out, In> Driven<T, Out, In> {
     }
 
     /// Returns the two ends, and the driver to spawn or poll.
+    #[allow(clippy::type_complexity, reason = "three things, each named")]
     pub fn into_parts(self) -> (Sender<Out, In>, Receiver<Out, In>, Driver<T, Out, In>) {
         (self.sender, self.receiver, self.driver)
     }

@@ -20,6 +20,8 @@ use tower_transport::{
 
 type Outcome = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
+type Connector = fn(Request<()>) -> Outcome;
+
 fn connect<C>(connector: C, request: Request<()>) -> Outcome
 where
     C: Connect<ConnectError = Error, Future: Send> + Send + 'static,
@@ -45,7 +47,7 @@ fn by_webtransport(request: Request<()>) -> Outcome {
 }
 
 /// A connector, and the scheme that it is tried with.
-const CONNECTORS: [(&str, fn(Request<()>) -> Outcome); 5] = [
+const CONNECTORS: [(&str, Connector); 5] = [
     ("ws", by_websocket),
     ("wss", by_websocket),
     ("http", by_sse),

@@ -166,7 +166,9 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             let ends = core.closing.is_some() && !core.out.is_blocked();
             let bye_waits = ends && !self.said_bye;
             let waits = self.greeting.is_some() || self.ack_waits || core.out.has_next() || self.control.is_some();
-            if !waits && !bye_waits && !(ends && matches!(core.closing, Some(Some(_)))) {
+            // The close that the user asked for with a frame goes out behind the farewell.
+            let close_waits = ends && matches!(core.closing, Some(Some(_)));
+            if !(waits || bye_waits || close_waits) {
                 return Poll::Ready(Ok(()));
             }
             match ready!(self.inner().poll_ready(&mut cx)) {

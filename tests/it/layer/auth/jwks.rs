@@ -21,7 +21,7 @@ fn set(keys: &[Value]) -> Set {
     Arc::new(Mutex::new(Ok(json!({ "keys": keys }).to_string())))
 }
 
-fn source(set: &Set, count: &Count) -> impl KeySource<Future: Send> + Send + use<> {
+fn source(set: &Set, count: &Count) -> impl KeySource<Future: Send> + use<> {
     let (set, count) = (set.clone(), count.clone());
     service_fn(move |()| {
         count.up();
@@ -33,7 +33,7 @@ fn source(set: &Set, count: &Count) -> impl KeySource<Future: Send> + Send + use
     })
 }
 
-fn verifier(set: &Set, count: &Count) -> JwksVerifier<impl KeySource<Future: Send> + Send + use<>> {
+fn verifier(set: &Set, count: &Count) -> JwksVerifier<impl KeySource<Future: Send> + use<>> {
     JwksVerifier::new(source(set, count), JwtRules::new().audience("feed"))
 }
 
