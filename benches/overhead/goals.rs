@@ -23,6 +23,7 @@ const WITHOUT_ALLOCATION: &[(&str, &str)] = &[
     ("batch-lone-message", crate::rows::batch::LONE),
     ("compression-below-its-size", crate::rows::compression::SMALL),
     ("rate-limit", crate::rows::rate_limit::PER_CONNECTION),
+    ("reconnect-fail", crate::rows::reconnect::FAIL),
     ("reconnect-keep", crate::rows::reconnect::KEEP),
 ];
 

@@ -13,12 +13,11 @@ use tower_transport::{
         limit::LimitLayer,
         queue::QueueLayer,
         rate_limit::{Quota, RateLimitLayer},
-        reconnect::WhenLost,
         trace::TraceLayer,
     },
 };
 
-use super::{Row, message, reconnect::connected, through};
+use super::{Row, message, reconnect::as_shipped, through};
 
 pub(crate) const SIX: &str = "+ stack of six";
 /// The same, whose rate limit reads the operating system's clock in place of the processor's counter: so that its reads are
@@ -32,7 +31,8 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-/// What goes out passes the six at the one end, and what comes in those of the other; the rate limit checks what goes out.
+/// What goes out passes the six at the one end, and what comes in those of the other; the rate limit checks what goes out. The
+/// reconnect layer is as `OptimizedBuilder::new()` builds it.
 fn six(clock: fn(RateLimitLayer) -> RateLimitLayer) -> impl Layer<Channel, Service: Sink<Message> + Stream + Unpin> {
     const HOUR: Duration = Duration::from_secs(3600);
     // So many that nothing ever waits.
@@ -42,6 +42,6 @@ fn six(clock: fn(RateLimitLayer) -> RateLimitLayer) -> impl Layer<Channel, Servi
         .layer(LimitLayer::new().idle_timeout(HOUR).lifetime(24 * HOUR))
         .layer(clock(RateLimitLayer::per_connection(quota).outbound()))
         .layer(QueueLayer::default())
-        .layer(layer_fn(|transport| connected(transport, WhenLost::Fail)))
+        .layer(layer_fn(as_shipped))
         .layer(HeartbeatLayer::default())
 }

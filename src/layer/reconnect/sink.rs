@@ -95,10 +95,11 @@ where
         let this = self.as_mut().project();
         if this.core.steady
             && this.core.granted == Granted::Direct
-            && !this.core.outlives
             && close_message(&message).is_none()
             && let LinkParts::Up { transport } = this.link.project()
-            && this.core.buffer.count_sending()
+            // The layer below holds the message until it is acknowledged, or this layer counts it. One that this layer has to
+            // keep takes the longer way.
+            && (this.core.outlives || this.core.buffer.count_sending())
         {
             this.core.granted = Granted::Nothing;
             return match transport.start_send(message) {

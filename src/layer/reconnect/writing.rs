@@ -163,12 +163,11 @@ where
     pub(super) fn send_directly(&mut self, message: Out) -> Result<(), Error> {
         let LinkParts::Up { transport } = self.link.as_mut().project() else { return Err(unready()) };
         let closes = close_message(&message).is_some();
-        self.core.buffer.sending(&message);
+        if !self.core.outlives {
+            self.core.buffer.sending(&message);
+        }
         if let Err(error) = transport.start_send(message) {
             return self.failed_to_send(error.into());
-        }
-        if self.core.outlives {
-            self.core.buffer.not_held();
         }
         if closes {
             self.start_closing();
@@ -179,8 +178,16 @@ where
     #[cold]
     pub(super) fn failed_to_send(&mut self, error: Error) -> Result<(), Error> {
         if refuses_message(&error) || self.core.policy.class(&error) == Class::Message {
-            self.core.buffer.not_held();
+            if !self.core.outlives {
+                self.core.buffer.not_held();
+            }
             return Err(error.into_rejection());
+        }
+        if self.core.outlives {
+            // The layer below did not take the message and there is no copy here, so the caller has to know. The transport
+            // goes on with the next connection.
+            self.sink_failed(error.clone());
+            return Err(error.into_unsent().into_rejection());
         }
         // There was a place for the message: what becomes of it is what becomes of all that the connection took.
         self.sink_failed(error);

@@ -2,18 +2,20 @@
 
 use std::{
     collections::BTreeSet,
+    future::poll_fn,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use futures_util::{FutureExt, SinkExt};
-use http::Response;
+use http::{Request, Response};
 use tokio::time::{Instant, timeout};
-use tower::{Layer, ServiceBuilder};
+use tower::{Layer, Service, ServiceBuilder};
 use tower_transport::{
-    Message, TransportExt,
+    Channel, Error, Message, TransportExt,
     layer::reconnect::{Keep, State, WhenLost},
-    test_util::fault::Direction,
+    test_util::fault::{Direction, Fault},
     transport::OutlivesConnection,
 };
 
@@ -326,14 +328,58 @@ fn the_queue_of_a_dropped_transport_is_counted_as_lost() {
 async fn what_outlives_its_connection_is_neither_lost_nor_sent_again_here() {
     for when_lost in [WhenLost::Fail, WhenLost::Drop, keep()] {
         let server = Server::default();
-        let holds = ServiceBuilder::new().map_response(|mut response: Response<_>| {
-            response.extensions_mut().insert(OutlivesConnection);
-            response
-        });
-        let mut transport = layer().when_lost(when_lost).layer(holds.service(server.clone()));
+        let mut transport = layer().when_lost(when_lost).layer(holds(&server));
         transport.send_message("first".into()).await.unwrap();
         transport.feed("held below".into()).await.unwrap();
         server.accept().faults.cut();
+        assert!(transport.receive_message().now_or_never().is_none());
+        transport.send_message("next".into()).await.unwrap();
+        assert_eq!(server.accept().take(), ["next"]);
+        assert_eq!(transport.handle().lost(), 0);
+    }
+}
+
+/// A connector whose connections say that a layer below holds what they take.
+fn holds(
+    server: &Server,
+) -> impl Service<Request<()>, Response = Response<Fault<Channel>>, Error = Error, Future: Unpin> + Unpin + use<> {
+    let response = |mut response: Response<_>| {
+        response.extensions_mut().insert(OutlivesConnection);
+        response
+    };
+    ServiceBuilder::new().map_response(response).service(server.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_keep_a_message_that_the_layer_below_holds_is_neither_measured_nor_kept() {
+    static MEASURED: AtomicUsize = AtomicUsize::new(0);
+    fn measure(message: &Message) -> usize {
+        MEASURED.fetch_add(1, Relaxed);
+        message.len()
+    }
+
+    let server = Server::default();
+    let keep = WhenLost::Keep(Keep::messages().size_by(measure));
+    let mut transport = layer().when_lost(keep).layer(holds(&server));
+    transport.send_message("first".into()).await.unwrap();
+    MEASURED.store(0, Relaxed);
+    for text in ["second", "third"] {
+        transport.send_message(text.into()).await.unwrap();
+    }
+    assert_eq!(MEASURED.load(Relaxed), 0);
+    assert_eq!(server.accept().take(), ["first", "second", "third"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_the_layer_below_did_not_take_is_given_back_and_the_next_connection_goes_on() {
+    for when_lost in [WhenLost::Fail, WhenLost::Drop, keep()] {
+        let server = Server::default();
+        let mut transport = layer().when_lost(when_lost).layer(holds(&server));
+        transport.send_message("first".into()).await.unwrap();
+        poll_fn(|cx| transport.poll_ready_unpin(cx)).await.unwrap();
+        server.accept().faults.cut();
+        let error = transport.start_send_unpin("refused".into()).unwrap_err();
+        assert!(error.is_rejection(), "{error:?}");
         assert!(transport.receive_message().now_or_never().is_none());
         transport.send_message("next".into()).await.unwrap();
         assert_eq!(server.accept().take(), ["next"]);
