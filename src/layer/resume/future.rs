@@ -19,6 +19,8 @@ pin_project! {
     pub struct ResponseFuture<F, T> {
         #[pin]
         connect: F,
+        // The head of the inner connector's response, until the session is open.
+        head: http::Response<()>,
         opening: Option<Opening<T>>,
         config: Config,
         home: Arc<Home>,
@@ -26,8 +28,8 @@ pin_project! {
 }
 
 impl<F, T> ResponseFuture<F, T> {
-    pub(super) const fn new(connect: F, config: Config, home: Arc<Home>) -> Self {
-        Self { connect, opening: None, config, home }
+    pub(super) fn new(connect: F, config: Config, home: Arc<Home>) -> Self {
+        Self { connect, head: http::Response::default(), opening: None, config, home }
     }
 }
 
@@ -44,11 +46,15 @@ where
         let opening = match this.opening {
             Some(opening) => opening,
             None => {
-                let response = ready!(this.connect.poll(cx)).map_err(Into::into)?;
-                this.opening.insert(Opening::new(response, *this.config, this.home.clone()))
+                let (head, transport) = ready!(this.connect.poll(cx)).map_err(Into::into)?.into_parts();
+                *this.head = http::Response::from_parts(head, ());
+                this.opening.insert(Opening::new(transport, *this.config, this.home.clone()))
             }
         };
-        opening.poll(cx)
+        let (transport, verdict) = ready!(opening.poll(cx))?;
+        let mut response = std::mem::take(this.head).map(|()| transport);
+        verdict.insert_into(response.extensions_mut());
+        Poll::Ready(Ok(response))
     }
 }
 

@@ -1,8 +1,9 @@
-use std::time::Duration;
+use std::{future::poll_fn, time::Duration};
 
 use tower_layer::Layer;
 
-use super::{Resume, ResumeHandle, state::Window};
+use super::{Resume, ResumeHandle, ResumedTransport, Verdict, opening::Opening, state::Window};
+use crate::{Error, Message, Transport};
 
 /// Sessions that outlive connections, on a connector. See the [module](super) for the whole story.
 ///
@@ -99,6 +100,35 @@ impl ResumeLayer {
     pub fn deadline(mut self, time: Duration) -> Self {
         self.config.deadline = time;
         self
+    }
+
+    /// Opens the session on a transport that is already connected, or resumes it there. [`SessionStore::accept`](super::SessionStore::accept)
+    /// is the server's side.
+    ///
+    /// The session is that of this layer's [`handle`](Self::handle). Without one, each call begins a new session. A connector that
+    /// calls this reports the verdict with [`Verdict::insert_into`].
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for which one of these is true:
+    ///
+    /// - [`is_timeout`](Error::is_timeout): the session was not opened within [`deadline`](Self::deadline).
+    /// - [`is_closed`](Error::is_closed): the server closed the connection instead, the connection ended, or a newer connection took
+    ///   the session.
+    /// - [`is_protocol`](Error::is_protocol): the server does not use a [`SessionStore`](super::SessionStore), or breaks the protocol.
+    ///
+    /// Errors of the transport are returned unchanged.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the connection. The session stays with the handle.
+    pub async fn open<T>(&self, transport: T) -> Result<(ResumedTransport<T>, Verdict), Error>
+    where
+        T: Transport<Message, In = Message> + Unpin,
+    {
+        let handle = self.handle.clone().unwrap_or_default();
+        let mut opening = Opening::new(transport, self.config, handle.home);
+        poll_fn(|cx| opening.poll(cx)).await
     }
 }
 

@@ -12,19 +12,15 @@ use super::{
     layer::Config,
     wire::{self, Own, Read, Welcome},
 };
-use crate::{
-    Error, Message, Transport,
-    rt::Timer,
-    transport::{OutlivesConnection, Resumed, halves::Halves},
-};
+use crate::{Error, Message, Transport, rt::Timer, transport::halves::Halves};
 
 /// How many control messages may come before the answer.
 const PINGS: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Opening<T> {
-    /// The inner connector's answer, until it is given on.
-    response: Option<http::Response<T>>,
+    /// The connection, until the session has it.
+    link: Option<T>,
     config: Config,
     home: Arc<Home>,
     epoch: u64,
@@ -44,13 +40,13 @@ enum Step {
 }
 
 impl<T> Opening<T> {
-    pub(super) fn new(response: http::Response<T>, config: Config, home: Arc<Home>) -> Self {
-        Self { response: Some(response), config, home, epoch: 0, step: Step::Begin, deadline: Timer::new() }
+    pub(super) fn new(link: T, config: Config, home: Arc<Home>) -> Self {
+        Self { link: Some(link), config, home, epoch: 0, step: Step::Begin, deadline: Timer::new() }
     }
 }
 
 impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<http::Response<ResumedTransport<T>>, Error>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(ResumedTransport<T>, Verdict), Error>> {
         if self.step == Step::Begin {
             // From now on, for the older transport was good until there is a newer one.
             self.epoch = self.home.fence();
@@ -80,8 +76,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
     }
 
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<Welcome, Error>> {
-        let Some(response) = &mut self.response else { return Poll::Pending };
-        let mut link = Pin::new(response.body_mut());
+        let Some(link) = &mut self.link else { return Poll::Pending };
+        let mut link = Pin::new(link);
         loop {
             match self.step {
                 Step::Begin | Step::Fetch => {
@@ -118,21 +114,15 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
         }
     }
 
-    fn finish(&mut self, welcome: &Welcome) -> Result<http::Response<ResumedTransport<T>>, Error> {
-        let Some(response) = self.response.take() else {
+    fn finish(&mut self, welcome: &Welcome) -> Result<(ResumedTransport<T>, Verdict), Error> {
+        let Some(link) = self.link.take() else {
             return Err(Error::closed("resume: the connection was opened already"));
         };
         let (halves, both) = Halves::new();
         let (core, verdict) =
             self.home.welcomed(self.epoch, (self.config.window, self.config.max_stalled), welcome, both)?;
-        let (mut parts, link) = response.into_parts();
-        parts.extensions.insert(verdict);
-        parts.extensions.insert(OutlivesConnection);
-        if matches!(verdict, Verdict::Resumed { .. }) {
-            parts.extensions.insert(Resumed);
-        }
         let transport = ResumedTransport::new(link, halves, core, self.home.clone(), self.epoch, self.config.ack_delay);
-        Ok(http::Response::from_parts(parts, transport))
+        Ok((transport, verdict))
     }
 }
 

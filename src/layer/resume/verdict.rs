@@ -1,6 +1,7 @@
 use std::fmt;
 
 use super::wire::Bytes16;
+use crate::transport::{OutlivesConnection, Resumed};
 
 /// What became of the session when a connection was opened: in the extensions of the connector's response, and in
 /// [`ResumeHandle`](super::ResumeHandle).
@@ -23,6 +24,18 @@ pub enum Verdict {
         /// have reached the peer all the same.
         lost: u64,
     },
+}
+
+impl Verdict {
+    /// Inserts this verdict into the extensions of a connector's response, together with what it tells the reconnect layer:
+    /// [`OutlivesConnection`], and [`Resumed`] if the session goes on. [`Resume`](super::Resume) does this for each connection.
+    pub fn insert_into(self, extensions: &mut http::Extensions) {
+        extensions.insert(self);
+        extensions.insert(OutlivesConnection);
+        if matches!(self, Self::Resumed { .. }) {
+            extensions.insert(Resumed);
+        }
+    }
 }
 
 /// The public name of a session: 128 random bits, printed in hexadecimal. It is no secret, and opens nothing by itself.

@@ -136,10 +136,8 @@ where
         let (agreed, max_message) = (agreement.capabilities, agreement.max_message());
         let wire = self.wire.layer(transport, agreement);
         let link = if agreed.resume() {
-            let opened = Response::from_parts(parts, wire);
-            let mut resume = self.resume.layer(tower::service_fn(|opened| std::future::ready(Ok::<_, Error>(opened))));
-            let (with_verdict, inner) = resume.call(opened).await?.into_parts();
-            parts = with_verdict;
+            let (inner, verdict) = self.resume.open(wire).await?;
+            verdict.insert_into(&mut parts.extensions);
             Optional::On { inner }
         } else {
             Optional::Off { inner: wire }

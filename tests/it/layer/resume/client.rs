@@ -5,7 +5,7 @@ use std::{task::Context, time::Duration};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower::Layer;
 use tower_transport::{
-    Error, Message, TransportExt,
+    Error, Message, TransportExt, channel,
     layer::{
         batch::{BatchLayer, BatchPolicy},
         resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
@@ -251,4 +251,45 @@ async fn a_writer_that_never_flushes_is_not_stuck_where_what_it_wrote_waits_for_
     })
     .await
     .expect("it hangs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_opened_and_resumed_on_transports_that_are_connected() {
+    let (layer, store) = (ResumeLayer::new().handle(ResumeHandle::new()), SessionStore::new());
+    let (near, far) = channel::<Message, Message>(8);
+    let (opened, accepted) = tokio::join!(layer.open(near), store.accept(far));
+    let ((mut near, verdict), Accepted::New(mut session)) = (opened.unwrap(), accepted.unwrap()) else {
+        panic!("it is the first connection")
+    };
+    assert_eq!(verdict, Verdict::New);
+    near.send_message("a".into()).await.unwrap();
+    assert_eq!(session.receive_message().await.unwrap().unwrap(), "a".into());
+    near.send_message("b".into()).await.unwrap();
+    drop(near);
+
+    let (near, far) = channel::<Message, Message>(8);
+    let reading = async {
+        // The handler polls its session, which gets the new connection by that.
+        assert_eq!(session.receive_message().await.unwrap().unwrap(), "b".into());
+        session.receive_message().await
+    };
+    let back = async {
+        let (opened, accepted) = tokio::join!(layer.open(near), store.accept(far));
+        assert!(matches!(accepted, Ok(Accepted::Resumed)));
+        let (mut near, verdict) = opened.unwrap();
+        assert_eq!(verdict, Verdict::Resumed { replayed: 0 });
+        near.send_message("c".into()).await.unwrap();
+        near
+    };
+    let (read, _near) = tokio::join!(reading, back);
+    assert_eq!(read.unwrap().unwrap(), "c".into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn opening_a_session_on_a_server_that_is_silent_fails_at_the_deadline() {
+    let layer = ResumeLayer::new().deadline(Duration::from_secs(3));
+    let (near, _far) = channel::<Message, Message>(8);
+    let begin = tokio::time::Instant::now();
+    assert!(layer.open(near).await.unwrap_err().is_timeout());
+    assert_eq!(begin.elapsed(), Duration::from_secs(3));
 }
