@@ -8,6 +8,7 @@ mod adaptive;
 mod contract;
 mod doors;
 mod handshake;
+mod resume;
 mod sse;
 mod transports;
 mod websocket;

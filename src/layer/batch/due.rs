@@ -36,6 +36,10 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
+        if self.late.as_ref().is_some_and(Error::is_rejection) && self.pack.policy().delay().is_some() {
+            // The writer may have gone away, and leave the rest to the timer.
+            return self.late.take().map_or(Ok(()), |error| Err(error.into_unsent()));
+        }
         if !self.is_unflushed() && !self.timer.is_set() && self.control.is_idle() {
             return Ok(());
         }

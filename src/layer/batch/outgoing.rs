@@ -40,6 +40,9 @@ pub(super) struct Outgoing {
     pub(super) is_closing: bool,
     /// Whether the reader was told that its own sending failed; the sink reports the rest.
     pub(super) is_told: bool,
+    /// The refusal of messages that were accepted before, which arose while another message was sent. The next poll
+    /// returns it, so that it is not taken for the error of that other message.
+    pub(super) late: Option<Error>,
 }
 
 impl Outgoing {
@@ -56,6 +59,7 @@ impl Outgoing {
             is_parked: false,
             is_closing: false,
             is_told: false,
+            late: None,
         }
     }
 
@@ -101,6 +105,7 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
+        self.tell_late()?;
         if self.is_unflushed() && self.pack.policy().delay().is_some() && !self.timer.is_running() {
             self.poll_rung(inner.as_mut(), cx)?;
         }
@@ -156,11 +161,14 @@ impl Outgoing {
             Message::Ping(_) | Message::Pong(_) => self.control.push(message),
             Message::Text(_) | Message::Binary(_) if !self.pack.policy().goes_alone(len) => {
                 if !self.pack.has_room(len) {
-                    self.hand_over(inner.as_mut())?;
+                    self.hand_over_before(inner.as_mut());
                 }
                 self.pack.add(message, len);
                 if self.pack.is_full() && self.is_ready {
-                    self.hand_over(inner)?;
+                    match self.pack.len() {
+                        1 => self.hand_over(inner)?,
+                        _ => self.hand_over_before(inner),
+                    }
                 }
             }
             message => {
@@ -170,7 +178,7 @@ impl Outgoing {
                 if self.is_ready && self.pack.is_empty() {
                     self.give(inner, message)?;
                 } else {
-                    self.hand_over(inner)?;
+                    self.hand_over_before(inner);
                     self.control.push(message);
                 }
             }
@@ -186,6 +194,7 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
+        self.tell_late()?;
         // Usually a lone message.
         if self.is_ready
             && let Some(alone) = self.pack.take_alone()
@@ -209,6 +218,7 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
+        self.tell_late()?;
         self.hand_over(inner.as_mut())?;
         self.is_ready = false;
         let closed = self.control.poll_close(inner, cx).map_err(Into::into);
@@ -230,6 +240,21 @@ impl Outgoing {
             return Ok(());
         }
         self.give(inner, batch).map_err(|error| pack::refused(error, count))
+    }
+
+    /// As [`hand_over`](Self::hand_over), for messages that were accepted before: the next poll returns their refusal.
+    fn hand_over_before<T>(&mut self, inner: Pin<&mut T>)
+    where
+        T: Transport<Message>,
+    {
+        if let Err(error) = self.hand_over(inner) {
+            self.late = Some(error);
+        }
+    }
+
+    #[inline]
+    fn tell_late(&mut self) -> Result<(), Error> {
+        self.late.take().map_or(Ok(()), Err)
     }
 
     /// Uses the promised room.

@@ -78,8 +78,9 @@ impl ResumeLayer {
 
     /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults to 16.
     ///
-    /// A connection makes progress if anything new was acknowledged or received while messages wait. Three are enough where the peer says that
-    /// it does not take what it was sent (close code 1003, 1007 or 1009). The transport fails with an error that names the
+    /// A connection makes progress if anything new was acknowledged or received while messages wait. Four times as many connections are enough
+    /// if something comes in and nothing is ever acknowledged. Three are enough where the peer says that it does not take what it was sent
+    /// (close code 1003, 1007 or 1009). The transport fails with an error that names the
     /// last cause, and is [`is_too_large`](crate::Error::is_too_large) if that was a message's size; the next connection begins a new session.
     #[must_use]
     pub fn max_stalled_connections(mut self, connections: u32) -> Self {

@@ -86,6 +86,11 @@ pub(super) enum End {
     Broken(Error),
 }
 
+/// The error of a connection that rejects messages which it took before, and which ones is not known. All are sent again on the next one.
+fn refused_below(error: Error) -> Error {
+    Error::closed("resume: the connection refused messages that it had accepted").with_source(error)
+}
+
 impl<T> Link<T> {
     pub(super) fn new(inner: T, halves: Arc<Halves>, ack_delay: Duration, greeting: Option<Message>) -> Self {
         let both = halves.clone().into();
@@ -138,8 +143,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     fn fail<R>(&mut self, error: impl Into<Error>) -> Poll<Result<R, Error>> {
         let mut error = error.into();
         if error.is_rejection() {
-            // Of a message that the layers below took before, and which one is not known. All are sent again on the next connection.
-            error = Error::closed("resume: the connection refused messages that it had accepted").with_source(error);
+            error = refused_below(error);
         }
         self.write_failed = Some(error.clone());
         Poll::Ready(Err(error))

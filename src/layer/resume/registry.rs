@@ -36,6 +36,8 @@ pub(super) struct Registry<T> {
     records: HashMap<Bytes16, Record<T>>,
     /// All sessions without a connection, the next to be over first.
     lost: Lost,
+    /// Those among them that never carried a message: they have nothing to go on with.
+    unused: Lost,
     keys: HashMap<Arc<Key>, PerKey>,
 }
 
@@ -63,9 +65,9 @@ struct PerKey {
 /// What [`Registry::add`] came to.
 #[allow(dead_code, reason = "the records are there to be dropped by the caller, without the lock")]
 pub(super) enum Added<T> {
-    /// The session has its place; for it, the oldest lost one of the same key was ended, if any.
+    /// The session has its place; for it, this lost one was ended, if any.
     Yes(Option<Record<T>>),
-    /// There are too many sessions, with the new one's record.
+    /// There are too many sessions, each with a connection.
     Full(Record<T>),
     /// There are too many of the same key, each with a connection.
     KeyIsFull(Record<T>),
@@ -73,7 +75,7 @@ pub(super) enum Added<T> {
 
 impl<T> Registry<T> {
     pub(super) fn new() -> Self {
-        Self { records: HashMap::new(), lost: Lost::new(), keys: HashMap::new() }
+        Self { records: HashMap::new(), lost: Lost::new(), unused: Lost::new(), keys: HashMap::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -112,8 +114,12 @@ impl<T> Registry<T> {
             let Some(&(_, oldest)) = of_key.lost.first() else { return Added::KeyIsFull(record) };
             ended = self.remove(&oldest);
         }
-        if self.records.len() >= most {
-            return Added::Full(record);
+        if ended.is_none() && self.records.len() >= most {
+            // A session that carried nothing loses nothing by it, and a new client is worth more than one that is away the longest.
+            let Some(&(_, oldest)) = self.unused.first().or_else(|| self.lost.first()) else {
+                return Added::Full(record);
+            };
+            ended = self.remove(&oldest);
         }
         if let Some(key) = &record.key {
             self.keys.entry(key.clone()).or_default().sessions += 1;
@@ -122,13 +128,16 @@ impl<T> Registry<T> {
         Added::Yes(ended)
     }
 
-    /// The session has lost its connection.
-    pub(super) fn set_lost(&mut self, id: &Bytes16, now: Instant) {
+    /// The session has lost its connection. `is_used` says whether it ever carried a message of a user.
+    pub(super) fn set_lost(&mut self, id: &Bytes16, is_used: bool, now: Instant) {
         self.set_found(id);
         let Some(record) = self.records.get_mut(id) else { return };
         let Some(expires) = now.checked_add(record.ttl) else { return };
         record.expires = Some(expires);
         self.lost.insert((expires, *id));
+        if !is_used {
+            self.unused.insert((expires, *id));
+        }
         if let Some(of_key) = record.key.as_ref().and_then(|key| self.keys.get_mut(key)) {
             of_key.lost.insert((expires, *id));
         }
@@ -139,6 +148,7 @@ impl<T> Registry<T> {
         let Some(record) = self.records.get_mut(id) else { return };
         let Some(expires) = record.expires.take() else { return };
         self.lost.remove(&(expires, *id));
+        self.unused.remove(&(expires, *id));
         if let Some(of_key) = record.key.as_ref().and_then(|key| self.keys.get_mut(key)) {
             of_key.lost.remove(&(expires, *id));
         }
@@ -192,14 +202,31 @@ mod tests {
         assert!(is_added(&mut registry, 1, Some(b"a")) && is_added(&mut registry, 2, Some(b"a")));
         assert!(matches!(registry.add(id(3), record(Some(b"a")), 4, 2), Added::KeyIsFull(_)));
         assert!(is_added(&mut registry, 3, Some(b"b")), "another key has its own bound");
-        registry.set_lost(&id(2), now);
-        registry.set_lost(&id(1), now + TTL / 2);
+        registry.set_lost(&id(2), true, now);
+        registry.set_lost(&id(1), true, now + TTL / 2);
         let Added::Yes(Some(ended)) = registry.add(id(4), record(Some(b"a")), 4, 2) else { panic!("no room") };
         assert!(
             !registry.records.contains_key(&id(2)) && ended.expires.is_none() && registry.records.contains_key(&id(1)),
             "the oldest is ended"
         );
-        assert!(matches!(registry.add(id(5), record(None), 3, 2), Added::Full(_)));
+    }
+
+    #[test]
+    fn a_full_store_makes_room_with_what_carried_nothing_then_with_the_oldest_lost_session() {
+        let (mut registry, now) = (Registry::new(), Instant::now());
+        for number in 1..=4 {
+            assert!(is_added(&mut registry, number, None));
+        }
+        assert!(matches!(registry.add(id(5), record(None), 4, 2), Added::Full(_)), "each has a connection");
+        registry.set_lost(&id(1), true, now);
+        registry.set_lost(&id(2), true, now + TTL / 4);
+        registry.set_lost(&id(3), false, now + TTL / 2);
+        for (newer, ended) in [(5, 3), (6, 1), (7, 2)] {
+            assert!(matches!(registry.add(id(newer), record(None), 4, 2), Added::Yes(Some(_))));
+            assert!(!registry.records.contains_key(&id(ended)), "{ended} makes room for {newer}");
+        }
+        assert!(matches!(registry.add(id(8), record(None), 4, 2), Added::Full(_)), "each has a connection");
+        assert!(registry.lost.is_empty() && registry.unused.is_empty() && registry.len() == 4);
     }
 
     #[test]
@@ -208,8 +235,8 @@ mod tests {
         for number in 1..=3 {
             assert!(is_added(&mut registry, number, Some(&[number])));
         }
-        registry.set_lost(&id(2), now);
-        registry.set_lost(&id(3), now);
+        registry.set_lost(&id(2), false, now);
+        registry.set_lost(&id(3), true, now);
         registry.set_found(&id(3));
         assert!(registry.expire(now + TTL / 2).is_none());
         assert!(registry.find(&id(2), &[0; 16], None, now + TTL / 2).is_some());
@@ -219,6 +246,7 @@ mod tests {
         for number in 1..=3 {
             drop(registry.remove(&id(number)));
         }
-        assert!(registry.records.is_empty() && registry.keys.is_empty() && registry.lost.is_empty());
+        assert!(registry.records.is_empty() && registry.keys.is_empty());
+        assert!(registry.lost.is_empty() && registry.unused.is_empty());
     }
 }

@@ -22,7 +22,7 @@ use crate::{CloseCode, CloseFrame, Error, Message, Text, Transport, rt::Timer, t
 /// |---|---|---|
 /// | the client ended the session | its close message where it sent one, then `None` | [`is_closed`](Error::is_closed) |
 /// | it did not come back within [`SessionStore::ttl`] | an error that [`is_closed`](Error::is_closed) with a source that [`is_timeout`](Error::is_timeout), then `None` | the same |
-/// | its owner or key began too many others ([`SessionStore::sessions_per_key`]) | an error that [`is_closed`](Error::is_closed), then `None` | the same |
+/// | it was away while the store, or its owner's or key's part of it, was full ([`SessionStore::sessions`], [`SessionStore::sessions_per_key`]) | an error that [`is_closed`](Error::is_closed), then `None` | the same |
 /// | connections end again and again without progress ([`SessionStore::max_stalled_connections`]), or a proxy refuses a message (413) | an error that names the last cause, then `None` | [`is_closed`](Error::is_closed) |
 /// | it breaks the protocol, or something below loses messages | an error that [`is_protocol`](Error::is_protocol), then `None` | [`is_closed`](Error::is_closed) |
 ///
@@ -48,7 +48,11 @@ pub struct Session<T> {
     ack_delay: Duration,
     timer: Timer,
     ended: Option<Ended>,
+    /// Is told each later connection.
+    adopted: Option<Adopted<T>>,
 }
+
+type Adopted<T> = Box<dyn Fn(&T) + Send + Sync>;
 
 /// The end of the session.
 struct Ended {
@@ -72,7 +76,14 @@ impl<T> Session<T> {
             ack_delay: config.ack_delay,
             timer: Timer::new(),
             ended: None,
+            adopted: None,
         }
+    }
+
+    /// Calls `adopted` with each connection that the client comes back with.
+    #[cfg_attr(not(feature = "optimized"), allow(dead_code, reason = "for the stack, which is a feature"))]
+    pub(crate) fn on_adopted(&mut self, adopted: impl Fn(&T) + Send + Sync + 'static) {
+        self.adopted = Some(Box::new(adopted));
     }
 
     /// The session's public name.
@@ -130,7 +141,7 @@ impl<T> Session<T> {
                     return self.finish(Some(error));
                 }
                 self.link = None;
-                self.seat.set_connected(false);
+                self.seat.set_lost(self.core.incoming.received > 0 || self.core.out.sent() > 0);
                 self.timer.set(self.ttl);
                 // The other half is to see it, and wait for the time too.
                 self.halves.reader.wake();
@@ -180,7 +191,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
         let Some((ticket, offer)) = self.seat.slot.take() else {
             if self.ended.is_none() && self.seat.slot.is_evicted() {
                 self.finish(Some(Error::closed(
-                    "resume: the session made room for a newer one of the same owner or key (SessionStore::sessions_per_key)",
+                    "resume: the session made room for a newer one while its client was away (SessionStore::sessions and \
+                     sessions_per_key)",
                 )));
             }
             return;
@@ -208,6 +220,9 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
             older.leave(CloseFrame::new(code, Text::from_static("resume: a newer connection has the session")));
         }
         self.core.go_on(&offer.position, offer.window);
+        if let Some(adopted) = &self.adopted {
+            adopted(&offer.link);
+        }
         let welcome = Welcome {
             is_resumed: true,
             id: self.core.id,
@@ -220,7 +235,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
         self.epoch = offer.epoch;
         self.resumptions += 1;
         self.timer.clear();
-        self.seat.set_connected(true);
+        self.seat.set_found();
         // Whichever half did not take it may have something to do.
         self.halves.reader.wake();
         self.halves.writer.wake();

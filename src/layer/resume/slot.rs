@@ -127,6 +127,10 @@ impl<T> Slot<T> {
     pub(super) fn take(&self) -> Option<(u64, Offer<T>)> {
         let mut state = self.lock();
         self.has_offer.store(false, Ordering::Release);
+        if state.is_evicted {
+            // Nobody would find the session again, so the connection is free for a new one.
+            return None;
+        }
         let (link, (epoch, window, position)) = (*state.offer.take()?, state.facts.take()?);
         Some((state.ticket, Offer { link, epoch, window, position }))
     }
@@ -141,7 +145,7 @@ impl<T> Slot<T> {
         }
     }
 
-    /// The session ends: it has to make room for another one of the same key.
+    /// The session ends: it has to make room for another one.
     pub(super) fn evict(&self) {
         self.lock().is_evicted = true;
         self.leave();

@@ -276,6 +276,8 @@ pub(super) struct Progress {
     /// With so many the session is given up.
     most: u32,
     stalled: u32,
+    /// How many had messages to send and got none acknowledged, whatever came in meanwhile.
+    unheard: u32,
     /// What was acknowledged and received when this connection began; `None` once its end was counted.
     start: Option<(u64, u64)>,
 }
@@ -284,14 +286,18 @@ impl Progress {
     /// Connections that the peer ends because of what it was sent: more of them would not tell more.
     const REFUSED: u32 = 3;
 
+    /// So many times [`most`](Self::most) where something comes in: one message that the peer never takes is not to be sent forever, though
+    /// the other direction works.
+    const WHILE_RECEIVING: u32 = 4;
+
     const fn new(most: u32) -> Self {
-        Self { most, stalled: 0, start: Some((0, 0)) }
+        Self { most, stalled: 0, unheard: 0, start: Some((0, 0)) }
     }
 
     /// A connection begins. What was acknowledged with that had come through before.
     const fn begins(&mut self, is_progress: bool, acked: u64, received: u64) {
         if is_progress {
-            self.stalled = 0;
+            (self.stalled, self.unheard) = (0, 0);
         }
         self.start = Some((acked, received));
     }
@@ -299,13 +305,19 @@ impl Progress {
     /// A connection has ended: how many without progress, if those are too many. Where nothing waits, there is none to make.
     fn ended(&mut self, is_empty: bool, acked: u64, received: u64, cause: Option<&Error>) -> Option<u32> {
         let start = self.start.take()?;
-        if is_empty || start != (acked, received) {
-            self.stalled = 0;
+        if is_empty || start.0 != acked {
+            (self.stalled, self.unheard) = (0, 0);
             return None;
         }
-        self.stalled += 1;
-        let most = if cause.is_some_and(refuses_a_message) { self.most.min(Self::REFUSED) } else { self.most };
-        (self.stalled >= most).then_some(self.stalled)
+        self.unheard += 1;
+        let is_refused = cause.is_some_and(refuses_a_message);
+        // What comes in says nothing about a message that the peer refuses.
+        self.stalled = if is_refused || start.1 == received { self.stalled + 1 } else { 0 };
+        let most = if is_refused { self.most.min(Self::REFUSED) } else { self.most };
+        if self.stalled >= most {
+            return Some(self.stalled);
+        }
+        (self.unheard >= self.most.saturating_mul(Self::WHILE_RECEIVING)).then_some(self.unheard)
     }
 }
 

@@ -25,7 +25,7 @@ const EXPIRED: usize = 2;
 /// | setting | default | over it |
 /// |---|---|---|
 /// | [`ttl`](Self::ttl) | 2 min | a session without a connection ends |
-/// | [`sessions`](Self::sessions) | 1024 | a new client is refused, [`is_full`](Error::is_full), close code 1013 |
+/// | [`sessions`](Self::sessions) | 1024 | a session without a connection ends; with none, the new client is refused, [`is_full`](Error::is_full), close code 1013 |
 /// | [`sessions_per_key`](Self::sessions_per_key) | a quarter of them | the oldest of the same owner or key without a connection ends; with none, the new client is refused |
 /// | [`replay_messages`](Self::replay_messages) | 1024 | `poll_ready` of that session is `Pending` |
 /// | [`replay_bytes`](Self::replay_bytes) | 1 MiB | the same |
@@ -81,8 +81,12 @@ impl<T> SessionStore<T> {
         self
     }
 
-    /// How many sessions there may be, with a connection or without. None makes place for a new one before its time: else
-    /// whoever opens many could end those of others.
+    /// Sets how many sessions there may be, with a connection or without. Defaults to 1024.
+    ///
+    /// One more takes the place of a session without a connection: of one that never carried a message of yours, else of the one that has been
+    /// without a connection for the longest time. A client is refused only if every session has a connection, so clients that open sessions
+    /// and vanish do not keep new clients out. Who opens many can end lost sessions of others this way: bound that with
+    /// [`sessions_per_key`](Self::sessions_per_key).
     #[must_use]
     pub fn sessions(mut self, sessions: usize) -> Self {
         self.config.sessions = sessions;
@@ -129,8 +133,9 @@ impl<T> SessionStore<T> {
 
     /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults to 16.
     ///
-    /// A connection makes progress if anything new was acknowledged or received while messages wait. Three are enough where the peer says that
-    /// it does not take what it was sent (close code 1003, 1007 or 1009). The session's stream gives
+    /// A connection makes progress if anything new was acknowledged or received while messages wait. Four times as many connections are enough
+    /// if something comes in and nothing is ever acknowledged. Three are enough where the peer says that it does not take what it was sent
+    /// (close code 1003, 1007 or 1009). The session's stream gives
     /// an error that names the last cause, and is [`is_too_large`](Error::is_too_large) if that was a message's size.
     #[must_use]
     pub fn max_stalled_connections(mut self, connections: u32) -> Self {
@@ -201,9 +206,9 @@ impl<T> SessionStore<T> {
                 }
                 Ok((Seat { id, slot, shared: self.shared.clone() }, token))
             }
-            Added::Full(_) => {
-                Err(Error::full(format!("resume: there are {most} sessions already (SessionStore::sessions)")))
-            }
+            Added::Full(_) => Err(Error::full(format!(
+                "resume: there are {most} sessions already, each with a connection (SessionStore::sessions)"
+            ))),
             Added::KeyIsFull(_) => Err(Error::full(format!(
                 "resume: this owner or key has {most_per_key} sessions already, each with a connection \
                  (SessionStore::sessions_per_key)"
@@ -226,14 +231,14 @@ pub(super) struct Seat<T> {
 }
 
 impl<T> Seat<T> {
-    /// The session has a connection, or lost it now.
-    pub(super) fn set_connected(&self, is_connected: bool) {
-        let mut sessions = self.shared.lock();
-        if is_connected {
-            sessions.set_found(&self.id);
-        } else {
-            sessions.set_lost(&self.id, Instant::now());
-        }
+    /// The session has a connection again.
+    pub(super) fn set_found(&self) {
+        self.shared.lock().set_found(&self.id);
+    }
+
+    /// The session has lost its connection now. `is_used` says whether it ever carried a message of a user.
+    pub(super) fn set_lost(&self, is_used: bool) {
+        self.shared.lock().set_lost(&self.id, is_used, Instant::now());
     }
 
     /// The session can be found no more.

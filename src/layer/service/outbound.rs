@@ -39,6 +39,8 @@ pin_project! {
         // Whether the inner transport holds messages that were not flushed.
         dirty: bool,
         refusals: Refusals,
+        // The refusal of a message that was accepted before, which `start_send` met: the next poll returns it.
+        late: Option<Error>,
         // The error that `poll_close` returns once the inner transport is closed.
         close_error: Option<Error>,
     }
@@ -95,6 +97,7 @@ where
             has_room: false,
             dirty: false,
             refusals: Refusals::new(refusals_to_stream),
+            late: None,
             close_error: None,
         }
     }
@@ -186,6 +189,9 @@ where
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(late) = self.as_mut().project().late.take() {
+            return Poll::Ready(Err(late));
+        }
         if self.reserved {
             return Poll::Ready(Ok(()));
         }
@@ -217,12 +223,22 @@ where
             let Ok(()) = this.in_flight.push((), asked);
         }
         while self.can_hand_over() {
-            self.as_mut().hand_over_next()?;
+            match self.as_mut().hand_over_next() {
+                // Of a message before this one, which is the last: its caller must not take this error for that of this message.
+                Err(Stop::Refused(error)) if self.in_flight.len() > 0 => {
+                    *self.as_mut().project().late = Some(error);
+                    break;
+                }
+                handed => handed?,
+            }
         }
         Ok(())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(late) = self.as_mut().project().late.take() {
+            return Poll::Ready(Err(late));
+        }
         match self.as_mut().poll_hand_over(cx) {
             Poll::Ready(handed) => handed?,
             Poll::Pending => {
@@ -237,7 +253,11 @@ where
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        *self.as_mut().project().reserved = false;
+        let this = self.as_mut().project();
+        *this.reserved = false;
+        if let Some(late) = this.late.take() {
+            this.close_error.get_or_insert(late);
+        }
         loop {
             match self.as_mut().poll_hand_over(cx) {
                 Poll::Ready(Ok(())) => break,

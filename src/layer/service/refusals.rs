@@ -52,7 +52,8 @@ impl Refusals {
             return Err(error);
         }
         if self.waiting.len() < MAX_REFUSALS {
-            self.waiting.push_back(error);
+            // So that layers above do not take it for an incoming message's.
+            self.waiting.push_back(error.into_unsent());
         }
         if let Some(reader) = self.reader.take() {
             reader.wake();

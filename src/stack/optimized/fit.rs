@@ -7,7 +7,7 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use crate::{Error, Message, Transport, message::trailer};
+use crate::{Error, Message, Transport, message::trailer, stack::Capabilities};
 
 pin_project! {
     /// Refuses a message that is larger on the wire than the peer's hello allows, before the peer would close the
@@ -20,12 +20,18 @@ pin_project! {
         #[pin]
         inner: T,
         most: usize,
+        agreed: (Capabilities, u32),
     }
 }
 
 impl<T> Fit<T> {
-    pub(super) const fn new(inner: T, most: usize) -> Self {
-        Self { inner, most }
+    pub(super) const fn new(inner: T, most: usize, agreed: (Capabilities, u32)) -> Self {
+        Self { inner, most, agreed }
+    }
+
+    /// What is on between the ends of this connection, and the largest message that the peer takes.
+    pub(super) const fn agreed(&self) -> (Capabilities, u32) {
+        self.agreed
     }
 }
 

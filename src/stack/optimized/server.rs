@@ -228,6 +228,8 @@ where
         let heartbeat = Monitor::new();
         layers.heartbeat = config.heartbeat.clone().map(|layer| layer.monitor(heartbeat.clone()));
         let wire = layers.layer(transport, agreement);
+        let status = Status::default();
+        status.agreed(agreed, max_message);
         let link = if agreed.resume() {
             let accepted = match client {
                 Client::Owner(owner) => self.store.accept_as(wire, owner).await?,
@@ -235,14 +237,21 @@ where
                 Client::Anyone => self.store.accept(wire).await?,
             };
             match accepted {
-                Accepted::New(session) => Optional::On { inner: session },
+                Accepted::New(mut session) => {
+                    let status = status.clone();
+                    session.on_adopted(move |wire: &Wire<T>| {
+                        if let Optional::On { inner } = wire {
+                            let (agreed, max_message) = inner.agreed();
+                            status.agreed(agreed, max_message);
+                        }
+                    });
+                    Optional::On { inner: session }
+                }
                 Accepted::Resumed => return Ok(None),
             }
         } else {
             Optional::Off { inner: wire }
         };
-        let status = Status::default();
-        status.agreed(agreed, max_message);
         let handle = OptimizedHandle {
             name: config.name.clone(),
             status,

@@ -79,7 +79,7 @@ impl WireConfig {
             None => BatchLayer::off(),
         };
         let most = (hello.max_message as usize).saturating_add(hello.headroom as usize).max(LEAST);
-        Optional::On { inner: Fit::new(batch.layer(compressed), most) }
+        Optional::On { inner: Fit::new(batch.layer(compressed), most, (agreed, hello.max_message)) }
     }
 }
 

@@ -307,6 +307,27 @@ fn a_send_gives_the_refusal_of_its_own_message_and_the_sink_goes_on() {
 }
 
 #[test]
+fn the_refusal_of_an_earlier_message_is_not_the_error_of_the_next_ones_start_send() {
+    let (service, mut near, mut far) = outbound(4);
+    let mut cx = Context::from_waker(Waker::noop());
+    for message in [1, 2] {
+        near.feed(message).now_or_never().unwrap().unwrap();
+    }
+    assert!(near.poll_ready_unpin(&mut cx).is_ready());
+    for message in [1, 2] {
+        service.release(Err(message));
+    }
+    service.release(Ok(3));
+    let Poll::Ready(Err(first)) = near.poll_flush_unpin(&mut cx) else { panic!("1 is refused") };
+    assert!(first.is_auth());
+    near.start_send_unpin(3).expect("3 may pass");
+    let Poll::Ready(Err(second)) = near.poll_flush_unpin(&mut cx) else { panic!("2 is refused") };
+    assert_eq!(std::error::Error::source(&second).unwrap().to_string(), "2 may not pass");
+    assert!(matches!(near.poll_flush_unpin(&mut cx), Poll::Ready(Ok(()))));
+    assert_eq!((number(&mut far), near.refused()), (Some(3), 2));
+}
+
+#[test]
 fn closing_sends_what_is_with_the_service_closes_and_tells_the_first_refusal() {
     let (service, mut near, mut far) = outbound(4);
     for message in 1..=4 {

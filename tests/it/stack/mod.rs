@@ -3,5 +3,6 @@
 mod context;
 mod optimized;
 mod pool;
+mod sessions;
 mod settings;
 mod strangers;

@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ANSWER, CLOSE, End, Event, Link};
+use super::{ANSWER, CLOSE, End, Event, Link, refused_below};
 use crate::{
     CloseCode, CloseFrame, Error, Message, Transport,
     layer::resume::{
@@ -178,7 +178,12 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             _ if self.heard_bye => return Poll::Ready(Err(End::Over)),
             Some(Err(error)) => {
                 let error = error.into();
-                let end = if error.is_rejection() { End::Rejected(error) } else { End::Cut(Some(error)) };
+                let end = match () {
+                    () if !error.is_rejection() => End::Cut(Some(error)),
+                    () if error.may_have_been_executed() => End::Rejected(error),
+                    // Of messages that this end sent, and which ones is not known: all are sent again on the next connection.
+                    () => End::Cut(Some(refused_below(error))),
+                };
                 return Poll::Ready(Err(end));
             }
             None if self.said_bye => return Poll::Ready(Err(End::Over)),

@@ -215,3 +215,23 @@ fn a_loss_or_a_duplicate_changes_the_digest() {
     assert_ne!(step(0, &Message::text("a")), step(0, &Message::binary("a")));
     assert_ne!(step(0, &Message::binary("")), 0);
 }
+
+#[test]
+fn what_comes_in_is_no_progress_of_a_message_that_the_peer_never_takes() {
+    let refused = Error::too_large("1009");
+    let ends = |cause: Option<&Error>, connections: u64| {
+        let mut progress = Progress::new(5);
+        (0..connections).find_map(|received| {
+            progress.begins(false, 7, received);
+            progress.ended(false, 7, received + 1, cause)
+        })
+    };
+    assert_eq!(ends(Some(&refused), 100), Some(3));
+    assert_eq!((ends(None, 19), ends(None, 100)), (None, Some(20)));
+    // One that is acknowledged now and then goes on.
+    let mut progress = Progress::new(5);
+    for connection in 0..200 {
+        progress.begins(false, connection / 4, 0);
+        assert_eq!(progress.ended(false, (connection + 1) / 4, 0, None), None);
+    }
+}

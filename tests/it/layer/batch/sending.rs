@@ -189,30 +189,34 @@ fn a_flush_waits_for_that_of_the_inner_transport() {
     assert!(near.poll_flush_unpin(&mut noop()).is_ready());
 }
 
+/// Takes nothing.
+struct Small;
+
+impl futures_util::Sink<Message> for Small {
+    type Error = Error;
+    fn poll_ready(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+    fn start_send(self: std::pin::Pin<&mut Self>, _: Message) -> Result<(), Error> {
+        Err(Error::too_large("at most 10 bytes").into_rejection())
+    }
+    fn poll_flush(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_close(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl futures_util::Stream for Small {
+    type Item = Result<Message, Error>;
+    fn poll_next(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Pending
+    }
+}
+
 #[test]
 fn a_batch_that_the_transport_refuses_says_how_many_messages_are_lost() {
-    struct Small;
-    impl futures_util::Sink<Message> for Small {
-        type Error = Error;
-        fn poll_ready(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Result<(), Error>> {
-            Poll::Ready(Ok(()))
-        }
-        fn start_send(self: std::pin::Pin<&mut Self>, _: Message) -> Result<(), Error> {
-            Err(Error::too_large("at most 10 bytes"))
-        }
-        fn poll_flush(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Result<(), Error>> {
-            Poll::Ready(Ok(()))
-        }
-        fn poll_close(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Result<(), Error>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-    impl futures_util::Stream for Small {
-        type Item = Result<Message, Error>;
-        fn poll_next(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Option<Self::Item>> {
-            Poll::Pending
-        }
-    }
     let mut near = BatchLayer::new(on_flush(64)).layer(Small);
     for _ in 0..3 {
         near.feed(text("x")).now_or_never().unwrap().unwrap();
@@ -221,6 +225,23 @@ fn a_batch_that_the_transport_refuses_says_how_many_messages_are_lost() {
     assert!(error.is_too_large() && error.to_string().contains("3 messages"), "{error:?}");
     // The sink goes on.
     near.feed(text("x")).now_or_never().unwrap().unwrap();
+}
+
+#[test]
+fn a_refused_batch_is_not_the_error_of_a_message_that_is_not_in_it_nor_of_its_last_one_alone() {
+    let mut near = BatchLayer::new(on_flush(2)).layer(Small);
+    // The second makes the batch full; a close message sends what waits before it.
+    for message in [text("b"), Message::Close(None)] {
+        near.feed(text("a")).now_or_never().unwrap().unwrap();
+        near.feed(message).now_or_never().unwrap().expect("accepted");
+        let error = near.flush().now_or_never().unwrap().unwrap_err();
+        assert!(error.is_too_large() && error.is_rejection(), "{error:?}");
+    }
+    let mut near = BatchLayer::new(on_flush(2)).layer(Small);
+    near.feed(text("a")).now_or_never().unwrap().unwrap();
+    near.feed(text("b")).now_or_never().unwrap().unwrap();
+    assert!(near.feed(text("c")).now_or_never().unwrap().unwrap_err().to_string().contains("2 messages"));
+    near.feed(text("c")).now_or_never().unwrap().expect("the sink goes on");
 }
 
 #[test]

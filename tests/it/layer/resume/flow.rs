@@ -113,3 +113,39 @@ async fn a_flush_waits_until_the_window_of_the_peer_has_let_all_go() {
     take(&mut session, 900..2000).await;
     drop(feeding.await.unwrap().unwrap());
 }
+
+/// Each of these is 8 bytes longer on the wire than here: both ends must count the same.
+#[tokio::test(start_paused = true)]
+async fn messages_that_end_like_a_mark_both_ways_at_once_fill_no_window_by_drift() {
+    const MESSAGES: u64 = 21_000;
+    const MARK: [u8; 8] = [0, 3, 0xf8, b't', b't', b'x', 1, 0xff];
+    fn nth(number: u64) -> Message {
+        Message::binary([&number.to_le_bytes()[..], &[7; 184], &MARK].concat())
+    }
+    let store = SessionStore::new().replay_bytes(65_536);
+    let mut world = world(ResumeLayer::new().replay_bytes(65_536), store);
+    let (near, session) = world.open().await;
+    let (near, near_inbox, near_driver) = near.drive(Queue::messages()).into_parts();
+    let (far, far_inbox, far_driver) = session.drive(Queue::messages()).into_parts();
+    tokio::spawn(near_driver);
+    tokio::spawn(far_driver);
+    let mut inboxes = Vec::new();
+    for (sender, mut inbox) in [(near, near_inbox), (far, far_inbox)] {
+        let sending = tokio::spawn(async move {
+            for number in 0..MESSAGES {
+                sender.send(nth(number)).await.unwrap();
+            }
+            sender
+        });
+        inboxes.push(tokio::spawn(async move {
+            for number in 0..MESSAGES {
+                assert!(inbox.receive().await.unwrap().unwrap() == nth(number), "{number}");
+            }
+            sending.await.unwrap()
+        }));
+    }
+    for inbox in inboxes {
+        let all = tokio::time::timeout(Duration::from_secs(60), inbox).await;
+        drop(all.expect("both ends wait for each other").unwrap());
+    }
+}

@@ -2,12 +2,16 @@
 
 use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
 
-use futures_util::future::BoxFuture;
+use futures_util::{SinkExt, StreamExt, future::BoxFuture};
 use http::request::Parts;
+use tower::ServiceBuilder;
 
 use tower_transport::{
     Message,
-    layer::reconnect::Backoff,
+    layer::{
+        reconnect::{Backoff, ReconnectLayer},
+        resume::{Accepted, ResumeLayer, SessionStore},
+    },
     stack::{OptimizedAcceptor, OptimizedBuilder, OptimizedTransport},
     transport::sse::{SseDuplex, SseDuplexConnector, SseDuplexServer},
 };
@@ -89,6 +93,37 @@ async fn a_message_that_no_proxy_takes_is_not_sent_again_and_again() {
                 Some(Err(error)) => return error,
                 Some(Ok(message)) => assert!(!message.is_data(), "{message:?}"),
                 None => panic!("it ends without a word"),
+            }
+        }
+    });
+    let error = error.await;
+    assert!(error.is_too_large() && error.status().unwrap() == 413, "{error:?}");
+    assert!(refused.load(SeqCst) <= 2, "{refused:?}");
+}
+
+#[tokio::test]
+async fn plain_layers_do_not_send_a_message_again_that_no_proxy_takes() {
+    let store = SessionStore::new();
+    let server = SseDuplexServer::new(move |session: SseDuplex, _| async move {
+        if let Ok(Accepted::New(mut session)) = store.accept(session).await {
+            while let Some(Ok(_)) = session.next().await {}
+        }
+    });
+    let (behind, refused) = behind_a_proxy(server, 100_000).await;
+    let url = format!("http://{behind}/").parse::<http::Uri>().unwrap();
+    let mut client = Box::pin(
+        ServiceBuilder::new()
+            .layer(ReconnectLayer::new(url, Backoff::fixed(Duration::from_millis(5))))
+            .layer(ResumeLayer::new())
+            .service(SseDuplexConnector::new()),
+    );
+    let sent = within(client.send(noise(200_000))).await;
+    let error = within(async {
+        loop {
+            match client.next().await {
+                Some(Err(error)) => return error,
+                Some(Ok(message)) => assert!(!message.is_data(), "{message:?}"),
+                None => return sent.expect_err("it ends without a word"),
             }
         }
     });

@@ -1,0 +1,346 @@
+//! Sessions over real sockets: what one message, one client or one peer cannot do to them.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::timeout,
+};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower_transport::{
+    Error, Limits, Message, ServiceBuilderExt, Transport,
+    layer::{
+        compression::{CompressionLayer, Deflate},
+        reconnect::{Backoff, ReconnectLayer},
+        resume::{Accepted, ResumeLayer, Session, SessionStore},
+    },
+    stack::{OptimizedAcceptor, OptimizedBuilder, OptimizedTransport},
+    transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+};
+
+use crate::serve::serve;
+
+async fn within<F: Future>(test: F) -> F::Output {
+    timeout(Duration::from_secs(60), test).await.expect("it hangs")
+}
+
+/// A server of plain layers, whose new sessions go to `handler`. Its address, and how many connections it had.
+async fn sessions<F>(
+    store: SessionStore<WebSocket>,
+    handler: impl Fn(Session<WebSocket>) -> F + Clone + Send + Sync + 'static,
+) -> (SocketAddr, Arc<AtomicUsize>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    let upgrade = WebSocketUpgrade::new(move |socket: WebSocket, _| {
+        counted.fetch_add(1, SeqCst);
+        async move {
+            if let Ok(Accepted::New(session)) = store.accept(socket).await {
+                handler(session).await;
+            }
+        }
+    });
+    (serve(upgrade).await, connections)
+}
+
+fn backoff() -> Backoff {
+    Backoff::fixed(Duration::from_millis(5))
+}
+
+fn reconnecting(address: SocketAddr) -> ReconnectLayer {
+    ReconnectLayer::new(format!("ws://{address}/").parse::<http::Uri>().unwrap(), backoff())
+}
+
+fn client(address: SocketAddr) -> impl Transport<Message, In = Message, TransportError = Error> + Unpin + Send + use<> {
+    Box::pin(
+        ServiceBuilder::new().layer(reconnecting(address)).layer(ResumeLayer::new()).service(WebSocketConnector::new()),
+    )
+}
+
+fn builder() -> OptimizedBuilder {
+    OptimizedTransport::builder().backoff(backoff())
+}
+
+async fn connect(builder: OptimizedBuilder, address: SocketAddr) -> OptimizedTransport {
+    within(builder.connect(&format!("ws://{address}/"))).await.unwrap()
+}
+
+/// The next message of a user.
+async fn next<T>(transport: &mut T) -> Message
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin,
+{
+    loop {
+        let message = within(transport.next()).await.expect("it goes on").unwrap();
+        if message.is_data() {
+            return message;
+        }
+    }
+}
+
+/// Answers each message with one over the limit of its connection, and a small one behind it; says what became of the first.
+fn says_too_much<T>(told: tokio::sync::mpsc::UnboundedSender<Error>, mut transport: T) -> impl Future<Output = ()>
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin,
+{
+    async move {
+        while let Some(Ok(message)) = transport.next().await {
+            if message.is_data() {
+                let refused = transport.send(Message::binary(vec![7; 5 << 20])).await;
+                told.send(refused.expect_err("5 MiB are over the limit of 4 MiB")).unwrap();
+                transport.send(Message::text("behind it")).await.unwrap();
+            }
+        }
+    }
+}
+
+async fn is_told_and_goes_on<T>(mut client: T, mut told: UnboundedReceiver<Error>)
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin,
+{
+    for _ in 0..3 {
+        within(client.send(Message::text("more"))).await.unwrap();
+        let error = within(told.recv()).await.unwrap();
+        assert!(error.is_too_large() && error.is_rejection(), "{error:?}");
+        assert_eq!(next(&mut client).await, Message::text("behind it"));
+    }
+}
+
+#[tokio::test]
+async fn a_handler_of_plain_layers_is_told_of_a_message_over_its_limit_and_its_session_goes_on() {
+    let (to_test, told) = unbounded_channel();
+    let handler = move |session| says_too_much(to_test.clone(), session);
+    let (address, connections) = sessions(SessionStore::new(), handler).await;
+    is_told_and_goes_on(client(address), told).await;
+    assert_eq!(connections.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_handler_of_the_stack_is_told_of_a_message_over_its_limit_and_its_session_goes_on() {
+    let (to_test, told) = unbounded_channel();
+    let acceptor: OptimizedAcceptor = builder().acceptor();
+    let address = serve(acceptor.upgrade(move |transport, _| says_too_much(to_test, transport))).await;
+    let transport = connect(builder(), address).await;
+    let handle = transport.handle();
+    is_told_and_goes_on(transport, told).await;
+    assert_eq!(handle.reconnect().unwrap().connections(), 1);
+}
+
+async fn echo<T>(mut transport: T)
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin,
+{
+    while let Some(item) = transport.next().await {
+        let echo = match item {
+            Ok(message) if message.is_data() => message,
+            Ok(_) => continue,
+            Err(error) if error.is_rejection() => Message::text(error.kind_name()),
+            Err(_) => return,
+        };
+        if transport.send(echo).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn compressible() -> Message {
+    Message::text("again and again ".repeat(6400))
+}
+
+#[tokio::test]
+async fn the_stack_tells_the_sender_of_a_message_that_shrinks_below_the_servers_limit_and_is_over_it() {
+    let acceptor: OptimizedAcceptor = builder().limits(Limits::new().message(64 << 10)).acceptor();
+    let address = serve(acceptor.upgrade(|transport, _| echo(transport))).await;
+    let mut transport = connect(builder(), address).await;
+    let handle = transport.handle();
+    for round in ["first", "second"] {
+        let error = within(transport.send(compressible())).await.unwrap_err();
+        assert!(error.is_too_large() && error.is_rejection(), "{error:?}");
+        within(transport.send(round.into())).await.unwrap();
+        assert_eq!(next(&mut transport).await, Message::text(round));
+    }
+    assert_eq!(handle.reconnect().unwrap().connections(), 1);
+}
+
+#[tokio::test]
+async fn plain_layers_do_not_send_a_message_again_that_the_servers_inflater_rejects() {
+    let store = SessionStore::new();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    let upgrade = WebSocketUpgrade::new(move |socket: WebSocket, _| {
+        counted.fetch_add(1, SeqCst);
+        let inflated = CompressionLayer::new(Deflate::new().max_inflated(64 << 10)).layer(socket);
+        async move {
+            if let Ok(Accepted::New(session)) = store.accept(inflated).await {
+                echo(session).await;
+            }
+        }
+    });
+    let address = serve(upgrade).await;
+    let mut client = Box::pin(
+        ServiceBuilder::new()
+            .layer(reconnecting(address))
+            .layer(ResumeLayer::new())
+            .per_connection(CompressionLayer::new(Deflate::new()))
+            .service(WebSocketConnector::new()),
+    );
+    within(client.send(compressible())).await.unwrap();
+    assert_eq!(next(&mut client).await, Message::text("too_large"), "the handler is told");
+    within(client.send("behind it".into())).await.unwrap();
+    assert_eq!(next(&mut client).await, Message::text("behind it"));
+    assert_eq!(connections.load(SeqCst), 2, "one rejection, one new connection");
+}
+
+#[tokio::test]
+async fn a_strangers_message_of_the_limit_that_ends_like_a_mark_does_no_harm_to_those_it_is_relayed_to() {
+    const LIMIT: usize = 4 << 20;
+    let (to_relay, relayed) = unbounded_channel::<Message>();
+    let relayed = Arc::new(tokio::sync::Mutex::new(relayed));
+    let acceptor: OptimizedAcceptor = builder().acceptor();
+    // A plain peer says what the others get.
+    let upgrade = acceptor.upgrade(move |mut transport, _| async move {
+        if !transport.capabilities().is_known() {
+            while let Some(Ok(message)) = transport.next().await {
+                if message.is_data() {
+                    to_relay.send(message).unwrap();
+                }
+            }
+            return;
+        }
+        while let Some(message) = relayed.lock().await.recv().await {
+            transport.send(message).await.unwrap();
+        }
+    });
+    let address = serve(upgrade).await;
+    let mut victim = connect(builder(), address).await;
+    let request = http::Request::get(format!("ws://{address}/")).body(()).unwrap();
+    let mut stranger = WebSocketConnector::new().oneshot(request).await.unwrap().into_body();
+    for less in 0..=8 {
+        let mark = [0, 3, 0xf8, b't', b't', b'x', 1, 0xff];
+        let message = Message::binary([vec![7; LIMIT - less - mark.len()], mark.to_vec()].concat());
+        within(stranger.send(message.clone())).await.unwrap();
+        assert!(next(&mut victim).await == message, "{less} bytes less than the limit");
+    }
+    assert_eq!(victim.handle().reconnect().unwrap().connections(), 1);
+}
+
+/// An opening message, by `docs/wire.md`.
+fn hello(window: u32) -> Message {
+    let window = [window; 2].map(u32::to_le_bytes).concat();
+    let mark = [1, 3, 0xf8, b't', b't', b'x', 1, 0xff];
+    Message::binary([&[1, 0][..], &[0; 32], &window, &[0; 32], &1_u64.to_le_bytes(), &mark].concat())
+}
+
+#[tokio::test]
+async fn a_client_that_names_a_window_without_bound_and_reads_nothing_is_let_go_by_an_echo() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = taken.clone();
+    let (ended, mut end) = unbounded_channel();
+    let handler = move |mut session: Session<WebSocket>| {
+        let (counted, ended) = (counted.clone(), ended.clone());
+        async move {
+            let error = loop {
+                match session.next().await {
+                    Some(Ok(message)) if message.is_data() => {
+                        counted.fetch_add(1, SeqCst);
+                        if let Err(error) = session.send(message).await {
+                            break error;
+                        }
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break error,
+                    None => return,
+                }
+            };
+            let _ = ended.send(error);
+        }
+    };
+    let (address, _) = sessions(SessionStore::new(), handler).await;
+    let request = http::Request::get(format!("ws://{address}/")).body(()).unwrap();
+    let mut peer = WebSocketConnector::new().oneshot(request).await.unwrap().into_body();
+    peer.send(hello(u32::MAX)).await.unwrap();
+    let (mut sink, mut stream) = StreamExt::split(peer);
+    tokio::spawn(async move { while let Some(Ok(_)) = stream.next().await {} });
+    tokio::spawn(async move { while sink.send(Message::binary(vec![7; 1 << 20])).await.is_ok() {} });
+    let error = within(end.recv()).await.unwrap();
+    assert!(error.is_closed() || error.is_protocol(), "{error:?}");
+    assert!(taken.load(SeqCst) <= 4, "{taken:?} MiB");
+}
+
+#[tokio::test]
+async fn a_client_of_the_stack_with_a_window_without_bound_that_reads_nothing_makes_the_server_hold_its_own_bound() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = taken.clone();
+    let acceptor: OptimizedAcceptor = builder().acceptor();
+    let upgrade = acceptor.upgrade(move |mut transport, _| async move {
+        while let Some(Ok(message)) = transport.next().await {
+            counted.fetch_add(usize::from(message.is_data()), SeqCst);
+            if message.is_data() && transport.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    let address = serve(upgrade).await;
+    let resume = ResumeLayer::new().replay_messages(u32::MAX as usize).replay_bytes(u32::MAX as usize);
+    let mut transport = connect(builder().resume(resume), address).await;
+    let sending = async {
+        for _ in 0..64 {
+            transport.send(Message::binary(vec![7; 1 << 20])).await.unwrap();
+        }
+    };
+    // It sends as long as the server takes anything, and never reads for its user.
+    let _ = timeout(Duration::from_secs(2), sending).await;
+    assert!(taken.load(SeqCst) <= 8, "{taken:?} MiB");
+    // Once it reads, all goes on.
+    for _ in 0..taken.load(SeqCst).max(1) {
+        assert_eq!(next(&mut transport).await.len(), 1 << 20);
+    }
+}
+
+/// Sessions of clients that vanish do not keep new clients out, without any owner or key.
+async fn are_all_accepted<C>(connects: usize, address: SocketAddr, mut connect: impl FnMut() -> C)
+where
+    C: Service<http::Request<()>, Error = Error>,
+{
+    for number in 0..connects {
+        let request = http::Request::get(format!("ws://{address}/")).body(()).unwrap();
+        let connected = within(connect().oneshot(request)).await;
+        assert!(connected.is_ok(), "connect {number}: {:?}", connected.err());
+    }
+}
+
+#[tokio::test]
+async fn more_sequential_connects_than_a_store_has_places_are_all_accepted() {
+    let store = SessionStore::new();
+    let (address, connections) = sessions(store.clone(), echo).await;
+    are_all_accepted(1_200, address, || ResumeLayer::new().layer(WebSocketConnector::new())).await;
+    let mut client = client(address);
+    within(client.send("still served".into())).await.unwrap();
+    assert_eq!(next(&mut client).await, Message::text("still served"));
+    assert_eq!(connections.load(SeqCst), 1_201);
+    assert!(store.len() <= 1024, "{}", store.len());
+}
+
+#[tokio::test]
+async fn a_stack_serves_new_clients_after_more_connects_than_it_has_places() {
+    let acceptor: OptimizedAcceptor = builder().max_sessions(16).acceptor();
+    let address = serve(acceptor.upgrade(|transport, _| echo(transport))).await;
+    for number in 0..64 {
+        let mut transport = connect(builder(), address).await;
+        if number % 2 == 0 {
+            within(transport.send("used".into())).await.unwrap();
+            assert_eq!(next(&mut transport).await, Message::text("used"));
+        }
+    }
+    assert!(acceptor.sessions() <= 16);
+}
