@@ -29,6 +29,10 @@ impl<T> Fit<T> {
         Self { inner, most, agreed }
     }
 
+    pub(super) const fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
     /// What is on between the ends of this connection, and the largest message that the peer takes.
     pub(super) const fn agreed(&self) -> (Capabilities, u32) {
         self.agreed

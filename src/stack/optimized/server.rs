@@ -243,6 +243,7 @@ where
                         if let Optional::On { inner } = wire {
                             let (agreed, max_message) = inner.agreed();
                             status.agreed(agreed, max_message);
+                            status.beats(inner.get_ref().get_ref().get_ref().monitor());
                         }
                     });
                     Optional::On { inner: session }

@@ -1,5 +1,5 @@
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU32, Ordering::Relaxed},
 };
 
@@ -26,11 +26,13 @@ struct Agreed {
     capabilities: AtomicU32,
     /// The largest message that the peer accepts.
     max_message: AtomicU32,
+    /// Of a later connection of a server's session.
+    heartbeat: Mutex<Option<heartbeat::Monitor>>,
 }
 
 impl Default for Agreed {
     fn default() -> Self {
-        Self { capabilities: AtomicU32::new(0), max_message: AtomicU32::new(u32::MAX) }
+        Self { capabilities: AtomicU32::new(0), max_message: AtomicU32::new(u32::MAX), heartbeat: Mutex::new(None) }
     }
 }
 
@@ -38,6 +40,16 @@ impl Status {
     pub(super) fn agreed(&self, capabilities: Capabilities, max_message: u32) {
         self.0.capabilities.store(capabilities.bits(), Relaxed);
         self.0.max_message.store(max_message, Relaxed);
+    }
+
+    /// The session has another connection, with a heartbeat of its own.
+    pub(super) fn beats(&self, monitor: heartbeat::Monitor) {
+        let older = self.0.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).replace(monitor);
+        drop(older);
+    }
+
+    fn heartbeat(&self) -> Option<heartbeat::Monitor> {
+        self.0.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn capabilities(&self) -> Capabilities {
@@ -76,7 +88,7 @@ impl OptimizedHandle {
     /// Returns the round-trip time, once a ping was answered.
     #[must_use]
     pub fn rtt(&self) -> Option<heartbeat::Rtt> {
-        self.heartbeat.rtt()
+        self.status.heartbeat().map_or_else(|| self.heartbeat.rtt(), |newest| newest.rtt())
     }
 
     /// Returns how much compression has saved. Returns `None` if it is off. A server's connections share the
@@ -119,9 +131,9 @@ impl OptimizedHandle {
     #[must_use]
     pub fn meter(&self) -> Meter {
         let role = if self.reconnect.is_some() { Role::Client } else { Role::Server };
-        let monitor = self.heartbeat.clone();
+        let handle = self.clone();
         let mut meter = Meter::new(self.name.to_string(), role)
-            .histogram(ROUND_TRIP, move || monitor.rtt().map(|rtt| rtt.last.as_secs_f64()));
+            .histogram(ROUND_TRIP, move || handle.rtt().map(|rtt| rtt.last.as_secs_f64()));
         if let Some(stats) = self.compression.clone() {
             let (plain, wire) = (stats.clone(), stats);
             meter = meter
