@@ -18,13 +18,25 @@ pub(super) struct Buffer<Out> {
     report: u64,
     /// So many left the queue. It names the message at the front.
     left: u64,
-    /// The front of the queue when a connection was last lost that it had been given to, and for how many connections in a row.
-    stuck: (u64, u32),
+    stuck: Stuck,
 }
 
-/// How many connections in a row may end with the same message unsent. Far more than an outage costs, in which a connection that
-/// opens takes at least one message; a peer or a proxy that resets the connection over this message would go on for ever.
-const MOST_STUCK: u32 = 16;
+/// The connections in a row that were lost with the same message unsent at the front of the queue.
+#[derive(Default)]
+struct Stuck {
+    /// The number of that message.
+    front: u64,
+    lost: u32,
+    /// Those of them that the peer ended because of a message.
+    refused: u32,
+}
+
+impl Stuck {
+    /// A connection that is merely cut says nothing about the message: a long one on a bad line may need many connections. This
+    /// only stops a loop without end.
+    const MAX_LOST: u32 = 1000;
+    const MAX_REFUSED: u32 = 16;
+}
 
 impl<Out> Buffer<Out> {
     pub(super) fn new(when_lost: WhenLost<Out>) -> Self {
@@ -37,7 +49,7 @@ impl<Out> Buffer<Out> {
             unflushed: 0,
             report: 0,
             left: 0,
-            stuck: (0, 0),
+            stuck: Stuck::default(),
         }
     }
 
@@ -153,11 +165,15 @@ impl<Out> Buffer<Out> {
         self.unflushed == 0 && self.queue.is_empty()
     }
 
-    /// The connection is lost; tells how many messages were lost with it.
-    pub(super) fn connection_lost(&mut self) -> u64 {
+    /// The connection is lost; tells how many messages were lost with it. `is_refused` says whether the peer ended it because of
+    /// a message.
+    pub(super) fn connection_lost(&mut self, is_refused: bool) -> u64 {
         if self.sent > 0 {
-            let (front, times) = self.stuck;
-            self.stuck = (self.left, if front == self.left { times + 1 } else { 1 });
+            if self.stuck.front != self.left {
+                self.stuck = Stuck { front: self.left, ..Stuck::default() };
+            }
+            self.stuck.lost += 1;
+            self.stuck.refused += u32::from(is_refused);
         }
         self.tried = self.tried.max(self.sent);
         self.sent = 0;
@@ -170,7 +186,7 @@ impl<Out> Buffer<Out> {
 
     /// Whether connection after connection was lost before the message at the front was flushed.
     pub(super) fn is_stuck(&self) -> bool {
-        self.stuck.1 >= MOST_STUCK
+        self.stuck.refused >= Stuck::MAX_REFUSED || self.stuck.lost >= Stuck::MAX_LOST
     }
 
     /// There will be no other connection; tells how many messages are lost.
@@ -223,12 +239,12 @@ mod tests {
         buffer.push("a".into());
         assert_eq!(unsent(&mut buffer), ["a"]);
         buffer.sending(&"b".into());
-        assert_eq!(buffer.connection_lost(), 0);
+        assert_eq!(buffer.connection_lost(false), 0);
         buffer.push("c".into());
         assert_eq!(unsent(&mut buffer), ["a", "b", "c"]);
         buffer.flushed();
         buffer.sending(&"d".into());
-        buffer.connection_lost();
+        buffer.connection_lost(false);
         assert_eq!(unsent(&mut buffer), ["d"]);
         buffer.flushed();
         assert!(buffer.is_clear() && buffer.bytes == 0);
@@ -268,7 +284,7 @@ mod tests {
         buffer.sending(&"b".into());
         buffer.push("c".into());
         buffer.not_held();
-        buffer.connection_lost();
+        buffer.connection_lost(false);
         assert_eq!(unsent(&mut buffer), ["a", "c"]);
     }
 
@@ -282,10 +298,26 @@ mod tests {
                 buffer.sending(&Message::text(text));
             }
             buffer.not_held();
-            assert_eq!(buffer.connection_lost(), 2);
+            assert_eq!(buffer.connection_lost(false), 2);
             assert_eq!(buffer.take_report(), told);
-            assert_eq!((buffer.take_report(), buffer.connection_lost()), (None, 0));
+            assert_eq!((buffer.take_report(), buffer.connection_lost(false)), (None, 0));
         }
+    }
+
+    #[test]
+    fn a_kept_message_is_stuck_after_16_refusals_or_1000_lost_connections() {
+        let stuck_after = |is_refused: fn(u32) -> bool| {
+            let mut buffer = keep(10, 100);
+            buffer.push("poison".into());
+            (1..).find(|&connection| {
+                buffer.next_unsent();
+                buffer.connection_lost(is_refused(connection));
+                buffer.is_stuck()
+            })
+        };
+        assert_eq!(stuck_after(|_| true), Some(16));
+        assert_eq!(stuck_after(|connection| connection % 4 == 0), Some(64));
+        assert_eq!(stuck_after(|_| false), Some(1000));
     }
 
     #[test]

@@ -66,6 +66,15 @@ pub(super) fn refuses_message(error: &Error) -> bool {
     error.is_rejection() || error.is_too_large()
 }
 
+/// Whether the peer ended the connection because of a message, or failed while it handled one. A connection that is merely lost
+/// says nothing about its messages.
+pub(super) fn blames_message(error: &Error) -> bool {
+    let is_blamed = |code: CloseCode| matches!(code.get(), 1003 | 1007 | 1009 | 1011);
+    error.is_too_large()
+        || error.status() == Some(http::StatusCode::PAYLOAD_TOO_LARGE)
+        || error.close_frame().is_some_and(|frame| is_blamed(frame.code()))
+}
+
 /// Whether this is the peer's plain goodbye, which is no failure.
 pub(super) fn is_normal_close(error: &Error) -> bool {
     error.close_frame().is_some_and(|frame| frame.code() == CloseCode::NORMAL)

@@ -3,6 +3,7 @@ use std::{any::Any, collections::VecDeque, fmt, sync::Arc, task::Waker, vec};
 use super::{
     ReconnectLayer, State, Target,
     buffer::Buffer,
+    class::blames_message,
     layer::Policy,
     state::{Machine, Phase},
     watch::Shared,
@@ -145,8 +146,8 @@ impl<Out> Core<Out> {
     }
 
     /// Counts what is lost with the connection that is no more.
-    pub(super) fn disconnected(&mut self) {
-        let lost = self.buffer.connection_lost();
+    pub(super) fn disconnected(&mut self, cause: Option<&Error>) {
+        let lost = self.buffer.connection_lost(cause.is_some_and(blames_message));
         self.shared.lose(lost);
         (self.steady, self.pumping) = (false, false);
         self.greeting = Vec::new().into_iter();

@@ -190,7 +190,7 @@ where
             let response = self.core.shared.lock().response.clone();
             self.core.lost = response.map(|response| LostConnection { error: error.clone(), response });
         }
-        self.core.disconnected();
+        self.core.disconnected(Some(&error));
         let asked = error.retry_after();
         let is_stuck = self.core.buffer.is_stuck();
         match self.core.machine.on(Event::Ended { retry: retry && !is_stuck, healthy, asked }) {
@@ -243,7 +243,7 @@ where
             {
                 let _ = transport.poll_close(cx);
             }
-            self.core.disconnected();
+            self.core.disconnected(None);
             self.core.report_loss();
         }
         self.dial(Event::Now);

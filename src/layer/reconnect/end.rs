@@ -88,7 +88,7 @@ where
 
     pub(super) fn finish(&mut self) {
         self.link.set(Link::Down);
-        self.core.disconnected();
+        self.core.disconnected(None);
         self.core.machine.on(Event::Closed);
         self.core.over();
     }

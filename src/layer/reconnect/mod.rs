@@ -75,8 +75,9 @@
 //! connections pass with their kind; the last attempt's is put under a sentence that says so. Errors of one message (codec, rate
 //! limit, an outgoing message over a limit) pass as they are, and the connection stays.
 //!
-//! Under [`WhenLost::Keep`] the layer gives up after 16 connections in a row that ended before the same message was sent. A peer or
-//! a proxy that resets the connection over that message would otherwise be sent it forever.
+//! Under [`WhenLost::Keep`] the layer gives up on a message that ends connection after connection before it is sent: after 16
+//! that the peer ended because of a message (close code 1003, 1007, 1009 or 1011, or a 413), or 1000 that were merely lost. The
+//! peer or a proxy would otherwise be sent that message forever.
 //!
 //! When a connection is lost and messages of either direction may be lost with it, the layer reports it to the layers above by
 //! [`signal::connection_lost`](crate::transport::signal::connection_lost). A [`service::Client`](crate::service::Client) fails the

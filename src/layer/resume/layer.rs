@@ -11,7 +11,7 @@ use crate::{Error, Message, Transport};
 /// |---|---|
 /// | [`replay_messages`](Self::replay_messages) | 1024 |
 /// | [`replay_bytes`](Self::replay_bytes) | 1 MiB |
-/// | [`max_stalled_connections`](Self::max_stalled_connections) | 16 |
+/// | [`max_stalled_connections`](Self::max_stalled_connections) | 1000 |
 /// | [`ack_delay`](Self::ack_delay) | 100 ms |
 /// | [`deadline`](Self::deadline) | 10 s |
 #[derive(Clone, Debug)]
@@ -39,8 +39,9 @@ impl Default for Config {
     }
 }
 
-/// A connection that was opened has had a round trip each way. Full-jitter backoff takes minutes for so many.
-pub(super) const MAX_STALLED: u32 = 16;
+/// A long message on a bad line may need many connections, so this only stops a loop without end. The time to live of a session
+/// is the usual bound.
+pub(super) const MAX_STALLED: u32 = 1000;
 
 /// A bound as the wire has it.
 pub(super) fn at_most(bound: usize) -> u32 {
@@ -76,12 +77,16 @@ impl ResumeLayer {
         self
     }
 
-    /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults to 16.
+    /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults to
+    /// 1000.
     ///
-    /// A connection makes progress if anything new was acknowledged or received while messages wait. Four times as many connections are enough
-    /// if something comes in and nothing is ever acknowledged. Three are enough where the peer says that it does not take what it was sent
-    /// (close code 1003, 1007 or 1009). The transport fails with an error that names the
-    /// last cause, and is [`is_too_large`](crate::Error::is_too_large) if that was a message's size; the next connection begins a new session.
+    /// A connection makes progress if any message was acknowledged or received, or if no message waits for its
+    /// acknowledgement. Three connections are enough if they ended because of a message: with close code 1003, 1007 or
+    /// 1009, or with an error that [`is_too_large`](crate::Error::is_too_large). Only an acknowledgement resets that count;
+    /// incoming messages and other lost connections do not.
+    ///
+    /// The transport then fails with an error that names the last cause, and that is `is_too_large` if that was a message's
+    /// size. The next connection begins a new session.
     #[must_use]
     pub fn max_stalled_connections(mut self, connections: u32) -> Self {
         self.config.max_stalled = connections.max(1);

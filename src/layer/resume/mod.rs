@@ -63,7 +63,8 @@
 //!
 //! An error that a connection gives for one message (`start_send` refuses it, or a layer below rejects one that came in) concerns that message:
 //! it is given to the user, is not sent again, and the session goes on. One that came in counts as received, and another connection is made. A 413
-//! ends the session, and so do [`max_stalled_connections`](ResumeLayer::max_stalled_connections) in a row that get nothing done.
+//! ends the session, and so do three connections that the peer closes because of a message (1003, 1007, 1009) before it acknowledges another one.
+//! Connections that are merely cut end it after [`max_stalled_connections`](ResumeLayer::max_stalled_connections) in a row without progress.
 //!
 //! The other errors of the connection end a client's transport, and pass as they are. A connection that has a close to say is polled until
 //! that is out, at most 10 s. Its own are

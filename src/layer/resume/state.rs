@@ -185,10 +185,11 @@ impl Core {
             return Some(error.clone().context(what).into_fatal());
         }
         let stalled = self.progress.ended(messages == 0, self.out.acked, self.incoming.received, cause)?;
-        let what = format!(
-            "resume: {stalled} connections in a row ended without progress while {messages} messages ({bytes} bytes) wait \
-             (max_stalled_connections)"
-        );
+        let ended = match stalled {
+            Stalled::Refused(connections) => format!("{connections} connections ended because of a message"),
+            Stalled::Cut(connections) => format!("{connections} connections in a row ended without progress"),
+        };
+        let what = format!("resume: {ended} while {messages} messages ({bytes} bytes) wait (max_stalled_connections)");
         Some(match cause {
             // The peer says what is wrong with a message: that is no lost connection.
             Some(error) if is_too_large(error) => {
@@ -270,54 +271,56 @@ fn refuses_a_message(error: &Error) -> bool {
     is_too_large(error) || error.close_frame().is_some_and(|frame| codes.contains(&frame.code()))
 }
 
-/// How many connections in a row have got nothing done.
+/// Counts the connections that ended while messages wait, since the peer last acknowledged a message.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// With so many the session is given up.
+    /// After this many cuts the session is given up.
     most: u32,
-    stalled: u32,
-    /// How many had messages to send and got none acknowledged, whatever came in meanwhile.
-    unheard: u32,
+    /// Connections in a row that ended without an acknowledgement and without a message from the peer.
+    cut: u32,
+    /// Connections that ended because of a message. Incoming messages do not reset it: they say nothing about the refused one.
+    refused: u32,
     /// What was acknowledged and received when this connection began; `None` once its end was counted.
     start: Option<(u64, u64)>,
 }
 
-impl Progress {
-    /// Connections that the peer ends because of what it was sent: more of them would not tell more.
-    const REFUSED: u32 = 3;
+/// The reason to give a session up, with the number of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stalled {
+    Refused(u32),
+    Cut(u32),
+}
 
-    /// So many times [`most`](Self::most) where something comes in: one message that the peer never takes is not to be sent forever, though
-    /// the other direction works.
-    const WHILE_RECEIVING: u32 = 4;
+impl Progress {
+    /// A peer that refused the same message three times refuses it again.
+    const MAX_REFUSED: u32 = 3;
 
     const fn new(most: u32) -> Self {
-        Self { most, stalled: 0, unheard: 0, start: Some((0, 0)) }
+        Self { most, cut: 0, refused: 0, start: Some((0, 0)) }
     }
 
-    /// A connection begins. What was acknowledged with that had come through before.
+    /// Starts a connection. `is_progress` says whether the peer acknowledged more than before in its opening message.
     const fn begins(&mut self, is_progress: bool, acked: u64, received: u64) {
         if is_progress {
-            (self.stalled, self.unheard) = (0, 0);
+            (self.cut, self.refused) = (0, 0);
         }
         self.start = Some((acked, received));
     }
 
-    /// A connection has ended: how many without progress, if those are too many. Where nothing waits, there is none to make.
-    fn ended(&mut self, is_empty: bool, acked: u64, received: u64, cause: Option<&Error>) -> Option<u32> {
+    /// Counts the end of a connection. Returns the reason if the session is to be given up. Without waiting messages there is
+    /// no progress to make.
+    fn ended(&mut self, is_empty: bool, acked: u64, received: u64, cause: Option<&Error>) -> Option<Stalled> {
         let start = self.start.take()?;
         if is_empty || start.0 != acked {
-            (self.stalled, self.unheard) = (0, 0);
+            (self.cut, self.refused) = (0, 0);
             return None;
         }
-        self.unheard += 1;
-        let is_refused = cause.is_some_and(refuses_a_message);
-        // What comes in says nothing about a message that the peer refuses.
-        self.stalled = if is_refused || start.1 == received { self.stalled + 1 } else { 0 };
-        let most = if is_refused { self.most.min(Self::REFUSED) } else { self.most };
-        if self.stalled >= most {
-            return Some(self.stalled);
+        self.cut = if start.1 == received { self.cut + 1 } else { 0 };
+        self.refused += u32::from(cause.is_some_and(refuses_a_message));
+        if self.refused >= self.most.min(Self::MAX_REFUSED) {
+            return Some(Stalled::Refused(self.refused));
         }
-        (self.unheard >= self.most.saturating_mul(Self::WHILE_RECEIVING)).then_some(self.unheard)
+        (self.cut >= self.most).then_some(Stalled::Cut(self.cut))
     }
 }
 

@@ -30,7 +30,7 @@ const EXPIRED: usize = 2;
 /// | [`replay_messages`](Self::replay_messages) | 1024 | `poll_ready` of that session is `Pending` |
 /// | [`replay_bytes`](Self::replay_bytes) | 1 MiB | the same |
 /// | [`total_replay_bytes`](Self::total_replay_bytes) | 256 MiB | the same, until one message alone is left to acknowledge |
-/// | [`max_stalled_connections`](Self::max_stalled_connections) | 16 | the session ends, [`is_too_large`](Error::is_too_large) or as the last connection |
+/// | [`max_stalled_connections`](Self::max_stalled_connections) | 1000 | the session ends, [`is_too_large`](Error::is_too_large) or as the last connection |
 /// | [`ack_delay`](Self::ack_delay) | 100 ms | |
 /// | [`deadline`](Self::deadline) | 10 s | a connection that does not open a session is closed |
 ///
@@ -131,12 +131,16 @@ impl<T> SessionStore<T> {
         self
     }
 
-    /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults to 16.
+    /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults to
+    /// 1000.
     ///
-    /// A connection makes progress if anything new was acknowledged or received while messages wait. Four times as many connections are enough
-    /// if something comes in and nothing is ever acknowledged. Three are enough where the peer says that it does not take what it was sent
-    /// (close code 1003, 1007 or 1009). The session's stream gives
-    /// an error that names the last cause, and is [`is_too_large`](Error::is_too_large) if that was a message's size.
+    /// A connection makes progress if any message was acknowledged or received, or if no message waits for its
+    /// acknowledgement. Three connections are enough if they ended because of a message: with close code 1003, 1007 or
+    /// 1009, or with an error that [`is_too_large`](Error::is_too_large). Only an acknowledgement resets that count;
+    /// incoming messages and other lost connections do not.
+    ///
+    /// The session's stream then returns an error that names the last cause, and that is `is_too_large` if that was a
+    /// message's size.
     #[must_use]
     pub fn max_stalled_connections(mut self, connections: u32) -> Self {
         self.config.max_stalled = connections.max(1);
