@@ -90,7 +90,7 @@ fn a_batch_that_lies_is_refused_before_its_first_message_is_given() {
 #[test]
 fn an_index_that_is_longer_than_its_batch_is_refused() {
     for length in [1, 2, u32::MAX] {
-        refused(Message::binary([&length.to_le_bytes()[..], &MARK].concat()), "longer than the batch");
+        refused(Message::binary([&length.to_le_bytes()[..], &MARK].concat()), "exceeds the batch");
     }
     refused(Message::binary([&[0, 0, 0][..], &MARK].concat()), "ends before its index");
     refused(Message::binary(MARK.to_vec()), "ends before its index");
