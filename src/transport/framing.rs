@@ -186,6 +186,7 @@ impl Decoder {
     ///
     /// Returns an error for a payload over the limit (before any of it is kept), an unknown kind, text that is not
     /// UTF-8, and a control message over 125 bytes. Nothing can be decoded after an error.
+    #[cfg(any(feature = "webtransport", test))]
     pub(super) fn next(&mut self, input: &mut Bytes) -> Result<Option<Message>, Error> {
         match self.next_frame(input, CLOSE)? {
             Some((kind, payload)) => frame(kind, payload).map(Some),

@@ -45,6 +45,7 @@ impl Origins {
     }
 
     /// Refuses pages that were loaded over `http://`, unless they are allowed by name.
+    #[cfg(any(feature = "websocket", feature = "sse"))]
     pub(super) fn https_only(&mut self) {
         self.https_only = true;
     }
