@@ -17,7 +17,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime starts");
     let _guard = runtime.enter();
-    let layer = HeartbeatLayer::new(Duration::from_secs(3600), Duration::from_secs(3600));
+    let layer = HeartbeatLayer::new(Duration::from_secs(3600), Duration::from_secs(3600)).answer_application_level();
     let end = Message::text("the end");
 
     let (here, mut peer) = channel::<Message, Message>(8);

@@ -220,10 +220,14 @@ impl<T, Req, Res, C> Drop for Client<T, Req, Res, C> {
 impl<T, Req, Res, C> fmt::Debug for Client<T, Req, Res, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.shared.lock();
+        let (in_flight, unknown) = (state.calls.waiting(), state.unknown);
+        let ended = state.ended.as_ref().map(|ended| ended.cause.clone());
+        // What the writer does is the user's, and so is what an error has for a source.
+        drop(state);
         f.debug_struct("Client")
-            .field("in_flight", &state.calls.waiting())
-            .field("unknown_answers", &state.unknown)
-            .field("ended", &state.ended.as_ref().map(|ended| &ended.cause))
+            .field("in_flight", &in_flight)
+            .field("unknown_answers", &unknown)
+            .field("ended", &ended)
             .field("readiness", &self.readiness)
             .finish_non_exhaustive()
     }

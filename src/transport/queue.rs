@@ -3,6 +3,14 @@ use std::{fmt, hash::Hash, num::NonZeroUsize};
 use super::coalesce::{self, KeyOf};
 use crate::{CloseCode, CloseFrame, Message};
 
+/// How many messages wait to go out, unless something else is set.
+const MESSAGES: usize = 1024;
+
+/// How many values of unknown size are held, unless something else is set: fewer where one owns memory.
+pub(crate) const fn most_values<T>() -> usize {
+    if std::mem::needs_drop::<T>() { 64 } else { MESSAGES }
+}
+
 /// The bounds of a [driven](crate::TransportExt::drive) transport's queues, and the policy for a full outgoing queue.
 /// The queue layer, for transports that are not driven, takes the same type and has no inbox.
 ///
@@ -10,13 +18,14 @@ use crate::{CloseCode, CloseFrame, Message};
 ///
 /// | bound | default |
 /// |---|---|
-/// | [`max_messages`](Self::max_messages) | 1024 outgoing messages wait |
+/// | [`max_messages`](Self::max_messages) | 1024 outgoing messages wait; 64 [plain values](Self::values) that own memory |
 /// | [`max_bytes`](Self::max_bytes) | 1 MiB of outgoing messages waits |
 /// | [`max_inbox`](Self::max_inbox) | 64 incoming messages wait, or 1 MiB |
 /// | [`when_full`](Self::when_full) | [`WhenFull::Block`] |
 ///
 /// For [messages](Self::messages), bytes are payload bytes. For values, [`values_sized_by`](Self::values_sized_by) sets
-/// how bytes are measured; with [plain values](Self::values) only the number is bounded, and their bytes are unknown.
+/// how bytes are measured. The bytes of outgoing [plain values](Self::values) are unknown; incoming ones count with the
+/// size of the message that a codec decoded.
 /// Bytes are checked before a message is taken: the last message may exceed the bound, as may one per ready sender.
 /// Pings and pongs overtake data and are never dropped in its favor. A close message stays behind the data and is not
 /// dropped either.
@@ -34,7 +43,8 @@ pub struct Queue<Out = Message, In = Out> {
     pub(super) max_inbox: usize,
     pub(super) when_full: WhenFull<Out>,
     pub(super) size_out: fn(&Out) -> usize,
-    pub(super) size_in: fn(&In) -> usize,
+    /// Where there is none, a value counts with its encoded size, as far as a codec below tells it.
+    pub(super) size_in: Option<fn(&In) -> usize>,
     pub(super) overtakes: fn(&Out) -> bool,
     /// Returns whether no message may follow.
     pub(super) ends: fn(&Out) -> bool,
@@ -78,8 +88,9 @@ impl Queue<Message> {
     #[must_use]
     pub fn messages() -> Self {
         Self {
+            max_messages: MESSAGES,
             size_out: Message::len,
-            size_in: Message::len,
+            size_in: Some(Message::len),
             overtakes: |message| matches!(message, Message::Ping(_) | Message::Pong(_)),
             ends: Message::is_close,
             close: Some(|frame| Message::Close(Some(frame))),
@@ -89,20 +100,28 @@ impl Queue<Message> {
 }
 
 impl<Out, In> Queue<Out, In> {
-    /// Creates a queue of values, bounded by their number: 1024 outgoing and 64 incoming values wait.
+    /// Creates a queue of values.
     ///
-    /// The queue cannot see memory behind pointers. Each value counts with the size of its type alone, so 1024 strings
-    /// of 1 MiB are 1 GiB. If values own memory whose size a peer or a user chooses, use
-    /// [`values_sized_by`](Self::values_sized_by), which bounds bytes too.
+    /// | | bound |
+    /// |---|---|
+    /// | outgoing | 1024 values; 64 if a value owns memory ([`needs_drop`](std::mem::needs_drop)), as a `String` does |
+    /// | incoming | 64 values, or 1 MiB |
+    ///
+    /// An incoming value counts with the size of the message that a [codec](crate::layer::codec) below decoded it from, so
+    /// a peer cannot fill more than that. Without a codec it counts with the size of its type.
+    ///
+    /// An outgoing value is encoded only when it is sent, so its bytes are unknown while it waits: 64 strings of 1 MiB are
+    /// 64 MiB. To bound bytes, use [`values_sized_by`](Self::values_sized_by). For a longer queue, set
+    /// [`max_messages`](Self::max_messages).
     #[must_use]
     pub fn values() -> Self {
         Self {
-            max_messages: 1024,
+            max_messages: most_values::<Out>(),
             max_bytes: 1 << 20,
             max_inbox: 64,
             when_full: WhenFull::Block,
             size_out: |_| size_of::<Out>(),
-            size_in: |_| size_of::<In>(),
+            size_in: None,
             overtakes: |_| false,
             ends: |_| false,
             close: None,
@@ -127,14 +146,19 @@ impl<Out, In> Queue<Out, In> {
     /// ```
     #[must_use]
     pub fn values_sized_by(out: fn(&Out) -> usize, incoming: fn(&In) -> usize) -> Self {
-        Self::values().size_by(out, incoming)
+        Self { max_messages: MESSAGES, ..Self::values().size_by(out, incoming) }
+    }
+
+    /// The same for what goes out alone. What comes in counts as in [`values`](Self::values).
+    pub(crate) fn outgoing_sized_by(out: fn(&Out) -> usize) -> Self {
+        Self { max_messages: MESSAGES, size_out: out, ..Self::values() }
     }
 
     /// Sets the functions that measure outgoing and incoming values in bytes. They run before the queue is locked.
     #[must_use]
     pub fn size_by(mut self, out: fn(&Out) -> usize, incoming: fn(&In) -> usize) -> Self {
         self.size_out = out;
-        self.size_in = incoming;
+        self.size_in = Some(incoming);
         self
     }
 

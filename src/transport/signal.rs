@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | [`moved`] | up | a byte transport, for each read or write that makes progress | heartbeat, idle limit |
 //! | [`connection_lost`] | up | a reconnecting layer that continues with another connection | `service::Client`, the driver |
+//! | size of a decoded message | up | the codec layer, for each value | the driver, whose inbox counts bytes |
 //! | [`close_frame`] | down | [`Sender::close`](crate::Sender::close), for the time of a `poll_close` | a transport's `poll_close` |
 //!
 //! A transport whose bytes move in another task (hyper's, say) counts them itself and reports the difference when it is
@@ -25,6 +26,7 @@ use crate::CloseFrame;
 thread_local! {
     static MOVED: Cell<u64> = const { Cell::new(0) };
     static LOSSES: Cell<u64> = const { Cell::new(0) };
+    static DECODED: Cell<usize> = const { Cell::new(0) };
     static CLOSE_FRAME: RefCell<Option<CloseFrame>> = const { RefCell::new(None) };
 }
 
@@ -48,6 +50,18 @@ pub fn moved(bytes: usize) {
 #[inline]
 pub fn connection_lost() {
     LOSSES.set(LOSSES.get().wrapping_add(1));
+}
+
+/// Reports that the value which this `poll_next` gives was decoded from a message of so many bytes.
+#[inline]
+pub(crate) fn decoded(bytes: usize) {
+    DECODED.set(bytes);
+}
+
+/// Takes what was [reported](decoded) last. Call it before a poll as well, to forget a report that nobody took.
+#[inline]
+pub(crate) fn take_decoded() -> usize {
+    DECODED.take()
 }
 
 /// Returns the close frame that the caller of this `poll_close` asks for, if any.

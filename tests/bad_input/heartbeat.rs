@@ -31,7 +31,9 @@ fn a_million_pings_of_the_application_whose_answers_nobody_reads_cost_less_than_
     };
     attack(Victim::Server, Limits::new(), attacker, async |socket| {
         let growth = Growth::start();
-        let mut socket = HeartbeatLayer::new(Duration::from_secs(600), Duration::from_secs(600)).layer(socket);
+        let mut socket = HeartbeatLayer::new(Duration::from_secs(600), Duration::from_secs(600))
+            .answer_application_level()
+            .layer(socket);
         let mut pings = 0;
         loop {
             match socket.next().await.unwrap().unwrap() {

@@ -5,10 +5,11 @@ use crate::{
 
 impl<C: Codec> Queue<Outbound<C>, C::In> {
     /// Creates a queue of what goes out through an [`EncodeOnce`](crate::codec::EncodeOnce). Encoded messages count with the length of
-    /// their payload, values with the size of their type; see [`size_by`](Self::size_by).
+    /// their payload, values with the size of their type; see [`size_by`](Self::size_by). Incoming values count as in
+    /// [`values`](Self::values).
     #[must_use]
     pub fn outbound() -> Self {
-        Self::values_sized_by(size::<C>, |_| size_of::<C::In>())
+        Self::outgoing_sized_by(size::<C>)
     }
 }
 

@@ -126,6 +126,7 @@ where
                     return Poll::Ready(None);
                 }
                 Message::Text(_) | Message::Binary(_) => {
+                    signal::decoded(message.len());
                     let value = this.codec.decode(message);
                     if value.is_err() && *this.close_on_bad_payload {
                         this.end.refuse();

@@ -11,6 +11,7 @@ pub struct HeartbeatLayer {
     pub(super) timeout: Duration,
     pub(super) form: Form,
     pub(super) answers_pings: bool,
+    pub(super) has_marks: bool,
     monitor: Option<Monitor>,
 }
 
@@ -21,16 +22,36 @@ impl HeartbeatLayer {
     /// A peer that is gone is found within the sum of the two.
     #[must_use]
     pub const fn new(interval: Duration, timeout: Duration) -> Self {
-        Self { interval, timeout, form: Form::Control, answers_pings: false, monitor: None }
+        Self { interval, timeout, form: Form::Control, answers_pings: false, has_marks: false, monitor: None }
     }
 
     /// Sends pings as marked binary messages in place of [`Message::Ping`](crate::Message::Ping), for transports without
     /// control messages or where they are out of reach, as in a browser.
     ///
-    /// The peer must have this layer, in any mode: another would take the ping for a strange binary message of 16 bytes.
+    /// The peer must have this layer, in this mode or with [`answer_application_level`](Self::answer_application_level): another would take
+    /// the ping for a strange binary message of 16 bytes.
     #[must_use]
     pub const fn application_level(mut self) -> Self {
         self.form = Form::Binary;
+        self.answer_application_level()
+    }
+
+    /// Answers the pings of a peer in [application-level](Self::application_level) mode, whatever the mode of this end. They are marked
+    /// binary messages.
+    ///
+    /// The peer must have this layer. Without this setting, a binary message that ends like such a ping is data and passes
+    /// unchanged in either direction, so that a peer without this crate gets its own bytes back.
+    #[must_use]
+    pub const fn answer_application_level(mut self) -> Self {
+        self.has_marks = true;
+        self
+    }
+
+    /// For a peer that knows no marks.
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    pub(crate) const fn plain(mut self) -> Self {
+        self.form = Form::Control;
+        self.has_marks = false;
         self
     }
 

@@ -25,7 +25,8 @@
 //!   peer can have one.
 //! - Pongs to its own pings are not passed on. All other messages are.
 //! - Marked pings of a peer that is in [application-level](HeartbeatLayer::application_level) mode are answered, and not
-//!   passed on, whatever this end's own mode.
+//!   passed on, by an end in that mode and by one with [`answer_application_level`](HeartbeatLayer::answer_application_level). For any other
+//!   end, binary messages are data, whatever they end in.
 //! - A transport that answers a [`Message::Ping`](crate::Message::Ping) by itself is flushed though nobody writes. One that does
 //!   not, such as a [`channel`](crate::channel()), is helped by [`answer_pings`](HeartbeatLayer::answer_pings).
 //! - Round-trip times are smoothed as in RFC 6298, and told by [`Heartbeat::rtt`], or from elsewhere by a [`Monitor`].
@@ -54,7 +55,7 @@
 //!
 //! - Of the stream: [`is_timeout`](crate::Error::is_timeout) when the peer is given up, and then `None`. A failure to write the
 //!   ping, if there was one, is its source. [`is_protocol`](crate::Error::is_protocol) for a marked message that is neither
-//!   ping nor pong; the stream goes on.
+//!   ping nor pong, where marks are known; the stream goes on.
 //! - Of the sink, once the peer was given up: [`is_closed`](crate::Error::is_closed), with the error of the stream as its source.
 //!   Closing succeeds, and waits for nobody.
 //!
@@ -67,8 +68,9 @@
 //!
 //! # What it adds to the wire
 //!
-//! Pings of 8 bytes; in application-level mode, binary messages of 16 bytes that `docs/wire.md` shows. A binary message of the
-//! user that ends like one of those is sent with 8 bytes more, which the peer's layer takes off.
+//! Pings of 8 bytes; in application-level mode, binary messages of 16 bytes that `docs/wire.md` shows. There, and with
+//! [`answer_application_level`](HeartbeatLayer::answer_application_level), a binary message of the user that ends like one of those is sent
+//! with 8 bytes more, which the peer's layer takes off.
 //!
 //! # Cost
 //!

@@ -10,13 +10,21 @@ use crate::{Error, Message};
 pub(super) struct Pings {
     form: Form,
     answers_pings: bool,
+    /// Both ends know marks. If not, a binary message that ends like one is somebody's data.
+    has_marks: bool,
     /// The payload of the newest ping, until its pong comes.
     awaited: Option<Payload>,
 }
 
 impl Pings {
     pub(super) const fn new(layer: &HeartbeatLayer) -> Self {
-        Self { form: layer.form, answers_pings: layer.answers_pings, awaited: None }
+        Self { form: layer.form, answers_pings: layer.answers_pings, has_marks: layer.has_marks, awaited: None }
+    }
+
+    /// Whether a message is more than one that passes by.
+    #[inline]
+    pub(super) fn concern(&self, message: &Message) -> bool {
+        wire::concerns(message, self.has_marks)
     }
 
     /// The ping of this number.
@@ -26,7 +34,7 @@ impl Pings {
         wire::ping(self.form, payload)
     }
 
-    /// Takes a message that [concerns](wire::concerns) the layer; gives what is to be passed on.
+    /// Takes a message that [concerns](Self::concern) the layer; gives what is to be passed on.
     #[cold]
     pub(super) fn take(&mut self, message: Message, beat: &mut Beat<Message>) -> Option<Result<Message, Error>> {
         match wire::open(message) {
@@ -58,7 +66,7 @@ impl Pings {
         None
     }
 
-    /// The user's message, where it [concerns](wire::concerns) the layer, as it is to be sent.
+    /// The user's message, where it [concerns](Self::concern) the layer, as it is to be sent.
     #[cold]
     pub(super) fn pass(message: Message, beat: &mut Beat<Message>) -> Message {
         if message.is_close() {

@@ -7,7 +7,7 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use super::{HeartbeatLayer, Monitor, Rtt, beat::Beat, pings::Pings, wire};
+use super::{HeartbeatLayer, Monitor, Rtt, beat::Beat, pings::Pings};
 use crate::{Error, Message, Transport, rt, transport::signal::Mark};
 
 /// How many messages that nobody else sees are read in one poll.
@@ -92,7 +92,7 @@ where
             let item = match polled {
                 Poll::Ready(Some(Ok(message))) => {
                     beat.silence.heard();
-                    match wire::concerns(&message) {
+                    match pings.concern(&message) {
                         true => pings.take(message, beat),
                         false => Some(Ok(message)),
                     }
@@ -154,7 +154,7 @@ impl<T: Transport<Message>> Heartbeat<T> {
     fn start_rare(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
         this.beat.check_alive()?;
-        let message = if wire::concerns(&message) { Pings::pass(message, this.beat) } else { message };
+        let message = if this.pings.concern(&message) { Pings::pass(message, this.beat) } else { message };
         this.beat.control.start_send(this.inner, message).map_err(Into::into)
     }
 }
@@ -174,7 +174,7 @@ where
         let mark = Mark::now();
         match this.inner.poll_next(cx) {
             // Looked at where it stands: then it is moved as a whole, which is cheaper by far.
-            Poll::Ready(Some(Ok(message))) if !wire::concerns(&message) => {
+            Poll::Ready(Some(Ok(message))) if !this.pings.concern(&message) => {
                 this.beat.silence.heard();
                 Poll::Ready(Some(Ok(message)))
             }
@@ -213,7 +213,7 @@ where
     #[inline]
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.as_mut().project();
-        if !wire::concerns(&message) && this.beat.control.passes() {
+        if !this.pings.concern(&message) && this.beat.control.passes() {
             return this.inner.start_send(message).map_err(Into::into);
         }
         self.start_rare(message)

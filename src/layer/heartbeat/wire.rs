@@ -47,12 +47,12 @@ pub(super) fn pong(payload: Payload) -> Message {
 }
 
 /// Whether a message, of either direction, may be more than one that passes by: of the others nothing is to be done. It looks
-/// without a move, which for a message would cost as much as the rest of the layer.
+/// without a move, which for a message would cost as much as the rest of the layer. Without `has_marks`, no binary message is more.
 #[inline]
-pub(super) fn concerns(message: &Message) -> bool {
+pub(super) fn concerns(message: &Message, has_marks: bool) -> bool {
     match message {
         Message::Text(_) => false,
-        Message::Binary(payload) => trailer::kind(Layer::Heartbeat, payload).is_some(),
+        Message::Binary(payload) => has_marks && trailer::kind(Layer::Heartbeat, payload).is_some(),
         Message::Ping(_) | Message::Pong(_) | Message::Close(_) => true,
     }
 }

@@ -1,6 +1,6 @@
 use std::{fmt, num::NonZeroUsize};
 
-use crate::Message;
+use crate::{Message, transport::most_values};
 
 /// What becomes of messages that a connection took and then was lost with: those of which no flush is known to have
 /// succeeded.
@@ -39,7 +39,7 @@ pub enum WhenLost<Out> {
 ///
 /// | bound | default |
 /// |---|---|
-/// | [`max_messages`](Self::max_messages) | 1024 |
+/// | [`max_messages`](Self::max_messages) | 1024; 64 [values](Self::values) that own memory |
 /// | [`max_bytes`](Self::max_bytes) | 1 MiB of payload; looked at before a message is taken: the last one may go over |
 ///
 /// Each message that is sent is cloned into it, which for a [`Message`] costs a reference count. When it is full,
@@ -55,15 +55,16 @@ impl Keep<Message> {
     /// A buffer of [`Message`]s, measured by their payloads.
     #[must_use]
     pub fn messages() -> Self {
-        Self { size: Message::len, ..Self::values() }
+        Self { max_messages: 1024, size: Message::len, ..Self::values() }
     }
 }
 
 impl<Out: Clone> Keep<Out> {
-    /// A buffer of values, each measured by the size of its type; see [`size_by`](Self::size_by).
+    /// Creates a buffer of values, each measured by the size of its type; see [`size_by`](Self::size_by). It holds 64 values, not 1024, where
+    /// a value owns memory ([`needs_drop`](std::mem::needs_drop)), whose size is not known.
     #[must_use]
     pub fn values() -> Self {
-        Self { max_messages: 1024, max_bytes: 1 << 20, size: |_| size_of::<Out>(), clone: Out::clone }
+        Self { max_messages: most_values::<Out>(), max_bytes: 1 << 20, size: |_| size_of::<Out>(), clone: Out::clone }
     }
 }
 

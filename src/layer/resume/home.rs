@@ -34,7 +34,7 @@ struct State {
     core: Option<Core>,
     /// The session's secret, and the waker of the transport that has the core.
     token: Bytes16,
-    away: Option<Waker>,
+    away: Option<Arc<Waker>>,
     /// There was a session, so the next one is not the first.
     is_known: bool,
     /// Messages of sessions that ended by themselves.
@@ -59,10 +59,10 @@ impl Home {
     pub(super) fn fence(&self) -> u64 {
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         let mut state = self.lock();
-        let mut wakers = std::mem::take(&mut state.waiting);
-        wakers.extend(state.away.clone());
+        let (wakers, away) = (std::mem::take(&mut state.waiting), state.away.clone());
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        away.iter().for_each(|away| away.wake_by_ref());
         epoch
     }
 
@@ -87,10 +87,13 @@ impl Home {
     /// The transport that has the session will not bring it home: it is given up.
     pub(super) fn abandon(&self) {
         let mut state = self.lock();
-        if state.away.take().is_some() {
+        let away = state.away.take();
+        if away.is_some() {
             state.lost += self.messages.load(Ordering::Relaxed) as u64;
             state.id = None;
         }
+        drop(state);
+        drop(away);
     }
 
     /// The server's answer: the session that the new transport gets, and what became of the old one.
@@ -143,7 +146,7 @@ impl Home {
                 (fresh, if is_known { Verdict::Fresh { lost } } else { Verdict::New })
             }
         };
-        state.away = Some(waker);
+        state.away = Some(Arc::new(waker));
         state.id = Some(SessionId(core.id));
         state.verdict = Some(verdict);
         state.verdicts += 1;
@@ -171,7 +174,7 @@ impl Home {
             // Given up meanwhile, and counted.
             return;
         }
-        state.away = None;
+        let away = state.away.take();
         let owes = core.out.unacknowledged().0 > 0;
         if core.closing.is_some() || (core.is_over && !owes) {
             // Ended as it should be: the next session is a first one.
@@ -189,6 +192,7 @@ impl Home {
         }
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
+        drop(away);
         waiting.into_iter().for_each(Waker::wake);
     }
 

@@ -171,6 +171,8 @@ impl OptimizedBuilder {
 
     /// Sets when the peer is pinged; `None` turns the heartbeat off. Defaults to a ping after 20 s of silence, and 20 s
     /// for the answer.
+    /// Between two ends of this stack, pings of either [mode](HeartbeatLayer::application_level) are answered. Other peers
+    /// get [`Message::Ping`] in any mode.
     #[must_use]
     pub fn heartbeat(mut self, heartbeat: impl Into<Option<HeartbeatLayer>>) -> Self {
         self.heartbeat = heartbeat.into();
@@ -362,6 +364,11 @@ impl OptimizedBuilder {
             store = store.total_replay_bytes(bytes);
         }
         OptimizedAcceptor::new(self, store)
+    }
+
+    /// With this memory of servers.
+    pub(super) fn remembering(self, peers: Peers) -> Self {
+        Self { peers, ..self }
     }
 
     pub(super) fn name(&self) -> Arc<str> {

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -33,7 +33,15 @@ pub(super) enum Kind {
     Stranger,
 }
 
+/// What [`OptimizedTransport::connect`](super::OptimizedTransport::connect) has learned, which has no builder to keep it between calls.
+static OF_THE_PROCESS: LazyLock<Peers> = LazyLock::new(Peers::default);
+
 impl Peers {
+    /// Returns the memory that the whole process shares.
+    pub(super) fn of_the_process() -> Self {
+        OF_THE_PROCESS.clone()
+    }
+
     /// Returns what is known about the server at `uri`.
     pub(super) fn get(&self, uri: &Uri) -> Option<Kind> {
         let (kind, at) = self.lock().get(&*key(uri)).copied()?;
@@ -66,7 +74,8 @@ fn key(uri: &Uri) -> Box<str> {
 
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peers").field("len", &self.lock().len()).finish()
+        let len = self.lock().len();
+        f.debug_struct("Peers").field("len", &len).finish()
     }
 }
 

@@ -8,7 +8,7 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::{
-    builder::OptimizedBuilder, connector::Connector, leave::Leave, server::ServerLink, shell::Shell,
+    builder::OptimizedBuilder, connector::Connector, leave::Leave, peers::Peers, server::ServerLink, shell::Shell,
     status::OptimizedHandle,
 };
 use crate::{
@@ -49,6 +49,9 @@ impl OptimizedTransport {
 
     /// Connects to `url` with the defaults: see [`OptimizedBuilder::connect`].
     ///
+    /// All calls in a process share one memory of the servers that do not speak `tower-transport.v1`: at most 1,024 URLs, for 10 minutes. A
+    /// builder has a memory of its own, which its clones share.
+    ///
     /// # Errors
     ///
     /// Returns the errors of [`OptimizedBuilder::connect`].
@@ -57,7 +60,7 @@ impl OptimizedTransport {
     ///
     /// Dropping this future cancels the connection attempt.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        Self::builder().connect(url).await
+        Self::builder().remembering(Peers::of_the_process()).connect(url).await
     }
 }
 

@@ -63,8 +63,12 @@ impl WireConfig {
     /// Adds the layers of one connection.
     pub(super) fn layer<T>(&self, transport: T, agreement: Agreement) -> Wire<T> {
         let Agreement { capabilities: agreed, theirs, first } = agreement;
-        let beating = self.heartbeat.clone().unwrap_or_else(never).layer(transport);
-        let Some(hello) = theirs else { return Optional::Off { inner: Greeted::new(beating, first) } };
+        let heartbeat = self.heartbeat.clone().unwrap_or_else(never);
+        let Some(hello) = theirs else {
+            // A stranger's binary messages are data, whatever they end in.
+            return Optional::Off { inner: Greeted::new(heartbeat.plain().layer(transport), first) };
+        };
+        let beating = heartbeat.answer_application_level().layer(transport);
         let compression = self.compression.as_ref().filter(|_| agreed.compression());
         let compressed = match compression {
             Some(layer) => layer.with_context(agreed.compression_context()).layer(beating),

@@ -113,10 +113,12 @@ impl<T, Req, Res, C> Drop for Pool<T, Req, Res, C> {
 impl<T, Req, Res, C> fmt::Debug for Pool<T, Req, Res, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shelf = self.shared.shelf();
+        let (connections, in_flight, waiting) = (shelf.open(), shelf.in_flight(), shelf.waiting());
+        drop(shelf);
         f.debug_struct("Pool")
-            .field("connections", &shelf.open())
-            .field("in_flight", &shelf.in_flight())
-            .field("waiting", &shelf.waiting())
+            .field("connections", &connections)
+            .field("in_flight", &in_flight)
+            .field("waiting", &waiting)
             .finish_non_exhaustive()
     }
 }

@@ -75,6 +75,10 @@ impl<Out, In> Shared<Out, In> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn left(&self) -> usize {
+        self.lock().steps.len()
+    }
+
     /// Wakes both halves after a completed step; each checks whether it is its turn.
     fn change<R>(&self, change: impl FnOnce(&mut State<Out, In>) -> R) -> R {
         let mut state = self.lock();
@@ -144,12 +148,12 @@ impl<Out, In> Drop for Scripted<Out, In> {
 
 impl<Out, In> fmt::Debug for Scripted<Out, In> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scripted").field("left", &self.shared.lock().steps.len()).finish_non_exhaustive()
+        f.debug_struct("Scripted").field("left", &self.shared.left()).finish_non_exhaustive()
     }
 }
 
 impl<Out, In> fmt::Debug for ScriptHandle<Out, In> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScriptHandle").field("left", &self.shared.lock().steps.len()).finish_non_exhaustive()
+        f.debug_struct("ScriptHandle").field("left", &self.shared.left()).finish_non_exhaustive()
     }
 }

@@ -331,7 +331,9 @@ impl<Out, In> State<Out, In> {
                 return Turn::Wait;
             }
             let mark = Mark::now();
+            signal::take_decoded();
             let polled = transport.as_mut().poll_next(cx);
+            let decoded = signal::take_decoded();
             self.pass_on_loss(mark);
             let message = match polled {
                 Poll::Pending => return Turn::Wait,
@@ -347,7 +349,11 @@ impl<Out, In> State<Out, In> {
                 }
                 message => message.as_ref().err().cloned(),
             };
-            let size = message.as_ref().map_or(0, self.shared.size_in);
+            let size = match (&message, self.shared.size_in) {
+                (Ok(message), Some(size)) => size(message),
+                (Ok(_), None) => size_of::<In>().max(decoded),
+                (Err(_), _) => 0,
+            };
             let mut inbox = self.shared.inbox();
             let gone = inbox.push(message, size);
             has_room = inbox.has_room();

@@ -49,7 +49,7 @@ struct Shared<Out, In> {
     outbox: Mutex<Outbox<Out>>,
     inbox: Mutex<Inbox<In>>,
     measure: Measure<Out>,
-    size_in: fn(&In) -> usize,
+    size_in: Option<fn(&In) -> usize>,
     driver: AtomicWaker,
     receiver: AtomicWaker,
 }

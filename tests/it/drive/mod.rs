@@ -13,8 +13,8 @@ use std::{
 
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt, task::noop_waker};
 use tower_transport::{
-    Channel, CloseCode, CloseFrame, Driver, Limits, Message, Queue, Receiver, Sender, TransportExt, WhenFull, channel,
-    transport::websocket::WebSocket,
+    Channel, CloseCode, CloseFrame, Driver, Limits, Message, Queue, Receiver, Sender, ServiceBuilderExt, TransportExt,
+    WhenFull, channel, codec::JsonCodec, transport::websocket::WebSocket,
 };
 
 type Parts = (Sender<Message>, Receiver<Message>, Driver<Channel, Message>, Channel);
@@ -371,4 +371,35 @@ async fn the_peers_close_frame_reaches_senders() {
     assert!(receiver.receive().await.is_none());
     driver.await.unwrap().unwrap();
     assert_eq!(sender.send(text(0)).await.unwrap_err().close_frame(), Some(&frame));
+}
+
+#[test]
+fn a_queue_of_values_that_own_memory_holds_64_and_one_of_plain_values_1024() {
+    fn taken<T>(queue: Queue<T, u8>, value: impl Fn() -> T) -> usize {
+        let (here, _there) = channel::<T, u8>(1);
+        let (sender, _receiver, _driver) = here.drive(queue).into_parts();
+        (0..5000).take_while(|_| sender.try_send(value()).is_ok()).count()
+    }
+    assert_eq!(taken(Queue::values(), || "x".repeat(1 << 20)), 64);
+    assert_eq!(taken(Queue::values(), || 7u64), 1024);
+    assert_eq!(taken(Queue::values().max_messages(NonZeroUsize::new(100).unwrap()), String::new), 100);
+    assert_eq!(taken(Queue::values_sized_by(String::len, |_| 1), String::new), 1024);
+    assert_eq!(taken(Queue::values_sized_by(String::len, |_| 1), || "x".repeat(1 << 18)), 4);
+}
+
+#[test]
+fn values_that_come_in_count_with_the_size_of_their_messages() {
+    let (here, mut there) = channel::<Message, Message>(1);
+    let here = tower::ServiceBuilder::new().codec(JsonCodec::<String>::new()).service(here);
+    let (_sender, mut receiver, mut driver) = here.drive(Queue::values()).into_parts();
+    let large = Message::text(format!("\"{}\"", "x".repeat(600_000)));
+    let mut sent = 0;
+    while there.send(large.clone()).now_or_never().is_some() && sent < 64 {
+        sent += 1;
+        assert!(turn(&mut driver).is_pending());
+    }
+    assert_eq!(sent, 3, "two of 600 KB fill the inbox, one is in the channel");
+    assert_eq!(receiver.receive().now_or_never().unwrap().unwrap().unwrap().len(), 600_000);
+    assert!(turn(&mut driver).is_pending());
+    assert!(there.send(large).now_or_never().is_some(), "there is room again");
 }

@@ -313,12 +313,24 @@ async fn the_round_trip_is_measured_from_the_ping_to_its_own_pong() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pings_of_the_application_are_answered_in_any_mode_and_seen_by_nobody() {
-    for layer in [LAYER, LAYER.application_level(), LAYER.answer_pings()] {
+async fn pings_of_the_application_are_answered_where_that_is_set_and_seen_by_nobody() {
+    for layer in [LAYER.answer_application_level(), LAYER.application_level()] {
         let (mut here, mut there) = bare(&layer);
         there.send(marked(b"12345678", 1)).await.unwrap();
         assert!(here.next().now_or_never().is_none());
         assert_eq!(there.next().await.unwrap().unwrap(), marked(b"12345678", 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_binary_message_that_ends_like_a_heartbeat_passes_unchanged_where_marks_are_not_set() {
+    let (mut here, mut there) = bare(&LAYER.answer_pings());
+    for message in [marked(b"12345678", 0), marked(b"12345678", 1), marked(b"12345678", 2), marked(b"x", 7)] {
+        there.send(message.clone()).await.unwrap();
+        assert_eq!(here.next().await.unwrap().unwrap(), message);
+        assert!(there.next().now_or_never().is_none(), "nothing answers it");
+        here.send(message.clone()).await.unwrap();
+        assert_eq!(there.next().await.unwrap().unwrap(), message, "no byte is added");
     }
 }
 
@@ -338,7 +350,7 @@ async fn both_ends_in_application_mode_live_on_a_transport_without_control_messa
 #[tokio::test(start_paused = true)]
 async fn the_newest_ping_is_answered_while_answers_find_no_room() {
     let (here, mut there) = channel::<Message, Message>(1);
-    let mut here = LAYER.answer_pings().layer(here);
+    let mut here = LAYER.answer_application_level().layer(here);
     here.send(nth(0)).await.unwrap();
     for number in 0..100u64 {
         there.send(marked(&number.to_be_bytes(), 1)).await.unwrap();
@@ -380,7 +392,7 @@ async fn a_flood_of_pings_lets_other_tasks_run() {
             Poll::Pending
         }
     }
-    let mut here = LAYER.layer(Flood(0));
+    let mut here = LAYER.answer_application_level().layer(Flood(0));
     assert!(here.next().now_or_never().is_none());
     assert!(here.get_ref().0 < 100, "{}", here.get_ref().0);
 }
@@ -440,7 +452,7 @@ async fn what_is_not_the_layers_own_passes_as_it_is() {
         assert_eq!(there.next().await.unwrap().unwrap(), message);
     }
     // What only looks like a heartbeat is the user's.
-    let (mut here, mut there) = pair(&LAYER);
+    let (mut here, mut there) = pair(&LAYER.answer_application_level());
     for kind in 0..4 {
         here.send(marked(b"12345678", kind)).await.unwrap();
         assert_eq!(there.next().await.unwrap().unwrap(), marked(b"12345678", kind));
@@ -449,7 +461,7 @@ async fn what_is_not_the_layers_own_passes_as_it_is() {
 
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_of_no_known_form_is_an_error_and_the_stream_goes_on() {
-    let (mut here, mut there) = bare(&LAYER);
+    let (mut here, mut there) = bare(&LAYER.answer_application_level());
     for strange in [marked(b"12345678", 3), marked(b"", 1), marked(b"123456789", 2)] {
         there.send(strange).await.unwrap();
         assert!(here.next().await.unwrap().unwrap_err().is_protocol());

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::{Service, ServiceExt, service_fn};
 use tower_transport::{
     Channel, CloseCode, CloseFrame, Error, Limits, Message, Transport, TransportExt, channel,
-    layer::reconnect::Backoff,
+    layer::{heartbeat::HeartbeatLayer, reconnect::Backoff},
     stack::{
         AdaptiveConnector, Capabilities, Endpoints, OptimizedAcceptor, OptimizedBuilder, OptimizedTransport,
         TransportKind, WebSocketContext,
@@ -315,6 +315,55 @@ async fn over_web_socket_a_server_that_takes_the_first_name_gets_the_users_name_
     within(context.connect()).await.unwrap();
     within(context.send_text("plain")).await.unwrap();
     assert_eq!(within(context.receive()).await.unwrap(), Message::text("plain"));
+}
+
+#[tokio::test]
+async fn connect_remembers_a_stranger_from_one_call_to_the_next() {
+    let offers = Offers::default();
+    let seen = offers.clone();
+    let server = serve_http(service_fn(move |request: Request<hyper::body::Incoming>| {
+        let offer = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL).map(|names| names.to_str().unwrap());
+        seen.lock().unwrap().push(offer.unwrap_or_default().to_owned());
+        let upgrade = WebSocketUpgrade::new(|mut socket: WebSocket, _| async move {
+            socket.send(Message::text("welcome")).await.unwrap();
+            while socket.next().await.is_some() {}
+        });
+        async move { upgrade.subprotocol(OURS).unwrap().oneshot(request).await }
+    }))
+    .await;
+    let url = format!("ws://{server}/remembered");
+    for _ in 0..3 {
+        let mut transport = within(OptimizedTransport::connect(&url)).await.unwrap();
+        assert_eq!(within(transport.receive_message()).await.unwrap().unwrap(), Message::text("welcome"));
+    }
+    assert_eq!(offered(&offers), [true, false, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_binary_message_of_a_stranger_that_ends_like_a_heartbeat_is_data_both_ways() {
+    fn echoes(mut far: Channel) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            while let Some(Ok(message)) = far.next().await {
+                match message {
+                    Message::Binary(_) => far.send(message).await.unwrap(),
+                    Message::Ping(payload) => far.send(Message::Pong(payload)).await.unwrap(),
+                    other => assert!(other.is_close(), "a stranger gets what is not the user's: {other:?}"),
+                }
+            }
+        })
+    }
+    let (_, connector) = server(&[echoes]);
+    let mark = |kind: u8| Message::binary([b"12345678".as_slice(), &[kind, 4], b"\xf8ttx\x01\xff"].concat());
+    for heartbeat in [HeartbeatLayer::default(), HeartbeatLayer::default().application_level()] {
+        let builder = builder().heartbeat(heartbeat);
+        let mut transport = builder.connect_with(connector.clone(), "ws://host/").await.unwrap();
+        for message in [mark(0), mark(1), mark(2), mark(9)] {
+            transport.send_message(message.clone()).await.unwrap();
+            assert_eq!(transport.receive_message().await.unwrap().unwrap(), message);
+        }
+        // Long enough for pings.
+        assert!(timeout(Duration::from_secs(300), transport.receive_message()).await.is_err());
+    }
 }
 
 #[tokio::test]

@@ -303,11 +303,9 @@ impl<S: KeySource, X> Clone for JwksVerifier<S, X> {
 
 impl<S: KeySource, X> fmt::Debug for JwksVerifier<S, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = self.shared.lock();
-        f.debug_struct("JwksVerifier")
-            .field("set", &inner.set)
-            .field("rules", &self.shared.rules)
-            .finish_non_exhaustive()
+        // The writer may be the user's: nothing is formatted under the lock.
+        let set = self.shared.lock().set.clone();
+        f.debug_struct("JwksVerifier").field("set", &set).field("rules", &self.shared.rules).finish_non_exhaustive()
     }
 }
 

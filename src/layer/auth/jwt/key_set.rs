@@ -14,7 +14,7 @@ const MAX_SIZE: usize = 256 << 10;
 /// The maximum number of keys that are kept.
 const MAX_KEYS: usize = 64;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct KeySet {
     pub(super) interval: Duration,
     pub(super) max_age: Duration,

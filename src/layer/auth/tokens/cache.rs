@@ -4,7 +4,7 @@ use super::source::Lease;
 use crate::{layer::auth::Reason, rt::Instant};
 
 /// The last token and its validity. Pure: times are passed in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Cache {
     last: Option<Kept>,
     /// The number of tokens so far.
@@ -13,7 +13,7 @@ pub(super) struct Cache {
     is_refused: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Kept {
     lease: Lease,
     /// When the token should be replaced.

@@ -240,7 +240,10 @@ impl<S: TokenSource> Clone for Tokens<S> {
 impl<S: TokenSource> fmt::Debug for Tokens<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = self.shared.lock();
-        f.debug_struct("Tokens").field("margin", &inner.margin).field("cache", &inner.cache).finish_non_exhaustive()
+        let (margin, cache) = (inner.margin, inner.cache.clone());
+        // The writer may be the user's.
+        drop(inner);
+        f.debug_struct("Tokens").field("margin", &margin).field("cache", &cache).finish_non_exhaustive()
     }
 }
 

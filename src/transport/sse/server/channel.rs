@@ -61,7 +61,7 @@ impl Queue<Event, Infallible> {
     /// size of an [`Event`] itself.
     #[must_use]
     pub fn events() -> Self {
-        Self::values().size_by(size, |never| match *never {})
+        Self::values_sized_by(size, |never| match *never {})
     }
 }
 
