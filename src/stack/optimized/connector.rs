@@ -113,6 +113,10 @@ where
                 );
                 return Ok(Greeting::Agreed(Agreement::plain(Some(first))));
             }
+            Met::Changed(error) => {
+                self.peers.distrust(uri);
+                return Err(error);
+            }
             Met::Stranger(why) => why,
         };
         // The network may have caused the silence, so the next connection does not assume that the server is a

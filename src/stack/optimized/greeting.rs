@@ -29,6 +29,9 @@ pub(super) enum Met {
     Plain(Message),
     /// The server does not know it, as far as the client can tell. The client connects again, without the subprotocol.
     Stranger(Stranger),
+    /// The server said hello on an earlier connection, and closed or stayed silent in place of a hello on this one. This
+    /// connection fails with the error. A stranger may have replaced the server, so the next connection does not trust it.
+    Changed(Error),
 }
 
 /// The reason for treating a server as one that does not know the stack.
@@ -79,15 +82,16 @@ impl Patience {
 /// # Errors
 ///
 /// Returns the errors of the transport. Returns an error for which [`is_closed`](Error::is_closed) is true if the
-/// server closed for a reason of its own, [`is_timeout`](Error::is_timeout) if nothing came from a server that may not
-/// be a stranger, or [`is_protocol`](Error::is_protocol) if the hello is malformed.
+/// server closed for a reason of its own, [`is_timeout`](Error::is_timeout) if nothing came and silence does not show a
+/// stranger, or [`is_protocol`](Error::is_protocol) if the hello is malformed.
 pub(super) async fn meet<T>(transport: &mut T, ours: Hello, patience: Patience) -> Result<Met, Error>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
 {
     let met = rt::timeout(patience.limit, listen(transport, patience)).await.unwrap_or_else(|_| {
         let limit = patience.limit;
-        Err(Error::timeout(format!("the peer did not say hello within {limit:?} (Limits::handshake)")))
+        let error = Error::timeout(format!("the peer did not say hello within {limit:?} (Limits::handshake)"));
+        if patience.is_trusted { Ok(Met::Changed(error)) } else { Err(error) }
     })?;
     if let Met::Known(_) = met {
         transport.send_message(ours.encode()).await?;
@@ -150,10 +154,11 @@ fn closed(frame: Option<CloseFrame>, patience: Patience) -> Result<Met, Error> {
         [CloseCode::AWAY, CloseCode::RESTART, CloseCode::TRY_AGAIN].contains(&code)
             || [UNAUTHORIZED, FORBIDDEN].contains(&code.get())
     });
-    if is_of_another_cause || patience.is_trusted {
-        return Err(Error::closed("the peer closed before it said hello").with_close_frame(frame));
+    if !is_of_another_cause && !patience.is_trusted {
+        return Ok(Met::Stranger(Stranger::Closed));
     }
-    Ok(Met::Stranger(Stranger::Closed))
+    let error = Error::closed("the peer closed before it said hello").with_close_frame(frame);
+    if is_of_another_cause { Err(error) } else { Ok(Met::Changed(error)) }
 }
 
 /// Runs the server's part: says hello and receives the client's hello.

@@ -40,6 +40,9 @@
 //! server only answers a ping, closes, or is silent, the client connects once more without the name. The builder and
 //! its clones remember such a server for 10 minutes.
 //!
+//! A server that has said hello is trusted. If it closes or is silent in place of a hello, that connection fails, and the
+//! next one treats the server as unknown.
+//!
 //! # Limits of the peer
 //!
 //! Each end announces how large a message it accepts ([`Limits::message`](crate::Limits::message)). The sender refuses

@@ -59,6 +59,15 @@ impl Peers {
         peers.insert(key, (kind, now));
     }
 
+    /// Forgets that the server at `uri` said hello, so that the next connection treats it as unknown. A stranger stays one.
+    pub(super) fn distrust(&self, uri: &Uri) {
+        let key = key(uri);
+        let mut peers = self.lock();
+        if peers.get(&key).is_some_and(|(kind, _)| *kind == Kind::Known) {
+            peers.remove(&key);
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,6 +102,19 @@ mod tests {
         assert!(!peers.lock().keys().any(|key| key.contains("secret")));
         tokio::time::sleep(TTL).await;
         assert_eq!((peers.get(&stranger), peers.get(&known)), (None, Some(Kind::Known)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_no_longer_trusted_is_unknown_and_a_stranger_stays_one() {
+        let (peers, stranger, known) =
+            (Peers::default(), Uri::from_static("ws://a/"), Uri::from_static("ws://b/?token=1"));
+        peers.learn(&stranger, Kind::Stranger);
+        peers.learn(&known, Kind::Known);
+        for uri in [&stranger, &known, &Uri::from_static("ws://c/")] {
+            peers.distrust(uri);
+        }
+        assert_eq!((peers.get(&stranger), peers.get(&known)), (Some(Kind::Stranger), None));
+        assert_eq!(peers.lock().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -211,6 +211,41 @@ async fn a_server_that_said_hello_before_is_not_taken_for_a_stranger_when_it_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stranger_in_place_of_a_server_that_said_hello_fails_one_connection_and_is_then_unknown() {
+    for stranger in [closes, answers_pings, is_silent] as [Behavior; 3] {
+        let (offers, connector) = server(&[knows, stranger, stranger, answers_pings]);
+        let builder = builder();
+        let mut transport = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+        talk(&mut transport).await;
+        let error = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap_err();
+        assert!(error.is_timeout() || error.close_frame().is_some(), "{error}");
+        let mut other = builder.connect_with(connector, "ws://host/").await.unwrap();
+        assert_eq!(other.capabilities(), Capabilities::NONE);
+        talk(&mut other).await;
+        assert_eq!(offered(&offers), [true, true, true, false]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_said_hello_stays_known_when_it_closes_for_another_cause() {
+    fn restarts(mut far: Channel) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            far.send(Message::Close(Some(CloseFrame::new(CloseCode::RESTART, "")))).await.unwrap();
+            while far.next().await.is_some() {}
+        })
+    }
+    let (offers, connector) = server(&[knows, restarts, closes]);
+    let builder = builder();
+    let mut transport = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+    talk(&mut transport).await;
+    for code in [CloseCode::RESTART.get(), 4406] {
+        let error = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap_err();
+        assert_eq!(error.close_frame().unwrap().code().get(), code);
+    }
+    assert_eq!(offered(&offers), [true; 3], "the first close does not make it a stranger, nor unknown");
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_ends_that_know_each_other_need_no_ping_and_no_time() {
     let (offers, connector) = server(&[knows]);
     let since = Instant::now();
