@@ -80,7 +80,7 @@ async fn lengths_that_lie_are_refused_and_nothing_is_allocated_for_them() {
         refused(BatchLayer::default(), batch(b"abc", index, index.len() as u32), says, Error::is_protocol).await;
     }
     for length in [4, 1 << 20, u32::MAX] {
-        refused(BatchLayer::default(), batch(b"", &[2], length), "longer than the batch", Error::is_protocol).await;
+        refused(BatchLayer::default(), batch(b"", &[2], length), "exceeds the batch", Error::is_protocol).await;
     }
 }
 
@@ -88,7 +88,7 @@ async fn lengths_that_lie_are_refused_and_nothing_is_allocated_for_them() {
 async fn a_count_of_u64_max_or_of_u32_max_is_no_length_and_is_refused() {
     // As peers might write it who put a count there.
     let counted = [&b"abc"[..], &u64::MAX.to_le_bytes(), &MARK].concat();
-    refused(BatchLayer::default(), counted, "longer than the batch", Error::is_protocol).await;
+    refused(BatchLayer::default(), counted, "exceeds the batch", Error::is_protocol).await;
 }
 
 #[tokio::test]

@@ -114,7 +114,20 @@ pub(super) enum Admission {
 pub(super) enum Gone<Out> {
     Nothing,
     One(#[allow(dead_code, reason = "held to be dropped")] Entry<Out>),
-    All(#[allow(dead_code, reason = "held to be dropped")] Entry<Out>, #[allow(dead_code)] Discarded<Out>),
+    All(
+        #[allow(dead_code, reason = "held to be dropped")] Entry<Out>,
+        #[allow(dead_code, reason = "held to be dropped")] Discarded<Out>,
+        #[allow(dead_code, reason = "held to be dropped")] Watchers,
+    ),
+}
+
+/// Tasks that wait for the end. Dropping this wakes them.
+pub(super) struct Watchers(Vec<Waker>);
+
+impl Drop for Watchers {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
 }
 
 /// The next step of the driver, once it has received the queue's messages.
@@ -182,8 +195,12 @@ impl<Out> Outbox<Out> {
 
     /// Returns why the transport has ended, or `None` and registers `watcher`, which gets an id if it has none.
     pub(super) fn poll_end(&mut self, watcher: &mut Option<u64>, parked: &mut Parked<'_>) -> Option<End> {
-        if let State::Ended(end) = &self.state {
-            return Some(end.clone());
+        match &self.state {
+            State::Ended(end) => return Some(end.clone()),
+            // What waited is dropped. The senders need not wait until the transport can say so: an event stream whose client does
+            // not read is not asked again.
+            State::Closing(cause @ Cause::Overflow(_)) => return Some(End { error: cause.error(), is_clean: false }),
+            _ => {}
         }
         let id = *watcher.get_or_insert_with(|| self.id());
         self.ends.poll(Mark { data: u64::MAX, control: u64::MAX }, id, parked);
@@ -285,7 +302,8 @@ impl<Out> Outbox<Out> {
             Pushed::InPlace(gone) | Pushed::Dropped(gone) => Gone::One(gone),
             Pushed::Overflowed(code, entry, rest) => {
                 self.state = State::Closing(Cause::Overflow(code));
-                return (Err(self.backlog.overflow(code)), Gone::All(entry, rest));
+                let watchers = Watchers(self.ends.end().collect());
+                return (Err(self.backlog.overflow(code)), Gone::All(entry, rest, watchers));
             }
         };
         (Ok(()), gone)

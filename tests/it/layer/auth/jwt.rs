@@ -171,7 +171,7 @@ fn a_key_is_found_by_the_id_that_the_token_names() {
     verify(&verifier, &sign_with_id(Algorithm::ES256, "c", &good_claims())).unwrap_err();
     let both = vec![key(Algorithm::RS256).with_id("a"), key(Algorithm::RS256).with_id("b")];
     let error = verify(&JwtVerifier::with_keys(both, rules()), &sign(Algorithm::RS256, &good_claims())).unwrap_err();
-    assert!(error.to_string().contains("which key"), "{error}");
+    assert!(error.to_string().contains("does not name the key"), "{error}");
 }
 
 #[test]
