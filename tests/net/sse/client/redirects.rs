@@ -66,5 +66,5 @@ async fn a_redirect_to_nowhere_is_an_error() {
     }
     let server = Scripted::new(["HTTP/1.1 302 x\r\ncontent-length: 0\r\n\r\n"]).await;
     let error = open(&SseConnector::new(), &server.url()).await.unwrap_err();
-    assert!(error.is_protocol() && error.to_string().contains("where to"), "{error}");
+    assert!(error.is_protocol() && error.to_string().contains("Location"), "{error}");
 }
