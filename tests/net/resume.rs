@@ -89,17 +89,15 @@ where
 }
 
 /// Answers each message with one over the limit of its connection, and a small one behind it; says what became of the first.
-fn says_too_much<T>(told: tokio::sync::mpsc::UnboundedSender<Error>, mut transport: T) -> impl Future<Output = ()>
+async fn says_too_much<T>(told: tokio::sync::mpsc::UnboundedSender<Error>, mut transport: T)
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
 {
-    async move {
-        while let Some(Ok(message)) = transport.next().await {
-            if message.is_data() {
-                let refused = transport.send(Message::binary(vec![7; 5 << 20])).await;
-                told.send(refused.expect_err("5 MiB are over the limit of 4 MiB")).unwrap();
-                transport.send(Message::text("behind it")).await.unwrap();
-            }
+    while let Some(Ok(message)) = transport.next().await {
+        if message.is_data() {
+            let refused = transport.send(Message::binary(vec![7; 5 << 20])).await;
+            told.send(refused.expect_err("5 MiB are over the limit of 4 MiB")).unwrap();
+            transport.send(Message::text("behind it")).await.unwrap();
         }
     }
 }
