@@ -29,6 +29,7 @@ pub(crate) mod parked;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod place;
 mod queue;
+#[cfg(feature = "reconnect")]
 pub(crate) use queue::most_values;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod race;
