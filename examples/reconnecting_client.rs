@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release --example reconnecting_client --features reconnect,resume`
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use futures_util::StreamExt;
 use hyper::server::conn::http1;
@@ -134,10 +134,16 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let (address, listener) = runtime
             .spawn(async move {
-                let socket = TcpSocket::new_v4()?;
-                socket.set_reuseaddr(true)?;
-                socket.bind(address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))))?;
-                let listener = socket.listen(64)?;
+                let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+                // A server that was killed may hold the port for a moment longer.
+                let listener = loop {
+                    match listen(address) {
+                        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                            tokio::time::sleep(Duration::from_millis(10)).await;
+                        }
+                        listener => break listener?,
+                    }
+                };
                 Ok::<_, BoxError>((listener.local_addr()?, listener))
             })
             .await??;
@@ -160,6 +166,13 @@ impl Server {
     fn kill(self) {
         self.runtime.shutdown_background();
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(64)
 }
 
 /// Runs one session, however many connections it takes: it sends back incoming messages.
