@@ -1,4 +1,4 @@
-//! What a codec costs per message: time, ratio to JSON, allocations. Run by `cargo bench -p benches --bench codec`.
+//! The cost of a codec per message: time, ratio to JSON, allocations. Run by `cargo bench -p benches --bench codec`.
 //!
 //! The contestants of a table take turns within each round, in an order that rotates, and a ratio is the median over
 //! rounds of the two times of one round: so a noisy machine disturbs both sides alike. JSON, the 1.00 of each table, is

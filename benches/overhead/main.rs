@@ -1,4 +1,4 @@
-//! What a layer costs per message, in time, instructions and allocations: `cargo bench -p benches --bench overhead [-- --quick]`.
+//! The cost of a layer per message, in time, instructions and allocations: `cargo bench -p benches --bench overhead [-- --quick]`.
 //!
 //! `docs/benchmarks.md` says how it is measured.
 
