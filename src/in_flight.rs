@@ -13,7 +13,7 @@ use crate::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    transport::parked::Parked,
+    transport::wakers::PreparedWaker,
 };
 
 /// A set of futures that reuses its memory and gives each future its own waker. Only woken futures are polled, and a
@@ -142,18 +142,18 @@ where
 
     /// Polls each woken future at most once; later wakes go to the task of `cx`. Returns whether anything was polled.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Result<bool, E> {
-        let mut parked = Parked::new(cx.waker());
+        let mut prepared = PreparedWaker::new(cx.waker());
         let due = loop {
             let mut queue = self.woken.lock();
-            parked.keep_in(&mut queue.task);
+            prepared.keep_in(&mut queue.task);
             let due = queue.slots.len();
             drop(queue);
-            if !parked.is_missing() {
+            if !prepared.is_missing() {
                 break due;
             }
-            parked.prepare();
+            prepared.prepare();
         };
-        drop(parked);
+        drop(prepared);
         for _ in 0..due {
             let next = self.woken.lock().slots.pop_front();
             if let Some(index) = next {

@@ -10,7 +10,7 @@ use std::{
 
 use futures_sink::Sink;
 
-use crate::transport::halves::Halves;
+use crate::transport::wakers::WakerPair;
 
 /// The outgoing side of a layer that has messages of its own. The layer's sink methods are those of this type; whoever reads
 /// calls [`poll_send`](Self::poll_send), so that the own messages leave though nobody writes.
@@ -37,13 +37,13 @@ pub(crate) struct Control<M> {
     is_over: bool,
     /// None of all this: a sink method has nothing to do but to ask the transport below. One look for each message.
     is_steady: bool,
-    halves: Arc<Halves>,
+    halves: Arc<WakerPair>,
     both: Waker,
 }
 
 impl<M> Control<M> {
     pub(crate) fn new() -> Self {
-        let (halves, both) = Halves::new();
+        let (halves, both) = WakerPair::new();
         Self {
             queue: VecDeque::new(),
             is_promised: false,

@@ -9,7 +9,7 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::{parked::Parked, signal};
+use super::{signal, wakers::PreparedWaker};
 use crate::{CloseFrame, Error, Message};
 
 /// Creates an in-memory transport with two ends. Each direction has room for `capacity` messages (at least one).
@@ -105,7 +105,7 @@ impl<Out, In> Stream for Channel<Out, In> {
     type Item = Result<In, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut parked = Parked::new(cx.waker());
+        let mut prepared = PreparedWaker::new(cx.waker());
         loop {
             let mut state = self.incoming.lock();
             if let Some(message) = state.queue.pop_front() {
@@ -117,12 +117,12 @@ impl<Out, In> Stream for Channel<Out, In> {
             if state.finished {
                 return Poll::Ready(None);
             }
-            parked.keep_in(&mut state.reader);
+            prepared.keep_in(&mut state.reader);
             drop(state);
-            if !parked.is_missing() {
+            if !prepared.is_missing() {
                 return Poll::Pending;
             }
-            parked.prepare();
+            prepared.prepare();
         }
     }
 
@@ -135,19 +135,19 @@ impl<Out, In> Sink<Out> for Channel<Out, In> {
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut parked = Parked::new(cx.waker());
+        let mut prepared = PreparedWaker::new(cx.waker());
         loop {
             let mut state = self.outgoing.lock();
             state.check_open()?;
             if state.queue.len() < state.capacity {
                 return Poll::Ready(Ok(()));
             }
-            parked.keep_in(&mut state.writer);
+            prepared.keep_in(&mut state.writer);
             drop(state);
-            if !parked.is_missing() {
+            if !prepared.is_missing() {
                 return Poll::Pending;
             }
-            parked.prepare();
+            prepared.prepare();
         }
     }
 

@@ -21,11 +21,9 @@ mod ext;
 mod framing;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 mod guest;
-pub(crate) mod halves;
 mod limits;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod origin;
-pub(crate) mod parked;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod place;
 mod queue;
@@ -44,6 +42,9 @@ pub mod sse;
 pub(crate) mod subprotocol;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 pub(crate) mod target;
+// Most features use some of it.
+#[cfg_attr(not(feature = "full"), allow(dead_code))]
+pub(crate) mod wakers;
 #[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
 pub mod websocket;

@@ -9,7 +9,7 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::halves::Halves;
+use super::wakers::WakerPair;
 
 /// The writing half of [`TransportExt::split`](crate::TransportExt::split).
 pub struct SplitSink<T, Out> {
@@ -28,11 +28,11 @@ struct Shared<T> {
     transport: Mutex<Pin<Box<T>>>,
     /// The transport is polled with a waker for both halves: a transport that keeps a single waker per direction could
     /// otherwise lose one half's waker.
-    halves: Arc<Halves>,
+    halves: Arc<WakerPair>,
 }
 
 pub(super) fn split<T, Out>(transport: T) -> (SplitSink<T, Out>, SplitStream<T>) {
-    let (halves, waker) = Halves::new();
+    let (halves, waker) = WakerPair::new();
     let shared = Arc::new(Shared { transport: Mutex::new(Box::pin(transport)), halves });
     let sink = SplitSink { shared: shared.clone(), waker: waker.clone(), out: PhantomData };
     (sink, SplitStream { shared, waker })

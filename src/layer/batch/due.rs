@@ -86,7 +86,7 @@ impl Outgoing {
 
     fn set(&mut self, delay: Duration) {
         self.timer.set(delay);
-        let reader = self.reader.as_ref().unwrap_or(Waker::noop());
+        let reader = self.reader.get().unwrap_or(Waker::noop());
         if self.timer.start(&mut Context::from_waker(reader)).is_ready() {
             // There is no delay: the reader's next poll sends the messages.
             self.is_due = true;

@@ -1,6 +1,6 @@
 use std::{
     pin::Pin,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use super::{
@@ -12,6 +12,7 @@ use crate::{
     layer::control::Control,
     message::trailer::{self, Layer},
     rt::Timer,
+    transport::wakers::WakerSlot,
 };
 
 /// The sending side: the waiting batch, and the conditions under which it is sent.
@@ -32,7 +33,7 @@ pub(super) struct Outgoing {
     pub(super) timer: Timer,
     pub(super) is_due: bool,
     /// The waker that the timer wakes: the reader's, because a writer that feeds and leaves cannot be woken.
-    pub(super) reader: Option<Waker>,
+    pub(super) reader: WakerSlot,
     /// Whether the reader waits. If it does not, it will poll before it waits, and send what is due. A message that is
     /// flushed at once therefore needs no timer.
     pub(super) is_parked: bool,
@@ -55,7 +56,7 @@ impl Outgoing {
             is_dirty: false,
             timer: Timer::new(),
             is_due: false,
-            reader: None,
+            reader: WakerSlot::default(),
             is_parked: false,
             is_closing: false,
             is_told: false,
@@ -84,10 +85,7 @@ impl Outgoing {
         T: Transport<Message>,
     {
         self.is_parked = true;
-        match &mut self.reader {
-            Some(reader) => reader.clone_from(cx.waker()),
-            None => self.reader = Some(cx.waker().clone()),
-        }
+        self.reader.register(cx);
         self.poll_due(inner, cx)
     }
 

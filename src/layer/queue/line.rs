@@ -10,8 +10,8 @@ use crate::{
     CloseFrame, Error, Queue, Transport,
     transport::{
         backlog::{self, Backlog, CONTROL, Measure, Pushed},
-        halves::Halves,
         signal,
+        wakers::WakerPair,
     },
 };
 
@@ -32,7 +32,7 @@ pub(super) struct Line<Out> {
     /// Whether the line is open, and nothing waits or must be flushed: one check for each message. Updated after each
     /// call for which it was false.
     pub(super) is_steady: bool,
-    pub(super) halves: Arc<Halves>,
+    pub(super) halves: Arc<WakerPair>,
     pub(super) both: Waker,
 }
 
@@ -57,7 +57,7 @@ pub(super) enum State {
 
 impl<Out> Line<Out> {
     pub(super) fn new<In>(queue: &Queue<Out, In>) -> Self {
-        let (halves, both) = Halves::new();
+        let (halves, both) = WakerPair::new();
         Self {
             backlog: Backlog::new(queue),
             measure: Measure::new(queue),

@@ -16,12 +16,12 @@ use super::{
     core::{Core, close_message},
     state::{Action, Event, Phase},
     transport::{Link, LinkParts, Parts},
-    watch::{Command, Half},
+    watch::Command,
 };
 use crate::{
     Connect, Error, Transport,
     rt::Instant,
-    transport::{LostConnection, OutlivesConnection, Resumed},
+    transport::{LostConnection, OutlivesConnection, Resumed, wakers::Half},
 };
 
 /// How long the stream of a connection may still tell why its sink has failed (by a close message, say) before the

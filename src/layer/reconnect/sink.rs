@@ -10,9 +10,8 @@ use super::{
     core::{Granted, close_message},
     state::Phase,
     transport::LinkParts,
-    watch::Half,
 };
-use crate::{Connect, Error, Transport};
+use crate::{Connect, Error, Transport, transport::wakers::Half};
 
 /// What the connection's sink says.
 type Polled<C, Out> = Poll<Result<(), <<C as Connect>::Transport as Transport<Out>>::TransportError>>;

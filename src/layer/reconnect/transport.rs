@@ -11,9 +11,9 @@ use pin_project_lite::pin_project;
 use super::{
     ReconnectHandle, ReconnectLayer,
     core::{Core, close_message},
-    watch::{Half, Shared},
+    watch::Shared,
 };
-use crate::{Connect, Error, Transport};
+use crate::{Connect, Error, Transport, transport::wakers::Half};
 
 pin_project! {
     /// A transport over a connector, connected again and again: what [`ReconnectLayer`] makes.

@@ -11,6 +11,7 @@ use futures_util::task::AtomicWaker;
 use http::response::Parts;
 
 use super::State;
+use crate::transport::wakers::{Half, WakerPair};
 
 /// What the user asked for from afar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +28,7 @@ pub(super) const CLOSE: u8 = 2;
 /// connection concerns the reader and the writer, whoever of them happened to poll last.
 pub(super) struct Shared {
     command: AtomicU8,
-    reader: AtomicWaker,
-    writer: AtomicWaker,
+    wakers: WakerPair,
     pub(super) connections: AtomicU64,
     pub(super) lost: AtomicU64,
     watch: Mutex<Watch>,
@@ -44,18 +44,11 @@ pub(super) struct Watch {
     pub(super) observers: Vec<Weak<AtomicWaker>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Half {
-    Reader,
-    Writer,
-}
-
 impl Shared {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             command: AtomicU8::new(NOTHING),
-            reader: AtomicWaker::new(),
-            writer: AtomicWaker::new(),
+            wakers: WakerPair::default(),
             connections: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             watch: Mutex::new(Watch {
@@ -75,15 +68,11 @@ impl Shared {
 
     /// This half waits for whatever may change.
     pub(super) fn register(&self, half: Half, cx: &Context<'_>) {
-        match half {
-            Half::Reader => self.reader.register(cx.waker()),
-            Half::Writer => self.writer.register(cx.waker()),
-        }
+        self.wakers.register(half, cx);
     }
 
     pub(super) fn wake_both(&self) {
-        self.reader.wake();
-        self.writer.wake();
+        self.wakers.wake_both();
     }
 
     /// Whether the user asked for something: one load, for each message.
@@ -127,7 +116,7 @@ impl Shared {
             }
         });
         // A handle that lives on keeps no task alive.
-        drop((self.reader.take(), self.writer.take()));
+        drop((self.wakers.reader.take(), self.wakers.writer.take()));
     }
 
     pub(super) fn lose(&self, messages: u64) {

@@ -10,9 +10,8 @@ use super::{
     core::{Granted, close_message},
     state::Phase,
     transport::{LinkParts, Parts},
-    watch::Half,
 };
-use crate::{Connect, Error, Transport};
+use crate::{Connect, Error, Transport, transport::wakers::Half};
 
 impl<C, Out> Parts<'_, C, Out>
 where

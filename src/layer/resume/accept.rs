@@ -8,7 +8,7 @@ use super::{
     slot::{Offer, Outcome, Slot},
     wire::{self, Hello, Own, Read, Welcome},
 };
-use crate::{CloseCode, CloseFrame, Error, Message, Text, Transport, TransportExt, rt, transport::halves::Halves};
+use crate::{CloseCode, CloseFrame, Error, Message, Text, Transport, TransportExt, rt, transport::wakers::WakerPair};
 
 /// How many control messages may come before the opening message.
 const PINGS: usize = 16;
@@ -110,7 +110,7 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
     }
 
     async fn begin(&self, mut link: T, hello: &Hello, key: Option<Key>) -> Result<Accepted<T>, Error> {
-        let (halves, both) = Halves::new();
+        let (halves, both) = WakerPair::new();
         let (seat, token) = match self.add(key, both) {
             Ok(added) => added,
             Err(error) => return refuse(link, error).await,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::state::Core;
-use crate::{CloseFrame, Error, Message, Transport, rt::Timer, transport::halves::Halves};
+use crate::{CloseFrame, Error, Message, Transport, rt::Timer, transport::wakers::WakerPair};
 
 /// The data of the user does not pass through a queue here: the core keeps each message until it is acknowledged anyway, and
 /// knows which of them this connection has not had. So what this layer says by itself may take any place in the transport
@@ -19,7 +19,7 @@ use crate::{CloseFrame, Error, Message, Transport, rt::Timer, transport::halves:
 #[derive(Debug)]
 pub(super) struct Link<T> {
     inner: T,
-    halves: Arc<Halves>,
+    halves: Arc<WakerPair>,
     both: Waker,
     ack_delay: Duration,
     timer: Timer,
@@ -92,7 +92,7 @@ fn refused_below(error: Error) -> Error {
 }
 
 impl<T> Link<T> {
-    pub(super) fn new(inner: T, halves: Arc<Halves>, ack_delay: Duration, greeting: Option<Message>) -> Self {
+    pub(super) fn new(inner: T, halves: Arc<WakerPair>, ack_delay: Duration, greeting: Option<Message>) -> Self {
         let both = halves.clone().into();
         Self {
             inner,

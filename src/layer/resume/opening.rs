@@ -12,7 +12,7 @@ use super::{
     layer::Config,
     wire::{self, Own, Read, Welcome},
 };
-use crate::{Error, Message, Transport, rt::Timer, transport::halves::Halves};
+use crate::{Error, Message, Transport, rt::Timer, transport::wakers::WakerPair};
 
 /// How many control messages may come before the answer.
 const PINGS: usize = 16;
@@ -118,7 +118,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
         let Some(link) = self.link.take() else {
             return Err(Error::closed("resume: the connection was opened already"));
         };
-        let (halves, both) = Halves::new();
+        let (halves, both) = WakerPair::new();
         let (core, verdict) =
             self.home.welcomed(self.epoch, (self.config.window, self.config.max_stalled), welcome, both)?;
         let transport = ResumedTransport::new(link, halves, core, self.home.clone(), self.epoch, self.config.ack_delay);

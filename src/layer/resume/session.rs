@@ -11,7 +11,7 @@ use super::{
     store::Seat,
     wire::{Hello, Own, Welcome},
 };
-use crate::{CloseCode, CloseFrame, Error, Message, Text, Transport, rt::Timer, transport::halves::Halves};
+use crate::{CloseCode, CloseFrame, Error, Message, Text, Transport, rt::Timer, transport::wakers::WakerPair};
 
 /// A client's session on the server: a transport that outlives its connections.
 ///
@@ -39,7 +39,7 @@ use crate::{CloseCode, CloseFrame, Error, Message, Text, Transport, rt::Timer, t
 pub struct Session<T> {
     link: Option<Link<T>>,
     core: Core,
-    halves: Arc<Halves>,
+    halves: Arc<WakerPair>,
     seat: Seat<T>,
     /// The newest connection's.
     epoch: u64,
@@ -63,7 +63,7 @@ struct Ended {
 }
 
 impl<T> Session<T> {
-    pub(super) fn new(link: T, seat: Seat<T>, halves: Arc<Halves>, store: &SessionStore<T>, hello: &Hello) -> Self {
+    pub(super) fn new(link: T, seat: Seat<T>, halves: Arc<WakerPair>, store: &SessionStore<T>, hello: &Hello) -> Self {
         let config = store.config;
         Self {
             link: Some(Link::new(link, halves.clone(), config.ack_delay, None)),

@@ -14,7 +14,7 @@ use super::{
     link::{End, Event, Link},
     state::Core,
 };
-use crate::{Error, Message, Transport, transport::halves::Halves};
+use crate::{Error, Message, Transport, transport::wakers::WakerPair};
 
 /// One connection of a client's session: what the connector [`Resume`](super::Resume) gives.
 ///
@@ -25,7 +25,7 @@ use crate::{Error, Message, Transport, transport::halves::Halves};
 /// opened, it fails with an error that [`is_closed`](Error::is_closed) the next time that it is polled.
 pub struct ResumedTransport<T> {
     link: Link<T>,
-    halves: Arc<Halves>,
+    halves: Arc<WakerPair>,
     lease: Lease,
     /// Why the sink fails, once the session is gone from here.
     failed: Option<Error>,
@@ -35,7 +35,7 @@ pub struct ResumedTransport<T> {
 impl<T> ResumedTransport<T> {
     pub(super) fn new(
         link: T,
-        halves: Arc<Halves>,
+        halves: Arc<WakerPair>,
         core: Core,
         home: Arc<Home>,
         epoch: u64,

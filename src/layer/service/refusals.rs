@@ -1,9 +1,6 @@
-use std::{
-    collections::VecDeque,
-    task::{Context, Waker},
-};
+use std::{collections::VecDeque, task::Context};
 
-use crate::Error;
+use crate::{Error, transport::wakers::WakerSlot};
 
 /// The maximum number of refusals of outgoing messages that wait to be read from the stream.
 pub const MAX_REFUSALS: usize = 64;
@@ -31,7 +28,7 @@ pub(super) struct Refusals {
     /// Whether the stream has ended: from then on the sink returns the errors.
     ended: bool,
     waiting: VecDeque<Error>,
-    reader: Option<Waker>,
+    reader: WakerSlot,
     count: u64,
 }
 
@@ -55,9 +52,7 @@ impl Refusals {
             // So that layers above do not take it for an incoming message's.
             self.waiting.push_back(error.into_unsent());
         }
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
+        self.reader.wake();
         Ok(())
     }
 
@@ -68,12 +63,8 @@ impl Refusals {
 
     /// Registers the pending stream to be woken by a refusal.
     pub(super) fn register(&mut self, cx: &Context<'_>) {
-        if !self.to_stream {
-            return;
-        }
-        match &mut self.reader {
-            Some(reader) => reader.clone_from(cx.waker()),
-            None => self.reader = Some(cx.waker().clone()),
+        if self.to_stream {
+            self.reader.register(cx);
         }
     }
 

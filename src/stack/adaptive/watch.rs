@@ -9,7 +9,7 @@ use std::{
 use futures_core::Stream;
 
 use super::{Decided, Decision};
-use crate::transport::parked::Parked;
+use crate::transport::wakers::PreparedWaker;
 
 /// The number of decisions that are kept for each reader.
 const ROOM: usize = 64;
@@ -77,7 +77,7 @@ impl Stream for Decisions {
     type Item = Decided;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Decided>> {
-        let mut parked = Parked::new(cx.waker());
+        let mut prepared = PreparedWaker::new(cx.waker());
         loop {
             let mut ring = lock(&self.ring);
             if ring.missed > 0
@@ -90,13 +90,13 @@ impl Stream for Decisions {
             match ring.waiting.pop_front() {
                 Some(decided) => return Poll::Ready(Some(decided)),
                 None if ring.is_over => return Poll::Ready(None),
-                None => parked.keep_in(&mut ring.waker),
+                None => prepared.keep_in(&mut ring.waker),
             }
             drop(ring);
-            if !parked.is_missing() {
+            if !prepared.is_missing() {
                 return Poll::Pending;
             }
-            parked.prepare();
+            prepared.prepare();
         }
     }
 }

@@ -5,7 +5,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_util::task::AtomicWaker;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -13,6 +12,7 @@ use super::{
     bytes::{Cut, Flows, Turn},
     state::Direction,
 };
+use crate::transport::wakers::WakerPair;
 
 pin_project! {
     /// A byte stream with injected faults: put it below a WebSocket to cut the connection in the middle of a frame.
@@ -49,8 +49,7 @@ pub struct IoFaults(Arc<Link>);
 #[derive(Debug, Default)]
 struct Link {
     flows: Mutex<Flows>,
-    reader: AtomicWaker,
-    writer: AtomicWaker,
+    wakers: WakerPair,
 }
 
 impl Link {
@@ -98,8 +97,7 @@ impl IoFaults {
 
     fn change(&self, change: impl FnOnce(&mut Flows)) {
         change(&mut self.0.lock());
-        self.0.reader.wake();
-        self.0.writer.wake();
+        self.0.wakers.wake_both();
     }
 }
 
@@ -126,7 +124,7 @@ fn write_error(cut: Cut) -> io::Error {
 impl<T: AsyncRead> AsyncRead for FaultIo<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
-        this.link.reader.register(cx.waker());
+        this.link.wakers.reader.register(cx.waker());
         let turn = this.link.lock().turn(Direction::Incoming);
         let most = match turn {
             Turn::Wait | Turn::Swallow => return Poll::Pending,
@@ -146,7 +144,7 @@ impl<T: AsyncRead> AsyncRead for FaultIo<T> {
 impl<T: AsyncWrite> AsyncWrite for FaultIo<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.project();
-        this.link.writer.register(cx.waker());
+        this.link.wakers.writer.register(cx.waker());
         let turn = this.link.lock().turn(Direction::Outgoing);
         let most = match turn {
             Turn::Wait => return Poll::Pending,
@@ -161,7 +159,7 @@ impl<T: AsyncWrite> AsyncWrite for FaultIo<T> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
-        this.link.writer.register(cx.waker());
+        this.link.wakers.writer.register(cx.waker());
         let turn = this.link.lock().turn(Direction::Outgoing);
         match turn {
             Turn::Wait => Poll::Pending,
@@ -173,7 +171,7 @@ impl<T: AsyncWrite> AsyncWrite for FaultIo<T> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
-        this.link.writer.register(cx.waker());
+        this.link.wakers.writer.register(cx.waker());
         let turn = this.link.lock().turn(Direction::Outgoing);
         match turn {
             Turn::Wait => Poll::Pending,

@@ -6,11 +6,10 @@ use std::{
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use futures_util::task::AtomicWaker;
 use pin_project_lite::pin_project;
 
 use super::state::{Direction, End, State};
-use crate::Error;
+use crate::{Error, transport::wakers::WakerPair};
 
 pin_project! {
     /// A transport with injected faults; see [`Faults`](super::Faults).
@@ -26,8 +25,7 @@ pin_project! {
 #[derive(Debug, Default)]
 pub(super) struct Link {
     state: Mutex<State>,
-    reader: AtomicWaker,
-    writer: AtomicWaker,
+    wakers: WakerPair,
 }
 
 impl Link {
@@ -37,8 +35,7 @@ impl Link {
 
     pub(super) fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
-        self.reader.wake();
-        self.writer.wake();
+        self.wakers.wake_both();
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -89,7 +86,7 @@ where
         let mut this = self.project();
         // Registered first, so that a change during the check is not missed; and always, because a change also wakes a
         // task that waits for the transport below.
-        this.link.reader.register(cx.waker());
+        this.link.wakers.reader.register(cx.waker());
         loop {
             {
                 let mut state = this.link.lock();
@@ -124,7 +121,7 @@ where
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.link.writer.register(cx.waker());
+        this.link.wakers.writer.register(cx.waker());
         this.link.check()?;
         if this.link.is_half_open() {
             return Poll::Ready(Ok(()));
@@ -146,7 +143,7 @@ where
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.link.writer.register(cx.waker());
+        this.link.wakers.writer.register(cx.waker());
         this.link.check()?;
         if this.link.is_half_open() {
             return Poll::Ready(Ok(()));
@@ -159,7 +156,7 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.link.writer.register(cx.waker());
+        this.link.wakers.writer.register(cx.waker());
         this.link.check()?;
         if this.link.is_half_open() {
             return Poll::Ready(Ok(()));

@@ -9,13 +9,12 @@ use std::{
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use futures_util::task::AtomicWaker;
 
 use super::{
     state::State,
     steps::{Script, Step},
 };
-use crate::{Error, Message};
+use crate::{Error, Message, transport::wakers::WakerPair};
 
 /// The transport of a [`Script`].
 ///
@@ -34,13 +33,12 @@ pub struct ScriptHandle<Out = Message, In = Out> {
 
 struct Shared<Out, In> {
     state: Mutex<State<Out, In>>,
-    reader: AtomicWaker,
-    writer: AtomicWaker,
+    wakers: WakerPair,
 }
 
 pub(super) fn build<Out, In>(steps: VecDeque<Step<Out, In>>) -> (Scripted<Out, In>, ScriptHandle<Out, In>) {
     let state = Mutex::new(State::new(steps));
-    let shared = Arc::new(Shared { state, reader: AtomicWaker::new(), writer: AtomicWaker::new() });
+    let shared = Arc::new(Shared { state, wakers: WakerPair::default() });
     (Scripted { shared: shared.clone() }, ScriptHandle { shared })
 }
 
@@ -60,7 +58,7 @@ impl<Out, In> ScriptHandle<Out, In> {
             state.skip_stalls();
         });
         // No step was done, and still there may be something to do.
-        self.shared.wake();
+        self.shared.wakers.wake_both();
     }
 
     /// Returns whether every step is completed.
@@ -87,14 +85,9 @@ impl<Out, In> Shared<Out, In> {
         let moved = state.done > before;
         drop(state);
         if moved {
-            self.wake();
+            self.wakers.wake_both();
         }
         output
-    }
-
-    fn wake(&self) {
-        self.reader.wake();
-        self.writer.wake();
     }
 }
 
@@ -102,7 +95,7 @@ impl<Out, In> Stream for Scripted<Out, In> {
     type Item = Result<In, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.shared.reader.register(cx.waker());
+        self.shared.wakers.reader.register(cx.waker());
         self.shared.change(State::receive)
     }
 }
@@ -114,7 +107,7 @@ where
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.shared.writer.register(cx.waker());
+        self.shared.wakers.writer.register(cx.waker());
         self.shared.change(State::ready)
     }
 
@@ -123,12 +116,12 @@ where
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.shared.writer.register(cx.waker());
+        self.shared.wakers.writer.register(cx.waker());
         self.shared.change(State::flush)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.shared.writer.register(cx.waker());
+        self.shared.wakers.writer.register(cx.waker());
         self.shared.change(State::close)
     }
 }

@@ -1,6 +1,6 @@
 use std::task::Waker;
 
-use crate::transport::parked::Parked;
+use crate::transport::wakers::PreparedWaker;
 
 /// A point in both lanes of the outgoing queue: all messages accepted before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,14 +19,14 @@ pub(super) struct Flushes {
 
 impl Flushes {
     /// Returns whether everything before `mark` was flushed. If not, keeps the waker and wakes it after later flushes.
-    pub(super) fn poll(&mut self, mark: Mark, sender: u64, parked: &mut Parked<'_>) -> bool {
+    pub(super) fn poll(&mut self, mark: Mark, sender: u64, prepared: &mut PreparedWaker<'_>) -> bool {
         if mark.data <= self.reached.data && mark.control <= self.reached.control {
             return true;
         }
         match self.waiting.iter_mut().find(|(id, _)| *id == sender) {
-            Some((_, kept)) => parked.keep_in(kept),
+            Some((_, kept)) => prepared.keep_in(kept),
             None => {
-                if let Some(waker) = parked.take() {
+                if let Some(waker) = prepared.take() {
                     self.waiting.push((sender, Some(waker)));
                 }
             }

@@ -8,8 +8,8 @@ use crate::{
     CloseCode, CloseFrame, Error,
     transport::{
         backlog::{self, Backlog, Discarded, Entry, Pushed},
-        parked::Parked,
         queue::Queue,
+        wakers::PreparedWaker,
     },
 };
 
@@ -194,7 +194,7 @@ impl<Out> Outbox<Out> {
     }
 
     /// Returns why the transport has ended, or `None` and registers `watcher`, which gets an id if it has none.
-    pub(super) fn poll_end(&mut self, watcher: &mut Option<u64>, parked: &mut Parked<'_>) -> Option<End> {
+    pub(super) fn poll_end(&mut self, watcher: &mut Option<u64>, prepared: &mut PreparedWaker<'_>) -> Option<End> {
         match &self.state {
             State::Ended(end) => return Some(end.clone()),
             // What waited is dropped. The senders need not wait until the transport can say so: an event stream whose client does
@@ -203,7 +203,7 @@ impl<Out> Outbox<Out> {
             _ => {}
         }
         let id = *watcher.get_or_insert_with(|| self.id());
-        self.ends.poll(Mark { data: u64::MAX, control: u64::MAX }, id, parked);
+        self.ends.poll(Mark { data: u64::MAX, control: u64::MAX }, id, prepared);
         None
     }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     CloseFrame, Error,
-    transport::{backlog::Entry, parked::Parked},
+    transport::{backlog::Entry, wakers::PreparedWaker},
 };
 
 /// A writing end of a [driven](crate::TransportExt::drive) transport. Clone it for every task that writes.
@@ -276,14 +276,14 @@ impl<Out, In> Sender<Out, In> {
     }
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut parked = Parked::new(cx.waker());
+        let mut prepared = PreparedWaker::new(cx.waker());
         loop {
             let mut outbox = self.shared.outbox();
             if let Some(error) = outbox.take_loss(&mut self.losses) {
                 return Poll::Ready(Err(error));
             }
             let mark = *self.flush.get_or_insert_with(|| outbox.accepted());
-            if outbox.flushes.poll(mark, self.id, &mut parked) {
+            if outbox.flushes.poll(mark, self.id, &mut prepared) {
                 self.flush = None;
                 return Poll::Ready(Ok(()));
             }
@@ -291,10 +291,10 @@ impl<Out, In> Sender<Out, In> {
                 return Poll::Ready(Err(error));
             }
             drop(outbox);
-            if !parked.is_missing() {
+            if !prepared.is_missing() {
                 return Poll::Pending;
             }
-            parked.prepare();
+            prepared.prepare();
         }
     }
 }
@@ -310,7 +310,7 @@ fn poll_admission<Out, In>(
     entry: &mut Option<Entry<Out>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Error>> {
-    let mut parked = Parked::new(cx.waker());
+    let mut prepared = PreparedWaker::new(cx.waker());
     loop {
         let mut outbox = shared.outbox();
         let admission = outbox.admit(*ticket, entry.as_ref());
@@ -326,16 +326,16 @@ fn poll_admission<Out, In>(
             drop((waker, gone));
             return Poll::Ready(result);
         }
-        outbox.waiters.sleep(ticket, &mut parked);
+        outbox.waiters.sleep(ticket, &mut prepared);
         let look_again = outbox.free() > 0;
         drop(outbox);
-        if !parked.is_missing() {
+        if !prepared.is_missing() {
             if look_again {
                 shared.driver.wake();
             }
             return Poll::Pending;
         }
-        parked.prepare();
+        prepared.prepare();
     }
 }
 

@@ -1,6 +1,6 @@
 use std::{collections::VecDeque, task::Waker};
 
-use crate::transport::{backlog::KEPT, parked::Parked};
+use crate::transport::{backlog::KEPT, wakers::PreparedWaker};
 
 /// Tasks in line for free places, first come, first served.
 ///
@@ -37,7 +37,7 @@ impl Waiters {
     }
 
     /// Waits at the position of its ticket, or at the end with a new one.
-    pub(crate) fn sleep(&mut self, ticket: &mut Option<u64>, parked: &mut Parked<'_>) {
+    pub(crate) fn sleep(&mut self, ticket: &mut Option<u64>, prepared: &mut PreparedWaker<'_>) {
         let found = match *ticket {
             Some(ticket) => self.find(ticket),
             None => Err(self.line.len()),
@@ -45,10 +45,10 @@ impl Waiters {
         match found {
             Ok(place) => {
                 self.woken = self.woken.min(place);
-                parked.keep_in(&mut self.line[place].1);
+                prepared.keep_in(&mut self.line[place].1);
             }
             Err(place) => {
-                let Some(waker) = parked.take() else { return };
+                let Some(waker) = prepared.take() else { return };
                 let ticket = *ticket.get_or_insert(self.next_ticket);
                 self.next_ticket = self.next_ticket.max(ticket + 1);
                 self.woken = self.woken.min(place);
@@ -142,9 +142,9 @@ mod tests {
 
     fn sleep(waiters: &mut Waiters, mut ticket: Option<u64>, task: &Arc<Count>) -> u64 {
         let waker = task.clone().into();
-        let mut parked = Parked::new(&waker);
-        parked.prepare();
-        waiters.sleep(&mut ticket, &mut parked);
+        let mut prepared = PreparedWaker::new(&waker);
+        prepared.prepare();
+        waiters.sleep(&mut ticket, &mut prepared);
         ticket.unwrap()
     }
 

@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::{Shared, outbox::End};
-use crate::transport::parked::Parked;
+use crate::transport::wakers::PreparedWaker;
 
 /// Waits until the transport has ended, and returns the reason.
 pub(super) async fn end<Out, In>(shared: &Shared<Out, In>) -> End {
@@ -20,16 +20,16 @@ struct Watch<'a, Out, In> {
 
 impl<Out, In> Watch<'_, Out, In> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let mut parked = Parked::new(cx.waker());
+        let mut prepared = PreparedWaker::new(cx.waker());
         loop {
-            let end = self.shared.outbox().poll_end(&mut self.id, &mut parked);
+            let end = self.shared.outbox().poll_end(&mut self.id, &mut prepared);
             if let Some(end) = end {
                 return Poll::Ready(end);
             }
-            if !parked.is_missing() {
+            if !prepared.is_missing() {
                 return Poll::Pending;
             }
-            parked.prepare();
+            prepared.prepare();
         }
     }
 }

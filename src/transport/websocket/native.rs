@@ -2,14 +2,17 @@ mod drained;
 mod sink;
 mod stream;
 
-use std::{fmt, future::poll_fn, pin::Pin, task::Waker};
+use std::{fmt, future::poll_fn, pin::Pin};
 
 use bytes::Bytes;
 use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Socket, engine::Engine};
-use crate::{CloseFrame, Error, Limits, rt, transport::guest::Guest};
+use crate::{
+    CloseFrame, Error, Limits, rt,
+    transport::{guest::Guest, wakers::WakerSlot},
+};
 
 /// A WebSocket, either end, over any byte stream.
 ///
@@ -83,7 +86,7 @@ pub struct WebSocket<S = Socket> {
     /// The write error after which the sink cannot be used. The peer's last messages may still be read.
     write_failed: Option<Error>,
     /// The sink's task, while the stream has taken its place in the socket to write an answer.
-    sink: Option<Waker>,
+    sink: WakerSlot,
     /// The server's state for an admitted connection.
     guest: Option<Box<Guest>>,
 }
@@ -125,7 +128,7 @@ impl<S> WebSocket<S> {
             close_time: limits.close,
             deadline: None,
             write_failed: None,
-            sink: None,
+            sink: WakerSlot::default(),
             guest: None,
         }
     }

@@ -7,9 +7,10 @@ use std::{
     task::{Context, Wake, Waker},
 };
 
-use futures_util::task::AtomicWaker;
-
-use crate::rt::{Instant, Timer};
+use crate::{
+    rt::{Instant, Timer},
+    transport::wakers::{Half, WakerPair},
+};
 
 /// A timer that costs an idle message one load. The timer has its own waker, which raises a flag and wakes both halves
 /// of the transport. It therefore fires for whichever half is polled, even under a flood that never lets a poll be
@@ -25,15 +26,7 @@ pub(super) struct Alarm {
 #[derive(Default)]
 struct Bell {
     has_rung: AtomicBool,
-    reader: AtomicWaker,
-    writer: AtomicWaker,
-}
-
-/// The half of the transport whose task waits.
-#[derive(Clone, Copy)]
-pub(super) enum Half {
-    Reader,
-    Writer,
+    wakers: WakerPair,
 }
 
 impl Wake for Bell {
@@ -43,8 +36,7 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.has_rung.store(true, Ordering::Release);
-        self.reader.wake();
-        self.writer.wake();
+        self.wakers.wake_both();
     }
 }
 
@@ -86,11 +78,7 @@ impl Alarm {
     /// Registers the half's task to be woken when the alarm fires. Returns `false` if it has fired already; the caller
     /// must check again.
     pub(super) fn waits(&self, half: Half, cx: &Context<'_>) -> bool {
-        let waker = match half {
-            Half::Reader => &self.bell.reader,
-            Half::Writer => &self.bell.writer,
-        };
-        waker.register(cx.waker());
+        self.bell.wakers.register(half, cx);
         !self.bell.has_rung.load(Ordering::Acquire)
     }
 

@@ -5,11 +5,12 @@ use std::{
 
 use futures_sink::Sink;
 
-use super::{Expiring, alarm::Half};
+use super::Expiring;
 use crate::{
     Error, Message, Transport,
     layer::auth::{Principal, Verify},
     message::trailer,
+    transport::wakers::Half,
 };
 
 impl<T, V> Sink<Message> for Expiring<T, V>

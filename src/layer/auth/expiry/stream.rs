@@ -5,11 +5,12 @@ use std::{
 
 use futures_core::Stream;
 
-use super::{Expiring, alarm::Half};
+use super::Expiring;
 use crate::{
     Error, Message, Transport,
     layer::auth::{Principal, Verify},
     message::trailer::{self, Opened},
+    transport::wakers::Half,
 };
 
 impl<T, V> Stream for Expiring<T, V>

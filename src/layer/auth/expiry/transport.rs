@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 
 use super::{
     ASK, TOKEN,
-    alarm::{Alarm, Half},
+    alarm::Alarm,
     layer::expiry,
     state::{Due, Session},
 };
@@ -23,6 +23,7 @@ use crate::{
     },
     message::trailer,
     rt::Instant,
+    transport::wakers::Half,
 };
 
 /// How long a close may take with a peer that does not read.

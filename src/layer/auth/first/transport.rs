@@ -16,7 +16,7 @@ use crate::{
         auth::{Getting, TokenSource, Tokens, credentials::is_unauthorized},
         control::Control,
     },
-    transport::halves::Halves,
+    transport::wakers::WakerPair,
 };
 
 pin_project! {
@@ -33,7 +33,7 @@ pin_project! {
         step: Step<S>,
         generation: u64,
         control: Control<Message>,
-        halves: Arc<Halves>,
+        halves: Arc<WakerPair>,
         both: Waker,
     }
 }
@@ -69,7 +69,7 @@ where
     S: TokenSource,
 {
     pub(super) fn new(inner: T, tokens: Tokens<S>, form: Form) -> Self {
-        let (halves, both) = Halves::new();
+        let (halves, both) = WakerPair::new();
         let step = Step::Token { getting: tokens.get() };
         Self { inner, tokens, form, step, generation: 0, control: Control::new(), halves, both }
     }

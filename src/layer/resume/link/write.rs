@@ -210,7 +210,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         }
     }
 
-    /// Writes and flushes what waits, for whichever half: the wakers of both stand in [`Halves`].
+    /// Writes and flushes what waits, for whichever half: the wakers of both stand in [`WakerPair`].
     pub(super) fn poll_write(&mut self, core: &mut Core) -> Poll<Result<(), Error>> {
         ready!(self.poll_pump(core))?;
         if !self.is_dirty {

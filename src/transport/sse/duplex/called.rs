@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     CloseCode, CloseFrame, Error, Limits, Message,
-    transport::{framing, halves::Halves, signal},
+    transport::{
+        framing, signal,
+        wakers::{WakerPair, WakerSlot},
+    },
 };
 
 #[derive(Debug)]
@@ -23,18 +26,18 @@ pub(super) struct Called {
     up: Uplink,
     course: Course,
     limit: usize,
-    halves: Arc<Halves>,
+    halves: Arc<WakerPair>,
     /// A waker for both halves, since either half drives the sending direction.
     both: Waker,
     /// The reading half's task, woken when the sending direction fails under the writing half.
-    reader: Option<Waker>,
+    reader: WakerSlot,
 }
 
 impl Called {
     pub(super) fn new(down: Downlink, up: Uplink, limits: Limits) -> Self {
-        let (halves, both) = Halves::new();
+        let (halves, both) = WakerPair::new();
         let course = Course::new(limits.close);
-        Self { down: Some(down), up, course, limit: limits.message, halves, both, reader: None }
+        Self { down: Some(down), up, course, limit: limits.message, halves, both, reader: WakerSlot::default() }
     }
 
     pub(super) fn course(&self) -> &Course {
@@ -50,10 +53,8 @@ impl Called {
     }
 
     fn poll_up(&mut self) {
-        if self.up.poll(&mut Context::from_waker(&self.both))
-            && let Some(reader) = self.reader.take()
-        {
-            reader.wake();
+        if self.up.poll(&mut Context::from_waker(&self.both)) {
+            self.reader.wake();
         }
     }
 
@@ -114,10 +115,7 @@ impl Called {
                         return Poll::Ready(Some(Err(error)));
                     }
                     None => {
-                        match &mut self.reader {
-                            Some(waker) => waker.clone_from(cx.waker()),
-                            None => self.reader = Some(cx.waker().clone()),
-                        }
+                        self.reader.register(cx);
                         return Poll::Pending;
                     }
                 },

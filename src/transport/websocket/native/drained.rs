@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,7 +25,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn start_drain(&mut self, frame: CloseFrame) {
         self.engine.close(Some(frame));
         self.state = State::Closing;
-        self.sink.take().into_iter().for_each(Waker::wake);
+        self.sink.wake();
     }
 
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Option<Error> {

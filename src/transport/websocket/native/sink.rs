@@ -71,10 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn written<T>(&mut self, cx: &Context<'_>, poll: Poll<io::Result<T>>) -> Poll<Result<T, Error>> {
         match poll {
             Poll::Pending => {
-                match &mut self.sink {
-                    Some(waker) => waker.clone_from(cx.waker()),
-                    None => self.sink = Some(cx.waker().clone()),
-                }
+                self.sink.register(cx);
                 Poll::Pending
             }
             Poll::Ready(Ok(value)) => Poll::Ready(Ok(value)),

@@ -1,7 +1,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use futures_core::Stream;
@@ -43,7 +43,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
                     if let Message::Close(frame) = &message {
                         this.peer_close.clone_from(frame);
                         this.state = State::Leaving;
-                        this.sink.take().into_iter().for_each(Waker::wake);
+                        this.sink.wake();
                     }
                     if this.engine.answer_waits() {
                         this.poll_answer(cx);
@@ -88,9 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             Poll::Ready(result) => {
                 self.write_failed = result.err().map(Error::from);
                 // Our waker had replaced the sink's.
-                if let Some(sink) = self.sink.take() {
-                    sink.wake();
-                }
+                self.sink.wake();
             }
         }
     }
@@ -104,9 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     pub(super) fn end(&mut self, cx: &mut Context<'_>) {
         self.state = State::Ended;
         self.deadline = None;
-        if let Some(sink) = self.sink.take() {
-            sink.wake();
-        }
+        self.sink.wake();
         let _ = Pin::new(&mut self.io).poll_shutdown(cx);
     }
 

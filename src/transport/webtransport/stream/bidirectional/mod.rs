@@ -16,7 +16,10 @@ use web_transport_quinn as wtq;
 use super::{reader::Reader, writer::Writer};
 use crate::{
     CloseCode, CloseFrame, Error, Message, rt,
-    transport::{halves::Halves, webtransport::Session},
+    transport::{
+        wakers::{WakerPair, WakerSlot},
+        webtransport::Session,
+    },
 };
 
 /// A bidirectional stream of a WebTransport session: a transport of messages, either end.
@@ -75,8 +78,8 @@ pub struct WebTransportStream {
     peer_close: Option<CloseFrame>,
     deadline: Option<Pin<Box<rt::Sleep>>>,
     /// The stream's task, if it waits for the peer.
-    reading: Option<Waker>,
-    halves: Arc<Halves>,
+    reading: WakerSlot,
+    halves: Arc<WakerPair>,
     /// A waker for both halves: one half may owe the written bytes while the other waits for them.
     waker: Waker,
 }
@@ -101,14 +104,14 @@ impl WebTransportStream {
         if is_opener {
             writer.push_preamble();
         }
-        let (halves, waker) = Halves::new();
+        let (halves, waker) = WakerPair::new();
         Self {
             reader: Reader::new(session, receive, !is_opener),
             writer,
             state: State::Open,
             peer_close: None,
             deadline: None,
-            reading: None,
+            reading: WakerSlot::default(),
             halves,
             waker,
         }
@@ -203,14 +206,9 @@ impl WebTransportStream {
         let result = ready!(poll(&mut self.writer, &mut Context::from_waker(&self.waker)));
         if owed && !self.writer.owes() {
             // The stream waits for these bytes to be written.
-            self.wake_reader();
+            self.reading.wake();
         }
         Poll::Ready(result)
-    }
-
-    /// Wakes the stream to check again, though nothing was received.
-    fn wake_reader(&mut self) {
-        self.reading.take().into_iter().for_each(Waker::wake);
     }
 
     /// Writes data owed to the peer even if no task flushes.

@@ -33,7 +33,7 @@ impl Sink<Message> for WebTransportStream {
         self.writer.push(message)?;
         if is_close {
             // The stream now has to wait for an answer within a time limit.
-            self.wake_reader();
+            self.reading.wake();
         }
         Ok(())
     }
@@ -48,7 +48,7 @@ impl Sink<Message> for WebTransportStream {
         if self.state != State::Ended && self.is_open() {
             let frame = signal::close_frame().unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""));
             self.writer.push(Message::Close(Some(frame)))?;
-            self.wake_reader();
+            self.reading.wake();
         }
         match ready!(self.poll_writer(cx, Writer::poll_flush)) {
             // The caller wants the transport closed, and it is.

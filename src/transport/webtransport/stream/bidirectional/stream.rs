@@ -50,7 +50,7 @@ impl Stream for WebTransportStream {
             }
             Poll::Pending if !is_late => {
                 this.writer.report_progress();
-                this.wait(cx);
+                this.reading.register(cx);
                 Poll::Pending
             }
             Poll::Ready(Ok(_)) | Poll::Pending => {
@@ -89,18 +89,11 @@ impl WebTransportStream {
     /// Waits until the peer has our last message.
     fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         if self.writer.owes() && self.poll_deadline(cx).is_pending() {
-            self.wait(cx);
+            self.reading.register(cx);
             return Poll::Pending;
         }
         self.end(0);
         Poll::Ready(None)
-    }
-
-    fn wait(&mut self, cx: &Context<'_>) {
-        match &mut self.reading {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => self.reading = Some(cx.waker().clone()),
-        }
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
