@@ -7,17 +7,17 @@ use crate::Error;
 /// call the connector again at once.
 #[derive(Clone)]
 pub(super) struct Unusable {
-    tell: Arc<dyn Fn(&Error) + Send + Sync>,
+    report: Arc<dyn Fn(&Error) + Send + Sync>,
     disown: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Unusable {
     #[cfg(feature = "adaptive")]
     pub(super) fn new(
-        tell: impl Fn(&Error) + Send + Sync + 'static,
+        report: impl Fn(&Error) + Send + Sync + 'static,
         disown: impl Fn() + Send + Sync + 'static,
     ) -> Self {
-        Self { tell: Arc::new(tell), disown: Arc::new(disown) }
+        Self { report: Arc::new(report), disown: Arc::new(disown) }
     }
 
     /// Reports that the server chose a subprotocol that it does not speak.
@@ -25,12 +25,13 @@ impl Unusable {
         (self.disown)();
     }
 
-    /// Reports `error`, if it is a failure of the connection: silence or a cut, without a word from the peer.
-    pub(super) fn tell(&self, error: &Error) -> bool {
+    /// Reports `error` if it is a failure of the connection: silence or a cut, without a close message from the peer.
+    /// Returns whether it is.
+    pub(super) fn report(&self, error: &Error) -> bool {
         let is_the_connections =
             error.is_timeout() || error.is_io() || (error.is_closed() && error.close_frame().is_none());
         if is_the_connections {
-            (self.tell)(error);
+            (self.report)(error);
         }
         is_the_connections
     }

@@ -159,3 +159,12 @@ macro_rules! against {
 
 against!(node_ws, Peer::Node; agrees_on_the_first_subprotocol_where_the_server_takes_that);
 against!(python_websockets, Peer::Python; agrees_on_a_subprotocol);
+
+#[tokio::test]
+async fn our_stack_goes_on_plain_where_node_ws_drops_closes_or_refuses_for_the_name() {
+    within(async {
+        let Some(server) = Peer::Node.serve().await else { return };
+        our_client::goes_on_plain_without_the_name(&server.base).await;
+    })
+    .await;
+}

@@ -147,3 +147,18 @@ pub(crate) async fn goes_on_plain_with_the_whole_stack(base: &str) {
         }
     }
 }
+
+/// The server ends or refuses connections on which a subprotocol was offered.
+pub(crate) async fn goes_on_plain_without_the_name(base: &str) {
+    use tower_transport::stack::{Capabilities, OptimizedTransport};
+
+    for path in ["drops", "goes", "refuses"] {
+        let builder = OptimizedTransport::builder().limits(limits());
+        let mut transport = builder.connect(&format!("{base}/{path}")).await.unwrap();
+        assert_eq!(transport.capabilities(), Capabilities::NONE);
+        for message in samples() {
+            transport.send_message(message.clone()).await.unwrap();
+            assert!(transport.receive_message().await.unwrap().unwrap() == message, "{} bytes", message.len());
+        }
+    }
+}

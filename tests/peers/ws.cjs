@@ -19,6 +19,10 @@ const routes = {
   "/fragments": (socket) => socket.on("message", (data, binary) => sendFragmented(socket, data, binary, 5)),
   "/oversize": (socket, limit) => socket.send(Buffer.alloc(limit + 1)),
   "/close": (socket) => socket.close(4001, "enough"),
+  // Accepts a subprotocol and does not know what to do with it.
+  "/drops": (socket) => (socket.protocol ? socket.terminate() : routes["/echo"](socket)),
+  "/goes": (socket) => (socket.protocol ? socket.close(1001) : routes["/echo"](socket)),
+  "/refuses": (socket) => routes["/echo"](socket),
   "/pings": (socket) => {
     socket.on("pong", (data) => {
       if (data.toString() === String(PINGS - 1)) socket.send("answered");
@@ -29,7 +33,9 @@ const routes = {
 
 function serve(limit) {
   // With its defaults it chooses whichever subprotocol is offered first.
-  const server = new WebSocketServer({ host: "127.0.0.1", port: 0, maxPayload: limit });
+  const verifyClient = ({ req }, accept) =>
+    accept(req.url !== "/refuses" || !req.headers["sec-websocket-protocol"], 400);
+  const server = new WebSocketServer({ host: "127.0.0.1", port: 0, maxPayload: limit, verifyClient });
   server.on("listening", () => console.log(server.address().port));
   server.on("connection", (socket, request) => {
     socket.on("error", () => {});

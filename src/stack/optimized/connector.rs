@@ -14,8 +14,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    greeting::{self, Met, Patience, Stranger},
-    peers::{Kind, Peers},
+    greeting::{self, Doubt, Greeting, Patience},
+    peers::Peers,
     status::Status,
     wire::{Agreement, Wire, WireConfig},
 };
@@ -50,86 +50,126 @@ where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
     async fn connect(self, mut request: Request<()>) -> Result<Response<Link<T>>, Error> {
-        /// The number of ways to connect that one connector may report as unusable: the number of transports.
-        const WAYS: usize = 3;
+        /// The number of routes that one connector may report as unusable: the number of transports.
+        const ROUTES: usize = 3;
 
-        let mut ways = 1;
-        let mut offers = self.peers.get(request.uri()) != Some(Kind::Stranger);
+        let uri = request.uri().clone();
+        let mut routes = 1;
+        let mut offers = self.peers.offers(&uri);
+        let mut doubt = None;
         loop {
-            let mut attempt = request.clone();
-            if offers {
-                attempt.headers_mut().append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-            }
-            let mut response = self.dial.clone().oneshot(attempt).await?;
-            let unusable = response.extensions().get::<Unusable>().cloned();
-            let error = match self.greet(&mut response, request.uri(), unusable.is_some()).await {
-                Ok(Greeting::Agreed(agreement)) => match self.open(response, agreement).await {
-                    Ok(link) => return Ok(link),
-                    Err(error) => error,
-                },
-                Ok(Greeting::AskAgain) if offers => {
-                    offers = false;
-                    greeting::leave(response.into_body()).await;
-                    request.extensions_mut().remove::<LostConnection>();
-                    continue;
+            let failure = match self.attempt(&request, offers).await {
+                Ok(link) => {
+                    if doubt == Some(Doubt::Refused) && !offers {
+                        self.peers.is_stranger(&uri);
+                    }
+                    return Ok(link);
                 }
-                // Offered by the caller's own connector.
-                Ok(Greeting::AskAgain) => Error::protocol(
-                    "the server chooses the subprotocol `tower-transport.v1` and does not speak it: do not offer it to this server",
-                ),
-                Err(error) => error,
+                Err(failure) => failure,
             };
-            match unusable {
-                // The next attempt uses another way.
-                Some(unusable) if unusable.tell(&error) && ways < WAYS => {
-                    ways += 1;
-                    request.extensions_mut().remove::<LostConnection>();
-                }
-                _ => return Err(error),
+            let Failure { error, doubt: newest, transport, unusable } = failure;
+            if offers {
+                doubt = newest.or(doubt);
             }
+            if unusable.is_some_and(|unusable| unusable.report(&error)) && routes < ROUTES {
+                // The next attempt uses another route.
+                routes += 1;
+            } else if let Some(why) = doubt
+                && offers
+                && self.may_ask_again(&uri, why)
+            {
+                offers = false;
+                tracing::info!(
+                    host = uri.host(),
+                    ?why,
+                    %error,
+                    "the server may not know the subprotocol `tower-transport.v1`: connecting again without it"
+                );
+                if let Some(transport) = transport {
+                    greeting::leave(transport).await;
+                }
+            } else {
+                if doubt.is_some() && !offers && Doubt::about_refusal(&error).is_some() {
+                    self.peers.refuses_both(&uri);
+                }
+                return Err(error);
+            }
+            request.extensions_mut().remove::<LostConnection>();
         }
     }
 
-    /// Detects whether the server knows the stack, and which capabilities are on.
-    async fn greet(&self, response: &mut Response<T>, uri: &Uri, has_other_way: bool) -> Result<Greeting, Error> {
-        if !is_chosen(response.headers()) {
-            return Ok(Greeting::Agreed(Agreement::plain(None)));
-        }
-        let is_trusted = self.peers.get(uri) == Some(Kind::Known);
-        let patience = Patience::new(self.handshake, is_trusted, has_other_way);
-        let why = match greeting::meet(response.body_mut(), self.wire.hello(), patience).await? {
-            Met::Known(theirs) => {
-                self.peers.learn(uri, Kind::Known);
-                return Ok(Greeting::Agreed(self.wire.agree(theirs)));
+    /// Returns whether to connect once more without the subprotocol, and records what the failure says about the
+    /// server.
+    fn may_ask_again(&self, uri: &Uri, doubt: Doubt) -> bool {
+        match doubt {
+            // Conclusive only once the server has accepted the handshake without the subprotocol.
+            Doubt::Refused => self.peers.may_refuse_the_name(uri),
+            Doubt::Closed | Doubt::Silent if self.peers.is_trusted(uri) => {
+                self.peers.distrust(uri);
+                false
             }
-            Met::Plain(first) => {
-                self.peers.learn(uri, Kind::Stranger);
-                if let Some(unusable) = response.extensions().get::<Unusable>() {
+            Doubt::Talks | Doubt::Closed => {
+                self.peers.is_stranger(uri);
+                true
+            }
+            Doubt::Silent | Doubt::Cut => self.peers.was_cut(uri),
+        }
+    }
+
+    /// Connects once.
+    async fn attempt(&self, request: &Request<()>, offers: bool) -> Result<Response<Link<T>>, Failure<T>> {
+        let mut attempt = request.clone();
+        if offers {
+            attempt.headers_mut().append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        }
+        let mut response = match self.dial.clone().oneshot(attempt).await {
+            Ok(response) => response,
+            Err(error) => {
+                let doubt = Doubt::about_refusal(&error);
+                return Err(Failure { error, doubt, transport: None, unusable: None });
+            }
+        };
+        let unusable = response.extensions().get::<Unusable>().cloned();
+        let failed = |error, unusable| Failure { error, doubt: None, transport: None, unusable };
+        match self.greet(&mut response, request.uri(), unusable.as_ref()).await {
+            Ok(Ok(agreement)) => self.open(response, agreement).await.map_err(|error| failed(error, unusable)),
+            Ok(Err((doubt, error))) => {
+                Err(Failure { error, doubt: Some(doubt), transport: Some(response.into_body()), unusable })
+            }
+            Err(error) => Err(failed(error, unusable)),
+        }
+    }
+
+    /// Detects whether the server knows the stack, and which capabilities are on. Returns the reason for the doubt if
+    /// no hello came.
+    async fn greet(
+        &self,
+        response: &mut Response<T>,
+        uri: &Uri,
+        unusable: Option<&Unusable>,
+    ) -> Result<Result<Agreement, (Doubt, Error)>, Error> {
+        if !is_chosen(response.headers()) {
+            return Ok(Ok(Agreement::plain(None)));
+        }
+        let patience = Patience::new(self.handshake, self.peers.is_trusted(uri), unusable.is_some());
+        Ok(match greeting::meet(response.body_mut(), self.wire.hello(), patience).await? {
+            Greeting::Hello(theirs) => {
+                self.peers.said_hello(uri);
+                Ok(self.wire.agree(theirs))
+            }
+            Greeting::Plain(first) => {
+                self.peers.is_stranger(uri);
+                if let Some(unusable) = unusable {
                     unusable.disown();
                 }
                 tracing::info!(
                     host = uri.host(),
                     "the server chose the subprotocol `tower-transport.v1` without knowing it: messages are plain"
                 );
-                return Ok(Greeting::Agreed(Agreement::plain(Some(first))));
+                Ok(Agreement::plain(Some(first)))
             }
-            Met::Changed(error) => {
-                self.peers.distrust(uri);
-                return Err(error);
-            }
-            Met::Stranger(why) => why,
-        };
-        // The network may have caused the silence, so the next connection does not assume that the server is a
-        // stranger.
-        if why != Stranger::Silent {
-            self.peers.learn(uri, Kind::Stranger);
-        }
-        tracing::info!(
-            host = uri.host(),
-            ?why,
-            "the server chose the subprotocol `tower-transport.v1` and sent no hello: connecting again without it, for plain messages"
-        );
-        Ok(Greeting::AskAgain)
+            Greeting::Missing(doubt, error) => Err((doubt, error)),
+        })
     }
 
     /// Opens the session or resumes it.
@@ -152,11 +192,15 @@ where
     }
 }
 
-/// The next step for a connection.
-enum Greeting {
-    Agreed(Agreement),
-    /// Connect to the server again, without the subprotocol.
-    AskAgain,
+/// A connection that was not made, or on which no session begins.
+struct Failure<T> {
+    error: Error,
+    /// The reason to suspect that the subprotocol is the cause.
+    doubt: Option<Doubt>,
+    /// The connection, if it may still be alive.
+    transport: Option<T>,
+    /// Takes the report that the connection is unusable, if the connector has other routes.
+    unusable: Option<Unusable>,
 }
 
 /// Returns whether the server chose the stack's subprotocol.

@@ -1,4 +1,4 @@
-//! How two ends learn about each other, after a handshake that has chosen the stack's subprotocol.
+//! The exchange of hellos, after a handshake that has chosen the stack's subprotocol.
 //!
 //! The server says hello first, and the client waits for it. Some servers choose whichever name is offered first
 //! without knowing it. Such a server never gets a message that it did not ask for.
@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use futures_util::SinkExt;
+use http::StatusCode;
 
 use crate::{
     CloseCode, CloseFrame, Error, Message, Transport, TransportExt,
@@ -21,28 +22,43 @@ const CONTROLS: usize = 16;
 const ASK: &[u8] = b"ttxh\0\0\0\0";
 
 /// The result of the exchange with a server that chose the stack's subprotocol.
-pub(super) enum Met {
+pub(super) enum Greeting {
     /// The server knows the subprotocol.
-    Known(Hello),
+    Hello(Hello),
     /// The server does not know it. This is its first message, and nothing was sent to it. The connection can be used
     /// for plain messages.
     Plain(Message),
-    /// The server does not know it, as far as the client can tell. The client connects again, without the subprotocol.
-    Stranger(Stranger),
-    /// The server said hello on an earlier connection, and closed or stayed silent in place of a hello on this one. This
-    /// connection fails with the error. A stranger may have replaced the server, so the next connection does not trust it.
-    Changed(Error),
+    /// No hello came. The error is what this connection fails with, unless another one is made.
+    Missing(Doubt, Error),
 }
 
-/// The reason for treating a server as one that does not know the stack.
+/// The reason to suspect that a connection failed because the stack's subprotocol was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stranger {
+pub(super) enum Doubt {
+    /// The server refused the handshake with a status that an unknown subprotocol may have caused.
+    Refused,
     /// The server answers pings, or sends them, and does not say hello.
     Talks,
-    /// The server closed the connection.
+    /// The server closed the connection with a code that gives no other cause.
     Closed,
-    /// Nothing came at all. The network path may be the cause.
+    /// Nothing came. The network may be the cause.
     Silent,
+    /// The connection was cut, or the server closed it with a code of a restart. Network or server may be the cause.
+    Cut,
+}
+
+impl Doubt {
+    /// Returns the doubt about a handshake that failed with `error`.
+    ///
+    /// Python's `websockets` and Go's `x/net/websocket` answer 400 to names that they do not accept. 401 and 403 are
+    /// left out, because rejected credentials that are sent twice may lock an account. 404 and other 5xx have more
+    /// likely causes.
+    pub(super) fn about_refusal(error: &Error) -> Option<Self> {
+        let status = error.status()?;
+        [StatusCode::BAD_REQUEST, StatusCode::NOT_ACCEPTABLE, StatusCode::NOT_IMPLEMENTED]
+            .contains(&status)
+            .then_some(Self::Refused)
+    }
 }
 
 /// How long a client waits for the hello, as fractions of the handshake time.
@@ -51,13 +67,13 @@ pub(super) struct Patience {
     limit: Duration,
     /// Whether the server said hello recently. Such a server is treated as a stranger only if it behaves like one.
     is_trusted: bool,
-    /// Whether the caller has another path, so that silence is attributed to this path.
-    has_other_way: bool,
+    /// Whether the connector has another route, so that silence is attributed to this one.
+    has_other_route: bool,
 }
 
 impl Patience {
-    pub(super) const fn new(limit: Duration, is_trusted: bool, has_other_way: bool) -> Self {
-        Self { limit, is_trusted, has_other_way }
+    pub(super) const fn new(limit: Duration, is_trusted: bool, has_other_route: bool) -> Self {
+        Self { limit, is_trusted, has_other_route }
     }
 
     /// Returns when to ping the server to check that it is alive: a hello usually comes right after the handshake's
@@ -73,7 +89,7 @@ impl Patience {
     }
 
     fn silent(&self) -> Duration {
-        if self.is_trusted || self.has_other_way { self.limit } else { self.limit / 4 }
+        if self.is_trusted || self.has_other_route { self.limit } else { self.limit / 4 }
     }
 }
 
@@ -82,31 +98,30 @@ impl Patience {
 /// # Errors
 ///
 /// Returns the errors of the transport. Returns an error for which [`is_closed`](Error::is_closed) is true if the
-/// server closed for a reason of its own, [`is_timeout`](Error::is_timeout) if nothing came and silence does not show a
-/// stranger, or [`is_protocol`](Error::is_protocol) if the hello is malformed.
-pub(super) async fn meet<T>(transport: &mut T, ours: Hello, patience: Patience) -> Result<Met, Error>
+/// server rejected the client's credentials with a close code, or [`is_protocol`](Error::is_protocol) if the hello is
+/// malformed.
+pub(super) async fn meet<T>(transport: &mut T, ours: Hello, patience: Patience) -> Result<Greeting, Error>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
 {
-    let met = rt::timeout(patience.limit, listen(transport, patience)).await.unwrap_or_else(|_| {
-        let limit = patience.limit;
-        let error = Error::timeout(format!("the peer did not say hello within {limit:?} (Limits::handshake)"));
-        if patience.is_trusted { Ok(Met::Changed(error)) } else { Err(error) }
-    })?;
-    if let Met::Known(_) = met {
+    let limit = patience.limit;
+    let greeting = rt::timeout(limit, listen(transport, patience)).await.unwrap_or_else(|_| Ok(silent(limit)))?;
+    if let Greeting::Hello(_) = greeting {
         transport.send_message(ours.encode()).await?;
     }
-    Ok(met)
+    Ok(greeting)
 }
 
-async fn listen<T>(transport: &mut T, patience: Patience) -> Result<Met, Error>
+async fn listen<T>(transport: &mut T, patience: Patience) -> Result<Greeting, Error>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
 {
     let since = Instant::now();
     // A layer of the caller may have to send something first, such as a token that the server requires before it
     // begins.
-    SinkExt::<Message>::flush(transport).await?;
+    if let Err(error) = SinkExt::<Message>::flush(transport).await {
+        return failed(error);
+    }
     let (mut has_asked, mut has_answered) = (false, false);
     let mut controls = 0;
     loop {
@@ -117,48 +132,78 @@ where
         };
         let left = until.saturating_sub(since.elapsed());
         match rt::timeout(left, transport.receive_message()).await {
-            Ok(Some(Ok(Message::Close(frame)))) => return closed(frame, patience),
+            Ok(Some(Ok(Message::Close(frame)))) => return closed(frame),
             Ok(Some(Ok(message @ (Message::Ping(_) | Message::Pong(_))))) => {
                 has_answered |= matches!(message, Message::Pong(payload) if payload == ASK);
                 controls += 1;
                 if controls > CONTROLS {
-                    return Ok(Met::Stranger(Stranger::Talks));
+                    return Ok(talks());
                 }
             }
             Ok(Some(Ok(message))) => {
                 return Ok(match Hello::first(message)? {
-                    First::Hello(hello) => Met::Known(hello),
-                    First::Other(message) => Met::Plain(message),
+                    First::Hello(hello) => Greeting::Hello(hello),
+                    First::Other(message) => Greeting::Plain(message),
                 });
             }
-            Ok(Some(Err(error))) => return Err(error),
-            Ok(None) => return Err(Error::closed("the connection ended before the peer said hello")),
+            Ok(Some(Err(error))) => return failed(error),
+            Ok(None) => {
+                return Ok(Greeting::Missing(
+                    Doubt::Cut,
+                    Error::closed("the connection ended before the peer said hello"),
+                ));
+            }
             Err(_) if !has_asked => {
                 has_asked = true;
-                transport.send_message(Message::Ping(ASK.into())).await?;
+                if let Err(error) = transport.send_message(Message::Ping(ASK.into())).await {
+                    return failed(error);
+                }
             }
             Err(_) if patience.limit <= until => std::future::pending().await,
-            Err(_) if has_answered => return Ok(Met::Stranger(Stranger::Talks)),
-            Err(_) => return Ok(Met::Stranger(Stranger::Silent)),
+            Err(_) if has_answered => return Ok(talks()),
+            Err(_) => return Ok(silent(until)),
         }
     }
 }
 
-/// Handles a server that closed in place of a hello. Some close codes show that the subprotocol is not the cause.
-fn closed(frame: Option<CloseFrame>, patience: Patience) -> Result<Met, Error> {
-    const UNAUTHORIZED: u16 = 4401;
-    const FORBIDDEN: u16 = 4403;
+fn talks() -> Greeting {
+    Greeting::Missing(
+        Doubt::Talks,
+        Error::protocol(
+            "the server chooses the subprotocol `tower-transport.v1` and does not speak it: do not offer it to this server",
+        ),
+    )
+}
 
-    let is_of_another_cause = frame.as_ref().is_some_and(|frame| {
-        let code = frame.code();
-        [CloseCode::AWAY, CloseCode::RESTART, CloseCode::TRY_AGAIN].contains(&code)
-            || [UNAUTHORIZED, FORBIDDEN].contains(&code.get())
-    });
-    if !is_of_another_cause && !patience.is_trusted {
-        return Ok(Met::Stranger(Stranger::Closed));
+fn silent(limit: Duration) -> Greeting {
+    Greeting::Missing(Doubt::Silent, no_hello(limit))
+}
+
+fn no_hello(limit: Duration) -> Error {
+    Error::timeout(format!("the peer did not say hello within {limit:?} (Limits::handshake)"))
+}
+
+/// Handles a connection that failed in place of a hello.
+fn failed(error: Error) -> Result<Greeting, Error> {
+    match error.close_frame() {
+        Some(frame) => closed(Some(frame.clone())),
+        None if error.is_closed() || error.is_io() => Ok(Greeting::Missing(Doubt::Cut, error)),
+        None => Err(error),
     }
+}
+
+/// Handles a server that closed in place of a hello. Rejected credentials are not sent again.
+fn closed(frame: Option<CloseFrame>) -> Result<Greeting, Error> {
+    const CREDENTIALS: [u16; 4] = [3000, 3003, 4401, 4403];
+    const RESTART: [CloseCode; 3] = [CloseCode::AWAY, CloseCode::RESTART, CloseCode::TRY_AGAIN];
+
+    let code = frame.as_ref().map(CloseFrame::code);
     let error = Error::closed("the peer closed before it said hello").with_close_frame(frame);
-    if is_of_another_cause { Err(error) } else { Ok(Met::Changed(error)) }
+    match code {
+        Some(code) if CREDENTIALS.contains(&code.get()) => Err(error),
+        Some(code) if RESTART.contains(&code) => Ok(Greeting::Missing(Doubt::Cut, error)),
+        _ => Ok(Greeting::Missing(Doubt::Closed, error)),
+    }
 }
 
 /// Runs the server's part: says hello and receives the client's hello.
@@ -166,7 +211,8 @@ fn closed(frame: Option<CloseFrame>, patience: Patience) -> Result<Met, Error> {
 /// # Errors
 ///
 /// Returns the errors of [`meet`]. Returns an error for which [`is_protocol`](Error::is_protocol) is true if the first
-/// message is not a hello, because the client has offered the subprotocol.
+/// message is not a hello, because the client has offered the subprotocol, or [`is_timeout`](Error::is_timeout) if none
+/// came in time.
 pub(super) async fn welcome<T>(transport: &mut T, ours: Hello, limit: Duration) -> Result<Hello, Error>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
@@ -185,9 +231,7 @@ where
         }
         Err(Error::protocol(format!("the peer sent more than {CONTROLS} control messages and no hello")))
     };
-    rt::timeout(limit, exchange).await.unwrap_or_else(|_| {
-        Err(Error::timeout(format!("the peer did not say hello within {limit:?} (Limits::handshake)")))
-    })
+    rt::timeout(limit, exchange).await.unwrap_or_else(|_| Err(no_hello(limit)))
 }
 
 /// Tells a client why it is refused, if the reason is what it sent or did not send.

@@ -36,12 +36,22 @@
 //! trip, or one with resume. `docs/wire.md` documents the bytes.
 //!
 //! Some servers choose whichever name is offered first. The client therefore sends nothing until the server's hello has
-//! come. If another message comes instead, the connection continues with plain messages, starting with that one. If the
-//! server only answers a ping, closes, or is silent, the client connects once more without the name. The builder and
-//! its clones remember such a server for 10 minutes.
+//! come. If another message comes instead, the connection continues with plain messages, starting with that one.
+//! Otherwise the client connects once more without the name, and messages are plain:
 //!
-//! A server that has said hello is trusted. If it closes or is silent in place of a hello, that connection fails, and the
-//! next one treats the server as unknown.
+//! | in place of a hello | remembered for 10 minutes |
+//! |---|---|
+//! | the handshake is refused with 400, 406 or 501, and accepted without the name | yes |
+//! | only a ping is answered, or a close message comes | yes |
+//! | the connection is cut, silent, or closed with 1001, 1012 or 1013 | if it happens again after 5 s or more |
+//!
+//! A builder and its clones share this memory, so such a server is dialed once for each attempt. Other statuses are not
+//! tried again, because they have more likely causes, and neither are rejected credentials (401, 403; close codes 3000,
+//! 3003, 4401 and 4403), because a second attempt may lock an account. If a server answers such a status because of the
+//! name, remove the name from the request's `Sec-WebSocket-Protocol` with a layer on the connector.
+//!
+//! A server that has said hello is trusted. If it closes or is silent in place of a hello, that connection fails, and
+//! the next one treats the server as unknown. If its connections are only cut, it stays trusted for 10 minutes.
 //!
 //! # Limits of the peer
 //!

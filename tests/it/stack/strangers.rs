@@ -1,5 +1,5 @@
-//! Servers that choose the stack's subprotocol without knowing it, as some take whichever name is offered first; and clients that offer it so.
-//! Over channels on a paused clock, then over each transport.
+//! Servers that choose the stack's subprotocol without knowing it, as some take whichever name is offered first, or that
+//! refuse it; and clients that offer it without knowing it. Over channels on a paused clock, then over each transport.
 
 use std::{
     collections::VecDeque,
@@ -8,9 +8,16 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt, future::BoxFuture};
-use http::{HeaderValue, Request, Response, header};
-use tokio::time::{Instant, sleep, timeout};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::{Instant, sleep, timeout},
+};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower::{Service, ServiceExt, service_fn};
 use tower_transport::{
     Channel, CloseCode, CloseFrame, Error, Limits, Message, Transport, TransportExt, channel,
@@ -245,6 +252,193 @@ async fn a_server_that_said_hello_stays_known_when_it_closes_for_another_cause()
     assert_eq!(offered(&offers), [true; 3], "the first close does not make it a stranger, nor unknown");
 }
 
+/// A connector to a server that answers the handshake with `with` if the stack's subprotocol is offered and with
+/// `without` if not. 101 stands for a stranger that answers pings.
+fn refusing(
+    with: u16,
+    without: u16,
+) -> (
+    Offers,
+    impl Service<Request<()>, Response = Response<Channel>, Error = Error, Future: Send> + Clone + Send + Sync + 'static,
+) {
+    let (offers, connector) = server(&[answers_pings]);
+    let seen = offers.clone();
+    let connector = service_fn(move |mut request: Request<()>| {
+        let offer = request.headers_mut().remove(header::SEC_WEBSOCKET_PROTOCOL);
+        let offer = offer.map(|offer| offer.to_str().unwrap().to_owned()).unwrap_or_default();
+        let status = if offer.contains(OURS) { with } else { without };
+        let connector = connector.clone();
+        let seen = seen.clone();
+        async move {
+            if status != 101 {
+                seen.lock().unwrap().push(offer);
+                return Err(Error::from_refusal(StatusCode::from_u16(status).unwrap(), Bytes::new()));
+            }
+            connector.oneshot(request).await
+        }
+    });
+    (offers, connector)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_the_name_is_asked_once_more_without_it_and_remembered() {
+    for status in [400, 406, 501] {
+        let (offers, connector) = refusing(status, 101);
+        let builder = builder();
+        for _ in 0..2 {
+            let mut transport = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+            assert_eq!(transport.capabilities(), Capabilities::NONE);
+            talk(&mut transport).await;
+        }
+        assert_eq!(offered(&offers), [true, false, false], "{status}");
+        sleep(Duration::from_secs(601)).await;
+        builder.connect_with(connector, "ws://host/").await.unwrap();
+        assert_eq!(offered(&offers)[3..], [true, false], "it may have learned the name");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_the_name_cannot_explain_is_told_at_once() {
+    for status in [301, 401, 403, 404, 429, 500, 502, 503] {
+        let (offers, connector) = refusing(status, 101);
+        let error = builder().connect_with(connector, "ws://host/").await.unwrap_err();
+        assert_eq!(error.status().unwrap(), status);
+        assert_eq!(offered(&offers), [true], "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_with_and_without_the_name_is_not_dialed_twice_for_each_attempt() {
+    let (offers, connector) = refusing(400, 406);
+    let builder = builder();
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        let error = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap_err();
+        statuses.push(error.status().unwrap().as_u16());
+    }
+    assert_eq!(offered(&offers), [true, false, true, true, true]);
+    assert_eq!(statuses, [406, 400, 400, 400]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_said_hello_and_now_refuses_the_name_gets_plain_messages() {
+    let (known, hello) = server(&[knows]);
+    let (offers, refuses) = refusing(400, 101);
+    let builder = builder();
+    let mut transport = builder.clone().connect_with(hello, "ws://host/").await.unwrap();
+    talk(&mut transport).await;
+    let mut other = builder.connect_with(refuses, "ws://host/").await.unwrap();
+    talk(&mut other).await;
+    assert_eq!((offered(&known), offered(&offers)), (vec![true], vec![true, false]));
+}
+
+fn drops(far: Channel) -> BoxFuture<'static, ()> {
+    drop(far);
+    Box::pin(async {})
+}
+
+fn fails(mut far: Channel) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        far.next().await;
+        far.send(Message::Close(None)).await.unwrap();
+    })
+}
+
+fn closes_with<const CODE: u16>(mut far: Channel) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let frame = CloseFrame::new(CloseCode::new(CODE).unwrap(), "");
+        far.send(Message::Close(Some(frame))).await.unwrap();
+        while far.next().await.is_some() {}
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_that_ends_the_connection_in_any_way_is_asked_again_without_the_name() {
+    let ways: [Behavior; 9] = [
+        drops,
+        fails,
+        closes_with::<1000>,
+        closes_with::<1001>,
+        closes_with::<1002>,
+        closes_with::<1011>,
+        closes_with::<1012>,
+        closes_with::<1013>,
+        closes_with::<4000>,
+    ];
+    for ends in ways {
+        let (offers, connector) = server(&[ends, answers_pings]);
+        let mut transport = builder().connect_with(connector, "ws://host/").await.unwrap();
+        talk(&mut transport).await;
+        assert_eq!(offered(&offers), [true, false]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejected_credentials_are_not_sent_again() {
+    for rejects in [closes_with::<3000>, closes_with::<3003>, closes_with::<4401>, closes_with::<4403>] as [Behavior; 4]
+    {
+        let (offers, connector) = server(&[rejects]);
+        assert!(builder().connect_with(connector, "ws://host/").await.unwrap_err().close_frame().is_some());
+        assert_eq!(offered(&offers), [true]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_that_drops_connections_is_remembered_once_it_did_so_for_some_time() {
+    let (offers, connector) = server(&[drops, answers_pings, drops, answers_pings]);
+    let builder = builder();
+    for _ in 0..3 {
+        let mut transport = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+        talk(&mut transport).await;
+        sleep(Duration::from_secs(5)).await;
+    }
+    assert_eq!(offered(&offers), [true, false, true, false, false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_cuts_the_first_connections_of_many_clients_makes_no_stranger_of_the_server() {
+    let (offers, connector) = server(&[drops, answers_pings, drops, answers_pings, knows]);
+    let builder = builder();
+    for _ in 0..2 {
+        builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+    }
+    let mut transport = builder.connect_with(connector, "ws://host/").await.unwrap();
+    assert!(transport.capabilities().is_known());
+    talk(&mut transport).await;
+    assert_eq!(offered(&offers), [true, false, true, false, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_server_behind_a_live_proxy_is_not_dialed_twice_for_each_attempt() {
+    for dead in [drops as Behavior, closes_with::<1013>, is_silent] {
+        let (offers, connector) = server(&[dead]);
+        let builder = builder()
+            .backoff(Backoff::fixed(Duration::from_secs(1)))
+            .heartbeat(HeartbeatLayer::new(Duration::from_secs(1), Duration::from_secs(1)));
+        let mut transport = builder.connect_lazily(connector, "ws://host/");
+        assert!(timeout(Duration::from_secs(590), transport.receive_message()).await.is_err());
+        let (with, without): (Vec<bool>, Vec<bool>) = offered(&offers).into_iter().partition(|offered| *offered);
+        assert!(with.len() <= 7 && without.len() > 100, "{} with the name, {} without", with.len(), without.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_said_hello_stays_known_when_its_connections_are_cut() {
+    let (offers, connector) = server(&[knows, drops, drops, drops, knows]);
+    let builder = builder();
+    let mut transport = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+    talk(&mut transport).await;
+    for _ in 0..3 {
+        sleep(Duration::from_secs(100)).await;
+        let error = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap_err();
+        assert!(error.is_closed(), "{error}");
+    }
+    let mut other = builder.connect_with(connector, "ws://host/").await.unwrap();
+    assert!(other.capabilities().is_known());
+    talk(&mut other).await;
+    assert_eq!(offered(&offers), [true; 5]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn two_ends_that_know_each_other_need_no_ping_and_no_time() {
     let (offers, connector) = server(&[knows]);
@@ -465,4 +659,135 @@ async fn over_web_socket_a_client_that_echoes_the_name_is_closed_with_a_reason()
     within(async { while let Some(Ok(_)) = socket.next().await {} }).await;
     assert_eq!(socket.close_frame().unwrap().code(), CloseCode::PROTOCOL);
     assert!(socket.next().now_or_never().flatten().is_none());
+}
+
+/// What a server of raw sockets does with an HTTP request that offers the stack's subprotocol.
+#[derive(Clone, Copy)]
+enum Dislike {
+    /// Answers 400.
+    Refuse,
+    /// Chooses the name, and cuts the connection.
+    Cut,
+}
+
+const DISLIKES: [Dislike; 2] = [Dislike::Refuse, Dislike::Cut];
+
+#[tokio::test]
+async fn over_web_socket_a_server_that_refuses_the_name_or_cuts_the_connection_gets_plain_messages() {
+    for dislike in DISLIKES {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut tcp, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(tcp.read_u8().await.unwrap());
+                }
+                let head = String::from_utf8(head).unwrap();
+                let line = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+                let accept = derive_accept_key(line("sec-websocket-key:").unwrap().as_bytes());
+                let answer = format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n"
+                );
+                match (line("sec-websocket-protocol:"), dislike) {
+                    (None, _) => {
+                        tcp.write_all(format!("{answer}\r\n").as_bytes()).await.unwrap();
+                        let mut frame = [0; 6 + 5];
+                        tcp.read_exact(&mut frame).await.unwrap();
+                        // An unmasked echo.
+                        let (mask, text) = frame[2..].split_at(4);
+                        let text: Vec<u8> =
+                            text.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+                        tcp.write_all(&[b"\x81\x05", &*text].concat()).await.unwrap();
+                        let _ = tcp.read(&mut frame).await;
+                    }
+                    (Some(_), Dislike::Refuse) => {
+                        let refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                        tcp.write_all(refusal).await.unwrap();
+                    }
+                    (Some(name), Dislike::Cut) => {
+                        tcp.write_all(format!("{answer}Sec-WebSocket-Protocol: {name}\r\n\r\n").as_bytes())
+                            .await
+                            .unwrap();
+                    }
+                }
+            }
+        });
+        is_echoed(within(builder().connect(&url)).await.unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn over_sse_with_post_a_server_that_refuses_the_name_or_cuts_the_connection_gets_plain_messages() {
+    for dislike in DISLIKES {
+        let plain = SseDuplexServer::new(|duplex, _| echo(duplex));
+        let cuts = SseDuplexServer::new(|duplex, _| async { drop(duplex) }).subprotocol(OURS).unwrap();
+        let server = serve_http(service_fn(move |request: Request<hyper::body::Incoming>| {
+            let offers = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
+            let (plain, cuts) = (plain.clone(), cuts.clone());
+            async move {
+                Ok::<_, std::convert::Infallible>(match (offers, dislike) {
+                    (false, _) => plain.oneshot(request).await.unwrap().map(axum::body::Body::new),
+                    (true, Dislike::Cut) => cuts.oneshot(request).await.unwrap().map(axum::body::Body::new),
+                    (true, Dislike::Refuse) => {
+                        let mut response = Response::new(axum::body::Body::new(Full::<Bytes>::default()));
+                        *response.status_mut() = StatusCode::BAD_REQUEST;
+                        response
+                    }
+                })
+            }
+        }))
+        .await;
+        let request = Request::get(format!("http://{server}/")).body(()).unwrap();
+        is_echoed(within(builder().connect_with(SseDuplexConnector::new(), request)).await.unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn over_web_transport_a_server_that_refuses_the_name_or_cuts_the_connection_gets_plain_messages() {
+    for dislike in DISLIKES {
+        let certificate = Certificate::development(&[]).unwrap();
+        let hash = certificate.hash();
+        let quic = WebTransportServer::bind((Ipv4Addr::LOCALHOST, 0).into(), certificate).unwrap();
+        let address = quic.local_addr().unwrap();
+        let mut quic = quic.subprotocol(OURS).unwrap();
+        tokio::spawn(async move {
+            while let Some(incoming) = quic.accept().await {
+                tokio::spawn(async move {
+                    let offers = incoming.parts().headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL);
+                    match (offers, dislike) {
+                        (true, Dislike::Refuse) => incoming.reject(StatusCode::BAD_REQUEST).await.unwrap(),
+                        (true, Dislike::Cut) => drop(incoming.accept().await.unwrap().accept().await.unwrap()),
+                        (false, _) => echo(incoming.accept().await.unwrap().accept().await.unwrap()).await,
+                    }
+                });
+            }
+        });
+        let connector = WebTransportConnector::new().certificate_hashes([hash]);
+        let request = Request::get(format!("https://{address}/")).body(()).unwrap();
+        is_echoed(within(builder().connect_with(connector, request)).await.unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn an_adaptive_connector_asks_again_when_no_transport_accepts_the_name() {
+    let server = serve_http(service_fn(|request: Request<hyper::body::Incoming>| {
+        let offers = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
+        async move {
+            let refused = |status| {
+                let mut response = Response::new(Full::<Bytes>::default());
+                *response.status_mut() = status;
+                Ok(response)
+            };
+            match request.uri().path() {
+                "/ws" if offers => refused(StatusCode::BAD_REQUEST),
+                "/ws" => WebSocketUpgrade::new(|socket, _| echo(socket)).oneshot(request).await,
+                _ => refused(StatusCode::NOT_FOUND),
+            }
+        }
+    }))
+    .await;
+    let endpoints = Endpoints::new(&format!("http://{server}")).unwrap();
+    let connector = AdaptiveConnector::new(endpoints.clone());
+    is_echoed(within(builder().connect_with(connector, &endpoints)).await.unwrap()).await;
 }
