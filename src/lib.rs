@@ -73,6 +73,29 @@ while let Some(order) = receiver.receive().await {
 //! There is one opaque [`Error`]. It has methods that ask for its kind (`is_closed()`, `is_timeout()`, ...), the close frame or HTTP
 //! response if there is one, and the full chain of sources. Passing through tower's `BoxError` loses nothing of it.
 //!
+//! # Logs
+//!
+//! With the feature `tracing` (default), a server logs what an operator has to know as events of
+//! [tracing](https://docs.rs/tracing). An event names the reason, the setting that applies, and the client's address if your
+//! server puts it into the request's extensions (`SocketAddr` or `IpAddr`). Queries, cookies and credentials are never logged.
+//! Nothing is logged per message. The targets are stable:
+//!
+//! | target | events |
+//! |---|---|
+//! | `tower_transport::handshake` | handshakes and connections that a transport, a guard or a connection limit refuses |
+//! | `tower_transport::transport` | connections that this end closes because of what the peer sent; a listener that fails |
+//! | `tower_transport::layer` | connections that a layer closes |
+//! | `tower_transport::service` | answers that the transport rejects, requests that cannot be read |
+//! | `tower_transport::stack` | sessions that do not begin, the choice of a transport |
+//! | `tower_transport` | the spans and events of `TraceLayer` (feature `trace`) |
+//!
+//! | level | for |
+//! |---|---|
+//! | `ERROR` | the process cannot accept connections |
+//! | `WARN` | a limit on the number of connections or sessions was reached, an answer cannot be sent, or the server is misconfigured (5xx) |
+//! | `INFO` | a client was refused (401, 403, 426, 429), or a message over a limit of this end closed the connection (1009) |
+//! | `DEBUG` | a request is malformed (400, 405), or the peer violates the protocol |
+//!
 //! # Cancel safety
 //!
 //! Every future of this crate documents what dropping it does. In short: dropping a receive loses nothing. Dropping a send

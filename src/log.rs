@@ -1,16 +1,9 @@
 //! Events for operators, through [tracing](https://docs.rs/tracing). Without the feature `tracing`, every function here
-//! does nothing.
+//! does nothing. Targets and levels are public: `lib.rs` documents them for users.
 //!
 //! A rejected handshake logs the status, the reason (with the setting that would allow it), the peer's address if
 //! known, the page's origin and the path. Queries, cookies and credentials are never logged. Nothing here is on the
 //! message path.
-//!
-//! | level | for |
-//! |---|---|
-//! | `ERROR` | the process cannot accept connections |
-//! | `WARN` | a limit of this server was reached, an answer of it cannot be sent, or the server is misconfigured (5xx) |
-//! | `INFO` | a client was not admitted (401, 403, 429) |
-//! | `DEBUG` | a request is not a handshake (400, 405, 426) or cannot be read, or this end closes a connection because of a peer's message |
 #![allow(dead_code, unused_imports, unused_variables, reason = "which of them are used depends on the features")]
 
 use std::{fmt, io, net};
@@ -18,6 +11,14 @@ use std::{fmt, io, net};
 use http::{Extensions, HeaderMap, Request, StatusCode, Uri, header, request};
 
 use crate::{CloseCode, CloseFrame, Error};
+
+// The targets of all events: public modules, which do not change when files move. A filter for one of them is stable.
+
+pub(crate) const HANDSHAKE: &str = "tower_transport::handshake";
+pub(crate) const TRANSPORT: &str = "tower_transport::transport";
+pub(crate) const LAYER: &str = "tower_transport::layer";
+pub(crate) const SERVICE: &str = "tower_transport::service";
+pub(crate) const STACK: &str = "tower_transport::stack";
 
 /// The maximum length of a peer-supplied string in one field.
 const LONGEST: usize = 128;
@@ -42,6 +43,15 @@ pub(crate) fn copy_peer(from: &Extensions, to: &mut Extensions) {
 pub(crate) enum Peer {
     Socket(net::SocketAddr),
     Ip(net::IpAddr),
+}
+
+impl Peer {
+    pub(crate) const fn address(self) -> net::IpAddr {
+        match self {
+            Self::Socket(address) => address.ip(),
+            Self::Ip(address) => address,
+        }
+    }
 }
 
 impl fmt::Display for Peer {
@@ -94,6 +104,7 @@ pub(crate) fn refused<'a>(transport: &'static str, status: StatusCode, reason: &
         macro_rules! event {
             ($level:ident) => {
                 tracing::$level!(
+                    target: HANDSHAKE,
                     transport,
                     status = status.as_u16(),
                     reason,
@@ -106,7 +117,11 @@ pub(crate) fn refused<'a>(transport: &'static str, status: StatusCode, reason: &
         }
         match status {
             status if status.is_server_error() => event!(warn),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => event!(info),
+            // With a proxy that does not forward the upgrade, every client gets a 426.
+            StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::UPGRADE_REQUIRED => event!(info),
             _ => event!(debug),
         }
     }
@@ -115,55 +130,68 @@ pub(crate) fn refused<'a>(transport: &'static str, status: StatusCode, reason: &
 /// Logs that this end closes a connection because of something the peer sent.
 pub(crate) fn closing(transport: &'static str, code: CloseCode, error: &Error, peer: Option<Peer>) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(
-        transport,
-        code = code.get(),
-        %error,
-        peer = peer.map(tracing::field::display),
-        "closing a connection because of what the peer sent"
-    );
+    {
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: TRANSPORT,
+                    transport,
+                    code = code.get(),
+                    %error,
+                    peer = peer.map(tracing::field::display),
+                    "closed a connection because of what the peer sent"
+                )
+            };
+        }
+        if code == CloseCode::TOO_BIG { event!(info) } else { event!(debug) }
+    }
 }
 
 /// Logs that a layer of this end closes a connection.
 pub(crate) fn closed_by_layer(frame: &CloseFrame) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(code = frame.code().get(), reason = frame.reason(), "a layer closes a connection");
+    tracing::debug!(target: LAYER, code = frame.code().get(), reason = frame.reason(), "a layer closes a connection");
 }
 
 /// Logs that a guard admitted a request over no transport. Guards of this crate log the reason.
 pub(crate) fn not_admitted(status: StatusCode) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(status = status.as_u16(), "a guard refused a session");
+    tracing::debug!(target: HANDSHAKE, status = status.as_u16(), "a guard refused a session");
 }
 
 /// Logs that a full server rejects a client before the client has sent a request.
 pub(crate) fn full(transport: &'static str, reason: &str, peer: net::SocketAddr) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(transport, reason, %peer, "refused a connection");
+    tracing::warn!(target: HANDSHAKE, transport, reason, %peer, "refused a connection");
 }
 
 /// Logs that a server of calls could not send an answer, because the transport rejected it.
 pub(crate) fn answer_rejected(error: &Error) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(%error, "an answer was rejected by the transport");
+    tracing::warn!(target: SERVICE, %error, "an answer was rejected by the transport");
 }
 
 /// Logs that a server of calls dropped a request that it could not read.
 pub(crate) fn request_unreadable(error: &Error) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(%error, "a request could not be read");
+    tracing::debug!(target: SERVICE, %error, "a request could not be read");
 }
 
 /// Logs that one incoming connection failed before it was accepted.
 pub(crate) fn connection_failed(error: &io::Error) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(%error, "a connection failed before it was accepted");
+    tracing::debug!(target: TRANSPORT, %error, "a connection failed before it was accepted");
 }
 
 /// Logs that the listener failed.
 pub(crate) fn accept_failed(error: &io::Error, again_in: std::time::Duration) {
     #[cfg(feature = "tracing")]
-    tracing::error!(%error, ?again_in, "cannot accept connections; is the limit of open files (ulimit -n) reached?");
+    tracing::error!(
+        target: TRANSPORT,
+        %error,
+        ?again_in,
+        "cannot accept connections; is the limit of open files (ulimit -n) reached?"
+    );
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use tower_transport::{
     transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
 };
 
-use crate::serve::serve;
+use crate::serve::{serve, serve_http};
 
 async fn within<F: Future>(test: F) -> F::Output {
     timeout(Duration::from_secs(60), test).await.expect("it hangs")
@@ -327,6 +327,45 @@ async fn more_sequential_connects_than_a_store_has_places_are_all_accepted() {
     assert_eq!(next(&mut client).await, Message::text("still served"));
     assert_eq!(connections.load(SeqCst), 1_201);
     assert!(store.len() <= 1024, "{}", store.len());
+}
+
+#[tokio::test]
+async fn one_address_that_opens_many_sessions_ends_its_own_and_not_those_of_others() {
+    const MALLORY: &str = "192.0.2.66";
+
+    let (ended, mut ends) = unbounded_channel();
+    let acceptor: OptimizedAcceptor = builder().max_sessions(16).acceptor();
+    let upgrade = acceptor.upgrade(move |mut transport, parts| async move {
+        while let Some(Ok(message)) = transport.next().await {
+            let _ = transport.send(message).await;
+        }
+        let _ = ended.send(parts.uri.path()[1..].to_owned());
+    });
+    // The client's address is in the path here; a server takes it from its listener.
+    let server = ServiceBuilder::new()
+        .map_request(|mut request: http::Request<hyper::body::Incoming>| {
+            let address: std::net::IpAddr = request.uri().path()[1..].parse().unwrap();
+            request.extensions_mut().insert(SocketAddr::new(address, 4711));
+            request
+        })
+        .service(upgrade);
+    let address = serve_http(server).await;
+    let open_and_vanish = async |client: &str| {
+        let mut transport = within(builder().connect(&format!("ws://{address}/{client}"))).await.unwrap();
+        within(transport.send("used".into())).await.unwrap();
+        assert_eq!(next(&mut transport).await, Message::text("used"));
+    };
+    for client in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+        open_and_vanish(client).await;
+    }
+    for _ in 0..48 {
+        open_and_vanish(MALLORY).await;
+    }
+    assert_eq!(acceptor.sessions(), 16);
+    for _ in 0..35 {
+        assert_eq!(within(ends.recv()).await.unwrap(), MALLORY);
+    }
+    assert!(ends.try_recv().is_err());
 }
 
 #[tokio::test]

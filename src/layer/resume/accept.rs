@@ -1,5 +1,7 @@
 //! The server's side of the opening exchange.
 
+#[cfg(feature = "optimized")]
+use std::net::IpAddr;
 use std::{future::poll_fn, sync::Arc};
 
 use super::{
@@ -27,6 +29,11 @@ pub enum Accepted<T> {
 impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
     /// Opens a session on a connection, or hands the connection over to the session that its client comes back to.
     ///
+    /// A transport does not say who its client is, so one client may fill the store with sessions that have a connection,
+    /// and end the lost sessions of others. Use [`accept_as`](Self::accept_as) or [`accept_from`](Self::accept_from) where
+    /// you know the client, and limit the connections of one client with a
+    /// [`ConnectionLimitLayer`](crate::handshake::limit::ConnectionLimitLayer).
+    ///
     /// A session is taken up by its handler: [`Accepted::Resumed`] comes when the [`Session`] was polled and has the
     /// connection.
     ///
@@ -43,7 +50,7 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
     ///
     /// Dropped, the connection is dropped, unless its session has taken it.
     pub async fn accept(&self, transport: T) -> Result<Accepted<T>, Error> {
-        self.accept_for(transport, None).await
+        self.accept_for(transport, Key::Anyone).await
     }
 
     /// Opens a session as [`accept`](Self::accept) does, and counts it for `key`: the peer's address, say, where clients do not prove who they
@@ -59,7 +66,7 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
     ///
     /// As [`accept`](Self::accept).
     pub async fn accept_from(&self, transport: T, key: impl AsRef<[u8]>) -> Result<Accepted<T>, Error> {
-        self.accept_for(transport, Some(Key::Group(key.as_ref().into()))).await
+        self.accept_for(transport, Key::Group(key.as_ref().into())).await
     }
 
     /// [`accept`](Self::accept), for a client that has proved who it is: the session is found again by the same `owner` only, and counted for
@@ -73,10 +80,16 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
     ///
     /// As [`accept`](Self::accept).
     pub async fn accept_as(&self, transport: T, owner: impl AsRef<[u8]>) -> Result<Accepted<T>, Error> {
-        self.accept_for(transport, Some(Key::Owner(owner.as_ref().into()))).await
+        self.accept_for(transport, Key::Owner(owner.as_ref().into())).await
     }
 
-    async fn accept_for(&self, transport: T, key: Option<Key>) -> Result<Accepted<T>, Error> {
+    /// Accepts a client of this address. In a full store, the addresses with the most lost sessions lose them first.
+    #[cfg(feature = "optimized")]
+    pub(crate) async fn accept_at(&self, transport: T, address: IpAddr) -> Result<Accepted<T>, Error> {
+        self.accept_for(transport, Key::of_address(address)).await
+    }
+
+    async fn accept_for(&self, transport: T, key: Key) -> Result<Accepted<T>, Error> {
         let limit = self.config.deadline;
         match rt::timeout(limit, self.open(transport, key)).await {
             Ok(accepted) => accepted,
@@ -86,14 +99,13 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
         }
     }
 
-    async fn open(&self, mut link: T, key: Option<Key>) -> Result<Accepted<T>, Error> {
+    async fn open(&self, mut link: T, key: Key) -> Result<Accepted<T>, Error> {
         let hello = match hello(&mut link).await {
             Ok(hello) => hello,
             Err(error) => return refuse(link, error).await,
         };
         let Some((id, token, position)) = hello.session else { return self.begin(link, &hello, key).await };
-        let owner = key.as_ref().and_then(Key::owner);
-        let Some(slot) = self.find(&id, &token, owner) else { return self.begin(link, &hello, key).await };
+        let Some(slot) = self.find(&id, &token, key.owner()) else { return self.begin(link, &hello, key).await };
         let offer = Offer { link, epoch: hello.epoch, window: hello.window, position };
         let link = match slot.offer(offer) {
             Ok(ticket) => {
@@ -109,7 +121,7 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
         self.begin(link, &hello, key).await
     }
 
-    async fn begin(&self, mut link: T, hello: &Hello, key: Option<Key>) -> Result<Accepted<T>, Error> {
+    async fn begin(&self, mut link: T, hello: &Hello, key: Key) -> Result<Accepted<T>, Error> {
         let (halves, both) = WakerPair::new();
         let (seat, token) = match self.add(key, both) {
             Ok(added) => added,

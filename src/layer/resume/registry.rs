@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     hint::black_box,
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -10,20 +11,36 @@ use std::{
 use super::{slot::Slot, wire::Bytes16};
 use crate::rt::Instant;
 
-/// Whose session it is: sessions with the same key share one bound.
-#[derive(Debug, PartialEq, Eq, Hash)]
+/// The client that a session is counted for.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Key {
-    /// The session is found again by this owner alone.
+    /// An authenticated client. Only this owner finds the session again.
     Owner(Box<[u8]>),
-    /// Where its first connection came from, say: it says nothing about who may come back.
+    /// A key that the user chose. It does not say who may come back.
     Group(Box<[u8]>),
+    /// The address of the client. A proxy or NAT has one address for many clients, so it has no bound of its own.
+    Address(IpAddr),
+    /// Nothing is known about the client.
+    Anyone,
 }
 
 impl Key {
+    /// Returns the key of a client's address. A subscriber usually has a whole /64 of IPv6.
+    pub(super) fn of_address(address: IpAddr) -> Self {
+        Self::Address(match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+            address => address,
+        })
+    }
+
+    fn has_bound(&self) -> bool {
+        matches!(self, Self::Owner(_) | Self::Group(_))
+    }
+
     pub(super) fn owner(&self) -> Option<&[u8]> {
         match self {
             Self::Owner(owner) => Some(owner),
-            Self::Group(_) => None,
+            Self::Group(_) | Self::Address(_) | Self::Anyone => None,
         }
     }
 }
@@ -39,19 +56,21 @@ pub(super) struct Registry<T> {
     /// Those among them that never carried a message: they have nothing to go on with.
     unused: Lost,
     keys: HashMap<Arc<Key>, PerKey>,
+    /// The keys with lost sessions, ordered by how many they have.
+    crowds: BTreeSet<(usize, Arc<Key>)>,
 }
 
 pub(super) struct Record<T> {
     pub(super) token: Bytes16,
     pub(super) ttl: Duration,
     pub(super) slot: Arc<Slot<T>>,
-    pub(super) key: Option<Arc<Key>>,
+    pub(super) key: Arc<Key>,
     /// When it is over, if it has no connection.
     expires: Option<Instant>,
 }
 
 impl<T> Record<T> {
-    pub(super) const fn new(token: Bytes16, ttl: Duration, slot: Arc<Slot<T>>, key: Option<Arc<Key>>) -> Self {
+    pub(super) const fn new(token: Bytes16, ttl: Duration, slot: Arc<Slot<T>>, key: Arc<Key>) -> Self {
         Self { token, ttl, slot, key, expires: None }
     }
 }
@@ -75,7 +94,13 @@ pub(super) enum Added<T> {
 
 impl<T> Registry<T> {
     pub(super) fn new() -> Self {
-        Self { records: HashMap::new(), lost: Lost::new(), unused: Lost::new(), keys: HashMap::new() }
+        Self {
+            records: HashMap::new(),
+            lost: Lost::new(),
+            unused: Lost::new(),
+            keys: HashMap::new(),
+            crowds: BTreeSet::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -101,31 +126,38 @@ impl<T> Registry<T> {
         now: Instant,
     ) -> Option<Arc<Slot<T>>> {
         let record = self.records.get(id)?;
-        let is_owner = record.key.as_ref().and_then(|key| key.owner()) == owner;
+        let is_owner = record.key.owner() == owner;
         let is_over = record.expires.is_some_and(|expires| expires <= now);
         (is_equal(&record.token, token) && is_owner && !is_over).then(|| record.slot.clone())
     }
 
     pub(super) fn add(&mut self, id: Bytes16, record: Record<T>, most: usize, most_per_key: usize) -> Added<T> {
         let mut ended = None;
-        if let Some(of_key) = record.key.as_ref().and_then(|key| self.keys.get(key))
+        if record.key.has_bound()
+            && let Some(of_key) = self.keys.get(&record.key)
             && of_key.sessions >= most_per_key
         {
             let Some(&(_, oldest)) = of_key.lost.first() else { return Added::KeyIsFull(record) };
             ended = self.remove(&oldest);
         }
         if ended.is_none() && self.records.len() >= most {
-            // A session that carried nothing loses nothing by it, and a new client is worth more than one that is away the longest.
-            let Some(&(_, oldest)) = self.unused.first().or_else(|| self.lost.first()) else {
-                return Added::Full(record);
-            };
-            ended = self.remove(&oldest);
+            let Some(least) = self.least() else { return Added::Full(record) };
+            ended = self.remove(&least);
         }
-        if let Some(key) = &record.key {
-            self.keys.entry(key.clone()).or_default().sessions += 1;
-        }
+        self.keys.entry(record.key.clone()).or_default().sessions += 1;
         self.records.insert(id, record);
         Added::Yes(ended)
+    }
+
+    /// Returns the session to end in favor of a new client. A session that carried nothing loses nothing. Otherwise it is
+    /// the oldest of the client with the most lost sessions, so a client that opens many ends its own.
+    fn least(&self) -> Option<Bytes16> {
+        let crowd = match self.crowds.last() {
+            Some((2.., key)) => self.keys.get(key).map(|of_key| &of_key.lost),
+            _ => Some(&self.lost),
+        };
+        let (_, id) = self.unused.first().or_else(|| crowd?.first())?;
+        Some(*id)
     }
 
     /// The session has lost its connection. `is_used` says whether it ever carried a message of a user.
@@ -138,9 +170,8 @@ impl<T> Registry<T> {
         if !is_used {
             self.unused.insert((expires, *id));
         }
-        if let Some(of_key) = record.key.as_ref().and_then(|key| self.keys.get_mut(key)) {
-            of_key.lost.insert((expires, *id));
-        }
+        let key = record.key.clone();
+        self.change_lost(&key, |lost| lost.insert((expires, *id)));
     }
 
     /// The session has a connection.
@@ -149,20 +180,28 @@ impl<T> Registry<T> {
         let Some(expires) = record.expires.take() else { return };
         self.lost.remove(&(expires, *id));
         self.unused.remove(&(expires, *id));
-        if let Some(of_key) = record.key.as_ref().and_then(|key| self.keys.get_mut(key)) {
-            of_key.lost.remove(&(expires, *id));
+        let key = record.key.clone();
+        self.change_lost(&key, |lost| lost.remove(&(expires, *id)));
+    }
+
+    fn change_lost(&mut self, key: &Arc<Key>, change: impl FnOnce(&mut Lost) -> bool) {
+        let Some(of_key) = self.keys.get_mut(key) else { return };
+        let before = of_key.lost.len();
+        change(&mut of_key.lost);
+        let after = of_key.lost.len();
+        self.crowds.remove(&(before, key.clone()));
+        if after > 0 {
+            self.crowds.insert((after, key.clone()));
         }
     }
 
     pub(super) fn remove(&mut self, id: &Bytes16) -> Option<Record<T>> {
         self.set_found(id);
         let record = self.records.remove(id)?;
-        if let Some(key) = &record.key
-            && let Some(of_key) = self.keys.get_mut(key)
-        {
+        if let Some(of_key) = self.keys.get_mut(&record.key) {
             of_key.sessions -= 1;
             if of_key.sessions == 0 {
-                self.keys.remove(key);
+                self.keys.remove(&record.key);
             }
         }
         Some(record)
@@ -188,8 +227,12 @@ mod tests {
     }
 
     fn record(key: Option<&[u8]>) -> Record<()> {
-        let key = key.map(|key| Arc::new(Key::Group(key.into())));
-        Record::new([0; 16], TTL, Arc::new(Slot::new(Waker::noop().clone())), key)
+        let key = key.map_or(Key::Anyone, |key| Key::Group(key.into()));
+        with_key(key)
+    }
+
+    fn with_key(key: Key) -> Record<()> {
+        Record::new([0; 16], TTL, Arc::new(Slot::new(Waker::noop().clone())), Arc::new(key))
     }
 
     fn is_added(registry: &mut Registry<()>, number: u8, key: Option<&[u8]>) -> bool {
@@ -227,6 +270,36 @@ mod tests {
         }
         assert!(matches!(registry.add(id(8), record(None), 4, 2), Added::Full(_)), "each has a connection");
         assert!(registry.lost.is_empty() && registry.unused.is_empty() && registry.len() == 4);
+    }
+
+    #[test]
+    fn a_full_store_makes_room_with_the_oldest_session_of_the_address_with_the_most_lost_ones() {
+        let (mut registry, now) = (Registry::new(), Instant::now());
+        let at = |last| Key::of_address([192, 0, 2, last].into());
+        for (number, address) in [(1, 1), (2, 2), (3, 2), (4, 3)] {
+            assert!(matches!(registry.add(id(number), with_key(at(address)), 4, 1), Added::Yes(None)), "no bound");
+            registry.set_lost(&id(number), true, now + TTL * u32::from(number));
+        }
+        assert!(matches!(registry.add(id(5), with_key(at(2)), 4, 1), Added::Yes(Some(_))));
+        assert!(!registry.records.contains_key(&id(2)), "the oldest of the address that has two");
+        registry.set_lost(&id(5), true, now + TTL * 5);
+        assert!(matches!(registry.add(id(6), with_key(at(4)), 4, 1), Added::Yes(Some(_))));
+        assert!(!registry.records.contains_key(&id(3)) && registry.records.contains_key(&id(1)));
+        assert!(matches!(registry.add(id(7), with_key(at(4)), 4, 1), Added::Yes(Some(_))));
+        assert!(!registry.records.contains_key(&id(1)), "each has one: the oldest of all");
+        for number in 4..=7 {
+            drop(registry.remove(&id(number)));
+        }
+        assert!(registry.keys.is_empty() && registry.crowds.is_empty() && registry.lost.is_empty());
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one_client() {
+        let key = |address: &str| Key::of_address(address.parse().unwrap());
+        assert_eq!(key("2001:db8:1:2::3"), key("2001:db8:1:2:ffff::"));
+        assert_ne!(key("2001:db8:1:2::3"), key("2001:db8:1:3::3"));
+        assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
     }
 
     #[test]

@@ -83,10 +83,11 @@ impl<T> SessionStore<T> {
 
     /// Sets how many sessions there may be, with a connection or without. Defaults to 1024.
     ///
-    /// One more takes the place of a session without a connection: of one that never carried a message of yours, else of the one that has been
-    /// without a connection for the longest time. A client is refused only if every session has a connection, so clients that open sessions
-    /// and vanish do not keep new clients out. Who opens many can end lost sessions of others this way: bound that with
-    /// [`sessions_per_key`](Self::sessions_per_key).
+    /// One more takes the place of a session without a connection: of one that never carried a message of yours, else of
+    /// the oldest one of the client that has the most of them. A client is an owner, a key, or an address if the session
+    /// was accepted by an [`OptimizedAcceptor`](crate::stack::OptimizedAcceptor) or a
+    /// [`SessionServer`](crate::stack::adaptive::SessionServer) that sees it. Sessions of [`accept`](Self::accept) count as
+    /// those of one client. A new client is refused only if every session has a connection.
     #[must_use]
     pub fn sessions(mut self, sessions: usize) -> Self {
         self.config.sessions = sessions;
@@ -96,8 +97,11 @@ impl<T> SessionStore<T> {
     /// Sets how many of the sessions one owner ([`accept_as`](Self::accept_as)) or one key ([`accept_from`](Self::accept_from)) may have, at
     /// least 1. Defaults to a quarter of [`sessions`](Self::sessions), so that nobody fills the store alone.
     ///
-    /// One more takes the place of the owner's or key's session that has been without a connection for the longest time, which ends. A client
-    /// is refused if each of them has a connection. Sessions that are accepted without an owner and a key have no such bound.
+    /// One more takes the place of the owner's or key's session that has been without a connection for the longest time,
+    /// which ends. A client is refused if each of them has a connection.
+    ///
+    /// Sessions without an owner and a key have no such bound. The store could only count them by address, and the clients
+    /// behind one proxy or NAT share an address: a bound that fits one client would refuse them.
     #[must_use]
     pub fn sessions_per_key(mut self, sessions: usize) -> Self {
         self.config.sessions_per_key = Some(sessions.max(1));
@@ -195,11 +199,11 @@ impl<T> SessionStore<T> {
     }
 
     /// A place for a new session: its name, its secret, and where its later connections are laid down.
-    pub(super) fn add(&self, key: Option<Key>, session: Waker) -> Result<(Seat<T>, Bytes16), Error> {
+    pub(super) fn add(&self, key: Key, session: Waker) -> Result<(Seat<T>, Bytes16), Error> {
         self.expire();
         let (id, token): (Bytes16, Bytes16) = (rand::random(), rand::random());
         let slot = Arc::new(Slot::new(session));
-        let record = Record::new(token, self.config.ttl, slot.clone(), key.map(Arc::new));
+        let record = Record::new(token, self.config.ttl, slot.clone(), Arc::new(key));
         let most = self.config.sessions;
         let most_per_key = self.config.sessions_per_key.unwrap_or(most / 4).max(1);
         let added = self.shared.lock().add(id, record, most, most_per_key);

@@ -25,6 +25,7 @@ use crate::{
         resume::{ResumeLayer, ResumedTransport},
         trace::{TraceLayer, Traced},
     },
+    log,
     stack::{hello::SUBPROTOCOL, optional::Optional, unusable::Unusable},
     transport::{LostConnection, detach},
 };
@@ -80,6 +81,7 @@ where
             {
                 offers = false;
                 tracing::info!(
+                target: log::STACK,
                     host = uri.host(),
                     ?why,
                     %error,
@@ -162,7 +164,7 @@ where
                 if let Some(unusable) = unusable {
                     unusable.disown();
                 }
-                tracing::info!(
+                tracing::info!(target: log::STACK,
                     host = uri.host(),
                     "the server chose the subprotocol `tower-transport.v1` without knowing it: messages are plain"
                 );

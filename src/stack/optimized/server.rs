@@ -1,6 +1,6 @@
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, net::IpAddr, sync::Arc};
 
-use http::{HeaderValue, request};
+use http::{Extensions, HeaderValue, request};
 
 use super::{
     OptimizedHandle, OptimizedTransport,
@@ -17,6 +17,7 @@ use crate::{
         resume::{Accepted, Session, SessionStore},
         trace::{TraceLayer, Traced},
     },
+    log,
     stack::{hello::SUBPROTOCOL, optional::Optional},
     transport::{
         drain::{Attended, Drain, Seat},
@@ -51,10 +52,19 @@ struct Config {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::stack) enum Client<'a> {
     Anyone,
+    /// The address of a client of which nothing else is known.
+    Address(IpAddr),
     /// Only this owner can resume the session, and the session counts for it.
     Owner(&'a [u8]),
     /// The session counts for this key.
     Key(&'a [u8]),
+}
+
+impl Client<'_> {
+    /// Returns the client of a request without an owner and a key.
+    pub(in crate::stack) fn at(extensions: &Extensions) -> Self {
+        log::peer(extensions).map_or(Self::Anyone, |peer| Self::Address(peer.address()))
+    }
 }
 
 impl<T> OptimizedAcceptor<T> {
@@ -234,6 +244,7 @@ where
             let accepted = match client {
                 Client::Owner(owner) => self.store.accept_as(wire, owner).await?,
                 Client::Key(key) => self.store.accept_from(wire, key).await?,
+                Client::Address(address) => self.store.accept_at(wire, address).await?,
                 Client::Anyone => self.store.accept(wire).await?,
             };
             match accepted {
@@ -340,16 +351,17 @@ impl OptimizedAcceptor {
         WebSocketUpgrade::new(move |websocket, parts| -> Handled {
             let seat = acceptor.drain.enter();
             let attending = seat.clone();
+            let client = Client::at(&parts.extensions);
             // In its own box, which is dropped before the session runs.
             let accepting = Box::pin(async move {
                 let is_known = websocket.subprotocol() == Some(SUBPROTOCOL);
-                acceptor.accept_own(websocket, is_known, Client::Anyone, seat).await
+                acceptor.accept_own(websocket, is_known, client, seat).await
             });
             let handled = async move {
                 match accepting.await {
                     Ok(Some(transport)) => handler(transport, parts).await,
                     Ok(None) => {}
-                    Err(error) => tracing::debug!(%error, "a connection was not accepted"),
+                    Err(error) => tracing::debug!(target: log::STACK, %error, "a connection was not accepted"),
                 }
             };
             Box::pin(Attended::new(handled, Some(attending)))

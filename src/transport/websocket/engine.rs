@@ -182,7 +182,7 @@ impl Engine {
             }
         };
         if payload.len() > self.limits.message {
-            return Err(too_large("outgoing", payload.len(), self.limits.message).into_rejection());
+            return Err(too_large("outgoing", payload.len(), self.limits.message, "message").into_rejection());
         }
         let frame = self.limits.frame.max(1);
         if payload.len() <= frame {
@@ -360,9 +360,9 @@ fn validated(text: tungstenite::Utf8Bytes) -> Text {
     unsafe { Text::from_utf8_unchecked(text.into()) }
 }
 
-fn too_large(what: &str, size: usize, limit: usize) -> Error {
+fn too_large(what: &str, size: usize, limit: usize, setting: &str) -> Error {
     Error::too_large(format!(
-        "an {what} message of {size} bytes is over the limit of {limit} bytes; raise it in `Limits`, or send less at once"
+        "an {what} message of {size} bytes is over the limit of {limit} bytes; raise `Limits::{setting}`, or send less at once"
     ))
 }
 
@@ -374,8 +374,9 @@ pub(super) fn end(error: WsError, limits: Limits) -> End {
             End::Failed(Error::closed("the peer vanished without a close frame"), None)
         }
         WsError::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
-            let what = if max_size < limits.message { "incoming frame of a" } else { "incoming" };
-            End::Failed(too_large(what, size, max_size), Some(CloseCode::TOO_BIG))
+            let (what, setting) =
+                if max_size < limits.message { ("incoming frame of a", "frame") } else { ("incoming", "message") };
+            End::Failed(too_large(what, size, max_size, setting), Some(CloseCode::TOO_BIG))
         }
         WsError::Utf8(_) => {
             let error = Error::protocol("the peer sent text that is not UTF-8").with_source(error);

@@ -10,6 +10,10 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::{Request, StatusCode, header};
 use http_body_util::Empty;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tower::{Layer, ServiceExt};
 use tower_transport::{
     Limits, Message, TransportExt,
@@ -17,10 +21,12 @@ use tower_transport::{
     layer::auth::StaticTokens,
     transport::{
         sse::SseDuplexServer,
-        websocket::{WebSocket, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
     },
 };
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::serve::serve_http;
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -48,12 +54,16 @@ impl MakeWriter<'_> for Log {
 static ANOTHER: LazyLock<tracing::Dispatch> =
     LazyLock::new(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default()));
 
-/// What is logged at TRACE while `run` runs.
+/// Returns what is logged at TRACE while `run` runs.
 async fn logged(run: impl Future<Output = ()>) -> String {
+    logged_at(tracing::Level::TRACE, run).await
+}
+
+async fn logged_at(level: tracing::Level, run: impl Future<Output = ()>) -> String {
     LazyLock::force(&ANOTHER);
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
+        .with_max_level(level)
         .with_ansi(false)
         .without_time()
         .with_writer(log.clone())
@@ -95,7 +105,7 @@ async fn a_request_that_is_not_a_handshake_is_logged_with_status_reason_peer_and
         assert_eq!(answer.status(), StatusCode::UPGRADE_REQUIRED);
     })
     .await;
-    assert!(log.contains("DEBUG") && log.contains("refused a handshake"), "{log}");
+    assert!(log.contains("INFO") && log.contains("refused a handshake"), "{log}");
     for field in ["status=426", "transport=\"websocket\"", "peer=192.0.2.7:4711", "path=/ws", "reason="] {
         assert!(log.contains(field), "{field}: {log}");
     }
@@ -156,5 +166,78 @@ async fn a_connection_that_is_closed_for_what_came_in_is_logged_with_its_code_an
         assert!(error.unwrap().unwrap_err().is_too_large());
     })
     .await;
-    assert!(log.contains("DEBUG") && log.contains("code=1009") && log.contains("limit of 100 bytes"), "{log}");
+    assert!(log.contains("INFO") && log.contains("code=1009") && log.contains("limit of 100 bytes"), "{log}");
+}
+
+/// Starts a server as a user writes it: a guard in front of a WebSocket endpoint, and the client's address in the request.
+async fn server() -> SocketAddr {
+    let guard = AuthGuardLayer::new(StaticTokens::new().token("right", "ada")).query("access_token");
+    let upgrade =
+        WebSocketUpgrade::new(|mut socket: WebSocket, _| async move { while let Some(Ok(_)) = socket.next().await {} });
+    let app = tower::ServiceBuilder::new()
+        .map_request(|mut request: Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(SocketAddr::from(([192, 0, 2, 7], 4711)));
+            request
+        })
+        .layer(guard)
+        .service(upgrade.limits(Limits::new().message(100)));
+    serve_http(app).await
+}
+
+/// Sends one request for each kind of refusal, and one message that is too large.
+async fn be_refused(address: SocketAddr) {
+    let connect = async |query: &str, origin: Option<&'static str>| {
+        let mut request = Request::get(format!("ws://{address}/ws{query}"));
+        if let Some(origin) = origin {
+            request = request.header(header::ORIGIN, origin);
+        }
+        WebSocketConnector::new().oneshot(request.body(()).unwrap()).await
+    };
+    let status = |result: Result<http::Response<_>, tower_transport::Error>| {
+        result.map(|_: http::Response<WebSocket>| ()).unwrap_err().status()
+    };
+    assert_eq!(status(connect("?access_token=wrong", None).await), Some(StatusCode::UNAUTHORIZED));
+    let page = Some("http://localhost:5173");
+    assert_eq!(status(connect("?access_token=right", page).await), Some(StatusCode::FORBIDDEN));
+
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /ws?access_token=right HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    plain.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    plain.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
+
+    let mut socket = connect("?access_token=right", None).await.unwrap().into_body();
+    socket.send(Message::binary(vec![0; 101])).await.unwrap();
+    while socket.receive_message().await.is_some() {}
+}
+
+#[tokio::test]
+async fn an_operator_sees_each_refusal_at_the_default_level_with_its_cause_and_setting() {
+    let address = server().await;
+    // `tracing_subscriber::fmt()` logs INFO and above by default.
+    for level in [tracing::Level::INFO, tracing::Level::TRACE] {
+        let log = logged_at(level, be_refused(address)).await;
+        let lines: Vec<_> = log.lines().collect();
+        let line = |mark: &str| {
+            let found: Vec<_> = lines.iter().filter(|line| line.contains(mark)).collect();
+            assert_eq!(found.len(), 1, "{mark}: {log}");
+            *found[0]
+        };
+        let (handshake, transport) = ("tower_transport::handshake: ", "tower_transport::transport: ");
+        for (mark, target, words) in [
+            ("status=401", handshake, ["the verifier says", "path=/ws"]),
+            ("status=403", handshake, ["`http://localhost:5173`", "`allow_origin`"]),
+            ("status=426", handshake, ["ask for an upgrade", "a proxy must forward"]),
+            ("code=1009", transport, ["message of 101 bytes is over the limit of 100 bytes", "`Limits::message`"]),
+        ] {
+            let line = line(mark);
+            assert!(line.contains(target), "{target}: {line}");
+            for word in words.into_iter().chain(["peer=192.0.2.7:4711"]) {
+                assert!(line.contains(word), "{word}: {line}");
+            }
+        }
+        assert!(lines.iter().all(|line| line.contains(handshake) || line.contains(transport)), "{log}");
+        assert!(!log.contains("=right") && !log.contains("=wrong"), "{log}");
+    }
 }

@@ -12,7 +12,7 @@ use tower::util::{BoxCloneSyncService, Oneshot};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::BoxError;
+use crate::{BoxError, log};
 
 /// The service that a [guard](super::SessionServer::guard) wraps. It admits every request.
 ///
@@ -88,7 +88,7 @@ impl Verdict {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "a guard failed: the session is refused with 503");
+                tracing::warn!(target: log::STACK, %error, "a guard failed: the session is refused with 503");
                 Self::Refused(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new())
             }
         }

@@ -11,7 +11,7 @@ use http::request;
 
 use super::{live::Seat, session_server::Inner};
 use crate::{
-    CloseCode, CloseFrame, Message, TransportExt, rt,
+    CloseCode, CloseFrame, Message, TransportExt, log, rt,
     stack::{
         OptimizedAcceptor, OptimizedTransport,
         adaptive::AdaptiveTransport,
@@ -96,7 +96,7 @@ impl Inner {
         let client = match (&owner, &key) {
             (Some(owner), _) => Client::Owner(owner),
             (None, Some(key)) => Client::Key(key),
-            (None, None) => Client::Anyone,
+            (None, None) => Client::at(&parts.extensions),
         };
         match self.acceptor.accept_own(transport, is_known, client, seat.held()).await {
             Ok(Some(session)) if seat.begin(self.sessions) => {
@@ -105,7 +105,7 @@ impl Inner {
                 return Some(((self.handler)(session, parts), seat));
             }
             Ok(Some(mut session)) => {
-                tracing::warn!(
+                tracing::warn!(target: log::STACK,
                     transport = kind.word(),
                     "too many sessions (SessionServer::sessions): one is closed with 1013"
                 );
@@ -117,7 +117,9 @@ impl Inner {
                 let _ = rt::timeout(self.acceptor.limits().close, told).await;
             }
             Ok(None) => {}
-            Err(error) => tracing::debug!(%error, transport = kind.word(), "a connection was not accepted"),
+            Err(error) => {
+                tracing::debug!(target: log::STACK, %error, transport = kind.word(), "a connection was not accepted")
+            }
         }
         None
     }

@@ -193,7 +193,11 @@ impl SessionServer {
     /// Counts each session without an [owner](Self::owned_by) under the key that `key` returns, such as the client's
     /// address. One key has at most
     /// [`OptimizedBuilder::sessions_per_key`](crate::stack::OptimizedBuilder::sessions_per_key) sessions. Behind a
-    /// proxy, use the address that the proxy reports. By default, sessions without an owner have no such bound.
+    /// proxy, use the address that the proxy reports.
+    ///
+    /// By default, sessions without an owner have no such bound, because many clients may share one address. If the
+    /// store is full, the client's address (a `SocketAddr` or `IpAddr` in the request's extensions) with the most lost
+    /// sessions loses the oldest of them.
     #[must_use]
     pub fn counted_by<K: Into<Vec<u8>>>(
         mut self,

@@ -73,7 +73,7 @@ fn open(inner: &Arc<Inner>, incoming: Incoming) {
 
 async fn refuse(incoming: Incoming, status: StatusCode) {
     if let Err(error) = incoming.reject(status).await {
-        tracing::debug!(%error, %status, "a client could not be told that it is refused");
+        tracing::debug!(target: log::STACK, %error, %status, "a client could not be told that it is refused");
     }
 }
 
@@ -99,7 +99,7 @@ impl Inner {
         let session = incoming.accept().await.ok()?;
         match rt::timeout(self.acceptor.limits().handshake, session.accept()).await {
             Ok(Ok(stream)) => return self.begin(stream.into(), parts, seat).await,
-            Ok(Err(error)) => tracing::debug!(%error, "a session ended before it opened a stream"),
+            Ok(Err(error)) => tracing::debug!(target: log::STACK, %error, "a session ended before it opened a stream"),
             Err(_) => session.close(CloseFrame::new(CloseCode::PROTOCOL, "no stream was opened in time")),
         }
         None
