@@ -54,13 +54,13 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     ) -> ServiceBuilder<Stack<crate::layer::batch::BatchLayer, L>>;
 
     /// On a transport: sends the latest value of each key, then everything that is published. Adds a
-    /// [`LatestLayer`](crate::layer::cache::LatestLayer).
-    #[cfg(feature = "cache")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+    /// [`LatestLayer`](crate::layer::latest::LatestLayer).
+    #[cfg(feature = "latest")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "latest")))]
     fn latest<K, M>(
         self,
-        latest: crate::layer::cache::Latest<K, M>,
-    ) -> ServiceBuilder<Stack<crate::layer::cache::LatestLayer<K, M>, L>>;
+        latest: crate::layer::latest::Latest<K, M>,
+    ) -> ServiceBuilder<Stack<crate::layer::latest::LatestLayer<K, M>, L>>;
 
     /// On a service: caches its answers. Adds `layer`, a [`CacheLayer`](crate::layer::cache::CacheLayer).
     #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
@@ -187,12 +187,12 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
         self.layer(crate::layer::batch::BatchLayer::new(policy))
     }
 
-    #[cfg(feature = "cache")]
+    #[cfg(feature = "latest")]
     fn latest<K, M>(
         self,
-        latest: crate::layer::cache::Latest<K, M>,
-    ) -> ServiceBuilder<Stack<crate::layer::cache::LatestLayer<K, M>, L>> {
-        self.layer(crate::layer::cache::LatestLayer::shared(latest))
+        latest: crate::layer::latest::Latest<K, M>,
+    ) -> ServiceBuilder<Stack<crate::layer::latest::LatestLayer<K, M>, L>> {
+        self.layer(crate::layer::latest::LatestLayer::shared(latest))
     }
 
     #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]

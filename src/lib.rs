@@ -118,9 +118,10 @@ while let Some(order) = receiver.receive().await {
 //! | `service` (default) | `service::Client` and `service::Server`; `layer::service`: a tower service as a filter of messages |
 //! | `auth` | `layer::auth` and `handshake`: client tokens, verification on the server (JWT and others), expiry |
 //! | `batch` | `layer::batch`: packs many small messages into one |
-//! | `cache` | `layer::cache`: the latest value of each key for new subscribers; a cache for a service's answers |
+//! | `cache` | `layer::cache`: a cache for a service's answers |
 //! | `compression` | `layer::compression`: deflate per message |
 //! | `heartbeat` | `layer::heartbeat`: detects dead peers and measures round-trip time |
+//! | `latest` | `layer::latest`: the latest value of each key for new subscribers |
 //! | `limit` | `layer::limit`: limits on size, idle time, lifetime and messages in flight |
 //! | `queue` | `layer::queue`: a bounded outgoing queue for transports that are not driven |
 //! | `rate-limit` | `layer::rate_limit`: GCRA, per connection, shared or by key |

@@ -6,7 +6,7 @@
 //!
 //! | layer | purpose | requires on the peer | state |
 //! |---|---|---|---|
-//! | `cache` (`latest`) | the latest value of each key for new subscribers | nothing | shared |
+//! | `latest` | the latest value of each key for new subscribers | nothing | shared |
 //! | [`codec`] | values in place of messages | the same codec | per transport |
 //! | `service` | any tower service as a filter of messages, in or out | nothing | per transport |
 //! | `trace` | spans, metrics, trace context | nothing; for trace context the same layer | per transport |
@@ -101,7 +101,7 @@ pub mod auth;
 #[cfg(feature = "batch")]
 #[cfg_attr(docsrs, doc(cfg(feature = "batch")))]
 pub mod batch;
-#[cfg(feature = "cache")]
+#[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub mod cache;
 #[cfg(any(feature = "limit", feature = "rate-limit"))]
@@ -115,6 +115,9 @@ mod control;
 #[cfg(feature = "heartbeat")]
 #[cfg_attr(docsrs, doc(cfg(feature = "heartbeat")))]
 pub mod heartbeat;
+#[cfg(feature = "latest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "latest")))]
+pub mod latest;
 #[cfg(feature = "limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "limit")))]
 pub mod limit;

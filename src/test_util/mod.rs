@@ -70,3 +70,6 @@
 pub mod contract;
 pub mod fault;
 pub mod script;
+mod wake_count;
+
+pub use self::wake_count::WakeCount;

@@ -2,16 +2,14 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tower_transport::{
     Channel, Error, Message, TransportExt, channel, contract_tests,
+    test_util::WakeCount,
     transport::{SplitSink, SplitStream},
 };
 
@@ -69,21 +67,6 @@ fn joined_pair() -> (Joined, Joined) {
 contract_tests!(mod split_halves, pair = joined_pair(), message = |i| Message::text(i.to_string()));
 contract_tests!(mod on_tokio, pair = joined_pair(), message = |i| Message::text(i.to_string()), on = tokio);
 
-#[derive(Default)]
-struct Counter(AtomicUsize);
-
-impl Wake for Counter {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Counter {
-    fn wakes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 fn noop() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
@@ -123,26 +106,26 @@ fn a_start_send_without_readiness_is_an_error_and_keeps_what_is_queued() {
 fn a_writer_that_waits_is_woken_once_by_a_read() {
     let (mut here, mut there) = channel::<u8, u8>(1);
     here.start_send_unpin(1).unwrap();
-    let counter = Arc::new(Counter::default());
+    let counter = Arc::new(WakeCount::default());
     let waker = Waker::from(counter.clone());
     assert!(here.poll_ready_unpin(&mut Context::from_waker(&waker)).is_pending());
     there.next().now_or_never().unwrap().unwrap().unwrap();
-    assert_eq!(counter.wakes(), 1);
+    assert_eq!(counter.get(), 1);
     here.start_send_unpin(2).unwrap();
     there.next().now_or_never().unwrap().unwrap().unwrap();
-    assert_eq!(counter.wakes(), 1, "nobody waited any more");
+    assert_eq!(counter.get(), 1, "nobody waited any more");
 }
 
 #[test]
 fn a_reader_and_a_writer_that_wait_are_woken_when_the_other_end_is_dropped() {
     let (mut here, there) = channel::<u8, u8>(1);
     here.start_send_unpin(1).unwrap();
-    let (reader, writer) = (Arc::new(Counter::default()), Arc::new(Counter::default()));
+    let (reader, writer) = (Arc::new(WakeCount::default()), Arc::new(WakeCount::default()));
     let (read_waker, write_waker) = (Waker::from(reader.clone()), Waker::from(writer.clone()));
     assert!(here.poll_next_unpin(&mut Context::from_waker(&read_waker)).is_pending());
     assert!(here.poll_ready_unpin(&mut Context::from_waker(&write_waker)).is_pending());
     drop(there);
-    assert_eq!((reader.wakes(), writer.wakes()), (1, 1));
+    assert_eq!((reader.get(), writer.get()), (1, 1));
     assert!(here.next().now_or_never().unwrap().is_none());
     assert!(here.feed(2).now_or_never().unwrap().unwrap_err().is_closed());
 }

@@ -3,7 +3,10 @@ use std::num::NonZeroU64;
 use tower::{Layer, service_fn};
 use tower_transport::{
     Message,
-    layer::cache::{CacheLayer, Latest, LatestLayer},
+    layer::{
+        cache::CacheLayer,
+        latest::{Latest, LatestLayer},
+    },
 };
 
 use super::{Row, call, echo, message, through};

@@ -1,14 +1,40 @@
-use std::{fmt, marker::PhantomData, num::NonZeroUsize};
-
-use rkyv::Archive;
-
-use super::{
-    archive::{ArchiveOf, Owned, RkyvEncode},
-    decode::{Decoder, Realigned},
-    encode::Encoder,
-    view::{View, deserialize},
+use std::{
+    fmt,
+    marker::PhantomData,
+    mem,
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
-use crate::{Error, Message, codec::Codec};
+
+use bytes::Bytes;
+use rkyv::{
+    Archive, Deserialize, Serialize, SerializeUnsized,
+    api::{
+        access_with_context,
+        high::{HighDeserializer, HighSerializer, HighValidator},
+    },
+    bytecheck::CheckBytes,
+    rancor::{BoxedError, Strategy},
+    ser::{
+        Serializer,
+        allocator::{Arena, ArenaHandle},
+        sharing::Share,
+    },
+    util::AlignedVec,
+    validation::{Validator, archive::ArchiveValidator, shared::SharedValidator},
+};
+
+use super::view::{View, deserialize};
+use crate::{
+    Error, Message,
+    codec::{
+        Codec,
+        buffer::{ALIGNMENT, KeptBuffer},
+    },
+};
 
 /// A codec for rkyv archives in binary messages.
 ///
@@ -149,4 +175,181 @@ impl<Out, In> fmt::Debug for RkyvCodec<Out, In> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RkyvCodec").field("encoder", &self.encoder).field("decoder", &self.decoder).finish()
     }
+}
+
+/// A value that [`RkyvCodec`] can send: any type that derives [`rkyv::Archive`] and
+/// [`rkyv::Serialize`].
+///
+/// This trait is an alias. It is implemented for every suitable type and cannot be implemented by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be encoded with rkyv",
+    note = "derive it: `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]`, on every type within too"
+)]
+pub trait RkyvEncode: for<'a> Serialize<HighSerializer<&'a mut AlignedVec, ArenaHandle<'a>, BoxedError>> {}
+
+impl<T> RkyvEncode for T where T: for<'a> Serialize<HighSerializer<&'a mut AlignedVec, ArenaHandle<'a>, BoxedError>> {}
+
+/// A value whose archive can be validated and therefore read as a [`View`](super::View): any type that derives
+/// [`rkyv::Archive`].
+///
+/// This trait is an alias. It is implemented for every suitable type and cannot be implemented by hand.
+#[diagnostic::on_unimplemented(
+    message = "archives of `{Self}` cannot be validated, so none is read from a peer",
+    note = "derive it: `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]`, on every type within too"
+)]
+pub trait ArchiveOf: Archive<Archived: for<'a> CheckBytes<HighValidator<'a, BoxedError>>> {}
+
+impl<T> ArchiveOf for T where T: Archive<Archived: for<'a> CheckBytes<HighValidator<'a, BoxedError>>> {}
+
+/// A value that can be built from its validated archive: any type that derives [`rkyv::Archive`] and
+/// [`rkyv::Deserialize`].
+///
+/// This trait is an alias. It is implemented for every suitable type and cannot be implemented by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be decoded with rkyv",
+    note = "derive it: `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]`, on every type within too",
+    note = "for the zero-copy archive in place of the value, take `View<{Self}>`"
+)]
+pub trait Owned: ArchiveOf + Archive<Archived: Deserialize<Self, HighDeserializer<BoxedError>>> + Sized {}
+
+impl<T> Owned for T where T: ArchiveOf + Archive<Archived: Deserialize<T, HighDeserializer<BoxedError>>> {}
+
+/// Archives of this size or more are not copied: the vector becomes the message, and another one is allocated for the
+/// next.
+const NOT_COPIED: usize = 16 * 1024;
+
+/// The encoding half: the vector that archives are written to, the buffer they are copied to, and an arena for rkyv's
+/// scratch space. All of them are kept.
+#[derive(Default)]
+struct Encoder {
+    archive: AlignedVec,
+    buffer: KeptBuffer,
+    /// Created on first use. An `Arena` is `Send` and not `Sync`; the mutex, which is never locked, makes the codec
+    /// `Sync`.
+    arena: Mutex<Option<Arena>>,
+}
+
+impl Encoder {
+    fn encode<T: RkyvEncode>(&mut self, value: &T) -> Result<Message, Error> {
+        let arena = self.arena.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let scratch = arena.get_or_insert_default().acquire();
+        self.archive.clear();
+        let mut serializer = Serializer::new(&mut self.archive, scratch, Share::new());
+        let strategy: &mut HighSerializer<_, _, BoxedError> = Strategy::wrap(&mut serializer);
+        SerializeUnsized::serialize_unsized(value, strategy)
+            .map_err(|error| Error::codec("the value has no rkyv archive").with_source(error))?;
+        if self.archive.len() < NOT_COPIED {
+            return Ok(Message::Binary(self.buffer.copy(&self.archive)));
+        }
+        // A value that needed much room also needed much scratch space.
+        *arena = None;
+        Ok(Message::Binary(Bytes::from_owner(mem::take(&mut self.archive))))
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoder").field("buffer", &self.buffer).finish_non_exhaustive()
+    }
+}
+
+/// The count of incoming archives that had to be copied to an aligned address before they could be read.
+///
+/// A payload starts where its frame's header ends, so this is common on a WebSocket. The copy costs some tens of
+/// nanoseconds for a chat message and a `memcpy` for a large one. Clones share the count. Take one from
+/// [`RkyvCodec::realigned`](RkyvCodec::realigned) before the codec goes into a stack.
+#[derive(Clone, Debug, Default)]
+pub struct Realigned(Arc<AtomicU64>);
+
+impl Realigned {
+    /// Returns the current count over all clones of the codec.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The decoding half: validation, and a kept buffer for archives that must be copied first.
+#[derive(Debug)]
+struct Decoder {
+    max_depth: NonZeroUsize,
+    buffer: KeptBuffer,
+    realigned: Realigned,
+    /// The alignment that an archive is known to need. It starts as the root's own alignment, and grows when an archive
+    /// holds a type with a larger alignment behind a pointer.
+    alignment: usize,
+}
+
+impl Decoder {
+    fn new(max_depth: NonZeroUsize, realigned: Realigned) -> Self {
+        Self { max_depth, buffer: KeptBuffer::default(), realigned, alignment: 1 }
+    }
+
+    /// Returns another decoder with the same settings and count, and its own buffer.
+    fn fresh(&self) -> Self {
+        Self::new(self.max_depth, self.realigned.clone())
+    }
+
+    fn max_depth(&mut self, max_depth: NonZeroUsize) {
+        self.max_depth = max_depth;
+    }
+
+    fn realigned(&self) -> &Realigned {
+        &self.realigned
+    }
+
+    /// Returns the archive in `message`, copied if necessary, once it has been found valid.
+    fn view<T: ArchiveOf>(&mut self, message: Message) -> Result<View<T>, Error> {
+        let bytes = self.validate::<T>(message)?;
+        // SAFETY: `validate` has just found exactly these bytes, at this address, to be an archive of a `T`.
+        Ok(unsafe { View::of_validated(bytes) })
+    }
+
+    fn validate<T: ArchiveOf>(&mut self, message: Message) -> Result<Bytes, Error> {
+        let Message::Binary(bytes) = message else {
+            return Err(Error::codec("rkyv archives are binary messages, and this one is text"));
+        };
+        let fits = is_aligned(&bytes, self.alignment.max(align_of::<T::Archived>()));
+        if fits && self.check::<T>(&bytes).is_ok() {
+            return Ok(bytes);
+        }
+        self.validate_elsewhere::<T>(&bytes, fits)
+    }
+
+    /// Validates again, at an aligned address, an archive that was misaligned or not valid.
+    #[cold]
+    fn validate_elsewhere<T: ArchiveOf>(&mut self, bytes: &Bytes, fits: bool) -> Result<Bytes, Error> {
+        if fits && is_aligned(bytes, ALIGNMENT) {
+            return self.check::<T>(bytes).map(|()| bytes.clone()).map_err(refuse);
+        }
+        // The archive may be invalid, or hold a type that needs a larger alignment than its root.
+        let moved = self.realign(bytes);
+        self.check::<T>(&moved).map_err(refuse)?;
+        if fits {
+            self.alignment = ALIGNMENT;
+        }
+        Ok(moved)
+    }
+
+    #[inline]
+    fn check<T: ArchiveOf>(&self, bytes: &[u8]) -> Result<(), BoxedError> {
+        let archive = ArchiveValidator::with_max_depth(bytes, Some(self.max_depth));
+        let mut validator = Validator::new(archive, SharedValidator::new());
+        access_with_context::<<T as Archive>::Archived, _, BoxedError>(bytes, &mut validator).map(drop)
+    }
+
+    fn realign(&mut self, bytes: &Bytes) -> Bytes {
+        self.realigned.0.fetch_add(1, Ordering::Relaxed);
+        self.buffer.copy(bytes)
+    }
+}
+
+/// `alignment` is a power of two. The compiler cannot know that, and would divide.
+fn is_aligned(bytes: &[u8], alignment: usize) -> bool {
+    bytes.as_ptr().addr() & (alignment - 1) == 0
+}
+
+#[cold]
+fn refuse(error: BoxedError) -> Error {
+    Error::codec("not a valid rkyv archive of the type that is expected").with_source(error)
 }

@@ -110,9 +110,6 @@
 //! credentials, calls any `Service<Credentials>`, and answers by the standards.
 
 mod extract;
-mod future;
-mod layer;
-mod refusal;
-mod service;
+mod guard;
 
-pub use self::{future::ResponseFuture, layer::AuthGuardLayer, service::AuthGuard};
+pub use self::guard::{AuthGuard, AuthGuardLayer, ResponseFuture};

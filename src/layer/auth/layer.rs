@@ -1,10 +1,18 @@
-use std::fmt;
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, StatusCode, header};
+use pin_project_lite::pin_project;
 use tower_layer::Layer;
+use tower_service::Service;
 
-use super::{Auth, Secret, TokenSource, Tokens, subprotocol};
-use crate::Error;
+use super::{Getting, Secret, TokenSource, Tokens, subprotocol};
+use crate::{Connect, Error};
 
 /// A layer for a connector: each handshake carries a token of a source. See the [module](super) for the complete
 /// documentation.
@@ -74,5 +82,156 @@ impl Carrier {
             Self::Subprotocol => subprotocol::offer(headers, value),
         }
         Ok(())
+    }
+}
+
+/// A connector whose handshakes carry a token, created by [`AuthLayer`](super::AuthLayer).
+pub struct Auth<C, S: TokenSource> {
+    connector: C,
+    tokens: Tokens<S>,
+    carrier: Carrier,
+}
+
+impl<C, S: TokenSource> Auth<C, S> {
+    pub(super) const fn new(connector: C, tokens: Tokens<S>, carrier: Carrier) -> Self {
+        Self { connector, tokens, carrier }
+    }
+
+    /// Returns the tokens.
+    pub fn tokens(&self) -> &Tokens<S> {
+        &self.tokens
+    }
+
+    /// Returns a reference to the inner connector.
+    pub fn get_ref(&self) -> &C {
+        &self.connector
+    }
+
+    /// Returns a mutable reference to the inner connector. Its handshakes carry no token.
+    pub fn get_mut(&mut self) -> &mut C {
+        &mut self.connector
+    }
+
+    /// Returns the inner connector.
+    pub fn into_inner(self) -> C {
+        self.connector
+    }
+}
+
+impl<C, S> Service<Request<()>> for Auth<C, S>
+where
+    C: Connect + Clone,
+    S: TokenSource,
+{
+    type Response = http::Response<C::Transport>;
+    type Error = Error;
+    type Future = ResponseFuture<C, S>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.connector.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        // The instance that was ready must make the call.
+        let clone = self.connector.clone();
+        let connector = mem::replace(&mut self.connector, clone);
+        ResponseFuture::new(connector, self.tokens.clone(), self.carrier, request)
+    }
+}
+
+impl<C: Clone, S: TokenSource> Clone for Auth<C, S> {
+    fn clone(&self) -> Self {
+        Self { connector: self.connector.clone(), tokens: self.tokens.clone(), carrier: self.carrier }
+    }
+}
+
+impl<C: fmt::Debug, S: TokenSource> fmt::Debug for Auth<C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth").field("connector", &self.connector).field("tokens", &self.tokens).finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The future of [`Auth`](super::Auth): a token, the connect, and both once more after a 401.
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct ResponseFuture<C: Connect, S: TokenSource> {
+        connector: C,
+        tokens: Tokens<S>,
+        carrier: Carrier,
+        request: Request<()>,
+        // The generation of the token that the connect presents.
+        generation: u64,
+        is_second: bool,
+        #[pin]
+        step: Step<C, S>,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    enum Step<C: Connect, S: TokenSource> {
+        Token { #[pin] getting: Getting<S> },
+        Ready { request: Option<Request<()>> },
+        Connect { #[pin] connect: C::Future },
+    }
+}
+
+impl<C, S> ResponseFuture<C, S>
+where
+    C: Connect,
+    S: TokenSource,
+{
+    pub(super) fn new(connector: C, tokens: Tokens<S>, carrier: Carrier, request: Request<()>) -> Self {
+        let step = Step::Token { getting: tokens.get() };
+        Self { connector, tokens, carrier, request, generation: 0, is_second: false, step }
+    }
+}
+
+impl<C, S> Future for ResponseFuture<C, S>
+where
+    C: Connect,
+    S: TokenSource,
+{
+    type Output = Result<http::Response<C::Transport>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let next = match this.step.as_mut().project() {
+                StepProj::Token { getting } => {
+                    let lease = ready!(getting.poll_lease(cx))?;
+                    *this.generation = lease.generation;
+                    let mut request = this.request.clone();
+                    this.carrier.put(lease.token.secret(), &mut request)?;
+                    Step::Ready { request: Some(request) }
+                }
+                StepProj::Ready { request } => {
+                    ready!(this.connector.poll_ready(cx)).map_err(Into::into)?;
+                    let Some(request) = request.take() else { return Poll::Pending };
+                    Step::Connect { connect: this.connector.call(request) }
+                }
+                StepProj::Connect { connect } => {
+                    let error = match ready!(connect.poll(cx)) {
+                        Ok(response) => return Poll::Ready(Ok(response)),
+                        Err(error) => error.into(),
+                    };
+                    if error.status() != Some(StatusCode::UNAUTHORIZED) {
+                        return Poll::Ready(Err(error));
+                    }
+                    this.tokens.refuse(*this.generation);
+                    if std::mem::replace(this.is_second, true) {
+                        return Poll::Ready(Err(error));
+                    }
+                    Step::Token { getting: this.tokens.get() }
+                }
+            };
+            this.step.set(next);
+        }
+    }
+}
+
+impl<C: Connect, S: TokenSource> fmt::Debug for ResponseFuture<C, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("is_second", &self.is_second).finish_non_exhaustive()
     }
 }

@@ -143,48 +143,40 @@
 //! [`AuthGuardLayer`](crate::handshake::auth::AuthGuardLayer) knows the places where a WebSocket's client can put a
 //! token, takes it out of them, and calls a service.
 
-mod alias;
-mod credentials;
+#[cfg(not(target_arch = "wasm32"))]
 mod expiry;
-mod first;
-mod future;
+mod first_message;
+#[cfg(not(target_arch = "wasm32"))]
+mod first_message_guard;
 #[cfg(not(target_arch = "wasm32"))]
 mod jwt;
 mod layer;
 mod oneshot;
-mod secret;
-mod service;
+mod renew;
 #[cfg(not(target_arch = "wasm32"))]
 mod static_tokens;
 pub(crate) mod subprotocol;
 mod token;
 mod tokens;
-#[cfg(not(target_arch = "wasm32"))]
-mod verdict;
+mod verify;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::{
-    alias::KeySource,
     expiry::{Expiring, ExpiryLayer, NoRenewal},
-    first::FirstMessageGuard,
-    jwt::{Claims, JwksVerifier, JwtKey, JwtRules, JwtVerifier, Verifying},
+    first_message_guard::FirstMessageGuard,
+    jwt::{Claims, JwksVerifier, JwtKey, JwtRules, JwtVerifier, KeySource, Verifying},
     static_tokens::StaticTokens,
 };
 pub use self::{
-    alias::{TokenSource, Verify},
-    credentials::{Credentials, Principal, forbidden},
-    expiry::{Renew, RenewLayer},
-    first::{FirstMessage, FirstMessageLayer, Form},
-    future::ResponseFuture,
-    layer::AuthLayer,
-    secret::Secret,
-    service::Auth,
-    token::{Reason, Token, TokenRequest},
-    tokens::{FixedToken, Getting, Tokens},
+    first_message::{FirstMessage, FirstMessageLayer, Form},
+    layer::{Auth, AuthLayer, ResponseFuture},
+    renew::{Renew, RenewLayer},
+    token::{Reason, Secret, Token, TokenRequest},
+    tokens::{FixedToken, Getting, TokenSource, Tokens},
+    verify::{Credentials, Principal, Verify, forbidden},
 };
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use self::{oneshot::Oneshot, verdict::Verdict};
-
-/// The longest token that is accepted, in bytes.
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) const MAX_TOKEN: usize = 8 << 10;
+pub(crate) use self::{
+    oneshot::Oneshot,
+    verify::{MAX_TOKEN, Verdict},
+};

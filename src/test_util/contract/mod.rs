@@ -72,10 +72,8 @@
 mod bench;
 mod check;
 mod macros;
-mod port;
 mod rules;
 mod runner;
-mod side;
 mod wait;
 
 pub use self::{

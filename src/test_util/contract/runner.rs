@@ -1,6 +1,11 @@
 use std::{fmt, future::Future};
 
-use super::{bench::Bench, check::Check, port::Numbered, rules, side::Side, wait::Patience};
+use super::{
+    bench::{Bench, Numbered, Side},
+    check::Check,
+    rules,
+    wait::Patience,
+};
 use crate::Transport;
 
 /// The default for how many messages may be accepted while the peer does not read; see [`Contract::room`].

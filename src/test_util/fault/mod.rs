@@ -28,21 +28,10 @@
 //! ```
 
 #[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
-mod bytes;
-#[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
 mod io;
-mod layer;
-mod state;
 mod transport;
 
 #[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
-pub use self::{
-    bytes::Cut,
-    io::{FaultIo, IoFaults},
-};
-pub use self::{
-    layer::{FaultLayer, Faults},
-    state::Direction,
-    transport::Fault,
-};
+pub use self::io::{Cut, FaultIo, IoFaults};
+pub use self::transport::{Direction, Fault, FaultLayer, Faults};

@@ -1,18 +1,108 @@
 use std::{
+    num::NonZeroU32,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, ready},
 };
 
 use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
+use tower_layer::Layer;
 
-use super::state::{Direction, End, State};
 use crate::{Error, transport::wakers::WakerPair};
 
+/// The controller of the faults of all transports that its [`layer`](Self::layer) wrapped. Clones control the same
+/// transports.
+///
+/// A fault applies to the transports that exist at the time of the call. A transport that is wrapped later (for
+/// example, after a reconnect) begins without a fault.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Mutex<Vec<Weak<Link>>>>);
+
+/// A layer that wraps a transport in a [`Fault`].
+#[derive(Clone, Debug)]
+pub struct FaultLayer {
+    faults: Faults,
+}
+
+impl Faults {
+    /// Creates a controller without a transport.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the layer that puts transports under this control.
+    #[must_use]
+    pub fn layer(&self) -> FaultLayer {
+        FaultLayer { faults: self.clone() }
+    }
+
+    /// Stops this direction: `poll_ready` and `poll_flush`, or `poll_next`, are `Pending` until
+    /// [`resume`](Self::resume).
+    pub fn stall(&self, direction: Direction) {
+        self.change(|state| state.stall(direction));
+    }
+
+    /// Removes every fault from this direction. It has no effect after [`half_open`](Self::half_open) or
+    /// [`cut`](Self::cut), which are permanent.
+    pub fn resume(&self, direction: Direction) {
+        self.change(|state| state.resume(direction));
+    }
+
+    /// Loses the next `messages` of this direction, without a word to either end.
+    pub fn lose(&self, direction: Direction, messages: usize) {
+        self.change(|state| state.lose(direction, messages));
+    }
+
+    /// Loses about one message in `one_in` from now on, the same ones for the same seed.
+    pub fn lose_some(&self, direction: Direction, one_in: NonZeroU32, seed: u64) {
+        self.change(|state| state.lose_some(direction, one_in, seed));
+    }
+
+    /// Lets a message pass in this direction only with a permit from now on, and adds `messages` permits. With 0 the
+    /// direction stops until the next call: this simulates a slow peer without a clock.
+    pub fn permit(&self, direction: Direction, messages: usize) {
+        self.change(|state| state.permit(direction, messages));
+    }
+
+    /// Makes the peer vanish without a word: sent messages are swallowed as if they were delivered, and nothing comes
+    /// in any more, not even the end. `poll_close` is ready.
+    pub fn half_open(&self) {
+        self.change(Directions::half_open);
+    }
+
+    /// Cuts the connection: the stream returns an error for which [`is_closed`](crate::Error::is_closed) is true and
+    /// then ends, and the sink fails with the same error. The peer notices when the transport under test is dropped, as
+    /// a cut one should be.
+    pub fn cut(&self) {
+        self.change(Directions::cut);
+    }
+
+    fn change(&self, change: impl Fn(&mut Directions)) {
+        let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        links.retain(|link| link.strong_count() > 0);
+        let alive: Vec<_> = links.iter().filter_map(Weak::upgrade).collect();
+        drop(links);
+        for link in alive {
+            link.change(&change);
+        }
+    }
+}
+
+impl<T> Layer<T> for FaultLayer {
+    type Service = Fault<T>;
+
+    fn layer(&self, inner: T) -> Fault<T> {
+        let link = Arc::new(Link::default());
+        self.faults.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&link));
+        Fault::new(inner, link)
+    }
+}
+
 pin_project! {
-    /// A transport with injected faults; see [`Faults`](super::Faults).
+    /// A transport with injected faults; see [`Faults`].
     #[derive(Debug)]
     pub struct Fault<T> {
         #[pin]
@@ -23,17 +113,17 @@ pin_project! {
 
 /// The state that a transport shares with its controller.
 #[derive(Debug, Default)]
-pub(super) struct Link {
-    state: Mutex<State>,
+struct Link {
+    state: Mutex<Directions>,
     wakers: WakerPair,
 }
 
 impl Link {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Directions> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut Directions)) {
         change(&mut self.lock());
         self.wakers.wake_both();
     }
@@ -55,7 +145,7 @@ fn cut() -> Error {
 }
 
 impl<T> Fault<T> {
-    pub(super) fn new(inner: T, link: Arc<Link>) -> Self {
+    fn new(inner: T, link: Arc<Link>) -> Self {
         Self { inner, link }
     }
 
@@ -165,5 +255,188 @@ where
             return Poll::Pending;
         }
         this.inner.poll_close(cx).map_err(Into::into)
+    }
+}
+
+/// One of the two directions of a transport, as seen from the end with the fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The messages that are sent.
+    Outgoing,
+    /// The messages that are received.
+    Incoming,
+}
+
+/// Both directions of one transport.
+#[derive(Debug, Default)]
+struct Directions {
+    outgoing: Flow,
+    incoming: Flow,
+    end: End,
+}
+
+#[derive(Debug, Default)]
+struct Flow {
+    stalled: bool,
+    /// The number of messages that may still pass; `None` means any number.
+    permits: Option<usize>,
+    /// The number of messages that are lost next.
+    losses: usize,
+    chance: Option<Chance>,
+}
+
+#[derive(Debug)]
+struct Chance {
+    random: u64,
+    one_in: NonZeroU32,
+}
+
+/// A permanent fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum End {
+    #[default]
+    Open,
+    /// Nothing comes in any more, and outgoing messages are swallowed.
+    HalfOpen,
+    /// The stream has not returned its error yet.
+    Cut,
+    /// The stream has returned its error.
+    Ended,
+}
+
+impl Directions {
+    fn end(&self) -> End {
+        self.end
+    }
+
+    fn half_open(&mut self) {
+        if self.end == End::Open {
+            self.end = End::HalfOpen;
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.end != End::Ended {
+            self.end = End::Cut;
+        }
+    }
+
+    /// Records that the stream returns its error now.
+    fn ended(&mut self) {
+        self.end = End::Ended;
+    }
+
+    fn flow(&mut self, direction: Direction) -> &mut Flow {
+        match direction {
+            Direction::Outgoing => &mut self.outgoing,
+            Direction::Incoming => &mut self.incoming,
+        }
+    }
+
+    fn stall(&mut self, direction: Direction) {
+        self.flow(direction).stalled = true;
+    }
+
+    /// Resets the direction; messages that are due to be lost are not.
+    fn resume(&mut self, direction: Direction) {
+        *self.flow(direction) = Flow::default();
+    }
+
+    fn lose(&mut self, direction: Direction, messages: usize) {
+        self.flow(direction).losses += messages;
+    }
+
+    fn lose_some(&mut self, direction: Direction, one_in: NonZeroU32, seed: u64) {
+        self.flow(direction).chance = Some(Chance { random: seed, one_in });
+    }
+
+    fn permit(&mut self, direction: Direction, messages: usize) {
+        let permits = &mut self.flow(direction).permits;
+        *permits = Some(permits.unwrap_or(0).saturating_add(messages));
+    }
+
+    fn is_stalled(&mut self, direction: Direction) -> bool {
+        self.flow(direction).stalled
+    }
+
+    /// Returns whether a message must wait.
+    fn waits(&mut self, direction: Direction) -> bool {
+        let flow = self.flow(direction);
+        flow.stalled || flow.permits == Some(0)
+    }
+
+    /// Takes a message's permit. Returns whether the message passes; otherwise it is lost.
+    fn pass(&mut self, direction: Direction) -> bool {
+        let flow = self.flow(direction);
+        if let Some(permits) = &mut flow.permits {
+            *permits = permits.saturating_sub(1);
+        }
+        if flow.losses > 0 {
+            flow.losses -= 1;
+            return false;
+        }
+        !flow.chance.as_mut().is_some_and(Chance::strikes)
+    }
+}
+
+impl Chance {
+    /// `SplitMix64`: small, and deterministic for a seed on every platform.
+    fn strikes(&mut self) -> bool {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)).is_multiple_of(u64::from(self.one_in.get()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Direction::*, *};
+
+    #[test]
+    fn the_directions_do_not_know_each_other() {
+        let mut state = Directions::default();
+        state.stall(Outgoing);
+        state.lose(Incoming, 1);
+        assert!(state.waits(Outgoing) && !state.waits(Incoming));
+        assert!(!state.pass(Incoming) && state.pass(Incoming) && state.pass(Outgoing));
+    }
+
+    #[test]
+    fn each_permit_is_for_one_message() {
+        let mut state = Directions::default();
+        state.permit(Outgoing, 0);
+        assert!(state.waits(Outgoing));
+        state.permit(Outgoing, 2);
+        assert!(state.pass(Outgoing) && !state.waits(Outgoing));
+        assert!(state.pass(Outgoing) && state.waits(Outgoing));
+        state.resume(Outgoing);
+        assert!(!state.waits(Outgoing));
+    }
+
+    #[test]
+    fn the_same_seed_loses_the_same_messages() {
+        let losses = |seed| {
+            let mut state = Directions::default();
+            state.lose_some(Outgoing, NonZeroU32::new(10).unwrap(), seed);
+            (0..1000).filter(|_| !state.pass(Outgoing)).collect::<Vec<_>>()
+        };
+        assert_eq!(losses(1), losses(1));
+        assert_ne!(losses(1), losses(2));
+        assert!((50..200).contains(&losses(1).len()), "{}", losses(1).len());
+    }
+
+    #[test]
+    fn a_cut_is_for_good() {
+        let mut state = Directions::default();
+        state.half_open();
+        state.cut();
+        assert_eq!(state.end(), End::Cut);
+        state.ended();
+        state.cut();
+        state.half_open();
+        state.resume(Incoming);
+        assert_eq!(state.end(), End::Ended);
     }
 }

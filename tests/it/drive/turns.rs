@@ -1,18 +1,12 @@
 //! Who waits for a place, and does not come for it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::Wake,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, SinkExt, stream::FuturesUnordered};
 use tower::{Service, ServiceExt};
 
 use super::*;
+use tower_transport::test_util::WakeCount;
 
 /// As often as a driver is woken, it is polled.
 async fn run(driver: Driver<Channel, Message>) {
@@ -77,18 +71,11 @@ async fn one_that_comes_late_still_gets_its_place() {
 
 #[test]
 fn who_moves_up_behind_one_that_left_is_woken() {
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
     let (sender, _receiver, mut driver, mut there) = driven(2, places(2));
     accept(&sender, 0..2);
     assert!(turn(&mut driver).is_pending());
     accept(&sender, 2..4);
-    let counts: Vec<_> = (0..3).map(|_| Arc::new(Count::default())).collect();
+    let counts: Vec<_> = (0..3).map(|_| Arc::new(WakeCount::default())).collect();
     let mut waiting: Vec<_> = (10..13).map(|i| Box::pin(sender.send(text(i)))).collect();
     for (send, count) in waiting.iter_mut().zip(&counts) {
         assert!(send.poll_unpin(&mut Context::from_waker(&count.clone().into())).is_pending());
@@ -98,7 +85,7 @@ fn who_moves_up_behind_one_that_left_is_woken() {
     assert_eq!(received(&mut there), ["0", "1"]);
     assert!(turn(&mut driver).is_pending());
     waiting.pop().unwrap().now_or_never().expect("it is first").unwrap();
-    assert_eq!(counts[2].0.load(Ordering::SeqCst), 1, "two places for two");
+    assert_eq!(counts[2].get(), 1, "two places for two");
     (&mut last).now_or_never().expect("a place is free").unwrap();
 }
 

@@ -4,7 +4,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
@@ -13,6 +13,7 @@ use tower_transport::{
     Channel, CloseCode, CloseFrame, Error, Message, Queue, ServiceBuilderExt, TransportExt, channel,
     codec::{Codec, EncodeOnce, Encoded, Outbound, RkyvCodec},
     layer::codec::{CodecLayer, Coded},
+    test_util::WakeCount,
 };
 
 type Numbers = RkyvCodec<u32>;
@@ -37,21 +38,6 @@ fn bad() -> Message {
 
 fn put(channel: &mut Channel, message: Message) {
     channel.send_message(message).now_or_never().unwrap().unwrap();
-}
-
-#[derive(Default)]
-struct Wakes(AtomicUsize);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// A task that counts its wake-ups.
-fn task() -> (Arc<Wakes>, Waker) {
-    let wakes = Arc::new(Wakes::default());
-    (wakes.clone(), Waker::from(wakes))
 }
 
 fn noop() -> Context<'static> {
@@ -79,24 +65,24 @@ fn pings_and_pongs_are_skipped_within_one_poll() {
 #[test]
 fn pending_after_control_messages_wakes_for_the_next_value() {
     let (mut near, mut far) = pair(8);
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     put(&mut far, Message::Ping("a".into()));
     assert!(near.poll_next_unpin(&mut Context::from_waker(&waker)).is_pending());
     put(&mut far, number(1));
-    assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    assert_eq!(wakes.get(), 1);
     assert!(near.poll_next_unpin(&mut Context::from_waker(&waker)).is_ready());
 }
 
 #[test]
 fn back_pressure_of_the_inner_transport_reaches_the_caller() {
     let (mut near, mut far) = pair(1);
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut cx = Context::from_waker(&waker);
     assert!(near.poll_ready_unpin(&mut cx).is_ready());
     near.start_send_unpin(1).unwrap();
     assert!(near.poll_ready_unpin(&mut cx).is_pending());
     far.next().now_or_never().unwrap();
-    assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    assert_eq!(wakes.get(), 1);
     assert!(near.poll_ready_unpin(&mut cx).is_ready());
 }
 
@@ -183,7 +169,7 @@ fn a_strict_transport_refuses_a_bad_payload_with_1007_and_ends() {
 #[test]
 fn a_strict_transport_waits_for_room_for_its_close_message() {
     let (mut near, mut far) = strict(1);
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut cx = Context::from_waker(&waker);
     near.send(1).now_or_never().unwrap().unwrap();
     put(&mut far, bad());
@@ -193,7 +179,7 @@ fn a_strict_transport_waits_for_room_for_its_close_message() {
     assert!(near.poll_flush_unpin(&mut cx).is_pending());
 
     assert_eq!(far.next().now_or_never().unwrap().unwrap().unwrap(), number(1));
-    assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    assert_eq!(wakes.get(), 1);
     assert!(matches!(near.poll_next_unpin(&mut cx), Poll::Ready(None)));
     assert!(far.next().now_or_never().unwrap().unwrap().unwrap().is_close());
 }
@@ -270,13 +256,13 @@ impl Stream for Slow {
 fn a_refusal_is_sent_then_flushed_then_closed_and_only_then_the_stream_ends() {
     let slow = Slow { incoming: vec![number(1), bad()], log: Vec::new(), fail: false };
     let mut near = CodecLayer::new(Numbers::new()).close_on_bad_payload().layer(slow);
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut cx = Context::from_waker(&waker);
     assert!(matches!(near.poll_next_unpin(&mut cx), Poll::Ready(Some(Err(_)))));
     let mut polls = 0;
     while near.poll_next_unpin(&mut cx).is_pending() {
         polls += 1;
-        assert!(wakes.0.load(Ordering::Relaxed) > polls, "pending without a wake-up");
+        assert!(wakes.get() > polls, "pending without a wake-up");
     }
     assert_eq!(near.get_ref().log, ["next", "ready", "ready", "send", "flush", "flush", "close", "close"]);
 }
@@ -421,14 +407,14 @@ fn a_peer_that_only_pings_does_not_keep_a_poll_busy() {
         put(&mut far, Message::Ping("?".into()));
     }
     put(&mut far, number(5));
-    let wakes = Arc::new(Wakes::default());
+    let wakes = Arc::new(WakeCount::default());
     let waker = wakes.clone().into();
     let mut polls = 0;
     loop {
         polls += 1;
         match near.poll_next_unpin(&mut Context::from_waker(&waker)) {
             Poll::Ready(value) => break assert_eq!(value.unwrap().unwrap(), 5),
-            Poll::Pending => assert_eq!(wakes.0.load(Ordering::SeqCst), polls, "it goes on by itself"),
+            Poll::Pending => assert_eq!(wakes.get(), polls, "it goes on by itself"),
         }
     }
     assert_eq!(polls, 8);

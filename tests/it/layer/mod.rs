@@ -7,6 +7,7 @@ mod compression;
 mod contract;
 mod custom_heartbeat;
 mod heartbeat;
+mod latest;
 mod limit;
 mod per_connection;
 mod progress;

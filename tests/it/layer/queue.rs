@@ -3,11 +3,7 @@
 use std::{
     collections::VecDeque,
     num::NonZeroUsize,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -18,6 +14,7 @@ use tower_transport::{
     contract_tests,
     layer::queue::{QueueLayer, Queued},
     test_util::{
+        WakeCount,
         fault::{Direction, Faults},
         script::Script,
     },
@@ -72,20 +69,6 @@ fn texts(there: &mut Channel, here: &mut Queued<Channel>) -> Vec<String> {
     texts
 }
 
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-fn task() -> (Arc<Count>, Waker) {
-    let count = Arc::new(Count::default());
-    (count.clone(), count.into())
-}
-
 #[test]
 fn while_nothing_waits_messages_go_straight_through() {
     let (mut here, mut there) = queued(1, places(2));
@@ -99,7 +82,7 @@ fn while_nothing_waits_messages_go_straight_through() {
 #[test]
 fn a_reader_alone_moves_on_what_waits_and_is_woken_for_it() {
     let (mut here, mut there) = queued(1, places(4));
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut reader = Context::from_waker(&waker);
     assert!(here.poll_next_unpin(&mut reader).is_pending());
     for i in 0..3 {
@@ -109,7 +92,7 @@ fn a_reader_alone_moves_on_what_waits_and_is_woken_for_it() {
     for i in 0..3 {
         assert_eq!(next(&mut there), Some(nth(i)));
         if i < 2 {
-            assert!(wakes.0.swap(0, Ordering::Relaxed) > 0, "the reader was not woken");
+            assert!(wakes.take() > 0, "the reader was not woken");
         }
         assert!(here.poll_next_unpin(&mut reader).is_pending());
     }
@@ -119,13 +102,13 @@ fn a_reader_alone_moves_on_what_waits_and_is_woken_for_it() {
 #[test]
 fn a_writer_that_waits_is_woken_though_the_reader_moved_the_queue_on() {
     let (mut here, mut there) = queued(1, places(1));
-    let ((writes, writer), (_, reader)) = (task(), task());
+    let ((writes, writer), (_, reader)) = (WakeCount::new(), WakeCount::new());
     send(&mut here, nth(0));
     send(&mut here, nth(1));
     assert!(here.poll_ready_unpin(&mut Context::from_waker(&writer)).is_pending());
     assert!(here.poll_next_unpin(&mut Context::from_waker(&reader)).is_pending());
     assert_eq!(next(&mut there), Some(nth(0)));
-    assert!(writes.0.load(Ordering::Relaxed) > 0);
+    assert!(writes.get() > 0);
     assert!(here.poll_ready_unpin(&mut Context::from_waker(&writer)).is_ready());
 }
 

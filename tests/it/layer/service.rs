@@ -4,11 +4,8 @@ use std::{
     future::{Future, Ready, poll_fn, ready},
     num::NonZeroUsize,
     pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -22,21 +19,8 @@ use tower_resilience_circuitbreaker::CircuitBreakerLayer;
 use tower_transport::{
     Channel, Error, Message, Queue, ServiceBuilderExt, TransportExt, channel, contract_tests,
     layer::service::{MAX_REFUSALS, OutboundService, ServiceLayer},
+    test_util::WakeCount,
 };
-
-#[derive(Default)]
-struct Task(AtomicUsize);
-
-impl Wake for Task {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-fn task() -> (Arc<Task>, Waker) {
-    let task = Arc::new(Task::default());
-    (task.clone(), task.into())
-}
 
 /// A service whose answers are given by hand: `n` is answered with `n`, when it was released.
 #[derive(Clone, Default)]
@@ -152,10 +136,10 @@ fn an_answer_wakes_the_reader() {
     let service = ByHand::default();
     let mut near = ServiceLayer::inbound(service.clone()).layer(near);
     put(&mut far, 1);
-    let (task, waker) = task();
+    let (task, waker) = WakeCount::new();
     assert!(near.poll_next_unpin(&mut Context::from_waker(&waker)).is_pending());
     service.release(Ok(1));
-    assert_eq!(task.0.load(SeqCst), 1);
+    assert_eq!(task.get(), 1);
     assert_eq!(number(&mut near), Some(1));
 }
 
@@ -166,7 +150,7 @@ fn nothing_is_read_beyond_one_message_while_the_service_is_not_ready() {
     service.busy(true);
     let mut near = ServiceLayer::inbound(service.clone()).concurrency(n(5)).layer(near);
     put(&mut far, 1);
-    let (task, waker) = task();
+    let (task, waker) = WakeCount::new();
     assert!(near.poll_next_unpin(&mut Context::from_waker(&waker)).is_pending());
     put(&mut far, 2);
     assert!(near.poll_next_unpin(&mut Context::from_waker(&waker)).is_pending());
@@ -175,7 +159,7 @@ fn nothing_is_read_beyond_one_message_while_the_service_is_not_ready() {
 
     service.release(Ok(1));
     service.busy(false);
-    assert!(task.0.load(SeqCst) > 0);
+    assert!(task.get() > 0);
     assert_eq!(number(&mut near), Some(1));
 }
 
@@ -243,11 +227,11 @@ fn what_is_answered_is_flushed_while_the_service_works_on_the_rest() {
     near.feed(1).now_or_never().unwrap().unwrap();
     near.feed(2).now_or_never().unwrap().unwrap();
     service.release(Ok(1));
-    let (task, waker) = task();
+    let (task, waker) = WakeCount::new();
     assert!(near.poll_flush_unpin(&mut Context::from_waker(&waker)).is_pending());
     assert_eq!(number(&mut far), Some(1));
     service.release(Ok(2));
-    assert!(task.0.load(SeqCst) > 0);
+    assert!(task.get() > 0);
     assert!(matches!(near.poll_flush_unpin(&mut Context::from_waker(&waker)), Poll::Ready(Ok(()))));
     assert_eq!(number(&mut far), Some(2));
 }
@@ -256,10 +240,10 @@ fn what_is_answered_is_flushed_while_the_service_works_on_the_rest() {
 fn a_service_that_is_not_ready_stops_the_writer_and_wakes_it_later() {
     let (service, mut near, _far) = outbound(3);
     service.busy(true);
-    let (task, waker) = task();
+    let (task, waker) = WakeCount::new();
     assert!(near.poll_ready_unpin(&mut Context::from_waker(&waker)).is_pending());
     service.busy(false);
-    assert_eq!(task.0.load(SeqCst), 1);
+    assert_eq!(task.get(), 1);
     assert!(near.poll_ready_unpin(&mut Context::from_waker(&waker)).is_ready());
 }
 
@@ -363,7 +347,7 @@ fn a_driven_transport_survives_refusals_and_its_receiver_sees_them() {
     let near = ServiceLayer::outbound(service.clone()).refusals_to_stream().layer(near);
     let (sender, mut receiver, driver) = near.drive(Queue::values()).into_parts();
     let mut driver = Box::pin(driver);
-    let (task, waker) = task();
+    let (task, waker) = WakeCount::new();
     let mut poll = move || driver.as_mut().poll(&mut Context::from_waker(&waker)).is_pending();
 
     for message in [1, 2] {
@@ -372,7 +356,7 @@ fn a_driven_transport_survives_refusals_and_its_receiver_sees_them() {
     assert!(poll());
     service.release(Err(1));
     service.release(Ok(2));
-    assert!(task.0.load(SeqCst) > 0);
+    assert!(task.get() > 0);
     assert!(poll() && poll());
     assert!(receiver.receive().now_or_never().unwrap().unwrap().unwrap_err().is_auth());
     assert_eq!(number(&mut far), Some(2));
@@ -475,7 +459,7 @@ fn the_permits_of_a_concurrency_limit_are_shared_by_all_transports_of_a_layer() 
     let (mut a, mut b) = (layer.layer(a), layer.layer(b));
     put(&mut far_a, 1);
     put(&mut far_b, 2);
-    let (task, waker) = task();
+    let (task, waker) = WakeCount::new();
     assert!(a.next().now_or_never().is_none());
     assert!(b.poll_next_unpin(&mut Context::from_waker(&waker)).is_pending());
     assert_eq!(service.called(), [1]);
@@ -483,7 +467,7 @@ fn the_permits_of_a_concurrency_limit_are_shared_by_all_transports_of_a_layer() 
     service.release(Ok(1));
     service.release(Ok(2));
     assert_eq!(number(&mut a), Some(1));
-    assert!(task.0.load(SeqCst) > 0, "the permit is free");
+    assert!(task.get() > 0, "the permit is free");
     assert_eq!(number(&mut b), Some(2));
 }
 

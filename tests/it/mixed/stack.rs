@@ -12,10 +12,10 @@ use tower_transport::{
     codec::Codec,
     layer::{
         batch::{BatchLayer, BatchPolicy},
-        cache::{Latest, LatestLayer},
         codec::CodecLayer,
         compression::{CompressionLayer, Deflate, Level},
         heartbeat::HeartbeatLayer,
+        latest::{Latest, LatestLayer},
         limit::LimitLayer,
         queue::QueueLayer,
         rate_limit::{Quota, RateLimitLayer},

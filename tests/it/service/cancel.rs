@@ -6,9 +6,10 @@ use tower::Service;
 use tower_transport::{
     Channel, Error, Transport, channel,
     service::{ByTag, Call, Client, Correlate, InOrder, Tagged},
+    test_util::WakeCount,
 };
 
-use crate::service::support::{Buffered, Random, Task, poll, poll_ready, receive, try_send};
+use crate::service::support::{Buffered, Random, poll, poll_ready, receive, try_send};
 
 const CALLERS: usize = 64;
 
@@ -17,7 +18,7 @@ struct Caller<T, C> {
     client: Client<T, u32, u32, C>,
     call: Option<Call<T, u32, u32, C>>,
     number: u32,
-    task: Arc<Task>,
+    task: Arc<WakeCount>,
     waker: Waker,
 }
 
@@ -81,7 +82,7 @@ where
     T: Transport<C::Out, In = C::In>,
 {
     let mut callers: Vec<Caller<T, C>> = Vec::new();
-    let (driver_task, driver_waker) = Task::new();
+    let (driver_task, driver_waker) = WakeCount::new();
     let mut driver = driven.then(|| client.drive());
     if let Some(driver) = &mut driver {
         assert!(poll(driver, &driver_waker).is_pending());
@@ -94,7 +95,7 @@ where
         match random.below(10) {
             // Somebody comes.
             0 if started < CALLERS => {
-                let (task, waker) = Task::new();
+                let (task, waker) = WakeCount::new();
                 let client = client.clone();
                 let mut caller = Caller { client, call: None, number: started as u32, task, waker };
                 started += 1;
@@ -112,7 +113,7 @@ where
             // Somebody moves to another task.
             2 if !callers.is_empty() && random.below(3) == 0 && idle < 100 => {
                 let index = random.below(callers.len());
-                (callers[index].task, callers[index].waker) = Task::new();
+                (callers[index].task, callers[index].waker) = WakeCount::new();
                 if callers[index].poll() {
                     finished += 1;
                     callers.swap_remove(index);
@@ -124,7 +125,7 @@ where
                 if let Some(future) = &mut driver {
                     if random.below(40) == 0 && started < CALLERS {
                         driver = None;
-                    } else if driver_task.is_woken() {
+                    } else if driver_task.take() > 0 {
                         idle = 0;
                         assert!(poll(future, &driver_waker).is_pending());
                     }
@@ -134,7 +135,7 @@ where
             _ if !callers.is_empty() => {
                 let from = random.below(callers.len());
                 let woken = (0..callers.len()).map(|step| (from + step) % callers.len());
-                if let Some(index) = woken.into_iter().find(|index| callers[*index].task.is_woken()) {
+                if let Some(index) = woken.into_iter().find(|index| callers[*index].task.take() > 0) {
                     idle = 0;
                     if callers[index].poll() {
                         finished += 1;
@@ -202,7 +203,7 @@ fn a_call_may_be_dropped_after_any_of_its_polls() {
             let mut calls: Vec<_> = (0..4)
                 .map(|number| {
                     assert!(poll_ready(&mut client, Waker::noop()).is_ready());
-                    let (task, waker) = Task::new();
+                    let (task, waker) = WakeCount::new();
                     (Some(client.call(number)), number, task, waker)
                 })
                 .collect();
@@ -213,7 +214,7 @@ fn a_call_may_be_dropped_after_any_of_its_polls() {
                     if index == victim && had == polls {
                         *slot = None;
                     }
-                    let Some(future) = slot.as_mut().filter(|_| round == 0 || task.is_woken()) else { continue };
+                    let Some(future) = slot.as_mut().filter(|_| round == 0 || task.take() > 0) else { continue };
                     had += usize::from(index == victim);
                     if let std::task::Poll::Ready(answer) = poll(future, waker) {
                         answers.push((*number, answer.unwrap()));

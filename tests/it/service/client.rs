@@ -1,7 +1,6 @@
 use std::{
     num::NonZeroUsize,
     rc::Rc,
-    sync::atomic::Ordering::SeqCst,
     task::{Poll, Waker},
 };
 
@@ -10,9 +9,10 @@ use tower::Service;
 use tower_transport::{
     Channel, Error, channel,
     service::{ByTag, Client, InOrder, Tagged},
+    test_util::WakeCount,
 };
 
-use crate::service::support::{Buffered, InOrderClient, Task, call, poll, poll_once, poll_ready, receive, send};
+use crate::service::support::{Buffered, InOrderClient, call, poll, poll_once, poll_ready, receive, send};
 
 type TagClient = Client<Channel<Tagged<u32>, Tagged<u32>>, u32, u32, ByTag>;
 
@@ -88,26 +88,26 @@ fn as_many_calls_as_allowed_make_poll_ready_pending_until_one_is_over() {
     let (mut client, mut there) = limited(2);
     let mut first = call(&mut client, 1);
     let _second = call(&mut client, 2);
-    let (task, waker) = Task::new();
+    let (task, waker) = WakeCount::new();
     assert!(poll_ready(&mut client, &waker).is_pending());
     assert!(poll_once(&mut first).is_pending());
     send(&mut there, 10);
     assert_eq!(value(poll_once(&mut first)), 10);
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert!(poll_ready(&mut client, &waker).is_ready());
 }
 
 #[test]
 fn a_place_is_given_to_who_waits_longest_and_wakes_nobody_else() {
     let (client, _there) = limited(1);
-    let mut handles: Vec<_> = (0..3).map(|_| (client.clone(), Task::new())).collect();
+    let mut handles: Vec<_> = (0..3).map(|_| (client.clone(), WakeCount::new())).collect();
     let mut holder = client.clone();
     assert!(poll_ready(&mut holder, Waker::noop()).is_ready());
     for (handle, (_, waker)) in &mut handles {
         assert!(poll_ready(handle, waker).is_pending());
     }
     drop(holder);
-    let woken: Vec<_> = handles.iter().map(|(_, (task, _))| task.is_woken()).collect();
+    let woken: Vec<_> = handles.iter().map(|(_, (task, _))| task.take() > 0).collect();
     assert_eq!(woken, [true, false, false]);
     let mut late = client.clone();
     assert!(poll_ready(&mut late, Waker::noop()).is_pending());
@@ -119,14 +119,14 @@ fn a_place_is_given_to_who_waits_longest_and_wakes_nobody_else() {
 fn a_place_reserved_or_given_goes_on_when_its_handle_is_dropped() {
     let (client, _there) = limited(1);
     let (mut first, mut second, mut third) = (client.clone(), client.clone(), client.clone());
-    let (task, waker) = Task::new();
+    let (task, waker) = WakeCount::new();
     assert!(poll_ready(&mut first, Waker::noop()).is_ready());
     assert!(poll_ready(&mut second, Waker::noop()).is_pending());
     assert!(poll_ready(&mut third, &waker).is_pending());
     drop(first);
     // The second has been given the place and never looks.
     drop(second);
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert!(poll_ready(&mut third, &waker).is_ready());
 }
 
@@ -170,10 +170,10 @@ fn a_handle_that_waits_for_a_place_reads_the_answer_of_a_dropped_call_itself() {
     let mut dropped = call(&mut client, 1);
     assert!(poll_once(&mut dropped).is_pending());
     drop(dropped);
-    let (task, waker) = Task::new();
+    let (task, waker) = WakeCount::new();
     assert!(poll_ready(&mut client, &waker).is_pending());
     send(&mut there, 10);
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert!(poll_ready(&mut client, &waker).is_ready());
 }
 
@@ -182,12 +182,12 @@ fn a_handle_that_waits_for_a_place_takes_the_lead_when_the_last_call_is_dropped(
     let (mut client, mut there) = limited(1);
     let mut leader = call(&mut client, 1);
     assert!(poll_once(&mut leader).is_pending());
-    let (task, waker) = Task::new();
+    let (task, waker) = WakeCount::new();
     assert!(poll_ready(&mut client, &waker).is_pending());
     drop(leader);
-    assert!(!task.is_woken());
+    assert!(task.take() == 0);
     send(&mut there, 10);
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert!(poll_ready(&mut client, &waker).is_ready());
 }
 
@@ -196,10 +196,10 @@ fn a_call_that_moves_to_another_task_is_woken_there() {
     let (mut client, mut there) = in_order();
     let mut moved = call(&mut client, 1);
     assert!(poll_once(&mut moved).is_pending());
-    let (task, waker) = Task::new();
+    let (task, waker) = WakeCount::new();
     assert!(poll(&mut moved, &waker).is_pending());
     send(&mut there, 10);
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert_eq!(value(poll(&mut moved, &waker)), 10);
 }
 
@@ -210,17 +210,17 @@ fn a_waiting_handle_and_a_driver_that_move_to_another_task_are_woken_there() {
     assert!(poll_once(&mut dropped).is_pending());
     drop(dropped);
     assert!(poll_ready(&mut client, Waker::noop()).is_pending());
-    let (task, waker) = Task::new();
+    let (task, waker) = WakeCount::new();
     assert!(poll_ready(&mut client, &waker).is_pending());
     send(&mut there, 10);
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert!(poll_ready(&mut client, &waker).is_ready());
 
     let mut driver = client.drive();
     assert!(poll_once(&mut driver).is_pending());
     assert!(poll(&mut driver, &waker).is_pending());
     drop(there);
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert!(poll(&mut driver, &waker).is_ready());
 }
 
@@ -265,23 +265,23 @@ fn a_request_that_the_transport_has_not_taken_is_withdrawn_with_its_call() {
 #[test]
 fn the_end_of_the_transport_reaches_every_call_and_all_that_come_later() {
     let (mut client, there) = limited(3);
-    let mut waiting: Vec<_> = (0..3).map(|number| (call(&mut client, number), Task::new())).collect();
+    let mut waiting: Vec<_> = (0..3).map(|number| (call(&mut client, number), WakeCount::new())).collect();
     for (call, (_, waker)) in &mut waiting {
         assert!(poll(call, waker).is_pending());
     }
     let mut queued = client.clone();
-    let (task, waker) = Task::new();
+    let (task, waker) = WakeCount::new();
     assert!(poll_ready(&mut queued, &waker).is_pending());
-    waiting.iter().for_each(|(_, (task, _))| _ = task.is_woken());
+    waiting.iter().for_each(|(_, (task, _))| _ = task.take() > 0);
     drop(there);
-    let leader = waiting.iter().position(|(_, (task, _))| task.is_woken()).expect("the leader is woken");
+    let leader = waiting.iter().position(|(_, (task, _))| task.take() > 0).expect("the leader is woken");
     let (mut first, _) = waiting.remove(leader);
     assert!(matches!(poll_once(&mut first), Poll::Ready(Err(error)) if error.is_closed()));
     for (call, (task, waker)) in &mut waiting {
-        assert!(task.is_woken());
+        assert!(task.take() > 0);
         assert!(matches!(poll(call, waker), Poll::Ready(Err(error)) if error.is_closed()));
     }
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert!(matches!(poll_ready(&mut queued, &waker), Poll::Ready(Err(error)) if error.is_closed()));
     assert!(matches!(poll_ready(&mut client.clone(), &waker), Poll::Ready(Err(error)) if error.is_closed()));
 }
@@ -359,19 +359,19 @@ fn in_order_an_answer_that_cannot_be_read_fails_its_call_alone() {
 #[test]
 fn a_leader_that_is_dropped_after_it_was_woken_passes_the_wake_on() {
     let (mut client, mut there) = by_tag();
-    let mut calls: Vec<_> = (0..3).map(|number| (call(&mut client, number), Task::new())).collect();
+    let mut calls: Vec<_> = (0..3).map(|number| (call(&mut client, number), WakeCount::new())).collect();
     for (call, (_, waker)) in &mut calls {
         assert!(poll(call, waker).is_pending());
     }
     let tags: Vec<_> = std::iter::from_fn(|| receive(&mut there)).map(|request| request.tag).collect();
-    calls.iter().for_each(|(_, (task, _))| _ = task.is_woken());
+    calls.iter().for_each(|(_, (task, _))| _ = task.take() > 0);
     let mut left = calls.len();
     let mut tag = Some(tags);
     while left > 0 {
         if let Some(tags) = tag.take() {
             tags.into_iter().for_each(|tag| send(&mut there, Tagged { tag, value: 7 }));
         }
-        let leader = calls.iter().position(|(_, (task, _))| task.is_woken()).expect("somebody is woken");
+        let leader = calls.iter().position(|(_, (task, _))| task.take() > 0).expect("somebody is woken");
         drop(calls.remove(leader));
         left -= 1;
     }
@@ -381,7 +381,7 @@ fn a_leader_that_is_dropped_after_it_was_woken_passes_the_wake_on() {
 #[test]
 fn a_leader_that_has_its_answer_leaves_the_lead_to_another_without_waking_it_in_vain() {
     let (mut client, mut there) = in_order();
-    let mut calls: Vec<_> = (0..2).map(|number| (call(&mut client, number), Task::new())).collect();
+    let mut calls: Vec<_> = (0..2).map(|number| (call(&mut client, number), WakeCount::new())).collect();
     for (call, (_, waker)) in &mut calls {
         assert!(poll(call, waker).is_pending());
     }
@@ -390,13 +390,13 @@ fn a_leader_that_has_its_answer_leaves_the_lead_to_another_without_waking_it_in_
     }
     let (mut second, (later, second_waker)) = calls.pop().unwrap();
     let (mut first, (task, waker)) = calls.pop().unwrap();
-    assert!(task.is_woken() | later.is_woken());
+    assert!(task.take() > 0 | later.take() > 0);
     send(&mut there, 10);
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert_eq!(value(poll(&mut first, &waker)), 10);
-    assert!(!later.is_woken());
+    assert!(!later.take() > 0);
     send(&mut there, 20);
-    assert!(later.is_woken());
+    assert!(later.take() > 0);
     assert_eq!(value(poll(&mut second, &second_waker)), 20);
 }
 
@@ -410,13 +410,13 @@ fn a_call_alone_flushes_at_once_and_several_flush_together() {
     assert_eq!(receive(&mut there), Some(0));
     assert_eq!(control.flushes.swap(0, SeqCst), 1);
 
-    let mut calls: Vec<_> = (1..=8).map(|number| (call(&mut client, number), Task::new())).collect();
+    let mut calls: Vec<_> = (1..=8).map(|number| (call(&mut client, number), WakeCount::new())).collect();
     for (call, (_, waker)) in &mut calls {
         assert!(poll(call, waker).is_pending());
     }
     assert_eq!(control.flushes.load(SeqCst), 0);
     for (call, (task, waker)) in &mut calls {
-        if task.is_woken() {
+        if task.take() > 0 {
             assert!(poll(call, waker).is_pending());
         }
     }
@@ -429,15 +429,15 @@ fn who_promised_to_flush_and_is_dropped_leaves_that_to_another() {
     let (here, mut there) = channel::<u32, u32>(64);
     let (transport, _) = Buffered::new(here);
     let mut client = Client::in_order(transport);
-    let mut calls: Vec<_> = (0..4).map(|number| (call(&mut client, number), Task::new())).collect();
+    let mut calls: Vec<_> = (0..4).map(|number| (call(&mut client, number), WakeCount::new())).collect();
     for (call, (_, waker)) in &mut calls {
         assert!(poll(call, waker).is_pending());
     }
     assert_eq!(receive(&mut there), Some(0));
-    let promised = calls.iter().position(|(_, (task, _))| task.is_woken()).unwrap();
+    let promised = calls.iter().position(|(_, (task, _))| task.take() > 0).unwrap();
     drop(calls.remove(promised));
     for (call, (task, waker)) in &mut calls {
-        if task.is_woken() {
+        if task.take() > 0 {
             assert!(poll(call, waker).is_pending());
         }
     }
@@ -447,31 +447,31 @@ fn who_promised_to_flush_and_is_dropped_leaves_that_to_another() {
 #[test]
 fn a_driver_reads_for_calls_that_are_kept_and_not_polled() {
     let (mut client, mut there) = in_order();
-    let (driven, driver_waker) = Task::new();
+    let (driven, driver_waker) = WakeCount::new();
     let mut driver = client.drive();
     assert!(poll(&mut driver, &driver_waker).is_pending());
     let mut kept = call(&mut client, 1);
     assert!(poll_once(&mut kept).is_pending());
     let mut other = call(&mut client, 2);
-    let (task, waker) = Task::new();
+    let (task, waker) = WakeCount::new();
     assert!(poll(&mut other, &waker).is_pending());
-    assert!(driven.is_woken() | task.is_woken());
+    assert!(driven.take() > 0 | task.take() > 0);
     send(&mut there, 10);
     send(&mut there, 20);
-    assert!(driven.is_woken());
+    assert!(driven.take() > 0);
     assert!(poll(&mut driver, &driver_waker).is_pending());
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert_eq!(value(poll(&mut other, &waker)), 20);
 }
 
 #[test]
 fn a_driver_sees_the_end_while_nobody_calls() {
     let (mut client, there) = in_order();
-    let (task, waker) = Task::new();
+    let (task, waker) = WakeCount::new();
     let mut driver = client.drive();
     assert!(poll(&mut driver, &waker).is_pending());
     drop(there);
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert!(matches!(poll(&mut driver, &waker), Poll::Ready(Ok(()))));
     assert!(matches!(poll_ready(&mut client, &waker), Poll::Ready(Err(error)) if error.is_closed()));
 }
@@ -479,7 +479,7 @@ fn a_driver_sees_the_end_while_nobody_calls() {
 #[test]
 fn a_driver_closes_the_transport_when_the_last_handle_and_call_are_gone() {
     let (mut client, mut there) = in_order();
-    let (task, waker) = Task::new();
+    let (task, waker) = WakeCount::new();
     let mut driver = client.drive();
     assert!(poll(&mut driver, &waker).is_pending());
     let mut last = call(&mut client, 1);
@@ -487,9 +487,9 @@ fn a_driver_closes_the_transport_when_the_last_handle_and_call_are_gone() {
     assert_eq!(receive(&mut there), Some(1));
     drop(client);
     assert!(poll(&mut driver, &waker).is_pending());
-    task.is_woken();
+    task.take();
     send(&mut there, 10);
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert!(matches!(poll(&mut driver, &waker), Poll::Ready(Ok(()))));
     assert_eq!(value(poll_once(&mut last)), 10);
     assert!(matches!(
@@ -503,12 +503,12 @@ fn a_dropped_driver_leaves_the_reading_to_the_calls() {
     let (mut client, mut there) = in_order();
     let mut driver = client.drive();
     assert!(poll_once(&mut driver).is_pending());
-    let (task, waker) = Task::new();
+    let (task, waker) = WakeCount::new();
     let mut first = call(&mut client, 1);
     assert!(poll(&mut first, &waker).is_pending());
     send(&mut there, 10);
     drop(driver);
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert_eq!(value(poll(&mut first, &waker)), 10);
 }
 
@@ -551,17 +551,17 @@ fn a_peer_that_floods_the_client_with_unknown_answers_does_not_keep_it_from_yiel
     let (here, mut there) = channel(1000);
     let mut client: TagClient = Client::by_tag(here);
     (0..1000).for_each(|value| send(&mut there, Tagged { tag: 0, value }));
-    let (task, waker) = Task::new();
+    let (task, waker) = WakeCount::new();
     let mut flooded = call(&mut client, 1);
     assert!(poll(&mut flooded, &waker).is_pending());
     assert!((1..1000).contains(&client.unknown_answers()));
-    while task.is_woken() {
+    while task.take() > 0 {
         assert!(poll(&mut flooded, &waker).is_pending());
     }
     assert_eq!(client.unknown_answers(), 1000);
     let request = receive(&mut there).unwrap();
     send(&mut there, request);
-    assert!(task.is_woken());
+    assert!(task.take() > 0);
     assert_eq!(value(poll(&mut flooded, &waker)), 1);
 }
 

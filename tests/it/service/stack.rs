@@ -1,10 +1,7 @@
 //! tower's own layers above a client.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 

@@ -4,38 +4,13 @@ use std::{
     collections::VecDeque,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    task::{Context, Poll, Wake, Waker, ready},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
+    task::{Context, Poll, Waker, ready},
 };
 
 use futures_util::{Sink, Stream};
 use tower::Service;
 use tower_transport::{Channel, Error, service::Client};
-
-/// A task that counts how often it was woken.
-#[derive(Default)]
-pub(crate) struct Task(AtomicUsize);
-
-impl Wake for Task {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-impl Task {
-    pub(crate) fn new() -> (Arc<Self>, Waker) {
-        let task = Arc::new(Self::default());
-        (task.clone(), task.into())
-    }
-
-    /// Whether it was woken since this was last asked.
-    pub(crate) fn is_woken(&self) -> bool {
-        self.0.swap(0, SeqCst) > 0
-    }
-}
 
 pub(crate) fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(waker))

@@ -3,11 +3,8 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Wake},
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -15,6 +12,7 @@ use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tower_transport::{
     CloseCode, CloseFrame, Limits, Message, TransportExt,
+    test_util::WakeCount,
     transport::{signal::with_close_frame, websocket::WebSocket},
 };
 
@@ -287,16 +285,6 @@ async fn a_peer_that_does_not_read_makes_the_sink_pending_within_the_bound() {
     assert!(sent >= 10_000);
 }
 
-/// Counts how often it is woken.
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 #[tokio::test]
 async fn a_reader_that_answers_a_ping_over_a_full_socket_does_not_take_the_writers_wake_up() {
     let (near, far) = duplex(256);
@@ -304,7 +292,7 @@ async fn a_reader_that_answers_a_ping_over_a_full_socket_does_not_take_the_write
     let mut client = WebSocket::client(far, Limits::default());
 
     // The writer fills the socket, and waits.
-    let writer = Arc::new(Count::default());
+    let writer = Arc::new(WakeCount::default());
     let waker = writer.clone().into();
     server.start_send_unpin(Message::binary(vec![0; 1000])).unwrap();
     assert!(Pin::new(&mut server).poll_flush(&mut Context::from_waker(&waker)).is_pending());
@@ -312,7 +300,7 @@ async fn a_reader_that_answers_a_ping_over_a_full_socket_does_not_take_the_write
     // The reader gets a ping, and waits to write the answer: its waker takes the place of the writer's.
     client.send(Message::Ping("?".into())).await.unwrap();
     assert!(matches!(server.next().now_or_never(), Some(Some(Ok(Message::Ping(_))))));
-    let reader = Arc::new(Count::default());
+    let reader = Arc::new(WakeCount::default());
     let waker = reader.clone().into();
     let mut cx = Context::from_waker(&waker);
     assert!(Pin::new(&mut server).poll_next(&mut cx).is_pending());
@@ -321,8 +309,8 @@ async fn a_reader_that_answers_a_ping_over_a_full_socket_does_not_take_the_write
     for _ in 0..100 {
         let _ = client.next().now_or_never();
         assert!(Pin::new(&mut server).poll_next(&mut cx).is_pending());
-        if writer.0.load(Ordering::Relaxed) > 0 {
-            assert!(reader.0.load(Ordering::Relaxed) > 0);
+        if writer.get() > 0 {
+            assert!(reader.get() > 0);
             assert!(matches!(Pin::new(&mut server).poll_flush(&mut cx), Poll::Ready(Ok(()))));
             return;
         }

@@ -2,16 +2,15 @@
 
 use std::{
     future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    task::{Context, Poll, Wake},
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use tower_transport::{Limits, Message, Queue, TransportExt, transport::webtransport::SessionLimits};
+use tower_transport::{
+    Limits, Message, Queue, TransportExt, test_util::WakeCount, transport::webtransport::SessionLimits,
+};
 
 use crate::webtransport::support::{sessions, sessions_with, streams};
 
@@ -196,20 +195,10 @@ async fn a_stream_serves_through_its_halves_and_through_a_driver() {
     echo.await.unwrap();
 }
 
-/// Counts how often it is woken.
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Relaxed);
-    }
-}
-
 #[tokio::test]
 async fn a_task_that_reads_and_flushes_does_not_wake_itself() {
     let (mut client, _server) = streams().await;
-    let count = Arc::new(Count::default());
+    let count = Arc::new(WakeCount::default());
     let waker = count.clone().into();
     let mut cx = Context::from_waker(&waker);
     for _ in 0..10 {
@@ -217,7 +206,7 @@ async fn a_task_that_reads_and_flushes_does_not_wake_itself() {
         assert!(client.poll_ready_unpin(&mut cx).is_ready());
         assert!(client.poll_flush_unpin(&mut cx).is_ready());
     }
-    assert_eq!(count.0.load(Relaxed), 0);
+    assert_eq!(count.get(), 0);
 }
 
 #[tokio::test]

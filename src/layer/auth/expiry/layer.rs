@@ -1,13 +1,21 @@
 use std::{
+    convert::Infallible,
     fmt,
-    time::{Duration, SystemTime},
+    future::{Ready, ready},
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use tower_layer::Layer;
+use tower_service::Service;
 
-use super::{Expiring, NoRenewal, state::Session};
+use super::{
+    Expiring,
+    lifetime::{Lifetime, expiry},
+};
 use crate::{
-    layer::auth::{Principal, Verify},
+    Error,
+    layer::auth::{Credentials, Principal, Verify},
     rt::Instant,
 };
 
@@ -44,14 +52,6 @@ impl<V> ExpiryLayer<V> {
     }
 }
 
-/// Converts the expiry to the clock of timers. An expiry that no clock can represent is treated as never.
-pub(super) fn expiry(principal: &impl Principal) -> Option<Instant> {
-    let left = principal.expires_at()?.duration_since(SystemTime::now()).unwrap_or_default();
-    /// About the longest time that tokio's timers support: two years. No connection lasts that long.
-    const FAR: Duration = Duration::from_secs(86_400 * 730);
-    (left < FAR).then(|| Instant::now() + left)
-}
-
 impl<T, V> Layer<T> for ExpiryLayer<V>
 where
     V: Verify,
@@ -61,7 +61,7 @@ where
     fn layer(&self, inner: T) -> Expiring<T, V> {
         let before = self.renewal.as_ref().map(|(_, before)| *before);
         let verifier = self.renewal.as_ref().map(|(verifier, _)| verifier.clone());
-        Expiring::new(inner, Session::new(self.subject.as_deref(), self.expires, before), verifier)
+        Expiring::new(inner, Lifetime::new(self.subject.as_deref(), self.expires, before), verifier)
     }
 }
 
@@ -73,3 +73,23 @@ impl<V> fmt::Debug for ExpiryLayer<V> {
             .finish_non_exhaustive()
     }
 }
+
+/// The verifier of sessions that are not renewed. It refuses every token.
+#[derive(Clone, Copy, Debug)]
+pub struct NoRenewal(());
+
+impl Service<Credentials> for NoRenewal {
+    type Response = Infallible;
+    type Error = Error;
+    type Future = Ready<Result<Infallible, Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Credentials) -> Self::Future {
+        ready(Err(Error::auth("session renewal is disabled here (ExpiryLayer::renewal)")))
+    }
+}
+
+impl Principal for Infallible {}

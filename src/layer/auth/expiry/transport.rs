@@ -2,28 +2,33 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_core::Stream;
+use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use super::{
-    ASK, TOKEN,
-    alarm::Alarm,
-    layer::expiry,
-    state::{Due, Session},
-};
+use super::lifetime::{Due, Lifetime, expiry};
 use crate::{
     CloseCode, CloseFrame, Error, Message, Transport,
     layer::{
-        auth::{Credentials, MAX_TOKEN, Oneshot, Principal, Verdict, Verify, verdict::close_frame},
+        auth::{
+            Credentials, MAX_TOKEN, Oneshot, Principal, Verdict, Verify,
+            renew::{ASK, TOKEN},
+            verify::close_frame,
+        },
         control::Control,
     },
-    message::trailer,
-    rt::Instant,
-    transport::wakers::Half,
+    message::trailer::{self, Opened},
+    rt::{Instant, Timer},
+    transport::wakers::{Half, WakerPair},
 };
 
 /// How long a close may take with a peer that does not read.
@@ -33,16 +38,16 @@ pin_project! {
     /// A transport that ends when its peer's token expires, created by [`ExpiryLayer`](super::ExpiryLayer).
     pub struct Expiring<T, V: Verify> {
         #[pin]
-        pub(super) inner: T,
-        session: Session,
-        pub(super) alarm: Alarm,
+        inner: T,
+        lifetime: Lifetime,
+        alarm: Alarm,
         // Whether there is no renewal and no end yet. This layer then has nothing to send, and the transport below is
         // called directly.
-        pub(super) is_plain: bool,
-        pub(super) control: Control<Message>,
-        pub(super) verifier: Option<V>,
+        is_plain: bool,
+        control: Control<Message>,
+        verifier: Option<V>,
         #[pin]
-        pub(super) verifying: Option<Oneshot<V, Credentials>>,
+        verifying: Option<Oneshot<V, Credentials>>,
         end: End,
     }
 }
@@ -63,11 +68,11 @@ enum End {
 }
 
 impl<T, V: Verify> Expiring<T, V> {
-    pub(super) fn new(inner: T, session: Session, verifier: Option<V>) -> Self {
+    pub(super) fn new(inner: T, lifetime: Lifetime, verifier: Option<V>) -> Self {
         let mut alarm = Alarm::new();
-        alarm.set_at(session.alarm(Instant::now()));
+        alarm.set_at(lifetime.alarm(Instant::now()));
         let is_plain = verifier.is_none();
-        Self { inner, session, alarm, is_plain, control: Control::new(), verifier, verifying: None, end: End::Open }
+        Self { inner, lifetime, alarm, is_plain, control: Control::new(), verifier, verifying: None, end: End::Open }
     }
 
     /// Returns the close frame with which this layer closed the session, if it has.
@@ -94,24 +99,24 @@ impl<T, V: Verify> Expiring<T, V> {
     }
 
     #[inline]
-    pub(super) fn check_open(&self) -> Result<(), Error> {
+    fn check_open(&self) -> Result<(), Error> {
         if self.is_open() { Ok(()) } else { Err(self.closed()) }
     }
 
     #[cold]
-    pub(super) fn closed(&self) -> Error {
+    fn closed(&self) -> Error {
         Error::closed("the session was closed because its credentials are no longer valid")
             .with_close_frame(self.close_frame().cloned())
     }
 
     /// Returns whether a message can pass without further checks: two loads for a regular session.
     #[inline]
-    pub(super) fn is_quiet(&self) -> bool {
+    fn is_quiet(&self) -> bool {
         self.is_plain && self.alarm.is_silent()
     }
 
     #[inline]
-    pub(super) fn is_open(&self) -> bool {
+    fn is_open(&self) -> bool {
         matches!(self.end, End::Open)
     }
 
@@ -127,7 +132,7 @@ impl<T, V: Verify> Expiring<T, V> {
 
     /// Costs one load while the alarm has not fired.
     #[inline]
-    pub(super) fn look_at_alarm(mut self: Pin<&mut Self>) {
+    fn look_at_alarm(mut self: Pin<&mut Self>) {
         let this = self.as_mut().project();
         if matches!(this.end, End::Open) && this.alarm.has_rung() {
             self.ring();
@@ -137,10 +142,10 @@ impl<T, V: Verify> Expiring<T, V> {
     #[cold]
     fn ring(mut self: Pin<&mut Self>) {
         let this = self.as_mut().project();
-        match this.session.ring() {
+        match this.lifetime.ring() {
             Due::Ask => {
                 this.control.push(Message::Binary(trailer::append(&[], trailer::Layer::Auth, ASK)));
-                this.alarm.set_at(this.session.alarm(Instant::now()));
+                this.alarm.set_at(this.lifetime.alarm(Instant::now()));
             }
             Due::Close => {
                 self.refuse(Error::auth("the session's token has expired"), close_frame(4401, "token expired"))
@@ -154,7 +159,7 @@ where
     T: Transport<Message>,
     V: Verify<Response: Principal>,
 {
-    pub(super) fn poll_end(self: Pin<&mut Self>, half: Half, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_end(self: Pin<&mut Self>, half: Half, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         let End::Closing { frame, error } = this.end else { return Poll::Ready(()) };
         loop {
@@ -178,7 +183,7 @@ where
 
     /// Returns the stream's item after the end.
     #[cold]
-    pub(super) fn poll_rest(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+    fn poll_rest(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         let error = match self.as_mut().project().end {
             End::Closing { error, .. } | End::Ended { error, .. } => error.take(),
             End::Open => None,
@@ -192,11 +197,11 @@ where
     }
 
     /// Handles a token from the peer.
-    pub(super) fn take_token(mut self: Pin<&mut Self>, kind: u8, token: &Bytes) {
+    fn take_token(mut self: Pin<&mut Self>, kind: u8, token: &Bytes) {
         let mut this = self.as_mut().project();
         let refusal = match std::str::from_utf8(token) {
             _ if token.len() > MAX_TOKEN => Error::too_large(format!("the new token is larger than {MAX_TOKEN} bytes")),
-            Ok(token) if kind == TOKEN && this.session.take_token() => {
+            Ok(token) if kind == TOKEN && this.lifetime.take_token() => {
                 if let Some(verifier) = this.verifier {
                     let credentials = Credentials::Bearer(token.into());
                     this.verifying.set(Some(Oneshot::new(verifier.clone(), credentials)));
@@ -209,14 +214,14 @@ where
     }
 
     /// Continues the verification of a token, if there is one.
-    pub(super) fn poll_verify(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
+    fn poll_verify(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let mut this = self.as_mut().project();
         let Some(verifying) = this.verifying.as_mut().as_pin_mut() else { return };
         let Poll::Ready(verified) = verifying.poll(cx) else { return };
         this.verifying.set(None);
         match verified {
-            Ok(principal) if this.session.renew(principal.subject(), expiry(&principal)) => {
-                this.alarm.set_at(this.session.alarm(Instant::now()));
+            Ok(principal) if this.lifetime.renew(principal.subject(), expiry(&principal)) => {
+                this.alarm.set_at(this.lifetime.alarm(Instant::now()));
             }
             Ok(_) => self.refuse(
                 Error::auth("the new token is for another subject than the session"),
@@ -238,5 +243,263 @@ impl<T: fmt::Debug, V: Verify> fmt::Debug for Expiring<T, V> {
             .field("end", &self.end)
             .field("alarm", &self.alarm)
             .finish_non_exhaustive()
+    }
+}
+
+impl<T, V> Sink<Message> for Expiring<T, V>
+where
+    T: Transport<Message>,
+    V: Verify<Response: Principal>,
+{
+    type Error = Error;
+
+    #[inline]
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.is_quiet() {
+            let this = self.as_mut().project();
+            // The alarm also wakes a task that waits in the layer below.
+            let ready = this.inner.poll_ready(cx);
+            if ready.is_ready() || this.alarm.waits(Half::Writer, cx) {
+                return ready.map_err(Into::into);
+            }
+        }
+        self.poll_ready_with_care(cx)
+    }
+
+    #[inline]
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        if self.is_plain {
+            return self.project().inner.start_send(message).map_err(Into::into);
+        }
+        self.start_send_with_care(message)
+    }
+
+    #[inline]
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.is_quiet() {
+            let this = self.as_mut().project();
+            let flushed = this.inner.poll_flush(cx);
+            if flushed.is_ready() || this.alarm.waits(Half::Writer, cx) {
+                return flushed.map_err(Into::into);
+            }
+        }
+        self.poll_flush_with_care(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.is_open() {
+            return self.as_mut().poll_end(Half::Writer, cx).map(Ok);
+        }
+        let this = self.project();
+        this.control.poll_close(this.inner, cx).map_err(Into::into)
+    }
+}
+
+/// The rare paths are kept out of the functions that every message takes, because they make a function large.
+impl<T, V> Expiring<T, V>
+where
+    T: Transport<Message>,
+    V: Verify<Response: Principal>,
+{
+    #[inline(never)]
+    fn poll_ready_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            self.as_mut().look_at_alarm();
+            self.check_open()?;
+            let this = self.as_mut().project();
+            let ready = match this.is_plain {
+                true => this.inner.poll_ready(cx),
+                false => this.control.poll_ready(this.inner, cx),
+            };
+            if ready.is_ready() || this.alarm.waits(Half::Writer, cx) {
+                return ready.map_err(Into::into);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn start_send_with_care(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        self.check_open()?;
+        let this = self.project();
+        this.control.start_send(this.inner, trailer::close(trailer::Layer::Auth, message)).map_err(Into::into)
+    }
+
+    #[inline(never)]
+    fn poll_flush_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            self.as_mut().look_at_alarm();
+            if !self.is_open() {
+                // Messages that were accepted before are sent ahead of the close message.
+                ready!(self.as_mut().poll_end(Half::Writer, cx));
+                return Poll::Ready(Err(self.closed()));
+            }
+            let this = self.as_mut().project();
+            let flushed = match this.is_plain {
+                true => this.inner.poll_flush(cx),
+                false => this.control.poll_flush(this.inner, cx),
+            };
+            if flushed.is_ready() || this.alarm.waits(Half::Writer, cx) {
+                return flushed.map_err(Into::into);
+            }
+        }
+    }
+}
+
+impl<T, V> Stream for Expiring<T, V>
+where
+    T: Transport<Message, In = Message>,
+    V: Verify<Response: Principal>,
+{
+    type Item = Result<Message, Error>;
+
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_quiet() {
+            let this = self.as_mut().project();
+            return match this.inner.poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => Poll::Ready(Some(Ok(message))),
+                polled => self.no_message(polled, cx),
+            };
+        }
+        self.poll_next_with_care(cx)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // One more for the error at the end.
+        (0, self.inner.size_hint().1.and_then(|most| most.checked_add(1)))
+    }
+}
+
+impl<T, V> Expiring<T, V>
+where
+    T: Transport<Message, In = Message>,
+    V: Verify<Response: Principal>,
+{
+    /// Handles an item of the stream below, for a quiet session, that is not a message.
+    #[cold]
+    #[inline(never)]
+    fn no_message(
+        mut self: Pin<&mut Self>,
+        polled: Poll<Option<Result<Message, T::TransportError>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, Error>>> {
+        match polled {
+            Poll::Ready(item) => Poll::Ready(item.map(|item| item.map_err(Into::into))),
+            Poll::Pending if self.as_mut().project().alarm.waits(Half::Reader, cx) => Poll::Pending,
+            Poll::Pending => self.poll_next_with_care(cx),
+        }
+    }
+
+    /// Kept out of the path of messages that pass, because it makes a function large.
+    #[inline(never)]
+    fn poll_next_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        loop {
+            self.as_mut().look_at_alarm();
+            if self.verifying.is_some() {
+                self.as_mut().poll_verify(cx);
+            }
+            if !self.is_open() {
+                return self.poll_rest(cx);
+            }
+            let mut this = self.as_mut().project();
+            if this.verifier.is_some() {
+                // If the transport cannot be written, its stream ends too, so the error is ignored here.
+                let _ = this.control.poll_send(this.inner.as_mut(), cx);
+            }
+            let item = match this.inner.poll_next(cx) {
+                Poll::Ready(item) => item,
+                Poll::Pending if this.alarm.waits(Half::Reader, cx) => return Poll::Pending,
+                Poll::Pending => continue,
+            };
+            match item {
+                Some(Ok(message)) if this.verifier.is_some() => match trailer::open(trailer::Layer::Auth, message) {
+                    Opened::Plain(message) => return Poll::Ready(Some(Ok(message))),
+                    Opened::Marked(kind, body) => self.as_mut().take_token(kind, &body),
+                },
+                item => return Poll::Ready(item.map(|item| item.map_err(Into::into))),
+            }
+        }
+    }
+}
+
+/// A timer that costs an idle message one load. The timer has its own waker, which raises a flag and wakes both halves
+/// of the transport. It therefore fires for whichever half is polled, even under a flood that never lets a poll be
+/// `Pending`.
+struct Alarm {
+    bell: Arc<Bell>,
+    waker: Waker,
+    timer: Timer,
+    /// Not yet passed to the timer: that requires a runtime, which is present in the first poll.
+    deadline: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Bell {
+    has_rung: AtomicBool,
+    wakers: WakerPair,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.has_rung.store(true, Ordering::Release);
+        self.wakers.wake_both();
+    }
+}
+
+impl Alarm {
+    fn new() -> Self {
+        let bell = Arc::new(Bell::default());
+        Self { waker: bell.clone().into(), bell, timer: Timer::new(), deadline: None }
+    }
+
+    /// Sets the alarm to `deadline`, replacing any earlier deadline.
+    fn set_at(&mut self, deadline: Option<Instant>) {
+        self.timer.clear();
+        self.deadline = deadline;
+        self.bell.wake_by_ref();
+    }
+
+    /// Returns whether nothing needs attention.
+    #[inline]
+    fn is_silent(&self) -> bool {
+        !self.bell.has_rung.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the alarm fired, once per alarm.
+    #[inline]
+    fn has_rung(&mut self) -> bool {
+        self.bell.has_rung.load(Ordering::Acquire) && self.look()
+    }
+
+    #[cold]
+    fn look(&mut self) -> bool {
+        // Cleared before the timer is polled, so that an alarm in between is not lost.
+        self.bell.has_rung.store(false, Ordering::Release);
+        if let Some(deadline) = self.deadline.take() {
+            self.timer.set_at(deadline);
+        }
+        self.timer.poll(&mut Context::from_waker(&self.waker)).is_ready()
+    }
+
+    /// Registers the half's task to be woken when the alarm fires. Returns `false` if it has fired already; the caller
+    /// must check again.
+    fn waits(&self, half: Half, cx: &Context<'_>) -> bool {
+        self.bell.wakers.register(half, cx);
+        !self.bell.has_rung.load(Ordering::Acquire)
+    }
+
+    /// Returns a waker that wakes both halves, for work on behalf of both.
+    fn waker(&self) -> &Waker {
+        &self.waker
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alarm").field("is_set", &(self.deadline.is_some() || self.timer.is_set())).finish()
     }
 }

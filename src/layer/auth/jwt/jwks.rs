@@ -9,20 +9,36 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::Shared};
+use jsonwebtoken::jwk::Jwk;
 use pin_project_lite::pin_project;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use tower_service::Service;
 
 use super::{
     Claims, JwtKey, JwtRules,
-    decode::{self, Problem},
-    key_set::{self, KeySet},
+    verifier::{self, Problem},
 };
 use crate::{
     Error,
-    layer::auth::{Credentials, KeySource, oneshot::Flight},
+    layer::auth::{Credentials, oneshot::Flight},
     rt::{self, Handle, Instant},
 };
+
+/// A source of a key set: any `Service<()> + Clone` whose response is the JSON of a JWKS (RFC 7517). The service and
+/// its future are `Send` and `'static`, because a fetch runs on its own task.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not fetch a key set",
+    note = "a source of keys is a `Service<()> + Clone + Send + 'static`; its response is `AsRef<[u8]>`, its error `Into<tower_transport::Error>`, its future `Send + 'static`"
+)]
+pub trait KeySource:
+    Service<(), Response: AsRef<[u8]>, Error: Into<Error>, Future: Send + 'static> + Clone + Send + 'static
+{
+}
+
+impl<S> KeySource for S where
+    S: Service<(), Response: AsRef<[u8]>, Error: Into<Error>, Future: Send + 'static> + Clone + Send + 'static
+{
+}
 
 /// Verifies JWTs with a key set (JWKS, RFC 7517) that your service fetches: a `Service<()>` whose response is the JSON,
 /// as `Bytes`, `Vec<u8>` or `String`.
@@ -145,7 +161,7 @@ where
         };
         // Outside the lock, because verifying a signature takes a while.
         let verified =
-            decode::token(&credentials).and_then(|token| decode::decode::<X>(token, &keys, &self.shared.rules));
+            verifier::token(&credentials).and_then(|token| verifier::decode::<X>(token, &keys, &self.shared.rules));
         let flight = match verified {
             Err(Problem::UnknownKey) => self.shared.fetch(now),
             Ok(_) if is_old => self.shared.fetch(now),
@@ -240,7 +256,7 @@ where
                 (Poll::Pending, None) => return Poll::Pending,
             }
         };
-        let keys = fetched.and_then(|json| key_set::parse(json.as_ref()));
+        let keys = fetched.and_then(|json| parse(json.as_ref()));
         this.fetching.set(None);
         Poll::Ready(this.loan.give_back(keys))
     }
@@ -286,8 +302,8 @@ where
                 (Err(error), None) => Poll::Ready(Err(error)),
                 (Ok(()), _) => {
                     let keys = this.shared.lock().set.keys(Instant::now());
-                    let claims =
-                        decode::token(credentials).and_then(|token| decode::decode(token, &keys, &this.shared.rules));
+                    let claims = verifier::token(credentials)
+                        .and_then(|token| verifier::decode(token, &keys, &this.shared.rules));
                     Poll::Ready(claims.map_err(Into::into))
                 }
             },
@@ -313,4 +329,82 @@ impl<S: KeySource, X> fmt::Debug for Verifying<S, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifying").finish_non_exhaustive()
     }
+}
+
+/// The largest set that is read, in bytes.
+const MAX_SIZE: usize = 256 << 10;
+
+/// The maximum number of keys that are kept.
+const MAX_KEYS: usize = 64;
+
+#[derive(Clone, Debug)]
+struct KeySet {
+    interval: Duration,
+    max_age: Duration,
+    keys: Arc<[JwtKey]>,
+    fetched: Option<Instant>,
+    /// The earliest time of the next fetch.
+    next: Option<Instant>,
+}
+
+impl KeySet {
+    fn new() -> Self {
+        Self {
+            interval: Duration::from_secs(60),
+            max_age: Duration::from_secs(3600),
+            keys: Arc::default(),
+            fetched: None,
+            next: None,
+        }
+    }
+
+    /// Returns the keys, unless they are too old to be trusted: a day, by default.
+    fn keys(&self, now: Instant) -> Arc<[JwtKey]> {
+        match self.age(now) {
+            Some(age) if age < self.max_age.saturating_mul(24) => self.keys.clone(),
+            _ => Arc::default(),
+        }
+    }
+
+    /// Returns whether the set should be fetched even if it has the key.
+    fn is_old(&self, now: Instant) -> bool {
+        self.age(now).is_none_or(|age| age >= self.max_age)
+    }
+
+    fn age(&self, now: Instant) -> Option<Duration> {
+        self.fetched.map(|fetched| now.saturating_duration_since(fetched))
+    }
+
+    /// Asks for permission to fetch. For unknown keys, permission is given once per interval.
+    fn may_fetch(&mut self, now: Instant) -> bool {
+        self.next.is_none_or(|next| now >= next)
+    }
+
+    /// Stores a fetched set.
+    fn put(&mut self, keys: Arc<[JwtKey]>, now: Instant) {
+        self.keys = keys;
+        self.fetched = Some(now);
+        self.next = now.checked_add(self.interval);
+    }
+
+    /// Records a fetch that failed or was dropped before its end: the next one need not wait as long.
+    fn failed(&mut self, now: Instant) {
+        self.next = now.checked_add(self.interval / 10);
+    }
+}
+
+/// Reads a set. Each key is read separately, so that a key that is not understood does not affect the others.
+fn parse(json: &[u8]) -> Result<Arc<[JwtKey]>, Error> {
+    #[derive(Deserialize)]
+    struct Set {
+        keys: Vec<serde_json::Value>,
+    }
+
+    if json.len() > MAX_SIZE {
+        return Err(Error::too_large(format!("the key set is larger than {MAX_SIZE} bytes")));
+    }
+    let set: Set = serde_json::from_slice(json)
+        .map_err(|error| Error::codec("the key set is not a valid JWKS (RFC 7517, section 5)").with_source(error))?;
+    let keys = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
+    Ok(keys.filter_map(|key| JwtKey::of_jwk(&key)).take(MAX_KEYS).collect())
 }

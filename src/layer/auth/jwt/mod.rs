@@ -2,16 +2,14 @@
 //! wrong.
 
 mod claims;
-mod decode;
 mod jwks;
 mod key;
-mod key_set;
 mod rules;
 mod verifier;
 
 pub use self::{
     claims::Claims,
-    jwks::{JwksVerifier, Verifying},
+    jwks::{JwksVerifier, KeySource, Verifying},
     key::JwtKey,
     rules::JwtRules,
     verifier::JwtVerifier,

@@ -6,11 +6,24 @@ use std::{
     task::{Context, Poll},
 };
 
-use serde::de::DeserializeOwned;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{
+    Algorithm,
+    crypto::rust_crypto,
+    dangerous::insecure_decode_claims,
+    errors::{Error as JwtError, ErrorKind},
+};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use tower_service::Service;
 
-use super::{Claims, JwtKey, JwtRules, decode};
-use crate::{Error, layer::auth::Credentials};
+use super::{Claims, JwtKey, JwtRules};
+use crate::{
+    Error,
+    layer::auth::{Credentials, MAX_TOKEN},
+};
 
 /// Verifies JWTs with given keys: a `Service<`[`Credentials`]`, Response = `[`Claims`]`<X>>` that answers at once.
 ///
@@ -54,7 +67,7 @@ impl<X: DeserializeOwned> JwtVerifier<X> {
     /// reason, and reveals nothing of the token.
     pub fn verify(&self, credentials: &Credentials) -> Result<Claims<X>, Error> {
         let (keys, rules) = &*self.shared;
-        Ok(decode::decode(decode::token(credentials)?, keys, rules)?)
+        Ok(decode(token(credentials)?, keys, rules)?)
     }
 }
 
@@ -82,5 +95,136 @@ impl<X> fmt::Debug for JwtVerifier<X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (keys, rules) = &*self.shared;
         f.debug_struct("JwtVerifier").field("keys", keys).field("rules", rules).finish_non_exhaustive()
+    }
+}
+
+// Nothing of a token ends up in an error, because a parser's message may quote it.
+
+/// The reason why a token yields no claims.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// No key has the id that the token names.
+    UnknownKey,
+    Refused(&'static str),
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::auth(match problem {
+            Problem::UnknownKey => "the token is signed with an unknown key",
+            Problem::Refused(reason) => reason,
+        })
+    }
+}
+
+/// Returns the token of the credentials, if they are a token of acceptable length.
+pub(super) fn token(credentials: &Credentials) -> Result<&str, Problem> {
+    let token = credentials.bearer().ok_or(Problem::Refused("a token is required, not a password"))?;
+    match token.expose() {
+        token if token.len() > MAX_TOKEN => Err(Problem::Refused("the token is too long")),
+        token => Ok(token),
+    }
+}
+
+pub(super) fn decode<X: DeserializeOwned>(
+    token: &str,
+    keys: &[JwtKey],
+    rules: &JwtRules,
+) -> Result<Claims<X>, Problem> {
+    let header = jsonwebtoken::decode_header(token).map_err(reason)?;
+    // RFC 7515, section 4.1.11: a recipient that does not understand every critical extension must refuse the token.
+    if header.crit.is_some() {
+        return Err(Problem::Refused("the token requires an extension that is not supported"));
+    }
+    let key = choose(keys, header.kid.as_deref(), header.alg)?;
+    verify(token, key)?;
+    // "Insecure" unless the signature was verified, and it was.
+    let claims: Claims<X> = insecure_decode_claims(token).map_err(reason)?;
+    let has_audience = !claims.audience.is_empty() || names_audience(token)?;
+    rules.check_parties(claims.issuer.as_deref(), has_audience, &claims.audience).map_err(Problem::Refused)?;
+    rules.check_times(claims.expires, claims.not_before).map_err(Problem::Refused)?;
+    Ok(claims)
+}
+
+/// Verifies the signature (RFC 7515, section 5.2). It does not use `jsonwebtoken::decode`, which takes its cryptography
+/// from a process-wide default. That default would have to be installed for the whole application, and `jsonwebtoken`
+/// panics if its features leave the choice open.
+fn verify(token: &str, key: &JwtKey) -> Result<(), Problem> {
+    const WRONG: Problem = Problem::Refused("the token's signature is invalid");
+
+    let (message, signature) = token.rsplit_once('.').ok_or(UNREADABLE)?;
+    let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).map_err(|_| UNREADABLE)?;
+    let verifier = (rust_crypto::DEFAULT_PROVIDER.verifier_factory)(&key.algorithm, &key.key).map_err(reason)?;
+    verifier.verify(message.as_bytes(), &signature).map_err(|_| WRONG)
+}
+
+/// Returns whether a token names an audience, even an empty list.
+fn names_audience(token: &str) -> Result<bool, Problem> {
+    #[derive(Deserialize)]
+    struct Named {
+        aud: Option<IgnoredAny>,
+    }
+
+    insecure_decode_claims::<Named>(token).map(|named| named.aud.is_some()).map_err(reason)
+}
+
+/// Returns the key to verify a token with. The key's algorithm decides; the token's must be the same.
+fn choose<'a>(keys: &'a [JwtKey], id: Option<&str>, algorithm: Algorithm) -> Result<&'a JwtKey, Problem> {
+    let of_algorithm = |key: &&JwtKey| key.algorithm == algorithm;
+    let key = match id {
+        Some(id) => {
+            let mut named = keys.iter().filter(|key| key.id.as_deref() == Some(id)).peekable();
+            match named.peek() {
+                Some(_) => named.find(of_algorithm),
+                // A key without an id accepts tokens that name one.
+                None => {
+                    let mut unnamed = keys.iter().filter(|key| key.id.is_none()).peekable();
+                    unnamed.peek().ok_or(Problem::UnknownKey)?;
+                    unnamed.find(of_algorithm)
+                }
+            }
+        }
+        None if keys.is_empty() => return Err(Problem::UnknownKey),
+        None => {
+            let mut fitting = keys.iter().filter(of_algorithm);
+            let first = fitting.next();
+            match fitting.next() {
+                Some(_) => return Err(Problem::Refused("the token does not name the key that it is signed with")),
+                None => first,
+            }
+        }
+    };
+    key.ok_or(Problem::Refused("the token's algorithm is not the key's"))
+}
+
+const UNREADABLE: Problem = Problem::Refused("the token cannot be decoded");
+
+fn reason(error: JwtError) -> Problem {
+    match error.kind() {
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
+            Problem::Refused("the token's algorithm is not the key's")
+        }
+        _ => UNREADABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::auth::JwtVerifier;
+
+    #[test]
+    fn verifying_a_token_leaves_the_default_provider_of_the_process_to_the_application() {
+        // Signed elsewhere: jsonwebtoken's own `encode` would choose the default.
+        const TOKEN: &str =
+            "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhZGEifQ.lBKrxi1_3QMdNkGC_Iwnoa4S1faV7F3h4lezwRc1nQs";
+
+        let key = JwtKey::hs256(b"a secret of more than 32 bytes, for tests only").unwrap();
+        let verifier: JwtVerifier = JwtVerifier::new(key, JwtRules::new().without_expiry());
+        let claims = verifier.verify(&Credentials::Bearer(TOKEN.into())).unwrap();
+        assert_eq!(claims.subject.as_deref(), Some("ada"));
+        let changed = TOKEN.replace("lBKr", "lBKs");
+        assert!(verifier.verify(&Credentials::Bearer(changed.as_str().into())).unwrap_err().is_auth());
+        assert!(rust_crypto::DEFAULT_PROVIDER.install_default().is_ok(), "it was taken");
     }
 }

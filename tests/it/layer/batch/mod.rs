@@ -6,13 +6,7 @@ mod sending;
 mod time;
 mod unpacking;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Wake, Waker},
-};
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, Stream, StreamExt};
@@ -74,27 +68,6 @@ fn failure<S: Stream<Item = Result<Message, Error>> + Unpin>(stream: &mut S) -> 
 
 fn put(far: &mut Channel, message: Message) {
     far.send(message).now_or_never().expect("there is room").unwrap();
-}
-
-#[derive(Default)]
-struct Wakes(AtomicUsize);
-
-impl Wakes {
-    fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// A task that counts its wake-ups.
-fn task() -> (Arc<Wakes>, Waker) {
-    let wakes = Arc::new(Wakes::default());
-    (wakes.clone(), Waker::from(wakes))
 }
 
 fn noop() -> Context<'static> {

@@ -7,10 +7,10 @@ use tower::{Layer, ServiceBuilder};
 use tower_transport::{
     CloseCode, CloseFrame, Error, Message, ServiceBuilderExt, TransportExt, channel,
     layer::batch::{BatchLayer, BatchPolicy},
-    test_util::script::Script,
+    test_util::{WakeCount, script::Script},
 };
 
-use super::{batch, bytes, feed, flush, half, next, noop, put, task, text, written};
+use super::{batch, bytes, feed, flush, half, next, noop, put, text, written};
 
 fn on_flush(count: u16) -> BatchPolicy {
     BatchPolicy::on_flush(count)
@@ -151,7 +151,7 @@ fn a_close_sends_what_waits_first() {
 #[test]
 fn while_the_inner_transport_has_no_room_it_takes_one_batch_and_is_then_pending() {
     let (mut near, mut far) = half(on_flush(2), 1);
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut cx = std::task::Context::from_waker(&waker);
     let mut taken = 0;
     while near.poll_ready_unpin(&mut cx).is_ready() {
@@ -160,7 +160,7 @@ fn while_the_inner_transport_has_no_room_it_takes_one_batch_and_is_then_pending(
     }
     assert_eq!(taken, 2);
     assert_eq!(next(&mut far), Some(batch(&[text("x"), text("x")])));
-    assert_eq!(wakes.count(), 1);
+    assert_eq!(wakes.get(), 1);
     assert!(near.poll_ready_unpin(&mut cx).is_ready());
 }
 

@@ -11,10 +11,10 @@ use tower::Layer;
 use tower_transport::{
     Error, Message, TransportExt, channel,
     layer::batch::{BatchLayer, BatchPolicy},
-    test_util::script::Script,
+    test_util::{WakeCount, script::Script},
 };
 
-use super::{batch, feed, flush, half, next, noop, put, task, text};
+use super::{batch, feed, flush, half, next, noop, put, text};
 
 const DELAY: Duration = Duration::from_millis(10);
 
@@ -25,16 +25,16 @@ fn policy() -> BatchPolicy {
 #[tokio::test(start_paused = true)]
 async fn what_waits_leaves_when_the_delay_of_the_oldest_message_is_over() {
     let (mut near, mut far) = half(policy(), 4);
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut cx = Context::from_waker(&waker);
     assert!(near.poll_next_unpin(&mut cx).is_pending());
     feed(&mut near, text("a"));
     advance(DELAY / 2).await;
     feed(&mut near, text("b"));
     advance(DELAY / 2 - Duration::from_millis(2)).await;
-    assert_eq!((wakes.count(), next(&mut far)), (0, None));
+    assert_eq!((wakes.get(), next(&mut far)), (0, None));
     advance(Duration::from_millis(3)).await;
-    assert_eq!(wakes.count(), 1);
+    assert_eq!(wakes.get(), 1);
     assert!(near.poll_next_unpin(&mut cx).is_pending());
     assert_eq!(next(&mut far), Some(batch(&[text("a"), text("b")])));
     assert_eq!(near.waiting(), 0);
@@ -44,14 +44,14 @@ async fn what_waits_leaves_when_the_delay_of_the_oldest_message_is_over() {
 async fn the_delay_also_sends_and_flushes_a_batch_that_was_full_and_never_flushed() {
     let (inner, script) = Script::<Message>::new().expect(batch(&[text("a"), text("b")])).flush().build();
     let mut near = BatchLayer::new(BatchPolicy::new(2, DELAY)).layer(inner);
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut cx = Context::from_waker(&waker);
     assert!(near.poll_next_unpin(&mut cx).is_pending());
     near.feed(text("a")).now_or_never().unwrap().unwrap();
     near.feed(text("b")).now_or_never().unwrap().unwrap();
-    let before = wakes.count();
+    let before = wakes.get();
     advance(DELAY + Duration::from_millis(1)).await;
-    assert!(wakes.count() > before && !script.is_done());
+    assert!(wakes.get() > before && !script.is_done());
     assert!(near.poll_next_unpin(&mut cx).is_pending());
     assert!(script.is_done());
 }
@@ -133,12 +133,12 @@ async fn a_flood_of_incoming_messages_does_not_hold_back_what_waits() {
 #[tokio::test(start_paused = true)]
 async fn without_a_delay_the_readers_next_poll_sends() {
     let (mut near, mut far) = half(BatchPolicy::new(64, Duration::ZERO), 4);
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut cx = Context::from_waker(&waker);
     assert!(near.poll_next_unpin(&mut cx).is_pending());
     feed(&mut near, text("a"));
     advance(Duration::from_millis(1)).await;
-    assert_eq!(wakes.count(), 1);
+    assert_eq!(wakes.get(), 1);
     assert!(near.poll_next_unpin(&mut cx).is_pending());
     assert_eq!(next(&mut far), Some(text("a")));
 }
@@ -146,12 +146,12 @@ async fn without_a_delay_the_readers_next_poll_sends() {
 #[tokio::test(start_paused = true)]
 async fn messages_that_are_flushed_wake_the_reader_at_most_once_a_delay() {
     let (mut near, mut far) = half(policy(), 4);
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut cx = Context::from_waker(&waker);
     let mut polled = 0;
     for _ in 0..100 {
-        if wakes.count() > polled || polled == 0 {
-            polled = wakes.count();
+        if wakes.get() > polled || polled == 0 {
+            polled = wakes.get();
             assert!(near.poll_next_unpin(&mut cx).is_pending());
         }
         feed(&mut near, text("a"));
@@ -159,23 +159,23 @@ async fn messages_that_are_flushed_wake_the_reader_at_most_once_a_delay() {
         assert_eq!(next(&mut far), Some(text("a")));
         advance(Duration::from_millis(1)).await;
     }
-    assert!((1..=10).contains(&wakes.count()), "{}", wakes.count());
+    assert!((1..=10).contains(&wakes.get()), "{}", wakes.get());
 }
 
 #[tokio::test(start_paused = true)]
 async fn with_on_flush_no_timer_ever_wakes_anyone() {
     let (mut near, mut far) = half(BatchPolicy::on_flush(64), 4);
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     assert!(near.poll_next_unpin(&mut Context::from_waker(&waker)).is_pending());
     feed(&mut near, text("a"));
     advance(Duration::from_secs(3600)).await;
-    assert_eq!((wakes.count(), next(&mut far), near.waiting()), (0, None, 1));
+    assert_eq!((wakes.get(), next(&mut far), near.waiting()), (0, None, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_the_delay_is_over_and_there_is_no_room_both_tasks_are_woken_once_there_is() {
     let (mut near, mut far) = half(policy(), 1);
-    let ((reads, reader), (writes, writer)) = (task(), task());
+    let ((reads, reader), (writes, writer)) = (WakeCount::new(), WakeCount::new());
     let (mut read, mut write) = (Context::from_waker(&reader), Context::from_waker(&writer));
     assert!(near.poll_next_unpin(&mut read).is_pending());
     feed(&mut near, text("a"));
@@ -186,9 +186,9 @@ async fn when_the_delay_is_over_and_there_is_no_room_both_tasks_are_woken_once_t
     near.start_send_unpin(text("b")).unwrap();
     assert!(near.poll_flush_unpin(&mut write).is_pending());
     assert!(near.poll_next_unpin(&mut read).is_pending());
-    let before = (reads.count(), writes.count());
+    let before = (reads.get(), writes.get());
     assert_eq!(next(&mut far), Some(text("a")));
-    assert_eq!((reads.count(), writes.count()), (before.0 + 1, before.1 + 1));
+    assert_eq!((reads.get(), writes.get()), (before.0 + 1, before.1 + 1));
     assert!(near.poll_next_unpin(&mut read).is_pending());
     assert_eq!(next(&mut far), Some(text("b")));
     assert!(near.poll_flush_unpin(&mut write).is_ready());

@@ -2,15 +2,15 @@
 
 use std::{
     error::Error as _,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
 use futures_util::{SinkExt, Stream};
-use tower_transport::{CloseCode, test_util::contract::block_on};
+use tower_transport::{
+    CloseCode,
+    test_util::{WakeCount, contract::block_on},
+};
 
 use super::*;
 
@@ -150,20 +150,11 @@ fn what_is_in_a_message_is_not_opened_again() {
     assert_eq!(next(&mut near).unwrap(), inner);
 }
 
-#[derive(Default)]
-struct Wakes(AtomicUsize);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn the_close_message_waits_for_room_and_wakes_both_halves() {
     let (near, mut far) = channel(1);
     let mut near = CompressionLayer::new(Deflate::new().keep_context()).layer(near);
-    let (writes, reads) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
+    let (writes, reads) = (Arc::new(WakeCount::default()), Arc::new(WakeCount::default()));
     let (writer, reader) = (Waker::from(writes.clone()), Waker::from(reads.clone()));
     put(&mut near, Message::text("in the way"));
     assert!(near.poll_ready_unpin(&mut Context::from_waker(&writer)).is_pending());
@@ -172,7 +163,7 @@ fn the_close_message_waits_for_room_and_wakes_both_halves() {
     assert!(matches!(near.poll_next_unpin(&mut Context::from_waker(&reader)), Poll::Ready(Some(Err(_)))));
     assert!(near.poll_next_unpin(&mut Context::from_waker(&reader)).is_pending());
     assert_eq!(next(&mut far).unwrap(), Message::text("in the way"));
-    assert_eq!((writes.0.load(Ordering::Relaxed), reads.0.load(Ordering::Relaxed)), (1, 1));
+    assert_eq!((writes.get(), reads.get()), (1, 1));
     assert!(matches!(near.poll_next_unpin(&mut Context::from_waker(&reader)), Poll::Ready(None)));
     assert!(matches!(near.poll_ready_unpin(&mut Context::from_waker(&writer)), Poll::Ready(Err(_))));
     assert!(next(&mut far).unwrap().is_close());

@@ -5,11 +5,7 @@ mod size;
 mod time;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -45,19 +41,4 @@ fn expect_close(far: &mut Channel, code: CloseCode, reason: &str) {
     let Some(Some(Ok(Message::Close(Some(frame))))) = far.next().now_or_never() else { panic!("no close message") };
     assert_eq!((frame.code(), frame.reason()), (code, reason));
     assert!(far.next().now_or_never().unwrap().is_none(), "the transport was not closed");
-}
-
-#[derive(Default)]
-struct Wakes(AtomicUsize);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// A task that counts its wake-ups.
-fn task() -> (Arc<Wakes>, Waker) {
-    let wakes = Arc::new(Wakes::default());
-    (wakes.clone(), Waker::from(wakes))
 }

@@ -1,6 +1,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
+use tower_transport::test_util::WakeCount;
 use tower_transport::test_util::script::Script;
 
 #[test]
@@ -84,7 +85,7 @@ fn where_large_messages_are_skipped_each_costs_itself_alone() {
 #[test]
 fn what_was_accepted_goes_out_before_the_close_message_and_reader_and_writer_are_woken() {
     let (mut near, mut far) = pair(LimitLayer::new().max_incoming(4), 1);
-    let ((reads, reader), (writes, writer)) = (task(), task());
+    let ((reads, reader), (writes, writer)) = (WakeCount::new(), WakeCount::new());
     near.send(bytes(1)).now_or_never().unwrap().unwrap();
     assert!(near.poll_ready_unpin(&mut Context::from_waker(&writer)).is_pending());
     put(&mut far, bytes(5));
@@ -93,7 +94,7 @@ fn what_was_accepted_goes_out_before_the_close_message_and_reader_and_writer_are
     assert!(near.poll_next_unpin(&mut cx).is_pending(), "there is no room for the close message");
 
     assert_eq!(far.next().now_or_never().unwrap().unwrap().unwrap(), bytes(1));
-    assert_eq!((reads.0.load(Ordering::Relaxed), writes.0.load(Ordering::Relaxed)), (1, 1));
+    assert_eq!((reads.get(), writes.get()), (1, 1));
     assert!(matches!(near.poll_next_unpin(&mut cx), Poll::Ready(None)));
     expect_close(&mut far, CloseCode::TOO_BIG, "message too large");
     assert!(matches!(near.poll_ready_unpin(&mut noop()), Poll::Ready(Err(_))));
@@ -103,7 +104,7 @@ fn what_was_accepted_goes_out_before_the_close_message_and_reader_and_writer_are
 fn the_sink_waits_for_a_flush_once_so_many_are_in_flight() {
     let (transport, script) = Script::new().expect(bytes(1)).expect(bytes(2)).stall().flush().expect(bytes(3)).build();
     let mut near = transport.layer(LimitLayer::new().max_in_flight(NonZeroUsize::new(2).unwrap()));
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut cx = Context::from_waker(&waker);
     for size in [1, 2] {
         assert!(near.poll_ready_unpin(&mut cx).is_ready());
@@ -111,7 +112,7 @@ fn the_sink_waits_for_a_flush_once_so_many_are_in_flight() {
     }
     assert!(near.poll_ready_unpin(&mut cx).is_pending(), "two are in flight");
     script.release();
-    assert!(wakes.0.load(Ordering::Relaxed) > 0);
+    assert!(wakes.get() > 0);
     assert!(near.poll_ready_unpin(&mut cx).is_ready());
     near.start_send_unpin(bytes(3)).unwrap();
     assert!(script.is_done());

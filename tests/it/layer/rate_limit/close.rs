@@ -1,5 +1,6 @@
 use super::*;
 use tower_transport::CloseCode;
+use tower_transport::test_util::WakeCount;
 
 fn closing(
     capacity: usize,
@@ -46,7 +47,7 @@ async fn one_outgoing_message_too_many_is_refused_and_closes_with_1008() {
 #[tokio::test(start_paused = true)]
 async fn the_close_message_waits_for_room_and_wakes_reader_and_writer() {
     let (mut near, mut far) = closing(1);
-    let ((reads, reader), (writes, writer)) = (task(), task());
+    let ((reads, reader), (writes, writer)) = (WakeCount::new(), WakeCount::new());
     assert!(try_send(&mut near, text(0)).unwrap());
     assert!(near.poll_ready_unpin(&mut Context::from_waker(&writer)).is_pending());
     put(&mut far, text(0));
@@ -57,7 +58,7 @@ async fn the_close_message_waits_for_room_and_wakes_reader_and_writer() {
     assert!(near.poll_next_unpin(&mut cx).is_pending());
 
     assert!(next(&mut far).is_some());
-    assert_eq!((reads.count(), writes.count()), (1, 1));
+    assert_eq!((reads.get(), writes.get()), (1, 1));
     assert!(matches!(near.poll_next_unpin(&mut cx), Poll::Ready(None)));
     expect_1008(&mut far);
     assert!(matches!(near.poll_ready_unpin(&mut noop()), Poll::Ready(Err(_))));

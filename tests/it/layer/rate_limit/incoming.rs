@@ -1,11 +1,14 @@
 use super::*;
-use tower_transport::{layer::rate_limit::PerByte, test_util::script::Script};
+use tower_transport::{
+    layer::rate_limit::PerByte,
+    test_util::{WakeCount, script::Script},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_message_over_the_limit_waits_and_the_peer_feels_it() {
     let (near, mut far) = messages(1);
     let mut near = near.layer(per_connection(1).inbound());
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut cx = Context::from_waker(&waker);
     put(&mut far, text(0));
     assert_eq!(next(&mut near).unwrap().unwrap(), text(0));
@@ -18,7 +21,7 @@ async fn a_message_over_the_limit_waits_and_the_peer_feels_it() {
     assert_eq!(near.size_hint().0, 1);
 
     advance(ms(100)).await;
-    assert_eq!(wakes.count(), 1);
+    assert_eq!(wakes.get(), 1);
     assert_eq!(next(&mut near).unwrap().unwrap(), text(1));
     assert!(near.poll_next_unpin(&mut cx).is_pending());
     advance(ms(100)).await;

@@ -1,11 +1,12 @@
 use super::*;
 use tower_transport::layer::rate_limit::PerByte;
+use tower_transport::test_util::WakeCount;
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_passes_at_once_and_then_the_sink_waits_for_each_cell() {
     let (near, mut far) = messages(8);
     let mut near = near.layer(per_connection(2));
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut cx = Context::from_waker(&waker);
     assert!(try_send(&mut near, text(0)).unwrap());
     assert!(try_send(&mut near, text(1)).unwrap());
@@ -13,9 +14,9 @@ async fn a_burst_passes_at_once_and_then_the_sink_waits_for_each_cell() {
 
     advance(ms(99)).await;
     assert!(near.poll_ready_unpin(&mut cx).is_pending());
-    assert_eq!(wakes.count(), 0);
+    assert_eq!(wakes.get(), 0);
     advance(ms(1)).await;
-    assert_eq!(wakes.count(), 1, "the cell came, and nobody was woken");
+    assert_eq!(wakes.get(), 1, "the cell came, and nobody was woken");
     assert!(near.poll_ready_unpin(&mut cx).is_ready());
     near.start_send_unpin(text(2)).unwrap();
     assert!(near.poll_ready_unpin(&mut cx).is_pending());

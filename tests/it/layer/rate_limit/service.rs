@@ -1,5 +1,6 @@
 use super::*;
 use std::convert::Infallible;
+use tower_transport::test_util::WakeCount;
 
 use axum::{Router, routing::get};
 use http::{Request, Response, StatusCode, header::RETRY_AFTER};
@@ -19,7 +20,7 @@ async fn readiness_waits_for_a_cell_and_keeps_it_for_the_call() {
     let layer = shared(1).for_service();
     let counts = layer.counts();
     let mut service = double(&layer);
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut cx = Context::from_waker(&waker);
     for _ in 0..3 {
         assert!(service.poll_ready(&mut cx).is_ready());
@@ -27,7 +28,7 @@ async fn readiness_waits_for_a_cell_and_keeps_it_for_the_call() {
     assert_eq!(service.call(2).await.unwrap(), 4);
     assert!(service.poll_ready(&mut cx).is_pending());
     advance(ms(100)).await;
-    assert_eq!(wakes.count(), 1);
+    assert_eq!(wakes.get(), 1);
     assert!(service.poll_ready(&mut cx).is_ready());
     assert_eq!(service.call(3).await.unwrap(), 6);
     assert_eq!((counts.admitted(), counts.waited(), counts.rejected()), (2, 1, 0));

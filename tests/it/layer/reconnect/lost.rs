@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     future::poll_fn,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::atomic::AtomicUsize,
     task::{Context, Poll, Waker},
     time::Duration,
 };

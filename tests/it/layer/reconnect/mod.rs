@@ -12,11 +12,8 @@ mod socket;
 use std::{
     collections::VecDeque,
     future::{Pending, Ready, pending, ready},
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::{Arc, Mutex, MutexGuard},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -144,27 +141,6 @@ fn stack(server: &Server) -> Stack {
 
 fn closed(code: u16) -> Message {
     Message::Close(Some(CloseFrame::new(CloseCode::new(code).unwrap(), "why")))
-}
-
-#[derive(Default)]
-struct Wakes(AtomicUsize);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Wakes {
-    fn take(&self) -> usize {
-        self.0.swap(0, Ordering::Relaxed)
-    }
-}
-
-/// A task that counts its wake-ups.
-fn task() -> (Arc<Wakes>, Waker) {
-    let wakes = Arc::new(Wakes::default());
-    (wakes.clone(), Waker::from(wakes))
 }
 
 /// A state in one word.

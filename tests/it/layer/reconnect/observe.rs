@@ -11,9 +11,10 @@ use tower::Layer;
 use tower_transport::{
     Error, Message, Queue, Receiver, Sender, TransportExt,
     layer::reconnect::{Keep, ReconnectHandle, State, States, WhenLost},
+    test_util::WakeCount,
 };
 
-use super::{Server, Step, layer, stack, task, word};
+use super::{Server, Step, layer, stack, word};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -61,7 +62,7 @@ async fn a_slow_observer_sees_the_latest_state_and_then_waits() {
     let mut states = transport.handle().states();
     transport.send_message("hello".into()).await.unwrap();
     assert_eq!(next(&mut states).unwrap(), "connected");
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     assert!(states.poll_next_unpin(&mut Context::from_waker(&waker)).is_pending());
     drop(server.accept());
     assert!(transport.receive_message().now_or_never().is_none());
@@ -171,7 +172,7 @@ async fn a_close_is_not_overruled_by_a_later_reconnect() {
 async fn both_halves_are_woken_by_a_connection_and_by_its_loss() {
     let server = Server::refusing([Error::refused("not yet")]);
     let mut transport = stack(&server);
-    let ((reads, reader), (writes, writer)) = (task(), task());
+    let ((reads, reader), (writes, writer)) = (WakeCount::new(), WakeCount::new());
     let (mut reader, mut writer) = (Context::from_waker(&reader), Context::from_waker(&writer));
     // Both wait for the second attempt, and the clock wakes both, whichever polled last.
     assert!(transport.poll_next_unpin(&mut reader).is_pending());
@@ -208,7 +209,7 @@ async fn both_halves_are_woken_by_the_end() {
 async fn a_command_wakes_a_transport_that_waits_for_messages() {
     let server = Server::default();
     let mut transport = stack(&server);
-    let (wakes, waker) = task();
+    let (wakes, waker) = WakeCount::new();
     let mut cx = Context::from_waker(&waker);
     assert!(transport.poll_next_unpin(&mut cx).is_pending());
     wakes.take();

@@ -1,0 +1,362 @@
+//! Limits concurrent connections: in total, and per key, such as the peer's address or its principal.
+//!
+//! # Why
+//!
+//! A connection costs memory for as long as it lives, and a rate limit on requests does not count it once it is
+//! upgraded.
+//!
+//! # Backpressure
+//!
+//! The layer never waits. A request over the limit is answered at once, with 503 for the total and 429 for the key,
+//! with `Retry-After: 1`, and logged (feature `tracing`).
+//!
+//! # Position in the stack
+//!
+//! With a key that every request has (an address that your server puts into the extensions), the layer goes outermost,
+//! so that a refused request costs nothing else. If the key is the principal of
+//! [`AuthGuardLayer`](super::auth::AuthGuardLayer), it goes below that layer.
+//!
+//! # Lifetime of a place
+//!
+//! The layer puts a [`Place`] into the extensions of the request. The place is freed when it and its clones are
+//! dropped.
+//!
+//! | the request becomes | the place is held until |
+//! |---|---|
+//! | a WebSocket, by [`WebSocketUpgrade`] or axum's extractor `WebSocketHandshake` | the `WebSocket` is dropped, wherever the handler has moved it |
+//! | a session of `SseDuplexServer` | the handler has dropped its end, and the event stream has ended |
+//! | a session of WebTransport, by `Incoming::accept` | the last handle of the session is dropped |
+//! | a connection of `OptimizedAcceptor` or `SessionServer` | that connection is dropped; the session may continue with another one, which takes its own place |
+//! | any other response | the service has answered |
+//!
+//! Handlers need no code for it, and do not find the `Place` among their request's parts. Only a response with a
+//! long-lived body, such as an `EventStream`, needs help: take the `Place` out of the request's extensions and move it
+//! into the stream.
+//!
+//! [`WebSocketUpgrade`]: crate::transport::websocket::WebSocketUpgrade
+//!
+//! # Errors
+//!
+//! Returns the errors of the inner service. A refusal is a response, not an error.
+//!
+//! # Cancel safety
+//!
+//! A request that is dropped before it has become a connection frees its place.
+//!
+//! # On the wire
+//!
+//! The layer sends the two responses above.
+//!
+//! # Example
+//!
+//! ```
+//! # #[cfg(feature = "websocket")] {
+//! use std::net::IpAddr;
+//! use tower::ServiceBuilder;
+//! use tower_transport::{
+//!     TransportExt,
+//!     handshake::limit::ConnectionLimitLayer,
+//!     transport::websocket::WebSocketUpgrade,
+//! };
+//!
+//! let service = ServiceBuilder::new()
+//!     .layer(ConnectionLimitLayer::new(10_000).per_key(20, |parts| parts.extensions.get::<IpAddr>().copied()))
+//!     .service(WebSocketUpgrade::new(|mut socket, _parts| async move {
+//!         while let Some(Ok(message)) = socket.receive_message().await {
+//!             println!("{message:?}");
+//!         }
+//!     }));
+//! # }
+//! ```
+//!
+//! # Compared with tower's `ConcurrencyLimit`
+//!
+//! `ConcurrencyLimit` counts calls, and a call ends with the 101 response. It waits where this layer refuses, and has
+//! no keys.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    hash::Hash,
+    marker::PhantomData,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub use crate::transport::place::Place;
+use crate::{
+    fingerprint::{Fingerprint, Seeds},
+    log,
+};
+
+/// A layer for services of HTTP requests that limits concurrent connections. See the [module](super) for the complete
+/// documentation.
+///
+/// All services created by one layer or its clones share its counts.
+#[derive(Clone)]
+pub struct ConnectionLimitLayer<K = (), F = NoKey> {
+    counts: Arc<Counts<K>>,
+    total: usize,
+    per_key: usize,
+    key: F,
+}
+
+/// The key type of a [`ConnectionLimitLayer`] without keys.
+pub type NoKey = fn(&Parts) -> Option<()>;
+
+impl ConnectionLimitLayer {
+    /// Creates a layer that admits at most `total` connections.
+    #[must_use]
+    pub fn new(total: usize) -> Self {
+        Self { counts: Arc::new(Counts::new()), total, per_key: usize::MAX, key: |_| None }
+    }
+
+    /// Also limits each key to `most` connections. `key` returns the key of a request, usually from its extensions.
+    /// Requests without a key count only towards the total.
+    #[must_use]
+    pub fn per_key<K, F>(self, most: usize, key: F) -> ConnectionLimitLayer<K, F>
+    where
+        K: Hash + Eq + Clone,
+        F: Fn(&Parts) -> Option<K>,
+    {
+        ConnectionLimitLayer { counts: Arc::new(Counts::new()), total: self.total, per_key: most, key }
+    }
+}
+
+impl<K: Hash + Eq + Clone, F> ConnectionLimitLayer<K, F> {
+    /// Returns the number of connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.counts.total()
+    }
+}
+
+impl<S, K: Clone, F: Clone> Layer<S> for ConnectionLimitLayer<K, F> {
+    type Service = ConnectionLimit<S, K, F>;
+
+    fn layer(&self, service: S) -> ConnectionLimit<S, K, F> {
+        ConnectionLimit::new(service, self.clone())
+    }
+}
+
+impl<K, F> fmt::Debug for ConnectionLimitLayer<K, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionLimitLayer")
+            .field("total", &self.total)
+            .field("per_key", &self.per_key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A service with a limited number of concurrent connections, created by [`ConnectionLimitLayer`].
+#[derive(Clone)]
+pub struct ConnectionLimit<S, K, F> {
+    service: S,
+    limit: ConnectionLimitLayer<K, F>,
+}
+
+impl<S, K, F> ConnectionLimit<S, K, F> {
+    const fn new(service: S, limit: ConnectionLimitLayer<K, F>) -> Self {
+        Self { service, limit }
+    }
+
+    /// Returns a reference to the inner service.
+    #[must_use]
+    pub fn get_ref(&self) -> &S {
+        &self.service
+    }
+
+    /// Returns a mutable reference to the inner service. Requests sent to it directly are not counted.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.service
+    }
+
+    /// Returns the inner service.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.service
+    }
+}
+
+impl<S, K, F, B, R> Service<Request<B>> for ConnectionLimit<S, K, F>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Default,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    F: Fn(&http::request::Parts) -> Option<K>,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, Response<R>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        let ConnectionLimitLayer { counts, total, per_key, key } = &self.limit;
+        let key = key(&parts);
+        ResponseFuture::new(match counts.enter(key.as_ref(), *total, *per_key) {
+            Ok(()) => {
+                Place::new(Entry::new(counts.clone(), key)).put(&mut parts.extensions);
+                Step::Pass { future: self.service.call(Request::from_parts(parts, body)) }
+            }
+            Err(full) => {
+                let response = refuse(full);
+                let reason = match full {
+                    Full::Total => "the total limit of ConnectionLimitLayer::new is reached",
+                    Full::Key => "the limit per key of ConnectionLimitLayer::per_key is reached",
+                };
+                log::refused("http", response.status(), reason, &parts);
+                Step::Refuse { response: Some(response) }
+            }
+        })
+    }
+}
+
+fn refuse<R: Default>(full: Full) -> Response<R> {
+    let mut response = Response::new(R::default());
+    *response.status_mut() = match full {
+        Full::Total => StatusCode::SERVICE_UNAVAILABLE,
+        Full::Key => StatusCode::TOO_MANY_REQUESTS,
+    };
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+impl<S: fmt::Debug, K, F> fmt::Debug for ConnectionLimit<S, K, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionLimit").field("service", &self.service).field("limit", &self.limit).finish()
+    }
+}
+
+pin_project! {
+    /// The future of [`ConnectionLimit`](ConnectionLimit): the service's future, or a refusal.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct ResponseFuture<F, R> {
+        #[pin]
+        step: Step<F, R>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StepProj]
+    enum Step<F, R> {
+        Pass { #[pin] future: F },
+        Refuse { response: Option<R> },
+    }
+}
+
+impl<F, R> ResponseFuture<F, R> {
+    const fn new(step: Step<F, R>) -> Self {
+        Self { step }
+    }
+}
+
+impl<F, R, E> Future for ResponseFuture<F, R>
+where
+    F: Future<Output = Result<R, E>>,
+{
+    type Output = Result<R, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().step.project() {
+            StepProj::Pass { future } => future.poll(cx),
+            StepProj::Refuse { response } => {
+                response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
+            }
+        }
+    }
+}
+
+/// The counts of connections. Their memory is bounded by the total: the map contains only keys that have a connection.
+#[derive(Debug)]
+struct Counts<K> {
+    state: Mutex<State>,
+    seeds: Seeds,
+    keys: PhantomData<fn(K)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    total: usize,
+    by_key: HashMap<Fingerprint, usize>,
+}
+
+/// The limit that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Full {
+    Total,
+    Key,
+}
+
+impl<K: Hash + Eq + Clone> Counts<K> {
+    fn new() -> Self {
+        Self { state: Mutex::default(), seeds: Seeds::default(), keys: PhantomData }
+    }
+
+    fn enter(&self, key: Option<&K>, total: usize, per_key: usize) -> Result<(), Full> {
+        let key = key.map(|key| self.seeds.of(key));
+        let mut state = self.lock();
+        if state.total >= total {
+            return Err(Full::Total);
+        }
+        if let Some(key) = key {
+            let taken = state.by_key.get(&key).copied().unwrap_or(0);
+            if taken >= per_key {
+                return Err(Full::Key);
+            }
+            state.by_key.insert(key, taken + 1);
+        }
+        state.total += 1;
+        Ok(())
+    }
+
+    fn leave(&self, key: Option<Fingerprint>) {
+        let mut state = self.lock();
+        state.total = state.total.saturating_sub(1);
+        let Some(key) = key else { return };
+        match state.by_key.get_mut(&key) {
+            Some(taken) if *taken > 1 => *taken -= 1,
+            _ => drop(state.by_key.remove(&key)),
+        }
+    }
+
+    fn total(&self) -> usize {
+        self.lock().total
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A counted connection, until it is dropped.
+struct Entry<K: Hash + Eq + Clone> {
+    counts: Arc<Counts<K>>,
+    key: Option<Fingerprint>,
+}
+
+impl<K: Hash + Eq + Clone> Entry<K> {
+    fn new(counts: Arc<Counts<K>>, key: Option<K>) -> Self {
+        let key = key.map(|key| counts.seeds.of(&key));
+        Self { counts, key }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Drop for Entry<K> {
+    fn drop(&mut self) {
+        self.counts.leave(self.key);
+    }
+}

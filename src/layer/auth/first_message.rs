@@ -1,0 +1,298 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+use serde::{Deserialize, Serialize};
+use tower_layer::Layer;
+
+use crate::{
+    Error, Message, Transport,
+    layer::{
+        auth::{Getting, Secret, TokenSource, Tokens, verify::is_unauthorized},
+        control::Control,
+    },
+    transport::wakers::WakerPair,
+};
+
+/// A layer for a client's transport: sends a token as the first message, before all messages of the user. See the
+/// [module](crate::layer::auth) for the complete documentation.
+///
+/// Each transport requests its own token from the source: put the layer under `per_connection(..)`.
+pub struct FirstMessageLayer<S: TokenSource> {
+    tokens: Tokens<S>,
+    form: Form,
+}
+
+impl<S: TokenSource> FirstMessageLayer<S> {
+    /// Creates a layer that sends a token of `tokens` as [`Form::Json`].
+    #[must_use]
+    pub const fn new(tokens: Tokens<S>) -> Self {
+        Self { tokens, form: Form::Json }
+    }
+
+    /// Sets the form. Defaults to [`Form::Json`].
+    #[must_use]
+    pub fn form(mut self, form: Form) -> Self {
+        self.form = form;
+        self
+    }
+}
+
+impl<T, S> Layer<T> for FirstMessageLayer<S>
+where
+    S: TokenSource,
+{
+    type Service = FirstMessage<T, S>;
+
+    fn layer(&self, inner: T) -> FirstMessage<T, S> {
+        FirstMessage::new(inner, self.tokens.clone(), self.form)
+    }
+}
+
+impl<S: TokenSource> Clone for FirstMessageLayer<S> {
+    fn clone(&self) -> Self {
+        Self { tokens: self.tokens.clone(), form: self.form }
+    }
+}
+
+impl<S: TokenSource> fmt::Debug for FirstMessageLayer<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FirstMessageLayer").field("tokens", &self.tokens).field("form", &self.form).finish()
+    }
+}
+
+pin_project! {
+    /// A transport that authenticates before anything else, created by [`FirstMessageLayer`](super::FirstMessageLayer).
+    ///
+    /// `poll_ready` and `poll_flush` wait until the token is there; the stream does not. If the source fails, both
+    /// halves return its error, and nothing is sent.
+    pub struct FirstMessage<T, S: TokenSource> {
+        #[pin]
+        inner: T,
+        tokens: Tokens<S>,
+        form: Form,
+        #[pin]
+        step: Step<S>,
+        generation: u64,
+        control: Control<Message>,
+        halves: Arc<WakerPair>,
+        both: Waker,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    enum Step<S: TokenSource> {
+        Token { #[pin] getting: Getting<S> },
+        Failed { error: Error, is_told: bool },
+        Open,
+    }
+}
+
+impl<T, S: TokenSource> FirstMessage<T, S> {
+    /// Returns a reference to the inner transport.
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// Returns a mutable reference to the inner transport. A message sent there may precede the token.
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
+    /// Returns the inner transport. A token that was not sent yet is dropped.
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+}
+
+impl<T, S> FirstMessage<T, S>
+where
+    S: TokenSource,
+{
+    pub(super) fn new(inner: T, tokens: Tokens<S>, form: Form) -> Self {
+        let (halves, both) = WakerPair::new();
+        let step = Step::Token { getting: tokens.get() };
+        Self { inner, tokens, form, step, generation: 0, control: Control::new(), halves, both }
+    }
+
+    /// Gets the token on behalf of both halves. The caller registers its own waker first.
+    fn poll_token(self: Pin<&mut Self>) -> Poll<Result<(), Error>> {
+        let mut this = self.project();
+        let (step, result) = match this.step.as_mut().project() {
+            StepProj::Open => return Poll::Ready(Ok(())),
+            StepProj::Failed { error, .. } => return Poll::Ready(Err(error.clone())),
+            StepProj::Token { getting } => match ready!(getting.poll_lease(&mut Context::from_waker(this.both))) {
+                Ok(lease) => {
+                    *this.generation = lease.generation;
+                    this.control.push(this.form.write(lease.token.secret()));
+                    (Step::Open, Ok(()))
+                }
+                Err(error) => (Step::Failed { error: error.clone(), is_told: false }, Err(error)),
+            },
+        };
+        this.step.set(step);
+        // The other half may wait for the same token.
+        this.both.wake_by_ref();
+        Poll::Ready(result)
+    }
+
+    /// Gets the token on the writer's task.
+    fn poll_token_as_writer(self: Pin<&mut Self>, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        if matches!(self.step, Step::Open) {
+            return Poll::Ready(Ok(()));
+        }
+        self.halves.writer.register(cx.waker());
+        self.poll_token()
+    }
+}
+
+impl<T, S> Stream for FirstMessage<T, S>
+where
+    T: Transport<Message, In = Message>,
+    S: TokenSource,
+{
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !matches!(self.step, Step::Open) {
+            self.halves.reader.register(cx.waker());
+            if let Poll::Ready(Err(error)) = self.as_mut().poll_token() {
+                let StepProj::Failed { is_told, .. } = self.project().step.project() else { return Poll::Ready(None) };
+                return Poll::Ready((!std::mem::replace(is_told, true)).then_some(Err(error)));
+            }
+        }
+        let mut this = self.project();
+        // If the transport cannot be written, its stream ends too, so the error is ignored here.
+        let _ = this.control.poll_send(this.inner.as_mut(), cx);
+        let item = ready!(this.inner.poll_next(cx));
+        if let Some(Ok(Message::Close(Some(frame)))) = &item
+            && is_unauthorized(frame)
+        {
+            this.tokens.refuse(*this.generation);
+        }
+        Poll::Ready(item.map(|item| item.map_err(Into::into)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, self.inner.size_hint().1.and_then(|most| most.checked_add(1)))
+    }
+}
+
+impl<T, S> Sink<Message> for FirstMessage<T, S>
+where
+    T: Transport<Message>,
+    S: TokenSource,
+{
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.as_mut().poll_token_as_writer(cx))?;
+        let this = self.project();
+        this.control.poll_ready(this.inner, cx).map_err(Into::into)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        let this = self.project();
+        this.control.start_send(this.inner, message).map_err(Into::into)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.as_mut().poll_token_as_writer(cx))?;
+        let this = self.project();
+        this.control.poll_flush(this.inner, cx).map_err(Into::into)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // Nothing was accepted before the token was there.
+        let this = self.project();
+        this.control.poll_close(this.inner, cx).map_err(Into::into)
+    }
+}
+
+impl<T: fmt::Debug, S: TokenSource> fmt::Debug for FirstMessage<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FirstMessage").field("inner", &self.inner).field("form", &self.form).finish_non_exhaustive()
+    }
+}
+
+/// How a client writes its first message. A server reads both forms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// `{"token":"..."}`, as text.
+    #[default]
+    Json,
+    /// Only the token, as text.
+    Plain,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    token: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    token: String,
+}
+
+impl Form {
+    pub(super) fn write(self, token: &Secret) -> Message {
+        let token = token.expose();
+        match self {
+            // Every string can be represented in JSON, so this does not fail.
+            Self::Json => Message::text(serde_json::to_string(&Written { token }).unwrap_or_default()),
+            Self::Plain => Message::text(token),
+        }
+    }
+}
+
+/// Returns the token of a first message, in either form.
+#[cfg_attr(target_arch = "wasm32", allow(dead_code))]
+pub(super) fn read(message: &Message) -> Option<Secret> {
+    let text = message.as_text()?.trim();
+    let token = match text.starts_with('{') {
+        true => serde_json::from_str::<Read>(text).ok()?.token,
+        false => text.to_owned(),
+    };
+    (!token.is_empty()).then(|| token.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_one_end_writes_the_other_reads(token in ".{1,40}") {
+            let written = Form::Json.write(&token.clone().into());
+            prop_assert_eq!(read(&written).map(|read| read.expose().to_owned()), Some(token));
+        }
+
+        #[test]
+        fn a_plain_token_is_read_as_it_is(token in "[A-Za-z0-9._~+/-]{1,40}=?") {
+            let read = read(&Form::Plain.write(&token.clone().into()));
+            prop_assert_eq!(read.map(|read| read.expose().to_owned()), Some(token));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".*") {
+            let _ = read(&Message::text(text));
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_none() {
+        for text in ["", "  ", "{}", r#"{"token":7}"#, r#"{"token":""}"#, "{\"token\":\"a\"", "{not json"] {
+            assert!(read(&Message::text(text)).is_none(), "{text}");
+        }
+        assert!(read(&Message::binary(b"token".to_vec())).is_none());
+    }
+}

@@ -1,0 +1,197 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+
+use crate::{
+    Error, Message, Transport,
+    layer::{
+        auth::{Getting, TokenSource, Tokens},
+        control::Control,
+    },
+    message::trailer::{self, Opened},
+};
+
+/// The server requests a new token. The body is empty.
+pub(super) const ASK: u8 = 1;
+
+/// The client sends a token. The body is the token.
+pub(super) const TOKEN: u8 = 2;
+
+/// A layer for a client's transport: answers a server that requests a new token in the middle of a session
+/// ([`ExpiryLayer::renewal`](crate::layer::auth::ExpiryLayer::renewal)). Put it under `per_connection(..)`.
+pub struct RenewLayer<S: TokenSource> {
+    tokens: Tokens<S>,
+}
+
+impl<S: TokenSource> RenewLayer<S> {
+    /// Creates a layer that answers with a token newer than the one that the source had returned when the connection
+    /// was made.
+    #[must_use]
+    pub const fn new(tokens: Tokens<S>) -> Self {
+        Self { tokens }
+    }
+}
+
+impl<T, S: TokenSource> Layer<T> for RenewLayer<S> {
+    type Service = Renew<T, S>;
+
+    fn layer(&self, inner: T) -> Renew<T, S> {
+        let generation = self.tokens.generation();
+        let tokens = self.tokens.clone();
+        Renew { inner, tokens, generation, getting: None, last_error: None, control: Control::new() }
+    }
+}
+
+pin_project! {
+    /// A transport whose session can be renewed, created by [`RenewLayer`].
+    ///
+    /// If the source fails, the request stays unanswered, and the session continues until the server closes it.
+    /// [`last_error`](Self::last_error) returns the reason.
+    pub struct Renew<T, S: TokenSource> {
+        #[pin]
+        inner: T,
+        tokens: Tokens<S>,
+        generation: u64,
+        #[pin]
+        getting: Option<Getting<S>>,
+        last_error: Option<Error>,
+        control: Control<Message>,
+    }
+}
+
+impl<T, S: TokenSource> Renew<T, S> {
+    /// Returns why the server's last request was not answered, if it was not.
+    pub fn last_error(&self) -> Option<&Error> {
+        self.last_error.as_ref()
+    }
+
+    /// Returns a reference to the inner transport.
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// Returns a mutable reference to the inner transport. The layer does not see what is sent or received there.
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
+    /// Returns the inner transport. An answer that was not sent yet is dropped.
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+}
+
+impl<T, S> Renew<T, S>
+where
+    S: TokenSource,
+{
+    fn poll_token(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        let mut this = self.project();
+        let Some(getting) = this.getting.as_mut().as_pin_mut() else { return };
+        let Poll::Ready(lease) = getting.poll_lease(cx) else { return };
+        this.getting.set(None);
+        match lease {
+            Ok(lease) => {
+                *this.generation = lease.generation;
+                *this.last_error = None;
+                let token = lease.token.secret().expose().as_bytes();
+                this.control.push(Message::Binary(trailer::append(token, trailer::Layer::Auth, TOKEN)));
+            }
+            Err(error) => *this.last_error = Some(error),
+        }
+    }
+}
+
+impl<T, S> Stream for Renew<T, S>
+where
+    T: Transport<Message, In = Message>,
+    S: TokenSource,
+{
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if self.getting.is_some() {
+                self.as_mut().poll_token(cx);
+            }
+            let mut this = self.as_mut().project();
+            // If the transport cannot be written, its stream ends too, so the error is ignored here.
+            let _ = this.control.poll_send(this.inner.as_mut(), cx);
+            let message = match std::task::ready!(this.inner.poll_next(cx)) {
+                Some(Ok(message)) => message,
+                end => return Poll::Ready(end.map(|item| item.map_err(Into::into))),
+            };
+            match trailer::open(trailer::Layer::Auth, message) {
+                Opened::Plain(message) => return Poll::Ready(Some(Ok(message))),
+                // One request at a time: a server that asks again while the answer is in progress gets that answer.
+                Opened::Marked(ASK, _) if this.getting.is_none() => {
+                    let getting = this.tokens.renew(*this.generation);
+                    this.getting.set(Some(getting));
+                }
+                // A later version may send other marks.
+                Opened::Marked(..) => {}
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, self.inner.size_hint().1)
+    }
+}
+
+impl<T, S> Sink<Message> for Renew<T, S>
+where
+    T: Transport<Message>,
+    S: TokenSource,
+{
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.control.poll_ready(this.inner, cx).map_err(Into::into)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        let this = self.project();
+        let message = trailer::close(trailer::Layer::Auth, message);
+        this.control.start_send(this.inner, message).map_err(Into::into)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.control.poll_flush(this.inner, cx).map_err(Into::into)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.control.poll_close(this.inner, cx).map_err(Into::into)
+    }
+}
+
+impl<S: TokenSource> Clone for RenewLayer<S> {
+    fn clone(&self) -> Self {
+        Self { tokens: self.tokens.clone() }
+    }
+}
+
+impl<S: TokenSource> fmt::Debug for RenewLayer<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RenewLayer").field("tokens", &self.tokens).finish()
+    }
+}
+
+impl<T: fmt::Debug, S: TokenSource> fmt::Debug for Renew<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renew")
+            .field("inner", &self.inner)
+            .field("last_error", &self.last_error)
+            .finish_non_exhaustive()
+    }
+}

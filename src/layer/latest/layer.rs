@@ -1,0 +1,190 @@
+use std::{
+    hash::Hash,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+
+use super::store::{Latest, Subscription};
+use crate::{Error, Transport, layer::control::Control};
+
+/// A layer that sends each subscriber the last value of each key, and then everything that is published. See the
+/// [module](super) for the complete documentation.
+///
+/// Each transport that it wraps is a subscriber from then on, until it is dropped.
+#[derive(Debug)]
+pub struct LatestLayer<K, M> {
+    latest: Latest<K, M>,
+}
+
+impl<K, M> LatestLayer<K, M> {
+    /// Creates a layer whose transports all subscribe to one store.
+    #[must_use]
+    pub const fn shared(latest: Latest<K, M>) -> Self {
+        Self { latest }
+    }
+}
+
+impl<T, K: Hash + Eq + Clone, M: Clone> Layer<T> for LatestLayer<K, M> {
+    type Service = Subscribed<T, K, M>;
+
+    fn layer(&self, inner: T) -> Subscribed<T, K, M> {
+        Subscribed::new(inner, self.latest.subscribe())
+    }
+}
+
+impl<K, M> Clone for LatestLayer<K, M> {
+    fn clone(&self) -> Self {
+        Self { latest: self.latest.clone() }
+    }
+}
+
+pin_project! {
+    /// A transport that sends published values, created by [`LatestLayer`].
+    ///
+    /// Messages of its user and of its peer pass unchanged.
+    #[derive(Debug)]
+    pub struct Subscribed<T, K, M> {
+        #[pin]
+        inner: T,
+        control: Control<M>,
+        subscription: Subscription<K, M>,
+        // Whether the sink is closed or has failed: nothing more is sent.
+        over: bool,
+    }
+}
+
+/// The number of values taken from the store at a time. Values that wait in the store are replaced by newer ones;
+/// values that were taken are not.
+const BATCH: usize = 32;
+
+/// The number of batches that one poll takes before other tasks run.
+const ROUNDS: usize = 8;
+
+impl<T, K, M> Subscribed<T, K, M> {
+    pub(super) fn new(inner: T, subscription: Subscription<K, M>) -> Self {
+        Self { inner, control: Control::new(), subscription, over: false }
+    }
+
+    /// Returns a reference to the inner transport.
+    #[must_use]
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// Returns a mutable reference to the inner transport. A message sent there overtakes published values.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
+    /// Returns the inner transport. At most 32 published values that it had no room for are dropped.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.inner
+    }
+}
+
+impl<T, K, M> Subscribed<T, K, M>
+where
+    T: Sink<M>,
+    K: Hash + Eq,
+    M: Clone,
+{
+    /// On the reader's task: sends values that it has not sent. A publisher wakes this task again.
+    fn poll_values(self: Pin<&mut Self>, cx: &Context<'_>) {
+        let mut this = self.project();
+        for _ in 0..ROUNDS {
+            if *this.over {
+                return;
+            }
+            if this.control.len() == 0 {
+                if !this.subscription.is_behind() {
+                    this.subscription.register(cx);
+                }
+                // Registered again, for values that were published in between.
+                if this.subscription.is_behind() {
+                    this.subscription.take(BATCH, |value| this.control.push(value));
+                } else if this.control.is_idle() {
+                    return;
+                }
+            }
+            match this.control.poll_send(this.inner.as_mut(), cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) => {}
+                // The user's own sends, or the end of the stream, report the reason.
+                Poll::Ready(Err(_)) => *this.over = true,
+            }
+        }
+        cx.waker().wake_by_ref();
+    }
+}
+
+impl<T, K, M> Stream for Subscribed<T, K, M>
+where
+    T: Transport<M>,
+    K: Hash + Eq,
+    M: Clone,
+{
+    type Item = Result<T::In, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // Before the peer is read: a peer that sends without end still gets its values.
+        if self.subscription.is_behind() || !self.control.is_idle() {
+            self.as_mut().poll_values(cx);
+        }
+        match self.as_mut().project().inner.poll_next(cx) {
+            Poll::Ready(Some(item)) => Poll::Ready(Some(item.map_err(Into::into))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                self.poll_values(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.inner.size_hint()
+    }
+}
+
+impl<T, K, M> Sink<M> for Subscribed<T, K, M>
+where
+    T: Transport<M>,
+    K: Hash + Eq,
+    M: Clone,
+{
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut this = self.project();
+        // The snapshot goes first, before any message of the user.
+        while this.subscription.is_in_snapshot() && !*this.over {
+            if this.control.len() == 0 {
+                this.subscription.take(BATCH, |value| this.control.push(value));
+            }
+            ready!(this.control.poll_flush(this.inner.as_mut(), cx)).map_err(Into::into)?;
+        }
+        this.control.poll_ready(this.inner.as_mut(), cx).map_err(Into::into)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), Error> {
+        let this = self.project();
+        this.control.start_send(this.inner, message).map_err(Into::into)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.control.poll_flush(this.inner, cx).map_err(Into::into)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        *this.over = true;
+        this.control.poll_close(this.inner, cx).map_err(Into::into)
+    }
+}
