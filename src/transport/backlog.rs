@@ -2,9 +2,10 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{
     coalesce::KeyOf,
+    payload::Payload,
     queue::{CoalesceBy, Queue, WhenFull},
 };
-use crate::{CloseCode, fingerprint::Fingerprint};
+use crate::{CloseCode, Message, fingerprint::Fingerprint};
 
 /// The number of overtaking messages that may wait next to a full queue.
 pub(crate) const CONTROL: usize = 64;
@@ -15,9 +16,7 @@ pub(crate) const KEPT: usize = 16;
 /// The functions with which a queue inspects a message. They are the user's and run before the queue is locked, never
 /// under its lock.
 pub(crate) struct Measure<Out> {
-    size: fn(&Out) -> usize,
-    overtakes: fn(&Out) -> bool,
-    ends: fn(&Out) -> bool,
+    payload: Payload<Out>,
     key: Option<KeyOf<Out>>,
 }
 
@@ -45,20 +44,20 @@ impl<Out> Measure<Out> {
             WhenFull::CoalesceBy(CoalesceBy(key)) => Some(key.clone()),
             _ => None,
         };
-        Self { size: queue.size_out, overtakes: queue.overtakes, ends: queue.ends, key }
+        Self { payload: queue.outgoing, key }
     }
 
     pub(crate) fn entry(&self, message: Out) -> Entry<Out> {
-        let kind = match () {
-            () if (self.overtakes)(&message) => Kind::Control,
-            () if (self.ends)(&message) => Kind::Last,
-            () => Kind::Data,
+        let kind = match self.payload.get(&message) {
+            Some(Message::Ping(_) | Message::Pong(_)) => Kind::Control,
+            Some(Message::Close(_)) => Kind::Last,
+            _ => Kind::Data,
         };
         let key = match (&self.key, kind) {
             (Some(key), Kind::Data) => key(&message),
             _ => None,
         };
-        let size = u32::try_from((self.size)(&message)).unwrap_or(u32::MAX);
+        let size = u32::try_from(self.payload.size(&message)).unwrap_or(u32::MAX);
         Entry { message, size, kind, key }
     }
 }

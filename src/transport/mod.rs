@@ -24,11 +24,10 @@ mod guest;
 mod limits;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod origin;
+pub(crate) mod payload;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod place;
 mod queue;
-#[cfg(feature = "reconnect")]
-pub(crate) use queue::most_values;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod race;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]

@@ -1,15 +1,10 @@
 use std::{fmt, hash::Hash, num::NonZeroUsize};
 
-use super::coalesce::{self, KeyOf};
-use crate::{CloseCode, CloseFrame, Message};
-
-/// How many messages wait to go out, unless something else is set.
-const MESSAGES: usize = 1024;
-
-/// How many values of unknown size are held, unless something else is set: fewer where one owns memory.
-pub(crate) const fn most_values<T>() -> usize {
-    if std::mem::needs_drop::<T>() { 64 } else { MESSAGES }
-}
+use super::{
+    coalesce::{self, KeyOf},
+    payload::Payload,
+};
+use crate::{CloseCode, Message};
 
 /// The bounds of a [driven](crate::TransportExt::drive) transport's queues, and the policy for a full outgoing queue.
 /// The queue layer, for transports that are not driven, takes the same type and has no inbox.
@@ -42,13 +37,9 @@ pub struct Queue<Out = Message, In = Out> {
     pub(super) max_bytes: usize,
     pub(super) max_inbox: usize,
     pub(super) when_full: WhenFull<Out>,
-    pub(super) size_out: fn(&Out) -> usize,
-    /// Where there is none, a value counts with its encoded size, as far as a codec below tells it.
-    pub(super) size_in: Option<fn(&In) -> usize>,
-    pub(super) overtakes: fn(&Out) -> bool,
-    /// Returns whether no message may follow.
-    pub(super) ends: fn(&Out) -> bool,
-    pub(crate) close: Option<fn(CloseFrame) -> Out>,
+    pub(crate) outgoing: Payload<Out>,
+    /// A value of unknown size counts with its encoded size if a codec below reports it.
+    pub(super) incoming: Payload<In>,
 }
 
 /// The policy for a message that is sent to a full outgoing queue.
@@ -87,19 +78,22 @@ impl Queue<Message> {
     /// Creates a queue of [`Message`]s, measured by their payloads.
     #[must_use]
     pub fn messages() -> Self {
-        Self {
-            max_messages: MESSAGES,
-            size_out: Message::len,
-            size_in: Some(Message::len),
-            overtakes: |message| matches!(message, Message::Ping(_) | Message::Pong(_)),
-            ends: Message::is_close,
-            close: Some(|frame| Message::Close(Some(frame))),
-            ..Self::values()
-        }
+        Self::new(Payload::messages(), Payload::messages())
     }
 }
 
 impl<Out, In> Queue<Out, In> {
+    const fn new(outgoing: Payload<Out>, incoming: Payload<In>) -> Self {
+        Self {
+            max_messages: outgoing.capacity(),
+            max_bytes: 1 << 20,
+            max_inbox: 64,
+            when_full: WhenFull::Block,
+            outgoing,
+            incoming,
+        }
+    }
+
     /// Creates a queue of values.
     ///
     /// | | bound |
@@ -115,17 +109,7 @@ impl<Out, In> Queue<Out, In> {
     /// [`max_messages`](Self::max_messages).
     #[must_use]
     pub fn values() -> Self {
-        Self {
-            max_messages: most_values::<Out>(),
-            max_bytes: 1 << 20,
-            max_inbox: 64,
-            when_full: WhenFull::Block,
-            size_out: |_| size_of::<Out>(),
-            size_in: None,
-            overtakes: |_| false,
-            ends: |_| false,
-            close: None,
-        }
+        Self::new(Payload::values(), Payload::values())
     }
 
     /// Creates a queue of values that these functions measure in bytes: `out` for outgoing and `incoming` for incoming
@@ -146,19 +130,19 @@ impl<Out, In> Queue<Out, In> {
     /// ```
     #[must_use]
     pub fn values_sized_by(out: fn(&Out) -> usize, incoming: fn(&In) -> usize) -> Self {
-        Self { max_messages: MESSAGES, ..Self::values().size_by(out, incoming) }
+        Self::new(Payload::values().sized_by(out), Payload::values().sized_by(incoming))
     }
 
-    /// The same for what goes out alone. What comes in counts as in [`values`](Self::values).
+    /// Creates a queue that only measures outgoing values. Incoming ones count as in [`values`](Self::values).
     pub(crate) fn outgoing_sized_by(out: fn(&Out) -> usize) -> Self {
-        Self { max_messages: MESSAGES, size_out: out, ..Self::values() }
+        Self::new(Payload::values().sized_by(out), Payload::values())
     }
 
     /// Sets the functions that measure outgoing and incoming values in bytes. They run before the queue is locked.
     #[must_use]
     pub fn size_by(mut self, out: fn(&Out) -> usize, incoming: fn(&In) -> usize) -> Self {
-        self.size_out = out;
-        self.size_in = Some(incoming);
+        self.outgoing = self.outgoing.sized_by(out);
+        self.incoming = self.incoming.sized_by(incoming);
         self
     }
 

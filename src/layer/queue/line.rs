@@ -7,9 +7,10 @@ use std::{
 
 use super::QueueStats;
 use crate::{
-    CloseFrame, Error, Queue, Transport,
+    Error, Queue, Transport,
     transport::{
         backlog::{self, Backlog, CONTROL, Measure, Pushed},
+        payload::Payload,
         signal,
         wakers::WakerPair,
     },
@@ -22,7 +23,7 @@ use crate::{
 pub(super) struct Line<Out> {
     pub(super) backlog: Backlog<Out>,
     measure: Measure<Out>,
-    pub(super) close: Option<fn(CloseFrame) -> Out>,
+    payload: Payload<Out>,
     pub(super) stats: QueueStats,
     pub(super) state: State,
     /// Whether the user was told that there is room, and has not used it.
@@ -61,7 +62,7 @@ impl<Out> Line<Out> {
         Self {
             backlog: Backlog::new(queue),
             measure: Measure::new(queue),
-            close: queue.close,
+            payload: queue.outgoing,
             stats: QueueStats::default(),
             state: State::Open,
             room: Room::None,
@@ -191,9 +192,9 @@ impl<Out> Line<Out> {
         self.stats.set(&self.backlog);
         let Pushed::Overflowed(code, ..) = pushed else { return Ok(()) };
         self.state = State::Overflowed(code, false);
-        if let Some(close) = self.close {
+        if let Some(close) = self.payload.make_close(backlog::too_slow(code)) {
             // A transport that accepts no close message while it is full is closed in its own way.
-            let _ = inner.start_send(close(backlog::too_slow(code)));
+            let _ = inner.start_send(close);
         }
         // The reader closes it.
         self.halves.reader.wake();

@@ -1,6 +1,4 @@
-use std::any::Any;
-
-use crate::Message;
+use crate::{Message, transport::payload::Payload};
 
 /// The cost of a message, in cells of the [`Quota`](super::Quota).
 ///
@@ -30,9 +28,7 @@ pub struct PerMessage;
 impl<M: 'static> Cost<M> for PerMessage {
     #[inline]
     fn cost(&self, message: &M) -> u32 {
-        // Resolved at compile time: nothing is checked for any other type.
-        let is_control = (message as &dyn Any).downcast_ref().is_some_and(Message::is_control);
-        u32::from(!is_control)
+        u32::from(!Payload::of().is_control(message))
     }
 }
 

@@ -83,7 +83,7 @@ impl<Out> Buffer<Out> {
     pub(super) fn sending(&mut self, message: &Out) {
         match &self.when_lost {
             WhenLost::Keep(keep) => {
-                self.bytes += (keep.size)(message);
+                self.bytes += keep.payload.size(message);
                 self.queue.push_back((keep.clone)(message));
                 self.sent += 1;
             }
@@ -99,7 +99,7 @@ impl<Out> Buffer<Out> {
                 self.sent = self.sent.saturating_sub(1);
                 if let Some(message) = self.queue.remove(self.sent) {
                     self.left += 1;
-                    self.bytes = self.bytes.saturating_sub((keep.size)(&message));
+                    self.bytes = self.bytes.saturating_sub(keep.payload.size(&message));
                 }
                 let is_new = self.tried <= self.sent;
                 self.tried -= usize::from(!is_new);
@@ -115,7 +115,7 @@ impl<Out> Buffer<Out> {
     /// Accepts a message for the next connection.
     pub(super) fn push(&mut self, message: Out) {
         if let WhenLost::Keep(keep) = &self.when_lost {
-            self.bytes += (keep.size)(&message);
+            self.bytes += keep.payload.size(&message);
         }
         self.queue.push_back(message);
     }
@@ -154,7 +154,7 @@ impl<Out> Buffer<Out> {
         self.tried = self.tried.saturating_sub(self.sent);
         if let WhenLost::Keep(keep) = &self.when_lost {
             for message in self.queue.drain(..self.sent.min(self.queue.len())) {
-                self.bytes = self.bytes.saturating_sub((keep.size)(&message));
+                self.bytes = self.bytes.saturating_sub(keep.payload.size(&message));
             }
         }
         self.sent = 0;

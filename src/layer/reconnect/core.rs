@@ -1,4 +1,4 @@
-use std::{any::Any, collections::VecDeque, fmt, sync::Arc, task::Waker, vec};
+use std::{collections::VecDeque, fmt, sync::Arc, task::Waker, vec};
 
 use super::{
     ReconnectLayer, State, Target,
@@ -9,7 +9,7 @@ use super::{
     watch::Shared,
 };
 use crate::{
-    CloseFrame, Error, Message,
+    Error,
     rt::{Instant, Timer},
     transport::{LostConnection, signal},
 };
@@ -230,13 +230,4 @@ impl<Out> fmt::Debug for Core<Out> {
 
 fn count(messages: u64) -> String {
     if messages == 1 { "1 message".to_owned() } else { format!("{messages} messages") }
-}
-
-/// The frame of a close message; `None` of any other message, and of values that are no messages.
-#[inline]
-pub(super) fn close_message<M: 'static>(message: &M) -> Option<Option<&CloseFrame>> {
-    match (message as &dyn Any).downcast_ref::<Message>() {
-        Some(Message::Close(frame)) => Some(frame.as_ref()),
-        _ => None,
-    }
 }

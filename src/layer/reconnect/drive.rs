@@ -13,7 +13,7 @@ use http::Response;
 use super::{
     Class, State,
     class::{is_normal_close, refuses_message},
-    core::{Core, close_message},
+    core::Core,
     state::{Action, Event, Phase},
     transport::{Link, LinkParts, Parts},
     watch::Command,
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Connect, Error, Transport,
     rt::Instant,
-    transport::{LostConnection, OutlivesConnection, Resumed, wakers::Half},
+    transport::{LostConnection, OutlivesConnection, Resumed, payload::Payload, wakers::Half},
 };
 
 /// How long the stream of a connection may still tell why its sink has failed (by a close message, say) before the
@@ -136,7 +136,7 @@ where
             let greeting = core.greeting.next();
             let is_kept = greeting.is_none();
             let Some(message) = greeting.or_else(|| core.buffer.next_unsent()) else { break };
-            let closes = close_message(&message).is_some();
+            let closes = Payload::of().close_message(&message).is_some();
             if let Err(error) = transport.as_mut().start_send(message) {
                 let error = error.into();
                 if !refuses_message(&error) && core.policy.class(&error) != Class::Message {

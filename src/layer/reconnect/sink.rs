@@ -5,13 +5,11 @@ use std::{
 
 use futures_sink::Sink;
 
-use super::{
-    Reconnect,
-    core::{Granted, close_message},
-    state::Phase,
-    transport::LinkParts,
+use super::{Reconnect, core::Granted, state::Phase, transport::LinkParts};
+use crate::{
+    Connect, Error, Transport,
+    transport::{payload::Payload, wakers::Half},
 };
-use crate::{Connect, Error, Transport, transport::wakers::Half};
 
 /// What the connection's sink says.
 type Polled<C, Out> = Poll<Result<(), <<C as Connect>::Transport as Transport<Out>>::TransportError>>;
@@ -94,7 +92,7 @@ where
         let this = self.as_mut().project();
         if this.core.steady
             && this.core.granted == Granted::Direct
-            && close_message(&message).is_none()
+            && Payload::of().close_message(&message).is_none()
             && let LinkParts::Up { transport } = this.link.project()
             // The layer below holds the message until it is acknowledged, or this layer counts it. One that this layer has to
             // keep takes the longer way.

@@ -8,12 +8,11 @@ use std::{
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use super::{
-    ReconnectHandle, ReconnectLayer,
-    core::{Core, close_message},
-    watch::Shared,
+use super::{ReconnectHandle, ReconnectLayer, core::Core, watch::Shared};
+use crate::{
+    Connect, Error, Transport,
+    transport::{payload::Payload, wakers::Half},
 };
-use crate::{Connect, Error, Transport, transport::wakers::Half};
 
 pin_project! {
     /// A transport over a connector, connected again and again: what [`ReconnectLayer`] makes.
@@ -103,7 +102,9 @@ where
             && let LinkParts::Up { transport } = this.link.project()
         {
             return match transport.poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) if close_message(&message).is_none() => Poll::Ready(Some(Ok(message))),
+                Poll::Ready(Some(Ok(message))) if Payload::of().close_message(&message).is_none() => {
+                    Poll::Ready(Some(Ok(message)))
+                }
                 polled => self.read_rare(Some(polled), cx),
             };
         }
@@ -166,7 +167,7 @@ where
                 },
             };
             match item {
-                Poll::Ready(Some(Ok(message))) => match close_message(&message) {
+                Poll::Ready(Some(Ok(message))) => match Payload::of().close_message(&message) {
                     None => return Poll::Ready(Some(Ok(message))),
                     Some(frame) => {
                         let frame = frame.cloned();

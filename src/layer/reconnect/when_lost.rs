@@ -1,6 +1,6 @@
 use std::{fmt, num::NonZeroUsize};
 
-use crate::{Message, transport::most_values};
+use crate::{Message, transport::payload::Payload};
 
 /// What becomes of messages that a connection took and then was lost with: those of which no flush is known to have
 /// succeeded.
@@ -47,7 +47,7 @@ pub enum WhenLost<Out> {
 pub struct Keep<Out = Message> {
     pub(super) max_messages: usize,
     pub(super) max_bytes: usize,
-    pub(super) size: fn(&Out) -> usize,
+    pub(super) payload: Payload<Out>,
     pub(super) clone: fn(&Out) -> Out,
 }
 
@@ -55,7 +55,7 @@ impl Keep<Message> {
     /// A buffer of [`Message`]s, measured by their payloads.
     #[must_use]
     pub fn messages() -> Self {
-        Self { max_messages: 1024, size: Message::len, ..Self::values() }
+        Self::new(Payload::messages())
     }
 }
 
@@ -64,7 +64,11 @@ impl<Out: Clone> Keep<Out> {
     /// a value owns memory ([`needs_drop`](std::mem::needs_drop)), whose size is not known.
     #[must_use]
     pub fn values() -> Self {
-        Self { max_messages: most_values::<Out>(), max_bytes: 1 << 20, size: |_| size_of::<Out>(), clone: Out::clone }
+        Self::new(Payload::values())
+    }
+
+    fn new(payload: Payload<Out>) -> Self {
+        Self { max_messages: payload.capacity(), max_bytes: 1 << 20, payload, clone: Out::clone }
     }
 }
 
@@ -86,7 +90,7 @@ impl<Out> Keep<Out> {
     /// Measures messages by this function, in bytes.
     #[must_use]
     pub fn size_by(mut self, size: fn(&Out) -> usize) -> Self {
-        self.size = size;
+        self.payload = self.payload.sized_by(size);
         self
     }
 }

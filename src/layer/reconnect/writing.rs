@@ -7,11 +7,14 @@ use futures_sink::Sink;
 use super::{
     Class,
     class::refuses_message,
-    core::{Granted, close_message},
+    core::Granted,
     state::Phase,
     transport::{LinkParts, Parts},
 };
-use crate::{Connect, Error, Transport, transport::wakers::Half};
+use crate::{
+    Connect, Error, Transport,
+    transport::{payload::Payload, wakers::Half},
+};
 
 impl<C, Out> Parts<'_, C, Out>
 where
@@ -161,7 +164,7 @@ where
 
     pub(super) fn send_directly(&mut self, message: Out) -> Result<(), Error> {
         let LinkParts::Up { transport } = self.link.as_mut().project() else { return Err(unready()) };
-        let closes = close_message(&message).is_some();
+        let closes = Payload::of().close_message(&message).is_some();
         if !self.core.outlives {
             self.core.buffer.sending(&message);
         }

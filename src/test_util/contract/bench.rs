@@ -1,5 +1,4 @@
 use std::{
-    any::Any,
     collections::VecDeque,
     fmt::{self, Display},
     future::{Future, poll_fn},
@@ -15,7 +14,7 @@ use super::{
     check::Check,
     wait::{Patience, give_way},
 };
-use crate::{Error, Message, Transport};
+use crate::{Error, Transport, transport::payload::Payload};
 
 /// How often a check yields to other tasks before it treats `Pending` as "full": a driver may still have to carry
 /// messages on, and tokio returns `Pending` to a task that was busy for long.
@@ -406,7 +405,7 @@ where
                 Poll::Pending => return Poll::Pending,
             };
             // A transport may have its own control messages: a ping, the peer's close.
-            if (&message as &dyn Any).downcast_ref::<Message>().is_some_and(Message::is_control) {
+            if Payload::of().is_control(&message) {
                 continue;
             }
             let found = due.into_iter().chain(0..sent).find(|&number| message == (self.arrives)(number));

@@ -18,6 +18,7 @@ use crate::{
     CloseFrame, Error, Transport,
     transport::{
         backlog::{Entry, KEPT},
+        payload::Payload,
         signal::{self, Mark},
     },
 };
@@ -67,7 +68,7 @@ pin_project! {
 struct State<Out, In> {
     shared: Arc<Shared<Out, In>>,
     /// The function that creates the closing message, used once.
-    close: Option<fn(CloseFrame) -> Out>,
+    payload: Payload<Out>,
     /// Messages taken from the queue and not yet given to the transport. Empty between polls.
     batch: VecDeque<Entry<Out>>,
     fed: Fed,
@@ -119,10 +120,10 @@ enum Turn {
 }
 
 impl<T, Out, In> Driver<T, Out, In> {
-    pub(super) fn new(transport: T, shared: Arc<Shared<Out, In>>, close: Option<fn(CloseFrame) -> Out>) -> Self {
+    pub(super) fn new(transport: T, shared: Arc<Shared<Out, In>>, payload: Payload<Out>) -> Self {
         let state = State {
             shared,
-            close,
+            payload,
             batch: VecDeque::new(),
             fed: Fed::default(),
             wakers: Vec::new(),
@@ -223,12 +224,13 @@ impl<Out, In> State<Out, In> {
         T: Transport<Out, In = In>,
     {
         self.writing = Writing::Closing;
-        if let (Some(close), Some(frame)) = (self.close, &frame)
+        if let Some(frame) = &frame
+            && let Some(close) = self.payload.make_close(frame.clone())
             // A full transport would delay the close for as long as its peer does not read; `poll_close` has a limit.
             && matches!(transport.as_mut().poll_ready(cx), Poll::Ready(Ok(())))
         {
             // The transport may already be closed.
-            let _ = transport.as_mut().start_send(close(frame.clone()));
+            let _ = transport.as_mut().start_send(close);
         }
         self.frame = frame;
     }
@@ -349,11 +351,9 @@ impl<Out, In> State<Out, In> {
                 }
                 message => message.as_ref().err().cloned(),
             };
-            let size = match (&message, self.shared.size_in) {
-                (Ok(message), Some(size)) => size(message),
-                (Ok(_), None) => size_of::<In>().max(decoded),
-                (Err(_), _) => 0,
-            };
+            let size = message.as_ref().map_or(0, |message| {
+                self.shared.incoming.known_size(message).unwrap_or_else(|| size_of::<In>().max(decoded))
+            });
             let mut inbox = self.shared.inbox();
             let gone = inbox.push(message, size);
             has_room = inbox.has_room();

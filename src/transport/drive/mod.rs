@@ -37,6 +37,7 @@ use self::{
 use super::{
     Queue,
     backlog::{Entry, Measure},
+    payload::Payload,
 };
 use crate::Error;
 
@@ -49,7 +50,7 @@ struct Shared<Out, In> {
     outbox: Mutex<Outbox<Out>>,
     inbox: Mutex<Inbox<In>>,
     measure: Measure<Out>,
-    size_in: Option<fn(&In) -> usize>,
+    incoming: Payload<In>,
     driver: AtomicWaker,
     receiver: AtomicWaker,
 }
@@ -60,7 +61,7 @@ impl<Out, In> Shared<Out, In> {
             outbox: Mutex::new(Outbox::new(queue)),
             inbox: Mutex::new(Inbox::new(queue.max_inbox, queue.max_bytes)),
             measure: Measure::new(queue),
-            size_in: queue.size_in,
+            incoming: queue.incoming,
             driver: AtomicWaker::new(),
             receiver: AtomicWaker::new(),
         })
@@ -124,7 +125,7 @@ pub(super) fn drive<T, Out, In>(transport: T, queue: Queue<Out, In>) -> Driven<T
     let shared = Shared::new(&queue);
     let sender = Sender::new(shared.clone());
     let receiver = Receiver::new(shared.clone());
-    Driven::new(sender, receiver, Driver::new(transport, shared, queue.close))
+    Driven::new(sender, receiver, Driver::new(transport, shared, queue.outgoing))
 }
 
 #[cfg(test)]
