@@ -153,10 +153,8 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     /// On a transport: records spans and metrics, and carries trace context. Adds `layer`, a [`TraceLayer`](crate::layer::trace::TraceLayer).
     #[cfg(feature = "trace")]
     #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
-    fn trace<K>(
-        self,
-        layer: crate::layer::trace::TraceLayer<K>,
-    ) -> ServiceBuilder<Stack<crate::layer::trace::TraceLayer<K>, L>>;
+    fn trace(self, layer: crate::layer::trace::TraceLayer)
+    -> ServiceBuilder<Stack<crate::layer::trace::TraceLayer, L>>;
 }
 
 impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
@@ -278,10 +276,10 @@ impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
     }
 
     #[cfg(feature = "trace")]
-    fn trace<K>(
+    fn trace(
         self,
-        layer: crate::layer::trace::TraceLayer<K>,
-    ) -> ServiceBuilder<Stack<crate::layer::trace::TraceLayer<K>, L>> {
+        layer: crate::layer::trace::TraceLayer,
+    ) -> ServiceBuilder<Stack<crate::layer::trace::TraceLayer, L>> {
         self.layer(layer)
     }
 }

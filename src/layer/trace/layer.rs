@@ -1,52 +1,22 @@
-use std::{borrow::Cow, fmt, marker::PhantomData, num::NonZeroU32, sync::Arc};
+use std::{borrow::Cow, fmt, num::NonZeroU32, sync::Arc};
 
 use tower_layer::Layer;
 use tracing::Span;
 
-use super::{Direction, Messages, TraceContext, Traced, Values, sampling::Turns, session::Session};
-
-/// The end of a connection: the label `role`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// The end that connects.
-    Client,
-    /// The end that accepts.
-    Server,
-}
-
-impl Role {
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Server => "server",
-        }
-    }
-}
-
-type OnMessage = dyn Fn(&Span, Direction, Option<&TraceContext>) + Send + Sync;
-type ContextOf = dyn Fn(&Span) -> Option<TraceContext> + Send + Sync;
+use super::{
+    Direction, Role, TraceContext, Traced,
+    instruments::{Config, Instruments},
+    sampling::SampleOffsets,
+};
 
 /// A layer that adds spans and metrics to each transport. See the [module](super) for the complete documentation.
 ///
 /// Each transport that it wraps is a separate session. Clones only share the position of the sampling. Clone the layer
 /// to give one connection its [`peer`](Self::peer).
-pub struct TraceLayer<K = Messages> {
-    pub(super) config: Config,
-    turns: Turns,
-    subject: PhantomData<K>,
-}
-
 #[derive(Clone)]
-pub(super) struct Config {
-    pub(super) name: Cow<'static, str>,
-    pub(super) role: Role,
-    pub(super) peer: Option<Arc<str>>,
-    pub(super) span: Option<Span>,
-    pub(super) sample: Option<NonZeroU32>,
-    pub(super) propagate: bool,
-    pub(super) sizes: bool,
-    pub(super) on_message: Option<Arc<OnMessage>>,
-    pub(super) context_of: Option<Arc<ContextOf>>,
+pub struct TraceLayer {
+    pub(super) config: Config,
+    offsets: SampleOffsets,
 }
 
 impl TraceLayer {
@@ -75,7 +45,7 @@ impl TraceLayer {
             on_message: None,
             context_of: None,
         };
-        Self { config, turns: Turns::default(), subject: PhantomData }
+        Self { config, offsets: SampleOffsets::default() }
     }
 
     /// Sets whether the context of a sampled message travels with it, and that of an incoming message is removed from
@@ -88,16 +58,6 @@ impl TraceLayer {
         self
     }
 
-    /// Converts the layer for a transport of values, above a codec. Messages are counted, bytes are not, and no context
-    /// travels.
-    #[must_use]
-    pub fn values(mut self) -> TraceLayer<Values> {
-        self.config.propagate = false;
-        TraceLayer { config: self.config, turns: self.turns, subject: PhantomData }
-    }
-}
-
-impl<K> TraceLayer<K> {
     /// Sets the field `peer` of the session's span, such as an address or a user. It is not a label of metrics. It is
     /// escaped when it is logged.
     #[must_use]
@@ -151,21 +111,15 @@ impl<K> TraceLayer<K> {
     }
 }
 
-impl<T, K> Layer<T> for TraceLayer<K> {
-    type Service = Traced<T, K>;
+impl<T> Layer<T> for TraceLayer {
+    type Service = Traced<T>;
 
-    fn layer(&self, inner: T) -> Traced<T, K> {
-        Traced::new(inner, Session::new(&self.config, self.turns.next()))
+    fn layer(&self, inner: T) -> Traced<T> {
+        Traced::new(inner, Instruments::new(&self.config, self.offsets.next()))
     }
 }
 
-impl<K> Clone for TraceLayer<K> {
-    fn clone(&self) -> Self {
-        Self { config: self.config.clone(), turns: self.turns.clone(), subject: PhantomData }
-    }
-}
-
-impl<K> fmt::Debug for TraceLayer<K> {
+impl fmt::Debug for TraceLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TraceLayer")
             .field("name", &self.config.name)

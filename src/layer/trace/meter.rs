@@ -34,8 +34,8 @@ pub struct Meter {
 }
 
 enum Source {
-    Counter { read: Box<dyn FnMut() -> u64 + Send>, told: u64, counter: Counter },
-    Gauge { read: Box<dyn FnMut() -> f64 + Send>, told: f64, gauge: Gauge },
+    Counter { read: Box<dyn FnMut() -> u64 + Send>, reported: u64, counter: Counter },
+    Gauge { read: Box<dyn FnMut() -> f64 + Send>, reported: f64, gauge: Gauge },
     Histogram { read: Box<dyn FnMut() -> Option<f64> + Send>, histogram: Histogram },
 }
 
@@ -51,8 +51,8 @@ impl Meter {
     /// it.
     #[must_use]
     pub fn counter(mut self, metric: &'static str, read: impl FnMut() -> u64 + Send + 'static) -> Self {
-        let counter = metrics::counter!(metric, "name" => self.name.clone(), "role" => self.role.word());
-        self.sources.push(Source::Counter { read: Box::new(read), told: 0, counter });
+        let counter = metrics::counter!(metric, "name" => self.name.clone(), "role" => self.role.label());
+        self.sources.push(Source::Counter { read: Box::new(read), reported: 0, counter });
         self
     }
 
@@ -60,8 +60,8 @@ impl Meter {
     /// depth.
     #[must_use]
     pub fn gauge(mut self, metric: &'static str, read: impl FnMut() -> f64 + Send + 'static) -> Self {
-        let gauge = metrics::gauge!(metric, "name" => self.name.clone(), "role" => self.role.word());
-        self.sources.push(Source::Gauge { read: Box::new(read), told: 0.0, gauge });
+        let gauge = metrics::gauge!(metric, "name" => self.name.clone(), "role" => self.role.label());
+        self.sources.push(Source::Gauge { read: Box::new(read), reported: 0.0, gauge });
         self
     }
 
@@ -69,7 +69,7 @@ impl Meter {
     /// one value if there is one.
     #[must_use]
     pub fn histogram(mut self, metric: &'static str, read: impl FnMut() -> Option<f64> + Send + 'static) -> Self {
-        let histogram = metrics::histogram!(metric, "name" => self.name.clone(), "role" => self.role.word());
+        let histogram = metrics::histogram!(metric, "name" => self.name.clone(), "role" => self.role.label());
         self.sources.push(Source::Histogram { read: Box::new(read), histogram });
         self
     }
@@ -78,15 +78,15 @@ impl Meter {
     pub fn publish(&mut self) {
         for source in &mut self.sources {
             match source {
-                Source::Counter { read, told, counter } => {
-                    let now = read().max(*told);
-                    counter.increment(now - *told);
-                    *told = now;
+                Source::Counter { read, reported, counter } => {
+                    let now = read().max(*reported);
+                    counter.increment(now - *reported);
+                    *reported = now;
                 }
-                Source::Gauge { read, told, gauge } => {
+                Source::Gauge { read, reported, gauge } => {
                     let now = read();
-                    gauge.increment(now - *told);
-                    *told = now;
+                    gauge.increment(now - *reported);
+                    *reported = now;
                 }
                 Source::Histogram { read, histogram } => {
                     if let Some(value) = read() {
@@ -111,8 +111,8 @@ impl Drop for Meter {
     fn drop(&mut self) {
         for source in &mut self.sources {
             match source {
-                Source::Counter { read, told, counter } => counter.increment(read().saturating_sub(*told)),
-                Source::Gauge { told, gauge, .. } => gauge.decrement(*told),
+                Source::Counter { read, reported, counter } => counter.increment(read().saturating_sub(*reported)),
+                Source::Gauge { reported, gauge, .. } => gauge.decrement(*reported),
                 Source::Histogram { .. } => {}
             }
         }

@@ -58,7 +58,7 @@
 //!
 //! The layer goes above all other layers on messages, right below the codec. It then counts the messages that the
 //! application sends, and the errors of messages that the layers below reject. At the bottom, it counts the traffic on
-//! the wire. Above a codec, it counts values: [`TraceLayer::values`].
+//! the wire. Above a codec, it counts values, whose bytes are unknown and which carry no context.
 //!
 //! # Errors
 //!
@@ -141,15 +141,12 @@
 //! one span for the connection.
 
 mod context;
-mod escaped;
+mod instruments;
 mod layer;
 mod meter;
 mod metrics;
 mod sampling;
-mod session;
-mod subject;
 mod transport;
-mod way;
 mod wire;
 
 /// The maximum number of bytes that this layer adds to a message: a trace context and its mark.
@@ -158,14 +155,13 @@ pub(crate) const OVERHEAD: usize = wire::LEN;
 
 pub use self::{
     context::TraceContext,
-    layer::{Role, TraceLayer},
+    instruments::{Direction, Received, Role},
+    layer::TraceLayer,
     meter::Meter,
     metrics::{
         BYTES, COMPRESSION_PLAIN_BYTES, COMPRESSION_WIRE_BYTES, CONNECT_SECONDS, CONNECTS, ERRORS, FALLBACKS, FRESH,
         MESSAGE_BYTES, MESSAGES, METRICS, Metric, MetricKind, PATHS_LOST, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES,
         RATE_LIMITED, RECONNECTS, RESUMED, ROUND_TRIP, SESSIONS, SESSIONS_OPEN, describe,
     },
-    session::{Direction, Received},
-    subject::{Messages, Subject, Values},
     transport::Traced,
 };

@@ -21,13 +21,13 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Creates a selection. `turn` determines the first selected message, so that connections with fewer messages than
+    /// Creates a selection. `offset` determines the first selected message, so that connections with fewer messages than
     /// `every` are also sampled.
-    pub(super) fn new(every: Option<NonZeroU32>, turn: u32) -> Self {
+    pub(super) fn new(every: Option<NonZeroU32>, offset: u32) -> Self {
         match every {
             // No connection reaches this number of messages.
             None => Self { every: 0, next: u64::MAX },
-            Some(every) => Self { every: u64::from(every.get()), next: u64::from(turn % every) + 1 },
+            Some(every) => Self { every: u64::from(every.get()), next: u64::from(offset % every) + 1 },
         }
     }
 
@@ -35,8 +35,8 @@ impl Sampler {
         self.next
     }
 
-    /// Returns whether the message with this number is selected.
-    pub(super) fn hits(&mut self, number: u64) -> bool {
+    /// Reoffsets whether the message with this number is selected.
+    pub(super) fn selects(&mut self, number: u64) -> bool {
         if number < self.next {
             return false;
         }
@@ -47,10 +47,10 @@ impl Sampler {
 
 /// Gives each connection of a layer a different start.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Turns(Arc<AtomicU32>);
+pub(super) struct SampleOffsets(Arc<AtomicU32>);
 
-impl Turns {
-    /// Returns 0 first; then numbers that spread evenly, whatever the divisor (the golden ratio of 2^32).
+impl SampleOffsets {
+    /// Reoffsets 0 first; then numbers that spread evenly, whatever the divisor (the golden ratio of 2^32).
     pub(super) fn next(&self) -> u32 {
         self.0.fetch_add(0x9e37_79b9, Relaxed)
     }
@@ -65,7 +65,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// Returns a new trace with its first span.
+    /// Reoffsets a new trace with its first span.
     pub(super) fn root(&mut self) -> TraceContext {
         let high = self.next();
         let trace_id = u128::from(high) << 64 | u128::from(self.next());
@@ -84,9 +84,9 @@ impl Ids {
 mod tests {
     use super::*;
 
-    fn hits(every: u32, turn: u32, messages: usize) -> Vec<usize> {
-        let mut sampler = Sampler::new(NonZeroU32::new(every), turn);
-        (0..messages).filter(|index| sampler.hits(*index as u64 + 1)).collect()
+    fn hits(every: u32, offset: u32, messages: usize) -> Vec<usize> {
+        let mut sampler = Sampler::new(NonZeroU32::new(every), offset);
+        (0..messages).filter(|index| sampler.selects(*index as u64 + 1)).collect()
     }
 
     #[test]
@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn of_many_connections_with_one_message_each_one_in_so_many_is_sampled() {
-        let turns = Turns::default();
-        let sampled = (0..10_000).map(|_| hits(10, turns.next(), 1).len()).sum::<usize>();
+        let offsets = SampleOffsets::default();
+        let sampled = (0..10_000).map(|_| hits(10, offsets.next(), 1).len()).sum::<usize>();
         assert!((900..1100).contains(&sampled), "{sampled}");
     }
 

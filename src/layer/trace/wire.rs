@@ -42,7 +42,7 @@ pub(super) fn mark(message: Message, context: &TraceContext) -> Message {
 }
 
 /// Escapes a message without a context if it could be taken for one with a context.
-pub(super) fn close(message: Message) -> Message {
+pub(super) fn escape(message: Message) -> Message {
     trailer::close(Layer::Trace, message)
 }
 
@@ -52,7 +52,7 @@ pub(super) fn is_marked(message: &Message) -> bool {
     matches!(message, Message::Binary(payload) if trailer::kind(Layer::Trace, payload).is_some())
 }
 
-/// Returns the message as it was before [`mark`] or [`close`], and its context if it has a valid one.
+/// Returns the message as it was before [`mark`] or [`escape`], and its context if it has a valid one.
 pub(super) fn open(message: Message) -> Result<(Message, Option<TraceContext>), Error> {
     match trailer::open(Layer::Trace, message) {
         Opened::Plain(message) => Ok((message, None)),

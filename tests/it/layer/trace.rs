@@ -282,7 +282,7 @@ fn messages_and_bytes_are_counted_each_way_and_open_sessions_too() {
 fn what_is_fed_and_never_flushed_is_told_after_256_messages_and_at_the_end() {
     measured(|metrics| {
         let (near, _far) = channel::<u32, u32>(1000);
-        let mut near = TraceLayer::client("feed").values().record_sizes().layer(near);
+        let mut near = TraceLayer::client("feed").record_sizes().layer(near);
         let count = || metrics.get("tower_transport_messages_total{direction=out,name=feed,role=client}");
         for i in 0..300 {
             near.feed(i).now_or_never().unwrap().unwrap();
@@ -500,7 +500,7 @@ contract_tests!(
     mod values,
     pair = {
         let (here, there) = channel::<u64, u64>(1);
-        (TraceLayer::client("test").values().layer(here), there)
+        (TraceLayer::client("test").layer(here), there)
     },
     message = |i| i as u64
 );

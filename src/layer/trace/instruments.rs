@@ -1,0 +1,503 @@
+use std::{
+    borrow::Cow,
+    fmt::{self, Write},
+    num::NonZeroU32,
+    sync::Arc,
+    task::Poll,
+};
+
+use metrics::{Counter, Gauge, Histogram};
+use tracing::Span;
+
+use super::{
+    BYTES, ERRORS, MESSAGE_BYTES, MESSAGES, SESSIONS, SESSIONS_OPEN, TraceContext,
+    sampling::{Ids, Sampler},
+    wire,
+};
+use crate::{CloseFrame, Error, Message, transport::payload::Payload};
+
+/// The end of a connection: the label `role`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The end that connects.
+    Client,
+    /// The end that accepts.
+    Server,
+}
+
+impl Role {
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// The direction of a message: the label `direction`, `in` or `out`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the peer.
+    In,
+    /// To the peer.
+    Out,
+}
+
+impl Direction {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+        }
+    }
+}
+
+/// A sampled incoming message. See [`Traced::received`](super::Traced::received).
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub(super) span: Span,
+    pub(super) context: Option<TraceContext>,
+}
+
+impl Received {
+    /// Returns the span of this message, for the work on the message.
+    #[must_use]
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Returns the context that came with the message: that of the sender's span.
+    #[must_use]
+    pub fn context(&self) -> Option<&TraceContext> {
+        self.context.as_ref()
+    }
+}
+
+type OnMessage = dyn Fn(&Span, Direction, Option<&TraceContext>) + Send + Sync;
+type ContextOf = dyn Fn(&Span) -> Option<TraceContext> + Send + Sync;
+
+#[derive(Clone)]
+pub(super) struct Config {
+    pub(super) name: Cow<'static, str>,
+    pub(super) role: Role,
+    pub(super) peer: Option<Arc<str>>,
+    pub(super) span: Option<Span>,
+    pub(super) sample: Option<NonZeroU32>,
+    pub(super) propagate: bool,
+    pub(super) sizes: bool,
+    pub(super) on_message: Option<Arc<OnMessage>>,
+    pub(super) context_of: Option<Arc<ContextOf>>,
+}
+
+/// The instruments of one transport: its span, its metrics and its counts.
+pub(super) struct Instruments {
+    config: Config,
+    span: Span,
+    open: Gauge,
+    pub(super) incoming: Traffic,
+    pub(super) outgoing: Traffic,
+    pub(super) received: Option<Received>,
+    /// The span of the last sampled message that is accepted and not flushed.
+    pub(super) unflushed: Option<Span>,
+    close: Option<CloseFrame>,
+    ids: Option<Box<Ids>>,
+}
+
+impl Instruments {
+    pub(super) fn new(config: &Config, offset: u32) -> Self {
+        let (name, role) = (&config.name, config.role.label());
+        let traffic = |direction: Direction| {
+            let word = direction.label();
+            let messages = metrics::counter!(MESSAGES, "name" => name.clone(), "role" => role, "direction" => word);
+            let bytes = metrics::counter!(BYTES, "name" => name.clone(), "role" => role, "direction" => word);
+            let sizes = config.sizes.then(
+                || metrics::histogram!(MESSAGE_BYTES, "name" => name.clone(), "role" => role, "direction" => word),
+            );
+            Traffic::new(messages, bytes, sizes, Sampler::new(config.sample, offset))
+        };
+        let span = config.span.clone().unwrap_or_else(|| {
+            let peer = config.peer.as_deref().map(|peer| tracing::field::display(Escaped(peer)));
+            tracing::info_span!(target: "tower_transport", "session", name = %name, role, peer)
+        });
+        tracing::debug!(target: "tower_transport", parent: &span, "open");
+        metrics::counter!(SESSIONS, "name" => name.clone(), "role" => role).increment(1);
+        let open = metrics::gauge!(SESSIONS_OPEN, "name" => name.clone(), "role" => role);
+        open.increment(1.0);
+        Self {
+            incoming: traffic(Direction::In),
+            outgoing: traffic(Direction::Out),
+            config: config.clone(),
+            span,
+            open,
+            received: None,
+            unflushed: None,
+            close: None,
+            ids: None,
+        }
+    }
+
+    pub(super) const fn span(&self) -> &Span {
+        &self.span
+    }
+
+    #[inline]
+    pub(super) const fn propagates(&self) -> bool {
+        self.config.propagate
+    }
+
+    /// Counts an incoming message, unless there is more to do. Looks at it in place: a message that is then moved as a whole
+    /// is moved once.
+    #[inline]
+    pub(super) fn passes<M: 'static>(&mut self, message: &M) -> bool {
+        let size = match Payload::of().get(message) {
+            Some(message) if message.is_close() || (self.propagates() && wire::is_marked(message)) => return false,
+            Some(message) => message.len(),
+            None => 0,
+        };
+        self.incoming.passes(size)
+    }
+
+    /// Handles every item of the inner stream except a message that [passes](Self::passes).
+    #[cold]
+    #[inline(never)]
+    pub(super) fn receive<M: 'static, E: Into<Error>>(
+        &mut self,
+        polled: Poll<Option<Result<M, E>>>,
+    ) -> Poll<Option<Result<M, Error>>> {
+        let received = match polled {
+            Poll::Ready(Some(received)) => received,
+            Poll::Ready(None) => {
+                self.incoming.report();
+                return Poll::Ready(None);
+            }
+            Poll::Pending => {
+                self.incoming.report();
+                return Poll::Pending;
+            }
+        };
+        let message = received.map_err(Into::into).and_then(|message| self.open(message));
+        Poll::Ready(Some(message.map_err(|error| self.pass(Direction::In, error))))
+    }
+
+    fn open<M: 'static>(&mut self, mut message: M) -> Result<M, Error> {
+        let mut context = None;
+        if self.propagates()
+            && let Some(message) = Payload::of().get_mut(&mut message)
+        {
+            (*message, context) = wire::open(std::mem::replace(message, Message::Close(None)))?;
+        }
+        let size = size(&message);
+        let is_sampled = self.incoming.samples();
+        self.incoming.count(size);
+        self.received = None;
+        if is_sampled | context.is_some_and(|context| context.is_sampled()) {
+            self.trace_incoming(size, context);
+        }
+        self.look_for_close(&message);
+        Ok(message)
+    }
+
+    /// Keeps the frame of the first close message, for the event at the end.
+    pub(super) fn look_for_close<M: 'static>(&mut self, message: &M) {
+        if let (None, Some(Some(frame))) = (&self.close, Payload::of().close_message(message)) {
+            self.close = Some(frame.clone());
+        }
+    }
+
+    /// Takes back a message that was counted and then not accepted.
+    pub(super) fn refused(&mut self, size: usize, error: impl Into<Error>) -> Error {
+        self.outgoing.take_back(size);
+        self.pass(Direction::Out, error)
+    }
+
+    /// Records an error that the user sees.
+    pub(super) fn pass(&mut self, direction: Direction, error: impl Into<Error>) -> Error {
+        let error = error.into();
+        self.failed(direction, &error);
+        error
+    }
+
+    /// Returns the span of a sampled incoming message.
+    fn trace_incoming(&mut self, size: usize, context: Option<TraceContext>) {
+        let span = self.message_span(Direction::In, size);
+        if let Some(context) = &context
+            && !span.is_disabled()
+        {
+            span.record("trace_id", tracing::field::display(format_args!("{:032x}", context.trace_id())));
+            span.record("parent_id", tracing::field::display(format_args!("{:016x}", context.span_id())));
+        }
+        if let Some(hook) = &self.config.on_message {
+            hook(&span, Direction::In, context.as_ref());
+        }
+        self.received = Some(Received { span, context });
+        // The span ends with the next message.
+        self.incoming.inspect_next();
+    }
+
+    /// Returns the span of a sampled outgoing message, and the context to send with it.
+    pub(super) fn trace_outgoing(&mut self, size: usize) -> (Span, Option<TraceContext>) {
+        let span = self.message_span(Direction::Out, size);
+        if let Some(hook) = &self.config.on_message {
+            hook(&span, Direction::Out, None);
+        }
+        let context = match &self.config.context_of {
+            Some(context_of) => context_of(&span),
+            // No subscriber would see it.
+            None if span.is_disabled() => None,
+            None => Some(self.ids.get_or_insert_default().root()),
+        };
+        if let Some(context) = &context
+            && !span.is_disabled()
+        {
+            span.record("trace_id", tracing::field::display(format_args!("{:032x}", context.trace_id())));
+            span.record("span_id", tracing::field::display(format_args!("{:016x}", context.span_id())));
+        }
+        (span, context)
+    }
+
+    fn message_span(&self, direction: Direction, size: usize) -> Span {
+        use tracing::field::Empty;
+        tracing::info_span!(
+            target: "tower_transport",
+            parent: &self.span,
+            "message",
+            direction = direction.label(),
+            size,
+            trace_id = Empty,
+            span_id = Empty,
+            parent_id = Empty,
+        )
+    }
+
+    fn failed(&mut self, direction: Direction, error: &Error) {
+        let traffic = match direction {
+            Direction::In => &mut self.incoming,
+            Direction::Out => &mut self.outgoing,
+        };
+        // A closed sink may be called repeatedly; that it is closed is one event.
+        if error.is_closed() && std::mem::replace(&mut traffic.is_closed, true) {
+            return;
+        }
+        if let (None, Some(frame)) = (&self.close, error.close_frame()) {
+            self.close = Some(frame.clone());
+        }
+        let (name, role) = (self.config.name.clone(), self.config.role.label());
+        let (word, kind) = (direction.label(), error.kind_name());
+        // Looked up when an error happens: there are too many kinds to keep a handle to each for every connection.
+        metrics::counter!(ERRORS, "name" => name, "role" => role, "direction" => word, "kind" => kind).increment(1);
+        tracing::debug!(
+            target: "tower_transport",
+            parent: &self.span,
+            direction = word,
+            kind,
+            error = %Escaped(error),
+            "error"
+        );
+    }
+}
+
+/// Returns the bytes of a message's payload. Those of a value are not known, and count as 0.
+#[inline]
+pub(super) fn size<M: 'static>(message: &M) -> usize {
+    Payload::of().get(message).map_or(0, Message::len)
+}
+
+impl Drop for Instruments {
+    fn drop(&mut self) {
+        self.incoming.report();
+        self.outgoing.report();
+        self.open.decrement(1.0);
+        let (code, reason) = self.close.as_ref().map(|frame| (frame.code().get(), Escaped(frame.reason()))).unzip();
+        tracing::debug!(
+            target: "tower_transport",
+            parent: &self.span,
+            messages_in = self.incoming.messages,
+            bytes_in = self.incoming.bytes,
+            messages_out = self.outgoing.messages,
+            bytes_out = self.outgoing.bytes,
+            code,
+            reason = reason.map(tracing::field::display),
+            "closed"
+        );
+    }
+}
+
+impl fmt::Debug for Instruments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instruments")
+            .field("name", &self.config.name)
+            .field("messages_in", &self.incoming.messages)
+            .field("messages_out", &self.outgoing.messages)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One direction of a connection: its counts, the part of them that the recorder knows, and the selection of sampled
+/// messages.
+///
+/// Counts are added up here and reported to the recorder from time to time, because an addition costs less than an
+/// atomic one behind a `dyn`. All other work for a message is due at a known message number, so for the other messages
+/// it costs one comparison.
+pub(super) struct Traffic {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    /// The number of the message, counted from 1, at which more work is due.
+    due: u64,
+    reported_messages: u64,
+    reported_bytes: u64,
+    messages_counter: Counter,
+    bytes_counter: Counter,
+    sizes: Option<Histogram>,
+    sampler: Sampler,
+    /// Whether the closed state has been recorded.
+    pub(super) is_closed: bool,
+}
+
+/// A busy transport that never rests is reported every 256 messages.
+const REPORT_EVERY: u64 = 256;
+
+impl Traffic {
+    pub(super) fn new(messages: Counter, bytes: Counter, sizes: Option<Histogram>, sampler: Sampler) -> Self {
+        let mut traffic = Self {
+            messages: 0,
+            bytes: 0,
+            due: 0,
+            reported_messages: 0,
+            reported_bytes: 0,
+            messages_counter: messages,
+            bytes_counter: bytes,
+            sizes,
+            sampler,
+            is_closed: false,
+        };
+        traffic.schedule();
+        traffic
+    }
+
+    /// Counts a message for which no work is due. Returns `false` without counting if work is due.
+    #[inline]
+    pub(super) fn passes(&mut self, size: usize) -> bool {
+        let number = self.messages + 1;
+        if number >= self.due {
+            return false;
+        }
+        self.messages = number;
+        self.bytes += size as u64;
+        true
+    }
+
+    /// Takes back a message that [passed](Self::passes) and was not accepted.
+    pub(super) fn take_back(&mut self, size: usize) {
+        self.messages -= 1;
+        self.bytes -= size as u64;
+    }
+
+    /// Returns whether the next message to be counted is sampled. Must be called once, before the message is counted.
+    pub(super) fn samples(&mut self) -> bool {
+        self.sampler.selects(self.messages + 1)
+    }
+
+    /// Counts a message for which work may be due.
+    pub(super) fn count(&mut self, size: usize) {
+        self.messages += 1;
+        self.bytes += size as u64;
+        if let Some(sizes) = &self.sizes {
+            sizes.record(size as f64);
+        }
+        if self.messages.is_multiple_of(REPORT_EVERY) {
+            self.report();
+        }
+        self.schedule();
+    }
+
+    /// Makes work due at the next message.
+    pub(super) fn inspect_next(&mut self) {
+        self.due = 0;
+    }
+
+    fn schedule(&mut self) {
+        let report = (self.messages / REPORT_EVERY + 1) * REPORT_EVERY;
+        self.due = if self.sizes.is_some() { 0 } else { report.min(self.sampler.next()) };
+    }
+
+    /// Reports to the recorder everything that it does not know yet.
+    #[inline]
+    pub(super) fn report(&mut self) {
+        let messages = self.messages - self.reported_messages;
+        if messages > 0 {
+            self.messages_counter.increment(messages);
+            self.bytes_counter.increment(self.bytes - self.reported_bytes);
+            (self.reported_messages, self.reported_bytes) = (self.messages, self.bytes);
+        }
+    }
+}
+
+/// Prints text from a peer so that it cannot control a terminal, break a log line or change the text direction.
+struct Escaped<D>(D);
+
+impl<D: fmt::Display> fmt::Display for Escaped<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+struct Escaping<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|c| match c {
+            // Part of ordinary sentences, and harmless.
+            '"' | '\'' | '\\' => self.0.write_char(c),
+            c => c.escape_debug().try_for_each(|c| self.0.write_char(c)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn traffic(every: u32) -> Traffic {
+        Traffic::new(Counter::noop(), Counter::noop(), None, Sampler::new(NonZeroU32::new(every), 0))
+    }
+
+    /// Returns the numbers of the messages at which work was due, and of those that were sampled.
+    fn run(traffic: &mut Traffic, messages: u64) -> (Vec<u64>, Vec<u64>) {
+        let (mut due, mut sampled) = (Vec::new(), Vec::new());
+        for number in 1..=messages {
+            if !traffic.passes(1) {
+                due.push(number);
+                if traffic.samples() {
+                    sampled.push(number);
+                }
+                traffic.count(1);
+            }
+        }
+        (due, sampled)
+    }
+
+    #[test]
+    fn most_messages_are_only_counted_and_none_is_missed() {
+        let mut traffic = traffic(300);
+        let (due, sampled) = run(&mut traffic, 1000);
+        assert_eq!(sampled, [1, 301, 601, 901]);
+        assert_eq!(due, [1, 256, 301, 512, 601, 768, 901]);
+        assert_eq!((traffic.messages, traffic.bytes, traffic.reported_messages), (1000, 1000, 768));
+    }
+
+    #[test]
+    fn what_was_not_taken_is_not_counted() {
+        let mut traffic = traffic(0);
+        assert!(traffic.passes(7) && traffic.passes(5));
+        traffic.take_back(5);
+        assert_eq!((traffic.messages, traffic.bytes), (1, 7));
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_printed_and_not_obeyed() {
+        let printed = Escaped("\u{1b}[2J\r\nINFO \"all is well\" \u{202e}é").to_string();
+        assert_eq!(printed, r#"\u{1b}[2J\r\nINFO "all is well" \u{202e}é"#);
+    }
+}
