@@ -24,6 +24,11 @@
 //! | in order | [`Client::in_order`] | [`Server::in_order`] | requests and answers as they are; a slow answer holds up those behind it |
 //! | by tag | [`Client::by_tag`] | [`Server::as_they_finish`] | [`Tagged`] values; answers in any order |
 //!
+//! In order, a message that is lost or rejected between the two ends shifts all later answers to the wrong calls. A
+//! lost connection ends both ends for that reason. Do not put layers below that reject a message after they have
+//! accepted it, and continue: a [driven](crate::TransportExt::drive) queue, batches, sessions that resume. By tag, such
+//! layers are fine.
+//!
 //! # Backpressure
 //!
 //! A client's `poll_ready` waits for a place among the calls in flight. Its call waits for the transport to accept the
@@ -35,7 +40,9 @@
 //! An error or the end of the transport ends every waiting call with the cause, and so does a lost connection of a
 //! reconnecting transport. [`Error::may_have_been_executed`](crate::Error::may_have_been_executed) tells whether a
 //! retry could execute a call twice. A service that fails ends its connection, unless its errors are turned into
-//! answers. See [`Client`] and [`Server`].
+//! answers, and so does an answer that the transport rejects, unless
+//! [`on_rejected_answer`](Server::on_rejected_answer) replaces it. No call waits forever for an answer that will not
+//! come. See [`Client`] and [`Server`].
 //!
 //! # Choice for connections that may be lost
 //!
@@ -88,6 +95,7 @@ mod calls;
 mod client;
 mod correlate;
 mod future;
+mod handle;
 mod list;
 mod make;
 mod permits;
@@ -99,8 +107,9 @@ pub use self::{
     client::Client,
     correlate::{ByTag, Correlate, InOrder, Respond, Tagged},
     future::{Call, Drive},
+    handle::Handle,
     make::{Serve, serve},
-    server::{Handle, Server},
+    server::Server,
 };
 
 #[cfg(feature = "rkyv")]

@@ -3,19 +3,21 @@ use std::{
     future::Future,
     num::NonZeroUsize,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
     task::{Context, Poll, ready},
 };
 
-use futures_util::task::AtomicWaker;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::correlate::{ByTag, InOrder, Respond, Tagged};
-use crate::{Error, Transport, in_flight::InFlight, log, transport::signal::Mark};
+use super::{
+    correlate::{ByTag, InOrder, Respond, Tagged},
+    handle::Handle,
+};
+use crate::{
+    CloseCode, CloseFrame, Error, Transport,
+    in_flight::InFlight,
+    transport::signal::{self, Mark},
+};
 
 /// The default number of requests that are answered at a time.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
@@ -45,13 +47,10 @@ pin_project! {
     ///   them, the transport is closed, and the future completes with `Ok`.
     /// - [`graceful_shutdown`](Handle::graceful_shutdown) does the same without waiting for the peer.
     /// - An error of the transport completes the future at once; requests in flight are dropped.
-    /// - An answer that the transport rejects (too large, or it cannot be encoded) does not end the connection. It is
-    ///   replaced by the answer that [`on_rejected_answer`](Self::on_rejected_answer) makes of the error. Without that,
-    ///   an answer by tag is dropped, counted ([`Handle::rejected_answers`]) and logged (feature `tracing`). In order, a
-    ///   missing answer would give the caller the next one's answer. The connection is therefore closed after the
-    ///   earlier answers, and the future completes with the error.
-    /// - A request that cannot be read is dropped, counted ([`Handle::unreadable_requests`]) and logged, by tag. In
-    ///   order, the future completes with the error.
+    /// - An answer that the transport rejects (too large, or it cannot be encoded) is replaced by the answer that
+    ///   [`on_rejected_answer`](Self::on_rejected_answer) makes of the error. No other call is affected. Set it: without
+    ///   it, a rejected answer closes the connection, see [below](#rejected-answers).
+    /// - A request that cannot be read closes the connection in the same way, because its caller would wait forever.
     /// - When a reconnecting transport loses its connection, requests in flight are dropped and the server goes on.
     ///   Their answers would reach a peer that has not asked, under tags that it may use itself. Do not set
     ///   [`WhenLost::Keep`](crate::layer::reconnect::WhenLost::Keep) on such a transport.
@@ -61,6 +60,31 @@ pin_project! {
     ///   ends the connection.
     /// - A panic of the service propagates through this future to the task that polls it, usually the task of this
     ///   connection. Other connections are not affected.
+    ///
+    /// An error closes the transport with code 1011 ([`INTERNAL`](CloseCode::INTERNAL)). The peer does not learn the
+    /// error itself.
+    ///
+    /// # Rejected answers
+    ///
+    /// Every call must end. A server cannot make an answer of its own, because answers may be of any type, and a caller
+    /// that gets none waits forever. So by default a rejected answer ends the connection, and the end of the connection
+    /// ends the call:
+    ///
+    /// | | requests that were read | then |
+    /// |---|---|---|
+    /// | in order | earlier answers are sent; later ones are dropped, because the caller of the rejected answer would take the next one for its own | the transport is closed with 1011, and the future completes with the error |
+    /// | by tag | all are finished, and their answers are sent | the same |
+    ///
+    /// By tag, the caller of the rejected answer therefore waits as long as the slowest request in flight. Limit that
+    /// with tower's timeout on the service. The server reads no more requests meanwhile.
+    ///
+    /// A layer with a queue below the server may reject an answer after it has accepted it. The server then cannot know
+    /// which call the answer belongs to, so `on_rejected_answer` does not apply, and the connection is closed as above.
+    /// In order, the layer may already have sent later answers to the wrong callers: below a server in order, use only
+    /// layers that reject a message at once.
+    ///
+    /// Each rejected answer is counted ([`Handle::rejected_answers`]) and logged (feature `tracing`), and so is each
+    /// request that cannot be read ([`Handle::unreadable_requests`]).
     ///
     /// # Cancel safety
     ///
@@ -104,7 +128,7 @@ pin_project! {
         on_rejected: Option<OnRejected<R::Tag, S::Response>>,
         // The answer that replaces a rejected one.
         substitute: Option<R::Out>,
-        signal: Arc<Signal>,
+        handle: Handle,
     }
 }
 
@@ -114,67 +138,35 @@ struct OnRejected<Tag, Answer> {
     answer: Box<dyn Fn(&Error) -> Answer + Send + Sync>,
 }
 
+/// ```text
+///            the peer has closed, graceful_shutdown,        everything in flight
+///            or a call cannot be answered                   is answered
+///   Serving ----------------------------------> Draining ---------------------> Closing
+///      \______________ the service has failed, or order cannot be kept ____________/
+/// ```
 enum Stage {
     /// Requests are read.
     Serving,
-    /// No more requests are read, and those in flight are finished. `gone`: whether the peer has closed.
-    Draining { gone: bool },
-    /// No more answers are sent. Contains the result of the future.
-    Closing(Option<Error>),
+    /// No more requests are read, and those in flight are finished.
+    Draining {
+        /// Whether the peer has closed.
+        gone: bool,
+        /// The failure of the call that cannot be answered, if that is the reason.
+        failure: Option<Failure>,
+    },
+    /// No more answers are sent. The future completes with the failure, if any, once the transport is closed.
+    Closing(Option<Failure>),
 }
 
-#[derive(Default)]
-struct Signal {
-    raised: AtomicBool,
-    task: AtomicWaker,
-    rejected_answers: AtomicU64,
-    unreadable_requests: AtomicU64,
+/// The result of the server's future, and the reason that the peer gets with the close.
+struct Failure {
+    error: Error,
+    reason: &'static str,
 }
 
-/// Ends a [`Server`] from elsewhere. [`Server::handle`] creates it.
-#[derive(Clone)]
-pub struct Handle(Arc<Signal>);
-
-impl Handle {
-    /// Asks the server to stop reading, finish the requests in flight, flush, close and complete. Further calls have no
-    /// effect.
-    pub fn graceful_shutdown(&self) {
-        self.0.raised.store(true, Ordering::SeqCst);
-        self.0.task.wake();
-    }
-
-    /// Returns how many answers the transport has rejected so far, including those that were replaced.
-    #[must_use]
-    pub fn rejected_answers(&self) -> u64 {
-        self.0.rejected_answers.load(Ordering::Relaxed)
-    }
-
-    /// Returns how many requests could not be read so far.
-    #[must_use]
-    pub fn unreadable_requests(&self) -> u64 {
-        self.0.unreadable_requests.load(Ordering::Relaxed)
-    }
-}
-
-impl Signal {
-    /// Counts an answer that the transport rejected.
-    fn answer_rejected(&self, error: &Error) {
-        self.rejected_answers.fetch_add(1, Ordering::Relaxed);
-        log::answer_rejected(error);
-    }
-
-    /// Counts a request that could not be read.
-    fn request_unreadable(&self, error: &Error) {
-        self.unreadable_requests.fetch_add(1, Ordering::Relaxed);
-        log::request_unreadable(error);
-    }
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("raised", &self.0.raised).finish()
-    }
-}
+const UNANSWERED: &str = "an answer could not be sent";
+const UNREADABLE: &str = "a request could not be read";
+const FAILED: &str = "the service failed";
 
 impl<T, S, Req> Server<T, S, Req>
 where
@@ -220,7 +212,7 @@ where
             dirty: false,
             on_rejected: None,
             substitute: None,
-            signal: Arc::new(Signal::default()),
+            handle: Handle::new(),
         }
     }
 
@@ -231,8 +223,9 @@ where
     }
 
     /// Sets the function that makes a replacement for an answer that the transport rejected, for example because it is
-    /// too large or cannot be encoded. The function gets the transport's error. Keep the replacement small: a
-    /// replacement that is rejected in turn is dropped (in order, it ends the connection).
+    /// too large or cannot be encoded. The function gets the transport's error. Without it, a rejected answer closes the
+    /// connection after the [others](#rejected-answers). Keep the replacement small: if it is rejected in turn, the
+    /// connection is closed as well.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -262,10 +255,10 @@ where
         self
     }
 
-    /// Returns a handle that ends this server from elsewhere.
+    /// Returns a handle that shuts down this server from elsewhere.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle(self.signal.clone())
+        self.handle.clone()
     }
 }
 
@@ -279,9 +272,8 @@ where
     type Output = Result<(), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.signal.task.register(cx.waker());
-        if self.signal.raised.load(Ordering::SeqCst) && matches!(self.stage, Stage::Serving) {
-            *self.as_mut().project().stage = Stage::Draining { gone: false };
+        if self.handle.poll_shutdown(cx.waker()) && matches!(self.stage, Stage::Serving) {
+            *self.as_mut().project().stage = Stage::Draining { gone: false, failure: None };
         }
         let mut budget = BUDGET;
         loop {
@@ -291,7 +283,7 @@ where
             let polled = match self.as_mut().project().in_flight.poll(cx) {
                 Ok(polled) => polled,
                 Err(error) => {
-                    self.as_mut().abort(error.into());
+                    self.as_mut().abort(Failure { error: error.into(), reason: FAILED });
                     continue;
                 }
             };
@@ -329,8 +321,9 @@ where
             }
         }
         let is_done = self.in_flight.len() == 0 && self.held.is_none() && self.substitute.is_none();
-        if matches!(self.stage, Stage::Draining { .. }) && is_done {
-            *self.as_mut().project().stage = Stage::Closing(None);
+        if let (Stage::Draining { failure, .. }, true) = (self.as_mut().project().stage, is_done) {
+            let failure = failure.take();
+            *self.as_mut().project().stage = Stage::Closing(failure);
             return self.poll_close(cx);
         }
         Poll::Pending
@@ -374,8 +367,8 @@ where
     }
 
     /// Hands the next answer to the transport, which is ready.
-    fn write_next(self: Pin<&mut Self>) -> Result<(), Error> {
-        let this = self.project();
+    fn write_next(mut self: Pin<&mut Self>) -> Result<(), Error> {
+        let this = self.as_mut().project();
         let (answer, spare) = match this.substitute.take() {
             Some(answer) => (answer, None),
             None => {
@@ -389,15 +382,10 @@ where
         if !error.is_rejection() && !error.is_too_large() {
             return Err(error);
         }
-        this.signal.answer_rejected(&error);
+        this.handle.answer_rejected(&error);
         match spare {
             Some((tag, answer)) => *this.substitute = Some(this.respond.answer(tag, answer(&error))),
-            None if R::IN_ORDER => {
-                this.in_flight.clear();
-                *this.held = None;
-                *this.stage = Stage::Closing(Some(error));
-            }
-            None => {}
+            None => self.give_up(error),
         }
         Ok(())
     }
@@ -405,12 +393,30 @@ where
     /// Handles a rejection of an answer that the transport had accepted before. Answers that were lost with a
     /// connection are no longer of interest.
     fn rejected_late(self: Pin<&mut Self>, error: Error) {
-        if error.is_closed() {
-            return;
+        if !error.is_closed() {
+            self.handle.answer_rejected(&error);
+            self.give_up(error);
         }
-        self.signal.answer_rejected(&error);
-        if R::IN_ORDER {
-            self.abort(error);
+    }
+
+    /// Ends the connection because one call gets no answer, which its caller can only learn from the end. By tag, the
+    /// other requests in flight are answered first. In order, the next answer would be taken for the missing one.
+    fn give_up(self: Pin<&mut Self>, error: Error) {
+        let failure =
+            Failure { error: error.context("an answer was rejected, which ended the server"), reason: UNANSWERED };
+        match R::IN_ORDER {
+            true => self.abort(failure),
+            false => self.drain(failure),
+        }
+    }
+
+    /// Stops reading because of a failure. What is in flight is answered first.
+    fn drain(self: Pin<&mut Self>, new: Failure) {
+        let this = self.project();
+        match this.stage {
+            Stage::Serving => *this.stage = Stage::Draining { gone: false, failure: Some(new) },
+            Stage::Draining { failure, .. } => drop(failure.get_or_insert(new)),
+            Stage::Closing(_) => {}
         }
     }
 
@@ -443,10 +449,9 @@ where
                             self.as_mut().rejected_late(error);
                             continue;
                         }
-                        if R::IN_ORDER {
-                            return Err(error);
-                        }
-                        self.signal.request_unreadable(&error);
+                        self.handle.request_unreadable(&error);
+                        let error = error.context("a request could not be read, which ended the server");
+                        self.as_mut().drain(Failure { error, reason: UNREADABLE });
                         continue;
                     }
                     Poll::Ready(Some(message)) => {
@@ -454,7 +459,7 @@ where
                         *this.held = Some(this.respond.request(message?));
                     }
                     Poll::Ready(None) => {
-                        *self.as_mut().project().stage = Stage::Draining { gone: true };
+                        *self.as_mut().project().stage = Stage::Draining { gone: true, failure: None };
                         return Ok(true);
                     }
                 }
@@ -474,21 +479,17 @@ where
             took = true;
             *budget -= 1;
             if let Err(error) = called {
-                *this.held = None;
-                this.in_flight.clear();
-                *this.stage = Stage::Closing(Some(error.into()));
+                self.abort(Failure { error: error.into(), reason: FAILED });
                 break;
             }
         }
         Ok(took)
     }
 
-    /// Ends the server after an error of the service: no more answers are sent.
-    fn abort(self: Pin<&mut Self>, error: Error) {
-        let this = self.project();
-        this.in_flight.clear();
-        *this.held = None;
-        *this.stage = Stage::Closing(Some(error));
+    /// Ends the server: no more answers are sent.
+    fn abort(mut self: Pin<&mut Self>, failure: Failure) {
+        self.as_mut().forget();
+        *self.project().stage = Stage::Closing(Some(failure));
     }
 
     /// Handles a peer that accepts no more answers. This is a regular end if the peer has closed, and an error
@@ -498,8 +499,10 @@ where
         if !error.is_closed() {
             return Err(error);
         }
-        if let Stage::Draining { gone: true } = this.stage {
-            return Ok(());
+        match this.stage {
+            Stage::Draining { failure: Some(failure), .. } => return Err(failure.error.clone()),
+            Stage::Draining { gone: true, .. } => return Ok(()),
+            _ => {}
         }
         // A peer that is completely gone may have left requests behind, whose answers it does not await.
         for _ in 0..BUDGET {
@@ -514,16 +517,19 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        let closed = ready!(this.transport.poll_close(cx)).map_err(Into::into);
+        let failure = if let Stage::Closing(failure) = this.stage { failure.as_ref() } else { None };
+        let frame = failure.map(|failure| CloseFrame::new(CloseCode::INTERNAL, failure.reason));
+        let closed = ready!(signal::with_close_frame(frame.as_ref(), || this.transport.poll_close(cx)));
+        let closed = closed.map_err(Into::into);
         if closed.as_ref().is_err_and(Error::is_rejection) {
             // The rejection concerns an answer; the close goes on.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Poll::Ready(match (this.stage, closed) {
-            (Stage::Closing(Some(error)), _) => Err(error.clone()),
+        Poll::Ready(match (failure, closed) {
+            (Some(failure), _) => Err(failure.error.clone()),
             // The peer has closed first.
-            (_, Err(error)) if !error.is_closed() => Err(error),
+            (None, Err(error)) if !error.is_closed() => Err(error),
             _ => Ok(()),
         })
     }

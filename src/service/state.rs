@@ -318,8 +318,10 @@ where
                 }
                 Poll::Ready(None) => {
                     let clean = self.failing.is_none();
-                    let closed = || Error::closed("the transport under the client has ended");
-                    let cause = self.failing.take().unwrap_or_else(closed);
+                    let cause = match self.failing.take() {
+                        Some(error) => error,
+                        None => self.end_of_transport(cx),
+                    };
                     self.end(cause, clean);
                     return None;
                 }
@@ -377,6 +379,15 @@ where
         }
         self.todo = true;
         None
+    }
+
+    /// Returns why the stream of the transport has ended. The sink's error is the most specific: it may hold the peer's
+    /// close frame.
+    fn end_of_transport(&mut self, cx: &mut Context<'_>) -> Error {
+        match self.transport.as_mut().map(|transport| transport.as_mut().poll_ready(cx)) {
+            Some(Poll::Ready(Err(error))) => error.into().into_fatal().into_uncertain(),
+            _ => Error::closed("the transport under the client has ended"),
+        }
     }
 
     /// Closes the transport; `Ready` when the client has ended.

@@ -5,6 +5,7 @@
 use support::{proxy, raw_webtransport, serve};
 
 mod adaptive;
+mod calls;
 mod contract;
 mod doors;
 mod handshake;

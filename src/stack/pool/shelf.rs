@@ -83,7 +83,8 @@ impl<K: Clone> Shelf<K> {
         }
         if self.line.len() >= self.bounds.waiting {
             let limit = self.bounds.waiting;
-            let refusal = format!("{limit} calls already wait for a connection (PoolBuilder::max_waiting)");
+            let refusal =
+                format!("the line of calls that wait for a connection is full (PoolBuilder::max_waiting: {limit})");
             return (Admission::Refuse(Error::full(refusal)), false);
         }
         let ticket = Ticket { number: self.next, failures: self.failures };

@@ -148,7 +148,8 @@ pub struct Drained {
 
 impl fmt::Display for Drained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} connections closed, {} cut", self.closed, self.cut)
+        let connections = if self.closed == 1 { "connection" } else { "connections" };
+        write!(f, "{} {connections} closed, {} cut", self.closed, self.cut)
     }
 }
 
@@ -299,5 +300,17 @@ impl fmt::Debug for Drain {
             .field("connections", &self.connections())
             .field("is_started", &self.is_started())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_connection_is_not_printed_as_connections() {
+        let printed = |closed, cut| Drained { closed, cut }.to_string();
+        assert_eq!(printed(1, 1), "1 connection closed, 1 cut");
+        assert_eq!(printed(2, 0), "2 connections closed, 0 cut");
     }
 }

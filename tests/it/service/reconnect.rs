@@ -12,7 +12,7 @@ use futures_util::{FutureExt, Sink, Stream};
 use tokio::time::timeout;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_transport::{
-    BoxTransport, Channel, Error, Queue, Receiver, Sender, TransportExt, channel,
+    BoxTransport, Channel, CloseCode, Error, Queue, Receiver, Sender, TransportExt, channel,
     layer::reconnect::{Backoff, Keep, ReconnectLayer, WhenLost},
     service::{ByTag, Client, Server, Tagged},
     transport::{OutlivesConnection, Resumed},
@@ -416,32 +416,109 @@ async fn a_request_that_is_rejected_late_hangs_nobody_and_ends_no_client() {
     assert_eq!(client.clone().oneshot(2).await.unwrap(), 4);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_answer_that_the_transport_rejects_ends_no_other_call() {
-    let (here, there) = channel(8);
-    let server = Server::as_they_finish(Small(there), double());
-    let handle = server.handle();
-    let server = tokio::spawn(server);
-    let client = Client::by_tag(here);
-    let large = tokio::spawn(client.clone().oneshot(600));
-    settle().await;
-    assert_eq!(client.clone().oneshot(2).await.unwrap(), 4);
-    assert_eq!(handle.rejected_answers(), 1);
-    assert!(!large.is_finished() && !server.is_finished());
+/// Answers with the double, after as many seconds as the number's hundreds.
+fn slow_double() -> impl Service<u32, Response = u32, Error = Error, Future: Send> + Clone + Send {
+    service_fn(async |number: u32| {
+        tokio::time::sleep(Duration::from_secs((number / 100).into())).await;
+        Ok::<_, Error>(2 * number)
+    })
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_the_transport_rejects_late_ends_no_other_call() {
-    let (here, there) = channel::<Number, Number>(8);
-    let server = Server::as_they_finish(driven(Small(there).boxed()), double());
+async fn by_tag_a_rejected_answer_ends_its_call_once_the_others_are_answered() {
+    for is_late in [false, true] {
+        let (here, there) = channel(8);
+        let there = if is_late { driven(Small(there).boxed()) } else { Small(there).boxed() };
+        let server = Server::as_they_finish(there, slow_double());
+        let handle = server.handle();
+        let server = tokio::spawn(server);
+        let client = Client::by_tag(here);
+        let calls: Vec<_> = [500, 400, 1].map(|number| tokio::spawn(client.clone().oneshot(number))).into();
+        let late = tokio::spawn({
+            let client = client.clone();
+            async move {
+                // The rejected answer is ready after 5 seconds, the slower one of 499 after 4 more.
+                tokio::time::sleep(Duration::from_millis(4500)).await;
+                client.oneshot(499).await
+            }
+        });
+        let [large, slow, quick] = <[_; 3]>::try_from(calls).unwrap();
+        assert_eq!(outcome(quick).await.unwrap(), 2, "late: {is_late}");
+        assert_eq!(outcome(slow).await.unwrap(), 800, "late: {is_late}");
+        assert_eq!(outcome(late).await.unwrap(), 998, "late: {is_late}");
+        let error = outcome(large).await.unwrap_err();
+        assert!(error.is_closed() && error.may_have_been_executed(), "late: {is_late}: {error:?}");
+        assert!(server.await.unwrap().unwrap_err().is_too_large(), "late: {is_late}");
+        assert_eq!(handle.rejected_answers(), 1, "late: {is_late}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_order_an_answer_that_is_rejected_late_ends_every_call_that_waits() {
+    let (here, there) = channel::<u32, u32>(8);
+    let server = tokio::spawn(Server::in_order(driven(Small(there).boxed()), slow_double()));
+    let client = Client::in_order(here);
+    let calls: Vec<_> = [1, 600, 700].into_iter().map(|number| tokio::spawn(client.clone().oneshot(number))).collect();
+    let answers = futures_util::future::join_all(calls.into_iter().map(outcome)).await;
+    assert_eq!(answers[0].as_ref().unwrap(), &2);
+    assert!(answers[1..].iter().all(|answer| answer.as_ref().is_err_and(Error::is_closed)), "{answers:?}");
+    assert!(server.await.unwrap().unwrap_err().is_too_large());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_read_ends_its_call_once_the_others_are_answered() {
+    use tower_transport::{Message, codec::JsonCodec, layer::codec::CodecLayer};
+
+    let json = CodecLayer::new(JsonCodec::<Number>::new());
+    let (mut here, there) = channel::<Message, Message>(8);
+    let server = Server::as_they_finish(there.layer(json), slow_double());
     let handle = server.handle();
     let server = tokio::spawn(server);
-    let client = Client::by_tag(here);
-    let large = tokio::spawn(client.clone().oneshot(600));
-    settle().await;
-    assert_eq!(client.clone().oneshot(2).await.unwrap(), 4);
-    assert_eq!(handle.rejected_answers(), 1);
-    assert!(!large.is_finished() && !server.is_finished());
+    let request = |tag: u64, value: u32| Message::text(format!("{{\"tag\":{tag},\"value\":{value}}}"));
+    here.send_message(request(1, 300)).await.unwrap();
+    here.send_message(Message::text("{\"tag\":2}")).await.unwrap();
+    let answer = timeout(HOUR, here.receive_message()).await.expect("no answer").unwrap().unwrap();
+    assert_eq!(answer, request(1, 600));
+    let Some(Ok(Message::Close(Some(frame)))) = here.receive_message().await else { panic!("not closed") };
+    assert_eq!((frame.code(), frame.reason()), (CloseCode::INTERNAL, "a request could not be read"));
+    assert!(server.await.unwrap().unwrap_err().is_codec());
+    assert_eq!(handle.unreadable_requests(), 1);
+
+    let (mut here, there) = channel::<Message, Message>(8);
+    let there = there.layer(CodecLayer::new(JsonCodec::<u32>::new()));
+    let server = tokio::spawn(Server::in_order(there, slow_double()));
+    for request in ["300", "no number", "1"] {
+        here.send_message(Message::text(request)).await.unwrap();
+    }
+    let answer = timeout(HOUR, here.receive_message()).await.expect("no answer").unwrap().unwrap();
+    assert_eq!(answer, Message::text("600"));
+    assert!(
+        matches!(here.receive_message().await, Some(Ok(Message::Close(Some(_))))),
+        "the next one is not its answer"
+    );
+    assert!(server.await.unwrap().unwrap_err().is_codec());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_caller_of_a_rejected_answer_learns_the_close_code() {
+    use tower_transport::{
+        Message,
+        codec::JsonCodec,
+        layer::{codec::CodecLayer, limit::LimitLayer},
+    };
+
+    let (here, there) = channel::<Message, Message>(8);
+    let there = there.layer(LimitLayer::new().max_message(100));
+    let zeros = service_fn(async |len: usize| Ok::<_, Error>("0".repeat(len)));
+    let server =
+        Server::as_they_finish(there.layer(CodecLayer::new(JsonCodec::<Tagged<String>, Tagged<usize>>::new())), zeros);
+    tokio::spawn(server);
+    let client = Client::by_tag(here.layer(CodecLayer::new(JsonCodec::<Tagged<usize>, Tagged<String>>::new())));
+    assert_eq!(client.clone().oneshot(3).await.unwrap(), "000");
+    let error = timeout(HOUR, client.oneshot(200)).await.expect("the call hangs").unwrap_err();
+    assert!(error.is_closed() && error.may_have_been_executed(), "{error:?}");
+    let frame = error.close_frame().expect("a close frame");
+    assert_eq!((frame.code(), frame.reason()), (CloseCode::INTERNAL, "an answer could not be sent"));
 }
 
 #[tokio::test(start_paused = true)]
