@@ -5,6 +5,8 @@ mod accept;
 pub(crate) mod backlog;
 mod boxed;
 mod channel;
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+pub(crate) mod closing;
 mod coalesce;
 mod connect;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
@@ -13,7 +15,8 @@ mod connecting;
 pub(crate) mod detach;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 mod dial;
-#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+#[cfg_attr(not(any(feature = "websocket", feature = "sse")), allow(dead_code, unreachable_pub))]
 pub(crate) mod drain;
 mod drive;
 mod ext;

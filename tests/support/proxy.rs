@@ -1,4 +1,4 @@
-//! A TCP proxy that cuts its connections after a number of bytes.
+//! TCP proxies: one that cuts its connections after a number of bytes, and one that is a slow line.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -10,7 +10,11 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{
+        TcpListener, TcpSocket, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::{Duration, sleep},
 };
 
 /// Carries so many bytes in all, then cuts both ends. Whether it came to that.
@@ -58,4 +62,40 @@ impl Proxy {
         });
         Self { address, cuts }
     }
+}
+
+/// Starts a line to `server` that carries `rate` bytes a second in each direction, and holds few of them.
+pub async fn slow_line(server: SocketAddr, rate: usize) -> SocketAddr {
+    let listener = narrow();
+    listener.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let listener = listener.listen(16).unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = narrow().connect(server).await.unwrap();
+            let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
+            tokio::spawn(trickle(from_near, to_far, rate));
+            tokio::spawn(trickle(from_far, to_near, rate));
+        }
+    });
+    address
+}
+
+/// A socket whose operating system holds little of what its peer sends.
+fn narrow() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    socket
+}
+
+async fn trickle(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, rate: usize) {
+    const TICK: Duration = Duration::from_millis(20);
+    let mut chunk = vec![0; rate / 50];
+    while let Ok(length @ 1..) = from.read(&mut chunk).await {
+        if to.write_all(&chunk[..length]).await.is_err() {
+            break;
+        }
+        sleep(TICK * length as u32 / chunk.len() as u32).await;
+    }
+    let _ = to.shutdown().await;
 }

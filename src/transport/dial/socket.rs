@@ -5,15 +5,31 @@ use std::{
     task::{Context, Poll},
 };
 
+#[cfg(feature = "websocket")]
+use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+#[cfg(feature = "websocket")]
+use hyper_util::server::conn::auto;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
+/// The number of bytes that the operating system takes of a TCP stream beyond what is on its way.
+///
+/// Without a bound Linux takes megabytes at once. To the layers above, a long message then is not moving while the line
+/// carries it, and neither the heartbeat nor a close can tell a slow line from a dead peer. Below the bound, bytes leave
+/// this process as the line takes them. 128 KiB cost no throughput on a loopback device, and are a second of 1 Mbit/s.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 128 * 1024;
+
 /// The byte stream below a WebSocket that this crate has connected or accepted: TCP, TLS, a Unix socket, or any stream
 /// below a server's HTTP. The common ones are called without indirection.
+///
+/// On Linux and Android, a TCP stream is set to take at most 128 KiB that it cannot send yet (`TCP_NOTSENT_LOWAT`), so
+/// that the [bytes that move](crate::transport::signal::moved) are those that the line takes. A stream that this crate
+/// does not know keeps its options: set this one yourself, or a slow reader may look like a dead peer.
 pub struct Socket(Kind);
 
 enum Kind {
@@ -22,6 +38,8 @@ enum Kind {
     Unix(tokio::net::UnixStream),
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::client::TlsStream<Box<Socket>>>),
+    #[cfg(feature = "tls")]
+    AcceptedTls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     Upgraded(TokioIo<Upgraded>),
 }
 
@@ -33,23 +51,59 @@ impl Socket {
             Kind::Tcp(tcp) => Some(tcp),
             #[cfg(feature = "tls")]
             Kind::Tls(tls) => tls.get_ref().0.tcp(),
+            #[cfg(feature = "tls")]
+            Kind::AcceptedTls(tls) => Some(tls.get_ref().0),
             _ => None,
         }
     }
 
-    /// Takes the stream out of hyper's box if it is a TCP stream, together with the bytes that hyper has read past the
+    /// Takes the stream out of hyper's box if it is a known one, together with the bytes that hyper has read past the
     /// request.
     #[cfg(feature = "websocket")]
-    pub(in crate::transport) fn from_upgraded(upgraded: Upgraded) -> (Self, bytes::Bytes) {
-        match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => (Self(Kind::Tcp(parts.io.into_inner())), parts.read_buf),
-            Err(upgraded) => (Self(Kind::Upgraded(TokioIo::new(upgraded))), bytes::Bytes::new()),
+    pub(crate) fn from_upgraded(upgraded: Upgraded) -> (Self, Bytes) {
+        let upgraded = match downcast::<TcpStream>(upgraded) {
+            Ok((tcp, early)) => return (tcp.into(), early),
+            Err(upgraded) => upgraded,
+        };
+        #[cfg(unix)]
+        let upgraded = match downcast::<tokio::net::UnixStream>(upgraded) {
+            Ok((unix, early)) => return (unix.into(), early),
+            Err(upgraded) => upgraded,
+        };
+        #[cfg(feature = "tls")]
+        let upgraded = match downcast::<tokio_rustls::server::TlsStream<TcpStream>>(upgraded) {
+            Ok((tls, early)) => {
+                limit_unsent(tls.get_ref().0);
+                return (Self(Kind::AcceptedTls(Box::new(tls))), early);
+            }
+            Err(upgraded) => upgraded,
+        };
+        (Self(Kind::Upgraded(TokioIo::new(upgraded))), Bytes::new())
+    }
+}
+
+/// Opens hyper's box. The connections of hyper-util's `auto` server, which axum uses, have a box of their own inside.
+#[cfg(feature = "websocket")]
+fn downcast<T: AsyncRead + AsyncWrite + Unpin + 'static>(upgraded: Upgraded) -> Result<(T, Bytes), Upgraded> {
+    match upgraded.downcast::<TokioIo<T>>() {
+        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
+        Err(upgraded) => {
+            auto::upgrade::downcast::<TokioIo<T>>(upgraded).map(|parts| (parts.io.into_inner(), parts.read_buf))
         }
     }
 }
 
+fn limit_unsent(tcp: &TcpStream) {
+    // A system without the option works as before.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = tcp;
+}
+
 impl From<TcpStream> for Socket {
     fn from(tcp: TcpStream) -> Self {
+        limit_unsent(&tcp);
         Self(Kind::Tcp(tcp))
     }
 }
@@ -82,6 +136,11 @@ macro_rules! each {
             }
             #[cfg(feature = "tls")]
             Kind::Tls(io) => {
+                let $io = Pin::new(io);
+                $call
+            }
+            #[cfg(feature = "tls")]
+            Kind::AcceptedTls(io) => {
                 let $io = Pin::new(io);
                 $call
             }
@@ -119,6 +178,8 @@ impl AsyncWrite for Socket {
             Kind::Unix(io) => io.is_write_vectored(),
             #[cfg(feature = "tls")]
             Kind::Tls(io) => io.is_write_vectored(),
+            #[cfg(feature = "tls")]
+            Kind::AcceptedTls(io) => io.is_write_vectored(),
             Kind::Upgraded(io) => io.is_write_vectored(),
         }
     }
@@ -139,7 +200,7 @@ impl fmt::Debug for Socket {
             #[cfg(unix)]
             Kind::Unix(_) => "Socket(unix)",
             #[cfg(feature = "tls")]
-            Kind::Tls(_) => "Socket(tls)",
+            Kind::Tls(_) | Kind::AcceptedTls(_) => "Socket(tls)",
             Kind::Upgraded(_) => "Socket(upgraded)",
         })
     }

@@ -82,11 +82,6 @@ impl Engine {
         }
     }
 
-    /// Returns whether messages may still be sent: no close frame was sent or received.
-    pub(super) fn can_send(&self) -> bool {
-        self.context.can_write()
-    }
-
     /// Returns whether an answer to the peer waits to be written.
     pub(super) fn answer_waits(&self) -> bool {
         self.answer_waits

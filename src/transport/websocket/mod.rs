@@ -45,8 +45,8 @@ mod frames;
 mod handshake;
 mod incoming;
 mod mask;
-mod native;
 mod read_buffer;
+mod transport;
 mod upgrade;
 mod write_buffer;
 
@@ -55,7 +55,7 @@ mod write_buffer;
 pub use self::axum::{WebSocketHandshake, WebSocketHandshakeRejection};
 pub use self::{
     connector::{Connecting, WebSocketConnector},
-    native::WebSocket,
+    transport::WebSocket,
     upgrade::WebSocketUpgrade,
 };
 pub use super::dial::Socket;

@@ -1,4 +1,4 @@
-//! The close state machine, as it is drawn at `WebSocket`.
+//! The closing handshake, as it is drawn in `src/transport/closing.rs`.
 
 use std::{
     future::poll_fn,
@@ -190,6 +190,91 @@ async fn a_peer_that_does_not_answer_the_close_is_cut_after_the_limit() {
     assert!(error.is_timeout() && error.to_string().contains("3s"), "{error}");
     assert_eq!(start.elapsed().as_secs(), 3, "on the paused clock");
     assert!(client.next().await.is_none());
+}
+
+/// Carries bytes at 34 KB a second, and says when the last one was carried.
+async fn carry_slowly(mut from: DuplexStream, mut to: DuplexStream) {
+    let mut chunk = [0; 3400];
+    loop {
+        tokio::select! {
+            read = from.read(&mut chunk) => match read {
+                Ok(length @ 1..) => {
+                    let _ = to.write_all(&chunk[..length]).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                _ => break,
+            },
+            back = async { let mut chunk = [0; 100]; to.read(&mut chunk).await.map(|length| chunk[..length].to_vec()) } => {
+                match back {
+                    Ok(back) if !back.is_empty() => { let _ = from.write_all(&back).await; }
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_behind_megabytes_on_a_slow_line_takes_as_long_as_they_do() {
+    for by_sink in [false, true] {
+        let ((near, a), (b, far)) = (duplex(16 * 1024), duplex(16 * 1024));
+        tokio::spawn(carry_slowly(a, b));
+        let mut server = WebSocket::server(near, Limits::default());
+        let mut client = WebSocket::client(far, Limits::default());
+        let received = tokio::spawn(async move { rest(&mut client).await });
+        server.feed(Message::binary(vec![7; 3_500_000])).await.unwrap();
+        let start = tokio::time::Instant::now();
+        if by_sink {
+            let (mut sink, mut stream) = TransportExt::split(server);
+            sink.close().await.unwrap();
+            while stream.next().await.is_some_and(|message| message.is_ok()) {}
+        } else {
+            server.close(Some(frame())).await.unwrap();
+        }
+        assert!(start.elapsed() > Duration::from_secs(100), "{:?}", start.elapsed());
+        let received = received.await.unwrap();
+        assert_eq!(received.len(), 2, "the message and the close frame");
+        assert_eq!(received[0].len(), 3_500_000);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_a_byte_now_and_then_delays_the_close_sixteen_times_the_limit_at_most() {
+    let (near, mut far) = duplex(16);
+    tokio::spawn(async move {
+        while far.read_u8().await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let mut server = WebSocket::server(near, Limits::default());
+    server.feed(Message::binary(vec![7; 100_000])).await.unwrap();
+    let start = tokio::time::Instant::now();
+    let error = server.close(Some(frame())).await.unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("10s"), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 160);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sink_of_a_split_gives_up_a_close_though_nobody_polls_the_reading_half() {
+    let (near, _far) = duplex(64);
+    let (mut sink, _stream) = TransportExt::split(WebSocket::client(near, Limits::new().close(Duration::from_secs(3))));
+    sink.feed(Message::binary(vec![0; 1000])).await.unwrap();
+    let start = tokio::time::Instant::now();
+    let error = sink.close().await.unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("3s (Limits::close)"), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_half_that_waits_ends_when_the_other_half_has_closed_and_the_peer_is_silent() {
+    let (near, _far) = duplex(1024);
+    let (mut sink, mut stream) =
+        TransportExt::split(WebSocket::client(near, Limits::new().close(Duration::from_secs(3))));
+    let reader = tokio::spawn(async move { stream.next().await });
+    tokio::task::yield_now().await;
+    sink.close().await.unwrap();
+    let error = reader.await.unwrap().unwrap().unwrap_err();
+    assert!(error.is_timeout(), "{error}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod close;
 mod connect;
 mod control;
 mod senders;
+mod slow;
 mod upgrade;
 
 use futures_util::{SinkExt, StreamExt};

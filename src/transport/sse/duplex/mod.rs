@@ -134,7 +134,6 @@ mod event;
 mod head;
 mod inbox;
 mod outbox;
-mod phase;
 mod receive;
 mod served;
 mod server;

@@ -56,7 +56,12 @@ impl Outbox {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.pending.len() + self.flying.unwrap_or(0) < self.limit
+        self.len() < self.limit
+    }
+
+    /// Returns the number of bytes that were accepted and not acknowledged.
+    pub(super) fn len(&self) -> usize {
+        self.pending.len() + self.flying.unwrap_or(0)
     }
 
     /// Takes a reference: a payload must not be dropped under the lock of the outbox.

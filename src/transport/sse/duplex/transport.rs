@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -9,7 +8,10 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::{called::Called, served::Served};
-use crate::{CloseFrame, Error, Message};
+use crate::{
+    CloseFrame, Error, Message,
+    transport::closing::{self, Closing},
+};
 
 /// A transport of messages over plain HTTP: events go down, POSTs go up. This type is either end.
 ///
@@ -46,7 +48,10 @@ enum End {
 macro_rules! each {
     ($self:ident, $end:ident => $call:expr) => {
         match &mut $self.end {
-            End::Called($end) => $call,
+            End::Called($end) => {
+                let $end = &mut **$end;
+                $call
+            }
             End::Served($end) => $call,
         }
     };
@@ -70,11 +75,7 @@ impl SseDuplex {
     /// Returns the close frame that the peer sent, once it has arrived.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
-        let course = match &self.end {
-            End::Called(called) => called.course(),
-            End::Served(served) => served.course(),
-        };
-        course.peer_close.as_ref()
+        self.closing().peer_close()
     }
 
     /// Closes the session and waits for its end, at most [`Limits::close`](crate::Limits::close). Returns the peer's
@@ -89,21 +90,17 @@ impl SseDuplex {
     ///
     /// If the future is dropped, the close continues as the stream and the sink are polled.
     pub async fn close(&mut self, frame: Option<CloseFrame>) -> Result<Option<CloseFrame>, Error> {
-        each!(self, end => end.start_close(frame));
-        poll_fn(|cx| {
-            // Sending waits for the peer, and so does reading; neither waits for the other.
-            let _ = each!(self, end => end.poll_close(cx));
-            loop {
-                match each!(self, end => end.poll_next(cx)) {
-                    Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                    Poll::Ready(None) => return Poll::Ready(Ok(())),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        })
-        .await?;
-        Ok(self.close_frame().cloned())
+        match &mut self.end {
+            End::Called(called) => closing::close(&mut **called, frame).await,
+            End::Served(served) => closing::close(served, frame).await,
+        }
+    }
+
+    fn closing(&self) -> &Closing {
+        match &self.end {
+            End::Called(called) => &called.closing,
+            End::Served(served) => &served.closing,
+        }
     }
 }
 
@@ -111,7 +108,7 @@ impl Stream for SseDuplex {
     type Item = Result<Message, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        each!(self, end => end.poll_next(cx))
+        each!(self, end => closing::poll_next(end, cx))
     }
 }
 
@@ -127,20 +124,20 @@ impl Sink<Message> for SseDuplex {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        each!(self, end => end.poll_flush(cx))
+        each!(self, end => closing::poll_flush(end, cx))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        each!(self, end => end.poll_close(cx))
+        each!(self, end => closing::poll_close(end, cx))
     }
 }
 
 impl fmt::Debug for SseDuplex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (end, course) = match &self.end {
-            End::Called(called) => ("client", called.course()),
-            End::Served(served) => ("server", served.course()),
+        let end = match &self.end {
+            End::Called(_) => "client",
+            End::Served(_) => "server",
         };
-        f.debug_struct("SseDuplex").field("end", &end).field("phase", &course.phase).finish_non_exhaustive()
+        f.debug_struct("SseDuplex").field("end", &end).field("phase", self.closing().phase()).finish_non_exhaustive()
     }
 }

@@ -75,6 +75,11 @@ impl Outgoing {
         self.unwritten == 0
     }
 
+    /// Returns the number of waiting bytes.
+    pub(super) fn len(&self) -> usize {
+        self.unwritten
+    }
+
     /// Returns all waiting chunks. The writer removes written bytes from their front.
     pub(super) fn chunks(&mut self) -> &mut [Bytes] {
         self.seal();

@@ -1,3 +1,5 @@
+use web_transport_quinn as wtq;
+
 /// QUIC's progress with the bytes that a stream gave it. QUIC immediately accepts as much as the peer allows
 /// ([`SessionLimits::stream_window`](super::super::SessionLimits::stream_window), 1 MiB by default), which is half a
 /// minute of a slow line. Without this, that time would look like silence. Pure.
@@ -22,6 +24,20 @@ impl Progress {
     /// Returns whether QUIC may still have data of this stream to send, so that a check is worth its cost.
     pub(super) fn is_under_way(&self) -> bool {
         self.left > 0
+    }
+
+    /// Returns how many bytes the connection has sent since the last check.
+    pub(super) fn sent_on(&mut self, connection: &wtq::Session) -> usize {
+        let stats = quinn::Connection::stats(connection);
+        self.sent(stats.frame_tx.stream, stats.udp_tx.bytes)
+    }
+
+    /// Returns how many bytes QUIC may still have to send.
+    pub(super) fn left(&mut self, connection: &wtq::Session) -> u64 {
+        if self.is_under_way() {
+            self.sent_on(connection);
+        }
+        self.left
     }
 
     /// Takes the connection's current counts, and returns how many bytes were sent since the last check. The result is

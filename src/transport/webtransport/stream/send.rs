@@ -12,8 +12,8 @@ use web_transport_quinn as wtq;
 
 use super::writer::Writer;
 use crate::{
-    CloseCode, CloseFrame, Error, Message, rt,
-    transport::{signal, webtransport::Session},
+    CloseCode, CloseFrame, Error, Message,
+    transport::{closing::Closing, signal, wakers::Half, webtransport::Session},
 };
 
 /// The sending end of a unidirectional stream of a WebTransport session. [`Session::open_uni`] opens one; the peer gets
@@ -32,14 +32,14 @@ pub struct SendStream {
 }
 
 impl SendStream {
-    pub(in crate::transport::webtransport) fn new(session: Session, send: wtq::SendStream) -> Self {
+    pub(crate) fn new(session: Session, send: wtq::SendStream) -> Self {
         let mut writer = Writer::new(session.clone(), send);
         writer.push_preamble();
         Self { session, writer, ended: false }
     }
 
     /// Waits until the peer can see the stream.
-    pub(in crate::transport::webtransport) async fn opened(&mut self) -> Result<(), Error> {
+    pub(crate) async fn opened(&mut self) -> Result<(), Error> {
         poll_fn(|cx| self.writer.poll_flush(cx)).await
     }
 
@@ -70,15 +70,19 @@ impl SendStream {
         if !self.writer.is_closing() {
             self.writer.push(Message::Close(frame))?;
         }
-        let time = self.session.limits().close;
-        let delivered = async {
-            poll_fn(|cx| self.writer.poll_flush(cx)).await?;
-            poll_fn(|cx| self.writer.poll_stopped(cx)).await
-        };
-        rt::timeout(time, delivered).await.unwrap_or_else(|elapsed| {
-            Err(Error::timeout(format!("the peer did not acknowledge the stream within {time:?} (Limits::close)"))
-                .with_source(elapsed))
+        let limit = self.session.limits().close;
+        let mut closing = Closing::new(limit);
+        poll_fn(|cx| {
+            let flushed = self.writer.poll_flush(cx)?;
+            let delivered = if flushed.is_ready() { self.writer.poll_stopped(cx) } else { Poll::Pending };
+            if delivered.is_pending() {
+                ready!(closing.poll_deadline(Half::Writer, self.writer.unsent(), cx));
+                let what = format!("the peer did not acknowledge the stream within {limit:?} (Limits::close)");
+                return Poll::Ready(Err(Error::timeout(what)));
+            }
+            delivered
         })
+        .await
     }
 
     /// Resets the stream with a code that the peer sees. Undelivered data is lost. Dropping the stream has the same
@@ -146,8 +150,7 @@ impl Stream for SendStream {
 
 impl Drop for SendStream {
     fn drop(&mut self) {
-        let time = self.session.limits().close;
-        self.writer.leave(time);
+        self.writer.leave();
     }
 }
 

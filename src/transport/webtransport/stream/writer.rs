@@ -2,7 +2,6 @@ use std::{
     future::Future,
     pin::pin,
     task::{Context, Poll, Waker, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -10,8 +9,9 @@ use web_transport_quinn::{self as wtq, generic::poll::SendStream as _};
 
 use super::{outgoing::Outgoing, progress::Progress};
 use crate::{
-    Error, Message, rt,
+    Error, Message,
     transport::{
+        closing::linger,
         signal,
         webtransport::{Session, fault},
     },
@@ -161,9 +161,13 @@ impl Writer {
     /// Reports the progress that QUIC has made meanwhile.
     pub(super) fn report_progress(&mut self) {
         if self.progress.is_under_way() {
-            let stats = quinn::Connection::stats(self.session.quic());
-            signal::moved(self.progress.sent(stats.frame_tx.stream, stats.udp_tx.bytes));
+            signal::moved(self.progress.sent_on(self.session.quic()));
         }
+    }
+
+    /// Returns the number of bytes that the peer does not have yet, as far as is known.
+    pub(super) fn unsent(&mut self) -> u64 {
+        self.outgoing.len() as u64 + self.progress.left(self.session.quic())
     }
 
     /// Abandons undelivered data, and reports why.
@@ -193,8 +197,8 @@ impl Writer {
     }
 
     /// Handles the drop of the stream. QUIC still delivers data that it accepted with the end of the stream: until
-    /// then, for `time` at most, the session is kept.
-    pub(super) fn leave(&mut self, time: Duration) {
+    /// then, for [`Limits::close`](crate::Limits::close) from the last progress, the session is kept.
+    pub(super) fn leave(&mut self) {
         if !self.finished || self.failed.is_some() {
             return self.reset(0);
         }
@@ -205,9 +209,9 @@ impl Writer {
         // Without a runtime, no task can wait.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let session = self.session.clone();
+            let mut progress = std::mem::take(&mut self.progress);
             runtime.spawn(async move {
-                let _ = rt::timeout(time, send.stopped()).await;
-                drop(session);
+                linger(session.limits().close, send.stopped(), || progress.left(session.quic())).await;
             });
         }
     }

@@ -92,6 +92,15 @@ impl Session {
         })
     }
 
+    /// Returns the number of bytes that the HTTP server has not taken.
+    pub(in super::super) fn unsent(&self) -> u64 {
+        self.lock().outbox.len() as u64
+    }
+
+    pub(in super::super) fn wake_reader(&self) {
+        self.lock().wake(Who::Reader);
+    }
+
     pub(in super::super) fn wake_writer(&self) {
         self.lock().wake(Who::Writer);
     }

@@ -10,12 +10,12 @@ use std::{
 use bytes::BytesMut;
 
 use super::{Session, Who};
-use crate::rt;
+use crate::transport::closing::linger;
 
 impl Session {
     /// Ends the handler's side: the body ends after the content of the outbox, and POSTs are rejected. A client that
-    /// has not read to the end within [`Limits::close`](crate::Limits::close) loses the rest, and its place is
-    /// released.
+    /// has not read to the end, nor made progress within [`Limits::close`](crate::Limits::close), loses the rest, and
+    /// its place is released.
     pub(in super::super) fn leave(self: &Arc<Self>) {
         let mut state = self.lock();
         let was_left = std::mem::replace(&mut state.is_left, true);
@@ -40,13 +40,14 @@ impl Session {
     }
 }
 
-/// Ends with the session, or after `time`.
+/// Ends with the session, or `time` after the client's last progress.
 async fn expire(session: Weak<Session>, time: Duration) {
     let gone = poll_fn(|cx| match session.upgrade() {
         Some(session) => session.poll(Who::Expiry, cx, |_| Poll::Pending),
         None => Poll::Ready(()),
     });
-    if rt::timeout(time, gone).await.is_err()
+    let unsent = || session.upgrade().map_or(0, |session| session.unsent());
+    if !linger(time, gone, unsent).await
         && let Some(session) = session.upgrade()
     {
         session.discard();

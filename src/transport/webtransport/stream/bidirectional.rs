@@ -1,22 +1,23 @@
-mod sink;
-mod stream;
-
 use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
-    time::Duration,
 };
 
 use futures_core::Stream;
+use futures_sink::Sink;
 use web_transport_quinn as wtq;
 
-use super::{reader::Reader, writer::Writer};
+use super::{
+    reader::{End, Reader},
+    writer::Writer,
+};
 use crate::{
-    CloseCode, CloseFrame, Error, Message, rt,
+    CloseCode, CloseFrame, Error, Message,
     transport::{
+        closing::{self, Closable, Closing, Received},
         wakers::{WakerPair, WakerSlot},
         webtransport::Session,
     },
@@ -74,9 +75,7 @@ use crate::{
 pub struct WebTransportStream {
     reader: Reader,
     writer: Writer,
-    state: State,
-    peer_close: Option<CloseFrame>,
-    deadline: Option<Pin<Box<rt::Sleep>>>,
+    closing: Closing,
     /// The stream's task, if it waits for the peer.
     reading: WakerSlot,
     halves: Arc<WakerPair>,
@@ -84,33 +83,18 @@ pub struct WebTransportStream {
     waker: Waker,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// The open state. Our close frame may be in flight, which the writer tracks.
-    Open,
-    /// The peer has sent its last message; ours may still have to be written.
-    Leaving,
-    Ended,
-}
-
 impl WebTransportStream {
-    pub(in crate::transport::webtransport) fn new(
-        session: Session,
-        send: wtq::SendStream,
-        receive: wtq::RecvStream,
-        is_opener: bool,
-    ) -> Self {
+    pub(crate) fn new(session: Session, send: wtq::SendStream, receive: wtq::RecvStream, is_opener: bool) -> Self {
         let mut writer = Writer::new(session.clone(), send);
         if is_opener {
             writer.push_preamble();
         }
         let (halves, waker) = WakerPair::new();
+        let closing = Closing::new(session.limits().close);
         Self {
             reader: Reader::new(session, receive, !is_opener),
             writer,
-            state: State::Open,
-            peer_close: None,
-            deadline: None,
+            closing,
             reading: WakerSlot::default(),
             halves,
             waker,
@@ -118,7 +102,7 @@ impl WebTransportStream {
     }
 
     /// Waits until the peer can see the stream.
-    pub(in crate::transport::webtransport) async fn opened(&mut self) -> Result<(), Error> {
+    pub(crate) async fn opened(&mut self) -> Result<(), Error> {
         poll_fn(|cx| self.writer.poll_flush(cx)).await
     }
 
@@ -137,7 +121,7 @@ impl WebTransportStream {
     /// Returns the close frame that the peer sent, once it has arrived: in the stream, or with the end of the session.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
-        self.peer_close.as_ref()
+        self.closing.peer_close()
     }
 
     /// Sets the priority of this stream's messages among those that this end sends in the session. Defaults to 0. Of
@@ -159,40 +143,17 @@ impl WebTransportStream {
     ///
     /// If the future is dropped, the close continues with the next poll of the stream.
     pub async fn close(&mut self, frame: Option<CloseFrame>) -> Result<Option<CloseFrame>, Error> {
-        if self.is_open() {
-            // A close frame is never too large.
-            let _ = self.writer.push(Message::Close(frame));
-        }
-        while let Some(message) = poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await {
-            message?;
-        }
-        Ok(self.peer_close.clone())
+        closing::close(self, frame).await
     }
 
     /// Resets both directions of the stream with a code that the peer sees. Undelivered data is lost. Dropping the
     /// stream has the same effect without a code.
     pub fn reset(mut self, code: CloseCode) {
-        self.end(code.get().into());
+        self.abort(code.get().into());
     }
 
     fn is_open(&self) -> bool {
-        self.state == State::Open && !self.writer.is_closing() && self.writer.failed().is_none()
-    }
-
-    fn close_time(&self) -> Duration {
-        self.session().limits().close
-    }
-
-    fn closed(&self) -> Error {
-        if let Some(error) = self.writer.failed()
-            && (error.close_frame().is_some() || self.peer_close.is_none())
-        {
-            return error.clone();
-        }
-        match &self.peer_close {
-            Some(frame) => Error::closed("the peer closed the stream").with_close_frame(Some(frame.clone())),
-            None => Error::closed("the stream is closed"),
-        }
+        self.closing.is_open() && self.writer.failed().is_none()
     }
 
     /// Writes for the sink.
@@ -222,13 +183,154 @@ impl WebTransportStream {
         self.halves.writer.wake();
         Poll::Ready(())
     }
+
+    /// Ends both directions. Unless they ended in order, the peer sees `code`.
+    fn abort(&mut self, code: u32) {
+        self.reader.stop(code);
+        if self.writer.owes() || !self.writer.is_closing() {
+            self.writer.reset(code);
+        }
+    }
+}
+
+impl Closable for WebTransportStream {
+    fn closing(&mut self) -> &mut Closing {
+        &mut self.closing
+    }
+
+    fn has_failed(&mut self) -> bool {
+        self.writer.failed().is_some()
+    }
+
+    fn closed(&mut self) -> Error {
+        match self.writer.failed() {
+            Some(error) if error.close_frame().is_some() || self.closing.peer_close().is_none() => error.clone(),
+            _ => self.closing.closed(),
+        }
+    }
+
+    fn start_close(&mut self, frame: Option<CloseFrame>) {
+        if self.is_open() {
+            // A close frame is never too large.
+            let _ = self.writer.push(Message::Close(frame));
+        }
+        self.closing.start();
+        self.reading.wake();
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) {
+        let _ = self.poll_owed(cx);
+    }
+
+    fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.writer.owes() {
+            self.reading.register(cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    fn unsent(&mut self) -> u64 {
+        self.writer.unsent()
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
+        Poll::Ready(match ready!(self.reader.poll_next(cx)) {
+            Ok(message) => {
+                if let Message::Ping(payload) = &message
+                    && self.closing.is_open()
+                {
+                    self.writer.answer(payload.clone());
+                }
+                Received::Message(message)
+            }
+            Err(End::Finished) => {
+                if self.is_open() {
+                    self.writer.end();
+                }
+                Received::Finished
+            }
+            Err(End::Lost(error)) => {
+                self.closing.set_peer_close(error.close_frame().cloned());
+                Received::Lost(error)
+            }
+            // QUIC carries the code with the reset, so the peer is told by it.
+            Err(End::Broken(error, code)) => {
+                self.abort(code.get().into());
+                Received::Lost(error)
+            }
+        })
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Option<Error> {
+        self.writer.report_progress();
+        self.reading.register(cx);
+        None
+    }
+
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_writer(cx, Writer::poll_flush)
+    }
+
+    fn wake_writer(&mut self) {
+        self.halves.writer.wake();
+    }
+
+    fn shut(&mut self, _: &mut Context<'_>) {
+        self.abort(0);
+    }
+}
+
+impl Stream for WebTransportStream {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        closing::poll_next(self.get_mut(), cx)
+    }
+}
+
+impl Sink<Message> for WebTransportStream {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.is_open() {
+            return Poll::Ready(Err(self.closed()));
+        }
+        // The common case: nothing is written, and no task has to be woken.
+        if self.writer.has_room() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_writer(cx, Writer::poll_room)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        if !self.is_open() {
+            return Err(self.closed());
+        }
+        match message {
+            Message::Close(frame) => {
+                self.start_close(frame);
+                Ok(())
+            }
+            message => self.writer.push(message),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        closing::poll_flush(self.get_mut(), cx)
+    }
+
+    /// Sends a close frame, unless it was already sent (1000, or the [one asked
+    /// for](crate::transport::signal::close_frame)), flushes and ends this direction. The stream reads the answer.
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        closing::poll_close(self.get_mut(), cx)
+    }
 }
 
 impl Drop for WebTransportStream {
     fn drop(&mut self) {
         self.reader.stop(0);
-        let time = self.close_time();
-        self.writer.leave(time);
+        self.writer.leave();
     }
 }
 
@@ -236,7 +338,7 @@ impl fmt::Debug for WebTransportStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebTransportStream")
             .field("session", self.session())
-            .field("state", &self.state)
+            .field("phase", self.closing.phase())
             .finish_non_exhaustive()
     }
 }
