@@ -3,7 +3,7 @@
 use tower::ServiceBuilder;
 use tower_layer::Stack;
 
-use crate::layer::{codec::CodecLayer, per_connection::PerConnectionLayer};
+use crate::layer::{self, codec::CodecLayer, optional::OptionalLayer, per_connection::PerConnectionLayer};
 
 /// Adds one method per layer of this crate to tower's [`ServiceBuilder`].
 ///
@@ -27,31 +27,40 @@ use crate::layer::{codec::CodecLayer, per_connection::PerConnectionLayer};
 ///
 /// One builder stacks transports, connectors and services alike: a layer type-checks against whatever the layer below it
 /// produces. On a connector, layers of a transport go into [`per_connection`](Self::per_connection).
-pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
+pub trait ServiceBuilderExt<L>: sealed::Push<L> {
     /// On a transport: sends and receives values in place of messages, encoded by a [`Codec`](crate::codec::Codec). Adds a [`CodecLayer`] with
     /// its defaults.
-    fn codec<C>(self, codec: C) -> ServiceBuilder<Stack<CodecLayer<C>, L>>;
+    fn codec<C>(self, codec: C) -> ServiceBuilder<Stack<CodecLayer<C>, L>> {
+        self.push(CodecLayer::new(codec))
+    }
 
     /// On a connector: wraps each transport that it makes in `layer`, which may be a whole stack. Adds a [`PerConnectionLayer`].
-    fn per_connection<P>(self, layer: P) -> ServiceBuilder<Stack<PerConnectionLayer<P>, L>>;
+    fn per_connection<P>(self, layer: P) -> ServiceBuilder<Stack<PerConnectionLayer<P>, L>> {
+        self.push(PerConnectionLayer::new(layer))
+    }
+
+    /// On a transport: adds `layer` if it is `Some`. Adds an [`OptionalLayer`]. (`option_layer` is tower's own method, for
+    /// services.)
+    fn optional<P>(self, layer: Option<P>) -> ServiceBuilder<Stack<OptionalLayer<P>, L>> {
+        self.push(OptionalLayer::new(layer))
+    }
 
     /// On a connector: puts a token from `tokens` into each handshake. Adds an [`AuthLayer`](crate::layer::auth::AuthLayer).
     #[cfg(feature = "auth")]
     #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
-    fn auth<S>(
-        self,
-        tokens: crate::layer::auth::Tokens<S>,
-    ) -> ServiceBuilder<Stack<crate::layer::auth::AuthLayer<S>, L>>
+    fn auth<S>(self, tokens: layer::auth::Tokens<S>) -> ServiceBuilder<Stack<layer::auth::AuthLayer<S>, L>>
     where
-        S: crate::layer::auth::TokenSource;
+        S: layer::auth::TokenSource,
+    {
+        self.push(layer::auth::AuthLayer::new(tokens))
+    }
 
     /// On a transport: packs many small messages into one. Adds a [`BatchLayer`](crate::layer::batch::BatchLayer).
     #[cfg(feature = "batch")]
     #[cfg_attr(docsrs, doc(cfg(feature = "batch")))]
-    fn batch(
-        self,
-        policy: crate::layer::batch::BatchPolicy,
-    ) -> ServiceBuilder<Stack<crate::layer::batch::BatchLayer, L>>;
+    fn batch(self, policy: layer::batch::BatchPolicy) -> ServiceBuilder<Stack<layer::batch::BatchLayer, L>> {
+        self.push(layer::batch::BatchLayer::new(policy))
+    }
 
     /// On a transport: sends the latest value of each key, then everything that is published. Adds a
     /// [`LatestLayer`](crate::layer::latest::LatestLayer).
@@ -59,16 +68,20 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     #[cfg_attr(docsrs, doc(cfg(feature = "latest")))]
     fn latest<K, M>(
         self,
-        latest: crate::layer::latest::Latest<K, M>,
-    ) -> ServiceBuilder<Stack<crate::layer::latest::LatestLayer<K, M>, L>>;
+        latest: layer::latest::Latest<K, M>,
+    ) -> ServiceBuilder<Stack<layer::latest::LatestLayer<K, M>, L>> {
+        self.push(layer::latest::LatestLayer::shared(latest))
+    }
 
     /// On a service: caches its answers. Adds `layer`, a [`CacheLayer`](crate::layer::cache::CacheLayer).
     #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
     #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
     fn cache<K, V, F>(
         self,
-        layer: crate::layer::cache::CacheLayer<K, V, F>,
-    ) -> ServiceBuilder<Stack<crate::layer::cache::CacheLayer<K, V, F>, L>>;
+        layer: layer::cache::CacheLayer<K, V, F>,
+    ) -> ServiceBuilder<Stack<layer::cache::CacheLayer<K, V, F>, L>> {
+        self.push(layer)
+    }
 
     /// On a transport: deflates each message that is large enough, and limits how much a peer can make this end inflate. Adds a
     /// [`CompressionLayer`](crate::layer::compression::CompressionLayer).
@@ -76,8 +89,10 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     #[cfg_attr(docsrs, doc(cfg(feature = "compression")))]
     fn compression(
         self,
-        deflate: crate::layer::compression::Deflate,
-    ) -> ServiceBuilder<Stack<crate::layer::compression::CompressionLayer, L>>;
+        deflate: layer::compression::Deflate,
+    ) -> ServiceBuilder<Stack<layer::compression::CompressionLayer, L>> {
+        self.push(layer::compression::CompressionLayer::new(deflate))
+    }
 
     /// On a transport: pings a peer that was silent for `interval`, and ends the stream if nothing arrives within `timeout` after
     /// the ping. Adds a [`HeartbeatLayer`](crate::layer::heartbeat::HeartbeatLayer).
@@ -87,14 +102,17 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
         self,
         interval: std::time::Duration,
         timeout: std::time::Duration,
-    ) -> ServiceBuilder<Stack<crate::layer::heartbeat::HeartbeatLayer, L>>;
+    ) -> ServiceBuilder<Stack<layer::heartbeat::HeartbeatLayer, L>> {
+        self.push(layer::heartbeat::HeartbeatLayer::new(interval, timeout))
+    }
 
     /// On a transport: limits message sizes, idle time, lifetime and unflushed messages. Adds `layer`, a
     /// [`LimitLayer`](crate::layer::limit::LimitLayer).
     #[cfg(feature = "limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "limit")))]
-    fn limit(self, layer: crate::layer::limit::LimitLayer)
-    -> ServiceBuilder<Stack<crate::layer::limit::LimitLayer, L>>;
+    fn limit(self, layer: layer::limit::LimitLayer) -> ServiceBuilder<Stack<layer::limit::LimitLayer, L>> {
+        self.push(layer)
+    }
 
     /// On a transport that is not driven: adds a bounded outgoing queue with a policy for when it is full. Adds a
     /// [`QueueLayer`](crate::layer::queue::QueueLayer).
@@ -103,7 +121,9 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     fn queue<Out, In>(
         self,
         queue: crate::Queue<Out, In>,
-    ) -> ServiceBuilder<Stack<crate::layer::queue::QueueLayer<Out, In>, L>>;
+    ) -> ServiceBuilder<Stack<layer::queue::QueueLayer<Out, In>, L>> {
+        self.push(layer::queue::QueueLayer::new(queue))
+    }
 
     /// On a transport: limits messages to a quota. Adds `layer`, a [`RateLimitLayer`](crate::layer::rate_limit::RateLimitLayer).
     /// (`rate_limit` is tower's own method, for services.)
@@ -111,8 +131,10 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
     fn limit_rate<C, A>(
         self,
-        layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
-    ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>>;
+        layer: layer::rate_limit::RateLimitLayer<C, A>,
+    ) -> ServiceBuilder<Stack<layer::rate_limit::RateLimitLayer<C, A>, L>> {
+        self.push(layer)
+    }
 
     /// On a connector: turns it into a transport that connects to `target` and reconnects with `backoff`. Adds a
     /// [`ReconnectLayer`](crate::layer::reconnect::ReconnectLayer) with its defaults.
@@ -120,15 +142,19 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     #[cfg_attr(docsrs, doc(cfg(feature = "reconnect")))]
     fn reconnect<Out>(
         self,
-        target: impl Into<crate::layer::reconnect::Target>,
-        backoff: crate::layer::reconnect::Backoff,
-    ) -> ServiceBuilder<Stack<crate::layer::reconnect::ReconnectLayer<Out>, L>>;
+        target: impl Into<layer::reconnect::Target>,
+        backoff: layer::reconnect::Backoff,
+    ) -> ServiceBuilder<Stack<layer::reconnect::ReconnectLayer<Out>, L>> {
+        self.push(layer::reconnect::ReconnectLayer::new(target, backoff))
+    }
 
     /// On a connector: keeps a session across its connections, with no message lost or duplicated. Adds a
     /// [`ResumeLayer`](crate::layer::resume::ResumeLayer) with its defaults.
     #[cfg(feature = "resume")]
     #[cfg_attr(docsrs, doc(cfg(feature = "resume")))]
-    fn resume(self) -> ServiceBuilder<Stack<crate::layer::resume::ResumeLayer, L>>;
+    fn resume(self) -> ServiceBuilder<Stack<layer::resume::ResumeLayer, L>> {
+        self.push(layer::resume::ResumeLayer::new())
+    }
 
     /// On a transport: passes incoming messages through `service`, in order, one at a time. Adds a
     /// [`ServiceLayer`](crate::layer::service::ServiceLayer).
@@ -137,7 +163,9 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     fn inbound_service<S>(
         self,
         service: S,
-    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Inbound>, L>>;
+    ) -> ServiceBuilder<Stack<layer::service::ServiceLayer<S, layer::service::Inbound>, L>> {
+        self.push(layer::service::ServiceLayer::inbound(service))
+    }
 
     /// On a transport: passes outgoing messages through `service`, in order, one at a time. Adds a
     /// [`ServiceLayer`](crate::layer::service::ServiceLayer).
@@ -146,147 +174,35 @@ pub trait ServiceBuilderExt<L>: sealed::Sealed<L> + Sized {
     fn outbound_service<S, M>(
         self,
         service: S,
-    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Outbound<M>>, L>>
+    ) -> ServiceBuilder<Stack<layer::service::ServiceLayer<S, layer::service::Outbound<M>>, L>>
     where
-        S: tower_service::Service<M>;
+        S: tower_service::Service<M>,
+    {
+        self.push(layer::service::ServiceLayer::outbound(service))
+    }
 
     /// On a transport: records spans and metrics, and carries trace context. Adds `layer`, a [`TraceLayer`](crate::layer::trace::TraceLayer).
     #[cfg(feature = "trace")]
     #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
-    fn trace(self, layer: crate::layer::trace::TraceLayer)
-    -> ServiceBuilder<Stack<crate::layer::trace::TraceLayer, L>>;
-}
-
-impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {
-    fn codec<C>(self, codec: C) -> ServiceBuilder<Stack<CodecLayer<C>, L>> {
-        self.layer(CodecLayer::new(codec))
-    }
-
-    fn per_connection<P>(self, layer: P) -> ServiceBuilder<Stack<PerConnectionLayer<P>, L>> {
-        self.layer(PerConnectionLayer::new(layer))
-    }
-
-    #[cfg(feature = "auth")]
-    fn auth<S>(
-        self,
-        tokens: crate::layer::auth::Tokens<S>,
-    ) -> ServiceBuilder<Stack<crate::layer::auth::AuthLayer<S>, L>>
-    where
-        S: crate::layer::auth::TokenSource,
-    {
-        self.layer(crate::layer::auth::AuthLayer::new(tokens))
-    }
-
-    #[cfg(feature = "batch")]
-    fn batch(
-        self,
-        policy: crate::layer::batch::BatchPolicy,
-    ) -> ServiceBuilder<Stack<crate::layer::batch::BatchLayer, L>> {
-        self.layer(crate::layer::batch::BatchLayer::new(policy))
-    }
-
-    #[cfg(feature = "latest")]
-    fn latest<K, M>(
-        self,
-        latest: crate::layer::latest::Latest<K, M>,
-    ) -> ServiceBuilder<Stack<crate::layer::latest::LatestLayer<K, M>, L>> {
-        self.layer(crate::layer::latest::LatestLayer::shared(latest))
-    }
-
-    #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
-    fn cache<K, V, F>(
-        self,
-        layer: crate::layer::cache::CacheLayer<K, V, F>,
-    ) -> ServiceBuilder<Stack<crate::layer::cache::CacheLayer<K, V, F>, L>> {
-        self.layer(layer)
-    }
-
-    #[cfg(feature = "compression")]
-    fn compression(
-        self,
-        deflate: crate::layer::compression::Deflate,
-    ) -> ServiceBuilder<Stack<crate::layer::compression::CompressionLayer, L>> {
-        self.layer(crate::layer::compression::CompressionLayer::new(deflate))
-    }
-
-    #[cfg(feature = "heartbeat")]
-    fn heartbeat(
-        self,
-        interval: std::time::Duration,
-        timeout: std::time::Duration,
-    ) -> ServiceBuilder<Stack<crate::layer::heartbeat::HeartbeatLayer, L>> {
-        self.layer(crate::layer::heartbeat::HeartbeatLayer::new(interval, timeout))
-    }
-
-    #[cfg(feature = "limit")]
-    fn limit(
-        self,
-        layer: crate::layer::limit::LimitLayer,
-    ) -> ServiceBuilder<Stack<crate::layer::limit::LimitLayer, L>> {
-        self.layer(layer)
-    }
-
-    #[cfg(feature = "queue")]
-    fn queue<Out, In>(
-        self,
-        queue: crate::Queue<Out, In>,
-    ) -> ServiceBuilder<Stack<crate::layer::queue::QueueLayer<Out, In>, L>> {
-        self.layer(crate::layer::queue::QueueLayer::new(queue))
-    }
-
-    #[cfg(feature = "rate-limit")]
-    fn limit_rate<C, A>(
-        self,
-        layer: crate::layer::rate_limit::RateLimitLayer<C, A>,
-    ) -> ServiceBuilder<Stack<crate::layer::rate_limit::RateLimitLayer<C, A>, L>> {
-        self.layer(layer)
-    }
-
-    #[cfg(feature = "reconnect")]
-    fn reconnect<Out>(
-        self,
-        target: impl Into<crate::layer::reconnect::Target>,
-        backoff: crate::layer::reconnect::Backoff,
-    ) -> ServiceBuilder<Stack<crate::layer::reconnect::ReconnectLayer<Out>, L>> {
-        self.layer(crate::layer::reconnect::ReconnectLayer::new(target, backoff))
-    }
-
-    #[cfg(feature = "resume")]
-    fn resume(self) -> ServiceBuilder<Stack<crate::layer::resume::ResumeLayer, L>> {
-        self.layer(crate::layer::resume::ResumeLayer::new())
-    }
-
-    #[cfg(feature = "service")]
-    fn inbound_service<S>(
-        self,
-        service: S,
-    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Inbound>, L>> {
-        self.layer(crate::layer::service::ServiceLayer::inbound(service))
-    }
-
-    #[cfg(feature = "service")]
-    fn outbound_service<S, M>(
-        self,
-        service: S,
-    ) -> ServiceBuilder<Stack<crate::layer::service::ServiceLayer<S, crate::layer::service::Outbound<M>>, L>>
-    where
-        S: tower_service::Service<M>,
-    {
-        self.layer(crate::layer::service::ServiceLayer::outbound(service))
-    }
-
-    #[cfg(feature = "trace")]
-    fn trace(
-        self,
-        layer: crate::layer::trace::TraceLayer,
-    ) -> ServiceBuilder<Stack<crate::layer::trace::TraceLayer, L>> {
-        self.layer(layer)
+    fn trace(self, layer: layer::trace::TraceLayer) -> ServiceBuilder<Stack<layer::trace::TraceLayer, L>> {
+        self.push(layer)
     }
 }
+
+impl<L> ServiceBuilderExt<L> for ServiceBuilder<L> {}
 
 mod sealed {
-    #[expect(unnameable_types, reason = "that is what seals")]
-    pub trait Sealed<L> {}
+    use super::{ServiceBuilder, Stack};
 
-    impl<L> Sealed<L> for tower::ServiceBuilder<L> {}
+    /// Adds a layer: the only method that the implementations differ in. Sealing the trait lets methods be added later.
+    #[expect(unnameable_types, reason = "that is what seals")]
+    pub trait Push<L>: Sized {
+        fn push<P>(self, layer: P) -> ServiceBuilder<Stack<P, L>>;
+    }
+
+    impl<L> Push<L> for ServiceBuilder<L> {
+        fn push<P>(self, layer: P) -> ServiceBuilder<Stack<P, L>> {
+            self.layer(layer)
+        }
+    }
 }

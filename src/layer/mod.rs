@@ -17,6 +17,7 @@
 //! | `resume` | on the connector: no message lost or duplicated across connections | the same layer; on the server a `SessionStore` | outlives connections |
 //! | `auth` | on the connector: a token for each handshake; on a transport: expiry, first message | a server that checks the token | per connection |
 //! | [`per_connection`] | on the connector: applies the layers below to each new connection | | |
+//! | [`optional`] | anywhere: a layer that is on or off at run time | | as the layer |
 //! | `batch` | packs many small messages into one | the same layer | per connection |
 //! | `compression` | deflate per message | the same layer | per connection |
 //! | `heartbeat` | detects dead peers, by pings or by messages of your own; measures round-trip time | replies to pings, or to your own messages | per connection |
@@ -121,6 +122,7 @@ pub mod latest;
 #[cfg(feature = "limit")]
 #[cfg_attr(docsrs, doc(cfg(feature = "limit")))]
 pub mod limit;
+pub mod optional;
 pub mod per_connection;
 #[cfg(feature = "queue")]
 #[cfg_attr(docsrs, doc(cfg(feature = "queue")))]

@@ -20,8 +20,6 @@ mod hello;
 #[cfg(feature = "optimized")]
 #[cfg_attr(docsrs, doc(cfg(feature = "optimized")))]
 pub mod optimized;
-#[cfg(feature = "optimized")]
-mod optional;
 #[cfg(feature = "pool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub mod pool;

@@ -10,7 +10,6 @@ const MAX_ITEMS: usize = 1 << 16;
 #[derive(Clone, Debug)]
 pub struct BatchLayer {
     policy: Option<BatchPolicy>,
-    unpacks: bool,
     max_items: usize,
 }
 
@@ -18,21 +17,14 @@ impl BatchLayer {
     /// Creates a layer that packs by this policy and unpacks. Each transport has its own batch.
     #[must_use]
     pub const fn new(policy: BatchPolicy) -> Self {
-        Self { policy: Some(policy), unpacks: true, max_items: MAX_ITEMS }
+        Self { policy: Some(policy), max_items: MAX_ITEMS }
     }
 
     /// Creates a layer that unpacks, and sends every message separately and unchanged: for a peer that may send batches
     /// and does not unpack any.
     #[must_use]
     pub const fn receive_only() -> Self {
-        Self { policy: None, unpacks: true, max_items: MAX_ITEMS }
-    }
-
-    /// Creates a layer that neither packs nor unpacks: for two ends that have not agreed on batches. A user's message
-    /// may then look like a batch.
-    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
-    pub(crate) const fn off() -> Self {
-        Self { policy: None, unpacks: false, max_items: MAX_ITEMS }
+        Self { policy: None, max_items: MAX_ITEMS }
     }
 
     /// Sets how many messages one batch of the peer may contain. Defaults to 65,536. A batch with more is an error for
@@ -58,6 +50,6 @@ impl<T> Layer<T> for BatchLayer {
     type Service = Batched<T>;
 
     fn layer(&self, inner: T) -> Batched<T> {
-        Batched::new(inner, self.policy.map(Pack::new), self.unpacks, self.max_items)
+        Batched::new(inner, self.policy.map(Pack::new), self.max_items)
     }
 }

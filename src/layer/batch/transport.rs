@@ -29,15 +29,14 @@ pin_project! {
         inner: T,
         outgoing: Option<Outgoing>,
         incoming: Unpack,
-        unpacks: bool,
         max_items: usize,
         given: u8,
     }
 }
 
 impl<T> Batched<T> {
-    pub(super) fn new(inner: T, pack: Option<Pack>, unpacks: bool, max_items: usize) -> Self {
-        Self { inner, outgoing: pack.map(Outgoing::new), incoming: Unpack::default(), unpacks, max_items, given: 0 }
+    pub(super) fn new(inner: T, pack: Option<Pack>, max_items: usize) -> Self {
+        Self { inner, outgoing: pack.map(Outgoing::new), incoming: Unpack::default(), max_items, given: 0 }
     }
 
     /// Returns the policy. `None` if the layer [only receives](super::BatchLayer::receive_only) batches.
@@ -97,9 +96,7 @@ where
             outgoing.unpark();
         }
         match this.inner.poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) if unpack::is_plain(&message) || !*this.unpacks => {
-                Poll::Ready(Some(Ok(message)))
-            }
+            Poll::Ready(Some(Ok(message))) if unpack::is_plain(&message) => Poll::Ready(Some(Ok(message))),
             polled => self.unpack(polled, cx),
         }
     }

@@ -9,6 +9,7 @@ use super::{CustomHeartbeatLayer, Heartbeat, Monitor, wire::Form};
 pub struct HeartbeatLayer {
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
+    pub(super) watches: bool,
     pub(super) form: Form,
     pub(super) answers_pings: bool,
     pub(super) has_marks: bool,
@@ -22,7 +23,24 @@ impl HeartbeatLayer {
     /// A peer that is gone is found within the sum of the two.
     #[must_use]
     pub const fn new(interval: Duration, timeout: Duration) -> Self {
-        Self { interval, timeout, form: Form::Control, answers_pings: false, has_marks: false, monitor: None }
+        Self {
+            interval,
+            timeout,
+            watches: true,
+            form: Form::Control,
+            answers_pings: false,
+            has_marks: false,
+            monitor: None,
+        }
+    }
+
+    /// Creates a layer that sends no pings and does not watch for silence. It answers the pings of a peer that has this
+    /// layer: see [`answer_application_level`](Self::answer_application_level) and [`answer_pings`](Self::answer_pings).
+    #[must_use]
+    pub const fn answer_only() -> Self {
+        let mut layer = Self::new(Duration::MAX, Duration::MAX);
+        layer.watches = false;
+        layer
     }
 
     /// Sends pings as marked binary messages in place of [`Message::Ping`](crate::Message::Ping), for transports without

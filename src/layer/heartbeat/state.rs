@@ -22,6 +22,8 @@ const LEAST_RATE: u128 = 100;
 ///                             |  +-+ tick             something came  |   | nothing did
 ///                             +---------------------------------------+   v   for the timeout
 ///                                                                       Over
+///
+///   Ignoring: silence means nothing. Pings of the peer are answered, unlike when it is Over.
 /// ```
 #[derive(Debug)]
 pub(super) struct Silence {
@@ -45,6 +47,8 @@ enum Phase {
         /// The timer rang late once, and the peer got its time again.
         again: bool,
     },
+    /// Nobody is asked, and nobody is given up.
+    Ignoring,
     /// Nothing is watched any more.
     Over,
 }
@@ -76,6 +80,11 @@ impl Silence {
     pub(super) fn steady(mut self, is_steady: bool) -> Self {
         self.is_steady = is_steady;
         self
+    }
+
+    /// Asks nobody from the beginning.
+    pub(super) fn ignore(&mut self) {
+        self.phase = Phase::Ignoring;
     }
 
     /// A message came.
@@ -115,7 +124,7 @@ impl Silence {
                 self.phase = Phase::Listening(0);
                 Some(self.tick)
             }
-            Phase::Listening(_) | Phase::Over => None,
+            Phase::Listening(_) | Phase::Ignoring | Phase::Over => None,
         }
     }
 
@@ -143,7 +152,7 @@ impl Silence {
                 Step::Ask(self.timeout)
             }
             // Its timer is not set.
-            Phase::New | Phase::Over => Step::Wait(self.tick),
+            Phase::New | Phase::Ignoring | Phase::Over => Step::Wait(self.tick),
         }
     }
 }

@@ -29,7 +29,11 @@ pin_project! {
 
 impl<T> Heartbeat<T> {
     pub(super) fn new(inner: T, layer: &HeartbeatLayer, monitor: Monitor) -> Self {
-        Self { inner, beat: Beat::new(layer.interval, layer.timeout, false, monitor), pings: Pings::new(layer) }
+        let mut beat = Beat::new(layer.interval, layer.timeout, false, monitor);
+        if !layer.watches {
+            beat.silence.ignore();
+        }
+        Self { inner, beat, pings: Pings::new(layer) }
     }
 
     /// The round-trip times of this connection, once a pong came.

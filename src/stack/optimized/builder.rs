@@ -7,10 +7,9 @@ use tower_layer::Layer;
 use super::{
     OptimizedAcceptor, OptimizedHandle, OptimizedTransport,
     connector::Connector,
+    handle::Status,
+    layers::{OuterConfig, Wire, WireConfig},
     peers::Peers,
-    shell::ShellConfig,
-    status::Status,
-    wire::{Wire, WireConfig},
 };
 use crate::{
     Connect, Error, Limits, Message, Queue, Transport,
@@ -325,7 +324,7 @@ impl OptimizedBuilder {
         C::Transport: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
     {
         let (status, monitor, session) = (Status::default(), Monitor::new(), ResumeHandle::new());
-        let (mut wire, shell) = (self.wire(), self.shell());
+        let (mut wire, outer) = (self.wire(), self.outer());
         wire.headroom = headroom;
         wire.heartbeat = wire.heartbeat.map(|layer| layer.monitor(monitor.clone()));
         let mut reconnect = ReconnectLayer::new(target, self.backoff.clone()).when_lost(self.when_lost.clone());
@@ -337,7 +336,7 @@ impl OptimizedBuilder {
             status: status.clone(),
             heartbeat: monitor,
             compression: wire.compression.as_ref().map(CompressionLayer::stats),
-            rate_limit: shell.rate_limit.as_ref().map(RateLimitLayer::counts),
+            rate_limit: outer.rate_limit.as_ref().map(RateLimitLayer::counts),
             reconnect: Some(reconnect.handle()),
             resume: self.resume.as_ref().map(|_| session.clone()),
         };
@@ -350,7 +349,7 @@ impl OptimizedBuilder {
             handshake: self.limits.handshake,
             peers: self.peers.clone(),
         };
-        OptimizedTransport::client(shell.layer(reconnect.layer(connector)), handle, self.queue)
+        OptimizedTransport::client(outer.layer(reconnect.layer(connector)), handle, self.queue)
     }
 
     /// Creates the server's end with these settings and its own session store.
@@ -389,8 +388,8 @@ impl OptimizedBuilder {
         }
     }
 
-    pub(super) fn shell(&self) -> ShellConfig {
-        ShellConfig { limit: self.limit.clone(), rate_limit: self.rate_limit.clone() }
+    pub(super) fn outer(&self) -> OuterConfig {
+        OuterConfig { limit: self.limit.clone(), rate_limit: self.rate_limit.clone() }
     }
 
     pub(super) fn trace(&self, trace: TraceLayer) -> TraceLayer {

@@ -15,18 +15,19 @@ use tower_service::Service;
 
 use super::{
     greeting::{self, Doubt, Greeting, Patience},
+    handle::Status,
+    layers::{Agreement, Wire, WireConfig},
     peers::Peers,
-    status::Status,
-    wire::{Agreement, Wire, WireConfig},
 };
 use crate::{
     Error, Message, Transport,
     layer::{
+        optional::Optional,
         resume::{ResumeLayer, ResumedTransport},
         trace::{TraceLayer, Traced},
     },
     log,
-    stack::{hello::SUBPROTOCOL, optional::Optional, unusable::Unusable},
+    stack::{hello::SUBPROTOCOL, unusable::Unusable},
     transport::{LostConnection, detach},
 };
 
@@ -179,17 +180,17 @@ where
         let (mut parts, transport) = response.into_parts();
         // The headers are kept for as long as the connection lives.
         detach::headers(&mut parts.headers);
-        let (agreed, max_message) = (agreement.capabilities, agreement.max_message());
+        let agreed = agreement.agreed();
         let wire = self.wire.layer(transport, agreement);
-        let link = if agreed.resume() {
+        let link = if agreed.capabilities.resume() {
             let (inner, verdict) = self.resume.open(wire).await?;
             verdict.insert_into(&mut parts.extensions);
-            Optional::On { inner }
+            Optional::On { transport: inner }
         } else {
-            Optional::Off { inner: wire }
+            Optional::Off { transport: wire }
         };
-        self.status.agreed(agreed, max_message);
-        let trace = self.trace.clone().propagate(agreed.trace_context());
+        self.status.connected(agreed);
+        let trace = self.trace.clone().propagate(agreed.capabilities.trace_context());
         Ok(Response::from_parts(parts, trace.layer(link)))
     }
 }

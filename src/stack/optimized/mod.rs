@@ -157,22 +157,20 @@
 
 mod builder;
 mod connector;
-mod fit;
-mod greeted;
 mod greeting;
+mod handle;
+mod layers;
 mod leave;
+mod peer_limit;
 mod peers;
 mod server;
-mod shell;
-mod status;
 mod transport;
-mod wire;
 
 #[cfg(feature = "adaptive")]
 pub(in crate::stack) use self::server::Client;
 pub use self::{
     builder::OptimizedBuilder,
+    handle::OptimizedHandle,
     server::{Handled, OptimizedAcceptor},
-    status::OptimizedHandle,
     transport::OptimizedTransport,
 };

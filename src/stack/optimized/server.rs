@@ -6,19 +6,20 @@ use super::{
     OptimizedHandle, OptimizedTransport,
     builder::OptimizedBuilder,
     greeting,
+    handle::Status,
+    layers::{self, Agreement, OuterConfig, Wire, WireConfig},
     leave::Leave,
-    status::Status,
-    wire::{Agreement, Wire, WireConfig},
 };
 use crate::{
     CloseCode, CloseFrame, Error, Limits, Message, Queue, Transport,
     layer::{
         heartbeat::{HeartbeatLayer, Monitor},
+        optional::Optional,
         resume::{Accepted, Session, SessionStore},
         trace::{TraceLayer, Traced},
     },
     log,
-    stack::{hello::SUBPROTOCOL, optional::Optional},
+    stack::hello::SUBPROTOCOL,
     transport::{
         drain::{Attended, Drain, Seat},
         websocket::{WebSocket, WebSocketUpgrade},
@@ -39,7 +40,7 @@ pub struct OptimizedAcceptor<T = WebSocket> {
 
 struct Config {
     wire: WireConfig,
-    shell: super::shell::ShellConfig,
+    outer: OuterConfig,
     heartbeat: Option<HeartbeatLayer>,
     trace: TraceLayer,
     name: Arc<str>,
@@ -69,11 +70,11 @@ impl Client<'_> {
 
 impl<T> OptimizedAcceptor<T> {
     pub(super) fn new(builder: OptimizedBuilder, store: SessionStore<Wire<T>>) -> Self {
-        let (wire, shell, name) = (builder.wire(), builder.shell(), builder.name());
+        let (wire, outer, name) = (builder.wire(), builder.outer(), builder.name());
         let config = Config {
             heartbeat: wire.heartbeat.clone(),
             wire,
-            shell,
+            outer,
             trace: builder.trace(TraceLayer::server(name.to_string())),
             name,
             limits: builder.limits,
@@ -234,13 +235,13 @@ where
         } else {
             Agreement::plain(None)
         };
-        let (agreed, max_message) = (agreement.capabilities, agreement.max_message());
+        let agreed = agreement.agreed();
         let heartbeat = Monitor::new();
         layers.heartbeat = config.heartbeat.clone().map(|layer| layer.monitor(heartbeat.clone()));
         let wire = layers.layer(transport, agreement);
         let status = Status::default();
-        status.agreed(agreed, max_message);
-        let link = if agreed.resume() {
+        status.connected(agreed);
+        let link = if agreed.capabilities.resume() {
             let accepted = match client {
                 Client::Owner(owner) => self.store.accept_as(wire, owner).await?,
                 Client::Key(key) => self.store.accept_from(wire, key).await?,
@@ -251,31 +252,30 @@ where
                 Accepted::New(mut session) => {
                     let status = status.clone();
                     session.on_adopted(move |wire: &Wire<T>| {
-                        if let Optional::On { inner } = wire {
-                            let (agreed, max_message) = inner.agreed();
-                            status.agreed(agreed, max_message);
-                            status.beats(inner.get_ref().get_ref().get_ref().monitor());
+                        if let Some((agreed, monitor)) = layers::inspect(wire) {
+                            status.connected(agreed);
+                            status.watched_by(monitor);
                         }
                     });
-                    Optional::On { inner: session }
+                    Optional::On { transport: session }
                 }
                 Accepted::Resumed => return Ok(None),
             }
         } else {
-            Optional::Off { inner: wire }
+            Optional::Off { transport: wire }
         };
         let handle = OptimizedHandle {
             name: config.name.clone(),
             status,
             heartbeat,
             compression: config.wire.compression.as_ref().map(|layer| layer.stats()),
-            rate_limit: config.shell.rate_limit.as_ref().map(|layer| layer.counts()),
+            rate_limit: config.outer.rate_limit.as_ref().map(|layer| layer.counts()),
             reconnect: None,
             resume: None,
         };
-        let traced = config.trace.clone().propagate(agreed.trace_context()).layer(link);
+        let traced = config.trace.clone().propagate(agreed.capabilities.trace_context()).layer(link);
         let leave = Leave::new(seat, config.limits.close);
-        Ok(Some(OptimizedTransport::server(config.shell.layer(traced), leave, handle, config.queue.clone())))
+        Ok(Some(OptimizedTransport::server(config.outer.layer(traced), leave, handle, config.queue.clone())))
     }
 }
 

@@ -8,19 +8,22 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::{
-    builder::OptimizedBuilder, connector::Connector, leave::Leave, peers::Peers, server::ServerLink, shell::Shell,
-    status::OptimizedHandle,
+    builder::OptimizedBuilder, connector::Connector, handle::OptimizedHandle, layers::Outer, leave::Leave,
+    peers::Peers, server::ServerLink,
 };
 use crate::{
     Error, Message, Queue, Receiver, Sender, Transport, TransportExt,
-    layer::reconnect::{Reconnect, State},
+    layer::{
+        optional::Optional,
+        reconnect::{Reconnect, State},
+    },
     rt,
-    stack::{Capabilities, optional::Optional},
+    stack::Capabilities,
     transport::websocket::WebSocket,
 };
 
-type ClientStack<T> = Shell<Reconnect<Connector<T>>>;
-type ServerStack<T> = Shell<ServerLink<T>>;
+type ClientStack<T> = Outer<Reconnect<Connector<T>>>;
+type ServerStack<T> = Outer<ServerLink<T>>;
 /// Boxed once, because a stack takes some kilobytes and is moved into a driver and into a task.
 type Stack<T> = Optional<Pin<Box<ClientStack<T>>>, Pin<Box<ServerStack<T>>>>;
 
@@ -69,11 +72,11 @@ where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
     pub(super) fn client(stack: ClientStack<T>, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
-        Self { inner: Optional::On { inner: Box::pin(stack) }, leave: None, handle, queue }
+        Self { inner: Optional::On { transport: Box::pin(stack) }, leave: None, handle, queue }
     }
 
     pub(super) fn server(stack: ServerStack<T>, leave: Leave, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
-        Self { inner: Optional::Off { inner: Box::pin(stack) }, leave: Some(Box::new(leave)), handle, queue }
+        Self { inner: Optional::Off { transport: Box::pin(stack) }, leave: Some(Box::new(leave)), handle, queue }
     }
 
     /// Returns the capabilities of the latest connection.

@@ -323,6 +323,22 @@ async fn pings_of_the_application_are_answered_where_that_is_set_and_seen_by_nob
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_that_only_answers_sends_no_ping_and_keeps_a_peer_that_pings() {
+    let (here, there) = channel::<Message, Message>(1);
+    let mut here = LAYER.application_level().layer(here);
+    let mut there = HeartbeatLayer::answer_only().answer_application_level().layer(there);
+    let (ours, theirs) =
+        tokio::join!(timeout(seconds(1000), here.receive_message()), timeout(seconds(1000), there.receive_message()));
+    assert!(ours.is_err() && theirs.is_err());
+    assert!(here.rtt().is_some() && there.rtt().is_none());
+
+    let (mut bare, there) = channel::<Message, Message>(1);
+    let mut there = HeartbeatLayer::answer_only().layer(there);
+    assert!(timeout(seconds(1_000_000_000), there.receive_message()).await.is_err());
+    assert!(bare.receive_message().now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_binary_message_that_ends_like_a_heartbeat_passes_unchanged_where_marks_are_not_set() {
     let (mut here, mut there) = bare(&LAYER.answer_pings());
     for message in [marked(b"12345678", 0), marked(b"12345678", 1), marked(b"12345678", 2), marked(b"x", 7)] {

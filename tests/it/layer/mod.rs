@@ -9,6 +9,7 @@ mod custom_heartbeat;
 mod heartbeat;
 mod latest;
 mod limit;
+mod optional;
 mod per_connection;
 mod progress;
 mod queue;

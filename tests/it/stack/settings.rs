@@ -9,13 +9,17 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{Ready, ready};
+use futures_util::{
+    FutureExt,
+    future::{Ready, ready},
+};
 use http::{Request, Response, header::SEC_WEBSOCKET_PROTOCOL};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower::{ServiceBuilder, service_fn};
 use tower_transport::{
     Channel, CloseCode, Connect, Error, Message, Queue, TransportExt, WhenFull, channel,
     layer::{
+        heartbeat::HeartbeatLayer,
         rate_limit::{Quota, RateLimitLayer},
         reconnect::{Backoff, State},
         resume::Verdict,
@@ -63,6 +67,32 @@ fn to_echo() -> impl Connect<Transport = Channel, Future: Send + 'static> + Clon
 
 async fn connect(builder: OptimizedBuilder) -> OptimizedTransport<Channel> {
     builder.connect_with(to_echo(), "ws://channel/").await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_without_a_heartbeat_never_pings_and_answers_a_peer_that_does() {
+    const LONG: Duration = Duration::from_secs(86_400 * 365 * 20);
+
+    let off = || builder().heartbeat(None::<HeartbeatLayer>);
+    let pings = builder().heartbeat(HeartbeatLayer::default().application_level());
+    let mut transport = pings.connect_with(echo(off().acceptor(), false), "ws://channel/").await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_secs(600), transport.receive_message()).await.is_err());
+    assert!(transport.handle().rtt().is_some());
+    assert_eq!(transport.handle().reconnect().unwrap().connections(), 1);
+
+    for is_known in [true, false] {
+        let (here, mut there) = channel::<Message, Message>(8);
+        if is_known {
+            // A hello without any feature.
+            there.send_message(Message::binary(&b"\x01\0\0\0\0\0\x40\0\x01\x07\xf8ttx\x01\xff"[..])).await.unwrap();
+        }
+        let mut session = off().acceptor().accept_over(here, is_known).await.unwrap().unwrap();
+        if is_known {
+            assert!(there.receive_message().await.unwrap().unwrap().is_data());
+        }
+        assert!(tokio::time::timeout(LONG, session.receive_message()).await.is_err());
+        assert!(there.receive_message().now_or_never().is_none(), "a ping");
+    }
 }
 
 #[tokio::test(start_paused = true)]

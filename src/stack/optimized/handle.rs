@@ -3,6 +3,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering::Relaxed},
 };
 
+use super::layers::Agreed;
 use crate::{
     layer::{
         compression, heartbeat,
@@ -19,31 +20,32 @@ use crate::{
 
 /// The agreement with the peer of the latest connection.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Status(Arc<Agreed>);
+pub(super) struct Status(Arc<Latest>);
 
 #[derive(Debug)]
-struct Agreed {
+struct Latest {
     capabilities: AtomicU32,
     /// The largest message that the peer accepts.
     max_message: AtomicU32,
-    /// Of a later connection of a server's session.
+    /// The heartbeat of a later connection of a server's session.
     heartbeat: Mutex<Option<heartbeat::Monitor>>,
 }
 
-impl Default for Agreed {
+impl Default for Latest {
     fn default() -> Self {
         Self { capabilities: AtomicU32::new(0), max_message: AtomicU32::new(u32::MAX), heartbeat: Mutex::new(None) }
     }
 }
 
 impl Status {
-    pub(super) fn agreed(&self, capabilities: Capabilities, max_message: u32) {
-        self.0.capabilities.store(capabilities.bits(), Relaxed);
-        self.0.max_message.store(max_message, Relaxed);
+    /// Records a new connection.
+    pub(super) fn connected(&self, agreed: Agreed) {
+        self.0.capabilities.store(agreed.capabilities.bits(), Relaxed);
+        self.0.max_message.store(agreed.max_message, Relaxed);
     }
 
-    /// The session has another connection, with a heartbeat of its own.
-    pub(super) fn beats(&self, monitor: heartbeat::Monitor) {
+    /// Records that the session has another connection, with a heartbeat of its own.
+    pub(super) fn watched_by(&self, monitor: heartbeat::Monitor) {
         let older = self.0.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).replace(monitor);
         drop(older);
     }

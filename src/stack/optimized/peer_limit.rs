@@ -7,7 +7,8 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use crate::{Error, Message, Transport, message::trailer, stack::Capabilities};
+use super::layers::Agreed;
+use crate::{Error, Message, Transport, message::trailer};
 
 pin_project! {
     /// Refuses a message that is larger on the wire than the peer's hello allows, before the peer would close the
@@ -16,16 +17,16 @@ pin_project! {
     /// It sits below the layers that add to each message and survive a connection, and counts what the layers below it
     /// may add.
     #[derive(Debug)]
-    pub(super) struct Fit<T> {
+    pub(super) struct PeerLimit<T> {
         #[pin]
         inner: T,
         most: usize,
-        agreed: (Capabilities, u32),
+        agreed: Agreed,
     }
 }
 
-impl<T> Fit<T> {
-    pub(super) const fn new(inner: T, most: usize, agreed: (Capabilities, u32)) -> Self {
+impl<T> PeerLimit<T> {
+    pub(super) const fn new(inner: T, most: usize, agreed: Agreed) -> Self {
         Self { inner, most, agreed }
     }
 
@@ -33,8 +34,8 @@ impl<T> Fit<T> {
         &self.inner
     }
 
-    /// What is on between the ends of this connection, and the largest message that the peer takes.
-    pub(super) const fn agreed(&self) -> (Capabilities, u32) {
+    /// Returns what was agreed on this connection.
+    pub(super) const fn agreed(&self) -> Agreed {
         self.agreed
     }
 }
@@ -57,7 +58,7 @@ fn refused(size: usize, most: usize) -> Error {
     .into_rejection()
 }
 
-impl<T: Stream> Stream for Fit<T> {
+impl<T: Stream> Stream for PeerLimit<T> {
     type Item = T::Item;
 
     #[inline]
@@ -70,7 +71,7 @@ impl<T: Stream> Stream for Fit<T> {
     }
 }
 
-impl<T: Transport<Message, TransportError = Error>> Sink<Message> for Fit<T> {
+impl<T: Transport<Message, TransportError = Error>> Sink<Message> for PeerLimit<T> {
     type Error = Error;
 
     #[inline]

@@ -1,0 +1,226 @@
+//! The layers of the stack, except reconnect, resume and trace, which each end adds differently.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use futures_sink::Sink;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+
+use super::peer_limit::PeerLimit;
+use crate::{
+    Error, Message, Transport,
+    layer::{
+        batch::{BatchLayer, BatchPolicy, Batched},
+        compression::{Compressed, CompressionLayer},
+        heartbeat::{Heartbeat, HeartbeatLayer, Monitor},
+        limit::{LimitLayer, Limited},
+        optional::{Optional, OptionalLayer},
+        rate_limit::{RateLimit, RateLimitLayer},
+    },
+    stack::{Capabilities, hello::Hello},
+};
+
+/// The outermost layers, which survive a reconnect: limits, then the rate limit.
+pub(super) type Outer<X> = Limited<Optional<RateLimit<X, Message>, X>>;
+
+/// The layers of one connection. To a peer that knows the stack: batch, then compression, then the heartbeat next to
+/// the transport. To any other peer: the heartbeat alone.
+///
+/// A batch layer that is not agreed on is absent. The compression layer and, with a peer that knows the stack, the
+/// heartbeat are always there, because marks are escaped and pings are answered although they are off.
+pub(super) type Wire<T> =
+    Optional<PeerLimit<Optional<Batched<Packed<T>>, Packed<T>>>, Greeted<Optional<Heartbeat<T>, T>>>;
+
+type Packed<T> = Compressed<Heartbeat<T>>;
+
+#[derive(Clone, Debug)]
+pub(super) struct OuterConfig {
+    pub(super) limit: LimitLayer,
+    pub(super) rate_limit: Option<RateLimitLayer>,
+}
+
+impl OuterConfig {
+    pub(super) fn layer<X>(&self, stack: X) -> Outer<X>
+    where
+        X: Transport<Message, In = Message, TransportError = Error>,
+    {
+        self.limit.layer(OptionalLayer::new(self.rate_limit.as_ref()).layer(stack))
+    }
+}
+
+/// The minimum that a peer is assumed to accept, whatever it announces: the messages that open and resume a session
+/// must pass.
+const LEAST: usize = 256;
+
+/// The features that one end has on.
+#[derive(Clone, Debug)]
+pub(super) struct WireConfig {
+    pub(super) batch: Option<BatchPolicy>,
+    pub(super) compression: Option<CompressionLayer>,
+    pub(super) heartbeat: Option<HeartbeatLayer>,
+    pub(super) resume: bool,
+    pub(super) trace_context: bool,
+    /// The largest message that may come in, in bytes.
+    pub(super) max_message: usize,
+    /// The number of additional bytes that the transport below accepts. Zero if the transport was created elsewhere.
+    pub(super) headroom: usize,
+}
+
+impl WireConfig {
+    /// Returns the hello of this end.
+    pub(super) fn hello(&self) -> Hello {
+        let capabilities = Capabilities::KNOWN
+            .with_batch(self.batch.is_some())
+            .with_compression(self.compression.is_some())
+            .with_compression_context(self.compression.as_ref().is_some_and(CompressionLayer::keeps_context))
+            .with_resume(self.resume)
+            .with_trace_context(self.trace_context);
+        let most = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Hello { capabilities, max_message: most(self.max_message), headroom: most(self.headroom) }
+    }
+
+    /// Combines this end's hello with the peer's into an agreement.
+    pub(super) fn agree(&self, theirs: Hello) -> Agreement {
+        Agreement {
+            capabilities: theirs.capabilities.and(self.hello().capabilities),
+            theirs: Some(theirs),
+            first: None,
+        }
+    }
+
+    /// Adds the layers of one connection.
+    pub(super) fn layer<T>(&self, transport: T, agreement: Agreement) -> Wire<T> {
+        let Agreement { capabilities, theirs, first } = agreement;
+        let Some(hello) = theirs else {
+            // A stranger's binary messages are data, whatever they end in.
+            let heartbeat = OptionalLayer::new(self.heartbeat.clone().map(HeartbeatLayer::plain));
+            return Optional::Off { transport: Greeted::new(heartbeat.layer(transport), first) };
+        };
+        // Pings are answered in any case: the peer does not know that this end sends none.
+        let heartbeat = self.heartbeat.clone().unwrap_or_else(HeartbeatLayer::answer_only);
+        let beating = heartbeat.answer_application_level().layer(transport);
+        let compression = self.compression.as_ref().filter(|_| capabilities.compression());
+        let compressed = match compression {
+            Some(layer) => layer.with_context(capabilities.compression_context()).layer(beating),
+            None => CompressionLayer::off().layer(beating),
+        };
+        let batch = self.batch.filter(|_| capabilities.batch()).map(|policy| {
+            // A batch must pass both ends' limits.
+            let policy = policy.within(self.max_message.min(hello.max_message as usize));
+            BatchLayer::new(policy.with_alone_from(compression.map_or(usize::MAX, CompressionLayer::alone_from)))
+        });
+        let batched = OptionalLayer::new(batch).layer(compressed);
+        let most = (hello.max_message as usize).saturating_add(hello.headroom as usize).max(LEAST);
+        Optional::On {
+            transport: PeerLimit::new(batched, most, Agreed { capabilities, max_message: hello.max_message }),
+        }
+    }
+}
+
+/// What the two ends of a connection have agreed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Agreed {
+    /// The capabilities that both ends have on.
+    pub(super) capabilities: Capabilities,
+    /// The largest message that the peer accepts, in bytes. [`u32::MAX`] if the peer has not announced it.
+    pub(super) max_message: u32,
+}
+
+/// Returns what was agreed on a connection to a peer that knows the stack, and the monitor of its heartbeat.
+pub(super) fn inspect<T>(wire: &Wire<T>) -> Option<(Agreed, Monitor)> {
+    let Optional::On { transport: limited } = wire else { return None };
+    let compressed = match limited.get_ref() {
+        Optional::On { transport: batched } => batched.get_ref(),
+        Optional::Off { transport: compressed } => compressed,
+    };
+    Some((limited.agreed(), compressed.get_ref().monitor()))
+}
+
+/// The result of the exchange of hellos.
+pub(super) struct Agreement {
+    capabilities: Capabilities,
+    /// The peer's hello. `None` if the peer does not know the subprotocol.
+    theirs: Option<Hello>,
+    /// The message that the peer sent in place of a hello.
+    first: Option<Message>,
+}
+
+impl Agreement {
+    /// Creates the agreement with a peer that does not know the stack. `first` is the message that it has already sent.
+    pub(super) const fn plain(first: Option<Message>) -> Self {
+        Self { capabilities: Capabilities::NONE, theirs: None, first }
+    }
+
+    pub(super) fn agreed(&self) -> Agreed {
+        let max_message = self.theirs.map_or(u32::MAX, |hello| hello.max_message);
+        Agreed { capabilities: self.capabilities, max_message }
+    }
+}
+
+pin_project! {
+    /// A transport whose first message was already read while the stack detected whether the peer knows it.
+    #[derive(Debug)]
+    pub(super) struct Greeted<T> {
+        #[pin]
+        inner: T,
+        first: Option<Box<Message>>,
+    }
+}
+
+impl<T> Greeted<T> {
+    pub(super) fn new(inner: T, first: Option<Message>) -> Self {
+        Self { inner, first: first.map(Box::new) }
+    }
+}
+
+impl<T> Stream for Greeted<T>
+where
+    T: Transport<Message, In = Message, TransportError = Error>,
+{
+    type Item = Result<Message, Error>;
+
+    #[inline]
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.project();
+        match this.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(*first))),
+            None => this.inner.poll_next(cx),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let (least, most) = self.inner.size_hint();
+        let held = usize::from(self.first.is_some());
+        (least.saturating_add(held), most.and_then(|most| most.checked_add(held)))
+    }
+}
+
+impl<T> Sink<Message> for Greeted<T>
+where
+    T: Transport<Message, TransportError = Error>,
+{
+    type Error = Error;
+
+    #[inline]
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.project().inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        self.project().inner.start_send(message)
+    }
+
+    #[inline]
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.project().inner.poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.project().inner.poll_close(cx)
+    }
+}
