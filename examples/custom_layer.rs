@@ -1,5 +1,8 @@
-//! A custom layer, written by hand: it upper-cases outgoing text, and counts the bytes in both directions. The contract
-//! checks are then run on it.
+//! Two custom layers, written by hand, and the contract checks run on them.
+//!
+//! `Loud` only changes messages: it upper-cases outgoing text, and counts the bytes in both directions. `Patrol` sends
+//! messages of its own, and ends its transport: it pings, and closes the connection of a peer that sends too much.
+//! `docs/writing-a-layer.md` explains both.
 //!
 //! `cargo run --example custom_layer --features test-util`
 
@@ -16,7 +19,8 @@ use futures_util::{Sink, Stream};
 use pin_project_lite::pin_project;
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
-    Error, Message, TransportExt, channel,
+    CloseCode, CloseFrame, Error, Message, Transport, TransportExt, channel,
+    layer::own::LayerSink,
     test_util::contract::{Check, Contract, block_on},
 };
 
@@ -90,6 +94,89 @@ impl<T: Sink<Message>> Sink<Message> for Loud<T> {
     }
 }
 
+/// The config of a layer that pings and closes: it pings the peer after every `ping_every` messages that come in, and
+/// closes the connection of a peer that sends more than `limit`.
+#[derive(Clone, Debug)]
+struct PatrolLayer {
+    ping_every: u32,
+    limit: u32,
+}
+
+impl<T> Layer<T> for PatrolLayer {
+    type Service = Patrol<T>;
+
+    fn layer(&self, inner: T) -> Patrol<T> {
+        Patrol { inner, config: self.clone(), received: 0, sink: LayerSink::new() }
+    }
+}
+
+pin_project! {
+    /// The wrapper. Its `LayerSink` holds the layer's own messages and the end of the transport.
+    struct Patrol<T> {
+        #[pin]
+        inner: T,
+        config: PatrolLayer,
+        received: u32,
+        sink: LayerSink<Message>,
+    }
+}
+
+impl<T: Transport<Message, In = Message>> Stream for Patrol<T> {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        if this.sink.has_ended() {
+            return this.sink.poll_end(this.inner, cx);
+        }
+        // An error is ignored: if the inner transport cannot be written, its stream says why.
+        let _ = this.sink.poll_send(this.inner.as_mut(), cx);
+        let message = match ready!(this.inner.as_mut().poll_next(cx)) {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            None => return Poll::Ready(None),
+        };
+        *this.received += 1;
+        if *this.received > this.config.limit {
+            let frame = CloseFrame::new(CloseCode::POLICY, "too many messages");
+            this.sink.close(frame, Error::full(format!("the peer sent more than {} messages", this.config.limit)));
+            // Returns the error, and begins the close.
+            return this.sink.poll_end(this.inner, cx);
+        }
+        // At most one ping waits: a peer that sends and does not read cannot make this end queue more.
+        if *this.received % this.config.ping_every == 0 && this.sink.is_empty() {
+            this.sink.push(Message::Ping(Default::default()));
+            // Sent at once: the user may not poll again until the message is handled.
+            let _ = this.sink.poll_send(this.inner, cx);
+        }
+        Poll::Ready(Some(Ok(message)))
+    }
+}
+
+impl<T: Transport<Message>> Sink<Message> for Patrol<T> {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.sink.poll_ready(this.inner, cx)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        let this = self.project();
+        this.sink.start_send(this.inner, message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.sink.poll_flush(this.inner, cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.sink.poll_close(this.inner, cx)
+    }
+}
+
 async fn conversation() -> Result<(), Error> {
     let layer = LoudLayer::default();
     let (here, mut there) = channel::<Message, Message>(8);
@@ -107,6 +194,28 @@ async fn conversation() -> Result<(), Error> {
     Ok(())
 }
 
+async fn patrol() -> Result<(), Error> {
+    let (here, mut there) = channel::<Message, Message>(8);
+    let mut here = ServiceBuilder::new().layer(PatrolLayer { ping_every: 2, limit: 3 }).service(here);
+
+    for number in 1..=4 {
+        there.send_message(Message::text(format!("message {number}"))).await?;
+    }
+    while let Some(item) = here.receive_message().await {
+        match item {
+            Ok(message) => println!("here received:  {:?}", message.as_text().unwrap_or_default()),
+            Err(error) => println!("here the stream ends: {error}"),
+        }
+    }
+    while let Some(message) = there.receive_message().await.transpose()? {
+        println!("there received: {message:?}");
+    }
+    if let Err(error) = here.send_message(Message::text("late")).await {
+        println!("here the sink fails: {error}");
+    }
+    Ok(())
+}
+
 async fn contract() {
     // A channel of one detects a layer that sends without checking for room.
     let pair = async || {
@@ -120,11 +229,19 @@ async fn contract() {
         contract.check(check).await;
         println!("  {:<14} {}", check.name(), check.rule());
     }
+
+    let pair = async || {
+        let (here, there) = channel::<Message, Message>(1);
+        (here.layer(PatrolLayer { ping_every: 2, limit: u32::MAX }), there)
+    };
+    Contract::new(pair, quiet).all().await;
 }
 
 fn main() -> Result<(), Error> {
     block_on(conversation())?;
-    println!("\nthe layer keeps the contract:");
+    println!();
+    block_on(patrol())?;
+    println!("\nboth layers keep the contract:");
     block_on(contract());
     Ok(())
 }

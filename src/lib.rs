@@ -182,3 +182,7 @@ pub use self::{
 #[cfg(all(doctest, feature = "websocket", feature = "rkyv"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "test-util"))]
+#[doc = include_str!("../docs/writing-a-layer.md")]
+struct WritingALayer;

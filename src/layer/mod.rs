@@ -105,14 +105,10 @@ pub mod batch;
 #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
 pub mod cache;
-#[cfg(any(feature = "limit", feature = "rate-limit"))]
-pub(crate) mod closing;
 pub mod codec;
 #[cfg(feature = "compression")]
 #[cfg_attr(docsrs, doc(cfg(feature = "compression")))]
 pub mod compression;
-#[allow(dead_code, reason = "which layers use it depends on the features")]
-mod control;
 #[cfg(feature = "heartbeat")]
 #[cfg_attr(docsrs, doc(cfg(feature = "heartbeat")))]
 pub mod heartbeat;
@@ -123,6 +119,7 @@ pub mod latest;
 #[cfg_attr(docsrs, doc(cfg(feature = "limit")))]
 pub mod limit;
 pub mod optional;
+pub mod own;
 pub mod per_connection;
 #[cfg(feature = "queue")]
 #[cfg_attr(docsrs, doc(cfg(feature = "queue")))]

@@ -15,7 +15,7 @@ use crate::{
     Error, Message, Transport,
     layer::{
         auth::{Getting, Secret, TokenSource, Tokens, verify::is_unauthorized},
-        control::Control,
+        own::LayerSink,
     },
     transport::wakers::WakerPair,
 };
@@ -80,7 +80,7 @@ pin_project! {
         #[pin]
         step: Step<S>,
         generation: u64,
-        control: Control<Message>,
+        sink: LayerSink<Message>,
         halves: Arc<WakerPair>,
         both: Waker,
     }
@@ -119,7 +119,7 @@ where
     pub(super) fn new(inner: T, tokens: Tokens<S>, form: Form) -> Self {
         let (halves, both) = WakerPair::new();
         let step = Step::Token { getting: tokens.get() };
-        Self { inner, tokens, form, step, generation: 0, control: Control::new(), halves, both }
+        Self { inner, tokens, form, step, generation: 0, sink: LayerSink::new(), halves, both }
     }
 
     /// Gets the token on behalf of both halves. The caller registers its own waker first.
@@ -131,7 +131,7 @@ where
             StepProj::Token { getting } => match ready!(getting.poll_lease(&mut Context::from_waker(this.both))) {
                 Ok(lease) => {
                     *this.generation = lease.generation;
-                    this.control.push(this.form.write(lease.token.secret()));
+                    this.sink.push(this.form.write(lease.token.secret()));
                     (Step::Open, Ok(()))
                 }
                 Err(error) => (Step::Failed { error: error.clone(), is_told: false }, Err(error)),
@@ -170,7 +170,7 @@ where
         }
         let mut this = self.project();
         // If the transport cannot be written, its stream ends too, so the error is ignored here.
-        let _ = this.control.poll_send(this.inner.as_mut(), cx);
+        let _ = this.sink.poll_send(this.inner.as_mut(), cx);
         let item = ready!(this.inner.poll_next(cx));
         if let Some(Ok(Message::Close(Some(frame)))) = &item
             && is_unauthorized(frame)
@@ -195,24 +195,24 @@ where
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.as_mut().poll_token_as_writer(cx))?;
         let this = self.project();
-        this.control.poll_ready(this.inner, cx).map_err(Into::into)
+        this.sink.poll_ready(this.inner, cx)
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
-        this.control.start_send(this.inner, message).map_err(Into::into)
+        this.sink.start_send(this.inner, message)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.as_mut().poll_token_as_writer(cx))?;
         let this = self.project();
-        this.control.poll_flush(this.inner, cx).map_err(Into::into)
+        this.sink.poll_flush(this.inner, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // Nothing was accepted before the token was there.
         let this = self.project();
-        this.control.poll_close(this.inner, cx).map_err(Into::into)
+        this.sink.poll_close(this.inner, cx)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     Error, Message, Transport,
     layer::{
         auth::{Getting, TokenSource, Tokens},
-        control::Control,
+        own::LayerSink,
     },
     message::trailer::{self, Opened},
 };
@@ -45,7 +45,7 @@ impl<T, S: TokenSource> Layer<T> for RenewLayer<S> {
     fn layer(&self, inner: T) -> Renew<T, S> {
         let generation = self.tokens.generation();
         let tokens = self.tokens.clone();
-        Renew { inner, tokens, generation, getting: None, last_error: None, control: Control::new() }
+        Renew { inner, tokens, generation, getting: None, last_error: None, sink: LayerSink::new() }
     }
 }
 
@@ -62,7 +62,7 @@ pin_project! {
         #[pin]
         getting: Option<Getting<S>>,
         last_error: Option<Error>,
-        control: Control<Message>,
+        sink: LayerSink<Message>,
     }
 }
 
@@ -102,7 +102,7 @@ where
                 *this.generation = lease.generation;
                 *this.last_error = None;
                 let token = lease.token.secret().expose().as_bytes();
-                this.control.push(Message::Binary(trailer::append(token, trailer::Layer::Auth, TOKEN)));
+                this.sink.push(Message::Binary(trailer::append(token, trailer::Layer::Auth, TOKEN)));
             }
             Err(error) => *this.last_error = Some(error),
         }
@@ -123,7 +123,7 @@ where
             }
             let mut this = self.as_mut().project();
             // If the transport cannot be written, its stream ends too, so the error is ignored here.
-            let _ = this.control.poll_send(this.inner.as_mut(), cx);
+            let _ = this.sink.poll_send(this.inner.as_mut(), cx);
             let message = match std::task::ready!(this.inner.poll_next(cx)) {
                 Some(Ok(message)) => message,
                 end => return Poll::Ready(end.map(|item| item.map_err(Into::into))),
@@ -155,23 +155,23 @@ where
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.control.poll_ready(this.inner, cx).map_err(Into::into)
+        this.sink.poll_ready(this.inner, cx)
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
         let message = trailer::close(trailer::Layer::Auth, message);
-        this.control.start_send(this.inner, message).map_err(Into::into)
+        this.sink.start_send(this.inner, message)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.control.poll_flush(this.inner, cx).map_err(Into::into)
+        this.sink.poll_flush(this.inner, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.control.poll_close(this.inner, cx).map_err(Into::into)
+        this.sink.poll_close(this.inner, cx)
     }
 }
 

@@ -24,7 +24,7 @@ impl Outgoing {
         self.push_due();
         // If it lacks room, it continues with the next poll of either half.
         if let Poll::Ready(flushed) = self.control.poll_flush(inner, cx) {
-            flushed.map_err(Into::into)?;
+            flushed?;
             self.is_dirty = false;
         }
         Ok(())
@@ -103,6 +103,6 @@ impl Outgoing {
             self.is_dirty = true;
             self.control.push(batch);
         }
-        self.control.flush_soon();
+        self.control.request_flush();
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Error, Message, Transport,
-    layer::control::Control,
+    layer::own::LayerSink,
     message::trailer::{self, Layer},
     rt::Timer,
     transport::wakers::WakerSlot,
@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct Outgoing {
     pub(super) pack: Pack,
     /// Messages that leave even if no writer sends them: a batch whose delay is over, or a message behind a batch.
-    pub(super) control: Control<Message>,
+    pub(super) control: LayerSink<Message>,
     /// Whether the transport below has promised room for one message.
     pub(super) is_ready: bool,
     /// Whether this layer has promised room that no message has used. The promise stays valid even if a flush uses the
@@ -50,7 +50,7 @@ impl Outgoing {
     pub(super) fn new(pack: Pack) -> Self {
         Self {
             pack,
-            control: Control::new(),
+            control: LayerSink::new(),
             is_ready: false,
             is_promised: false,
             is_dirty: false,
@@ -110,7 +110,7 @@ impl Outgoing {
         while !self.is_ready {
             match self.control.poll_ready(inner.as_mut(), cx) {
                 Poll::Pending if self.is_promised => return Poll::Ready(Ok(())),
-                room => ready!(room).map_err(Into::into)?,
+                room => ready!(room)?,
             }
             self.is_ready = true;
             if self.pack.is_full() {
@@ -202,12 +202,12 @@ impl Outgoing {
             if self.control.passes() {
                 inner.as_mut().start_send(alone).map_err(Into::into)?;
             } else {
-                self.control.start_send(inner.as_mut(), alone).map_err(Into::into)?;
+                self.control.start_send(inner.as_mut(), alone)?;
             }
         } else {
             self.hand_over(inner.as_mut())?;
         }
-        let flushed = self.control.poll_flush(inner, cx).map_err(Into::into);
+        let flushed = self.control.poll_flush(inner, cx);
         self.flushed(&flushed);
         flushed
     }
@@ -219,7 +219,7 @@ impl Outgoing {
         self.tell_late()?;
         self.hand_over(inner.as_mut())?;
         self.is_ready = false;
-        let closed = self.control.poll_close(inner, cx).map_err(Into::into);
+        let closed = self.control.poll_close(inner, cx);
         self.flushed(&closed);
         closed
     }
@@ -263,7 +263,7 @@ impl Outgoing {
     {
         self.is_ready = false;
         self.is_dirty = true;
-        self.control.start_send(inner, message).map_err(Into::into)
+        self.control.start_send(inner, message)
     }
 
     const fn flushed(&mut self, result: &Poll<Result<(), Error>>) {

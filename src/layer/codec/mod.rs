@@ -101,7 +101,6 @@
 
 mod layer;
 mod queue;
-mod state;
 mod transport;
 
 pub use self::{layer::CodecLayer, transport::Coded};

@@ -7,8 +7,7 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use super::state::{End, State};
-use crate::{CloseFrame, Error, Message, Transport, codec::Codec, transport::signal};
+use crate::{CloseCode, CloseFrame, Error, Message, Transport, codec::Codec, layer::own::LayerSink, transport::signal};
 
 /// How many pings and pongs one poll skips before other tasks run.
 const BUDGET: usize = 128;
@@ -23,20 +22,24 @@ pin_project! {
         inner: T,
         codec: C,
         close_on_bad_payload: bool,
-        end: End,
+        sink: LayerSink<Message>,
+        // The stream below has ended, or the peer has sent a close message.
+        has_ended: bool,
+        // From an error of the transport below.
+        frame: Option<CloseFrame>,
     }
 }
 
 impl<T, C> Coded<T, C> {
-    pub(super) const fn new(inner: T, codec: C, close_on_bad_payload: bool) -> Self {
-        Self { inner, codec, close_on_bad_payload, end: End::new() }
+    pub(super) fn new(inner: T, codec: C, close_on_bad_payload: bool) -> Self {
+        Self { inner, codec, close_on_bad_payload, sink: LayerSink::new(), has_ended: false, frame: None }
     }
 
     /// Why the transport was closed, once it was with a close frame: the peer's code and reason, or those with which a bad
     /// payload was refused. `None` before that, and where the close message had no code.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
-        self.end.frame()
+        self.sink.close_frame().or(self.frame.as_ref())
     }
 
     /// The codec.
@@ -64,31 +67,9 @@ impl<T, C> Coded<T, C> {
     }
 }
 
-impl<T, C> Coded<T, C>
-where
-    T: Transport<Message>,
-{
-    /// After a refusal: sends the close message, flushes it, closes the transport. Ready when there is nothing left to do.
-    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        loop {
-            let step = match this.end.state {
-                State::Open | State::Ended => return Poll::Ready(()),
-                State::Refusing => match ready!(this.inner.as_mut().poll_ready(cx)) {
-                    Ok(()) => this.inner.as_mut().start_send(Message::Close(this.end.frame().cloned())),
-                    Err(error) => Err(error),
-                },
-                State::Flushing => ready!(this.inner.as_mut().poll_flush(cx)),
-                State::Closing => ready!(this.inner.as_mut().poll_close(cx)),
-            };
-            this.end.state = match (this.end.state, step) {
-                (State::Refusing, Ok(())) => State::Flushing,
-                (State::Flushing, Ok(())) => State::Closing,
-                // Closed, or failed: then the peer is out of reach, and the refusal has been told already.
-                _ => State::Ended,
-            };
-        }
-    }
+/// The error of the sink, with the frame if there is one.
+fn closed(frame: Option<CloseFrame>) -> Error {
+    Error::closed("the transport was closed with a close message").with_close_frame(frame)
 }
 
 impl<T, C> Stream for Coded<T, C>
@@ -98,42 +79,49 @@ where
 {
     type Item = Result<C::In, Error>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.end.state != State::Open {
-            ready!(self.poll_end(cx));
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        if this.sink.has_ended() {
+            return this.sink.poll_end(this.inner, cx);
+        }
+        if *this.has_ended {
             return Poll::Ready(None);
         }
-        let mut this = self.as_mut().project();
         for _ in 0..BUDGET {
             let message = match ready!(this.inner.as_mut().poll_next(cx)) {
                 Some(Ok(message)) => message,
                 Some(Err(error)) => {
-                    let error = error.into();
-                    this.end.learn(&error);
+                    let error: Error = error.into();
+                    if this.frame.is_none() {
+                        *this.frame = error.close_frame().cloned();
+                    }
                     return Poll::Ready(Some(Err(error)));
                 }
                 None => {
-                    this.end.state = State::Ended;
+                    *this.has_ended = true;
                     return Poll::Ready(None);
                 }
             };
             match message {
                 Message::Ping(_) | Message::Pong(_) => {}
                 Message::Close(frame) => {
-                    this.end.closed_by_peer(frame);
+                    *this.has_ended = true;
+                    this.frame.clone_from(&frame);
+                    this.sink.close_sink(closed(frame));
                     // Nobody polls for more once this stream has ended; here the transport may still get its answer out.
                     let _ = this.inner.as_mut().poll_next(cx);
                     return Poll::Ready(None);
                 }
                 Message::Text(_) | Message::Binary(_) => {
                     signal::decoded(message.len());
-                    let value = this.codec.decode(message);
-                    if value.is_err() && *this.close_on_bad_payload {
-                        this.end.refuse();
-                        // At once, as far as it goes, for callers that do not poll again after an error.
-                        let _ = self.poll_end(cx);
-                    }
-                    return Poll::Ready(Some(value));
+                    let error = match this.codec.decode(message) {
+                        Err(error) if *this.close_on_bad_payload => error,
+                        value => return Poll::Ready(Some(value)),
+                    };
+                    // The peer learns no more than that.
+                    let frame = CloseFrame::new(CloseCode::INVALID_PAYLOAD, "a payload is not what this end expects");
+                    this.sink.close_as(frame, error, closed(None));
+                    return this.sink.poll_end(this.inner, cx);
                 }
             }
         }
@@ -142,11 +130,11 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        match self.end.state {
-            // Each message may be one that is skipped, and each gives one item at most.
-            State::Open => (0, self.inner.size_hint().1),
-            _ => (0, Some(0)),
+        if self.has_ended || self.sink.has_ended() {
+            return (0, Some(0));
         }
+        // Each message may be one that is skipped, and each gives one item at most.
+        (0, self.inner.size_hint().1)
     }
 }
 
@@ -158,36 +146,34 @@ where
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.end.check_open()?;
-        self.project().inner.poll_ready(cx).map_err(Into::into)
+        let this = self.project();
+        this.sink.poll_ready(this.inner, cx)
     }
 
     fn start_send(self: Pin<&mut Self>, value: C::Out) -> Result<(), Error> {
-        self.end.check_open()?;
+        self.sink.check_open()?;
         let this = self.project();
-        let message = this.codec.encode(&value)?;
-        this.inner.start_send(message).map_err(Into::into)
+        this.sink.start_send(this.inner, this.codec.encode(&value)?)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        // What was accepted before a refusal goes out ahead of the close message.
-        ready!(self.as_mut().poll_end(cx));
-        self.end.check_open()?;
-        self.project().inner.poll_flush(cx).map_err(Into::into)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.sink.poll_flush(this.inner, cx)
     }
 
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        ready!(self.as_mut().poll_end(cx));
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut this = self.project();
         // Below are messages, so a frame for the peer can be one. Transports that know of the signal need none; nor may one that is full
         // hold up the close.
         if let Some(frame) = signal::close_frame()
-            && this.end.close()
-            && matches!(this.inner.as_mut().poll_ready(cx), Poll::Ready(Ok(())))
+            && this.sink.is_open()
         {
-            // It may be closed already.
-            let _ = this.inner.as_mut().start_send(Message::Close(Some(frame)));
+            if let Poll::Ready(Ok(())) = this.sink.poll_ready(this.inner.as_mut(), cx) {
+                // It may be closed already.
+                let _ = this.sink.start_send(this.inner.as_mut(), Message::Close(Some(frame)));
+            }
+            this.sink.close_sink(closed(None));
         }
-        this.inner.poll_close(cx).map_err(Into::into)
+        this.sink.poll_close(this.inner, cx)
     }
 }

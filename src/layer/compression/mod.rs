@@ -146,7 +146,6 @@
 //! negotiated (the two ends are set up alike, or one only receives), and the limits are on by default.
 
 mod deflate;
-mod end;
 mod incoming;
 mod layer;
 mod level;

@@ -7,8 +7,12 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use super::{Deflate, Stats, end::End, incoming::Incoming, outgoing::Outgoing};
-use crate::{Error, Message, Transport, layer::control::Control};
+use super::{
+    Deflate, Stats,
+    incoming::{Incoming, Refused},
+    outgoing::Outgoing,
+};
+use crate::{CloseCode, CloseFrame, Error, Message, Transport, layer::own::LayerSink};
 
 /// What the inner stream gives.
 type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
@@ -25,8 +29,7 @@ pin_project! {
         stats: Stats,
         outgoing: Outgoing,
         incoming: Incoming,
-        control: Control<Message>,
-        end: End,
+        sink: LayerSink<Message>,
     }
 }
 
@@ -38,8 +41,7 @@ impl<T> Compressed<T> {
             stats,
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
-            control: Control::new(),
-            end: End::Open,
+            sink: LayerSink::new(),
         }
     }
 
@@ -74,47 +76,13 @@ impl<T> Compressed<T>
 where
     T: Transport<Message>,
 {
-    /// After a final refusal: sends the close message and closes. Ready when there is nothing left to do.
-    fn poll_end(self: Pin<&mut Self>, cx: &Context<'_>) -> Poll<()> {
-        let this = self.project();
-        if matches!(this.end, End::Refusing(_)) {
-            // Closed, or failed: then the peer is out of reach, and the refusal has been told already.
-            let _ = ready!(this.control.poll_shutdown(this.inner, cx));
-            this.end.is_over();
-        }
-        Poll::Ready(())
-    }
-
-    /// `poll_ready` where it is not the inner transport's alone.
-    #[cold]
-    #[inline(never)]
-    fn poll_room(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.end.check_open()?;
-        let this = self.project();
-        this.control.poll_ready(this.inner, cx).map_err(Into::into)
-    }
-
-    /// `poll_flush` where it is not the inner transport's alone.
-    #[cold]
-    #[inline(never)]
-    fn poll_out(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.project();
-        // What was accepted before a refusal goes out ahead of the close message.
-        let flushed = ready!(this.control.poll_flush(this.inner, cx));
-        this.end.check_open()?;
-        Poll::Ready(flushed.map_err(Into::into))
-    }
-
     /// `start_send` of a message that is not just handed on.
     #[inline(never)]
     fn encode(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.end.check_open()?;
+        self.sink.check_open()?;
         let this = self.project();
         let message = this.outgoing.encode(message, this.deflate, this.stats);
-        this.control.start_send(this.inner, message).map_err(|error| {
-            this.outgoing.forget();
-            error.into()
-        })
+        this.sink.start_send(this.inner, message).inspect_err(|_| this.outgoing.forget())
     }
 }
 
@@ -135,13 +103,11 @@ where
             Ok(message) => return Poll::Ready(Some(Ok(message))),
             Err(refused) => refused,
         };
-        if let Some(code) = refused.is_final {
-            this.control.push(this.end.refuse(code, &refused.error));
-            this.control.end();
-            // At once, as far as it goes, for callers that do not poll again after an error.
-            let _ = self.poll_end(cx);
-        }
-        Poll::Ready(Some(Err(refused.error)))
+        let Refused { error, is_final: Some(code) } = refused else { return Poll::Ready(Some(Err(refused.error))) };
+        let closed = Error::closed("the transport was closed for a compressed message that was refused")
+            .with_source(error.clone());
+        this.sink.close_as(CloseFrame::new(code, reason(code)), error, closed);
+        this.sink.poll_end(this.inner, cx)
     }
 }
 
@@ -153,18 +119,18 @@ where
 
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if !self.end.is_open() {
-            ready!(self.poll_end(cx));
-            return Poll::Ready(None);
+        let this = self.as_mut().project();
+        if this.sink.has_ended() {
+            return this.sink.poll_end(this.inner, cx);
         }
-        match self.as_mut().project().inner.poll_next(cx) {
+        match this.inner.poll_next(cx) {
             Poll::Ready(Some(Ok(message))) if Incoming::passes(&message) => Poll::Ready(Some(Ok(message))),
             polled => self.decode(polled, cx),
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        if !self.end.is_open() {
+        if self.sink.has_ended() {
             return (0, Some(0));
         }
         // One item for each, but after a final refusal.
@@ -179,37 +145,38 @@ where
 {
     type Error = Error;
 
-    // Nothing was refused while `control` is steady: one look for both.
-
     #[inline]
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.as_mut().project();
-        if this.control.is_steady() {
-            return this.control.poll_ready(this.inner, cx).map_err(Into::into);
-        }
-        self.poll_room(cx)
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.sink.poll_ready(this.inner, cx)
     }
 
     #[inline]
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.as_mut().project();
-        if Outgoing::passes(&message, this.deflate) && this.control.passes() {
+        if Outgoing::passes(&message, this.deflate) && this.sink.passes() {
             return this.inner.start_send(message).map_err(Into::into);
         }
         self.encode(message)
     }
 
     #[inline]
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.as_mut().project();
-        if this.control.is_steady() {
-            return this.control.poll_flush(this.inner, cx).map_err(Into::into);
-        }
-        self.poll_out(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.sink.poll_flush(this.inner, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.control.poll_close(this.inner, cx).map_err(Into::into)
+        this.sink.poll_close(this.inner, cx)
+    }
+}
+
+/// What the peer learns of a message that was refused, and no more than that.
+fn reason(code: CloseCode) -> &'static str {
+    match code {
+        CloseCode::TOO_BIG => "a compressed message is over the limit",
+        CloseCode::PROTOCOL => "a kept compression context is not expected here",
+        _ => "a compressed message cannot be inflated",
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Error, Transport,
-    layer::control::Control,
+    layer::own::LayerSink,
     rt::{self, Instant, Timer},
     transport::signal::Mark,
 };
@@ -24,12 +24,12 @@ pub(super) struct Beat<M> {
     timeout: Duration,
     pub(super) silence: Silence,
     timer: Timer,
-    pub(super) control: Control<M>,
+    pub(super) sink: LayerSink<M>,
     /// The peer was not given up, and nothing of the layer's own waits: reading is all there is to do. Known after each time
     /// that it was not.
     pub(super) is_calm: bool,
     /// The transport below had no room for what was sent: bytes that it takes from now on are bytes that the peer took.
-    pub(super) is_full: bool,
+    is_full: bool,
     /// An own ping, and the answer to the newest of the peer's, which wait until what was sent before has left: so a peer
     /// that asks and does not read costs no more than these.
     ask: Option<M>,
@@ -40,8 +40,6 @@ pub(super) struct Beat<M> {
     pub(super) measure: Measure,
     /// Why nothing can be said any more.
     write_failed: Option<Error>,
-    /// The peer was given up: what the sink says.
-    pub(super) dead: Option<Error>,
 }
 
 impl<M> Beat<M> {
@@ -51,7 +49,7 @@ impl<M> Beat<M> {
             timeout,
             silence: Silence::new(interval, timeout).steady(is_steady),
             timer: Timer::new(),
-            control: Control::new(),
+            sink: LayerSink::new(),
             is_calm: true,
             is_full: false,
             ask: None,
@@ -60,15 +58,6 @@ impl<M> Beat<M> {
             asked_at: None,
             measure: Measure::new(monitor),
             write_failed: None,
-            dead: None,
-        }
-    }
-
-    #[inline]
-    pub(super) fn check_alive(&self) -> Result<(), Error> {
-        match &self.dead {
-            None => Ok(()),
-            Some(error) => Err(again(error)),
         }
     }
 
@@ -81,7 +70,7 @@ impl<M> Beat<M> {
 
     /// Looks whether there is something besides reading.
     pub(super) fn settle(&mut self) {
-        self.is_calm = self.dead.is_none() && !self.has_to_write();
+        self.is_calm = !self.sink.has_ended() && !self.has_to_write();
     }
 
     /// Has this said to the peer, in place of an answer that still waits.
@@ -99,11 +88,11 @@ impl<M> Beat<M> {
     }
 
     pub(super) fn has_to_write(&self) -> bool {
-        self.ask.is_some() || self.answer.is_some() || !self.control.is_idle()
+        self.ask.is_some() || self.answer.is_some() || !self.sink.is_idle()
     }
 
     /// A method of the sink below was polled, `mark` being taken before.
-    pub(super) fn sent(&mut self, mark: Mark, is_pending: bool) {
+    fn sent(&mut self, mark: Mark, is_pending: bool) {
         if self.is_full {
             self.silence.moved(mark.moved());
         }
@@ -111,14 +100,62 @@ impl<M> Beat<M> {
         self.is_full = is_pending && (self.is_full || rt::has_budget_remaining());
     }
 
+    // The sink of the layer: what the transport below takes is a sign of life if it had no room before.
+
+    #[inline]
+    pub(super) fn poll_ready<T: Transport<M>>(
+        &mut self,
+        inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if self.sink.is_steady() && !self.is_full {
+            let room = self.sink.poll_ready(inner, cx);
+            self.is_full = room.is_pending() && rt::has_budget_remaining();
+            return room;
+        }
+        self.measured(|sink| sink.poll_ready(inner, cx))
+    }
+
+    #[inline]
+    pub(super) fn poll_flush<T: Transport<M>>(
+        &mut self,
+        inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if self.sink.is_steady() && !self.is_full {
+            let flushed = self.sink.poll_flush(inner, cx);
+            self.is_full = flushed.is_pending() && rt::has_budget_remaining();
+            return flushed;
+        }
+        self.measured(|sink| sink.poll_flush(inner, cx))
+    }
+
+    pub(super) fn poll_close<T: Transport<M>>(
+        &mut self,
+        inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        self.stop();
+        self.sink.poll_close(inner, cx)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn measured<R>(&mut self, poll: impl FnOnce(&mut LayerSink<M>) -> Poll<R>) -> Poll<R> {
+        let mark = Mark::now();
+        let polled = poll(&mut self.sink);
+        self.sent(mark, polled.is_pending());
+        polled
+    }
+
     /// Writes what the peer waits for, though nobody else writes.
     pub(super) fn write<T: Transport<M>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) {
         while self.has_to_write() && self.write_failed.is_none() {
-            if self.control.len() == 0 {
-                self.answer.take().into_iter().chain(self.ask.take()).for_each(|message| self.control.push(message));
+            if self.sink.is_empty() {
+                self.answer.take().into_iter().chain(self.ask.take()).for_each(|message| self.sink.push(message));
             }
             let mark = Mark::now();
-            let sent = self.control.poll_send(inner.as_mut(), cx);
+            let sent = self.sink.poll_send(inner.as_mut(), cx);
             self.sent(mark, sent.is_pending());
             match sent {
                 Poll::Pending => return,
@@ -129,15 +166,15 @@ impl<M> Beat<M> {
         }
     }
 
-    /// The inner stream has no more for now. Ready when the peer is given up. `ping` makes the ping of a number.
-    pub(super) fn poll_silence<T: Transport<M>>(
+    /// The inner stream has no more for now. Ends the transport when the peer is given up. `ping` makes the ping of a number.
+    pub(super) fn look_at_clock<T: Transport<M>>(
         &mut self,
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
         mut ping: impl FnMut(u32) -> M,
-    ) -> Poll<Error> {
+    ) {
         if self.silence.is_over() {
-            return Poll::Pending;
+            return;
         }
         if let Some(time) = self.silence.quiet() {
             self.timer.set(time);
@@ -153,13 +190,12 @@ impl<M> Beat<M> {
                     self.asked_at = Some(Instant::now());
                     self.write(inner.as_mut(), cx);
                 }
-                Step::GiveUp => return Poll::Ready(self.give_up()),
+                Step::GiveUp => return self.give_up(),
             }
         }
-        Poll::Pending
     }
 
-    fn give_up(&mut self) -> Error {
+    fn give_up(&mut self) {
         let (interval, timeout) = (self.interval, self.timeout);
         let mut error = Error::timeout(format!(
             "the peer is taken for dead: nothing came within {timeout:?} of a ping, after a silence of {interval:?} at most \
@@ -168,14 +204,8 @@ impl<M> Beat<M> {
         if let Some(write_failed) = self.write_failed.take() {
             error = error.with_source(write_failed);
         }
-        self.dead = Some(Error::closed("the peer did not answer the heartbeat").with_source(error.clone()));
+        let closed = Error::closed("the peer did not answer the heartbeat").with_source(error.clone());
+        self.sink.abort(error, closed);
         self.stop();
-        self.control.end();
-        error
     }
-}
-
-#[cold]
-fn again(error: &Error) -> Error {
-    error.clone()
 }

@@ -46,7 +46,7 @@ impl Pings {
                             beat.answer(Message::Pong(payload.clone()));
                         }
                         // The transport may have an answer of its own, and wait for a flush.
-                        beat.control.flush_soon();
+                        beat.sink.request_flush();
                     }
                     Message::Close(_) => beat.stop(),
                 }

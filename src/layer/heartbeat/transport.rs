@@ -8,7 +8,7 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
 use super::{HeartbeatLayer, Monitor, Rtt, beat::Beat, pings::Pings};
-use crate::{Error, Message, Transport, rt, transport::signal::Mark};
+use crate::{Error, Message, Transport, transport::signal::Mark};
 
 /// How many messages that nobody else sees are read in one poll.
 const BUDGET: u32 = 32;
@@ -82,8 +82,8 @@ where
     ) -> Poll<Option<Result<Message, Error>>> {
         let mut this = self.project();
         let (beat, pings) = (this.beat, this.pings);
-        if beat.dead.is_some() {
-            return Poll::Ready(None);
+        if beat.sink.has_ended() {
+            return beat.sink.poll_end(this.inner, cx);
         }
         // Before the reading, for a peer may talk on and on.
         beat.write(this.inner.as_mut(), cx);
@@ -110,9 +110,9 @@ where
                 Poll::Pending => {
                     beat.silence.moved(moved);
                     beat.write(this.inner.as_mut(), cx);
-                    let given_up = beat.poll_silence(this.inner, cx, |number| pings.ask(number));
+                    beat.look_at_clock(this.inner.as_mut(), cx, |number| pings.ask(number));
                     beat.settle();
-                    return given_up.map(|error| Some(Err(error)));
+                    return if beat.sink.has_ended() { beat.sink.poll_end(this.inner, cx) } else { Poll::Pending };
                 }
             };
             if item.is_some() {
@@ -128,38 +128,14 @@ where
 }
 
 impl<T: Transport<Message>> Heartbeat<T> {
-    /// `poll_ready` where it is not the inner transport's alone.
-    #[cold]
-    #[inline(never)]
-    fn poll_room(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.project();
-        this.beat.check_alive()?;
-        let mark = Mark::now();
-        let room = this.beat.control.poll_ready(this.inner, cx);
-        this.beat.sent(mark, room.is_pending());
-        room.map_err(Into::into)
-    }
-
-    /// `poll_flush` where it is not the inner transport's alone.
-    #[cold]
-    #[inline(never)]
-    fn poll_out(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.project();
-        this.beat.check_alive()?;
-        let mark = Mark::now();
-        let flushed = this.beat.control.poll_flush(this.inner, cx);
-        this.beat.sent(mark, flushed.is_pending());
-        flushed.map_err(Into::into)
-    }
-
     /// `start_send` of all but a message that passes by.
     #[cold]
     #[inline(never)]
     fn start_rare(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
-        this.beat.check_alive()?;
+        this.beat.sink.check_open()?;
         let message = if this.pings.concern(&message) { Pings::pass(message, this.beat) } else { message };
-        this.beat.control.start_send(this.inner, message).map_err(Into::into)
+        this.beat.sink.start_send(this.inner, message)
     }
 }
 
@@ -187,11 +163,11 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        match self.beat.dead {
-            // Each message may be one that is not passed on, and one error may come besides.
-            None => (0, self.inner.size_hint().1.and_then(|most| most.checked_add(1))),
-            Some(_) => (0, Some(0)),
+        if self.beat.sink.has_ended() {
+            return (0, Some(0));
         }
+        // Each message may be one that is not passed on, and one error may come besides.
+        (0, self.inner.size_hint().1.and_then(|most| most.checked_add(1)))
     }
 }
 
@@ -201,47 +177,29 @@ where
 {
     type Error = Error;
 
-    // The peer was not given up while `control` is steady: one look for both.
-
     #[inline]
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.as_mut().project();
-        if this.beat.control.is_steady() && !this.beat.is_full {
-            let room = this.beat.control.poll_ready(this.inner, cx);
-            this.beat.is_full = room.is_pending() && rt::has_budget_remaining();
-            return room.map_err(Into::into);
-        }
-        self.poll_room(cx)
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.beat.poll_ready(this.inner, cx)
     }
 
     #[inline]
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.as_mut().project();
-        if !this.pings.concern(&message) && this.beat.control.passes() {
+        if !this.pings.concern(&message) && this.beat.sink.passes() {
             return this.inner.start_send(message).map_err(Into::into);
         }
         self.start_rare(message)
     }
 
     #[inline]
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.as_mut().project();
-        if this.beat.control.is_steady() && !this.beat.is_full {
-            let flushed = this.beat.control.poll_flush(this.inner, cx);
-            this.beat.is_full = flushed.is_pending() && rt::has_budget_remaining();
-            return flushed.map_err(Into::into);
-        }
-        self.poll_out(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        this.beat.poll_flush(this.inner, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        if this.beat.dead.is_some() {
-            // A last try. Nobody is left to wait for.
-            let _ = this.inner.poll_close(cx);
-            return Poll::Ready(Ok(()));
-        }
-        this.beat.stop();
-        this.beat.control.poll_close(this.inner, cx).map_err(Into::into)
+        this.beat.poll_close(this.inner, cx)
     }
 }

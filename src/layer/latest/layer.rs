@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
 use super::store::{Latest, Subscription};
-use crate::{Error, Transport, layer::control::Control};
+use crate::{Error, Transport, layer::own::LayerSink};
 
 /// A layer that sends each subscriber the last value of each key, and then everything that is published. See the
 /// [module](super) for the complete documentation.
@@ -51,7 +51,7 @@ pin_project! {
     pub struct Subscribed<T, K, M> {
         #[pin]
         inner: T,
-        control: Control<M>,
+        sink: LayerSink<M>,
         subscription: Subscription<K, M>,
         // Whether the sink is closed or has failed: nothing more is sent.
         over: bool,
@@ -67,7 +67,7 @@ const ROUNDS: usize = 8;
 
 impl<T, K, M> Subscribed<T, K, M> {
     pub(super) fn new(inner: T, subscription: Subscription<K, M>) -> Self {
-        Self { inner, control: Control::new(), subscription, over: false }
+        Self { inner, sink: LayerSink::new(), subscription, over: false }
     }
 
     /// Returns a reference to the inner transport.
@@ -102,18 +102,18 @@ where
             if *this.over {
                 return;
             }
-            if this.control.len() == 0 {
+            if this.sink.is_empty() {
                 if !this.subscription.is_behind() {
                     this.subscription.register(cx);
                 }
                 // Registered again, for values that were published in between.
                 if this.subscription.is_behind() {
-                    this.subscription.take(BATCH, |value| this.control.push(value));
-                } else if this.control.is_idle() {
+                    this.subscription.take(BATCH, |value| this.sink.push(value));
+                } else if this.sink.is_idle() {
                     return;
                 }
             }
-            match this.control.poll_send(this.inner.as_mut(), cx) {
+            match this.sink.poll_send(this.inner.as_mut(), cx) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
                 // The user's own sends, or the end of the stream, report the reason.
@@ -134,7 +134,7 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         // Before the peer is read: a peer that sends without end still gets its values.
-        if self.subscription.is_behind() || !self.control.is_idle() {
+        if self.subscription.is_behind() || !self.sink.is_idle() {
             self.as_mut().poll_values(cx);
         }
         match self.as_mut().project().inner.poll_next(cx) {
@@ -164,27 +164,27 @@ where
         let mut this = self.project();
         // The snapshot goes first, before any message of the user.
         while this.subscription.is_in_snapshot() && !*this.over {
-            if this.control.len() == 0 {
-                this.subscription.take(BATCH, |value| this.control.push(value));
+            if this.sink.is_empty() {
+                this.subscription.take(BATCH, |value| this.sink.push(value));
             }
-            ready!(this.control.poll_flush(this.inner.as_mut(), cx)).map_err(Into::into)?;
+            ready!(this.sink.poll_flush(this.inner.as_mut(), cx))?;
         }
-        this.control.poll_ready(this.inner.as_mut(), cx).map_err(Into::into)
+        this.sink.poll_ready(this.inner.as_mut(), cx)
     }
 
     fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), Error> {
         let this = self.project();
-        this.control.start_send(this.inner, message).map_err(Into::into)
+        this.sink.start_send(this.inner, message)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.control.poll_flush(this.inner, cx).map_err(Into::into)
+        this.sink.poll_flush(this.inner, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         *this.over = true;
-        this.control.poll_close(this.inner, cx).map_err(Into::into)
+        this.sink.poll_close(this.inner, cx)
     }
 }

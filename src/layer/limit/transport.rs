@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     CloseCode, CloseFrame, Error, Message, Transport,
-    layer::closing::Closing,
+    layer::own::LayerSink,
     rt::{Instant, Timer},
     transport::signal::Mark,
 };
@@ -35,7 +35,7 @@ pin_project! {
         sizes: Sizes,
         in_flight: usize,
         clock: Clock,
-        closing: Closing,
+        sink: LayerSink<Message>,
     }
 }
 
@@ -52,14 +52,14 @@ struct Clock {
 impl<T> Limited<T> {
     pub(super) fn new(inner: T, sizes: Sizes, watch: Watch) -> Self {
         let clock = Clock { watch, timer: Timer::new(), start: None, run: LOOK };
-        Self { inner, sizes, in_flight: 0, clock, closing: Closing::new() }
+        Self { inner, sizes, in_flight: 0, clock, sink: LayerSink::new() }
     }
 
     /// With what this layer closed the transport, where it did: 1009 for a message that was too large, 1001 for one of the
     /// times.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
-        self.closing.frame()
+        self.sink.close_frame()
     }
 
     /// The inner transport.
@@ -122,12 +122,10 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         error: Error,
     ) -> PollItem {
         let this = self.project();
-        this.closing.refuse(code, reason);
+        let frame = CloseFrame::new(code, reason);
+        this.sink.close(frame.clone(), error.with_close_frame(Some(frame)));
         this.clock.run = LOOK;
-        let error = error.with_close_frame(this.closing.frame().cloned());
-        // For callers that do not poll again after an error.
-        let _ = this.closing.poll_end(this.inner, cx);
-        Poll::Ready(Some(Err(error)))
+        this.sink.poll_end(this.inner, cx)
     }
 
     /// Between messages: `None` where the transport goes on.
@@ -135,8 +133,8 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
     #[inline(never)]
     fn look(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<PollItem> {
         let this = self.as_mut().project();
-        if !this.closing.is_open() {
-            return Some(this.closing.poll_end(this.inner, cx).map(|()| None));
+        if this.sink.has_ended() {
+            return Some(this.sink.poll_end(this.inner, cx));
         }
         match this.clock.poll(cx) {
             Poll::Ready(over) => Some(self.time_over(cx, over)),
@@ -207,16 +205,16 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         // Each message gives one item; the time may end it before, with one more.
-        let most = if self.closing.is_open() { self.inner.size_hint().1 } else { Some(0) };
-        (0, most.and_then(|most| most.checked_add(usize::from(self.closing.is_open()))))
+        let most = if self.sink.is_open() { self.inner.size_hint().1 } else { Some(0) };
+        (0, most.and_then(|most| most.checked_add(usize::from(self.sink.is_open()))))
     }
 }
 
 #[cold]
 #[inline(never)]
-fn refuse(message: Message, most: usize, closing: &Closing) -> Error {
+fn refuse(message: Message, most: usize, sink: &LayerSink<Message>) -> Error {
     let size = message.len();
-    match closing.check_open() {
+    match sink.check_open() {
         Err(closed) => closed,
         Ok(()) => Error::too_large(format!(
             "an outgoing message of {size} bytes is over this end's limit of {most}, and was not sent"
@@ -233,13 +231,13 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
         let mut this = self.project();
         if *this.in_flight >= this.sizes.in_flight {
             let mark = Mark::now();
-            let flushed = this.closing.poll_flush(this.inner.as_mut(), cx);
+            let flushed = this.sink.poll_flush(this.inner.as_mut(), cx);
             this.clock.watch.moved(mark.moved());
             ready!(flushed)?;
             *this.in_flight = 0;
         }
         let mark = Mark::now();
-        let room = this.closing.poll_ready(this.inner, cx);
+        let room = this.sink.poll_ready(this.inner, cx);
         if room.is_pending() {
             this.clock.watch.moved(mark.moved());
         }
@@ -250,8 +248,8 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
     #[inline]
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
-        if (message.len() > this.sizes.outgoing && message.is_data()) || !this.closing.is_open() {
-            return Err(refuse(message, this.sizes.outgoing, this.closing));
+        if (message.len() > this.sizes.outgoing && message.is_data()) || !this.sink.is_open() {
+            return Err(refuse(message, this.sizes.outgoing, this.sink));
         }
         this.clock.watch.passed(message.is_data());
         *this.in_flight = this.in_flight.saturating_add(1);
@@ -262,7 +260,7 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
         let mark = Mark::now();
-        let flushed = this.closing.poll_flush(this.inner, cx);
+        let flushed = this.sink.poll_flush(this.inner, cx);
         this.clock.watch.moved(mark.moved());
         ready!(flushed)?;
         *this.in_flight = 0;
@@ -271,6 +269,6 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.closing.poll_close(this.inner, cx)
+        this.sink.poll_close(this.inner, cx)
     }
 }

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::{CloseCode, Error, Message, Transport, layer::closing::Closing};
+use crate::{CloseCode, CloseFrame, Error, Message, Transport, layer::own::LayerSink};
 
 /// The policy for a message over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +21,11 @@ pub struct Stays;
 
 /// The rate limit [closes](super::RateLimitLayer::close) a transport of [`Message`]s that exceeds it.
 #[derive(Debug)]
-pub struct Closes(Closing);
+pub struct Closes(LayerSink<Message>);
 
 impl Default for Closes {
     fn default() -> Self {
-        Self(Closing::new())
+        Self(LayerSink::new())
     }
 }
 
@@ -36,8 +36,9 @@ mod sealed {
     /// The end of a transport, as its reader sees it.
     pub trait End<T> {
         fn check_open(&self) -> Result<(), Error>;
-        fn refuse(&mut self);
-        fn poll_end(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<()>;
+        fn close(&mut self, error: Error);
+        fn take_error(&mut self) -> Option<Error>;
+        fn poll_end<In>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Option<Result<In, Error>>>;
     }
 
     /// The sink's methods; `start_send` is the inner transport's.
@@ -55,10 +56,14 @@ impl<T> End<T> for Stays {
         Ok(())
     }
 
-    fn refuse(&mut self) {}
+    fn close(&mut self, _: Error) {}
 
-    fn poll_end(&mut self, _: Pin<&mut T>, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
+    fn take_error(&mut self) -> Option<Error> {
+        None
+    }
+
+    fn poll_end<In>(&mut self, _: Pin<&mut T>, _: &mut Context<'_>) -> Poll<Option<Result<In, Error>>> {
+        Poll::Ready(None)
     }
 }
 
@@ -81,11 +86,15 @@ impl<T: Transport<Message>> End<T> for Closes {
         self.0.check_open()
     }
 
-    fn refuse(&mut self) {
-        self.0.refuse(CloseCode::POLICY, "rate limit");
+    fn close(&mut self, error: Error) {
+        self.0.close(CloseFrame::new(CloseCode::POLICY, "rate limit"), error);
     }
 
-    fn poll_end(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<()> {
+    fn take_error(&mut self) -> Option<Error> {
+        self.0.take_error()
+    }
+
+    fn poll_end<In>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Option<Result<In, Error>>> {
         self.0.poll_end(inner, cx)
     }
 }

@@ -132,9 +132,8 @@ impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
         }
         let error = gate.refuse(&excess, cost);
         if *this.when == WhenExceeded::Close {
-            this.ending.refuse();
-            // Starts the close at once, as far as possible, for callers that do not poll again after an error.
-            let _ = this.ending.poll_end(this.inner, cx);
+            this.ending.close(error);
+            return this.ending.poll_end(this.inner, cx);
         }
         Poll::Ready(Some(Err(error)))
     }
@@ -164,8 +163,7 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.as_mut().project();
         if this.ending.check_open().is_err() {
-            ready!(this.ending.poll_end(this.inner, cx));
-            return Poll::Ready(None);
+            return this.ending.poll_end(this.inner, cx);
         }
         if this.held.is_some() {
             return self.poll_held(cx);
@@ -202,10 +200,13 @@ impl<T, In, C, A> RateLimit<T, In, C, A> {
         this.ending.check_open()?;
         match (leave(this.outgoing, *this.when, cost), this.outgoing) {
             (Err(excess), Some(gate)) => {
+                let error = gate.refuse(&excess, cost);
                 if *this.when == WhenExceeded::Close {
-                    this.ending.refuse();
+                    this.ending.close(error.clone());
+                    // The sink returns it, and the stream ends without.
+                    this.ending.take_error();
                 }
-                Err(gate.refuse(&excess, cost))
+                Err(error)
             }
             _ => this.inner.start_send(message).map_err(Into::into),
         }

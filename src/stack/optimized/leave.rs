@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    Error, Message, Transport,
-    layer::closing::Closing,
+    CloseFrame, Error, Message, Transport,
+    layer::own::LayerSink,
     transport::drain::{Member, Seat},
 };
 
@@ -19,22 +19,18 @@ type PollItem = Poll<Option<Result<Message, Error>>>;
 /// A session's membership in the drain of its server.
 pub(super) struct Leave {
     member: Member,
-    closing: Closing,
-    /// Whether the stream has returned the reason for the end.
-    is_told: bool,
+    sink: LayerSink<Message>,
 }
 
 impl Leave {
     /// Creates the membership. `patience` is the time that a close may take.
     pub(super) fn new(seat: Arc<Seat>, patience: Duration) -> Self {
-        Self { member: Member::new(seat, patience), closing: Closing::new(), is_told: false }
+        Self { member: Member::new(seat, patience), sink: LayerSink::new() }
     }
 
-    fn tell(&mut self, error: Error) -> PollItem {
-        if std::mem::replace(&mut self.is_told, true) {
-            return Poll::Ready(None);
-        }
-        Poll::Ready(Some(Err(error)))
+    fn close(&mut self, frame: CloseFrame) {
+        let error = Error::closed("the server is shutting down").with_close_frame(Some(frame.clone()));
+        self.sink.close(frame, error);
     }
 
     pub(super) fn poll_next<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> PollItem
@@ -43,24 +39,22 @@ impl Leave {
     {
         loop {
             if let Some(error) = self.member.cut() {
-                return self.tell(error);
+                self.sink.abort(error.clone(), error.clone());
+                return Poll::Ready(self.sink.take_error().map(|_| Err(error)));
             }
-            if self.closing.is_open()
+            if self.sink.is_open()
                 && let Some(frame) = self.member.poll_reader(cx)
             {
-                self.closing.refuse_with(frame);
+                self.close(frame);
             }
-            let polled = match self.closing.is_open() {
+            let polled = match self.sink.is_open() {
                 true => inner.as_mut().poll_next(cx),
                 // The owner is told when the peer is, because an owner that is told drops the transport.
-                false => self.closing.poll_end(inner.as_mut(), cx).map(|()| None),
+                false => self.sink.poll_closed(inner.as_mut(), cx).map(|()| None),
             };
             match polled {
                 Poll::Pending if self.member.reader_waits(cx) => {}
-                Poll::Ready(None) if !self.closing.is_open() => {
-                    let error = Error::closed("the server is shutting down").with_close_frame(self.member.frame());
-                    return self.tell(error);
-                }
+                Poll::Ready(None) if !self.sink.is_open() => return Poll::Ready(self.sink.take_error().map(Err)),
                 polled => return polled,
             }
         }
@@ -70,43 +64,43 @@ impl Leave {
     where
         T: Transport<Message, In = Message, TransportError = Error>,
     {
-        self.poll_sink(cx, |closing, cx| closing.poll_ready(inner, cx))
+        self.poll_sink(cx, |sink, cx| sink.poll_ready(inner, cx))
     }
 
     pub(super) fn check_open(&mut self) -> Result<(), Error> {
         self.member.wrote();
-        self.closing.check_open()
+        self.sink.check_open()
     }
 
     pub(super) fn poll_flush<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Transport<Message, In = Message, TransportError = Error>,
     {
-        self.poll_sink(cx, |closing, cx| closing.poll_flush(inner, cx))
+        self.poll_sink(cx, |sink, cx| sink.poll_flush(inner, cx))
     }
 
     pub(super) fn poll_close<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Transport<Message, In = Message, TransportError = Error>,
     {
-        self.closing.poll_close(inner, cx)
+        self.sink.poll_close(inner, cx)
     }
 
     #[inline]
     fn poll_sink(
         &mut self,
         cx: &mut Context<'_>,
-        poll: impl FnOnce(&mut Closing, &mut Context<'_>) -> Poll<Result<(), Error>>,
+        poll: impl FnOnce(&mut LayerSink<Message>, &mut Context<'_>) -> Poll<Result<(), Error>>,
     ) -> Poll<Result<(), Error>> {
         if let Some(error) = self.member.cut() {
             return Poll::Ready(Err(error));
         }
-        if self.closing.is_open()
+        if self.sink.is_open()
             && let Some(frame) = self.member.poll_writer()
         {
-            self.closing.refuse_with(frame);
+            self.close(frame);
         }
-        let polled = poll(&mut self.closing, cx);
+        let polled = poll(&mut self.sink, cx);
         if self.member.writer_waits(&polled, cx) {
             cx.waker().wake_by_ref();
         }
@@ -116,7 +110,7 @@ impl Leave {
 
 impl fmt::Debug for Leave {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Leave").field("closing", &self.closing).finish_non_exhaustive()
+        f.debug_struct("Leave").field("sink", &self.sink).finish_non_exhaustive()
     }
 }
 

@@ -39,6 +39,23 @@
 //! flush reached the operating system or only the peer, and how a transport handles messages of other kinds than the
 //! given ones.
 //!
+//! # Which check finds which mistake
+//!
+//! | mistake in a layer | check |
+//! |---|---|
+//! | An own message (a ping, an acknowledgement) takes the room that `poll_ready` promised, and `start_send` fails | [`Readiness`](Check::Readiness) |
+//! | `start_send` calls the inner transport without room there | [`Readiness`](Check::Readiness), [`Order`](Check::Order) |
+//! | Messages overtake one another between a buffer of the layer and the inner transport; one is lost or sent twice | [`Order`](Check::Order) |
+//! | `poll_flush` does not send what the layer buffers, or does not flush the inner transport | [`Flush`](Check::Flush) |
+//! | A queue without a bound: `poll_ready` never returns `Pending` | [`BackPressure`](Check::BackPressure) |
+//! | The stream waits until the sink has room | [`Duplex`](Check::Duplex) |
+//! | State in a future instead of the transport: dropping a send or a receive loses a message | [`Cancellation`](Check::Cancellation) |
+//! | One waker for both halves, an outdated waker, or `Pending` without a registered waker | [`WakeUps`](Check::WakeUps) |
+//! | `poll_close` does not send what was accepted, or messages are accepted after it | [`Close`](Check::Close) |
+//! | An error on each poll instead of once, a stream that never ends, a sink that hides the loss of the peer | [`Cut`](Check::Cut) |
+//!
+//! [`layer::own`](crate::layer::own) does what most of these ask for, and `docs/writing-a-layer.md` shows a layer that uses it.
+//!
 //! # Choice of pairs
 //!
 //! - For a transport: its two ends. With a real socket, choose messages large enough to fill the buffers below within

@@ -24,7 +24,7 @@ use crate::{
             renew::{ASK, TOKEN},
             verify::close_frame,
         },
-        control::Control,
+        own::LayerSink,
     },
     message::trailer::{self, Opened},
     rt::{Instant, Timer},
@@ -44,27 +44,11 @@ pin_project! {
         // Whether there is no renewal and no end yet. This layer then has nothing to send, and the transport below is
         // called directly.
         is_plain: bool,
-        control: Control<Message>,
+        sink: LayerSink<Message>,
         verifier: Option<V>,
         #[pin]
         verifying: Option<Oneshot<V, Credentials>>,
-        end: End,
     }
-}
-
-/// The progress of the end.
-#[derive(Debug)]
-enum End {
-    Open,
-    /// Until the close message is sent and the transport below is closed. The stream returns the error once.
-    Closing {
-        frame: CloseFrame,
-        error: Option<Error>,
-    },
-    Ended {
-        frame: CloseFrame,
-        error: Option<Error>,
-    },
 }
 
 impl<T, V: Verify> Expiring<T, V> {
@@ -72,15 +56,12 @@ impl<T, V: Verify> Expiring<T, V> {
         let mut alarm = Alarm::new();
         alarm.set_at(lifetime.alarm(Instant::now()));
         let is_plain = verifier.is_none();
-        Self { inner, lifetime, alarm, is_plain, control: Control::new(), verifier, verifying: None, end: End::Open }
+        Self { inner, lifetime, alarm, is_plain, sink: LayerSink::new(), verifier, verifying: None }
     }
 
     /// Returns the close frame with which this layer closed the session, if it has.
     pub fn close_frame(&self) -> Option<&CloseFrame> {
-        match &self.end {
-            End::Open => None,
-            End::Closing { frame, .. } | End::Ended { frame, .. } => Some(frame),
-        }
+        self.sink.close_frame()
     }
 
     /// Returns a reference to the inner transport.
@@ -98,43 +79,30 @@ impl<T, V: Verify> Expiring<T, V> {
         self.inner
     }
 
-    #[inline]
-    fn check_open(&self) -> Result<(), Error> {
-        if self.is_open() { Ok(()) } else { Err(self.closed()) }
-    }
-
-    #[cold]
-    fn closed(&self) -> Error {
-        Error::closed("the session was closed because its credentials are no longer valid")
-            .with_close_frame(self.close_frame().cloned())
-    }
-
     /// Returns whether a message can pass without further checks: two loads for a regular session.
     #[inline]
     fn is_quiet(&self) -> bool {
         self.is_plain && self.alarm.is_silent()
     }
 
-    #[inline]
-    fn is_open(&self) -> bool {
-        matches!(self.end, End::Open)
-    }
-
     /// Ends the session: messages that were accepted are sent, then the close message.
     fn refuse(self: Pin<&mut Self>, error: Error, frame: CloseFrame) {
         let this = self.project();
-        this.control.push(Message::Close(Some(frame.clone())));
+        if !this.sink.is_open() {
+            return;
+        }
+        let error = error.with_close_frame(Some(frame.clone()));
+        let closed = Error::closed("the session was closed because its credentials are no longer valid");
+        this.sink.close_as(frame, error, closed);
         this.alarm.set_at(Some(Instant::now() + GOODBYE));
-        let error = Some(error.with_close_frame(Some(frame.clone())));
         *this.is_plain = false;
-        *this.end = End::Closing { frame, error };
     }
 
     /// Costs one load while the alarm has not fired.
     #[inline]
     fn look_at_alarm(mut self: Pin<&mut Self>) {
         let this = self.as_mut().project();
-        if matches!(this.end, End::Open) && this.alarm.has_rung() {
+        if this.sink.is_open() && this.alarm.has_rung() {
             self.ring();
         }
     }
@@ -144,7 +112,7 @@ impl<T, V: Verify> Expiring<T, V> {
         let this = self.as_mut().project();
         match this.lifetime.ring() {
             Due::Ask => {
-                this.control.push(Message::Binary(trailer::append(&[], trailer::Layer::Auth, ASK)));
+                this.sink.push(Message::Binary(trailer::append(&[], trailer::Layer::Auth, ASK)));
                 this.alarm.set_at(this.lifetime.alarm(Instant::now()));
             }
             Due::Close => {
@@ -159,14 +127,21 @@ where
     T: Transport<Message>,
     V: Verify<Response: Principal>,
 {
-    fn poll_end(self: Pin<&mut Self>, half: Half, cx: &mut Context<'_>) -> Poll<()> {
+    /// Polls the close that the layer has begun, which may take no longer than the alarm.
+    fn poll_closed(self: Pin<&mut Self>, half: Half, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        let End::Closing { frame, error } = this.end else { return Poll::Ready(()) };
+        if !this.sink.is_closing() {
+            return Poll::Ready(());
+        }
         loop {
+            if this.alarm.has_rung() {
+                this.sink.give_up();
+                break;
+            }
             let closed = match half {
-                _ if this.alarm.has_rung() => break,
-                Half::Reader => this.control.poll_shutdown(this.inner.as_mut(), cx),
-                Half::Writer => this.control.poll_close(this.inner.as_mut(), cx),
+                Half::Reader => this.sink.poll_closed(this.inner.as_mut(), cx),
+                // The stream returns why it ends, whatever the transport below returns.
+                Half::Writer => this.sink.poll_close(this.inner.as_mut(), cx).map(drop),
             };
             if closed.is_ready() {
                 break;
@@ -175,24 +150,18 @@ where
                 return Poll::Pending;
             }
         }
-        *this.end = End::Ended { frame: frame.clone(), error: error.take() };
         // The other half may wait for the same event.
         this.alarm.waker().wake_by_ref();
         Poll::Ready(())
     }
 
     /// Returns the stream's item after the end.
-    #[cold]
     fn poll_rest(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
-        let error = match self.as_mut().project().end {
-            End::Closing { error, .. } | End::Ended { error, .. } => error.take(),
-            End::Open => None,
-        };
         // Starts the close at once, as far as possible, for callers that do not poll again after an error.
-        let ended = self.poll_end(Half::Reader, cx);
-        match error {
+        let closed = self.as_mut().poll_closed(Half::Reader, cx);
+        match self.project().sink.take_error() {
             Some(error) => Poll::Ready(Some(Err(error))),
-            None => ended.map(|()| None),
+            None => closed.map(|()| None),
         }
     }
 
@@ -240,7 +209,7 @@ impl<T: fmt::Debug, V: Verify> fmt::Debug for Expiring<T, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Expiring")
             .field("inner", &self.inner)
-            .field("end", &self.end)
+            .field("sink", &self.sink)
             .field("alarm", &self.alarm)
             .finish_non_exhaustive()
     }
@@ -286,12 +255,12 @@ where
         self.poll_flush_with_care(cx)
     }
 
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if !self.is_open() {
-            return self.as_mut().poll_end(Half::Writer, cx).map(Ok);
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.sink.has_ended() {
+            return self.poll_closed(Half::Writer, cx).map(Ok);
         }
         let this = self.project();
-        this.control.poll_close(this.inner, cx).map_err(Into::into)
+        this.sink.poll_close(this.inner, cx)
     }
 }
 
@@ -305,41 +274,32 @@ where
     fn poll_ready_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             self.as_mut().look_at_alarm();
-            self.check_open()?;
             let this = self.as_mut().project();
-            let ready = match this.is_plain {
-                true => this.inner.poll_ready(cx),
-                false => this.control.poll_ready(this.inner, cx),
-            };
+            let ready = this.sink.poll_ready(this.inner, cx);
             if ready.is_ready() || this.alarm.waits(Half::Writer, cx) {
-                return ready.map_err(Into::into);
+                return ready;
             }
         }
     }
 
     #[inline(never)]
     fn start_send_with_care(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.check_open()?;
         let this = self.project();
-        this.control.start_send(this.inner, trailer::close(trailer::Layer::Auth, message)).map_err(Into::into)
+        this.sink.start_send(this.inner, trailer::close(trailer::Layer::Auth, message))
     }
 
     #[inline(never)]
     fn poll_flush_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             self.as_mut().look_at_alarm();
-            if !self.is_open() {
+            if self.sink.has_ended() {
                 // Messages that were accepted before are sent ahead of the close message.
-                ready!(self.as_mut().poll_end(Half::Writer, cx));
-                return Poll::Ready(Err(self.closed()));
+                ready!(self.as_mut().poll_closed(Half::Writer, cx));
             }
             let this = self.as_mut().project();
-            let flushed = match this.is_plain {
-                true => this.inner.poll_flush(cx),
-                false => this.control.poll_flush(this.inner, cx),
-            };
+            let flushed = this.sink.poll_flush(this.inner, cx);
             if flushed.is_ready() || this.alarm.waits(Half::Writer, cx) {
-                return flushed.map_err(Into::into);
+                return flushed;
             }
         }
     }
@@ -398,13 +358,13 @@ where
             if self.verifying.is_some() {
                 self.as_mut().poll_verify(cx);
             }
-            if !self.is_open() {
+            if self.sink.has_ended() {
                 return self.poll_rest(cx);
             }
             let mut this = self.as_mut().project();
             if this.verifier.is_some() {
                 // If the transport cannot be written, its stream ends too, so the error is ignored here.
-                let _ = this.control.poll_send(this.inner.as_mut(), cx);
+                let _ = this.sink.poll_send(this.inner.as_mut(), cx);
             }
             let item = match this.inner.poll_next(cx) {
                 Poll::Ready(item) => item,

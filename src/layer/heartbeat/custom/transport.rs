@@ -103,8 +103,8 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
         let (beat, unanswered, make) = (this.beat, this.unanswered, this.ping);
-        if beat.dead.is_some() {
-            return Poll::Ready(None);
+        if beat.sink.has_ended() {
+            return beat.sink.poll_end(this.inner, cx);
         }
         let mut ping = |unanswered: &mut Unanswered, number| {
             unanswered.asked();
@@ -131,9 +131,9 @@ where
                     *this.run = 0;
                     beat.silence.moved(mark.moved());
                     beat.write(this.inner.as_mut(), cx);
-                    let given_up = beat.poll_silence(this.inner, cx, |number| ping(unanswered, number));
+                    beat.look_at_clock(this.inner.as_mut(), cx, |number| ping(unanswered, number));
                     beat.settle();
-                    return given_up.map(|error| Some(Err(error)));
+                    return if beat.sink.has_ended() { beat.sink.poll_end(this.inner, cx) } else { Poll::Pending };
                 }
             };
             beat.silence.heard();
@@ -141,7 +141,7 @@ where
             if *this.run >= LOOK {
                 *this.run = 0;
                 // A ping may be due. Nobody is given up who was just heard.
-                let _ = beat.poll_silence(this.inner.as_mut(), cx, |number| ping(unanswered, number));
+                beat.look_at_clock(this.inner.as_mut(), cx, |number| ping(unanswered, number));
             }
             let is_taken = if (this.is_answer)(&message) {
                 if std::mem::replace(unanswered, Unanswered::None) == Unanswered::Newest {
@@ -167,11 +167,11 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        match self.beat.dead {
-            // Each message may be one that is not passed on, and one error may come besides.
-            None => (0, self.inner.size_hint().1.and_then(|most| most.checked_add(1))),
-            Some(_) => (0, Some(0)),
+        if self.beat.sink.has_ended() {
+            return (0, Some(0));
         }
+        // Each message may be one that is not passed on, and one error may come besides.
+        (0, self.inner.size_hint().1.and_then(|most| most.checked_add(1)))
     }
 }
 
@@ -181,39 +181,26 @@ where
 {
     type Error = Error;
 
+    #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.beat.check_alive()?;
-        let mark = Mark::now();
-        let room = this.beat.control.poll_ready(this.inner, cx);
-        this.beat.sent(mark, room.is_pending());
-        room.map_err(Into::into)
+        this.beat.poll_ready(this.inner, cx)
     }
 
     fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let this = self.project();
-        this.beat.check_alive()?;
-        this.beat.control.start_send(this.inner, message).map_err(Into::into)
+        this.beat.sink.start_send(this.inner, message)
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.beat.check_alive()?;
-        let mark = Mark::now();
-        let flushed = this.beat.control.poll_flush(this.inner, cx);
-        this.beat.sent(mark, flushed.is_pending());
-        flushed.map_err(Into::into)
+        this.beat.poll_flush(this.inner, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        if this.beat.dead.is_some() {
-            // A last try. Nobody is left to wait for.
-            let _ = this.inner.poll_close(cx);
-            return Poll::Ready(Ok(()));
-        }
-        this.beat.stop();
-        this.beat.control.poll_close(this.inner, cx).map_err(Into::into)
+        this.beat.poll_close(this.inner, cx)
     }
 }
 

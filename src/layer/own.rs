@@ -1,0 +1,572 @@
+//! The sink half of a layer that sends messages of its own, or that ends its transport.
+//!
+//! # Why
+//!
+//! A layer that only looks at messages, or changes them, forwards the four methods of its [`Sink`] and is done. Two things are
+//! harder: to send a message that the user did not send (a ping, an acknowledgement), and to end the transport (a limit was
+//! exceeded, the peer is dead). Both happen while the *stream* is polled, and the user may poll the stream and the sink from two
+//! tasks. [`LayerSink`] does both, and the layers of this crate are built on it.
+//!
+//! # What it does
+//!
+//! - **Order.** Own messages and the user's are sent in the order in which they were accepted.
+//! - **Promised room.** If `poll_ready` returned `Ready` and an own message then takes the room, the user's message is still
+//!   accepted. It waits behind the own message, so at most one message of the user waits here.
+//! - **Wake-ups.** While the layer has something to write, the transport below gets a waker that wakes the tasks of both halves.
+//! - **The end.** The stream returns the error once and then `None`, the sink fails with a closed error from then on, the peer
+//!   gets a close message, and the transport below is closed.
+//!
+//! # How a layer uses it
+//!
+//! The layer keeps a `LayerSink<M>` next to its inner transport:
+//!
+//! - its four sink methods each call the method of the same name;
+//! - its `poll_next` calls [`poll_end`](LayerSink::poll_end) if the transport [has ended](LayerSink::has_ended), and otherwise
+//!   [`poll_send`](LayerSink::poll_send) before it polls the inner stream;
+//! - it [pushes](LayerSink::push) its own messages, and ends the transport with [`close`](LayerSink::close) or
+//!   [`abort`](LayerSink::abort).
+//!
+//! # Backpressure
+//!
+//! `poll_ready` and `poll_flush` return `Pending` when the inner transport does, and while own messages that were pushed before
+//! have no room. The layer bounds how many of its own messages wait: see [`len`](LayerSink::len).
+//!
+//! # Cancel safety
+//!
+//! All state is in the `LayerSink`. Dropping a future that polls it loses nothing.
+//!
+//! # Cost
+//!
+//! One branch for each call while nothing of the layer's own waits. Nothing is allocated for a message of the user. A
+//! `LayerSink` allocates once when it is made, and once when the transport ends.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use futures_sink::Sink;
+
+use crate::{CloseFrame, Error, Message, log, transport::wakers::WakerPair};
+
+/// The sink half of a layer that sends messages of its own, or that ends its transport. See the [module](self).
+///
+/// # States
+///
+/// ```text
+///           close                       closed, failed, give_up
+///   Open ---------> Closing ------------------------------------> Ended
+///     |                                                             ^
+///     |----------------------------- abort -------------------------|
+///     |
+///      \-- close_sink --> SinkClosed
+/// ```
+///
+/// | state | `poll_end` | `poll_ready`, `start_send` | `poll_flush` | `poll_close` |
+/// |---|---|---|---|---|
+/// | open | not to be called | the inner transport | own messages, then the inner transport | own messages, then the inner transport |
+/// | closing | the error once, then `Pending` until closed | closed error | the close message, then the closed error | until closed |
+/// | ended | the error once, then `None` | closed error | closed error | tries once, `Ok` |
+/// | sink closed | not to be called | closed error | closed error | the inner transport |
+pub struct LayerSink<M> {
+    state: State,
+    /// Own messages, and at most one of the user's.
+    queue: VecDeque<M>,
+    room: Room,
+    /// The transport below holds own messages that were not flushed.
+    is_dirty: bool,
+    /// Open, nothing queued, nothing dirty, and the room not taken: a method of the sink has nothing to do but to call the
+    /// transport below. Derived from the other fields, so that each message costs one branch.
+    is_steady: bool,
+    /// Present in every state but `Open`.
+    end: Option<Box<End>>,
+    halves: Arc<WakerPair>,
+    both: Waker,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Closing,
+    Ended,
+    SinkClosed,
+}
+
+/// What the user knows of the room for one message below.
+///
+/// ```text
+///              poll_ready              an own message
+///    Unknown ---------------> Promised --------------> Taken
+///       ^------ start_send -------/                     /
+///       ^------ start_send (the message is queued) ----/
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Unknown,
+    /// `poll_ready` returned `Ready`.
+    Promised,
+    /// It did, and an own message was sent in that room since.
+    Taken,
+}
+
+struct End {
+    /// For the stream, once.
+    error: Option<Error>,
+    /// For the sink.
+    closed: Error,
+}
+
+impl<M> LayerSink<M> {
+    /// Creates the sink half of a transport that is open.
+    #[must_use]
+    pub fn new() -> Self {
+        let (halves, both) = WakerPair::new();
+        Self {
+            state: State::Open,
+            queue: VecDeque::new(),
+            room: Room::Unknown,
+            is_dirty: false,
+            is_steady: true,
+            end: None,
+            halves,
+            both,
+        }
+    }
+
+    /// Queues a message of the layer's own, behind all that was accepted before.
+    ///
+    /// [`poll_send`](Self::poll_send) sends it, as do the methods of the sink. It is dropped if the transport has ended.
+    pub fn push(&mut self, message: M) {
+        if self.state == State::Open {
+            self.queue.push_back(message);
+            self.is_steady = false;
+        }
+    }
+
+    /// Makes the next [`poll_send`](Self::poll_send) flush the transport below though nothing was pushed.
+    ///
+    /// For transports that hold an answer of their own, such as the pong to a ping, until they are flushed.
+    pub fn request_flush(&mut self) {
+        self.is_dirty = true;
+        self.is_steady = false;
+    }
+
+    /// Returns the number of messages that wait here: the layer's own, and at most one of the user's.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Returns true if no message waits here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Returns true if nothing of the layer's own waits to be sent or flushed.
+    #[inline]
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.is_dirty
+    }
+
+    /// Returns true if each method of the sink only calls the inner transport: the transport is open and nothing of the
+    /// layer's own waits.
+    ///
+    /// A layer whose own checks are only needed otherwise can skip them with this one branch.
+    #[inline]
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
+        self.is_steady
+    }
+
+    /// Returns true until the transport is closed by this end or the sink is closed.
+    #[inline]
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Returns true once the layer has ended the transport: the stream's items are those of [`poll_end`](Self::poll_end).
+    #[inline]
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, State::Closing | State::Ended)
+    }
+
+    /// Returns true while the close message, or the close of the transport below, is on its way.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.state == State::Closing
+    }
+
+    /// Checks that a message can be sent.
+    ///
+    /// # Errors
+    ///
+    /// Returns the closed error of the sink if the transport has ended or the sink was closed.
+    #[inline]
+    pub fn check_open(&self) -> Result<(), Error> {
+        if self.is_open() { Ok(()) } else { Err(self.closed()) }
+    }
+
+    #[cold]
+    fn closed(&self) -> Error {
+        match &self.end {
+            Some(end) => end.closed.clone(),
+            None => Error::closed(CLOSED_HERE),
+        }
+    }
+
+    /// Returns the close frame with which the transport was closed, if it was closed with one.
+    #[must_use]
+    pub fn close_frame(&self) -> Option<&CloseFrame> {
+        self.end.as_ref()?.closed.close_frame()
+    }
+
+    /// Closes the transport: sends what was accepted before, then `message`, and closes the transport below.
+    ///
+    /// The stream returns `error` once. The sink fails with `closed` from now on. Has no effect if the transport has ended.
+    pub fn close_with(&mut self, message: M, error: Error, closed: Error) {
+        if self.state == State::Open {
+            self.queue.push_back(message);
+            self.enter(State::Closing, Some(error), closed);
+        }
+    }
+
+    /// Ends the transport without a close message, for a peer that is out of reach.
+    ///
+    /// The stream returns `error` once. The sink fails with `closed` from now on; closing it succeeds, and waits for nobody.
+    /// Messages that wait here are dropped. Has no effect if the transport has ended.
+    pub fn abort(&mut self, error: Error, closed: Error) {
+        if self.state == State::Open {
+            self.queue.clear();
+            self.is_dirty = false;
+            self.enter(State::Ended, Some(error), closed);
+        }
+    }
+
+    /// Closes the sink alone, for a transport that the peer has closed: nothing can be sent any more.
+    ///
+    /// The sink fails with `closed` from now on, and closing it closes the transport below. The stream goes on as the layer
+    /// likes. Has no effect if the transport has ended.
+    pub fn close_sink(&mut self, closed: Error) {
+        if self.state == State::Open {
+            self.enter(State::SinkClosed, None, closed);
+        }
+    }
+
+    /// Ends a close that takes too long. What was not sent until now is not sent any more.
+    pub fn give_up(&mut self) {
+        if self.state == State::Closing {
+            self.state = State::Ended;
+        }
+    }
+
+    /// Takes the error that the stream has not returned yet, for a layer that returns it in another place.
+    pub fn take_error(&mut self) -> Option<Error> {
+        self.end.as_mut()?.error.take()
+    }
+
+    fn enter(&mut self, state: State, error: Option<Error>, closed: Error) {
+        self.state = state;
+        // Whatever made the layer end the transport, it is more than the refusal of one message.
+        let error = error.map(|error| if error.is_rejection() { error.into_fatal() } else { error });
+        self.end = Some(Box::new(End { error, closed }));
+        self.is_steady = false;
+        // A writer that waits for room finds out that there will be none.
+        self.halves.writer.wake();
+    }
+
+    fn settle(&mut self) {
+        self.is_steady = self.is_open() && self.is_idle() && self.room != Room::Taken;
+    }
+}
+
+const CLOSED_HERE: &str = "a layer of this end closed the transport";
+
+impl LayerSink<Message> {
+    /// Closes the transport with a close frame: sends what was accepted before, then the frame, and closes the transport below.
+    ///
+    /// The stream returns `error` once. From now on the sink fails with an error that [`is_closed`](Error::is_closed) and has
+    /// the frame. Has no effect if the transport has ended.
+    pub fn close(&mut self, frame: CloseFrame, error: Error) {
+        self.close_as(frame, error, Error::closed(CLOSED_HERE));
+    }
+
+    /// [`close`](Self::close), with the text of the sink's error.
+    pub(crate) fn close_as(&mut self, frame: CloseFrame, error: Error, closed: Error) {
+        if self.is_open() {
+            log::closed_by_layer(&frame);
+            let closed = closed.with_close_frame(Some(frame.clone()));
+            self.close_with(Message::Close(Some(frame)), error, closed);
+        }
+    }
+}
+
+/// On the task that polls the stream.
+impl<M> LayerSink<M> {
+    /// Sends and flushes the layer's own messages. Ready when none waits.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the transport below. Most layers ignore it: the stream below tells better what has happened.
+    pub fn poll_send<T: Sink<M>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<Result<(), T::Error>> {
+        if self.is_idle() {
+            return Poll::Ready(Ok(()));
+        }
+        self.halves.reader.register(cx.waker());
+        self.poll_all(inner, Sink::poll_flush)
+    }
+
+    /// The stream's items once the transport [has ended](Self::has_ended): the error, then `Pending` until the transport below
+    /// is closed, then `None`.
+    ///
+    /// The close begins with the first call, as many users do not poll again after an error.
+    pub fn poll_end<T: Sink<M>, I>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<Option<Result<I, Error>>> {
+        let closed = self.poll_closed(inner, cx);
+        match self.take_error() {
+            Some(error) => Poll::Ready(Some(Err(error))),
+            None => closed.map(|()| None),
+        }
+    }
+
+    /// Sends what was accepted and the close message, and closes the transport below. Ready when there is nothing left to do;
+    /// the error of [`poll_end`](Self::poll_end) stays there.
+    pub fn poll_closed<T: Sink<M>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<()> {
+        if self.state == State::Closing {
+            self.halves.reader.register(cx.waker());
+            // A peer that is out of reach needs no close message, and the error has been returned already.
+            let _ = ready!(self.poll_shutdown(inner));
+            self.state = State::Ended;
+        }
+        Poll::Ready(())
+    }
+}
+
+/// The layer's sink.
+impl<M> LayerSink<M> {
+    /// The layer's `poll_ready`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the transport below, or the closed error once the transport has ended.
+    #[inline]
+    pub fn poll_ready<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        if self.is_steady {
+            return match inner.as_mut().poll_ready(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.room = Room::Promised;
+                    Poll::Ready(Ok(()))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                Poll::Pending => self.writer_waits(cx),
+            };
+        }
+        self.poll_room(inner, cx)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_room<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        self.check_open()?;
+        self.halves.writer.register(cx.waker());
+        let room = match self.poll_queue(inner.as_mut()) {
+            Poll::Ready(Ok(())) => inner.poll_ready(&mut Context::from_waker(&self.both)),
+            other => other,
+        };
+        match room {
+            // A promise is kept, whatever an own message has done since.
+            Poll::Pending if self.room != Room::Unknown => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) => {
+                self.room = Room::Promised;
+                self.settle();
+                Poll::Ready(Ok(()))
+            }
+            other => other.map_err(Into::into),
+        }
+    }
+
+    /// Returns true if a message of the user goes straight to the transport below: then call its `start_send` in place of
+    /// [`start_send`](Self::start_send), which saves a move of the message.
+    #[inline]
+    pub fn passes(&mut self) -> bool {
+        if self.is_steady {
+            self.room = Room::Unknown;
+        }
+        self.is_steady
+    }
+
+    /// The layer's `start_send`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the transport below, or the closed error once the transport has ended.
+    #[inline]
+    pub fn start_send<T>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), Error>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        if self.passes() {
+            return inner.start_send(message).map_err(Into::into);
+        }
+        self.send_behind(inner, message)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_behind<T>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), Error>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        self.check_open()?;
+        let room = std::mem::replace(&mut self.room, Room::Unknown);
+        self.settle();
+        // Without a promise there is no place here: the transport below may refuse the message.
+        if room == Room::Taken || (room == Room::Promised && !self.queue.is_empty()) {
+            self.push(message);
+            return Ok(());
+        }
+        inner.start_send(message).map_err(Into::into)
+    }
+
+    /// The layer's `poll_flush`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the transport below. Once the transport has ended, returns the closed error after the close message
+    /// was flushed.
+    #[inline]
+    pub fn poll_flush<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        if self.is_steady {
+            return match inner.poll_flush(cx) {
+                Poll::Pending => self.writer_waits(cx),
+                ready => ready.map_err(Into::into),
+            };
+        }
+        self.poll_behind(inner, cx)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_behind<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        match self.state {
+            State::Open => {}
+            State::Closing => {
+                self.halves.writer.register(cx.waker());
+                // What was accepted goes out ahead of the close message.
+                let _ = ready!(self.poll_all(inner, Sink::poll_flush));
+                return Poll::Ready(Err(self.closed()));
+            }
+            State::Ended | State::SinkClosed => return Poll::Ready(Err(self.closed())),
+        }
+        self.halves.writer.register(cx.waker());
+        let flushed = if self.is_idle() { inner.poll_flush(cx) } else { self.poll_all(inner, Sink::poll_flush) };
+        flushed.map_err(Into::into)
+    }
+
+    /// The layer's `poll_close`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the transport below. Succeeds if the layer has ended the transport already.
+    pub fn poll_close<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        if self.state == State::Ended {
+            // A last try. There is nobody to wait for.
+            let _ = inner.poll_close(cx);
+            return Poll::Ready(Ok(()));
+        }
+        self.halves.writer.register(cx.waker());
+        let closed = match self.state {
+            State::Closing => self.poll_shutdown(inner),
+            _ if self.is_idle() => inner.poll_close(cx),
+            _ => self.poll_all(inner, Sink::poll_close),
+        };
+        if closed.is_ready() {
+            self.give_up();
+        }
+        closed.map_err(Into::into)
+    }
+}
+
+impl<M> LayerSink<M> {
+    /// The transport below has the writer's own waker. From now on it is known here too, for when the reader writes.
+    #[cold]
+    #[inline(never)]
+    fn writer_waits<R>(&self, cx: &Context<'_>) -> Poll<R> {
+        self.halves.writer.register(cx.waker());
+        Poll::Pending
+    }
+
+    /// Gives all that waits to the transport below, then polls it to be flushed or closed.
+    fn poll_all<T: Sink<M>>(
+        &mut self,
+        mut inner: Pin<&mut T>,
+        poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<Result<(), T::Error>>,
+    ) -> Poll<Result<(), T::Error>> {
+        ready!(self.poll_queue(inner.as_mut()))?;
+        ready!(poll(inner, &mut Context::from_waker(&self.both)))?;
+        self.is_dirty = false;
+        self.settle();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Flushes the close message, then closes the transport below: not every transport flushes when it is closed.
+    fn poll_shutdown<T: Sink<M>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), T::Error>> {
+        if !self.is_idle() {
+            ready!(self.poll_all(inner.as_mut(), Sink::poll_flush))?;
+        }
+        inner.poll_close(&mut Context::from_waker(&self.both))
+    }
+
+    fn poll_queue<T: Sink<M>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), T::Error>> {
+        while !self.queue.is_empty() {
+            ready!(inner.as_mut().poll_ready(&mut Context::from_waker(&self.both)))?;
+            let Some(message) = self.queue.pop_front() else { break };
+            if self.room == Room::Promised {
+                self.room = Room::Taken;
+            }
+            self.is_dirty = true;
+            self.is_steady = false;
+            inner.as_mut().start_send(message)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<M> Default for LayerSink<M> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<M> fmt::Debug for LayerSink<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LayerSink")
+            .field("state", &self.state)
+            .field("waiting", &self.queue.len())
+            .field("close_frame", &self.close_frame())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
