@@ -179,7 +179,7 @@ impl<M> LayerSink<M> {
     /// A layer whose own checks are only needed otherwise can skip them with this one branch.
     #[inline]
     #[must_use]
-    pub fn is_steady(&self) -> bool {
+    pub fn is_forwarding(&self) -> bool {
         self.is_steady
     }
 

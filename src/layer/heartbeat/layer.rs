@@ -2,14 +2,14 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
-use super::{CustomHeartbeatLayer, Heartbeat, Monitor, wire::Form};
+use super::{CustomHeartbeatLayer, Heartbeat, Monitor, pings::ProtocolPings, watchdog::Watchdog, wire::Form};
 
 /// Finds out a peer that is gone, and measures the round trip. See the [module](super) for the whole story.
 #[derive(Clone, Debug)]
 pub struct HeartbeatLayer {
-    pub(super) interval: Duration,
-    pub(super) timeout: Duration,
-    pub(super) watches: bool,
+    interval: Duration,
+    timeout: Duration,
+    watches: bool,
     pub(super) form: Form,
     pub(super) answers_pings: bool,
     pub(super) has_marks: bool,
@@ -118,6 +118,11 @@ impl<T> Layer<T> for HeartbeatLayer {
     type Service = Heartbeat<T>;
 
     fn layer(&self, inner: T) -> Heartbeat<T> {
-        Heartbeat::new(inner, self, self.monitor.clone().unwrap_or_default())
+        let monitor = self.monitor.clone().unwrap_or_default();
+        let mut watchdog = Watchdog::new(self.interval, self.timeout, false, monitor);
+        if !self.watches {
+            watchdog.silence.ignore();
+        }
+        Heartbeat::new(inner, ProtocolPings::new(self), watchdog)
     }
 }

@@ -131,13 +131,13 @@
 //! That one limits how long one answer may take, and says nothing of a connection on which nobody asks. A keep-alive of TCP
 //! (`SO_KEEPALIVE`) asks the peer's kernel, which may be well while the program hangs, and ends at the first proxy.
 
-mod beat;
 mod custom;
 mod layer;
 mod pings;
 mod rtt;
-mod state;
+mod silence;
 mod transport;
+mod watchdog;
 mod wire;
 
 /// The most bytes that this layer adds to a message: the mark behind one that ends like a mark of its own.
@@ -145,8 +145,9 @@ mod wire;
 pub(crate) const OVERHEAD: usize = crate::message::trailer::LEN;
 
 pub use self::{
-    custom::{CustomHeartbeat, CustomHeartbeatLayer, NoReplies, Replies},
+    custom::{CustomHeartbeat, CustomHeartbeatLayer, CustomPings, NoReplies, Replies},
     layer::HeartbeatLayer,
+    pings::ProtocolPings,
     rtt::{Monitor, Rtt},
     transport::Heartbeat,
 };

@@ -1,61 +1,79 @@
 use super::{
     HeartbeatLayer,
-    beat::Beat,
+    watchdog::Watchdog,
     wire::{self, Form, Incoming, Payload},
 };
 use crate::{Error, Message};
 
-/// The pings and pongs of a [`Heartbeat`](super::Heartbeat).
+/// The messages of a heartbeat: how its pings look, and what becomes of the messages that concern it.
+#[expect(unnameable_types, reason = "seals the trait")]
+pub trait Pings<In, Out> {
+    /// Makes the ping of this number.
+    fn ping(&mut self, number: u32) -> Out;
+
+    /// Returns false if an incoming message only passes. Takes a reference, because moving a message costs as much as the rest of the
+    /// layer.
+    fn concerns_incoming(&self, message: &In) -> bool;
+
+    /// Handles a message that [concerns](Self::concerns_incoming) the heartbeat. Returns the item that the user gets instead.
+    fn receive(&mut self, message: In, watchdog: &mut Watchdog<Out>) -> Option<Result<In, Error>>;
+
+    /// Returns false if an outgoing message only passes.
+    fn concerns_outgoing(&self, message: &Out) -> bool;
+
+    /// Handles a message of the user that [concerns](Self::concerns_outgoing) the heartbeat. Returns the message to send.
+    fn send(&self, message: Out, watchdog: &mut Watchdog<Out>) -> Out;
+}
+
+/// Pings and pongs of the WebSocket protocol, or marked binary messages: those of [`HeartbeatLayer`].
 #[derive(Debug)]
-pub(super) struct Pings {
+pub struct ProtocolPings {
     form: Form,
     answers_pings: bool,
-    /// Both ends know marks. If not, a binary message that ends like one is somebody's data.
+    /// Both ends know marks. Otherwise a binary message that ends like one is the user's data.
     has_marks: bool,
-    /// The payload of the newest ping, until its pong comes.
+    /// The payload of the newest ping, until its pong arrives.
     awaited: Option<Payload>,
 }
 
-impl Pings {
+impl ProtocolPings {
     pub(super) const fn new(layer: &HeartbeatLayer) -> Self {
         Self { form: layer.form, answers_pings: layer.answers_pings, has_marks: layer.has_marks, awaited: None }
     }
+}
 
-    /// Whether a message is more than one that passes by.
-    #[inline]
-    pub(super) fn concern(&self, message: &Message) -> bool {
-        wire::concerns(message, self.has_marks)
-    }
-
-    /// The ping of this number.
-    pub(super) fn ask(&mut self, number: u32) -> Message {
+impl Pings<Message, Message> for ProtocolPings {
+    fn ping(&mut self, number: u32) -> Message {
         let payload = wire::payload(number);
         self.awaited = Some(payload);
         wire::ping(self.form, payload)
     }
 
-    /// Takes a message that [concerns](Self::concern) the layer; gives what is to be passed on.
-    #[cold]
-    pub(super) fn take(&mut self, message: Message, beat: &mut Beat<Message>) -> Option<Result<Message, Error>> {
+    #[inline]
+    fn concerns_incoming(&self, message: &Message) -> bool {
+        wire::concerns(message, self.has_marks)
+    }
+
+    fn receive(&mut self, message: Message, watchdog: &mut Watchdog<Message>) -> Option<Result<Message, Error>> {
         match wire::open(message) {
             Incoming::Message(message) => {
                 match &message {
                     Message::Text(_) | Message::Binary(_) | Message::Pong(_) => {}
                     Message::Ping(payload) => {
                         if self.answers_pings {
-                            beat.answer(Message::Pong(payload.clone()));
+                            watchdog.answer(Message::Pong(payload.clone()));
                         }
-                        // The transport may have an answer of its own, and wait for a flush.
-                        beat.sink.request_flush();
+                        // A transport that answers pings holds its pong until it is flushed.
+                        watchdog.sink.request_flush();
                     }
-                    Message::Close(_) => beat.stop(),
+                    Message::Close(_) => watchdog.stop(),
                 }
                 return Some(Ok(message));
             }
-            Incoming::Ping(payload) => beat.answer(wire::pong(payload)),
+            Incoming::Ping(payload) => watchdog.answer(wire::pong(payload)),
             Incoming::Pong(payload) => {
                 if self.awaited.take_if(|awaited| *awaited == payload).is_some() {
-                    beat.answered();
+                    watchdog.measure_round_trip();
                 }
             }
             Incoming::Malformed(kind) => {
@@ -66,11 +84,14 @@ impl Pings {
         None
     }
 
-    /// The user's message, where it [concerns](Self::concern) the layer, as it is to be sent.
-    #[cold]
-    pub(super) fn pass(message: Message, beat: &mut Beat<Message>) -> Message {
+    #[inline]
+    fn concerns_outgoing(&self, message: &Message) -> bool {
+        wire::concerns(message, self.has_marks)
+    }
+
+    fn send(&self, message: Message, watchdog: &mut Watchdog<Message>) -> Message {
         if message.is_close() {
-            beat.stop();
+            watchdog.stop();
         }
         wire::close(message)
     }

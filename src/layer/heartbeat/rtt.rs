@@ -68,12 +68,12 @@ impl Monitor {
 
 /// The times of one connection, told to a monitor.
 #[derive(Debug)]
-pub(super) struct Measure {
+pub(super) struct RoundTrips {
     rtt: Option<Rtt>,
     monitor: Monitor,
 }
 
-impl Measure {
+impl RoundTrips {
     pub(super) const fn new(monitor: Monitor) -> Self {
         Self { rtt: None, monitor }
     }
@@ -84,7 +84,7 @@ impl Measure {
         self.monitor.set(rtt);
     }
 
-    pub(super) fn rtt(&self) -> Option<Rtt> {
+    pub(super) fn get(&self) -> Option<Rtt> {
         self.rtt
     }
 
@@ -103,21 +103,21 @@ mod tests {
 
     #[test]
     fn the_times_are_smoothed_as_rfc_6298_says() {
-        let mut measure = Measure::new(Monitor::new());
-        let monitor = measure.monitor().clone();
+        let mut round_trips = RoundTrips::new(Monitor::new());
+        let monitor = round_trips.monitor().clone();
         assert_eq!(monitor.rtt(), None);
-        measure.add(millis(80));
+        round_trips.add(millis(80));
         assert_eq!(monitor.rtt(), Some(Rtt { last: millis(80), smoothed: millis(80), variation: millis(40) }));
         // RTTVAR = 3/4 * 40 + 1/4 * |80 - 160|; SRTT = 7/8 * 80 + 1/8 * 160.
-        measure.add(millis(160));
+        round_trips.add(millis(160));
         assert_eq!(monitor.rtt(), Some(Rtt { last: millis(160), smoothed: millis(90), variation: millis(50) }));
     }
 
     #[test]
     fn no_time_is_too_long() {
-        let mut measure = Measure::new(Monitor::new());
-        measure.add(Duration::MAX);
-        measure.add(Duration::MAX);
-        assert_eq!(measure.rtt().map(|rtt| rtt.last), Some(Duration::MAX));
+        let mut round_trips = RoundTrips::new(Monitor::new());
+        round_trips.add(Duration::MAX);
+        round_trips.add(Duration::MAX);
+        assert_eq!(round_trips.get().map(|rtt| rtt.last), Some(Duration::MAX));
     }
 }

@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -7,87 +8,91 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use super::{HeartbeatLayer, Monitor, Rtt, beat::Beat, pings::Pings};
+use super::{
+    Monitor, Rtt,
+    pings::{Pings, ProtocolPings},
+    watchdog::Watchdog,
+};
 use crate::{Error, Message, Transport, transport::signal::Mark};
 
-/// How many messages that nobody else sees are read in one poll.
+/// The maximum number of messages that one poll takes out of the stream before other tasks run.
 const BUDGET: u32 = 32;
 
-/// What the inner stream gives.
-type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
+/// The result of polling the inner stream.
+type Polled<T, Out> = Poll<Option<Result<<T as Transport<Out>>::In, <T as Transport<Out>>::TransportError>>>;
 
 pin_project! {
-    /// A transport whose peer is watched: what [`HeartbeatLayer`] makes. The [module](super) tells how.
-    #[derive(Debug)]
-    pub struct Heartbeat<T> {
+    /// A transport that detects a dead peer, created by [`HeartbeatLayer`](super::HeartbeatLayer) and
+    /// [`CustomHeartbeatLayer`](super::CustomHeartbeatLayer).
+    ///
+    /// `Out` is the type of outgoing messages, and `P` says which messages are pings and answers. The [module](super)
+    /// documents the behavior.
+    pub struct Heartbeat<T, Out = Message, P = ProtocolPings> {
         #[pin]
         inner: T,
-        beat: Beat<Message>,
-        pings: Pings,
+        pings: P,
+        watchdog: Watchdog<Out>,
     }
 }
 
-impl<T> Heartbeat<T> {
-    pub(super) fn new(inner: T, layer: &HeartbeatLayer, monitor: Monitor) -> Self {
-        let mut beat = Beat::new(layer.interval, layer.timeout, false, monitor);
-        if !layer.watches {
-            beat.silence.ignore();
-        }
-        Self { inner, beat, pings: Pings::new(layer) }
+impl<T, Out, P> Heartbeat<T, Out, P> {
+    pub(super) fn new(inner: T, pings: P, watchdog: Watchdog<Out>) -> Self {
+        Self { inner, pings, watchdog }
     }
 
-    /// The round-trip times of this connection, once a pong came.
+    /// Returns the round-trip times of this connection, once the peer has answered a ping.
     #[must_use]
     pub fn rtt(&self) -> Option<Rtt> {
-        self.beat.measure.rtt()
+        self.watchdog.rtt.get()
     }
 
-    /// What tells the round-trip times while something else owns the transport.
+    /// Returns the monitor of the round-trip times, for use while something else owns the transport.
     #[must_use]
     pub fn monitor(&self) -> Monitor {
-        self.beat.measure.monitor().clone()
+        self.watchdog.rtt.monitor().clone()
     }
 
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is received there is not taken for a sign of life.
+    /// Returns a mutable reference to the inner transport. A message that is received there is not a sign of life.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport. A ping or pong that waits to be written is lost, and with it a message that was accepted behind
-    /// one: flush first.
+    /// Returns the inner transport. A ping or an answer that waits to be written is dropped, and so is a message that
+    /// was accepted behind it: flush first.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.inner
     }
 }
 
-impl<T> Heartbeat<T>
+impl<T, Out, P> Heartbeat<T, Out, P>
 where
-    T: Transport<Message, In = Message>,
+    T: Transport<Out>,
+    P: Pings<T::In, Out>,
 {
-    /// All but a message that passes by; `first` is what the inner stream has given already, and how many bytes moved with it.
+    /// Handles everything except a message that only passes. `first` is the result of a poll of the inner stream that
+    /// was made already, and the number of bytes that moved during it.
     #[cold]
     #[inline(never)]
     fn poll_busy(
         self: Pin<&mut Self>,
-        first: Option<(Polled<T>, u64)>,
+        mut first: Option<(Polled<T, Out>, u64)>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Message, Error>>> {
+    ) -> Poll<Option<Result<T::In, Error>>> {
         let mut this = self.project();
-        let (beat, pings) = (this.beat, this.pings);
-        if beat.sink.has_ended() {
-            return beat.sink.poll_end(this.inner, cx);
+        let (watchdog, pings) = (this.watchdog, this.pings);
+        if watchdog.sink.has_ended() {
+            return watchdog.sink.poll_end(this.inner, cx);
         }
-        // Before the reading, for a peer may talk on and on.
-        beat.write(this.inner.as_mut(), cx);
-        let mut first = first;
+        // Before reading, because a peer may talk without end.
+        watchdog.write(this.inner.as_mut(), cx);
         for _ in 0..BUDGET {
             let (polled, moved) = first.take().unwrap_or_else(|| {
                 let mark = Mark::now();
@@ -95,67 +100,79 @@ where
             });
             let item = match polled {
                 Poll::Ready(Some(Ok(message))) => {
-                    beat.silence.heard();
-                    match pings.concern(&message) {
-                        true => pings.take(message, beat),
-                        false => Some(Ok(message)),
+                    if watchdog.heard_and_checks_clock() {
+                        watchdog.check_clock(this.inner.as_mut(), cx, |number| pings.ping(number));
                     }
+                    let item = match pings.concerns_incoming(&message) {
+                        true => pings.receive(message, watchdog),
+                        false => Some(Ok(message)),
+                    };
+                    if item.is_some() {
+                        // An answer leaves before the user takes its time with the message.
+                        watchdog.write(this.inner.as_mut(), cx);
+                    }
+                    item
                 }
                 Poll::Ready(Some(Err(error))) => Some(Err(error.into())),
                 Poll::Ready(None) => {
-                    beat.stop();
-                    beat.settle();
+                    watchdog.stop();
+                    watchdog.settle();
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
-                    beat.silence.moved(moved);
-                    beat.write(this.inner.as_mut(), cx);
-                    beat.look_at_clock(this.inner.as_mut(), cx, |number| pings.ask(number));
-                    beat.settle();
-                    return if beat.sink.has_ended() { beat.sink.poll_end(this.inner, cx) } else { Poll::Pending };
+                    watchdog.silence.moved(moved);
+                    watchdog.write(this.inner.as_mut(), cx);
+                    watchdog.check_clock(this.inner.as_mut(), cx, |number| pings.ping(number));
+                    watchdog.settle();
+                    return match watchdog.sink.has_ended() {
+                        true => watchdog.sink.poll_end(this.inner, cx),
+                        false => Poll::Pending,
+                    };
                 }
             };
             if item.is_some() {
-                beat.settle();
+                watchdog.settle();
                 return Poll::Ready(item);
             }
         }
-        // A flood of pings: other tasks have their turn.
-        beat.settle();
+        // A flood of pings: other tasks run first.
+        watchdog.settle();
         cx.waker().wake_by_ref();
         Poll::Pending
     }
-}
 
-impl<T: Transport<Message>> Heartbeat<T> {
-    /// `start_send` of all but a message that passes by.
+    /// Sends a message that does more than pass.
     #[cold]
     #[inline(never)]
-    fn start_rare(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+    fn send_with_care(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let this = self.project();
-        this.beat.sink.check_open()?;
-        let message = if this.pings.concern(&message) { Pings::pass(message, this.beat) } else { message };
-        this.beat.sink.start_send(this.inner, message)
+        this.watchdog.sink.check_open()?;
+        let message = match this.pings.concerns_outgoing(&message) {
+            true => this.pings.send(message, this.watchdog),
+            false => message,
+        };
+        this.watchdog.sink.start_send(this.inner, message)
     }
 }
 
-impl<T> Stream for Heartbeat<T>
+impl<T, Out, P> Stream for Heartbeat<T, Out, P>
 where
-    T: Transport<Message, In = Message>,
+    T: Transport<Out>,
+    P: Pings<T::In, Out>,
 {
-    type Item = Result<Message, Error>;
+    type Item = Result<T::In, Error>;
 
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.as_mut().project();
-        if !this.beat.is_calm {
+        if !this.watchdog.is_calm {
             return self.poll_busy(None, cx);
         }
         let mark = Mark::now();
         match this.inner.poll_next(cx) {
-            // Looked at where it stands: then it is moved as a whole, which is cheaper by far.
-            Poll::Ready(Some(Ok(message))) if !this.pings.concern(&message) => {
-                this.beat.silence.heard();
+            // Inspected in place: it is then moved as a whole, which is much cheaper.
+            Poll::Ready(Some(Ok(message))) if !this.pings.concerns_incoming(&message) => {
+                this.watchdog.silence.heard();
                 Poll::Ready(Some(Ok(message)))
             }
             polled => self.poll_busy(Some((polled, mark.moved())), cx),
@@ -163,43 +180,56 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        if self.beat.sink.has_ended() {
+        if self.watchdog.sink.has_ended() {
             return (0, Some(0));
         }
-        // Each message may be one that is not passed on, and one error may come besides.
+        // Each message may be one that is not passed on, and one error may be added.
         (0, self.inner.size_hint().1.and_then(|most| most.checked_add(1)))
     }
 }
 
-impl<T> Sink<Message> for Heartbeat<T>
+impl<T, Out, P> Sink<Out> for Heartbeat<T, Out, P>
 where
-    T: Transport<Message>,
+    T: Transport<Out>,
+    P: Pings<T::In, Out>,
 {
     type Error = Error;
 
     #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.beat.poll_ready(this.inner, cx)
+        this.watchdog.poll_ready(this.inner, cx)
     }
 
     #[inline]
-    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+    fn start_send(mut self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let this = self.as_mut().project();
-        if !this.pings.concern(&message) && this.beat.sink.passes() {
+        if !this.pings.concerns_outgoing(&message) && this.watchdog.sink.passes() {
             return this.inner.start_send(message).map_err(Into::into);
         }
-        self.start_rare(message)
+        self.send_with_care(message)
     }
 
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.beat.poll_flush(this.inner, cx)
+        this.watchdog.poll_flush(this.inner, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.beat.poll_close(this.inner, cx)
+        this.watchdog.stop();
+        this.watchdog.sink.poll_close(this.inner, cx)
+    }
+}
+
+// Neither a message nor a function needs a `Debug`.
+impl<T: fmt::Debug, Out, P> fmt::Debug for Heartbeat<T, Out, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Heartbeat")
+            .field("inner", &self.inner)
+            .field("rtt", &self.rtt())
+            .field("sink", &self.watchdog.sink)
+            .finish_non_exhaustive()
     }
 }

@@ -105,16 +105,16 @@ fn it_is_steady_while_nothing_of_its_own_waits_and_never_after_the_end() {
     let (mut here, mut there) = channel::<u32, u32>(1);
     let mut sink = LayerSink::new();
     let mut cx = Context::from_waker(Waker::noop());
-    assert!(sink.is_steady() && sink.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+    assert!(sink.is_forwarding() && sink.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
     sink.push(1);
-    assert!(!sink.is_steady() && !sink.passes());
+    assert!(!sink.is_forwarding() && !sink.passes());
     assert!(sink.poll_send(Pin::new(&mut here), &cx).is_ready());
-    assert!(!sink.is_steady(), "the user's place is taken");
+    assert!(!sink.is_forwarding(), "the user's place is taken");
     assert_eq!(next(&mut there), Some(1));
     assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
-    assert!(sink.is_steady() && sink.passes());
+    assert!(sink.is_forwarding() && sink.passes());
     sink.abort(Error::timeout("dead"), Error::closed("dead"));
-    assert!(!sink.is_steady() && !sink.passes());
+    assert!(!sink.is_forwarding() && !sink.passes());
     assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).map_err(|error| error.is_closed()) == Poll::Ready(Err(true)));
 }
 

@@ -6,8 +6,8 @@ use std::{
 
 use super::{
     Monitor,
-    rtt::Measure,
-    state::{Silence, Step},
+    rtt::RoundTrips,
+    silence::{Silence, Step},
 };
 use crate::{
     Error, Transport,
@@ -16,33 +16,39 @@ use crate::{
     transport::signal::Mark,
 };
 
-/// All of a heartbeat but the inner transport and what a ping is: when one is sent, what waits to be written, and whether the peer is
-/// alive.
+/// At a steady pace, the clock is checked after this many messages in a row, even if the stream never waits.
+const LOOK: u8 = 64;
+
+/// A heartbeat without the inner transport and the form of pings: when to ping, what waits to be written, and whether
+/// the peer is alive.
 #[derive(Debug)]
-pub(super) struct Beat<M> {
+#[expect(unnameable_types, reason = "belongs to a sealed trait")]
+pub struct Watchdog<M> {
     interval: Duration,
     timeout: Duration,
     pub(super) silence: Silence,
     timer: Timer,
     pub(super) sink: LayerSink<M>,
-    /// The peer was not given up, and nothing of the layer's own waits: reading is all there is to do. Known after each time
-    /// that it was not.
+    /// The peer is not dead, and nothing of the layer's own waits: reading is all there is to do. Derived by
+    /// [`settle`](Self::settle), so that each message costs one branch.
     pub(super) is_calm: bool,
-    /// The transport below had no room for what was sent: bytes that it takes from now on are bytes that the peer took.
+    /// The inner transport had no room for what was sent. Bytes that it takes from now on are bytes that the peer took.
     is_full: bool,
-    /// An own ping, and the answer to the newest of the peer's, which wait until what was sent before has left: so a peer
-    /// that asks and does not read costs no more than these.
-    ask: Option<M>,
+    /// A ping, and the answer to the newest ping of the peer. Both wait until what was sent before has left, so that a
+    /// peer that pings and does not read costs no more than these two.
+    ping: Option<M>,
     answer: Option<M>,
-    /// How many pings were sent.
-    asked: u32,
-    asked_at: Option<Instant>,
-    pub(super) measure: Measure,
-    /// Why nothing can be said any more.
+    /// The number of pings sent.
+    pings: u32,
+    pinged_at: Option<Instant>,
+    /// Counts the messages that were handled, modulo 256.
+    handled: u8,
+    pub(super) rtt: RoundTrips,
+    /// The error because of which nothing can be written any more.
     write_failed: Option<Error>,
 }
 
-impl<M> Beat<M> {
+impl<M> Watchdog<M> {
     pub(super) fn new(interval: Duration, timeout: Duration, is_steady: bool, monitor: Monitor) -> Self {
         Self {
             interval,
@@ -52,55 +58,62 @@ impl<M> Beat<M> {
             sink: LayerSink::new(),
             is_calm: true,
             is_full: false,
-            ask: None,
+            ping: None,
             answer: None,
-            asked: 0,
-            asked_at: None,
-            measure: Measure::new(monitor),
+            pings: 0,
+            pinged_at: None,
+            handled: 0,
+            rtt: RoundTrips::new(monitor),
             write_failed: None,
         }
     }
 
-    /// One of the ends closes: nobody is asked any more.
+    /// Stops pinging, because one of the ends closes.
     pub(super) fn stop(&mut self) {
         self.silence.stop();
         self.timer.clear();
-        (self.ask, self.answer) = (None, None);
+        (self.ping, self.answer) = (None, None);
     }
 
-    /// Looks whether there is something besides reading.
     pub(super) fn settle(&mut self) {
         self.is_calm = !self.sink.has_ended() && !self.has_to_write();
     }
 
-    /// Has this said to the peer, in place of an answer that still waits.
+    /// Queues an answer to the peer, in place of one that still waits.
     pub(super) fn answer(&mut self, answer: M) {
         if !self.silence.is_over() {
             self.answer = Some(answer);
         }
     }
 
-    /// The answer to the newest ping came: measures the round trip.
-    pub(super) fn answered(&mut self) {
-        if let Some(asked_at) = self.asked_at {
-            self.measure.add(asked_at.elapsed());
+    /// Measures the round trip: the answer to the newest ping has arrived.
+    pub(super) fn measure_round_trip(&mut self) {
+        if let Some(pinged_at) = self.pinged_at {
+            self.rtt.add(pinged_at.elapsed());
         }
     }
 
-    pub(super) fn has_to_write(&self) -> bool {
-        self.ask.is_some() || self.answer.is_some() || !self.sink.is_idle()
+    /// Notes that a message came. Returns whether a ping may be due although the stream never waits.
+    pub(super) fn heard_and_checks_clock(&mut self) -> bool {
+        self.silence.heard();
+        self.handled = self.handled.wrapping_add(1);
+        self.silence.is_steady() && self.handled.is_multiple_of(LOOK)
     }
 
-    /// A method of the sink below was polled, `mark` being taken before.
+    fn has_to_write(&self) -> bool {
+        self.ping.is_some() || self.answer.is_some() || !self.sink.is_idle()
+    }
+
+    /// Notes that a method of the inner sink was polled. `mark` was taken before.
     fn sent(&mut self, mark: Mark, is_pending: bool) {
         if self.is_full {
             self.silence.moved(mark.moved());
         }
-        // A socket may also be `Pending` because the task has had its turn.
+        // A socket is also `Pending` if the task has used up its budget.
         self.is_full = is_pending && (self.is_full || rt::has_budget_remaining());
     }
 
-    // The sink of the layer: what the transport below takes is a sign of life if it had no room before.
+    // Bytes that the inner sink takes are a sign of life only if it had no room before, so its methods are measured then.
 
     #[inline]
     pub(super) fn poll_ready<T: Transport<M>>(
@@ -108,7 +121,7 @@ impl<M> Beat<M> {
         inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        if self.sink.is_steady() && !self.is_full {
+        if self.sink.is_forwarding() && !self.is_full {
             let room = self.sink.poll_ready(inner, cx);
             self.is_full = room.is_pending() && rt::has_budget_remaining();
             return room;
@@ -122,7 +135,7 @@ impl<M> Beat<M> {
         inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        if self.sink.is_steady() && !self.is_full {
+        if self.sink.is_forwarding() && !self.is_full {
             let flushed = self.sink.poll_flush(inner, cx);
             self.is_full = flushed.is_pending() && rt::has_budget_remaining();
             return flushed;
@@ -130,16 +143,6 @@ impl<M> Beat<M> {
         self.measured(|sink| sink.poll_flush(inner, cx))
     }
 
-    pub(super) fn poll_close<T: Transport<M>>(
-        &mut self,
-        inner: Pin<&mut T>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Error>> {
-        self.stop();
-        self.sink.poll_close(inner, cx)
-    }
-
-    #[cold]
     #[inline(never)]
     fn measured<R>(&mut self, poll: impl FnOnce(&mut LayerSink<M>) -> Poll<R>) -> Poll<R> {
         let mark = Mark::now();
@@ -148,11 +151,11 @@ impl<M> Beat<M> {
         polled
     }
 
-    /// Writes what the peer waits for, though nobody else writes.
+    /// Writes what the peer waits for, even if the user never writes.
     pub(super) fn write<T: Transport<M>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) {
         while self.has_to_write() && self.write_failed.is_none() {
             if self.sink.is_empty() {
-                self.answer.take().into_iter().chain(self.ask.take()).for_each(|message| self.sink.push(message));
+                self.answer.take().into_iter().chain(self.ping.take()).for_each(|message| self.sink.push(message));
             }
             let mark = Mark::now();
             let sent = self.sink.poll_send(inner.as_mut(), cx);
@@ -160,14 +163,15 @@ impl<M> Beat<M> {
             match sent {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
-                // The stream knows better what has happened; if it does not, it will be silent.
+                // The stream returns the cause. If it does not, it will be silent.
                 Poll::Ready(Err(error)) => self.write_failed = Some(error.into()),
             }
         }
     }
 
-    /// The inner stream has no more for now. Ends the transport when the peer is given up. `ping` makes the ping of a number.
-    pub(super) fn look_at_clock<T: Transport<M>>(
+    /// Sends a ping or ends the transport, if the time for that has come. Everything that arrived must have been read.
+    /// `ping` makes the ping of a number.
+    pub(super) fn check_clock<T: Transport<M>>(
         &mut self,
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
@@ -180,14 +184,14 @@ impl<M> Beat<M> {
             self.timer.set(time);
         }
         while self.timer.poll(cx).is_ready() {
-            let since = self.asked_at.map_or(Duration::ZERO, |asked_at| asked_at.elapsed());
+            let since = self.pinged_at.map_or(Duration::ZERO, |pinged_at| pinged_at.elapsed());
             match self.silence.rang(since) {
                 Step::Wait(time) => self.timer.set(time),
-                Step::Ask(time) => {
+                Step::Ping(time) => {
                     self.timer.set(time);
-                    self.asked = self.asked.wrapping_add(1);
-                    self.ask = Some(ping(self.asked));
-                    self.asked_at = Some(Instant::now());
+                    self.pings = self.pings.wrapping_add(1);
+                    self.ping = Some(ping(self.pings));
+                    self.pinged_at = Some(Instant::now());
                     self.write(inner.as_mut(), cx);
                 }
                 Step::GiveUp => return self.give_up(),

@@ -43,7 +43,7 @@ enum Phase {
     New,
     /// For so many ticks, at most, nothing came.
     Listening(u32),
-    Asked {
+    Pinged {
         /// The timer rang late once, and the peer got its time again.
         again: bool,
     },
@@ -59,7 +59,7 @@ pub(super) enum Step {
     /// Let the timer ring after so long.
     Wait(Duration),
     /// Send a ping, and let the timer ring after so long.
-    Ask(Duration),
+    Ping(Duration),
     /// The peer is taken for dead.
     GiveUp,
 }
@@ -76,18 +76,22 @@ impl Silence {
         }
     }
 
-    /// Asks each interval, even a peer that talks.
+    /// Pings each interval, even a peer that talks.
     pub(super) fn steady(mut self, is_steady: bool) -> Self {
         self.is_steady = is_steady;
         self
     }
 
-    /// Asks nobody from the beginning.
+    /// Neither pings nor gives up, from the beginning.
     pub(super) fn ignore(&mut self) {
         self.phase = Phase::Ignoring;
     }
 
-    /// A message came.
+    pub(super) fn is_steady(&self) -> bool {
+        self.is_steady
+    }
+
+    /// Notes that a message came.
     #[inline]
     pub(super) fn heard(&mut self) {
         self.heard = true;
@@ -96,7 +100,7 @@ impl Silence {
     /// So many bytes moved, though no message came of them yet. They answer a ping, and put none off: a peer that has handed a long message
     /// to its operating system sees nothing move, and takes this ping for our sign of life.
     pub(super) fn moved(&mut self, bytes: u64) {
-        if bytes == 0 || !matches!(self.phase, Phase::Asked { .. }) {
+        if bytes == 0 || !matches!(self.phase, Phase::Pinged { .. }) {
             return;
         }
         self.moved = self.moved.saturating_add(bytes);
@@ -117,8 +121,8 @@ impl Silence {
     /// All that has come was read: when the timer is to ring, unless that stays as it was.
     pub(super) fn quiet(&mut self) -> Option<Duration> {
         match self.phase {
-            Phase::Asked { .. } if !self.heard => None,
-            Phase::New | Phase::Asked { .. } => {
+            Phase::Pinged { .. } if !self.heard => None,
+            Phase::New | Phase::Pinged { .. } => {
                 self.heard = false;
                 self.moved = 0;
                 self.phase = Phase::Listening(0);
@@ -132,7 +136,7 @@ impl Silence {
     pub(super) fn rang(&mut self, since: Duration) -> Step {
         self.moved = 0;
         match &mut self.phase {
-            Phase::Asked { again } => {
+            Phase::Pinged { again } => {
                 // Late by so much because nobody read: the ping may not even have left. What has come by then is read
                 // before the next look, so once is enough.
                 let is_late = since > self.timeout.saturating_add(self.timeout / 4);
@@ -148,8 +152,8 @@ impl Silence {
                 if *quiet < TICKS {
                     return Step::Wait(self.tick);
                 }
-                self.phase = Phase::Asked { again: false };
-                Step::Ask(self.timeout)
+                self.phase = Phase::Pinged { again: false };
+                Step::Ping(self.timeout)
             }
             // Its timer is not set.
             Phase::New | Phase::Ignoring | Phase::Over => Step::Wait(self.tick),
@@ -177,7 +181,7 @@ mod tests {
     fn a_peer_that_says_nothing_is_asked_after_the_interval_and_given_up_after_the_timeout() {
         let mut silence = listening();
         assert_eq!(silence.rang(seconds(0)), Wait(seconds(10)));
-        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)));
+        assert_eq!(silence.rang(seconds(0)), Ping(seconds(5)));
         assert_eq!(silence.quiet(), None);
         assert_eq!(silence.rang(seconds(5)), GiveUp);
         assert!(silence.is_over());
@@ -197,7 +201,7 @@ mod tests {
     fn bytes_that_move_are_an_answer_if_there_are_a_hundred_a_second() {
         let mut silence = listening();
         silence.rang(seconds(0));
-        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)));
+        assert_eq!(silence.rang(seconds(0)), Ping(seconds(5)));
         silence.moved(499);
         assert_eq!(silence.quiet(), None, "fewer than 500 in a timeout of 5 s");
         silence.moved(1);
@@ -216,7 +220,7 @@ mod tests {
         silence.moved(1 << 20);
         assert_eq!(silence.rang(seconds(0)), Wait(seconds(10)));
         silence.moved(1 << 20);
-        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)));
+        assert_eq!(silence.rang(seconds(0)), Ping(seconds(5)));
         assert_eq!(silence.quiet(), None, "what moved before the ping is no answer to it");
     }
 
@@ -224,11 +228,11 @@ mod tests {
     fn whatever_comes_after_a_ping_is_an_answer() {
         let mut silence = listening();
         silence.rang(seconds(0));
-        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)));
+        assert_eq!(silence.rang(seconds(0)), Ping(seconds(5)));
         silence.heard();
         assert_eq!(silence.quiet(), Some(seconds(10)), "the interval begins anew");
         assert_eq!(silence.rang(seconds(10)), Wait(seconds(10)));
-        assert_eq!(silence.rang(seconds(20)), Ask(seconds(5)));
+        assert_eq!(silence.rang(seconds(20)), Ping(seconds(5)));
     }
 
     #[test]
@@ -238,7 +242,7 @@ mod tests {
             silence.heard();
             assert_eq!(silence.rang(seconds(0)), Wait(seconds(10)));
             silence.heard();
-            assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)));
+            assert_eq!(silence.rang(seconds(0)), Ping(seconds(5)));
             silence.heard();
             assert_eq!(silence.quiet(), Some(seconds(10)));
         }
@@ -251,7 +255,7 @@ mod tests {
     fn a_timer_that_rang_late_gives_the_peer_its_time_once_more_and_no_more() {
         let mut silence = listening();
         silence.rang(seconds(0));
-        assert_eq!(silence.rang(seconds(0)), Ask(seconds(5)));
+        assert_eq!(silence.rang(seconds(0)), Ping(seconds(5)));
         assert_eq!(silence.rang(seconds(100)), Wait(seconds(5)));
         assert_eq!(silence.rang(seconds(200)), GiveUp);
     }
@@ -261,11 +265,11 @@ mod tests {
         let mut silence = Silence::new(Duration::ZERO, Duration::ZERO);
         assert_eq!(silence.quiet(), Some(LEAST));
         assert_eq!(silence.rang(LEAST), Wait(LEAST));
-        assert_eq!(silence.rang(LEAST), Ask(LEAST));
+        assert_eq!(silence.rang(LEAST), Ping(LEAST));
         let mut silence = Silence::new(Duration::MAX, Duration::MAX);
         silence.quiet();
         silence.rang(Duration::ZERO);
-        assert_eq!(silence.rang(Duration::ZERO), Ask(Duration::MAX));
+        assert_eq!(silence.rang(Duration::ZERO), Ping(Duration::MAX));
         assert_eq!(silence.rang(Duration::MAX), GiveUp);
     }
 
@@ -294,7 +298,7 @@ mod tests {
                 }
                 match silence.rang(Duration::from_micros(now - asked.unwrap_or(now))) {
                     Wait(time) => rings = now + time.as_micros() as u64,
-                    Ask(time) => {
+                    Ping(time) => {
                         prop_assert!(now - last <= interval * 1000, "asked {} us after the last message", now - last);
                         prop_assert!(now - last >= interval * 500 - 1, "asked too early: {} us", now - last);
                         asked = Some(now);
