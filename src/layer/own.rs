@@ -95,21 +95,20 @@ enum State {
     SinkClosed,
 }
 
-/// What the user knows of the room for one message below.
+/// The room for one message below.
 ///
-/// ```text
-///              poll_ready              an own message
-///    Unknown ---------------> Promised --------------> Taken
-///       ^------ start_send -------/                     /
-///       ^------ start_send (the message is queued) ----/
-/// ```
+/// | state | `poll_ready` was `Ready`, and the user has not sent | the transport below has room |
+/// |---|---|---|
+/// | unknown | no | not asked |
+/// | promised | yes | yes |
+/// | taken | yes | no: an own message used it |
+/// | held | no: the layer has kept the user's message | yes |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
     Unknown,
-    /// `poll_ready` returned `Ready`.
     Promised,
-    /// It did, and an own message was sent in that room since.
     Taken,
+    Held,
 }
 
 struct End {
@@ -273,6 +272,7 @@ impl<M> LayerSink<M> {
 
     fn enter(&mut self, state: State, error: Option<Error>, closed: Error) {
         self.state = state;
+        self.room = Room::Unknown;
         // Whatever made the layer end the transport, it is more than the refusal of one message.
         let error = error.map(|error| if error.is_rejection() { error.into_fatal() } else { error });
         self.end = Some(Box::new(End { error, closed }));
@@ -369,12 +369,14 @@ impl<M> LayerSink<M> {
                 Poll::Pending => self.writer_waits(cx),
             };
         }
-        self.poll_room(inner, cx)
+        ready!(self.poll_room_behind(inner, cx))?;
+        self.promise_room();
+        Poll::Ready(Ok(()))
     }
 
     #[cold]
     #[inline(never)]
-    fn poll_room<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    fn poll_room_behind<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Sink<M, Error: Into<Error>>,
     {
@@ -386,9 +388,9 @@ impl<M> LayerSink<M> {
         };
         match room {
             // A promise is kept, whatever an own message has done since.
-            Poll::Pending if self.room != Room::Unknown => Poll::Ready(Ok(())),
+            Poll::Pending if matches!(self.room, Room::Promised | Room::Taken) => Poll::Ready(Ok(())),
             Poll::Ready(Ok(())) => {
-                self.room = Room::Promised;
+                self.got_room();
                 self.settle();
                 Poll::Ready(Ok(()))
             }
@@ -507,6 +509,114 @@ impl<M> LayerSink<M> {
     }
 }
 
+/// For a layer that keeps messages of the user, such as a batch, and sends what it makes of them as own messages.
+///
+/// Its `poll_ready` gets room with [`poll_room`](Self::poll_room), sends what has to leave with
+/// [`start_own`](Self::start_own), and calls [`promise_room`](Self::promise_room). Its `start_send` calls
+/// [`take_promise`](Self::take_promise) and keeps the message. The room below stays known meanwhile, so the transport
+/// below is asked once for each message that it gets, not for each message of the user.
+impl<M> LayerSink<M> {
+    /// Waits for room below, without a promise to the user. Ready at once if the user was promised room already, even if
+    /// an own message has used it.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the transport below, or the closed error once the transport has ended.
+    #[inline]
+    pub fn poll_room<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        if self.has_room() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.is_steady {
+            return match inner.as_mut().poll_ready(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.got_room();
+                    Poll::Ready(Ok(()))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                Poll::Pending => self.writer_waits(cx),
+            };
+        }
+        self.poll_room_behind(inner, cx)
+    }
+
+    /// Returns true if the transport below has room for one message, as far as is known.
+    #[inline]
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        matches!(self.room, Room::Promised | Room::Held)
+    }
+
+    /// Notes that `poll_ready` returns `Ready`.
+    #[inline]
+    pub fn promise_room(&mut self) {
+        if self.room == Room::Held {
+            self.room = Room::Promised;
+        }
+    }
+
+    /// Notes that the user has sent a message, which the layer keeps. Returns false if `poll_ready` had not promised it.
+    #[inline]
+    pub fn take_promise(&mut self) -> bool {
+        let is_promised = matches!(self.room, Room::Promised | Room::Taken);
+        self.room = match self.room {
+            Room::Promised | Room::Held => Room::Held,
+            Room::Taken | Room::Unknown => Room::Unknown,
+        };
+        if !self.is_steady {
+            self.settle();
+        }
+        is_promised
+    }
+
+    /// Sends an own message at once if there is room below, and otherwise [queues](Self::push) it. It is flushed with the
+    /// messages of the user.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the transport below.
+    #[inline]
+    pub fn start_own<T>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), Error>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        if self.queue.is_empty() && self.use_room() {
+            return inner.start_send(message).map_err(Into::into);
+        }
+        self.push(message);
+        Ok(())
+    }
+
+    /// Forgets the room below, which has to be asked for again: the transport below may have ended.
+    pub fn forget_room(&mut self) {
+        self.use_room();
+    }
+
+    fn got_room(&mut self) {
+        self.room = match self.room {
+            Room::Unknown | Room::Held => Room::Held,
+            Room::Promised | Room::Taken => Room::Promised,
+        };
+    }
+
+    /// Notes that an own message uses the room below. Returns false if there was none.
+    #[inline]
+    fn use_room(&mut self) -> bool {
+        match self.room {
+            Room::Unknown | Room::Taken => return false,
+            Room::Held => self.room = Room::Unknown,
+            Room::Promised => {
+                self.room = Room::Taken;
+                self.is_steady = false;
+            }
+        }
+        true
+    }
+}
+
 impl<M> LayerSink<M> {
     /// The transport below has the writer's own waker. From now on it is known here too, for when the reader writes.
     #[cold]
@@ -541,9 +651,7 @@ impl<M> LayerSink<M> {
         while !self.queue.is_empty() {
             ready!(inner.as_mut().poll_ready(&mut Context::from_waker(&self.both)))?;
             let Some(message) = self.queue.pop_front() else { break };
-            if self.room == Room::Promised {
-                self.room = Room::Taken;
-            }
+            self.use_room();
             self.is_dirty = true;
             self.is_steady = false;
             inner.as_mut().start_send(message)?;

@@ -47,8 +47,14 @@ impl WakerPair {
     }
 
     pub(crate) fn wake_both(&self) {
-        self.reader.wake();
-        self.writer.wake();
+        let (reader, writer) = (self.reader.take(), self.writer.take());
+        // One task that polls both halves is woken once.
+        if let Some(reader) = reader
+            && !writer.as_ref().is_some_and(|writer| writer.will_wake(&reader))
+        {
+            reader.wake();
+        }
+        writer.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -172,6 +178,17 @@ mod tests {
         pair.register(Half::Writer, &Context::from_waker(&writing));
         both.wake();
         assert_eq!((reader.0.load(Relaxed), writer.0.load(Relaxed)), (1, 2));
+    }
+
+    #[test]
+    fn a_pair_wakes_one_task_that_polls_both_halves_once() {
+        let (pair, both) = WakerPair::new();
+        let (both_halves, polling) = task();
+        for half in [Half::Reader, Half::Writer] {
+            pair.register(half, &Context::from_waker(&polling));
+        }
+        both.wake();
+        assert_eq!(both_halves.0.load(Relaxed), 1);
     }
 
     #[test]

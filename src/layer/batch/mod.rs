@@ -125,7 +125,6 @@
 //! `tower-batch` and `chunks` gather requests or items for a handler that takes many at once. Here the peer takes the
 //! batches apart again, and the layers above do not see them.
 
-mod due;
 mod format;
 mod layer;
 mod outgoing;

@@ -1,6 +1,7 @@
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use super::{
@@ -16,43 +17,44 @@ use crate::{
 };
 
 /// The sending side: the waiting batch, and the conditions under which it is sent.
+///
+/// A batch is an own message of the [`LayerSink`], which remembers the room below and the promise to the user. What
+/// follows from the rest:
+///
+/// | messages are | in | they leave with |
+/// |---|---|---|
+/// | waiting | `pack` | the next flush, the full batch, or the delay |
+/// | handed over and not flushed (`is_dirty`) | the transport below | the next flush, or the delay |
+/// | pushed | `sink` | the next poll of either half |
+///
+/// The delay runs while messages wait or are not flushed: the timer is set, or `is_due` if it has run out at once. Until
+/// the reader waits (`is_parked`) nothing is set, because the reader polls before it waits and sends what is due.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    pub(super) pack: Pack,
-    /// Messages that leave even if no writer sends them: a batch whose delay is over, or a message behind a batch.
-    pub(super) control: LayerSink<Message>,
-    /// Whether the transport below has promised room for one message.
-    pub(super) is_ready: bool,
-    /// Whether this layer has promised room that no message has used. The promise stays valid even if a flush uses the
-    /// room below for waiting messages.
-    pub(super) is_promised: bool,
-    /// Whether the transport below holds messages that were not flushed.
-    pub(super) is_dirty: bool,
+    pack: Pack,
+    sink: LayerSink<Message>,
+    is_dirty: bool,
     /// Set at most once per `delay`. It fires when a message has waited for the delay or slightly less, and a flush
     /// does not touch it.
-    pub(super) timer: Timer,
-    pub(super) is_due: bool,
+    timer: Timer,
+    is_due: bool,
     /// The waker that the timer wakes: the reader's, because a writer that feeds and leaves cannot be woken.
-    pub(super) reader: WakerSlot,
-    /// Whether the reader waits. If it does not, it will poll before it waits, and send what is due. A message that is
-    /// flushed at once therefore needs no timer.
-    pub(super) is_parked: bool,
+    reader: WakerSlot,
+    is_parked: bool,
     /// Whether a close message was accepted: nothing may follow it.
-    pub(super) is_closing: bool,
+    is_closing: bool,
     /// Whether the reader was told that its own sending failed; the sink reports the rest.
-    pub(super) is_told: bool,
+    is_told: bool,
     /// The refusal of messages that were accepted before, which arose while another message was sent. The next poll
     /// returns it, so that it is not taken for the error of that other message.
-    pub(super) late: Option<Error>,
+    late: Option<Error>,
 }
 
 impl Outgoing {
     pub(super) fn new(pack: Pack) -> Self {
         Self {
             pack,
-            control: LayerSink::new(),
-            is_ready: false,
-            is_promised: false,
+            sink: LayerSink::new(),
             is_dirty: false,
             timer: Timer::new(),
             is_due: false,
@@ -89,12 +91,12 @@ impl Outgoing {
         self.poll_due(inner, cx)
     }
 
-    /// Called when the stream has ended or failed: promised room must be requested again.
-    pub(super) const fn reconsider(&mut self) {
-        self.is_ready = false;
+    /// Called when the stream has ended or failed: the sink must be asked again, and may fail.
+    pub(super) fn reconsider(&mut self) {
+        self.sink.forget_room();
     }
 
-    pub(super) fn is_unflushed(&self) -> bool {
+    fn is_unflushed(&self) -> bool {
         self.is_dirty || !self.pack.is_empty()
     }
 
@@ -107,18 +109,14 @@ impl Outgoing {
         if self.is_unflushed() && self.pack.policy().delay().is_some() && !self.timer.is_running() {
             self.poll_rung(inner.as_mut(), cx)?;
         }
-        while !self.is_ready {
-            match self.control.poll_ready(inner.as_mut(), cx) {
-                Poll::Pending if self.is_promised => return Poll::Ready(Ok(())),
-                room => ready!(room)?,
+        loop {
+            ready!(self.sink.poll_room(inner.as_mut(), cx))?;
+            if !self.pack.is_full() || !self.sink.has_room() {
+                self.sink.promise_room();
+                return Poll::Ready(Ok(()));
             }
-            self.is_ready = true;
-            if self.pack.is_full() {
-                self.hand_over(inner.as_mut())?;
-            }
+            self.hand_over(inner.as_mut())?;
         }
-        self.is_promised = true;
-        Poll::Ready(Ok(()))
     }
 
     #[inline]
@@ -127,14 +125,13 @@ impl Outgoing {
         T: Transport<Message>,
     {
         let len = message.len();
-        if self.is_ready
-            && self.is_promised
+        if self.sink.has_room()
             && !self.is_parked
             && !self.is_closing
             && message.is_data()
             && self.pack.is_open_for_first(len)
+            && self.sink.take_promise()
         {
-            self.is_promised = false;
             self.pack.set_first(message, len);
             return Ok(());
         }
@@ -146,23 +143,22 @@ impl Outgoing {
     where
         T: Transport<Message>,
     {
-        // A transport may be closed while it is full; the close message then waits.
         if self.is_closing {
             return Err(Error::closed("a close message was already sent"));
         }
-        if !std::mem::take(&mut self.is_promised) && !message.is_close() {
+        // A transport may be closed while it is full; the close message then waits.
+        if !self.sink.take_promise() && !message.is_close() {
             return Err(Error::full("a message was sent to a batch before it was ready; wait for `poll_ready` first"));
         }
         let len = message.len();
         match message {
-            Message::Ping(_) | Message::Pong(_) if self.is_ready => self.give(inner, message)?,
-            Message::Ping(_) | Message::Pong(_) => self.control.push(message),
+            Message::Ping(_) | Message::Pong(_) => self.give(inner, message)?,
             Message::Text(_) | Message::Binary(_) if !self.pack.policy().goes_alone(len) => {
                 if !self.pack.has_room(len) {
                     self.hand_over_before(inner.as_mut());
                 }
                 self.pack.add(message, len);
-                if self.pack.is_full() && self.is_ready {
+                if self.pack.is_full() && self.sink.has_room() {
                     match self.pack.len() {
                         1 => self.hand_over(inner)?,
                         _ => self.hand_over_before(inner),
@@ -171,14 +167,9 @@ impl Outgoing {
             }
             message => {
                 self.is_closing = message.is_close();
-                let message = trailer::close(Layer::Batch, message);
-                // The promised room is for waiting messages, otherwise for this message.
-                if self.is_ready && self.pack.is_empty() {
-                    self.give(inner, message)?;
-                } else {
-                    self.hand_over_before(inner);
-                    self.control.push(message);
-                }
+                // The room is for the messages that wait, if there are any; this message follows them.
+                self.hand_over_before(inner.as_mut());
+                self.give(inner, trailer::close(Layer::Batch, message))?;
             }
         }
         if self.is_parked {
@@ -194,20 +185,14 @@ impl Outgoing {
     {
         self.tell_late()?;
         // Usually a lone message.
-        if self.is_ready
+        if self.sink.has_room()
             && let Some(alone) = self.pack.take_alone()
         {
-            self.is_ready = false;
-            self.is_dirty = true;
-            if self.control.passes() {
-                inner.as_mut().start_send(alone).map_err(Into::into)?;
-            } else {
-                self.control.start_send(inner.as_mut(), alone)?;
-            }
+            self.give(inner.as_mut(), alone)?;
         } else {
             self.hand_over(inner.as_mut())?;
         }
-        let flushed = self.control.poll_flush(inner, cx);
+        let flushed = self.sink.poll_flush(inner, cx);
         self.flushed(&flushed);
         flushed
     }
@@ -218,8 +203,8 @@ impl Outgoing {
     {
         self.tell_late()?;
         self.hand_over(inner.as_mut())?;
-        self.is_ready = false;
-        let closed = self.control.poll_close(inner, cx);
+        self.sink.forget_room();
+        let closed = self.sink.poll_close(inner, cx);
         self.flushed(&closed);
         closed
     }
@@ -232,11 +217,6 @@ impl Outgoing {
     {
         let count = self.pack.len();
         let Some(batch) = self.pack.take() else { return Ok(()) };
-        if !self.is_ready {
-            self.is_dirty = true;
-            self.control.push(batch);
-            return Ok(());
-        }
         self.give(inner, batch).map_err(|error| pack::refused(error, count))
     }
 
@@ -255,15 +235,13 @@ impl Outgoing {
         self.late.take().map_or(Ok(()), Err)
     }
 
-    /// Uses the promised room.
     #[inline]
     fn give<T>(&mut self, inner: Pin<&mut T>, message: Message) -> Result<(), Error>
     where
         T: Transport<Message>,
     {
-        self.is_ready = false;
         self.is_dirty = true;
-        self.control.start_send(inner, message)
+        self.sink.start_own(inner, message)
     }
 
     const fn flushed(&mut self, result: &Poll<Result<(), Error>>) {
@@ -271,5 +249,105 @@ impl Outgoing {
             self.is_dirty = false;
             self.is_told = false;
         }
+    }
+}
+
+/// Messages that wait for others to join them, without a flush.
+impl Outgoing {
+    /// On the writer's task: sends messages that have waited too long, if no reader does.
+    #[inline(never)]
+    fn poll_rung<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
+    where
+        T: Transport<Message>,
+    {
+        if !self.timer.has_rung() && !self.is_due {
+            self.arm();
+            return Ok(());
+        }
+        self.timer.clear();
+        self.is_due = false;
+        self.push_due();
+        // If it lacks room, it continues with the next poll of either half.
+        if let Poll::Ready(flushed) = self.sink.poll_flush(inner, cx) {
+            flushed?;
+            self.is_dirty = false;
+        }
+        Ok(())
+    }
+
+    /// On the reader's task: sends messages that have waited too long. Returns an error that the sink would not report
+    /// any more.
+    pub(super) fn poll_due<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
+    where
+        T: Transport<Message>,
+    {
+        if self.late.as_ref().is_some_and(Error::is_rejection) && self.pack.policy().delay().is_some() {
+            // The writer may have gone away, and leave the rest to the timer.
+            return self.late.take().map_or(Ok(()), |error| Err(error.into_unsent()));
+        }
+        if !self.is_unflushed() && !self.timer.is_set() && self.sink.is_idle() {
+            return Ok(());
+        }
+        loop {
+            let rang = self.timer.poll(cx).is_ready();
+            if (std::mem::take(&mut self.is_due) || rang) && self.is_unflushed() {
+                self.push_due();
+            }
+            if self.is_told {
+                return Ok(());
+            }
+            let had_own = !self.sink.is_idle();
+            match self.sink.poll_send(inner.as_mut(), cx).map_err(Into::into) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Err(error)) if error.is_rejection() && error.is_closed() => return Err(error),
+                Poll::Ready(Err(error)) if error.is_rejection() => return Err(error.into_unsent()),
+                Poll::Ready(Err(error)) => {
+                    self.is_told = true;
+                    // The stream itself reports that the transport is closed.
+                    return if error.is_closed() { Ok(()) } else { Err(error) };
+                }
+                Poll::Ready(Ok(())) => {
+                    self.is_dirty &= !had_own;
+                    self.arm();
+                    if !self.is_due {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Arms the timer for the waiting messages, unless it is armed.
+    #[inline]
+    fn arm(&mut self) {
+        if let Some(delay) = self.pack.policy().delay()
+            && !self.timer.is_set()
+            && !self.is_due
+            && self.is_unflushed()
+        {
+            self.set(delay);
+        }
+    }
+
+    fn set(&mut self, delay: Duration) {
+        self.timer.set(delay);
+        let reader = self.reader.get().unwrap_or(Waker::noop());
+        if self.timer.start(&mut Context::from_waker(reader)).is_ready() {
+            // There is no delay: the reader's next poll sends the messages.
+            self.is_due = true;
+            reader.wake_by_ref();
+        }
+    }
+
+    /// Marks the waiting batch to be sent and flushed by the half that polls first. Until the last such batch has left,
+    /// the next one waits here: at most one is put aside.
+    fn push_due(&mut self) {
+        if self.sink.is_empty()
+            && let Some(batch) = self.pack.take()
+        {
+            self.is_dirty = true;
+            self.sink.push(batch);
+        }
+        self.sink.request_flush();
     }
 }
