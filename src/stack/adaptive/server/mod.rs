@@ -152,19 +152,14 @@
 //! # }
 //! ```
 
-mod body;
-mod future;
 mod guard;
 mod live;
-mod run;
 mod service;
 mod session_server;
-mod web_transport;
+mod sessions;
 
 pub use self::{
-    body::SessionBody,
-    future::SessionFuture,
     guard::{Admission, Admit},
-    service::SessionService,
+    service::{SessionBody, SessionFuture, SessionService},
     session_server::SessionServer,
 };

@@ -1,25 +1,29 @@
 use std::{
     convert::Infallible,
     fmt,
+    future::Future,
     net::SocketAddr,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
-use http_body::Body;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    SessionBody, SessionFuture,
-    future::{Rest, Step},
+    guard::{Admitting, Verdict},
     live::Seat,
-    session_server::Inner,
+    sessions::{Opening, Sessions},
 };
 use crate::{
     log,
-    stack::{OptimizedAcceptor, adaptive::TransportKind},
-    transport::subprotocol::choose,
+    stack::adaptive::TransportKind,
+    transport::sse::{SseDuplexAnswer, SseDuplexBody},
 };
 
 /// The HTTP transports of a [`SessionServer`](super::SessionServer), or one of them: a `Service` of HTTP requests for
@@ -30,7 +34,7 @@ use crate::{
 /// The service is always ready. Its future waits for the guard, and for everything that the POSTs of SSE wait for.
 #[derive(Clone)]
 pub struct SessionService {
-    inner: Arc<Inner>,
+    sessions: Arc<Sessions>,
     route: Route,
     address: Option<SocketAddr>,
 }
@@ -44,8 +48,8 @@ pub(super) enum Route {
 }
 
 impl SessionService {
-    pub(super) fn new(inner: Arc<Inner>, route: Route) -> Self {
-        Self { inner, route, address: None }
+    pub(super) fn new(sessions: Arc<Sessions>, route: Route) -> Self {
+        Self { sessions, route, address: None }
     }
 
     /// Sets the address of the client whose requests are served. The address is put into the extensions of each
@@ -61,25 +65,10 @@ impl SessionService {
         match self.route {
             Route::WebSocket => Some(TransportKind::WebSocket),
             Route::Sse => Some(TransportKind::Sse),
-            Route::ByPath if path == &*self.inner.web_socket_at => Some(TransportKind::WebSocket),
-            Route::ByPath if path == &*self.inner.sse_at => Some(TransportKind::Sse),
+            Route::ByPath if path == &*self.sessions.web_socket_at => Some(TransportKind::WebSocket),
+            Route::ByPath if path == &*self.sessions.sse_at => Some(TransportKind::Sse),
             Route::ByPath => None,
         }
-    }
-}
-
-impl Inner {
-    /// Returns a seat for a request that may begin a session or resume one, or the reason why it gets none.
-    pub(super) fn enter(&self, parts: &request::Parts) -> Result<Seat, &'static str> {
-        if self.acceptor.is_closed() {
-            return Err("this server is shutting down");
-        }
-        // A client that speaks the stack's subprotocol may already have a session here.
-        let known = [HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL)];
-        if self.live.sessions() >= self.sessions && choose(&known, &parts.headers).is_none() {
-            return Err("too many sessions (SessionServer::sessions)");
-        }
-        self.live.enter(self.handshakes).ok_or("too many concurrent handshakes (SessionServer::handshakes)")
     }
 }
 
@@ -115,15 +104,15 @@ impl<B: Body> Service<Request<B>> for SessionService {
         };
         // All other SSE requests belong to a session that has begun, or to no session.
         let begins = kind == TransportKind::WebSocket || parts.method == Method::GET;
-        let seat = match begins.then(|| self.inner.enter(&parts)).transpose() {
+        let seat = match begins.then(|| self.sessions.enter(&parts)).transpose() {
             Ok(seat) => seat,
             Err(reason) => {
                 log::refused(kind.word(), StatusCode::SERVICE_UNAVAILABLE, reason, &parts);
                 return SessionFuture::ready(refuse(reason));
             }
         };
-        let rest = Rest { inner: self.inner.clone(), kind, seat, body };
-        match &self.inner.guard {
+        let rest = Rest { sessions: self.sessions.clone(), kind, seat, body };
+        match &self.sessions.guard {
             Some(guard) if begins => {
                 SessionFuture::new(Step::Guard { admitting: guard.check(parts), rest: Some(rest) })
             }
@@ -135,5 +124,165 @@ impl<B: Body> Service<Request<B>> for SessionService {
 impl fmt::Debug for SessionService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionService").field("route", &self.route).finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The future of a [`SessionService`](super::SessionService): the guard, then the transport's answer.
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct SessionFuture<B> {
+        #[pin]
+        step: Step<B>,
+    }
+}
+
+pin_project! {
+    #[project = StepProj]
+    enum Step<B> {
+        Ready { response: Option<Response<SessionBody>> },
+        Guard { #[pin] admitting: Admitting, rest: Option<Rest<B>> },
+        Sse { #[pin] answer: SseDuplexAnswer<B>, headers: HeaderMap },
+    }
+}
+
+/// The remaining steps for a request that the guard admits.
+struct Rest<B> {
+    sessions: Arc<Sessions>,
+    kind: TransportKind,
+    /// The seat of a request that may begin a session. A guard does not get it, because a guard may drop the request.
+    seat: Option<Seat>,
+    body: B,
+}
+
+impl<B> SessionFuture<B> {
+    const fn new(step: Step<B>) -> Self {
+        Self { step }
+    }
+
+    const fn ready(response: Response<SessionBody>) -> Self {
+        Self::new(Step::Ready { response: Some(response) })
+    }
+}
+
+impl<B: Body> Rest<B> {
+    /// Lets the transport answer, and adds `headers` to the response.
+    fn begin(self, mut parts: request::Parts, headers: HeaderMap) -> Step<B> {
+        if let Some(seat) = self.seat {
+            parts.extensions.insert(Opening::new(self.sessions.clone(), seat));
+        }
+        match self.kind {
+            TransportKind::Sse => {
+                let answer = self.sessions.sse.clone().call(Request::from_parts(parts, self.body));
+                Step::Sse { answer, headers }
+            }
+            _ => {
+                let upgrade = self.sessions.web_socket.clone().call(Request::from_parts(parts, ())).into_inner();
+                let Ok(mut response) = upgrade;
+                response.headers_mut().extend(headers);
+                Step::Ready { response: Some(response.map(SessionBody::from)) }
+            }
+        }
+    }
+}
+
+impl<B: Body> Future for SessionFuture<B> {
+    type Output = Result<Response<SessionBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let step = match this.step.as_mut().project() {
+                StepProj::Ready { response } => {
+                    return response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
+                }
+                StepProj::Sse { answer, headers } => {
+                    let Ok(mut response) = ready!(answer.poll(cx));
+                    response.headers_mut().extend(std::mem::take(headers));
+                    return Poll::Ready(Ok(response.map(SessionBody::from)));
+                }
+                StepProj::Guard { admitting, rest } => {
+                    let verdict = Verdict::of(ready!(admitting.poll(cx)));
+                    let Some(rest) = rest.take() else { return Poll::Pending };
+                    match verdict {
+                        Verdict::Admitted(parts, headers) => rest.begin(*parts, headers),
+                        Verdict::Refused(status, headers) => {
+                            log::not_admitted(status);
+                            let mut response = Response::new(SessionBody::default());
+                            *response.status_mut() = status;
+                            *response.headers_mut() = headers;
+                            Step::Ready { response: Some(response) }
+                        }
+                    }
+                }
+            };
+            this.step.set(step);
+        }
+    }
+}
+
+impl<B> fmt::Debug for SessionFuture<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionFuture").finish_non_exhaustive()
+    }
+}
+
+/// The body of a [`SessionService`](super::SessionService)'s responses: empty, a sentence, or the event stream of a
+/// session.
+#[derive(Debug, Default)]
+pub struct SessionBody(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Sentence(Full<Bytes>),
+    Events(SseDuplexBody),
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self::Sentence(Full::default())
+    }
+}
+
+impl SessionBody {
+    fn sentence(text: &'static str) -> Self {
+        Full::from(text).into()
+    }
+}
+
+impl From<Full<Bytes>> for SessionBody {
+    fn from(body: Full<Bytes>) -> Self {
+        Self(Kind::Sentence(body))
+    }
+}
+
+impl From<SseDuplexBody> for SessionBody {
+    fn from(body: SseDuplexBody) -> Self {
+        Self(Kind::Events(body))
+    }
+}
+
+impl Body for SessionBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut self.0 {
+            Kind::Sentence(body) => Pin::new(body).poll_frame(cx),
+            Kind::Events(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Sentence(body) => body.is_end_stream(),
+            Kind::Events(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Sentence(body) => body.size_hint(),
+            Kind::Events(body) => body.size_hint(),
+        }
     }
 }

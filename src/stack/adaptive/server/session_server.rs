@@ -1,20 +1,25 @@
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
-use http::{HeaderValue, request};
+use futures_util::future::{Either, select};
+use http::{HeaderValue, StatusCode, request};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
     Admission, Admit, SessionService,
-    guard::Guard,
-    live::Live,
-    run::{self, Handler, SseHandler, WebSocketHandler},
+    guard::{Guard, Verdict},
+    live::{Live, Seat},
     service::Route,
+    sessions::{self, Begun, Origins, Sessions, SseHandler, WebSocketHandler, run},
 };
 use crate::{
-    BoxError, Error, Limits,
+    BoxError, CloseCode, CloseFrame, Error, Limits, log, rt,
     stack::{OptimizedAcceptor, OptimizedTransport, adaptive::AdaptiveTransport, optimized::Handled},
-    transport::{sse::SseDuplexServer, websocket::WebSocketUpgrade},
+    transport::{
+        sse::SseDuplexServer,
+        websocket::WebSocketUpgrade,
+        webtransport::{Incoming, SessionLimits, WebTransportServer},
+    },
 };
 
 /// One handler for the sessions of all three transports. See the [module](super) for the complete documentation.
@@ -33,35 +38,8 @@ use crate::{
 /// server.
 #[derive(Clone)]
 pub struct SessionServer {
-    pub(super) inner: Arc<Inner>,
+    sessions: Arc<Sessions>,
 }
-
-#[derive(Clone)]
-pub(super) struct Inner {
-    pub(super) acceptor: OptimizedAcceptor<AdaptiveTransport>,
-    pub(super) handler: Handler,
-    pub(super) guard: Option<Guard>,
-    pub(super) owner: Option<Owner>,
-    pub(super) key: Option<Owner>,
-    pub(super) web_socket_at: Arc<str>,
-    pub(super) sse_at: Arc<str>,
-    pub(super) web_transport_at: Arc<str>,
-    pub(super) sessions: usize,
-    pub(super) handshakes: usize,
-    pub(super) live: Arc<Live>,
-    pub(super) web_socket: WebSocketUpgrade<WebSocketHandler>,
-    pub(super) sse: SseDuplexServer<SseHandler>,
-    pub(super) origins: Pages,
-}
-
-/// The origins whose pages may connect, for the transport whose server is created elsewhere.
-#[derive(Clone)]
-pub(super) enum Pages {
-    Of(Vec<HeaderValue>),
-    Any,
-}
-
-pub(super) type Owner = Arc<dyn Fn(&request::Parts) -> Option<Vec<u8>> + Send + Sync>;
 
 impl SessionServer {
     /// Creates a server that hands each new session to `handler`, with the parts of the request that it began with. A
@@ -79,10 +57,10 @@ impl SessionServer {
         const HANDSHAKES: usize = 1024;
         let limits = acceptor.transport_limits();
         let known = HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL);
-        let web_socket = WebSocketUpgrade::new(run::web_socket as WebSocketHandler);
-        let sse = SseDuplexServer::new(run::sse as SseHandler);
+        let web_socket = WebSocketUpgrade::new(sessions::web_socket as WebSocketHandler);
+        let sse = SseDuplexServer::new(sessions::sse as SseHandler);
         let live = Arc::new(Live::new(acceptor.drain().clone()));
-        let inner = Inner {
+        let sessions = Sessions {
             acceptor,
             handler: Arc::new(move |session, parts| -> Handled { Box::pin(handler.clone()(session, parts)) }),
             guard: None,
@@ -91,38 +69,38 @@ impl SessionServer {
             web_socket_at: "/ws".into(),
             sse_at: "/sse".into(),
             web_transport_at: "/wt".into(),
-            sessions: SESSIONS,
-            handshakes: HANDSHAKES,
+            max_sessions: SESSIONS,
+            max_handshakes: HANDSHAKES,
             live,
             web_socket: web_socket.limits(limits).with_subprotocol(known.clone()),
             sse: sse.limits(limits).sessions(SESSIONS + HANDSHAKES).with_subprotocol(known),
-            origins: Pages::Of(Vec::new()),
+            origins: Origins::Of(Vec::new()),
         };
-        Self { inner: Arc::new(inner) }
+        Self { sessions: Arc::new(sessions) }
     }
 
-    fn inner(&mut self) -> &mut Inner {
-        Arc::make_mut(&mut self.inner)
+    fn settings(&mut self) -> &mut Sessions {
+        Arc::make_mut(&mut self.sessions)
     }
 
     /// Sets the path at which [`http`](Self::http) serves WebSockets. Defaults to `/ws`.
     #[must_use]
     pub fn web_socket_at(mut self, path: &str) -> Self {
-        self.inner().web_socket_at = path.into();
+        self.settings().web_socket_at = path.into();
         self
     }
 
     /// Sets the path at which [`http`](Self::http) serves SSE with POST. Defaults to `/sse`.
     #[must_use]
     pub fn sse_at(mut self, path: &str) -> Self {
-        self.inner().sse_at = path.into();
+        self.settings().sse_at = path.into();
         self
     }
 
     /// Sets the path at which [`web_transport`](Self::web_transport) accepts sessions. Defaults to `/wt`.
     #[must_use]
     pub fn web_transport_at(mut self, path: &str) -> Self {
-        self.inner().web_transport_at = path.into();
+        self.settings().web_transport_at = path.into();
         self
     }
 
@@ -133,7 +111,7 @@ impl SessionServer {
     /// sessions applies as well.
     #[must_use]
     pub fn sessions(mut self, most: usize) -> Self {
-        self.inner().sessions = most;
+        self.settings().max_sessions = most;
         self.counted()
     }
 
@@ -141,14 +119,14 @@ impl SessionServer {
     /// at most ([`Limits::handshake`]). A request over the limit is refused (503 with `Retry-After: 5`).
     #[must_use]
     pub fn handshakes(mut self, most: usize) -> Self {
-        self.inner().handshakes = most;
+        self.settings().max_handshakes = most;
         self.counted()
     }
 
     /// A session has a connection, and each handshake may be one more.
     fn counted(mut self) -> Self {
-        let inner = self.inner();
-        inner.sse = inner.sse.clone().sessions(inner.sessions.saturating_add(inner.handshakes));
+        let settings = self.settings();
+        settings.sse = settings.sse.clone().sessions(settings.max_sessions.saturating_add(settings.max_handshakes));
         self
     }
 
@@ -174,7 +152,7 @@ impl SessionServer {
             + Sync
             + 'static,
     {
-        self.inner().guard = Some(Guard::new(&layer));
+        self.settings().guard = Some(Guard::new(&layer));
         self
     }
 
@@ -186,7 +164,7 @@ impl SessionServer {
         mut self,
         owner: impl Fn(&request::Parts) -> Option<O> + Send + Sync + 'static,
     ) -> Self {
-        self.inner().owner = Some(Arc::new(move |parts| owner(parts).map(Into::into)));
+        self.settings().owner = Some(Arc::new(move |parts| owner(parts).map(Into::into)));
         self
     }
 
@@ -203,17 +181,17 @@ impl SessionServer {
         mut self,
         key: impl Fn(&request::Parts) -> Option<K> + Send + Sync + 'static,
     ) -> Self {
-        self.inner().key = Some(Arc::new(move |parts| key(parts).map(Into::into)));
+        self.settings().key = Some(Arc::new(move |parts| key(parts).map(Into::into)));
         self
     }
 
     /// Also accepts pages of this origin (`https://app.example.com`), over each transport.
     #[must_use]
     pub fn allow_origin(mut self, origin: HeaderValue) -> Self {
-        let inner = self.inner();
-        inner.web_socket = inner.web_socket.clone().allow_origin(origin.clone());
-        inner.sse = inner.sse.clone().allow_origin(origin.clone());
-        if let Pages::Of(origins) = &mut inner.origins {
+        let settings = self.settings();
+        settings.web_socket = settings.web_socket.clone().allow_origin(origin.clone());
+        settings.sse = settings.sse.clone().allow_origin(origin.clone());
+        if let Origins::Of(origins) = &mut settings.origins {
             origins.push(origin);
         }
         self
@@ -224,10 +202,10 @@ impl SessionServer {
     /// describes the risk.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
-        let inner = self.inner();
-        inner.web_socket = inner.web_socket.clone().allow_any_origin();
-        inner.sse = inner.sse.clone().allow_any_origin();
-        inner.origins = Pages::Any;
+        let settings = self.settings();
+        settings.web_socket = settings.web_socket.clone().allow_any_origin();
+        settings.sse = settings.sse.clone().allow_any_origin();
+        settings.origins = Origins::Any;
         self
     }
 
@@ -235,9 +213,9 @@ impl SessionServer {
     /// [`WebSocketUpgrade::https_pages_only`](crate::transport::websocket::WebSocketUpgrade::https_pages_only).
     #[must_use]
     pub fn https_pages_only(mut self) -> Self {
-        let inner = self.inner();
-        inner.web_socket = inner.web_socket.clone().https_pages_only();
-        inner.sse = inner.sse.clone().https_pages_only();
+        let settings = self.settings();
+        settings.web_socket = settings.web_socket.clone().https_pages_only();
+        settings.sse = settings.sse.clone().https_pages_only();
         self
     }
 
@@ -245,32 +223,73 @@ impl SessionServer {
     /// other path is answered with 404. hyper must allow upgrades (`with_upgrades`).
     #[must_use]
     pub fn http(&self) -> SessionService {
-        SessionService::new(self.inner.clone(), Route::ByPath)
+        SessionService::new(self.sessions.clone(), Route::ByPath)
     }
 
     /// Returns a service of WebSockets for any path, for use with your own router (axum: `route_service`).
     #[must_use]
     pub fn web_socket(&self) -> SessionService {
-        SessionService::new(self.inner.clone(), Route::WebSocket)
+        SessionService::new(self.sessions.clone(), Route::WebSocket)
     }
 
     /// Returns a service of SSE with POST for any path. GET and POST (and OPTIONS, if pages of other origins are
     /// allowed) must reach it. All such services of one server share their sessions.
     #[must_use]
     pub fn sse(&self) -> SessionService {
-        SessionService::new(self.inner.clone(), Route::Sse)
+        SessionService::new(self.sessions.clone(), Route::Sse)
+    }
+
+    /// Serves WebTransport next to the [HTTP transports](Self::http), on `server`'s port. Returns a future to spawn, or
+    /// to race with whatever else ends the program. A session consists of its first bidirectional stream.
+    ///
+    /// `server` gets the limits of this server, and the origins that are allowed here in addition to its own. Its
+    /// sessions have room for that one stream ([`SessionLimits::one_stream`]), unless it has its own
+    /// [`session_limits`](WebTransportServer::session_limits). They begin [at one path](Self::web_transport_at), unless
+    /// it has its own [`path`](WebTransportServer::path). Another path is refused with 404 before the guard is called.
+    ///
+    /// The future completes when the server's socket is gone, or once [`close`](Self::close) was called and the last
+    /// session has ended; then it closes `server`. Until then new clients are refused (503).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping this future stops accepting clients; existing sessions continue.
+    pub fn web_transport(&self, server: WebTransportServer) -> impl Future<Output = ()> + Send + use<> {
+        let sessions = self.sessions.clone();
+        async move {
+            let mut server = server
+                .limits(sessions.acceptor.transport_limits())
+                .path_by_default(&sessions.web_transport_at)
+                .session_limits_by_default(SessionLimits::one_stream())
+                .with_subprotocol(HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL));
+            match &sessions.origins {
+                Origins::Any => server = server.allow_any_origin(),
+                Origins::Of(origins) => {
+                    server = origins.iter().fold(server, |server, origin| server.allow_origin(origin.clone()));
+                }
+            }
+            let gone = async {
+                sessions.acceptor.closed().await;
+                sessions.live.emptied().await;
+            };
+            let mut gone = pin!(gone);
+            // Shutdown is checked first, so that clients that keep coming cannot delay it.
+            while let Either::Right((Some(incoming), _)) = select(gone.as_mut(), pin!(server.accept())).await {
+                open(&sessions, incoming);
+            }
+            server.close(CloseFrame::new(CloseCode::AWAY, "the server goes away")).await;
+        }
     }
 
     /// Returns the limits of each connection, which are the acceptor's.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        self.inner.acceptor.limits()
+        self.sessions.acceptor.limits()
     }
 
     /// Returns the number of sessions, which is the number of running handlers.
     #[must_use]
     pub fn session_count(&self) -> usize {
-        self.inner.live.sessions()
+        self.sessions.live.sessions()
     }
 
     /// Ends all sessions because the server is shutting down. From now on new sessions are refused (503), and existing
@@ -288,10 +307,57 @@ impl SessionServer {
     ///
     /// Dropping this future leaves all sessions closing, and none is cut. Another call continues to wait.
     pub async fn close(&self, within: Duration) -> Result<(), Error> {
-        self.inner.acceptor.close();
-        self.inner.live.drain(within).await.map_err(|left| {
+        self.sessions.acceptor.close();
+        self.sessions.live.drain(within).await.map_err(|left| {
             Error::timeout(format!("{left} sessions did not end within {within:?} of the close and were cut"))
         })
+    }
+}
+
+fn open(sessions: &Arc<Sessions>, incoming: Incoming) {
+    match sessions.enter(incoming.parts()) {
+        Ok(seat) => {
+            rt::spawn(seat.attend(|seat| run(sessions.clone().admit(incoming, seat))));
+        }
+        Err(reason) => {
+            log::refused("webtransport", StatusCode::SERVICE_UNAVAILABLE, reason, incoming.parts());
+            rt::spawn(refuse(incoming, StatusCode::SERVICE_UNAVAILABLE));
+        }
+    }
+}
+
+async fn refuse(incoming: Incoming, status: StatusCode) {
+    if let Err(error) = incoming.reject(status).await {
+        tracing::debug!(target: log::STACK, %error, %status, "a client could not be told that it is refused");
+    }
+}
+
+impl Sessions {
+    /// Calls the guard, as for a request over HTTP.
+    async fn admit(self: Arc<Self>, mut incoming: Incoming, seat: Seat) -> Option<Begun> {
+        let empty = http::Request::new(()).into_parts().0;
+        let mut parts = std::mem::replace(incoming.parts_mut(), empty);
+        if let Some(guard) = &self.guard {
+            match Verdict::of(guard.check(parts).await) {
+                Verdict::Admitted(admitted, _) => parts = *admitted,
+                Verdict::Refused(status, _) => {
+                    log::not_admitted(status);
+                    // The seat is counted for all transports, and the client may take its time.
+                    drop(seat);
+                    refuse(incoming, status).await;
+                    return None;
+                }
+            }
+        }
+        // A guard may have removed its credentials from the headers.
+        incoming.parts_mut().headers.clone_from(&parts.headers);
+        let session = incoming.accept().await.ok()?;
+        match rt::timeout(self.acceptor.limits().handshake, session.accept()).await {
+            Ok(Ok(stream)) => return self.begin(stream.into(), parts, seat).await,
+            Ok(Err(error)) => tracing::debug!(target: log::STACK, %error, "a session ended before it opened a stream"),
+            Err(_) => session.close(CloseFrame::new(CloseCode::PROTOCOL, "no stream was opened in time")),
+        }
+        None
     }
 }
 
@@ -301,8 +367,8 @@ type Request = http::Request<()>;
 impl fmt::Debug for SessionServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionServer")
-            .field("web_socket_at", &self.inner.web_socket_at)
-            .field("sse_at", &self.inner.sse_at)
+            .field("web_socket_at", &self.sessions.web_socket_at)
+            .field("sse_at", &self.sessions.sse_at)
             .field("sessions", &self.session_count())
             .finish_non_exhaustive()
     }
