@@ -6,11 +6,11 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_transport::{Error, layer::cache::CacheLayer};
 

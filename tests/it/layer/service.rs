@@ -4,7 +4,10 @@ use std::{
     future::{Future, Ready, poll_fn, ready},
     num::NonZeroUsize,
     pin::Pin,
-    sync::{Arc, Mutex, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };

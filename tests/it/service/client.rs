@@ -1,6 +1,7 @@
 use std::{
     num::NonZeroUsize,
     rc::Rc,
+    sync::atomic::Ordering::SeqCst,
     task::{Poll, Waker},
 };
 
@@ -390,7 +391,7 @@ fn a_leader_that_has_its_answer_leaves_the_lead_to_another_without_waking_it_in_
     }
     let (mut second, (later, second_waker)) = calls.pop().unwrap();
     let (mut first, (task, waker)) = calls.pop().unwrap();
-    assert!(task.take() > 0 | later.take() > 0);
+    assert!((task.take() > 0) | (later.take() > 0));
     send(&mut there, 10);
     assert!(task.take() > 0);
     assert_eq!(value(poll(&mut first, &waker)), 10);
@@ -455,7 +456,7 @@ fn a_driver_reads_for_calls_that_are_kept_and_not_polled() {
     let mut other = call(&mut client, 2);
     let (task, waker) = WakeCount::new();
     assert!(poll(&mut other, &waker).is_pending());
-    assert!(driven.take() > 0 | task.take() > 0);
+    assert!((driven.take() > 0) | (task.take() > 0));
     send(&mut there, 10);
     send(&mut there, 20);
     assert!(driven.take() > 0);

@@ -1,4 +1,4 @@
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, task::Poll};
 
 use super::*;
 use tower_transport::test_util::WakeCount;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     future::poll_fn,
-    sync::atomic::AtomicUsize,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
     task::{Context, Poll, Waker},
     time::Duration,
 };
