@@ -8,7 +8,7 @@ use std::{
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::line::Line;
+use super::connection::HttpConnection;
 use crate::{
     Error,
     rt::Timer,
@@ -27,7 +27,7 @@ const KEEP_ALIVE: &[u8] = b":\n\n";
 
 /// The receiving direction of a client: the response that does not end, and its connection.
 pub(super) struct Downlink {
-    line: Line,
+    connection: HttpConnection,
     body: Incoming,
     parser: Parser,
     /// The maximum silence, comments included.
@@ -36,8 +36,8 @@ pub(super) struct Downlink {
 }
 
 impl Downlink {
-    pub(super) fn new(line: Line, body: Incoming, parser: Parser) -> Self {
-        Self { line, body, parser, max_silence: None, silence: Timer::new() }
+    pub(super) fn new(connection: HttpConnection, body: Incoming, parser: Parser) -> Self {
+        Self { connection, body, parser, max_silence: None, silence: Timer::new() }
     }
 
     /// Sets the silence after which the stream ends.
@@ -101,7 +101,7 @@ impl Downlink {
                 Poll::Pending if has_moved => return self.poll_silence(cx).map(Err),
                 // Bytes that the connection reads now are available at the next iteration.
                 Poll::Pending => {
-                    self.line.poll(cx);
+                    self.connection.poll(cx);
                     has_moved = true;
                 }
             }

@@ -47,14 +47,16 @@
 #[cfg(not(target_arch = "wasm32"))]
 mod client;
 #[cfg(not(target_arch = "wasm32"))]
+mod connection;
+#[cfg(not(target_arch = "wasm32"))]
 mod downlink;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod duplex;
 mod encode;
 mod event;
-mod label;
 #[cfg(not(target_arch = "wasm32"))]
-mod line;
+mod exchange;
+mod label;
 mod parser;
 #[cfg(not(target_arch = "wasm32"))]
 mod server;

@@ -4,21 +4,19 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use tower_service::Service;
 
 use super::{
-    Sse, answer,
-    memory::Memory,
     redirect::{follow, forget_credentials, is_redirect},
-    request,
+    transport::{Memory, Sse},
 };
 use crate::{
     Error, Limits, rt,
     transport::{
         connecting::connecting,
         dial::{Dialer, Target, dialer_methods, http_error},
-        sse::{Parser, downlink::Downlink, line::Line},
+        sse::{Parser, connection::HttpConnection, downlink::Downlink, exchange},
         subprotocol::{self, chosen, offered},
     },
 };
@@ -181,13 +179,13 @@ impl SseConnector {
 
     async fn connect(self, request: Request<()>) -> Result<Response<Sse>, Error> {
         let (parts, ()) = request.into_parts();
-        let id = self.memory.begin(&parts.uri, request::first_id(&parts.headers)?);
-        let mut headers = request::headers(parts.headers, &self.subprotocols, &id)?;
+        let id = self.memory.begin(&parts.uri, exchange::first_id(&parts.headers)?);
+        let mut headers = exchange::headers(parts.headers, &self.subprotocols, &id)?;
         let mut target = Target::parse(&parts.uri)?;
         target.authorize(&mut headers)?;
         for _ in 0..=self.max_redirects {
-            let mut line = Line::open(&self.dialer, &target).await?;
-            let answer = line.request(request::request(&headers, &target)).await.map_err(http_error)?;
+            let mut connection = HttpConnection::open(&self.dialer, &target).await?;
+            let answer = connection.request(exchange::request(&headers, &target)).await.map_err(http_error)?;
             if is_redirect(answer.status()) {
                 let to = follow(&target, answer.headers().get(header::LOCATION))?;
                 forget_credentials(&mut headers, &target, &to);
@@ -198,10 +196,14 @@ impl SseConnector {
                 target = to;
                 continue;
             }
-            let (mut head, body) = answer::check(answer, &mut line).await?.into_parts();
+            if answer.status() != StatusCode::OK {
+                return Err(connection.refusal(answer).await);
+            }
+            exchange::check_headers(answer.headers())?;
+            let (mut head, body) = answer.into_parts();
             let subprotocol = chosen(&mut head.headers, &offered(&headers))?;
             let parser = Parser::new().max_line(self.max_line).max_event(self.limits.message).resume_from(&id);
-            let down = Downlink::new(line, body, parser).max_silence(self.max_silence);
+            let down = Downlink::new(connection, body, parser).max_silence(self.max_silence);
             let events = Sse::new(down, parts.uri, self.memory, subprotocol);
             return Ok(Response::from_parts(head, events));
         }

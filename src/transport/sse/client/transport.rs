@@ -2,7 +2,8 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
-    task::{Context, Poll, Waker, ready},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -10,10 +11,12 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use http::Uri;
 
-use super::{SseMessages, memory::Memory};
 use crate::{
-    Error,
-    transport::sse::{Event, downlink::Downlink},
+    Error, Message,
+    transport::{
+        sse::{Event, downlink::Downlink},
+        wakers::WakerSlot,
+    },
 };
 
 /// A stream of server-sent events, as an [`SseConnector`](super::SseConnector) opens it: a receive-only transport.
@@ -54,13 +57,13 @@ pub struct Sse {
     told: (String, Option<Duration>),
     subprotocol: Option<Box<str>>,
     /// The task that waits for an event, which a close also wakes.
-    reader: Option<Waker>,
+    reader: WakerSlot,
 }
 
 impl Sse {
     pub(super) fn new(down: Downlink, uri: Uri, memory: Memory, subprotocol: Option<Box<str>>) -> Self {
         let told = (down.parser().last_event_id().to_owned(), None);
-        Self { down: Some(Box::new(down)), uri, memory, told, subprotocol, reader: None }
+        Self { down: Some(Box::new(down)), uri, memory, told, subprotocol, reader: WakerSlot::default() }
     }
 
     /// Returns the subprotocol that the server chose.
@@ -101,7 +104,7 @@ impl Sse {
 
     fn end(&mut self, error: Error) -> Error {
         self.down = None;
-        self.reader = None;
+        self.reader = WakerSlot::default();
         let error = match error.is_too_large() {
             true => error.context("an incoming event is over a limit of the SseConnector (Limits::message, max_line)"),
             false => error,
@@ -115,9 +118,7 @@ impl Sse {
     /// Closes the connection and wakes the task that waits for an event.
     pub(super) fn hang_up(&mut self) {
         self.down = None;
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
+        self.reader.wake();
     }
 
     fn closed(&self) -> Result<(), Error> {
@@ -137,8 +138,8 @@ impl Stream for Sse {
         let polled = down.poll_event(cx);
         // Also for a block without data.
         this.remember();
-        if polled.is_pending() && !this.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
-            this.reader = Some(cx.waker().clone());
+        if polled.is_pending() {
+            this.reader.register(cx);
         }
         Poll::Ready(Some(match ready!(polled) {
             Ok(Some(event)) => Ok(event),
@@ -175,5 +176,155 @@ impl fmt::Debug for Sse {
             .field("is_open", &self.down.is_some())
             .field("retry", &self.told.1)
             .finish_non_exhaustive()
+    }
+}
+
+/// The data of server-sent events as text messages, without ids and types. Created by [`Sse::into_messages`].
+///
+/// The layers of this crate, such as a codec or a limit, expect messages both ways. For their sake it has a sink of
+/// messages, which rejects each one with an error for which [`is_config`](Error::is_config) is true. A close message is
+/// the exception: it closes the connection. Only the type of [`Sse`] expresses that nothing can be sent.
+///
+/// Use it between a connector and a codec:
+///
+/// ```no_run
+/// # #[cfg(all(feature = "json", feature = "reconnect"))]
+/// # async fn read() -> Result<(), tower_transport::Error> {
+/// use futures_util::StreamExt;
+/// use tower::ServiceBuilder;
+/// use tower_transport::{
+///     ServiceBuilderExt, codec::JsonCodec, layer::reconnect::Backoff,
+///     transport::sse::{Sse, SseConnector},
+/// };
+///
+/// let prices = ServiceBuilder::new()
+///     .codec(JsonCodec::<serde_json::Value>::new())
+///     .reconnect("https://example.com/prices", Backoff::exponential())
+///     .map_response(|response: http::Response<Sse>| response.map(Sse::into_messages))
+///     .service(SseConnector::new());
+/// let mut prices = Box::pin(prices);
+/// while let Some(price) = prices.next().await {
+///     println!("{}", price?);
+/// }
+/// # Ok(()) }
+/// ```
+///
+/// Its backpressure, its end and its cancel safety are those of [`Sse`].
+#[derive(Debug)]
+pub struct SseMessages(Sse);
+
+impl SseMessages {
+    pub(super) fn new(events: Sse) -> Self {
+        Self(events)
+    }
+
+    /// Returns the stream of events.
+    #[must_use]
+    pub fn get_ref(&self) -> &Sse {
+        &self.0
+    }
+
+    /// Returns the stream of events.
+    #[must_use]
+    pub fn into_inner(self) -> Sse {
+        self.0
+    }
+}
+
+impl Stream for SseMessages {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.0).poll_next(cx).map_ok(|event| Message::Text(event.into_data()))
+    }
+}
+
+impl Sink<Message> for SseMessages {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.0).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        if message.is_close() {
+            self.0.hang_up();
+            return Ok(());
+        }
+        Err(Error::config("an event stream is receive-only; use SseDuplexConnector to send messages"))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // No accepted message ever waits.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.0).poll_close(cx)
+    }
+}
+
+/// The state shared by a connector, its clones and their streams.
+#[derive(Clone, Default)]
+pub(super) struct Memory(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    /// The URI that the state belongs to: another server's ids mean nothing to this one.
+    uri: Option<Uri>,
+    last_event_id: String,
+    retry: Option<Duration>,
+}
+
+impl Memory {
+    /// Begins a stream of `uri`. Returns the id to continue from, which is `first` if nothing is known about this URI.
+    pub(super) fn begin(&self, uri: &Uri, first: &str) -> String {
+        let mut kept = self.lock();
+        if kept.uri.as_ref() != Some(uri) {
+            *kept = Kept { uri: Some(uri.clone()), last_event_id: first.to_owned(), retry: None };
+        }
+        kept.last_event_id.clone()
+    }
+
+    /// Stores the state of a stream of `uri`. Has no effect if a stream of another URI has begun meanwhile.
+    pub(super) fn keep(&self, uri: &Uri, last_event_id: &str, retry: Option<Duration>) {
+        let mut kept = self.lock();
+        if kept.uri.as_ref() == Some(uri) {
+            if kept.last_event_id != last_event_id {
+                kept.last_event_id.clear();
+                kept.last_event_id.push_str(last_event_id);
+            }
+            kept.retry = retry.or(kept.retry);
+        }
+    }
+
+    pub(super) fn last_event_id(&self) -> String {
+        self.lock().last_event_id.clone()
+    }
+
+    pub(super) fn retry(&self) -> Option<Duration> {
+        self.lock().retry
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // No operation leaves the state half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    #[test]
+    fn what_belongs_to_one_url_is_nothing_to_another() {
+        let (a, b) = (Uri::from_static("http://h/a"), Uri::from_static("http://h/b"));
+        let memory = Memory::default();
+        assert_eq!(memory.begin(&a, "first"), "first");
+        memory.keep(&a, "7", Some(Duration::from_secs(1)));
+        memory.keep(&a, "8", None);
+        assert_eq!((memory.begin(&a, "first"), memory.retry()), ("8".to_owned(), Some(Duration::from_secs(1))));
+        assert_eq!((memory.begin(&b, ""), memory.retry()), (String::new(), None));
+        memory.keep(&a, "9", None);
+        assert_eq!(memory.last_event_id(), "", "a stream that another one has replaced");
     }
 }

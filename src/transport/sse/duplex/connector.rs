@@ -5,20 +5,26 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use tower_service::Service;
 
 use super::{
-    SseDuplex, answer, called::Called, courier::Courier, downlink::Downlink, event, head, headers, line::Line,
-    outbox::Outbox, uplink::Uplink,
+    SseDuplex,
+    called::Called,
+    courier::Courier,
+    event::{self, SESSION},
+    head,
+    outbox::Outbox,
+    uplink::Uplink,
 };
 use crate::{
     Error, Limits, rt,
     transport::{
         connecting::connecting,
         dial::{Dialer, Target, dialer_methods, http_error},
-        sse::Parser,
+        sse::{Parser, connection::HttpConnection, downlink::Downlink, exchange},
         subprotocol::{self, chosen, offered},
     },
 };
@@ -149,20 +155,21 @@ impl SseDuplexConnector {
 
     async fn connect(self, request: Request<()>) -> Result<Response<SseDuplex>, Error> {
         let target = Target::parse(request.uri())?;
-        let mut headers = headers(request.into_parts().0.headers, &self.subprotocols, "")?;
+        let mut headers = exchange::headers(request.into_parts().0.headers, &self.subprotocols, "")?;
         headers.entry(header::HOST).or_insert_with(|| target.authority.clone());
         target.authorize(&mut headers)?;
-        let mut line = Line::open(&self.dialer, &target).await?;
-        let response = line.request(open_request(&headers, &target)).await.map_err(http_error)?;
-        let (mut parts, body) = answer::check(response, &mut line).await?.into_parts();
+        let mut connection = HttpConnection::open(&self.dialer, &target).await?;
+        let response = connection.request(open_request(&headers, &target)).await.map_err(http_error)?;
+        let (mut parts, body) = check(response, &mut connection).await?.into_parts();
         let subprotocol = chosen(&mut parts.headers, &offered(&headers))?;
         let parser = Parser::new().max_event(event::max_data(self.limits.message));
-        let mut down = Downlink::new(line, body, parser).max_silence(self.max_silence);
-        let token = answer::token(&mut down).await?;
+        let mut down = Downlink::new(connection, body, parser).max_silence(self.max_silence);
+        let token = token(&mut down).await?;
         let headers = Courier::headers(headers, token);
         let takes_parts = head::takes_parts(&parts.headers);
         let outbox = Outbox::new(self.limits.write_buffer, self.max_post, takes_parts);
-        let courier = Courier { dialer: self.dialer, target, headers, limits: self.limits, line: None, takes_parts };
+        let courier =
+            Courier { dialer: self.dialer, target, headers, limits: self.limits, connection: None, takes_parts };
         let up = Uplink::new(outbox, courier);
         let transport = SseDuplex::called(Called::new(down, up, self.limits), subprotocol);
         Ok(Response::from_parts(parts, transport))
@@ -211,5 +218,77 @@ impl fmt::Debug for SseDuplexConnector {
             .field("max_post", &self.max_post)
             .field("proxy", &self.dialer.proxy_name())
             .finish_non_exhaustive()
+    }
+}
+
+/// Checks that the response is an event stream.
+async fn check(response: Response<Incoming>, connection: &mut HttpConnection) -> Result<Response<Incoming>, Error> {
+    let status = response.status();
+    if status == StatusCode::OK {
+        exchange::check_headers(response.headers())?;
+        return Ok(response);
+    }
+    if let (true, Some(location)) = (status.is_redirection(), response.headers().get(header::LOCATION)) {
+        let place = place(location);
+        let refusal = connection.refusal(response).await;
+        return Err(Error::config(format!(
+            "the server redirects ({status}) to {place}, which is not followed: connect to that URL instead"
+        ))
+        .with_answer_of(&refusal));
+    }
+    Err(connection.refusal(response).await)
+}
+
+/// Formats the destination of a redirect without the parts that may be secret: its path, its query, its user.
+fn place(location: &HeaderValue) -> String {
+    let uri = location.to_str().ok().and_then(|location| location.parse::<Uri>().ok());
+    let place = uri.as_ref().and_then(|uri| Some((uri.scheme_str()?, uri.host()?, uri.port_u16())));
+    match place {
+        // A host name is never longer (RFC 1035, section 2.3.4).
+        Some((scheme, host, port)) if scheme.len() + host.len() <= 255 => match port {
+            Some(port) => format!("`{scheme}://{host}:{port}`"),
+            None => format!("`{scheme}://{host}`"),
+        },
+        _ => "another place".to_owned(),
+    }
+}
+
+/// Reads the event that opens the session.
+async fn token(down: &mut Downlink) -> Result<HeaderValue, Error> {
+    const NOT_OPENED: &str = "the event stream does not begin with the event `session` and a token";
+
+    match std::future::poll_fn(|cx| down.poll_event(cx)).await? {
+        Some(event) if event.event_type() == SESSION => {
+            let token = event.data();
+            // The server chooses the token; it only has to be valid in a header.
+            let is_token = (16..=256).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+            let token = HeaderValue::from_str(token).ok().filter(|_| is_token);
+            let mut token = token.ok_or_else(|| Error::protocol(NOT_OPENED))?;
+            token.set_sensitive(true);
+            Ok(token)
+        }
+        Some(_) => Err(Error::protocol(NOT_OPENED)),
+        None => Err(Error::closed("the server ended the event stream before it opened the session")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_redirect_no_more_is_told_than_scheme_and_host() {
+        for (location, told) in [
+            ("https://a.example/login?token=secret#x", "`https://a.example`"),
+            ("http://user:secret@a.example:8080/", "`http://a.example:8080`"),
+            ("/login?token=secret", "another place"),
+            ("//a.example/secret", "another place"),
+            ("secret", "another place"),
+            ("", "another place"),
+        ] {
+            assert_eq!(place(&HeaderValue::from_static(location)), told, "{location}");
+        }
+        let long = format!("https://{}/", "a".repeat(60_000));
+        assert_eq!(place(&HeaderValue::from_str(&long).unwrap()), "another place");
     }
 }

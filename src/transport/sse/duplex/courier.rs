@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 
 use super::{
+    connection::HttpConnection,
     head::{self, MESSAGES, SEQUENCE, SESSION},
-    line::Line,
     outbox::Batch,
     receive::HOLD,
 };
@@ -32,7 +32,7 @@ pub(super) struct Courier {
     /// The headers of the request that opened the session.
     pub(super) headers: HeaderMap,
     pub(super) limits: Limits,
-    pub(super) line: Option<Line>,
+    pub(super) connection: Option<HttpConnection>,
     /// Whether the server accepts parts. Such a server also reports in its rejections how many messages it has taken.
     pub(super) takes_parts: bool,
 }
@@ -101,7 +101,7 @@ impl Courier {
                 Ok(Err(Failure::Transit(error))) => error,
                 Err(_) => Error::timeout(format!("a POST was not answered within {time:?}")),
             };
-            self.line = None;
+            self.connection = None;
             failures += 1;
             let elapsed = since.get_or_insert_with(rt::Instant::now).elapsed();
             if failures > RETRIES || elapsed > self.limits.handshake {
@@ -121,10 +121,10 @@ impl Courier {
 
     async fn post(&mut self, batch: &Batch) -> Result<u64, Failure> {
         let request = self.request(batch);
-        let line = self.line().await?;
-        let response = line.request(request).await.map_err(|error| Failure::Transit(http_error(error)))?;
+        let connection = self.connection().await?;
+        let response = connection.request(request).await.map_err(|error| Failure::Transit(http_error(error)))?;
         let (head, body) = response.into_parts();
-        let body = line.drive(read_body(body)).await;
+        let body = connection.drive(read_body(body)).await;
         if head.status.is_success() {
             return head::number(&head.headers).ok_or_else(|| {
                 // This is, for example, a captive portal's page that replaces the server's response: nothing was taken.
@@ -138,16 +138,16 @@ impl Courier {
         Err(self.refused(batch.bytes.len(), head.status, head.headers, body))
     }
 
-    async fn line(&mut self) -> Result<&mut Line, Failure> {
-        let mut kept = self.line.take();
-        if let Some(line) = &mut kept
-            && !line.is_usable().await
+    async fn connection(&mut self) -> Result<&mut HttpConnection, Failure> {
+        let mut kept = self.connection.take();
+        if let Some(connection) = &mut kept
+            && !connection.is_usable().await
         {
             kept = None;
         }
-        let line = match kept {
-            Some(line) => line,
-            None => Line::open(&self.dialer, &self.target).await.map_err(|error| {
+        let connection = match kept {
+            Some(connection) => connection,
+            None => HttpConnection::open(&self.dialer, &self.target).await.map_err(|error| {
                 if error.is_config() || error.is_tls() || error.is_auth() {
                     Failure::Refused(Lost::unheard(error))
                 } else {
@@ -155,7 +155,7 @@ impl Courier {
                 }
             })?,
         };
-        Ok(self.line.insert(line))
+        Ok(self.connection.insert(connection))
     }
 
     fn request(&self, batch: &Batch) -> Request<Full<Bytes>> {

@@ -125,7 +125,6 @@
 //! # Ok::<(), tower_transport::BoxError>(()) }).unwrap();
 //! ```
 
-mod answer;
 mod body;
 mod called;
 mod connector;
@@ -144,10 +143,7 @@ mod transport;
 mod uplink;
 
 // The base that both clients share.
-use super::{
-    client::{check_headers, headers},
-    downlink, line,
-};
+use super::{connection, downlink};
 
 pub use self::{
     body::SseDuplexBody,

@@ -56,6 +56,19 @@ impl Deref for LastEventId {
     }
 }
 
+/// Extracts the id as [`LastEventId::of`] does.
+#[cfg(feature = "axum")]
+impl<S: Sync> axum_core::extract::OptionalFromRequestParts<S> for LastEventId {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(
+        parts: &mut http::request::Parts,
+        _: &S,
+    ) -> Result<Option<Self>, std::convert::Infallible> {
+        Ok(Self::of(&parts.headers))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;

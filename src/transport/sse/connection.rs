@@ -21,13 +21,13 @@ use crate::{
 };
 
 /// An HTTP/1.1 connection to the server. The task that waits for its results drives it; there is no task behind it.
-pub(super) struct Line {
+pub(super) struct HttpConnection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// The connection, or `None` when it is over.
     connection: Option<http1::Connection<TokioIo<Metered>, Full<Bytes>>>,
 }
 
-impl Line {
+impl HttpConnection {
     pub(super) async fn open(dialer: &Dialer, target: &Target) -> Result<Self, Error> {
         let socket = dialer.dial(target).await?;
         let (sender, connection) = dial::client().handshake(TokioIo::new(Metered(socket))).await.map_err(http_error)?;

@@ -1,18 +1,21 @@
 use std::{
-    fmt,
+    fmt::{self, Write},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use http::{HeaderValue, Response, header};
 use http_body::{Body, Frame};
 use pin_project_lite::pin_project;
 
-use super::{super::Event, frame, keep_alive::KeepAlive, replay::Replay};
-use crate::BoxError;
+use super::super::Event;
+use crate::{
+    BoxError,
+    rt::{Instant, Timer},
+};
 
 pin_project! {
     /// Server-sent events as the body of an HTTP response: any `Stream` of [`Event`]s, for hyper and for axum.
@@ -70,7 +73,7 @@ pin_project! {
     pub struct EventStream<S> {
         #[pin]
         events: S,
-        frame: frame::Frame,
+        frame: NextFrame,
         keep_alive: KeepAlive,
         retry: Option<Duration>,
         failure: Option<BoxError>,
@@ -84,7 +87,7 @@ impl<S> EventStream<S> {
     pub fn new(events: S) -> Self {
         Self {
             events,
-            frame: frame::Frame::default(),
+            frame: NextFrame::default(),
             keep_alive: KeepAlive::default(),
             retry: None,
             failure: None,
@@ -212,5 +215,235 @@ impl<S> fmt::Debug for EventStream<S> {
             .field("keep_alive", &self.keep_alive)
             .field("has_ended", &self.has_ended)
             .finish_non_exhaustive()
+    }
+}
+
+/// ```
+/// use axum::{Router, routing::get};
+/// use tower_transport::{Queue, transport::sse::{Event, EventReceiver, EventStream, LastEventId, event_channel}};
+///
+/// async fn clock(last: Option<LastEventId>) -> EventStream<EventReceiver> {
+///     let mut next: u64 = last.and_then(|id| id.parse().ok()).map_or(0, |seen: u64| seen.saturating_add(1));
+///     let (sender, events) = event_channel(Queue::events());
+///     tokio::spawn(async move {
+///         // Ends when the client is gone.
+///         while let Ok(event) = Event::new(format!("tick {next}")).id(&next.to_string()) {
+///             if sender.send(event).await.is_err() {
+///                 return;
+///             }
+///             next = next.wrapping_add(1);
+///             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+///         }
+///     });
+///     events
+/// }
+///
+/// let app: Router = Router::new().route("/clock", get(clock));
+/// ```
+#[cfg(feature = "axum")]
+impl<S, E> axum_core::response::IntoResponse for EventStream<S>
+where
+    S: Stream<Item = Result<Event, E>> + Send + 'static,
+    E: Into<BoxError>,
+{
+    fn into_response(self) -> axum_core::response::Response {
+        Self::into_response(self).map(axum_core::body::Body::new)
+    }
+}
+
+/// The size in bytes from which a frame is passed on and the next one begins.
+const FULL: usize = 16 * 1024;
+
+/// The buffer size that a mostly idle stream keeps, in bytes.
+const SMALL: usize = 1024;
+
+/// The bytes of the next frame: events until no more are ready, or the frame is full. No I/O, no clock.
+///
+/// The memory is reused once its content is sent; an idle stream keeps a small buffer.
+#[derive(Debug, Default)]
+struct NextFrame {
+    buffer: BytesMut,
+    /// The size of the previous frame.
+    expected: usize,
+    /// Whether the buffer is larger than an idle stream should keep.
+    is_large: bool,
+}
+
+impl NextFrame {
+    fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.buffer.len() >= FULL
+    }
+
+    /// Returns the buffer for the next event.
+    #[inline]
+    fn writer(&mut self) -> &mut BytesMut {
+        if self.buffer.is_empty() {
+            self.buffer.reserve(self.expected.clamp(SMALL, FULL));
+            self.is_large |= self.expected > SMALL;
+        }
+        &mut self.buffer
+    }
+
+    /// Writes a `retry` without an event (WHATWG HTML, section 9.2.6): the client stores it, and the page does not see
+    /// it.
+    fn put_retry(&mut self, time: Duration) {
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        // A `BytesMut` grows, so this does not fail.
+        let _ = write!(self.writer(), "retry: {milliseconds}\n\n");
+    }
+
+    /// Takes the written bytes, or returns `None` if nothing was written.
+    fn take(&mut self) -> Option<Bytes> {
+        if self.buffer.is_empty() {
+            return None;
+        }
+        self.expected = self.buffer.len();
+        self.is_large |= self.expected > SMALL;
+        Some(self.buffer.split().freeze())
+    }
+
+    /// Releases memory, because nothing will be written for a while.
+    fn rest(&mut self) {
+        if std::mem::take(&mut self.is_large) {
+            self.buffer = BytesMut::new();
+            self.expected = 0;
+        }
+    }
+}
+
+/// The interval of comments on an idle stream: proxies cut streams that are silent for 30 to 60 s.
+const INTERVAL: Duration = Duration::from_secs(15);
+
+/// The schedule of keep-alive comments.
+#[derive(Debug)]
+struct KeepAlive {
+    interval: Option<Duration>,
+    timer: Timer,
+    /// The time since which nothing was sent, or `None` if bytes have just been sent.
+    silent_since: Option<Instant>,
+}
+
+impl KeepAlive {
+    fn every(interval: Option<Duration>) -> Self {
+        Self { interval, timer: Timer::new(), silent_since: None }
+    }
+
+    /// Records that something was sent.
+    #[inline]
+    fn spoken(&mut self) {
+        self.silent_since = None;
+    }
+
+    /// Returns `Ready` when a comment is due. It is polled only if there is nothing to send, so a busy stream neither
+    /// reads the clock nor sets the timer. The timer keeps running across sent events, and is set again if it fires too
+    /// early.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(interval) = self.interval else { return Poll::Pending };
+        let since = *self.silent_since.get_or_insert_with(Instant::now);
+        let Some(due) = since.checked_add(interval) else { return Poll::Pending };
+        if !self.timer.is_set() {
+            self.timer.set_at(due);
+        }
+        loop {
+            ready!(self.timer.poll(cx));
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            self.timer.set_at(due);
+        }
+    }
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self::every(Some(INTERVAL))
+    }
+}
+
+pin_project! {
+    /// Events that a client has missed, followed by those of the stream. Created by
+    /// [`EventStream::replay`](super::EventStream::replay).
+    pub struct Replay<I, S> {
+        missed: Option<I>,
+        #[pin]
+        events: S,
+    }
+}
+
+impl<I, S> Replay<I, S> {
+    fn new(missed: I, events: S) -> Self {
+        Self { missed: Some(missed), events }
+    }
+}
+
+impl<I, S, E> Stream for Replay<I, S>
+where
+    I: Iterator<Item = Event>,
+    S: Stream<Item = Result<Event, E>>,
+{
+    type Item = Result<Event, E>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.project();
+        if let Some(missed) = this.missed {
+            if let Some(event) = missed.next() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            *this.missed = None;
+        }
+        this.events.poll_next(cx)
+    }
+}
+
+impl<I, S> fmt::Debug for Replay<I, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replay").field("is_replaying", &self.missed.is_some()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(frame: &mut NextFrame, bytes: usize) -> *const u8 {
+        frame.writer().extend_from_slice(&vec![7; bytes]);
+        let taken = frame.take().unwrap();
+        assert_eq!(taken.len(), bytes);
+        taken.as_ptr()
+    }
+
+    #[test]
+    fn the_memory_of_small_frames_is_used_again_once_they_are_sent() {
+        let mut frame = NextFrame::default();
+        let first = round(&mut frame, 300);
+        let again = (0..100).filter(|_| {
+            frame.rest();
+            round(&mut frame, 300) == first
+        });
+        assert!(again.count() >= 30, "a new buffer for each frame");
+    }
+
+    #[test]
+    fn a_stream_that_rests_after_large_frames_keeps_nothing() {
+        let mut frame = NextFrame::default();
+        for size in [FULL, 40_000, SMALL + 1] {
+            round(&mut frame, 100);
+            round(&mut frame, size);
+            frame.rest();
+            assert_eq!(frame.buffer.capacity(), 0, "{size}");
+        }
+    }
+
+    #[test]
+    fn there_is_no_frame_without_bytes() {
+        let mut frame = NextFrame::default();
+        assert!(frame.take().is_none());
+        frame.put_retry(Duration::from_micros(2500));
+        assert_eq!(frame.take().unwrap(), "retry: 2\n\n");
+        assert!(frame.take().is_none() && frame.is_empty());
     }
 }
