@@ -283,13 +283,13 @@ where
 /// The counts of connections. Their memory is bounded by the total: the map contains only keys that have a connection.
 #[derive(Debug)]
 struct Counts<K> {
-    state: Mutex<State>,
+    connections: Mutex<Connections>,
     seeds: Seeds,
     keys: PhantomData<fn(K)>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Connections {
     total: usize,
     by_key: HashMap<Fingerprint, usize>,
 }
@@ -303,33 +303,33 @@ enum Full {
 
 impl<K: Hash + Eq + Clone> Counts<K> {
     fn new() -> Self {
-        Self { state: Mutex::default(), seeds: Seeds::default(), keys: PhantomData }
+        Self { connections: Mutex::default(), seeds: Seeds::default(), keys: PhantomData }
     }
 
     fn enter(&self, key: Option<&K>, total: usize, per_key: usize) -> Result<(), Full> {
         let key = key.map(|key| self.seeds.of(key));
-        let mut state = self.lock();
-        if state.total >= total {
+        let mut open = self.lock();
+        if open.total >= total {
             return Err(Full::Total);
         }
         if let Some(key) = key {
-            let taken = state.by_key.get(&key).copied().unwrap_or(0);
+            let taken = open.by_key.get(&key).copied().unwrap_or(0);
             if taken >= per_key {
                 return Err(Full::Key);
             }
-            state.by_key.insert(key, taken + 1);
+            open.by_key.insert(key, taken + 1);
         }
-        state.total += 1;
+        open.total += 1;
         Ok(())
     }
 
     fn leave(&self, key: Option<Fingerprint>) {
-        let mut state = self.lock();
-        state.total = state.total.saturating_sub(1);
+        let mut open = self.lock();
+        open.total = open.total.saturating_sub(1);
         let Some(key) = key else { return };
-        match state.by_key.get_mut(&key) {
+        match open.by_key.get_mut(&key) {
             Some(taken) if *taken > 1 => *taken -= 1,
-            _ => drop(state.by_key.remove(&key)),
+            _ => drop(open.by_key.remove(&key)),
         }
     }
 
@@ -337,8 +337,8 @@ impl<K: Hash + Eq + Clone> Counts<K> {
         self.lock().total
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -52,16 +52,16 @@ impl<S> TokenSource for S where S: Service<TokenRequest, Response = Token, Error
 /// ```
 pub struct Tokens<S: TokenSource> {
     // `Shared` requires this bound: it holds the output of the source's future.
-    shared: Arc<State<S>>,
+    shared: Arc<SharedSource<S>>,
 }
 
-struct State<S: TokenSource> {
+struct SharedSource<S: TokenSource> {
     /// Under its own lock, to be cloned: `clone` is user code, and no other code waits for this lock.
     source: Mutex<S>,
-    inner: Mutex<Inner<S>>,
+    inner: Mutex<CachedTokens<S>>,
 }
 
-struct Inner<S: TokenSource> {
+struct CachedTokens<S: TokenSource> {
     margin: Duration,
     cache: Cache,
     flight: Flight<Fetch<S>>,
@@ -86,8 +86,8 @@ where
     /// Creates a cache for `source` that replaces tokens `margin` before they expire (or after half their life, if that
     /// is later). The margin covers the time that a connect may take and the difference between clocks.
     pub fn with_margin(source: S, margin: Duration) -> Self {
-        let inner = Inner { margin, cache: Cache::new(), flight: Flight::new() };
-        Self { shared: Arc::new(State { source: Mutex::new(source), inner: Mutex::new(inner) }) }
+        let inner = CachedTokens { margin, cache: Cache::new(), flight: Flight::new() };
+        Self { shared: Arc::new(SharedSource { source: Mutex::new(source), inner: Mutex::new(inner) }) }
     }
 
     /// Returns a valid token: the cached one, or a new one.
@@ -110,7 +110,7 @@ where
     }
 
     fn newer_than(&self, generation: u64, reason: impl Fn(&Cache) -> Reason) -> Getting<S> {
-        let found = |inner: &Inner<S>| {
+        let found = |inner: &CachedTokens<S>| {
             let lease = inner.cache.fresh(Instant::now()).filter(|lease| lease.generation > generation);
             let ready = lease.map(|lease| Step::Ready { lease: Some(lease) });
             let step = ready.or_else(|| Some(Step::Waiting { flight: inner.flight.running()? }));
@@ -157,8 +157,8 @@ impl Tokens<FixedToken> {
     }
 }
 
-impl<S: TokenSource> State<S> {
-    fn lock(&self) -> MutexGuard<'_, Inner<S>> {
+impl<S: TokenSource> SharedSource<S> {
+    fn lock(&self) -> MutexGuard<'_, CachedTokens<S>> {
         // Only code of this crate runs under the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,7 +170,7 @@ pin_project! {
         #[pin]
         fetch: Oneshot<S, TokenRequest>,
         reason: Reason,
-        shared: Arc<State<S>>,
+        shared: Arc<SharedSource<S>>,
     }
 }
 

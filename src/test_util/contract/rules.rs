@@ -10,7 +10,7 @@ use std::{
 use super::{
     bench::Bench,
     check::Check,
-    wait::{Bell, give_way},
+    wait::{WakeFlag, give_way},
 };
 use crate::TransportExt;
 
@@ -345,13 +345,13 @@ async fn wake_ups(mut bench: Bench<'_>) {
 struct Tasks {
     old: Waker,
     new: Waker,
-    bell: Arc<Bell>,
+    flag: Arc<WakeFlag>,
 }
 
 impl Tasks {
     fn new() -> Self {
-        let (bell, new) = Bell::new();
-        Self { old: Bell::new().1, new, bell }
+        let (flag, new) = WakeFlag::new();
+        Self { old: WakeFlag::new().1, new, flag }
     }
 
     /// Polls as the old task, and then as the new one.
@@ -383,7 +383,7 @@ async fn message_rings(bench: &mut Bench<'_>, tasks: &Tasks, found: &str) {
     bench
         .wait(found, WAKE_ADVICE, |bench, cx| {
             let flushed = bench.push(cx);
-            if !bench.all_arrived() && tasks.bell.rang(cx) {
+            if !bench.all_arrived() && tasks.flag.was_woken(cx) {
                 let _ = bench.poll_receive(&mut Context::from_waker(&tasks.new));
             }
             if bench.all_arrived() { flushed } else { Poll::Pending }
@@ -410,7 +410,11 @@ async fn waiting_writer(bench: &mut Bench<'_>) {
     bench
         .wait("poll_ready was Pending, the peer read, and the newest waker was not woken", WAKE_ADVICE, |bench, cx| {
             bench.receive_ready(cx);
-            if writer.bell.rang(cx) { bench.poll_ready(&mut Context::from_waker(&writer.new)) } else { Poll::Pending }
+            if writer.flag.was_woken(cx) {
+                bench.poll_ready(&mut Context::from_waker(&writer.new))
+            } else {
+                Poll::Pending
+            }
         })
         .await;
     bench.send();
@@ -429,7 +433,11 @@ async fn waiting_flush(bench: &mut Bench<'_>) {
     bench
         .wait("poll_flush was Pending, the peer read, and the newest waker was not woken", WAKE_ADVICE, |bench, cx| {
             bench.receive_ready(cx);
-            if tasks.bell.rang(cx) { bench.poll_flush(&mut Context::from_waker(&tasks.new)) } else { Poll::Pending }
+            if tasks.flag.was_woken(cx) {
+                bench.poll_flush(&mut Context::from_waker(&tasks.new))
+            } else {
+                Poll::Pending
+            }
         })
         .await;
 }

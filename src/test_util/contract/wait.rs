@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     thread,
@@ -82,31 +82,31 @@ pub(super) async fn give_way() {
 
 /// A waker that records whether it was woken, and passes the wake-up on to the task of the check.
 #[derive(Default)]
-pub(super) struct Bell {
-    rings: AtomicUsize,
+pub(super) struct WakeFlag {
+    is_woken: AtomicBool,
     task: AtomicWaker,
 }
 
-impl Bell {
+impl WakeFlag {
     pub(super) fn new() -> (Arc<Self>, Waker) {
-        let bell = Arc::new(Self::default());
-        (bell.clone(), Waker::from(bell))
+        let flag = Arc::new(Self::default());
+        (flag.clone(), Waker::from(flag))
     }
 
     /// Returns whether it was woken since the last call; if not, `cx` is woken when it is.
-    pub(super) fn rang(&self, cx: &Context<'_>) -> bool {
+    pub(super) fn was_woken(&self, cx: &Context<'_>) -> bool {
         self.task.register(cx.waker());
-        self.rings.swap(0, Ordering::AcqRel) > 0
+        self.is_woken.swap(false, Ordering::AcqRel)
     }
 }
 
-impl Wake for Bell {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.rings.fetch_add(1, Ordering::AcqRel);
+        self.is_woken.store(true, Ordering::Release);
         self.task.wake();
     }
 }

@@ -130,13 +130,13 @@ impl Link {
 
     fn check(&self) -> Result<(), Error> {
         match self.lock().end() {
-            End::Cut | End::Ended => Err(cut()),
-            End::Open | End::HalfOpen => Ok(()),
+            PermanentFault::Cut | PermanentFault::Ended => Err(cut()),
+            PermanentFault::Open | PermanentFault::HalfOpen => Ok(()),
         }
     }
 
     fn is_half_open(&self) -> bool {
-        self.lock().end() == End::HalfOpen
+        self.lock().end() == PermanentFault::HalfOpen
     }
 }
 
@@ -181,14 +181,14 @@ where
             {
                 let mut state = this.link.lock();
                 match state.end() {
-                    End::Open if state.waits(Direction::Incoming) => return Poll::Pending,
-                    End::Open => {}
-                    End::HalfOpen => return Poll::Pending,
-                    End::Cut => {
+                    PermanentFault::Open if state.waits(Direction::Incoming) => return Poll::Pending,
+                    PermanentFault::Open => {}
+                    PermanentFault::HalfOpen => return Poll::Pending,
+                    PermanentFault::Cut => {
                         state.ended();
                         return Poll::Ready(Some(Err(cut())));
                     }
-                    End::Ended => return Poll::Ready(None),
+                    PermanentFault::Ended => return Poll::Ready(None),
                 }
             }
             match ready!(this.inner.as_mut().poll_next(cx)) {
@@ -272,7 +272,7 @@ pub enum Direction {
 struct Directions {
     outgoing: Flow,
     incoming: Flow,
-    end: End,
+    end: PermanentFault,
 }
 
 #[derive(Debug, Default)]
@@ -293,7 +293,7 @@ struct Chance {
 
 /// A permanent fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum End {
+enum PermanentFault {
     #[default]
     Open,
     /// Nothing comes in any more, and outgoing messages are swallowed.
@@ -305,25 +305,25 @@ enum End {
 }
 
 impl Directions {
-    fn end(&self) -> End {
+    fn end(&self) -> PermanentFault {
         self.end
     }
 
     fn half_open(&mut self) {
-        if self.end == End::Open {
-            self.end = End::HalfOpen;
+        if self.end == PermanentFault::Open {
+            self.end = PermanentFault::HalfOpen;
         }
     }
 
     fn cut(&mut self) {
-        if self.end != End::Ended {
-            self.end = End::Cut;
+        if self.end != PermanentFault::Ended {
+            self.end = PermanentFault::Cut;
         }
     }
 
     /// Records that the stream returns its error now.
     fn ended(&mut self) {
-        self.end = End::Ended;
+        self.end = PermanentFault::Ended;
     }
 
     fn flow(&mut self, direction: Direction) -> &mut Flow {
@@ -432,11 +432,11 @@ mod tests {
         let mut state = Directions::default();
         state.half_open();
         state.cut();
-        assert_eq!(state.end(), End::Cut);
+        assert_eq!(state.end(), PermanentFault::Cut);
         state.ended();
         state.cut();
         state.half_open();
         state.resume(Incoming);
-        assert_eq!(state.end(), End::Ended);
+        assert_eq!(state.end(), PermanentFault::Ended);
     }
 }

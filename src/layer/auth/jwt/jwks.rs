@@ -56,16 +56,16 @@ impl<S> KeySource for S where
 /// The documentation of [`JwtVerifier`](super::JwtVerifier) applies here too. After a failed fetch the error is one for
 /// which [`is_auth`](Error::is_auth) is false: the peer is answered with 503 (or closed with 1013), not refused.
 pub struct JwksVerifier<S: KeySource, X = ()> {
-    shared: Arc<State<S>>,
+    shared: Arc<SharedKeys<S>>,
     extra: PhantomData<fn() -> X>,
 }
 
-struct State<S: KeySource> {
-    inner: Mutex<Inner<S>>,
+struct SharedKeys<S: KeySource> {
+    inner: Mutex<FetchedKeys<S>>,
     rules: JwtRules,
 }
 
-struct Inner<S: KeySource> {
+struct FetchedKeys<S: KeySource> {
     /// `None` while a fetch has it. It is moved, so that no user code runs under the lock, not even a clone.
     source: Option<S>,
     set: KeySet,
@@ -79,13 +79,13 @@ where
 {
     /// Creates a verifier with the keys that `source` fetches.
     pub fn new(source: S, rules: JwtRules) -> Self {
-        let inner = Inner {
+        let inner = FetchedKeys {
             source: Some(source),
             set: KeySet::new(),
             flight: Flight::new(),
             fetch_timeout: Duration::from_secs(30),
         };
-        Self { shared: Arc::new(State { inner: Mutex::new(inner), rules }), extra: PhantomData }
+        Self { shared: Arc::new(SharedKeys { inner: Mutex::new(inner), rules }), extra: PhantomData }
     }
 
     /// Sets the minimum interval between fetches for unknown keys, for all clones. Defaults to 1 minute. After a failed
@@ -112,8 +112,8 @@ where
     }
 }
 
-impl<S: KeySource> State<S> {
-    fn lock(&self) -> MutexGuard<'_, Inner<S>> {
+impl<S: KeySource> SharedKeys<S> {
+    fn lock(&self) -> MutexGuard<'_, FetchedKeys<S>> {
         // Only code of this crate runs under the lock.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,7 +193,7 @@ pin_project! {
 /// The source, which returns to the verifier however a fetch ends.
 struct Loan<S: KeySource> {
     source: Option<S>,
-    shared: Arc<State<S>>,
+    shared: Arc<SharedKeys<S>>,
 }
 
 impl<S: KeySource> Loan<S> {
@@ -282,7 +282,7 @@ pin_project! {
     pub struct Verifying<S: KeySource, X> {
         #[pin]
         step: Step<S, X>,
-        shared: Arc<State<S>>,
+        shared: Arc<SharedKeys<S>>,
     }
 }
 

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request};
 
-use super::{body::SseDuplexBody, session::Session, sessions::Sessions, token::Token};
+use super::{
+    body::SseDuplexBody,
+    session::{Session, Sessions},
+    token::Token,
+};
 use crate::transport::{origin::Origins, refusal::Refusal, subprotocol::one};
 
 /// The token of the session that a POST belongs to. A page of another origin cannot send this header without a CORS

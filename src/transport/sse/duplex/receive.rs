@@ -16,7 +16,8 @@ use pin_project_lite::pin_project;
 use super::{
     body::SseDuplexBody,
     head::{self, Cors},
-    session::{Session, Step, Turn},
+    incoming_post::{Step, Turn},
+    session::Session,
 };
 use crate::{rt::Timer, transport::refusal::Refusal};
 

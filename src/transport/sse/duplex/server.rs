@@ -17,7 +17,7 @@ use super::{
     head::{self, Ask, Cors},
     receive::SseDuplexAnswer,
     served::Served,
-    sessions::Sessions,
+    session::Sessions,
 };
 use crate::{
     Error, Limits, log, rt,

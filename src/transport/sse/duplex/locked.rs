@@ -9,12 +9,21 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{
-    Error, Limits,
-    transport::sse::duplex::{event, inbox::Inbox, token::Token},
-};
+use super::{event, inbox::Inbox, token::Token};
+use crate::{Error, Limits};
 
-pub(super) struct State {
+/// The state of a session.
+///
+/// | `is_left` | `is_cut` | the session |
+/// |---|---|---|
+/// | no | no | is open: both ends are there |
+/// | no | yes | has lost its client: the handler reads the rest of the inbox, and can send nothing |
+/// | yes | no | was left by its handler: the client reads the rest of the outbox, for a limited time |
+/// | yes | yes | is over |
+///
+/// `is_lost` goes with the last three: the outbox was dropped with something in it. `fault` ends the inbox, whichever
+/// row applies; the handler's end then closes the session.
+pub(super) struct SessionState {
     pub(super) inbox: Inbox,
     /// The number of the newest POST: older ones take nothing any more.
     pub(super) post: u64,
@@ -34,14 +43,14 @@ pub(super) struct State {
 
 /// A task that waits for a change.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Who {
+pub(super) enum Waiter {
     Reader,
     /// The reader, which waits until the client has been told.
     Teller,
     Writer,
     Body,
     /// The newest POST.
-    Poster,
+    Post,
     /// The task that waits for the session's end, once the handler's end is gone.
     Expiry,
 }
@@ -50,20 +59,20 @@ pub(super) enum Who {
 struct Wakers([Option<Waker>; 6]);
 
 impl Wakers {
-    fn of(&mut self, who: Who) -> &mut Option<Waker> {
+    fn of(&mut self, who: Waiter) -> &mut Option<Waker> {
         let [reader, teller, writer, body, poster, expiry] = &mut self.0;
         match who {
-            Who::Reader => reader,
-            Who::Teller => teller,
-            Who::Writer => writer,
-            Who::Body => body,
-            Who::Poster => poster,
-            Who::Expiry => expiry,
+            Waiter::Reader => reader,
+            Waiter::Teller => teller,
+            Waiter::Writer => writer,
+            Waiter::Body => body,
+            Waiter::Post => poster,
+            Waiter::Expiry => expiry,
         }
     }
 }
 
-impl State {
+impl SessionState {
     pub(super) fn new(token: Token, limits: Limits) -> Self {
         let mut outbox = BytesMut::new();
         outbox.extend_from_slice(format!("event: {}\ndata: {}\n\n", event::SESSION, token.text()).as_bytes());
@@ -85,7 +94,7 @@ impl State {
 /// this session.
 pub(super) struct Locked<'a> {
     // Declared first, so that it is dropped first: dropping it unlocks.
-    state: MutexGuard<'a, State>,
+    state: MutexGuard<'a, SessionState>,
     woken: Woken,
 }
 
@@ -96,37 +105,37 @@ struct Woken {
 }
 
 impl<'a> Locked<'a> {
-    pub(super) fn new(state: MutexGuard<'a, State>) -> Self {
+    pub(super) fn new(state: MutexGuard<'a, SessionState>) -> Self {
         Self { state, woken: Woken::default() }
     }
 
     /// Wakes `who`, once the state is unlocked.
-    pub(super) fn wake(&mut self, who: Who) {
+    pub(super) fn wake(&mut self, who: Waiter) {
         if let Some(waker) = self.state.wakers.of(who).take() {
             // A waker is registered only at the end, so the other slot is empty.
             *self.woken.wakers.of(who) = Some(waker);
         }
     }
 
-    pub(super) fn is_registered(&mut self, who: Who, waker: &Waker) -> bool {
+    pub(super) fn is_registered(&mut self, who: Waiter, waker: &Waker) -> bool {
         self.state.wakers.of(who).as_ref().is_some_and(|registered| registered.will_wake(waker))
     }
 
-    pub(super) fn register(&mut self, who: Who, waker: Waker) {
+    pub(super) fn register(&mut self, who: Waiter, waker: Waker) {
         self.woken.replaced = self.state.wakers.of(who).replace(waker);
     }
 }
 
 impl Deref for Locked<'_> {
-    type Target = State;
+    type Target = SessionState;
 
-    fn deref(&self) -> &State {
+    fn deref(&self) -> &SessionState {
         &self.state
     }
 }
 
 impl DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut State {
+    fn deref_mut(&mut self) -> &mut SessionState {
         &mut self.state
     }
 }
