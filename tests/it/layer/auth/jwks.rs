@@ -123,13 +123,17 @@ async fn keys_that_are_not_for_signatures_are_left_out_and_the_rest_is_used() {
     let short = json!({ "kty": "OKP", "crv": "Ed25519", "x": BASE64_URL_SAFE_NO_PAD.encode("short"), "kid": "short" });
     let hmac = json!({ "kty": "oct", "k": BASE64_URL_SAFE_NO_PAD.encode(SECRET), "kid": "hmac", "alg": "HS256" });
     let odd = json!({ "kty": "AKP", "kid": "odd", "alg": "ML-DSA-44" });
-    let (set, count) = (set(&[enc, wrong, short, hmac, odd, jwk(Algorithm::EdDSA, "good")]), Count::default());
+    let mistyped =
+        json!({ "kty": "RSA", "kid": "mistyped", "alg": "RS256", "n": 7, "e": ["AQAB"], "key_ops": "verify" });
+    let keys = [enc, wrong, short, hmac, odd, mistyped, json!(7), json!(null), jwk(Algorithm::EdDSA, "good")];
+    let (set, count) = (set(&keys), Count::default());
     let verifier = verifier(&set, &count);
     verify(&verifier, token(Algorithm::EdDSA, "good")).await.unwrap();
     for (algorithm, id) in [
         (Algorithm::RS256, "enc"),
         (Algorithm::ES256, "wrong"),
         (Algorithm::EdDSA, "short"),
+        (Algorithm::RS256, "mistyped"),
         (Algorithm::HS256, "hmac"),
         (Algorithm::HS256, "good"),
     ] {
