@@ -11,23 +11,18 @@ use std::{
 
 use bytes::Bytes;
 use rkyv::{
-    Archive, Deserialize, Serialize, SerializeUnsized,
-    api::{
-        access_with_context,
-        high::{HighDeserializer, HighSerializer, HighValidator},
-    },
-    bytecheck::CheckBytes,
+    Archive, SerializeUnsized,
+    api::{access_with_context, high::HighSerializer},
     rancor::{BoxedError, Strategy},
-    ser::{
-        Serializer,
-        allocator::{Arena, ArenaHandle},
-        sharing::Share,
-    },
+    ser::{Serializer, allocator::Arena, sharing::Share},
     util::AlignedVec,
     validation::{Validator, archive::ArchiveValidator, shared::SharedValidator},
 };
 
-use super::view::{View, deserialize};
+use super::{
+    archive::{ArchiveOf, Owned, RkyvEncode},
+    view::{View, deserialize},
+};
 use crate::{
     Error, Message,
     codec::{
@@ -176,43 +171,6 @@ impl<Out, In> fmt::Debug for RkyvCodec<Out, In> {
         f.debug_struct("RkyvCodec").field("encoder", &self.encoder).field("decoder", &self.decoder).finish()
     }
 }
-
-/// A value that [`RkyvCodec`] can send: any type that derives [`rkyv::Archive`] and
-/// [`rkyv::Serialize`].
-///
-/// This trait is an alias. It is implemented for every suitable type and cannot be implemented by hand.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be encoded with rkyv",
-    note = "derive it: `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]`, on every type within too"
-)]
-pub trait RkyvEncode: for<'a> Serialize<HighSerializer<&'a mut AlignedVec, ArenaHandle<'a>, BoxedError>> {}
-
-impl<T> RkyvEncode for T where T: for<'a> Serialize<HighSerializer<&'a mut AlignedVec, ArenaHandle<'a>, BoxedError>> {}
-
-/// A value whose archive can be validated and therefore read as a [`View`](super::View): any type that derives
-/// [`rkyv::Archive`].
-///
-/// This trait is an alias. It is implemented for every suitable type and cannot be implemented by hand.
-#[diagnostic::on_unimplemented(
-    message = "archives of `{Self}` cannot be validated, so none is read from a peer",
-    note = "derive it: `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]`, on every type within too"
-)]
-pub trait ArchiveOf: Archive<Archived: for<'a> CheckBytes<HighValidator<'a, BoxedError>>> {}
-
-impl<T> ArchiveOf for T where T: Archive<Archived: for<'a> CheckBytes<HighValidator<'a, BoxedError>>> {}
-
-/// A value that can be built from its validated archive: any type that derives [`rkyv::Archive`] and
-/// [`rkyv::Deserialize`].
-///
-/// This trait is an alias. It is implemented for every suitable type and cannot be implemented by hand.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be decoded with rkyv",
-    note = "derive it: `#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]`, on every type within too",
-    note = "for the zero-copy archive in place of the value, take `View<{Self}>`"
-)]
-pub trait Owned: ArchiveOf + Archive<Archived: Deserialize<Self, HighDeserializer<BoxedError>>> + Sized {}
-
-impl<T> Owned for T where T: ArchiveOf + Archive<Archived: Deserialize<T, HighDeserializer<BoxedError>>> {}
 
 /// Archives of this size or more are not copied: the vector becomes the message, and another one is allocated for the
 /// next.

@@ -1,9 +1,11 @@
 //! The codec for rkyv archives.
 
+mod archive;
 mod codec;
 mod view;
 
 pub use self::{
-    codec::{ArchiveOf, Owned, Realigned, RkyvCodec, RkyvEncode},
+    archive::{ArchiveOf, Owned, RkyvEncode},
+    codec::{Realigned, RkyvCodec},
     view::View,
 };

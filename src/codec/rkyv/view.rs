@@ -3,7 +3,7 @@ use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
 use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Portable, api::high::HighDeserializer, rancor::BoxedError};
 
-use super::codec::Owned;
+use super::archive::Owned;
 use crate::Error;
 
 /// A validated archive of a `T`, read in the receive buffer without a copy or an allocation.

@@ -116,7 +116,7 @@ impl Parser {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let line = match self.lines.next(&self.block) {
+        let line = match self.lines.next(self.block.room()) {
             Ok(Some(line)) => line,
             Ok(None) => return Ok(Some(None)),
             Err(error) => return Err(self.fail(error)),

@@ -11,12 +11,12 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 use super::{
-    SseDuplex,
     called::Called,
-    courier::Courier,
     event::{self, SESSION},
     head,
     outbox::Outbox,
+    poster::Poster,
+    transport::SseDuplex,
     uplink::Uplink,
 };
 use crate::{
@@ -165,12 +165,12 @@ impl SseDuplexConnector {
         let parser = Parser::new().max_event(event::max_data(self.limits.message));
         let mut down = Downlink::new(connection, body, parser).max_silence(self.max_silence);
         let token = token(&mut down).await?;
-        let headers = Courier::headers(headers, token);
+        let headers = Poster::headers(headers, token);
         let takes_parts = head::takes_parts(&parts.headers);
         let outbox = Outbox::new(self.limits.write_buffer, self.max_post, takes_parts);
-        let courier =
-            Courier { dialer: self.dialer, target, headers, limits: self.limits, connection: None, takes_parts };
-        let up = Uplink::new(outbox, courier);
+        let poster =
+            Poster { dialer: self.dialer, target, headers, limits: self.limits, connection: None, takes_parts };
+        let up = Uplink::new(outbox, poster);
         let transport = SseDuplex::called(Called::new(down, up, self.limits), subprotocol);
         Ok(Response::from_parts(parts, transport))
     }

@@ -128,13 +128,13 @@
 mod body;
 mod called;
 mod connector;
-mod courier;
 mod event;
 mod head;
 mod inbox;
 mod incoming_post;
 mod locked;
 mod outbox;
+mod poster;
 mod receive;
 mod served;
 mod server;
@@ -144,7 +144,7 @@ mod transport;
 mod uplink;
 
 // The base that both clients share.
-use super::{connection, downlink};
+use super::downlink;
 
 pub use self::{
     body::SseDuplexBody,

@@ -12,12 +12,12 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    SseDuplex,
     body::SseDuplexBody,
     head::{self, Ask, Cors},
     receive::SseDuplexAnswer,
     served::Served,
     session::Sessions,
+    transport::SseDuplex,
 };
 use crate::{
     Error, Limits, log, rt,

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    courier::{Courier, Lost},
     outbox::{Batch, Outbox},
+    poster::{Lost, Poster},
 };
 use crate::Error;
 
@@ -22,9 +22,9 @@ pub(super) struct Uplink {
 }
 
 impl Uplink {
-    pub(super) fn new(outbox: Outbox, courier: Courier) -> Self {
+    pub(super) fn new(outbox: Outbox, poster: Poster) -> Self {
         let outbox = Arc::new(Mutex::new(outbox));
-        let delivery = Box::pin(deliver(outbox.clone(), courier));
+        let delivery = Box::pin(deliver(outbox.clone(), poster));
         Self { outbox, delivery: Some(delivery), failed: None }
     }
 
@@ -60,9 +60,9 @@ fn lock(outbox: &Mutex<Outbox>) -> MutexGuard<'_, Outbox> {
     outbox.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn deliver(outbox: Arc<Mutex<Outbox>>, mut courier: Courier) -> Lost {
+async fn deliver(outbox: Arc<Mutex<Outbox>>, mut poster: Poster) -> Lost {
     loop {
-        if let Err(lost) = courier.deliver(next_batch(&outbox).await).await {
+        if let Err(lost) = poster.deliver(next_batch(&outbox).await).await {
             return lost;
         }
         lock(&outbox).acknowledged();

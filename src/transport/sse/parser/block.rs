@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use memchr::memchr;
 
-use super::lines::{Line, Plain};
+use super::lines::{Line, Plain, Room, data_value, without_space};
 use crate::{
     Error, Text,
     transport::sse::{Event, event::own_name, label::Label},
@@ -58,28 +58,18 @@ impl Default for Block {
     }
 }
 
-/// Returns the value of a `data` line, complete or partial.
-#[inline]
-pub(super) fn data_value(line: &[u8]) -> Option<&[u8]> {
-    line.strip_prefix(b"data:").map(without_space)
-}
-
-#[inline]
-pub(super) fn without_space(value: &[u8]) -> &[u8] {
-    value.strip_prefix(b" ").unwrap_or(value)
-}
-
 impl Block {
     pub(super) fn begin_with(&mut self, id: &str) {
         self.last_id = if id.is_empty() { Label::ABSENT } else { Label::new(id) };
     }
 
-    /// Returns the maximum length of the value of another `data` line.
-    pub(super) fn room(&self) -> usize {
-        match &self.data {
+    /// Returns the room for the value of another `data` line.
+    pub(super) fn room(&self) -> Room {
+        let left = match &self.data {
             Data::None => self.max_event,
             data => self.max_event.saturating_sub(data.len() + 1),
-        }
+        };
+        Room { left, max_event: self.max_event }
     }
 
     /// Returns the maximum data size of the event, if it has no data yet.
@@ -90,10 +80,6 @@ impl Block {
 
     pub(super) fn last_event_id(&self) -> &str {
         self.last_id.as_str()
-    }
-
-    pub(super) fn too_large(&self) -> Error {
-        Error::too_large(format!("an event's data is over the limit of {} bytes (Parser::max_event)", self.max_event))
     }
 
     /// Handles a line that is neither blank nor a comment.
@@ -136,11 +122,11 @@ impl Block {
                 data.push(char::REPLACEMENT_CHARACTER);
             }
             if data.len() > self.max_event {
-                return Err(self.too_large());
+                return Err(self.room().too_large());
             }
         }
         if data.len() > self.max_event {
-            return Err(self.too_large());
+            return Err(self.room().too_large());
         }
         self.data = Data::Many(data);
         Ok(())

@@ -5,10 +5,34 @@ use std::ops::Range;
 use bytes::Bytes;
 use memchr::memchr2;
 
-use super::block::{Block, data_value, without_space};
 use crate::{Error, Text};
 
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+
+/// The room for more data in the current event.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    /// The maximum length of the value of another `data` line.
+    pub(super) left: usize,
+    pub(super) max_event: usize,
+}
+
+impl Room {
+    pub(super) fn too_large(self) -> Error {
+        Error::too_large(format!("an event's data is over the limit of {} bytes (Parser::max_event)", self.max_event))
+    }
+}
+
+/// Returns the value of a `data` line, complete or partial.
+#[inline]
+pub(super) fn data_value(line: &[u8]) -> Option<&[u8]> {
+    line.strip_prefix(b"data:").map(without_space)
+}
+
+#[inline]
+pub(super) fn without_space(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b" ").unwrap_or(value)
+}
 
 #[derive(Debug)]
 pub(super) struct Lines {
@@ -136,8 +160,8 @@ impl Lines {
         }
     }
 
-    /// Returns the next line that is not a comment. `block` receives the line, and determines its maximum length.
-    pub(super) fn next(&mut self, block: &Block) -> Result<Option<Line<'_>>, Error> {
+    /// Returns the next line that is not a comment. `room` is that of the event which receives the line.
+    pub(super) fn next(&mut self, room: Room) -> Result<Option<Line<'_>>, Error> {
         let (start, end) = loop {
             let start = self.at;
             let rest = self.chunk.get(start..).unwrap_or_default();
@@ -157,7 +181,7 @@ impl Lines {
             self.in_comment |= first == b':' && self.begun.is_empty();
             let Some(length) = memchr2(b'\n', b'\r', rest) else {
                 self.at = self.chunk.len();
-                self.keep(start, block)?;
+                self.keep(start, room)?;
                 continue;
             };
             self.after_cr = rest.get(length) == Some(&b'\r');
@@ -167,44 +191,44 @@ impl Lines {
             }
         };
         if !self.begun.is_empty() {
-            self.append(start..end, block);
+            self.append(start..end, room);
             let line = std::mem::take(&mut self.begun);
-            self.check(&line, block)?;
+            self.check(&line, room)?;
             return Ok(Some(Line::Joined(line.into())));
         }
         let line = self.chunk.get(start..end).unwrap_or_default();
-        self.check(line, block)?;
+        self.check(line, room)?;
         Ok(Some(Line::Whole(&self.chunk, line)))
     }
 
     /// Keeps the beginning of a line, unless it is already over its limit.
-    fn keep(&mut self, start: usize, block: &Block) -> Result<(), Error> {
+    fn keep(&mut self, start: usize, room: Room) -> Result<(), Error> {
         if self.in_comment {
             return Ok(());
         }
-        self.append(start..self.chunk.len(), block);
-        self.check(&self.begun, block)
+        self.append(start..self.chunk.len(), room);
+        self.check(&self.begun, room)
     }
 
     /// Copies a part of the chunk to the current line. The line's buffer doubles, but never exceeds the maximum length
     /// of a line.
-    fn append(&mut self, part: Range<usize>, block: &Block) {
+    fn append(&mut self, part: Range<usize>, room: Room) {
         let part = self.chunk.get(part).unwrap_or_default();
         let length = self.begun.len() + part.len();
         if length > self.begun.capacity() {
-            let longest = self.max_line.max(block.room());
+            let longest = self.max_line.max(room.left);
             let capacity = length.max(longest.min(2 * length));
             self.begun.reserve_exact(capacity - self.begun.len());
         }
         self.begun.extend_from_slice(part);
     }
 
-    fn check(&self, line: &[u8], block: &Block) -> Result<(), Error> {
-        if line.len() <= self.max_line.min(block.room()) {
+    fn check(&self, line: &[u8], room: Room) -> Result<(), Error> {
+        if line.len() <= self.max_line.min(room.left) {
             return Ok(());
         }
         match data_value(line) {
-            Some(value) if value.len() > block.room() => Err(block.too_large()),
+            Some(value) if value.len() > room.left => Err(room.too_large()),
             None if line.len() > self.max_line => Err(Error::too_large(format!(
                 "a line of the event stream is over the limit of {} bytes (Parser::max_line)",
                 self.max_line

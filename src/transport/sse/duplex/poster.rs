@@ -7,14 +7,16 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 
 use super::{
-    connection::HttpConnection,
     head::{self, MESSAGES, SEQUENCE, SESSION},
     outbox::Batch,
     receive::HOLD,
 };
 use crate::{
     Error, Limits, rt,
-    transport::dial::{self, Dialer, Target, http_error, read_body},
+    transport::{
+        dial::{self, Dialer, Target, http_error, read_body},
+        sse::connection::HttpConnection,
+    },
 };
 
 /// The maximum number of resends of a POST before the session is given up.
@@ -26,7 +28,8 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// The number of bytes for which a POST gets one more second.
 const BYTES_A_SECOND: usize = 16 * 1024;
 
-pub(super) struct Courier {
+/// The sender of POSTs, with the HTTP connection that it keeps between them.
+pub(super) struct Poster {
     pub(super) dialer: Dialer,
     pub(super) target: Target,
     /// The headers of the request that opened the session.
@@ -61,7 +64,7 @@ impl Lost {
     }
 }
 
-impl Courier {
+impl Poster {
     /// Returns the headers of every POST.
     pub(super) fn headers(mut headers: HeaderMap, token: HeaderValue) -> HeaderMap {
         // The user's headers are kept, except those that concern the GET.
