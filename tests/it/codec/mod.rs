@@ -1,4 +1,4 @@
-//! What the codecs promise, on any bytes that a peer may send.
+//! The promises of the codecs, on any bytes that a peer may send.
 
 mod hybrid;
 mod json;

@@ -1,4 +1,4 @@
-//! The seeds of the fuzz targets, kept valid; run with `UPDATE_SEEDS=1` to write them anew.
+//! The seeds of the fuzz targets, kept valid; run with `UPDATE_SEEDS=1` to write them again.
 
 use std::{fs, path::PathBuf};
 

@@ -30,7 +30,7 @@ fn subscribe(latest: &Latest<u8, Price>, capacity: usize) -> (Subscribed<Channel
     (LatestLayer::shared(latest.clone()).layer(near), far)
 }
 
-/// What a server's reading does.
+/// Polls as a server that reads does.
 fn read(near: &mut Subscribed<Channel<Price>, u8, Price>) {
     assert!(near.next().now_or_never().is_none());
 }

@@ -17,7 +17,7 @@ fn next(transport: &mut Scripted) -> Option<Message> {
     transport.next().now_or_never().map(|item| item.expect("not the end").expect("no error"))
 }
 
-/// What the panic says, which must come.
+/// Returns the text of the panic that must come.
 fn panic_of(test: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(test)).expect_err("a panic");
     panic.downcast_ref::<String>().expect("a message").clone()

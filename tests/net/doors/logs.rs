@@ -1,4 +1,4 @@
-//! What an operator is told of handshakes that are refused and connections that are closed.
+//! The log of refused handshakes and closed connections, as an operator sees it.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! What a browser made of the same bytes (`tests/fixtures/README.md`).
+//! The events that a browser made of the same bytes (`tests/fixtures/README.md`).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! What is written is what is read.
+//! Written events are read unchanged.
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use tower_transport::{
     transport::sse::{Event, Parser},
 };
 
-/// What one stream came to.
+/// The outcome of one stream.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Parsed {
     pub(crate) events: Vec<Event>,

@@ -23,7 +23,7 @@ fn next(channel: &mut Channel) -> Message {
     channel.next().now_or_never().expect("a message is there").unwrap().unwrap()
 }
 
-/// What a peer that sent `messages` gets.
+/// Returns what a peer that sent `messages` gets.
 async fn refused(messages: &[Message]) -> (Error, CloseFrame) {
     let (here, mut there) = channel(32);
     for message in messages {

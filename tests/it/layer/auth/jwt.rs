@@ -24,7 +24,7 @@ fn verify(verifier: &JwtVerifier, token: &str) -> Result<Claims, Error> {
     verifier.verify(&Credentials::Bearer(token.into()))
 }
 
-/// What is said of a token whose claims are the good ones, but for `change`.
+/// Returns the verdict on a token whose claims are the good ones, but for `change`.
 fn changed(change: impl FnOnce(&mut Value)) -> Result<Claims, String> {
     let mut claims = good_claims();
     change(&mut claims);

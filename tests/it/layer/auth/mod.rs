@@ -55,7 +55,7 @@ fn numbered(count: &Count, life: Option<Duration>) -> impl TokenSource<Future: S
     })
 }
 
-/// A principal that expires so many seconds from now.
+/// Returns a principal that expires this many seconds from now.
 #[derive(Clone, Debug, PartialEq)]
 struct Person {
     name: &'static str,

@@ -35,7 +35,7 @@ async fn no_debug_text_has_a_secret_in_it() {
     }
 }
 
-/// What a parser says of a bad payload may quote it.
+/// The message of a parser may quote a bad payload.
 #[test]
 fn no_error_of_a_verifier_quotes_the_token() {
     use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};

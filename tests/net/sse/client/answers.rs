@@ -1,4 +1,4 @@
-//! What an answer that is no event stream comes to.
+//! Answers that are not an event stream.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn the_request_says_what_it_is_and_what_the_user_wants_said() {
     ] {
         assert!(head.lines().any(|found| found == line), "{line} in {head}");
     }
-    assert!(!head.contains("last-event-id"), "there is none yet: {head}");
+    assert!(!head.contains("last-event-id"), "not yet: {head}");
 }
 
 #[tokio::test]

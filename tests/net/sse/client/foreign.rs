@@ -62,7 +62,7 @@ async fn many_large_events_arrive_whole_and_in_order() {
     }
     let url = axum(Router::new().route("/", get(feed))).await;
     let (events, _) = read(open(&SseConnector::new(), &url).await.unwrap()).await;
-    // axum writes no `data` line for empty data, so the first is none.
+    // axum writes no `data` line for empty data, so the first is not an event.
     let lengths: Vec<_> = events.iter().map(|[_, data, id]| (data.len(), id.parse().unwrap())).collect();
     assert_eq!(lengths, (1..200).map(|n| (n * 500, n)).collect::<Vec<_>>());
 }

@@ -69,7 +69,7 @@ async fn the_servers_time_to_reconnect_is_waited_and_seen() {
     assert!(cause.is_closed(), "{cause:?}");
 }
 
-/// Whoever chooses an id must not be able to end every subscriber for good.
+/// A server that chooses an id must not be able to end every subscriber permanently.
 #[tokio::test]
 async fn an_id_that_no_header_can_hold_does_not_end_the_source() {
     let long = "7".repeat(60_000);

@@ -1,4 +1,4 @@
-//! What is sent arrives as it was, in order, whatever it is.
+//! Any message arrives unchanged and in order.
 
 use futures_util::{SinkExt, StreamExt, future::join};
 use tower_transport::{Message, TransportExt};

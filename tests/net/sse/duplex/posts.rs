@@ -1,4 +1,4 @@
-//! What one POST may bring: proxies have limits of their own (nginx: 1 MiB, by its defaults).
+//! The size of one POST: proxies have limits of their own (nginx: 1 MiB, by its defaults).
 
 use std::{
     convert::Infallible,
@@ -28,7 +28,7 @@ use super::{
     serve, sessions, within,
 };
 
-/// What nginx lets through.
+/// The size that nginx accepts.
 const MIB: usize = 1 << 20;
 
 /// A server behind a proxy that answers a request whose body is over `most` bytes by 413, as nginx does.
@@ -128,7 +128,7 @@ async fn many_messages_go_in_posts_that_a_proxy_takes() {
 #[tokio::test]
 async fn a_message_in_parts_arrives_once_and_whole_though_posts_are_lost() {
     let (server, mut sessions) = sessions(Default::default()).await;
-    // What they do to the first part; the others are carried.
+    // The fate of the first part; the others are carried.
     let fates = vec![Fate::CutTheAnswer, Fate::CutAfter(3000), Fate::BadGateway];
     let proxy = Proxy::start(server, fates).await;
     let mut client = connect(SseDuplexConnector::new().max_post(5000), proxy.address).await;

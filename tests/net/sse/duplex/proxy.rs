@@ -12,7 +12,7 @@ use tokio::{
     sync::watch,
 };
 
-/// What is done to a connection, by the method of its first request.
+/// The fate of a connection, by the method of its first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Carry,

@@ -1,4 +1,4 @@
-//! What the server says to requests, by hand.
+//! The server's answers to requests that are written by hand.
 
 use futures_util::{FutureExt, StreamExt};
 use tokio::io::AsyncReadExt;

@@ -16,7 +16,7 @@ fn events(count: usize) -> impl Stream<Item = Result<Event, Infallible>> + Unpin
     stream::iter(0..count).map(|i| Ok(Event::new(i.to_string())))
 }
 
-/// What is sent through the sender.
+/// The events sent through the sender.
 fn fed() -> (mpsc::Sender<Event>, impl Stream<Item = Result<Event, Infallible>> + Unpin) {
     let (sender, mut receiver) = mpsc::channel(100);
     (sender, stream::poll_fn(move |cx| receiver.poll_recv(cx).map(|event| event.map(Ok))))
@@ -112,7 +112,7 @@ async fn the_timer_wakes_the_task_also_where_an_event_came_since_it_was_set() {
     let mut body = EventStream::new(stream);
     sender.try_send(Event::new("a")).unwrap();
     assert_eq!(text(&mut body), "data: a\n\n");
-    // The paused clock moves on by itself, to the next timer.
+    // The paused clock advances automatically to the next timer.
     for _ in 0..2 {
         let started = tokio::time::Instant::now();
         let frame = http_body_util::BodyExt::frame(&mut body).await.unwrap().unwrap().into_data().unwrap();

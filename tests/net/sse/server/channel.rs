@@ -1,4 +1,4 @@
-//! `event_channel`: who waits for whom, and how each end learns of the other's end.
+//! `event_channel`: which end waits for which, and how each end detects that the other is gone.
 
 use std::{convert::Infallible, num::NonZeroUsize, pin::pin};
 

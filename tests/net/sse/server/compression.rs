@@ -19,7 +19,7 @@ fn events() -> Answer {
     IntoResponse::into_response(EventStream::new(events))
 }
 
-/// What a layer makes of an answer, for a client that takes gzip.
+/// Returns an answer behind a layer, for a client that accepts gzip.
 async fn encoding<P: Predicate>(layer: CompressionLayer<P>, answer: fn() -> Answer) -> Option<String> {
     let service = layer.layer(service_fn(move |_: Request<()>| std::future::ready(Ok::<_, Infallible>(answer()))));
     let request = Request::get("/").header(header::ACCEPT_ENCODING, "gzip").body(()).unwrap();

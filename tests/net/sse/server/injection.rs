@@ -8,7 +8,7 @@ use tower_transport::transport::sse::{Event, EventStream, Parser};
 
 use super::text;
 
-/// What a client makes of the body.
+/// The events that a client reads from the body.
 fn read(events: Vec<Event>) -> Vec<Event> {
     let mut body = EventStream::new(stream::iter(events.into_iter().map(Ok::<_, Infallible>)));
     let mut parser = Parser::new();
