@@ -120,6 +120,7 @@ where
         if let Some(getting) = getting {
             return getting;
         }
+        // Cloned before the cache is locked, because a clone is user code.
         let source = self.shared.source.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut inner = self.shared.lock();
         // Another call may have been faster. The clone is then dropped after the lock.
@@ -185,6 +186,7 @@ where
         let fetched = ready!(this.fetch.poll(cx));
         let mut inner = this.shared.lock();
         inner.flight.land();
+        // Landed before the result is known to anyone: a caller that comes now starts a new flight, or finds the token.
         let now = Instant::now();
         let error = match fetched {
             Ok(token) => {

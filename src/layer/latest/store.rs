@@ -68,6 +68,7 @@ impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
         let mut state = self.0.lock();
         // The replaced value is dropped outside the lock, because its drop is foreign code.
         let replaced = state.values.insert(key, message);
+        // Stored before the wakers are taken: a subscriber that registers later sees the new version when it checks again.
         self.0.version.store(state.values.version(), SeqCst);
         let mut due = std::mem::take(&mut state.due);
         due.extend(state.subscribers.iter().filter_map(|subscriber| subscriber.take()));
@@ -75,6 +76,7 @@ impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
         drop(replaced);
         due.drain(..).for_each(Waker::wake);
         if due.capacity() > 0 {
+            // Of two publications at once, the last one keeps its vector.
             self.0.lock().due = due;
         }
     }
@@ -172,6 +174,7 @@ impl<K: Hash + Eq, M: Clone> Subscription<K, M> {
             if left == 0 {
                 return;
             }
+            // Mostly a clone; the last subscriber of a value that was replaced meanwhile gets the value.
             give(Arc::unwrap_or_clone(value));
             self.seen = version;
             left -= 1;

@@ -4,6 +4,16 @@ use std::time::{Duration, SystemTime};
 
 use crate::{layer::auth::Principal, rt::Instant};
 
+/// The life of a session's token.
+///
+/// ```text
+///         alarm            token             valid, same subject
+/// Valid ---------> Asked ---------> Verifying -------------------> Valid
+///   |                |                  |
+///   | alarm, without | alarm            | alarm, or the token is refused
+///   | renewal        |                  |
+///   +----------------+------------------+---> the session is closed
+/// ```
 #[derive(Debug)]
 pub(super) struct Lifetime {
     subject: Option<Box<str>>,
@@ -16,7 +26,9 @@ pub(super) struct Lifetime {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Valid,
+    /// One token may come.
     Asked,
+    /// A token came. Another one is not accepted, whatever becomes of this one.
     Verifying,
 }
 

@@ -156,6 +156,7 @@ where
     fn call(&mut self, credentials: Credentials) -> Self::Future {
         let now = Instant::now();
         let (keys, is_old) = {
+            // The keys are an `Arc`, so a fetch that ends meanwhile changes nothing here.
             let inner = self.shared.lock();
             (inner.set.keys(now), inner.set.is_old(now))
         };
@@ -163,6 +164,7 @@ where
         let verified =
             verifier::token(&credentials).and_then(|token| verifier::decode::<X>(token, &keys, &self.shared.rules));
         let flight = match verified {
+            // After a rotation, or a token of a stranger: which of them, only a fetch can tell.
             Err(Problem::UnknownKey) => self.shared.fetch(now),
             Ok(_) if is_old => self.shared.fetch(now),
             _ => None,

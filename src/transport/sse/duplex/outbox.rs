@@ -6,6 +6,15 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::{Error, Message, transport::framing};
 
+/// | `is_pushed` | `flying` | accepted messages |
+/// |---|---|---|
+/// | no | no | wait for a flush |
+/// | yes | no | go with the POST that the next poll of the delivery begins |
+/// | no | yes | wait for a flush, and for the POST in flight |
+/// | yes | yes | go with the POST that follows the one in flight at once |
+///
+/// `is_answering` goes with each row. It makes the reading half drive the delivery: no writer waits for the answer to a
+/// ping or a close. It ends with the POST that carries the last answer.
 #[derive(Debug)]
 pub(super) struct Outbox {
     /// Framed messages for the next POST.
@@ -115,9 +124,10 @@ impl Outbox {
             _ => framing::fitting(&self.pending, self.max_post),
         };
         self.messages -= count;
-        // The remaining messages are requested as well.
+        // A flush is for all accepted messages, so the rest follows without another request.
         self.is_pushed = self.messages > 0;
         if count == 0 {
+            // Pushed with nothing to send: the answer went with an earlier POST.
             self.is_answering = false;
             return None;
         }

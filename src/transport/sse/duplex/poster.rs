@@ -84,6 +84,7 @@ impl Poster {
         while !batch.is_empty() {
             let time = time_for(self.limits.handshake, batch.bytes.len());
             let start = rt::Instant::now();
+            // A POST that times out may have arrived. It is sent again all the same: the server skips what it has.
             let failure = match rt::timeout(time, self.post(&batch)).await {
                 Ok(Ok(due)) => {
                     let before = batch.numbers.start;
@@ -104,8 +105,10 @@ impl Poster {
                 Ok(Err(Failure::Transit(error))) => error,
                 Err(_) => Error::timeout(format!("a POST was not answered within {time:?}")),
             };
+            // The state of the connection is unknown, and the next attempt may take another route.
             self.connection = None;
             failures += 1;
+            // Counted from the first failure in a row: a long transfer that succeeds is not held against the server.
             let elapsed = since.get_or_insert_with(rt::Instant::now).elapsed();
             if failures > RETRIES || elapsed > self.limits.handshake {
                 let what = format!("messages could not be sent up in {failures} attempts");

@@ -260,6 +260,7 @@ impl Session {
         state.is_lost = !state.outbox.is_empty();
         state.outbox = BytesMut::new();
         state.pong = None;
+        // All but the body, which is being dropped.
         [Waiter::Reader, Waiter::Teller, Waiter::Writer, Waiter::Post].into_iter().for_each(|who| state.wake(who));
     }
 }
