@@ -183,7 +183,7 @@ where
             Some(shared) => shared.get_or_init(make).clone(),
             None => make(),
         };
-        Cache::new(inner, self.key.clone(), store)
+        Cache { inner, key: self.key.clone(), store }
     }
 }
 
@@ -211,10 +211,6 @@ pub struct Cache<S, K, V, F> {
 }
 
 impl<S, K, V, F> Cache<S, K, V, F> {
-    const fn new(inner: S, key: F, store: Arc<Store<K, V>>) -> Self {
-        Self { inner, key, store }
-    }
-
     /// Returns a reference to the inner service.
     #[must_use]
     pub fn get_ref(&self) -> &S {

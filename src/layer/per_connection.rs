@@ -87,7 +87,7 @@ impl<S, L: Clone> Layer<S> for PerConnectionLayer<L> {
     type Service = PerConnection<S, L>;
 
     fn layer(&self, connector: S) -> PerConnection<S, L> {
-        PerConnection::new(connector, self.layer.clone())
+        PerConnection { connector, layer: self.layer.clone() }
     }
 }
 
@@ -99,10 +99,6 @@ pub struct PerConnection<S, L> {
 }
 
 impl<S, L> PerConnection<S, L> {
-    const fn new(connector: S, layer: L) -> Self {
-        Self { connector, layer }
-    }
-
     /// Returns a reference to the inner connector.
     #[must_use]
     pub fn get_ref(&self) -> &S {
@@ -136,7 +132,7 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        ResponseFuture::new(self.connector.call(request), self.layer.clone())
+        ResponseFuture { connect: self.connector.call(request), layer: self.layer.clone() }
     }
 }
 
@@ -148,12 +144,6 @@ pin_project! {
         #[pin]
         connect: F,
         layer: L,
-    }
-}
-
-impl<F, L> ResponseFuture<F, L> {
-    const fn new(connect: F, layer: L) -> Self {
-        Self { connect, layer }
     }
 }
 

@@ -87,7 +87,7 @@ impl<S, V: Clone> Layer<S> for AuthGuardLayer<V> {
     type Service = AuthGuard<S, V>;
 
     fn layer(&self, service: S) -> AuthGuard<S, V> {
-        AuthGuard::new(service, self.clone())
+        AuthGuard { service, guard: self.clone() }
     }
 }
 
@@ -105,10 +105,6 @@ pub struct AuthGuard<S, V> {
 }
 
 impl<S, V> AuthGuard<S, V> {
-    const fn new(service: S, guard: AuthGuardLayer<V>) -> Self {
-        Self { service, guard }
-    }
-
     /// Returns a reference to the inner service.
     #[must_use]
     pub fn get_ref(&self) -> &S {
@@ -170,7 +166,7 @@ where
                 Step::Refuse { response: Some(config.challenges.malformed()) }
             }
         };
-        ResponseFuture::new(step, config, echo)
+        ResponseFuture { step, config, echo }
     }
 }
 
@@ -198,12 +194,6 @@ pin_project! {
         Refuse { response: Option<S::Response> },
         Verify { #[pin] verifying: Oneshot<V, Credentials>, service: S, request: Option<Request<B>> },
         Pass { #[pin] future: S::Future },
-    }
-}
-
-impl<S: Service<Request<B>>, V: Verify, B> ResponseFuture<S, V, B> {
-    const fn new(step: Step<S, V, B>, config: Arc<Config>, echo: Option<HeaderValue>) -> Self {
-        Self { step, config, echo }
     }
 }
 

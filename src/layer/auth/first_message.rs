@@ -243,7 +243,7 @@ struct Read {
 }
 
 impl Form {
-    pub(super) fn write(self, token: &Secret) -> Message {
+    fn write(self, token: &Secret) -> Message {
         let token = token.expose();
         match self {
             // Every string can be represented in JSON, so this does not fail.

@@ -43,7 +43,7 @@ impl<C, S: TokenSource> Layer<C> for AuthLayer<S> {
     type Service = Auth<C, S>;
 
     fn layer(&self, connector: C) -> Auth<C, S> {
-        Auth::new(connector, self.tokens.clone(), self.carrier)
+        Auth { connector, tokens: self.tokens.clone(), carrier: self.carrier }
     }
 }
 
@@ -61,7 +61,7 @@ impl<S: TokenSource> fmt::Debug for AuthLayer<S> {
 
 /// The place of the token in the request.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Carrier {
+enum Carrier {
     Header,
     Subprotocol,
 }
@@ -93,10 +93,6 @@ pub struct Auth<C, S: TokenSource> {
 }
 
 impl<C, S: TokenSource> Auth<C, S> {
-    pub(super) const fn new(connector: C, tokens: Tokens<S>, carrier: Carrier) -> Self {
-        Self { connector, tokens, carrier }
-    }
-
     /// Returns the tokens.
     pub fn tokens(&self) -> &Tokens<S> {
         &self.tokens

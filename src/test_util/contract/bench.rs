@@ -136,7 +136,7 @@ impl<'c> Bench<'c> {
     }
 
     /// Polls the next item of `b`, unchanged; `None` at the end of its stream.
-    pub(super) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Arrival, Error>>> {
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Arrival, Error>>> {
         match &mut self.b {
             Some(b) => b.port.poll_next(cx, self.a.in_flight.front().copied(), self.a.next),
             None => Poll::Ready(None),

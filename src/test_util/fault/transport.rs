@@ -97,7 +97,7 @@ impl<T> Layer<T> for FaultLayer {
     fn layer(&self, inner: T) -> Fault<T> {
         let link = Arc::new(Link::default());
         self.faults.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&link));
-        Fault::new(inner, link)
+        Fault { inner, link }
     }
 }
 
@@ -135,6 +135,19 @@ impl Link {
         }
     }
 
+    /// Returns `true` if the transport below is to be polled, and `false` if the peer has vanished: then all is well,
+    /// as far as the sink can tell.
+    fn poll_out(&self, cx: &Context<'_>, waits: impl FnOnce(&mut Directions) -> bool) -> Poll<Result<bool, Error>> {
+        self.wakers.writer.register(cx.waker());
+        let mut state = self.lock();
+        match state.end() {
+            PermanentFault::Cut | PermanentFault::Ended => Poll::Ready(Err(cut())),
+            PermanentFault::HalfOpen => Poll::Ready(Ok(false)),
+            PermanentFault::Open if waits(&mut state) => Poll::Pending,
+            PermanentFault::Open => Poll::Ready(Ok(true)),
+        }
+    }
+
     fn is_half_open(&self) -> bool {
         self.lock().end() == PermanentFault::HalfOpen
     }
@@ -145,10 +158,6 @@ fn cut() -> Error {
 }
 
 impl<T> Fault<T> {
-    fn new(inner: T, link: Arc<Link>) -> Self {
-        Self { inner, link }
-    }
-
     /// Returns a reference to the inner transport.
     pub fn get_ref(&self) -> &T {
         &self.inner
@@ -211,15 +220,10 @@ where
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.link.wakers.writer.register(cx.waker());
-        this.link.check()?;
-        if this.link.is_half_open() {
-            return Poll::Ready(Ok(()));
+        match ready!(this.link.poll_out(cx, |state| state.waits(Direction::Outgoing)))? {
+            true => this.inner.poll_ready(cx).map_err(Into::into),
+            false => Poll::Ready(Ok(())),
         }
-        if this.link.lock().waits(Direction::Outgoing) {
-            return Poll::Pending;
-        }
-        this.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
@@ -233,28 +237,18 @@ where
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.link.wakers.writer.register(cx.waker());
-        this.link.check()?;
-        if this.link.is_half_open() {
-            return Poll::Ready(Ok(()));
+        match ready!(this.link.poll_out(cx, |state| state.is_stalled(Direction::Outgoing)))? {
+            true => this.inner.poll_flush(cx).map_err(Into::into),
+            false => Poll::Ready(Ok(())),
         }
-        if this.link.lock().is_stalled(Direction::Outgoing) {
-            return Poll::Pending;
-        }
-        this.inner.poll_flush(cx).map_err(Into::into)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.link.wakers.writer.register(cx.waker());
-        this.link.check()?;
-        if this.link.is_half_open() {
-            return Poll::Ready(Ok(()));
+        match ready!(this.link.poll_out(cx, |state| state.is_stalled(Direction::Outgoing)))? {
+            true => this.inner.poll_close(cx).map_err(Into::into),
+            false => Poll::Ready(Ok(())),
         }
-        if this.link.lock().is_stalled(Direction::Outgoing) {
-            return Poll::Pending;
-        }
-        this.inner.poll_close(cx).map_err(Into::into)
     }
 }
 

@@ -116,7 +116,7 @@ impl Sse {
     }
 
     /// Closes the connection and wakes the task that waits for an event.
-    pub(super) fn hang_up(&mut self) {
+    fn hang_up(&mut self) {
         self.down = None;
         self.reader.wake();
     }

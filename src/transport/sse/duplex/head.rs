@@ -22,9 +22,9 @@ pub(super) const SEQUENCE: HeaderName = HeaderName::from_static("tower-transport
 pub(super) const PARTS: HeaderName = HeaderName::from_static("tower-transport-parts");
 
 /// The version of the parts format that this end writes and reads.
-pub(super) const PARTS_VERSION: HeaderValue = HeaderValue::from_static("1");
+const PARTS_VERSION: HeaderValue = HeaderValue::from_static("1");
 
-pub(super) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// The type of a POST's body.
 pub(super) const MESSAGES: HeaderValue = HeaderValue::from_static("application/vnd.tower-transport.messages");
