@@ -40,6 +40,7 @@ impl KeptBuffer {
         let mut message = self.bytes.split().freeze();
         message.truncate(len);
 
+        // Rises at once and falls slowly: a size that alternates must not release the buffer each time.
         self.recent = len.max(self.recent - self.recent / 16);
         self.largest = self.largest.max(len).max(1);
         if self.largest > ALWAYS_KEPT && self.recent < self.largest / 4 {
@@ -57,6 +58,7 @@ impl KeptBuffer {
         } else {
             self.bytes.reserve(room);
         }
+        // The allocator aligns the allocation, not the place where the last message ended.
         let misaligned = self.bytes.as_ptr().addr().wrapping_neg() % ALIGNMENT;
         if misaligned > 0 {
             self.bytes.resize(misaligned, 0);

@@ -309,6 +309,7 @@ impl<K: Hash + Eq + Clone> Counts<K> {
     fn enter(&self, key: Option<&K>, total: usize, per_key: usize) -> Result<(), Full> {
         let key = key.map(|key| self.seeds.of(key));
         let mut open = self.lock();
+        // The total first: a full server does not look at keys, which a peer may choose.
         if open.total >= total {
             return Err(Full::Total);
         }
@@ -325,6 +326,7 @@ impl<K: Hash + Eq + Clone> Counts<K> {
 
     fn leave(&self, key: Option<Fingerprint>) {
         let mut open = self.lock();
+        // The key goes with its last connection, so the map never holds more keys than there are connections.
         open.total = open.total.saturating_sub(1);
         let Some(key) = key else { return };
         match open.by_key.get_mut(&key) {

@@ -267,6 +267,7 @@ impl Decoder {
         let Message::Binary(bytes) = message else {
             return Err(Error::codec("rkyv archives are binary messages, and this one is text"));
         };
+        // Validation reads at this address, so the address is part of what is valid.
         let fits = is_aligned(&bytes, self.alignment.max(align_of::<T::Archived>()));
         if fits && self.check::<T>(&bytes).is_ok() {
             return Ok(bytes);
@@ -284,6 +285,7 @@ impl Decoder {
         let moved = self.realign(bytes);
         self.check::<T>(&moved).map_err(refuse)?;
         if fits {
+            // Valid here and not there: from now on such archives are moved before the first attempt.
             self.alignment = ALIGNMENT;
         }
         Ok(moved)

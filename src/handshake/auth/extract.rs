@@ -25,6 +25,7 @@ impl Places {
     /// Takes the credentials out of the request. The token's subprotocol and query parameter are removed, so that
     /// neither the negotiation nor a log sees them; the headers are marked as sensitive.
     pub(super) fn take(&self, parts: &mut request::Parts) -> Result<Option<Credentials>, Malformed> {
+        // Before anything can fail: the request may be logged in any case.
         hide(&mut parts.headers);
         let header = authorization(&parts.headers)?;
         let subprotocol = take_subprotocol(&mut parts.headers)?.map(Credentials::Bearer);
@@ -34,6 +35,7 @@ impl Places {
         };
         let mut shown = [header, subprotocol, query].into_iter().flatten();
         let first = shown.next();
+        // Which of two counts would depend on the reader, and so would who the peer is (RFC 6750, section 2).
         if shown.next().is_some() {
             return Err(Malformed);
         }
@@ -118,6 +120,7 @@ fn take_subprotocol(headers: &mut HeaderMap) -> Result<Option<Secret>, Malformed
         }
     }
     let Some(token) = token else { return Ok(None) };
+    // Removed even if it is malformed: the negotiation must not choose it.
     let others = HeaderValue::try_from(others.join(", ")).map_err(|_| Malformed)?;
     headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
     if !others.is_empty() {

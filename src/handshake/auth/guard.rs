@@ -141,6 +141,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let config = self.guard.config.clone();
         let (mut parts, body) = request.into_parts();
+        // Looked at before the token is taken out of the headers.
         let echo = subprotocol::alone(&parts.headers);
         let step = match config.places.take(&mut parts) {
             Ok(Some(credentials)) => {

@@ -148,6 +148,7 @@ where
         if matches!(self.step, Step::Open) {
             return Poll::Ready(Ok(()));
         }
+        // Registered before the poll: the token may come to the other half in between.
         self.halves.writer.register(cx.waker());
         self.poll_token()
     }

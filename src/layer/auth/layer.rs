@@ -197,6 +197,7 @@ where
                 StepProj::Token { getting } => {
                     let lease = ready!(getting.poll_lease(cx))?;
                     *this.generation = lease.generation;
+                    // The user's request is kept without a token, for a second attempt with another one.
                     let mut request = this.request.clone();
                     this.carrier.put(lease.token.secret(), &mut request)?;
                     Step::Ready { request: Some(request) }
@@ -215,6 +216,7 @@ where
                         return Poll::Ready(Err(error));
                     }
                     this.tokens.refuse(*this.generation);
+                    // A new token that is refused too is not a stale one: asking again would never end.
                     if std::mem::replace(this.is_second, true) {
                         return Poll::Ready(Err(error));
                     }

@@ -75,6 +75,7 @@ where
     }
 
     pub(super) fn start(&mut self, future: F) -> Shared<F> {
+        // Weak: the callers own the run, so that it ends with the last of them.
         let shared = futures_util::FutureExt::shared(future);
         self.0 = shared.downgrade();
         shared

@@ -118,6 +118,7 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
+            // On the reader's task, which is polled for as long as the session is used.
             if self.getting.is_some() {
                 self.as_mut().poll_token(cx);
             }

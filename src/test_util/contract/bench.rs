@@ -63,6 +63,7 @@ impl<'c> Bench<'c> {
             if let Poll::Ready(output) = poll(self, cx) {
                 return Poll::Ready(output);
             }
+            // Started at the first `Pending`: a timer needs the runtime of the poll.
             let patience = patience.get_or_insert_with(|| self.patience.start());
             ready!(patience.poll(cx));
             let flying = self.a.in_flight.len();
@@ -153,6 +154,7 @@ impl<'c> Bench<'c> {
                 "a healthy transport returns messages; inspect the error's source chain",
             ),
         };
+        // Transports keep the order, so the oldest message in flight is the only one that may arrive.
         let due = self.a.in_flight.pop_front();
         match (due, arrival) {
             (Some(due), Arrival::Number(number)) if due == number => Poll::Ready(true),
@@ -193,6 +195,7 @@ impl<'c> Bench<'c> {
     /// when it is flushed.
     pub(super) fn push(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_flush(cx));
+        // A layer may keep a message back until it has room for it, which only `poll_ready` shows.
         let _ = self.poll_ready(cx);
         Poll::Ready(())
     }
@@ -243,6 +246,7 @@ impl<'c> Bench<'c> {
             if self.once(|bench, cx| bench.poll_ready(cx)).await.is_ready() {
                 self.send();
                 accepted += 1;
+                // A driver behind the sink may have moved messages on, so that there will be more room.
                 waited = 0;
             } else if waited < SETTLE {
                 waited += 1;

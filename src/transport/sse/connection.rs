@@ -51,6 +51,7 @@ impl HttpConnection {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(output);
             }
+            // What the connection reads now may be what the future waits for, so it is polled on both sides.
             self.poll(cx);
             future.as_mut().poll(cx)
         })

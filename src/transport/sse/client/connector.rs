@@ -230,6 +230,7 @@ impl Service<Request<()>> for SseConnector {
     }
 
     fn call(&mut self, request: Request<()>) -> SseConnecting {
+        // One limit for all redirects together.
         let time = self.limits.handshake;
         let memory = self.memory.clone();
         let connect = self.clone().connect(request);

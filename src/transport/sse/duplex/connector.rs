@@ -165,6 +165,7 @@ impl SseDuplexConnector {
         let parser = Parser::new().max_event(event::max_data(self.limits.message));
         let mut down = Downlink::new(connection, body, parser).max_silence(self.max_silence);
         let token = token(&mut down).await?;
+        // The session begins with the token: a POST without it would be one of a stranger.
         let headers = Poster::headers(headers, token);
         let takes_parts = head::takes_parts(&parts.headers);
         let outbox = Outbox::new(self.limits.write_buffer, self.max_post, takes_parts);

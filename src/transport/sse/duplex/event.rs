@@ -90,6 +90,7 @@ pub(super) fn decode(event: Event, limit: usize) -> Result<Message, Error> {
             )));
         }
     };
+    // The event's own limit is that of base64, so a message that was sent as plain text may still be too large.
     if message.is_data() && message.len() > limit {
         return Err(Error::too_large(format!(
             "an incoming message of {} bytes is over the limit of {limit} (Limits::message)",

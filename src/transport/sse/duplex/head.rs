@@ -45,6 +45,7 @@ const fn refuse<T>(status: StatusCode, reason: &'static str) -> Result<T, Refusa
 
 /// Classifies a request on the server.
 pub(super) fn ask(parts: &request::Parts, origins: &Origins, sessions: &Sessions) -> Result<Ask, Refusal> {
+    // First of all, so that a page of another origin learns nothing about the sessions.
     origins.check(&parts.uri, &parts.headers)?;
     let headers = &parts.headers;
     match parts.method {
@@ -64,6 +65,7 @@ pub(super) fn ask(parts: &request::Parts, origins: &Origins, sessions: &Sessions
             let Some(number) = number(headers) else {
                 return refuse(StatusCode::BAD_REQUEST, "one Tower-Transport-Sequence, a number, is needed");
             };
+            // A token that is not well formed, one that is unknown and one that is over look the same to a stranger.
             let token = one(headers, &SESSION).and_then(Token::parse);
             match token.and_then(|token| sessions.find(token)) {
                 Some(session) => Ok(Ask::Send(session, number)),

@@ -72,6 +72,7 @@ impl Session {
         loop {
             let mut state = self.lock();
             let seen = look(&mut state);
+            // The common case: the same task waits again, and no waker is cloned.
             if !waits(&seen) || state.is_registered(who, cx.waker()) {
                 return seen;
             }
@@ -139,6 +140,7 @@ impl Session {
                 if state.inbox.has_room() {
                     state.wake(Waiter::Post);
                 }
+                // Answered as it is read, so that a handler which does not read does not look alive.
                 if let Message::Ping(payload) = &message {
                     state.pong = Some(payload.clone());
                     state.wake(Waiter::Body);
@@ -180,6 +182,7 @@ impl Session {
             return;
         }
         event::encode(message, &mut state.outbox);
+        // Otherwise the body is woken by the flush, and takes many messages as one frame.
         if state.outbox.len() >= FRAME || message.is_close() {
             state.wake(Waiter::Body);
         }
@@ -308,6 +311,7 @@ impl Session {
     pub(super) fn leave(self: &Arc<Self>) {
         let mut state = self.lock();
         let was_left = std::mem::replace(&mut state.is_left, true);
+        // Once, and only for a client that still reads.
         let waits = !was_left && !state.is_cut;
         state.inbox.clear();
         [Waiter::Body, Waiter::Post, Waiter::Writer].into_iter().for_each(|who| state.wake(who));

@@ -98,6 +98,7 @@ impl Line<'_> {
 
 impl Lines {
     pub(super) fn push(&mut self, chunk: Bytes) {
+        // Usually nothing waits: the parser reads a chunk to its end before the next one comes.
         let waiting = self.chunk.get(self.at..).unwrap_or_default();
         self.chunk = if waiting.is_empty() { chunk } else { [waiting, &chunk].concat().into() };
         self.at = 0;
@@ -207,6 +208,7 @@ impl Lines {
             return Ok(());
         }
         self.append(start..self.chunk.len(), room);
+        // Checked before the line is whole: a line without an end must not grow without a bound.
         self.check(&self.begun, room)
     }
 
