@@ -11,13 +11,12 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 use super::{
-    called::Called,
+    client_end::{ClientEnd, Uplink},
     event::{self, SESSION},
     head,
     outbox::Outbox,
     poster::Poster,
     transport::SseDuplex,
-    uplink::Uplink,
 };
 use crate::{
     Error, Limits, rt,
@@ -172,7 +171,7 @@ impl SseDuplexConnector {
         let poster =
             Poster { dialer: self.dialer, target, headers, limits: self.limits, connection: None, takes_parts };
         let up = Uplink::new(outbox, poster);
-        let transport = SseDuplex::called(Called::new(down, up, self.limits), subprotocol);
+        let transport = SseDuplex::client(ClientEnd::new(down, up, self.limits), subprotocol);
         Ok(Response::from_parts(parts, transport))
     }
 }

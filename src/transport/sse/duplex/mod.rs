@@ -126,7 +126,7 @@
 //! ```
 
 mod body;
-mod called;
+mod client_end;
 mod connector;
 mod event;
 mod head;
@@ -136,15 +136,11 @@ mod locked;
 mod outbox;
 mod poster;
 mod receive;
-mod served;
 mod server;
+mod server_end;
 mod session;
 mod token;
 mod transport;
-mod uplink;
-
-// The base that both clients share.
-use super::downlink;
 
 pub use self::{
     body::SseDuplexBody,

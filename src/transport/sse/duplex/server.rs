@@ -15,7 +15,7 @@ use super::{
     body::SseDuplexBody,
     head::{self, Ask, Cors},
     receive::SseDuplexAnswer,
-    served::Served,
+    server_end::ServerEnd,
     session::Sessions,
     transport::SseDuplex,
 };
@@ -219,7 +219,7 @@ impl<H> SseDuplexServer<H> {
         let subprotocol = chosen.and_then(|chosen| chosen.to_str().ok()).map(Into::into);
         let handler = self.handler.clone();
         let guest = Guest::new(None, seat.clone(), log::peer(&parts.extensions), accept.limits.close);
-        let transport = SseDuplex::served(Served::new(session, guest), subprotocol);
+        let transport = SseDuplex::server(ServerEnd::new(session, guest), subprotocol);
         rt::spawn(async move { Attended::new(handler(transport, parts), seat).await });
         Ok(response)
     }

@@ -124,7 +124,7 @@ impl Drop for Session {
 
 /// An item for the handler's end.
 #[derive(Debug)]
-pub(super) enum Received {
+pub(super) enum FromClient {
     Message(Message),
     Fault(Error),
     Cut,
@@ -133,7 +133,7 @@ pub(super) enum Received {
 /// The handler's end.
 impl Session {
     /// Returns the next message, or why there is no next one. Pings are answered here.
-    pub(super) fn poll_receive(&self, cx: &Context<'_>) -> Poll<Received> {
+    pub(super) fn poll_receive(&self, cx: &Context<'_>) -> Poll<FromClient> {
         self.report_moved();
         self.poll(Waiter::Reader, cx, |state| {
             if let Some(message) = state.inbox.pop() {
@@ -145,12 +145,12 @@ impl Session {
                     state.pong = Some(payload.clone());
                     state.wake(Waiter::Body);
                 }
-                return Poll::Ready(Received::Message(message));
+                return Poll::Ready(FromClient::Message(message));
             }
             if let Some(error) = &state.fault {
-                return Poll::Ready(Received::Fault(error.clone()));
+                return Poll::Ready(FromClient::Fault(error.clone()));
             }
-            if state.is_cut { Poll::Ready(Received::Cut) } else { Poll::Pending }
+            if state.is_cut { Poll::Ready(FromClient::Cut) } else { Poll::Pending }
         })
     }
 

@@ -7,7 +7,7 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::{called::Called, served::Served};
+use super::{client_end::ClientEnd, server_end::ServerEnd};
 use crate::{
     CloseFrame, Error, Message,
     transport::closing::{self, Closing},
@@ -41,29 +41,29 @@ pub struct SseDuplex {
 
 enum End {
     // Two connections and a parser are boxed, so that the server's end does not reserve room for them.
-    Called(Box<Called>),
-    Served(Served),
+    Client(Box<ClientEnd>),
+    Server(ServerEnd),
 }
 
 macro_rules! each {
     ($self:ident, $end:ident => $call:expr) => {
         match &mut $self.end {
-            End::Called($end) => {
+            End::Client($end) => {
                 let $end = &mut **$end;
                 $call
             }
-            End::Served($end) => $call,
+            End::Server($end) => $call,
         }
     };
 }
 
 impl SseDuplex {
-    pub(super) fn called(called: Called, subprotocol: Option<Box<str>>) -> Self {
-        Self { end: End::Called(Box::new(called)), subprotocol }
+    pub(super) fn client(end: ClientEnd, subprotocol: Option<Box<str>>) -> Self {
+        Self { end: End::Client(Box::new(end)), subprotocol }
     }
 
-    pub(super) fn served(served: Served, subprotocol: Option<Box<str>>) -> Self {
-        Self { end: End::Served(served), subprotocol }
+    pub(super) fn server(end: ServerEnd, subprotocol: Option<Box<str>>) -> Self {
+        Self { end: End::Server(end), subprotocol }
     }
 
     /// Returns the subprotocol that was negotiated when the session was opened.
@@ -91,15 +91,15 @@ impl SseDuplex {
     /// If the future is dropped, the close continues as the stream and the sink are polled.
     pub async fn close(&mut self, frame: Option<CloseFrame>) -> Result<Option<CloseFrame>, Error> {
         match &mut self.end {
-            End::Called(called) => closing::close(&mut **called, frame).await,
-            End::Served(served) => closing::close(served, frame).await,
+            End::Client(end) => closing::close(&mut **end, frame).await,
+            End::Server(end) => closing::close(end, frame).await,
         }
     }
 
     fn closing(&self) -> &Closing {
         match &self.end {
-            End::Called(called) => &called.closing,
-            End::Served(served) => &served.closing,
+            End::Client(end) => &end.closing,
+            End::Server(end) => &end.closing,
         }
     }
 }
@@ -135,8 +135,8 @@ impl Sink<Message> for SseDuplex {
 impl fmt::Debug for SseDuplex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = match &self.end {
-            End::Called(_) => "client",
-            End::Served(_) => "server",
+            End::Client(_) => "client",
+            End::Server(_) => "server",
         };
         f.debug_struct("SseDuplex").field("end", &end).field("phase", self.closing().phase()).finish_non_exhaustive()
     }

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::session::{self, Session};
+use super::session::{FromClient, Session};
 use crate::{
     CloseFrame, Error, Message, log,
     transport::{
@@ -17,13 +17,13 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct ServerEnd {
     session: Arc<Session>,
     pub(super) closing: Closing,
     guest: Option<Box<Guest>>,
 }
 
-impl Served {
+impl ServerEnd {
     pub(super) fn new(session: Arc<Session>, guest: Option<Box<Guest>>) -> Self {
         let closing = Closing::new(session.limits.close);
         Self { session, closing, guest }
@@ -52,7 +52,7 @@ impl Served {
     }
 }
 
-impl Closable for Served {
+impl Closable for ServerEnd {
     fn closing(&mut self) -> &mut Closing {
         &mut self.closing
     }
@@ -83,13 +83,13 @@ impl Closable for Served {
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         Poll::Ready(match ready!(self.session.poll_receive(cx)) {
-            session::Received::Message(message) => Received::Message(message),
-            session::Received::Fault(error) => {
+            FromClient::Message(message) => Received::Message(message),
+            FromClient::Fault(error) => {
                 let frame = fault_frame(&error);
                 log::closing("sse", frame.code(), &error, self.guest.as_ref().and_then(|guest| guest.peer));
                 Received::Fault(error, frame)
             }
-            session::Received::Cut => Received::Lost(Error::closed("the client's event stream was cut")),
+            FromClient::Cut => Received::Lost(Error::closed("the client's event stream was cut")),
         })
     }
 
@@ -110,7 +110,7 @@ impl Closable for Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for ServerEnd {
     fn drop(&mut self) {
         self.session.leave();
     }
