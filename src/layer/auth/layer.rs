@@ -177,7 +177,7 @@ where
     C: Connect,
     S: TokenSource,
 {
-    pub(super) fn new(connector: C, tokens: Tokens<S>, carrier: Carrier, request: Request<()>) -> Self {
+    fn new(connector: C, tokens: Tokens<S>, carrier: Carrier, request: Request<()>) -> Self {
         let step = Step::Token { getting: tokens.get() };
         Self { connector, tokens, carrier, request, generation: 0, is_second: false, step }
     }
