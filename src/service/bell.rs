@@ -1,14 +1,16 @@
 //! The only waker that a client's transport ever sees.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{
-            AtomicBool,
-            Ordering::{Relaxed, SeqCst},
-        },
-    },
+    sync::{Arc, PoisonError},
     task::{Wake, Waker},
+};
+
+use crate::sync::{
+    Mutex,
+    atomic::{
+        AtomicBool,
+        Ordering::{Relaxed, SeqCst},
+    },
 };
 
 /// Wakes the leader of a client when the transport can make progress.
@@ -101,5 +103,95 @@ impl Wake for Bell {
         {
             leader.wake();
         }
+    }
+}
+
+#[cfg(all(test, model))]
+mod models {
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::atomic::AtomicUsize;
+
+    /// A task that counts how often it was woken. Its counter is std's: it takes no part in the protocol.
+    #[derive(Default)]
+    struct Task(std::sync::atomic::AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    impl Task {
+        fn is_woken(&self) -> bool {
+            self.0.load(SeqCst) > 0
+        }
+    }
+
+    /// A transport that makes progress once, and rings after it.
+    #[derive(Clone)]
+    struct Transport {
+        progress: Arc<AtomicUsize>,
+        bell: Arc<Bell>,
+    }
+
+    impl Transport {
+        fn new() -> Self {
+            Self { progress: Arc::new(AtomicUsize::new(0)), bell: Arc::default() }
+        }
+
+        fn advance(&self) {
+            self.progress.store(1, SeqCst);
+            self.bell.wake_by_ref();
+        }
+
+        /// A section under the client's lock, which makes `task` the leader. Returns whether it saw the progress.
+        fn section(&self, task: &Arc<Task>, polls: bool) -> bool {
+            let waker = Waker::from(task.clone());
+            let hushed = self.bell.hush();
+            let mut seen = false;
+            if polls || hushed.is_rung() {
+                hushed.clear();
+                seen = self.progress.load(SeqCst) > 0;
+            }
+            let old = hushed.arm(Some(&waker));
+            if hushed.open() {
+                waker.wake_by_ref();
+            }
+            drop(old);
+            seen
+        }
+    }
+
+    #[test]
+    fn progress_is_seen_by_the_poll_or_wakes_the_leader() {
+        loom::model(|| {
+            let transport = Transport::new();
+            let task = Arc::<Task>::default();
+            let other = transport.clone();
+            let ring = thread::spawn(move || other.advance());
+            let seen = transport.section(&task, true);
+            ring.join().unwrap();
+            assert!(seen || task.is_woken());
+        });
+    }
+
+    #[test]
+    fn a_lead_that_passes_on_during_a_ring_loses_nothing() {
+        loom::model(|| {
+            let transport = Transport::new();
+            let tasks = [(); 2].map(|()| Arc::<Task>::default());
+            assert!(!transport.section(&tasks[0], true));
+            let other = transport.clone();
+            let ring = thread::spawn(move || other.advance());
+            // The new leader does not poll unless the bell was rung.
+            let seen = transport.section(&tasks[1], false);
+            ring.join().unwrap();
+            assert!(seen || tasks.iter().any(|task| task.is_woken()));
+            // The last leader at least, unless the first one was woken before the lead passed on: then the bell stays
+            // rung, and whoever comes next polls.
+            assert!(seen || tasks[1].is_woken() || transport.bell.hush().is_rung());
+        });
     }
 }

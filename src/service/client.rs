@@ -221,8 +221,8 @@ impl<T, Req, Res, C> fmt::Debug for Client<T, Req, Res, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.shared.lock();
         let (in_flight, unknown) = (state.calls.waiting(), state.unknown);
-        let ended = state.ended.as_ref().map(|ended| ended.cause.clone());
-        // What the writer does is the user's, and so is what an error has for a source.
+        let ended = state.ended().map(|ended| ended.cause.clone());
+        // Unlocked: the formatter and the source of an error are user code.
         drop(state);
         f.debug_struct("Client")
             .field("in_flight", &in_flight)

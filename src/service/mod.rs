@@ -44,6 +44,28 @@
 //! [`on_rejected_answer`](Server::on_rejected_answer) replaces it. No call waits forever for an answer that will not
 //! come. See [`Client`] and [`Server`].
 //!
+//! # Rejected answers
+//!
+//! Every call must end. A server cannot make an answer of its own, because answers may be of any type, and a caller
+//! that gets none waits forever. So unless [`on_rejected_answer`](Server::on_rejected_answer) makes an
+//! answer, a rejected one ends the connection, and the end of the connection ends the call:
+//!
+//! | | requests that were read | then |
+//! |---|---|---|
+//! | in order | earlier answers are sent; later ones are dropped, because the caller of the rejected answer would take the next one for its own | the transport is closed with 1011, and the future completes with the error |
+//! | by tag | all are finished, and their answers are sent | the same |
+//!
+//! By tag, the caller of the rejected answer therefore waits as long as the slowest request in flight. Limit that
+//! with tower's timeout on the service. The server reads no more requests meanwhile.
+//!
+//! A layer with a queue below the server may reject an answer after it has accepted it. The server then cannot know
+//! which call the answer belongs to, so [`on_rejected_answer`](Server::on_rejected_answer) does not apply, and the
+//! connection is closed as above. In order, the layer may already have sent later answers to the wrong callers: below a
+//! server in order, use only layers that reject a message at once.
+//!
+//! Each rejected answer is counted ([`Handle::rejected_answers`]) and logged (feature `tracing`), and so is each
+//! request that cannot be read ([`Handle::unreadable_requests`]).
+//!
 //! # Choice for connections that may be lost
 //!
 //! [`Pool`](crate::stack::pool::Pool) is made for calls: it connects when it is called, shares connections between
@@ -90,6 +112,7 @@
 //! all. A call therefore costs less than one through a driver with oneshots, and the client needs no runtime.
 //! `benches/calls.rs` measures all four. [`Client::drive`] adds the advantages of a driver.
 
+mod answers;
 mod bell;
 mod calls;
 mod client;

@@ -10,12 +10,12 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
+    answers::{Answers, OnRejected},
     correlate::{ByTag, InOrder, Respond, Tagged},
     handle::Handle,
 };
 use crate::{
     CloseCode, CloseFrame, Error, Transport,
-    in_flight::InFlight,
     transport::signal::{self, Mark},
 };
 
@@ -37,9 +37,7 @@ pin_project! {
     /// that it may share with others.
     ///
     /// Answers are flushed when there is nothing else to do, or after 128 requests: a burst of requests costs one
-    /// flush.
-    ///
-    /// Nothing is allocated per request: a future reuses the memory of one that is done.
+    /// flush. Nothing is allocated per request: a future reuses the memory of one that is done.
     ///
     /// # Shutdown and errors
     ///
@@ -49,8 +47,8 @@ pin_project! {
     /// - An error of the transport completes the future at once; requests in flight are dropped.
     /// - An answer that the transport rejects (too large, or it cannot be encoded) is replaced by the answer that
     ///   [`on_rejected_answer`](Self::on_rejected_answer) makes of the error. No other call is affected. Set it: without
-    ///   it, a rejected answer closes the connection, see [below](#rejected-answers).
-    /// - A request that cannot be read closes the connection in the same way, because its caller would wait forever.
+    ///   it, a rejected answer closes the connection: see the [module](super#rejected-answers).
+    /// - A request that cannot be read closes the connection in the same way.
     /// - When a reconnecting transport loses its connection, requests in flight are dropped and the server goes on.
     ///   Their answers would reach a peer that has not asked, under tags that it may use itself. Do not set
     ///   [`WhenLost::Keep`](crate::layer::reconnect::WhenLost::Keep) on such a transport.
@@ -63,28 +61,6 @@ pin_project! {
     ///
     /// An error closes the transport with code 1011 ([`INTERNAL`](CloseCode::INTERNAL)). The peer does not learn the
     /// error itself.
-    ///
-    /// # Rejected answers
-    ///
-    /// Every call must end. A server cannot make an answer of its own, because answers may be of any type, and a caller
-    /// that gets none waits forever. So by default a rejected answer ends the connection, and the end of the connection
-    /// ends the call:
-    ///
-    /// | | requests that were read | then |
-    /// |---|---|---|
-    /// | in order | earlier answers are sent; later ones are dropped, because the caller of the rejected answer would take the next one for its own | the transport is closed with 1011, and the future completes with the error |
-    /// | by tag | all are finished, and their answers are sent | the same |
-    ///
-    /// By tag, the caller of the rejected answer therefore waits as long as the slowest request in flight. Limit that
-    /// with tower's timeout on the service. The server reads no more requests meanwhile.
-    ///
-    /// A layer with a queue below the server may reject an answer after it has accepted it. The server then cannot know
-    /// which call the answer belongs to, so `on_rejected_answer` does not apply, and the connection is closed as above.
-    /// In order, the layer may already have sent later answers to the wrong callers: below a server in order, use only
-    /// layers that reject a message at once.
-    ///
-    /// Each rejected answer is counted ([`Handle::rejected_answers`]) and logged (feature `tracing`), and so is each
-    /// request that cannot be read ([`Handle::unreadable_requests`]).
     ///
     /// # Cancel safety
     ///
@@ -118,24 +94,15 @@ pin_project! {
         #[pin]
         transport: T,
         service: S,
-        respond: R,
         concurrency: NonZeroUsize,
-        in_flight: InFlight<S::Future, R::Tag, S::Response>,
+        answers: Answers<S::Future, R, Req, S::Response>,
         // A request that waits for the service to be ready.
         held: Option<(R::Tag, Req)>,
         stage: Stage,
+        // Whether answers were fed that are not flushed.
         dirty: bool,
-        on_rejected: Option<OnRejected<R::Tag, S::Response>>,
-        // The answer that replaces a rejected one.
-        substitute: Option<R::Out>,
         handle: Handle,
     }
-}
-
-/// Makes an answer of the error with which the transport rejected one.
-struct OnRejected<Tag, Answer> {
-    copy: fn(&Tag) -> Tag,
-    answer: Box<dyn Fn(&Error) -> Answer + Send + Sync>,
 }
 
 /// ```text
@@ -204,14 +171,11 @@ where
         Self {
             transport,
             service,
-            respond,
             concurrency: CONCURRENCY,
-            in_flight: InFlight::new(R::IN_ORDER),
+            answers: Answers::new(respond),
             held: None,
             stage: Stage::Serving,
             dirty: false,
-            on_rejected: None,
-            substitute: None,
             handle: Handle::new(),
         }
     }
@@ -223,35 +187,30 @@ where
     }
 
     /// Sets the function that makes a replacement for an answer that the transport rejected, for example because it is
-    /// too large or cannot be encoded. The function gets the transport's error. Without it, a rejected answer closes the
-    /// connection after the [others](#rejected-answers). Keep the replacement small: if it is rejected in turn, the
+    /// too large or cannot be encoded. The function gets the transport's error. Without it, a rejected answer
+    /// [closes](super#rejected-answers) the connection. Keep the replacement small: if it is rejected in turn, the
     /// connection is closed as well.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// use tower::{ServiceExt, service_fn};
-    /// use tower_transport::{Error, Message, TransportExt, channel, layer::limit::LimitLayer, service::{Client, Server}};
+    /// # use tower::{ServiceExt, service_fn};
+    /// # use tower_transport::{channel, layer::limit::LimitLayer, service::{Client, Server}};
+    /// use tower_transport::{Error, Message, TransportExt};
     ///
     /// let (here, there) = channel::<Message, Message>(8);
-    /// let there = there.layer(LimitLayer::new().max_message(1000));
-    /// let zeros = service_fn(async |size: Message| {
-    ///     let size = size.as_text().and_then(|size| size.parse().ok()).unwrap_or(0);
-    ///     Ok::<_, Error>(Message::binary(vec![0; size]))
-    /// });
-    /// let server = Server::in_order(there, zeros).on_rejected_answer(|error| Message::text(format!("error: {error}")));
+    /// let large = service_fn(async |_: Message| Ok::<_, Error>(Message::binary(vec![0; 5000])));
+    /// let server = Server::in_order(there.layer(LimitLayer::new().max_message(1000)), large)
+    ///     .on_rejected_answer(|error| Message::text(format!("error: {error}")));
     /// tokio::spawn(server);
-    ///
-    /// let client = Client::in_order(here);
-    /// let answer = client.clone().oneshot("5000".into()).await?;
+    /// let answer = Client::in_order(here).oneshot("all".into()).await?;
     /// assert!(answer.as_text().unwrap().starts_with("error: an outgoing message of 5000 bytes"));
-    /// assert_eq!(client.oneshot("3".into()).await?.len(), 3);
     /// # Ok::<(), Error>(()) }).unwrap();
     /// ```
     pub fn on_rejected_answer(mut self, answer: impl Fn(&Error) -> S::Response + Send + Sync + 'static) -> Self
     where
         R::Tag: Clone,
     {
-        self.on_rejected = Some(OnRejected { copy: R::Tag::clone, answer: Box::new(answer) });
+        self.answers.on_rejected(OnRejected { copy: R::Tag::clone, answer: Box::new(answer) });
         self
     }
 
@@ -280,7 +239,7 @@ where
             if let Stage::Closing(_) = self.stage {
                 return self.poll_close(cx);
             }
-            let polled = match self.as_mut().project().in_flight.poll(cx) {
+            let polled = match self.as_mut().project().answers.poll(cx) {
                 Ok(polled) => polled,
                 Err(error) => {
                     self.as_mut().abort(Failure { error: error.into(), reason: FAILED });
@@ -320,7 +279,7 @@ where
                 Poll::Pending => {}
             }
         }
-        let is_done = self.in_flight.len() == 0 && self.held.is_none() && self.substitute.is_none();
+        let is_done = self.answers.in_flight() == 0 && self.held.is_none();
         if let (Stage::Draining { failure, .. }, true) = (self.as_mut().project().stage, is_done) {
             let failure = failure.take();
             *self.as_mut().project().stage = Stage::Closing(failure);
@@ -340,7 +299,7 @@ where
     /// Hands answers to the transport as long as it accepts them. Returns whether it accepted any.
     fn write(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Result<bool, Error> {
         let mut wrote = false;
-        while self.substitute.is_some() || self.in_flight.front().is_some() {
+        while self.answers.has_next() {
             let mark = Mark::now();
             let ready = self.as_mut().project().transport.poll_ready(cx).map_err(Into::into);
             if mark.has_lost() {
@@ -369,23 +328,15 @@ where
     /// Hands the next answer to the transport, which is ready.
     fn write_next(mut self: Pin<&mut Self>) -> Result<(), Error> {
         let this = self.as_mut().project();
-        let (answer, spare) = match this.substitute.take() {
-            Some(answer) => (answer, None),
-            None => {
-                let Some((tag, answer)) = this.in_flight.pop() else { return Ok(()) };
-                let spare = this.on_rejected.as_ref().map(|hook| ((hook.copy)(&tag), &hook.answer));
-                (this.respond.answer(tag, answer), spare)
-            }
-        };
+        let Some((answer, spare)) = this.answers.next() else { return Ok(()) };
         *this.dirty = true;
         let Err(error) = this.transport.start_send(answer).map_err(Into::into) else { return Ok(()) };
         if !error.is_rejection() && !error.is_too_large() {
             return Err(error);
         }
         this.handle.answer_rejected(&error);
-        match spare {
-            Some((tag, answer)) => *this.substitute = Some(this.respond.answer(tag, answer(&error))),
-            None => self.give_up(error),
+        if !this.answers.replace(spare, &error) {
+            self.give_up(error);
         }
         Ok(())
     }
@@ -410,7 +361,7 @@ where
         }
     }
 
-    /// Stops reading because of a failure. What is in flight is answered first.
+    /// Stops reading because of a failure. Requests in flight are answered first.
     fn drain(self: Pin<&mut Self>, new: Failure) {
         let this = self.project();
         match this.stage {
@@ -424,16 +375,15 @@ where
     /// for them.
     fn forget(self: Pin<&mut Self>) {
         let this = self.project();
-        this.in_flight.clear();
+        this.answers.clear();
         *this.held = None;
-        *this.substitute = None;
     }
 
     /// Calls the service with received requests, as long as there is room and the service is ready. Returns whether it
     /// was called, or the stage has changed.
     fn take_requests(mut self: Pin<&mut Self>, cx: &mut Context<'_>, budget: &mut usize) -> Result<bool, Error> {
         let mut took = false;
-        while *budget > 0 && self.in_flight.len() < self.concurrency.get() {
+        while *budget > 0 && self.answers.in_flight() < self.concurrency.get() {
             if self.held.is_none() && matches!(self.stage, Stage::Serving) {
                 let mark = Mark::now();
                 let polled = self.as_mut().project().transport.poll_next(cx).map_err(Into::into);
@@ -456,7 +406,7 @@ where
                     }
                     Poll::Ready(Some(message)) => {
                         let this = self.as_mut().project();
-                        *this.held = Some(this.respond.request(message?));
+                        *this.held = Some(this.answers.request(message?));
                     }
                     Poll::Ready(None) => {
                         *self.as_mut().project().stage = Stage::Draining { gone: true, failure: None };
@@ -472,7 +422,7 @@ where
                 Poll::Pending => break,
                 Poll::Ready(Err(error)) => Err(error),
                 Poll::Ready(Ok(())) => match this.held.take() {
-                    Some((tag, request)) => this.in_flight.push(tag, this.service.call(request)),
+                    Some((tag, request)) => this.answers.push(tag, this.service.call(request)),
                     None => Ok(()),
                 },
             };

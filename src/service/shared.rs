@@ -15,6 +15,11 @@ use super::{
 };
 use crate::{Error, Transport};
 
+/// A client's state under its lock, and the bell.
+///
+/// The transport is polled under the lock, by whichever task holds it. Everything else that is the user's runs outside:
+/// wakers, and the drops of requests, unwanted answers and the transport are handed out of each section (`Step`,
+/// `wakes`, `old_transport`), because they may call the client again.
 pub(super) struct Shared<T, Req, Res, C> {
     state: Mutex<State<T, Req, Res, C>>,
     bell: Arc<Bell>,
@@ -73,20 +78,24 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
         mut state: MutexGuard<'a, State<T, Req, Res, C>>,
         work: impl FnOnce(&mut State<T, Req, Res, C>, &Hushed<'_>, &mut Context<'_>) -> R,
     ) -> R {
+        // The transport may ring while it is polled, on this thread or on another. Waking the leader then would run its
+        // executor under the lock, so the bell only notes the ring until it is opened again.
         let bell = self.bell.hush();
         let result = work(&mut state, &bell, &mut Context::from_waker(&self.waker));
         let old = state.settle(&bell);
+        // If there was a ring, it woke nobody. The leader is woken in its place.
         if bell.open() || state.todo {
             let leader = state.leader_waker().cloned();
             state.wakes.extend(leader);
         }
-        let corpse = state.corpse.take();
+        let old_transport = state.old_transport.take();
         self.unlock(state);
-        drop((old, corpse));
+        drop((old, old_transport));
         result
     }
 
-    /// Unlocks, then wakes the collected wakers.
+    /// Unlocks, then wakes the collected wakers. They are taken out in small batches, so that nothing is allocated and
+    /// the memory of `wakes` is kept.
     fn unlock<'a>(&'a self, mut state: MutexGuard<'a, State<T, Req, Res, C>>) {
         while !state.wakes.is_empty() {
             let mut batch = [const { None }; 16];
@@ -106,6 +115,7 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
     /// Drops a handle and releases its place.
     pub(super) fn drop_handle(&self, readiness: Readiness) {
         let last = self.handles.fetch_sub(1, Ordering::AcqRel) == 1;
+        // A handle that holds nothing needs no lock: clones come and go with each call.
         if last || readiness != Readiness::Unready {
             let old = self.work(|state, _, _| {
                 if last {
@@ -137,7 +147,8 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
             Stage::Waiting(key) => Some(key),
         };
         let rest = self.work(|state, _, _| {
-            let keep = state.in_order && state.ended.is_none();
+            // In order, the answer will come and must be told apart from the next one.
+            let keep = state.in_order && state.ended().is_none();
             let (rest, free) = key.map_or((None, true), |key| state.calls.forget(key, keep));
             if free {
                 state.release();
@@ -176,7 +187,7 @@ where
         let mut budget = BUDGET;
         loop {
             let mut state = self.lock();
-            if let Some(Ended { cause, .. }) = &state.ended {
+            if let Some(Ended { cause, .. }) = state.ended() {
                 let cause = cause.clone();
                 let left = match std::mem::replace(readiness, Readiness::Unready) {
                     Readiness::Waiting(key) => state.permits.leave(key),
@@ -186,6 +197,7 @@ where
                 drop(left);
                 return Poll::Ready(Err(cause.into_unsent()));
             }
+            // The common case: a free place, and nothing else to do.
             if *readiness == Readiness::Unready && state.permits.take() {
                 *readiness = Readiness::Reserved;
             }
@@ -272,18 +284,20 @@ where
                 };
                 *stage = Stage::Waiting(key);
                 let mut unwanted = None;
-                if state.ended.is_none() && !state.calls.is_answered(key) {
+                // A call whose answer is there reads nothing more: it would delay itself for others.
+                if state.ended().is_none() && !state.calls.is_answered(key) {
                     self.coalesce(state, transport, key, fresh, cx.waker());
-                    if state.leads(Leader::Call(key), bell) || state.failing.is_some() {
+                    if state.leads(Leader::Call(key), bell) || state.is_failing() {
                         unwanted = state.pump(bell, transport, Some(key), &mut budget);
                     }
                 }
+                // Before the end is looked at: an answer that came first counts.
                 if let Some(answer) = state.calls.take_answer(key) {
                     *stage = Stage::Done;
                     self.finish(state, transport, key);
                     return Step::Done((Some(answer), unwanted, None));
                 }
-                if let Some(Ended { cause, .. }) = &state.ended {
+                if let Some(Ended { cause, .. }) = state.ended() {
                     *stage = Stage::Done;
                     let is_unsent = state.calls.is_unsent(key);
                     let cause = cause.clone();
@@ -325,7 +339,7 @@ where
                 state.flusher = None;
                 state.flush(transport);
             }
-            None if fresh && state.dirty && (state.burst || state.calls.waiting() > 1) => {
+            None if fresh && state.can_flush_later() => {
                 state.flusher = Some(key);
                 state.wakes.push_back(waker.clone());
             }
@@ -353,7 +367,7 @@ where
             let mut old = None;
             let step = self.work(|state, bell, transport| {
                 let mut unwanted = None;
-                if state.ended.is_none() {
+                if state.ended().is_none() {
                     let key = match *driver {
                         Some(key) => {
                             if let Some(waker) = state.drivers.get_mut(key).filter(|old| !old.will_wake(cx.waker())) {
@@ -372,7 +386,7 @@ where
                         let _ = state.poll_close(transport);
                     }
                 }
-                if let Some(ended) = &state.ended {
+                if let Some(ended) = state.ended() {
                     *driver = None;
                     return Step::Done((ended.clone(), unwanted));
                 }

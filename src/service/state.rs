@@ -20,6 +20,9 @@ pub(super) const BUDGET: usize = 128;
 
 /// The task that reads for all, and is woken when the transport can make progress. Later variants take over from
 /// earlier ones.
+///
+/// A handle that waits for a place can lead, too: in order, all places may belong to dropped calls whose answers nobody
+/// else would read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leader {
     Nobody,
@@ -40,34 +43,73 @@ impl Leader {
     }
 }
 
+/// The waker that the bell holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Armed {
+    /// None: there is no leader, or a ring has taken its waker.
+    Empty,
+    /// The waker of this leader, as it is now.
+    With(Leader),
+    /// An outdated waker, or none: the leader has changed, or has moved to another task.
+    Stale,
+}
+
+/// ```text
+///            a write fails              the stream is pending or ends
+///   Running --------------> Failing ---------------------------------> Ended
+///      \______ the stream fails or ends, the client closes __________/
+/// ```
+///
+/// While `Failing`, nothing is written, and answers that have arrived are still read: their calls succeed.
+enum Life {
+    Running,
+    Failing(Error),
+    Ended(Ended),
+}
+
+/// The exchange of requests and answers over the transport, for all handles and calls of a client.
+///
+/// # Flushing
+///
+/// | `dirty` | `flusher` | who flushes |
+/// |---|---|---|
+/// | no | none | nobody: nothing was fed |
+/// | yes | none | whoever writes or leads next, because the transport was pending or the call was alone |
+/// | yes | a call | that call, when it is polled again. The leader leaves it to that call, so calls that run before share the flush |
+/// | no | a call | does not occur before the end; a call that is dropped passes its promise to the leader (`todo`) |
+///
+/// `burst` only decides whether a call makes that promise although no other call is in flight yet.
+///
+/// # Who is woken
+///
+/// Each section under the lock ends with [`settle`](Self::settle): there is a leader as long as anyone waits, and the
+/// bell holds its waker. The transport rings the bell if it was pending. If it was not, for example because the budget
+/// was used up, it will not ring for the rest: `todo` then makes the section wake the leader. `wakes` collects the
+/// wakers of other tasks until the lock is free.
 pub(super) struct State<T, Req, Res, C> {
     /// `None` once the client has ended.
-    pub(super) transport: Option<Pin<Box<T>>>,
+    transport: Option<Pin<Box<T>>>,
     correlate: C,
     pub(super) in_order: bool,
     pub(super) calls: Calls<Req, Res>,
     pub(super) permits: Permits,
     pub(super) drivers: List<Waker>,
     leader: Leader,
-    /// The leader whose waker the bell has, if any. The waker may have been taken to wake its owner.
-    armed: Option<Leader>,
-    /// Whether the leader must come because the transport was not pending and will therefore not ring for the rest of
-    /// its work.
+    armed: Armed,
+    /// Whether the leader must be woken although the transport does not ring.
     pub(super) todo: bool,
     /// Whether something was fed and is not flushed.
-    pub(super) dirty: bool,
+    dirty: bool,
     /// The call that has promised to flush when it is polled again, after the calls that run before it have fed theirs.
     pub(super) flusher: Option<usize>,
     /// Whether the last answers came several at a time, as the next requests then will.
-    pub(super) burst: bool,
-    /// The error of a failed write. Answers that have arrived are still read before the calls are told.
-    pub(super) failing: Option<Error>,
-    pub(super) ended: Option<Ended>,
+    burst: bool,
+    life: Life,
     pub(super) unknown: u64,
     /// The wakers to wake as soon as the lock is free.
     pub(super) wakes: VecDeque<Waker>,
-    /// The transport to drop as soon as the lock is free.
-    pub(super) corpse: Option<Pin<Box<T>>>,
+    /// The transport of a client that has ended, to be dropped as soon as the lock is free.
+    pub(super) old_transport: Option<Pin<Box<T>>>,
 }
 
 #[derive(Clone)]
@@ -87,16 +129,15 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
             permits: Permits::new(limit),
             drivers: List::new(),
             leader: Leader::Nobody,
-            armed: None,
+            armed: Armed::Empty,
             todo: false,
             dirty: false,
             flusher: None,
             burst: false,
-            failing: None,
-            ended: None,
+            life: Life::Running,
             unknown: 0,
             wakes: VecDeque::new(),
-            corpse: None,
+            old_transport: None,
         }
     }
 
@@ -116,7 +157,37 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
 
     /// Records that the bell may have another waker than the leader's, or none at all.
     pub(super) fn disarm(&mut self) {
-        self.armed = self.armed.map(|_| Leader::Nobody);
+        if self.armed != Armed::Empty {
+            self.armed = Armed::Stale;
+        }
+    }
+
+    /// Returns why the client has ended, if it has.
+    pub(super) fn ended(&self) -> Option<&Ended> {
+        match &self.life {
+            Life::Ended(ended) => Some(ended),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        matches!(self.life, Life::Failing(_))
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self.life, Life::Running)
+    }
+
+    /// Records the error of a failed write.
+    fn fail(&mut self, error: Error) {
+        if self.is_running() {
+            self.life = Life::Failing(error);
+        }
+    }
+
+    /// Returns whether the call that is about to wait flushes later, together with the calls that run before it.
+    pub(super) fn can_flush_later(&self) -> bool {
+        self.dirty && (self.burst || self.calls.waiting() > 1)
     }
 
     /// Makes sure that there is a leader as long as any call waits, and that the bell knows it. Returns a waker that
@@ -130,7 +201,10 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
             // A new leader may have the key of an old one.
             self.disarm();
         }
-        let target = Some(self.leader).filter(|leader| *leader != Leader::Nobody);
+        let target = match self.leader {
+            Leader::Nobody => Armed::Empty,
+            leader => Armed::With(leader),
+        };
         if self.armed == target {
             return None;
         }
@@ -154,11 +228,11 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
 
     /// Ends the client: every waiting call is woken and finds the cause.
     pub(super) fn end(&mut self, cause: Error, clean: bool) {
-        if self.ended.is_some() {
+        if self.ended().is_some() {
             return;
         }
-        self.ended = Some(Ended { cause, clean });
-        self.corpse = self.transport.take();
+        self.life = Life::Ended(Ended { cause, clean });
+        self.old_transport = self.transport.take();
         self.dirty = false;
         while let Some(waker) = self.calls.next_waker() {
             self.wakes.push_back(waker);
@@ -192,7 +266,8 @@ where
     ) -> Option<Result<Res, Error>> {
         self.todo = false;
         if bell.is_rung() {
-            self.armed = None;
+            // The ring has taken the waker.
+            self.armed = Armed::Empty;
             bell.clear();
         }
         self.write(cx);
@@ -204,7 +279,7 @@ where
 
     /// Hands requests to the transport, the oldest first, as long as it accepts them.
     pub(super) fn write(&mut self, cx: &mut Context<'_>) {
-        while self.failing.is_none() && self.calls.has_unsent() {
+        while self.is_running() && self.calls.has_unsent() {
             let Some(transport) = &mut self.transport else { return };
             let mark = Mark::now();
             let ready = transport.as_mut().poll_ready(cx).map_err(Into::into);
@@ -212,7 +287,7 @@ where
             match ready {
                 Poll::Pending => return,
                 Poll::Ready(Err(error)) if error.is_rejection() => return self.rejected(error),
-                Poll::Ready(Err(error)) => self.failing = Some(error),
+                Poll::Ready(Err(error)) => self.fail(error),
                 Poll::Ready(Ok(())) => self.write_next(),
             }
         }
@@ -231,24 +306,24 @@ where
                     self.wakes.push_back(waker);
                 }
             }
-            Err(error) => self.failing = Some(error),
+            Err(error) => self.fail(error),
         }
         self.look(mark);
     }
 
     /// Flushes everything that was fed so far.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
-        let Some(transport) = &mut self.transport else { return };
-        if !self.dirty || self.failing.is_some() {
+        if !self.dirty || !self.is_running() {
             return;
         }
+        let Some(transport) = &mut self.transport else { return };
         let mark = Mark::now();
         let flushed = transport.as_mut().poll_flush(cx).map_err(Into::into);
         self.look(mark);
         match flushed {
             Poll::Ready(Ok(())) => self.dirty = false,
             Poll::Ready(Err(error)) if error.is_rejection() => self.rejected(error),
-            Poll::Ready(Err(error)) => self.failing = Some(error),
+            Poll::Ready(Err(error)) => self.fail(error),
             Poll::Pending => {}
         }
     }
@@ -311,16 +386,16 @@ where
             self.look(mark);
             let answer = match polled {
                 Poll::Pending => {
-                    if let Some(error) = self.failing.take() {
+                    if let Life::Failing(error) = &self.life {
+                        let error = error.clone();
                         self.end(error, false);
                     }
                     return None;
                 }
                 Poll::Ready(None) => {
-                    let clean = self.failing.is_none();
-                    let cause = match self.failing.take() {
-                        Some(error) => error,
-                        None => self.end_of_transport(cx),
+                    let (cause, clean) = match &self.life {
+                        Life::Failing(error) => (error.clone(), false),
+                        _ => (self.end_of_transport(cx), true),
                     };
                     self.end(cause, clean);
                     return None;

@@ -10,7 +10,7 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::future::Outcome;
+use super::outcome::Outcome;
 use crate::{BoxError, Error, Transport, in_flight::InFlight};
 
 pin_project! {

@@ -126,15 +126,13 @@
 //! future, and supports neither a service's readiness nor the writing direction. `SinkExt::with` has one future at a
 //! time.
 
-mod future;
 mod inbound;
 mod layer;
 mod outbound;
-mod refusals;
+mod outcome;
 
 pub use self::{
     inbound::InboundService,
     layer::{Inbound, Outbound, ServiceLayer},
-    outbound::OutboundService,
-    refusals::MAX_REFUSALS,
+    outbound::{MAX_REFUSALS, OutboundService},
 };

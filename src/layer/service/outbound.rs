@@ -1,4 +1,5 @@
 use std::{
+    collections::VecDeque,
     fmt,
     num::NonZeroUsize,
     pin::Pin,
@@ -10,11 +11,8 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{
-    future::Outcome,
-    refusals::{Refusals, Stop},
-};
-use crate::{BoxError, Error, Transport, in_flight::InFlight};
+use super::outcome::Outcome;
+use crate::{BoxError, Error, Transport, in_flight::InFlight, transport::wakers::WakerSlot};
 
 pin_project! {
     /// A transport whose outgoing messages pass through a service, created by
@@ -224,7 +222,7 @@ where
         }
         while self.can_hand_over() {
             match self.as_mut().hand_over_next() {
-                // Of a message before this one, which is the last: its caller must not take this error for that of this message.
+                // The error of an earlier message: the caller must not take it for that of this message, the last one.
                 Err(Stop::Refused(error)) if self.in_flight.len() > 0 => {
                     *self.as_mut().project().late = Some(error);
                     break;
@@ -315,5 +313,77 @@ where
             .field("concurrency", &self.concurrency)
             .field("refusals", &self.refusals)
             .finish_non_exhaustive()
+    }
+}
+
+/// The maximum number of refusals of outgoing messages that wait to be read from the stream.
+pub const MAX_REFUSALS: usize = 64;
+
+/// The reason why handing over stopped.
+enum Stop {
+    /// One message was refused; the rest can go on.
+    Refused(Error),
+    /// The inner transport has failed.
+    Broken(Error),
+}
+
+impl From<Stop> for Error {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(error) | Stop::Broken(error) => error,
+        }
+    }
+}
+
+/// Routes the errors of refused messages. Pure.
+#[derive(Debug, Default)]
+struct Refusals {
+    to_stream: bool,
+    /// Whether the stream has ended: from then on the sink returns the errors.
+    ended: bool,
+    waiting: VecDeque<Error>,
+    reader: WakerSlot,
+    count: u64,
+}
+
+impl Refusals {
+    fn new(to_stream: bool) -> Self {
+        Self { to_stream, ..Self::default() }
+    }
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Records a refusal. A returned error is for the sink's caller.
+    fn refuse(&mut self, error: Error) -> Result<(), Error> {
+        self.count += 1;
+        let error = error.context("an outgoing message was refused");
+        if !self.to_stream || self.ended {
+            return Err(error);
+        }
+        if self.waiting.len() < MAX_REFUSALS {
+            // So that layers above do not take it for an incoming message's.
+            self.waiting.push_back(error.into_unsent());
+        }
+        self.reader.wake();
+        Ok(())
+    }
+
+    /// Returns the next refusal for the stream.
+    fn next(&mut self) -> Option<Error> {
+        self.waiting.pop_front()
+    }
+
+    /// Registers the pending stream to be woken by a refusal.
+    fn register(&mut self, cx: &Context<'_>) {
+        if self.to_stream {
+            self.reader.register(cx);
+        }
+    }
+
+    /// Records that the stream has ended.
+    fn end(&mut self) {
+        self.ended = true;
     }
 }

@@ -1,22 +1,13 @@
-use std::{
-    fmt,
-    num::NonZeroUsize,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize},
-    },
-    time::Duration,
-};
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use futures_util::task::AtomicWaker;
 use http::Request;
 use tower::ServiceExt;
 use tower_service::Service;
 
 use super::{
     Pool,
-    shared::{Connecting, Shared},
-    shelf::{Bounds, Shelf},
+    connections::{Connecting, Connections, Settings},
+    slots::Limits,
 };
 use crate::{
     Connect, Error, Transport,
@@ -134,7 +125,7 @@ impl<S> PoolBuilder<S> {
     /// Creates the pool. Answers come in the order of their requests.
     pub fn in_order<Req, Res>(self) -> Pool<S::Transport, Req, Res, InOrder>
     where
-        S: Connect<Future: Send> + Clone + Send + 'static,
+        S: Connect<Future: Send> + Clone + Send + Sync + 'static,
         S::Transport: Transport<Req, In = Res> + Send + 'static,
     {
         self.build(InOrder)
@@ -143,7 +134,7 @@ impl<S> PoolBuilder<S> {
     /// Creates the pool. Requests and answers carry a tag, so answers may come in any order.
     pub fn by_tag<Req, Res>(self) -> Pool<S::Transport, Req, Res, ByTag>
     where
-        S: Connect<Future: Send> + Clone + Send + 'static,
+        S: Connect<Future: Send> + Clone + Send + Sync + 'static,
         S::Transport: Transport<Tagged<Req>, In = Tagged<Res>> + Send + 'static,
     {
         self.build(ByTag)
@@ -152,35 +143,30 @@ impl<S> PoolBuilder<S> {
     /// Creates the pool with your own correlation.
     pub fn build<Req, Res, C>(self, correlate: C) -> Pool<S::Transport, Req, Res, C>
     where
-        S: Connect<Future: Send> + Clone + Send + 'static,
+        S: Connect<Future: Send> + Clone + Send + Sync + 'static,
         S::Transport: Transport<C::Out, In = C::In> + Send + 'static,
-        C: Correlate<Req, Res> + Clone + Send + 'static,
+        C: Correlate<Req, Res> + Clone + Send + Sync + 'static,
     {
-        let shelf = Shelf::new(Bounds {
+        let limits = Limits {
             connections: self.max_connections.get(),
             calls_per_connection: self.calls_per_connection.get(),
             waiting: self.max_waiting,
-        });
-        let (parts, request) = (Mutex::new((self.connector, correlate)), self.request);
-        let calls = self.calls_per_connection;
+        };
+        let (connector, request, calls) = (self.connector, self.request, self.calls_per_connection);
         let connect = move || -> Connecting<_> {
-            let (connector, correlate) = parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let connecting = connect(connector, request.clone());
+            let connecting = connect(connector.clone(), request.clone());
+            let correlate = correlate.clone();
             Box::pin(async move { Ok(Client::with_max_in_flight(connecting.await?, correlate, calls)) })
         };
-        Pool::new(Arc::new(Shared {
-            shelf: Mutex::new(shelf),
+        let settings = Settings {
             connect: Box::new(connect),
             min_connections: self.min_connections.min(self.max_connections.get()),
-            backoff: self.backoff,
-            is_kept: AtomicBool::new(false),
-            keeper: AtomicWaker::new(),
             idle_timeout: self.idle_timeout,
             max_lifetime: self.max_lifetime,
             max_wait: self.max_wait,
-            handles: AtomicUsize::new(0),
-            connects: AtomicU64::new(0),
-        }))
+            backoff: self.backoff,
+        };
+        Pool::new(Arc::new(Connections::new(limits, settings)))
     }
 }
 

@@ -3,61 +3,68 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
-    time::Duration,
+    task::{Context, Poll, ready},
 };
 
+use tokio::sync::oneshot;
 use tower_service::Service;
 
 use super::{
-    connection,
-    shared::Shared,
-    shelf::{Admission, Ticket},
+    connections::Connections,
+    slots::{Admission, Grant},
 };
 use crate::{
     Error, Transport,
     rt::Timer,
-    service::{Call, Correlate},
+    service::{Call, Client, Correlate},
 };
 
 /// The future of a call of a [`Pool`](super::Pool): waits for a connection, then for the answer. Dropping it abandons
 /// the call.
 #[must_use = "futures do nothing unless awaited"]
 pub struct PoolCall<T, Req, Res, C> {
-    shared: Arc<Shared<T, Req, Res, C>>,
+    connections: Arc<Connections<T, Req, Res, C>>,
     request: Option<Req>,
-    ticket: Option<Ticket>,
-    patience: Option<Timer>,
+    max_wait: Timer,
+    stage: Stage<T, Req, Res, C>,
+}
+
+enum Stage<T, Req, Res, C> {
+    /// Not polled yet, done, or about to ask for a connection.
+    Idle,
+    /// The place in line, and the receiver of its end.
+    Waiting(u64, oneshot::Receiver<Grant<Client<T, Req, Res, C>>>),
     /// The connection in use, and the call on it.
-    call: Option<(u64, Call<T, Req, Res, C>)>,
+    Calling(u64, Call<T, Req, Res, C>),
 }
 
 // The request is moved, never pinned; a client's call is `Unpin`.
 impl<T, Req, Res, C> Unpin for PoolCall<T, Req, Res, C> {}
 
 impl<T, Req, Res, C> PoolCall<T, Req, Res, C> {
-    pub(super) fn new(shared: Arc<Shared<T, Req, Res, C>>, request: Req) -> Self {
-        Self { shared, request: Some(request), ticket: None, patience: None, call: None }
+    pub(super) fn new(connections: Arc<Connections<T, Req, Res, C>>, request: Req) -> Self {
+        Self { connections, request: Some(request), max_wait: Timer::new(), stage: Stage::Idle }
     }
 
-    /// Removes the call from the connection's load or from the line.
+    /// Removes the call from the line, or from the load of its connection.
     fn leave(&mut self) {
-        let call = self.call.take();
-        let ticket = self.ticket.take();
-        if call.is_none() && ticket.is_none() {
-            return;
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Idle => {}
+            Stage::Waiting(place, mut grant) => {
+                let left = self.connections.slots().leave(place);
+                drop(left);
+                grant.close();
+                // The grant may have come just before the close.
+                if let Ok(Ok((id, client))) = grant.try_recv() {
+                    drop(client);
+                    self.connections.release(id);
+                }
+            }
+            Stage::Calling(id, call) => {
+                drop(call);
+                self.connections.release(id);
+            }
         }
-        let mut shelf = self.shared.shelf();
-        let mut next = None;
-        if let Some((id, _)) = &call {
-            next = shelf.release(*id);
-        }
-        if let Some(ticket) = ticket {
-            next = shelf.leave(ticket);
-        }
-        drop(shelf);
-        drop(call);
-        next.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -69,54 +76,60 @@ where
     Req: Send + 'static,
     Res: Send + 'static,
 {
-    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<Result<(u64, Client<T, Req, Res, C>), Error>> {
         loop {
-            let (admission, opens) = self.shared.shelf().admit(self.ticket, cx.waker());
-            if opens {
-                connection::open(&self.shared);
-            }
-            let (id, mut client) = match admission {
-                Admission::Use(id, client) => (id, client),
-                Admission::Refuse(error) => return Poll::Ready(Err(error.into_unsent())),
-                Admission::Wait(ticket) => {
-                    self.ticket = Some(ticket);
-                    return self.poll_patience(cx).map(Err);
+            let Stage::Waiting(_, grant) = &mut self.stage else {
+                match self.connections.admit() {
+                    Admission::Use(id, client) => return Poll::Ready(Ok((id, client))),
+                    Admission::Refuse(error) => return Poll::Ready(Err(error.into_unsent())),
+                    Admission::Wait(place, grant) => self.stage = Stage::Waiting(place, grant),
                 }
+                continue;
             };
-            if let Some(ticket) = self.ticket.take() {
-                let next = self.shared.shelf().leave(ticket);
-                next.into_iter().for_each(Waker::wake);
-            }
-            // By the pool's own count there is room; only a connection that has ended is not ready here.
-            match client.poll_ready(cx) {
-                Poll::Ready(Ok(())) => {
-                    if let Some(request) = self.request.take() {
-                        self.call = Some((id, client.call(request)));
+            match Pin::new(grant).poll(cx) {
+                Poll::Pending => return self.poll_max_wait(cx).map(Err),
+                Poll::Ready(granted) => {
+                    self.stage = match granted {
+                        Ok(granted) => {
+                            self.stage = Stage::Idle;
+                            return Poll::Ready(granted.map_err(Error::into_unsent));
+                        }
+                        // The last handle of the pool is gone, and its connections with it: this call opens another.
+                        Err(_) => Stage::Idle,
                     }
-                    return Poll::Ready(Ok(()));
-                }
-                Poll::Ready(Err(_)) | Poll::Pending => {
-                    drop(client);
-                    self.shared.retire(id);
                 }
             }
         }
     }
 
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        let limit = self.shared.max_wait;
-        let timer = self.patience.get_or_insert_with(|| {
-            let mut timer = Timer::new();
-            timer.set(limit);
-            timer
-        });
-        ready!(timer.poll(cx));
-        Poll::Ready(out_of_patience(limit))
+    fn poll_max_wait(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let limit = self.connections.max_wait();
+        if !self.max_wait.is_set() {
+            self.max_wait.set(limit);
+        }
+        ready!(self.max_wait.poll(cx));
+        let error = format!("no connection of the pool was free within {limit:?} (PoolBuilder::max_wait)");
+        Poll::Ready(Error::timeout(error).into_unsent())
     }
-}
 
-fn out_of_patience(limit: Duration) -> Error {
-    Error::timeout(format!("no connection of the pool was free within {limit:?} (PoolBuilder::max_wait)")).into_unsent()
+    /// Gets a connection and starts the call on it.
+    fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            let (id, mut client) = ready!(self.poll_grant(cx))?;
+            // By the pool's own count there is room; only a connection that has ended is not ready here.
+            match (client.poll_ready(cx), self.request.take()) {
+                (Poll::Ready(Ok(())), Some(request)) => {
+                    self.stage = Stage::Calling(id, client.call(request));
+                    return Poll::Ready(Ok(()));
+                }
+                (_, request) => {
+                    self.request = request;
+                    drop(client);
+                    self.connections.retire(id);
+                }
+            }
+        }
+    }
 }
 
 impl<T, Req, Res, C> Future for PoolCall<T, Req, Res, C>
@@ -131,10 +144,17 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if this.call.is_none() {
-            ready!(this.poll_connection(cx))?;
+        if !matches!(this.stage, Stage::Calling(..)) {
+            if this.request.is_none() {
+                return Poll::Pending;
+            }
+            if let Err(error) = ready!(this.poll_start(cx)) {
+                this.leave();
+                this.request = None;
+                return Poll::Ready(Err(error));
+            }
         }
-        let Some((_, call)) = &mut this.call else { return Poll::Pending };
+        let Stage::Calling(_, call) = &mut this.stage else { return Poll::Pending };
         let answer = ready!(Pin::new(call).poll(cx));
         this.leave();
         Poll::Ready(answer)
@@ -149,6 +169,8 @@ impl<T, Req, Res, C> Drop for PoolCall<T, Req, Res, C> {
 
 impl<T, Req, Res, C> fmt::Debug for PoolCall<T, Req, Res, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolCall").field("has_connection", &self.call.is_some()).finish_non_exhaustive()
+        f.debug_struct("PoolCall")
+            .field("has_connection", &matches!(self.stage, Stage::Calling(..)))
+            .finish_non_exhaustive()
     }
 }

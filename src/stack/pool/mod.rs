@@ -93,10 +93,8 @@
 
 mod builder;
 mod call;
-mod connection;
-mod keeper;
+mod connections;
 mod service;
-mod shared;
-mod shelf;
+mod slots;
 
 pub use self::{builder::PoolBuilder, call::PoolCall, service::Pool};

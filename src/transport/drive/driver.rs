@@ -10,7 +10,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{
-    Shared,
+    Queues,
     outbox::{Fed, Next},
     wake_all,
 };
@@ -38,7 +38,7 @@ pin_project! {
     ///
     /// It guarantees:
     ///
-    /// - **Shared flushes.** All queued messages are fed to the transport and then flushed once.
+    /// - **Queues flushes.** All queued messages are fed to the transport and then flushed once.
     /// - **Independent directions.** A peer that does not read blocks only the writing; a full inbox blocks only the
     ///   reading. The transport's own work (pongs, heartbeats) continues even if no task sends or receives, unless the
     ///   inbox is full.
@@ -60,13 +60,13 @@ pin_project! {
     pub struct Driver<T, Out, In = Out> {
         #[pin]
         transport: T,
-        state: State<Out, In>,
+        worker: Worker<Out, In>,
     }
 }
 
-/// The driver's state without the transport.
-struct State<Out, In> {
-    shared: Arc<Shared<Out, In>>,
+/// The driver without the transport, which is pinned.
+struct Worker<Out, In> {
+    queues: Arc<Queues<Out, In>>,
     /// The function that creates the closing message, used once.
     payload: Payload<Out>,
     /// Messages taken from the queue and not yet given to the transport. Empty between polls.
@@ -120,9 +120,9 @@ enum Turn {
 }
 
 impl<T, Out, In> Driver<T, Out, In> {
-    pub(super) fn new(transport: T, shared: Arc<Shared<Out, In>>, payload: Payload<Out>) -> Self {
-        let state = State {
-            shared,
+    pub(super) fn new(transport: T, queues: Arc<Queues<Out, In>>, payload: Payload<Out>) -> Self {
+        let worker = Worker {
+            queues,
             payload,
             batch: VecDeque::new(),
             fed: Fed::default(),
@@ -135,7 +135,7 @@ impl<T, Out, In> Driver<T, Out, In> {
             write_error: None,
             read_error: None,
         };
-        Self { transport, state }
+        Self { transport, worker }
     }
 }
 
@@ -143,11 +143,11 @@ impl<T, Out, In> Driver<T, Out, In> {
 impl<T, Out, In> Driver<T, Out, In> {
     /// Returns the number of messages for which memory is allocated.
     pub(super) fn capacity(&self) -> usize {
-        self.state.batch.capacity()
+        self.worker.batch.capacity()
     }
 }
 
-impl<Out, In> State<Out, In> {
+impl<Out, In> Worker<Out, In> {
     /// Gives waiting messages to the transport, and flushes.
     fn write<T>(&mut self, mut transport: Pin<&mut T>, cx: &mut Context<'_>) -> Turn
     where
@@ -169,7 +169,7 @@ impl<Out, In> State<Out, In> {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
                 self.is_dirty = false;
-                self.wakers.extend(self.shared.outbox().flushed());
+                self.wakers.extend(self.queues.outbox().flushed());
                 wake_all(self.wakers.drain(..));
                 if self.writing == Writing::Closing {
                     self.writing = Writing::Over;
@@ -195,11 +195,11 @@ impl<Out, In> State<Out, In> {
     where
         T: Transport<Out, In = In>,
     {
-        self.shared.outbox().waiters.end_turns();
+        self.queues.outbox().waiters.end_turns();
         for _ in 0..BUDGET / BATCH {
-            let mut outbox = self.shared.outbox();
+            let mut outbox = self.queues.outbox();
             let next = outbox.take(&mut self.batch, BATCH);
-            self.shared.pass_turns(outbox, &mut self.wakers);
+            self.queues.pass_turns(outbox, &mut self.wakers);
             if let Next::Close(frame) = next {
                 self.begin_close(transport, cx, frame);
                 return Ok(Turn::Wait);
@@ -270,18 +270,18 @@ impl<Out, In> State<Out, In> {
 
     /// Reports the batch's outcome to the queue and wakes the senders that now have room.
     fn settle(&mut self) {
-        let mut outbox = self.shared.outbox();
+        let mut outbox = self.queues.outbox();
         outbox.fed(std::mem::take(&mut self.fed));
         let gone = outbox.put_back(&mut self.batch);
-        self.shared.pass_turns(outbox, &mut self.wakers);
+        self.queues.pass_turns(outbox, &mut self.wakers);
         drop(gone);
     }
 
     /// Reports a message that could not be sent, while others can. The receiver gets the error if it has room.
     fn refuse(&mut self, error: Error) {
-        let mut inbox = self.shared.inbox();
+        let mut inbox = self.queues.inbox();
         let gone = if inbox.has_room() { inbox.push(Err(error), 0) } else { Some(Err(error)) };
-        self.shared.wake_receiver(inbox);
+        self.queues.wake_receiver(inbox);
         drop(gone);
     }
 
@@ -294,7 +294,7 @@ impl<Out, In> State<Out, In> {
 
     fn lose_flushes(&mut self, error: &Error) {
         let error = error.clone();
-        let mut outbox = self.shared.outbox();
+        let mut outbox = self.queues.outbox();
         let (wakers, before) = outbox.lose(error);
         self.wakers.extend(wakers);
         drop(outbox);
@@ -305,9 +305,9 @@ impl<Out, In> State<Out, In> {
     /// Passes on, in order with the incoming messages, that the connection was lost and replaced by another.
     fn pass_on_loss(&self, mark: Mark) {
         if mark.has_lost() {
-            let mut inbox = self.shared.inbox();
+            let mut inbox = self.queues.inbox();
             inbox.push_loss();
-            self.shared.wake_receiver(inbox);
+            self.queues.wake_receiver(inbox);
         }
     }
 
@@ -319,7 +319,7 @@ impl<Out, In> State<Out, In> {
     }
 
     fn end_writing(&mut self, error: Error, is_clean: bool) {
-        self.shared.end_writing(&mut self.fed, &mut self.batch, error, is_clean);
+        self.queues.end_writing(&mut self.fed, &mut self.batch, error, is_clean);
     }
 
     /// Reads from the transport while the inbox has room.
@@ -327,7 +327,7 @@ impl<Out, In> State<Out, In> {
     where
         T: Transport<Out, In = In>,
     {
-        let mut has_room = self.shared.inbox().has_room();
+        let mut has_room = self.queues.inbox().has_room();
         for _ in 0..BUDGET {
             if !has_room {
                 return Turn::Wait;
@@ -352,12 +352,12 @@ impl<Out, In> State<Out, In> {
                 message => message.as_ref().err().cloned(),
             };
             let size = message.as_ref().map_or(0, |message| {
-                self.shared.incoming.known_size(message).unwrap_or_else(|| size_of::<In>().max(decoded))
+                self.queues.incoming.known_size(message).unwrap_or_else(|| size_of::<In>().max(decoded))
             });
-            let mut inbox = self.shared.inbox();
+            let mut inbox = self.queues.inbox();
             let gone = inbox.push(message, size);
             has_room = inbox.has_room();
-            self.shared.wake_receiver(inbox);
+            self.queues.wake_receiver(inbox);
             drop(gone);
         }
         Turn::Yield
@@ -365,13 +365,13 @@ impl<Out, In> State<Out, In> {
 
     /// Returns whether every sender and receiver is gone, so there is no one left to notify.
     fn is_pointless(&self) -> bool {
-        self.write_error.is_some() && self.shared.inbox().abandoned
+        self.write_error.is_some() && self.queues.inbox().abandoned
     }
 
     fn end_reading(&self) {
-        let mut inbox = self.shared.inbox();
+        let mut inbox = self.queues.inbox();
         inbox.ended = true;
-        self.shared.wake_receiver(inbox);
+        self.queues.wake_receiver(inbox);
     }
 
     /// Releases memory once nothing has moved for a while. Returns whether to check again.
@@ -386,13 +386,13 @@ impl<Out, In> State<Out, In> {
         if self.idle == IDLE {
             self.batch.shrink_to(KEPT);
             self.wakers.shrink_to(KEPT);
-            self.shared.outbox().trim();
-            self.shared.inbox().trim();
+            self.queues.outbox().trim();
+            self.queues.inbox().trim();
             return false;
         }
         self.batch.capacity().max(self.wakers.capacity()) > 2 * KEPT
-            || self.shared.outbox().has_spare()
-            || self.shared.inbox().has_spare()
+            || self.queues.outbox().has_spare()
+            || self.queues.inbox().has_spare()
     }
 }
 
@@ -404,34 +404,34 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let state = this.state;
-        state.shared.driver.register(cx.waker());
+        let worker = this.worker;
+        worker.queues.driver.register(cx.waker());
         let mark = Mark::now();
-        let wrote = state.write(this.transport.as_mut(), cx);
-        state.pass_on_loss(mark);
-        let read = state.read(this.transport.as_mut(), cx);
-        if read != Turn::Ended && !state.is_pointless() {
-            let is_resting = state.rest();
+        let wrote = worker.write(this.transport.as_mut(), cx);
+        worker.pass_on_loss(mark);
+        let read = worker.read(this.transport.as_mut(), cx);
+        if read != Turn::Ended && !worker.is_pointless() {
+            let is_resting = worker.rest();
             if wrote == Turn::Yield || read == Turn::Yield || is_resting {
                 cx.waker().wake_by_ref();
             }
             return Poll::Pending;
         }
-        let failure = state.read_error.clone().or(state.write_error.clone().filter(|error| !error.is_closed()));
+        let failure = worker.read_error.clone().or(worker.write_error.clone().filter(|error| !error.is_closed()));
         let cause = failure.clone().unwrap_or_else(|| match this.transport.poll_ready(cx) {
             // The transport's own error is the most specific.
             Poll::Ready(Err(error)) => error.into(),
             _ => Error::closed("the peer closed the connection"),
         });
         // The peer's answer to our close may end the stream before `poll_close` is polled again.
-        let is_clean = state.writing == Writing::Closing && failure.is_none();
-        state.end_writing(cause, is_clean);
-        state.end_reading();
+        let is_clean = worker.writing == Writing::Closing && failure.is_none();
+        worker.end_writing(cause, is_clean);
+        worker.end_reading();
         Poll::Ready(failure.map_or(Ok(()), Err))
     }
 }
 
-impl<Out, In> Drop for State<Out, In> {
+impl<Out, In> Drop for Worker<Out, In> {
     fn drop(&mut self) {
         self.end_writing(Error::closed("the driver of the transport was dropped"), false);
         self.end_reading();
@@ -440,6 +440,6 @@ impl<Out, In> Drop for State<Out, In> {
 
 impl<T, Out, In> fmt::Debug for Driver<T, Out, In> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver").field("writing", &self.state.writing).finish_non_exhaustive()
+        f.debug_struct("Driver").field("writing", &self.worker.writing).finish_non_exhaustive()
     }
 }

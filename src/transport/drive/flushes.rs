@@ -4,7 +4,7 @@ use crate::transport::wakers::PreparedWaker;
 
 /// A point in both lanes of the outgoing queue: all messages accepted before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct Position {
     pub(super) data: u64,
     pub(super) control: u64,
 }
@@ -12,15 +12,15 @@ pub(super) struct Mark {
 /// The point up to which the transport has been flushed, and the tasks that wait for more.
 #[derive(Debug, Default)]
 pub(super) struct Flushes {
-    reached: Mark,
+    reached: Position,
     /// One waker per sender.
     waiting: Vec<(u64, Option<Waker>)>,
 }
 
 impl Flushes {
-    /// Returns whether everything before `mark` was flushed. If not, keeps the waker and wakes it after later flushes.
-    pub(super) fn poll(&mut self, mark: Mark, sender: u64, prepared: &mut PreparedWaker<'_>) -> bool {
-        if mark.data <= self.reached.data && mark.control <= self.reached.control {
+    /// Returns whether everything before `position` was flushed. If not, keeps the waker and wakes it after later flushes.
+    pub(super) fn poll(&mut self, position: Position, sender: u64, prepared: &mut PreparedWaker<'_>) -> bool {
+        if position.data <= self.reached.data && position.control <= self.reached.control {
             return true;
         }
         match self.waiting.iter_mut().find(|(id, _)| *id == sender) {
@@ -34,10 +34,10 @@ impl Flushes {
         false
     }
 
-    /// Records that everything before `mark` was flushed. Returns the wakers to wake.
-    pub(super) fn reach(&mut self, mark: Mark) -> impl Iterator<Item = Waker> {
-        let waiting = if self.reached == mark { 0 } else { self.waiting.len() };
-        self.reached = mark;
+    /// Records that everything before `position` was flushed. Returns the wakers to wake.
+    pub(super) fn reach(&mut self, position: Position) -> impl Iterator<Item = Waker> {
+        let waiting = if self.reached == position { 0 } else { self.waiting.len() };
+        self.reached = position;
         self.waiting.drain(..waiting).filter_map(|(_, waker)| waker)
     }
 

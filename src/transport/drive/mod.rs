@@ -1,17 +1,15 @@
 //! A task that owns the stack, with any number of writers: see [`Driver`].
 
-#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
-mod drain;
 mod driven;
 mod driver;
 mod flushes;
-mod inbox;
 mod outbox;
+#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+mod pull;
 mod receiver;
 mod sender;
 mod try_send_error;
 mod waiters;
-mod watch;
 
 use std::{
     collections::VecDeque,
@@ -22,7 +20,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
-pub(crate) use self::drain::{Drain, drain};
+pub(crate) use self::pull::{Pull, pull};
 pub use self::{
     driven::Driven,
     driver::Driver,
@@ -31,8 +29,8 @@ pub use self::{
     try_send_error::TrySendError,
 };
 use self::{
-    inbox::Inbox,
     outbox::{Fed, Outbox},
+    receiver::Inbox,
 };
 use super::{
     Queue,
@@ -46,7 +44,7 @@ use crate::Error;
 /// No user code runs under any of the locks: no drop of a message, no function of the [`Queue`], no waker (neither its
 /// wake nor its clone nor its drop), no formatter. Messages are inspected before locking. Values to drop or wake are
 /// handed out, and dropped or woken after unlocking. A message whose drop sends another message is therefore safe.
-struct Shared<Out, In> {
+struct Queues<Out, In> {
     outbox: Mutex<Outbox<Out>>,
     inbox: Mutex<Inbox<In>>,
     measure: Measure<Out>,
@@ -55,7 +53,7 @@ struct Shared<Out, In> {
     receiver: AtomicWaker,
 }
 
-impl<Out, In> Shared<Out, In> {
+impl<Out, In> Queues<Out, In> {
     fn new(queue: &Queue<Out, In>) -> Arc<Self> {
         Arc::new(Self {
             outbox: Mutex::new(Outbox::new(queue)),
@@ -110,7 +108,7 @@ impl<Out, In> Shared<Out, In> {
 }
 
 #[cfg(test)]
-impl<Out, In> Shared<Out, In> {
+impl<Out, In> Queues<Out, In> {
     /// Returns the number of messages for which memory is allocated.
     fn capacity(&self) -> usize {
         self.outbox().capacity() + self.inbox().capacity()
@@ -122,10 +120,10 @@ fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 }
 
 pub(super) fn drive<T, Out, In>(transport: T, queue: Queue<Out, In>) -> Driven<T, Out, In> {
-    let shared = Shared::new(&queue);
-    let sender = Sender::new(shared.clone());
-    let receiver = Receiver::new(shared.clone());
-    Driven::new(sender, receiver, Driver::new(transport, shared, queue.outgoing))
+    let queues = Queues::new(&queue);
+    let sender = Sender::new(queues.clone());
+    let receiver = Receiver::new(queues.clone());
+    Driven::new(sender, receiver, Driver::new(transport, queues, queue.outgoing))
 }
 
 #[cfg(test)]

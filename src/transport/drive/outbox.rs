@@ -1,7 +1,7 @@
 use std::{collections::VecDeque, task::Waker};
 
 use super::{
-    flushes::{Flushes, Mark},
+    flushes::{Flushes, Position},
     waiters::Waiters,
 };
 use crate::{
@@ -31,7 +31,7 @@ pub(super) struct Outbox<Out> {
     /// The number of places promised to ready senders.
     reserved: usize,
     pub(super) waiters: Waiters,
-    state: State,
+    phase: Phase,
     /// The numbers of control messages accepted, and given to the transport.
     control_accepted: u64,
     control_fed: u64,
@@ -47,7 +47,7 @@ pub(super) struct Outbox<Out> {
     next_id: u64,
 }
 
-enum State {
+enum Phase {
     Open,
     Closing(Cause),
     Ended(End),
@@ -146,7 +146,7 @@ impl<Out> Outbox<Out> {
             taken: 0,
             reserved: 0,
             waiters: Waiters::default(),
-            state: State::Open,
+            phase: Phase::Open,
             control_accepted: 0,
             control_fed: 0,
             data_fed: 0,
@@ -174,8 +174,8 @@ impl<Out> Outbox<Out> {
     /// Removes a sender. Returns whether it was the last one.
     pub(super) fn part(&mut self) -> bool {
         self.senders -= 1;
-        if self.senders == 0 && matches!(self.state, State::Open) {
-            self.state = State::Closing(Cause::Unused);
+        if self.senders == 0 && matches!(self.phase, Phase::Open) {
+            self.phase = Phase::Closing(Cause::Unused);
         }
         self.senders == 0
     }
@@ -183,10 +183,10 @@ impl<Out> Outbox<Out> {
     /// Stops accepting messages, and closes the transport with this frame once accepted messages are sent. Returns the
     /// wakers to wake.
     pub(super) fn close(&mut self, frame: CloseFrame) -> Vec<Waker> {
-        match self.state {
+        match self.phase {
             // No frame was chosen yet.
-            State::Open | State::Closing(Cause::Unused) => {
-                self.state = State::Closing(Cause::Asked(frame));
+            Phase::Open | Phase::Closing(Cause::Unused) => {
+                self.phase = Phase::Closing(Cause::Asked(frame));
                 self.waiters.wake_all()
             }
             _ => Vec::new(),
@@ -195,15 +195,15 @@ impl<Out> Outbox<Out> {
 
     /// Returns why the transport has ended, or `None` and registers `watcher`, which gets an id if it has none.
     pub(super) fn poll_end(&mut self, watcher: &mut Option<u64>, prepared: &mut PreparedWaker<'_>) -> Option<End> {
-        match &self.state {
-            State::Ended(end) => return Some(end.clone()),
-            // What waited is dropped. The senders need not wait until the transport can say so: an event stream whose client does
-            // not read is not asked again.
-            State::Closing(cause @ Cause::Overflow(_)) => return Some(End { error: cause.error(), is_clean: false }),
+        match &self.phase {
+            Phase::Ended(end) => return Some(end.clone()),
+            // The waiting messages are dropped. Senders learn it now: the transport may not be polled again, such as an
+            // event stream whose client does not read.
+            Phase::Closing(cause @ Cause::Overflow(_)) => return Some(End { error: cause.error(), is_clean: false }),
             _ => {}
         }
         let id = *watcher.get_or_insert_with(|| self.id());
-        self.ends.poll(Mark { data: u64::MAX, control: u64::MAX }, id, prepared);
+        self.ends.poll(Position { data: u64::MAX, control: u64::MAX }, id, prepared);
         None
     }
 
@@ -232,17 +232,17 @@ impl<Out> Outbox<Out> {
 
     /// Returns why no more messages are accepted.
     pub(super) fn closed(&self) -> Option<Error> {
-        match &self.state {
-            State::Open => None,
-            State::Closing(cause) => Some(cause.error()),
-            State::Ended(end) => Some(end.error.clone()),
+        match &self.phase {
+            Phase::Open => None,
+            Phase::Closing(cause) => Some(cause.error()),
+            Phase::Ended(end) => Some(end.error.clone()),
         }
     }
 
     /// Returns why accepted messages that are not flushed never will be.
     pub(super) fn over(&self) -> Option<Error> {
-        match &self.state {
-            State::Open | State::Closing(Cause::Unused | Cause::Asked(_)) => None,
+        match &self.phase {
+            Phase::Open | Phase::Closing(Cause::Unused | Cause::Asked(_)) => None,
             _ => self.closed(),
         }
     }
@@ -250,7 +250,7 @@ impl<Out> Outbox<Out> {
     /// Returns the error of a full queue whose policy closes and that has not yet been reported to the transport.
     #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
     pub(super) fn overflow(&self) -> Option<Error> {
-        matches!(self.state, State::Closing(Cause::Overflow(_))).then(|| self.closed()).flatten()
+        matches!(self.phase, Phase::Closing(Cause::Overflow(_))).then(|| self.closed()).flatten()
     }
 
     /// Decides whether the sender that holds `ticket`, if any, may have a place. With [`Admission::Ready`] it has one.
@@ -301,7 +301,7 @@ impl<Out> Outbox<Out> {
             }
             Pushed::InPlace(gone) | Pushed::Dropped(gone) => Gone::One(gone),
             Pushed::Overflowed(code, entry, rest) => {
-                self.state = State::Closing(Cause::Overflow(code));
+                self.phase = Phase::Closing(Cause::Overflow(code));
                 let watchers = Watchers(self.ends.end().collect());
                 return (Err(self.backlog.overflow(code)), Gone::All(entry, rest, watchers));
             }
@@ -332,8 +332,8 @@ impl<Out> Outbox<Out> {
             self.taken += 1;
             batch.push_back(entry);
         }
-        match &self.state {
-            State::Closing(cause) if batch.is_empty() => Next::Close(match cause {
+        match &self.phase {
+            Phase::Closing(cause) if batch.is_empty() => Next::Close(match cause {
                 Cause::Unused => None,
                 Cause::Asked(frame) => Some(frame.clone()),
                 Cause::Overflow(code) => Some(backlog::too_slow(*code)),
@@ -347,7 +347,7 @@ impl<Out> Outbox<Out> {
     #[must_use = "drop it once the queue is unlocked"]
     pub(super) fn put_back(&mut self, batch: &mut VecDeque<Entry<Out>>) -> Vec<Entry<Out>> {
         let mut gone = Vec::new();
-        let has_overflowed = matches!(self.state, State::Closing(Cause::Overflow(_)));
+        let has_overflowed = matches!(self.phase, Phase::Closing(Cause::Overflow(_)));
         if has_overflowed {
             self.count_discarded(batch);
             gone.extend(batch.drain(..));
@@ -382,8 +382,11 @@ impl<Out> Outbox<Out> {
     }
 
     /// Returns the point behind all messages accepted so far.
-    pub(super) fn accepted(&self) -> Mark {
-        Mark { data: self.data_fed + self.backlog.data() as u64 + self.taken_data(), control: self.control_accepted }
+    pub(super) fn accepted(&self) -> Position {
+        Position {
+            data: self.data_fed + self.backlog.data() as u64 + self.taken_data(),
+            control: self.control_accepted,
+        }
     }
 
     fn taken_data(&self) -> u64 {
@@ -392,7 +395,7 @@ impl<Out> Outbox<Out> {
 
     /// Records that the transport has flushed all messages given to it. Returns the wakers to wake.
     pub(super) fn flushed(&mut self) -> impl Iterator<Item = Waker> {
-        self.flushes.reach(Mark { data: self.data_fed, control: self.control_fed })
+        self.flushes.reach(Position { data: self.data_fed, control: self.control_fed })
     }
 
     /// Records the loss of messages that the transport had accepted; each sender's next flush reports it. Returns the
@@ -418,15 +421,15 @@ impl<Out> Outbox<Out> {
     /// failed (`is_clean`), the reason is the cause of that close. Returns the waiting messages, to be dropped, and the
     /// wakers to wake.
     pub(super) fn end(&mut self, error: Error, is_clean: bool) -> (Option<Discarded<Out>>, Vec<Waker>) {
-        let end = match &self.state {
-            State::Ended(_) => None,
-            State::Closing(cause) if is_clean => {
+        let end = match &self.phase {
+            Phase::Ended(_) => None,
+            Phase::Closing(cause) if is_clean => {
                 Some(End { error: cause.error(), is_clean: !matches!(cause, Cause::Overflow(_)) })
             }
             _ => Some(End { error, is_clean: false }),
         };
         let gone = end.map(|end| {
-            self.state = State::Ended(end);
+            self.phase = Phase::Ended(end);
             self.backlog.discard()
         });
         let mut wakers = self.waiters.wake_all();

@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    future::{Future, Ready, ready},
+    future::{Future, Ready, poll_fn, ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -10,10 +10,10 @@ use futures_sink::Sink;
 use tower_service::Service;
 
 use super::{
-    Shared, TrySendError,
-    flushes::Mark,
-    outbox::{Admission, Gone},
-    wake_all, watch,
+    Queues, TrySendError,
+    flushes::Position,
+    outbox::{Admission, End, Gone},
+    wake_all,
 };
 use crate::{
     CloseFrame, Error,
@@ -34,22 +34,22 @@ use crate::{
 /// When the last sender is dropped, or closed by `Sink::poll_close`, accepted messages are sent and the transport is
 /// closed. To close it with a code, or while there are other senders, use [`close`](Self::close).
 pub struct Sender<Out, In = Out> {
-    shared: Arc<Shared<Out, In>>,
+    queues: Arc<Queues<Out, In>>,
     id: u64,
     ticket: Option<u64>,
     has_place: bool,
-    flush: Option<Mark>,
+    flush: Option<Position>,
     /// The number of losses of accepted messages that this sender has been told of.
     losses: u64,
     is_closed: bool,
 }
 
 impl<Out, In> Sender<Out, In> {
-    pub(super) fn new(shared: Arc<Shared<Out, In>>) -> Self {
-        let mut outbox = shared.outbox();
+    pub(super) fn new(queues: Arc<Queues<Out, In>>) -> Self {
+        let mut outbox = queues.outbox();
         let (id, losses) = (outbox.join(), outbox.losses());
         drop(outbox);
-        Self { shared, id, ticket: None, has_place: false, flush: None, losses, is_closed: false }
+        Self { queues, id, ticket: None, has_place: false, flush: None, losses, is_closed: false }
     }
 
     /// Sends one message. Waits for a place in the queue if the queue's policy is to wait, and takes it.
@@ -66,7 +66,7 @@ impl<Out, In> Sender<Out, In> {
     /// Dropping the future before it is ready sends nothing, and gives up its place in line. Once it is ready the
     /// message is accepted.
     pub fn send(&self, message: Out) -> Send<'_, Out, In> {
-        Send { sender: self, ticket: None, entry: Some(self.shared.measure.entry(message)) }
+        Send { sender: self, ticket: None, entry: Some(self.queues.measure.entry(message)) }
     }
 
     /// Sends one message if there is a place for it now, and returns it otherwise. It does not overtake waiting
@@ -91,24 +91,24 @@ impl<Out, In> Sender<Out, In> {
     /// # Ok::<(), std::num::TryFromIntError>(())
     /// ```
     pub fn try_send(&self, message: Out) -> Result<(), TrySendError<Out>> {
-        let entry = self.shared.measure.entry(message);
+        let entry = self.queues.measure.entry(message);
         if self.is_closed {
             return Err(TrySendError::new(closed_sender(), Some(entry.message)));
         }
-        let mut outbox = self.shared.outbox();
+        let mut outbox = self.queues.outbox();
         match outbox.admit(None, Some(&entry)) {
             Admission::Ready => {
                 let (result, gone) = outbox.push(entry);
                 drop(outbox);
                 drop(gone);
-                self.shared.driver.wake();
+                self.queues.driver.wake();
                 result.map_err(|error| TrySendError::new(error, None))
             }
             Admission::Wait => {
                 let look_again = outbox.free() > 0;
                 drop(outbox);
                 if look_again {
-                    self.shared.driver.wake();
+                    self.queues.driver.wake();
                 }
                 Err(TrySendError::new(Error::full("the outgoing queue has no place"), Some(entry.message)))
             }
@@ -160,11 +160,11 @@ impl<Out, In> Sender<Out, In> {
     /// # Ok::<(), tower_transport::Error>(()) }).unwrap();
     /// ```
     pub fn close(&self, frame: CloseFrame) -> impl Future<Output = Result<(), Error>> {
-        let wakers = self.shared.outbox().close(frame);
+        let wakers = self.queues.outbox().close(frame);
         wake_all(wakers);
-        self.shared.driver.wake();
+        self.queues.driver.wake();
         async {
-            let end = watch::end(&self.shared).await;
+            let end = wait_for_end(&self.queues).await;
             if end.is_clean { Ok(()) } else { Err(end.error) }
         }
     }
@@ -175,7 +175,7 @@ impl<Out, In> Sender<Out, In> {
     /// reserved until the next message.
     pub fn abort_send(&mut self) -> bool {
         let (ticket, has_place) = (self.ticket.take(), std::mem::take(&mut self.has_place));
-        withdraw(&self.shared, ticket, has_place);
+        withdraw(&self.queues, ticket, has_place);
         ticket.is_some() || has_place
     }
 
@@ -192,7 +192,7 @@ impl<Out, In> Sender<Out, In> {
     /// Dropping the future has no effect.
     pub async fn flush(&mut self) -> Result<(), Error> {
         self.flush = None;
-        std::future::poll_fn(|cx| self.poll_flushed(cx)).await
+        poll_fn(|cx| self.poll_flushed(cx)).await
     }
 
     /// Waits until either side has ended the transport, and returns the reason: the error of every later
@@ -202,38 +202,38 @@ impl<Out, In> Sender<Out, In> {
     ///
     /// Dropping the future has no effect.
     pub async fn closed(&self) -> Error {
-        watch::end(&self.shared).await.error
+        wait_for_end(&self.queues).await.error
     }
 
     /// Returns whether every [`send`](Self::send) fails from now on: the transport has ended or is being closed, or
     /// this sender is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.is_closed || self.shared.outbox().closed().is_some()
+        self.is_closed || self.queues.outbox().closed().is_some()
     }
 
     /// Returns the number of waiting messages.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.shared.outbox().len()
+        self.queues.outbox().len()
     }
 
     /// Returns the number of waiting bytes, as the queue measures them.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.shared.outbox().bytes()
+        self.queues.outbox().bytes()
     }
 
     /// Returns the number of messages dropped since the beginning: by the queue's policy, because the transport
     /// rejected them, or because it ended first.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.shared.outbox().dropped()
+        self.queues.outbox().dropped()
     }
 
     #[cfg(test)]
-    pub(super) fn shared(&self) -> &Shared<Out, In> {
-        &self.shared
+    pub(super) fn queues(&self) -> &Queues<Out, In> {
+        &self.queues
     }
 
     /// Removes this sender from the count of senders.
@@ -242,9 +242,9 @@ impl<Out, In> Sender<Out, In> {
             return;
         }
         self.abort_send();
-        let was_last = self.shared.outbox().part();
+        let was_last = self.queues.outbox().part();
         if was_last {
-            self.shared.driver.wake();
+            self.queues.driver.wake();
         }
     }
 
@@ -253,12 +253,12 @@ impl<Out, In> Sender<Out, In> {
             return Poll::Ready(Err(closed_sender()));
         }
         if self.has_place {
-            return Poll::Ready(match self.shared.outbox().closed() {
+            return Poll::Ready(match self.queues.outbox().closed() {
                 Some(error) => Err(error),
                 None => Ok(()),
             });
         }
-        let result = std::task::ready!(poll_admission(&self.shared, &mut self.ticket, &mut None, cx));
+        let result = std::task::ready!(poll_admission(&self.queues, &mut self.ticket, &mut None, cx));
         self.has_place = result.is_ok();
         Poll::Ready(result)
     }
@@ -268,17 +268,17 @@ impl<Out, In> Sender<Out, In> {
             return Err(Error::full("a message was sent before its sender was ready; wait for `poll_ready` first"));
         }
         self.flush = None;
-        let entry = self.shared.measure.entry(message);
-        let (result, gone) = self.shared.outbox().push(entry);
+        let entry = self.queues.measure.entry(message);
+        let (result, gone) = self.queues.outbox().push(entry);
         drop(gone);
-        self.shared.driver.wake();
+        self.queues.driver.wake();
         result
     }
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut prepared = PreparedWaker::new(cx.waker());
         loop {
-            let mut outbox = self.shared.outbox();
+            let mut outbox = self.queues.outbox();
             if let Some(error) = outbox.take_loss(&mut self.losses) {
                 return Poll::Ready(Err(error));
             }
@@ -303,16 +303,53 @@ fn closed_sender() -> Error {
     Error::closed("this sender was closed")
 }
 
+/// Waits until the transport has ended, and returns the reason.
+async fn wait_for_end<Out, In>(queues: &Queues<Out, In>) -> End {
+    let mut watch = EndWatch { queues, id: None };
+    poll_fn(|cx| watch.poll(cx)).await
+}
+
+/// A task that waits for the end. Dropping it removes its registration.
+struct EndWatch<'a, Out, In> {
+    queues: &'a Queues<Out, In>,
+    id: Option<u64>,
+}
+
+impl<Out, In> EndWatch<'_, Out, In> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut prepared = PreparedWaker::new(cx.waker());
+        loop {
+            let end = self.queues.outbox().poll_end(&mut self.id, &mut prepared);
+            if let Some(end) = end {
+                return Poll::Ready(end);
+            }
+            if !prepared.is_missing() {
+                return Poll::Pending;
+            }
+            prepared.prepare();
+        }
+    }
+}
+
+impl<Out, In> Drop for EndWatch<'_, Out, In> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let waker = self.queues.outbox().forget_end(id);
+            drop(waker);
+        }
+    }
+}
+
 /// Takes a place and puts the message into it if there is one already; otherwise takes a place in line.
 fn poll_admission<Out, In>(
-    shared: &Shared<Out, In>,
+    queues: &Queues<Out, In>,
     ticket: &mut Option<u64>,
     entry: &mut Option<Entry<Out>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<(), Error>> {
     let mut prepared = PreparedWaker::new(cx.waker());
     loop {
-        let mut outbox = shared.outbox();
+        let mut outbox = queues.outbox();
         let admission = outbox.admit(*ticket, entry.as_ref());
         if !matches!(admission, Admission::Wait) {
             let waker = ticket.take().and_then(|ticket| outbox.waiters.leave(ticket));
@@ -322,7 +359,7 @@ fn poll_admission<Out, In>(
                 (_, None) => (Ok(()), Gone::Nothing),
             };
             // The senders behind this one have moved up.
-            shared.pass_turns(outbox, &mut Vec::new());
+            queues.pass_turns(outbox, &mut Vec::new());
             drop((waker, gone));
             return Poll::Ready(result);
         }
@@ -331,7 +368,7 @@ fn poll_admission<Out, In>(
         drop(outbox);
         if !prepared.is_missing() {
             if look_again {
-                shared.driver.wake();
+                queues.driver.wake();
             }
             return Poll::Pending;
         }
@@ -340,35 +377,35 @@ fn poll_admission<Out, In>(
 }
 
 /// Gives up a place in line or a reserved place, and wakes the senders that move up.
-fn withdraw<Out, In>(shared: &Shared<Out, In>, ticket: Option<u64>, has_place: bool) {
+fn withdraw<Out, In>(queues: &Queues<Out, In>, ticket: Option<u64>, has_place: bool) {
     if ticket.is_none() && !has_place {
         return;
     }
-    let mut outbox = shared.outbox();
+    let mut outbox = queues.outbox();
     let waker = ticket.and_then(|ticket| outbox.waiters.leave(ticket));
     if has_place {
         outbox.give_back();
     }
-    shared.pass_turns(outbox, &mut Vec::new());
+    queues.pass_turns(outbox, &mut Vec::new());
     drop(waker);
 }
 
 impl<Out, In> Clone for Sender<Out, In> {
     fn clone(&self) -> Self {
         if !self.is_closed {
-            return Self::new(self.shared.clone());
+            return Self::new(self.queues.clone());
         }
         // It does not count among the senders, and neither does its clone.
-        let id = self.shared.outbox().id();
-        let shared = self.shared.clone();
-        Self { shared, id, ticket: None, has_place: false, flush: None, losses: self.losses, is_closed: true }
+        let id = self.queues.outbox().id();
+        let queues = self.queues.clone();
+        Self { queues, id, ticket: None, has_place: false, flush: None, losses: self.losses, is_closed: true }
     }
 }
 
 impl<Out, In> Drop for Sender<Out, In> {
     fn drop(&mut self) {
         self.leave();
-        let waker = self.shared.outbox().flushes.forget(self.id);
+        let waker = self.queues.outbox().flushes.forget(self.id);
         drop(waker);
     }
 }
@@ -436,16 +473,16 @@ impl<Out, In> Future for Send<'_, Out, In> {
         if this.sender.is_closed {
             return Poll::Ready(Err(closed_sender()));
         }
-        let shared = &this.sender.shared;
-        let result = std::task::ready!(poll_admission(shared, &mut this.ticket, &mut this.entry, cx));
-        shared.driver.wake();
+        let queues = &this.sender.queues;
+        let result = std::task::ready!(poll_admission(queues, &mut this.ticket, &mut this.entry, cx));
+        queues.driver.wake();
         Poll::Ready(result)
     }
 }
 
 impl<Out, In> Drop for Send<'_, Out, In> {
     fn drop(&mut self) {
-        withdraw(&self.sender.shared, self.ticket.take(), false);
+        withdraw(&self.sender.queues, self.ticket.take(), false);
     }
 }
 

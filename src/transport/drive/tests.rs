@@ -18,7 +18,7 @@ fn poll(driver: &mut Driver<Channel, Message>) {
 fn memory_is_taken_when_it_is_used_and_given_back_when_idle() {
     let (here, mut there) = channel::<Message, Message>(1024);
     let (sender, mut receiver, mut driver) = drive(here, Queue::messages()).into_parts();
-    assert_eq!((sender.shared().capacity(), driver.capacity()), (0, 0), "nothing in advance");
+    assert_eq!((sender.queues().capacity(), driver.capacity()), (0, 0), "nothing in advance");
 
     for round in 0..3 {
         for i in 0..500u32 {
@@ -28,13 +28,13 @@ fn memory_is_taken_when_it_is_used_and_given_back_when_idle() {
             there.send_message("back".into()).now_or_never().unwrap().unwrap();
         }
         poll(&mut driver);
-        assert!(sender.shared().capacity() + driver.capacity() > 500, "round {round}");
+        assert!(sender.queues().capacity() + driver.capacity() > 500, "round {round}");
         while receiver.receive().now_or_never().is_some() {}
         while there.receive_message().now_or_never().is_some() {}
         for _ in 0..3 {
             poll(&mut driver);
         }
-        assert!(sender.shared().capacity() + driver.capacity() <= 4 * 2 * KEPT, "round {round}");
+        assert!(sender.queues().capacity() + driver.capacity() <= 4 * 2 * KEPT, "round {round}");
     }
 }
 
@@ -51,7 +51,7 @@ fn a_connection_of_small_bursts_keeps_its_memory() {
         poll(&mut driver);
         poll(&mut driver);
         while there.receive_message().now_or_never().is_some() {}
-        seen.push((sender.shared().capacity(), driver.capacity()));
+        seen.push((sender.queues().capacity(), driver.capacity()));
     }
     assert!(seen.iter().all(|held| *held == seen[0]), "{seen:?}");
 }

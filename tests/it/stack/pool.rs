@@ -2,9 +2,10 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::{Context, Wake, Waker},
     time::Duration,
 };
 
@@ -330,4 +331,88 @@ async fn connections_that_end_at_once_are_replaced_less_and_less_often() {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     kills.abort();
     assert!(target.connects.load(Relaxed) < 400, "{:?} connects in an hour", target.connects);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_for_a_full_connection_do_not_repeat_a_connect_that_fails() {
+    let target = Target::new(1);
+    let one = 1.try_into().unwrap();
+    let pool = target.pool().max_connections(2.try_into().unwrap()).calls_per_connection(one).in_order();
+    assert_eq!(call(&pool, 1).await.unwrap(), 2);
+    target.refuses.store(usize::MAX, Relaxed);
+    let calls = [2, 3].map(|number| {
+        let pool = pool.clone();
+        tokio::spawn(async move { call(&pool, number).await })
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((pool.in_flight(), pool.waiting()), (1, 1));
+    // The first while it found the only connection busy, or the second when it joined the line.
+    assert!(target.connects.load(Relaxed) <= 3, "{:?} connects", target.connects);
+    target.answers.add_permits(2);
+    for (number, call) in [2, 3].into_iter().zip(calls) {
+        assert_eq!(call.await.unwrap().unwrap(), 2 * number);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_survives_the_last_handle() {
+    let target = Target::new(2);
+    let one = 1.try_into().unwrap();
+    let pool = target.pool().max_connections(one).calls_per_connection(one).in_order();
+    let calls = [1, 2].map(|number| tokio::spawn(pool.clone().oneshot(number)));
+    drop(pool);
+    for (number, call) in [1, 2].into_iter().zip(calls) {
+        assert_eq!(call.await.unwrap().unwrap(), 2 * number);
+    }
+}
+
+#[test]
+fn a_waker_that_looks_at_the_pool_does_not_deadlock() {
+    struct Looking(Arc<OnceLock<Doubling>>);
+
+    impl Looking {
+        fn look(&self) {
+            if let Some(pool) = self.0.get() {
+                let _ = (pool.waiting(), pool.in_flight());
+            }
+        }
+    }
+
+    impl Wake for Looking {
+        fn wake(self: Arc<Self>) {
+            self.look();
+        }
+    }
+
+    impl Drop for Looking {
+        fn drop(&mut self) {
+            self.look();
+        }
+    }
+
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let target = Target::new(0);
+            let one = 1.try_into().unwrap();
+            let pool: Doubling = target.pool().max_connections(one).calls_per_connection(one).in_order();
+            let slot = Arc::new(OnceLock::new());
+            let _ = slot.set(pool.clone());
+            let waker = || Waker::from(Arc::new(Looking(slot.clone())));
+            let mut calls: Vec<_> = (0..4).map(|number| Box::pin(pool.clone().oneshot(number))).collect();
+            for round in 0..3 {
+                for call in &mut calls {
+                    // Another waker each time, so that the one before is replaced.
+                    let _ = call.poll_unpin(&mut Context::from_waker(&waker()));
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                target.answers.add_permits(round);
+            }
+            drop(calls.remove(2));
+            drop(calls);
+        });
+        let _ = done.send(());
+    });
+    is_done.recv_timeout(Duration::from_secs(20)).expect("a deadlock, or a panic");
 }

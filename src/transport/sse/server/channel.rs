@@ -10,7 +10,7 @@ use futures_core::Stream;
 use super::{super::Event, EventStream};
 use crate::{
     Error, Queue, Sender,
-    transport::drive::{Drain, drain},
+    transport::drive::{Pull, pull},
 };
 
 /// The sending end of an [`event_channel`]. Clone it for every task that has events.
@@ -52,7 +52,7 @@ pub type EventSender = Sender<Event, Infallible>;
 /// are dropped, and every sender is told immediately.
 pub fn event_channel(queue: Queue<Event, Infallible>) -> (EventSender, EventStream<EventReceiver>) {
     let queue = queue.max_inbox(NonZeroUsize::MIN); // nothing comes in
-    let (sender, drain) = drain(queue, "the client is gone: its event stream was dropped");
+    let (sender, drain) = pull(queue, "the client is gone: its event stream was dropped");
     (sender, EventStream::new(EventReceiver(drain)))
 }
 
@@ -73,7 +73,7 @@ fn size(event: &Event) -> usize {
 /// [closed](crate::WhenFull::Close) it, it yields an error for which [`is_closed`](Error::is_closed) is true, and then
 /// ends.
 #[derive(Debug)]
-pub struct EventReceiver(Drain<Event>);
+pub struct EventReceiver(Pull<Event>);
 
 impl Stream for EventReceiver {
     type Item = Result<Event, Error>;

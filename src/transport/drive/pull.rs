@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Sender, Shared,
+    Queues, Sender,
     outbox::{Fed, Next},
     wake_all,
 };
@@ -24,8 +24,8 @@ const BATCH: usize = 64;
 
 /// The consuming end of [`Sender`]s without a driver, for a consumer that pulls messages, such as the body of an HTTP
 /// response. Dropping it reports `gone` to every sender.
-pub(crate) struct Drain<Out> {
-    shared: Arc<Shared<Out, Infallible>>,
+pub(crate) struct Pull<Out> {
+    queues: Arc<Queues<Out, Infallible>>,
     /// Messages taken from the queue and not yet returned.
     batch: VecDeque<Entry<Out>>,
     /// Messages returned and not yet reported to the queue.
@@ -38,11 +38,11 @@ pub(crate) struct Drain<Out> {
 }
 
 /// Creates a queue: the sending end and the pulling end.
-pub(crate) fn drain<Out>(queue: Queue<Out, Infallible>, gone: &'static str) -> (Sender<Out, Infallible>, Drain<Out>) {
-    let shared = Shared::new(&queue);
-    let sender = Sender::new(shared.clone());
-    let drain = Drain {
-        shared,
+pub(crate) fn pull<Out>(queue: Queue<Out, Infallible>, gone: &'static str) -> (Sender<Out, Infallible>, Pull<Out>) {
+    let queues = Queues::new(&queue);
+    let sender = Sender::new(queues.clone());
+    let pull = Pull {
+        queues,
         batch: VecDeque::new(),
         fed: Fed::default(),
         is_dirty: false,
@@ -50,10 +50,10 @@ pub(crate) fn drain<Out>(queue: Queue<Out, Infallible>, gone: &'static str) -> (
         gone,
         has_ended: false,
     };
-    (sender, drain)
+    (sender, pull)
 }
 
-impl<Out> Drain<Out> {
+impl<Out> Pull<Out> {
     /// Returns the next message, an error if a full queue ended the stream, or `None` once the last sender is gone and
     /// every message was returned.
     ///
@@ -72,12 +72,12 @@ impl<Out> Drain<Out> {
             self.is_dirty = true;
             if self.batch.is_empty() {
                 // The response may not ask again for long. Nothing that it has taken counts as waiting meanwhile.
-                self.shared.outbox().fed(std::mem::take(&mut self.fed));
+                self.queues.outbox().fed(std::mem::take(&mut self.fed));
             }
             return Poll::Ready(Some(Ok(entry.message)));
         }
         let is_over = matches!(next, Next::Close(_));
-        let mut outbox = self.shared.outbox();
+        let mut outbox = self.queues.outbox();
         let overflow = outbox.overflow();
         if !std::mem::take(&mut self.is_dirty) || is_over {
             self.wakers.extend(outbox.flushed());
@@ -96,22 +96,22 @@ impl<Out> Drain<Out> {
 
     /// Reports the returned messages, takes more, and wakes the senders that now have room.
     fn refill(&mut self, cx: &mut Context<'_>) -> Next {
-        self.shared.driver.register(cx.waker());
-        let mut outbox = self.shared.outbox();
+        self.queues.driver.register(cx.waker());
+        let mut outbox = self.queues.outbox();
         outbox.waiters.end_turns();
         outbox.fed(std::mem::take(&mut self.fed));
         let next = outbox.take(&mut self.batch, BATCH);
-        self.shared.pass_turns(outbox, &mut self.wakers);
+        self.queues.pass_turns(outbox, &mut self.wakers);
         next
     }
 
     fn end(&mut self, error: Error, is_clean: bool) {
         self.has_ended = true;
-        self.shared.end_writing(&mut self.fed, &mut self.batch, error, is_clean);
+        self.queues.end_writing(&mut self.fed, &mut self.batch, error, is_clean);
     }
 }
 
-impl<Out> Drop for Drain<Out> {
+impl<Out> Drop for Pull<Out> {
     fn drop(&mut self) {
         if !self.has_ended {
             self.end(Error::closed(self.gone), false);
@@ -119,8 +119,8 @@ impl<Out> Drop for Drain<Out> {
     }
 }
 
-impl<Out> fmt::Debug for Drain<Out> {
+impl<Out> fmt::Debug for Pull<Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Drain").field("has_ended", &self.has_ended).finish_non_exhaustive()
+        f.debug_struct("Pull").field("has_ended", &self.has_ended).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,312 @@
+//! Chooses the connection for a call, queues waiting calls, and decides when to open another connection. No I/O and no
+//! clock. Values to drop and calls to notify are handed out, so that no waker runs under the lock of the slots.
+
+use std::collections::VecDeque;
+
+use tokio::sync::oneshot;
+
+use crate::Error;
+
+/// The limits of the slots.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) connections: usize,
+    pub(super) calls_per_connection: usize,
+    pub(super) waiting: usize,
+}
+
+/// The open connections, each with its load, and the line of calls that wait for one.
+pub(super) struct Slots<K> {
+    limits: Limits,
+    open: Vec<Slot<K>>,
+    connecting: usize,
+    /// First come, first served. Each call is told once: of its connection, or of a failed connect.
+    line: VecDeque<(u64, oneshot::Sender<Grant<K>>)>,
+    next_id: u64,
+}
+
+struct Slot<K> {
+    id: u64,
+    handle: K,
+    load: usize,
+    /// The number of ticks that have passed without a call.
+    quiet: u32,
+}
+
+/// The end of a call's wait: a connection, whose load includes the call, or the error of a failed connect.
+pub(super) type Grant<K> = Result<(u64, K), Error>;
+
+/// The result of asking for a connection.
+#[derive(Debug)]
+pub(super) enum Admission<K> {
+    /// The connection with the lowest load, which now includes this call.
+    Use(u64, K),
+    /// A place in line, and where its end is told. If the sender is dropped, ask again.
+    Wait(u64, oneshot::Receiver<Grant<K>>),
+    Refuse(Error),
+}
+
+impl<K: Clone> Slots<K> {
+    pub(super) const fn new(limits: Limits) -> Self {
+        Self { limits, open: Vec::new(), connecting: 0, line: VecDeque::new(), next_id: 0 }
+    }
+
+    /// Finds a connection for a call, or a place in line. The flag tells the caller to open a connection, which counts
+    /// as connecting from now on.
+    pub(super) fn admit(&mut self) -> (Admission<K>, bool) {
+        let is_busy = self.open.iter().all(|slot| slot.load > 0);
+        if self.line.is_empty()
+            && let Some((id, handle)) = self.use_least()
+        {
+            return (Admission::Use(id, handle), is_busy && self.connecting == 0 && self.begin());
+        }
+        let limit = self.limits.waiting;
+        if self.line.len() >= limit {
+            let error =
+                format!("the line of calls that wait for a connection is full (PoolBuilder::max_waiting: {limit})");
+            return (Admission::Refuse(Error::full(error)), false);
+        }
+        let (sender, receiver) = oneshot::channel();
+        let id = self.id();
+        self.line.push_back((id, sender));
+        (Admission::Wait(id, receiver), self.connecting < self.line.len() && self.begin())
+    }
+
+    /// Returns the first waiting call if there is room for it, and the connection that it gets. Call it until it
+    /// returns `None`.
+    pub(super) fn grant(&mut self) -> Option<(oneshot::Sender<Grant<K>>, u64, K)> {
+        if self.line.is_empty() {
+            return None;
+        }
+        let (id, handle) = self.use_least()?;
+        let (_, waiting) = self.line.pop_front()?;
+        Some((waiting, id, handle))
+    }
+
+    /// Adds a call to the connection with the lowest load, unless it is full.
+    fn use_least(&mut self) -> Option<(u64, K)> {
+        let slot = self.open.iter_mut().min_by_key(|slot| slot.load)?;
+        if slot.load >= self.limits.calls_per_connection {
+            return None;
+        }
+        slot.load += 1;
+        slot.quiet = 0;
+        Some((slot.id, slot.handle.clone()))
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Returns whether there is room for another connection, which then counts as connecting.
+    pub(super) fn begin(&mut self) -> bool {
+        let has_room = self.size() < self.limits.connections;
+        self.connecting += usize::from(has_room);
+        has_room
+    }
+
+    /// Adds a new connection and returns its id. Then [grant](Self::grant) its room.
+    pub(super) fn opened(&mut self, handle: K) -> u64 {
+        self.connecting = self.connecting.saturating_sub(1);
+        let id = self.id();
+        self.open.push(Slot { id, handle, load: 0, quiet: 0 });
+        id
+    }
+
+    /// Records a failed connect. Returns the calls that it fails: all that wait, unless there is a connection that will
+    /// have room for them. Those that go on waiting do not make another attempt; the next call does.
+    pub(super) fn failed(&mut self) -> impl Iterator<Item = oneshot::Sender<Grant<K>>> + use<K> {
+        self.connecting = self.connecting.saturating_sub(1);
+        let failed = if self.open.is_empty() { std::mem::take(&mut self.line) } else { VecDeque::new() };
+        failed.into_iter().map(|(_, waiting)| waiting)
+    }
+
+    /// Ends a call on a connection. Then [grant](Self::grant) its room.
+    pub(super) fn release(&mut self, id: u64) {
+        if let Some(slot) = self.open.iter_mut().find(|slot| slot.id == id) {
+            slot.load = slot.load.saturating_sub(1);
+            slot.quiet = 0;
+        }
+    }
+
+    /// Counts another tick of a connection's idle time, and returns how many in a row were quiet. A pool that keeps
+    /// `least` connections open does not count below that number.
+    pub(super) fn tick(&mut self, id: u64, least: usize) -> u32 {
+        let is_needed = self.open.len() <= least;
+        let Some(slot) = self.open.iter_mut().find(|slot| slot.id == id) else { return 0 };
+        slot.quiet = if slot.load > 0 || is_needed { 0 } else { slot.quiet + 1 };
+        slot.quiet
+    }
+
+    /// Removes a connection, so that it gets no more calls. Returns its handle, to be dropped without the lock, and
+    /// whether to open a connection for the calls that wait.
+    pub(super) fn remove(&mut self, id: u64) -> (Option<K>, bool) {
+        let place = self.open.iter().position(|slot| slot.id == id);
+        let handle = place.map(|place| self.open.swap_remove(place).handle);
+        let opens = handle.is_some() && self.connecting < self.line.len() && self.begin();
+        (handle, opens)
+    }
+
+    /// Removes all connections and waiting calls, to be dropped without the lock.
+    pub(super) fn clear(&mut self) -> impl Sized + use<K> {
+        (std::mem::take(&mut self.open), std::mem::take(&mut self.line))
+    }
+
+    /// Removes a call from the line. Returns its sender, to be dropped without the lock.
+    #[must_use = "drop it once the slots are unlocked"]
+    pub(super) fn leave(&mut self, id: u64) -> Option<impl Sized + use<K>> {
+        let place = self.line.iter().position(|(other, _)| *other == id)?;
+        self.line.remove(place)
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Returns the number of connections that are open or being opened.
+    pub(super) fn size(&self) -> usize {
+        self.open.len() + self.connecting
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.line.len()
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.open.iter().map(|slot| slot.load).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(connections: usize, calls_per_connection: usize, waiting: usize) -> Slots<char> {
+        Slots::new(Limits { connections, calls_per_connection, waiting })
+    }
+
+    fn used(admission: Admission<char>) -> char {
+        match admission {
+            Admission::Use(_, handle) => handle,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn waits(admission: Admission<char>) -> (u64, oneshot::Receiver<Grant<char>>) {
+        match admission {
+            Admission::Wait(id, grant) => (id, grant),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Tells waiting calls of the room that there is.
+    fn grant(slots: &mut Slots<char>) {
+        while let Some((waiting, id, handle)) = slots.grant() {
+            waiting.send(Ok((id, handle))).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_least_loaded_connection_is_chosen() {
+        let mut slots = slots(2, 8, 8);
+        slots.opened('a');
+        slots.opened('b');
+        let chosen: String = (0..4).map(|_| used(slots.admit().0)).collect();
+        assert_eq!(chosen, "abab");
+    }
+
+    #[test]
+    fn one_more_is_opened_while_all_are_busy_and_never_more_than_the_bound() {
+        let mut slots = slots(2, 8, 8);
+        let (admission, opens) = slots.admit();
+        let (_, mut granted) = waits(admission);
+        assert!(opens);
+        slots.opened('a');
+        grant(&mut slots);
+        assert_eq!(granted.try_recv().unwrap().unwrap().1, 'a');
+        assert!(slots.admit().1, "the only one is busy");
+        assert!(!slots.admit().1, "the bound is two");
+    }
+
+    #[test]
+    fn nobody_overtakes_the_line() {
+        let mut slots = slots(1, 1, 8);
+        let id = slots.opened('a');
+        used(slots.admit().0);
+        let (_, mut first) = waits(slots.admit().0);
+        let (_, mut second) = waits(slots.admit().0);
+        slots.release(id);
+        waits(slots.admit().0);
+        grant(&mut slots);
+        assert_eq!(first.try_recv().unwrap().unwrap(), (id, 'a'));
+        assert!(second.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_call_that_leaves_the_line_is_passed_over() {
+        let mut slots = slots(1, 1, 8);
+        let id = slots.opened('a');
+        used(slots.admit().0);
+        let (first, _gone) = waits(slots.admit().0);
+        let (_, mut second) = waits(slots.admit().0);
+        assert!(slots.leave(first).is_some());
+        slots.release(id);
+        grant(&mut slots);
+        assert_eq!(second.try_recv().unwrap().unwrap(), (id, 'a'));
+    }
+
+    #[test]
+    fn a_connection_is_quiet_while_no_call_uses_it_and_the_last_ones_are_kept_warm() {
+        let mut slots = slots(2, 8, 8);
+        let a = slots.opened('a');
+        assert_eq!((slots.tick(a, 0), slots.tick(a, 0)), (1, 2));
+        used(slots.admit().0);
+        assert_eq!(slots.tick(a, 0), 0);
+        slots.release(a);
+        assert_eq!((slots.tick(a, 0), slots.tick(a, 1)), (1, 0));
+    }
+
+    #[test]
+    fn the_line_is_bounded() {
+        let mut slots = slots(1, 1, 1);
+        let _waiting = waits(slots.admit().0);
+        match slots.admit().0 {
+            Admission::Refuse(error) => assert!(error.is_full()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_connect_that_fails_fails_those_who_waited_for_it_and_no_later_ones() {
+        let mut slots = slots(1, 1, 8);
+        let _early = waits(slots.admit().0);
+        assert_eq!(slots.failed().count(), 1);
+        let (admission, opens) = slots.admit();
+        waits(admission);
+        assert!(opens, "each call may try again");
+    }
+
+    #[test]
+    fn a_connect_that_fails_while_there_is_a_full_connection_leaves_the_line_and_is_not_repeated_for_it() {
+        let mut slots = slots(2, 1, 8);
+        let id = slots.opened('a');
+        assert!(slots.admit().1 || slots.begin());
+        let (_, mut waiting) = waits(slots.admit().0);
+        assert_eq!(slots.failed().count(), 0);
+        assert_eq!(slots.size(), 1, "no attempt is under way");
+        slots.release(id);
+        grant(&mut slots);
+        assert_eq!(waiting.try_recv().unwrap().unwrap().1, 'a');
+    }
+
+    #[test]
+    fn a_connection_that_is_lost_is_replaced_for_those_who_wait() {
+        let mut slots = slots(1, 1, 8);
+        let id = slots.opened('a');
+        used(slots.admit().0);
+        let _waiting = waits(slots.admit().0);
+        assert_eq!(slots.remove(id), (Some('a'), true));
+        assert_eq!(slots.remove(id), (None, false));
+    }
+}
