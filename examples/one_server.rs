@@ -43,11 +43,11 @@ async fn session(
 ) {
     let kind = parts.extensions.get::<TransportKind>().copied();
     let Some(address) = parts.extensions.get::<SocketAddr>() else { return };
-    println!("server: a session over {}", kind.map_or("?", TransportKind::word));
+    println!("server: a session over {}", kind.map_or("?", TransportKind::as_str));
     let mut session = limiter.for_key(address.ip()).inbound().layer(session);
     while let Some(Ok(message)) = session.receive_message().await {
         let Some(text) = message.as_text() else { continue };
-        let answer = format!("{text}, you who came over {}", kind.map_or("?", TransportKind::word));
+        let answer = format!("{text}, you who came over {}", kind.map_or("?", TransportKind::as_str));
         if session.send_message(Message::text(answer)).await.is_err() {
             return;
         }

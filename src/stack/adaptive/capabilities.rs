@@ -58,7 +58,7 @@ impl TransportCapabilities {
 
     pub(super) fn of_peer(memory: &Memory, origin: &str, endpoints: &[Endpoint], now: Duration) -> Self {
         let standings = TransportKind::ALL.map(|kind| {
-            if !endpoints.iter().any(|endpoint| endpoint.place.kind == kind) {
+            if !endpoints.iter().any(|endpoint| endpoint.candidate.kind == kind) {
                 return Standing::Off;
             }
             match memory.last(origin, kind, now) {

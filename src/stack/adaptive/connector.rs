@@ -1,22 +1,25 @@
 use std::{
     fmt,
+    future::Future,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use http::{Request, Response, Uri};
+use tower::ServiceExt;
 use tower_service::Service;
 
 use super::{
-    AdaptiveConnecting, AdaptiveTransport, Decision, Decisions, Endpoints, TransportCapabilities,
-    dial::Connectors,
+    AdaptiveTransport, Decision, Decisions, Endpoints, TransportCapabilities, TransportKind,
+    attempt::{Attempt, Observations, Route},
     policy::is_dead_path,
-    race::Race,
-    shared::{Attempt, Session, Shared},
+    race::{Dial, Dialing, Race},
 };
 use crate::{
-    Error, Limits,
+    Connect, Error, Limits,
+    stack::unusable::Unusable,
     transport::{
         LostConnection, sse::SseDuplexConnector, websocket::WebSocketConnector, webtransport::WebTransportConnector,
     },
@@ -55,7 +58,7 @@ pub struct AdaptiveConnector {
     connectors: Connectors,
     head_start: Duration,
     name: Arc<str>,
-    shared: Arc<Shared>,
+    observations: Arc<Observations>,
 }
 
 impl AdaptiveConnector {
@@ -76,7 +79,7 @@ impl AdaptiveConnector {
             connectors: Connectors::default(),
             head_start: Self::HEAD_START,
             name: "adaptive".into(),
-            shared: Shared::new(Self::MEMORY_TTL, Self::MAX_ORIGINS),
+            observations: Observations::new(Self::MEMORY_TTL, Self::MAX_ORIGINS),
         }
     }
 
@@ -92,7 +95,7 @@ impl AdaptiveConnector {
     /// setting.
     #[must_use]
     pub fn memory_ttl(self, time: Duration) -> Self {
-        self.shared.memory().set_ttl(time);
+        self.observations.memory().set_ttl(time);
         self
     }
 
@@ -148,7 +151,7 @@ impl AdaptiveConnector {
     /// Returns a stream of the decisions that this connector and its clones make from now on.
     #[must_use]
     pub fn decisions(&self) -> Decisions {
-        self.shared.subscribe()
+        self.observations.subscribe()
     }
 
     /// Returns what this build supports and what has been observed of the server at `uri` (the URI that a request would
@@ -159,33 +162,33 @@ impl AdaptiveConnector {
     /// Returns an error for which [`is_config`](Error::is_config) is true if a request could not have this URI.
     pub fn capabilities(&self, uri: &Uri) -> Result<TransportCapabilities, Error> {
         let (origin, endpoints) = self.endpoints.resolve(uri)?;
-        let now = self.shared.now();
-        Ok(TransportCapabilities::of_peer(&self.shared.memory(), &origin, &endpoints, now))
+        let now = self.observations.now();
+        Ok(TransportCapabilities::of_peer(&self.observations.memory(), &origin, &endpoints, now))
     }
 
     /// Clears the cached outcomes, so that the next attempt starts with the preferred transport. Call it when the
     /// program learns that its network has changed.
     pub fn forget(&self) {
-        self.shared.memory().forget();
+        self.observations.memory().forget();
     }
 
     fn race(&self, mut request: Request<()>) -> Result<Race<Connectors>, Error> {
         if let Some(lost) = request.extensions_mut().remove::<LostConnection>()
             && is_dead_path(&lost.error)
-            && let Some(session) = lost.response.extensions.get::<Arc<Session>>()
+            && let Some(route) = lost.response.extensions.get::<Arc<Route>>()
         {
-            session.died(&lost.error);
+            route.died(&lost.error);
         }
         let (origin, mut endpoints) = self.endpoints.resolve(request.uri())?;
         for endpoint in &mut endpoints {
-            endpoint.place.way = self.connectors.way(endpoint.place.kind).map(Into::into);
+            endpoint.candidate.via = self.connectors.via(endpoint.candidate.kind).map(Into::into);
         }
-        let kinds: Vec<_> = endpoints.iter().map(|endpoint| endpoint.place.kind).collect();
-        let order = self.shared.memory().order(&origin, &kinds, self.shared.now());
-        endpoints.sort_by_key(|endpoint| order.kinds.iter().position(|kind| *kind == endpoint.place.kind));
-        let attempt = Attempt::new(self.shared.clone(), origin, self.name.clone());
+        let kinds: Vec<_> = endpoints.iter().map(|endpoint| endpoint.candidate.kind).collect();
+        let order = self.observations.memory().order(&origin, &kinds, self.observations.now());
+        endpoints.sort_by_key(|endpoint| order.kinds.iter().position(|kind| *kind == endpoint.candidate.kind));
+        let attempt = Attempt::new(self.observations.clone(), origin, self.name.clone());
         if let (true, Some(&kind)) = (order.is_remembered, order.kinds.first()) {
-            attempt.tell(Decision::Remembered { kind });
+            attempt.report(Decision::Remembered { kind });
         }
         Ok(Race::new(self.connectors.clone(), attempt, endpoints, &request, self.head_start))
     }
@@ -219,4 +222,89 @@ impl fmt::Debug for AdaptiveConnector {
             .field("head_start", &self.head_start)
             .finish_non_exhaustive()
     }
+}
+
+/// The future of an [`AdaptiveConnector`](super::AdaptiveConnector): one attempt, including every connect in progress.
+///
+/// Dropping this future cancels all of them.
+#[must_use = "futures do nothing unless awaited"]
+pub struct AdaptiveConnecting(Connecting);
+
+enum Connecting {
+    Race(Box<Race<Connectors>>),
+    /// The attempt could not begin, or the future is done.
+    Failed(Error),
+}
+
+impl AdaptiveConnecting {
+    fn new(race: Result<Race<Connectors>, Error>) -> Self {
+        Self(race.map_or_else(Connecting::Failed, |race| Connecting::Race(Box::new(race))))
+    }
+}
+
+impl Future for AdaptiveConnecting {
+    type Output = Result<Response<AdaptiveTransport>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let race = match &mut self.0 {
+            Connecting::Race(race) => race,
+            Connecting::Failed(error) => return Poll::Ready(Err(error.clone())),
+        };
+        let outcome = ready!(Pin::new(&mut **race).poll(cx));
+        let attempt = race.attempt().clone();
+        self.0 = Connecting::Failed(Error::closed("polled after the connection was made"));
+        let (kind, response) = outcome?;
+        let route = Route::new(attempt, kind);
+        let mut response = response.map(|transport| transport.watched_by(route.clone()));
+        response.extensions_mut().insert(kind);
+        let (unusable, disowned) = (route.clone(), route.clone());
+        let unusable = Unusable::new(move |error| unusable.died(error), move || disowned.disown());
+        response.extensions_mut().insert(unusable);
+        response.extensions_mut().insert(route);
+        Poll::Ready(Ok(response))
+    }
+}
+
+impl fmt::Debug for AdaptiveConnecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdaptiveConnecting").finish_non_exhaustive()
+    }
+}
+
+/// The real connectors.
+#[derive(Clone, Debug, Default)]
+struct Connectors {
+    web_transport: WebTransportConnector,
+    web_socket: WebSocketConnector,
+    sse: SseDuplexConnector,
+}
+
+impl Connectors {
+    /// Returns the proxy or the Unix socket through which `kind` connects.
+    fn via(&self, kind: TransportKind) -> Option<String> {
+        match kind {
+            TransportKind::WebTransport => None,
+            TransportKind::WebSocket => self.web_socket.way(),
+            TransportKind::Sse => self.sse.way(),
+        }
+    }
+}
+
+impl Dial for Connectors {
+    type Transport = AdaptiveTransport;
+
+    fn dial(&self, kind: TransportKind, request: Request<()>) -> Dialing<AdaptiveTransport> {
+        match kind {
+            TransportKind::WebTransport => dial(self.web_transport.clone(), request),
+            TransportKind::WebSocket => dial(self.web_socket.clone(), request),
+            TransportKind::Sse => dial(self.sse.clone(), request),
+        }
+    }
+}
+
+fn dial<C>(connector: C, request: Request<()>) -> Dialing<AdaptiveTransport>
+where
+    C: Connect<ConnectError = Error, Transport: Into<AdaptiveTransport>, Future: Send> + Send + 'static,
+{
+    Box::pin(async move { Ok(Response::map(connector.oneshot(request).await?, Into::into)) })
 }

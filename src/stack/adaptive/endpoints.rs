@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc};
 
-use http::Uri;
+use http::{Uri, uri::Authority};
 
-use super::{TransportKind, base::Base, plan::Place};
+use super::{TransportKind, plan::Candidate};
 use crate::{Error, layer::reconnect::Target, transport::target};
 
 /// The URLs of a server's three transports.
@@ -41,11 +41,11 @@ use crate::{Error, layer::reconnect::Target, transport::target};
 #[derive(Clone, Default)]
 pub struct Endpoints {
     base: Option<Base>,
-    ways: [Way; 3],
+    locations: [Location; 3],
 }
 
 #[derive(Clone, Default)]
-enum Way {
+enum Location {
     #[default]
     BelowBase,
     At(Endpoint),
@@ -56,7 +56,7 @@ enum Way {
 #[derive(Clone)]
 pub(super) struct Endpoint {
     pub(super) uri: Uri,
-    pub(super) place: Place,
+    pub(super) candidate: Candidate,
 }
 
 impl Endpoints {
@@ -68,7 +68,7 @@ impl Endpoints {
     /// Returns an error for which [`is_config`](Error::is_config) is true if `base` is not such a URL.
     pub fn new(base: &str) -> Result<Self, Error> {
         let uri = target::uri(base).map_err(|error| error.context("the base URL of the endpoints is invalid"))?;
-        Ok(Self { base: Some(Base::parse(&uri)?), ways: Default::default() })
+        Ok(Self { base: Some(Base::parse(&uri)?), locations: Default::default() })
     }
 
     /// Creates endpoints below the URI of each request.
@@ -107,7 +107,7 @@ impl Endpoints {
     /// Switches a transport off.
     #[must_use]
     pub fn without(mut self, kind: TransportKind) -> Self {
-        self.put(kind, Way::Off);
+        self.put(kind, Location::Off);
         self
     }
 
@@ -116,7 +116,7 @@ impl Endpoints {
     #[must_use]
     pub fn url(&self, kind: TransportKind) -> Option<Uri> {
         let endpoints = self.below(self.base.as_ref()?).ok()?;
-        endpoints.into_iter().find(|endpoint| endpoint.place.kind == kind).map(|endpoint| endpoint.uri)
+        endpoints.into_iter().find(|endpoint| endpoint.candidate.kind == kind).map(|endpoint| endpoint.uri)
     }
 
     fn set(mut self, kind: TransportKind, url: &str) -> Result<Self, Error> {
@@ -125,16 +125,16 @@ impl Endpoints {
         if kind == TransportKind::WebTransport && !base.is_secure {
             return Err(Error::config("WebTransport requires TLS: its URL must begin with https://"));
         }
-        self.put(kind, Way::At(Endpoint { uri: base.itself(kind)?, place: base.place(kind) }));
+        self.put(kind, Location::At(Endpoint { uri: base.itself(kind)?, candidate: base.candidate(kind) }));
         if let Some(base) = &self.base {
             self.below(base)?;
         }
         Ok(self)
     }
 
-    fn put(&mut self, kind: TransportKind, way: Way) {
-        if let Some(place) = self.ways.get_mut(kind.index()) {
-            *place = way;
+    fn put(&mut self, kind: TransportKind, location: Location) {
+        if let Some(own) = self.locations.get_mut(kind.index()) {
+            *own = location;
         }
     }
 
@@ -149,17 +149,19 @@ impl Endpoints {
 
     fn below(&self, base: &Base) -> Result<Vec<Endpoint>, Error> {
         let mut endpoints = Vec::new();
-        for (kind, way) in TransportKind::ALL.into_iter().zip(&self.ways) {
-            match way {
-                Way::Off => {}
-                Way::BelowBase if kind == TransportKind::WebTransport && !base.is_secure => {}
-                Way::BelowBase => endpoints.push(Endpoint { uri: base.below(kind)?, place: base.place(kind) }),
-                Way::At(endpoint) if base.is_secure && !endpoint.place.is_secure => {
+        for (kind, location) in TransportKind::ALL.into_iter().zip(&self.locations) {
+            match location {
+                Location::Off => {}
+                Location::BelowBase if kind == TransportKind::WebTransport && !base.is_secure => {}
+                Location::BelowBase => {
+                    endpoints.push(Endpoint { uri: base.below(kind)?, candidate: base.candidate(kind) })
+                }
+                Location::At(endpoint) if base.is_secure && !endpoint.candidate.is_secure => {
                     return Err(Error::config(format!(
                         "{kind} without TLS is less secure than the https:// base URL; use wss:// or https://"
                     )));
                 }
-                Way::At(endpoint) => endpoints.push(endpoint.clone()),
+                Location::At(endpoint) => endpoints.push(endpoint.clone()),
             }
         }
         Ok(endpoints)
@@ -180,10 +182,161 @@ impl fmt::Debug for Endpoints {
         let base = self.base.as_ref().map(Base::origin);
         let off: Vec<_> = TransportKind::ALL
             .into_iter()
-            .zip(&self.ways)
-            .filter(|(_, way)| matches!(way, Way::Off))
+            .zip(&self.locations)
+            .filter(|(_, location)| matches!(location, Location::Off))
             .map(|(kind, _)| kind)
             .collect();
         f.debug_struct("Endpoints").field("base", &base).field("off", &off).finish_non_exhaustive()
+    }
+}
+
+/// The base URL below which a server's transports are found.
+#[derive(Clone)]
+struct Base {
+    is_secure: bool,
+    authority: Authority,
+    host: Arc<str>,
+    port: u16,
+    /// Has no trailing slash.
+    path: String,
+    query: Option<String>,
+}
+
+impl Base {
+    fn parse(uri: &Uri) -> Result<Self, Error> {
+        let target = target::Target::parse(uri)?;
+        // The authority as written, including user information and zone. The connectors parse it again.
+        let authority = uri.authority().cloned().ok_or_else(|| Error::config("the base URL has no host"))?;
+        let path = target.path.path().trim_end_matches('/').to_owned();
+        let query = target.path.query().map(str::to_owned);
+        Ok(Self { is_secure: target.secure, authority, host: target.host.into(), port: target.port, path, query })
+    }
+
+    /// Returns the base to use for a request. The request's URI must be this base or `/`.
+    fn for_request(&self, uri: &Uri) -> Result<Self, Error> {
+        let is_nothing = uri.scheme().is_none() && uri.authority().is_none() && uri.path().trim_matches('/').is_empty();
+        let is_same = || {
+            Self::parse(uri).is_ok_and(|other| {
+                (self.is_secure, &self.host, self.port, &self.path)
+                    == (other.is_secure, &other.host, other.port, &other.path)
+            })
+        };
+        if !is_nothing && !is_same() {
+            return Err(Error::config(
+                "the request's URL differs from the base of the connector's endpoints; use the base, `/` or Endpoints::of_request()",
+            ));
+        }
+        let query = uri.query().map(str::to_owned).or_else(|| self.query.clone());
+        Ok(Self { query, ..self.clone() })
+    }
+
+    /// Returns the key under which the memory stores this server.
+    fn origin(&self) -> Arc<str> {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        format!("{scheme}://{}:{}", self.host, self.port).into()
+    }
+
+    fn candidate(&self, kind: TransportKind) -> Candidate {
+        Candidate { kind, is_secure: self.is_secure, host: self.host.clone(), port: self.port, via: None }
+    }
+
+    fn uri(&self) -> Uri {
+        let path = if self.path.is_empty() { "/" } else { &self.path };
+        let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+        let uri =
+            Uri::builder().scheme(if self.is_secure { "https" } else { "http" }).authority(self.authority.clone());
+        uri.path_and_query(format!("{path}{query}")).build().unwrap_or_default()
+    }
+
+    fn below(&self, kind: TransportKind) -> Result<Uri, Error> {
+        let name = match kind {
+            TransportKind::WebTransport => "/wt",
+            TransportKind::WebSocket => "/ws",
+            TransportKind::Sse => "/sse",
+        };
+        self.with_path(kind, name)
+    }
+
+    /// Returns this URL with the scheme of `kind`.
+    fn itself(&self, kind: TransportKind) -> Result<Uri, Error> {
+        self.with_path(kind, if self.path.is_empty() { "/" } else { "" })
+    }
+
+    fn with_path(&self, kind: TransportKind, below: &str) -> Result<Uri, Error> {
+        let scheme = match (kind, self.is_secure) {
+            (TransportKind::WebSocket, true) => "wss",
+            (TransportKind::WebSocket, false) => "ws",
+            (_, true) => "https",
+            (_, false) => "http",
+        };
+        let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+        let uri = Uri::builder().scheme(scheme).authority(self.authority.clone());
+        uri.path_and_query(format!("{}{below}{query}", self.path))
+            .build()
+            .map_err(|error| Error::config(format!("failed to build the URL of {kind}")).with_source(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn urls(endpoints: &Endpoints, request: &'static str) -> Vec<String> {
+        let (_, found) = endpoints.resolve(&Uri::from_static(request)).unwrap();
+        found.iter().map(|endpoint| endpoint.uri.to_string()).collect()
+    }
+
+    #[test]
+    fn the_transports_are_below_the_uri_of_the_request() {
+        let endpoints = Endpoints::of_request();
+        assert_eq!(
+            urls(&endpoints, "https://example.com"),
+            ["https://example.com/wt", "wss://example.com/ws", "https://example.com/sse"]
+        );
+        assert_eq!(
+            urls(&endpoints, "wss://[::1]:9000/a/?room=7"),
+            ["https://[::1]:9000/a/wt?room=7", "wss://[::1]:9000/a/ws?room=7", "https://[::1]:9000/a/sse?room=7"]
+        );
+        assert_eq!(urls(&endpoints, "http://localhost:3000/"), ["ws://localhost:3000/ws", "http://localhost:3000/sse"]);
+        assert!(endpoints.resolve(&Uri::from_static("/chat")).is_err_and(|error| error.is_config()));
+        assert!(endpoints.resolve(&Uri::from_static("ftp://example.com")).is_err_and(|error| error.is_config()));
+    }
+
+    #[test]
+    fn a_request_names_the_known_base_or_nothing() {
+        let endpoints = Endpoints::new("https://Example.com/chat").unwrap();
+        for same in ["/", "https://example.com/chat", "wss://example.com:443/chat/"] {
+            assert_eq!(urls(&endpoints, same).len(), 3, "{same}");
+        }
+        assert_eq!(urls(&endpoints, "/?token=1")[1], "wss://Example.com/chat/ws?token=1");
+        for other in ["https://example.com/", "http://example.com/chat", "https://example.com:444/chat", "/chat"] {
+            assert!(endpoints.resolve(&Uri::from_static(other)).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn places_are_set_or_switched_off_and_none_is_less_secure_than_the_base() {
+        let endpoints =
+            Endpoints::new("http://localhost:3000").unwrap().web_transport("https://localhost:4433/x?y").unwrap();
+        assert_eq!(
+            urls(&endpoints, "/?a"),
+            ["https://localhost:4433/x?y", "ws://localhost:3000/ws?a", "http://localhost:3000/sse?a"]
+        );
+        let without = endpoints.without(TransportKind::WebTransport).without(TransportKind::Sse);
+        assert_eq!(urls(&without, "/"), ["ws://localhost:3000/ws"]);
+        let plain = Endpoints::of_request().sse("http://example.com/").unwrap();
+        let error = plain.resolve(&Uri::from_static("https://example.com")).err().unwrap();
+        assert!(error.is_config() && error.to_string().contains("SSE + POST"), "{error}");
+        assert!(Endpoints::new("https://example.com").unwrap().web_socket("ws://example.com/ws").is_err());
+        assert!(Endpoints::of_request().web_transport("http://example.com/").is_err());
+    }
+
+    #[test]
+    fn the_base_is_the_target_of_a_layer_that_connects() {
+        let endpoints = Endpoints::new("https://user:secret@example.com/chat?t=1").unwrap();
+        assert_eq!(Base::parse(&"https://example.com/chat?t=1".parse().unwrap()).unwrap().uri().path(), "/chat");
+        assert!(!format!("{endpoints:?}").contains("secret"));
+        let target: crate::layer::reconnect::Target = (&endpoints).into();
+        assert!(format!("{target:?}").contains("example.com"));
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 /// ```
 /// use tower_transport::stack::adaptive::TransportKind;
 ///
-/// assert_eq!(TransportKind::ALL.map(TransportKind::word), ["webtransport", "websocket", "sse"]);
+/// assert_eq!(TransportKind::ALL.map(TransportKind::as_str), ["webtransport", "websocket", "sse"]);
 /// assert_eq!(TransportKind::Sse.to_string(), "SSE + POST");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ impl TransportKind {
 
     /// Returns the kind as one word for a metric label or a log: `webtransport`, `websocket`, `sse`.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::WebTransport => "webtransport",
             Self::WebSocket => "websocket",

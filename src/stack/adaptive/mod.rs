@@ -86,8 +86,8 @@
 //!
 //! - [`AdaptiveConnector::decisions`]: a stream of [`Decided`], bounded for each reader.
 //! - Metrics, with the labels `name` ([`named`](AdaptiveConnector::named)), `role` (`client`) and `transport`
-//!   ([`TransportKind::word`]): `tower_transport_connects_total`, `tower_transport_connect_seconds`,
-//!   `tower_transport_fallbacks_total` (with `reason`, a [`Reason::word`]), `tower_transport_paths_lost_total`.
+//!   ([`TransportKind::as_str`]): `tower_transport_connects_total`, `tower_transport_connect_seconds`,
+//!   `tower_transport_fallbacks_total` (with `reason`, a [`Reason::as_str`]), `tower_transport_paths_lost_total`.
 //! - `tracing` events (`DEBUG`), one for each decision.
 //! - [`AdaptiveConnector::capabilities`]: what has been observed of each transport of a server, as
 //!   [`TransportCapabilities`].
@@ -208,14 +208,12 @@ assert_eq!(response.extensions.get(), Some(&TransportKind::WebTransport));
 //! Happy eyeballs races the addresses of one protocol. It works below this module, inside each connector. This module
 //! races protocols, and considers for each failure what it says about the other transports.
 
-mod base;
+mod attempt;
 mod capabilities;
 mod connector;
 mod decision;
-mod dial;
+mod decisions;
 mod endpoints;
-mod failures;
-mod future;
 mod kind;
 mod memory;
 mod plan;
@@ -223,20 +221,16 @@ mod policy;
 mod race;
 mod reason;
 pub mod server;
-mod shared;
-mod tell;
 mod transport;
-mod watch;
 
 pub use self::{
     capabilities::{Standing, TransportCapabilities},
-    connector::AdaptiveConnector,
+    connector::{AdaptiveConnecting, AdaptiveConnector},
     decision::{Decided, Decision},
+    decisions::Decisions,
     endpoints::Endpoints,
-    future::AdaptiveConnecting,
     kind::TransportKind,
     reason::Reason,
     server::SessionServer,
     transport::AdaptiveTransport,
-    watch::Decisions,
 };

@@ -4,26 +4,26 @@ use std::sync::Arc;
 
 use super::{
     TransportKind,
-    policy::{Meaning, Scope},
+    policy::{Effect, Scope},
 };
 
-/// The place to which a transport would connect, as far as it matters to the other transports.
+/// A transport that may be tried, and where it would connect, as far as that matters to the other transports.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Candidate {
     pub(super) kind: TransportKind,
     pub(super) is_secure: bool,
     pub(super) host: Arc<str>,
     pub(super) port: u16,
     /// The proxy or Unix socket to connect through. Whether a server is down, or a name resolves, depends on it.
-    pub(super) way: Option<Arc<str>>,
+    pub(super) via: Option<Arc<str>>,
 }
 
 /// The candidates of one attempt, in the order in which they are tried.
 #[derive(Clone, Debug)]
-pub(super) struct Plan(Vec<(Place, Stand)>);
+pub(super) struct Plan(Vec<(Candidate, Progress)>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stand {
+enum Progress {
     Waiting,
     Running,
     /// Failed or ruled out.
@@ -31,34 +31,34 @@ enum Stand {
 }
 
 impl Plan {
-    pub(super) fn new(places: impl IntoIterator<Item = Place>) -> Self {
-        Self(places.into_iter().map(|place| (place, Stand::Waiting)).collect())
+    pub(super) fn new(candidates: impl IntoIterator<Item = Candidate>) -> Self {
+        Self(candidates.into_iter().map(|candidate| (candidate, Progress::Waiting)).collect())
     }
 
     /// Returns the next transport to start and marks it as in progress. Called at the beginning, after each failure,
     /// and when the head start of the previous transport is over.
     pub(super) fn start(&mut self) -> Option<TransportKind> {
-        let (place, stand) = self.0.iter_mut().find(|(_, stand)| *stand == Stand::Waiting)?;
-        *stand = Stand::Running;
-        Some(place.kind)
+        let (candidate, progress) = self.0.iter_mut().find(|(_, progress)| *progress == Progress::Waiting)?;
+        *progress = Progress::Running;
+        Some(candidate.kind)
     }
 
     /// Records that a transport in progress failed. Returns the transports in progress that are ruled out with it,
     /// which the caller must drop.
-    pub(super) fn failed(&mut self, kind: TransportKind, meaning: Meaning) -> Vec<TransportKind> {
-        let Some(at) = self.0.iter().position(|(place, _)| place.kind == kind) else { return Vec::new() };
-        let failed = self.0.get_mut(at).map(|(place, stand)| {
-            *stand = Stand::Out;
-            place.clone()
+    pub(super) fn failed(&mut self, kind: TransportKind, effect: Effect) -> Vec<TransportKind> {
+        let Some(at) = self.0.iter().position(|(candidate, _)| candidate.kind == kind) else { return Vec::new() };
+        let failed = self.0.get_mut(at).map(|(candidate, progress)| {
+            *progress = Progress::Out;
+            candidate.clone()
         });
-        let (Some(failed), Meaning::Stop(scope)) = (failed, meaning) else { return Vec::new() };
+        let (Some(failed), Effect::Stop(scope)) = (failed, effect) else { return Vec::new() };
         let mut dropped = Vec::new();
-        for (place, stand) in &mut self.0 {
-            if *stand != Stand::Out && scope.holds(&failed, place) {
-                if *stand == Stand::Running {
-                    dropped.push(place.kind);
+        for (candidate, progress) in &mut self.0 {
+            if *progress != Progress::Out && scope.holds(&failed, candidate) {
+                if *progress == Progress::Running {
+                    dropped.push(candidate.kind);
                 }
-                *stand = Stand::Out;
+                *progress = Progress::Out;
             }
         }
         dropped
@@ -66,22 +66,22 @@ impl Plan {
 
     /// Returns whether a transport has not been started.
     pub(super) fn has_more(&self) -> bool {
-        self.0.iter().any(|(_, stand)| *stand == Stand::Waiting)
+        self.0.iter().any(|(_, progress)| *progress == Progress::Waiting)
     }
 
     /// Returns whether no transport is in progress and none is left to start.
     pub(super) fn is_over(&self) -> bool {
-        self.0.iter().all(|(_, stand)| *stand == Stand::Out)
+        self.0.iter().all(|(_, progress)| *progress == Progress::Out)
     }
 }
 
 impl Scope {
-    fn holds(self, failed: &Place, other: &Place) -> bool {
+    fn holds(self, failed: &Candidate, other: &Candidate) -> bool {
         match self {
             Self::All => true,
-            Self::Way => failed.way == other.way,
-            Self::Authority => failed.way == other.way && failed.host == other.host && failed.port == other.port,
-            Self::Host => failed.way == other.way && failed.host == other.host,
+            Self::Proxy => failed.via == other.via,
+            Self::Authority => failed.via == other.via && failed.host == other.host && failed.port == other.port,
+            Self::Host => failed.via == other.via && failed.host == other.host,
             Self::Plaintext => !other.is_secure,
         }
     }
@@ -91,15 +91,15 @@ impl Scope {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Meaning::*, *};
+    use super::{Effect::*, *};
     use TransportKind::{Sse, WebSocket, WebTransport};
 
-    fn place(kind: TransportKind, host: &str, port: u16, is_secure: bool) -> Place {
-        Place { kind, is_secure, host: host.into(), port, way: None }
+    fn candidate(kind: TransportKind, host: &str, port: u16, is_secure: bool) -> Candidate {
+        Candidate { kind, is_secure, host: host.into(), port, via: None }
     }
 
     fn plan() -> Plan {
-        Plan::new(TransportKind::ALL.map(|kind| place(kind, "example.com", 443, true)))
+        Plan::new(TransportKind::ALL.map(|kind| candidate(kind, "example.com", 443, true)))
     }
 
     #[test]
@@ -119,9 +119,9 @@ mod tests {
     #[test]
     fn a_server_that_is_down_takes_along_what_lives_at_the_same_place_alone() {
         let mut plan = Plan::new([
-            place(WebTransport, "quic.example.com", 443, true),
-            place(WebSocket, "example.com", 443, true),
-            place(Sse, "example.com", 443, true),
+            candidate(WebTransport, "quic.example.com", 443, true),
+            candidate(WebSocket, "example.com", 443, true),
+            candidate(Sse, "example.com", 443, true),
         ]);
         plan.start();
         plan.start();
@@ -134,13 +134,13 @@ mod tests {
     #[test]
     fn what_is_seen_without_a_proxy_says_nothing_of_what_goes_through_one() {
         let mut plan = plan();
-        for (place, _) in &mut plan.0[1..] {
-            place.way = Some("proxy:3128".into());
+        for (candidate, _) in &mut plan.0[1..] {
+            candidate.via = Some("proxy:3128".into());
         }
         plan.start();
         assert!(plan.failed(WebTransport, Stop(Scope::Host)).is_empty(), "only the proxy resolves names here");
         assert_eq!(plan.start(), Some(WebSocket));
-        plan.failed(WebSocket, Stop(Scope::Way));
+        plan.failed(WebSocket, Stop(Scope::Proxy));
         assert!(plan.is_over(), "the proxy refuses SSE as well");
     }
 
@@ -156,20 +156,20 @@ mod tests {
     #[test]
     fn after_a_failed_certificate_what_has_none_is_not_tried() {
         let mut plan = Plan::new([
-            place(WebTransport, "localhost", 4433, true),
-            place(WebSocket, "localhost", 80, false),
-            place(Sse, "localhost", 443, true),
+            candidate(WebTransport, "localhost", 4433, true),
+            candidate(WebSocket, "localhost", 80, false),
+            candidate(Sse, "localhost", 443, true),
         ]);
         plan.start();
         plan.failed(WebTransport, Stop(Scope::Plaintext));
         assert_eq!(plan.start(), Some(Sse));
     }
 
-    fn meaning() -> impl Strategy<Value = Meaning> {
+    fn effect() -> impl Strategy<Value = Effect> {
         prop_oneof![
             4 => Just(FallBack),
             1 => Just(Stop(Scope::All)),
-            1 => Just(Stop(Scope::Way)),
+            1 => Just(Stop(Scope::Proxy)),
             1 => Just(Stop(Scope::Authority)),
             1 => Just(Stop(Scope::Host)),
             1 => Just(Stop(Scope::Plaintext)),
@@ -184,14 +184,14 @@ mod tests {
             hosts in prop::array::uniform3(0..2_u8),
             ports in prop::array::uniform3(1..3_u16),
             secure in prop::array::uniform3(any::<bool>()),
-            steps in prop::collection::vec((any::<bool>(), 0..3_usize, meaning()), 0..12),
+            steps in prop::collection::vec((any::<bool>(), 0..3_usize, effect()), 0..12),
         ) {
             let kinds = TransportKind::ALL;
-            let places: Vec<_> = (0..3).map(|i| place(kinds[i], &hosts[i].to_string(), ports[i], secure[i])).collect();
-            let mut plan = Plan::new(places.clone());
+            let candidates: Vec<_> = (0..3).map(|i| candidate(kinds[i], &hosts[i].to_string(), ports[i], secure[i])).collect();
+            let mut plan = Plan::new(candidates.clone());
             let (mut started, mut running, mut out) = (Vec::new(), Vec::new(), [false; 3]);
             let ends = (0..3).flat_map(|i| [(true, i, FallBack), (false, i, FallBack)]);
-            for (starts, which, meaning) in steps.into_iter().chain(ends) {
+            for (starts, which, effect) in steps.into_iter().chain(ends) {
                 if starts {
                     let next = plan.start();
                     let expected = kinds.into_iter().find(|kind| !started.contains(kind) && !out[kind.index()]);
@@ -199,11 +199,11 @@ mod tests {
                     started.extend(next);
                     running.extend(next);
                 } else if running.contains(&kinds[which]) {
-                    let dropped = plan.failed(kinds[which], meaning);
+                    let dropped = plan.failed(kinds[which], effect);
                     out[which] = true;
-                    if let Stop(scope) = meaning {
+                    if let Stop(scope) = effect {
                         for i in 0..3 {
-                            let goes = scope.holds(&places[which], &places[i]);
+                            let goes = scope.holds(&candidates[which], &candidates[i]);
                             prop_assert_eq!(dropped.contains(&kinds[i]), goes && i != which && running.contains(&kinds[i]));
                             out[i] |= goes;
                         }

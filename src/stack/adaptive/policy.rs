@@ -1,4 +1,4 @@
-//! The meaning of one transport's error for the others. Pure: no I/O, no clock.
+//! What one transport's error means for the others. Pure: no I/O, no clock.
 
 use std::error::Error as StdError;
 
@@ -12,7 +12,7 @@ use crate::{
 
 /// The consequence of one transport's failure for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum Effect {
     /// Nothing: the next transport is tried at once.
     FallBack,
     /// The transports in this scope would fail in the same way or must not be tried. They are ruled out, whether in
@@ -25,7 +25,7 @@ pub(super) enum Meaning {
 pub(super) enum Scope {
     All,
     /// The transports through the same proxy.
-    Way,
+    Proxy,
     /// The transports on the same host and port.
     Authority,
     /// The transports on the same host.
@@ -34,21 +34,21 @@ pub(super) enum Scope {
     Plaintext,
 }
 
-/// The class of a failure, and what it means.
+/// The class of a failure, and its effect on the other transports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Judgement {
+pub(super) struct Diagnosis {
     pub(super) reason: Reason,
-    pub(super) meaning: Meaning,
+    pub(super) effect: Effect,
 }
 
 /// Classifies the error of a transport that failed to connect. The table in the [module](super) documents this
 /// function.
-pub(super) fn judge(kind: TransportKind, error: &Error) -> Judgement {
-    use Meaning::{FallBack, Stop};
+pub(super) fn diagnose(kind: TransportKind, error: &Error) -> Diagnosis {
+    use Effect::{FallBack, Stop};
 
     let over_udp = kind == TransportKind::WebTransport;
-    let (reason, meaning) = if error.status() == Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED) {
-        (Reason::Auth, Stop(Scope::Way))
+    let (reason, effect) = if error.status() == Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED) {
+        (Reason::Auth, Stop(Scope::Proxy))
     } else if error.is_auth() {
         (Reason::Auth, Stop(Scope::All))
     } else if error.is_config() {
@@ -73,7 +73,7 @@ pub(super) fn judge(kind: TransportKind, error: &Error) -> Judgement {
     } else {
         (Reason::Other, FallBack)
     };
-    Judgement { reason, meaning }
+    Diagnosis { reason, effect }
 }
 
 fn is_busy(kind: TransportKind, error: &Error) -> bool {
@@ -92,11 +92,11 @@ fn is_busy(kind: TransportKind, error: &Error) -> bool {
 /// The failure that stopped the attempt comes first. Failures that another attempt may fix come next, because giving up
 /// wrongly is worse than retrying in vain. Blocked UDP comes last, since it is common and says nothing about the
 /// server.
-pub(super) fn weight(judgement: Judgement, error: &Error) -> u8 {
-    match judgement.meaning {
-        Meaning::Stop(Scope::All | Scope::Way) => 5,
-        Meaning::Stop(Scope::Authority | Scope::Host) => 4,
-        _ if judgement.reason == Reason::UdpBlocked => 1,
+pub(super) fn weight(diagnosis: Diagnosis, error: &Error) -> u8 {
+    match diagnosis.effect {
+        Effect::Stop(Scope::All | Scope::Proxy) => 5,
+        Effect::Stop(Scope::Authority | Scope::Host) => 4,
+        _ if diagnosis.reason == Reason::UdpBlocked => 1,
         _ if classify(error) != Class::Final => 3,
         _ => 2,
     }
@@ -123,7 +123,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::{Meaning::*, *};
+    use super::{Effect::*, *};
 
     const ALL: [TransportKind; 3] = TransportKind::ALL;
     const TCP: [TransportKind; 2] = [TransportKind::WebSocket, TransportKind::Sse];
@@ -132,9 +132,9 @@ mod tests {
         Error::from_refusal(StatusCode::from_u16(code).unwrap(), Bytes::new())
     }
 
-    fn check(kinds: &[TransportKind], errors: &[Error], reason: Reason, meaning: Meaning) {
+    fn check(kinds: &[TransportKind], errors: &[Error], reason: Reason, effect: Effect) {
         for (kind, error) in kinds.iter().flat_map(|kind| errors.iter().map(move |error| (kind, error))) {
-            assert_eq!(judge(*kind, error), Judgement { reason, meaning }, "{kind}: {error}");
+            assert_eq!(diagnose(*kind, error), Diagnosis { reason, effect }, "{kind}: {error}");
         }
     }
 
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn whom_a_proxy_refuses_it_refuses_whatever_it_carries() {
-        check(&TCP, &[status(407)], Reason::Auth, Stop(Scope::Way));
+        check(&TCP, &[status(407)], Reason::Auth, Stop(Scope::Proxy));
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_another_attempt_may_mend_outweighs_what_none_does() {
-        let weigh = |kind, error: &Error| weight(judge(kind, error), error);
+        let weigh = |kind, error: &Error| weight(diagnose(kind, error), error);
         let [udp, websocket, sse] = ALL;
         assert!(weigh(websocket, &Error::auth("")) > weigh(sse, &Error::refused("")));
         assert!(weigh(websocket, &Error::refused("")) > weigh(sse, &status(502)));

@@ -11,12 +11,11 @@ use http::{Request, Response, header};
 
 use super::{
     Decision, Reason, TransportKind,
+    attempt::Attempt,
     endpoints::Endpoint,
-    failures::Failures,
     memory::Last,
     plan::Plan,
-    policy::{Meaning, Scope, judge},
-    shared::Attempt,
+    policy::{Diagnosis, Effect, Scope, diagnose, weight},
 };
 use crate::{Error, rt::Timer};
 
@@ -26,14 +25,14 @@ use crate::{Error, rt::Timer};
 const SILENCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(1));
 
 /// The future of one transport.
-pub(super) type Dialling<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Error>> + Send>>;
+pub(super) type Dialing<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Error>> + Send>>;
 
 /// Creates the transport of each kind.
 pub(super) trait Dial {
     /// The type that all kinds produce.
     type Transport;
 
-    fn dial(&self, kind: TransportKind, request: Request<()>) -> Dialling<Self::Transport>;
+    fn dial(&self, kind: TransportKind, request: Request<()>) -> Dialing<Self::Transport>;
 }
 
 /// One attempt. The first transport starts immediately. Each following one starts when the head start of the previous
@@ -46,7 +45,7 @@ pub(super) struct Race<D: Dial> {
     /// Fires when the head start is over, or when UDP was silent for long enough.
     timer: Timer,
     waiting: Vec<(TransportKind, Request<()>)>,
-    running: Vec<(TransportKind, Dialling<D::Transport>)>,
+    running: Vec<(TransportKind, Dialing<D::Transport>)>,
     failures: Failures,
     /// Whether the next transport must be started.
     wants_more: bool,
@@ -68,11 +67,11 @@ impl<D: Dial> Race<D> {
         request: &Request<()>,
         head_start: Duration,
     ) -> Self {
-        let plan = Plan::new(endpoints.iter().map(|endpoint| endpoint.place.clone()));
+        let plan = Plan::new(endpoints.iter().map(|endpoint| endpoint.candidate.clone()));
         let to = |endpoint: Endpoint| {
             let mut request = request.clone();
             *request.uri_mut() = endpoint.uri;
-            (endpoint.place.kind, request)
+            (endpoint.candidate.kind, request)
         };
         Self {
             dial,
@@ -97,21 +96,21 @@ impl<D: Dial> Race<D> {
         let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == kind) else { return };
         let (_, request) = self.waiting.swap_remove(at);
         self.running.push((kind, self.dial.dial(kind, request)));
-        self.attempt.tell(Decision::Started { kind, after: self.attempt.age() });
+        self.attempt.report(Decision::Started { kind, after: self.attempt.age() });
         if self.plan.has_more() { self.timer.set(self.head_start) } else { self.watch_the_last() }
     }
 
     fn failed(&mut self, kind: TransportKind, error: Error) {
-        let judgement = judge(kind, &error);
-        let (reason, after) = (judgement.reason, self.attempt.age());
-        let shared = &self.attempt.shared;
-        shared.memory().failed(&self.attempt.origin, kind, reason, shared.now());
-        let dropped = self.plan.failed(kind, judgement.meaning);
+        let diagnosis = diagnose(kind, &error);
+        let (reason, after) = (diagnosis.reason, self.attempt.age());
+        let observations = &self.attempt.observations;
+        observations.memory().failed(&self.attempt.origin, kind, reason, observations.now());
+        let dropped = self.plan.failed(kind, diagnosis.effect);
         self.running.retain(|(running, _)| !dropped.contains(running));
-        self.failures.push(kind, judgement, error.clone());
-        self.attempt.tell(match judgement.meaning {
-            Meaning::FallBack | Meaning::Stop(Scope::Plaintext) => Decision::FellBack { kind, reason, error, after },
-            Meaning::Stop(_) => Decision::Stopped { kind, reason, error, after },
+        self.failures.push(kind, diagnosis, error.clone());
+        self.attempt.report(match diagnosis.effect {
+            Effect::FallBack | Effect::Stop(Scope::Plaintext) => Decision::FellBack { kind, reason, error, after },
+            Effect::Stop(_) => Decision::Stopped { kind, reason, error, after },
         });
         self.wants_more = true;
         if !self.plan.has_more() {
@@ -130,8 +129,8 @@ impl<D: Dial> Race<D> {
 
     /// Returns how long UDP may still be silent.
     fn silence(&self) -> Duration {
-        let Attempt { shared, origin, .. } = &self.attempt;
-        let (memory, now) = (shared.memory(), shared.now());
+        let Attempt { observations, origin, .. } = &self.attempt;
+        let (memory, now) = (observations.memory(), observations.now());
         match memory.last(origin, TransportKind::WebTransport, now) {
             Some(Last::Failed(Reason::PathDead | Reason::UdpBlocked, ago)) if memory.is_recent(ago) => SILENCE.1,
             _ => SILENCE.0,
@@ -151,22 +150,22 @@ impl<D: Dial> Race<D> {
         self.running.clear();
         self.waiting.clear();
         let chosen = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|chosen| chosen.to_str().ok());
-        let shared = &self.attempt.shared;
-        shared.memory().worked(&self.attempt.origin, kind, chosen, shared.now());
-        self.attempt.tell(Decision::Connected { kind, after: self.attempt.age() });
+        let observations = &self.attempt.observations;
+        observations.memory().worked(&self.attempt.origin, kind, chosen, observations.now());
+        self.attempt.report(Decision::Connected { kind, after: self.attempt.age() });
     }
 
     fn lost(&mut self) -> Error {
         let error = std::mem::take(&mut self.failures).into_error();
-        self.attempt.tell(Decision::Failed { error: error.clone(), after: self.attempt.age() });
+        self.attempt.report(Decision::Failed { error: error.clone(), after: self.attempt.age() });
         error
     }
 
     /// Polls the transports in progress, the first started first, and returns the outcome of the first one that is
     /// done.
     fn poll_running(&mut self, cx: &mut Context<'_>) -> Poll<Done<D::Transport>> {
-        for (at, (_, dialling)) in self.running.iter_mut().enumerate() {
-            if let Poll::Ready(result) = dialling.as_mut().poll(cx) {
+        for (at, (_, dialing)) in self.running.iter_mut().enumerate() {
+            if let Poll::Ready(result) = dialing.as_mut().poll(cx) {
                 let (kind, _) = self.running.remove(at);
                 return Poll::Ready((kind, result));
             }
@@ -200,9 +199,42 @@ impl<D: Dial + Unpin> Future for Race<D> {
     }
 }
 
-#[cfg(test)]
-mod bench;
-#[cfg(test)]
-mod remembered;
+/// The failures of one attempt so far.
+#[derive(Debug, Default)]
+struct Failures(Vec<Failure>);
+
+#[derive(Debug)]
+struct Failure {
+    kind: TransportKind,
+    diagnosis: Diagnosis,
+    error: Error,
+}
+
+impl Failures {
+    fn push(&mut self, kind: TransportKind, diagnosis: Diagnosis, error: Error) {
+        self.0.push(Failure { kind, diagnosis, error });
+    }
+
+    /// Returns whether the server, or a proxy in front of it, has answered, even if only to refuse.
+    fn have_answer(&self) -> bool {
+        self.0.iter().any(|failure| {
+            let reason = failure.diagnosis.reason;
+            failure.kind != TransportKind::WebTransport
+                && matches!(reason, Reason::UpgradeRefused | Reason::Tls | Reason::Cut)
+        })
+    }
+
+    /// Combines all failures into one error. Its kind, status and the like are those of the most informative failure,
+    /// which is its source; its message names each failure.
+    fn into_error(self) -> Error {
+        let each: Vec<_> = self.0.iter().map(|Failure { kind, error, .. }| format!("{kind}: {error}")).collect();
+        let most = self.0.into_iter().rev().max_by_key(|failure| weight(failure.diagnosis, &failure.error));
+        match most {
+            Some(Failure { error, .. }) => error.context(format!("no transport connected; {}", each.join("; "))),
+            None => Error::config("no transport is available: all are switched off or require TLS (https://)"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -34,7 +34,7 @@ pub enum Reason {
 impl Reason {
     /// Returns the reason as one word for a metric label or a log.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::UdpBlocked => "udp_blocked",
             Self::UpgradeRefused => "upgrade_refused",
@@ -52,9 +52,9 @@ impl Reason {
     }
 }
 
-/// Formats the [`word`](Reason::word) with spaces.
+/// Formats [`as_str`](Reason::as_str) with spaces.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.word().replace('_', " "))
+        f.write_str(&self.as_str().replace('_', " "))
     }
 }

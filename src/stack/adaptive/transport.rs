@@ -8,7 +8,7 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::{TransportKind, policy::is_dead_path, shared::Session};
+use super::{TransportKind, attempt::Route, policy::is_dead_path};
 use crate::{
     Error, Message,
     transport::{sse::SseDuplex, websocket::WebSocket, webtransport::WebTransportStream},
@@ -25,8 +25,8 @@ use crate::{
 /// that transport; nothing is boxed.
 pub struct AdaptiveTransport {
     inner: Inner,
-    /// On a client, the session that is told how the connection ends.
-    session: Option<Arc<Session>>,
+    /// On a client, the route to which a dead path is reported.
+    route: Option<Arc<Route>>,
     /// On a server, the value that is held for the life of the connection.
     _held: Option<Box<dyn Send + Sync>>,
 }
@@ -92,9 +92,9 @@ impl AdaptiveTransport {
         }
     }
 
-    /// Reports to `session` if the path goes dead.
-    pub(super) fn watched_by(mut self, session: Arc<Session>) -> Self {
-        self.session = Some(session);
+    /// Reports to `route` if the path goes dead.
+    pub(super) fn watched_by(mut self, route: Arc<Route>) -> Self {
+        self.route = Some(route);
         self
     }
 
@@ -115,18 +115,18 @@ impl AdaptiveTransport {
 
     #[cold]
     fn failed(&mut self, error: &Error) {
-        if let Some(session) = &self.session
+        if let Some(route) = &self.route
             && (is_dead_path(error) || has_vanished(error))
         {
-            session.died(error);
-            self.session = None;
+            route.died(error);
+            self.route = None;
         }
     }
 
     /// Marks that this end closes. A peer that does not answer a close is not a path that went dead in the middle of a
     /// session.
     fn closes(&mut self) {
-        self.session = None;
+        self.route = None;
     }
 }
 
@@ -140,19 +140,19 @@ fn has_vanished(error: &Error) -> bool {
 
 impl From<WebTransportStream> for AdaptiveTransport {
     fn from(stream: WebTransportStream) -> Self {
-        Self { inner: Inner::WebTransport(stream), session: None, _held: None }
+        Self { inner: Inner::WebTransport(stream), route: None, _held: None }
     }
 }
 
 impl From<WebSocket> for AdaptiveTransport {
     fn from(websocket: WebSocket) -> Self {
-        Self { inner: Inner::WebSocket(websocket), session: None, _held: None }
+        Self { inner: Inner::WebSocket(websocket), route: None, _held: None }
     }
 }
 
 impl From<SseDuplex> for AdaptiveTransport {
     fn from(sse: SseDuplex) -> Self {
-        Self { inner: Inner::Sse(sse), session: None, _held: None }
+        Self { inner: Inner::Sse(sse), route: None, _held: None }
     }
 }
 

@@ -35,21 +35,21 @@ use crate::{
 #[derive(Clone)]
 pub struct SessionService {
     sessions: Arc<Sessions>,
-    route: Route,
+    serves: Serves,
     address: Option<SocketAddr>,
 }
 
-/// The transport that a request is for.
+/// The transports that a service serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub(super) enum Serves {
     ByPath,
     WebSocket,
     Sse,
 }
 
 impl SessionService {
-    pub(super) fn new(sessions: Arc<Sessions>, route: Route) -> Self {
-        Self { sessions, route, address: None }
+    pub(super) fn new(sessions: Arc<Sessions>, serves: Serves) -> Self {
+        Self { sessions, serves, address: None }
     }
 
     /// Sets the address of the client whose requests are served. The address is put into the extensions of each
@@ -62,12 +62,12 @@ impl SessionService {
     }
 
     fn kind(&self, path: &str) -> Option<TransportKind> {
-        match self.route {
-            Route::WebSocket => Some(TransportKind::WebSocket),
-            Route::Sse => Some(TransportKind::Sse),
-            Route::ByPath if path == &*self.sessions.web_socket_at => Some(TransportKind::WebSocket),
-            Route::ByPath if path == &*self.sessions.sse_at => Some(TransportKind::Sse),
-            Route::ByPath => None,
+        match self.serves {
+            Serves::WebSocket => Some(TransportKind::WebSocket),
+            Serves::Sse => Some(TransportKind::Sse),
+            Serves::ByPath if path == &*self.sessions.web_socket_at => Some(TransportKind::WebSocket),
+            Serves::ByPath if path == &*self.sessions.sse_at => Some(TransportKind::Sse),
+            Serves::ByPath => None,
         }
     }
 }
@@ -107,7 +107,7 @@ impl<B: Body> Service<Request<B>> for SessionService {
         let seat = match begins.then(|| self.sessions.enter(&parts)).transpose() {
             Ok(seat) => seat,
             Err(reason) => {
-                log::refused(kind.word(), StatusCode::SERVICE_UNAVAILABLE, reason, &parts);
+                log::refused(kind.as_str(), StatusCode::SERVICE_UNAVAILABLE, reason, &parts);
                 return SessionFuture::ready(refuse(reason));
             }
         };
@@ -123,7 +123,7 @@ impl<B: Body> Service<Request<B>> for SessionService {
 
 impl fmt::Debug for SessionService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionService").field("route", &self.route).finish_non_exhaustive()
+        f.debug_struct("SessionService").field("serves", &self.serves).finish_non_exhaustive()
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     Admission, Admit, SessionService,
     guard::{Guard, Verdict},
     live::{Live, Seat},
-    service::Route,
+    service::Serves,
     sessions::{self, Begun, Origins, Sessions, SseHandler, WebSocketHandler, run},
 };
 use crate::{
@@ -223,20 +223,20 @@ impl SessionServer {
     /// other path is answered with 404. hyper must allow upgrades (`with_upgrades`).
     #[must_use]
     pub fn http(&self) -> SessionService {
-        SessionService::new(self.sessions.clone(), Route::ByPath)
+        SessionService::new(self.sessions.clone(), Serves::ByPath)
     }
 
     /// Returns a service of WebSockets for any path, for use with your own router (axum: `route_service`).
     #[must_use]
     pub fn web_socket(&self) -> SessionService {
-        SessionService::new(self.sessions.clone(), Route::WebSocket)
+        SessionService::new(self.sessions.clone(), Serves::WebSocket)
     }
 
     /// Returns a service of SSE with POST for any path. GET and POST (and OPTIONS, if pages of other origins are
     /// allowed) must reach it. All such services of one server share their sessions.
     #[must_use]
     pub fn sse(&self) -> SessionService {
-        SessionService::new(self.sessions.clone(), Route::Sse)
+        SessionService::new(self.sessions.clone(), Serves::Sse)
     }
 
     /// Serves WebTransport next to the [HTTP transports](Self::http), on `server`'s port. Returns a future to spawn, or

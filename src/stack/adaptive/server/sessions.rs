@@ -109,7 +109,7 @@ impl Sessions {
             }
             Ok(Some(mut session)) => {
                 tracing::warn!(target: log::STACK,
-                    transport = kind.word(),
+                    transport = kind.as_str(),
                     "too many sessions (SessionServer::sessions): one is closed with 1013"
                 );
                 let full = CloseFrame::new(CloseCode::TRY_AGAIN, "too many sessions");
@@ -121,7 +121,7 @@ impl Sessions {
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!(target: log::STACK, %error, transport = kind.word(), "a connection was not accepted")
+                tracing::debug!(target: log::STACK, %error, transport = kind.as_str(), "a connection was not accepted")
             }
         }
         None

@@ -49,7 +49,7 @@ pub(super) fn greeter() -> impl Fn(Session, request::Parts) -> BoxFuture<'static
         let number = count.fetch_add(1, Ordering::Relaxed) + 1;
         Box::pin(async move {
             let kind = parts.extensions.get::<TransportKind>().unwrap();
-            let _ = session.send_message(Message::text(format!("{number} {}", kind.word()))).await;
+            let _ = session.send_message(Message::text(format!("{number} {}", kind.as_str()))).await;
             echo(session).await;
         })
     }

@@ -25,7 +25,7 @@ async fn one_handler_has_the_sessions_of_all_three_in_hyper_and_in_axum() {
         let mut sessions = Vec::new();
         for (number, kind) in TransportKind::ALL.into_iter().enumerate() {
             let mut session = house.connect(kind).await.unwrap();
-            assert_eq!(hear(&mut session).await, format!("{} {}", number + 1, kind.word()), "{host:?}");
+            assert_eq!(hear(&mut session).await, format!("{} {}", number + 1, kind.as_str()), "{host:?}");
             assert!(session.capabilities().resume(), "{kind}");
             sessions.push(session);
         }
@@ -57,7 +57,7 @@ async fn a_session_that_began_on_one_transport_goes_on_on_each_other() {
         let road = house.road(begins);
         let mut session = road.connect().await.unwrap();
         let greeting = hear(&mut session).await;
-        assert!(greeting.ends_with(begins.word()), "{greeting}");
+        assert!(greeting.ends_with(begins.as_str()), "{greeting}");
         let handle = session.handle();
         let mut connections = 1;
         for goes_on in TransportKind::ALL {

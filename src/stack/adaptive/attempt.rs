@@ -9,21 +9,20 @@ use std::{
 
 use super::{
     Decided, Decision, TransportKind,
+    decisions::{Decisions, Watchers},
     memory::Memory,
-    tell::tell,
-    watch::{Decisions, Watchers},
 };
 use crate::{Error, rt::Instant};
 
-/// The state that a connector shares with its clones, attempts and transports.
-pub(super) struct Shared {
+/// What a connector, its clones, attempts and transports have observed together.
+pub(super) struct Observations {
     memory: Mutex<Memory>,
     watchers: Watchers,
     attempts: AtomicU64,
     since: Instant,
 }
 
-impl Shared {
+impl Observations {
     pub(super) fn new(ttl: Duration, origins: usize) -> Arc<Self> {
         Arc::new(Self {
             memory: Mutex::new(Memory::new(ttl, origins)),
@@ -50,7 +49,7 @@ impl Shared {
 /// One attempt to connect, as far as decisions report it.
 #[derive(Clone)]
 pub(super) struct Attempt {
-    pub(super) shared: Arc<Shared>,
+    pub(super) observations: Arc<Observations>,
     pub(super) origin: Arc<str>,
     name: Arc<str>,
     number: u64,
@@ -58,9 +57,9 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn new(shared: Arc<Shared>, origin: Arc<str>, name: Arc<str>) -> Self {
-        let number = shared.attempts.fetch_add(1, Relaxed) + 1;
-        Self { shared, origin, name, number, since: Instant::now() }
+    pub(super) fn new(observations: Arc<Observations>, origin: Arc<str>, name: Arc<str>) -> Self {
+        let number = observations.attempts.fetch_add(1, Relaxed) + 1;
+        Self { observations, origin, name, number, since: Instant::now() }
     }
 
     /// Returns the time since the attempt began.
@@ -69,30 +68,30 @@ impl Attempt {
     }
 
     /// Reports the decision to the metrics, the log and all readers of [`Decisions`](super::Decisions).
-    pub(super) fn tell(&self, decision: Decision) {
+    pub(super) fn report(&self, decision: Decision) {
         let decided = Decided { origin: self.origin.clone(), attempt: self.number, decision };
-        tell(&self.name, &decided);
-        self.shared.watchers.tell(&decided);
+        decided.record(&self.name);
+        self.observations.watchers.publish(&decided);
     }
 }
 
-/// An open connection whose end may still be reported. The transport reports the end that it sees; a reconnecting layer
+/// The route of an open connection: the transport that won, to its origin. It may still go dead. The transport reports the end that it sees; a reconnecting layer
 /// reports one that a layer above detected, such as a heartbeat.
-pub(super) struct Session {
+pub(super) struct Route {
     attempt: Attempt,
     kind: TransportKind,
     is_dead: AtomicBool,
 }
 
-impl Session {
+impl Route {
     pub(super) fn new(attempt: Attempt, kind: TransportKind) -> Arc<Self> {
         Arc::new(Self { attempt, kind, is_dead: AtomicBool::new(false) })
     }
 
     /// Records that the server does not speak the subprotocol that it chose.
     pub(super) fn disown(&self) {
-        let Attempt { shared, origin, .. } = &self.attempt;
-        shared.memory().disown(origin);
+        let Attempt { observations, origin, .. } = &self.attempt;
+        observations.memory().disown(origin);
     }
 
     /// Records that the path went dead. Two reports count as one.
@@ -100,14 +99,14 @@ impl Session {
         if self.is_dead.swap(true, Relaxed) {
             return;
         }
-        let Attempt { shared, origin, .. } = &self.attempt;
-        shared.memory().lost(origin, self.kind, shared.now());
-        self.attempt.tell(Decision::LostMidSession { kind: self.kind, error: error.clone() });
+        let Attempt { observations, origin, .. } = &self.attempt;
+        observations.memory().lost(origin, self.kind, observations.now());
+        self.attempt.report(Decision::LostMidSession { kind: self.kind, error: error.clone() });
     }
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("Route").field("kind", &self.kind).finish_non_exhaustive()
     }
 }

@@ -36,7 +36,7 @@ impl Watchers {
         Decisions { ring }
     }
 
-    pub(super) fn tell(&self, decided: &Decided) {
+    pub(super) fn publish(&self, decided: &Decided) {
         let all: Vec<_> = lock(&self.0).iter().filter_map(Weak::upgrade).collect();
         for ring in all {
             let decided = decided.clone();
@@ -132,7 +132,7 @@ mod tests {
         let watchers = Watchers::default();
         let (mut quick, mut slow) = (watchers.subscribe(), watchers.subscribe());
         for attempt in 0..ROOM as u64 + 5 {
-            watchers.tell(&decided(attempt));
+            watchers.publish(&decided(attempt));
             let next = quick.next().now_or_never().flatten().unwrap();
             assert_eq!(next.attempt, attempt);
         }
