@@ -440,6 +440,7 @@ fn difference(due: &impl fmt::Debug, found: &impl fmt::Debug) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::difference;
 
     #[test]
     fn only_the_lines_that_differ_are_marked() {
