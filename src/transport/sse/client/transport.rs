@@ -314,6 +314,11 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use http::Uri;
+
+    use super::Memory;
 
     #[test]
     fn what_belongs_to_one_url_is_nothing_to_another() {
