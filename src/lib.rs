@@ -151,6 +151,7 @@ pub mod handshake;
 mod in_flight;
 pub mod layer;
 mod log;
+mod macros;
 pub mod message;
 #[cfg(feature = "rt")]
 mod rt;

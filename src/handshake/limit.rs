@@ -94,6 +94,7 @@ pub use crate::transport::place::Place;
 use crate::{
     fingerprint::{Fingerprint, Seeds},
     log,
+    macros::accessors,
 };
 
 /// A layer for services of HTTP requests that limits concurrent connections. See the [module](super) for the complete
@@ -167,22 +168,10 @@ impl<S, K, F> ConnectionLimit<S, K, F> {
         Self { service, limit }
     }
 
-    /// Returns a reference to the inner service.
-    #[must_use]
-    pub fn get_ref(&self) -> &S {
-        &self.service
-    }
-
-    /// Returns a mutable reference to the inner service. Requests sent to it directly are not counted.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.service
-    }
-
-    /// Returns the inner service.
-    #[must_use]
-    pub fn into_inner(self) -> S {
-        self.service
+    accessors! {
+        service: S, "service",
+        get_mut: "Requests sent to it directly are not counted.",
+        into_inner: ".",
     }
 }
 

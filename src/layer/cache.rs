@@ -86,7 +86,7 @@ use moka::{future::Cache as Moka, ops::compute::Op};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{BoxError, Error, rt::Instant};
+use crate::{BoxError, Error, macros::accessors, rt::Instant};
 
 /// A layer that caches the answers of a service. See the [module](self) for the complete documentation.
 ///
@@ -211,22 +211,10 @@ pub struct Cache<S, K, V, F> {
 }
 
 impl<S, K, V, F> Cache<S, K, V, F> {
-    /// Returns a reference to the inner service.
-    #[must_use]
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner service. Answers to direct calls are not cached.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Returns the inner service.
-    #[must_use]
-    pub fn into_inner(self) -> S {
-        self.inner
+    accessors! {
+        inner: S, "service",
+        get_mut: "Answers to direct calls are not cached.",
+        into_inner: ".",
     }
 }
 

@@ -68,6 +68,8 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::macros::accessors;
+
 /// A layer that applies a transport layer to each connection that a connector makes. See the [module](super) for the
 /// complete documentation.
 #[derive(Clone, Debug)]
@@ -99,22 +101,10 @@ pub struct PerConnection<S, L> {
 }
 
 impl<S, L> PerConnection<S, L> {
-    /// Returns a reference to the inner connector.
-    #[must_use]
-    pub fn get_ref(&self) -> &S {
-        &self.connector
-    }
-
-    /// Returns a mutable reference to the inner connector. Transports that it makes directly do not have the layer.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.connector
-    }
-
-    /// Returns the inner connector.
-    #[must_use]
-    pub fn into_inner(self) -> S {
-        self.connector
+    accessors! {
+        connector: S, "connector",
+        get_mut: "Transports that it makes directly do not have the layer.",
+        into_inner: ".",
     }
 }
 

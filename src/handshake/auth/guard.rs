@@ -17,6 +17,7 @@ use crate::{
     Error,
     layer::auth::{Credentials, Oneshot, Verdict, Verify, subprotocol},
     log,
+    macros::accessors,
 };
 
 /// A layer for services of HTTP requests: admits requests whose credentials the verifier `V` accepts. See the
@@ -105,22 +106,10 @@ pub struct AuthGuard<S, V> {
 }
 
 impl<S, V> AuthGuard<S, V> {
-    /// Returns a reference to the inner service.
-    #[must_use]
-    pub fn get_ref(&self) -> &S {
-        &self.service
-    }
-
-    /// Returns a mutable reference to the inner service. Requests sent to it directly are not checked.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.service
-    }
-
-    /// Returns the inner service.
-    #[must_use]
-    pub fn into_inner(self) -> S {
-        self.service
+    accessors! {
+        service: S, "service",
+        get_mut: "Requests sent to it directly are not checked.",
+        into_inner: ".",
     }
 }
 

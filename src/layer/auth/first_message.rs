@@ -17,6 +17,7 @@ use crate::{
         auth::{Getting, Secret, TokenSource, Tokens, verify::is_unauthorized},
         own::LayerSink,
     },
+    macros::accessors,
     transport::wakers::WakerPair,
 };
 
@@ -96,19 +97,10 @@ pin_project! {
 }
 
 impl<T, S: TokenSource> FirstMessage<T, S> {
-    /// Returns a reference to the inner transport.
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. A message sent there may precede the token.
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport. A token that was not sent yet is dropped.
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "A message sent there may precede the token.",
+        into_inner: ". A token that was not sent yet is dropped.",
     }
 }
 

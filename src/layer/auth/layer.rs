@@ -12,7 +12,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{Getting, Secret, TokenSource, Tokens, subprotocol};
-use crate::{Connect, Error};
+use crate::{Connect, Error, macros::accessors};
 
 /// A layer for a connector: each handshake carries a token of a source. See the [module](super) for the complete
 /// documentation.
@@ -98,19 +98,10 @@ impl<C, S: TokenSource> Auth<C, S> {
         &self.tokens
     }
 
-    /// Returns a reference to the inner connector.
-    pub fn get_ref(&self) -> &C {
-        &self.connector
-    }
-
-    /// Returns a mutable reference to the inner connector. Its handshakes carry no token.
-    pub fn get_mut(&mut self) -> &mut C {
-        &mut self.connector
-    }
-
-    /// Returns the inner connector.
-    pub fn into_inner(self) -> C {
-        self.connector
+    accessors! {
+        connector: C, "connector",
+        get_mut: "Its handshakes carry no token.",
+        into_inner: ".",
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
         auth::{Getting, TokenSource, Tokens},
         own::LayerSink,
     },
+    macros::accessors,
     message::trailer::{self, Opened},
 };
 
@@ -72,19 +73,10 @@ impl<T, S: TokenSource> Renew<T, S> {
         self.last_error.as_ref()
     }
 
-    /// Returns a reference to the inner transport.
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. The layer does not see what is sent or received there.
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport. An answer that was not sent yet is dropped.
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "The layer does not see what is sent or received there.",
+        into_inner: ". An answer that was not sent yet is dropped.",
     }
 }
 

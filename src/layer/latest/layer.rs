@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
 use super::store::{Latest, Subscription};
-use crate::{Error, Transport, layer::own::LayerSink};
+use crate::{Error, Transport, layer::own::LayerSink, macros::accessors};
 
 /// A layer that sends each subscriber the last value of each key, and then everything that is published. See the
 /// [module](super) for the complete documentation.
@@ -70,22 +70,10 @@ impl<T, K, M> Subscribed<T, K, M> {
         Self { inner, sink: LayerSink::new(), subscription, over: false }
     }
 
-    /// Returns a reference to the inner transport.
-    #[must_use]
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. A message sent there overtakes published values.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport. At most 32 published values that it had no room for are dropped.
-    #[must_use]
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "A message sent there overtakes published values.",
+        into_inner: ". At most 32 published values that it had no room for are dropped.",
     }
 }
 

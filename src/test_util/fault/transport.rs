@@ -10,7 +10,7 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
-use crate::{Error, transport::wakers::WakerPair};
+use crate::{Error, macros::accessors, transport::wakers::WakerPair};
 
 /// The controller of the faults of all transports that its [`layer`](Self::layer) wrapped. Clones control the same
 /// transports.
@@ -158,19 +158,10 @@ fn cut() -> Error {
 }
 
 impl<T> Fault<T> {
-    /// Returns a reference to the inner transport.
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport.
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport, without its faults.
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "Faults do not affect what is sent or received there.",
+        into_inner: ", without its faults.",
     }
 }
 

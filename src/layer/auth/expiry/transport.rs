@@ -26,6 +26,7 @@ use crate::{
         },
         own::LayerSink,
     },
+    macros::accessors,
     message::trailer::{self, Opened},
     rt::{Instant, Timer},
     transport::wakers::{Half, WakerPair},
@@ -64,19 +65,10 @@ impl<T, V: Verify> Expiring<T, V> {
         self.sink.close_frame()
     }
 
-    /// Returns a reference to the inner transport.
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. The layer does not see what is sent or received there.
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport, which no longer expires.
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "The layer does not see what is sent or received there.",
+        into_inner: ", which no longer expires.",
     }
 
     /// Returns whether a message can pass without further checks: two loads for a regular session.
