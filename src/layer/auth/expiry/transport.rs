@@ -99,7 +99,6 @@ impl<T, V: Verify> Expiring<T, V> {
         }
     }
 
-    #[cold]
     fn ring(mut self: Pin<&mut Self>) {
         let this = self.as_mut().project();
         match this.lifetime.ring() {
@@ -224,15 +223,23 @@ where
                 return ready.map_err(Into::into);
             }
         }
-        self.poll_ready_with_care(cx)
+        loop {
+            self.as_mut().look_at_alarm();
+            let this = self.as_mut().project();
+            let ready = this.sink.poll_ready(this.inner, cx);
+            if ready.is_ready() || this.alarm.waits(Half::Writer, cx) {
+                return ready;
+            }
+        }
     }
 
     #[inline]
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        if self.is_plain {
-            return self.project().inner.start_send(message).map_err(Into::into);
+        let this = self.project();
+        if *this.is_plain {
+            return this.inner.start_send(message).map_err(Into::into);
         }
-        self.start_send_with_care(message)
+        this.sink.start_send(this.inner, trailer::close(trailer::Layer::Auth, message))
     }
 
     #[inline]
@@ -244,44 +251,6 @@ where
                 return flushed.map_err(Into::into);
             }
         }
-        self.poll_flush_with_care(cx)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.sink.has_ended() {
-            return self.poll_closed(Half::Writer, cx).map(Ok);
-        }
-        let this = self.project();
-        this.sink.poll_close(this.inner, cx)
-    }
-}
-
-/// The rare paths are kept out of the functions that every message takes, because they make a function large.
-impl<T, V> Expiring<T, V>
-where
-    T: Transport<Message>,
-    V: Verify<Response: Principal>,
-{
-    #[inline(never)]
-    fn poll_ready_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        loop {
-            self.as_mut().look_at_alarm();
-            let this = self.as_mut().project();
-            let ready = this.sink.poll_ready(this.inner, cx);
-            if ready.is_ready() || this.alarm.waits(Half::Writer, cx) {
-                return ready;
-            }
-        }
-    }
-
-    #[inline(never)]
-    fn start_send_with_care(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        let this = self.project();
-        this.sink.start_send(this.inner, trailer::close(trailer::Layer::Auth, message))
-    }
-
-    #[inline(never)]
-    fn poll_flush_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             self.as_mut().look_at_alarm();
             if self.sink.has_ended() {
@@ -294,6 +263,14 @@ where
                 return flushed;
             }
         }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.sink.has_ended() {
+            return self.poll_closed(Half::Writer, cx).map(Ok);
+        }
+        let this = self.project();
+        this.sink.poll_close(this.inner, cx)
     }
 }
 
@@ -308,10 +285,11 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.is_quiet() {
             let this = self.as_mut().project();
-            return match this.inner.poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) => Poll::Ready(Some(Ok(message))),
-                polled => self.no_message(polled, cx),
-            };
+            match this.inner.poll_next(cx) {
+                Poll::Ready(item) => return Poll::Ready(item.map(|item| item.map_err(Into::into))),
+                Poll::Pending if this.alarm.waits(Half::Reader, cx) => return Poll::Pending,
+                Poll::Pending => {}
+            }
         }
         self.poll_next_with_care(cx)
     }
@@ -327,21 +305,6 @@ where
     T: Transport<Message, In = Message>,
     V: Verify<Response: Principal>,
 {
-    /// Handles an item of the stream below, for a quiet session, that is not a message.
-    #[cold]
-    #[inline(never)]
-    fn no_message(
-        mut self: Pin<&mut Self>,
-        polled: Poll<Option<Result<Message, T::TransportError>>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Message, Error>>> {
-        match polled {
-            Poll::Ready(item) => Poll::Ready(item.map(|item| item.map_err(Into::into))),
-            Poll::Pending if self.as_mut().project().alarm.waits(Half::Reader, cx) => Poll::Pending,
-            Poll::Pending => self.poll_next_with_care(cx),
-        }
-    }
-
     /// Kept out of the path of messages that pass, because it makes a function large.
     #[inline(never)]
     fn poll_next_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
@@ -378,7 +341,7 @@ where
 /// of the transport. It therefore fires for whichever half is polled, even under a flood that never lets a poll be
 /// `Pending`.
 struct Alarm {
-    bell: Arc<Bell>,
+    flag: Arc<WakeFlag>,
     waker: Waker,
     timer: Timer,
     /// Not yet passed to the timer: that requires a runtime, which is present in the first poll.
@@ -386,51 +349,50 @@ struct Alarm {
 }
 
 #[derive(Default)]
-struct Bell {
-    has_rung: AtomicBool,
+struct WakeFlag {
+    is_woken: AtomicBool,
     wakers: WakerPair,
 }
 
-impl Wake for Bell {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.has_rung.store(true, Ordering::Release);
+        self.is_woken.store(true, Ordering::Release);
         self.wakers.wake_both();
     }
 }
 
 impl Alarm {
     fn new() -> Self {
-        let bell = Arc::new(Bell::default());
-        Self { waker: bell.clone().into(), bell, timer: Timer::new(), deadline: None }
+        let flag = Arc::new(WakeFlag::default());
+        Self { waker: flag.clone().into(), flag, timer: Timer::new(), deadline: None }
     }
 
     /// Sets the alarm to `deadline`, replacing any earlier deadline.
     fn set_at(&mut self, deadline: Option<Instant>) {
         self.timer.clear();
         self.deadline = deadline;
-        self.bell.wake_by_ref();
+        self.flag.wake_by_ref();
     }
 
     /// Returns whether nothing needs attention.
     #[inline]
     fn is_silent(&self) -> bool {
-        !self.bell.has_rung.load(Ordering::Acquire)
+        !self.flag.is_woken.load(Ordering::Acquire)
     }
 
     /// Returns whether the alarm fired, once per alarm.
     #[inline]
     fn has_rung(&mut self) -> bool {
-        self.bell.has_rung.load(Ordering::Acquire) && self.look()
+        self.flag.is_woken.load(Ordering::Acquire) && self.look()
     }
 
-    #[cold]
     fn look(&mut self) -> bool {
         // Cleared before the timer is polled, so that an alarm in between is not lost.
-        self.bell.has_rung.store(false, Ordering::Release);
+        self.flag.is_woken.store(false, Ordering::Release);
         if let Some(deadline) = self.deadline.take() {
             self.timer.set_at(deadline);
         }
@@ -440,8 +402,8 @@ impl Alarm {
     /// Registers the half's task to be woken when the alarm fires. Returns `false` if it has fired already; the caller
     /// must check again.
     fn waits(&self, half: Half, cx: &Context<'_>) -> bool {
-        self.bell.wakers.register(half, cx);
-        !self.bell.has_rung.load(Ordering::Acquire)
+        self.flag.wakers.register(half, cx);
+        !self.flag.is_woken.load(Ordering::Acquire)
     }
 
     /// Returns a waker that wakes both halves, for work on behalf of both.
