@@ -24,13 +24,14 @@ use crate::{
 pub(super) struct HttpConnection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// The connection, or `None` when it is over.
-    connection: Option<http1::Connection<TokioIo<Metered>, Full<Bytes>>>,
+    connection: Option<http1::Connection<TokioIo<HttpSocket>, Full<Bytes>>>,
 }
 
 impl HttpConnection {
     pub(super) async fn open(dialer: &Dialer, target: &Target) -> Result<Self, Error> {
         let socket = dialer.dial(target).await?;
-        let (sender, connection) = dial::client().handshake(TokioIo::new(Metered(socket))).await.map_err(http_error)?;
+        let (sender, connection) =
+            dial::client().handshake(TokioIo::new(HttpSocket::new(socket))).await.map_err(http_error)?;
         Ok(Self { sender, connection: Some(connection) })
     }
 
@@ -88,30 +89,57 @@ impl HttpConnection {
 }
 
 /// A socket that reports outgoing bytes. Incoming bytes are reported once they turn out to be more than comments.
-struct Metered(Socket);
+///
+/// A server or proxy may answer a POST before it has read the body (413), and close the connection. The rest of the body
+/// then cannot be written, and hyper would give up without reading the answer. So a write to a connection that the peer
+/// has closed succeeds here: the answer is read, and if there is none, reading fails.
+struct HttpSocket {
+    socket: Socket,
+    is_cut: bool,
+}
 
-impl Metered {
+impl HttpSocket {
+    fn new(socket: Socket) -> Self {
+        Self { socket, is_cut: false }
+    }
+
     fn socket(&mut self) -> Pin<&mut Socket> {
-        Pin::new(&mut self.0)
+        Pin::new(&mut self.socket)
+    }
+
+    fn written(&mut self, written: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(bytes)) => signal::moved(bytes),
+            Poll::Ready(Err(error)) if is_cut(&error) => {
+                self.is_cut = true;
+                return Poll::Ready(Ok(length));
+            }
+            Poll::Ready(Err(_)) | Poll::Pending => {}
+        }
+        written
     }
 }
 
-fn report(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-    if let Poll::Ready(Ok(bytes)) = written {
-        signal::moved(bytes);
-    }
-    written
+fn is_cut(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
 }
 
-impl AsyncRead for Metered {
+impl AsyncRead for HttpSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.socket().poll_read(cx, into)
     }
 }
 
-impl AsyncWrite for Metered {
+impl AsyncWrite for HttpSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        report(self.socket().poll_write(cx, bytes))
+        if self.is_cut {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = self.socket().poll_write(cx, bytes);
+        self.written(written, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -119,15 +147,26 @@ impl AsyncWrite for Metered {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        report(self.socket().poll_write_vectored(cx, parts))
+        let length = parts.iter().map(|part| part.len()).sum();
+        if self.is_cut {
+            return Poll::Ready(Ok(length));
+        }
+        let written = self.socket().poll_write_vectored(cx, parts);
+        self.written(written, length)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket().poll_flush(cx)
+        match self.socket().poll_flush(cx) {
+            Poll::Ready(Err(error)) if is_cut(&error) => {
+                self.is_cut = true;
+                Poll::Ready(Ok(()))
+            }
+            flushed => flushed,
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
