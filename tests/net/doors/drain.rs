@@ -135,7 +135,7 @@ async fn a_session_is_told_with_the_code_of_the_caller_and_its_handler_ends_with
     assert_eq!((drained.closed, drained.cut), (1, 0));
     assert!(ended.load(Ordering::Relaxed));
     assert_eq!(drain.connections(), 0);
-    assert_eq!(drained.to_string(), "1 connections closed, 0 cut");
+    assert_eq!(drained.to_string(), "1 connection closed, 0 cut");
 }
 
 #[tokio::test(start_paused = true)]
