@@ -262,6 +262,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> ResponseFuture<V> {
+        // The inner service is cloned for each miss and not polled here, so that a busy one does not hold up hits.
         let Some(key) = (self.key)(&request) else {
             return ResponseFuture::asked(ask(self.inner.clone(), request));
         };
@@ -339,6 +340,7 @@ where
 
     /// Returns the answer, if it is available without waiting.
     fn hit(&self, key: &K) -> Option<V> {
+        // Polled once: a lookup that had to wait is a miss, which is correct and only slower.
         let found = pin!(self.answers.get(key)).poll(&mut Context::from_waker(Waker::noop()));
         match found {
             Poll::Ready(Some(answer)) if self.is_fresh(&answer) => {
@@ -360,9 +362,11 @@ where
             Some(entry) if !self.is_fresh(entry.value()) => ready(Op::Remove),
             _ => ready(Op::Nop),
         };
+        // Compared under moka's lock of the key: another caller may have replaced the answer meanwhile.
         if self.answers.contains_key(&key) {
             self.answers.entry_by_ref(&key).and_compute_with(expire).await;
         }
+        // Only the caller whose future runs sets this; the others get its answer, which counts as a hit.
         let mut asked = false;
         let ask = async {
             asked = true;

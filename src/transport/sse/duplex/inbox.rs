@@ -61,6 +61,7 @@ impl Inbox {
     /// Returns an error if the parts together are over [`Limits::message`], if another message arrives between them, or
     /// if they are not the text that they claim to be.
     pub(super) fn take(&mut self, number: u64, unit: Unit) -> Result<Taken, Error> {
+        // The response of an earlier POST was lost: the messages were taken, and are not taken twice.
         if number < self.next {
             return Ok(Taken::Again);
         }
@@ -105,6 +106,7 @@ impl Inbox {
                 "an incoming message in parts, {length} bytes so far, is over the limit of {limit} (Limits::message)"
             )));
         }
+        // Doubled by hand: `Vec` would round up past the limit.
         if length > parts.capacity() {
             let capacity = length.max(limit.min(2 * parts.len()));
             parts.reserve_exact(capacity - parts.len());
@@ -126,6 +128,7 @@ impl Inbox {
 
     /// Drops messages that the handler will not read.
     pub(super) fn clear(&mut self) {
+        // Not only cleared: a session that is left may live on for a while, and holds no memory for it.
         self.messages = VecDeque::new();
         self.bytes = 0;
         self.parts = None;

@@ -104,6 +104,7 @@ impl Block {
 
     fn data(&mut self, line: &Line<'_>, value: &[u8]) -> Result<(), Error> {
         let mut data = match std::mem::take(&mut self.data) {
+            // The common form, one line of valid UTF-8, shares the memory of the chunk.
             Data::None => match Text::try_from(line.share(value)) {
                 Ok(text) => {
                     self.data = Data::One(text);
@@ -133,6 +134,7 @@ impl Block {
     }
 
     fn id(&mut self, value: &[u8]) {
+        // An id with NUL is ignored (section 9.2.6).
         if !value.contains(&0) {
             self.id = Label::new(&lossy(value));
         }
@@ -148,6 +150,7 @@ impl Block {
 
     /// Handles a blank line: returns the event, if the block has data.
     pub(super) fn dispatch(&mut self) -> Option<Event> {
+        // A block without data still sets the id, and is no event.
         self.commit_id();
         let name = std::mem::replace(&mut self.name, Label::ABSENT);
         let data = match std::mem::take(&mut self.data) {

@@ -76,10 +76,21 @@ pin_project! {
         frame: NextFrame,
         keep_alive: KeepAlive,
         retry: Option<Duration>,
-        failure: Option<BoxError>,
-        has_ended: bool,
-        has_yielded: bool,
+        source: Source,
     }
+}
+
+/// The state of the stream of events.
+///
+/// ```text
+/// Live ──None──────────────────────────────────────────────► Ended
+///   └──Err──► Failing ──the events before it are written──► Failed ──the body's error──► Ended
+/// ```
+enum Source {
+    Live,
+    Failing(BoxError),
+    Failed(BoxError),
+    Ended,
 }
 
 impl<S> EventStream<S> {
@@ -90,9 +101,7 @@ impl<S> EventStream<S> {
             frame: NextFrame::default(),
             keep_alive: KeepAlive::default(),
             retry: None,
-            failure: None,
-            has_ended: false,
-            has_yielded: false,
+            source: Source::Live,
         }
     }
 
@@ -144,9 +153,9 @@ impl<S> EventStream<S> {
     /// # let _ = subscribe(&HeaderMap::new(), &[], &mut Vec::new());
     /// ```
     pub fn replay<I: IntoIterator<Item = Event>>(self, missed: I) -> EventStream<Replay<I::IntoIter, S>> {
-        let Self { events, frame, keep_alive, retry, failure, has_ended, has_yielded } = self;
+        let Self { events, frame, keep_alive, retry, source } = self;
         let events = Replay::new(missed.into_iter(), events);
-        EventStream { events, frame, keep_alive, retry, failure, has_ended, has_yielded }
+        EventStream { events, frame, keep_alive, retry, source }
     }
 
     /// Creates the response: 200 with `content-type: text/event-stream`, `cache-control: no-cache, no-transform` and
@@ -174,28 +183,29 @@ where
         if let Some(time) = this.retry.take() {
             this.frame.put_retry(time);
         }
-        while !*this.has_ended && !this.frame.is_full() {
+        while matches!(this.source, Source::Live) && !this.frame.is_full() {
             match this.events.as_mut().poll_next(cx) {
                 Poll::Ready(Some(Ok(event))) => event.encode(this.frame.writer()),
-                Poll::Ready(Some(Err(error))) => {
-                    *this.failure = Some(error.into());
-                    *this.has_ended = true;
-                }
-                Poll::Ready(None) => *this.has_ended = true,
+                Poll::Ready(Some(Err(error))) => *this.source = Source::Failing(error.into()),
+                Poll::Ready(None) => *this.source = Source::Ended,
                 Poll::Pending => break,
             }
         }
+        // Events go first, so that what came before an error arrives.
         if let Some(bytes) = this.frame.take() {
             this.keep_alive.spoken();
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
-        if this.failure.is_some() && !std::mem::replace(this.has_yielded, true) {
-            // hyper drops unwritten bytes when a body fails, but writes them when a body is pending.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if *this.has_ended {
-            return Poll::Ready(this.failure.take().map(Err));
+        match std::mem::replace(this.source, Source::Ended) {
+            Source::Live => *this.source = Source::Live,
+            Source::Failing(error) => {
+                // hyper drops unwritten bytes when a body fails, but writes them when a body is pending.
+                *this.source = Source::Failed(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Source::Failed(error) => return Poll::Ready(Some(Err(error))),
+            Source::Ended => return Poll::Ready(None),
         }
         this.frame.rest();
         this.keep_alive.poll(cx).map(|()| {
@@ -205,7 +215,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.has_ended && self.failure.is_none() && self.frame.is_empty()
+        matches!(self.source, Source::Ended) && self.frame.is_empty()
     }
 }
 
@@ -213,7 +223,7 @@ impl<S> fmt::Debug for EventStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventStream")
             .field("keep_alive", &self.keep_alive)
-            .field("has_ended", &self.has_ended)
+            .field("is_live", &matches!(self.source, Source::Live))
             .finish_non_exhaustive()
     }
 }
