@@ -1,11 +1,12 @@
-//! A plain WebSocket echo server with this crate's defaults, for conformance suites and load generators.
+//! A plain WebSocket echo server with this crate's defaults, for conformance suites and load generators. Ctrl-c shuts it
+//! down gracefully.
 //!
 //! ```text
 //! cargo run --release --example echo_server 127.0.0.1:9001
 //! cargo run --release --example echo_server 127.0.0.1:9001 16777216    # messages and frames of up to 16 MiB
 //! ```
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use futures_util::{SinkExt, StreamExt, future::poll_fn};
 use hyper::server::conn::http1;
@@ -15,9 +16,9 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 use tower_transport::{
-    BoxError, Error, Limits,
+    BoxError, CloseCode, CloseFrame, Error, Limits,
     transport::{
-        accept,
+        Drain, accept,
         websocket::{WebSocket, WebSocketUpgrade},
     },
 };
@@ -60,14 +61,24 @@ async fn main() -> Result<(), BoxError> {
         }
     })
     .limits(limits);
+    let drain = Drain::new();
+    let upgrade = upgrade.drain(&drain);
+    let mut stop = pin!(tokio::signal::ctrl_c());
     loop {
-        let (tcp, _) = accept(|| listener.accept()).await;
+        let (tcp, _) = tokio::select! {
+            accepted = accept(|| listener.accept()) => accepted,
+            _ = &mut stop => break,
+        };
         let _ = tcp.set_nodelay(true); // fails if the client has left; its connection reports that
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(Duration::from_secs(10))
             .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(upgrade.clone()))
             .with_upgrades();
-        tokio::spawn(connection);
+        tokio::spawn(drain.watch(connection, |connection| connection.graceful_shutdown()));
     }
+    drop(listener);
+    let frame = CloseFrame::new(CloseCode::AWAY, "the server shuts down");
+    println!("{}", drain.close(frame, Duration::from_secs(5)).await);
+    Ok(())
 }
