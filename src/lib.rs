@@ -161,7 +161,6 @@ pub mod service;
 #[cfg(all(any(feature = "optimized", feature = "pool"), not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "optimized", feature = "pool"))))]
 pub mod stack;
-#[cfg(any(feature = "service", feature = "rate-limit"))]
 mod sync;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]

@@ -8,7 +8,36 @@ pub(crate) use loom::sync::{Mutex, MutexGuard};
 #[cfg(all(not(model), feature = "service"))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
-#[cfg(model)]
+#[cfg(all(model, any(feature = "service", feature = "rate-limit")))]
 pub(crate) use loom::sync::atomic;
-#[cfg(not(model))]
+#[cfg(all(not(model), any(feature = "service", feature = "rate-limit")))]
 pub(crate) use std::sync::atomic;
+
+/// Keeps the newest waker of one task.
+#[cfg(not(model))]
+pub(crate) use futures_util::task::AtomicWaker;
+
+/// A model of it, in place of futures-util's, whose atomics loom cannot see.
+#[cfg(model)]
+#[derive(Debug, Default)]
+pub(crate) struct AtomicWaker(loom::sync::Mutex<Option<std::task::Waker>>);
+
+#[cfg(model)]
+#[allow(dead_code, reason = "which methods are used depends on the features")]
+impl AtomicWaker {
+    pub(crate) fn register(&self, waker: &std::task::Waker) {
+        drop(self.swap(Some(waker.clone())));
+    }
+
+    pub(crate) fn wake(&self) {
+        self.swap(None).into_iter().for_each(std::task::Waker::wake);
+    }
+
+    pub(crate) fn take(&self) -> Option<std::task::Waker> {
+        self.swap(None)
+    }
+
+    fn swap(&self, waker: Option<std::task::Waker>) -> Option<std::task::Waker> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner), waker)
+    }
+}

@@ -146,7 +146,8 @@ impl<Out, In> Queue<Out, In> {
         self
     }
 
-    /// Sets the maximum number of waiting outgoing messages. Defaults to 1024.
+    /// Sets the maximum number of waiting outgoing messages. Defaults to 1024, and to 64 for [plain values](Self::values)
+    /// that own memory.
     #[must_use]
     pub fn max_messages(mut self, messages: NonZeroUsize) -> Self {
         self.max_messages = messages.get();

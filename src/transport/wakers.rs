@@ -11,7 +11,7 @@ use std::{
     task::{Context, Wake, Waker},
 };
 
-use futures_util::task::AtomicWaker;
+use crate::sync::AtomicWaker;
 
 /// The half of a transport whose task waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,5 +226,73 @@ mod tests {
         assert_eq!(Arc::strong_count(&first), 3);
         drop(prepared);
         assert_eq!(Arc::strong_count(&first), 2);
+    }
+}
+
+#[cfg(all(test, model))]
+mod models {
+    use loom::{
+        sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        thread,
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The rule of every user of a pair: whoever changes something wakes afterwards, and a task looks again after it
+    /// has registered. The flag itself needs no ordering.
+    #[test]
+    fn a_half_that_registers_and_then_looks_sees_the_change_or_is_woken() {
+        loom::model(|| {
+            let (pair, waker_of_both) = WakerPair::new();
+            let has_changed = Arc::new(AtomicBool::new(false));
+            let changing = thread::spawn({
+                let has_changed = has_changed.clone();
+                move || {
+                    has_changed.store(true, Relaxed);
+                    waker_of_both.wake();
+                }
+            });
+            let tasks = [(); 2].map(|()| Arc::new(Task::default()));
+            let saw = [Half::Reader, Half::Writer].map(|half| {
+                let task = if half == Half::Reader { &tasks[0] } else { &tasks[1] };
+                pair.register(half, &Context::from_waker(&Waker::from(task.clone())));
+                has_changed.load(Relaxed)
+            });
+            let Ok(()) = changing.join() else { return };
+            for (task, saw) in tasks.iter().zip(saw) {
+                assert!(saw || task.0.load(Relaxed) > 0, "the wake-up was lost");
+            }
+        });
+    }
+
+    /// Two tasks that take turns with one half: the newest is woken.
+    #[test]
+    fn a_change_during_a_handover_reaches_the_task_that_registered_last() {
+        loom::model(|| {
+            let (pair, waker_of_both) = WakerPair::new();
+            let has_changed = Arc::new(AtomicBool::new(false));
+            let tasks = [(); 2].map(|()| Arc::new(Task::default()));
+            pair.register(Half::Reader, &Context::from_waker(&Waker::from(tasks[0].clone())));
+            let changing = thread::spawn({
+                let has_changed = has_changed.clone();
+                move || {
+                    has_changed.store(true, Relaxed);
+                    waker_of_both.wake();
+                }
+            });
+            pair.register(Half::Reader, &Context::from_waker(&Waker::from(tasks[1].clone())));
+            let saw = has_changed.load(Relaxed);
+            let Ok(()) = changing.join() else { return };
+            assert!(saw || tasks[1].0.load(Relaxed) > 0, "the wake-up was lost");
+        });
     }
 }
