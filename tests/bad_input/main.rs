@@ -26,9 +26,4 @@ mod unfinished;
 mod webtransport;
 mod wire;
 
-use std::time::Duration;
-
-/// What hangs has failed.
-async fn within<T>(test: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), test).await.expect("it hangs")
-}
+use support::within;

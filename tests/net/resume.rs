@@ -27,10 +27,7 @@ use tower_transport::{
 };
 
 use crate::serve::{serve, serve_http};
-
-async fn within<F: Future>(test: F) -> F::Output {
-    timeout(Duration::from_secs(60), test).await.expect("it hangs")
-}
+use support::within;
 
 /// A server of plain layers, whose new sessions go to `handler`. Its address, and how many connections it had.
 async fn sessions<F>(

@@ -16,12 +16,7 @@ mod process;
 mod sse_duplex;
 mod tungstenite_client;
 
-use std::time::Duration;
+use support::within;
 
 /// What both ends take at most, in bytes.
 const LIMIT: usize = 256 * 1024;
-
-/// A scenario that hangs has failed.
-async fn within<T>(scenario: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), scenario).await.expect("the scenario hangs")
-}

@@ -23,7 +23,7 @@ use tower_transport::{
 /// The ids that clients came with.
 pub type Asked = Arc<Mutex<Vec<Option<String>>>>;
 
-/// What goes out until the cut, and after it.
+/// The events that are sent before the cut, and after it.
 fn events() -> [Vec<Event>; 2] {
     let event = |id: &str, data: &str| Event::new(data).id(id).unwrap();
     [

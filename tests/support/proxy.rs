@@ -17,7 +17,7 @@ use tokio::{
     time::{Duration, sleep},
 };
 
-/// Carries so many bytes in all, then cuts both ends. Whether it came to that.
+/// Carries this many bytes in total, then cuts both ends. Returns whether it did.
 async fn carry(mut near: TcpStream, server: SocketAddr, mut bytes: usize) -> bool {
     let Ok(mut far) = TcpStream::connect(server).await else { return false };
     let (mut there, mut back) = ([0; 4096], [0; 4096]);
@@ -44,7 +44,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// In front of `server`; one connection after the other is cut after so many bytes, those after the last never.
+    /// A proxy in front of `server`. Each connection is cut after its number of bytes; later ones are never cut.
     pub async fn start(server: SocketAddr, budgets: Vec<usize>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();

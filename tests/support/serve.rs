@@ -1,4 +1,4 @@
-//! hyper as the bare server under our services, for the test crates that have peers of their own.
+//! Servers on loopback, for as long as the runtime lives.
 
 use std::{
     convert::Infallible,
@@ -17,10 +17,13 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tower_transport::{
     BoxError,
-    transport::websocket::{WebSocket, WebSocketUpgrade},
+    transport::{
+        accept,
+        websocket::{WebSocket, WebSocketUpgrade},
+    },
 };
 
-/// Serves `upgrade` for as long as the runtime lives.
+/// Serves WebSockets in bare hyper.
 pub async fn serve<H, F>(upgrade: WebSocketUpgrade<H>) -> SocketAddr
 where
     H: FnOnce(WebSocket, request::Parts) -> F + Clone + Send + 'static,
@@ -29,7 +32,7 @@ where
     serve_http(upgrade).await
 }
 
-/// Serves any service of requests for as long as the runtime lives.
+/// Serves any service of requests in bare hyper.
 pub async fn serve_http<S, B>(service: S) -> SocketAddr
 where
     S: tower::Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible>,
@@ -40,12 +43,21 @@ where
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
+        loop {
+            let (tcp, _) = accept(|| listener.accept()).await;
             let service = TowerToHyperService::new(service.clone());
             let connection =
                 http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(tcp), service);
             tokio::spawn(connection.with_upgrades());
         }
     });
+    address
+}
+
+/// Serves an axum app.
+pub async fn serve_axum(app: axum::Router) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
     address
 }

@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use tokio::time::timeout;
 use tower_transport::{
     Message, TransportExt,
     layer::reconnect::{Backoff, State},
@@ -11,10 +10,7 @@ use tower_transport::{
 };
 
 use crate::serve::serve;
-
-async fn within<F: Future>(test: F) -> F::Output {
-    timeout(Duration::from_secs(20), test).await.expect("it hangs")
-}
+use support::within;
 
 async fn echo() -> SocketAddr {
     serve(WebSocketUpgrade::new(|mut socket, _| async move {

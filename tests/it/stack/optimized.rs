@@ -10,7 +10,6 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::time::timeout;
 use tower::ServiceExt;
 use tower_transport::{
     CloseCode, CloseFrame, Limits, Message, TransportExt,
@@ -26,12 +25,9 @@ use tower_transport::{
 };
 
 use crate::serve::serve;
+use support::within;
 
 const LONG: Duration = Duration::from_secs(20);
-
-async fn within<F: Future>(test: F) -> F::Output {
-    timeout(LONG, test).await.expect("it hangs")
-}
 
 /// A server of the stack that sends back what comes in.
 async fn echo(builder: OptimizedBuilder) -> SocketAddr {

@@ -34,12 +34,9 @@ use tower_transport::{
 };
 
 use crate::serve::{serve, serve_http};
+use support::within;
 
 const OURS: &str = OptimizedAcceptor::SUBPROTOCOL;
-
-async fn within<F: Future>(test: F) -> F::Output {
-    timeout(Duration::from_secs(60), test).await.expect("it hangs")
-}
 
 /// With a handshake that leaves 100 ms for an answer in place of a hello, and 400 ms for silence.
 fn builder() -> OptimizedBuilder {

@@ -9,11 +9,4 @@ mod secure;
 mod server;
 mod world;
 
-use std::time::Duration;
-
-/// How long a test may hang.
-const LONG: Duration = Duration::from_secs(60);
-
-async fn within<F: Future>(test: F) -> F::Output {
-    tokio::time::timeout(LONG, test).await.expect("it hangs")
-}
+use support::within;

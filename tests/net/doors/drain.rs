@@ -17,6 +17,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use support::echo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::{Layer, ServiceExt};
 use tower_transport::{
@@ -73,14 +74,6 @@ where
     let mut stream = connect(upgrade, drain, room);
     assert!(shake_hands(&mut stream).await.starts_with("HTTP/1.1 101"));
     WebSocket::client(stream, Limits::default())
-}
-
-async fn echo(mut socket: WebSocket) {
-    while let Some(Ok(message)) = socket.receive_message().await {
-        if message.is_data() && socket.send_message(message).await.is_err() {
-            return;
-        }
-    }
 }
 
 #[track_caller]

@@ -1,6 +1,6 @@
 //! `ConnectionLimitLayer` limits connections without the help of any handler.
 
-use std::{future::Future, net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
 use axum::{Router, routing::any};
 use futures_util::{StreamExt, future::BoxFuture};
@@ -18,6 +18,7 @@ use tower_transport::{
 };
 
 use super::{serve, serve_axum};
+use support::within;
 
 const LIMIT: usize = 2;
 const TRIED: usize = 20;
@@ -62,10 +63,6 @@ async fn limits(limit: &ConnectionLimitLayer, mut open: Open) {
 /// Reads until the peer is gone.
 async fn read_on<T: Transport<Message> + Unpin>(mut transport: T) {
     while let Some(Ok(_)) = transport.next().await {}
-}
-
-async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(20), future).await.unwrap()
 }
 
 fn web_socket(address: std::net::SocketAddr, path: &str) -> Open {

@@ -1,8 +1,6 @@
 //! A conversation in which both ends say numbered values, and hear all of the other's.
 
-use std::time::Duration;
-
-use tokio::{sync::mpsc::unbounded_channel, task::JoinHandle, time::timeout};
+use tokio::{sync::mpsc::unbounded_channel, task::JoinHandle};
 use tower_transport::{
     Queue, TransportExt,
     transport::{Receiver, Sender},
@@ -12,14 +10,10 @@ use crate::transports::{
     stack::{Both, End, watch},
     value::{Value, nth},
 };
+pub(crate) use support::within;
 
 pub(crate) const CLIENT: u8 = 1;
 pub(crate) const SERVER: u8 = 2;
-
-/// A test that hangs fails.
-pub(crate) async fn within<F: Future>(test: F) -> F::Output {
-    timeout(Duration::from_secs(60), test).await.expect("it hangs")
-}
 
 /// One end after it has said all and heard all.
 pub(crate) struct Spoke {

@@ -2,7 +2,7 @@
 
 use axum::{Router, extract::Path, routing::any};
 use http::{HeaderValue, Request, StatusCode, header};
-use tokio::net::TcpListener;
+use support::serve::serve_axum;
 use tower::ServiceExt;
 use tower_transport::{
     Error, Limits, Message, TransportExt,
@@ -22,20 +22,13 @@ fn upgrade() -> WebSocketUpgrade<
     })
 }
 
-async fn serve(app: Router) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    address
-}
-
 async fn app() -> String {
     let by_extractor = |Path(name): Path<String>, handshake: WebSocketHandshake| async move {
         let handshake = handshake.limits(Limits::new()).subprotocol("v1").unwrap();
         handshake.on_upgrade(move |socket| say(socket, format!("by extractor for {name}")))
     };
     let open = upgrade().allow_origin(HeaderValue::from_static("https://app.example"));
-    serve(
+    serve_axum(
         Router::new()
             .route_service("/service", upgrade())
             .route_service("/allowed", open)
@@ -44,6 +37,7 @@ async fn app() -> String {
             .route("/extractor/{name}", any(by_extractor)),
     )
     .await
+    .to_string()
 }
 
 async fn hear(url: &str, origin: Option<&str>) -> Result<String, Error> {

@@ -10,7 +10,6 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use tokio::time::timeout;
 use tower::ServiceBuilder;
 use tower_transport::{
     CloseCode, CloseFrame, Limits, Message, Queue, TransportExt,
@@ -23,11 +22,7 @@ use tower_transport::{
 };
 
 use crate::webtransport::support::server;
-
-/// So that a test that hangs fails.
-async fn within<F: Future>(test: F) -> F::Output {
-    timeout(Duration::from_secs(30), test).await.expect("it hangs")
-}
+use support::within;
 
 /// A certificate in PEM, for a server that comes back with the same.
 fn pem() -> (String, String) {

@@ -16,9 +16,10 @@ use tower_transport::{
 
 use super::{
     Sse, WebSocket, WebTransport,
-    house::{Host, House, Session, acceptor, echo, greeter, hear},
+    house::{Host, House, Session, acceptor, greeter, hear},
     within,
 };
+use support::echo;
 
 fn tokens() -> StaticTokens<&'static str> {
     StaticTokens::new().token("a-secret", "ada").token("b-secret", "bob")

@@ -31,6 +31,7 @@ use tower_transport::{
 };
 
 use super::within;
+use support::echo;
 
 pub(super) type Session = OptimizedTransport<AdaptiveTransport>;
 
@@ -52,14 +53,6 @@ pub(super) fn greeter() -> impl Fn(Session, request::Parts) -> BoxFuture<'static
             let _ = session.send_message(Message::text(format!("{number} {}", kind.as_str()))).await;
             echo(session).await;
         })
-    }
-}
-
-pub(super) async fn echo(mut session: Session) {
-    while let Some(Ok(message)) = session.receive_message().await {
-        if message.is_data() && session.send_message(message).await.is_err() {
-            return;
-        }
     }
 }
 

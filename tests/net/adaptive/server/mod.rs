@@ -8,13 +8,7 @@ mod house;
 mod limits;
 mod sessions;
 
-use std::time::Duration;
-
 use tower_transport::stack::TransportKind;
 
-/// What hangs has failed.
-async fn within<T>(test: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), test).await.expect("it hangs")
-}
-
 use TransportKind::{Sse, WebSocket, WebTransport};
+use support::within;

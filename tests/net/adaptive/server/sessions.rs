@@ -91,7 +91,7 @@ async fn what_is_sent_while_the_client_is_between_two_transports_arrives_once() 
             }
             tokio::task::yield_now().await;
         }
-        super::house::echo(session).await;
+        support::echo(session).await;
     });
     let house = House::open(&server, Host::Hyper).await;
     let road = house.road(WebTransport);

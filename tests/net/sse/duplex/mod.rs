@@ -21,50 +21,15 @@ mod retry;
 mod service;
 mod sessions;
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::net::SocketAddr;
 
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use support::{serve::serve_http as serve, within};
+use tokio::sync::mpsc;
 use tower::ServiceExt;
 use tower_transport::{
     Limits,
-    transport::sse::{SseDuplex, SseDuplexBody, SseDuplexConnector, SseDuplexServer},
+    transport::sse::{SseDuplex, SseDuplexConnector, SseDuplexServer},
 };
-
-/// A test that hangs has failed.
-async fn within<F: Future>(test: F) -> F::Output {
-    timeout(Duration::from_secs(20), test).await.expect("it hangs")
-}
-
-/// Serves any service of requests by hyper, for as long as the runtime lives.
-async fn serve<S>(service: S) -> SocketAddr
-where
-    S: tower::Service<
-            http::Request<hyper::body::Incoming>,
-            Response = http::Response<SseDuplexBody>,
-            Error = std::convert::Infallible,
-            Future: Send,
-        > + Clone
-        + Send
-        + 'static,
-{
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            let service = TowerToHyperService::new(service.clone());
-            tokio::spawn(http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(tcp), service));
-        }
-    });
-    address
-}
 
 /// A server whose sessions are given to the test, in order.
 async fn sessions(limits: Limits) -> (SocketAddr, mpsc::Receiver<SseDuplex>) {

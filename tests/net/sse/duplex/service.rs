@@ -9,10 +9,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     service::TowerToHyperService,
 };
+use support::echo;
 use tokio::time::Instant;
 use tower_transport::{
     Limits, Message, TransportExt,
-    transport::sse::{SseDuplex, SseDuplexConnector, SseDuplexServer},
+    transport::sse::{SseDuplexConnector, SseDuplexServer},
 };
 
 use super::{
@@ -122,15 +123,6 @@ async fn a_client_that_does_not_answer_the_close_is_left_after_the_limit() {
     assert_eq!(start.elapsed(), Duration::from_secs(10), "on the paused clock");
     assert_eq!(next_frame(&mut stream).await.unwrap(), "event: close\ndata:\n\n");
     assert_eq!(next_frame(&mut stream).await, None);
-}
-
-/// A handler that sends back what comes in.
-async fn echo(mut session: SseDuplex) {
-    while let Some(Ok(message)) = session.receive_message().await {
-        if message.is_data() && session.send_message(message).await.is_err() {
-            return;
-        }
-    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
+use support::within;
 use tokio::{net::TcpListener, sync::mpsc};
 use tower_transport::{
     Error, Queue,
@@ -19,10 +20,6 @@ use tower_transport::{
 };
 
 type HyperClient = Client<HttpConnector, Empty<Bytes>>;
-
-async fn within<T>(test: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), test).await.expect("it hangs")
-}
 
 /// Bare hyper: gives the test the sender of each stream that it opens.
 async fn bare_hyper() -> (String, mpsc::Receiver<EventSender>) {
