@@ -10,7 +10,7 @@ use tower_transport::{
     transport::websocket::{WebSocket, WebSocketConnector},
 };
 
-/// What the report calls us.
+/// The agent's name in the report.
 const AGENT: &str = "client";
 
 /// No case takes longer; one that does is left, and fails in the report.

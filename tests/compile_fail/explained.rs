@@ -1,4 +1,4 @@
-//! What the compiler tells a newcomer about the likeliest mistakes.
+//! The compiler's messages for a newcomer's likeliest mistakes.
 
 /// The messages are those of this compiler; others word them differently.
 const RUSTC: &str = "rustc 1.95.";

@@ -1,1 +1,1 @@
-//! Nothing but the place where cargo looks for a library; `explained.rs` is the test.
+//! Empty: cargo requires a library. `explained.rs` is the test.
