@@ -1,4 +1,4 @@
-//! What a call costs: `service::Client` beside a driver with oneshots written by hand, tokio-tower and tarpc.
+//! The cost of a call: `service::Client`, a hand-written driver with oneshots, tokio-tower and tarpc.
 //!
 //! `cargo bench -p benches --bench calls`. All run in one process on a current-thread runtime, from spawned tasks, with 32 bytes each
 //! way; the libraries take turns within each round. The figures are process CPU time and wall time per call (both ends), and the

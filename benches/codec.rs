@@ -178,7 +178,7 @@ fn at_offset(payload: &[u8], offset: usize) -> Message {
     Message::Binary(Bytes::from(room).slice(start..start + payload.len()))
 }
 
-/// What every contestant can take.
+/// The value that every contestant supports.
 trait Value:
     serde::Serialize
     + serde::de::DeserializeOwned

@@ -1,4 +1,4 @@
-//! What a library must do to take part.
+//! The interface of a contestant.
 
 use std::future::Future;
 
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 /// One end of a WebSocket connection after its handshake, by one library in one configuration.
 ///
-/// Whoever drives it knows its type, so that nothing is boxed on the way of a message.
+/// The scenarios are generic over its type, so that nothing is boxed on a message's path.
 pub trait Contestant: Sized + Send + 'static {
     fn client(io: TcpStream) -> Self;
     fn server(io: TcpStream) -> Self;

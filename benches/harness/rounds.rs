@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{contestants::T, statistics::median};
 
-/// What one row measured in one round.
+/// The measurement of one row in one round.
 #[derive(Clone, Copy)]
 pub struct Sample {
     /// Nanoseconds: the median of all round trips, or the wall time per message.
@@ -15,7 +15,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// So much time for so many messages.
+    /// The time that a number of messages took.
     pub fn of(wall: Duration, cpu: Duration, messages: usize) -> Self {
         let each = |time: Duration| time.as_nanos() as f64 / messages as f64;
         Self { wall: each(wall), cpu: each(cpu) }

@@ -77,7 +77,7 @@ async fn open(session: &Session) -> Vec<WebTransportStream> {
     session.create_multiplexed_streams(FLOWS).await.expect("streams")
 }
 
-/// Sends until nothing more is taken, which is for ever.
+/// Sends until nothing more is accepted, and then waits forever.
 async fn stall(mut stream: WebTransportStream) {
     stream.send(Message::text(STALL)).await.expect("an open stream");
     let message = Message::binary(Bytes::from(vec![7; 16 << 10]));

@@ -114,7 +114,7 @@ pub(crate) fn measure<E: End>(name: &str, connections: usize) -> Idle {
     })
 }
 
-/// What the other process does: connects, tells what each connection takes, and holds them until its input ends.
+/// The other process: connects, reports the memory of each connection, and holds them until its input ends.
 pub(crate) fn clients<E: End>(port: u16, connections: usize) {
     let bytes = runtime().block_on(open(connections, async || {
         let client = TcpStream::connect(("127.0.0.1", port)).await.expect("the server listens");

@@ -1,6 +1,6 @@
 //! Counts how often the operating system's clock is read: this program's `clock_gettime` stands before the C library's.
 //!
-//! What reads the processor's counter by itself, as quanta does, is not seen.
+//! A direct read of the processor's counter, as in quanta, is not counted.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod counting {

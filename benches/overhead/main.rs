@@ -20,7 +20,7 @@ use crate::{rows::Row, statistics::median};
 #[global_allocator]
 static ALLOCATOR: allocator::Counting = allocator::Counting;
 
-/// What one row costs per message.
+/// The cost of one row per message.
 struct Cost {
     name: &'static str,
     /// Nanoseconds of CPU time, one figure a round.
@@ -84,7 +84,7 @@ fn measure(rows: Vec<Row>, rounds: usize, messages: usize, count: bool) -> Vec<C
     rows.into_iter().zip(times).map(cost).collect()
 }
 
-/// What a message adds to a count in steady state: what ten times the messages add more.
+/// The increase of a count per message in steady state: the difference that ten times the messages make.
 fn more(row: &Row, count: impl Fn() -> u64) -> f64 {
     let run = |messages| {
         let before = count();

@@ -1,4 +1,4 @@
-//! What a pool saves: 1,000 short exchanges, each on a connection of its own or over a [`Pool`], by ws and by wss.
+//! The savings of a pool: 1,000 short exchanges, each on its own connection or over a [`Pool`], with ws and wss.
 //! `cargo bench -p benches --bench pool [-- --quick]`.
 //!
 //! `docs/benchmarks.md` says how it is measured.
@@ -43,7 +43,7 @@ fn main() {
             }
             costs
         });
-        // What connecting adds to an exchange: all of it, and what a pool leaves of it.
+        // The share of connecting in an exchange, without and with a pool.
         let left = median(rounds.iter().map(|cost| (cost.pooled - cost.bare).max(0.0) / (cost.fresh - cost.bare)));
         let column = |cost: fn(&Cost) -> f64| median(rounds.iter().map(cost));
         let (bare, fresh, pooled) = (column(|cost| cost.bare), column(|cost| cost.fresh), column(|cost| cost.pooled));

@@ -1,4 +1,4 @@
-//! What is connected to: an echo behind hyper, plain or over TLS.
+//! The server: an echo behind hyper, plain or over TLS.
 
 use std::sync::Arc;
 

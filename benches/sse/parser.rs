@@ -19,7 +19,7 @@ const CHUNK: usize = 16 << 10;
 /// How many bytes there are, about: they stay in the cache, as what comes from a socket does.
 const STREAM: usize = 256 << 10;
 
-/// What the data of an event is like, its bytes, and whether each event has a type and an id.
+/// The kind of an event's data, its bytes, and whether each event has a type and an id.
 const CASES: [(&str, usize, bool); 4] = [
     ("parser 32 B", 32, false),
     ("parser 200 B", 200, false),
@@ -43,7 +43,7 @@ pub(crate) fn run(plan: &Plan) {
     }
 }
 
-/// The stream of so many events, as a socket gives it.
+/// A stream of this many events, in the pieces that a socket returns.
 fn chunks(size: usize, named: bool, events: usize) -> Vec<Bytes> {
     let mut bytes = BytesMut::new();
     for index in 0..events {

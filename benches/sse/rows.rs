@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::statistics::median;
 
-/// What one row measures: so much CPU time for so many events.
+/// The measurement of one row: the CPU time of a number of events.
 pub(crate) type Row<'a> = (&'static str, Box<dyn Fn() -> Duration + 'a>);
 
 /// Runs the rows, prints nanoseconds per event and the ratio to the first row, and gives the ratios in the order of the rows.

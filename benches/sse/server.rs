@@ -28,7 +28,7 @@ use crate::{
     rows::{self, Row},
 };
 
-/// What the data of an event is like, its bytes, whether each event has a type and an id, and how many events a round has.
+/// The kind of an event's data, its bytes, whether each event has a type and an id, and the number of events in a round.
 const CASES: [(&str, usize, bool, usize); 4] = [
     ("server 32 B", 32, false, 100_000),
     ("server 200 B", 200, false, 50_000),
@@ -90,7 +90,7 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// What makes an event of ours of a number; owned, for the stream outlives the case.
+    /// Makes our event from a number. Owned, because the stream outlives the case.
     fn event(self) -> impl Fn(usize) -> Event + Send + use<> {
         let (data, named) = (self.data.to_owned(), self.named);
         move |index| {

@@ -1,4 +1,4 @@
-//! What packing and compression are worth over a real socket, by message size:
+//! The value of packing and compression over a real socket, by message size:
 //! `cargo bench -p benches --bench throughput [-- [--quick] SCENARIO...]`.
 //!
 //! A scenario is any part of one of the names that the run prints. The harness is that of the `peers` benchmark, and

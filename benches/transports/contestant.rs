@@ -1,4 +1,4 @@
-//! What a transport must do to take part.
+//! The interface of a contestant.
 
 use std::future::Future;
 
@@ -7,7 +7,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tower_transport::{Error, Message, Transport};
 
-/// One end of a connection. Whoever drives it knows its type, so that nothing is boxed on the way of a message.
+/// One end of a connection. The scenarios are generic over its type, so that nothing is boxed on a message's path.
 pub(crate) trait End: Send + 'static {
     /// Hands over one binary message; a flush sends it.
     fn send(&mut self, payload: &Bytes) -> impl Future<Output = ()> + Send;
@@ -71,7 +71,7 @@ pub(crate) trait Network: 'static {
     /// A server, whose ends come one after the other.
     fn listen() -> impl Future<Output = (Address, UnboundedReceiver<Self::Far>)> + Send;
 
-    /// What connects, made once.
+    /// The connector, created once.
     fn client(address: &Address) -> Self::Client;
 
     fn connect<'a>(client: &'a Self::Client, address: &'a Address) -> impl Future<Output = Self::Near> + Send + 'a;

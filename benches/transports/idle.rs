@@ -57,7 +57,7 @@ pub(crate) fn measure<N: Network>(name: &str, sessions: usize) -> f64 {
     })
 }
 
-/// What the other process does: opens one session more, says so, and holds them until its input ends.
+/// The other process: opens one more session, reports it, and holds all of them until its input ends.
 pub(crate) fn clients<N: Network>(address: &Address, sessions: usize) {
     runtime().block_on(async {
         let client = N::client(address);

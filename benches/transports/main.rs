@@ -96,7 +96,7 @@ fn one_way(plan: &Plan) {
             Row::new(RAW, move || scenario.run::<RawWebTransport>()),
             Row::new(BUFFERED, move || scenario.run::<BufferedRawWebTransport>()),
         ];
-        // Larger than a datagram is none; and a channel carries any size alike.
+        // No message is larger than a datagram, and a channel carries any size equally.
         if size <= 1 << 10 {
             rows.insert(0, Row::new(CHANNEL, move || scenario.run::<Channels>()));
             rows.push(Row::new(DATAGRAMS, move || scenario.run::<WithDatagrams>()));

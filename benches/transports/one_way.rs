@@ -19,7 +19,7 @@ use crate::{
 
 const FLUSH_EVERY: usize = 64;
 
-/// What is lost has not come when so long nothing came.
+/// A message counts as lost if nothing has arrived for this long.
 const QUIET: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy)]
@@ -38,7 +38,7 @@ pub(crate) fn arrived() -> f64 {
     arrived as f64 / sent as f64
 }
 
-/// What came, and when the last of it.
+/// The number of messages that arrived, and when the last one did.
 struct Heard {
     messages: usize,
     last: Instant,

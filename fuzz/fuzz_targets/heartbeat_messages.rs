@@ -1,5 +1,5 @@
-//! One message: the lowest two bits of the first byte say which kind, the rest is the payload. What the peer sends raw is
-//! passed on as it is, answered, or an error, and the next message arrives; what a peer with the layer sends arrives as it was.
+//! One message: the lowest two bits of the first byte choose its kind, the rest is the payload. Sent by a raw peer, it is
+//! passed on unchanged, answered, or an error, and the next message arrives. Sent through the layer, it arrives unchanged.
 #![no_main]
 
 use std::time::Duration;

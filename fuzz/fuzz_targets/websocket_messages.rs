@@ -14,7 +14,7 @@ use tower_transport::{Limits, TransportExt, transport::websocket::WebSocket};
 
 const MESSAGE: usize = 64 * 1024;
 
-/// Gives its bytes, so many a read, and swallows what is written.
+/// Returns its bytes in reads of a fixed size, and discards writes.
 struct Peer<'a> {
     bytes: &'a [u8],
     piece: usize,

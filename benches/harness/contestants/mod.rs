@@ -1,4 +1,4 @@
-//! Who takes part: one file each.
+//! The contestants, one file each.
 
 mod fastwebsockets;
 mod layered;

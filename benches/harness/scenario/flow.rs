@@ -7,7 +7,7 @@ use tokio::sync::Barrier;
 
 use crate::{contestant::Contestant, rounds::Sample};
 
-/// What every writer sends: some messages that are not measured, then, when all of those have arrived, those that are.
+/// Each writer first sends messages that are not measured. When all of them have arrived, it sends the measured ones.
 #[derive(Clone)]
 pub struct Flow {
     writers: usize,

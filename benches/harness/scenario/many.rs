@@ -12,7 +12,7 @@ use crate::{
     scenario::Scenario,
 };
 
-/// So many round trips on each of so many connections.
+/// A number of round trips on each of a number of connections.
 #[derive(Clone, Copy)]
 pub struct Many {
     pub connections: usize,

@@ -1,4 +1,4 @@
-//! What is measured: one file each.
+//! The scenarios, one file each.
 
 pub mod flow;
 pub mod idle;

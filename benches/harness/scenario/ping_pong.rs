@@ -12,7 +12,7 @@ use crate::{
     statistics::median,
 };
 
-/// The median of so many round trips.
+/// The median of this number of round trips.
 #[derive(Clone, Copy)]
 pub struct PingPong {
     /// Bytes of payload.

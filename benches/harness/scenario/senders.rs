@@ -36,7 +36,7 @@ pub fn ours(messages: usize) -> Sample {
     })
 }
 
-/// What one writes by hand: a bounded channel into one task that feeds all there is and flushes once.
+/// The hand-written equivalent: a bounded channel into one task that feeds all waiting messages and flushes once.
 pub fn by_hand<L, C>(messages: usize) -> Sample
 where
     L: Library,

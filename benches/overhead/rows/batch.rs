@@ -13,7 +13,7 @@ use super::{Row, message, through};
 
 pub(crate) const LONE: &str = "+ batch, flushed each";
 pub(crate) const PACKED: &str = "+ batch of 64";
-/// What [`PACKED`] is compared with: 64 messages through the bare channel, and then one flush.
+/// The baseline of [`PACKED`]: 64 messages through the bare channel, then one flush.
 pub(crate) const FED: &str = "bare channel, 64 fed";
 
 pub(super) fn rows() -> Vec<Row> {

@@ -20,7 +20,7 @@ pub(super) fn rows() -> Vec<Row> {
         Row { name: BARE, run: bare },
         Row { name: LAYER, run: |messages| layer(Deflate::new(), messages) },
         Row { name: "+ compression, context kept", run: |messages| layer(Deflate::new().keep_context(), messages) },
-        // What passes is 32 bytes, as in the other rows.
+        // Messages are 32 bytes, as in the other rows.
         Row { name: SMALL, run: |messages| through(CompressionLayer::new(Deflate::new()), message(), messages) },
     ]
 }

@@ -1,4 +1,4 @@
-//! What is measured: one line each. A layer of this crate adds its line to [`layers`].
+//! The rows, one line each. A new layer adds its line to [`layers`].
 
 pub(crate) mod auth;
 pub(crate) mod batch;
@@ -201,7 +201,7 @@ fn echo(message: Message) -> impl Future<Output = Result<Message, std::convert::
     ready(Ok(message))
 }
 
-/// What a connector does where connecting costs nothing.
+/// A connector whose connects cost nothing.
 fn connector() -> impl Service<Request<()>, Response = Response<()>> {
     service_fn(|_| ready(Ok::<_, std::convert::Infallible>(Response::new(()))))
 }

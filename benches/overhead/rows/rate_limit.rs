@@ -102,7 +102,7 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-/// What one writes without the layer: the same messages through the same channel, each after a look at the limiter.
+/// The equivalent without the layer: the same messages through the same channel, each after a check of the limiter.
 fn by_hand(messages: usize, check: impl Fn(u64) -> bool) {
     let (mut here, mut there) = channel::<Message, Message>(8);
     let mut cx = Context::from_waker(Waker::noop());

@@ -31,8 +31,8 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-/// What goes out passes the six at the one end, and what comes in those of the other; the rate limit checks what goes out. The
-/// reconnect layer is as `OptimizedBuilder::new()` builds it.
+/// Outgoing messages pass the six layers of one end, and incoming ones those of the other. The rate limit checks
+/// outgoing messages. The reconnect layer is as `OptimizedBuilder::new()` builds it.
 fn six(clock: fn(RateLimitLayer) -> RateLimitLayer) -> impl Layer<Channel, Service: Sink<Message> + Stream + Unpin> {
     const HOUR: Duration = Duration::from_secs(3600);
     // So many that nothing ever waits.
