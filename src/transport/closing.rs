@@ -480,3 +480,32 @@ pub(crate) async fn linger(limit: Duration, done: impl Future, mut unsent: impl 
         progress.record(unsent(), Instant::now());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_counts_from_the_last_progress_and_sixteen_limits_are_the_end() {
+        let (limit, start) = (Duration::from_secs(10), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut progress = Progress::new(limit, 1000, start);
+        assert_eq!(progress.left(at(4)), Duration::from_secs(6));
+        progress.record(1000, at(5));
+        assert_eq!(progress.left(at(5)), Duration::from_secs(5), "nothing moved");
+        progress.record(999, at(9));
+        assert_eq!(progress.left(at(9)), limit);
+        progress.record(2000, at(10));
+        assert_eq!(progress.left(at(10)), Duration::from_secs(9), "more that waits is no progress");
+        progress.record(1, at(155));
+        assert_eq!(progress.left(at(155)), Duration::from_secs(5));
+        assert_eq!(progress.left(at(160)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_limit_of_nothing_or_of_forever_is_no_problem() {
+        let now = Instant::now();
+        assert_eq!(Progress::new(Duration::ZERO, 0, now).left(now), Duration::ZERO);
+        assert_eq!(Progress::new(Duration::MAX, 0, now).left(now), Duration::MAX);
+    }
+}
