@@ -27,9 +27,10 @@ const UNSENT: u32 = 128 * 1024;
 /// The byte stream below a WebSocket that this crate has connected or accepted: TCP, TLS, a Unix socket, or any stream
 /// below a server's HTTP. The common ones are called without indirection.
 ///
-/// On Linux and Android, a TCP stream is set to take at most 128 KiB that it cannot send yet (`TCP_NOTSENT_LOWAT`), so
-/// that the [bytes that move](crate::transport::signal::moved) are those that the line takes. A stream that this crate
-/// does not know keeps its options: set this one yourself, or a slow reader may look like a dead peer.
+/// On Linux and Android, the TCP stream of a WebSocket is set to take at most 128 KiB that it cannot send yet
+/// (`TCP_NOTSENT_LOWAT`), so that the [bytes that move](crate::transport::signal::moved) are those that the line takes. A
+/// stream that this crate does not know keeps its options: set this one yourself, or a slow reader may look like a dead
+/// peer.
 pub struct Socket(Kind);
 
 enum Kind {
@@ -54,6 +55,20 @@ impl Socket {
             #[cfg(feature = "tls")]
             Kind::AcceptedTls(tls) => Some(tls.get_ref().0),
             _ => None,
+        }
+    }
+
+    /// Creates the socket of a connection that begins with HTTP. Its options stay as they are: a server that refuses a
+    /// long request may close while the request is still being written, and the answer is lost with what is unwritten.
+    pub(super) fn dialled(tcp: TcpStream) -> Self {
+        Self(Kind::Tcp(tcp))
+    }
+
+    /// Bounds what the operating system takes without sending it. Call it once messages follow.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn limit_unsent(&self) {
+        if let Some(tcp) = self.tcp() {
+            limit_unsent(tcp);
         }
     }
 

@@ -11,10 +11,10 @@ use crate::{Error, transport::race};
 /// Opens a TCP stream to `target`, through the proxy if there is one. All addresses of the name race (RFC 8305).
 pub(super) async fn tcp(target: &Target, proxy: Option<&Proxy>) -> Result<Socket, Error> {
     let dialled = proxy.map_or(target, |proxy| &proxy.target);
-    let stream = race::connect(&dialled.dialled_host(), dialled.port, connect).await?;
+    let socket = Socket::dialled(race::connect(&dialled.dialled_host(), dialled.port, connect).await?);
     match proxy {
-        None => Ok(stream.into()),
-        Some(proxy) => tunnel(stream.into(), target, proxy).await,
+        None => Ok(socket),
+        Some(proxy) => tunnel(socket, target, proxy).await,
     }
 }
 

@@ -115,6 +115,7 @@ impl WebSocketConnector {
         let socket = self.dialer.dial(&target).await?;
         let switches = |answer: &Response<_>| answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         let (mut answer, socket, early) = exchange(socket, request, switches).await?;
+        socket.limit_unsent();
         let subprotocol = check_answer(&mut answer, &key, &offered)?;
         let websocket = WebSocket::new(socket, true, self.limits, early).with_subprotocol(subprotocol);
         Ok(answer.map(|()| websocket))
