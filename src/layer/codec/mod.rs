@@ -1,53 +1,52 @@
 //! Typed values in place of messages.
 //!
-//! A transport of [`Message`](crate::Message)s goes in, a transport of values comes out: what a
-//! [`Codec`](crate::codec::Codec) says they are.
+//! Turns a transport of [`Message`](crate::Message)s into a transport of the values of a [`Codec`](crate::codec::Codec).
 //!
 //! # Why
 //!
-//! Above this layer nobody handles bytes, forgets that a ping may come where an order was expected, or guesses why a stream
-//! ended.
+//! Above this layer nobody handles bytes, forgets that a ping may arrive where an order was expected, or guesses why a
+//! stream ended.
 //!
-//! # What becomes of a message
+//! # Handling of messages
 //!
 //! | outgoing | |
 //! |---|---|
 //! | a value | is encoded in `start_send`, and sent |
 //! | a value that was [encoded before](crate::codec::EncodeOnce), for many connections | is sent as it is |
-//! | a value without a form on the wire | is an error of `start_send` that [`is_codec`](crate::Error::is_codec); nothing is sent, and the sink goes on |
+//! | a value that cannot be encoded | is an error of `start_send` for which [`is_codec`](crate::Error::is_codec) is true; nothing is sent, and the sink goes on |
 //!
 //! | incoming | |
 //! |---|---|
-//! | text, binary | is decoded, and given |
-//! | a bad payload | is an error item that [`is_codec`](crate::Error::is_codec); then the stream goes on with the next message (the default), or the transport is closed with 1007 ([`close_on_bad_payload`](CodecLayer::close_on_bad_payload)) |
+//! | text, binary | is decoded and delivered |
+//! | a bad payload | is an error item for which [`is_codec`](crate::Error::is_codec) is true; then the stream goes on with the next message (the default), or the transport is closed with 1007 ([`close_on_bad_payload`](CodecLayer::close_on_bad_payload)) |
 //! | ping, pong | is skipped, at most 128 of them in one poll; answering is the transport's business |
 //! | close | ends the stream with `None`; [`Coded::close_frame`] has the code and the reason, and so has the error of the sink from then on |
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! Nowhere by itself: `poll_ready`, `poll_flush` and `poll_close` are the inner transport's. After a bad payload under
-//! [`close_on_bad_payload`](CodecLayer::close_on_bad_payload), the stream ends once the close message is flushed and the
-//! inner transport closed; with a peer that reads nothing, that takes as long as the transport's own
+//! The layer never waits on its own account: `poll_ready`, `poll_flush` and `poll_close` are the inner transport's. After
+//! a bad payload under [`close_on_bad_payload`](CodecLayer::close_on_bad_payload), the stream ends once the close message
+//! is flushed and the inner transport closed. With a peer that does not read, that takes as long as the transport's
 //! [`close`](crate::Limits::close) limit.
 //!
-//! # Where it belongs in the stack
+//! # Position in the stack
 //!
-//! Outermost of all layers that work on messages (compression, heartbeat): added first. Layers that work on values (a filter,
-//! a batch by key) stand above it.
+//! Outermost of all layers for messages (compression, heartbeat): added first. Layers for values (a filter, a batch by
+//! key) go above it.
 //!
 //! # Errors
 //!
-//! Its own [`is_codec`](crate::Error::is_codec) and [`is_closed`](crate::Error::is_closed) errors; those of the inner
-//! transport pass as they are.
+//! Returns errors for which [`is_codec`](crate::Error::is_codec) or [`is_closed`](crate::Error::is_closed) is true.
+//! Errors of the inner transport are passed on.
 //!
 //! # Cancel safety
 //!
-//! All state is in the transport: a future over it (`send`, `next`) that is dropped loses no message. A value is encoded
-//! when the transport takes it, never before.
+//! All state is in the transport: dropping a `send` or a `next` loses no message. A value is encoded when the transport
+//! takes it, never before.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
-//! Nothing beyond what the codec writes.
+//! The layer adds nothing to the codec's output.
 //!
 //! # Example
 //!
@@ -69,7 +68,7 @@
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
 //!
-//! With a peer that must not get a second chance:
+//! With a peer whose first bad payload ends the connection:
 //!
 //! ```
 //! # #[cfg(feature = "rkyv")]
@@ -96,11 +95,9 @@
 //!
 //! # Unlike `tokio_util::codec::Framed`
 //!
-//! That one cuts a stream of bytes into frames. Here the transport has done so already: a codec sees whole messages, and one
-//! that it cannot decode costs that message alone.
+//! `Framed` cuts a stream of bytes into frames. Here the transport has done so already: a codec sees whole messages, and
+//! a message that cannot be decoded costs that message alone.
 
-mod layer;
-mod queue;
 mod transport;
 
-pub use self::{layer::CodecLayer, transport::Coded};
+pub use self::transport::{CodecLayer, Coded};

@@ -6,16 +6,63 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
+use tower_layer::Layer;
 
-use crate::{CloseCode, CloseFrame, Error, Message, Transport, codec::Codec, layer::own::LayerSink, transport::signal};
+use crate::{
+    CloseCode, CloseFrame, Error, Message, Queue, Transport,
+    codec::{Codec, Outbound},
+    layer::own::LayerSink,
+    transport::signal,
+};
 
-/// How many pings and pongs one poll skips before other tasks run.
+/// The maximum number of pings and pongs that one poll skips before other tasks run.
 const BUDGET: usize = 128;
 
+/// Turns a transport of messages into a transport of values. See the [module](super) for the complete documentation.
+///
+/// Each transport gets a clone of the codec, with buffers of its own.
+#[derive(Clone, Debug)]
+pub struct CodecLayer<C> {
+    codec: C,
+    close_on_bad_payload: bool,
+}
+
+impl<C> CodecLayer<C> {
+    /// Creates a layer of this codec. A bad payload is an error for its message, and the stream goes on.
+    #[must_use]
+    pub const fn new(codec: C) -> Self {
+        Self { codec, close_on_bad_payload: false }
+    }
+
+    /// Closes the transport with [1007](crate::CloseCode::INVALID_PAYLOAD) after the error of a bad payload. The stream
+    /// ends once the close message is flushed. By default it goes on with the next message.
+    #[must_use]
+    pub fn close_on_bad_payload(mut self) -> Self {
+        self.close_on_bad_payload = true;
+        self
+    }
+}
+
+impl<T, C: Clone> Layer<T> for CodecLayer<C> {
+    type Service = Coded<T, C>;
+
+    fn layer(&self, inner: T) -> Coded<T, C> {
+        Coded {
+            inner,
+            codec: self.codec.clone(),
+            close_on_bad_payload: self.close_on_bad_payload,
+            sink: LayerSink::new(),
+            has_ended: false,
+            frame: None,
+        }
+    }
+}
+
 pin_project! {
-    /// A transport of values over a transport of messages: what [`CodecLayer`](super::CodecLayer) makes.
+    /// A transport of values over a transport of messages, created by [`CodecLayer`].
     ///
-    /// `Sink<C::Out>`, and a `Stream` of `Result<C::In, Error>`. The [module](super) tells what becomes of each message.
+    /// It is a `Sink<C::Out>` and a `Stream` of `Result<C::In, Error>`. The [module](super) documents how each message is
+    /// handled.
     #[derive(Debug)]
     pub struct Coded<T, C> {
         #[pin]
@@ -31,36 +78,32 @@ pin_project! {
 }
 
 impl<T, C> Coded<T, C> {
-    pub(super) fn new(inner: T, codec: C, close_on_bad_payload: bool) -> Self {
-        Self { inner, codec, close_on_bad_payload, sink: LayerSink::new(), has_ended: false, frame: None }
-    }
-
-    /// Why the transport was closed, once it was with a close frame: the peer's code and reason, or those with which a bad
-    /// payload was refused. `None` before that, and where the close message had no code.
+    /// Returns the close frame with which the transport was closed: the peer's, or the one of a refused payload. `None`
+    /// before that, and if the close message had no code.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         self.sink.close_frame().or(self.frame.as_ref())
     }
 
-    /// The codec.
+    /// Returns the codec.
     #[must_use]
     pub fn codec(&self) -> &C {
         &self.codec
     }
 
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is sent or received there bypasses the codec.
+    /// Returns a mutable reference to the inner transport. Messages that are sent or received there bypass the codec.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport; the codec and what is known about the end are dropped. No message is held here.
+    /// Returns the inner transport. No message is held here.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.inner
@@ -108,7 +151,7 @@ where
                     *this.has_ended = true;
                     this.frame.clone_from(&frame);
                     this.sink.close_sink(closed(frame));
-                    // Nobody polls for more once this stream has ended; here the transport may still get its answer out.
+                    // The stream is not polled after its end, so the transport gets this poll to send its answer.
                     let _ = this.inner.as_mut().poll_next(cx);
                     return Poll::Ready(None);
                 }
@@ -163,8 +206,8 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut this = self.project();
-        // Below are messages, so a frame for the peer can be one. Transports that know of the signal need none; nor may one that is full
-        // hold up the close.
+        // A close message tells the code to transports that do not know the signal. It must not delay the close of a
+        // transport that is full.
         if let Some(frame) = signal::close_frame()
             && this.sink.is_open()
         {
@@ -175,5 +218,22 @@ where
             this.sink.close_sink(closed(None));
         }
         this.sink.poll_close(this.inner, cx)
+    }
+}
+
+impl<C: Codec> Queue<Outbound<C>, C::In> {
+    /// Creates a queue for outgoing messages of an [`EncodeOnce`](crate::codec::EncodeOnce). Encoded messages count with
+    /// the length of their payload, values with the size of their type; see [`size_by`](Self::size_by). Incoming values
+    /// count as in [`values`](Self::values).
+    #[must_use]
+    pub fn outbound() -> Self {
+        Self::outgoing_sized_by(size::<C>)
+    }
+}
+
+fn size<C: Codec>(outbound: &Outbound<C>) -> usize {
+    match outbound {
+        Outbound::Value(_) => size_of::<C::Out>(),
+        Outbound::Encoded(encoded) => encoded.message().len(),
     }
 }

@@ -1,16 +1,16 @@
 use std::{
+    num::NonZeroUsize,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
+use tower_layer::Layer;
 
-use super::{
-    layer::Sizes,
-    watch::{Over, Watch},
-};
+use super::watch::{Over, Watch, shortened};
 use crate::{
     CloseCode, CloseFrame, Error, Message, Transport,
     layer::own::LayerSink,
@@ -20,14 +20,140 @@ use crate::{
 
 type PollItem = Poll<Option<Result<Message, Error>>>;
 
-/// What the inner stream gives.
+/// The result of polling the inner stream.
 type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
 
-/// After so many messages in a row the time is looked at, though the stream never waits.
+/// The clock is checked after this many messages in a row, even if the stream never waits.
 const LOOK: u32 = 64;
 
+/// Bounds the size of messages, the idle time and the lifetime of a transport. See the [module](super) for the complete
+/// documentation.
+///
+/// | limit | default | when exceeded |
+/// |---|---|---|
+/// | [`max_incoming`](Self::max_incoming) | 4 MiB | an error item, then closed with 1009 |
+/// | [`max_outgoing`](Self::max_outgoing) | 4 MiB | an error of `start_send`; nothing is sent, the sink goes on |
+/// | [`idle_timeout`](Self::idle_timeout) | none | an error item, closed with 1001 |
+/// | [`lifetime`](Self::lifetime) | none | an error item, closed with 1001 |
+/// | [`max_in_flight`](Self::max_in_flight) | none | `poll_ready` waits until everything is flushed |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitLayer {
+    sizes: Sizes,
+    idle: Option<Duration>,
+    lifetime: Option<Duration>,
+    jitter: Duration,
+}
+
+/// The limits that each message is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sizes {
+    incoming: usize,
+    outgoing: usize,
+    in_flight: usize,
+    skips_large: bool,
+}
+
+impl LimitLayer {
+    /// Creates a layer that allows messages of at most 4 MiB each way, and has no other limit.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            sizes: Sizes { incoming: 4 << 20, outgoing: 4 << 20, in_flight: usize::MAX, skips_large: false },
+            idle: None,
+            lifetime: None,
+            jitter: Duration::ZERO,
+        }
+    }
+
+    /// Sets the largest incoming message, in bytes of payload. Defaults to 4 MiB.
+    #[must_use]
+    pub const fn max_incoming(mut self, bytes: usize) -> Self {
+        self.sizes.incoming = bytes;
+        self
+    }
+
+    /// Sets the largest outgoing message, in bytes of payload. Defaults to 4 MiB.
+    #[must_use]
+    pub const fn max_outgoing(mut self, bytes: usize) -> Self {
+        self.sizes.outgoing = bytes;
+        self
+    }
+
+    /// Sets [`max_incoming`](Self::max_incoming) and [`max_outgoing`](Self::max_outgoing) to the same size.
+    #[must_use]
+    pub const fn max_message(self, bytes: usize) -> Self {
+        self.max_incoming(bytes).max_outgoing(bytes)
+    }
+
+    /// Drops an incoming message that is too large: its error is an item, and the stream goes on with the next message. By
+    /// default the transport is closed with [1009](crate::CloseCode::TOO_BIG).
+    #[must_use]
+    pub const fn skip_large(mut self) -> Self {
+        self.sizes.skips_large = true;
+        self
+    }
+
+    /// Sets the time after which the transport is closed if no text or binary message passes, either way. By default there
+    /// is none. The transport is closed between `time` and `time * 9 / 8` after the last message, and no earlier than 8 ms
+    /// after it. Pings and pongs do not count: they show that the connection lives, not that anyone uses it.
+    ///
+    /// A message that is on its way counts while 1,024 bytes a second move, averaged over an eighth of `time`. Bytes stop
+    /// counting when more of them have moved since the last whole message than [`max_incoming`](Self::max_incoming) and
+    /// [`max_outgoing`](Self::max_outgoing) together. A message that never ends therefore does not keep the transport open.
+    #[must_use]
+    pub const fn idle_timeout(mut self, time: Duration) -> Self {
+        self.idle = Some(time);
+        self
+    }
+
+    /// Sets how long the transport may live, from its first use. By default there is no limit.
+    #[must_use]
+    pub const fn lifetime(mut self, time: Duration) -> Self {
+        self.lifetime = Some(time);
+        self
+    }
+
+    /// Sets the largest random time by which each [`lifetime`](Self::lifetime) is shortened, so that connections that began
+    /// together do not end together. Defaults to zero.
+    #[must_use]
+    pub const fn lifetime_jitter(mut self, most: Duration) -> Self {
+        self.jitter = most;
+        self
+    }
+
+    /// Sets how many messages may be accepted and not yet flushed. At that number, `poll_ready` flushes the transport and
+    /// waits for the flush. By default there is no limit. It bounds in messages what is lost with a connection; the
+    /// transport itself bounds it in bytes.
+    ///
+    /// For calls in flight of a service, use tower's own `ConcurrencyLimitLayer`.
+    #[must_use]
+    pub const fn max_in_flight(mut self, messages: NonZeroUsize) -> Self {
+        self.sizes.in_flight = messages.get();
+        self
+    }
+}
+
+impl Default for LimitLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Layer<T> for LimitLayer {
+    type Service = Limited<T>;
+
+    fn layer(&self, inner: T) -> Limited<T> {
+        let lifetime = self.lifetime.map(|time| shortened(time, self.jitter));
+        // A message each way may be on its way at once.
+        let most = self.sizes.incoming.saturating_add(self.sizes.outgoing);
+        let watch = Watch::new(self.idle, lifetime, most);
+        let clock = Clock { watch, timer: Timer::new(), start: None, run: LOOK };
+        Limited { inner, sizes: self.sizes, in_flight: 0, clock, sink: LayerSink::new() }
+    }
+}
+
 pin_project! {
-    /// A transport within limits: what [`LimitLayer`](super::LimitLayer) makes.
+    /// A transport within limits, created by [`LimitLayer`].
     #[derive(Debug)]
     pub struct Limited<T> {
         #[pin]
@@ -44,37 +170,33 @@ struct Clock {
     watch: Watch,
     timer: Timer,
     start: Option<Instant>,
-    /// Messages since the time was looked at. At first it is due, so that the time begins with the first poll; at the end
-    /// it stays so, and the end is found there.
+    /// The number of messages since the clock was checked. A check is due at first, so that the time begins with the first
+    /// poll. After the end it stays due, so that a message costs one branch for both.
     run: u32,
 }
 
 impl<T> Limited<T> {
-    pub(super) fn new(inner: T, sizes: Sizes, watch: Watch) -> Self {
-        let clock = Clock { watch, timer: Timer::new(), start: None, run: LOOK };
-        Self { inner, sizes, in_flight: 0, clock, sink: LayerSink::new() }
-    }
-
-    /// With what this layer closed the transport, where it did: 1009 for a message that was too large, 1001 for one of the
-    /// times.
+    /// Returns the close frame with which this layer closed the transport, if it has: 1009 for a message that was too large,
+    /// 1001 for the idle timeout or the lifetime.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         self.sink.close_frame()
     }
 
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is sent or received there is neither limited nor counted.
+    /// Returns a mutable reference to the inner transport. Messages that are sent or received there are neither limited nor
+    /// counted.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport. No message is held here.
+    /// Returns the inner transport. No message is held here.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.inner
@@ -82,7 +204,7 @@ impl<T> Limited<T> {
 }
 
 impl Clock {
-    /// A message came in: whether it passes, being control or no larger than `most`.
+    /// Notes an incoming message. Returns whether it may pass: it is a control message, or no larger than `most`.
     #[inline]
     fn passes(&mut self, message: &Message, most: usize) -> bool {
         self.run += 1;
@@ -91,7 +213,6 @@ impl Clock {
     }
 
     /// Ready when the transport's time is over.
-    #[inline(never)]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
         self.run = 0;
         loop {
@@ -112,8 +233,7 @@ impl Clock {
 }
 
 impl<T: Transport<Message, In = Message>> Limited<T> {
-    /// Closes the transport, as far as it goes at once, and gives the error.
-    #[cold]
+    /// Closes the transport, and returns the error.
     fn end(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -128,8 +248,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         this.sink.poll_end(this.inner, cx)
     }
 
-    /// Between messages: `None` where the transport goes on.
-    #[cold]
+    /// Checks the clock and the end between messages. Returns `None` if the transport goes on.
     #[inline(never)]
     fn look(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<PollItem> {
         let this = self.as_mut().project();
@@ -142,7 +261,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         }
     }
 
-    /// All that the inner stream gives but a message within its limit.
+    /// Handles everything except a message within its limit.
     #[cold]
     #[inline(never)]
     fn rare(mut self: Pin<&mut Self>, cx: &mut Context<'_>, polled: Polled<T>) -> PollItem {
@@ -192,7 +311,7 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
         let this = self.as_mut().project();
         let mark = Mark::now();
         match this.inner.poll_next(cx) {
-            // Looked at where it stands, and not after it was moved: then it is moved as a whole, which is cheaper by far.
+            // Inspected in place: it is then moved as a whole, which is much cheaper.
             Poll::Ready(Some(Ok(message))) if this.clock.passes(&message, this.sizes.incoming) => {
                 Poll::Ready(Some(Ok(message)))
             }
@@ -204,13 +323,12 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        // Each message gives one item; the time may end it before, with one more.
+        // One item for each message, and one error if the time is over.
         let most = if self.sink.is_open() { self.inner.size_hint().1 } else { Some(0) };
         (0, most.and_then(|most| most.checked_add(usize::from(self.sink.is_open()))))
     }
 }
 
-#[cold]
 #[inline(never)]
 fn refuse(message: Message, most: usize, sink: &LayerSink<Message>) -> Error {
     let size = message.len();
@@ -244,7 +362,7 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
         room
     }
 
-    // The message is given on, or to what refuses it, and never dropped here: so it is not copied on its way.
+    // The message is passed on, or to `refuse`, and never dropped here, so it need not be copied.
     #[inline]
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();

@@ -3,34 +3,34 @@ use std::{
     time::Duration,
 };
 
-/// When the transport's time is over. It is told of messages by a flag and asked now and then, so that no message reads a
+/// Decides when the transport's time is over. A message sets a flag, and a timer asks now and then, so no message reads a
 /// clock.
 #[derive(Debug)]
 pub(super) struct Watch {
     idle: Option<Duration>,
     lifetime: Option<Duration>,
-    /// How many bytes may move without a message of data before they are no sign of life any more.
+    /// The number of bytes that may move without a message of data before they stop being a sign of life.
     most: u64,
     is_active: bool,
-    /// Ticks in a row in which no message passed.
+    /// The number of ticks in a row in which no message passed.
     quiet: u32,
-    /// Bytes that moved in this tick.
+    /// The number of bytes that moved in this tick.
     moved: u64,
-    /// Bytes that moved since the last message of data.
+    /// The number of bytes that moved since the last message of data.
     unfinished: u64,
 }
 
-/// Why it is over.
+/// The limit that was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Over {
     Idle(Duration),
     Lifetime(Duration),
 }
 
-/// In so many ticks an idle time is counted.
+/// The number of ticks in an idle timeout.
 const TICKS: u32 = 8;
 
-/// How many bytes must move in a second for a message that is on its way to count.
+/// The number of bytes that must move in a second for an unfinished message to count as activity.
 const LEAST_RATE: u128 = 1024;
 
 impl Watch {
@@ -38,7 +38,7 @@ impl Watch {
         Self { idle, lifetime, most: most as u64, is_active: false, quiet: 0, moved: 0, unfinished: 0 }
     }
 
-    /// A message passed; only data is a sign of life.
+    /// Notes a message. Only data is a sign of life.
     #[inline]
     pub(super) fn passed(&mut self, is_data: bool) {
         self.is_active |= is_data;
@@ -47,19 +47,19 @@ impl Watch {
         }
     }
 
-    /// So many bytes moved, of a message that is on its way or of none.
+    /// Notes bytes that moved without completing a message.
     pub(super) fn moved(&mut self, bytes: u64) {
         self.moved = self.moved.saturating_add(bytes);
         self.unfinished = self.unfinished.saturating_add(bytes);
     }
 
-    /// Whether enough moves for one message, and not so much that there can be none.
+    /// Returns whether enough bytes moved for an unfinished message, and no more than a message may have.
     fn is_moving(&mut self, tick: Duration) -> bool {
         let moved = std::mem::take(&mut self.moved);
         moved > 0 && u128::from(moved) >= tick.as_millis() * LEAST_RATE / 1000 && self.unfinished <= self.most
     }
 
-    /// After which time to ask again; `None` where there is nothing to watch.
+    /// Returns the time until the next tick. `None` if there is nothing to watch.
     pub(super) fn next(&self, age: Duration) -> Option<Duration> {
         let tick = self.idle.map(|idle| (idle / TICKS).max(Duration::from_millis(1)));
         let left = self.lifetime.map(|lifetime| lifetime.saturating_sub(age));
@@ -69,7 +69,7 @@ impl Watch {
         }
     }
 
-    /// A tick is over, and the transport is that old.
+    /// Handles the end of a tick. `age` is the age of the transport.
     pub(super) fn tick(&mut self, age: Duration) -> Option<Over> {
         if let Some(lifetime) = self.lifetime
             && age >= lifetime
@@ -83,7 +83,8 @@ impl Watch {
     }
 }
 
-/// `time` less a random part of `jitter`. The standard library seeds each hasher at random; nothing here is a secret.
+/// Returns `time` less a random part of `jitter`. The standard library seeds each hasher at random; nothing here is a
+/// secret.
 pub(super) fn shortened(time: Duration, jitter: Duration) -> Duration {
     let random = (RandomState::new().hash_one(0_u8) >> 32) as u32;
     let part = jitter.as_secs_f64() * f64::from(random) / f64::from(u32::MAX);
