@@ -1,16 +1,17 @@
-use super::{Level, wire::OVERHEAD};
+use super::wire::OVERHEAD;
+use crate::Error;
 
-/// What is compressed, how, and what a peer may make this end inflate.
+/// The settings of compression: which messages are compressed and how, and how much a peer may make this end inflate.
 ///
 /// | setting | default | |
 /// |---|---|---|
-/// | [`level`](Self::level) | [`Level::FASTEST`] | how hard to try |
+/// | [`level`](Self::level) | [`Level::FASTEST`] | speed against size |
 /// | [`min_size`](Self::min_size) | 256 bytes | smaller messages are sent plain |
 /// | [`max_inflated`](Self::max_inflated) | 4 MiB | larger messages are refused before they are inflated, and sent plain |
-/// | [`max_ratio`](Self::max_ratio) | 200 to 1 | the same, for what shrinks more than that and is over 64 KiB |
+/// | [`max_ratio`](Self::max_ratio) | 200 to 1 | the same for messages over 64 KiB that shrink more than that |
 /// | [`keep_context`](Self::keep_context) | off | both ends, or neither |
 /// | [`receive_only`](Self::receive_only) | off | for a peer that does not know compression |
-/// | [`batches`](Self::batches) | on | off where secrets and text of others may leave in one batch |
+/// | [`batches`](Self::batches) | on | turn it off if secrets and text of others may leave in one batch |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deflate {
     pub(super) level: Level,
@@ -19,16 +20,16 @@ pub struct Deflate {
     pub(super) max_ratio: u32,
     pub(super) keep_context: bool,
     pub(super) receive_only: bool,
-    /// Compressed messages are refused where this is off, for they were not agreed on.
+    /// Whether compressed messages are accepted. Off if the two ends have not agreed on compression.
     pub(super) inflates: bool,
     pub(super) batches: bool,
 }
 
-/// What may be inflated whatever the ratio. It bounds what a message of a few bytes can claim.
+/// The size up to which the ratio is not limited. It bounds what a message of a few bytes can claim.
 const ALWAYS: usize = 64 << 10;
 
 impl Deflate {
-    /// The defaults.
+    /// Creates the default settings.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -43,34 +44,35 @@ impl Deflate {
         }
     }
 
-    /// How hard to try. Default: [`Level::FASTEST`]. The two ends may differ.
+    /// Sets the level. Defaults to [`Level::FASTEST`]. The two ends may differ.
     #[must_use]
     pub const fn level(mut self, level: Level) -> Self {
         self.level = level;
         self
     }
 
-    /// Sends messages of fewer bytes plain. Default: 256. Each compressed message carries 12 bytes besides, so whatever is
-    /// set, messages of up to 12 bytes are plain.
+    /// Sets the size in bytes from which messages are compressed. Defaults to 256. A compressed message carries 12 more
+    /// bytes, so messages of up to 12 bytes are always plain.
     #[must_use]
     pub const fn min_size(mut self, bytes: usize) -> Self {
         self.min_size = bytes;
         self
     }
 
-    /// The largest message that a peer may make this end inflate, in bytes. Default: 4 MiB, as
-    /// [`Limits::message`](crate::Limits::message), which bounds the compressed size. A larger one is an error that
-    /// [`is_too_large`](crate::Error::is_too_large), and is not inflated. Outgoing messages over it are sent plain, and the
-    /// transport's own limit decides.
+    /// Sets the largest message that a peer may make this end inflate, in bytes. Defaults to 4 MiB, as
+    /// [`Limits::message`](crate::Limits::message), which bounds the compressed size. A larger message is an error for which
+    /// [`is_too_large`](crate::Error::is_too_large) is true, and is not inflated. Larger outgoing messages are sent plain;
+    /// the transport's own limit decides about them.
     #[must_use]
     pub const fn max_inflated(mut self, bytes: usize) -> Self {
         self.max_inflated = bytes;
         self
     }
 
-    /// How many times its compressed size a message over 64 KiB may have. Default: 200; deflate itself gets to 1032. A message
-    /// that claims more is an error that [`is_too_large`](crate::Error::is_too_large), and is not inflated. Outgoing messages
-    /// that shrink more are sent plain, so that two ends with the same setting always understand each other.
+    /// Sets the largest ratio of inflated to compressed size of a message over 64 KiB. Defaults to 200; deflate can reach
+    /// 1032. A message that claims more is an error for which [`is_too_large`](crate::Error::is_too_large) is true, and is
+    /// not inflated. Outgoing messages that shrink more are sent plain, so that two ends with the same setting always
+    /// understand each other.
     #[must_use]
     pub const fn max_ratio(mut self, ratio: u32) -> Self {
         self.max_ratio = ratio;
@@ -78,21 +80,21 @@ impl Deflate {
     }
 
     /// Lets each message refer to those before it: small messages that resemble each other shrink two to three times as far.
-    /// **Both ends must set it**; a peer that keeps its context is refused by one that does not.
+    /// **Both ends must set it**; an end that does not keep its context refuses a peer that does.
     ///
-    /// It costs about 420 KiB per connection on an end that sends and receives (371 KiB to compress, 47 KiB to inflate), from
-    /// the first compressed message of that direction until the transport is dropped. Without it an idle connection holds
-    /// none of that. Messages of up to 4 KiB are then sent compressed though they grow by it, as long as earlier ones shrank by
-    /// more (or 1 KiB in all): they may pay later. Nothing below this layer may drop or reorder messages then, and one message that cannot be inflated
-    /// ends the connection.
+    /// A connection that sends and receives holds about 420 KiB for it (371 KiB to compress, 47 KiB to inflate), from the
+    /// first compressed message of each direction until the transport is dropped. Messages of up to 4 KiB are sent
+    /// compressed even if they grow, as long as earlier ones shrank by more (or 1 KiB in all), because later messages may
+    /// refer to them. Nothing below this layer may drop or reorder messages, and one message that cannot be inflated ends
+    /// the connection.
     #[must_use]
     pub const fn keep_context(mut self) -> Self {
         self.keep_context = true;
         self
     }
 
-    /// Compresses nothing, and understands a peer that does. What is sent is as it would be without this layer (but for a
-    /// binary message that ends in this layer's own mark), so a peer that does not know compression is served.
+    /// Compresses nothing, but inflates the messages of a peer that compresses. Messages are sent unchanged, except a binary
+    /// message that ends in this layer's own mark. Use it for a peer that does not know compression.
     #[must_use]
     pub const fn receive_only(mut self) -> Self {
         self.receive_only = true;
@@ -101,30 +103,30 @@ impl Deflate {
 
     /// Sets whether batches (those of the `batch` layer) are compressed. Defaults to `true`.
     ///
-    /// The messages of a batch share a block of deflate, so its length tells of all of them together: a secret of one message and text that an
-    /// attacker chose in another (CRIME, BREACH). Turn this off where messages of different owners leave together and somebody may watch the
-    /// lengths. Messages that leave alone are compressed as before; `BatchPolicy::alone_from`
-    /// keeps those that are worth it out of batches.
+    /// The messages of a batch share a block of deflate. Its length therefore reveals whether a secret of one message occurs
+    /// in text that an attacker chose in another (CRIME, BREACH). Turn this off if messages of different owners leave
+    /// together and somebody may observe the lengths. Messages that leave alone are still compressed;
+    /// `BatchPolicy::alone_from` keeps those that are worth it out of batches.
     #[must_use]
     pub const fn batches(mut self, compress: bool) -> Self {
         self.batches = compress;
         self
     }
 
-    /// Whether an outgoing message of this length is worth a try.
+    /// Returns whether to try to compress an outgoing message of this length.
     #[inline]
     pub(super) fn wants(&self, len: usize) -> bool {
         let large_enough = len >= self.min_size && len > OVERHEAD;
         large_enough && !self.receive_only && self.level > Level::NONE && self.may_inflate(len)
     }
 
-    /// Whether a message of `len` bytes is within the limit.
+    /// Returns whether a message of `len` bytes is within the limit.
     #[inline]
     pub(super) fn may_inflate(&self, len: usize) -> bool {
         len <= self.max_inflated && u32::try_from(len).is_ok()
     }
 
-    /// Whether a message of `len` bytes may come out of `compressed` ones.
+    /// Returns whether a message of `len` bytes may result from `compressed` bytes.
     pub(super) fn is_sound(&self, len: usize, compressed: usize) -> bool {
         len <= ALWAYS || len <= compressed.saturating_mul(usize::try_from(self.max_ratio).unwrap_or(usize::MAX))
     }
@@ -133,5 +135,53 @@ impl Deflate {
 impl Default for Deflate {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A level of zlib, from 0 (stores only, so everything is sent plain) to 9 (smallest).
+///
+/// ```
+/// use tower_transport::layer::compression::Level;
+///
+/// assert_eq!(Level::try_from(1)?, Level::FASTEST);
+/// assert!(Level::try_from(10).unwrap_err().is_config());
+/// # Ok::<(), tower_transport::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Level(u8);
+
+impl Level {
+    /// 0: sends everything plain, and inflates the messages of a peer that compresses.
+    pub const NONE: Self = Self(0);
+    /// 1, the default: the fastest level that compresses.
+    pub const FASTEST: Self = Self(1);
+    /// 6, zlib's own default.
+    pub const BALANCED: Self = Self(6);
+    /// 9: the smallest, for messages that are compressed once and sent to many peers.
+    pub const SMALLEST: Self = Self(9);
+
+    /// Returns the number.
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        Self::FASTEST
+    }
+}
+
+impl TryFrom<u8> for Level {
+    type Error = Error;
+
+    /// Returns an error for which [`is_config`](Error::is_config) is true if the level is above 9.
+    fn try_from(level: u8) -> Result<Self, Error> {
+        if level <= 9 {
+            Ok(Self(level))
+        } else {
+            Err(Error::config(format!("there is no compression level {level}: choose one of 0 to 9")))
+        }
     }
 }

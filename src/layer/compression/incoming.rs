@@ -1,4 +1,4 @@
-//! Messages, inflated within limits. Pure: no I/O.
+//! Inflates incoming messages within limits. Pure: no I/O.
 
 use bytes::Bytes;
 use flate2::{Decompress, DecompressError, FlushDecompress, Status};
@@ -9,10 +9,10 @@ use super::{
 };
 use crate::{CloseCode, Error, Message, Text};
 
-/// Up to this size messages are inflated into a buffer of the thread, of about this size.
+/// The largest message that is inflated into the buffer of the thread, which has about this size.
 const SCRATCH: usize = 64 << 10;
 
-/// What zlib wants beyond a message to be fast to its end: the longest match.
+/// The room beyond a message with which zlib stays on its fast path to the end: the longest match.
 const SPARE: usize = 300;
 
 const TOO_MUCH: &str = "it holds more than it says";
@@ -20,19 +20,19 @@ const TOO_MUCH: &str = "it holds more than it says";
 /// The incoming direction of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
-    /// What was received so far, where the context is kept: made for the first message that needs it.
+    /// The messages received so far, if the context is kept: created for the first message that needs it.
     context: Option<Box<Decompress>>,
 }
 
-/// A message that cannot be given.
+/// A message that cannot be delivered.
 pub(super) struct Refused {
     pub(super) error: Error,
-    /// Nothing that follows could be understood, so the transport is to be closed with this code.
+    /// The code with which the transport is closed if no later message could be inflated.
     pub(super) is_final: Option<CloseCode>,
 }
 
 impl Incoming {
-    /// Whether a message is surely as it was sent.
+    /// Returns whether a message is certainly as the peer's user sent it.
     #[inline]
     pub(super) fn passes(message: &Message) -> bool {
         match message {
@@ -41,9 +41,9 @@ impl Incoming {
         }
     }
 
-    /// The message as it was before it was sent.
+    /// Returns the message as the peer's user sent it.
     pub(super) fn decode(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Result<Message, Refused> {
-        // The bytes are looked at where they are: cutting the mark off would cost them an allocation.
+        // Inspected in place: cutting off the mark would cost an allocation.
         let (code, marked) = match &message {
             Message::Binary(payload) => match wire::open(payload) {
                 Some(opened) => opened,
@@ -99,7 +99,7 @@ impl Incoming {
     }
 }
 
-/// What the message claims to be, if that is within the limits. Nothing is inflated, nothing allocated before this.
+/// Returns the claimed length if it is within the limits. Nothing is inflated or allocated before.
 fn check(length: u32, compressed: usize, deflate: &Deflate) -> Result<usize, Error> {
     let limit = deflate.max_inflated;
     let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -119,10 +119,10 @@ fn check(length: u32, compressed: usize, deflate: &Deflate) -> Result<usize, Err
     Ok(length)
 }
 
-/// `data` inflated: exactly `length` bytes in memory of that size, or an error.
+/// Inflates `data` to exactly `length` bytes, in memory of that size.
 fn inflate(state: &mut Decompress, data: &[u8], length: usize, keep: bool) -> Result<Vec<u8>, Error> {
     if length <= SCRATCH {
-        // With room to spare zlib is faster by more than the copy costs.
+        // With spare room, zlib saves more time than the copy costs.
         return per_thread::with_scratch(|scratch| {
             scratch.reserve_exact(length + SPARE);
             run(state, data, length, keep, scratch)?;
@@ -134,7 +134,7 @@ fn inflate(state: &mut Decompress, data: &[u8], length: usize, keep: bool) -> Re
     Ok(plain)
 }
 
-/// Inflates into the room of `out`; what comes of it is `length` bytes.
+/// Inflates into the capacity of `out`, to exactly `length` bytes.
 fn run(state: &mut Decompress, data: &[u8], length: usize, keep: bool, out: &mut Vec<u8>) -> Result<(), Error> {
     let before = state.total_in();
     let mut status = state.decompress_vec(data, out, FlushDecompress::Sync).map_err(invalid)?;
@@ -149,7 +149,7 @@ fn run(state: &mut Decompress, data: &[u8], length: usize, keep: bool, out: &mut
         if status == Status::StreamEnd {
             return Err(bad("something follows its last block", None));
         }
-        // There was no room left, and what is left of the data may be no more than the end of a block.
+        // There was no room left, so the remaining data may only be the end of a block.
         status = finish(state, rest)?;
     }
     if keep {
@@ -157,14 +157,14 @@ fn run(state: &mut Decompress, data: &[u8], length: usize, keep: bool, out: &mut
             status = finish(state, &FLUSHED)?;
         }
         if status == Status::StreamEnd {
-            // The peer begins anew.
+            // The peer starts a new context.
             state.reset(false);
         }
     }
     Ok(())
 }
 
-/// Reads what gives no more output.
+/// Reads data that must not produce more output.
 fn finish(state: &mut Decompress, rest: &[u8]) -> Result<Status, Error> {
     let (read, written) = (state.total_in(), state.total_out());
     let status = state.decompress(rest, &mut [0], FlushDecompress::Sync).map_err(invalid)?;

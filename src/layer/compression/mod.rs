@@ -1,92 +1,94 @@
 //! Deflate for each message, on any transport.
 //!
-//! Outgoing messages that are large enough go out compressed, where that makes them smaller; incoming ones come in as they were.
-//! Text stays text, binary binary, and control messages pass.
+//! Outgoing messages that are large enough are sent compressed if that makes them smaller; incoming ones are inflated. Text
+//! stays text, binary stays binary, and control messages pass.
 //!
 //! # Why
 //!
-//! JSON shrinks to a third or a half. That costs processor time, more than a system call: worth it where the
-//! network is slow, is paid for, or is what limits; not within one machine.
+//! JSON shrinks to a third or a half. Compression costs more processor time than a system call. It pays off if the network
+//! is slow, metered, or the bottleneck; it does not within one machine.
 //!
-//! # What becomes of a message
+//! # Handling of messages
 //!
 //! | outgoing | |
 //! |---|---|
-//! | text or binary, from [`min_size`](Deflate::min_size) on | is compressed in `start_send` and flushed whole, so that one message in is one message out; if it does not shrink, it goes out as it is |
-//! | smaller, or over [`max_inflated`](Deflate::max_inflated) | goes out as it is, without a copy |
-//! | a batch, where [`batches`](Deflate::batches) are off | goes out as it is, without a copy |
+//! | text or binary, from [`min_size`](Deflate::min_size) on | is compressed in `start_send` and flushed whole, so that one message in is one message out; if it does not shrink, it is sent plain |
+//! | smaller, or over [`max_inflated`](Deflate::max_inflated) | is sent plain, without a copy |
+//! | a batch, with [`batches`](Deflate::batches) off | is sent plain, without a copy |
 //!
 //! | incoming | |
 //! |---|---|
 //! | compressed | is inflated, within limits |
 //! | plain | passes, without a copy: a peer that compresses nothing is understood |
-//! | compressed, and over a limit, or broken | is an error item |
+//! | compressed, and over a limit or invalid | is an error item |
 //!
-//! A peer that does not know compression at all needs [`receive_only`](Deflate::receive_only) here: then nothing is compressed.
+//! For a peer that does not know compression, set [`receive_only`](Deflate::receive_only): nothing is compressed then.
 //!
-//! # What a peer can make this end do
+//! # Bounds against the peer
 //!
-//! Each compressed message says how long it is. One that says more than [`max_inflated`](Deflate::max_inflated) (4 MiB) or more than
-//! [`max_ratio`](Deflate::max_ratio) (200) times what it has on the wire is refused before anything is inflated or allocated; one that
-//! holds more than it says is cut off there. So it costs at most its limit, and 64 KiB. A compressed message
-//! within a compressed message is not opened again.
+//! Each compressed message states its inflated length. A message that claims more than
+//! [`max_inflated`](Deflate::max_inflated) (4 MiB), or more than [`max_ratio`](Deflate::max_ratio) (200) times its size on the
+//! wire, is refused before anything is inflated or allocated. Inflating stops at the claimed length. A message therefore
+//! costs at most its limit, and 64 KiB. A compressed message within a compressed message is not inflated again.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! Nowhere by itself: `poll_ready`, `poll_flush` and `poll_close` are the inner transport's. `start_send` and `poll_next` compress
-//! and inflate on the spot; `cargo bench -p benches --bench overhead` has the time for 2 KiB. After a
-//! final refusal the stream ends once the close message is flushed and the inner transport closed.
+//! The layer never waits on its own account: `poll_ready`, `poll_flush` and `poll_close` are the inner transport's.
+//! `start_send` and `poll_next` compress and inflate in place; `cargo bench -p benches --bench overhead` has the time for
+//! 2 KiB. After a final refusal the stream ends once the close message is flushed and the inner transport closed.
 //!
-//! # Where it belongs in the stack
+//! # Position in the stack
 //!
-//! Below what makes messages (a codec) or makes them larger (a batch shrinks better than its parts), above what counts bytes of
-//! the wire. With [`keep_context`](Deflate::keep_context) also below everything that drops, repeats or reorders (a queue, resume),
-//! and below a reconnect, in the stack per connection, so that each connection begins with a context of its own.
+//! Below everything that creates messages (a codec) or makes them larger (a batch shrinks better than its parts), above
+//! everything that counts bytes of the wire. With [`keep_context`](Deflate::keep_context) also below everything that drops,
+//! repeats or reorders (a queue, resume), and below a reconnect, in the stack per connection, so that each connection
+//! begins with a context of its own.
 //!
 //! # Errors
 //!
-//! | what came | the error | then |
+//! | incoming message | error | then |
 //! |---|---|---|
-//! | over a limit | [`is_too_large`](crate::Error::is_too_large), names the limit and its setter | the stream goes on |
-//! | no deflate data, cut, longer than it says, text that is not UTF-8 | [`is_codec`](crate::Error::is_codec) | the stream goes on |
-//! | a kind of compression that is not known | [`is_protocol`](crate::Error::is_protocol) | the stream goes on |
-//! | one of the first two, referring to a kept context | the same | the transport is closed with 1009 or 1007: nothing that follows could be inflated |
+//! | over a limit | [`is_too_large`](crate::Error::is_too_large); names the limit and its setter | the stream goes on |
+//! | invalid deflate data, truncated, longer than it claims, text that is not UTF-8 | [`is_codec`](crate::Error::is_codec) | the stream goes on |
+//! | an unknown kind of compression | [`is_protocol`](crate::Error::is_protocol) | the stream goes on |
+//! | one of the first two, referring to a kept context | the same | the transport is closed with 1009 or 1007: no later message could be inflated |
 //! | a kept context, which this end does not keep | [`is_protocol`](crate::Error::is_protocol) | the transport is closed with 1002 |
 //!
-//! After such a close the sink's errors are [`is_closed`](crate::Error::is_closed), with the close frame, and the refusal as their source.
-//! The errors after which the stream goes on are [rejections](crate::Error::is_rejection) of one message. A connection that must not survive
-//! them is closed by whoever reads them. Errors
-//! of the inner transport pass as they are; after a failed `start_send` nothing refers to the message that was not sent.
+//! After such a close the sink returns errors for which [`is_closed`](crate::Error::is_closed) is true, with the close frame and
+//! with the refusal as their source. Errors after which the stream goes on are [rejections](crate::Error::is_rejection) of one
+//! message. Errors of the inner transport are passed on. After a failed `start_send`, no later message refers to the one that
+//! was not sent.
 //!
 //! # Cancel safety
 //!
-//! All state is in the transport: a future over it (`send`, `next`) that is dropped loses no message. A message is compressed when
-//! the transport takes it, never before.
+//! All state is in the transport: dropping a `send` or a `next` loses no message. A message is compressed when the transport
+//! takes it, never before.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
 //! A compressed message is a binary message: raw deflate data, the length in 4 bytes and a [mark](https://github.com/tower-transport/tower-transport/blob/main/docs/wire.md)
-//! of 8. Any zlib reads and writes it. A plain message is not touched, unless it is binary and happens to end in this layer's own
-//! mark: that one gets 8 bytes more. This is not the WebSocket extension of RFC 7692, and a browser needs a few lines to
-//! read it; in return it works on every transport.
+//! of 8 bytes. Any zlib reads and writes it. A plain message is unchanged, unless it is binary and ends in this layer's own
+//! mark: it gets 8 more bytes. This is not the WebSocket extension of RFC 7692, and a browser needs a few lines to read it;
+//! in return it works on every transport.
 //!
 //! # Cost
 //!
-//! - **Time**: that of the library, with a reset state, and less than 5% more: `cargo bench -p benches --bench overhead` has both rows.
-//! - **Allocations**: the payload, once on each end, of exactly its size. Over 64 KiB the compressed payload is allocated larger and
-//!   trimmed. Nothing for messages that pass, or do not shrink (over 64 KiB: one, that is freed at once).
-//! - **Memory**: the state of zlib is one for each thread that compresses or inflates (371 and 47 KiB), with a buffer of at most
-//!   72 KiB, for all connections; it stays until the thread ends. An idle connection holds none of it. With
+//! - **Time**: that of the library with a reset state, and less than 5% more: `cargo bench -p benches --bench overhead` has
+//!   both rows.
+//! - **Allocations**: the payload, once on each end, of exactly its size. Over 64 KiB the compressed payload is allocated
+//!   larger and trimmed. None for messages that pass or do not shrink (over 64 KiB: one, which is freed at once).
+//! - **Memory**: one zlib state for each thread that compresses or inflates (371 and 47 KiB), with a buffer of at most
+//!   72 KiB, for all connections, until the thread ends. An idle connection holds none of it. With
 //!   [`keep_context`](Deflate::keep_context) each connection holds its own: about 420 KiB.
-//! - **The library** is zlib-rs, by flate2, in pure Rust and with the SIMD that it finds at run time. It is there for being as fast as zlib-ng
-//!   or faster. An application that turns on a C library for flate2 (`flate2/zlib-ng`) gets that one here too, and can compare:
+//! - **Library**: zlib-rs, through flate2, in pure Rust, with the SIMD that it detects at run time. It is as fast as zlib-ng or
+//!   faster. An application that enables a C library for flate2 (`flate2/zlib-ng`) gets that one here too, and can compare:
 //!   `cargo bench -p benches --features flate2/zlib-ng --bench overhead`.
 //!
 //! # Secrets
 //!
-//! What is compressed together tells of each other by its length. A secret and text that an attacker chooses must not stand in one
-//! message, nor in one batch of the layer above (unless [`Deflate::batches`] is off), nor, with a kept context, on one connection, where
-//! somebody sees the lengths on the wire.
+//! The length of data that is compressed together reveals what it has in common. If somebody can observe the lengths on the
+//! wire, keep secrets and text that an attacker chooses apart: not in one message, not in one batch of the layer above
+//! (unless [`Deflate::batches`] is off) and, with a kept context, not on one connection.
 //!
 //! # Example
 //!
@@ -108,7 +110,7 @@
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
 //!
-//! Of small messages that resemble each other, between two ends that both say so; and a limit that a peer breaks:
+//! With a kept context for small messages that resemble each other, and with a limit that a peer exceeds:
 //!
 //! ```
 //! # futures_util::FutureExt::now_or_never(async {
@@ -141,14 +143,12 @@
 //!
 //! # Unlike tower-http's `CompressionLayer`
 //!
-//! That one compresses the body of an HTTP response as a stream, in the encoding that the request's `Accept-Encoding` names, and its
-//! counterpart `DecompressionLayer` has no limit on what comes out. Here each message is compressed by itself, nothing is
-//! negotiated (the two ends are set up alike, or one only receives), and the limits are on by default.
+//! tower-http compresses the body of an HTTP response as a stream, in the encoding that the request's `Accept-Encoding` names.
+//! Its counterpart `DecompressionLayer` does not limit the inflated size. Here each message is compressed on its own, nothing
+//! is negotiated (the two ends are configured alike, or one only receives), and the limits are on by default.
 
 mod deflate;
 mod incoming;
-mod layer;
-mod level;
 mod outgoing;
 mod per_thread;
 mod stats;
@@ -156,9 +156,7 @@ mod transport;
 mod wire;
 
 pub use self::{
-    deflate::Deflate,
-    layer::CompressionLayer,
-    level::Level,
+    deflate::{Deflate, Level},
     stats::{Stats, Volume},
-    transport::Compressed,
+    transport::{Compressed, CompressionLayer},
 };

@@ -1,4 +1,4 @@
-//! Messages, compressed where it pays. Pure: no I/O.
+//! Compresses outgoing messages if that makes them smaller. Pure: no I/O.
 
 use bytes::Bytes;
 use flate2::{Compress, FlushCompress};
@@ -12,12 +12,12 @@ use crate::{
     message::trailer::{self, Layer},
 };
 
-/// Up to this size messages are compressed into a buffer of the thread, of about this size.
+/// The largest message that is compressed into the buffer of the thread, which has about this size.
 const SCRATCH: usize = 64 << 10;
 
-/// What `length` bytes are at most when they are compressed: level 1 gives each byte 9 bits at most, the others store what does
-/// not shrink. In this room every message can be flushed whole, and zlib sees that it is (a state that is reset with bytes left
-/// to write panics later, in zlib-rs 0.6).
+/// Returns the largest size that `length` bytes can have when they are compressed: level 1 gives each byte 9 bits at most, the
+/// other levels store data that does not shrink. With this room every message can be flushed whole, and zlib knows that it
+/// is (zlib-rs 0.6 panics later if a state is reset with bytes left to write).
 const fn room(length: usize) -> usize {
     length + length / 7 + 64
 }
@@ -25,25 +25,26 @@ const fn room(length: usize) -> usize {
 /// The outgoing direction of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    /// Where the context is kept: made for the first message that needs it.
+    /// If the context is kept: created for the first message that needs it.
     context: Option<Box<Context>>,
 }
 
-/// What was sent so far, and what it was good for.
+/// The messages sent so far, and how much they have saved.
 ///
-/// A small message alone seldom shrinks; the next one that resembles it does. And one that does not shrink, sent plain, would
-/// cost the context, since the peer does not see it there. So such messages are sent compressed all the same, on credit.
+/// A small message alone seldom shrinks; the next one that resembles it does. If a message that does not shrink were sent
+/// plain, the peer would not see it in its context, and the context would be lost. Such messages are therefore sent
+/// compressed on credit.
 #[derive(Debug)]
 struct Context {
     state: Compress,
-    /// How many bytes messages may be larger for being compressed, before one is sent plain.
+    /// The number of bytes by which messages may grow before one is sent plain.
     credit: usize,
 }
 
-/// The credit that a connection begins with.
+/// The initial credit of a connection.
 const CREDIT: usize = 1 << 10;
 
-/// The most credit, and the largest message that may take some.
+/// The maximum credit, and the largest message that may use it.
 pub(super) const MOST: usize = 4 << 10;
 
 impl Context {
@@ -58,7 +59,7 @@ impl Context {
             Some(compressed) => {
                 self.credit = (self.credit + plain.len()).saturating_sub(compressed.len()).min(MOST);
             }
-            // The peer will not see these bytes in its context.
+            // Sent plain, these bytes are not in the peer's context.
             None => self.state.reset(),
         }
         compressed
@@ -66,7 +67,7 @@ impl Context {
 }
 
 impl Outgoing {
-    /// Whether a message is sent as it is.
+    /// Returns whether a message is sent as it is.
     #[inline]
     pub(super) fn passes(message: &Message, deflate: &Deflate) -> bool {
         match message {
@@ -76,7 +77,7 @@ impl Outgoing {
         }
     }
 
-    /// The message as it is sent.
+    /// Returns the message to send.
     pub(super) fn encode(&mut self, message: Message, deflate: &Deflate, stats: &Stats) -> Message {
         let (plain, is_wanted) = match &message {
             Message::Text(text) => (text.as_bytes(), deflate.wants(text.len())),
@@ -105,7 +106,7 @@ impl Outgoing {
         }
     }
 
-    /// A message was compressed and then not sent: what follows refers to nothing before.
+    /// Starts a new context, because a message was compressed and then not sent.
     pub(super) fn forget(&mut self) {
         if let Some(context) = &mut self.context {
             context.state.reset();
@@ -118,8 +119,8 @@ fn wants_binary(bytes: &[u8], deflate: &Deflate) -> bool {
     deflate.wants(bytes.len()) && (deflate.batches || trailer::kind(Layer::Batch, bytes).is_none())
 }
 
-/// `plain` as it is sent compressed, in memory of exactly that size; `None` if that is not smaller (or grows by more than
-/// `growth`), or so much smaller that the peer would not believe it.
+/// Returns `plain` compressed, in memory of exactly that size. Returns `None` if it does not shrink (or grows by more than
+/// `growth`), or shrinks so much that the peer would refuse it.
 fn compress(state: &mut Compress, plain: &[u8], kind: Kind, growth: usize, deflate: &Deflate) -> Option<Bytes> {
     let end = wire::end(u32::try_from(plain.len()).ok()?, kind);
     let is_worth_it = |data: usize| {
@@ -145,13 +146,13 @@ fn compress(state: &mut Compress, plain: &[u8], kind: Kind, growth: usize, defla
     Some(out.into())
 }
 
-/// Compresses into the room of `out`, and says how many bytes there are the deflate data.
+/// Compresses into the capacity of `out`. Returns the length of the deflate data.
 fn run(state: &mut Compress, plain: &[u8], out: &mut Vec<u8>, deflate: &Deflate) -> Option<usize> {
     let before = state.total_in();
     let result = state.compress_vec(plain, out, FlushCompress::Sync);
     let is_read = state.total_in() - before == plain.len() as u64;
     if result.is_err() || !is_read || out.len() == out.capacity() || !out.ends_with(&FLUSHED) {
-        // There was room, so this should not be. The state must not be used again.
+        // There was room, so this should not happen. The state must not be used again.
         *state = per_thread::new_compress(deflate.level);
         return None;
     }

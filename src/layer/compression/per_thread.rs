@@ -1,5 +1,5 @@
-//! The states of zlib, one of each for a thread: a message is compressed or inflated within one call, so no connection holds
-//! one in between. Resetting a state is several times cheaper than making one.
+//! The states of zlib, one of each per thread. A message is compressed or inflated within one call, so no connection holds a
+//! state in between. Resetting a state is several times cheaper than creating one.
 
 use std::{cell::Cell, thread::LocalKey};
 
@@ -13,17 +13,17 @@ thread_local! {
     static SCRATCH: Cell<Option<Vec<u8>>> = const { Cell::new(None) };
 }
 
-/// A state that compresses raw deflate.
+/// Creates a state that compresses to raw deflate.
 pub(super) fn new_compress(level: Level) -> Compress {
     Compress::new(Compression::new(level.get().into()), false)
 }
 
-/// A state that inflates raw deflate.
+/// Creates a state that inflates raw deflate.
 pub(super) fn new_decompress() -> Decompress {
     Decompress::new(false)
 }
 
-/// Runs `task` with this thread's compressor, which knows of no message before.
+/// Runs `task` with this thread's compressor, which is reset.
 pub(super) fn with_compress<R>(level: Level, task: impl FnOnce(&mut Compress) -> R) -> R {
     let fresh = || (level, new_compress(level));
     let (_, mut compress) = match take(&COMPRESS) {
@@ -42,7 +42,7 @@ pub(super) fn with_compress<R>(level: Level, task: impl FnOnce(&mut Compress) ->
     result
 }
 
-/// Runs `task` with this thread's inflater, which knows of no message before.
+/// Runs `task` with this thread's inflater, which is reset.
 pub(super) fn with_decompress<R>(task: impl FnOnce(&mut Decompress) -> R) -> R {
     let mut decompress = match take(&DECOMPRESS) {
         Some(mut decompress) => {
@@ -56,7 +56,7 @@ pub(super) fn with_decompress<R>(task: impl FnOnce(&mut Decompress) -> R) -> R {
     result
 }
 
-/// Runs `task` with an empty buffer that is kept, so it must not be made large.
+/// Runs `task` with an empty buffer. The buffer is kept, so it must not become large.
 pub(super) fn with_scratch<R>(task: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     let mut scratch = take(&SCRATCH).unwrap_or_default();
     scratch.clear();
@@ -65,12 +65,12 @@ pub(super) fn with_scratch<R>(task: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     result
 }
 
-/// `None` as well on a thread that is about to end.
+/// Also returns `None` on a thread that is about to end.
 fn take<T>(slot: &'static LocalKey<Cell<Option<T>>>) -> Option<T> {
     slot.try_with(Cell::take).ok().flatten()
 }
 
 fn put<T>(slot: &'static LocalKey<Cell<Option<T>>>, value: T) {
-    // On a thread that is about to end it is dropped.
+    // On a thread that is about to end, the value is dropped.
     let _ = slot.try_with(|slot| slot.set(Some(value)));
 }

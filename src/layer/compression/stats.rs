@@ -3,11 +3,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// What compression did, over all transports of a layer and of its clones since it was made.
+/// Counters of compression, over all transports of a layer and of its clones.
 ///
-/// A handle: it may be cloned and read anywhere, also while a driver owns the transport. Counting costs three atomic
-/// additions for a message that was compressed or inflated, and nothing for one that passed. Messages that are sent or received plain
-/// without a try are not counted.
+/// It is a handle that can be cloned and read anywhere, also while a driver owns the transport. Counting costs three atomic
+/// additions for a message that was compressed or inflated, and nothing for one that passed. Messages that pass plain
+/// without an attempt are not counted.
 ///
 /// ```
 /// # futures_util::FutureExt::now_or_never(async {
@@ -61,27 +61,27 @@ impl Direction {
 }
 
 impl Stats {
-    /// The messages that were sent compressed.
+    /// Returns the volume of messages that were sent compressed.
     #[must_use]
     pub fn sent(&self) -> Volume {
         self.0.sent.read()
     }
 
-    /// The messages that were received compressed, and inflated.
+    /// Returns the volume of messages that were received compressed.
     #[must_use]
     pub fn received(&self) -> Volume {
         self.0.received.read()
     }
 
-    /// How many outgoing messages were compressed and then sent plain, since they did not shrink (or more than
-    /// [`max_ratio`](super::Deflate::max_ratio) allows). Where these are many, the time is wasted: raise
+    /// Returns the number of outgoing messages that were compressed and then sent plain, because they did not shrink (or shrank
+    /// more than [`max_ratio`](super::Deflate::max_ratio) allows). If this is high, time is wasted: raise
     /// [`min_size`](super::Deflate::min_size), or leave compression out.
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.0.skipped.load(Relaxed)
     }
 
-    /// How many compressed messages of peers were refused: over a limit, or not deflate data.
+    /// Returns the number of compressed messages of peers that were refused: over a limit, or invalid.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.0.refused.load(Relaxed)
@@ -108,16 +108,16 @@ impl Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Volume {
-    /// How many messages.
+    /// The number of messages.
     pub messages: u64,
-    /// Their bytes of payload without compression.
+    /// Their bytes of payload before compression.
     pub plain_bytes: u64,
-    /// Their bytes of payload on the wire, with what marks them.
+    /// Their bytes of payload on the wire, including the mark.
     pub compressed_bytes: u64,
 }
 
 impl Volume {
-    /// How many plain bytes one byte on the wire stands for; `None` before the first message.
+    /// Returns the ratio of plain to compressed bytes. `None` before the first message.
     #[must_use]
     pub fn ratio(&self) -> Option<f64> {
         (self.compressed_bytes > 0).then(|| self.plain_bytes as f64 / self.compressed_bytes as f64)

@@ -6,21 +6,91 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
+use tower_layer::Layer;
 
 use super::{
     Deflate, Stats,
     incoming::{Incoming, Refused},
-    outgoing::Outgoing,
+    outgoing::{self, Outgoing},
 };
 use crate::{CloseCode, CloseFrame, Error, Message, Transport, layer::own::LayerSink};
 
-/// What the inner stream gives.
+/// The result of polling the inner stream.
 type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
 
+/// Compresses outgoing messages and inflates incoming ones. See the [module](super) for the complete documentation.
+///
+/// The settings are per connection; the [`Stats`] are shared by all transports of this layer and of its clones.
+#[derive(Clone, Debug, Default)]
+pub struct CompressionLayer {
+    deflate: Deflate,
+    stats: Stats,
+}
+
+impl CompressionLayer {
+    /// Creates a layer with these settings.
+    #[must_use]
+    pub fn new(deflate: Deflate) -> Self {
+        Self { deflate, stats: Stats::default() }
+    }
+
+    /// Returns the largest number of bytes that this layer adds to a message: a mark, or the growth of a small message with a
+    /// kept context.
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    pub(crate) const fn overhead(&self) -> usize {
+        if self.deflate.keep_context { outgoing::MOST } else { crate::message::trailer::LEN }
+    }
+
+    /// Returns whether the context is kept.
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    pub(crate) const fn keeps_context(&self) -> bool {
+        self.deflate.keep_context
+    }
+
+    /// Returns the same layer with or without a kept context, as the peer announced.
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    pub(crate) fn with_context(&self, keep: bool) -> Self {
+        Self { deflate: Deflate { keep_context: keep, ..self.deflate }, stats: self.stats.clone() }
+    }
+
+    /// Returns the size in bytes from which a message is kept out of batches, if those are sent plain.
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    pub(crate) const fn alone_from(&self) -> usize {
+        if self.deflate.batches { usize::MAX } else { self.deflate.min_size }
+    }
+
+    /// Creates a layer that neither compresses nor inflates, for two ends that have not agreed on compression.
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    pub(crate) fn off() -> Self {
+        Self::new(Deflate { inflates: false, ..Deflate::new().receive_only() })
+    }
+
+    /// Returns the live counters of this layer.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats.clone()
+    }
+}
+
+impl<T> Layer<T> for CompressionLayer {
+    type Service = Compressed<T>;
+
+    fn layer(&self, inner: T) -> Compressed<T> {
+        Compressed {
+            inner,
+            deflate: self.deflate,
+            stats: self.stats.clone(),
+            outgoing: Outgoing::default(),
+            incoming: Incoming::default(),
+            sink: LayerSink::new(),
+        }
+    }
+}
+
 pin_project! {
-    /// A transport of messages that are compressed on their way: what [`CompressionLayer`](super::CompressionLayer) makes.
+    /// A transport that compresses messages, created by [`CompressionLayer`].
     ///
-    /// The [module](super) tells what becomes of each message.
+    /// The [module](super) documents how each message is handled.
     #[derive(Debug)]
     pub struct Compressed<T> {
         #[pin]
@@ -34,38 +104,27 @@ pin_project! {
 }
 
 impl<T> Compressed<T> {
-    pub(super) fn new(inner: T, deflate: Deflate, stats: Stats) -> Self {
-        Self {
-            inner,
-            deflate,
-            stats,
-            outgoing: Outgoing::default(),
-            incoming: Incoming::default(),
-            sink: LayerSink::new(),
-        }
-    }
-
-    /// What compression did, over all transports of the layer that this one is of.
+    /// Returns the counters of the layer, which all its transports share.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.stats.clone()
     }
 
-    /// The inner transport.
+    /// Returns a reference to the inner transport.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// The inner transport. What is sent there goes out plain, what is received there is as the peer sent it; with a
-    /// [kept context](Deflate::keep_context), a compressed message that is received there is missing here.
+    /// Returns a mutable reference to the inner transport. Messages are sent there plain, and received as the peer sent them.
+    /// With a [kept context](Deflate::keep_context), a compressed message that is received there is missing here.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// The inner transport; kept contexts are dropped. No message is held here, unless the transport is being closed for one
-    /// that was refused.
+    /// Returns the inner transport, and drops kept contexts. No message is held here, unless the transport is being closed
+    /// because of a message that was refused.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.inner
@@ -76,7 +135,7 @@ impl<T> Compressed<T>
 where
     T: Transport<Message>,
 {
-    /// `start_send` of a message that is not just handed on.
+    /// Sends a message that does not just pass.
     #[inline(never)]
     fn encode(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         self.sink.check_open()?;
@@ -90,7 +149,7 @@ impl<T> Compressed<T>
 where
     T: Transport<Message, In = Message>,
 {
-    /// All that the inner stream gives but a message that is just handed on.
+    /// Handles everything except a message that just passes.
     #[inline(never)]
     fn decode(mut self: Pin<&mut Self>, polled: Polled<T>, cx: &Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         let message = match ready!(polled) {
@@ -133,7 +192,7 @@ where
         if self.sink.has_ended() {
             return (0, Some(0));
         }
-        // One item for each, but after a final refusal.
+        // One item for each message, except after a final refusal.
         let (least, most) = self.inner.size_hint();
         (least.min(1), most)
     }
@@ -172,7 +231,7 @@ where
     }
 }
 
-/// What the peer learns of a message that was refused, and no more than that.
+/// The reason in the close frame: all that the peer learns about a message that was refused.
 fn reason(code: CloseCode) -> &'static str {
     match code {
         CloseCode::TOO_BIG => "a compressed message is over the limit",

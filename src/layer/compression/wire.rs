@@ -1,18 +1,18 @@
-//! What a compressed message looks like (`docs/wire.md`). Pure.
+//! The wire format of a compressed message, also documented in `docs/wire.md`. Pure.
 //!
 //! ```text
 //! deflate data, without its last 00 00 FF FF | length, u32, little endian | mark of 8 bytes
 //! ```
 //!
-//! The length is the one of the message. It stands where the four bytes stood that every flush ends in, and it is why a
-//! bomb can be refused unopened, a cut message is found out, and the message gets exactly the memory that it needs.
+//! The length is that of the inflated message. It replaces the four bytes in which every flush ends. It lets the receiver
+//! refuse a bomb unopened, detect a truncated message, and allocate exactly the memory that the message needs.
 
 use crate::{
     Message,
     message::trailer::{self, Layer, Opened},
 };
 
-/// How many bytes a compressed message has besides its deflate data.
+/// The number of bytes in a compressed message that are not deflate data.
 pub(super) const OVERHEAD: usize = LENGTH + trailer::LEN;
 
 const LENGTH: usize = size_of::<u32>();
@@ -20,15 +20,15 @@ const LENGTH: usize = size_of::<u32>();
 /// The last byte of every mark.
 const LAST: u8 = 0xff;
 
-/// What a sync flush ends in: an empty stored block.
+/// The end of a sync flush: an empty stored block.
 pub(super) const FLUSHED: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// What the mark says of the message.
+/// The properties of a message that its mark contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kind {
-    /// It is text.
+    /// Whether the message is text.
     pub(super) is_text: bool,
-    /// It may refer to messages before it.
+    /// Whether it may refer to earlier messages.
     pub(super) is_kept: bool,
 }
 
@@ -45,7 +45,7 @@ impl Kind {
     }
 }
 
-/// What follows the deflate data of a message of `length` bytes.
+/// Returns the bytes that follow the deflate data of a message of `length` bytes.
 pub(super) fn end(length: u32, kind: Kind) -> [u8; OVERHEAD] {
     let mut end = [0; OVERHEAD];
     let (first, second) = end.split_at_mut(LENGTH);
@@ -54,13 +54,13 @@ pub(super) fn end(length: u32, kind: Kind) -> [u8; OVERHEAD] {
     end
 }
 
-/// A quick look: `false` means that there is no mark.
+/// Returns false if there is certainly no mark. Only looks at the last byte.
 #[inline]
 pub(super) fn may_be_marked(payload: &[u8]) -> bool {
     payload.last() == Some(&LAST)
 }
 
-/// The kind of a compressed message, and all that stands before its mark; `None` if it is a plain one.
+/// Returns the kind of a compressed message and the bytes before its mark. Returns `None` for a plain message.
 pub(super) fn open(payload: &[u8]) -> Option<(u8, &[u8])> {
     match trailer::kind(Layer::Compression, payload)? {
         trailer::PLAIN => None,
@@ -68,7 +68,7 @@ pub(super) fn open(payload: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// A message that [`open`] says is plain, without the mark that says so.
+/// Removes the mark of a message that [`open`] found to be plain.
 pub(super) fn plain(message: Message) -> Message {
     match trailer::open(Layer::Compression, message) {
         Opened::Plain(message) => message,
@@ -76,7 +76,7 @@ pub(super) fn plain(message: Message) -> Message {
     }
 }
 
-/// The deflate data and the length of the message, of what stood before the mark.
+/// Splits the bytes before the mark into the deflate data and the length of the message.
 pub(super) fn split(marked: &[u8]) -> Option<(&[u8], u32)> {
     let (data, length) = marked.split_last_chunk()?;
     Some((data, u32::from_le_bytes(*length)))

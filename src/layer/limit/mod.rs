@@ -1,64 +1,65 @@
-//! Message sizes, idle time, lifetime and unflushed messages, each within bounds.
+//! Bounds message sizes, idle time, lifetime and unflushed messages.
 //!
 //! # Why
 //!
-//! A peer that sends what is too large, keeps a connection that nobody uses, or stays on a server that is to be emptied costs
-//! memory and places. A transport that is not of this crate may have none of these limits, and those that have a limit on size
-//! ([`Limits`](crate::Limits)) hold it against what is on the wire: above compression, this layer holds it against what
-//! it became.
+//! A peer that sends messages that are too large, keeps a connection that nobody uses, or stays on a server that is to be
+//! emptied costs memory and places. A transport of another crate may have none of these limits. The transports of this
+//! crate limit the size on the wire ([`Limits`](crate::Limits)); above compression, this layer limits the inflated size.
 //!
-//! # What is limited
+//! # Limits
 //!
-//! | limit | default | over it |
+//! | limit | default | when exceeded |
 //! |---|---|---|
-//! | [`max_incoming`](LimitLayer::max_incoming) | 4 MiB | an error item that [`is_too_large`](crate::Error::is_too_large); then the transport is closed with 1009, or, with [`skip_large`](LimitLayer::skip_large), the stream goes on with the next message |
-//! | [`max_outgoing`](LimitLayer::max_outgoing) | 4 MiB | an error of `start_send` that [`is_too_large`](crate::Error::is_too_large); nothing is sent, and the sink goes on |
-//! | [`idle_timeout`](LimitLayer::idle_timeout) | none | an error item that [`is_timeout`](crate::Error::is_timeout), and the transport is closed with 1001 "idle timeout" |
-//! | [`lifetime`](LimitLayer::lifetime) | none | the same with 1001 "maximum lifetime" |
-//! | [`max_in_flight`](LimitLayer::max_in_flight) | none | `poll_ready` flushes, and waits for that |
+//! | [`max_incoming`](LimitLayer::max_incoming) | 4 MiB | an error item for which [`is_too_large`](crate::Error::is_too_large) is true; then the transport is closed with 1009, or the stream goes on with the next message ([`skip_large`](LimitLayer::skip_large)) |
+//! | [`max_outgoing`](LimitLayer::max_outgoing) | 4 MiB | an error of `start_send` for which [`is_too_large`](crate::Error::is_too_large) is true; nothing is sent, and the sink goes on |
+//! | [`idle_timeout`](LimitLayer::idle_timeout) | none | an error item for which [`is_timeout`](crate::Error::is_timeout) is true; the transport is closed with 1001 "idle timeout" |
+//! | [`lifetime`](LimitLayer::lifetime) | none | the same, with 1001 "maximum lifetime" |
+//! | [`max_in_flight`](LimitLayer::max_in_flight) | none | `poll_ready` flushes, and waits for the flush |
 //!
-//! Sizes are those of text and binary messages; pings, pongs and closes pass whatever the limits are. An outgoing message that is too
-//! large, and an incoming one that is skipped, is a [rejection](crate::Error::is_rejection).
+//! Sizes are those of text and binary messages; pings, pongs and closes always pass. The errors of an outgoing message that
+//! is too large, and of an incoming one that is skipped, are [rejections](crate::Error::is_rejection).
 //!
-//! 1001 says that this end goes away and that nothing was wrong with what the peer did: it may connect again.
+//! Code 1001 says that this end goes away. The peer did nothing wrong and may connect again.
 //!
-//! Idle is who sends and receives no *data*: pings and pongs do not count. A message that is on its way does, as far as the transport
-//! [reports](crate::transport::signal::moved) the bytes that move: at 1,024 bytes a second or more, averaged over an eighth of the idle
-//! timeout, and until more bytes have moved than the largest message each way may have. A message that never ends is idleness after
-//! that, be it a drip, empty fragments or a flood of pings. The precision is an eighth: after the last message
-//! the transport is closed between `T` and `T * 9 / 8`. Lifetimes are exact to what the runtime's timer is, less the
-//! [jitter](LimitLayer::lifetime_jitter). Both begin with the first poll of the stream.
+//! A connection is idle if no *data* passes: pings and pongs do not count. A message that is on its way counts, as far as the
+//! transport [reports](crate::transport::signal::moved) the bytes that move: at 1,024 bytes a second or more, averaged over an
+//! eighth of the idle timeout, until more bytes have moved than the largest message each way may have. A message that never
+//! ends does not count after that, whether it drips, or consists of empty fragments or pings.
 //!
-//! # Where it waits
+//! The precision of the idle timeout `T` is an eighth: the transport is closed between `T` and `T * 9 / 8` after the last
+//! message. Lifetimes are as exact as the runtime's timer, less the [jitter](LimitLayer::lifetime_jitter). Both begin with
+//! the first poll of the stream.
 //!
-//! In `poll_ready`, under [`max_in_flight`](LimitLayer::max_in_flight), for the inner transport's flush. The times are kept where the
-//! stream is polled: a transport that nobody reads is not closed by them, and a user who does not read is not taken for an idle
-//! peer. After an error that closes, the stream ends once the close message is flushed and the inner transport closed.
+//! # Backpressure
 //!
-//! # Where it belongs in the stack
+//! `poll_ready` waits for the inner transport's flush under [`max_in_flight`](LimitLayer::max_in_flight). The times are checked
+//! while the stream is polled: a transport that nobody reads is not closed by them, and a user who does not read is not
+//! taken for an idle peer. After an error that closes, the stream ends once the close message is flushed and the inner
+//! transport closed.
 //!
-//! Below the codec, since it is for transports of [`Message`](crate::Message)s. Above compression and batch, to limit what they make of
-//! a message on the wire; above the heartbeat, whose pings are then no activity in any case.
+//! # Position in the stack
+//!
+//! Below the codec, because it works on [`Message`](crate::Message)s. Above compression and batch, to limit the application's
+//! messages; above the heartbeat, so that its pings do not pass here.
 //!
 //! # Errors
 //!
-//! Its own [`is_too_large`](crate::Error::is_too_large) and [`is_timeout`](crate::Error::is_timeout), the latter with the
-//! [close frame](crate::Error::close_frame) that was sent, and [`is_closed`](crate::Error::is_closed) of the sink from then on; those
-//! of the inner transport pass as they are.
+//! Returns errors for which [`is_too_large`](crate::Error::is_too_large) or [`is_timeout`](crate::Error::is_timeout) is true; the
+//! latter have the [close frame](crate::Error::close_frame) that was sent. From then on the sink returns errors for which
+//! [`is_closed`](crate::Error::is_closed) is true. Errors of the inner transport are passed on.
 //!
 //! # Cancel safety
 //!
-//! All state is in the transport: a future over it (`send`, `next`) that is dropped loses no message.
+//! All state is in the transport: dropping a `send` or a `next` loses no message.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
-//! Nothing, but for the close message with which it ends a transport (1009 or 1001).
+//! The layer adds nothing, except the close message with which it ends a transport (1009 or 1001).
 //!
 //! # Cost
 //!
-//! A comparison and a flag for each message; the clock is read once a tick (an eighth of the idle time), and the timer is
-//! looked at where the stream is `Pending`, and at every 64th message of one that never is. Nothing is allocated per
-//! message, but for errors.
+//! A comparison and a flag for each message. The clock is read once a tick (an eighth of the idle timeout). The timer is
+//! checked when the stream is `Pending`, and at every 64th message of a stream that never is. Only errors allocate.
 //!
 //! # Example
 //!
@@ -77,7 +78,7 @@
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
 //!
-//! A server that is emptied by itself, for deployments:
+//! A server whose connections end in time for deployments:
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
@@ -106,11 +107,10 @@
 //!
 //! # Unlike tower's `ConcurrencyLimit` and tower-http's `RequestBodyLimit` and `Timeout`
 //!
-//! Those see a call and its body. What bounds calls in flight over a transport is tower's own `ConcurrencyLimitLayer` around
-//! `service::Client` or a handler; it needs no counterpart here. This one sees messages, and the connection as a whole.
+//! Those see a call and its body. To bound calls in flight over a transport, put tower's own `ConcurrencyLimitLayer` around
+//! `service::Client` or a handler. This layer sees messages, and the connection as a whole.
 
-mod layer;
 mod transport;
 mod watch;
 
-pub use self::{layer::LimitLayer, transport::Limited};
+pub use self::transport::{LimitLayer, Limited};
