@@ -4,7 +4,7 @@ use tower_layer::Layer;
 
 use super::{CustomHeartbeatLayer, Heartbeat, Monitor, pings::ProtocolPings, watchdog::Watchdog, wire::Form};
 
-/// Finds out a peer that is gone, and measures the round trip. See the [module](super) for the whole story.
+/// Detects a dead peer, and measures the round-trip time. See the [module](super) for the complete documentation.
 #[derive(Clone, Debug)]
 pub struct HeartbeatLayer {
     interval: Duration,
@@ -17,10 +17,10 @@ pub struct HeartbeatLayer {
 }
 
 impl HeartbeatLayer {
-    /// Sends a ping when nothing came for `interval`, and gives the peer up when nothing comes within `timeout` of it. Both
-    /// are 1 ms at least.
+    /// Creates a layer that sends a ping if nothing arrives for `interval`, and ends the transport if nothing arrives within
+    /// `timeout` of it. Both are at least 1 ms.
     ///
-    /// A peer that is gone is found within the sum of the two.
+    /// A dead peer is detected within the sum of the two.
     #[must_use]
     pub const fn new(interval: Duration, timeout: Duration) -> Self {
         Self {
@@ -43,19 +43,19 @@ impl HeartbeatLayer {
         layer
     }
 
-    /// Sends pings as marked binary messages in place of [`Message::Ping`](crate::Message::Ping), for transports without
-    /// control messages or where they are out of reach, as in a browser.
+    /// Sends pings as marked binary messages instead of [`Message::Ping`](crate::Message::Ping), for transports without
+    /// control messages or without access to them, as in a browser.
     ///
-    /// The peer must have this layer, in this mode or with [`answer_application_level`](Self::answer_application_level): another would take
-    /// the ping for a strange binary message of 16 bytes.
+    /// The peer must have this layer, in this mode or with [`answer_application_level`](Self::answer_application_level).
+    /// Any other peer receives an unexpected binary message of 16 bytes.
     #[must_use]
     pub const fn application_level(mut self) -> Self {
         self.form = Form::Binary;
         self.answer_application_level()
     }
 
-    /// Answers the pings of a peer in [application-level](Self::application_level) mode, whatever the mode of this end. They are marked
-    /// binary messages.
+    /// Answers the pings of a peer in [application-level](Self::application_level) mode, whatever the mode of this end. They
+    /// are marked binary messages.
     ///
     /// The peer must have this layer. Without this setting, a binary message that ends like such a ping is data and passes
     /// unchanged in either direction, so that a peer without this crate gets its own bytes back.
@@ -65,7 +65,7 @@ impl HeartbeatLayer {
         self
     }
 
-    /// For a peer that knows no marks.
+    /// Returns the same layer for a peer that does not know marks.
     #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
     pub(crate) const fn plain(mut self) -> Self {
         self.form = Form::Control;
@@ -73,16 +73,16 @@ impl HeartbeatLayer {
         self
     }
 
-    /// Answers each [`Message::Ping`](crate::Message::Ping) that comes in, for transports that do not, such as a
-    /// [`channel`](crate::channel()). WebSockets do, and need no second answer.
+    /// Answers each incoming [`Message::Ping`](crate::Message::Ping), for transports that do not, such as a
+    /// [`channel`](crate::channel()). WebSockets answer on their own.
     #[must_use]
     pub const fn answer_pings(mut self) -> Self {
         self.answers_pings = true;
         self
     }
 
-    /// Tells the round-trip times of every transport that this layer wraps to `monitor`, where each transport has one of its
-    /// own otherwise.
+    /// Reports the round-trip times of all transports of this layer to `monitor`. By default each transport has a monitor of
+    /// its own.
     #[must_use]
     pub fn monitor(mut self, monitor: Monitor) -> Self {
         self.monitor = Some(monitor);
@@ -91,8 +91,8 @@ impl HeartbeatLayer {
 }
 
 impl HeartbeatLayer {
-    /// Makes the heartbeat out of messages of your own, for protocols with an application heartbeat (`{"op":"ping"}`). `ping`
-    /// makes the ping of a number, which counts from 1. `is_answer` tells the peer's answers from its other messages. See
+    /// Uses messages of your own, for protocols with an application heartbeat (`{"op":"ping"}`). `ping` makes the ping of a
+    /// number, which counts from 1. `is_answer` tells the peer's answers from its other messages. See
     /// [`CustomHeartbeatLayer`].
     ///
     /// The times and the [monitor](Self::monitor) are kept. [`application_level`](Self::application_level) and
@@ -108,7 +108,7 @@ impl HeartbeatLayer {
 }
 
 impl Default for HeartbeatLayer {
-    /// 20 s and 20 s.
+    /// Returns a layer with an interval of 20 s and a timeout of 20 s.
     fn default() -> Self {
         Self::new(Duration::from_secs(20), Duration::from_secs(20))
     }

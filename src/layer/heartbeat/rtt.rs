@@ -3,18 +3,19 @@ use std::{
     time::Duration,
 };
 
-/// Round-trip times of one connection: what [`Monitor::rtt`] gives.
+/// The round-trip times of one connection, returned by [`Monitor::rtt`].
 ///
-/// A round trip lasts from when a ping was due until its pong was read. So it includes what the ping waited for room, and what
-/// the pong waited to be read; and a peer can answer late, but hardly too early, since it does not see the ping before.
+/// A round trip lasts from the time when a ping was due until its pong was read. It includes the time that the ping waited
+/// for room and the pong waited to be read. A peer can answer late, but hardly too early, because it does not know the ping
+/// in advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rtt {
-    /// The newest.
+    /// The newest round trip.
     pub last: Duration,
-    /// The smoothed one: SRTT of [RFC 6298, section 2](https://www.rfc-editor.org/rfc/rfc6298#section-2), with alpha 1/8.
+    /// The smoothed round trip: SRTT of [RFC 6298, section 2](https://www.rfc-editor.org/rfc/rfc6298#section-2), with alpha 1/8.
     pub smoothed: Duration,
-    /// How much it varies: RTTVAR of the same, with beta 1/4.
+    /// The variation: RTTVAR of the same RFC, with beta 1/4.
     pub variation: Duration,
 }
 
@@ -34,28 +35,28 @@ impl Rtt {
     }
 }
 
-/// `old` counts so many times as much as `new`.
+/// Returns the mean in which `old` counts `times` as much as `new`.
 fn mean(old: Duration, times: u32, new: Duration) -> Duration {
     old.saturating_mul(times).saturating_add(new) / (times + 1)
 }
 
-/// Tells the round-trip time of a connection, from anywhere: it is cheap to clone, and works while a
-/// [`Driver`](crate::Driver) owns the transport.
+/// A handle to the round-trip times of a connection. It is cheap to clone, and works while a [`Driver`](crate::Driver) owns
+/// the transport.
 ///
-/// From [`Heartbeat::monitor`](super::Heartbeat::monitor) it is one connection's. Given to
-/// [`HeartbeatLayer::monitor`](super::HeartbeatLayer::monitor) it tells of whichever of the layer's connections had a pong
-/// last: what a client that reconnects wants, which has one at a time.
+/// A monitor from [`Heartbeat::monitor`](super::Heartbeat::monitor) belongs to one connection. One that is given to
+/// [`HeartbeatLayer::monitor`](super::HeartbeatLayer::monitor) has the times of the layer's connection that received a pong
+/// last. That suits a client that reconnects, which has one connection at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Monitor(Arc<Mutex<Option<Rtt>>>);
 
 impl Monitor {
-    /// A monitor that knows nothing yet.
+    /// Creates a monitor without any times.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The round-trip times, once a pong came. A connection that is never idle is not asked, and tells nothing new.
+    /// Returns the round-trip times, once a pong has arrived. A connection that is never idle is not pinged, so its times stay.
     #[must_use]
     pub fn rtt(&self) -> Option<Rtt> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -66,7 +67,7 @@ impl Monitor {
     }
 }
 
-/// The times of one connection, told to a monitor.
+/// Measures the round trips of one connection, and reports them to a monitor.
 #[derive(Debug)]
 pub(super) struct RoundTrips {
     rtt: Option<Rtt>,

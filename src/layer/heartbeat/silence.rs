@@ -1,66 +1,66 @@
-//! When the peer is asked, and when it is given up: no I/O, and no clock.
+//! Decides when the peer is pinged and when it is given up. Pure: no I/O, no clock.
 
 use std::time::Duration;
 
-/// How many ticks an interval has. A message in the middle of a tick is taken for one at the tick's beginning, so a ping comes
-/// when the peer was silent for the interval at most, and for the interval less one tick at least.
+/// The number of ticks in an interval. A message in the middle of a tick counts as one at the tick's beginning, so a ping is
+/// sent after a silence of the interval at most, and of the interval less one tick at least.
 const TICKS: u32 = 2;
 
-/// The shortest time that is counted: what the timers below can tell.
+/// The shortest time: the resolution of the timers.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// How many bytes must move in a second to be a sign of life without a whole message. Above it a peer that sends a byte now and then,
-/// and never a message or a pong, would live forever; far below it lies no line that is of use.
+/// The number of bytes per second that are a sign of life without a whole message. Without it, a peer that sends a byte now
+/// and then, and never a message or a pong, would live forever. Any line that is of use is far faster.
 const LEAST_RATE: u128 = 100;
 
 /// Watches for silence.
 ///
 /// ```text
 ///           the first poll                nothing came for the interval
-///   New ------------------> Listening ------------------------------> Asked
+///   New ------------------> Listening ------------------------------> Pinged
 ///                             ^  ^ |                                  |   |
 ///                             |  +-+ tick             something came  |   | nothing did
 ///                             +---------------------------------------+   v   for the timeout
 ///                                                                       Over
 ///
-///   Ignoring: silence means nothing. Pings of the peer are answered, unlike when it is Over.
+///   Ignoring: silence means nothing. Pings of the peer are answered, unlike in Over.
 /// ```
 #[derive(Debug)]
 pub(super) struct Silence {
     tick: Duration,
     timeout: Duration,
-    /// A ping is due each interval, whatever comes.
+    /// Whether a ping is due each interval, even if messages arrive.
     is_steady: bool,
     phase: Phase,
-    /// Something came since it was looked at last.
+    /// Whether something arrived since the last look.
     heard: bool,
-    /// Bytes that moved since the ping, without a message.
+    /// The number of bytes that moved since the ping, without a message.
     moved: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     New,
-    /// For so many ticks, at most, nothing came.
+    /// The number of ticks in which nothing arrived, at most.
     Listening(u32),
     Pinged {
-        /// The timer rang late once, and the peer got its time again.
+        /// Whether the timer fired late once, and the peer got its time again.
         again: bool,
     },
-    /// Nobody is asked, and nobody is given up.
+    /// No pings are sent, and the peer is never given up.
     Ignoring,
-    /// Nothing is watched any more.
+    /// Nothing is watched any more, and nothing is answered.
     Over,
 }
 
-/// What is to be done when the timer rang.
+/// The action to take when the timer fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Let the timer ring after so long.
+    /// Set the timer to this duration.
     Wait(Duration),
-    /// Send a ping, and let the timer ring after so long.
+    /// Send a ping, and set the timer to this duration.
     Ping(Duration),
-    /// The peer is taken for dead.
+    /// Give the peer up.
     GiveUp,
 }
 
@@ -97,8 +97,8 @@ impl Silence {
         self.heard = true;
     }
 
-    /// So many bytes moved, though no message came of them yet. They answer a ping, and put none off: a peer that has handed a long message
-    /// to its operating system sees nothing move, and takes this ping for our sign of life.
+    /// Notes bytes that moved without completing a message. They answer a ping, but postpone none: a peer that has handed a long
+    /// message to its operating system sees nothing move, and relies on this end's ping as a sign of life.
     pub(super) fn moved(&mut self, bytes: u64) {
         if bytes == 0 || !matches!(self.phase, Phase::Pinged { .. }) {
             return;
@@ -109,7 +109,7 @@ impl Silence {
         }
     }
 
-    /// No more is asked, and nobody given up.
+    /// Stops: no more pings are sent, and the peer is not given up.
     pub(super) fn stop(&mut self) {
         self.phase = Phase::Over;
     }
@@ -118,7 +118,7 @@ impl Silence {
         self.phase == Phase::Over
     }
 
-    /// All that has come was read: when the timer is to ring, unless that stays as it was.
+    /// Called when everything that arrived was read. Returns the duration for the timer, unless it stays as it is.
     pub(super) fn quiet(&mut self) -> Option<Duration> {
         match self.phase {
             Phase::Pinged { .. } if !self.heard => None,
@@ -132,13 +132,13 @@ impl Silence {
         }
     }
 
-    /// The timer rang, and all that has come was read. `since` is the time since the ping, if there was one.
+    /// Called when the timer fired and everything that arrived was read. `since` is the time since the last ping.
     pub(super) fn rang(&mut self, since: Duration) -> Step {
         self.moved = 0;
         match &mut self.phase {
             Phase::Pinged { again } => {
-                // Late by so much because nobody read: the ping may not even have left. What has come by then is read
-                // before the next look, so once is enough.
+                // It is that late because nobody read: the ping may not even have left. Everything that arrived by then is
+                // read before the next look, so once more is enough.
                 let is_late = since > self.timeout.saturating_add(self.timeout / 4);
                 if is_late && !std::mem::replace(again, true) {
                     return Step::Wait(self.timeout);

@@ -1,4 +1,4 @@
-//! Pings and pongs as messages: no I/O.
+//! Pings and pongs as messages. Pure: no I/O.
 
 use bytes::Bytes;
 
@@ -7,7 +7,7 @@ use crate::{
     message::trailer::{self, Layer, Opened},
 };
 
-/// What a ping of ours carries: four bytes by which its pong is known, and a number.
+/// The payload of a ping: four bytes that identify its pong, and a number.
 pub(super) type Payload = [u8; 8];
 
 const OURS: [u8; 4] = *b"ttxh";
@@ -16,7 +16,7 @@ const OURS: [u8; 4] = *b"ttxh";
 const PING: u8 = 1;
 const PONG: u8 = 2;
 
-/// The payload of the ping of this number.
+/// Returns the payload of the ping of this number.
 pub(super) fn payload(number: u32) -> Payload {
     let mut payload = [0; 8];
     payload[..4].copy_from_slice(&OURS);
@@ -24,7 +24,7 @@ pub(super) fn payload(number: u32) -> Payload {
     payload
 }
 
-/// How pings are written.
+/// The form of pings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// As [`Message::Ping`].
@@ -33,7 +33,7 @@ pub(super) enum Form {
     Binary,
 }
 
-/// A ping with this payload.
+/// Returns a ping with this payload.
 pub(super) fn ping(form: Form, payload: Payload) -> Message {
     match form {
         Form::Control => Message::Ping(Bytes::copy_from_slice(&payload)),
@@ -41,13 +41,13 @@ pub(super) fn ping(form: Form, payload: Payload) -> Message {
     }
 }
 
-/// The answer to a marked ping.
+/// Returns the answer to a marked ping.
 pub(super) fn pong(payload: Payload) -> Message {
     Message::Binary(trailer::append(&payload, Layer::Heartbeat, PONG))
 }
 
-/// Whether a message, of either direction, may be more than one that passes by: of the others nothing is to be done. It looks
-/// without a move, which for a message would cost as much as the rest of the layer. Without `has_marks`, no binary message is more.
+/// Returns false if a message, of either direction, only passes. Takes a reference, because moving a message costs as much as
+/// the rest of the layer. Without `has_marks`, every binary message passes.
 #[inline]
 pub(super) fn concerns(message: &Message, has_marks: bool) -> bool {
     match message {
@@ -57,21 +57,21 @@ pub(super) fn concerns(message: &Message, has_marks: bool) -> bool {
     }
 }
 
-/// A message of the user, such that the peer does not take it for one of ours.
+/// Escapes a message of the user, so that the peer does not take it for a ping or pong.
 pub(super) fn close(message: Message) -> Message {
     trailer::close(Layer::Heartbeat, message)
 }
 
-/// What came in.
+/// The classification of an incoming message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Incoming {
-    /// For the user, as the peer's user sent it.
+    /// A message for the user, as the peer's user sent it.
     Message(Message),
     /// A marked ping, to be answered.
     Ping(Payload),
     /// The answer to a ping of this payload.
     Pong(Payload),
-    /// A mark of this kind that no version of the format has, or with such a body.
+    /// A message with an unknown kind of mark, or with an invalid body.
     Malformed(u8),
 }
 
