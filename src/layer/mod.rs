@@ -91,6 +91,12 @@ let (sender, receiver, driver) = transport.drive(Queue::values()).into_parts();
 //!
 //! `stack::OptimizedTransport` is this stack ready-made, negotiated with the peer.
 //!
+//! # Your own layer
+//!
+//! [`own`] has the part that is hard to write by hand: sending messages of the layer's own, and ending the transport. The
+//! guide [`docs/writing-a-layer.md`](https://github.com/tower-transport/tower-transport/blob/main/docs/writing-a-layer.md)
+//! goes from a layer that passes messages on to one that pings and closes.
+//!
 //! # Cost
 //!
 //! Each layer's page states its cost. `cargo bench -p benches --bench overhead` measures time, instructions and allocations per

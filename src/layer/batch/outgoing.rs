@@ -18,8 +18,8 @@ use crate::{
 
 /// The sending side: the waiting batch, and the conditions under which it is sent.
 ///
-/// A batch is an own message of the [`LayerSink`], which remembers the room below and the promise to the user. What
-/// follows from the rest:
+/// A batch is an own message of the [`LayerSink`], which remembers the room below and the promise to the user. The
+/// rest:
 ///
 /// | messages are | in | they leave with |
 /// |---|---|---|
@@ -27,8 +27,8 @@ use crate::{
 /// | handed over and not flushed (`is_dirty`) | the transport below | the next flush, or the delay |
 /// | pushed | `sink` | the next poll of either half |
 ///
-/// The delay runs while messages wait or are not flushed: the timer is set, or `is_due` if it has run out at once. Until
-/// the reader waits (`is_parked`) nothing is set, because the reader polls before it waits and sends what is due.
+/// The delay runs while messages wait or are not flushed: the timer is set, or `is_due` if it has run out at once.
+/// Until the reader waits (`is_parked`) nothing is set, because the reader polls before it waits and sends what is due.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pack: Pack,
@@ -210,7 +210,6 @@ impl Outgoing {
     }
 
     /// Sends waiting messages, at once if there is room.
-    #[inline(never)]
     fn hand_over<T>(&mut self, inner: Pin<&mut T>) -> Result<(), Error>
     where
         T: Transport<Message>,
@@ -255,7 +254,6 @@ impl Outgoing {
 /// Messages that wait for others to join them, without a flush.
 impl Outgoing {
     /// On the writer's task: sends messages that have waited too long, if no reader does.
-    #[inline(never)]
     fn poll_rung<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
     where
         T: Transport<Message>,

@@ -145,7 +145,6 @@ impl fmt::Debug for Pack {
 }
 
 /// Handles a batch that the transport below did not accept.
-#[cold]
 pub(super) fn refused(error: Error, count: usize) -> Error {
     if count < 2 || error.is_closed() {
         return error;

@@ -1,6 +1,7 @@
 //! Typed values in place of messages.
 //!
-//! Turns a transport of [`Message`](crate::Message)s into a transport of the values of a [`Codec`](crate::codec::Codec).
+//! Turns a transport of [`Message`](crate::Message)s into a transport of the values of a
+//! [`Codec`](crate::codec::Codec).
 //!
 //! # Why
 //!
@@ -24,10 +25,10 @@
 //!
 //! # Backpressure
 //!
-//! The layer never waits on its own account: `poll_ready`, `poll_flush` and `poll_close` are the inner transport's. After
-//! a bad payload under [`close_on_bad_payload`](CodecLayer::close_on_bad_payload), the stream ends once the close message
-//! is flushed and the inner transport closed. With a peer that does not read, that takes as long as the transport's
-//! [`close`](crate::Limits::close) limit.
+//! The layer never waits on its own account: `poll_ready`, `poll_flush` and `poll_close` are the inner transport's.
+//! After a bad payload under [`close_on_bad_payload`](CodecLayer::close_on_bad_payload), the stream ends once the close
+//! message is flushed and the inner transport closed. With a peer that does not read, that takes as long as the
+//! transport's [`close`](crate::Limits::close) limit.
 //!
 //! # Position in the stack
 //!
@@ -95,8 +96,8 @@
 //!
 //! # Unlike `tokio_util::codec::Framed`
 //!
-//! `Framed` cuts a stream of bytes into frames. Here the transport has done so already: a codec sees whole messages, and
-//! a message that cannot be decoded costs that message alone.
+//! `Framed` cuts a stream of bytes into frames. Here the transport has done so already: a codec sees whole messages,
+//! and a message that cannot be decoded costs that message alone.
 
 mod transport;
 

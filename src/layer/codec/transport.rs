@@ -61,8 +61,8 @@ impl<T, C: Clone> Layer<T> for CodecLayer<C> {
 pin_project! {
     /// A transport of values over a transport of messages, created by [`CodecLayer`].
     ///
-    /// It is a `Sink<C::Out>` and a `Stream` of `Result<C::In, Error>`. The [module](super) documents how each message is
-    /// handled.
+    /// It is a `Sink<C::Out>` and a `Stream` of `Result<C::In, Error>`. The [module](super) documents how each message
+    /// is handled.
     #[derive(Debug)]
     pub struct Coded<T, C> {
         #[pin]
@@ -222,9 +222,9 @@ where
 }
 
 impl<C: Codec> Queue<Outbound<C>, C::In> {
-    /// Creates a queue for outgoing messages of an [`EncodeOnce`](crate::codec::EncodeOnce). Encoded messages count with
-    /// the length of their payload, values with the size of their type; see [`size_by`](Self::size_by). Incoming values
-    /// count as in [`values`](Self::values).
+    /// Creates a queue for outgoing messages of an [`EncodeOnce`](crate::codec::EncodeOnce). Encoded messages count
+    /// with the length of their payload, values with the size of their type; see [`size_by`](Self::size_by). Incoming
+    /// values count as in [`values`](Self::values).
     #[must_use]
     pub fn outbound() -> Self {
         Self::outgoing_sized_by(size::<C>)

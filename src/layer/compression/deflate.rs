@@ -60,41 +60,41 @@ impl Deflate {
     }
 
     /// Sets the largest message that a peer may make this end inflate, in bytes. Defaults to 4 MiB, as
-    /// [`Limits::message`](crate::Limits::message), which bounds the compressed size. A larger message is an error for which
-    /// [`is_too_large`](crate::Error::is_too_large) is true, and is not inflated. Larger outgoing messages are sent plain;
-    /// the transport's own limit decides about them.
+    /// [`Limits::message`](crate::Limits::message), which bounds the compressed size. A larger message is an error for
+    /// which [`is_too_large`](crate::Error::is_too_large) is true, and is not inflated. Larger outgoing messages are
+    /// sent plain; the transport's own limit decides about them.
     #[must_use]
     pub const fn max_inflated(mut self, bytes: usize) -> Self {
         self.max_inflated = bytes;
         self
     }
 
-    /// Sets the largest ratio of inflated to compressed size of a message over 64 KiB. Defaults to 200; deflate can reach
-    /// 1032. A message that claims more is an error for which [`is_too_large`](crate::Error::is_too_large) is true, and is
-    /// not inflated. Outgoing messages that shrink more are sent plain, so that two ends with the same setting always
-    /// understand each other.
+    /// Sets the largest ratio of inflated to compressed size of a message over 64 KiB. Defaults to 200; deflate can
+    /// reach 1032. A message that claims more is an error for which [`is_too_large`](crate::Error::is_too_large) is
+    /// true, and is not inflated. Outgoing messages that shrink more are sent plain, so that two ends with the same
+    /// setting always understand each other.
     #[must_use]
     pub const fn max_ratio(mut self, ratio: u32) -> Self {
         self.max_ratio = ratio;
         self
     }
 
-    /// Lets each message refer to those before it: small messages that resemble each other shrink two to three times as far.
-    /// **Both ends must set it**; an end that does not keep its context refuses a peer that does.
+    /// Lets each message refer to those before it: small messages that resemble each other shrink two to three times as
+    /// far. **Both ends must set it**; an end that does not keep its context refuses a peer that does.
     ///
-    /// A connection that sends and receives holds about 420 KiB for it (371 KiB to compress, 47 KiB to inflate), from the
-    /// first compressed message of each direction until the transport is dropped. Messages of up to 4 KiB are sent
-    /// compressed even if they grow, as long as earlier ones shrank by more (or 1 KiB in all), because later messages may
-    /// refer to them. Nothing below this layer may drop or reorder messages, and one message that cannot be inflated ends
-    /// the connection.
+    /// A connection that sends and receives holds about 420 KiB for it (371 KiB to compress, 47 KiB to inflate), from
+    /// the first compressed message of each direction until the transport is dropped. Messages of up to 4 KiB are sent
+    /// compressed even if they grow, as long as earlier ones shrank by more (or 1 KiB in all), because later messages
+    /// may refer to them. Nothing below this layer may drop or reorder messages, and one message that cannot be
+    /// inflated ends the connection.
     #[must_use]
     pub const fn keep_context(mut self) -> Self {
         self.keep_context = true;
         self
     }
 
-    /// Compresses nothing, but inflates the messages of a peer that compresses. Messages are sent unchanged, except a binary
-    /// message that ends in this layer's own mark. Use it for a peer that does not know compression.
+    /// Compresses nothing, but inflates the messages of a peer that compresses. Messages are sent unchanged, except a
+    /// binary message that ends in this layer's own mark. Use it for a peer that does not know compression.
     #[must_use]
     pub const fn receive_only(mut self) -> Self {
         self.receive_only = true;
@@ -103,9 +103,9 @@ impl Deflate {
 
     /// Sets whether batches (those of the `batch` layer) are compressed. Defaults to `true`.
     ///
-    /// The messages of a batch share a block of deflate. Its length therefore reveals whether a secret of one message occurs
-    /// in text that an attacker chose in another (CRIME, BREACH). Turn this off if messages of different owners leave
-    /// together and somebody may observe the lengths. Messages that leave alone are still compressed;
+    /// The messages of a batch share a block of deflate. Its length therefore reveals whether a secret of one message
+    /// occurs in text that an attacker chose in another (CRIME, BREACH). Turn this off if messages of different owners
+    /// leave together and somebody may observe the lengths. Messages that leave alone are still compressed;
     /// `BatchPolicy::alone_from` keeps those that are worth it out of batches.
     #[must_use]
     pub const fn batches(mut self, compress: bool) -> Self {

@@ -58,7 +58,8 @@ impl Incoming {
             Refused { error, is_final }
         };
         if !deflate.inflates {
-            let error = "the peer sent a compressed message, though the two ends have not agreed on compression: it is not inflated";
+            let error = "the peer sent a compressed message, though the two ends have not agreed on compression: it is \
+                         not inflated";
             return Err(refused(Error::protocol(error), None));
         }
         let Some(kind) = Kind::from_code(code) else {
@@ -66,7 +67,8 @@ impl Incoming {
             return Err(refused(Error::protocol(error), None));
         };
         if kind.is_kept && !deflate.keep_context {
-            let error = "the peer keeps its compression context, and this end does not: set `Deflate::keep_context` on both ends";
+            let error = "the peer keeps its compression context, and this end does not: set `Deflate::keep_context` on \
+                         both ends";
             return Err(refused(Error::protocol(error), Some(CloseCode::PROTOCOL)));
         }
         match self.inflate(kind, marked, deflate) {
@@ -105,14 +107,14 @@ fn check(length: u32, compressed: usize, deflate: &Deflate) -> Result<usize, Err
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     if !deflate.may_inflate(length) {
         return Err(Error::too_large(format!(
-            "an incoming message of {length} bytes (compressed: {compressed}) is over the limit of {limit} bytes for what is \
-             inflated: raise `Deflate::max_inflated`, or let the peer send smaller messages"
+            "an incoming message of {length} bytes (compressed: {compressed}) is over the limit of {limit} bytes for \
+             what is inflated: raise `Deflate::max_inflated`, or let the peer send smaller messages"
         )));
     }
     if !deflate.is_sound(length, compressed) {
         return Err(Error::too_large(format!(
-            "an incoming message claims to inflate from {compressed} to {length} bytes, over the limit of {} to 1: raise \
-             `Deflate::max_ratio` if the peer is to be trusted with that",
+            "an incoming message claims to inflate from {compressed} to {length} bytes, over the limit of {} to 1: \
+             raise `Deflate::max_ratio` if the peer is to be trusted with that",
             deflate.max_ratio
         )));
     }

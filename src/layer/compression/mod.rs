@@ -1,12 +1,12 @@
 //! Deflate for each message, on any transport.
 //!
-//! Outgoing messages that are large enough are sent compressed if that makes them smaller; incoming ones are inflated. Text
-//! stays text, binary stays binary, and control messages pass.
+//! Outgoing messages that are large enough are sent compressed if that makes them smaller; incoming ones are inflated.
+//! Text stays text, binary stays binary, and control messages pass.
 //!
 //! # Why
 //!
-//! JSON shrinks to a third or a half. Compression costs more processor time than a system call. It pays off if the network
-//! is slow, metered, or the bottleneck; it does not within one machine.
+//! JSON shrinks to a third or a half. Compression costs more processor time than a system call. It pays off if the
+//! network is slow, metered, or the bottleneck; it does not within one machine.
 //!
 //! # Handling of messages
 //!
@@ -27,22 +27,23 @@
 //! # Bounds against the peer
 //!
 //! Each compressed message states its inflated length. A message that claims more than
-//! [`max_inflated`](Deflate::max_inflated) (4 MiB), or more than [`max_ratio`](Deflate::max_ratio) (200) times its size on the
-//! wire, is refused before anything is inflated or allocated. Inflating stops at the claimed length. A message therefore
-//! costs at most its limit, and 64 KiB. A compressed message within a compressed message is not inflated again.
+//! [`max_inflated`](Deflate::max_inflated) (4 MiB), or more than [`max_ratio`](Deflate::max_ratio) (200) times its size
+//! on the wire, is refused before anything is inflated or allocated. Inflating stops at the claimed length. A message
+//! therefore costs at most its limit, and 64 KiB. A compressed message within a compressed message is not inflated
+//! again.
 //!
 //! # Backpressure
 //!
 //! The layer never waits on its own account: `poll_ready`, `poll_flush` and `poll_close` are the inner transport's.
-//! `start_send` and `poll_next` compress and inflate in place; `cargo bench -p benches --bench overhead` has the time for
-//! 2 KiB. After a final refusal the stream ends once the close message is flushed and the inner transport closed.
+//! `start_send` and `poll_next` compress and inflate in place; `cargo bench -p benches --bench overhead` has the time
+//! for 2 KiB. After a final refusal the stream ends once the close message is flushed and the inner transport closed.
 //!
 //! # Position in the stack
 //!
 //! Below everything that creates messages (a codec) or makes them larger (a batch shrinks better than its parts), above
-//! everything that counts bytes of the wire. With [`keep_context`](Deflate::keep_context) also below everything that drops,
-//! repeats or reorders (a queue, resume), and below a reconnect, in the stack per connection, so that each connection
-//! begins with a context of its own.
+//! everything that counts bytes of the wire. With [`keep_context`](Deflate::keep_context) also below everything that
+//! drops, repeats or reorders (a queue, resume), and below a reconnect, in the stack per connection, so that each
+//! connection begins with a context of its own.
 //!
 //! # Errors
 //!
@@ -54,41 +55,43 @@
 //! | one of the first two, referring to a kept context | the same | the transport is closed with 1009 or 1007: no later message could be inflated |
 //! | a kept context, which this end does not keep | [`is_protocol`](crate::Error::is_protocol) | the transport is closed with 1002 |
 //!
-//! After such a close the sink returns errors for which [`is_closed`](crate::Error::is_closed) is true, with the close frame and
-//! with the refusal as their source. Errors after which the stream goes on are [rejections](crate::Error::is_rejection) of one
-//! message. Errors of the inner transport are passed on. After a failed `start_send`, no later message refers to the one that
-//! was not sent.
+//! After such a close the sink returns errors for which [`is_closed`](crate::Error::is_closed) is true, with the close
+//! frame and with the refusal as their source. Errors after which the stream goes on are
+//! [rejections](crate::Error::is_rejection) of one message. Errors of the inner transport are passed on. After a failed
+//! `start_send`, no later message refers to the one that was not sent.
 //!
 //! # Cancel safety
 //!
-//! All state is in the transport: dropping a `send` or a `next` loses no message. A message is compressed when the transport
-//! takes it, never before.
+//! All state is in the transport: dropping a `send` or a `next` loses no message. A message is compressed when the
+//! transport takes it, never before.
 //!
 //! # On the wire
 //!
-//! A compressed message is a binary message: raw deflate data, the length in 4 bytes and a [mark](https://github.com/tower-transport/tower-transport/blob/main/docs/wire.md)
-//! of 8 bytes. Any zlib reads and writes it. A plain message is unchanged, unless it is binary and ends in this layer's own
-//! mark: it gets 8 more bytes. This is not the WebSocket extension of RFC 7692, and a browser needs a few lines to read it;
-//! in return it works on every transport.
+//! A compressed message is a binary message: raw deflate data, the length in 4 bytes and a
+//! [mark](https://github.com/tower-transport/tower-transport/blob/main/docs/wire.md) of 8 bytes. Any zlib reads and
+//! writes it. A plain message is unchanged, unless it is binary and ends in this layer's own mark: it gets 8 more
+//! bytes. This is not the WebSocket extension of RFC 7692, and a browser needs a few lines to read it; in return it
+//! works on every transport.
 //!
 //! # Cost
 //!
-//! - **Time**: that of the library with a reset state, and less than 5% more: `cargo bench -p benches --bench overhead` has
-//!   both rows.
-//! - **Allocations**: the payload, once on each end, of exactly its size. Over 64 KiB the compressed payload is allocated
-//!   larger and trimmed. None for messages that pass or do not shrink (over 64 KiB: one, which is freed at once).
+//! - **Time**: that of the library with a reset state, and less than 5% more: `cargo bench -p benches --bench overhead`
+//!   has both rows.
+//! - **Allocations**: the payload, once on each end, of exactly its size. Over 64 KiB the compressed payload is
+//!   allocated larger and trimmed. None for messages that pass or do not shrink (over 64 KiB: one, which is freed at
+//!   once).
 //! - **Memory**: one zlib state for each thread that compresses or inflates (371 and 47 KiB), with a buffer of at most
 //!   72 KiB, for all connections, until the thread ends. An idle connection holds none of it. With
 //!   [`keep_context`](Deflate::keep_context) each connection holds its own: about 420 KiB.
-//! - **Library**: zlib-rs, through flate2, in pure Rust, with the SIMD that it detects at run time. It is as fast as zlib-ng or
-//!   faster. An application that enables a C library for flate2 (`flate2/zlib-ng`) gets that one here too, and can compare:
-//!   `cargo bench -p benches --features flate2/zlib-ng --bench overhead`.
+//! - **Library**: zlib-rs, through flate2, in pure Rust, with the SIMD that it detects at run time. It is as fast as
+//!   zlib-ng or faster. An application that enables a C library for flate2 (`flate2/zlib-ng`) gets that one here too,
+//!   and can compare: `cargo bench -p benches --features flate2/zlib-ng --bench overhead`.
 //!
 //! # Secrets
 //!
-//! The length of data that is compressed together reveals what it has in common. If somebody can observe the lengths on the
-//! wire, keep secrets and text that an attacker chooses apart: not in one message, not in one batch of the layer above
-//! (unless [`Deflate::batches`] is off) and, with a kept context, not on one connection.
+//! The length of data that is compressed together reveals what it has in common. If somebody can observe the lengths on
+//! the wire, keep secrets and text that an attacker chooses apart: not in one message, not in one batch of the layer
+//! above (unless [`Deflate::batches`] is off) and, with a kept context, not on one connection.
 //!
 //! # Example
 //!
@@ -126,7 +129,8 @@
 //! let (mut near, mut far) = (layer.layer(near), layer.layer(far));
 //!
 //! for id in 0..100 {
-//!     let order = format!(r#"{{"id":{id},"side":"buy","symbol":"ACME","price":"101.25","size":300,"account":"main"}}"#);
+//!     let order =
+//!         format!(r#"{{"id":{id},"side":"buy","symbol":"ACME","price":"101.25","size":300,"account":"main"}}"#);
 //!     near.send_message(Message::text(order.clone())).await?;
 //!     assert_eq!(far.receive_message().await.unwrap()?, Message::text(order));
 //! }
@@ -143,9 +147,10 @@
 //!
 //! # Unlike tower-http's `CompressionLayer`
 //!
-//! tower-http compresses the body of an HTTP response as a stream, in the encoding that the request's `Accept-Encoding` names.
-//! Its counterpart `DecompressionLayer` does not limit the inflated size. Here each message is compressed on its own, nothing
-//! is negotiated (the two ends are configured alike, or one only receives), and the limits are on by default.
+//! tower-http compresses the body of an HTTP response as a stream, in the encoding that the request's `Accept-Encoding`
+//! names. Its counterpart `DecompressionLayer` does not limit the inflated size. Here each message is compressed on its
+//! own, nothing is negotiated (the two ends are configured alike, or one only receives), and the limits are on by
+//! default.
 
 mod deflate;
 mod incoming;

@@ -15,9 +15,9 @@ use crate::{
 /// The largest message that is compressed into the buffer of the thread, which has about this size.
 const SCRATCH: usize = 64 << 10;
 
-/// Returns the largest size that `length` bytes can have when they are compressed: level 1 gives each byte 9 bits at most, the
-/// other levels store data that does not shrink. With this room every message can be flushed whole, and zlib knows that it
-/// is (zlib-rs 0.6 panics later if a state is reset with bytes left to write).
+/// Returns the largest size that `length` bytes can have when they are compressed: level 1 gives each byte 9 bits at
+/// most, the other levels store data that does not shrink. With this room every message can be flushed whole, and zlib
+/// knows that it is (zlib-rs 0.6 panics later if a state is reset with bytes left to write).
 const fn room(length: usize) -> usize {
     length + length / 7 + 64
 }
@@ -31,9 +31,9 @@ pub(super) struct Outgoing {
 
 /// The messages sent so far, and how much they have saved.
 ///
-/// A small message alone seldom shrinks; the next one that resembles it does. If a message that does not shrink were sent
-/// plain, the peer would not see it in its context, and the context would be lost. Such messages are therefore sent
-/// compressed on credit.
+/// A small message alone seldom shrinks; the next one that resembles it does. If a message that does not shrink were
+/// sent plain, the peer would not see it in its context, and the context would be lost. Such messages are therefore
+/// sent compressed on credit.
 #[derive(Debug)]
 struct Context {
     state: Compress,
@@ -119,8 +119,8 @@ fn wants_binary(bytes: &[u8], deflate: &Deflate) -> bool {
     deflate.wants(bytes.len()) && (deflate.batches || trailer::kind(Layer::Batch, bytes).is_none())
 }
 
-/// Returns `plain` compressed, in memory of exactly that size. Returns `None` if it does not shrink (or grows by more than
-/// `growth`), or shrinks so much that the peer would refuse it.
+/// Returns `plain` compressed, in memory of exactly that size. Returns `None` if it does not shrink (or grows by more
+/// than `growth`), or shrinks so much that the peer would refuse it.
 fn compress(state: &mut Compress, plain: &[u8], kind: Kind, growth: usize, deflate: &Deflate) -> Option<Bytes> {
     let end = wire::end(u32::try_from(plain.len()).ok()?, kind);
     let is_worth_it = |data: usize| {

@@ -1,5 +1,5 @@
-//! The states of zlib, one of each per thread. A message is compressed or inflated within one call, so no connection holds a
-//! state in between. Resetting a state is several times cheaper than creating one.
+//! The states of zlib, one of each per thread. A message is compressed or inflated within one call, so no connection
+//! holds a state in between. Resetting a state is several times cheaper than creating one.
 
 use std::{cell::Cell, thread::LocalKey};
 

@@ -5,9 +5,9 @@ use std::sync::{
 
 /// Counters of compression, over all transports of a layer and of its clones.
 ///
-/// It is a handle that can be cloned and read anywhere, also while a driver owns the transport. Counting costs three atomic
-/// additions for a message that was compressed or inflated, and nothing for one that passed. Messages that pass plain
-/// without an attempt are not counted.
+/// It is a handle that can be cloned and read anywhere, also while a driver owns the transport. Counting costs three
+/// atomic additions for a message that was compressed or inflated, and nothing for one that passed. Messages that pass
+/// plain without an attempt are not counted.
 ///
 /// ```
 /// # futures_util::FutureExt::now_or_never(async {
@@ -73,8 +73,8 @@ impl Stats {
         self.0.received.read()
     }
 
-    /// Returns the number of outgoing messages that were compressed and then sent plain, because they did not shrink (or shrank
-    /// more than [`max_ratio`](super::Deflate::max_ratio) allows). If this is high, time is wasted: raise
+    /// Returns the number of outgoing messages that were compressed and then sent plain, because they did not shrink
+    /// (or shrank more than [`max_ratio`](super::Deflate::max_ratio) allows). If this is high, time is wasted: raise
     /// [`min_size`](super::Deflate::min_size), or leave compression out.
     #[must_use]
     pub fn skipped(&self) -> u64 {

@@ -34,8 +34,8 @@ impl CompressionLayer {
         Self { deflate, stats: Stats::default() }
     }
 
-    /// Returns the largest number of bytes that this layer adds to a message: a mark, or the growth of a small message with a
-    /// kept context.
+    /// Returns the largest number of bytes that this layer adds to a message: a mark, or the growth of a small message
+    /// with a kept context.
     #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
     pub(crate) const fn overhead(&self) -> usize {
         if self.deflate.keep_context { outgoing::MOST } else { crate::message::trailer::LEN }
@@ -116,15 +116,15 @@ impl<T> Compressed<T> {
         &self.inner
     }
 
-    /// Returns a mutable reference to the inner transport. Messages are sent there plain, and received as the peer sent them.
-    /// With a [kept context](Deflate::keep_context), a compressed message that is received there is missing here.
+    /// Returns a mutable reference to the inner transport. Messages are sent there plain, and received as the peer sent
+    /// them. With a [kept context](Deflate::keep_context), a compressed message that is received there is missing here.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 
-    /// Returns the inner transport, and drops kept contexts. No message is held here, unless the transport is being closed
-    /// because of a message that was refused.
+    /// Returns the inner transport, and drops kept contexts. No message is held here, unless the transport is being
+    /// closed because of a message that was refused.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.inner

@@ -4,8 +4,8 @@
 //! deflate data, without its last 00 00 FF FF | length, u32, little endian | mark of 8 bytes
 //! ```
 //!
-//! The length is that of the inflated message. It replaces the four bytes in which every flush ends. It lets the receiver
-//! refuse a bomb unopened, detect a truncated message, and allocate exactly the memory that the message needs.
+//! The length is that of the inflated message. It replaces the four bytes in which every flush ends. It lets the
+//! receiver refuse a bomb unopened, detect a truncated message, and allocate exactly the memory that the message needs.
 
 use crate::{
     Message,

@@ -41,7 +41,8 @@ use crate::Error;
 ///
 /// # Example
 ///
-/// An exchange that requires `{"op":"ping"}` every 15 s, answers `{"op":"pong"}`, and pings its clients in the same form:
+/// An exchange that requires `{"op":"ping"}` every 15 s, answers `{"op":"pong"}`, and pings its clients in the same
+/// form:
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {

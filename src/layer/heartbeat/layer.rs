@@ -10,15 +10,15 @@ pub struct HeartbeatLayer {
     interval: Duration,
     timeout: Duration,
     watches: bool,
-    pub(super) form: Form,
-    pub(super) answers_pings: bool,
-    pub(super) has_marks: bool,
+    form: Form,
+    answers_pings: bool,
+    has_marks: bool,
     monitor: Option<Monitor>,
 }
 
 impl HeartbeatLayer {
-    /// Creates a layer that sends a ping if nothing arrives for `interval`, and ends the transport if nothing arrives within
-    /// `timeout` of it. Both are at least 1 ms.
+    /// Creates a layer that sends a ping if nothing arrives for `interval`, and ends the transport if nothing arrives
+    /// within `timeout` of it. Both are at least 1 ms.
     ///
     /// A dead peer is detected within the sum of the two.
     #[must_use]
@@ -35,7 +35,8 @@ impl HeartbeatLayer {
     }
 
     /// Creates a layer that sends no pings and does not watch for silence. It answers the pings of a peer that has this
-    /// layer: see [`answer_application_level`](Self::answer_application_level) and [`answer_pings`](Self::answer_pings).
+    /// layer: see [`answer_application_level`](Self::answer_application_level) and
+    /// [`answer_pings`](Self::answer_pings).
     #[must_use]
     pub const fn answer_only() -> Self {
         let mut layer = Self::new(Duration::MAX, Duration::MAX);
@@ -46,19 +47,20 @@ impl HeartbeatLayer {
     /// Sends pings as marked binary messages instead of [`Message::Ping`](crate::Message::Ping), for transports without
     /// control messages or without access to them, as in a browser.
     ///
-    /// The peer must have this layer, in this mode or with [`answer_application_level`](Self::answer_application_level).
-    /// Any other peer receives an unexpected binary message of 16 bytes.
+    /// The peer must have this layer, in this mode or with
+    /// [`answer_application_level`](Self::answer_application_level). Any other peer receives an unexpected binary
+    /// message of 16 bytes.
     #[must_use]
     pub const fn application_level(mut self) -> Self {
         self.form = Form::Binary;
         self.answer_application_level()
     }
 
-    /// Answers the pings of a peer in [application-level](Self::application_level) mode, whatever the mode of this end. They
-    /// are marked binary messages.
+    /// Answers the pings of a peer in [application-level](Self::application_level) mode, whatever the mode of this end.
+    /// They are marked binary messages.
     ///
-    /// The peer must have this layer. Without this setting, a binary message that ends like such a ping is data and passes
-    /// unchanged in either direction, so that a peer without this crate gets its own bytes back.
+    /// The peer must have this layer. Without this setting, a binary message that ends like such a ping is data and
+    /// passes unchanged in either direction, so that a peer without this crate gets its own bytes back.
     #[must_use]
     pub const fn answer_application_level(mut self) -> Self {
         self.has_marks = true;
@@ -81,8 +83,8 @@ impl HeartbeatLayer {
         self
     }
 
-    /// Reports the round-trip times of all transports of this layer to `monitor`. By default each transport has a monitor of
-    /// its own.
+    /// Reports the round-trip times of all transports of this layer to `monitor`. By default each transport has a
+    /// monitor of its own.
     #[must_use]
     pub fn monitor(mut self, monitor: Monitor) -> Self {
         self.monitor = Some(monitor);
@@ -91,8 +93,8 @@ impl HeartbeatLayer {
 }
 
 impl HeartbeatLayer {
-    /// Uses messages of your own, for protocols with an application heartbeat (`{"op":"ping"}`). `ping` makes the ping of a
-    /// number, which counts from 1. `is_answer` tells the peer's answers from its other messages. See
+    /// Uses messages of your own, for protocols with an application heartbeat (`{"op":"ping"}`). `ping` makes the ping
+    /// of a number, which counts from 1. `is_answer` tells the peer's answers from its other messages. See
     /// [`CustomHeartbeatLayer`].
     ///
     /// The times and the [monitor](Self::monitor) are kept. [`application_level`](Self::application_level) and
@@ -123,6 +125,6 @@ impl<T> Layer<T> for HeartbeatLayer {
         if !self.watches {
             watchdog.silence.ignore();
         }
-        Heartbeat::new(inner, ProtocolPings::new(self), watchdog)
+        Heartbeat::new(inner, ProtocolPings::new(self.form, self.answers_pings, self.has_marks), watchdog)
     }
 }

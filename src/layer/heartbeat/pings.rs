@@ -1,5 +1,4 @@
 use super::{
-    HeartbeatLayer,
     watchdog::Watchdog,
     wire::{self, Form, Incoming, Payload},
 };
@@ -11,21 +10,23 @@ pub trait Pings<In, Out> {
     /// Makes the ping of this number.
     fn ping(&mut self, number: u32) -> Out;
 
-    /// Returns false if an incoming message only passes. Takes a reference, because moving a message costs as much as the rest of the
-    /// layer.
+    /// Returns false if an incoming message only passes. Takes a reference, because moving a message costs as much as
+    /// the rest of the layer.
     fn concerns_incoming(&self, message: &In) -> bool;
 
-    /// Handles a message that [concerns](Self::concerns_incoming) the heartbeat. Returns the item that the user gets instead.
+    /// Handles a message that [concerns](Self::concerns_incoming) the heartbeat. Returns the item that the user gets
+    /// instead.
     fn receive(&mut self, message: In, watchdog: &mut Watchdog<Out>) -> Option<Result<In, Error>>;
 
     /// Returns false if an outgoing message only passes.
     fn concerns_outgoing(&self, message: &Out) -> bool;
 
-    /// Handles a message of the user that [concerns](Self::concerns_outgoing) the heartbeat. Returns the message to send.
+    /// Handles a message of the user that [concerns](Self::concerns_outgoing) the heartbeat. Returns the message to
+    /// send.
     fn send(&self, message: Out, watchdog: &mut Watchdog<Out>) -> Out;
 }
 
-/// Pings and pongs of the WebSocket protocol, or marked binary messages: those of [`HeartbeatLayer`].
+/// Pings and pongs of the WebSocket protocol, or marked binary messages: those of [`HeartbeatLayer`](super::HeartbeatLayer).
 #[derive(Debug)]
 pub struct ProtocolPings {
     form: Form,
@@ -37,8 +38,8 @@ pub struct ProtocolPings {
 }
 
 impl ProtocolPings {
-    pub(super) const fn new(layer: &HeartbeatLayer) -> Self {
-        Self { form: layer.form, answers_pings: layer.answers_pings, has_marks: layer.has_marks, awaited: None }
+    pub(super) const fn new(form: Form, answers_pings: bool, has_marks: bool) -> Self {
+        Self { form, answers_pings, has_marks, awaited: None }
     }
 }
 

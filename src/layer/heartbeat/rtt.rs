@@ -5,15 +5,16 @@ use std::{
 
 /// The round-trip times of one connection, returned by [`Monitor::rtt`].
 ///
-/// A round trip lasts from the time when a ping was due until its pong was read. It includes the time that the ping waited
-/// for room and the pong waited to be read. A peer can answer late, but hardly too early, because it does not know the ping
-/// in advance.
+/// A round trip lasts from the time when a ping was due until its pong was read. It includes the time that the ping
+/// waited for room and the pong waited to be read. A peer can answer late, but hardly too early, because it does not
+/// know the ping in advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rtt {
     /// The newest round trip.
     pub last: Duration,
-    /// The smoothed round trip: SRTT of [RFC 6298, section 2](https://www.rfc-editor.org/rfc/rfc6298#section-2), with alpha 1/8.
+    /// The smoothed round trip: SRTT of [RFC 6298, section 2](https://www.rfc-editor.org/rfc/rfc6298#section-2), with
+    /// alpha 1/8.
     pub smoothed: Duration,
     /// The variation: RTTVAR of the same RFC, with beta 1/4.
     pub variation: Duration,
@@ -40,12 +41,12 @@ fn mean(old: Duration, times: u32, new: Duration) -> Duration {
     old.saturating_mul(times).saturating_add(new) / (times + 1)
 }
 
-/// A handle to the round-trip times of a connection. It is cheap to clone, and works while a [`Driver`](crate::Driver) owns
-/// the transport.
+/// A handle to the round-trip times of a connection. It is cheap to clone, and works while a [`Driver`](crate::Driver)
+/// owns the transport.
 ///
 /// A monitor from [`Heartbeat::monitor`](super::Heartbeat::monitor) belongs to one connection. One that is given to
-/// [`HeartbeatLayer::monitor`](super::HeartbeatLayer::monitor) has the times of the layer's connection that received a pong
-/// last. That suits a client that reconnects, which has one connection at a time.
+/// [`HeartbeatLayer::monitor`](super::HeartbeatLayer::monitor) has the times of the layer's connection that received a
+/// pong last. That suits a client that reconnects, which has one connection at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Monitor(Arc<Mutex<Option<Rtt>>>);
 
@@ -56,7 +57,8 @@ impl Monitor {
         Self::default()
     }
 
-    /// Returns the round-trip times, once a pong has arrived. A connection that is never idle is not pinged, so its times stay.
+    /// Returns the round-trip times, once a pong has arrived. A connection that is never idle is not pinged, so its
+    /// times stay.
     #[must_use]
     pub fn rtt(&self) -> Option<Rtt> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-/// The number of ticks in an interval. A message in the middle of a tick counts as one at the tick's beginning, so a ping is
-/// sent after a silence of the interval at most, and of the interval less one tick at least.
+/// The number of ticks in an interval. A message in the middle of a tick counts as one at the tick's beginning, so a
+/// ping is sent after a silence of the interval at most, and of the interval less one tick at least.
 const TICKS: u32 = 2;
 
 /// The shortest time: the resolution of the timers.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// The number of bytes per second that are a sign of life without a whole message. Without it, a peer that sends a byte now
-/// and then, and never a message or a pong, would live forever. Any line that is of use is far faster.
+/// The number of bytes per second that are a sign of life without a whole message. Without it, a peer that sends a byte
+/// now and then, and never a message or a pong, would live forever. Any line that is of use is far faster.
 const LEAST_RATE: u128 = 100;
 
 /// Watches for silence.
@@ -97,8 +97,9 @@ impl Silence {
         self.heard = true;
     }
 
-    /// Notes bytes that moved without completing a message. They answer a ping, but postpone none: a peer that has handed a long
-    /// message to its operating system sees nothing move, and relies on this end's ping as a sign of life.
+    /// Notes bytes that moved without completing a message. They answer a ping, but postpone none: a peer that has
+    /// handed a long message to its operating system sees nothing move, and relies on this end's ping as a sign of
+    /// life.
     pub(super) fn moved(&mut self, bytes: u64) {
         if bytes == 0 || !matches!(self.phase, Phase::Pinged { .. }) {
             return;
@@ -137,8 +138,8 @@ impl Silence {
         self.moved = 0;
         match &mut self.phase {
             Phase::Pinged { again } => {
-                // It is that late because nobody read: the ping may not even have left. Everything that arrived by then is
-                // read before the next look, so once more is enough.
+                // It is that late because nobody read: the ping may not even have left. Everything that arrived by then
+                // is read before the next look, so once more is enough.
                 let is_late = since > self.timeout.saturating_add(self.timeout / 4);
                 if is_late && !std::mem::replace(again, true) {
                     return Step::Wait(self.timeout);

@@ -113,7 +113,8 @@ impl<M> Watchdog<M> {
         self.is_full = is_pending && (self.is_full || rt::has_budget_remaining());
     }
 
-    // Bytes that the inner sink takes are a sign of life only if it had no room before, so its methods are measured then.
+    // Bytes that the inner sink takes are a sign of life only if it had no room before, so its methods are measured
+    // then.
 
     #[inline]
     pub(super) fn poll_ready<T: Transport<M>>(
@@ -143,7 +144,6 @@ impl<M> Watchdog<M> {
         self.measured(|sink| sink.poll_flush(inner, cx))
     }
 
-    #[inline(never)]
     fn measured<R>(&mut self, poll: impl FnOnce(&mut LayerSink<M>) -> Poll<R>) -> Poll<R> {
         let mark = Mark::now();
         let polled = poll(&mut self.sink);
@@ -202,8 +202,8 @@ impl<M> Watchdog<M> {
     fn give_up(&mut self) {
         let (interval, timeout) = (self.interval, self.timeout);
         let mut error = Error::timeout(format!(
-            "the peer is taken for dead: nothing came within {timeout:?} of a ping, after a silence of {interval:?} at most \
-             (HeartbeatLayer::new)"
+            "the peer is taken for dead: nothing came within {timeout:?} of a ping, after a silence of {interval:?} \
+             at most (HeartbeatLayer::new)"
         ));
         if let Some(write_failed) = self.write_failed.take() {
             error = error.with_source(write_failed);

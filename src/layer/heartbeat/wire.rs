@@ -46,8 +46,8 @@ pub(super) fn pong(payload: Payload) -> Message {
     Message::Binary(trailer::append(&payload, Layer::Heartbeat, PONG))
 }
 
-/// Returns false if a message, of either direction, only passes. Takes a reference, because moving a message costs as much as
-/// the rest of the layer. Without `has_marks`, every binary message passes.
+/// Returns false if a message, of either direction, only passes. Takes a reference, because moving a message costs as
+/// much as the rest of the layer. Without `has_marks`, every binary message passes.
 #[inline]
 pub(super) fn concerns(message: &Message, has_marks: bool) -> bool {
     match message {

@@ -2,9 +2,10 @@
 //!
 //! # Why
 //!
-//! A peer that sends messages that are too large, keeps a connection that nobody uses, or stays on a server that is to be
-//! emptied costs memory and places. A transport of another crate may have none of these limits. The transports of this
-//! crate limit the size on the wire ([`Limits`](crate::Limits)); above compression, this layer limits the inflated size.
+//! A peer that sends messages that are too large, keeps a connection that nobody uses, or stays on a server that is to
+//! be emptied costs memory and places. A transport of another crate may have none of these limits. The transports of
+//! this crate limit the size on the wire ([`Limits`](crate::Limits)); above compression, this layer limits the inflated
+//! size.
 //!
 //! # Limits
 //!
@@ -16,37 +17,37 @@
 //! | [`lifetime`](LimitLayer::lifetime) | none | the same, with 1001 "maximum lifetime" |
 //! | [`max_in_flight`](LimitLayer::max_in_flight) | none | `poll_ready` flushes, and waits for the flush |
 //!
-//! Sizes are those of text and binary messages; pings, pongs and closes always pass. The errors of an outgoing message that
-//! is too large, and of an incoming one that is skipped, are [rejections](crate::Error::is_rejection).
+//! Sizes are those of text and binary messages; pings, pongs and closes always pass. The errors of an outgoing message
+//! that is too large, and of an incoming one that is skipped, are [rejections](crate::Error::is_rejection).
 //!
 //! Code 1001 says that this end goes away. The peer did nothing wrong and may connect again.
 //!
-//! A connection is idle if no *data* passes: pings and pongs do not count. A message that is on its way counts, as far as the
-//! transport [reports](crate::transport::signal::moved) the bytes that move: at 1,024 bytes a second or more, averaged over an
-//! eighth of the idle timeout, until more bytes have moved than the largest message each way may have. A message that never
-//! ends does not count after that, whether it drips, or consists of empty fragments or pings.
+//! A connection is idle if no *data* passes: pings and pongs do not count. A message that is on its way counts, as far
+//! as the transport [reports](crate::transport::signal::moved) the bytes that move: at 1,024 bytes a second or more,
+//! averaged over an eighth of the idle timeout, until more bytes have moved than the largest message each way may have.
+//! A message that never ends does not count after that, whether it drips, or consists of empty fragments or pings.
 //!
-//! The precision of the idle timeout `T` is an eighth: the transport is closed between `T` and `T * 9 / 8` after the last
-//! message. Lifetimes are as exact as the runtime's timer, less the [jitter](LimitLayer::lifetime_jitter). Both begin with
-//! the first poll of the stream.
+//! The precision of the idle timeout `T` is an eighth: the transport is closed between `T` and `T * 9 / 8` after the
+//! last message. Lifetimes are as exact as the runtime's timer, less the [jitter](LimitLayer::lifetime_jitter). Both
+//! begin with the first poll of the stream.
 //!
 //! # Backpressure
 //!
-//! `poll_ready` waits for the inner transport's flush under [`max_in_flight`](LimitLayer::max_in_flight). The times are checked
-//! while the stream is polled: a transport that nobody reads is not closed by them, and a user who does not read is not
-//! taken for an idle peer. After an error that closes, the stream ends once the close message is flushed and the inner
-//! transport closed.
+//! `poll_ready` waits for the inner transport's flush under [`max_in_flight`](LimitLayer::max_in_flight). The times are
+//! checked while the stream is polled: a transport that nobody reads is not closed by them, and a user who does not
+//! read is not taken for an idle peer. After an error that closes, the stream ends once the close message is flushed
+//! and the inner transport closed.
 //!
 //! # Position in the stack
 //!
-//! Below the codec, because it works on [`Message`](crate::Message)s. Above compression and batch, to limit the application's
-//! messages; above the heartbeat, so that its pings do not pass here.
+//! Below the codec, because it works on [`Message`](crate::Message)s. Above compression and batch, to limit the
+//! application's messages; above the heartbeat, so that its pings do not pass here.
 //!
 //! # Errors
 //!
-//! Returns errors for which [`is_too_large`](crate::Error::is_too_large) or [`is_timeout`](crate::Error::is_timeout) is true; the
-//! latter have the [close frame](crate::Error::close_frame) that was sent. From then on the sink returns errors for which
-//! [`is_closed`](crate::Error::is_closed) is true. Errors of the inner transport are passed on.
+//! Returns errors for which [`is_too_large`](crate::Error::is_too_large) or [`is_timeout`](crate::Error::is_timeout) is
+//! true; the latter have the [close frame](crate::Error::close_frame) that was sent. From then on the sink returns
+//! errors for which [`is_closed`](crate::Error::is_closed) is true. Errors of the inner transport are passed on.
 //!
 //! # Cancel safety
 //!
@@ -58,8 +59,8 @@
 //!
 //! # Cost
 //!
-//! A comparison and a flag for each message. The clock is read once a tick (an eighth of the idle timeout). The timer is
-//! checked when the stream is `Pending`, and at every 64th message of a stream that never is. Only errors allocate.
+//! A comparison and a flag for each message. The clock is read once a tick (an eighth of the idle timeout). The timer
+//! is checked when the stream is `Pending`, and at every 64th message of a stream that never is. Only errors allocate.
 //!
 //! # Example
 //!
@@ -107,8 +108,8 @@
 //!
 //! # Unlike tower's `ConcurrencyLimit` and tower-http's `RequestBodyLimit` and `Timeout`
 //!
-//! Those see a call and its body. To bound calls in flight over a transport, put tower's own `ConcurrencyLimitLayer` around
-//! `service::Client` or a handler. This layer sees messages, and the connection as a whole.
+//! Those see a call and its body. To bound calls in flight over a transport, put tower's own `ConcurrencyLimitLayer`
+//! around `service::Client` or a handler. This layer sees messages, and the connection as a whole.
 
 mod transport;
 mod watch;

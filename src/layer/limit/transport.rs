@@ -85,21 +85,22 @@ impl LimitLayer {
         self.max_incoming(bytes).max_outgoing(bytes)
     }
 
-    /// Drops an incoming message that is too large: its error is an item, and the stream goes on with the next message. By
-    /// default the transport is closed with [1009](crate::CloseCode::TOO_BIG).
+    /// Drops an incoming message that is too large: its error is an item, and the stream goes on with the next message.
+    /// By default the transport is closed with [1009](crate::CloseCode::TOO_BIG).
     #[must_use]
     pub const fn skip_large(mut self) -> Self {
         self.sizes.skips_large = true;
         self
     }
 
-    /// Sets the time after which the transport is closed if no text or binary message passes, either way. By default there
-    /// is none. The transport is closed between `time` and `time * 9 / 8` after the last message, and no earlier than 8 ms
-    /// after it. Pings and pongs do not count: they show that the connection lives, not that anyone uses it.
+    /// Sets the time after which the transport is closed if no text or binary message passes, either way. By default
+    /// there is none. The transport is closed between `time` and `time * 9 / 8` after the last message, and no earlier
+    /// than 8 ms after it. Pings and pongs do not count: they show that the connection lives, not that anyone uses it.
     ///
-    /// A message that is on its way counts while 1,024 bytes a second move, averaged over an eighth of `time`. Bytes stop
-    /// counting when more of them have moved since the last whole message than [`max_incoming`](Self::max_incoming) and
-    /// [`max_outgoing`](Self::max_outgoing) together. A message that never ends therefore does not keep the transport open.
+    /// A message that is on its way counts while 1,024 bytes a second move, averaged over an eighth of `time`. Bytes
+    /// stop counting when more of them have moved since the last whole message than
+    /// [`max_incoming`](Self::max_incoming) and [`max_outgoing`](Self::max_outgoing) together. A message that never
+    /// ends therefore does not keep the transport open.
     #[must_use]
     pub const fn idle_timeout(mut self, time: Duration) -> Self {
         self.idle = Some(time);
@@ -113,16 +114,16 @@ impl LimitLayer {
         self
     }
 
-    /// Sets the largest random time by which each [`lifetime`](Self::lifetime) is shortened, so that connections that began
-    /// together do not end together. Defaults to zero.
+    /// Sets the largest random time by which each [`lifetime`](Self::lifetime) is shortened, so that connections that
+    /// began together do not end together. Defaults to zero.
     #[must_use]
     pub const fn lifetime_jitter(mut self, most: Duration) -> Self {
         self.jitter = most;
         self
     }
 
-    /// Sets how many messages may be accepted and not yet flushed. At that number, `poll_ready` flushes the transport and
-    /// waits for the flush. By default there is no limit. It bounds in messages what is lost with a connection; the
+    /// Sets how many messages may be accepted and not yet flushed. At that number, `poll_ready` flushes the transport
+    /// and waits for the flush. By default there is no limit. It bounds in messages what is lost with a connection; the
     /// transport itself bounds it in bytes.
     ///
     /// For calls in flight of a service, use tower's own `ConcurrencyLimitLayer`.
@@ -170,14 +171,14 @@ struct Clock {
     watch: Watch,
     timer: Timer,
     start: Option<Instant>,
-    /// The number of messages since the clock was checked. A check is due at first, so that the time begins with the first
-    /// poll. After the end it stays due, so that a message costs one branch for both.
+    /// The number of messages since the clock was checked. A check is due at first, so that the time begins with the
+    /// first poll. After the end it stays due, so that a message costs one branch for both.
     run: u32,
 }
 
 impl<T> Limited<T> {
-    /// Returns the close frame with which this layer closed the transport, if it has: 1009 for a message that was too large,
-    /// 1001 for the idle timeout or the lifetime.
+    /// Returns the close frame with which this layer closed the transport, if it has: 1009 for a message that was too
+    /// large, 1001 for the idle timeout or the lifetime.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         self.sink.close_frame()
@@ -189,8 +190,8 @@ impl<T> Limited<T> {
         &self.inner
     }
 
-    /// Returns a mutable reference to the inner transport. Messages that are sent or received there are neither limited nor
-    /// counted.
+    /// Returns a mutable reference to the inner transport. Messages that are sent or received there are neither limited
+    /// nor counted.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.inner

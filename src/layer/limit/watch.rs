@@ -3,8 +3,8 @@ use std::{
     time::Duration,
 };
 
-/// Decides when the transport's time is over. A message sets a flag, and a timer asks now and then, so no message reads a
-/// clock.
+/// Decides when the transport's time is over. A message sets a flag, and a timer asks now and then, so no message reads
+/// a clock.
 #[derive(Debug)]
 pub(super) struct Watch {
     idle: Option<Duration>,

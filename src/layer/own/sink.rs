@@ -1,45 +1,3 @@
-//! The sink half of a layer that sends messages of its own, or that ends its transport.
-//!
-//! # Why
-//!
-//! A layer that only looks at messages, or changes them, forwards the four methods of its [`Sink`] and is done. Two things are
-//! harder: to send a message that the user did not send (a ping, an acknowledgement), and to end the transport (a limit was
-//! exceeded, the peer is dead). Both happen while the *stream* is polled, and the user may poll the stream and the sink from two
-//! tasks. [`LayerSink`] does both, and the layers of this crate are built on it.
-//!
-//! # What it does
-//!
-//! - **Order.** Own messages and the user's are sent in the order in which they were accepted.
-//! - **Promised room.** If `poll_ready` returned `Ready` and an own message then takes the room, the user's message is still
-//!   accepted. It waits behind the own message, so at most one message of the user waits here.
-//! - **Wake-ups.** While the layer has something to write, the transport below gets a waker that wakes the tasks of both halves.
-//! - **The end.** The stream returns the error once and then `None`, the sink fails with a closed error from then on, the peer
-//!   gets a close message, and the transport below is closed.
-//!
-//! # How a layer uses it
-//!
-//! The layer keeps a `LayerSink<M>` next to its inner transport:
-//!
-//! - its four sink methods each call the method of the same name;
-//! - its `poll_next` calls [`poll_end`](LayerSink::poll_end) if the transport [has ended](LayerSink::has_ended), and otherwise
-//!   [`poll_send`](LayerSink::poll_send) before it polls the inner stream;
-//! - it [pushes](LayerSink::push) its own messages, and ends the transport with [`close`](LayerSink::close) or
-//!   [`abort`](LayerSink::abort).
-//!
-//! # Backpressure
-//!
-//! `poll_ready` and `poll_flush` return `Pending` when the inner transport does, and while own messages that were pushed before
-//! have no room. The layer bounds how many of its own messages wait: see [`len`](LayerSink::len).
-//!
-//! # Cancel safety
-//!
-//! All state is in the `LayerSink`. Dropping a future that polls it loses nothing.
-//!
-//! # Cost
-//!
-//! One branch for each call while nothing of the layer's own waits. Nothing is allocated for a message of the user. A
-//! `LayerSink` allocates once when it is made, and once when the transport ends.
-
 use std::{
     collections::VecDeque,
     fmt,
@@ -50,9 +8,10 @@ use std::{
 
 use futures_sink::Sink;
 
+use super::room::Room;
 use crate::{CloseFrame, Error, Message, log, transport::wakers::WakerPair};
 
-/// The sink half of a layer that sends messages of its own, or that ends its transport. See the [module](self).
+/// The sink half of a layer that sends messages of its own, or that ends its transport. See the [module](super).
 ///
 /// # States
 ///
@@ -72,15 +31,15 @@ use crate::{CloseFrame, Error, Message, log, transport::wakers::WakerPair};
 /// | ended | the error once, then `None` | closed error | closed error | tries once, `Ok` |
 /// | sink closed | not to be called | closed error | closed error | the inner transport |
 pub struct LayerSink<M> {
-    state: State,
+    lifecycle: Lifecycle,
     /// Own messages, and at most one of the user's.
     queue: VecDeque<M>,
     room: Room,
     /// The transport below holds own messages that were not flushed.
     is_dirty: bool,
-    /// Open, nothing queued, nothing dirty, and the room not taken: a method of the sink has nothing to do but to call the
-    /// transport below. Derived from the other fields, so that each message costs one branch.
-    is_steady: bool,
+    /// Open, nothing queued, nothing dirty, and the room not taken: a method of the sink has nothing to do but to call
+    /// the transport below. Derived from the other fields, so that each message costs one branch.
+    is_forwarding: bool,
     /// Present in every state but `Open`.
     end: Option<Box<End>>,
     halves: Arc<WakerPair>,
@@ -88,27 +47,11 @@ pub struct LayerSink<M> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Lifecycle {
     Open,
     Closing,
     Ended,
     SinkClosed,
-}
-
-/// The room for one message below.
-///
-/// | state | `poll_ready` was `Ready`, and the user has not sent | the transport below has room |
-/// |---|---|---|
-/// | unknown | no | not asked |
-/// | promised | yes | yes |
-/// | taken | yes | no: an own message used it |
-/// | held | no: the layer has kept the user's message | yes |
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
-    Unknown,
-    Promised,
-    Taken,
-    Held,
 }
 
 struct End {
@@ -124,11 +67,11 @@ impl<M> LayerSink<M> {
     pub fn new() -> Self {
         let (halves, both) = WakerPair::new();
         Self {
-            state: State::Open,
+            lifecycle: Lifecycle::Open,
             queue: VecDeque::new(),
             room: Room::Unknown,
             is_dirty: false,
-            is_steady: true,
+            is_forwarding: true,
             end: None,
             halves,
             both,
@@ -137,11 +80,11 @@ impl<M> LayerSink<M> {
 
     /// Queues a message of the layer's own, behind all that was accepted before.
     ///
-    /// [`poll_send`](Self::poll_send) sends it, as do the methods of the sink. It is dropped if the transport has ended.
+    /// [`poll_send`](Self::poll_send) and the methods of the sink send it. It is dropped if the transport has ended.
     pub fn push(&mut self, message: M) {
-        if self.state == State::Open {
+        if self.lifecycle == Lifecycle::Open {
             self.queue.push_back(message);
-            self.is_steady = false;
+            self.is_forwarding = false;
         }
     }
 
@@ -150,7 +93,7 @@ impl<M> LayerSink<M> {
     /// For transports that hold an answer of their own, such as the pong to a ping, until they are flushed.
     pub fn request_flush(&mut self) {
         self.is_dirty = true;
-        self.is_steady = false;
+        self.is_forwarding = false;
     }
 
     /// Returns the number of messages that wait here: the layer's own, and at most one of the user's.
@@ -179,27 +122,28 @@ impl<M> LayerSink<M> {
     #[inline]
     #[must_use]
     pub fn is_forwarding(&self) -> bool {
-        self.is_steady
+        self.is_forwarding
     }
 
     /// Returns true until the transport is closed by this end or the sink is closed.
     #[inline]
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.state == State::Open
+        self.lifecycle == Lifecycle::Open
     }
 
-    /// Returns true once the layer has ended the transport: the stream's items are those of [`poll_end`](Self::poll_end).
+    /// Returns true once the layer has ended the transport: the stream's items are those of
+    /// [`poll_end`](Self::poll_end).
     #[inline]
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        matches!(self.state, State::Closing | State::Ended)
+        matches!(self.lifecycle, Lifecycle::Closing | Lifecycle::Ended)
     }
 
     /// Returns true while the close message, or the close of the transport below, is on its way.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.state == State::Closing
+        self.lifecycle == Lifecycle::Closing
     }
 
     /// Checks that a message can be sent.
@@ -212,7 +156,6 @@ impl<M> LayerSink<M> {
         if self.is_open() { Ok(()) } else { Err(self.closed()) }
     }
 
-    #[cold]
     fn closed(&self) -> Error {
         match &self.end {
             Some(end) => end.closed.clone(),
@@ -228,40 +171,41 @@ impl<M> LayerSink<M> {
 
     /// Closes the transport: sends what was accepted before, then `message`, and closes the transport below.
     ///
-    /// The stream returns `error` once. The sink fails with `closed` from now on. Has no effect if the transport has ended.
+    /// The stream returns `error` once. The sink fails with `closed` from now on. Has no effect if the transport has
+    /// ended.
     pub fn close_with(&mut self, message: M, error: Error, closed: Error) {
-        if self.state == State::Open {
+        if self.lifecycle == Lifecycle::Open {
             self.queue.push_back(message);
-            self.enter(State::Closing, Some(error), closed);
+            self.enter(Lifecycle::Closing, Some(error), closed);
         }
     }
 
     /// Ends the transport without a close message, for a peer that is out of reach.
     ///
-    /// The stream returns `error` once. The sink fails with `closed` from now on; closing it succeeds, and waits for nobody.
-    /// Messages that wait here are dropped. Has no effect if the transport has ended.
+    /// The stream returns `error` once. The sink fails with `closed` from now on; closing it succeeds, and waits for
+    /// nobody. Messages that wait here are dropped. Has no effect if the transport has ended.
     pub fn abort(&mut self, error: Error, closed: Error) {
-        if self.state == State::Open {
+        if self.lifecycle == Lifecycle::Open {
             self.queue.clear();
             self.is_dirty = false;
-            self.enter(State::Ended, Some(error), closed);
+            self.enter(Lifecycle::Ended, Some(error), closed);
         }
     }
 
     /// Closes the sink alone, for a transport that the peer has closed: nothing can be sent any more.
     ///
-    /// The sink fails with `closed` from now on, and closing it closes the transport below. The stream goes on as the layer
-    /// likes. Has no effect if the transport has ended.
+    /// The sink fails with `closed` from now on, and closing it closes the transport below. The stream goes on as the
+    /// layer likes. Has no effect if the transport has ended.
     pub fn close_sink(&mut self, closed: Error) {
-        if self.state == State::Open {
-            self.enter(State::SinkClosed, None, closed);
+        if self.lifecycle == Lifecycle::Open {
+            self.enter(Lifecycle::SinkClosed, None, closed);
         }
     }
 
-    /// Ends a close that takes too long. What was not sent until now is not sent any more.
+    /// Ends a close that takes too long. Messages that were not sent until now are dropped.
     pub fn give_up(&mut self) {
-        if self.state == State::Closing {
-            self.state = State::Ended;
+        if self.lifecycle == Lifecycle::Closing {
+            self.lifecycle = Lifecycle::Ended;
         }
     }
 
@@ -270,29 +214,30 @@ impl<M> LayerSink<M> {
         self.end.as_mut()?.error.take()
     }
 
-    fn enter(&mut self, state: State, error: Option<Error>, closed: Error) {
-        self.state = state;
+    fn enter(&mut self, lifecycle: Lifecycle, error: Option<Error>, closed: Error) {
+        self.lifecycle = lifecycle;
         self.room = Room::Unknown;
         // Whatever made the layer end the transport, it is more than the refusal of one message.
         let error = error.map(|error| if error.is_rejection() { error.into_fatal() } else { error });
         self.end = Some(Box::new(End { error, closed }));
-        self.is_steady = false;
+        self.is_forwarding = false;
         // A writer that waits for room finds out that there will be none.
         self.halves.writer.wake();
     }
 
     fn settle(&mut self) {
-        self.is_steady = self.is_open() && self.is_idle() && self.room != Room::Taken;
+        self.is_forwarding = self.is_open() && self.is_idle() && self.room != Room::Taken;
     }
 }
 
 const CLOSED_HERE: &str = "a layer of this end closed the transport";
 
 impl LayerSink<Message> {
-    /// Closes the transport with a close frame: sends what was accepted before, then the frame, and closes the transport below.
+    /// Closes the transport with a close frame: sends what was accepted before, then the frame, and closes the
+    /// transport below.
     ///
-    /// The stream returns `error` once. From now on the sink fails with an error that [`is_closed`](Error::is_closed) and has
-    /// the frame. Has no effect if the transport has ended.
+    /// The stream returns `error` once. From now on the sink fails with an error that [`is_closed`](Error::is_closed)
+    /// and has the frame. Has no effect if the transport has ended.
     pub fn close(&mut self, frame: CloseFrame, error: Error) {
         self.close_as(frame, error, Error::closed(CLOSED_HERE));
     }
@@ -313,7 +258,8 @@ impl<M> LayerSink<M> {
     ///
     /// # Errors
     ///
-    /// Returns the error of the transport below. Most layers ignore it: the stream below tells better what has happened.
+    /// Returns the error of the transport below. Most layers ignore it: the stream below tells better what has
+    /// happened.
     pub fn poll_send<T: Sink<M>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<Result<(), T::Error>> {
         if self.is_idle() {
             return Poll::Ready(Ok(()));
@@ -322,8 +268,8 @@ impl<M> LayerSink<M> {
         self.poll_all(inner, Sink::poll_flush)
     }
 
-    /// The stream's items once the transport [has ended](Self::has_ended): the error, then `Pending` until the transport below
-    /// is closed, then `None`.
+    /// The stream's items once the transport [has ended](Self::has_ended): the error, then `Pending` until the
+    /// transport below is closed, then `None`.
     ///
     /// The close begins with the first call, as many users do not poll again after an error.
     pub fn poll_end<T: Sink<M>, I>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<Option<Result<I, Error>>> {
@@ -334,14 +280,14 @@ impl<M> LayerSink<M> {
         }
     }
 
-    /// Sends what was accepted and the close message, and closes the transport below. Ready when there is nothing left to do;
-    /// the error of [`poll_end`](Self::poll_end) stays there.
+    /// Sends what was accepted and the close message, and closes the transport below. Ready when there is nothing left
+    /// to do; the error of [`poll_end`](Self::poll_end) stays there.
     pub fn poll_closed<T: Sink<M>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<()> {
-        if self.state == State::Closing {
+        if self.lifecycle == Lifecycle::Closing {
             self.halves.reader.register(cx.waker());
             // A peer that is out of reach needs no close message, and the error has been returned already.
             let _ = ready!(self.poll_shutdown(inner));
-            self.state = State::Ended;
+            self.lifecycle = Lifecycle::Ended;
         }
         Poll::Ready(())
     }
@@ -359,7 +305,7 @@ impl<M> LayerSink<M> {
     where
         T: Sink<M, Error: Into<Error>>,
     {
-        if self.is_steady {
+        if self.is_forwarding {
             return match inner.as_mut().poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     self.room = Room::Promised;
@@ -388,9 +334,9 @@ impl<M> LayerSink<M> {
         };
         match room {
             // A promise is kept, whatever an own message has done since.
-            Poll::Pending if matches!(self.room, Room::Promised | Room::Taken) => Poll::Ready(Ok(())),
+            Poll::Pending if self.room.is_promised() => Poll::Ready(Ok(())),
             Poll::Ready(Ok(())) => {
-                self.got_room();
+                self.room.found();
                 self.settle();
                 Poll::Ready(Ok(()))
             }
@@ -398,14 +344,14 @@ impl<M> LayerSink<M> {
         }
     }
 
-    /// Returns true if a message of the user goes straight to the transport below: then call its `start_send` in place of
-    /// [`start_send`](Self::start_send), which saves a move of the message.
+    /// Returns true if a message of the user goes straight to the transport below: then call its `start_send` in place
+    /// of [`start_send`](Self::start_send), which saves a move of the message.
     #[inline]
     pub fn passes(&mut self) -> bool {
-        if self.is_steady {
+        if self.is_forwarding {
             self.room = Room::Unknown;
         }
-        self.is_steady
+        self.is_forwarding
     }
 
     /// The layer's `start_send`.
@@ -445,14 +391,14 @@ impl<M> LayerSink<M> {
     ///
     /// # Errors
     ///
-    /// Returns the error of the transport below. Once the transport has ended, returns the closed error after the close message
-    /// was flushed.
+    /// Returns the error of the transport below. Once the transport has ended, returns the closed error after the close
+    /// message was flushed.
     #[inline]
     pub fn poll_flush<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Sink<M, Error: Into<Error>>,
     {
-        if self.is_steady {
+        if self.is_forwarding {
             return match inner.poll_flush(cx) {
                 Poll::Pending => self.writer_waits(cx),
                 ready => ready.map_err(Into::into),
@@ -461,21 +407,19 @@ impl<M> LayerSink<M> {
         self.poll_behind(inner, cx)
     }
 
-    #[cold]
-    #[inline(never)]
     fn poll_behind<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Sink<M, Error: Into<Error>>,
     {
-        match self.state {
-            State::Open => {}
-            State::Closing => {
+        match self.lifecycle {
+            Lifecycle::Open => {}
+            Lifecycle::Closing => {
                 self.halves.writer.register(cx.waker());
-                // What was accepted goes out ahead of the close message.
+                // Messages that were accepted are sent ahead of the close message.
                 let _ = ready!(self.poll_all(inner, Sink::poll_flush));
                 return Poll::Ready(Err(self.closed()));
             }
-            State::Ended | State::SinkClosed => return Poll::Ready(Err(self.closed())),
+            Lifecycle::Ended | Lifecycle::SinkClosed => return Poll::Ready(Err(self.closed())),
         }
         self.halves.writer.register(cx.waker());
         let flushed = if self.is_idle() { inner.poll_flush(cx) } else { self.poll_all(inner, Sink::poll_flush) };
@@ -491,14 +435,14 @@ impl<M> LayerSink<M> {
     where
         T: Sink<M, Error: Into<Error>>,
     {
-        if self.state == State::Ended {
+        if self.lifecycle == Lifecycle::Ended {
             // A last try. There is nobody to wait for.
             let _ = inner.poll_close(cx);
             return Poll::Ready(Ok(()));
         }
         self.halves.writer.register(cx.waker());
-        let closed = match self.state {
-            State::Closing => self.poll_shutdown(inner),
+        let closed = match self.lifecycle {
+            Lifecycle::Closing => self.poll_shutdown(inner),
             _ if self.is_idle() => inner.poll_close(cx),
             _ => self.poll_all(inner, Sink::poll_close),
         };
@@ -516,8 +460,8 @@ impl<M> LayerSink<M> {
 /// [`take_promise`](Self::take_promise) and keeps the message. The room below stays known meanwhile, so the transport
 /// below is asked once for each message that it gets, not for each message of the user.
 impl<M> LayerSink<M> {
-    /// Waits for room below, without a promise to the user. Ready at once if the user was promised room already, even if
-    /// an own message has used it.
+    /// Waits for room below, without a promise to the user. Ready at once if the user was promised room already, even
+    /// if an own message has used it.
     ///
     /// # Errors
     ///
@@ -530,10 +474,10 @@ impl<M> LayerSink<M> {
         if self.has_room() {
             return Poll::Ready(Ok(()));
         }
-        if self.is_steady {
+        if self.is_forwarding {
             return match inner.as_mut().poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
-                    self.got_room();
+                    self.room.found();
                     Poll::Ready(Ok(()))
                 }
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
@@ -547,33 +491,28 @@ impl<M> LayerSink<M> {
     #[inline]
     #[must_use]
     pub fn has_room(&self) -> bool {
-        matches!(self.room, Room::Promised | Room::Held)
+        self.room.is_there()
     }
 
     /// Notes that `poll_ready` returns `Ready`.
     #[inline]
     pub fn promise_room(&mut self) {
-        if self.room == Room::Held {
-            self.room = Room::Promised;
-        }
+        self.room.promise();
     }
 
-    /// Notes that the user has sent a message, which the layer keeps. Returns false if `poll_ready` had not promised it.
+    /// Notes that the user has sent a message, which the layer keeps. Returns false if `poll_ready` had not promised
+    /// it.
     #[inline]
     pub fn take_promise(&mut self) -> bool {
-        let is_promised = matches!(self.room, Room::Promised | Room::Taken);
-        self.room = match self.room {
-            Room::Promised | Room::Held => Room::Held,
-            Room::Taken | Room::Unknown => Room::Unknown,
-        };
-        if !self.is_steady {
+        let is_promised = self.room.keep();
+        if !self.is_forwarding {
             self.settle();
         }
         is_promised
     }
 
-    /// Sends an own message at once if there is room below, and otherwise [queues](Self::push) it. It is flushed with the
-    /// messages of the user.
+    /// Sends an own message at once if there is room below, and otherwise [queues](Self::push) it. It is flushed with
+    /// the messages of the user.
     ///
     /// # Errors
     ///
@@ -595,32 +534,17 @@ impl<M> LayerSink<M> {
         self.use_room();
     }
 
-    fn got_room(&mut self) {
-        self.room = match self.room {
-            Room::Unknown | Room::Held => Room::Held,
-            Room::Promised | Room::Taken => Room::Promised,
-        };
-    }
-
     /// Notes that an own message uses the room below. Returns false if there was none.
     #[inline]
     fn use_room(&mut self) -> bool {
-        match self.room {
-            Room::Unknown | Room::Taken => return false,
-            Room::Held => self.room = Room::Unknown,
-            Room::Promised => {
-                self.room = Room::Taken;
-                self.is_steady = false;
-            }
-        }
-        true
+        let was_there = self.room.spend();
+        self.is_forwarding &= self.room != Room::Taken;
+        was_there
     }
 }
 
 impl<M> LayerSink<M> {
     /// The transport below has the writer's own waker. From now on it is known here too, for when the reader writes.
-    #[cold]
-    #[inline(never)]
     fn writer_waits<R>(&self, cx: &Context<'_>) -> Poll<R> {
         self.halves.writer.register(cx.waker());
         Poll::Pending
@@ -653,7 +577,7 @@ impl<M> LayerSink<M> {
             let Some(message) = self.queue.pop_front() else { break };
             self.use_room();
             self.is_dirty = true;
-            self.is_steady = false;
+            self.is_forwarding = false;
             inner.as_mut().start_send(message)?;
         }
         Poll::Ready(Ok(()))
@@ -669,7 +593,7 @@ impl<M> Default for LayerSink<M> {
 impl<M> fmt::Debug for LayerSink<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LayerSink")
-            .field("state", &self.state)
+            .field("lifecycle", &self.lifecycle)
             .field("waiting", &self.queue.len())
             .field("close_frame", &self.close_frame())
             .finish_non_exhaustive()
@@ -677,4 +601,241 @@ impl<M> fmt::Debug for LayerSink<M> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Wake,
+    };
+
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+    use crate::{Channel, channel};
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn task() -> (Arc<Count>, Waker) {
+        let count = Arc::new(Count::default());
+        (count.clone(), count.into())
+    }
+
+    fn next(channel: &mut Channel<u32>) -> Option<u32> {
+        channel.next().now_or_never().map(|item| item.unwrap().unwrap())
+    }
+
+    #[test]
+    fn own_messages_leave_on_the_readers_task_alone() {
+        let (mut here, mut there) = channel::<u32, u32>(1);
+        let mut sink = LayerSink::new();
+        let (wakes, waker) = task();
+        let cx = Context::from_waker(&waker);
+        sink.push(1);
+        sink.push(2);
+        assert!(sink.poll_send(Pin::new(&mut here), &cx).is_pending());
+        assert_eq!(next(&mut there), Some(1));
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert!(sink.poll_send(Pin::new(&mut here), &cx).is_ready());
+        assert_eq!(next(&mut there), Some(2));
+        assert!(sink.is_idle());
+    }
+
+    #[test]
+    fn a_place_that_was_promised_is_kept_and_the_order_too() {
+        let (mut here, mut there) = channel::<u32, u32>(1);
+        let mut sink = LayerSink::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        sink.push(1);
+        assert!(sink.poll_send(Pin::new(&mut here), &cx).is_ready());
+        // The own message has the only place.
+        assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        sink.start_send(Pin::new(&mut here), 2).unwrap();
+        assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).is_pending());
+        assert!(sink.poll_flush(Pin::new(&mut here), &mut cx).is_pending());
+        assert_eq!(next(&mut there), Some(1));
+        assert!(sink.poll_flush(Pin::new(&mut here), &mut cx).is_ready());
+        assert_eq!(next(&mut there), Some(2));
+    }
+
+    #[test]
+    fn a_message_of_the_user_does_not_overtake_an_own_one_that_waits() {
+        let (mut here, mut there) = channel::<u32, u32>(4);
+        let mut sink = LayerSink::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        sink.push(1);
+        sink.start_send(Pin::new(&mut here), 2).unwrap();
+        assert!(sink.poll_flush(Pin::new(&mut here), &mut cx).is_ready());
+        assert_eq!((next(&mut there), next(&mut there)), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn a_writer_that_waits_is_woken_though_the_reader_wrote_after_it() {
+        let (mut here, mut there) = channel::<u32, u32>(1);
+        let mut sink = LayerSink::new();
+        let ((writes, writer), (reads, reader)) = (task(), task());
+        let mut cx = Context::from_waker(&writer);
+        assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        sink.start_send(Pin::new(&mut here), 1).unwrap();
+        assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).is_pending());
+        sink.push(2);
+        assert!(sink.poll_send(Pin::new(&mut here), &Context::from_waker(&reader)).is_pending());
+        assert_eq!(next(&mut there), Some(1));
+        assert_eq!((writes.0.load(Ordering::Relaxed), reads.0.load(Ordering::Relaxed)), (1, 1));
+    }
+
+    #[test]
+    fn without_own_messages_a_start_send_goes_straight_through() {
+        let (mut here, mut there) = channel::<u32, u32>(1);
+        let mut sink = LayerSink::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        for message in 0..3 {
+            assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+            sink.start_send(Pin::new(&mut here), message).unwrap();
+            assert_eq!(sink.len(), 0);
+            assert_eq!(next(&mut there), Some(message));
+        }
+    }
+
+    #[test]
+    fn it_is_steady_while_nothing_of_its_own_waits_and_never_after_the_end() {
+        let (mut here, mut there) = channel::<u32, u32>(1);
+        let mut sink = LayerSink::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(sink.is_forwarding() && sink.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        sink.push(1);
+        assert!(!sink.is_forwarding() && !sink.passes());
+        assert!(sink.poll_send(Pin::new(&mut here), &cx).is_ready());
+        assert!(!sink.is_forwarding(), "the user's place is taken");
+        assert_eq!(next(&mut there), Some(1));
+        assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        assert!(sink.is_forwarding() && sink.passes());
+        sink.abort(Error::timeout("dead"), Error::closed("dead"));
+        assert!(!sink.is_forwarding() && !sink.passes());
+        assert!(
+            sink.poll_ready(Pin::new(&mut here), &mut cx).map_err(|error| error.is_closed()) == Poll::Ready(Err(true))
+        );
+    }
+
+    fn ended(item: Poll<Option<Result<(), Error>>>) -> Option<Error> {
+        let Poll::Ready(item) = item else { panic!("the stream waits") };
+        item.map(Result::unwrap_err)
+    }
+
+    #[test]
+    fn a_close_sends_what_was_accepted_then_the_frame_and_tells_each_half_why() {
+        let (mut here, mut there) = channel::<Message, Message>(4);
+        let mut sink = LayerSink::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        sink.push(Message::text("own"));
+        sink.start_send(Pin::new(&mut here), Message::text("accepted")).unwrap();
+        let frame = CloseFrame::new(crate::CloseCode::POLICY, "too much");
+        sink.close(frame.clone(), Error::full("too much"));
+        sink.close(CloseFrame::new(crate::CloseCode::AWAY, "again"), Error::timeout("again"));
+        assert!(sink.has_ended());
+        sink.push(Message::text("late"));
+        let closed = sink.start_send(Pin::new(&mut here), Message::text("late")).unwrap_err();
+        assert!(closed.is_closed() && closed.close_frame() == Some(&frame));
+        assert!(ended(sink.poll_end(Pin::new(&mut here), &cx)).is_some_and(|error| error.is_full()));
+        assert!(ended(sink.poll_end(Pin::new(&mut here), &cx)).is_none());
+        for expected in [Message::text("own"), Message::text("accepted"), Message::Close(Some(frame))] {
+            assert_eq!(there.next().now_or_never().unwrap().unwrap().unwrap(), expected);
+        }
+        assert!(there.next().now_or_never().unwrap().is_none());
+        assert!(matches!(sink.poll_close(Pin::new(&mut here), &mut cx), Poll::Ready(Ok(()))));
+    }
+
+    #[test]
+    fn a_writer_that_waits_for_room_is_woken_by_the_end_and_may_send_the_close_message_itself() {
+        let (mut here, mut there) = channel::<Message, Message>(1);
+        let mut sink = LayerSink::new();
+        let (wakes, waker) = task();
+        let mut cx = Context::from_waker(&waker);
+        assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        sink.start_send(Pin::new(&mut here), Message::text("first")).unwrap();
+        assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).is_pending());
+        sink.close(CloseFrame::new(crate::CloseCode::AWAY, ""), Error::timeout("over"));
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert!(matches!(sink.poll_ready(Pin::new(&mut here), &mut cx), Poll::Ready(Err(error)) if error.is_closed()));
+        assert!(sink.poll_flush(Pin::new(&mut here), &mut cx).is_pending());
+        assert!(there.next().now_or_never().unwrap().unwrap().unwrap().is_data());
+        assert!(matches!(sink.poll_flush(Pin::new(&mut here), &mut cx), Poll::Ready(Err(error)) if error.is_closed()));
+        assert!(there.next().now_or_never().unwrap().unwrap().unwrap().is_close());
+        assert!(sink.take_error().is_some(), "the stream has not been polled");
+    }
+
+    #[test]
+    fn a_close_that_takes_too_long_is_given_up_and_the_error_is_still_told() {
+        let (mut here, _there) = channel::<Message, Message>(1);
+        let mut sink = LayerSink::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).is_ready());
+        sink.start_send(Pin::new(&mut here), Message::text("unread")).unwrap();
+        sink.close(CloseFrame::new(crate::CloseCode::AWAY, ""), Error::timeout("over"));
+        assert!(sink.poll_closed(Pin::new(&mut here), &cx).is_pending() && sink.is_closing());
+        sink.give_up();
+        assert!(sink.poll_closed(Pin::new(&mut here), &cx).is_ready());
+        assert!(ended(sink.poll_end(Pin::new(&mut here), &cx)).is_some());
+        assert!(ended(sink.poll_end(Pin::new(&mut here), &cx)).is_none());
+        assert!(sink.poll_close(Pin::new(&mut here), &mut cx).is_ready());
+    }
+
+    #[test]
+    fn a_sink_that_is_closed_alone_still_closes_the_transport() {
+        let (mut here, mut there) = channel::<Message, Message>(1);
+        let mut sink = LayerSink::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        sink.close_sink(Error::closed("the peer has closed"));
+        assert!(!sink.is_open() && !sink.has_ended());
+        assert!(sink.poll_ready(Pin::new(&mut here), &mut cx).map(|room| room.is_err()) == Poll::Ready(true));
+        assert!(sink.poll_close(Pin::new(&mut here), &mut cx).map(|closed| closed.is_ok()) == Poll::Ready(true));
+        assert!(there.next().now_or_never().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_layer_that_keeps_messages_asks_for_room_once_for_each_that_it_sends() {
+        let (mut here, mut there) = channel::<u32, u32>(1);
+        let mut sink = LayerSink::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(!sink.take_promise(), "nothing was promised");
+        for _ in 0..3 {
+            assert!(sink.poll_room(Pin::new(&mut here), &mut cx).is_ready());
+            sink.promise_room();
+            assert!(sink.take_promise() && sink.has_room());
+        }
+        sink.start_own(Pin::new(&mut here), 1).unwrap();
+        assert!(!sink.has_room() && sink.is_empty());
+        assert!(sink.poll_room(Pin::new(&mut here), &mut cx).is_pending());
+        // Without room it waits for either half.
+        sink.start_own(Pin::new(&mut here), 2).unwrap();
+        assert_eq!((sink.len(), next(&mut there)), (1, Some(1)));
+        assert!(sink.poll_send(Pin::new(&mut here), &cx).is_ready());
+        assert_eq!(next(&mut there), Some(2));
+    }
+
+    #[test]
+    fn a_promise_to_the_user_outlives_the_room_that_an_own_message_has_used() {
+        let (mut here, mut there) = channel::<u32, u32>(1);
+        let mut sink = LayerSink::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(sink.poll_room(Pin::new(&mut here), &mut cx).is_ready());
+        sink.promise_room();
+        sink.start_own(Pin::new(&mut here), 1).unwrap();
+        assert!(sink.poll_flush(Pin::new(&mut here), &mut cx).is_ready());
+        assert!(sink.poll_room(Pin::new(&mut here), &mut cx).is_ready() && !sink.has_room());
+        assert!(sink.take_promise() && !sink.take_promise());
+        assert!(sink.poll_room(Pin::new(&mut here), &mut cx).is_pending());
+        assert_eq!(next(&mut there), Some(1));
+        assert!(sink.poll_room(Pin::new(&mut here), &mut cx).is_ready() && sink.has_room());
+        sink.forget_room();
+        assert!(!sink.has_room());
+    }
+}
