@@ -160,10 +160,10 @@ mod connector;
 mod greeting;
 mod handle;
 mod layers;
-mod leave;
 mod peer_limit;
 mod peers;
 mod server;
+mod shutdown;
 mod transport;
 
 #[cfg(feature = "adaptive")]

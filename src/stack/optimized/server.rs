@@ -8,7 +8,7 @@ use super::{
     greeting,
     handle::Status,
     layers::{self, Agreement, OuterConfig, Wire, WireConfig},
-    leave::Leave,
+    shutdown::GracefulShutdown,
 };
 use crate::{
     CloseCode, CloseFrame, Error, Limits, Message, Queue, Transport,
@@ -274,8 +274,8 @@ where
             resume: None,
         };
         let traced = config.trace.clone().propagate(agreed.capabilities.trace_context()).layer(link);
-        let leave = Leave::new(seat, config.limits.close);
-        Ok(Some(OptimizedTransport::server(config.outer.layer(traced), leave, handle, config.queue.clone())))
+        let shutdown = GracefulShutdown::new(seat, config.limits.close);
+        Ok(Some(OptimizedTransport::server(config.outer.layer(traced), shutdown, handle, config.queue.clone())))
     }
 }
 

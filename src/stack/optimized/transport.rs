@@ -8,8 +8,8 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::{
-    builder::OptimizedBuilder, connector::Connector, handle::OptimizedHandle, layers::Outer, leave::Leave,
-    peers::Peers, server::ServerLink,
+    builder::OptimizedBuilder, connector::Connector, handle::OptimizedHandle, layers::Outer, peers::Peers,
+    server::ServerLink, shutdown::GracefulShutdown,
 };
 use crate::{
     Error, Message, Queue, Receiver, Sender, Transport, TransportExt,
@@ -38,7 +38,7 @@ where
 {
     inner: Stack<T>,
     /// On a server, the link to the acceptor's shutdown.
-    leave: Option<Box<Leave>>,
+    shutdown: Option<Box<GracefulShutdown>>,
     handle: OptimizedHandle,
     queue: Queue<Message>,
 }
@@ -72,11 +72,16 @@ where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
     pub(super) fn client(stack: ClientStack<T>, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
-        Self { inner: Optional::On { transport: Box::pin(stack) }, leave: None, handle, queue }
+        Self { inner: Optional::On { transport: Box::pin(stack) }, shutdown: None, handle, queue }
     }
 
-    pub(super) fn server(stack: ServerStack<T>, leave: Leave, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
-        Self { inner: Optional::Off { transport: Box::pin(stack) }, leave: Some(Box::new(leave)), handle, queue }
+    pub(super) fn server(
+        stack: ServerStack<T>,
+        shutdown: GracefulShutdown,
+        handle: OptimizedHandle,
+        queue: Queue<Message>,
+    ) -> Self {
+        Self { inner: Optional::Off { transport: Box::pin(stack) }, shutdown: Some(Box::new(shutdown)), handle, queue }
     }
 
     /// Returns the capabilities of the latest connection.
@@ -136,8 +141,8 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         let inner = Pin::new(&mut this.inner);
-        match &mut this.leave {
-            Some(leave) => leave.poll_next(inner, cx),
+        match &mut this.shutdown {
+            Some(shutdown) => shutdown.poll_next(inner, cx),
             None => inner.poll_next(cx),
         }
     }
@@ -156,15 +161,15 @@ where
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = &mut *self;
         let inner = Pin::new(&mut this.inner);
-        match &mut this.leave {
-            Some(leave) => leave.poll_ready(inner, cx),
+        match &mut this.shutdown {
+            Some(shutdown) => shutdown.poll_ready(inner, cx),
             None => inner.poll_ready(cx),
         }
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        if let Some(leave) = &mut self.leave {
-            leave.check_open()?;
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.check_open()?;
         }
         // This check comes before all layers: a compressed or batched message counts with its size at the other end.
         let (len, limit) = (message.len(), self.handle.status.max_message());
@@ -177,8 +182,8 @@ where
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = &mut *self;
         let inner = Pin::new(&mut this.inner);
-        match &mut this.leave {
-            Some(leave) => leave.poll_flush(inner, cx),
+        match &mut this.shutdown {
+            Some(shutdown) => shutdown.poll_flush(inner, cx),
             None => inner.poll_flush(cx),
         }
     }
@@ -186,8 +191,8 @@ where
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = &mut *self;
         let inner = Pin::new(&mut this.inner);
-        match &mut this.leave {
-            Some(leave) => leave.poll_close(inner, cx),
+        match &mut this.shutdown {
+            Some(shutdown) => shutdown.poll_close(inner, cx),
             None => inner.poll_close(cx),
         }
     }

@@ -1,4 +1,4 @@
-//! How a server's drain ends a session.
+//! The graceful shutdown of a server's session by its drain.
 
 use std::{
     fmt,
@@ -17,12 +17,12 @@ use crate::{
 type PollItem = Poll<Option<Result<Message, Error>>>;
 
 /// A session's membership in the drain of its server.
-pub(super) struct Leave {
+pub(super) struct GracefulShutdown {
     member: Member,
     sink: LayerSink<Message>,
 }
 
-impl Leave {
+impl GracefulShutdown {
     /// Creates the membership. `patience` is the time that a close may take.
     pub(super) fn new(seat: Arc<Seat>, patience: Duration) -> Self {
         Self { member: Member::new(seat, patience), sink: LayerSink::new() }
@@ -108,9 +108,9 @@ impl Leave {
     }
 }
 
-impl fmt::Debug for Leave {
+impl fmt::Debug for GracefulShutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Leave").field("sink", &self.sink).finish_non_exhaustive()
+        f.debug_struct("GracefulShutdown").field("sink", &self.sink).finish_non_exhaustive()
     }
 }
 
