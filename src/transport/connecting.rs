@@ -29,4 +29,4 @@ macro_rules! connecting {
     };
 }
 
-pub(in crate::transport) use connecting;
+pub(crate) use connecting;

@@ -24,7 +24,7 @@ pub(crate) struct Target {
     pub(crate) port: u16,
     /// The value of the `Host` header. It includes the port only if it is not the scheme's default (RFC 6455, section
     /// 4.1).
-    pub(in crate::transport) authority: HeaderValue,
+    pub(crate) authority: HeaderValue,
     pub(crate) path: PathAndQuery,
     /// The interface of a link-local IPv6 address. It is meaningful on this machine only and is never sent.
     zone: Option<String>,
@@ -71,7 +71,7 @@ impl Target {
 
     /// Resolves a reference (RFC 3986, section 4.1). A reference to another origin keeps neither the user nor the zone.
     #[cfg(feature = "sse")]
-    pub(in crate::transport) fn join(&self, reference: &str) -> Result<Self, Error> {
+    pub(crate) fn join(&self, reference: &str) -> Result<Self, Error> {
         let mut url = self.url.join(reference).map_err(unusable)?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Error::config("the URL is not one of http:// or https://"));
@@ -106,7 +106,7 @@ impl Target {
 
     /// Returns `host:port`, as a CONNECT request needs it.
     #[cfg(any(feature = "websocket", feature = "sse"))]
-    pub(in crate::transport) fn host_and_port(&self) -> String {
+    pub(crate) fn host_and_port(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
@@ -115,7 +115,7 @@ impl Target {
     }
 
     /// Returns the name or address with its zone, as a resolver needs it.
-    pub(in crate::transport) fn dialled_host(&self) -> String {
+    pub(crate) fn dialled_host(&self) -> String {
         match &self.zone {
             Some(zone) => format!("{}%{zone}", self.host),
             None => self.host.clone(),
@@ -123,7 +123,7 @@ impl Target {
     }
 
     /// Puts the URL's user and password into a request.
-    pub(in crate::transport) fn authorize(&self, headers: &mut HeaderMap) -> Result<(), Error> {
+    pub(crate) fn authorize(&self, headers: &mut HeaderMap) -> Result<(), Error> {
         let Some(authorization) = &self.authorization else { return Ok(()) };
         if headers.contains_key(header::AUTHORIZATION) {
             return Err(Error::config(
@@ -136,12 +136,12 @@ impl Target {
 
     /// Returns the `Basic` credentials of the URL.
     #[cfg(any(feature = "websocket", feature = "sse"))]
-    pub(in crate::transport) fn authorization(&self) -> Option<&HeaderValue> {
+    pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
     }
 
     /// Returns the URL with the scheme `http` or `https`, without user and zone.
-    pub(in crate::transport) fn url(&self) -> &Url {
+    pub(crate) fn url(&self) -> &Url {
         &self.url
     }
 }

@@ -2,6 +2,8 @@
 //! CONNECT.
 
 use std::{
+    error::Error as StdError,
+    io,
     pin::pin,
     time::{Duration, SystemTime},
 };
@@ -14,8 +16,7 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::by_cause;
-use crate::{Error, rt};
+use crate::{BoxError, Error, rt};
 
 /// The maximum size of a response head, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
@@ -30,7 +31,7 @@ const MAX_BODY: usize = 64 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(1);
 
 /// Returns the HTTP/1.1 configuration that every connector uses.
-pub(in crate::transport) fn client() -> http1::Builder {
+pub(crate) fn client() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     builder
@@ -38,7 +39,7 @@ pub(in crate::transport) fn client() -> http1::Builder {
 
 /// Sends `request`. If `accepts` returns true for the response, returns it with the stream and the bytes read past it;
 /// otherwise returns the rejection as an error.
-pub(in crate::transport) async fn exchange<S>(
+pub(crate) async fn exchange<S>(
     io: S,
     request: Request<()>,
     accepts: impl FnOnce(&Response<Incoming>) -> bool,
@@ -77,7 +78,7 @@ where
 }
 
 /// Creates the error for a response that rejects the request.
-pub(in crate::transport) fn refusal(status: StatusCode, headers: HeaderMap, body: Bytes) -> Error {
+pub(crate) fn refusal(status: StatusCode, headers: HeaderMap, body: Bytes) -> Error {
     let retry_after = retry_after(&headers, SystemTime::now());
     let refusal = Error::from_refusal(status, body).with_response_headers(headers);
     match retry_after {
@@ -100,7 +101,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-pub(in crate::transport) async fn read_body(mut body: Incoming) -> Bytes {
+pub(crate) async fn read_body(mut body: Incoming) -> Bytes {
     let mut read = BytesMut::new();
     let all = async {
         while let Some(Ok(frame)) = body.frame().await {
@@ -117,7 +118,7 @@ pub(in crate::transport) async fn read_body(mut body: Incoming) -> Bytes {
     read.freeze()
 }
 
-pub(in crate::transport) fn http_error(error: hyper::Error) -> Error {
+pub(crate) fn http_error(error: hyper::Error) -> Error {
     if error.is_parse_too_large() {
         // hyper does not report which of the two limits was exceeded.
         return Error::too_large(format!(
@@ -132,6 +133,24 @@ pub(in crate::transport) fn http_error(error: hyper::Error) -> Error {
         return Error::closed("the server closed the connection during the handshake").with_source(error);
     }
     by_cause(error, "the handshake failed")
+}
+
+/// Finds the most specific cause among the sources of a foreign error: an error of this crate or of the operating
+/// system.
+fn by_cause(error: impl Into<BoxError>, what: &'static str) -> Error {
+    let error = error.into();
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(&*error);
+    while let Some(this) = cause {
+        if let Some(own) = this.downcast_ref::<Error>() {
+            return own.clone();
+        }
+        if let Some(io) = this.downcast_ref::<io::Error>() {
+            let kind = io.kind();
+            return Error::from(io::Error::new(kind, error));
+        }
+        cause = this.source();
+    }
+    Error::other(what).with_source(error)
 }
 
 #[cfg(test)]

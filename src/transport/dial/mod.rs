@@ -1,16 +1,16 @@
 //! From a URL to a byte stream that carries HTTP: name resolution, TCP or Unix socket, proxy, TLS, and the first
 //! exchange on it.
 
-mod cause;
 mod exchange;
-mod methods;
 #[cfg_attr(not(feature = "websocket"), allow(dead_code, unreachable_pub, reason = "only a WebSocket shows its socket"))]
 mod socket;
-mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
 
-use http::{HeaderValue, Uri};
+use std::net::SocketAddr;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use tokio::net::TcpStream;
 
 #[cfg(feature = "websocket")]
 pub(super) use self::exchange::exchange;
@@ -18,9 +18,8 @@ pub(super) use self::exchange::exchange;
 pub(super) use self::exchange::{client, http_error, read_body, refusal};
 #[cfg_attr(not(feature = "websocket"), allow(unreachable_pub, reason = "only a WebSocket shows its socket"))]
 pub use self::socket::Socket;
-pub(super) use self::{cause::by_cause, methods::dialer_methods};
 pub(super) use super::target::Target;
-use crate::Error;
+use crate::{Error, transport::race};
 
 /// The configuration with which a connector opens a byte stream.
 #[derive(Clone, Default)]
@@ -88,9 +87,9 @@ impl Dialer {
     async fn plain(&self, target: &Target) -> Result<Socket, Error> {
         #[cfg(unix)]
         if let Some(path) = &self.unix {
-            return tcp::unix(path).await;
+            return unix(path).await;
         }
-        tcp::tcp(target, self.proxy.as_ref()).await
+        tcp(target, self.proxy.as_ref()).await
     }
 
     #[cfg(feature = "tls")]
@@ -110,8 +109,100 @@ impl Dialer {
     }
 }
 
+/// Opens a TCP stream to `target`, through the proxy if there is one. All addresses of the name race (RFC 8305).
+async fn tcp(target: &Target, proxy: Option<&Proxy>) -> Result<Socket, Error> {
+    let dialled = proxy.map_or(target, |proxy| &proxy.target);
+    let socket = Socket::dialled(race::connect(&dialled.dialled_host(), dialled.port, connect).await?);
+    match proxy {
+        None => Ok(socket),
+        Some(proxy) => tunnel(socket, target, proxy).await,
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
+    let fail = |error| Error::from(error).context(format!("connecting to {address} failed"));
+    let stream = TcpStream::connect(address).await.map_err(fail)?;
+    // Messages are small, and the layers above decide when to flush.
+    stream.set_nodelay(true).map_err(fail)?;
+    Ok(stream)
+}
+
+#[cfg(unix)]
+async fn unix(path: &std::path::Path) -> Result<Socket, Error> {
+    Ok(tokio::net::UnixStream::connect(path).await?.into())
+}
+
+/// Opens a tunnel with CONNECT (RFC 9110, section 9.3.6).
+async fn tunnel(socket: Socket, target: &Target, proxy: &Proxy) -> Result<Socket, Error> {
+    let authority = target.host_and_port();
+    let mut request = Request::builder().method(Method::CONNECT).uri(&authority).header(header::HOST, &authority);
+    if let Some(authorization) = &proxy.authorization {
+        request = request.header(header::PROXY_AUTHORIZATION, authorization);
+    }
+    let request = request
+        .body(())
+        .map_err(|error| Error::config("the host is not valid in a CONNECT request").with_source(error))?;
+    // hyper treats 204 as a response without a body before it considers the method, and provides no tunnel for it.
+    let opens_tunnel = |answer: &Response<_>| answer.status().is_success() && answer.status() != StatusCode::NO_CONTENT;
+    let (_, socket, early) = exchange(socket, request, opens_tunnel).await.map_err(|error| {
+        let what = match error.status() {
+            Some(StatusCode::NO_CONTENT) => "the proxy answered CONNECT with 204, which opens no tunnel",
+            Some(_) => "the proxy refused to connect to the server",
+            None => "the proxy failed",
+        };
+        error.context(what)
+    })?;
+    // In TLS and in HTTP/1.1 the client sends first.
+    if !early.is_empty() {
+        return Err(Error::protocol("the proxy sent data before the client did"));
+    }
+    Ok(socket)
+}
+
+/// Implements the methods for a connector with a field `dialer`.
+macro_rules! dialer_methods {
+    ($scheme:literal) => {
+        /// Connects through an HTTP proxy by CONNECT. The URL is `http://host:port`, with `user:password@` if the proxy
+        /// requires credentials.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error for which [`is_config`](crate::Error::is_config) is true if the URL has another form:
+        /// another scheme, a path, or a port over 65535.
+        pub fn proxy(mut self, proxy: &http::Uri) -> Result<Self, crate::Error> {
+            self.dialer.proxy(proxy)?;
+            Ok(self)
+        }
+
+        /// Connects over the Unix socket at `path`. The request's URI then only determines the requested resource.
+        #[cfg(unix)]
+        #[must_use]
+        pub fn unix(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+            self.dialer.unix(path.into());
+            self
+        }
+
+        #[doc = concat!("Uses this TLS configuration for `", $scheme, "://`: custom roots, client certificates, versions. Defaults to ")]
+        /// the operating system's roots (feature `tls-platform-roots`). ALPN is set here: a configuration shared with
+        /// an HTTP/2 client (`h2`) offers only `http/1.1` on these connections.
+        #[cfg(feature = "tls")]
+        #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+        #[must_use]
+        pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
+            self.dialer.tls(config);
+            self
+        }
+    };
+}
+
+pub(crate) use dialer_methods;
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::{net::TcpSocket, time::timeout};
+
     use super::*;
 
     #[test]
@@ -132,5 +223,23 @@ mod tests {
             let error = Dialer::default().proxy(&url.parse().unwrap()).unwrap_err();
             assert!(error.is_config(), "{url}: {error:?}");
         }
+    }
+
+    /// The silent address is a listener whose backlog is full: Linux drops further connection attempts.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn an_address_that_keeps_silent_does_not_keep_the_others_from_being_tried() {
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let silent = silent.listen(1).unwrap();
+        let address = silent.local_addr().unwrap();
+        let mut kept = Vec::new();
+        while let Ok(connected) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            kept.push(connected.unwrap());
+        }
+        let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = vec![address, good.local_addr().unwrap()];
+        let stream = race::race(addresses, connect).await.unwrap().unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good.local_addr().unwrap());
     }
 }

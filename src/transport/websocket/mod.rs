@@ -44,8 +44,6 @@ mod engine;
 mod frames;
 mod handshake;
 mod incoming;
-mod mask;
-mod read_buffer;
 mod transport;
 mod upgrade;
 mod write_buffer;

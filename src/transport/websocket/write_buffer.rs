@@ -11,7 +11,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 use tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
 
-use super::mask::apply_mask;
+use super::frames::apply_mask;
 use crate::transport::signal;
 
 /// The minimum size of a payload that is kept next to the buffer rather than copied into it, in bytes.

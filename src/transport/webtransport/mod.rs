@@ -87,9 +87,13 @@ assert_eq!(chat.receive_message().await.unwrap()?, Message::text(\"100000 bytes,
 )]
 
 mod certificate;
+mod certificate_hash;
 mod connector;
 mod datagrams;
-mod fault;
+#[cfg(feature = "dev-certificate")]
+mod development;
+mod error;
+mod incoming;
 mod server;
 mod session;
 mod session_limits;
@@ -97,10 +101,12 @@ mod stats;
 mod stream;
 
 pub use self::{
-    certificate::{Certificate, CertificateHash},
+    certificate::Certificate,
+    certificate_hash::CertificateHash,
     connector::{Connecting, WebTransportConnector},
     datagrams::{DatagramCounts, Datagrams},
-    server::{Incoming, WebTransportServer},
+    incoming::Incoming,
+    server::WebTransportServer,
     session::Session,
     session_limits::SessionLimits,
     stats::Stats,

@@ -1,11 +1,18 @@
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    future::pending,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::pin,
     sync::{Mutex, PoisonError},
 };
 
-use quinn::{ClientConfig, ConnectError, Connecting, Endpoint};
+use futures_util::future::{Either, select};
+use quinn::{ClientConfig, ConnectError, Connecting, Connection, Endpoint};
+use tokio::net::UdpSocket;
 
-use crate::Error;
+use crate::{
+    Error,
+    transport::{race, target::Target, webtransport::error},
+};
 
 /// The UDP sockets of a connector: one per address family, because a host may have only one of the two.
 #[derive(Default)]
@@ -15,7 +22,7 @@ pub(super) struct Endpoints {
 }
 
 impl Endpoints {
-    pub(super) fn connect(&self, config: &ClientConfig, to: SocketAddr, host: &str) -> Result<Connecting, Error> {
+    fn connect(&self, config: &ClientConfig, to: SocketAddr, host: &str) -> Result<Connecting, Error> {
         let (slot, from) = match to {
             SocketAddr::V4(_) => (&self.v4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
             SocketAddr::V6(_) => (&self.v6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
@@ -32,6 +39,19 @@ impl Endpoints {
         let connecting = endpoint.connect_with(config.clone(), to, host).map_err(unfit)?;
         *slot = Some(endpoint);
         Ok(connecting)
+    }
+
+    /// Resolves the name and connects. All its addresses race.
+    pub(super) async fn dial(&self, config: &ClientConfig, target: &Target) -> Result<Connection, Error> {
+        race::connect(&target.dialled_host(), target.port, |address| self.attempt(config, address, &target.host)).await
+    }
+
+    async fn attempt(&self, config: &ClientConfig, address: SocketAddr, host: &str) -> Result<Connection, Error> {
+        let connecting = self.connect(config, address, host)?;
+        match select(pin!(connecting), pin!(refusal(address))).await {
+            Either::Left((connection, _)) => connection.map_err(error::handshake),
+            Either::Right((error, _)) => Err(error),
+        }
     }
 }
 
@@ -100,5 +120,26 @@ mod tests {
         };
         let ((), ports) = tokio::join!(send, receive);
         assert!(ports.len() > 1, "the server saw no move: {ports:?}");
+    }
+}
+
+/// Waits until the host reports that the port is closed. QUIC's socket is not connected to one address, so it does not
+/// receive such reports. An empty datagram from a connected socket triggers the same report. A QUIC server ignores it
+/// (RFC 9000, section 5.2.2).
+async fn refusal(address: SocketAddr) -> Error {
+    let from: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let asked = async {
+        let socket = UdpSocket::bind((from, 0)).await?;
+        socket.connect(address).await?;
+        socket.send(&[]).await?;
+        socket.recv(&mut [0]).await
+    };
+    match asked.await.map_err(Error::from) {
+        Err(error) if error.is_refused() => error,
+        // The result is inconclusive; the QUIC attempt decides.
+        _ => pending().await,
     }
 }

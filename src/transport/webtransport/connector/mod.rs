@@ -1,4 +1,3 @@
-mod dial;
 mod endpoints;
 mod request;
 mod trust;
@@ -15,7 +14,7 @@ use tower_service::Service;
 use web_transport_quinn as wtq;
 
 use self::{endpoints::Endpoints, request::Offer, trust::Trust};
-use super::{CertificateHash, Session, SessionLimits, WebTransportStream, fault};
+use super::{CertificateHash, Session, SessionLimits, WebTransportStream, error};
 use crate::{
     Error, Limits, rt,
     transport::{connecting::connecting, subprotocol},
@@ -200,8 +199,8 @@ impl WebTransportConnector {
     async fn session(&self, request: Request<()>) -> Result<Response<Session>, Error> {
         let Offer { target, connect } = Offer::new(request, &self.subprotocols)?;
         let config = self.quic()?;
-        let connection = dial::dial(&self.endpoints, &config, &target).await?;
-        let session = wtq::Session::connect(connection, connect).await.map_err(fault::exchange)?;
+        let connection = self.endpoints.dial(&config, &target).await?;
+        let session = wtq::Session::connect(connection, connect).await.map_err(error::exchange)?;
         let subprotocol = session.protocol().map(Box::from);
         let session = Session::new(session, self.limits, subprotocol, None, None);
         request::answer(session)

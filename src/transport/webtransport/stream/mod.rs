@@ -1,6 +1,4 @@
 mod bidirectional;
-mod outgoing;
-mod progress;
 mod reader;
 mod receive;
 mod send;

@@ -12,7 +12,7 @@ use crate::{
     transport::{
         framing::Decoder,
         signal,
-        webtransport::{Session, fault},
+        webtransport::{Session, error},
     },
 };
 
@@ -39,7 +39,7 @@ pub(super) enum End {
     /// The peer ended the stream between two messages.
     Finished,
     Lost(Error),
-    /// The peer is at fault, and is told so with this code.
+    /// The peer is at error, and is told so with this code.
     Broken(Error, CloseCode),
 }
 
@@ -109,7 +109,7 @@ impl Reader {
             }
             Err(error) => {
                 self.done = true;
-                Err(End::Lost(fault::read(error)))
+                Err(End::Lost(error::read(error)))
             }
         })
     }

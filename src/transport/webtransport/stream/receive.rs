@@ -29,7 +29,7 @@ pub struct ReceiveStream {
 }
 
 impl ReceiveStream {
-    pub(in crate::transport::webtransport) fn new(session: Session, receive: wtq::RecvStream) -> Self {
+    pub(crate) fn new(session: Session, receive: wtq::RecvStream) -> Self {
         Self { reader: Reader::new(session, receive, true), peer_close: None, ended: false }
     }
 

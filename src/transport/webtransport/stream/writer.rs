@@ -1,19 +1,19 @@
 use std::{
+    collections::VecDeque,
     future::Future,
     pin::pin,
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use web_transport_quinn::{self as wtq, generic::poll::SendStream as _};
 
-use super::{outgoing::Outgoing, progress::Progress};
 use crate::{
-    Error, Message,
+    Error, Limits, Message,
     transport::{
         closing::linger,
-        signal,
-        webtransport::{Session, fault},
+        framing, signal,
+        webtransport::{Session, error},
     },
 };
 
@@ -148,7 +148,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                let error = fault::write(error);
+                let error = error::write(error);
                 self.failed = Some(error.clone());
                 // A stream that the peer has stopped counts toward the maximum number of open streams until it is
                 // reset.
@@ -191,7 +191,7 @@ impl Writer {
     /// Waits until the peer has acknowledged the whole stream. Returns an error if the peer stops it.
     pub(super) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &mut self.send {
-            Some(send) => send.poll_closed(cx).map_err(fault::write),
+            Some(send) => send.poll_closed(cx).map_err(error::write),
             None => Poll::Ready(Ok(())),
         }
     }
@@ -214,5 +214,245 @@ impl Writer {
                 linger(session.limits().close, send.stopped(), || progress.left(session.quic())).await;
             });
         }
+    }
+}
+
+/// The maximum payload that is copied behind its head, in bytes, so that many small messages are one chunk for QUIC.
+const COPIED: usize = 1024;
+
+/// The room reserved for small messages at a time, in bytes.
+const ROOM: usize = 4096;
+
+/// Messages that were accepted and that QUIC does not have yet. Pure.
+#[derive(Debug)]
+struct Outgoing {
+    limits: Limits,
+    chunks: VecDeque<Bytes>,
+    /// Small messages, after the chunks.
+    tail: BytesMut,
+    unwritten: usize,
+}
+
+impl Outgoing {
+    fn new(limits: Limits) -> Self {
+        Self { limits, chunks: VecDeque::new(), tail: BytesMut::new(), unwritten: 0 }
+    }
+
+    /// Writes the byte that the opener of a stream sends first.
+    fn push_preamble(&mut self) {
+        self.push_bytes(&[super::PREAMBLE]);
+    }
+
+    fn push_bytes(&mut self, bytes: &[u8]) {
+        if self.tail.capacity() - self.tail.len() < bytes.len() {
+            self.tail.reserve(ROOM.max(bytes.len()));
+        }
+        self.tail.extend_from_slice(bytes);
+        self.unwritten += bytes.len();
+    }
+
+    /// Accepts a message.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the message is over the limit. It is not accepted.
+    fn push(&mut self, message: Message) -> Result<(), Error> {
+        framing::check_outgoing(&message, self.limits.message)?;
+        if self.tail.capacity() - self.tail.len() < framing::MAX_HEAD + COPIED {
+            self.tail.reserve(ROOM);
+        }
+        let before = self.tail.len();
+        let payload = framing::head(message, &mut self.tail);
+        self.unwritten += self.tail.len() - before + payload.len();
+        if payload.len() <= COPIED {
+            self.tail.extend_from_slice(&payload);
+        } else {
+            self.seal();
+            self.chunks.push_back(payload);
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks.push_back(self.tail.split().freeze());
+        }
+    }
+
+    /// Returns whether one more message may be accepted.
+    fn has_room(&self) -> bool {
+        self.unwritten < self.limits.write_buffer.max(1)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.unwritten == 0
+    }
+
+    /// Returns the number of waiting bytes.
+    fn len(&self) -> usize {
+        self.unwritten
+    }
+
+    /// Returns all waiting chunks. The writer removes written bytes from their front.
+    fn chunks(&mut self) -> &mut [Bytes] {
+        self.seal();
+        self.chunks.make_contiguous()
+    }
+
+    /// Records that `bytes` of [`chunks`](Self::chunks) were removed, which emptied `chunks` of them.
+    fn written(&mut self, bytes: usize, chunks: usize) {
+        self.unwritten = self.unwritten.saturating_sub(bytes);
+        self.chunks.drain(..chunks.min(self.chunks.len()));
+    }
+}
+
+/// QUIC's progress with the bytes that a stream gave it. QUIC immediately accepts as much as the peer allows
+/// ([`SessionLimits::stream_window`](super::super::SessionLimits::stream_window), 1 MiB by default), which is half a
+/// minute of a slow line. Without this, that time would look like silence. Pure.
+///
+/// QUIC counts per connection, so this is an estimate: if other streams of the session send at the same time, it ends
+/// too early.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The bytes that QUIC may still have to send.
+    left: u64,
+    /// The number of STREAM frames sent at the last check, and the bytes of all packets.
+    frames: u64,
+    bytes: u64,
+}
+
+impl Progress {
+    /// Records that QUIC accepted `bytes`.
+    fn given(&mut self, bytes: usize) {
+        self.left = self.left.saturating_add(bytes as u64);
+    }
+
+    /// Returns whether QUIC may still have data of this stream to send, so that a check is worth its cost.
+    fn is_under_way(&self) -> bool {
+        self.left > 0
+    }
+
+    /// Returns how many bytes the connection has sent since the last check.
+    fn sent_on(&mut self, connection: &wtq::Session) -> usize {
+        let stats = quinn::Connection::stats(connection);
+        self.sent(stats.frame_tx.stream, stats.udp_tx.bytes)
+    }
+
+    /// Returns how many bytes QUIC may still have to send.
+    fn left(&mut self, connection: &wtq::Session) -> u64 {
+        if self.is_under_way() {
+            self.sent_on(connection);
+        }
+        self.left
+    }
+
+    /// Takes the connection's current counts, and returns how many bytes were sent since the last check. The result is
+    /// zero if there was no STREAM frame (only acknowledgements, keep-alives): those are also sent to a peer that reads
+    /// nothing.
+    fn sent(&mut self, frames: u64, bytes: u64) -> usize {
+        let (had_frames, had_bytes) = (self.frames, self.bytes);
+        (self.frames, self.bytes) = (frames, bytes);
+        if frames == had_frames {
+            return 0;
+        }
+        let sent = bytes.saturating_sub(had_bytes);
+        self.left = self.left.saturating_sub(sent);
+        usize::try_from(sent).unwrap_or(usize::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::transport::framing::Decoder;
+
+    /// Writes at most `most` bytes, as QUIC would.
+    fn write(outgoing: &mut Outgoing, mut most: usize, into: &mut Vec<u8>) {
+        let (mut bytes, mut done) = (0, 0);
+        for chunk in outgoing.chunks() {
+            let part = chunk.split_to(chunk.len().min(most));
+            into.extend_from_slice(&part);
+            (bytes, most) = (bytes + part.len(), most - part.len());
+            if !chunk.is_empty() {
+                break;
+            }
+            done += 1;
+        }
+        outgoing.written(bytes, done);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_pushed_is_written_in_order_however_it_is_cut(
+            sizes in proptest::collection::vec(prop_oneof![0..40usize, 900..1200usize, 4000..5000usize], 0..20),
+            cuts in proptest::collection::vec(1..3000usize, 1..10),
+        ) {
+            let mut outgoing = Outgoing::new(Limits::default());
+            let mut written = Vec::new();
+            let mut cuts = cuts.iter().cycle();
+            for (i, size) in sizes.iter().enumerate() {
+                outgoing.push(Message::binary(vec![i as u8; *size])).unwrap();
+                write(&mut outgoing, *cuts.next().unwrap(), &mut written);
+            }
+            while !outgoing.is_empty() {
+                write(&mut outgoing, *cuts.next().unwrap(), &mut written);
+            }
+            prop_assert!(outgoing.chunks().is_empty());
+            let (mut decoder, mut input) = (Decoder::new(1 << 20), Bytes::from(written));
+            for (i, size) in sizes.iter().enumerate() {
+                prop_assert_eq!(decoder.next(&mut input).unwrap(), Some(Message::binary(vec![i as u8; *size])));
+            }
+            prop_assert!(input.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_large_payload_is_not_copied() {
+        let payload = Bytes::from(vec![7; 100_000]);
+        let mut outgoing = Outgoing::new(Limits::default());
+        outgoing.push(Message::binary(payload.clone())).unwrap();
+        assert_eq!(outgoing.chunks()[1].as_ptr(), payload.as_ptr());
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_refused_and_leaves_nothing_behind() {
+        let mut outgoing = Outgoing::new(Limits::new().message(10));
+        assert!(outgoing.push(Message::binary(vec![0; 11])).unwrap_err().is_too_large());
+        assert!(outgoing.push(Message::Ping(vec![0; 126].into())).unwrap_err().is_too_large());
+        assert!(outgoing.is_empty() && outgoing.chunks().is_empty());
+        outgoing.push(Message::binary(vec![0; 10])).unwrap();
+    }
+
+    #[test]
+    fn there_is_room_until_the_write_buffer_is_full() {
+        let mut outgoing = Outgoing::new(Limits::new().write_buffer(100));
+        outgoing.push(Message::binary(vec![0; 90])).unwrap();
+        assert!(outgoing.has_room());
+        outgoing.push(Message::binary(vec![0; 90])).unwrap();
+        assert!(!outgoing.has_room());
+        write(&mut outgoing, 100, &mut Vec::new());
+        assert!(outgoing.has_room());
+    }
+
+    #[test]
+    fn a_stream_that_gave_nothing_has_nothing_under_way() {
+        let mut progress = Progress::default();
+        assert!(!progress.is_under_way());
+        progress.given(1000);
+        assert!(progress.is_under_way());
+        assert_eq!(progress.sent(1, 1100), 1100);
+        assert!(!progress.is_under_way());
+    }
+
+    #[test]
+    fn packets_without_data_are_no_progress() {
+        let mut progress = Progress::default();
+        progress.given(100_000);
+        assert_eq!(progress.sent(10, 12_000), 12_000);
+        assert_eq!(progress.sent(10, 12_040), 0, "a keep-alive");
+        assert_eq!(progress.sent(11, 13_240), 1_200);
+        assert!(progress.is_under_way());
     }
 }

@@ -1,21 +1,26 @@
-mod accept;
-mod incoming;
-mod registry;
-mod serve;
-
-use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
-
-use futures_util::stream::FuturesUnordered;
-use http::HeaderValue;
-use quinn::{Endpoint, crypto::rustls::QuicServerConfig};
-
-pub use self::incoming::Incoming;
-pub(super) use self::registry::Registry;
-use super::{Certificate, SessionLimits};
-use crate::{
-    CloseFrame, Error, Limits, rt,
-    transport::{origin::Origins, subprotocol},
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
 };
+
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+    stream::FuturesUnordered,
+};
+use http::{HeaderValue, request};
+use quinn::{Endpoint, crypto::rustls::QuicServerConfig};
+use web_transport_quinn as wtq;
+
+use super::{Certificate, Incoming, SessionLimits, WebTransportStream, incoming::Accept, session::Registry};
+use crate::{CloseCode, CloseFrame, Error, Limits, log, rt, transport::subprotocol};
+
+/// The maximum number of clients that one poll rejects before it lets other tasks run.
+const AT_ONCE: usize = 64;
 
 /// A server of WebTransport sessions on its own UDP port.
 ///
@@ -72,16 +77,6 @@ pub struct WebTransportServer {
 }
 
 type Handshake = Pin<Box<dyn Future<Output = Option<Incoming>> + Send>>;
-
-/// The configuration of accepted sessions.
-#[derive(Clone, Debug, Default)]
-struct Accept {
-    limits: Limits,
-    /// The only accepted path, or `None` for every path.
-    path: Option<Arc<str>>,
-    subprotocols: Vec<HeaderValue>,
-    origins: Origins,
-}
 
 impl WebTransportServer {
     /// Binds a UDP socket, with the default [`Limits`] and [`SessionLimits`], for pages of the same host, without a
@@ -228,6 +223,128 @@ impl WebTransportServer {
         let code = web_transport_quinn::proto::error_to_http3(frame.code().get().into());
         let code = quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX);
         self.endpoint.close(code, frame.reason().as_bytes());
+    }
+}
+
+impl WebTransportServer {
+    /// Waits for the next session request. Returns `None` once the server's socket is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no request.
+    pub async fn accept(&mut self) -> Option<Incoming> {
+        let mut passed_over = 0;
+        loop {
+            if passed_over == AT_ONCE {
+                // Nothing below waits while clients arrive that are rejected immediately.
+                passed_over = 0;
+                give_way().await;
+            }
+            passed_over += 1;
+            let done = {
+                let handshakes = &mut self.handshakes;
+                // An empty set of handshakes is not the end.
+                let done = poll_fn(|cx| match handshakes.poll_next_unpin(cx) {
+                    Poll::Ready(Some(done)) => Poll::Ready(done),
+                    _ => Poll::Pending,
+                });
+                match select(done, pin!(self.endpoint.accept())).await {
+                    Either::Left((done, _)) => Either::Left(done),
+                    Either::Right((arrival, _)) => Either::Right(arrival?),
+                }
+            };
+            match done {
+                Either::Left(Some(incoming)) => return Some(incoming),
+                Either::Left(None) => {}
+                Either::Right(arrival) => self.admit(arrival),
+            }
+        }
+    }
+
+    fn admit(&mut self, arrival: quinn::Incoming) {
+        let under_way = self.handshakes.len();
+        if under_way >= self.max_handshakes || self.endpoint.open_connections() >= self.max_sessions {
+            log::full(
+                "webtransport",
+                "WebTransportServer::max_handshakes or max_sessions is reached",
+                arrival.remote_address(),
+            );
+            return arrival.refuse();
+        }
+        if under_way >= self.max_handshakes / 2 && !arrival.remote_address_validated() {
+            // This fails for clients that have already validated their address.
+            let _ = arrival.retry();
+            return;
+        }
+        let (quic, accept, sessions) = (self.quic.clone(), self.accept.clone(), self.sessions.clone());
+        self.handshakes.push(Box::pin(async move {
+            let time = accept.limits.handshake;
+            rt::timeout(time, handshake(arrival, quic, accept, sessions)).await.ok().flatten()
+        }));
+    }
+}
+
+impl WebTransportServer {
+    /// Accepts every session, and runs `handler` for each in its own task. The handler gets the session's first
+    /// bidirectional stream (which [contains](WebTransportStream::session) the session) and the request's parts. A
+    /// client that does not open a stream within [`Limits::handshake`](crate::Limits::handshake) is closed with 1002.
+    ///
+    /// It continues until the server's socket is gone. Race it against a shutdown condition, and then
+    /// [`close`](Self::close) the server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no session: handlers continue, and requests wait for the next `serve` or
+    /// [`accept`](Self::accept).
+    pub async fn serve<H, F>(&mut self, handler: H)
+    where
+        H: FnOnce(WebTransportStream, request::Parts) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        while let Some(incoming) = self.accept().await {
+            let handler = handler.clone();
+            rt::spawn(async move {
+                if let Some((stream, parts)) = first_stream(incoming).await {
+                    handler(stream, parts).await;
+                }
+            });
+        }
+    }
+}
+
+/// Lets other tasks run.
+async fn give_way() {
+    let mut has_given_way = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_given_way, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Performs QUIC with TLS, HTTP/3's settings, and the request. Returns `None` for a client that does not complete them.
+async fn handshake(
+    arrival: quinn::Incoming,
+    quic: Arc<quinn::ServerConfig>,
+    accept: Arc<Accept>,
+    sessions: Arc<Registry>,
+) -> Option<Incoming> {
+    let connection = arrival.accept_with(quic).ok()?.await.ok()?;
+    let request = wtq::Request::accept(connection).await.ok()?;
+    Incoming::new(request, accept, sessions)
+}
+
+async fn first_stream(incoming: Incoming) -> Option<(WebTransportStream, request::Parts)> {
+    let (session, parts) = incoming.accept_with_parts().await.ok()?;
+    match rt::timeout(session.limits().handshake, session.accept()).await {
+        Ok(stream) => Some((stream.ok()?, parts)),
+        Err(_) => {
+            session.close(CloseFrame::new(CloseCode::PROTOCOL, "no stream was opened in time"));
+            None
+        }
     }
 }
 

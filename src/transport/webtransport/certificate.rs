@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::{
@@ -7,8 +7,26 @@ use rustls::{
     version::TLS13,
 };
 
-use super::Certificate;
+use super::CertificateHash;
 use crate::Error;
+
+/// The certificate of a server, with the chain up to its authority and its private key.
+///
+/// [`Debug`](fmt::Debug) shows the hash and never the key.
+pub struct Certificate {
+    /// The chain, beginning with the server's own certificate. Not empty.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
+}
+
+impl Certificate {
+    /// Returns the hash of the server's own certificate, for a browser's `serverCertificateHashes` and for
+    /// `WebTransportConnector::certificate_hashes`.
+    #[must_use]
+    pub fn hash(&self) -> CertificateHash {
+        CertificateHash::of_der(self.chain.first().map_or(&[], |own| own))
+    }
+}
 
 impl Certificate {
     /// Creates a certificate from PEM: the chain, beginning with the server's own certificate, and its private key
@@ -33,7 +51,7 @@ impl Certificate {
     }
 
     /// Returns the TLS configuration of an HTTP/3 server. Early data (0-RTT) is off, because an attacker may replay it.
-    pub(in crate::transport::webtransport) fn into_tls(self) -> Result<Arc<QuicServerConfig>, Error> {
+    pub(super) fn into_tls(self) -> Result<Arc<QuicServerConfig>, Error> {
         let bad = "the certificate and its key do not match, or are of a kind that TLS 1.3 does not support";
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -79,5 +97,11 @@ mod tests {
     fn a_key_that_is_none_is_found_when_the_server_starts() {
         let certificate = Certificate::from_pem(CHAIN.as_bytes(), KEY.as_bytes()).unwrap();
         assert!(certificate.into_tls().is_err_and(|error| error.is_config()));
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").field("hash", &self.hash()).finish_non_exhaustive()
     }
 }

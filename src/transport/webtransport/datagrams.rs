@@ -1,6 +1,5 @@
 //! Messages as datagrams of a session: fast, but without guaranteed delivery.
 
-mod counts;
 #[cfg(test)]
 mod tests;
 
@@ -8,6 +7,10 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -17,8 +20,7 @@ use futures_sink::Sink;
 use futures_util::{sink, stream};
 use web_transport_quinn::{SessionError, WebTransportError, quinn};
 
-pub use self::counts::DatagramCounts;
-use super::{Session, fault};
+use super::{Session, error};
 use crate::{Error, Message};
 
 /// The maximum number of datagrams of foreign sessions that one poll skips before it lets other tasks run.
@@ -255,7 +257,7 @@ impl Stream for Datagrams {
 
 /// Creates the error of a session that is over. It is closed, whatever ended it.
 fn closed(reason: SessionError) -> Error {
-    let error = fault::session(reason);
+    let error = error::session(reason);
     match error.is_closed() {
         true => error,
         false => Error::closed("the session failed").with_source(error),
@@ -266,7 +268,7 @@ fn closed(reason: SessionError) -> Error {
 fn last(reason: SessionError, is_closed_here: bool) -> Option<Result<Message, Error>> {
     match &reason {
         SessionError::WebTransportError(WebTransportError::Closed(..)) => {
-            Some(Ok(Message::Close(fault::session(reason).close_frame().cloned())))
+            Some(Ok(Message::Close(error::session(reason).close_frame().cloned())))
         }
         // The layer below also reports this for a lost peer, an end that must not be silent.
         SessionError::ConnectionError(quinn::ConnectionError::LocallyClosed) if is_closed_here => None,
@@ -280,5 +282,57 @@ impl fmt::Debug for Datagrams {
             .field("max_size", &self.max_size())
             .field("counts", &self.counts)
             .finish_non_exhaustive()
+    }
+}
+
+/// The outcomes of a session's datagrams at this end. The handle can be cloned and read anywhere, also while a layer or
+/// a driver owns the [`Datagrams`](Datagrams).
+///
+/// Losses in the network are not included. [`Session::stats`] reports
+/// lost packets, and the difference between one end's `sent` and the other's `received` is the number of lost messages.
+#[derive(Clone, Debug, Default)]
+pub struct DatagramCounts(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    sent: AtomicU64,
+    received: AtomicU64,
+    refused: AtomicU64,
+    dropped: AtomicU64,
+    foreign: AtomicU64,
+}
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident $count:ident)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(&self) -> u64 {
+            self.0.$name.load(Relaxed)
+        }
+
+        fn $count(&self) {
+            self.0.$name.fetch_add(1, Relaxed);
+        }
+    )*};
+}
+
+impl DatagramCounts {
+    counts! {
+        /// Returns the number of messages that QUIC accepted for sending.
+        sent count_sent
+
+        /// Returns the number of messages that the stream yielded.
+        received count_received
+
+        /// Returns the number of messages that the sink rejected because they were too large or had no form as a
+        /// datagram.
+        refused count_refused
+
+        /// Returns the number of accepted messages that were not sent: the path's limit fell below their size while
+        /// they waited for room, or the session ended first.
+        dropped count_dropped
+
+        /// Returns the number of incoming datagrams of unknown sessions. A peer that follows the protocol sends none.
+        foreign count_foreign
     }
 }

@@ -4,19 +4,29 @@ use http::{HeaderValue, Request, StatusCode, Uri, Version, header, request};
 use quinn::VarInt;
 use web_transport_quinn::{self as wtq, proto::ConnectResponse};
 
-use super::{Accept, registry::Registry};
+use super::{Session, error, session::Registry};
 use crate::{
-    Error, rt,
+    Error, Limits, rt,
     transport::{
+        origin::Origins,
         place::Place,
         refusal::Refusal,
         subprotocol::{self, choose},
-        webtransport::{Session, fault},
     },
 };
 
 /// `H3_NO_ERROR` (RFC 9114, section 8.1).
 const NO_ERROR: VarInt = VarInt::from_u32(0x100);
+
+/// The configuration of accepted sessions.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Accept {
+    pub(super) limits: Limits,
+    /// The only accepted path, or `None` for every path.
+    pub(super) path: Option<Arc<str>>,
+    pub(super) subprotocols: Vec<HeaderValue>,
+    pub(super) origins: Origins,
+}
 
 /// A client's request for a session, waiting for an answer. Dropping it cuts the client off without an answer.
 pub struct Incoming {
@@ -120,7 +130,7 @@ async fn respond(
 ) -> Result<wtq::Session, Error> {
     match rt::timeout(time, request.respond(answer)).await {
         Ok(Ok(session)) => Ok(session),
-        Ok(Err(error)) => Err(fault::respond(error)),
+        Ok(Err(error)) => Err(error::respond(error)),
         Err(elapsed) => Err(Error::timeout("the client did not take the answer in time").with_source(elapsed)),
     }
 }
