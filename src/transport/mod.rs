@@ -1,5 +1,9 @@
 //! Transports: the trait [`Transport`], its extension [`TransportExt`], and the implementations that carry messages.
 
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+#[macro_use]
+mod setters;
+
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 mod accept;
 pub(crate) mod backlog;

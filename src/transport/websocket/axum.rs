@@ -5,15 +5,15 @@ use axum_core::{
     extract::FromRequestParts,
     response::{IntoResponse, Response},
 };
-use http::{HeaderName, HeaderValue, StatusCode, header, request};
+use http::{HeaderName, StatusCode, header, request};
 
 use super::{
     WebSocket,
     upgrade::{Accept, Asked, Draining},
 };
 use crate::{
-    Error, Limits, log,
-    transport::{drain::Drain, refusal::Refusal, subprotocol},
+    log,
+    transport::{drain::Drain, refusal::Refusal},
 };
 
 /// axum's extractor for a WebSocket handshake. Take it as an argument of a handler, and respond with
@@ -77,51 +77,23 @@ impl fmt::Display for WebSocketHandshakeRejection {
 impl std::error::Error for WebSocketHandshakeRejection {}
 
 impl WebSocketHandshake {
-    /// Sets the limits of the connection.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.accept.limits = limits;
-        self
+    fn config(&mut self) -> &mut Accept {
+        &mut self.accept
     }
 
-    /// Supports a subprotocol; see [`WebSocketUpgrade::subprotocol`](super::WebSocketUpgrade::subprotocol).
-    ///
-    /// # Errors
-    ///
-    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
-    /// characters.
-    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
-        self.accept.subprotocols.push(subprotocol::parse(name)?);
-        Ok(self)
+    server_setters! {
+        each: "connection",
+        choice: "The handler finds it in [`WebSocket::subprotocol`].",
+        origin: "",
+        any_origin: "Any page that a user visits can then use the user's cookies here, so use this only for endpoints that ignore cookies."
     }
 
-    /// Also accepts pages of this origin.
-    #[must_use]
-    pub fn allow_origin(mut self, origin: HeaderValue) -> Self {
-        self.accept.origins.allow(origin);
-        self
-    }
+    https_setter!();
 
     /// Adds the connection to `drain`, which then can end it: see [`Drain`]. Keep the handle in the app's state.
     #[must_use]
     pub fn drain(mut self, drain: &Drain) -> Self {
         self.accept.drain = Some(Draining::Whole(drain.clone()));
-        self
-    }
-
-    /// Accepts pages of every origin; see
-    /// [`WebSocketUpgrade::allow_any_origin`](super::WebSocketUpgrade::allow_any_origin) for the risk.
-    #[must_use]
-    pub fn allow_any_origin(mut self) -> Self {
-        self.accept.origins.allow_any();
-        self
-    }
-
-    /// Rejects pages that were loaded over `http://`; see
-    /// [`WebSocketUpgrade::https_pages_only`](super::WebSocketUpgrade::https_pages_only).
-    #[must_use]
-    pub fn https_pages_only(mut self) -> Self {
-        self.accept.origins.https_only();
         self
     }
 

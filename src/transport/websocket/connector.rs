@@ -14,8 +14,8 @@ use crate::{
     Error, Limits, rt,
     transport::{
         connecting::connecting,
-        dial::{Dialer, Target, dialer_methods, exchange},
-        subprotocol::{self, offered},
+        dial::{Dialer, Target, exchange},
+        subprotocol::offered,
     },
 };
 
@@ -81,26 +81,12 @@ impl WebSocketConnector {
         Self::default()
     }
 
-    /// Sets the limits of the handshake and of each connection.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
+    connector_setters! {
+        limits: "Sets the limits of the handshake and of each connection.",
+        choice: "The server's choice is in the response's header of that name and in [`WebSocket::subprotocol`]."
     }
 
-    /// Offers a subprotocol (RFC 6455, section 1.9). Offer the preferred one first. The server's choice is in the
-    /// response's `Sec-WebSocket-Protocol` and in [`WebSocket::subprotocol`].
-    ///
-    /// # Errors
-    ///
-    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
-    /// characters.
-    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
-        self.subprotocols.push(subprotocol::parse(name)?);
-        Ok(self)
-    }
-
-    dialer_methods!("wss");
+    dialer_setters!("wss");
 
     /// Returns the proxy or the Unix socket through which it connects.
     #[cfg(feature = "adaptive")]

@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::{Socket, WebSocket, handshake::check_request};
 use crate::{
-    Error, Limits,
+    Limits,
     log::{self, Peer},
     rt,
     transport::{
@@ -24,7 +24,7 @@ use crate::{
         origin::Origins,
         place::Place,
         refusal::Refusal,
-        subprotocol::{self, choose},
+        subprotocol::choose,
     },
 };
 
@@ -115,39 +115,18 @@ impl<H> WebSocketUpgrade<H> {
         Self { handler, accept: Arc::default() }
     }
 
-    /// Sets the limits of each connection.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        Arc::make_mut(&mut self.accept).limits = limits;
-        self
+    fn config(&mut self) -> &mut Accept {
+        Arc::make_mut(&mut self.accept)
     }
 
-    /// Supports a subprotocol (RFC 6455, section 1.9). Of those that the client offers, the first one added here is
-    /// chosen; the handler finds it in [`WebSocket::subprotocol`]. A client that offers none of them is accepted
-    /// without a subprotocol.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
-    /// characters.
-    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
-        Arc::make_mut(&mut self.accept).subprotocols.push(subprotocol::parse(name)?);
-        Ok(self)
+    server_setters! {
+        each: "connection",
+        choice: "The handler finds it in [`WebSocket::subprotocol`].",
+        origin: "",
+        any_origin: "Any page that a user visits can then use the user's cookies here, so use this only for endpoints that ignore cookies."
     }
 
-    /// Supports a subprotocol whose name is known to be valid.
-    #[cfg(feature = "optimized")]
-    pub(crate) fn with_subprotocol(mut self, name: HeaderValue) -> Self {
-        Arc::make_mut(&mut self.accept).subprotocols.push(name);
-        self
-    }
-
-    /// Also accepts pages of this origin (`https://app.example.com`, with scheme and port as the browser sends them).
-    #[must_use]
-    pub fn allow_origin(mut self, origin: HeaderValue) -> Self {
-        Arc::make_mut(&mut self.accept).origins.allow(origin);
-        self
-    }
+    https_setter!();
 
     /// Adds the connections to `drain`, which then can end them: see [`Drain`]. A second call replaces the first.
     #[must_use]
@@ -160,27 +139,6 @@ impl<H> WebSocketUpgrade<H> {
     #[cfg(feature = "optimized")]
     pub(crate) fn refusing_with(mut self, drain: &Drain) -> Self {
         Arc::make_mut(&mut self.accept).drain = Some(Draining::Door(drain.clone()));
-        self
-    }
-
-    /// Accepts pages of every origin. Any page that a user visits can then use the user's cookies here, so use this
-    /// only for endpoints that ignore cookies.
-    #[must_use]
-    pub fn allow_any_origin(mut self) -> Self {
-        Arc::make_mut(&mut self.accept).origins.allow_any();
-        self
-    }
-
-    /// Rejects pages that were loaded over `http://`, including those of the same host, unless
-    /// [`allow_origin`](Self::allow_origin) names them. An attacker on the network path can change such a page, and it
-    /// has the user's cookies. Call this if clients reach this server over `https://` only.
-    ///
-    /// Over HTTP/2 and HTTP/3 the request names its scheme, and such pages are rejected without this. Over HTTP/1.1,
-    /// and behind a proxy that terminates TLS, the server cannot know the scheme. Without this setting, it then rejects
-    /// only the pages that a browser reports by `Sec-Fetch-Site: cross-site`.
-    #[must_use]
-    pub fn https_pages_only(mut self) -> Self {
-        Arc::make_mut(&mut self.accept).origins.https_only();
         self
     }
 }

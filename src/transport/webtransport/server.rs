@@ -12,12 +12,12 @@ use futures_util::{
     future::{Either, select},
     stream::FuturesUnordered,
 };
-use http::{HeaderValue, request};
+use http::request;
 use quinn::{Endpoint, crypto::rustls::QuicServerConfig};
 use web_transport_quinn as wtq;
 
 use super::{Certificate, Incoming, SessionLimits, WebTransportStream, incoming::Accept, session::Registry};
-use crate::{CloseCode, CloseFrame, Error, Limits, log, rt, transport::subprotocol};
+use crate::{CloseCode, CloseFrame, Error, log, rt};
 
 /// The maximum number of clients that one poll rejects before it lets other tasks run.
 const AT_ONCE: usize = 64;
@@ -50,7 +50,7 @@ const AT_ONCE: usize = 64;
 ///
 /// # Backpressure
 ///
-/// Handshakes run concurrently, each for at most [`Limits::handshake`], [1024](Self::max_handshakes) at once; a slow
+/// Handshakes run concurrently, each for at most [`Limits::handshake`](crate::Limits::handshake), [1024](Self::max_handshakes) at once; a slow
 /// one delays no other. They make progress while `accept` or `serve` is polled.
 ///
 /// # Logs
@@ -79,7 +79,7 @@ pub struct WebTransportServer {
 type Handshake = Pin<Box<dyn Future<Output = Option<Incoming>> + Send>>;
 
 impl WebTransportServer {
-    /// Binds a UDP socket, with the default [`Limits`] and [`SessionLimits`], for pages of the same host, without a
+    /// Binds a UDP socket, with the default [`Limits`](crate::Limits) and [`SessionLimits`], for pages of the same host, without a
     /// subprotocol. Port 0 selects any free port, see [`local_addr`](Self::local_addr).
     ///
     /// # Errors
@@ -108,11 +108,15 @@ impl WebTransportServer {
         })
     }
 
-    /// Sets the limits of the handshake and of each stream.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        Arc::make_mut(&mut self.accept).limits = limits;
-        self
+    fn config(&mut self) -> &mut Accept {
+        Arc::make_mut(&mut self.accept)
+    }
+
+    server_setters! {
+        each: "stream and of the handshake",
+        choice: "The handler finds it in [`WebTransportStream::subprotocol`].",
+        origin: "",
+        any_origin: ""
     }
 
     /// Accepts sessions only at this path (`/wt`), without its query. Defaults to every path; the handler then finds
@@ -166,40 +170,6 @@ impl WebTransportServer {
         self
     }
 
-    /// Supports a subprotocol. Of those that the client offers, the first one added here is chosen; the handler finds
-    /// it in [`WebTransportStream::subprotocol`](super::WebTransportStream::subprotocol). A client that offers none of
-    /// them is accepted without a subprotocol.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
-    /// characters.
-    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
-        Arc::make_mut(&mut self.accept).subprotocols.push(subprotocol::parse(name)?);
-        Ok(self)
-    }
-
-    /// Supports a subprotocol whose name is known to be valid.
-    #[cfg(feature = "adaptive")]
-    pub(crate) fn with_subprotocol(mut self, name: HeaderValue) -> Self {
-        Arc::make_mut(&mut self.accept).subprotocols.push(name);
-        self
-    }
-
-    /// Also accepts pages of this origin (`https://app.example.com`).
-    #[must_use]
-    pub fn allow_origin(mut self, origin: HeaderValue) -> Self {
-        Arc::make_mut(&mut self.accept).origins.allow(origin);
-        self
-    }
-
-    /// Accepts pages of every origin.
-    #[must_use]
-    pub fn allow_any_origin(mut self) -> Self {
-        Arc::make_mut(&mut self.accept).origins.allow_any();
-        self
-    }
-
     /// Returns the local address of the socket.
     ///
     /// # Errors
@@ -210,7 +180,7 @@ impl WebTransportServer {
     }
 
     /// Accepts no more sessions, closes existing ones with this code and reason, and waits until all are gone, at most
-    /// [`Limits::close`]. Undelivered messages of their streams may be lost: a handler with a final message must send
+    /// [`Limits::close`](crate::Limits::close). Undelivered messages of their streams may be lost: a handler with a final message must send
     /// it before.
     ///
     /// # Cancel safety

@@ -15,9 +15,9 @@ use crate::{
     Error, Limits, rt,
     transport::{
         connecting::connecting,
-        dial::{Dialer, Target, dialer_methods, http_error},
+        dial::{Dialer, Target, http_error},
         sse::{Parser, connection::HttpConnection, downlink::Downlink, exchange},
-        subprotocol::{self, chosen, offered},
+        subprotocol::{chosen, offered},
     },
 };
 
@@ -117,13 +117,12 @@ impl SseConnector {
         }
     }
 
-    /// Sets the limits: [`message`](Limits::message) for the data of an event, [`handshake`](Limits::handshake) for
-    /// connecting. The other limits have no effect here.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
+    connector_setters! {
+        limits: "Sets the limits: [`message`](Limits::message) for the data of an event, [`handshake`](Limits::handshake) for connecting. The other limits have no effect here.",
+        choice: "Servers that do not use this crate ignore it. The server's choice is in [`Sse::subprotocol`]."
     }
+
+    dialer_setters!("https");
 
     /// Sets the maximum length of a line that is not data, in bytes: see [`Parser::max_line`]. Defaults to 64 KiB.
     #[must_use]
@@ -149,20 +148,6 @@ impl SseConnector {
         self.max_silence = Some(time);
         self
     }
-
-    /// Offers a subprotocol in the header `Sec-WebSocket-Protocol` (RFC 6455, section 1.9). Offer the preferred one
-    /// first. Servers that do not use this crate ignore it. The server's choice is in [`Sse::subprotocol`].
-    ///
-    /// # Errors
-    ///
-    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
-    /// characters.
-    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
-        self.subprotocols.push(subprotocol::parse(name)?);
-        Ok(self)
-    }
-
-    dialer_methods!("https");
 
     /// Returns the id that the next connection sends as `Last-Event-ID`, or an empty string. To continue from it in
     /// another process, send it as that header in the request; it is used until an event brings another one.

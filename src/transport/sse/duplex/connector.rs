@@ -22,9 +22,9 @@ use crate::{
     Error, Limits, rt,
     transport::{
         connecting::connecting,
-        dial::{Dialer, Target, dialer_methods, http_error},
+        dial::{Dialer, Target, http_error},
         sse::{Parser, connection::HttpConnection, downlink::Downlink, exchange},
-        subprotocol::{self, chosen, offered},
+        subprotocol::{chosen, offered},
     },
 };
 
@@ -101,12 +101,12 @@ impl SseDuplexConnector {
         Self::default()
     }
 
-    /// Sets the limits of connecting and of each session.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
+    connector_setters! {
+        limits: "Sets the limits of connecting and of each session.",
+        choice: "The server's choice is in the response's header of that name and in [`SseDuplex::subprotocol`]."
     }
+
+    dialer_setters!("https");
 
     /// Sets how long the session may be silent, comments included, before it ends with an error for which
     /// [`is_timeout`](Error::is_timeout) is true. Defaults to no limit.
@@ -131,20 +131,6 @@ impl SseDuplexConnector {
         self.max_post = bytes.max(MIN_POST);
         self
     }
-
-    /// Offers a subprotocol in the header `Sec-WebSocket-Protocol` (RFC 6455, section 1.9). Offer the preferred one
-    /// first. The server's choice is in the response's header of that name and in [`SseDuplex::subprotocol`].
-    ///
-    /// # Errors
-    ///
-    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
-    /// characters.
-    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
-        self.subprotocols.push(subprotocol::parse(name)?);
-        Ok(self)
-    }
-
-    dialer_methods!("https");
 
     /// Returns the proxy or the Unix socket through which it connects.
     #[cfg(feature = "adaptive")]

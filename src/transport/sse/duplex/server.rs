@@ -20,14 +20,14 @@ use super::{
     transport::SseDuplex,
 };
 use crate::{
-    Error, Limits, log, rt,
+    Limits, log, rt,
     transport::{
         drain::{Attended, Drain},
         guest::Guest,
         origin::Origins,
         place::Place,
         refusal::Refusal,
-        subprotocol::{self, choose},
+        subprotocol::choose,
     },
 };
 
@@ -110,37 +110,18 @@ impl<H> SseDuplexServer<H> {
         Self { handler, accept: Arc::new(accept), sessions: Arc::new(Sessions::new(1024)) }
     }
 
-    fn accept(&mut self) -> &mut Accept {
+    fn config(&mut self) -> &mut Accept {
         Arc::make_mut(&mut self.accept)
     }
 
-    /// Sets the limits of each session.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.accept().limits = limits;
-        self
+    server_setters! {
+        each: "session",
+        choice: "The handler finds it in [`SseDuplex::subprotocol`].",
+        origin: "Their requests get CORS responses, cookies included.",
+        any_origin: "The user's cookies stay out: browsers withhold them."
     }
 
-    /// Supports a subprotocol in the header `Sec-WebSocket-Protocol` (RFC 6455, section 1.9). Of those that the client
-    /// offers, the first one added here is chosen; the handler finds it in [`SseDuplex::subprotocol`]. A client that
-    /// offers none of them is accepted without a subprotocol.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
-    /// characters.
-    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
-        let name = subprotocol::parse(name)?;
-        self.accept().subprotocols.push(name);
-        Ok(self)
-    }
-
-    /// Supports a subprotocol whose name is known to be valid.
-    #[cfg(feature = "adaptive")]
-    pub(crate) fn with_subprotocol(mut self, name: HeaderValue) -> Self {
-        self.accept().subprotocols.push(name);
-        self
-    }
+    https_setter!();
 
     /// Sets the maximum number of sessions. Defaults to 1024. Sessions whose client is gone and whose handler is still
     /// running count too. A session whose handler has finished keeps its place for at most [`Limits::close`]. Call this
@@ -155,7 +136,7 @@ impl<H> SseDuplexServer<H> {
     /// Defaults to 15 seconds; zero disables comments.
     #[must_use]
     pub fn keep_alive(mut self, time: Duration) -> Self {
-        self.accept().keep_alive = time;
+        self.config().keep_alive = time;
         self
     }
 
@@ -163,30 +144,7 @@ impl<H> SseDuplexServer<H> {
     /// rejected (503). POSTs of existing sessions are accepted until those have ended.
     #[must_use]
     pub fn drain(mut self, drain: &Drain) -> Self {
-        self.accept().drain = Some(drain.clone());
-        self
-    }
-
-    /// Also accepts pages of this origin (`https://app.example.com`). Their requests get CORS responses, cookies
-    /// included.
-    #[must_use]
-    pub fn allow_origin(mut self, origin: HeaderValue) -> Self {
-        self.accept().origins.allow(origin);
-        self
-    }
-
-    /// Accepts pages of every origin, without the user's cookies: browsers withhold them.
-    #[must_use]
-    pub fn allow_any_origin(mut self) -> Self {
-        self.accept().origins.allow_any();
-        self
-    }
-
-    /// Rejects pages that were loaded over `http://`, including those of the same host, unless
-    /// [`allow_origin`](Self::allow_origin) names them. Call this if clients reach this server over `https://` only.
-    #[must_use]
-    pub fn https_pages_only(mut self) -> Self {
-        self.accept().origins.https_only();
+        self.config().drain = Some(drain.clone());
         self
     }
 

@@ -15,10 +15,7 @@ use web_transport_quinn as wtq;
 
 use self::{endpoints::Endpoints, request::Offer, trust::Trust};
 use super::{CertificateHash, Session, SessionLimits, WebTransportStream, error};
-use crate::{
-    Error, Limits, rt,
-    transport::{connecting::connecting, subprotocol},
-};
+use crate::{Error, Limits, rt, transport::connecting::connecting};
 
 /// A connector for WebTransport sessions: a `Service` that takes the handshake's request and returns its response with
 /// the first bidirectional stream of the session as the body. [`connect_session`](Self::connect_session) returns the
@@ -108,11 +105,9 @@ impl WebTransportConnector {
         Self::default()
     }
 
-    /// Sets the limits of the handshake and of each stream.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
+    connector_setters! {
+        limits: "Sets the limits of the handshake and of each stream.",
+        choice: "The server's choice is in the response's header of that name and in [`WebTransportStream::subprotocol`]."
     }
 
     /// Sets the limits of each session.
@@ -121,18 +116,6 @@ impl WebTransportConnector {
         self.session_limits = limits;
         self.quic = Arc::default();
         self
-    }
-
-    /// Offers a subprotocol. Offer the preferred one first. The server's choice is in the response's
-    /// `Sec-WebSocket-Protocol` and in [`WebTransportStream::subprotocol`].
-    ///
-    /// # Errors
-    ///
-    /// Returns an error for which [`is_config`](Error::is_config) is true if the name is not a token of visible ASCII
-    /// characters.
-    pub fn subprotocol(mut self, name: &str) -> Result<Self, Error> {
-        self.subprotocols.push(subprotocol::parse(name)?);
-        Ok(self)
     }
 
     /// Trusts the roots of the operating system, which is the default. This needs the feature `tls-platform-roots`;

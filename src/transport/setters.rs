@@ -1,0 +1,133 @@
+//! The setters that connectors and servers have in common, with their documentation.
+
+/// Implements the setters of a connector with the fields `limits` and `subprotocols`.
+macro_rules! connector_setters {
+    (limits: $limits:literal, choice: $choice:literal) => {
+        #[doc = $limits]
+        #[must_use]
+        pub fn limits(mut self, limits: crate::Limits) -> Self {
+            self.limits = limits;
+            self
+        }
+
+        /// Offers a subprotocol in the header `Sec-WebSocket-Protocol` (RFC 6455, section 1.9). Offer the preferred one
+        /// first.
+        #[doc = $choice]
+        ///
+        /// # Errors
+        ///
+        /// Returns an error for which [`is_config`](crate::Error::is_config) is true if the name is not a token of
+        /// visible ASCII characters.
+        pub fn subprotocol(mut self, name: &str) -> Result<Self, crate::Error> {
+            self.subprotocols.push(crate::transport::subprotocol::parse(name)?);
+            Ok(self)
+        }
+    };
+}
+
+/// Implements the setters of a connector over TCP, which has the field `dialer`.
+#[cfg(any(feature = "websocket", feature = "sse"))]
+macro_rules! dialer_setters {
+    ($scheme:literal) => {
+        /// Connects through an HTTP proxy by CONNECT. The URL is `http://host:port`, with `user:password@` if the proxy
+        /// requires credentials.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error for which [`is_config`](crate::Error::is_config) is true if the URL has another form:
+        /// another scheme, a path, or a port over 65535.
+        pub fn proxy(mut self, proxy: &http::Uri) -> Result<Self, crate::Error> {
+            self.dialer.proxy(proxy)?;
+            Ok(self)
+        }
+
+        /// Connects over the Unix socket at `path`. The request's URI then only determines the requested resource.
+        #[cfg(unix)]
+        #[must_use]
+        pub fn unix(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+            self.dialer.unix(path.into());
+            self
+        }
+
+        #[doc = concat!("Uses this TLS configuration for `", $scheme, "://`: custom roots, client certificates, versions. Defaults to ")]
+        /// the operating system's roots (feature `tls-platform-roots`). ALPN is set here: a configuration shared with
+        /// an HTTP/2 client (`h2`) offers only `http/1.1` on these connections.
+        #[cfg(feature = "tls")]
+        #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+        #[must_use]
+        pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
+            self.dialer.tls(config);
+            self
+        }
+    };
+}
+
+/// Implements the setters of a server with a method `config`, which returns its `limits`, `subprotocols` and `origins`.
+macro_rules! server_setters {
+    (each: $each:literal, choice: $choice:literal, origin: $origin:literal, any_origin: $any_origin:literal) => {
+        #[doc = concat!("Sets the limits of each ", $each, ".")]
+        #[must_use]
+        pub fn limits(mut self, limits: crate::Limits) -> Self {
+            self.config().limits = limits;
+            self
+        }
+
+        /// Supports a subprotocol (RFC 6455, section 1.9). Of those that the client offers, the first one added here is
+        /// chosen.
+        #[doc = $choice]
+        /// A client that offers none of them is accepted without a subprotocol.
+        ///
+        /// # Errors
+        ///
+        /// Returns an error for which [`is_config`](crate::Error::is_config) is true if the name is not a token of
+        /// visible ASCII characters.
+        pub fn subprotocol(mut self, name: &str) -> Result<Self, crate::Error> {
+            let name = crate::transport::subprotocol::parse(name)?;
+            self.config().subprotocols.push(name);
+            Ok(self)
+        }
+
+        /// Supports a subprotocol whose name is known to be valid.
+        #[allow(dead_code, reason = "for the ready-made stacks")]
+        pub(crate) fn with_subprotocol(mut self, name: http::HeaderValue) -> Self {
+            self.config().subprotocols.push(name);
+            self
+        }
+
+        /// Also accepts pages of this origin (`https://app.example.com`, with scheme and port as the browser sends
+        /// them).
+        #[doc = $origin]
+        #[must_use]
+        pub fn allow_origin(mut self, origin: http::HeaderValue) -> Self {
+            self.config().origins.allow(origin);
+            self
+        }
+
+        /// Accepts pages of every origin.
+        #[doc = $any_origin]
+        #[must_use]
+        pub fn allow_any_origin(mut self) -> Self {
+            self.config().origins.allow_any();
+            self
+        }
+    };
+}
+
+/// Implements the setter of a server whose pages may be loaded over `http://`; see [`server_setters`].
+#[cfg(any(feature = "websocket", feature = "sse"))]
+macro_rules! https_setter {
+    () => {
+        /// Rejects pages that were loaded over `http://`, including those of the same host, unless
+        /// [`allow_origin`](Self::allow_origin) names them. An attacker on the network path can change such a page, and
+        /// it has the user's cookies. Call this if clients reach this server over `https://` only.
+        ///
+        /// Over HTTP/2 and HTTP/3 the request names its scheme, and such pages are rejected without this. Over
+        /// HTTP/1.1, and behind a proxy that terminates TLS, the server cannot know the scheme. Without this setting,
+        /// it then rejects only the pages that a browser reports by `Sec-Fetch-Site: cross-site`.
+        #[must_use]
+        pub fn https_pages_only(mut self) -> Self {
+            self.config().origins.https_only();
+            self
+        }
+    };
+}
