@@ -1,12 +1,12 @@
 use std::{collections::VecDeque, fmt, sync::Arc, task::Waker, vec};
 
 use super::{
-    ReconnectLayer, State, Target,
+    Target,
     buffer::Buffer,
     class::blames_message,
-    layer::Policy,
-    state::{Machine, Phase},
-    watch::Shared,
+    handle::{Shared, State},
+    layer::{Policy, ReconnectLayer},
+    state::Machine,
 };
 use crate::{
     Error,
@@ -14,107 +14,113 @@ use crate::{
     transport::{LostConnection, signal},
 };
 
-/// How many notices wait for the reader at most. Whatever they are about is counted in any case.
-const NOTICES: usize = 64;
+/// The maximum number of rejections that wait for the reader. Further ones are only counted.
+const MAX_REJECTIONS: usize = 64;
 
-/// All of a transport that reconnects but its connector and its connection.
+/// Everything of a transport that reconnects except its connector and its connection.
+///
+/// The [`machine`](Self::machine) is the state. The other fields are the data that go with it:
+///
+/// | field | set |
+/// |---|---|
+/// | `since` | while there is a connection |
+/// | `greeting` | from the opening until it is sent, while `Pumping` |
+/// | `room` | `Direct` only while `Steady` |
+/// | `timer` | in `Waiting` for the delay, in `Broken` for the time in which the stream may tell the reason |
+/// | `lost_connection` | from a loss until the next attempt has begun |
+/// | `outcome` | for good from the end on; may be known while `Closing` |
 pub(super) struct Core<Out> {
-    /// What the connection takes outlives it.
-    pub(super) outlives: bool,
     pub(super) machine: Machine,
     pub(super) target: Target,
     pub(super) policy: Policy<Out>,
     pub(super) buffer: Buffer<Out>,
     pub(super) shared: Arc<Shared>,
-    /// Wakes both halves.
+    /// Wakes the tasks of both halves.
     pub(super) waker: Waker,
-    /// Of the wait before an attempt, and of the grace of a connection whose sink has failed.
     pub(super) timer: Timer,
-    /// Since when there is a connection.
     pub(super) since: Option<Instant>,
-    /// What the hook has to say on this connection.
+    /// The session of this connection, or of the last one, outlives the connection: a layer of the connector keeps messages
+    /// until the peer has them.
+    pub(super) outlives: bool,
+    /// The messages of the on-connect hook.
     pub(super) greeting: vec::IntoIter<Out>,
-    /// There is a connection whose sink and stream are the user's own: nothing else is to be done for now.
-    pub(super) steady: bool,
-    /// What the hook says, and what was kept, is being sent and flushed.
-    pub(super) pumping: bool,
-    pub(super) granted: Granted,
-    /// For the next attempt: what became of the connection before.
-    pub(super) lost: Option<LostConnection>,
-    /// Why the connection's sink has failed, while its stream may still tell more.
-    pub(super) broken: Option<Error>,
-    /// Each concerns one message that was accepted before; for the reader.
-    pub(super) notices: VecDeque<Error>,
-    /// The session of the connection before may go on: then nothing is lost.
-    pub(super) in_doubt: bool,
-    /// The last item of the stream.
-    pub(super) parting: Option<Error>,
-    pub(super) end: End,
+    pub(super) room: Room,
+    pub(super) lost_connection: Option<LostConnection>,
+    /// For the reader: rejections of messages that were accepted before, and then the failure that ended the transport.
+    pub(super) errors: VecDeque<Error>,
+    pub(super) outcome: Outcome,
+    /// The number of messages that were lost at the end.
+    pub(super) lost_at_end: u64,
 }
 
-/// The place for a message that `poll_ready` promised.
+/// The room for one message that `poll_ready` promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Granted {
-    Nothing,
+pub(super) enum Room {
+    None,
     /// In the connection.
     Direct,
     /// In the queue for a connection.
-    Queued,
+    Queue,
 }
 
-/// What is known about the end.
-#[derive(Debug, Default)]
-pub(super) struct End {
-    /// Why it came, where this end did not just close.
-    pub(super) cause: Option<Error>,
-    /// It is a failure, of which the observers know.
-    pub(super) is_failure: bool,
-    /// The connection's stream has ended, while the sink still closes.
-    pub(super) read: bool,
-    /// The connection's sink is closed, while the stream is still read.
-    pub(super) wrote: bool,
-    /// Nobody closes the sink but this layer itself.
-    pub(super) hang_up: bool,
-    /// How many messages were lost at the end.
-    pub(super) lost: u64,
+/// Why the transport ends.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// This end closes it.
+    ClosedHere,
+    /// The peer ended it, and that is not a failure.
+    ClosedByPeer(Error),
+    /// The observers have seen [`State::Failed`].
+    Failed(Error),
+}
+
+impl Outcome {
+    pub(super) fn cause(&self) -> Option<&Error> {
+        match self {
+            Self::ClosedHere => None,
+            Self::ClosedByPeer(cause) | Self::Failed(cause) => Some(cause),
+        }
+    }
+
+    pub(super) fn is_failure(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
 }
 
 impl<Out> Core<Out> {
     pub(super) fn new(layer: ReconnectLayer<Out>, shared: Arc<Shared>) -> Self {
         Self {
-            outlives: false,
             machine: Machine::new(layer.backoff),
             target: layer.target,
             policy: layer.policy,
             buffer: Buffer::new(layer.when_lost),
-            waker: Waker::from(shared.clone()),
+            waker: shared.waker(),
             shared,
             timer: Timer::new(),
             since: None,
+            outlives: false,
             greeting: Vec::new().into_iter(),
-            steady: false,
-            pumping: false,
-            granted: Granted::Nothing,
-            lost: None,
-            broken: None,
-            notices: VecDeque::new(),
-            in_doubt: false,
-            parting: None,
-            end: End::default(),
+            room: Room::None,
+            lost_connection: None,
+            errors: VecDeque::new(),
+            outcome: Outcome::ClosedHere,
+            lost_at_end: 0,
         }
     }
 
-    /// Whether the user's own polls may go straight to the connection.
+    /// Returns whether the user's polls may go straight to the connection.
     #[inline]
     pub(super) fn is_steady(&self) -> bool {
-        self.steady && !self.shared.has_command()
+        self.machine.is_steady() && !self.shared.has_command()
     }
 
-    pub(super) fn is_closing(&self) -> bool {
-        self.machine.phase() == Phase::Closing
+    /// Returns whether polls of the sink may go straight to the connection.
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        self.is_steady() && !self.buffer.has_report()
     }
 
-    /// Under `WhenLost::Fail`: tells the writer once what was lost.
+    /// With [`WhenLost::Fail`](super::WhenLost::Fail): reports once to the writer how many messages were lost.
     pub(super) fn check_report(&mut self) -> Result<(), Error> {
         match self.buffer.take_report() {
             None => Ok(()),
@@ -123,14 +129,14 @@ impl<Out> Core<Out> {
                  with the next connection",
                 count(lost)
             ))
-            // It concerns those messages: a writer that stops here would stop for good though the next connection works.
+            // The error concerns those messages. A writer that stops here would stop although the next connection works.
             .into_rejection()),
         }
     }
 
-    /// What the sink says from the end on.
+    /// Creates the error of the sink after the end.
     pub(super) fn ended(&self) -> Error {
-        let what = match (&self.end.cause, self.end.lost) {
+        let what = match (self.outcome.cause(), self.lost_at_end) {
             (None, 0) => "this end closed the transport".into(),
             (None, lost) => format!("this end closed the transport; not sent: {}", count(lost)),
             (Some(_), 0) => "the connection has ended, and there will be no other".into(),
@@ -139,71 +145,64 @@ impl<Out> Core<Out> {
             }
         };
         let error = Error::closed(what);
-        match &self.end.cause {
+        match self.outcome.cause() {
             None => error,
             Some(cause) => error.with_close_frame(cause.close_frame().cloned()).with_source(cause.clone()),
         }
     }
 
-    /// Counts what is lost with the connection that is no more.
+    /// Clears the data of a connection that has gone, and counts the messages that were lost with it.
     pub(super) fn disconnected(&mut self, cause: Option<&Error>) {
         let lost = self.buffer.connection_lost(cause.is_some_and(blames_message));
         self.shared.lose(lost);
-        (self.steady, self.pumping) = (false, false);
         self.greeting = Vec::new().into_iter();
-        self.broken = None;
         self.since = None;
         self.timer.clear();
         self.requeue();
     }
 
-    /// A place in the connection is good no more: the message will wait for the next one.
+    /// The room in the connection has gone: the message that it was promised to waits for the next connection.
     pub(super) fn requeue(&mut self) {
-        if self.granted == Granted::Direct {
-            self.granted = Granted::Queued;
+        if self.room == Room::Direct {
+            self.room = Room::Queue;
         }
     }
 
-    /// What the stream has to say in place of a message: an error that was put by for it, or that it has ended.
-    pub(super) fn last_word(&mut self) -> Option<Error> {
-        self.notices.pop_front().or_else(|| self.parting.take())
-    }
-
-    /// Tells the reader that a message which was accepted before is not sent.
-    pub(super) fn notify(&mut self, error: Error) {
-        if self.notices.len() < NOTICES {
-            self.notices.push_back(error.into_rejection());
+    /// Reports to the reader that a message which was accepted before is not sent.
+    pub(super) fn reject(&mut self, error: Error) {
+        if self.errors.len() < MAX_REJECTIONS {
+            self.errors.push_back(error.into_rejection());
             self.shared.wake_both();
         }
     }
 
-    /// Reports to the layers above that the connection was lost, where it is known that nothing of it goes on.
-    pub(super) fn report_loss(&mut self) {
-        self.in_doubt = self.outlives;
-        if !self.in_doubt {
+    /// Reports the loss of a connection to the layers above, unless its session may go on. Then the report
+    /// [waits](Self::settle_session) for the next connection.
+    pub(super) fn report_loss(&self) {
+        if !self.outlives {
             signal::connection_lost();
         }
     }
 
-    /// Reports a loss that was in doubt until this connection was opened.
-    pub(super) fn settle_doubt(&mut self, is_resumed: bool) {
-        if std::mem::take(&mut self.in_doubt) && !is_resumed {
+    /// Reports the loss of the previous connection if its session was to go on and did not.
+    pub(super) fn settle_session(&mut self, outlives: bool, is_resumed: bool) {
+        if std::mem::replace(&mut self.outlives, outlives) && !is_resumed {
             signal::connection_lost();
         }
     }
 
-    /// There is nothing more to come.
+    /// Ends the transport: nothing more is sent or received.
     pub(super) fn over(&mut self) {
         let lost = self.buffer.abandon();
         self.shared.lose(lost);
-        self.end.lost += lost + self.buffer.take_report().unwrap_or(0);
+        self.lost_at_end += lost + self.buffer.take_report().unwrap_or(0);
         self.show_end();
         self.shared.wake_both();
     }
 
-    /// Lets the observers see the end, where they have not seen a failure.
+    /// Shows the end to the observers, unless they have seen a failure.
     pub(super) fn show_end(&self) {
-        if !self.end.is_failure {
+        if !self.outcome.is_failure() {
             self.shared.set(State::Disconnected);
         }
     }
@@ -220,10 +219,9 @@ impl<Out> Drop for Core<Out> {
 impl<Out> fmt::Debug for Core<Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core")
-            .field("phase", &self.machine.phase())
+            .field("phase", self.machine.phase())
             .field("attempt", &self.machine.attempt())
             .field("buffer", &self.buffer)
-            .field("steady", &self.steady)
             .finish_non_exhaustive()
     }
 }

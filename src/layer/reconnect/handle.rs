@@ -1,139 +1,147 @@
 use std::{
+    fmt,
+    future::Future,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use futures_core::Stream;
-use futures_util::task::AtomicWaker;
 use http::response::Parts;
+use tokio::sync::watch;
 
-use super::watch::{CLOSE, RECONNECT, Shared};
-use crate::Error;
+use crate::{
+    Error,
+    transport::wakers::{Half, WakerPair},
+};
 
-/// Where a transport that reconnects stands.
+/// The state of a transport that reconnects.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum State {
-    /// Not connected, and not connecting: before the first poll, and after a close by either side.
+    /// Neither connected nor connecting: before the first poll, and after a close by either side.
     Disconnected,
-    /// An attempt to connect is under way.
+    /// An attempt to connect is in progress.
     Connecting {
-        /// The first attempt of a row is 1.
+        /// The number of the attempt. It is 1 for the first one after the backoff was reset.
         attempt: u32,
     },
-    /// There is a connection, and what the on-connect hook wants to say is on its way.
+    /// There is a connection. The messages of the on-connect hook are being sent or have been sent.
     Connected,
-    /// The connection was lost, or not made; another attempt follows.
+    /// The connection was lost, or an attempt failed. Another attempt follows.
     Reconnecting {
-        /// The number of the attempt to come.
+        /// The number of the next attempt.
         attempt: u32,
-        /// Why there is no connection.
+        /// The error that ended the connection or the attempt.
         cause: Error,
-        /// How long that attempt waits, counted from this state's beginning.
+        /// The delay before the next attempt, counted from the beginning of this state.
         after: Duration,
     },
-    /// There will be no other attempt.
+    /// There is no further attempt.
     Failed {
-        /// Why.
+        /// The error of the last attempt or connection.
         cause: Error,
     },
 }
 
 impl State {
-    /// Whether this is [`Connected`](Self::Connected).
+    /// Returns whether this is [`Connected`](Self::Connected).
     #[must_use]
     pub fn is_connected(&self) -> bool {
         matches!(self, Self::Connected)
     }
 }
 
-/// What can be seen and asked of a transport that reconnects, from anywhere: cheap to clone, and good while a
+/// A handle that observes and controls a transport that reconnects. It is cheap to clone, and works while a
 /// [`Driver`](crate::Driver) owns the transport.
 ///
-/// What it asks for is done by the transport's next poll, for which it wakes the transport's tasks.
+/// A command is carried out by the next poll of the transport. The handle wakes the tasks that wait for it.
 #[derive(Clone, Debug)]
 pub struct ReconnectHandle {
     pub(super) shared: Arc<Shared>,
 }
 
 impl ReconnectHandle {
-    /// The present state.
+    /// Returns the current state.
     #[must_use]
     pub fn state(&self) -> State {
-        self.shared.lock().state.clone()
+        self.shared.state()
     }
 
-    /// The states as a stream: the present one, and then each change. See [`States`].
+    /// Returns the states as a stream: the current one, and then each change. See [`States`].
     #[must_use]
     pub fn states(&self) -> States {
         States::new(self.shared.clone())
     }
 
-    /// Connects at once: ends the wait before the next attempt, or replaces the connection that is there by another. While an
-    /// attempt is under way, and after the end, it does nothing.
+    /// Reconnects immediately: skips a pending backoff delay, or replaces a live connection. During an attempt, and after the
+    /// end, it does nothing.
     ///
-    /// The connection that is replaced is asked to close, and dropped: it is as good as lost, and
-    /// [`WhenLost`](super::WhenLost) decides about what it had not flushed. The attempts are not counted anew.
+    /// A connection that is replaced is asked to close, and then dropped like a lost one:
+    /// [`WhenLost`](super::WhenLost) decides about its unflushed messages. The backoff is not reset.
     pub fn reconnect_now(&self) {
-        self.shared.give(RECONNECT);
+        self.shared.command(RECONNECT);
     }
 
-    /// Closes the connection, and makes no other: the stream ends, and the sink [`is_closed`](Error::is_closed). What waits
-    /// for a connection is lost, and counted.
+    /// Closes the connection for good: the stream ends, and the sink returns errors for which
+    /// [`is_closed`](Error::is_closed) is true. Messages that wait for a connection are lost, and counted.
     pub fn close(&self) {
-        self.shared.give(CLOSE);
+        self.shared.command(CLOSE);
     }
 
-    /// The answer to the latest handshake that succeeded: status, headers (subprotocol, cookies) and extensions.
+    /// Returns the response to the latest successful handshake: status, headers (subprotocol, cookies) and extensions.
     #[must_use]
     pub fn response(&self) -> Option<Arc<Parts>> {
-        self.shared.lock().response.clone()
+        self.shared.response()
     }
 
-    /// How many connections were made so far.
+    /// Returns the number of connections so far.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Relaxed)
     }
 
-    /// How many messages were accepted and then lost with a connection or at the end: those of which no flush is known to
-    /// have succeeded.
+    /// Returns how many messages were accepted and then lost with a connection or at the end: those of which no flush is
+    /// known to have succeeded.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Relaxed)
     }
 }
 
-/// The states of a transport that reconnects, as a stream that never fails: the present one at once, then each change.
+/// The states of a transport that reconnects, as a stream that never fails: the current one, and then each change.
 ///
-/// Who is slow sees the latest, and not each one in between. It ends after [`State::Failed`], and when the transport is
-/// dropped. A clone begins with the present state.
-#[derive(Debug)]
+/// A slow reader sees the latest state, not each one in between. The stream ends after [`State::Failed`], and when the
+/// transport is dropped. A clone begins with the current state.
 pub struct States {
     shared: Arc<Shared>,
-    waker: Arc<AtomicWaker>,
-    /// The version that was given last.
-    seen: Option<u64>,
-    ended: bool,
+    /// Resolves when there is a state that this stream has not yielded. Made again for each state.
+    changed: Pin<Box<dyn Future<Output = watch::Receiver<Watched>> + Send + Sync>>,
+    has_ended: bool,
 }
 
 impl States {
     fn new(shared: Arc<Shared>) -> Self {
-        let waker = Arc::new(AtomicWaker::new());
-        let mut watch = shared.lock();
-        watch.observers.retain(|observer| observer.strong_count() > 0);
-        watch.observers.push(Arc::downgrade(&waker));
-        drop(watch);
-        Self { shared, waker, seen: None, ended: false }
+        let mut receiver = shared.watched.subscribe();
+        receiver.mark_changed();
+        Self { shared, changed: Box::pin(changed(receiver)), has_ended: false }
     }
 
-    /// The present state, whether or not the stream has given it.
+    /// Returns the current state, whether or not the stream has yielded it.
     #[must_use]
     pub fn current(&self) -> State {
-        self.shared.lock().state.clone()
+        self.shared.state()
     }
+}
+
+async fn changed(mut receiver: watch::Receiver<Watched>) -> watch::Receiver<Watched> {
+    // The sender lives in `Shared`, which the stream holds, so this does not fail.
+    let _ = receiver.changed().await;
+    receiver
 }
 
 impl Clone for States {
@@ -146,21 +154,142 @@ impl Stream for States {
     type Item = State;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<State>> {
-        let this = &mut *self;
-        if this.ended {
+        if self.has_ended {
             return Poll::Ready(None);
         }
-        this.waker.register(cx.waker());
-        let watch = this.shared.lock();
-        if this.seen != Some(watch.version) {
-            this.seen = Some(watch.version);
-            this.ended = watch.ended || matches!(watch.state, State::Failed { .. });
-            return Poll::Ready(Some(watch.state.clone()));
+        let mut receiver = ready!(self.changed.as_mut().poll(cx));
+        let Watched { state, is_gone, .. } = receiver.borrow_and_update().clone();
+        self.has_ended = is_gone || matches!(state, State::Failed { .. });
+        self.changed = Box::pin(changed(receiver));
+        Poll::Ready(Some(state))
+    }
+}
+
+impl fmt::Debug for States {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("States").field("current", &self.current()).finish_non_exhaustive()
+    }
+}
+
+/// The commands of a handle. A larger one overrules a smaller one: a close is final.
+const NOTHING: u8 = 0;
+const RECONNECT: u8 = 1;
+const CLOSE: u8 = 2;
+
+/// A command of the user, from a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    Reconnect,
+    Close,
+}
+
+/// The state that a transport shares with its handles and observers, and the wakers of both its halves.
+pub(super) struct Shared {
+    /// An atomic of its own, because it is read for each message.
+    command: AtomicU8,
+    wakers: Arc<WakerPair>,
+    connections: AtomicU64,
+    lost: AtomicU64,
+    watched: watch::Sender<Watched>,
+}
+
+#[derive(Clone)]
+struct Watched {
+    state: State,
+    response: Option<Arc<Parts>>,
+    /// The transport was dropped.
+    is_gone: bool,
+}
+
+impl Shared {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            command: AtomicU8::new(NOTHING),
+            wakers: Arc::default(),
+            connections: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            watched: watch::Sender::new(Watched { state: State::Disconnected, response: None, is_gone: false }),
+        })
+    }
+
+    /// Returns a waker of both halves: a connection concerns both, whichever polled last.
+    pub(super) fn waker(&self) -> Waker {
+        Waker::from(self.wakers.clone())
+    }
+
+    /// Registers a half that waits for anything that may change.
+    pub(super) fn register(&self, half: Half, cx: &Context<'_>) {
+        self.wakers.register(half, cx);
+    }
+
+    pub(super) fn wake_both(&self) {
+        self.wakers.wake_both();
+    }
+
+    #[inline]
+    pub(super) fn has_command(&self) -> bool {
+        self.command.load(Relaxed) != NOTHING
+    }
+
+    pub(super) fn take_command(&self) -> Option<Command> {
+        match self.command.swap(NOTHING, SeqCst) {
+            RECONNECT => Some(Command::Reconnect),
+            CLOSE => Some(Command::Close),
+            _ => None,
         }
-        if watch.ended {
-            this.ended = true;
-            return Poll::Ready(None);
+    }
+
+    fn command(&self, command: u8) {
+        self.command.fetch_max(command, SeqCst);
+        self.wake_both();
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.watched.borrow().state.clone()
+    }
+
+    pub(super) fn response(&self) -> Option<Arc<Parts>> {
+        self.watched.borrow().response.clone()
+    }
+
+    pub(super) fn set(&self, state: State) {
+        if !matches!((&state, self.state()), (State::Disconnected, State::Disconnected)) {
+            self.change(|watched| watched.state = state);
         }
-        Poll::Pending
+    }
+
+    pub(super) fn connected(&self, response: Arc<Parts>) {
+        self.connections.fetch_add(1, Relaxed);
+        self.change(|watched| (watched.state, watched.response) = (State::Connected, Some(response)));
+    }
+
+    /// The transport is dropped.
+    pub(super) fn end(&self) {
+        self.change(|watched| {
+            watched.is_gone = true;
+            if !matches!(watched.state, State::Failed { .. }) {
+                watched.state = State::Disconnected;
+            }
+        });
+        // A handle that lives on keeps no task alive.
+        drop((self.wakers.reader.take(), self.wakers.writer.take()));
+    }
+
+    pub(super) fn lose(&self, messages: u64) {
+        self.lost.fetch_add(messages, Relaxed);
+    }
+
+    /// Changes a copy, because the watch is locked while its value is replaced: an error or the extensions of a response may
+    /// hold values of the user, whose drop must not run under that lock. Only the transport calls this.
+    fn change(&self, change: impl FnOnce(&mut Watched)) {
+        let mut watched = self.watched.borrow().clone();
+        change(&mut watched);
+        drop(self.watched.send_replace(watched));
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("state", &self.state()).finish_non_exhaustive()
     }
 }

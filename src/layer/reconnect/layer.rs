@@ -8,14 +8,13 @@ use std::{
 };
 
 use http::response::Parts;
-use tower_layer::Layer;
 
 use super::{
-    Backoff, Class, Reconnect, ReconnectHandle, Target, WhenLost,
+    Backoff, Class, ReconnectHandle, Target, WhenLost,
     class::{classify, is_normal_close},
-    watch::Shared,
+    handle::Shared,
 };
-use crate::{Connect, Error};
+use crate::Error;
 
 /// Makes a connector a transport that reconnects. See the [module](super) for the whole story.
 ///
@@ -68,7 +67,7 @@ impl<Out> ReconnectLayer<Out> {
                 on_connect: None,
             },
             when_lost: WhenLost::Fail,
-            first: First::new(),
+            first: Arc::new(First { shared: Shared::new(), is_taken: AtomicBool::new(false) }),
         }
     }
 
@@ -120,10 +119,16 @@ impl<Out> ReconnectLayer<Out> {
     }
 
     /// The handle of the first transport that this layer (or a clone of it, such as a stack's) makes. Each further transport
-    /// has one of its own: [`Reconnect::handle`].
+    /// has one of its own: [`Reconnect::handle`](super::Reconnect::handle).
     #[must_use]
     pub fn handle(&self) -> ReconnectHandle {
         ReconnectHandle { shared: self.first.shared.clone() }
+    }
+
+    /// Returns the shared state of one more transport: that of [`handle`](Self::handle) for the first one.
+    pub(super) fn take_handle(&self) -> Arc<Shared> {
+        let is_first = !self.first.is_taken.swap(true, Relaxed);
+        if is_first { self.first.shared.clone() } else { Shared::new() }
     }
 }
 
@@ -141,24 +146,6 @@ impl<Out> Policy<Out> {
 
     pub(super) fn greeting(&self, parts: &Parts) -> Vec<Out> {
         self.on_connect.as_ref().map_or_else(Vec::new, |hook| hook(parts))
-    }
-}
-
-impl First {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { shared: Shared::new(), is_taken: AtomicBool::new(false) })
-    }
-
-    fn take(&self) -> Arc<Shared> {
-        if self.is_taken.swap(true, Relaxed) { Shared::new() } else { self.shared.clone() }
-    }
-}
-
-impl<C: Connect, Out> Layer<C> for ReconnectLayer<Out> {
-    type Service = Reconnect<C, Out>;
-
-    fn layer(&self, connector: C) -> Reconnect<C, Out> {
-        Reconnect::new(connector, self.clone(), self.first.take())
     }
 }
 

@@ -185,25 +185,20 @@
 mod backoff;
 mod buffer;
 mod class;
+mod connection;
 mod core;
-mod drive;
-mod end;
 mod handle;
 mod layer;
-mod sink;
 mod state;
 mod target;
 mod transport;
-mod watch;
-mod when_lost;
-mod writing;
 
 pub use self::{
     backoff::{Backoff, Delays},
+    buffer::{Keep, WhenLost},
     class::{Class, classify},
     handle::{ReconnectHandle, State, States},
     layer::ReconnectLayer,
     target::Target,
     transport::Reconnect,
-    when_lost::{Keep, WhenLost},
 };

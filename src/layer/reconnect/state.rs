@@ -1,68 +1,108 @@
-//! Where a transport that reconnects stands. What happens goes in, what is to be done comes out; no I/O, no clock.
+//! The state machine of a transport that reconnects. Pure: no I/O and no clock.
 //!
 //! ```text
-//!             wanted             opened
-//!     Idle ------------> Dialling ------------> Up -------> Closing
-//!                         ^    |                |     close    |
-//!       the wait is over, |    | ended,         | ended,       |
-//!       or now            |    v to retry       | to retry     | closed,
-//!                        Waiting <--------------+              | or ended
-//!                              |                               v
-//!                              +----------------------------> Over
-//!                                     close
+//!           wanted, now              opened                        queued
+//!     Idle ------------> Connecting -----------------> Pumping <------------ Steady
+//!                          ^    |   \                   |  |   ------------>   |
+//!               wait over, |    |    \                  |  |      pumped       |
+//!               now        |    |     `-----------------|--|------------------>|
+//!                          |    |  opened, nothing      |  | sink failed       | sink failed
+//!                          |    |  to send              |  `-----> Broken <----+
+//!                          |    | ended                 | ended     | ended    | ended
+//!                        Waiting <----------------------+-----------+----------+
 //! ```
 //!
-//! Not drawn: what ended and is not to be retried, or is one retry too many, leads from `Dialling` and `Up` to `Over`; so does
-//! a close of what is not up. `now` leads from `Up` to `Dialling`, too: another connection takes the place of this one.
+//! `Pumping`, `Steady` and `Broken` are "up": there is a connection. In addition:
+//!
+//! | in | event | leads to |
+//! |---|---|---|
+//! | up | `Now` | `Connecting`: another connection replaces this one |
+//! | up | `Close`, `HangUp` | `Closing` |
+//! | `Connecting`, up | `Ended` without a retry, or one retry too many | `Over` |
+//! | `Idle`, `Connecting`, `Waiting` | `Close`, `HangUp` | `Over` |
+//! | `Closing` | `Ended`, `Closed`, or the end of both halves | `Over` |
+//!
+//! Every other event comes too late to matter, or asks for what already happens, and changes nothing.
 
 use std::time::Duration;
 
 use super::backoff::{Backoff, Delays};
+use crate::Error;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Phase {
-    /// Nobody has asked for a connection yet.
+    /// No half has been polled yet.
     Idle,
-    Dialling,
-    Up,
+    Connecting,
+    /// There is a connection. The layer sends the messages of the hook and those that waited; messages are read.
+    Pumping,
+    /// There is a connection, and both halves are the user's: its polls go straight to the connection.
+    Steady,
+    /// The connection's sink has failed with this error. Its stream is still read for a while, for it may tell the reason.
+    Broken(Error),
+    /// The delay before the next attempt runs.
     Waiting,
-    /// This end closes: what ends now, ends for good.
-    Closing,
+    /// This end closes. A connection that is lost now is not replaced.
+    Closing(Closing),
     Over,
 }
 
+/// The halves of a connection that this end closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// The user closes the sink and reads the stream. Neither has ended.
+    Both,
+    /// The stream has ended, and the sink is still being closed.
+    StreamEnded,
+    /// The sink is closed, and the stream is still read.
+    SinkClosed,
+    /// The transport was closed through its handle: the layer closes the sink, and nobody reads.
+    HangUp,
+}
+
+#[derive(Debug)]
 pub(super) enum Event {
-    /// Somebody wants to read or write.
+    /// A half was polled.
     Wanted,
-    /// There is a connection.
-    Opened,
+    Opened {
+        /// Messages must be sent before those of the user.
+        has_unsent: bool,
+    },
+    /// A message was queued behind which the user's next one has to go.
+    Queued,
+    /// Everything queued is sent and flushed.
+    Pumped,
+    SinkFailed(Error),
     /// An attempt failed, or the connection is lost.
     Ended {
         /// Another attempt may help.
         retry: bool,
-        /// The connection was up long enough for the attempts to count anew.
+        /// The connection lasted long enough to reset the backoff.
         healthy: bool,
-        /// What the peer asked to wait, at least.
+        /// The minimum delay that the peer asked for.
         asked: Option<Duration>,
     },
     WaitOver,
-    /// The user wants a new connection at once.
+    /// The user wants a new connection immediately.
     Now,
-    /// The user wants no more connections.
+    /// The user closes the sink, or the peer has closed for good.
     Close,
-    /// The connection is closed.
+    /// The user closes the transport through its handle.
+    HangUp,
+    StreamEnded,
+    SinkClosed,
+    /// Nothing is left of the connection.
     Closed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Nothing,
-    Dial,
+    Connect,
     Wait(Duration),
     /// That was the last attempt.
     GiveUp,
-    /// Nothing is left: drop what there is.
+    /// Drop the connection, if there is one: it is over.
     Drop,
 }
 
@@ -79,23 +119,47 @@ impl Machine {
         Self { phase: Phase::Idle, attempt: 0, delays: backoff.delays(), backoff }
     }
 
-    pub(super) fn phase(&self) -> Phase {
-        self.phase
+    #[inline]
+    pub(super) fn phase(&self) -> &Phase {
+        &self.phase
     }
 
-    /// The number of the attempt that is made, waited for or was made last: from 1 in each row.
+    #[inline]
+    pub(super) fn is_steady(&self) -> bool {
+        matches!(self.phase, Phase::Steady)
+    }
+
+    /// Returns whether there is a connection that this end does not close.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Pumping | Phase::Steady | Phase::Broken(_))
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_))
+    }
+
+    /// Returns the number of the current, next or last attempt: 1 for the first after the backoff was reset.
     pub(super) fn attempt(&self) -> u32 {
         self.attempt
     }
 
     pub(super) fn on(&mut self, event: Event) -> Action {
-        use self::{Event as E, Phase as P};
+        use self::{Closing as C, Event as E, Phase as P};
 
-        match (self.phase, event) {
-            (P::Idle, E::Wanted | E::Now) | (P::Up, E::Now) => self.dial_next(),
-            (P::Waiting, E::WaitOver | E::Now) => self.to(P::Dialling, Action::Dial),
-            (P::Dialling, E::Opened) => self.to(P::Up, Action::Nothing),
-            (P::Dialling | P::Up, E::Ended { retry, healthy, asked }) => {
+        match (&self.phase, event) {
+            (P::Idle | P::Pumping | P::Steady | P::Broken(_), E::Now) | (P::Idle, E::Wanted) => {
+                self.attempt = self.attempt.saturating_add(1);
+                self.to(P::Connecting, Action::Connect)
+            }
+            (P::Waiting, E::WaitOver | E::Now) => self.to(P::Connecting, Action::Connect),
+            (P::Connecting, E::Opened { has_unsent: true }) | (P::Steady, E::Queued) => {
+                self.to(P::Pumping, Action::Nothing)
+            }
+            (P::Connecting, E::Opened { has_unsent: false }) | (P::Pumping, E::Pumped) => {
+                self.to(P::Steady, Action::Nothing)
+            }
+            (P::Pumping | P::Steady, E::SinkFailed(error)) => self.to(P::Broken(error), Action::Nothing),
+            (P::Connecting | P::Pumping | P::Steady | P::Broken(_), E::Ended { retry, healthy, asked }) => {
                 if healthy {
                     self.attempt = 0;
                     self.delays = self.backoff.delays();
@@ -108,17 +172,16 @@ impl Machine {
                     None => self.to(P::Over, Action::GiveUp),
                 }
             }
-            (P::Up, E::Close) => self.to(P::Closing, Action::Nothing),
-            (P::Closing, E::Closed | E::Ended { .. }) => self.to(P::Over, Action::Drop),
-            (P::Idle | P::Dialling | P::Waiting, E::Close) => self.to(P::Over, Action::Drop),
-            // A `reconnect_now` while connecting asks for what is going on; all the others come too late to matter.
+            (P::Pumping | P::Steady | P::Broken(_), E::Close) => self.to(P::Closing(C::Both), Action::Nothing),
+            (P::Pumping | P::Steady | P::Broken(_), E::HangUp) => self.to(P::Closing(C::HangUp), Action::Nothing),
+            (P::Closing(C::Both), E::StreamEnded) => self.to(P::Closing(C::StreamEnded), Action::Nothing),
+            (P::Closing(C::Both), E::SinkClosed) => self.to(P::Closing(C::SinkClosed), Action::Nothing),
+            (P::Closing(C::SinkClosed), E::StreamEnded)
+            | (P::Closing(C::StreamEnded), E::SinkClosed)
+            | (P::Closing(_), E::Closed | E::Ended { .. })
+            | (P::Idle | P::Connecting | P::Waiting, E::Close | E::HangUp) => self.to(P::Over, Action::Drop),
             _ => Action::Nothing,
         }
-    }
-
-    fn dial_next(&mut self) -> Action {
-        self.attempt = self.attempt.saturating_add(1);
-        self.to(Phase::Dialling, Action::Dial)
     }
 
     fn to(&mut self, phase: Phase, action: Action) -> Action {
@@ -140,66 +203,68 @@ mod tests {
         Machine::new(Backoff::exponential().jitter(false).base(SECOND).max_retries(retries))
     }
 
-    fn run(machine: &mut Machine, events: &[Event]) -> Vec<Action> {
-        events.iter().map(|event| machine.on(*event)).collect()
+    const OPENED: Event = Event::Opened { has_unsent: false };
+
+    fn run<const N: usize>(machine: &mut Machine, events: [Event; N]) -> [Action; N] {
+        events.map(|event| machine.on(event))
     }
 
     fn up(retries: usize) -> Machine {
         let mut machine = machine(retries);
-        run(&mut machine, &[Event::Wanted, Event::Opened]);
+        run(&mut machine, [Event::Wanted, OPENED]);
         machine
     }
 
     #[test]
-    fn nothing_is_dialled_until_somebody_wants_it_and_then_once() {
+    fn nothing_connects_until_a_half_is_polled_and_then_once() {
         let mut machine = machine(3);
-        assert_eq!(machine.phase(), Phase::Idle);
-        assert_eq!(run(&mut machine, &[Event::Wanted, Event::Wanted]), [Action::Dial, Action::Nothing]);
-        assert_eq!((machine.phase(), machine.attempt()), (Phase::Dialling, 1));
+        assert!(matches!(machine.phase(), Phase::Idle));
+        assert_eq!(run(&mut machine, [Event::Wanted, Event::Wanted]), [Action::Connect, Action::Nothing]);
+        assert!(matches!(machine.phase(), Phase::Connecting) && machine.attempt() == 1);
     }
 
     #[test]
     fn attempts_wait_longer_and_longer_and_end() {
         let mut machine = machine(2);
         let actions =
-            run(&mut machine, &[Event::Wanted, LOST, Event::WaitOver, LOST, Event::WaitOver, LOST, Event::WaitOver]);
+            run(&mut machine, [Event::Wanted, LOST, Event::WaitOver, LOST, Event::WaitOver, LOST, Event::WaitOver]);
         let due = [
-            Action::Dial,
+            Action::Connect,
             Action::Wait(SECOND),
-            Action::Dial,
+            Action::Connect,
             Action::Wait(2 * SECOND),
-            Action::Dial,
+            Action::Connect,
             Action::GiveUp,
             Action::Nothing,
         ];
         assert_eq!(actions, due);
-        assert_eq!((machine.phase(), machine.attempt()), (Phase::Over, 3));
+        assert!(matches!(machine.phase(), Phase::Over) && machine.attempt() == 3);
     }
 
     #[test]
-    fn an_open_alone_does_not_make_the_attempts_count_anew() {
+    fn an_open_alone_does_not_reset_the_attempts() {
         let mut machine = up(2);
         assert_eq!(machine.on(LOST), Action::Wait(SECOND));
-        run(&mut machine, &[Event::WaitOver, Event::Opened]);
+        run(&mut machine, [Event::WaitOver, OPENED]);
         assert_eq!(machine.on(LOST), Action::Wait(2 * SECOND));
-        run(&mut machine, &[Event::WaitOver, Event::Opened]);
+        run(&mut machine, [Event::WaitOver, OPENED]);
         assert_eq!(machine.on(LOST), Action::GiveUp);
     }
 
     #[test]
-    fn a_healthy_connection_makes_the_attempts_count_anew() {
+    fn a_healthy_connection_resets_the_attempts() {
         let mut machine = up(1);
         for _ in 0..5 {
             assert_eq!(machine.on(LOST_HEALTHY), Action::Wait(SECOND));
             assert_eq!(machine.attempt(), 1);
-            run(&mut machine, &[Event::WaitOver, Event::Opened]);
+            run(&mut machine, [Event::WaitOver, OPENED]);
         }
     }
 
     #[test]
-    fn what_is_not_to_be_retried_is_over_at_once() {
-        let mut dialling = machine(9);
-        assert_eq!(run(&mut dialling, &[Event::Wanted, REFUSED]), [Action::Dial, Action::GiveUp]);
+    fn an_end_without_a_retry_is_over_immediately() {
+        let mut connecting = machine(9);
+        assert_eq!(run(&mut connecting, [Event::Wanted, REFUSED]), [Action::Connect, Action::GiveUp]);
         assert_eq!(up(9).on(REFUSED), Action::GiveUp);
     }
 
@@ -207,33 +272,67 @@ mod tests {
     fn now_ends_a_wait_and_replaces_a_connection_but_disturbs_no_attempt() {
         let mut machine = up(9);
         machine.on(LOST);
-        assert_eq!(run(&mut machine, &[Event::Now, Event::Now]), [Action::Dial, Action::Nothing]);
-        assert_eq!(run(&mut machine, &[Event::Opened, Event::Now]), [Action::Nothing, Action::Dial]);
-        assert_eq!(machine.phase(), Phase::Dialling);
+        assert_eq!(run(&mut machine, [Event::Now, Event::Now]), [Action::Connect, Action::Nothing]);
+        assert_eq!(run(&mut machine, [OPENED, Event::Now]), [Action::Nothing, Action::Connect]);
+        assert!(matches!(machine.phase(), Phase::Connecting));
     }
 
     #[test]
-    fn a_close_is_for_good_from_wherever_it_comes() {
-        for before in [&[][..], &[Event::Wanted], &[Event::Wanted, LOST]] {
+    fn a_close_in_any_phase_is_final() {
+        for before in [vec![], vec![Event::Wanted], vec![Event::Wanted, LOST]] {
             let mut machine = machine(9);
-            run(&mut machine, before);
+            before.into_iter().for_each(|event| drop(machine.on(event)));
             assert_eq!(machine.on(Event::Close), Action::Drop);
-            for event in [Event::Wanted, Event::Now, Event::WaitOver, Event::Opened, LOST, Event::Closed] {
+            for event in [Event::Wanted, Event::Now, Event::WaitOver, OPENED, LOST, Event::Closed] {
                 assert_eq!(machine.on(event), Action::Nothing);
-                assert_eq!(machine.phase(), Phase::Over);
+                assert!(matches!(machine.phase(), Phase::Over));
             }
         }
         let mut machine = up(9);
         assert_eq!(
-            run(&mut machine, &[Event::Close, Event::Now, LOST]),
+            run(&mut machine, [Event::Close, Event::Now, LOST]),
             [Action::Nothing, Action::Nothing, Action::Drop]
         );
     }
 
     #[test]
-    fn what_the_peer_asked_for_is_waited_for() {
+    fn a_delay_that_the_peer_asked_for_is_added() {
         let mut machine = up(9);
         let asked = Event::Ended { retry: true, healthy: false, asked: Some(5 * SECOND) };
         assert_eq!(machine.on(asked), Action::Wait(6 * SECOND));
+    }
+
+    #[test]
+    fn a_connection_is_steady_once_everything_queued_is_sent() {
+        let mut machine = machine(9);
+        run(&mut machine, [Event::Wanted, Event::Opened { has_unsent: true }]);
+        assert!(matches!(machine.phase(), Phase::Pumping));
+        run(&mut machine, [Event::Pumped]);
+        assert!(machine.is_steady());
+        run(&mut machine, [Event::Queued]);
+        assert!(matches!(machine.phase(), Phase::Pumping));
+    }
+
+    #[test]
+    fn a_broken_connection_is_not_pumped_and_can_still_be_closed() {
+        let mut machine = up(9);
+        run(&mut machine, [Event::SinkFailed(Error::io("reset")), Event::Queued, Event::Pumped]);
+        assert!(matches!(machine.phase(), Phase::Broken(_)) && machine.is_up());
+        run(&mut machine, [Event::Close]);
+        assert!(machine.is_closing());
+    }
+
+    #[test]
+    fn a_close_is_over_once_both_halves_have_ended_in_either_order() {
+        for halves in [[Event::StreamEnded, Event::SinkClosed], [Event::SinkClosed, Event::StreamEnded]] {
+            let mut machine = up(9);
+            machine.on(Event::Close);
+            assert_eq!(run(&mut machine, halves), [Action::Nothing, Action::Drop]);
+        }
+        let mut machine = up(9);
+        assert_eq!(
+            run(&mut machine, [Event::HangUp, Event::StreamEnded, Event::Closed]),
+            [Action::Nothing, Action::Nothing, Action::Drop]
+        );
     }
 }

@@ -1,85 +1,95 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use futures_core::Stream;
+use futures_sink::Sink;
 use pin_project_lite::pin_project;
+use tower_layer::Layer;
 
-use super::{ReconnectHandle, ReconnectLayer, core::Core, watch::Shared};
+use super::{
+    ReconnectHandle, ReconnectLayer,
+    class::{Class, refuses_message},
+    core::{Core, Room},
+    state::{Closing, Event, Phase},
+};
 use crate::{
     Connect, Error, Transport,
     transport::{payload::Payload, wakers::Half},
 };
 
 pin_project! {
-    /// A transport over a connector, connected again and again: what [`ReconnectLayer`] makes.
+    /// A transport over a connector that reconnects, created by [`ReconnectLayer`].
     ///
-    /// `Sink<Out>`, and a `Stream` of `Result<In, Error>`, as the connector's transports are. Nothing happens unless one of
-    /// them is polled. See the [module](super) for the whole story.
-    #[project = Parts]
+    /// It is a `Sink<Out>` and a `Stream` of `Result<In, Error>`, as the connector's transports are. Nothing happens unless
+    /// one of the two is polled. See the [module](super) for the complete documentation.
+    #[project = ReconnectProj]
     pub struct Reconnect<C, Out = crate::Message>
     where
         C: Connect,
     {
         pub(super) connector: C,
         #[pin]
-        pub(super) link: Link<C::Future, C::Transport>,
+        pub(super) connection: Connection<C::Future, C::Transport>,
         pub(super) core: Core<Out>,
     }
 }
 
 pin_project! {
-    /// What there is of a connection. The future of the connect is held in place, like the transport that it gives.
-    #[project = LinkParts]
-    pub(super) enum Link<F, T> {
-        Down,
-        Dialling {
+    /// The connection. The future of an attempt is pinned in place, like the transport that it returns.
+    #[project = ConnectionProj]
+    pub(super) enum Connection<F, T> {
+        None,
+        Connecting {
             #[pin]
             future: F,
         },
-        Up {
+        Open {
             #[pin]
             transport: T,
         },
     }
 }
 
-impl<C: Connect, Out> Reconnect<C, Out> {
-    pub(super) fn new(connector: C, layer: ReconnectLayer<Out>, shared: Arc<Shared>) -> Self {
-        Self { connector, link: Link::Down, core: Core::new(layer, shared) }
-    }
+impl<C: Connect, Out> Layer<C> for ReconnectLayer<Out> {
+    type Service = Reconnect<C, Out>;
 
-    /// What can be seen and asked of this transport from elsewhere.
+    fn layer(&self, connector: C) -> Reconnect<C, Out> {
+        Reconnect { connector, connection: Connection::None, core: Core::new(self.clone(), self.take_handle()) }
+    }
+}
+
+impl<C: Connect, Out> Reconnect<C, Out> {
+    /// Returns a handle that observes and controls this transport while other code owns it.
     #[must_use]
     pub fn handle(&self) -> ReconnectHandle {
         ReconnectHandle { shared: self.core.shared.clone() }
     }
 
-    /// The transport of the present connection, if there is one.
+    /// Returns the transport of the current connection, if there is one.
     #[must_use]
     pub fn connection(&self) -> Option<&C::Transport> {
-        match &self.link {
-            Link::Up { transport } => Some(transport),
+        match &self.connection {
+            Connection::Open { transport } => Some(transport),
             _ => None,
         }
     }
 
-    /// The connector.
+    /// Returns a reference to the connector.
     #[must_use]
     pub fn get_ref(&self) -> &C {
         &self.connector
     }
 
-    /// The connector. What is changed there counts from the next attempt on.
+    /// Returns a mutable reference to the connector. Changes apply from the next attempt on.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut C {
         &mut self.connector
     }
 
-    /// The connector; the connection and what waits for one are dropped, and counted as lost.
+    /// Returns the connector. The connection and the messages that wait for one are dropped, and counted as lost.
     #[must_use]
     pub fn into_inner(self) -> C {
         self.connector
@@ -98,28 +108,22 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.as_mut().project();
         if this.core.is_steady()
-            && this.core.notices.is_empty()
-            && let LinkParts::Up { transport } = this.link.project()
+            && this.core.errors.is_empty()
+            && let Some(transport) = this.connection.transport()
         {
             return match transport.poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) if Payload::of().close_message(&message).is_none() => {
-                    Poll::Ready(Some(Ok(message)))
-                }
-                polled => self.read_rare(Some(polled), cx),
+                Poll::Ready(Some(Ok(message))) if !Payload::of().is_close(&message) => Poll::Ready(Some(Ok(message))),
+                polled => self.poll_slowly(Some(polled), cx),
             };
         }
-        self.read_rare(None, cx)
+        self.poll_slowly(None, cx)
     }
 }
 
-/// What the stream of the connection gives.
-type Polled<C, Out> = Poll<
-    Option<
-        Result<
-            <<C as Connect>::Transport as Transport<Out>>::In,
-            <<C as Connect>::Transport as Transport<Out>>::TransportError,
-        >,
-    >,
+/// An item of the connection's stream.
+type Item<C, Out> = Result<
+    <<C as Connect>::Transport as Transport<Out>>::In,
+    <<C as Connect>::Transport as Transport<Out>>::TransportError,
 >;
 
 impl<C, Out, In> Reconnect<C, Out>
@@ -128,81 +132,354 @@ where
     Out: 'static,
     In: 'static,
 {
-    /// `poll_next` where it is not the connection's alone, out of the way of where it is.
+    /// `poll_next` when more is to be done than to poll the connection. `polled` is its answer if it was polled.
     #[cold]
     #[inline(never)]
-    fn read_rare(
+    fn poll_slowly(
         self: Pin<&mut Self>,
-        polled: Option<Polled<C, Out>>,
+        mut polled: Option<Poll<Option<Item<C, Out>>>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<In, Error>>> {
-        self.project().poll_item(polled, cx)
-    }
-}
-
-impl<C, Out, In> Parts<'_, C, Out>
-where
-    C: Connect<Transport: Transport<Out, In = In>>,
-    Out: 'static,
-    In: 'static,
-{
-    /// `poll_next` where it is not the connection's alone. `polled` is what that said, if it was asked.
-    fn poll_item(
-        &mut self,
-        mut polled: Option<Polled<C, Out>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<In, Error>>> {
+        let mut this = self.project();
         loop {
             let item = match polled.take() {
                 Some(polled) => polled,
-                None => match self.poll_reading(cx) {
-                    Poll::Ready(true) => {
-                        let LinkParts::Up { transport } = self.link.as_mut().project() else {
-                            return Poll::Ready(None);
-                        };
-                        transport.poll_next(cx)
-                    }
-                    Poll::Ready(false) => return Poll::Ready(self.core.last_word().map(Err)),
-                    Poll::Pending => return Poll::Pending,
+                None if !ready!(this.poll_readable(cx)) => return Poll::Ready(this.core.errors.pop_front().map(Err)),
+                None => match this.connection.as_mut().transport() {
+                    Some(transport) => transport.poll_next(cx),
+                    None => return Poll::Ready(None),
                 },
             };
             match item {
-                Poll::Ready(Some(Ok(message))) => match Payload::of().close_message(&message) {
-                    None => return Poll::Ready(Some(Ok(message))),
-                    Some(frame) => {
-                        let frame = frame.cloned();
-                        if self.closed_by_peer(frame, cx) {
-                            return Poll::Ready(Some(Ok(message)));
-                        }
+                Poll::Ready(Some(Ok(message))) => {
+                    let Some(frame) = Payload::of().close_message(&message) else {
+                        return Poll::Ready(Some(Ok(message)));
+                    };
+                    let frame = frame.cloned();
+                    if this.closed_by_peer(frame, cx) {
+                        return Poll::Ready(Some(Ok(message)));
                     }
-                },
+                }
                 Poll::Ready(Some(Err(error))) => {
-                    if let Some(error) = self.failed_to_read(error.into()) {
+                    if let Some(error) = this.failed_to_read(error.into()) {
                         return Poll::Ready(Some(Err(error)));
                     }
                 }
-                Poll::Ready(None) => self.read_to_the_end(),
+                Poll::Ready(None) => this.stream_ended(),
                 Poll::Pending => {
-                    self.core.shared.register(Half::Reader, cx);
-                    // What was asked for before that did not wake this task.
-                    if !self.core.shared.has_command() {
+                    this.core.shared.register(Half::Reader, cx);
+                    // A command that was given before the registration has not woken this task.
+                    if !this.core.shared.has_command() {
                         return Poll::Pending;
                     }
                 }
             }
         }
     }
+}
 
-    /// Whether there is a connection to read from (true), or only a last word, if any.
-    fn poll_reading(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if !self.core.notices.is_empty() {
+impl<C, Out> ReconnectProj<'_, C, Out>
+where
+    C: Connect<Transport: Transport<Out>>,
+    Out: 'static,
+{
+    /// Ready with `true` if there is a connection to read from, with `false` if only an error or the end is left.
+    fn poll_readable(&mut self, cx: &Context<'_>) -> Poll<bool> {
+        if !self.core.errors.is_empty() {
             return Poll::Ready(false);
         }
         if self.core.is_steady() {
             return Poll::Ready(true);
         }
-        let up = self.poll_up(Half::Reader, cx);
-        up.map(|is_up| is_up && !self.core.end.read && self.core.notices.is_empty())
+        let is_up = ready!(self.poll_up(Half::Reader, cx));
+        let is_read = matches!(self.core.machine.phase(), Phase::Closing(Closing::StreamEnded));
+        Poll::Ready(is_up && !is_read && self.core.errors.is_empty())
+    }
+}
+
+impl<C, Out> Sink<Out> for Reconnect<C, Out>
+where
+    C: Connect<Transport: Transport<Out>>,
+    Out: 'static,
+{
+    type Error = Error;
+
+    #[inline]
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.as_mut().project();
+        let mut polled = None;
+        if this.core.is_open()
+            && this.core.room == Room::None
+            && !this.core.buffer.is_full()
+            && let Some(transport) = this.connection.transport()
+        {
+            match transport.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {
+                    this.core.room = Room::Direct;
+                    return Poll::Ready(Ok(()));
+                }
+                other => polled = Some(other.map_err(Into::into)),
+            }
+        }
+        self.project().poll_room(polled, cx)
+    }
+
+    // The message is passed on, or to the code that queues or refuses it, and never dropped here, so it need not be copied.
+    #[inline]
+    fn start_send(mut self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
+        let this = self.as_mut().project();
+        if this.core.machine.is_steady()
+            && this.core.room == Room::Direct
+            && !Payload::of().is_close(&message)
+            && let Some(transport) = this.connection.transport()
+            // The layer below keeps the message until it is acknowledged, or this layer only counts it. A message that this
+            // layer keeps takes the longer way.
+            && (this.core.outlives || this.core.buffer.count_sending())
+        {
+            this.core.room = Room::None;
+            return match transport.start_send(message) {
+                Ok(()) => Ok(()),
+                Err(error) => self.project().failed_to_send(error.into()),
+            };
+        }
+        self.project().send(message)
+    }
+
+    #[inline]
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.as_mut().project();
+        let mut polled = None;
+        if this.core.is_open()
+            && let Some(transport) = this.connection.transport()
+        {
+            match transport.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    this.core.buffer.flushed();
+                    return Poll::Ready(Ok(()));
+                }
+                other => polled = Some(other.map_err(Into::into)),
+            }
+        }
+        self.project().poll_out(polled, cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.project().poll_closed(cx)
+    }
+}
+
+/// The methods of the sink when more is to be done than to call the connection's.
+impl<C, Out> ReconnectProj<'_, C, Out>
+where
+    C: Connect<Transport: Transport<Out>>,
+    Out: 'static,
+{
+    /// Handles the outcome of a poll of the connection's sink. `None`: something has changed, look again.
+    fn settle(&mut self, polled: Poll<Result<(), Error>>, cx: &Context<'_>) -> Option<Poll<Result<(), Error>>> {
+        match polled {
+            Poll::Ready(Ok(())) => Some(Poll::Ready(Ok(()))),
+            // It concerns a message that was accepted before. After any other error the sink is of no use, whatever the
+            // user's classifier says.
+            Poll::Ready(Err(error)) if error.is_rejection() => Some(Poll::Ready(Err(error))),
+            Poll::Ready(Err(error)) => {
+                self.sink_failed(error);
+                None
+            }
+            Poll::Pending => {
+                // The connection wakes this task when it can go on. The reader does if it finds the connection lost.
+                self.core.shared.register(Half::Writer, cx);
+                if self.core.shared.has_command() { None } else { Some(Poll::Pending) }
+            }
+        }
+    }
+
+    /// `poll_ready`. `polled` is the answer of the connection if it was asked.
+    fn poll_room(&mut self, polled: Option<Poll<Result<(), Error>>>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(settled) = polled.and_then(|polled| self.settle(polled, cx)) {
+            return settled;
+        }
+        loop {
+            if self.core.is_open() {
+                if self.core.room != Room::None {
+                    return Poll::Ready(Ok(()));
+                }
+                let ready = self.poll_direct_room(cx);
+                if let Some(settled) = self.settle(ready, cx) {
+                    return settled;
+                }
+                continue;
+            }
+            let up = self.poll_up(Half::Writer, cx);
+            if up == Poll::Ready(false) || self.core.machine.is_closing() {
+                return Poll::Ready(Err(self.core.ended()));
+            }
+            self.core.check_report()?;
+            if self.core.is_steady() {
+                continue;
+            }
+            if self.core.room == Room::None {
+                if self.core.buffer.waits_for_connection() {
+                    return Poll::Pending;
+                }
+                self.core.room = Room::Queue;
+            }
+            return Poll::Ready(Ok(()));
+        }
+    }
+
+    fn poll_direct_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Some(mut transport) = self.connection.as_mut().transport() else { return Poll::Pending };
+        if self.core.buffer.is_full() {
+            ready!(transport.as_mut().poll_flush(cx)).map_err(Into::into)?;
+            self.core.buffer.flushed();
+        }
+        ready!(transport.poll_ready(cx)).map_err(Into::into)?;
+        self.core.room = Room::Direct;
+        Poll::Ready(Ok(()))
+    }
+
+    /// `poll_flush`. `polled` is the answer of the connection if it was asked.
+    fn poll_out(&mut self, polled: Option<Poll<Result<(), Error>>>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(settled) = polled.and_then(|polled| self.settle(polled, cx)) {
+            return settled;
+        }
+        loop {
+            let is_hanging_up = matches!(self.core.machine.phase(), Phase::Closing(Closing::HangUp));
+            if self.core.is_open() || self.core.machine.is_closing() && !is_hanging_up {
+                let flushed = self.poll_direct_flush(cx);
+                match self.settle(flushed, cx) {
+                    Some(settled) => return settled,
+                    None => continue,
+                }
+            }
+            match self.poll_up(Half::Writer, cx) {
+                Poll::Ready(false) => return Poll::Ready(Err(self.core.ended())),
+                // The close through the handle is under way.
+                Poll::Pending if self.core.machine.is_closing() => return Poll::Pending,
+                _ => self.core.check_report()?,
+            }
+            if self.core.is_steady() || self.core.machine.is_closing() {
+                continue;
+            }
+            return if self.core.buffer.is_clear() { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
+    }
+
+    fn poll_direct_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Some(transport) = self.connection.as_mut().transport() else { return Poll::Pending };
+        ready!(transport.poll_flush(cx)).map_err(Into::into)?;
+        self.core.buffer.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    /// `start_send`, unless the message goes straight to the connection.
+    #[cold]
+    #[inline(never)]
+    fn send(&mut self, message: Out) -> Result<(), Error> {
+        let room = std::mem::replace(&mut self.core.room, Room::None);
+        match (self.core.machine.phase(), room) {
+            (Phase::Over | Phase::Closing(_), _) => return Err(self.core.ended()),
+            // Without room, the connection decides.
+            (Phase::Steady, Room::Direct | Room::None) => return self.send_directly(message),
+            (_, Room::None) => {
+                return Err(Error::full("start_send without a connection; wait for poll_ready first"));
+            }
+            _ => {}
+        }
+        self.core.machine.on(Event::Queued);
+        self.core.buffer.push(message);
+        Ok(())
+    }
+
+    fn send_directly(&mut self, message: Out) -> Result<(), Error> {
+        let Some(transport) = self.connection.as_mut().transport() else { return Err(self.core.ended()) };
+        let closes = Payload::of().is_close(&message);
+        if !self.core.outlives {
+            self.core.buffer.sending(&message);
+        }
+        if let Err(error) = transport.start_send(message) {
+            return self.failed_to_send(error.into());
+        }
+        if closes {
+            self.close(Event::Close);
+        }
+        Ok(())
+    }
+
+    /// Handles the error of the connection's `start_send`.
+    fn failed_to_send(&mut self, error: Error) -> Result<(), Error> {
+        if refuses_message(&error) || self.core.policy.class(&error) == Class::Message {
+            if !self.core.outlives {
+                self.core.buffer.not_held();
+            }
+            return Err(error.into_rejection());
+        }
+        self.sink_failed(error.clone());
+        // The layer below did not take the message and there is no copy here, so the caller has to know. The transport goes
+        // on with the next connection.
+        if self.core.outlives {
+            return Err(error.into_unsent().into_rejection());
+        }
+        // There was room for the message, so it shares the fate of everything that the connection took.
+        Ok(())
+    }
+
+    /// `poll_close`.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            match self.core.machine.phase() {
+                Phase::Closing(Closing::Both | Closing::StreamEnded | Closing::SinkClosed) => {
+                    let closed = self.poll_direct_close(cx);
+                    if closed.is_pending() {
+                        self.core.shared.register(Half::Writer, cx);
+                    }
+                    ready!(closed)?;
+                    return Poll::Ready(self.core.check_report());
+                }
+                Phase::Idle | Phase::Waiting | Phase::Connecting if !self.core.buffer.has_unsent() => {
+                    self.close(Event::Close);
+                }
+                _ => {}
+            }
+            if !ready!(self.poll_up(Half::Writer, cx)) {
+                if self.core.lost_at_end == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                let error = self.core.ended();
+                self.core.lost_at_end = 0;
+                return Poll::Ready(Err(error));
+            }
+            match self.core.machine.phase() {
+                Phase::Closing(_) => {}
+                Phase::Steady => self.close(Event::Close),
+                // Kept messages are sent first, or the stream of a broken connection tells the reason.
+                _ => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_direct_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if matches!(self.core.machine.phase(), Phase::Closing(Closing::SinkClosed)) {
+            return Poll::Ready(Ok(()));
+        }
+        let Some(transport) = self.connection.as_mut().transport() else { return Poll::Ready(Ok(())) };
+        let closed = ready!(transport.poll_close(cx)).map_err(Into::into);
+        match closed {
+            Ok(()) => {
+                self.core.buffer.flushed();
+                self.core.show_end();
+                self.half_ended(Event::SinkClosed);
+                Poll::Ready(Ok(()))
+            }
+            // It concerns one message. The close goes on with the next call.
+            Err(error) if error.is_rejection() => Poll::Ready(Err(error)),
+            Err(error) => {
+                let was_clear = self.core.buffer.is_clear();
+                self.finish();
+                // A connection that was lost before it could be closed is closed all the same.
+                Poll::Ready(if was_clear { Ok(()) } else { Err(error) })
+            }
+        }
     }
 }
 
