@@ -8,8 +8,8 @@ const MESSAGES: usize = 1024;
 /// The default number of values of unknown size that a buffer holds if each may own memory.
 const OWNING_VALUES: usize = 64;
 
-/// The answer to "is this a [`Message`]?" for messages of type `M`, and how they are measured. Queues and layers ask nothing
-/// else of the messages that pass through them.
+/// The answer to "is this a [`Message`]?" for messages of type `M`, and how they are measured. Queues and layers ask
+/// nothing else of the messages that pass through them.
 ///
 /// | constructor | a [`Message`]? | size |
 /// |---|---|---|
@@ -17,9 +17,9 @@ const OWNING_VALUES: usize = 64;
 /// | [`values`](Self::values) | no | unknown, so the size of the type |
 /// | [`of`](Self::of) | if `M` is `Message` | accordingly |
 ///
-/// A configuration keeps the `Payload` with which it was made. A layer on the path of each message uses `of` instead: it is a
-/// constant, so the compiler resolves its calls and inlines them. It needs `M: 'static`, because only such types can be
-/// compared.
+/// A configuration keeps the `Payload` with which it was made. A layer on the path of each message uses `of` instead:
+/// it is a constant, so the compiler resolves its calls and inlines them. It needs `M: 'static`, because only such
+/// types can be compared.
 pub(crate) struct Payload<M> {
     size: Option<fn(&M) -> usize>,
     get: fn(&M) -> Option<&Message>,
@@ -43,8 +43,8 @@ impl<M> Payload<M> {
         Self { size: Some(size), ..self }
     }
 
-    /// Returns the default number of messages in a buffer. Memory that a value owns is not measured, so there are fewer of
-    /// those.
+    /// Returns the default number of messages in a buffer. Memory that a value owns is not measured, so there are fewer
+    /// of those.
     pub(crate) const fn capacity(&self) -> usize {
         if self.size.is_none() && std::mem::needs_drop::<M>() { OWNING_VALUES } else { MESSAGES }
     }

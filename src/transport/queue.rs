@@ -13,9 +13,9 @@ use crate::{CloseCode, Message};
 ///
 /// | bound | default |
 /// |---|---|
-/// | [`max_messages`](Self::max_messages) | 1024 outgoing messages wait; 64 [plain values](Self::values) that own memory |
-/// | [`max_bytes`](Self::max_bytes) | 1 MiB of outgoing messages waits |
-/// | [`max_inbox`](Self::max_inbox) | 64 incoming messages wait, or 1 MiB |
+/// | [`max_messages`](Self::max_messages) | 1024 outgoing messages; 64 [plain values](Self::values) that own memory |
+/// | [`max_bytes`](Self::max_bytes) | 1 MiB of outgoing messages |
+/// | [`max_inbox`](Self::max_inbox) | 64 incoming messages, or 1 MiB |
 /// | [`when_full`](Self::when_full) | [`WhenFull::Block`] |
 ///
 /// For [messages](Self::messages), bytes are payload bytes. For values, [`values_sized_by`](Self::values_sized_by) sets
@@ -101,11 +101,11 @@ impl<Out, In> Queue<Out, In> {
     /// | outgoing | 1024 values; 64 if a value owns memory ([`needs_drop`](std::mem::needs_drop)), as a `String` does |
     /// | incoming | 64 values, or 1 MiB |
     ///
-    /// An incoming value counts with the size of the message that a [codec](crate::layer::codec) below decoded it from, so
-    /// a peer cannot fill more than that. Without a codec it counts with the size of its type.
+    /// An incoming value counts with the size of the message that a [codec](crate::layer::codec) below decoded it from,
+    /// so a peer cannot fill more than that. Without a codec it counts with the size of its type.
     ///
-    /// An outgoing value is encoded only when it is sent, so its bytes are unknown while it waits: 64 strings of 1 MiB are
-    /// 64 MiB. To bound bytes, use [`values_sized_by`](Self::values_sized_by). For a longer queue, set
+    /// An outgoing value is encoded only when it is sent, so its bytes are unknown while it waits: 64 strings of 1 MiB
+    /// are 64 MiB. To bound bytes, use [`values_sized_by`](Self::values_sized_by). For a longer queue, set
     /// [`max_messages`](Self::max_messages).
     #[must_use]
     pub fn values() -> Self {
@@ -123,7 +123,8 @@ impl<Out, In> Queue<Out, In> {
     ///     text: String,
     /// }
     ///
-    /// let queue = Queue::values_sized_by(|post: &Post| size_of::<Post>() + post.text.len(), |read: &u64| size_of_val(read));
+    /// let size = |post: &Post| size_of::<Post>() + post.text.len();
+    /// let queue = Queue::values_sized_by(size, |read: &u64| size_of_val(read));
     /// # drop(queue);
     /// let lines = Queue::values_sized_by(String::len, String::len);
     /// # drop(lines);

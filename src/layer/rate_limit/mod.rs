@@ -26,10 +26,13 @@
 //!
 //! | policy | outgoing | incoming |
 //! |---|---|---|
-//! | [`wait`](RateLimitLayer::wait) (the default) | `poll_ready` is `Pending` | the message waits, and no further one is read: backpressure reaches the peer |
-//! | [`reject`](RateLimitLayer::reject) | `start_send` fails with [`is_rate_limited`](crate::Error::is_rate_limited), nothing is sent, the sink goes on | the same error in the message's place, the stream goes on |
-//! | [`close`](RateLimitLayer::close) | the same, then closed with 1008 | the same, then closed with 1008 and the end of the stream |
-//! | any, if a message costs more than a full bucket holds | `start_send` fails with [`is_too_large`](crate::Error::is_too_large) | the same error in the message's place; with `close`, the end |
+//! | [`wait`](RateLimitLayer::wait) (the default) | `poll_ready` is `Pending` | it waits, and none is read behind it |
+//! | [`reject`](RateLimitLayer::reject) | `start_send` fails, the sink goes on | the error in its place, the stream goes on |
+//! | [`close`](RateLimitLayer::close) | the same, then closed with 1008 | the same, then closed with 1008 and the end |
+//!
+//! A message over the limit fails with an error for which [`is_rate_limited`](crate::Error::is_rate_limited) is true. If it
+//! costs more than a full bucket holds, it fails under each policy, with [`is_too_large`](crate::Error::is_too_large). While
+//! an incoming message waits, nothing is read, so the backpressure reaches the peer.
 //!
 //! Control messages cost nothing by default, and the limit never holds up an incoming one. A control message behind a
 //! waiting message is not read before it.

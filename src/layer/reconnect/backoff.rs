@@ -2,13 +2,13 @@ use std::{fmt, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-/// No attempt follows another sooner: what could not work a moment ago is not hammered.
+/// The minimum delay, so that a failing server is not retried in a tight loop.
 const FLOOR: Duration = Duration::from_millis(10);
 
-/// Longer pauses than this have no use, and would overflow the clock.
+/// The maximum delay. A longer one would overflow the clock.
 const CEILING: Duration = Duration::from_secs(86_400 * 365);
 
-/// How long to wait between attempts to connect, and how many to make. The delays are backon's.
+/// The delays between attempts to connect, and the number of attempts. The sequence is backon's.
 ///
 /// | | [`exponential`](Self::exponential) | [`fixed`](Self::fixed) | [`none`](Self::none) |
 /// |---|---|---|---|
@@ -19,15 +19,15 @@ const CEILING: Duration = Duration::from_secs(86_400 * 365);
 /// | [`max_retries`](Self::max_retries) | unlimited | unlimited | 0 |
 /// | [`max_retry_after`](Self::max_retry_after) | 10 min | 10 min | - |
 ///
-/// No delay is under 10 ms, whatever is set, and none is over a year.
+/// Every delay is at least 10 ms and at most a year, whatever is set.
 ///
-/// **Full jitter** draws each delay evenly between that floor and the value of the exponential sequence, which the cap
-/// bounds: 10,000 clients that lose one server do not come back together. (backon's own jitter adds between nothing and the
-/// whole delay on top of it, which is up to twice the cap and never under the delay; here only what it adds is taken.)
+/// **Full jitter** draws each delay evenly between that minimum and the value of the exponential sequence, which the
+/// cap bounds: 10,000 clients that lose one server do not reconnect together. (backon's own jitter adds up to the whole
+/// delay on top of it, so it reaches twice the cap and never goes below the delay. Only the added part is used here.)
 ///
-/// A peer that says when it wants to be asked again ([`Error::retry_after`](crate::Error::retry_after), of a 429 or 503 with
-/// `Retry-After`) is not asked sooner: the delay comes on top of that time, so that those who were told the same do not come
-/// at once.
+/// A peer that tells when to retry ([`Error::retry_after`](crate::Error::retry_after), from a 429 or 503 with
+/// `Retry-After`) is not retried sooner. The delay comes on top of that time, so that clients which were told the same
+/// time do not come together.
 #[derive(Clone)]
 pub struct Backoff {
     base: Duration,
@@ -40,7 +40,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Each delay twice the one before, from 100 ms up to 30 s, with full jitter, for ever.
+    /// Creates delays that double from 100 ms to 30 s, with full jitter, forever.
     #[must_use]
     pub const fn exponential() -> Self {
         Self {
@@ -54,70 +54,71 @@ impl Backoff {
         }
     }
 
-    /// The same delay each time, without jitter, for ever. For one client and its one server; a fleet wants jitter.
+    /// Creates a constant delay without jitter, forever. For a single client: a fleet needs jitter.
     #[must_use]
     pub const fn fixed(delay: Duration) -> Self {
         Self { base: delay, factor: 1.0, cap: delay, jitter: false, ..Self::exponential() }
     }
 
-    /// No second attempt: the first failure and the first loss are final.
+    /// Creates a backoff without retries: the first failure and the first loss are final.
     #[must_use]
     pub const fn none() -> Self {
         Self { max_retries: Some(0), ..Self::exponential() }
     }
 
-    /// The first delay, before jitter.
+    /// Sets the first delay, before jitter. Defaults to 100 ms.
     #[must_use]
     pub const fn base(mut self, delay: Duration) -> Self {
         self.base = delay;
         self
     }
 
-    /// By how much each delay is longer than the one before. What is under 1 (or no number) counts as 1.
+    /// Sets the factor between one delay and the next. Defaults to 2. A factor below 1, or not a number, counts as 1.
     #[must_use]
     pub const fn factor(mut self, factor: f32) -> Self {
         self.factor = factor;
         self
     }
 
-    /// The longest delay, jitter included.
+    /// Sets the maximum delay, including jitter. Defaults to 30 s.
     #[must_use]
     pub const fn cap(mut self, delay: Duration) -> Self {
         self.cap = delay;
         self
     }
 
-    /// Full jitter, or none.
+    /// Sets whether delays have full jitter. Defaults to on.
     #[must_use]
     pub const fn jitter(mut self, on: bool) -> Self {
         self.jitter = on;
         self
     }
 
-    /// Gives up after so many attempts in a row beyond the first. A connection that was
-    /// [healthy](super::ReconnectLayer::healthy_after) starts a new row.
+    /// Sets the number of retries after which the layer gives up. Defaults to unlimited. A
+    /// [healthy](super::ReconnectLayer::healthy_after) connection resets the count.
     #[must_use]
     pub const fn max_retries(mut self, retries: usize) -> Self {
         self.max_retries = Some(retries);
         self
     }
 
-    /// The longest time that a peer can ask for; one that asks for more is asked again after this.
+    /// Sets the maximum time that a peer can ask for. Defaults to 10 minutes. A longer request is reduced to it.
     #[must_use]
     pub const fn max_retry_after(mut self, time: Duration) -> Self {
         self.max_retry_after = time;
         self
     }
 
-    /// Makes the jitter the same in each run: for tests and simulations. Without it each row of attempts has a seed of its
-    /// own (in wasm32, from the time of day).
+    /// Sets the seed of the jitter, for reproducible tests and simulations. By default each sequence of attempts has
+    /// its own seed (in wasm32, from the time of day).
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// The delays of one row of attempts: the first is before the second attempt. Ends where the attempts do.
+    /// Returns the delays of one sequence of attempts. The first one precedes the second attempt. The iterator ends
+    /// after the last retry.
     #[must_use]
     pub fn delays(&self) -> Delays {
         let cap = self.cap.clamp(FLOOR, CEILING);
@@ -143,13 +144,13 @@ impl Backoff {
     }
 }
 
-/// backon finds a seed natively.
+/// Natively, backon draws a seed.
 #[cfg(not(target_arch = "wasm32"))]
 fn fresh_seed() -> Option<u64> {
     None
 }
 
-/// Without an operating system there is no entropy at hand; what sets clients apart is when they begin.
+/// There is no source of entropy without an operating system. Clients differ in the time at which they start.
 #[cfg(target_arch = "wasm32")]
 fn fresh_seed() -> Option<u64> {
     let now = web_time::SystemTime::now().duration_since(web_time::UNIX_EPOCH).ok()?;
@@ -174,17 +175,17 @@ impl fmt::Debug for Backoff {
     }
 }
 
-/// The delays of one row of attempts, made by [`Backoff::delays`].
+/// The delays of one sequence of attempts, created by [`Backoff::delays`].
 #[derive(Debug)]
 pub struct Delays {
     plain: <ExponentialBuilder as BackoffBuilder>::Backoff,
-    /// The same sequence, each with between nothing and itself added.
+    /// The same sequence, with up to itself added to each delay.
     jittered: Option<<ExponentialBuilder as BackoffBuilder>::Backoff>,
     max_retry_after: Duration,
 }
 
 impl Delays {
-    /// The next delay, on top of what the peer asked for.
+    /// Returns the next delay, plus the time that the peer asked for.
     pub(super) fn next_after(&mut self, asked: Option<Duration>) -> Option<Duration> {
         let delay = self.next()?;
         Some(delay + asked.unwrap_or_default().min(self.max_retry_after))
@@ -198,7 +199,7 @@ impl Iterator for Delays {
         let longest = self.plain.next()?;
         let Some(jittered) = &mut self.jittered else { return Some(longest) };
         let added = jittered.next()?.saturating_sub(longest);
-        // `added` is even between nothing and `longest`: now between the floor and `longest`.
+        // `added` is uniform between 0 and `longest`. It is scaled to lie between the minimum and `longest`.
         let room = longest.saturating_sub(FLOOR);
         Some(FLOOR + added.mul_f64(room.as_secs_f64() / longest.as_secs_f64()))
     }
@@ -240,14 +241,14 @@ mod tests {
     }
 
     #[test]
-    fn the_attempts_end_where_they_were_told_to() {
+    fn the_attempts_end_after_the_retries() {
         assert_eq!(Backoff::exponential().max_retries(3).delays().count(), 3);
         assert_eq!(Backoff::none().delays().count(), 0);
         assert_eq!(Backoff::fixed(Duration::from_secs(1)).max_retries(2).delays().count(), 2);
     }
 
     #[test]
-    fn settings_that_make_no_sense_still_wait() {
+    fn invalid_settings_still_wait() {
         for factor in [f32::NAN, f32::INFINITY, -1.0, 0.0, f32::MAX] {
             let backoff = Backoff::exponential().factor(factor).base(Duration::ZERO).cap(Duration::ZERO);
             assert_eq!(millis(&backoff, 3), [10, 10, 10], "{factor}");
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_asks_for_comes_first_and_has_a_limit() {
+    fn the_time_that_a_peer_asks_for_is_added_and_has_a_limit() {
         let backoff = Backoff::fixed(Duration::from_secs(1)).max_retry_after(Duration::from_secs(60));
         let mut delays = backoff.delays();
         assert_eq!(delays.next_after(None), Some(Duration::from_secs(1)));

@@ -2,48 +2,50 @@ use std::{collections::VecDeque, fmt, num::NonZeroUsize};
 
 use crate::{Message, transport::payload::Payload};
 
-/// What becomes of messages that a connection took and then was lost with: those of which no flush is known to have
+/// The fate of messages that a connection had accepted when it was lost: those of which no flush is known to have
 /// succeeded.
 ///
 /// | | `Fail` (default) | `Drop` | `Keep` |
 /// |---|---|---|---|
-/// | they are | lost, and counted | lost, and counted | sent again on the next connection, before any other |
-/// | the writer learns of it | by one error of its next call that [`is_closed`](crate::Error::is_closed), [`is_rejection`](crate::Error::is_rejection) and says how many; then the sink goes on | by [`lost`](super::ReconnectHandle::lost) alone | - |
-/// | delivery | at most once | at most once | at least once: a message may come twice |
-/// | while there is no connection | `poll_ready` waits | `poll_ready` waits | `poll_ready` is ready until the buffer is full |
+/// | the messages are | lost, and counted | lost, and counted | sent again on the next connection, before any other |
+/// | the writer is told | by [one error](#the-error-of-fail) | only by [`lost`](super::ReconnectHandle::lost) | - |
+/// | delivery | at most once | at most once | at least once: a message may arrive twice |
+/// | `poll_ready` without a connection | waits | waits | is ready until the buffer is full |
 ///
-/// None of them knows what the peer has read: a message that was flushed into a connection which then died may be lost in
-/// any case, without a word. Where each message must come, and once, the two ends need sequence numbers: that is what a
-/// resume layer is for.
+/// None of them knows what the peer has read: a message that was flushed into a connection which then failed may be
+/// lost unnoticed. If every message must arrive exactly once, both ends need sequence numbers: use a resume layer.
 ///
-/// Below a connector that has one, a connection says that what it takes [outlives](crate::transport::OutlivesConnection) it: then
-/// nothing is lost with the connection, and nothing is counted, failed or sent again here. Only what waits for a connection is
-/// this layer's.
+/// With a resume layer in the connector, messages [outlive](crate::transport::OutlivesConnection) the connection:
+/// nothing is lost with it, and nothing is counted, failed or sent again here. Only messages that wait for a connection
+/// are this layer's.
 ///
-/// The default is `Fail` because it is the only one that neither loses nor repeats a message behind the writer's back. Its
-/// error [is a rejection](crate::Error::is_rejection): it concerns the messages that were lost, and the sink goes on. A
-/// [`Driver`](crate::Driver) passes it to its [`Receiver`](crate::Receiver) and to the next
-/// [`flush`](crate::Sender::flush) of each sender, and goes on writing.
+/// # The error of `Fail`
+///
+/// The next call of the sink fails once, with the number of lost messages, and then the sink goes on: the error
+/// [is closed](crate::Error::is_closed) and [is a rejection](crate::Error::is_rejection). A [`Driver`](crate::Driver) passes
+/// it to its [`Receiver`](crate::Receiver) and to the next [`flush`](crate::Sender::flush) of each sender, and continues to
+/// write. `Fail` is the default because it alone neither loses nor repeats a message unnoticed.
 #[derive(Default)]
 pub enum WhenLost<Out> {
-    /// They are lost, and the next call of the sink fails, once.
+    /// The messages are lost, and the next call of the sink fails, once.
     #[default]
     Fail,
-    /// They are lost, and counted.
+    /// The messages are lost, and counted.
     Drop,
-    /// They are sent again.
+    /// The messages are sent again.
     Keep(Keep<Out>),
 }
 
-/// The buffer of [`WhenLost::Keep`]: what is not known to be flushed, and what waits for a connection.
+/// The buffer of [`WhenLost::Keep`], for messages that are not known to be flushed and messages that wait for a
+/// connection.
 ///
 /// | bound | default |
 /// |---|---|
 /// | [`max_messages`](Self::max_messages) | 1024; 64 [values](Self::values) that own memory |
-/// | [`max_bytes`](Self::max_bytes) | 1 MiB of payload; looked at before a message is taken: the last one may go over |
+/// | [`max_bytes`](Self::max_bytes) | 1 MiB of payload; the last message may exceed it |
 ///
-/// Each message that is sent is cloned into it, which for a [`Message`] costs a reference count. When it is full,
-/// `poll_ready` flushes (or, without a connection, waits).
+/// Each message is cloned into it, which for a [`Message`] costs a reference count. When it is full, `poll_ready`
+/// flushes, or waits if there is no connection.
 pub struct Keep<Out = Message> {
     pub(super) max_messages: usize,
     pub(super) max_bytes: usize,
@@ -52,7 +54,7 @@ pub struct Keep<Out = Message> {
 }
 
 impl Keep<Message> {
-    /// A buffer of [`Message`]s, measured by their payloads.
+    /// Creates a buffer of [`Message`]s, measured by their payloads.
     #[must_use]
     pub fn messages() -> Self {
         Self::new(Payload::messages())
@@ -60,8 +62,9 @@ impl Keep<Message> {
 }
 
 impl<Out: Clone> Keep<Out> {
-    /// Creates a buffer of values, each measured by the size of its type; see [`size_by`](Self::size_by). It holds 64 values, not 1024, where
-    /// a value owns memory ([`needs_drop`](std::mem::needs_drop)), whose size is not known.
+    /// Creates a buffer of values, each measured by the size of its type; see [`size_by`](Self::size_by). It holds 1024
+    /// values, or 64 if a value owns memory ([`needs_drop`](std::mem::needs_drop)), because the size of that memory is
+    /// unknown.
     #[must_use]
     pub fn values() -> Self {
         Self::new(Payload::values())
@@ -73,21 +76,21 @@ impl<Out: Clone> Keep<Out> {
 }
 
 impl<Out> Keep<Out> {
-    /// Holds at most so many messages.
+    /// Sets the maximum number of messages. Defaults to 1024, or 64 values that own memory.
     #[must_use]
     pub fn max_messages(mut self, messages: NonZeroUsize) -> Self {
         self.max_messages = messages.get();
         self
     }
 
-    /// Holds at most so many bytes.
+    /// Sets the maximum size of all messages, in bytes. Defaults to 1 MiB.
     #[must_use]
     pub fn max_bytes(mut self, bytes: NonZeroUsize) -> Self {
         self.max_bytes = bytes.get();
         self
     }
 
-    /// Measures messages by this function, in bytes.
+    /// Sets the function that measures a message, in bytes.
     #[must_use]
     pub fn size_by(mut self, size: fn(&Out) -> usize) -> Self {
         self.payload = self.payload.sized_by(size);
@@ -95,7 +98,7 @@ impl<Out> Keep<Out> {
     }
 }
 
-// By hand, since what they hold of `Out` is functions: `Out: Clone` is not needed for the settings to be.
+// A derived implementation would require `Out: Clone`.
 impl<Out> Clone for Keep<Out> {
     fn clone(&self) -> Self {
         Self { ..*self }
@@ -131,38 +134,40 @@ impl<Out> fmt::Debug for WhenLost<Out> {
     }
 }
 
-/// What was accepted and is not known to be flushed. Pure: it neither sends nor waits.
+/// The accepted messages that are not known to be flushed. Pure: it neither sends nor waits.
+///
+/// With `Keep`, `queue` holds all of them: first the `sent` ones, then those that wait for a connection. Otherwise it
+/// holds at most one message, and the sent ones are only counted.
 pub(super) struct Buffer<Out> {
     when_lost: WhenLost<Out>,
-    /// Under `Keep` all of it; else the one message for which there was a place when the connection was lost.
     queue: VecDeque<Out>,
     bytes: usize,
-    /// So many at the front of the queue were given to the present connection. Under `Keep` only.
+    /// The number of messages at the front of the queue that the current connection accepted. With `Keep` only.
     sent: usize,
-    /// So many at the front of the queue were given to an earlier connection. Under `Keep` only.
+    /// The number of messages at the front of the queue that an earlier connection accepted. With `Keep` only.
     tried: usize,
-    /// So many were given to the present connection. Not under `Keep`.
+    /// The number of messages that the current connection accepted. Without `Keep` only.
     unflushed: u64,
-    /// So many were lost, of which the writer is to be told.
+    /// The number of lost messages that must be reported to the writer.
     report: u64,
-    /// So many left the queue. It names the message at the front.
+    /// The number of messages that have left the queue. It identifies the message at the front.
     left: u64,
     stuck: Stuck,
 }
 
-/// The connections in a row that were lost with the same message unsent at the front of the queue.
+/// Counts the consecutive connections that were lost with the same unflushed message at the front of the queue.
 #[derive(Default)]
 struct Stuck {
     /// The number of that message.
     front: u64,
     lost: u32,
-    /// Those of them that the peer ended because of a message.
+    /// The number of those connections that the peer ended because of a message.
     refused: u32,
 }
 
 impl Stuck {
-    /// A connection that is merely cut says nothing about the message: a long one on a bad line may need many connections. This
-    /// only stops a loop without end.
+    /// A cut says nothing about the message: a large one over a bad network may need many connections. This limit only
+    /// stops an endless loop.
     const MAX_LOST: u32 = 1000;
     const MAX_REFUSED: u32 = 16;
 }
@@ -182,7 +187,7 @@ impl<Out> Buffer<Out> {
         }
     }
 
-    /// Whether one more may be accepted where there is no connection.
+    /// Returns whether a message must wait for a connection before it is accepted.
     pub(super) fn waits_for_connection(&self) -> bool {
         match &self.when_lost {
             WhenLost::Keep(_) => self.is_full(),
@@ -190,7 +195,7 @@ impl<Out> Buffer<Out> {
         }
     }
 
-    /// Whether a flush must make room before one more may be sent.
+    /// Returns whether a flush must make room before one more message can be sent.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
         match &self.when_lost {
@@ -199,8 +204,8 @@ impl<Out> Buffer<Out> {
         }
     }
 
-    /// A message is about to be given to the connection, and a count is all that is kept of it; `false` where that is not so,
-    /// and nothing is done. The message itself is not asked for: then it need not be copied on its way.
+    /// Counts a message that is about to be given to the connection. Returns `false`, and does nothing, with `Keep`,
+    /// which needs the message. The message is not an argument here, so that it need not be copied on its way.
     #[inline]
     pub(super) fn count_sending(&mut self) -> bool {
         let counts = !matches!(self.when_lost, WhenLost::Keep(_));
@@ -208,7 +213,7 @@ impl<Out> Buffer<Out> {
         counts
     }
 
-    /// The message is about to be given to the connection.
+    /// Counts or keeps a message that is about to be given to the connection.
     pub(super) fn sending(&mut self, message: &Out) {
         match &self.when_lost {
             WhenLost::Keep(keep) => {
@@ -220,8 +225,8 @@ impl<Out> Buffer<Out> {
         }
     }
 
-    /// What was given to the connection last is nothing to be held here: it was refused, or a layer below holds it.
-    /// Tells whether it was given to no connection before.
+    /// Forgets the message that was given to the connection last: it was rejected, or a layer below keeps it. Returns
+    /// whether no earlier connection had accepted it.
     pub(super) fn not_held(&mut self) -> bool {
         match &self.when_lost {
             WhenLost::Keep(keep) => {
@@ -253,7 +258,7 @@ impl<Out> Buffer<Out> {
         self.queue.len() > self.sent
     }
 
-    /// The next message to give to a new connection; it counts as sent.
+    /// Returns the next message for a new connection, and counts it as sent.
     pub(super) fn next_unsent(&mut self) -> Option<Out> {
         match &self.when_lost {
             WhenLost::Keep(keep) => {
@@ -269,7 +274,7 @@ impl<Out> Buffer<Out> {
         }
     }
 
-    /// All that was sent is out of this end's hands.
+    /// Forgets everything that was sent.
     #[inline]
     pub(super) fn flushed(&mut self) {
         self.unflushed = 0;
@@ -289,13 +294,13 @@ impl<Out> Buffer<Out> {
         self.sent = 0;
     }
 
-    /// Whether nothing waits for a connection or a flush.
+    /// Returns whether no message waits for a connection or a flush.
     pub(super) fn is_clear(&self) -> bool {
         self.unflushed == 0 && self.queue.is_empty()
     }
 
-    /// The connection is lost; tells how many messages were lost with it. `is_refused` says whether the peer ended it because of
-    /// a message.
+    /// Handles a lost connection. Returns how many messages were lost with it. `is_refused`: the peer ended it because
+    /// of a message.
     pub(super) fn connection_lost(&mut self, is_refused: bool) -> u64 {
         if self.sent > 0 {
             if self.stuck.front != self.left {
@@ -313,12 +318,12 @@ impl<Out> Buffer<Out> {
         lost
     }
 
-    /// Whether connection after connection was lost before the message at the front was flushed.
+    /// Returns whether too many connections were lost before the message at the front was flushed.
     pub(super) fn is_stuck(&self) -> bool {
         self.stuck.refused >= Stuck::MAX_REFUSED || self.stuck.lost >= Stuck::MAX_LOST
     }
 
-    /// There will be no other connection; tells how many messages are lost.
+    /// Drops everything, for no connection follows. Returns how many messages are lost.
     pub(super) fn abandon(&mut self) -> u64 {
         let lost = self.unflushed + self.queue.len() as u64;
         (self.unflushed, self.sent, self.bytes) = (0, 0, 0);
@@ -326,7 +331,7 @@ impl<Out> Buffer<Out> {
         lost
     }
 
-    /// How many were lost, to be told once.
+    /// Returns the number of lost messages, once.
     pub(super) fn take_report(&mut self) -> Option<u64> {
         Some(std::mem::take(&mut self.report)).filter(|lost| *lost > 0)
     }
@@ -363,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_sent_again_in_order_until_it_is_flushed() {
+    fn kept_messages_are_sent_again_in_order_until_they_are_flushed() {
         let mut buffer = keep(10, 100);
         buffer.push("a".into());
         assert_eq!(unsent(&mut buffer), ["a"]);
@@ -380,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_forgets_nothing_that_was_not_held() {
+    fn a_flush_only_forgets_sent_messages() {
         let mut buffer = keep(10, 100);
         for text in ["a", "b"] {
             buffer.push(text.into());
@@ -407,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_connection_refused_is_not_kept() {
+    fn a_message_that_the_connection_rejected_is_not_kept() {
         let mut buffer = keep(10, 100);
         buffer.sending(&"a".into());
         buffer.sending(&"b".into());
@@ -418,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_counted_and_under_fail_told_once() {
+    fn a_loss_is_counted_and_with_fail_reported_once() {
         for (when_lost, told) in [(WhenLost::Fail, Some(2)), (WhenLost::Drop, None)] {
             let mut buffer = Buffer::new(when_lost);
             buffer.sending(&Message::text("flushed"));
@@ -450,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_all_that_waits_is_counted_as_lost() {
+    fn at_the_end_all_waiting_messages_count_as_lost() {
         let mut buffer = keep(10, 100);
         buffer.sending(&"a".into());
         buffer.push("b".into());

@@ -1,32 +1,32 @@
 use crate::{CloseCode, Error};
 
-/// What an error means for the connection: what a [classifier](super::ReconnectLayer::classify) says.
+/// The meaning of an error for the connection, as a [classifier](super::ReconnectLayer::classify) decides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// The connection is lost, or was not made: it is worth another attempt.
+    /// The connection is lost, or the attempt failed. Another attempt may succeed.
     Retry,
-    /// No other attempt could end otherwise, or none is wanted.
+    /// Another attempt would end the same way, or is not wanted.
     Final,
-    /// It concerns one message, which is given to the user; the connection stays. While connecting, the same as
+    /// The error concerns one message. It is returned, and the connection stays. While connecting, it is the same as
     /// [`Retry`](Self::Retry).
     Message,
 }
 
-/// The class of an error by default.
+/// Returns the default class of an error.
 ///
 /// | error | class |
 /// |---|---|
-/// | [a rejection](Error::is_rejection): codec, rate limited, full, a message that is over a limit of this end | of one message |
-/// | auth (401, 403, 407 among them), config, protocol, TLS, an incoming message that is too large | final |
-/// | status 408, 425, 429 and 5xx | retried |
+/// | [a rejection](Error::is_rejection): codec, rate limited, full, a message over a limit of this end | message |
+/// | auth (including 401, 403 and 407), config, protocol, TLS, an incoming message that is too large | final |
+/// | status 408, 425, 429 and 5xx | retry |
 /// | any other status that refuses the handshake | final |
 /// | close code 1002, 1003, 1007 to 1010; 3000 and 4401 (unauthorized), 3003 and 4403 (forbidden) | final |
-/// | any other close code: 1000, 1001, 1011 to 1014, the application's own | retried |
-/// | the end without a close message (1006), or with one without a code (1005) | retried |
-/// | refused, DNS, I/O, timeout, and what no kind names | retried |
+/// | any other close code: 1000, 1001, 1011 to 1014, the application's own | retry |
+/// | an end without a close message (1006), or with one without a code (1005) | retry |
+/// | refused, DNS, I/O, timeout, and all other kinds | retry |
 ///
-/// Code 1000 is retried because a server that restarts sends it too, when its handlers return. Where it means that the peer has
-/// nothing more to say, set [`end_on_normal_close`](super::ReconnectLayer::end_on_normal_close).
+/// Code 1000 is retried because a server that restarts also sends it when its handlers return. If your peer sends it to
+/// end the conversation, set [`end_on_normal_close`](super::ReconnectLayer::end_on_normal_close).
 ///
 /// ```
 /// use tower_transport::{CloseCode, CloseFrame, Error, layer::reconnect::{Class, classify}};
@@ -60,14 +60,15 @@ fn is_final(code: CloseCode) -> bool {
     matches!(code.get(), 1002 | 1003 | 1007..=1010 | 3000 | 3003 | 4401 | 4403)
 }
 
-/// Whether the error of a `start_send` refuses that message, and the connection takes the next one. A transport need not say so
-/// of a message that is too large: the connection's own failures come from its other methods.
+/// Returns whether the error of a `start_send` rejects that message, and the connection accepts the next one. A
+/// transport need not mark the error of a message that is too large: the connection's own failures come from its other
+/// methods.
 pub(super) fn refuses_message(error: &Error) -> bool {
     error.is_rejection() || error.is_too_large()
 }
 
-/// Whether the peer ended the connection because of a message, or failed while it handled one. A connection that is merely lost
-/// says nothing about its messages.
+/// Returns whether the peer ended the connection because of a message, or failed while it handled one. The loss of a
+/// connection alone does not indicate that.
 pub(super) fn blames_message(error: &Error) -> bool {
     let is_blamed = |code: CloseCode| matches!(code.get(), 1003 | 1007 | 1009 | 1011);
     error.is_too_large()
@@ -75,7 +76,7 @@ pub(super) fn blames_message(error: &Error) -> bool {
         || error.close_frame().is_some_and(|frame| is_blamed(frame.code()))
 }
 
-/// Whether this is the peer's plain goodbye, which is no failure.
+/// Returns whether this is a normal close by the peer, which is not a failure.
 pub(super) fn is_normal_close(error: &Error) -> bool {
     error.close_frame().is_some_and(|frame| frame.code() == CloseCode::NORMAL)
 }
@@ -89,7 +90,7 @@ mod tests {
     use crate::CloseFrame;
 
     #[test]
-    fn what_a_second_attempt_may_mend_is_retried() {
+    fn errors_that_another_attempt_may_fix_are_retried() {
         for error in
             [Error::refused(""), Error::dns(""), Error::io(""), Error::closed(""), Error::timeout(""), Error::other("")]
         {
@@ -98,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn what_no_attempt_mends_is_final() {
+    fn errors_that_no_attempt_fixes_are_final() {
         for error in [Error::auth(""), Error::config(""), Error::protocol(""), Error::tls(""), Error::too_large("")] {
             assert_eq!(classify(&error), Class::Final, "{error:?}");
         }
     }
 
     #[test]
-    fn what_concerns_one_message_leaves_the_connection_alone() {
+    fn errors_of_one_message_leave_the_connection_alone() {
         let outgoing = Error::too_large("").into_rejection();
         for error in [Error::codec(""), Error::rate_limited(""), Error::full(""), outgoing] {
             assert_eq!(classify(&error), Class::Message, "{error:?}");
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_retried_where_its_status_invites_to_it() {
+    fn a_refusal_is_retried_if_its_status_invites_to_it() {
         let class = |status| classify(&Error::from_refusal(StatusCode::from_u16(status).unwrap(), Bytes::new()));
         for status in [408, 425, 429, 500, 502, 503, 504] {
             assert_eq!(class(status), Class::Retry, "{status}");
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_code_says_whether_to_come_back() {
+    fn a_close_code_tells_whether_to_reconnect() {
         let class = |code| {
             let frame = CloseFrame::new(CloseCode::new(code).unwrap(), "");
             classify(&Error::closed("closed").with_close_frame(Some(frame)))

@@ -46,8 +46,8 @@ where
     C: Connect<Transport: Transport<Out>>,
     Out: 'static,
 {
-    /// Makes progress until there is a connection (`true`) or the end (`false`). The connection is the user's own once the
-    /// machine is steady.
+    /// Makes progress until there is a connection (`true`) or the end (`false`). The connection is the user's own once
+    /// the machine is steady.
     pub(super) fn poll_up(&mut self, half: Half, cx: &Context<'_>) -> Poll<bool> {
         self.core.shared.register(half, cx);
         // The other half may wait for the same connection, so everything below wakes both.
@@ -177,8 +177,8 @@ where
     /// Replaces the connection, ends the wait for the next attempt, or makes the first connection.
     fn reconnect(&mut self, cx: &mut Context<'_>) {
         if self.core.machine.is_up() {
-            // Closed as far as possible without waiting. A session that outlives the connection would be closed with it, so
-            // such a connection is dropped instead.
+            // Closed as far as possible without waiting. A session that outlives the connection would be closed with
+            // it, so such a connection is dropped instead.
             if let Some(transport) = self.connection.as_mut().transport()
                 && !self.core.outlives
             {
@@ -245,8 +245,8 @@ where
             Action::GiveUp => {
                 if retry && is_stuck {
                     self.fail_last(error.context(
-                        "no other attempt is made: connection after connection ended before the oldest kept message was \
-                         sent",
+                        "no other attempt is made: connection after connection ended before the oldest kept message \
+                         was sent",
                     ));
                 } else if is_normal_close(&error) || !retry && quietly && error.close_frame().is_none() {
                     self.core.outcome = Outcome::ClosedByPeer(error);
@@ -321,8 +321,8 @@ where
             Phase::Broken(error) => Some(error.clone()),
             _ => None,
         };
-        // The sink of a transport that has ended knows best why. One that has failed before has told it already, and would
-        // only answer that it is closed.
+        // The sink of a transport that has ended knows best why. One that has failed before has told it already, and
+        // would only answer that it is closed.
         let quietly = cause.is_none();
         if quietly
             && let Some(transport) = self.connection.as_mut().transport()
@@ -334,7 +334,8 @@ where
         self.lost(cause, quietly);
     }
 
-    /// Handles the end of one half while this end closes. A connection that the peer has closed is over with its stream.
+    /// Handles the end of one half while this end closes. A connection that the peer has closed is over with its
+    /// stream.
     pub(super) fn half_ended(&mut self, event: Event) {
         let action = self.core.machine.on(event);
         let is_read = matches!(self.core.machine.phase(), Phase::Closing(Closing::StreamEnded));

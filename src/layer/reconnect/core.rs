@@ -39,8 +39,8 @@ pub(super) struct Core<Out> {
     pub(super) waker: Waker,
     pub(super) timer: Timer,
     pub(super) since: Option<Instant>,
-    /// The session of this connection, or of the last one, outlives the connection: a layer of the connector keeps messages
-    /// until the peer has them.
+    /// The session of this connection, or of the last one, outlives the connection: a layer of the connector keeps
+    /// messages until the peer has them.
     pub(super) outlives: bool,
     /// The messages of the on-connect hook.
     pub(super) greeting: vec::IntoIter<Out>,
@@ -125,11 +125,12 @@ impl<Out> Core<Out> {
         match self.buffer.take_report() {
             None => Ok(()),
             Some(lost) => Err(Error::closed(format!(
-                "a connection was lost, and with it {} of which no flush is known to have succeeded; the transport goes on \
-                 with the next connection",
+                "a connection was lost, and with it {} of which no flush is known to have succeeded; the transport goes \
+                 on with the next connection",
                 count(lost)
             ))
-            // The error concerns those messages. A writer that stops here would stop although the next connection works.
+            // The error concerns those messages. A writer that stops here would stop although the next connection
+            // works.
             .into_rejection()),
         }
     }

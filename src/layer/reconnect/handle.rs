@@ -78,8 +78,8 @@ impl ReconnectHandle {
         States::new(self.shared.clone())
     }
 
-    /// Reconnects immediately: skips a pending backoff delay, or replaces a live connection. During an attempt, and after the
-    /// end, it does nothing.
+    /// Reconnects immediately: skips a pending backoff delay, or replaces a live connection. During an attempt, and
+    /// after the end, it does nothing.
     ///
     /// A connection that is replaced is asked to close, and then dropped like a lost one:
     /// [`WhenLost`](super::WhenLost) decides about its unflushed messages. The backoff is not reset.
@@ -105,8 +105,8 @@ impl ReconnectHandle {
         self.shared.connections.load(Relaxed)
     }
 
-    /// Returns how many messages were accepted and then lost with a connection or at the end: those of which no flush is
-    /// known to have succeeded.
+    /// Returns how many messages were accepted and then lost with a connection or at the end: those of which no flush
+    /// is known to have succeeded.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Relaxed)
@@ -279,8 +279,8 @@ impl Shared {
         self.lost.fetch_add(messages, Relaxed);
     }
 
-    /// Changes a copy, because the watch is locked while its value is replaced: an error or the extensions of a response may
-    /// hold values of the user, whose drop must not run under that lock. Only the transport calls this.
+    /// Changes a copy, because the watch is locked while its value is replaced: an error or the extensions of a
+    /// response may hold values of the user, whose drop must not run under that lock. Only the transport calls this.
     fn change(&self, change: impl FnOnce(&mut Watched)) {
         let mut watched = self.watched.borrow().clone();
         change(&mut watched);

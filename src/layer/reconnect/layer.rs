@@ -16,7 +16,8 @@ use super::{
 };
 use crate::Error;
 
-/// Makes a connector a transport that reconnects. See the [module](super) for the whole story.
+/// A layer that turns a connector into a transport that reconnects. See the [module](super) for the complete
+/// documentation.
 ///
 /// | setting | default |
 /// |---|---|
@@ -33,7 +34,7 @@ pub struct ReconnectLayer<Out = crate::Message> {
     first: Arc<First>,
 }
 
-/// The handle that was given out before there was a transport, and whether a transport has taken it.
+/// The shared state of the first transport, which exists before the transport, and whether that transport exists.
 struct First {
     shared: Arc<Shared>,
     is_taken: AtomicBool,
@@ -42,7 +43,7 @@ struct First {
 type Classify = Arc<dyn Fn(&Error) -> Class + Send + Sync>;
 type OnConnect<Out> = Arc<dyn Fn(&Parts) -> Vec<Out> + Send + Sync>;
 
-/// What the user decides about errors and connections.
+/// The user's decisions about errors and connections.
 pub(super) struct Policy<Out> {
     pub(super) healthy_after: Duration,
     classify: Option<Classify>,
@@ -51,10 +52,10 @@ pub(super) struct Policy<Out> {
 }
 
 impl<Out> ReconnectLayer<Out> {
-    /// Connects to `target` (a URL, or a whole request that is cloned for each attempt) and, when that fails or is lost,
-    /// again as `backoff` says.
+    /// Creates a layer that connects to `target` and reconnects with `backoff`. The target is a URL, or a request that
+    /// is cloned for each attempt.
     ///
-    /// A URL that is none becomes an error at the first use; [`Target::parse`] tells it at once.
+    /// An invalid URL is reported on first use. Use [`Target::parse`] to validate it up front.
     #[must_use]
     pub fn new(target: impl Into<Target>, backoff: Backoff) -> Self {
         Self {
@@ -71,55 +72,56 @@ impl<Out> ReconnectLayer<Out> {
         }
     }
 
-    /// What becomes of messages that a connection took and was lost with. Default [`WhenLost::Fail`].
+    /// Sets the fate of messages that a connection had accepted when it was lost. Defaults to [`WhenLost::Fail`].
     #[must_use]
     pub fn when_lost(mut self, when_lost: WhenLost<Out>) -> Self {
         self.when_lost = when_lost;
         self
     }
 
-    /// How long a connection must last for the attempts to count anew, and the delays to start small again. An open alone
-    /// is no health: a server that accepts and then drops would be asked without a pause. Default 10 s.
+    /// Sets how long a connection must last to reset the backoff. Defaults to 10 s. A successful connect alone does not
+    /// reset it; otherwise a server that accepts and drops would be retried in a tight loop.
     #[must_use]
     pub fn healthy_after(mut self, time: Duration) -> Self {
         self.policy.healthy_after = time;
         self
     }
 
-    /// Says for each error whether another attempt is worth it, in place of [`classify`](super::classify()), to which it may
-    /// turn for what it does not know. It is asked for failed attempts, for errors of a connection and for its end (an error
-    /// that [`is_closed`](Error::is_closed), with the close frame where there is one), never for each message.
+    /// Sets the function that decides whether an error is retried. Defaults to [`classify`](super::classify()), which
+    /// your function can call for errors that it does not know. It is called for failed attempts, for errors of a
+    /// connection and for its end (an error for which [`is_closed`](Error::is_closed) is true, with the close frame if
+    /// there is one), not for each message.
     #[must_use]
     pub fn classify(mut self, classify: impl Fn(&Error) -> Class + Send + Sync + 'static) -> Self {
         self.policy.classify = Some(Arc::new(classify));
         self
     }
 
-    /// Sets whether a close of the peer with code 1000, "the purpose is fulfilled", ends the stream. Defaults to no: the layer
-    /// reconnects, with the backoff's delays, because a server that restarts closes with 1000 too when its handlers return. Set it
-    /// where the peer says with this code that there is nothing more to come.
+    /// Sets whether a close by the peer with code 1000 ends the stream. Defaults to `false`: the layer reconnects, with
+    /// the delays of the backoff, because a server that restarts also closes with 1000 when its handlers return. Turn
+    /// it on if your peer uses this code to say that nothing more follows.
     #[must_use]
     pub fn end_on_normal_close(mut self, end: bool) -> Self {
         self.policy.end_on_normal_close = end;
         self
     }
 
-    /// Is asked at each connection what to send on it before anything else: subscriptions, say. It sees the answer to the
-    /// handshake: status, headers, and what layers of the connector left in its extensions.
+    /// Sets the function that returns the first messages of each connection, such as subscriptions. It sees the
+    /// response to the handshake: status, headers, and extensions from layers of the connector.
     ///
-    /// The messages are sent, and flushed, before what was kept and what is new; one more than a connection can take waits for
-    /// it. They are never kept: the next connection asks again. Keep them few, since nothing else bounds them.
+    /// The messages are sent and flushed before kept and new ones. They are not kept: the function is called again for
+    /// the next connection. Return few messages, for nothing else bounds their number.
     ///
-    /// It must not block. What must wait (for an answer, or a database) belongs into the connector, where tower's `and_then`
-    /// has the transport before this layer has it.
+    /// The function must not block. Work that waits (for a response, or a database) goes into the connector: tower's
+    /// `and_then` gets the transport before this layer does.
     #[must_use]
     pub fn on_connect(mut self, hook: impl Fn(&Parts) -> Vec<Out> + Send + Sync + 'static) -> Self {
         self.policy.on_connect = Some(Arc::new(hook));
         self
     }
 
-    /// The handle of the first transport that this layer (or a clone of it, such as a stack's) makes. Each further transport
-    /// has one of its own: [`Reconnect::handle`](super::Reconnect::handle).
+    /// Returns the handle of the first transport that this layer or a clone of it creates. Each further transport has
+    /// its own: [`Reconnect::handle`](super::Reconnect::handle).
     #[must_use]
     pub fn handle(&self) -> ReconnectHandle {
         ReconnectHandle { shared: self.first.shared.clone() }
@@ -133,7 +135,7 @@ impl<Out> ReconnectLayer<Out> {
 }
 
 impl<Out> Policy<Out> {
-    /// The class of what ended a connection, or failed an attempt, or came in a connection's stream.
+    /// Returns the class of an error of an attempt, a connection or its stream.
     pub(super) fn class(&self, error: &Error) -> Class {
         if self.end_on_normal_close && is_normal_close(error) {
             return Class::Final;
@@ -168,7 +170,7 @@ impl<Out> Clone for ReconnectLayer<Out> {
 
 impl<Out> fmt::Debug for ReconnectLayer<Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the target: a URL or a header may hold a secret.
+        // Without the target: a URL or a header may hold a secret.
         f.debug_struct("ReconnectLayer")
             .field("backoff", &self.backoff)
             .field("when_lost", &self.when_lost)

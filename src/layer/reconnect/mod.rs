@@ -1,16 +1,16 @@
-//! A connector goes in, a transport that reconnects comes out.
+//! Turns a connector into a transport that reconnects.
 //!
-//! A [`Connect`](crate::Connect) makes one connection a call. This layer holds the request, calls the connector when somebody
-//! reads or writes, and calls it again when the attempt failed or the connection was lost: one transport above, one
-//! connection after the other below.
+//! A [`Connect`](crate::Connect) makes one connection per call. This layer keeps the request, calls the connector when
+//! the transport is first polled, and calls it again when an attempt fails or the connection is lost. Above the layer
+//! there is one transport; below it, one connection after the other.
 //!
 //! # Why
 //!
-//! Every client of a long-lived connection needs it, and most write it wrong: attempts without a pause, all clients of a
-//! server at the same moment, an attempt count that starts anew with each open, endless attempts with a token that was
-//! refused, messages that are lost without a word.
+//! Every client of a long-lived connection needs this, and the usual mistakes are costly: attempts without a delay, all
+//! clients of a server at the same moment, a backoff that each open resets, endless attempts with a token that was
+//! rejected, messages that are lost silently.
 //!
-//! # How it goes on
+//! # States
 //!
 //! ```text
 //!     Disconnected --> Connecting { attempt } --> Connected
@@ -22,81 +22,86 @@
 //!                            Failed { cause }
 //! ```
 //!
-//! - **Delays**: [`Backoff`], exponential with full jitter from 100 ms to 30 s, for ever. A connection that lasted 10 s
-//!   ([`healthy_after`](ReconnectLayer::healthy_after)) makes the attempts count anew; an open alone does not. There is a delay
-//!   after a clean close, too.
-//! - **What is retried**: what [`classify`](classify()) or a function of the user says. Never an authentication that was
-//!   refused, a configuration that cannot work or a protocol that was broken.
-//! - **The state**: [`ReconnectHandle::state`], and [`States`] as a stream. [`ReconnectHandle`] comes from the layer
-//!   ([`ReconnectLayer::handle`]) or the transport ([`Reconnect::handle`]), and works while a [`Driver`](crate::Driver) owns
-//!   that.
-//! - **Messages on their way**: [`WhenLost`].
-//! - **What the connector is told**: the request of an attempt after a loss has a [`LostConnection`](crate::transport::LostConnection) in
-//!   its extensions.
-//! - **Subscriptions**: [`on_connect`](ReconnectLayer::on_connect) says first what each connection must hear first.
+//! - **Delays**: [`Backoff`], by default exponential with full jitter from 100 ms to 30 s, forever. A connection that
+//!   lasted 10 s ([`healthy_after`](ReconnectLayer::healthy_after)) resets the backoff; a successful open alone does
+//!   not. There is a delay after a clean close, too.
+//! - **Errors**: [`classify`](classify()) or your own function decides which errors are retried. Rejected
+//!   authentication, an invalid configuration and a violated protocol are final.
+//! - **State**: [`ReconnectHandle::state`], and [`States`] as a stream. A [`ReconnectHandle`] comes from the layer
+//!   ([`ReconnectLayer::handle`]) or the transport ([`Reconnect::handle`]), and works while a [`Driver`](crate::Driver)
+//!   owns the transport.
+//! - **Messages in flight**: [`WhenLost`].
+//! - **The connector**: the request of an attempt after a loss has a
+//!   [`LostConnection`](crate::transport::LostConnection) in its extensions.
+//! - **Subscriptions**: [`on_connect`](ReconnectLayer::on_connect) returns the first messages of each connection.
 //!
-//! # What the user sees of a loss
+//! # Effects of a loss
 //!
-//! | what happens | stream | sink |
+//! | event | stream | sink |
 //! |---|---|---|
-//! | the connection is lost, or closed with a code that is retried | goes on with the next connection | [`WhenLost`] |
-//! | a close message that is final (not 1000, unless [`end_on_normal_close`](ReconnectLayer::end_on_normal_close) is set) | gives it, then `None` | [`is_closed`](crate::Error::is_closed), with the close frame |
-//! | any other failure that is final, or the last attempt | gives the error once, then `None` | [`is_closed`](crate::Error::is_closed), with the error as its source |
-//! | the end without a word, where the classifier says it is final | `None` | [`is_closed`](crate::Error::is_closed) |
-//! | the user closes, or sends a close message | goes on until the peer has closed | [`is_closed`](crate::Error::is_closed) |
-//! | the connection rejects a message | - | `start_send` returns the error, which [`is_rejection`](crate::Error::is_rejection); the connection stays |
-//! | a connection rejects a message that [`WhenLost::Keep`] had kept | gives the error once, which is a rejection | - |
+//! | the connection is lost, or closed with a code that is retried | the next connection's | [`WhenLost`] |
+//! | a final close message | yields it, then `None` | closed, with the close frame |
+//! | another final failure, or the last attempt fails | yields the error, then `None` | closed, with the error as source |
+//! | the stream ends without a close message, and that is final | `None` | closed |
+//! | you close, or send a close message | continues until the peer has closed | closed |
+//! | the connection rejects a message | - | the error, a rejection; the connection stays |
+//! | a connection rejects a message that [`WhenLost::Keep`] kept | yields the error, a rejection | - |
 //!
-//! What the peer sent before a loss and this end had not read is read first where the connection still gives it. Messages of
-//! the peer that are lost on the way nobody here can know of.
+//! "Closed" is an error for which [`is_closed`](crate::Error::is_closed) is true, a rejection one for which
+//! [`is_rejection`](crate::Error::is_rejection) is. A close with 1000 is only final if
+//! [`end_on_normal_close`](ReconnectLayer::end_on_normal_close) is set.
 //!
-//! # Where it waits
+//! Messages that the peer sent before the loss are read first, as long as the connection still yields them. Messages of
+//! the peer that are lost on the way cannot be detected here.
 //!
-//! `poll_next` waits for a connection and then for its messages. `poll_ready` waits while there is no connection, unless
-//! [`WhenLost::Keep`] has room. `poll_flush` waits for a connection as long as something was accepted and not sent; so does
-//! `poll_close`, which without that ends at once. Nothing happens unless one of them is polled: not the first connect, not the
-//! end of a delay. A [`Driver`](crate::Driver) always polls.
+//! # Backpressure
 //!
-//! An attempt takes as long as the connector does: tower's `TimeoutLayer` below this layer bounds it.
+//! `poll_next` waits for a connection and then for its messages. `poll_ready` waits while there is no connection,
+//! unless [`WhenLost::Keep`] has room. `poll_flush` waits for a connection as long as an accepted message is not sent;
+//! so does `poll_close`, which otherwise ends immediately. Nothing happens unless one of them is polled: not the first
+//! attempt, not the end of a delay. A [`Driver`](crate::Driver) always polls.
 //!
-//! When the sink of a connection fails first, its stream has a second to tell why (a close message that was not read yet);
-//! then the connection is lost.
+//! An attempt takes as long as the connector does. tower's `TimeoutLayer` below this layer bounds it.
 //!
-//! # Where it belongs in the stack
+//! When the sink of a connection fails first, its stream has one second to yield the reason (for example, an unread
+//! close message). Then the connection counts as lost.
 //!
-//! What stands above it lives on across connections: codecs of values, a rate limit, a queue. What belongs to one connection
-//! (a heartbeat, a compression context, authentication by first message) stands below it, in
-//! [`per_connection`](crate::ServiceBuilderExt::per_connection), where each connection gets its own. Layers of the connector
-//! (timeouts, headers, a fresh token, a resume layer) stand below it, too.
+//! # Position in the stack
+//!
+//! Layers above it survive a reconnect: codecs, a rate limit, a queue. State of one connection (a heartbeat, a
+//! compression context, authentication by first message) goes below it, in
+//! [`per_connection`](crate::ServiceBuilderExt::per_connection), where each connection gets its own. Layers of the
+//! connector (timeouts, headers, a fresh token, a resume layer) go below it, too.
 //!
 //! # Errors
 //!
-//! A target that is no URL is [`is_config`](crate::Error::is_config) at the first use. Errors of the connector and the
-//! connections pass with their kind; the last attempt's is put under a sentence that says so. Errors of one message (codec, rate
-//! limit, an outgoing message over a limit) pass as they are, and the connection stays.
+//! Returns an error for which [`is_config`](crate::Error::is_config) is true on first use if the target is not a URL.
+//! Errors of the connector and of connections keep their kind; that of the last attempt gets a sentence which says so.
+//! Errors that concern one message (codec, rate limit, an outgoing message over a limit) pass unchanged, and the
+//! connection stays.
 //!
-//! Under [`WhenLost::Keep`] the layer gives up on a message that ends connection after connection before it is sent: after 16
-//! that the peer ended because of a message (close code 1003, 1007, 1009 or 1011, or a 413), or 1000 that were merely lost. The
-//! peer or a proxy would otherwise be sent that message forever.
+//! With [`WhenLost::Keep`], the layer gives up on a message that ends connection after connection before it is sent:
+//! after 16 connections that the peer ended because of a message (close code 1003, 1007, 1009 or 1011, or a 413), or
+//! 1000 that were merely lost. Otherwise the peer or a proxy would be sent that message forever.
 //!
-//! When a connection is lost and messages of either direction may be lost with it, the layer reports it to the layers above by
-//! [`signal::connection_lost`](crate::transport::signal::connection_lost). A [`service::Client`](crate::service::Client) fails the
-//! calls in flight then.
+//! When a connection is lost and messages of either direction may be lost with it, the layer reports this to the layers
+//! above by [`signal::connection_lost`](crate::transport::signal::connection_lost). A
+//! [`service::Client`](crate::service::Client) then fails the calls in flight.
 //!
 //! # Cancel safety
 //!
-//! All state is in the transport, an attempt that is under way included: dropping a send or a receive loses nothing, and
-//! starts nothing anew.
+//! All state is in the transport, including an attempt in progress. Dropping a send or a receive loses nothing and
+//! restarts nothing.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
-//! Nothing but what the hook says.
+//! The layer adds nothing except the messages of the hook.
 //!
 //! # Cost
 //!
-//! No allocation per message, and no clock read. Under [`WhenLost::Keep`] each message is cloned, and measured.
-//! The future of the connect lies in the transport, unboxed: where it cannot be moved, neither can the transport (pin it). A
-//! connection costs what its connector does and one allocation for the answer's head.
+//! No allocation and no clock read per message. [`WhenLost::Keep`] clones and measures each message. The connect future
+//! is stored in the transport, unboxed: if it cannot be moved, the transport cannot either (pin it). A connection costs
+//! what its connector costs, plus one allocation for the head of the response.
 //!
 //! # Example
 //!
@@ -106,7 +111,7 @@
 //! use tower::{ServiceBuilder, service_fn};
 //! use tower_transport::{Error, Message, ServiceBuilderExt, TransportExt, channel, layer::reconnect::Backoff};
 //!
-//! // In place of `WebSocketConnector::new()`: a server that is not there at first.
+//! // In place of `WebSocketConnector::new()`: a server that is not reachable at first.
 //! let (near, mut far) = channel::<Message, Message>(8);
 //! let mut answers = vec![Ok(http::Response::new(near)), Err(Error::refused("nobody listens yet"))];
 //! let connector = service_fn(move |_: http::Request<()>| ready(answers.pop().unwrap()));
@@ -143,7 +148,8 @@
 //!     .on_connect(|_response| vec![Message::text("subscribe trades")]);
 //! let handle = layer.handle();
 //!
-//! # let (ends, mut servers) = futures_util::stream::iter(0..2).map(|_| channel::<Message, Message>(8)).unzip::<_, _, Vec<_>, Vec<_>>().await;
+//! # let channels = futures_util::stream::iter(0..2).map(|_| channel::<Message, Message>(8));
+//! # let (ends, mut servers) = channels.unzip::<_, _, Vec<_>, Vec<_>>().await;
 //! # let mut ends = ends.into_iter();
 //! # let connector = service_fn(move |_: http::Request<()>| {
 //! #     std::future::ready(ends.next().map(http::Response::new).ok_or_else(|| Error::refused("")))
@@ -169,18 +175,18 @@
 //!         break;
 //!     }
 //! }
-//! handle.reconnect_now(); // somebody pressed the button
+//! handle.reconnect_now(); // the user pressed a button
 //! assert_eq!(second.receive_message().await.unwrap()?, Message::text("subscribe trades"));
 //! assert_eq!(handle.connections(), 2);
 //! # drop(receiver);
 //! # Ok::<(), tower_transport::BoxError>(()) }).unwrap();
 //! ```
 //!
-//! # Unlike tower's `Reconnect`
+//! # Compared with tower's `Reconnect`
 //!
-//! That one makes a `Service` from a `MakeService`, and a new one when it fails: at once, for each call, without a delay or a
-//! limit. This makes a transport from a connector, waits between attempts, tells final failures from others, says what
-//! becomes of messages on their way, and can be watched.
+//! tower's `Reconnect` turns a `MakeService` into a `Service`. It makes a new service on failure: immediately, for each
+//! call, without a delay or a limit. This layer turns a connector into a transport, waits between attempts, separates
+//! final failures from others, decides about messages in flight, and can be observed.
 
 mod backoff;
 mod buffer;

@@ -38,7 +38,8 @@ pub(super) enum Phase {
     Pumping,
     /// There is a connection, and both halves are the user's: its polls go straight to the connection.
     Steady,
-    /// The connection's sink has failed with this error. Its stream is still read for a while, for it may tell the reason.
+    /// The connection's sink has failed with this error. Its stream is still read for a while, for it may tell the
+    /// reason.
     Broken(Error),
     /// The delay before the next attempt runs.
     Waiting,

@@ -4,19 +4,20 @@ use http::{Request, Uri};
 
 use crate::Error;
 
-/// Where to connect: a URL, or a whole request with its headers and extensions, which is cloned for each attempt.
+/// The target of a connection: a URL, or a request with headers and extensions, which is cloned for each attempt.
 ///
-/// From what is no URL it is made all the same: the first attempt then fails with an error that
-/// [`is_config`](Error::is_config), which is final. [`parse`](Self::parse) tells it at once.
+/// A conversion from an invalid URL succeeds. The first attempt then fails with an error for which
+/// [`is_config`](Error::is_config) is true, and which is final. Use [`parse`](Self::parse) to validate it up front.
 #[derive(Clone)]
 pub struct Target(Result<Request<()>, Error>);
 
 impl Target {
-    /// The target of a URL.
+    /// Parses a URL.
     ///
     /// # Errors
     ///
-    /// [`is_config`](Error::is_config): this is no URL. Whether its scheme fits, the connector knows.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if `url` is not a URL. The connector checks
+    /// the scheme.
     pub fn parse(url: &str) -> Result<Self, Error> {
         let target = Self::from(url);
         match target.0 {
@@ -54,7 +55,7 @@ impl From<Request<()>> for Target {
     }
 }
 
-/// By the connectors' own parser, where there are connectors: it takes names of any script, too.
+/// Uses the connectors' own parser if there are connectors: it accepts internationalized host names, too.
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 fn parse(url: &str) -> Result<Uri, Error> {
     crate::transport::target::uri(url)
@@ -62,7 +63,7 @@ fn parse(url: &str) -> Result<Uri, Error> {
 
 #[cfg(not(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
 fn parse(url: &str) -> Result<Uri, Error> {
-    // The URL itself is not repeated: it may carry a password or a token.
+    // The error does not repeat the URL, which may contain a password or a token.
     url.parse()
         .map_err(|error: http::uri::InvalidUri| Error::config("the URL to connect to is not a URL").with_source(error))
 }
@@ -75,7 +76,7 @@ fn request(uri: Uri) -> Request<()> {
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A URL and a header may each hold a secret: the host tells enough.
+        // A URL and a header may hold secrets, so only the host is printed.
         match &self.0 {
             Ok(request) => f.debug_tuple("Target").field(&request.uri().host()).finish(),
             Err(error) => f.debug_tuple("Target").field(error).finish(),

@@ -23,8 +23,8 @@ use crate::{
 pin_project! {
     /// A transport over a connector that reconnects, created by [`ReconnectLayer`].
     ///
-    /// It is a `Sink<Out>` and a `Stream` of `Result<In, Error>`, as the connector's transports are. Nothing happens unless
-    /// one of the two is polled. See the [module](super) for the complete documentation.
+    /// It is a `Sink<Out>` and a `Stream` of `Result<In, Error>`, as the connector's transports are. Nothing happens
+    /// unless one of the two is polled. See the [module](super) for the complete documentation.
     #[project = ReconnectProj]
     pub struct Reconnect<C, Out = crate::Message>
     where
@@ -224,7 +224,8 @@ where
         self.project().poll_room(polled, cx)
     }
 
-    // The message is passed on, or to the code that queues or refuses it, and never dropped here, so it need not be copied.
+    // The message is passed on, or to the code that queues or refuses it, and never dropped here, so it need not be
+    // copied.
     #[inline]
     fn start_send(mut self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let this = self.as_mut().project();
@@ -232,8 +233,8 @@ where
             && this.core.room == Room::Direct
             && !Payload::of().is_close(&message)
             && let Some(transport) = this.connection.transport()
-            // The layer below keeps the message until it is acknowledged, or this layer only counts it. A message that this
-            // layer keeps takes the longer way.
+            // The layer below keeps the message until it is acknowledged, or this layer only counts it. A message that
+            // this layer keeps takes the longer way.
             && (this.core.outlives || this.core.buffer.count_sending())
         {
             this.core.room = Room::None;
@@ -415,8 +416,8 @@ where
             return Err(error.into_rejection());
         }
         self.sink_failed(error.clone());
-        // The layer below did not take the message and there is no copy here, so the caller has to know. The transport goes
-        // on with the next connection.
+        // The layer below did not take the message and there is no copy here, so the caller has to know. The transport
+        // goes on with the next connection.
         if self.core.outlives {
             return Err(error.into_unsent().into_rejection());
         }

@@ -145,8 +145,8 @@ impl Instruments {
         self.config.propagate
     }
 
-    /// Counts an incoming message, unless there is more to do. Looks at it in place: a message that is then moved as a whole
-    /// is moved once.
+    /// Counts an incoming message, unless there is more to do. Looks at it in place: a message that is then moved as a
+    /// whole is moved once.
     #[inline]
     pub(super) fn passes<M: 'static>(&mut self, message: &M) -> bool {
         let size = match Payload::of().get(message) {

@@ -54,8 +54,8 @@ metrics_table! {
     COMPRESSION_PLAIN_BYTES "tower_transport_compression_plain_bytes_total" Counter [] "bytes before compression"
     COMPRESSION_WIRE_BYTES "tower_transport_compression_wire_bytes_total" Counter [] "bytes after compression"
     CONNECTS "tower_transport_connects_total" Counter ["transport"] "connections, by transport"
-    CONNECT_SECONDS "tower_transport_connect_seconds" Histogram ["transport"] "time from the start of an attempt to its connection"
-    FALLBACKS "tower_transport_fallbacks_total" Counter ["transport", "reason"] "transports that were tried and failed to connect"
+    CONNECT_SECONDS "tower_transport_connect_seconds" Histogram ["transport"] "duration of an attempt that connected"
+    FALLBACKS "tower_transport_fallbacks_total" Counter ["transport", "reason"] "transports that failed to connect"
     PATHS_LOST "tower_transport_paths_lost_total" Counter ["transport"] "connections whose path went dead"
 }
 

@@ -21,8 +21,8 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Creates a selection. `offset` determines the first selected message, so that connections with fewer messages than
-    /// `every` are also sampled.
+    /// Creates a selection. `offset` determines the first selected message, so that connections with fewer messages
+    /// than `every` are also sampled.
     pub(super) fn new(every: Option<NonZeroU32>, offset: u32) -> Self {
         match every {
             // No connection reaches this number of messages.
