@@ -40,10 +40,10 @@ struct Slot<F, Tag, Answer> {
 
 /// The set of futures that were woken.
 #[derive(Default)]
-struct Woken(Mutex<Queue>);
+struct Woken(Mutex<WokenSlots>);
 
 #[derive(Default)]
-struct Queue {
+struct WokenSlots {
     slots: VecDeque<usize>,
     task: Option<Waker>,
 }
@@ -56,7 +56,7 @@ struct Alarm {
 }
 
 impl Woken {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, WokenSlots> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

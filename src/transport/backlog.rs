@@ -1,9 +1,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{
-    coalesce::KeyOf,
     payload::Payload,
-    queue::{CoalesceBy, Queue, WhenFull},
+    queue::{CoalesceBy, KeyOf, Queue, WhenFull},
 };
 use crate::{CloseCode, Message, fingerprint::Fingerprint};
 

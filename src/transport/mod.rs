@@ -11,7 +11,6 @@ mod boxed;
 mod channel;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 pub(crate) mod closing;
-mod coalesce;
 mod connect;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod connecting;

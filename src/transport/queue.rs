@@ -1,10 +1,10 @@
-use std::{fmt, hash::Hash, num::NonZeroUsize};
+use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc};
 
-use super::{
-    coalesce::{self, KeyOf},
-    payload::Payload,
+use super::payload::Payload;
+use crate::{
+    CloseCode, Message,
+    fingerprint::{Fingerprint, Seeds},
 };
-use crate::{CloseCode, Message};
 
 /// The bounds of a [driven](crate::TransportExt::drive) transport's queues, and the policy for a full outgoing queue.
 /// The queue layer, for transports that are not driven, takes the same type and has no inbox.
@@ -67,12 +67,16 @@ impl<Out> WhenFull<Out> {
     /// The queue keeps a seeded 128-bit hash of each waiting key, not the key itself. `key` is called once for each
     /// message, before the queue is locked.
     pub fn coalesce_by<K: Hash + Eq>(key: impl Fn(&Out) -> Option<K> + Send + Sync + 'static) -> Self {
-        Self::CoalesceBy(CoalesceBy(coalesce::by(key)))
+        let seeds = Seeds::default();
+        Self::CoalesceBy(CoalesceBy(Arc::new(move |message| key(message).map(|key| seeds.of(&key)))))
     }
 }
 
 /// The configuration of coalescing, created by [`WhenFull::coalesce_by`].
 pub struct CoalesceBy<Out>(pub(super) KeyOf<Out>);
+
+/// Finds the key of a message.
+pub(crate) type KeyOf<Out> = Arc<dyn Fn(&Out) -> Option<Fingerprint> + Send + Sync>;
 
 impl Queue<Message> {
     /// Creates a queue of [`Message`]s, measured by their payloads.

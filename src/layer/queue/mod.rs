@@ -111,10 +111,11 @@
 //! `Buffer` only counts messages, always waits when it is full, and only makes progress when it is written to. tower's
 //! `Buffer` is a queue of calls to a service, in front of a task.
 
-mod layer;
-mod line;
-mod moving;
+mod send_queue;
 mod stats;
 mod transport;
 
-pub use self::{layer::QueueLayer, stats::QueueStats, transport::Queued};
+pub use self::{
+    stats::QueueStats,
+    transport::{QueueLayer, Queued},
+};

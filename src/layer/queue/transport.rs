@@ -6,49 +6,84 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
+use tower_layer::Layer;
 
-use super::{QueueStats, line::Line};
+use super::{QueueStats, send_queue::SendQueue};
 use crate::{Error, Message, Queue, Transport};
 
+/// A layer that puts a bounded queue in front of a transport. See the [module](super) for the complete documentation.
+///
+/// Each transport gets its own queue.
+#[derive(Debug)]
+pub struct QueueLayer<Out = Message, In = Out> {
+    queue: Queue<Out, In>,
+}
+
+impl<Out, In> QueueLayer<Out, In> {
+    /// Creates a layer with such queues. The inbox limits have no effect here.
+    #[must_use]
+    pub const fn new(queue: Queue<Out, In>) -> Self {
+        Self { queue }
+    }
+}
+
+// A derived impl would require the same of `Out` and `In`.
+impl<Out, In> Clone for QueueLayer<Out, In> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+impl Default for QueueLayer {
+    /// Returns a layer with [`Queue::messages`].
+    fn default() -> Self {
+        Self::new(Queue::messages())
+    }
+}
+
+impl<T, Out, In> Layer<T> for QueueLayer<Out, In> {
+    type Service = Queued<T, Out>;
+
+    fn layer(&self, inner: T) -> Queued<T, Out> {
+        Queued { inner, queue: SendQueue::new(&self.queue) }
+    }
+}
+
 pin_project! {
-    /// A transport with a bounded queue in front of it, created by [`QueueLayer`](super::QueueLayer). See the
+    /// A transport with a bounded queue in front of it, created by [`QueueLayer`]. See the
     /// [module](super) for the complete documentation.
     #[derive(Debug)]
     pub struct Queued<T, Out = Message> {
         #[pin]
         inner: T,
-        line: Line<Out>,
+        queue: SendQueue<Out>,
     }
 }
 
 impl<T, Out> Queued<T, Out> {
-    pub(super) fn new<In>(inner: T, queue: &Queue<Out, In>) -> Self {
-        Self { inner, line: Line::new(queue) }
-    }
-
     /// Returns the number of waiting messages.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.line.stats.queued()
+        self.queue.stats.queued()
     }
 
     /// Returns the number of waiting bytes, as the queue measures them.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.line.stats.queued_bytes()
+        self.queue.stats.queued_bytes()
     }
 
     /// Returns how many messages were dropped so far: by the queue's policy, because the transport rejected them, or
     /// because it ended first.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.line.stats.dropped()
+        self.queue.stats.dropped()
     }
 
     /// Returns a handle to the same three values, for use while other code owns the transport.
     #[must_use]
     pub fn stats(&self) -> QueueStats {
-        self.line.stats.clone()
+        self.queue.stats.clone()
     }
 
     /// Returns a reference to the inner transport.
@@ -79,14 +114,14 @@ where
     #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
-        if !this.line.is_steady()
-            && let Err(refused) = this.line.move_on(this.inner.as_mut(), cx)
+        if !this.queue.is_steady()
+            && let Err(refused) = this.queue.move_on(this.inner.as_mut(), cx)
         {
             return Poll::Ready(Some(Err(refused)));
         }
         match this.inner.poll_next(cx) {
             Poll::Ready(Some(Ok(message))) => Poll::Ready(Some(Ok(message))),
-            polled => this.line.no_message(polled, cx),
+            polled => this.queue.no_message(polled, cx),
         }
     }
 
@@ -105,23 +140,23 @@ where
     #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.line.poll_ready(this.inner, cx)
+        this.queue.poll_ready(this.inner, cx)
     }
 
     #[inline]
     fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let this = self.project();
-        this.line.start_send(this.inner, message)
+        this.queue.start_send(this.inner, message)
     }
 
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.line.poll_flush(this.inner, cx)
+        this.queue.poll_flush(this.inner, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.line.poll_close(this.inner, cx)
+        this.queue.poll_close(this.inner, cx)
     }
 }

@@ -15,15 +15,15 @@ use governor::{
 };
 
 use super::{
-    clock::Clock,
-    line::{Line, Place},
     quota::Quota,
+    turns::{Turn, Turns},
 };
+use crate::rt::Instant;
 
 /// Governor's GCRA for one quota and clock, over any number of states. Each owner holds its own state. A connection or
 /// a key therefore costs no more than its state, and a message of a keyed connection needs no look-up.
 pub(super) struct Limiter {
-    governor: RateLimiter<State, States, Clock, NoOpMiddleware<Nanos>>,
+    governor: RateLimiter<BucketState, InKeys, Clock, NoOpMiddleware<Nanos>>,
     quota: Quota,
     /// Not before governor's own start, from which its states count.
     start: Nanos,
@@ -32,22 +32,23 @@ pub(super) struct Limiter {
 /// The state of one bucket. To governor it is the key too, so that finding one for the other costs nothing. Clones
 /// share the bucket.
 #[derive(Clone, Debug, Default)]
-pub(super) struct State(Arc<Shared>);
+pub(super) struct BucketState(Arc<Cells>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct Cells {
     cells: InMemoryState,
-    line: Line,
+    turns: Turns,
 }
 
 /// The buckets of the two directions; calls of a service are inbound. Clones share both buckets.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pair {
-    pub(super) inbound: State,
-    pub(super) outbound: State,
+    pub(super) inbound: BucketState,
+    pub(super) outbound: BucketState,
 }
 
-struct States;
+/// Hands governor the state in its key.
+struct InKeys;
 
 /// The reason why a message may not pass.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ pub(super) enum Excess {
 
 impl Limiter {
     pub(super) fn new(quota: Quota, clock: Clock) -> Arc<Self> {
-        let governor = RateLimiter::new(quota.governor(), States, clock);
+        let governor = RateLimiter::new(quota.governor(), InKeys, clock);
         let start = governor.clock().now();
         Arc::new(Self { governor, quota, start })
     }
@@ -76,7 +77,7 @@ impl Limiter {
 
     /// Returns whether no other handle holds this bucket and it is full at that time: a fresh bucket is then
     /// equivalent.
-    pub(super) fn is_idle(State(state): &State, now: u64) -> bool {
+    pub(super) fn is_idle(BucketState(state): &BucketState, now: u64) -> bool {
         // Reading the state is a measurement that replaces nothing.
         let look = |time: Option<Nanos>| Err::<((), Nanos), _>(time);
         Arc::strong_count(state) == 1
@@ -88,7 +89,7 @@ impl Limiter {
 
     /// Takes all cells or none. Reads the clock once; once more if there are too few.
     #[inline]
-    pub(super) fn check(&self, state: &State, cells: u32) -> Result<(), Excess> {
+    pub(super) fn check(&self, state: &BucketState, cells: u32) -> Result<(), Excess> {
         let outcome = match NonZeroU32::new(cells) {
             None => return Ok(()),
             Some(NonZeroU32::MIN) => self.governor.check_key(state),
@@ -102,9 +103,50 @@ impl Limiter {
         outcome.map_err(|until| self.until(&until))
     }
 
-    #[cold]
     fn until(&self, until: &NotUntil<Nanos>) -> Excess {
         Excess::Until(until.wait_time_from(self.governor.clock().now()))
+    }
+}
+
+/// Governor's source of time: nanoseconds since the clock was created.
+#[derive(Clone, Debug)]
+pub(super) enum Clock {
+    /// The processor's counter, by quanta: a third of the cost of the operating system's clock.
+    #[cfg(not(target_arch = "wasm32"))]
+    Fast { clock: governor::clock::DefaultClock, start: governor::clock::QuantaInstant },
+    /// The runtime's clock, which tests can pause.
+    Runtime(Instant),
+}
+
+impl Clock {
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn fast() -> Self {
+        let clock = governor::clock::DefaultClock::default();
+        let start = clock.now();
+        Self::Fast { clock, start }
+    }
+
+    /// Browsers have one clock.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn fast() -> Self {
+        Self::runtime()
+    }
+
+    pub(super) fn runtime() -> Self {
+        Self::Runtime(Instant::now())
+    }
+}
+
+impl governor::clock::Clock for Clock {
+    type Instant = Nanos;
+
+    #[inline]
+    fn now(&self) -> Nanos {
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::Fast { clock, start } => governor::clock::Reference::duration_since(&clock.now(), *start),
+            Self::Runtime(start) => start.elapsed().into(),
+        }
     }
 }
 
@@ -112,11 +154,11 @@ impl Limiter {
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
     limiter: Arc<Limiter>,
-    state: State,
+    state: BucketState,
 }
 
 impl Bucket {
-    pub(super) fn new(limiter: Arc<Limiter>, state: State) -> Self {
+    pub(super) fn new(limiter: Arc<Limiter>, state: BucketState) -> Self {
         Self { limiter, state }
     }
 
@@ -125,18 +167,16 @@ impl Bucket {
         self.limiter.check(&self.state, cells)
     }
 
-    /// Joins the line for cells that come after `time` at the earliest. Returns the place, and the time after which to
-    /// ask.
-    pub(super) fn join(&self, time: Duration, cells: u32) -> (Place, Duration) {
+    /// Takes a turn for cells that come after `time` at the earliest. Returns it, and the time after which to ask.
+    pub(super) fn take_turn(&self, time: Duration, cells: u32) -> (Turn, Duration) {
         let now = self.limiter.now();
         let cells = self.limiter.quota.replenish_interval() * cells;
-        let place = self.state.0.line.join(now, time, cells);
-        (place, place.after(now))
+        let turn = self.state.0.turns.take(now, time, cells);
+        (turn, turn.after(now))
     }
 
-    /// Gives up a place.
-    pub(super) fn leave(&self, place: Place) {
-        self.state.0.line.leave(place, self.limiter.now());
+    pub(super) fn give_up(&self, turn: Turn) {
+        self.state.0.turns.give_up(turn, self.limiter.now());
     }
 
     pub(super) fn quota(&self) -> Quota {
@@ -148,11 +188,11 @@ impl Bucket {
     }
 }
 
-impl StateStore for States {
-    type Key = State;
+impl StateStore for InKeys {
+    type Key = BucketState;
 
     #[inline]
-    fn measure_and_replace<T, F, E>(&self, State(state): &State, measure: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, BucketState(state): &BucketState, measure: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
@@ -161,15 +201,15 @@ impl StateStore for States {
 }
 
 // Governor requires this of its keys. Two states are equal if they are the same memory.
-impl PartialEq for State {
+impl PartialEq for BucketState {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for State {}
+impl Eq for BucketState {}
 
-impl Hash for State {
+impl Hash for BucketState {
     fn hash<H: Hasher>(&self, state: &mut H) {
         Arc::as_ptr(&self.0).hash(state);
     }

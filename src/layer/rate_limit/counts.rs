@@ -59,7 +59,7 @@ impl Tally {
     pub(super) fn admit(&mut self) {
         self.admitted += 1;
         if self.admitted >= 64 {
-            self.tell();
+            self.report();
         }
     }
 
@@ -76,13 +76,11 @@ impl Tally {
     #[inline]
     pub(super) fn settle(&mut self) {
         if self.admitted > 0 {
-            self.tell();
+            self.report();
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn tell(&mut self) {
+    fn report(&mut self) {
         self.shared.0.admitted.fetch_add(u64::from(self.admitted), Relaxed);
         self.admitted = 0;
     }

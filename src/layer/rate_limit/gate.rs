@@ -6,7 +6,7 @@ use std::{
 use super::{
     bucket::{Bucket, Excess},
     counts::{RateLimitCounts, Tally},
-    line::Place,
+    turns::Turn,
 };
 use crate::{Error, rt::Timer};
 
@@ -15,20 +15,26 @@ use crate::{Error, rt::Timer};
 pub(super) struct Gate {
     bucket: Bucket,
     timer: Timer,
-    /// The place in line while it waits for its turn.
-    place: Option<Place>,
+    /// The turn to ask while it waits.
+    turn: Option<Turn>,
     pub(super) tally: Tally,
-    /// The part of the last message's cost beyond the cell that was paid ahead.
-    due: u32,
-    /// Whether a cell is taken for the next message.
-    is_prepaid: bool,
+    balance: Balance,
     /// The kind of item that passes here, for error messages.
     what: &'static str,
 }
 
+/// The account with a bucket when messages wait: `poll_ready` takes one cell before the cost of the message is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Balance {
+    /// One cell is taken for the next message.
+    Prepaid,
+    /// The part of earlier messages' cost that is due before the next message.
+    Due(u32),
+}
+
 impl Gate {
     pub(super) fn new(bucket: Bucket, counts: RateLimitCounts, what: &'static str) -> Self {
-        Self { bucket, timer: Timer::new(), place: None, tally: Tally::new(counts), due: 0, is_prepaid: false, what }
+        Self { bucket, timer: Timer::new(), turn: None, tally: Tally::new(counts), balance: Balance::Due(0), what }
     }
 
     /// Returns the same gate for a clone of a service: the bucket is shared, a prepaid cell is not.
@@ -36,10 +42,9 @@ impl Gate {
         Self {
             bucket: self.bucket.clone(),
             timer: Timer::new(),
-            place: None,
+            turn: None,
             tally: self.tally.clone(),
-            due: 0,
-            is_prepaid: false,
+            balance: Balance::Due(0),
             what: self.what,
         }
     }
@@ -57,14 +62,12 @@ impl Gate {
     /// Takes the cells as soon as they are available. They are no more than a full bucket has.
     #[inline]
     pub(super) fn poll_take(&mut self, cells: u32, cx: &mut Context<'_>) -> Poll<()> {
-        if self.place.is_none() && self.bucket.check(cells).is_ok() {
+        if self.turn.is_none() && self.bucket.check(cells).is_ok() {
             return Poll::Ready(());
         }
         self.poll_wait(cells, cx)
     }
 
-    #[cold]
-    #[inline(never)]
     fn poll_wait(&mut self, cells: u32, cx: &mut Context<'_>) -> Poll<()> {
         let cells = cells.min(self.bucket.burst());
         loop {
@@ -76,43 +79,29 @@ impl Gate {
                 _ => break,
             }
         }
-        self.place = None;
+        self.turn = None;
         Poll::Ready(())
     }
 
     /// The cells are not available before that time.
-    #[cold]
     pub(super) fn wait(&mut self, time: Duration, cells: u32) {
-        // Another caller whose turn had not come took the cell: this one has waited in line, and asks as soon as it
-        // may.
-        if self.place.is_some() {
+        // Another caller took the cell before its turn. This one has waited for its own, and asks as soon as it can.
+        if self.turn.is_some() {
             return self.timer.set(time);
         }
-        let (place, time) = self.bucket.join(time, cells);
-        self.place = Some(place);
+        let (turn, time) = self.bucket.take_turn(time, cells);
+        self.turn = Some(turn);
         self.tally.wait();
         self.timer.set(time);
     }
 
-    /// Takes one cell for the next message, and the cells that are still due for the last one.
+    /// Takes one cell for the next message, and the cells that are still due for earlier ones.
     #[inline]
     pub(super) fn poll_prepay(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_prepaid {
-            if self.due > 0 {
-                return self.poll_due(cx);
-            }
-            ready!(self.poll_take(1, cx));
-            self.is_prepaid = true;
+        if let Balance::Due(due) = self.balance {
+            ready!(self.poll_take(due.saturating_add(1), cx));
+            self.balance = Balance::Prepaid;
         }
-        Poll::Ready(())
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(self.poll_take(self.due.saturating_add(1), cx));
-        self.due = 0;
-        self.is_prepaid = true;
         Poll::Ready(())
     }
 
@@ -120,28 +109,18 @@ impl Gate {
     /// could never pass.
     #[inline]
     pub(super) fn spend(&mut self, cells: u32) -> Result<(), Excess> {
-        if cells == 1 && std::mem::take(&mut self.is_prepaid) {
-            self.tally.admit();
-            return Ok(());
+        match (cells, self.balance) {
+            (1, Balance::Prepaid) => self.balance = Balance::Due(0),
+            // It costs nothing, and leaves the prepaid cell to the next message.
+            (0, _) => return Ok(()),
+            (cells, _) if cells > self.bucket.burst() => return Err(Excess::Never),
+            (cells, Balance::Prepaid) => self.balance = Balance::Due(cells - 1),
+            (cells, Balance::Due(due)) => self.balance = Balance::Due(due.saturating_add(cells)),
         }
-        self.spend_more(cells)
-    }
-
-    #[inline(never)]
-    fn spend_more(&mut self, cells: u32) -> Result<(), Excess> {
-        if cells > self.bucket.burst() {
-            return Err(Excess::Never);
-        }
-        if cells > 0 {
-            let prepaid = u32::from(std::mem::take(&mut self.is_prepaid));
-            self.due = self.due.saturating_add(cells - prepaid);
-            self.tally.admit();
-        }
+        self.tally.admit();
         Ok(())
     }
 
-    #[cold]
-    #[inline(never)]
     pub(super) fn refuse(&mut self, excess: &Excess, cells: u32) -> Error {
         self.tally.reject();
         let (what, quota) = (self.what, self.bucket.quota());
@@ -162,8 +141,8 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        if let Some(place) = self.place {
-            self.bucket.leave(place);
+        if let Some(turn) = self.turn {
+            self.bucket.give_up(turn);
         }
     }
 }

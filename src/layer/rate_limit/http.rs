@@ -1,13 +1,16 @@
 use std::{
     fmt,
+    future::Future,
+    pin::Pin,
     task::{Context, Poll},
 };
 
 use http::{HeaderValue, Request, Response, StatusCode, header::RETRY_AFTER};
+use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{HttpResponseFuture, RateLimitCounts, RateLimitLayer, gate::Gate, service};
+use super::{RateLimitCounts, RateLimitLayer, gate::Gate};
 use crate::Error;
 
 /// A rate limit for HTTP services, created by
@@ -19,14 +22,10 @@ use crate::Error;
 /// infallible services accepts it.
 #[derive(Clone, Debug)]
 pub struct HttpRateLimitLayer {
-    layer: RateLimitLayer,
+    pub(super) layer: RateLimitLayer,
 }
 
 impl HttpRateLimitLayer {
-    pub(super) const fn new(layer: RateLimitLayer) -> Self {
-        Self { layer }
-    }
-
     /// Returns the counts of passed and refused calls, over all services of this layer.
     #[must_use]
     pub fn counts(&self) -> RateLimitCounts {
@@ -38,7 +37,7 @@ impl<S> Layer<S> for HttpRateLimitLayer {
     type Service = HttpRateLimit<S>;
 
     fn layer(&self, inner: S) -> HttpRateLimit<S> {
-        HttpRateLimit { inner, gate: service::gate(&self.layer) }
+        HttpRateLimit { inner, gate: self.layer.call_gate() }
     }
 }
 
@@ -117,5 +116,48 @@ impl<S: Clone> Clone for HttpRateLimit<S> {
 impl<S: fmt::Debug> fmt::Debug for HttpRateLimit<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpRateLimit").field("inner", &self.inner).field("gate", &self.gate).finish()
+    }
+}
+
+pin_project! {
+    /// The future of [`HttpRateLimit`].
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct HttpResponseFuture<F, B> {
+        #[pin]
+        inner: Option<F>,
+        refusal: Option<Response<B>>,
+    }
+}
+
+impl<F, B> HttpResponseFuture<F, B> {
+    pub(super) const fn inner(future: F) -> Self {
+        Self { inner: Some(future), refusal: None }
+    }
+
+    pub(super) const fn refused(response: Response<B>) -> Self {
+        Self { inner: None, refusal: Some(response) }
+    }
+}
+
+impl<F, B, E> Future for HttpResponseFuture<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<B>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match (this.inner.as_pin_mut(), this.refusal.take()) {
+            (Some(inner), _) => inner.poll(cx),
+            (None, Some(response)) => Poll::Ready(Ok(response)),
+            // Polled after it was ready.
+            (None, None) => Poll::Pending,
+        }
+    }
+}
+
+impl<F, B> fmt::Debug for HttpResponseFuture<F, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpResponseFuture").field("refused", &self.refusal.is_some()).finish_non_exhaustive()
     }
 }

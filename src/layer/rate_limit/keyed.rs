@@ -2,8 +2,7 @@ use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc};
 
 use super::{
     Quota, RateLimitCounts, RateLimitLayer,
-    bucket::{Bucket, Limiter, Pair},
-    clock::Clock,
+    bucket::{Bucket, Clock, Limiter, Pair},
     gate::Gate,
     layer::Scope,
     table::Table,
@@ -49,10 +48,10 @@ use crate::Error;
 /// # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 /// ```
 pub struct KeyedRateLimiter<K> {
-    shared: Arc<Shared<K>>,
+    inner: Arc<Inner<K>>,
 }
 
-struct Shared<K> {
+struct Inner<K> {
     limiter: Arc<Limiter>,
     table: Table<K, Pair>,
     overflow: Pair,
@@ -75,28 +74,28 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     fn build(limiter: Arc<Limiter>, max_keys: NonZeroUsize) -> Self {
         let table = Table::new(max_keys);
         let (overflow, overflowed) = Default::default();
-        Self { shared: Arc::new(Shared { limiter, table, overflow, overflowed, max_keys }) }
+        Self { inner: Arc::new(Inner { limiter, table, overflow, overflowed, max_keys }) }
     }
 
     /// Sets the number of keys. Defaults to 65,536. (Up to a sixteenth of them may not fit if the hash spreads the keys
     /// unevenly over the 16 parts of the table.) The limiter starts empty: call this before using the first key.
     #[must_use]
     pub fn max_keys(self, keys: NonZeroUsize) -> Self {
-        Self::build(self.shared.limiter.clone(), keys)
+        Self::build(self.inner.limiter.clone(), keys)
     }
 
     /// Uses the runtime's clock, as [`RateLimitLayer::runtime_clock`] does. The limiter starts empty: call this before
     /// using the first key.
     #[must_use]
     pub fn runtime_clock(self) -> Self {
-        Self::build(Limiter::new(self.shared.limiter.quota(), Clock::runtime()), self.shared.max_keys)
+        Self::build(Limiter::new(self.inner.limiter.quota(), Clock::runtime()), self.inner.max_keys)
     }
 
     /// Returns the layer for a transport or service with this key.
     #[must_use]
     pub fn for_key(&self, key: K) -> RateLimitLayer {
         let states = self.with(key, Pair::clone);
-        RateLimitLayer::new(Scope::Keyed(states), self.shared.limiter.clone())
+        RateLimitLayer::new(Scope::Keyed(states), self.inner.limiter.clone())
     }
 
     /// Takes one cell of this key's inbound bucket at once. For code that has a key for each call, such as a request
@@ -107,9 +106,9 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// Returns an error for which [`is_rate_limited`](Error::is_rate_limited) is true if no cell is available, with the
     /// time to [wait](Error::retry_after).
     pub fn check(&self, key: K) -> Result<(), Error> {
-        let limiter = &self.shared.limiter;
+        let limiter = &self.inner.limiter;
         self.with(key, |pair| limiter.check(&pair.inbound, 1)).map_err(|excess| {
-            let bucket = Bucket::new(limiter.clone(), self.shared.overflow.inbound.clone());
+            let bucket = Bucket::new(limiter.clone(), self.inner.overflow.inbound.clone());
             Gate::new(bucket, RateLimitCounts::default(), "a call").refuse(&excess, 1)
         })
     }
@@ -117,13 +116,13 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
     /// Forgets idle keys and frees their memory. This happens automatically as new keys come; call it for a limiter
     /// that gets no new keys. It visits all keys.
     pub fn forget_idle(&self) {
-        self.shared.table.sweep(self.shared.limiter.now(), is_idle);
+        self.inner.table.sweep(self.inner.limiter.now(), is_idle);
     }
 
     fn with<R>(&self, key: K, then: impl Fn(&Pair) -> R) -> R {
-        let Shared { limiter, table, overflow, .. } = &*self.shared;
+        let Inner { limiter, table, overflow, .. } = &*self.inner;
         table.with(key, || limiter.now(), is_idle, &then).unwrap_or_else(|| {
-            self.shared.overflowed.reject();
+            self.inner.overflowed.reject();
             then(overflow)
         })
     }
@@ -133,28 +132,37 @@ impl<K> KeyedRateLimiter<K> {
     /// Returns how many keys are kept now, including idle ones that are not yet forgotten.
     #[must_use]
     pub fn keys(&self) -> usize {
-        self.shared.table.len()
+        self.inner.table.len()
     }
 
     /// Returns how often a key found no room and got the shared buckets.
     #[must_use]
     pub fn overflowed(&self) -> u64 {
-        self.shared.overflowed.rejected()
+        self.inner.overflowed.rejected()
+    }
+}
+
+impl RateLimitLayer {
+    /// Creates a layer whose quota is shared by all transports (and services) with this key, whatever layer they have:
+    /// [`limiter.for_key(key)`](KeyedRateLimiter::for_key).
+    #[must_use]
+    pub fn keyed<K: Hash + Eq>(limiter: &KeyedRateLimiter<K>, key: K) -> Self {
+        limiter.for_key(key)
     }
 }
 
 impl<K> Clone for KeyedRateLimiter<K> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
+        Self { inner: self.inner.clone() }
     }
 }
 
 impl<K> fmt::Debug for KeyedRateLimiter<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedRateLimiter")
-            .field("quota", &self.shared.limiter.quota())
+            .field("quota", &self.inner.limiter.quota())
             .field("keys", &self.keys())
-            .field("max_keys", &self.shared.max_keys)
+            .field("max_keys", &self.inner.max_keys)
             .finish_non_exhaustive()
     }
 }

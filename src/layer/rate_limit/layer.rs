@@ -1,12 +1,8 @@
-use std::{fmt, hash::Hash, marker::PhantomData, sync::Arc};
-
-use futures_core::Stream;
-use tower_layer::Layer;
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 use super::{
-    Closes, KeyedRateLimiter, PerMessage, Quota, RateLimit, RateLimitCounts, RateLimitServiceLayer, Stays,
-    bucket::{Bucket, Limiter, Pair},
-    clock::Clock,
+    Closes, PerMessage, Quota, RateLimitCounts, Stays,
+    bucket::{Bucket, Clock, Limiter, Pair},
     excess::WhenExceeded,
     gate::Gate,
 };
@@ -20,10 +16,10 @@ use super::{
 pub struct RateLimitLayer<C = PerMessage, A = Stays> {
     pub(super) scope: Scope,
     pub(super) limiter: Arc<Limiter>,
-    cost: C,
+    pub(super) cost: C,
     pub(super) when: WhenExceeded,
-    is_inbound: bool,
-    is_outbound: bool,
+    pub(super) is_inbound: bool,
+    pub(super) is_outbound: bool,
     pub(super) counts: RateLimitCounts,
     ending: PhantomData<fn() -> A>,
 }
@@ -52,11 +48,9 @@ impl RateLimitLayer {
         Self::new(Scope::Shared(Pair::default()), Limiter::new(quota, Clock::fast()))
     }
 
-    /// Creates a layer whose quota is shared by all transports (and services) with this key, whatever layer they have:
-    /// [`limiter.for_key(key)`](KeyedRateLimiter::for_key).
-    #[must_use]
-    pub fn keyed<K: Hash + Eq>(limiter: &KeyedRateLimiter<K>, key: K) -> Self {
-        limiter.for_key(key)
+    /// Returns the gate of one more service.
+    pub(super) fn call_gate(&self) -> Gate {
+        Gate::new(Bucket::new(self.limiter.clone(), self.pair().inbound), self.counts(), "a call")
     }
 
     pub(super) fn new(scope: Scope, limiter: Arc<Limiter>) -> Self {
@@ -127,7 +121,7 @@ impl<C, A> RateLimitLayer<C, A> {
 
     /// Uses the runtime's clock (tokio's), so that a test which pauses it also pauses the limit. It costs about 20 ns
     /// more per message. The buckets start full. A [keyed](RateLimitLayer::keyed) layer uses the clock of its
-    /// [limiter](KeyedRateLimiter::runtime_clock), and this has no effect.
+    /// [limiter](super::KeyedRateLimiter::runtime_clock), and this has no effect.
     #[must_use]
     pub fn runtime_clock(mut self) -> Self {
         match &mut self.scope {
@@ -145,18 +139,12 @@ impl<C, A> RateLimitLayer<C, A> {
         self.counts.clone()
     }
 
-    /// Returns the same limit for a service.
-    #[must_use]
-    pub fn for_service(self) -> RateLimitServiceLayer {
-        RateLimitServiceLayer::new(self.with(PerMessage).ending())
-    }
-
-    fn with<D>(self, cost: D) -> RateLimitLayer<D, A> {
+    pub(super) fn with<D>(self, cost: D) -> RateLimitLayer<D, A> {
         let Self { scope, limiter, when, is_inbound, is_outbound, counts, ending, .. } = self;
         RateLimitLayer { scope, limiter, cost, when, is_inbound, is_outbound, counts, ending }
     }
 
-    fn ending<B>(self) -> RateLimitLayer<C, B> {
+    pub(super) fn ending<B>(self) -> RateLimitLayer<C, B> {
         let Self { scope, limiter, cost, when, is_inbound, is_outbound, counts, .. } = self;
         RateLimitLayer { scope, limiter, cost, when, is_inbound, is_outbound, counts, ending: PhantomData }
     }
@@ -167,23 +155,6 @@ impl<C, A> RateLimitLayer<C, A> {
             Scope::PerConnection => Pair::default(),
             Scope::Shared(pair) | Scope::Keyed(pair) => pair.clone(),
         }
-    }
-}
-
-impl<T, In, E, C, A> Layer<T> for RateLimitLayer<C, A>
-where
-    T: Stream<Item = Result<In, E>>,
-    C: Clone,
-    A: Default,
-{
-    type Service = RateLimit<T, In, C, A>;
-
-    fn layer(&self, inner: T) -> Self::Service {
-        let Pair { inbound, outbound } = self.pair();
-        let gate = |state, what| Gate::new(Bucket::new(self.limiter.clone(), state), self.counts.clone(), what);
-        let incoming = self.is_inbound.then(|| gate(inbound, "an incoming message"));
-        let outgoing = self.is_outbound.then(|| gate(outbound, "an outgoing message"));
-        RateLimit::new(inner, self.cost.clone(), self.when, incoming, outgoing)
     }
 }
 

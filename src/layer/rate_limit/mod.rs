@@ -179,30 +179,27 @@
 //! limiter and support neither keys nor costs. Its keyed limiter grows with every key until it is told to shrink.
 
 mod bucket;
-mod clock;
 mod cost;
 mod counts;
 mod excess;
-mod future;
 mod gate;
 mod http;
 mod keyed;
 mod layer;
-mod line;
 mod quota;
 mod service;
 mod table;
 mod transport;
+mod turns;
 
 pub use self::{
     cost::{Cost, PerByte, PerMessage},
     counts::RateLimitCounts,
     excess::{Closes, Stays},
-    future::{HttpResponseFuture, ResponseFuture},
-    http::{HttpRateLimit, HttpRateLimitLayer, too_many_requests},
+    http::{HttpRateLimit, HttpRateLimitLayer, HttpResponseFuture, too_many_requests},
     keyed::KeyedRateLimiter,
     layer::RateLimitLayer,
     quota::Quota,
-    service::{RateLimitService, RateLimitServiceLayer},
+    service::{RateLimitService, RateLimitServiceLayer, ResponseFuture},
     transport::RateLimit,
 };

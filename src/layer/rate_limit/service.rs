@@ -1,15 +1,15 @@
 use std::{
     fmt,
+    future::Future,
+    pin::Pin,
     task::{Context, Poll, ready},
 };
 
+use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{
-    HttpRateLimitLayer, PerMessage, RateLimitCounts, RateLimitLayer, ResponseFuture, Stays, bucket::Bucket,
-    excess::WhenExceeded, gate::Gate,
-};
+use super::{PerMessage, RateLimitCounts, RateLimitLayer, excess::WhenExceeded, gate::Gate, http::HttpRateLimitLayer};
 use crate::Error;
 
 /// A rate limit for services, created by [`RateLimitLayer::for_service`]. A call costs one cell.
@@ -18,18 +18,22 @@ use crate::Error;
 /// with an error for which [`is_rate_limited`](Error::is_rate_limited) is true. See the [module](super#services).
 #[derive(Clone, Debug)]
 pub struct RateLimitServiceLayer {
-    layer: RateLimitLayer<PerMessage, Stays>,
+    layer: RateLimitLayer,
+}
+
+impl<C, A> RateLimitLayer<C, A> {
+    /// Returns the same limit for a service.
+    #[must_use]
+    pub fn for_service(self) -> RateLimitServiceLayer {
+        RateLimitServiceLayer { layer: self.with(PerMessage).ending() }
+    }
 }
 
 impl RateLimitServiceLayer {
-    pub(super) const fn new(layer: RateLimitLayer) -> Self {
-        Self { layer }
-    }
-
     /// Returns the limit for HTTP services: over the limit they answer 429 with `Retry-After`, and never wait.
     #[must_use]
     pub fn for_http(self) -> HttpRateLimitLayer {
-        HttpRateLimitLayer::new(self.layer)
+        HttpRateLimitLayer { layer: self.layer }
     }
 
     /// Returns the counts of passed, waiting and refused calls, over all services of this layer.
@@ -44,13 +48,8 @@ impl<S> Layer<S> for RateLimitServiceLayer {
 
     fn layer(&self, inner: S) -> RateLimitService<S> {
         let waits = self.layer.when == WhenExceeded::Wait;
-        RateLimitService { inner, waits, gate: gate(&self.layer) }
+        RateLimitService { inner, waits, gate: self.layer.call_gate() }
     }
-}
-
-pub(super) fn gate(layer: &RateLimitLayer) -> Gate {
-    let bucket = Bucket::new(layer.limiter.clone(), layer.pair().inbound);
-    Gate::new(bucket, layer.counts(), "a call")
 }
 
 /// A service that is called no more often than a quota allows, created by [`RateLimitServiceLayer`].
@@ -119,5 +118,44 @@ impl<S: Clone> Clone for RateLimitService<S> {
 impl<S: fmt::Debug> fmt::Debug for RateLimitService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitService").field("inner", &self.inner).field("gate", &self.gate).finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The future of [`RateLimitService`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: Option<F>,
+        refusal: Option<Error>,
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(super) const fn inner(future: F) -> Self {
+        Self { inner: Some(future), refusal: None }
+    }
+
+    pub(super) const fn refused(error: Error) -> Self {
+        Self { inner: None, refusal: Some(error) }
+    }
+}
+
+impl<F, T, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<Error>,
+{
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match (this.inner.as_pin_mut(), this.refusal.take()) {
+            (Some(inner), _) => inner.poll(cx).map_err(Into::into),
+            (None, Some(error)) => Poll::Ready(Err(error)),
+            // Polled after it was ready.
+            (None, None) => Poll::Pending,
+        }
     }
 }

@@ -7,9 +7,11 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
+use tower_layer::Layer;
 
 use super::{
-    bucket::Excess,
+    RateLimitLayer,
+    bucket::{Bucket, Excess, Pair},
     cost::{Cost, PerMessage},
     excess::{End, Outgoing, Stays, WhenExceeded},
     gate::Gate,
@@ -17,7 +19,7 @@ use super::{
 use crate::{Error, Transport};
 
 pin_project! {
-    /// A transport with a rate limit, created by [`RateLimitLayer`](super::RateLimitLayer).
+    /// A transport with a rate limit, created by [`RateLimitLayer`].
     ///
     /// `In` is the type of incoming messages. The [module](super) documents when it waits and which messages are
     /// refused.
@@ -34,14 +36,32 @@ pin_project! {
     }
 }
 
-impl<T, In, C, A> RateLimit<T, In, C, A> {
-    pub(super) fn new(inner: T, cost: C, when: WhenExceeded, incoming: Option<Gate>, outgoing: Option<Gate>) -> Self
-    where
-        A: Default,
-    {
-        Self { inner, cost, when, incoming, outgoing, held: None, ending: A::default() }
-    }
+impl<T, In, E, C, A> Layer<T> for RateLimitLayer<C, A>
+where
+    T: Stream<Item = Result<In, E>>,
+    C: Clone,
+    A: Default,
+{
+    type Service = RateLimit<T, In, C, A>;
 
+    fn layer(&self, inner: T) -> Self::Service {
+        let Pair { inbound, outbound } = self.pair();
+        let gate = |state, what| Gate::new(Bucket::new(self.limiter.clone(), state), self.counts.clone(), what);
+        let incoming = self.is_inbound.then(|| gate(inbound, "an incoming message"));
+        let outgoing = self.is_outbound.then(|| gate(outbound, "an outgoing message"));
+        RateLimit {
+            inner,
+            cost: self.cost.clone(),
+            when: self.when,
+            incoming,
+            outgoing,
+            held: None,
+            ending: A::default(),
+        }
+    }
+}
+
+impl<T, In, C, A> RateLimit<T, In, C, A> {
     /// Returns a reference to the inner transport.
     #[must_use]
     pub fn get_ref(&self) -> &T {

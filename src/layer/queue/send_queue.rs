@@ -7,7 +7,7 @@ use std::{
 
 use super::QueueStats;
 use crate::{
-    Error, Queue, Transport,
+    CloseCode, Error, Queue, Transport,
     transport::{
         backlog::{self, Backlog, CONTROL, Measure, Pushed},
         payload::Payload,
@@ -20,25 +20,25 @@ use crate::{
 ///
 /// While messages wait here, or were handed on and not flushed, the transport below gets a waker that wakes both
 /// halves. Either half can then make progress, and neither replaces the other's waker.
-pub(super) struct Line<Out> {
-    pub(super) backlog: Backlog<Out>,
+pub(super) struct SendQueue<Out> {
+    backlog: Backlog<Out>,
     measure: Measure<Out>,
     payload: Payload<Out>,
     pub(super) stats: QueueStats,
-    pub(super) state: State,
+    phase: Phase,
     /// Whether the user was told that there is room, and has not used it.
-    pub(super) room: Room,
+    room: Room,
     /// Whether the inner transport was handed messages that were not flushed.
-    pub(super) is_dirty: bool,
-    /// Whether the line is open, and nothing waits or must be flushed: one check for each message. Updated after each
+    is_dirty: bool,
+    /// Whether the queue is open, and nothing waits or must be flushed: one check for each message. Updated after each
     /// call for which it was false.
-    pub(super) is_steady: bool,
-    pub(super) halves: Arc<WakerPair>,
-    pub(super) both: Waker,
+    is_steady: bool,
+    halves: Arc<WakerPair>,
+    both: Waker,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Room {
+enum Room {
     None,
     /// In the queue.
     Queue,
@@ -46,17 +46,28 @@ pub(super) enum Room {
     Direct,
 }
 
+/// ```text
+///          close, a close message
+///     Open -----------------------> Closing
+///      |  \__ the sink fails            |
+///      |     `--------------> Failed <--+ the sink fails
+///      | the policy is to close         ^
+///      v               reader            \ the sink fails
+///     Overflowing(code) ------> Overflowed(code)
+/// ```
 #[derive(Debug)]
-pub(super) enum State {
+enum Phase {
     Open,
     /// This end is closing: nothing more is accepted.
     Closing,
-    /// A full queue has ended the connection. Contains whether the inner transport is closed.
-    Overflowed(crate::CloseCode, bool),
+    /// A full queue has ended the connection, and the reader closes the inner transport.
+    Overflowing(CloseCode),
+    /// The same, and the inner transport is closed.
+    Overflowed(CloseCode),
     Failed(Error),
 }
 
-impl<Out> Line<Out> {
+impl<Out> SendQueue<Out> {
     pub(super) fn new<In>(queue: &Queue<Out, In>) -> Self {
         let (halves, both) = WakerPair::new();
         Self {
@@ -64,7 +75,7 @@ impl<Out> Line<Out> {
             measure: Measure::new(queue),
             payload: queue.outgoing,
             stats: QueueStats::default(),
-            state: State::Open,
+            phase: Phase::Open,
             room: Room::None,
             is_dirty: false,
             is_steady: true,
@@ -74,7 +85,7 @@ impl<Out> Line<Out> {
     }
 
     #[inline]
-    pub(super) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.backlog.is_empty() && !self.is_dirty
     }
 
@@ -84,17 +95,17 @@ impl<Out> Line<Out> {
         self.is_steady
     }
 
-    /// Updates whether the line is steady.
-    pub(super) fn settle(&mut self) {
-        self.is_steady = matches!(self.state, State::Open) && self.is_idle();
+    /// Updates whether the queue is steady.
+    fn settle(&mut self) {
+        self.is_steady = matches!(self.phase, Phase::Open) && self.is_idle();
     }
 
     fn check_open(&self) -> Result<(), Error> {
-        match &self.state {
-            State::Open => Ok(()),
-            State::Closing => Err(Error::closed("this end was closed")),
-            State::Overflowed(code, _) => Err(backlog::closed_by(*code)),
-            State::Failed(error) => Err(error.clone()),
+        match &self.phase {
+            Phase::Open => Ok(()),
+            Phase::Closing => Err(Error::closed("this end was closed")),
+            Phase::Overflowing(code) | Phase::Overflowed(code) => Err(backlog::closed_by(*code)),
+            Phase::Failed(error) => Err(error.clone()),
         }
     }
 
@@ -123,8 +134,6 @@ impl<Out> Line<Out> {
     }
 
     /// The uncommon case: messages wait, or the inner transport has no room or has ended.
-    #[cold]
-    #[inline(never)]
     fn poll_room<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let room = self.poll_any_room(inner, cx);
         self.settle();
@@ -136,7 +145,7 @@ impl<Out> Line<Out> {
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        if matches!(self.state, State::Closing) && self.backlog.is_empty() {
+        if matches!(self.phase, Phase::Closing) && self.backlog.is_empty() {
             // The inner transport knows the reason.
             ready!(inner.poll_ready(cx)).map_err(Into::into)?;
             return Poll::Ready(self.check_open());
@@ -186,12 +195,12 @@ impl<Out> Line<Out> {
         }
         let entry = self.measure.entry(message);
         if entry.is_last() {
-            self.state = State::Closing;
+            self.phase = Phase::Closing;
         }
         let pushed = self.backlog.push(entry, 0);
         self.stats.set(&self.backlog);
         let Pushed::Overflowed(code, ..) = pushed else { return Ok(()) };
-        self.state = State::Overflowed(code, false);
+        self.phase = Phase::Overflowing(code);
         if let Some(close) = self.payload.make_close(backlog::too_slow(code)) {
             // A transport that accepts no close message while it is full is closed in its own way.
             let _ = inner.start_send(close);
@@ -213,10 +222,8 @@ impl<Out> Line<Out> {
         self.poll_out(inner, cx)
     }
 
-    #[cold]
-    #[inline(never)]
     fn poll_out<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if matches!(self.state, State::Overflowed(..) | State::Failed(_)) {
+        if matches!(self.phase, Phase::Overflowing(_) | Phase::Overflowed(_) | Phase::Failed(_)) {
             self.check_open()?;
         }
         if self.is_idle() {
@@ -229,12 +236,9 @@ impl<Out> Line<Out> {
     }
 
     /// Closes the inner transport, with the code of an overflow if its message type can express it.
-    pub(super) fn poll_close_inner<T: Transport<Out>>(
-        &self,
-        inner: Pin<&mut T>,
-    ) -> Poll<Result<(), T::TransportError>> {
-        let frame = match self.state {
-            State::Overflowed(code, _) => Some(backlog::too_slow(code)),
+    fn poll_close_inner<T: Transport<Out>>(&self, inner: Pin<&mut T>) -> Poll<Result<(), T::TransportError>> {
+        let frame = match self.phase {
+            Phase::Overflowing(code) | Phase::Overflowed(code) => Some(backlog::too_slow(code)),
             _ => None,
         };
         signal::with_close_frame(frame.as_ref(), || inner.poll_close(&mut Context::from_waker(&self.both)))
@@ -245,8 +249,8 @@ impl<Out> Line<Out> {
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        if matches!(self.state, State::Open) {
-            self.state = State::Closing;
+        if matches!(self.phase, Phase::Open) {
+            self.phase = Phase::Closing;
             self.is_steady = false;
         }
         self.halves.writer.register(cx.waker());
@@ -257,13 +261,127 @@ impl<Out> Line<Out> {
     }
 }
 
-impl<Out> fmt::Debug for Line<Out> {
+/// Hands waiting messages on.
+impl<Out> SendQueue<Out> {
+    /// On the reader's task, if the queue is not [steady](Self::is_steady): hands on waiting messages and flushes them.
+    /// An error concerns one rejected message.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn move_on<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Result<(), Error> {
+        let moved = self.move_any(inner, cx);
+        self.settle();
+        moved
+    }
+
+    fn move_any<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) -> Result<(), Error> {
+        if let Phase::Overflowing(code) = self.phase {
+            self.halves.reader.register(cx.waker());
+            if self.poll_close_inner(inner).is_ready() {
+                self.phase = Phase::Overflowed(code);
+            }
+            return Ok(());
+        }
+        if self.is_idle() {
+            return Ok(());
+        }
+        self.halves.reader.register(cx.waker());
+        let before = self.backlog.len();
+        let moved = self.poll_flush_all(inner.as_mut());
+        if moved.is_ready() || self.backlog.len() < before {
+            // The writer may wait for exactly this.
+            self.halves.writer.wake();
+        }
+        match moved {
+            // The stream reports the reason more precisely.
+            Poll::Ready(Err(error)) if !matches!(self.phase, Phase::Failed(_)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Handles an item of the inner stream that is not a message. A waiting reader is also woken when messages that
+    /// will wait here can be handed on.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn no_message<In, E: Into<Error>>(
+        &self,
+        polled: Poll<Option<Result<In, E>>>,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<In, Error>>> {
+        if polled.is_pending() {
+            self.halves.reader.register(cx.waker());
+        }
+        polled.map_err(Into::into)
+    }
+
+    fn poll_flush_all<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_hand_on(inner.as_mut()))?;
+        match ready!(inner.poll_flush(&mut Context::from_waker(&self.both))) {
+            Ok(()) => {
+                self.is_dirty = false;
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(self.fail(error))),
+        }
+    }
+
+    /// Hands waiting messages to the inner transport, while it has room.
+    fn poll_hand_on<T: Transport<Out>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), Error>> {
+        if self.backlog.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut cx = Context::from_waker(&self.both);
+        let result = loop {
+            match inner.as_mut().poll_ready(&mut cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error))),
+                Poll::Pending => break Poll::Pending,
+            }
+            let Some(entry) = self.backlog.pop() else { break Poll::Ready(Ok(())) };
+            self.backlog.release(entry.size());
+            self.is_dirty = true;
+            if let Err(error) = inner.as_mut().start_send(entry.message) {
+                let error = error.into();
+                self.backlog.count_dropped(1);
+                if error.is_closed() && !error.is_rejection() {
+                    return Poll::Ready(Err(self.fail(error)));
+                }
+                break Poll::Ready(Err(error.into_rejection().into_unsent()));
+            }
+            if self.backlog.is_empty() {
+                break Poll::Ready(Ok(()));
+            }
+        };
+        self.stats.set(&self.backlog);
+        result
+    }
+
+    /// Handles an error of the inner sink: waiting messages are lost, and counted. A rejection only concerns messages
+    /// that the inner transport already has; waiting messages are still sent.
+    fn fail(&mut self, error: impl Into<Error>) -> Error {
+        let error = error.into();
+        if error.is_rejection() {
+            return error;
+        }
+        let closed = match error.is_closed() {
+            true => error.clone(),
+            false => Error::closed("the transport has failed").with_source(error.clone()),
+        };
+        self.phase = Phase::Failed(closed);
+        drop(self.backlog.discard());
+        self.stats.set(&self.backlog);
+        (self.is_dirty, self.is_steady) = (false, false);
+        self.halves.writer.wake();
+        error
+    }
+}
+
+impl<Out> fmt::Debug for SendQueue<Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line")
+        f.debug_struct("SendQueue")
             .field("queued", &self.backlog.len())
             .field("queued_bytes", &self.backlog.bytes())
             .field("dropped", &self.backlog.dropped())
-            .field("state", &self.state)
+            .field("phase", &self.phase)
             .finish_non_exhaustive()
     }
 }
