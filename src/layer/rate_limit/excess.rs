@@ -31,7 +31,12 @@ impl Default for Closes {
 
 #[expect(unnameable_types, reason = "that is what seals")]
 mod sealed {
-    use super::{Context, Error, Pin, Poll};
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use crate::Error;
 
     /// The end of a transport, as its reader sees it.
     pub trait End<T> {

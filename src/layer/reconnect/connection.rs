@@ -54,6 +54,7 @@ where
         let waker = self.core.waker.clone();
         let cx = &mut Context::from_waker(&waker);
         loop {
+            // Commands come first, so that a close is not held up by a connection that keeps this loop busy.
             match self.core.shared.take_command() {
                 Some(Command::Reconnect) => self.reconnect(cx),
                 Some(Command::Close) => self.close(Event::HangUp),
@@ -113,6 +114,7 @@ where
             }
             let mut request = self.core.target.request()?;
             ready!(self.connector.poll_ready(cx)).map_err(Into::into)?;
+            // Taken only now: a connector that was not ready must not consume it.
             if let Some(lost) = self.core.lost_connection.take() {
                 request.extensions_mut().insert(lost);
             }
@@ -130,6 +132,7 @@ where
         core.settle_session(outlives, parts.extensions.get::<Resumed>().is_some());
         let has_unsent = !core.greeting.as_slice().is_empty() || core.buffer.has_unsent();
         core.machine.on(Event::Opened { has_unsent });
+        // The observers see the connection before its first message can be read.
         core.shared.connected(Arc::new(parts));
         core.shared.wake_both();
     }
@@ -160,9 +163,11 @@ where
                 core.reject(if is_unsent { error.into_unsent() } else { error });
                 continue;
             }
+            // From here on the layer below keeps it.
             if is_kept && core.outlives {
                 core.buffer.not_held();
             }
+            // A close message of the hook, or one that waited: a loss from here on is the end.
             if closes {
                 core.machine.on(Event::Close);
             }
@@ -210,6 +215,7 @@ where
 {
     /// Handles a failure of the connection's sink. Its stream may tell the reason, and have more messages.
     pub(super) fn sink_failed(&mut self, error: Error) {
+        // A close frame in the error is the reason, so there is nothing to wait for.
         let has_more = matches!(self.core.machine.phase(), Phase::Pumping | Phase::Steady);
         if !has_more || error.close_frame().is_some() {
             return self.lost(error, false);
@@ -223,8 +229,9 @@ where
     /// Handles a failed attempt or a lost connection. `quietly`: the connection's stream ended without an error.
     fn lost(&mut self, error: Error, quietly: bool) {
         let retry = self.core.policy.class(&error) != Class::Final;
-        let healthy = self.core.since.is_some_and(|since| since.elapsed() >= self.core.policy.healthy_after);
         let was_up = self.core.since.is_some();
+        let healthy = self.core.since.is_some_and(|since| since.elapsed() >= self.core.policy.healthy_after);
+        // The connection is dropped before the next attempt, so that a server never sees two of this client.
         self.connection.set(Connection::None);
         if was_up {
             let response = self.core.shared.response();

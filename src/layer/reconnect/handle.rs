@@ -231,6 +231,7 @@ impl Shared {
         self.command.load(Relaxed) != NOTHING
     }
 
+    /// Takes the command, if there is one. A half registers before it looks, so a command that comes later wakes it.
     pub(super) fn take_command(&self) -> Option<Command> {
         match self.command.swap(NOTHING, SeqCst) {
             RECONNECT => Some(Command::Reconnect),
@@ -240,6 +241,7 @@ impl Shared {
     }
 
     fn command(&self, command: u8) {
+        // A close that is not yet carried out is not overruled by a later `reconnect_now`.
         self.command.fetch_max(command, SeqCst);
         self.wake_both();
     }

@@ -161,6 +161,7 @@ impl Machine {
             }
             (P::Pumping | P::Steady, E::SinkFailed(error)) => self.to(P::Broken(error), Action::Nothing),
             (P::Connecting | P::Pumping | P::Steady | P::Broken(_), E::Ended { retry, healthy, asked }) => {
+                // Before the delay is drawn: the first delay after a healthy connection is the shortest.
                 if healthy {
                     self.attempt = 0;
                     self.delays = self.backoff.delays();

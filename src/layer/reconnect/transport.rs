@@ -107,6 +107,7 @@ where
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.as_mut().project();
+        // The connection gets this task's own waker. If the writer finds it lost, `poll_up` wakes the reader.
         if this.core.is_steady()
             && this.core.errors.is_empty()
             && let Some(transport) = this.connection.transport()
@@ -318,6 +319,7 @@ where
             if self.core.is_steady() {
                 continue;
             }
+            // While `Pumping` and `Broken` too: the order of messages is that of the buffer.
             if self.core.room == Room::None {
                 if self.core.buffer.waits_for_connection() {
                     return Poll::Pending;
@@ -330,6 +332,7 @@ where
 
     fn poll_direct_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let Some(mut transport) = self.connection.as_mut().transport() else { return Poll::Pending };
+        // Only a flush tells which kept messages are safe to forget.
         if self.core.buffer.is_full() {
             ready!(transport.as_mut().poll_flush(cx)).map_err(Into::into)?;
             self.core.buffer.flushed();
@@ -362,6 +365,7 @@ where
             if self.core.is_steady() || self.core.machine.is_closing() {
                 continue;
             }
+            // Woken by the connection that comes, or by the end.
             return if self.core.buffer.is_clear() { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
     }
@@ -395,6 +399,7 @@ where
     fn send_directly(&mut self, message: Out) -> Result<(), Error> {
         let Some(transport) = self.connection.as_mut().transport() else { return Err(self.core.ended()) };
         let closes = Payload::of().is_close(&message);
+        // Before the connection has it: a connection that fails in `start_send` may have sent a part of it.
         if !self.core.outlives {
             self.core.buffer.sending(&message);
         }

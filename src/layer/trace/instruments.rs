@@ -10,7 +10,8 @@ use metrics::{Counter, Gauge, Histogram};
 use tracing::Span;
 
 use super::{
-    BYTES, ERRORS, MESSAGE_BYTES, MESSAGES, SESSIONS, SESSIONS_OPEN, TraceContext,
+    TraceContext,
+    metrics::{BYTES, ERRORS, MESSAGE_BYTES, MESSAGES, SESSIONS, SESSIONS_OPEN},
     sampling::{Ids, Sampler},
     wire,
 };
