@@ -33,8 +33,8 @@ struct Slot<F, Tag, Answer> {
     future: Pin<Box<Option<F>>>,
     tag: Option<Tag>,
     answer: Option<Answer>,
-    alarm: Arc<Alarm>,
-    /// The alarm as a waker.
+    slot_waker: Arc<SlotWaker>,
+    /// The same, as a waker.
     waker: Waker,
 }
 
@@ -49,7 +49,7 @@ struct WokenSlots {
 }
 
 /// The waker of one slot. A late wake of a finished future polls its successor once without need.
-struct Alarm {
+struct SlotWaker {
     slot: usize,
     queued: AtomicBool,
     woken: Arc<Woken>,
@@ -61,12 +61,13 @@ impl Woken {
     }
 }
 
-impl Wake for Alarm {
+impl Wake for SlotWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        // Only the first wake after a poll queues the slot, so the queue has at most one entry for each slot.
         if !self.queued.swap(true, SeqCst) {
             let mut queue = self.woken.lock();
             queue.slots.push_back(self.slot);
@@ -134,9 +135,9 @@ where
 
     fn add_slot(&mut self) -> usize {
         let slot = self.slots.len();
-        let alarm = Arc::new(Alarm { slot, queued: AtomicBool::new(false), woken: self.woken.clone() });
-        let waker = Waker::from(alarm.clone());
-        self.slots.push(Slot { future: Box::pin(None), tag: None, answer: None, alarm, waker });
+        let slot_waker = Arc::new(SlotWaker { slot, queued: AtomicBool::new(false), woken: self.woken.clone() });
+        let waker = Waker::from(slot_waker.clone());
+        self.slots.push(Slot { future: Box::pin(None), tag: None, answer: None, slot_waker, waker });
         slot
     }
 
@@ -154,7 +155,10 @@ where
             prepared.prepare();
         };
         drop(prepared);
+        // Only those that were woken before: a future that wakes itself is polled again with the next call, and does not
+        // keep the task from its other work.
         for _ in 0..due {
+            // One lock for each slot, so that none is held while a future of the user is polled.
             let next = self.woken.lock().slots.pop_front();
             if let Some(index) = next {
                 self.poll_slot(index)?;
@@ -166,7 +170,7 @@ where
     fn poll_slot(&mut self, index: usize) -> Result<(), E> {
         let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
         // From here on a wake counts again: this poll sees its effect, or the wake is queued.
-        slot.alarm.queued.swap(false, SeqCst);
+        slot.slot_waker.queued.swap(false, SeqCst);
         self.poll_future(index)
     }
 

@@ -87,25 +87,15 @@ impl<Out> Entry<Out> {
 pub(crate) struct Backlog<Out> {
     max_messages: usize,
     max_bytes: u64,
-    policy: Policy,
+    policy: WhenFull<Out>,
     control: VecDeque<Entry<Out>>,
     data: VecDeque<Entry<Out>>,
-    /// The place where the message of each key waits, with [`Policy::Coalesce`].
+    /// The place where the message of each key waits, with [`WhenFull::CoalesceBy`].
     places: HashMap<Fingerprint, u64>,
     bytes: u64,
     /// The place of the first message of `data`: the number of messages that preceded it.
     first: u64,
     dropped: u64,
-}
-
-/// The policy, from [`WhenFull`].
-#[derive(Clone, Copy)]
-enum Policy {
-    Block,
-    DropOldest,
-    DropNewest,
-    Coalesce,
-    Close(CloseCode),
 }
 
 /// The outcome of a push, with the messages that it dropped. They are already counted.
@@ -131,17 +121,10 @@ pub(crate) struct Discarded<Out>(#[allow(dead_code, reason = "held to be dropped
 
 impl<Out> Backlog<Out> {
     pub(crate) fn new<In>(queue: &Queue<Out, In>) -> Self {
-        let policy = match &queue.when_full {
-            WhenFull::Block => Policy::Block,
-            WhenFull::DropOldest => Policy::DropOldest,
-            WhenFull::DropNewest => Policy::DropNewest,
-            WhenFull::CoalesceBy(_) => Policy::Coalesce,
-            WhenFull::Close(code) => Policy::Close(*code),
-        };
         Self {
             max_messages: queue.max_messages,
             max_bytes: queue.max_bytes as u64,
-            policy,
+            policy: queue.when_full.clone(),
             control: VecDeque::new(),
             data: VecDeque::new(),
             places: HashMap::new(),
@@ -182,7 +165,7 @@ impl<Out> Backlog<Out> {
 
     /// Returns whether the policy waits for room, or at least for room under the same key.
     pub(crate) fn waits(&self) -> bool {
-        matches!(self.policy, Policy::Block | Policy::Coalesce)
+        matches!(self.policy, WhenFull::Block | WhenFull::CoalesceBy(_))
     }
 
     /// Returns how many more messages may be pushed if `elsewhere` messages outside of this backlog count too.
@@ -202,11 +185,13 @@ impl<Out> Backlog<Out> {
     /// the caller must wait first.
     pub(crate) fn push(&mut self, entry: Entry<Out>, elsewhere: usize) -> Pushed<Out> {
         let size = entry.size();
+        // Control messages have a bound of their own: a queue full of data never delays a pong.
         if entry.is_control() && (self.waits() || self.control.len() < CONTROL) {
             self.bytes += size;
             self.control.push_back(entry);
             return Pushed::Ahead;
         }
+        // The new value goes where the old one waited. At the end, a key that changes often would never be sent.
         if let Some(waiting) = self.place(&entry).and_then(|place| self.data.get_mut(place)) {
             self.bytes = self.bytes - waiting.size() + size;
             self.dropped += 1;
@@ -217,11 +202,11 @@ impl<Out> Backlog<Out> {
             !entry.is_last() && (self.data.len() + elsewhere >= self.max_messages || self.bytes >= self.max_bytes);
         let mut pushed = Pushed::Behind;
         match self.policy {
-            Policy::DropNewest if is_full => {
+            WhenFull::DropNewest if is_full => {
                 self.dropped += 1;
                 return Pushed::Dropped(entry);
             }
-            Policy::DropOldest if is_full => {
+            WhenFull::DropOldest if is_full => {
                 self.dropped += 1;
                 // All waiting messages may already be elsewhere, or the front may be the final message.
                 if self.data.front().is_none_or(Entry::is_last) {
@@ -232,7 +217,7 @@ impl<Out> Backlog<Out> {
                 self.first += 1;
                 pushed = Pushed::InPlaceOfOldest(oldest);
             }
-            Policy::Close(code) if is_full => {
+            WhenFull::Close(code) if is_full => {
                 self.dropped += 1;
                 return Pushed::Overflowed(code, entry, self.discard());
             }
@@ -268,11 +253,13 @@ impl<Out> Backlog<Out> {
             return None;
         }
         if let Some(key) = entry.key {
+            // The older value must not follow the newer one.
             if self.places.contains_key(&key) {
                 self.bytes = self.bytes.saturating_sub(entry.size());
                 self.dropped += 1;
                 return Some(entry);
             }
+            // It was at the front when it was taken out, so it has the place before the present front.
             self.places.insert(key, self.first - 1);
         }
         self.first -= 1;
@@ -289,6 +276,7 @@ impl<Out> Backlog<Out> {
     pub(crate) fn discard(&mut self) -> Discarded<Out> {
         self.dropped += self.data.len() as u64;
         self.first += self.data.len() as u64;
+        // Places count from the beginning of the queue's life, so those of discarded messages are never used again.
         self.places = HashMap::new();
         let gone = [std::mem::take(&mut self.control), std::mem::take(&mut self.data)];
         self.bytes -= gone.iter().flatten().map(Entry::size).sum::<u64>();

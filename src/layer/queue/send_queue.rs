@@ -151,6 +151,7 @@ impl<Out> SendQueue<Out> {
             return Poll::Ready(self.check_open());
         }
         self.check_open()?;
+        // The promise is kept, but a message may have to wait behind others by now.
         if self.room == Room::Direct {
             self.room = Room::Queue;
         }
@@ -173,6 +174,8 @@ impl<Out> SendQueue<Out> {
 
     #[inline]
     pub(super) fn start_send<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, message: Out) -> Result<(), Error> {
+        // Nothing waits in front of the message: with anything in the queue, `poll_ready` would not have given this
+        // room.
         if self.room == Room::Direct {
             self.room = Room::None;
             return inner.start_send(message).map_err(Into::into);
@@ -193,6 +196,7 @@ impl<Out> SendQueue<Out> {
         if std::mem::replace(&mut self.room, Room::None) == Room::None {
             return Err(Error::full("a message was sent before the queue was ready; wait for `poll_ready` first"));
         }
+        // The user's functions run here, before the queue changes: one that panics leaves the queue as it was.
         let entry = self.measure.entry(message);
         if entry.is_last() {
             self.phase = Phase::Closing;
@@ -341,6 +345,7 @@ impl<Out> SendQueue<Out> {
             self.is_dirty = true;
             if let Err(error) = inner.as_mut().start_send(entry.message) {
                 let error = error.into();
+                // It was accepted before, so the writer cannot be told by the call that sent it.
                 self.backlog.count_dropped(1);
                 if error.is_closed() && !error.is_rejection() {
                     return Poll::Ready(Err(self.fail(error)));

@@ -169,6 +169,7 @@ impl Bucket {
 
     /// Takes a turn for cells that come after `time` at the earliest. Returns it, and the time after which to ask.
     pub(super) fn take_turn(&self, time: Duration, cells: u32) -> (Turn, Duration) {
+        // Each turn is as long as its cells take to come back, so that they are there when the next one asks.
         let now = self.limiter.now();
         let cells = self.limiter.quota.replenish_interval() * cells;
         let turn = self.state.0.turns.take(now, time, cells);

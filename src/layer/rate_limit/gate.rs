@@ -69,11 +69,13 @@ impl Gate {
     }
 
     fn poll_wait(&mut self, cells: u32, cx: &mut Context<'_>) -> Poll<()> {
+        // With what is due from earlier messages, more may be asked for than a full bucket has. It would never come.
         let cells = cells.min(self.bucket.burst());
         loop {
             if self.timer.is_set() {
                 ready!(self.timer.poll(cx));
             }
+            // The time was an estimate: another caller may have taken the cells. `wait` sets the timer again.
             match self.bucket.check(cells) {
                 Err(Excess::Until(time)) => self.wait(time, cells),
                 _ => break,

@@ -121,6 +121,7 @@ impl<K: Hash + Eq> KeyedRateLimiter<K> {
 
     fn with<R>(&self, key: K, then: impl Fn(&Pair) -> R) -> R {
         let Inner { limiter, table, overflow, .. } = &*self.inner;
+        // A full table must not refuse new keys, or an attacker could lock out everybody else.
         table.with(key, || limiter.now(), is_idle, &then).unwrap_or_else(|| {
             self.inner.overflowed.reject();
             then(overflow)

@@ -54,6 +54,7 @@ impl<K: Hash + Eq, V: Default> Table<K, V> {
         is_idle: impl Fn(&V, u64) -> bool,
         then: impl FnOnce(&V) -> R,
     ) -> Option<R> {
+        // The user's `Hash` runs here, before the lock.
         let key = self.seeds.of(&key);
         let mut shard = self.shard(key.0)?;
         if let Some(value) = shard.entries.get(&key) {

@@ -126,6 +126,7 @@ impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
                     self.exceeded(cx, message, cost, excess)
                 }
             },
+            // A pause is the moment to add the counts: it costs nothing while messages flow.
             Poll::Pending => {
                 settle(this.incoming);
                 settle(this.outgoing);
@@ -146,6 +147,7 @@ impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
         let this = self.as_mut().project();
         let Some(gate) = this.incoming else { return Poll::Ready(Some(Ok(message))) };
         if let (WhenExceeded::Wait, Excess::Until(time)) = (*this.when, &excess) {
+            // Nothing further is read until it may pass. The order stays, and the peer feels the limit.
             gate.wait(*time, cost);
             *this.held = Some((message, cost));
             return self.poll_held(cx);
@@ -244,6 +246,7 @@ where
     #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
+        // The transport first: a cell that is taken for a transport without room is missing elsewhere.
         ready!(this.ending.poll_ready(this.inner, cx))?;
         if let (Some(gate), WhenExceeded::Wait) = (this.outgoing, *this.when) {
             ready!(gate.poll_prepay(cx));

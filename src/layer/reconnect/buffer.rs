@@ -21,10 +21,10 @@ use crate::{Message, transport::payload::Payload};
 ///
 /// # The error of `Fail`
 ///
-/// The next call of the sink fails once, with the number of lost messages, and then the sink goes on: the error
-/// [is closed](crate::Error::is_closed) and [is a rejection](crate::Error::is_rejection). A [`Driver`](crate::Driver) passes
-/// it to its [`Receiver`](crate::Receiver) and to the next [`flush`](crate::Sender::flush) of each sender, and continues to
-/// write. `Fail` is the default because it alone neither loses nor repeats a message unnoticed.
+/// The next call of the sink fails once, with the number of lost messages, and then the sink goes on: the error [is
+/// closed](crate::Error::is_closed) and [is a rejection](crate::Error::is_rejection). A [`Driver`](crate::Driver)
+/// passes it to its [`Receiver`](crate::Receiver) and to the next [`flush`](crate::Sender::flush) of each sender, and
+/// continues to write. `Fail` is the default because it alone neither loses nor repeats a message unnoticed.
 #[derive(Default)]
 pub enum WhenLost<Out> {
     /// The messages are lost, and the next call of the sink fails, once.
@@ -235,6 +235,7 @@ impl<Out> Buffer<Out> {
                     self.left += 1;
                     self.bytes = self.bytes.saturating_sub(keep.payload.size(&message));
                 }
+                // Messages that an earlier connection had are all in front of those that none had.
                 let is_new = self.tried <= self.sent;
                 self.tried -= usize::from(!is_new);
                 is_new
@@ -262,6 +263,7 @@ impl<Out> Buffer<Out> {
     pub(super) fn next_unsent(&mut self) -> Option<Out> {
         match &self.when_lost {
             WhenLost::Keep(keep) => {
+                // It stays in the queue until a flush succeeds.
                 let message = self.queue.get(self.sent).map(keep.clone)?;
                 self.sent += 1;
                 Some(message)
@@ -302,6 +304,7 @@ impl<Out> Buffer<Out> {
     /// Handles a lost connection. Returns how many messages were lost with it. `is_refused`: the peer ended it because
     /// of a message.
     pub(super) fn connection_lost(&mut self, is_refused: bool) -> u64 {
+        // A connection that was lost before it had a message says nothing about the message at the front.
         if self.sent > 0 {
             if self.stuck.front != self.left {
                 self.stuck = Stuck { front: self.left, ..Stuck::default() };
@@ -327,6 +330,7 @@ impl<Out> Buffer<Out> {
     pub(super) fn abandon(&mut self) -> u64 {
         let lost = self.unflushed + self.queue.len() as u64;
         (self.unflushed, self.sent, self.bytes) = (0, 0, 0);
+        // Frees the memory as well: a transport that has ended may live on.
         self.queue = VecDeque::new();
         lost
     }

@@ -125,8 +125,8 @@ impl<Out> Core<Out> {
         match self.buffer.take_report() {
             None => Ok(()),
             Some(lost) => Err(Error::closed(format!(
-                "a connection was lost, and with it {} of which no flush is known to have succeeded; the transport goes \
-                 on with the next connection",
+                "a connection was lost, and with it {} of which no flush is known to have succeeded; \
+                 the transport goes on with the next connection",
                 count(lost)
             ))
             // The error concerns those messages. A writer that stops here would stop although the next connection
@@ -154,6 +154,7 @@ impl<Out> Core<Out> {
 
     /// Clears the data of a connection that has gone, and counts the messages that were lost with it.
     pub(super) fn disconnected(&mut self, cause: Option<&Error>) {
+        // The peer may have refused a kept message, which must not be sent to it forever.
         let lost = self.buffer.connection_lost(cause.is_some_and(blames_message));
         self.shared.lose(lost);
         self.greeting = Vec::new().into_iter();
@@ -196,6 +197,7 @@ impl<Out> Core<Out> {
     pub(super) fn over(&mut self) {
         let lost = self.buffer.abandon();
         self.shared.lose(lost);
+        // With `Fail`, earlier losses that nobody was told of are told with the end.
         self.lost_at_end += lost + self.buffer.take_report().unwrap_or(0);
         self.show_end();
         self.shared.wake_both();

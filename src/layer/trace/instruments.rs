@@ -187,9 +187,11 @@ impl Instruments {
         {
             (*message, context) = wire::open(std::mem::replace(message, Message::Close(None)))?;
         }
+        // Without the mark: both ends count the same bytes.
         let size = size(&message);
         let is_sampled = self.incoming.samples();
         self.incoming.count(size);
+        // Ends the span of the previous message before that of this one begins.
         self.received = None;
         if is_sampled | context.is_some_and(|context| context.is_sampled()) {
             self.trace_incoming(size, context);

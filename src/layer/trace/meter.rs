@@ -79,12 +79,14 @@ impl Meter {
         for source in &mut self.sources {
             match source {
                 Source::Counter { read, reported, counter } => {
+                    // A source that starts again at 0 must not make the counter overflow.
                     let now = read().max(*reported);
                     counter.increment(now - *reported);
                     *reported = now;
                 }
                 Source::Gauge { read, reported, gauge } => {
                     let now = read();
+                    // Other meters share the gauge, so its absolute value is not known here.
                     gauge.increment(now - *reported);
                     *reported = now;
                 }

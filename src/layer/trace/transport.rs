@@ -119,6 +119,7 @@ impl<T> Traced<T> {
     {
         let this = self.project();
         let instruments = this.instruments;
+        // Before the send: a transport that has the close message may end at once, and then the frame is gone.
         instruments.look_for_close(&message);
         let sampled = instruments.outgoing.samples().then(|| instruments.trace_outgoing(size));
         if instruments.propagates()
@@ -131,6 +132,7 @@ impl<T> Traced<T> {
             };
         }
         let Some((span, _)) = sampled else { return this.inner.start_send(message) };
+        // The layers below run inside the span, so that their events belong to the message.
         let sent = span.in_scope(|| this.inner.start_send(message));
         instruments.unflushed = Some(span);
         sent
