@@ -112,10 +112,9 @@
 //! `Buffer` is a queue of calls to a service, in front of a task.
 
 mod send_queue;
-mod stats;
 mod transport;
 
 pub use self::{
-    stats::QueueStats,
+    send_queue::QueueStats,
     transport::{QueueLayer, Queued},
 };

@@ -8,7 +8,7 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
-use super::{QueueStats, send_queue::SendQueue};
+use super::send_queue::{QueueStats, SendQueue};
 use crate::{Error, Message, Queue, Transport};
 
 /// A layer that puts a bounded queue in front of a transport. See the [module](super) for the complete documentation.

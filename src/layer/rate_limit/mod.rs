@@ -188,7 +188,6 @@ mod keyed;
 mod layer;
 mod quota;
 mod service;
-mod table;
 mod transport;
 mod turns;
 
