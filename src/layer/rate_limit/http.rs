@@ -6,15 +6,18 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Response, StatusCode, header::RETRY_AFTER};
-use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{RateLimitCounts, RateLimitLayer, gate::Gate};
+use super::{
+    RateLimitCounts, RateLimitLayer,
+    gate::Gate,
+    service::{RateLimitServiceLayer, ResponseFuture},
+};
 use crate::Error;
 
 /// A rate limit for HTTP services, created by
-/// [`RateLimitServiceLayer::for_http`](super::RateLimitServiceLayer::for_http).
+/// [`RateLimitServiceLayer::for_http`].
 ///
 /// Over the limit, the response is 429 ([RFC 6585, section 4](https://www.rfc-editor.org/rfc/rfc6585#section-4)) with
 /// an empty body and `Retry-After` in whole seconds, rounded up ([RFC 9110, section
@@ -22,7 +25,15 @@ use crate::Error;
 /// infallible services accepts it.
 #[derive(Clone, Debug)]
 pub struct HttpRateLimitLayer {
-    pub(super) layer: RateLimitLayer,
+    layer: RateLimitLayer,
+}
+
+impl RateLimitServiceLayer {
+    /// Returns the limit for HTTP services: over the limit they answer 429 with `Retry-After`, and never wait.
+    #[must_use]
+    pub fn for_http(self) -> HttpRateLimitLayer {
+        HttpRateLimitLayer { layer: self.layer }
+    }
 }
 
 impl HttpRateLimitLayer {
@@ -77,7 +88,7 @@ where
 {
     type Response = Response<B>;
     type Error = S::Error;
-    type Future = HttpResponseFuture<S::Future, B>;
+    type Future = ResponseFuture<S::Future, Response<B>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -86,11 +97,11 @@ where
     fn call(&mut self, request: Request<A>) -> Self::Future {
         if let Err(excess) = self.gate.try_take(1) {
             let error = self.gate.refuse(&excess, 1);
-            return HttpResponseFuture::refused(too_many_requests(&error));
+            return ResponseFuture::refused(too_many_requests(&error));
         }
         // The counts of a service are exact.
         self.gate.tally.settle();
-        HttpResponseFuture::inner(self.inner.call(request))
+        ResponseFuture::inner(self.inner.call(request))
     }
 }
 
@@ -119,45 +130,13 @@ impl<S: fmt::Debug> fmt::Debug for HttpRateLimit<S> {
     }
 }
 
-pin_project! {
-    /// The future of [`HttpRateLimit`].
-    #[must_use = "futures do nothing unless awaited"]
-    pub struct HttpResponseFuture<F, B> {
-        #[pin]
-        inner: Option<F>,
-        refusal: Option<Response<B>>,
-    }
-}
-
-impl<F, B> HttpResponseFuture<F, B> {
-    pub(super) const fn inner(future: F) -> Self {
-        Self { inner: Some(future), refusal: None }
-    }
-
-    pub(super) const fn refused(response: Response<B>) -> Self {
-        Self { inner: None, refusal: Some(response) }
-    }
-}
-
-impl<F, B, E> Future for HttpResponseFuture<F, B>
+impl<F, B, E> Future for ResponseFuture<F, Response<B>>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = Result<Response<B>, E>;
+    type Output = F::Output;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        match (this.inner.as_pin_mut(), this.refusal.take()) {
-            (Some(inner), _) => inner.poll(cx),
-            (None, Some(response)) => Poll::Ready(Ok(response)),
-            // Polled after it was ready.
-            (None, None) => Poll::Pending,
-        }
-    }
-}
-
-impl<F, B> fmt::Debug for HttpResponseFuture<F, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpResponseFuture").field("refused", &self.refusal.is_some()).finish_non_exhaustive()
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.poll_or(cx, F::poll, Ok)
     }
 }

@@ -195,7 +195,7 @@ pub use self::{
     cost::{Cost, PerByte, PerMessage},
     counts::RateLimitCounts,
     excess::{Closes, Stays},
-    http::{HttpRateLimit, HttpRateLimitLayer, HttpResponseFuture, too_many_requests},
+    http::{HttpRateLimit, HttpRateLimitLayer, too_many_requests},
     keyed::KeyedRateLimiter,
     layer::RateLimitLayer,
     quota::Quota,

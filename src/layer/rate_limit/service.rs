@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{PerMessage, RateLimitCounts, RateLimitLayer, excess::WhenExceeded, gate::Gate, http::HttpRateLimitLayer};
+use super::{PerMessage, RateLimitCounts, RateLimitLayer, excess::WhenExceeded, gate::Gate};
 use crate::Error;
 
 /// A rate limit for services, created by [`RateLimitLayer::for_service`]. A call costs one cell.
@@ -18,7 +18,7 @@ use crate::Error;
 /// with an error for which [`is_rate_limited`](Error::is_rate_limited) is true. See the [module](super#services).
 #[derive(Clone, Debug)]
 pub struct RateLimitServiceLayer {
-    layer: RateLimitLayer,
+    pub(super) layer: RateLimitLayer,
 }
 
 impl<C, A> RateLimitLayer<C, A> {
@@ -30,12 +30,6 @@ impl<C, A> RateLimitLayer<C, A> {
 }
 
 impl RateLimitServiceLayer {
-    /// Returns the limit for HTTP services: over the limit they answer 429 with `Retry-After`, and never wait.
-    #[must_use]
-    pub fn for_http(self) -> HttpRateLimitLayer {
-        HttpRateLimitLayer { layer: self.layer }
-    }
-
     /// Returns the counts of passed, waiting and refused calls, over all services of this layer.
     #[must_use]
     pub fn counts(&self) -> RateLimitCounts {
@@ -122,23 +116,39 @@ impl<S: fmt::Debug> fmt::Debug for RateLimitService<S> {
 }
 
 pin_project! {
-    /// The future of [`RateLimitService`].
+    /// The future of [`RateLimitService`], and of [`HttpRateLimit`](super::HttpRateLimit): that of the inner service, or a
+    /// refusal.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless awaited"]
-    pub struct ResponseFuture<F> {
+    pub struct ResponseFuture<F, R = Error> {
         #[pin]
         inner: Option<F>,
-        refusal: Option<Error>,
+        refusal: Option<R>,
     }
 }
 
-impl<F> ResponseFuture<F> {
+impl<F, R> ResponseFuture<F, R> {
     pub(super) const fn inner(future: F) -> Self {
         Self { inner: Some(future), refusal: None }
     }
 
-    pub(super) const fn refused(error: Error) -> Self {
-        Self { inner: None, refusal: Some(error) }
+    pub(super) const fn refused(refusal: R) -> Self {
+        Self { inner: None, refusal: Some(refusal) }
+    }
+
+    pub(super) fn poll_or<O>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut F>, &mut Context<'_>) -> Poll<O>,
+        refuse: impl FnOnce(R) -> O,
+    ) -> Poll<O> {
+        let this = self.project();
+        match (this.inner.as_pin_mut(), this.refusal.take()) {
+            (Some(inner), _) => poll(inner, cx),
+            (None, Some(refusal)) => Poll::Ready(refuse(refusal)),
+            // Polled after it was ready.
+            (None, None) => Poll::Pending,
+        }
     }
 }
 
@@ -150,12 +160,6 @@ where
     type Output = Result<T, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        match (this.inner.as_pin_mut(), this.refusal.take()) {
-            (Some(inner), _) => inner.poll(cx).map_err(Into::into),
-            (None, Some(error)) => Poll::Ready(Err(error)),
-            // Polled after it was ready.
-            (None, None) => Poll::Pending,
-        }
+        self.poll_or(cx, |inner, cx| inner.poll(cx).map_err(Into::into), Err)
     }
 }
