@@ -25,27 +25,29 @@ use crate::layer::{self, codec::CodecLayer, optional::OptionalLayer, per_connect
 ///
 /// Put the layer whose type you want to use first, and the layer that must see each message as the peer does last.
 ///
-/// One builder stacks transports, connectors and services alike: a layer type-checks against whatever the layer below it
-/// produces. On a connector, layers of a transport go into [`per_connection`](Self::per_connection).
+/// One builder stacks transports, connectors and services alike: a layer type-checks against whatever the layer below
+/// it produces. On a connector, layers of a transport go into [`per_connection`](Self::per_connection).
 pub trait ServiceBuilderExt<L>: sealed::Push<L> {
-    /// On a transport: sends and receives values in place of messages, encoded by a [`Codec`](crate::codec::Codec). Adds a [`CodecLayer`] with
-    /// its defaults.
+    /// On a transport: sends and receives values in place of messages, encoded by a [`Codec`](crate::codec::Codec).
+    /// Adds a [`CodecLayer`] with its defaults.
     fn codec<C>(self, codec: C) -> ServiceBuilder<Stack<CodecLayer<C>, L>> {
         self.push(CodecLayer::new(codec))
     }
 
-    /// On a connector: wraps each transport that it makes in `layer`, which may be a whole stack. Adds a [`PerConnectionLayer`].
+    /// On a connector: wraps each transport that it makes in `layer`, which may be a whole stack. Adds a
+    /// [`PerConnectionLayer`].
     fn per_connection<P>(self, layer: P) -> ServiceBuilder<Stack<PerConnectionLayer<P>, L>> {
         self.push(PerConnectionLayer::new(layer))
     }
 
-    /// On a transport: adds `layer` if it is `Some`. Adds an [`OptionalLayer`]. (`option_layer` is tower's own method, for
-    /// services.)
+    /// On a transport: adds `layer` if it is `Some`. Adds an [`OptionalLayer`]. (`option_layer` is tower's own method,
+    /// for services.)
     fn optional<P>(self, layer: Option<P>) -> ServiceBuilder<Stack<OptionalLayer<P>, L>> {
         self.push(OptionalLayer::new(layer))
     }
 
-    /// On a connector: puts a token from `tokens` into each handshake. Adds an [`AuthLayer`](crate::layer::auth::AuthLayer).
+    /// On a connector: puts a token from `tokens` into each handshake. Adds an
+    /// [`AuthLayer`](crate::layer::auth::AuthLayer).
     #[cfg(feature = "auth")]
     #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
     fn auth<S>(self, tokens: layer::auth::Tokens<S>) -> ServiceBuilder<Stack<layer::auth::AuthLayer<S>, L>>
@@ -83,8 +85,8 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
         self.push(layer)
     }
 
-    /// On a transport: deflates each message that is large enough, and limits how much a peer can make this end inflate. Adds a
-    /// [`CompressionLayer`](crate::layer::compression::CompressionLayer).
+    /// On a transport: deflates each message that is large enough, and limits how much a peer can make this end
+    /// inflate. Adds a [`CompressionLayer`](crate::layer::compression::CompressionLayer).
     #[cfg(feature = "compression")]
     #[cfg_attr(docsrs, doc(cfg(feature = "compression")))]
     fn compression(
@@ -94,8 +96,8 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
         self.push(layer::compression::CompressionLayer::new(deflate))
     }
 
-    /// On a transport: pings a peer that was silent for `interval`, and ends the stream if nothing arrives within `timeout` after
-    /// the ping. Adds a [`HeartbeatLayer`](crate::layer::heartbeat::HeartbeatLayer).
+    /// On a transport: pings a peer that was silent for `interval`, and ends the stream if nothing arrives within
+    /// `timeout` after the ping. Adds a [`HeartbeatLayer`](crate::layer::heartbeat::HeartbeatLayer).
     #[cfg(feature = "heartbeat")]
     #[cfg_attr(docsrs, doc(cfg(feature = "heartbeat")))]
     fn heartbeat(
@@ -125,8 +127,9 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
         self.push(layer::queue::QueueLayer::new(queue))
     }
 
-    /// On a transport: limits messages to a quota. Adds `layer`, a [`RateLimitLayer`](crate::layer::rate_limit::RateLimitLayer).
-    /// (`rate_limit` is tower's own method, for services.)
+    /// On a transport: limits messages to a quota. Adds `layer`, a
+    /// [`RateLimitLayer`](crate::layer::rate_limit::RateLimitLayer). (`rate_limit` is tower's own method, for
+    /// services.)
     #[cfg(feature = "rate-limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
     fn limit_rate<C, A>(
@@ -181,7 +184,8 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
         self.push(layer::service::ServiceLayer::outbound(service))
     }
 
-    /// On a transport: records spans and metrics, and carries trace context. Adds `layer`, a [`TraceLayer`](crate::layer::trace::TraceLayer).
+    /// On a transport: records spans and metrics, and carries trace context. Adds `layer`, a
+    /// [`TraceLayer`](crate::layer::trace::TraceLayer).
     #[cfg(feature = "trace")]
     #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
     fn trace(self, layer: layer::trace::TraceLayer) -> ServiceBuilder<Stack<layer::trace::TraceLayer, L>> {

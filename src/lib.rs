@@ -4,8 +4,8 @@
 //! **tower-http is middleware for HTTP requests; tower-transport is middleware for messages.**
 //!
 //! `(Sink<Message> + Stream<Message>) -> Layer -> Layer -> (Sink<Value> + Stream<Value>)`: one
-//! [`ServiceBuilder`](tower::ServiceBuilder) stack over WebSocket, SSE, WebTransport, in-memory channels and any other `Sink` +
-//! `Stream`, from the connect to typed values, and the bridges between such a stack and `tower::Service`.
+//! [`ServiceBuilder`](tower::ServiceBuilder) stack over WebSocket, SSE, WebTransport, in-memory channels and any other
+//! `Sink` + `Stream`, from the connect to typed values, and the bridges between such a stack and `tower::Service`.
 //!
 #![cfg_attr(
     all(feature = "websocket", feature = "rkyv", not(target_arch = "wasm32")),
@@ -39,51 +39,52 @@ while let Some(order) = receiver.receive().await {
 //!
 //! # Three things a layer can wrap
 //!
-//! tower's README warns that a purely stream-based protocol may not fit a request/response trait. It is right: a message is not
-//! a request. But `tower_layer::Layer<S>` and `ServiceBuilder::service` put no bound on `S`, so the same builder stacks all three
-//! things that a connection is made of:
+//! tower's README warns that a purely stream-based protocol may not fit a request/response trait. It is right: a
+//! message is not a request. But `tower_layer::Layer<S>` and `ServiceBuilder::service` put no bound on `S`, so the same
+//! builder stacks all three things that a connection is made of:
 //!
 //! | plane | type | examples | layers that fit |
 //! |---|---|---|---|
-//! | **transport** | `Sink<Out, Error = E> + Stream<Item = Result<In, E>>`: [`Transport`] | `WebSocket`, [`channel()`], your own | this crate's: [`layer`] |
-//! | **connector** | `Service<http::Request<()>, Response = http::Response<T>>`: [`Connect`] | `WebSocketConnector` | tower's and tower-http's own |
+//! | [**transport**](Transport) | `Sink<Out, Error = E> + Stream<Item = Result<In, E>>` | `WebSocket`, your own | [`layer`] |
+//! | [**connector**](Connect) | `Service<Request<()>, Response = Response<T>>` | `WebSocketConnector` | tower's, tower-http's |
 //! | **service** | `Service<Req, Response = Res>` | your handler, `service::Client` | every tower layer |
 //!
 //! [`layer`] describes what each layer is for and in which order to stack them; `stack` has ready-made stacks.
 //!
-//! Connecting is an HTTP exchange whose response body is a transport. Existing layers that set a header, time out or retry
-//! therefore work on the handshake unchanged. [`per_connection`](ServiceBuilderExt::per_connection) applies layers of a transport to
-//! each transport that a connector makes.
+//! Connecting is an HTTP exchange whose response body is a transport. Existing layers that set a header, time out or
+//! retry therefore work on the handshake unchanged. [`per_connection`](ServiceBuilderExt::per_connection) applies
+//! layers of a transport to each transport that a connector makes.
 //!
-//! **Order** is as in tower: the first layer added is the outermost. An outgoing message meets it first, an incoming one last;
-//! [`builder`] has a drawing.
+//! **Order** is as in tower: the first layer added is the outermost. An outgoing message meets it first, an incoming
+//! one last; [`builder`] has a drawing.
 //!
-//! **`Response = ()`** means *accepted* when you send a message through a `Service`: the message is in a bounded queue or in the
-//! transport's write buffer. It does not mean delivered. `flush` resolves when everything accepted before it has been handed to the
-//! operating system.
+//! **`Response = ()`** means *accepted* when you send a message through a `Service`: the message is in a bounded queue
+//! or in the transport's write buffer. It does not mean delivered. `flush` resolves when everything accepted before it
+//! has been handed to the operating system.
 //!
 //! # Many writers
 //!
 //! [`TransportExt::split`] returns two halves over one transport, without a task. [`TransportExt::drive`] returns a
-//! [`Driven`]: a [`Driver`] to spawn, any number of [`Sender`]s and a [`Receiver`]. The queue is bounded in messages and bytes. Pings
-//! are answered even if nobody is reading, and queued messages share one flush.
+//! [`Driven`]: a [`Driver`] to spawn, any number of [`Sender`]s and a [`Receiver`]. The queue is bounded in messages
+//! and bytes. Pings are answered even if nobody is reading, and queued messages share one flush.
 //!
 //! # Errors
 //!
-//! There is one opaque [`Error`]. It has methods that ask for its kind (`is_closed()`, `is_timeout()`, ...), the close frame or HTTP
-//! response if there is one, and the full chain of sources. Passing through tower's `BoxError` loses nothing of it.
+//! There is one opaque [`Error`]. It has methods that ask for its kind (`is_closed()`, `is_timeout()`, ...), the close
+//! frame or HTTP response if there is one, and the full chain of sources. Passing through tower's `BoxError` loses
+//! nothing of it.
 //!
 //! # Logs
 //!
 //! With the feature `tracing` (default), a server logs what an operator has to know as events of
-//! [tracing](https://docs.rs/tracing). An event names the reason, the setting that applies, and the client's address if your
-//! server puts it into the request's extensions (`SocketAddr` or `IpAddr`). Queries, cookies and credentials are never logged.
-//! Nothing is logged per message. The targets are stable:
+//! [tracing](https://docs.rs/tracing). An event names the reason, the setting that applies, and the client's address if
+//! your server puts it into the request's extensions (`SocketAddr` or `IpAddr`). Queries, cookies and credentials are
+//! never logged. Nothing is logged per message. The targets are stable:
 //!
 //! | target | events |
 //! |---|---|
-//! | `tower_transport::handshake` | handshakes and connections that a transport, a guard or a connection limit refuses |
-//! | `tower_transport::transport` | connections that this end closes because of what the peer sent; a listener that fails |
+//! | `tower_transport::handshake` | handshakes and connections that a transport, a guard or a limit refuses |
+//! | `tower_transport::transport` | connections closed because of what the peer sent; a listener that fails |
 //! | `tower_transport::layer` | connections that a layer closes |
 //! | `tower_transport::service` | answers that the transport rejects, requests that cannot be read |
 //! | `tower_transport::stack` | sessions that do not begin, the choice of a transport |
@@ -92,14 +93,14 @@ while let Some(order) = receiver.receive().await {
 //! | level | for |
 //! |---|---|
 //! | `ERROR` | the process cannot accept connections |
-//! | `WARN` | a limit on the number of connections or sessions was reached, an answer cannot be sent, or the server is misconfigured (5xx) |
-//! | `INFO` | a client was refused (401, 403, 426, 429), or a message over a limit of this end closed the connection (1009) |
+//! | `WARN` | a limit on connections or sessions was reached, an answer cannot be sent, the server is misconfigured (5xx) |
+//! | `INFO` | a client was refused (401, 403, 426, 429), or a message over a limit closed the connection (1009) |
 //! | `DEBUG` | a request is malformed (400, 405), or the peer violates the protocol |
 //!
 //! # Cancel safety
 //!
-//! Every future of this crate documents what dropping it does. In short: dropping a receive loses nothing. Dropping a send
-//! before the transport was ready sends nothing; a message that was accepted is sent.
+//! Every future of this crate documents what dropping it does. In short: dropping a receive loses nothing. Dropping a
+//! send before the transport was ready sends nothing; a message that was accepted is sent.
 //!
 //! # Features
 //!
@@ -115,7 +116,7 @@ while let Some(order) = receiver.receive().await {
 //! | `rkyv` (default) | `codec::RkyvCodec`: zero-copy views or owned values |
 //! | `json` (default) | `codec::JsonCodec` |
 //! | `hybrid` | `codec::HybridCodec`: text is JSON, binary is rkyv |
-//! | `service` (default) | `service::Client` and `service::Server`; `layer::service`: a tower service as a filter of messages |
+//! | `service` (default) | `service::Client` and `service::Server`; `layer::service`: a tower service as a filter |
 //! | `auth` | `layer::auth` and `handshake`: client tokens, verification on the server (JWT and others), expiry |
 //! | `batch` | `layer::batch`: packs many small messages into one |
 //! | `cache` | `layer::cache`: a cache for a service's answers |
@@ -130,14 +131,14 @@ while let Some(order) = receiver.receive().await {
 //! | `tracing` (default) | logs, as tracing events, of connections that a server refuses or closes |
 //! | `trace` | `layer::trace`: tracing spans, metrics, W3C trace context |
 //! | `optimized` | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
-//! | `adaptive` | `stack::adaptive`: falls back from WebTransport to WebSocket to SSE + POST, depending on the error; one server for all three |
+//! | `adaptive` | `stack::adaptive`: falls back from WebTransport to WebSocket to SSE + POST; one server for all |
 //! | `context` | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
 //! | `pool` | `stack::pool`: a pool of connections to one target, shared by many calls |
 //! | `test-util` | contract checks, a scripted transport and fault injection, for testing your own layers |
 //! | `full` | all of the above |
 //!
-//! A feature adds API and never changes behavior. Features that need a clock or tasks turn on `rt` (tokio's; on wasm32 the
-//! browser's). Without `websocket`, `sse` and `webtransport` the crate needs no operating system and builds for
+//! A feature adds API and never changes behavior. Features that need a clock or tasks turn on `rt` (tokio's; on wasm32
+//! the browser's). Without `websocket`, `sse` and `webtransport` the crate needs no operating system and builds for
 //! `wasm32-unknown-unknown`. With them it still builds there, without the parts that need one.
 
 pub mod builder;

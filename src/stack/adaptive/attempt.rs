@@ -75,8 +75,8 @@ impl Attempt {
     }
 }
 
-/// The route of an open connection: the transport that won, to its origin. It may still go dead. The transport reports the end that it sees; a reconnecting layer
-/// reports one that a layer above detected, such as a heartbeat.
+/// The route of an open connection: the transport that won, to its origin. It may still go dead. The transport reports
+/// the end that it sees; a reconnecting layer reports one that a layer above detected, such as a heartbeat.
 pub(super) struct Route {
     attempt: Attempt,
     kind: TransportKind,

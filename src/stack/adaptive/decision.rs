@@ -93,14 +93,18 @@ impl Decided {
         let (origin, attempt) = (&*self.origin, self.attempt);
         match &self.decision {
             Decision::Remembered { kind } => {
-                tracing::debug!(target: log::STACK, %name, origin, attempt, %kind, "trying the transport that worked recently first")
+                tracing::debug!(
+                    target: log::STACK, %name, origin, attempt, %kind, "trying the transport that worked recently first"
+                )
             }
             Decision::Started { kind, after } => {
                 tracing::debug!(target: log::STACK, %name, origin, attempt, %kind, ?after, "started")
             }
             Decision::FellBack { kind, reason, error, after } => {
                 fell_back(name, *kind, *reason);
-                tracing::debug!(target: log::STACK, %name, origin, attempt, %kind, %reason, %error, ?after, "fell back");
+                tracing::debug!(
+                    target: log::STACK, %name, origin, attempt, %kind, %reason, %error, ?after, "fell back"
+                );
             }
             Decision::Stopped { kind, reason, error, after } => {
                 fell_back(name, *kind, *reason);

@@ -223,7 +223,8 @@ impl Base {
         };
         if !is_nothing && !is_same() {
             return Err(Error::config(
-                "the request's URL differs from the base of the connector's endpoints; use the base, `/` or Endpoints::of_request()",
+                "the request's URL differs from the base of the connector's endpoints; \
+                 use the base, `/` or Endpoints::of_request()",
             ));
         }
         let query = uri.query().map(str::to_owned).or_else(|| self.query.clone());

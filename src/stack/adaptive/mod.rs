@@ -26,11 +26,11 @@
 //! | authentication: 401, 403 | `Auth` | stops all | stops all | stops all |
 //! | a proxy's 407 | `Auth` | - | stops the proxy | stops the proxy |
 //! | a URL or a setting that cannot work | `Config` | stops all | stops all | others go on (it may be a redirect) |
-//! | 429; 503 with `Retry-After`, or without it over UDP; a rate limit | `Busy` | stops the authority | stops the authority | stops the authority |
+//! | 429; 503 with `Retry-After`, or over UDP; a rate limit | `Busy` | stops authority | stops authority | stops authority |
 //! | the name does not resolve | `Dns` | stops the host | stops the host | stops the host |
 //! | the TLS handshake failed | `Tls` | stops plaintext | stops plaintext | stops plaintext |
-//! | another status (200, 404, 426, 502, ...), or an answer in another protocol | `UpgradeRefused` | others go on | others go on | others go on |
-//! | connection refused or unreachable | `UdpBlocked`, `ServerDown` | others go on | stops the authority | stops the authority |
+//! | another status, or an answer in another protocol | `UpgradeRefused` | others go on | others go on | others go on |
+//! | refused or unreachable | `UdpBlocked`, `ServerDown` | others go on | stops authority | stops authority |
 //! | no answer in time | `UdpBlocked`, `Timeout` | others go on | others go on | others go on |
 //! | cut while connecting, I/O | `Cut` (I/O over UDP: `UdpBlocked`) | others go on | others go on | others go on |
 //! | anything else | `Other` | others go on | others go on | others go on |
@@ -74,9 +74,12 @@
 //!
 //! | detected by | default | set by |
 //! |---|---|---|
-//! | the stack's heartbeat | 20 s of silence, 20 s for the answer | [`OptimizedBuilder::heartbeat`](crate::stack::OptimizedBuilder::heartbeat); 5 s and 5 s suit a user interface |
-//! | QUIC, for WebTransport | 30 s without a packet, with keep-alives every 10 s | [`SessionLimits::idle`](crate::transport::webtransport::SessionLimits::idle) |
+//! | the stack's heartbeat | 20 s of silence, 20 s for the answer | [`OptimizedBuilder::heartbeat`]; 5 s and 5 s suit a UI |
+//! | QUIC, for WebTransport | 30 s without a packet, keep-alives every 10 s | [`SessionLimits::idle`] |
 //! | the operating system, for TCP | minutes, and only when something is sent | - |
+//!
+//! [`OptimizedBuilder::heartbeat`]: crate::stack::OptimizedBuilder::heartbeat
+//! [`SessionLimits::idle`]: crate::transport::webtransport::SessionLimits::idle
 //!
 //! The first detection is recorded in the memory. QUIC and TCP report it through the transport. A layer above reports
 //! it through the [`LostConnection`](crate::transport::LostConnection) that the reconnect layer passes with the next

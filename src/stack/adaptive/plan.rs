@@ -187,7 +187,8 @@ mod tests {
             steps in prop::collection::vec((any::<bool>(), 0..3_usize, effect()), 0..12),
         ) {
             let kinds = TransportKind::ALL;
-            let candidates: Vec<_> = (0..3).map(|i| candidate(kinds[i], &hosts[i].to_string(), ports[i], secure[i])).collect();
+            let nth = |i: usize| candidate(kinds[i], &hosts[i].to_string(), ports[i], secure[i]);
+            let candidates: Vec<_> = (0..3).map(nth).collect();
             let mut plan = Plan::new(candidates.clone());
             let (mut started, mut running, mut out) = (Vec::new(), Vec::new(), [false; 3]);
             let ends = (0..3).flat_map(|i| [(true, i, FallBack), (false, i, FallBack)]);
@@ -204,14 +205,16 @@ mod tests {
                     if let Stop(scope) = effect {
                         for i in 0..3 {
                             let goes = scope.holds(&candidates[which], &candidates[i]);
-                            prop_assert_eq!(dropped.contains(&kinds[i]), goes && i != which && running.contains(&kinds[i]));
+                            let was_running = i != which && running.contains(&kinds[i]);
+                            prop_assert_eq!(dropped.contains(&kinds[i]), goes && was_running);
                             out[i] |= goes;
                         }
                     }
                     running.retain(|kind| !out[kind.index()]);
                 }
                 prop_assert_eq!(plan.is_over(), out == [true; 3]);
-                prop_assert_eq!(plan.has_more(), kinds.iter().any(|kind| !started.contains(kind) && !out[kind.index()]));
+                let is_waiting = |kind: &TransportKind| !started.contains(kind) && !out[kind.index()];
+                prop_assert_eq!(plan.has_more(), kinds.iter().any(is_waiting));
             }
             prop_assert!(plan.is_over());
         }

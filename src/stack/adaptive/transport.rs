@@ -113,7 +113,6 @@ impl AdaptiveTransport {
         polled
     }
 
-    #[cold]
     fn failed(&mut self, error: &Error) {
         if let Some(route) = &self.route
             && (is_dead_path(error) || has_vanished(error))

@@ -34,12 +34,12 @@ use crate::{
 /// | [`trace`](crate::layer::trace) | counts and a span for each connection; no message is sampled | nothing |
 /// | [`limit`](crate::layer::limit) | messages of at most 4 MiB | nothing |
 /// | [`rate_limit`](crate::layer::rate_limit) | off | nothing |
-/// | [`reconnect`](crate::layer::reconnect) (client) | exponential, full jitter; messages that were not flushed are sent again | nothing |
+/// | [`reconnect`](crate::layer::reconnect) (client) | exponential, full jitter; unflushed messages are sent again | nothing |
 /// | [`resume`](crate::layer::resume) | on; the server keeps a session for 2 minutes | this stack |
 /// | [`batch`](crate::layer::batch) | 64 messages or 64 KiB, for messages that are flushed together | this stack |
 /// | [`compression`](crate::layer::compression) | messages of 256 bytes or more; no context is kept | this stack |
 /// | [`heartbeat`](crate::layer::heartbeat) | a ping after 20 s of silence, 20 s for the answer | nothing |
-/// | the queue of [`split`](OptimizedTransport::split) | 1024 messages or 1 MiB; a sender waits when it is full | nothing |
+/// | the queue of [`split`](OptimizedTransport::split) | 1024 messages or 1 MiB; senders wait for room | nothing |
 #[derive(Clone, Debug)]
 pub struct OptimizedBuilder {
     name: Arc<str>,
@@ -169,9 +169,8 @@ impl OptimizedBuilder {
     }
 
     /// Sets when the peer is pinged; `None` turns the heartbeat off. Defaults to a ping after 20 s of silence, and 20 s
-    /// for the answer.
-    /// Between two ends of this stack, pings of either [mode](HeartbeatLayer::application_level) are answered. Other peers
-    /// get [`Message::Ping`] in any mode.
+    /// for the answer. Between two ends of this stack, pings of either [mode](HeartbeatLayer::application_level) are
+    /// answered. Other peers get [`Message::Ping`] in any mode.
     #[must_use]
     pub fn heartbeat(mut self, heartbeat: impl Into<Option<HeartbeatLayer>>) -> Self {
         self.heartbeat = heartbeat.into();

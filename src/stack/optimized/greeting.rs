@@ -170,7 +170,8 @@ fn talks() -> Greeting {
     Greeting::Missing(
         Doubt::Talks,
         Error::protocol(
-            "the server chooses the subprotocol `tower-transport.v1` and does not speak it: do not offer it to this server",
+            "the server chooses the subprotocol `tower-transport.v1` and does not speak it: \
+             do not offer it to this server",
         ),
     )
 }

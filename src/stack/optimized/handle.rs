@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering::Relaxed},
 };
 
-use super::layers::Agreed;
+use super::peer_limit::Agreed;
 use crate::{
     layer::{
         compression, heartbeat,

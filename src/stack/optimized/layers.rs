@@ -10,7 +10,7 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
-use super::peer_limit::PeerLimit;
+use super::peer_limit::{Agreed, PeerLimit};
 use crate::{
     Error, Message, Transport,
     layer::{
@@ -119,15 +119,6 @@ impl WireConfig {
             transport: PeerLimit::new(batched, most, Agreed { capabilities, max_message: hello.max_message }),
         }
     }
-}
-
-/// What the two ends of a connection have agreed on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Agreed {
-    /// The capabilities that both ends have on.
-    pub(super) capabilities: Capabilities,
-    /// The largest message that the peer accepts, in bytes. [`u32::MAX`] if the peer has not announced it.
-    pub(super) max_message: u32,
 }
 
 /// Returns what was agreed on a connection to a peer that knows the stack, and the monitor of its heartbeat.

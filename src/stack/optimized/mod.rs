@@ -167,7 +167,7 @@ mod shutdown;
 mod transport;
 
 #[cfg(feature = "adaptive")]
-pub(in crate::stack) use self::server::Client;
+pub(crate) use self::server::Client;
 pub use self::{
     builder::OptimizedBuilder,
     handle::OptimizedHandle,

@@ -7,8 +7,16 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use super::layers::Agreed;
-use crate::{Error, Message, Transport, message::trailer};
+use crate::{Error, Message, Transport, message::trailer, stack::Capabilities};
+
+/// What the two ends of a connection have agreed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Agreed {
+    /// The capabilities that both ends have on.
+    pub(super) capabilities: Capabilities,
+    /// The largest message that the peer accepts, in bytes. [`u32::MAX`] if the peer has not announced it.
+    pub(super) max_message: u32,
+}
 
 pin_project! {
     /// Refuses a message that is larger on the wire than the peer's hello allows, before the peer would close the
@@ -49,11 +57,10 @@ fn size(message: &Message) -> usize {
     }
 }
 
-#[cold]
 fn refused(size: usize, most: usize) -> Error {
     Error::too_large(format!(
-        "an outgoing message has {size} bytes on the wire, over the {most} bytes that the peer accepts, and was not sent; send less at \
-         once, or raise the peer's limit"
+        "an outgoing message has {size} bytes on the wire, over the {most} bytes that the peer accepts, and was not \
+         sent; send less at once, or raise the peer's limit"
     ))
     .into_rejection()
 }

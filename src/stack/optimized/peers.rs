@@ -57,8 +57,8 @@ enum Peer {
     RefusesBoth,
 }
 
-/// What [`OptimizedTransport::connect`](super::OptimizedTransport::connect) has learned, which has no builder to keep it
-/// between calls.
+/// What [`OptimizedTransport::connect`](super::OptimizedTransport::connect) has learned, which has no builder to keep
+/// it between calls.
 static OF_THE_PROCESS: LazyLock<Peers> = LazyLock::new(Peers::default);
 
 impl Peers {

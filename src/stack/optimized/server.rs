@@ -51,7 +51,7 @@ struct Config {
 
 /// The owner of a session.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::stack) enum Client<'a> {
+pub(crate) enum Client<'a> {
     Anyone,
     /// The address of a client of which nothing else is known.
     Address(IpAddr),
@@ -63,7 +63,7 @@ pub(in crate::stack) enum Client<'a> {
 
 impl Client<'_> {
     /// Returns the client of a request without an owner and a key.
-    pub(in crate::stack) fn at(extensions: &Extensions) -> Self {
+    pub(crate) fn at(extensions: &Extensions) -> Self {
         log::peer(extensions).map_or(Self::Anyone, |peer| Self::Address(peer.address()))
     }
 }
@@ -92,7 +92,7 @@ impl<T> OptimizedAcceptor<T> {
 
     /// Returns the limits of each connection.
     #[cfg(feature = "adaptive")]
-    pub(in crate::stack) fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         self.config.limits
     }
 
@@ -201,7 +201,7 @@ where
     /// Accepts as [`accept_over`](Self::accept_over) does, for a transport that has the
     /// [`transport_limits`](Self::transport_limits), with the handler's seat. The handler and its session then count as
     /// one.
-    pub(in crate::stack) async fn accept_own(
+    pub(crate) async fn accept_own(
         &self,
         transport: T,
         is_known: bool,

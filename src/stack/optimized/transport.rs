@@ -52,8 +52,8 @@ impl OptimizedTransport {
 
     /// Connects to `url` with the defaults: see [`OptimizedBuilder::connect`].
     ///
-    /// All calls in a process share one memory of the servers that do not speak `tower-transport.v1`: at most 1,024 URLs, for 10 minutes. A
-    /// builder has a memory of its own, which its clones share.
+    /// All calls in a process share one memory of the servers that do not speak `tower-transport.v1`: at most 1,024
+    /// URLs, for 10 minutes. A builder has a memory of its own, which its clones share.
     ///
     /// # Errors
     ///
@@ -208,11 +208,10 @@ where
 }
 
 /// Returns the error of a message of `len` bytes for a peer that accepts `limit`.
-#[cold]
 fn too_large(len: usize, limit: u32) -> Error {
     Error::too_large(format!(
-        "an outgoing message of {len} bytes is over the {limit} bytes that the peer accepts, and was not sent: send less at once, or raise \
-         the peer's Limits::message"
+        "an outgoing message of {len} bytes is over the {limit} bytes that the peer accepts, and was not sent: send \
+         less at once, or raise the peer's Limits::message"
     ))
     .into_rejection()
 }

@@ -115,7 +115,8 @@ proptest! {
             match step {
                 Step::Worked(origin, kind) => {
                     memory.worked(&name(origin), kind, None, now);
-                    let since = won.get(&origin).filter(|won| won.0 == kind && now - won.1 < TTL).map_or(now, |won| won.1);
+                    let earlier = won.get(&origin).filter(|won| won.0 == kind && now - won.1 < TTL);
+                    let since = earlier.map_or(now, |won| won.1);
                     won.insert(origin, (kind, since));
                 }
                 Step::Failed(origin, kind) => memory.failed(&name(origin), kind, Reason::Other, now),

@@ -1,5 +1,5 @@
-//! Races over scripted connectors, on the paused clock: the start times of the transports, their outcomes, what attempts
-//! know from each other, and the metrics.
+//! Races over scripted connectors, on the paused clock: the start times of the transports, their outcomes, what
+//! attempts know from each other, and the metrics.
 
 use std::{
     collections::HashMap,

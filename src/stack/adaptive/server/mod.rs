@@ -17,13 +17,23 @@
 //!
 //! | shared | how |
 //! |---|---|
-//! | the handler | it gets an [`OptimizedTransport`](crate::stack::OptimizedTransport) for every transport; the [`TransportKind`](super::TransportKind) is in the extensions of the request parts |
-//! | sessions | the [acceptor's](crate::stack::OptimizedAcceptor) store: a session may begin over one transport and resume over another |
-//! | access | [`guard`](SessionServer::guard): any HTTP layer, called with the request of each transport; [`owned_by`](SessionServer::owned_by) |
-//! | numbers | [`sessions`](SessionServer::sessions), [`handshakes`](SessionServer::handshakes); a `ConnectionLimitLayer` in the guard, by any key |
-//! | the cost of WebTransport | one stream for each session: [`SessionLimits::one_stream`](crate::transport::webtransport::SessionLimits::one_stream), unless the endpoint has its own limits |
-//! | rates | a [`KeyedRateLimiter`](crate::layer::rate_limit::KeyedRateLimiter) that the handler puts on the session, by address or subject: see the example |
+//! | the handler | gets an [`OptimizedTransport`]; the [`TransportKind`] is in the extensions of the request parts |
+//! | sessions | the [acceptor's] store: a session may begin over one transport and resume over another |
+//! | access | [`guard`]: any HTTP layer, called with the request of each transport; [`owned_by`] |
+//! | numbers | [`sessions`], [`handshakes`]; a `ConnectionLimitLayer` in the guard, by any key |
+//! | the cost of WebTransport | [one stream] for each session, unless the endpoint has its own limits |
+//! | rates | a [`KeyedRateLimiter`] that the handler puts on the session, by address or subject: see the example |
 //! | shutdown | [`close`](SessionServer::close) |
+//!
+//! [`OptimizedTransport`]: crate::stack::OptimizedTransport
+//! [`TransportKind`]: super::TransportKind
+//! [acceptor's]: crate::stack::OptimizedAcceptor
+//! [`guard`]: SessionServer::guard
+//! [`owned_by`]: SessionServer::owned_by
+//! [`sessions`]: SessionServer::sessions
+//! [`handshakes`]: SessionServer::handshakes
+//! [one stream]: crate::transport::webtransport::SessionLimits::one_stream
+//! [`KeyedRateLimiter`]: crate::layer::rate_limit::KeyedRateLimiter
 //!
 //! # Backpressure
 //!
@@ -37,7 +47,8 @@
 //! | 404 | a path other than the three; the guard is not called |
 //! | the guard's answer | a request that the guard does not admit |
 //! | 403 | a page whose origin is not [allowed](SessionServer::allow_origin) |
-//! | 503, `Retry-After: 5` | too many handshakes; too many sessions, for a client without a session; any request after [`close`](SessionServer::close); a guard that failed |
+//! | 503, `Retry-After: 5` | too many handshakes; too many sessions, for a client without a session |
+//! | 503, `Retry-After: 5` | any request after [`close`](SessionServer::close); a guard that failed |
 //! | close 1013 | too many sessions, for a client that might have had one |
 //! | close 1001 | [`close`](SessionServer::close) |
 //! | the transport's answer | a request that does not begin a session |
@@ -114,7 +125,9 @@
 //!
 //! ```no_run
 //! # #[cfg(feature = "auth")]
-//! # async fn serve(acceptor: tower_transport::stack::OptimizedAcceptor<tower_transport::stack::AdaptiveTransport>) -> std::io::Result<()> {
+//! # async fn serve(
+//! #     acceptor: tower_transport::stack::OptimizedAcceptor<tower_transport::stack::AdaptiveTransport>,
+//! # ) -> std::io::Result<()> {
 //! use hyper::server::conn::http1;
 //! use hyper_util::{rt::{TokioIo, TokioTimer}, service::TowerToHyperService};
 //! use tower::ServiceBuilder;

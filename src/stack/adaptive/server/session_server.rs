@@ -26,7 +26,9 @@ use crate::{
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`web_socket_at`](Self::web_socket_at), [`sse_at`](Self::sse_at), [`web_transport_at`](Self::web_transport_at) | `/ws`, `/sse` and `/wt` |
+/// | [`web_socket_at`](Self::web_socket_at) | `/ws` |
+/// | [`sse_at`](Self::sse_at) | `/sse` |
+/// | [`web_transport_at`](Self::web_transport_at) | `/wt` |
 /// | [`sessions`](Self::sessions) | 1024 at a time |
 /// | [`handshakes`](Self::handshakes) | 1024 at a time |
 /// | [`guard`](Self::guard) | no guard: every request is admitted |
