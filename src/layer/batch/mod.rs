@@ -126,10 +126,9 @@
 //! batches apart again, and the layers above do not see them.
 
 mod format;
-mod layer;
-mod outgoing;
 mod pack;
 mod policy;
+mod sink;
 mod transport;
 mod unpack;
 
@@ -137,4 +136,7 @@ mod unpack;
 #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
 pub(crate) const OVERHEAD: usize = crate::message::trailer::LEN;
 
-pub use self::{layer::BatchLayer, policy::BatchPolicy, transport::Batched};
+pub use self::{
+    policy::BatchPolicy,
+    transport::{BatchLayer, Batched},
+};

@@ -6,12 +6,13 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
+use tower_layer::Layer;
 
 use super::{
     BatchPolicy,
-    outgoing::Outgoing,
     pack::Pack,
-    unpack::{self, Incoming, Unpack},
+    sink::BatchSink,
+    unpack::{self, Unpack, Unpacked},
 };
 use crate::{Error, Message, Transport};
 
@@ -19,36 +20,90 @@ use crate::{Error, Message, Transport};
 /// waited too long.
 const LOOK: u8 = 64;
 
+/// The default number of messages that one batch of the peer may contain; see [`BatchLayer::max_items`].
+const MAX_ITEMS: usize = 1 << 16;
+
+/// Packs small outgoing messages together, and unpacks those of the peer. See the [module](super) for the complete
+/// documentation.
+#[derive(Clone, Debug)]
+pub struct BatchLayer {
+    policy: Option<BatchPolicy>,
+    max_items: usize,
+}
+
+impl BatchLayer {
+    /// Creates a layer that packs by this policy and unpacks. Each transport has its own batch.
+    #[must_use]
+    pub const fn new(policy: BatchPolicy) -> Self {
+        Self { policy: Some(policy), max_items: MAX_ITEMS }
+    }
+
+    /// Creates a layer that unpacks, and sends every message separately and unchanged: for a peer that may send batches
+    /// and does not unpack any.
+    #[must_use]
+    pub const fn receive_only() -> Self {
+        Self { policy: None, max_items: MAX_ITEMS }
+    }
+
+    /// Sets how many messages one batch of the peer may contain. Defaults to 65,536. A batch with more is an error for
+    /// which [`is_too_large`](crate::Error::is_too_large) is true, and none of its messages is delivered.
+    ///
+    /// An empty message costs one byte within a batch. The transport's byte limit alone would let a peer have 4 million
+    /// of them handled at a time.
+    #[must_use]
+    pub const fn max_items(mut self, items: usize) -> Self {
+        self.max_items = items;
+        self
+    }
+}
+
+impl Default for BatchLayer {
+    /// Returns [`BatchPolicy::default`].
+    fn default() -> Self {
+        Self::new(BatchPolicy::default())
+    }
+}
+
+impl<T> Layer<T> for BatchLayer {
+    type Service = Batched<T>;
+
+    fn layer(&self, inner: T) -> Batched<T> {
+        Batched {
+            inner,
+            sink: self.policy.map(|policy| BatchSink::new(Pack::new(policy))),
+            unread: Unpack::default(),
+            max_items: self.max_items,
+            given: 0,
+        }
+    }
+}
+
 pin_project! {
-    /// A transport that batches small messages, created by [`BatchLayer`](super::BatchLayer).
+    /// A transport that batches small messages, created by [`BatchLayer`].
     ///
     /// The [module](super) documents when a batch is sent.
     #[derive(Debug)]
     pub struct Batched<T> {
         #[pin]
         inner: T,
-        outgoing: Option<Outgoing>,
-        incoming: Unpack,
+        sink: Option<BatchSink>,
+        unread: Unpack,
         max_items: usize,
         given: u8,
     }
 }
 
 impl<T> Batched<T> {
-    pub(super) fn new(inner: T, pack: Option<Pack>, max_items: usize) -> Self {
-        Self { inner, outgoing: pack.map(Outgoing::new), incoming: Unpack::default(), max_items, given: 0 }
-    }
-
-    /// Returns the policy. `None` if the layer [only receives](super::BatchLayer::receive_only) batches.
+    /// Returns the policy. `None` if the layer [only receives](BatchLayer::receive_only) batches.
     #[must_use]
     pub fn policy(&self) -> Option<&BatchPolicy> {
-        self.outgoing.as_ref().map(Outgoing::policy)
+        self.sink.as_ref().map(BatchSink::policy)
     }
 
     /// Returns the number of messages that wait in the unfinished batch.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.outgoing.as_ref().map_or(0, Outgoing::waiting)
+        self.sink.as_ref().map_or(0, BatchSink::waiting)
     }
 
     /// Returns a reference to the inner transport.
@@ -82,18 +137,18 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.as_mut().project();
         *this.given = this.given.wrapping_add(1);
-        if let Some(outgoing) = this.outgoing
+        if let Some(sink) = this.sink
             && this.given.is_multiple_of(LOOK)
         {
-            outgoing.poll_due(this.inner.as_mut(), cx)?;
+            sink.poll_due(this.inner.as_mut(), cx)?;
         }
-        if !this.incoming.is_empty()
-            && let Some(message) = this.incoming.next()
+        if !this.unread.is_empty()
+            && let Some(message) = this.unread.next()
         {
             return Poll::Ready(Some(Ok(message)));
         }
-        if let Some(outgoing) = this.outgoing {
-            outgoing.unpark();
+        if let Some(sink) = this.sink {
+            sink.unpark();
         }
         match this.inner.poll_next(cx) {
             Poll::Ready(Some(Ok(message))) if unpack::is_plain(&message) => Poll::Ready(Some(Ok(message))),
@@ -115,23 +170,23 @@ where
         let this = self.project();
         match polled {
             Poll::Ready(Some(Ok(message))) => Poll::Ready(match unpack::open(message, *this.max_items) {
-                Ok(Incoming::Single(message)) => Some(Ok(message)),
-                Ok(Incoming::Many(batch)) => {
-                    *this.incoming = batch;
+                Ok(Unpacked::Single(message)) => Some(Ok(message)),
+                Ok(Unpacked::Many(batch)) => {
+                    *this.unread = batch;
                     // A batch has at least one message.
-                    this.incoming.next().map(Ok)
+                    this.unread.next().map(Ok)
                 }
                 Err(error) => Some(Err(error)),
             }),
             Poll::Ready(end) => {
-                if let Some(outgoing) = this.outgoing {
-                    outgoing.reconsider();
+                if let Some(sink) = this.sink {
+                    sink.reconsider();
                 }
                 Poll::Ready(end.map(|failed| failed.map_err(Into::into)))
             }
             Poll::Pending => {
-                if let Some(outgoing) = this.outgoing {
-                    outgoing.park(this.inner, cx)?;
+                if let Some(sink) = this.sink {
+                    sink.park(this.inner, cx)?;
                 }
                 Poll::Pending
             }
@@ -147,32 +202,32 @@ where
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        match this.outgoing {
-            Some(outgoing) => outgoing.poll_ready(this.inner, cx),
+        match this.sink {
+            Some(sink) => sink.poll_ready(this.inner, cx),
             None => this.inner.poll_ready(cx).map_err(Into::into),
         }
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
-        match this.outgoing {
-            Some(outgoing) => outgoing.start_send(this.inner, message),
+        match this.sink {
+            Some(sink) => sink.start_send(this.inner, message),
             None => this.inner.start_send(message).map_err(Into::into),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        match this.outgoing {
-            Some(outgoing) => outgoing.poll_flush(this.inner, cx),
+        match this.sink {
+            Some(sink) => sink.poll_flush(this.inner, cx),
             None => this.inner.poll_flush(cx).map_err(Into::into),
         }
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        match this.outgoing {
-            Some(outgoing) => outgoing.poll_close(this.inner, cx),
+        match this.sink {
+            Some(sink) => sink.poll_close(this.inner, cx),
             None => this.inner.poll_close(cx).map_err(Into::into),
         }
     }

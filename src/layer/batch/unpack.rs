@@ -13,7 +13,7 @@ use crate::{
 
 /// The classification of a peer's message. Pure: no I/O, no clock.
 #[derive(Debug)]
-pub(super) enum Incoming {
+pub(super) enum Unpacked {
     /// A message that is not a batch.
     Single(Message),
     /// A batch of messages.
@@ -38,11 +38,11 @@ pub(super) fn is_plain(message: &Message) -> bool {
 }
 
 /// Tells a batch from a single message, and validates its contents.
-pub(super) fn open(message: Message, max_items: usize) -> Result<Incoming, Error> {
+pub(super) fn open(message: Message, max_items: usize) -> Result<Unpacked, Error> {
     match trailer::open(Layer::Batch, message) {
-        Opened::Plain(message) => Ok(Incoming::Single(message)),
+        Opened::Plain(message) => Ok(Unpacked::Single(message)),
         // The stream continues with the next message.
-        Opened::Marked(KIND, body) => Unpack::new(body, max_items).map(Incoming::Many).map_err(Error::into_rejection),
+        Opened::Marked(KIND, body) => Unpack::new(body, max_items).map(Unpacked::Many).map_err(Error::into_rejection),
         Opened::Marked(kind, _) => Err(Error::protocol(format!(
             "the peer sent a batch of kind {kind}, but this end only knows kind {KIND}; the peer may be newer"
         ))

@@ -1,6 +1,6 @@
 //! Deflate for each message, on any transport.
 //!
-//! Outgoing messages that are large enough are sent compressed if that makes them smaller; incoming ones are inflated.
+//! Compressor messages that are large enough are sent compressed if that makes them smaller; incoming ones are inflated.
 //! Text stays text, binary stays binary, and control messages pass.
 //!
 //! # Why
@@ -152,9 +152,9 @@
 //! own, nothing is negotiated (the two ends are configured alike, or one only receives), and the limits are on by
 //! default.
 
+mod compressor;
 mod deflate;
-mod incoming;
-mod outgoing;
+mod inflater;
 mod per_thread;
 mod stats;
 mod transport;

@@ -10,8 +10,8 @@ use tower_layer::Layer;
 
 use super::{
     Deflate, Stats,
-    incoming::{Incoming, Refused},
-    outgoing::{self, Outgoing},
+    compressor::{self, Compressor},
+    inflater::{Inflater, Refused},
 };
 use crate::{CloseCode, CloseFrame, Error, Message, Transport, layer::own::LayerSink};
 
@@ -38,7 +38,7 @@ impl CompressionLayer {
     /// with a kept context.
     #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
     pub(crate) const fn overhead(&self) -> usize {
-        if self.deflate.keep_context { outgoing::MOST } else { crate::message::trailer::LEN }
+        if self.deflate.keep_context { compressor::MOST } else { crate::message::trailer::LEN }
     }
 
     /// Returns whether the context is kept.
@@ -80,8 +80,8 @@ impl<T> Layer<T> for CompressionLayer {
             inner,
             deflate: self.deflate,
             stats: self.stats.clone(),
-            outgoing: Outgoing::default(),
-            incoming: Incoming::default(),
+            compressor: Compressor::default(),
+            inflater: Inflater::default(),
             sink: LayerSink::new(),
         }
     }
@@ -97,8 +97,8 @@ pin_project! {
         inner: T,
         deflate: Deflate,
         stats: Stats,
-        outgoing: Outgoing,
-        incoming: Incoming,
+        compressor: Compressor,
+        inflater: Inflater,
         sink: LayerSink<Message>,
     }
 }
@@ -140,8 +140,8 @@ where
     fn encode(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         self.sink.check_open()?;
         let this = self.project();
-        let message = this.outgoing.encode(message, this.deflate, this.stats);
-        this.sink.start_send(this.inner, message).inspect_err(|_| this.outgoing.forget())
+        let message = this.compressor.encode(message, this.deflate, this.stats);
+        this.sink.start_send(this.inner, message).inspect_err(|_| this.compressor.forget())
     }
 }
 
@@ -158,7 +158,7 @@ where
             None => return Poll::Ready(None),
         };
         let this = self.as_mut().project();
-        let refused = match this.incoming.decode(message, this.deflate, this.stats) {
+        let refused = match this.inflater.decode(message, this.deflate, this.stats) {
             Ok(message) => return Poll::Ready(Some(Ok(message))),
             Err(refused) => refused,
         };
@@ -183,7 +183,7 @@ where
             return this.sink.poll_end(this.inner, cx);
         }
         match this.inner.poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) if Incoming::passes(&message) => Poll::Ready(Some(Ok(message))),
+            Poll::Ready(Some(Ok(message))) if Inflater::passes(&message) => Poll::Ready(Some(Ok(message))),
             polled => self.decode(polled, cx),
         }
     }
@@ -213,7 +213,7 @@ where
     #[inline]
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.as_mut().project();
-        if Outgoing::passes(&message, this.deflate) && this.sink.passes() {
+        if Compressor::passes(&message, this.deflate) && this.sink.passes() {
             return this.inner.start_send(message).map_err(Into::into);
         }
         self.encode(message)

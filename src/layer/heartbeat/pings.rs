@@ -1,6 +1,6 @@
 use super::{
     watchdog::Watchdog,
-    wire::{self, Form, Incoming, Payload},
+    wire::{self, Form, Payload, Received},
 };
 use crate::{Error, Message};
 
@@ -57,7 +57,7 @@ impl Pings<Message, Message> for ProtocolPings {
 
     fn receive(&mut self, message: Message, watchdog: &mut Watchdog<Message>) -> Option<Result<Message, Error>> {
         match wire::open(message) {
-            Incoming::Message(message) => {
+            Received::Message(message) => {
                 match &message {
                     Message::Text(_) | Message::Binary(_) | Message::Pong(_) => {}
                     Message::Ping(payload) => {
@@ -71,13 +71,13 @@ impl Pings<Message, Message> for ProtocolPings {
                 }
                 return Some(Ok(message));
             }
-            Incoming::Ping(payload) => watchdog.answer(wire::pong(payload)),
-            Incoming::Pong(payload) => {
+            Received::Ping(payload) => watchdog.answer(wire::pong(payload)),
+            Received::Pong(payload) => {
                 if self.awaited.take_if(|awaited| *awaited == payload).is_some() {
                     watchdog.measure_round_trip();
                 }
             }
-            Incoming::Malformed(kind) => {
+            Received::Malformed(kind) => {
                 let error = format!("the peer sent a heartbeat that is neither ping nor pong (kind {kind})");
                 return Some(Err(Error::protocol(error).into_rejection()));
             }

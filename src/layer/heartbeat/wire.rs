@@ -64,7 +64,7 @@ pub(super) fn close(message: Message) -> Message {
 
 /// The classification of an incoming message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Incoming {
+pub(super) enum Received {
     /// A message for the user, as the peer's user sent it.
     Message(Message),
     /// A marked ping, to be answered.
@@ -75,21 +75,21 @@ pub(super) enum Incoming {
     Malformed(u8),
 }
 
-pub(super) fn open(message: Message) -> Incoming {
+pub(super) fn open(message: Message) -> Received {
     match message {
         Message::Pong(payload) => match <Payload>::try_from(&payload[..]) {
-            Ok(payload) if payload.starts_with(&OURS) => Incoming::Pong(payload),
-            _ => Incoming::Message(Message::Pong(payload)),
+            Ok(payload) if payload.starts_with(&OURS) => Received::Pong(payload),
+            _ => Received::Message(Message::Pong(payload)),
         },
         Message::Binary(_) => match trailer::open(Layer::Heartbeat, message) {
-            Opened::Plain(message) => Incoming::Message(message),
+            Opened::Plain(message) => Received::Message(message),
             Opened::Marked(kind, body) => match (kind, <Payload>::try_from(&body[..])) {
-                (PING, Ok(payload)) => Incoming::Ping(payload),
-                (PONG, Ok(payload)) => Incoming::Pong(payload),
-                _ => Incoming::Malformed(kind),
+                (PING, Ok(payload)) => Received::Ping(payload),
+                (PONG, Ok(payload)) => Received::Pong(payload),
+                _ => Received::Malformed(kind),
             },
         },
-        message => Incoming::Message(message),
+        message => Received::Message(message),
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
     fn pongs_of_others_are_the_users() {
         for theirs in ["", "ttx", "ttxh\0\0\0", "ttxh\0\0\0\0\0", "ping0001"] {
             let pong = Message::Pong(theirs.into());
-            assert_eq!(open(pong.clone()), Incoming::Message(pong));
+            assert_eq!(open(pong.clone()), Received::Message(pong));
         }
     }
 
@@ -125,21 +125,21 @@ mod tests {
                 kind => trailer::append(&bytes, Layer::Heartbeat, kind - 1),
             };
             for message in [Message::Binary(bytes), Message::text(text)] {
-                prop_assert_eq!(open(close(message.clone())), Incoming::Message(message));
+                prop_assert_eq!(open(close(message.clone())), Received::Message(message));
             }
         }
 
         #[test]
         fn a_ping_of_any_payload_is_known(payload: Payload) {
-            prop_assert_eq!(open(ping(Form::Binary, payload)), Incoming::Ping(payload));
-            prop_assert_eq!(open(pong(payload)), Incoming::Pong(payload));
+            prop_assert_eq!(open(ping(Form::Binary, payload)), Received::Ping(payload));
+            prop_assert_eq!(open(pong(payload)), Received::Pong(payload));
         }
 
         #[test]
         fn a_mark_with_another_body_or_kind_is_malformed(body: Vec<u8>, kind in 1..=255u8) {
             prop_assume!(body.len() != 8 || kind > PONG);
             let marked = Message::Binary(trailer::append(&body, Layer::Heartbeat, kind));
-            prop_assert_eq!(open(marked), Incoming::Malformed(kind));
+            prop_assert_eq!(open(marked), Received::Malformed(kind));
         }
     }
 }

@@ -111,7 +111,7 @@
 //! Those see a call and its body. To bound calls in flight over a transport, put tower's own `ConcurrencyLimitLayer`
 //! around `service::Client` or a handler. This layer sees messages, and the connection as a whole.
 
+mod deadlines;
 mod transport;
-mod watch;
 
 pub use self::transport::{LimitLayer, Limited};

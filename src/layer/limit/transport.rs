@@ -10,7 +10,7 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
-use super::watch::{Over, Watch, shortened};
+use super::deadlines::{Deadlines, Over, shortened};
 use crate::{
     CloseCode, CloseFrame, Error, Message, Transport,
     layer::own::LayerSink,
@@ -147,8 +147,8 @@ impl<T> Layer<T> for LimitLayer {
         let lifetime = self.lifetime.map(|time| shortened(time, self.jitter));
         // A message each way may be on its way at once.
         let most = self.sizes.incoming.saturating_add(self.sizes.outgoing);
-        let watch = Watch::new(self.idle, lifetime, most);
-        let clock = Clock { watch, timer: Timer::new(), start: None, run: LOOK };
+        let deadlines = Deadlines::new(self.idle, lifetime, most);
+        let clock = Clock { deadlines, timer: Timer::new(), start: None, run: LOOK };
         Limited { inner, sizes: self.sizes, in_flight: 0, clock, sink: LayerSink::new() }
     }
 }
@@ -168,7 +168,7 @@ pin_project! {
 
 #[derive(Debug)]
 struct Clock {
-    watch: Watch,
+    deadlines: Deadlines,
     timer: Timer,
     start: Option<Instant>,
     /// The number of messages since the clock was checked. A check is due at first, so that the time begins with the
@@ -209,7 +209,7 @@ impl Clock {
     #[inline]
     fn passes(&mut self, message: &Message, most: usize) -> bool {
         self.run += 1;
-        self.watch.passed(message.is_data());
+        self.deadlines.passed(message.is_data());
         message.len() <= most || message.is_control()
     }
 
@@ -220,13 +220,13 @@ impl Clock {
             if self.timer.is_set() {
                 ready!(self.timer.poll(cx));
                 if let Some(start) = self.start
-                    && let Some(over) = self.watch.tick(start.elapsed())
+                    && let Some(over) = self.deadlines.tick(start.elapsed())
                 {
                     return Poll::Ready(over);
                 }
             }
             let age = self.start.map_or_else(Default::default, |start| start.elapsed());
-            let Some(time) = self.watch.next(age) else { return Poll::Pending };
+            let Some(time) = self.deadlines.next(age) else { return Poll::Pending };
             self.start.get_or_insert_with(Instant::now);
             self.timer.set(time);
         }
@@ -317,7 +317,7 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
                 Poll::Ready(Some(Ok(message)))
             }
             polled => {
-                this.clock.watch.moved(mark.moved());
+                this.clock.deadlines.moved(mark.moved());
                 self.rare(cx, polled)
             }
         }
@@ -351,14 +351,14 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
         if *this.in_flight >= this.sizes.in_flight {
             let mark = Mark::now();
             let flushed = this.sink.poll_flush(this.inner.as_mut(), cx);
-            this.clock.watch.moved(mark.moved());
+            this.clock.deadlines.moved(mark.moved());
             ready!(flushed)?;
             *this.in_flight = 0;
         }
         let mark = Mark::now();
         let room = this.sink.poll_ready(this.inner, cx);
         if room.is_pending() {
-            this.clock.watch.moved(mark.moved());
+            this.clock.deadlines.moved(mark.moved());
         }
         room
     }
@@ -370,7 +370,7 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
         if (message.len() > this.sizes.outgoing && message.is_data()) || !this.sink.is_open() {
             return Err(refuse(message, this.sizes.outgoing, this.sink));
         }
-        this.clock.watch.passed(message.is_data());
+        this.clock.deadlines.passed(message.is_data());
         *this.in_flight = this.in_flight.saturating_add(1);
         this.inner.start_send(message).map_err(Into::into)
     }
@@ -380,7 +380,7 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
         let this = self.project();
         let mark = Mark::now();
         let flushed = this.sink.poll_flush(this.inner, cx);
-        this.clock.watch.moved(mark.moved());
+        this.clock.deadlines.moved(mark.moved());
         ready!(flushed)?;
         *this.in_flight = 0;
         Poll::Ready(Ok(()))

@@ -24,9 +24,9 @@ const fn room(length: usize) -> usize {
 
 /// The outgoing direction of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(super) struct Compressor {
     /// If the context is kept: created for the first message that needs it.
-    context: Option<Box<Context>>,
+    context: Option<Box<KeptContext>>,
 }
 
 /// The messages sent so far, and how much they have saved.
@@ -35,7 +35,7 @@ pub(super) struct Outgoing {
 /// sent plain, the peer would not see it in its context, and the context would be lost. Such messages are therefore
 /// sent compressed on credit.
 #[derive(Debug)]
-struct Context {
+struct KeptContext {
     state: Compress,
     /// The number of bytes by which messages may grow before one is sent plain.
     credit: usize,
@@ -47,7 +47,7 @@ const CREDIT: usize = 1 << 10;
 /// The maximum credit, and the largest message that may use it.
 pub(super) const MOST: usize = 4 << 10;
 
-impl Context {
+impl KeptContext {
     fn new(deflate: &Deflate) -> Self {
         Self { state: per_thread::new_compress(deflate.level), credit: CREDIT }
     }
@@ -66,7 +66,7 @@ impl Context {
     }
 }
 
-impl Outgoing {
+impl Compressor {
     /// Returns whether a message is sent as it is.
     #[inline]
     pub(super) fn passes(message: &Message, deflate: &Deflate) -> bool {
@@ -89,7 +89,7 @@ impl Outgoing {
         }
         let kind = Kind { is_text: matches!(message, Message::Text(_)), is_kept: deflate.keep_context };
         let compressed = if deflate.keep_context {
-            let context = self.context.get_or_insert_with(|| Box::new(Context::new(deflate)));
+            let context = self.context.get_or_insert_with(|| Box::new(KeptContext::new(deflate)));
             context.compress(plain, kind, deflate)
         } else {
             per_thread::with_compress(deflate.level, |state| compress(state, plain, kind, 0, deflate))

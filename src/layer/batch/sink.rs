@@ -30,7 +30,7 @@ use crate::{
 /// The delay runs while messages wait or are not flushed: the timer is set, or `is_due` if it has run out at once.
 /// Until the reader waits (`is_parked`) nothing is set, because the reader polls before it waits and sends what is due.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(super) struct BatchSink {
     pack: Pack,
     sink: LayerSink<Message>,
     is_dirty: bool,
@@ -50,7 +50,7 @@ pub(super) struct Outgoing {
     late: Option<Error>,
 }
 
-impl Outgoing {
+impl BatchSink {
     pub(super) fn new(pack: Pack) -> Self {
         Self {
             pack,
@@ -252,7 +252,7 @@ impl Outgoing {
 }
 
 /// Messages that wait for others to join them, without a flush.
-impl Outgoing {
+impl BatchSink {
     /// On the writer's task: sends messages that have waited too long, if no reader does.
     fn poll_rung<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
     where

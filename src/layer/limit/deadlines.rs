@@ -6,7 +6,7 @@ use std::{
 /// Decides when the transport's time is over. A message sets a flag, and a timer asks now and then, so no message reads
 /// a clock.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct Deadlines {
     idle: Option<Duration>,
     lifetime: Option<Duration>,
     /// The number of bytes that may move without a message of data before they stop being a sign of life.
@@ -33,7 +33,7 @@ const TICKS: u32 = 8;
 /// The number of bytes that must move in a second for an unfinished message to count as activity.
 const LEAST_RATE: u128 = 1024;
 
-impl Watch {
+impl Deadlines {
     pub(super) const fn new(idle: Option<Duration>, lifetime: Option<Duration>, most: usize) -> Self {
         Self { idle, lifetime, most: most as u64, is_active: false, quiet: 0, moved: 0, unfinished: 0 }
     }
@@ -59,7 +59,7 @@ impl Watch {
         moved > 0 && u128::from(moved) >= tick.as_millis() * LEAST_RATE / 1000 && self.unfinished <= self.most
     }
 
-    /// Returns the time until the next tick. `None` if there is nothing to watch.
+    /// Returns the time until the next tick. `None` if there is no deadline.
     pub(super) fn next(&self, age: Duration) -> Option<Duration> {
         let tick = self.idle.map(|idle| (idle / TICKS).max(Duration::from_millis(1)));
         let left = self.lifetime.map(|lifetime| lifetime.saturating_sub(age));
@@ -99,27 +99,27 @@ mod tests {
 
     #[test]
     fn eight_quiet_ticks_in_a_row_are_idle() {
-        let mut watch = Watch::new(Some(8 * SECOND), None, 0);
-        assert_eq!(watch.next(Duration::ZERO), Some(SECOND));
+        let mut deadlines = Deadlines::new(Some(8 * SECOND), None, 0);
+        assert_eq!(deadlines.next(Duration::ZERO), Some(SECOND));
         for _ in 0..7 {
-            assert_eq!(watch.tick(SECOND), None);
+            assert_eq!(deadlines.tick(SECOND), None);
         }
-        watch.passed(true);
+        deadlines.passed(true);
         for _ in 0..8 {
-            assert_eq!(watch.tick(SECOND), None);
+            assert_eq!(deadlines.tick(SECOND), None);
         }
-        assert_eq!(watch.tick(SECOND), Some(Over::Idle(8 * SECOND)));
+        assert_eq!(deadlines.tick(SECOND), Some(Over::Idle(8 * SECOND)));
     }
 
     #[test]
     fn bytes_that_move_fast_enough_keep_the_time_away_until_they_are_more_than_any_message() {
-        let mut watch = Watch::new(Some(8 * SECOND), None, 100_000);
+        let mut deadlines = Deadlines::new(Some(8 * SECOND), None, 100_000);
         let mut ticks = |bytes| {
             for tick in 1.. {
-                watch.moved(bytes);
-                if watch.tick(SECOND).is_some() {
-                    watch.passed(true);
-                    watch.tick(SECOND);
+                deadlines.moved(bytes);
+                if deadlines.tick(SECOND).is_some() {
+                    deadlines.passed(true);
+                    deadlines.tick(SECOND);
                     return tick;
                 }
             }
@@ -134,16 +134,16 @@ mod tests {
 
     #[test]
     fn a_lifetime_is_asked_about_when_it_ends_and_not_in_between() {
-        let mut watch = Watch::new(None, Some(60 * SECOND), 0);
-        assert_eq!(watch.next(Duration::ZERO), Some(60 * SECOND));
-        watch.passed(true);
-        assert_eq!(watch.tick(59 * SECOND), None);
-        assert_eq!(watch.tick(60 * SECOND), Some(Over::Lifetime(60 * SECOND)));
+        let mut deadlines = Deadlines::new(None, Some(60 * SECOND), 0);
+        assert_eq!(deadlines.next(Duration::ZERO), Some(60 * SECOND));
+        deadlines.passed(true);
+        assert_eq!(deadlines.tick(59 * SECOND), None);
+        assert_eq!(deadlines.tick(60 * SECOND), Some(Over::Lifetime(60 * SECOND)));
         assert_eq!(
-            Watch::new(Some(8 * SECOND), Some(60 * SECOND), 0).next(Duration::from_millis(59_500)),
+            Deadlines::new(Some(8 * SECOND), Some(60 * SECOND), 0).next(Duration::from_millis(59_500)),
             Some(SECOND / 2)
         );
-        assert_eq!(Watch::new(None, None, 0).next(SECOND), None);
+        assert_eq!(Deadlines::new(None, None, 0).next(SECOND), None);
     }
 
     #[test]

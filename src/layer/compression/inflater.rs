@@ -19,7 +19,7 @@ const TOO_MUCH: &str = "it holds more than it says";
 
 /// The incoming direction of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Incoming {
+pub(super) struct Inflater {
     /// The messages received so far, if the context is kept: created for the first message that needs it.
     context: Option<Box<Decompress>>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Refused {
     pub(super) is_final: Option<CloseCode>,
 }
 
-impl Incoming {
+impl Inflater {
     /// Returns whether a message is certainly as the peer's user sent it.
     #[inline]
     pub(super) fn passes(message: &Message) -> bool {
