@@ -61,7 +61,7 @@ impl Room {
 mod tests {
     use super::Room::{self, Held, Promised, Taken, Unknown};
 
-    fn after(mut room: Room, step: impl FnOnce(&mut Room)) -> Room {
+    fn after<R>(mut room: Room, step: impl FnOnce(&mut Room) -> R) -> Room {
         step(&mut room);
         room
     }
@@ -71,8 +71,8 @@ mod tests {
         let rooms = [Unknown, Promised, Taken, Held];
         assert_eq!(rooms.map(|room| after(room, Room::found)), [Held, Promised, Promised, Held]);
         assert_eq!(rooms.map(|room| after(room, Room::promise)), [Unknown, Promised, Taken, Promised]);
-        assert_eq!(rooms.map(|room| after(room, |room| drop(room.keep()))), [Unknown, Held, Unknown, Held]);
-        assert_eq!(rooms.map(|room| after(room, |room| drop(room.spend()))), [Unknown, Taken, Taken, Unknown]);
+        assert_eq!(rooms.map(|room| after(room, Room::keep)), [Unknown, Held, Unknown, Held]);
+        assert_eq!(rooms.map(|room| after(room, Room::spend)), [Unknown, Taken, Taken, Unknown]);
         assert_eq!(rooms.map(|mut room| room.keep()), rooms.map(Room::is_promised));
         assert_eq!(rooms.map(|mut room| room.spend()), rooms.map(Room::is_there));
     }

@@ -705,7 +705,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_steady_while_nothing_of_its_own_waits_and_never_after_the_end() {
+    fn it_only_forwards_while_nothing_of_its_own_waits_and_never_after_the_end() {
         let (mut here, mut there) = channel::<u32, u32>(1);
         let mut sink = LayerSink::new();
         let mut cx = Context::from_waker(Waker::noop());
