@@ -45,8 +45,8 @@ while let Some(order) = receiver.receive().await {
 //!
 //! | plane | type | examples | layers that fit |
 //! |---|---|---|---|
-//! | [**transport**](Transport) | `Sink<Out, Error = E> + Stream<Item = Result<In, E>>` | `WebSocket`, your own | [`layer`] |
-//! | [**connector**](Connect) | `Service<Request<()>, Response = Response<T>>` | `WebSocketConnector` | tower's, tower-http's |
+//! | [**transport**](Transport) | `Sink<Out, Error = E> + Stream<Item = Result<In, E>>` | `WebSocket` | [`layer`] |
+//! | [**connector**](Connect) | `Service<Request<()>, Response = Response<T>>` | `WebSocketConnector` | tower-http's |
 //! | **service** | `Service<Req, Response = Res>` | your handler, `service::Client` | every tower layer |
 //!
 //! [`layer`] describes what each layer is for and in which order to stack them; `stack` has ready-made stacks.
@@ -93,7 +93,7 @@ while let Some(order) = receiver.receive().await {
 //! | level | for |
 //! |---|---|
 //! | `ERROR` | the process cannot accept connections |
-//! | `WARN` | a limit on connections or sessions was reached, an answer cannot be sent, the server is misconfigured (5xx) |
+//! | `WARN` | a limit on connections or sessions was reached, an answer cannot be sent, a misconfigured server (5xx) |
 //! | `INFO` | a client was refused (401, 403, 426, 429), or a message over a limit closed the connection (1009) |
 //! | `DEBUG` | a request is malformed (400, 405), or the peer violates the protocol |
 //!

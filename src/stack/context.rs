@@ -299,8 +299,8 @@ impl WebSocketContext {
     }
 }
 
-fn lock<T>(place: &Lock<T>) -> MutexGuard<'_, T> {
-    place.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Lock<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn has_not_ended(handle: &ReconnectHandle) -> bool {

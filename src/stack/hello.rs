@@ -75,10 +75,10 @@ impl Hello {
     }
 
     fn parse(body: &Bytes) -> Result<Self, Error> {
-        let word = |at: usize| body.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
-        match (word(0), word(4)) {
+        let number = |at: usize| body.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+        match (number(0), number(4)) {
             (Some(bits), Some(max_message)) => {
-                Ok(Self { capabilities: Capabilities::from_bits(bits), max_message, headroom: word(8).unwrap_or(0) })
+                Ok(Self { capabilities: Capabilities::from_bits(bits), max_message, headroom: number(8).unwrap_or(0) })
             }
             _ => Err(Error::protocol("the peer's hello is truncated")),
         }

@@ -29,7 +29,7 @@ where
     F: Future<Output = Result<(), axum::Error>> + Send + 'static,
 {
     get(move |upgrade: WebSocketUpgrade| async move {
-        // What fails shows at the client.
+        // A failure shows at the client.
         upgrade.max_message_size(LIMIT).protocols(["chat"]).on_upgrade(move |socket| async move {
             let _ = session(socket).await;
         })

@@ -18,5 +18,5 @@ mod tungstenite_client;
 
 use support::within;
 
-/// What both ends take at most, in bytes.
+/// The largest message that both ends accept, in bytes.
 const LIMIT: usize = 256 * 1024;

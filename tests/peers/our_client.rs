@@ -1,4 +1,4 @@
-//! What our connector and a server at `base` must do together. The routes are those of `ws.cjs`.
+//! Scenarios of our connector and a server at `base`. The routes are those of `ws.cjs`.
 
 use futures_util::StreamExt;
 use tower::ServiceExt;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{Error, rt::Instant};
 
-/// What a connector, its clones, attempts and transports have observed together.
+/// The observations that a connector, its clones, attempts and transports share.
 pub(super) struct Observations {
     memory: Mutex<Memory>,
     watchers: Watchers,

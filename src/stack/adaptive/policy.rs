@@ -1,4 +1,4 @@
-//! What one transport's error means for the others. Pure: no I/O, no clock.
+//! The meaning of one transport's error for the others. Pure: no I/O, no clock.
 
 use std::error::Error as StdError;
 

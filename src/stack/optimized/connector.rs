@@ -89,7 +89,7 @@ where
                     "the server may not know the subprotocol `tower-transport.v1`: connecting again without it"
                 );
                 if let Some(transport) = transport {
-                    greeting::leave(transport).await;
+                    greeting::close(transport).await;
                 }
             } else {
                 if doubt.is_some() && !offers && Doubt::about_refusal(&error).is_some() {

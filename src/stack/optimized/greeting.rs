@@ -247,16 +247,16 @@ where
     } else {
         return;
     };
-    let told = async {
+    let closed = async {
         transport.send_message(Message::Close(Some(frame))).await?;
         SinkExt::<Message>::close(&mut transport).await
     };
     // A client that is gone needs no reason.
-    let _ = rt::timeout(limit, told).await;
+    let _ = rt::timeout(limit, closed).await;
 }
 
-/// Ends a connection to a stranger that has not been sent anything.
-pub(super) async fn leave<T>(mut transport: T)
+/// Closes a connection to a stranger that has not been sent anything.
+pub(super) async fn close<T>(mut transport: T)
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
 {

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 
 use crate::{Error, Message, Transport, message::trailer, stack::Capabilities};
 
-/// What the two ends of a connection have agreed on.
+/// The agreement of the two ends of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Agreed {
     /// The capabilities that both ends have on.

@@ -57,8 +57,8 @@ enum Peer {
     RefusesBoth,
 }
 
-/// What [`OptimizedTransport::connect`](super::OptimizedTransport::connect) has learned, which has no builder to keep
-/// it between calls.
+/// The memory of [`OptimizedTransport::connect`](super::OptimizedTransport::connect), which has no builder to keep one
+/// between calls.
 static OF_THE_PROCESS: LazyLock<Peers> = LazyLock::new(Peers::default);
 
 impl Peers {

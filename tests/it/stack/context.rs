@@ -1,4 +1,4 @@
-//! What the simple client promises, against an echo that knows nothing of this crate and one that does.
+//! The promises of the simple client, against an echo that does not know this crate and one that does.
 
 use std::{net::SocketAddr, time::Duration};
 

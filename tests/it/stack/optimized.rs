@@ -111,7 +111,7 @@ async fn what_looks_like_a_batch_passes_as_it_is_with_batches_and_without() {
 #[tokio::test]
 async fn a_message_of_exactly_the_limit_arrives_whatever_the_layers_add_to_it() {
     const LIMIT: usize = 20_000;
-    // Whoever has a relay send these must not get anybody's session refused by the limit of the transport below.
+    // A client that has a relay send these must not end other sessions by the limit of the transport below.
     let marks = (1..8).map(|layer| [0, layer, 0xf8, b't', b't', b'x', 1, 0xff]);
     for sampled in [false, true] {
         let builder = || {

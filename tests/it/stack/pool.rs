@@ -1,4 +1,4 @@
-//! What the pool promises: which connection a call gets, who waits how long, and when connections come and go.
+//! The promises of the pool: which connection a call gets, who waits how long, and when connections come and go.
 
 use std::{
     sync::{

@@ -44,13 +44,13 @@ fn builder() -> OptimizedBuilder {
     OptimizedTransport::builder().limits(limits).backoff(Backoff::fixed(Duration::from_millis(5)))
 }
 
-/// What a server does with one connection after it has chosen the first name that was offered.
+/// The behavior of a server on one connection, after it has chosen the first name that was offered.
 type Behavior = fn(Channel) -> BoxFuture<'static, ()>;
 
-/// What was offered, of each connection.
+/// The names that each connection offered.
 type Offers = Arc<Mutex<Vec<String>>>;
 
-/// A connector to a server that does one behavior after the other, and the last for ever.
+/// A connector to a server that behaves in one way after the other, and keeps to the last one.
 fn server(
     behaviors: &[Behavior],
 ) -> (
@@ -658,7 +658,7 @@ async fn over_web_socket_a_client_that_echoes_the_name_is_closed_with_a_reason()
     assert!(socket.next().now_or_never().flatten().is_none());
 }
 
-/// What a server of raw sockets does with an HTTP request that offers the stack's subprotocol.
+/// The answer of a server of raw sockets to an HTTP request that offers the stack's subprotocol.
 #[derive(Clone, Copy)]
 enum Dislike {
     /// Answers 400.

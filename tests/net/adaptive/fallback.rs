@@ -1,4 +1,4 @@
-//! What falls back on what, over real sockets.
+//! Which transport falls back on which, over real sockets.
 
 use std::{net::Ipv4Addr, time::Duration};
 

@@ -20,7 +20,7 @@ use tokio::{
 struct Faults {
     swallows_udp: AtomicBool,
     swallows_tcp: AtomicBool,
-    /// What an upgrade is answered with.
+    /// Upgrades are answered with an error.
     refuses_upgrades: AtomicBool,
     upgrades_refused: AtomicUsize,
     /// An upgrade passes, and nothing after it.

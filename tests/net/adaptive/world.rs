@@ -148,13 +148,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// What it is connected by.
+    /// The transport that it is connected by.
     pub(crate) fn kind(&self) -> TransportKind {
         let response = self.handle.reconnect().unwrap().response().unwrap();
         *response.extensions.get().unwrap()
     }
 
-    /// Puts so many messages on their way, and waits for none of them.
+    /// Sends this number of messages, and does not wait for any of them.
     pub(crate) async fn send(&mut self, messages: u64) {
         for _ in 0..messages {
             within(self.sender.send(Checker::message(self.sent))).await.unwrap();
@@ -175,7 +175,7 @@ impl Client {
         .await;
     }
 
-    /// Sends so many, a few at a time, and gets them back.
+    /// Sends this number of messages, a few at a time, and receives them.
     pub(crate) async fn exchange(&mut self, messages: u64) {
         for _ in 0..messages / 20 {
             self.send(20).await;

@@ -343,7 +343,7 @@ async fn a_remembered_transport_that_works_no_more_costs_no_more_than_a_head_sta
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_path_that_went_dead_in_a_session_is_tried_last_and_told_once() {
+async fn a_path_that_went_dead_in_a_session_is_tried_last_and_recorded_once() {
     let mut races = Races::new([up(5), up(20), up(20)]);
     let race = races.race();
     let route = Route::new(race.attempt().clone(), WebTransport);
@@ -386,13 +386,13 @@ async fn what_happens_is_counted_by_transport_and_reason() {
 
 /// The calls that a metrics recorder received, as text.
 #[derive(Default)]
-struct Recorder(Mutex<HashMap<String, Arc<Told>>>);
+struct Recorder(Mutex<HashMap<String, Arc<Recorded>>>);
 
 #[derive(Default)]
-struct Told(Mutex<Vec<f64>>);
+struct Recorded(Mutex<Vec<f64>>);
 
 impl Recorder {
-    fn told(&self, key: &Key) -> Arc<Told> {
+    fn recorded(&self, key: &Key) -> Arc<Recorded> {
         let mut labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
         labels.sort();
         self.0.lock().unwrap().entry(format!("{} {}", key.name(), labels.join(","))).or_default().clone()
@@ -400,8 +400,8 @@ impl Recorder {
 
     /// Returns a line for each metric: the sum of a counter, or all values of a histogram.
     fn lines(&self) -> Vec<String> {
-        let line = |(name, told): (&String, &Arc<Told>)| {
-            let values = told.0.lock().unwrap();
+        let line = |(name, recorded): (&String, &Arc<Recorded>)| {
+            let values = recorded.0.lock().unwrap();
             if name.contains("_total") {
                 format!("{name} {}", values.iter().sum::<f64>())
             } else {
@@ -412,7 +412,7 @@ impl Recorder {
     }
 }
 
-impl CounterFn for Told {
+impl CounterFn for Recorded {
     fn increment(&self, value: u64) {
         self.0.lock().unwrap().push(value as f64);
     }
@@ -422,7 +422,7 @@ impl CounterFn for Told {
     }
 }
 
-impl HistogramFn for Told {
+impl HistogramFn for Recorded {
     fn record(&self, value: f64) {
         self.0.lock().unwrap().push(value);
     }
@@ -436,7 +436,7 @@ impl metrics::Recorder for Recorder {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(self.told(key))
+        Counter::from_arc(self.recorded(key))
     }
 
     fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
@@ -444,7 +444,7 @@ impl metrics::Recorder for Recorder {
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(self.told(key))
+        Histogram::from_arc(self.recorded(key))
     }
 }
 

@@ -113,11 +113,11 @@ impl Sessions {
                     "too many sessions (SessionServer::sessions): one is closed with 1013"
                 );
                 let full = CloseFrame::new(CloseCode::TRY_AGAIN, "too many sessions");
-                let told = async {
+                let closed = async {
                     let _ = session.send_message(Message::Close(Some(full))).await;
                     let _ = session.close().await;
                 };
-                let _ = rt::timeout(self.acceptor.limits().close, told).await;
+                let _ = rt::timeout(self.acceptor.limits().close, closed).await;
             }
             Ok(None) => {}
             Err(error) => {

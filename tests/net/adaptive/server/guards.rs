@@ -133,7 +133,7 @@ async fn layers_of_tower_and_tower_http_are_guards_too() {
         .layer(SetResponseHeaderLayer::overriding(http::header::SERVER, http::HeaderValue::from_static("guarded")))
         .layer(TimeoutLayer::new(Duration::from_millis(1)));
     let server = SessionServer::new(acceptor(), greeter()).guard(guard);
-    // What a guard adds to the answer is in the answer; the request is no handshake.
+    // The headers that a guard adds are in the answer; the request is no handshake.
     let request = Request::get("/ws").body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
     let response = server.http().oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED);

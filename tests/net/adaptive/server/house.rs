@@ -56,7 +56,7 @@ pub(super) fn greeter() -> impl Fn(Session, request::Parts) -> BoxFuture<'static
     }
 }
 
-/// What serves HTTP.
+/// The server of HTTP.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Host {
     Hyper,

@@ -1,4 +1,4 @@
-//! What is counted over all transports.
+//! The limits that count over all transports.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -45,14 +45,14 @@ async fn so_many_sessions_over_all_transports_and_no_more() {
         let mut second = house.connect(WebSocket).await.unwrap();
         hear(&mut second).await;
         for kind in TransportKind::ALL {
-            // Who knows the stack might have come back to a session.
+            // A client that knows the stack might have come back to a session.
             let mut session = house.connect(kind).await.unwrap();
             let handle = session.handle();
             tokio::spawn(async move { session.receive_message().await });
             let cause = lost(&handle).await;
             assert_eq!(cause.close_frame().map(|frame| frame.code().get()), Some(1013), "{kind}: {cause:?}");
             handle.reconnect().unwrap().close();
-            // Who does not could not.
+            // Another client could not.
             let error = within(house.road(kind).oneshot(Request::new(()))).await.unwrap_err();
             assert_eq!(error.status(), Some(StatusCode::SERVICE_UNAVAILABLE), "{kind}: {error}");
         }

@@ -1,4 +1,4 @@
-//! What is one for all transports: the handler, the store.
+//! One handler and one store for all transports.
 
 use futures_util::SinkExt;
 use http::StatusCode;
