@@ -47,7 +47,7 @@ impl Victim {
         }
     }
 
-    /// Who attacks.
+    /// The attacker.
     pub(crate) fn attacker(self) -> From {
         match self {
             Self::Server => From::Client,

@@ -1,5 +1,5 @@
-//! What strangers can make a server hold before they say who they are. A connection is a channel, so that little else is
-//! measured.
+//! The memory that strangers can make a server hold before they authenticate. A connection is a channel, so that little
+//! else is measured.
 
 use std::{task::Context, time::Duration};
 

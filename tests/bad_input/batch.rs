@@ -61,7 +61,7 @@ async fn refused(layer: BatchLayer, message: Vec<u8>, says: &str, is: fn(&Error)
         });
         let held = held.await;
         println!("{} bytes, {says}: {} KiB held beside the message", message.len(), held / KIB);
-        // What a socket reads with: the chunk of a busy connection has 128 KiB.
+        // The read buffer of a socket: the chunk of a busy connection has 128 KiB.
         assert!(held < 256 * KIB, "{held}");
     }
 }

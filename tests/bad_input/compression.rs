@@ -1,4 +1,5 @@
-//! What a peer can make the compression layer hold. Each test is alone on its thread, which is what is measured.
+//! The memory that a peer can make the compression layer hold. Each test runs alone on its thread, whose memory is
+//! measured.
 
 use std::sync::OnceLock;
 
@@ -21,7 +22,7 @@ fn marked(data: &[u8], length: usize, kind: u8) -> Message {
     Message::binary([data, &length, &[kind, 1, 0xf8, b't', b't', b'x', 1, 0xff]].concat())
 }
 
-/// Deflate data of so many MiB of zeros, compressed as far as it goes.
+/// Deflate data of this many MiB of zeros, at the highest compression level.
 fn zeros(mib: usize) -> Vec<u8> {
     let mut state = Compress::new(Compression::new(9), false);
     let (chunk, mut data) = (vec![0; MIB], Vec::with_capacity((mib + 64) * 2 * KIB));
@@ -40,7 +41,7 @@ fn bomb() -> &'static [u8] {
     BOMB.get_or_init(|| zeros(100))
 }
 
-/// What becomes of the message, and how many bytes were held at most beyond it.
+/// The outcome of the message, and the peak of bytes held in addition to it.
 fn receive(deflate: Deflate, message: Message) -> (Result<Message, Error>, usize) {
     let (here, mut there) = channel::<Message, Message>(1);
     let mut here = ServiceBuilder::new().compression(deflate).service(here);

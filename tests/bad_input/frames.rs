@@ -100,7 +100,7 @@ async fn a_close_code_that_may_not_be_sent_is_an_error_that_names_it_and_is_answ
     }
 }
 
-/// What is legal, if odd, gets through.
+/// Legal but odd frames get through.
 async fn received(victim: Victim, frames: impl IntoIterator<Item = Frame>) -> Message {
     let (mut attacker, mut socket) = victim.meet(limits()).await;
     for frame in frames {

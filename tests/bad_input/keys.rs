@@ -32,7 +32,7 @@ fn a_million_keys_cost_what_65_536_do_and_get_one_quota_beyond() {
     // A call each of those that are kept, and one quota for all the others.
     assert_eq!(admitted, limiter.keys() - 1 + BURST.get() as usize);
     assert_eq!(limiter.overflowed() as usize, 1_000_000 - (limiter.keys() - 1));
-    // Who was known before keeps what is left.
+    // A client that was known before keeps the rest of its quota.
     for _ in 1..BURST.get() {
         limiter.check(u128::MAX).unwrap();
     }

@@ -1,4 +1,4 @@
-//! What a peer can make a connection hold. Each test is alone on its thread, which is what is measured.
+//! The memory that a peer can make a connection hold. Each test runs alone on its thread, whose memory is measured.
 
 use std::{io::Write, net::TcpStream, thread, time::Duration};
 

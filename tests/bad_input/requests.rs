@@ -81,7 +81,7 @@ async fn the_preface_of_http2_gets_no_session_and_an_end() {
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 505"), "{answer}");
 }
 
-/// What a client gets that does not wait for the answer, and what the session gets.
+/// The response to a client that does not wait for it, and the messages that the session gets.
 async fn pipelined(behind: &[u8]) -> (Vec<u8>, Vec<Result<Message, Error>>) {
     within(async {
         let (address, mut sockets) = our_server(Limits::new()).await;

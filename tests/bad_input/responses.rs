@@ -14,7 +14,7 @@ use crate::{
     within,
 };
 
-/// What our connector makes of a server that answers with `answer(right answer)`.
+/// The result of our connector with a server that answers with `answer(right answer)`.
 async fn error(answer: impl FnOnce(String) -> Vec<u8>) -> Error {
     within(async {
         let (mut tcp, connecting) = called(Limits::new()).await;

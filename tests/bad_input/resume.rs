@@ -1,5 +1,5 @@
-//! What strangers and greedy clients can make a store of sessions hold. Each test is alone on its thread, which is what is
-//! measured; a connection is a channel, so that little else is.
+//! What strangers and greedy clients can make a store of sessions hold. Each test is alone on its thread, which is what
+//! is measured; a connection is a channel, so that little else is.
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower::{Layer, Service};
@@ -194,8 +194,8 @@ async fn a_window_without_bound_in_a_clients_hello_makes_a_server_hold_its_own_b
     let (sent, error) = flood(&mut near, &mut session).await;
     println!("a client that names u32::MAX: {sent} x 1 MiB, {} KiB held at most", growth.peak() / KIB);
     assert!(error.is_protocol() || error.is_closed(), "{error}");
-    // What is read ahead, what waits for an acknowledgement, the channel between the two, and the message in the flood's own hands.
-    // What it sends on while the close is on its way is read and dropped.
+    // Messages read ahead, messages without an acknowledgement, the channel between the two, and the flood's own
+    // message. Messages that it still sends while the close is in flight are read and dropped.
     assert!(growth.peak() < 16 * KIB * KIB, "{sent}, {}", growth.peak());
 }
 
@@ -218,11 +218,12 @@ async fn a_window_without_bound_in_a_servers_welcome_makes_a_client_hold_its_own
     let (sent, error) = flood(&mut far, &mut transport).await;
     println!("a server that names u32::MAX: {sent} x 1 MiB, {} KiB held at most", growth.peak() / KIB);
     assert!(error.is_protocol() || error.is_closed(), "{error}");
-    // What it sends on while the close is on its way is read and dropped.
+    // Messages that it still sends while the close is in flight are read and dropped.
     assert!(growth.peak() < 16 * KIB * KIB, "{sent}, {}", growth.peak());
 }
 
-/// What is read ahead counts in the pool of all sessions: where that is used up, the connection ends with 1013 and the session goes on.
+/// Messages read ahead count in the pool of all sessions. If it is used up, the connection ends with 1013 and the
+/// session goes on.
 #[tokio::test]
 async fn read_ahead_of_many_sessions_is_bounded_by_the_pool_of_the_store() {
     const SESSIONS: usize = 64;

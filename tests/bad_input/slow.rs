@@ -1,4 +1,4 @@
-//! Clients who never come to the end of their handshake. What is measured is the server's thread; who attacks has another.
+//! Clients that never complete their handshake. The server's thread is measured; the attacker has another.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -96,12 +96,12 @@ async fn a_handshake_of_a_byte_a_second_is_cut_in_time() {
             break;
         }
     }
-    // What the clock says when the network says so is a little later.
+    // The clock is read a little after the event on the network.
     assert!(start.elapsed() <= 2 * HEAD, "{:?} on the paused clock", start.elapsed());
     assert!(sockets.try_recv().is_err(), "a session began");
 }
 
-/// What the server holds at most while `attacker` is at it.
+/// The server's peak memory while `attacker` runs.
 async fn held(attacker: impl FnOnce(SocketAddr) + Send + 'static) -> usize {
     let (address, _sockets) = our_server(Limits::new()).await;
     let growth = Growth::start();

@@ -1,5 +1,5 @@
-//! Servers of event streams that lie or do not end, against our client: what they make it hold. Each test is alone on its thread,
-//! which is what is measured.
+//! Servers of event streams that lie or do not end, against our client: what they make it hold. Each test is alone on
+//! its thread, which is what is measured.
 
 use std::{
     io::{Read, Write},
@@ -20,7 +20,7 @@ use crate::allocator::Growth;
 const KIB: usize = 1024;
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
 
-/// What hyper holds of what it has read, and the parser of the chunk that it reads.
+/// The read buffer of hyper, and the chunk in the parser.
 const READING: usize = 256 * KIB;
 
 /// Our client reads what an attacker writes, who has a thread of its own. Gives what the client held at most.
@@ -59,7 +59,7 @@ async fn next(events: &mut Sse) -> Result<Event, Error> {
     events.next().await.unwrap()
 }
 
-/// The beginning of a line, and then more of it, for ever.
+/// The beginning of a line, and then more of it forever.
 fn endless(beginning: &'static [u8], more: u8) -> impl FnOnce(&mut TcpStream) -> std::io::Result<()> + Send + 'static {
     move |tcp| {
         tcp.write_all(beginning)?;

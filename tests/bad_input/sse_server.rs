@@ -1,4 +1,5 @@
-//! Clients of an event stream that do not read, or that lie about what they have read. What is measured is alone on its thread.
+//! Clients of an event stream that do not read, or that lie about what they have read. The measured end is alone on its
+//! thread.
 
 use std::{
     convert::Infallible,
@@ -22,11 +23,12 @@ use crate::allocator::Growth;
 
 const KIB: usize = 1024;
 
-/// What hyper holds of a response that the socket does not take: 16 frames, each of them up to 16 KiB and one event.
+/// The part of a response that hyper holds while the socket does not take it: 16 frames, each of them up to 16 KiB and
+/// one event.
 const HYPER: usize = 16 * 32 * KIB;
 
-/// A connection of a client, on a thread of its own, to an event stream of ours on this one, where what it makes the server hold is
-/// measured. Each stream begins with the last event id that the server was told.
+/// A connection of a client, on a thread of its own, to an event stream of ours on this one, where what it makes the
+/// server hold is measured. Each stream begins with the last event id that the server was told.
 fn attack<T: Send + 'static>(
     queue: Queue<Event, Infallible>,
     attacker: impl FnOnce(TcpStream) -> T + Send + 'static,
@@ -110,7 +112,7 @@ fn a_client_that_does_not_read_is_given_up_where_the_queue_closes() {
         assert!(error.is_full(), "{error}");
         println!("{sent} events of 16 KiB until the cut, {} KiB held at most", growth.peak() / KIB);
         assert!(growth.peak() < 1024 * KIB + HYPER + 128 * KIB, "{}", growth.peak());
-        // What waits is dropped then, though the connection itself lasts until the socket fails or takes more.
+        // Waiting events are dropped then, though the connection lasts until the socket fails or takes more.
         assert_eq!(sender.queued_bytes(), 0);
         assert!(sender.dropped() > 50 && sender.closed().await.is_closed());
     });
@@ -136,7 +138,7 @@ fn a_last_event_id_that_no_server_gave_is_none_however_long() {
         let came = attack(Queue::events(), attacker, async |senders| {
             let growth = Growth::start();
             let sender = senders.recv().await.unwrap();
-            // hyper reads a head into one buffer; from what is none nothing is kept.
+            // hyper reads a head into one buffer, and keeps nothing of bytes that are not a head.
             assert!(growth.peak() < 1024 * KIB, "{}", growth.peak());
             tokio::time::timeout(Duration::from_secs(20), sender.closed()).await.expect("the client hangs");
         });

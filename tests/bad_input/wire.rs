@@ -1,6 +1,6 @@
 //! Raw frames, right and wrong (RFC 6455, section 5.2).
 
-/// Who writes the frame: a client masks, a server does not.
+/// The writer of the frame: a client masks, a server does not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum From {
     Client,

@@ -6,20 +6,20 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::{process::Command, sync::Mutex};
 
-/// What run.mjs prints.
+/// The output of run.mjs.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Report {
-    /// What the script gave.
+    /// The script's result.
     #[serde(default)]
     pub(crate) value: Value,
-    /// What the script threw.
+    /// The script's exception.
     pub(crate) error: Option<String>,
-    /// What Chromium logged: it says there why a connection failed, and does not tell the page.
+    /// Chromium's log: it has the reason of a failed connection, which the page does not learn.
     pub(crate) log: Vec<String>,
 }
 
-/// Opens `page`, an address of a page that a test serves, and calls the function in `pages/SCRIPT` with `argument`. `None`, and a
-/// printed line, where Chromium is not to be had.
+/// Opens `page`, an address of a page that a test serves, and calls the function in `pages/SCRIPT` with `argument`.
+/// `None`, and a printed line, where Chromium is not to be had.
 pub(crate) async fn run(page: &str, script: &str, argument: Value) -> Option<Report> {
     /// One browser at a time: each is a dozen processes.
     static TURN: Mutex<()> = Mutex::const_new(());

@@ -14,7 +14,7 @@ use crate::{
     site::serve,
 };
 
-/// What a page of `site` reads at `/events` of `host`.
+/// The events that a page of `site` reads at `/events` of `host`.
 async fn read(site: &str, host: &str, most: usize) -> Option<Report> {
     let types = json!(["message", "note", "\u{e9}v\u{e9}nement"]);
     let argument = json!({ "url": format!("http://{host}/events"), "types": types, "most": most });

@@ -1,5 +1,5 @@
-//! Two processes, real sockets, and a proxy between them that cuts the connection at random, 1,000 times: every message of
-//! both directions arrives once, in order.
+//! Two processes, real sockets, and a proxy between them that cuts the connection at random, 1,000 times: every message
+//! of both directions arrives once, in order.
 
 use std::{
     env,
@@ -147,7 +147,7 @@ impl Drop for Server {
     }
 }
 
-/// Carries so many bytes in all between two sockets, then cuts both.
+/// Carries this many bytes in total between two sockets, then cuts both.
 async fn carry(mut near: TcpStream, port: u16, mut bytes: usize) {
     let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { return };
     let (mut there, mut back) = ([0; 2048], [0; 2048]);

@@ -1,4 +1,4 @@
-//! What guards the upgrade, over real sockets, hyper and this crate's own client.
+//! Guards of the upgrade, over real sockets, hyper and this crate's own client.
 
 use std::{
     convert::Infallible,
@@ -72,7 +72,7 @@ async fn greeter(guard: AuthGuardLayer<JwtVerifier>) -> SocketAddr {
     listen(guard.layer(WebSocketUpgrade::new(greet).subprotocol("v1").unwrap())).await
 }
 
-/// What the server says to a client that sends this request.
+/// The server's response to a client that sends this request.
 async fn greeting(request: Request<()>) -> Result<String, Error> {
     let mut socket = WebSocketConnector::new().oneshot(request).await?.into_body();
     Ok(socket.receive_message().await.unwrap()?.as_text().unwrap().to_owned())
@@ -101,7 +101,7 @@ async fn a_token_of_a_header_a_cookie_and_a_subprotocol_lets_in() {
     assert_eq!(greeting.as_text(), Some("ada / Some(\"v1\")"));
 }
 
-/// What a browser does: whoever offers subprotocols fails where none of them is chosen.
+/// As in browsers, a client that offers subprotocols fails if none of them is chosen.
 #[tokio::test]
 async fn a_browser_that_offers_its_token_alone_is_answered_with_it() {
     use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};

@@ -1,6 +1,6 @@
-//! Peers that others wrote, in both roles: Node.js `ws`, Python `websockets`, axum's own WebSocket, tokio-tungstenite; our
-//! server is hyper with our upgrade. Of event streams: Node.js `eventsource` and `undici`, Python `httpx-sse`, and a server of
-//! Node.js `http`.
+//! Peers that others wrote, in both roles: Node.js `ws`, Python `websockets`, axum's own WebSocket, tokio-tungstenite;
+//! our server is hyper with our upgrade. Of event streams: Node.js `eventsource` and `undici`, Python `httpx-sse`, and
+//! a server of Node.js `http`.
 //!
 //! `tests/install` brings the peers that are not Rust; `TOWER_TRANSPORT_NO_PEERS=1` passes over them.
 

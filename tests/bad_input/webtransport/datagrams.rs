@@ -15,7 +15,7 @@ fn fifty_thousand_datagrams_that_nobody_reads_cost_at_most_the_buffer() {
         for _ in 0..DATAGRAMS {
             session.send_datagram_wait(Bytes::from_static(&[7; 1000])).await.unwrap();
         }
-        // What is still in QUIC's buffer goes before the close.
+        // Data in QUIC's buffer goes out before the close.
         let (mut send, _receive) = session.open_bi().await.unwrap();
         send.write_all(&[1]).await.unwrap();
         session.closed().await;

@@ -147,7 +147,7 @@ fn a_client_that_was_here_before_gets_no_early_data() {
         let tickets = Arc::new(Tickets::default());
         let quic = victim.quic(Resumption::store(tickets.clone()));
         let first = quic.connect(victim.address, "localhost").unwrap().await.unwrap();
-        // What the server's HTTP/3 says comes after the tickets.
+        // The server's HTTP/3 settings arrive after the tickets.
         first.accept_uni().await.unwrap();
         let early = quic.connect(victim.address, "localhost").unwrap().into_0rtt().is_ok();
         first.close(0_u32.into(), b"");
@@ -160,7 +160,7 @@ fn a_client_that_was_here_before_gets_no_early_data() {
     assert!(!early, "early data can be sent again by anyone who saw it");
 }
 
-/// What a client keeps of the sessions of TLS, counted.
+/// A client's store of TLS sessions, with counts.
 #[derive(Debug)]
 struct Tickets {
     store: ClientSessionMemoryCache,

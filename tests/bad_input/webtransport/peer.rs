@@ -11,7 +11,7 @@ use tower_transport::{
 };
 use web_transport_quinn::quinn::{self, crypto::rustls::QuicClientConfig};
 
-/// What the attacker knows of its victim.
+/// The attacker's knowledge of its victim.
 #[derive(Clone, Debug)]
 pub(crate) struct Victim {
     pub(crate) address: SocketAddr,
@@ -83,7 +83,8 @@ impl Deref for Attacker {
     }
 }
 
-/// Runs `ours` on this thread with a server of its own, and `attacker` on another. What the attacker has open at its end is closed then.
+/// Runs `ours` on this thread with a server of its own, and `attacker` on another. The attacker's connections are
+/// closed then.
 pub(crate) fn attack<T: Send + 'static>(
     limits: Limits,
     session_limits: SessionLimits,

@@ -57,7 +57,7 @@ fn a_hundred_streams_that_nobody_reads_cost_at_most_the_window() {
         peak = growth.peak();
     });
     println!("{} KiB written to 100 unread streams, {} KiB held at most", written / KIB, peak / KIB);
-    // What each stream begins with is in it, too.
+    // It includes the beginning of each stream.
     assert!(written + 100 * 16 > limits.window as usize, "{written}: the window was not filled");
     assert!(peak < limits.window as usize * 3 / 2 + MIB, "{peak}");
 }
@@ -172,7 +172,8 @@ fn garbage_ends_its_stream_and_no_other() {
     const GARBAGE: [&[u8]; 6] = [
         b"GET / HTTP/1.1\r\n\r\n",
         &[0],
-        // After the preamble: a kind that there is not, a ping of 126 bytes, a close of one byte, text that is not UTF-8.
+        // After the preamble: a kind that there is not, a ping of 126 bytes, a close of one byte, text that is not
+        // UTF-8.
         &[1, 9, 0],
         &[1, 2, 0x40, 126],
         &[1, 4, 1, 3],

@@ -1,4 +1,5 @@
-//! Nothing of the user's runs under a lock of the queue: drops, functions and wakers that look at the very queue they are in.
+//! Nothing of the user's runs under a lock of the queue: drops, functions and wakers that look at the very queue they
+//! are in.
 
 use std::{
     sync::{Arc, OnceLock, mpsc},
@@ -48,7 +49,7 @@ impl Drop for Looking {
     }
 }
 
-/// Fails where it takes for ever.
+/// Fails if it takes forever.
 fn in_time(work: impl FnOnce() + std::marker::Send + 'static) {
     let (done, is_done) = mpsc::channel();
     std::thread::spawn(move || {

@@ -137,7 +137,7 @@ fn coalesce_keeps_the_newest_of_each_key_at_the_place_of_the_oldest() {
     assert_eq!((sender.queued(), sender.dropped()), (3, 3));
     assert!(turn(&mut driver).is_pending());
     assert_eq!(received(&mut there), ["a3", "b2", "c1"]);
-    // Gone from the queue, a key starts anew.
+    // A key that has left the queue starts again.
     sender.send(Message::text("a4")).now_or_never().unwrap().unwrap();
     assert!(turn(&mut driver).is_pending());
     assert_eq!(received(&mut there), ["a4"]);

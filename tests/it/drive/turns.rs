@@ -1,4 +1,4 @@
-//! Who waits for a place, and does not come for it.
+//! Senders that wait for a place and do not come for it.
 
 use std::{sync::Arc, time::Duration};
 

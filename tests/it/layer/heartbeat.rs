@@ -467,7 +467,7 @@ async fn what_is_not_the_layers_own_passes_as_it_is() {
         here.send(message.clone()).await.unwrap();
         assert_eq!(there.next().await.unwrap().unwrap(), message);
     }
-    // What only looks like a heartbeat is the user's.
+    // A message that only looks like a heartbeat is the user's.
     let (mut here, mut there) = pair(&LAYER.answer_application_level());
     for kind in 0..4 {
         here.send(marked(b"12345678", kind)).await.unwrap();

@@ -1,4 +1,4 @@
-//! What each layer promises, poll by poll.
+//! The promises of each layer, poll by poll.
 mod auth;
 mod batch;
 mod cache;

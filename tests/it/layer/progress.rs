@@ -54,7 +54,7 @@ fn slow_line() -> (DuplexStream, DuplexStream) {
     slow_line_behind(16 * 1024)
 }
 
-/// The same behind operating systems that take so many bytes of each end at once.
+/// The same, if the operating system takes this many bytes of each end at once.
 fn slow_line_behind(room: usize) -> (DuplexStream, DuplexStream) {
     let ((near, a), (b, far)) = (duplex(room), duplex(room));
     let ((from_a, to_a), (from_b, to_b)) = (split(a), split(b));

@@ -294,13 +294,13 @@ fn a_queued_transport_is_send_and_sync_when_its_parts_are() {
     check(&queued(1, places(1)).0);
 }
 
-/// What happens to a queue, and how its messages move on.
+/// The operations on a queue, and the movement of its messages.
 #[derive(Clone, Debug)]
 enum Step {
     /// A message of this key.
     Push(u8),
     Ping,
-    /// The peer takes so many, and this half moves the queue on.
+    /// The peer takes this many, and this half moves the queue on.
     Take(usize, Half),
 }
 

@@ -53,7 +53,7 @@ fn sampling(every: u32) -> TraceLayer {
         .context_of(move |_| TraceContext::new(7, count.fetch_add(1, SeqCst) + 1, true))
 }
 
-/// What a subscriber wrote.
+/// The output of a subscriber.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -76,8 +76,8 @@ impl MakeWriter<'_> for Log {
     }
 }
 
-/// While there is one subscriber alone, a span that another thread is the first to enter is judged by that thread's subscriber, which is
-/// none, and stays off for all. So there are two.
+/// While there is one subscriber alone, a span that another thread is the first to enter is judged by that thread's
+/// subscriber, which is none, and stays off for all. So there are two.
 static ANOTHER: LazyLock<tracing::Dispatch> =
     LazyLock::new(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default()));
 
@@ -96,8 +96,8 @@ fn logged(run: impl FnOnce()) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// What a recorder heard: counters, gauges and how many entries a histogram has, by `name{label=value,..}` in the order of
-/// the labels' names.
+/// What a recorder heard: counters, gauges and how many entries a histogram has, by `name{label=value,..}` in the order
+/// of the labels' names.
 struct Recorded(Snapshotter, Mutex<HashMap<String, f64>>);
 
 impl Recorded {

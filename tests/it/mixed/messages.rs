@@ -1,4 +1,4 @@
-//! What is sent: of all kinds, and among them what ends like a mark of some layer.
+//! The messages that are sent: of all kinds, some of which end like a mark of a layer.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ fn marked() -> impl Strategy<Value = Vec<u8>> {
     let mark = (0..6u8, 0..9u8).prop_map(|(kind, layer)| [&[kind, layer][..], &MAGIC].concat());
     let body = prop_oneof![
         vec(any::<u8>(), 0..40),
-        // What a batch, a compressed message and a ping of the application have before their marks.
+        // The bytes before the marks of a batch, a compressed message and a ping of the application.
         Just(b"ab\x09\x05\x02\x02\0\0\0".to_vec()),
         Just(b"\x4b\x04\0\x01\0\0\0".to_vec()),
         Just(b"ttxh\0\0\0\x07".to_vec()),

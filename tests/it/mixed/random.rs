@@ -1,5 +1,5 @@
-//! Random stacks over links that stall, that let one message through at a time, and that are cut: every message arrives once,
-//! in order, unchanged, and nothing hangs.
+//! Random stacks over links that stall, that let one message through at a time, and that are cut: every message arrives
+//! once, in order, unchanged, and nothing hangs.
 
 use std::{
     future::ready,
@@ -29,12 +29,12 @@ use crate::mixed::{
     talk::{Part, Script, Way, block_on, way},
 };
 
-/// What carries the messages.
+/// The transport of the messages.
 #[derive(Clone, Copy, Debug)]
 enum Link {
-    /// With room for so many.
+    /// With room for this many.
     Channel(usize),
-    /// Over a byte stream that holds so many.
+    /// Over a byte stream that holds this many.
     WebSocket(usize),
 }
 
@@ -45,7 +45,7 @@ enum Fault {
     Permit(usize),
 }
 
-/// After so many milliseconds, at the client's end or the server's, in one direction.
+/// After this many milliseconds, at the client's end or the server's, in one direction.
 type Step = (u64, bool, bool, Fault);
 
 #[derive(Clone, Debug)]
@@ -138,7 +138,7 @@ fn check(plan: &Plan) {
     });
 }
 
-/// What is done to one connection.
+/// A fault of one connection.
 #[derive(Clone, Copy, Debug)]
 enum Doom {
     After(u64),

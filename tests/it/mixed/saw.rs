@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower::Layer;
 use tower_transport::Message;
 
-/// What was seen, and where: shared by all layers of one end.
+/// The messages that were seen, and where. Shared by all layers of one end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<Sight>>>);
 
@@ -42,7 +42,7 @@ impl Log {
         self.0.lock().unwrap().iter().filter(|sight| sight.outgoing == outgoing).map(|sight| sight.place).collect()
     }
 
-    /// What passed at one place.
+    /// The messages that passed one place.
     pub(crate) fn messages(&self, at: &str, outgoing: bool) -> Vec<Message> {
         let log = self.0.lock().unwrap();
         let here = log.iter().filter(|sight| sight.place == at && sight.outgoing == outgoing);
@@ -50,7 +50,7 @@ impl Log {
     }
 }
 
-/// What may pass.
+/// The messages that may pass.
 pub(crate) trait Seen {
     /// Control messages do not count.
     fn counts(&self) -> bool {

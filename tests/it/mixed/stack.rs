@@ -48,7 +48,7 @@ pub(crate) enum Piece {
         millis: u64,
         application_level: bool,
     },
-    /// Where reconnect and resume stand. Put on by whoever has a connector.
+    /// Where reconnect and resume stand. Added by the owner of the connector.
     Resume,
     // On one end.
     Trace,
@@ -203,7 +203,7 @@ pub(crate) struct Stacks {
 }
 
 impl Stacks {
-    /// What stands above the resume layer, and what below.
+    /// The layers above the resume layer, and those below it.
     pub(crate) fn split(pieces: &[Piece]) -> (&[Piece], &[Piece]) {
         match pieces.iter().position(|piece| matches!(piece, Piece::Resume)) {
             Some(place) => (&pieces[..place], &pieces[place + 1..]),

@@ -24,10 +24,10 @@ pub(crate) fn way() -> impl Strategy<Value = Way> {
     prop_oneof![Just(Way::Alone), Just(Way::Split), Just(Way::Driven)]
 }
 
-/// What one end says, and whether it flushes after each.
+/// The messages of one end, and whether it flushes after each.
 pub(crate) type Script = Vec<(Said, bool)>;
 
-/// What one end is to do.
+/// The script of one end.
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) name: &'static str,

@@ -1,4 +1,4 @@
-//! Callers that come, are polled only when they are woken, and go at any moment: whoever stays gets its own answer.
+//! Callers that come, are polled only when they are woken, and go at any moment. Those that stay get their own answers.
 
 use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, task::Waker};
 
@@ -75,7 +75,7 @@ impl<M: Clone> Peer for Answering<M> {
     }
 }
 
-/// Plays one game to its end: nobody who stays may be left waiting, whoever else has gone, and whenever.
+/// Plays one game to its end: no caller that stays may be left waiting, whichever others have gone, and whenever.
 fn play<T, C>(client: Client<T, u32, u32, C>, mut peer: impl Peer, random: &mut Random, driven: bool)
 where
     C: Correlate<u32, u32>,
@@ -146,7 +146,7 @@ where
             _ => {}
         }
     }
-    assert!(callers.is_empty(), "{} callers of {started} wait for ever, {finished} have their answers", callers.len());
+    assert!(callers.is_empty(), "{} callers of {started} wait forever, {finished} have their answers", callers.len());
     assert_eq!(client.in_flight(), 0);
 }
 

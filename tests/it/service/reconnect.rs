@@ -362,7 +362,7 @@ where
     }
 }
 
-/// What is judged of a message.
+/// The judged facts of a message.
 struct Value<M>(M);
 
 impl<M> From<M> for Value<M> {

@@ -1,4 +1,4 @@
-//! Many callers on several threads, some of whom give up.
+//! Many callers on several threads, some of which give up.
 
 use std::{num::NonZeroUsize, time::Duration};
 

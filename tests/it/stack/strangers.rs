@@ -1,5 +1,6 @@
-//! Servers that choose the stack's subprotocol without knowing it, as some take whichever name is offered first, or that
-//! refuse it; and clients that offer it without knowing it. Over channels on a paused clock, then over each transport.
+//! Servers that choose the stack's subprotocol without knowing it, as some take whichever name is offered first, or
+//! that refuse it; and clients that offer it without knowing it. Over channels on a paused clock, then over each
+//! transport.
 
 use std::{
     collections::VecDeque,

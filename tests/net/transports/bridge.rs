@@ -28,7 +28,7 @@ pub(crate) async fn a_service_answers_calls_in_order<C: Carrier>() {
     for number in 0..200 {
         assert_eq!(client.ready().await.unwrap().call(request(number)).await.unwrap(), doubled(request(number)));
     }
-    // Whoever hangs up ends the server, without an error where the transport says goodbye by itself.
+    // A client that hangs up ends the server, without an error if the transport has a closing handshake.
     drop(client);
     let ended = serving.await.unwrap();
     assert!(ended.as_ref().map_or_else(Error::is_closed, |()| true), "{ended:?}");

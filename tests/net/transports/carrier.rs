@@ -1,4 +1,4 @@
-//! What a transport must do to take part.
+//! The interface of a tested transport.
 
 use std::{
     net::SocketAddr,
@@ -23,13 +23,14 @@ pub(crate) trait Carrier {
     /// Whether the transport answers no pings itself.
     const NEEDS_ANSWERS: bool = false;
 
-    /// How many units of [`open`](Self::open)'s budgets 100 messages take, about: bytes, datagrams, or messages (which are batches).
+    /// How many units of [`open`](Self::open)'s budgets 100 messages take, about: bytes, datagrams, or messages (which
+    /// are batches).
     const UNITS: usize;
 
     /// How many connections of a test are cut, at most.
     const CUTS: usize = 8;
 
-    /// One connection after the other is cut after so many units; those after the last never.
+    /// Each connection is cut after its number of units; later ones are never cut.
     fn open(budgets: Vec<usize>) -> impl Future<Output = Route> + Send;
 }
 

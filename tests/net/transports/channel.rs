@@ -14,7 +14,7 @@ use crate::transports::carrier::{Carrier, Cuts, Door, Route, SUBPROTOCOL, dial};
 
 pub(crate) struct Channels;
 
-/// Carries so many messages in all, then drops both ends. Whether it came to that.
+/// Carries this many messages in total, then drops both ends. Returns whether it did.
 async fn carry(mut near: Channel, mut far: Channel, messages: usize) -> bool {
     for _ in 0..messages {
         let (message, target) = tokio::select! {

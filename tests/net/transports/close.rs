@@ -7,7 +7,7 @@ use crate::transports::{
     talk::converse,
 };
 
-/// What `wire` hears until its end: the data, and the close.
+/// The messages that `wire` receives until its end: the data, and the close.
 async fn all(wire: &mut Wire) -> (Vec<Message>, Option<CloseFrame>) {
     let (mut data, mut close) = (Vec::new(), None);
     while let Some(item) = wire.next().await {
@@ -29,7 +29,7 @@ async fn closes(from: &mut Wire, to: &mut Wire) {
         }
         from.send(Message::Close(Some(frame.clone()))).await.unwrap();
         from.close().await.unwrap();
-        // Reads on for the answer, as whoever closes does.
+        // Reads on for the answer, as the closing end does.
         while from.next().await.is_some() {}
         let error: Error = from.send(Message::text("too late")).await.unwrap_err();
         assert!(error.is_closed(), "{error:?}");

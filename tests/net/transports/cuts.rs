@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::transports::{carrier::Carrier, stack::both, talk::converse, value::Random};
 
-/// The same cuts for the same seed, each after about so many hundreds of messages, at most.
+/// The same cuts for the same seed, each after at most about this many hundreds of messages.
 pub(crate) fn budgets<C: Carrier>(seed: u64, hundreds: usize) -> Vec<usize> {
     let mut random = Random::new(seed);
     (0..C::CUTS).map(|_| 1 + random.below(C::UNITS * hundreds)).collect()

@@ -12,7 +12,7 @@ use crate::transports::{
 
 const SIZE: usize = 64 << 10;
 
-/// What may be on its way at most: the buffers of both ends and, over sockets, of the operating system in between.
+/// The maximum in flight: the buffers of both ends and, over sockets, of the operating system in between.
 const MOST: usize = (64 << 20) / SIZE;
 
 fn nth(number: usize) -> Message {
@@ -66,7 +66,7 @@ pub(crate) async fn a_reader_that_rests_does_not_hold_up_what_it_writes_itself<C
     filling.abort();
 }
 
-/// Through the whole stack and a driver: what is held up in the end is whoever sends.
+/// Through the whole stack and a driver: in the end the sender is held up.
 pub(crate) async fn a_reader_that_rests_holds_up_the_senders_of_the_whole_stack<C: Carrier>() {
     let mut both = both::<C>(Vec::new()).await;
     let (sender, _receiver, driver) = both.client.drive(Queue::values().max_messages(NonZeroUsize::MIN)).into_parts();

@@ -20,7 +20,7 @@ fn source(datagram: &[u8]) -> Option<&[u8]> {
     rest.get(..usize::from(length))
 }
 
-/// What is left of each connection of one client, and which it has now.
+/// The remaining budget of each connection of one client, and its current connection.
 struct Connections {
     budgets: std::vec::IntoIter<usize>,
     left: HashMap<Vec<u8>, usize>,
@@ -55,8 +55,8 @@ impl Connections {
     }
 }
 
-/// In front of `server`, for one client: one of its connections after the other is dead after so many datagrams, both ways, without a
-/// word; those after the last never.
+/// In front of `server`, for one client: one of its connections after the other is dead after so many datagrams, both
+/// ways, without a word; those after the last never.
 pub(crate) async fn relay(server: SocketAddr, budgets: Vec<usize>) -> (SocketAddr, Cuts) {
     let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
     let (near, far) = (Arc::new(bind().await.unwrap()), Arc::new(bind().await.unwrap()));

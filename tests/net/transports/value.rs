@@ -1,4 +1,4 @@
-//! What is said: numbered values, so that a gap, a double or another order is seen.
+//! The values that are sent. They are numbered, so that a gap, a duplicate or another order is seen.
 
 use rkyv::{Archive, Deserialize, Serialize};
 use tower_transport::codec::RkyvCodec;

@@ -8,7 +8,7 @@ pub(crate) const PING: u8 = 2;
 pub(crate) const PONG: u8 = 3;
 pub(crate) const CLOSE: u8 = 4;
 
-/// What the opener of a stream begins with.
+/// The beginning of a stream, from its opener.
 pub(crate) const PREAMBLE: u8 = 1;
 
 /// A message as it is on the wire.

@@ -1,4 +1,4 @@
-//! What the layers above learn beside the messages: bytes that move, and the close that is asked for.
+//! The signals to the layers above: bytes that move, and a requested close.
 
 use std::{
     future::poll_fn,

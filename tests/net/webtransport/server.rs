@@ -1,4 +1,4 @@
-//! The server: whom it takes, whom it refuses, and how it ends.
+//! The server: which clients it accepts, which it rejects, and how it ends.
 
 use std::time::Duration;
 

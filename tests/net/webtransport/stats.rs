@@ -1,4 +1,4 @@
-//! What a session tells of its connection.
+//! The statistics of a session's connection.
 
 use std::time::Duration;
 

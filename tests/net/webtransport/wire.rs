@@ -1,4 +1,4 @@
-//! What a peer may send that speaks the framing by hand, or against it.
+//! Bytes that a peer may send that writes the framing by hand, or violates it.
 
 use futures_util::StreamExt;
 use tower_transport::{CloseCode, Message, transport::webtransport::WebTransportStream};

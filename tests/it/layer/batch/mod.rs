@@ -57,7 +57,7 @@ fn flush(near: &mut Batched<Channel>) {
     near.flush().now_or_never().expect("there is room").unwrap();
 }
 
-/// What there is to receive now.
+/// The messages that can be received now.
 fn next<S: Stream<Item = Result<Message, Error>> + Unpin>(stream: &mut S) -> Option<Message> {
     stream.next().now_or_never().map(|item| item.expect("it is open").unwrap())
 }

@@ -17,7 +17,7 @@ fn data() -> impl Strategy<Value = Message> {
     let binary = prop_oneof![
         4 => prop::collection::vec(any::<u8>(), 0..40),
         1 => prop::collection::vec(any::<u8>(), 100..400),
-        // What looks like a batch.
+        // A message that looks like a batch.
         1 => prop::collection::vec(any::<u8>(), 0..20).prop_map(|bytes| [&bytes[..], &MARK].concat()),
     ];
     prop_oneof![binary.prop_map(Message::binary), "\\PC{0,30}".prop_map(Message::text)]

@@ -1,4 +1,4 @@
-//! What leaves when, on a clock that stands still (no time passes here).
+//! Which messages leave when, on a stopped clock.
 
 use std::{task::Poll, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What was fed and never flushed: it leaves when its delay is over, on tokio's paused clock.
+//! Messages that were fed and never flushed leave after their delay, on tokio's paused clock.
 
 use std::{
     task::{Context, Poll},

@@ -1,4 +1,4 @@
-//! What a peer sends, right and wrong.
+//! A peer's messages, valid and invalid.
 
 use futures_util::{FutureExt, StreamExt};
 use tower::Layer;
@@ -6,7 +6,7 @@ use tower_transport::{Error, Message, channel, layer::batch::BatchLayer};
 
 use super::{MARK, batch, bytes, failure, next, put, text, written};
 
-/// What becomes of a message of the peer.
+/// The outcome of a message of the peer.
 fn received(message: Message) -> Vec<Result<Message, Error>> {
     let (near, mut far) = channel(2);
     let mut near = BatchLayer::default().layer(near);

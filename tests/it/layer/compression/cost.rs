@@ -1,4 +1,4 @@
-//! What a connection holds, and what a message allocates.
+//! The memory of a connection, and the allocations of a message.
 
 use allocation_counter::measure;
 
@@ -23,7 +23,7 @@ fn a_message_allocates_its_payload_once_on_each_end_and_nothing_else() {
         let (before, plain) = (sent(), messages.iter().map(|message| message.len() as u64).sum::<u64>());
         let info = measure(|| messages.iter().for_each(|message| round(&mut near, &mut far, message)));
         assert_eq!(info.count_total, 4, "{info:?}");
-        // What the message is, and not a byte more.
+        // The message's own size, and not a byte more.
         assert_eq!(info.bytes_total, plain + near.stats().sent().compressed_bytes - before);
     }
 }

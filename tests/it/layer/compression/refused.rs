@@ -16,7 +16,7 @@ use super::*;
 
 type Question = fn(&Error) -> bool;
 
-/// What a peer may send in place of a compressed message, and what the error is.
+/// Messages that a peer may send in place of a compressed one, and their errors.
 fn bad(binary: u8, text: u8) -> Vec<(&'static str, Message, Question, CloseCode)> {
     const BAD: CloseCode = CloseCode::INVALID_PAYLOAD;
     let plain = chat(1, 3000).into_bytes();

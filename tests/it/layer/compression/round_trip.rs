@@ -1,4 +1,4 @@
-//! What goes out comes in, and how it looks in between.
+//! Messages arrive as they were sent, and their form on the wire.
 
 use std::{pin::Pin, task::Poll};
 

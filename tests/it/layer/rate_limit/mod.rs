@@ -47,7 +47,7 @@ fn noop() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
-/// What can be sent now is, or the error.
+/// Sends as many messages as possible now, or returns the error.
 fn try_send<M, S: Sink<M, Error = Error> + Unpin>(sink: &mut S, message: M) -> Result<bool, Error> {
     match sink.poll_ready_unpin(&mut noop()) {
         Poll::Ready(ready) => ready?,
@@ -57,7 +57,7 @@ fn try_send<M, S: Sink<M, Error = Error> + Unpin>(sink: &mut S, message: M) -> R
     Ok(true)
 }
 
-/// What has come in.
+/// The messages that have arrived.
 fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     stream.next().now_or_never().map(|item| item.expect("the stream ended"))
 }

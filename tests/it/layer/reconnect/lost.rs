@@ -1,4 +1,4 @@
-//! What becomes of messages that a connection was lost with.
+//! The outcome of messages that were in flight on a lost connection.
 
 use std::{
     collections::BTreeSet,
@@ -249,8 +249,8 @@ async fn a_stalled_flush_is_not_taken_for_one() {
     assert_eq!(server.accept().take(), ["a"], "at least once");
 }
 
-/// Sends ten messages, with a flush after every third, and cuts the first connection at the given step. Tells what the peers
-/// received on each connection, how many messages were lost, and how many errors the writer had.
+/// Sends ten messages, with a flush after every third, and cuts the first connection at the given step. Tells what the
+/// peers received on each connection, how many messages were lost, and how many errors the writer had.
 async fn conversation(when_lost: WhenLost<Message>, cut_at: usize) -> (Vec<Vec<String>>, u64, usize) {
     let server = Server::default();
     let mut transport = with(&server, when_lost);

@@ -26,7 +26,7 @@ use tower_transport::{
     test_util::fault::{Fault, Faults},
 };
 
-/// What a server does with the next attempt. With nothing in its script it accepts.
+/// A server's reaction to the next attempt. With an empty script it accepts.
 enum Step {
     Accept(Response<()>),
     Refuse(Error),
@@ -121,7 +121,7 @@ impl Peer {
         self.channel.send_message(message.into()).now_or_never().unwrap().unwrap();
     }
 
-    /// What has come, as text.
+    /// The messages that have arrived, as text.
     fn take(&mut self) -> Vec<String> {
         use futures_util::FutureExt;
         let next = || self.channel.receive_message().now_or_never().flatten();

@@ -1,4 +1,4 @@
-//! What the peer says at the beginning and at the end of a connection.
+//! The peer's messages at the beginning and at the end of a connection.
 
 use std::time::Duration;
 
@@ -124,7 +124,7 @@ async fn an_error_of_one_message_leaves_the_connection_alone() {
     assert!(transport.connection().is_some());
 }
 
-/// What a resume layer below might leave.
+/// An extension that a resume layer below might leave.
 #[derive(Clone)]
 struct Verdict(&'static str);
 

@@ -24,7 +24,7 @@ use super::{Server, Step, closed, layer};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a connection's sink does with a message.
+/// The reaction of a connection's sink to a message.
 type Judge = Arc<Mutex<dyn FnMut(&Message) -> Result<(), Error> + Send>>;
 
 /// A connection that judges each message, and whose flush can be kept waiting.

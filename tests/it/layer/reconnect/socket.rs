@@ -58,7 +58,7 @@ async fn messages_go_on_when_a_server_is_killed_and_comes_back() {
     let driver = tokio::spawn(driver);
 
     for round in 0..5 {
-        // Sent while there is a server, or while there is none.
+        // Sent while there is a server, or while there is not.
         sender.send(format!("round {round}").into()).await.unwrap();
         let mut echoes = Vec::new();
         while echoes.last() != Some(&Message::text(format!("round {round}"))) {
@@ -96,7 +96,8 @@ async fn a_refusal_with_retry_after_says_for_how_long() {
     let _: Option<Result<Message, _>> = transport.receive_message().await;
 }
 
-/// The server of the docs: values over a codec, driven, whose handlers return when it stops. Their last senders close with 1000.
+/// The server of the docs: values over a codec, driven, whose handlers return when it stops. Their last senders close
+/// with 1000.
 struct Documented {
     stop: tokio::sync::watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -161,7 +162,7 @@ async fn the_documented_client_survives_rolling_restarts_of_the_documented_serve
     let (sender, mut receiver, driver) = transport.drive(Queue::values()).into_parts();
     let driver = tokio::spawn(driver);
     for number in 0..4 {
-        // What is sent into a connection that is about to end may be lost.
+        // A message that is sent into a connection about to end may be lost.
         let echoed = loop {
             sender.send(number).await.unwrap();
             if let Ok(echoed) = timeout(Duration::from_millis(300), receiver.receive()).await {

@@ -26,7 +26,7 @@ use super::support::connect;
 
 type Far = WebSocket<DuplexStream>;
 
-/// What is done to one connection.
+/// A fault of one connection.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     direction: Direction,
@@ -73,7 +73,7 @@ fn nth(who: &str, i: usize) -> Message {
     }
 }
 
-/// What one end sent and got within one session.
+/// The messages that one end sent and received within one session.
 #[derive(Debug, Default, Clone)]
 struct Log {
     sent: usize,
@@ -115,7 +115,7 @@ where
     Poll::Pending
 }
 
-/// What happened in all.
+/// The totals.
 #[derive(Debug, Default)]
 struct Story {
     verdicts: Vec<Verdict>,

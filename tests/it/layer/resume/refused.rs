@@ -239,7 +239,7 @@ async fn a_session_whose_connections_end_again_and_again_without_progress_is_giv
     assert_eq!(verdict, Verdict::Fresh { lost: 1 });
 }
 
-/// What a proxy with a limit of its own makes of a transport: a flush of more than 1000 bytes fails with a 413.
+/// A transport behind a proxy with its own limit: a flush of more than 1000 bytes fails with a 413.
 struct Proxied(Channel, bool);
 
 impl Stream for Proxied {

@@ -27,7 +27,7 @@ pub(super) fn dial(capacity: usize, faults: &Faults) -> (Dial, UnboundedReceiver
     (tower::service_fn(dial as _), incoming)
 }
 
-/// A server that accepts whoever comes, with what came of it.
+/// A server that accepts everyone, with the outcomes.
 pub(super) struct Server {
     pub(super) store: SessionStore<Channel>,
     pub(super) sessions: UnboundedReceiver<Session<Channel>>,
@@ -77,7 +77,7 @@ impl World {
         (near, self.server.sessions.recv().await.unwrap())
     }
 
-    /// Connects anew, while the session is polled by its handler.
+    /// Connects again while the handler polls the session.
     pub(super) async fn reopen(&mut self, session: &mut Session<Channel>) -> (ResumedTransport<Near>, Verdict) {
         let mut connecting = std::pin::pin!(connect(&mut self.client));
         loop {

@@ -1,4 +1,5 @@
-//! A server in bare hyper or in axum, with WebTransport beside it, and a client that comes by whichever road it is told.
+//! A server in bare hyper or in axum, with WebTransport beside it, and a client that comes by whichever road it is
+//! told.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
