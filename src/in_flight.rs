@@ -155,8 +155,8 @@ where
             prepared.prepare();
         };
         drop(prepared);
-        // Only those that were woken before: a future that wakes itself is polled again with the next call, and does not
-        // keep the task from its other work.
+        // Only those that were woken before: a future that wakes itself is polled again with the next call, and does
+        // not keep the task from its other work.
         for _ in 0..due {
             // One lock for each slot, so that none is held while a future of the user is polled.
             let next = self.woken.lock().slots.pop_front();

@@ -56,6 +56,7 @@ impl<Out> Measure<Out> {
             (Some(key), Kind::Data) => key(&message),
             _ => None,
         };
+        // A function of the user may return any number, and sums of sizes must not overflow.
         let size = u32::try_from(self.payload.size(&message)).unwrap_or(u32::MAX);
         Entry { message, size, kind, key }
     }

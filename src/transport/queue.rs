@@ -146,13 +146,14 @@ impl<Out, In> Queue<Out, In> {
     /// Sets the functions that measure outgoing and incoming values in bytes. They run before the queue is locked.
     #[must_use]
     pub fn size_by(mut self, out: fn(&Out) -> usize, incoming: fn(&In) -> usize) -> Self {
+        // The bound in messages stays: it was chosen, or the constructor's.
         self.outgoing = self.outgoing.sized_by(out);
         self.incoming = self.incoming.sized_by(incoming);
         self
     }
 
-    /// Sets the maximum number of waiting outgoing messages. Defaults to 1024, and to 64 for [plain values](Self::values)
-    /// that own memory.
+    /// Sets the maximum number of waiting outgoing messages. Defaults to 1024, and to 64 for [plain
+    /// values](Self::values) that own memory.
     #[must_use]
     pub fn max_messages(mut self, messages: NonZeroUsize) -> Self {
         self.max_messages = messages.get();

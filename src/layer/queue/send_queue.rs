@@ -291,6 +291,7 @@ impl<Out> SendQueue<Out> {
             return Ok(());
         }
         self.halves.reader.register(cx.waker());
+        // The writer is woken only if it can find something new.
         let before = self.backlog.len();
         let moved = self.poll_flush_all(inner.as_mut());
         if moved.is_ready() || self.backlog.len() < before {
@@ -373,6 +374,7 @@ impl<Out> SendQueue<Out> {
             true => error.clone(),
             false => Error::closed("the transport has failed").with_source(error.clone()),
         };
+        // The messages are dropped now, not with the transport: nobody can send them any more, and they may be large.
         self.phase = Phase::Failed(closed);
         drop(self.backlog.discard());
         self.stats.set(&self.backlog);

@@ -58,6 +58,7 @@ impl Tally {
     #[inline]
     pub(super) fn admit(&mut self) {
         self.admitted += 1;
+        // Connections that share the counts would otherwise contend for one cache line with each message.
         if self.admitted >= 64 {
             self.report();
         }

@@ -92,6 +92,7 @@ impl<T: Transport<Message>> End<T> for Closes {
     }
 
     fn close(&mut self, error: Error) {
+        // The peer is told the rule that it broke, not the numbers: they are this end's business.
         self.0.close(CloseFrame::new(CloseCode::POLICY, "rate limit"), error);
     }
 

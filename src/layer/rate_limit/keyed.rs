@@ -237,6 +237,7 @@ impl<K: Hash + Eq, V: Default> Table<K, V> {
         if shard.is_sweep_due(self.per_shard, now) {
             shard.sweep(now, is_idle);
         }
+        // An active key is never evicted: its owner would get a full bucket by causing evictions.
         if shard.entries.len() >= self.per_shard {
             return None;
         }
@@ -262,6 +263,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
         for shard in &self.shards {
             let mut shard = lock(shard);
             shard.sweep(now, &is_idle);
+            // Only here: while keys come and go, the memory is needed again at once.
             shard.entries.shrink_to_fit();
         }
     }

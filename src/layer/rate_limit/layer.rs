@@ -126,6 +126,7 @@ impl<C, A> RateLimitLayer<C, A> {
     pub fn runtime_clock(mut self) -> Self {
         match &mut self.scope {
             Scope::PerConnection => {}
+            // The times in a bucket are those of its clock.
             Scope::Shared(pair) => *pair = Pair::default(),
             Scope::Keyed(_) => return self,
         }

@@ -30,9 +30,10 @@
 //! | [`reject`](RateLimitLayer::reject) | `start_send` fails, the sink goes on | the error in its place, the stream goes on |
 //! | [`close`](RateLimitLayer::close) | the same, then closed with 1008 | the same, then closed with 1008 and the end |
 //!
-//! A message over the limit fails with an error for which [`is_rate_limited`](crate::Error::is_rate_limited) is true. If it
-//! costs more than a full bucket holds, it fails under each policy, with [`is_too_large`](crate::Error::is_too_large). While
-//! an incoming message waits, nothing is read, so the backpressure reaches the peer.
+//! A message over the limit fails with an error for which [`is_rate_limited`](crate::Error::is_rate_limited) is true.
+//! If it costs more than a full bucket holds, it fails under each policy, with
+//! [`is_too_large`](crate::Error::is_too_large). While an incoming message waits, nothing is read, so the backpressure
+//! reaches the peer.
 //!
 //! Control messages cost nothing by default, and the limit never holds up an incoming one. A control message behind a
 //! waiting message is not read before it.

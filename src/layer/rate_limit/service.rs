@@ -86,6 +86,7 @@ where
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.inner.poll_ready(cx)).map_err(Into::into)?;
+        // The inner service first: a cell that is taken for a service that is not ready is missing elsewhere.
         if self.waits {
             ready!(self.gate.poll_prepay(cx));
         }
@@ -105,6 +106,7 @@ where
 
 impl<S: Clone> Clone for RateLimitService<S> {
     fn clone(&self) -> Self {
+        // A prepaid cell stays with this service, as readiness does.
         Self { inner: self.inner.clone(), waits: self.waits, gate: self.gate.fresh() }
     }
 }
@@ -116,8 +118,8 @@ impl<S: fmt::Debug> fmt::Debug for RateLimitService<S> {
 }
 
 pin_project! {
-    /// The future of [`RateLimitService`], and of [`HttpRateLimit`](super::HttpRateLimit): that of the inner service, or a
-    /// refusal.
+    /// The future of [`RateLimitService`], and of [`HttpRateLimit`](super::HttpRateLimit): that of the inner service,
+    /// or a refusal.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless awaited"]
     pub struct ResponseFuture<F, R = Error> {

@@ -5,9 +5,9 @@ use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Decides when the callers that wait for the same bucket ask again: one after the other, in the order in which they
 /// came.
 ///
-/// Otherwise all of them would ask as soon as there is a cell, and one might win each time. A turn is a time to ask, not a
-/// cell, so nothing is handed over: a caller that never asks again only costs the others that moment. With a semaphore, the
-/// permit of such a caller would block them for as long as it lives.
+/// Otherwise all of them would ask as soon as there is a cell, and one might win each time. A turn is a time to ask,
+/// not a cell, so nothing is handed over: a caller that never asks again only costs the others that moment. With a
+/// semaphore, the permit of such a caller would block them for as long as it lives.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     /// The time of the last turn, in nanoseconds of the limiter's clock.

@@ -132,6 +132,7 @@ impl Backoff {
             Some(retries) => plain.with_max_times(retries),
             None => plain,
         };
+        // backon seeds its generator with a constant where there is no operating system, which would align all clients.
         let jittered = match self.seed.or_else(fresh_seed) {
             Some(seed) => plain.with_jitter_seed(seed),
             None => plain,

@@ -208,6 +208,7 @@ impl<Out> Buffer<Out> {
     /// which needs the message. The message is not an argument here, so that it need not be copied on its way.
     #[inline]
     pub(super) fn count_sending(&mut self) -> bool {
+        // Without a branch on the count itself: this is on the path of each message.
         let counts = !matches!(self.when_lost, WhenLost::Keep(_));
         self.unflushed += u64::from(counts);
         counts
@@ -279,6 +280,7 @@ impl<Out> Buffer<Out> {
     /// Forgets everything that was sent.
     #[inline]
     pub(super) fn flushed(&mut self) {
+        // A flush covers everything that was sent before it, whoever called it.
         self.unflushed = 0;
         if self.sent > 0 {
             self.forget_sent();

@@ -126,6 +126,7 @@ pub struct States {
 
 impl States {
     fn new(shared: Arc<Shared>) -> Self {
+        // A new receiver has seen the current state, which this stream yields first.
         let mut receiver = shared.watched.subscribe();
         receiver.mark_changed();
         Self { shared, changed: Box::pin(changed(receiver)), has_ended: false }
@@ -159,6 +160,7 @@ impl Stream for States {
         }
         let mut receiver = ready!(self.changed.as_mut().poll(cx));
         let Watched { state, is_gone, .. } = receiver.borrow_and_update().clone();
+        // A failure is the last state, although the transport may live on.
         self.has_ended = is_gone || matches!(state, State::Failed { .. });
         self.changed = Box::pin(changed(receiver));
         Poll::Ready(Some(state))

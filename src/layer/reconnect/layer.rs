@@ -129,6 +129,7 @@ impl<Out> ReconnectLayer<Out> {
 
     /// Returns the shared state of one more transport: that of [`handle`](Self::handle) for the first one.
     pub(super) fn take_handle(&self) -> Arc<Shared> {
+        // A stack clones its layers before it has a transport, so "the first" counts over all clones.
         let is_first = !self.first.is_taken.swap(true, Relaxed);
         if is_first { self.first.shared.clone() } else { Shared::new() }
     }
@@ -137,6 +138,7 @@ impl<Out> ReconnectLayer<Out> {
 impl<Out> Policy<Out> {
     /// Returns the class of an error of an attempt, a connection or its stream.
     pub(super) fn class(&self, error: &Error) -> Class {
+        // Not left to the classifier: a user's own would have to repeat the setting.
         if self.end_on_normal_close && is_normal_close(error) {
             return Class::Final;
         }

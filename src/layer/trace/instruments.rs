@@ -124,6 +124,7 @@ impl Instruments {
         metrics::counter!(SESSIONS, "name" => name.clone(), "role" => role).increment(1);
         let open = metrics::gauge!(SESSIONS_OPEN, "name" => name.clone(), "role" => role);
         open.increment(1.0);
+        // The handles are looked up once here, for a look-up by labels hashes and allocates.
         Self {
             incoming: traffic(Direction::In),
             outgoing: traffic(Direction::Out),
@@ -427,6 +428,7 @@ impl Traffic {
     #[inline]
     pub(super) fn report(&mut self) {
         let messages = self.messages - self.reported_messages;
+        // Most reports come from an idle poll with nothing new to tell.
         if messages > 0 {
             self.messages_counter.increment(messages);
             self.bytes_counter.increment(self.bytes - self.reported_bytes);

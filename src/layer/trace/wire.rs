@@ -32,6 +32,7 @@ pub(super) fn mark(message: Message, context: &TraceContext) -> Message {
         Message::Binary(_) => 0,
         _ => return message,
     };
+    // `Bytes` may be shared with other messages, so the mark cannot be appended in place.
     let payload = message.as_bytes();
     let mut marked = BytesMut::with_capacity(payload.len() + LEN);
     marked.extend_from_slice(payload);
@@ -72,6 +73,7 @@ fn unmark(mut payload: Bytes) -> Result<(Message, Option<TraceContext>), Error> 
     };
     let shape = body[TraceContext::LEN];
     let context = body.first_chunk().and_then(TraceContext::from_bytes);
+    // The mark is at the end, so the payload is cut off without a copy.
     payload.truncate(payload.len() - BODY);
     let message = match shape {
         0 => Message::Binary(payload),

@@ -294,6 +294,16 @@ fn what_is_fed_and_never_flushed_is_told_after_256_messages_and_at_the_end() {
 }
 
 #[test]
+fn values_are_counted_and_pass_unchanged_though_contexts_propagate() {
+    let (near, far) = channel::<u64, u64>(8);
+    let (mut near, mut far) = (sampling(1).layer(near), propagating().layer(far));
+    near.send(7).now_or_never().unwrap().unwrap();
+    assert_eq!(far.next().now_or_never().unwrap().unwrap().unwrap(), 7);
+    assert_eq!((near.messages_out(), far.messages_in()), (1, 1));
+    assert!(far.received().is_none(), "a value carries no context");
+}
+
+#[test]
 fn errors_are_counted_by_kind_and_the_end_once() {
     measured(|metrics| {
         let (near, far) = channel::<Message, Message>(8);
