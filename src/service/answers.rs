@@ -68,7 +68,7 @@ where
         Some((self.respond.answer(tag, answer), spare))
     }
 
-    /// Replaces a rejected answer by one that is made of the error. Returns `false` if there is none to be made.
+    /// Replaces a rejected answer by one that is made of the error. Returns `false` if the answer cannot be replaced.
     pub(super) fn replace(&mut self, tag: Option<R::Tag>, error: &Error) -> bool {
         if let (Some(tag), Some(hook)) = (tag, &self.on_rejected) {
             self.substitute = Some(self.respond.answer(tag, (hook.answer)(error)));

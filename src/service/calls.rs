@@ -28,11 +28,11 @@ pub(super) struct Calls<Req, Res> {
 
 pub(super) struct Call<Req, Res> {
     tag: u64,
-    state: State<Req, Res>,
+    progress: Progress<Req, Res>,
     waker: Option<Waker>,
 }
 
-enum State<Req, Res> {
+enum Progress<Req, Res> {
     Unsent(Req),
     Sent,
     /// The caller is gone, but the answer must still be told apart from the next one.
@@ -53,12 +53,14 @@ pub(super) enum Delivered<Res> {
 impl<Req, Res> Calls<Req, Res> {
     /// Creates room for at most `limit` calls at a time.
     pub(super) fn new(limit: usize) -> Self {
+        // The key in the low bits finds the call without a map. The number above them makes a tag unique, so that a late
+        // answer does not reach the call that uses the memory now.
         let key_bits = usize::BITS - limit.saturating_sub(1).leading_zeros();
         Self { calls: List::new(), unsent: None, waiting: 0, key_bits: key_bits.min(32), issued: 0 }
     }
 
     pub(super) fn insert(&mut self, request: Req) -> usize {
-        let key = self.calls.push_back(Call { tag: 0, state: State::Unsent(request), waker: None });
+        let key = self.calls.push_back(Call { tag: 0, progress: Progress::Unsent(request), waker: None });
         self.issued += 1;
         if let Some(call) = self.calls.get_mut(key) {
             call.tag = self.issued << self.key_bits | key as u64;
@@ -74,8 +76,9 @@ impl<Req, Res> Calls<Req, Res> {
 
     /// Returns the newest waiting call, which, in order, will wait the longest from now.
     pub(super) fn newest(&self) -> Option<usize> {
+        // Abandoned calls have no task that could lead.
         let mut keys = std::iter::successors(self.calls.last(), |key| self.calls.prev(*key));
-        keys.find(|key| !matches!(self.calls.get(*key), Some(Call { state: State::Abandoned, .. })))
+        keys.find(|key| !matches!(self.calls.get(*key), Some(Call { progress: Progress::Abandoned, .. })))
     }
 
     pub(super) fn waker(&self, key: usize) -> Option<&Waker> {
@@ -98,7 +101,7 @@ impl<Req, Res> Calls<Req, Res> {
 
     /// Returns whether the request of this call was not sent.
     pub(super) fn is_unsent(&self, key: usize) -> bool {
-        matches!(self.calls.get(key), Some(Call { state: State::Unsent(_), .. }))
+        matches!(self.calls.get(key), Some(Call { progress: Progress::Unsent(_), .. }))
     }
 
     pub(super) fn has_unsent(&self) -> bool {
@@ -110,8 +113,8 @@ impl<Req, Res> Calls<Req, Res> {
         let key = self.unsent?;
         self.unsent = self.calls.next(key);
         let call = self.calls.get_mut(key)?;
-        match std::mem::replace(&mut call.state, State::Sent) {
-            State::Unsent(request) => Some((key, call.tag, request)),
+        match std::mem::replace(&mut call.progress, Progress::Sent) {
+            Progress::Unsent(request) => Some((key, call.tag, request)),
             _ => None,
         }
     }
@@ -135,14 +138,15 @@ impl<Req, Res> Calls<Req, Res> {
 
     pub(super) fn answer(&mut self, key: usize, answer: Result<Res, Error>) -> Delivered<Res> {
         match self.calls.get_mut(key) {
-            Some(call) if matches!(call.state, State::Sent) => {
-                call.state = State::Answered(answer);
+            Some(call) if matches!(call.progress, Progress::Sent) => {
+                call.progress = Progress::Answered(answer);
                 let waker = call.waker.take();
+                // Out of the order, but not removed: the caller takes the answer by its key.
                 self.calls.unlink(key);
                 self.waiting -= 1;
                 Delivered::To(key, waker)
             }
-            Some(Call { state: State::Abandoned, .. }) => {
+            Some(Call { progress: Progress::Abandoned, .. }) => {
                 self.calls.remove(key);
                 Delivered::Abandoned(answer)
             }
@@ -151,7 +155,7 @@ impl<Req, Res> Calls<Req, Res> {
     }
 
     pub(super) fn is_answered(&self, key: usize) -> bool {
-        matches!(self.calls.get(key), Some(Call { state: State::Answered(_), .. }))
+        matches!(self.calls.get(key), Some(Call { progress: Progress::Answered(_), .. }))
     }
 
     /// Takes the answer of a call that has one, which ends the call.
@@ -159,8 +163,8 @@ impl<Req, Res> Calls<Req, Res> {
         if !self.is_answered(key) {
             return None;
         }
-        match self.calls.remove(key)?.state {
-            State::Answered(answer) => Some(answer),
+        match self.calls.remove(key)?.progress {
+            Progress::Answered(answer) => Some(answer),
             _ => None,
         }
     }
@@ -169,21 +173,22 @@ impl<Req, Res> Calls<Req, Res> {
     /// Returns the rest of the call, to be dropped outside the lock, and whether its place is free.
     pub(super) fn forget(&mut self, key: usize, keep: bool) -> (Option<Call<Req, Res>>, bool) {
         let Some(call) = self.calls.get_mut(key) else { return (None, false) };
-        match call.state {
-            State::Sent if keep => {
+        match call.progress {
+            Progress::Sent if keep => {
                 let waker = call.waker.take();
-                call.state = State::Abandoned;
+                call.progress = Progress::Abandoned;
                 self.waiting -= 1;
-                return (Some(Call { tag: call.tag, state: State::Abandoned, waker }), false);
+                return (Some(Call { tag: call.tag, progress: Progress::Abandoned, waker }), false);
             }
-            State::Sent => self.waiting -= 1,
-            State::Unsent(_) => {
+            Progress::Sent => self.waiting -= 1,
+            // Withdrawn: the peer never sees the request, so no answer will come either.
+            Progress::Unsent(_) => {
                 self.waiting -= 1;
                 if self.unsent == Some(key) {
                     self.unsent = self.calls.next(key);
                 }
             }
-            State::Answered(_) | State::Abandoned => {}
+            Progress::Answered(_) | Progress::Abandoned => {}
         }
         (self.calls.remove(key), true)
     }

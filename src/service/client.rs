@@ -1,6 +1,8 @@
 use std::{
     fmt,
+    future::Future,
     num::NonZeroUsize,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -9,9 +11,8 @@ use tower_service::Service;
 
 use super::{
     correlate::{ByTag, Correlate, InOrder, Tagged},
-    future::{Call, Drive},
-    shared::{Readiness, Shared, Stage},
-    state::State,
+    exchange::Exchange,
+    shared_exchange::{Readiness, SharedExchange, Stage},
 };
 use crate::{Error, Transport};
 
@@ -100,7 +101,7 @@ const IN_FLIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 /// # Ok::<(), tower_transport::Error>(()) }).unwrap();
 /// ```
 pub struct Client<T, Req, Res, C = InOrder> {
-    shared: Arc<Shared<T, Req, Res, C>>,
+    shared: Arc<SharedExchange<T, Req, Res, C>>,
     readiness: Readiness,
 }
 
@@ -137,8 +138,8 @@ where
     /// Creates a client with your own correlation and at most `limit` calls in flight. Their memory is allocated as
     /// needed.
     pub fn with_max_in_flight(transport: T, correlate: C, limit: NonZeroUsize) -> Self {
-        let state = State::new(transport, correlate, C::IN_ORDER, limit.get());
-        Self { shared: Arc::new(Shared::new(state)), readiness: Readiness::Unready }
+        let state = Exchange::new(transport, correlate, C::IN_ORDER, limit.get());
+        Self { shared: Arc::new(SharedExchange::new(state)), readiness: Readiness::Unready }
     }
 
     /// Returns a future that reads for all calls, whether or not any are waiting. Spawning it is optional: calls work
@@ -198,6 +199,7 @@ where
                 self.readiness = Readiness::Unready;
                 Call::new(self.shared.clone(), Stage::New(request))
             }
+            // Not a panic: a clone starts without a place, which is easy to miss.
             Readiness::Unready | Readiness::Waiting(_) => Call::new(self.shared.clone(), Stage::Refused),
         }
     }
@@ -230,5 +232,92 @@ impl<T, Req, Res, C> fmt::Debug for Client<T, Req, Res, C> {
             .field("ended", &ended)
             .field("readiness", &self.readiness)
             .finish_non_exhaustive()
+    }
+}
+
+/// The future of a call of a [`Client`](super::Client). Nothing is sent before it is first polled. Dropping it abandons
+/// the call.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Call<T, Req, Res, C> {
+    shared: Arc<SharedExchange<T, Req, Res, C>>,
+    stage: Stage<Req>,
+}
+
+// A request is moved out of the call, never pinned in it.
+impl<T, Req, Res, C> Unpin for Call<T, Req, Res, C> {}
+
+impl<T, Req, Res, C> Call<T, Req, Res, C> {
+    fn new(shared: Arc<SharedExchange<T, Req, Res, C>>, stage: Stage<Req>) -> Self {
+        Self { shared, stage }
+    }
+}
+
+impl<T, Req, Res, C> Future for Call<T, Req, Res, C>
+where
+    C: Correlate<Req, Res>,
+    T: Transport<C::Out, In = C::In>,
+{
+    type Output = Result<Res, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        this.shared.poll_call(&mut this.stage, cx)
+    }
+}
+
+impl<T, Req, Res, C> Drop for Call<T, Req, Res, C> {
+    fn drop(&mut self) {
+        self.shared.forget(std::mem::replace(&mut self.stage, Stage::Done));
+    }
+}
+
+impl<T, Req, Res, C> fmt::Debug for Call<T, Req, Res, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage {
+            Stage::New(_) => "not polled yet",
+            Stage::Waiting(_) => "waiting",
+            Stage::Refused | Stage::Done => "done",
+        };
+        f.debug_struct("Call").field("stage", &stage).finish_non_exhaustive()
+    }
+}
+
+/// The future of [`Client::drive`](super::Client::drive).
+#[must_use = "futures do nothing unless awaited"]
+pub struct Drive<T, Req, Res, C> {
+    shared: Arc<SharedExchange<T, Req, Res, C>>,
+    key: Option<usize>,
+}
+
+impl<T, Req, Res, C> Drive<T, Req, Res, C> {
+    fn new(shared: Arc<SharedExchange<T, Req, Res, C>>) -> Self {
+        Self { shared, key: None }
+    }
+}
+
+impl<T, Req, Res, C> Future for Drive<T, Req, Res, C>
+where
+    C: Correlate<Req, Res>,
+    T: Transport<C::Out, In = C::In>,
+{
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        this.shared.poll_drive(&mut this.key, cx)
+    }
+}
+
+impl<T, Req, Res, C> Drop for Drive<T, Req, Res, C> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.shared.leave(key);
+        }
+    }
+}
+
+impl<T, Req, Res, C> fmt::Debug for Drive<T, Req, Res, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drive").finish_non_exhaustive()
     }
 }

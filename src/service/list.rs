@@ -29,6 +29,7 @@ impl<T> List<T> {
     }
 
     pub(super) fn push_back(&mut self, value: T) -> usize {
+        // Indices instead of pointers: no unsafe code, and the memory of a removed entry is reused without a search.
         let node = Node { value: Some(value), linked: true, prev: self.last, next: NONE };
         let index = self.free;
         let index = match self.nodes.get_mut(index) {

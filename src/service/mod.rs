@@ -113,23 +113,21 @@
 //! `benches/calls.rs` measures all four. [`Client::drive`] adds the advantages of a driver.
 
 mod answers;
-mod bell;
 mod calls;
 mod client;
 mod correlate;
-mod future;
+mod exchange;
 mod handle;
 mod list;
 mod make;
 mod permits;
 mod server;
-mod shared;
-mod state;
+mod shared_exchange;
+mod wake_flag;
 
 pub use self::{
-    client::Client,
+    client::{Call, Client, Drive},
     correlate::{ByTag, Correlate, InOrder, Respond, Tagged},
-    future::{Call, Drive},
     handle::Handle,
     make::{Serve, serve},
     server::Server,

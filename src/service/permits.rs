@@ -51,6 +51,7 @@ impl Permits {
     /// Releases a place; returns the waker of the waiter that got it.
     #[must_use]
     pub(super) fn release(&mut self) -> Option<Waker> {
+        // Granted to the first waiter by name, not put back: a newcomer that polls first cannot overtake it.
         let Some(key) = self.queue.first() else {
             self.free += 1;
             return None;

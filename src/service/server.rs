@@ -46,8 +46,8 @@ pin_project! {
     /// - [`graceful_shutdown`](Handle::graceful_shutdown) does the same without waiting for the peer.
     /// - An error of the transport completes the future at once; requests in flight are dropped.
     /// - An answer that the transport rejects (too large, or it cannot be encoded) is replaced by the answer that
-    ///   [`on_rejected_answer`](Self::on_rejected_answer) makes of the error. No other call is affected. Set it: without
-    ///   it, a rejected answer closes the connection: see the [module](super#rejected-answers).
+    ///   [`on_rejected_answer`](Self::on_rejected_answer) makes of the error. No other call is affected. Without it, a
+    ///   rejected answer closes the connection: see the [module](super#rejected-answers).
     /// - A request that cannot be read closes the connection in the same way.
     /// - When a reconnecting transport loses its connection, requests in flight are dropped and the server goes on.
     ///   Their answers would reach a peer that has not asked, under tags that it may use itself. Do not set
@@ -250,6 +250,7 @@ where
                 Ok(wrote) => wrote,
                 Err(error) => return Poll::Ready(self.write_failed(cx, error)),
             };
+            // After the answers: they free places, and a peer that does not read its answers is not read from.
             let took = self.as_mut().take_requests(cx, &mut budget)?;
             if !polled && !wrote && !took {
                 break;
@@ -271,6 +272,7 @@ where
             match flushed {
                 Poll::Ready(Ok(())) => *self.as_mut().project().dirty = false,
                 Poll::Ready(Err(error)) if error.is_rejection() => {
+                    // The flush goes on in the next poll: the transport was not pending, so it wakes nobody.
                     self.as_mut().rejected_late(error);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -384,6 +386,8 @@ where
     fn take_requests(mut self: Pin<&mut Self>, cx: &mut Context<'_>, budget: &mut usize) -> Result<bool, Error> {
         let mut took = false;
         while *budget > 0 && self.answers.in_flight() < self.concurrency.get() {
+            // The service is asked only once there is a request, and a request that finds it not ready is kept, because
+            // readiness may be a permit that other connections share.
             if self.held.is_none() && matches!(self.stage, Stage::Serving) {
                 let mark = Mark::now();
                 let polled = self.as_mut().project().transport.poll_next(cx).map_err(Into::into);

@@ -7,11 +7,11 @@ use std::{
 };
 
 use super::{
-    bell::Hushed,
     calls::{Calls, Delivered},
     correlate::Correlate,
     list::List,
     permits::Permits,
+    wake_flag::Deferred,
 };
 use crate::{Error, Transport, transport::signal::Mark};
 
@@ -43,10 +43,10 @@ impl Leader {
     }
 }
 
-/// The waker that the bell holds.
+/// The leader's waker in the wake flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Armed {
-    /// None: there is no leader, or a ring has taken its waker.
+    /// None: there is no leader, or a wake of the transport has taken its waker.
     Empty,
     /// The waker of this leader, as it is now.
     With(Leader),
@@ -74,7 +74,7 @@ enum Life {
 /// | `dirty` | `flusher` | who flushes |
 /// |---|---|---|
 /// | no | none | nobody: nothing was fed |
-/// | yes | none | whoever writes or leads next, because the transport was pending or the call was alone |
+/// | yes | none | the next call that writes or leads, because the transport was pending or the call was alone |
 /// | yes | a call | that call, when it is polled again. The leader leaves it to that call, so calls that run before share the flush |
 /// | no | a call | does not occur before the end; a call that is dropped passes its promise to the leader (`todo`) |
 ///
@@ -83,10 +83,10 @@ enum Life {
 /// # Who is woken
 ///
 /// Each section under the lock ends with [`settle`](Self::settle): there is a leader as long as anyone waits, and the
-/// bell holds its waker. The transport rings the bell if it was pending. If it was not, for example because the budget
-/// was used up, it will not ring for the rest: `todo` then makes the section wake the leader. `wakes` collects the
-/// wakers of other tasks until the lock is free.
-pub(super) struct State<T, Req, Res, C> {
+/// wake flag holds its waker. If the transport was pending, it wakes the flag. If it was not, for example because the
+/// budget was used up, it will not wake for the rest: `todo` then makes the section wake the leader. `wakes` collects
+/// the wakers of other tasks until the lock is free.
+pub(super) struct Exchange<T, Req, Res, C> {
     /// `None` once the client has ended.
     transport: Option<Pin<Box<T>>>,
     correlate: C,
@@ -96,7 +96,7 @@ pub(super) struct State<T, Req, Res, C> {
     pub(super) drivers: List<Waker>,
     leader: Leader,
     armed: Armed,
-    /// Whether the leader must be woken although the transport does not ring.
+    /// Whether the leader must be woken although the transport wakes nobody.
     pub(super) todo: bool,
     /// Whether something was fed and is not flushed.
     dirty: bool,
@@ -119,7 +119,7 @@ pub(super) struct Ended {
     pub(super) clean: bool,
 }
 
-impl<T, Req, Res, C> State<T, Req, Res, C> {
+impl<T, Req, Res, C> Exchange<T, Req, Res, C> {
     pub(super) fn new(transport: T, correlate: C, in_order: bool, limit: usize) -> Self {
         Self {
             transport: Some(Box::pin(transport)),
@@ -143,19 +143,20 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
 
     /// Returns whether `me` must read now: as the leader, in place of a lesser one, or in place of one that was woken
     /// and has not come yet (it might never come, because its future may be kept and not polled).
-    pub(super) fn leads(&mut self, me: Leader, bell: &Hushed<'_>) -> bool {
+    pub(super) fn leads(&mut self, me: Leader, flag: &Deferred<'_>) -> bool {
         let leads = self.leader == me || me.rank() > self.leader.rank();
-        let steals = !leads && (self.todo || bell.is_rung());
+        // A leader of the same rank keeps the lead unless it was woken and has not come: then the one who is here reads.
+        let steals = !leads && (self.todo || flag.is_set());
         if leads || steals && me.rank() == self.leader.rank() {
             self.leader = me;
-            // Also if it led before. A ring on another thread may take the waker at any time, for example after the
-            // bell was cleared and armed again. The ring then wakes the leader, which arms the bell whenever it comes.
+            // Also if it led before. A wake on another thread may take the waker at any time, for example after the
+            // flag was cleared and armed again. It then wakes the leader, which arms the flag whenever it comes.
             self.disarm();
         }
         leads || steals
     }
 
-    /// Records that the bell may have another waker than the leader's, or none at all.
+    /// Records that the flag may have another waker than the leader's, or none at all.
     pub(super) fn disarm(&mut self) {
         if self.armed != Armed::Empty {
             self.armed = Armed::Stale;
@@ -190,10 +191,11 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
         self.dirty && (self.burst || self.calls.waiting() > 1)
     }
 
-    /// Makes sure that there is a leader as long as any call waits, and that the bell knows it. Returns a waker that
-    /// must be dropped outside the lock.
-    pub(super) fn settle(&mut self, bell: &Hushed<'_>) -> Option<Waker> {
+    /// Makes sure that there is a leader as long as any call waits, and that the flag has its waker. Returns a waker
+    /// that must be dropped outside the lock.
+    pub(super) fn settle(&mut self, flag: &Deferred<'_>) -> Option<Waker> {
         if self.leader_waker().is_none() {
+            // The newest call, because in order it waits longest: the lead passes on as rarely as possible.
             let driver = self.drivers.first().map(Leader::Driver);
             let call = || self.calls.newest().map(Leader::Call);
             let waiter = || self.permits.first().map(Leader::Waiter);
@@ -209,7 +211,7 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
             return None;
         }
         self.armed = target;
-        bell.arm(self.leader_waker())
+        flag.arm(self.leader_waker())
     }
 
     pub(super) fn leader_waker(&self) -> Option<&Waker> {
@@ -250,7 +252,7 @@ impl<T, Req, Res, C> State<T, Req, Res, C> {
     }
 }
 
-impl<T, Req, Res, C> State<T, Req, Res, C>
+impl<T, Req, Res, C> Exchange<T, Req, Res, C>
 where
     C: Correlate<Req, Res>,
     T: Transport<C::Out, In = C::In>,
@@ -259,16 +261,16 @@ where
     /// Returns an unwanted answer, to be dropped outside the lock; there may be more to do after that.
     pub(super) fn pump(
         &mut self,
-        bell: &Hushed<'_>,
+        flag: &Deferred<'_>,
         cx: &mut Context<'_>,
         me: Option<usize>,
         budget: &mut usize,
     ) -> Option<Result<Res, Error>> {
         self.todo = false;
-        if bell.is_rung() {
-            // The ring has taken the waker.
+        if flag.is_set() {
+            // The wake has taken the waker.
             self.armed = Armed::Empty;
-            bell.clear();
+            flag.clear();
         }
         self.write(cx);
         if self.flusher.is_none() {
@@ -300,6 +302,8 @@ where
         let mark = Mark::now();
         match transport.as_mut().start_send(self.correlate.request(tag, request)).map_err(Into::into) {
             Ok(()) => self.dirty = true,
+            // A transport need not mark a message that is too large as a rejection: its own failures come from its other
+            // methods.
             // The transport rejects this message and is otherwise intact.
             Err(error) if error.is_rejection() || error.is_too_large() => {
                 if let Delivered::To(_, Some(waker)) = self.calls.answer(key, Err(error.into_unsent())) {
@@ -379,6 +383,7 @@ where
 
     fn read(&mut self, cx: &mut Context<'_>, me: Option<usize>, budget: &mut usize) -> Option<Result<Res, Error>> {
         let mut delivered = 0;
+        // Nothing is read that nobody waits for: this is the backpressure on a peer that sends unasked.
         while *budget > 0 && self.is_wanted() {
             let transport = self.transport.as_mut()?;
             let mark = Mark::now();
@@ -487,8 +492,8 @@ where
 /// Returns the error of a call whose connection was lost.
 fn lost() -> Error {
     Error::closed(
-        "the connection was lost while the call waited for its answer: the request may have been executed; the client continues \
-         with the next connection",
+        "the connection was lost while the call waited for its answer: the request may have been executed; the client \
+         continues with the next connection",
     )
     .into_rejection()
 }

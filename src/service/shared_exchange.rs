@@ -9,21 +9,21 @@ use std::{
 };
 
 use super::{
-    bell::{Bell, Hushed},
     correlate::Correlate,
-    state::{BUDGET, Ended, Leader, State},
+    exchange::{BUDGET, Ended, Exchange, Leader},
+    wake_flag::{Deferred, WakeFlag},
 };
 use crate::{Error, Transport};
 
-/// A client's state under its lock, and the bell.
+/// A client's state under its lock, and the flag.
 ///
 /// The transport is polled under the lock, by whichever task holds it. Everything else that is the user's runs outside:
 /// wakers, and the drops of requests, unwanted answers and the transport are handed out of each section (`Step`,
 /// `wakes`, `old_transport`), because they may call the client again.
-pub(super) struct Shared<T, Req, Res, C> {
-    state: Mutex<State<T, Req, Res, C>>,
-    bell: Arc<Bell>,
-    /// The bell as a waker, which the transport is polled with.
+pub(super) struct SharedExchange<T, Req, Res, C> {
+    state: Mutex<Exchange<T, Req, Res, C>>,
+    flag: Arc<WakeFlag>,
+    /// The flag as a waker, which the transport is polled with.
     waker: Waker,
     /// The number of `Client` handles.
     handles: AtomicUsize,
@@ -54,14 +54,14 @@ enum Step<R, G> {
     Again(G),
 }
 
-impl<T, Req, Res, C> Shared<T, Req, Res, C> {
-    pub(super) fn new(state: State<T, Req, Res, C>) -> Self {
-        let bell = Arc::new(Bell::default());
-        let waker = Waker::from(bell.clone());
-        Self { state: Mutex::new(state), bell, waker, handles: AtomicUsize::new(1) }
+impl<T, Req, Res, C> SharedExchange<T, Req, Res, C> {
+    pub(super) fn new(state: Exchange<T, Req, Res, C>) -> Self {
+        let flag = Arc::new(WakeFlag::default());
+        let waker = Waker::from(flag.clone());
+        Self { state: Mutex::new(state), flag, waker, handles: AtomicUsize::new(1) }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<T, Req, Res, C>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Exchange<T, Req, Res, C>> {
         // A transport that panicked has reported its panic already; the other calls continue in whatever state that
         // left.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -69,22 +69,22 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
 
     /// Runs `work` under the lock, with the transport's waker. Afterwards there is a leader if any call waits, and the
     /// wakers that `work` collected are woken outside the lock.
-    fn work<R>(&self, work: impl FnOnce(&mut State<T, Req, Res, C>, &Hushed<'_>, &mut Context<'_>) -> R) -> R {
+    fn work<R>(&self, work: impl FnOnce(&mut Exchange<T, Req, Res, C>, &Deferred<'_>, &mut Context<'_>) -> R) -> R {
         self.work_on(self.lock(), work)
     }
 
     fn work_on<'a, R>(
         &'a self,
-        mut state: MutexGuard<'a, State<T, Req, Res, C>>,
-        work: impl FnOnce(&mut State<T, Req, Res, C>, &Hushed<'_>, &mut Context<'_>) -> R,
+        mut state: MutexGuard<'a, Exchange<T, Req, Res, C>>,
+        work: impl FnOnce(&mut Exchange<T, Req, Res, C>, &Deferred<'_>, &mut Context<'_>) -> R,
     ) -> R {
-        // The transport may ring while it is polled, on this thread or on another. Waking the leader then would run its
-        // executor under the lock, so the bell only notes the ring until it is opened again.
-        let bell = self.bell.hush();
-        let result = work(&mut state, &bell, &mut Context::from_waker(&self.waker));
-        let old = state.settle(&bell);
-        // If there was a ring, it woke nobody. The leader is woken in its place.
-        if bell.open() || state.todo {
+        // The transport may wake while it is polled, on this thread or on another. Waking the leader then would run its
+        // executor under the lock, so the flag is only set until it resumes.
+        let flag = self.flag.defer();
+        let result = work(&mut state, &flag, &mut Context::from_waker(&self.waker));
+        let old = state.settle(&flag);
+        // A deferred wake woke nobody: the leader is woken here.
+        if flag.resume() || state.todo {
             let leader = state.leader_waker().cloned();
             state.wakes.extend(leader);
         }
@@ -96,8 +96,9 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
 
     /// Unlocks, then wakes the collected wakers. They are taken out in small batches, so that nothing is allocated and
     /// the memory of `wakes` is kept.
-    fn unlock<'a>(&'a self, mut state: MutexGuard<'a, State<T, Req, Res, C>>) {
+    fn unlock<'a>(&'a self, mut state: MutexGuard<'a, Exchange<T, Req, Res, C>>) {
         while !state.wakes.is_empty() {
+            // A wake may call the client again on this thread, so the lock is free meanwhile.
             let mut batch = [const { None }; 16];
             for slot in &mut batch {
                 *slot = state.wakes.pop_front();
@@ -167,7 +168,7 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
     }
 
     /// Returns whether only a driver is left.
-    fn is_left(&self, state: &State<T, Req, Res, C>) -> bool {
+    fn is_left(&self, state: &Exchange<T, Req, Res, C>) -> bool {
         state.calls.waiting() == 0 && self.handles.load(Ordering::Acquire) == 0
     }
 
@@ -178,7 +179,7 @@ impl<T, Req, Res, C> Shared<T, Req, Res, C> {
     }
 }
 
-impl<T, Req, Res, C> Shared<T, Req, Res, C>
+impl<T, Req, Res, C> SharedExchange<T, Req, Res, C>
 where
     C: Correlate<Req, Res>,
     T: Transport<C::Out, In = C::In>,
@@ -207,7 +208,7 @@ where
             drop(state);
 
             let mut old = None;
-            let step = self.work(|state, bell, transport| {
+            let step = self.work(|state, flag, transport| {
                 let key = match *readiness {
                     Readiness::Waiting(key) => match state.permits.claim(key, cx.waker()) {
                         Ok(()) => {
@@ -229,8 +230,8 @@ where
                     _ => state.permits.wait(cx.waker().clone()),
                 };
                 *readiness = Readiness::Waiting(key);
-                if state.leads(Leader::Waiter(key), bell)
-                    && let Some(unwanted) = state.pump(bell, transport, None, &mut budget)
+                if state.leads(Leader::Waiter(key), flag)
+                    && let Some(unwanted) = state.pump(flag, transport, None, &mut budget)
                 {
                     return Step::Again(Some(unwanted));
                 }
@@ -268,7 +269,7 @@ where
         let mut budget = BUDGET;
         loop {
             let mut old = None;
-            let step = self.work_on(locked, |state, bell, transport| {
+            let step = self.work_on(locked, |state, flag, transport| {
                 let (key, fresh) = match std::mem::replace(stage, Stage::Done) {
                     Stage::Waiting(key) => (key, false),
                     Stage::New(request) => {
@@ -287,8 +288,8 @@ where
                 // A call whose answer is there reads nothing more: it would delay itself for others.
                 if state.ended().is_none() && !state.calls.is_answered(key) {
                     self.coalesce(state, transport, key, fresh, cx.waker());
-                    if state.leads(Leader::Call(key), bell) || state.is_failing() {
-                        unwanted = state.pump(bell, transport, Some(key), &mut budget);
+                    if state.leads(Leader::Call(key), flag) || state.is_failing() {
+                        unwanted = state.pump(flag, transport, Some(key), &mut budget);
                     }
                 }
                 // Before the end is looked at: an answer that came first counts.
@@ -328,7 +329,7 @@ where
     /// before then have fed theirs.
     fn coalesce(
         &self,
-        state: &mut State<T, Req, Res, C>,
+        state: &mut Exchange<T, Req, Res, C>,
         transport: &mut Context<'_>,
         key: usize,
         fresh: bool,
@@ -349,7 +350,7 @@ where
     }
 
     /// Ends a call that has its answer.
-    fn finish(&self, state: &mut State<T, Req, Res, C>, transport: &mut Context<'_>, key: usize) {
+    fn finish(&self, state: &mut Exchange<T, Req, Res, C>, transport: &mut Context<'_>, key: usize) {
         state.release();
         if state.flusher == Some(key) {
             state.flusher = None;
@@ -365,7 +366,7 @@ where
         let mut budget = BUDGET;
         loop {
             let mut old = None;
-            let step = self.work(|state, bell, transport| {
+            let step = self.work(|state, flag, transport| {
                 let mut unwanted = None;
                 if state.ended().is_none() {
                     let key = match *driver {
@@ -378,8 +379,8 @@ where
                         }
                         None => *driver.insert(state.drivers.push_back(cx.waker().clone())),
                     };
-                    if state.leads(Leader::Driver(key), bell) {
-                        unwanted = state.pump(bell, transport, None, &mut budget);
+                    if state.leads(Leader::Driver(key), flag) {
+                        unwanted = state.pump(flag, transport, None, &mut budget);
                     }
                     if unwanted.is_none() && self.is_left(state) {
                         // `Ready` means that it has ended the client; otherwise it rings.

@@ -1,0 +1,224 @@
+//! The only waker that a client's transport ever sees.
+
+use std::{
+    sync::{Arc, PoisonError},
+    task::{Wake, Waker},
+};
+
+use crate::sync::{
+    Mutex,
+    atomic::{
+        AtomicBool,
+        Ordering::{Relaxed, SeqCst},
+    },
+};
+
+/// Wakes the leader of a client when the transport can make progress.
+///
+/// The transport is always polled with this waker, regardless of the polling task. The lead can therefore pass from
+/// call to call without polling the transport again, and a transport that keeps one waker for both directions loses no
+/// wake-up. Setting the flag takes no lock of the client. While a task works under that lock, wakes are deferred: the
+/// flag is only set, so that no foreign code runs there.
+///
+/// | `is_set` | `is_deferred` | a wake of the transport | the leader's waker |
+/// |---|---|---|---|
+/// | no | no | sets the flag and wakes the leader | is taken by the wake |
+/// | no | yes | sets the flag; the task under the lock wakes the leader when it [resumes](Deferred::resume) | stays |
+/// | yes | any | does nothing: the leader has been woken, or will be when the task under the lock resumes | stays |
+///
+/// The flag is cleared under the lock, directly before the transport is polled.
+#[derive(Default)]
+pub(super) struct WakeFlag {
+    /// Whether something happened since the transport was last polled.
+    is_set: AtomicBool,
+    /// Whether a task is working under the client's lock. That task checks `is_set` after it clears this flag.
+    is_deferred: AtomicBool,
+    leader: Mutex<Option<Waker>>,
+}
+
+/// The flag while its wakes are deferred. If a panic drops it, it wakes the leader if the flag was set.
+pub(super) struct Deferred<'a>(&'a WakeFlag);
+
+impl WakeFlag {
+    /// Must be called under the client's lock.
+    pub(super) fn defer(&self) -> Deferred<'_> {
+        // Only this thread must see the store; another thread that does not see it may wake the leader.
+        self.is_deferred.store(true, Relaxed);
+        Deferred(self)
+    }
+
+    fn resume(&self) -> bool {
+        // Sequentially consistent on both sides: either this load sees the wake, or the wake sees that it is not
+        // deferred. With weaker orderings, both could miss the other and the leader would sleep on.
+        self.is_deferred.store(false, SeqCst);
+        fence_for_loom();
+        self.is_set.load(SeqCst)
+    }
+
+    fn swap(&self, leader: Option<Waker>) -> Option<Waker> {
+        std::mem::replace(&mut *self.leader.lock().unwrap_or_else(PoisonError::into_inner), leader)
+    }
+}
+
+impl Deferred<'_> {
+    /// Returns whether the transport woke the flag since it was last cleared.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.is_set.load(SeqCst)
+    }
+
+    /// Clears the flag, because the transport is about to be polled.
+    pub(super) fn clear(&self) {
+        // A swap, because it also reads: the poll must see everything that the transport did before its last wake.
+        self.0.is_set.swap(false, SeqCst);
+    }
+
+    /// Sets the waker of the leader. Returns a waker that must be dropped outside the lock.
+    pub(super) fn arm(&self, leader: Option<&Waker>) -> Option<Waker> {
+        let mut slot = self.0.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*slot, leader) {
+            (Some(old), Some(new)) if old.will_wake(new) => None,
+            _ => std::mem::replace(&mut *slot, leader.cloned()),
+        }
+    }
+
+    /// Wakes are no longer deferred. Returns whether there was one; the caller must then wake the leader.
+    #[must_use]
+    pub(super) fn resume(self) -> bool {
+        let flag = self.0;
+        std::mem::forget(self);
+        flag.resume()
+    }
+}
+
+impl Drop for Deferred<'_> {
+    fn drop(&mut self) {
+        if self.0.resume()
+            && let Some(leader) = self.0.swap(None)
+        {
+            leader.wake();
+        }
+    }
+}
+
+/// loom treats sequentially consistent accesses as acquires and releases. This fence gives it back the total order of a
+/// store and the load that follows, which they have without it outside of loom.
+#[inline]
+fn fence_for_loom() {
+    #[cfg(model)]
+    crate::sync::atomic::fence(SeqCst);
+}
+
+impl Wake for WakeFlag {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.is_set.swap(true, SeqCst) {
+            return;
+        }
+        fence_for_loom();
+        if !self.is_deferred.load(SeqCst)
+            && let Some(leader) = self.swap(None)
+        {
+            leader.wake();
+        }
+    }
+}
+
+#[cfg(all(test, model))]
+mod models {
+    use std::{
+        sync::Arc,
+        task::{Wake, Waker},
+    };
+
+    use loom::thread;
+
+    use crate::{
+        service::wake_flag::WakeFlag,
+        sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+
+    /// A task that counts how often it was woken. Its counter is std's: it takes no part in the protocol.
+    #[derive(Default)]
+    struct Task(std::sync::atomic::AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    impl Task {
+        fn is_woken(&self) -> bool {
+            self.0.load(SeqCst) > 0
+        }
+    }
+
+    /// A transport that makes progress once, and wakes the flag after it.
+    #[derive(Clone)]
+    struct Transport {
+        progress: Arc<AtomicUsize>,
+        flag: Arc<WakeFlag>,
+    }
+
+    impl Transport {
+        fn new() -> Self {
+            Self { progress: Arc::new(AtomicUsize::new(0)), flag: Arc::default() }
+        }
+
+        fn advance(&self) {
+            self.progress.store(1, SeqCst);
+            self.flag.wake_by_ref();
+        }
+
+        /// A section under the client's lock, which makes `task` the leader. Returns whether it saw the progress.
+        fn section(&self, task: &Arc<Task>, polls: bool) -> bool {
+            let waker = Waker::from(task.clone());
+            let deferred = self.flag.defer();
+            let mut seen = false;
+            if polls || deferred.is_set() {
+                deferred.clear();
+                seen = self.progress.load(SeqCst) > 0;
+            }
+            let old = deferred.arm(Some(&waker));
+            if deferred.resume() {
+                waker.wake_by_ref();
+            }
+            drop(old);
+            seen
+        }
+    }
+
+    #[test]
+    fn progress_is_seen_by_the_poll_or_wakes_the_leader() {
+        loom::model(|| {
+            let transport = Transport::new();
+            let task = Arc::<Task>::default();
+            let other = transport.clone();
+            let advance = thread::spawn(move || other.advance());
+            let seen = transport.section(&task, true);
+            advance.join().unwrap();
+            assert!(seen || task.is_woken());
+        });
+    }
+
+    #[test]
+    fn a_lead_that_passes_on_during_a_wake_loses_nothing() {
+        loom::model(|| {
+            let transport = Transport::new();
+            let tasks = [(); 2].map(|()| Arc::<Task>::default());
+            assert!(!transport.section(&tasks[0], true));
+            let other = transport.clone();
+            let advance = thread::spawn(move || other.advance());
+            // The new leader does not poll unless the flag is set.
+            let seen = transport.section(&tasks[1], false);
+            advance.join().unwrap();
+            assert!(seen || tasks.iter().any(|task| task.is_woken()));
+            // The last leader at least, unless the first one was woken before the lead passed on: then the flag stays
+            // set, and the next task that comes polls.
+            assert!(seen || tasks[1].is_woken() || transport.flag.defer().is_set());
+        });
+    }
+}
