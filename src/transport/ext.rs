@@ -10,7 +10,7 @@ use tower_layer::Layer;
 
 use crate::{
     CloseFrame,
-    transport::{BoxTransport, Driven, Queue, SplitSink, SplitStream, Transport, drive, signal, split},
+    transport::{BoxTransport, Driven, Queue, SplitSink, SplitStream, Transport, signal, split},
 };
 
 /// Extension methods for every [`Transport`].
@@ -110,7 +110,7 @@ pub trait TransportExt<Out>: Transport<Out> {
     where
         Self: Sized,
     {
-        drive::drive(self, queue)
+        Driven::new(self, queue)
     }
 
     /// Boxes the transport, for code that must name or store its type.

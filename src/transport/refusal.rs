@@ -8,7 +8,7 @@ use crate::log::{self, Head};
 
 /// The reason why a server rejects a request for a transport.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     pub(super) status: StatusCode,
     /// The reason for the client and for the log: what is wrong, and the setting that would allow it.
     pub(super) reason: Cow<'static, str>,

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::Seat;
+use super::handle::Seat;
 use crate::{CloseFrame, Error, rt};
 
 /// A transport's membership in a drain. It tells the transport when to begin its close, and wakes its halves for it.
@@ -45,7 +45,7 @@ impl Member {
 
     /// Returns the close frame of the transport.
     pub(crate) fn frame(&self) -> Option<CloseFrame> {
-        self.seat.drain.0.start.get().map(|start| start.frame.clone())
+        self.seat.start().map(|start| start.frame.clone())
     }
 
     /// Checks before the open transport reads. Returns the frame with which to begin the close, once it is time.
@@ -63,6 +63,7 @@ impl Member {
             if self.is_waiting {
                 return None;
             }
+            // Messages of a queue above may still come: only a round without any ends the wait.
             if std::mem::take(&mut self.has_written) {
                 // A writer in the same task gets its turn before the next check.
                 cx.waker().wake_by_ref();
@@ -89,7 +90,7 @@ impl Member {
         if !self.seat.is_started() {
             return None;
         }
-        let start = self.seat.drain.0.start.get()?;
+        let start = self.seat.start()?;
         (!self.has_reader || start.at.elapsed() >= self.patience).then(|| start.frame.clone())
     }
 

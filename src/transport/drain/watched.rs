@@ -8,7 +8,7 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::{Drain, Seat};
+use super::handle::{Drain, Seat};
 
 impl Drain {
     /// Makes an HTTP connection take part in the drain. Returns a future to spawn in place of `connection`.
@@ -74,5 +74,36 @@ where
 impl<C, F> fmt::Debug for Watched<C, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watched").field("seat", &self.seat).finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// A handler that runs until it ends or the drain cuts it. Without a seat it is only the handler.
+    #[must_use = "futures do nothing unless awaited"]
+    pub(crate) struct Attended<F> {
+        #[pin]
+        handler: F,
+        seat: Option<Arc<Seat>>,
+    }
+}
+
+impl<F> Attended<F> {
+    pub(crate) const fn new(handler: F, seat: Option<Arc<Seat>>) -> Self {
+        Self { handler, seat }
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Attended<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let Some(seat) = this.seat else { return this.handler.poll(cx) };
+        if seat.is_cut() || this.handler.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        seat.wakers.handler.register(cx.waker());
+        // Read again: the cut may have come before the waker was registered.
+        if seat.is_cut() { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -1,6 +1,7 @@
 use std::fmt;
 
-use super::{Driver, Receiver, Sender};
+use super::{driver::Driver, queues::Queues, receiver::Receiver, sender::Sender};
+use crate::transport::Queue;
 #[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
 use crate::{Transport, rt};
 
@@ -17,8 +18,13 @@ pub struct Driven<T, Out, In = Out> {
 }
 
 impl<T, Out, In> Driven<T, Out, In> {
-    pub(super) fn new(sender: Sender<Out, In>, receiver: Receiver<Out, In>, driver: Driver<T, Out, In>) -> Self {
-        Self { sender, receiver, driver }
+    pub(crate) fn new(transport: T, queue: Queue<Out, In>) -> Self {
+        let queues = Queues::new(&queue);
+        Self {
+            sender: Sender::new(queues.clone()),
+            receiver: Receiver::new(queues.clone()),
+            driver: Driver::new(transport, queues, queue.outgoing),
+        }
     }
 
     /// Spawns the driver as a task of the current tokio runtime, and returns the two ends.

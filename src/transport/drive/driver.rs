@@ -10,9 +10,8 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{
-    Queues,
     outbox::{Fed, Next},
-    wake_all,
+    queues::{Queues, wake_all},
 };
 use crate::{
     CloseFrame, Error, Transport,
@@ -154,6 +153,7 @@ impl<Out, In> Worker<Out, In> {
         T: Transport<Out, In = In>,
     {
         let mut turn = Turn::Wait;
+        // Each turn feeds as much as it can before it flushes: queued messages share one flush.
         if self.writing == Writing::Open {
             match self.feed(transport.as_mut(), cx) {
                 Ok(fed) => turn = fed,
@@ -195,6 +195,7 @@ impl<Out, In> Worker<Out, In> {
     where
         T: Transport<Out, In = In>,
     {
+        // Here and not in a timer: a woken sender has had one round of the executor to come.
         self.queues.outbox().waiters.end_turns();
         for _ in 0..BUDGET / BATCH {
             let mut outbox = self.queues.outbox();
@@ -243,6 +244,7 @@ impl<Out, In> Worker<Out, In> {
         while !self.batch.is_empty() {
             match transport.as_mut().poll_ready(cx).map_err(Into::into) {
                 Poll::Ready(Ok(())) => {}
+                // The error concerns earlier messages. The batch is put back and goes on in the next turn.
                 Poll::Ready(Err(error)) if error.is_rejection() => {
                     self.lose(error);
                     return Ok(Some(Turn::Yield));
@@ -333,6 +335,7 @@ impl<Out, In> Worker<Out, In> {
                 return Turn::Wait;
             }
             let mark = Mark::now();
+            // A report of an earlier poll must not count for this message.
             signal::take_decoded();
             let polled = transport.as_mut().poll_next(cx);
             let decoded = signal::take_decoded();
@@ -407,6 +410,7 @@ where
         let worker = this.worker;
         worker.queues.driver.register(cx.waker());
         let mark = Mark::now();
+        // Writing before reading: an answer that this poll reads may need the room that it makes.
         let wrote = worker.write(this.transport.as_mut(), cx);
         worker.pass_on_loss(mark);
         let read = worker.read(this.transport.as_mut(), cx);

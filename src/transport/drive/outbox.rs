@@ -259,6 +259,7 @@ impl<Out> Outbox<Out> {
         if let Some(error) = self.closed() {
             return Admission::Closed(error);
         }
+        // Other policies always take a message, and drop another one or close if there is no room.
         if self.backlog.waits() {
             let ahead = self.waiters.ahead(ticket);
             let free = self.free();
@@ -347,6 +348,7 @@ impl<Out> Outbox<Out> {
     #[must_use = "drop it once the queue is unlocked"]
     pub(super) fn put_back(&mut self, batch: &mut VecDeque<Entry<Out>>) -> Vec<Entry<Out>> {
         let mut gone = Vec::new();
+        // An overflow may happen on another thread while the batch is with the driver.
         let has_overflowed = matches!(self.phase, Phase::Closing(Cause::Overflow(_)));
         if has_overflowed {
             self.count_discarded(batch);
@@ -432,6 +434,7 @@ impl<Out> Outbox<Out> {
             self.phase = Phase::Ended(end);
             self.backlog.discard()
         });
+        // Also if the end was known already: a task may have begun to wait since.
         let mut wakers = self.waiters.wake_all();
         wakers.extend(self.flushes.end());
         wakers.extend(self.ends.end());

@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
-    Queues, Sender,
     outbox::{Fed, Next},
-    wake_all,
+    queues::{Queues, wake_all},
+    sender::Sender,
 };
 use crate::{
     Error,
@@ -79,6 +79,7 @@ impl<Out> Pull<Out> {
         let is_over = matches!(next, Next::Close(_));
         let mut outbox = self.queues.outbox();
         let overflow = outbox.overflow();
+        // The caller has passed on everything before it polls again, so a poll that finds nothing is a flush.
         if !std::mem::take(&mut self.is_dirty) || is_over {
             self.wakers.extend(outbox.flushed());
             // Two polls in a row found nothing: the stream is idle.

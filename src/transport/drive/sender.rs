@@ -10,10 +10,10 @@ use futures_sink::Sink;
 use tower_service::Service;
 
 use super::{
-    Queues, TrySendError,
     flushes::Position,
     outbox::{Admission, End, Gone},
-    wake_all,
+    queues::{Queues, wake_all},
+    try_send_error::TrySendError,
 };
 use crate::{
     CloseFrame, Error,
@@ -91,6 +91,7 @@ impl<Out, In> Sender<Out, In> {
     /// # Ok::<(), std::num::TryFromIntError>(())
     /// ```
     pub fn try_send(&self, message: Out) -> Result<(), TrySendError<Out>> {
+        // Measured before the lock: size and key are functions of the user.
         let entry = self.queues.measure.entry(message);
         if self.is_closed {
             return Err(TrySendError::new(closed_sender(), Some(entry.message)));
@@ -160,6 +161,7 @@ impl<Out, In> Sender<Out, In> {
     /// # Ok::<(), tower_transport::Error>(()) }).unwrap();
     /// ```
     pub fn close(&self, frame: CloseFrame) -> impl Future<Output = Result<(), Error>> {
+        // In the call itself, not in the future: a caller that does not await it has closed all the same.
         let wakers = self.queues.outbox().close(frame);
         wake_all(wakers);
         self.queues.driver.wake();
@@ -363,6 +365,7 @@ fn poll_admission<Out, In>(
             drop((waker, gone));
             return Poll::Ready(result);
         }
+        // The ticket keeps its age over several polls, and over several wakers.
         outbox.waiters.sleep(ticket, &mut prepared);
         let look_again = outbox.free() > 0;
         drop(outbox);

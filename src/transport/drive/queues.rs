@@ -1,0 +1,208 @@
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+
+use futures_util::task::AtomicWaker;
+
+use super::outbox::{Fed, Outbox};
+use crate::{
+    Error,
+    transport::{
+        Queue,
+        backlog::{Entry, KEPT, Measure},
+        payload::Payload,
+    },
+};
+
+/// The two queues that sender, receiver and driver share.
+///
+/// No user code runs under any of the locks: no drop of a message, no function of the [`Queue`], no waker (neither its
+/// wake nor its clone nor its drop), no formatter. Messages are inspected before locking. Values to drop or wake are
+/// handed out, and dropped or woken after unlocking. A message whose drop sends another message is therefore safe.
+pub(super) struct Queues<Out, In> {
+    outbox: Mutex<Outbox<Out>>,
+    inbox: Mutex<Inbox<In>>,
+    pub(super) measure: Measure<Out>,
+    pub(super) incoming: Payload<In>,
+    pub(super) driver: AtomicWaker,
+    pub(super) receiver: AtomicWaker,
+}
+
+impl<Out, In> Queues<Out, In> {
+    pub(super) fn new(queue: &Queue<Out, In>) -> Arc<Self> {
+        Arc::new(Self {
+            outbox: Mutex::new(Outbox::new(queue)),
+            inbox: Mutex::new(Inbox::new(queue.max_inbox, queue.max_bytes)),
+            measure: Measure::new(queue),
+            incoming: queue.incoming,
+            driver: AtomicWaker::new(),
+            receiver: AtomicWaker::new(),
+        })
+    }
+
+    pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox<Out>> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox<In>> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Unlocks the queue and wakes the senders whose turn it is. `wakers` holds their wakers meanwhile, and is empty
+    /// before and after.
+    pub(super) fn pass_turns(&self, mut outbox: MutexGuard<'_, Outbox<Out>>, wakers: &mut Vec<Waker>) {
+        wakers.extend(std::iter::from_fn(|| outbox.next_waiter()));
+        let look_again = outbox.wait_for_a_turn();
+        drop(outbox);
+        wake_all(wakers.drain(..));
+        if look_again {
+            self.driver.wake();
+        }
+    }
+
+    /// Unlocks the inbox, and wakes the receiver if it waits.
+    pub(super) fn wake_receiver(&self, mut inbox: MutexGuard<'_, Inbox<In>>) {
+        // Waking costs more than this flag, and a busy receiver takes many messages for each time it waits.
+        let is_awaited = std::mem::take(&mut inbox.is_awaited);
+        drop(inbox);
+        if is_awaited {
+            self.receiver.wake();
+        }
+    }
+
+    /// Ends the writing: `fed` messages are counted, `batch` is dropped, and every waiting task gets `error`, or learns
+    /// that this end has closed.
+    pub(super) fn end_writing(&self, fed: &mut Fed, batch: &mut VecDeque<Entry<Out>>, error: Error, is_clean: bool) {
+        let mut outbox = self.outbox();
+        outbox.fed(std::mem::take(fed));
+        outbox.count_discarded(batch);
+        let (gone, wakers) = outbox.end(error, is_clean);
+        drop(outbox);
+        drop((gone, std::mem::take(batch)));
+        wake_all(wakers);
+    }
+}
+
+#[cfg(test)]
+impl<Out, In> Queues<Out, In> {
+    /// Returns the number of messages for which memory is allocated.
+    pub(super) fn capacity(&self) -> usize {
+        self.outbox().capacity() + self.inbox().capacity()
+    }
+}
+
+pub(super) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+/// The incoming queue: items from the transport that the receiver has not taken.
+pub(super) struct Inbox<In> {
+    queue: VecDeque<Arrival<In>>,
+    /// The number of messages and errors in the queue.
+    messages: usize,
+    bytes: usize,
+    max_messages: usize,
+    max_bytes: usize,
+    /// Whether no more items will arrive.
+    pub(super) ended: bool,
+    /// Whether the receiver is gone.
+    pub(super) abandoned: bool,
+    /// Whether the receiver found nothing and has registered its waker.
+    pub(super) is_awaited: bool,
+}
+
+/// An entry of the inbox.
+pub(super) enum Arrival<In> {
+    /// An item from the transport, and its size.
+    Item(Result<In, Error>, usize),
+    /// A lost connection: later items come from another one. There are never two in a row, so the queue stays bounded.
+    Loss,
+}
+
+/// An entry taken by the receiver.
+pub(super) enum Taken<In> {
+    /// An item from the transport, and whether taking it made room in a full inbox.
+    Item(Result<In, Error>, bool),
+    Loss,
+}
+
+impl<In> Inbox<In> {
+    pub(super) fn new(max_messages: usize, max_bytes: usize) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            messages: 0,
+            bytes: 0,
+            max_messages,
+            max_bytes,
+            ended: false,
+            abandoned: false,
+            is_awaited: false,
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.abandoned || (self.messages < self.max_messages && self.bytes < self.max_bytes)
+    }
+
+    /// Adds a message of this size, or returns it if the receiver is gone.
+    #[must_use = "drop it once the queue is unlocked"]
+    pub(super) fn push(&mut self, message: Result<In, Error>, size: usize) -> Option<Result<In, Error>> {
+        if self.abandoned {
+            return Some(message);
+        }
+        self.bytes = self.bytes.saturating_add(size);
+        self.messages += 1;
+        self.queue.push_back(Arrival::Item(message, size));
+        None
+    }
+
+    /// Records that the connection was lost, after the items that arrived before.
+    pub(super) fn push_loss(&mut self) {
+        if !self.abandoned && !matches!(self.queue.back(), Some(Arrival::Loss)) {
+            self.queue.push_back(Arrival::Loss);
+        }
+    }
+
+    /// Takes the oldest entry.
+    pub(super) fn pop(&mut self) -> Option<Taken<In>> {
+        let was_full = !self.has_room();
+        let (message, size) = match self.queue.pop_front()? {
+            Arrival::Item(message, size) => (message, size),
+            Arrival::Loss => return Some(Taken::Loss),
+        };
+        self.messages -= 1;
+        // Sizes come from the user and may add up to any number. An empty queue holds zero bytes.
+        self.bytes = if self.queue.is_empty() { 0 } else { self.bytes.saturating_sub(size) };
+        Some(Taken::Item(message, was_full))
+    }
+
+    /// Marks the receiver as gone. Returns the entries, to be dropped.
+    #[must_use = "drop it once the queue is unlocked"]
+    pub(super) fn abandon(&mut self) -> VecDeque<Arrival<In>> {
+        self.abandoned = true;
+        (self.messages, self.bytes) = (0, 0);
+        std::mem::take(&mut self.queue)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.messages
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.queue.capacity()
+    }
+
+    pub(super) fn has_spare(&self) -> bool {
+        self.queue.is_empty() && self.queue.capacity() > 2 * KEPT
+    }
+
+    /// Releases memory that an idle inbox does not need.
+    pub(super) fn trim(&mut self) {
+        if self.has_spare() {
+            self.queue.shrink_to(KEPT);
+        }
+    }
+}
