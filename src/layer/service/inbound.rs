@@ -91,11 +91,13 @@ where
                     Poll::Ready(None) => *this.ended = true,
                     Poll::Ready(Some(Ok(message))) => *this.held = Some(message),
                     Poll::Ready(Some(Err(error))) => {
+                        // In line with the messages, so that the error keeps its place in the order.
                         let Ok(()) = this.in_flight.push((), Outcome::failed(error.into()));
                         continue;
                     }
                 }
             }
+            // The stream has ended, and the last message is with the service.
             if this.held.is_none() {
                 return None;
             }

@@ -196,6 +196,7 @@ where
         if let Poll::Ready(handed) = self.as_mut().poll_hand_over(cx) {
             handed?;
         }
+        // Finished answers that wait for room below count, too: otherwise a slow peer would grow the line.
         if self.in_flight.len() >= self.concurrency.get() {
             return Poll::Pending;
         }
@@ -212,6 +213,7 @@ where
             return Err(Error::full("start_send was called without room; wait for poll_ready first"));
         }
         let asked = Outcome::asked(this.service.call(message));
+        // The common case: the service answers at once and the transport has room, so nothing is queued.
         if *this.has_room {
             let Ok(answer) = this.in_flight.start((), asked);
             if let Some(((), answer)) = answer {
@@ -274,6 +276,7 @@ where
             }
         }
         let this = self.project();
+        // A promise of `poll_ready` ends with the close.
         *this.has_room = false;
         let closed = ready!(this.inner.poll_close(cx)).map_err(Into::into);
         Poll::Ready(this.close_error.take().map_or(closed, Err))

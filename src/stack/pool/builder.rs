@@ -156,6 +156,7 @@ impl<S> PoolBuilder<S> {
         let connect = move || -> Connecting<_> {
             let connecting = connect(connector.clone(), request.clone());
             let correlate = correlate.clone();
+            // One allocation per connection, which its handshake outweighs by far.
             Box::pin(async move { Ok(Client::with_max_in_flight(connecting.await?, correlate, calls)) })
         };
         let settings = Settings {

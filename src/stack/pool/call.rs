@@ -61,6 +61,7 @@ impl<T, Req, Res, C> PoolCall<T, Req, Res, C> {
                 }
             }
             Stage::Calling(id, call) => {
+                // First the call, then its room: the next call finds the client's place free.
                 drop(call);
                 self.connections.release(id);
             }
@@ -124,6 +125,7 @@ where
                 }
                 (_, request) => {
                     self.request = request;
+                    // Retired, so that the next round of this loop finds another connection.
                     drop(client);
                     self.connections.retire(id);
                 }

@@ -198,6 +198,7 @@ where
 
     /// Reads for all calls of a connection until it ends.
     async fn serve(self: &Arc<Self>, id: u64, client: Client<T, Req, Res, C>) {
+        // A driver reads all the time, so a connection that ends is detected without a call.
         let mut drive = pin!(client.drive());
         // The slots have the handle now.
         drop(client);
@@ -242,6 +243,7 @@ where
 
     /// Called when a connection has ended or failed to open. Wakes the keeper, or starts it if it is not running.
     fn keep_minimum(self: &Arc<Self>) {
+        // One keeper at most: each failed call of an outage would otherwise leave a task that connects.
         if self.settings.min_connections > 0 && self.has_handles() && !self.has_keeper.swap(true, SeqCst) {
             rt::spawn(self.clone().run_keeper());
         }

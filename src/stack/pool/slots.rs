@@ -54,6 +54,7 @@ impl<K: Clone> Slots<K> {
     /// Finds a connection for a call, or a place in line. The flag tells the caller to open a connection, which counts
     /// as connecting from now on.
     pub(super) fn admit(&mut self) -> (Admission<K>, bool) {
+        // Before this call counts.
         let is_busy = self.open.iter().all(|slot| slot.load > 0);
         if self.line.is_empty()
             && let Some((id, handle)) = self.use_least()
@@ -66,6 +67,7 @@ impl<K: Clone> Slots<K> {
                 format!("the line of calls that wait for a connection is full (PoolBuilder::max_waiting: {limit})");
             return (Admission::Refuse(Error::full(error)), false);
         }
+        // Only a call that waits allocates.
         let (sender, receiver) = oneshot::channel();
         let id = self.id();
         self.line.push_back((id, sender));
@@ -133,6 +135,7 @@ impl<K: Clone> Slots<K> {
     /// Counts another tick of a connection's idle time, and returns how many in a row were quiet. A pool that keeps
     /// `least` connections open does not count below that number.
     pub(super) fn tick(&mut self, id: u64, least: usize) -> u32 {
+        // The last connections never become idle: closing them would only open others.
         let is_needed = self.open.len() <= least;
         let Some(slot) = self.open.iter_mut().find(|slot| slot.id == id) else { return 0 };
         slot.quiet = if slot.load > 0 || is_needed { 0 } else { slot.quiet + 1 };
@@ -144,6 +147,7 @@ impl<K: Clone> Slots<K> {
     pub(super) fn remove(&mut self, id: u64) -> (Option<K>, bool) {
         let place = self.open.iter().position(|slot| slot.id == id);
         let handle = place.map(|place| self.open.swap_remove(place).handle);
+        // Once per lost connection: a target that fails is not asked again and again for calls that wait.
         let opens = handle.is_some() && self.connecting < self.line.len() && self.begin();
         (handle, opens)
     }
