@@ -115,6 +115,7 @@ impl BatchSink {
                 self.sink.promise_room();
                 return Poll::Ready(Ok(()));
             }
+            // It became full while its room was taken, and goes before the next message.
             self.hand_over(inner.as_mut())?;
         }
     }
@@ -160,6 +161,7 @@ impl BatchSink {
                 self.pack.add(message, len);
                 if self.pack.is_full() && self.sink.has_room() {
                     match self.pack.len() {
+                        // The batch is this message alone, so a refusal is its own error.
                         1 => self.hand_over(inner)?,
                         _ => self.hand_over_before(inner),
                     }

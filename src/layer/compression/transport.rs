@@ -163,6 +163,7 @@ where
             Err(refused) => refused,
         };
         let Refused { error, is_final: Some(code) } = refused else { return Poll::Ready(Some(Err(refused.error))) };
+        // Later messages refer to this one, so none of them could be inflated.
         let closed = Error::closed("the transport was closed for a compressed message that was refused")
             .with_source(error.clone());
         this.sink.close_as(CloseFrame::new(code, reason(code)), error, closed);

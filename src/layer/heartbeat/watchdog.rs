@@ -180,6 +180,7 @@ impl<M> Watchdog<M> {
         if self.silence.is_over() {
             return;
         }
+        // The timer is set here and not for each message: setting it costs more than the rest of the layer.
         if let Some(time) = self.silence.quiet() {
             self.timer.set(time);
         }
@@ -208,6 +209,7 @@ impl<M> Watchdog<M> {
         if let Some(write_failed) = self.write_failed.take() {
             error = error.with_source(write_failed);
         }
+        // No close message: it would wait behind messages that the peer does not read.
         let closed = Error::closed("the peer did not answer the heartbeat").with_source(error.clone());
         self.sink.abort(error, closed);
         self.stop();

@@ -245,6 +245,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         let this = self.project();
         let frame = CloseFrame::new(code, reason);
         this.sink.close(frame.clone(), error.with_close_frame(Some(frame)));
+        // The next poll checks first, and finds the end.
         this.clock.run = LOOK;
         this.sink.poll_end(this.inner, cx)
     }

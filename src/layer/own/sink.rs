@@ -40,7 +40,7 @@ pub struct LayerSink<M> {
     /// Open, nothing queued, nothing dirty, and the room not taken: a method of the sink has nothing to do but to call
     /// the transport below. Derived from the other fields, so that each message costs one branch.
     is_forwarding: bool,
-    /// Present in every state but `Open`.
+    /// Present in every state but `Open`. Boxed, because most transports are open.
     end: Option<Box<End>>,
     halves: Arc<WakerPair>,
     both: Waker,
@@ -306,6 +306,7 @@ impl<M> LayerSink<M> {
         T: Sink<M, Error: Into<Error>>,
     {
         if self.is_forwarding {
+            // With the writer's own waker: the pair would be registered, and woken, for nothing.
             return match inner.as_mut().poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     self.room = Room::Promised;
@@ -572,6 +573,7 @@ impl<M> LayerSink<M> {
     }
 
     fn poll_queue<T: Sink<M>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), T::Error>> {
+        // Both halves continue this when they are polled, so the transport below wakes both.
         while !self.queue.is_empty() {
             ready!(inner.as_mut().poll_ready(&mut Context::from_waker(&self.both)))?;
             let Some(message) = self.queue.pop_front() else { break };
