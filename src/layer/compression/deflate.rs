@@ -71,7 +71,7 @@ impl Deflate {
 
     /// Sets the largest ratio of inflated to compressed size of a message over 64 KiB. Defaults to 200; deflate can
     /// reach 1032. A message that claims more is an error for which [`is_too_large`](crate::Error::is_too_large) is
-    /// true, and is not inflated. Compressor messages that shrink more are sent plain, so that two ends with the same
+    /// true, and is not inflated. Outgoing messages that shrink more are sent plain, so that two ends with the same
     /// setting always understand each other.
     #[must_use]
     pub const fn max_ratio(mut self, ratio: u32) -> Self {

@@ -1,6 +1,6 @@
 //! Deflate for each message, on any transport.
 //!
-//! Compressor messages that are large enough are sent compressed if that makes them smaller; incoming ones are inflated.
+//! Outgoing messages that are large enough are sent compressed if that makes them smaller; incoming ones are inflated.
 //! Text stays text, binary stays binary, and control messages pass.
 //!
 //! # Why

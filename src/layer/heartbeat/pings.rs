@@ -26,7 +26,8 @@ pub trait Pings<In, Out> {
     fn send(&self, message: Out, watchdog: &mut Watchdog<Out>) -> Out;
 }
 
-/// Pings and pongs of the WebSocket protocol, or marked binary messages: those of [`HeartbeatLayer`](super::HeartbeatLayer).
+/// Pings and pongs of the WebSocket protocol, or marked binary messages: those of
+/// [`HeartbeatLayer`](super::HeartbeatLayer).
 #[derive(Debug)]
 pub struct ProtocolPings {
     form: Form,

@@ -535,7 +535,7 @@ impl<M> LayerSink<M> {
         self.use_room();
     }
 
-    /// Notes that an own message uses the room below. Returns false if there was none.
+    /// Notes that an own message uses the room below. Returns whether there was any.
     #[inline]
     fn use_room(&mut self) -> bool {
         let was_there = self.room.spend();
