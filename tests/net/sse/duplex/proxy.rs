@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncReadExt, AsyncWriteExt, copy},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -79,7 +79,17 @@ async fn meet(mut near: TcpStream, server: SocketAddr, fate: Fate) {
     let (mut there, mut back) = ([0; 4096], [0; 4096]);
     match fate {
         Fate::Carry => {
-            let _ = copy_bidirectional(&mut near, &mut far).await;
+            let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (near.split(), far.split());
+            // A server that reads no more may have answered before: its answer is carried all the same.
+            let up = async {
+                let _ = copy(&mut from_near, &mut to_far).await;
+                let _ = to_far.shutdown().await;
+            };
+            let down = async {
+                let _ = copy(&mut from_far, &mut to_near).await;
+                let _ = to_near.shutdown().await;
+            };
+            tokio::join!(up, down);
         }
         Fate::CutTheRequest => {}
         Fate::BadGateway => {
