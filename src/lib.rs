@@ -94,7 +94,7 @@ while let Some(order) = receiver.receive().await {
 //! |---|---|
 //! | `ERROR` | the process cannot accept connections |
 //! | `WARN` | a limit on connections or sessions was reached, an answer cannot be sent, a misconfigured server (5xx) |
-//! | `INFO` | a client was refused (401, 403, 426, 429), or a message over a limit closed the connection (1009) |
+//! | `INFO` | a client was refused (401, 403, 426, 429), or cut off for a message over a limit (1009) or a rate (1008) |
 //! | `DEBUG` | a request is malformed (400, 405), or the peer violates the protocol |
 //!
 //! # Cancel safety

@@ -147,10 +147,20 @@ pub(crate) fn closing(transport: &'static str, code: CloseCode, error: &Error, p
     }
 }
 
-/// Logs that a layer of this end closes a connection.
-pub(crate) fn closed_by_layer(frame: &CloseFrame) {
+/// Logs that a layer of this end closed a connection.
+pub(crate) fn closed_by_layer(frame: &CloseFrame, error: &Error) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(target: LAYER, code = frame.code().get(), reason = frame.reason(), "a layer closes a connection");
+    {
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::$level!(target: LAYER, code = frame.code().get(), %error, "a layer closed a connection")
+            };
+        }
+        match frame.code() {
+            CloseCode::TOO_BIG | CloseCode::POLICY => event!(info),
+            _ => event!(debug),
+        }
+    }
 }
 
 /// Logs that a guard admitted a request over no transport. Guards of this crate log the reason.

@@ -280,7 +280,10 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
 
     fn too_large(self: Pin<&mut Self>, cx: &mut Context<'_>, size: usize) -> PollItem {
         let most = self.sizes.incoming;
-        let error = Error::too_large(format!("an incoming message of {size} bytes is over this end's limit of {most}"));
+        let error = Error::too_large(format!(
+            "an incoming message of {size} bytes is over this end's limit of {most} (LimitLayer::max_incoming; \
+             OptimizedTransport: Limits::message)"
+        ));
         if self.sizes.skips_large {
             return Poll::Ready(Some(Err(error.into_rejection())));
         }

@@ -245,7 +245,7 @@ impl LayerSink<Message> {
     /// [`close`](Self::close), with the text of the sink's error.
     pub(crate) fn close_as(&mut self, frame: CloseFrame, error: Error, closed: Error) {
         if self.is_open() {
-            log::closed_by_layer(&frame);
+            log::closed_by_layer(&frame, &error);
             let closed = closed.with_close_frame(Some(frame.clone()));
             self.close_with(Message::Close(Some(frame)), error, closed);
         }

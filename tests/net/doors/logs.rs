@@ -18,7 +18,7 @@ use tower::{Layer, ServiceExt};
 use tower_transport::{
     Limits, Message, TransportExt,
     handshake::{auth::AuthGuardLayer, limit::ConnectionLimitLayer},
-    layer::auth::StaticTokens,
+    layer::{auth::StaticTokens, limit::LimitLayer},
     transport::{
         sse::SseDuplexServer,
         websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
@@ -239,5 +239,20 @@ async fn an_operator_sees_each_refusal_at_the_default_level_with_its_cause_and_s
         }
         assert!(lines.iter().all(|line| line.contains(handshake) || line.contains(transport)), "{log}");
         assert!(!log.contains("=right") && !log.contains("=wrong"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_layer_that_closes_for_a_message_or_a_rate_is_logged_with_its_limit_and_setting() {
+    let log = logged_at(tracing::Level::INFO, async {
+        let (near, mut far) = tower_transport::channel::<Message, Message>(8);
+        let mut near = near.layer(LimitLayer::new().max_message(100));
+        far.send(Message::binary(vec![0; 101])).await.unwrap();
+        assert!(near.next().await.unwrap().unwrap_err().is_too_large());
+    })
+    .await;
+    assert_eq!(log.lines().count(), 1, "{log}");
+    for word in ["tower_transport::layer: ", "code=1009", "101 bytes", "limit of 100", "LimitLayer::max_incoming"] {
+        assert!(log.contains(word), "{word}: {log}");
     }
 }
