@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use tokio::net::TcpStream;
 
-#[cfg(feature = "websocket")]
 pub(super) use self::exchange::exchange;
 #[cfg(feature = "sse")]
 pub(super) use self::exchange::{client, http_error, read_body, refusal};
