@@ -1,4 +1,4 @@
-//! The closing handshake, the same for every transport that has one: WebSocket, SSE with POST (both ends), WebTransport.
+//! The closing handshake, the same for WebSocket, both ends of SSE with POST, and WebTransport.
 //!
 //! A transport implements [`Closable`], which says how *it* sends, reads and ends. The functions of this module decide
 //! when:
@@ -138,7 +138,6 @@ impl Closing {
     }
 
     /// Records a close frame that arrived in another way than as a message.
-    #[cfg(feature = "webtransport")]
     pub(crate) fn set_peer_close(&mut self, frame: Option<CloseFrame>) {
         if self.peer_close.is_none() {
             self.peer_close = frame;
@@ -301,8 +300,8 @@ pub(crate) fn poll_next<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Poll
                 this.closing().phase = Phase::Leaving;
                 this.wake_writer();
             }
-            // The peer is told before the connection is cut: cutting now could prevent it from receiving our close frame
-            // (RFC 6455, 7.1.1).
+            // The peer is told before the connection is cut: cutting now could prevent it from receiving our close
+            // frame (RFC 6455, 7.1.1).
             Poll::Ready(Received::Fault(error, frame)) => {
                 this.answer_close(Some(frame));
                 this.closing().phase = Phase::Failing(error);
@@ -447,7 +446,6 @@ fn cut<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Option<Error> {
 }
 
 /// Returns the close frame for a peer that exceeded a limit or violated the protocol.
-#[cfg(feature = "sse")]
 pub(crate) fn fault_frame(error: &Error) -> CloseFrame {
     let code = if error.is_too_large() { CloseCode::TOO_BIG } else { CloseCode::PROTOCOL };
     coded_fault_frame(code)
@@ -463,9 +461,8 @@ pub(crate) fn coded_fault_frame(code: CloseCode) -> CloseFrame {
     CloseFrame::new(code, Text::from_static(reason))
 }
 
-/// Waits until the peer has what was sent before the transport was dropped: for `limit` from the last progress. `unsent`
-/// returns the number of bytes that are still to be sent. Returns whether `done` finished.
-#[cfg(any(feature = "sse", feature = "webtransport"))]
+/// Waits until the peer has the messages of a transport that was dropped, for `limit` from the last progress. `unsent`
+/// returns the number of bytes that still have to be sent. Returns whether `done` finished.
 pub(crate) async fn linger(limit: Duration, done: impl Future, mut unsent: impl FnMut() -> u64) -> bool {
     let mut done = pin!(done);
     let mut progress = Progress::new(limit, unsent(), Instant::now());

@@ -32,8 +32,9 @@ pub struct Limits {
     pub write_buffer: usize,
     /// The maximum time of the opening handshake, including name resolution and TLS.
     pub handshake: Duration,
-    /// The maximum time that a peer may take for its part of the closing handshake. It counts from the last progress of the
-    /// bytes that were queued before the close frame, so that a close behind a long message is not cut on a slow line.
+    /// The maximum time that a peer may take for its part of the closing handshake. It counts from the last progress of
+    /// the bytes that were queued before the close frame, so that a close behind a long message is not cut on a slow
+    /// line.
     /// However slowly they move, the handshake takes at most 16 times this value.
     pub close: Duration,
 }

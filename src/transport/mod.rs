@@ -6,27 +6,27 @@ mod setters;
 
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 mod accept;
+#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
+mod admission;
 pub(crate) mod backlog;
 mod boxed;
 mod channel;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+// Each transport uses some of it.
+#[cfg_attr(not(feature = "full"), allow(dead_code))]
 pub(crate) mod closing;
 mod connect;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod connecting;
-#[cfg(all(any(feature = "websocket", feature = "optimized"), not(target_arch = "wasm32")))]
-pub(crate) mod detach;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 mod dial;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
-#[cfg_attr(not(any(feature = "websocket", feature = "sse")), allow(dead_code, unreachable_pub))]
+#[cfg_attr(not(any(feature = "websocket", feature = "sse")), allow(dead_code, unreachable_pub, unused_imports))]
 pub(crate) mod drain;
 mod drive;
 mod ext;
 #[cfg(all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod framing;
-#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
-mod guest;
 mod limits;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod origin;
@@ -38,6 +38,8 @@ mod queue;
 mod race;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod refusal;
+#[cfg(all(any(feature = "websocket", feature = "optimized"), not(target_arch = "wasm32")))]
+pub(crate) mod shrink;
 pub mod signal;
 mod split;
 #[cfg(feature = "sse")]

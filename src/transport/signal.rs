@@ -52,7 +52,7 @@ pub fn connection_lost() {
     LOSSES.set(LOSSES.get().wrapping_add(1));
 }
 
-/// Reports that the value which this `poll_next` gives was decoded from a message of so many bytes.
+/// Reports that the value which this `poll_next` gives was decoded from a message of `bytes` bytes.
 #[inline]
 pub(crate) fn decoded(bytes: usize) {
     DECODED.set(bytes);

@@ -28,7 +28,7 @@ use crate::{
     },
     log,
     stack::{hello::SUBPROTOCOL, unusable::Unusable},
-    transport::{LostConnection, detach},
+    transport::{LostConnection, shrink},
 };
 
 /// A client's connection: outgoing messages are traced, then resumed, then put on the wire.
@@ -179,7 +179,7 @@ where
     async fn open(&self, response: Response<T>, agreement: Agreement) -> Result<Response<Link<T>>, Error> {
         let (mut parts, transport) = response.into_parts();
         // The headers are kept for as long as the connection lives.
-        detach::headers(&mut parts.headers);
+        shrink::headers(&mut parts.headers);
         let agreed = agreement.agreed();
         let wire = self.wire.layer(transport, agreement);
         let link = if agreed.capabilities.resume() {

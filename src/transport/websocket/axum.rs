@@ -9,7 +9,7 @@ use http::{HeaderName, StatusCode, header, request};
 
 use super::{
     WebSocket,
-    upgrade::{Accept, Asked, Draining},
+    upgrade::{AcceptConfig, Draining, UpgradeRequest},
 };
 use crate::{
     log,
@@ -37,8 +37,8 @@ use crate::{
 /// let app: Router = Router::new().route("/greet/{name}", any(greet));
 /// ```
 pub struct WebSocketHandshake {
-    accept: Accept,
-    asked: Asked,
+    accept: AcceptConfig,
+    asked: UpgradeRequest,
     /// The request parts that the origin check, the subprotocols and the log use.
     parts: request::Parts,
 }
@@ -77,7 +77,7 @@ impl fmt::Display for WebSocketHandshakeRejection {
 impl std::error::Error for WebSocketHandshakeRejection {}
 
 impl WebSocketHandshake {
-    fn config(&mut self) -> &mut Accept {
+    fn config(&mut self) -> &mut AcceptConfig {
         &mut self.accept
     }
 
@@ -85,7 +85,7 @@ impl WebSocketHandshake {
         each: "connection",
         choice: "The handler finds it in [`WebSocket::subprotocol`].",
         origin: "",
-        any_origin: "Any page that a user visits can then use the user's cookies here, so use this only for endpoints that ignore cookies."
+        any_origin: "Any page that a user visits can then use the user's cookies here: for endpoints that ignore them."
     }
 
     https_setter!();
@@ -121,7 +121,7 @@ impl<S: Send + Sync> FromRequestParts<S> for WebSocketHandshake {
     type Rejection = WebSocketHandshakeRejection;
 
     async fn from_request_parts(parts: &mut request::Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let asked = match Asked::of(parts) {
+        let asked = match UpgradeRequest::of(parts) {
             Ok(asked) => asked,
             Err(refusal) => return Err(WebSocketHandshakeRejection(refusal.logged("websocket", &*parts))),
         };
@@ -134,7 +134,7 @@ impl<S: Send + Sync> FromRequestParts<S> for WebSocketHandshake {
             }
         }
         log::copy_peer(&parts.extensions, &mut own.extensions);
-        Ok(Self { accept: Accept::default(), asked, parts: own })
+        Ok(Self { accept: AcceptConfig::default(), asked, parts: own })
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::{
-    engine::{End, Engine, end, from_engine},
+    engine::{Engine, ReadEnd, end, from_engine},
     frames::LARGE,
 };
 use crate::{CloseCode, CloseFrame, Limits, Message};
@@ -171,7 +171,7 @@ fn by_us(is_client: bool, limits: Limits, mut bytes: Bytes, leftover: usize, pie
         match engine.poll_read(Pin::new(&mut io), &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(message)) => messages.push(message),
             // tungstenite replaces a code that may not be sent, and reports this.
-            Poll::Ready(Err(End::Failed(error, _))) if error.to_string().contains("must not be sent") => {
+            Poll::Ready(Err(ReadEnd::Failed(error, _))) if error.to_string().contains("must not be sent") => {
                 messages.push(Message::Close(Some(CloseFrame::new(CloseCode::PROTOCOL, "Protocol violation"))));
             }
             Poll::Ready(Err(end)) => return (messages, format!("{end:?}")),

@@ -52,7 +52,7 @@ pub(super) struct Engine {
 
 /// The reason why reading ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum ReadEnd {
     /// The closing handshake is complete.
     Closed,
     /// The connection failed. The code is for the peer, if the peer is at fault.
@@ -93,7 +93,7 @@ impl Engine {
     }
 
     /// Reads one message. The answer to a ping or a close goes into the write buffer immediately.
-    pub(super) fn poll_read<S>(&mut self, io: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<Result<Message, End>>
+    pub(super) fn poll_read<S>(&mut self, io: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<Result<Message, ReadEnd>>
     where
         S: AsyncRead,
     {
@@ -336,14 +336,14 @@ pub(super) fn from_engine(message: WsMessage) -> Option<Message> {
 
 /// Parses the peer's close frame from its bytes. If the code is not on the engine's list, the engine replaces it and
 /// its reason with text that the peer never sent.
-fn close_frame(payload: Option<&[u8]>) -> Result<Option<CloseFrame>, End> {
+fn close_frame(payload: Option<&[u8]>) -> Result<Option<CloseFrame>, ReadEnd> {
     let Some((code, reason)) = payload.and_then(<[u8]>::split_first_chunk) else {
         return Ok(None);
     };
     let number = u16::from_be_bytes(*code);
     let Some(code) = CloseCode::new(number) else {
         let error = Error::protocol(format!("the peer closed with code {number}, which must not be sent"));
-        return Err(End::Failed(error, Some(CloseCode::PROTOCOL)));
+        return Err(ReadEnd::Failed(error, Some(CloseCode::PROTOCOL)));
     };
     // The engine has validated the reason.
     Ok(Some(CloseFrame::new(code, String::from_utf8_lossy(reason).into_owned())))
@@ -361,25 +361,25 @@ fn too_large(what: &str, size: usize, limit: usize, setting: &str) -> Error {
     ))
 }
 
-pub(super) fn end(error: WsError, limits: Limits) -> End {
+pub(super) fn end(error: WsError, limits: Limits) -> ReadEnd {
     match error {
-        WsError::ConnectionClosed | WsError::AlreadyClosed => End::Closed,
-        WsError::Io(error) => End::Failed(error.into(), None),
+        WsError::ConnectionClosed | WsError::AlreadyClosed => ReadEnd::Closed,
+        WsError::Io(error) => ReadEnd::Failed(error.into(), None),
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            End::Failed(Error::closed("the peer vanished without a close frame"), None)
+            ReadEnd::Failed(Error::closed("the peer vanished without a close frame"), None)
         }
         WsError::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
             let (what, setting) =
                 if max_size < limits.message { ("incoming frame of a", "frame") } else { ("incoming", "message") };
-            End::Failed(too_large(what, size, max_size, setting), Some(CloseCode::TOO_BIG))
+            ReadEnd::Failed(too_large(what, size, max_size, setting), Some(CloseCode::TOO_BIG))
         }
         WsError::Utf8(_) => {
             let error = Error::protocol("the peer sent text that is not UTF-8").with_source(error);
-            End::Failed(error, Some(CloseCode::INVALID_PAYLOAD))
+            ReadEnd::Failed(error, Some(CloseCode::INVALID_PAYLOAD))
         }
         error => {
             let what = Error::protocol(format!("the peer violated the WebSocket protocol: {error}")).with_source(error);
-            End::Failed(what, Some(CloseCode::PROTOCOL))
+            ReadEnd::Failed(what, Some(CloseCode::PROTOCOL))
         }
     }
 }

@@ -11,14 +11,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Socket,
-    engine::{End, Engine},
+    engine::{Engine, ReadEnd},
 };
 use crate::{
     CloseFrame, Error, Limits, Message, log,
     transport::{
+        admission::Admission,
         closing::{self, Closable, Closing, Phase, Received},
         drain::Member,
-        guest::Guest,
         wakers::WakerSlot,
     },
 };
@@ -36,10 +36,10 @@ use crate::{
 /// | the peer | the stream yields |
 /// |---|---|
 /// | sends a close frame | [`Message::Close`], then `None` |
-/// | does not answer our close frame within [`Limits::close`] | an error for which [`is_timeout`](Error::is_timeout) is true |
-/// | vanishes without a close frame | an error for which [`is_closed`](Error::is_closed) is true |
-/// | sends a message or frame over the [`Limits`] | an error for which [`is_too_large`](Error::is_too_large) is true; the peer is told 1009 |
-/// | violates the protocol | an error for which [`is_protocol`](Error::is_protocol) is true; the peer is told 1002 or 1007 |
+/// | does not answer our close frame within [`Limits::close`] | an error: [`is_timeout`](Error::is_timeout) |
+/// | vanishes without a close frame | an error: [`is_closed`](Error::is_closed) |
+/// | sends a message or frame over the [`Limits`] | an error: [`is_too_large`](Error::is_too_large); we close with 1009 |
+/// | violates the protocol | an error: [`is_protocol`](Error::is_protocol); we close with 1002 or 1007 |
 ///
 /// From the first close frame on, the sink returns an error for which [`is_closed`](Error::is_closed) is true and which
 /// carries the peer's close frame, if there is one. Messages that arrive after our close frame was sent are still
@@ -87,12 +87,13 @@ pub struct WebSocket<S = Socket> {
     write_failed: Option<Error>,
     /// Whether the socket was told that nothing more will be written.
     is_shut: bool,
-    /// The stream's task, while it waits for the peer. A close by the sink starts a time limit that the stream waits for.
+    /// The stream's task, while it waits for the peer. A close by the sink wakes it, because the stream then waits for
+    /// the end of a time limit, too.
     reader: WakerSlot,
     /// The sink's task, while the stream has taken its place in the socket to write an answer.
     writer: WakerSlot,
     /// The server's state for an admitted connection.
-    guest: Option<Box<Guest>>,
+    admission: Option<Box<Admission>>,
 }
 
 impl<S> WebSocket<S> {
@@ -116,12 +117,12 @@ impl<S> WebSocket<S> {
             is_shut: false,
             reader: WakerSlot::default(),
             writer: WakerSlot::default(),
-            guest: None,
+            admission: None,
         }
     }
 
-    pub(super) fn with_guest(mut self, guest: Option<Box<Guest>>) -> Self {
-        self.guest = guest;
+    pub(super) fn with_admission(mut self, admission: Option<Box<Admission>>) -> Self {
+        self.admission = admission;
         self
     }
 
@@ -192,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Closable for WebSocket<S> {
 
     #[inline]
     fn member(&mut self) -> Option<&mut Member> {
-        self.guest.as_mut()?.drain.as_mut()
+        self.admission.as_mut()?.drain.as_mut()
     }
 
     fn closed(&mut self) -> Error {
@@ -239,12 +240,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Closable for WebSocket<S> {
         let received = ready!(self.engine.poll_read(Pin::new(&mut self.io), cx));
         Poll::Ready(match received {
             Ok(message) => Received::Message(message),
-            Err(End::Closed) => Received::Finished,
-            Err(End::Failed(error, Some(code))) if self.write_failed.is_none() => {
-                log::closing("websocket", code, &error, self.guest.as_ref().and_then(|guest| guest.peer));
+            Err(ReadEnd::Closed) => Received::Finished,
+            Err(ReadEnd::Failed(error, Some(code))) if self.write_failed.is_none() => {
+                log::closing("websocket", code, &error, self.admission.as_ref().and_then(|admission| admission.peer));
                 Received::Fault(error, closing::coded_fault_frame(code))
             }
-            Err(End::Failed(error, _)) => Received::Lost(error),
+            Err(ReadEnd::Failed(error, _)) => Received::Lost(error),
         })
     }
 

@@ -18,12 +18,12 @@ use crate::{
     log::{self, Peer},
     rt,
     transport::{
-        detach,
+        admission::Admission,
         drain::{Attended, Drain, Seat},
-        guest::Guest,
         origin::Origins,
         place::Place,
         refusal::Refusal,
+        shrink,
         subprotocol::choose,
     },
 };
@@ -66,12 +66,12 @@ use crate::{
 #[derive(Clone)]
 pub struct WebSocketUpgrade<H> {
     handler: H,
-    accept: Arc<Accept>,
+    accept: Arc<AcceptConfig>,
 }
 
 /// The configuration of accepted connections.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Accept {
+pub(super) struct AcceptConfig {
     pub(super) limits: Limits,
     pub(super) subprotocols: Vec<HeaderValue>,
     pub(super) origins: Origins,
@@ -89,7 +89,7 @@ pub(super) enum Draining {
 }
 
 /// A request that is a valid handshake, with the parts that can be taken out of it once.
-pub(super) struct Asked {
+pub(super) struct UpgradeRequest {
     accept: HeaderValue,
     on_upgrade: OnUpgrade,
     place: Option<Place>,
@@ -97,12 +97,12 @@ pub(super) struct Asked {
 }
 
 /// An accepted handshake: the response, and the resulting connection.
-pub(super) struct Accepted {
+pub(super) struct PendingUpgrade {
     pub(super) answer: Response<Full<Bytes>>,
     on_upgrade: OnUpgrade,
     limits: Limits,
     subprotocol: Option<Box<str>>,
-    guest: Option<Box<Guest>>,
+    admission: Option<Box<Admission>>,
     seat: Option<Arc<Seat>>,
 }
 
@@ -115,7 +115,7 @@ impl<H> WebSocketUpgrade<H> {
         Self { handler, accept: Arc::default() }
     }
 
-    fn config(&mut self) -> &mut Accept {
+    fn config(&mut self) -> &mut AcceptConfig {
         Arc::make_mut(&mut self.accept)
     }
 
@@ -123,7 +123,7 @@ impl<H> WebSocketUpgrade<H> {
         each: "connection",
         choice: "The handler finds it in [`WebSocket::subprotocol`].",
         origin: "",
-        any_origin: "Any page that a user visits can then use the user's cookies here, so use this only for endpoints that ignore cookies."
+        any_origin: "Any page that a user visits can then use the user's cookies here: for endpoints that ignore them."
     }
 
     https_setter!();
@@ -143,7 +143,7 @@ impl<H> WebSocketUpgrade<H> {
     }
 }
 
-impl Asked {
+impl UpgradeRequest {
     /// Checks that a request is a handshake, and takes the connection out of it.
     pub(super) fn of(parts: &mut request::Parts) -> Result<Self, Refusal> {
         const NO_UPGRADE: Refusal = Refusal::new(
@@ -158,13 +158,13 @@ impl Asked {
     }
 }
 
-impl Accept {
+impl AcceptConfig {
     /// Accepts a handshake, unless a page of a disallowed origin made it.
-    pub(super) fn accept(&self, asked: Asked, parts: &request::Parts) -> Result<Accepted, Refusal> {
+    pub(super) fn accept(&self, asked: UpgradeRequest, parts: &request::Parts) -> Result<PendingUpgrade, Refusal> {
         self.origins.check(&parts.uri, &parts.headers)?;
         let seat = self.enter()?;
-        let Asked { accept, on_upgrade, place, peer } = asked;
-        let guest = Guest::new(place, seat.clone(), peer, self.limits.close);
+        let UpgradeRequest { accept, on_upgrade, place, peer } = asked;
+        let admission = Admission::new(place, seat.clone(), peer, self.limits.close);
         let mut answer = Response::new(Full::default());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = answer.headers_mut();
@@ -176,7 +176,7 @@ impl Accept {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen.clone());
         }
         let subprotocol = chosen.and_then(|chosen| chosen.to_str().ok()).map(Into::into);
-        Ok(Accepted { answer, on_upgrade, limits: self.limits, subprotocol, guest, seat })
+        Ok(PendingUpgrade { answer, on_upgrade, limits: self.limits, subprotocol, admission, seat })
     }
 
     fn enter(&self) -> Result<Option<Arc<Seat>>, Refusal> {
@@ -189,19 +189,19 @@ impl Accept {
     }
 }
 
-impl Accepted {
+impl PendingUpgrade {
     /// Returns the response, and runs `handler` once the connection is upgraded.
     pub(super) fn spawn<F>(self, handler: impl FnOnce(WebSocket) -> F + Send + 'static) -> Response<Full<Bytes>>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let Self { answer, on_upgrade, limits, subprotocol, guest, seat } = self;
+        let Self { answer, on_upgrade, limits, subprotocol, admission, seat } = self;
         rt::spawn(async move {
             // A client that leaves before the upgrade is not an error: there is no session yet.
             let Ok(Ok(upgraded)) = rt::timeout(limits.handshake, on_upgrade).await else { return };
             let (socket, early) = Socket::from_upgraded(upgraded);
             let websocket =
-                WebSocket::new(socket, false, limits, early).with_subprotocol(subprotocol).with_guest(guest);
+                WebSocket::new(socket, false, limits, early).with_subprotocol(subprotocol).with_admission(admission);
             Attended::new(handler(websocket), seat).await;
         });
         answer
@@ -249,11 +249,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, _) = request.into_parts();
-        let accepted = Asked::of(&mut parts).and_then(|asked| self.accept.accept(asked, &parts));
+        let accepted = UpgradeRequest::of(&mut parts).and_then(|asked| self.accept.accept(asked, &parts));
         ready(Ok(match accepted {
             Ok(accepted) => {
                 let handler = self.handler.clone();
-                detach::request(&mut parts);
+                shrink::request(&mut parts);
                 accepted.spawn(move |websocket| handler(websocket, parts))
             }
             Err(refusal) => refusal.logged("websocket", &parts).into_response(),

@@ -20,7 +20,7 @@ const NO_ERROR: VarInt = VarInt::from_u32(0x100);
 
 /// The configuration of accepted sessions.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Accept {
+pub(super) struct AcceptConfig {
     pub(super) limits: Limits,
     /// The only accepted path, or `None` for every path.
     pub(super) path: Option<Arc<str>>,
@@ -32,14 +32,14 @@ pub(super) struct Accept {
 pub struct Incoming {
     request: wtq::Request,
     parts: request::Parts,
-    accept: Arc<Accept>,
+    accept: Arc<AcceptConfig>,
     sessions: Arc<Registry>,
 }
 
 impl Incoming {
     /// Returns `None` for a path other than the server's, and for a page of an origin that is not allowed: those are
     /// rejected.
-    pub(super) fn new(request: wtq::Request, accept: Arc<Accept>, sessions: Arc<Registry>) -> Option<Self> {
+    pub(super) fn new(request: wtq::Request, accept: Arc<AcceptConfig>, sessions: Arc<Registry>) -> Option<Self> {
         let parts = parts(&request)?;
         let checked = match &accept.path {
             Some(path) if **path != *parts.uri.path() => Err(Refusal::new(

@@ -16,7 +16,7 @@ use http::request;
 use quinn::{Endpoint, crypto::rustls::QuicServerConfig};
 use web_transport_quinn as wtq;
 
-use super::{Certificate, Incoming, SessionLimits, WebTransportStream, incoming::Accept, session::Registry};
+use super::{Certificate, Incoming, SessionLimits, WebTransportStream, incoming::AcceptConfig, session::Registry};
 use crate::{CloseCode, CloseFrame, Error, log, rt};
 
 /// The maximum number of clients that one poll rejects before it lets other tasks run.
@@ -50,7 +50,8 @@ const AT_ONCE: usize = 64;
 ///
 /// # Backpressure
 ///
-/// Handshakes run concurrently, each for at most [`Limits::handshake`](crate::Limits::handshake), [1024](Self::max_handshakes) at once; a slow
+/// Handshakes run concurrently, each for at most [`Limits::handshake`](crate::Limits::handshake),
+/// [1024](Self::max_handshakes) at once; a slow
 /// one delays no other. They make progress while `accept` or `serve` is polled.
 ///
 /// # Logs
@@ -69,7 +70,7 @@ pub struct WebTransportServer {
     /// Whether the session limits were set by the user.
     #[cfg(feature = "adaptive")]
     has_session_limits: bool,
-    accept: Arc<Accept>,
+    accept: Arc<AcceptConfig>,
     max_handshakes: usize,
     max_sessions: usize,
     handshakes: FuturesUnordered<Handshake>,
@@ -79,7 +80,8 @@ pub struct WebTransportServer {
 type Handshake = Pin<Box<dyn Future<Output = Option<Incoming>> + Send>>;
 
 impl WebTransportServer {
-    /// Binds a UDP socket, with the default [`Limits`](crate::Limits) and [`SessionLimits`], for pages of the same host, without a
+    /// Binds a UDP socket, with the default [`Limits`](crate::Limits) and [`SessionLimits`], for pages of the same host,
+    /// without a
     /// subprotocol. Port 0 selects any free port, see [`local_addr`](Self::local_addr).
     ///
     /// # Errors
@@ -108,7 +110,7 @@ impl WebTransportServer {
         })
     }
 
-    fn config(&mut self) -> &mut Accept {
+    fn config(&mut self) -> &mut AcceptConfig {
         Arc::make_mut(&mut self.accept)
     }
 
@@ -180,7 +182,8 @@ impl WebTransportServer {
     }
 
     /// Accepts no more sessions, closes existing ones with this code and reason, and waits until all are gone, at most
-    /// [`Limits::close`](crate::Limits::close). Undelivered messages of their streams may be lost: a handler with a final message must send
+    /// [`Limits::close`](crate::Limits::close). Undelivered messages of their streams may be lost: a handler with a final
+    /// message must send
     /// it before.
     ///
     /// # Cancel safety
@@ -299,7 +302,7 @@ async fn give_way() {
 async fn handshake(
     arrival: quinn::Incoming,
     quic: Arc<quinn::ServerConfig>,
-    accept: Arc<Accept>,
+    accept: Arc<AcceptConfig>,
     sessions: Arc<Registry>,
 ) -> Option<Incoming> {
     let connection = arrival.accept_with(quic).ok()?.await.ok()?;

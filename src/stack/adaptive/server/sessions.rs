@@ -21,8 +21,8 @@ use crate::{
         optimized::{Client, Handled},
     },
     transport::{
-        detach,
         place::Place,
+        shrink,
         sse::{SseDuplex, SseDuplexServer},
         subprotocol::choose,
         websocket::{WebSocket, WebSocketUpgrade},
@@ -104,7 +104,7 @@ impl Sessions {
         match self.acceptor.accept_own(transport, is_known, client, seat.held()).await {
             Ok(Some(session)) if seat.begin(self.max_sessions) => {
                 parts.extensions.insert(kind);
-                detach::request(&mut parts);
+                shrink::request(&mut parts);
                 return Some(((self.handler)(session, parts), seat));
             }
             Ok(Some(mut session)) => {

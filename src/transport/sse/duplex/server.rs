@@ -22,8 +22,8 @@ use super::{
 use crate::{
     Limits, log, rt,
     transport::{
+        admission::Admission,
         drain::{Attended, Drain},
-        guest::Guest,
         origin::Origins,
         place::Place,
         refusal::Refusal,
@@ -176,8 +176,8 @@ impl<H> SseDuplexServer<H> {
         let response = head::stream(chosen, SseDuplexBody::events(session.clone(), accept.keep_alive));
         let subprotocol = chosen.and_then(|chosen| chosen.to_str().ok()).map(Into::into);
         let handler = self.handler.clone();
-        let guest = Guest::new(None, seat.clone(), log::peer(&parts.extensions), accept.limits.close);
-        let transport = SseDuplex::server(ServerEnd::new(session, guest), subprotocol);
+        let admission = Admission::new(None, seat.clone(), log::peer(&parts.extensions), accept.limits.close);
+        let transport = SseDuplex::server(ServerEnd::new(session, admission), subprotocol);
         rt::spawn(async move { Attended::new(handler(transport, parts), seat).await });
         Ok(response)
     }

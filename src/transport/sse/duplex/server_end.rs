@@ -9,10 +9,10 @@ use super::session::{FromClient, Session};
 use crate::{
     CloseFrame, Error, Message, log,
     transport::{
+        admission::Admission,
         closing::{self, Closable, Closing, Received, fault_frame},
         drain::Member,
         framing,
-        guest::Guest,
     },
 };
 
@@ -20,13 +20,13 @@ use crate::{
 pub(super) struct ServerEnd {
     session: Arc<Session>,
     pub(super) closing: Closing,
-    guest: Option<Box<Guest>>,
+    admission: Option<Box<Admission>>,
 }
 
 impl ServerEnd {
-    pub(super) fn new(session: Arc<Session>, guest: Option<Box<Guest>>) -> Self {
+    pub(super) fn new(session: Arc<Session>, admission: Option<Box<Admission>>) -> Self {
         let closing = Closing::new(session.limits.close);
-        Self { session, closing, guest }
+        Self { session, closing, admission }
     }
 
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -62,7 +62,7 @@ impl Closable for ServerEnd {
     }
 
     fn member(&mut self) -> Option<&mut Member> {
-        self.guest.as_mut()?.drain.as_mut()
+        self.admission.as_mut()?.drain.as_mut()
     }
 
     fn start_close(&mut self, frame: Option<CloseFrame>) {
@@ -86,7 +86,7 @@ impl Closable for ServerEnd {
             FromClient::Message(message) => Received::Message(message),
             FromClient::Fault(error) => {
                 let frame = fault_frame(&error);
-                log::closing("sse", frame.code(), &error, self.guest.as_ref().and_then(|guest| guest.peer));
+                log::closing("sse", frame.code(), &error, self.admission.as_ref().and_then(|admission| admission.peer));
                 Received::Fault(error, frame)
             }
             FromClient::Cut => Received::Lost(Error::closed("the client's event stream was cut")),

@@ -11,7 +11,7 @@ use futures_sink::Sink;
 use web_transport_quinn as wtq;
 
 use super::{
-    reader::{End, Reader},
+    reader::{ReadEnd, Reader},
     writer::Writer,
 };
 use crate::{
@@ -42,10 +42,14 @@ use crate::{
 /// |---|---|
 /// | sends a close frame | [`Message::Close`], then `None` |
 /// | ends the stream without one (a page that calls `writer.close()`) | `None` |
-/// | resets the stream, or [closes the session](Session::close) | an error for which [`is_closed`](Error::is_closed) is true, with the close frame of the code |
-/// | vanishes | the same without a close frame |
-/// | sends a message over [`Limits::message`](crate::Limits::message) | an error for which [`is_too_large`](Error::is_too_large) is true; the peer's end is reset with 1009 |
-/// | violates the framing | an error for which [`is_protocol`](Error::is_protocol) is true; the peer's end is reset with 1002 |
+/// | resets the stream, or [closes the session](Session::close) | an error: [`is_closed`], with the code's close frame |
+/// | vanishes | an error: [`is_closed`], without a close frame |
+/// | sends a message over [`Limits::message`](crate::Limits::message) | an error: [`is_too_large`]; we reset with 1009 |
+/// | violates the framing | an error: [`is_protocol`]; we reset with 1002 |
+///
+/// [`is_closed`]: Error::is_closed
+/// [`is_too_large`]: Error::is_too_large
+/// [`is_protocol`]: Error::is_protocol
 ///
 /// Errors of the stream are final, except that an outgoing message over [`Limits::message`](crate::Limits::message)
 /// only concerns that message. A stream that is dropped before it is closed is reset, and data that QUIC has not
@@ -244,18 +248,18 @@ impl Closable for WebTransportStream {
                 }
                 Received::Message(message)
             }
-            Err(End::Finished) => {
+            Err(ReadEnd::Finished) => {
                 if self.is_open() {
                     self.writer.end();
                 }
                 Received::Finished
             }
-            Err(End::Lost(error)) => {
+            Err(ReadEnd::Lost(error)) => {
                 self.closing.set_peer_close(error.close_frame().cloned());
                 Received::Lost(error)
             }
             // QUIC carries the code with the reset, so the peer is told by it.
-            Err(End::Broken(error, code)) => {
+            Err(ReadEnd::Broken(error, code)) => {
                 self.abort(code.get().into());
                 Received::Lost(error)
             }

@@ -35,7 +35,7 @@ pub(super) struct Reader {
 
 /// The reason why there is no next message.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum ReadEnd {
     /// The peer ended the stream between two messages.
     Finished,
     Lost(Error),
@@ -61,7 +61,7 @@ impl Reader {
         &self.session
     }
 
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, ReadEnd>> {
         loop {
             while self.next < self.filled
                 && let Some(piece) = self.pieces.get_mut(self.next)
@@ -83,7 +83,7 @@ impl Reader {
                     Err(error) => {
                         let code = if error.is_too_large() { CloseCode::TOO_BIG } else { CloseCode::PROTOCOL };
                         log::closing("webtransport", code, &error, None);
-                        return Poll::Ready(Err(End::Broken(error, code)));
+                        return Poll::Ready(Err(ReadEnd::Broken(error, code)));
                     }
                 }
             }
@@ -92,7 +92,7 @@ impl Reader {
     }
 
     /// The future is created for each poll: it has no state, and QUIC keeps the waker per stream.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadEnd>> {
         let filled = ready!(pin!(self.receive.read_chunks(&mut self.pieces)).poll(cx));
         Poll::Ready(match filled {
             Ok(Some(filled)) => {
@@ -103,13 +103,13 @@ impl Reader {
             Ok(None) => {
                 self.done = true;
                 Err(match self.decoder.is_between_messages() {
-                    true => End::Finished,
-                    false => End::Lost(Error::closed("the peer ended the stream in the middle of a message")),
+                    true => ReadEnd::Finished,
+                    false => ReadEnd::Lost(Error::closed("the peer ended the stream in the middle of a message")),
                 })
             }
             Err(error) => {
                 self.done = true;
-                Err(End::Lost(error::read(error)))
+                Err(ReadEnd::Lost(error::read(error)))
             }
         })
     }
@@ -123,9 +123,9 @@ impl Reader {
     }
 }
 
-fn wrong_preamble(version: u8) -> End {
+fn wrong_preamble(version: u8) -> ReadEnd {
     let error = Error::protocol(format!(
         "the peer opened a stream with the byte {version:#04x}, which is not a known version of the framing (0x01)"
     ));
-    End::Broken(error, CloseCode::PROTOCOL)
+    ReadEnd::Broken(error, CloseCode::PROTOCOL)
 }

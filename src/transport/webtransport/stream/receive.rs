@@ -9,7 +9,7 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use web_transport_quinn as wtq;
 
-use super::reader::{End, Reader};
+use super::reader::{ReadEnd, Reader};
 use crate::{
     CloseCode, CloseFrame, Error, Message,
     transport::{signal, webtransport::Session},
@@ -68,12 +68,12 @@ impl Stream for ReceiveStream {
                 }
                 Some(Ok(message))
             }
-            Err(End::Finished) => None,
-            Err(End::Lost(error)) => {
+            Err(ReadEnd::Finished) => None,
+            Err(ReadEnd::Lost(error)) => {
                 self.peer_close = error.close_frame().cloned();
                 Some(Err(error))
             }
-            Err(End::Broken(error, code)) => {
+            Err(ReadEnd::Broken(error, code)) => {
                 self.reader.stop(code.get().into());
                 Some(Err(error))
             }

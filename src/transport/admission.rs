@@ -8,14 +8,14 @@ use crate::log::Peer;
 
 /// A server's state for an admitted connection, kept for as long as the transport lives.
 #[derive(Debug)]
-pub(crate) struct Guest {
+pub(crate) struct Admission {
     /// The value that guards want back when the connection is gone.
     _place: Option<Place>,
     pub(super) drain: Option<Member>,
     pub(super) peer: Option<Peer>,
 }
 
-impl Guest {
+impl Admission {
     /// Creates the state, or returns `None` if there is nothing to keep. `patience` is the maximum time of a close.
     pub(super) fn new(
         place: Option<Place>,
