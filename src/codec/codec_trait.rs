@@ -18,7 +18,7 @@ use crate::{Error, Message};
 ///     }
 ///
 ///     fn decode(&mut self, message: Message) -> Result<u64, Error> {
-///         let text = message.as_text().ok_or_else(|| Error::codec("a number is a text message, and this one is binary"))?;
+///         let text = message.as_text().ok_or_else(|| Error::codec("a number is a text message"))?;
 ///         text.parse().map_err(|error| Error::codec("not a decimal number").with_source(error))
 ///     }
 /// }
@@ -41,8 +41,8 @@ pub trait Codec {
     /// The type of incoming values.
     type In;
 
-    /// Encodes a value into a message. It takes a reference, and the message is cheap to clone: see [`EncodeOnce`](super::EncodeOnce) for
-    /// a value that goes to many connections.
+    /// Encodes a value into a message. It takes a reference, and the message is cheap to clone: see
+    /// [`EncodeOnce`](super::EncodeOnce) for a value that goes to many connections.
     ///
     /// # Errors
     ///

@@ -14,8 +14,8 @@
 //!
 //! # Backpressure
 //!
-//! A [`Cache`] is always ready. A call that is not a hit waits, inside its future, for the inner service to be ready and
-//! then for its answer, so a busy service does not hold up hits. To bound how many misses wait, put tower's
+//! A [`Cache`] is always ready. A call that is not a hit waits, inside its future, for the inner service to be ready
+//! and then for its answer, so a busy service does not hold up hits. To bound how many misses wait, put tower's
 //! `ConcurrencyLimit` or `LoadShed` above.
 //!
 //! # Position in the stack

@@ -2,7 +2,8 @@
 //!
 //! # Which layer, and in which order
 //!
-//! The table lists the layers from the outermost, which is added first, to the wire. Use the ones you need, in this order.
+//! The table lists the layers from the outermost, which is added first, to the wire. Use the ones you need, in this
+//! order.
 //!
 //! | layer | purpose | requires on the peer | state |
 //! |---|---|---|---|
@@ -25,8 +26,8 @@
 //! The reasons:
 //!
 //! - Layers whose state survives a reconnect go above `reconnect`; per-connection layers go below.
-//! - Layers that count or reject application messages (limit, rate limit, queue) go above layers that repack them (batch,
-//!   compression).
+//! - Layers that count or reject application messages (limit, rate limit, queue) go above layers that repack them
+//!   (batch, compression).
 //! - Batch before compressing: similar messages compress better together.
 //! - The heartbeat goes next to the wire, where it sees everything that arrives.
 //! - A layer that drops messages never goes below `resume`, which treats a message that does not arrive as a loss.
@@ -93,14 +94,15 @@ let (sender, receiver, driver) = transport.drive(Queue::values()).into_parts();
 //!
 //! # Your own layer
 //!
-//! [`own`] has the part that is hard to write by hand: sending messages of the layer's own, and ending the transport. The
-//! guide [`docs/writing-a-layer.md`](https://github.com/tower-transport/tower-transport/blob/main/docs/writing-a-layer.md)
+//! [`own`] has the part that is hard to write by hand: sending messages of the layer's own, and ending the transport.
+//! The guide
+//! [`docs/writing-a-layer.md`](https://github.com/tower-transport/tower-transport/blob/main/docs/writing-a-layer.md)
 //! goes from a layer that passes messages on to one that pings and closes.
 //!
 //! # Cost
 //!
-//! Each layer's page states its cost. `cargo bench -p benches --bench overhead` measures time, instructions and allocations per
-//! message. A layer that does not change the payload allocates nothing in steady state.
+//! Each layer's page states its cost. `cargo bench -p benches --bench overhead` measures time, instructions and
+//! allocations per message. A layer that does not change the payload allocates nothing in steady state.
 
 #[cfg(feature = "auth")]
 #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]

@@ -19,22 +19,23 @@
 //!
 //! # Backpressure
 //!
-//! With [`Auth`], a connect waits for the token, then for the connector. With [`FirstMessage`], `poll_ready` and `poll_flush`
-//! wait for the token; the stream does not. [`Expiring`] and [`Renew`] add no waiting: a new token is fetched and verified
-//! while messages pass. [`FirstMessageGuard`] waits for the first message and the verifier, together at most its deadline.
+//! With [`Auth`], a connect waits for the token, then for the connector. With [`FirstMessage`], `poll_ready` and
+//! `poll_flush` wait for the token; the stream does not. [`Expiring`] and [`Renew`] add no waiting: a new token is
+//! fetched and verified while messages pass. [`FirstMessageGuard`] waits for the first message and the verifier,
+//! together at most its deadline.
 //!
 //! # Position in the stack
 //!
-//! [`AuthLayer`] goes anywhere on a connector, below the reconnecting layer, so that each attempt asks for the token. The
-//! layers for transports go below the codec, because they add messages. They go below `reconnect` (in `per_connection`),
-//! because their state belongs to one connection. They may go above or below compression and batch, but in the same place
-//! on both ends.
+//! [`AuthLayer`] goes anywhere on a connector, below the reconnecting layer, so that each attempt asks for the token.
+//! The layers for transports go below the codec, because they add messages. They go below `reconnect` (in
+//! `per_connection`), because their state belongs to one connection. They may go above or below compression and batch,
+//! but in the same place on both ends.
 //!
 //! # Errors
 //!
 //! Returns an error for which [`is_auth`](crate::Error::is_auth) is true if a peer is refused, with
-//! [`status`](crate::Error::status) 401 or 403, or with the close frame. Errors of a token source or a verifier keep their
-//! own kind. No error, `Debug` text or response contains a secret: a token is a [`Secret`], and only
+//! [`status`](crate::Error::status) 401 or 403, or with the close frame. Errors of a token source or a verifier keep
+//! their own kind. No error, `Debug` text or response contains a secret: a token is a [`Secret`], and only
 //! [`expose`](Secret::expose) returns its text.
 //!
 //! | close code | meaning |

@@ -172,7 +172,7 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        // What is published from now on would come behind the close.
+        // Nothing may follow the close, so later publications are not sent.
         *this.over = true;
         this.sink.poll_close(this.inner, cx)
     }

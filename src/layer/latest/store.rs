@@ -68,7 +68,8 @@ impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
         let mut state = self.0.lock();
         // The replaced value is dropped outside the lock, because its drop is foreign code.
         let replaced = state.values.insert(key, message);
-        // Stored before the wakers are taken: a subscriber that registers later sees the new version when it checks again.
+        // Stored before the wakers are taken: a subscriber that registers later sees the new version when it checks
+        // again.
         self.0.version.store(state.values.version(), SeqCst);
         let mut due = std::mem::take(&mut state.due);
         due.extend(state.subscribers.iter().filter_map(|subscriber| subscriber.take()));

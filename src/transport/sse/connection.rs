@@ -52,7 +52,7 @@ impl HttpConnection {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(output);
             }
-            // What the connection reads now may be what the future waits for, so it is polled on both sides.
+            // The connection may read now the bytes that the future waits for, so the future is polled on both sides.
             self.poll(cx);
             future.as_mut().poll(cx)
         })
@@ -90,9 +90,9 @@ impl HttpConnection {
 
 /// A socket that reports outgoing bytes. Incoming bytes are reported once they turn out to be more than comments.
 ///
-/// A server or proxy may answer a POST before it has read the body (413), and close the connection. The rest of the body
-/// then cannot be written, and hyper would give up without reading the answer. So a write to a connection that the peer
-/// has closed succeeds here: the answer is read, and if there is none, reading fails.
+/// A server or proxy may answer a POST before it has read the body (413), and close the connection. The rest of the
+/// body then cannot be written, and hyper would give up without reading the answer. So a write to a connection that the
+/// peer has closed succeeds here: the answer is read, and without an answer, reading fails.
 struct HttpSocket {
     socket: Socket,
     is_cut: bool,

@@ -60,7 +60,8 @@ impl Turn {
         self.input = input;
     }
 
-    /// Drops the HTTP server's buffer once it is not needed. Call it without the lock: dropping it runs the server's code.
+    /// Drops the HTTP server's buffer once it is not needed. Call it without the lock: dropping it runs the server's
+    /// code.
     pub(super) fn release(&mut self, is_copied: bool) {
         if is_copied || self.input.is_empty() {
             self.buffer = None;
