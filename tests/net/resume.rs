@@ -11,16 +11,18 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     time::timeout,
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_transport::{
-    Error, Limits, Message, ServiceBuilderExt, Transport,
+    CloseCode, Error, Limits, Message, ServiceBuilderExt, Transport,
     layer::{
         compression::{CompressionLayer, Deflate},
-        reconnect::{Backoff, ReconnectLayer},
-        resume::{Accepted, ResumeLayer, Session, SessionStore},
+        reconnect::{Backoff, Keep, ReconnectLayer, WhenLost},
+        resume::{Accepted, ResumeLayer, Session, SessionStore, Verdict},
     },
     stack::{OptimizedAcceptor, OptimizedBuilder, OptimizedTransport},
     transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
@@ -377,4 +379,111 @@ async fn a_stack_serves_new_clients_after_more_connects_than_it_has_places() {
         }
     }
     assert!(acceptor.sessions() <= 16);
+}
+
+/// A server that closes each connection with 1009 while its client writes: it reads a little, sends the close frame and closes the
+/// socket with data unread, which resets the connection. Its sessions are by `docs/wire.md`, and receive nothing.
+async fn closes_while_it_is_written_to(has_sessions: bool) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let is_first = counted.fetch_add(1, SeqCst) == 0;
+            tokio::spawn(close_while_it_is_written_to(tcp, has_sessions.then_some(is_first)));
+        }
+    });
+    (address, connections)
+}
+
+async fn close_while_it_is_written_to(mut tcp: TcpStream, session: Option<bool>) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(tcp.read_u8().await.unwrap());
+    }
+    let request = String::from_utf8(request).unwrap();
+    let key =
+        request.lines().find_map(|line| line.to_lowercase().starts_with("sec-websocket-key:").then(|| &line[18..]));
+    let accept = tungstenite::handshake::derive_accept_key(key.unwrap().trim().as_bytes());
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    tcp.write_all(answer.as_bytes()).await.unwrap();
+    if let Some(is_first) = session {
+        // The client's hello: 90 bytes, and 6 of a masked frame.
+        tcp.read_exact(&mut [0; 96]).await.unwrap();
+        let (token, window) = ([u8::from(is_first); 16], [64 << 20_u32; 2].map(u32::to_le_bytes).concat());
+        let mark = [2, 3, 0xf8, b't', b't', b'x', 1, 0xff];
+        let welcome = [&[1, u8::from(!is_first)][..], &[7; 16], &token, &window, &[0; 32], &mark].concat();
+        tcp.write_all(&[&[0x82, welcome.len() as u8][..], &welcome].concat()).await.unwrap();
+    }
+    tcp.read_exact(&mut [0; 1000]).await.unwrap();
+    tcp.write_all(&[0x88, 2, 0x03, 0xf1]).await.unwrap();
+}
+
+/// Writes, and never reads, until the transport fails.
+async fn write_until_it_fails<T>(transport: &mut T) -> Error
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin,
+{
+    within(async {
+        loop {
+            match transport.send(Message::binary(vec![7; 64 << 10])).await {
+                Err(error) if !error.is_rejection() => return error,
+                _ => {}
+            }
+        }
+    })
+    .await
+}
+
+fn is_for_a_message(error: &Error) -> bool {
+    error.close_frame().is_some_and(|frame| frame.code() == CloseCode::TOO_BIG)
+}
+
+#[tokio::test]
+async fn a_session_sees_the_close_code_of_a_peer_that_closes_the_socket_while_this_end_writes() {
+    let (address, connections) = closes_while_it_is_written_to(true).await;
+    let layer = ResumeLayer::new().replay_bytes(64 << 20).replay_messages(1 << 20);
+    let mut connector = layer.layer(WebSocketConnector::new());
+    for connection in 1..=4 {
+        let request = http::Request::get(format!("ws://{address}/")).body(()).unwrap();
+        let response = within(connector.ready().await.unwrap().call(request)).await.unwrap();
+        let verdict = *response.extensions().get::<Verdict>().unwrap();
+        let error = write_until_it_fails(&mut response.into_body()).await;
+        assert!(is_for_a_message(&error), "{connection}: {error:?}");
+        assert_eq!(error.is_too_large(), connection == 3, "{connection}: {error:?}");
+        assert_eq!(matches!(verdict, Verdict::Resumed { .. }), connection > 1, "{connection}: {verdict:?}");
+        if connection == 3 {
+            break;
+        }
+    }
+    assert_eq!(connections.load(SeqCst), 3);
+    assert_eq!(connector.handle().id(), None, "the session is given up");
+}
+
+#[tokio::test]
+async fn a_client_with_sessions_that_only_writes_ends_with_the_close_code_that_the_peer_sent_before_it_closed_the_socket()
+ {
+    let (address, connections) = closes_while_it_is_written_to(true).await;
+    let resume = ResumeLayer::new().replay_bytes(64 << 20).replay_messages(1 << 20);
+    let mut client =
+        Box::pin(ServiceBuilder::new().layer(reconnecting(address)).layer(resume).service(WebSocketConnector::new()));
+    let error = write_until_it_fails(&mut client).await;
+    assert!(is_for_a_message(&error), "{error:?}");
+    assert_eq!(connections.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_only_writes_ends_with_the_close_code_that_the_peer_sent_before_it_closed_the_socket() {
+    for when_lost in [WhenLost::Fail, WhenLost::Keep(Keep::messages())] {
+        let (address, connections) = closes_while_it_is_written_to(false).await;
+        let layer = reconnecting(address).when_lost(when_lost);
+        let mut client = Box::pin(ServiceBuilder::new().layer(layer).service(WebSocketConnector::new()));
+        let error = write_until_it_fails(&mut client).await;
+        assert!(is_for_a_message(&error), "{error:?}");
+        assert_eq!(connections.load(SeqCst), 1);
+    }
 }

@@ -60,6 +60,11 @@
 //! [rejections](crate::Error::is_rejection) of one message. Errors of the inner transport are passed on. After a failed
 //! `start_send`, no later message refers to the one that was not sent.
 //!
+//! Only the receiving end sees a rejection. The sender is not told, because a close with 1009 would end its connection,
+//! and a reconnecting client permanently. If the sender has to know, answer in the protocol of the application, or close
+//! with 1009 (`Sender::close`, or a close message). `OptimizedTransport` tells its peer the limit when it connects, so
+//! the sender refuses such a message itself.
+//!
 //! # Cancel safety
 //!
 //! All state is in the transport: dropping a `send` or a `next` loses no message. A message is compressed when the

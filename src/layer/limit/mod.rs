@@ -20,6 +20,10 @@
 //! Sizes are those of text and binary messages; pings, pongs and closes always pass. The errors of an outgoing message
 //! that is too large, and of an incoming one that is skipped, are [rejections](crate::Error::is_rejection).
 //!
+//! The close code 1009 tells the sender of a message that was too large; a reconnecting client takes it as final. With
+//! [`skip_large`](LimitLayer::skip_large), only the receiving end sees the rejection. A message that a compression layer
+//! below refuses to inflate does not reach this layer: see the errors of `layer::compression`.
+//!
 //! Code 1001 says that this end goes away. The peer did nothing wrong and may connect again.
 //!
 //! A connection is idle if no *data* passes: pings and pongs do not count. A message that is on its way counts, as far

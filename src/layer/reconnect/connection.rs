@@ -29,6 +29,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The maximum number of accepted messages that a connection's sink may reject in one poll before it counts as failed.
 const MAX_REJECTIONS: usize = 1024;
 
+/// The maximum number of messages of a lost connection that are read in search of its close frame.
+const LAST_MESSAGES: usize = 1024;
+
 impl<F, T> Connection<F, T> {
     /// Returns the transport of the connection, if it is open.
     #[inline]
@@ -84,6 +87,7 @@ where
                         return Poll::Ready(true);
                     }
                     let error = error.clone();
+                    let error = self.last_words(error, cx);
                     self.lost(error, false);
                 }
                 Phase::Closing(Closing::HangUp) => {
@@ -224,6 +228,25 @@ where
         self.core.requeue();
         self.core.timer.set(GRACE);
         self.core.shared.wake_both();
+    }
+
+    /// Returns why a connection whose sink has failed ended, if nobody read its stream to the end in time.
+    ///
+    /// A peer that closes because of a message may close the socket while this end still writes. Its close frame is
+    /// then behind messages that nobody reads. They are lost with the connection in any case, unless a layer below
+    /// outlives it.
+    fn last_words(&mut self, error: Error, cx: &mut Context<'_>) -> Error {
+        let is_outlived = self.core.outlives;
+        let Some(mut transport) = self.connection.as_mut().transport() else { return error };
+        for _ in 0..LAST_MESSAGES {
+            if is_outlived || !matches!(transport.as_mut().poll_next(cx), Poll::Ready(Some(Ok(_)))) {
+                break;
+            }
+        }
+        match transport.poll_ready(cx).map_err(Into::into) {
+            Poll::Ready(Err(reason)) if reason.close_frame().is_some() => reason,
+            _ => error,
+        }
     }
 
     /// Handles a failed attempt or a lost connection. `quietly`: the connection's stream ended without an error.

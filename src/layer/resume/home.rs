@@ -169,6 +169,7 @@ impl Home {
     /// A transport brings its session back; `is_broken`: it cannot go on.
     fn bring(&self, mut core: Core, is_broken: bool) {
         core.forget_inbox();
+        let is_broken = is_broken || core.connection_dropped().is_some();
         let mut state = self.lock();
         if state.id != Some(SessionId(core.id)) {
             // Given up meanwhile, and counted.

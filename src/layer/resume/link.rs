@@ -181,8 +181,22 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
 
     /// The peer has closed the connection, not the session.
     pub(super) fn part_from_peer(&mut self) {
-        let error = Error::closed("resume: the peer closed the connection").with_close_frame(self.peer_close.clone());
+        let error = self.with_peer_close(Error::closed("resume: the peer closed the connection"));
         self.part(End::Cut(Some(error)), None, CLOSE);
+    }
+
+    /// Adds the peer's close frame to an error of this connection. A write can fail because of a close that was not read yet, and
+    /// its code decides whether the session goes on.
+    pub(super) fn with_peer_close(&self, error: Error) -> Error {
+        if error.close_frame().is_some() { error } else { error.with_close_frame(self.peer_close.clone()) }
+    }
+
+    /// Adds what is known about the end of the connection by now.
+    fn explained(&self, end: End) -> End {
+        match end {
+            End::Cut(Some(error)) => End::Cut(Some(self.with_peer_close(error))),
+            end => end,
+        }
     }
 
     /// Whether the user got a close message of the peer.
@@ -220,8 +234,10 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                     }
                 }
                 Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(parting.end),
-                Poll::Pending if self.timer.poll(&mut cx).is_ready() => return Poll::Ready(parting.end),
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(self.explained(parting.end)),
+                Poll::Pending if self.timer.poll(&mut cx).is_ready() => {
+                    return Poll::Ready(self.explained(parting.end));
+                }
                 Poll::Pending => {
                     self.parting = Some(parting);
                     return Poll::Pending;
@@ -229,7 +245,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             }
         }
         if self.timer.poll(&mut cx).is_ready() {
-            return Poll::Ready(parting.end);
+            return Poll::Ready(self.explained(parting.end));
         }
         self.parting = Some(parting);
         both.wake_by_ref();

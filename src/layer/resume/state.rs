@@ -175,6 +175,17 @@ impl Core {
         }
     }
 
+    /// The peer closes the connection.
+    pub(super) fn peer_closed(&mut self, frame: Option<&CloseFrame>) {
+        self.progress.is_refused |= frame.is_some_and(is_refusal);
+    }
+
+    /// The connection was dropped by its user. Its end counts if the peer had closed it because of a message, though nobody read
+    /// as far as that. Returns an error if the session is given up.
+    pub(super) fn connection_dropped(&mut self) -> Option<Error> {
+        if self.progress.is_refused { self.connection_ended(None) } else { None }
+    }
+
     /// A connection has ended. With an error, the session is to be given up.
     pub(super) fn connection_ended(&mut self, cause: Option<&Error>) -> Option<Error> {
         let (messages, bytes) = self.out.unacknowledged();
@@ -267,8 +278,11 @@ fn is_too_large(error: &Error) -> bool {
 
 /// Whether an error says that a peer cannot take what it was sent, so that it will not the next time either.
 fn refuses_a_message(error: &Error) -> bool {
-    let codes = [CloseCode::TOO_BIG, CloseCode::UNSUPPORTED, CloseCode::INVALID_PAYLOAD];
-    is_too_large(error) || error.close_frame().is_some_and(|frame| codes.contains(&frame.code()))
+    is_too_large(error) || error.close_frame().is_some_and(is_refusal)
+}
+
+fn is_refusal(frame: &CloseFrame) -> bool {
+    [CloseCode::TOO_BIG, CloseCode::UNSUPPORTED, CloseCode::INVALID_PAYLOAD].contains(&frame.code())
 }
 
 /// Counts the connections that ended while messages wait, since the peer last acknowledged a message.
@@ -282,6 +296,8 @@ pub(super) struct Progress {
     refused: u32,
     /// What was acknowledged and received when this connection began; `None` once its end was counted.
     start: Option<(u64, u64)>,
+    /// The peer closed this connection because of a message.
+    is_refused: bool,
 }
 
 /// The reason to give a session up, with the number of connections.
@@ -296,7 +312,7 @@ impl Progress {
     const MAX_REFUSED: u32 = 3;
 
     const fn new(most: u32) -> Self {
-        Self { most, cut: 0, refused: 0, start: Some((0, 0)) }
+        Self { most, cut: 0, refused: 0, start: Some((0, 0)), is_refused: false }
     }
 
     /// Starts a connection. `is_progress` says whether the peer acknowledged more than before in its opening message.
@@ -305,6 +321,7 @@ impl Progress {
             (self.cut, self.refused) = (0, 0);
         }
         self.start = Some((acked, received));
+        self.is_refused = false;
     }
 
     /// Counts the end of a connection. Returns the reason if the session is to be given up. Without waiting messages there is
@@ -316,7 +333,7 @@ impl Progress {
             return None;
         }
         self.cut = if start.1 == received { self.cut + 1 } else { 0 };
-        self.refused += u32::from(cause.is_some_and(refuses_a_message));
+        self.refused += u32::from(self.is_refused || cause.is_some_and(refuses_a_message));
         if self.refused >= self.most.min(Self::MAX_REFUSED) {
             return Some(Stalled::Refused(self.refused));
         }
@@ -418,6 +435,11 @@ impl Inbox {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Whether a message waits that the peer sends again on the next connection.
+    pub(super) fn has_data(&self) -> bool {
+        self.data > 0
     }
 
     #[inline]

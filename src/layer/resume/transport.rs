@@ -2,7 +2,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -110,16 +110,24 @@ impl<T> ResumedTransport<T> {
 
     /// The sink's error: the connection's, unless the session is given up for it.
     #[cold]
-    fn sink_failed(&mut self, error: Error) -> Error {
-        let Some(core) = &mut self.lease.core else { return error };
-        // Only a refusal: the stream may still have progress to tell of.
-        if error.status().is_none() {
-            return error;
+    fn poll_failed(&mut self, error: Error) -> Poll<Result<(), Error>>
+    where
+        T: Transport<Message, In = Message> + Unpin,
+    {
+        let Some(core) = &mut self.lease.core else { return Poll::Ready(Err(error)) };
+        // A peer that closes for a message may close the socket while this end still writes. Its close frame is read here, since
+        // nobody may be reading, and without it the message would be sent again on connection after connection.
+        ready!(self.link.read_ahead(core));
+        // Messages before that frame are the user's: the stream gives them and then the frame.
+        let error = if core.inbox.has_data() { error } else { self.link.with_peer_close(error) };
+        // Only a refusal ends the connection here: the stream may still have progress to report.
+        if error.status().is_none() && error.close_frame().is_none() {
+            return Poll::Ready(Err(error));
         }
-        let Some(given_up) = core.connection_ended(Some(&error)) else { return error };
+        let Some(given_up) = core.connection_ended(Some(&error)) else { return Poll::Ready(Err(error)) };
         self.end(true, Some(&given_up));
         self.halves.reader.wake();
-        given_up
+        Poll::Ready(Err(given_up))
     }
 
     fn show(&self) {
@@ -136,15 +144,18 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
         let this = &mut *self;
         let (link, core) = this.writable()?;
         let before = core.out.unacknowledged();
-        let ready = link.poll_ready(core, cx);
+        let room = link.poll_ready(core, cx);
         if core.out.unacknowledged() != before {
             // It had to wait for acknowledgements, and read them.
             this.show();
         }
-        if ready.is_pending() && this.is_superseded() {
+        if room.is_pending() && this.is_superseded() {
             return Poll::Ready(Err(this.closed()));
         }
-        ready.map_err(|error| this.sink_failed(error))
+        match room {
+            Poll::Ready(Err(error)) => this.poll_failed(error),
+            room => room,
+        }
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
@@ -164,7 +175,10 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
         if flushed.is_pending() && this.is_superseded() {
             return Poll::Ready(Err(this.closed()));
         }
-        flushed.map_err(|error| this.sink_failed(error))
+        match flushed {
+            Poll::Ready(Err(error)) => this.poll_failed(error),
+            flushed => flushed,
+        }
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -60,6 +60,11 @@
 //! application sends, and the errors of messages that the layers below reject. At the bottom, it counts the traffic on
 //! the wire. Above a codec, it counts values, whose bytes are unknown and which carry no context.
 //!
+//! Above a transport that outlives its connections (a reconnecting transport, a resumed session), one span covers all of
+//! them. On a server, `peer` and your own span are then those of the connection that began the session; a later
+//! connection that resumes it appears in its own handshake's logs only. To trace each connection, put the layer below
+//! (`per_connection`). The context of an incoming message travels with the message, so it is right on each connection.
+//!
 //! # Errors
 //!
 //! Returns the errors of the inner transport unchanged. Each is counted by its kind; that the transport is closed is

@@ -197,7 +197,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Closable for WebSocket<S> {
     }
 
     fn closed(&mut self) -> Error {
-        self.write_failed.clone().unwrap_or_else(|| self.closing.closed())
+        match (&self.write_failed, self.closing.peer_close()) {
+            // A peer that closes the socket while this end writes may have sent the reason before.
+            (Some(error), Some(frame)) => error.clone().with_close_frame(Some(frame.clone())),
+            (Some(error), None) => error.clone(),
+            (None, _) => self.closing.closed(),
+        }
     }
 
     fn start_close(&mut self, frame: Option<CloseFrame>) {

@@ -19,21 +19,22 @@ const BUDGET: usize = 64;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
-    /// Reads on the writer's task: an acknowledgement may stand behind what the user has not asked for yet.
-    pub(in crate::layer::resume) fn read_ahead(&mut self, core: &mut Core) {
+    /// Reads on the writer's task: an acknowledgement may stand behind what the user has not asked for yet. `Pending` means that
+    /// there may be more to read at once; both halves are woken then.
+    pub(in crate::layer::resume) fn read_ahead(&mut self, core: &mut Core) -> Poll<()> {
         self.sink_reads = true;
         let both = self.both.clone();
         let mut cx = Context::from_waker(&both);
         for _ in 0..BUDGET {
             if self.ended.is_some() || self.is_parting() {
-                return;
+                return Poll::Ready(());
             }
             match self.poll_read(core, &mut cx) {
                 Poll::Pending => {
                     if let Some(end) = self.cut_by_write() {
                         self.end_after_inbox(core, end);
                     }
-                    return;
+                    return Poll::Ready(());
                 }
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Ok(Some(message))) => {
@@ -49,11 +50,12 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                 }
                 Poll::Ready(Err(end)) => {
                     self.end_after_inbox(core, end);
-                    return;
+                    return Poll::Ready(());
                 }
             }
         }
         self.both.wake_by_ref();
+        Poll::Pending
     }
 
     /// How the connection ends: told once the user has what was read before, and once its close is out.
@@ -69,8 +71,11 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     /// Lets the connection end so.
     fn begin_end(&mut self, end: End) {
         match end {
-            // It may have a close to say.
-            End::Cut(Some(error)) => self.part(End::Cut(Some(error)), None, CLOSE),
+            // It may have a close to say, unless it cannot be written.
+            End::Cut(Some(error)) => {
+                let time = if self.write_failed.is_some() { ANSWER } else { CLOSE };
+                self.part(End::Cut(Some(error)), None, time);
+            }
             end => self.ended = Some(end),
         }
     }
@@ -150,7 +155,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
 
     /// A connection that cannot be written and has nothing to read: what the peer may still say comes again on the next.
     fn cut_by_write(&self) -> Option<End> {
-        self.write_failed.clone().map(|error| End::Cut(Some(error)))
+        self.write_failed.clone().map(|error| End::Cut(Some(self.with_peer_close(error))))
     }
 
     /// While nothing comes in: acknowledges late what is owed, and writes what waits. Ready when the peer's last words are
@@ -184,7 +189,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                     // Of messages that this end sent, and which ones is not known: all are sent again on the next connection.
                     () => End::Cut(Some(refused_below(error))),
                 };
-                return Poll::Ready(Err(end));
+                return Poll::Ready(Err(self.explained(end)));
             }
             None if self.said_bye => return Poll::Ready(Err(End::Over)),
             None => {
@@ -197,6 +202,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         if let Message::Close(frame) = &message {
             self.peer_close.clone_from(frame);
             self.heard_close = true;
+            core.peer_closed(frame.as_ref());
         }
         if message.is_control() || (!self.heard_bye && !wire::is_marked(&message)) {
             return Poll::Ready(Ok(Some(message)));

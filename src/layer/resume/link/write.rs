@@ -59,7 +59,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         self.halves.writer.register(cx.waker());
         self.ended = Some(ready!(self.poll_parted()));
         self.halves.reader.wake();
-        self.fail(Error::closed("resume: the connection has ended").with_close_frame(self.peer_close.clone()))
+        let error = self.with_peer_close(Error::closed("resume: the connection has ended"));
+        self.fail(error)
     }
 
     /// Waits for acknowledgements: reads, since else nobody might.
@@ -81,14 +82,14 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             if let Poll::Ready(Err(error)) = self.poll_write(core) {
                 return Poll::Ready(Err(error));
             }
-            self.read_ahead(core);
+            let _ = self.read_ahead(core);
             if is_enough(core) {
                 self.sink_reads = false;
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_unless_parting(cx))?;
             if self.ended.is_some() {
-                return Poll::Ready(Err(Error::closed("resume: the connection has ended")));
+                return Poll::Ready(Err(self.with_peer_close(Error::closed("resume: the connection has ended"))));
             }
             // An acknowledgement may let more messages go.
             if !core.out.has_next() || self.poll_pump(core)?.is_pending() {

@@ -46,7 +46,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
         if link.write_failed().is_some() {
             // Its last words are read, so that its end is known.
             self.halves.writer.register(cx.waker());
-            link.read_ahead(&mut self.core);
+            let _ = link.read_ahead(&mut self.core);
         }
         match (link.take_end(), link.write_failed()) {
             (Some(end), _) => {
