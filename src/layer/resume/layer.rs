@@ -93,8 +93,8 @@ impl ResumeLayer {
         self
     }
 
-    /// How long a received message may stay without an acknowledgement while nothing else comes in. A quarter of the peer's
-    /// bounds is acknowledged at once.
+    /// Sets how long a received message may stay without an acknowledgement. Defaults to 100 ms. Once a quarter of the peer's bounds
+    /// is used, the acknowledgement goes with the next message that is sent; once half is used, it goes at once.
     #[must_use]
     pub fn ack_delay(mut self, time: Duration) -> Self {
         self.config.ack_delay = time;

@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use super::state::Core;
+use bytes::BytesMut;
+
+use super::state::{Acknowledgement, Core};
 use crate::{CloseFrame, Error, Message, Transport, rt::Timer, transport::wakers::WakerPair};
 
 /// The data of the user does not pass through a queue here: the core keeps each message until it is acknowledged anyway, and
@@ -27,7 +29,9 @@ pub(super) struct Link<T> {
     greeting: Option<Message>,
     /// A control message of the user's that lost its place.
     control: Option<Message>,
-    ack_waits: bool,
+    acknowledgement: Acknowledgement,
+    /// The memory of acknowledgements: used again once the transport below has let go of the last one.
+    ack_memory: BytesMut,
     said_bye: bool,
     heard_bye: bool,
     /// The user was told that there is room, and has not used it.
@@ -103,7 +107,8 @@ impl<T> Link<T> {
             is_dirty: greeting.is_some(),
             greeting,
             control: None,
-            ack_waits: false,
+            acknowledgement: Acknowledgement::Later,
+            ack_memory: BytesMut::new(),
             said_bye: false,
             heard_bye: false,
             is_promised: false,
@@ -127,7 +132,7 @@ impl<T> Link<T> {
 
     /// Nothing but what the user sends next has to be written.
     fn is_quiet(&self, core: &Core) -> bool {
-        !self.ack_waits
+        self.acknowledgement != Acknowledgement::Now
             && !core.out.has_next()
             && self.greeting.is_none()
             && self.control.is_none()

@@ -18,8 +18,8 @@
 //!
 //! - The transports below are ordered and reliable within a connection, so a data message (text, binary) carries no number:
 //!   both ends count from what they agreed on when the connection was opened. Data passes as it is, without a copy.
-//! - An end acknowledges after a quarter of the other's bounds, or after [`ack_delay`](ResumeLayer::ack_delay) when nothing comes
-//!   in. An acknowledgement also says how many messages were sent before it: when a layer or transport below loses or doubles
+//! - An end acknowledges with its next message once a quarter of the other's bounds is used, at once when half of them is, or after
+//!   [`ack_delay`](ResumeLayer::ack_delay). An acknowledgement also says how many messages were sent before it: when a layer or transport below loses or doubles
 //!   one without a word, the counts differ, and the session ends with an error that [`is_protocol`](crate::Error::is_protocol).
 //!   A digest of what was exchanged finds out the same where a cut came first.
 //! - A message is kept until it is acknowledged: its payload is shared, not copied. When so many or so large ones are kept as
@@ -84,8 +84,7 @@
 //!
 //! # Cost
 //!
-//! A message costs no lock, no clock read and no allocation of this layer in steady state; an acknowledgement is one
-//! allocation for hundreds of messages. The first clone of `Bytes` that were made from a `Vec` allocates once: that is
+//! A message costs no lock, no clock read and no allocation of this layer in steady state, nor does an acknowledgement allocate. The first clone of `Bytes` that were made from a `Vec` allocates once: that is
 //! theirs, and happens here. A session holds the ring of its replay buffer, 48 bytes a message, beside the payloads.
 //!
 //! # Example

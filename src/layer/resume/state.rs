@@ -39,9 +39,10 @@ impl Window {
         messages < self.messages.max(1) as usize && bytes < self.bytes.max(1) as usize
     }
 
-    /// After how much the other end acknowledges.
-    fn quarter(self) -> Self {
-        Self { messages: (self.messages / 4).max(1), bytes: (self.bytes / 4).max(1) }
+    /// Whether one in `parts` of the window is used.
+    #[inline]
+    fn is_used(self, messages: u64, bytes: usize, parts: u32) -> bool {
+        messages >= u64::from((self.messages / parts).max(1)) || bytes >= (self.bytes / parts).max(1) as usize
     }
 }
 
@@ -341,6 +342,17 @@ impl Progress {
     }
 }
 
+/// When an acknowledgement is sent. An end that writes in any case does not spend a write and a system call on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Acknowledgement {
+    /// Once `ack_delay` is over: less than a quarter of the peer's window is used.
+    Later,
+    /// Before the next message of this end, or once `ack_delay` is over.
+    WithNextWrite,
+    /// At once: half of the window is used, or `ack_delay` is over.
+    Now,
+}
+
 /// What came in.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -369,11 +381,15 @@ impl Incoming {
         self.digest = None;
     }
 
-    /// Whether the peer waits for an acknowledgement.
+    /// When the peer is to get an acknowledgement.
     #[inline]
-    pub(super) fn is_due(&self) -> bool {
-        let quarter = self.window.quarter();
-        self.received - self.told >= u64::from(quarter.messages) || self.bytes >= quarter.bytes as usize
+    pub(super) fn acknowledgement(&self) -> Acknowledgement {
+        let messages = self.received - self.told;
+        match () {
+            () if !self.window.is_used(messages, self.bytes, 4) => Acknowledgement::Later,
+            () if !self.window.is_used(messages, self.bytes, 2) => Acknowledgement::WithNextWrite,
+            () => Acknowledgement::Now,
+        }
     }
 
     /// Whether there is something to acknowledge.

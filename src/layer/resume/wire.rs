@@ -1,6 +1,6 @@
 //! The messages of this layer: fixed layouts, little endian, behind a mark. `docs/wire.md` has them. Pure.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::state::Window;
 use crate::{
@@ -113,6 +113,11 @@ fn malformed(kind: u8, body: &Bytes) -> Error {
 
 impl Own {
     pub(super) fn into_message(self) -> Message {
+        self.write_to(&mut BytesMut::new())
+    }
+
+    /// Writes the message into `memory`. That allocates only if the message before it is still in use.
+    pub(super) fn write_to(self, memory: &mut BytesMut) -> Message {
         let mut to = Writer([0; 90], 0);
         let kind = match self {
             Self::Hello(hello) => {
@@ -136,7 +141,10 @@ impl Own {
             Self::Ack(ack) => to.ack(ack, ACK),
             Self::Bye(ack) => to.ack(ack, BYE),
         };
-        Message::Binary(trailer::append(to.written(), Layer::Resume, kind))
+        memory.reserve(to.written().len() + trailer::LEN);
+        memory.extend_from_slice(to.written());
+        memory.extend_from_slice(&trailer::mark(Layer::Resume, kind));
+        Message::Binary(memory.split().freeze())
     }
 }
 

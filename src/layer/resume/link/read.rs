@@ -7,7 +7,7 @@ use super::{ANSWER, CLOSE, End, Event, Link, refused_below};
 use crate::{
     CloseCode, CloseFrame, Error, Message, Transport,
     layer::resume::{
-        state::Core,
+        state::{Acknowledgement, Core},
         wire::{self, Own, Read},
     },
 };
@@ -145,8 +145,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
 
     /// The user gets this message; the peer is told when that makes enough of them.
     fn given(&mut self, core: &mut Core, message: Message, cx: &Context<'_>) -> Event {
-        self.ack_waits |= core.incoming.is_due();
-        if self.ack_waits {
+        self.acknowledgement = self.acknowledgement.max(core.incoming.acknowledgement());
+        if self.acknowledgement == Acknowledgement::Now {
             self.halves.reader.register(cx.waker());
             let _ = self.poll_write(core);
         }
@@ -164,11 +164,19 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         if self.heard_bye {
             return self.timer.poll(cx);
         }
-        if core.incoming.is_owed() && !self.ack_waits {
-            if !self.timer.is_set() {
+        if core.incoming.is_owed() && self.acknowledgement != Acknowledgement::Now {
+            // The timer wakes both halves, so it is polled once and not on each `Pending`.
+            let is_late = if self.timer.is_set() {
+                self.timer.has_rung()
+            } else {
                 self.timer.set(self.ack_delay);
+                let both = self.both.clone();
+                self.timer.start(&mut Context::from_waker(&both)).is_ready()
+            };
+            if is_late {
+                self.timer.clear();
+                self.acknowledgement = Acknowledgement::Now;
             }
-            self.ack_waits = self.timer.poll(cx).is_ready();
         }
         if self.is_dirty || !self.is_quiet(core) {
             let _ = self.poll_write(core);

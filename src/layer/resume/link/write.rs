@@ -3,7 +3,10 @@ use std::task::{Context, Poll, ready};
 use super::Link;
 use crate::{
     Error, Message, Transport,
-    layer::resume::{state::Core, wire::Own},
+    layer::resume::{
+        state::{Acknowledgement, Core},
+        wire::Own,
+    },
     transport::signal,
 };
 
@@ -29,9 +32,13 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         if !core.out.has_room() {
             ready!(self.poll_room(core, cx))?;
         }
-        let room = if self.is_quiet(core) {
+        let room = if self.is_quiet(core) && self.acknowledgement == Acknowledgement::Later {
             self.inner().poll_ready(cx)
         } else {
+            // The user is about to write, and the acknowledgement goes along.
+            if self.acknowledgement == Acknowledgement::WithNextWrite {
+                self.acknowledgement = Acknowledgement::Now;
+            }
             self.halves.writer.register(cx.waker());
             ready!(self.poll_pump(core))?;
             let both = self.both.clone();
@@ -166,10 +173,16 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             // Nothing of the end comes before all that was accepted.
             let ends = core.closing.is_some() && !core.out.is_blocked();
             let bye_waits = ends && !self.said_bye;
-            let waits = self.greeting.is_some() || self.ack_waits || core.out.has_next() || self.control.is_some();
             // The close that the user asked for with a frame goes out behind the farewell.
             let close_waits = ends && matches!(core.closing, Some(Some(_)));
-            if !(waits || bye_waits || close_waits) {
+            let waits =
+                self.greeting.is_some() || core.out.has_next() || self.control.is_some() || bye_waits || close_waits;
+            let acknowledges = match self.acknowledgement {
+                Acknowledgement::Later => false,
+                Acknowledgement::WithNextWrite => waits,
+                Acknowledgement::Now => true,
+            };
+            if !(waits || acknowledges) {
                 return Poll::Ready(Ok(()));
             }
             match ready!(self.inner().poll_ready(&mut cx)) {
@@ -179,8 +192,13 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             self.is_dirty = true;
             let message = if let Some(greeting) = self.greeting.take() {
                 greeting
-            } else if std::mem::take(&mut self.ack_waits) {
-                Own::Ack(core.ack()).into_message()
+            } else if acknowledges {
+                self.acknowledgement = Acknowledgement::Later;
+                if !self.heard_bye && !self.is_parting() {
+                    // It counts from the next message that is not acknowledged.
+                    self.timer.clear();
+                }
+                Own::Ack(core.ack()).write_to(&mut self.ack_memory)
             } else if core.out.has_next() {
                 if let Err(error) = self.write_next(core) {
                     core.refused(error);

@@ -206,7 +206,7 @@ async fn a_session_whose_handler_is_busy_is_not_waited_for_longer_than_the_deadl
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_loss_below_is_found_out_by_the_next_acknowledgement() {
-    let mut world = world(ResumeLayer::new(), SessionStore::new().replay_messages(8));
+    let mut world = world(ResumeLayer::new(), SessionStore::new().replay_messages(4));
     let (mut near, mut session) = world.open().await;
     world.faults.lose(Direction::Outgoing, 1);
     put(&mut near, 0..3);
@@ -224,7 +224,7 @@ async fn a_silent_loss_below_is_found_out_by_the_next_acknowledgement() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_loss_at_the_client_is_found_out_and_its_session_is_not_resumed() {
-    let mut world = world(ResumeLayer::new().replay_messages(8), SessionStore::new());
+    let mut world = world(ResumeLayer::new().replay_messages(4), SessionStore::new());
     let (mut near, mut session) = world.open().await;
     put(&mut near, 0..1);
     world.faults.lose(Direction::Incoming, 1);

@@ -270,8 +270,9 @@ fn run(setup: Setup) -> Story {
 /// Each byte of a first connection that carries the whole conversation, each way, by both ends of a TCP connection.
 #[test]
 fn cut_at_every_byte_all_is_delivered_once_and_in_order() {
-    let whole = run(Setup::default());
-    check_whole(&whole, 12);
+    let setup = Setup { messages: 24, ..Setup::default() };
+    let whole = run(setup.clone());
+    check_whole(&whole, setup.messages);
     assert_eq!(whole.verdicts, [Verdict::New]);
     let (out, back) = whole.bytes;
     assert!(out > 400 && back > 400, "{:?}", whole.bytes);
@@ -280,8 +281,8 @@ fn cut_at_every_byte_all_is_delivered_once_and_in_order() {
         for after in 0..bytes {
             let cut = if after % 2 == 0 { Cut::Eof } else { Cut::Reset };
             let plan = Plan { direction, after, cut, trickles: false };
-            let story = run(Setup { plans: vec![plan], ..Setup::default() });
-            check_whole(&story, 12);
+            let story = run(Setup { plans: vec![plan], ..setup.clone() });
+            check_whole(&story, setup.messages);
             resumed += usize::from(story.verdicts.len() > 1);
         }
     }

@@ -8,7 +8,7 @@ use tower_transport::{
     layer::resume::{ResumeLayer, SessionStore},
 };
 
-use super::support::{message, put, take, world};
+use super::support::{message, put, quiet, take, world};
 
 const MANY: usize = 5000;
 
@@ -148,4 +148,45 @@ async fn messages_that_end_like_a_mark_both_ways_at_once_fill_no_window_by_drift
         let all = tokio::time::timeout(Duration::from_secs(60), inbox).await;
         drop(all.expect("both ends wait for each other").unwrap());
     }
+}
+
+/// Half of the window is acknowledged at once; the delay counts from the next message.
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_that_went_at_once_does_not_make_the_next_one_come_early() {
+    const DELAY: Duration = Duration::from_millis(100);
+    let mut world = world(ResumeLayer::new().ack_delay(DELAY), SessionStore::new().replay_messages(8));
+    let (mut near, mut session) = world.open().await;
+    put(&mut session, 0..1);
+    take(&mut near, 0..1).await;
+    quiet(&mut near);
+    tokio::time::sleep(DELAY / 2).await;
+    put(&mut session, 1..5);
+    take(&mut near, 1..5).await;
+    quiet(&mut near);
+    quiet(&mut session);
+    assert_eq!(session.unacknowledged(), 1);
+    for (after, unacknowledged) in [(DELAY * 8 / 10, 1), (DELAY * 3 / 10, 0)] {
+        assert!(tokio::time::timeout(after, near.next()).await.is_err());
+        quiet(&mut session);
+        assert_eq!(session.unacknowledged(), unacknowledged);
+    }
+}
+
+/// A quarter of the window is acknowledged with the next message of the other direction, before it.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_writes_acknowledges_with_what_it_writes() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new().replay_messages(8));
+    let (mut near, mut session) = world.open().await;
+    put(&mut session, 0..3);
+    take(&mut near, 0..3).await;
+    quiet(&mut session);
+    assert_eq!(session.unacknowledged(), 3, "nothing is sent for it alone");
+    put(&mut near, 0..1);
+    take(&mut session, 0..1).await;
+    assert_eq!(session.unacknowledged(), 0);
+    // Half of the window.
+    put(&mut session, 3..7);
+    take(&mut near, 3..7).await;
+    quiet(&mut session);
+    assert_eq!(session.unacknowledged(), 0);
 }
