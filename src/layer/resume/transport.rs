@@ -110,14 +110,16 @@ impl<T> ResumedTransport<T> {
 
     /// The sink's error: the connection's, unless the session is given up for it.
     #[cold]
-    fn poll_failed(&mut self, error: Error) -> Poll<Result<(), Error>>
+    fn poll_failed(&mut self, error: Error, cx: &Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Transport<Message, In = Message> + Unpin,
     {
         let Some(core) = &mut self.lease.core else { return Poll::Ready(Err(error)) };
         // A peer that closes for a message may close the socket while this end still writes. Its close frame is read here, since
         // nobody may be reading, and without it the message would be sent again on connection after connection.
-        ready!(self.link.read_ahead(core));
+        if error.status().is_none() {
+            ready!(self.link.poll_last_words(core, cx));
+        }
         // Messages before that frame are the user's: the stream gives them and then the frame.
         let error = if core.inbox.has_data() { error } else { self.link.with_peer_close(error) };
         // Only a refusal ends the connection here: the stream may still have progress to report.
@@ -153,7 +155,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
             return Poll::Ready(Err(this.closed()));
         }
         match room {
-            Poll::Ready(Err(error)) => this.poll_failed(error),
+            Poll::Ready(Err(error)) => this.poll_failed(error, cx),
             room => room,
         }
     }
@@ -176,7 +178,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
             return Poll::Ready(Err(this.closed()));
         }
         match flushed {
-            Poll::Ready(Err(error)) => this.poll_failed(error),
+            Poll::Ready(Err(error)) => this.poll_failed(error, cx),
             flushed => flushed,
         }
     }

@@ -31,8 +31,11 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             }
             match self.poll_read(core, &mut cx) {
                 Poll::Pending => {
-                    if let Some(end) = self.cut_by_write() {
-                        self.end_after_inbox(core, end);
+                    if !self.is_parting()
+                        && let Some(end) = self.cut_by_write()
+                    {
+                        self.part(end, None, ANSWER);
+                        self.halves.reader.wake();
                     }
                     return Poll::Ready(());
                 }
@@ -66,6 +69,17 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             self.ended = Some(end);
         }
         self.halves.reader.wake();
+    }
+
+    /// Reads what the peer still says on a connection that cannot be written. `Ready` once that is known, or nothing came in time.
+    pub(in crate::layer::resume) fn poll_last_words(&mut self, core: &mut Core, cx: &Context<'_>) -> Poll<()> {
+        self.halves.writer.register(cx.waker());
+        ready!(self.read_ahead(core));
+        if self.is_parting() {
+            self.ended = Some(ready!(self.poll_parted()));
+            self.halves.reader.wake();
+        }
+        Poll::Ready(())
     }
 
     /// Lets the connection end so.
@@ -201,7 +215,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             }
             None if self.said_bye => return Poll::Ready(Err(End::Over)),
             None => {
-                let frame = self.peer_close.take();
+                let frame = self.peer_close.clone();
                 let closed = || Error::closed("resume: the peer closed the connection");
                 let cause = frame.map(|frame| closed().with_close_frame(Some(frame)));
                 return Poll::Ready(Err(End::Cut(cause)));
