@@ -1,16 +1,16 @@
-//! Bytes that many sessions share. Pure but for one atomic.
+//! Bytes that many sessions share: one atomic, and no I/O.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// A buffer that grows takes as much again as it holds from the pool, within these bounds: so not every message touches the pool, and
-/// what a session has of it follows what it uses.
+/// A growing buffer takes as much again as it holds from the pool, within these bounds. So not every message touches
+/// the pool, and the share of a session follows its use.
 const LEAST: usize = 1 << 10;
 const MOST: usize = 64 << 10;
 
-/// What all sessions of a store may hold together.
+/// The bytes that all sessions of a store may hold together.
 #[derive(Debug)]
 pub(super) struct Pool {
     limit: usize,
@@ -27,7 +27,7 @@ impl Pool {
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    /// Takes bytes that are held already, whether there are so many or not.
+    /// Takes bytes that are held already, even over the limit.
     fn force(&self, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -37,7 +37,7 @@ impl Pool {
     }
 }
 
-/// One buffer's part of a pool; without a pool there is no such bound.
+/// The share of one buffer in a pool. Without a pool there is no such bound.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     pool: Option<Arc<Pool>>,
@@ -49,19 +49,19 @@ impl Budget {
         Self { pool: Some(pool), granted: 0 }
     }
 
-    /// The part of another buffer of the same session.
+    /// Creates the share of another buffer of the same session.
     pub(super) fn another(&self) -> Self {
         Self { pool: self.pool.clone(), granted: 0 }
     }
 
-    /// Whether one more message may be held besides `bytes`. An empty buffer may always hold one: its acknowledgement makes room for the
-    /// next, whatever others hold.
+    /// Whether one more message may be held in addition to `bytes`. An empty buffer may always hold one: its
+    /// acknowledgement makes room for the next, whatever other sessions hold.
     #[inline]
     pub(super) fn covers(&mut self, bytes: usize) -> bool {
         bytes == 0 || bytes < self.granted || self.pool.is_none() || self.grow(bytes + 1, false)
     }
 
-    /// A buffer holds `bytes` from now on, at most one message more than was [covered](Self::covers).
+    /// Notes that a buffer holds `bytes`, at most one message more than was [covered](Self::covers).
     #[inline]
     pub(super) fn hold(&mut self, bytes: usize) {
         if bytes > self.granted && self.pool.is_some() {
@@ -88,10 +88,10 @@ impl Budget {
         is_granted
     }
 
-    /// Gives back what `bytes` do not need. An empty buffer keeps nothing: many sessions rest.
+    /// Gives back the share that `bytes` do not need. An empty buffer keeps nothing, because many sessions are idle.
     pub(super) fn shrink(&mut self, bytes: usize) {
         let Some(pool) = &self.pool else { return };
-        // Nor is there a spare where the pool is used up: else each message that goes over it would make room for the next.
+        // A pool that is used up leaves no spare. Otherwise each message over the limit would make room for the next.
         let is_used_up = pool.used.load(Ordering::Relaxed) >= pool.limit;
         let keep = if bytes == 0 || is_used_up { bytes } else { bytes.saturating_add(2 * spare(bytes)) };
         if let Some(surplus) = self.granted.checked_sub(keep).filter(|surplus| *surplus > 0) {
@@ -146,7 +146,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_dealt_follows_what_is_used(steps in proptest::collection::vec((0..4usize, 0..3000usize, any::<bool>()), 0..300)) {
+        fn the_share_of_a_buffer_follows_its_use(
+            steps in proptest::collection::vec((0..4usize, 0..3000usize, any::<bool>()), 0..300),
+        ) {
             const LIMIT: usize = 8000;
             let pool = Arc::new(Pool::new(LIMIT));
             let mut buffers: Vec<_> = (0..4).map(|_| (Budget::of(pool.clone()), 0)).collect();

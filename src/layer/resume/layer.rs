@@ -1,11 +1,25 @@
-use std::{future::poll_fn, time::Duration};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
+use pin_project_lite::pin_project;
 use tower_layer::Layer;
+use tower_service::Service;
 
-use super::{Resume, ResumeHandle, ResumedTransport, Verdict, opening::Opening, state::Window};
-use crate::{Error, Message, Transport};
+use super::{
+    ResumeHandle, ResumedTransport, Verdict,
+    cell::SessionCell,
+    wire::{self, Own, Parsed, Welcome, Window},
+};
+use crate::{Error, Message, Transport, rt::Timer, transport::wakers::WakerPair};
 
-/// Sessions that outlive connections, on a connector. See the [module](super) for the whole story.
+/// A layer for connectors that lets sessions outlive connections. See the [module](super) for the complete
+/// documentation.
 ///
 /// | setting | default |
 /// |---|---|
@@ -16,112 +30,111 @@ use crate::{Error, Message, Transport};
 /// | [`deadline`](Self::deadline) | 10 s |
 #[derive(Clone, Debug)]
 pub struct ResumeLayer {
-    pub(super) config: Config,
+    config: Config,
     handle: Option<ResumeHandle>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Config {
-    pub(super) window: Window,
-    pub(super) max_stalled: u32,
-    pub(super) ack_delay: Duration,
-    pub(super) deadline: Duration,
+struct Config {
+    window: Window,
+    max_stalled: u32,
+    ack_delay: Duration,
+    deadline: Duration,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            window: Window::default(),
-            max_stalled: MAX_STALLED,
-            ack_delay: Duration::from_millis(100),
-            deadline: Duration::from_secs(10),
-        }
-    }
-}
-
-/// A long message on a bad line may need many connections, so this only stops a loop without end. The time to live of a session
-/// is the usual bound.
+/// A long message on a bad network may need many connections, so this only stops an endless loop. The time to live of a
+/// session is the usual bound.
 pub(super) const MAX_STALLED: u32 = 1000;
 
-/// A bound as the wire has it.
+/// Converts a bound to its form on the wire.
 pub(super) fn at_most(bound: usize) -> u32 {
     u32::try_from(bound.max(1)).unwrap_or(u32::MAX)
 }
 
 impl ResumeLayer {
-    /// With the defaults. Each connector that it is put on has a session of its own.
+    /// Creates a layer with the defaults. Each connector that it is applied to has its own session.
     #[must_use]
     pub fn new() -> Self {
-        Self { config: Config::default(), handle: None }
+        let config = Config {
+            window: Window::default(),
+            max_stalled: MAX_STALLED,
+            ack_delay: Duration::from_millis(100),
+            deadline: Duration::from_secs(10),
+        };
+        Self { config, handle: None }
     }
 
-    /// Shows the session through `handle`. One handle belongs to one connector: two connectors with the same handle would
-    /// have one session, and take it from each other.
+    /// Shows the session through `handle`. One handle belongs to one connector: two connectors with the same handle
+    /// would share one session, and take it from each other.
     #[must_use]
     pub fn handle(mut self, handle: ResumeHandle) -> Self {
         self.handle = Some(handle);
         self
     }
 
-    /// How many messages may be accepted and not yet acknowledged, at least 1. With so many the sink is not ready.
+    /// Sets how many messages may be accepted and not yet acknowledged, at least 1. Defaults to 1024. The sink is not
+    /// ready while that many are.
     #[must_use]
     pub fn replay_messages(mut self, messages: usize) -> Self {
         self.config.window.messages = at_most(messages);
         self
     }
 
-    /// How many bytes of payload may be accepted and not yet acknowledged, at least 1; the last message may go over it.
+    /// Sets how many bytes of payload may be accepted and not yet acknowledged, at least 1. Defaults to 1 MiB. The last
+    /// message may exceed it.
     #[must_use]
     pub fn replay_bytes(mut self, bytes: usize) -> Self {
         self.config.window.bytes = at_most(bytes);
         self
     }
 
-    /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults to
-    /// 1000.
+    /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults
+    /// to 1000.
     ///
     /// A connection makes progress if any message was acknowledged or received, or if no message waits for its
     /// acknowledgement. Three connections are enough if they ended because of a message: with close code 1003, 1007 or
-    /// 1009, or with an error that [`is_too_large`](crate::Error::is_too_large). Only an acknowledgement resets that count;
-    /// incoming messages and other lost connections do not.
+    /// 1009, or with an error for which [`is_too_large`](crate::Error::is_too_large) is true. Only an acknowledgement
+    /// resets that count; incoming messages and other lost connections do not.
     ///
-    /// The transport then fails with an error that names the last cause, and that is `is_too_large` if that was a message's
-    /// size. The next connection begins a new session.
+    /// The transport then fails with an error that names the last cause. [`is_too_large`](crate::Error::is_too_large)
+    /// is true for it if the cause was the size of a message. The next connection begins a new session.
     #[must_use]
     pub fn max_stalled_connections(mut self, connections: u32) -> Self {
         self.config.max_stalled = connections.max(1);
         self
     }
 
-    /// Sets how long a received message may stay without an acknowledgement. Defaults to 100 ms. Once a quarter of the peer's bounds
-    /// is used, the acknowledgement goes with the next message that is sent; once half is used, it goes at once.
+    /// Sets how long a received message may stay without an acknowledgement. Defaults to 100 ms. Once a quarter of the
+    /// peer's bounds is used, the acknowledgement goes with the next message that is sent; once half is used, it goes
+    /// at once.
     #[must_use]
     pub fn ack_delay(mut self, time: Duration) -> Self {
         self.config.ack_delay = time;
         self
     }
 
-    /// How long the opening exchange may take, from the inner connector's answer on.
+    /// Sets how long the opening exchange may take after the inner connector has connected. Defaults to 10 s.
     #[must_use]
     pub fn deadline(mut self, time: Duration) -> Self {
         self.config.deadline = time;
         self
     }
 
-    /// Opens the session on a transport that is already connected, or resumes it there. [`SessionStore::accept`](super::SessionStore::accept)
-    /// is the server's side.
+    /// Opens the session on a transport that is already connected, or resumes it there.
+    /// [`SessionStore::accept`](super::SessionStore::accept) is the server's side.
     ///
-    /// The session is that of this layer's [`handle`](Self::handle). Without one, each call begins a new session. A connector that
-    /// calls this reports the verdict with [`Verdict::insert_into`].
+    /// The session is that of this layer's [`handle`](Self::handle). Without one, each call begins a new session. A
+    /// connector that calls this reports the verdict with [`Verdict::insert_into`].
     ///
     /// # Errors
     ///
     /// Returns an error for which one of these is true:
     ///
     /// - [`is_timeout`](Error::is_timeout): the session was not opened within [`deadline`](Self::deadline).
-    /// - [`is_closed`](Error::is_closed): the server closed the connection instead, the connection ended, or a newer connection took
-    ///   the session.
-    /// - [`is_protocol`](Error::is_protocol): the server does not use a [`SessionStore`](super::SessionStore), or breaks the protocol.
+    /// - [`is_closed`](Error::is_closed): the server closed the connection instead, the connection ended, or a newer
+    ///   connection took the session.
+    /// - [`is_protocol`](Error::is_protocol): the server does not use a [`SessionStore`](super::SessionStore), or
+    ///   breaks the protocol.
     ///
     /// Errors of the transport are returned unchanged.
     ///
@@ -133,7 +146,7 @@ impl ResumeLayer {
         T: Transport<Message, In = Message> + Unpin,
     {
         let handle = self.handle.clone().unwrap_or_default();
-        let mut opening = Opening::new(transport, self.config, handle.home);
+        let mut opening = Opening::new(transport, self.config, handle.cell);
         poll_fn(|cx| opening.poll(cx)).await
     }
 }
@@ -148,6 +161,234 @@ impl<S> Layer<S> for ResumeLayer {
     type Service = Resume<S>;
 
     fn layer(&self, connector: S) -> Resume<S> {
-        Resume::new(connector, self.config, self.handle.clone().unwrap_or_default())
+        Resume { connector, config: self.config, handle: self.handle.clone().unwrap_or_default() }
+    }
+}
+
+/// A connector whose connections belong to one session, created by [`ResumeLayer`].
+///
+/// The extensions of its response hold the [`Verdict`]. A clone is a connector of the same session.
+#[derive(Clone, Debug)]
+pub struct Resume<S> {
+    connector: S,
+    config: Config,
+    handle: ResumeHandle,
+}
+
+impl<S> Resume<S> {
+    /// Returns a handle of the session.
+    #[must_use]
+    pub fn handle(&self) -> ResumeHandle {
+        self.handle.clone()
+    }
+
+    /// Returns the inner connector.
+    #[must_use]
+    pub fn get_ref(&self) -> &S {
+        &self.connector
+    }
+
+    /// Returns the inner connector. Transports that it makes directly have no session.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.connector
+    }
+
+    /// Returns the inner connector and gives the session up.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.connector
+    }
+}
+
+impl<S, R, T> Service<R> for Resume<S>
+where
+    S: Service<R, Response = http::Response<T>>,
+    S::Error: Into<Error>,
+    T: Transport<Message, In = Message> + Unpin,
+{
+    type Response = http::Response<ResumedTransport<T>>;
+    type Error = Error;
+    type Future = ResponseFuture<S::Future, T>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.connector.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        ResponseFuture {
+            connect: self.connector.call(request),
+            head: http::Response::default(),
+            opening: None,
+            config: self.config,
+            cell: self.handle.cell.clone(),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Resume`]: connects, and opens the session.
+    ///
+    /// Dropping it drops the connection. The session stays with the connector.
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct ResponseFuture<F, T> {
+        #[pin]
+        connect: F,
+        // The head of the inner connector's response, until the session is open.
+        head: http::Response<()>,
+        opening: Option<Opening<T>>,
+        config: Config,
+        cell: Arc<SessionCell>,
+    }
+}
+
+impl<F, T, E> Future for ResponseFuture<F, T>
+where
+    F: Future<Output = Result<http::Response<T>, E>>,
+    E: Into<Error>,
+    T: Transport<Message, In = Message> + Unpin,
+{
+    type Output = Result<http::Response<ResumedTransport<T>>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let opening = match this.opening {
+            Some(opening) => opening,
+            None => {
+                let (head, transport) = ready!(this.connect.poll(cx)).map_err(Into::into)?.into_parts();
+                *this.head = http::Response::from_parts(head, ());
+                this.opening.insert(Opening::new(transport, *this.config, this.cell.clone()))
+            }
+        };
+        let (transport, verdict) = ready!(opening.poll(cx))?;
+        let mut response = std::mem::take(this.head).map(|()| transport);
+        verdict.insert_into(response.extensions_mut());
+        Poll::Ready(Ok(response))
+    }
+}
+
+impl<F, T> fmt::Debug for ResponseFuture<F, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("is_connected", &self.opening.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// The maximum number of control messages before the server's answer.
+const MAX_CONTROL: usize = 16;
+
+/// The client's side of the opening exchange.
+#[derive(Debug)]
+struct Opening<T> {
+    /// The connection, until the session has it.
+    link: Option<T>,
+    config: Config,
+    cell: Arc<SessionCell>,
+    epoch: u64,
+    step: Step,
+    deadline: Timer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Begin,
+    /// An older transport has the session.
+    Fetch,
+    Flush,
+    Wait {
+        control: usize,
+    },
+}
+
+impl<T> Opening<T> {
+    fn new(link: T, config: Config, cell: Arc<SessionCell>) -> Self {
+        Self { link: Some(link), config, cell, epoch: 0, step: Step::Begin, deadline: Timer::new() }
+    }
+}
+
+impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(ResumedTransport<T>, Verdict), Error>> {
+        if self.step == Step::Begin {
+            // Not earlier: the older transport is good until there is a newer one.
+            self.epoch = self.cell.supersede();
+            self.deadline.set(self.config.deadline);
+            self.step = Step::Fetch;
+        }
+        match self.poll_exchange(cx) {
+            Poll::Ready(Ok(welcome)) => Poll::Ready(self.finish(&welcome)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                ready!(self.deadline.poll(cx));
+                Poll::Ready(Err(self.late()))
+            }
+        }
+    }
+
+    fn late(&self) -> Error {
+        let limit = self.config.deadline;
+        if self.step == Step::Fetch {
+            self.cell.abandon();
+            return Error::timeout(format!(
+                "resume: an older transport of the session was neither polled nor dropped within {limit:?} \
+                 (ResumeLayer::deadline); the next connection begins a new session"
+            ));
+        }
+        Error::timeout(format!("resume: the server did not open the session within {limit:?} (ResumeLayer::deadline)"))
+    }
+
+    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<Welcome, Error>> {
+        let Some(link) = &mut self.link else { return Poll::Pending };
+        let mut link = Pin::new(link);
+        loop {
+            match self.step {
+                Step::Begin | Step::Fetch => {
+                    let hello = ready!(self.cell.poll_hello(self.epoch, self.config.window, cx))?;
+                    // A new connection has room at once or soon. Until then the session stays in its cell.
+                    ready!(link.as_mut().poll_ready(cx)).map_err(Into::into)?;
+                    link.as_mut().start_send(Own::Hello(hello).into_message()).map_err(Into::into)?;
+                    self.step = Step::Flush;
+                }
+                Step::Flush => {
+                    ready!(link.as_mut().poll_flush(cx)).map_err(Into::into)?;
+                    self.step = Step::Wait { control: 0 };
+                }
+                Step::Wait { control } => match ready!(link.as_mut().poll_next(cx)) {
+                    Some(message) => match message.map_err(Into::into)? {
+                        Message::Close(frame) => {
+                            let error = Error::closed("resume: the server closed instead of opening a session");
+                            return Poll::Ready(Err(error.with_close_frame(frame)));
+                        }
+                        Message::Ping(_) | Message::Pong(_) if control < MAX_CONTROL => {
+                            self.step = Step::Wait { control: control + 1 };
+                        }
+                        message => return Poll::Ready(welcome(message)),
+                    },
+                    None => {
+                        let error = Error::closed("resume: the connection ended before the session was opened");
+                        return Poll::Ready(Err(error));
+                    }
+                },
+            }
+        }
+    }
+
+    fn finish(&mut self, welcome: &Welcome) -> Result<(ResumedTransport<T>, Verdict), Error> {
+        let Some(link) = self.link.take() else {
+            return Err(Error::closed("resume: the connection was opened already"));
+        };
+        let (wakers, both) = WakerPair::new();
+        let (ledger, verdict) =
+            self.cell.welcomed(self.epoch, (self.config.window, self.config.max_stalled), welcome, both)?;
+        let transport =
+            ResumedTransport::new(link, wakers, ledger, self.cell.clone(), self.epoch, self.config.ack_delay);
+        Ok((transport, verdict))
+    }
+}
+
+fn welcome(message: Message) -> Result<Welcome, Error> {
+    match wire::read(message)? {
+        Parsed::Own(Own::Welcome(welcome)) => Ok(welcome),
+        _ => Err(Error::protocol(
+            "resume: the server's first message is not the answer of a session: it does not use a SessionStore",
+        )),
     }
 }

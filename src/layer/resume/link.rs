@@ -1,124 +1,101 @@
-//! One connection of a session: moves what the core holds over a transport, and says what has to be said beside it.
-
-mod read;
-mod write;
+//! One connection of a session.
 
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::BytesMut;
+use super::{
+    ending::{LinkEnd, Parting},
+    ledger::Ledger,
+    wire::{self, Own, Parsed},
+    writer::{Writer, refused_below},
+};
+use crate::{
+    CloseCode, CloseFrame, Error, Message, Transport,
+    rt::Timer,
+    transport::{signal, wakers::WakerPair},
+};
 
-use super::state::{Acknowledgement, Core};
-use crate::{CloseFrame, Error, Message, Transport, rt::Timer, transport::wakers::WakerPair};
-
-/// The data of the user does not pass through a queue here: the core keeps each message until it is acknowledged anyway, and
-/// knows which of them this connection has not had. So what this layer says by itself may take any place in the transport
-/// below; a message of the user that was promised one is accepted by the core, and follows.
+/// Moves the messages of a [`Ledger`] over a transport, for both halves.
+///
+/// ```text
+///            the stream failed, this end gives up, or the peer closed     its close is out, and the
+///            ┌───────────────────────────────────────► Parting ───────┐   peer has closed or is late
+///          Open                                                       ▼
+///            └───────────────────────────────────────────────────── Ended ───► told to the user once
+///              the session is over, the stream ended, or a layer below rejected a message
+/// ```
+///
+/// *Parting* has a limited time. What comes in then comes again on the next connection, except the peer's close frame.
+/// *Ended* is told once the user has received what was read before.
+///
+/// The end of the session is independent of that of the connection:
+///
+/// | this end said bye | the peer said bye | the session |
+/// |---|---|---|
+/// | no | no | goes on |
+/// | yes | no | is over; messages of the peer are still received |
+/// | no | yes | is over; only the peer's close is waited for, at most [`LAST_WORDS`] |
+/// | yes | yes | the same |
 #[derive(Debug)]
 pub(super) struct Link<T> {
     inner: T,
-    halves: Arc<WakerPair>,
-    both: Waker,
-    ack_delay: Duration,
-    timer: Timer,
-    /// The first message on this connection, if this end has one to say.
-    greeting: Option<Message>,
-    /// A control message of the user's that lost its place.
-    control: Option<Message>,
-    acknowledgement: Acknowledgement,
-    /// The memory of acknowledgements: used again once the transport below has let go of the last one.
-    ack_memory: BytesMut,
-    said_bye: bool,
-    heard_bye: bool,
-    /// The user was told that there is room, and has not used it.
-    is_promised: bool,
-    /// The transport below said that there is room, and nobody has used it.
-    has_place: bool,
-    /// The transport below holds what this layer has to flush by itself.
-    is_dirty: bool,
-    /// The user waits for acknowledgements, so the sink's methods read.
+    wakers: Arc<WakerPair>,
+    writer: Writer,
+    phase: Phase,
+    /// The end of the wait after the peer's bye.
+    last_words: Timer,
+    /// The user's sink waits for acknowledgements, so its methods read.
     sink_reads: bool,
-    write_failed: Option<Error>,
-    /// How the stream ended, where the sink's methods read that.
-    ended: Option<End>,
-    /// The connection ends; its last words are on their way.
-    parting: Option<Parting>,
-    /// What the peer's close message said.
+    heard_bye: bool,
     peer_close: Option<CloseFrame>,
-    heard_close: bool,
+    /// The user gets the peer's close message, so no error has to follow.
+    gives_close: bool,
 }
 
-/// A connection that ends, and is polled until its close is out: the peer is to learn the code, and not that this end vanished.
 #[derive(Debug)]
-struct Parting {
-    end: End,
-    farewell: Option<Message>,
+enum Phase {
+    Open,
+    Parting(Parting),
+    Ended(LinkEnd),
 }
 
-/// How long a connection that failed may take for a close of its own (as [`Limits::close`](crate::Limits::close), which bounds it below).
+/// How long a connection that failed may take for its own close (as [`Limits::close`](crate::Limits::close), which
+/// bounds it below).
 const CLOSE: Duration = Duration::from_secs(10);
 
-/// How many messages of a connection that ends one poll drops.
-const LAST_MESSAGES: usize = 64;
-
-/// How long the answer to a close message of this layer is waited for.
+/// How long the peer may take to answer a close message of this layer, or to be heard after a failed write.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// What a read gives.
-pub(super) enum Event {
+/// How long the peer may take for its close message after it said that the session is over.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How many messages of this layer one poll reads before other tasks have their turn.
+const BUDGET: usize = 64;
+
+/// The result of a read.
+pub(super) enum Received {
     Message(Message),
-    /// Of one message, either way; the session goes on.
+    /// The error of one message in either direction. The session goes on.
     Rejected(Error),
-    End(End),
-}
-
-/// How a connection ends.
-#[derive(Debug)]
-pub(super) enum End {
-    /// The session is over.
-    Over,
-    /// The connection is: by a failure, or by an end without a word.
-    Cut(Option<Error>),
-    /// A message came in that a layer below rejected: the user is told, and the peer is not to send it again. The connection ends
-    /// with it, since the layer may have rejected several messages as one (a batch): the next one begins from a number that both ends know.
-    Rejected(Error),
-    /// The peer breaks the protocol; the session cannot go on.
-    Broken(Error),
-}
-
-/// The error of a connection that rejects messages which it took before, and which ones is not known. All are sent again on the next one.
-fn refused_below(error: Error) -> Error {
-    Error::closed("resume: the connection refused messages that it had accepted").with_source(error)
+    End(LinkEnd),
 }
 
 impl<T> Link<T> {
-    pub(super) fn new(inner: T, halves: Arc<WakerPair>, ack_delay: Duration, greeting: Option<Message>) -> Self {
-        let both = halves.clone().into();
+    pub(super) fn new(inner: T, wakers: Arc<WakerPair>, ack_delay: Duration, greeting: Option<Message>) -> Self {
         Self {
             inner,
-            halves,
-            both,
-            ack_delay,
-            timer: Timer::new(),
-            is_dirty: greeting.is_some(),
-            greeting,
-            control: None,
-            acknowledgement: Acknowledgement::Later,
-            ack_memory: BytesMut::new(),
-            said_bye: false,
-            heard_bye: false,
-            is_promised: false,
-            has_place: false,
+            writer: Writer::new(wakers.clone(), ack_delay, greeting),
+            wakers,
+            phase: Phase::Open,
+            last_words: Timer::new(),
             sink_reads: false,
-            write_failed: None,
-            ended: None,
-            parting: None,
+            heard_bye: false,
             peer_close: None,
-            heard_close: false,
+            gives_close: false,
         }
     }
 
@@ -130,13 +107,71 @@ impl<T> Link<T> {
         &mut self.inner
     }
 
-    /// Nothing but what the user sends next has to be written.
-    fn is_quiet(&self, core: &Core) -> bool {
-        self.acknowledgement != Acknowledgement::Now
-            && !core.out.has_next()
-            && self.greeting.is_none()
-            && self.control.is_none()
-            && core.closing.is_none()
+    /// Returns the error after which the connection is only read.
+    pub(super) fn write_failed(&self) -> Option<&Error> {
+        self.writer.failed.as_ref()
+    }
+
+    /// Whether the user gets the peer's close message.
+    pub(super) const fn gives_close(&self) -> bool {
+        self.gives_close
+    }
+
+    pub(super) const fn is_parting(&self) -> bool {
+        matches!(self.phase, Phase::Parting(_))
+    }
+
+    /// Takes the end of the connection if the sink's methods read it.
+    pub(super) fn take_end(&mut self) -> Option<LinkEnd> {
+        match std::mem::replace(&mut self.phase, Phase::Open) {
+            Phase::Ended(end) => Some(end),
+            phase => {
+                self.phase = phase;
+                None
+            }
+        }
+    }
+
+    /// Starts to end the connection, with a close message of this layer or that of the layers below.
+    fn part(&mut self, end: LinkEnd, farewell: Option<CloseFrame>, time: Duration) {
+        self.phase = Phase::Parting(Parting::new(end, farewell, time));
+    }
+
+    /// Ends the connection because the peer closed it, but not the session.
+    pub(super) fn part_from_peer(&mut self) {
+        let error = self.with_peer_close(Error::closed("resume: the peer closed the connection"));
+        self.part(LinkEnd::Cut(Some(error)), None, CLOSE);
+    }
+
+    /// Adds the peer's close frame to an error of this connection. A write can fail because of a close that was not
+    /// read yet, and its code decides whether the session goes on.
+    pub(super) fn with_peer_close(&self, error: Error) -> Error {
+        if error.close_frame().is_some() { error } else { error.with_close_frame(self.peer_close.clone()) }
+    }
+
+    /// Ends the connection with `end`.
+    fn finish(&mut self, end: LinkEnd) {
+        match end {
+            // It may have a close to say, unless it cannot be written.
+            LinkEnd::Cut(Some(error)) => {
+                let time = if self.writer.failed.is_some() { ANSWER } else { CLOSE };
+                self.part(LinkEnd::Cut(Some(error)), None, time);
+            }
+            end => self.phase = Phase::Ended(end),
+        }
+    }
+
+    /// Ends this connection alone.
+    fn give_up(&mut self, error: Error) {
+        let frame = CloseFrame::new(CloseCode::TRY_AGAIN, "resume: out of memory for sessions");
+        let end = Error::closed("resume: this end closed the connection").with_source(error);
+        self.part(LinkEnd::Cut(Some(end)), Some(frame), ANSWER);
+    }
+
+    /// Ends the session, and tells the peer why.
+    fn refuse(&mut self, error: Error) {
+        let frame = CloseFrame::new(CloseCode::PROTOCOL, "resume: protocol error");
+        self.part(LinkEnd::Broken(error), Some(frame), ANSWER);
     }
 }
 
@@ -145,115 +180,332 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         Pin::new(&mut self.inner)
     }
 
-    fn fail<R>(&mut self, error: impl Into<Error>) -> Poll<Result<R, Error>> {
-        let mut error = error.into();
-        if error.is_rejection() {
-            error = refused_below(error);
-        }
-        self.write_failed = Some(error.clone());
-        Poll::Ready(Err(error))
-    }
-
-    /// Whether the sink is of no use any more.
-    pub(super) fn write_failed(&self) -> Option<&Error> {
-        self.write_failed.as_ref()
-    }
-
-    /// The connection's end, where it was read by the sink's methods.
-    pub(super) fn take_end(&mut self) -> Option<End> {
-        self.ended.take()
-    }
-
-    /// Says goodbye on a connection that is given up, as far as that goes without waiting.
-    pub(super) fn leave(&mut self, frame: CloseFrame) {
-        let both = self.both.clone();
-        let mut cx = Context::from_waker(&both);
-        if self.write_failed.is_none()
-            && matches!(self.inner().poll_ready(&mut cx), Poll::Ready(Ok(())))
-            && self.inner().start_send(Message::Close(Some(frame))).is_ok()
-        {
-            let _ = self.inner().poll_flush(&mut cx);
-        }
-    }
-
-    /// The connection is to end so, once its close is out; with a close message of this end's own, or with that of the layers below.
-    pub(super) fn part(&mut self, end: End, farewell: Option<CloseFrame>, time: Duration) {
-        self.timer.clear();
-        self.timer.set(time);
-        let farewell = farewell.map(|frame| Message::Close(Some(frame)));
-        self.parting = Some(Parting { end, farewell });
-    }
-
-    /// The peer has closed the connection, not the session.
-    pub(super) fn part_from_peer(&mut self) {
-        let error = self.with_peer_close(Error::closed("resume: the peer closed the connection"));
-        self.part(End::Cut(Some(error)), None, CLOSE);
-    }
-
-    /// Adds the peer's close frame to an error of this connection. A write can fail because of a close that was not read yet, and
-    /// its code decides whether the session goes on.
-    pub(super) fn with_peer_close(&self, error: Error) -> Error {
-        if error.close_frame().is_some() { error } else { error.with_close_frame(self.peer_close.clone()) }
-    }
-
-    /// Adds what is known about the end of the connection by now.
-    fn explained(&self, end: End) -> End {
-        match end {
-            End::Cut(Some(error)) => End::Cut(Some(self.with_peer_close(error))),
-            end => end,
-        }
-    }
-
-    /// Whether the user got a close message of the peer.
-    pub(super) const fn heard_close(&self) -> bool {
-        self.heard_close
-    }
-
-    pub(super) fn is_parting(&self) -> bool {
-        self.parting.is_some()
-    }
-
-    /// Lets the last words out, for whichever half polls.
-    pub(super) fn poll_parted(&mut self) -> Poll<End> {
-        let both = self.both.clone();
-        let mut cx = Context::from_waker(&both);
-        let Some(mut parting) = self.parting.take() else { return Poll::Pending };
-        if parting.farewell.is_some() {
-            match self.inner().poll_ready(&mut cx) {
-                Poll::Ready(Ok(())) => {
-                    if let Some(farewell) = parting.farewell.take() {
-                        let _ = self.inner().start_send(farewell);
-                    }
-                }
-                Poll::Ready(Err(_)) => parting.farewell = None,
-                Poll::Pending => {}
+    /// Returns the next message, or how the connection ends. Writes what waits.
+    pub(super) fn poll_next(&mut self, ledger: &mut Ledger, cx: &mut Context<'_>) -> Poll<Received> {
+        for _ in 0..BUDGET {
+            if let Some(error) = ledger.take_refusal() {
+                return Poll::Ready(Received::Rejected(error));
             }
-        }
-        let _ = self.inner().poll_flush(&mut cx);
-        for _ in 0..LAST_MESSAGES {
-            match self.inner().poll_next(&mut cx) {
-                // What comes now comes again on the next connection.
-                Poll::Ready(Some(Ok(Message::Close(frame)))) => {
-                    if self.peer_close.is_none() {
-                        self.peer_close = frame;
+            if let Some(message) = ledger.take_read() {
+                return Poll::Ready(self.give(ledger, message, cx));
+            }
+            match &self.phase {
+                Phase::Open => {}
+                Phase::Parting(_) => {
+                    self.wakers.reader.register(cx.waker());
+                    return self.poll_parted().map(Received::End);
+                }
+                Phase::Ended(_) => match self.take_end() {
+                    Some(LinkEnd::Rejected(error)) => {
+                        self.reject(ledger, error);
+                        continue;
                     }
+                    Some(end) => return Poll::Ready(Received::End(end)),
+                    None => {}
+                },
+            }
+            let polled = if self.sink_reads {
+                self.wakers.reader.register(cx.waker());
+                let both = self.writer.both().clone();
+                self.poll_read(ledger, &mut Context::from_waker(&both))
+            } else {
+                self.poll_read(ledger, cx)
+            };
+            match polled {
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Ok(Some(message))) => {
+                    ledger.give(&message);
+                    return Poll::Ready(self.give(ledger, message, cx));
                 }
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(self.explained(parting.end)),
-                Poll::Pending if self.timer.poll(&mut cx).is_ready() => {
-                    return Poll::Ready(self.explained(parting.end));
-                }
+                Poll::Ready(Err(end)) => self.finish(end),
+                Poll::Pending if self.is_parting() => {}
                 Poll::Pending => {
-                    self.parting = Some(parting);
-                    return Poll::Pending;
+                    self.wakers.reader.register(cx.waker());
+                    if self.heard_bye {
+                        ready!(self.last_words.poll(cx));
+                        return Poll::Ready(Received::End(LinkEnd::Over));
+                    }
+                    self.writer.poll_idle(Pin::new(&mut self.inner), ledger);
+                    if self.part_if_write_failed() {
+                        continue;
+                    }
+                    // A write may have been refused.
+                    if !ledger.has_refusal() {
+                        return Poll::Pending;
+                    }
                 }
             }
         }
-        if self.timer.poll(&mut cx).is_ready() {
-            return Poll::Ready(self.explained(parting.end));
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Gives the user a message. The peer is told when that makes enough of them.
+    fn give(&mut self, ledger: &mut Ledger, message: Message, cx: &Context<'_>) -> Received {
+        if self.writer.received(&ledger.incoming) {
+            self.wakers.reader.register(cx.waker());
+            let _ = self.writer.poll_write(Pin::new(&mut self.inner), ledger);
         }
-        self.parting = Some(parting);
+        Received::Message(message)
+    }
+
+    /// Tells the user about an incoming message that a layer below rejected, and ends the connection.
+    fn reject(&mut self, ledger: &mut Ledger, error: Error) {
+        ledger.reject_incoming(error);
+        let end = Error::closed("resume: this end closed the connection after a message that it rejected");
+        let frame = CloseFrame::new(CloseCode::RESTART, "resume: a message was rejected; the session goes on");
+        self.part(LinkEnd::Cut(Some(end)), Some(frame), ANSWER);
+        // The close goes out at once if it can, for callers that do not poll again after an error.
+        if let Poll::Ready(end) = self.poll_parted() {
+            self.phase = Phase::Ended(end);
+        }
+    }
+
+    /// Reads one message from below. Returns `None` for a message of this layer.
+    fn poll_read(&mut self, ledger: &mut Ledger, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, LinkEnd>> {
+        let message = match ready!(self.inner().poll_next(cx)) {
+            Some(Ok(message)) => message,
+            _ if self.heard_bye => return Poll::Ready(Err(LinkEnd::Over)),
+            Some(Err(error)) => {
+                let error = error.into();
+                let end = match () {
+                    () if !error.is_rejection() => LinkEnd::Cut(Some(self.with_peer_close(error))),
+                    () if error.may_have_been_executed() => LinkEnd::Rejected(error),
+                    // It concerns messages that this end sent.
+                    () => LinkEnd::Cut(Some(self.with_peer_close(refused_below(error)))),
+                };
+                return Poll::Ready(Err(end));
+            }
+            None if self.writer.said_bye => return Poll::Ready(Err(LinkEnd::Over)),
+            None => {
+                let closed = || self.with_peer_close(Error::closed("resume: the peer closed the connection"));
+                return Poll::Ready(Err(LinkEnd::Cut(self.peer_close.is_some().then(closed))));
+            }
+        };
+        if let Message::Close(frame) = &message {
+            self.peer_close.clone_from(frame);
+            self.gives_close = true;
+            ledger.peer_closed(frame.as_ref());
+        }
+        if message.is_control() || (!self.heard_bye && !wire::is_marked(&message)) {
+            return Poll::Ready(Ok(Some(message)));
+        }
+        match self.receive(ledger, message) {
+            Ok(message) => Poll::Ready(Ok(message)),
+            Err(error) => {
+                self.refuse(error);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Handles a message that ends like one of this layer.
+    fn receive(&mut self, ledger: &mut Ledger, message: Message) -> Result<Option<Message>, Error> {
+        if self.heard_bye {
+            return Err(Error::protocol("resume: the peer goes on after it has ended the session"));
+        }
+        let ack = match wire::read(message)? {
+            Parsed::Plain(message) => return Ok(Some(message)),
+            Parsed::Own(Own::Ack(ack)) => ack,
+            Parsed::Own(Own::Bye(ack)) => {
+                self.heard_bye = true;
+                ledger.is_over = true;
+                self.last_words.set(LAST_WORDS);
+                ack
+            }
+            Parsed::Own(Own::Hello(_) | Own::Welcome(_)) => {
+                return Err(Error::protocol("resume: the peer opens a session on a connection that has one"));
+            }
+        };
+        ledger.acknowledged(ack)?;
+        if self.sink_reads && (ledger.out.has_room() || ledger.out.has_next()) {
+            self.sink_reads = false;
+            self.wakers.writer.wake();
+        }
+        Ok(None)
+    }
+
+    /// Reads for the writer: an acknowledgement may be behind messages that the user has not asked for yet. Returns
+    /// `Pending` if there may be more to read at once; both halves are woken then.
+    pub(super) fn read_ahead(&mut self, ledger: &mut Ledger) -> Poll<()> {
+        self.sink_reads = true;
+        let both = self.writer.both().clone();
+        let mut cx = Context::from_waker(&both);
+        for _ in 0..BUDGET {
+            if !matches!(self.phase, Phase::Open) {
+                return Poll::Ready(());
+            }
+            match self.poll_read(ledger, &mut cx) {
+                Poll::Ready(Ok(None)) => continue,
+                Poll::Ready(Ok(Some(message))) => match ledger.read_ahead(message) {
+                    Ok(()) => {}
+                    Err(error) if error.is_full() => self.give_up(error),
+                    Err(error) => self.refuse(error),
+                },
+                Poll::Ready(Err(end)) => self.finish(end),
+                Poll::Pending => {
+                    if self.is_parting() || self.part_if_write_failed() {
+                        self.wakers.reader.wake();
+                    }
+                    return Poll::Ready(());
+                }
+            }
+            // A reader that found nothing before looks again.
+            self.wakers.reader.wake();
+        }
         both.wake_by_ref();
         Poll::Pending
+    }
+
+    /// Ends a connection that cannot be written and gives nothing to read for now.
+    fn part_if_write_failed(&mut self) -> bool {
+        let Some(error) = self.writer.failed.clone() else { return false };
+        self.part(LinkEnd::Cut(Some(self.with_peer_close(error))), None, ANSWER);
+        true
+    }
+
+    /// Reads what the peer still says on a connection that cannot be written. Returns `Ready` once that is known, or if
+    /// nothing came in time.
+    pub(super) fn poll_last_words(&mut self, ledger: &mut Ledger, cx: &Context<'_>) -> Poll<()> {
+        self.wakers.writer.register(cx.waker());
+        ready!(self.read_ahead(ledger));
+        if self.is_parting() {
+            self.phase = Phase::Ended(ready!(self.poll_parted()));
+            self.wakers.reader.wake();
+        }
+        Poll::Ready(())
+    }
+
+    /// Lets the last words out, for either half.
+    pub(super) fn poll_parted(&mut self) -> Poll<LinkEnd> {
+        let Phase::Parting(parting) = &mut self.phase else { return Poll::Pending };
+        ready!(parting.poll(Pin::new(&mut self.inner), self.writer.both(), &mut self.peer_close));
+        match std::mem::replace(&mut self.phase, Phase::Open) {
+            Phase::Parting(parting) => Poll::Ready(match parting.into_end() {
+                LinkEnd::Cut(Some(error)) => LinkEnd::Cut(Some(self.with_peer_close(error))),
+                end => end,
+            }),
+            Phase::Ended(end) => Poll::Ready(end),
+            Phase::Open => Poll::Pending,
+        }
+    }
+
+    /// Returns `Ready` when the ledger and the connection have room for one more message.
+    pub(super) fn poll_ready(&mut self, ledger: &mut Ledger, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(error) = &self.writer.failed {
+            return Poll::Ready(Err(error.clone()));
+        }
+        ready!(self.poll_unless_parting(cx))?;
+        if self.writer.has_promised() {
+            return Poll::Ready(Ok(()));
+        }
+        if !ledger.out.has_room() {
+            ready!(self.poll_acknowledged(ledger, cx, |ledger| ledger.out.has_room()))?;
+        }
+        self.writer.poll_ready(Pin::new(&mut self.inner), ledger, cx)
+    }
+
+    /// Waits with the stream until a parting connection has ended.
+    fn poll_unless_parting(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.is_parting() {
+            return Poll::Ready(Ok(()));
+        }
+        self.wakers.writer.register(cx.waker());
+        self.phase = Phase::Ended(ready!(self.poll_parted()));
+        self.wakers.reader.wake();
+        let error = self.with_peer_close(Error::closed("resume: the connection has ended"));
+        self.writer.fail(error)
+    }
+
+    /// Waits until enough is acknowledged, and reads the acknowledgements, because nobody else might.
+    fn poll_acknowledged(
+        &mut self,
+        ledger: &mut Ledger,
+        cx: &Context<'_>,
+        is_enough: impl Fn(&mut Ledger) -> bool,
+    ) -> Poll<Result<(), Error>> {
+        self.wakers.writer.register(cx.waker());
+        loop {
+            // The peer can only acknowledge what it gets, and a user that waits here does not flush.
+            self.writer.is_dirty = true;
+            if let Poll::Ready(Err(error)) = self.writer.poll_write(Pin::new(&mut self.inner), ledger) {
+                return Poll::Ready(Err(error));
+            }
+            let _ = self.read_ahead(ledger);
+            if is_enough(ledger) {
+                self.sink_reads = false;
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_unless_parting(cx))?;
+            if matches!(self.phase, Phase::Ended(_)) {
+                return Poll::Ready(Err(self.with_peer_close(Error::closed("resume: the connection has ended"))));
+            }
+            // An acknowledgement may let more messages go.
+            if !ledger.out.has_next() || self.writer.poll_pump(Pin::new(&mut self.inner), ledger)?.is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Writes everything that was accepted, which may have to wait for acknowledgements.
+    fn poll_written(&mut self, ledger: &mut Ledger, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.writer.poll_pump(Pin::new(&mut self.inner), ledger))?;
+        while ledger.out.is_blocked() {
+            ready!(self.poll_acknowledged(ledger, cx, |ledger| !ledger.out.is_blocked()))?;
+            ready!(self.writer.poll_pump(Pin::new(&mut self.inner), ledger))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn start_send(&mut self, ledger: &mut Ledger, message: Message) -> Result<(), Error> {
+        self.writer.start_send(Pin::new(&mut self.inner), ledger, message)
+    }
+
+    pub(super) fn poll_flush(&mut self, ledger: &mut Ledger, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(error) = &self.writer.failed {
+            return Poll::Ready(Err(error.clone()));
+        }
+        ready!(self.poll_unless_parting(cx))?;
+        let flushed = if self.writer.is_quiet(ledger) && !self.writer.is_dirty && !ledger.out.is_blocked() {
+            self.inner().poll_flush(cx)
+        } else {
+            self.wakers.writer.register(cx.waker());
+            ready!(self.poll_written(ledger, cx))?;
+            Pin::new(&mut self.inner).poll_flush(&mut Context::from_waker(self.writer.both()))
+        };
+        match flushed {
+            Poll::Ready(Ok(())) => {
+                self.writer.is_dirty = false;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => self.writer.fail(error),
+            Poll::Pending => {
+                self.wakers.writer.register(cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ends the session: writes what was accepted and the bye, and closes the transport below.
+    pub(super) fn poll_close(&mut self, ledger: &mut Ledger, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ledger.closing.get_or_insert_with(signal::close_frame);
+        self.wakers.writer.register(cx.waker());
+        if self.writer.failed.is_none() && !self.is_parting() && !self.heard_bye {
+            ready!(self.poll_written(ledger, cx))?;
+        }
+        match ready!(Pin::new(&mut self.inner).poll_close(&mut Context::from_waker(self.writer.both()))) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => self.writer.fail(error),
+        }
+    }
+
+    /// Closes the transport below after its session has gone elsewhere.
+    pub(super) fn poll_close_only(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner().poll_close(cx).map_err(Into::into)
+    }
+
+    /// Closes a connection that another one has replaced, as far as that goes without waiting.
+    pub(super) fn replaced(mut self, frame: CloseFrame) {
+        self.writer.say_close(Pin::new(&mut self.inner), Message::Close(Some(frame)));
     }
 }

@@ -1,91 +1,107 @@
 //! Sessions that outlive connections.
 //!
-//! A connection is cut, another one takes its place, and the conversation goes on where it was: what either end had accepted
-//! and the other had not got is sent again, and nothing else is. The client has a [`ResumeLayer`] on its connector, the server
-//! a [`SessionStore`], and each connect ends with a [`Verdict`] that says what became of the session.
+//! A connection is cut, another one takes its place, and the conversation continues where it was. Messages that either
+//! end had accepted and the other had not received are sent again, and nothing else is. The client puts a
+//! [`ResumeLayer`] on its connector, and the server has a [`SessionStore`]. Each connect returns a [`Verdict`] on the
+//! session.
 //!
 //! # Why
 //!
-//! Reconnecting alone leaves a hole: nobody knows which of the last messages arrived. Whoever sends them again delivers some
-//! twice, whoever does not loses some. Here both ends count the messages and keep what is not acknowledged, so that the
-//! answer is known: [`Verdict::Resumed`], with no gap and no duplicate in either direction, or [`Verdict::Fresh`], with the
-//! number of messages that are lost.
+//! Reconnecting alone leaves a gap: nobody knows which of the last messages arrived. Sending them again duplicates
+//! some, and not sending them loses some. Here both ends count the messages and keep those that are not acknowledged.
+//! So the answer is known: [`Verdict::Resumed`], with no gap and no duplicate in either direction, or
+//! [`Verdict::Fresh`], with the number of lost messages.
 //!
-//! It is not "exactly once" across a crash: both ends hold the session in memory. A server that restarts knows no session, and
-//! its clients are told so.
+//! It is not "exactly once" across a crash: both ends hold the session in memory. A server that restarts knows no
+//! session, and its clients are told.
 //!
 //! # How it works
 //!
-//! - The transports below are ordered and reliable within a connection, so a data message (text, binary) carries no number:
-//!   both ends count from what they agreed on when the connection was opened. Data passes as it is, without a copy.
-//! - An end acknowledges with its next message once a quarter of the other's bounds is used, at once when half of them is, or after
-//!   [`ack_delay`](ResumeLayer::ack_delay). An acknowledgement also says how many messages were sent before it: when a layer or transport below loses or doubles
-//!   one without a word, the counts differ, and the session ends with an error that [`is_protocol`](crate::Error::is_protocol).
-//!   A digest of what was exchanged finds out the same where a cut came first.
-//! - A message is kept until it is acknowledged: its payload is shared, not copied. When so many or so large ones are kept as
-//!   the bounds allow, the sink is not ready.
-//! - The newest connection has the session. An older one is closed by the server (4409), and fails at the client.
-//! - A session is named by 128 random bits and opened by 128 more, which the server's store compares in constant time. Whoever
-//!   asks for a session that is not there, with another secret or as another [owner](SessionStore::accept_as), gets a new one
-//!   and learns nothing.
-//! - Closing (`poll_close`, or sending a close message) ends the session for good, on both ends. A cut does not, nor does a
-//!   close message that some layer below sent. A close does not wait for acknowledgements: if the connection is cut while it
-//!   closes, the last messages may be lost with it, and only the peer is told. Where they must arrive, close once
+//! - The transports below are ordered and reliable within a connection, so a data message (text, binary) carries no
+//!   number. Both ends count from the numbers that they agreed on when the connection was opened. Data passes
+//!   unchanged, without a copy.
+//! - An end acknowledges with its next message once a quarter of the other's bounds is used, at once when half of them
+//!   is, or after [`ack_delay`](ResumeLayer::ack_delay). An acknowledgement also says how many messages were sent
+//!   before it. If a layer or transport below loses or duplicates one silently, the counts differ, and the session ends
+//!   with an error for which [`is_protocol`](crate::Error::is_protocol) is true. A digest of the messages detects the
+//!   same after a cut.
+//! - A message is kept until it is acknowledged. Its payload is shared, not copied. When the kept messages reach the
+//!   bounds, the sink is not ready.
+//! - The newest connection has the session. The server closes an older one with 4409; at the client an older one fails.
+//! - A session has a name of 128 random bits and a secret of 128 more, which the server compares in constant time. A
+//!   client that asks for an unknown session, with another secret or as another [owner](SessionStore::accept_as), gets
+//!   a new one and learns nothing.
+//! - Closing (`poll_close`, or sending a close message) ends the session permanently, on both ends. A cut does not, and
+//!   neither does a close message of a layer below. A close does not wait for acknowledgements: if the connection is
+//!   cut while it closes, the last messages may be lost, and only the peer is told. If they have to arrive, close once
 //!   [`unacknowledged`](ResumeHandle::unacknowledged) is 0.
 //!
 //! Pings, pongs and close messages belong to a connection: they are not counted, kept or sent again.
 //!
-//! # Where it waits
+//! # Backpressure
 //!
-//! - The connect: for an older transport of the session to be polled or dropped, and for the server's answer, both within
-//!   [`deadline`](ResumeLayer::deadline).
-//! - `poll_ready`: for the connection below, and for acknowledgements when the replay buffer is full. It reads then, so that an
-//!   end that only writes goes on; what comes in meanwhile is held, and acknowledged when the user gets it. It is at most what the
-//!   peer keeps unacknowledged, and never more than this end's own bound: what it keeps itself, at least 1024 messages and 1 MiB.
-//! - `poll_flush`, where this end keeps more than the other holds: for the acknowledgements that let the rest go.
-//! - A [`Session`] without a connection: `poll_next` and `poll_flush` for the client to come back, `poll_ready` when the buffer is
-//!   full; all at most for [`ttl`](SessionStore::ttl).
-//! - [`SessionStore::accept`]: for the client's first message, and for the session's handler to poll its [`Session`].
+//! - The connect waits for an older transport of the session to be polled or dropped, and for the server's answer, both
+//!   within [`deadline`](ResumeLayer::deadline).
+//! - `poll_ready` waits for the connection below, and for acknowledgements while the replay buffer is full. It then
+//!   reads, so that an end that only writes makes progress. Messages that come in meanwhile are held, and acknowledged
+//!   when the user gets them. They are at most what the peer keeps unacknowledged, and never more than this end's own
+//!   bound: what it keeps itself, at least 1024 messages and 1 MiB.
+//! - `poll_flush` waits for acknowledgements if this end keeps more than the other end can hold.
+//! - After a write has failed, the sink waits at most 1 s for the peer's close frame, whose code decides whether the
+//!   session goes on.
+//! - Without a connection, `poll_next` and `poll_flush` of a [`Session`] wait for the client to come back, and
+//!   `poll_ready` when the buffer is full. All wait at most [`ttl`](SessionStore::ttl).
+//! - [`SessionStore::accept`] waits for the client's first message, and for the session's handler to poll its
+//!   [`Session`].
 //!
-//! # Where it belongs in the stack
+//! # Position in the stack
 //!
-//! On the connector, directly below the reconnect layer. What works on the single connection (heartbeat,
-//! compression, first-message auth) stands below it in [`per_connection`](crate::ServiceBuilderExt::per_connection); what must
-//! survive (codec, batch, rate limit, queue) above the reconnect. A layer that drops messages (a queue with a policy, a rate
-//! limit that rejects) must stand above: below, its drops end the session as losses.
+//! The layer goes on the connector, directly below the reconnect layer. Layers for a single connection (heartbeat,
+//! compression, first-message auth) go below it, in [`per_connection`](crate::ServiceBuilderExt::per_connection).
+//! Layers whose state survives (codec, batch, rate limit, queue) go above the reconnect layer. Layers that drop
+//! messages (a queue with a policy, a rate limit that rejects) have to be above: below, their drops end the session as
+//! losses.
 //!
-//! A reconnect layer above neither counts as lost nor sends again what this layer accepted, whatever its policy: the response
-//! says that it [outlives](crate::transport::OutlivesConnection) the connection. Put `.reconnect(..)` first, `.resume()` below it,
-//! then `.per_connection(..)`. On the server there is nothing to arrange: the [`Session`] is a
-//! transport like any other, for layers and [`drive`](crate::TransportExt::drive).
+//! A reconnect layer above neither counts as lost nor sends again what this layer accepted, whatever its policy: the
+//! response says that it [outlives](crate::transport::OutlivesConnection) the connection. Put `.reconnect(..)` first,
+//! `.resume()` below it, then `.per_connection(..)`. On the server, the [`Session`] is a transport like any other, for
+//! layers and [`drive`](crate::TransportExt::drive).
 //!
 //! # Errors
 //!
-//! An error that a connection gives for one message (`start_send` refuses it, or a layer below rejects one that came in) concerns that message:
-//! it is given to the user, is not sent again, and the session goes on. One that came in counts as received, and another connection is made. A 413
-//! ends the session, and so do three connections that the peer closes because of a message (1003, 1007, 1009) before it acknowledges another one.
-//! Connections that are merely cut end it after [`max_stalled_connections`](ResumeLayer::max_stalled_connections) in a row without progress.
+//! An error that a connection returns for one message (`start_send` refuses it, or a layer below rejects an incoming
+//! one) concerns that message. It is returned to the user, the message is not sent again, and the session goes on. A
+//! rejected incoming message counts as received, and another connection is made.
 //!
-//! The other errors of the connection end a client's transport, and pass as they are. A connection that has a close to say is polled until
-//! that is out, at most 10 s. Its own are
-//! [`is_timeout`](crate::Error::is_timeout) and [`is_protocol`](crate::Error::is_protocol) of the opening exchange (a server without
-//! sessions is the latter), `is_protocol` of a peer that acknowledges what cannot be, and [`is_closed`](crate::Error::is_closed) of
-//! an older transport. Those of the server are at [`Session`] and [`SessionStore::accept`].
+//! | event | effect |
+//! |---|---|
+//! | a proxy answers 413 | the session is given up |
+//! | three connections are closed because of a message (1003, 1007, 1009) without an acknowledgement | the same |
+//! | [`max_stalled_connections`](ResumeLayer::max_stalled_connections) end without progress | the same |
+//! | another error of the connection | ends this transport of a client, and is returned unchanged |
+//! | the opening exchange takes too long | [`is_timeout`](crate::Error::is_timeout) |
+//! | the server has no sessions, or the peer breaks the protocol | [`is_protocol`](crate::Error::is_protocol) |
+//! | a newer connection of the session was opened | [`is_closed`](crate::Error::is_closed) from the older one |
+//!
+//! A connection that has a close frame to send is polled until it is sent, at most 10 s. The errors of the server are
+//! documented at [`Session`] and [`SessionStore::accept`].
 //!
 //! # Cancel safety
 //!
-//! All state is in the session. A future over the transports that is dropped loses nothing; a connect that is dropped leaves
-//! the session with its connector.
+//! All state is in the session. Dropping a future over the transports loses nothing. Dropping a connect leaves the
+//! session with its connector.
 //!
-//! # What it adds to the wire
+//! # On the wire
 //!
-//! Nothing to a data message (eight bytes to one that ends like a mark of this layer). One message each way to open a
-//! connection, one of 24 bytes for an acknowledgement, one to end the session: `docs/wire.md`. A peer must speak it.
+//! The layer adds nothing to a data message (eight bytes to one that ends like a mark of this layer). It adds one
+//! message each way to open a connection, one of 24 bytes for an acknowledgement, and one to end the session: see
+//! `docs/wire.md`. The peer has to support it.
 //!
 //! # Cost
 //!
-//! A message costs no lock, no clock read and no allocation of this layer in steady state, nor does an acknowledgement allocate. The first clone of `Bytes` that were made from a `Vec` allocates once: that is
-//! theirs, and happens here. A session holds the ring of its replay buffer, 48 bytes a message, beside the payloads.
+//! In steady state a message costs no lock, no clock read and no allocation of this layer, and an acknowledgement does
+//! not allocate. The first clone of `Bytes` that were made from a `Vec` allocates once; it happens here. A session
+//! holds the ring of its replay buffer, 48 bytes a message, in addition to the payloads.
 //!
 //! # Example
 //!
@@ -97,11 +113,11 @@
 //!     layer::resume::{Accepted, SessionStore, Verdict},
 //! };
 //!
-//! // The server: in place of the channel, the socket in the handler of a `WebSocketUpgrade`.
+//! // The server. In the handler of a `WebSocketUpgrade`, use the socket in place of the channel.
 //! let store = SessionStore::new();
 //! let accept = async |socket| match store.accept(socket).await? {
 //!     Accepted::New(session) => Ok::<_, Error>(Some(session)),
-//!     Accepted::Resumed => Ok(None), // the session's own handler goes on
+//!     Accepted::Resumed => Ok(None), // the session's own handler continues
 //! };
 //!
 //! // The client.
@@ -118,7 +134,7 @@
 //! transport.send_message(Message::text("one")).await?;
 //! assert_eq!(session.receive_message().await.unwrap()?, Message::text("one"));
 //!
-//! // The connection is cut. The server does not wait, and has something to say meanwhile.
+//! // The connection is cut. The server does not wait, and sends a message meanwhile.
 //! drop(transport);
 //! let (sender, _receiver, driver) = session.drive(Queue::messages()).into_parts();
 //! tokio::spawn(driver);
@@ -133,7 +149,7 @@
 //! # Ok::<(), Error>(()) }).unwrap();
 //! ```
 //!
-//! Configured, over real WebSockets, reconnecting by itself:
+//! Configured, over real WebSockets, with automatic reconnects:
 //!
 #![cfg_attr(
     all(feature = "websocket", feature = "reconnect", not(target_arch = "wasm32")),
@@ -151,7 +167,7 @@ use tower_transport::{
     transport::websocket::{WebSocketConnector, WebSocketUpgrade},
 };
 
-// The server: sessions wait five minutes, and each buffers a quarter of a megabyte at most.
+// The server: sessions wait five minutes, and each buffers 256 KiB at most.
 let store = SessionStore::new().ttl(Duration::from_secs(300)).replay_bytes(256 << 10).sessions(10_000);
 let upgrade = WebSocketUpgrade::new(move |socket, _parts| {
     let store = store.clone();
@@ -186,49 +202,45 @@ sender.send(Message::text(\"hello\")).await?;
 ```"
 )]
 //!
-//! # Unlike tower's `retry`
+//! # Comparison with tower's `retry`
 //!
-//! That one sends a request again when its answer was an error, and knows nothing of what the server did with the first. Here
-//! the peer says what it has, and only the rest is sent again.
+//! `retry` sends a request again if the response was an error, and does not know what the server did with the first
+//! one. Here the peer says which messages it has, and only the rest is sent again.
 
-#[cfg(not(target_arch = "wasm32"))]
-mod accept;
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 mod budget;
-mod future;
-mod handle;
-mod home;
+mod cell;
+mod ending;
+#[cfg(not(target_arch = "wasm32"))]
+mod handoff;
 mod layer;
+mod ledger;
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 mod link;
-mod opening;
-#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
-mod outgoing;
 #[cfg(not(target_arch = "wasm32"))]
 mod registry;
-mod service;
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
+mod replay;
 #[cfg(not(target_arch = "wasm32"))]
 mod session;
 #[cfg(not(target_arch = "wasm32"))]
-mod slot;
-mod state;
-#[cfg(not(target_arch = "wasm32"))]
 mod store;
 mod transport;
-mod verdict;
 mod wire;
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
+mod writer;
 
-/// The most bytes that this layer adds to a message: the mark behind one that ends like a mark of its own.
+/// The most bytes that this layer adds to a message: the mark behind one that ends like its own mark.
 #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
 pub(crate) const OVERHEAD: usize = crate::message::trailer::LEN;
 
-#[cfg(not(target_arch = "wasm32"))]
-pub use self::{accept::Accepted, session::Session, store::SessionStore};
 pub use self::{
-    future::ResponseFuture,
-    handle::{ResumeHandle, Verdicts},
-    layer::ResumeLayer,
-    service::Resume,
+    cell::{ResumeHandle, SessionId, Verdict, Verdicts},
+    layer::{ResponseFuture, Resume, ResumeLayer},
     transport::ResumedTransport,
-    verdict::{SessionId, Verdict},
+};
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::{
+    session::Session,
+    store::{Accepted, SessionStore},
 };

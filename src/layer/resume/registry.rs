@@ -1,14 +1,15 @@
-//! The sessions of a store by name, by key and by the time that they are over. No clock: the caller says what time it is.
+//! The sessions of a store, found by name, by key and by the time at which they are over. The caller provides the time.
 
 use std::{
     collections::{BTreeSet, HashMap},
+    fmt,
     hint::black_box,
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use super::{slot::Slot, wire::Bytes16};
+use super::{SessionId, handoff::Handoff, wire::Bytes16};
 use crate::rt::Instant;
 
 /// The client that a session is counted for.
@@ -45,15 +46,15 @@ impl Key {
     }
 }
 
-/// When a lost session is over, and its name.
+/// Sessions without a connection: when each is over, and its name.
 type Lost = BTreeSet<(Instant, Bytes16)>;
 
-/// All sessions. Whatever is removed is given to the caller, so that it is dropped where no lock is held.
+/// All sessions. A removed one is returned to the caller, which drops it after unlocking.
 pub(super) struct Registry<T> {
     records: HashMap<Bytes16, Record<T>>,
-    /// All sessions without a connection, the next to be over first.
+    /// All sessions without a connection. The first is the next to be over.
     lost: Lost,
-    /// Those among them that never carried a message: they have nothing to go on with.
+    /// Those of them that never carried a message, so nothing is lost with them.
     unused: Lost,
     keys: HashMap<Arc<Key>, PerKey>,
     /// The keys with lost sessions, ordered by how many they have.
@@ -63,15 +64,15 @@ pub(super) struct Registry<T> {
 pub(super) struct Record<T> {
     pub(super) token: Bytes16,
     pub(super) ttl: Duration,
-    pub(super) slot: Arc<Slot<T>>,
+    pub(super) handoff: Arc<Handoff<T>>,
     pub(super) key: Arc<Key>,
-    /// When it is over, if it has no connection.
+    /// When the session is over, if it has no connection.
     expires: Option<Instant>,
 }
 
 impl<T> Record<T> {
-    pub(super) const fn new(token: Bytes16, ttl: Duration, slot: Arc<Slot<T>>, key: Arc<Key>) -> Self {
-        Self { token, ttl, slot, key, expires: None }
+    pub(super) const fn new(token: Bytes16, ttl: Duration, handoff: Arc<Handoff<T>>, key: Arc<Key>) -> Self {
+        Self { token, ttl, handoff, key, expires: None }
     }
 }
 
@@ -81,14 +82,14 @@ struct PerKey {
     lost: Lost,
 }
 
-/// What [`Registry::add`] came to.
+/// The result of [`Registry::add`].
 #[allow(dead_code, reason = "the records are there to be dropped by the caller, without the lock")]
 pub(super) enum Added<T> {
-    /// The session has its place; for it, this lost one was ended, if any.
+    /// The session was added. This lost one was ended for it, if there was no room.
     Yes(Option<Record<T>>),
     /// There are too many sessions, each with a connection.
     Full(Record<T>),
-    /// There are too many of the same key, each with a connection.
+    /// There are too many with the same key, each with a connection.
     KeyIsFull(Record<T>),
 }
 
@@ -111,24 +112,25 @@ impl<T> Registry<T> {
         self.lost.len()
     }
 
-    /// Removes the session that is over the longest, if there is one. Each session is looked at once, when it is over.
+    /// Removes one session that is over, the oldest first. Each session is looked at once, when it is over.
     pub(super) fn expire(&mut self, now: Instant) -> Option<Record<T>> {
         let (expires, id) = *self.lost.first()?;
         if expires <= now { self.remove(&id) } else { None }
     }
 
-    /// The session of this name, for whoever holds its secret and is its owner. A session that is over is not found.
+    /// Finds the session of this name, if the token is its secret and the owner is its owner. A session that is over is
+    /// not found.
     pub(super) fn find(
         &self,
         id: &Bytes16,
         token: &Bytes16,
         owner: Option<&[u8]>,
         now: Instant,
-    ) -> Option<Arc<Slot<T>>> {
+    ) -> Option<Arc<Handoff<T>>> {
         let record = self.records.get(id)?;
         let is_owner = record.key.owner() == owner;
         let is_over = record.expires.is_some_and(|expires| expires <= now);
-        (is_equal(&record.token, token) && is_owner && !is_over).then(|| record.slot.clone())
+        (is_equal(&record.token, token) && is_owner && !is_over).then(|| record.handoff.clone())
     }
 
     pub(super) fn add(&mut self, id: Bytes16, record: Record<T>, most: usize, most_per_key: usize) -> Added<T> {
@@ -149,8 +151,8 @@ impl<T> Registry<T> {
         Added::Yes(ended)
     }
 
-    /// Returns the session to end in favor of a new client. A session that carried nothing loses nothing. Otherwise it is
-    /// the oldest of the client with the most lost sessions, so a client that opens many ends its own.
+    /// Returns the session to end in favor of a new client. A session that carried nothing loses nothing. Otherwise it
+    /// is the oldest of the client with the most lost sessions, so a client that opens many ends its own.
     fn least(&self) -> Option<Bytes16> {
         let crowd = match self.crowds.last() {
             Some((2.., key)) => self.keys.get(key).map(|of_key| &of_key.lost),
@@ -160,7 +162,7 @@ impl<T> Registry<T> {
         Some(*id)
     }
 
-    /// The session has lost its connection. `is_used` says whether it ever carried a message of a user.
+    /// Notes that the session has lost its connection. `is_used` says whether it ever carried a message of a user.
     pub(super) fn set_lost(&mut self, id: &Bytes16, is_used: bool, now: Instant) {
         self.set_found(id);
         let Some(record) = self.records.get_mut(id) else { return };
@@ -174,7 +176,7 @@ impl<T> Registry<T> {
         self.change_lost(&key, |lost| lost.insert((expires, *id)));
     }
 
-    /// The session has a connection.
+    /// Notes that the session has a connection.
     pub(super) fn set_found(&mut self, id: &Bytes16) {
         let Some(record) = self.records.get_mut(id) else { return };
         let Some(expires) = record.expires.take() else { return };
@@ -208,7 +210,52 @@ impl<T> Registry<T> {
     }
 }
 
-/// In a time that does not depend on where they differ.
+/// The sessions of a store.
+pub(super) type Sessions<T> = Arc<Mutex<Registry<T>>>;
+
+pub(super) fn lock<T>(sessions: &Sessions<T>) -> MutexGuard<'_, Registry<T>> {
+    sessions.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A session's entry in the store. Dropping it removes the session.
+pub(super) struct Entry<T> {
+    pub(super) id: Bytes16,
+    pub(super) handoff: Arc<Handoff<T>>,
+    pub(super) sessions: Sessions<T>,
+}
+
+impl<T> Entry<T> {
+    /// Notes that the session has a connection again.
+    pub(super) fn set_found(&self) {
+        lock(&self.sessions).set_found(&self.id);
+    }
+
+    /// Notes that the session has lost its connection. `is_used` says whether it ever carried a message of a user.
+    pub(super) fn set_lost(&self, is_used: bool) {
+        lock(&self.sessions).set_lost(&self.id, is_used, Instant::now());
+    }
+
+    /// Removes the session from the store.
+    pub(super) fn leave(&self) {
+        let record = lock(&self.sessions).remove(&self.id);
+        self.handoff.leave();
+        drop(record);
+    }
+}
+
+impl<T> Drop for Entry<T> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl<T> fmt::Debug for Entry<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("id", &SessionId(self.id)).field("handoff", &self.handoff).finish_non_exhaustive()
+    }
+}
+
+/// Compares in a time that does not depend on where they differ.
 fn is_equal(one: &Bytes16, other: &Bytes16) -> bool {
     let difference = one.iter().zip(other).fold(0, |all, (one, other)| black_box(all | (one ^ other)));
     black_box(difference) == 0
@@ -232,7 +279,7 @@ mod tests {
     }
 
     fn with_key(key: Key) -> Record<()> {
-        Record::new([0; 16], TTL, Arc::new(Slot::new(Waker::noop().clone())), Arc::new(key))
+        Record::new([0; 16], TTL, Arc::new(Handoff::new(Waker::noop().clone())), Arc::new(key))
     }
 
     fn is_added(registry: &mut Registry<()>, number: u8, key: Option<&[u8]>) -> bool {

@@ -1,62 +1,82 @@
+#[cfg(feature = "optimized")]
+use std::net::IpAddr;
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    future::poll_fn,
+    sync::{Arc, Mutex},
     task::Waker,
     time::Duration,
 };
 
 use super::{
-    SessionId,
-    budget::Pool,
+    Session,
+    budget::{Budget, Pool},
+    handoff::{Handoff, Offer, Outcome},
     layer::{MAX_STALLED, at_most},
-    registry::{Added, Key, Record, Registry},
-    slot::Slot,
-    state::Window,
-    wire::Bytes16,
+    ledger::Ledger,
+    registry::{Added, Entry, Key, Record, Registry, Sessions, lock},
+    wire::{self, Bytes16, Hello, Own, Parsed, Welcome, Window},
 };
-use crate::{Error, rt::Instant};
+use crate::{
+    CloseCode, CloseFrame, Error, Message, Text, Transport, TransportExt,
+    rt::{self, Instant},
+    transport::wakers::WakerPair,
+};
 
-/// How many sessions that are over are removed with each new one: more than come, so that none of them stays for long, and never so many that
-/// others wait for it.
+/// How many sessions that are over are removed with each new one. That is more than are added, so none of them stays
+/// for long, and few enough that nobody waits for it.
 const EXPIRED: usize = 2;
 
-/// The sessions of a server, in memory. A clone is the same store. See the [module](super) for the whole story.
+/// The sessions of a server, in memory. A clone is the same store. See the [module](super) for the complete
+/// documentation.
 ///
-/// | setting | default | over it |
+/// | setting | default | above it |
 /// |---|---|---|
 /// | [`ttl`](Self::ttl) | 2 min | a session without a connection ends |
-/// | [`sessions`](Self::sessions) | 1024 | a session without a connection ends; with none, the new client is refused, [`is_full`](Error::is_full), close code 1013 |
-/// | [`sessions_per_key`](Self::sessions_per_key) | a quarter of them | the oldest of the same owner or key without a connection ends; with none, the new client is refused |
+/// | [`sessions`](Self::sessions) | 1024 | a session without a connection ends, or the client is refused (1013) |
+/// | [`sessions_per_key`](Self::sessions_per_key) | a quarter of them | the same, for one owner or key |
 /// | [`replay_messages`](Self::replay_messages) | 1024 | `poll_ready` of that session is `Pending` |
 /// | [`replay_bytes`](Self::replay_bytes) | 1 MiB | the same |
-/// | [`total_replay_bytes`](Self::total_replay_bytes) | 256 MiB | the same, until one message alone is left to acknowledge |
-/// | [`max_stalled_connections`](Self::max_stalled_connections) | 1000 | the session ends, [`is_too_large`](Error::is_too_large) or as the last connection |
+/// | [`total_replay_bytes`](Self::total_replay_bytes) | 256 MiB | the same, for all sessions with a message in flight |
+/// | [`max_stalled_connections`](Self::max_stalled_connections) | 1000 | the session ends |
 /// | [`ack_delay`](Self::ack_delay) | 100 ms | |
 /// | [`deadline`](Self::deadline) | 10 s | a connection that does not open a session is closed |
 ///
-/// Settings are for the time before the store is cloned: a clone keeps those that it was made with.
+/// Change settings before the store is cloned: a clone keeps the settings that it was created with.
 pub struct SessionStore<T> {
-    pub(super) config: Config,
-    pub(super) pool: Arc<Pool>,
-    pub(super) shared: Arc<Shared<T>>,
+    config: Config,
+    pool: Arc<Pool>,
+    registry: Sessions<T>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Config {
-    pub(super) ttl: Duration,
+struct Config {
+    ttl: Duration,
     sessions: usize,
     sessions_per_key: Option<usize>,
-    pub(super) window: Window,
-    pub(super) max_stalled: u32,
-    pub(super) ack_delay: Duration,
-    pub(super) deadline: Duration,
+    window: Window,
+    max_stalled: u32,
+    ack_delay: Duration,
+    deadline: Duration,
 }
 
-/// All sessions.
-pub(super) struct Shared<T>(Mutex<Registry<T>>);
+/// The maximum number of control messages before the opening message.
+const MAX_CONTROL: usize = 16;
+
+/// The result of accepting a connection.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one for each connection, and it is moved once")]
+#[must_use = "a session that is dropped is over"]
+pub enum Accepted<T> {
+    /// A new session: the transport for its handler.
+    New(Session<T>),
+    /// The connection was handed to the session that it belongs to. The handler of that session continues, and nothing
+    /// is left to do here.
+    Resumed,
+}
 
 impl<T> SessionStore<T> {
-    /// An empty store with the defaults.
+    /// Creates an empty store with the defaults.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -70,11 +90,11 @@ impl<T> SessionStore<T> {
                 deadline: Duration::from_secs(10),
             },
             pool: Arc::new(Pool::new(256 << 20)),
-            shared: Arc::new(Shared(Mutex::new(Registry::new()))),
+            registry: Arc::new(Mutex::new(Registry::new())),
         }
     }
 
-    /// How long a session waits for its client to come back.
+    /// Sets how long a session waits for its client to come back. Defaults to 2 minutes.
     #[must_use]
     pub fn ttl(mut self, time: Duration) -> Self {
         self.config.ttl = time;
@@ -83,60 +103,61 @@ impl<T> SessionStore<T> {
 
     /// Sets how many sessions there may be, with a connection or without. Defaults to 1024.
     ///
-    /// One more takes the place of a session without a connection: of one that never carried a message of yours, else of
-    /// the oldest one of the client that has the most of them. A client is an owner, a key, or an address if the session
-    /// was accepted by an [`OptimizedAcceptor`](crate::stack::OptimizedAcceptor) or a
-    /// [`SessionServer`](crate::stack::adaptive::SessionServer) that sees it. Sessions of [`accept`](Self::accept) count as
-    /// those of one client. A new client is refused only if every session has a connection.
+    /// One more takes the place of a session without a connection: of one that never carried a message of yours, else
+    /// of the oldest one of the client that has the most of them. A client is an owner, a key, or an address if the
+    /// session was accepted by an [`OptimizedAcceptor`](crate::stack::OptimizedAcceptor) or a
+    /// [`SessionServer`](crate::stack::adaptive::SessionServer) that sees it. Sessions of [`accept`](Self::accept)
+    /// count as those of one client. A new client is refused only if every session has a connection.
     #[must_use]
     pub fn sessions(mut self, sessions: usize) -> Self {
         self.config.sessions = sessions;
         self
     }
 
-    /// Sets how many of the sessions one owner ([`accept_as`](Self::accept_as)) or one key ([`accept_from`](Self::accept_from)) may have, at
-    /// least 1. Defaults to a quarter of [`sessions`](Self::sessions), so that nobody fills the store alone.
+    /// Sets how many of the sessions one owner ([`accept_as`](Self::accept_as)) or one key
+    /// ([`accept_from`](Self::accept_from)) may have, at least 1. Defaults to a quarter of
+    /// [`sessions`](Self::sessions), so that nobody fills the store alone.
     ///
-    /// One more takes the place of the owner's or key's session that has been without a connection for the longest time,
-    /// which ends. A client is refused if each of them has a connection.
+    /// One more takes the place of the owner's or key's session that has been without a connection for the longest
+    /// time, which ends. A client is refused if each of them has a connection.
     ///
-    /// Sessions without an owner and a key have no such bound. The store could only count them by address, and the clients
-    /// behind one proxy or NAT share an address: a bound that fits one client would refuse them.
+    /// Sessions without an owner and a key have no such bound. The store could only count them by address, and the
+    /// clients behind one proxy or NAT share an address: a bound that fits one client would refuse them.
     #[must_use]
     pub fn sessions_per_key(mut self, sessions: usize) -> Self {
         self.config.sessions_per_key = Some(sessions.max(1));
         self
     }
 
-    /// How many messages a session may have accepted without their acknowledgement, at least 1.
+    /// Sets how many messages of a session may be accepted and not yet acknowledged, at least 1. Defaults to 1024.
     #[must_use]
     pub fn replay_messages(mut self, messages: usize) -> Self {
         self.config.window.messages = at_most(messages);
         self
     }
 
-    /// How many bytes of payload a session may have accepted without their acknowledgement, at least 1; the last message may
-    /// go over it.
+    /// Sets how many bytes of payload of a session may be accepted and not yet acknowledged, at least 1. Defaults to 1
+    /// MiB. The last message may exceed it.
     #[must_use]
     pub fn replay_bytes(mut self, bytes: usize) -> Self {
         self.config.window.bytes = at_most(bytes);
         self
     }
 
-    /// Sets how many bytes all sessions together may hold: what they have accepted and their clients have not acknowledged, and what was read
-    /// ahead. Defaults to 256 MiB.
+    /// Sets how many bytes all sessions together may hold: what they have accepted and their clients have not
+    /// acknowledged, and what was read ahead. Defaults to 256 MiB.
     ///
-    /// A session takes of it what it holds, up to twice as much while its buffer grows, and nothing while its buffer is empty. When it is used
-    /// up, a session still sends one message at a time, and a connection that would have to be read ahead is closed with 1013; its session
-    /// goes on with the client's next one.
+    /// A session takes of it what it holds, up to twice as much while its buffer grows, and nothing while its buffer is
+    /// empty. When it is used up, a session still sends one message at a time, and a connection that would have to be
+    /// read ahead is closed with 1013; its session goes on with the client's next one.
     #[must_use]
     pub fn total_replay_bytes(mut self, bytes: usize) -> Self {
         self.pool = Arc::new(Pool::new(bytes));
         self
     }
 
-    /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults to
-    /// 1000.
+    /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults
+    /// to 1000.
     ///
     /// A connection makes progress if any message was acknowledged or received, or if no message waits for its
     /// acknowledgement. Three connections are enough if they ended because of a message: with close code 1003, 1007 or
@@ -151,68 +172,70 @@ impl<T> SessionStore<T> {
         self
     }
 
-    /// Sets how long a received message may stay without an acknowledgement. Defaults to 100 ms. Once a quarter of the client's bounds
-    /// is used, the acknowledgement goes with the next message that is sent; once half is used, it goes at once.
+    /// Sets how long a received message may stay without an acknowledgement. Defaults to 100 ms. Once a quarter of the
+    /// client's bounds is used, the acknowledgement goes with the next message that is sent; once half is used, it goes
+    /// at once.
     #[must_use]
     pub fn ack_delay(mut self, time: Duration) -> Self {
         self.config.ack_delay = time;
         self
     }
 
-    /// How long [`accept`](Self::accept) may take.
+    /// Sets how long [`accept`](Self::accept) may take. Defaults to 10 s.
     #[must_use]
     pub fn deadline(mut self, time: Duration) -> Self {
         self.config.deadline = time;
         self
     }
 
-    /// How many sessions there are, with a connection or without.
+    /// Returns the number of sessions, with a connection or without.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shared.lock().len()
+        lock(&self.registry).len()
     }
 
-    /// Whether there is no session.
+    /// Returns whether there is no session.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many sessions wait for their client to come back.
+    /// Returns how many sessions wait for their client to come back.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.shared.lock().lost()
+        lock(&self.registry).lost()
     }
 
-    /// The session of this name, for whoever holds its secret and is its owner. All others learn the same: there is none.
-    pub(super) fn find(&self, id: &Bytes16, token: &Bytes16, owner: Option<&[u8]>) -> Option<Arc<Slot<T>>> {
+    /// Finds the session of this name, if the token is its secret and the owner is its owner. All others learn the
+    /// same: there is no such session.
+    fn find(&self, id: &Bytes16, token: &Bytes16, owner: Option<&[u8]>) -> Option<Arc<Handoff<T>>> {
         self.expire();
-        self.shared.lock().find(id, token, owner, Instant::now())
+        lock(&self.registry).find(id, token, owner, Instant::now())
     }
 
     /// Removes sessions that are over.
     fn expire(&self) {
         for _ in 0..EXPIRED {
-            let Some(late) = self.shared.lock().expire(Instant::now()) else { return };
-            late.slot.leave();
+            let Some(late) = lock(&self.registry).expire(Instant::now()) else { return };
+            late.handoff.leave();
         }
     }
 
-    /// A place for a new session: its name, its secret, and where its later connections are laid down.
-    pub(super) fn add(&self, key: Key, session: Waker) -> Result<(Seat<T>, Bytes16), Error> {
+    /// Adds a session. Returns its entry and its secret.
+    fn add(&self, key: Key, session: Waker) -> Result<(Entry<T>, Bytes16), Error> {
         self.expire();
         let (id, token): (Bytes16, Bytes16) = (rand::random(), rand::random());
-        let slot = Arc::new(Slot::new(session));
-        let record = Record::new(token, self.config.ttl, slot.clone(), Arc::new(key));
+        let handoff = Arc::new(Handoff::new(session));
+        let record = Record::new(token, self.config.ttl, handoff.clone(), Arc::new(key));
         let most = self.config.sessions;
         let most_per_key = self.config.sessions_per_key.unwrap_or(most / 4).max(1);
-        let added = self.shared.lock().add(id, record, most, most_per_key);
+        let added = lock(&self.registry).add(id, record, most, most_per_key);
         match added {
             Added::Yes(ended) => {
                 if let Some(ended) = ended {
-                    ended.slot.evict();
+                    ended.handoff.evict();
                 }
-                Ok((Seat { id, slot, shared: self.shared.clone() }, token))
+                Ok((Entry { id, handoff, sessions: self.registry.clone() }, token))
             }
             Added::Full(_) => Err(Error::full(format!(
                 "resume: there are {most} sessions already, each with a connection (SessionStore::sessions)"
@@ -225,53 +248,174 @@ impl<T> SessionStore<T> {
     }
 }
 
-impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, Registry<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
+    /// Opens a session on a connection, or hands the connection to the session that its client resumes.
+    ///
+    /// A transport does not say who its client is, so one client may fill the store with sessions that have a
+    /// connection, and end the lost sessions of others. Use [`accept_as`](Self::accept_as) or
+    /// [`accept_from`](Self::accept_from) where you know the client, and limit the connections of one client with a
+    /// [`ConnectionLimitLayer`](crate::handshake::limit::ConnectionLimitLayer).
+    ///
+    /// Returns [`Accepted::Resumed`] once the handler of the session has polled its [`Session`], which then has the
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for which one of these is true:
+    ///
+    /// - [`is_timeout`](Error::is_timeout): the client did not open a session, or the session's handler did not poll
+    ///   it, within [`deadline`](Self::deadline).
+    /// - [`is_protocol`](Error::is_protocol): the first message does not open a session, or its position in the session
+    ///   is impossible (closed with 1002). The session stays as it was, on its connection if it has one.
+    /// - [`is_full`](Error::is_full): there are too many sessions (closed with 1013).
+    /// - [`is_closed`](Error::is_closed): the connection ended, or the client has a newer one already.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the connection, unless its session has taken it.
+    pub async fn accept(&self, transport: T) -> Result<Accepted<T>, Error> {
+        self.accept_for(transport, Key::Anyone).await
+    }
+
+    /// Opens a session as [`accept`](Self::accept) does, and counts it for `key`: the peer's address, for example, if
+    /// clients do not authenticate. [`sessions_per_key`](Self::sessions_per_key) bounds how many sessions one key has.
+    ///
+    /// A client finds its session again even if its key has changed. Behind a proxy, use the address that the proxy
+    /// reports.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`accept`](Self::accept).
+    ///
+    /// # Cancel safety
+    ///
+    /// The same as for [`accept`](Self::accept).
+    pub async fn accept_from(&self, transport: T, key: impl AsRef<[u8]>) -> Result<Accepted<T>, Error> {
+        self.accept_for(transport, Key::Group(key.as_ref().into())).await
+    }
+
+    /// Opens a session as [`accept`](Self::accept) does, for an authenticated client. Only the same `owner` finds the
+    /// session again, and it is counted for it ([`sessions_per_key`](Self::sessions_per_key)).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`accept`](Self::accept). For a session of another owner, a new session begins, whatever
+    /// its secret is.
+    ///
+    /// # Cancel safety
+    ///
+    /// The same as for [`accept`](Self::accept).
+    pub async fn accept_as(&self, transport: T, owner: impl AsRef<[u8]>) -> Result<Accepted<T>, Error> {
+        self.accept_for(transport, Key::Owner(owner.as_ref().into())).await
+    }
+
+    /// Accepts a client of this address. In a full store, the addresses with the most lost sessions lose them first.
+    #[cfg(feature = "optimized")]
+    pub(crate) async fn accept_at(&self, transport: T, address: IpAddr) -> Result<Accepted<T>, Error> {
+        self.accept_for(transport, Key::of_address(address)).await
+    }
+
+    async fn accept_for(&self, transport: T, key: Key) -> Result<Accepted<T>, Error> {
+        let limit = self.config.deadline;
+        match rt::timeout(limit, self.open(transport, key)).await {
+            Ok(accepted) => accepted,
+            Err(_) => Err(Error::timeout(format!(
+                "resume: a connection did not get a session within {limit:?} (SessionStore::deadline)"
+            ))),
+        }
+    }
+
+    async fn open(&self, mut link: T, key: Key) -> Result<Accepted<T>, Error> {
+        let hello = match hello(&mut link).await {
+            Ok(hello) => hello,
+            Err(error) => return refuse(link, error).await,
+        };
+        let Some((id, token, position)) = hello.session else { return self.begin(link, &hello, key).await };
+        let Some(handoff) = self.find(&id, &token, key.owner()) else { return self.begin(link, &hello, key).await };
+        let offer = Offer { link, epoch: hello.epoch, window: hello.window, position };
+        let link = match handoff.offer(offer) {
+            Ok(ticket) => {
+                let wait = Wait { handoff, ticket };
+                match poll_fn(|cx| wait.handoff.poll_outcome(ticket, cx)).await? {
+                    Outcome::Taken => return Ok(Accepted::Resumed),
+                    Outcome::Refused(link, error) => return refuse(link, error).await,
+                    Outcome::Free(link) => link,
+                }
+            }
+            Err(link) => link,
+        };
+        self.begin(link, &hello, key).await
+    }
+
+    async fn begin(&self, mut link: T, hello: &Hello, key: Key) -> Result<Accepted<T>, Error> {
+        let (wakers, both) = WakerPair::new();
+        let (entry, token) = match self.add(key, both) {
+            Ok(added) => added,
+            Err(error) => return refuse(link, error).await,
+        };
+        let welcome = Welcome {
+            is_resumed: false,
+            id: entry.id,
+            token,
+            window: self.config.window,
+            position: Default::default(),
+        };
+        link.send_message(Own::Welcome(welcome).into_message()).await.map_err(Into::into)?;
+        let Config { window, max_stalled, ttl, ack_delay, .. } = self.config;
+        let ledger = Ledger::new(entry.id, window, hello.window, Budget::of(self.pool.clone()), max_stalled);
+        Ok(Accepted::New(Session::new(link, entry, wakers, ledger, hello.epoch, (ttl, ack_delay))))
     }
 }
 
-/// A session's place in the store, free when it is dropped.
-pub(super) struct Seat<T> {
-    pub(super) id: Bytes16,
-    pub(super) slot: Arc<Slot<T>>,
-    shared: Arc<Shared<T>>,
+async fn hello<T: Transport<Message, In = Message> + Unpin>(link: &mut T) -> Result<Hello, Error> {
+    for _ in 0..=MAX_CONTROL {
+        match link.receive_message().await {
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Close(frame))) => {
+                let error = Error::closed("resume: the client closed before it opened a session");
+                return Err(error.with_close_frame(frame));
+            }
+            Some(Ok(message)) => match wire::read(message)? {
+                Parsed::Own(Own::Hello(hello)) => return Ok(hello),
+                _ => break,
+            },
+            Some(Err(error)) => return Err(error.into()),
+            None => return Err(Error::closed("resume: the connection ended before a session was opened")),
+        }
+    }
+    Err(Error::protocol("resume: the first message does not open a session: the client has no ResumeLayer"))
 }
 
-impl<T> Seat<T> {
-    /// The session has a connection again.
-    pub(super) fn set_found(&self) {
-        self.shared.lock().set_found(&self.id);
-    }
-
-    /// The session has lost its connection now. `is_used` says whether it ever carried a message of a user.
-    pub(super) fn set_lost(&self, is_used: bool) {
-        self.shared.lock().set_lost(&self.id, is_used, Instant::now());
-    }
-
-    /// The session can be found no more.
-    pub(super) fn leave(&self) {
-        let record = self.shared.lock().remove(&self.id);
-        self.slot.leave();
-        drop(record);
-    }
+/// Tells the client the reason, if it listens.
+async fn refuse<T, R>(mut link: T, error: Error) -> Result<R, Error>
+where
+    T: Transport<Message, In = Message> + Unpin,
+{
+    let (code, reason) = match () {
+        () if error.is_protocol() => (CloseCode::PROTOCOL, "resume: no such opening message"),
+        () if error.is_full() => (CloseCode::TRY_AGAIN, "resume: too many sessions"),
+        () => return Err(error),
+    };
+    let frame = CloseFrame::new(code, Text::from_static(reason));
+    let _ = link.send_message(Message::Close(Some(frame))).await;
+    Err(error)
 }
 
-impl<T> Drop for Seat<T> {
+/// An offer that is withdrawn when nobody waits for it any more.
+struct Wait<T> {
+    handoff: Arc<Handoff<T>>,
+    ticket: u64,
+}
+
+impl<T> Drop for Wait<T> {
     fn drop(&mut self) {
-        self.leave();
-    }
-}
-
-impl<T> fmt::Debug for Seat<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seat").field("id", &SessionId(self.id)).field("slot", &self.slot).finish_non_exhaustive()
+        self.handoff.withdraw(self.ticket);
     }
 }
 
 impl<T> Clone for SessionStore<T> {
     fn clone(&self) -> Self {
-        Self { config: self.config, pool: self.pool.clone(), shared: self.shared.clone() }
+        Self { config: self.config, pool: self.pool.clone(), registry: self.registry.clone() }
     }
 }
 

@@ -10,24 +10,27 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::{
-    home::{Home, Lease, superseded},
-    link::{End, Event, Link},
-    state::Core,
+    SessionId,
+    cell::{Lease, SessionCell, superseded},
+    ending::LinkEnd,
+    ledger::Ledger,
+    link::{Link, Received},
 };
 use crate::{Error, Message, Transport, transport::wakers::WakerPair};
 
-/// One connection of a client's session: what the connector [`Resume`](super::Resume) gives.
+/// One connection of a client's session: the transport that a [`Resume`](super::Resume) connector returns.
 ///
-/// It ends with its connection, as any transport; the session goes on with the next one. What this transport accepted
-/// (`start_send` said `Ok`) is the session's to deliver: do not send it again by yourself.
+/// It ends with its connection, as any transport does; the session goes on with the next one. A message that this
+/// transport accepted (`start_send` returned `Ok`) is delivered by the session: do not send it again.
 ///
-/// Dropped, closed or failed, it gives the session back to its connector. When a newer connection of the same session is
-/// opened, it fails with an error that [`is_closed`](Error::is_closed) the next time that it is polled.
+/// Dropping or closing the transport, or its failure, returns the session to the connector. When a newer connection of
+/// the same session is opened, this one fails with an error for which [`is_closed`](Error::is_closed) is true the next
+/// time it is polled.
 pub struct ResumedTransport<T> {
     link: Link<T>,
-    halves: Arc<WakerPair>,
+    wakers: Arc<WakerPair>,
     lease: Lease,
-    /// Why the sink fails, once the session is gone from here.
+    /// The error of the sink after the session was returned.
     failed: Option<Error>,
     stream_ended: bool,
 }
@@ -35,28 +38,28 @@ pub struct ResumedTransport<T> {
 impl<T> ResumedTransport<T> {
     pub(super) fn new(
         link: T,
-        halves: Arc<WakerPair>,
-        core: Core,
-        home: Arc<Home>,
+        wakers: Arc<WakerPair>,
+        ledger: Ledger,
+        cell: Arc<SessionCell>,
         epoch: u64,
         ack_delay: Duration,
     ) -> Self {
         Self {
-            link: Link::new(link, halves.clone(), ack_delay, None),
-            halves,
-            lease: Lease { core: Some(core), home, epoch },
+            link: Link::new(link, wakers.clone(), ack_delay, None),
+            wakers,
+            lease: Lease { ledger: Some(ledger), cell, epoch },
             failed: None,
             stream_ended: false,
         }
     }
 
-    /// The inner transport.
+    /// Returns the inner transport.
     #[must_use]
     pub fn get_ref(&self) -> &T {
         self.link.get_ref()
     }
 
-    /// The inner transport. What is sent or received there bypasses the session, and makes it unusable.
+    /// Returns the inner transport. Messages that are sent or received there bypass the session and make it unusable.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         self.link.get_mut()
@@ -75,67 +78,64 @@ impl<T> ResumedTransport<T> {
                 None => Error::closed("resume: the connection has ended"),
             });
         }
-        self.halves.writer.wake();
+        self.wakers.wake_both();
     }
 
-    /// Whether a newer connection has taken over; if so, the session goes home.
+    /// Whether a newer connection has taken over. If so, the session is returned.
     #[inline]
     fn is_superseded(&mut self) -> bool {
-        let is_newest = self.lease.home.is_newest(self.lease.epoch);
-        if !is_newest {
-            self.yield_session();
+        let is_newest = self.lease.cell.is_newest(self.lease.epoch);
+        if !is_newest && self.lease.ledger.is_some() {
+            self.end(false, Some(&superseded()));
         }
         !is_newest
     }
 
-    #[cold]
-    fn yield_session(&mut self) {
-        if self.lease.core.is_some() {
-            self.end(false, Some(&superseded()));
-            self.halves.reader.wake();
-        }
-    }
-
-    /// The session, for the sink.
-    fn writable(&mut self) -> Result<(&mut Link<T>, &mut Core), Error> {
+    /// Returns the session, for the sink.
+    fn writable(&mut self) -> Result<(&mut Link<T>, &mut Ledger), Error> {
         if self.is_superseded() {
             return Err(self.closed());
         }
-        match &mut self.lease.core {
-            Some(core) if core.closing.is_none() && !core.is_over => Ok((&mut self.link, core)),
+        match &mut self.lease.ledger {
+            Some(ledger) if ledger.closing.is_none() && !ledger.is_over => Ok((&mut self.link, ledger)),
             Some(_) => Err(Error::closed("resume: the session is closed")),
             None => Err(self.failed.clone().unwrap_or_else(superseded)),
         }
     }
 
-    /// The sink's error: the connection's, unless the session is given up for it.
-    #[cold]
-    fn poll_failed(&mut self, error: Error, cx: &Context<'_>) -> Poll<Result<(), Error>>
-    where
-        T: Transport<Message, In = Message> + Unpin,
-    {
-        let Some(core) = &mut self.lease.core else { return Poll::Ready(Err(error)) };
-        // A peer that closes for a message may close the socket while this end still writes. Its close frame is read here, since
-        // nobody may be reading, and without it the message would be sent again on connection after connection.
-        if error.status().is_none() {
-            ready!(self.link.poll_last_words(core, cx));
+    /// Shows the counts of the ledger to the handles.
+    fn show(&self) {
+        if let Some(ledger) = &self.lease.ledger {
+            self.lease.cell.show(ledger);
         }
-        // Messages before that frame are the user's: the stream gives them and then the frame.
-        let error = if core.inbox.has_data() { error } else { self.link.with_peer_close(error) };
-        // Only a refusal ends the connection here: the stream may still have progress to report.
+    }
+}
+
+impl<T: Transport<Message, In = Message> + Unpin> ResumedTransport<T> {
+    /// Returns what the sink says after `polled`: an error of the connection, or the one for which the session is given
+    /// up.
+    fn settle(&mut self, polled: Poll<Result<(), Error>>, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        let error = match polled {
+            Poll::Ready(Ok(())) => return polled,
+            Poll::Pending if self.is_superseded() => return Poll::Ready(Err(self.closed())),
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(error)) => error,
+        };
+        let Some(ledger) = &mut self.lease.ledger else { return Poll::Ready(Err(error)) };
+        // A peer that closes because of a message may close the socket while this end still writes. Its close frame is
+        // read here, since nobody may be reading. Without it the message would be sent again on each new connection.
+        if error.status().is_none() {
+            ready!(self.link.poll_last_words(ledger, cx));
+        }
+        // Messages before that frame are the user's: the stream yields them first, and then the frame.
+        let error = if ledger.inbox.has_data() { error } else { self.link.with_peer_close(error) };
+        // Only a refusal ends the connection here. Otherwise the stream may still report progress.
         if error.status().is_none() && error.close_frame().is_none() {
             return Poll::Ready(Err(error));
         }
-        let Some(given_up) = core.connection_ended(Some(&error)) else { return Poll::Ready(Err(error)) };
+        let Some(given_up) = ledger.connection_ended(Some(&error)) else { return Poll::Ready(Err(error)) };
         self.end(true, Some(&given_up));
-        self.halves.reader.wake();
         Poll::Ready(Err(given_up))
-    }
-
-    fn show(&self) {
-        if let Some(core) = &self.lease.core {
-            self.lease.home.show(core);
-        }
     }
 }
 
@@ -144,25 +144,19 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = &mut *self;
-        let (link, core) = this.writable()?;
-        let before = core.out.unacknowledged();
-        let room = link.poll_ready(core, cx);
-        if core.out.unacknowledged() != before {
+        let (link, ledger) = this.writable()?;
+        let before = ledger.out.unacknowledged();
+        let ready = link.poll_ready(ledger, cx);
+        if ledger.out.unacknowledged() != before {
             // It had to wait for acknowledgements, and read them.
             this.show();
         }
-        if room.is_pending() && this.is_superseded() {
-            return Poll::Ready(Err(this.closed()));
-        }
-        match room {
-            Poll::Ready(Err(error)) => this.poll_failed(error, cx),
-            room => room,
-        }
+        this.settle(ready, cx)
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        let (link, core) = self.writable()?;
-        let sent = link.start_send(core, message);
+        let (link, ledger) = self.writable()?;
+        let sent = link.start_send(ledger, message);
         self.show();
         sent
     }
@@ -172,15 +166,9 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
         if this.is_superseded() {
             return Poll::Ready(Err(this.closed()));
         }
-        let Some(core) = &mut this.lease.core else { return Poll::Ready(Err(this.closed())) };
-        let flushed = this.link.poll_flush(core, cx);
-        if flushed.is_pending() && this.is_superseded() {
-            return Poll::Ready(Err(this.closed()));
-        }
-        match flushed {
-            Poll::Ready(Err(error)) => this.poll_failed(error, cx),
-            flushed => flushed,
-        }
+        let Some(ledger) = &mut this.lease.ledger else { return Poll::Ready(Err(this.closed())) };
+        let flushed = this.link.poll_flush(ledger, cx);
+        this.settle(flushed, cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -188,9 +176,9 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
         if this.is_superseded() {
             return Poll::Ready(Ok(()));
         }
-        match &mut this.lease.core {
-            Some(core) => this.link.poll_close(core, cx),
-            // The connection is closed or cut; the session goes on with the next, or is over.
+        match &mut this.lease.ledger {
+            Some(ledger) => this.link.poll_close(ledger, cx),
+            // The connection is closed or cut. The session goes on with the next one, or is over.
             None => this.link.poll_close_only(cx),
         }
     }
@@ -209,46 +197,46 @@ impl<T: Transport<Message, In = Message> + Unpin> Stream for ResumedTransport<T>
                 this.stream_ended = true;
                 return Poll::Ready(Some(Err(this.closed())));
             }
-            let Some(core) = &mut this.lease.core else {
+            let Some(ledger) = &mut this.lease.ledger else {
                 this.stream_ended = true;
                 return Poll::Ready(None);
             };
-            let before = core.out.unacknowledged().0;
-            let event = this.link.poll_next(core, cx);
-            if core.out.unacknowledged().0 != before {
-                this.lease.home.show(core);
+            let before = ledger.out.unacknowledged().0;
+            let received = this.link.poll_next(ledger, cx);
+            if ledger.out.unacknowledged().0 != before {
+                this.lease.cell.show(ledger);
             }
-            let end = match event {
-                Poll::Ready(Event::Message(message)) => return Poll::Ready(Some(Ok(message))),
-                Poll::Ready(Event::Rejected(error)) => {
+            let end = match received {
+                Poll::Ready(Received::Message(message)) => return Poll::Ready(Some(Ok(message))),
+                Poll::Ready(Received::Rejected(error)) => {
                     this.show();
                     return Poll::Ready(Some(Err(error)));
                 }
-                Poll::Ready(Event::End(end)) => end,
+                Poll::Ready(Received::End(end)) => end,
                 Poll::Pending if this.is_superseded() => continue,
                 Poll::Pending => return Poll::Pending,
             };
             this.stream_ended = true;
             let given_up = match &end {
-                End::Cut(cause) if !core.is_over => core.connection_ended(cause.as_ref()),
+                LinkEnd::Cut(cause) if !ledger.is_over => ledger.connection_ended(cause.as_ref()),
                 _ => None,
             };
-            let error = match (given_up, end) {
-                (Some(error), _) | (None, End::Broken(error)) => Some((true, error)),
-                // The peer's close message was given to the user, and says all.
-                (None, End::Over | End::Cut(None)) => None,
-                (None, End::Cut(Some(_))) if this.link.heard_close() => None,
-                (None, End::Cut(Some(error)) | End::Rejected(error)) => Some((false, error)),
+            let (is_broken, error) = match (given_up, end) {
+                (Some(error), _) | (None, LinkEnd::Broken(error)) => (true, Some(error)),
+                (None, LinkEnd::Over | LinkEnd::Cut(None)) => (false, None),
+                // The user got the peer's close message, which says everything.
+                (None, LinkEnd::Cut(Some(_))) if this.link.gives_close() => (false, None),
+                (None, LinkEnd::Cut(Some(error)) | LinkEnd::Rejected(error)) => (false, Some(error)),
             };
-            this.end(matches!(error, Some((true, _))), error.as_ref().map(|(_, error)| error));
-            return Poll::Ready(error.map(|(_, error)| Err(error)));
+            this.end(is_broken, error.as_ref());
+            return Poll::Ready(error.map(Err));
         }
     }
 }
 
 impl<T> fmt::Debug for ResumedTransport<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let id = self.lease.core.as_ref().map(|core| super::SessionId(core.id));
+        let id = self.lease.ledger.as_ref().map(|ledger| SessionId(ledger.id));
         f.debug_struct("ResumedTransport").field("session", &id).finish_non_exhaustive()
     }
 }

@@ -1,8 +1,7 @@
-//! The messages of this layer: fixed layouts, little endian, behind a mark. `docs/wire.md` has them. Pure.
+//! The messages of this layer: fixed layouts, little endian, with a mark. `docs/wire.md` describes them. No I/O.
 
 use bytes::{Bytes, BytesMut};
 
-use super::state::Window;
 use crate::{
     Error, Message,
     message::trailer::{self, Layer},
@@ -16,34 +15,75 @@ const WELCOME: u8 = 2;
 const ACK: u8 = 3;
 const BYE: u8 = 4;
 
-/// A session's public name, and its secret.
+/// A session's public name, or its secret.
 pub(super) type Bytes16 = [u8; 16];
 
-/// Where one end stands in a session.
+/// How much may be accepted and not yet acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) messages: u32,
+    pub(super) bytes: u32,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { messages: 1024, bytes: 1 << 20 }
+    }
+}
+
+impl Window {
+    /// Returns how much an end that keeps this much has on a connection without an acknowledgement, if the other end
+    /// keeps `other`.
+    ///
+    /// The other end can hold as much as it keeps, and at least the default. Both ends know this number, and no peer
+    /// makes an end hold more than its own bound.
+    pub(super) fn towards(self, other: Self) -> Self {
+        let least = Self::default();
+        Self {
+            messages: self.messages.min(other.messages.max(least.messages)),
+            bytes: self.bytes.min(other.bytes.max(least.bytes)),
+        }
+    }
+
+    /// Whether one more message has room: the last one may exceed the bytes. An empty window has room for one.
+    #[inline]
+    pub(super) fn has_room(self, messages: usize, bytes: usize) -> bool {
+        messages < self.messages.max(1) as usize && bytes < self.bytes.max(1) as usize
+    }
+
+    /// Whether one in `parts` of the window is used.
+    #[inline]
+    pub(super) fn is_used(self, messages: u64, bytes: usize, parts: u32) -> bool {
+        messages >= u64::from((self.messages / parts).max(1)) || bytes >= (self.bytes / parts).max(1) as usize
+    }
+}
+
+/// The position of one end in a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Position {
-    /// How many data messages came in, and what they were.
+    /// The number of data messages that came in, and their digest.
     pub(super) received: u64,
     pub(super) digest: u64,
-    /// The oldest data message that this end can send again, counted from 0, and how many it has accepted in all.
+    /// The oldest data message that this end can send again, counted from 0, and the number of all that it has
+    /// accepted.
     pub(super) first: u64,
     pub(super) sent: u64,
 }
 
 /// The first message of a client.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(test, derive(Debug))] // elsewhere not: it has the secret
+#[cfg_attr(test, derive(Debug))] // only in tests, because it contains the secret
 pub(super) struct Hello {
-    /// Each connection of a client has a greater one.
+    /// The number of the connection: greater than that of every earlier one of this client.
     pub(super) epoch: u64,
     pub(super) window: Window,
-    /// The session to go on with, and the position in it.
+    /// The session to resume (name and secret), and the position in it.
     pub(super) session: Option<(Bytes16, Bytes16, Position)>,
 }
 
 /// The answer of a server.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(test, derive(Debug))] // elsewhere not: it has the secret
+#[cfg_attr(test, derive(Debug))] // only in tests, because it contains the secret
 pub(super) struct Welcome {
     pub(super) is_resumed: bool,
     pub(super) id: Bytes16,
@@ -52,7 +92,7 @@ pub(super) struct Welcome {
     pub(super) position: Position,
 }
 
-/// How far one end is: what it has received, and what it has put on this connection before.
+/// The progress of one end: the number of messages that it has received, and that it has put on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ack {
     pub(super) received: u64,
@@ -61,42 +101,42 @@ pub(super) struct Ack {
 
 /// A message of this layer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(test, derive(Debug))] // elsewhere not: it has the secret
+#[cfg_attr(test, derive(Debug))] // only in tests, because it contains the secret
 pub(super) enum Own {
     Hello(Hello),
     Welcome(Welcome),
     Ack(Ack),
-    /// The session is over for good; no data follows.
+    /// The session is permanently over. No data follows.
     Bye(Ack),
 }
 
-/// What came in.
-pub(super) enum Read {
-    /// None of this layer's business, as it was sent.
+/// An incoming message as this layer sees it.
+pub(super) enum Parsed {
+    /// A message that does not concern this layer, as it was sent.
     Plain(Message),
     Own(Own),
 }
 
-/// Whether a message ends in a mark of this layer; most do not, and are not looked at further.
+/// Whether a message ends in a mark of this layer. Most do not, and need no parsing.
 #[inline]
 pub(super) fn is_marked(message: &Message) -> bool {
     matches!(message, Message::Binary(payload) if trailer::kind(Layer::Resume, payload).is_some())
 }
 
-/// How long a message of the user is on the wire: the length that both ends count.
+/// Returns the length of a user's message on the wire, which is the length that both ends count.
 #[inline]
 pub(super) fn length(message: &Message) -> usize {
     message.len() + trailer::escape_len(Layer::Resume, message)
 }
 
-/// Tells this layer's messages from others.
-pub(super) fn read(message: Message) -> Result<Read, Error> {
+/// Distinguishes this layer's messages from others.
+pub(super) fn read(message: Message) -> Result<Parsed, Error> {
     let (kind, body) = match trailer::open(Layer::Resume, message) {
-        trailer::Opened::Plain(message) => return Ok(Read::Plain(message)),
+        trailer::Opened::Plain(message) => return Ok(Parsed::Plain(message)),
         trailer::Opened::Marked(kind, body) => (kind, body),
     };
     match parse(kind, &body) {
-        Some(own) => Ok(Read::Own(own)),
+        Some(own) => Ok(Parsed::Own(own)),
         None => Err(malformed(kind, &body)),
     }
 }
@@ -107,7 +147,7 @@ fn malformed(kind: u8, body: &Bytes) -> Error {
         (HELLO | WELCOME, Some(&version)) if version != VERSION => Error::protocol(format!(
             "resume: the peer speaks version {version} of the session messages, this end version {VERSION}"
         )),
-        _ => Error::protocol(format!("resume: a session message of kind {kind} and {length} bytes is not one")),
+        _ => Error::protocol(format!("resume: a session message of kind {kind} and {length} bytes is malformed")),
     }
 }
 
@@ -118,7 +158,7 @@ impl Own {
 
     /// Writes the message into `memory`. That allocates only if the message before it is still in use.
     pub(super) fn write_to(self, memory: &mut BytesMut) -> Message {
-        let mut to = Writer([0; 90], 0);
+        let mut to = Buffer([0; 90], 0);
         let kind = match self {
             Self::Hello(hello) => {
                 let (id, token, position) = hello.session.unwrap_or_default();
@@ -173,10 +213,10 @@ fn parse(kind: u8, body: &[u8]) -> Option<Own> {
     from.0.is_empty().then_some(own)
 }
 
-/// Room for the largest of them, and how much of it is written.
-struct Writer([u8; 90], usize);
+/// Room for the largest message, and the number of bytes that are written.
+struct Buffer([u8; 90], usize);
 
-impl Writer {
+impl Buffer {
     fn put<const N: usize>(&mut self, bytes: [u8; N]) {
         if let Some(place) = self.0.get_mut(self.1..).and_then(|rest| rest.first_chunk_mut()) {
             *place = bytes;
@@ -215,7 +255,7 @@ impl Reader<'_> {
         Some(*bytes)
     }
 
-    /// The version, which must be ours, and a flag.
+    /// Reads the version, which must be ours, and a flag.
     fn flag(&mut self) -> Option<bool> {
         match self.take()? {
             [VERSION, 0] => Some(false),

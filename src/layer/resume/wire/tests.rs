@@ -35,7 +35,7 @@ fn own() -> impl Strategy<Value = Own> {
 proptest! {
     #[test]
     fn what_is_written_is_read(own in own()) {
-        let Ok(Read::Own(again)) = read(own.into_message()) else { panic!("not read") };
+        let Ok(Parsed::Own(again)) = read(own.into_message()) else { panic!("not read") };
         prop_assert!(again == own);
     }
 
@@ -52,7 +52,7 @@ proptest! {
     #[test]
     fn any_bytes_are_a_message_or_an_error(kind in any::<u8>(), body in proptest::collection::vec(any::<u8>(), 0..120)) {
         let message = Message::Binary(trailer::append(&body, Layer::Resume, kind));
-        if let Ok(Read::Own(own)) = read(message.clone()) {
+        if let Ok(Parsed::Own(own)) = read(message.clone()) {
             prop_assert!(own.into_message() == message);
         }
     }

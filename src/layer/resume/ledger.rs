@@ -1,93 +1,57 @@
-//! What one end knows of a session: counts of both directions, and what the peer may still lack. No I/O and no clock.
+//! What one end knows of a session: the counts of both directions, and the messages that the peer may lack. No I/O and
+//! no clock.
 
 use std::collections::VecDeque;
 
 use super::{
     budget::Budget,
-    outgoing::{Outgoing, step},
-    wire::{self, Ack, Bytes16, Position},
+    replay::{ReplayBuffer, step},
+    wire::{self, Ack, Bytes16, Position, Window},
 };
 use crate::{CloseCode, CloseFrame, Error, Message};
 
-/// What may be accepted and not yet acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Window {
-    pub(super) messages: u32,
-    pub(super) bytes: u32,
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self { messages: 1024, bytes: 1 << 20 }
-    }
-}
-
-impl Window {
-    /// What an end that keeps this much has on a connection, unacknowledged, where the other end keeps `other`. The other end can hold as much
-    /// as it keeps, and at least the default; so both know this number, and what a peer says never makes an end hold more than it would.
-    pub(super) fn towards(self, other: Self) -> Self {
-        let least = Self::default();
-        Self {
-            messages: self.messages.min(other.messages.max(least.messages)),
-            bytes: self.bytes.min(other.bytes.max(least.bytes)),
-        }
-    }
-
-    /// Whether one more message has room beside so many: the last one may go over the bytes. A window of nothing has room for one.
-    #[inline]
-    pub(super) fn has_room(self, messages: usize, bytes: usize) -> bool {
-        messages < self.messages.max(1) as usize && bytes < self.bytes.max(1) as usize
-    }
-
-    /// Whether one in `parts` of the window is used.
-    #[inline]
-    fn is_used(self, messages: u64, bytes: usize, parts: u32) -> bool {
-        messages >= u64::from((self.messages / parts).max(1)) || bytes >= (self.bytes / parts).max(1) as usize
-    }
-}
-
-/// The digest of an end that had to count a message without reading it. Of messages there is such a digest by chance alone.
+/// The digest of an end that had to count a message without reading it. Real messages have it by chance only.
 const UNKNOWN: u64 = 0;
 
 /// One end of a session.
 #[derive(Debug)]
-pub(super) struct Core {
+pub(super) struct Ledger {
     pub(super) id: Bytes16,
-    pub(super) out: Outgoing,
+    pub(super) out: ReplayBuffer,
     pub(super) incoming: Incoming,
     pub(super) inbox: Inbox,
-    /// This end ends the session, with this close message if the user gave one.
+    /// This end ends the session, with this close frame if the user gave one.
     pub(super) closing: Option<Option<CloseFrame>>,
-    /// The session was ended, by either end.
+    /// The session was ended by either end.
     pub(super) is_over: bool,
-    /// What the user is still to be told of.
+    /// The rejections that the user was not told about yet.
     refusals: Refusals,
-    /// Whether connections get anything done.
+    /// Whether connections make progress.
     pub(super) progress: Progress,
 }
 
-/// Messages that were accepted, and then refused by a connection.
+/// Messages that were accepted and then refused by a connection.
 #[derive(Debug, Default)]
 struct Refusals {
     first: Option<Error>,
     more: u64,
 }
 
-/// Why a session cannot go on at the position that a peer names.
+/// Why a session cannot go on from the position that a peer reports.
 #[derive(Debug)]
 pub(super) enum Mismatch {
-    /// A position that cannot be. The session is as it was.
-    Lie(Error),
-    /// Both ends have seen different messages. The session is of no use any more.
+    /// An impossible position. The session stays as it was.
+    Impossible(Error),
+    /// The two ends have seen different messages. The session cannot go on.
     Diverged(Error),
 }
 
-impl Core {
+impl Ledger {
     pub(super) fn new(id: Bytes16, own: Window, peer: Window, budget: Budget, max_stalled: u32) -> Self {
         Self {
             id,
             inbox: Inbox::new(budget.another()),
-            out: Outgoing::new(own, own.towards(peer), budget),
+            out: ReplayBuffer::new(own, own.towards(peer), budget),
             incoming: Incoming { received: 0, digest: Some(0), told: 0, bytes: 0, window: peer.towards(own) },
             closing: None,
             is_over: false,
@@ -96,12 +60,12 @@ impl Core {
         }
     }
 
-    /// Drops what was read ahead and not given to the user: it comes again on the next connection.
+    /// Drops messages that were read ahead and not given to the user. They come again on the next connection.
     pub(super) fn forget_inbox(&mut self) {
         self.inbox.clear();
     }
 
-    /// Where this end stands, for a new connection.
+    /// Returns the position of this end, for a new connection.
     pub(super) fn position(&mut self) -> Position {
         self.forget_inbox();
         Position {
@@ -112,22 +76,22 @@ impl Core {
         }
     }
 
-    /// Where this end stands, to be put on the connection now.
+    /// Returns the progress of this end, to be put on the connection now.
     pub(super) fn ack(&mut self) -> Ack {
         self.incoming.told = self.incoming.received;
         self.incoming.bytes = 0;
         Ack { received: self.incoming.received, sent: self.out.written }
     }
 
-    /// The user gets a message: only then it counts as received. So what the peer may send, and what is read ahead here, stays
-    /// within the peer's bounds, however slow the user is.
+    /// Counts a message that the user gets now. A message that was read ahead does not count as received, so the peer
+    /// sends no more than its window, however slow the user is.
     pub(super) fn give(&mut self, message: &Message) {
         if message.is_data() {
             self.incoming.count(message);
         }
     }
 
-    /// The next message that was read ahead, for the user.
+    /// Takes the next message that was read ahead, for the user.
     pub(super) fn take_read(&mut self) -> Option<Message> {
         let message = self.inbox.pop()?;
         self.give(&message);
@@ -136,25 +100,26 @@ impl Core {
 
     /// Keeps a message that was read while the user waited for room to write.
     ///
-    /// [`is_protocol`](Error::is_protocol): the peer breaks its window. [`is_full`](Error::is_full): all sessions together hold what they
-    /// may, so this connection has to end; its messages come again on the next one.
+    /// Returns an error for which [`is_protocol`](Error::is_protocol) is true if the peer exceeds its window, and one
+    /// for which [`is_full`](Error::is_full) is true if all sessions together hold as much as they may. Then this
+    /// connection has to end, and its messages come again on the next one.
     pub(super) fn read_ahead(&mut self, message: Message) -> Result<(), Error> {
         self.inbox.push(message, self.incoming.window)
     }
 
-    /// Something that the user sent was refused after it was accepted.
+    /// Notes that a message of the user was refused after it was accepted.
     pub(super) fn refused(&mut self, error: Error) {
         let what = "resume: the connection refused a message that was accepted before; it is not sent again";
         self.tell(error.context(what).into_rejection());
     }
 
-    /// The next message that came in cannot be given: it counts, and the user is told.
+    /// Counts an incoming message that the user cannot get, and tells the user.
     pub(super) fn reject_incoming(&mut self, error: Error) {
         self.incoming.count_refused();
         self.tell(error);
     }
 
-    /// The user is told once, with how many there were.
+    /// Stores an error for the user. Later ones are only counted.
     fn tell(&mut self, error: Error) {
         match &self.refusals.first {
             None => self.refusals.first = Some(error),
@@ -176,23 +141,24 @@ impl Core {
         }
     }
 
-    /// The peer closes the connection.
+    /// Notes that the peer closes the connection.
     pub(super) fn peer_closed(&mut self, frame: Option<&CloseFrame>) {
         self.progress.is_refused |= frame.is_some_and(is_refusal);
     }
 
-    /// The connection was dropped by its user. Its end counts if the peer had closed it because of a message, though nobody read
-    /// as far as that. Returns an error if the session is given up.
+    /// Counts the end of a connection that its user dropped, if the peer had closed it because of a message. Returns an
+    /// error if the session is given up.
     pub(super) fn connection_dropped(&mut self) -> Option<Error> {
         if self.progress.is_refused { self.connection_ended(None) } else { None }
     }
 
-    /// A connection has ended. With an error, the session is to be given up.
+    /// Counts the end of a connection. Returns an error if the session is given up.
     pub(super) fn connection_ended(&mut self, cause: Option<&Error>) -> Option<Error> {
         let (messages, bytes) = self.out.unacknowledged();
         if let Some(error) = cause.filter(|error| error.status() == Some(http::StatusCode::PAYLOAD_TOO_LARGE)) {
             let what = format!(
-                "resume: a message is too large for the way to the peer; {messages} messages ({bytes} bytes) wait"
+                "resume: a message is too large for a proxy on the way to the peer; {messages} messages \
+                 ({bytes} bytes) wait"
             );
             return Some(error.clone().context(what).into_fatal());
         }
@@ -203,7 +169,7 @@ impl Core {
         };
         let what = format!("resume: {ended} while {messages} messages ({bytes} bytes) wait (max_stalled_connections)");
         Some(match cause {
-            // The peer says what is wrong with a message: that is no lost connection.
+            // The peer says what is wrong with a message, so this is more than a lost connection.
             Some(error) if is_too_large(error) => {
                 Error::too_large(what).with_close_frame(error.close_frame().cloned()).with_source(error.clone())
             }
@@ -212,7 +178,7 @@ impl Core {
         })
     }
 
-    /// The peer says where it stands.
+    /// Handles an acknowledgement of the peer.
     pub(super) fn acknowledged(&mut self, ack: Ack) -> Result<(), Error> {
         let received = self.incoming.received + self.inbox.data as u64;
         if ack.sent != received {
@@ -233,17 +199,17 @@ impl Core {
         Ok(())
     }
 
-    /// Whether the session can go on with a peer at this position. Changes nothing.
+    /// Checks whether the session can go on with a peer at this position. Changes nothing.
     pub(super) fn check(&self, peer: &Position) -> Result<(), Mismatch> {
         let (received, out) = (self.incoming.received, &self.out);
         if peer.received < out.acked || peer.received > out.most_written {
-            return Err(Mismatch::Lie(Error::protocol(format!(
+            return Err(Mismatch::Impossible(Error::protocol(format!(
                 "resume: the peer says it has received {} messages, of {} acknowledged before and {} sent",
                 peer.received, out.acked, out.most_written
             ))));
         }
         if received < peer.first || received > peer.sent {
-            return Err(Mismatch::Lie(Error::protocol(format!(
+            return Err(Mismatch::Impossible(Error::protocol(format!(
                 "resume: {received} messages have come in, and the peer says it holds those from {} to {}",
                 peer.first, peer.sent
             ))));
@@ -257,9 +223,9 @@ impl Core {
         Ok(())
     }
 
-    /// Goes on, on a new connection, with a peer whose position was [checked](Self::check). Says how many messages are sent
-    /// again, or for the first time after they were accepted without a connection.
-    pub(super) fn go_on(&mut self, peer: &Position, window: Window) -> u64 {
+    /// Resumes the session on a new connection, with a peer whose position was [checked](Self::check). Returns how many
+    /// messages are sent again, or for the first time after they were accepted without a connection.
+    pub(super) fn resume(&mut self, peer: &Position, window: Window) -> u64 {
         self.progress.begins(self.out.acked < peer.received, peer.received, self.incoming.received);
         self.out.release(peer.received);
         self.incoming.told = self.incoming.received;
@@ -293,7 +259,8 @@ pub(super) struct Progress {
     most: u32,
     /// Connections in a row that ended without an acknowledgement and without a message from the peer.
     cut: u32,
-    /// Connections that ended because of a message. Incoming messages do not reset it: they say nothing about the refused one.
+    /// Connections that ended because of a message. Incoming messages do not reset it: they say nothing about the
+    /// refused one.
     refused: u32,
     /// What was acknowledged and received when this connection began; `None` once its end was counted.
     start: Option<(u64, u64)>,
@@ -325,8 +292,8 @@ impl Progress {
         self.is_refused = false;
     }
 
-    /// Counts the end of a connection. Returns the reason if the session is to be given up. Without waiting messages there is
-    /// no progress to make.
+    /// Counts the end of a connection. Returns the reason if the session is to be given up. Without waiting messages
+    /// there is no progress to make.
     fn ended(&mut self, is_empty: bool, acked: u64, received: u64, cause: Option<&Error>) -> Option<Stalled> {
         let start = self.start.take()?;
         if is_empty || start.0 != acked {
@@ -353,16 +320,16 @@ pub(super) enum Acknowledgement {
     Now,
 }
 
-/// What came in.
+/// The incoming messages of a session.
 #[derive(Debug)]
 pub(super) struct Incoming {
     pub(super) received: u64,
-    /// Unknown once a message could not be read: it was counted, and what it was is known to its sender alone.
+    /// Unknown once a message was counted that could not be read: only its sender knows it.
     digest: Option<u64>,
-    /// The last number that the peer was told, and the bytes since.
+    /// The number in the last acknowledgement, and the bytes since.
     told: u64,
     bytes: usize,
-    /// The smaller of both ends' bounds: the peer has no more than that on its way.
+    /// The smaller of both ends' bounds. The peer has no more than that in flight.
     window: Window,
 }
 
@@ -375,7 +342,8 @@ impl Incoming {
         self.bytes += wire::length(message);
     }
 
-    /// Counts a data message that came in and cannot be given to the user, so that it is acknowledged and not sent again.
+    /// Counts a data message that came in and cannot be given to the user, so that it is acknowledged and not sent
+    /// again.
     pub(super) fn count_refused(&mut self) {
         self.received += 1;
         self.digest = None;
@@ -399,9 +367,11 @@ impl Incoming {
     }
 }
 
-/// What was read while the user waited for room to write. An honest peer has no more on its way than the smaller of both ends' bounds, so
-/// all of it fits, and the acknowledgements that stand behind it can always be read: two ends that write much at a time do not
-/// wait for each other for ever.
+/// Messages that were read while the user waited for room to write.
+///
+/// An honest peer has no more in flight than the smaller of both ends' bounds. All of it fits here, so the
+/// acknowledgements behind it can always be read. Otherwise two ends that write a lot at once could wait for each other
+/// forever.
 #[derive(Debug)]
 pub(super) struct Inbox {
     budget: Budget,
@@ -411,7 +381,8 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Pings and pongs that are kept for the user; those beyond were answered below, and are dropped.
+    /// The maximum number of pings and pongs that are kept for the user. Pings were answered below, so others are
+    /// dropped.
     const CONTROL: usize = 64;
 
     const fn new(budget: Budget) -> Self {
@@ -419,6 +390,7 @@ impl Inbox {
     }
 
     fn clear(&mut self) {
+        // Frees the memory: the session may wait for its client for long.
         self.queue = VecDeque::new();
         (self.data, self.bytes) = (0, 0);
         self.budget.shrink(0);

@@ -1,15 +1,15 @@
-//! What this end has accepted in a session. No I/O and no clock.
+//! The messages that one end has accepted and the other has not acknowledged. No I/O and no clock.
 
 use std::collections::VecDeque;
 
-use super::{budget::Budget, state::Window};
+use super::{budget::Budget, wire::Window};
 use crate::{
     Message,
     message::trailer::{self, Layer},
 };
 
-/// A running number that two ends share as long as they have seen the same messages: it is what tells a loss below this
-/// layer that no count shows. It finds accidents; it is no defence against a peer.
+/// Updates a digest that is the same at both ends as long as they have seen the same messages. It detects a loss below
+/// this layer that the counts do not show. It finds accidents and is not a defense against a peer.
 #[inline]
 pub(super) fn step(digest: u64, message: &Message) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -23,38 +23,47 @@ pub(super) fn step(digest: u64, message: &Message) -> u64 {
     (mixed ^ tail.rotate_left(32) ^ kind).wrapping_mul(ODD)
 }
 
-/// What was accepted, and is kept until the peer has it.
+/// Accepted messages, kept until the peer has them.
+///
+/// ```text
+///     acked             written            sent          messages, counted from 0
+///       |  on this        |  not yet on      |
+///       |  connection     |  this connection |
+///       +-----------------+------------------+---->  buffer
+///        at most `flight`
+///        at most `window` in all
+/// ```
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    /// What may be accepted and not yet acknowledged.
+pub(super) struct ReplayBuffer {
+    /// How much may be accepted and not yet acknowledged.
     window: Window,
-    /// What may be on a connection and not yet acknowledged: the peer holds no more for a user that does not read.
+    /// How much may be on a connection and not yet acknowledged: the peer holds no more for a user that does not read.
     flight: Window,
     budget: Budget,
     buffer: VecDeque<Kept>,
     bytes: usize,
-    /// The bytes of those that were put on this connection.
+    /// The bytes of the messages on this connection.
     flying: usize,
     /// The number of the buffer's first message, counted from 0, and the digest of all before it.
     pub(super) acked: u64,
     acked_digest: u64,
-    /// The digest of all that was accepted.
+    /// The digest of all accepted messages.
     digest: u64,
-    /// How many were put on this connection or stand before those that were.
+    /// The number of messages up to the last one on this connection.
     pub(super) written: u64,
-    /// The most that `written` ever was.
+    /// The maximum of `written` over all connections.
     pub(super) most_written: u64,
 }
 
 #[derive(Debug)]
 struct Kept {
-    /// As it goes over the wire.
+    /// The message as it goes over the wire.
     message: Message,
-    /// The digest up to and with it.
+    /// The digest up to and including it.
     digest: u64,
 }
 
-impl Outgoing {
+impl ReplayBuffer {
     pub(super) fn new(window: Window, flight: Window, budget: Budget) -> Self {
         Self {
             window,
@@ -80,7 +89,7 @@ impl Outgoing {
         self.acked + self.buffer.len() as u64
     }
 
-    /// Whether one more message may be accepted: the last one may go over the bound in bytes.
+    /// Whether one more message may be accepted. The last one may exceed the bound in bytes.
     #[inline]
     pub(super) fn has_room(&mut self) -> bool {
         self.window.has_room(self.buffer.len(), self.bytes) && self.budget.covers(self.bytes)
@@ -90,19 +99,19 @@ impl Outgoing {
     pub(super) fn push(&mut self, message: Message) {
         self.digest = step(self.digest, &message);
         let message = trailer::close(Layer::Resume, message);
-        // The length on the wire, which is what the peer counts and what `release` takes off.
+        // The length on the wire: the peer counts it, and `release` subtracts it.
         self.bytes += message.len();
         self.budget.hold(self.bytes);
         self.buffer.push_back(Kept { message, digest: self.digest });
     }
 
-    /// How many messages are on this connection without an acknowledgement.
+    /// Returns how many messages are on this connection without an acknowledgement.
     #[inline]
     fn in_flight(&self) -> usize {
         usize::try_from(self.written - self.acked).unwrap_or(usize::MAX)
     }
 
-    /// The next message that this connection has not had, if it may have it now.
+    /// Returns the next message for this connection, if the peer has room for it.
     #[inline]
     pub(super) fn next(&self) -> Option<&Message> {
         if self.has_next() { self.buffer.get(self.in_flight()).map(|kept| &kept.message) } else { None }
@@ -113,7 +122,7 @@ impl Outgoing {
         self.written < self.sent() && self.flight.has_room(self.in_flight(), self.flying)
     }
 
-    /// Whether messages wait for an acknowledgement before this connection may have them.
+    /// Whether messages wait for an acknowledgement before they may go on this connection.
     #[inline]
     pub(super) fn is_blocked(&self) -> bool {
         self.written < self.sent() && !self.flight.has_room(self.in_flight(), self.flying)
@@ -125,7 +134,7 @@ impl Outgoing {
         self.written + 1 == self.sent() && self.has_next()
     }
 
-    /// The next message was put on the connection.
+    /// Notes that the next message was put on the connection.
     #[inline]
     pub(super) fn wrote(&mut self) {
         self.flying += self.buffer.get(self.in_flight()).map_or(0, |kept| kept.message.len());
@@ -133,8 +142,8 @@ impl Outgoing {
         self.most_written = self.most_written.max(self.written);
     }
 
-    /// Takes out the next message, which the connection refuses. The peer has seen neither it nor those behind it, so they move up, and
-    /// both ends agree on all numbers and digests.
+    /// Removes the next message, which the connection refused. The peer has seen neither it nor the messages behind it,
+    /// so these move up and both ends agree on all numbers and digests.
     pub(super) fn refuse_next(&mut self) {
         let index = self.in_flight();
         let Some(refused) = self.buffer.remove(index) else { return };
@@ -144,7 +153,7 @@ impl Outgoing {
         let before = index.checked_sub(1).and_then(|last| self.buffer.get(last));
         let mut digest = before.map_or(self.acked_digest, |kept| kept.digest);
         for kept in self.buffer.iter_mut().skip(index) {
-            // As it was before it was escaped.
+            // The digest covers messages before they are escaped.
             if let trailer::Opened::Plain(message) = trailer::open(Layer::Resume, kept.message.clone()) {
                 digest = step(digest, &message);
             }
@@ -153,7 +162,7 @@ impl Outgoing {
         self.digest = digest;
     }
 
-    /// How many messages were accepted and not acknowledged, and their bytes on the wire.
+    /// Returns the number of messages without an acknowledgement, and their bytes on the wire.
     #[inline]
     pub(super) fn unacknowledged(&self) -> (usize, usize) {
         (self.buffer.len(), self.bytes)
@@ -171,7 +180,7 @@ impl Outgoing {
         self.budget.shrink(self.bytes);
     }
 
-    /// A new connection has had nothing that is still here, and may have so much at a time.
+    /// Begins a new connection, which has had none of these messages. Returns their number.
     pub(super) fn rewind(&mut self, flight: Window) -> u64 {
         self.written = self.acked;
         self.flying = 0;

@@ -1,4 +1,4 @@
-//! Where a client's new connection waits for its session to take it.
+//! How a client's new connection reaches its session.
 
 use std::{
     fmt,
@@ -9,10 +9,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{home::superseded, state::Window, wire::Position};
+use super::{
+    cell::superseded,
+    wire::{Position, Window},
+};
 use crate::Error;
 
-/// A connection whose client wants to go on with a session, and holds its secret.
+/// A connection whose client wants to resume a session, and has its secret.
 pub(super) struct Offer<T> {
     pub(super) link: T,
     pub(super) epoch: u64,
@@ -22,73 +25,66 @@ pub(super) struct Offer<T> {
 
 /// What became of an offer.
 pub(super) enum Outcome<T> {
-    /// The session goes on over it.
+    /// The session goes on over the connection.
     Taken,
-    /// The session is over, or of no use any more: the connection is free for a new one.
+    /// The session is over or useless: the connection is free for a new one.
     Free(T),
     Refused(T, Error),
 }
 
-pub(super) struct Slot<T> {
+/// A place for one offer, shared by a session and those that accept connections for it.
+pub(super) struct Handoff<T> {
     has_offer: AtomicBool,
     /// Wakes both halves of the session.
     session: Waker,
-    state: Mutex<State<T>>,
+    state: Mutex<Offered<T>>,
 }
 
-/// An idle session has none of it, and there are many: the rare connection that waits is boxed.
-struct State<T> {
-    offer: Option<Box<T>>,
-    facts: Option<(u64, Window, Position)>,
-    /// The newest offer's number: an older one has lost.
+/// Most sessions never have an offer, and there are many sessions, so the connection is boxed.
+struct Offered<T> {
+    offer: Option<Box<Offer<T>>>,
+    /// The number of the newest offer. An older one has lost.
     ticket: u64,
     outcome: Option<Box<Outcome<T>>>,
-    accepting: Option<Waker>,
+    acceptor: Option<Waker>,
     /// The session takes no more offers.
     is_gone: bool,
-    /// It had to make room for another one.
+    /// The session had to make room for another one.
     is_evicted: bool,
 }
 
-impl<T> Slot<T> {
+impl<T> Handoff<T> {
     pub(super) fn new(session: Waker) -> Self {
-        let state = State {
-            offer: None,
-            facts: None,
-            ticket: 0,
-            outcome: None,
-            accepting: None,
-            is_gone: false,
-            is_evicted: false,
-        };
+        let state =
+            Offered { offer: None, ticket: 0, outcome: None, acceptor: None, is_gone: false, is_evicted: false };
         Self { has_offer: AtomicBool::new(false), session, state: Mutex::new(state) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+    fn lock(&self) -> MutexGuard<'_, Offered<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lays a connection down, in place of an older one that waits. Its number, or the connection itself when the session is
+    /// Offers a connection, replacing an older one that waits. Returns its number, or the connection if the session is
     /// gone.
     pub(super) fn offer(&self, offer: Offer<T>) -> Result<u64, T> {
+        let offer = Box::new(offer);
         let mut state = self.lock();
         if state.is_gone {
             return Err(offer.link);
         }
-        let older = (state.offer.replace(Box::new(offer.link)), state.outcome.take());
-        state.facts = Some((offer.epoch, offer.window, offer.position));
+        let older = (state.offer.replace(offer), state.outcome.take());
         state.ticket += 1;
         let ticket = state.ticket;
-        let accepting = state.accepting.take();
+        let acceptor = state.acceptor.take();
         self.has_offer.store(true, Ordering::Release);
         drop(state);
         drop(older);
-        accepting.into_iter().for_each(Waker::wake);
+        acceptor.into_iter().for_each(Waker::wake);
         self.session.wake_by_ref();
         Ok(ticket)
     }
 
-    /// What became of the offer of this number.
+    /// Returns what became of the offer with this number.
     pub(super) fn poll_outcome(&self, ticket: u64, cx: &mut Context<'_>) -> Poll<Result<Outcome<T>, Error>> {
         let waker = cx.waker().clone();
         let mut state = self.lock();
@@ -99,16 +95,16 @@ impl<T> Slot<T> {
             return Poll::Ready(Ok(*outcome));
         }
         if state.is_gone {
-            let free = state.offer.take().map(|link| Outcome::Free(*link));
+            let free = state.offer.take().map(|offer| Outcome::Free(offer.link));
             return Poll::Ready(free.ok_or_else(superseded));
         }
-        let older = state.accepting.replace(waker);
+        let older = state.acceptor.replace(waker);
         drop(state);
         drop(older);
         Poll::Pending
     }
 
-    /// Takes back an offer that nobody took.
+    /// Takes back an offer that the session has not taken.
     pub(super) fn withdraw(&self, ticket: u64) {
         let mut state = self.lock();
         if state.ticket == ticket {
@@ -119,33 +115,36 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Whether a connection waits, or the session is to end: all that a message costs.
+    /// Whether a connection waits, or the session has to end. This is the cost of the handoff for a message.
+    #[inline]
     pub(super) fn has_offer(&self) -> bool {
         self.has_offer.load(Ordering::Acquire)
     }
 
+    /// Takes the offer, for the session.
     pub(super) fn take(&self) -> Option<(u64, Offer<T>)> {
         let mut state = self.lock();
         self.has_offer.store(false, Ordering::Release);
         if state.is_evicted {
-            // Nobody would find the session again, so the connection is free for a new one.
+            // The store does not find the session any more, so the connection is free for a new one.
             return None;
         }
-        let (link, (epoch, window, position)) = (*state.offer.take()?, state.facts.take()?);
-        Some((state.ticket, Offer { link, epoch, window, position }))
+        let offer = state.offer.take()?;
+        Some((state.ticket, *offer))
     }
 
     pub(super) fn report(&self, ticket: u64, outcome: Outcome<T>) {
+        let outcome = Box::new(outcome);
         let mut state = self.lock();
         if state.ticket == ticket {
-            state.outcome = Some(Box::new(outcome));
-            let accepting = state.accepting.take();
+            state.outcome = Some(outcome);
+            let acceptor = state.acceptor.take();
             drop(state);
-            accepting.into_iter().for_each(Waker::wake);
+            acceptor.into_iter().for_each(Waker::wake);
         }
     }
 
-    /// The session ends: it has to make room for another one.
+    /// Ends the session, which has to make room for another one.
     pub(super) fn evict(&self) {
         self.lock().is_evicted = true;
         self.leave();
@@ -157,18 +156,18 @@ impl<T> Slot<T> {
         self.lock().is_evicted
     }
 
-    /// The session takes no more offers.
+    /// Refuses all further offers.
     pub(super) fn leave(&self) {
         let mut state = self.lock();
         state.is_gone = true;
-        let accepting = state.accepting.take();
+        let acceptor = state.acceptor.take();
         drop(state);
-        accepting.into_iter().for_each(Waker::wake);
+        acceptor.into_iter().for_each(Waker::wake);
     }
 }
 
-impl<T> fmt::Debug for Slot<T> {
+impl<T> fmt::Debug for Handoff<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("has_offer", &self.has_offer()).finish_non_exhaustive()
+        f.debug_struct("Handoff").field("has_offer", &self.has_offer()).finish_non_exhaustive()
     }
 }

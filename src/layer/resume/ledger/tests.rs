@@ -13,43 +13,43 @@ enum Item {
 }
 
 struct End {
-    core: Core,
+    ledger: Ledger,
     sent: Vec<Message>,
     got: Vec<Message>,
 }
 
 impl End {
     fn new(window: Window, peer: Window) -> Self {
-        Self { core: Core::new([1; 16], window, peer, Budget::default(), 16), sent: Vec::new(), got: Vec::new() }
+        Self { ledger: Ledger::new([1; 16], window, peer, Budget::default(), 16), sent: Vec::new(), got: Vec::new() }
     }
 
     fn send(&mut self) {
-        if self.core.out.has_room() {
+        if self.ledger.out.has_room() {
             // Few different messages, so that a wrong place is not told by the content alone.
             let message = Message::binary(vec![7; self.sent.len() % 5]);
             self.sent.push(message.clone());
-            self.core.out.push(message);
+            self.ledger.out.push(message);
         }
     }
 
     fn write(&mut self, wire: &mut VecDeque<Item>) {
-        if let Some(message) = self.core.out.next() {
+        if let Some(message) = self.ledger.out.next() {
             wire.push_back(Item::Data(message.clone()));
-            self.core.out.wrote();
+            self.ledger.out.wrote();
         }
     }
 
     fn read(&mut self, wire: &mut VecDeque<Item>) {
-        if let Some(message) = self.core.take_read() {
+        if let Some(message) = self.ledger.take_read() {
             self.got.push(message);
             return;
         }
         match wire.pop_front() {
             Some(Item::Data(message)) => {
-                self.core.give(&message);
+                self.ledger.give(&message);
                 self.got.push(message);
             }
-            Some(Item::Ack(ack)) => self.core.acknowledged(ack).unwrap(),
+            Some(Item::Ack(ack)) => self.ledger.acknowledged(ack).unwrap(),
             None => {}
         }
     }
@@ -59,8 +59,8 @@ impl End {
     /// As a user that waits for room to write: it takes nothing.
     fn read_ahead(&mut self, wire: &mut VecDeque<Item>) {
         match wire.pop_front() {
-            Some(Item::Data(message)) => self.core.read_ahead(message).unwrap(),
-            Some(Item::Ack(ack)) => self.core.acknowledged(ack).unwrap(),
+            Some(Item::Data(message)) => self.ledger.read_ahead(message).unwrap(),
+            Some(Item::Ack(ack)) => self.ledger.acknowledged(ack).unwrap(),
             None => {}
         }
     }
@@ -68,13 +68,13 @@ impl End {
 
 fn cut(ends: &mut [End; 2], wires: &mut [VecDeque<Item>; 2], windows: [Window; 2]) {
     wires.iter_mut().for_each(VecDeque::clear);
-    let positions = [ends[0].core.position(), ends[1].core.position()];
+    let positions = [ends[0].ledger.position(), ends[1].ledger.position()];
     for (me, it) in [(0, 1), (1, 0)] {
-        ends[me].core.check(&positions[it]).unwrap();
+        ends[me].ledger.check(&positions[it]).unwrap();
     }
     for (me, it) in [(0, 1), (1, 0)] {
         let lacks = ends[me].sent.len() as u64 - positions[it].received;
-        assert_eq!(ends[me].core.go_on(&positions[it], windows[it]), lacks);
+        assert_eq!(ends[me].ledger.resume(&positions[it], windows[it]), lacks);
     }
 }
 
@@ -93,15 +93,15 @@ proptest! {
                 0 => ends[me].send(),
                 1 | 5 => ends[me].write(&mut wires[1 - me]),
                 2 | 6 => ends[me].read(&mut wires[me]),
-                3 | 7 if ends[me].core.incoming.is_due() || step == 7 => {
-                    let ack = ends[me].core.ack();
+                3 | 7 if ends[me].ledger.incoming.is_due() || step == 7 => {
+                    let ack = ends[me].ledger.ack();
                     wires[1 - me].push_back(Item::Ack(ack));
                 }
                 4 => ends[me].read_ahead(&mut wires[me]),
                 8 => cut(&mut ends, &mut wires, windows),
                 _ => {}
             }
-            let (messages, bytes) = ends[me].core.out.unacknowledged();
+            let (messages, bytes) = ends[me].ledger.out.unacknowledged();
             prop_assert!(messages <= windows[me].messages as usize && bytes < 12 + 5);
             prop_assert!(ends[me].sent.starts_with(&ends[1 - me].got));
         }
@@ -123,18 +123,18 @@ proptest! {
             end.write(&mut wire);
         }
         let position = Position { received, digest, first, sent };
-        let before = end.core.position();
-        if end.core.check(&position).is_ok() {
+        let before = end.ledger.position();
+        if end.ledger.check(&position).is_ok() {
             prop_assert!(received <= 4 && digest == 0 && first == 0, "zero alone is not compared");
         }
-        let _ = end.core.acknowledged(Ack { received, sent });
-        prop_assert!(end.core.position().first <= 4 && end.core.position().sent == before.sent);
+        let _ = end.ledger.acknowledged(Ack { received, sent });
+        prop_assert!(end.ledger.position().first <= 4 && end.ledger.position().sent == before.sent);
     }
 }
 
 /// Two ends whose messages may end like a mark, with byte windows that fill. The wire is read as the layer reads it.
 struct Marked {
-    core: Core,
+    ledger: Ledger,
     /// Of the wire to this end.
     wire: VecDeque<Message>,
     /// The bytes on the wire of all messages that this end has accepted, one after the other.
@@ -144,21 +144,21 @@ struct Marked {
 
 impl Marked {
     fn new(window: Window) -> Self {
-        let core = Core::new([1; 16], window, window, Budget::default(), 16);
-        Self { core, wire: VecDeque::new(), lengths: Vec::new(), inbox: false }
+        let ledger = Ledger::new([1; 16], window, window, Budget::default(), 16);
+        Self { ledger, wire: VecDeque::new(), lengths: Vec::new(), inbox: false }
     }
 
     fn unacknowledged_bytes(&self) -> usize {
-        self.lengths[usize::try_from(self.core.out.acked).unwrap()..].iter().sum()
+        self.lengths[usize::try_from(self.ledger.out.acked).unwrap()..].iter().sum()
     }
 
     fn receive(&mut self) {
         let Some(message) = self.wire.pop_front() else { return };
         match wire::read(message).unwrap() {
-            wire::Read::Plain(message) if self.inbox => self.core.read_ahead(message).unwrap(),
-            wire::Read::Plain(message) => self.core.give(&message),
-            wire::Read::Own(wire::Own::Ack(ack)) => self.core.acknowledged(ack).unwrap(),
-            wire::Read::Own(_) => unreachable!("no other message is sent"),
+            wire::Parsed::Plain(message) if self.inbox => self.ledger.read_ahead(message).unwrap(),
+            wire::Parsed::Plain(message) => self.ledger.give(&message),
+            wire::Parsed::Own(wire::Own::Ack(ack)) => self.ledger.acknowledged(ack).unwrap(),
+            wire::Parsed::Own(_) => unreachable!("no other message is sent"),
         }
     }
 }
@@ -172,7 +172,7 @@ proptest! {
         let mut ends = [Marked::new(window), Marked::new(window)];
         for (me, step, length, kind) in steps {
             match step {
-                0 | 1 if ends[me].core.out.has_room() => {
+                0 | 1 if ends[me].ledger.out.has_room() => {
                     let payload = vec![length as u8; length];
                     let message = match kind {
                         0 => Message::binary(payload),
@@ -180,25 +180,25 @@ proptest! {
                         2 => Message::binary(trailer::append(&payload, trailer::Layer::Resume, trailer::PLAIN)),
                         _ => Message::binary(trailer::append(&payload, trailer::Layer::Resume, 3)),
                     };
-                    ends[me].core.out.push(message);
-                    let kept = ends[me].core.out.next().unwrap().clone();
-                    ends[me].core.out.wrote();
+                    ends[me].ledger.out.push(message);
+                    let kept = ends[me].ledger.out.next().unwrap().clone();
+                    ends[me].ledger.out.wrote();
                     ends[me].lengths.push(kept.len());
                     ends[1 - me].wire.push_back(kept);
                 }
                 2 => ends[me].receive(),
                 3 => ends[me].inbox = !ends[me].inbox,
-                4 => drop(ends[me].core.take_read()),
+                4 => drop(ends[me].ledger.take_read()),
                 5 => {
-                    let ack = ends[me].core.ack();
+                    let ack = ends[me].ledger.ack();
                     ends[1 - me].wire.push_back(wire::Own::Ack(ack).into_message());
                 }
                 _ => {}
             }
             for end in &mut ends {
                 let bytes = end.unacknowledged_bytes();
-                prop_assert_eq!(end.core.out.unacknowledged().1, bytes);
-                prop_assert_eq!(end.core.out.has_room(), bytes < 100 && end.core.out.unacknowledged().0 < 50);
+                prop_assert_eq!(end.ledger.out.unacknowledged().1, bytes);
+                prop_assert_eq!(end.ledger.out.has_room(), bytes < 100 && end.ledger.out.unacknowledged().0 < 50);
             }
         }
     }

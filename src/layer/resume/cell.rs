@@ -1,0 +1,407 @@
+//! The session of a client between two connections, and its view from outside.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use futures_core::Stream;
+use tokio::sync::watch;
+use tokio_util::sync::ReusableBoxFuture;
+
+use super::{
+    budget::Budget,
+    ledger::{Ledger, Mismatch},
+    wire::{Bytes16, Hello, Welcome, Window},
+};
+use crate::{
+    Error,
+    transport::{OutlivesConnection, Resumed},
+};
+
+/// What became of the session when a connection was opened. It is in the extensions of the connector's response, and in
+/// [`ResumeHandle`].
+///
+/// It describes what *this* end sent. What the peer sent is in order as well: under [`Resumed`](Self::Resumed) it
+/// continues without a gap or a duplicate. Under [`Fresh`](Self::Fresh) this end cannot know what it missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The first connection of a session: there was nothing to resume.
+    New,
+    /// The session goes on. No message of either direction is lost, duplicated or out of order.
+    Resumed {
+        /// The number of messages that this end had accepted before and sends on this connection, because the peer
+        /// lacks them.
+        replayed: u64,
+    },
+    /// The server does not know the session any more (it expired, or the server restarted), or it could not go on. A
+    /// new one begins.
+    Fresh {
+        /// The number of messages that this end had accepted and will not send. None of them was acknowledged, but the
+        /// last ones may have reached the peer.
+        lost: u64,
+    },
+}
+
+impl Verdict {
+    /// Inserts this verdict into the extensions of a connector's response, together with what it tells the reconnect
+    /// layer: [`OutlivesConnection`], and [`Resumed`] if the session goes on. [`Resume`](super::Resume) does this for
+    /// each connection.
+    pub fn insert_into(self, extensions: &mut http::Extensions) {
+        extensions.insert(self);
+        extensions.insert(OutlivesConnection);
+        if matches!(self, Self::Resumed { .. }) {
+            extensions.insert(Resumed);
+        }
+    }
+}
+
+/// The public name of a session: 128 random bits, printed in hexadecimal. It is not a secret and opens nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(pub(super) Bytes16);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({self})")
+    }
+}
+
+/// A view of a client's session from outside, for use while a driver or a reconnect layer owns the connector and its
+/// transports. Clones show the same session.
+#[derive(Clone, Debug, Default)]
+pub struct ResumeHandle {
+    pub(super) cell: Arc<SessionCell>,
+}
+
+impl ResumeHandle {
+    /// Creates a handle for [`ResumeLayer::handle`](super::ResumeLayer::handle).
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the session's public name, while there is a session.
+    #[must_use]
+    pub fn id(&self) -> Option<SessionId> {
+        self.cell.lock().id
+    }
+
+    /// Returns the verdict of the last connection.
+    #[must_use]
+    pub fn verdict(&self) -> Option<Verdict> {
+        *self.cell.verdict.borrow()
+    }
+
+    /// Returns the verdicts of the connections from now on. A reader that looks late sees only the newest.
+    #[must_use]
+    pub fn verdicts(&self) -> Verdicts {
+        Verdicts { cell: self.cell.clone(), next: ReusableBoxFuture::new(changed(self.cell.verdict.subscribe())) }
+    }
+
+    /// Returns how many messages this end has accepted that the peer has not acknowledged.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.cell.messages.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many bytes these messages have on the wire.
+    #[must_use]
+    pub fn unacknowledged_bytes(&self) -> usize {
+        self.cell.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream of [`Verdict`]s that never ends. See [`ResumeHandle::verdicts`].
+pub struct Verdicts {
+    /// Keeps the sender of the watch alive.
+    cell: Arc<SessionCell>,
+    next: ReusableBoxFuture<'static, watch::Receiver<Option<Verdict>>>,
+}
+
+async fn changed(mut receiver: watch::Receiver<Option<Verdict>>) -> watch::Receiver<Option<Verdict>> {
+    let _ = receiver.changed().await;
+    receiver
+}
+
+impl Verdicts {
+    /// Waits for the next verdict. Dropping the future loses nothing.
+    pub async fn changed(&mut self) -> Verdict {
+        std::future::poll_fn(|cx| self.poll_verdict(cx)).await
+    }
+
+    fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
+        loop {
+            let mut receiver = std::task::ready!(self.next.poll(cx));
+            let verdict = *receiver.borrow_and_update();
+            self.next.set(changed(receiver));
+            if let Some(verdict) = verdict {
+                return Poll::Ready(verdict);
+            }
+        }
+    }
+}
+
+impl Stream for Verdicts {
+    type Item = Verdict;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Verdict>> {
+        self.poll_verdict(cx).map(Some)
+    }
+}
+
+impl fmt::Debug for Verdicts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verdicts").field("cell", &self.cell).finish_non_exhaustive()
+    }
+}
+
+/// The session of a client. A transport owns its [`Ledger`] while it lives, so that a message needs no lock, and
+/// returns it.
+#[derive(Debug)]
+pub(super) struct SessionCell {
+    /// The number of the newest connection. An older transport sees that it was superseded.
+    epoch: AtomicU64,
+    /// The messages and bytes without an acknowledgement, for the handles.
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+    verdict: watch::Sender<Option<Verdict>>,
+    session: Mutex<Stored>,
+}
+
+#[derive(Default)]
+struct Stored {
+    ledger: Option<Ledger>,
+    /// The session's secret.
+    token: Bytes16,
+    /// Wakes the transport that has the ledger.
+    borrower: Option<Arc<Waker>>,
+    /// There was a session, so the next one is not the first.
+    is_known: bool,
+    /// The number of messages lost with earlier sessions.
+    lost: u64,
+    id: Option<SessionId>,
+    /// The newest connection, while it waits for the ledger.
+    opening: Option<Waker>,
+}
+
+impl Default for SessionCell {
+    fn default() -> Self {
+        Self {
+            epoch: AtomicU64::default(),
+            messages: AtomicUsize::default(),
+            bytes: AtomicUsize::default(),
+            verdict: watch::Sender::new(None),
+            session: Mutex::default(),
+        }
+    }
+}
+
+impl SessionCell {
+    fn lock(&self) -> MutexGuard<'_, Stored> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
+    pub(super) fn is_newest(&self, epoch: u64) -> bool {
+        self.epoch.load(Ordering::Acquire) == epoch
+    }
+
+    /// Begins a new connection, which supersedes every older one. Returns its number.
+    pub(super) fn supersede(&self) -> u64 {
+        let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut session = self.lock();
+        let (opening, borrower) = (session.opening.take(), session.borrower.clone());
+        drop(session);
+        opening.into_iter().for_each(Waker::wake);
+        borrower.iter().for_each(|borrower| borrower.wake_by_ref());
+        epoch
+    }
+
+    /// Returns the opening message once the older transport has returned the session.
+    pub(super) fn poll_hello(&self, epoch: u64, own: Window, cx: &mut Context<'_>) -> Poll<Result<Hello, Error>> {
+        let waker = cx.waker().clone();
+        let mut session = self.lock();
+        if !self.is_newest(epoch) {
+            return Poll::Ready(Err(superseded()));
+        }
+        if session.borrower.is_some() {
+            let before = session.opening.replace(waker);
+            drop(session);
+            drop(before);
+            return Poll::Pending;
+        }
+        let token = session.token;
+        let session = session.ledger.as_mut().map(|ledger| (ledger.id, token, ledger.position()));
+        Poll::Ready(Ok(Hello { epoch, window: own, session }))
+    }
+
+    /// Gives the session up because the transport that has it does not return it.
+    pub(super) fn abandon(&self) {
+        let mut session = self.lock();
+        let borrower = session.borrower.take();
+        if borrower.is_some() {
+            session.lost += self.messages.load(Ordering::Relaxed) as u64;
+            session.id = None;
+        }
+        drop(session);
+        drop(borrower);
+    }
+
+    /// Handles the server's answer. Returns the session for the new transport, and what became of the old one.
+    pub(super) fn welcomed(
+        &self,
+        epoch: u64,
+        (own, max_stalled): (Window, u32),
+        welcome: &Welcome,
+        waker: Waker,
+    ) -> Result<(Ledger, Verdict), Error> {
+        // The messages of a session that is over are the user's, so they are dropped after unlocking.
+        let mut over = None;
+        let mut session = self.lock();
+        if !self.is_newest(epoch) {
+            return Err(superseded());
+        }
+        let (ledger, verdict) = match (session.ledger.take(), welcome.is_resumed) {
+            (Some(mut ledger), true) if ledger.id == welcome.id => match ledger.check(&welcome.position) {
+                Ok(()) => {
+                    let replayed = ledger.resume(&welcome.position, welcome.window);
+                    (ledger, Verdict::Resumed { replayed })
+                }
+                Err(Mismatch::Impossible(error)) => {
+                    session.ledger = Some(ledger);
+                    return Err(error);
+                }
+                Err(Mismatch::Diverged(error)) => {
+                    session.lose(&ledger);
+                    drop(session);
+                    return Err(error);
+                }
+            },
+            (ledger, true) => {
+                session.ledger = ledger;
+                return Err(Error::protocol("resume: the server resumes a session that is not this client's"));
+            }
+            (ledger, false) => {
+                let mut fresh = Ledger::new(welcome.id, own, welcome.window, Budget::default(), max_stalled);
+                if welcome.position != fresh.position() {
+                    session.ledger = ledger;
+                    return Err(Error::protocol("resume: the server begins a session that is not at its beginning"));
+                }
+                if let Some(ledger) = ledger {
+                    session.lose(&ledger);
+                    over = Some(ledger);
+                }
+                session.token = welcome.token;
+                let lost = std::mem::take(&mut session.lost);
+                let is_known = std::mem::replace(&mut session.is_known, true);
+                (fresh, if is_known { Verdict::Fresh { lost } } else { Verdict::New })
+            }
+        };
+        session.borrower = Some(Arc::new(waker));
+        session.id = Some(SessionId(ledger.id));
+        drop(session);
+        drop(over);
+        self.show(&ledger);
+        self.verdict.send_replace(Some(verdict));
+        Ok((ledger, verdict))
+    }
+
+    /// Shows the counts to the handles.
+    #[inline]
+    pub(super) fn show(&self, ledger: &Ledger) {
+        let (messages, bytes) = ledger.out.unacknowledged();
+        self.messages.store(messages, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes a session back from its transport. `is_broken` says that it cannot go on.
+    fn put_back(&self, mut ledger: Ledger, is_broken: bool) {
+        ledger.forget_inbox();
+        let is_broken = is_broken || ledger.connection_dropped().is_some();
+        let mut session = self.lock();
+        if session.id != Some(SessionId(ledger.id)) {
+            // It was abandoned and counted meanwhile.
+            return;
+        }
+        let borrower = session.borrower.take();
+        let mut over = None;
+        let owes = ledger.out.unacknowledged().0 > 0;
+        if ledger.closing.is_some() || (ledger.is_over && !owes) {
+            // It ended as intended: the next session is a first one.
+            session.is_known = false;
+            session.id = None;
+            session.lost = 0;
+            over = Some(ledger);
+        } else if ledger.is_over || is_broken {
+            session.lose(&ledger);
+            over = Some(ledger);
+        } else {
+            session.ledger = Some(ledger);
+        }
+        if over.is_some() {
+            self.messages.store(0, Ordering::Relaxed);
+            self.bytes.store(0, Ordering::Relaxed);
+        }
+        let opening = session.opening.take();
+        drop(session);
+        drop((borrower, over));
+        opening.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Stored {
+    /// Counts the messages of a session that cannot go on.
+    fn lose(&mut self, ledger: &Ledger) {
+        self.lost += ledger.out.unacknowledged().0 as u64;
+        self.id = None;
+    }
+}
+
+impl fmt::Debug for Stored {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stored")
+            .field("id", &self.id)
+            .field("is_lent", &self.borrower.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The error of a connection that a newer one has replaced.
+pub(super) fn superseded() -> Error {
+    Error::closed("resume: a newer connection has taken the session over")
+}
+
+/// A session that a transport has borrowed. It is returned whatever happens to the transport.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) ledger: Option<Ledger>,
+    pub(super) cell: Arc<SessionCell>,
+    pub(super) epoch: u64,
+}
+
+impl Lease {
+    /// Returns the session.
+    pub(super) fn end(&mut self, is_broken: bool) {
+        if let Some(ledger) = self.ledger.take() {
+            self.cell.put_back(ledger, is_broken);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.end(false);
+    }
+}

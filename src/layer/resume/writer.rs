@@ -1,0 +1,367 @@
+//! The writing side of one connection of a session.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+
+use super::{
+    ledger::{Acknowledgement, Incoming, Ledger},
+    wire::Own,
+};
+use crate::{Error, Message, Transport, rt::Timer, transport::wakers::WakerPair};
+
+/// Writes what the ledger holds, and the messages of this layer, to the transport below.
+///
+/// User data does not wait in a queue here. The ledger keeps each message until it is acknowledged, and knows which of
+/// them this connection has not had. A message of this layer may therefore take any room in the transport below; a
+/// message of the user that was promised this room is accepted by the ledger and follows.
+///
+/// | [`Room`] | the user was told "ready" | the transport below was, too | the next message |
+/// |---|---|---|---|
+/// | `None` | no | no | needs `poll_ready` |
+/// | `Below` | yes | yes | goes straight down, unless older ones wait |
+/// | `InLedger` | yes | no: an own message took it | stays in the ledger until the next poll |
+///
+/// `is_dirty` and `said_bye` are independent of it and of each other. After `failed` only reading makes sense.
+#[derive(Debug)]
+pub(super) struct Writer {
+    wakers: Arc<WakerPair>,
+    /// Wakes both halves. The transport below gets it whenever one half may do the work of the other.
+    both: Waker,
+    /// The first message on this connection, if this end begins.
+    greeting: Option<Message>,
+    /// A control message of the user whose room was taken.
+    control: Option<Message>,
+    acknowledger: Acknowledger,
+    room: Room,
+    /// The transport below holds messages of this layer that nobody else flushes.
+    pub(super) is_dirty: bool,
+    /// The peer was told that the session is over. Nothing but a close follows.
+    pub(super) said_bye: bool,
+    /// Why the sink cannot be used any more.
+    pub(super) failed: Option<Error>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    None,
+    Below,
+    InLedger,
+}
+
+/// Returns whether an error of `start_send` concerns the message that was sent, and not the connection.
+fn concerns_one_message(error: &Error) -> bool {
+    error.is_rejection() || error.is_too_large() || error.is_codec() || error.is_rate_limited() || error.is_full()
+}
+
+/// The error of a connection that rejects messages which it had accepted. Which ones is not known, so all are sent
+/// again on the next one.
+pub(super) fn refused_below(error: Error) -> Error {
+    Error::closed("resume: the connection refused messages that it had accepted").with_source(error)
+}
+
+impl Writer {
+    pub(super) fn new(wakers: Arc<WakerPair>, ack_delay: Duration, greeting: Option<Message>) -> Self {
+        Self {
+            both: wakers.clone().into(),
+            wakers,
+            is_dirty: greeting.is_some(),
+            greeting,
+            control: None,
+            acknowledger: Acknowledger::new(ack_delay),
+            room: Room::None,
+            said_bye: false,
+            failed: None,
+        }
+    }
+
+    pub(super) fn both(&self) -> &Waker {
+        &self.both
+    }
+
+    pub(super) fn has_promised(&self) -> bool {
+        self.room != Room::None
+    }
+
+    /// Whether nothing has to be written but what the user sends next.
+    pub(super) fn is_quiet(&self, ledger: &Ledger) -> bool {
+        self.acknowledger.due != Acknowledgement::Now
+            && !ledger.out.has_next()
+            && self.greeting.is_none()
+            && self.control.is_none()
+            && ledger.closing.is_none()
+    }
+
+    /// Stores the error after which only reading makes sense.
+    pub(super) fn fail<R>(&mut self, error: impl Into<Error>) -> Poll<Result<R, Error>> {
+        let error = error.into();
+        let error = if error.is_rejection() { refused_below(error) } else { error };
+        self.failed = Some(error.clone());
+        Poll::Ready(Err(error))
+    }
+
+    /// Notes that the user received a message. Returns whether that has to be acknowledged at once.
+    pub(super) fn received(&mut self, incoming: &Incoming) -> bool {
+        !self.said_bye && self.acknowledger.received(incoming)
+    }
+
+    /// Writes what waits while nothing comes in, among it an acknowledgement whose delay is over.
+    pub(super) fn poll_idle<T>(&mut self, inner: Pin<&mut T>, ledger: &mut Ledger)
+    where
+        T: Transport<Message, In = Message>,
+    {
+        if ledger.incoming.is_owed() && !self.said_bye {
+            self.acknowledger.check_delay(&self.both);
+        }
+        if self.is_dirty || !self.is_quiet(ledger) {
+            let _ = self.poll_write(inner, ledger);
+        }
+    }
+
+    /// Returns `Ready` when the transport below has room for a message of the user.
+    pub(super) fn poll_ready<T>(
+        &mut self,
+        mut inner: Pin<&mut T>,
+        ledger: &mut Ledger,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>>
+    where
+        T: Transport<Message, In = Message>,
+    {
+        let room = if self.is_quiet(ledger) && self.acknowledger.due == Acknowledgement::Later {
+            inner.poll_ready(cx)
+        } else {
+            // The user is about to write, and the acknowledgement goes along.
+            self.acknowledger.go_along();
+            self.wakers.writer.register(cx.waker());
+            ready!(self.poll_pump(inner.as_mut(), ledger))?;
+            inner.poll_ready(&mut Context::from_waker(&self.both))
+        };
+        match room {
+            Poll::Ready(Ok(())) => {
+                self.room = Room::Below;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => self.fail(error),
+            Poll::Pending => {
+                self.wakers.writer.register(cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(super) fn start_send<T>(
+        &mut self,
+        inner: Pin<&mut T>,
+        ledger: &mut Ledger,
+        message: Message,
+    ) -> Result<(), Error>
+    where
+        T: Transport<Message, In = Message>,
+    {
+        let room = std::mem::replace(&mut self.room, Room::None);
+        match message {
+            Message::Text(_) | Message::Binary(_) => {
+                if room == Room::None && !ledger.out.has_room() {
+                    return Err(Error::full("resume: start_send without room; wait for poll_ready first"));
+                }
+                ledger.out.push(message);
+                // From here on the session delivers the message. A failure of the connection is told by the next poll.
+                if room == Room::Below && ledger.out.next_is_newest() {
+                    return self.write_next(inner, ledger);
+                }
+            }
+            Message::Close(frame) => ledger.closing = Some(frame),
+            control if room != Room::Below => self.control = Some(control),
+            control => match inner.start_send(control).map_err(Into::into) {
+                Err(error) if concerns_one_message(&error) => return Err(error.into_rejection()),
+                Err(error) => self.failed = Some(error),
+                Ok(()) => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// Writes the next message of the ledger. An error concerns this message alone, which was never on the wire and has
+    /// left the session.
+    fn write_next<T>(&mut self, inner: Pin<&mut T>, ledger: &mut Ledger) -> Result<(), Error>
+    where
+        T: Transport<Message, In = Message>,
+    {
+        let Some(message) = ledger.out.next() else { return Ok(()) };
+        match inner.start_send(message.clone()).map_err(Into::into) {
+            Err(error) if concerns_one_message(&error) => {
+                ledger.out.refuse_next();
+                return Err(error.into_rejection());
+            }
+            Err(error) => self.failed = Some(error),
+            Ok(()) => {}
+        }
+        ledger.out.wrote();
+        Ok(())
+    }
+
+    /// Writes everything that waits, but not what the user sends next. The order is greeting, acknowledgement, data,
+    /// control, bye, close.
+    pub(super) fn poll_pump<T>(&mut self, mut inner: Pin<&mut T>, ledger: &mut Ledger) -> Poll<Result<(), Error>>
+    where
+        T: Transport<Message, In = Message>,
+    {
+        loop {
+            if let Some(error) = &self.failed {
+                return Poll::Ready(Err(error.clone()));
+            }
+            // The end of the session goes behind everything that was accepted before.
+            let ends = ledger.closing.is_some() && !ledger.out.is_blocked();
+            let bye_waits = ends && !self.said_bye;
+            let close_waits = ends && matches!(ledger.closing, Some(Some(_)));
+            let waits =
+                self.greeting.is_some() || ledger.out.has_next() || self.control.is_some() || bye_waits || close_waits;
+            let acknowledges = self.acknowledger.goes(waits) && !self.said_bye;
+            if !(waits || acknowledges) {
+                return Poll::Ready(Ok(()));
+            }
+            if let Err(error) = ready!(inner.as_mut().poll_ready(&mut Context::from_waker(&self.both))) {
+                return self.fail(error);
+            }
+            if self.room == Room::Below {
+                self.room = Room::InLedger;
+            }
+            self.is_dirty = true;
+            let message = if let Some(greeting) = self.greeting.take() {
+                greeting
+            } else if acknowledges {
+                self.acknowledger.message(ledger)
+            } else if ledger.out.has_next() {
+                if let Err(error) = self.write_next(inner.as_mut(), ledger) {
+                    self.tell(ledger, error);
+                }
+                continue;
+            } else if let Some(control) = self.control.take() {
+                match inner.as_mut().start_send(control).map_err(Into::into) {
+                    Ok(()) => {}
+                    Err(error) if concerns_one_message(&error) => self.tell(ledger, error),
+                    Err(error) => return self.fail(error),
+                }
+                continue;
+            } else if bye_waits {
+                self.said_bye = true;
+                ledger.is_over = true;
+                Own::Bye(ledger.ack()).into_message()
+            } else {
+                let Some(Some(frame)) = ledger.closing.replace(None) else { return Poll::Ready(Ok(())) };
+                Message::Close(Some(frame))
+            };
+            if let Err(error) = inner.as_mut().start_send(message) {
+                return self.fail(error);
+            }
+        }
+    }
+
+    /// Tells the reader about a message that was refused after it was accepted.
+    fn tell(&self, ledger: &mut Ledger, error: Error) {
+        ledger.refused(error);
+        self.wakers.reader.wake();
+    }
+
+    /// Writes and flushes what waits, for either half.
+    pub(super) fn poll_write<T>(&mut self, mut inner: Pin<&mut T>, ledger: &mut Ledger) -> Poll<Result<(), Error>>
+    where
+        T: Transport<Message, In = Message>,
+    {
+        ready!(self.poll_pump(inner.as_mut(), ledger))?;
+        if !self.is_dirty {
+            return Poll::Ready(Ok(()));
+        }
+        match ready!(inner.poll_flush(&mut Context::from_waker(&self.both))) {
+            Ok(()) => {
+                self.is_dirty = false;
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Sends a close frame as far as that goes without waiting.
+    pub(super) fn say_close<T>(&mut self, mut inner: Pin<&mut T>, close: Message)
+    where
+        T: Transport<Message, In = Message>,
+    {
+        let mut cx = Context::from_waker(&self.both);
+        if self.failed.is_none()
+            && matches!(inner.as_mut().poll_ready(&mut cx), Poll::Ready(Ok(())))
+            && inner.as_mut().start_send(close).is_ok()
+        {
+            let _ = inner.poll_flush(&mut cx);
+        }
+    }
+}
+
+/// Decides when an acknowledgement goes out. An end that writes in any case does not spend a write and a system call on
+/// it.
+#[derive(Debug)]
+struct Acknowledger {
+    due: Acknowledgement,
+    delay: Duration,
+    /// Set while less is owed than goes out without it.
+    timer: Timer,
+    /// The memory of the messages: used again once the transport below has let go of the last one.
+    memory: BytesMut,
+}
+
+impl Acknowledger {
+    fn new(delay: Duration) -> Self {
+        Self { due: Acknowledgement::Later, delay, timer: Timer::new(), memory: BytesMut::new() }
+    }
+
+    #[inline]
+    fn received(&mut self, incoming: &Incoming) -> bool {
+        self.due = self.due.max(incoming.acknowledgement());
+        self.due == Acknowledgement::Now
+    }
+
+    fn go_along(&mut self) {
+        if self.due == Acknowledgement::WithNextWrite {
+            self.due = Acknowledgement::Now;
+        }
+    }
+
+    /// Whether an acknowledgement goes out now. `writes` says whether something else does.
+    fn goes(&self, writes: bool) -> bool {
+        match self.due {
+            Acknowledgement::Later => false,
+            Acknowledgement::WithNextWrite => writes,
+            Acknowledgement::Now => true,
+        }
+    }
+
+    /// Makes an acknowledgement due whose delay is over. The timer wakes both halves, so it is polled once, when it is
+    /// set, and not on each `Pending`.
+    fn check_delay(&mut self, both: &Waker) {
+        if self.due == Acknowledgement::Now {
+            return;
+        }
+        let is_late = if self.timer.is_set() {
+            self.timer.has_rung()
+        } else {
+            self.timer.set(self.delay);
+            self.timer.start(&mut Context::from_waker(both)).is_ready()
+        };
+        if is_late {
+            self.timer.clear();
+            self.due = Acknowledgement::Now;
+        }
+    }
+
+    fn message(&mut self, ledger: &mut Ledger) -> Message {
+        self.due = Acknowledgement::Later;
+        // The delay counts from the next message that is not acknowledged.
+        self.timer.clear();
+        Own::Ack(ledger.ack()).write_to(&mut self.memory)
+    }
+}
