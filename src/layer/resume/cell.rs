@@ -24,11 +24,11 @@ use crate::{
     transport::{OutlivesConnection, Resumed},
 };
 
-/// What became of the session when a connection was opened. It is in the extensions of the connector's response, and in
+/// The outcome of a session when a connection was opened. It is in the extensions of the connector's response, and in
 /// [`ResumeHandle`].
 ///
-/// It describes what *this* end sent. What the peer sent is in order as well: under [`Resumed`](Self::Resumed) it
-/// continues without a gap or a duplicate. Under [`Fresh`](Self::Fresh) this end cannot know what it missed.
+/// It describes what *this* end sent. The messages of the peer are in order as well: under [`Resumed`](Self::Resumed)
+/// they continue without a gap or a duplicate. Under [`Fresh`](Self::Fresh) this end cannot know what it missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// The first connection of a session: there was nothing to resume.

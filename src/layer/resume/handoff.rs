@@ -23,7 +23,7 @@ pub(super) struct Offer<T> {
     pub(super) position: Position,
 }
 
-/// What became of an offer.
+/// The outcome of an offer.
 pub(super) enum Outcome<T> {
     /// The session goes on over the connection.
     Taken,

@@ -1,5 +1,5 @@
-//! What one end knows of a session: the counts of both directions, and the messages that the peer may lack. No I/O and
-//! no clock.
+//! The knowledge of one end about a session: the counts of both directions, and the messages that the peer may lack. No
+//! I/O and no clock.
 
 use std::collections::VecDeque;
 
@@ -184,8 +184,8 @@ impl Ledger {
         if ack.sent != received {
             let sent = ack.sent;
             return Err(Error::protocol(format!(
-                "resume: the peer has sent {sent} messages and {received} have come in: a layer or transport below loses or \
-                 repeats messages, so this session cannot go on"
+                "resume: the peer has sent {sent} messages and {received} have come in: a layer or transport below loses \
+                 or repeats messages, so this session cannot go on"
             )));
         }
         let out = &mut self.out;
@@ -216,8 +216,8 @@ impl Ledger {
         }
         if peer.digest != UNKNOWN && out.digest_at(peer.received) != Some(peer.digest) {
             return Err(Mismatch::Diverged(Error::protocol(
-                "resume: the peer has received other messages than were sent: a layer or transport below loses or repeats \
-                 messages, so this session cannot go on",
+                "resume: the peer has received other messages than were sent: a layer or transport below loses or \
+                 repeats messages, so this session cannot go on",
             )));
         }
         Ok(())
@@ -262,7 +262,7 @@ pub(super) struct Progress {
     /// Connections that ended because of a message. Incoming messages do not reset it: they say nothing about the
     /// refused one.
     refused: u32,
-    /// What was acknowledged and received when this connection began; `None` once its end was counted.
+    /// The numbers acknowledged and received when this connection began; `None` once its end was counted.
     start: Option<(u64, u64)>,
     /// The peer closed this connection because of a message.
     is_refused: bool,
@@ -400,8 +400,8 @@ impl Inbox {
         if message.is_data() {
             if !window.has_room(self.data, self.bytes) {
                 return Err(Error::protocol(format!(
-                    "resume: the peer sends more than {} messages or {} bytes without an acknowledgement: those are the smaller \
-                     of its bounds and of what this end holds",
+                    "resume: the peer sends more than {} messages or {} bytes without an acknowledgement: the smaller of its \
+                     bounds and of what this end holds",
                     window.messages, window.bytes
                 )));
             }

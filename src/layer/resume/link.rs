@@ -29,7 +29,8 @@ use crate::{
 ///              the session is over, the stream ended, or a layer below rejected a message
 /// ```
 ///
-/// *Parting* has a limited time. What comes in then comes again on the next connection, except the peer's close frame.
+/// *Parting* has a limited time. Messages that come in then come again on the
+/// next connection; only the peer's close frame is kept.
 /// *Ended* is told once the user has received what was read before.
 ///
 /// The end of the session is independent of that of the connection:

@@ -84,7 +84,7 @@ struct Ended {
     sink: Error,
 }
 
-/// What a method of the sink can work with.
+/// The connection as a method of the sink finds it.
 enum Connection {
     Usable,
     /// The client is away, or its connection is ending.
@@ -223,8 +223,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
         let Some((ticket, offer)) = self.entry.handoff.take() else {
             if self.ended.is_none() && self.entry.handoff.is_evicted() {
                 self.finish(Some(Error::closed(
-                    "resume: the session made room for a newer one while its client was away (SessionStore::sessions and \
-                     sessions_per_key)",
+                    "resume: the session made room for a newer one while its client was away (SessionStore::sessions \
+                     and sessions_per_key)",
                 )));
             }
             return;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::trailer;
 
-/// What is on its way.
+/// An item in flight.
 #[derive(Clone, Debug)]
 enum Item {
     Data(Message),

@@ -205,7 +205,7 @@ async fn a_session_whose_handler_is_busy_is_not_waited_for_longer_than_the_deadl
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_loss_below_is_found_out_by_the_next_acknowledgement() {
+async fn a_silent_loss_below_is_detected_by_the_next_acknowledgement() {
     let mut world = world(ResumeLayer::new(), SessionStore::new().replay_messages(4));
     let (mut near, mut session) = world.open().await;
     world.faults.lose(Direction::Outgoing, 1);
@@ -223,7 +223,7 @@ async fn a_silent_loss_below_is_found_out_by_the_next_acknowledgement() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_loss_at_the_client_is_found_out_and_its_session_is_not_resumed() {
+async fn a_silent_loss_at_the_client_is_detected_and_its_session_is_not_resumed() {
     let mut world = world(ResumeLayer::new().replay_messages(4), SessionStore::new());
     let (mut near, mut session) = world.open().await;
     put(&mut near, 0..1);
@@ -239,7 +239,7 @@ async fn a_silent_loss_at_the_client_is_found_out_and_its_session_is_not_resumed
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_loss_that_no_count_shows_is_found_out_when_the_session_goes_on() {
+async fn a_silent_loss_that_no_count_shows_is_detected_when_the_session_goes_on() {
     let mut world = world(ResumeLayer::new(), SessionStore::new());
     let (mut near, mut session) = world.open().await;
     world.faults.lose(Direction::Outgoing, 1);
@@ -250,7 +250,7 @@ async fn a_silent_loss_that_no_count_shows_is_found_out_when_the_session_goes_on
     drop(near);
     quiet(&mut session);
     let (connected, _) = tokio::join!(connect(&mut world.client), session.next());
-    // The client finds it out by the digest: the session is not resumed, and the next one says what is lost.
+    // The client detects it by the digest: the session is not resumed, and the next one says what is lost.
     assert!(connected.err().unwrap().is_protocol());
     let (_near, verdict) = world.connect().await;
     assert_eq!(verdict, Verdict::Fresh { lost: 3 });

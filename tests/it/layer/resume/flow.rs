@@ -14,7 +14,7 @@ const MANY: usize = 5000;
 
 /// The echo reads nothing while it waits for room to write, and what makes room stands behind what it does not read.
 #[tokio::test(start_paused = true)]
-async fn an_echo_that_reads_only_when_it_has_written_does_not_wait_for_ever() {
+async fn an_echo_that_reads_only_when_it_has_written_does_not_wait_forever() {
     for (ours, theirs) in [(1024, 1024), (64, 16), (16, 64)] {
         let store = SessionStore::new().replay_messages(theirs);
         let mut world = world(ResumeLayer::new().replay_messages(ours), store);
