@@ -93,7 +93,7 @@ proptest! {
                 0 => ends[me].send(),
                 1 | 5 => ends[me].write(&mut wires[1 - me]),
                 2 | 6 => ends[me].read(&mut wires[me]),
-                3 | 7 if ends[me].ledger.incoming.is_due() || step == 7 => {
+                3 | 7 if ends[me].ledger.incoming.acknowledgement() != Acknowledgement::Later || step == 7 => {
                     let ack = ends[me].ledger.ack();
                     wires[1 - me].push_back(Item::Ack(ack));
                 }
