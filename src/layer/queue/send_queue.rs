@@ -307,8 +307,6 @@ impl<Out> SendQueue<Out> {
 
     /// Handles an item of the inner stream that is not a message. A waiting reader is also woken when messages that
     /// will wait here can be handed on.
-    #[cold]
-    #[inline(never)]
     pub(super) fn no_message<In, E: Into<Error>>(
         &self,
         polled: Poll<Option<Result<In, E>>>,

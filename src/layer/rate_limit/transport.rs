@@ -161,8 +161,6 @@ impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
     }
 
     /// Returns the waiting message, once its cells are available.
-    #[cold]
-    #[inline(never)]
     fn poll_held(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollItem<In> {
         let this = self.project();
         let (Some(gate), Some((_, cost))) = (this.incoming, &*this.held) else { return Poll::Pending };
