@@ -10,6 +10,7 @@ use super::{
     handle::Status,
     layers::{OuterConfig, Wire, WireConfig},
     peers::Peers,
+    server::Config,
 };
 use crate::{
     Connect, Error, Limits, Message, Queue, Transport,
@@ -43,7 +44,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct OptimizedBuilder {
     name: Arc<str>,
-    pub(super) limits: Limits,
+    limits: Limits,
     limit: LimitLayer,
     rate_limit: Option<RateLimitLayer>,
     batch: Option<BatchPolicy>,
@@ -58,7 +59,7 @@ pub struct OptimizedBuilder {
     sessions_per_key: Option<usize>,
     total_replay_bytes: Option<usize>,
     sampled: Option<NonZeroU32>,
-    pub(super) queue: Queue<Message>,
+    queue: Queue<Message>,
     peers: Peers,
 }
 
@@ -361,19 +362,30 @@ impl OptimizedBuilder {
         if let Some(bytes) = self.total_replay_bytes {
             store = store.total_replay_bytes(bytes);
         }
-        OptimizedAcceptor::new(self, store)
+        let wire = self.wire();
+        let config = Config {
+            heartbeat: wire.heartbeat.clone(),
+            wire,
+            outer: self.outer(),
+            trace: self.trace(TraceLayer::server(self.name.to_string())),
+            name: self.name.clone(),
+            limits: self.limits,
+            transport_limits: self.transport_limits(),
+            queue: self.queue,
+        };
+        OptimizedAcceptor::new(config, store)
     }
 
     /// With this memory of servers.
-    pub(super) fn remembering(self, peers: Peers) -> Self {
+    fn remembering(self, peers: Peers) -> Self {
         Self { peers, ..self }
     }
 
-    pub(super) fn name(&self) -> Arc<str> {
+    fn name(&self) -> Arc<str> {
         self.name.clone()
     }
 
-    pub(super) fn wire(&self) -> WireConfig {
+    fn wire(&self) -> WireConfig {
         WireConfig {
             batch: self.batch,
             compression: self
@@ -387,11 +399,11 @@ impl OptimizedBuilder {
         }
     }
 
-    pub(super) fn outer(&self) -> OuterConfig {
+    fn outer(&self) -> OuterConfig {
         OuterConfig { limit: self.limit.clone(), rate_limit: self.rate_limit.clone() }
     }
 
-    pub(super) fn trace(&self, trace: TraceLayer) -> TraceLayer {
+    fn trace(&self, trace: TraceLayer) -> TraceLayer {
         match self.sampled {
             Some(every) => trace.sample_one_in(every),
             None => trace,
@@ -402,5 +414,29 @@ impl OptimizedBuilder {
 impl Default for OptimizedBuilder {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl OptimizedTransport {
+    /// Returns a builder with the defaults, to be configured and then used to connect or accept.
+    #[must_use]
+    pub fn builder() -> OptimizedBuilder {
+        OptimizedBuilder::new()
+    }
+
+    /// Connects to `url` with the defaults: see [`OptimizedBuilder::connect`].
+    ///
+    /// All calls in a process share one memory of the servers that do not speak `tower-transport.v1`: at most 1,024
+    /// URLs, for 10 minutes. A builder has a memory of its own, which its clones share.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`OptimizedBuilder::connect`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping this future cancels the connection attempt.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder().remembering(Peers::of_the_process()).connect(url).await
     }
 }

@@ -20,6 +20,8 @@ use crate::{
         limit::{LimitLayer, Limited},
         optional::{Optional, OptionalLayer},
         rate_limit::{RateLimit, RateLimitLayer},
+        resume::Session,
+        trace::Traced,
     },
     stack::{Capabilities, hello::Hello},
 };
@@ -36,6 +38,9 @@ pub(super) type Wire<T> =
     Optional<PeerLimit<Optional<Batched<Packed<T>>, Packed<T>>>, Greeted<Optional<Heartbeat<T>, T>>>;
 
 type Packed<T> = Compressed<Heartbeat<T>>;
+
+/// A server's session or bare connection, with tracing.
+pub(super) type ServerLink<T> = Traced<Optional<Session<Wire<T>>, Wire<T>>>;
 
 #[derive(Clone, Debug)]
 pub(super) struct OuterConfig {

@@ -3,9 +3,7 @@ use std::{fmt, future::Future, net::IpAddr, sync::Arc};
 use http::{Extensions, HeaderValue, request};
 
 use super::{
-    OptimizedHandle, OptimizedTransport,
-    builder::OptimizedBuilder,
-    greeting,
+    OptimizedHandle, OptimizedTransport, greeting,
     handle::Status,
     layers::{self, Agreement, OuterConfig, Wire, WireConfig},
     shutdown::GracefulShutdown,
@@ -15,8 +13,8 @@ use crate::{
     layer::{
         heartbeat::{HeartbeatLayer, Monitor},
         optional::Optional,
-        resume::{Accepted, Session, SessionStore},
-        trace::{TraceLayer, Traced},
+        resume::{Accepted, SessionStore},
+        trace::TraceLayer,
     },
     log,
     stack::hello::SUBPROTOCOL,
@@ -27,9 +25,6 @@ use crate::{
 };
 use tower_layer::Layer;
 
-/// A server's session or bare connection, with tracing.
-pub(super) type ServerLink<T> = Traced<Optional<Session<Wire<T>>, Wire<T>>>;
-
 /// The server's end: makes an [`OptimizedTransport`] of each connection, or hands the connection to the session that it
 /// belongs to. Clones share the sessions.
 pub struct OptimizedAcceptor<T = WebSocket> {
@@ -38,15 +33,16 @@ pub struct OptimizedAcceptor<T = WebSocket> {
     drain: Drain,
 }
 
-struct Config {
-    wire: WireConfig,
-    outer: OuterConfig,
-    heartbeat: Option<HeartbeatLayer>,
-    trace: TraceLayer,
-    name: Arc<str>,
-    limits: Limits,
-    transport_limits: Limits,
-    queue: Queue<Message>,
+/// The settings of a server's end, from its builder.
+pub(super) struct Config {
+    pub(super) wire: WireConfig,
+    pub(super) outer: OuterConfig,
+    pub(super) heartbeat: Option<HeartbeatLayer>,
+    pub(super) trace: TraceLayer,
+    pub(super) name: Arc<str>,
+    pub(super) limits: Limits,
+    pub(super) transport_limits: Limits,
+    pub(super) queue: Queue<Message>,
 }
 
 /// The owner of a session.
@@ -69,18 +65,7 @@ impl Client<'_> {
 }
 
 impl<T> OptimizedAcceptor<T> {
-    pub(super) fn new(builder: OptimizedBuilder, store: SessionStore<Wire<T>>) -> Self {
-        let (wire, outer, name) = (builder.wire(), builder.outer(), builder.name());
-        let config = Config {
-            heartbeat: wire.heartbeat.clone(),
-            wire,
-            outer,
-            trace: builder.trace(TraceLayer::server(name.to_string())),
-            name,
-            limits: builder.limits,
-            transport_limits: builder.transport_limits(),
-            queue: builder.queue,
-        };
+    pub(super) fn new(config: Config, store: SessionStore<Wire<T>>) -> Self {
         Self { config: Arc::new(config), store, drain: Drain::new() }
     }
 

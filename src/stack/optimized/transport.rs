@@ -8,8 +8,10 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::{
-    builder::OptimizedBuilder, connector::Connector, handle::OptimizedHandle, layers::Outer, peers::Peers,
-    server::ServerLink, shutdown::GracefulShutdown,
+    connector::Connector,
+    handle::OptimizedHandle,
+    layers::{Outer, ServerLink},
+    shutdown::GracefulShutdown,
 };
 use crate::{
     Error, Message, Queue, Receiver, Sender, Transport, TransportExt,
@@ -41,30 +43,6 @@ where
     shutdown: Option<Box<GracefulShutdown>>,
     handle: OptimizedHandle,
     queue: Queue<Message>,
-}
-
-impl OptimizedTransport {
-    /// Returns a builder with the defaults, to be configured and then used to connect or accept.
-    #[must_use]
-    pub fn builder() -> OptimizedBuilder {
-        OptimizedBuilder::new()
-    }
-
-    /// Connects to `url` with the defaults: see [`OptimizedBuilder::connect`].
-    ///
-    /// All calls in a process share one memory of the servers that do not speak `tower-transport.v1`: at most 1,024
-    /// URLs, for 10 minutes. A builder has a memory of its own, which its clones share.
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of [`OptimizedBuilder::connect`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping this future cancels the connection attempt.
-    pub async fn connect(url: &str) -> Result<Self, Error> {
-        Self::builder().remembering(Peers::of_the_process()).connect(url).await
-    }
 }
 
 impl<T> OptimizedTransport<T>
