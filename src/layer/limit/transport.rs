@@ -94,8 +94,8 @@ impl LimitLayer {
     }
 
     /// Sets the time after which the transport is closed if no text or binary message passes, either way. By default
-    /// there is none. The transport is closed between `time` and `time * 9 / 8` after the last message, and no earlier
-    /// than 8 ms after it. Pings and pongs do not count: they show that the connection lives, not that anyone uses it.
+    /// it is not. It is closed between `time` and `time * 9 / 8` after the last message, and no earlier than 8 ms after
+    /// it. Pings and pongs do not count: they show that the connection lives, not that anyone uses it.
     ///
     /// A message that is on its way counts while 1,024 bytes a second move, averaged over an eighth of `time`. Bytes
     /// stop counting when more of them have moved since the last whole message than
