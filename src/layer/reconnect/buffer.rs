@@ -280,7 +280,7 @@ impl<Out> Buffer<Out> {
     /// Forgets everything that was sent.
     #[inline]
     pub(super) fn flushed(&mut self) {
-        // A flush covers everything that was sent before it, whoever called it.
+        // A flush covers everything that was sent before it, from either half.
         self.unflushed = 0;
         if self.sent > 0 {
             self.forget_sent();
