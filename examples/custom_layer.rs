@@ -232,7 +232,7 @@ async fn contract() {
 
     let pair = async || {
         let (here, there) = channel::<Message, Message>(1);
-        (here.layer(PatrolLayer { ping_every: 2, limit: u32::MAX }), there)
+        (here.layer(PatrolLayer { ping_every: 1_000, limit: u32::MAX }), there)
     };
     Contract::new(pair, quiet).all().await;
 }
