@@ -144,7 +144,7 @@ impl<T: Transport<Message, In = Message>> Stream for Patrol<T> {
             return this.sink.poll_end(this.inner, cx);
         }
         // At most one ping waits: a peer that sends and does not read cannot make this end queue more.
-        if *this.received % this.config.ping_every == 0 && this.sink.is_empty() {
+        if this.received.is_multiple_of(this.config.ping_every) && this.sink.is_empty() {
             this.sink.push(Message::Ping(Default::default()));
             // Sent at once: the user may not poll again until the message is handled.
             let _ = this.sink.poll_send(this.inner, cx);

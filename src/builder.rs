@@ -3,7 +3,7 @@
 use tower::ServiceBuilder;
 use tower_layer::Stack;
 
-use crate::layer::{self, codec::CodecLayer, optional::OptionalLayer, per_connection::PerConnectionLayer};
+use crate::layer;
 
 /// Adds one method per layer of this crate to tower's [`ServiceBuilder`].
 ///
@@ -29,21 +29,21 @@ use crate::layer::{self, codec::CodecLayer, optional::OptionalLayer, per_connect
 /// it produces. On a connector, layers of a transport go into [`per_connection`](Self::per_connection).
 pub trait ServiceBuilderExt<L>: sealed::Push<L> {
     /// On a transport: sends and receives values in place of messages, encoded by a [`Codec`](crate::codec::Codec).
-    /// Adds a [`CodecLayer`] with its defaults.
-    fn codec<C>(self, codec: C) -> ServiceBuilder<Stack<CodecLayer<C>, L>> {
-        self.push(CodecLayer::new(codec))
+    /// Adds a [`CodecLayer`](crate::layer::codec::CodecLayer) with its defaults.
+    fn codec<C>(self, codec: C) -> ServiceBuilder<Stack<layer::codec::CodecLayer<C>, L>> {
+        self.push(layer::codec::CodecLayer::new(codec))
     }
 
     /// On a connector: wraps each transport that it makes in `layer`, which may be a whole stack. Adds a
-    /// [`PerConnectionLayer`].
-    fn per_connection<P>(self, layer: P) -> ServiceBuilder<Stack<PerConnectionLayer<P>, L>> {
-        self.push(PerConnectionLayer::new(layer))
+    /// [`PerConnectionLayer`](crate::layer::per_connection::PerConnectionLayer).
+    fn per_connection<P>(self, layer: P) -> ServiceBuilder<Stack<layer::per_connection::PerConnectionLayer<P>, L>> {
+        self.push(layer::per_connection::PerConnectionLayer::new(layer))
     }
 
-    /// On a transport: adds `layer` if it is `Some`. Adds an [`OptionalLayer`]. (`option_layer` is tower's own method,
-    /// for services.)
-    fn optional<P>(self, layer: Option<P>) -> ServiceBuilder<Stack<OptionalLayer<P>, L>> {
-        self.push(OptionalLayer::new(layer))
+    /// On a transport: adds `layer` if it is `Some`. Adds an
+    /// [`OptionalLayer`](crate::layer::optional::OptionalLayer). (`option_layer` is tower's own method, for services.)
+    fn optional<P>(self, layer: Option<P>) -> ServiceBuilder<Stack<layer::optional::OptionalLayer<P>, L>> {
+        self.push(layer::optional::OptionalLayer::new(layer))
     }
 
     /// On a connector: puts a token from `tokens` into each handshake. Adds an

@@ -68,6 +68,7 @@ impl<M> Payload<M> {
     }
 
     /// Returns the frame of a close message: `Some(None)` if it has none, `None` for any other message.
+    #[allow(dead_code, reason = "which layers use it depends on the features")]
     #[inline]
     pub(crate) fn close_message<'a>(&self, message: &'a M) -> Option<Option<&'a CloseFrame>> {
         match self.get(message) {

@@ -10,7 +10,7 @@ use tower_layer::Layer;
 
 use super::{
     Deflate, Stats,
-    compressor::{self, Compressor},
+    compressor::Compressor,
     inflater::{Inflater, Refused},
 };
 use crate::{CloseCode, CloseFrame, Error, Message, Transport, layer::own::LayerSink};
@@ -38,7 +38,7 @@ impl CompressionLayer {
     /// with a kept context.
     #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
     pub(crate) const fn overhead(&self) -> usize {
-        if self.deflate.keep_context { compressor::MOST } else { crate::message::trailer::LEN }
+        if self.deflate.keep_context { super::compressor::MOST } else { crate::message::trailer::LEN }
     }
 
     /// Returns whether the context is kept.

@@ -20,14 +20,8 @@ pub(super) enum WhenExceeded {
 pub struct Stays;
 
 /// The rate limit [closes](super::RateLimitLayer::close) a transport of [`Message`]s that exceeds it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Closes(LayerSink<Message>);
-
-impl Default for Closes {
-    fn default() -> Self {
-        Self(LayerSink::new())
-    }
-}
 
 #[expect(unnameable_types, reason = "that is what seals")]
 mod sealed {

@@ -12,7 +12,6 @@ use std::{
 
 use futures_core::Stream;
 use tokio::sync::watch;
-use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
     budget::Budget,
@@ -106,7 +105,7 @@ impl ResumeHandle {
     /// Returns the verdicts of the connections from now on. A reader that looks late sees only the newest.
     #[must_use]
     pub fn verdicts(&self) -> Verdicts {
-        Verdicts { cell: self.cell.clone(), next: ReusableBoxFuture::new(changed(self.cell.verdict.subscribe())) }
+        Verdicts { cell: self.cell.clone(), next: Box::pin(changed(self.cell.verdict.subscribe())) }
     }
 
     /// Returns how many messages this end has accepted that the peer has not acknowledged.
@@ -126,7 +125,7 @@ impl ResumeHandle {
 pub struct Verdicts {
     /// Keeps the sender of the watch alive.
     cell: Arc<SessionCell>,
-    next: ReusableBoxFuture<'static, watch::Receiver<Option<Verdict>>>,
+    next: Pin<Box<dyn Future<Output = watch::Receiver<Option<Verdict>>> + Send + Sync>>,
 }
 
 async fn changed(mut receiver: watch::Receiver<Option<Verdict>>) -> watch::Receiver<Option<Verdict>> {
@@ -142,9 +141,9 @@ impl Verdicts {
 
     fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
         loop {
-            let mut receiver = std::task::ready!(self.next.poll(cx));
+            let mut receiver = std::task::ready!(self.next.as_mut().poll(cx));
             let verdict = *receiver.borrow_and_update();
-            self.next.set(changed(receiver));
+            self.next = Box::pin(changed(receiver));
             if let Some(verdict) = verdict {
                 return Poll::Ready(verdict);
             }

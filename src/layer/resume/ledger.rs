@@ -420,6 +420,7 @@ impl Inbox {
         Ok(())
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tower_service::Service;
 
 use super::{
-    connections::Connections,
+    connections::{Connections, Granted},
     slots::{Admission, Grant},
 };
 use crate::{
@@ -77,7 +77,7 @@ where
     Req: Send + 'static,
     Res: Send + 'static,
 {
-    fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<Result<(u64, Client<T, Req, Res, C>), Error>> {
+    fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<Result<Granted<T, Req, Res, C>, Error>> {
         loop {
             let Stage::Waiting(_, grant) = &mut self.stage else {
                 match self.connections.admit() {

@@ -35,6 +35,9 @@ const FAR: Duration = Duration::from_secs(86_400 * 365);
 /// A connect that runs on its own task.
 pub(super) type Connecting<K> = Pin<Box<dyn Future<Output = Result<K, Error>> + Send>>;
 
+/// A client, and the number of its slot: for one call.
+pub(super) type Granted<T, Req, Res, C> = (u64, Client<T, Req, Res, C>);
+
 /// The settings of a pool, apart from the limits of its slots.
 pub(super) struct Settings<K> {
     /// Starts a connect.
@@ -182,7 +185,7 @@ where
     }
 
     /// Makes a connection, which the slots have counted as connecting.
-    async fn connect(&self) -> Option<(u64, Client<T, Req, Res, C>)> {
+    async fn connect(&self) -> Option<Granted<T, Req, Res, C>> {
         let attempt = Attempt { connections: Some(self) };
         match (self.settings.connect)().await {
             Ok(client) => {
