@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Instant, Sleep, sleep, unconstrained};
+#[cfg(not(target_arch = "wasm32"))]
+use super::native::{Instant, Sleep, sleep, unconstrained};
+#[cfg(target_arch = "wasm32")]
+use super::wasm::{Instant, Sleep, sleep, unconstrained};
 
 /// A reusable timer. Its memory is allocated when it is first set, and then kept.
 ///

@@ -64,6 +64,12 @@ impl Certificate {
     }
 }
 
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").field("hash", &self.hash()).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,11 +103,5 @@ mod tests {
     fn a_key_that_is_none_is_found_when_the_server_starts() {
         let certificate = Certificate::from_pem(CHAIN.as_bytes(), KEY.as_bytes()).unwrap();
         assert!(certificate.into_tls().is_err_and(|error| error.is_config()));
-    }
-}
-
-impl fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate").field("hash", &self.hash()).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,49 @@
+use futures_core::Stream;
+use futures_sink::Sink;
+
+use crate::{Error, Message};
+
+/// A `Sink` of outgoing messages and a `Stream` of incoming ones with the same error. Every type that is both is a
+/// transport.
+///
+/// This trait is an alias: it is implemented for every type that fits and cannot be implemented by hand. `Out` is the
+/// type that is sent ([`Message`], or the values of a codec); [`In`](Self::In) is the type that is received.
+///
+/// The contract goes beyond that of the two traits. [`test_util`](crate::test_util) checks it:
+///
+/// - Call `start_send` only after `poll_ready` returned `Ready(Ok)`. `poll_ready` is `Pending` while there is no room,
+///   which carries the backpressure of the network to the caller.
+/// - A message that `start_send` took is *accepted*: it is in a bounded buffer. `poll_flush` is ready when everything
+///   accepted before it has been handed to the operating system, or to the peer if there is no operating system in
+///   between.
+/// - `poll_next` and the sink's methods never wait for each other.
+/// - After the end, the stream returns `None` and the sink returns an error for which [`is_closed`](Error::is_closed)
+///   is true.
+/// - A method that returns `Pending` wakes its task when it can make progress.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a transport of `{Out}`",
+    label = "not a `Sink<{Out}>` and a `Stream` of results with the same error",
+    note = "a transport is `Sink<Out, Error = E> + Stream<Item = Result<In, E>>` where `E: Into<tower_transport::Error>`",
+    note = "a connector becomes a transport by calling it: `connector.oneshot(request).await?.into_body()`",
+    note = "in a stack with a codec, the values may lack the codec's derives: rkyv's Archive, Serialize and Deserialize, or serde's",
+    note = "for a foreign transport, convert both errors into ours: `.sink_map_err(..)` and `.map_err(..)` of futures"
+)]
+pub trait Transport<Out = Message>:
+    Sink<Out, Error = <Self as Transport<Out>>::TransportError>
+    + Stream<Item = Result<<Self as Transport<Out>>::In, <Self as Transport<Out>>::TransportError>>
+{
+    /// The type of incoming messages.
+    type In;
+
+    /// The error type of both directions.
+    type TransportError: Into<Error>;
+}
+
+impl<T, Out, In, E> Transport<Out> for T
+where
+    T: ?Sized + Sink<Out, Error = E> + Stream<Item = Result<In, E>>,
+    E: Into<Error>,
+{
+    type In = In;
+    type TransportError = E;
+}
