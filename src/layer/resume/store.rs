@@ -1,8 +1,7 @@
-#[cfg(feature = "optimized")]
-use std::net::IpAddr;
 use std::{
     fmt,
     future::poll_fn,
+    net::IpAddr,
     sync::{Arc, Mutex},
     task::Waker,
     time::Duration,
@@ -252,9 +251,9 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
     /// Opens a session on a connection, or hands the connection to the session that its client resumes.
     ///
     /// A transport does not say who its client is, so one client may fill the store with sessions that have a
-    /// connection, and end the lost sessions of others. Use [`accept_as`](Self::accept_as) or
-    /// [`accept_from`](Self::accept_from) where you know the client, and limit the connections of one client with a
-    /// [`ConnectionLimitLayer`](crate::handshake::limit::ConnectionLimitLayer).
+    /// connection, and end the lost sessions of others. Use [`accept_as`](Self::accept_as),
+    /// [`accept_from`](Self::accept_from) or [`accept_at`](Self::accept_at) where you know the client, and limit the
+    /// connections of one client with a [`ConnectionLimitLayer`](crate::handshake::limit::ConnectionLimitLayer).
     ///
     /// Returns [`Accepted::Resumed`] once the handler of the session has polled its [`Session`], which then has the
     /// connection.
@@ -309,9 +308,19 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
         self.accept_for(transport, Key::Owner(owner.as_ref().into())).await
     }
 
-    /// Accepts a client of this address. In a full store, the addresses with the most lost sessions lose them first.
-    #[cfg(feature = "optimized")]
-    pub(crate) async fn accept_at(&self, transport: T, address: IpAddr) -> Result<Accepted<T>, Error> {
+    /// Opens a session as [`accept`](Self::accept) does, for a client of this address. Many clients can have one address
+    /// (a proxy, a NAT), so it has no bound of its own, but a full store ends a lost session of the address that has
+    /// the most of them. One client therefore ends its own sessions and not those of others. The addresses of one IPv6
+    /// network (/64) count as one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`accept`](Self::accept).
+    ///
+    /// # Cancel safety
+    ///
+    /// The same as for [`accept`](Self::accept).
+    pub async fn accept_at(&self, transport: T, address: IpAddr) -> Result<Accepted<T>, Error> {
         self.accept_for(transport, Key::of_address(address)).await
     }
 
