@@ -55,7 +55,7 @@
 //!
 //! # Compared with tower's `map_response`
 //!
-//! `map_response` takes a function of the whole response. This layer takes any [`Layer`](tower_layer::Layer), including
+//! `map_response` takes a function of the whole response. This layer takes any [`Layer`], including
 //! a whole `ServiceBuilder` stack. It keeps status, headers and extensions, and its type can be named.
 
 use std::{

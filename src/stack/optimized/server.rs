@@ -81,7 +81,8 @@ impl<T> OptimizedAcceptor<T> {
         self.config.limits
     }
 
-    /// Returns the limits for your own upgrade: see [`OptimizedBuilder::transport_limits`].
+    /// Returns the limits for your own upgrade: see
+    /// [`OptimizedBuilder::transport_limits`](super::OptimizedBuilder::transport_limits).
     #[must_use]
     pub fn transport_limits(&self) -> Limits {
         self.config.transport_limits

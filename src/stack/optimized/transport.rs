@@ -76,7 +76,7 @@ where
 
     /// Splits the transport into two halves. The whole stack is [driven](TransportExt::drive) by a task that is spawned
     /// here. Any number of tasks may write by clones of the [`Sender`], whose queue is bounded
-    /// ([`OptimizedBuilder::queue`]). Queued messages share one flush.
+    /// ([`OptimizedBuilder::queue`](super::OptimizedBuilder::queue)). Queued messages share one flush.
     ///
     /// The task ends with the transport, or when the last sender is dropped and everything that was queued is sent.
     ///
