@@ -25,6 +25,9 @@ pub(super) const ASK: u8 = 1;
 /// The client sends a token. The body is the token.
 pub(super) const TOKEN: u8 = 2;
 
+/// The maximum number of marks that one poll takes before other tasks run.
+const BUDGET: usize = 64;
+
 /// A layer for a client's transport: answers a server that requests a new token in the middle of a session
 /// ([`ExpiryLayer::renewal`](crate::layer::auth::ExpiryLayer::renewal)). Put it under `per_connection(..)`.
 pub struct RenewLayer<S: TokenSource> {
@@ -46,7 +49,15 @@ impl<T, S: TokenSource> Layer<T> for RenewLayer<S> {
     fn layer(&self, inner: T) -> Renew<T, S> {
         let generation = self.tokens.generation();
         let tokens = self.tokens.clone();
-        Renew { inner, tokens, generation, getting: None, last_error: None, sink: LayerSink::new() }
+        Renew {
+            inner,
+            tokens,
+            generation,
+            getting: None,
+            last_error: None,
+            sink: LayerSink::new(),
+            user_is_last: false,
+        }
     }
 }
 
@@ -55,6 +66,9 @@ pin_project! {
     ///
     /// If the source fails, the request stays unanswered, and the session continues until the server closes it.
     /// [`last_error`](Self::last_error) returns the reason.
+    ///
+    /// At most one renewal is in progress and at most one token waits for room, whatever the server requests: requests
+    /// that come meanwhile are answered by that token.
     pub struct Renew<T, S: TokenSource> {
         #[pin]
         inner: T,
@@ -64,6 +78,8 @@ pin_project! {
         getting: Option<Getting<S>>,
         last_error: Option<Error>,
         sink: LayerSink<Message>,
+        // Whether the last message in `sink`, if there is one, is the user's.
+        user_is_last: bool,
     }
 }
 
@@ -95,6 +111,7 @@ where
                 *this.last_error = None;
                 let token = lease.token.secret().expose().as_bytes();
                 this.sink.push(Message::Binary(trailer::append(token, trailer::Layer::Auth, TOKEN)));
+                *this.user_is_last = false;
             }
             Err(error) => *this.last_error = Some(error),
         }
@@ -109,7 +126,7 @@ where
     type Item = Result<Message, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
+        for _ in 0..BUDGET {
             // On the reader's task, which is polled for as long as the session is used.
             if self.getting.is_some() {
                 self.as_mut().poll_token(cx);
@@ -123,15 +140,22 @@ where
             };
             match trailer::open(trailer::Layer::Auth, message) {
                 Opened::Plain(message) => return Poll::Ready(Some(Ok(message))),
-                // One request at a time: a server that asks again while the answer is in progress gets that answer.
-                Opened::Marked(ASK, _) if this.getting.is_none() => {
-                    let getting = this.tokens.renew(*this.generation);
-                    this.getting.set(Some(getting));
+                Opened::Marked(ASK, _) => {
+                    // A server that asks again before the answer is sent gets that answer. A message of the user that
+                    // waits alone is no answer: a request that is ignored because of it ends the session.
+                    let token_waits = this.sink.len() > usize::from(*this.user_is_last);
+                    if this.getting.is_none() && !token_waits {
+                        let getting = this.tokens.renew(*this.generation);
+                        this.getting.set(Some(getting));
+                    }
                 }
                 // A later version may send other marks.
                 Opened::Marked(..) => {}
             }
         }
+        // A flood of marks: other tasks run first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -154,7 +178,10 @@ where
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
         let message = trailer::close(trailer::Layer::Auth, message);
-        this.sink.start_send(this.inner, message)
+        let waiting = this.sink.len();
+        let sent = this.sink.start_send(this.inner, message);
+        *this.user_is_last |= this.sink.len() > waiting;
+        sent
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

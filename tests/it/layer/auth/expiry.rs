@@ -1,7 +1,7 @@
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower::Layer;
 use tower_transport::{
-    Channel, CloseCode, CloseFrame, Message, TransportExt, channel,
+    Channel, CloseCode, CloseFrame, TransportExt, channel,
     layer::auth::{Credentials, Expiring, ExpiryLayer, RenewLayer, Tokens, forbidden},
 };
 
@@ -164,13 +164,6 @@ async fn a_client_without_a_new_token_is_closed_at_the_expiry_and_knows_why() {
     let (_, closed) = tokio::join!(here.next(), there.next());
     assert_eq!(code(closed).code().get(), 4401);
     assert!(there.last_error().unwrap().is_dns());
-}
-
-/// The end of a token's mark, as `docs/wire.md` has it.
-fn mark(body: &[u8], kind: u8) -> Message {
-    let mut marked = body.to_vec();
-    marked.extend_from_slice(&[kind, 6, 0xf8, b't', b't', b'x', 1, 0xff]);
-    Message::binary(marked)
 }
 
 #[tokio::test(start_paused = true)]

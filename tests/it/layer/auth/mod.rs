@@ -4,6 +4,7 @@ mod expiry;
 mod first;
 mod jwks;
 mod jwt;
+mod renew;
 mod secrets;
 mod tokens;
 
@@ -20,7 +21,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tower::service_fn;
 use tower_transport::{
-    Error,
+    Error, Message,
     layer::auth::{Principal, Token, TokenRequest, TokenSource},
 };
 
@@ -53,6 +54,13 @@ fn numbered(count: &Count, life: Option<Duration>) -> impl TokenSource<Future: S
             Ok::<_, Error>(token)
         }
     })
+}
+
+/// Returns a message with the mark of this kind behind its body, as `docs/wire.md` describes the exchange of tokens.
+fn mark(body: &[u8], kind: u8) -> Message {
+    let mut marked = body.to_vec();
+    marked.extend_from_slice(&[kind, 6, 0xf8, b't', b't', b'x', 1, 0xff]);
+    Message::binary(marked)
 }
 
 /// Returns a principal that expires this many seconds from now.
