@@ -122,6 +122,7 @@ impl<T, Req, Res, C> Connections<T, Req, Res, C> {
     }
 
     /// Gives room on connections to waiting calls. The calls are told without the lock, because that wakes their tasks.
+    /// Without a handle, connections that are unused then end.
     fn grant<'a>(&'a self, mut slots: MutexGuard<'a, Slots<Client<T, Req, Res, C>>>) {
         while let Some((waiting, id, client)) = slots.grant() {
             drop(slots);
@@ -131,6 +132,13 @@ impl<T, Req, Res, C> Connections<T, Req, Res, C> {
             if unused {
                 slots.release(id);
             }
+        }
+        // Checked under the lock: the last handle is dropped before it clears the slots, so a connection that is added
+        // before that is cleared, and one that is added after it is found here.
+        if !self.has_handles() {
+            let unused = slots.take_unused();
+            drop(slots);
+            drop(unused);
         }
     }
 

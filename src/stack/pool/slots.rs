@@ -152,6 +152,12 @@ impl<K: Clone> Slots<K> {
         (handle, opens)
     }
 
+    /// Removes the connections without a call. Returns their handles, to be dropped without the lock.
+    #[must_use = "drop it once the slots are unlocked"]
+    pub(super) fn take_unused(&mut self) -> impl Sized + use<K> {
+        self.open.extract_if(.., |slot| slot.load == 0).collect::<Vec<_>>()
+    }
+
     /// Removes all connections and waiting calls, to be dropped without the lock.
     pub(super) fn clear(&mut self) -> impl Sized + use<K> {
         (std::mem::take(&mut self.open), std::mem::take(&mut self.line))

@@ -267,6 +267,65 @@ async fn with_the_last_handle_the_connections_go() {
     assert_eq!(target.open.load(Relaxed), 0);
 }
 
+/// A pool whose connections neither become idle nor old.
+fn lasting(target: &Target) -> Doubling {
+    target.pool().min_connections(2).idle_timeout(Duration::MAX).max_lifetime(Duration::MAX).in_order()
+}
+
+fn tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_that_succeeds_after_the_last_handle_is_closed_at_once() {
+    let target = Target::new(0);
+    let pool = lasting(&target);
+    pool.warm();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(pool);
+    tokio::time::sleep(Duration::from_millis(51)).await;
+    settle().await;
+    assert_eq!((target.connects.load(Relaxed), target.open.load(Relaxed), tasks()), (2, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_that_succeeds_after_the_last_handle_and_the_last_call_is_closed_at_once() {
+    let target = Target::new(0);
+    let pool = lasting(&target);
+    let call = tokio::spawn(pool.clone().oneshot(1));
+    settle().await;
+    drop(pool);
+    settle().await;
+    call.abort();
+    tokio::time::sleep(Duration::from_millis(101)).await;
+    settle().await;
+    assert_eq!((target.connects.load(Relaxed), target.open.load(Relaxed), tasks()), (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_for_calls_that_survive_the_last_handle_is_closed_after_the_last_of_them() {
+    let target = Target::new(0);
+    let one = 1.try_into().unwrap();
+    let pool: Doubling = target
+        .pool()
+        .max_connections(one)
+        .calls_per_connection(one)
+        .idle_timeout(Duration::MAX)
+        .max_lifetime(Duration::MAX)
+        .in_order();
+    let calls = [1, 2, 3].map(|number| tokio::spawn(pool.clone().oneshot(number)));
+    settle().await;
+    drop(pool);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(target.open.load(Relaxed), 1);
+    target.answers.add_permits(3);
+    for (number, call) in [1, 2, 3].into_iter().zip(calls) {
+        assert_eq!(call.await.unwrap().unwrap(), 2 * number);
+    }
+    settle().await;
+    assert_eq!((target.connects.load(Relaxed), target.open.load(Relaxed), tasks()), (1, 0, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_is_always_ready_and_its_calls_do_nothing_before_they_are_polled() {
     let target = Target::new(1);
