@@ -16,6 +16,19 @@
 //! so that a refused request costs nothing else. If the key is the principal of
 //! [`AuthGuardLayer`](super::auth::AuthGuardLayer), it goes below that layer.
 //!
+//! # What counts as a connection
+//!
+//! | request | takes a place |
+//! |---|---|
+//! | a POST with `Content-Type: application/vnd.tower-transport.messages`, which brings messages of a session of `SseDuplexServer` or `SessionServer` | no |
+//! | OPTIONS, which browsers send before such a POST (CORS preflight) | no |
+//! | any other request | yes |
+//!
+//! So a full server still serves its sessions. Requests without a place pass the layer whatever the counts are. None of
+//! this crate's servers opens a connection for them: sessions begin with GET or CONNECT, and a POST of an unknown session
+//! is refused (404). A service of your own that answers a POST with a long-lived body must not do so for a request
+//! without a [`Place`] in its extensions, because clients choose their headers.
+//!
 //! # Lifetime of a place
 //!
 //! The layer puts a [`Place`] into the extensions of the request. The place is freed when it and its clones are
@@ -27,7 +40,7 @@
 //! | a session of `SseDuplexServer` | the handler has dropped its end, and the event stream has ended |
 //! | a session of WebTransport, by `Incoming::accept` | the last handle of the session is dropped |
 //! | a connection of `OptimizedAcceptor` or `SessionServer` | that connection is dropped; the session may continue with another one, which takes its own place |
-//! | any other response | the service has answered |
+//! | any other response, to a request that takes a place | the service has answered |
 //!
 //! Handlers need no code for it, and do not find the `Place` among their request's parts. Only a response with a
 //! long-lived body, such as an `EventStream`, needs help: take the `Place` out of the request's extensions and move it
@@ -91,6 +104,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub use crate::transport::place::Place;
+#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+use crate::transport::sse::duplex::opens_nothing;
 use crate::{
     fingerprint::{Fingerprint, Seeds},
     log,
@@ -192,6 +207,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
+        if opens_nothing(&parts) {
+            return ResponseFuture::new(Step::Pass { future: self.service.call(Request::from_parts(parts, body)) });
+        }
         let ConnectionLimitLayer { counts, total, per_key, key } = &self.limit;
         let key = key(&parts);
         ResponseFuture::new(match counts.enter(key.as_ref(), *total, *per_key) {
@@ -210,6 +228,12 @@ where
             }
         })
     }
+}
+
+/// Returns whether a request cannot become a connection. Without the SSE servers, any request may.
+#[cfg(not(all(feature = "sse", not(target_arch = "wasm32"))))]
+const fn opens_nothing(_: &Parts) -> bool {
+    false
 }
 
 fn refuse<R: Default>(full: Full) -> Response<R> {

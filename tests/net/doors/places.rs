@@ -3,11 +3,11 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use axum::{Router, routing::any};
-use futures_util::{StreamExt, future::BoxFuture};
-use http::{Request, StatusCode};
+use futures_util::{SinkExt, StreamExt, future::BoxFuture};
+use http::{Method, Request, StatusCode};
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_transport::{
-    Connect, Error, Message, Transport,
+    Connect, Error, Message, Transport, TransportExt,
     handshake::limit::{ConnectionLimitLayer, Place},
     stack::{AdaptiveTransport, OptimizedAcceptor, OptimizedTransport, TransportKind, adaptive::SessionServer},
     transport::{
@@ -18,7 +18,7 @@ use tower_transport::{
 };
 
 use super::{serve, serve_axum};
-use support::within;
+use support::{echo, within};
 
 const LIMIT: usize = 2;
 const TRIED: usize = 20;
@@ -129,6 +129,101 @@ async fn sessions_of_sse_with_post_are_limited() {
     let address = serve(limit.layer(SseDuplexServer::new(|session, _| read_on(session)))).await;
     let open = client(SseDuplexConnector::new(), format!("http://{address}/"));
     within(limits(&limit, open)).await;
+}
+
+/// Opens as many sessions as the limit allows, over SSE. Each must exchange messages while the server is full, by POSTs
+/// that take no place, and another session must not get in.
+async fn a_full_server_serves_its_sessions(limit: &ConnectionLimitLayer, url: &str) {
+    let get = || Request::get(url).body(()).unwrap();
+    let mut sessions = Vec::new();
+    for _ in 0..LIMIT {
+        sessions.push(SseDuplexConnector::new().oneshot(get()).await.unwrap().into_body());
+    }
+    for text in ["first", "second"] {
+        for session in &mut sessions {
+            session.send(Message::text(text)).await.unwrap();
+            let echo = session.receive_message().await.unwrap().unwrap();
+            assert_eq!(echo.as_text(), Some(text));
+            assert_eq!(limit.connections(), LIMIT);
+        }
+        let error = SseDuplexConnector::new().oneshot(get()).await.unwrap_err();
+        assert_eq!(error.status(), Some(StatusCode::SERVICE_UNAVAILABLE), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_server_accepts_the_posts_of_its_sse_sessions() {
+    let limit = ConnectionLimitLayer::new(LIMIT);
+    let address = serve(limit.layer(SseDuplexServer::new(|session, _| echo(session)))).await;
+    within(a_full_server_serves_its_sessions(&limit, &format!("http://{address}/"))).await;
+}
+
+#[tokio::test]
+async fn a_key_with_all_its_connections_may_send_the_posts_of_its_sse_sessions() {
+    let limit = ConnectionLimitLayer::new(LIMIT).per_key(1, |_| Some(()));
+    let address = serve(limit.layer(SseDuplexServer::new(|session, _| echo(session)))).await;
+    let get = || Request::get(format!("http://{address}/")).body(()).unwrap();
+    within(async {
+        let mut session = SseDuplexConnector::new().oneshot(get()).await.unwrap().into_body();
+        session.send(Message::text("up")).await.unwrap();
+        assert_eq!(session.receive_message().await.unwrap().unwrap().as_text(), Some("up"));
+        let error = SseDuplexConnector::new().oneshot(get()).await.unwrap_err();
+        assert_eq!(error.status(), Some(StatusCode::TOO_MANY_REQUESTS), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_session_server_accepts_the_posts_of_its_sse_sessions_with_the_limit_around_it_and_in_its_guard() {
+    for is_around in [true, false] {
+        let limit = ConnectionLimitLayer::new(LIMIT);
+        // Any subprotocol is accepted, and the handler gets the bare transport.
+        let acceptor: OptimizedAcceptor<AdaptiveTransport> = OptimizedTransport::builder().acceptor();
+        let server = SessionServer::new(acceptor, |session, _| echo(session));
+        let address = match is_around {
+            true => serve(limit.layer(server.http())).await,
+            false => serve(server.guard(limit.clone()).http()).await,
+        };
+        within(a_full_server_serves_its_sessions(&limit, &format!("http://{address}/sse"))).await;
+    }
+}
+
+#[tokio::test]
+async fn the_head_of_a_post_with_messages_opens_nothing_and_takes_no_place() {
+    type Body = http_body_util::Full<bytes::Bytes>;
+    let limit = ConnectionLimitLayer::new(0);
+    let service = limit.layer(SseDuplexServer::new(|session, _| read_on(session)));
+    let upgrade = limit.layer(WebSocketUpgrade::new(|socket, _| read_on(socket)));
+    let request = |method, kind: &str| {
+        Request::builder()
+            .method(method)
+            .uri("/")
+            .header("content-type", kind)
+            .header("accept", "text/event-stream")
+            .header("tower-transport-sequence", "0")
+            .header("tower-transport-session", "AAAAAAAAAAAAAAAAAAAAAA")
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .body(Body::default())
+            .unwrap()
+    };
+    let messages = "application/vnd.tower-transport.messages";
+    // A preflight of a page of another origin, without which a browser sends no POST, takes no place either.
+    for (method, kind, sse, web_socket) in [
+        (Method::POST, messages, StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED),
+        (Method::OPTIONS, messages, StatusCode::NO_CONTENT, StatusCode::METHOD_NOT_ALLOWED),
+        (Method::POST, "text/plain", StatusCode::SERVICE_UNAVAILABLE, StatusCode::SERVICE_UNAVAILABLE),
+        (Method::GET, messages, StatusCode::SERVICE_UNAVAILABLE, StatusCode::SERVICE_UNAVAILABLE),
+        (Method::PUT, messages, StatusCode::SERVICE_UNAVAILABLE, StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let response = service.clone().oneshot(request(method.clone(), kind)).await.unwrap();
+        assert_eq!(response.status(), sse, "{method} {kind}");
+        let response = upgrade.clone().oneshot(request(method.clone(), kind)).await.unwrap();
+        assert_eq!(response.status(), web_socket, "{method} {kind}");
+        assert_eq!(service.get_ref().session_count(), 0);
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,17 @@ const fn refuse<T>(status: StatusCode, reason: &'static str) -> Result<T, Refusa
     Err(Refusal::new(status, reason))
 }
 
+/// Returns whether a request cannot open a session: a POST brings messages of one, and a preflight asks for permission
+/// to send it. For guards, which run before the server knows the session.
+#[cfg(feature = "auth")]
+pub(crate) fn opens_nothing(parts: &request::Parts) -> bool {
+    match parts.method {
+        Method::POST => is(&parts.headers, &header::CONTENT_TYPE, &MESSAGES),
+        Method::OPTIONS => true,
+        _ => false,
+    }
+}
+
 /// Classifies a request on the server.
 pub(super) fn ask(parts: &request::Parts, origins: &Origins, sessions: &Sessions) -> Result<Ask, Refusal> {
     // First of all, so that a page of another origin learns nothing about the sessions.

@@ -142,6 +142,8 @@ mod session;
 mod token;
 mod transport;
 
+#[cfg(feature = "auth")]
+pub(crate) use self::head::opens_nothing;
 pub use self::{
     body::SseDuplexBody,
     connector::{SseDuplexConnecting, SseDuplexConnector},
