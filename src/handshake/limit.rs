@@ -25,8 +25,8 @@
 //! | any other request | yes |
 //!
 //! So a full server still serves its sessions. Requests without a place pass the layer whatever the counts are. None of
-//! this crate's servers opens a connection for them: sessions begin with GET or CONNECT, and a POST of an unknown session
-//! is refused (404). A service of your own that answers a POST with a long-lived body must not do so for a request
+//! this crate's servers opens a connection for them: sessions begin with GET or CONNECT, and a POST of an unknown
+//! session is refused (404). A service of your own that answers a POST with a long-lived body must not do so for a request
 //! without a [`Place`] in its extensions, because clients choose their headers.
 //!
 //! # Lifetime of a place
