@@ -109,7 +109,8 @@ impl<T> Handoff<T> {
         let mut state = self.lock();
         if state.ticket == ticket {
             let offer = (state.offer.take(), state.outcome.take());
-            self.has_offer.store(false, Ordering::Release);
+            // The flag also tells the session that it was evicted, which it must still find out.
+            self.has_offer.store(state.is_evicted, Ordering::Release);
             drop(state);
             drop(offer);
         }
@@ -146,9 +147,11 @@ impl<T> Handoff<T> {
 
     /// Ends the session, which has to make room for another one.
     pub(super) fn evict(&self) {
-        self.lock().is_evicted = true;
-        self.leave();
+        let mut state = self.lock();
+        state.is_evicted = true;
         self.has_offer.store(true, Ordering::Release);
+        drop(state);
+        self.leave();
         self.session.wake_by_ref();
     }
 

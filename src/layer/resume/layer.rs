@@ -91,10 +91,11 @@ impl ResumeLayer {
     /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults
     /// to 1000.
     ///
-    /// A connection makes progress if any message was acknowledged or received, or if no message waits for its
-    /// acknowledgement. Three connections are enough if they ended because of a message: with close code 1003, 1007 or
-    /// 1009, or with an error for which [`is_too_large`](crate::Error::is_too_large) is true. Only an acknowledgement
-    /// resets that count; incoming messages and other lost connections do not.
+    /// A connection makes progress if a message was acknowledged, or if no message waits for its acknowledgement when
+    /// the connection ends. Incoming messages are no progress while one waits. Three connections are enough if they
+    /// ended because of a message: with close code 1003, 1007 or 1009, or with an error for which
+    /// [`is_too_large`](crate::Error::is_too_large) is true. Only an acknowledgement resets that count; other lost
+    /// connections do not.
     ///
     /// The transport then fails with an error that names the last cause. [`is_too_large`](crate::Error::is_too_large)
     /// is true for it if the cause was the size of a message. The next connection begins a new session.

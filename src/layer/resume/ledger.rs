@@ -162,7 +162,7 @@ impl Ledger {
             );
             return Some(error.clone().context(what).into_fatal());
         }
-        let stalled = self.progress.ended(messages == 0, self.out.acked, self.incoming.received, cause)?;
+        let stalled = self.progress.ended(messages == 0, self.out.acked, cause)?;
         let ended = match stalled {
             Stalled::Refused(connections) => format!("{connections} connections ended because of a message"),
             Stalled::Cut(connections) => format!("{connections} connections in a row ended without progress"),
@@ -226,7 +226,7 @@ impl Ledger {
     /// Resumes the session on a new connection, with a peer whose position was [checked](Self::check). Returns how many
     /// messages are sent again, or for the first time after they were accepted without a connection.
     pub(super) fn resume(&mut self, peer: &Position, window: Window) -> u64 {
-        self.progress.begins(self.out.acked < peer.received, peer.received, self.incoming.received);
+        self.progress.begins(self.out.acked < peer.received, peer.received);
         self.out.release(peer.received);
         self.incoming.told = self.incoming.received;
         self.incoming.bytes = 0;
@@ -252,18 +252,18 @@ fn is_refusal(frame: &CloseFrame) -> bool {
     [CloseCode::TOO_BIG, CloseCode::UNSUPPORTED, CloseCode::INVALID_PAYLOAD].contains(&frame.code())
 }
 
-/// Counts the connections that ended while messages wait, since the peer last acknowledged a message.
+/// Counts the connections that ended while messages wait, since the peer last acknowledged a message. Incoming messages
+/// reset no count: they say nothing about the one that waits, for which a proxy may cut every connection.
 #[derive(Debug)]
 pub(super) struct Progress {
     /// After this many cuts the session is given up.
     most: u32,
-    /// Connections in a row that ended without an acknowledgement and without a message from the peer.
+    /// Connections that ended, for any reason.
     cut: u32,
-    /// Connections that ended because of a message. Incoming messages do not reset it: they say nothing about the
-    /// refused one.
+    /// Those of them that ended because of a message.
     refused: u32,
-    /// The numbers acknowledged and received when this connection began; `None` once its end was counted.
-    start: Option<(u64, u64)>,
+    /// The number acknowledged when this connection began; `None` once its end was counted.
+    start: Option<u64>,
     /// The peer closed this connection because of a message.
     is_refused: bool,
 }
@@ -280,27 +280,27 @@ impl Progress {
     const MAX_REFUSED: u32 = 3;
 
     const fn new(most: u32) -> Self {
-        Self { most, cut: 0, refused: 0, start: Some((0, 0)), is_refused: false }
+        Self { most, cut: 0, refused: 0, start: Some(0), is_refused: false }
     }
 
     /// Starts a connection. `is_progress` says whether the peer acknowledged more than before in its opening message.
-    const fn begins(&mut self, is_progress: bool, acked: u64, received: u64) {
+    const fn begins(&mut self, is_progress: bool, acked: u64) {
         if is_progress {
             (self.cut, self.refused) = (0, 0);
         }
-        self.start = Some((acked, received));
+        self.start = Some(acked);
         self.is_refused = false;
     }
 
     /// Counts the end of a connection. Returns the reason if the session is to be given up. Without waiting messages
     /// there is no progress to make.
-    fn ended(&mut self, is_empty: bool, acked: u64, received: u64, cause: Option<&Error>) -> Option<Stalled> {
+    fn ended(&mut self, is_empty: bool, acked: u64, cause: Option<&Error>) -> Option<Stalled> {
         let start = self.start.take()?;
-        if is_empty || start.0 != acked {
+        if is_empty || start != acked {
             (self.cut, self.refused) = (0, 0);
             return None;
         }
-        self.cut = if start.1 == received { self.cut + 1 } else { 0 };
+        self.cut += 1;
         self.refused += u32::from(self.is_refused || cause.is_some_and(refuses_a_message));
         if self.refused >= self.most.min(Self::MAX_REFUSED) {
             return Some(Stalled::Refused(self.refused));

@@ -77,7 +77,7 @@
 //! |---|---|
 //! | a proxy answers 413 | the session is given up |
 //! | three connections are closed because of a message (1003, 1007, 1009) without an acknowledgement | the same |
-//! | [`max_stalled_connections`](ResumeLayer::max_stalled_connections) end without progress | the same |
+//! | [`max_stalled_connections`](ResumeLayer::max_stalled_connections) end without progress of the messages that wait | the same |
 //! | another error of the connection | ends this transport of a client, and is returned unchanged |
 //! | the opening exchange takes too long | [`is_timeout`](crate::Error::is_timeout) |
 //! | the server has no sessions, or the peer breaks the protocol | [`is_protocol`](crate::Error::is_protocol) |

@@ -239,6 +239,51 @@ async fn a_session_whose_connections_end_again_and_again_without_progress_is_giv
     assert_eq!(verdict, Verdict::Fresh { lost: 1 });
 }
 
+#[tokio::test(start_paused = true)]
+async fn messages_of_the_peer_do_not_keep_a_session_whose_own_message_never_arrives() {
+    let mut world = World::new(|| channel::<Message, Message>(16));
+    world.client = ResumeLayer::new().max_stalled_connections(4).layer(world.client.into_inner());
+    let (mut near, mut session, _) = world.open().await;
+    near.send(message(0)).await.unwrap();
+    let mut connection = 1;
+    let error = loop {
+        // The server pushes, and the connection is cut before the client's message gets through.
+        session.send(message(connection)).await.unwrap();
+        take(&mut near, connection..connection + 1).await;
+        drop(std::mem::replace(near.get_mut(), channel::<Message, Message>(1).0));
+        if let Some(item) = near.next().await {
+            break item.unwrap_err();
+        }
+        drop(near);
+        connection += 1;
+        assert!(connection < 20, "the message is sent again on every connection");
+        (near, _) = world.reopen(&mut session).await;
+    };
+    assert_eq!(connection, 4);
+    assert!(error.to_string().contains("4 connections in a row"), "{error}");
+    assert!(error.is_closed() && !error.is_rejection());
+    drop(near);
+    let (_, _, verdict) = world.open().await;
+    assert_eq!(verdict, Verdict::Fresh { lost: 1 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_only_receives_outlives_any_number_of_cut_connections() {
+    let mut world = World::new(|| channel::<Message, Message>(16));
+    world.client = ResumeLayer::new().max_stalled_connections(1).layer(world.client.into_inner());
+    let (mut near, mut session, _) = world.open().await;
+    for connection in 0..20 {
+        session.send(message(connection)).await.unwrap();
+        take(&mut near, connection..connection + 1).await;
+        drop(std::mem::replace(near.get_mut(), channel::<Message, Message>(1).0));
+        assert!(near.next().await.is_none());
+        drop(near);
+        let verdict;
+        (near, verdict) = world.reopen(&mut session).await;
+        assert!(matches!(verdict, Verdict::Resumed { .. }), "{verdict:?}");
+    }
+}
+
 /// A transport behind a proxy with its own limit: a flush of more than 1000 bytes fails with a 413.
 struct Proxied(Channel, bool);
 

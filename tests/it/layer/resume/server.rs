@@ -4,8 +4,8 @@ use std::{error::Error as _, task::Context, time::Duration};
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower_transport::{
-    CloseCode, CloseFrame, Error, Message, Queue, TransportExt,
-    layer::resume::{ResumeLayer, SessionStore, Verdict},
+    CloseCode, CloseFrame, Error, Message, Queue, TransportExt, channel,
+    layer::resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
 };
 
 use super::support::{connect, message, put, take, world};
@@ -144,6 +144,33 @@ async fn a_store_that_is_full_refuses_the_next_client_and_has_room_when_one_left
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_made_room_ends_at_once_though_its_client_was_waiting_for_it() {
+    let store = SessionStore::new().sessions(1);
+    let layer = ResumeLayer::new().handle(ResumeHandle::new());
+    let (near, far) = channel::<Message, Message>(16);
+    let (opened, accepted) = tokio::join!(layer.open(near), store.accept(far));
+    let Accepted::New(mut session) = accepted.unwrap() else { panic!("not a new session") };
+    drop(opened);
+    assert!(session.next().now_or_never().is_none(), "it has seen the cut");
+    // The client comes back, and the handler does not poll its session.
+    let (near, far) = channel::<Message, Message>(16);
+    let (mut opening, mut accepting) = (Box::pin(layer.open(near)), Box::pin(store.accept(far)));
+    for _ in 0..3 {
+        assert!(opening.as_mut().now_or_never().is_none() && accepting.as_mut().now_or_never().is_none());
+    }
+    // Another client takes the only place, so the first one is refused and its offer is withdrawn.
+    let (near, far) = channel::<Message, Message>(16);
+    let other = ResumeLayer::new();
+    let (_opened, other) = tokio::join!(other.open(near), store.accept(far));
+    assert!(matches!(other.unwrap(), Accepted::New(_)));
+    let _ = accepting.await;
+    let item = session.next().now_or_never().expect("the session has ended");
+    let error = item.unwrap().unwrap_err();
+    assert!(error.is_closed() && error.to_string().contains("made room"), "{error}");
+    assert!(session.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn sessions_that_nobody_polls_make_room_after_their_time() {
     let mut world = world(ResumeLayer::new(), SessionStore::new().sessions(1).ttl(Duration::from_secs(5)));
     let (near, mut session) = world.open().await;
@@ -245,7 +272,6 @@ async fn twenty_thousand_sessions_on_one_store_all_make_progress() {
 
 #[tokio::test(start_paused = true)]
 async fn one_owner_does_not_fill_the_store_and_makes_room_with_its_own_oldest_lost_session() {
-    use tower_transport::layer::resume::Accepted;
     let store = SessionStore::new().sessions(8);
     let open = async |owner: Option<&'static str>, key: Option<&'static str>| {
         let (dial, mut incoming) = super::support::dial(8, &tower_transport::test_util::fault::Faults::new());
