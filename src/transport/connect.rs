@@ -39,7 +39,7 @@ where
 
 /// A marker in the extensions of a connector's response. Messages accepted by the transport outlive the connection,
 /// because a layer below (resume) holds them until the peer has acknowledged them. A reconnecting layer need not keep
-/// them or count them as lost.
+/// them or count them as lost, unless a later response has a [`SessionLoss`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutlivesConnection;
 
@@ -48,6 +48,12 @@ pub struct OutlivesConnection;
 /// [loss](crate::transport::signal::connection_lost) if this marker is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resumed;
+
+/// The number of accepted messages that were lost with the previous session, in the extensions of a connector's
+/// response, next to [`OutlivesConnection`]. None of them was acknowledged, and none will be sent. A reconnecting layer
+/// counts them, and reports them to its user. Without this extension, none was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLoss(pub u64);
 
 /// The loss that led to a connection attempt, in the extensions of a connector's request. It holds the error that the
 /// reconnecting layer received and the connector's previous response. A connector with several transports learns from

@@ -15,9 +15,19 @@ use crate::{Message, transport::payload::Payload};
 /// None of them knows what the peer has read: a message that was flushed into a connection which then failed may be
 /// lost unnoticed. If every message must arrive exactly once, both ends need sequence numbers: use a resume layer.
 ///
+/// # With a resume layer
+///
 /// With a resume layer in the connector, messages [outlive](crate::transport::OutlivesConnection) the connection:
 /// nothing is lost with it, and nothing is counted, failed or sent again here. Only messages that wait for a connection
 /// are this layer's.
+///
+/// If the server begins a new session (because it restarted, the session expired, or it was given up), the messages
+/// that the previous session had accepted and the peer had not acknowledged are
+/// [lost](crate::transport::SessionLoss). They count as [`lost`](super::ReconnectHandle::lost). With `Fail` and `Keep`,
+/// one error reports their number when the new session begins. It is the next item of the stream, or the result of the
+/// sink's call that waits for the connection, whichever is polled first. Like [that of `Fail`](#the-error-of-fail) it
+/// is closed and a rejection, a [`Driver`](crate::Driver) passes it on, and the transport goes on. `Keep` cannot send
+/// these messages again, as it has no copy of them.
 ///
 /// # The error of `Fail`
 ///
@@ -95,6 +105,12 @@ impl<Out> Keep<Out> {
     pub fn size_by(mut self, size: fn(&Out) -> usize) -> Self {
         self.payload = self.payload.sized_by(size);
         self
+    }
+
+    /// Returns the part of [`max_bytes`](Self::max_bytes) that a message takes. A message that is larger takes all of
+    /// it, so that sums stay exact whatever the measuring function returns.
+    fn size(&self, message: &Out) -> usize {
+        self.payload.size(message).min(self.max_bytes)
     }
 }
 
@@ -204,6 +220,11 @@ impl<Out> Buffer<Out> {
         }
     }
 
+    /// Returns whether the user is told of lost messages.
+    pub(super) fn reports_losses(&self) -> bool {
+        !matches!(self.when_lost, WhenLost::Drop)
+    }
+
     /// Counts a message that is about to be given to the connection. Returns `false`, and does nothing, with `Keep`,
     /// which needs the message. The message is not an argument here, so that it need not be copied on its way.
     #[inline]
@@ -218,7 +239,7 @@ impl<Out> Buffer<Out> {
     pub(super) fn sending(&mut self, message: &Out) {
         match &self.when_lost {
             WhenLost::Keep(keep) => {
-                self.bytes += keep.payload.size(message);
+                self.bytes = self.bytes.saturating_add(keep.size(message));
                 self.queue.push_back((keep.clone)(message));
                 self.sent += 1;
             }
@@ -234,7 +255,7 @@ impl<Out> Buffer<Out> {
                 self.sent = self.sent.saturating_sub(1);
                 if let Some(message) = self.queue.remove(self.sent) {
                     self.left += 1;
-                    self.bytes = self.bytes.saturating_sub(keep.payload.size(&message));
+                    self.bytes = self.bytes.saturating_sub(keep.size(&message));
                 }
                 // Messages that an earlier connection had are all in front of those that none had.
                 let is_new = self.tried <= self.sent;
@@ -251,7 +272,7 @@ impl<Out> Buffer<Out> {
     /// Accepts a message for the next connection.
     pub(super) fn push(&mut self, message: Out) {
         if let WhenLost::Keep(keep) = &self.when_lost {
-            self.bytes += keep.payload.size(&message);
+            self.bytes = self.bytes.saturating_add(keep.size(&message));
         }
         self.queue.push_back(message);
     }
@@ -292,7 +313,7 @@ impl<Out> Buffer<Out> {
         self.tried = self.tried.saturating_sub(self.sent);
         if let WhenLost::Keep(keep) = &self.when_lost {
             for message in self.queue.drain(..self.sent.min(self.queue.len())) {
-                self.bytes = self.bytes.saturating_sub(keep.payload.size(&message));
+                self.bytes = self.bytes.saturating_sub(keep.size(&message));
             }
         }
         self.sent = 0;
@@ -415,6 +436,21 @@ mod tests {
         buffer.next_unsent();
         buffer.flushed();
         assert!(!buffer.is_full());
+    }
+
+    #[test]
+    fn sizes_whose_sum_overflows_fill_the_buffer_until_they_are_flushed() {
+        for max_bytes in [1 << 20, usize::MAX] {
+            let keep = Keep::messages().max_bytes(max_bytes.try_into().unwrap()).size_by(|_| usize::MAX);
+            let mut buffer = Buffer::new(WhenLost::Keep(keep));
+            buffer.sending(&"a".into());
+            buffer.sending(&"b".into());
+            buffer.push("c".into());
+            assert!(buffer.is_full());
+            assert_eq!(unsent(&mut buffer), ["c"]);
+            buffer.flushed();
+            assert!(!buffer.is_full() && buffer.is_clear() && buffer.bytes == 0);
+        }
     }
 
     #[test]

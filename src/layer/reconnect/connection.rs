@@ -20,7 +20,7 @@ use super::{
 use crate::{
     CloseFrame, Connect, Error, Transport,
     rt::Instant,
-    transport::{LostConnection, OutlivesConnection, Resumed, payload::Payload, wakers::Half},
+    transport::{LostConnection, OutlivesConnection, Resumed, SessionLoss, payload::Payload, wakers::Half},
 };
 
 /// How long the stream of a connection whose sink has failed may still tell the reason, for example by a close message.
@@ -133,7 +133,8 @@ where
         core.since = Some(Instant::now());
         core.greeting = core.policy.greeting(&parts).into_iter();
         let outlives = parts.extensions.get::<OutlivesConnection>().is_some();
-        core.settle_session(outlives, parts.extensions.get::<Resumed>().is_some());
+        let lost = parts.extensions.get::<SessionLoss>().map_or(0, |loss| loss.0);
+        core.settle_session(outlives, parts.extensions.get::<Resumed>().is_some(), lost);
         let has_unsent = !core.greeting.as_slice().is_empty() || core.buffer.has_unsent();
         core.machine.on(Event::Opened { has_unsent });
         // The observers see the connection before its first message can be read.

@@ -49,6 +49,9 @@ pub(super) struct Core<Out> {
     /// For the reader: rejections of messages that were accepted before, and then the failure that ended the transport.
     pub(super) errors: VecDeque<Error>,
     pub(super) outcome: Outcome,
+    /// The number of messages that were lost with a session and that the user has yet to be told of. The poll that
+    /// opens the new session's connection reports it, so it is 0 while `Steady`.
+    pub(super) lost_with_session: u64,
     /// The number of messages that were lost at the end.
     pub(super) lost_at_end: u64,
 }
@@ -104,6 +107,7 @@ impl<Out> Core<Out> {
             lost_connection: None,
             errors: VecDeque::new(),
             outcome: Outcome::ClosedHere,
+            lost_with_session: 0,
             lost_at_end: 0,
         }
     }
@@ -120,8 +124,12 @@ impl<Out> Core<Out> {
         self.is_steady() && !self.buffer.has_report()
     }
 
-    /// With [`WhenLost::Fail`](super::WhenLost::Fail): reports once to the writer how many messages were lost.
+    /// Reports once to the writer how many messages were lost with a session, or, with
+    /// [`WhenLost::Fail`](super::WhenLost::Fail), with a connection.
     pub(super) fn check_report(&mut self) -> Result<(), Error> {
+        if let Some(error) = self.take_session_loss() {
+            return Err(error);
+        }
         match self.buffer.take_report() {
             None => Ok(()),
             Some(lost) => Err(Error::closed(format!(
@@ -133,6 +141,29 @@ impl<Out> Core<Out> {
             // works.
             .into_rejection()),
         }
+    }
+
+    /// Returns whether there is an error for the reader.
+    pub(super) fn has_errors(&self) -> bool {
+        self.lost_with_session > 0 || !self.errors.is_empty()
+    }
+
+    /// Returns the next error for the reader.
+    pub(super) fn next_error(&mut self) -> Option<Error> {
+        self.take_session_loss().or_else(|| self.errors.pop_front())
+    }
+
+    /// Returns the error that reports the messages lost with a session, to the half that comes first.
+    fn take_session_loss(&mut self) -> Option<Error> {
+        let lost = std::mem::take(&mut self.lost_with_session);
+        (lost > 0).then(|| {
+            Error::closed(format!(
+                "a session was lost, and with it {} that the peer had not acknowledged; the transport goes on with a \
+                 new session; send again what has to arrive, although the peer may have received it",
+                count(lost)
+            ))
+            .into_rejection()
+        })
     }
 
     /// Creates the error of the sink after the end.
@@ -186,10 +217,15 @@ impl<Out> Core<Out> {
         }
     }
 
-    /// Reports the loss of the previous connection if its session was to go on and did not.
-    pub(super) fn settle_session(&mut self, outlives: bool, is_resumed: bool) {
+    /// Reports the loss of the previous connection if its session was to go on and did not. `lost`: the number of
+    /// messages that were lost with that session.
+    pub(super) fn settle_session(&mut self, outlives: bool, is_resumed: bool, lost: u64) {
         if std::mem::replace(&mut self.outlives, outlives) && !is_resumed {
             signal::connection_lost();
+        }
+        self.shared.lose(lost);
+        if self.buffer.reports_losses() {
+            self.lost_with_session += lost;
         }
     }
 

@@ -105,8 +105,8 @@ impl ReconnectHandle {
         self.shared.connections.load(Relaxed)
     }
 
-    /// Returns how many messages were accepted and then lost with a connection or at the end: those of which no flush
-    /// is known to have succeeded.
+    /// Returns how many messages were accepted and then lost: with a connection or at the end, those of which no flush
+    /// is known to have succeeded; with a session of a resume layer, those that the peer had not acknowledged.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Relaxed)

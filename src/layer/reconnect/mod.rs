@@ -44,6 +44,7 @@
 //! | another final failure, or the last attempt fails | yields the error, then `None` | closed, with the error as source |
 //! | the stream ends without a close message, and that is final | `None` | closed |
 //! | you close, or send a close message | continues until the peer has closed | closed |
+//! | messages are [lost with a session](WhenLost#with-a-resume-layer) | yields a rejection | the same, if first |
 //! | the connection rejects a message | - | the error, a rejection; the connection stays |
 //! | a connection rejects a message that [`WhenLost::Keep`] kept | yields the error, a rejection | - |
 //!

@@ -145,7 +145,7 @@ where
         loop {
             let item = match polled.take() {
                 Some(polled) => polled,
-                None if !ready!(this.poll_readable(cx)) => return Poll::Ready(this.core.errors.pop_front().map(Err)),
+                None if !ready!(this.poll_readable(cx)) => return Poll::Ready(this.core.next_error().map(Err)),
                 None => match this.connection.as_mut().transport() {
                     Some(transport) => transport.poll_next(cx),
                     None => return Poll::Ready(None),
@@ -186,15 +186,19 @@ where
 {
     /// Ready with `true` if there is a connection to read from, with `false` if only an error or the end is left.
     fn poll_readable(&mut self, cx: &Context<'_>) -> Poll<bool> {
-        if !self.core.errors.is_empty() {
+        if self.core.has_errors() {
             return Poll::Ready(false);
         }
         if self.core.is_steady() {
             return Poll::Ready(true);
         }
-        let is_up = ready!(self.poll_up(Half::Reader, cx));
+        let up = self.poll_up(Half::Reader, cx);
+        // Even if that connection is already gone again, and the next one is waited for.
+        if self.core.has_errors() {
+            return Poll::Ready(false);
+        }
         let is_read = matches!(self.core.machine.phase(), Phase::Closing(Closing::StreamEnded));
-        Poll::Ready(is_up && !is_read && self.core.errors.is_empty())
+        up.map(|is_up| is_up && !is_read)
     }
 }
 

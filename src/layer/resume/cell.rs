@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Error,
-    transport::{OutlivesConnection, Resumed},
+    transport::{OutlivesConnection, Resumed, SessionLoss},
 };
 
 /// The outcome of a session when a connection was opened. It is in the extensions of the connector's response, and in
@@ -49,13 +49,19 @@ pub enum Verdict {
 
 impl Verdict {
     /// Inserts this verdict into the extensions of a connector's response, together with what it tells the reconnect
-    /// layer: [`OutlivesConnection`], and [`Resumed`] if the session goes on. [`Resume`](super::Resume) does this for
-    /// each connection.
+    /// layer: [`OutlivesConnection`], [`Resumed`] if the session goes on, and [`SessionLoss`] if messages are lost.
+    /// [`Resume`](super::Resume) does this for each connection.
     pub fn insert_into(self, extensions: &mut http::Extensions) {
         extensions.insert(self);
         extensions.insert(OutlivesConnection);
-        if matches!(self, Self::Resumed { .. }) {
-            extensions.insert(Resumed);
+        match self {
+            Self::Resumed { .. } => {
+                extensions.insert(Resumed);
+            }
+            Self::Fresh { lost } if lost > 0 => {
+                extensions.insert(SessionLoss(lost));
+            }
+            Self::New | Self::Fresh { .. } => {}
         }
     }
 }

@@ -63,9 +63,11 @@
 //! losses.
 //!
 //! A reconnect layer above neither counts as lost nor sends again what this layer accepted, whatever its policy: the
-//! response says that it [outlives](crate::transport::OutlivesConnection) the connection. Put `.reconnect(..)` first,
-//! `.resume()` below it, then `.per_connection(..)`. On the server, the [`Session`] is a transport like any other, for
-//! layers and [`drive`](crate::TransportExt::drive).
+//! response says that it [outlives](crate::transport::OutlivesConnection) the connection. If the session is lost, the
+//! next response says [how many messages](crate::transport::SessionLoss) are lost with it. The reconnect layer counts
+//! them and [reports them once](crate::layer::reconnect::WhenLost). Put `.reconnect(..)` first, `.resume()` below it,
+//! then `.per_connection(..)`. On the server, the [`Session`] is a transport like any other, for layers and
+//! [`drive`](crate::TransportExt::drive).
 //!
 //! # Errors
 //!

@@ -195,8 +195,9 @@ impl OptimizedBuilder {
     }
 
     /// Sets what happens to messages that a client's connection accepted before it was lost, if the peer does not
-    /// resume. If the peer resumes, they are kept in the session. By default they are sent again, so a message may
-    /// arrive twice.
+    /// resume. If the peer resumes, they are kept in the session; if that is lost, so are they, and
+    /// [one error reports it](WhenLost#with-a-resume-layer). By default they are sent again, so a message may arrive
+    /// twice.
     #[must_use]
     pub fn when_lost(mut self, when_lost: WhenLost<Message>) -> Self {
         self.when_lost = when_lost;

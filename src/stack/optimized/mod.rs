@@ -77,7 +77,9 @@
 //!
 //! # Errors
 //!
-//! Returns the layers' errors. A lost connection is not an error unless reconnecting has given up.
+//! Returns the layers' errors. A lost connection is not an error unless reconnecting has given up, or messages are
+//! lost: if the server restarted or the session was given up, one error, a rejection, reports how many messages are
+//! [lost with the session](crate::layer::reconnect::WhenLost#with-a-resume-layer), and the transport goes on.
 //! [`OptimizedHandle::state`] shows a loss as it happens, with its cause.
 //!
 //! # Cancel safety

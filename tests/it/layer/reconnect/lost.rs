@@ -16,10 +16,10 @@ use tower_transport::{
     Channel, Error, Message, TransportExt,
     layer::reconnect::{Keep, State, WhenLost},
     test_util::fault::{Direction, Fault},
-    transport::OutlivesConnection,
+    transport::{OutlivesConnection, SessionLoss},
 };
 
-use super::{Server, Stack, closed, layer};
+use super::{Server, Stack, Step, closed, layer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -368,6 +368,48 @@ async fn under_keep_a_message_that_the_layer_below_holds_is_neither_measured_nor
     }
     assert_eq!(MEASURED.load(Relaxed), 0);
     assert_eq!(server.accept().take(), ["first", "second", "third"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_lost_with_a_session_are_counted_and_reported_once_by_the_half_that_finds_the_new_session() {
+    let accept = |loss: Option<u64>| {
+        let mut response = Response::new(());
+        response.extensions_mut().insert(OutlivesConnection);
+        if let Some(lost) = loss {
+            response.extensions_mut().insert(SessionLoss(lost));
+        }
+        Step::Accept(response)
+    };
+    for (when_lost, is_told) in [(WhenLost::Fail, true), (keep(), true), (WhenLost::Drop, false)] {
+        for is_reader in [true, false] {
+            let server = Server::new([accept(None), accept(Some(2)), accept(None)]);
+            let mut transport = with(&server, when_lost.clone());
+            transport.send_message("taken".into()).await.unwrap();
+            drop(server.accept());
+            let error = if is_reader {
+                timeout(60 * SECOND, transport.receive_message()).await.ok().map(|item| item.unwrap().unwrap_err())
+            } else {
+                look(&mut transport);
+                transport.send_message("next".into()).await.err()
+            };
+            assert_eq!(error.is_some(), is_told, "{when_lost:?}: {error:?}");
+            if let Some(error) = error {
+                assert!(error.is_rejection() && error.is_closed(), "{error:?}");
+                assert!(error.to_string().contains("2 messages"), "{error}");
+            }
+            transport.flush().await.unwrap();
+            look(&mut transport);
+            transport.send_message("more".into()).await.unwrap();
+            assert_eq!(server.accept().take().last().unwrap(), "more");
+            assert_eq!(transport.handle().lost(), 2);
+
+            // A new session with which nothing was lost.
+            look(&mut transport);
+            transport.send_message("last".into()).await.unwrap();
+            assert_eq!(server.accept().take(), ["last"]);
+            assert_eq!(transport.handle().lost(), 2);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

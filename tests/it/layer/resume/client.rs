@@ -5,15 +5,16 @@ use std::{task::Context, time::Duration};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower::Layer;
 use tower_transport::{
-    Error, Message, TransportExt, channel,
+    Error, Message, Queue, TransportExt, channel,
     layer::{
         batch::{BatchLayer, BatchPolicy},
+        reconnect::{Backoff, ReconnectLayer},
         resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
     },
     test_util::fault::Faults,
 };
 
-use super::support::{connect, dial, put, quiet, take, world};
+use super::support::{connect, dial, message, put, quiet, take, world};
 
 #[tokio::test(start_paused = true)]
 async fn what_a_cut_took_is_sent_again_in_both_directions_and_nothing_else() {
@@ -156,6 +157,36 @@ async fn a_server_that_forgot_the_session_gives_a_fresh_one_and_the_losses_are_c
     let mut session = world.server.sessions.recv().await.unwrap();
     put(&mut near, 0..1);
     take(&mut session, 0..1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_a_reconnect_layer_and_a_driver_the_losses_of_a_session_are_reported_once() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let transport = ReconnectLayer::new("ws://x/", Backoff::fixed(Duration::from_secs(1))).layer(world.client);
+    let handle = transport.handle();
+    let (mut sender, mut receiver, driver) = transport.drive(Queue::messages()).into_parts();
+    tokio::spawn(driver);
+    for number in 0..3 {
+        sender.send(message(number)).await.unwrap();
+    }
+    sender.flush().await.unwrap();
+    // The server restarts.
+    drop(world.server.sessions.recv().await.unwrap());
+
+    let told = tokio::time::timeout(Duration::from_secs(60), receiver.receive()).await.expect("nobody is told");
+    let error = told.unwrap().unwrap_err();
+    assert!(error.is_closed() && error.is_rejection(), "{error:?}");
+    assert!(error.to_string().contains("3 messages"), "{error}");
+    assert_eq!(handle.lost(), 3);
+    assert!(sender.flush().await.unwrap_err().is_rejection());
+    sender.flush().await.unwrap();
+
+    let mut session = world.server.sessions.recv().await.unwrap();
+    sender.send(message(3)).await.unwrap();
+    take(&mut session, 3..4).await;
+    put(&mut session, 0..1);
+    assert_eq!(receiver.receive().await.unwrap().unwrap(), message(0));
+    assert_eq!((handle.lost(), handle.connections()), (3, 2));
 }
 
 #[tokio::test(start_paused = true)]
