@@ -17,9 +17,10 @@ use crate::{Error, Transport};
 
 /// A client's state under its lock, and the flag.
 ///
-/// The transport is polled under the lock, by whichever task holds it. Everything else that is the user's runs outside:
-/// wakers, and the drops of requests, unwanted answers and the transport are handed out of each section (`Step`,
-/// `wakes`, `old_transport`), because they may call the client again.
+/// The transport is polled under the lock, by whichever task holds it, so what the transport runs must not call the
+/// client: a codec drops a request once it has encoded it. Everything else that is the user's runs outside: wakers, and
+/// the drops of requests that were not sent, of unwanted answers and of the transport are handed out of each section
+/// (`Step`, `wakes`, `old_transport`), because they may call the client again.
 pub(super) struct SharedExchange<T, Req, Res, C> {
     state: Mutex<Exchange<T, Req, Res, C>>,
     flag: Arc<WakeFlag>,
