@@ -247,8 +247,8 @@ mod models {
         }
     }
 
-    /// The rule of every user of a pair: whoever changes something wakes afterwards, and a task looks again after it
-    /// has registered. The flag itself needs no ordering.
+    /// The rule for every user of a pair: a wake-up follows each change, and a task looks again after it has
+    /// registered. The flag itself needs no ordering.
     #[test]
     fn a_half_that_registers_and_then_looks_sees_the_change_or_is_woken() {
         loom::model(|| {

@@ -1,5 +1,5 @@
-//! What strangers and greedy clients can make a store of sessions hold. Each test is alone on its thread, which is what
-//! is measured; a connection is a channel, so that little else is.
+//! The memory that strangers and greedy clients can make a store of sessions hold. Each test is alone on its thread,
+//! whose memory is measured; a connection is a channel, so that little else counts.
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower::{Layer, Service};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::time::timeout;
-use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_transport::{
     BoxTransport, Error, Message, ServiceBuilderExt, TransportExt,
     codec::JsonCodec,
@@ -72,6 +72,19 @@ fn budgets() -> Vec<usize> {
     (0..40).map(|cut| 150 + cut * 37 % 900).collect()
 }
 
+/// Makes eight calls at once, and returns their outcomes by their numbers.
+async fn eight_calls<S>(name: &str, client: &S, round: u64) -> Vec<(u64, Result<u64, Error>)>
+where
+    S: Service<u64, Response = u64, Error = Error> + Clone,
+{
+    let calls = (8 * round..8 * round + 8).map(|number| {
+        let client = client.clone();
+        async move { (number, client.oneshot(number).await) }
+    });
+    let ended = timeout(Duration::from_secs(60), futures_util::future::join_all(calls)).await;
+    ended.unwrap_or_else(|_| panic!("{name}: a call hangs"))
+}
+
 /// Checks the outcome of each call against what the server has executed.
 fn check(name: &str, outcomes: Vec<(u64, Result<u64, Error>)>, executed: &Executed) {
     let executed = executed.lock().unwrap();
@@ -101,12 +114,7 @@ async fn in_order_each_call_over_connections_that_are_cut_ends_with_its_own_answ
         let mut client = in_order(proxy.address, when_lost.clone());
         let mut outcomes = Vec::new();
         for round in 0..100 {
-            let calls = (0..8).map(|call| {
-                let (number, client) = (8 * round + call, client.clone());
-                async move { (number, client.oneshot(number).await) }
-            });
-            let ended = timeout(Duration::from_secs(60), futures_util::future::join_all(calls)).await;
-            outcomes.extend(ended.unwrap_or_else(|_| panic!("{name}: a call hangs")));
+            outcomes.extend(eight_calls(name, &client, round).await);
             // A client in order ends at a loss with calls in flight; its user makes another.
             if outcomes.last().is_some_and(|(_, outcome)| outcome.is_err()) {
                 client = in_order(proxy.address, when_lost.clone());
@@ -127,12 +135,7 @@ async fn by_tag_each_call_over_connections_that_are_cut_ends_with_its_own_answer
         let client = Client::by_tag(stack.service(WebSocketConnector::new()).boxed());
         let mut outcomes = Vec::new();
         for round in 0..100 {
-            let calls = (0..8).map(|call| {
-                let (number, client) = (8 * round + call, client.clone());
-                async move { (number, client.oneshot(number).await) }
-            });
-            let ended = timeout(Duration::from_secs(60), futures_util::future::join_all(calls)).await;
-            outcomes.extend(ended.unwrap_or_else(|_| panic!("{name}: a call hangs")));
+            outcomes.extend(eight_calls(name, &client, round).await);
         }
         assert!(proxy.cuts.load(Relaxed) > 5, "{name}: nothing was cut");
         check(name, outcomes, &executed);

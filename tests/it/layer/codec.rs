@@ -414,7 +414,7 @@ fn a_peer_that_only_pings_does_not_keep_a_poll_busy() {
         polls += 1;
         match near.poll_next_unpin(&mut Context::from_waker(&waker)) {
             Poll::Ready(value) => break assert_eq!(value.unwrap().unwrap(), 5),
-            Poll::Pending => assert_eq!(wakes.get(), polls, "it goes on by itself"),
+            Poll::Pending => assert_eq!(wakes.get(), polls, "it wakes its own task"),
         }
     }
     assert_eq!(polls, 8);

@@ -10,6 +10,7 @@ mod heartbeat;
 mod latest;
 mod limit;
 mod optional;
+mod own;
 mod per_connection;
 mod progress;
 mod queue;

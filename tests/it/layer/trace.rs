@@ -76,8 +76,8 @@ impl MakeWriter<'_> for Log {
     }
 }
 
-/// While there is one subscriber alone, a span that another thread is the first to enter is judged by that thread's
-/// subscriber, which is none, and stays off for all. So there are two.
+/// With a single subscriber, a span that another thread enters first is judged by that thread, which has no subscriber,
+/// and stays off for all. This second subscriber prevents that.
 static ANOTHER: LazyLock<tracing::Dispatch> =
     LazyLock::new(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default()));
 
@@ -96,8 +96,8 @@ fn logged(run: impl FnOnce()) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// What a recorder heard: counters, gauges and how many entries a histogram has, by `name{label=value,..}` in the order
-/// of the labels' names.
+/// The recorded counters, gauges and numbers of histogram entries, by `name{label=value,..}` in the order of the labels'
+/// names.
 struct Recorded(Snapshotter, Mutex<HashMap<String, f64>>);
 
 impl Recorded {

@@ -55,8 +55,8 @@ impl Connections {
     }
 }
 
-/// In front of `server`, for one client: one of its connections after the other is dead after so many datagrams, both
-/// ways, without a word; those after the last never.
+/// Relays datagrams between one client and `server`. Each connection goes silent, both ways, after its budget of
+/// datagrams; connections after the last budget never do.
 pub(crate) async fn relay(server: SocketAddr, budgets: Vec<usize>) -> (SocketAddr, Cuts) {
     let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
     let (near, far) = (Arc::new(bind().await.unwrap()), Arc::new(bind().await.unwrap()));
