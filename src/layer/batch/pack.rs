@@ -48,8 +48,10 @@ impl Pack {
         self.policy.allows(self.count + 1, self.bytes.saturating_add(len))
     }
 
+    /// Returns whether the waiting messages are a full batch. Nothing is no batch, even where no byte is allowed: room
+    /// is made by sending what waits, so there has to be something.
     pub(super) const fn is_full(&self) -> bool {
-        self.policy.is_reached(self.count, self.bytes)
+        !self.is_empty() && self.policy.is_reached(self.count, self.bytes)
     }
 
     /// Returns whether a data message of this length would wait alone.

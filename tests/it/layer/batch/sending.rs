@@ -74,6 +74,16 @@ fn a_batch_that_is_full_by_bytes_leaves_without_a_flush() {
 }
 
 #[test]
+fn a_batch_that_may_hold_no_bytes_still_takes_every_message() {
+    let (mut near, mut far) = half(on_flush(64).max_bytes(0), 4);
+    feed(&mut near, text("a"));
+    feed(&mut near, text(""));
+    feed(&mut near, text("b"));
+    assert_eq!([next(&mut far), next(&mut far), next(&mut far)], ["a", "", "b"].map(|word| Some(text(word))));
+    assert_eq!(near.waiting(), 0);
+}
+
+#[test]
 fn a_message_without_room_sends_the_batch_and_begins_another() {
     let (mut near, mut far) = half(on_flush(64).max_bytes(10), 4);
     for word in ["1234", "5678", "abcd"] {
