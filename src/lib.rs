@@ -145,6 +145,8 @@ pub mod builder;
 pub mod codec;
 pub mod error;
 mod fingerprint;
+#[cfg(all(doc, any(not(doctest), feature = "full"), not(target_arch = "wasm32")))]
+pub mod guide;
 #[cfg(all(feature = "auth", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
 pub mod handshake;
@@ -183,7 +185,3 @@ pub use self::{
 #[cfg(all(doctest, feature = "websocket", feature = "rkyv"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-#[cfg(all(doctest, feature = "test-util"))]
-#[doc = include_str!("../docs/writing-a-layer.md")]
-struct WritingALayer;

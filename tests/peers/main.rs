@@ -1,6 +1,6 @@
 //! Peers that others wrote, in both roles: Node.js `ws`, Python `websockets`, axum's own WebSocket, tokio-tungstenite;
 //! our server is hyper with our upgrade. Of event streams: Node.js `eventsource` and `undici`, Python `httpx-sse`, and
-//! a server of Node.js `http`.
+//! a server of Node.js `http`. And proxies in between: nginx and HAProxy.
 //!
 //! `tests/install` brings the peers that are not Rust; `TOWER_TRANSPORT_NO_PEERS=1` passes over them.
 
@@ -13,6 +13,7 @@ mod foreign;
 mod our_client;
 mod our_server;
 mod process;
+mod proxies;
 mod sse_duplex;
 mod tungstenite_client;
 

@@ -1,0 +1,27 @@
+// On GitHub, the links between these pages lead to files. In rustdoc, `links.md` precedes a page's own definitions, and
+// Markdown uses the first definition of a link.
+#![doc = include_str!("links.md")]
+#![doc = include_str!("../../docs/guide/README.md")]
+
+macro_rules! pages {
+    ($($name:ident $file:literal)*) => {$(
+        #[doc = include_str!("links.md")]
+        #[doc = include_str!(concat!("../../docs/", $file))]
+        pub mod $name {}
+    )*};
+}
+
+pages! {
+    getting_started "guide/getting-started.md"
+    choosing "guide/choosing.md"
+    migrating "guide/migrating.md"
+    deployment "guide/deployment.md"
+    testing "guide/testing.md"
+    writing_a_layer "writing-a-layer.md"
+    stability "stability.md"
+    wire "wire.md"
+    attacks "attacks.md"
+    benchmarks "benchmarks.md"
+    architecture "ARCHITECTURE.md"
+    decisions "decisions.md"
+}
