@@ -3,14 +3,18 @@
 //! `tests/run loom` builds the library with `--cfg model` and explores every interleaving of each protocol. The cfg is
 //! not called `loom`, because tokio would then leave out its sockets.
 
-#[cfg(all(model, feature = "service"))]
+#[cfg(all(model, any(feature = "service", feature = "resume")))]
+#[cfg_attr(target_arch = "wasm32", allow(unused_imports, reason = "the users are native"))]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
-#[cfg(all(not(model), feature = "service"))]
+#[cfg(all(not(model), any(feature = "service", feature = "resume")))]
+#[cfg_attr(target_arch = "wasm32", allow(unused_imports, reason = "the users are native"))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
-#[cfg(all(model, any(feature = "service", feature = "rate-limit")))]
+#[cfg(all(model, any(feature = "service", feature = "rate-limit", feature = "resume")))]
+#[cfg_attr(target_arch = "wasm32", allow(unused_imports, reason = "the users are native"))]
 pub(crate) use loom::sync::atomic;
-#[cfg(all(not(model), any(feature = "service", feature = "rate-limit")))]
+#[cfg(all(not(model), any(feature = "service", feature = "rate-limit", feature = "resume")))]
+#[cfg_attr(target_arch = "wasm32", allow(unused_imports, reason = "the users are native"))]
 pub(crate) use std::sync::atomic;
 
 /// Keeps the newest waker of one task.

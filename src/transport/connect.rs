@@ -55,6 +55,33 @@ pub struct Resumed;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLoss(pub u64);
 
+/// A view of how many messages a session has accepted that the peer has not acknowledged, in the extensions of a
+/// connector's response, next to [`OutlivesConnection`]. A reconnecting layer that gives up counts them as lost.
+///
+/// A session that was closed in order holds none. Messages of earlier sessions count until a [`SessionLoss`] reports
+/// them.
+#[derive(Clone)]
+pub struct Unacknowledged(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl Unacknowledged {
+    /// Creates a view that counts with this function. It must not block.
+    pub fn new(count: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(count))
+    }
+
+    /// Returns the number of messages.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Unacknowledged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unacknowledged").field(&self.count()).finish()
+    }
+}
+
 /// The loss that led to a connection attempt, in the extensions of a connector's request. It holds the error that the
 /// reconnecting layer received and the connector's previous response. A connector with several transports learns from
 /// it which of them stopped working; other connectors ignore it.

@@ -69,7 +69,7 @@ pub use self::{
 pub use self::{
     boxed::BoxTransport,
     channel::{Channel, channel},
-    connect::{Connect, LostConnection, OutlivesConnection, Resumed, SessionLoss},
+    connect::{Connect, LostConnection, OutlivesConnection, Resumed, SessionLoss, Unacknowledged},
     contract::Transport,
     drive::{Driven, Driver, Receiver, Send, Sender, TrySendError},
     ext::{CloseWith, ReceiveMessage, SendMessage, TransportExt},

@@ -1,6 +1,11 @@
 use std::{collections::VecDeque, fmt, num::NonZeroUsize};
 
-use crate::{Message, transport::payload::Payload};
+use crate::{
+    Message,
+    layer::stall::{Blame, Patience, Stall},
+    rt::Instant,
+    transport::payload::Payload,
+};
 
 /// The fate of messages that a connection had accepted when it was lost: those of which no flush is known to have
 /// succeeded.
@@ -27,7 +32,8 @@ use crate::{Message, transport::payload::Payload};
 /// one error reports their number when the new session begins. It is the next item of the stream, or the result of the
 /// sink's call that waits for the connection, whichever is polled first. Like [that of `Fail`](#the-error-of-fail) it
 /// is closed and a rejection, a [`Driver`](crate::Driver) passes it on, and the transport goes on. `Keep` cannot send
-/// these messages again, as it has no copy of them.
+/// these messages again, as it has no copy of them. When the layer gives up, or the transport is dropped, the messages
+/// of the session that the peer has not acknowledged count as lost, too, and the error of the sink names their number.
 ///
 /// # The error of `Fail`
 ///
@@ -168,24 +174,11 @@ pub(super) struct Buffer<Out> {
     report: u64,
     /// The number of messages that have left the queue. It identifies the message at the front.
     left: u64,
-    stuck: Stuck,
-}
-
-/// Counts the consecutive connections that were lost with the same unflushed message at the front of the queue.
-#[derive(Default)]
-struct Stuck {
-    /// The number of that message.
-    front: u64,
-    lost: u32,
-    /// The number of those connections that the peer ended because of a message.
-    refused: u32,
-}
-
-impl Stuck {
-    /// A cut says nothing about the message: a large one over a bad network may need many connections. This limit only
-    /// stops an endless loop.
-    const MAX_LOST: u32 = 1000;
-    const MAX_REFUSED: u32 = 16;
+    /// Counts the connections that were lost with the same unflushed message at the front of the queue: the message
+    /// with the number `stalled_front`.
+    stall: Stall,
+    stalled_front: u64,
+    is_stuck: bool,
 }
 
 impl<Out> Buffer<Out> {
@@ -199,7 +192,9 @@ impl<Out> Buffer<Out> {
             unflushed: 0,
             report: 0,
             left: 0,
-            stuck: Stuck::default(),
+            stall: Stall::new(Patience::default()),
+            stalled_front: 0,
+            is_stuck: false,
         }
     }
 
@@ -324,16 +319,14 @@ impl<Out> Buffer<Out> {
         self.unflushed == 0 && self.queue.is_empty()
     }
 
-    /// Handles a lost connection. Returns how many messages were lost with it. `is_refused`: the peer ended it because
-    /// of a message.
-    pub(super) fn connection_lost(&mut self, is_refused: bool) -> u64 {
+    /// Handles a lost connection. Returns how many messages were lost with it.
+    pub(super) fn connection_lost(&mut self, blame: Option<Blame>, now: Instant) -> u64 {
         // A connection that was lost before it had a message says nothing about the message at the front.
         if self.sent > 0 {
-            if self.stuck.front != self.left {
-                self.stuck = Stuck { front: self.left, ..Stuck::default() };
+            if std::mem::replace(&mut self.stalled_front, self.left) != self.left {
+                self.stall.reset();
             }
-            self.stuck.lost += 1;
-            self.stuck.refused += u32::from(is_refused);
+            self.is_stuck = self.stall.ended(blame, now).is_some();
         }
         self.tried = self.tried.max(self.sent);
         self.sent = 0;
@@ -346,7 +339,7 @@ impl<Out> Buffer<Out> {
 
     /// Returns whether too many connections were lost before the message at the front was flushed.
     pub(super) fn is_stuck(&self) -> bool {
-        self.stuck.refused >= Stuck::MAX_REFUSED || self.stuck.lost >= Stuck::MAX_LOST
+        self.is_stuck
     }
 
     /// Drops everything, for no connection follows. Returns how many messages are lost.
@@ -390,6 +383,10 @@ mod tests {
         Buffer::new(WhenLost::Keep(Keep::messages().max_messages(messages).max_bytes(bytes)))
     }
 
+    fn lose(buffer: &mut Buffer<Message>) -> u64 {
+        buffer.connection_lost(None, Instant::now())
+    }
+
     fn unsent(buffer: &mut Buffer<Message>) -> Vec<String> {
         std::iter::from_fn(|| buffer.next_unsent()).map(|message| message.as_text().unwrap().to_owned()).collect()
     }
@@ -400,12 +397,12 @@ mod tests {
         buffer.push("a".into());
         assert_eq!(unsent(&mut buffer), ["a"]);
         buffer.sending(&"b".into());
-        assert_eq!(buffer.connection_lost(false), 0);
+        assert_eq!(lose(&mut buffer), 0);
         buffer.push("c".into());
         assert_eq!(unsent(&mut buffer), ["a", "b", "c"]);
         buffer.flushed();
         buffer.sending(&"d".into());
-        buffer.connection_lost(false);
+        lose(&mut buffer);
         assert_eq!(unsent(&mut buffer), ["d"]);
         buffer.flushed();
         assert!(buffer.is_clear() && buffer.bytes == 0);
@@ -460,7 +457,7 @@ mod tests {
         buffer.sending(&"b".into());
         buffer.push("c".into());
         buffer.not_held();
-        buffer.connection_lost(false);
+        lose(&mut buffer);
         assert_eq!(unsent(&mut buffer), ["a", "c"]);
     }
 
@@ -474,26 +471,32 @@ mod tests {
                 buffer.sending(&Message::text(text));
             }
             buffer.not_held();
-            assert_eq!(buffer.connection_lost(false), 2);
+            assert_eq!(lose(&mut buffer), 2);
             assert_eq!(buffer.take_report(), told);
-            assert_eq!((buffer.take_report(), buffer.connection_lost(false)), (None, 0));
+            assert_eq!((buffer.take_report(), lose(&mut buffer)), (None, 0));
         }
     }
 
     #[test]
-    fn a_kept_message_is_stuck_after_16_refusals_or_1000_lost_connections() {
-        let stuck_after = |is_refused: fn(u32) -> bool| {
-            let mut buffer = keep(10, 100);
-            buffer.push("poison".into());
-            (1..).find(|&connection| {
+    fn a_message_is_stuck_while_it_is_at_the_front_and_no_connection_is_blamed_for_another() {
+        let mut buffer = keep(10, 100);
+        let now = Instant::now();
+        for text in ["a", "b"] {
+            buffer.push(text.into());
+            for _ in 0..2 {
+                // A connection that had no message does not count.
+                buffer.connection_lost(Some(Blame::Refused), now);
                 buffer.next_unsent();
-                buffer.connection_lost(is_refused(connection));
-                buffer.is_stuck()
-            })
-        };
-        assert_eq!(stuck_after(|_| true), Some(16));
-        assert_eq!(stuck_after(|connection| connection % 4 == 0), Some(64));
-        assert_eq!(stuck_after(|_| false), Some(1000));
+                buffer.connection_lost(Some(Blame::Refused), now);
+                assert!(!buffer.is_stuck());
+            }
+            buffer.next_unsent();
+            if text == "a" {
+                buffer.flushed();
+            }
+        }
+        buffer.connection_lost(Some(Blame::Refused), now);
+        assert!(buffer.is_stuck());
     }
 
     #[test]

@@ -67,15 +67,6 @@ pub(super) fn refuses_message(error: &Error) -> bool {
     error.is_rejection() || error.is_too_large()
 }
 
-/// Returns whether the peer ended the connection because of a message, or failed while it handled one. The loss of a
-/// connection alone does not indicate that.
-pub(super) fn blames_message(error: &Error) -> bool {
-    let is_blamed = |code: CloseCode| matches!(code.get(), 1003 | 1007 | 1009 | 1011);
-    error.is_too_large()
-        || error.status() == Some(http::StatusCode::PAYLOAD_TOO_LARGE)
-        || error.close_frame().is_some_and(|frame| is_blamed(frame.code()))
-}
-
 /// Returns whether this is a normal close by the peer, which is not a failure.
 pub(super) fn is_normal_close(error: &Error) -> bool {
     error.close_frame().is_some_and(|frame| frame.code() == CloseCode::NORMAL)

@@ -133,6 +133,7 @@ where
         core.since = Some(Instant::now());
         core.greeting = core.policy.greeting(&parts).into_iter();
         let outlives = parts.extensions.get::<OutlivesConnection>().is_some();
+        core.held_below = parts.extensions.get().cloned();
         let lost = parts.extensions.get::<SessionLoss>().map_or(0, |loss| loss.0);
         core.settle_session(outlives, parts.extensions.get::<Resumed>().is_some(), lost);
         let has_unsent = !core.greeting.as_slice().is_empty() || core.buffer.has_unsent();

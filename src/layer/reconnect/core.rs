@@ -3,15 +3,15 @@ use std::{collections::VecDeque, fmt, sync::Arc, task::Waker, vec};
 use super::{
     Target,
     buffer::Buffer,
-    class::blames_message,
     handle::{Shared, State},
     layer::{Policy, ReconnectLayer},
     state::Machine,
 };
 use crate::{
     Error,
+    layer::stall::Blame,
     rt::{Instant, Timer},
-    transport::{LostConnection, signal},
+    transport::{LostConnection, Unacknowledged, signal},
 };
 
 /// The maximum number of rejections that wait for the reader. Further ones are only counted.
@@ -42,6 +42,8 @@ pub(super) struct Core<Out> {
     /// The session of this connection, or of the last one, outlives the connection: a layer of the connector keeps
     /// messages until the peer has them.
     pub(super) outlives: bool,
+    /// How many messages that layer holds.
+    pub(super) held_below: Option<Unacknowledged>,
     /// The messages of the on-connect hook.
     pub(super) greeting: vec::IntoIter<Out>,
     pub(super) room: Room,
@@ -102,6 +104,7 @@ impl<Out> Core<Out> {
             timer: Timer::new(),
             since: None,
             outlives: false,
+            held_below: None,
             greeting: Vec::new().into_iter(),
             room: Room::None,
             lost_connection: None,
@@ -170,7 +173,7 @@ impl<Out> Core<Out> {
     pub(super) fn ended(&self) -> Error {
         let what = match (self.outcome.cause(), self.lost_at_end) {
             (None, 0) => "this end closed the transport".into(),
-            (None, lost) => format!("this end closed the transport; not sent: {}", count(lost)),
+            (None, lost) => format!("this end closed the transport; lost: {}", count(lost)),
             (Some(_), 0) => "the connection has ended, and there will be no other".into(),
             (Some(_), lost) => {
                 format!("the connection has ended, and there will be no other; lost: {}", count(lost))
@@ -186,7 +189,7 @@ impl<Out> Core<Out> {
     /// Clears the data of a connection that has gone, and counts the messages that were lost with it.
     pub(super) fn disconnected(&mut self, cause: Option<&Error>) {
         // The peer may have refused a kept message, which must not be sent to it forever.
-        let lost = self.buffer.connection_lost(cause.is_some_and(blames_message));
+        let lost = self.buffer.connection_lost(cause.and_then(Blame::of), Instant::now());
         self.shared.lose(lost);
         self.greeting = Vec::new().into_iter();
         self.since = None;
@@ -231,12 +234,20 @@ impl<Out> Core<Out> {
 
     /// Ends the transport: nothing more is sent or received.
     pub(super) fn over(&mut self) {
-        let lost = self.buffer.abandon();
-        self.shared.lose(lost);
+        let lost = self.abandon();
         // With `Fail`, earlier losses that nobody was told of are told with the end.
         self.lost_at_end += lost + self.buffer.take_report().unwrap_or(0);
         self.show_end();
         self.shared.wake_both();
+    }
+
+    /// Drops all messages that wait here, and counts them as lost, with those that a layer below holds for a connection
+    /// that will not come. Call it after the connection is dropped: a session that was closed in order holds none then.
+    fn abandon(&mut self) -> u64 {
+        let held_below = self.held_below.take().map_or(0, |held| held.count());
+        let lost = self.buffer.abandon() + held_below;
+        self.shared.lose(lost);
+        lost
     }
 
     /// Shows the end to the observers, unless they have seen a failure.
@@ -249,8 +260,7 @@ impl<Out> Core<Out> {
 
 impl<Out> Drop for Core<Out> {
     fn drop(&mut self) {
-        let lost = self.buffer.abandon();
-        self.shared.lose(lost);
+        self.abandon();
         self.shared.end();
     }
 }

@@ -81,9 +81,10 @@
 //! Errors that concern one message (codec, rate limit, an outgoing message over a limit) pass unchanged, and the
 //! connection stays.
 //!
-//! With [`WhenLost::Keep`], the layer gives up on a message that ends connection after connection before it is sent:
-//! after 16 connections that the peer ended because of a message (close code 1003, 1007, 1009 or 1011, or a 413), or
-//! 1000 that were merely lost. Otherwise the peer or a proxy would be sent that message forever.
+//! With [`WhenLost::Keep`], the layer gives up on a message that ends connection after connection before it is sent, by
+//! the rule of the [resume layer](crate::layer): after three connections that the peer ended because of a message
+//! (close code 1003, 1007 or 1009, or a 413), 16 that it ended with 1011, 1000 that were merely lost, or 16 of those
+//! over 10 minutes. Otherwise the peer or a proxy would be sent that message forever.
 //!
 //! When a connection is lost and messages of either direction may be lost with it, the layer reports this to the layers
 //! above by [`signal::connection_lost`](crate::transport::signal::connection_lost). A

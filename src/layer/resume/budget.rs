@@ -35,6 +35,10 @@ impl Pool {
     fn give(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
+
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
 }
 
 /// The share of one buffer in a pool. Without a pool there is no such bound.
@@ -92,7 +96,7 @@ impl Budget {
     pub(super) fn shrink(&mut self, bytes: usize) {
         let Some(pool) = &self.pool else { return };
         // A pool that is used up leaves no spare. Otherwise each message over the limit would make room for the next.
-        let is_used_up = pool.used.load(Ordering::Relaxed) >= pool.limit;
+        let is_used_up = pool.used() >= pool.limit;
         let keep = if bytes == 0 || is_used_up { bytes } else { bytes.saturating_add(2 * spare(bytes)) };
         if let Some(surplus) = self.granted.checked_sub(keep).filter(|surplus| *surplus > 0) {
             pool.give(surplus);
@@ -127,7 +131,7 @@ mod tests {
         assert!(!budgets[0].covers(100) && budgets[1].covers(0));
         budgets[1].hold(50);
         assert!(!budgets[1].covers(50), "the pool is empty");
-        assert_eq!(pool.used.load(Ordering::Relaxed), 150);
+        assert_eq!(pool.used(), 150);
         budgets[0].shrink(0);
         assert!(budgets[1].covers(50));
     }
@@ -140,7 +144,7 @@ mod tests {
             budget.hold(bytes);
             assert!(budget.covers(bytes));
             budget.shrink(0);
-            assert_eq!(pool.used.load(Ordering::Relaxed), 0, "after {bytes}");
+            assert_eq!(pool.used(), 0, "after {bytes}");
         }
     }
 
@@ -164,7 +168,7 @@ mod tests {
                     budget.shrink(*held);
                 }
                 let granted: usize = buffers.iter().map(|(budget, _)| budget.granted).sum();
-                prop_assert_eq!(pool.used.load(Ordering::Relaxed), granted);
+                prop_assert_eq!(pool.used(), granted);
                 // Beyond the limit is at most one message for each.
                 prop_assert!(granted <= LIMIT + 4 * 3000);
                 for (budget, held) in &buffers {
@@ -172,7 +176,7 @@ mod tests {
                 }
             }
             drop(buffers);
-            prop_assert_eq!(pool.used.load(Ordering::Relaxed), 0);
+            prop_assert_eq!(pool.used(), 0);
         }
     }
 }

@@ -18,10 +18,7 @@ use super::{
     ledger::{Ledger, Mismatch},
     wire::{Bytes16, Hello, Welcome, Window},
 };
-use crate::{
-    Error,
-    transport::{OutlivesConnection, Resumed, SessionLoss},
-};
+use crate::{Error, layer::stall::Patience, rt::Instant};
 
 /// The outcome of a session when a connection was opened. It is in the extensions of the connector's response, and in
 /// [`ResumeHandle`].
@@ -45,25 +42,6 @@ pub enum Verdict {
         /// last ones may have reached the peer.
         lost: u64,
     },
-}
-
-impl Verdict {
-    /// Inserts this verdict into the extensions of a connector's response, together with what it tells the reconnect
-    /// layer: [`OutlivesConnection`], [`Resumed`] if the session goes on, and [`SessionLoss`] if messages are lost.
-    /// [`Resume`](super::Resume) does this for each connection.
-    pub fn insert_into(self, extensions: &mut http::Extensions) {
-        extensions.insert(self);
-        extensions.insert(OutlivesConnection);
-        match self {
-            Self::Resumed { .. } => {
-                extensions.insert(Resumed);
-            }
-            Self::Fresh { lost } if lost > 0 => {
-                extensions.insert(SessionLoss(lost));
-            }
-            Self::New | Self::Fresh { .. } => {}
-        }
-    }
 }
 
 /// The public name of a session: 128 random bits, printed in hexadecimal. It is not a secret and opens nothing.
@@ -258,6 +236,7 @@ impl SessionCell {
         if borrower.is_some() {
             session.lost += self.messages.load(Ordering::Relaxed) as u64;
             session.id = None;
+            self.show_none();
         }
         drop(session);
         drop(borrower);
@@ -267,7 +246,7 @@ impl SessionCell {
     pub(super) fn welcomed(
         &self,
         epoch: u64,
-        (own, max_stalled): (Window, u32),
+        (own, patience): (Window, Patience),
         welcome: &Welcome,
         waker: Waker,
     ) -> Result<(Ledger, Verdict), Error> {
@@ -289,6 +268,7 @@ impl SessionCell {
                 }
                 Err(Mismatch::Diverged(error)) => {
                     session.lose(&ledger);
+                    self.show_none();
                     drop(session);
                     return Err(error);
                 }
@@ -298,7 +278,7 @@ impl SessionCell {
                 return Err(Error::protocol("resume: the server resumes a session that is not this client's"));
             }
             (ledger, false) => {
-                let mut fresh = Ledger::new(welcome.id, own, welcome.window, Budget::default(), max_stalled);
+                let mut fresh = Ledger::new(welcome.id, own, welcome.window, Budget::default(), patience);
                 if welcome.position != fresh.position() {
                     session.ledger = ledger;
                     return Err(Error::protocol("resume: the server begins a session that is not at its beginning"));
@@ -322,6 +302,18 @@ impl SessionCell {
         Ok((ledger, verdict))
     }
 
+    /// Returns how many messages are not acknowledged, or were lost with sessions of which no verdict told yet.
+    pub(super) fn unreported(&self) -> u64 {
+        let lost = self.lock().lost;
+        lost + self.messages.load(Ordering::Relaxed) as u64
+    }
+
+    /// Shows that no message waits, because its session is over.
+    fn show_none(&self) {
+        self.messages.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+    }
+
     /// Shows the counts to the handles.
     #[inline]
     pub(super) fn show(&self, ledger: &Ledger) {
@@ -333,7 +325,7 @@ impl SessionCell {
     /// Takes a session back from its transport. `is_broken` says that it cannot go on.
     fn put_back(&self, mut ledger: Ledger, is_broken: bool) {
         ledger.forget_inbox();
-        let is_broken = is_broken || ledger.connection_dropped().is_some();
+        let is_broken = is_broken || ledger.connection_dropped(Instant::now()).is_some();
         let mut session = self.lock();
         if session.id != Some(SessionId(ledger.id)) {
             // It was abandoned and counted meanwhile.
@@ -355,8 +347,7 @@ impl SessionCell {
             session.ledger = Some(ledger);
         }
         if over.is_some() {
-            self.messages.store(0, Ordering::Relaxed);
-            self.bytes.store(0, Ordering::Relaxed);
+            self.show_none();
         }
         let opening = session.opening.take();
         drop(session);

@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::PoisonError,
     task::{Context, Poll, Waker},
 };
 
@@ -13,7 +10,13 @@ use super::{
     cell::superseded,
     wire::{Position, Window},
 };
-use crate::Error;
+use crate::{
+    Error,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// A connection whose client wants to resume a session, and has its secret.
 pub(super) struct Offer<T> {
@@ -33,7 +36,20 @@ pub(super) enum Outcome<T> {
 }
 
 /// A place for one offer, shared by a session and those that accept connections for it.
+///
+/// ```text
+///   acceptor                        here                         session's handler
+///   offer ----------> the offer, has_offer = true -- wakes --> take
+///   poll_outcome <-- wakes -- the outcome <------------------- report
+///   withdraw: the acceptor stopped waiting      evict, leave: the session takes no more offers
+/// ```
+///
+/// No wake-up is lost, because each side first registers and then looks, and the other first changes and then wakes.
+/// A newer offer replaces an older one with all that belongs to it; the ticket tells whose outcome it is. The models
+/// below try every order of these steps.
 pub(super) struct Handoff<T> {
+    /// Also set when the session was evicted: one load per poll tells that something is to be done. It only changes
+    /// under the lock, so a withdrawal cannot hide an eviction.
     has_offer: AtomicBool,
     /// Wakes both halves of the session.
     session: Waker,
@@ -172,5 +188,149 @@ impl<T> Handoff<T> {
 impl<T> fmt::Debug for Handoff<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handoff").field("has_offer", &self.has_offer()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, model))]
+mod models {
+    use std::sync::Arc;
+
+    use loom::{
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        thread,
+    };
+
+    use super::*;
+    use crate::transport::wakers::{Half, WakerPair};
+
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl std::task::Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The task of a session's handler, which reads.
+    struct Handler {
+        wakers: Arc<WakerPair>,
+        handoff: Arc<Handoff<u8>>,
+        task: Arc<Task>,
+    }
+
+    impl Handler {
+        fn new() -> Self {
+            let (wakers, both) = WakerPair::new();
+            Self { wakers, handoff: Arc::new(Handoff::new(both)), task: Arc::default() }
+        }
+
+        /// One poll, as `Session::poll_next` does it without a connection: registers, then looks. Returns the link that
+        /// it took.
+        fn poll(&self) -> Option<u8> {
+            self.wakers.register(Half::Reader, &Context::from_waker(&Waker::from(self.task.clone())));
+            if !self.handoff.has_offer() {
+                return None;
+            }
+            let (ticket, offer) = self.handoff.take()?;
+            self.handoff.report(ticket, Outcome::Taken);
+            Some(offer.link)
+        }
+
+        /// Polls as a runtime does, for wake-ups that have come. Returns what a poll took.
+        fn run_if_woken(&self) -> Option<u8> {
+            if self.task.0.load(Relaxed) > 0 { self.poll() } else { None }
+        }
+    }
+
+    fn offer(link: u8) -> Offer<u8> {
+        Offer { link, epoch: 2, window: Window::default(), position: Position::default() }
+    }
+
+    #[test]
+    fn an_offer_is_taken_and_its_acceptor_told_whatever_the_order() {
+        loom::model(|| {
+            let handler = Handler::new();
+            let (handoff, acceptor) = (handler.handoff.clone(), Arc::new(Task::default()));
+            let task = acceptor.clone();
+            let accepting = thread::spawn(move || {
+                let ticket = handoff.offer(offer(7)).unwrap_or_default();
+                let polled = handoff.poll_outcome(ticket, &mut Context::from_waker(&Waker::from(task)));
+                (ticket, polled.is_ready())
+            });
+            let taken = handler.poll();
+            let Ok((ticket, is_told)) = accepting.join() else { return };
+            assert_eq!(taken.or_else(|| handler.run_if_woken()), Some(7), "the session sleeps");
+            if !is_told {
+                assert!(acceptor.0.load(Relaxed) > 0, "the acceptor sleeps");
+                let mut cx = Context::from_waker(Waker::noop());
+                assert!(matches!(handler.handoff.poll_outcome(ticket, &mut cx), Poll::Ready(Ok(Outcome::Taken))));
+            }
+        });
+    }
+
+    #[test]
+    fn of_two_offers_the_newest_is_taken_last_and_each_acceptor_is_told() {
+        loom::model(|| {
+            let handler = Handler::new();
+            let accepting = [1, 2].map(|link| {
+                let (handoff, task) = (handler.handoff.clone(), Arc::new(Task::default()));
+                thread::spawn(move || {
+                    let ticket = handoff.offer(offer(link)).unwrap_or_default();
+                    let is_ready = handoff.poll_outcome(ticket, &mut Context::from_waker(&Waker::from(task.clone())));
+                    (ticket, link, is_ready.is_ready(), task)
+                })
+            });
+            let mut taken = handler.poll();
+            let mut newest = (0, 0);
+            for joined in accepting.map(thread::JoinHandle::join) {
+                let Ok((ticket, link, is_told, task)) = joined else { return };
+                newest = newest.max((ticket, link));
+                if let Some(link) = handler.run_if_woken() {
+                    taken = Some(link);
+                }
+                assert!(is_told || task.0.load(Relaxed) > 0, "the acceptor of {link} sleeps");
+            }
+            assert_eq!(taken, Some(newest.1), "the connection of the newest offer has the session");
+        });
+    }
+
+    #[test]
+    fn an_offer_that_is_withdrawn_while_it_is_taken_is_taken_or_dropped_and_leaves_nothing() {
+        loom::model(|| {
+            let handler = Handler::new();
+            let handoff = handler.handoff.clone();
+            let Ok(ticket) = handoff.offer(offer(7)) else { return };
+            let withdrawing = thread::spawn(move || handoff.withdraw(ticket));
+            let _ = handler.poll();
+            let Ok(()) = withdrawing.join() else { return };
+            assert!(!handler.handoff.has_offer() && handler.handoff.take().is_none());
+            let state = handler.handoff.lock();
+            assert!(state.offer.is_none(), "the connection lives on");
+        });
+    }
+
+    #[test]
+    fn a_session_that_is_evicted_finds_out_and_its_acceptor_is_told() {
+        loom::model(|| {
+            let handler = Handler::new();
+            let (handoff, acceptor) = (handler.handoff.clone(), Arc::new(Task::default()));
+            let task = acceptor.clone();
+            let evicting = thread::spawn({
+                let handoff = handoff.clone();
+                move || handoff.evict()
+            });
+            let accepting = thread::spawn(move || {
+                let Ok(ticket) = handoff.offer(offer(7)) else { return true };
+                let is_told = handoff.poll_outcome(ticket, &mut Context::from_waker(&Waker::from(task))).is_ready();
+                handoff.withdraw(ticket);
+                is_told
+            });
+            let taken = handler.poll();
+            let (Ok(()), Ok(is_told)) = (evicting.join(), accepting.join()) else { return };
+            assert!(is_told || taken.is_some() || acceptor.0.load(Relaxed) > 0, "the acceptor sleeps");
+            assert!(handler.task.0.load(Relaxed) > 0 || handler.handoff.is_evicted() && taken.is_none());
+            assert!(handler.handoff.is_evicted(), "the session does not find out");
+        });
     }
 }

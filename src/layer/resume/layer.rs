@@ -12,11 +12,11 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    ResumeHandle, ResumedTransport, Verdict,
+    ResumeHandle, ResumedTransport,
     cell::SessionCell,
     wire::{self, Own, Parsed, Welcome, Window},
 };
-use crate::{Error, Message, Transport, rt::Timer, transport::wakers::WakerPair};
+use crate::{Error, Message, Transport, layer::stall::Patience, rt::Timer, transport::wakers::WakerPair};
 
 /// A layer for connectors that lets sessions outlive connections. See the [module](super) for the complete
 /// documentation.
@@ -26,6 +26,7 @@ use crate::{Error, Message, Transport, rt::Timer, transport::wakers::WakerPair};
 /// | [`replay_messages`](Self::replay_messages) | 1024 |
 /// | [`replay_bytes`](Self::replay_bytes) | 1 MiB |
 /// | [`max_stalled_connections`](Self::max_stalled_connections) | 1000 |
+/// | [`max_stalled_time`](Self::max_stalled_time) | 10 min |
 /// | [`ack_delay`](Self::ack_delay) | 100 ms |
 /// | [`deadline`](Self::deadline) | 10 s |
 #[derive(Clone, Debug)]
@@ -37,14 +38,10 @@ pub struct ResumeLayer {
 #[derive(Clone, Copy, Debug)]
 struct Config {
     window: Window,
-    max_stalled: u32,
+    patience: Patience,
     ack_delay: Duration,
     deadline: Duration,
 }
-
-/// A long message on a bad network may need many connections, so this only stops an endless loop. The time to live of a
-/// session is the usual bound.
-pub(super) const MAX_STALLED: u32 = 1000;
 
 /// Converts a bound to its form on the wire.
 pub(super) fn at_most(bound: usize) -> u32 {
@@ -57,7 +54,7 @@ impl ResumeLayer {
     pub fn new() -> Self {
         let config = Config {
             window: Window::default(),
-            max_stalled: MAX_STALLED,
+            patience: Patience::default(),
             ack_delay: Duration::from_millis(100),
             deadline: Duration::from_secs(10),
         };
@@ -92,16 +89,29 @@ impl ResumeLayer {
     /// to 1000.
     ///
     /// A connection makes progress if a message was acknowledged, or if no message waits for its acknowledgement when
-    /// the connection ends. Incoming messages are no progress while one waits. Three connections are enough if they
-    /// ended because of a message: with close code 1003, 1007 or 1009, or with an error for which
-    /// [`is_too_large`](crate::Error::is_too_large) is true. Only an acknowledgement resets that count; other lost
-    /// connections do not.
+    /// the connection ends. Incoming messages are no progress while one waits. Progress resets all counts.
+    ///
+    /// Fewer connections are enough if a message is to blame for their end, however many others end in between:
+    ///
+    /// - three that ended with close code 1003, 1007 or 1009, or with an error for which
+    ///   [`is_too_large`](crate::Error::is_too_large) is true
+    /// - 16 that ended with code 1011 as well
     ///
     /// The transport then fails with an error that names the last cause. [`is_too_large`](crate::Error::is_too_large)
     /// is true for it if the cause was the size of a message. The next connection begins a new session.
     #[must_use]
     pub fn max_stalled_connections(mut self, connections: u32) -> Self {
-        self.config.max_stalled = connections.max(1);
+        self.config.patience.connections = connections.max(1);
+        self
+    }
+
+    /// Sets how long connections may end without progress before the session is given up. Defaults to 10 minutes.
+    ///
+    /// The time counts from the end of the first of them, and only once 16 have ended: after a long outage, a few that
+    /// are cut prove nothing. See [`max_stalled_connections`](Self::max_stalled_connections).
+    #[must_use]
+    pub fn max_stalled_time(mut self, time: Duration) -> Self {
+        self.config.patience.time = time;
         self
     }
 
@@ -125,7 +135,7 @@ impl ResumeLayer {
     /// [`SessionStore::accept`](super::SessionStore::accept) is the server's side.
     ///
     /// The session is that of this layer's [`handle`](Self::handle). Without one, each call begins a new session. A
-    /// connector that calls this reports the verdict with [`Verdict::insert_into`].
+    /// connector that calls this reports the verdict with [`ResumedTransport::insert_into`].
     ///
     /// # Errors
     ///
@@ -142,7 +152,7 @@ impl ResumeLayer {
     /// # Cancel safety
     ///
     /// Dropping the future drops the connection. The session stays with the handle.
-    pub async fn open<T>(&self, transport: T) -> Result<(ResumedTransport<T>, Verdict), Error>
+    pub async fn open<T>(&self, transport: T) -> Result<ResumedTransport<T>, Error>
     where
         T: Transport<Message, In = Message> + Unpin,
     {
@@ -261,9 +271,10 @@ where
                 this.opening.insert(Opening::new(transport, *this.config, this.cell.clone()))
             }
         };
-        let (transport, verdict) = ready!(opening.poll(cx))?;
-        let mut response = std::mem::take(this.head).map(|()| transport);
-        verdict.insert_into(response.extensions_mut());
+        let transport = ready!(opening.poll(cx))?;
+        let mut response = std::mem::take(this.head);
+        transport.insert_into(response.extensions_mut());
+        let response = response.map(|()| transport);
         Poll::Ready(Ok(response))
     }
 }
@@ -307,7 +318,7 @@ impl<T> Opening<T> {
 }
 
 impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(ResumedTransport<T>, Verdict), Error>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResumedTransport<T>, Error>> {
         if self.step == Step::Begin {
             // Not earlier: the older transport is good until there is a newer one.
             self.epoch = self.cell.supersede();
@@ -372,16 +383,15 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
         }
     }
 
-    fn finish(&mut self, welcome: &Welcome) -> Result<(ResumedTransport<T>, Verdict), Error> {
+    fn finish(&mut self, welcome: &Welcome) -> Result<ResumedTransport<T>, Error> {
         let Some(link) = self.link.take() else {
             return Err(Error::closed("resume: the connection was opened already"));
         };
         let (wakers, both) = WakerPair::new();
         let (ledger, verdict) =
-            self.cell.welcomed(self.epoch, (self.config.window, self.config.max_stalled), welcome, both)?;
-        let transport =
-            ResumedTransport::new(link, wakers, ledger, self.cell.clone(), self.epoch, self.config.ack_delay);
-        Ok((transport, verdict))
+            self.cell.welcomed(self.epoch, (self.config.window, self.config.patience), welcome, both)?;
+        let opened = (self.epoch, verdict);
+        Ok(ResumedTransport::new(link, wakers, ledger, self.cell.clone(), opened, self.config.ack_delay))
     }
 }
 

@@ -8,7 +8,11 @@ use super::{
     replay::{ReplayBuffer, step},
     wire::{self, Ack, Bytes16, Position, Window},
 };
-use crate::{CloseCode, CloseFrame, Error, Message};
+use crate::{
+    CloseFrame, Error, Message,
+    layer::stall::{Blame, GivenUp, Patience, Stall, is_too_large},
+    rt::Instant,
+};
 
 /// The digest of an end that had to count a message without reading it. Real messages have it by chance only.
 const UNKNOWN: u64 = 0;
@@ -47,7 +51,7 @@ pub(super) enum Mismatch {
 }
 
 impl Ledger {
-    pub(super) fn new(id: Bytes16, own: Window, peer: Window, budget: Budget, max_stalled: u32) -> Self {
+    pub(super) fn new(id: Bytes16, own: Window, peer: Window, budget: Budget, patience: Patience) -> Self {
         Self {
             id,
             inbox: Inbox::new(budget.another()),
@@ -56,7 +60,7 @@ impl Ledger {
             closing: None,
             is_over: false,
             refusals: Refusals::default(),
-            progress: Progress::new(max_stalled),
+            progress: Progress::new(patience),
         }
     }
 
@@ -143,17 +147,18 @@ impl Ledger {
 
     /// Notes that the peer closes the connection.
     pub(super) fn peer_closed(&mut self, frame: Option<&CloseFrame>) {
-        self.progress.is_refused |= frame.is_some_and(is_refusal);
+        self.progress.blame = self.progress.blame.or(frame.and_then(Blame::of_close));
     }
 
     /// Counts the end of a connection that its user dropped, if the peer had closed it because of a message. Returns an
     /// error if the session is given up.
-    pub(super) fn connection_dropped(&mut self) -> Option<Error> {
-        if self.progress.is_refused { self.connection_ended(None) } else { None }
+    pub(super) fn connection_dropped(&mut self, now: Instant) -> Option<Error> {
+        self.progress.blame?;
+        self.connection_ended(None, now)
     }
 
     /// Counts the end of a connection. Returns an error if the session is given up.
-    pub(super) fn connection_ended(&mut self, cause: Option<&Error>) -> Option<Error> {
+    pub(super) fn connection_ended(&mut self, cause: Option<&Error>, now: Instant) -> Option<Error> {
         let (messages, bytes) = self.out.unacknowledged();
         if let Some(error) = cause.filter(|error| error.status() == Some(http::StatusCode::PAYLOAD_TOO_LARGE)) {
             let what = format!(
@@ -162,12 +167,11 @@ impl Ledger {
             );
             return Some(error.clone().context(what).into_fatal());
         }
-        let stalled = self.progress.ended(messages == 0, self.out.acked, cause)?;
-        let ended = match stalled {
-            Stalled::Refused(connections) => format!("{connections} connections ended because of a message"),
-            Stalled::Cut(connections) => format!("{connections} connections in a row ended without progress"),
-        };
-        let what = format!("resume: {ended} while {messages} messages ({bytes} bytes) wait (max_stalled_connections)");
+        let given_up = self.progress.ended(messages == 0, self.out.acked, cause, now)?;
+        let what = format!(
+            "resume: {given_up} while {messages} messages ({bytes} bytes) wait (max_stalled_connections, \
+             max_stalled_time)"
+        );
         Some(match cause {
             // The peer says what is wrong with a message, so this is more than a lost connection.
             Some(error) if is_too_large(error) => {
@@ -236,76 +240,39 @@ impl Ledger {
     }
 }
 
-fn is_too_large(error: &Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
-    error.is_too_large()
-        || cause.is_some_and(Error::is_too_large)
-        || error.close_frame().is_some_and(|frame| frame.code() == CloseCode::TOO_BIG)
-}
-
-/// Whether an error says that a peer cannot take what it was sent, so that it will not the next time either.
-fn refuses_a_message(error: &Error) -> bool {
-    is_too_large(error) || error.close_frame().is_some_and(is_refusal)
-}
-
-fn is_refusal(frame: &CloseFrame) -> bool {
-    [CloseCode::TOO_BIG, CloseCode::UNSUPPORTED, CloseCode::INVALID_PAYLOAD].contains(&frame.code())
-}
-
-/// Counts the connections that ended while messages wait, since the peer last acknowledged a message. Incoming messages
-/// reset no count: they say nothing about the one that waits, for which a proxy may cut every connection.
+/// Finds out which connections make no progress: the peer acknowledged no message on them, though one waited. Incoming
+/// messages are no progress: they say nothing about the one that waits, for which a proxy may cut every connection.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// After this many cuts the session is given up.
-    most: u32,
-    /// Connections that ended, for any reason.
-    cut: u32,
-    /// Those of them that ended because of a message.
-    refused: u32,
+    stall: Stall,
     /// The number acknowledged when this connection began; `None` once its end was counted.
     start: Option<u64>,
-    /// The peer closed this connection because of a message.
-    is_refused: bool,
-}
-
-/// The reason to give a session up, with the number of connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stalled {
-    Refused(u32),
-    Cut(u32),
+    /// The close frame that the peer sent on this connection blames a message.
+    blame: Option<Blame>,
 }
 
 impl Progress {
-    /// A peer that refused the same message three times refuses it again.
-    const MAX_REFUSED: u32 = 3;
-
-    const fn new(most: u32) -> Self {
-        Self { most, cut: 0, refused: 0, start: Some(0), is_refused: false }
+    const fn new(patience: Patience) -> Self {
+        Self { stall: Stall::new(patience), start: Some(0), blame: None }
     }
 
     /// Starts a connection. `is_progress` says whether the peer acknowledged more than before in its opening message.
     const fn begins(&mut self, is_progress: bool, acked: u64) {
         if is_progress {
-            (self.cut, self.refused) = (0, 0);
+            self.stall.reset();
         }
-        self.start = Some(acked);
-        self.is_refused = false;
+        (self.start, self.blame) = (Some(acked), None);
     }
 
     /// Counts the end of a connection. Returns the reason if the session is to be given up. Without waiting messages
     /// there is no progress to make.
-    fn ended(&mut self, is_empty: bool, acked: u64, cause: Option<&Error>) -> Option<Stalled> {
+    fn ended(&mut self, is_empty: bool, acked: u64, cause: Option<&Error>, now: Instant) -> Option<GivenUp> {
         let start = self.start.take()?;
         if is_empty || start != acked {
-            (self.cut, self.refused) = (0, 0);
+            self.stall.reset();
             return None;
         }
-        self.cut += 1;
-        self.refused += u32::from(self.is_refused || cause.is_some_and(refuses_a_message));
-        if self.refused >= self.most.min(Self::MAX_REFUSED) {
-            return Some(Stalled::Refused(self.refused));
-        }
-        (self.cut >= self.most).then_some(Stalled::Cut(self.cut))
+        self.stall.ended(self.blame.or_else(|| cause.and_then(Blame::of)), now)
     }
 }
 

@@ -65,7 +65,8 @@
 //! A reconnect layer above neither counts as lost nor sends again what this layer accepted, whatever its policy: the
 //! response says that it [outlives](crate::transport::OutlivesConnection) the connection. If the session is lost, the
 //! next response says [how many messages](crate::transport::SessionLoss) are lost with it. The reconnect layer counts
-//! them and [reports them once](crate::layer::reconnect::WhenLost). Put `.reconnect(..)` first, `.resume()` below it,
+//! them and [reports them once](crate::layer::reconnect::WhenLost). If it gives up, it counts the messages that the
+//! session [still holds](crate::transport::Unacknowledged). Put `.reconnect(..)` first, `.resume()` below it,
 //! then `.per_connection(..)`. On the server, the [`Session`] is a transport like any other, for layers and
 //! [`drive`](crate::TransportExt::drive).
 //!
@@ -79,8 +80,10 @@
 //! |---|---|
 //! | a proxy answers 413 | the session is given up |
 //! | three connections are closed because of a message (1003, 1007, 1009) without an acknowledgement | the same |
-//! | [`max_stalled_connections`](ResumeLayer::max_stalled_connections) end without progress of the messages that wait | the same |
-//! | another error of the connection | ends this transport of a client, and is returned unchanged |
+//! | 16 connections are closed with 1011 without an acknowledgement | the same |
+//! | [`max_stalled_connections`](ResumeLayer::max_stalled_connections) end without progress | the same |
+//! | 16 or more end without progress over [`max_stalled_time`](ResumeLayer::max_stalled_time) | the same |
+//! | another error of the connection | ends this transport of a client, and is returned, with the peer's close frame if there was one |
 //! | the opening exchange takes too long | [`is_timeout`](crate::Error::is_timeout) |
 //! | the server has no sessions, or the peer breaks the protocol | [`is_protocol`](crate::Error::is_protocol) |
 //! | a newer connection of the session was opened | [`is_closed`](crate::Error::is_closed) from the older one |
@@ -101,7 +104,8 @@
 //!
 //! # Cost
 //!
-//! In steady state a message costs no lock, no clock read and no allocation of this layer, and an acknowledgement does
+//! The messages of all sessions of a store are bounded together
+//! ([`total_replay_bytes`](SessionStore::total_replay_bytes)). In steady state a message costs no lock, no clock read and no allocation of this layer, and an acknowledgement does
 //! not allocate. The first clone of `Bytes` that were made from a `Vec` allocates once; it happens here. A session
 //! holds the ring of its replay buffer, 48 bytes a message, in addition to the payloads.
 //!

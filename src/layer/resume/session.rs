@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     CloseCode, CloseFrame, Error, Message, Text, Transport,
-    rt::Timer,
+    rt::{Instant, Timer},
     transport::{signal, wakers::WakerPair},
 };
 
@@ -173,7 +173,7 @@ impl<T> Session<T> {
                 None
             }
         };
-        if let Some(error) = self.ledger.connection_ended(cause.as_ref()) {
+        if let Some(error) = self.ledger.connection_ended(cause.as_ref(), Instant::now()) {
             return self.finish(Some(error));
         }
         self.link = None;

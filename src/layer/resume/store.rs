@@ -11,13 +11,14 @@ use super::{
     Session,
     budget::{Budget, Pool},
     handoff::{Handoff, Offer, Outcome},
-    layer::{MAX_STALLED, at_most},
+    layer::at_most,
     ledger::Ledger,
     registry::{Added, Entry, Key, Record, Registry, Sessions, lock},
     wire::{self, Bytes16, Hello, Own, Parsed, Welcome, Window},
 };
 use crate::{
     CloseCode, CloseFrame, Error, Message, Text, Transport, TransportExt,
+    layer::stall::Patience,
     rt::{self, Instant},
     transport::wakers::WakerPair,
 };
@@ -38,6 +39,7 @@ const EXPIRED: usize = 2;
 /// | [`replay_bytes`](Self::replay_bytes) | 1 MiB | the same |
 /// | [`total_replay_bytes`](Self::total_replay_bytes) | 256 MiB | the same, for all sessions with a message in flight |
 /// | [`max_stalled_connections`](Self::max_stalled_connections) | 1000 | the session ends |
+/// | [`max_stalled_time`](Self::max_stalled_time) | 10 min, over 16 connections at least | the same |
 /// | [`ack_delay`](Self::ack_delay) | 100 ms | |
 /// | [`deadline`](Self::deadline) | 10 s | a connection that does not open a session is closed |
 ///
@@ -54,7 +56,7 @@ struct Config {
     sessions: usize,
     sessions_per_key: Option<usize>,
     window: Window,
-    max_stalled: u32,
+    patience: Patience,
     ack_delay: Duration,
     deadline: Duration,
 }
@@ -84,7 +86,7 @@ impl<T> SessionStore<T> {
                 sessions: 1024,
                 sessions_per_key: None,
                 window: Window::default(),
-                max_stalled: MAX_STALLED,
+                patience: Patience::default(),
                 ack_delay: Duration::from_millis(100),
                 deadline: Duration::from_secs(10),
             },
@@ -147,8 +149,13 @@ impl<T> SessionStore<T> {
     /// acknowledged, and what was read ahead. Defaults to 256 MiB.
     ///
     /// A session takes of it what it holds, up to twice as much while its buffer grows, and nothing while its buffer is
-    /// empty. When it is used up, a session still sends one message at a time, and a connection that would have to be
-    /// read ahead is closed with 1013; its session goes on with the client's next one.
+    /// empty. When it is used up, a session still sends one message at a time, and reads one ahead; a connection of
+    /// which more would have to be read is closed with 1013, and its session goes on with the client's next one.
+    ///
+    /// So the bound is exceeded by at most two messages of each session: [`sessions`](Self::sessions) times twice the
+    /// size of the largest message. Otherwise clients that acknowledge nothing could stop all others. If your messages
+    /// are large, lower [`Limits::message`](crate::Limits::message) or the number of sessions.
+    /// [`held_bytes`](Self::held_bytes) returns the sum.
     #[must_use]
     pub fn total_replay_bytes(mut self, bytes: usize) -> Self {
         self.pool = Arc::new(Pool::new(bytes));
@@ -158,16 +165,22 @@ impl<T> SessionStore<T> {
     /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults
     /// to 1000.
     ///
-    /// A connection makes progress if a message was acknowledged, or if no message waits for its acknowledgement when
-    /// the connection ends. Incoming messages are no progress while one waits. Three connections are enough if they
-    /// ended because of a message: with close code 1003, 1007 or 1009, or with an error that
-    /// [`is_too_large`](Error::is_too_large). Only an acknowledgement resets that count; other lost connections do not.
-    ///
-    /// The session's stream then returns an error that names the last cause, and that is `is_too_large` if that was a
-    /// message's size.
+    /// The same rule holds as for a client: see
+    /// [`ResumeLayer::max_stalled_connections`](super::ResumeLayer::max_stalled_connections). The session's stream then
+    /// returns an error that names the last cause. [`is_too_large`](Error::is_too_large) is true for it if the cause
+    /// was the size of a message.
     #[must_use]
     pub fn max_stalled_connections(mut self, connections: u32) -> Self {
-        self.config.max_stalled = connections.max(1);
+        self.config.patience.connections = connections.max(1);
+        self
+    }
+
+    /// Sets how long connections may end without progress before the session is given up. Defaults to 10 minutes, and
+    /// counts once 16 connections have ended. See
+    /// [`ResumeLayer::max_stalled_time`](super::ResumeLayer::max_stalled_time).
+    #[must_use]
+    pub fn max_stalled_time(mut self, time: Duration) -> Self {
+        self.config.patience.time = time;
         self
     }
 
@@ -185,6 +198,12 @@ impl<T> SessionStore<T> {
     pub fn deadline(mut self, time: Duration) -> Self {
         self.config.deadline = time;
         self
+    }
+
+    /// Returns how many bytes of [`total_replay_bytes`](Self::total_replay_bytes) all sessions have taken.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.pool.used()
     }
 
     /// Returns the number of sessions, with a connection or without.
@@ -370,8 +389,8 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
             position: Default::default(),
         };
         link.send_message(Own::Welcome(welcome).into_message()).await.map_err(Into::into)?;
-        let Config { window, max_stalled, ttl, ack_delay, .. } = self.config;
-        let ledger = Ledger::new(entry.id, window, hello.window, Budget::of(self.pool.clone()), max_stalled);
+        let Config { window, patience, ttl, ack_delay, .. } = self.config;
+        let ledger = Ledger::new(entry.id, window, hello.window, Budget::of(self.pool.clone()), patience);
         Ok(Accepted::New(Session::new(link, entry, wakers, ledger, hello.epoch, (ttl, ack_delay))))
     }
 }

@@ -10,13 +10,17 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::{
-    SessionId,
+    SessionId, Verdict,
     cell::{Lease, SessionCell, superseded},
     ending::LinkEnd,
     ledger::Ledger,
     link::{Link, Received},
 };
-use crate::{Error, Message, Transport, transport::wakers::WakerPair};
+use crate::{
+    Error, Message, Transport,
+    rt::Instant,
+    transport::{OutlivesConnection, Resumed, SessionLoss, Unacknowledged, wakers::WakerPair},
+};
 
 /// One connection of a client's session: the transport that a [`Resume`](super::Resume) connector returns.
 ///
@@ -30,6 +34,7 @@ pub struct ResumedTransport<T> {
     link: Link<T>,
     wakers: Arc<WakerPair>,
     lease: Lease,
+    verdict: Verdict,
     /// The error of the sink after the session was returned.
     failed: Option<Error>,
     stream_ended: bool,
@@ -41,10 +46,11 @@ impl<T> ResumedTransport<T> {
         wakers: Arc<WakerPair>,
         ledger: Ledger,
         cell: Arc<SessionCell>,
-        epoch: u64,
+        (epoch, verdict): (u64, Verdict),
         ack_delay: Duration,
     ) -> Self {
         Self {
+            verdict,
             link: Link::new(link, wakers.clone(), ack_delay, None),
             wakers,
             lease: Lease { ledger: Some(ledger), cell, epoch },
@@ -63,6 +69,31 @@ impl<T> ResumedTransport<T> {
     #[must_use]
     pub fn get_mut(&mut self) -> &mut T {
         self.link.get_mut()
+    }
+
+    /// Returns what became of the session when this connection was opened.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// Inserts the [verdict](Self::verdict) into the extensions of a connector's response, together with what the
+    /// reconnect layer has to know: [`OutlivesConnection`], [`Unacknowledged`], [`Resumed`] if the session goes on, and
+    /// [`SessionLoss`] if messages are lost. [`Resume`](super::Resume) does this for each connection.
+    pub fn insert_into(&self, extensions: &mut http::Extensions) {
+        extensions.insert(self.verdict);
+        extensions.insert(OutlivesConnection);
+        let cell = self.lease.cell.clone();
+        extensions.insert(Unacknowledged::new(move || cell.unreported()));
+        match self.verdict {
+            Verdict::Resumed { .. } => {
+                extensions.insert(Resumed);
+            }
+            Verdict::Fresh { lost } if lost > 0 => {
+                extensions.insert(SessionLoss(lost));
+            }
+            Verdict::New | Verdict::Fresh { .. } => {}
+        }
     }
 
     fn closed(&self) -> Error {
@@ -133,7 +164,9 @@ impl<T: Transport<Message, In = Message> + Unpin> ResumedTransport<T> {
         if error.status().is_none() && error.close_frame().is_none() {
             return Poll::Ready(Err(error));
         }
-        let Some(given_up) = ledger.connection_ended(Some(&error)) else { return Poll::Ready(Err(error)) };
+        let Some(given_up) = ledger.connection_ended(Some(&error), Instant::now()) else {
+            return Poll::Ready(Err(error));
+        };
         self.end(true, Some(&given_up));
         Poll::Ready(Err(given_up))
     }
@@ -218,7 +251,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Stream for ResumedTransport<T>
             };
             this.stream_ended = true;
             let given_up = match &end {
-                LinkEnd::Cut(cause) if !ledger.is_over => ledger.connection_ended(cause.as_ref()),
+                LinkEnd::Cut(cause) if !ledger.is_over => ledger.connection_ended(cause.as_ref(), Instant::now()),
                 _ => None,
             };
             let (is_broken, error) = match (given_up, end) {

@@ -183,9 +183,9 @@ where
         let agreed = agreement.agreed();
         let wire = self.wire.layer(transport, agreement);
         let link = if agreed.capabilities.resume() {
-            let (inner, verdict) = self.resume.open(wire).await?;
-            verdict.insert_into(&mut parts.extensions);
-            Optional::On { transport: inner }
+            let transport = self.resume.open(wire).await?;
+            transport.insert_into(&mut parts.extensions);
+            Optional::On { transport }
         } else {
             Optional::Off { transport: wire }
         };

@@ -20,7 +20,11 @@ struct End {
 
 impl End {
     fn new(window: Window, peer: Window) -> Self {
-        Self { ledger: Ledger::new([1; 16], window, peer, Budget::default(), 16), sent: Vec::new(), got: Vec::new() }
+        Self {
+            ledger: Ledger::new([1; 16], window, peer, Budget::default(), Patience::default()),
+            sent: Vec::new(),
+            got: Vec::new(),
+        }
     }
 
     fn send(&mut self) {
@@ -144,7 +148,7 @@ struct Marked {
 
 impl Marked {
     fn new(window: Window) -> Self {
-        let ledger = Ledger::new([1; 16], window, window, Budget::default(), 16);
+        let ledger = Ledger::new([1; 16], window, window, Budget::default(), Patience::default());
         Self { ledger, wire: VecDeque::new(), lengths: Vec::new(), inbox: false }
     }
 
@@ -216,45 +220,30 @@ fn a_loss_or_a_duplicate_changes_the_digest() {
     assert_ne!(step(0, &Message::binary("")), 0);
 }
 
-/// The connection that gives a session up at `most` cuts, where `cause` says how each connection ends.
-fn given_up(most: u32, mut cause: impl FnMut(u64) -> Option<Error>) -> Option<(u64, Stalled)> {
-    let mut progress = Progress::new(most);
-    (1..=2000).find_map(|connection| {
-        progress.begins(false, 7);
-        let cause = cause(connection);
-        let stalled = progress.ended(false, 7, cause.as_ref());
-        stalled.map(|stalled| (connection, stalled))
-    })
-}
-
 #[test]
-fn a_message_that_the_peer_refuses_ends_the_session_however_many_cuts_are_between() {
-    let closed = |code| {
-        let frame = CloseFrame::new(CloseCode::new(code).unwrap(), "");
-        Error::closed("closed").with_close_frame(Some(frame))
-    };
-    for error in [closed(1003), closed(1007), closed(1009), Error::too_large("")] {
-        assert_eq!(given_up(5, |_| Some(error.clone())), Some((3, Stalled::Refused(3))));
-    }
-    let every_tenth = |connection| (connection % 10 == 0).then(|| closed(1009));
-    assert_eq!(given_up(50, every_tenth), Some((30, Stalled::Refused(3))));
-}
-
-#[test]
-fn connections_that_are_cut_end_the_session_after_the_set_number_without_an_acknowledgement() {
-    let restarts = Error::closed("").with_close_frame(Some(CloseFrame::new(CloseCode::RESTART, "")));
-    for cause in [None, Some(Error::closed("")), Some(Error::io("")), Some(Error::timeout("")), Some(restarts)] {
-        assert_eq!(given_up(5, |_| cause.clone()), Some((5, Stalled::Cut(5))));
-    }
+fn an_acknowledgement_or_an_empty_buffer_is_progress_and_a_connection_is_counted_once() {
+    let now = Instant::now();
+    let mut progress = Progress::new(Patience { connections: 5, ..Patience::default() });
     // A message that is acknowledged now and then.
-    let mut progress = Progress::new(5);
     for connection in 0..200 {
         progress.begins(false, connection / 4);
-        assert_eq!(progress.ended(false, (connection + 1) / 4, None), None);
+        assert_eq!(progress.ended(false, (connection + 1) / 4, None, now), None);
+        assert_eq!(progress.ended(false, connection / 4, None, now), None, "counted once");
     }
     // No message waits.
     for _ in 0..200 {
         progress.begins(false, 50);
-        assert_eq!(progress.ended(true, 50, None), None);
+        assert_eq!(progress.ended(true, 50, None, now), None);
     }
+    // The opening message acknowledges.
+    for connection in 0..200 {
+        progress.begins(true, 50 + connection);
+        assert_eq!(progress.ended(false, 50 + connection, None, now), None);
+    }
+    for _ in 0..3 {
+        progress.begins(false, 250);
+        assert_eq!(progress.ended(false, 250, None, now), None);
+    }
+    progress.begins(false, 250);
+    assert_eq!(progress.ended(false, 250, Some(&Error::io("")), now), Some(GivenUp::Cut(5)));
 }

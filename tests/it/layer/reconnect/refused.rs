@@ -12,11 +12,11 @@ use std::{
 
 use futures_util::{FutureExt, Sink, SinkExt, Stream};
 use http::Response;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
     Channel, Error, Message, Queue, Transport, TransportExt,
-    layer::reconnect::{Class, Keep, ReconnectLayer, State, WhenLost},
+    layer::reconnect::{Backoff, Class, Keep, ReconnectLayer, State, WhenLost},
     test_util::fault::Fault,
 };
 
@@ -172,6 +172,29 @@ async fn a_kept_message_that_ends_each_connection_ends_the_transport_with_the_ca
     assert!(sender.send("more".into()).await.is_err());
     driver.await.unwrap().unwrap_err();
     resets.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_message_that_no_connection_gets_through_is_not_sent_again_for_hours() {
+    let server = Judges::new(|_| Ok(()));
+    server.is_held.store(true, SeqCst);
+    let layer = ReconnectLayer::new("ws://example.com/feed", Backoff::fixed(Duration::from_secs(30))).when_lost(keep());
+    let mut transport = server.stack(&layer);
+    transport.feed("poison".into()).await.unwrap();
+    let start = Instant::now();
+    let error = loop {
+        let _ = transport.flush().now_or_never();
+        if let Some(peer) = server.server.lock().accepted.pop_front() {
+            drop(peer);
+        }
+        match timeout(Duration::from_secs(1), transport.receive_message()).await {
+            Ok(item) => break item.unwrap().unwrap_err(),
+            Err(_) => assert!(start.elapsed() < HOUR, "sent {} times in an hour", server.server.attempts()),
+        }
+    };
+    assert!(start.elapsed() >= Duration::from_secs(600), "{:?}", start.elapsed());
+    assert!(error.to_string().contains("oldest kept message"), "{error}");
+    assert!(matches!(layer.handle().state(), State::Failed { .. }));
 }
 
 #[tokio::test(start_paused = true)]

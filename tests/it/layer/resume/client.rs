@@ -8,7 +8,7 @@ use tower_transport::{
     Error, Message, Queue, TransportExt, channel,
     layer::{
         batch::{BatchLayer, BatchPolicy},
-        reconnect::{Backoff, ReconnectLayer},
+        reconnect::{Backoff, Keep, ReconnectHandle, ReconnectLayer, WhenLost},
         resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
     },
     test_util::fault::Faults,
@@ -189,6 +189,72 @@ async fn under_a_reconnect_layer_and_a_driver_the_losses_of_a_session_are_report
     assert_eq!((handle.lost(), handle.connections()), (3, 2));
 }
 
+/// A client whose server takes nothing and goes away for good, over a reconnect layer that gives up.
+async fn gives_up(when_lost: WhenLost<Message>) -> (ReconnectHandle, Option<Error>, Error) {
+    let (near, far) = channel::<Message, Message>(8);
+    let mut near = Some(near);
+    let connector = ResumeLayer::new().layer(tower::service_fn(move |_: http::Request<()>| {
+        std::future::ready(near.take().map(http::Response::new).ok_or_else(|| Error::refused("it went away for good")))
+    }));
+    let accepting = tokio::spawn(async move { SessionStore::new().accept(far).await });
+    let backoff = Backoff::fixed(Duration::from_secs(1)).max_retries(2);
+    let mut transport = ReconnectLayer::new("ws://x/", backoff).when_lost(when_lost).layer(connector);
+    let handle = transport.handle();
+    for number in 0..3 {
+        transport.send(message(number)).await.unwrap();
+    }
+    drop(accepting.await.unwrap().unwrap());
+    let mut last = None;
+    while let Some(item) = transport.next().await {
+        last = item.err();
+    }
+    let refused = transport.send(message(3)).await.unwrap_err();
+    (handle, last, refused)
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_a_session_holds_when_reconnecting_gives_up_are_counted_and_reported() {
+    for when_lost in [WhenLost::Fail, WhenLost::Drop, WhenLost::Keep(Keep::messages())] {
+        let (handle, last, refused) = gives_up(when_lost).await;
+        assert!(last.is_some(), "the stream ends with the cause");
+        assert!(refused.is_closed() && refused.to_string().contains("lost: 3 messages"), "{refused}");
+        assert_eq!(handle.lost(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_a_session_holds_when_its_transport_is_dropped_are_counted_and_acknowledged_ones_are_not() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let mut transport = ReconnectLayer::new("ws://x/", Backoff::fixed(Duration::from_secs(1))).layer(world.client);
+    let handle = transport.handle();
+    for number in 0..3 {
+        transport.send(message(number)).await.unwrap();
+    }
+    let mut session = world.server.sessions.recv().await.unwrap();
+    take(&mut session, 0..2).await;
+    assert!(tokio::time::timeout(Duration::from_secs(1), session.next()).await.is_ok());
+    assert!(tokio::time::timeout(Duration::from_secs(1), session.next()).await.is_err());
+    quiet(&mut transport);
+    transport.send(message(3)).await.unwrap();
+    drop(transport);
+    assert_eq!(handle.lost(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_a_session_that_is_closed_in_order_are_not_counted_as_lost() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let mut transport = ReconnectLayer::new("ws://x/", Backoff::fixed(Duration::from_secs(1))).layer(world.client);
+    let handle = transport.handle();
+    transport.send(message(0)).await.unwrap();
+    let mut session = world.server.sessions.recv().await.unwrap();
+    transport.close().await.unwrap();
+    take(&mut session, 0..1).await;
+    drop(session);
+    assert!(transport.next().await.is_none());
+    drop(transport);
+    assert_eq!(handle.lost(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_close_ends_the_session_for_good_on_both_ends() {
     let mut world = world(ResumeLayer::new(), SessionStore::new());
@@ -289,10 +355,10 @@ async fn a_session_is_opened_and_resumed_on_transports_that_are_connected() {
     let (layer, store) = (ResumeLayer::new().handle(ResumeHandle::new()), SessionStore::new());
     let (near, far) = channel::<Message, Message>(8);
     let (opened, accepted) = tokio::join!(layer.open(near), store.accept(far));
-    let ((mut near, verdict), Accepted::New(mut session)) = (opened.unwrap(), accepted.unwrap()) else {
+    let (mut near, Accepted::New(mut session)) = (opened.unwrap(), accepted.unwrap()) else {
         panic!("it is the first connection")
     };
-    assert_eq!(verdict, Verdict::New);
+    assert_eq!(near.verdict(), Verdict::New);
     near.send_message("a".into()).await.unwrap();
     assert_eq!(session.receive_message().await.unwrap().unwrap(), "a".into());
     near.send_message("b".into()).await.unwrap();
@@ -307,8 +373,8 @@ async fn a_session_is_opened_and_resumed_on_transports_that_are_connected() {
     let back = async {
         let (opened, accepted) = tokio::join!(layer.open(near), store.accept(far));
         assert!(matches!(accepted, Ok(Accepted::Resumed)));
-        let (mut near, verdict) = opened.unwrap();
-        assert_eq!(verdict, Verdict::Resumed { replayed: 0 });
+        let mut near = opened.unwrap();
+        assert_eq!(near.verdict(), Verdict::Resumed { replayed: 0 });
         near.send_message("c".into()).await.unwrap();
         near
     };

@@ -13,10 +13,11 @@ use http::StatusCode;
 use tokio::{
     io::DuplexStream,
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::Instant,
 };
 use tower::{Layer, service_fn, util::ServiceFn};
 use tower_transport::{
-    Channel, CloseCode, Error, Limits, Message, Transport, channel,
+    Channel, CloseCode, CloseFrame, Error, Limits, Message, Transport, channel,
     layer::{
         compression::{Compressed, CompressionLayer, Deflate},
         resume::{Accepted, Resume, ResumeLayer, ResumedTransport, Session, SessionStore, Verdict},
@@ -332,4 +333,122 @@ async fn a_413_gives_the_session_up_and_is_not_sent_again() {
     drop(near);
     let (_, _, verdict) = world.open().await;
     assert_eq!(verdict, Verdict::Fresh { lost: 1 });
+}
+
+/// Replaces the connection of a transport by one that the peer closes with this code, or merely drops.
+async fn cut(near: &mut ResumedTransport<Channel>, code: Option<u16>) {
+    let (connection, mut far) = channel::<Message, Message>(1);
+    if let Some(code) = code {
+        let frame = CloseFrame::new(CloseCode::new(code).unwrap(), "");
+        far.send(Message::Close(Some(frame))).await.unwrap();
+    }
+    *near.get_mut() = connection;
+}
+
+/// Returns the error that ends the stream, if there is one.
+async fn last_error(near: &mut ResumedTransport<Channel>) -> Option<Error> {
+    while let Some(item) = near.next().await {
+        if let Err(error) = item {
+            return Some(error);
+        }
+    }
+    None
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_no_connection_gets_through_is_not_replayed_for_hours() {
+    let mut world = World::new(|| channel::<Message, Message>(16));
+    let (mut near, mut session, _) = world.open().await;
+    near.send(message(0)).await.unwrap();
+    let start = Instant::now();
+    let mut connections = 1;
+    let error = loop {
+        cut(&mut near, None).await;
+        if let Some(error) = last_error(&mut near).await {
+            break error;
+        }
+        drop(near);
+        assert!(start.elapsed() < Duration::from_secs(3600), "replayed {connections} times in an hour");
+        // The delay of a backoff that has reached its cap.
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        (near, _) = world.reopen(&mut session).await;
+        connections += 1;
+    };
+    assert!(start.elapsed() >= Duration::from_secs(600), "{connections} connections in {:?}", start.elapsed());
+    assert!(error.to_string().contains("10min") || error.to_string().contains("600s"), "{error}");
+    drop(near);
+    let (_, _, verdict) = world.open().await;
+    assert_eq!(verdict, Verdict::Fresh { lost: 1 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_outage_between_two_connections_is_no_reason_to_give_up() {
+    let mut world = World::new(|| channel::<Message, Message>(16));
+    world.store = SessionStore::new().ttl(Duration::from_secs(86_400));
+    let (mut near, mut session, _) = world.open().await;
+    near.send(message(0)).await.unwrap();
+    for _ in 0..10 {
+        cut(&mut near, None).await;
+        assert!(last_error(&mut near).await.is_none());
+        drop(near);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        (near, _) = world.reopen(&mut session).await;
+    }
+    near.flush().await.unwrap();
+    take(&mut session, 0..1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_cut_every_few_seconds_and_makes_progress_now_and_then_keeps_its_session() {
+    let mut world = World::new(|| channel::<Message, Message>(16));
+    let (mut near, mut session, _) = world.open().await;
+    near.feed(message(0)).await.unwrap();
+    let start = Instant::now();
+    let mut arrived = 0;
+    for connection in 1.. {
+        if start.elapsed() > Duration::from_secs(4 * 3600) {
+            break;
+        }
+        // Each hundredth connection lasts long enough for the message that waits. Then the next one waits.
+        if connection % 100 == 0 {
+            near.flush().await.unwrap();
+            take(&mut session, arrived..arrived + 1).await;
+            assert!(tokio::time::timeout(Duration::from_millis(200), session.next()).await.is_err());
+            quiet(&mut near);
+            arrived += 1;
+            near.feed(message(arrived)).await.unwrap();
+        }
+        cut(&mut near, None).await;
+        assert!(last_error(&mut near).await.is_none(), "given up after {connection} connections");
+        drop(near);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        (near, _) = world.reopen(&mut session).await;
+    }
+    assert!(arrived >= 30, "{arrived}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_fails_at_a_message_again_and_again_ends_the_session_with_its_cause() {
+    // An internal error may have another cause, so it takes more of them than of plain refusals.
+    for (code, most) in [(1003, 3), (1007, 3), (1009, 3), (1011, 16)] {
+        let mut world = World::new(|| channel::<Message, Message>(16));
+        let (mut near, mut session, _) = world.open().await;
+        near.send(message(0)).await.unwrap();
+        let mut connections = 1;
+        let error = loop {
+            cut(&mut near, Some(code)).await;
+            if let Some(error) = last_error(&mut near).await {
+                break error;
+            }
+            drop(near);
+            connections += 1;
+            assert!(connections < 100, "replayed without end after {code}");
+            (near, _) = world.reopen(&mut session).await;
+        };
+        assert_eq!(connections, most, "{code}");
+        assert_eq!(error.close_frame().unwrap().code().get(), code);
+        drop(near);
+        let (_, _, verdict) = world.open().await;
+        assert_eq!(verdict, Verdict::Fresh { lost: 1 });
+    }
 }

@@ -208,6 +208,34 @@ async fn all_sessions_share_one_budget_and_each_still_sends_message_by_message()
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_bytes_of_all_sessions_exceed_their_bound_by_two_messages_of_each_at_most() {
+    const SESSIONS: usize = 40;
+    const MESSAGE: usize = 10_000;
+    const TOTAL: usize = 100_000;
+    let store = SessionStore::new().total_replay_bytes(TOTAL);
+    let block = || Message::binary(vec![7; MESSAGE]);
+    let mut all = Vec::new();
+    for _ in 0..SESSIONS {
+        let (mut near, mut session) = super::support::world(ResumeLayer::new(), store.clone()).open().await;
+        // The client sends as much as it may, and the handler only writes, so it reads ahead.
+        while near.feed(block()).now_or_never().is_some() {}
+        while let Some(fed) = session.feed(block()).now_or_never() {
+            if fed.is_err() {
+                break;
+            }
+        }
+        let _ = session.flush().now_or_never();
+        all.push((near, session));
+    }
+    let sent: usize = all.iter().map(|(_, session)| session.unacknowledged() * MESSAGE).sum();
+    let held = store.held_bytes();
+    assert!(held >= sent && sent > TOTAL, "{sent} bytes wait for an acknowledgement, {held} are held");
+    assert!(held <= TOTAL + SESSIONS * 2 * MESSAGE, "{held}");
+    drop(all);
+    assert_eq!(store.held_bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_is_found_again_by_its_owner_alone() {
     use tower::Layer;
     use tower_transport::layer::resume::Accepted;
