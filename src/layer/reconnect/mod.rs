@@ -82,7 +82,7 @@
 //! connection stays.
 //!
 //! With [`WhenLost::Keep`], the layer gives up on a message that ends connection after connection before it is sent, by
-//! the rule of the [resume layer](crate::layer): after three connections that the peer ended because of a message
+//! the same rule as the resume layer: after three connections that the peer ended because of a message
 //! (close code 1003, 1007 or 1009, or a 413), 16 that it ended with 1011, 1000 that were merely lost, or 16 of those
 //! over 10 minutes. Otherwise the peer or a proxy would be sent that message forever.
 //!
