@@ -81,17 +81,10 @@ impl<Req, Res> Calls<Req, Res> {
         keys.find(|key| !matches!(self.calls.get(*key), Some(Call { progress: Progress::Abandoned, .. })))
     }
 
-    pub(super) fn waker(&self, key: usize) -> Option<&Waker> {
-        self.calls.get(key)?.waker.as_ref()
-    }
-
-    /// Stores the waker of a waiting call; returns the old one.
-    pub(super) fn park(&mut self, key: usize, waker: &Waker) -> Option<Waker> {
-        let slot = &mut self.calls.get_mut(key)?.waker;
-        match slot {
-            Some(old) if old.will_wake(waker) => None,
-            _ => slot.replace(waker.clone()),
-        }
+    /// Returns the place of a call's waker while the call waits.
+    pub(super) fn slot(&mut self, key: usize) -> Option<&mut Option<Waker>> {
+        let call = self.calls.get_mut(key)?;
+        matches!(call.progress, Progress::Unsent(_) | Progress::Sent).then_some(&mut call.waker)
     }
 
     /// Returns the oldest call whose request was sent.
@@ -116,6 +109,23 @@ impl<Req, Res> Calls<Req, Res> {
         match std::mem::replace(&mut call.progress, Progress::Sent) {
             Progress::Unsent(request) => Some((key, call.tag, request)),
             _ => None,
+        }
+    }
+
+    /// Puts back the request that [`next_unsent`](Self::next_unsent) gave last, because the transport did not take it.
+    /// If its call was dropped meanwhile, returns the request, and whether that frees the call's place.
+    pub(super) fn put_back(&mut self, key: usize, tag: u64, request: Req) -> Result<(), (Req, bool)> {
+        match self.calls.get_mut(key) {
+            Some(call) if call.tag == tag && matches!(call.progress, Progress::Sent) => {
+                call.progress = Progress::Unsent(request);
+                self.unsent = Some(key);
+                Ok(())
+            }
+            Some(call) if call.tag == tag && matches!(call.progress, Progress::Abandoned) => {
+                self.calls.remove(key);
+                Err((request, true))
+            }
+            _ => Err((request, false)),
         }
     }
 

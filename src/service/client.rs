@@ -11,7 +11,6 @@ use tower_service::Service;
 
 use super::{
     correlate::{ByTag, Correlate, InOrder, Tagged},
-    exchange::Exchange,
     shared_exchange::{Readiness, SharedExchange, Stage},
 };
 use crate::{Error, Transport};
@@ -138,8 +137,8 @@ where
     /// Creates a client with your own correlation and at most `limit` calls in flight. Their memory is allocated as
     /// needed.
     pub fn with_max_in_flight(transport: T, correlate: C, limit: NonZeroUsize) -> Self {
-        let state = Exchange::new(transport, correlate, C::IN_ORDER, limit.get());
-        Self { shared: Arc::new(SharedExchange::new(state)), readiness: Readiness::Unready }
+        let shared = SharedExchange::new(transport, correlate, C::IN_ORDER, limit.get());
+        Self { shared: Arc::new(shared), readiness: Readiness::Unready }
     }
 
     /// Returns a future that reads for all calls, whether or not any are waiting. Spawning it is optional: calls work

@@ -28,7 +28,7 @@
 /// }
 /// ```
 ///
-/// Its methods run under the client's lock: they must not block, and must not call the client.
+/// Its methods run within a poll of one call for all of them, so they must not block. They may use the client.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not correlate requests of `{Req}` with answers of `{Res}`",
     note = "`InOrder` and `ByTag` do; for a tag of your own protocol, implement `Correlate` for your own type"

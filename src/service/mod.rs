@@ -118,6 +118,7 @@ mod client;
 mod correlate;
 mod exchange;
 mod handle;
+mod held;
 mod list;
 mod make;
 mod permits;

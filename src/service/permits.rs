@@ -28,29 +28,23 @@ impl Permits {
         free
     }
 
-    /// Joins the end of the queue.
-    pub(super) fn wait(&mut self, waker: Waker) -> usize {
-        self.queue.push_back(Waiter { waker: Some(waker), granted: false })
+    /// Joins the end of the queue, without a waker yet.
+    pub(super) fn wait(&mut self) -> usize {
+        self.queue.push_back(Waiter { waker: None, granted: false })
     }
 
-    /// Takes the place that was granted to a waiter, which leaves the queue. Otherwise keeps its new waker and returns
-    /// the old one.
-    pub(super) fn claim(&mut self, key: usize, waker: &Waker) -> Result<(), Option<Waker>> {
-        match self.queue.get_mut(key) {
-            Some(waiter) if !waiter.granted => {
-                let same = waiter.waker.as_ref().is_some_and(|old| old.will_wake(waker));
-                Err(if same { None } else { waiter.waker.replace(waker.clone()) })
-            }
-            _ => {
-                self.queue.remove(key);
-                Ok(())
-            }
+    /// Takes the place that was granted to a waiter, which leaves the queue. Returns whether there was one.
+    pub(super) fn claim(&mut self, key: usize) -> bool {
+        let granted = self.queue.get(key).is_none_or(|waiter| waiter.granted);
+        if granted {
+            self.queue.remove(key);
         }
+        granted
     }
 
-    /// Releases a place; returns the waker of the waiter that got it.
+    /// Releases a place. Returns the waiter that got it, and its waker.
     #[must_use]
-    pub(super) fn release(&mut self) -> Option<Waker> {
+    pub(super) fn release(&mut self) -> Option<(usize, Option<Waker>)> {
         // Granted to the first waiter by name, not put back: a newcomer that polls first cannot overtake it.
         let Some(key) = self.queue.first() else {
             self.free += 1;
@@ -60,16 +54,12 @@ impl Permits {
         self.queue.unlink(key);
         let waiter = self.queue.get_mut(key)?;
         waiter.granted = true;
-        waiter.waker.take()
+        Some((key, waiter.waker.take()))
     }
 
-    /// Removes a waiter. Returns its waker, and the waker of the waiter that got a place already granted to it.
-    pub(super) fn leave(&mut self, key: usize) -> (Option<Waker>, Option<Waker>) {
-        match self.queue.remove(key) {
-            Some(Waiter { granted: true, .. }) => (None, self.release()),
-            Some(waiter) => (waiter.waker, None),
-            None => (None, None),
-        }
+    /// Removes a waiter. Returns its waker, and whether a place was granted to it, which is to be released.
+    pub(super) fn leave(&mut self, key: usize) -> (Option<Waker>, bool) {
+        self.queue.remove(key).map_or((None, false), |waiter| (waiter.waker, waiter.granted))
     }
 
     /// Returns the waiter that has waited longest.
@@ -77,8 +67,9 @@ impl Permits {
         self.queue.first()
     }
 
-    pub(super) fn waker(&self, key: usize) -> Option<&Waker> {
-        self.queue.get(key)?.waker.as_ref()
+    /// Returns the place of a waiter's waker while it waits.
+    pub(super) fn slot(&mut self, key: usize) -> Option<&mut Option<Waker>> {
+        self.queue.get_mut(key).filter(|waiter| !waiter.granted).map(|waiter| &mut waiter.waker)
     }
 
     /// Ends the queue, because there will be no more places. Returns one waker after another.
@@ -101,22 +92,21 @@ mod tests {
     fn a_place_goes_to_who_waits_longest_and_never_to_who_comes_later() {
         let mut permits = Permits::new(1);
         assert!(permits.take());
-        let first = permits.wait(Waker::noop().clone());
-        let second = permits.wait(Waker::noop().clone());
+        let (first, second) = (permits.wait(), permits.wait());
         assert!(permits.release().is_some());
         assert!(!permits.take());
-        assert!(permits.claim(second, Waker::noop()).is_err());
-        assert!(permits.claim(first, Waker::noop()).is_ok());
+        assert!(!permits.claim(second));
+        assert!(permits.claim(first));
     }
 
     #[test]
     fn a_place_given_to_who_leaves_goes_on_to_the_next() {
         let mut permits = Permits::new(0);
-        let first = permits.wait(Waker::noop().clone());
-        let second = permits.wait(Waker::noop().clone());
+        let (first, second) = (permits.wait(), permits.wait());
         assert!(permits.release().is_some());
-        assert!(permits.leave(first).1.is_some());
-        assert!(permits.claim(second, Waker::noop()).is_ok());
+        assert!(permits.leave(first).1);
+        assert!(permits.release().is_some());
+        assert!(permits.claim(second));
         assert!(permits.release().is_none());
         assert!(permits.take());
     }

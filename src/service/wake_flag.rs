@@ -12,42 +12,43 @@ use crate::sync::{
         Ordering::{Relaxed, SeqCst},
     },
 };
+use crate::transport::wakers::PreparedWaker;
 
 /// Wakes the leader of a client when the transport can make progress.
 ///
 /// The transport is always polled with this waker, regardless of the polling task. The lead can therefore pass from
 /// call to call without polling the transport again, and a transport that keeps one waker for both directions loses no
-/// wake-up. Setting the flag takes no lock of the client. While a task works under that lock, wakes are deferred: the
-/// flag is only set, so that no foreign code runs there.
+/// wake-up. The waker of a client's transport must be `Send` and `'static`, which the client need not be, so the flag is
+/// a value of its own with a lock of its own. While a task polls the transport, wakes are deferred: that task looks
+/// again anyway, and a leader on another thread would come in vain.
 ///
 /// | `is_set` | `is_deferred` | a wake of the transport | the leader's waker |
 /// |---|---|---|---|
 /// | no | no | sets the flag and wakes the leader | is taken by the wake |
-/// | no | yes | sets the flag; the task under the lock wakes the leader when it [resumes](Deferred::resume) | stays |
-/// | yes | any | does nothing: the leader has been woken, or will be when the task under the lock resumes | stays |
+/// | no | yes | sets the flag; the task with the transport wakes the leader when it [resumes](Self::resume) | stays |
+/// | yes | any | does nothing: the leader has been woken, or will be when the wakes resume | stays |
 ///
-/// The flag is cleared under the lock, directly before the transport is polled.
+/// The flag is cleared directly before the transport is polled. If the lead passes on, the task that passes it
+/// on looks at the flag after that, because the wake may have reached the previous leader.
 #[derive(Default)]
 pub(super) struct WakeFlag {
     /// Whether something happened since the transport was last polled.
     is_set: AtomicBool,
-    /// Whether a task is working under the client's lock. That task checks `is_set` after it clears this flag.
+    /// Whether a task is polling the transport. That task checks `is_set` after it clears this flag.
     is_deferred: AtomicBool,
     leader: Mutex<Option<Waker>>,
 }
 
-/// The flag while its wakes are deferred. If a panic drops it, it wakes the leader if the flag was set.
-pub(super) struct Deferred<'a>(&'a WakeFlag);
-
 impl WakeFlag {
-    /// Must be called under the client's lock.
-    pub(super) fn defer(&self) -> Deferred<'_> {
+    /// Defers wakes until [`resume`](Self::resume). Called by the only task that polls the transport.
+    pub(super) fn defer(&self) {
         // Only this thread must see the store; another thread that does not see it may wake the leader.
         self.is_deferred.store(true, Relaxed);
-        Deferred(self)
     }
 
-    fn resume(&self) -> bool {
+    /// Wakes are no longer deferred. Returns whether there was one; the caller must then wake the leader.
+    #[must_use = "the leader may have to be woken"]
+    pub(super) fn resume(&self) -> bool {
         // Sequentially consistent on both sides: either this load sees the wake, or the wake sees that it is not
         // deferred. With weaker orderings, both could miss the other and the leader would sleep on.
         self.is_deferred.store(false, SeqCst);
@@ -55,48 +56,25 @@ impl WakeFlag {
         self.is_set.load(SeqCst)
     }
 
-    fn swap(&self, leader: Option<Waker>) -> Option<Waker> {
-        std::mem::replace(&mut *self.leader.lock().unwrap_or_else(PoisonError::into_inner), leader)
-    }
-}
-
-impl Deferred<'_> {
     /// Returns whether the transport woke the flag since it was last cleared.
     pub(super) fn is_set(&self) -> bool {
-        self.0.is_set.load(SeqCst)
+        self.is_set.load(SeqCst)
     }
 
     /// Clears the flag, because the transport is about to be polled.
     pub(super) fn clear(&self) {
         // A swap, because it also reads: the poll must see everything that the transport did before its last wake.
-        self.0.is_set.swap(false, SeqCst);
+        self.is_set.swap(false, SeqCst);
     }
 
-    /// Sets the waker of the leader. Returns a waker that must be dropped outside the lock.
-    pub(super) fn arm(&self, leader: Option<&Waker>) -> Option<Waker> {
-        let mut slot = self.0.leader.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*slot, leader) {
-            (Some(old), Some(new)) if old.will_wake(new) => None,
-            _ => std::mem::replace(&mut *slot, leader.cloned()),
-        }
+    /// Replaces the waker of the leader.
+    pub(super) fn swap(&self, leader: Option<Waker>) -> Option<Waker> {
+        std::mem::replace(&mut *self.leader.lock().unwrap_or_else(PoisonError::into_inner), leader)
     }
 
-    /// Wakes are no longer deferred. Returns whether there was one; the caller must then wake the leader.
-    #[must_use]
-    pub(super) fn resume(self) -> bool {
-        let flag = self.0;
-        std::mem::forget(self);
-        flag.resume()
-    }
-}
-
-impl Drop for Deferred<'_> {
-    fn drop(&mut self) {
-        if self.0.resume()
-            && let Some(leader) = self.0.swap(None)
-        {
-            leader.wake();
-        }
+    /// Keeps the waker of the task that is the leader already.
+    pub(super) fn keep(&self, prepared: &mut PreparedWaker<'_>) {
+        prepared.keep_in(&mut self.leader.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -173,20 +151,25 @@ mod models {
             self.flag.wake_by_ref();
         }
 
-        /// A section under the client's lock, which makes `task` the leader. Returns whether it saw the progress.
+        /// A poll of a call, which makes `task` the leader. Returns whether it saw the progress.
         fn section(&self, task: &Arc<Task>, polls: bool) -> bool {
             let waker = Waker::from(task.clone());
-            let deferred = self.flag.defer();
             let mut seen = false;
-            if polls || deferred.is_set() {
-                deferred.clear();
-                seen = self.progress.load(SeqCst) > 0;
+            if !polls && !self.flag.is_set() {
+                // The lead passes on without a poll: the flag is looked at after its waker is replaced.
+                drop(self.flag.swap(Some(waker.clone())));
+                if self.flag.is_set() {
+                    waker.wake();
+                }
+                return seen;
             }
-            let old = deferred.arm(Some(&waker));
-            if deferred.resume() {
-                waker.wake_by_ref();
+            self.flag.defer();
+            self.flag.clear();
+            seen |= self.progress.load(SeqCst) > 0;
+            drop(self.flag.swap(Some(waker.clone())));
+            if self.flag.resume() {
+                waker.wake();
             }
-            drop(old);
             seen
         }
     }
@@ -218,7 +201,7 @@ mod models {
             assert!(seen || tasks.iter().any(|task| task.is_woken()));
             // The last leader at least, unless the first one was woken before the lead passed on: then the flag stays
             // set, and the next task that comes polls.
-            assert!(seen || tasks[1].is_woken() || transport.flag.defer().is_set());
+            assert!(seen || tasks[1].is_woken() || transport.flag.is_set());
         });
     }
 }

@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    marker::PhantomData,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -9,13 +8,17 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::wakers::WakerPair;
+use super::wakers::{Half, WakerPair};
 
 /// The writing half of [`TransportExt::split`](crate::TransportExt::split).
+///
+/// A message that is sent while the other half uses the transport waits here until this half is polled again. Dropping
+/// this half without a flush loses it.
 pub struct SplitSink<T, Out> {
     shared: Arc<Shared<T>>,
     waker: Waker,
-    out: PhantomData<fn(Out)>,
+    /// A message that was sent while the other half used the transport, which had room for it.
+    waiting: Option<Out>,
 }
 
 /// The reading half of [`TransportExt::split`](crate::TransportExt::split).
@@ -25,24 +28,66 @@ pub struct SplitStream<T> {
 }
 
 struct Shared<T> {
-    transport: Mutex<Pin<Box<T>>>,
+    state: Mutex<State<T>>,
     /// The transport is polled with a waker for both halves: a transport that keeps a single waker per direction could
     /// otherwise lose one half's waker.
     halves: Arc<WakerPair>,
 }
 
+/// A half takes the transport out of the lock while it polls it, so that code of the transport and of its messages may
+/// use the other half. That half then waits for its turn, as it does when another thread is in the middle of a poll.
+struct State<T> {
+    transport: Option<Pin<Box<T>>>,
+    /// Whether the other half found the transport in use.
+    is_awaited: bool,
+}
+
+/// The transport in the hands of a half. Dropping this puts it back, even after a panic.
+struct Held<'a, T> {
+    shared: &'a Shared<T>,
+    half: Half,
+    transport: Option<Pin<Box<T>>>,
+}
+
 pub(super) fn split<T, Out>(transport: T) -> (SplitSink<T, Out>, SplitStream<T>) {
     let (halves, waker) = WakerPair::new();
-    let shared = Arc::new(Shared { transport: Mutex::new(Box::pin(transport)), halves });
-    let sink = SplitSink { shared: shared.clone(), waker: waker.clone(), out: PhantomData };
+    let state = State { transport: Some(Box::pin(transport)), is_awaited: false };
+    let shared = Arc::new(Shared { state: Mutex::new(state), halves });
+    let sink = SplitSink { shared: shared.clone(), waker: waker.clone(), waiting: None };
     (sink, SplitStream { shared, waker })
 }
 
 impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, Pin<Box<T>>> {
-        // If the transport panicked, the panic has already propagated. The other half uses the transport in whatever
-        // state that left.
-        self.transport.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `poll` on the transport. If the other half uses it, returns `None`, and wakes this half afterwards.
+    fn with<R>(&self, half: Half, poll: impl FnOnce(Pin<&mut T>) -> R) -> Option<R> {
+        let mut state = self.lock();
+        let transport = state.transport.take();
+        state.is_awaited |= transport.is_none();
+        drop(state);
+        let mut held = Held { shared: self, half, transport };
+        held.transport.as_mut().map(|transport| poll(transport.as_mut()))
+    }
+}
+
+impl<T> Drop for Held<'_, T> {
+    fn drop(&mut self) {
+        if self.transport.is_none() {
+            return;
+        }
+        let mut state = self.shared.lock();
+        state.transport = self.transport.take();
+        let is_awaited = std::mem::take(&mut state.is_awaited);
+        drop(state);
+        if is_awaited {
+            match self.half {
+                Half::Reader => self.shared.halves.writer.wake(),
+                Half::Writer => self.shared.halves.reader.wake(),
+            }
+        }
     }
 }
 
@@ -51,33 +96,51 @@ impl<T: Stream> Stream for SplitStream<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T::Item>> {
         self.shared.halves.reader.register(cx.waker());
-        self.shared.lock().as_mut().poll_next(&mut Context::from_waker(&self.waker))
+        let polled = self.shared.with(Half::Reader, |it| it.poll_next(&mut Context::from_waker(&self.waker)));
+        polled.unwrap_or(Poll::Pending)
     }
 }
 
-impl<T, Out> SplitSink<T, Out> {
-    fn poll<R>(&self, cx: &Context<'_>, poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<R>) -> Poll<R> {
-        self.shared.halves.writer.register(cx.waker());
-        poll(self.shared.lock().as_mut(), &mut Context::from_waker(&self.waker))
+// The waiting message is moved out, never pinned.
+impl<T, Out> Unpin for SplitSink<T, Out> {}
+
+impl<T: Sink<Out>, Out> SplitSink<T, Out> {
+    fn poll<R>(
+        &mut self,
+        cx: &Context<'_>,
+        poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<Result<R, T::Error>>,
+    ) -> Poll<Result<R, T::Error>> {
+        let Self { shared, waker, waiting } = self;
+        shared.halves.writer.register(cx.waker());
+        let polled = shared.with(Half::Writer, |mut transport| {
+            if let Some(message) = waiting.take() {
+                transport.as_mut().start_send(message)?;
+            }
+            poll(transport, &mut Context::from_waker(waker))
+        });
+        polled.unwrap_or(Poll::Pending)
     }
 }
 
 impl<T: Sink<Out>, Out> Sink<Out> for SplitSink<T, Out> {
     type Error = T::Error;
 
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
         self.poll(cx, Sink::poll_ready)
     }
 
-    fn start_send(self: Pin<&mut Self>, item: Out) -> Result<(), T::Error> {
-        self.shared.lock().as_mut().start_send(item)
+    fn start_send(mut self: Pin<&mut Self>, item: Out) -> Result<(), T::Error> {
+        let Self { shared, waiting, .. } = &mut *self;
+        *waiting = Some(item);
+        let sent = shared.with(Half::Writer, |it| waiting.take().map_or(Ok(()), |item| it.start_send(item)));
+        sent.unwrap_or(Ok(()))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
         self.poll(cx, Sink::poll_flush)
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
         self.poll(cx, Sink::poll_close)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
 };
 
@@ -167,4 +167,112 @@ fn a_boxed_transport_fails_as_often_as_it_is_asked() {
     for _ in 0..3 {
         assert!(here.feed(1).now_or_never().unwrap().unwrap_err().is_closed());
     }
+}
+
+/// A transport whose methods use the other half of the split, as a codec does that drops a value which owns it.
+#[derive(Default)]
+struct Reentrant {
+    sink: Arc<Mutex<Option<SplitSink<Reentrant, u32>>>>,
+    stream: Arc<Mutex<Option<SplitStream<Reentrant>>>>,
+    sent: Vec<u32>,
+    waker: Arc<Mutex<Option<Waker>>>,
+}
+
+impl Stream for Reentrant {
+    type Item = Result<u32, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let sink = self.sink.lock().unwrap().take();
+        if let Some(mut sink) = sink {
+            let waker = self.waker.lock().unwrap().clone().unwrap();
+            let mut cx = Context::from_waker(&waker);
+            assert!(sink.poll_ready_unpin(&mut cx).is_pending());
+            sink.start_send_unpin(7).unwrap();
+            assert!(sink.poll_flush_unpin(&mut cx).is_pending());
+            *self.sink.lock().unwrap() = Some(sink);
+        }
+        self.sent.pop().map_or(Poll::Pending, |message| Poll::Ready(Some(Ok(message))))
+    }
+}
+
+impl Sink<u32> for Reentrant {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: u32) -> Result<(), Error> {
+        let stream = self.stream.lock().unwrap().take();
+        if let Some(mut stream) = stream {
+            assert!(stream.next().now_or_never().is_none());
+            *self.stream.lock().unwrap() = Some(stream);
+        }
+        self.sent.push(message);
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_half_that_is_used_within_a_poll_of_the_other_waits_its_turn_and_keeps_its_message() {
+    let transport = Reentrant::default();
+    let (outer, held, wakers) = (transport.sink.clone(), transport.stream.clone(), transport.waker.clone());
+    let (sink, mut stream) = TransportExt::split(transport);
+    let (task, waker) = WakeCount::new();
+    *wakers.lock().unwrap() = Some(waker.clone());
+    *outer.lock().unwrap() = Some(sink);
+    assert!(stream.next().now_or_never().is_none());
+    assert_eq!(task.take(), 1, "the writing half is woken once the poll is over");
+
+    let mut sink = outer.lock().unwrap().take().unwrap();
+    *held.lock().unwrap() = Some(stream);
+    assert!(sink.poll_flush_unpin(&mut Context::from_waker(&waker)).is_ready());
+    let mut stream = held.lock().unwrap().take().unwrap();
+    assert_eq!(stream.next().now_or_never().unwrap().unwrap().unwrap(), 7);
+}
+
+#[test]
+fn a_transport_whose_poll_panics_stays_with_both_halves() {
+    struct Panicking;
+
+    impl Stream for Panicking {
+        type Item = Result<u32, Error>;
+
+        fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            panic!("a bug of the transport")
+        }
+    }
+
+    impl Sink<u32> for Panicking {
+        type Error = Error;
+
+        fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn start_send(self: Pin<&mut Self>, _: u32) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    let (mut sink, mut stream) = TransportExt::split(Panicking);
+    let poll = std::panic::AssertUnwindSafe(|| stream.next().now_or_never());
+    assert!(std::panic::catch_unwind(poll).is_err());
+    assert!(sink.send(1).now_or_never().unwrap().is_ok());
 }

@@ -1,15 +1,21 @@
 use std::{
+    cell::RefCell,
+    collections::VecDeque,
     num::NonZeroUsize,
+    pin::Pin,
     rc::Rc,
-    sync::atomic::Ordering::SeqCst,
-    task::{Poll, Waker},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Waker},
 };
 
-use futures_util::TryStreamExt;
+use futures_util::{Sink, Stream, TryStreamExt};
 use tower::Service;
 use tower_transport::{
     Channel, Error, channel,
-    service::{ByTag, Client, InOrder, Tagged},
+    service::{ByTag, Client, Correlate, InOrder, Tagged},
     test_util::WakeCount,
 };
 
@@ -610,4 +616,171 @@ fn what_nobody_wants_is_dropped_where_it_may_call_the_client() {
     assert_eq!(looks.get(), 4);
     assert!(matches!(poll_once(&mut call(&mut client, Nosy(None))), Poll::Ready(Err(_))));
     assert_eq!(looks.get(), 5);
+}
+
+/// A transport that drops each request when it has "encoded" it, as a codec does, and that calls the client from each
+/// of its methods.
+struct Encoding {
+    answers: VecDeque<u32>,
+    client: Rc<RefCell<Option<Client<Encoding, Nosy, u32>>>>,
+}
+
+impl Encoding {
+    /// All that a client can be asked for.
+    fn use_client(&self) {
+        let Some(mut client) = self.client.borrow().clone() else { return };
+        assert!(client.in_flight() <= 3);
+        assert!(format!("{client:?}").contains("in_flight"));
+        if poll_ready(&mut client, Waker::noop()).is_ready() {
+            let mut call = client.call(Nosy(None));
+            assert!(poll_once(&mut call).is_pending());
+        }
+        assert!(poll_once(&mut client.drive()).is_pending());
+    }
+}
+
+impl Stream for Encoding {
+    type Item = Result<u32, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.use_client();
+        self.answers.pop_front().map_or(Poll::Pending, |answer| Poll::Ready(Some(Ok(answer))))
+    }
+}
+
+impl Sink<Nosy> for Encoding {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.use_client();
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, request: Nosy) -> Result<(), Error> {
+        self.use_client();
+        self.answers.push_back(7);
+        drop(request);
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.use_client();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_transport_and_the_drop_of_a_request_may_use_the_client_in_any_of_its_polls() {
+    let handle = Rc::new(RefCell::new(None));
+    let mut client = Client::in_order(Encoding { answers: VecDeque::new(), client: handle.clone() });
+    *handle.borrow_mut() = Some(client.clone());
+    let looks = Rc::new(std::cell::Cell::new(0));
+    let look = {
+        let (handle, looks) = (handle.clone(), looks.clone());
+        move || {
+            let mut client = handle.borrow().clone().unwrap();
+            looks.set(looks.get() + client.in_flight());
+            assert!(poll_ready(&mut client, Waker::noop()).is_ready());
+            let mut call = client.call(Nosy(None));
+            // The transport is in use: the request waits for the end of this poll, and goes with its call.
+            assert!(poll_once(&mut call).is_pending());
+        }
+    };
+    let mut asked = call(&mut client, Nosy(Some(Box::new(look))));
+    assert_eq!(value(poll_once(&mut asked)), 7);
+    assert_eq!(looks.get(), 1);
+    drop(handle.take());
+}
+
+#[test]
+fn a_request_that_is_made_while_the_transport_is_in_use_is_sent_by_the_task_that_uses_it() {
+    let handle: Rc<RefCell<Option<Client<Encoding, Nosy, u32>>>> = Rc::default();
+    let mut client = Client::in_order(Encoding { answers: VecDeque::new(), client: Rc::default() });
+    *handle.borrow_mut() = Some(client.clone());
+    let inner = Rc::new(RefCell::new(None));
+    let (task, waker) = WakeCount::new();
+    let look = {
+        let (handle, inner, waker) = (handle.clone(), inner.clone(), waker.clone());
+        move || {
+            let mut client = handle.take().unwrap();
+            let mut call = call(&mut client, Nosy(None));
+            assert!(poll(&mut call, &waker).is_pending());
+            *inner.borrow_mut() = Some(call);
+        }
+    };
+    let mut outer = call(&mut client, Nosy(Some(Box::new(look))));
+    assert_eq!(value(poll_once(&mut outer)), 7);
+    assert!(task.take() > 0);
+    assert_eq!(value(poll(inner.borrow_mut().as_mut().unwrap(), &waker)), 7);
+}
+
+/// A correlation that looks at its client.
+struct Looking(Rc<RefCell<Option<Client<Channel<u32, u32>, u32, u32, Looking>>>>);
+
+impl Correlate<u32, u32> for Looking {
+    const IN_ORDER: bool = true;
+    type Out = u32;
+    type In = u32;
+
+    fn request(&mut self, _: u64, request: u32) -> u32 {
+        request + self.0.borrow().as_ref().map_or(0, Client::in_flight) as u32
+    }
+
+    fn answer(&mut self, answer: u32) -> (Option<u64>, u32) {
+        (None, answer + self.0.borrow().as_ref().map_or(0, Client::in_flight) as u32)
+    }
+}
+
+#[test]
+fn a_correlation_may_look_at_its_client() {
+    let (here, mut there) = channel::<u32, u32>(8);
+    let handle = Rc::new(RefCell::new(None));
+    let mut client = Client::new(here, Looking(handle.clone()));
+    *handle.borrow_mut() = Some(client.clone());
+    let mut call = call(&mut client, 1);
+    assert!(poll_once(&mut call).is_pending());
+    assert_eq!(receive(&mut there), Some(2));
+    send(&mut there, 10);
+    assert_eq!(value(poll_once(&mut call)), 11);
+    drop(handle.take());
+}
+
+/// Wakers whose clone, wake and drop call into the client, as those of an executor may that runs tasks in place.
+struct NosyTask(Client<Channel<u32, u32>, u32, u32>, AtomicUsize);
+
+impl Drop for NosyTask {
+    fn drop(&mut self) {
+        assert!(self.0.in_flight() < 10);
+    }
+}
+
+impl std::task::Wake for NosyTask {
+    fn wake(self: Arc<Self>) {
+        assert!(self.0.in_flight() < 10);
+        self.1.fetch_add(1, SeqCst);
+    }
+}
+
+#[test]
+fn wakers_are_woken_and_dropped_where_they_may_call_the_client() {
+    let (mut client, mut there) = in_order();
+    let nosy = |client: &InOrderClient| Waker::from(Arc::new(NosyTask(client.clone(), AtomicUsize::new(0))));
+    let mut calls: Vec<_> = (0..4).map(|number| call(&mut client, number)).collect();
+    let mut driver = client.drive();
+    for _ in 0..3 {
+        for call in &mut calls {
+            assert!(poll(call, &nosy(&client)).is_pending());
+        }
+        assert!(poll(&mut driver, &nosy(&client)).is_pending());
+    }
+    drop(calls.pop());
+    send(&mut there, 10);
+    assert!(poll(&mut driver, &nosy(&client)).is_pending());
+    assert_eq!(value(poll(&mut calls[0], &nosy(&client))), 10);
+    drop(driver);
+    drop(calls);
 }
