@@ -181,6 +181,12 @@ pub(crate) fn answer_rejected(error: &Error) {
     tracing::warn!(target: SERVICE, %error, "an answer was rejected by the transport");
 }
 
+/// Logs that a driver cut a connection whose close took too long.
+pub(crate) fn close_cut(error: &Error, lost: usize) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: TRANSPORT, %error, lost, "cut a connection that could not be closed");
+}
+
 /// Logs that a server of calls dropped a request that it could not read.
 pub(crate) fn request_unreadable(error: &Error) {
     #[cfg(feature = "tracing")]

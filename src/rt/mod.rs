@@ -3,15 +3,20 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
+mod progress;
 mod timer;
 #[cfg(target_arch = "wasm32")]
 mod wasm;
 
 #[cfg(not(target_arch = "wasm32"))]
 #[allow(unused_imports, reason = "which of them are used depends on the features")]
-pub(crate) use self::native::{Handle, Instant, Sleep, has_budget_remaining, sleep, spawn, timeout, unconstrained};
+pub(crate) use self::native::{
+    Handle, Instant, Sleep, has_budget_remaining, has_timers, sleep, spawn, timeout, unconstrained,
+};
+#[allow(unused_imports, reason = "which of them are used depends on the features")]
+pub(crate) use self::progress::{PATIENCE, Progress};
 #[allow(unused_imports, reason = "which of them are used depends on the features")]
 pub(crate) use self::timer::Timer;
 #[cfg(target_arch = "wasm32")]
 #[allow(unused_imports, reason = "which of them are used depends on the features")]
-pub(crate) use self::wasm::{Instant, Sleep, has_budget_remaining, sleep, unconstrained};
+pub(crate) use self::wasm::{Instant, Sleep, has_budget_remaining, has_timers, sleep, unconstrained};

@@ -30,6 +30,11 @@ pub(crate) fn has_budget_remaining() -> bool {
     true
 }
 
+/// The browser always has timers.
+pub(crate) fn has_timers() -> bool {
+    true
+}
+
 /// The browser has no cooperative task budget to lift.
 pub(crate) fn unconstrained<F>(future: F) -> F {
     future

@@ -24,7 +24,7 @@
 //!
 //! The time is `Limits::close`. It counts from the last progress of the bytes that were queued up to the close frame: a
 //! close behind megabytes on a slow line takes as long as the megabytes do. A peer that takes a byte now and then could
-//! make that last forever, so the whole handshake takes at most [`PATIENCE`] times the limit.
+//! make that last forever, so the whole handshake takes at most [`PATIENCE`](rt::PATIENCE) times the limit.
 //!
 //! Each half has its own timer, because the halves may be polled by different tasks and one of them not at all. The
 //! reading half ends the transport; the writing half only returns the error.
@@ -39,11 +39,8 @@ use std::{
 use super::{drain::Member, signal, wakers::Half};
 use crate::{
     CloseCode, CloseFrame, Error, Message, Text,
-    rt::{self, Instant, Timer},
+    rt::{self, Instant, Progress, Timer},
 };
-
-/// The maximum time of a closing handshake whose bytes keep moving, in units of `Limits::close`.
-const PATIENCE: u32 = 16;
 
 /// How far the closing handshake is.
 #[derive(Debug)]
@@ -74,37 +71,6 @@ struct Timers {
     reader: Timer,
     writer: Timer,
     is_over: bool,
-}
-
-/// The time that a close may still take. Pure.
-#[derive(Debug)]
-struct Progress {
-    limit: Duration,
-    started: Instant,
-    /// The time at which bytes last moved.
-    moved: Instant,
-    unsent: u64,
-}
-
-impl Progress {
-    fn new(limit: Duration, unsent: u64, now: Instant) -> Self {
-        Self { limit, started: now, moved: now, unsent }
-    }
-
-    /// Records how many bytes are still unsent. Fewer than before is progress.
-    fn record(&mut self, unsent: u64, now: Instant) {
-        if unsent < self.unsent {
-            self.moved = now;
-        }
-        self.unsent = unsent;
-    }
-
-    /// Returns the time until the peer is given up; zero if that is now.
-    fn left(&self, now: Instant) -> Duration {
-        let idle = self.limit.saturating_sub(now.saturating_duration_since(self.moved));
-        let whole = self.limit.saturating_mul(PATIENCE).saturating_sub(now.saturating_duration_since(self.started));
-        idle.min(whole)
-    }
 }
 
 impl Closing {
@@ -475,34 +441,5 @@ pub(crate) async fn linger(limit: Duration, done: impl Future, mut unsent: impl 
             return false;
         }
         progress.record(unsent(), Instant::now());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_counts_from_the_last_progress_and_sixteen_limits_are_the_end() {
-        let (limit, start) = (Duration::from_secs(10), Instant::now());
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut progress = Progress::new(limit, 1000, start);
-        assert_eq!(progress.left(at(4)), Duration::from_secs(6));
-        progress.record(1000, at(5));
-        assert_eq!(progress.left(at(5)), Duration::from_secs(5), "nothing moved");
-        progress.record(999, at(9));
-        assert_eq!(progress.left(at(9)), limit);
-        progress.record(2000, at(10));
-        assert_eq!(progress.left(at(10)), Duration::from_secs(9), "more that waits is no progress");
-        progress.record(1, at(155));
-        assert_eq!(progress.left(at(155)), Duration::from_secs(5));
-        assert_eq!(progress.left(at(160)), Duration::ZERO);
-    }
-
-    #[test]
-    fn a_limit_of_nothing_or_of_forever_is_no_problem() {
-        let now = Instant::now();
-        assert_eq!(Progress::new(Duration::ZERO, 0, now).left(now), Duration::ZERO);
-        assert_eq!(Progress::new(Duration::MAX, 0, now).left(now), Duration::MAX);
     }
 }

@@ -1,4 +1,4 @@
-use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc};
+use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::payload::Payload;
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
 /// | [`max_bytes`](Self::max_bytes) | 1 MiB of outgoing messages |
 /// | [`max_inbox`](Self::max_inbox) | 64 incoming messages, or 1 MiB |
 /// | [`when_full`](Self::when_full) | [`WhenFull::Block`] |
+/// | [`close_within`](Self::close_within) | 10 seconds without progress |
 ///
 /// For [messages](Self::messages), bytes are payload bytes. For values, [`values_sized_by`](Self::values_sized_by) sets
 /// how bytes are measured. The bytes of outgoing [plain values](Self::values) are unknown; incoming ones count with the
@@ -37,6 +38,7 @@ pub struct Queue<Out = Message, In = Out> {
     pub(super) max_bytes: usize,
     pub(super) max_inbox: usize,
     pub(super) when_full: WhenFull<Out>,
+    pub(super) close_within: Duration,
     pub(crate) outgoing: Payload<Out>,
     /// A value of unknown size counts with its encoded size if a codec below reports it.
     pub(super) incoming: Payload<In>,
@@ -93,6 +95,7 @@ impl<Out, In> Queue<Out, In> {
             max_bytes: 1 << 20,
             max_inbox: 64,
             when_full: WhenFull::Block,
+            close_within: Duration::from_secs(10),
             outgoing,
             incoming,
         }
@@ -181,6 +184,23 @@ impl<Out, In> Queue<Out, In> {
         self.when_full = when_full;
         self
     }
+
+    /// Sets the maximum time for a driven transport to write the accepted messages and close, once the last sender is
+    /// gone or one has [closed](crate::Sender::close) it. Defaults to 10 seconds. [`Duration::MAX`] disables the limit.
+    ///
+    /// The time counts from the last progress: a message that the transport takes, or bytes that
+    /// [move](crate::transport::signal::moved). However slowly they move, the close takes at most 16 times this value.
+    /// A connection that exceeds it is cut. Waiting messages are lost and [counted](crate::Sender::dropped). The
+    /// driver, the receiver and the senders that wait for the end get an error for which
+    /// [`is_timeout`](crate::Error::is_timeout) is true. A transport that reconnects stops reconnecting.
+    ///
+    /// Requires the feature `rt` and, natively, a tokio runtime with timers. Without the feature, or outside of a
+    /// runtime, there is no limit. The queue layer does not use it.
+    #[must_use]
+    pub fn close_within(mut self, time: Duration) -> Self {
+        self.close_within = time;
+        self
+    }
 }
 
 // A derived implementation would require the same trait of `Out` and `In`.
@@ -221,6 +241,7 @@ impl<Out, In> fmt::Debug for Queue<Out, In> {
             .field("max_bytes", &self.max_bytes)
             .field("max_inbox", &self.max_inbox)
             .field("when_full", &self.when_full)
+            .field("close_within", &self.close_within)
             .finish_non_exhaustive()
     }
 }

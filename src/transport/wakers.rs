@@ -8,7 +8,7 @@
 
 use std::{
     sync::Arc,
-    task::{Context, Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
 };
 
 use crate::sync::AtomicWaker;
@@ -142,6 +142,24 @@ impl<'a> PreparedWaker<'a> {
         if let Some(waker) = self.take() {
             self.spare = slot.replace(waker);
         }
+    }
+}
+
+/// Polls `check`, which locks a queue and, if it has no result, keeps the waker there. Calls it again with a clone of
+/// the waker if one was needed.
+pub(crate) fn poll_prepared<R>(
+    cx: &Context<'_>,
+    mut check: impl FnMut(&mut PreparedWaker<'_>) -> Option<R>,
+) -> Poll<R> {
+    let mut prepared = PreparedWaker::new(cx.waker());
+    loop {
+        if let Some(result) = check(&mut prepared) {
+            return Poll::Ready(result);
+        }
+        if !prepared.is_missing() {
+            return Poll::Pending;
+        }
+        prepared.prepare();
     }
 }
 

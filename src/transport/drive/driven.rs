@@ -23,7 +23,7 @@ impl<T, Out, In> Driven<T, Out, In> {
         Self {
             sender: Sender::new(queues.clone()),
             receiver: Receiver::new(queues.clone()),
-            driver: Driver::new(transport, queues, queue.outgoing),
+            driver: Driver::new(transport, queues, &queue),
         }
     }
 

@@ -9,6 +9,8 @@ use std::{
 
 use pin_project_lite::pin_project;
 
+#[cfg(feature = "rt")]
+use super::deadline::Deadline;
 use super::{
     outbox::{Fed, Next},
     queues::{Queues, wake_all},
@@ -16,6 +18,7 @@ use super::{
 use crate::{
     CloseFrame, Error, Transport,
     transport::{
+        Queue,
         backlog::{Entry, KEPT},
         payload::Payload,
         signal::{self, Mark},
@@ -49,6 +52,8 @@ pin_project! {
     ///   or fails, the receiver gets the messages already read, then the error and `None`; every waiting sender and
     ///   every later call gets the cause. When the driver is dropped, both ends get an error for which
     ///   [`is_closed`](Error::is_closed) is true.
+    /// - **A bounded end.** A peer that does not read cannot hold up a close: after
+    ///   [`Queue::close_within`](crate::Queue::close_within) without progress the connection is cut.
     ///
     /// It resolves to `Ok` if the transport ended cleanly or was closed, and to the last error otherwise.
     ///
@@ -85,6 +90,8 @@ struct Worker<Out, In> {
     write_error: Option<Error>,
     /// The last item that was read, if it was an error.
     read_error: Option<Error>,
+    #[cfg(feature = "rt")]
+    deadline: Deadline,
 }
 
 /// The state of the writing direction. Each row describes one poll.
@@ -98,6 +105,8 @@ struct Worker<Out, In> {
 /// The queue empties before a requested close. If it overflowed, it closes immediately and discards both the waiting
 /// messages and those that the driver puts back. It accepts no message from then on, so `Closing` never returns to
 /// `Open`, and nothing is fed after a close.
+///
+/// From the moment the queue is closing until the state is `Over`, a [`Deadline`] runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
     Open,
@@ -119,10 +128,10 @@ enum Turn {
 }
 
 impl<T, Out, In> Driver<T, Out, In> {
-    pub(super) fn new(transport: T, queues: Arc<Queues<Out, In>>, payload: Payload<Out>) -> Self {
+    pub(super) fn new(transport: T, queues: Arc<Queues<Out, In>>, queue: &Queue<Out, In>) -> Self {
         let worker = Worker {
             queues,
-            payload,
+            payload: queue.outgoing,
             batch: VecDeque::new(),
             fed: Fed::default(),
             wakers: Vec::new(),
@@ -133,6 +142,8 @@ impl<T, Out, In> Driver<T, Out, In> {
             frame: None,
             write_error: None,
             read_error: None,
+            #[cfg(feature = "rt")]
+            deadline: Deadline::new(queue.close_within),
         };
         Self { transport, worker }
     }
@@ -173,7 +184,7 @@ impl<Out, In> Worker<Out, In> {
                 wake_all(self.wakers.drain(..));
                 if self.writing == Writing::Closing {
                     self.writing = Writing::Over;
-                    self.end_writing(Error::closed("the connection was closed by this end"), true);
+                    self.end_writing(&Error::closed("the connection was closed by this end"), true);
                 }
             }
             Poll::Ready(Err(error)) => {
@@ -304,6 +315,35 @@ impl<Out, In> Worker<Out, In> {
         wake_all(self.wakers.drain(..));
     }
 
+    /// Returns `Ready` once a close has taken too long. `mark` was taken before the writing of this poll.
+    #[cfg(feature = "rt")]
+    fn poll_deadline(&mut self, mark: Mark, cx: &mut Context<'_>) -> Poll<()> {
+        if self.writing == Writing::Over || (!self.deadline.is_running() && !self.queues.outbox().is_closing()) {
+            return Poll::Pending;
+        }
+        self.deadline.poll(self.has_moved || mark.has_moved(), self.writing == Writing::Closing, cx)
+    }
+
+    /// Gives up a transport that could not be closed in time, and reports the loss.
+    #[cfg(feature = "rt")]
+    fn cut(&mut self) -> Error {
+        let lost = self.queues.outbox().len();
+        let limit = self.deadline.limit();
+        let error = Error::timeout(format!(
+            "the connection was cut: it could not be closed within {limit:?} without progress \
+             (Queue::close_within). Lost: {lost} queued messages, and those that the transport had not written"
+        ));
+        crate::log::close_cut(&error, lost);
+        self.fail(error.clone());
+        // Even into a full inbox: it is the last item.
+        let mut inbox = self.queues.inbox();
+        let gone = inbox.push(Err(error.clone()), 0);
+        drop(inbox);
+        drop(gone);
+        self.end_reading();
+        error
+    }
+
     /// Passes on, in order with the incoming messages, that the connection was lost and replaced by another.
     fn pass_on_loss(&self, mark: Mark) {
         if mark.has_lost() {
@@ -316,11 +356,11 @@ impl<Out, In> Worker<Out, In> {
     /// Ends the writing after the sink failed. The peer's last messages may still be read.
     fn fail(&mut self, error: Error) {
         self.writing = Writing::Over;
-        self.write_error = Some(error.clone());
-        self.end_writing(error, false);
+        self.end_writing(&error, false);
+        self.write_error = Some(error);
     }
 
-    fn end_writing(&mut self, error: Error, is_clean: bool) {
+    fn end_writing(&mut self, error: &Error, is_clean: bool) {
         self.queues.end_writing(&mut self.fed, &mut self.batch, error, is_clean);
     }
 
@@ -412,6 +452,10 @@ where
         let mark = Mark::now();
         // Writing before reading: an answer that this poll reads may need the room that it makes.
         let wrote = worker.write(this.transport.as_mut(), cx);
+        #[cfg(feature = "rt")]
+        if worker.poll_deadline(mark, cx).is_ready() {
+            return Poll::Ready(Err(worker.cut()));
+        }
         worker.pass_on_loss(mark);
         let read = worker.read(this.transport.as_mut(), cx);
         if read != Turn::Ended && !worker.is_pointless() {
@@ -429,7 +473,7 @@ where
         });
         // The peer's answer to our close may end the stream before `poll_close` is polled again.
         let is_clean = worker.writing == Writing::Closing && failure.is_none();
-        worker.end_writing(cause, is_clean);
+        worker.end_writing(&cause, is_clean);
         worker.end_reading();
         Poll::Ready(failure.map_or(Ok(()), Err))
     }
@@ -437,7 +481,7 @@ where
 
 impl<Out, In> Drop for Worker<Out, In> {
     fn drop(&mut self) {
-        self.end_writing(Error::closed("the driver of the transport was dropped"), false);
+        self.end_writing(&Error::closed("the driver of the transport was dropped"), false);
         self.end_reading();
     }
 }

@@ -1,5 +1,7 @@
 //! A task that owns the stack, with any number of writers: see [`Driver`].
 
+#[cfg(feature = "rt")]
+mod deadline;
 mod driven;
 mod driver;
 mod flushes;

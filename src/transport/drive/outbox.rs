@@ -247,6 +247,12 @@ impl<Out> Outbox<Out> {
         }
     }
 
+    /// Returns whether this end is closing the transport.
+    #[cfg(feature = "rt")]
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_))
+    }
+
     /// Returns the error of a full queue whose policy closes and that has not yet been reported to the transport.
     #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
     pub(super) fn overflow(&self) -> Option<Error> {
@@ -422,13 +428,13 @@ impl<Out> Outbox<Out> {
     /// Stops accepting messages, and reports the reason to every waiting task. If this end was closing and nothing
     /// failed (`is_clean`), the reason is the cause of that close. Returns the waiting messages, to be dropped, and the
     /// wakers to wake.
-    pub(super) fn end(&mut self, error: Error, is_clean: bool) -> (Option<Discarded<Out>>, Vec<Waker>) {
+    pub(super) fn end(&mut self, error: &Error, is_clean: bool) -> (Option<Discarded<Out>>, Vec<Waker>) {
         let end = match &self.phase {
             Phase::Ended(_) => None,
             Phase::Closing(cause) if is_clean => {
                 Some(End { error: cause.error(), is_clean: !matches!(cause, Cause::Overflow(_)) })
             }
-            _ => Some(End { error, is_clean: false }),
+            _ => Some(End { error: error.clone(), is_clean: false }),
         };
         let gone = end.map(|end| {
             self.phase = Phase::Ended(end);

@@ -91,7 +91,7 @@ impl<Out> Pull<Out> {
         if !is_over {
             return Poll::Pending;
         }
-        self.end(overflow.clone().unwrap_or_else(|| Error::closed("the last sender was dropped")), true);
+        self.end(&overflow.clone().unwrap_or_else(|| Error::closed("the last sender was dropped")), true);
         Poll::Ready(overflow.map(Err))
     }
 
@@ -106,7 +106,7 @@ impl<Out> Pull<Out> {
         next
     }
 
-    fn end(&mut self, error: Error, is_clean: bool) {
+    fn end(&mut self, error: &Error, is_clean: bool) {
         self.has_ended = true;
         self.queues.end_writing(&mut self.fed, &mut self.batch, error, is_clean);
     }
@@ -115,7 +115,7 @@ impl<Out> Pull<Out> {
 impl<Out> Drop for Pull<Out> {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.end(Error::closed(self.gone), false);
+            self.end(&Error::closed(self.gone), false);
         }
     }
 }

@@ -74,7 +74,7 @@ impl<Out, In> Queues<Out, In> {
 
     /// Ends the writing: `fed` messages are counted, `batch` is dropped, and every waiting task gets `error`, or learns
     /// that this end has closed.
-    pub(super) fn end_writing(&self, fed: &mut Fed, batch: &mut VecDeque<Entry<Out>>, error: Error, is_clean: bool) {
+    pub(super) fn end_writing(&self, fed: &mut Fed, batch: &mut VecDeque<Entry<Out>>, error: &Error, is_clean: bool) {
         let mut outbox = self.outbox();
         outbox.fed(std::mem::take(fed));
         outbox.count_discarded(batch);

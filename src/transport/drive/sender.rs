@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     CloseFrame, Error,
-    transport::{backlog::Entry, wakers::PreparedWaker},
+    transport::{backlog::Entry, wakers::poll_prepared},
 };
 
 /// A writing end of a [driven](crate::TransportExt::drive) transport. Clone it for every task that writes.
@@ -134,6 +134,8 @@ impl<Out, In> Sender<Out, In> {
     ///
     /// Returns the error that ended the transport before it was closed. Returns an error for which
     /// [`is_closed`](Error::is_closed) is true if a full queue [closed](crate::WhenFull::Close) it or the peer did.
+    /// Returns an error for which [`is_timeout`](Error::is_timeout) is true if the transport did not take the accepted
+    /// messages and the close in time ([`Queue::close_within`](crate::Queue::close_within)); the connection is then cut.
     ///
     /// # Cancel safety
     ///
@@ -277,27 +279,19 @@ impl<Out, In> Sender<Out, In> {
         result
     }
 
-    fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut prepared = PreparedWaker::new(cx.waker());
-        loop {
+    fn poll_flushed(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        poll_prepared(cx, |prepared| {
             let mut outbox = self.queues.outbox();
             if let Some(error) = outbox.take_loss(&mut self.losses) {
-                return Poll::Ready(Err(error));
+                return Some(Err(error));
             }
             let mark = *self.flush.get_or_insert_with(|| outbox.accepted());
-            if outbox.flushes.poll(mark, self.id, &mut prepared) {
+            if outbox.flushes.poll(mark, self.id, prepared) {
                 self.flush = None;
-                return Poll::Ready(Ok(()));
+                return Some(Ok(()));
             }
-            if let Some(error) = outbox.over() {
-                return Poll::Ready(Err(error));
-            }
-            drop(outbox);
-            if !prepared.is_missing() {
-                return Poll::Pending;
-            }
-            prepared.prepare();
-        }
+            outbox.over().map(Err)
+        })
     }
 }
 
@@ -318,18 +312,8 @@ struct EndWatch<'a, Out, In> {
 }
 
 impl<Out, In> EndWatch<'_, Out, In> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let mut prepared = PreparedWaker::new(cx.waker());
-        loop {
-            let end = self.queues.outbox().poll_end(&mut self.id, &mut prepared);
-            if let Some(end) = end {
-                return Poll::Ready(end);
-            }
-            if !prepared.is_missing() {
-                return Poll::Pending;
-            }
-            prepared.prepare();
-        }
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<End> {
+        poll_prepared(cx, |prepared| self.queues.outbox().poll_end(&mut self.id, prepared))
     }
 }
 
@@ -347,36 +331,33 @@ fn poll_admission<Out, In>(
     queues: &Queues<Out, In>,
     ticket: &mut Option<u64>,
     entry: &mut Option<Entry<Out>>,
-    cx: &mut Context<'_>,
+    cx: &Context<'_>,
 ) -> Poll<Result<(), Error>> {
-    let mut prepared = PreparedWaker::new(cx.waker());
-    loop {
+    let mut may_look_again = false;
+    let polled = poll_prepared(cx, |prepared| {
         let mut outbox = queues.outbox();
         let admission = outbox.admit(*ticket, entry.as_ref());
-        if !matches!(admission, Admission::Wait) {
-            let waker = ticket.take().and_then(|ticket| outbox.waiters.leave(ticket));
-            let (result, gone) = match (admission, entry.take()) {
-                (Admission::Closed(error), entry) => (Err(error), entry.map_or(Gone::Nothing, Gone::One)),
-                (_, Some(entry)) => outbox.push(entry),
-                (_, None) => (Ok(()), Gone::Nothing),
-            };
-            // The senders behind this one have moved up.
-            queues.pass_turns(outbox, &mut Vec::new());
-            drop((waker, gone));
-            return Poll::Ready(result);
+        if matches!(admission, Admission::Wait) {
+            // The ticket keeps its age over several polls, and over several wakers.
+            outbox.waiters.sleep(ticket, prepared);
+            may_look_again = outbox.free() > 0;
+            return None;
         }
-        // The ticket keeps its age over several polls, and over several wakers.
-        outbox.waiters.sleep(ticket, &mut prepared);
-        let look_again = outbox.free() > 0;
-        drop(outbox);
-        if !prepared.is_missing() {
-            if look_again {
-                queues.driver.wake();
-            }
-            return Poll::Pending;
-        }
-        prepared.prepare();
+        let waker = ticket.take().and_then(|ticket| outbox.waiters.leave(ticket));
+        let (result, gone) = match (admission, entry.take()) {
+            (Admission::Closed(error), entry) => (Err(error), entry.map_or(Gone::Nothing, Gone::One)),
+            (_, Some(entry)) => outbox.push(entry),
+            (_, None) => (Ok(()), Gone::Nothing),
+        };
+        // The senders behind this one have moved up.
+        queues.pass_turns(outbox, &mut Vec::new());
+        drop((waker, gone));
+        Some(result)
+    });
+    if polled.is_pending() && may_look_again {
+        queues.driver.wake();
     }
+    polled
 }
 
 /// Gives up a place in line or a reserved place, and wakes the senders that move up.

@@ -2,12 +2,24 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use futures_util::{FutureExt, SinkExt, Stream};
-use tower::ServiceBuilder;
-use tower_transport::{ServiceBuilderExt, codec::JsonCodec, transport::signal};
+use tokio::time::{Instant, Sleep, sleep};
+use tower::{Layer, ServiceBuilder, service_fn};
+use tower_transport::{
+    Error, ServiceBuilderExt,
+    codec::JsonCodec,
+    layer::reconnect::{Backoff, Keep, ReconnectLayer, WhenLost},
+    transport::signal,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 use super::*;
 
@@ -164,4 +176,152 @@ fn after_an_overflow_the_close_is_sent_once_and_nothing_behind_it() {
     }
     assert_eq!(*got.lock().unwrap(), ["Close", "closed with Some(1013)"]);
     assert_eq!((sender.queued(), sender.queued_bytes(), sender.dropped()), (0, 0, 5));
+}
+
+/// A transport that is ready for one message each `pace`, and never if that is `None`. It takes a close, but never
+/// finishes it.
+struct Slow {
+    pace: Option<Duration>,
+    turn: Pin<Box<Sleep>>,
+    got: Arc<AtomicUsize>,
+}
+
+impl Slow {
+    fn new(pace: Option<Duration>) -> (Self, Arc<AtomicUsize>) {
+        let got = Arc::<AtomicUsize>::default();
+        (Self { pace, turn: Box::pin(sleep(pace.unwrap_or(Duration::MAX))), got: got.clone() }, got)
+    }
+}
+
+impl Stream for Slow {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Pending
+    }
+}
+
+impl Sink<Message> for Slow {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.turn.as_mut().poll(cx).map(Ok)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, _: Message) -> Result<(), Error> {
+        let next = Instant::now() + self.pace.unwrap();
+        self.turn.as_mut().reset(next);
+        self.got.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_behind_messages_that_a_transport_never_takes_is_cut_in_time_and_its_loss_is_told() {
+    let (sender, mut receiver, driver) = Slow::new(None).0.drive(places(8)).into_parts();
+    let driver = tokio::spawn(driver);
+    accept(&sender, 0..3);
+    sleep(60 * SECOND).await;
+    assert!(!driver.is_finished(), "the time begins with the close");
+    let start = Instant::now();
+    let error = sender.close(restart()).await.unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("3 queued messages"), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 10);
+    assert_eq!((sender.dropped(), sender.queued()), (3, 0));
+    assert!(sender.closed().await.is_timeout());
+    assert!(receiver.receive().await.unwrap().unwrap_err().is_timeout());
+    assert!(receiver.receive().await.is_none());
+    assert!(driver.await.unwrap().unwrap_err().is_timeout());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_whose_halves_are_gone_ends_though_its_transport_takes_nothing() {
+    let (sender, receiver, driver) = Slow::new(None).0.drive(places(8).close_within(3 * SECOND)).into_parts();
+    accept(&sender, 0..1);
+    drop((sender, receiver));
+    let start = Instant::now();
+    assert!(driver.await.unwrap_err().is_timeout());
+    assert_eq!(start.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_that_the_transport_does_not_finish_is_cut_too() {
+    let (sender, _receiver, driver) = Slow::new(None).0.drive(places(8)).into_parts();
+    let start = Instant::now();
+    drop(sender);
+    assert!(driver.await.unwrap_err().is_timeout());
+    // A transport with the same limit would have ended first, with its own error.
+    assert_eq!(start.elapsed().as_secs(), 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_close_counts_from_the_last_message_taken_and_sixteen_limits_are_the_end() {
+    let (slow, got) = Slow::new(Some(6 * SECOND));
+    let (sender, _receiver, driver) = slow.drive(places(8)).into_parts();
+    accept(&sender, 0..8);
+    drop(sender);
+    let start = Instant::now();
+    assert!(driver.await.unwrap_err().is_timeout());
+    assert_eq!(got.load(Relaxed), 8);
+    assert_eq!(start.elapsed().as_secs(), 8 * 6 + 11, "only the close was not finished");
+
+    let (slow, got) = Slow::new(Some(9 * SECOND));
+    let (sender, _receiver, driver) = slow.drive(places(100)).into_parts();
+    accept(&sender, 0..100);
+    drop(sender);
+    let start = Instant::now();
+    assert!(driver.await.unwrap_err().is_timeout());
+    assert_eq!((start.elapsed().as_secs(), got.load(Relaxed)), (160, 17));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_websocket_whose_peer_never_reads_is_closed_in_time() {
+    let (near, _far) = tokio::io::duplex(1024);
+    let limits = Limits::default().write_buffer(4096);
+    let (sender, receiver, driver) = WebSocket::server(near, limits).drive(places(64)).into_parts();
+    let driver = tokio::spawn(driver);
+    for _ in 0..64 {
+        sender.send(Message::binary(vec![0; 8192])).await.unwrap();
+    }
+    let start = Instant::now();
+    let error = sender.close(restart()).await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert!(start.elapsed() < 12 * SECOND);
+    assert!(driver.await.unwrap().unwrap_err().is_timeout());
+    assert!(sender.dropped() > 50);
+    drop(receiver);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reconnecting_transport_that_keeps_a_message_dials_no_longer_than_a_close_may_take() {
+    let dials = Arc::new(AtomicUsize::new(0));
+    let counted = dials.clone();
+    let connector = service_fn(move |_: http::Request<()>| {
+        counted.fetch_add(1, Relaxed);
+        std::future::ready(Err::<http::Response<Channel>, _>(Error::closed("the server is down")))
+    });
+    for when_lost in [WhenLost::Keep(Keep::messages()), WhenLost::Drop, WhenLost::Fail] {
+        let reconnecting = ReconnectLayer::new("ws://example.com/", Backoff::fixed(SECOND))
+            .when_lost(when_lost)
+            .layer(connector.clone());
+        let (sender, receiver, driver) = reconnecting.drive(places(8)).into_parts();
+        let driver = tokio::spawn(driver);
+        sender.send(text(1)).await.unwrap();
+        sleep(60 * SECOND).await;
+        drop((sender, receiver));
+        let start = Instant::now();
+        let _ = driver.await.unwrap();
+        assert!(start.elapsed() < 12 * SECOND);
+        let before = dials.load(Relaxed);
+        sleep(60 * SECOND).await;
+        assert_eq!(dials.load(Relaxed), before);
+    }
 }
