@@ -84,7 +84,7 @@ while let Some(order) = receiver.receive().await {
 //! | target | events |
 //! |---|---|
 //! | `tower_transport::handshake` | handshakes and connections that a transport, a guard or a limit refuses |
-//! | `tower_transport::transport` | connections closed because of what the peer sent; a listener that fails |
+//! | `tower_transport::transport` | connections closed for what the peer sent, or cut in a close; a failing listener |
 //! | `tower_transport::layer` | connections that a layer closes |
 //! | `tower_transport::service` | answers that the transport rejects, requests that cannot be read |
 //! | `tower_transport::stack` | sessions that do not begin, the choice of a transport |
@@ -93,7 +93,7 @@ while let Some(order) = receiver.receive().await {
 //! | level | for |
 //! |---|---|
 //! | `ERROR` | the process cannot accept connections |
-//! | `WARN` | a limit on connections or sessions was reached, an answer cannot be sent, a misconfigured server (5xx) |
+//! | `WARN` | a limit on connections or sessions, an answer or message that is lost, a misconfigured server (5xx) |
 //! | `INFO` | a client was refused (401, 403, 426, 429), or cut off for a message over a limit (1009) or a rate (1008) |
 //! | `DEBUG` | a request is malformed (400, 405), or the peer violates the protocol |
 //!
