@@ -36,7 +36,7 @@ use std::{
     time::Duration,
 };
 
-use super::{drain::Member, signal, wakers::Half};
+use super::{burst::Burst, drain::Member, signal, wakers::Half};
 use crate::{
     CloseCode, CloseFrame, Error, Message, Text,
     rt::{self, Instant, Progress, Timer},
@@ -63,6 +63,7 @@ pub(crate) struct Closing {
     limit: Duration,
     /// Allocated when a half first waits for the end.
     timers: Option<Box<Timers>>,
+    burst: Burst,
 }
 
 #[derive(Debug)]
@@ -76,7 +77,7 @@ struct Timers {
 impl Closing {
     /// Creates the state of an open transport. `limit` is its `Limits::close`.
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { phase: Phase::Open, peer_close: None, limit, timers: None }
+        Self { phase: Phase::Open, peer_close: None, limit, timers: None, burst: Burst::default() }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -251,7 +252,12 @@ pub(crate) fn poll_next<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Poll
             }
             Phase::Ended => return Poll::Ready(None),
         };
-        match this.poll_receive(cx) {
+        if this.closing().burst.is_over(cx) {
+            return Poll::Pending;
+        }
+        let received = this.poll_receive(cx);
+        this.closing().burst.record(received.is_ready());
+        match received {
             Poll::Ready(Received::Message(message)) if !is_late || message.is_close() => {
                 if let Message::Close(frame) = &message {
                     this.closing().peer_close.clone_from(frame);

@@ -10,6 +10,8 @@ mod accept;
 mod admission;
 pub(crate) mod backlog;
 mod boxed;
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+mod burst;
 mod channel;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 // Each transport uses some of it.

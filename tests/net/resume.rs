@@ -16,16 +16,20 @@ use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     time::timeout,
 };
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 use tower_transport::{
-    CloseCode, Error, Limits, Message, ServiceBuilderExt, Transport,
+    BoxTransport, CloseCode, CloseFrame, Error, Limits, Message, ServiceBuilderExt, Transport, TransportExt,
     layer::{
         compression::{CompressionLayer, Deflate},
         reconnect::{Backoff, Keep, ReconnectLayer, WhenLost},
         resume::{Accepted, ResumeLayer, Session, SessionStore, Verdict},
     },
     stack::{OptimizedAcceptor, OptimizedBuilder, OptimizedTransport},
-    transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+    transport::{
+        sse::{SseDuplexConnector, SseDuplexServer},
+        websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+        webtransport::{Certificate, WebTransportConnector, WebTransportServer},
+    },
 };
 
 use crate::serve::{serve, serve_http};
@@ -398,6 +402,13 @@ async fn closes_while_it_is_written_to(has_sessions: bool) -> (SocketAddr, Arc<A
     (address, connections)
 }
 
+/// The answer to a client's hello, by `docs/wire.md`.
+fn welcome(is_first: bool) -> Vec<u8> {
+    let (token, window) = ([u8::from(is_first); 16], [64 << 20_u32; 2].map(u32::to_le_bytes).concat());
+    let mark = [2, 3, 0xf8, b't', b't', b'x', 1, 0xff];
+    [&[1, u8::from(!is_first)][..], &[7; 16], &token, &window, &[0; 32], &mark].concat()
+}
+
 async fn close_while_it_is_written_to(mut tcp: TcpStream, session: Option<bool>) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
@@ -414,9 +425,7 @@ async fn close_while_it_is_written_to(mut tcp: TcpStream, session: Option<bool>)
     if let Some(is_first) = session {
         // The client's hello: 90 bytes, and 6 of a masked frame.
         tcp.read_exact(&mut [0; 96]).await.unwrap();
-        let (token, window) = ([u8::from(is_first); 16], [64 << 20_u32; 2].map(u32::to_le_bytes).concat());
-        let mark = [2, 3, 0xf8, b't', b't', b'x', 1, 0xff];
-        let welcome = [&[1, u8::from(!is_first)][..], &[7; 16], &token, &window, &[0; 32], &mark].concat();
+        let welcome = welcome(is_first);
         tcp.write_all(&[&[0x82, welcome.len() as u8][..], &welcome].concat()).await.unwrap();
     }
     tcp.read_exact(&mut [0; 1000]).await.unwrap();
@@ -487,3 +496,127 @@ async fn a_client_that_only_writes_ends_with_the_close_code_that_the_peer_sent_b
         assert_eq!(connections.load(SeqCst), 1);
     }
 }
+
+/// A handler that closes with 1009 while its client writes, and never reads the rest. Its session is by `docs/wire.md`.
+async fn close_in_between<T>(mut transport: T, session: Option<bool>)
+where
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin,
+{
+    if let Some(is_first) = session {
+        let _hello = transport.next().await;
+        transport.send(Message::binary(welcome(is_first))).await.unwrap();
+    }
+    let _first = transport.next().await;
+    let _ = transport.send(Message::Close(Some(CloseFrame::new(CloseCode::TOO_BIG, "")))).await;
+}
+
+/// A client of a server whose handler is [`close_in_between`], over another transport than TCP's own.
+struct Other {
+    url: String,
+    connector: BoxCloneSyncService<http::Request<()>, http::Response<BoxTransport<Message>>, Error>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Other {
+    fn new<C, T>(url: String, connector: C, connections: Arc<AtomicUsize>) -> Self
+    where
+        C: Service<http::Request<()>, Response = http::Response<T>, Error = Error, Future: Send>,
+        C: Clone + Send + Sync + 'static,
+        T: Transport<Message, In = Message, TransportError = Error> + Send + 'static,
+    {
+        let connector = connector.map_response(|response: http::Response<T>| response.map(TransportExt::boxed));
+        Self { url, connector: BoxCloneSyncService::new(connector), connections }
+    }
+
+    async fn sse_and_post(has_sessions: bool) -> Self {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        let server = SseDuplexServer::new(move |session, _| {
+            let is_first = counted.fetch_add(1, SeqCst) == 0;
+            close_in_between(session, has_sessions.then_some(is_first))
+        });
+        let address = serve_http(server).await;
+        Self::new(format!("http://{address}/"), SseDuplexConnector::new(), connections)
+    }
+
+    async fn webtransport(has_sessions: bool) -> Self {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        let certificate = Certificate::development(&[]).unwrap();
+        let connector = WebTransportConnector::new().certificate_hashes([certificate.hash()]);
+        let mut server = WebTransportServer::bind("127.0.0.1:0".parse().unwrap(), certificate).unwrap();
+        let url = format!("https://{}/", server.local_addr().unwrap());
+        tokio::spawn(async move {
+            server
+                .serve(move |stream, _| {
+                    let is_first = counted.fetch_add(1, SeqCst) == 0;
+                    close_in_between(stream, has_sessions.then_some(is_first))
+                })
+                .await;
+        });
+        Self::new(url, connector, connections)
+    }
+
+    /// A session by hand: the third connection that ends like this is the last.
+    async fn sees_the_code_of_each_connection(self) {
+        let layer = ResumeLayer::new().replay_bytes(64 << 20).replay_messages(1 << 20);
+        let mut connector = layer.layer(self.connector);
+        for connection in 1..=3 {
+            let request = http::Request::get(&self.url).body(()).unwrap();
+            let response = within(connector.ready().await.unwrap().call(request)).await.unwrap();
+            let error = write_until_it_fails(&mut response.into_body()).await;
+            assert!(is_for_a_message(&error), "{connection}: {error:?}");
+            assert_eq!(error.is_too_large(), connection == 3, "{connection}: {error:?}");
+        }
+        assert_eq!(self.connections.load(SeqCst), 3);
+        assert_eq!(connector.handle().id(), None, "the session is given up");
+    }
+
+    fn reconnecting(&self) -> ReconnectLayer {
+        ReconnectLayer::new(self.url.parse::<http::Uri>().unwrap(), backoff())
+    }
+
+    async fn ends_a_client_that_only_writes(self, when_lost: WhenLost<Message>) {
+        let layer = self.reconnecting().when_lost(when_lost);
+        let mut client = Box::pin(ServiceBuilder::new().layer(layer).service(self.connector));
+        let error = write_until_it_fails(&mut client).await;
+        assert!(is_for_a_message(&error), "{error:?}");
+        assert_eq!(self.connections.load(SeqCst), 1);
+    }
+
+    async fn ends_a_client_with_sessions_that_only_writes(self) {
+        let resume = ResumeLayer::new().replay_bytes(64 << 20).replay_messages(1 << 20);
+        let stack = ServiceBuilder::new().layer(self.reconnecting()).layer(resume);
+        let mut client = Box::pin(stack.service(self.connector));
+        let error = write_until_it_fails(&mut client).await;
+        assert!(is_for_a_message(&error), "{error:?}");
+        assert_eq!(self.connections.load(SeqCst), 1);
+    }
+}
+
+macro_rules! a_close_is_seen_though_a_write_failed {
+    ($name:ident) => {
+        mod $name {
+            use super::*;
+
+            #[tokio::test]
+            async fn a_session_sees_the_close_code_of_a_handler_that_closes_while_this_end_writes() {
+                Other::$name(true).await.sees_the_code_of_each_connection().await;
+            }
+
+            #[tokio::test]
+            async fn a_client_with_sessions_that_only_writes_ends_with_it() {
+                Other::$name(true).await.ends_a_client_with_sessions_that_only_writes().await;
+            }
+
+            #[tokio::test]
+            async fn a_client_that_only_writes_ends_with_it() {
+                Other::$name(false).await.ends_a_client_that_only_writes(WhenLost::Fail).await;
+                Other::$name(false).await.ends_a_client_that_only_writes(WhenLost::Keep(Keep::messages())).await;
+            }
+        }
+    };
+}
+
+a_close_is_seen_though_a_write_failed!(sse_and_post);
+a_close_is_seen_though_a_write_failed!(webtransport);

@@ -21,10 +21,7 @@ use futures_util::{sink, stream};
 use web_transport_quinn::{SessionError, WebTransportError, quinn};
 
 use super::{Session, error};
-use crate::{Error, Message};
-
-/// The maximum number of datagrams of foreign sessions that one poll skips before it lets other tasks run.
-const FOREIGN_AT_ONCE: usize = 32;
+use crate::{Error, Message, transport::burst::Burst};
 
 /// The datagrams of a session as a transport. Each message is one datagram, unordered, and lost if the network loses
 /// it.
@@ -103,6 +100,7 @@ pub struct Datagrams {
     has_room: bool,
     is_closed: bool,
     has_ended: bool,
+    burst: Burst,
 }
 
 impl Session {
@@ -137,6 +135,7 @@ impl Datagrams {
             has_room: false,
             is_closed: false,
             has_ended: false,
+            burst: Burst::default(),
         }
     }
 
@@ -231,8 +230,11 @@ impl Stream for Datagrams {
         if self.has_ended {
             return Poll::Ready(None);
         }
-        for _ in 0..FOREIGN_AT_ONCE {
-            match ready!(self.incoming.as_mut().poll_next(cx)) {
+        // A peer may send datagrams of foreign sessions as fast as they are skipped.
+        while !self.burst.is_over(cx) {
+            let polled = self.incoming.as_mut().poll_next(cx);
+            self.burst.record(polled.is_ready());
+            match ready!(polled) {
                 Some(Ok(payload)) => {
                     self.counts.count_received();
                     return Poll::Ready(Some(Ok(Message::Binary(payload))));
@@ -250,7 +252,6 @@ impl Stream for Datagrams {
                 }
             }
         }
-        cx.waker().wake_by_ref();
         Poll::Pending
     }
 }

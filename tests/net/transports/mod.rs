@@ -11,6 +11,7 @@ mod cuts;
 mod optimized;
 mod order;
 mod pressure;
+mod proxies;
 mod relay;
 mod senders;
 mod sse;

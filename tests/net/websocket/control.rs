@@ -128,3 +128,21 @@ async fn a_ping_ends_the_poll() {
     }
     assert!(client.next().now_or_never().unwrap().unwrap().unwrap_err().is_closed());
 }
+
+#[tokio::test]
+async fn a_close_that_waits_behind_a_flood_of_messages_lets_other_tasks_run() {
+    const MESSAGES: usize = 100_000;
+    let messages = Flood { bytes: &[0x82, 0], left: MESSAGES * 2, position: 0 };
+    let mut client = WebSocket::client(messages, Limits::default());
+    let mut closing = Box::pin(client.close(None));
+    let mut polls = 0;
+    let error = poll_fn(|cx| {
+        polls += 1; // each `Pending` has woken the task
+        closing.as_mut().poll(cx)
+    })
+    .await;
+    assert!(error.unwrap_err().is_closed());
+    println!("{MESSAGES} empty messages behind a close: {polls} polls");
+    assert!(polls >= MESSAGES / 1024, "{polls}");
+    assert!(polls <= MESSAGES / 512 + 2, "{polls}");
+}

@@ -1,7 +1,7 @@
 //! Bytes that a peer may send that writes the framing by hand, or violates it.
 
-use futures_util::StreamExt;
-use tower_transport::{CloseCode, Message, transport::webtransport::WebTransportStream};
+use futures_util::{FutureExt, Stream, StreamExt};
+use tower_transport::{CloseCode, Error, Message, transport::webtransport::WebTransportStream};
 use web_transport_quinn as wtq;
 
 use crate::webtransport::{
@@ -87,4 +87,60 @@ async fn a_code_that_no_close_frame_has_is_named_in_the_error() {
     let error = stream.next().await.unwrap().unwrap_err();
     assert!(error.is_closed() && error.close_frame().is_none());
     assert!(error.to_string().contains("code 5 \"odd \\u{1b} one\""), "{error}");
+}
+
+/// Takes messages until the stream makes its task wait, or ends. Gives how many they were.
+fn taken_in_one_turn(stream: &mut (impl Stream<Item = Result<Message, Error>> + Unpin)) -> usize {
+    std::iter::from_fn(|| stream.next().now_or_never().flatten()).map(Result::unwrap).count()
+}
+
+/// Takes `count` messages in turns.
+async fn turns(stream: &mut (impl Stream<Item = Result<Message, Error>> + Unpin), count: usize) -> Vec<usize> {
+    let mut turns = Vec::new();
+    while turns.iter().sum::<usize>() < count {
+        turns.push(taken_in_one_turn(stream));
+        tokio::task::yield_now().await;
+    }
+    turns
+}
+
+#[tokio::test]
+async fn a_flood_of_empty_messages_lets_other_tasks_run_after_a_thousand() {
+    const MESSAGES: usize = 10_000;
+    let bytes = [&[PREAMBLE][..], &[BINARY, 0].repeat(MESSAGES)].concat();
+    let (mut stream, mut send, _receive, _raw) = stream_of(&bytes).await;
+    send.finish().unwrap();
+    // All of it has arrived once it is acknowledged.
+    send.stopped().await.unwrap();
+    let taken = turns(&mut stream, MESSAGES).await;
+    assert!(taken.iter().all(|taken| *taken <= 1024), "{taken:?}");
+}
+
+#[tokio::test]
+async fn so_does_one_on_a_unidirectional_stream() {
+    const MESSAGES: usize = 10_000;
+    let (session, raw) = raw_session().await;
+    let mut send = raw.open_uni().await.unwrap();
+    send.write_all(&[&[PREAMBLE][..], &[BINARY, 0].repeat(MESSAGES)].concat()).await.unwrap();
+    let mut stream = session.accept_uni().await.unwrap();
+    send.finish().unwrap();
+    send.stopped().await.unwrap();
+    let taken = turns(&mut stream, MESSAGES).await;
+    assert!(taken.iter().all(|taken| *taken <= 1024), "{taken:?}");
+}
+
+#[tokio::test]
+async fn a_large_message_that_has_arrived_is_taken_in_several_polls() {
+    let bytes = [&[PREAMBLE][..], &frame(BINARY, &vec![7; 1_000_000])].concat();
+    let (mut stream, mut send, _receive, _raw) = stream_of(&bytes).await;
+    send.finish().unwrap();
+    send.stopped().await.unwrap();
+    let mut polls = 0;
+    let message = std::future::poll_fn(|cx| {
+        polls += 1; // each `Pending` has woken the task: all of it is here
+        stream.poll_next_unpin(cx)
+    });
+    assert_eq!(message.await.unwrap().unwrap().len(), 1_000_000);
+    // A packet carries at most 1,452 bytes, and a poll takes at most 256 packets.
+    assert!((2..=20).contains(&polls), "{polls}");
 }

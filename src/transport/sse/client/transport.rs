@@ -14,6 +14,7 @@ use http::Uri;
 use crate::{
     Error, Message,
     transport::{
+        burst::Burst,
         sse::{Event, downlink::Downlink},
         wakers::WakerSlot,
     },
@@ -58,12 +59,14 @@ pub struct Sse {
     subprotocol: Option<Box<str>>,
     /// The task that waits for an event, which a close also wakes.
     reader: WakerSlot,
+    burst: Burst,
 }
 
 impl Sse {
     pub(super) fn new(down: Downlink, uri: Uri, memory: Memory, subprotocol: Option<Box<str>>) -> Self {
         let told = (down.parser().last_event_id().to_owned(), None);
-        Self { down: Some(Box::new(down)), uri, memory, told, subprotocol, reader: WakerSlot::default() }
+        let (reader, burst) = Default::default();
+        Self { down: Some(Box::new(down)), uri, memory, told, subprotocol, reader, burst }
     }
 
     /// Returns the subprotocol that the server chose.
@@ -135,7 +138,11 @@ impl Stream for Sse {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         let Some(down) = &mut this.down else { return Poll::Ready(None) };
+        if this.burst.is_over(cx) {
+            return Poll::Pending;
+        }
         let polled = down.poll_event(cx);
+        this.burst.record(polled.is_ready());
         // Also for a block without data.
         this.remember();
         if polled.is_pending() {

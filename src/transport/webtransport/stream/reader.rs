@@ -19,6 +19,10 @@ use crate::{
 /// The number of chunks taken from QUIC at a time. Each has the data of one packet.
 const PIECES: usize = 8;
 
+/// The maximum number of times that one poll takes chunks before it lets other tasks run. QUIC does not take part in
+/// tokio's cooperative budget, and the peer decides how long a message arrives without a pause.
+const AT_ONCE: usize = 32;
+
 /// The receiving half of a stream, which decodes messages from QUIC.
 pub(super) struct Reader {
     session: Session,
@@ -62,7 +66,7 @@ impl Reader {
     }
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, ReadEnd>> {
-        loop {
+        for _ in 0..AT_ONCE {
             while self.next < self.filled
                 && let Some(piece) = self.pieces.get_mut(self.next)
             {
@@ -89,6 +93,8 @@ impl Reader {
             }
             ready!(self.poll_fill(cx))?;
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The future is created for each poll: it has no state, and QUIC keeps the waker per stream.

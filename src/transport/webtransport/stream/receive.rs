@@ -12,7 +12,7 @@ use web_transport_quinn as wtq;
 use super::reader::{ReadEnd, Reader};
 use crate::{
     CloseCode, CloseFrame, Error, Message,
-    transport::{signal, webtransport::Session},
+    transport::{burst::Burst, signal, webtransport::Session},
 };
 
 /// The receiving end of a unidirectional stream of a WebTransport session. [`Session::accept_uni`] waits for one; the
@@ -26,11 +26,12 @@ pub struct ReceiveStream {
     reader: Reader,
     peer_close: Option<CloseFrame>,
     ended: bool,
+    burst: Burst,
 }
 
 impl ReceiveStream {
     pub(crate) fn new(session: Session, receive: wtq::RecvStream) -> Self {
-        Self { reader: Reader::new(session, receive, true), peer_close: None, ended: false }
+        Self { reader: Reader::new(session, receive, true), peer_close: None, ended: false, burst: Burst::default() }
     }
 
     /// Returns the session of the stream.
@@ -59,7 +60,12 @@ impl Stream for ReceiveStream {
         if self.ended {
             return Poll::Ready(None);
         }
-        let next = ready!(self.reader.poll_next(cx));
+        if self.burst.is_over(cx) {
+            return Poll::Pending;
+        }
+        let next = self.reader.poll_next(cx);
+        self.burst.record(next.is_ready());
+        let next = ready!(next);
         self.ended = !matches!(next, Ok(ref message) if !message.is_close());
         Poll::Ready(match next {
             Ok(message) => {

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use futures_util::{SinkExt, StreamExt, future::join};
+use futures_util::{FutureExt, SinkExt, StreamExt, future::join};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -218,4 +218,19 @@ async fn a_comment_is_no_silence() {
     let ((), (events, error)) = join(server, client).await;
     assert_eq!(events, [["message", "a", ""]]);
     assert!(error.is_closed() || error.is_timeout(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_flood_of_events_lets_other_tasks_run_after_a_thousand() {
+    const EVENTS: usize = 10_000;
+    let server = Scripted::new([format!("{STREAM}{}", "data:\n\n".repeat(EVENTS))]).await;
+    let mut events = open(&SseConnector::new(), &server.url()).await.unwrap();
+    let mut turns = Vec::new();
+    while turns.iter().sum::<usize>() < EVENTS {
+        // Waits, so that a turn begins with what has arrived.
+        events.next().await.unwrap().unwrap();
+        let taken = std::iter::from_fn(|| events.next().now_or_never()?).map_while(Result::ok).count();
+        turns.push(1 + taken);
+    }
+    assert!(turns.iter().all(|taken| *taken <= 1025), "{turns:?}");
 }
