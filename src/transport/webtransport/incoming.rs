@@ -96,7 +96,7 @@ impl Incoming {
         let limits = self.accept.limits;
         let session = respond(self.request, answer, limits.handshake).await?;
         let place = Place::take(&mut self.parts.extensions);
-        Ok((Session::new(session, limits, subprotocol, Some(self.sessions), place), self.parts))
+        Ok((Session::accepted(session, limits, subprotocol, self.sessions, place), self.parts))
     }
 
     /// Rejects the session with this status, and waits until the client has received it, at most

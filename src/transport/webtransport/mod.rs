@@ -92,6 +92,7 @@ mod connector;
 mod datagrams;
 #[cfg(feature = "dev-certificate")]
 mod development;
+mod endpoints;
 mod error;
 mod incoming;
 mod server;

@@ -312,9 +312,12 @@ async fn handshake(
 
 async fn first_stream(incoming: Incoming) -> Option<(WebTransportStream, request::Parts)> {
     let (session, parts) = incoming.accept_with_parts().await.ok()?;
-    match rt::timeout(session.limits().handshake, session.accept()).await {
+    let time = session.limits().handshake;
+    match rt::timeout(time, session.accept()).await {
         Ok(stream) => Some((stream.ok()?, parts)),
         Err(_) => {
+            let error = Error::protocol(format!("the client opened no stream within {time:?} (Limits::handshake)"));
+            log::closing("webtransport", CloseCode::PROTOCOL, &error, log::peer(&parts.extensions));
             session.close(CloseFrame::new(CloseCode::PROTOCOL, "no stream was opened in time"));
             None
         }

@@ -2,15 +2,15 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use web_transport_quinn as wtq;
 
-use super::{ReceiveStream, SendStream, WebTransportStream, error};
-use crate::{CloseFrame, Error, Limits, rt, transport::place::Place};
+use super::{endpoints::Endpoints, error};
+use crate::{CloseFrame, Error, Limits, transport::place::Place};
 
 /// A WebTransport session, either end: one QUIC connection, with any number of streams in it. A clone is the same
 /// session.
@@ -37,39 +37,49 @@ struct Inner {
     quic: wtq::Session,
     limits: Limits,
     subprotocol: Option<Box<str>>,
-    /// The server's registry, and the key of this session in it.
-    registry: Option<(Arc<Registry>, usize)>,
+    held: Held,
     /// Whether this end closed the session: the layer below reports the same reason for a lost peer.
     is_closed_here: AtomicBool,
-    /// The value that a server's guards want back when the session is gone.
-    _place: Option<Place>,
 }
 
-/// A session that may be over.
-#[derive(Clone)]
-pub(super) struct WeakSession(Weak<Inner>);
+/// The values that a session holds until it is gone.
+enum Held {
+    Client {
+        _endpoints: Arc<Endpoints>,
+    },
+    Server {
+        registry: Arc<Registry>,
+        /// The value that guards want back.
+        _place: Option<Place>,
+    },
+}
 
 impl Session {
-    pub(super) fn new(
+    /// Creates the client's end.
+    pub(super) fn connected(
         quic: wtq::Session,
         limits: Limits,
         subprotocol: Option<Box<str>>,
-        registry: Option<Arc<Registry>>,
+        endpoints: Arc<Endpoints>,
+    ) -> Self {
+        Self::new(quic, limits, subprotocol, Held::Client { _endpoints: endpoints })
+    }
+
+    /// Creates the server's end.
+    pub(super) fn accepted(
+        quic: wtq::Session,
+        limits: Limits,
+        subprotocol: Option<Box<str>>,
+        registry: Arc<Registry>,
         place: Option<Place>,
     ) -> Self {
-        let registry = registry.map(|registry| (registry, quic.stable_id()));
-        let session = Self(Arc::new(Inner {
-            quic,
-            limits,
-            subprotocol,
-            registry,
-            is_closed_here: AtomicBool::new(false),
-            _place: place,
-        }));
-        if let Some((registry, id)) = &session.0.registry {
-            registry.add(*id, WeakSession(Arc::downgrade(&session.0)));
-        }
+        let session = Self::new(quic, limits, subprotocol, Held::Server { registry: registry.clone(), _place: place });
+        registry.lock().insert(session.0.quic.stable_id(), Arc::downgrade(&session.0));
         session
+    }
+
+    fn new(quic: wtq::Session, limits: Limits, subprotocol: Option<Box<str>>, held: Held) -> Self {
+        Self(Arc::new(Inner { quic, limits, subprotocol, held, is_closed_here: AtomicBool::new(false) }))
     }
 
     /// Returns the session of the layer below.
@@ -121,127 +131,11 @@ impl Session {
     }
 }
 
-impl Session {
-    /// Opens a bidirectional stream, as a transport of its own.
-    ///
-    /// It waits while the peer allows no more streams ([`SessionLimits::streams`](super::SessionLimits::streams)
-    /// of the peer), at most [`Limits::handshake`](crate::Limits::handshake).
-    ///
-    /// # Errors
-    ///
-    /// Returns an error for which [`is_closed`](Error::is_closed) is true once the session is over. Returns one for
-    /// which [`is_timeout`](Error::is_timeout) is true if the peer has not allowed the stream in that time; the session
-    /// remains usable.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, no stream is open. The peer may see one that was reset immediately.
-    pub async fn open(&self) -> Result<WebTransportStream, Error> {
-        let opening = async {
-            let (send, receive) = self.quic().open_bi().await.map_err(error::session)?;
-            let mut stream = WebTransportStream::new(self.clone(), send, receive, true);
-            stream.opened().await?;
-            Ok(stream)
-        };
-        self.in_time(opening, "bidirectional stream (SessionLimits::streams").await
-    }
-
-    /// Waits for the next bidirectional stream that the peer opens. Streams may arrive in another order than they were
-    /// opened in.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error for which [`is_closed`](Error::is_closed) is true once the session is over.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses no stream.
-    pub async fn accept(&self) -> Result<WebTransportStream, Error> {
-        let (send, receive) = self.quic().accept_bi().await.map_err(error::session)?;
-        Ok(WebTransportStream::new(self.clone(), send, receive, false))
-    }
-
-    /// Opens `count` bidirectional streams: messages in one do not wait for those in another. For each it waits as
-    /// [`open`](Self::open) does.
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of [`open`](Self::open). A `count` over the number that the peer allows is therefore a
-    /// timeout; then none of the streams stays open.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future resets the streams that were opened.
-    pub async fn create_multiplexed_streams(&self, count: usize) -> Result<Vec<WebTransportStream>, Error> {
-        let mut streams = Vec::new();
-        for _ in 0..count {
-            streams.push(self.open().await?);
-        }
-        Ok(streams)
-    }
-
-    /// Opens a unidirectional stream, to send.
-    ///
-    /// It waits while the peer allows no more ([`SessionLimits::uni_streams`](super::SessionLimits::uni_streams)
-    /// of the peer), at most [`Limits::handshake`](crate::Limits::handshake).
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of [`open`](Self::open).
-    ///
-    /// # Cancel safety
-    ///
-    /// This method is as cancel safe as [`open`](Self::open).
-    pub async fn open_uni(&self) -> Result<SendStream, Error> {
-        let opening = async {
-            let send = self.quic().open_uni().await.map_err(error::session)?;
-            let mut stream = SendStream::new(self.clone(), send);
-            stream.opened().await?;
-            Ok(stream)
-        };
-        self.in_time(opening, "unidirectional stream (SessionLimits::uni_streams").await
-    }
-
-    /// Limits the wait, because a peer may never allow another stream.
-    async fn in_time<T>(
-        &self,
-        opening: impl Future<Output = Result<T, Error>>,
-        what: &'static str,
-    ) -> Result<T, Error> {
-        let time = self.limits().handshake;
-        rt::timeout(time, opening).await.unwrap_or_else(|elapsed| {
-            let message =
-                format!("the peer did not allow another {what} of the peer) within {time:?} (Limits::handshake)");
-            Err(Error::timeout(message).with_source(elapsed))
-        })
-    }
-
-    /// Waits for the next unidirectional stream that the peer opens, to receive.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error for which [`is_closed`](Error::is_closed) is true once the session is over.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses no stream.
-    pub async fn accept_uni(&self) -> Result<ReceiveStream, Error> {
-        let receive = self.quic().accept_uni().await.map_err(error::session)?;
-        Ok(ReceiveStream::new(self.clone(), receive))
-    }
-}
-
-impl WeakSession {
-    pub(super) fn upgrade(&self) -> Option<Session> {
-        self.0.upgrade().map(Session)
-    }
-}
-
 impl Drop for Inner {
     /// The tasks below hold the connection as well, so it would not close automatically.
     fn drop(&mut self) {
-        if let Some((registry, id)) = &self.registry {
-            registry.remove(*id);
+        if let Held::Server { registry, .. } = &self.held {
+            registry.lock().remove(&self.quic.stable_id());
         }
         self.quic.close(0, b"");
     }
@@ -258,22 +152,18 @@ impl fmt::Debug for Session {
 
 /// The sessions of a server, so that they can be closed with it.
 #[derive(Default)]
-pub(super) struct Registry(Mutex<HashMap<usize, WeakSession>>);
+pub(super) struct Registry(Mutex<HashMap<usize, Weak<Inner>>>);
 
 impl Registry {
-    pub(super) fn add(&self, id: usize, session: WeakSession) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, session);
-    }
-
-    pub(super) fn remove(&self, id: usize) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Weak<Inner>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn close(&self, frame: &CloseFrame) {
         // Not under the lock: a session that is dropped here takes it.
-        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>();
-        for session in sessions.iter().filter_map(WeakSession::upgrade) {
-            session.close(frame.clone());
+        let sessions = self.lock().values().cloned().collect::<Vec<_>>();
+        for session in sessions.iter().filter_map(Weak::upgrade) {
+            Session(session).close(frame.clone());
         }
     }
 }

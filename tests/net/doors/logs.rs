@@ -4,6 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, LazyLock, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use tower_transport::{
     transport::{
         sse::SseDuplexServer,
         websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+        webtransport::{Certificate, WebTransportConnector, WebTransportServer},
     },
 };
 use tracing_subscriber::fmt::MakeWriter;
@@ -255,4 +257,26 @@ async fn a_layer_that_closes_for_a_message_or_a_rate_is_logged_with_its_limit_an
     for word in ["tower_transport::layer: ", "code=1009", "101 bytes", "limit of 100", "LimitLayer::max_incoming"] {
         assert!(log.contains(word), "{word}: {log}");
     }
+}
+
+#[tokio::test]
+async fn a_client_of_webtransport_that_opens_no_stream_is_logged_with_the_limit() {
+    let certificate = Certificate::development(&[]).unwrap();
+    let connector = WebTransportConnector::new().certificate_hashes([certificate.hash()]);
+    let server = WebTransportServer::bind("127.0.0.1:0".parse().unwrap(), certificate).unwrap();
+    let mut server = server.limits(Limits::new().handshake(Duration::from_millis(200)));
+    let request = Request::get(format!("https://{}/", server.local_addr().unwrap())).body(()).unwrap();
+    let log = logged(async {
+        let serve = server.serve(|_, _| async {});
+        let connect = async {
+            let session = connector.connect_session(request).await.unwrap().into_body();
+            session.closed().await
+        };
+        tokio::select! {
+            () = serve => {}
+            error = connect => assert_eq!(error.close_frame().unwrap().code().get(), 1002),
+        }
+    })
+    .await;
+    assert!(log.contains("opened no stream") && log.contains("Limits::handshake"), "{log}");
 }

@@ -9,7 +9,7 @@ use tower_http::{
     request_id::{MakeRequestUuid, SetRequestIdLayer},
 };
 use tower_transport::{
-    Connect, Error, Limits, Message, TransportExt,
+    CloseCode, CloseFrame, Connect, Error, Limits, Message, TransportExt,
     transport::webtransport::{Certificate, WebTransportConnector, WebTransportServer},
 };
 
@@ -199,5 +199,44 @@ fn a_connector_outlives_the_runtime_that_it_was_first_used_in() {
         let stream = runtime.block_on(connector.clone().oneshot(request(address, "/"))).unwrap().into_body();
         assert!(runtime.block_on(async { stream.subprotocol().is_none() }));
         drop(stream);
+    }
+}
+
+#[tokio::test]
+async fn connectors_of_one_runtime_share_their_socket_and_another_runtime_has_its_own() {
+    let (mut server, hash) = server();
+    let address = server.local_addr().unwrap();
+    let (mut clients, mut ports) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let connector = connector(hash);
+        let accept = async { server.accept().await.unwrap().accept().await.unwrap() };
+        let (client, there) = tokio::join!(connector.connect_session(request(address, "/")), accept);
+        ports.push(there.remote_address().port());
+        clients.push((client.unwrap().into_body(), there));
+    }
+    assert_eq!(ports, [ports[0]; 3]);
+
+    let kept = connector(hash);
+    let elsewhere = kept.clone();
+    let other = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let session = elsewhere.connect_session(request(address, "/")).await.unwrap().into_body();
+            session.closed().await
+        })
+    });
+    let there = server.accept().await.unwrap().accept().await.unwrap();
+    assert_ne!(there.remote_address().port(), ports[0]);
+    there.close(CloseFrame::new(CloseCode::NORMAL, ""));
+    assert!(other.await.unwrap().is_closed());
+
+    // The end of that runtime is nothing to this one, whichever the connector was used in before.
+    let accept = async { server.accept().await.unwrap().accept().await.unwrap() };
+    let (client, there) = tokio::join!(kept.connect_session(request(address, "/")), accept);
+    assert_eq!(there.remote_address().port(), ports[0]);
+    clients.push((client.unwrap().into_body(), there));
+    for (client, there) in clients {
+        let (stream, accepted) = tokio::join!(client.open(), there.accept());
+        assert!(stream.is_ok() && accepted.is_ok());
     }
 }

@@ -1,11 +1,10 @@
-mod endpoints;
 mod request;
 mod trust;
 
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll},
 };
 
@@ -13,8 +12,8 @@ use http::{HeaderValue, Request, Response};
 use tower_service::Service;
 use web_transport_quinn as wtq;
 
-use self::{endpoints::Endpoints, request::Offer, trust::Trust};
-use super::{CertificateHash, Session, SessionLimits, WebTransportStream, error};
+use self::{request::Offer, trust::Trust};
+use super::{CertificateHash, Session, SessionLimits, WebTransportStream, endpoints::Endpoints, error};
 use crate::{Error, Limits, rt, transport::connecting::connecting};
 
 /// A connector for WebTransport sessions: a `Service` that takes the handshake's request and returns its response with
@@ -48,15 +47,13 @@ use crate::{Error, Limits, rt, transport::connecting::connecting};
 ///
 /// The service is always ready. A call waits for name resolution, QUIC (all addresses race, 250 ms apart, RFC 8305)
 /// with TLS 1.3, the HTTP/3 exchange and the stream, together at most [`Limits::handshake`]. It needs a tokio runtime
-/// with I/O and time. The UDP sockets (one per address family) belong to the runtime of the first call. All connections
-/// of a connector and its clones share them, and they are reopened when that runtime is gone.
+/// with I/O and time.
 ///
-/// # Keep the connector
+/// # Sockets
 ///
-/// Create one connector and clone it. A clone shares the UDP sockets of the original, even with another trust or other
-/// limits. Each new connector opens its own sockets, and QUIC keeps a receive buffer of about 3 MB for each of them.
-/// Measured on Linux: after 500 connects, ten at once, a client held 173 MiB with a new connector for each, and 13 MiB
-/// with one that is kept.
+/// All connectors of a tokio runtime share its UDP sockets (one per address family), whatever their trust and limits.
+/// The sockets close when the last connector that used them and the last session over them are gone. QUIC keeps a
+/// receive buffer of about 3 MB for each. A connector may be used in several runtimes; each has its own sockets.
 ///
 /// # Errors
 ///
@@ -90,8 +87,8 @@ pub struct WebTransportConnector {
     session_limits: SessionLimits,
     subprotocols: Vec<HeaderValue>,
     trust: Trust,
-    /// The sockets of this connector and of all its clones, whatever their settings.
-    endpoints: Arc<Endpoints>,
+    /// The sockets that were used last. Held so that they stay open between two sessions.
+    endpoints: Arc<Mutex<Option<Arc<Endpoints>>>>,
     /// The QUIC configuration, created once, with its cache of TLS sessions. Clones with the same trust and limits
     /// share it.
     quic: Arc<OnceLock<quinn::ClientConfig>>,
@@ -182,11 +179,19 @@ impl WebTransportConnector {
     async fn session(&self, request: Request<()>) -> Result<Response<Session>, Error> {
         let Offer { target, connect } = Offer::new(request, &self.subprotocols)?;
         let config = self.quic()?;
-        let connection = self.endpoints.dial(&config, &target).await?;
+        let endpoints = self.endpoints()?;
+        let connection = endpoints.dial(&config, &target).await?;
         let session = wtq::Session::connect(connection, connect).await.map_err(error::exchange)?;
         let subprotocol = session.protocol().map(Box::from);
-        let session = Session::new(session, self.limits, subprotocol, None, None);
-        request::answer(session)
+        request::answer(Session::connected(session, self.limits, subprotocol, endpoints))
+    }
+
+    fn endpoints(&self) -> Result<Arc<Endpoints>, Error> {
+        let current = Endpoints::current()?;
+        let before = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).replace(current.clone());
+        // Not under the lock: this may close the sockets of another runtime.
+        drop(before);
+        Ok(current)
     }
 
     async fn stream(self, request: Request<()>) -> Result<Response<WebTransportStream>, Error> {
@@ -233,5 +238,51 @@ impl fmt::Debug for WebTransportConnector {
             .field("subprotocols", &self.subprotocols)
             .field("trust", &self.trust)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, feature = "dev-certificate"))]
+mod tests {
+    use futures_util::{SinkExt, StreamExt};
+
+    use super::*;
+    use crate::{
+        Message,
+        transport::webtransport::{Certificate, WebTransportServer},
+    };
+
+    #[tokio::test]
+    async fn a_session_goes_on_over_another_socket_and_loses_nothing() {
+        const MESSAGES: usize = 600;
+
+        let certificate = Certificate::development(&[]).unwrap();
+        let connector = WebTransportConnector::new().certificate_hashes([certificate.hash()]);
+        let mut server = WebTransportServer::bind("127.0.0.1:0".parse().unwrap(), certificate).unwrap();
+        let request = Request::get(format!("https://{}/", server.local_addr().unwrap())).body(()).unwrap();
+        let accept = async { server.accept().await.unwrap().accept().await.unwrap() };
+        let (client, server) = tokio::join!(connector.connect_session(request), accept);
+        let client = client.unwrap().into_body();
+        let (out, incoming) = tokio::join!(client.open(), server.accept());
+        let (mut out, mut incoming) = (out.unwrap(), incoming.unwrap());
+
+        let send = async {
+            for number in 0..MESSAGES {
+                if number % 200 == 199 {
+                    Endpoints::current().unwrap().move_to(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+                }
+                out.send(Message::binary(vec![number as u8; 5_000])).await.unwrap();
+            }
+        };
+        let receive = async {
+            let mut ports = std::collections::HashSet::new();
+            for number in 0..MESSAGES {
+                let message = incoming.next().await.unwrap().unwrap();
+                assert_eq!(message, Message::binary(vec![number as u8; 5_000]));
+                ports.insert(server.remote_address().port());
+            }
+            ports
+        };
+        let ((), ports) = tokio::join!(send, receive);
+        assert!(ports.len() > 1, "the server saw no move: {ports:?}");
     }
 }

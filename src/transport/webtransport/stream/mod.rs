@@ -1,4 +1,5 @@
 mod bidirectional;
+mod open;
 mod reader;
 mod receive;
 mod send;

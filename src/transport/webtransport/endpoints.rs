@@ -2,26 +2,51 @@ use std::{
     future::pending,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::pin,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use futures_util::future::{Either, select};
 use quinn::{ClientConfig, ConnectError, Connecting, Connection, Endpoint};
-use tokio::net::UdpSocket;
-
-use crate::{
-    Error,
-    transport::{race, target::Target, webtransport::error},
+use tokio::{
+    net::UdpSocket,
+    runtime::{Handle, Id},
 };
 
-/// The UDP sockets of a connector: one per address family, because a host may have only one of the two.
+use super::error;
+use crate::{
+    Error,
+    transport::{race, target::Target},
+};
+
+/// The UDP sockets of the clients in one tokio runtime: one per address family, because a host may have only one of
+/// the two. Connectors and sessions share them, because QUIC keeps a receive buffer of about 3 MB for each socket.
+///
+/// They are not shared across runtimes: a socket is driven by the runtime in which it was opened, and dies with it.
 #[derive(Default)]
 pub(super) struct Endpoints {
     v4: Mutex<Option<Endpoint>>,
     v6: Mutex<Option<Endpoint>>,
 }
 
+/// The sockets of each runtime, as long as a connector or a session holds them.
+static BY_RUNTIME: Mutex<Vec<(Id, Weak<Endpoints>)>> = Mutex::new(Vec::new());
+
 impl Endpoints {
+    /// Returns the sockets of the current runtime.
+    pub(super) fn current() -> Result<Arc<Self>, Error> {
+        let runtime = Handle::try_current()
+            .map_err(|error| Error::other("WebTransport needs a tokio runtime").with_source(error))?
+            .id();
+        let mut all = BY_RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(_, endpoints)| endpoints.strong_count() > 0);
+        if let Some(endpoints) = all.iter().find(|(id, _)| *id == runtime).and_then(|(_, found)| found.upgrade()) {
+            return Ok(endpoints);
+        }
+        let endpoints = Arc::new(Self::default());
+        all.push((runtime, Arc::downgrade(&endpoints)));
+        Ok(endpoints)
+    }
+
     fn connect(&self, config: &ClientConfig, to: SocketAddr, host: &str) -> Result<Connecting, Error> {
         let (slot, from) = match to {
             SocketAddr::V4(_) => (&self.v4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
@@ -30,7 +55,7 @@ impl Endpoints {
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(endpoint) = slot.as_ref() {
             match endpoint.connect_with(config.clone(), to, host) {
-                // The runtime that it belonged to is gone.
+                // The runtime that it belonged to is gone, and another one has its id.
                 Err(ConnectError::EndpointStopping) => {}
                 result => return result.map_err(unfit),
             }
@@ -39,6 +64,13 @@ impl Endpoints {
         let connecting = endpoint.connect_with(config.clone(), to, host).map_err(unfit)?;
         *slot = Some(endpoint);
         Ok(connecting)
+    }
+
+    /// Changes the IPv4 address of this end, as a client does that moves to another network.
+    #[cfg(all(test, feature = "dev-certificate"))]
+    pub(super) fn move_to(&self, socket: std::net::UdpSocket) {
+        let endpoint = self.v4.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        endpoint.unwrap().rebind(socket).unwrap();
     }
 
     /// Resolves the name and connects. All its addresses race.
@@ -64,63 +96,6 @@ fn unfit(error: ConnectError) -> Error {
         _ => Error::other("the UDP socket accepts no more connections"),
     }
     .with_source(error)
-}
-
-#[cfg(all(test, feature = "dev-certificate"))]
-mod tests {
-    use std::sync::Arc;
-
-    use futures_util::{SinkExt, StreamExt};
-    use http::Request;
-
-    use crate::{
-        Message,
-        transport::webtransport::{Certificate, SessionLimits, WebTransportConnector, WebTransportServer},
-    };
-
-    #[test]
-    fn whatever_is_set_on_a_clone_it_shares_the_sockets() {
-        let connector = WebTransportConnector::new();
-        let hashes = connector.clone().certificate_hashes([]).session_limits(SessionLimits::one_stream());
-        assert!(Arc::ptr_eq(&connector.endpoints, &hashes.endpoints));
-        assert!(!Arc::ptr_eq(&connector.quic, &hashes.quic), "and not what it trusts");
-    }
-
-    #[tokio::test]
-    async fn a_session_goes_on_over_another_socket_and_loses_nothing() {
-        const MESSAGES: usize = 600;
-
-        let certificate = Certificate::development(&[]).unwrap();
-        let connector = WebTransportConnector::new().certificate_hashes([certificate.hash()]);
-        let mut server = WebTransportServer::bind("127.0.0.1:0".parse().unwrap(), certificate).unwrap();
-        let request = Request::get(format!("https://{}/", server.local_addr().unwrap())).body(()).unwrap();
-        let accept = async { server.accept().await.unwrap().accept().await.unwrap() };
-        let (client, server) = tokio::join!(connector.connect_session(request), accept);
-        let client = client.unwrap().into_body();
-        let (out, incoming) = tokio::join!(client.open(), server.accept());
-        let (mut out, mut incoming) = (out.unwrap(), incoming.unwrap());
-
-        let send = async {
-            for number in 0..MESSAGES {
-                if number % 200 == 199 {
-                    let endpoint = connector.endpoints.v4.lock().unwrap().clone().unwrap();
-                    endpoint.rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
-                }
-                out.send(Message::binary(vec![number as u8; 5_000])).await.unwrap();
-            }
-        };
-        let receive = async {
-            let mut ports = std::collections::HashSet::new();
-            for number in 0..MESSAGES {
-                let message = incoming.next().await.unwrap().unwrap();
-                assert_eq!(message, Message::binary(vec![number as u8; 5_000]));
-                ports.insert(server.remote_address().port());
-            }
-            ports
-        };
-        let ((), ports) = tokio::join!(send, receive);
-        assert!(ports.len() > 1, "the server saw no move: {ports:?}");
-    }
 }
 
 /// Waits until the host reports that the port is closed. QUIC's socket is not connected to one address, so it does not
