@@ -14,8 +14,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// | error | action |
 /// |---|---|
-/// | concerns one connection (refused, reset, aborted, timed out, unreachable) | logs at `DEBUG` and accepts the next one immediately |
-/// | any other | logs at `ERROR` and retries after one second |
+/// | concerns one connection: refused, reset, aborted, timed out, unreachable | logs at `DEBUG`, accepts the next one |
+/// | any other | logs at `ERROR`, retries after one second |
 ///
 /// Logs require the feature `tracing`.
 ///

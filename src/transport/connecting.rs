@@ -1,4 +1,19 @@
-//! The future of a connector's call. It has a name and is boxed once per attempt.
+//! The future of a connector's call, which has a name and is boxed once per attempt, and its time limit.
+
+use std::time::Duration;
+
+use crate::{Error, rt};
+
+/// Limits the time of a step of a handshake. `failure` says what did not happen.
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    failure: &str,
+    step: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    rt::timeout(limit, step).await.unwrap_or_else(|elapsed| {
+        Err(Error::timeout(format!("{failure} within {limit:?} (Limits::handshake)")).with_source(elapsed))
+    })
+}
 
 macro_rules! connecting {
     ($(#[$docs:meta])* $name:ident, $transport:ty) => {

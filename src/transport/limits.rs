@@ -12,6 +12,24 @@ use std::time::Duration;
 /// | [`handshake`](Self::handshake) | 10 s | connecting, or waiting for a client's upgrade, fails |
 /// | [`close`](Self::close) | 10 s | a peer that does not answer the close is cut |
 ///
+/// # Memory of one connection
+///
+/// A peer that does not read, or that sends faster than it is read, makes one connection hold at most this, in addition
+/// to the operating system's buffers:
+///
+/// | transport | outgoing | incoming |
+/// |---|---|---|
+/// | WebSocket | `write_buffer` and one message | one message; 128 KiB that the connections of a thread share |
+/// | SSE + POST, server | `write_buffer` and one message | `write_buffer` or 1024 messages, and one message |
+/// | SSE + POST, client | `write_buffer` and one message, until they are acknowledged | one message and 64 KiB |
+/// | WebTransport, each stream | `write_buffer` and one message | one message |
+/// | WebTransport, each session | [`send_window`], 4 MiB, and [`datagrams`] | [`window`], 8 MiB, and [`datagrams`] |
+/// | SSE | - | one event and 64 KiB |
+///
+/// [`send_window`]: crate::transport::webtransport::SessionLimits::send_window
+/// [`window`]: crate::transport::webtransport::SessionLimits::window
+/// [`datagrams`]: crate::transport::webtransport::SessionLimits::datagrams
+///
 /// ```
 /// use std::time::Duration;
 /// use tower_transport::Limits;
@@ -28,14 +46,14 @@ pub struct Limits {
     /// 125 bytes at most.
     pub frame: usize,
     /// The number of bytes that may wait unwritten before the sink stops being ready. For a peer that does not read,
-    /// one connection holds at most this amount and one message.
+    /// the transport holds at most this amount and one message. The [table](Self#memory-of-one-connection) has what is
+    /// held below it.
     pub write_buffer: usize,
     /// The maximum time of the opening handshake, including name resolution and TLS.
     pub handshake: Duration,
     /// The maximum time that a peer may take for its part of the closing handshake. It counts from the last progress of
     /// the bytes that were queued before the close frame, so that a close behind a long message is not cut on a slow
-    /// line.
-    /// However slowly they move, the handshake takes at most 16 times this value.
+    /// line. However slowly they move, the handshake takes at most 16 times this value.
     pub close: Duration,
 }
 

@@ -3,6 +3,8 @@ use std::borrow::Cow;
 #[cfg(any(feature = "websocket", feature = "sse"))]
 use bytes::Bytes;
 use http::StatusCode;
+#[cfg(any(feature = "websocket", feature = "sse"))]
+use http::{HeaderValue, Response, header};
 
 use crate::log::{self, Head};
 
@@ -19,13 +21,23 @@ impl Refusal {
         Self { status, reason: Cow::Borrowed(reason) }
     }
 
-    /// Returns the reason as a body.
+    /// Returns the rejection as a response, whose body is the reason. `methods` are the ones that the endpoint supports.
     #[cfg(any(feature = "websocket", feature = "sse"))]
-    pub(super) fn body(self) -> Bytes {
-        match self.reason {
+    pub(super) fn into_response(self, methods: &'static str) -> Response<Bytes> {
+        let mut response = Response::new(match self.reason {
             Cow::Borrowed(reason) => Bytes::from_static(reason.as_bytes()),
             Cow::Owned(reason) => reason.into(),
-        }
+        });
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")),
+            StatusCode::METHOD_NOT_ALLOWED => headers.insert(header::ALLOW, HeaderValue::from_static(methods)),
+            _ => None,
+        };
+        response
     }
 
     /// Logs the rejection.

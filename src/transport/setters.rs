@@ -49,9 +49,9 @@ macro_rules! dialer_setters {
             self
         }
 
-        #[doc = concat!("Uses this TLS configuration for `", $scheme, "://`: custom roots, client certificates, versions.")]
-        /// Defaults to the operating system's roots (feature `tls-platform-roots`). ALPN is set here: a configuration shared with
-        /// an HTTP/2 client (`h2`) offers only `http/1.1` on these connections.
+        #[doc = concat!("Uses this TLS configuration for `", $scheme, "://`: custom roots, client certificates.")]
+        /// Defaults to the operating system's roots (feature `tls-platform-roots`). ALPN is set here: a configuration
+        /// shared with an HTTP/2 client (`h2`) offers only `http/1.1` on these connections.
         #[cfg(feature = "tls")]
         #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
         #[must_use]

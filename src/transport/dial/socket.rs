@@ -19,8 +19,9 @@ use tokio::{
 /// The number of bytes that the operating system takes of a TCP stream beyond what is on its way.
 ///
 /// Without a bound Linux takes megabytes at once. To the layers above, a long message then is not moving while the line
-/// carries it, and neither the heartbeat nor a close can tell a slow line from a dead peer. Below the bound, bytes leave
-/// this process as the line takes them. 128 KiB cost no throughput on a loopback device, and are a second of 1 Mbit/s.
+/// carries it, and neither the heartbeat nor a close can tell a slow line from a dead peer. Below the bound, bytes
+/// leave this process as the line takes them. 128 KiB cost no throughput on a loopback device, and are a second of
+/// 1 Mbit/s.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT: u32 = 128 * 1024;
 
@@ -28,9 +29,9 @@ const UNSENT: u32 = 128 * 1024;
 /// below a server's HTTP. The common ones are called without indirection.
 ///
 /// On Linux and Android, the TCP stream of a WebSocket is set to take at most 128 KiB that it cannot send yet
-/// (`TCP_NOTSENT_LOWAT`), so that the [bytes that move](crate::transport::signal::moved) are those that the line takes. A
-/// stream that this crate does not know keeps its options: set this one yourself, or a slow reader may look like a dead
-/// peer.
+/// (`TCP_NOTSENT_LOWAT`), so that the [bytes that move](crate::transport::signal::moved) are those that the line takes.
+/// A stream that this crate does not know keeps its options: set this one yourself, or a slow reader may look like a
+/// dead peer.
 pub struct Socket(Kind);
 
 enum Kind {

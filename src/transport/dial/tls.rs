@@ -29,7 +29,8 @@ pub(super) fn platform() -> Result<Arc<ClientConfig>, Error> {
 #[cfg(not(feature = "tls-platform-roots"))]
 pub(super) fn platform() -> Result<Arc<ClientConfig>, Error> {
     Err(Error::config(
-        "TLS needs roots: give the connector a configuration with its method `tls`, or enable the feature `tls-platform-roots`",
+        "TLS needs roots: give the connector a configuration with its method `tls`, or enable the feature \
+         `tls-platform-roots`",
     ))
 }
 

@@ -9,7 +9,7 @@ use http::{HeaderName, StatusCode, header, request};
 
 use super::{
     WebSocket,
-    upgrade::{AcceptConfig, Draining, UpgradeRequest},
+    upgrade::{AcceptConfig, Draining, UpgradeRequest, refuse},
 };
 use crate::{
     log,
@@ -64,7 +64,7 @@ impl WebSocketHandshakeRejection {
 
 impl IntoResponse for WebSocketHandshakeRejection {
     fn into_response(self) -> Response {
-        self.0.into_response().map(Body::new)
+        refuse(self.0).map(Body::new)
     }
 }
 
@@ -107,7 +107,7 @@ impl WebSocketHandshake {
         let Self { accept, asked, parts } = self;
         match accept.accept(asked, &parts) {
             Ok(accepted) => accepted.spawn(handler),
-            Err(refusal) => refusal.logged("websocket", &parts).into_response(),
+            Err(refusal) => refuse(refusal.logged("websocket", &parts)),
         }
         .map(Body::new)
     }

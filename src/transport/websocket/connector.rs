@@ -11,9 +11,9 @@ use super::{
     handshake::{Offer, check_answer},
 };
 use crate::{
-    Error, Limits, rt,
+    Error, Limits,
     transport::{
-        connecting::connecting,
+        connecting::{connecting, in_time},
         dial::{Dialer, Target, exchange},
         subprotocol::offered,
     },
@@ -120,12 +120,7 @@ impl Service<Request<()>> for WebSocketConnector {
     fn call(&mut self, request: Request<()>) -> Connecting {
         let time = self.limits.handshake;
         let connect = self.clone().connect(request);
-        Connecting(Box::pin(async move {
-            rt::timeout(time, connect).await.unwrap_or_else(|elapsed| {
-                Err(Error::timeout(format!("the connection was not made within {time:?} (Limits::handshake)"))
-                    .with_source(elapsed))
-            })
-        }))
+        Connecting(Box::pin(in_time(time, "the connection was not made", connect)))
     }
 }
 

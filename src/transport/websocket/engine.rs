@@ -357,7 +357,8 @@ fn validated(text: tungstenite::Utf8Bytes) -> Text {
 
 fn too_large(what: &str, size: usize, limit: usize, setting: &str) -> Error {
     Error::too_large(format!(
-        "an {what} message of {size} bytes is over the limit of {limit} bytes; raise `Limits::{setting}`, or send less at once"
+        "an {what} message of {size} bytes is over the limit of {limit} bytes; raise `Limits::{setting}`, or send \
+         less at once"
     ))
 }
 

@@ -75,7 +75,8 @@ pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refus
     if !has_token(headers, &header::CONNECTION, "upgrade") || !has_token(headers, &header::UPGRADE, "websocket") {
         return refuse(
             StatusCode::UPGRADE_REQUIRED,
-            "this is a WebSocket endpoint: ask for an upgrade to `websocket`; a proxy must forward the headers Connection and Upgrade",
+            "this is a WebSocket endpoint: ask for an upgrade to `websocket`; a proxy must forward the headers \
+             Connection and Upgrade",
         );
     }
     // An intermediary may interpret the body as the next request.

@@ -2,7 +2,7 @@
 //!
 //! | end | source of the [`WebSocket`] |
 //! |---|---|
-//! | client | [`WebSocketConnector`]: a `Service` from the handshake's request to its response, the WebSocket as the body |
+//! | client | [`WebSocketConnector`]: a `Service` from the request to a response whose body is the WebSocket |
 //! | server, hyper or axum's `route_service` | [`WebSocketUpgrade`]: a `Service` of HTTP requests |
 //! | server, next to axum's extractors | `WebSocketHandshake` (feature `axum`) |
 //! | either, after the handshake | [`WebSocket::client`], [`WebSocket::server`] over any `AsyncRead + AsyncWrite` |

@@ -38,7 +38,7 @@ use crate::{
 /// | sends a close frame | [`Message::Close`], then `None` |
 /// | does not answer our close frame within [`Limits::close`] | an error: [`is_timeout`](Error::is_timeout) |
 /// | vanishes without a close frame | an error: [`is_closed`](Error::is_closed) |
-/// | sends a message or frame over the [`Limits`] | an error: [`is_too_large`](Error::is_too_large); we close with 1009 |
+/// | exceeds the [`Limits`] | an error: [`is_too_large`](Error::is_too_large); we close with 1009 |
 /// | violates the protocol | an error: [`is_protocol`](Error::is_protocol); we close with 1002 or 1007 |
 ///
 /// From the first close frame on, the sink returns an error for which [`is_closed`](Error::is_closed) is true and which

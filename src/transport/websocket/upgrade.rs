@@ -208,30 +208,16 @@ impl PendingUpgrade {
     }
 }
 
-impl Refusal {
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
-        let status = self.status;
-        let mut response = Response::new(Full::from(self.body()));
-        *response.status_mut() = status;
+/// Returns the response to a request that is not an acceptable handshake.
+pub(super) fn refuse(refusal: Refusal) -> Response<Full<Bytes>> {
+    let mut response = refusal.into_response("GET");
+    if response.status() == StatusCode::UPGRADE_REQUIRED {
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        match status {
-            StatusCode::UPGRADE_REQUIRED => {
-                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-                headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-            }
-            StatusCode::METHOD_NOT_ALLOWED => {
-                headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
-            }
-            _ => {}
-        }
-        response
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
+    response.map(Full::from)
 }
 
 impl<H, F, B> Service<Request<B>> for WebSocketUpgrade<H>
@@ -256,7 +242,7 @@ where
                 shrink::request(&mut parts);
                 accepted.spawn(move |websocket| handler(websocket, parts))
             }
-            Err(refusal) => refusal.logged("websocket", &parts).into_response(),
+            Err(refusal) => refuse(refusal.logged("websocket", &parts)),
         }))
     }
 }

@@ -87,7 +87,8 @@ impl FromStr for CertificateHash {
         };
         bytes.map(Self).ok_or_else(|| {
             Error::config(
-                "not the SHA-256 of a certificate: expected 64 hexadecimal digits (with colons or without), or a list of 32 bytes in brackets",
+                "not the SHA-256 of a certificate: expected 64 hexadecimal digits (with colons or without), or a list \
+                 of 32 bytes in brackets",
             )
         })
     }

@@ -175,7 +175,8 @@ impl Datagrams {
             (length, limit) if length <= limit && limit > 0 => Ok(payload),
             (_, 0) => Err(Error::too_large("the peer accepts no datagrams: send on a stream").into_rejection()),
             (length, limit) => Err(Error::too_large(format!(
-                "an outgoing datagram of {length} bytes is over the path's limit of {limit} (Datagrams::max_size): send it on a stream"
+                "an outgoing datagram of {length} bytes is over the path's limit of {limit} (Datagrams::max_size): \
+                 send it on a stream"
             ))
             .into_rejection()),
         }

@@ -79,7 +79,8 @@ fn check(name: &str) -> Result<(), Error> {
     match is_host || name.parse::<IpAddr>().is_ok() {
         true => Ok(()),
         false => Err(Error::config(format!(
-            "`{name}` is not a valid name for a certificate: use a host name (`localhost`, `*.example.com`) or an IP address, without scheme, port or brackets"
+            "`{name}` is not a valid name for a certificate: use a host name (`localhost`, `*.example.com`) or an IP \
+             address, without scheme, port or brackets"
         ))),
     }
 }

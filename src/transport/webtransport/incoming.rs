@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, StatusCode, Uri, Version, header, request};
 use quinn::VarInt;
@@ -8,6 +8,7 @@ use super::{Session, error, session::Registry};
 use crate::{
     Error, Limits, rt,
     transport::{
+        connecting::in_time,
         origin::Origins,
         place::Place,
         refusal::Refusal,
@@ -123,16 +124,9 @@ impl Incoming {
     }
 }
 
-async fn respond(
-    request: wtq::Request,
-    answer: ConnectResponse,
-    time: std::time::Duration,
-) -> Result<wtq::Session, Error> {
-    match rt::timeout(time, request.respond(answer)).await {
-        Ok(Ok(session)) => Ok(session),
-        Ok(Err(error)) => Err(error::respond(error)),
-        Err(elapsed) => Err(Error::timeout("the client did not take the answer in time").with_source(elapsed)),
-    }
+async fn respond(request: wtq::Request, answer: ConnectResponse, limit: Duration) -> Result<wtq::Session, Error> {
+    let answered = async { request.respond(answer).await.map_err(error::respond) };
+    in_time(limit, "the client did not take the answer", answered).await
 }
 
 /// Returns the request as an HTTP request, or `None` if its URL is not valid.

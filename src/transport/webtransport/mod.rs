@@ -3,13 +3,13 @@
 //!
 //! | type | description |
 //! |---|---|
-//! | [`WebTransportConnector`] | client: a `Service` from the handshake's request to its response, the session's first stream as the body |
+//! | [`WebTransportConnector`] | client: a `Service` from the request to a response whose body is the first stream |
 //! | [`WebTransportServer`] | server: a UDP port of its own, a handler for each session |
 //! | [`Session`] | the connection: opens and accepts the transports below, closes them all |
 //! | [`WebTransportStream`] | both ways: a transport of [`Message`](crate::Message)s |
 //! | [`SendStream`], [`ReceiveStream`] | one way, by type |
 //! | [`Datagrams`] | lossy and unordered, for data that is outdated when it is late |
-//! | [`Certificate`], [`CertificateHash`] | a server's certificate, and how a client without an authority recognizes it |
+//! | [`Certificate`], [`CertificateHash`] | a server's certificate, and how a client recognizes it without an authority |
 //!
 //! # Why
 //!
@@ -60,7 +60,8 @@
 # #[tokio::main(flavor = \"current_thread\")]
 # async fn main() -> Result<(), tower_transport::BoxError> {
 use tower::ServiceExt;
-use tower_transport::{Message, TransportExt, transport::webtransport::{Certificate, WebTransportConnector, WebTransportServer}};
+use tower_transport::{Message, TransportExt};
+use tower_transport::transport::webtransport::{Certificate, WebTransportConnector, WebTransportServer};
 
 let certificate = Certificate::development(&[])?;
 let hash = certificate.hash();

@@ -51,8 +51,7 @@ const AT_ONCE: usize = 64;
 /// # Backpressure
 ///
 /// Handshakes run concurrently, each for at most [`Limits::handshake`](crate::Limits::handshake),
-/// [1024](Self::max_handshakes) at once; a slow
-/// one delays no other. They make progress while `accept` or `serve` is polled.
+/// [1024](Self::max_handshakes) at once; a slow one delays no other. They make progress while `accept` or `serve` is polled.
 ///
 /// # Logs
 ///
@@ -80,9 +79,8 @@ pub struct WebTransportServer {
 type Handshake = Pin<Box<dyn Future<Output = Option<Incoming>> + Send>>;
 
 impl WebTransportServer {
-    /// Binds a UDP socket, with the default [`Limits`](crate::Limits) and [`SessionLimits`], for pages of the same host,
-    /// without a
-    /// subprotocol. Port 0 selects any free port, see [`local_addr`](Self::local_addr).
+    /// Binds a UDP socket, with the default [`Limits`](crate::Limits) and [`SessionLimits`], for pages of the same
+    /// host, without a subprotocol. Port 0 selects any free port, see [`local_addr`](Self::local_addr).
     ///
     /// # Errors
     ///
@@ -182,9 +180,8 @@ impl WebTransportServer {
     }
 
     /// Accepts no more sessions, closes existing ones with this code and reason, and waits until all are gone, at most
-    /// [`Limits::close`](crate::Limits::close). Undelivered messages of their streams may be lost: a handler with a final
-    /// message must send
-    /// it before.
+    /// [`Limits::close`](crate::Limits::close). Undelivered messages of their streams may be lost: a handler with a
+    /// final message must send it before.
     ///
     /// # Cancel safety
     ///

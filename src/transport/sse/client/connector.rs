@@ -12,9 +12,9 @@ use super::{
     transport::{Memory, Sse},
 };
 use crate::{
-    Error, Limits, rt,
+    Error, Limits,
     transport::{
-        connecting::connecting,
+        connecting::{connecting, in_time},
         dial::{Dialer, Target, http_error},
         sse::{Parser, connection::HttpConnection, downlink::Downlink, exchange},
         subprotocol::{chosen, offered},
@@ -63,12 +63,15 @@ use crate::{
 /// | response | result | [`classify`](crate::layer::reconnect::classify()) |
 /// |---|---|---|
 /// | 200 and `text/event-stream` | the stream | |
-/// | 200 and another content type, or a `Content-Encoding` | [`is_protocol`](Error::is_protocol), which names it | final |
+/// | 200 and another content type or encoding | [`is_protocol`](Error::is_protocol), which names it | final |
 /// | 204: there is nothing more | [`is_status`](Error::is_status) | final |
-/// | 301, 302, 303, 307, 308 | followed; never from `https` to `http`; credentials (`Authorization`, `Cookie`, headers marked as sensitive, a `bearer.` subprotocol) stay with their origin | |
+/// | 301, 302, 303, 307, 308 | followed; never from `https` to `http` | |
 /// | 401, 403, 407 | [`is_auth`](Error::is_auth) | final |
 /// | 408, 425, 429, 5xx | [`is_status`](Error::is_status), with the `Retry-After` of the server | retried |
 /// | any other | [`is_status`](Error::is_status) | final |
+///
+/// Credentials stay with their origin when a redirect leads to another: `Authorization`, `Cookie`, headers marked as
+/// sensitive, a `bearer.` subprotocol.
 ///
 /// # Backpressure
 ///
@@ -118,7 +121,8 @@ impl SseConnector {
     }
 
     connector_setters! {
-        limits: "Sets the limits: [`message`](Limits::message) for the data of an event, [`handshake`](Limits::handshake) for connecting. The other limits have no effect here.",
+        limits: "Sets the limits: [`message`](Limits::message) for the data of an event, \
+                 [`handshake`](Limits::handshake) for connecting. The other limits have no effect here.",
         choice: "Servers that do not use this crate ignore it. The server's choice is in [`Sse::subprotocol`]."
     }
 
@@ -220,10 +224,7 @@ impl Service<Request<()>> for SseConnector {
         let memory = self.memory.clone();
         let connect = self.clone().connect(request);
         SseConnecting(Box::pin(async move {
-            let connected = rt::timeout(time, connect).await.unwrap_or_else(|elapsed| {
-                Err(Error::timeout(format!("the event stream did not begin within {time:?} (Limits::handshake)"))
-                    .with_source(elapsed))
-            });
+            let connected = in_time(time, "the event stream did not begin", connect).await;
             connected.map_err(|error| match (error.retry_after(), memory.retry()) {
                 (None, Some(retry)) => error.with_retry_after(retry),
                 _ => error,

@@ -19,9 +19,9 @@ use super::{
     transport::SseDuplex,
 };
 use crate::{
-    Error, Limits, rt,
+    Error, Limits,
     transport::{
-        connecting::connecting,
+        connecting::{connecting, in_time},
         dial::{Dialer, Target, http_error},
         sse::{Parser, connection::HttpConnection, downlink::Downlink, exchange},
         subprotocol::{chosen, offered},
@@ -181,12 +181,7 @@ impl Service<Request<()>> for SseDuplexConnector {
     fn call(&mut self, request: Request<()>) -> SseDuplexConnecting {
         let time = self.limits.handshake;
         let connect = self.clone().connect(request);
-        SseDuplexConnecting(Box::pin(async move {
-            rt::timeout(time, connect).await.unwrap_or_else(|elapsed| {
-                Err(Error::timeout(format!("the session was not opened within {time:?} (Limits::handshake)"))
-                    .with_source(elapsed))
-            })
-        }))
+        SseDuplexConnecting(Box::pin(in_time(time, "the session was not opened", connect)))
     }
 }
 

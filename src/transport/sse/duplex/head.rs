@@ -163,18 +163,7 @@ pub(super) fn status(status: StatusCode) -> Response<SseDuplexBody> {
 
 /// Returns a rejection as a response.
 pub(super) fn refusal(refusal: Refusal) -> Response<SseDuplexBody> {
-    let status = refusal.status;
-    let mut response = Response::new(SseDuplexBody::sentence(refusal.body()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    match status {
-        StatusCode::SERVICE_UNAVAILABLE => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")),
-        StatusCode::METHOD_NOT_ALLOWED => headers.insert(header::ALLOW, HeaderValue::from_static("GET, OPTIONS, POST")),
-        _ => None,
-    };
-    response
+    refusal.into_response("GET, OPTIONS, POST").map(SseDuplexBody::sentence)
 }
 
 /// Returns the response to a POST, with the session's progress.

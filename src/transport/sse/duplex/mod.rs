@@ -39,7 +39,7 @@
 //! | effect | nginx (default) | HAProxy (default) |
 //! |---|---|---|
 //! | rejects a POST over its limit (413) | `client_max_body_size` (1 MiB) | none |
-//! | delays events | `proxy_buffering off;` is not needed: the response has `X-Accel-Buffering: no` | `option http-no-delay` |
+//! | delays events | nothing to set: the response has `X-Accel-Buffering: no` | `option http-no-delay` |
 //! | cuts an idle stream | `proxy_read_timeout` (60 s) | `timeout server`, `timeout tunnel` |
 //! | uses HTTP/1.0 to the server | `proxy_http_version 1.1;` | none |
 //!

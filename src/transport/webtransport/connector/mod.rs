@@ -3,7 +3,6 @@ mod trust;
 
 use std::{
     fmt,
-    future::Future,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll},
 };
@@ -14,7 +13,13 @@ use web_transport_quinn as wtq;
 
 use self::{request::Offer, trust::Trust};
 use super::{CertificateHash, Session, SessionLimits, WebTransportStream, endpoints::Endpoints, error};
-use crate::{Error, Limits, rt, transport::connecting::connecting};
+use crate::{
+    Error, Limits,
+    transport::connecting::{connecting, in_time},
+};
+
+/// The failure of a connect that takes too long.
+const LATE: &str = "UDP may be blocked: the session was not established";
 
 /// A connector for WebTransport sessions: a `Service` that takes the handshake's request and returns its response with
 /// the first bidirectional stream of the session as the body. [`connect_session`](Self::connect_session) returns the
@@ -104,7 +109,8 @@ impl WebTransportConnector {
 
     connector_setters! {
         limits: "Sets the limits of the handshake and of each stream.",
-        choice: "The server's choice is in the response's header of that name and in [`WebTransportStream::subprotocol`]."
+        choice: "The server's choice is in the response's header of that name and in \
+                 [`WebTransportStream::subprotocol`]."
     }
 
     /// Sets the limits of each session.
@@ -163,17 +169,7 @@ impl WebTransportConnector {
     ///
     /// Dropping the future drops the connection attempt.
     pub async fn connect_session(&self, request: Request<()>) -> Result<Response<Session>, Error> {
-        self.in_time(self.session(request)).await
-    }
-
-    async fn in_time<T>(&self, connect: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let time = self.limits.handshake;
-        rt::timeout(time, connect).await.unwrap_or_else(|elapsed| {
-            Err(Error::timeout(format!(
-                "the session was not established within {time:?} (Limits::handshake); UDP may be blocked"
-            ))
-            .with_source(elapsed))
-        })
+        in_time(self.limits.handshake, LATE, self.session(request)).await
     }
 
     async fn session(&self, request: Request<()>) -> Result<Response<Session>, Error> {
@@ -220,8 +216,8 @@ impl Service<Request<()>> for WebTransportConnector {
     }
 
     fn call(&mut self, request: Request<()>) -> Connecting {
-        let connector = self.clone();
-        Connecting(Box::pin(async move { connector.in_time(connector.clone().stream(request)).await }))
+        let time = self.limits.handshake;
+        Connecting(Box::pin(in_time(time, LATE, self.clone().stream(request))))
     }
 }
 

@@ -42,9 +42,9 @@ use crate::{
 /// |---|---|
 /// | sends a close frame | [`Message::Close`], then `None` |
 /// | ends the stream without one (a page that calls `writer.close()`) | `None` |
-/// | resets the stream, or [closes the session](Session::close) | an error: [`is_closed`], with the code's close frame |
+/// | resets the stream, or [closes the session](Session::close) | an error: [`is_closed`], with the code |
 /// | vanishes | an error: [`is_closed`], without a close frame |
-/// | sends a message over [`Limits::message`](crate::Limits::message) | an error: [`is_too_large`]; we reset with 1009 |
+/// | exceeds [`Limits::message`](crate::Limits::message) | an error: [`is_too_large`]; we reset with 1009 |
 /// | violates the framing | an error: [`is_protocol`]; we reset with 1002 |
 ///
 /// [`is_closed`]: Error::is_closed

@@ -2,8 +2,11 @@
 
 use super::{ReceiveStream, SendStream, WebTransportStream};
 use crate::{
-    Error, rt,
-    transport::webtransport::{Session, error},
+    Error,
+    transport::{
+        connecting::in_time,
+        webtransport::{Session, error},
+    },
 };
 
 impl Session {
@@ -28,7 +31,9 @@ impl Session {
             stream.opened().await?;
             Ok(stream)
         };
-        self.in_time(opening, "bidirectional stream (SessionLimits::streams").await
+        // Limited, because a peer may never allow another stream.
+        let failure = "the peer did not allow another bidirectional stream (SessionLimits::streams of the peer)";
+        in_time(self.limits().handshake, failure, opening).await
     }
 
     /// Waits for the next bidirectional stream that the peer opens. Streams may arrive in another order than they were
@@ -84,21 +89,8 @@ impl Session {
             stream.opened().await?;
             Ok(stream)
         };
-        self.in_time(opening, "unidirectional stream (SessionLimits::uni_streams").await
-    }
-
-    /// Limits the wait, because a peer may never allow another stream.
-    async fn in_time<T>(
-        &self,
-        opening: impl Future<Output = Result<T, Error>>,
-        what: &'static str,
-    ) -> Result<T, Error> {
-        let time = self.limits().handshake;
-        rt::timeout(time, opening).await.unwrap_or_else(|elapsed| {
-            let message =
-                format!("the peer did not allow another {what} of the peer) within {time:?} (Limits::handshake)");
-            Err(Error::timeout(message).with_source(elapsed))
-        })
+        let failure = "the peer did not allow another unidirectional stream (SessionLimits::uni_streams of the peer)";
+        in_time(self.limits().handshake, failure, opening).await
     }
 
     /// Waits for the next unidirectional stream that the peer opens, to receive.
