@@ -91,8 +91,8 @@ impl<S> PoolBuilder<S> {
         self
     }
 
-    /// Sets how many calls may wait for a connection. Defaults to 1024. A call over the limit fails at once with an
-    /// error for which [`is_full`](Error::is_full) is true.
+    /// Sets how many calls may wait for a connection. Defaults to 1024; 0 is treated as 1, because the first call waits
+    /// for its connect. A call over the limit fails at once with an error for which [`is_full`](Error::is_full) is true.
     #[must_use]
     pub const fn max_waiting(mut self, calls: usize) -> Self {
         self.max_waiting = calls;
@@ -107,7 +107,8 @@ impl<S> PoolBuilder<S> {
         self
     }
 
-    /// Sets how long a connection may be without a call before it is closed (up to a quarter later). Defaults to 60 s.
+    /// Sets how long a connection may be without a call before it is closed (up to a quarter later, and at least 40 ms).
+    /// Defaults to 60 s.
     #[must_use]
     pub const fn idle_timeout(mut self, time: Duration) -> Self {
         self.idle_timeout = time;
@@ -150,7 +151,7 @@ impl<S> PoolBuilder<S> {
         let limits = Limits {
             connections: self.max_connections.get(),
             calls_per_connection: self.calls_per_connection.get(),
-            waiting: self.max_waiting,
+            waiting: self.max_waiting.max(1),
         };
         let (connector, request, calls) = (self.connector, self.request, self.calls_per_connection);
         let connect = move || -> Connecting<_> {

@@ -25,6 +25,9 @@ use crate::{
 /// The number of ticks per idle timeout. A connection is retired after between 1 and 1.25 times the timeout.
 const TICKS: u32 = 4;
 
+/// The shortest tick: with an idle timeout of zero, a connection in use would otherwise be checked in a tight loop.
+const SHORTEST_TICK: Duration = Duration::from_millis(10);
+
 /// How long the pool must have had its connections before the delays are reset. Otherwise a server that accepts and
 /// drops would be retried in a tight loop.
 const HEALTHY: Duration = Duration::from_secs(10);
@@ -143,8 +146,8 @@ impl<T, Req, Res, C> Connections<T, Req, Res, C> {
     }
 
     /// Records a failed connect, which fails the calls that waited for it.
-    fn connect_failed(&self, error: &Error) {
-        let failed = self.slots().failed();
+    fn connect_failed(&self, connect: u64, error: &Error) {
+        let failed = self.slots().failed(connect);
         for waiting in failed {
             // A call that was dropped does not need the error.
             let _ = waiting.send(Err(error.clone()));
@@ -153,7 +156,7 @@ impl<T, Req, Res, C> Connections<T, Req, Res, C> {
 
     /// The time between two checks of a connection's idle time and age.
     fn tick(&self) -> Duration {
-        (self.settings.idle_timeout / TICKS).min(self.settings.max_lifetime)
+        (self.settings.idle_timeout / TICKS).max(SHORTEST_TICK).min(self.settings.max_lifetime)
     }
 }
 
@@ -167,34 +170,34 @@ where
 {
     /// Finds a connection for a call, or a place in line. Opens another connection if needed.
     pub(super) fn admit(self: &Arc<Self>) -> Admission<Client<T, Req, Res, C>> {
-        let (admission, opens) = self.slots().admit();
-        if opens {
-            self.open();
-        }
+        let (admission, connect) = self.slots().admit();
+        self.open(connect);
         admission
     }
 
     /// Opens connections until there are as many as the pool keeps.
     pub(super) fn fill(self: &Arc<Self>) {
-        while self.is_short() && self.slots().begin() {
-            self.open();
+        while self.is_short() {
+            let Some(connect) = self.slots().begin() else { return };
+            self.open(Some(connect));
         }
     }
 
-    /// Opens a connection, which the slots have counted as connecting.
-    fn open(self: &Arc<Self>) {
+    /// Opens a connection, if the slots have begun a connect.
+    fn open(self: &Arc<Self>, connect: Option<u64>) {
+        let Some(connect) = connect else { return };
         let this = self.clone();
         rt::spawn(async move {
-            if let Some((id, client)) = this.connect().await {
+            if let Some((id, client)) = this.connect(connect).await {
                 this.serve(id, client).await;
             }
             this.keep_minimum();
         });
     }
 
-    /// Makes a connection, which the slots have counted as connecting.
-    async fn connect(&self) -> Option<Granted<T, Req, Res, C>> {
-        let attempt = Attempt { connections: Some(self) };
+    /// Makes a connection by the connect of this number, which the slots have begun.
+    async fn connect(&self, connect: u64) -> Option<Granted<T, Req, Res, C>> {
+        let attempt = Attempt { connections: Some(self), connect };
         match (self.settings.connect)().await {
             Ok(client) => {
                 self.connects.fetch_add(1, Relaxed);
@@ -243,12 +246,10 @@ where
 
     /// Gives this connection no more calls.
     pub(super) fn retire(self: &Arc<Self>, id: u64) {
-        let (handle, opens) = self.slots().remove(id);
+        let (handle, connect) = self.slots().remove(id);
         // Without the lock: dropping the last handle of a client wakes its driver.
         drop(handle);
-        if opens {
-            self.open();
-        }
+        self.open(connect);
         self.keeper.wake();
     }
 
@@ -288,10 +289,9 @@ where
                 at_once = self.settings.min_connections.saturating_sub(1);
             }
             // A call may have opened a connection during the delay.
-            if !(self.is_short() && self.slots().begin()) {
-                continue;
-            }
-            let Some(made) = self.while_wanted(self.connect()).await else { return };
+            let begun = if self.is_short() { self.slots().begin() } else { None };
+            let Some(connect) = begun else { continue };
+            let Some(made) = self.while_wanted(self.connect(connect)).await else { return };
             let Some((id, client)) = made else {
                 at_once = 0;
                 continue;
@@ -337,6 +337,8 @@ where
 /// A connect in progress. However it ends, including by a panic, it stops counting.
 struct Attempt<'a, T, Req, Res, C> {
     connections: Option<&'a Connections<T, Req, Res, C>>,
+    /// The number that the slots gave it.
+    connect: u64,
 }
 
 impl<T, Req, Res, C> Attempt<'_, T, Req, Res, C> {
@@ -351,7 +353,7 @@ impl<T, Req, Res, C> Attempt<'_, T, Req, Res, C> {
 
     fn failed(mut self, error: &Error) {
         if let Some(connections) = self.connections.take() {
-            connections.connect_failed(error);
+            connections.connect_failed(self.connect, error);
         }
     }
 }
@@ -359,7 +361,7 @@ impl<T, Req, Res, C> Attempt<'_, T, Req, Res, C> {
 impl<T, Req, Res, C> Drop for Attempt<'_, T, Req, Res, C> {
     fn drop(&mut self) {
         if let Some(connections) = self.connections.take() {
-            connections.connect_failed(&Error::other("a connect of the pool was cancelled"));
+            connections.connect_failed(self.connect, &Error::other("a connect of the pool was cancelled"));
         }
     }
 }

@@ -19,10 +19,18 @@ pub(super) struct Limits {
 pub(super) struct Slots<K> {
     limits: Limits,
     open: Vec<Slot<K>>,
+    /// The number of connects under way.
     connecting: usize,
     /// First come, first served. Each call is told once: of its connection, or of a failed connect.
-    line: VecDeque<(u64, oneshot::Sender<Grant<K>>)>,
+    line: VecDeque<Waiting<K>>,
     next_id: u64,
+}
+
+struct Waiting<K> {
+    id: u64,
+    /// The connect that was begun for this call, while it is under way.
+    connect: Option<u64>,
+    grant: oneshot::Sender<Grant<K>>,
 }
 
 struct Slot<K> {
@@ -51,27 +59,28 @@ impl<K: Clone> Slots<K> {
         Self { limits, open: Vec::new(), connecting: 0, line: VecDeque::new(), next_id: 0 }
     }
 
-    /// Finds a connection for a call, or a place in line. The flag tells the caller to open a connection, which counts
-    /// as connecting from now on.
-    pub(super) fn admit(&mut self) -> (Admission<K>, bool) {
+    /// Finds a connection for a call, or a place in line. The number is that of the connect that the caller must start.
+    pub(super) fn admit(&mut self) -> (Admission<K>, Option<u64>) {
         // Before this call counts.
         let is_busy = self.open.iter().all(|slot| slot.load > 0);
         if self.line.is_empty()
             && let Some((id, handle)) = self.use_least()
         {
-            return (Admission::Use(id, handle), is_busy && self.connecting == 0 && self.begin());
+            let connect = if is_busy && self.connecting == 0 { self.begin() } else { None };
+            return (Admission::Use(id, handle), connect);
         }
         let limit = self.limits.waiting;
         if self.line.len() >= limit {
             let error =
                 format!("the line of calls that wait for a connection is full (PoolBuilder::max_waiting: {limit})");
-            return (Admission::Refuse(Error::full(error)), false);
+            return (Admission::Refuse(Error::full(error)), None);
         }
         // Only a call that waits allocates.
-        let (sender, receiver) = oneshot::channel();
+        let (grant, receiver) = oneshot::channel();
         let id = self.id();
-        self.line.push_back((id, sender));
-        (Admission::Wait(id, receiver), self.connecting < self.line.len() && self.begin())
+        let connect = if self.connecting <= self.line.len() { self.begin() } else { None };
+        self.line.push_back(Waiting { id, connect, grant });
+        (Admission::Wait(id, receiver), connect)
     }
 
     /// Returns the first waiting call if there is room for it, and the connection that it gets. Call it until it
@@ -81,8 +90,8 @@ impl<K: Clone> Slots<K> {
             return None;
         }
         let (id, handle) = self.use_least()?;
-        let (_, waiting) = self.line.pop_front()?;
-        Some((waiting, id, handle))
+        let waiting = self.line.pop_front()?;
+        Some((waiting.grant, id, handle))
     }
 
     /// Adds a call to the connection with the lowest load, unless it is full.
@@ -101,11 +110,14 @@ impl<K: Clone> Slots<K> {
         self.next_id
     }
 
-    /// Returns whether there is room for another connection, which then counts as connecting.
-    pub(super) fn begin(&mut self) -> bool {
-        let has_room = self.size() < self.limits.connections;
-        self.connecting += usize::from(has_room);
-        has_room
+    /// Begins a connect if there is room for another connection, and returns its number. It counts until it is
+    /// [`opened`](Self::opened) or [`failed`](Self::failed).
+    pub(super) fn begin(&mut self) -> Option<u64> {
+        if self.size() >= self.limits.connections {
+            return None;
+        }
+        self.connecting += 1;
+        Some(self.id())
     }
 
     /// Adds a new connection and returns its id. Then [grant](Self::grant) its room.
@@ -116,12 +128,33 @@ impl<K: Clone> Slots<K> {
         id
     }
 
-    /// Records a failed connect. Returns the calls that it fails: all that wait, unless there is a connection that will
-    /// have room for them. Those that go on waiting do not make another attempt; the next call does.
-    pub(super) fn failed(&mut self) -> impl Iterator<Item = oneshot::Sender<Grant<K>>> + use<K> {
+    /// Records a failed connect. Returns the calls that it fails; the others go on waiting.
+    ///
+    /// | there is | fails |
+    /// |---|---|
+    /// | a connection, which will have room | no call |
+    /// | another connect under way | the call that this connect was begun for, and older calls without their own |
+    /// | neither | all calls |
+    ///
+    /// Older calls without a connect of their own would otherwise wait for as long as newer calls begin connects. Calls
+    /// that go on waiting do not make another attempt; the next call does.
+    pub(super) fn failed(&mut self, connect: u64) -> impl Iterator<Item = oneshot::Sender<Grant<K>>> + use<K> {
         self.connecting = self.connecting.saturating_sub(1);
-        let failed = if self.open.is_empty() { std::mem::take(&mut self.line) } else { VecDeque::new() };
-        failed.into_iter().map(|(_, waiting)| waiting)
+        let (has_connection, is_last) = (!self.open.is_empty(), self.connecting == 0);
+        let mut failed = Vec::new();
+        for mut waiting in std::mem::take(&mut self.line) {
+            // Numbers increase, so a call with a lower one is older than the connect.
+            let is_own = waiting.connect == Some(connect);
+            if !has_connection && (is_last || is_own || (waiting.connect.is_none() && waiting.id < connect)) {
+                failed.push(waiting.grant);
+                continue;
+            }
+            if is_own {
+                waiting.connect = None;
+            }
+            self.line.push_back(waiting);
+        }
+        failed.into_iter()
     }
 
     /// Ends a call on a connection. Then [grant](Self::grant) its room.
@@ -142,14 +175,15 @@ impl<K: Clone> Slots<K> {
         slot.quiet
     }
 
-    /// Removes a connection, so that it gets no more calls. Returns its handle, to be dropped without the lock, and
-    /// whether to open a connection for the calls that wait.
-    pub(super) fn remove(&mut self, id: u64) -> (Option<K>, bool) {
+    /// Removes a connection, so that it gets no more calls. Returns its handle, to be dropped without the lock, and the
+    /// number of a connect to start for the calls that wait.
+    pub(super) fn remove(&mut self, id: u64) -> (Option<K>, Option<u64>) {
         let place = self.open.iter().position(|slot| slot.id == id);
         let handle = place.map(|place| self.open.swap_remove(place).handle);
         // Once per lost connection: a target that fails is not asked again and again for calls that wait.
-        let opens = handle.is_some() && self.connecting < self.line.len() && self.begin();
-        (handle, opens)
+        let is_wanted = handle.is_some() && self.connecting < self.line.len();
+        let connect = if is_wanted { self.begin() } else { None };
+        (handle, connect)
     }
 
     /// Removes the connections without a call. Returns their handles, to be dropped without the lock.
@@ -166,7 +200,7 @@ impl<K: Clone> Slots<K> {
     /// Removes a call from the line. Returns its sender, to be dropped without the lock.
     #[must_use = "drop it once the slots are unlocked"]
     pub(super) fn leave(&mut self, id: u64) -> Option<impl Sized + use<K>> {
-        let place = self.line.iter().position(|(other, _)| *other == id)?;
+        let place = self.line.iter().position(|waiting| waiting.id == id)?;
         self.line.remove(place)
     }
 
@@ -229,14 +263,14 @@ mod tests {
     #[test]
     fn one_more_is_opened_while_all_are_busy_and_never_more_than_the_bound() {
         let mut slots = slots(2, 8, 8);
-        let (admission, opens) = slots.admit();
+        let (admission, connect) = slots.admit();
         let (_, mut granted) = waits(admission);
-        assert!(opens);
+        assert!(connect.is_some());
         slots.opened('a');
         grant(&mut slots);
         assert_eq!(granted.try_recv().unwrap().unwrap().1, 'a');
-        assert!(slots.admit().1, "the only one is busy");
-        assert!(!slots.admit().1, "the bound is two");
+        assert!(slots.admit().1.is_some(), "the only one is busy");
+        assert!(slots.admit().1.is_none(), "the bound is two");
     }
 
     #[test]
@@ -290,20 +324,21 @@ mod tests {
     #[test]
     fn a_connect_that_fails_fails_those_who_waited_for_it_and_no_later_ones() {
         let mut slots = slots(1, 1, 8);
-        let _early = waits(slots.admit().0);
-        assert_eq!(slots.failed().count(), 1);
-        let (admission, opens) = slots.admit();
+        let (admission, connect) = slots.admit();
+        let _early = waits(admission);
+        assert_eq!(slots.failed(connect.unwrap()).count(), 1);
+        let (admission, connect) = slots.admit();
         waits(admission);
-        assert!(opens, "each call may try again");
+        assert!(connect.is_some(), "each call may try again");
     }
 
     #[test]
     fn a_connect_that_fails_while_there_is_a_full_connection_leaves_the_line_and_is_not_repeated_for_it() {
         let mut slots = slots(2, 1, 8);
         let id = slots.opened('a');
-        assert!(slots.admit().1 || slots.begin());
+        let connect = slots.admit().1.unwrap();
         let (_, mut waiting) = waits(slots.admit().0);
-        assert_eq!(slots.failed().count(), 0);
+        assert_eq!(slots.failed(connect).count(), 0);
         assert_eq!(slots.size(), 1, "no attempt is under way");
         slots.release(id);
         grant(&mut slots);
@@ -316,7 +351,7 @@ mod tests {
         let id = slots.opened('a');
         used(slots.admit().0);
         let _waiting = waits(slots.admit().0);
-        assert_eq!(slots.remove(id), (Some('a'), true));
-        assert_eq!(slots.remove(id), (None, false));
+        assert!(matches!(slots.remove(id), (Some('a'), Some(_))));
+        assert_eq!(slots.remove(id), (None, None));
     }
 }

@@ -475,3 +475,68 @@ fn a_waker_that_looks_at_the_pool_does_not_deadlock() {
     });
     is_done.recv_timeout(Duration::from_secs(20)).expect("a deadlock, or a panic");
 }
+
+/// A connector whose attempts take the given times in milliseconds, one after the other, and fail where that says so.
+fn by_attempt(
+    attempts: Vec<(u64, bool)>,
+) -> impl Connect<Transport = Channel<u32, u32>, Future: Send> + Clone + Send + Sync {
+    let (made, attempts) = (Arc::new(AtomicUsize::new(0)), Arc::new(attempts));
+    service_fn(move |_: http::Request<()>| {
+        let (millis, succeeds) = attempts[made.fetch_add(1, Relaxed)];
+        async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            if !succeeds {
+                return Err(Error::refused(format!("after {millis} ms")));
+            }
+            let (here, there) = channel::<u32, u32>(64);
+            let double = service_fn(|number: u32| async move { Ok::<_, Error>(2 * number) });
+            tokio::spawn(Server::in_order(there, double));
+            Ok(http::Response::new(here))
+        }
+    })
+}
+
+/// Makes this many calls at once, and says how each ended.
+async fn calls_at_once(attempts: Vec<(u64, bool)>, connections: usize, calls: u32) -> Vec<Result<u32, String>> {
+    let pool: Doubling = PoolBuilder::new(by_attempt(attempts), http::Request::new(()))
+        .max_connections(connections.try_into().unwrap())
+        .in_order();
+    let ends = join_all((0..calls).map(|number| call(&pool, number))).await;
+    ends.into_iter().map(|end| end.map_err(|error| error.to_string())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_connect_fails_the_call_that_it_was_for_while_another_is_under_way() {
+    let ends = calls_at_once(vec![(100, false), (200, true)], 8, 2).await;
+    assert_eq!(ends, [Err("after 100 ms".to_owned()), Ok(2)]);
+    let ends = calls_at_once(vec![(200, true), (100, false)], 8, 2).await;
+    assert_eq!(ends, [Ok(0), Err("after 100 ms".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_no_connect_was_made_for_wait_for_the_last_one_under_way() {
+    let ends = calls_at_once(vec![(100, false), (200, true)], 2, 4).await;
+    assert_eq!(ends, [Err("after 100 ms".to_owned()), Ok(2), Ok(4), Ok(6)]);
+    let ends = calls_at_once(vec![(200, false), (100, false)], 2, 3).await;
+    let [after_100, after_200] = [100, 200].map(|millis| Err(format!("after {millis} ms")));
+    assert_eq!(ends, [after_200.clone(), after_100, after_200]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_an_outage_a_call_that_no_connect_was_made_for_fails_with_the_first_that_began_after_it() {
+    let pool: Doubling = PoolBuilder::new(by_attempt(vec![(100, false); 100]), http::Request::new(()))
+        .max_connections(2.try_into().unwrap())
+        .in_order();
+    // A call every 30 ms: a connect is always under way.
+    let calls = (0..50).map(|number| {
+        let pool = pool.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(30 * u64::from(number))).await;
+            let start = tokio::time::Instant::now();
+            assert!(call(&pool, number).await.unwrap_err().is_refused());
+            start.elapsed().as_millis()
+        }
+    });
+    let longest = join_all(calls).await.into_iter().max().unwrap();
+    assert!(longest <= 300, "{longest} ms");
+}
