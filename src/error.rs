@@ -38,6 +38,25 @@ struct Inner {
     retry_after: Option<Duration>,
     is_rejection: bool,
     is_unsent: bool,
+    /// Whether another attempt may succeed although the kind or the status says otherwise.
+    is_temporary: bool,
+}
+
+impl Inner {
+    /// Returns a copy of this level, without its cause.
+    fn copy(&self) -> Self {
+        Self {
+            kind: self.kind,
+            message: self.message.clone(),
+            source: None,
+            close: self.close.clone(),
+            refusal: self.refusal.clone(),
+            retry_after: self.retry_after,
+            is_rejection: self.is_rejection,
+            is_unsent: self.is_unsent,
+            is_temporary: self.is_temporary,
+        }
+    }
 }
 
 /// The HTTP response that rejected a handshake.
@@ -122,6 +141,7 @@ impl Error {
             retry_after: None,
             is_rejection,
             is_unsent: false,
+            is_temporary: false,
         }))
     }
 
@@ -187,6 +207,19 @@ impl Error {
         self.map(|inner| inner.is_unsent = false)
     }
 
+    /// Marks this error as one that another attempt may fix, for [`classify`](crate::layer::reconnect::classify). It
+    /// stands for several failures, of which its kind and status describe another one.
+    #[cfg(all(feature = "adaptive", not(target_arch = "wasm32")))]
+    pub(crate) fn into_temporary(self) -> Self {
+        self.map(|inner| inner.is_temporary = true)
+    }
+
+    /// Returns whether another attempt may succeed although the kind or the status says otherwise.
+    #[cfg(feature = "reconnect")]
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.0.is_temporary
+    }
+
     /// Returns this error with a cause.
     #[must_use]
     pub fn with_source(self, source: impl Into<BoxError>) -> Self {
@@ -240,16 +273,9 @@ impl Error {
     /// source.
     #[must_use]
     pub fn context(self, what: impl Into<Cow<'static, str>>) -> Self {
-        let mut outer = Self::new(self.0.kind, what.into());
-        if let Some(inner) = Arc::get_mut(&mut outer.0) {
-            inner.close.clone_from(&self.0.close);
-            inner.refusal.clone_from(&self.0.refusal);
-            inner.retry_after = self.0.retry_after;
-            inner.is_rejection = self.0.is_rejection;
-            inner.is_unsent = self.0.is_unsent;
-            inner.source = Some(Box::new(self));
-        }
-        outer
+        let mut outer = Inner { message: what.into(), ..self.0.copy() };
+        outer.source = Some(Box::new(self));
+        Self(Arc::new(outer))
     }
 
     /// Returns the peer's close code and reason, if a close frame ended the connection.
@@ -296,16 +322,7 @@ impl Error {
             change(inner);
             return self;
         }
-        let mut inner = Inner {
-            kind: self.0.kind,
-            message: self.0.message.clone(),
-            source: None,
-            close: self.0.close.clone(),
-            refusal: self.0.refusal.clone(),
-            retry_after: self.0.retry_after,
-            is_rejection: self.0.is_rejection,
-            is_unsent: self.0.is_unsent,
-        };
+        let mut inner = self.0.copy();
         inner.source = Some(Box::new(self));
         change(&mut inner);
         Self(Arc::new(inner))

@@ -24,6 +24,7 @@ pub enum Class {
 /// | any other close code: 1000, 1001, 1011 to 1014, the application's own | retry |
 /// | an end without a close message (1006), or with one without a code (1005) | retry |
 /// | refused, DNS, I/O, timeout, and all other kinds | retry |
+/// | of several transports that failed to connect (`AdaptiveConnector`), one that may work later | retry |
 ///
 /// Code 1000 is retried because a server that restarts also sends it when its handlers return. If your peer sends it to
 /// end the conversation, set [`end_on_normal_close`](super::ReconnectLayer::end_on_normal_close).
@@ -40,6 +41,9 @@ pub enum Class {
 pub fn classify(error: &Error) -> Class {
     if error.is_rejection() {
         return Class::Message;
+    }
+    if error.is_temporary() {
+        return Class::Retry;
     }
     if error.is_auth() || error.is_config() || error.is_protocol() || error.is_tls() || error.is_too_large() {
         return Class::Final;

@@ -45,9 +45,10 @@ use crate::{
 ///
 /// # Errors
 ///
-/// Returns one error if no transport connected. It names the failure of each transport. Its source is the most
-/// informative failure, which also determines its kind and therefore the answer of
-/// [`classify`](crate::layer::reconnect::classify).
+/// Returns one error if no transport connected. It names the failure of each transport. Its source, kind and status are
+/// those of the most informative failure, which is named first: one that stopped the attempt, or a handshake that the
+/// server objects to (400, say). [`classify`](crate::layer::reconnect::classify) still returns
+/// [`Class::Retry`](crate::layer::reconnect::Class::Retry) if another transport may connect later (502, say).
 ///
 /// # Cancel safety
 ///

@@ -86,8 +86,7 @@ fn is_busy(kind: TransportKind, error: &Error) -> bool {
     }
 }
 
-/// How informative an error is about why no transport connected. The user gets the failure with the greatest weight,
-/// and its kind says whether another attempt is worthwhile.
+/// How much a failure decides whether another attempt is worthwhile. The failure with the greatest weight does.
 ///
 /// The failure that stopped the attempt comes first. Failures that another attempt may fix come next, because giving up
 /// wrongly is worse than retrying in vain. Blocked UDP comes last, since it is common and says nothing about the
@@ -100,6 +99,13 @@ pub(super) fn weight(diagnosis: Diagnosis, error: &Error) -> u8 {
         _ if classify(error) != Class::Final => 3,
         _ => 2,
     }
+}
+
+/// Returns whether a server understood the handshake and objects to it, so that the caller may do something about it. A
+/// status that says that nothing is there does not count: the server may lack one transport.
+pub(super) fn objects(error: &Error) -> bool {
+    let status = error.status().map(|status| status.as_u16());
+    matches!(status, Some(400..=499)) && !matches!(status, Some(404 | 405 | 408 | 410 | 425 | 426 | 429))
 }
 
 /// Returns whether a connection was lost because its path went dead: nothing came in for too long according to a

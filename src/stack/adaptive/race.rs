@@ -15,9 +15,13 @@ use super::{
     endpoints::Endpoint,
     memory::Last,
     plan::Plan,
-    policy::{Diagnosis, Effect, Scope, diagnose, weight},
+    policy::{Diagnosis, Effect, Scope, diagnose, objects, weight},
 };
-use crate::{Error, rt::Timer};
+use crate::{
+    Error,
+    layer::reconnect::{Class, classify},
+    rt::Timer,
+};
 
 /// How much longer UDP may be silent after the server has answered over TCP, even if only to refuse. The first value
 /// leaves time for the loss of a first packet (RFC 9002, section 6.2.2: 1 s) and the second packet. The second value
@@ -224,14 +228,30 @@ impl Failures {
         })
     }
 
-    /// Combines all failures into one error. Its kind, status and the like are those of the most informative failure,
-    /// which is its source; its message names each failure.
-    fn into_error(self) -> Error {
+    /// Combines all failures into one error. Its source, kind and status are those of the failure that the caller can do
+    /// most about; its message names each failure, that one first. The failure with the greatest weight decides whether
+    /// another attempt is worthwhile, and when.
+    fn into_error(mut self) -> Error {
+        let weigh = |failure: &Failure| weight(failure.diagnosis, &failure.error);
+        // Stable: of equal failures, the earlier one comes first.
+        self.0.sort_by_key(|failure| std::cmp::Reverse(weigh(failure)));
+        let decides = self.0.first().map(|Failure { error, .. }| (classify(error), error.retry_after()));
+        // What stopped the attempt concerns all transports, so nothing goes before it.
+        let stops =
+            |failure: &Failure| matches!(failure.diagnosis.effect, Effect::Stop(scope) if scope != Scope::Plaintext);
+        self.0.sort_by_key(|failure| !stops(failure) && !objects(&failure.error));
         let each: Vec<_> = self.0.iter().map(|Failure { kind, error, .. }| format!("{kind}: {error}")).collect();
-        let most = self.0.into_iter().rev().max_by_key(|failure| weight(failure.diagnosis, &failure.error));
-        match most {
-            Some(Failure { error, .. }) => error.context(format!("no transport connected; {}", each.join("; "))),
-            None => Error::config("no transport is available: all are switched off or require TLS (https://)"),
+        let (Some((class, retry_after)), Some(Failure { error, .. })) = (decides, self.0.into_iter().next()) else {
+            return Error::config("no transport is available: all are switched off or require TLS (https://)");
+        };
+        let (was, had) = (classify(&error), error.retry_after());
+        let mut error = error.context(format!("no transport connected; {}", each.join("; ")));
+        if class != Class::Final && was == Class::Final {
+            error = error.into_temporary();
+        }
+        match retry_after {
+            Some(time) if had.is_none() => error.with_retry_after(time),
+            _ => error,
         }
     }
 }

@@ -473,6 +473,31 @@ fn the_error_names_each_and_has_the_kind_of_the_one_that_tells_most() {
 }
 
 #[test]
+fn a_handshake_that_a_server_objects_to_is_told_first_and_a_transport_that_may_work_later_is_retried() {
+    let kinds = [TransportKind::WebSocket, TransportKind::Sse];
+    for objection in [400, 406, 451] {
+        let later = || status(502).with_retry_after(ms(700));
+        for errors in [[status(objection), later()], [later(), status(objection)]] {
+            let [first, second] = errors;
+            let error = failures([(kinds[0], first), (kinds[1], second)]);
+            assert_eq!(error.status().map(|status| status.as_u16()), Some(objection));
+            assert_eq!((classify(&error), error.retry_after()), (Class::Retry, Some(ms(700))));
+            let outer = error.clone().context("one level up").into_unsent();
+            assert_eq!(classify(&outer), Class::Retry);
+            let words = error.to_string();
+            assert!(words.find(&objection.to_string()) < words.find("502"), "{words}");
+        }
+    }
+    let both = failures([(kinds[0], status(400)), (kinds[1], status(404))]);
+    assert_eq!((both.status().map(|status| status.as_u16()), classify(&both)), (Some(400), Class::Final));
+    // A server that asks for time, or is down, was not asked further.
+    let busy = failures([(kinds[0], status(400)), (kinds[1], status(429))]);
+    assert_eq!(classify(&busy), Class::Retry);
+    let refused = failures([(kinds[1], status(502)), (kinds[0], status(403))]);
+    assert!(refused.is_auth() && classify(&refused) == Class::Final);
+}
+
+#[test]
 fn a_server_that_is_down_is_tried_again_and_a_token_that_is_refused_is_not() {
     let udp = || (TransportKind::WebTransport, Error::timeout("silence"));
     let down = failures([udp(), (TransportKind::WebSocket, Error::refused("nobody listens"))]);
