@@ -18,8 +18,14 @@ use crate::{
         Reason, Secret, Token, TokenRequest,
         oneshot::{Flight, Oneshot},
     },
-    rt::Instant,
+    rt::{Instant, Timer},
 };
+
+/// The pace of renewals that servers request, for all connections that share the tokens: this many at once, then one in
+/// each interval. A server that requests a token again and again, or finds each one too old, would otherwise have the
+/// source called in a tight loop.
+const RENEWALS_AT_ONCE: u32 = 8;
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A source of a client's tokens: any `Service<`[`TokenRequest`]`, Response = `[`Token`]`> + Clone`, including an async
 /// function in tower's `service_fn`.
@@ -64,6 +70,7 @@ struct SharedSource<S: TokenSource> {
 struct CachedTokens<S: TokenSource> {
     margin: Duration,
     cache: Cache,
+    pace: Pace,
     flight: Flight<Fetch<S>>,
 }
 
@@ -86,7 +93,7 @@ where
     /// Creates a cache for `source` that replaces tokens `margin` before they expire (or after half their life, if that
     /// is later). The margin covers the time that a connect may take and the difference between clocks.
     pub fn with_margin(source: S, margin: Duration) -> Self {
-        let inner = CachedTokens { margin, cache: Cache::new(), flight: Flight::new() };
+        let inner = CachedTokens { margin, cache: Cache::new(), pace: Pace::default(), flight: Flight::new() };
         Self { shared: Arc::new(SharedSource { source: Mutex::new(source), inner: Mutex::new(inner) }) }
     }
 
@@ -128,8 +135,16 @@ where
             return getting;
         }
         let reason = reason(&inner.cache);
+        let mut wait = Timer::new();
+        if reason == Reason::Renewal {
+            let now = Instant::now();
+            match inner.pace.next(now) {
+                start if start > now => wait.set_at(start),
+                _ => inner.pace.begin(now),
+            }
+        }
         let fetch = Oneshot::new(source, TokenRequest { reason });
-        let flight = inner.flight.start(Fetch { fetch, reason, shared: self.shared.clone() });
+        let flight = inner.flight.start(Fetch { wait, fetch, reason, shared: self.shared.clone() });
         Getting { step: Step::Waiting { flight } }
     }
 }
@@ -168,6 +183,8 @@ impl<S: TokenSource> SharedSource<S> {
 pin_project! {
     /// One call of the source, whose response goes into the cache.
     struct Fetch<S: TokenSource> {
+        // Set until a renewal may call the source.
+        wait: Timer,
         #[pin]
         fetch: Oneshot<S, TokenRequest>,
         reason: Reason,
@@ -183,6 +200,11 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        if this.wait.is_set() {
+            ready!(this.wait.poll(cx));
+            // Counted when it begins: one whose connection ends meanwhile delays no other.
+            this.shared.lock().pace.begin(Instant::now());
+        }
         let fetched = ready!(this.fetch.poll(cx));
         let mut inner = this.shared.lock();
         inner.flight.land();
@@ -279,6 +301,25 @@ impl Service<TokenRequest> for FixedToken {
 
     fn call(&mut self, _: TokenRequest) -> Self::Future {
         ready(Ok(self.0.clone()))
+    }
+}
+
+/// The pace of renewals (GCRA). Pure: times are passed in.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When the renewals so far would have ended at one per interval.
+    used_until: Option<Instant>,
+}
+
+impl Pace {
+    /// Returns when the next renewal may begin, which may be in the past.
+    fn next(&self, now: Instant) -> Instant {
+        let burst = RENEWAL_INTERVAL * (RENEWALS_AT_ONCE - 1);
+        self.used_until.and_then(|time| time.checked_sub(burst)).unwrap_or(now)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.used_until = Some(self.used_until.map_or(now, |time| time.max(now)) + RENEWAL_INTERVAL);
     }
 }
 

@@ -97,7 +97,8 @@ where
     }
 
     /// Sets the maximum age of the set, for all clones. Defaults to 1 hour. A withdrawn key may be accepted for this
-    /// long.
+    /// long, and for 24 times as long while fetches fail. A token that is verified with older keys waits for a new set,
+    /// unless the last fetch failed.
     #[must_use]
     pub fn max_age(self, time: Duration) -> Self {
         self.shared.lock().set.max_age = time;
@@ -155,10 +156,10 @@ where
 
     fn call(&mut self, credentials: Credentials) -> Self::Future {
         let now = Instant::now();
-        let (keys, is_old) = {
+        let (keys, is_old, is_failing) = {
             // The keys are an `Arc`, so a fetch that ends meanwhile changes nothing here.
             let inner = self.shared.lock();
-            (inner.set.keys(now), inner.set.is_old(now))
+            (inner.set.keys(now), inner.set.is_old(now), inner.set.is_failing)
         };
         // Outside the lock, because verifying a signature takes a while.
         let verified =
@@ -166,7 +167,8 @@ where
         let flight = match verified {
             // After a rotation, or a token of a stranger: which of them, only a fetch can tell.
             Err(Problem::UnknownKey) => self.shared.fetch(now),
-            Ok(_) if is_old => self.shared.fetch(now),
+            // A source that failed may hang now, and would delay each handshake. A task fetches on.
+            Ok(_) if is_old => self.shared.fetch(now).filter(|_| !is_failing || Handle::try_current().is_err()),
             _ => None,
         };
         let step = match (flight, verified) {
@@ -339,6 +341,9 @@ const MAX_SIZE: usize = 256 << 10;
 /// The maximum number of keys that are kept.
 const MAX_KEYS: usize = 64;
 
+/// How long keys are trusted at least. A maximum age of zero means a fetch for each token, whose keys must be of use.
+const LEAST_TRUST: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Debug)]
 struct KeySet {
     interval: Duration,
@@ -347,6 +352,8 @@ struct KeySet {
     fetched: Option<Instant>,
     /// The earliest time of the next fetch.
     next: Option<Instant>,
+    /// Whether the last fetch failed.
+    is_failing: bool,
 }
 
 impl KeySet {
@@ -357,13 +364,14 @@ impl KeySet {
             keys: Arc::default(),
             fetched: None,
             next: None,
+            is_failing: false,
         }
     }
 
     /// Returns the keys, unless they are too old to be trusted: a day, by default.
     fn keys(&self, now: Instant) -> Arc<[JwtKey]> {
         match self.age(now) {
-            Some(age) if age < self.max_age.saturating_mul(24) => self.keys.clone(),
+            Some(age) if age < self.max_age.saturating_mul(24).max(LEAST_TRUST) => self.keys.clone(),
             _ => Arc::default(),
         }
     }
@@ -387,11 +395,13 @@ impl KeySet {
         self.keys = keys;
         self.fetched = Some(now);
         self.next = now.checked_add(self.interval);
+        self.is_failing = false;
     }
 
     /// Records a fetch that failed or was dropped before its end: the next one need not wait as long.
     fn failed(&mut self, now: Instant) {
         self.next = now.checked_add(self.interval / 10);
+        self.is_failing = true;
     }
 }
 

@@ -212,6 +212,61 @@ async fn a_source_that_never_answers_has_failed_after_the_time_for_a_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_hangs_delays_the_tokens_of_known_keys_once_and_is_asked_on() {
+    let hour = Duration::from_secs(3600);
+    let (begun, ended) = (Count::default(), Count::default());
+    let hangs = Arc::new(Mutex::new(false));
+    let (set, is_hanging, calls) = (set(&[jwk(Algorithm::RS256, "a")]), hangs.clone(), begun.clone());
+    let source = service_fn(move |()| {
+        calls.up();
+        let (set, hangs) = (set.lock().unwrap().clone(), *is_hanging.lock().unwrap());
+        let ended = ended.clone();
+        async move {
+            if hangs {
+                never::<()>().await;
+            }
+            ended.up();
+            set
+        }
+    });
+    let verifier = JwksVerifier::<_, ()>::new(source, JwtRules::new().audience("feed"));
+    let claims = json!({ "aud": "feed", "exp": now() + 86_400 });
+    let token = || sign_with_id(Algorithm::RS256, "a", &claims);
+    verify(&verifier, token()).await.unwrap();
+    *hangs.lock().unwrap() = true;
+    tokio::time::advance(hour).await;
+    let mut waits = Vec::new();
+    for _ in 0..20 {
+        let start = tokio::time::Instant::now();
+        verify(&verifier, token()).await.unwrap();
+        waits.push(start.elapsed().as_secs());
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!((waits[0], waits[1..].iter().sum::<u64>()), (30, 0), "{waits:?}");
+    assert!(begun.get() > 3, "it is asked again in the background");
+    *hangs.lock().unwrap() = false;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for _ in 0..2 {
+        verify(&verifier, token()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let asked = begun.get();
+    verify(&verifier, token()).await.unwrap();
+    assert_eq!(begun.get(), asked, "the set is new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_is_old_at_once_is_fetched_for_each_token_and_used() {
+    let count = Count::default();
+    let verifier =
+        verifier(&set(&[jwk(Algorithm::RS256, "a")]), &count).max_age(Duration::ZERO).interval(Duration::ZERO);
+    for number in 1..=3 {
+        verify(&verifier, token(Algorithm::RS256, "a")).await.unwrap();
+        assert_eq!(count.get(), number);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_cannot_be_read_does_not_take_the_set_down() {
     let mut wrong = jwk(Algorithm::RS256, "wrong");
     wrong["key_ops"] = json!(7);

@@ -120,3 +120,46 @@ async fn a_flood_of_marks_lets_other_tasks_run() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_nearly_expire_are_not_requested_in_a_tight_loop() {
+    for life in [None, Some(Duration::ZERO), Some(Duration::from_millis(1))] {
+        let count = Count::default();
+        let (here, mut server) = channel(4);
+        let mut client = RenewLayer::new(Tokens::new(numbered(&count, life))).layer(here);
+        // A server that finds each token too old, and requests another at once.
+        let requests = async {
+            loop {
+                ask(&mut server).await;
+                let token = server.next().await.unwrap().unwrap();
+                assert!(token.is_data());
+            }
+        };
+        let both = futures_util::future::join(requests, client.next());
+        assert!(tokio::time::timeout(Duration::from_secs(60), both).await.is_err());
+        // A few at once, then one a second.
+        assert!((60..=70).contains(&count.get()), "{} tokens in a minute", count.get());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_share_tokens_share_the_pace_of_their_renewals() {
+    let count = Count::default();
+    let tokens = Tokens::new(numbered(&count, Some(Duration::from_millis(1))));
+    let clients = (0..100).map(|_| {
+        let (here, mut server) = channel(4);
+        let mut client = RenewLayer::new(tokens.clone()).layer(here);
+        async move {
+            let requests = async {
+                loop {
+                    ask(&mut server).await;
+                    server.next().await.unwrap().unwrap();
+                }
+            };
+            futures_util::future::join(requests, client.next()).await
+        }
+    });
+    let all = futures_util::future::join_all(clients);
+    assert!(tokio::time::timeout(Duration::from_secs(60), all).await.is_err());
+    assert!(count.get() <= 70, "{} tokens in a minute", count.get());
+}
