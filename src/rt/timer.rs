@@ -86,7 +86,7 @@ impl Timer {
 }
 
 /// Thirty years stand in for "never": the clock cannot represent the end of a duration such as `Duration::MAX`.
-fn later(now: Instant, time: Duration) -> Instant {
+pub(super) fn later(now: Instant, time: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
     now.checked_add(time).unwrap_or_else(|| now + FAR)
 }

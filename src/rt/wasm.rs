@@ -16,7 +16,7 @@ pub(crate) struct Sleep {
 }
 
 pub(crate) fn sleep(time: Duration) -> Sleep {
-    Sleep { deadline: Instant::now() + time, timeout: timeout(time) }
+    Sleep { deadline: super::timer::later(Instant::now(), time), timeout: timeout(time) }
 }
 
 /// The browser counts whole milliseconds, up to 2^31 of them. Longer durations are slept in pieces.

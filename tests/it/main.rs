@@ -7,6 +7,7 @@ use support::{proxy, serve};
 mod channel;
 mod codec;
 mod drive;
+mod extremes;
 mod layer;
 mod mixed;
 mod resume;

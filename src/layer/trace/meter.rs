@@ -99,12 +99,12 @@ impl Meter {
         }
     }
 
-    /// Publishes every `period`, forever. Spawn it with the connection, and drop it with the connection. Dropping this
+    /// Publishes every `period` (at least 1 ms), forever. Spawn it with the connection, and drop it with the connection. Dropping this
     /// future loses nothing.
     pub async fn run(mut self, period: Duration) {
         loop {
             self.publish();
-            crate::rt::sleep(period).await;
+            crate::rt::sleep(period.max(Duration::from_millis(1))).await;
         }
     }
 }
