@@ -33,6 +33,9 @@ use crate::{
 /// next connection; only the peer's close frame is kept.
 /// *Ended* is told once the user has received what was read before.
 ///
+/// A failed write alone does not leave *Open*, because the peer may have said bye before it went away: what it sent is
+/// received for at most [`ANSWER`] from the first time that there is nothing to read.
+///
 /// The end of the session is independent of that of the connection:
 ///
 /// | this end said bye | the peer said bye | the session |
@@ -47,7 +50,7 @@ pub(super) struct Link<T> {
     wakers: Arc<WakerPair>,
     writer: Writer,
     phase: Phase,
-    /// The end of the wait after the peer's bye.
+    /// The end of the wait after the peer's bye, or for it after a failed write.
     last_words: Timer,
     /// The user's sink waits for acknowledgements, so its methods read.
     sink_reads: bool,
@@ -227,7 +230,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                         return Poll::Ready(Received::End(LinkEnd::Over));
                     }
                     self.writer.poll_idle(Pin::new(&mut self.inner), ledger);
-                    if self.part_if_write_failed() {
+                    if self.poll_end_of_reading().is_ready() {
                         continue;
                     }
                     // A write may have been refused.
@@ -345,7 +348,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                 },
                 Poll::Ready(Err(end)) => self.finish(end),
                 Poll::Pending => {
-                    if self.is_parting() || self.part_if_write_failed() {
+                    if self.is_parting() || self.poll_end_of_reading().is_ready() {
                         self.wakers.reader.wake();
                     }
                     return Poll::Ready(());
@@ -358,11 +361,20 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         Poll::Pending
     }
 
-    /// Ends a connection that cannot be written and gives nothing to read for now.
-    fn part_if_write_failed(&mut self) -> bool {
-        let Some(error) = self.writer.failed.clone() else { return false };
-        self.part(LinkEnd::Cut(Some(self.with_peer_close(error))), None, ANSWER);
-        true
+    /// After a write has failed, ends the connection if nothing has come in for some time. Called when there is nothing
+    /// to read.
+    fn poll_end_of_reading(&mut self) -> Poll<()> {
+        let Some(error) = self.writer.failed.clone() else { return Poll::Pending };
+        let both = self.writer.both().clone();
+        let mut cx = Context::from_waker(&both);
+        if !self.last_words.is_set() {
+            self.last_words.set(ANSWER);
+        }
+        // A layer below that ends the connection sends its close message while it is polled.
+        let _ = self.inner().poll_flush(&mut cx);
+        ready!(self.last_words.poll(&mut cx));
+        self.phase = Phase::Ended(LinkEnd::Cut(Some(self.with_peer_close(error))));
+        Poll::Ready(())
     }
 
     /// Reads what the peer still says on a connection that cannot be written. Returns `Ready` once that is known, or if
@@ -370,9 +382,13 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     pub(super) fn poll_last_words(&mut self, ledger: &mut Ledger, cx: &Context<'_>) -> Poll<()> {
         self.wakers.writer.register(cx.waker());
         ready!(self.read_ahead(ledger));
-        if self.is_parting() {
-            self.phase = Phase::Ended(ready!(self.poll_parted()));
-            self.wakers.reader.wake();
+        match self.phase {
+            Phase::Open => return Poll::Pending,
+            Phase::Parting(_) => {
+                self.phase = Phase::Ended(ready!(self.poll_parted()));
+                self.wakers.reader.wake();
+            }
+            Phase::Ended(_) => {}
         }
         Poll::Ready(())
     }

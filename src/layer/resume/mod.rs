@@ -47,8 +47,8 @@
 //!   when the user gets them. They are at most what the peer keeps unacknowledged, and never more than this end's own
 //!   bound: what it keeps itself, at least 1024 messages and 1 MiB.
 //! - `poll_flush` waits for acknowledgements if this end keeps more than the other end can hold.
-//! - After a write has failed, the sink waits at most 1 s for the peer's close frame, whose code decides whether the
-//!   session goes on.
+//! - After a write has failed, the sink waits at most 1 s for what the peer sent before: the end of the session, or a
+//!   close frame, whose code decides whether the session goes on.
 //! - Without a connection, `poll_next` and `poll_flush` of a [`Session`] wait for the client to come back, and
 //!   `poll_ready` when the buffer is full. All wait at most [`ttl`](SessionStore::ttl).
 //! - [`SessionStore::accept`] waits for the client's first message, and for the session's handler to poll its

@@ -152,7 +152,7 @@ async fn check(client: &Settings, server: &Settings, says: Vec<Said>, budgets: V
 fn run(client: &Settings, server: &Settings, says: Vec<Said>, budgets: Vec<usize>) -> (usize, u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(5), check(client, server, says, budgets)).await.expect("it hangs")
+        tokio::time::timeout(Duration::from_secs(60), check(client, server, says, budgets)).await.expect("it hangs")
     })
 }
 

@@ -3,12 +3,14 @@
 use std::{error::Error as _, task::Context, time::Duration};
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
+use tower::Layer;
 use tower_transport::{
     CloseCode, CloseFrame, Error, Message, Queue, TransportExt, channel,
     layer::resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
+    test_util::fault::{Direction, Faults},
 };
 
-use super::support::{connect, message, put, take, world};
+use super::support::{connect, dial, message, put, take, world};
 
 #[tokio::test(start_paused = true)]
 async fn a_session_whose_client_stays_away_ends_after_its_time_and_says_what_was_left() {
@@ -344,4 +346,48 @@ async fn one_owner_does_not_fill_the_store_and_makes_room_with_its_own_oldest_lo
         take(&mut live[0].0, 0..1).await;
     }
     assert!(store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_session_is_heard_behind_a_write_that_fails() {
+    let (faults, store) = (Faults::new(), SessionStore::new());
+    let (dial, mut incoming) = dial(64, &Faults::new());
+    let mut client = ResumeLayer::new().layer(dial);
+    let accepting = async { store.accept(faults.layer().layer(incoming.recv().await.unwrap())).await };
+    let (near, accepted) = tokio::join!(connect(&mut client), accepting);
+    let (mut near, Ok(Accepted::New(mut session))) = (near.unwrap().0, accepted) else { panic!("a session") };
+    // What the client says last is slow to come in.
+    faults.stall(Direction::Incoming);
+    put(&mut near, 0..2);
+    near.close().now_or_never().expect("there is room").unwrap();
+    drop((near, client));
+    let before = tokio::time::Instant::now();
+    let _ = session.send(message(7)).now_or_never();
+    let late = faults.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        late.resume(Direction::Incoming);
+    });
+    take(&mut session, 0..2).await;
+    while let Some(item) = session.next().await {
+        assert!(item.unwrap().is_close());
+    }
+    assert_eq!(before.elapsed(), Duration::from_millis(900));
+    assert!(store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_cannot_be_written_and_stays_silent_ends_in_a_second() {
+    let (faults, store) = (Faults::new(), SessionStore::new().ttl(Duration::from_secs(7)));
+    let (dial, mut incoming) = dial(64, &Faults::new());
+    let mut client = ResumeLayer::new().layer(dial);
+    let accepting = async { store.accept(faults.layer().layer(incoming.recv().await.unwrap())).await };
+    let (near, accepted) = tokio::join!(connect(&mut client), accepting);
+    let (near, Ok(Accepted::New(mut session))) = (near.unwrap().0, accepted) else { panic!("a session") };
+    faults.stall(Direction::Incoming);
+    drop(near);
+    let before = tokio::time::Instant::now();
+    let _ = session.send(message(7)).now_or_never();
+    assert!(session.next().await.unwrap().unwrap_err().is_closed());
+    assert_eq!(before.elapsed(), Duration::from_secs(8));
 }
