@@ -37,6 +37,11 @@ while let Some(order) = receiver.receive().await {
 ```"
 )]
 //!
+//! # Guides
+//!
+//! The module [`guide`] has the guides: getting started, choosing, migrating, deployment, cookbook, testing, FAQ,
+//! comparison. The pages that this documentation calls `docs/wire.md`, `docs/attacks.md` and so on are there, too.
+//!
 //! # Three things a layer can wrap
 //!
 //! tower's README warns that a purely stream-based protocol may not fit a request/response trait. It is right: a
@@ -182,6 +187,6 @@ pub use self::{
     },
 };
 
-#[cfg(all(doctest, feature = "websocket", feature = "rkyv"))]
+#[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
