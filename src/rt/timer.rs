@@ -1,35 +1,40 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 #[cfg(not(target_arch = "wasm32"))]
-use super::native::{Instant, Sleep, sleep, unconstrained};
+use super::native::{Instant, Sleep, has_budget_remaining, sleep, unconstrained};
 #[cfg(target_arch = "wasm32")]
-use super::wasm::{Instant, Sleep, sleep, unconstrained};
+use super::wasm::{Instant, Sleep, has_budget_remaining, sleep, unconstrained};
 
 /// A reusable timer. Its memory is allocated when it is first set, and then kept.
 ///
-/// Polling it costs about as much as a whole layer. Poll it when the layer below is `Pending`, not for each message.
-/// Like any other future, it wakes the task that polled it last.
+/// Like any other future, it wakes the task that polled it last. The first poll by a task costs about as much as a whole
+/// layer. Further polls by the same task cost two loads until the timer fires. Poll it when the layer below is
+/// `Pending`, not for each message.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     is_set: bool,
+    /// The waker that `sleep` wakes, if it was polled since it was set. An idle connection is polled for many reasons,
+    /// and registering the same waker each time would be most of the cost of such a poll.
+    registered: Option<Waker>,
 }
 
 #[allow(dead_code, reason = "which of them are used depends on the features")]
 impl Timer {
     /// Creates a timer that is not set.
     pub(crate) const fn new() -> Self {
-        Self { sleep: None, is_set: false }
+        Self { sleep: None, is_set: false, registered: None }
     }
 
     /// Sets the timer to fire after `time`, replacing any earlier deadline. Reads the clock.
     pub(crate) fn set(&mut self, time: Duration) {
         self.is_set = true;
+        self.registered = None;
         match &mut self.sleep {
             Some(sleep) => sleep.as_mut().reset(later(Instant::now(), time)),
             None => self.sleep = Some(Box::pin(sleep(time))),
@@ -39,6 +44,7 @@ impl Timer {
     /// Sets the timer to fire at `deadline`, replacing any earlier deadline.
     pub(crate) fn set_at(&mut self, deadline: Instant) {
         self.is_set = true;
+        self.registered = None;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(Duration::ZERO)));
         sleep.as_mut().reset(deadline);
     }
@@ -76,7 +82,17 @@ impl Timer {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.sleep {
             Some(sleep) if self.is_set => {
-                ready!(sleep.as_mut().poll(cx));
+                // Firing comes before waking, so a timer that has not fired yet still wakes the registered waker.
+                if self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) && !sleep.is_elapsed() {
+                    return Poll::Pending;
+                }
+                self.registered = None;
+                let has_budget = has_budget_remaining();
+                if sleep.as_mut().poll(cx).is_pending() {
+                    // Without a budget, the timer was not asked.
+                    self.registered = has_budget.then(|| cx.waker().clone());
+                    return Poll::Pending;
+                }
                 self.is_set = false;
                 Poll::Ready(())
             }
