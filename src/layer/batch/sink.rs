@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, Message, Transport,
-    layer::own::LayerSink,
+    layer::own::{Answer, LayerSink},
     message::trailer::{self, Layer},
     rt::Timer,
     transport::wakers::WakerSlot,
@@ -105,6 +105,30 @@ impl BatchSink {
     where
         T: Transport<Message>,
     {
+        let mut answer = None;
+        if self.late.is_none() && !self.is_unflushed() {
+            match self.sink.forward_ready(inner.as_mut(), cx) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(polled) => answer = polled,
+            }
+        }
+        self.poll_ready_behind(answer, inner, cx)
+    }
+
+    /// The rest of `poll_ready`, unless nothing waits and the transport below has room.
+    #[inline(never)]
+    fn poll_ready_behind<T>(
+        &mut self,
+        answer: Answer<T, Message>,
+        mut inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>>
+    where
+        T: Transport<Message>,
+    {
+        if answer.is_some() {
+            return self.sink.poll_ready_behind(answer, inner, cx);
+        }
         self.tell_late()?;
         if self.is_unflushed() && self.pack.policy().delay().is_some() && !self.timer.is_running() {
             self.poll_rung(inner.as_mut(), cx)?;
@@ -185,13 +209,16 @@ impl BatchSink {
     where
         T: Transport<Message>,
     {
-        self.tell_late()?;
         // Usually a lone message.
-        if self.sink.has_room()
+        if self.late.is_none()
+            && self.sink.holds_room()
             && let Some(alone) = self.pack.take_alone()
         {
-            self.give(inner.as_mut(), alone)?;
+            self.is_dirty = true;
+            self.sink.passes();
+            inner.as_mut().start_send(alone).map_err(Into::into)?;
         } else {
+            self.tell_late()?;
             self.hand_over(inner.as_mut())?;
         }
         let flushed = self.sink.poll_flush(inner, cx);

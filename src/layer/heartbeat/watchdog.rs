@@ -119,31 +119,43 @@ impl<M> Watchdog<M> {
     #[inline]
     pub(super) fn poll_ready<T: Transport<M>>(
         &mut self,
-        inner: Pin<&mut T>,
+        mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        if self.sink.is_forwarding() && !self.is_full {
-            let room = self.sink.poll_ready(inner, cx);
-            self.is_full = room.is_pending() && rt::has_budget_remaining();
-            return room;
+        let mut answer = None;
+        if !self.is_full {
+            match self.sink.forward_ready(inner.as_mut(), cx) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(polled) => answer = polled,
+            }
         }
-        self.measured(|sink| sink.poll_ready(inner, cx))
+        self.measured(|sink| match answer {
+            None => sink.poll_ready(inner, cx),
+            answer => sink.poll_ready_behind(answer, inner, cx),
+        })
     }
 
     #[inline]
     pub(super) fn poll_flush<T: Transport<M>>(
         &mut self,
-        inner: Pin<&mut T>,
+        mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        if self.sink.is_forwarding() && !self.is_full {
-            let flushed = self.sink.poll_flush(inner, cx);
-            self.is_full = flushed.is_pending() && rt::has_budget_remaining();
-            return flushed;
+        let mut answer = None;
+        if !self.is_full {
+            match self.sink.forward_flush(inner.as_mut(), cx) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(polled) => answer = polled,
+            }
         }
-        self.measured(|sink| sink.poll_flush(inner, cx))
+        self.measured(|sink| match answer {
+            None => sink.poll_flush(inner, cx),
+            answer => sink.poll_flush_behind(answer, inner, cx),
+        })
     }
 
+    /// Out of line, so that the methods above are small enough to be inlined.
+    #[inline(never)]
     fn measured<R>(&mut self, poll: impl FnOnce(&mut LayerSink<M>) -> Poll<R>) -> Poll<R> {
         let mark = Mark::now();
         let polled = poll(&mut self.sink);
@@ -152,7 +164,15 @@ impl<M> Watchdog<M> {
     }
 
     /// Writes what the peer waits for, even if the user never writes.
-    pub(super) fn write<T: Transport<M>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) {
+    #[inline]
+    pub(super) fn write<T: Transport<M>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) {
+        // Most polls find nothing to write.
+        if self.has_to_write() {
+            self.write_all(inner, cx);
+        }
+    }
+
+    fn write_all<T: Transport<M>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) {
         while self.has_to_write() && self.write_failed.is_none() {
             if self.sink.is_empty() {
                 self.answer.take().into_iter().chain(self.ping.take()).for_each(|message| self.sink.push(message));

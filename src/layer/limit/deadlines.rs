@@ -11,6 +11,8 @@ pub(super) struct Deadlines {
     lifetime: Option<Duration>,
     /// The number of bytes that may move without a message of data before they stop being a sign of life.
     most: u64,
+    /// A message of data passed, which [`settle`](Self::settle) has yet to take into account.
+    has_passed: bool,
     is_active: bool,
     /// The number of ticks in a row in which no message passed.
     quiet: u32,
@@ -35,20 +37,43 @@ const LEAST_RATE: u128 = 1024;
 
 impl Deadlines {
     pub(super) const fn new(idle: Option<Duration>, lifetime: Option<Duration>, most: usize) -> Self {
-        Self { idle, lifetime, most: most as u64, is_active: false, quiet: 0, moved: 0, unfinished: 0 }
+        Self {
+            idle,
+            lifetime,
+            most: most as u64,
+            has_passed: false,
+            is_active: false,
+            quiet: 0,
+            moved: 0,
+            unfinished: 0,
+        }
     }
 
     /// Notes a message. Only data is a sign of life.
     #[inline]
     pub(super) fn passed(&mut self, is_data: bool) {
-        self.is_active |= is_data;
-        if is_data {
+        self.has_passed |= is_data;
+    }
+
+    /// Takes into account that a message passed. Each message costs one store, and this waits for the next bytes or the
+    /// next tick.
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.has_passed) {
+            self.is_active = true;
             self.unfinished = 0;
         }
     }
 
     /// Notes bytes that moved without completing a message.
+    #[inline]
     pub(super) fn moved(&mut self, bytes: u64) {
+        if bytes > 0 && self.idle.is_some() {
+            self.count(bytes);
+        }
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.settle();
         self.moved = self.moved.saturating_add(bytes);
         self.unfinished = self.unfinished.saturating_add(bytes);
     }
@@ -77,6 +102,7 @@ impl Deadlines {
             return Some(Over::Lifetime(lifetime));
         }
         let idle = self.idle?;
+        self.settle();
         let is_moving = self.is_moving(idle / TICKS);
         self.quiet = if std::mem::take(&mut self.is_active) || is_moving { 0 } else { self.quiet + 1 };
         (self.quiet >= TICKS).then_some(Over::Idle(idle))

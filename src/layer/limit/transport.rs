@@ -13,7 +13,7 @@ use tower_layer::Layer;
 use super::deadlines::{Deadlines, Over, shortened};
 use crate::{
     CloseCode, CloseFrame, Error, Message, Transport,
-    layer::own::LayerSink,
+    layer::own::{Answer, LayerSink},
     rt::{Instant, Timer},
     transport::signal::Mark,
 };
@@ -49,7 +49,7 @@ pub struct LimitLayer {
 struct Sizes {
     incoming: usize,
     outgoing: usize,
-    in_flight: usize,
+    in_flight: u64,
     skips_large: bool,
 }
 
@@ -58,7 +58,7 @@ impl LimitLayer {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            sizes: Sizes { incoming: 4 << 20, outgoing: 4 << 20, in_flight: usize::MAX, skips_large: false },
+            sizes: Sizes { incoming: 4 << 20, outgoing: 4 << 20, in_flight: u64::MAX, skips_large: false },
             idle: None,
             lifetime: None,
             jitter: Duration::ZERO,
@@ -129,7 +129,7 @@ impl LimitLayer {
     /// For calls in flight of a service, use tower's own `ConcurrencyLimitLayer`.
     #[must_use]
     pub const fn max_in_flight(mut self, messages: NonZeroUsize) -> Self {
-        self.sizes.in_flight = messages.get();
+        self.sizes.in_flight = messages.get() as u64;
         self
     }
 }
@@ -160,7 +160,7 @@ pin_project! {
         #[pin]
         inner: T,
         sizes: Sizes,
-        in_flight: usize,
+        in_flight: u64,
         clock: Clock,
         sink: LayerSink<Message>,
     }
@@ -263,10 +263,10 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         }
     }
 
-    /// Handles everything except a message within its limit.
-    #[cold]
+    /// Handles everything except a message within its limit. `moved` bytes moved during the poll.
     #[inline(never)]
-    fn rare(mut self: Pin<&mut Self>, cx: &mut Context<'_>, polled: Polled<T>) -> PollItem {
+    fn rare(mut self: Pin<&mut Self>, cx: &mut Context<'_>, moved: u64, polled: Polled<T>) -> PollItem {
+        self.as_mut().project().clock.deadlines.moved(moved);
         match polled {
             Poll::Ready(Some(Ok(message))) => self.too_large(cx, message.len()),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
@@ -320,10 +320,7 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
             Poll::Ready(Some(Ok(message))) if this.clock.passes(&message, this.sizes.incoming) => {
                 Poll::Ready(Some(Ok(message)))
             }
-            polled => {
-                this.clock.deadlines.moved(mark.moved());
-                self.rare(cx, polled)
-            }
+            polled => self.rare(cx, mark.moved(), polled),
         }
     }
 
@@ -331,6 +328,32 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
         // One item for each message, and one error if the time is over.
         let most = if self.sink.is_open() { self.inner.size_hint().1 } else { Some(0) };
         (0, most.and_then(|most| most.checked_add(usize::from(self.sink.is_open()))))
+    }
+}
+
+impl<T: Transport<Message, In = Message>> Limited<T> {
+    /// The rest of `poll_ready`, unless the transport below has room. `moved` bytes moved when it answered. Out of line, so
+    /// that `poll_ready` is small enough to be inlined.
+    #[inline(never)]
+    fn poll_ready_behind(
+        mut self: Pin<&mut Self>,
+        answer: Answer<T, Message>,
+        moved: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if self.in_flight >= self.sizes.in_flight {
+            ready!(self.as_mut().poll_flush(cx))?;
+        }
+        let this = self.project();
+        let mark = Mark::now();
+        let room = match answer {
+            None => this.sink.poll_ready(this.inner, cx),
+            answer => this.sink.poll_ready_behind(answer, this.inner, cx),
+        };
+        if room.is_pending() {
+            this.clock.deadlines.moved(moved + mark.moved());
+        }
+        room
     }
 }
 
@@ -350,21 +373,16 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
     type Error = Error;
 
     #[inline]
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut this = self.project();
-        if *this.in_flight >= this.sizes.in_flight {
-            let mark = Mark::now();
-            let flushed = this.sink.poll_flush(this.inner.as_mut(), cx);
-            this.clock.deadlines.moved(mark.moved());
-            ready!(flushed)?;
-            *this.in_flight = 0;
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.as_mut().project();
+        let (mark, mut answer) = (Mark::now(), None);
+        if *this.in_flight < this.sizes.in_flight {
+            match this.sink.forward_ready(this.inner, cx) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(polled) => answer = polled,
+            }
         }
-        let mark = Mark::now();
-        let room = this.sink.poll_ready(this.inner, cx);
-        if room.is_pending() {
-            this.clock.deadlines.moved(mark.moved());
-        }
-        room
+        self.poll_ready_behind(answer, mark.moved(), cx)
     }
 
     // The message is passed on, or to `refuse`, and never dropped here, so it need not be copied.
@@ -375,19 +393,23 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
             return Err(refuse(message, this.sizes.outgoing, this.sink));
         }
         this.clock.deadlines.passed(message.is_data());
-        *this.in_flight = this.in_flight.saturating_add(1);
+        *this.in_flight += 1;
         this.inner.start_send(message).map_err(Into::into)
     }
 
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.project();
+        let mut this = self.project();
         let mark = Mark::now();
-        let flushed = this.sink.poll_flush(this.inner, cx);
+        let flushed = match this.sink.forward_flush(this.inner.as_mut(), cx) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(polled) => this.sink.poll_flush_behind(polled, this.inner, cx),
+        };
         this.clock.deadlines.moved(mark.moved());
-        ready!(flushed)?;
-        *this.in_flight = 0;
-        Poll::Ready(Ok(()))
+        if let Poll::Ready(Ok(())) = flushed {
+            *this.in_flight = 0;
+        }
+        flushed
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -43,7 +43,9 @@
 //!
 //! [`Sink`]: futures_sink::Sink
 
+mod end;
 mod room;
 mod sink;
 
+pub(crate) use self::sink::Answer;
 pub use self::sink::LayerSink;

@@ -8,7 +8,10 @@ use std::{
 
 use futures_sink::Sink;
 
-use super::room::Room;
+use super::{
+    end::{End, Stage},
+    room::Room,
+};
 use crate::{CloseFrame, Error, Message, log, transport::wakers::WakerPair};
 
 /// The sink half of a layer that sends messages of its own, or that ends its transport. See the [module](super).
@@ -31,7 +34,6 @@ use crate::{CloseFrame, Error, Message, log, transport::wakers::WakerPair};
 /// | ended | the error once, then `None` | closed error | closed error | tries once, `Ok` |
 /// | sink closed | not to be called | closed error | closed error | the inner transport |
 pub struct LayerSink<M> {
-    lifecycle: Lifecycle,
     /// Own messages, and at most one of the user's.
     queue: VecDeque<M>,
     room: Room,
@@ -40,25 +42,10 @@ pub struct LayerSink<M> {
     /// Open, nothing queued, nothing dirty, and the room not taken: a method of the sink has nothing to do but to call
     /// the transport below. Derived from the other fields, so that each message costs one branch.
     is_forwarding: bool,
-    /// Present in every state but `Open`. Boxed, because most transports are open.
+    /// `None` while open. Boxed, because most transports are.
     end: Option<Box<End>>,
     halves: Arc<WakerPair>,
     both: Waker,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lifecycle {
-    Open,
-    Closing,
-    Ended,
-    SinkClosed,
-}
-
-struct End {
-    /// For the stream, once.
-    error: Option<Error>,
-    /// For the sink.
-    closed: Error,
 }
 
 impl<M> LayerSink<M> {
@@ -67,7 +54,6 @@ impl<M> LayerSink<M> {
     pub fn new() -> Self {
         let (halves, both) = WakerPair::new();
         Self {
-            lifecycle: Lifecycle::Open,
             queue: VecDeque::new(),
             room: Room::Unknown,
             is_dirty: false,
@@ -82,7 +68,7 @@ impl<M> LayerSink<M> {
     ///
     /// [`poll_send`](Self::poll_send) and the methods of the sink send it. It is dropped if the transport has ended.
     pub fn push(&mut self, message: M) {
-        if self.lifecycle == Lifecycle::Open {
+        if self.is_open() {
             self.queue.push_back(message);
             self.is_forwarding = false;
         }
@@ -129,7 +115,7 @@ impl<M> LayerSink<M> {
     #[inline]
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.lifecycle == Lifecycle::Open
+        self.end.is_none()
     }
 
     /// Returns true once the layer has ended the transport: the stream's items are those of
@@ -137,13 +123,13 @@ impl<M> LayerSink<M> {
     #[inline]
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        matches!(self.lifecycle, Lifecycle::Closing | Lifecycle::Ended)
+        matches!(self.stage(), Some(Stage::Closing | Stage::Ended))
     }
 
     /// Returns true while the close message, or the close of the transport below, is on its way.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.lifecycle == Lifecycle::Closing
+        self.stage() == Some(Stage::Closing)
     }
 
     /// Checks that a message can be sent.
@@ -154,6 +140,10 @@ impl<M> LayerSink<M> {
     #[inline]
     pub fn check_open(&self) -> Result<(), Error> {
         if self.is_open() { Ok(()) } else { Err(self.closed()) }
+    }
+
+    fn stage(&self) -> Option<Stage> {
+        self.end.as_ref().map(|end| end.stage)
     }
 
     fn closed(&self) -> Error {
@@ -174,9 +164,9 @@ impl<M> LayerSink<M> {
     /// The stream returns `error` once. The sink fails with `closed` from now on. Has no effect if the transport has
     /// ended.
     pub fn close_with(&mut self, message: M, error: Error, closed: Error) {
-        if self.lifecycle == Lifecycle::Open {
+        if self.is_open() {
             self.queue.push_back(message);
-            self.enter(Lifecycle::Closing, Some(error), closed);
+            self.enter(Stage::Closing, Some(error), closed);
         }
     }
 
@@ -185,10 +175,10 @@ impl<M> LayerSink<M> {
     /// The stream returns `error` once. The sink fails with `closed` from now on; closing it succeeds, and waits for
     /// nobody. Messages that wait here are dropped. Has no effect if the transport has ended.
     pub fn abort(&mut self, error: Error, closed: Error) {
-        if self.lifecycle == Lifecycle::Open {
+        if self.is_open() {
             self.queue.clear();
             self.is_dirty = false;
-            self.enter(Lifecycle::Ended, Some(error), closed);
+            self.enter(Stage::Ended, Some(error), closed);
         }
     }
 
@@ -197,15 +187,17 @@ impl<M> LayerSink<M> {
     /// The sink fails with `closed` from now on, and closing it closes the transport below. The stream goes on as the
     /// layer likes. Has no effect if the transport has ended.
     pub fn close_sink(&mut self, closed: Error) {
-        if self.lifecycle == Lifecycle::Open {
-            self.enter(Lifecycle::SinkClosed, None, closed);
+        if self.is_open() {
+            self.enter(Stage::SinkClosed, None, closed);
         }
     }
 
     /// Ends a close that takes too long. Messages that were not sent until now are dropped.
     pub fn give_up(&mut self) {
-        if self.lifecycle == Lifecycle::Closing {
-            self.lifecycle = Lifecycle::Ended;
+        if let Some(end) = &mut self.end
+            && end.stage == Stage::Closing
+        {
+            end.stage = Stage::Ended;
         }
     }
 
@@ -214,14 +206,11 @@ impl<M> LayerSink<M> {
         self.end.as_mut()?.error.take()
     }
 
-    fn enter(&mut self, lifecycle: Lifecycle, error: Option<Error>, closed: Error) {
-        self.lifecycle = lifecycle;
+    fn enter(&mut self, stage: Stage, error: Option<Error>, closed: Error) {
+        self.end = Some(Box::new(End::new(stage, error, closed)));
         self.room = Room::Unknown;
-        // Whatever made the layer end the transport, it is more than the refusal of one message.
-        let error = error.map(|error| if error.is_rejection() { error.into_fatal() } else { error });
-        self.end = Some(Box::new(End { error, closed }));
         self.is_forwarding = false;
-        // A writer that waits for room finds out that there will be none.
+        // A writer that waits for room learns that there will be none.
         self.halves.writer.wake();
     }
 
@@ -229,6 +218,9 @@ impl<M> LayerSink<M> {
         self.is_forwarding = self.is_open() && self.is_idle() && self.room != Room::Taken;
     }
 }
+
+/// The answer of the transport below, if it was asked.
+pub(crate) type Answer<T, M> = Option<Poll<Result<(), <T as Sink<M>>::Error>>>;
 
 const CLOSED_HERE: &str = "a layer of this end closed the transport";
 
@@ -283,11 +275,11 @@ impl<M> LayerSink<M> {
     /// Sends what was accepted and the close message, and closes the transport below. Ready when there is nothing left
     /// to do; the error of [`poll_end`](Self::poll_end) stays there.
     pub fn poll_closed<T: Sink<M>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<()> {
-        if self.lifecycle == Lifecycle::Closing {
+        if self.is_closing() {
             self.halves.reader.register(cx.waker());
             // A peer that is out of reach needs no close message, and the error has been returned already.
             let _ = ready!(self.poll_shutdown(inner));
-            self.lifecycle = Lifecycle::Ended;
+            self.give_up();
         }
         Poll::Ready(())
     }
@@ -305,24 +297,50 @@ impl<M> LayerSink<M> {
     where
         T: Sink<M, Error: Into<Error>>,
     {
-        if self.is_forwarding {
-            // With the writer's own waker: the pair would be registered, and woken, for nothing.
-            return match inner.as_mut().poll_ready(cx) {
-                Poll::Ready(Ok(())) => {
-                    self.room = Room::Promised;
-                    Poll::Ready(Ok(()))
-                }
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-                Poll::Pending => self.writer_waits(cx),
-            };
+        match self.forward_ready(inner.as_mut(), cx) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(polled) => self.poll_ready_behind(polled, inner, cx),
+        }
+    }
+
+    /// The part of `poll_ready` that a layer inlines. The error is the answer of the transport below if it was asked;
+    /// then call [`poll_ready_behind`](Self::poll_ready_behind). It has the writer's own waker, for the pair would be
+    /// woken for nothing.
+    #[inline]
+    pub(crate) fn forward_ready<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Answer<T, M>>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        if !self.is_forwarding {
+            return Err(None);
+        }
+        match inner.poll_ready(cx) {
+            Poll::Ready(Ok(())) => {
+                self.room = Room::Promised;
+                Ok(())
+            }
+            polled => Err(Some(polled)),
+        }
+    }
+
+    #[inline(never)]
+    pub(crate) fn poll_ready_behind<T>(
+        &mut self,
+        polled: Answer<T, M>,
+        inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        if let Some(polled) = polled {
+            return self.forwarded(polled, cx);
         }
         ready!(self.poll_room_behind(inner, cx))?;
         self.promise_room();
         Poll::Ready(Ok(()))
     }
 
-    #[cold]
-    #[inline(never)]
     fn poll_room_behind<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Sink<M, Error: Into<Error>>,
@@ -371,7 +389,6 @@ impl<M> LayerSink<M> {
         self.send_behind(inner, message)
     }
 
-    #[cold]
     #[inline(never)]
     fn send_behind<T>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), Error>
     where
@@ -395,34 +412,50 @@ impl<M> LayerSink<M> {
     /// Returns the error of the transport below. Once the transport has ended, returns the closed error after the close
     /// message was flushed.
     #[inline]
-    pub fn poll_flush<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    pub fn poll_flush<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Sink<M, Error: Into<Error>>,
     {
-        if self.is_forwarding {
-            return match inner.poll_flush(cx) {
-                Poll::Pending => self.writer_waits(cx),
-                ready => ready.map_err(Into::into),
-            };
+        match self.forward_flush(inner.as_mut(), cx) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(polled) => self.poll_flush_behind(polled, inner, cx),
         }
-        self.poll_behind(inner, cx)
     }
 
-    fn poll_behind<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    /// As [`forward_ready`](Self::forward_ready).
+    #[inline]
+    pub(crate) fn forward_flush<T>(&self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Answer<T, M>>
     where
         T: Sink<M, Error: Into<Error>>,
     {
-        match self.lifecycle {
-            Lifecycle::Open => {}
-            Lifecycle::Closing => {
-                self.halves.writer.register(cx.waker());
-                // Messages that were accepted are sent ahead of the close message.
-                let _ = ready!(self.poll_all(inner, Sink::poll_flush));
-                return Poll::Ready(Err(self.closed()));
-            }
-            Lifecycle::Ended | Lifecycle::SinkClosed => return Poll::Ready(Err(self.closed())),
+        if !self.is_forwarding {
+            return Err(None);
+        }
+        match inner.poll_flush(cx) {
+            Poll::Ready(Ok(())) => Ok(()),
+            polled => Err(Some(polled)),
+        }
+    }
+
+    #[inline(never)]
+    pub(crate) fn poll_flush_behind<T>(
+        &mut self,
+        polled: Answer<T, M>,
+        mut inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        if let Some(polled) = polled {
+            return self.forwarded(polled, cx);
         }
         self.halves.writer.register(cx.waker());
+        if self.is_closing() {
+            // Messages that were accepted are sent ahead of the close message.
+            let _ = ready!(self.poll_all(inner.as_mut(), Sink::poll_flush));
+        }
+        self.check_open()?;
         let flushed = if self.is_idle() { inner.poll_flush(cx) } else { self.poll_all(inner, Sink::poll_flush) };
         flushed.map_err(Into::into)
     }
@@ -436,16 +469,16 @@ impl<M> LayerSink<M> {
     where
         T: Sink<M, Error: Into<Error>>,
     {
-        if self.lifecycle == Lifecycle::Ended {
+        if self.stage() == Some(Stage::Ended) {
             // A last try. There is nobody to wait for.
             let _ = inner.poll_close(cx);
             return Poll::Ready(Ok(()));
         }
         self.halves.writer.register(cx.waker());
-        let closed = match self.lifecycle {
-            Lifecycle::Closing => self.poll_shutdown(inner),
-            _ if self.is_idle() => inner.poll_close(cx),
-            _ => self.poll_all(inner, Sink::poll_close),
+        let closed = match self.is_closing() {
+            true => self.poll_shutdown(inner),
+            false if self.is_idle() => inner.poll_close(cx),
+            false => self.poll_all(inner, Sink::poll_close),
         };
         if closed.is_ready() {
             self.give_up();
@@ -468,7 +501,7 @@ impl<M> LayerSink<M> {
     ///
     /// Returns the error of the transport below, or the closed error once the transport has ended.
     #[inline]
-    pub fn poll_room<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    pub fn poll_room<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Sink<M, Error: Into<Error>>,
     {
@@ -476,13 +509,12 @@ impl<M> LayerSink<M> {
             return Poll::Ready(Ok(()));
         }
         if self.is_forwarding {
-            return match inner.as_mut().poll_ready(cx) {
+            return match inner.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
-                    self.room.found();
+                    self.room = Room::Held;
                     Poll::Ready(Ok(()))
                 }
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-                Poll::Pending => self.writer_waits(cx),
+                polled => self.forwarded(polled, cx),
             };
         }
         self.poll_room_behind(inner, cx)
@@ -493,6 +525,13 @@ impl<M> LayerSink<M> {
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.room.is_there()
+    }
+
+    /// Returns true if there is such room, it was not promised to the user, and nothing waits here: an own message goes
+    /// straight to the transport below, after [`passes`](Self::passes).
+    #[inline]
+    pub(crate) fn holds_room(&self) -> bool {
+        self.is_forwarding && self.room == Room::Held
     }
 
     /// Notes that `poll_ready` returns `Ready`.
@@ -545,10 +584,13 @@ impl<M> LayerSink<M> {
 }
 
 impl<M> LayerSink<M> {
-    /// The transport below has the writer's own waker. From now on it is known here too, for when the reader writes.
-    fn writer_waits<R>(&self, cx: &Context<'_>) -> Poll<R> {
-        self.halves.writer.register(cx.waker());
-        Poll::Pending
+    /// The answer of the transport below, which has the writer's own waker. From now on that waker is known here too, for
+    /// when the reader writes.
+    fn forwarded<E: Into<Error>>(&self, polled: Poll<Result<(), E>>, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        if polled.is_pending() {
+            self.halves.writer.register(cx.waker());
+        }
+        polled.map_err(Into::into)
     }
 
     /// Gives all that waits to the transport below, then polls it to be flushed or closed.
@@ -595,7 +637,7 @@ impl<M> Default for LayerSink<M> {
 impl<M> fmt::Debug for LayerSink<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LayerSink")
-            .field("lifecycle", &self.lifecycle)
+            .field("stage", &self.stage())
             .field("waiting", &self.queue.len())
             .field("close_frame", &self.close_frame())
             .finish_non_exhaustive()
