@@ -223,14 +223,7 @@ where
                 return ready.map_err(Into::into);
             }
         }
-        loop {
-            self.as_mut().look_at_alarm();
-            let this = self.as_mut().project();
-            let ready = this.sink.poll_ready(this.inner, cx);
-            if ready.is_ready() || this.alarm.waits(Half::Writer, cx) {
-                return ready;
-            }
-        }
+        self.poll_ready_with_care(cx)
     }
 
     #[inline]
@@ -251,18 +244,7 @@ where
                 return flushed.map_err(Into::into);
             }
         }
-        loop {
-            self.as_mut().look_at_alarm();
-            if self.sink.has_ended() {
-                // Messages that were accepted before are sent ahead of the close message.
-                ready!(self.as_mut().poll_closed(Half::Writer, cx));
-            }
-            let this = self.as_mut().project();
-            let flushed = this.sink.poll_flush(this.inner, cx);
-            if flushed.is_ready() || this.alarm.waits(Half::Writer, cx) {
-                return flushed;
-            }
-        }
+        self.poll_flush_with_care(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -332,6 +314,40 @@ where
                     Opened::Marked(kind, body) => self.as_mut().take_token(kind, &body),
                 },
                 item => return Poll::Ready(item.map(|item| item.map_err(Into::into))),
+            }
+        }
+    }
+}
+
+impl<T, V> Expiring<T, V>
+where
+    T: Transport<Message>,
+    V: Verify<Response: Principal>,
+{
+    #[inline(never)]
+    fn poll_ready_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            self.as_mut().look_at_alarm();
+            let this = self.as_mut().project();
+            let ready = this.sink.poll_ready(this.inner, cx);
+            if ready.is_ready() || this.alarm.waits(Half::Writer, cx) {
+                return ready;
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn poll_flush_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            self.as_mut().look_at_alarm();
+            if self.sink.has_ended() {
+                // Messages that were accepted before are sent ahead of the close message.
+                ready!(self.as_mut().poll_closed(Half::Writer, cx));
+            }
+            let this = self.as_mut().project();
+            let flushed = this.sink.poll_flush(this.inner, cx);
+            if flushed.is_ready() || this.alarm.waits(Half::Writer, cx) {
+                return flushed;
             }
         }
     }
