@@ -209,16 +209,21 @@ impl Instruments {
     }
 
     /// Takes back a message that was counted and then not accepted.
-    pub(super) fn refused(&mut self, size: usize, error: impl Into<Error>) -> Error {
+    pub(super) fn refused(&mut self, size: usize, error: Error) -> Error {
         self.outgoing.take_back(size);
         self.pass(Direction::Out, error)
     }
 
     /// Records an error that the user sees.
-    pub(super) fn pass(&mut self, direction: Direction, error: impl Into<Error>) -> Error {
-        let error = error.into();
+    pub(super) fn pass(&mut self, direction: Direction, error: Error) -> Error {
         self.failed(direction, &error);
         error
+    }
+
+    /// Notes that everything was flushed, or the sink was closed.
+    pub(super) fn flushed(&mut self) {
+        self.outgoing.report();
+        self.unflushed = None;
     }
 
     /// Returns the span of a sampled incoming message.

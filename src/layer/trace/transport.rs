@@ -108,7 +108,7 @@ impl<T> Traced<T> {
     {
         let sent = self.as_mut().start_marked(message, size);
         let instruments = self.project().instruments;
-        sent.map(|()| instruments.outgoing.count(size)).map_err(|error| instruments.pass(Direction::Out, error))
+        sent.map(|()| instruments.outgoing.count(size)).map_err(|error| instruments.pass(Direction::Out, error.into()))
     }
 
     /// Gives a sampled message its span, and its context if it has one; escapes other messages if necessary.
@@ -149,7 +149,7 @@ where
     #[inline]
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        this.inner.poll_ready(cx).map_err(|error| this.instruments.pass(Direction::Out, error))
+        this.inner.poll_ready(cx).map_err(|error| this.instruments.pass(Direction::Out, error.into()))
     }
 
     #[inline]
@@ -160,27 +160,25 @@ where
         {
             return self.start_rare(message, size);
         }
-        this.inner.start_send(message).map_err(|error| this.instruments.refused(size, error))
+        this.inner.start_send(message).map_err(|error| this.instruments.refused(size, error.into()))
     }
 
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        let flushed = this.inner.poll_flush(cx).map_err(|error| this.instruments.pass(Direction::Out, error));
+        let flushed = this.inner.poll_flush(cx);
         if flushed.is_ready() {
-            this.instruments.outgoing.report();
-            this.instruments.unflushed = None;
+            this.instruments.flushed();
         }
-        flushed
+        flushed.map_err(|error| this.instruments.pass(Direction::Out, error.into()))
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        let closed = this.inner.poll_close(cx).map_err(|error| this.instruments.pass(Direction::Out, error));
+        let closed = this.inner.poll_close(cx);
         if closed.is_ready() {
-            this.instruments.outgoing.report();
-            this.instruments.unflushed = None;
+            this.instruments.flushed();
         }
-        closed
+        closed.map_err(|error| this.instruments.pass(Direction::Out, error.into()))
     }
 }
