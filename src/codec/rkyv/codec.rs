@@ -267,27 +267,27 @@ impl Decoder {
         let Message::Binary(bytes) = message else {
             return Err(Error::codec("rkyv archives are binary messages, and this one is text"));
         };
-        // Validation reads at this address, so the address is part of what is valid.
-        let fits = is_aligned(&bytes, self.alignment.max(align_of::<T::Archived>()));
-        if fits && self.check::<T>(&bytes).is_ok() {
-            return Ok(bytes);
+        // Validation reads at this address, so the address is part of what is valid. On a WebSocket most payloads are
+        // misaligned, as they begin where the header of their frame ends.
+        let bytes = match is_aligned(&bytes, self.alignment.max(align_of::<T::Archived>())) {
+            true => bytes,
+            false => self.realign(&bytes),
+        };
+        match self.check::<T>(&bytes) {
+            Ok(()) => Ok(bytes),
+            Err(error) if is_aligned(&bytes, ALIGNMENT) => Err(refuse(error)),
+            Err(_) => self.validate_realigned::<T>(&bytes),
         }
-        self.validate_elsewhere::<T>(&bytes, fits)
     }
 
-    /// Validates again, at an aligned address, an archive that was misaligned or not valid.
+    /// Validates again, at an aligned address, an archive that is invalid or holds a type that needs a larger alignment
+    /// than its root.
     #[cold]
-    fn validate_elsewhere<T: ArchiveOf>(&mut self, bytes: &Bytes, fits: bool) -> Result<Bytes, Error> {
-        if fits && is_aligned(bytes, ALIGNMENT) {
-            return self.check::<T>(bytes).map(|()| bytes.clone()).map_err(refuse);
-        }
-        // The archive may be invalid, or hold a type that needs a larger alignment than its root.
+    fn validate_realigned<T: ArchiveOf>(&mut self, bytes: &Bytes) -> Result<Bytes, Error> {
         let moved = self.realign(bytes);
         self.check::<T>(&moved).map_err(refuse)?;
-        if fits {
-            // Valid here and not there: from now on such archives are moved before the first attempt.
-            self.alignment = ALIGNMENT;
-        }
+        // Valid here and not there: from now on such archives are moved before the first attempt.
+        self.alignment = ALIGNMENT;
         Ok(moved)
     }
 
