@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use super::Instant;
+#[cfg(not(target_arch = "wasm32"))]
+use super::native::Instant;
+#[cfg(target_arch = "wasm32")]
+use super::wasm::Instant;
 
 /// The maximum time of a close whose bytes keep moving, in units of its limit.
 pub(crate) const PATIENCE: u32 = 16;

@@ -53,8 +53,8 @@ pub(super) enum Delivered<Res> {
 impl<Req, Res> Calls<Req, Res> {
     /// Creates room for at most `limit` calls at a time.
     pub(super) fn new(limit: usize) -> Self {
-        // The key in the low bits finds the call without a map. The number above them makes a tag unique, so that a late
-        // answer does not reach the call that uses the memory now.
+        // The key in the low bits finds the call without a map. The number above them makes a tag unique, so that a
+        // late answer does not reach the call that uses the memory now.
         let key_bits = usize::BITS - limit.saturating_sub(1).leading_zeros();
         Self { calls: List::new(), unsent: None, waiting: 0, key_bits: key_bits.min(32), issued: 0 }
     }

@@ -11,9 +11,11 @@ use tower_service::Service;
 
 use super::{
     correlate::{ByTag, Correlate, InOrder, Tagged},
-    shared_exchange::{Readiness, SharedExchange, Stage},
+    exchange::{Ended, Leader},
+    held::{Held, Want},
+    shared_exchange::{ClientState, Readiness, SharedExchange, Stage},
 };
-use crate::{Error, Transport};
+use crate::{Error, Transport, transport::wakers::PreparedWaker};
 
 /// The default number of calls in flight.
 const IN_FLIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
@@ -189,7 +191,28 @@ where
     type Future = Call<T, Req, Res, C>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.shared.poll_ready(&mut self.readiness, cx)
+        let Self { shared, readiness } = self;
+        let polled = run(shared, cx, PreparedWaker::new(cx.waker()), |state, _| {
+            if let Some(Ended { cause, .. }) = state.ended() {
+                let cause = cause.clone();
+                let waker = match std::mem::replace(readiness, Readiness::Unready) {
+                    Readiness::Waiting(key) => state.leave_line(key),
+                    _ => None,
+                };
+                return Step::Done((Err(cause), waker));
+            }
+            let key = match *readiness {
+                Readiness::Waiting(key) if !state.permits.claim(key) => key,
+                Readiness::Unready if !state.permits.take() => state.permits.wait(),
+                _ => {
+                    *readiness = Readiness::Reserved;
+                    return Step::Done((Ok(()), None));
+                }
+            };
+            *readiness = Readiness::Waiting(key);
+            Step::Wait(Leader::Waiter(key), Want::Read)
+        });
+        polled.map(|(ready, _)| ready.map_err(Error::into_unsent))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
@@ -259,8 +282,60 @@ where
     type Output = Result<Res, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        this.shared.poll_call(&mut this.stage, cx)
+        let Self { shared, stage } = &mut *self;
+        let mut prepared = PreparedWaker::new(cx.waker());
+        match stage {
+            // It will most likely wait.
+            Stage::New(_) => prepared.prepare(),
+            Stage::Waiting(_) => {}
+            Stage::Refused => {
+                *stage = Stage::Done;
+                return Poll::Ready(Err(Error::other("called without a place; wait for poll_ready before each call")));
+            }
+            Stage::Done => return Poll::Pending,
+        }
+        let mut is_first = true;
+        let polled = run(shared, cx, prepared, |state, is_free| {
+            let mut want = Want::Read;
+            let key = match std::mem::replace(stage, Stage::Done) {
+                Stage::Waiting(key) => key,
+                Stage::New(request) => {
+                    want = Want::Write;
+                    state.calls.insert(request)
+                }
+                Stage::Refused | Stage::Done => {
+                    return Step::Done((Err(Error::other("polled after it was done")), None));
+                }
+            };
+            let is_answered = state.calls.is_answered(key);
+            // Unless the promise was made in this poll.
+            if std::mem::take(&mut is_first) && state.flusher == Some(key) {
+                state.flusher = None;
+                // Otherwise the task that has the transport flushes.
+                if is_free && state.ended().is_none() {
+                    *stage = Stage::Waiting(key);
+                    return Step::Wait(Leader::Call(key), if is_answered { Want::FlushOnly } else { Want::Flush });
+                }
+            }
+            // Before the end is looked at: an answer that came first counts.
+            if let Some(answer) = state.calls.take_answer(key) {
+                state.release();
+                if state.flusher == Some(key) {
+                    state.flusher = None;
+                }
+                state.todo |= shared.is_left(state);
+                return Step::Done((answer, None));
+            }
+            if let Some(Ended { cause, .. }) = state.ended() {
+                let cause = cause.clone();
+                let cause = if state.calls.is_unsent(key) { cause.into_unsent() } else { cause };
+                let (rest, _) = state.calls.forget(key, false);
+                return Step::Done((Err(cause), rest));
+            }
+            *stage = Stage::Waiting(key);
+            Step::Wait(Leader::Call(key), want)
+        });
+        polled.map(|(answer, _)| answer)
     }
 }
 
@@ -302,8 +377,16 @@ where
     type Output = Result<(), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        this.shared.poll_drive(&mut this.key, cx)
+        let Self { shared, key: driver } = &mut *self;
+        let polled = run(shared, cx, PreparedWaker::new(cx.waker()), |state, _| {
+            if let Some(ended) = state.ended() {
+                *driver = None;
+                return Step::Done(ended.clone());
+            }
+            let key = *driver.get_or_insert_with(|| state.drivers.push_back(None));
+            Step::Wait(Leader::Driver(key), Want::Read)
+        });
+        polled.map(|ended| if ended.clean { Ok(()) } else { Err(ended.cause) })
     }
 }
 
@@ -318,5 +401,90 @@ impl<T, Req, Res, C> Drop for Drive<T, Req, Res, C> {
 impl<T, Req, Res, C> fmt::Debug for Drive<T, Req, Res, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Drive").finish_non_exhaustive()
+    }
+}
+
+/// The result of a look at the state.
+enum Step<R> {
+    Done(R),
+    /// It waits as this task, and wants this of the transport.
+    Wait(Leader, Want),
+}
+
+/// Polls one task: looks at the state with `check`, does what the task wants or must do as the leader, and parks
+/// the task unless it is done. `check` also learns whether the transport can be taken.
+fn run<T, Req, Res, C, R>(
+    shared: &SharedExchange<T, Req, Res, C>,
+    cx: &Context<'_>,
+    mut prepared: PreparedWaker<'_>,
+    mut check: impl FnMut(&mut ClientState<T, Req, Res, C>, bool) -> Step<R>,
+) -> Poll<R>
+where
+    C: Correlate<Req, Res>,
+    T: Transport<C::Out, In = C::In>,
+{
+    let mut done = None;
+    let mut held: Option<Held<'_, T, Req, Res, C>> = None;
+    loop {
+        let mut state = shared.lock();
+        if let Some(held) = &mut held {
+            held.report(&mut state);
+        }
+        let (mut waits, mut looks_again) = (Leader::Nobody, false);
+        if done.is_none() {
+            let is_free = state.io.is_some();
+            match check(&mut state, is_free) {
+                Step::Done(result) => done = Some(result),
+                Step::Wait(who, want) => {
+                    waits = who;
+                    looks_again = want == Want::FlushOnly;
+                    if held.is_none() && state.ended().is_none() {
+                        let reads = !looks_again && (state.leads(who) || state.failing().is_some());
+                        if reads || want != Want::Read {
+                            held = Held::take(shared, &mut state, who, want, reads);
+                        }
+                        // The task with the transport reads for this one.
+                        state.todo |= reads && held.is_none();
+                    }
+                }
+            }
+        }
+        if let Some(held) = &mut held {
+            let goes_on = held.plan(&mut state, waits);
+            if goes_on || looks_again || held.has_garbage() {
+                let old = state.settle();
+                drop(state);
+                drop(old);
+                held.drop_garbage();
+                if goes_on {
+                    held.work();
+                }
+                continue;
+            }
+        }
+        if done.is_none() {
+            state.park(waits, &mut prepared);
+            if prepared.is_missing() {
+                drop(state);
+                prepared.prepare();
+                continue;
+            }
+        }
+        if let Some(held) = &mut held {
+            held.put_back(&mut state);
+        }
+        let old = state.settle();
+        if held.is_some() && shared.flag.resume() {
+            // A deferred wake woke nobody.
+            let leader = state.leader_waker();
+            state.wakes.extend(leader);
+        }
+        shared.unlock(state);
+        drop(old);
+        if done.is_none() && held.is_some_and(|held| held.has_promised) {
+            // It comes after the tasks that are woken already, whose requests then share the flush.
+            cx.waker().wake_by_ref();
+        }
+        return done.map_or(Poll::Pending, Poll::Ready);
     }
 }

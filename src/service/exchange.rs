@@ -1,10 +1,9 @@
 //! The state that the handles and calls of a client share. No user code runs here, so it can be locked anywhere.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Waker};
+use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use super::{
     calls::{Calls, Delivered},
-    held::Io,
     list::List,
     permits::Permits,
     wake_flag::WakeFlag,
@@ -67,9 +66,9 @@ pub(super) struct Ended {
 ///
 /// A task that waits has one waker. It is in the task's entry (in `calls`, `permits` or `drivers`), or in the flag if
 /// the task is `armed`. Wakers are moved between the two and never cloned, because cloning runs code of the executor.
-pub(super) struct Exchange<T, Req, Res, C> {
+pub(super) struct Exchange<I, Req, Res> {
     /// `None` while a task uses the transport, and once the client has ended.
-    pub(super) io: Option<Pin<Box<Io<T, Res, C>>>>,
+    pub(super) io: Option<I>,
     pub(super) in_order: bool,
     pub(super) calls: Calls<Req, Res>,
     pub(super) permits: Permits,
@@ -90,10 +89,10 @@ pub(super) struct Exchange<T, Req, Res, C> {
     pub(super) wakes: VecDeque<Waker>,
 }
 
-impl<T, Req, Res, C> Exchange<T, Req, Res, C> {
-    pub(super) fn new(io: Io<T, Res, C>, flag: Arc<WakeFlag>, in_order: bool, limit: usize) -> Self {
+impl<I, Req, Res> Exchange<I, Req, Res> {
+    pub(super) fn new(io: I, flag: Arc<WakeFlag>, in_order: bool, limit: usize) -> Self {
         Self {
-            io: Some(Box::pin(io)),
+            io: Some(io),
             in_order,
             calls: Calls::new(limit),
             permits: Permits::new(limit),

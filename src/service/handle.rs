@@ -13,11 +13,11 @@ use crate::{Error, log};
 
 /// Shuts down a [`Server`](super::Server) from elsewhere. [`Server::handle`](super::Server::handle) creates it.
 #[derive(Clone)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle(Arc<ServerState>);
 
 /// The state that a server and its handles share.
 #[derive(Default)]
-struct Shared {
+struct ServerState {
     is_shutting_down: AtomicBool,
     server: AtomicWaker,
     rejected_answers: AtomicU64,

@@ -1,17 +1,14 @@
 //! The work on a client's transport, which is done without the lock.
 
 use std::{
-    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
 
-use pin_project_lite::pin_project;
-
 use super::{
     correlate::Correlate,
-    exchange::{Exchange, Leader, Life},
-    shared_exchange::SharedExchange,
+    exchange::{Leader, Life},
+    shared_exchange::{ClientState, Io, SharedExchange},
 };
 use crate::{Error, Transport, transport::signal::Mark};
 
@@ -21,26 +18,7 @@ const BUDGET: usize = 128;
 /// The number of answers that are read before they are delivered under one lock.
 const BATCH: usize = 16;
 
-pin_project! {
-    /// The transport of a client, and what only the task that uses it touches.
-    pub(super) struct Io<T, Res, C> {
-        #[pin]
-        transport: T,
-        correlate: C,
-        // Answers that were read, with their tags. Between rounds it holds those that nobody wants, to be dropped.
-        read: VecDeque<(Option<u64>, Result<Res, Error>)>,
-        // Whether something was fed and is not flushed.
-        is_dirty: bool,
-    }
-}
-
-impl<T, Res, C> Io<T, Res, C> {
-    pub(super) fn new(transport: T, correlate: C) -> Self {
-        Self { transport, correlate, read: VecDeque::new(), is_dirty: false }
-    }
-}
-
-/// What a task wants of the transport, in addition to the leader's reading.
+/// The work that a task has for the transport, in addition to the leader's reading.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
     /// To read, if it leads.
@@ -109,7 +87,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
     /// Takes the transport, if no other task has it.
     pub(super) fn take(
         shared: &'a SharedExchange<T, Req, Res, C>,
-        state: &mut Exchange<T, Req, Res, C>,
+        state: &mut ClientState<T, Req, Res, C>,
         me: Leader,
         want: Want,
         reads: bool,
@@ -138,7 +116,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
     }
 
     /// Tells the state what was done without the lock.
-    pub(super) fn report(&mut self, state: &mut Exchange<T, Req, Res, C>) {
+    pub(super) fn report(&mut self, state: &mut ClientState<T, Req, Res, C>) {
         if let Some((key, tag, request)) = self.in_hand.take()
             && let Err((request, is_free)) = state.calls.put_back(key, tag, request)
         {
@@ -168,7 +146,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
 
     /// Decides what to do next without the lock. Returns `false` if the transport is to be put back. `waits` is this
     /// task, unless it is done.
-    pub(super) fn plan(&mut self, state: &mut Exchange<T, Req, Res, C>, waits: Leader) -> bool {
+    pub(super) fn plan(&mut self, state: &mut ClientState<T, Req, Res, C>, waits: Leader) -> bool {
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         self.round = Round::default();
         self.is_running = state.is_running();
@@ -213,7 +191,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
     }
 
     /// Puts the transport back. If the client has ended, the transport stays here and is dropped without the lock.
-    pub(super) fn put_back(&mut self, state: &mut Exchange<T, Req, Res, C>) {
+    pub(super) fn put_back(&mut self, state: &mut ClientState<T, Req, Res, C>) {
         // Where the transport was not pending, it does not wake for the rest.
         state.todo |= self.budget == 0 || (self.reads && !self.blocked.reading);
         state.todo |= !matches!(self.me, Leader::Driver(_)) && self.shared.is_left(state);
@@ -236,7 +214,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
     }
 
     /// Looks at the state within a round, for what concerns other calls.
-    fn locked<R>(&mut self, change: impl FnOnce(&mut Exchange<T, Req, Res, C>) -> R) -> R {
+    fn locked<R>(&mut self, change: impl FnOnce(&mut ClientState<T, Req, Res, C>) -> R) -> R {
         let shared = self.shared;
         let mut state = shared.lock();
         self.report(&mut state);

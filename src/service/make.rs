@@ -47,7 +47,7 @@ pin_project! {
 /// use tower_transport::{Error, channel, service::{self, Client, InOrder}};
 ///
 /// let greeter = service_fn(async |name: &'static str| {
-///     Ok::<_, Error>(service_fn(move |greeting: &str| std::future::ready(Ok::<_, Error>(format!("{greeting}, {name}")))))
+///     Ok::<_, Error>(service_fn(move |hello: &str| std::future::ready(Ok::<_, Error>(format!("{hello}, {name}")))))
 /// });
 /// let (here, there) = channel(8);
 /// tokio::spawn(service::serve(greeter, "Ada", there, InOrder));

@@ -18,8 +18,8 @@ use crate::transport::wakers::PreparedWaker;
 ///
 /// The transport is always polled with this waker, regardless of the polling task. The lead can therefore pass from
 /// call to call without polling the transport again, and a transport that keeps one waker for both directions loses no
-/// wake-up. The waker of a client's transport must be `Send` and `'static`, which the client need not be, so the flag is
-/// a value of its own with a lock of its own. While a task polls the transport, wakes are deferred: that task looks
+/// wake-up. The waker of a client's transport must be `Send` and `'static`, which the client need not be, so the flag
+/// is a value of its own with a lock of its own. While a task polls the transport, wakes are deferred: that task looks
 /// again anyway, and a leader on another thread would come in vain.
 ///
 /// | `is_set` | `is_deferred` | a wake of the transport | the leader's waker |
@@ -28,8 +28,8 @@ use crate::transport::wakers::PreparedWaker;
 /// | no | yes | sets the flag; the task with the transport wakes the leader when it [resumes](Self::resume) | stays |
 /// | yes | any | does nothing: the leader has been woken, or will be when the wakes resume | stays |
 ///
-/// The flag is cleared directly before the transport is polled. If the lead passes on, the task that passes it
-/// on looks at the flag after that, because the wake may have reached the previous leader.
+/// The flag is cleared directly before the transport is polled. A task that passes the lead on looks at the flag after
+/// that, because the wake may have reached the previous leader.
 #[derive(Default)]
 pub(super) struct WakeFlag {
     /// Whether something happened since the transport was last polled.

@@ -15,7 +15,7 @@ use super::wakers::{Half, WakerPair};
 /// A message that is sent while the other half uses the transport waits here until this half is polled again. Dropping
 /// this half without a flush loses it.
 pub struct SplitSink<T, Out> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<SharedTransport<T>>,
     waker: Waker,
     /// A message that was sent while the other half used the transport, which had room for it.
     waiting: Option<Out>,
@@ -23,12 +23,12 @@ pub struct SplitSink<T, Out> {
 
 /// The reading half of [`TransportExt::split`](crate::TransportExt::split).
 pub struct SplitStream<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<SharedTransport<T>>,
     waker: Waker,
 }
 
-struct Shared<T> {
-    state: Mutex<State<T>>,
+struct SharedTransport<T> {
+    state: Mutex<TransportSlot<T>>,
     /// The transport is polled with a waker for both halves: a transport that keeps a single waker per direction could
     /// otherwise lose one half's waker.
     halves: Arc<WakerPair>,
@@ -36,7 +36,7 @@ struct Shared<T> {
 
 /// A half takes the transport out of the lock while it polls it, so that code of the transport and of its messages may
 /// use the other half. That half then waits for its turn, as it does when another thread is in the middle of a poll.
-struct State<T> {
+struct TransportSlot<T> {
     transport: Option<Pin<Box<T>>>,
     /// Whether the other half found the transport in use.
     is_awaited: bool,
@@ -44,21 +44,21 @@ struct State<T> {
 
 /// The transport in the hands of a half. Dropping this puts it back, even after a panic.
 struct Held<'a, T> {
-    shared: &'a Shared<T>,
+    shared: &'a SharedTransport<T>,
     half: Half,
     transport: Option<Pin<Box<T>>>,
 }
 
 pub(super) fn split<T, Out>(transport: T) -> (SplitSink<T, Out>, SplitStream<T>) {
     let (halves, waker) = WakerPair::new();
-    let state = State { transport: Some(Box::pin(transport)), is_awaited: false };
-    let shared = Arc::new(Shared { state: Mutex::new(state), halves });
+    let state = TransportSlot { transport: Some(Box::pin(transport)), is_awaited: false };
+    let shared = Arc::new(SharedTransport { state: Mutex::new(state), halves });
     let sink = SplitSink { shared: shared.clone(), waker: waker.clone(), waiting: None };
     (sink, SplitStream { shared, waker })
 }
 
-impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+impl<T> SharedTransport<T> {
+    fn lock(&self) -> MutexGuard<'_, TransportSlot<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -10,7 +10,7 @@ use crate::{Transport, rt};
 ///
 /// Nothing moves until the driver is polled. [`spawn`](Self::spawn) spawns it; [`into_parts`](Self::into_parts) leaves
 /// that to you.
-#[must_use = "nothing is sent or received until the driver is polled: call `spawn`, or spawn the driver of `into_parts`"]
+#[must_use = "nothing moves until the driver is polled: call `spawn`, or spawn the driver of `into_parts`"]
 pub struct Driven<T, Out, In = Out> {
     sender: Sender<Out, In>,
     receiver: Receiver<Out, In>,

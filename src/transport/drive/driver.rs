@@ -1,10 +1,9 @@
 use std::{
-    collections::VecDeque,
     fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
@@ -12,21 +11,17 @@ use pin_project_lite::pin_project;
 #[cfg(feature = "rt")]
 use super::deadline::Deadline;
 use super::{
-    outbox::{Fed, Next},
-    queues::{Queues, wake_all},
+    outbox::Next,
+    queues::{BATCH, Consumer, Queues},
 };
 use crate::{
     CloseFrame, Error, Transport,
     transport::{
         Queue,
-        backlog::{Entry, KEPT},
         payload::Payload,
         signal::{self, Mark},
     },
 };
-
-/// The maximum number of messages moved under one lock of the queue.
-const BATCH: usize = 64;
 
 /// The maximum number of messages that one poll moves each way before it flushes and lets other tasks run.
 const BUDGET: usize = 1024;
@@ -71,12 +66,10 @@ pin_project! {
 /// The driver without the transport, which is pinned.
 struct Worker<Out, In> {
     queues: Arc<Queues<Out, In>>,
+    /// The outgoing queue. Its batch is empty between polls.
+    out: Consumer<Out, In>,
     /// The function that creates the closing message, used once.
     payload: Payload<Out>,
-    /// Messages taken from the queue and not yet given to the transport. Empty between polls.
-    batch: VecDeque<Entry<Out>>,
-    fed: Fed,
-    wakers: Vec<Waker>,
     /// Whether the transport holds unflushed messages.
     is_dirty: bool,
     /// Whether this poll moved a message.
@@ -130,11 +123,9 @@ enum Turn {
 impl<T, Out, In> Driver<T, Out, In> {
     pub(super) fn new(transport: T, queues: Arc<Queues<Out, In>>, queue: &Queue<Out, In>) -> Self {
         let worker = Worker {
+            out: Consumer::new(queues.clone()),
             queues,
             payload: queue.outgoing,
-            batch: VecDeque::new(),
-            fed: Fed::default(),
-            wakers: Vec::new(),
             is_dirty: false,
             has_moved: false,
             idle: 0,
@@ -153,7 +144,7 @@ impl<T, Out, In> Driver<T, Out, In> {
 impl<T, Out, In> Driver<T, Out, In> {
     /// Returns the number of messages for which memory is allocated.
     pub(super) fn capacity(&self) -> usize {
-        self.worker.batch.capacity()
+        self.worker.out.batch.capacity()
     }
 }
 
@@ -180,11 +171,10 @@ impl<Out, In> Worker<Out, In> {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
                 self.is_dirty = false;
-                self.wakers.extend(self.queues.outbox().flushed());
-                wake_all(self.wakers.drain(..));
+                self.out.flushed();
                 if self.writing == Writing::Closing {
                     self.writing = Writing::Over;
-                    self.end_writing(&Error::closed("the connection was closed by this end"), true);
+                    self.out.end(&Error::closed("the connection was closed by this end"), true);
                 }
             }
             Poll::Ready(Err(error)) => {
@@ -206,25 +196,21 @@ impl<Out, In> Worker<Out, In> {
     where
         T: Transport<Out, In = In>,
     {
-        // Here and not in a timer: a woken sender has had one round of the executor to come.
-        self.queues.outbox().waiters.end_turns();
-        for _ in 0..BUDGET / BATCH {
-            let mut outbox = self.queues.outbox();
-            let next = outbox.take(&mut self.batch, BATCH);
-            self.queues.pass_turns(outbox, &mut self.wakers);
-            if let Next::Close(frame) = next {
-                self.begin_close(transport, cx, frame);
-                return Ok(Turn::Wait);
+        for round in 0..BUDGET / BATCH {
+            match self.out.refill(round == 0) {
+                Next::Close(frame) => {
+                    self.begin_close(transport, cx, frame);
+                    return Ok(Turn::Wait);
+                }
+                Next::GoOn if self.out.batch.is_empty() => return Ok(Turn::Wait),
+                Next::GoOn => {}
             }
-            if self.batch.is_empty() {
-                return Ok(Turn::Wait);
-            }
-            let stopped = self.feed_batch(transport.as_mut(), cx)?;
-            self.settle();
-            if let Some(turn) = stopped {
+            if let Some(turn) = self.feed_batch(transport.as_mut(), cx)? {
+                self.out.settle();
                 return Ok(turn);
             }
         }
+        self.out.settle();
         Ok(Turn::Yield)
     }
 
@@ -252,7 +238,7 @@ impl<Out, In> Worker<Out, In> {
     where
         T: Transport<Out, In = In>,
     {
-        while !self.batch.is_empty() {
+        while !self.out.batch.is_empty() {
             match transport.as_mut().poll_ready(cx).map_err(Into::into) {
                 Poll::Ready(Ok(())) => {}
                 // The error concerns earlier messages. The batch is put back and goes on in the next turn.
@@ -263,15 +249,15 @@ impl<Out, In> Worker<Out, In> {
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(Some(Turn::Wait)),
             }
-            let Some(entry) = self.batch.pop_front() else { break };
-            self.fed.count(&entry);
+            let Some(entry) = self.out.batch.pop_front() else { break };
+            self.out.fed.count(&entry);
             self.is_dirty = true;
             // Not set if the transport takes nothing: the driver would keep itself awake for as long as the peer does
             // not read.
             self.has_moved = true;
             if let Err(error) = transport.as_mut().start_send(entry.message) {
                 let error = error.into();
-                self.fed.refused += 1;
+                self.out.fed.refused += 1;
                 if error.is_closed() && !error.is_rejection() {
                     return Err(error);
                 }
@@ -279,15 +265,6 @@ impl<Out, In> Worker<Out, In> {
             }
         }
         Ok(None)
-    }
-
-    /// Reports the batch's outcome to the queue and wakes the senders that now have room.
-    fn settle(&mut self) {
-        let mut outbox = self.queues.outbox();
-        outbox.fed(std::mem::take(&mut self.fed));
-        let gone = outbox.put_back(&mut self.batch);
-        self.queues.pass_turns(outbox, &mut self.wakers);
-        drop(gone);
     }
 
     /// Reports a message that could not be sent, while others can. The receiver gets the error if it has room.
@@ -301,18 +278,8 @@ impl<Out, In> Worker<Out, In> {
     /// Reports the loss of messages that the transport had accepted. The receiver gets the error if it has room, and so
     /// do waiting flushes.
     fn lose(&mut self, error: Error) {
-        self.lose_flushes(&error);
+        self.out.lose(error.clone());
         self.refuse(error);
-    }
-
-    fn lose_flushes(&mut self, error: &Error) {
-        let error = error.clone();
-        let mut outbox = self.queues.outbox();
-        let (wakers, before) = outbox.lose(error);
-        self.wakers.extend(wakers);
-        drop(outbox);
-        drop(before);
-        wake_all(self.wakers.drain(..));
     }
 
     /// Returns `Ready` once a close has taken too long. `mark` was taken before the writing of this poll.
@@ -356,12 +323,8 @@ impl<Out, In> Worker<Out, In> {
     /// Ends the writing after the sink failed. The peer's last messages may still be read.
     fn fail(&mut self, error: Error) {
         self.writing = Writing::Over;
-        self.end_writing(&error, false);
+        self.out.end(&error, false);
         self.write_error = Some(error);
-    }
-
-    fn end_writing(&mut self, error: &Error, is_clean: bool) {
-        self.queues.end_writing(&mut self.fed, &mut self.batch, error, is_clean);
     }
 
     /// Reads from the transport while the inbox has room.
@@ -389,7 +352,7 @@ impl<Out, In> Worker<Out, In> {
             self.read_error = match &message {
                 // A layer that sends from the reader's task reports lost messages here, and the transport continues.
                 Err(error) if error.is_rejection() && error.is_closed() => {
-                    self.lose_flushes(error);
+                    self.out.lose(error.clone());
                     None
                 }
                 message => message.as_ref().err().cloned(),
@@ -427,15 +390,11 @@ impl<Out, In> Worker<Out, In> {
             self.idle += 1;
         }
         if self.idle == IDLE {
-            self.batch.shrink_to(KEPT);
-            self.wakers.shrink_to(KEPT);
-            self.queues.outbox().trim();
+            self.out.trim();
             self.queues.inbox().trim();
             return false;
         }
-        self.batch.capacity().max(self.wakers.capacity()) > 2 * KEPT
-            || self.queues.outbox().has_spare()
-            || self.queues.inbox().has_spare()
+        self.out.has_spare() || self.queues.inbox().has_spare()
     }
 }
 
@@ -473,7 +432,7 @@ where
         });
         // The peer's answer to our close may end the stream before `poll_close` is polled again.
         let is_clean = worker.writing == Writing::Closing && failure.is_none();
-        worker.end_writing(&cause, is_clean);
+        worker.out.end(&cause, is_clean);
         worker.end_reading();
         Poll::Ready(failure.map_or(Ok(()), Err))
     }
@@ -481,7 +440,7 @@ where
 
 impl<Out, In> Drop for Worker<Out, In> {
     fn drop(&mut self) {
-        self.end_writing(&Error::closed("the driver of the transport was dropped"), false);
+        self.out.end(&Error::closed("the driver of the transport was dropped"), false);
         self.end_reading();
     }
 }

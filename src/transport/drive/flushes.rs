@@ -18,7 +18,8 @@ pub(super) struct Flushes {
 }
 
 impl Flushes {
-    /// Returns whether everything before `position` was flushed. If not, keeps the waker and wakes it after later flushes.
+    /// Returns whether everything before `position` was flushed. If not, keeps the waker and wakes it after later
+    /// flushes.
     pub(super) fn poll(&mut self, position: Position, sender: u64, prepared: &mut PreparedWaker<'_>) -> bool {
         if position.data <= self.reached.data && position.control <= self.reached.control {
             return true;

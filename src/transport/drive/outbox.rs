@@ -93,6 +93,10 @@ pub(super) struct Fed {
 }
 
 impl Fed {
+    pub(super) const fn new() -> Self {
+        Self { bytes: 0, control: 0, data: 0, refused: 0 }
+    }
+
     pub(super) fn count<Out>(&mut self, entry: &Entry<Out>) {
         self.bytes += entry.size();
         match entry.is_control() {

@@ -6,7 +6,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::outbox::{Fed, Outbox};
+use super::outbox::{Fed, Next, Outbox};
 use crate::{
     Error,
     transport::{
@@ -71,18 +71,6 @@ impl<Out, In> Queues<Out, In> {
             self.receiver.wake();
         }
     }
-
-    /// Ends the writing: `fed` messages are counted, `batch` is dropped, and every waiting task gets `error`, or learns
-    /// that this end has closed.
-    pub(super) fn end_writing(&self, fed: &mut Fed, batch: &mut VecDeque<Entry<Out>>, error: &Error, is_clean: bool) {
-        let mut outbox = self.outbox();
-        outbox.fed(std::mem::take(fed));
-        outbox.count_discarded(batch);
-        let (gone, wakers) = outbox.end(error, is_clean);
-        drop(outbox);
-        drop((gone, std::mem::take(batch)));
-        wake_all(wakers);
-    }
 }
 
 #[cfg(test)]
@@ -90,6 +78,88 @@ impl<Out, In> Queues<Out, In> {
     /// Returns the number of messages for which memory is allocated.
     pub(super) fn capacity(&self) -> usize {
         self.outbox().capacity() + self.inbox().capacity()
+    }
+}
+
+/// The maximum number of messages moved under one lock of the queue.
+pub(super) const BATCH: usize = 64;
+
+/// The consuming end of the outgoing queue, which the driver or the body of a response has: the messages that it has
+/// taken, until it reports what became of them.
+pub(super) struct Consumer<Out, In> {
+    pub(super) queues: Arc<Queues<Out, In>>,
+    /// Messages taken from the queue and not yet passed on.
+    pub(super) batch: VecDeque<Entry<Out>>,
+    /// Messages passed on and not yet reported to the queue.
+    pub(super) fed: Fed,
+    wakers: Vec<Waker>,
+}
+
+impl<Out, In> Consumer<Out, In> {
+    pub(super) const fn new(queues: Arc<Queues<Out, In>>) -> Self {
+        Self { queues, batch: VecDeque::new(), fed: Fed::new(), wakers: Vec::new() }
+    }
+
+    /// Reports what was passed on, takes more, and wakes the senders that now have room. `is_new_poll` says that the
+    /// executor has had a round in which woken senders could come.
+    pub(super) fn refill(&mut self, is_new_poll: bool) -> Next {
+        let mut outbox = self.queues.outbox();
+        if is_new_poll {
+            // Here and not in a timer, which would have to be set for each wake-up.
+            outbox.waiters.end_turns();
+        }
+        outbox.fed(std::mem::take(&mut self.fed));
+        let next = outbox.take(&mut self.batch, BATCH);
+        self.queues.pass_turns(outbox, &mut self.wakers);
+        next
+    }
+
+    /// Reports what was passed on, puts the rest of the batch back, and wakes the senders that now have room.
+    pub(super) fn settle(&mut self) {
+        let mut outbox = self.queues.outbox();
+        outbox.fed(std::mem::take(&mut self.fed));
+        let gone = outbox.put_back(&mut self.batch);
+        self.queues.pass_turns(outbox, &mut self.wakers);
+        drop(gone);
+    }
+
+    /// Records that everything that was passed on is flushed.
+    pub(super) fn flushed(&mut self) {
+        self.wakers.extend(self.queues.outbox().flushed());
+        wake_all(self.wakers.drain(..));
+    }
+
+    /// Reports the loss of messages that the transport had accepted to the flushes that wait for them.
+    pub(super) fn lose(&mut self, error: Error) {
+        let mut outbox = self.queues.outbox();
+        let (wakers, before) = outbox.lose(error);
+        self.wakers.extend(wakers);
+        drop(outbox);
+        drop(before);
+        wake_all(self.wakers.drain(..));
+    }
+
+    /// Ends the writing: the batch is dropped, and every waiting task gets `error`, or learns that this end has closed.
+    pub(super) fn end(&mut self, error: &Error, is_clean: bool) {
+        let mut outbox = self.queues.outbox();
+        outbox.fed(std::mem::take(&mut self.fed));
+        outbox.count_discarded(&self.batch);
+        let (gone, wakers) = outbox.end(error, is_clean);
+        drop(outbox);
+        drop((gone, std::mem::take(&mut self.batch)));
+        wake_all(wakers);
+    }
+
+    /// Returns whether memory is held that an idle connection does not need.
+    pub(super) fn has_spare(&self) -> bool {
+        self.batch.capacity().max(self.wakers.capacity()) > 2 * KEPT || self.queues.outbox().has_spare()
+    }
+
+    /// Releases memory that an idle connection does not need.
+    pub(super) fn trim(&mut self) {
+        self.batch.shrink_to(KEPT);
+        self.wakers.shrink_to(KEPT);
+        self.queues.outbox().trim();
     }
 }
 

@@ -135,7 +135,7 @@ impl<Out, In> Sender<Out, In> {
     /// Returns the error that ended the transport before it was closed. Returns an error for which
     /// [`is_closed`](Error::is_closed) is true if a full queue [closed](crate::WhenFull::Close) it or the peer did.
     /// Returns an error for which [`is_timeout`](Error::is_timeout) is true if the transport did not take the accepted
-    /// messages and the close in time ([`Queue::close_within`](crate::Queue::close_within)); the connection is then cut.
+    /// messages and the close within [`Queue::close_within`](crate::Queue::close_within); the connection is then cut.
     ///
     /// # Cancel safety
     ///
