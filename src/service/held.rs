@@ -35,6 +35,19 @@ pub(super) enum Want {
 ///
 /// The task works in rounds. Before each, it looks at the state under the lock: [`report`](Self::report) tells what the
 /// last round did, and [`plan`](Self::plan) says what the next one does. After the last, it puts the transport back.
+///
+/// # Flushing
+///
+/// | `is_dirty` | `flusher` | who flushes |
+/// |---|---|---|
+/// | no | none | nobody: nothing was fed |
+/// | yes | none | this round, unless the transport was pending; then the leader, which it wakes |
+/// | yes | a call | that call, when it is polled again. Calls that run before then share its flush |
+/// | no | a call | nobody: another call has flushed meanwhile, or the transport did |
+///
+/// The second call in flight makes such a promise, once the transport has accepted its request (`may_promise`, then
+/// `has_promised`). After answers that came several at a time (`burst`), the first one does, too. A call that is dropped
+/// passes its promise to the leader (`todo`).
 pub(super) struct Held<'a, T, Req, Res, C> {
     shared: &'a SharedExchange<T, Req, Res, C>,
     /// `None` once it is put back.
