@@ -72,7 +72,7 @@ pub(super) struct Held<'a, T, Req, Res, C> {
     /// The client's life as of the last look at the state.
     is_running: bool,
     has_ended: bool,
-    /// What the transport does not do now. It was pending, so it wakes the flag.
+    /// The directions in which the transport was pending. It wakes the flag for them.
     blocked: Blocked,
     round: Round,
 }
@@ -85,7 +85,7 @@ struct Blocked {
     closing: bool,
 }
 
-/// What is to be done without the lock until the next look at the state.
+/// The work to be done without the lock until the next look at the state.
 #[derive(Clone, Copy, Default)]
 struct Round {
     /// Whether more requests wait behind the one in hand.
