@@ -14,7 +14,7 @@ use super::{
     sink::BatchSink,
     unpack::{self, Unpack, Unpacked},
 };
-use crate::{Error, Message, Transport};
+use crate::{Error, Message, Transport, macros::accessors};
 
 /// The number of messages that may come in, one after another, before the layer checks for outgoing messages that have
 /// waited too long.
@@ -106,24 +106,11 @@ impl<T> Batched<T> {
         self.sink.as_ref().map_or(0, BatchSink::waiting)
     }
 
-    /// Returns a reference to the inner transport.
-    #[must_use]
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. A message sent there overtakes waiting messages, and a
-    /// message received there may be a batch.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport. Waiting messages that were not flushed are dropped, and so is the unread part of
-    /// the last batch.
-    #[must_use]
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "A message sent there overtakes waiting messages, and a message received there may be a batch.",
+        into_inner: ". Waiting messages that were not flushed are dropped, and so is the unread part of the last \
+            batch.",
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     CloseCode, CloseFrame, Error, Message, Queue, Transport,
     codec::{Codec, Outbound},
     layer::own::LayerSink,
+    macros::accessors,
     transport::signal,
 };
 
@@ -91,22 +92,10 @@ impl<T, C> Coded<T, C> {
         &self.codec
     }
 
-    /// Returns a reference to the inner transport.
-    #[must_use]
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. Messages that are sent or received there bypass the codec.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport. No message is held here.
-    #[must_use]
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "Messages that are sent or received there bypass the codec.",
+        into_inner: ". No message is held here.",
     }
 }
 

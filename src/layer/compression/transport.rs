@@ -13,7 +13,7 @@ use super::{
     compressor::Compressor,
     inflater::{Inflater, Refused},
 };
-use crate::{CloseCode, CloseFrame, Error, Message, Transport, layer::own::LayerSink};
+use crate::{CloseCode, CloseFrame, Error, Message, Transport, layer::own::LayerSink, macros::accessors};
 
 /// The result of polling the inner stream.
 type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
@@ -110,24 +110,12 @@ impl<T> Compressed<T> {
         self.stats.clone()
     }
 
-    /// Returns a reference to the inner transport.
-    #[must_use]
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. Messages are sent there plain, and received as the peer sent
-    /// them. With a [kept context](Deflate::keep_context), a compressed message that is received there is missing here.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport, and drops kept contexts. No message is held here, unless the transport is being
-    /// closed because of a message that was refused.
-    #[must_use]
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "Messages are sent there plain, and received as the peer sent them. With a [kept \
+            context](Deflate::keep_context), a compressed message that is received there is missing here.",
+        into_inner: ", and drops kept contexts. No message is held here, unless the transport is being closed \
+            because of a message that was refused.",
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     pings::{Pings, ProtocolPings},
     watchdog::Watchdog,
 };
-use crate::{Error, Message, Transport, transport::signal::Mark};
+use crate::{Error, Message, Transport, macros::accessors, transport::signal::Mark};
 
 /// The maximum number of messages that one poll takes out of the stream before other tasks run.
 const BUDGET: u32 = 32;
@@ -52,23 +52,11 @@ impl<T, Out, P> Heartbeat<T, Out, P> {
         self.watchdog.rtt.monitor().clone()
     }
 
-    /// Returns a reference to the inner transport.
-    #[must_use]
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. A message that is received there is not a sign of life.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport. A ping or an answer that waits to be written is dropped, and so is a message that
-    /// was accepted behind it: flush first.
-    #[must_use]
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "A message that is received there is not a sign of life.",
+        into_inner: ". A ping or an answer that waits to be written is dropped, and so is a message that was \
+            accepted behind it: flush first.",
     }
 }
 

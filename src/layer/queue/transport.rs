@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
 use super::send_queue::{QueueStats, SendQueue};
-use crate::{Error, Message, Queue, Transport};
+use crate::{Error, Message, Queue, Transport, macros::accessors};
 
 /// A layer that puts a bounded queue in front of a transport. See the [module](super) for the complete documentation.
 ///
@@ -86,22 +86,10 @@ impl<T, Out> Queued<T, Out> {
         self.queue.stats.clone()
     }
 
-    /// Returns a reference to the inner transport.
-    #[must_use]
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. A message sent there overtakes the queue.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport. Queued messages are lost: flush first.
-    #[must_use]
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "A message sent there overtakes the queue.",
+        into_inner: ". Queued messages are lost: flush first.",
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     gate::Gate,
     service::{RateLimitServiceLayer, ResponseFuture},
 };
-use crate::Error;
+use crate::{Error, macros::accessors};
 
 /// A rate limit for HTTP services, created by
 /// [`RateLimitServiceLayer::for_http`].
@@ -62,22 +62,10 @@ pub struct HttpRateLimit<S> {
 }
 
 impl<S> HttpRateLimit<S> {
-    /// Returns a reference to the inner service.
-    #[must_use]
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner service. A direct call is not counted.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Returns the inner service.
-    #[must_use]
-    pub fn into_inner(self) -> S {
-        self.inner
+    accessors! {
+        inner: S, "service",
+        get_mut: "A direct call is not counted.",
+        into_inner: ".",
     }
 }
 

@@ -10,7 +10,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{PerMessage, RateLimitCounts, RateLimitLayer, excess::WhenExceeded, gate::Gate};
-use crate::Error;
+use crate::{Error, macros::accessors};
 
 /// A rate limit for services, created by [`RateLimitLayer::for_service`]. A call costs one cell.
 ///
@@ -56,22 +56,10 @@ pub struct RateLimitService<S> {
 }
 
 impl<S> RateLimitService<S> {
-    /// Returns a reference to the inner service.
-    #[must_use]
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner service. A direct call is not counted.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// Returns the inner service.
-    #[must_use]
-    pub fn into_inner(self) -> S {
-        self.inner
+    accessors! {
+        inner: S, "service",
+        get_mut: "A direct call is not counted.",
+        into_inner: ".",
     }
 }
 

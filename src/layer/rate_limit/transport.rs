@@ -16,7 +16,7 @@ use super::{
     excess::{End, Outgoing, Stays, WhenExceeded},
     gate::Gate,
 };
-use crate::{Error, Transport};
+use crate::{Error, Transport, macros::accessors};
 
 pin_project! {
     /// A transport with a rate limit, created by [`RateLimitLayer`].
@@ -62,22 +62,10 @@ where
 }
 
 impl<T, In, C, A> RateLimit<T, In, C, A> {
-    /// Returns a reference to the inner transport.
-    #[must_use]
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. Messages that are sent or received there are not counted.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport. An incoming message that still waits for its turn is dropped.
-    #[must_use]
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "Messages that are sent or received there are not counted.",
+        into_inner: ". An incoming message that still waits for its turn is dropped.",
     }
 }
 

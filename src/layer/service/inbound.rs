@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::outcome::Outcome;
-use crate::{BoxError, Error, Transport, in_flight::InFlight};
+use crate::{BoxError, Error, Transport, in_flight::InFlight, macros::accessors};
 
 pin_project! {
     /// A transport whose incoming messages pass through a service, created by
@@ -44,22 +44,10 @@ where
         &self.service
     }
 
-    /// Returns a reference to the inner transport.
-    #[must_use]
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. A message received there bypasses the service.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport. Messages that the service has, and one that waits for it, are dropped.
-    #[must_use]
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "A message received there bypasses the service.",
+        into_inner: ". Messages that the service has, and one that waits for it, are dropped.",
     }
 }
 

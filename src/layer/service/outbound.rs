@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::outcome::Outcome;
-use crate::{BoxError, Error, Transport, in_flight::InFlight, transport::wakers::WakerSlot};
+use crate::{BoxError, Error, Transport, in_flight::InFlight, macros::accessors, transport::wakers::WakerSlot};
 
 pin_project! {
     /// A transport whose outgoing messages pass through a service, created by
@@ -60,23 +60,10 @@ where
         &self.service
     }
 
-    /// Returns a reference to the inner transport.
-    #[must_use]
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. A message sent there bypasses the service, and overtakes the
-    /// messages that the service has.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport. Messages that the service has are dropped; flush first to lose none.
-    #[must_use]
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "A message sent there bypasses the service, and overtakes the messages that the service has.",
+        into_inner: ". Messages that the service has are dropped; flush first to lose none.",
     }
 }
 

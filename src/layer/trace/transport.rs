@@ -13,7 +13,7 @@ use super::{
     instruments::{Instruments, size},
     wire,
 };
-use crate::{Error, Message, Transport, transport::payload::Payload};
+use crate::{Error, Message, Transport, macros::accessors, transport::payload::Payload};
 
 pin_project! {
     /// A transport with instrumentation, created by [`TraceLayer`](super::TraceLayer). Messages and errors pass
@@ -56,22 +56,10 @@ impl<T> Traced<T> {
         self.instruments.outgoing.messages
     }
 
-    /// Returns a reference to the inner transport.
-    #[must_use]
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. The layer does not see what is sent or received there.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport, which ends the session. The layer holds no message.
-    #[must_use]
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "The layer does not see what is sent or received there.",
+        into_inner: ", which ends the session. The layer holds no message.",
     }
 }
 
