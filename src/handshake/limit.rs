@@ -18,33 +18,31 @@
 //!
 //! # What counts as a connection
 //!
-//! | request | takes a place |
+//! | request | takes a permit |
 //! |---|---|
-//! | a POST with `Content-Type: application/vnd.tower-transport.messages`, which brings messages of a session of `SseDuplexServer` or `SessionServer` | no |
+//! | a POST of `application/vnd.tower-transport.messages`, to a session of SSE + POST | no |
 //! | OPTIONS, which browsers send before such a POST (CORS preflight) | no |
 //! | any other request | yes |
 //!
-//! So a full server still serves its sessions. Requests without a place pass the layer whatever the counts are. None of
-//! this crate's servers opens a connection for them: sessions begin with GET or CONNECT, and a POST of an unknown
-//! session is refused (404). A service of your own that answers a POST with a long-lived body must not do so for a request
-//! without a [`Place`] in its extensions, because clients choose their headers.
+//! So a full server still serves its sessions. Requests without a permit pass the layer whatever the counts are. None
+//! of this crate's servers opens a connection for them: sessions begin with GET or CONNECT, and a POST of an unknown
+//! session is refused (404). A service of your own that answers a POST with a long-lived body must not do so for a
+//! request without a [`ConnectionPermit`] in its extensions, because clients choose their headers.
 //!
-//! # Lifetime of a place
+//! # Lifetime of a permit
 //!
-//! The layer puts a [`Place`] into the extensions of the request. The place is freed when it and its clones are
-//! dropped.
+//! The layer puts a [`ConnectionPermit`] into the extensions of the request, and a clone into the [`LimitedBody`] of
+//! the response. The connection counts until all clones are dropped.
 //!
-//! | the request becomes | the place is held until |
+//! | the request becomes | its permit is held until |
 //! |---|---|
-//! | a WebSocket, by [`WebSocketUpgrade`] or axum's extractor `WebSocketHandshake` | the `WebSocket` is dropped, wherever the handler has moved it |
+//! | a WebSocket, by [`WebSocketUpgrade`] or axum's `WebSocketHandshake` | the `WebSocket` is dropped |
 //! | a session of `SseDuplexServer` | the handler has dropped its end, and the event stream has ended |
 //! | a session of WebTransport, by `Incoming::accept` | the last handle of the session is dropped |
-//! | a connection of `OptimizedAcceptor` or `SessionServer` | that connection is dropped; the session may continue with another one, which takes its own place |
-//! | any other response, to a request that takes a place | the service has answered |
+//! | a connection of `OptimizedAcceptor` or `SessionServer` | it is dropped; the session's next one takes its own |
+//! | any other response, such as an `EventStream` or a download | its body is dropped: sent to the end, or given up |
 //!
-//! Handlers need no code for it, and do not find the `Place` among their request's parts. Only a response with a
-//! long-lived body, such as an `EventStream`, needs help: take the `Place` out of the request's extensions and move it
-//! into the stream.
+//! Handlers need no code for it. Those of this crate's transports do not find the permit among their request's parts.
 //!
 //! [`WebSocketUpgrade`]: crate::transport::websocket::WebSocketUpgrade
 //!
@@ -54,7 +52,7 @@
 //!
 //! # Cancel safety
 //!
-//! A request that is dropped before it has become a connection frees its place.
+//! A request that is dropped before it has become a connection frees its permit.
 //!
 //! # On the wire
 //!
@@ -95,15 +93,16 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub use crate::transport::place::Place;
+pub use crate::transport::permit::ConnectionPermit;
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 use crate::transport::sse::duplex::opens_nothing;
 use crate::{
@@ -193,13 +192,12 @@ impl<S, K, F> ConnectionLimit<S, K, F> {
 impl<S, K, F, B, R> Service<Request<B>> for ConnectionLimit<S, K, F>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    R: Default,
     K: Hash + Eq + Clone + Send + Sync + 'static,
     F: Fn(&http::request::Parts) -> Option<K>,
 {
-    type Response = Response<R>;
+    type Response = Response<LimitedBody<R>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, Response<R>>;
+    type Future = ResponseFuture<S::Future, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.service.poll_ready(cx)
@@ -208,14 +206,16 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         if opens_nothing(&parts) {
-            return ResponseFuture::new(Step::Pass { future: self.service.call(Request::from_parts(parts, body)) });
+            let future = self.service.call(Request::from_parts(parts, body));
+            return ResponseFuture { step: Step::Pass { future, permit: None } };
         }
         let ConnectionLimitLayer { counts, total, per_key, key } = &self.limit;
         let key = key(&parts);
-        ResponseFuture::new(match counts.enter(key.as_ref(), *total, *per_key) {
+        let step = match counts.enter(key.as_ref(), *total, *per_key) {
             Ok(()) => {
-                Place::new(Entry::new(counts.clone(), key)).put(&mut parts.extensions);
-                Step::Pass { future: self.service.call(Request::from_parts(parts, body)) }
+                let permit = ConnectionPermit::new(Entry::new(counts.clone(), key));
+                permit.clone().put(&mut parts.extensions);
+                Step::Pass { future: self.service.call(Request::from_parts(parts, body)), permit: Some(permit) }
             }
             Err(full) => {
                 let response = refuse(full);
@@ -226,7 +226,8 @@ where
                 log::refused("http", response.status(), reason, &parts);
                 Step::Refuse { response: Some(response) }
             }
-        })
+        };
+        ResponseFuture { step }
     }
 }
 
@@ -236,8 +237,8 @@ const fn opens_nothing(_: &Parts) -> bool {
     false
 }
 
-fn refuse<R: Default>(full: Full) -> Response<R> {
-    let mut response = Response::new(R::default());
+fn refuse<R>(full: Full) -> Response<LimitedBody<R>> {
+    let mut response = Response::new(LimitedBody::default());
     *response.status_mut() = match full {
         Full::Total => StatusCode::SERVICE_UNAVAILABLE,
         Full::Key => StatusCode::TOO_MANY_REQUESTS,
@@ -253,7 +254,7 @@ impl<S: fmt::Debug, K, F> fmt::Debug for ConnectionLimit<S, K, F> {
 }
 
 pin_project! {
-    /// The future of [`ConnectionLimit`](ConnectionLimit): the service's future, or a refusal.
+    /// The future of [`ConnectionLimit`]: the service's future, or a refusal.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless awaited"]
     pub struct ResponseFuture<F, R> {
@@ -266,30 +267,71 @@ pin_project! {
     #[derive(Debug)]
     #[project = StepProj]
     enum Step<F, R> {
-        Pass { #[pin] future: F },
-        Refuse { response: Option<R> },
-    }
-}
-
-impl<F, R> ResponseFuture<F, R> {
-    const fn new(step: Step<F, R>) -> Self {
-        Self { step }
+        Pass { #[pin] future: F, permit: Option<ConnectionPermit> },
+        Refuse { response: Option<Response<LimitedBody<R>>> },
     }
 }
 
 impl<F, R, E> Future for ResponseFuture<F, R>
 where
-    F: Future<Output = Result<R, E>>,
+    F: Future<Output = Result<Response<R>, E>>,
 {
-    type Output = Result<R, E>;
+    type Output = Result<Response<LimitedBody<R>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().step.project() {
-            StepProj::Pass { future } => future.poll(cx),
+            StepProj::Pass { future, permit } => {
+                let response = ready!(future.poll(cx))?;
+                let permit = permit.take();
+                Poll::Ready(Ok(response.map(|body| LimitedBody { body: Some(body), permit })))
+            }
             StepProj::Refuse { response } => {
                 response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
             }
         }
+    }
+}
+
+pin_project! {
+    /// The body of a response of [`ConnectionLimit`]: the inner service's, or an empty one of a refusal. It holds the
+    /// permit of its request until it is dropped.
+    #[derive(Debug)]
+    pub struct LimitedBody<B> {
+        #[pin]
+        body: Option<B>,
+        permit: Option<ConnectionPermit>,
+    }
+}
+
+impl<B> LimitedBody<B> {
+    /// Returns the body of the inner service, and frees its permit. `None` if the request was refused.
+    #[must_use]
+    pub fn into_inner(self) -> Option<B> {
+        self.body
+    }
+}
+
+/// Returns an empty body.
+impl<B> Default for LimitedBody<B> {
+    fn default() -> Self {
+        Self { body: None, permit: None }
+    }
+}
+
+impl<B: Body> Body for LimitedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().body.as_pin_mut().map_or(Poll::Ready(None), |body| body.poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

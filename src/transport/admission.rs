@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     drain::{Member, Seat},
-    place::Place,
+    permit::ConnectionPermit,
 };
 use crate::log::Peer;
 
@@ -10,7 +10,7 @@ use crate::log::Peer;
 #[derive(Debug)]
 pub(crate) struct Admission {
     /// The value that guards want back when the connection is gone.
-    _place: Option<Place>,
+    _permit: Option<ConnectionPermit>,
     pub(super) drain: Option<Member>,
     pub(super) peer: Option<Peer>,
 }
@@ -18,15 +18,15 @@ pub(crate) struct Admission {
 impl Admission {
     /// Creates the state, or returns `None` if there is nothing to keep. `patience` is the maximum time of a close.
     pub(super) fn new(
-        place: Option<Place>,
+        permit: Option<ConnectionPermit>,
         seat: Option<Arc<Seat>>,
         peer: Option<Peer>,
         patience: Duration,
     ) -> Option<Box<Self>> {
-        if place.is_none() && seat.is_none() && peer.is_none() {
+        if permit.is_none() && seat.is_none() && peer.is_none() {
             return None;
         }
         let drain = seat.map(|seat| Member::new(seat, patience));
-        Some(Box::new(Self { _place: place, drain, peer }))
+        Some(Box::new(Self { _permit: permit, drain, peer }))
     }
 }

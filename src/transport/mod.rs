@@ -35,7 +35,7 @@ mod limits;
 mod origin;
 pub(crate) mod payload;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) mod place;
+pub(crate) mod permit;
 mod queue;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod race;

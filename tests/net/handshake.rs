@@ -45,10 +45,11 @@ fn verifier() -> JwtVerifier {
     JwtVerifier::new(JwtKey::rs256_pem(RSA_PUBLIC).unwrap(), JwtRules::new().audience("feed"))
 }
 
-async fn listen<S>(service: S) -> SocketAddr
+async fn listen<S, B>(service: S) -> SocketAddr
 where
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
+    B: hyper::body::Body<Data: Send, Error: Into<tower::BoxError>> + Send + 'static,
 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -8,6 +8,7 @@ mod adaptive;
 mod calls;
 mod contract;
 mod doors;
+mod extremes;
 mod handshake;
 mod resume;
 mod sse;

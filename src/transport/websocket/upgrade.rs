@@ -21,7 +21,7 @@ use crate::{
         admission::Admission,
         drain::{Attended, Drain, Seat},
         origin::Origins,
-        place::Place,
+        permit::ConnectionPermit,
         refusal::Refusal,
         shrink,
         subprotocol::choose,
@@ -92,7 +92,7 @@ pub(super) enum Draining {
 pub(super) struct UpgradeRequest {
     accept: HeaderValue,
     on_upgrade: OnUpgrade,
-    place: Option<Place>,
+    permit: Option<ConnectionPermit>,
     peer: Option<Peer>,
 }
 
@@ -153,8 +153,8 @@ impl UpgradeRequest {
 
         let accept = check_request(parts)?;
         let on_upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(NO_UPGRADE)?;
-        let (place, peer) = (Place::take(&mut parts.extensions), log::peer(&parts.extensions));
-        Ok(Self { accept, on_upgrade, place, peer })
+        let (permit, peer) = (ConnectionPermit::take(&mut parts.extensions), log::peer(&parts.extensions));
+        Ok(Self { accept, on_upgrade, permit, peer })
     }
 }
 
@@ -163,8 +163,8 @@ impl AcceptConfig {
     pub(super) fn accept(&self, asked: UpgradeRequest, parts: &request::Parts) -> Result<PendingUpgrade, Refusal> {
         self.origins.check(&parts.uri, &parts.headers)?;
         let seat = self.enter()?;
-        let UpgradeRequest { accept, on_upgrade, place, peer } = asked;
-        let admission = Admission::new(place, seat.clone(), peer, self.limits.close);
+        let UpgradeRequest { accept, on_upgrade, permit, peer } = asked;
+        let admission = Admission::new(permit, seat.clone(), peer, self.limits.close);
         let mut answer = Response::new(Full::default());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = answer.headers_mut();

@@ -10,7 +10,7 @@ use crate::{
     transport::{
         connecting::in_time,
         origin::Origins,
-        place::Place,
+        permit::ConnectionPermit,
         refusal::Refusal,
         subprotocol::{self, choose},
     },
@@ -96,8 +96,8 @@ impl Incoming {
         let subprotocol = chosen.map(Box::from);
         let limits = self.accept.limits;
         let session = respond(self.request, answer, limits.handshake).await?;
-        let place = Place::take(&mut self.parts.extensions);
-        Ok((Session::accepted(session, limits, subprotocol, self.sessions, place), self.parts))
+        let permit = ConnectionPermit::take(&mut self.parts.extensions);
+        Ok((Session::accepted(session, limits, subprotocol, self.sessions, permit), self.parts))
     }
 
     /// Rejects the session with this status, and waits until the client has received it, at most

@@ -10,7 +10,7 @@ use std::{
 use web_transport_quinn as wtq;
 
 use super::{endpoints::Endpoints, error};
-use crate::{CloseFrame, Error, Limits, transport::place::Place};
+use crate::{CloseFrame, Error, Limits, transport::permit::ConnectionPermit};
 
 /// A WebTransport session, either end: one QUIC connection, with any number of streams in it. A clone is the same
 /// session.
@@ -50,7 +50,7 @@ enum Held {
     Server {
         registry: Arc<Registry>,
         /// The value that guards want back.
-        _place: Option<Place>,
+        _permit: Option<ConnectionPermit>,
     },
 }
 
@@ -71,9 +71,10 @@ impl Session {
         limits: Limits,
         subprotocol: Option<Box<str>>,
         registry: Arc<Registry>,
-        place: Option<Place>,
+        permit: Option<ConnectionPermit>,
     ) -> Self {
-        let session = Self::new(quic, limits, subprotocol, Held::Server { registry: registry.clone(), _place: place });
+        let session =
+            Self::new(quic, limits, subprotocol, Held::Server { registry: registry.clone(), _permit: permit });
         registry.lock().insert(session.0.quic.stable_id(), Arc::downgrade(&session.0));
         session
     }

@@ -8,10 +8,10 @@ use http::{Method, Request, StatusCode};
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_transport::{
     Connect, Error, Message, Transport, TransportExt,
-    handshake::limit::{ConnectionLimitLayer, Place},
+    handshake::limit::{ConnectionLimitLayer, ConnectionPermit},
     stack::{AdaptiveTransport, OptimizedAcceptor, OptimizedTransport, TransportKind, adaptive::SessionServer},
     transport::{
-        sse::{SseDuplexConnector, SseDuplexServer},
+        sse::{Event, EventStream, SseConnector, SseDuplexConnector, SseDuplexServer},
         websocket::{WebSocketConnector, WebSocketHandshake, WebSocketUpgrade},
         webtransport::{Certificate, WebTransportConnector, WebTransportServer},
     },
@@ -90,7 +90,7 @@ async fn a_handler_that_hands_its_socket_to_another_task_and_ends_is_limited() {
 async fn a_handler_that_keeps_its_parts_past_the_connection_does_not_keep_its_place() {
     let limit = ConnectionLimitLayer::new(LIMIT);
     let upgrade = WebSocketUpgrade::new(|socket, parts: http::request::Parts| async move {
-        assert!(parts.extensions.get::<Place>().is_none());
+        assert!(parts.extensions.get::<ConnectionPermit>().is_none());
         read_on(socket).await;
         std::future::pending::<()>().await;
         drop(parts);
@@ -112,6 +112,55 @@ async fn the_axum_extractor_is_limited_and_so_is_a_route_service() {
     let upgrade = WebSocketUpgrade::new(|socket, _| read_on(socket));
     let address = serve_axum(Router::new().route_service("/", upgrade).layer(limit.clone())).await;
     within(limits(&limit, web_socket(address, "/"))).await;
+}
+
+/// A stream of one event that does not end.
+fn events() -> EventStream<impl futures_util::Stream<Item = Result<Event, std::convert::Infallible>> + Send> {
+    EventStream::new(futures_util::stream::iter([Ok(Event::new("hello"))]).chain(futures_util::stream::pending()))
+}
+
+fn event_source(address: std::net::SocketAddr) -> Open {
+    client(SseConnector::new(), format!("http://{address}/"))
+}
+
+#[tokio::test]
+async fn an_event_stream_is_limited_in_hyper_and_in_axum() {
+    let limit = ConnectionLimitLayer::new(LIMIT);
+    let service = tower::service_fn(|_: Request<hyper::body::Incoming>| async {
+        Ok::<_, std::convert::Infallible>(events().into_response())
+    });
+    let address = serve(limit.layer(service)).await;
+    within(limits(&limit, event_source(address))).await;
+
+    let limit = ConnectionLimitLayer::new(LIMIT);
+    let app = Router::new().route("/", axum::routing::get(async || events())).layer(limit.clone());
+    within(limits(&limit, event_source(serve_axum(app).await))).await;
+}
+
+#[tokio::test]
+async fn a_body_that_a_client_does_not_read_is_limited() {
+    use http_body_util::Full;
+
+    let limit = ConnectionLimitLayer::new(LIMIT);
+    let large = bytes::Bytes::from(vec![b'x'; 64 << 20]);
+    let app = Router::new().route("/", axum::routing::get(async move || axum::body::Body::new(Full::new(large))));
+    let address = serve_axum(app.layer(limit.clone())).await;
+    let mut open = Vec::new();
+    for _ in 0..LIMIT {
+        let mut tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut tcp, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        tokio::io::AsyncReadExt::read_u8(&mut tcp).await.unwrap();
+        open.push(tcp);
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(limit.connections(), LIMIT);
+    drop(open);
+    within(async {
+        while limit.connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -282,7 +331,7 @@ async fn a_web_transport_session_holds_the_place_in_the_parts_of_its_request() {
     let request = Request::get(url).body(()).unwrap();
     let connecting = tokio::spawn(async move { connector.connect_session(request).await.map(drop) });
     let mut incoming = within(server.accept()).await.unwrap();
-    incoming.parts_mut().extensions.insert(Place::new(held.clone()));
+    incoming.parts_mut().extensions.insert(ConnectionPermit::new(held.clone()));
     let session = within(incoming.accept()).await.unwrap();
     let clone = session.clone();
     drop(session);

@@ -8,7 +8,10 @@ use std::{
 };
 
 use http::{HeaderMap, Request, Response, StatusCode, request};
-use tower::util::{BoxCloneSyncService, Oneshot};
+use tower::{
+    ServiceExt,
+    util::{BoxCloneSyncService, Oneshot},
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -25,6 +28,14 @@ pub struct Admit(());
 /// layer that answers without calling [`Admit`] returns that value.
 #[derive(Default)]
 pub struct Admission(Option<Box<request::Parts>>);
+
+/// The place is held by the request's head from now on.
+#[cfg(feature = "auth")]
+impl<B: Into<Self>> From<crate::handshake::limit::LimitedBody<B>> for Admission {
+    fn from(body: crate::handshake::limit::LimitedBody<B>) -> Self {
+        body.into_inner().map(Into::into).unwrap_or_default()
+    }
+}
 
 impl Service<Request<()>> for Admit {
     type Response = Response<Admission>;
@@ -58,17 +69,18 @@ pub(super) enum Verdict {
 }
 
 impl Guard {
-    pub(super) fn new<L>(layer: &L) -> Self
+    pub(super) fn new<L, B>(layer: &L) -> Self
     where
         L: Layer<Admit>,
-        L::Service: Service<Request<()>, Response = Response<Admission>, Error: Into<BoxError>, Future: Send + 'static>
+        L::Service: Service<Request<()>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
             + Clone
             + Send
             + Sync
             + 'static,
+        B: Into<Admission> + 'static,
     {
-        let service = layer.layer(Admit(()));
-        Self(BoxCloneSyncService::new(tower::ServiceExt::map_err(service, Into::into)))
+        let service = layer.layer(Admit(())).map_err(Into::into).map_response(|response| response.map(Into::into));
+        Self(BoxCloneSyncService::new(service))
     }
 
     pub(super) fn check(&self, parts: request::Parts) -> Admitting {

@@ -145,14 +145,15 @@ impl SessionServer {
     /// The guard is not called for the POSTs of SSE, which carry the secret of their session. To check each of them,
     /// put the layer around [`http`](Self::http) instead. Setting a second guard replaces the first.
     #[must_use]
-    pub fn guard<L>(mut self, layer: L) -> Self
+    pub fn guard<L, B>(mut self, layer: L) -> Self
     where
         L: Layer<Admit>,
-        L::Service: Service<Request, Response = http::Response<Admission>, Error: Into<BoxError>, Future: Send + 'static>
+        L::Service: Service<Request, Response = http::Response<B>, Error: Into<BoxError>, Future: Send + 'static>
             + Clone
             + Send
             + Sync
             + 'static,
+        B: Into<Admission> + 'static,
     {
         self.settings().guard = Some(Guard::new(&layer));
         self

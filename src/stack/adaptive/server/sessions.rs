@@ -21,7 +21,7 @@ use crate::{
         optimized::{Client, Handled},
     },
     transport::{
-        place::Place,
+        permit::ConnectionPermit,
         shrink,
         sse::{SseDuplex, SseDuplexServer},
         subprotocol::choose,
@@ -89,10 +89,10 @@ impl Sessions {
         let kind = transport.kind();
         let is_known = transport.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
         let owner = self.owner.as_ref().and_then(|owner| owner(&parts));
-        // A place among the connections belongs to the connection, not to the session, which may have other connections
-        // later. For a request over HTTP, the transport already holds the place.
-        let transport = match Place::take(&mut parts.extensions) {
-            Some(place) => transport.holding(place),
+        // A connection limit's permit belongs to the connection, not to the session, which may have other connections
+        // later. For a request over HTTP, the transport already holds the permit.
+        let transport = match ConnectionPermit::take(&mut parts.extensions) {
+            Some(permit) => transport.holding(permit),
             None => transport,
         };
         let key = self.key.as_ref().and_then(|key| key(&parts));

@@ -25,7 +25,7 @@ use crate::{
         admission::Admission,
         drain::{Attended, Drain},
         origin::Origins,
-        place::Place,
+        permit::ConnectionPermit,
         refusal::Refusal,
         subprotocol::choose,
     },
@@ -165,7 +165,7 @@ impl<H> SseDuplexServer<H> {
             Ok(seat) => seat,
             Err(refusal) => return Err(refusal.logged("sse", &parts)),
         };
-        let Some(session) = self.sessions.open(accept.limits, Place::take(&mut parts.extensions)) else {
+        let Some(session) = self.sessions.open(accept.limits, ConnectionPermit::take(&mut parts.extensions)) else {
             const FULL: Refusal = Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "there are too many sessions (SseDuplexServer::sessions)",

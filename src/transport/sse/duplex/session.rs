@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Error, Limits, Message, rt,
-    transport::{closing::linger, place::Place, signal},
+    transport::{closing::linger, permit::ConnectionPermit, signal},
 };
 
 /// The maximum number of bytes that the body takes at once.
@@ -40,14 +40,14 @@ pub(super) struct Session {
     /// The runtime in which the session was opened, or `None` outside of one.
     runtime: Option<rt::Handle>,
     /// The value that guards want back when both ends are gone.
-    _place: Option<Place>,
+    _permit: Option<ConnectionPermit>,
 }
 
 impl Session {
-    pub(super) fn new(token: Token, limits: Limits, sessions: Arc<Sessions>, place: Option<Place>) -> Self {
+    pub(super) fn new(token: Token, limits: Limits, sessions: Arc<Sessions>, permit: Option<ConnectionPermit>) -> Self {
         let state = Mutex::new(SessionState::new(token, limits));
         let runtime = rt::Handle::try_current().ok();
-        Self { token, limits, sessions, state, moved: AtomicUsize::new(0), runtime, _place: place }
+        Self { token, limits, sessions, state, moved: AtomicUsize::new(0), runtime, _permit: permit }
     }
 
     #[cfg(test)]
@@ -365,13 +365,13 @@ impl Sessions {
     }
 
     /// Opens a new session, or returns `None` if there are too many.
-    pub(super) fn open(self: &Arc<Self>, limits: Limits, place: Option<Place>) -> Option<Arc<Session>> {
+    pub(super) fn open(self: &Arc<Self>, limits: Limits, permit: Option<ConnectionPermit>) -> Option<Arc<Session>> {
         let mut by_token = self.lock();
         if by_token.len() >= self.most {
             return None;
         }
         let token = Token::random();
-        let session = Arc::new(Session::new(token, limits, self.clone(), place));
+        let session = Arc::new(Session::new(token, limits, self.clone(), permit));
         by_token.insert(token, Arc::downgrade(&session));
         Some(session)
     }

@@ -10,7 +10,10 @@ use tower_transport::{
     Message, TransportExt,
     handshake::{auth::AuthGuardLayer, limit::ConnectionLimitLayer},
     layer::{auth::StaticTokens, resume::Verdict},
-    stack::{TransportKind, adaptive::SessionServer},
+    stack::{
+        TransportKind,
+        adaptive::{Admission, SessionServer},
+    },
     transport::webtransport::WebTransportConnector,
 };
 
@@ -132,8 +135,9 @@ async fn a_session_is_found_by_its_owner_alone_whatever_the_transport() {
 
 #[tokio::test]
 async fn layers_of_tower_and_tower_http_are_guards_too() {
-    let stuck =
-        tower::service_fn(|_: Request<()>| std::future::pending::<Result<http::Response<_>, tower::BoxError>>());
+    let stuck = tower::service_fn(|_: Request<()>| {
+        std::future::pending::<Result<http::Response<Admission>, tower::BoxError>>()
+    });
     let guard = ServiceBuilder::new()
         .layer(SetResponseHeaderLayer::overriding(http::header::SERVER, http::HeaderValue::from_static("guarded")))
         .layer(TimeoutLayer::new(Duration::from_millis(1)));

@@ -22,7 +22,10 @@ use tower_transport::{
         reconnect::State,
         resume::Verdict,
     },
-    stack::{OptimizedHandle, TransportKind, adaptive::SessionServer},
+    stack::{
+        OptimizedHandle, TransportKind,
+        adaptive::{Admission, SessionServer},
+    },
     transport::webtransport::{SessionLimits, WebTransportConnector},
 };
 
@@ -83,7 +86,7 @@ async fn so_many_handshakes_at_once_over_all_transports() {
     // A guard that lets nobody on.
     let stuck = tower::service_fn(move |_: Request<()>| {
         started.send(()).unwrap();
-        std::future::pending::<Result<http::Response<_>, tower::BoxError>>()
+        std::future::pending::<Result<http::Response<Admission>, tower::BoxError>>()
     });
     let guard = tower::layer::layer_fn(move |_| stuck.clone());
     let server = SessionServer::new(acceptor(), greeter()).guard(guard).handshakes(2);

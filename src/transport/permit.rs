@@ -1,13 +1,13 @@
 use std::{fmt, sync::Arc};
 
-/// A place among the connections of a server, taken until this value and all its clones are dropped.
+/// The permit of one connection of a server. The connection counts until this value and all its clones are dropped.
 ///
 /// A guard puts it into the extensions of a request that it admits, as `ConnectionLimitLayer` does. The acceptor that
 /// makes a transport of the request takes it out and holds it for the life of the connection, so handlers need not keep
-/// it. A custom guard can use [`Place::new`] with any value that releases something when it is dropped.
+/// it. A custom guard can use [`ConnectionPermit::new`] with any value that releases something when it is dropped.
 #[derive(Clone)]
 #[cfg_attr(not(feature = "auth"), allow(unreachable_pub, reason = "exported with the guards"))]
-pub struct Place {
+pub struct ConnectionPermit {
     _held: Arc<dyn Held>,
 }
 
@@ -15,34 +15,34 @@ trait Held: Send + Sync {}
 
 impl<T: Send + Sync> Held for T {}
 
-impl Place {
-    /// Creates a place that drops `held` when the connection is gone.
+impl ConnectionPermit {
+    /// Creates a permit that drops `held` when the connection is gone.
     #[must_use]
     #[cfg_attr(not(feature = "auth"), allow(unreachable_pub, reason = "exported with the guards"))]
     pub fn new(held: impl Send + Sync + 'static) -> Self {
         Self { _held: Arc::new(held) }
     }
 
-    /// Takes the place that guards have put into the extensions of a request.
+    /// Takes the permit that guards have put into the extensions of a request.
     #[allow(dead_code, reason = "for the transports that are accepted from requests")]
     pub(crate) fn take(extensions: &mut http::Extensions) -> Option<Self> {
         extensions.remove()
     }
 
-    /// Puts this place into the extensions of a request, next to the one that an outer guard has put there.
+    /// Puts this permit into the extensions of a request, next to the one that an outer guard has put there.
     #[allow(dead_code, reason = "for guards")]
     pub(crate) fn put(self, extensions: &mut http::Extensions) {
-        let place = match extensions.remove::<Self>() {
+        let permit = match extensions.remove::<Self>() {
             Some(outer) => Self::new((outer, self)),
             None => self,
         };
-        extensions.insert(place);
+        extensions.insert(permit);
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for ConnectionPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").finish_non_exhaustive()
+        f.debug_struct("ConnectionPermit").finish_non_exhaustive()
     }
 }
 
@@ -54,12 +54,12 @@ mod tests {
     fn places_of_two_guards_are_both_held_until_the_last_clone_is_dropped() {
         let (outer, inner) = (Arc::new(()), Arc::new(()));
         let mut extensions = http::Extensions::new();
-        Place::new(outer.clone()).put(&mut extensions);
-        Place::new(inner.clone()).put(&mut extensions);
-        let place = Place::take(&mut extensions).unwrap();
-        assert!(Place::take(&mut extensions).is_none());
-        let other = place.clone();
-        drop(place);
+        ConnectionPermit::new(outer.clone()).put(&mut extensions);
+        ConnectionPermit::new(inner.clone()).put(&mut extensions);
+        let permit = ConnectionPermit::take(&mut extensions).unwrap();
+        assert!(ConnectionPermit::take(&mut extensions).is_none());
+        let other = permit.clone();
+        drop(permit);
         assert_eq!((Arc::strong_count(&outer), Arc::strong_count(&inner)), (2, 2));
         drop(other);
         assert_eq!((Arc::strong_count(&outer), Arc::strong_count(&inner)), (1, 1));
