@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, fmt::Debug, net::Ipv4Addr, time::Duration};
 
-use futures_util::{FutureExt, SinkExt, StreamExt, future::BoxFuture};
+use futures_util::{SinkExt, StreamExt, future::BoxFuture};
 use http::Request;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_transport::{
@@ -213,9 +213,8 @@ async fn numbers_of_sessions_and_connections() {
             table.case(("SessionServer", name, size), async move {
                 let _server = server;
                 let limits = Limits::new().handshake(Duration::from_secs(3));
-                let connect =
-                    OptimizedTransport::builder().limits(limits).connect(&format!("ws://{address}/ws")).boxed();
-                let mut transport = connect.await?;
+                let url = format!("ws://{address}/ws");
+                let mut transport = OptimizedTransport::builder().limits(limits).connect(&url).await?;
                 transport.send(Message::text(TEXT)).await?;
                 transport.next().await.unwrap_or_else(|| Err(Error::closed("ended"))).map(drop)
             });

@@ -12,7 +12,7 @@ use tower_transport::{
     layer::{auth::StaticTokens, resume::Verdict},
     stack::{
         TransportKind,
-        adaptive::{Admission, SessionServer},
+        adaptive::{SessionServer, server::Admission},
     },
     transport::webtransport::WebTransportConnector,
 };

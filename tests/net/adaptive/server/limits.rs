@@ -24,7 +24,7 @@ use tower_transport::{
     },
     stack::{
         OptimizedHandle, TransportKind,
-        adaptive::{Admission, SessionServer},
+        adaptive::{SessionServer, server::Admission},
     },
     transport::webtransport::{SessionLimits, WebTransportConnector},
 };
