@@ -139,11 +139,13 @@ async fn an_event_stream_is_limited_in_hyper_and_in_axum() {
 
 #[tokio::test]
 async fn a_body_that_a_client_does_not_read_is_limited() {
-    use http_body_util::Full;
-
     let limit = ConnectionLimitLayer::new(LIMIT);
-    let large = bytes::Bytes::from(vec![b'x'; 64 << 20]);
-    let app = Router::new().route("/", axum::routing::get(async move || axum::body::Body::new(Full::new(large))));
+    let download = async || {
+        let chunk = bytes::Bytes::from(vec![b'x'; 64 << 10]);
+        let chunks = futures_util::stream::repeat(Ok::<_, std::convert::Infallible>(chunk));
+        axum::body::Body::from_stream(chunks)
+    };
+    let app = Router::new().route("/", axum::routing::get(download));
     let address = serve_axum(app.layer(limit.clone())).await;
     let mut open = Vec::new();
     for _ in 0..LIMIT {
