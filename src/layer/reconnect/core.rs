@@ -244,6 +244,7 @@ impl<Out> Core<Out> {
     /// Drops all messages that wait here, and counts them as lost, with those that a layer below holds for a connection
     /// that will not come. Call it after the connection is dropped: a session that was closed in order holds none then.
     fn abandon(&mut self) -> u64 {
+        // Taken, so that the end and the drop of a transport count them once.
         let held_below = self.held_below.take().map_or(0, |held| held.count());
         let lost = self.buffer.abandon() + held_below;
         self.shared.lose(lost);

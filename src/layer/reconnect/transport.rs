@@ -212,21 +212,21 @@ where
     #[inline]
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.as_mut().project();
-        let mut polled = None;
         if this.core.is_open()
             && this.core.room == Room::None
-            && !this.core.buffer.is_full()
+            // Nothing is kept here of what a layer below keeps.
+            && (this.core.outlives || !this.core.buffer.is_full())
             && let Some(transport) = this.connection.transport()
         {
-            match transport.poll_ready(cx) {
+            return match transport.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     this.core.room = Room::Direct;
-                    return Poll::Ready(Ok(()));
+                    Poll::Ready(Ok(()))
                 }
-                other => polled = Some(other.map_err(Into::into)),
-            }
+                polled => self.project().poll_room(Some(polled.map_err(Into::into)), cx),
+            };
         }
-        self.project().poll_room(polled, cx)
+        self.project().poll_room(None, cx)
     }
 
     // The message is passed on, or to the code that queues or refuses it, and never dropped here, so it need not be
@@ -254,19 +254,18 @@ where
     #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.as_mut().project();
-        let mut polled = None;
         if this.core.is_open()
             && let Some(transport) = this.connection.transport()
         {
-            match transport.poll_flush(cx) {
+            return match transport.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {
                     this.core.buffer.flushed();
-                    return Poll::Ready(Ok(()));
+                    Poll::Ready(Ok(()))
                 }
-                other => polled = Some(other.map_err(Into::into)),
-            }
+                polled => self.project().poll_out(Some(polled.map_err(Into::into)), cx),
+            };
         }
-        self.project().poll_out(polled, cx)
+        self.project().poll_out(None, cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

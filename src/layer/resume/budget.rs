@@ -75,6 +75,8 @@ impl Budget {
 
     fn grow(&mut self, bytes: usize, by_force: bool) -> bool {
         let Some(pool) = &self.pool else { return true };
+        // With a spare if the pool has it, else exactly. By force only for a message that is held already: its size was
+        // not known when it was allowed.
         let missing = bytes.saturating_sub(self.granted);
         let with_spare = missing.saturating_add(spare(bytes));
         if pool.take(with_spare) {

@@ -202,6 +202,8 @@ impl SessionCell {
 
     /// Begins a new connection, which supersedes every older one. Returns its number.
     pub(super) fn supersede(&self) -> u64 {
+        // First the number and then the wake-ups: a transport that is woken has to see that it was superseded. A
+        // connection that registers after this looks at the number under the lock.
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         let mut session = self.lock();
         let (opening, borrower) = (session.opening.take(), session.borrower.clone());
@@ -218,6 +220,7 @@ impl SessionCell {
         if !self.is_newest(epoch) {
             return Poll::Ready(Err(superseded()));
         }
+        // The position in the session is only known once the older transport has stopped sending and receiving.
         if session.borrower.is_some() {
             let before = session.opening.replace(waker);
             drop(session);
@@ -262,6 +265,7 @@ impl SessionCell {
                     let replayed = ledger.resume(&welcome.position, welcome.window);
                     (ledger, Verdict::Resumed { replayed })
                 }
+                // A server that lies costs this connection and not the session.
                 Err(Mismatch::Impossible(error)) => {
                     session.ledger = Some(ledger);
                     return Err(error);
@@ -332,6 +336,7 @@ impl SessionCell {
             return;
         }
         let borrower = session.borrower.take();
+        // Dropped after unlocking, as the messages and the waker are the user's.
         let mut over = None;
         let owes = ledger.out.unacknowledged().0 > 0;
         if ledger.closing.is_some() || (ledger.is_over && !owes) {

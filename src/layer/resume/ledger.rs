@@ -64,6 +64,12 @@ impl Ledger {
         }
     }
 
+    /// Whether the user may send: neither end has ended the session.
+    #[inline]
+    pub(super) const fn is_writable(&self) -> bool {
+        self.closing.is_none() && !self.is_over
+    }
+
     /// Drops messages that were read ahead and not given to the user. They come again on the next connection.
     pub(super) fn forget_inbox(&mut self) {
         self.inbox.clear();
@@ -89,10 +95,18 @@ impl Ledger {
 
     /// Counts a message that the user gets now. A message that was read ahead does not count as received, so the peer
     /// sends no more than its window, however slow the user is.
+    #[inline]
     pub(super) fn give(&mut self, message: &Message) {
         if message.is_data() {
-            self.incoming.count(message);
+            self.incoming.count(message, wire::length(message));
         }
+    }
+
+    /// Whether the next message of the connection is the next of the user: no rejection and no message read ahead goes
+    /// first.
+    #[inline]
+    pub(super) fn reads_directly(&self) -> bool {
+        self.refusals.first.is_none() && self.inbox.queue.is_empty()
     }
 
     /// Takes the next message that was read ahead, for the user.
@@ -185,6 +199,8 @@ impl Ledger {
     /// Handles an acknowledgement of the peer.
     pub(super) fn acknowledged(&mut self, ack: Ack) -> Result<(), Error> {
         let received = self.incoming.received + self.inbox.data as u64;
+        // Connections are reliable and ordered, so the counts can only differ if something below dropped or repeated a
+        // message. From here on both ends would number messages differently, and replay the wrong ones.
         if ack.sent != received {
             let sent = ack.sent;
             return Err(Error::protocol(format!(
@@ -205,6 +221,8 @@ impl Ledger {
 
     /// Checks whether the session can go on with a peer at this position. Changes nothing.
     pub(super) fn check(&self, peer: &Position) -> Result<(), Mismatch> {
+        // The peer can lack nothing that it acknowledged, and have nothing that was never on a wire. `most_written` and
+        // not `written`: the last connection may have replayed less than an earlier one carried.
         let (received, out) = (self.incoming.received, &self.out);
         if peer.received < out.acked || peer.received > out.most_written {
             return Err(Mismatch::Impossible(Error::protocol(format!(
@@ -231,6 +249,7 @@ impl Ledger {
     /// messages are sent again, or for the first time after they were accepted without a connection.
     pub(super) fn resume(&mut self, peer: &Position, window: Window) -> u64 {
         self.progress.begins(self.out.acked < peer.received, peer.received);
+        // The position of this end, which the peer gets with the welcome or has from the hello, acknowledges everything.
         self.out.release(peer.received);
         self.incoming.told = self.incoming.received;
         self.incoming.bytes = 0;
@@ -301,12 +320,12 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// Counts a data message.
+    /// Counts a data message with this length on the wire.
     #[inline]
-    fn count(&mut self, message: &Message) {
+    pub(super) fn count(&mut self, message: &Message, length: usize) {
         self.received += 1;
         self.digest = self.digest.map(|digest| step(digest, message));
-        self.bytes += wire::length(message);
+        self.bytes += length;
     }
 
     /// Counts a data message that came in and cannot be given to the user, so that it is acknowledged and not sent
@@ -365,6 +384,7 @@ impl Inbox {
 
     fn push(&mut self, message: Message, window: Window) -> Result<(), Error> {
         if message.is_data() {
+            // Both ends compute the same window, so only a peer that breaks the rules gets here.
             if !window.has_room(self.data, self.bytes) {
                 return Err(Error::protocol(format!(
                     "resume: the peer sends more than {} messages or {} bytes without an acknowledgement: the smaller of its \

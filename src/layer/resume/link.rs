@@ -46,9 +46,8 @@ use crate::{
 /// | yes | yes | the same |
 #[derive(Debug)]
 pub(super) struct Link<T> {
-    inner: T,
     wakers: Arc<WakerPair>,
-    writer: Writer,
+    writer: Writer<T>,
     phase: Phase,
     /// The end of the wait after the peer's bye, or for it after a failed write.
     last_words: Timer,
@@ -91,8 +90,7 @@ pub(super) enum Received {
 impl<T> Link<T> {
     pub(super) fn new(inner: T, wakers: Arc<WakerPair>, ack_delay: Duration, greeting: Option<Message>) -> Self {
         Self {
-            inner,
-            writer: Writer::new(wakers.clone(), ack_delay, greeting),
+            writer: Writer::new(inner, wakers.clone(), ack_delay, greeting),
             wakers,
             phase: Phase::Open,
             last_words: Timer::new(),
@@ -104,11 +102,11 @@ impl<T> Link<T> {
     }
 
     pub(super) fn get_ref(&self) -> &T {
-        &self.inner
+        &self.writer.inner
     }
 
     pub(super) fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
+        &mut self.writer.inner
     }
 
     /// Returns the error after which the connection is only read.
@@ -127,12 +125,12 @@ impl<T> Link<T> {
 
     /// Takes the end of the connection if the sink's methods read it.
     pub(super) fn take_end(&mut self) -> Option<LinkEnd> {
+        if !matches!(self.phase, Phase::Ended(_)) {
+            return None;
+        }
         match std::mem::replace(&mut self.phase, Phase::Open) {
             Phase::Ended(end) => Some(end),
-            phase => {
-                self.phase = phase;
-                None
-            }
+            Phase::Open | Phase::Parting(_) => None,
         }
     }
 
@@ -181,41 +179,69 @@ impl<T> Link<T> {
 
 impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     fn inner(&mut self) -> Pin<&mut T> {
-        Pin::new(&mut self.inner)
+        Pin::new(&mut self.writer.inner)
     }
 
     /// Returns the next message, or how the connection ends. Writes what waits.
+    #[inline]
     pub(super) fn poll_next(&mut self, ledger: &mut Ledger, cx: &mut Context<'_>) -> Poll<Received> {
-        for _ in 0..BUDGET {
-            if let Some(error) = ledger.take_refusal() {
-                return Poll::Ready(Received::Rejected(error));
-            }
-            if let Some(message) = ledger.take_read() {
-                return Poll::Ready(self.give(ledger, message, cx));
-            }
-            match &self.phase {
-                Phase::Open => {}
-                Phase::Parting(_) => {
-                    self.wakers.reader.register(cx.waker());
-                    return self.poll_parted().map(Received::End);
+        // The common case: a message of the user, and nothing else to do.
+        if ledger.reads_directly() && matches!(self.phase, Phase::Open) && !self.sink_reads && !self.heard_bye {
+            return match self.inner().poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) if message.is_data() && !wire::is_marked(&message) => {
+                    ledger.incoming.count(&message, message.len());
+                    Poll::Ready(self.give(ledger, message, cx))
                 }
-                Phase::Ended(_) => match self.take_end() {
-                    Some(LinkEnd::Rejected(error)) => {
-                        self.reject(ledger, error);
-                        continue;
-                    }
-                    Some(end) => return Poll::Ready(Received::End(end)),
-                    None => {}
-                },
-            }
-            let polled = if self.sink_reads {
-                self.wakers.reader.register(cx.waker());
-                let both = self.writer.both().clone();
-                self.poll_read(ledger, &mut Context::from_waker(&both))
-            } else {
-                self.poll_read(ledger, cx)
+                polled => self.poll_slowly(Some(polled), ledger, cx),
             };
-            match polled {
+        }
+        self.poll_slowly(None, ledger, cx)
+    }
+
+    /// `poll_next` when there is more to do. `polled` is the answer of the connection if it was polled.
+    fn poll_slowly(
+        &mut self,
+        mut polled: Option<Poll<Option<Result<Message, T::TransportError>>>>,
+        ledger: &mut Ledger,
+        cx: &mut Context<'_>,
+    ) -> Poll<Received> {
+        for _ in 0..BUDGET {
+            let read = if let Some(polled) = polled.take() {
+                self.read(polled, ledger)
+            } else {
+                // Rejections and messages that the sink read come before anything of the connection, even after its
+                // end: both are the user's already.
+                if let Some(error) = ledger.take_refusal() {
+                    return Poll::Ready(Received::Rejected(error));
+                }
+                if let Some(message) = ledger.take_read() {
+                    return Poll::Ready(self.give(ledger, message, cx));
+                }
+                match &self.phase {
+                    Phase::Open => {}
+                    Phase::Parting(_) => {
+                        self.wakers.reader.register(cx.waker());
+                        return self.poll_parted().map(Received::End);
+                    }
+                    Phase::Ended(_) => match self.take_end() {
+                        Some(LinkEnd::Rejected(error)) => {
+                            self.reject(ledger, error);
+                            continue;
+                        }
+                        Some(end) => return Poll::Ready(Received::End(end)),
+                        None => {}
+                    },
+                }
+                // While the sink reads too, either half may take what the other waits for, so what comes in wakes both.
+                if self.sink_reads {
+                    self.wakers.reader.register(cx.waker());
+                    let both = self.writer.both.clone();
+                    self.poll_read(ledger, &mut Context::from_waker(&both))
+                } else {
+                    self.poll_read(ledger, cx)
+                }
+            };
+            match read {
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Ok(Some(message))) => {
                     ledger.give(&message);
@@ -224,12 +250,13 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                 Poll::Ready(Err(end)) => self.finish(end),
                 Poll::Pending if self.is_parting() => {}
                 Poll::Pending => {
+                    // Registered before the writing below: another half may have to continue it, and wakes this one.
                     self.wakers.reader.register(cx.waker());
                     if self.heard_bye {
                         ready!(self.last_words.poll(cx));
                         return Poll::Ready(Received::End(LinkEnd::Over));
                     }
-                    self.writer.poll_idle(Pin::new(&mut self.inner), ledger);
+                    self.writer.poll_idle(ledger);
                     if self.poll_end_of_reading().is_ready() {
                         continue;
                     }
@@ -245,10 +272,11 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     }
 
     /// Gives the user a message. The peer is told when that makes enough of them.
+    #[inline]
     fn give(&mut self, ledger: &mut Ledger, message: Message, cx: &Context<'_>) -> Received {
         if self.writer.received(&ledger.incoming) {
             self.wakers.reader.register(cx.waker());
-            let _ = self.writer.poll_write(Pin::new(&mut self.inner), ledger);
+            let _ = self.writer.poll_write(ledger);
         }
         Received::Message(message)
     }
@@ -267,11 +295,22 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
 
     /// Reads one message from below. Returns `None` for a message of this layer.
     fn poll_read(&mut self, ledger: &mut Ledger, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, LinkEnd>> {
-        let message = match ready!(self.inner().poll_next(cx)) {
+        let polled = self.inner().poll_next(cx);
+        self.read(polled, ledger)
+    }
+
+    /// Handles what the transport below returned.
+    fn read(
+        &mut self,
+        polled: Poll<Option<Result<Message, T::TransportError>>>,
+        ledger: &mut Ledger,
+    ) -> Poll<Result<Option<Message>, LinkEnd>> {
+        let message = match ready!(polled) {
             Some(Ok(message)) => message,
             _ if self.heard_bye => return Poll::Ready(Err(LinkEnd::Over)),
             Some(Err(error)) => {
                 let error = error.into();
+                // A rejection leaves the connection below as it was, but not this layer's count of messages.
                 let end = match () {
                     () if !error.is_rejection() => LinkEnd::Cut(Some(self.with_peer_close(error))),
                     () if error.may_have_been_executed() => LinkEnd::Rejected(error),
@@ -291,6 +330,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             self.gives_close = true;
             ledger.peer_closed(frame.as_ref());
         }
+        // After a bye even a plain message is an error, which `receive` returns.
         if message.is_control() || (!self.heard_bye && !wire::is_marked(&message)) {
             return Poll::Ready(Ok(Some(message)));
         }
@@ -322,6 +362,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             }
         };
         ledger.acknowledged(ack)?;
+        // The sink waits for nothing but this. Otherwise the writer would sleep while the reader frees its room.
         if self.sink_reads && (ledger.out.has_room() || ledger.out.has_next()) {
             self.sink_reads = false;
             self.wakers.writer.wake();
@@ -333,7 +374,9 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     /// `Pending` if there may be more to read at once; both halves are woken then.
     pub(super) fn read_ahead(&mut self, ledger: &mut Ledger) -> Poll<()> {
         self.sink_reads = true;
-        let both = self.writer.both().clone();
+        // The connection keeps one waker for its stream, so it gets that of both halves: the reader's own would be
+        // replaced by the writer's.
+        let both = self.writer.both.clone();
         let mut cx = Context::from_waker(&both);
         for _ in 0..BUDGET {
             if !matches!(self.phase, Phase::Open) {
@@ -357,6 +400,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             // A reader that found nothing before looks again.
             self.wakers.reader.wake();
         }
+        // The budget is used up, so a peer that floods this end does not hold up other tasks.
         both.wake_by_ref();
         Poll::Pending
     }
@@ -365,7 +409,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     /// to read.
     fn poll_end_of_reading(&mut self) -> Poll<()> {
         let Some(error) = self.writer.failed.clone() else { return Poll::Pending };
-        let both = self.writer.both().clone();
+        let both = self.writer.both.clone();
         let mut cx = Context::from_waker(&both);
         if !self.last_words.is_set() {
             self.last_words.set(ANSWER);
@@ -396,7 +440,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     /// Lets the last words out, for either half.
     pub(super) fn poll_parted(&mut self) -> Poll<LinkEnd> {
         let Phase::Parting(parting) = &mut self.phase else { return Poll::Pending };
-        ready!(parting.poll(Pin::new(&mut self.inner), self.writer.both(), &mut self.peer_close));
+        ready!(parting.poll(Pin::new(&mut self.writer.inner), &self.writer.both, &mut self.peer_close));
         match std::mem::replace(&mut self.phase, Phase::Open) {
             Phase::Parting(parting) => Poll::Ready(match parting.into_end() {
                 LinkEnd::Cut(Some(error)) => LinkEnd::Cut(Some(self.with_peer_close(error))),
@@ -405,6 +449,26 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             Phase::Ended(end) => Poll::Ready(end),
             Phase::Open => Poll::Pending,
         }
+    }
+
+    /// Asks the connection for room, or returns `None` if something else has to be done first. This is the common case
+    /// of [`poll_ready`](Self::poll_ready).
+    #[inline]
+    pub(super) fn poll_direct_room(
+        &mut self,
+        ledger: &mut Ledger,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<Result<(), Error>>> {
+        if !self.is_usable() || self.writer.has_promised() || !ledger.out.has_room() {
+            return None;
+        }
+        self.writer.poll_direct_room(ledger, cx)
+    }
+
+    /// Whether the connection can be written.
+    #[inline]
+    pub(super) fn is_usable(&self) -> bool {
+        matches!(self.phase, Phase::Open) && self.writer.failed.is_none()
     }
 
     /// Returns `Ready` when the ledger and the connection have room for one more message.
@@ -419,7 +483,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         if !ledger.out.has_room() {
             ready!(self.poll_acknowledged(ledger, cx, |ledger| ledger.out.has_room()))?;
         }
-        self.writer.poll_ready(Pin::new(&mut self.inner), ledger, cx)
+        self.writer.poll_ready(ledger, cx)
     }
 
     /// Waits with the stream until a parting connection has ended.
@@ -445,7 +509,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         loop {
             // The peer can only acknowledge what it gets, and a user that waits here does not flush.
             self.writer.is_dirty = true;
-            if let Poll::Ready(Err(error)) = self.writer.poll_write(Pin::new(&mut self.inner), ledger) {
+            if let Poll::Ready(Err(error)) = self.writer.poll_write(ledger) {
                 return Poll::Ready(Err(error));
             }
             let _ = self.read_ahead(ledger);
@@ -458,7 +522,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                 return Poll::Ready(Err(self.with_peer_close(Error::closed("resume: the connection has ended"))));
             }
             // An acknowledgement may let more messages go.
-            if !ledger.out.has_next() || self.writer.poll_pump(Pin::new(&mut self.inner), ledger)?.is_pending() {
+            if !ledger.out.has_next() || self.writer.poll_pump(ledger)?.is_pending() {
                 return Poll::Pending;
             }
         }
@@ -466,29 +530,32 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
 
     /// Writes everything that was accepted, which may have to wait for acknowledgements.
     fn poll_written(&mut self, ledger: &mut Ledger, cx: &Context<'_>) -> Poll<Result<(), Error>> {
-        ready!(self.writer.poll_pump(Pin::new(&mut self.inner), ledger))?;
+        ready!(self.writer.poll_pump(ledger))?;
         while ledger.out.is_blocked() {
             ready!(self.poll_acknowledged(ledger, cx, |ledger| !ledger.out.is_blocked()))?;
-            ready!(self.writer.poll_pump(Pin::new(&mut self.inner), ledger))?;
+            ready!(self.writer.poll_pump(ledger))?;
         }
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     pub(super) fn start_send(&mut self, ledger: &mut Ledger, message: Message) -> Result<(), Error> {
-        self.writer.start_send(Pin::new(&mut self.inner), ledger, message)
+        self.writer.start_send(ledger, message)
     }
 
     pub(super) fn poll_flush(&mut self, ledger: &mut Ledger, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if let Some(error) = &self.writer.failed {
-            return Poll::Ready(Err(error.clone()));
+        if !self.is_usable() {
+            if let Some(error) = &self.writer.failed {
+                return Poll::Ready(Err(error.clone()));
+            }
+            ready!(self.poll_unless_parting(cx))?;
         }
-        ready!(self.poll_unless_parting(cx))?;
         let flushed = if self.writer.is_quiet(ledger) && !self.writer.is_dirty && !ledger.out.is_blocked() {
             self.inner().poll_flush(cx)
         } else {
             self.wakers.writer.register(cx.waker());
             ready!(self.poll_written(ledger, cx))?;
-            Pin::new(&mut self.inner).poll_flush(&mut Context::from_waker(self.writer.both()))
+            Pin::new(&mut self.writer.inner).poll_flush(&mut Context::from_waker(&self.writer.both))
         };
         match flushed {
             Poll::Ready(Ok(())) => {
@@ -505,12 +572,14 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
 
     /// Ends the session: writes what was accepted and the bye, and closes the transport below.
     pub(super) fn poll_close(&mut self, ledger: &mut Ledger, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // Only the first poll sees the caller's frame: a later one may come from another caller.
         ledger.closing.get_or_insert_with(signal::close_frame);
         self.wakers.writer.register(cx.waker());
+        // A connection that cannot carry the bye is closed without it. Its peer keeps the session until it expires.
         if self.writer.failed.is_none() && !self.is_parting() && !self.heard_bye {
             ready!(self.poll_written(ledger, cx))?;
         }
-        match ready!(Pin::new(&mut self.inner).poll_close(&mut Context::from_waker(self.writer.both()))) {
+        match ready!(Pin::new(&mut self.writer.inner).poll_close(&mut Context::from_waker(&self.writer.both))) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(error) => self.writer.fail(error),
         }
@@ -523,6 +592,6 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
 
     /// Closes a connection that another one has replaced, as far as that goes without waiting.
     pub(super) fn replaced(mut self, frame: CloseFrame) {
-        self.writer.say_close(Pin::new(&mut self.inner), Message::Close(Some(frame)));
+        self.writer.say_close(Message::Close(Some(frame)));
     }
 }

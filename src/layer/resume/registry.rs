@@ -142,6 +142,7 @@ impl<T> Registry<T> {
             let Some(&(_, oldest)) = of_key.lost.first() else { return Added::KeyIsFull(record) };
             ended = self.remove(&oldest);
         }
+        // A session that was ended for its key has made room in the store as well.
         if ended.is_none() && self.records.len() >= most {
             let Some(least) = self.least() else { return Added::Full(record) };
             ended = self.remove(&least);
@@ -166,6 +167,7 @@ impl<T> Registry<T> {
     pub(super) fn set_lost(&mut self, id: &Bytes16, is_used: bool, now: Instant) {
         self.set_found(id);
         let Some(record) = self.records.get_mut(id) else { return };
+        // A time beyond the clock's range is never over.
         let Some(expires) = now.checked_add(record.ttl) else { return };
         record.expires = Some(expires);
         self.lost.insert((expires, *id));
@@ -188,6 +190,7 @@ impl<T> Registry<T> {
 
     fn change_lost(&mut self, key: &Arc<Key>, change: impl FnOnce(&mut Lost) -> bool) {
         let Some(of_key) = self.keys.get_mut(key) else { return };
+        // The set is ordered by this number, so the key is taken out under the old one and put in under the new.
         let before = of_key.lost.len();
         change(&mut of_key.lost);
         let after = of_key.lost.len();

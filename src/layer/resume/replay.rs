@@ -105,6 +105,24 @@ impl ReplayBuffer {
         self.buffer.push_back(Kept { message, digest: self.digest });
     }
 
+    /// [Pushes](Self::push) a message that goes on this connection at once, and notes that it was put there. Returns it
+    /// as it goes over the wire, or `None` if older messages or acknowledgements have to go first.
+    ///
+    /// The same as `push`, `next` and `wrote`, without looking the message up in the buffer each time.
+    #[inline]
+    pub(super) fn push_written(&mut self, message: Message) -> Option<Message> {
+        let goes = self.written == self.sent() && self.flight.has_room(self.in_flight(), self.flying);
+        self.push(message);
+        if !goes {
+            return None;
+        }
+        let newest = &self.buffer.back()?.message;
+        self.flying += newest.len();
+        self.written += 1;
+        self.most_written = self.most_written.max(self.written);
+        Some(newest.clone())
+    }
+
     /// Returns how many messages are on this connection without an acknowledgement.
     #[inline]
     fn in_flight(&self) -> usize {
@@ -128,12 +146,6 @@ impl ReplayBuffer {
         self.written < self.sent() && !self.flight.has_room(self.in_flight(), self.flying)
     }
 
-    /// Whether the newest message is the next.
-    #[inline]
-    pub(super) fn next_is_newest(&self) -> bool {
-        self.written + 1 == self.sent() && self.has_next()
-    }
-
     /// Notes that the next message was put on the connection.
     #[inline]
     pub(super) fn wrote(&mut self) {
@@ -142,12 +154,14 @@ impl ReplayBuffer {
         self.most_written = self.most_written.max(self.written);
     }
 
-    /// Removes the next message, which the connection refused. The peer has seen neither it nor the messages behind it,
-    /// so these move up and both ends agree on all numbers and digests.
-    pub(super) fn refuse_next(&mut self) {
-        let index = self.in_flight();
+    /// Removes the message that was put on this connection last, because the connection refused it. The peer has seen
+    /// neither it nor the messages behind it, so these move up and both ends agree on all numbers and digests.
+    pub(super) fn refuse_last(&mut self) {
+        let Some(index) = self.in_flight().checked_sub(1) else { return };
         let Some(refused) = self.buffer.remove(index) else { return };
+        self.written -= 1;
         self.bytes -= refused.message.len();
+        self.flying -= refused.message.len();
         self.budget.shrink(self.bytes);
         self.most_written = self.written;
         let before = index.checked_sub(1).and_then(|last| self.buffer.get(last));
@@ -169,6 +183,7 @@ impl ReplayBuffer {
     }
 
     pub(super) fn release(&mut self, received: u64) {
+        // A message of an earlier connection may be acknowledged before it flew on this one.
         while self.acked < received
             && let Some(kept) = self.buffer.pop_front()
         {

@@ -176,6 +176,7 @@ impl<T> Session<T> {
         if let Some(error) = self.ledger.connection_ended(cause.as_ref(), Instant::now()) {
             return self.finish(Some(error));
         }
+        // The ledger stays: it is the session. What the connection accepted is sent again on the next one.
         self.link = None;
         self.entry.set_lost(self.ledger.incoming.received > 0 || self.ledger.out.sent() > 0);
         self.timer.set(self.ttl);
@@ -198,13 +199,12 @@ impl<T> Session<T> {
         true
     }
 
+    #[inline]
     fn writable(&self) -> Result<(), Error> {
         match &self.ended {
             Some(ended) => Err(ended.sink.clone()),
-            None if self.ledger.is_over || self.ledger.closing.is_some() => {
-                Err(Error::closed("resume: the session is closed"))
-            }
-            None => Ok(()),
+            None if self.ledger.is_writable() => Ok(()),
+            None => Err(Error::closed("resume: the session is closed")),
         }
     }
 }
@@ -251,6 +251,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
         if let (Some(older), Some(code)) = (self.link.take(), CloseCode::new(4409)) {
             older.replaced(CloseFrame::new(code, Text::from_static("resume: a newer connection has the session")));
         }
+        // Before the welcome is made, which tells the client this end's new position.
         self.ledger.resume(&offer.position, offer.window);
         if let Some(on_adopted) = &self.on_adopted {
             on_adopted(&offer.link);
@@ -274,6 +275,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
     }
 
     fn connection(&mut self, cx: &Context<'_>) -> Connection {
+        // Either half takes a new connection: the handler may only write, or only read.
         self.adopt();
         let Some(link) = &mut self.link else {
             self.wakers.writer.register(cx.waker());
@@ -313,7 +315,10 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
         check: impl Fn(&Self) -> Result<(), Error>,
     ) -> Poll<Result<(), Error>> {
         loop {
-            let connection = self.connection(cx);
+            let connection = match &self.link {
+                Some(link) if link.is_usable() && !self.entry.handoff.has_offer() => Connection::Usable,
+                _ => self.connection(cx),
+            };
             check(self)?;
             match (connection, &mut self.link) {
                 (Connection::Changed, _) => {}
@@ -336,6 +341,14 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for Session<T> {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = &mut *self;
+        if let Some(link) = &mut this.link
+            && !this.entry.handoff.has_offer()
+            && this.ledger.is_writable()
+            && let Some(Poll::Ready(Ok(()))) = link.poll_direct_room(&mut this.ledger, cx)
+        {
+            return Poll::Ready(Ok(()));
+        }
         let away = |this: &mut Self| if this.ledger.out.has_room() { Poll::Ready(Ok(())) } else { Poll::Pending };
         self.poll_sink(cx, Link::poll_ready, away, Self::writable)
     }

@@ -123,18 +123,17 @@ impl<T> ResumedTransport<T> {
     }
 
     /// Returns the session, for the sink.
+    #[inline]
     fn writable(&mut self) -> Result<(&mut Link<T>, &mut Ledger), Error> {
-        if self.is_superseded() {
-            return Err(self.closed());
-        }
         match &mut self.lease.ledger {
-            Some(ledger) if ledger.closing.is_none() && !ledger.is_over => Ok((&mut self.link, ledger)),
+            Some(ledger) if ledger.is_writable() => Ok((&mut self.link, ledger)),
             Some(_) => Err(Error::closed("resume: the session is closed")),
             None => Err(self.failed.clone().unwrap_or_else(superseded)),
         }
     }
 
     /// Shows the counts of the ledger to the handles.
+    #[inline]
     fn show(&self) {
         if let Some(ledger) = &self.lease.ledger {
             self.lease.cell.show(ledger);
@@ -147,7 +146,7 @@ impl<T: Transport<Message, In = Message> + Unpin> ResumedTransport<T> {
     /// up.
     fn settle(&mut self, polled: Poll<Result<(), Error>>, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         let error = match polled {
-            Poll::Ready(Ok(())) => return polled,
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
             Poll::Pending if self.is_superseded() => return Poll::Ready(Err(self.closed())),
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(error)) => error,
@@ -177,17 +176,23 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = &mut *self;
-        let (link, ledger) = this.writable()?;
-        let before = ledger.out.unacknowledged();
-        let ready = link.poll_ready(ledger, cx);
-        if ledger.out.unacknowledged() != before {
-            // It had to wait for acknowledgements, and read them.
-            this.show();
+        if this.is_superseded() {
+            return Poll::Ready(Err(this.closed()));
         }
+        let (link, ledger) = this.writable()?;
+        match link.poll_direct_room(ledger, cx) {
+            Some(Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
+            Some(polled) => return this.settle(polled, cx),
+            None => {}
+        }
+        let ready = link.poll_ready(ledger, cx);
+        // It may have had to wait for acknowledgements, and read them.
+        this.show();
         this.settle(ready, cx)
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        // If a newer connection has taken over since `poll_ready`, the message goes with the session to it.
         let (link, ledger) = self.writable()?;
         let sent = link.start_send(ledger, message);
         self.show();
@@ -200,8 +205,10 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
             return Poll::Ready(Err(this.closed()));
         }
         let Some(ledger) = &mut this.lease.ledger else { return Poll::Ready(Err(this.closed())) };
-        let flushed = this.link.poll_flush(ledger, cx);
-        this.settle(flushed, cx)
+        match this.link.poll_flush(ledger, cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            flushed => this.settle(flushed, cx),
+        }
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

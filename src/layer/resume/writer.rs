@@ -29,10 +29,11 @@ use crate::{Error, Message, Transport, rt::Timer, transport::wakers::WakerPair};
 ///
 /// `is_dirty` and `said_bye` are independent of it and of each other. After `failed` only reading makes sense.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(super) struct Writer<T> {
+    pub(super) inner: T,
     wakers: Arc<WakerPair>,
     /// Wakes both halves. The transport below gets it whenever one half may do the work of the other.
-    both: Waker,
+    pub(super) both: Waker,
     /// The first message on this connection, if this end begins.
     greeting: Option<Message>,
     /// A control message of the user whose room was taken.
@@ -65,9 +66,10 @@ pub(super) fn refused_below(error: Error) -> Error {
     Error::closed("resume: the connection refused messages that it had accepted").with_source(error)
 }
 
-impl Writer {
-    pub(super) fn new(wakers: Arc<WakerPair>, ack_delay: Duration, greeting: Option<Message>) -> Self {
+impl<T> Writer<T> {
+    pub(super) fn new(inner: T, wakers: Arc<WakerPair>, ack_delay: Duration, greeting: Option<Message>) -> Self {
         Self {
+            inner,
             both: wakers.clone().into(),
             wakers,
             is_dirty: greeting.is_some(),
@@ -80,15 +82,12 @@ impl Writer {
         }
     }
 
-    pub(super) fn both(&self) -> &Waker {
-        &self.both
-    }
-
     pub(super) fn has_promised(&self) -> bool {
         self.room != Room::None
     }
 
     /// Whether nothing has to be written but what the user sends next.
+    #[inline]
     pub(super) fn is_quiet(&self, ledger: &Ledger) -> bool {
         self.acknowledger.due != Acknowledgement::Now
             && !ledger.out.has_next()
@@ -106,42 +105,41 @@ impl Writer {
     }
 
     /// Notes that the user received a message. Returns whether that has to be acknowledged at once.
+    #[inline]
     pub(super) fn received(&mut self, incoming: &Incoming) -> bool {
         !self.said_bye && self.acknowledger.received(incoming)
     }
+}
 
+impl<T: Transport<Message, In = Message> + Unpin> Writer<T> {
     /// Writes what waits while nothing comes in, among it an acknowledgement whose delay is over.
-    pub(super) fn poll_idle<T>(&mut self, inner: Pin<&mut T>, ledger: &mut Ledger)
-    where
-        T: Transport<Message, In = Message>,
-    {
+    pub(super) fn poll_idle(&mut self, ledger: &mut Ledger) {
         if ledger.incoming.is_owed() && !self.said_bye {
             self.acknowledger.check_delay(&self.both);
         }
         if self.is_dirty || !self.is_quiet(ledger) {
-            let _ = self.poll_write(inner, ledger);
+            let _ = self.poll_write(ledger);
         }
     }
 
-    /// Returns `Ready` when the transport below has room for a message of the user.
-    pub(super) fn poll_ready<T>(
+    /// Asks the transport below for room, or returns `None` if something has to be written before the user's next
+    /// message.
+    #[inline]
+    pub(super) fn poll_direct_room(
         &mut self,
-        mut inner: Pin<&mut T>,
-        ledger: &mut Ledger,
+        ledger: &Ledger,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Error>>
-    where
-        T: Transport<Message, In = Message>,
-    {
-        let room = if self.is_quiet(ledger) && self.acknowledger.due == Acknowledgement::Later {
-            inner.poll_ready(cx)
-        } else {
-            // The user is about to write, and the acknowledgement goes along.
-            self.acknowledger.go_along();
-            self.wakers.writer.register(cx.waker());
-            ready!(self.poll_pump(inner.as_mut(), ledger))?;
-            inner.poll_ready(&mut Context::from_waker(&self.both))
-        };
+    ) -> Option<Poll<Result<(), Error>>> {
+        if self.acknowledger.due != Acknowledgement::Later || !self.is_quiet(ledger) {
+            return None;
+        }
+        let room = Pin::new(&mut self.inner).poll_ready(cx);
+        Some(self.promise(room, cx))
+    }
+
+    /// Notes whether the transport below has room.
+    #[inline]
+    fn promise(&mut self, room: Poll<Result<(), impl Into<Error>>>, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         match room {
             Poll::Ready(Ok(())) => {
                 self.room = Room::Below;
@@ -155,68 +153,75 @@ impl Writer {
         }
     }
 
-    pub(super) fn start_send<T>(
-        &mut self,
-        inner: Pin<&mut T>,
-        ledger: &mut Ledger,
-        message: Message,
-    ) -> Result<(), Error>
-    where
-        T: Transport<Message, In = Message>,
-    {
+    /// Returns `Ready` when the transport below has room for a message of the user.
+    pub(super) fn poll_ready(&mut self, ledger: &mut Ledger, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(room) = self.poll_direct_room(ledger, cx) {
+            return room;
+        }
+        // The user is about to write, and the acknowledgement goes along.
+        self.acknowledger.go_along();
+        self.wakers.writer.register(cx.waker());
+        ready!(self.poll_pump(ledger))?;
+        let room = Pin::new(&mut self.inner).poll_ready(&mut Context::from_waker(&self.both));
+        self.promise(room, cx)
+    }
+
+    pub(super) fn start_send(&mut self, ledger: &mut Ledger, message: Message) -> Result<(), Error> {
         let room = std::mem::replace(&mut self.room, Room::None);
         match message {
+            Message::Text(_) | Message::Binary(_) if room == Room::Below => {
+                // From here on the session delivers the message. A failure of the connection is told by the next poll.
+                let Some(message) = ledger.out.push_written(message) else { return Ok(()) };
+                if let Err(error) = Pin::new(&mut self.inner).start_send(message) {
+                    return self.refused(error.into(), || ledger.out.refuse_last());
+                }
+            }
             Message::Text(_) | Message::Binary(_) => {
                 if room == Room::None && !ledger.out.has_room() {
                     return Err(Error::full("resume: start_send without room; wait for poll_ready first"));
                 }
                 ledger.out.push(message);
-                // From here on the session delivers the message. A failure of the connection is told by the next poll.
-                if room == Room::Below && ledger.out.next_is_newest() {
-                    return self.write_next(inner, ledger);
-                }
             }
             Message::Close(frame) => ledger.closing = Some(frame),
             control if room != Room::Below => self.control = Some(control),
-            control => match inner.start_send(control).map_err(Into::into) {
-                Err(error) if concerns_one_message(&error) => return Err(error.into_rejection()),
-                Err(error) => self.failed = Some(error),
-                Ok(()) => {}
-            },
+            control => {
+                if let Err(error) = Pin::new(&mut self.inner).start_send(control) {
+                    return self.refused(error.into(), || {});
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// Handles an error of the connection's `start_send`. Returns one that concerns the message alone, after `forget`
+    /// has taken the message back: it was never on the wire. Any other is the end of the connection.
+    fn refused(&mut self, error: Error, forget: impl FnOnce()) -> Result<(), Error> {
+        if concerns_one_message(&error) {
+            forget();
+            return Err(error.into_rejection());
+        }
+        self.failed = Some(error);
         Ok(())
     }
 
     /// Writes the next message of the ledger. An error concerns this message alone, which was never on the wire and has
     /// left the session.
-    fn write_next<T>(&mut self, inner: Pin<&mut T>, ledger: &mut Ledger) -> Result<(), Error>
-    where
-        T: Transport<Message, In = Message>,
-    {
+    fn write_next(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
         let Some(message) = ledger.out.next() else { return Ok(()) };
-        match inner.start_send(message.clone()).map_err(Into::into) {
-            Err(error) if concerns_one_message(&error) => {
-                ledger.out.refuse_next();
-                return Err(error.into_rejection());
-            }
-            Err(error) => self.failed = Some(error),
-            Ok(()) => {}
-        }
+        let sent = Pin::new(&mut self.inner).start_send(message.clone());
         ledger.out.wrote();
-        Ok(())
+        sent.or_else(|error| self.refused(error.into(), || ledger.out.refuse_last()))
     }
 
     /// Writes everything that waits, but not what the user sends next. The order is greeting, acknowledgement, data,
     /// control, bye, close.
-    pub(super) fn poll_pump<T>(&mut self, mut inner: Pin<&mut T>, ledger: &mut Ledger) -> Poll<Result<(), Error>>
-    where
-        T: Transport<Message, In = Message>,
-    {
+    pub(super) fn poll_pump(&mut self, ledger: &mut Ledger) -> Poll<Result<(), Error>> {
         loop {
             if let Some(error) = &self.failed {
                 return Poll::Ready(Err(error.clone()));
             }
-            // The end of the session goes behind everything that was accepted before.
+            // The end of the session goes behind everything that was accepted before, also behind what the peer has no
+            // room for yet.
             let ends = ledger.closing.is_some() && !ledger.out.is_blocked();
             let bye_waits = ends && !self.said_bye;
             let close_waits = ends && matches!(ledger.closing, Some(Some(_)));
@@ -226,9 +231,10 @@ impl Writer {
             if !(waits || acknowledges) {
                 return Poll::Ready(Ok(()));
             }
-            if let Err(error) = ready!(inner.as_mut().poll_ready(&mut Context::from_waker(&self.both))) {
+            if let Err(error) = ready!(Pin::new(&mut self.inner).poll_ready(&mut Context::from_waker(&self.both))) {
                 return self.fail(error);
             }
+            // The promise to the user outlives the room: its message waits in the ledger for the next poll.
             if self.room == Room::Below {
                 self.room = Room::InLedger;
             }
@@ -236,14 +242,15 @@ impl Writer {
             let message = if let Some(greeting) = self.greeting.take() {
                 greeting
             } else if acknowledges {
+                // In front of data: it says how many messages went before it, which the peer compares with its count.
                 self.acknowledger.message(ledger)
             } else if ledger.out.has_next() {
-                if let Err(error) = self.write_next(inner.as_mut(), ledger) {
+                if let Err(error) = self.write_next(ledger) {
                     self.tell(ledger, error);
                 }
                 continue;
             } else if let Some(control) = self.control.take() {
-                match inner.as_mut().start_send(control).map_err(Into::into) {
+                match Pin::new(&mut self.inner).start_send(control).map_err(Into::into) {
                     Ok(()) => {}
                     Err(error) if concerns_one_message(&error) => self.tell(ledger, error),
                     Err(error) => return self.fail(error),
@@ -257,7 +264,7 @@ impl Writer {
                 let Some(Some(frame)) = ledger.closing.replace(None) else { return Poll::Ready(Ok(())) };
                 Message::Close(Some(frame))
             };
-            if let Err(error) = inner.as_mut().start_send(message) {
+            if let Err(error) = Pin::new(&mut self.inner).start_send(message) {
                 return self.fail(error);
             }
         }
@@ -270,15 +277,12 @@ impl Writer {
     }
 
     /// Writes and flushes what waits, for either half.
-    pub(super) fn poll_write<T>(&mut self, mut inner: Pin<&mut T>, ledger: &mut Ledger) -> Poll<Result<(), Error>>
-    where
-        T: Transport<Message, In = Message>,
-    {
-        ready!(self.poll_pump(inner.as_mut(), ledger))?;
+    pub(super) fn poll_write(&mut self, ledger: &mut Ledger) -> Poll<Result<(), Error>> {
+        ready!(self.poll_pump(ledger))?;
         if !self.is_dirty {
             return Poll::Ready(Ok(()));
         }
-        match ready!(inner.poll_flush(&mut Context::from_waker(&self.both))) {
+        match ready!(Pin::new(&mut self.inner).poll_flush(&mut Context::from_waker(&self.both))) {
             Ok(()) => {
                 self.is_dirty = false;
                 Poll::Ready(Ok(()))
@@ -288,16 +292,13 @@ impl Writer {
     }
 
     /// Sends a close frame as far as that goes without waiting.
-    pub(super) fn say_close<T>(&mut self, mut inner: Pin<&mut T>, close: Message)
-    where
-        T: Transport<Message, In = Message>,
-    {
+    pub(super) fn say_close(&mut self, close: Message) {
         let mut cx = Context::from_waker(&self.both);
         if self.failed.is_none()
-            && matches!(inner.as_mut().poll_ready(&mut cx), Poll::Ready(Ok(())))
-            && inner.as_mut().start_send(close).is_ok()
+            && matches!(Pin::new(&mut self.inner).poll_ready(&mut cx), Poll::Ready(Ok(())))
+            && Pin::new(&mut self.inner).start_send(close).is_ok()
         {
-            let _ = inner.poll_flush(&mut cx);
+            let _ = Pin::new(&mut self.inner).poll_flush(&mut cx);
         }
     }
 }
