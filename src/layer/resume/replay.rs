@@ -18,7 +18,7 @@ pub(super) fn step(digest: u64, message: &Message) -> u64 {
         (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
         _ => (bytes.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)), 0),
     };
-    let kind = u64::from(message.as_text().is_some()) << 63 | (bytes.len() as u64 + 1);
+    let kind = u64::from(matches!(message, Message::Text(_))) << 63 | (bytes.len() as u64 + 1);
     let mixed = (digest.rotate_left(23) ^ head).wrapping_mul(ODD);
     (mixed ^ tail.rotate_left(32) ^ kind).wrapping_mul(ODD)
 }
@@ -208,5 +208,15 @@ impl ReplayBuffer {
             0 => Some(self.acked_digest),
             more => self.buffer.get(usize::try_from(more - 1).ok()?).map(|kept| kept.digest),
         }
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_message_takes_48_bytes_in_addition_to_its_payload() {
+        assert_eq!(size_of::<Kept>(), 48);
     }
 }
