@@ -35,30 +35,95 @@ pub struct ResumeLayer {
     handle: Option<ResumeHandle>,
 }
 
+/// The settings that both ends of a session have.
 #[derive(Clone, Copy, Debug)]
-struct Config {
-    window: Window,
-    patience: Patience,
-    ack_delay: Duration,
-    deadline: Duration,
+pub(super) struct Config {
+    pub(super) window: Window,
+    pub(super) patience: Patience,
+    pub(super) ack_delay: Duration,
+    pub(super) deadline: Duration,
 }
 
-/// Converts a bound to its form on the wire.
-pub(super) fn at_most(bound: usize) -> u32 {
-    u32::try_from(bound.max(1)).unwrap_or(u32::MAX)
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            window: Window::default(),
+            patience: Patience::default(),
+            ack_delay: Duration::from_millis(100),
+            deadline: Duration::from_secs(10),
+        }
+    }
 }
+
+/// Defines the setters of a type with a [`Config`] in its field `config`.
+macro_rules! session_settings {
+    () => {
+        /// Sets how many messages of a session may be accepted and not yet acknowledged, at least 1. Defaults to 1024.
+        /// The sink is not ready while that many are.
+        #[must_use]
+        pub fn replay_messages(mut self, messages: usize) -> Self {
+            self.config.window.messages = u32::try_from(messages.max(1)).unwrap_or(u32::MAX);
+            self
+        }
+
+        /// Sets how many bytes of payload of a session may be accepted and not yet acknowledged, at least 1. Defaults
+        /// to 1 MiB. The last message may exceed it.
+        #[must_use]
+        pub fn replay_bytes(mut self, bytes: usize) -> Self {
+            self.config.window.bytes = u32::try_from(bytes.max(1)).unwrap_or(u32::MAX);
+            self
+        }
+
+        /// Sets how many connections in a row may end without progress before the session is given up, at least 1.
+        /// Defaults to 1000.
+        ///
+        /// A connection makes progress if a message was acknowledged, or if no message waits for its acknowledgement
+        /// when the connection ends. Incoming messages are no progress while one waits. Progress resets all counts.
+        ///
+        /// Fewer connections are enough if a message is to blame for their end, however many others end in between:
+        ///
+        /// - three that ended with close code 1003, 1007 or 1009, or with an error for which
+        ///   [`is_too_large`](crate::Error::is_too_large) is true
+        /// - 16 that ended in one of these ways or with code 1011
+        ///
+        /// The stream of the transport then returns an error that names the last cause.
+        /// [`is_too_large`](crate::Error::is_too_large) is true for it if the cause was the size of a message. The next
+        /// connection begins a new session.
+        #[must_use]
+        pub fn max_stalled_connections(mut self, connections: u32) -> Self {
+            self.config.patience.connections = connections.max(1);
+            self
+        }
+
+        /// Sets how long connections may end without progress before the session is given up. Defaults to 10 minutes.
+        ///
+        /// The time counts from the end of the first of them, and only once 16 have ended: after a long outage, a few
+        /// that are cut prove nothing. See [`max_stalled_connections`](Self::max_stalled_connections).
+        #[must_use]
+        pub fn max_stalled_time(mut self, time: Duration) -> Self {
+            self.config.patience.time = time;
+            self
+        }
+
+        /// Sets how long a received message may stay without an acknowledgement. Defaults to 100 ms. Once a quarter of
+        /// the peer's bounds is used, the acknowledgement goes with the next message that is sent; once half is used,
+        /// it goes at once.
+        #[must_use]
+        pub fn ack_delay(mut self, time: Duration) -> Self {
+            self.config.ack_delay = time;
+            self
+        }
+    };
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) use session_settings;
 
 impl ResumeLayer {
     /// Creates a layer with the defaults. Each connector that it is applied to has its own session.
     #[must_use]
     pub fn new() -> Self {
-        let config = Config {
-            window: Window::default(),
-            patience: Patience::default(),
-            ack_delay: Duration::from_millis(100),
-            deadline: Duration::from_secs(10),
-        };
-        Self { config, handle: None }
+        Self { config: Config::default(), handle: None }
     }
 
     /// Shows the session through `handle`. One handle belongs to one connector: two connectors with the same handle
@@ -69,60 +134,7 @@ impl ResumeLayer {
         self
     }
 
-    /// Sets how many messages may be accepted and not yet acknowledged, at least 1. Defaults to 1024. The sink is not
-    /// ready while that many are.
-    #[must_use]
-    pub fn replay_messages(mut self, messages: usize) -> Self {
-        self.config.window.messages = at_most(messages);
-        self
-    }
-
-    /// Sets how many bytes of payload may be accepted and not yet acknowledged, at least 1. Defaults to 1 MiB. The last
-    /// message may exceed it.
-    #[must_use]
-    pub fn replay_bytes(mut self, bytes: usize) -> Self {
-        self.config.window.bytes = at_most(bytes);
-        self
-    }
-
-    /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults
-    /// to 1000.
-    ///
-    /// A connection makes progress if a message was acknowledged, or if no message waits for its acknowledgement when
-    /// the connection ends. Incoming messages are no progress while one waits. Progress resets all counts.
-    ///
-    /// Fewer connections are enough if a message is to blame for their end, however many others end in between:
-    ///
-    /// - three that ended with close code 1003, 1007 or 1009, or with an error for which
-    ///   [`is_too_large`](crate::Error::is_too_large) is true
-    /// - 16 that ended with code 1011 as well
-    ///
-    /// The transport then fails with an error that names the last cause. [`is_too_large`](crate::Error::is_too_large)
-    /// is true for it if the cause was the size of a message. The next connection begins a new session.
-    #[must_use]
-    pub fn max_stalled_connections(mut self, connections: u32) -> Self {
-        self.config.patience.connections = connections.max(1);
-        self
-    }
-
-    /// Sets how long connections may end without progress before the session is given up. Defaults to 10 minutes.
-    ///
-    /// The time counts from the end of the first of them, and only once 16 have ended: after a long outage, a few that
-    /// are cut prove nothing. See [`max_stalled_connections`](Self::max_stalled_connections).
-    #[must_use]
-    pub fn max_stalled_time(mut self, time: Duration) -> Self {
-        self.config.patience.time = time;
-        self
-    }
-
-    /// Sets how long a received message may stay without an acknowledgement. Defaults to 100 ms. Once a quarter of the
-    /// peer's bounds is used, the acknowledgement goes with the next message that is sent; once half is used, it goes
-    /// at once.
-    #[must_use]
-    pub fn ack_delay(mut self, time: Duration) -> Self {
-        self.config.ack_delay = time;
-        self
-    }
+    session_settings!();
 
     /// Sets how long the opening exchange may take after the inner connector has connected. Defaults to 10 s.
     #[must_use]

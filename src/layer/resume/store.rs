@@ -11,14 +11,13 @@ use super::{
     Session,
     budget::{Budget, Pool},
     handoff::{Handoff, Offer, Outcome},
-    layer::at_most,
+    layer::{Config, session_settings},
     ledger::Ledger,
     registry::{Added, Entry, Key, Record, Registry, Sessions, lock},
-    wire::{self, Bytes16, Hello, Own, Parsed, Welcome, Window},
+    wire::{self, Bytes16, Hello, Own, Parsed, Welcome},
 };
 use crate::{
     CloseCode, CloseFrame, Error, Message, Text, Transport, TransportExt,
-    layer::stall::Patience,
     rt::{self, Instant},
     transport::wakers::WakerPair,
 };
@@ -46,19 +45,17 @@ const EXPIRED: usize = 2;
 /// Change settings before the store is cloned: a clone keeps the settings that it was created with.
 pub struct SessionStore<T> {
     config: Config,
+    room: Room,
     pool: Arc<Pool>,
     registry: Sessions<T>,
 }
 
+/// How many sessions a store has room for, and how long one without a connection stays.
 #[derive(Clone, Copy, Debug)]
-struct Config {
+struct Room {
     ttl: Duration,
     sessions: usize,
     sessions_per_key: Option<usize>,
-    window: Window,
-    patience: Patience,
-    ack_delay: Duration,
-    deadline: Duration,
 }
 
 /// The maximum number of control messages before the opening message.
@@ -81,15 +78,8 @@ impl<T> SessionStore<T> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            config: Config {
-                ttl: Duration::from_secs(120),
-                sessions: 1024,
-                sessions_per_key: None,
-                window: Window::default(),
-                patience: Patience::default(),
-                ack_delay: Duration::from_millis(100),
-                deadline: Duration::from_secs(10),
-            },
+            config: Config::default(),
+            room: Room { ttl: Duration::from_secs(120), sessions: 1024, sessions_per_key: None },
             pool: Arc::new(Pool::new(256 << 20)),
             registry: Arc::new(Mutex::new(Registry::new())),
         }
@@ -98,7 +88,7 @@ impl<T> SessionStore<T> {
     /// Sets how long a session waits for its client to come back. Defaults to 2 minutes.
     #[must_use]
     pub fn ttl(mut self, time: Duration) -> Self {
-        self.config.ttl = time;
+        self.room.ttl = time;
         self
     }
 
@@ -111,7 +101,7 @@ impl<T> SessionStore<T> {
     /// count as those of one client. A new client is refused only if every session has a connection.
     #[must_use]
     pub fn sessions(mut self, sessions: usize) -> Self {
-        self.config.sessions = sessions;
+        self.room.sessions = sessions;
         self
     }
 
@@ -126,24 +116,11 @@ impl<T> SessionStore<T> {
     /// clients behind one proxy or NAT share an address: a bound that fits one client would refuse them.
     #[must_use]
     pub fn sessions_per_key(mut self, sessions: usize) -> Self {
-        self.config.sessions_per_key = Some(sessions.max(1));
+        self.room.sessions_per_key = Some(sessions.max(1));
         self
     }
 
-    /// Sets how many messages of a session may be accepted and not yet acknowledged, at least 1. Defaults to 1024.
-    #[must_use]
-    pub fn replay_messages(mut self, messages: usize) -> Self {
-        self.config.window.messages = at_most(messages);
-        self
-    }
-
-    /// Sets how many bytes of payload of a session may be accepted and not yet acknowledged, at least 1. Defaults to 1
-    /// MiB. The last message may exceed it.
-    #[must_use]
-    pub fn replay_bytes(mut self, bytes: usize) -> Self {
-        self.config.window.bytes = at_most(bytes);
-        self
-    }
+    session_settings!();
 
     /// Sets how many bytes all sessions together may hold: what they have accepted and their clients have not
     /// acknowledged, and what was read ahead. Defaults to 256 MiB.
@@ -159,37 +136,6 @@ impl<T> SessionStore<T> {
     #[must_use]
     pub fn total_replay_bytes(mut self, bytes: usize) -> Self {
         self.pool = Arc::new(Pool::new(bytes));
-        self
-    }
-
-    /// Sets how many connections in a row may end without progress before the session is given up, at least 1. Defaults
-    /// to 1000.
-    ///
-    /// The same rule holds as for a client: see
-    /// [`ResumeLayer::max_stalled_connections`](super::ResumeLayer::max_stalled_connections). The session's stream then
-    /// returns an error that names the last cause. [`is_too_large`](Error::is_too_large) is true for it if the cause
-    /// was the size of a message.
-    #[must_use]
-    pub fn max_stalled_connections(mut self, connections: u32) -> Self {
-        self.config.patience.connections = connections.max(1);
-        self
-    }
-
-    /// Sets how long connections may end without progress before the session is given up. Defaults to 10 minutes, and
-    /// counts once 16 connections have ended. See
-    /// [`ResumeLayer::max_stalled_time`](super::ResumeLayer::max_stalled_time).
-    #[must_use]
-    pub fn max_stalled_time(mut self, time: Duration) -> Self {
-        self.config.patience.time = time;
-        self
-    }
-
-    /// Sets how long a received message may stay without an acknowledgement. Defaults to 100 ms. Once a quarter of the
-    /// client's bounds is used, the acknowledgement goes with the next message that is sent; once half is used, it goes
-    /// at once.
-    #[must_use]
-    pub fn ack_delay(mut self, time: Duration) -> Self {
-        self.config.ack_delay = time;
         self
     }
 
@@ -244,9 +190,9 @@ impl<T> SessionStore<T> {
         self.expire();
         let (id, token): (Bytes16, Bytes16) = (rand::random(), rand::random());
         let handoff = Arc::new(Handoff::new(session));
-        let record = Record::new(token, self.config.ttl, handoff.clone(), Arc::new(key));
-        let most = self.config.sessions;
-        let most_per_key = self.config.sessions_per_key.unwrap_or(most / 4).max(1);
+        let record = Record::new(token, self.room.ttl, handoff.clone(), Arc::new(key));
+        let most = self.room.sessions;
+        let most_per_key = self.room.sessions_per_key.unwrap_or(most / 4).max(1);
         let added = lock(&self.registry).add(id, record, most, most_per_key);
         match added {
             Added::Yes(ended) => {
@@ -389,7 +335,7 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
             position: Default::default(),
         };
         link.send_message(Own::Welcome(welcome).into_message()).await.map_err(Into::into)?;
-        let Config { window, patience, ttl, ack_delay, .. } = self.config;
+        let (Config { window, patience, ack_delay, .. }, ttl) = (self.config, self.room.ttl);
         let ledger = Ledger::new(entry.id, window, hello.window, Budget::of(self.pool.clone()), patience);
         Ok(Accepted::New(Session::new(link, entry, wakers, ledger, hello.epoch, (ttl, ack_delay))))
     }
@@ -443,7 +389,7 @@ impl<T> Drop for Wait<T> {
 
 impl<T> Clone for SessionStore<T> {
     fn clone(&self) -> Self {
-        Self { config: self.config, pool: self.pool.clone(), registry: self.registry.clone() }
+        Self { config: self.config, room: self.room, pool: self.pool.clone(), registry: self.registry.clone() }
     }
 }
 
@@ -457,6 +403,7 @@ impl<T> fmt::Debug for SessionStore<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionStore")
             .field("config", &self.config)
+            .field("room", &self.room)
             .field("sessions", &self.len())
             .finish_non_exhaustive()
     }
