@@ -191,8 +191,10 @@ impl<T> fmt::Debug for Handoff<T> {
     }
 }
 
-#[cfg(all(test, model))]
+#[cfg(test)]
 mod models {
+    #![cfg(model)]
+
     use std::{cell::Cell, sync::Arc};
 
     use loom::{

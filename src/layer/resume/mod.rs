@@ -83,7 +83,7 @@
 //! | 16 connections are closed with 1011 without an acknowledgement | the same |
 //! | [`max_stalled_connections`](ResumeLayer::max_stalled_connections) end without progress | the same |
 //! | 16 or more end without progress over [`max_stalled_time`](ResumeLayer::max_stalled_time) | the same |
-//! | another error of the connection | ends this transport of a client, and is returned, with the peer's close frame if there was one |
+//! | another error of the connection | ends this transport of a client, and is returned (with the peer's close frame) |
 //! | the opening exchange takes too long | [`is_timeout`](crate::Error::is_timeout) |
 //! | the server has no sessions, or the peer breaks the protocol | [`is_protocol`](crate::Error::is_protocol) |
 //! | a newer connection of the session was opened | [`is_closed`](crate::Error::is_closed) from the older one |
@@ -104,10 +104,10 @@
 //!
 //! # Cost
 //!
-//! The messages of all sessions of a store are bounded together
-//! ([`total_replay_bytes`](SessionStore::total_replay_bytes)). In steady state a message costs no lock, no clock read and no allocation of this layer, and an acknowledgement does
+//! In steady state a message costs no lock, no clock read and no allocation of this layer, and an acknowledgement does
 //! not allocate. The first clone of `Bytes` that were made from a `Vec` allocates once; it happens here. A session
-//! holds the ring of its replay buffer, 48 bytes a message, in addition to the payloads.
+//! holds the ring of its replay buffer, 48 bytes a message, in addition to the payloads. The messages of all sessions
+//! of a store are bounded together by [`total_replay_bytes`](SessionStore::total_replay_bytes).
 //!
 //! # Example
 //!

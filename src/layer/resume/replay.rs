@@ -211,7 +211,7 @@ impl ReplayBuffer {
     }
 }
 
-#[cfg(all(test, target_pointer_width = "64"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

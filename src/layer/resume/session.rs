@@ -176,7 +176,7 @@ impl<T> Session<T> {
         if let Some(error) = self.ledger.connection_ended(cause.as_ref(), Instant::now()) {
             return self.finish(Some(error));
         }
-        // The ledger stays: it is the session. What the connection accepted is sent again on the next one.
+        // The ledger stays: it is the session. It sends on the next connection what the peer lacks.
         self.link = None;
         self.entry.set_lost(self.ledger.incoming.received > 0 || self.ledger.out.sent() > 0);
         self.timer.set(self.ttl);
