@@ -406,7 +406,7 @@ async fn resumed(layer: ResumeLayer, store: SessionStore<Channel>) -> Result<(),
         }
     };
     let client = async {
-        let (mut session, _) = layer.open(here).await?;
+        let mut session = layer.open(here).await?;
         session.send(Message::text(TEXT)).await?;
         session.next().await.unwrap_or_else(|| Err(Error::closed("ended")))?;
         tokio::select! {
