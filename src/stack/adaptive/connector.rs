@@ -285,8 +285,8 @@ impl Connectors {
     fn via(&self, kind: TransportKind) -> Option<String> {
         match kind {
             TransportKind::WebTransport => None,
-            TransportKind::WebSocket => self.web_socket.way(),
-            TransportKind::Sse => self.sse.way(),
+            TransportKind::WebSocket => self.web_socket.route(),
+            TransportKind::Sse => self.sse.route(),
         }
     }
 }

@@ -69,7 +69,7 @@ impl Dialer {
     /// Returns the proxy or Unix socket between this end and its targets, if any. Connections that share it also share
     /// its failures.
     #[cfg(feature = "adaptive")]
-    pub(super) fn way(&self) -> Option<String> {
+    pub(super) fn route(&self) -> Option<String> {
         #[cfg(unix)]
         if let Some(path) = &self.unix {
             return Some(format!("unix:{}", path.display()));

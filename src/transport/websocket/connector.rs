@@ -90,8 +90,8 @@ impl WebSocketConnector {
 
     /// Returns the proxy or the Unix socket through which it connects.
     #[cfg(feature = "adaptive")]
-    pub(crate) fn way(&self) -> Option<String> {
-        self.dialer.way()
+    pub(crate) fn route(&self) -> Option<String> {
+        self.dialer.route()
     }
 
     async fn connect(self, request: Request<()>) -> Result<Response<WebSocket>, Error> {

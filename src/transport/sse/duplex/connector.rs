@@ -134,8 +134,8 @@ impl SseDuplexConnector {
 
     /// Returns the proxy or the Unix socket through which it connects.
     #[cfg(feature = "adaptive")]
-    pub(crate) fn way(&self) -> Option<String> {
-        self.dialer.way()
+    pub(crate) fn route(&self) -> Option<String> {
+        self.dialer.route()
     }
 
     async fn connect(self, request: Request<()>) -> Result<Response<SseDuplex>, Error> {
