@@ -1,5 +1,20 @@
 use std::time::Duration;
 
+/// Implements the setters of a struct of limits.
+macro_rules! limit_setters {
+    ($($name:ident: $type:ty, $default:literal;)*) => {$(
+        #[doc = concat!("Sets [`", stringify!($name), "`](Self::", stringify!($name), ")", $default)]
+        #[must_use]
+        pub const fn $name(mut self, $name: $type) -> Self {
+            self.$name = $name;
+            self
+        }
+    )*};
+}
+
+#[cfg(all(feature = "webtransport", not(target_arch = "wasm32")))]
+pub(super) use limit_setters;
+
 /// The limits of a connection's cost and of the time for its two handshakes. Every transport takes these.
 ///
 /// All limits are enabled by default:
@@ -70,39 +85,12 @@ impl Limits {
         }
     }
 
-    /// Sets [`message`](Self::message), in bytes. Defaults to 4 MiB.
-    #[must_use]
-    pub const fn message(mut self, bytes: usize) -> Self {
-        self.message = bytes;
-        self
-    }
-
-    /// Sets [`frame`](Self::frame), in bytes. Defaults to 1 MiB.
-    #[must_use]
-    pub const fn frame(mut self, bytes: usize) -> Self {
-        self.frame = bytes;
-        self
-    }
-
-    /// Sets [`write_buffer`](Self::write_buffer), in bytes. Defaults to 64 KiB.
-    #[must_use]
-    pub const fn write_buffer(mut self, bytes: usize) -> Self {
-        self.write_buffer = bytes;
-        self
-    }
-
-    /// Sets [`handshake`](Self::handshake). Defaults to 10 seconds.
-    #[must_use]
-    pub const fn handshake(mut self, time: Duration) -> Self {
-        self.handshake = time;
-        self
-    }
-
-    /// Sets [`close`](Self::close). Defaults to 10 seconds.
-    #[must_use]
-    pub const fn close(mut self, time: Duration) -> Self {
-        self.close = time;
-        self
+    limit_setters! {
+        message: usize, ", in bytes. Defaults to 4 MiB.";
+        frame: usize, ", in bytes. Defaults to 1 MiB.";
+        write_buffer: usize, ", in bytes. Defaults to 64 KiB.";
+        handshake: Duration, ". Defaults to 10 seconds.";
+        close: Duration, ". Defaults to 10 seconds.";
     }
 }
 

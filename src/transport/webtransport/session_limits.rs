@@ -2,6 +2,8 @@ use std::{sync::Arc, time::Duration};
 
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
+use crate::transport::limits::limit_setters;
+
 /// The limits of one session's cost, and its keep-alive. Each end has its own.
 ///
 /// These limits apply to the *session*, that is, the QUIC connection below; [`Limits`](crate::Limits) applies to each
@@ -88,60 +90,15 @@ impl SessionLimits {
         limits.streams(1).uni_streams(0).window(limits.stream_window + (16 << 10)).datagrams(16 << 10)
     }
 
-    /// Sets [`streams`](Self::streams). Defaults to 100.
-    #[must_use]
-    pub const fn streams(mut self, count: u32) -> Self {
-        self.streams = count;
-        self
-    }
-
-    /// Sets [`uni_streams`](Self::uni_streams). Defaults to 100.
-    #[must_use]
-    pub const fn uni_streams(mut self, count: u32) -> Self {
-        self.uni_streams = count;
-        self
-    }
-
-    /// Sets [`stream_window`](Self::stream_window), in bytes. Defaults to 1 MiB.
-    #[must_use]
-    pub const fn stream_window(mut self, bytes: u32) -> Self {
-        self.stream_window = bytes;
-        self
-    }
-
-    /// Sets [`window`](Self::window), in bytes. Defaults to 8 MiB.
-    #[must_use]
-    pub const fn window(mut self, bytes: u32) -> Self {
-        self.window = bytes;
-        self
-    }
-
-    /// Sets [`send_window`](Self::send_window), in bytes. Defaults to 4 MiB.
-    #[must_use]
-    pub const fn send_window(mut self, bytes: u32) -> Self {
-        self.send_window = bytes;
-        self
-    }
-
-    /// Sets [`datagrams`](Self::datagrams), in bytes. Defaults to 256 KiB.
-    #[must_use]
-    pub const fn datagrams(mut self, bytes: u32) -> Self {
-        self.datagrams = bytes;
-        self
-    }
-
-    /// Sets [`idle`](Self::idle). Defaults to 30 seconds.
-    #[must_use]
-    pub const fn idle(mut self, time: Duration) -> Self {
-        self.idle = time;
-        self
-    }
-
-    /// Sets [`keep_alive`](Self::keep_alive). Defaults to 10 seconds.
-    #[must_use]
-    pub const fn keep_alive(mut self, time: Duration) -> Self {
-        self.keep_alive = time;
-        self
+    limit_setters! {
+        streams: u32, ". Defaults to 100.";
+        uni_streams: u32, ". Defaults to 100.";
+        stream_window: u32, ", in bytes. Defaults to 1 MiB.";
+        window: u32, ", in bytes. Defaults to 8 MiB.";
+        send_window: u32, ", in bytes. Defaults to 4 MiB.";
+        datagrams: u32, ", in bytes. Defaults to 256 KiB.";
+        idle: Duration, ". Defaults to 30 seconds.";
+        keep_alive: Duration, ". Defaults to 10 seconds.";
     }
 
     /// Returns these limits as QUIC's configuration.

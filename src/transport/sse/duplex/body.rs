@@ -21,14 +21,11 @@ const COMMENT: &[u8] = b":\n\n";
 ///
 /// The session ends when its stream is dropped, which an HTTP server does as soon as it detects that the client is
 /// gone.
-#[derive(Default)]
 pub struct SseDuplexBody(Kind);
 
-#[derive(Default)]
 enum Kind {
-    #[default]
-    Empty,
-    Sentence(Bytes),
+    /// What is left of a short text, which may be empty.
+    Text(Bytes),
     Events(Box<Events>),
 }
 
@@ -39,8 +36,8 @@ struct Events {
 }
 
 impl SseDuplexBody {
-    pub(super) fn sentence(text: impl Into<Bytes>) -> Self {
-        Self(Kind::Sentence(text.into()))
+    pub(super) const fn text(text: Bytes) -> Self {
+        Self(Kind::Text(text))
     }
 
     pub(super) fn events(session: Arc<Session>, keep_alive: Duration) -> Self {
@@ -53,14 +50,8 @@ impl Body for SseDuplexBody {
     type Error = Infallible;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let this = self.get_mut();
-        let frame = match &mut this.0 {
-            Kind::Empty => None,
-            Kind::Sentence(text) => {
-                let text = std::mem::take(text);
-                this.0 = Kind::Empty;
-                Some(text)
-            }
+        let frame = match &mut self.get_mut().0 {
+            Kind::Text(text) => Some(std::mem::take(text)).filter(|text| !text.is_empty()),
             Kind::Events(events) => ready!(events.poll_frame(cx)),
         };
         Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))))
@@ -68,16 +59,14 @@ impl Body for SseDuplexBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Empty => true,
-            Kind::Sentence(_) => false,
+            Kind::Text(text) => text.is_empty(),
             Kind::Events(events) => events.session.is_end(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Empty => SizeHint::with_exact(0),
-            Kind::Sentence(text) => SizeHint::with_exact(text.len() as u64),
+            Kind::Text(text) => SizeHint::with_exact(text.len() as u64),
             Kind::Events(_) => SizeHint::default(),
         }
     }
@@ -109,9 +98,15 @@ impl Drop for Events {
 impl fmt::Debug for SseDuplexBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
-            Kind::Empty => "SseDuplexBody(empty)",
-            Kind::Sentence(_) => "SseDuplexBody(sentence)",
+            Kind::Text(_) => "SseDuplexBody(text)",
             Kind::Events(_) => "SseDuplexBody(events)",
         })
+    }
+}
+
+/// An empty body.
+impl Default for SseDuplexBody {
+    fn default() -> Self {
+        Self::text(Bytes::new())
     }
 }

@@ -163,7 +163,7 @@ pub(super) fn status(status: StatusCode) -> Response<SseDuplexBody> {
 
 /// Returns a rejection as a response.
 pub(super) fn refusal(refusal: Refusal) -> Response<SseDuplexBody> {
-    refusal.into_response("GET, OPTIONS, POST").map(SseDuplexBody::sentence)
+    refusal.into_response("GET, OPTIONS, POST").map(SseDuplexBody::text)
 }
 
 /// Returns the response to a POST, with the session's progress.
