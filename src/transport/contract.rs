@@ -19,7 +19,8 @@ use crate::{Error, Message};
 /// - `poll_next` and the sink's methods never wait for each other.
 /// - After the end, the stream returns `None` and the sink returns an error for which [`is_closed`](Error::is_closed)
 ///   is true.
-/// - A method that returns `Pending` wakes its task when it can make progress.
+/// - A method that returns `Pending` wakes its task when it can make progress. The streams of this crate's network
+///   transports do so at once after 1,024 items in a row, so that a flood does not keep other tasks from running.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transport of `{Out}`",
     label = "not a `Sink<{Out}>` and a `Stream` of results with the same error",

@@ -24,7 +24,7 @@ const COMMENT: &[u8] = b":\n\n";
 pub struct SseDuplexBody(Kind);
 
 enum Kind {
-    /// What is left of a short text, which may be empty.
+    /// The rest of a short text.
     Text(Bytes),
     Events(Box<Events>),
 }
