@@ -12,6 +12,7 @@ use tower_transport::{
     CloseCode, CloseFrame, Limits, Message, TransportExt,
     transport::webtransport::{WebTransportConnector, WebTransportServer},
 };
+use web_transport_quinn::proto::ConnectRequest;
 
 async fn echo(mut server: WebTransportServer) {
     let handler = |mut stream: tower_transport::transport::webtransport::WebTransportStream, _| async move {
@@ -147,6 +148,23 @@ async fn a_session_without_a_stream_is_closed_in_time() {
     let session = connector(hash).connect_session(request(address, "/")).await.unwrap().into_body();
     let error = session.closed().await;
     assert_eq!(error.close_frame().unwrap().code(), CloseCode::PROTOCOL);
+}
+
+#[tokio::test]
+async fn a_rejected_client_that_stays_is_cut_after_the_configured_time_of_a_close() {
+    let (server, hash) = server();
+    let mut server = server.limits(Limits::new().close(Duration::from_millis(200)));
+    let address = server.local_addr().unwrap();
+    let ask = async {
+        let connection = raw::connect(address, hash).await;
+        let request = ConnectRequest::new(format!("https://{address}/").parse::<url::Url>().unwrap());
+        let refused = web_transport_quinn::Session::connect(connection.clone(), request).await;
+        assert!(refused.is_err());
+        connection.closed().await
+    };
+    let reject = async { server.accept().await.unwrap().reject(StatusCode::FORBIDDEN).await.unwrap() };
+    // Under the default of 10 s.
+    tokio::time::timeout(Duration::from_secs(5), async { tokio::join!(ask, reject) }).await.unwrap();
 }
 
 #[tokio::test]
