@@ -270,7 +270,10 @@ proptest! {
     }
 
     #[test]
-    fn what_is_read_was_within_the_limit_and_writes_as_no_more_bytes_than_it_was_read_from(wire in any_wire(), limit in 0..300usize) {
+    fn what_is_read_was_within_the_limit_and_writes_as_no_more_bytes_than_it_was_read_from(
+        wire in any_wire(),
+        limit in 0..300usize,
+    ) {
         let mut decoder = Decoder::new(limit);
         let mut input = Bytes::from(wire);
         let mut before = input.len();

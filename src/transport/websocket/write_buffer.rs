@@ -222,7 +222,10 @@ mod tests {
     proptest! {
         #[test]
         fn frames_leave_whole_and_in_order_however_little_the_socket_takes(
-            sizes in prop::collection::vec(prop_oneof![0..200usize, LARGE - 1..LARGE + 2, 15 * PIECE - 3..16 * PIECE + 9], 1..6),
+            sizes in prop::collection::vec(
+                prop_oneof![0..200usize, LARGE - 1..LARGE + 2, 15 * PIECE - 3..16 * PIECE + 9],
+                1..6,
+            ),
             most in 1..200_000usize,
             mask in prop::option::of(any::<[u8; 4]>()),
         ) {

@@ -201,7 +201,10 @@ mod tests {
         }
 
         #[test]
-        fn any_event_gives_a_message_or_an_error(name in "[a-z0-9]{0,8}|text64|binary|ping|pong|close|close64", data in ".*") {
+        fn any_event_gives_a_message_or_an_error(
+            name in "[a-z0-9]{0,8}|text64|binary|ping|pong|close|close64",
+            data in ".*",
+        ) {
             let _ = decode(Event::new(data).event(&name).unwrap(), LIMIT);
         }
     }

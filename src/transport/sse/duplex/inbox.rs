@@ -256,7 +256,9 @@ mod tests {
     proptest! {
         /// A client that resends from its last acknowledged message, and whose responses get lost.
         #[test]
-        fn whatever_is_sent_again_arrives_once_and_in_order(batches in proptest::collection::vec((1u64..6, any::<bool>()), 1..40)) {
+        fn whatever_is_sent_again_arrives_once_and_in_order(
+            batches in proptest::collection::vec((1u64..6, any::<bool>()), 1..40),
+        ) {
             let mut inbox = inbox(usize::MAX);
             let mut acknowledged = 0;
             for (messages, is_answered) in batches {
