@@ -106,7 +106,7 @@
 //!
 //! In steady state a message costs no lock, no clock read and no allocation of this layer, and an acknowledgement does
 //! not allocate. The first clone of `Bytes` that were made from a `Vec` allocates once; it happens here. A session
-//! holds the ring of its replay buffer, 48 bytes a message, in addition to the payloads. The messages of all sessions
+//! holds the ring of its replay buffer, 56 bytes a message, in addition to the payloads. The messages of all sessions
 //! of a store are bounded together by [`total_replay_bytes`](SessionStore::total_replay_bytes).
 //!
 //! # Example

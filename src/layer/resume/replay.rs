@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kept_message_takes_48_bytes_in_addition_to_its_payload() {
-        assert_eq!(size_of::<Kept>(), 48);
+    fn a_kept_message_takes_56_bytes_in_addition_to_its_payload() {
+        assert_eq!(size_of::<Kept>(), 56);
     }
 }
