@@ -56,6 +56,10 @@ pub struct SessionLimits {
 /// The streams that HTTP/3 itself opens in addition: the CONNECT request; control and the two of QPACK.
 const HTTP3: (u32, u32) = (1, 3);
 
+/// The maximum of each number of streams. quinn makes an entry for each allowed stream with the connection: with
+/// `u32::MAX` a connect would take all memory.
+const MAX_STREAMS: u32 = 1 << 16;
+
 impl SessionLimits {
     /// Creates the default limits.
     #[must_use]
@@ -91,8 +95,8 @@ impl SessionLimits {
     }
 
     limit_setters! {
-        streams: u32, ". Defaults to 100.";
-        uni_streams: u32, ". Defaults to 100.";
+        streams: u32, "; more than 65,536 are treated as that. Defaults to 100.";
+        uni_streams: u32, "; more than 65,536 are treated as that. Defaults to 100.";
         stream_window: u32, ", in bytes. Defaults to 1 MiB.";
         window: u32, ", in bytes. Defaults to 8 MiB.";
         send_window: u32, ", in bytes. Defaults to 4 MiB.";
@@ -108,8 +112,8 @@ impl SessionLimits {
         // A time that exceeds QUIC's milliseconds (2^62 of them) is equivalent to never.
         let idle = idle.and_then(|time| IdleTimeout::try_from(time).ok());
         config
-            .max_concurrent_bidi_streams(VarInt::from_u32(self.streams.saturating_add(HTTP3.0)))
-            .max_concurrent_uni_streams(VarInt::from_u32(self.uni_streams.saturating_add(HTTP3.1)))
+            .max_concurrent_bidi_streams(VarInt::from_u32(self.streams.min(MAX_STREAMS) + HTTP3.0))
+            .max_concurrent_uni_streams(VarInt::from_u32(self.uni_streams.min(MAX_STREAMS) + HTTP3.1))
             .stream_receive_window(VarInt::from_u32(self.stream_window))
             .receive_window(VarInt::from_u32(self.window))
             .send_window(self.send_window.into())
