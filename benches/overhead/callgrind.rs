@@ -14,9 +14,18 @@ pub(crate) fn instructions(row: &str) -> Option<f64> {
 }
 
 fn total(row: &str, messages: usize) -> Option<u64> {
+    // Rows that do not pump are counted whole.
+    match count(row, messages, &["--toggle-collect=*rows::pump*"])? {
+        0 => count(row, messages, &[]),
+        total => Some(total),
+    }
+}
+
+fn count(row: &str, messages: usize, options: &[&str]) -> Option<u64> {
     let file = env::temp_dir().join(format!("overhead.{}.callgrind", std::process::id()));
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--quiet"])
+        .args(options)
         .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(env::current_exe().ok()?)
         .args([RUN, row, &messages.to_string()])
