@@ -231,7 +231,7 @@ mod tests {
         silence.rang(seconds(0));
         assert_eq!(silence.rang(seconds(0)), Ping(seconds(5)));
         silence.heard();
-        assert_eq!(silence.quiet(), Some(seconds(10)), "the interval begins anew");
+        assert_eq!(silence.quiet(), Some(seconds(10)), "the interval starts again");
         assert_eq!(silence.rang(seconds(10)), Wait(seconds(10)));
         assert_eq!(silence.rang(seconds(20)), Ping(seconds(5)));
     }
