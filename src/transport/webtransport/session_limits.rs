@@ -60,6 +60,9 @@ const HTTP3: (u32, u32) = (1, 3);
 /// `u32::MAX` a connect would take all memory.
 const MAX_STREAMS: u32 = 1 << 16;
 
+/// A keep-alive interval that is the same as none.
+const NEVER: Duration = Duration::from_secs(86_400 * 365);
+
 impl SessionLimits {
     /// Creates the default limits.
     #[must_use]
@@ -111,6 +114,8 @@ impl SessionLimits {
         let idle = (!self.idle.is_zero()).then_some(self.idle);
         // A time that exceeds QUIC's milliseconds (2^62 of them) is equivalent to never.
         let idle = idle.and_then(|time| IdleTimeout::try_from(time).ok());
+        // quinn adds it to the clock, which cannot represent the end of `Duration::MAX`.
+        let keep_alive = Some(self.keep_alive).filter(|time| !time.is_zero() && *time < NEVER);
         config
             .max_concurrent_bidi_streams(VarInt::from_u32(self.streams.min(MAX_STREAMS) + HTTP3.0))
             .max_concurrent_uni_streams(VarInt::from_u32(self.uni_streams.min(MAX_STREAMS) + HTTP3.1))
@@ -120,7 +125,7 @@ impl SessionLimits {
             .datagram_receive_buffer_size(Some(self.datagrams as usize))
             .datagram_send_buffer_size(self.datagrams as usize)
             .max_idle_timeout(idle)
-            .keep_alive_interval((!self.keep_alive.is_zero()).then_some(self.keep_alive));
+            .keep_alive_interval(keep_alive);
         Arc::new(config)
     }
 }
