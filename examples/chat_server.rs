@@ -36,10 +36,11 @@ enum Event {
 }
 
 type Json = JsonCodec<Event, Command>;
+type Member = Sender<Outbound<Json>, Command>;
 
 #[derive(Clone, Default)]
 struct Room {
-    members: Arc<Mutex<Vec<Sender<Outbound<Json>, Command>>>>,
+    members: Arc<Mutex<Vec<Member>>>,
     drain: Drain,
 }
 

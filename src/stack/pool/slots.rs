@@ -336,7 +336,8 @@ mod tests {
     fn a_connect_that_fails_while_there_is_a_full_connection_leaves_the_line_and_is_not_repeated_for_it() {
         let mut slots = slots(2, 1, 8);
         let id = slots.opened('a');
-        let connect = slots.admit().1.unwrap();
+        used(slots.admit().0);
+        let connect = slots.begin().unwrap();
         let (_, mut waiting) = waits(slots.admit().0);
         assert_eq!(slots.failed(connect).count(), 0);
         assert_eq!(slots.size(), 1, "no attempt is under way");
