@@ -2,7 +2,7 @@
 //! a clean shutdown.
 //!
 //! ```text
-//! cargo run --release --example echo
+//! cargo run --release --example echo --features rkyv
 //! ```
 
 use std::time::{Duration, Instant};

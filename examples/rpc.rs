@@ -1,7 +1,7 @@
 //! Calls over a WebSocket: a calculator behind a `Server`, and a tower stack over a `Client`.
 //!
 //! ```text
-//! cargo run --release --example rpc
+//! cargo run --release --example rpc --features rkyv,service
 //! ```
 //!
 //! The stack has a retry, a concurrency limit and a timeout, all from tower. The calculator is occasionally too slow

@@ -1,12 +1,16 @@
 //! Guards for the HTTP request before it becomes a transport: ordinary tower layers around the service that upgrades
 //! ([`WebSocketUpgrade`](crate::transport::websocket::WebSocketUpgrade), an axum route), on a server.
 //!
-//! | layer | admits |
-//! |---|---|
-//! | [`auth::AuthGuardLayer`] | requests with valid credentials |
-//! | [`limit::ConnectionLimitLayer`] | a limited number of concurrent connections, in total and per key |
+//! | layer | feature | admits |
+//! |---|---|---|
+//! | [`auth::AuthGuardLayer`] | `auth` | requests with valid credentials |
+//! | [`limit::ConnectionLimitLayer`] | `limit` | a limited number of concurrent connections, in total and per key |
 //!
 //! The upgrade itself refuses pages of other origins.
 
+#[cfg(feature = "auth")]
+#[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
 pub mod auth;
+#[cfg(feature = "limit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "limit")))]
 pub mod limit;

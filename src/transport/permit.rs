@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 /// makes a transport of the request takes it out and holds it for the life of the connection, so handlers need not keep
 /// it. A custom guard can use [`ConnectionPermit::new`] with any value that releases something when it is dropped.
 #[derive(Clone)]
-#[cfg_attr(not(feature = "auth"), allow(unreachable_pub, reason = "exported with the guards"))]
+#[cfg_attr(not(feature = "limit"), allow(unreachable_pub, reason = "exported with the guards"))]
 pub struct ConnectionPermit {
     _held: Arc<dyn Held>,
 }
@@ -18,7 +18,7 @@ impl<T: Send + Sync> Held for T {}
 impl ConnectionPermit {
     /// Creates a permit that drops `held` when the connection is gone.
     #[must_use]
-    #[cfg_attr(not(feature = "auth"), allow(unreachable_pub, reason = "exported with the guards"))]
+    #[cfg_attr(not(feature = "limit"), allow(unreachable_pub, reason = "exported with the guards"))]
     pub fn new(held: impl Send + Sync + 'static) -> Self {
         Self { _held: Arc::new(held) }
     }

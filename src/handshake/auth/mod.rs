@@ -69,7 +69,7 @@
 //! # Example
 //!
 //! ```
-//! # #[cfg(feature = "websocket")]
+//! # #[cfg(all(feature = "jwt", feature = "websocket"))]
 //! # fn main() -> Result<(), tower_transport::Error> {
 //! use tower::{Layer, ServiceBuilder};
 //! use tower_transport::{
@@ -91,7 +91,7 @@
 //!         }
 //!     }));
 //! # Ok(()) }
-//! # #[cfg(not(feature = "websocket"))] fn main() {}
+//! # #[cfg(not(all(feature = "jwt", feature = "websocket")))] fn main() {}
 //! ```
 //!
 //! A guard for pages of a site that keeps its session in a cookie, with a realm:

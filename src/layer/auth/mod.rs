@@ -9,7 +9,7 @@
 //! | server | [`handshake::auth`](crate::handshake::auth) on the upgrade | authenticates by header, cookie, subprotocol or query |
 //! | server | [`FirstMessageGuard`] | authenticates by the first message |
 //! | server | [`ExpiryLayer`] on the transport | ends or renews the session when the token expires |
-//! | server | [`JwtVerifier`], [`JwksVerifier`], [`StaticTokens`], any [`Verify`] | decides whether credentials are valid |
+//! | server | [`StaticTokens`], any [`Verify`]; with the feature `jwt`: `JwtVerifier`, `JwksVerifier` | decides whether credentials are valid |
 //!
 //! # Why
 //!
@@ -149,7 +149,7 @@ mod expiry;
 mod first_message;
 #[cfg(not(target_arch = "wasm32"))]
 mod first_message_guard;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "jwt", not(target_arch = "wasm32")))]
 mod jwt;
 mod layer;
 mod oneshot;
@@ -161,11 +161,13 @@ mod token;
 mod tokens;
 mod verify;
 
+#[cfg(all(feature = "jwt", not(target_arch = "wasm32")))]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use self::jwt::{Claims, JwksVerifier, JwtKey, JwtRules, JwtVerifier, KeySource, Verifying};
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::{
     expiry::{Expiring, ExpiryLayer, NoRenewal},
     first_message_guard::FirstMessageGuard,
-    jwt::{Claims, JwksVerifier, JwtKey, JwtRules, JwtVerifier, KeySource, Verifying},
     static_tokens::StaticTokens,
 };
 pub use self::{

@@ -47,5 +47,6 @@ mod end;
 mod room;
 mod sink;
 
+#[cfg(any(feature = "batch", feature = "limit"))]
 pub(crate) use self::sink::Answer;
 pub use self::sink::LayerSink;

@@ -529,6 +529,7 @@ impl<M> LayerSink<M> {
 
     /// Returns true if there is such room, it was not promised to the user, and nothing waits here: an own message goes
     /// straight to the transport below, after [`passes`](Self::passes).
+    #[cfg(feature = "batch")]
     #[inline]
     pub(crate) fn holds_room(&self) -> bool {
         self.is_forwarding && self.room == Room::Held

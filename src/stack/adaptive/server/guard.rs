@@ -30,7 +30,6 @@ pub struct Admit(());
 pub struct Admission(Option<Box<request::Parts>>);
 
 /// The place is held by the request's head from now on.
-#[cfg(feature = "auth")]
 impl<B: Into<Self>> From<crate::handshake::limit::LimitedBody<B>> for Admission {
     fn from(body: crate::handshake::limit::LimitedBody<B>) -> Self {
         body.into_inner().map(Into::into).unwrap_or_default()

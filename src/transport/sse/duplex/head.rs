@@ -45,7 +45,7 @@ const fn refuse<T>(status: StatusCode, reason: &'static str) -> Result<T, Refusa
 
 /// Returns whether a request cannot open a session: a POST brings messages of one, and a preflight asks for permission
 /// to send it. For guards, which run before the server knows the session.
-#[cfg(feature = "auth")]
+#[cfg(feature = "limit")]
 pub(crate) fn opens_nothing(parts: &request::Parts) -> bool {
     match parts.method {
         Method::POST => is(&parts.headers, &header::CONTENT_TYPE, &MESSAGES),

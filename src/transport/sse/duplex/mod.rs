@@ -142,7 +142,7 @@ mod session;
 mod token;
 mod transport;
 
-#[cfg(feature = "auth")]
+#[cfg(feature = "limit")]
 pub(crate) use self::head::opens_nothing;
 pub use self::{
     body::SseDuplexBody,
