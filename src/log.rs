@@ -181,7 +181,7 @@ pub(crate) fn answer_rejected(error: &Error) {
     tracing::warn!(target: SERVICE, %error, "an answer was rejected by the transport");
 }
 
-/// Logs that a driver cut a connection whose close took too long.
+/// Logs that a driver, a server of calls or an event stream gave up a connection whose close took too long.
 pub(crate) fn close_cut(error: &Error, lost: usize) {
     #[cfg(feature = "tracing")]
     tracing::warn!(target: TRANSPORT, %error, lost, "cut a connection that could not be closed");

@@ -1,3 +1,5 @@
+use std::{cell::Cell, panic::catch_unwind};
+
 pub(crate) use tokio::{
     runtime::Handle,
     spawn,
@@ -5,7 +7,42 @@ pub(crate) use tokio::{
     time::{Instant, Sleep, sleep, timeout},
 };
 
-/// Returns whether a timer can be made here: in a tokio runtime.
+/// Returns whether a timer can be made here: in a tokio runtime with its time driver enabled (`enable_time`).
+///
+/// tokio has no other way to ask than to make a timer, which panics if it cannot. So the first call in a runtime
+/// without timers reaches the panic hook, once per thread. With `panic = "abort"` every runtime counts as one with
+/// timers.
 pub(crate) fn has_timers() -> bool {
-    Handle::try_current().is_ok()
+    thread_local! {
+        static LAST: Cell<Option<(tokio::runtime::Id, bool)>> = const { Cell::new(None) };
+    }
+    let Ok(handle) = Handle::try_current() else { return false };
+    let runtime = handle.id();
+    match LAST.get() {
+        Some((last, has_timers)) if last == runtime => has_timers,
+        _ => {
+            let has_timers = cfg!(panic = "abort") || catch_unwind(|| drop(sleep(std::time::Duration::ZERO))).is_ok();
+            LAST.set(Some((runtime, has_timers)));
+            has_timers
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+
+    use super::has_timers;
+
+    #[test]
+    fn a_runtime_is_asked_for_timers_without_a_panic() {
+        let (without, with) =
+            (Builder::new_current_thread().build(), Builder::new_current_thread().enable_time().build());
+        let (without, with) = (without.unwrap(), with.unwrap());
+        for _ in 0..2 {
+            assert!(!has_timers());
+            assert!(!without.block_on(async { has_timers() }));
+            assert!(with.block_on(async { has_timers() }));
+        }
+    }
 }

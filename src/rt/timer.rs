@@ -12,8 +12,8 @@ use super::wasm::{Instant, Sleep, has_budget_remaining, sleep, unconstrained};
 
 /// A reusable timer. Its memory is allocated when it is first set, and then kept.
 ///
-/// Like any other future, it wakes the task that polled it last. The first poll by a task costs about as much as a whole
-/// layer. Further polls by the same task cost two loads until the timer fires. Poll it when the layer below is
+/// Like any other future, it wakes the task that polled it last. The first poll by a task costs about as much as a
+/// whole layer. Further polls by the same task cost two loads until the timer fires. Poll it when the layer below is
 /// `Pending`, not for each message.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {

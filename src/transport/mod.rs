@@ -13,6 +13,7 @@ mod boxed;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod burst;
 mod channel;
+pub(crate) mod close_deadline;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 // Each transport uses some of it.
 #[cfg_attr(not(feature = "full"), allow(dead_code))]

@@ -1,6 +1,6 @@
 use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use super::payload::Payload;
+use super::{close_deadline::CLOSE_WITHIN, payload::Payload};
 use crate::{
     CloseCode, Message,
     fingerprint::{Fingerprint, Seeds},
@@ -95,7 +95,7 @@ impl<Out, In> Queue<Out, In> {
             max_bytes: 1 << 20,
             max_inbox: 64,
             when_full: WhenFull::Block,
-            close_within: Duration::from_secs(10),
+            close_within: CLOSE_WITHIN,
             outgoing,
             incoming,
         }
@@ -186,16 +186,25 @@ impl<Out, In> Queue<Out, In> {
     }
 
     /// Sets the maximum time for a driven transport to write the accepted messages and close, once the last sender is
-    /// gone or one has [closed](crate::Sender::close) it. Defaults to 10 seconds. [`Duration::MAX`] disables the limit.
+    /// gone or one has [closed](crate::Sender::close) it. The peer has the same time again to close its own end, if the
+    /// transport does not limit that. Defaults to 10 seconds. [`Duration::MAX`] disables the limit.
     ///
-    /// The time counts from the last progress: a message that the transport takes, or bytes that
-    /// [move](crate::transport::signal::moved). However slowly they move, the close takes at most 16 times this value.
+    /// The time counts from the last progress: a message that the transport takes, bytes that
+    /// [move](crate::transport::signal::moved), or, after this end's close, a message of the peer. However slowly they
+    /// move, each of the two takes at most 16 times this value. The time stands still while a full inbox keeps the
+    /// driver from reading.
+    ///
     /// A connection that exceeds it is cut. Waiting messages are lost and [counted](crate::Sender::dropped). The
     /// driver, the receiver and the senders that wait for the end get an error for which
     /// [`is_timeout`](crate::Error::is_timeout) is true. A transport that reconnects stops reconnecting.
     ///
-    /// Requires the feature `rt` and, natively, a tokio runtime with timers. Without the feature, or outside of a
-    /// runtime, there is no limit. The queue layer does not use it.
+    /// For the event stream of an `event_channel`, whose HTTP server decides when to write, it bounds
+    /// the future of [`Sender::close`](crate::Sender::close).
+    ///
+    /// Requires the feature `rt` and, natively, a tokio runtime with timers. Without the feature, outside of a runtime,
+    /// or in a runtime without timers, there is no limit. (tokio can only be asked for a timer by making one, so a
+    /// runtime without timers reports a panic of tokio's to the panic hook, once per thread, which the driver catches.
+    /// With `panic = "abort"` such a runtime aborts.) The queue layer does not use it.
     #[must_use]
     pub fn close_within(mut self, time: Duration) -> Self {
         self.close_within = time;

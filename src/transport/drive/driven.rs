@@ -19,7 +19,7 @@ pub struct Driven<T, Out, In = Out> {
 
 impl<T, Out, In> Driven<T, Out, In> {
     pub(crate) fn new(transport: T, queue: Queue<Out, In>) -> Self {
-        let queues = Queues::new(&queue);
+        let queues = Queues::new(&queue, false);
         Self {
             sender: Sender::new(queues.clone()),
             receiver: Receiver::new(queues.clone()),

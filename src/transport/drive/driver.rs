@@ -8,8 +8,6 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-#[cfg(feature = "rt")]
-use super::deadline::Deadline;
 use super::{
     outbox::Next,
     queues::{BATCH, Consumer, Queues},
@@ -18,6 +16,7 @@ use crate::{
     CloseFrame, Error, Transport,
     transport::{
         Queue,
+        close_deadline::{CloseDeadline, WaitsFor},
         payload::Payload,
         signal::{self, Mark},
     },
@@ -47,7 +46,7 @@ pin_project! {
     ///   or fails, the receiver gets the messages already read, then the error and `None`; every waiting sender and
     ///   every later call gets the cause. When the driver is dropped, both ends get an error for which
     ///   [`is_closed`](Error::is_closed) is true.
-    /// - **A bounded end.** A peer that does not read cannot hold up a close: after
+    /// - **A bounded end.** A peer that does not read, or does not close its own end, cannot hold up a close: after
     ///   [`Queue::close_within`](crate::Queue::close_within) without progress the connection is cut.
     ///
     /// It resolves to `Ok` if the transport ended cleanly or was closed, and to the last error otherwise.
@@ -83,31 +82,35 @@ struct Worker<Out, In> {
     write_error: Option<Error>,
     /// The last item that was read, if it was an error.
     read_error: Option<Error>,
-    #[cfg(feature = "rt")]
-    deadline: Deadline,
+    /// Runs from the moment the queue is closing until the sink is closed, and from then until the peer has closed.
+    deadline: CloseDeadline,
 }
 
 /// The state of the writing direction. Each row describes one poll.
 ///
-/// | | is fed | then | becomes |
+/// | | is fed | then | time limit |
 /// |---|---|---|---|
-/// | `Open` | messages from the queue | `poll_flush`, if anything was fed since the last one | `Closing` once the queue is closing and empty; `Over` if the sink fails |
-/// | `Closing` | the close message, once, if there is one and the transport is ready | `poll_close`, with the close frame | `Over` once that is ready, successfully or not |
-/// | `Over` | nothing | nothing | |
+/// | `Open` | messages from the queue | `poll_flush`, if anything was fed | once the queue is closing |
+/// | `Closing` | the close message, once, if the transport is ready | `poll_close`, with the frame | yes |
+/// | `Closed` | nothing | nothing | while the inbox has room |
+/// | `Failed` | nothing | nothing | no |
+///
+/// `Open` becomes `Closing` once the queue is closing and empty, which becomes `Closed` once `poll_close` is ready.
+/// Both become `Failed` if the sink fails. The driver ends with the stream.
 ///
 /// The queue empties before a requested close. If it overflowed, it closes immediately and discards both the waiting
 /// messages and those that the driver puts back. It accepts no message from then on, so `Closing` never returns to
 /// `Open`, and nothing is fed after a close.
-///
-/// From the moment the queue is closing until the state is `Over`, a [`Deadline`] runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
     Open,
     /// The transport is being closed: the last sender is gone, a sender has asked for the close, or the queue
     /// overflowed.
     Closing,
-    /// The sink is closed or has failed. The stream may still yield items.
-    Over,
+    /// The sink is closed. The stream yields items until the peer has closed too.
+    Closed,
+    /// The sink has failed. The stream may still yield items, and usually the reason.
+    Failed,
 }
 
 /// The state of one direction at the end of its turn.
@@ -133,8 +136,7 @@ impl<T, Out, In> Driver<T, Out, In> {
             frame: None,
             write_error: None,
             read_error: None,
-            #[cfg(feature = "rt")]
-            deadline: Deadline::new(queue.close_within),
+            deadline: CloseDeadline::new(queue.close_within),
         };
         Self { transport, worker }
     }
@@ -173,7 +175,8 @@ impl<Out, In> Worker<Out, In> {
                 self.is_dirty = false;
                 self.out.flushed();
                 if self.writing == Writing::Closing {
-                    self.writing = Writing::Over;
+                    self.writing = Writing::Closed;
+                    self.deadline.stop();
                     self.out.end(&Error::closed("the connection was closed by this end"), true);
                 }
             }
@@ -282,24 +285,45 @@ impl<Out, In> Worker<Out, In> {
         self.refuse(error);
     }
 
-    /// Returns `Ready` once a close has taken too long. `mark` was taken before the writing of this poll.
-    #[cfg(feature = "rt")]
-    fn poll_deadline(&mut self, mark: Mark, cx: &mut Context<'_>) -> Poll<()> {
-        if self.writing == Writing::Over || (!self.deadline.is_running() && !self.queues.outbox().is_closing()) {
-            return Poll::Pending;
-        }
-        self.deadline.poll(self.has_moved || mark.has_moved(), self.writing == Writing::Closing, cx)
+    /// Returns `Ready` once a close has taken too long, until the sink is closed. `mark` was taken before the
+    /// writing of this poll.
+    fn poll_writing_deadline(&mut self, mark: Mark, cx: &mut Context<'_>) -> Poll<()> {
+        let waits_for = match self.writing {
+            Writing::Open if self.queues.outbox().is_closing() => WaitsFor::Room,
+            Writing::Closing => WaitsFor::Transport,
+            Writing::Open | Writing::Closed | Writing::Failed => return Poll::Pending,
+        };
+        self.deadline.poll(self.has_moved || mark.has_moved(), waits_for, cx)
     }
 
-    /// Gives up a transport that could not be closed in time, and reports the loss.
-    #[cfg(feature = "rt")]
+    /// Returns `Ready` once the peer has not closed for too long after this end has. `mark` was taken before the
+    /// reading.
+    fn poll_reading_deadline(&mut self, mark: Mark, cx: &mut Context<'_>) -> Poll<()> {
+        if self.writing != Writing::Closed {
+            return Poll::Pending;
+        }
+        // A slow receiver is not a dead peer.
+        if !self.queues.inbox().has_room() {
+            self.deadline.stop();
+            return Poll::Pending;
+        }
+        self.deadline.poll(self.has_moved || mark.has_moved(), WaitsFor::Transport, cx)
+    }
+
+    /// Gives up a transport that could not be closed in time, or whose peer did not close, and reports it.
     fn cut(&mut self) -> Error {
-        let lost = self.queues.outbox().len();
         let limit = self.deadline.limit();
-        let error = Error::timeout(format!(
-            "the connection was cut: it could not be closed within {limit:?} without progress \
-             (Queue::close_within). Lost: {lost} queued messages, and those that the transport had not written"
-        ));
+        let lost = self.queues.outbox().len();
+        let error = match self.writing {
+            Writing::Closed => Error::timeout(format!(
+                "the connection was cut: this end has closed, and the peer neither closed nor sent anything for \
+                 {limit:?} (Queue::close_within)"
+            )),
+            _ => Error::timeout(format!(
+                "the connection was cut: it could not be closed within {limit:?} without progress \
+                 (Queue::close_within). Lost: {lost} queued messages, and those that the transport had not written"
+            )),
+        };
         crate::log::close_cut(&error, lost);
         self.fail(error.clone());
         // Even into a full inbox: it is the last item.
@@ -322,7 +346,7 @@ impl<Out, In> Worker<Out, In> {
 
     /// Ends the writing after the sink failed. The peer's last messages may still be read.
     fn fail(&mut self, error: Error) {
-        self.writing = Writing::Over;
+        self.writing = Writing::Failed;
         self.out.end(&error, false);
         self.write_error = Some(error);
     }
@@ -411,13 +435,16 @@ where
         let mark = Mark::now();
         // Writing before reading: an answer that this poll reads may need the room that it makes.
         let wrote = worker.write(this.transport.as_mut(), cx);
-        #[cfg(feature = "rt")]
-        if worker.poll_deadline(mark, cx).is_ready() {
+        if worker.poll_writing_deadline(mark, cx).is_ready() {
             return Poll::Ready(Err(worker.cut()));
         }
         worker.pass_on_loss(mark);
+        let mark = Mark::now();
         let read = worker.read(this.transport.as_mut(), cx);
         if read != Turn::Ended && !worker.is_pointless() {
+            if worker.poll_reading_deadline(mark, cx).is_ready() {
+                return Poll::Ready(Err(worker.cut()));
+            }
             let is_resting = worker.rest();
             if wrote == Turn::Yield || read == Turn::Yield || is_resting {
                 cx.waker().wake_by_ref();

@@ -1,7 +1,5 @@
 //! A task that owns the stack, with any number of writers: see [`Driver`].
 
-#[cfg(feature = "rt")]
-mod deadline;
 mod driven;
 mod driver;
 mod flushes;

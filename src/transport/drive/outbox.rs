@@ -252,7 +252,6 @@ impl<Out> Outbox<Out> {
     }
 
     /// Returns whether this end is closing the transport.
-    #[cfg(feature = "rt")]
     pub(super) fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing(_))
     }
@@ -261,6 +260,23 @@ impl<Out> Outbox<Out> {
     #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
     pub(super) fn overflow(&self) -> Option<Error> {
         matches!(self.phase, Phase::Closing(Cause::Overflow(_))).then(|| self.closed()).flatten()
+    }
+
+    /// Returns the error with which a sender has given up the close.
+    #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+    pub(super) fn given_up(&self) -> Option<Error> {
+        matches!(self.phase, Phase::Ended(_)).then(|| self.closed()).flatten()
+    }
+
+    /// Returns the wakers of the tasks that wait for the end, which look again.
+    #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+    pub(super) fn watchers(&mut self) -> impl Iterator<Item = Waker> {
+        self.ends.end()
+    }
+
+    /// Returns the number of messages given to the transport, or dropped.
+    pub(super) fn progress(&self) -> u64 {
+        self.data_fed + self.control_fed
     }
 
     /// Decides whether the sender that holds `ticket`, if any, may have a place. With [`Admission::Ready`] it has one.

@@ -1,6 +1,7 @@
 use std::{
     convert::Infallible,
     fmt,
+    sync::atomic::Ordering::Relaxed,
     task::{Context, Poll},
 };
 
@@ -23,20 +24,26 @@ pub(crate) struct Pull<Out> {
 
 /// Creates a queue: the sending end and the pulling end.
 pub(crate) fn pull<Out>(queue: Queue<Out, Infallible>, gone: &'static str) -> (Sender<Out, Infallible>, Pull<Out>) {
-    let queues = Queues::new(&queue);
+    let queues = Queues::new(&queue, true);
     let sender = Sender::new(queues.clone());
     (sender, Pull { out: Consumer::new(queues), is_dirty: false, gone, has_ended: false })
 }
 
 impl<Out> Pull<Out> {
-    /// Returns the next message, an error if a full queue ended the stream, or `None` once the last sender is gone and
-    /// every message was returned.
+    /// Returns the next message, an error if a full queue ended the stream or a close took too long, or `None` once the
+    /// last sender is gone and every message was returned.
     ///
     /// A caller that receives `Pending` passes on its messages before it polls again, so the next poll counts as a
     /// flush.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Out, Error>>> {
         if self.has_ended {
             return Poll::Ready(None);
+        }
+        let is_watched = self.out.queues.close.is_watched.load(Relaxed);
+        let given_up = if is_watched { self.out.queues.outbox().given_up() } else { None };
+        if let Some(error) = given_up {
+            self.end(&error, false);
+            return Poll::Ready(Some(Err(error)));
         }
         let mut next = Next::GoOn;
         let out = &mut self.out;
@@ -47,7 +54,9 @@ impl<Out> Pull<Out> {
         if let Some(entry) = out.batch.pop_front() {
             out.fed.count(&entry);
             self.is_dirty = true;
-            if out.batch.is_empty() {
+            if is_watched {
+                out.fed_while_closing();
+            } else if out.batch.is_empty() {
                 // The response may not ask again for long. Nothing that it has taken counts as waiting meanwhile.
                 out.queues.outbox().fed(std::mem::take(&mut out.fed));
             }

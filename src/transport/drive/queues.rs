@@ -1,7 +1,8 @@
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     task::Waker,
+    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
@@ -28,10 +29,21 @@ pub(super) struct Queues<Out, In> {
     pub(super) incoming: Payload<In>,
     pub(super) driver: AtomicWaker,
     pub(super) receiver: AtomicWaker,
+    pub(super) close: PulledClose,
+}
+
+/// The close of a queue that is pulled. Its consumer is polled only while the HTTP server has room, so it cannot limit
+/// the close: the future of [`Sender::close`](super::Sender::close) does.
+pub(super) struct PulledClose {
+    pub(super) is_pulled: bool,
+    /// Whether a sender waits for the close. The consumer then reports each message that it passes on.
+    pub(super) is_watched: AtomicBool,
+    pub(super) limit: Duration,
 }
 
 impl<Out, In> Queues<Out, In> {
-    pub(super) fn new(queue: &Queue<Out, In>) -> Arc<Self> {
+    /// Creates the queues. `is_pulled` says that they have no driver.
+    pub(super) fn new(queue: &Queue<Out, In>, is_pulled: bool) -> Arc<Self> {
         Arc::new(Self {
             outbox: Mutex::new(Outbox::new(queue)),
             inbox: Mutex::new(Inbox::new(queue.max_inbox, queue.max_bytes)),
@@ -39,6 +51,7 @@ impl<Out, In> Queues<Out, In> {
             incoming: queue.incoming,
             driver: AtomicWaker::new(),
             receiver: AtomicWaker::new(),
+            close: PulledClose { is_pulled, is_watched: AtomicBool::new(false), limit: queue.close_within },
         })
     }
 
@@ -121,6 +134,16 @@ impl<Out, In> Consumer<Out, In> {
         let gone = outbox.put_back(&mut self.batch);
         self.queues.pass_turns(outbox, &mut self.wakers);
         drop(gone);
+    }
+
+    /// Reports what was passed on to the senders that wait for the close: it is progress.
+    #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+    pub(super) fn fed_while_closing(&mut self) {
+        let mut outbox = self.queues.outbox();
+        outbox.fed(std::mem::take(&mut self.fed));
+        self.wakers.extend(outbox.watchers());
+        drop(outbox);
+        wake_all(self.wakers.drain(..));
     }
 
     /// Records that everything that was passed on is flushed.

@@ -1,9 +1,9 @@
 use std::{
     fmt,
-    future::{Future, Ready, poll_fn, ready},
+    future::{self, Future, poll_fn},
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll, ready},
 };
 
 use futures_sink::Sink;
@@ -17,7 +17,11 @@ use super::{
 };
 use crate::{
     CloseFrame, Error,
-    transport::{backlog::Entry, wakers::poll_prepared},
+    transport::{
+        backlog::Entry,
+        close_deadline::{CloseDeadline, WaitsFor},
+        wakers::poll_prepared,
+    },
 };
 
 /// A writing end of a [driven](crate::TransportExt::drive) transport. Clone it for every task that writes.
@@ -136,6 +140,8 @@ impl<Out, In> Sender<Out, In> {
     /// [`is_closed`](Error::is_closed) is true if a full queue [closed](crate::WhenFull::Close) it or the peer did.
     /// Returns an error for which [`is_timeout`](Error::is_timeout) is true if the transport did not take the accepted
     /// messages and the close within [`Queue::close_within`](crate::Queue::close_within); the connection is then cut.
+    /// An event stream, which has no driver, is given up only while this future is polled. Its body then ends with the
+    /// error.
     ///
     /// # Cancel safety
     ///
@@ -167,8 +173,12 @@ impl<Out, In> Sender<Out, In> {
         let wakers = self.queues.outbox().close(frame);
         wake_all(wakers);
         self.queues.driver.wake();
-        async {
-            let end = wait_for_end(&self.queues).await;
+        let limit = &self.queues.close;
+        limit.is_watched.store(limit.is_pulled, Relaxed);
+        let mut watch =
+            CloseWatch { end: EndWatch::new(&self.queues), seen: 0, deadline: CloseDeadline::new(limit.limit) };
+        async move {
+            let end = poll_fn(|cx| watch.poll(cx)).await;
             if end.is_clean { Ok(()) } else { Err(end.error) }
         }
     }
@@ -262,7 +272,7 @@ impl<Out, In> Sender<Out, In> {
                 None => Ok(()),
             });
         }
-        let result = std::task::ready!(poll_admission(&self.queues, &mut self.ticket, &mut None, cx));
+        let result = ready!(poll_admission(&self.queues, &mut self.ticket, &mut None, cx));
         self.has_place = result.is_ok();
         Poll::Ready(result)
     }
@@ -301,7 +311,7 @@ fn closed_sender() -> Error {
 
 /// Waits until the transport has ended, and returns the reason.
 async fn wait_for_end<Out, In>(queues: &Queues<Out, In>) -> End {
-    let mut watch = EndWatch { queues, id: None };
+    let mut watch = EndWatch::new(queues);
     poll_fn(|cx| watch.poll(cx)).await
 }
 
@@ -311,7 +321,11 @@ struct EndWatch<'a, Out, In> {
     id: Option<u64>,
 }
 
-impl<Out, In> EndWatch<'_, Out, In> {
+impl<'a, Out, In> EndWatch<'a, Out, In> {
+    fn new(queues: &'a Queues<Out, In>) -> Self {
+        Self { queues, id: None }
+    }
+
     fn poll(&mut self, cx: &Context<'_>) -> Poll<End> {
         poll_prepared(cx, |prepared| self.queues.outbox().poll_end(&mut self.id, prepared))
     }
@@ -323,6 +337,48 @@ impl<Out, In> Drop for EndWatch<'_, Out, In> {
             let waker = self.queues.outbox().forget_end(id);
             drop(waker);
         }
+    }
+}
+
+/// A task that waits for a close. If the queue is pulled, it also limits the time of the close.
+struct CloseWatch<'a, Out, In> {
+    end: EndWatch<'a, Out, In>,
+    /// The progress of the queue at the last look.
+    seen: u64,
+    deadline: CloseDeadline,
+}
+
+impl<Out, In> CloseWatch<'_, Out, In> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let queues = self.end.queues;
+        // Before the look: each message that is passed on later wakes this task.
+        let before = queues.close.is_pulled.then(|| queues.outbox().progress());
+        if let Poll::Ready(end) = self.end.poll(cx) {
+            return Poll::Ready(end);
+        }
+        let Some(progress) = before else { return Poll::Pending };
+        let has_moved = std::mem::replace(&mut self.seen, progress) != progress;
+        ready!(self.deadline.poll(has_moved, WaitsFor::Room, cx));
+        let error = self.give_up();
+        Poll::Ready(End { error, is_clean: false })
+    }
+
+    /// Ends the queue, whose consumer takes nothing.
+    fn give_up(&self) -> Error {
+        let (queues, limit) = (self.end.queues, self.deadline.limit());
+        let mut outbox = queues.outbox();
+        let lost = outbox.len();
+        let error = Error::timeout(format!(
+            "the event stream was cut: its client did not take what was sent within {limit:?} without progress \
+             (Queue::close_within). Lost: {lost} queued events"
+        ));
+        let (gone, wakers) = outbox.end(&error, false);
+        drop(outbox);
+        drop(gone);
+        wake_all(wakers);
+        queues.driver.wake();
+        crate::log::close_cut(&error, lost);
+        error
     }
 }
 
@@ -418,14 +474,14 @@ impl<Out, In> Sink<Out> for Sender<Out, In> {
 impl<Out, In> Service<Out> for Sender<Out, In> {
     type Response = ();
     type Error = Error;
-    type Future = Ready<Result<(), Error>>;
+    type Future = future::Ready<Result<(), Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.poll_place(cx)
     }
 
     fn call(&mut self, message: Out) -> Self::Future {
-        ready(self.push(message))
+        future::ready(self.push(message))
     }
 }
 
@@ -458,7 +514,7 @@ impl<Out, In> Future for Send<'_, Out, In> {
             return Poll::Ready(Err(closed_sender()));
         }
         let queues = &this.sender.queues;
-        let result = std::task::ready!(poll_admission(queues, &mut this.ticket, &mut this.entry, cx));
+        let result = ready!(poll_admission(queues, &mut this.ticket, &mut this.entry, cx));
         queues.driver.wake();
         Poll::Ready(result)
     }

@@ -325,3 +325,74 @@ async fn a_reconnecting_transport_that_keeps_a_message_dials_no_longer_than_a_cl
         assert_eq!(dials.load(Relaxed), before);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_closes_is_given_up_in_time_once_this_end_has_closed() {
+    let (here, _there) = channel::<Message, Message>(8);
+    let (sender, mut receiver, driver) = here.drive(places(8)).into_parts();
+    let driver = tokio::spawn(driver);
+    sleep(60 * SECOND).await;
+    let start = Instant::now();
+    sender.close(restart()).await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 0, "the close is out");
+    let error = receiver.receive().await.unwrap().unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("10s (Queue::close_within)"), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 11);
+    assert!(receiver.receive().await.is_none());
+    assert!(driver.await.unwrap().unwrap_err().is_timeout());
+    assert!(sender.closed().await.to_string().contains("1012"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_whose_halves_are_gone_does_not_wait_forever_for_the_close_of_its_peer() {
+    let (here, there) = channel::<Message, Message>(8);
+    let (sender, receiver, driver) = here.drive(places(8).close_within(3 * SECOND)).into_parts();
+    drop((sender, receiver));
+    let start = Instant::now();
+    assert!(driver.await.unwrap_err().is_timeout());
+    assert_eq!(start.elapsed().as_secs(), 4);
+    drop(there);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_the_peer_after_our_close_are_progress_and_a_full_inbox_stops_the_clock() {
+    let (here, mut there) = channel::<Message, Message>(8);
+    let (sender, mut receiver, driver) = here.drive(places(8).max_inbox(NonZeroUsize::MIN)).into_parts();
+    let driver = tokio::spawn(driver);
+    drop(sender);
+    for i in 0..5 {
+        sleep(6 * SECOND).await;
+        there.send_message(text(i)).await.unwrap();
+        assert_eq!(receiver.receive().await.unwrap().unwrap(), text(i));
+    }
+    for i in 5..8 {
+        there.send_message(text(i)).await.unwrap();
+    }
+    sleep(600 * SECOND).await;
+    assert!(!driver.is_finished(), "a slow user is not a dead peer");
+    for i in 5..8 {
+        assert_eq!(receiver.receive().await.unwrap().unwrap(), text(i));
+    }
+    sleep(5 * SECOND).await;
+    drop(there);
+    assert!(receiver.receive().await.is_none());
+    driver.await.unwrap().unwrap();
+}
+
+#[test]
+fn without_timers_a_close_has_no_limit_and_does_not_panic() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let (here, there) = channel::<Message, Message>(1);
+        let (sender, receiver, driver) = here.drive(places(8)).into_parts();
+        let driver = tokio::spawn(driver);
+        accept(&sender, 0..3);
+        drop((sender, receiver));
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!driver.is_finished());
+        drop(there);
+        let _ = driver.await.expect("no panic");
+    });
+}

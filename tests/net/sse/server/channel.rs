@@ -1,10 +1,12 @@
 //! `event_channel`: which end waits for which, and how each end detects that the other is gone.
 
-use std::{convert::Infallible, num::NonZeroUsize, pin::pin};
+use std::{convert::Infallible, num::NonZeroUsize, pin::pin, time::Duration};
 
 use futures_util::{FutureExt, SinkExt, StreamExt, stream};
+use http_body_util::BodyExt;
+use tokio::time::{Instant, sleep};
 use tower_transport::{
-    CloseCode, Queue, WhenFull,
+    CloseCode, CloseFrame, Queue, WhenFull,
     transport::sse::{Event, event_channel},
 };
 
@@ -132,4 +134,47 @@ async fn a_stream_of_events_can_be_forwarded_into_it() {
     }
     forwarding.await.unwrap().unwrap();
     assert_eq!(came, (0..200).map(|i| format!("data: {i}\n\n")).collect::<String>());
+}
+
+fn restart() -> CloseFrame {
+    CloseFrame::new(CloseCode::RESTART, "a new version")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_whose_client_never_reads_is_given_up_in_time_and_the_body_fails() {
+    let (sender, mut body) = event_channel(Queue::events());
+    let other = sender.clone();
+    for data in ["a", "b", "c"] {
+        sender.send(Event::new(data)).await.unwrap();
+    }
+    let start = Instant::now();
+    let error = sender.close(restart()).await.unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("3 queued events"), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 10);
+    assert_eq!((sender.queued(), sender.dropped()), (0, 3));
+    assert!(other.closed().await.is_timeout());
+    assert!(body.frame().now_or_never().is_none(), "hyper writes what it has before the error");
+    let error = body.frame().await.unwrap().unwrap_err();
+    assert!(tower_transport::Error::from(error).is_timeout());
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_event_that_the_client_takes_during_a_close_is_progress() {
+    let (sender, mut body) = event_channel(Queue::events().close_within(Duration::from_secs(3)));
+    // Each is a frame of its own.
+    for _ in 0..8 {
+        sender.send(Event::new("x".repeat(20_000))).await.unwrap();
+    }
+    let first = body.frame().await.unwrap().unwrap();
+    let closer = sender.clone();
+    let closed = tokio::spawn(async move { closer.close(restart()).await });
+    for _ in 1..8 {
+        sleep(Duration::from_secs(2)).await;
+        assert!(!closed.is_finished());
+        assert!(body.frame().await.unwrap().is_ok());
+    }
+    assert!(body.frame().await.is_none());
+    closed.await.unwrap().unwrap();
+    drop(first);
 }
