@@ -4,7 +4,8 @@ use std::{
     num::NonZeroUsize,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tower_service::Service;
@@ -15,7 +16,14 @@ use super::{
     held::{Held, Want},
     shared_exchange::{ClientState, Readiness, SharedExchange, Stage},
 };
-use crate::{Error, Transport, transport::wakers::PreparedWaker};
+use crate::{
+    Error, Transport, log,
+    transport::{
+        close_deadline::{CLOSE_WITHIN, CloseDeadline, WaitsFor},
+        signal::Mark,
+        wakers::PreparedWaker,
+    },
+};
 
 /// The default number of calls in flight.
 const IN_FLIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
@@ -48,12 +56,15 @@ const IN_FLIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 /// | event | calls whose request was sent | calls that wait to be sent | later calls |
 /// |---|---|---|---|
 /// | the transport ends or fails | fail with the cause | fail with the cause, as not executed | fail |
-/// | a transport that reconnects loses its connection, by tag | fail: [`is_closed`](Error::is_closed), [`is_rejection`](Error::is_rejection) | are sent on the next connection | work |
-/// | the same, in order, with calls in flight | fail with [`is_closed`](Error::is_closed) | fail, as not executed | fail |
-/// | the transport rejects a request (too large, or it cannot be encoded) | only that call fails, as not executed | - | work |
+/// | the connection is lost and replaced, by tag | fail with a [rejection](Error::is_rejection) | are sent later | work |
+/// | the same, in order, with calls in flight | fail | fail, as not executed | fail |
+/// | the transport rejects a request (it is too large, say) | only that call fails, as not executed | - | work |
 /// | an answer cannot be read, in order | only its call fails | - | work |
-/// | an answer cannot be read, or a layer with a queue rejects a request late, by tag | all fail, because the call that it belongs to is unknown | - | work |
+/// | an answer cannot be read, by tag | all fail: the call that it belongs to is unknown | - | work |
+/// | a layer with a queue rejects a request late, by tag | the same | - | work |
 /// | a layer with a queue rejects a request late, in order | fail | fail, as not executed | fail |
+///
+/// [`is_closed`](Error::is_closed) is true for the errors of a lost connection.
 ///
 /// A call without a place (without a `poll_ready` that returned `Ready`) fails; no other call is affected.
 ///
@@ -151,8 +162,8 @@ where
     /// between tasks for each batch of answers.
     ///
     /// It completes with `Ok` when the peer has closed the transport. It also completes with `Ok` when every handle and
-    /// call is gone, after it has closed the transport itself. Without a driver, the transport is dropped with the last
-    /// handle or call.
+    /// call is gone, after it has closed the transport itself ([`Drive::close_within`] limits that). Without a driver,
+    /// the transport is dropped with the last handle or call.
     ///
     /// # Errors
     ///
@@ -361,11 +372,24 @@ impl<T, Req, Res, C> fmt::Debug for Call<T, Req, Res, C> {
 pub struct Drive<T, Req, Res, C> {
     shared: Arc<SharedExchange<T, Req, Res, C>>,
     key: Option<usize>,
+    deadline: CloseDeadline,
 }
 
 impl<T, Req, Res, C> Drive<T, Req, Res, C> {
     fn new(shared: Arc<SharedExchange<T, Req, Res, C>>) -> Self {
-        Self { shared, key: None }
+        Self { shared, key: None, deadline: CloseDeadline::new(CLOSE_WITHIN) }
+    }
+
+    /// Sets the maximum time of the close, once every handle and call is gone. Defaults to 10 seconds.
+    /// [`Duration::MAX`] disables the limit.
+    ///
+    /// The time counts from the last bytes that [move](crate::transport::signal::moved), and is at most 16 times this
+    /// value in all. The transport is then dropped, and the future completes with an error for which
+    /// [`is_timeout`](Error::is_timeout) is true. It needs timers as
+    /// [`Queue::close_within`](crate::Queue::close_within) does, and does not apply without them.
+    pub fn close_within(mut self, time: Duration) -> Self {
+        self.deadline.set_limit(time);
+        self
     }
 }
 
@@ -377,7 +401,8 @@ where
     type Output = Result<(), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { shared, key: driver } = &mut *self;
+        let Self { shared, key: driver, deadline } = &mut *self;
+        let mark = Mark::now();
         let polled = run(shared, cx, PreparedWaker::new(cx.waker()), |state, _| {
             if let Some(ended) = state.ended() {
                 *driver = None;
@@ -386,7 +411,20 @@ where
             let key = *driver.get_or_insert_with(|| state.drivers.push_back(None));
             Step::Wait(Leader::Driver(key), Want::Read)
         });
-        polled.map(|ended| if ended.clean { Ok(()) } else { Err(ended.cause) })
+        if let Poll::Ready(ended) = polled {
+            return Poll::Ready(if ended.clean { Ok(()) } else { Err(ended.cause) });
+        }
+        if !shared.is_closing() {
+            return Poll::Pending;
+        }
+        ready!(deadline.poll(mark.has_moved(), WaitsFor::Transport, cx));
+        let error = Error::timeout(format!(
+            "the connection was cut: it could not be closed within {:?} without progress (Drive::close_within)",
+            deadline.limit()
+        ));
+        log::close_cut(&error, 0);
+        shared.give_up(error.clone());
+        Poll::Ready(Err(error))
     }
 }
 

@@ -46,8 +46,8 @@ pub(super) enum Want {
 /// | no | a call | nobody: another call has flushed meanwhile, or the transport did |
 ///
 /// The second call in flight makes such a promise, once the transport has accepted its request (`may_promise`, then
-/// `has_promised`). After answers that came several at a time (`burst`), the first one does, too. A call that is dropped
-/// passes its promise to the leader (`todo`).
+/// `has_promised`). After answers that came several at a time (`burst`), the first one does, too. A call that is
+/// dropped passes its promise to the leader (`todo`).
 pub(super) struct Held<'a, T, Req, Res, C> {
     shared: &'a SharedExchange<T, Req, Res, C>,
     /// `None` once it is put back.

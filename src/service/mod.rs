@@ -21,7 +21,7 @@
 //!
 //! | | client | server | on the wire |
 //! |---|---|---|---|
-//! | in order | [`Client::in_order`] | [`Server::in_order`] | requests and answers as they are; a slow answer holds up those behind it |
+//! | in order | [`Client::in_order`] | [`Server::in_order`] | nothing is added; a slow answer holds up later ones |
 //! | by tag | [`Client::by_tag`] | [`Server::as_they_finish`] | [`Tagged`] values; answers in any order |
 //!
 //! In order, a message that is lost or rejected between the two ends shifts all later answers to the wrong calls. A
@@ -42,7 +42,8 @@
 //! retry could execute a call twice. A service that fails ends its connection, unless its errors are turned into
 //! answers, and so does an answer that the transport rejects, unless
 //! [`on_rejected_answer`](Server::on_rejected_answer) replaces it. No call waits forever for an answer that will not
-//! come. See [`Client`] and [`Server`].
+//! come, and no close waits forever for a peer that does not read ([`Server::close_within`],
+//! [`Drive::close_within`]). See [`Client`] and [`Server`].
 //!
 //! # Rejected answers
 //!
@@ -52,8 +53,11 @@
 //!
 //! | | requests that were read | then |
 //! |---|---|---|
-//! | in order | earlier answers are sent; later ones are dropped, because the caller of the rejected answer would take the next one for its own | the transport is closed with 1011, and the future completes with the error |
+//! | in order | earlier answers are sent; later ones are dropped | the transport is closed with 1011 |
 //! | by tag | all are finished, and their answers are sent | the same |
+//!
+//! The future then completes with the error. In order, the caller of the rejected answer would take the next one for
+//! its own.
 //!
 //! By tag, the caller of the rejected answer therefore waits as long as the slowest request in flight. Limit that
 //! with tower's timeout on the service. The server reads no more requests meanwhile.

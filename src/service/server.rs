@@ -4,6 +4,7 @@ use std::{
     num::NonZeroUsize,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -15,8 +16,11 @@ use super::{
     handle::Handle,
 };
 use crate::{
-    CloseCode, CloseFrame, Error, Transport,
-    transport::signal::{self, Mark},
+    CloseCode, CloseFrame, Error, Transport, log,
+    transport::{
+        close_deadline::{CLOSE_WITHIN, CloseDeadline, WaitsFor},
+        signal::{self, Mark},
+    },
 };
 
 /// The default number of requests that are answered at a time.
@@ -44,6 +48,8 @@ pin_project! {
     /// - When the peer closes, requests in flight are finished, their answers are sent as far as the peer still accepts
     ///   them, the transport is closed, and the future completes with `Ok`.
     /// - [`graceful_shutdown`](Handle::graceful_shutdown) does the same without waiting for the peer.
+    /// - In both cases a peer that does not read its answers is given up after
+    ///   [`close_within`](Self::close_within) without progress, and so is a transport that does not finish its close.
     /// - An error of the transport completes the future at once; requests in flight are dropped.
     /// - An answer that the transport rejects (too large, or it cannot be encoded) is replaced by the answer that
     ///   [`on_rejected_answer`](Self::on_rejected_answer) makes of the error. No other call is affected. Without it, a
@@ -101,6 +107,8 @@ pin_project! {
         stage: Stage,
         // Whether answers were fed that are not flushed.
         dirty: bool,
+        // Runs from `Draining` on, while the transport is what the server waits for.
+        deadline: CloseDeadline,
         handle: Handle,
     }
 }
@@ -176,6 +184,7 @@ where
             held: None,
             stage: Stage::Serving,
             dirty: false,
+            deadline: CloseDeadline::new(CLOSE_WITHIN),
             handle: Handle::new(),
         }
     }
@@ -214,6 +223,21 @@ where
         self
     }
 
+    /// Sets the maximum time that the server waits for its transport once it reads no more requests: to take the last
+    /// answers, to flush them, and to close. Defaults to 10 seconds. [`Duration::MAX`] disables the limit.
+    ///
+    /// The time counts from the last progress: an answer that the transport takes, or bytes that
+    /// [move](crate::transport::signal::moved). However slowly they move, it takes at most 16 times this value. It
+    /// does not count while the server waits for the service alone, and starts again afterwards. At the limit the
+    /// future completes with an error for which [`is_timeout`](Error::is_timeout) is true, or with the failure that it
+    /// closes for, and dropping it cuts the connection.
+    ///
+    /// It needs timers as [`Queue::close_within`](crate::Queue::close_within) does, and does not apply without them.
+    pub fn close_within(mut self, time: Duration) -> Self {
+        self.deadline.set_limit(time);
+        self
+    }
+
     /// Returns a handle that shuts down this server from elsewhere.
     #[must_use]
     pub fn handle(&self) -> Handle {
@@ -235,6 +259,8 @@ where
             *self.as_mut().project().stage = Stage::Draining { gone: false, failure: None };
         }
         let mut budget = BUDGET;
+        let mark = Mark::now();
+        let mut has_written = false;
         loop {
             if let Stage::Closing(_) = self.stage {
                 return self.poll_close(cx);
@@ -250,6 +276,7 @@ where
                 Ok(wrote) => wrote,
                 Err(error) => return Poll::Ready(self.write_failed(cx, error)),
             };
+            has_written |= wrote;
             // After the answers: they free places, and a peer that does not read its answers is not read from.
             let took = self.as_mut().take_requests(cx, &mut budget)?;
             if !polled && !wrote && !took {
@@ -284,10 +311,12 @@ where
         let is_done = self.answers.in_flight() == 0 && self.held.is_none();
         if let (Stage::Draining { failure, .. }, true) = (self.as_mut().project().stage, is_done) {
             let failure = failure.take();
-            *self.as_mut().project().stage = Stage::Closing(failure);
+            let this = self.as_mut().project();
+            *this.stage = Stage::Closing(failure);
+            this.deadline.stop();
             return self.poll_close(cx);
         }
-        Poll::Pending
+        self.poll_deadline(has_written || mark.has_moved(), cx)
     }
 }
 
@@ -371,6 +400,19 @@ where
             Stage::Draining { failure, .. } => drop(failure.get_or_insert(new)),
             Stage::Closing(_) => {}
         }
+    }
+
+    /// Returns `Ready` with the error once the transport takes too long for the last answers.
+    fn poll_deadline(self: Pin<&mut Self>, has_moved: bool, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.project();
+        let Stage::Draining { failure, .. } = this.stage else { return Poll::Pending };
+        if !*this.dirty && !this.answers.has_next() {
+            this.deadline.stop();
+            return Poll::Pending;
+        }
+        ready!(this.deadline.poll(has_moved, WaitsFor::Room, cx));
+        let error = late(this.deadline);
+        Poll::Ready(Err(failure.take().map_or(error, |failure| failure.error)))
     }
 
     /// Drops the requests in flight, because the connection was lost and the peer of the next connection has not asked
@@ -473,8 +515,14 @@ where
         let this = self.project();
         let failure = if let Stage::Closing(failure) = this.stage { failure.as_ref() } else { None };
         let frame = failure.map(|failure| CloseFrame::new(CloseCode::INTERNAL, failure.reason));
-        let closed = ready!(signal::with_close_frame(frame.as_ref(), || this.transport.poll_close(cx)));
-        let closed = closed.map_err(Into::into);
+        let mark = Mark::now();
+        let closed = match signal::with_close_frame(frame.as_ref(), || this.transport.poll_close(cx)) {
+            Poll::Ready(closed) => closed.map_err(Into::into),
+            Poll::Pending => {
+                ready!(this.deadline.poll(mark.has_moved(), WaitsFor::Transport, cx));
+                Err(late(this.deadline))
+            }
+        };
         if closed.as_ref().is_err_and(Error::is_rejection) {
             // The rejection concerns an answer; the close goes on.
             cx.waker().wake_by_ref();
@@ -487,6 +535,17 @@ where
             _ => Ok(()),
         })
     }
+}
+
+/// Returns the error for a transport that was given up.
+fn late(deadline: &CloseDeadline) -> Error {
+    let error = Error::timeout(format!(
+        "the connection was cut: the peer did not take the last answers and the close within {:?} without progress \
+         (Server::close_within)",
+        deadline.limit()
+    ));
+    log::close_cut(&error, 0);
+    error
 }
 
 impl<T, S, Req, R> fmt::Debug for Server<T, S, Req, R>

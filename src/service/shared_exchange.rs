@@ -164,6 +164,17 @@ impl<T, Req, Res, C> SharedExchange<T, Req, Res, C> {
         state.calls.waiting() == 0 && self.handles.load(Ordering::Acquire) == 0
     }
 
+    /// Returns whether a driver closes the transport, because nothing else is left.
+    pub(super) fn is_closing(&self) -> bool {
+        self.handles.load(Ordering::Acquire) == 0 && self.is_left(&self.lock())
+    }
+
+    /// Ends the client, and drops its transport.
+    pub(super) fn give_up(&self, cause: Error) {
+        let (garbage, old) = self.change(|state| (state.io.take(), state.end(cause, false)));
+        drop((garbage, old));
+    }
+
     /// Drops a driver.
     pub(super) fn leave(&self, key: usize) {
         let garbage = self.change(|state| {

@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use futures_util::{Sink, Stream, TryStreamExt};
@@ -19,7 +20,7 @@ use tower_transport::{
     test_util::WakeCount,
 };
 
-use crate::service::support::{Buffered, InOrderClient, call, poll, poll_once, poll_ready, receive, send};
+use crate::service::support::{Buffered, InOrderClient, NeverCloses, call, poll, poll_once, poll_ready, receive, send};
 
 type TagClient = Client<Channel<Tagged<u32>, Tagged<u32>>, u32, u32, ByTag>;
 
@@ -783,4 +784,21 @@ fn wakers_are_woken_and_dropped_where_they_may_call_the_client() {
     assert_eq!(value(poll(&mut calls[0], &nosy(&client))), 10);
     drop(driver);
     drop(calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_whose_transport_does_not_finish_its_close_ends_in_time() {
+    let (here, _there) = channel::<u32, u32>(1);
+    let client = Client::<_, u32, u32, _>::in_order(NeverCloses(here));
+    let driver = tokio::spawn(client.drive());
+    let limited = tokio::spawn(client.drive().close_within(Duration::from_secs(3600)));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!driver.is_finished(), "the time begins with the close");
+    drop(client);
+    let start = tokio::time::Instant::now();
+    let error = driver.await.unwrap().unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("10s without progress (Drive::close_within)"), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 11);
+    assert!(limited.await.unwrap().unwrap_err().is_timeout(), "the first one has dropped the transport");
+    assert_eq!(start.elapsed().as_secs(), 11);
 }

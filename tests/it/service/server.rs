@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::SinkExt;
 use tokio::sync::oneshot;
 use tower::{Service, ServiceExt, service_fn};
 use tower_transport::{
@@ -18,7 +19,7 @@ use tower_transport::{
     test_util::WakeCount,
 };
 
-use crate::service::support::{Buffered, receive, send};
+use crate::service::support::{Buffered, NeverCloses, receive, send};
 
 type Answer = oneshot::Sender<Result<u32, Error>>;
 type Calls = Vec<(u32, Option<Answer>)>;
@@ -281,6 +282,89 @@ fn a_graceful_shutdown_reads_no_more_finishes_flushes_and_closes() {
     assert_eq!(receive(&mut here), Some(10));
     let mut end = pin!(here.receive_message());
     assert!(matches!(end.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(None)));
+}
+
+/// A server over a channel with room for one message, with requests whose answers its peer does not read.
+async fn unread() -> (Channel<u32, u32>, tokio::task::JoinHandle<Result<(), Error>>) {
+    let (mut here, there) = channel::<u32, u32>(1);
+    let server = Server::in_order(there, service_fn(async |number: u32| Ok::<_, Error>(number)));
+    let handle = server.handle();
+    let server = tokio::spawn(server);
+    for request in 0..3 {
+        here.send_message(request).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!server.is_finished(), "no limit while it serves");
+    handle.graceful_shutdown();
+    (here, server)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_graceful_shutdown_whose_peer_never_reads_its_answers_is_cut_in_time() {
+    let (_here, server) = unread().await;
+    let start = tokio::time::Instant::now();
+    let error = server.await.unwrap().unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("10s without progress (Server::close_within)"), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_answer_that_a_slow_peer_takes_is_progress() {
+    let (mut here, server) = unread().await;
+    for request in 0..3 {
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        assert_eq!(here.receive_message().await.unwrap().unwrap(), request);
+    }
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_has_closed_and_does_not_read_its_answers_is_cut_in_time() {
+    let (mut here, there) = channel::<u32, u32>(1);
+    let server = tokio::spawn(Server::in_order(there, service_fn(async |number: u32| Ok::<_, Error>(number))));
+    for request in 0..3 {
+        here.send_message(request).await.unwrap();
+    }
+    here.close().await.unwrap();
+    let start = tokio::time::Instant::now();
+    assert!(server.await.unwrap().unwrap_err().is_timeout());
+    assert_eq!(start.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_close_does_not_count_while_the_service_works() {
+    let (mut here, there) = channel::<u32, u32>(1);
+    let slow = service_fn(async |number: u32| {
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        Ok::<_, Error>(number)
+    });
+    let server = Server::in_order(there, slow);
+    let handle = server.handle();
+    let server = tokio::spawn(server);
+    here.send_message(7).await.unwrap();
+    tokio::task::yield_now().await;
+    handle.graceful_shutdown();
+    assert_eq!(here.receive_message().await.unwrap().unwrap(), 7);
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_that_the_transport_of_a_server_does_not_finish_is_cut() {
+    let (_here, there) = channel::<u32, u32>(1);
+    let server = Server::in_order(NeverCloses(there), Handler::default());
+    server.handle().graceful_shutdown();
+    let start = tokio::time::Instant::now();
+    assert!(server.await.unwrap_err().is_timeout());
+    assert_eq!(start.elapsed().as_secs(), 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_after_a_failure_is_cut_too_and_the_failure_is_the_result() {
+    let (mut here, there) = channel::<u32, u32>(1);
+    let failing = service_fn(async |_: u32| Err::<u32, _>(Error::auth("not yours")));
+    let server = tokio::spawn(Server::in_order(NeverCloses(there), failing));
+    here.send_message(7).await.unwrap();
+    assert!(server.await.unwrap().unwrap_err().is_auth());
 }
 
 #[test]

@@ -142,3 +142,34 @@ impl Random {
 }
 
 pub(crate) type InOrderClient = Client<Channel<u32, u32>, u32, u32>;
+
+/// A transport that takes everything and never finishes its close.
+pub(crate) struct NeverCloses<T>(pub(crate) T);
+
+impl<T: Stream + Unpin> Stream for NeverCloses<T> {
+    type Item = T::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.0).poll_next(cx)
+    }
+}
+
+impl<Out, T: Sink<Out> + Unpin> Sink<Out> for NeverCloses<T> {
+    type Error = T::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
+        Pin::new(&mut self.0).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Out) -> Result<(), T::Error> {
+        Pin::new(&mut self.0).start_send(message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
+        Poll::Pending
+    }
+}
