@@ -9,7 +9,7 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::{signal, wakers::PreparedWaker};
+use super::{signal, wakers::poll_prepared};
 use crate::{CloseFrame, Error, Message};
 
 /// Creates an in-memory transport with two ends. Each direction has room for `capacity` messages (at least one).
@@ -105,25 +105,20 @@ impl<Out, In> Stream for Channel<Out, In> {
     type Item = Result<In, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut prepared = PreparedWaker::new(cx.waker());
-        loop {
+        poll_prepared(cx, |prepared| {
             let mut state = self.incoming.lock();
             if let Some(message) = state.queue.pop_front() {
                 let writer = state.writer.take();
                 drop(state);
                 wake(writer);
-                return Poll::Ready(Some(Ok(message)));
+                return Some(Some(Ok(message)));
             }
             if state.finished {
-                return Poll::Ready(None);
+                return Some(None);
             }
             prepared.keep_in(&mut state.reader);
-            drop(state);
-            if !prepared.is_missing() {
-                return Poll::Pending;
-            }
-            prepared.prepare();
-        }
+            None
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -135,20 +130,17 @@ impl<Out, In> Sink<Out> for Channel<Out, In> {
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut prepared = PreparedWaker::new(cx.waker());
-        loop {
+        poll_prepared(cx, |prepared| {
             let mut state = self.outgoing.lock();
-            state.check_open()?;
+            if let Err(error) = state.check_open() {
+                return Some(Err(error));
+            }
             if state.queue.len() < state.capacity {
-                return Poll::Ready(Ok(()));
+                return Some(Ok(()));
             }
             prepared.keep_in(&mut state.writer);
-            drop(state);
-            if !prepared.is_missing() {
-                return Poll::Pending;
-            }
-            prepared.prepare();
-        }
+            None
+        })
     }
 
     fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {

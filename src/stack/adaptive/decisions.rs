@@ -9,13 +9,13 @@ use std::{
 use futures_core::Stream;
 
 use super::{Decided, Decision};
-use crate::transport::wakers::PreparedWaker;
+use crate::transport::wakers::poll_prepared;
 
 /// The number of decisions that are kept for each reader.
 const ROOM: usize = 64;
 
 /// The readers of the decisions.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Watchers(Mutex<Vec<Weak<Mutex<Ring>>>>);
 
 /// The decisions that one reader has not read. Bounded: the oldest are dropped first, and counted.
@@ -77,27 +77,22 @@ impl Stream for Decisions {
     type Item = Decided;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Decided>> {
-        let mut prepared = PreparedWaker::new(cx.waker());
-        loop {
+        poll_prepared(cx, |prepared| {
             let mut ring = lock(&self.ring);
             if ring.missed > 0
                 && let Some(next) = ring.waiting.front()
             {
                 let (origin, attempt) = (next.origin.clone(), next.attempt);
                 let decisions = std::mem::take(&mut ring.missed);
-                return Poll::Ready(Some(Decided { origin, attempt, decision: Decision::Missed { decisions } }));
+                return Some(Some(Decided { origin, attempt, decision: Decision::Missed { decisions } }));
             }
             match ring.waiting.pop_front() {
-                Some(decided) => return Poll::Ready(Some(decided)),
-                None if ring.is_over => return Poll::Ready(None),
+                Some(decided) => return Some(Some(decided)),
+                None if ring.is_over => return Some(None),
                 None => prepared.keep_in(&mut ring.waker),
             }
-            drop(ring);
-            if !prepared.is_missing() {
-                return Poll::Pending;
-            }
-            prepared.prepare();
-        }
+            None
+        })
     }
 }
 
