@@ -336,14 +336,13 @@ impl<B: Body> Body for LimitedBody<B> {
 }
 
 /// The counts of connections. Their memory is bounded by the total: the map contains only keys that have a connection.
-#[derive(Debug)]
 struct Counts<K> {
     connections: Mutex<Connections>,
     seeds: Seeds,
     keys: PhantomData<fn(K)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Connections {
     total: usize,
     by_key: HashMap<Fingerprint, usize>,

@@ -9,6 +9,7 @@ mod codec;
 mod drive;
 mod extremes;
 mod layer;
+mod locks;
 mod mixed;
 mod resume;
 mod service;

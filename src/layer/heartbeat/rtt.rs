@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -47,7 +48,7 @@ fn mean(old: Duration, times: u32, new: Duration) -> Duration {
 /// A monitor from [`Heartbeat::monitor`](super::Heartbeat::monitor) belongs to one connection. One that is given to
 /// [`HeartbeatLayer::monitor`](super::HeartbeatLayer::monitor) has the times of the layer's connection that received a
 /// pong last. That suits a client that reconnects, which has one connection at a time.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Monitor(Arc<Mutex<Option<Rtt>>>);
 
 impl Monitor {
@@ -66,6 +67,13 @@ impl Monitor {
 
     pub(super) fn set(&self, rtt: Rtt) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(rtt);
+    }
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Copied first: the writer may be the user's, and ask for the times.
+        f.debug_tuple("Monitor").field(&self.rtt()).finish()
     }
 }
 

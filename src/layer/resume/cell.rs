@@ -151,7 +151,6 @@ impl fmt::Debug for Verdicts {
 
 /// The session of a client. A transport owns its [`Ledger`] while it lives, so that a message needs no lock, and
 /// returns it.
-#[derive(Debug)]
 pub(super) struct SessionCell {
     /// The number of the newest connection. An older transport sees that it was superseded.
     epoch: AtomicU64,
@@ -369,13 +368,14 @@ impl Stored {
     }
 }
 
-impl fmt::Debug for Stored {
+impl fmt::Debug for SessionCell {
     /// Without the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stored")
-            .field("id", &self.id)
-            .field("is_lent", &self.borrower.is_some())
-            .finish_non_exhaustive()
+        // Copied first: the writer may be the user's, and ask a handle of the session.
+        let session = self.lock();
+        let (id, is_lent) = (session.id, session.borrower.is_some());
+        drop(session);
+        f.debug_struct("SessionCell").field("id", &id).field("is_lent", &is_lent).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU32, Ordering::Relaxed},
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use super::peer_limit::Agreed;
@@ -19,10 +22,9 @@ use crate::{
 };
 
 /// The agreement with the peer of the latest connection.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Status(Arc<Latest>);
 
-#[derive(Debug)]
 struct Latest {
     capabilities: AtomicU32,
     /// The largest message that the peer accepts.
@@ -62,6 +64,16 @@ impl Status {
     #[inline]
     pub(super) fn max_message(&self) -> u32 {
         self.0.max_message.load(Relaxed)
+    }
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Status")
+            .field("capabilities", &self.capabilities())
+            .field("max_message", &self.max_message())
+            .field("heartbeat", &self.heartbeat())
+            .finish()
     }
 }
 

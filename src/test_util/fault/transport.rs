@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     num::NonZeroU32,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -17,8 +18,14 @@ use crate::{Error, macros::accessors, transport::wakers::WakerPair};
 ///
 /// A fault applies to the transports that exist at the time of the call. A transport that is wrapped later (for
 /// example, after a reconnect) begins without a fault.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Faults(Arc<Mutex<Vec<Weak<Link>>>>);
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults").finish_non_exhaustive()
+    }
+}
 
 /// A layer that wraps a transport in a [`Fault`].
 #[derive(Clone, Debug)]
@@ -112,10 +119,16 @@ pin_project! {
 }
 
 /// The state that a transport shares with its controller.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Link {
     state: Mutex<Directions>,
     wakers: WakerPair,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
 }
 
 impl Link {

@@ -52,18 +52,14 @@ impl Endpoints {
             SocketAddr::V4(_) => (&self.v4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
             SocketAddr::V6(_) => (&self.v6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
         };
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(endpoint) = slot.as_ref() {
-            match endpoint.connect_with(config.clone(), to, host) {
-                // The runtime that it belonged to is gone, and another one has its id.
-                Err(ConnectError::EndpointStopping) => {}
-                result => return result.map_err(unfit),
+        // Not under the lock: the TLS configuration may be the user's, and with it the store of TLS sessions.
+        match open(slot, from, false)?.connect_with(config.clone(), to, host) {
+            // The runtime that it belonged to is gone, and another one has its id.
+            Err(ConnectError::EndpointStopping) => {
+                open(slot, from, true)?.connect_with(config.clone(), to, host).map_err(unfit)
             }
+            result => result.map_err(unfit),
         }
-        let endpoint = Endpoint::client(from)?;
-        let connecting = endpoint.connect_with(config.clone(), to, host).map_err(unfit)?;
-        *slot = Some(endpoint);
-        Ok(connecting)
     }
 
     /// Changes the IPv4 address of this end, as a client does that moves to another network.
@@ -85,6 +81,21 @@ impl Endpoints {
             Either::Right((error, _)) => Err(error),
         }
     }
+}
+
+/// Returns the socket in `slot`, or a new one if there is none or it `is_stopping`.
+fn open(slot: &Mutex<Option<Endpoint>>, from: SocketAddr, is_stopping: bool) -> Result<Endpoint, Error> {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(endpoint) = slot.as_ref()
+        && !is_stopping
+    {
+        return Ok(endpoint.clone());
+    }
+    let endpoint = Endpoint::client(from)?;
+    let before = slot.replace(endpoint.clone());
+    drop(slot);
+    drop(before);
+    Ok(endpoint)
 }
 
 fn unfit(error: ConnectError) -> Error {

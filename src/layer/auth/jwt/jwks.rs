@@ -105,7 +105,8 @@ where
         self
     }
 
-    /// Sets how long a fetch may take, for all clones. Defaults to 30 s. A fetch that takes longer has failed.
+    /// Sets how long a fetch may take, for all clones. Defaults to 30 s. A fetch that takes longer has failed. Without
+    /// timers (`enable_time`) there is no limit.
     #[must_use]
     pub fn fetch_timeout(self, time: Duration) -> Self {
         self.shared.lock().fetch_timeout = time;
@@ -130,7 +131,8 @@ impl<S: KeySource> SharedKeys<S> {
         }
         let loan = Loan { source: Some(inner.source.take()?), shared: self.clone() };
         let runtime = Handle::try_current().ok();
-        let deadline = runtime.is_some().then(|| rt::sleep(inner.fetch_timeout));
+        // Not where it panics: dropping the loan takes the lock that is held here.
+        let deadline = rt::has_timers().then(|| rt::sleep(inner.fetch_timeout));
         let flight = inner.flight.start(Fetch { loan, fetching: None, deadline });
         drop(inner);
         if let Some(runtime) = runtime {

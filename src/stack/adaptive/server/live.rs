@@ -1,6 +1,7 @@
 //! The live sessions of a server, and the handshakes that may become sessions.
 
 use std::{
+    fmt,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -11,7 +12,6 @@ use crate::{
     transport::drain::{self, Attended, Drain},
 };
 
-#[derive(Debug)]
 pub(super) struct Live {
     counts: Mutex<Counts>,
     /// The acceptor's drain, which waits for all live sessions and cuts them.
@@ -62,6 +62,13 @@ impl Live {
         let left = self.sessions();
         self.drain.cut();
         if left == 0 { Ok(()) } else { Err(left) }
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = *self.lock();
+        f.debug_struct("Live").field("counts", &counts).finish_non_exhaustive()
     }
 }
 

@@ -286,11 +286,17 @@ struct Kept {
 impl Memory {
     /// Begins a stream of `uri`. Returns the id to continue from, which is `first` if nothing is known about this URI.
     pub(super) fn begin(&self, uri: &Uri, first: &str) -> String {
+        // Dropped after unlocking: the memory of a URI may be the user's (`Bytes::from_owner`).
+        let mut before = None;
         let mut kept = self.lock();
         if kept.uri.as_ref() != Some(uri) {
-            *kept = Kept { uri: Some(uri.clone()), last_event_id: first.to_owned(), retry: None };
+            let new = Kept { uri: Some(uri.clone()), last_event_id: first.to_owned(), retry: None };
+            before = Some(std::mem::replace(&mut *kept, new));
         }
-        kept.last_event_id.clone()
+        let id = kept.last_event_id.clone();
+        drop(kept);
+        drop(before);
+        id
     }
 
     /// Stores the state of a stream of `uri`. Has no effect if a stream of another URI has begun meanwhile.
@@ -321,11 +327,41 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::mpsc, time::Duration};
 
+    use bytes::Bytes;
     use http::Uri;
 
     use super::Memory;
+
+    /// The memory of a URI, which asks as it is dropped.
+    struct Owner(Memory);
+
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            b"http://h/a"
+        }
+    }
+
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            self.0.retry();
+        }
+    }
+
+    #[test]
+    fn the_memory_of_a_uri_is_not_dropped_under_the_lock() {
+        let (done, is_done) = mpsc::channel();
+        std::thread::spawn(move || {
+            let memory = Memory::default();
+            let uri = Uri::from_maybe_shared(Bytes::from_owner(Owner(memory.clone()))).unwrap();
+            memory.begin(&uri, "");
+            drop(uri);
+            memory.begin(&Uri::from_static("http://h/b"), "");
+            let _ = done.send(());
+        });
+        is_done.recv_timeout(Duration::from_secs(20)).expect("a deadlock");
+    }
 
     #[test]
     fn what_belongs_to_one_url_is_nothing_to_another() {

@@ -349,7 +349,6 @@ async fn expire(session: Weak<Session>, time: Duration) {
 
 /// The sessions of a server, by their tokens. A session is kept alive by its two ends, the handler's transport and the
 /// response's body; this is only an index.
-#[derive(Debug)]
 pub(super) struct Sessions {
     by_token: Mutex<HashMap<Token, Weak<Session>>>,
     most: usize,
@@ -387,6 +386,13 @@ impl Sessions {
 
     pub(super) fn len(&self) -> usize {
         self.lock().len()
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let len = self.len();
+        f.debug_struct("Sessions").field("len", &len).field("most", &self.most).finish()
     }
 }
 

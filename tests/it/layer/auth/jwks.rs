@@ -277,3 +277,14 @@ async fn a_key_that_cannot_be_read_does_not_take_the_set_down() {
     verify(&verifier, token(Algorithm::EdDSA, "good")).await.unwrap();
     assert!(verify(&verifier, token(Algorithm::RS256, "wrong")).await.unwrap_err().is_auth());
 }
+
+#[test]
+fn a_runtime_without_timers_fetches_the_set_without_a_limit() {
+    crate::locks::in_time(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (set, count) = (set(&[jwk(Algorithm::ES256, "a")]), Count::default());
+            verify(&verifier(&set, &count), token(Algorithm::ES256, "a")).await.unwrap();
+        });
+    });
+}
