@@ -52,6 +52,7 @@ impl CloseDeadline {
         self.limit
     }
 
+    #[cfg(feature = "service")]
     pub(crate) fn set_limit(&mut self, limit: Duration) {
         self.limit = limit;
     }

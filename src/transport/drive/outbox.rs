@@ -275,6 +275,7 @@ impl<Out> Outbox<Out> {
     }
 
     /// Returns the number of messages given to the transport, or dropped.
+    #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
     pub(super) fn progress(&self) -> u64 {
         self.data_fed + self.control_fed
     }

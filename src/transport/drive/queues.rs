@@ -1,8 +1,7 @@
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
-    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
@@ -29,20 +28,23 @@ pub(super) struct Queues<Out, In> {
     pub(super) incoming: Payload<In>,
     pub(super) driver: AtomicWaker,
     pub(super) receiver: AtomicWaker,
+    #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
     pub(super) close: PulledClose,
 }
 
 /// The close of a queue that is pulled. Its consumer is polled only while the HTTP server has room, so it cannot limit
 /// the close: the future of [`Sender::close`](super::Sender::close) does.
+#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 pub(super) struct PulledClose {
     pub(super) is_pulled: bool,
     /// Whether a sender waits for the close. The consumer then reports each message that it passes on.
-    pub(super) is_watched: AtomicBool,
-    pub(super) limit: Duration,
+    pub(super) is_watched: std::sync::atomic::AtomicBool,
+    pub(super) limit: std::time::Duration,
 }
 
 impl<Out, In> Queues<Out, In> {
     /// Creates the queues. `is_pulled` says that they have no driver.
+    #[cfg_attr(not(all(feature = "sse", not(target_arch = "wasm32"))), allow(unused_variables))]
     pub(super) fn new(queue: &Queue<Out, In>, is_pulled: bool) -> Arc<Self> {
         Arc::new(Self {
             outbox: Mutex::new(Outbox::new(queue)),
@@ -51,7 +53,8 @@ impl<Out, In> Queues<Out, In> {
             incoming: queue.incoming,
             driver: AtomicWaker::new(),
             receiver: AtomicWaker::new(),
-            close: PulledClose { is_pulled, is_watched: AtomicBool::new(false), limit: queue.close_within },
+            #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+            close: PulledClose { is_pulled, is_watched: false.into(), limit: queue.close_within },
         })
     }
 

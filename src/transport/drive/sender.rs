@@ -2,7 +2,7 @@ use std::{
     fmt,
     future::{self, Future, poll_fn},
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -17,11 +17,12 @@ use super::{
 };
 use crate::{
     CloseFrame, Error,
-    transport::{
-        backlog::Entry,
-        close_deadline::{CloseDeadline, WaitsFor},
-        wakers::poll_prepared,
-    },
+    transport::{backlog::Entry, wakers::poll_prepared},
+};
+#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+use {
+    crate::transport::close_deadline::{CloseDeadline, WaitsFor},
+    std::sync::atomic::Ordering::Relaxed,
 };
 
 /// A writing end of a [driven](crate::TransportExt::drive) transport. Clone it for every task that writes.
@@ -173,10 +174,10 @@ impl<Out, In> Sender<Out, In> {
         let wakers = self.queues.outbox().close(frame);
         wake_all(wakers);
         self.queues.driver.wake();
-        let limit = &self.queues.close;
-        limit.is_watched.store(limit.is_pulled, Relaxed);
-        let mut watch =
-            CloseWatch { end: EndWatch::new(&self.queues), seen: 0, deadline: CloseDeadline::new(limit.limit) };
+        #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+        let mut watch = CloseWatch::new(&self.queues);
+        #[cfg(not(all(feature = "sse", not(target_arch = "wasm32"))))]
+        let mut watch = EndWatch::new(&self.queues);
         async move {
             let end = poll_fn(|cx| watch.poll(cx)).await;
             if end.is_clean { Ok(()) } else { Err(end.error) }
@@ -341,6 +342,7 @@ impl<Out, In> Drop for EndWatch<'_, Out, In> {
 }
 
 /// A task that waits for a close. If the queue is pulled, it also limits the time of the close.
+#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 struct CloseWatch<'a, Out, In> {
     end: EndWatch<'a, Out, In>,
     /// The progress of the queue at the last look.
@@ -348,7 +350,14 @@ struct CloseWatch<'a, Out, In> {
     deadline: CloseDeadline,
 }
 
-impl<Out, In> CloseWatch<'_, Out, In> {
+#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+impl<'a, Out, In> CloseWatch<'a, Out, In> {
+    fn new(queues: &'a Queues<Out, In>) -> Self {
+        let close = &queues.close;
+        close.is_watched.store(close.is_pulled, Relaxed);
+        Self { end: EndWatch::new(queues), seen: 0, deadline: CloseDeadline::new(close.limit) }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let queues = self.end.queues;
         // Before the look: each message that is passed on later wakes this task.
