@@ -1,3 +1,5 @@
+use std::task::Poll;
+
 use futures_core::Stream;
 use futures_sink::Sink;
 
@@ -48,3 +50,8 @@ where
     type In = In;
     type TransportError = E;
 }
+
+/// The result of polling the stream of a transport.
+#[cfg_attr(not(feature = "full"), allow(dead_code, reason = "for layers, which are features"))]
+pub(crate) type Polled<T, Out = Message> =
+    Poll<Option<Result<<T as Transport<Out>>::In, <T as Transport<Out>>::TransportError>>>;

@@ -105,7 +105,7 @@ impl Table {
         }
     }
 
-    fn is_clean(self) {
+    fn assert_clean(self) {
         assert!(self.0.is_empty(), "{} ended badly:\n{}", self.0.len(), self.0.join("\n"));
     }
 }
@@ -209,7 +209,7 @@ fn layers_of_sizes() {
             talk(here, there).await
         });
     }
-    table.is_clean();
+    table.assert_clean();
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn layers_of_counts() {
             Client::<_, u32, u32, _>::by_tag(here).ready().await?.call(1).await.map(drop)
         });
     }
-    table.is_clean();
+    table.assert_clean();
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn layers_of_times() {
             reconnected(Backoff::exponential().factor(factor).max_retries(5), WhenLost::Drop)
         });
     }
-    table.is_clean();
+    table.assert_clean();
 }
 
 /// A connector whose first two attempts fail, and whose first connection is cut after one exchange.
@@ -448,7 +448,7 @@ fn sessions() {
         table.case(("SessionStore::deadline", time), move || resumed(layer(), store().deadline(time)));
         table.case(("SessionStore::ttl", time), move || resumed(layer(), store().ttl(time)));
     }
-    table.is_clean();
+    table.assert_clean();
 }
 
 /// Connects both ends of the recommended stack, each with its settings, over channels, and exchanges one message.
@@ -506,7 +506,7 @@ fn the_recommended_stack() {
         both("session_ttl", value.clone(), &|builder| builder.session_ttl(time));
         both("heartbeat", value.clone(), &|builder| builder.heartbeat(HeartbeatLayer::new(time, time)));
     }
-    table.is_clean();
+    table.assert_clean();
 }
 
 /// Calls through a pool whose server answers after 50 ms.
@@ -557,5 +557,5 @@ fn the_pool() {
             pooled(builder().min_connections(1).backoff(Backoff::fixed(time)).max_lifetime(time))
         });
     }
-    table.is_clean();
+    table.assert_clean();
 }

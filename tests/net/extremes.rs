@@ -45,7 +45,7 @@ impl Table {
         }));
     }
 
-    async fn is_clean(self) {
+    async fn assert_clean(self) {
         let bad: Vec<_> = futures_util::future::join_all(self.0).await.into_iter().flatten().collect();
         assert!(bad.is_empty(), "{} ended badly:\n{}", bad.len(), bad.join("\n"));
     }
@@ -95,7 +95,7 @@ async fn limits_of_a_web_socket() {
             table.case(name, talk(connector, format!("ws://{address}/")));
         }
     }
-    table.is_clean().await;
+    table.assert_clean().await;
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn limits_of_a_duplex_over_sse() {
         let address = serve_http(SseDuplexServer::new(|session, _| echo(session)).keep_alive(time)).await;
         table.case(("keep_alive", time), talk(SseDuplexConnector::new(), format!("http://{address}/")));
     }
-    table.is_clean().await;
+    table.assert_clean().await;
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn settings_of_event_streams() {
     for (name, limits) in limits() {
         table.case(("SseConnector::limits", name), read(SseConnector::new().limits(limits), url.clone()));
     }
-    table.is_clean().await;
+    table.assert_clean().await;
 }
 
 async fn web_transport(client: (Limits, SessionLimits), server: (Limits, SessionLimits)) -> Result<(), Error> {
@@ -198,7 +198,7 @@ async fn limits_of_web_transport() {
             table.case(name, web_transport((short, client), (short, server)));
         }
     }
-    table.is_clean().await;
+    table.assert_clean().await;
 }
 
 #[tokio::test]
@@ -233,5 +233,5 @@ async fn numbers_of_sessions_and_connections() {
             });
         }
     }
-    table.is_clean().await;
+    table.assert_clean().await;
 }

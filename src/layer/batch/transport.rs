@@ -14,7 +14,7 @@ use super::{
     sink::BatchSink,
     unpack::{self, Unpack, Unpacked},
 };
-use crate::{Error, Message, Transport, macros::accessors};
+use crate::{Error, Message, Transport, macros::accessors, transport::contract::Polled};
 
 /// The number of messages that may come in, one after another, before the layer checks for outgoing messages that have
 /// waited too long.
@@ -143,9 +143,6 @@ where
         }
     }
 }
-
-/// The result of polling the inner stream.
-type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
 
 impl<T> Batched<T>
 where

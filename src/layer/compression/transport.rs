@@ -13,10 +13,10 @@ use super::{
     compressor::Compressor,
     inflater::{Inflater, Refused},
 };
-use crate::{CloseCode, CloseFrame, Error, Message, Transport, layer::own::LayerSink, macros::accessors};
-
-/// The result of polling the inner stream.
-type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
+use crate::{
+    CloseCode, CloseFrame, Error, Message, Transport, layer::own::LayerSink, macros::accessors,
+    transport::contract::Polled,
+};
 
 /// Compresses outgoing messages and inflates incoming ones. See the [module](super) for the complete documentation.
 ///

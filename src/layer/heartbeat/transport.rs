@@ -13,13 +13,14 @@ use super::{
     pings::{Pings, ProtocolPings},
     watchdog::Watchdog,
 };
-use crate::{Error, Message, Transport, macros::accessors, transport::signal::Mark};
+use crate::{
+    Error, Message, Transport,
+    macros::accessors,
+    transport::{contract::Polled, signal::Mark},
+};
 
 /// The maximum number of messages that one poll takes out of the stream before other tasks run.
 const BUDGET: u32 = 32;
-
-/// The result of polling the inner stream.
-type Polled<T, Out> = Poll<Option<Result<<T as Transport<Out>>::In, <T as Transport<Out>>::TransportError>>>;
 
 pin_project! {
     /// A transport that detects a dead peer, created by [`HeartbeatLayer`](super::HeartbeatLayer) and

@@ -15,13 +15,10 @@ use crate::{
     CloseCode, CloseFrame, Error, Message, Transport,
     layer::own::{Answer, LayerSink},
     rt::{Instant, Timer},
-    transport::signal::Mark,
+    transport::{contract::Polled, signal::Mark},
 };
 
 type PollItem = Poll<Option<Result<Message, Error>>>;
-
-/// The result of polling the inner stream.
-type Polled<T> = Poll<Option<Result<Message, <T as Transport>::TransportError>>>;
 
 /// The clock is checked after this many messages in a row, even if the stream never waits.
 const LOOK: u32 = 64;

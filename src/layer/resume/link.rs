@@ -16,7 +16,7 @@ use super::{
 use crate::{
     CloseCode, CloseFrame, Error, Message, Transport,
     rt::Timer,
-    transport::{signal, wakers::WakerPair},
+    transport::{contract::Polled, signal, wakers::WakerPair},
 };
 
 /// Moves the messages of a [`Ledger`] over a transport, for both halves.
@@ -201,7 +201,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     /// `poll_next` when there is more to do. `polled` is the answer of the connection if it was polled.
     fn poll_slowly(
         &mut self,
-        mut polled: Option<Poll<Option<Result<Message, T::TransportError>>>>,
+        mut polled: Option<Polled<T>>,
         ledger: &mut Ledger,
         cx: &mut Context<'_>,
     ) -> Poll<Received> {
@@ -300,11 +300,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     }
 
     /// Handles what the transport below returned.
-    fn read(
-        &mut self,
-        polled: Poll<Option<Result<Message, T::TransportError>>>,
-        ledger: &mut Ledger,
-    ) -> Poll<Result<Option<Message>, LinkEnd>> {
+    fn read(&mut self, polled: Polled<T>, ledger: &mut Ledger) -> Poll<Result<Option<Message>, LinkEnd>> {
         let message = match ready!(polled) {
             Some(Ok(message)) => message,
             _ if self.heard_bye => return Poll::Ready(Err(LinkEnd::Over)),

@@ -720,7 +720,9 @@ fn a_request_that_is_made_while_the_transport_is_in_use_is_sent_by_the_task_that
 }
 
 /// A correlation that looks at its client.
-struct Looking(Rc<RefCell<Option<Client<Channel<u32, u32>, u32, u32, Looking>>>>);
+struct Looking(Rc<RefCell<Option<LookingClient>>>);
+
+type LookingClient = Client<Channel<u32, u32>, u32, u32, Looking>;
 
 impl Correlate<u32, u32> for Looking {
     const IN_ORDER: bool = true;
