@@ -190,7 +190,7 @@ impl<S> Layer<S> for ResumeLayer {
 
 /// A connector whose connections belong to one session, created by [`ResumeLayer`].
 ///
-/// The extensions of its response hold the [`Verdict`]. A clone is a connector of the same session.
+/// The extensions of its response hold the [`Verdict`](super::Verdict). A clone is a connector of the same session.
 #[derive(Clone, Debug)]
 pub struct Resume<S> {
     connector: S,
