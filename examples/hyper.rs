@@ -7,9 +7,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -45,7 +43,7 @@ async fn serve(listener: TcpListener, stop: impl Future<Output = ()>) -> Result<
         async move {
             match request.uri().path() {
                 "/echo" => upgrade.call(request).await,
-                _ => Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("the WebSocket is at /echo\n")))),
+                _ => Ok::<_, Infallible>(Response::new("the WebSocket is at /echo\n".into())),
             }
         }
     });

@@ -79,7 +79,7 @@ impl Service<http::Request<()>> for Road {
             let url = match kind {
                 TransportKind::WebTransport => format!("https://{udp}/wt"),
                 TransportKind::WebSocket => format!("ws://{tcp}/ws"),
-                TransportKind::Sse => format!("http://{tcp}/sse"),
+                _ => format!("http://{tcp}/sse"),
             };
             *request.uri_mut() = url.parse().map_err(|_| Error::config("no URL"))?;
             Ok(match kind {
@@ -88,7 +88,7 @@ impl Service<http::Request<()>> for Road {
                     connector.oneshot(request).await?.map(Into::into)
                 }
                 TransportKind::WebSocket => WebSocketConnector::new().oneshot(request).await?.map(Into::into),
-                TransportKind::Sse => SseDuplexConnector::new().oneshot(request).await?.map(Into::into),
+                _ => SseDuplexConnector::new().oneshot(request).await?.map(Into::into),
             })
         })
     }
@@ -126,7 +126,7 @@ async fn main() -> Result<(), BoxError> {
 
     // One client over each transport.
     let mut clients = Vec::new();
-    for kind in TransportKind::ALL {
+    for kind in TransportKind::all() {
         let road = Road { kind: Arc::new(Mutex::new(kind)), tcp, udp, certificate: hash };
         let mut client = OptimizedTransport::builder().connect_with(road.clone(), "https://localhost/").await?;
         client.send_message(Message::text("hello")).await?;

@@ -79,18 +79,18 @@ async fn main() -> Result<(), BoxError> {
         let url = match kind {
             TransportKind::WebTransport => format!("https://{udp}/wt"),
             TransportKind::WebSocket => format!("ws://{tcp}/ws"),
-            TransportKind::Sse => format!("http://{tcp}/sse"),
+            _ => format!("http://{tcp}/sse"),
         };
         let request = Request::get(url).header(header::AUTHORIZATION, format!("Bearer {token}"));
         let request = request.body(()).map_err(|error| Error::config("no request").with_source(error))?;
         Ok(match kind {
             TransportKind::WebTransport => web_transport.clone().oneshot(request).await?.into_body().into(),
             TransportKind::WebSocket => WebSocketConnector::new().oneshot(request).await?.into_body().into(),
-            TransportKind::Sse => SseDuplexConnector::new().oneshot(request).await?.into_body().into(),
+            _ => SseDuplexConnector::new().oneshot(request).await?.into_body().into(),
         })
     };
     let mut clients = Vec::new();
-    for kind in TransportKind::ALL {
+    for kind in TransportKind::all() {
         let refused = connect(kind, "guessed").await.map(drop);
         println!("{kind}, with a token that was guessed: {refused:?}");
         let mut client = connect(kind, "a-secret").await?;
@@ -99,7 +99,7 @@ async fn main() -> Result<(), BoxError> {
         clients.push(client);
     }
     println!("shared: {} sessions, {} connections of one subject", server.session_count(), limit.connections());
-    for kind in TransportKind::ALL {
+    for kind in TransportKind::all() {
         let fourth = connect(kind, "a-secret").await.map(drop);
         println!("{kind}, one connection too many: {fourth:?}");
     }

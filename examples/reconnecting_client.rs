@@ -80,7 +80,7 @@ async fn watch(handle: ReconnectHandle, session: ResumeHandle) {
     while let Some(state) = states.next().await {
         match state {
             State::Connected => println!("    connected: {}", told(session.verdict())),
-            State::Reconnecting { attempt, cause, after } => {
+            State::Reconnecting { attempt, cause, after, .. } => {
                 println!("    attempt {attempt} in {after:.0?}, because: {cause}");
             }
             _ => {}
@@ -95,7 +95,7 @@ fn told(verdict: Option<Verdict>) -> String {
             format!("the session goes on, {replayed} messages sent again, none lost")
         }
         Some(Verdict::Fresh { lost }) => format!("the server has forgotten us, {lost} messages are lost"),
-        None => "no session".into(),
+        _ => "no session".into(),
     }
 }
 

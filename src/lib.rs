@@ -111,7 +111,7 @@ while let Some(order) = receiver.receive().await {
 //!
 //! | feature | crates | what it adds |
 //! |---|---|---|
-//! | `websocket` (default) | 57 | `transport::websocket`: client and server, on tungstenite and hyper |
+//! | `websocket` (default) | 56 | `transport::websocket`: client and server, on tungstenite and hyper |
 //! | `sse` | 49 | `transport::sse`: server-sent events, client and server; SSE with POST as a transport of messages |
 //! | `webtransport` | 89 | `transport::webtransport`: WebTransport over HTTP/3, client and server: streams, datagrams |
 //! | `dev-certificate` | 96 | a certificate for WebTransport in development, created by one call |
@@ -136,15 +136,15 @@ while let Some(order) = receiver.receive().await {
 //! | `resume` | 22 | `layer::resume`: sessions that outlive connections |
 //! | `tracing` (default) | 18 | logs, as tracing events, of connections that a server refuses or closes |
 //! | `trace` | 21 | `layer::trace`: tracing spans, metrics, W3C trace context |
-//! | `optimized` | 85 | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
+//! | `optimized` | 84 | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
 //! | `adaptive` | 122 | `stack::adaptive`: falls back from WebTransport to WebSocket to SSE + POST; one server for all |
-//! | `context` | 90 | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
+//! | `context` | 89 | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
 //! | `pool` | 17 | `stack::pool`: a pool of connections to one target, shared by many calls |
 //! | `test-util` | 15 | contract checks, a scripted transport and fault injection, for testing your own layers |
 //! | `full` | 207 | all of the above |
 //!
 //! The column *crates* is the number of crates that the feature alone compiles on Linux, itself not included. The
-//! default features compile 65, no features 15, and `limit` with `auth` 29. Features share most of
+//! default features compile 64, no features 15, and `limit` with `auth` 29. Features share most of
 //! their crates. The counts are those of this repository's `Cargo.lock`, which selects the smallest Unicode tables for
 //! host names: `cargo update -p idna_adapter --precise 1.1.0` in an application does the same.
 //!
@@ -192,6 +192,28 @@ pub use self::{
         WhenFull, channel,
     },
 };
+
+// Crates whose types are part of this API, in the version that it uses (`docs/stability.md`).
+#[cfg(all(feature = "axum", not(target_arch = "wasm32")))]
+#[doc(no_inline)]
+pub use axum_core;
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "limit"), not(target_arch = "wasm32")))]
+#[doc(no_inline)]
+pub use http_body;
+#[cfg(feature = "rkyv")]
+#[doc(no_inline)]
+pub use rkyv;
+#[cfg(all(feature = "webtransport", not(feature = "tls"), not(target_arch = "wasm32")))]
+#[doc(no_inline)]
+pub use rustls;
+#[cfg(feature = "json")]
+#[doc(no_inline)]
+pub use serde;
+#[cfg(all(feature = "tls", not(target_arch = "wasm32")))]
+#[doc(no_inline)]
+pub use tokio_rustls::rustls;
+#[doc(no_inline)]
+pub use {bytes, futures_core, futures_sink, http, tower, tower_layer, tower_service};
 
 #[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../README.md")]

@@ -95,8 +95,8 @@ fn tell(connector: &AdaptiveConnector) {
             match decided.decision {
                 Decision::FellBack { kind, reason, .. } => println!("    {kind} fell back: {reason}"),
                 Decision::Stopped { kind, reason, .. } => println!("    {kind} stopped: {reason}"),
-                Decision::LostMidSession { kind, error } => println!("    {kind} is dead: {error}"),
-                Decision::Connected { kind, after } => println!("    {kind} connected in {} ms", after.as_millis()),
+                Decision::LostMidSession { kind, error, .. } => println!("    {kind} is dead: {error}"),
+                Decision::Connected { kind, after, .. } => println!("    {kind} connected in {} ms", after.as_millis()),
                 _ => {}
             }
         }

@@ -50,6 +50,7 @@ impl<C> fmt::Debug for Encoded<C> {
 }
 
 /// An outgoing item of an [`EncodeOnce`]: a value for this connection alone, or one that was encoded for many.
+#[non_exhaustive]
 pub enum Outbound<C: Codec> {
     /// A value, which is encoded for this connection.
     Value(C::Out),

@@ -42,6 +42,7 @@ pub struct HybridCodec<Out, In = Out, P = Mirror> {
 
 /// One of the two formats of a [`HybridCodec`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Format {
     /// JSON, in text messages.
     Json,

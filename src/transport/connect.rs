@@ -86,11 +86,21 @@ impl fmt::Debug for Unacknowledged {
 /// reconnecting layer received and the connector's previous response. A connector with several transports learns from
 /// it which of them stopped working; other connectors ignore it.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct LostConnection {
     /// The error that ended the connection.
     pub error: Error,
     /// The head of the response that created the connection, including its extensions.
     pub response: Arc<http::response::Parts>,
+}
+
+impl LostConnection {
+    /// Creates the value that a reconnecting layer puts into the request, for tests of a connector and for reconnecting
+    /// layers of your own.
+    #[must_use]
+    pub fn new(error: Error, response: Arc<http::response::Parts>) -> Self {
+        Self { error, response }
+    }
 }
 
 impl fmt::Debug for LostConnection {

@@ -50,9 +50,10 @@ pub(super) use limit_setters;
 /// use tower_transport::Limits;
 ///
 /// let limits = Limits::new().message(64 * 1024).handshake(Duration::from_secs(3));
-/// assert_eq!(limits, Limits { message: 65_536, handshake: Duration::from_secs(3), ..Limits::default() });
+/// assert_eq!((limits.message, limits.frame), (65_536, 1 << 20));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// The maximum message size, in bytes of payload, both ways.
     pub message: usize,

@@ -45,6 +45,7 @@ pub struct Queue<Out = Message, In = Out> {
 }
 
 /// The policy for a message that is sent to a full outgoing queue.
+#[non_exhaustive]
 pub enum WhenFull<Out> {
     /// Senders wait their turn, first come, first served.
     Block,

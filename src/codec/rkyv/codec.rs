@@ -13,7 +13,9 @@ use bytes::Bytes;
 use rkyv::{
     Archive, SerializeUnsized,
     api::{access_with_context, high::HighSerializer},
+    primitive::{ArchivedU32, ArchivedUsize},
     rancor::{BoxedError, Strategy},
+    rend::u32_le,
     ser::{Serializer, allocator::Arena, sharing::Share},
     util::AlignedVec,
     validation::{Validator, archive::ArchiveValidator, shared::SharedValidator},
@@ -31,6 +33,18 @@ use crate::{
     },
 };
 
+// The features of rkyv decide its format, and any crate of a build can enable them. An archive does not describe its
+// format, so a peer would read other values, or refuse every message.
+const _: () = {
+    assert!(
+        size_of::<ArchivedUsize>() == 4,
+        "a crate of this build enables rkyv's feature `pointer_width_16` or `_64`"
+    );
+    assert!(align_of::<ArchivedU32>() == 4, "a crate of this build enables rkyv's feature `unaligned`");
+    // Does not compile if a crate of this build enables rkyv's feature `big_endian`.
+    let _little_endian: fn(u32_le) -> ArchivedU32 = |number| number;
+};
+
 /// A codec for rkyv archives in binary messages.
 ///
 /// `Out` derives [`rkyv::Archive`] and [`rkyv::Serialize`]. The type `In` selects the form of incoming values:
@@ -42,8 +56,8 @@ use crate::{
 /// Every archive is validated in full before the first access, since it comes from a peer. An archive at an unsuitable
 /// address is copied to an aligned one in a kept buffer; [`realigned`](Self::realigned) counts these copies.
 ///
-/// Both ends must have the same definition of the type and the same rkyv format features: an archive does not describe
-/// itself.
+/// Both ends must have the same definition of the type: an archive does not describe itself. A build in which a crate
+/// enables a feature of rkyv that changes the format (`big_endian`, `unaligned`, `pointer_width_*`) does not compile.
 ///
 /// # Cost
 ///

@@ -217,6 +217,7 @@ impl<T: fmt::Debug, S: TokenSource> fmt::Debug for FirstMessage<T, S> {
 
 /// How a client writes its first message. A server reads both forms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Form {
     /// `{"token":"..."}`, as text.
     #[default]

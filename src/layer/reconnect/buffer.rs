@@ -42,6 +42,7 @@ use crate::{
 /// passes it to its [`Receiver`](crate::Receiver) and to the next [`flush`](crate::Sender::flush) of each sender, and
 /// continues to write. `Fail` is the default because it alone neither loses nor repeats a message unnoticed.
 #[derive(Default)]
+#[non_exhaustive]
 pub enum WhenLost<Out> {
     /// The messages are lost, and the next call of the sink fails, once.
     #[default]

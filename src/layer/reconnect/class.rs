@@ -2,6 +2,7 @@ use crate::{CloseCode, Error};
 
 /// The meaning of an error for the connection, as a [classifier](super::ReconnectLayer::classify) decides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Class {
     /// The connection is lost, or the attempt failed. Another attempt may succeed.
     Retry,

@@ -26,6 +26,7 @@ pub enum State {
     /// Neither connected nor connecting: before the first poll, and after a close by either side.
     Disconnected,
     /// An attempt to connect is in progress.
+    #[non_exhaustive]
     Connecting {
         /// The number of the attempt. It is 1 for the first one after the backoff was reset.
         attempt: u32,
@@ -33,6 +34,7 @@ pub enum State {
     /// There is a connection. The messages of the on-connect hook are being sent or have been sent.
     Connected,
     /// The connection was lost, or an attempt failed. Another attempt follows.
+    #[non_exhaustive]
     Reconnecting {
         /// The number of the next attempt.
         attempt: u32,
@@ -42,6 +44,7 @@ pub enum State {
         after: Duration,
     },
     /// There is no further attempt.
+    #[non_exhaustive]
     Failed {
         /// The error of the last attempt or connection.
         cause: Error,

@@ -26,6 +26,7 @@ use crate::{Error, layer::stall::Patience, rt::Instant};
 /// It describes what *this* end sent. The messages of the peer are in order as well: under [`Resumed`](Self::Resumed)
 /// they continue without a gap or a duplicate. Under [`Fresh`](Self::Fresh) this end cannot know what it missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Verdict {
     /// The first connection of a session: there was nothing to resume.
     New,

@@ -1,5 +1,6 @@
 /// A metric that this crate reports to the [`metrics`] facade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Metric {
     /// The name of the metric.
     pub name: &'static str,
@@ -13,6 +14,7 @@ pub struct Metric {
 
 /// The kinds of metrics of the [`metrics`] facade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MetricKind {
     /// A value that only increases.
     Counter,

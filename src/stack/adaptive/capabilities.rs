@@ -35,11 +35,13 @@ pub enum Standing {
     /// Enabled but not yet tried.
     Untried,
     /// The last attempt succeeded.
+    #[non_exhaustive]
     Worked {
         /// The time since that attempt.
         ago: Duration,
     },
     /// The last attempt failed, or the path of a connection went dead.
+    #[non_exhaustive]
     Failed {
         /// The reason for the failure.
         reason: Reason,

@@ -26,11 +26,13 @@ pub struct Decided {
 #[non_exhaustive]
 pub enum Decision {
     /// The attempt starts with the transport that worked recently, which is not necessarily the preferred one.
+    #[non_exhaustive]
     Remembered {
         /// The remembered transport.
         kind: TransportKind,
     },
     /// An attempt to connect by a transport started.
+    #[non_exhaustive]
     Started {
         /// The transport that was started.
         kind: TransportKind,
@@ -38,6 +40,7 @@ pub enum Decision {
         after: Duration,
     },
     /// A transport failed to connect, and the others are tried.
+    #[non_exhaustive]
     FellBack {
         /// The transport that failed.
         kind: TransportKind,
@@ -49,6 +52,7 @@ pub enum Decision {
         after: Duration,
     },
     /// A transport failed to connect for a reason that also applies to others, which are skipped or cancelled.
+    #[non_exhaustive]
     Stopped {
         /// The transport that failed.
         kind: TransportKind,
@@ -60,6 +64,7 @@ pub enum Decision {
         after: Duration,
     },
     /// A transport connected. The other attempts are cancelled.
+    #[non_exhaustive]
     Connected {
         /// The transport that connected.
         kind: TransportKind,
@@ -67,6 +72,7 @@ pub enum Decision {
         after: Duration,
     },
     /// No transport connected: the attempt failed.
+    #[non_exhaustive]
     Failed {
         /// The error that the caller gets.
         error: Error,
@@ -74,6 +80,7 @@ pub enum Decision {
         after: Duration,
     },
     /// The path of a connection went dead. This transport is tried last for as long as outcomes are remembered.
+    #[non_exhaustive]
     LostMidSession {
         /// The transport of that connection.
         kind: TransportKind,
@@ -81,6 +88,7 @@ pub enum Decision {
         error: Error,
     },
     /// The reader was too slow. This item stands for the oldest decisions, which were dropped.
+    #[non_exhaustive]
     Missed {
         /// The number of dropped decisions.
         decisions: u64,

@@ -1,14 +1,15 @@
 use std::fmt;
 
-/// One of the three transports that an [`AdaptiveTransport`](super::AdaptiveTransport) can be.
+/// A transport that an [`AdaptiveTransport`](super::AdaptiveTransport) can be. Later versions may add one.
 ///
 /// ```
 /// use tower_transport::stack::adaptive::TransportKind;
 ///
-/// assert_eq!(TransportKind::ALL.map(TransportKind::as_str), ["webtransport", "websocket", "sse"]);
+/// assert!(TransportKind::all().map(TransportKind::as_str).eq(["webtransport", "websocket", "sse"]));
 /// assert_eq!(TransportKind::Sse.to_string(), "SSE + POST");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum TransportKind {
     /// A stream of a WebTransport session: HTTP/3 over QUIC, that is, over UDP and always with TLS.
     WebTransport,
@@ -19,8 +20,12 @@ pub enum TransportKind {
 }
 
 impl TransportKind {
-    /// All transports, the preferred one first.
-    pub const ALL: [Self; 3] = [Self::WebTransport, Self::WebSocket, Self::Sse];
+    pub(super) const ALL: [Self; 3] = [Self::WebTransport, Self::WebSocket, Self::Sse];
+
+    /// Returns all transports, the preferred one first.
+    pub fn all() -> impl Iterator<Item = Self> + Clone + fmt::Debug {
+        Self::ALL.into_iter()
+    }
 
     /// Returns the kind as one word for a metric label or a log: `webtransport`, `websocket`, `sse`.
     #[must_use]

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::transport::Direction;
-use crate::transport::wakers::WakerPair;
+use crate::{macros::accessors, transport::wakers::WakerPair};
 
 pin_project! {
     /// A byte stream with injected faults: put it below a WebSocket to cut the connection in the middle of a frame.
@@ -111,9 +111,10 @@ impl<T> FaultIo<T> {
         (Self { inner, link: link.clone() }, IoFaults(link))
     }
 
-    /// Returns the inner byte stream, without its faults.
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "byte stream",
+        get_mut: "Bytes that are read or written there meet no faults.",
+        into_inner: ", without its faults.",
     }
 }
 
@@ -187,6 +188,7 @@ impl<T: AsyncWrite> AsyncWrite for FaultIo<T> {
 
 /// How a byte stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Cut {
     /// Reading returns the end of the stream (as after a FIN); writing fails with `BrokenPipe`.
     Eof,

@@ -3,15 +3,16 @@
 
 use std::{
     error::Error as StdError,
+    future::poll_fn,
     io,
-    pin::pin,
+    pin::{Pin, pin},
     time::{Duration, SystemTime},
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
 use http::{HeaderMap, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
+use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -48,7 +49,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut sender, connection) = client().handshake(TokioIo::new(io)).await.map_err(http_error)?;
-    let response = pin!(sender.send_request(request.map(|()| Empty::<Bytes>::new())));
+    let response = pin!(sender.send_request(request.map(|()| String::new())));
     let connection = pin!(connection.without_shutdown());
     let (response, connection) = match select(response, connection).await {
         Either::Left((response, connection)) => (response.map_err(http_error)?, Either::Left(connection)),
@@ -104,7 +105,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 pub(crate) async fn read_body(mut body: Incoming) -> Bytes {
     let mut read = BytesMut::new();
     let all = async {
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
             if let Ok(data) = frame.into_data() {
                 let room = MAX_BODY - read.len();
                 read.extend_from_slice(&data[..data.len().min(room)]);

@@ -132,8 +132,8 @@ impl From<tokio::net::UnixStream> for Socket {
 }
 
 #[cfg(feature = "tls")]
-impl From<tokio_rustls::client::TlsStream<Box<Self>>> for Socket {
-    fn from(tls: tokio_rustls::client::TlsStream<Box<Self>>) -> Self {
+impl Socket {
+    pub(super) fn over_tls(tls: tokio_rustls::client::TlsStream<Box<Self>>) -> Self {
         Self(Kind::Tls(Box::new(tls)))
     }
 }

@@ -62,5 +62,5 @@ pub(super) async fn handshake(socket: Socket, host: &str, config: Arc<ClientConf
             false => Error::from(error),
         }
     })?;
-    Ok(stream.into())
+    Ok(Socket::over_tls(stream))
 }

@@ -46,6 +46,7 @@ mod handshake;
 mod incoming;
 mod transport;
 mod upgrade;
+mod upgrade_body;
 mod write_buffer;
 
 #[cfg(feature = "axum")]
@@ -55,5 +56,6 @@ pub use self::{
     connector::{Connecting, WebSocketConnector},
     transport::WebSocket,
     upgrade::WebSocketUpgrade,
+    upgrade_body::UpgradeBody,
 };
 pub use super::dial::Socket;

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     CloseFrame, Error, Limits, Message, log,
+    macros::accessors,
     transport::{
         admission::Admission,
         closing::{self, Closable, Closing, Phase, Received},
@@ -137,9 +138,10 @@ impl<S> WebSocket<S> {
         self.subprotocol.as_deref()
     }
 
-    /// Returns the underlying byte stream.
-    pub fn get_ref(&self) -> &S {
-        &self.io
+    accessors! {
+        io: S, "byte stream",
+        get_mut: "Bytes that are read or written there break the connection; use it for the stream's options.",
+        into_inner: ". Bytes that were read ahead, and those that are not yet written, are lost.",
     }
 
     /// Returns the close frame that the peer sent, once it has arrived.

@@ -6,13 +6,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header, request};
-use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use tower_service::Service;
 
-use super::{Socket, WebSocket, handshake::check_request};
+use super::{Socket, UpgradeBody, WebSocket, handshake::check_request};
 use crate::{
     Limits,
     log::{self, Peer},
@@ -98,7 +96,7 @@ pub(super) struct UpgradeRequest {
 
 /// An accepted handshake: the response, and the resulting connection.
 pub(super) struct PendingUpgrade {
-    pub(super) answer: Response<Full<Bytes>>,
+    pub(super) answer: Response<UpgradeBody>,
     on_upgrade: OnUpgrade,
     limits: Limits,
     subprotocol: Option<Box<str>>,
@@ -165,7 +163,7 @@ impl AcceptConfig {
         let seat = self.enter()?;
         let UpgradeRequest { accept, on_upgrade, permit, peer } = asked;
         let admission = Admission::new(permit, seat.clone(), peer, self.limits.close);
-        let mut answer = Response::new(Full::default());
+        let mut answer = Response::new(UpgradeBody::default());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = answer.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -191,7 +189,7 @@ impl AcceptConfig {
 
 impl PendingUpgrade {
     /// Returns the response, and runs `handler` once the connection is upgraded.
-    pub(super) fn spawn<F>(self, handler: impl FnOnce(WebSocket) -> F + Send + 'static) -> Response<Full<Bytes>>
+    pub(super) fn spawn<F>(self, handler: impl FnOnce(WebSocket) -> F + Send + 'static) -> Response<UpgradeBody>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -209,7 +207,7 @@ impl PendingUpgrade {
 }
 
 /// Returns the response to a request that is not an acceptable handshake.
-pub(super) fn refuse(refusal: Refusal) -> Response<Full<Bytes>> {
+pub(super) fn refuse(refusal: Refusal) -> Response<UpgradeBody> {
     let mut response = refusal.into_response("GET");
     if response.status() == StatusCode::UPGRADE_REQUIRED {
         let headers = response.headers_mut();
@@ -217,7 +215,7 @@ pub(super) fn refuse(refusal: Refusal) -> Response<Full<Bytes>> {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
-    response.map(Full::from)
+    response.map(UpgradeBody::from)
 }
 
 impl<H, F, B> Service<Request<B>> for WebSocketUpgrade<H>
@@ -225,7 +223,7 @@ where
     H: FnOnce(WebSocket, request::Parts) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<UpgradeBody>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
 

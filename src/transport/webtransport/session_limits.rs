@@ -33,6 +33,7 @@ use crate::transport::limits::limit_setters;
 /// assert_eq!((limits.streams, limits.uni_streams), (8, 100));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SessionLimits {
     /// The maximum number of bidirectional streams that the peer may have open at once.
     pub streams: u32,

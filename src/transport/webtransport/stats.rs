@@ -52,12 +52,12 @@ impl Session {
     /// once a second is cheap.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::from(quinn::Connection::stats(self.quic()))
+        Stats::of(quinn::Connection::stats(self.quic()))
     }
 }
 
-impl From<quinn::ConnectionStats> for Stats {
-    fn from(stats: quinn::ConnectionStats) -> Self {
+impl Stats {
+    fn of(stats: quinn::ConnectionStats) -> Self {
         let quinn::ConnectionStats { udp_tx, udp_rx, frame_tx, frame_rx, path, .. } = stats;
         Self {
             rtt: path.rtt,

@@ -29,7 +29,7 @@ use tower_transport::{
     },
     transport::{
         sse::{SseDuplexConnector, SseDuplexServer},
-        websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+        websocket::{UpgradeBody, WebSocket, WebSocketConnector, WebSocketUpgrade},
         webtransport::{Certificate, WebTransportConnector, WebTransportServer},
     },
 };
@@ -773,7 +773,7 @@ async fn an_adaptive_connector_asks_again_when_no_transport_accepts_the_name() {
         let offers = request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
         async move {
             let refused = |status| {
-                let mut response = Response::new(Full::<Bytes>::default());
+                let mut response = Response::new(UpgradeBody::default());
                 *response.status_mut() = status;
                 Ok(response)
             };

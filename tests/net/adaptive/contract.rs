@@ -55,7 +55,7 @@ async fn pair(kind: TransportKind) -> (AdaptiveTransport, AdaptiveTransport) {
                 }
             });
         }
-        TransportKind::Sse => {
+        _ => {
             let sse = SseDuplexServer::new(move |sse, _| give(accepted, sse));
             tokio::spawn(async move {
                 while let Ok((tcp, _)) = listener.accept().await {
@@ -65,7 +65,7 @@ async fn pair(kind: TransportKind) -> (AdaptiveTransport, AdaptiveTransport) {
         }
     }
     let mut endpoints = Endpoints::new(&base).unwrap().web_transport(&udp).unwrap();
-    for other in TransportKind::ALL.into_iter().filter(|other| *other != kind) {
+    for other in TransportKind::all().filter(|other| *other != kind) {
         endpoints = endpoints.without(other);
     }
     let connector = AdaptiveConnector::new(endpoints).web_transport(trusted);

@@ -59,7 +59,7 @@ async fn where_udp_is_swallowed_it_is_websocket_and_remembered() {
     let mut decisions = connector.decisions();
     assert_eq!(connect(connector.clone()).await.unwrap(), TransportKind::WebSocket);
     let first = decisions.next().await.unwrap().decision;
-    assert!(matches!(first, Decision::Remembered { kind: TransportKind::WebSocket }), "{first:?}");
+    assert!(matches!(first, Decision::Remembered { kind: TransportKind::WebSocket, .. }), "{first:?}");
     connector.forget();
     assert_eq!(connect(connector).await.unwrap(), TransportKind::WebTransport);
 }

@@ -11,7 +11,6 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -23,7 +22,10 @@ use super::{
 use crate::{
     log,
     stack::adaptive::TransportKind,
-    transport::sse::{SseDuplexAnswer, SseDuplexBody},
+    transport::{
+        sse::{SseDuplexAnswer, SseDuplexBody},
+        websocket::UpgradeBody,
+    },
 };
 
 /// The HTTP transports of a [`SessionServer`](super::SessionServer), or one of them: a `Service` of HTTP requests for
@@ -233,24 +235,24 @@ pub struct SessionBody(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Sentence(Full<Bytes>),
+    Sentence(UpgradeBody),
     Events(SseDuplexBody),
 }
 
 impl Default for Kind {
     fn default() -> Self {
-        Self::Sentence(Full::default())
+        Self::Sentence(UpgradeBody::default())
     }
 }
 
 impl SessionBody {
     fn sentence(text: &'static str) -> Self {
-        Full::from(text).into()
+        UpgradeBody::from(text).into()
     }
 }
 
-impl From<Full<Bytes>> for SessionBody {
-    fn from(body: Full<Bytes>) -> Self {
+impl From<UpgradeBody> for SessionBody {
+    fn from(body: UpgradeBody) -> Self {
         Self(Kind::Sentence(body))
     }
 }

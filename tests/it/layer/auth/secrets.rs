@@ -72,7 +72,7 @@ fn no_debug_text_has_the_url_or_the_headers_of_a_request_in_it() {
     let pool = PoolBuilder::new(WebSocketConnector::new(), request);
     let (mut answer, ()) = http::Response::new(()).into_parts();
     answer.headers.insert("set-cookie", TAINT.parse().unwrap());
-    let lost = LostConnection { error: Error::closed("cut"), response: Arc::new(answer) };
+    let lost = LostConnection::new(Error::closed("cut"), Arc::new(answer));
     for shown in [&pool as &dyn std::fmt::Debug, &lost] {
         let text = format!("{shown:?} {shown:#?}");
         assert!(!text.contains("taint"), "{text}");

@@ -64,7 +64,7 @@ async fn a_url_that_is_none_fails_the_first_use_and_nobody_is_called() {
     assert!(transport.receive_message().await.unwrap().unwrap_err().is_config());
     assert!(transport.receive_message().await.is_none());
     assert!(transport.send_message("x".into()).await.unwrap_err().is_closed());
-    assert!(matches!(transport.handle().state(), State::Failed { cause } if cause.is_config()));
+    assert!(matches!(transport.handle().state(), State::Failed { cause, .. } if cause.is_config()));
     assert_eq!(server.attempts(), 0);
     assert!(Target::parse("not a url").unwrap_err().is_config());
     assert!(Target::parse("ws://example.com").is_ok());
@@ -193,7 +193,7 @@ async fn lose_after(transport: &mut super::Stack, server: &Server, time: Duratio
     drop(server.accept());
     assert!(transport.receive_message().now_or_never().is_none());
     match connected.state() {
-        State::Reconnecting { attempt, after, cause } => {
+        State::Reconnecting { attempt, after, cause, .. } => {
             assert!(cause.is_closed());
             (attempt, after)
         }

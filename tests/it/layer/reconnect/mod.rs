@@ -147,10 +147,10 @@ fn closed(code: u16) -> Message {
 fn word(state: &State) -> String {
     match state {
         State::Disconnected => "disconnected".into(),
-        State::Connecting { attempt } => format!("connecting {attempt}"),
+        State::Connecting { attempt, .. } => format!("connecting {attempt}"),
         State::Connected => "connected".into(),
         State::Reconnecting { attempt, after, .. } => format!("reconnecting {attempt} after {after:?}"),
-        State::Failed { cause } => format!("failed: {cause}"),
+        State::Failed { cause, .. } => format!("failed: {cause}"),
         other => format!("{other:?}"),
     }
 }

@@ -95,7 +95,7 @@ async fn a_close_that_forbids_to_come_back_is_the_last_message_and_a_failure() {
         drop(peer);
         assert_eq!(transport.receive_message().await.unwrap().unwrap(), closed(code));
         assert!(transport.receive_message().await.is_none());
-        let State::Failed { cause } = transport.handle().state() else { panic!("{code} is a failure") };
+        let State::Failed { cause, .. } = transport.handle().state() else { panic!("{code} is a failure") };
         assert_eq!(cause.close_frame().unwrap().code().get(), code);
         assert_eq!(server.attempts(), 1);
     }

@@ -23,7 +23,7 @@ async fn every_client_is_told_1001_and_nobody_gets_in_any_more() {
     let server = SessionServer::new(acceptor(), greeter());
     let house = House::open(&server, Host::Hyper).await;
     let mut clients = Vec::new();
-    for kind in TransportKind::ALL {
+    for kind in TransportKind::all() {
         // Without the stack, which would go on to another server.
         let response = within(house.road(kind).oneshot(Request::new(()))).await.unwrap();
         let mut transport = response.into_body();
@@ -36,7 +36,7 @@ async fn every_client_is_told_1001_and_nobody_gets_in_any_more() {
     }
     within(server.close(LONG)).await.unwrap();
     assert_eq!(server.session_count(), 0);
-    for (kind, client) in TransportKind::ALL.into_iter().zip(clients) {
+    for (kind, client) in TransportKind::all().zip(clients) {
         let (told, is_over) = within(client).await.unwrap();
         let Some(Ok(Message::Close(Some(frame)))) = told else { panic!("{kind}: {told:?}") };
         assert_eq!(frame.code(), CloseCode::AWAY, "{kind}");
@@ -55,7 +55,7 @@ async fn a_client_of_this_crate_looks_for_another_server() {
     let server = SessionServer::new(acceptor(), greeter());
     let house = House::open(&server, Host::Hyper).await;
     let mut clients = Vec::new();
-    for kind in TransportKind::ALL {
+    for kind in TransportKind::all() {
         let builder = OptimizedTransport::builder().backoff(Backoff::fixed(LONG));
         let mut session = within(builder.connect_with(house.road(kind), "https://localhost/")).await.unwrap();
         hear(&mut session).await;
@@ -86,7 +86,7 @@ async fn whose_handler_does_not_end_is_cut_when_the_time_is_over() {
     });
     let house = House::open(&server, Host::Hyper).await;
     let mut sessions = Vec::new();
-    for kind in TransportKind::ALL {
+    for kind in TransportKind::all() {
         sessions.push(house.connect(kind).await.unwrap());
     }
     let error = within(server.close(Duration::from_millis(10))).await.unwrap_err();

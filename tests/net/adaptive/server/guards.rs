@@ -39,7 +39,7 @@ async fn who_shows_no_good_token_is_refused_over_each_and_who_does_is_known_over
     for host in [Host::Hyper, Host::Axum] {
         let server = SessionServer::new(acceptor(), who).guard(AuthGuardLayer::new(tokens()));
         let house = House::open(&server, host).await;
-        for kind in TransportKind::ALL {
+        for kind in TransportKind::all() {
             for road in [house.road(kind), house.road(kind).token("guessed")] {
                 let error = road.connect().await.unwrap_err();
                 assert_eq!(error.status(), Some(StatusCode::UNAUTHORIZED), "{kind}: {error}");
@@ -78,7 +78,7 @@ async fn so_many_connections_of_one_key_over_all_transports() {
     let house = House::open(&server, Host::Hyper).await;
     let road = house.road(WebTransport);
     let (mut first, _second) = (road.connect().await.unwrap(), house.connect(WebSocket).await.unwrap());
-    for kind in TransportKind::ALL {
+    for kind in TransportKind::all() {
         let error = house.connect(kind).await.unwrap_err();
         assert_eq!(error.status(), Some(StatusCode::TOO_MANY_REQUESTS), "{kind}: {error}");
     }
@@ -87,7 +87,7 @@ async fn so_many_connections_of_one_key_over_all_transports() {
     // A connection that is lost has no place, though its session waits, and comes back.
     hear(&mut first).await;
     let handle = first.handle();
-    for kind in TransportKind::ALL {
+    for kind in TransportKind::all() {
         road.take(kind);
         handle.reconnect().unwrap().reconnect_now();
         super::house::round_trip(&mut first, "back").await;
@@ -154,7 +154,7 @@ async fn layers_of_tower_and_tower_http_are_guards_too() {
         .layer(tower::layer::layer_fn(move |_| stuck));
     let server = SessionServer::new(acceptor(), greeter()).guard(guard);
     let house = House::open(&server, Host::Hyper).await;
-    for kind in TransportKind::ALL {
+    for kind in TransportKind::all() {
         let error = house.connect(kind).await.unwrap_err();
         assert_eq!(error.status(), Some(StatusCode::SERVICE_UNAVAILABLE), "{kind}: {error}");
     }

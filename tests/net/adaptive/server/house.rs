@@ -171,7 +171,7 @@ impl Service<Request<()>> for Road {
         *request.uri_mut() = match kind {
             TransportKind::WebTransport => format!("https://{udp}/wt"),
             TransportKind::WebSocket => format!("ws://{http}/ws"),
-            TransportKind::Sse => format!("http://{http}/sse"),
+            _ => format!("http://{http}/sse"),
         }
         .parse()
         .unwrap();
@@ -186,7 +186,7 @@ impl Service<Request<()>> for Road {
                     Ok(connector.oneshot(request).await?.map(Into::into))
                 }
                 TransportKind::WebSocket => Ok(WebSocketConnector::new().oneshot(request).await?.map(Into::into)),
-                TransportKind::Sse => Ok(SseDuplexConnector::new().oneshot(request).await?.map(Into::into)),
+                _ => Ok(SseDuplexConnector::new().oneshot(request).await?.map(Into::into)),
             }
         })
     }

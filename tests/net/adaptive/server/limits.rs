@@ -47,7 +47,7 @@ async fn so_many_sessions_over_all_transports_and_no_more() {
         hear(&mut first).await;
         let mut second = house.connect(WebSocket).await.unwrap();
         hear(&mut second).await;
-        for kind in TransportKind::ALL {
+        for kind in TransportKind::all() {
             // A client that knows the stack might have come back to a session.
             let mut session = house.connect(kind).await.unwrap();
             let handle = session.handle();
@@ -61,7 +61,7 @@ async fn so_many_sessions_over_all_transports_and_no_more() {
         }
         // Those that are in are not disturbed, and come back to their sessions.
         round_trip(&mut first, "still here").await;
-        for kind in TransportKind::ALL {
+        for kind in TransportKind::all() {
             road.take(kind);
             let handle = first.handle();
             handle.reconnect().unwrap().reconnect_now();
@@ -96,7 +96,7 @@ async fn so_many_handshakes_at_once_over_all_transports() {
         tokio::spawn(async move { road.oneshot(Request::new(())).await });
         within(starts.recv()).await.unwrap();
     }
-    for kind in TransportKind::ALL {
+    for kind in TransportKind::all() {
         let error = house.connect(kind).await.unwrap_err();
         assert_eq!(error.status(), Some(StatusCode::SERVICE_UNAVAILABLE), "{kind}: {error}");
     }
@@ -117,7 +117,7 @@ async fn who_is_refused_over_webtransport_and_does_not_hang_up_takes_no_handshak
     ConnectRequest::new(url).write(&mut send).await.unwrap();
     let answer = within(ConnectResponse::read(&mut receive)).await;
     assert!(matches!(answer, Err(ConnectError::WrongStatus(Some(StatusCode::UNAUTHORIZED)))), "{answer:?}");
-    for kind in TransportKind::ALL {
+    for kind in TransportKind::all() {
         let mut session = house.road(kind).token("a-secret").connect().await.unwrap();
         hear(&mut session).await;
     }
@@ -151,7 +151,7 @@ async fn lost(handle: &OptimizedHandle) -> Error {
     within(async {
         loop {
             match handle.state() {
-                State::Reconnecting { cause, .. } | State::Failed { cause } => break cause,
+                State::Reconnecting { cause, .. } | State::Failed { cause, .. } => break cause,
                 _ => tokio::task::yield_now().await,
             }
         }
@@ -164,7 +164,7 @@ async fn the_stores_own_limit_is_one_for_all_as_well() {
     let server = SessionServer::new(builder().max_sessions(1).acceptor(), greeter());
     let house = House::open(&server, Host::Hyper).await;
     let _first = house.connect(Sse).await.unwrap();
-    for kind in TransportKind::ALL {
+    for kind in TransportKind::all() {
         let error = house.connect(kind).await.unwrap_err();
         assert_eq!(error.close_frame().map(|frame| frame.code().get()), Some(1013), "{kind}: {error:?}");
     }
@@ -195,7 +195,7 @@ async fn a_rate_limit_by_address_is_one_for_all_transports() {
         });
         let house = House::open(&server, host).await;
         let mut sessions = Vec::new();
-        for kind in TransportKind::ALL {
+        for kind in TransportKind::all() {
             sessions.push(house.connect(kind).await.unwrap());
         }
         for number in 0..BURST {

@@ -23,7 +23,7 @@ async fn one_handler_has_the_sessions_of_all_three_in_hyper_and_in_axum() {
         let server = SessionServer::new(acceptor.clone(), greeter());
         let house = House::open(&server, host).await;
         let mut sessions = Vec::new();
-        for (number, kind) in TransportKind::ALL.into_iter().enumerate() {
+        for (number, kind) in TransportKind::all().enumerate() {
             let mut session = house.connect(kind).await.unwrap();
             assert_eq!(hear(&mut session).await, format!("{} {}", number + 1, kind.as_str()), "{host:?}");
             assert!(session.capabilities().resume(), "{kind}");
@@ -53,14 +53,14 @@ async fn one_handler_has_the_sessions_of_all_three_in_hyper_and_in_axum() {
 async fn a_session_that_began_on_one_transport_goes_on_on_each_other() {
     let server = SessionServer::new(acceptor(), greeter());
     let house = House::open(&server, Host::Hyper).await;
-    for begins in TransportKind::ALL {
+    for begins in TransportKind::all() {
         let road = house.road(begins);
         let mut session = road.connect().await.unwrap();
         let greeting = hear(&mut session).await;
         assert!(greeting.ends_with(begins.as_str()), "{greeting}");
         let handle = session.handle();
         let mut connections = 1;
-        for goes_on in TransportKind::ALL {
+        for goes_on in TransportKind::all() {
             road.take(goes_on);
             handle.reconnect().unwrap().reconnect_now();
             // The same handler answers: another one would greet.
