@@ -1,4 +1,5 @@
-//! Prometheus metrics of a server and its clients over real WebSockets.
+//! Prometheus metrics of a server and its clients over real WebSockets, in a stack of your own. `OptimizedTransport`
+//! reports all of its metrics itself.
 //!
 //! ```text
 //! cargo run -p examples --bin metrics
@@ -17,11 +18,11 @@ use axum::{
 };
 use futures_util::SinkExt;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_transport::{
     BoxError, Error, Message, Queue, ServiceBuilderExt, TransportExt,
-    layer::trace::{self, Meter, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES, Role, TraceLayer},
+    layer::trace::{self, Meter, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES, Role, SECONDS_BUCKETS, TraceLayer},
     transport::websocket::{WebSocket, WebSocketConnector, WebSocketHandshake},
 };
 
@@ -82,7 +83,9 @@ async fn clients(address: &str) -> Result<(), BoxError> {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let recorder = PrometheusBuilder::new().build_recorder();
+    // Buckets, for percentiles in the dashboard.
+    let seconds = Matcher::Suffix("_seconds".into());
+    let recorder = PrometheusBuilder::new().set_buckets_for_metric(seconds, SECONDS_BUCKETS)?.build_recorder();
     let prometheus = recorder.handle();
     metrics::set_global_recorder(recorder)?;
     trace::describe();
@@ -102,7 +105,7 @@ async fn main() -> Result<(), BoxError> {
     let text = std::str::from_utf8(&text)?;
     println!("{text}");
 
-    let expected = r#"tower_transport_messages_total{name="lengths",role="client",direction="out"} 60"#;
+    let expected = r#"tower_transport_messages_total{name="lengths",role="client",network_io_direction="transmit"} 60"#;
     assert!(text.contains(expected), "60 messages were sent and counted");
     Ok(())
 }

@@ -90,7 +90,7 @@ while let Some(order) = receiver.receive().await {
 //! |---|---|
 //! | `tower_transport::handshake` | handshakes and connections that a transport, a guard or a limit refuses |
 //! | `tower_transport::transport` | connections closed for what the peer sent, or cut in a close; a failing listener |
-//! | `tower_transport::layer` | connections that a layer closes |
+//! | `tower_transport::layer` | connections that a layer closes, loses or makes again; sessions that are lost |
 //! | `tower_transport::service` | answers that the transport rejects, requests that cannot be read |
 //! | `tower_transport::stack` | sessions that do not begin, the choice of a transport |
 //! | `tower_transport` | the spans and events of `TraceLayer` (feature `trace`) |
@@ -98,9 +98,11 @@ while let Some(order) = receiver.receive().await {
 //! | level | for |
 //! |---|---|
 //! | `ERROR` | the process cannot accept connections |
-//! | `WARN` | a limit on connections or sessions, an answer or message that is lost, a misconfigured server (5xx) |
-//! | `INFO` | a client was refused (401, 403, 426, 429), or cut off for a message over a limit (1009) or a rate (1008) |
-//! | `DEBUG` | a request is malformed (400, 405), or the peer violates the protocol |
+//! | `WARN` | a limit on connections or sessions, a lost answer, message or session, a fallback, a misconfigured server |
+//! | `INFO` | a client was refused (401, 403, 426, 429) or cut off (1008, 1009); lost connections, expired sessions |
+//! | `DEBUG` | accepted handshakes, malformed requests (400, 405), violations of the protocol |
+//!
+//! Events that peers can cause are limited to 100 of each kind in 10 seconds. The guide `deployment` lists all events.
 //!
 //! # Cancel safety
 //!
@@ -134,7 +136,7 @@ while let Some(order) = receiver.receive().await {
 //! | `rate-limit` | 37 | `layer::rate_limit`: GCRA, per connection, shared or by key |
 //! | `reconnect` | 17 | `layer::reconnect`: turns a connector into a transport that reconnects |
 //! | `resume` | 22 | `layer::resume`: sessions that outlive connections |
-//! | `tracing` (default) | 18 | logs, as tracing events, of connections that a server refuses or closes |
+//! | `tracing` (default) | 18 | logs, as tracing events, of connections that are refused, closed or lost |
 //! | `trace` | 21 | `layer::trace`: tracing spans, metrics, W3C trace context |
 //! | `optimized` | 84 | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
 //! | `adaptive` | 122 | `stack::adaptive`: falls back from WebTransport to WebSocket to SSE + POST; one server for all |

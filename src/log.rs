@@ -6,7 +6,11 @@
 //! message path.
 #![allow(dead_code, unused_imports, unused_variables, reason = "which of them are used depends on the features")]
 
-use std::{fmt, io, net};
+use std::{
+    fmt, io, net,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use http::{Extensions, HeaderMap, Request, StatusCode, Uri, header, request};
 
@@ -94,8 +98,198 @@ impl<'a, B> From<&'a Request<B>> for Head<'a> {
     }
 }
 
+/// The maximum number of events of one kind in each [`WINDOW`] of time.
+const MOST: u64 = 100;
+/// The length of a window, in seconds.
+const WINDOW: u64 = 10;
+
+/// A bound on the events of one kind that peers can cause, so that they cannot fill a disk. The first event of a later
+/// window tells how many were left out.
+pub(crate) struct Throttle {
+    /// The number of the current window, counted from 1. 0 before the first event.
+    window: AtomicU64,
+    seen: AtomicU64,
+}
+
+impl Throttle {
+    pub(crate) const fn new() -> Self {
+        Self { window: AtomicU64::new(0), seen: AtomicU64::new(0) }
+    }
+
+    /// Returns how many events were left out since the last one, if this one may be logged.
+    pub(crate) fn admit(&self) -> Option<u64> {
+        self.admit_in(window())
+    }
+
+    /// Threads may disagree about a window for a moment. Then an event more or less is logged.
+    fn admit_in(&self, window: u64) -> Option<u64> {
+        if self.window.swap(window, Relaxed) != window {
+            return Some(self.seen.swap(1, Relaxed).saturating_sub(MOST));
+        }
+        (self.seen.fetch_add(1, Relaxed) < MOST).then_some(0)
+    }
+}
+
+/// Returns the number of the current window.
+fn window() -> u64 {
+    // The standard library has no clock there, and a page has no strangers as peers.
+    #[cfg(target_arch = "wasm32")]
+    return 1;
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        use std::{sync::OnceLock, time::Instant};
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed().as_secs() / WINDOW + 1
+    }
+}
+
+/// An event that a peer can cause, at most [`MOST`] times in a window. Events of a level that is off do not count.
+#[cfg(feature = "tracing")]
+macro_rules! throttled {
+    ($level:ident, target: $target:expr, $($rest:tt)*) => {
+        if tracing::event_enabled!(target: $target, throttled!(@ $level)) {
+            static THROTTLE: Throttle = Throttle::new();
+            if let Some(left_out) = THROTTLE.admit() {
+                let left_out = (left_out > 0).then_some(left_out);
+                tracing::$level!(target: $target, left_out, $($rest)*);
+            }
+        }
+    };
+    (@ warn) => { tracing::Level::WARN };
+    (@ info) => { tracing::Level::INFO };
+    (@ debug) => { tracing::Level::DEBUG };
+}
+
+/// Counts a handshake that a server answered.
+fn count_handshake(transport: &'static str, status: StatusCode) {
+    #[cfg(feature = "trace")]
+    metrics::counter!(
+        crate::layer::trace::HANDSHAKES,
+        "network.protocol.name" => transport,
+        "http.response.status_code" => status.as_u16().to_string()
+    )
+    .increment(1);
+}
+
+/// Logs and counts that a server accepted a handshake, which took `time`.
+pub(crate) fn accepted(transport: &'static str, status: StatusCode, time: Duration, peer: Option<Peer>) {
+    count_handshake(transport, status);
+    #[cfg(feature = "trace")]
+    metrics::histogram!(crate::layer::trace::HANDSHAKE_SECONDS, "network.protocol.name" => transport)
+        .record(time.as_secs_f64());
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        target: HANDSHAKE, transport, ?time, peer = peer.map(tracing::field::display), "accepted a handshake"
+    );
+}
+
+/// Logs that a client was accepted, and did not complete the upgrade.
+pub(crate) fn upgrade_failed(transport: &'static str, peer: Option<Peer>) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        target: HANDSHAKE, transport, peer = peer.map(tracing::field::display), "a client did not complete its upgrade"
+    );
+}
+
+/// Logs that a heartbeat ended a connection.
+pub(crate) fn heartbeat_timed_out(interval: Duration, timeout: Duration) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(target: LAYER, ?interval, ?timeout, "heartbeat: the peer is dead, the connection is ended");
+}
+
+/// Logs that a client's connection was lost, or an attempt failed. The first of a row is for an operator.
+pub(crate) fn reconnecting(attempt: u32, cause: &Error, after: Duration, was_connected: bool) {
+    #[cfg(feature = "tracing")]
+    {
+        macro_rules! event {
+            ($level:ident, $what:literal) => {
+                tracing::$level!(target: LAYER, attempt, error = %cause, ?after, $what)
+            };
+        }
+        match attempt {
+            _ if was_connected => event!(info, "reconnect: the connection was lost"),
+            // Once for each outage. The backoff has reached some seconds by then.
+            REPEATED => event!(warn, "reconnect: the attempts to connect keep failing"),
+            _ => event!(debug, "reconnect: an attempt to connect failed"),
+        }
+    }
+}
+
+/// The number of the attempt at which an outage is worth a person's attention.
+const REPEATED: u32 = 6;
+
+/// Logs that a client has a connection again.
+pub(crate) fn reconnected(connections: u64) {
+    #[cfg(feature = "tracing")]
+    if connections == 1 {
+        tracing::debug!(target: LAYER, "reconnect: connected");
+    } else {
+        tracing::info!(target: LAYER, connections, "reconnect: connected again");
+    }
+}
+
+/// Logs that a client makes no further attempt.
+pub(crate) fn reconnect_failed(cause: &Error) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: LAYER, error = %cause, "reconnect: gave up, there is no further attempt");
+}
+
+/// Logs that a client's session could not be resumed.
+pub(crate) fn resume_fresh(lost: u64) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: LAYER, lost, "resume: the server does not have the session any more, and a new one begins"
+    );
+}
+
+/// Logs that a client's session goes on.
+pub(crate) fn resume_resumed(replayed: u64) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(target: LAYER, replayed, "resume: the session goes on");
+}
+
+/// Logs that a client came back to a server that does not have its session any more.
+pub(crate) fn session_lost() {
+    #[cfg(feature = "tracing")]
+    throttled!(info, target: LAYER, "resume: a client came back, but its session was over");
+}
+
+/// Logs that a session ended because its client did not come back.
+pub(crate) fn session_expired(ttl: Duration) {
+    #[cfg(feature = "tracing")]
+    throttled!(info, target: LAYER, ?ttl, "resume: a session ended, its client did not come back (SessionStore::ttl)");
+}
+
+/// Logs that a session without a connection had to make room for another one.
+pub(crate) fn session_evicted(sessions: usize, sessions_per_key: usize) {
+    #[cfg(feature = "tracing")]
+    throttled!(
+        warn, target: LAYER, sessions, sessions_per_key,
+        "resume: a session ended to make room for a new one (SessionStore::sessions, sessions_per_key)"
+    );
+}
+
+/// Logs that a key set could not be fetched.
+pub(crate) fn keys_not_fetched(error: &Error) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: HANDSHAKE, %error, "the key set of a JwksVerifier could not be fetched");
+}
+
+/// Logs that a pool has another connection.
+pub(crate) fn pool_connected(connections: usize) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(target: STACK, connections, "pool: connected");
+}
+
+/// Logs that a pool failed to connect.
+pub(crate) fn pool_not_connected(error: &Error) {
+    #[cfg(feature = "tracing")]
+    throttled!(warn, target: STACK, %error, "pool: an attempt to connect failed");
+}
+
 /// Logs that a handshake, or a request that should have been one, was rejected.
 pub(crate) fn refused<'a>(transport: &'static str, status: StatusCode, reason: &str, head: impl Into<Head<'a>>) {
+    count_handshake(transport, status);
     #[cfg(feature = "tracing")]
     {
         let Head { uri, headers, extensions } = head.into();
@@ -103,7 +297,8 @@ pub(crate) fn refused<'a>(transport: &'static str, status: StatusCode, reason: &
 
         macro_rules! event {
             ($level:ident) => {
-                tracing::$level!(
+                throttled!(
+                    $level,
                     target: HANDSHAKE,
                     transport,
                     status = status.as_u16(),
@@ -133,7 +328,8 @@ pub(crate) fn closing(transport: &'static str, code: CloseCode, error: &Error, p
     {
         macro_rules! event {
             ($level:ident) => {
-                tracing::$level!(
+                throttled!(
+                    $level,
                     target: TRANSPORT,
                     transport,
                     code = code.get(),
@@ -153,7 +349,7 @@ pub(crate) fn closed_by_layer(frame: &CloseFrame, error: &Error) {
     {
         macro_rules! event {
             ($level:ident) => {
-                tracing::$level!(target: LAYER, code = frame.code().get(), %error, "a layer closed a connection")
+                throttled!($level, target: LAYER, code = frame.code().get(), %error, "a layer closed a connection")
             };
         }
         match frame.code() {
@@ -172,19 +368,19 @@ pub(crate) fn not_admitted(status: StatusCode) {
 /// Logs that a full server rejects a client before the client has sent a request.
 pub(crate) fn full(transport: &'static str, reason: &str, peer: net::SocketAddr) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: HANDSHAKE, transport, reason, %peer, "refused a connection");
+    throttled!(warn, target: HANDSHAKE, transport, reason, %peer, "refused a connection");
 }
 
 /// Logs that a server of calls could not send an answer, because the transport rejected it.
 pub(crate) fn answer_rejected(error: &Error) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: SERVICE, %error, "an answer was rejected by the transport");
+    throttled!(warn, target: SERVICE, %error, "an answer was rejected by the transport");
 }
 
 /// Logs that a driver, a server of calls or an event stream gave up a connection whose close took too long.
 pub(crate) fn close_cut(error: &Error, lost: usize) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: TRANSPORT, %error, lost, "cut a connection that could not be closed");
+    throttled!(warn, target: TRANSPORT, %error, lost, "cut a connection that could not be closed");
 }
 
 /// Logs that a server of calls dropped a request that it could not read.
@@ -213,6 +409,16 @@ pub(crate) fn accept_failed(error: &io::Error, again_in: std::time::Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_of_events_is_bounded_and_the_next_window_tells_how_many_were_left_out() {
+        let throttle = Throttle::new();
+        let logged = (0..1000).filter_map(|_| throttle.admit_in(1)).collect::<Vec<_>>();
+        assert_eq!(logged, [0; MOST as usize]);
+        assert_eq!(throttle.admit_in(2), Some(900));
+        assert_eq!(throttle.admit_in(2), Some(0));
+        assert_eq!(throttle.admit_in(9), Some(0), "a quiet window leaves nothing out");
+    }
 
     #[test]
     fn words_of_a_peer_are_escaped_and_cut() {

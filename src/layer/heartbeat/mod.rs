@@ -149,10 +149,12 @@ mod wire;
 #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
 pub(crate) const OVERHEAD: usize = crate::message::trailer::LEN;
 
+#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+pub(crate) use self::rtt::Observer;
 pub use self::{
     custom::{CustomHeartbeat, CustomHeartbeatLayer, CustomPings, NoReplies, Replies},
     layer::HeartbeatLayer,
     pings::ProtocolPings,
-    rtt::{Monitor, Rtt},
+    rtt::{HeartbeatEvent, Monitor, Rtt},
     transport::Heartbeat,
 };

@@ -49,7 +49,26 @@ fn mean(old: Duration, times: u32, new: Duration) -> Duration {
 /// [`HeartbeatLayer::monitor`](super::HeartbeatLayer::monitor) has the times of the layer's connection that received a
 /// pong last. That suits a client that reconnects, which has one connection at a time.
 #[derive(Clone, Default)]
-pub struct Monitor(Arc<Mutex<Option<Rtt>>>);
+pub struct Monitor(Arc<Watched>);
+
+#[derive(Default)]
+struct Watched {
+    rtt: Mutex<Option<Rtt>>,
+    observer: Option<Observer>,
+}
+
+/// A function that is called with each event of a heartbeat.
+pub(crate) type Observer = Arc<dyn Fn(HeartbeatEvent) + Send + Sync>;
+
+/// An event that an observer of a [`Monitor`] gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeartbeatEvent {
+    /// The peer answered a ping after this time.
+    RoundTrip(Duration),
+    /// The peer did not answer in time, and the connection was ended.
+    TimedOut,
+}
 
 impl Monitor {
     /// Creates a monitor without any times.
@@ -58,15 +77,48 @@ impl Monitor {
         Self::default()
     }
 
+    /// Creates a monitor that calls `observer` with each event of the connections that have it. Use it to record each
+    /// round trip once in a histogram.
+    ///
+    /// The observer runs in the task that polls the transport, so it must not block.
+    ///
+    /// ```
+    /// use tower_transport::layer::heartbeat::{HeartbeatEvent, HeartbeatLayer, Monitor};
+    ///
+    /// let monitor = Monitor::observed_by(|event| match event {
+    ///     HeartbeatEvent::RoundTrip(time) => println!("{time:?}"),
+    ///     HeartbeatEvent::TimedOut => println!("the peer is dead"),
+    ///     _ => {}
+    /// });
+    /// let layer = HeartbeatLayer::default().monitor(monitor);
+    /// # drop(layer);
+    /// ```
+    #[must_use]
+    pub fn observed_by(observer: impl Fn(HeartbeatEvent) + Send + Sync + 'static) -> Self {
+        Self::with_observer(Some(Arc::new(observer)))
+    }
+
+    pub(crate) fn with_observer(observer: Option<Observer>) -> Self {
+        Self(Arc::new(Watched { rtt: Mutex::default(), observer }))
+    }
+
     /// Returns the round-trip times, once a pong has arrived. A connection that is never idle is not pinged, so its
     /// times stay.
     #[must_use]
     pub fn rtt(&self) -> Option<Rtt> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.rtt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set(&self, rtt: Rtt) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(rtt);
+    fn set(&self, rtt: Rtt) {
+        *self.0.rtt.lock().unwrap_or_else(PoisonError::into_inner) = Some(rtt);
+        self.tell(HeartbeatEvent::RoundTrip(rtt.last));
+    }
+
+    /// Tells the observer. It is the user's, so no lock is held.
+    pub(super) fn tell(&self, event: HeartbeatEvent) {
+        if let Some(observer) = &self.0.observer {
+            observer(event);
+        }
     }
 }
 

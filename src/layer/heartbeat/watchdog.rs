@@ -5,13 +5,14 @@ use std::{
 };
 
 use super::{
-    Monitor,
+    HeartbeatEvent, Monitor,
     rtt::RoundTrips,
     silence::{Silence, Step},
 };
 use crate::{
     Error, Transport,
     layer::own::LayerSink,
+    log,
     rt::{self, Instant, Timer},
     transport::signal::Mark,
 };
@@ -229,6 +230,8 @@ impl<M> Watchdog<M> {
         if let Some(write_failed) = self.write_failed.take() {
             error = error.with_source(write_failed);
         }
+        self.rtt.monitor().tell(HeartbeatEvent::TimedOut);
+        log::heartbeat_timed_out(interval, timeout);
         // No close message: it would wait behind messages that the peer does not read.
         let closed = Error::closed("the peer did not answer the heartbeat").with_source(error.clone());
         self.sink.abort(error, closed);

@@ -15,7 +15,7 @@ use http::response::Parts;
 use tokio::sync::watch;
 
 use crate::{
-    Error,
+    Error, log,
     transport::wakers::{Half, WakerPair},
 };
 
@@ -260,13 +260,20 @@ impl Shared {
     }
 
     pub(super) fn set(&self, state: State) {
+        match &state {
+            State::Reconnecting { attempt, cause, after } => {
+                log::reconnecting(*attempt, cause, *after, self.state().is_connected());
+            }
+            State::Failed { cause } => log::reconnect_failed(cause),
+            State::Disconnected | State::Connecting { .. } | State::Connected => {}
+        }
         if !matches!((&state, self.state()), (State::Disconnected, State::Disconnected)) {
             self.change(|watched| watched.state = state);
         }
     }
 
     pub(super) fn connected(&self, response: Arc<Parts>) {
-        self.connections.fetch_add(1, Relaxed);
+        log::reconnected(self.connections.fetch_add(1, Relaxed) + 1);
         self.change(|watched| (watched.state, watched.response) = (State::Connected, Some(response)));
     }
 

@@ -12,11 +12,11 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    ResumeHandle, ResumedTransport,
+    ResumeHandle, ResumedTransport, Verdict,
     cell::SessionCell,
     wire::{self, Own, Parsed, Welcome, Window},
 };
-use crate::{Error, Message, Transport, layer::stall::Patience, rt::Timer, transport::wakers::WakerPair};
+use crate::{Error, Message, Transport, layer::stall::Patience, log, rt::Timer, transport::wakers::WakerPair};
 
 /// A layer for connectors that lets sessions outlive connections. See the [module](super) for the complete
 /// documentation.
@@ -402,6 +402,11 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
         let (wakers, both) = WakerPair::new();
         let (ledger, verdict) =
             self.cell.welcomed(self.epoch, (self.config.window, self.config.patience), welcome, both)?;
+        match verdict {
+            Verdict::New => {}
+            Verdict::Resumed { replayed } => log::resume_resumed(replayed),
+            Verdict::Fresh { lost } => log::resume_fresh(lost),
+        }
         let opened = (self.epoch, verdict);
         Ok(ResumedTransport::new(link, wakers, ledger, self.cell.clone(), opened, self.config.ack_delay))
     }

@@ -59,6 +59,10 @@ pub(super) struct Registry<T> {
     keys: HashMap<Arc<Key>, PerKey>,
     /// The keys with lost sessions, ordered by how many they have.
     crowds: BTreeSet<(usize, Arc<Key>)>,
+    /// How many clients came back to a session that was over.
+    pub(super) fresh: u64,
+    /// How many clients came back to their session.
+    pub(super) resumed: u64,
 }
 
 pub(super) struct Record<T> {
@@ -101,6 +105,8 @@ impl<T> Registry<T> {
             unused: Lost::new(),
             keys: HashMap::new(),
             crowds: BTreeSet::new(),
+            fresh: 0,
+            resumed: 0,
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
     wire::{self, Bytes16, Hello, Own, Parsed, Welcome},
 };
 use crate::{
-    CloseCode, CloseFrame, Error, Message, Text, Transport, TransportExt,
+    CloseCode, CloseFrame, Error, Message, Text, Transport, TransportExt, log,
     rt::{self, Instant},
     transport::wakers::WakerPair,
 };
@@ -170,6 +170,18 @@ impl<T> SessionStore<T> {
         lock(&self.registry).lost()
     }
 
+    /// Returns how many clients came back and got their session, since the start.
+    #[must_use]
+    pub fn resumed(&self) -> u64 {
+        lock(&self.registry).resumed
+    }
+
+    /// Returns how many clients came back and got a new session, because theirs was over, since the start.
+    #[must_use]
+    pub fn fresh(&self) -> u64 {
+        lock(&self.registry).fresh
+    }
+
     /// Finds the session of this name, if the token is its secret and the owner is its owner. All others learn the
     /// same: there is no such session.
     fn find(&self, id: &Bytes16, token: &Bytes16, owner: Option<&[u8]>) -> Option<Arc<Handoff<T>>> {
@@ -182,6 +194,7 @@ impl<T> SessionStore<T> {
         for _ in 0..EXPIRED {
             let Some(late) = lock(&self.registry).expire(Instant::now()) else { return };
             late.handoff.leave();
+            log::session_expired(self.room.ttl);
         }
     }
 
@@ -198,6 +211,7 @@ impl<T> SessionStore<T> {
             Added::Yes(ended) => {
                 if let Some(ended) = ended {
                     ended.handoff.evict();
+                    log::session_evicted(most, most_per_key);
                 }
                 Ok((Entry { id, handoff, sessions: self.registry.clone() }, token))
             }
@@ -305,20 +319,32 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
             Err(error) => return refuse(link, error).await,
         };
         let Some((id, token, position)) = hello.session else { return self.begin(link, &hello, key).await };
-        let Some(handoff) = self.find(&id, &token, key.owner()) else { return self.begin(link, &hello, key).await };
+        let Some(handoff) = self.find(&id, &token, key.owner()) else {
+            return self.begin_fresh(link, &hello, key).await;
+        };
         let offer = Offer { link, epoch: hello.epoch, window: hello.window, position };
         let link = match handoff.offer(offer) {
             Ok(ticket) => {
                 let wait = Wait { handoff, ticket };
                 match poll_fn(|cx| wait.handoff.poll_outcome(ticket, cx)).await? {
-                    Outcome::Taken => return Ok(Accepted::Resumed),
+                    Outcome::Taken => {
+                        lock(&self.registry).resumed += 1;
+                        return Ok(Accepted::Resumed);
+                    }
                     Outcome::Refused(link, error) => return refuse(link, error).await,
                     Outcome::Free(link) => link,
                 }
             }
             Err(link) => link,
         };
-        self.begin(link, &hello, key).await
+        self.begin_fresh(link, &hello, key).await
+    }
+
+    /// Begins a session for a client whose session is over.
+    async fn begin_fresh(&self, link: T, hello: &Hello, key: Key) -> Result<Accepted<T>, Error> {
+        lock(&self.registry).fresh += 1;
+        log::session_lost();
+        self.begin(link, hello, key).await
     }
 
     async fn begin(&self, mut link: T, hello: &Hello, key: Key) -> Result<Accepted<T>, Error> {

@@ -11,11 +11,11 @@ use tracing::Span;
 
 use super::{
     TraceContext,
-    metrics::{BYTES, ERRORS, MESSAGE_BYTES, MESSAGES, SESSIONS, SESSIONS_OPEN},
+    metrics::{BYTES, CLOSES, ERRORS, MESSAGE_BYTES, MESSAGES, SESSION_SECONDS, SESSIONS, SESSIONS_OPEN},
     sampling::{Ids, Sampler},
     wire,
 };
-use crate::{CloseFrame, Error, Message, transport::payload::Payload};
+use crate::{CloseCode, CloseFrame, Error, Message, rt::Instant, transport::payload::Payload};
 
 /// The end of a connection: the label `role`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,7 +27,7 @@ pub enum Role {
 }
 
 impl Role {
-    pub(super) const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Server => "server",
@@ -35,7 +35,7 @@ impl Role {
     }
 }
 
-/// The direction of a message: the label `direction`, `in` or `out`.
+/// The direction of a message: the label `network.io.direction`, `receive` or `transmit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the peer.
@@ -49,6 +49,14 @@ impl Direction {
         match self {
             Self::In => "in",
             Self::Out => "out",
+        }
+    }
+
+    /// The value of OpenTelemetry's attribute `network.io.direction`.
+    const fn attribute(self) -> &'static str {
+        match self {
+            Self::In => "receive",
+            Self::Out => "transmit",
         }
     }
 }
@@ -94,6 +102,7 @@ pub(super) struct Config {
 pub(super) struct Instruments {
     config: Config,
     span: Span,
+    since: Instant,
     open: Gauge,
     pub(super) incoming: Traffic,
     pub(super) outgoing: Traffic,
@@ -108,12 +117,11 @@ impl Instruments {
     pub(super) fn new(config: &Config, offset: u32) -> Self {
         let (name, role) = (&config.name, config.role.label());
         let traffic = |direction: Direction| {
-            let word = direction.label();
-            let messages = metrics::counter!(MESSAGES, "name" => name.clone(), "role" => role, "direction" => word);
-            let bytes = metrics::counter!(BYTES, "name" => name.clone(), "role" => role, "direction" => word);
-            let sizes = config.sizes.then(
-                || metrics::histogram!(MESSAGE_BYTES, "name" => name.clone(), "role" => role, "direction" => word),
-            );
+            let word = direction.attribute();
+            let labels = || [("name", name.clone()), ("role", role.into()), ("network.io.direction", word.into())];
+            let messages = metrics::counter!(MESSAGES, &labels());
+            let bytes = metrics::counter!(BYTES, &labels());
+            let sizes = config.sizes.then(|| metrics::histogram!(MESSAGE_BYTES, &labels()));
             Traffic::new(messages, bytes, sizes, Sampler::new(config.sample, offset))
         };
         let span = config.span.clone().unwrap_or_else(|| {
@@ -130,6 +138,7 @@ impl Instruments {
             outgoing: traffic(Direction::Out),
             config: config.clone(),
             span,
+            since: Instant::now(),
             open,
             received: None,
             unflushed: None,
@@ -293,7 +302,11 @@ impl Instruments {
         let (name, role) = (self.config.name.clone(), self.config.role.label());
         let (word, kind) = (direction.label(), error.kind_name());
         // Looked up when an error happens: there are too many kinds to keep a handle to each for every connection.
-        metrics::counter!(ERRORS, "name" => name, "role" => role, "direction" => word, "kind" => kind).increment(1);
+        let attribute = direction.attribute();
+        metrics::counter!(
+            ERRORS, "name" => name, "role" => role, "network.io.direction" => attribute, "error.type" => kind
+        )
+        .increment(1);
         tracing::debug!(
             target: "tower_transport",
             parent: &self.span,
@@ -311,11 +324,38 @@ pub(super) fn size<M: 'static>(message: &M) -> usize {
     Payload::of().get(message).map_or(0, Message::len)
 }
 
+/// Returns the label of a close code. The peer chooses the code, so those without a name of their own share a label:
+/// otherwise a peer could create thousands of series.
+const fn code_label(code: CloseCode) -> &'static str {
+    match code.get() {
+        1000 => "1000",
+        1001 => "1001",
+        1002 => "1002",
+        1003 => "1003",
+        1007 => "1007",
+        1008 => "1008",
+        1009 => "1009",
+        1010 => "1010",
+        1011 => "1011",
+        1012 => "1012",
+        1013 => "1013",
+        1014 => "1014",
+        3000..=3999 => "3xxx",
+        4000..=4999 => "4xxx",
+        _ => "other",
+    }
+}
+
 impl Drop for Instruments {
     fn drop(&mut self) {
         self.incoming.report();
         self.outgoing.report();
         self.open.decrement(1.0);
+        let (name, role) = (self.config.name.clone(), self.config.role.label());
+        let word = self.close.as_ref().map_or("none", |frame| code_label(frame.code()));
+        let seconds = self.since.elapsed().as_secs_f64();
+        metrics::histogram!(SESSION_SECONDS, "name" => name.clone(), "role" => role).record(seconds);
+        metrics::counter!(CLOSES, "name" => name, "role" => role, "code" => word).increment(1);
         let (code, reason) = self.close.as_ref().map(|frame| (frame.code().get(), Escaped(frame.reason()))).unzip();
         tracing::debug!(
             target: "tower_transport",

@@ -20,35 +20,46 @@
 //! **Sampling** is off by default: [`sample_one_in`](TraceLayer::sample_one_in) turns it on. The session's span is
 //! never entered for a message that is not sampled.
 //!
-//! **Metrics**, all with the labels `name` and `role`:
+//! **Metrics**. All have the labels `name` and `role`, except the two of handshakes. Where OpenTelemetry has a name for
+//! an attribute, the label has that name; an exporter for Prometheus writes `_` in place of each dot. The stack is
+//! `OptimizedTransport` or `OptimizedAcceptor` (so also `SessionServer`), which reports all of its metrics
+//! automatically.
 //!
 //! | metric | kind | further labels | reported by |
 //! |---|---|---|---|
 //! | `tower_transport_sessions_total` | counter | | this layer |
 //! | `tower_transport_sessions_open` | gauge | | this layer |
-//! | `tower_transport_messages_total` | counter | `direction` | this layer |
-//! | `tower_transport_bytes_total` | counter | `direction` | this layer |
-//! | `tower_transport_message_bytes` | histogram | `direction` | this layer, if [turned on](TraceLayer::record_sizes) |
-//! | `tower_transport_errors_total` | counter | `direction`, `kind` ([`Error::kind_name`](crate::Error::kind_name)) | this layer |
-//! | `tower_transport_queue_messages` | gauge | | a [`Meter`] |
-//! | `tower_transport_queue_bytes` | gauge | | a [`Meter`] |
-//! | `tower_transport_queue_dropped_total` | counter | | a [`Meter`] |
-//! | `tower_transport_round_trip_seconds` | histogram | | a [`Meter`] |
-//! | `tower_transport_reconnects_total` | counter | | a [`Meter`] |
-//! | `tower_transport_resumed_total` | counter | | a [`Meter`] |
-//! | `tower_transport_fresh_total` | counter | | a [`Meter`] |
-//! | `tower_transport_rate_limited_total` | counter | | a [`Meter`] |
-//! | `tower_transport_compression_plain_bytes_total` | counter | | a [`Meter`] |
-//! | `tower_transport_compression_wire_bytes_total` | counter | | a [`Meter`] |
-//! | `tower_transport_connects_total` | counter | `transport` | `stack::adaptive` |
-//! | `tower_transport_connect_seconds` | histogram | `transport` | `stack::adaptive` |
-//! | `tower_transport_fallbacks_total` | counter | `transport`, `reason` | `stack::adaptive` |
-//! | `tower_transport_paths_lost_total` | counter | `transport` | `stack::adaptive` |
+//! | `tower_transport_session_seconds` | histogram | | this layer |
+//! | `tower_transport_closes_total` | counter | `code` (1000 to 1014, `3xxx`, `4xxx`, `other`, `none`) | this layer |
+//! | `tower_transport_messages_total` | counter | `network.io.direction` (`receive`, `transmit`) | this layer |
+//! | `tower_transport_bytes_total` | counter | `network.io.direction` | this layer |
+//! | `tower_transport_message_bytes` | histogram | `network.io.direction` | this layer, if [turned on](TraceLayer::record_sizes) |
+//! | `tower_transport_errors_total` | counter | `network.io.direction`, `error.type` ([`Error::kind_name`](crate::Error::kind_name)) | this layer |
+//! | `tower_transport_queue_messages` | gauge | | the stack, for its `split`; a [`Meter`] |
+//! | `tower_transport_queue_bytes` | gauge | | the stack, for its `split`; a [`Meter`] |
+//! | `tower_transport_queue_dropped_total` | counter | | the stack, for its `split`; a [`Meter`] |
+//! | `tower_transport_round_trip_seconds` | histogram | | the stack |
+//! | `tower_transport_heartbeat_timeouts_total` | counter | | the stack |
+//! | `tower_transport_reconnects_total` | counter | | the stack; a [`Meter`] |
+//! | `tower_transport_resumed_total` | counter | | the stack; a [`Meter`] |
+//! | `tower_transport_fresh_total` | counter | | the stack; a [`Meter`] |
+//! | `tower_transport_resume_sessions` | gauge | | the stack on a server; a [`Meter`] |
+//! | `tower_transport_resume_waiting` | gauge | | the stack on a server; a [`Meter`] |
+//! | `tower_transport_resume_bytes` | gauge | | the stack on a server; a [`Meter`] |
+//! | `tower_transport_rate_limited_total` | counter | | the stack; a [`Meter`] |
+//! | `tower_transport_compression_plain_bytes_total` | counter | | the stack; a [`Meter`] |
+//! | `tower_transport_compression_wire_bytes_total` | counter | | the stack; a [`Meter`] |
+//! | `tower_transport_connects_total` | counter | `network.protocol.name` | the stack on a client; `stack::adaptive` |
+//! | `tower_transport_connect_seconds` | histogram | `network.protocol.name` | the stack on a client; `stack::adaptive` |
+//! | `tower_transport_fallbacks_total` | counter | `network.protocol.name`, `reason` | `stack::adaptive` |
+//! | `tower_transport_paths_lost_total` | counter | `network.protocol.name` | `stack::adaptive` |
+//! | `tower_transport_handshakes_total` | counter | `network.protocol.name`, `http.response.status_code`, no `name` and `role` | servers and guards of the handshake |
+//! | `tower_transport_handshake_seconds` | histogram | `network.protocol.name`, no `name` and `role` | servers |
 //!
 //! No label comes from a peer, so the number of series is bounded by the names in your code. The recorder must be
 //! installed before a transport is wrapped: its handles are looked up once at that time. [`METRICS`] contains this
 //! table, [`describe`] reports it to the recorder, and `docs/grafana-dashboard.json` shows it. A [`Meter`] reports the
-//! state of other layers to the recorder.
+//! state of other layers in your own stack to the recorder.
 //!
 //! # Backpressure
 //!
@@ -164,9 +175,11 @@ pub use self::{
     layer::TraceLayer,
     meter::Meter,
     metrics::{
-        BYTES, COMPRESSION_PLAIN_BYTES, COMPRESSION_WIRE_BYTES, CONNECT_SECONDS, CONNECTS, ERRORS, FALLBACKS, FRESH,
-        MESSAGE_BYTES, MESSAGES, METRICS, Metric, MetricKind, PATHS_LOST, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES,
-        RATE_LIMITED, RECONNECTS, RESUMED, ROUND_TRIP, SESSIONS, SESSIONS_OPEN, describe,
+        BYTES, BYTES_BUCKETS, CLOSES, COMPRESSION_PLAIN_BYTES, COMPRESSION_WIRE_BYTES, CONNECT_SECONDS, CONNECTS,
+        ERRORS, FALLBACKS, FRESH, HANDSHAKE_SECONDS, HANDSHAKES, HEARTBEAT_TIMEOUTS, MESSAGE_BYTES, MESSAGES, METRICS,
+        Metric, MetricKind, PATHS_LOST, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES, RATE_LIMITED, RECONNECTS,
+        RESUME_BYTES, RESUME_SESSIONS, RESUME_WAITING, RESUMED, ROUND_TRIP, SECONDS_BUCKETS, SESSION_SECONDS, SESSIONS,
+        SESSIONS_OPEN, describe,
     },
     transport::Traced,
 };

@@ -110,7 +110,7 @@ impl Decided {
             }
             Decision::FellBack { kind, reason, error, after } => {
                 fell_back(name, *kind, *reason);
-                tracing::debug!(
+                tracing::warn!(
                     target: log::STACK, %name, origin, attempt, %kind, %reason, %error, ?after, "fell back"
                 );
             }
@@ -119,8 +119,11 @@ impl Decided {
                 tracing::debug!(target: log::STACK, %name, origin, attempt, %kind, %reason, %error, ?after, "stopped");
             }
             Decision::Connected { kind, after } => {
-                let labels =
-                    [("name", name.to_string()), ("role", "client".into()), ("transport", kind.as_str().into())];
+                let labels = [
+                    ("name", name.to_string()),
+                    ("role", "client".into()),
+                    ("network.protocol.name", kind.as_str().into()),
+                ];
                 metrics::counter!(CONNECTS, &labels).increment(1);
                 metrics::histogram!(CONNECT_SECONDS, &labels).record(after.as_secs_f64());
                 tracing::debug!(target: log::STACK, %name, origin, attempt, %kind, ?after, "connected");
@@ -129,10 +132,13 @@ impl Decided {
                 tracing::debug!(target: log::STACK, %name, origin, attempt, %error, ?after, "failed")
             }
             Decision::LostMidSession { kind, error } => {
-                let labels =
-                    [("name", name.to_string()), ("role", "client".into()), ("transport", kind.as_str().into())];
+                let labels = [
+                    ("name", name.to_string()),
+                    ("role", "client".into()),
+                    ("network.protocol.name", kind.as_str().into()),
+                ];
                 metrics::counter!(PATHS_LOST, &labels).increment(1);
-                tracing::debug!(target: log::STACK, %name, origin, attempt, %kind, %error, "the path went dead");
+                tracing::warn!(target: log::STACK, %name, origin, attempt, %kind, %error, "the path went dead");
             }
             Decision::Missed { .. } => {}
         }
@@ -143,7 +149,7 @@ fn fell_back(name: &Arc<str>, kind: TransportKind, reason: Reason) {
     let labels = [
         ("name", name.to_string()),
         ("role", "client".into()),
-        ("transport", kind.as_str().into()),
+        ("network.protocol.name", kind.as_str().into()),
         ("reason", reason.as_str().into()),
     ];
     metrics::counter!(FALLBACKS, &labels).increment(1);

@@ -9,6 +9,7 @@ use super::{
     connector::Connector,
     handle::Status,
     layers::{OuterConfig, Wire, WireConfig},
+    metrics::{StackMetrics, with_counts},
     peers::Peers,
     server::Config,
 };
@@ -22,7 +23,7 @@ use crate::{
         rate_limit::RateLimitLayer,
         reconnect::{Backoff, Keep, ReconnectLayer, Target, WhenLost},
         resume::{self, ResumeHandle, ResumeLayer, SessionStore},
-        trace::{self, TraceLayer},
+        trace::{self, RECONNECTS, Role, TraceLayer},
     },
     transport::websocket::WebSocketConnector,
 };
@@ -324,20 +325,31 @@ impl OptimizedBuilder {
         C: Connect<Future: Send + 'static> + Clone + Send + Sync + 'static,
         C::Transport: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
     {
-        let (status, monitor, session) = (Status::default(), Monitor::new(), ResumeHandle::new());
+        let (status, session) = (Status::default(), ResumeHandle::new());
         let (mut wire, outer) = (self.wire(), self.outer());
         wire.headroom = headroom;
-        wire.heartbeat = wire.heartbeat.map(|layer| layer.monitor(monitor.clone()));
         let mut reconnect = ReconnectLayer::new(target, self.backoff.clone()).when_lost(self.when_lost.clone());
         if let Some(OnConnect(hook)) = self.on_connect.clone() {
             reconnect = reconnect.on_connect(move |parts| hook(parts));
         }
+        let compression = wire.compression.as_ref().map(CompressionLayer::stats);
+        let rate_limit = outer.rate_limit.as_ref().map(RateLimitLayer::counts);
+        let metrics = {
+            let (compression, rate_limit, handle) = (compression.clone(), rate_limit.clone(), reconnect.handle());
+            StackMetrics::new(self.name.clone(), Role::Client, move |meter| {
+                let handle = handle.clone();
+                let meter = meter.counter(RECONNECTS, move || handle.connections().saturating_sub(1));
+                with_counts(meter, compression.clone(), rate_limit.clone())
+            })
+        };
+        // The observer is asked for at each event: a recorder may be installed before the first connection.
+        let monitor = Monitor::with_observer(Some(metrics.late_observer()));
+        wire.heartbeat = wire.heartbeat.map(|layer| layer.monitor(monitor.clone()));
         let handle = OptimizedHandle {
-            name: self.name(),
             status: status.clone(),
             heartbeat: monitor,
-            compression: wire.compression.as_ref().map(CompressionLayer::stats),
-            rate_limit: outer.rate_limit.as_ref().map(RateLimitLayer::counts),
+            compression,
+            rate_limit,
             reconnect: Some(reconnect.handle()),
             resume: self.resume.as_ref().map(|_| session.clone()),
         };
@@ -349,8 +361,9 @@ impl OptimizedBuilder {
             status,
             handshake: self.limits.handshake,
             peers: self.peers.clone(),
+            metrics: metrics.clone(),
         };
-        OptimizedTransport::client(outer.layer(reconnect.layer(connector)), handle, self.queue)
+        OptimizedTransport::client(outer.layer(reconnect.layer(connector)), handle, self.queue, metrics)
     }
 
     /// Creates the server's end with these settings and its own session store.
@@ -380,10 +393,6 @@ impl OptimizedBuilder {
     /// With this memory of servers.
     fn remembering(self, peers: Peers) -> Self {
         Self { peers, ..self }
-    }
-
-    fn name(&self) -> Arc<str> {
-        self.name.clone()
     }
 
     fn wire(&self) -> WireConfig {

@@ -2,6 +2,7 @@
 //! accordingly.
 
 use std::{
+    any::TypeId,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -17,6 +18,7 @@ use super::{
     greeting::{self, Doubt, Greeting, Patience},
     handle::Status,
     layers::{Agreement, Wire, WireConfig},
+    metrics::StackMetrics,
     peers::Peers,
 };
 use crate::{
@@ -27,8 +29,9 @@ use crate::{
         trace::{TraceLayer, Traced},
     },
     log,
+    rt::Instant,
     stack::{hello::SUBPROTOCOL, unusable::Unusable},
-    transport::{LostConnection, shrink},
+    transport::{LostConnection, shrink, websocket::WebSocket},
 };
 
 /// A client's connection: outgoing messages are traced, then resumed, then put on the wire.
@@ -45,6 +48,7 @@ pub(super) struct Connector<T> {
     pub(super) status: Status,
     pub(super) handshake: std::time::Duration,
     pub(super) peers: Peers,
+    pub(super) metrics: Arc<StackMetrics>,
 }
 
 impl<T> Connector<T>
@@ -55,13 +59,18 @@ where
         /// The number of routes that one connector may report as unusable: the number of transports.
         const ROUTES: usize = 3;
 
-        let uri = request.uri().clone();
+        self.metrics.start();
+        let (uri, since) = (request.uri().clone(), Instant::now());
         let mut routes = 1;
         let mut offers = self.peers.offers(&uri);
         let mut doubt = None;
         loop {
             let failure = match self.attempt(&request, offers).await {
                 Ok(link) => {
+                    // A connector with other routes counts its connections itself, by the route.
+                    if link.extensions().get::<Unusable>().is_none() {
+                        self.metrics.connected(transport_name::<T>(), since.elapsed());
+                    }
                     if doubt == Some(Doubt::Refused) && !offers {
                         self.peers.is_stranger(&uri);
                     }
@@ -185,6 +194,7 @@ where
         let link = if agreed.capabilities.resume() {
             let transport = self.resume.open(wire).await?;
             transport.insert_into(&mut parts.extensions);
+            self.metrics.judged(transport.verdict());
             Optional::On { transport }
         } else {
             Optional::Off { transport: wire }
@@ -206,6 +216,11 @@ struct Failure<T> {
     unusable: Option<Unusable>,
 }
 
+/// Returns the value of OpenTelemetry's `network.protocol.name` for a transport.
+fn transport_name<T: 'static>() -> &'static str {
+    if TypeId::of::<T>() == TypeId::of::<WebSocket>() { "websocket" } else { "_OTHER" }
+}
+
 /// Returns whether the server chose the stack's subprotocol.
 fn is_chosen(headers: &HeaderMap) -> bool {
     headers.get(header::SEC_WEBSOCKET_PROTOCOL).is_some_and(|chosen| chosen == SUBPROTOCOL)
@@ -222,6 +237,7 @@ impl<T> Clone for Connector<T> {
             status: self.status.clone(),
             handshake: self.handshake,
             peers: self.peers.clone(),
+            metrics: self.metrics.clone(),
         }
     }
 }

@@ -12,11 +12,7 @@ use crate::{
         compression, heartbeat,
         rate_limit::RateLimitCounts,
         reconnect::{ReconnectHandle, State},
-        resume::{ResumeHandle, Verdict},
-        trace::{
-            COMPRESSION_PLAIN_BYTES, COMPRESSION_WIRE_BYTES, FRESH, Meter, RATE_LIMITED, RECONNECTS, RESUMED,
-            ROUND_TRIP, Role,
-        },
+        resume::ResumeHandle,
     },
     stack::Capabilities,
 };
@@ -81,7 +77,6 @@ impl fmt::Debug for Status {
 /// valid after a [`split`](super::OptimizedTransport::split).
 #[derive(Clone, Debug)]
 pub struct OptimizedHandle {
-    pub(super) name: Arc<str>,
     pub(super) status: Status,
     pub(super) heartbeat: heartbeat::Monitor,
     pub(super) compression: Option<compression::Stats>,
@@ -137,57 +132,5 @@ impl OptimizedHandle {
     #[must_use]
     pub fn resume(&self) -> Option<&ResumeHandle> {
         self.resume.as_ref()
-    }
-
-    /// Returns a meter of all these values for the [`metrics`] facade. Publish it periodically, or spawn
-    /// [`Meter::run`]. It reports to the recorder that is installed when this is called. Session verdicts are counted
-    /// from this call on.
-    #[must_use]
-    pub fn meter(&self) -> Meter {
-        let role = if self.reconnect.is_some() { Role::Client } else { Role::Server };
-        let handle = self.clone();
-        let mut meter = Meter::new(self.name.to_string(), role)
-            .histogram(ROUND_TRIP, move || handle.rtt().map(|rtt| rtt.last.as_secs_f64()));
-        if let Some(stats) = self.compression.clone() {
-            let (plain, wire) = (stats.clone(), stats);
-            meter = meter
-                .counter(COMPRESSION_PLAIN_BYTES, move || plain.sent().plain_bytes)
-                .counter(COMPRESSION_WIRE_BYTES, move || wire.sent().compressed_bytes);
-        }
-        if let Some(counts) = self.rate_limit.clone() {
-            meter = meter.counter(RATE_LIMITED, move || counts.waited() + counts.rejected());
-        }
-        if let Some(handle) = self.reconnect.clone() {
-            meter = meter.counter(RECONNECTS, move || handle.connections().saturating_sub(1));
-        }
-        if let Some(handle) = self.resume.clone() {
-            // If this runs less often than connections are made, only the last of those connections is counted.
-            let verdicts = handle.verdicts();
-            let (mut resumed, mut fresh) = (Verdicts::new(verdicts), Verdicts::new(handle.verdicts()));
-            meter = meter
-                .counter(RESUMED, move || resumed.count(|verdict| matches!(verdict, Verdict::Resumed { .. })))
-                .counter(FRESH, move || fresh.count(|verdict| matches!(verdict, Verdict::Fresh { .. })));
-        }
-        meter
-    }
-}
-
-/// Counts verdicts of one kind as they come.
-struct Verdicts {
-    verdicts: crate::layer::resume::Verdicts,
-    counted: u64,
-}
-
-impl Verdicts {
-    fn new(verdicts: crate::layer::resume::Verdicts) -> Self {
-        Self { verdicts, counted: 0 }
-    }
-
-    fn count(&mut self, which: impl Fn(&Verdict) -> bool) -> u64 {
-        use futures_util::{FutureExt, StreamExt};
-        while let Some(Some(verdict)) = self.verdicts.next().now_or_never() {
-            self.counted += u64::from(which(&verdict));
-        }
-        self.counted
     }
 }

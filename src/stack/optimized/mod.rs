@@ -162,6 +162,7 @@ mod connector;
 mod greeting;
 mod handle;
 mod layers;
+mod metrics;
 mod peer_limit;
 mod peers;
 mod server;

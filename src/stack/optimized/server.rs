@@ -6,6 +6,7 @@ use super::{
     OptimizedHandle, OptimizedTransport, greeting,
     handle::Status,
     layers::{self, Agreement, OuterConfig, Wire, WireConfig},
+    metrics::{StackMetrics, with_counts},
     shutdown::GracefulShutdown,
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
         heartbeat::{HeartbeatLayer, Monitor},
         optional::Optional,
         resume::{Accepted, SessionStore},
-        trace::TraceLayer,
+        trace::{FRESH, Meter, RESUME_BYTES, RESUME_SESSIONS, RESUME_WAITING, RESUMED, Role, TraceLayer},
     },
     log,
     stack::hello::SUBPROTOCOL,
@@ -31,6 +32,7 @@ pub struct OptimizedAcceptor<T = WebSocket> {
     config: Arc<Config>,
     store: SessionStore<Wire<T>>,
     drain: Drain,
+    metrics: Arc<StackMetrics>,
 }
 
 /// The settings of a server's end, from its builder.
@@ -66,7 +68,12 @@ impl Client<'_> {
 
 impl<T> OptimizedAcceptor<T> {
     pub(super) fn new(config: Config, store: SessionStore<Wire<T>>) -> Self {
-        Self { config: Arc::new(config), store, drain: Drain::new() }
+        let compression = config.wire.compression.as_ref().map(|layer| layer.stats());
+        let rate_limit = config.outer.rate_limit.as_ref().map(|layer| layer.counts());
+        let metrics = StackMetrics::new(config.name.clone(), Role::Server, move |meter| {
+            with_counts(meter, compression.clone(), rate_limit.clone())
+        });
+        Self { config: Arc::new(config), store, drain: Drain::new(), metrics }
     }
 
     /// Returns the number of sessions, including those whose clients are disconnected.
@@ -207,6 +214,7 @@ where
         headroom: usize,
         seat: Arc<Seat>,
     ) -> Result<Option<OptimizedTransport<T>>, Error> {
+        self.metrics.start_with(|meter| with_sessions(meter, &self.store));
         let config = &*self.config;
         let mut layers = config.wire.clone();
         layers.headroom = headroom;
@@ -222,7 +230,7 @@ where
             Agreement::plain(None)
         };
         let agreed = agreement.agreed();
-        let heartbeat = Monitor::new();
+        let heartbeat = Monitor::with_observer(self.metrics.observer());
         layers.heartbeat = config.heartbeat.clone().map(|layer| layer.monitor(heartbeat.clone()));
         let wire = layers.layer(transport, agreement);
         let status = Status::default();
@@ -251,7 +259,6 @@ where
             Optional::Off { transport: wire }
         };
         let handle = OptimizedHandle {
-            name: config.name.clone(),
             status,
             heartbeat,
             compression: config.wire.compression.as_ref().map(|layer| layer.stats()),
@@ -261,7 +268,8 @@ where
         };
         let traced = config.trace.clone().propagate(agreed.capabilities.trace_context()).layer(link);
         let shutdown = GracefulShutdown::new(seat, config.limits.close);
-        Ok(Some(OptimizedTransport::server(config.outer.layer(traced), shutdown, handle, config.queue.clone())))
+        let (stack, queue) = (config.outer.layer(traced), config.queue.clone());
+        Ok(Some(OptimizedTransport::server(stack, shutdown, handle, queue, self.metrics.clone())))
     }
 }
 
@@ -358,12 +366,32 @@ impl OptimizedAcceptor {
     }
 }
 
+/// Adds the sources of a store's metrics.
+fn with_sessions<T: Send + 'static>(meter: Meter, store: &SessionStore<Wire<T>>) -> Meter
+where
+    SessionStore<Wire<T>>: Send + 'static,
+{
+    let of = || store.clone();
+    let (sessions, waiting, bytes, resumed, fresh) = (of(), of(), of(), of(), of());
+    meter
+        .gauge(RESUME_SESSIONS, move || sessions.len() as f64)
+        .gauge(RESUME_WAITING, move || waiting.waiting() as f64)
+        .gauge(RESUME_BYTES, move || bytes.held_bytes() as f64)
+        .counter(RESUMED, move || resumed.resumed())
+        .counter(FRESH, move || fresh.fresh())
+}
+
 /// A handler's future. Boxed once for each connection.
 pub type Handled = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<T> Clone for OptimizedAcceptor<T> {
     fn clone(&self) -> Self {
-        Self { config: self.config.clone(), store: self.store.clone(), drain: self.drain.clone() }
+        Self {
+            config: self.config.clone(),
+            store: self.store.clone(),
+            drain: self.drain.clone(),
+            metrics: self.metrics.clone(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -11,6 +12,7 @@ use super::{
     connector::Connector,
     handle::OptimizedHandle,
     layers::{Outer, ServerLink},
+    metrics::StackMetrics,
     shutdown::GracefulShutdown,
 };
 use crate::{
@@ -43,14 +45,20 @@ where
     shutdown: Option<Box<GracefulShutdown>>,
     handle: OptimizedHandle,
     queue: Queue<Message>,
+    metrics: Arc<StackMetrics>,
 }
 
 impl<T> OptimizedTransport<T>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
 {
-    pub(super) fn client(stack: ClientStack<T>, handle: OptimizedHandle, queue: Queue<Message>) -> Self {
-        Self { inner: Optional::On { transport: Box::pin(stack) }, shutdown: None, handle, queue }
+    pub(super) fn client(
+        stack: ClientStack<T>,
+        handle: OptimizedHandle,
+        queue: Queue<Message>,
+        metrics: Arc<StackMetrics>,
+    ) -> Self {
+        Self { inner: Optional::On { transport: Box::pin(stack) }, shutdown: None, handle, queue, metrics }
     }
 
     pub(super) fn server(
@@ -58,8 +66,10 @@ where
         shutdown: GracefulShutdown,
         handle: OptimizedHandle,
         queue: Queue<Message>,
+        metrics: Arc<StackMetrics>,
     ) -> Self {
-        Self { inner: Optional::Off { transport: Box::pin(stack) }, shutdown: Some(Box::new(shutdown)), handle, queue }
+        let (inner, shutdown) = (Optional::Off { transport: Box::pin(stack) }, Some(Box::new(shutdown)));
+        Self { inner, shutdown, handle, queue, metrics }
     }
 
     /// Returns the capabilities of the latest connection.
@@ -85,9 +95,13 @@ where
     /// Panics outside a tokio runtime, as `tokio::spawn` does.
     #[must_use = "dropping the halves closes the transport"]
     pub fn split(self) -> (Sender<Message>, Receiver<Message>) {
-        let queue = self.queue.clone();
+        let (queue, metrics) = (self.queue.clone(), self.metrics.clone());
         let (sender, receiver, driver) = self.drive(queue).into_parts();
+        // A client that has not connected yet has not found a recorder yet.
+        metrics.start();
+        let watched = metrics.watch(sender.depth());
         rt::spawn(async move {
+            let _watched = watched;
             // The sender and the receiver have reported the outcome to their owners already.
             let _ = driver.await;
         });

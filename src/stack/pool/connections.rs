@@ -18,6 +18,7 @@ use super::slots::{Admission, Limits, Slots};
 use crate::{
     Error, Transport,
     layer::reconnect::Backoff,
+    log,
     rt::{self, Instant, Timer},
     service::{Client, Correlate},
 };
@@ -347,11 +348,14 @@ impl<T, Req, Res, C> Attempt<'_, T, Req, Res, C> {
         let Some(connections) = self.connections.take() else { return 0 };
         let mut slots = connections.slots();
         let id = slots.opened(client);
+        let open = slots.open();
         connections.grant(slots);
+        log::pool_connected(open);
         id
     }
 
     fn failed(mut self, error: &Error) {
+        log::pool_not_connected(error);
         if let Some(connections) = self.connections.take() {
             connections.connect_failed(self.connect, error);
         }

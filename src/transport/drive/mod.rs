@@ -16,6 +16,8 @@ mod waiters;
 
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 pub(crate) use self::pull::{Pull, pull};
+#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+pub(crate) use self::sender::QueueDepth;
 pub use self::{
     driven::Driven,
     driver::Driver,

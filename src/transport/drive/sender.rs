@@ -243,6 +243,12 @@ impl<Out, In> Sender<Out, In> {
         self.queues.outbox().dropped()
     }
 
+    /// Returns a handle to the depth of the queue, which does not count as a sender.
+    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    pub(crate) fn depth(&self) -> QueueDepth<Out, In> {
+        QueueDepth(self.queues.clone())
+    }
+
     #[cfg(test)]
     pub(super) fn queues(&self) -> &Queues<Out, In> {
         &self.queues
@@ -300,6 +306,26 @@ impl<Out, In> Sender<Out, In> {
             }
             outbox.over().map(Err)
         })
+    }
+}
+
+/// The depth of a queue.
+#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+pub(crate) struct QueueDepth<Out, In = Out>(Arc<Queues<Out, In>>);
+
+#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+impl<Out, In> QueueDepth<Out, In> {
+    /// Returns the number of waiting messages, of waiting bytes, and of messages dropped since the beginning.
+    pub(crate) fn get(&self) -> (usize, usize, u64) {
+        let outbox = self.0.outbox();
+        (outbox.len(), outbox.bytes(), outbox.dropped())
+    }
+}
+
+#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+impl<Out, In> Clone for QueueDepth<Out, In> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
     }
 }
 

@@ -194,9 +194,13 @@ impl PendingUpgrade {
         F: Future<Output = ()> + Send + 'static,
     {
         let Self { answer, on_upgrade, limits, subprotocol, admission, seat } = self;
+        let (since, peer) = (rt::Instant::now(), admission.as_ref().and_then(|admission| admission.peer));
         rt::spawn(async move {
             // A client that leaves before the upgrade is not an error: there is no session yet.
-            let Ok(Ok(upgraded)) = rt::timeout(limits.handshake, on_upgrade).await else { return };
+            let Ok(Ok(upgraded)) = rt::timeout(limits.handshake, on_upgrade).await else {
+                return log::upgrade_failed("websocket", peer);
+            };
+            log::accepted("websocket", StatusCode::SWITCHING_PROTOCOLS, since.elapsed(), peer);
             let (socket, early) = Socket::from_upgraded(upgraded);
             let websocket =
                 WebSocket::new(socket, false, limits, early).with_subprotocol(subprotocol).with_admission(admission);

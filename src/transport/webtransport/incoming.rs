@@ -6,7 +6,7 @@ use web_transport_quinn::{self as wtq, proto::ConnectResponse};
 
 use super::{Session, error, session::Registry};
 use crate::{
-    Error, Limits, rt,
+    Error, Limits, log, rt,
     transport::{
         connecting::in_time,
         origin::Origins,
@@ -94,8 +94,9 @@ impl Incoming {
             None => ConnectResponse::OK,
         };
         let subprotocol = chosen.map(Box::from);
-        let limits = self.accept.limits;
+        let (limits, since) = (self.accept.limits, rt::Instant::now());
         let session = respond(self.request, answer, limits.handshake).await?;
+        log::accepted("webtransport", StatusCode::OK, since.elapsed(), log::peer(&self.parts.extensions));
         let permit = ConnectionPermit::take(&mut self.parts.extensions);
         Ok((Session::accepted(session, limits, subprotocol, self.sessions, permit), self.parts))
     }

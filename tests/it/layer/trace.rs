@@ -264,10 +264,10 @@ fn messages_and_bytes_are_counted_each_way_and_open_sessions_too() {
         receive(&mut near).unwrap();
         assert!(near.next().now_or_never().is_none());
         for (name, expected) in [
-            ("tower_transport_messages_total{direction=out,name=feed,role=server}", 2.0),
-            ("tower_transport_bytes_total{direction=out,name=feed,role=server}", 105.0),
-            ("tower_transport_messages_total{direction=in,name=feed,role=server}", 1.0),
-            ("tower_transport_bytes_total{direction=in,name=feed,role=server}", 3.0),
+            ("tower_transport_messages_total{name=feed,network.io.direction=transmit,role=server}", 2.0),
+            ("tower_transport_bytes_total{name=feed,network.io.direction=transmit,role=server}", 105.0),
+            ("tower_transport_messages_total{name=feed,network.io.direction=receive,role=server}", 1.0),
+            ("tower_transport_bytes_total{name=feed,network.io.direction=receive,role=server}", 3.0),
             ("tower_transport_sessions_total{name=feed,role=server}", 1.0),
             ("tower_transport_sessions_open{name=feed,role=server}", 1.0),
         ] {
@@ -279,11 +279,30 @@ fn messages_and_bytes_are_counted_each_way_and_open_sessions_too() {
 }
 
 #[test]
+fn a_connection_that_ends_tells_how_long_it_lasted_and_its_close_code_in_few_series() {
+    measured(|metrics| {
+        for code in [1008, 3000, 3001, 4321] {
+            let (near, mut far) = channel::<Message, Message>(8);
+            let mut near = TraceLayer::server("feed").layer(near);
+            send(&mut far, Message::Close(Some(CloseFrame::new(CloseCode::new(code).unwrap(), "bye"))));
+            receive(&mut near).unwrap();
+        }
+        drop(TraceLayer::server("feed").layer(channel::<Message, Message>(8).0));
+        for (code, expected) in [("1008", 1.0), ("3xxx", 2.0), ("4xxx", 1.0), ("none", 1.0)] {
+            let name = format!("tower_transport_closes_total{{code={code},name=feed,role=server}}");
+            assert_eq!(metrics.get(&name), Some(expected), "{name}");
+        }
+        assert_eq!(metrics.get("tower_transport_session_seconds{name=feed,role=server}"), Some(5.0));
+    });
+}
+
+#[test]
 fn what_is_fed_and_never_flushed_is_told_after_256_messages_and_at_the_end() {
     measured(|metrics| {
         let (near, _far) = channel::<u32, u32>(1000);
         let mut near = TraceLayer::client("feed").record_sizes().layer(near);
-        let count = || metrics.get("tower_transport_messages_total{direction=out,name=feed,role=client}");
+        let count =
+            || metrics.get("tower_transport_messages_total{name=feed,network.io.direction=transmit,role=client}");
         for i in 0..300 {
             near.feed(i).now_or_never().unwrap().unwrap();
         }
@@ -317,8 +336,8 @@ fn errors_are_counted_by_kind_and_the_end_once() {
         for _ in 0..3 {
             assert!(near.feed(Message::text("x")).now_or_never().unwrap().is_err());
         }
-        let errors = |labels| metrics.get(&format!("tower_transport_errors_total{{{labels},name=test,role=client}}"));
-        assert_eq!(errors("direction=in,kind=protocol"), Some(3.0));
+        let labels = "error.type=protocol,name=test,network.io.direction=receive,role=client";
+        assert_eq!(metrics.get(&format!("tower_transport_errors_total{{{labels}}}")), Some(3.0));
         drop(near);
     });
     measured(|metrics| {
@@ -327,8 +346,8 @@ fn errors_are_counted_by_kind_and_the_end_once() {
         for _ in 0..3 {
             assert!(near.feed(Message::text("x")).now_or_never().unwrap().is_err());
         }
-        let closed = "tower_transport_errors_total{direction=out,kind=closed,name=test,role=client}";
-        assert_eq!(metrics.get(closed), Some(1.0));
+        let labels = "error.type=closed,name=test,network.io.direction=transmit,role=client";
+        assert_eq!(metrics.get(&format!("tower_transport_errors_total{{{labels}}}")), Some(1.0));
     });
 }
 

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     Error,
     layer::auth::{Credentials, oneshot::Flight},
+    log,
     rt::{self, Handle, Instant},
 };
 
@@ -215,6 +216,9 @@ impl<S: KeySource> Loan<S> {
             }
             Err(error) => {
                 inner.set.failed(now);
+                // A subscriber is the user's code.
+                drop(inner);
+                log::keys_not_fetched(&error);
                 Err(error.context("the key set could not be fetched"))
             }
         }

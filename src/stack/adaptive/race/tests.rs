@@ -375,11 +375,11 @@ async fn what_happens_is_counted_by_transport_and_reason() {
     assert_eq!(
         found,
         [
-            "tower_transport_connect_seconds name=test,role=client,transport=sse [0.025]",
-            "tower_transport_connects_total name=test,role=client,transport=sse 1",
-            "tower_transport_fallbacks_total name=test,reason=udp_blocked,role=client,transport=webtransport 1",
-            "tower_transport_fallbacks_total name=test,reason=upgrade_refused,role=client,transport=websocket 1",
-            "tower_transport_paths_lost_total name=test,role=client,transport=sse 1",
+            "tower_transport_connect_seconds name=test,network.protocol.name=sse,role=client [0.025]",
+            "tower_transport_connects_total name=test,network.protocol.name=sse,role=client 1",
+            "tower_transport_fallbacks_total name=test,network.protocol.name=websocket,reason=upgrade_refused,role=client 1",
+            "tower_transport_fallbacks_total name=test,network.protocol.name=webtransport,reason=udp_blocked,role=client 1",
+            "tower_transport_paths_lost_total name=test,network.protocol.name=sse,role=client 1",
         ]
     );
 }

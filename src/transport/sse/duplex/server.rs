@@ -160,7 +160,7 @@ impl<H> SseDuplexServer<H> {
         H: FnOnce(SseDuplex, request::Parts) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let accept = &*self.accept;
+        let (accept, since) = (&*self.accept, rt::Instant::now());
         let seat = match accept.drain.as_ref().map(Drain::admit).transpose() {
             Ok(seat) => seat,
             Err(refusal) => return Err(refusal.logged("sse", &parts)),
@@ -177,6 +177,7 @@ impl<H> SseDuplexServer<H> {
         let subprotocol = chosen.and_then(|chosen| chosen.to_str().ok()).map(Into::into);
         let handler = self.handler.clone();
         let admission = Admission::new(None, seat.clone(), log::peer(&parts.extensions), accept.limits.close);
+        log::accepted("sse", StatusCode::OK, since.elapsed(), log::peer(&parts.extensions));
         let transport = SseDuplex::server(ServerEnd::new(session, admission), subprotocol);
         rt::spawn(async move { Attended::new(handler(transport, parts), seat).await });
         Ok(response)
