@@ -181,7 +181,7 @@ where
             return Poll::Ready(Ok(()));
         }
         if let Poll::Ready(handed) = self.as_mut().poll_hand_over(cx) {
-            handed?;
+            handed.map_err(Stop::into_error)?;
         }
         // Finished answers that wait for room below count, too: otherwise a slow peer would grow the line.
         if self.in_flight.len() >= self.concurrency.get() {
@@ -204,7 +204,7 @@ where
         if *this.has_room {
             let Ok(answer) = this.in_flight.start((), asked);
             if let Some(((), answer)) = answer {
-                return Ok(self.hand_over(answer)?);
+                return self.hand_over(answer).map_err(Stop::into_error);
             }
         } else {
             let Ok(()) = this.in_flight.push((), asked);
@@ -216,7 +216,7 @@ where
                     *self.as_mut().project().late = Some(error);
                     break;
                 }
-                handed => handed?,
+                handed => handed.map_err(Stop::into_error)?,
             }
         }
         Ok(())
@@ -227,7 +227,7 @@ where
             return Poll::Ready(Err(late));
         }
         match self.as_mut().poll_hand_over(cx) {
-            Poll::Ready(handed) => handed?,
+            Poll::Ready(handed) => handed.map_err(Stop::into_error)?,
             Poll::Pending => {
                 self.flush_meanwhile(cx)?;
                 return Poll::Pending;
@@ -317,10 +317,10 @@ enum Stop {
     Broken(Error),
 }
 
-impl From<Stop> for Error {
-    fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::Refused(error) | Stop::Broken(error) => error,
+impl Stop {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Refused(error) | Self::Broken(error) => error,
         }
     }
 }

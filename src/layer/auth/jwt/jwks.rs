@@ -180,7 +180,7 @@ where
             (None, Err(Problem::UnknownKey)) if keys.is_empty() => {
                 Step::Ready { result: Some(Err(Error::other("no key set is available; its fetch failed recently"))) }
             }
-            (None, verified) => Step::Ready { result: Some(verified.map_err(Into::into)) },
+            (None, verified) => Step::Ready { result: Some(verified.map_err(Problem::into_error)) },
         };
         Verifying { step, shared: self.shared.clone() }
     }
@@ -314,7 +314,7 @@ where
                     let keys = this.shared.lock().set.keys(Instant::now());
                     let claims = verifier::token(credentials)
                         .and_then(|token| verifier::decode(token, &keys, &this.shared.rules));
-                    Poll::Ready(claims.map_err(Into::into))
+                    Poll::Ready(claims.map_err(Problem::into_error))
                 }
             },
         }

@@ -67,7 +67,7 @@ impl<X: DeserializeOwned> JwtVerifier<X> {
     /// reason, and reveals nothing of the token.
     pub fn verify(&self, credentials: &Credentials) -> Result<Claims<X>, Error> {
         let (keys, rules) = &*self.shared;
-        Ok(decode(token(credentials)?, keys, rules)?)
+        token(credentials).and_then(|token| decode(token, keys, rules)).map_err(Problem::into_error)
     }
 }
 
@@ -108,11 +108,12 @@ pub(super) enum Problem {
     Refused(&'static str),
 }
 
-impl From<Problem> for Error {
-    fn from(problem: Problem) -> Self {
-        Self::auth(match problem {
-            Problem::UnknownKey => "the token is signed with an unknown key",
-            Problem::Refused(reason) => reason,
+impl Problem {
+    // Not `From`: an implementation for a private type shows in the compiler's messages to users.
+    pub(super) fn into_error(self) -> Error {
+        Error::auth(match self {
+            Self::UnknownKey => "the token is signed with an unknown key",
+            Self::Refused(reason) => reason,
         })
     }
 }
