@@ -63,10 +63,10 @@ pub mod websocket;
 #[cfg_attr(docsrs, doc(cfg(feature = "webtransport")))]
 pub mod webtransport;
 
-#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse"))))]
 #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
 pub(crate) use self::drive::QueueDepth;
+#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse"))))]
 pub use self::{
     accept::accept,
     drain::{Drain, Drained, Watched},
