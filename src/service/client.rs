@@ -417,7 +417,7 @@ where
         if !shared.is_closing() {
             return Poll::Pending;
         }
-        ready!(deadline.poll(mark.has_moved(), WaitsFor::Transport, cx));
+        ready!(deadline.poll(mark.has_moved(), WaitsFor::Transport.unless_client(mark), cx));
         let error = Error::timeout(format!(
             "the connection was cut: it could not be closed within {:?} without progress (Drive::close_within)",
             deadline.limit()

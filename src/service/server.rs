@@ -228,9 +228,10 @@ where
     ///
     /// The time counts from the last progress: an answer that the transport takes, or bytes that
     /// [move](crate::transport::signal::moved). However slowly they move, it takes at most 16 times this value. It
-    /// does not count while the server waits for the service alone, and starts again afterwards. At the limit the
-    /// future completes with an error for which [`is_timeout`](Error::is_timeout) is true, or with the failure that it
-    /// closes for, and dropping it cuts the connection.
+    /// does not count while the server waits for the service alone, or a session of the resume layer for its client (which
+    /// `SessionStore::ttl` limits), and starts again afterwards. At the limit the future completes with an error for
+    /// which [`is_timeout`](Error::is_timeout) is true, or with the failure that it closes for, and dropping it cuts the
+    /// connection.
     ///
     /// It needs timers as [`Queue::close_within`](crate::Queue::close_within) does, and does not apply without them.
     pub fn close_within(mut self, time: Duration) -> Self {
@@ -316,7 +317,7 @@ where
             this.deadline.stop();
             return self.poll_close(cx);
         }
-        self.poll_deadline(has_written || mark.has_moved(), cx)
+        self.poll_deadline(has_written, mark, cx)
     }
 }
 
@@ -403,14 +404,19 @@ where
     }
 
     /// Returns `Ready` with the error once the transport takes too long for the last answers.
-    fn poll_deadline(self: Pin<&mut Self>, has_moved: bool, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_deadline(
+        self: Pin<&mut Self>,
+        has_written: bool,
+        mark: Mark,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
         let this = self.project();
         let Stage::Draining { failure, .. } = this.stage else { return Poll::Pending };
         if !*this.dirty && !this.answers.has_next() {
             this.deadline.stop();
             return Poll::Pending;
         }
-        ready!(this.deadline.poll(has_moved, WaitsFor::Room, cx));
+        ready!(this.deadline.poll(has_written || mark.has_moved(), WaitsFor::Room.unless_client(mark), cx));
         let error = late(this.deadline);
         Poll::Ready(Err(failure.take().map_or(error, |failure| failure.error)))
     }
@@ -519,7 +525,7 @@ where
         let closed = match signal::with_close_frame(frame.as_ref(), || this.transport.poll_close(cx)) {
             Poll::Ready(closed) => closed.map_err(Into::into),
             Poll::Pending => {
-                ready!(this.deadline.poll(mark.has_moved(), WaitsFor::Transport, cx));
+                ready!(this.deadline.poll(mark.has_moved(), WaitsFor::Transport.unless_client(mark), cx));
                 Err(late(this.deadline))
             }
         };

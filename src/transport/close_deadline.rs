@@ -5,6 +5,7 @@ use std::{
 
 #[cfg(feature = "rt")]
 use crate::rt::{self, Instant, Progress, Timer};
+use crate::transport::signal::Mark;
 
 /// The default time limit of a close: [`Limits::close`](crate::Limits::close) has the same.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(10);
@@ -35,6 +36,15 @@ pub(crate) enum WaitsFor {
     Room,
     /// The transport's own close is not done. It may have a limit of its own.
     Transport,
+    /// A session has to be continued by its client, and limits that itself.
+    Client,
+}
+
+impl WaitsFor {
+    /// Returns `self`, unless the transport has reported since `mark` that it waits for its client.
+    pub(crate) fn unless_client(self, mark: Mark) -> Self {
+        if mark.has_awaited_client() { Self::Client } else { self }
+    }
 }
 
 impl CloseDeadline {
@@ -66,17 +76,22 @@ impl CloseDeadline {
         self.timer.clear();
     }
 
-    /// Returns `Ready` once the time is over. It starts with the first call.
+    /// Returns `Ready` once the time is over. It starts with the first call, and again with the first one after a wait
+    /// for the client.
     pub(crate) fn poll(&mut self, has_moved: bool, waits_for: WaitsFor, cx: &mut Context<'_>) -> Poll<()> {
         let is_running = self.progress.is_some();
         if self.limit == Duration::MAX || (!is_running && !rt::has_timers()) {
             return Poll::Pending;
         }
-        let now = Instant::now();
         let grace = match waits_for {
             WaitsFor::Room => Duration::ZERO,
             WaitsFor::Transport => GRACE,
+            WaitsFor::Client => {
+                self.stop();
+                return Poll::Pending;
+            }
         };
+        let now = Instant::now();
         let limit = self.limit;
         let progress = self.progress.get_or_insert_with(|| Progress::new(limit, 0, now));
         if has_moved {

@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | [`moved`] | up | a byte transport, for each read or write that makes progress | heartbeat, idle limit |
 //! | [`connection_lost`] | up | a reconnecting layer that continues with another connection | `service::Client`, the driver |
+//! | [`awaits_client`] | up | a session on the server whose client is away | the time limits of a close |
 //! | size of a decoded message | up | the codec layer, for each value | the driver, whose inbox counts bytes |
 //! | [`close_frame`] | down | [`Sender::close`](crate::Sender::close), for the time of a `poll_close` | a transport's `poll_close` |
 //!
@@ -26,6 +27,7 @@ use crate::CloseFrame;
 thread_local! {
     static MOVED: Cell<u64> = const { Cell::new(0) };
     static LOSSES: Cell<u64> = const { Cell::new(0) };
+    static AWAITING: Cell<u64> = const { Cell::new(0) };
     static DECODED: Cell<usize> = const { Cell::new(0) };
     static CLOSE_FRAME: RefCell<Option<CloseFrame>> = const { RefCell::new(None) };
 }
@@ -50,6 +52,16 @@ pub fn moved(bytes: usize) {
 #[inline]
 pub fn connection_lost() {
     LOSSES.set(LOSSES.get().wrapping_add(1));
+}
+
+/// Reports that the sink which is being polled waits for its client to connect again, and limits that wait itself.
+///
+/// The limits of a close above it, such as [`Queue::close_within`](crate::Queue::close_within), do not count this time.
+/// Call it from a method of the sink that returns `Pending`. A transport that connects again itself must not call it:
+/// nothing would limit its close then.
+#[inline]
+pub fn awaits_client() {
+    AWAITING.set(AWAITING.get().wrapping_add(1));
 }
 
 /// Reports that the value which this `poll_next` gives was decoded from a message of `bytes` bytes.
@@ -95,6 +107,7 @@ impl Drop for Restore {
 pub struct Mark {
     moved: u64,
     losses: u64,
+    awaiting: u64,
 }
 
 impl Mark {
@@ -103,7 +116,7 @@ impl Mark {
     #[inline]
     #[must_use]
     pub fn now() -> Self {
-        Self { moved: MOVED.get(), losses: LOSSES.get() }
+        Self { moved: MOVED.get(), losses: LOSSES.get(), awaiting: AWAITING.get() }
     }
 
     /// Returns whether bytes [moved] since the snapshot.
@@ -126,6 +139,13 @@ impl Mark {
     pub fn has_lost(&self) -> bool {
         LOSSES.get() != self.losses
     }
+
+    /// Returns whether the sink [waits for its client](awaits_client) since the snapshot.
+    #[inline]
+    #[must_use]
+    pub fn has_awaited_client(&self) -> bool {
+        AWAITING.get() != self.awaiting
+    }
 }
 
 #[cfg(test)]
@@ -143,8 +163,10 @@ mod tests {
         moved(4);
         assert_eq!(mark.moved(), 5);
         connection_lost();
-        assert!(mark.has_lost());
-        assert!(!Mark::now().has_moved());
+        assert!(mark.has_lost() && !mark.has_awaited_client());
+        awaits_client();
+        assert!(mark.has_awaited_client());
+        assert!(!Mark::now().has_moved() && !Mark::now().has_awaited_client());
     }
 
     #[test]

@@ -330,6 +330,11 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
                 },
                 _ => match away(self) {
                     Poll::Pending if self.entry.handoff.has_offer() => {}
+                    Poll::Pending => {
+                        // The ttl limits this wait, and the parting of a connection that ends has a limit too.
+                        signal::awaits_client();
+                        return Poll::Pending;
+                    }
                     poll => return poll,
                 },
             }
@@ -384,7 +389,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for Session<T> {
     }
 
     /// Ends the session: sends what was accepted and the bye, then closes the connection. While the client is away and
-    /// lacks messages, waits for it.
+    /// lacks messages, waits for it, at most [`ttl`](super::SessionStore::ttl).
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let Some(ended) = &self.ended {
             // The caller wants the session closed, and it is, except for messages that the client lacks.

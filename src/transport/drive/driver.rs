@@ -293,7 +293,7 @@ impl<Out, In> Worker<Out, In> {
             Writing::Closing => WaitsFor::Transport,
             Writing::Open | Writing::Closed | Writing::Failed => return Poll::Pending,
         };
-        self.deadline.poll(self.has_moved || mark.has_moved(), waits_for, cx)
+        self.deadline.poll(self.has_moved || mark.has_moved(), waits_for.unless_client(mark), cx)
     }
 
     /// Returns `Ready` once the peer has not closed for too long after this end has. `mark` was taken before the

@@ -7,10 +7,11 @@ use tower::Layer;
 use tower_transport::{
     CloseCode, CloseFrame, Error, Message, Queue, TransportExt, channel,
     layer::resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
+    service::Server,
     test_util::fault::{Direction, Faults},
 };
 
-use super::support::{connect, dial, message, put, take, world};
+use super::support::{World, connect, dial, message, put, take, world};
 
 #[tokio::test(start_paused = true)]
 async fn a_session_whose_client_stays_away_ends_after_its_time_and_says_what_was_left() {
@@ -77,6 +78,75 @@ async fn a_close_while_the_client_is_away_waits_until_it_has_all() {
     drop(closing.await.unwrap());
     assert!(world.server.store.is_empty());
     assert_eq!(world.connect().await.1, Verdict::New);
+}
+
+/// Drives a session and sends a message while its client is away. Returns the driver of the closing session.
+async fn driven_and_left(world: &mut World) -> tokio::task::JoinHandle<Result<(), Error>> {
+    let (near, session) = world.open().await;
+    let (sender, _receiver, driver) = session.drive(Queue::messages()).into_parts();
+    let driver = tokio::spawn(driver);
+    tokio::task::yield_now().await;
+    drop(near);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    sender.send(message(0)).await.unwrap();
+    driver
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driven_session_that_closes_while_its_client_is_away_keeps_its_last_messages_for_the_ttl() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let driver = driven_and_left(&mut world).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(!driver.is_finished());
+    let (mut near, verdict) = world.connect().await;
+    assert_eq!(verdict, Verdict::Resumed { replayed: 0 });
+    take(&mut near, 0..1).await;
+    assert!(near.next().await.is_none());
+    drop(near);
+    driver.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driven_session_that_closes_and_whose_client_stays_away_ends_after_the_ttl() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new().ttl(Duration::from_secs(60)));
+    let driver = driven_and_left(&mut world).await;
+    let error = tokio::time::timeout(Duration::from_secs(61), driver).await.unwrap().unwrap().unwrap_err();
+    assert!(error.to_string().contains("1 messages"), "{error}");
+    assert!(world.server.store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driven_session_whose_client_is_back_and_does_not_read_closes_within_the_limit_of_the_queue() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let driver = driven_and_left(&mut world).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let (near, _) = world.connect().await;
+    let ended = tokio::time::timeout(Duration::from_secs(25), driver).await;
+    assert!(ended.is_ok(), "the close has no limit");
+    drop(near);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_shuts_down_while_the_client_of_its_session_is_away_keeps_the_answers_for_the_ttl() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let (mut near, session) = world.open().await;
+    let echo = tower::service_fn(|request: Message| async move {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Ok::<_, Error>(request)
+    });
+    let server = Server::in_order(session, echo);
+    let handle = server.handle();
+    let server = tokio::spawn(server);
+    near.send(message(0)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(near);
+    handle.graceful_shutdown();
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let (mut near, _) = world.connect().await;
+    take(&mut near, 0..1).await;
+    assert!(near.next().await.is_none());
+    drop(near);
+    server.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
