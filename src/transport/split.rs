@@ -1,7 +1,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -12,12 +12,13 @@ use super::wakers::{Half, WakerPair};
 
 /// The writing half of [`TransportExt::split`](crate::TransportExt::split).
 ///
-/// A message that is sent while the other half uses the transport waits here until this half is polled again. Dropping
-/// this half without a flush loses it.
+/// A message that is sent *within* a poll of the other half, by code of the transport, waits here until this half is
+/// polled again. Dropping this half without a flush loses it. On another thread, sending a message waits for the end of
+/// that poll.
 pub struct SplitSink<T, Out> {
     shared: Arc<SharedTransport<T>>,
     waker: Waker,
-    /// A message that was sent while the other half used the transport, which had room for it.
+    /// A message that was sent within a poll of the other half, for which the transport had room.
     waiting: Option<Out>,
 }
 
@@ -29,6 +30,8 @@ pub struct SplitStream<T> {
 
 struct SharedTransport<T> {
     state: Mutex<TransportSlot<T>>,
+    /// Notified when the transport is put back, if anyone [waits](TransportSlot::senders).
+    returned: Condvar,
     /// The transport is polled with a waker for both halves: a transport that keeps a single waker per direction could
     /// otherwise lose one half's waker.
     halves: Arc<WakerPair>,
@@ -36,10 +39,23 @@ struct SharedTransport<T> {
 
 /// A half takes the transport out of the lock while it polls it, so that code of the transport and of its messages may
 /// use the other half. That half then waits for its turn, as it does when another thread is in the middle of a poll.
+///
+/// A message cannot wait for a wake-up, since the answer to it is due now. So `start_send` blocks its thread until the
+/// transport is back, as for a lock. Only within the other half's poll it cannot: then the message is kept.
 struct TransportSlot<T> {
     transport: Option<Pin<Box<T>>>,
+    /// The thread that uses the transport, while it is `None`.
+    user: usize,
     /// Whether the other half found the transport in use.
     is_awaited: bool,
+    /// The number of threads that are blocked until the transport is back.
+    senders: usize,
+}
+
+/// Returns a number that no other living thread has.
+fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here).addr())
 }
 
 /// The transport in the hands of a half. Dropping this puts it back, even after a panic.
@@ -51,8 +67,8 @@ struct Held<'a, T> {
 
 pub(super) fn split<T, Out>(transport: T) -> (SplitSink<T, Out>, SplitStream<T>) {
     let (halves, waker) = WakerPair::new();
-    let state = TransportSlot { transport: Some(Box::pin(transport)), is_awaited: false };
-    let shared = Arc::new(SharedTransport { state: Mutex::new(state), halves });
+    let state = TransportSlot { transport: Some(Box::pin(transport)), user: 0, is_awaited: false, senders: 0 };
+    let shared = Arc::new(SharedTransport { state: Mutex::new(state), returned: Condvar::new(), halves });
     let sink = SplitSink { shared: shared.clone(), waker: waker.clone(), waiting: None };
     (sink, SplitStream { shared, waker })
 }
@@ -64,9 +80,31 @@ impl<T> SharedTransport<T> {
 
     /// Runs `poll` on the transport. If the other half uses it, returns `None`, and wakes this half afterwards.
     fn with<R>(&self, half: Half, poll: impl FnOnce(Pin<&mut T>) -> R) -> Option<R> {
+        self.with_locked(self.lock(), half, poll)
+    }
+
+    /// As [`with`](Self::with), but waits for another thread that uses the transport.
+    fn with_blocking<R>(&self, half: Half, poll: impl FnOnce(Pin<&mut T>) -> R) -> Option<R> {
         let mut state = self.lock();
+        while state.transport.is_none() && state.user != this_thread() {
+            state.senders += 1;
+            state = self.returned.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.senders -= 1;
+        }
+        self.with_locked(state, half, poll)
+    }
+
+    fn with_locked<R>(
+        &self,
+        mut state: MutexGuard<'_, TransportSlot<T>>,
+        half: Half,
+        poll: impl FnOnce(Pin<&mut T>) -> R,
+    ) -> Option<R> {
         let transport = state.transport.take();
-        state.is_awaited |= transport.is_none();
+        match transport {
+            Some(_) => state.user = this_thread(),
+            None => state.is_awaited = true,
+        }
         drop(state);
         let mut held = Held { shared: self, half, transport };
         held.transport.as_mut().map(|transport| poll(transport.as_mut()))
@@ -81,7 +119,11 @@ impl<T> Drop for Held<'_, T> {
         let mut state = self.shared.lock();
         state.transport = self.transport.take();
         let is_awaited = std::mem::take(&mut state.is_awaited);
+        let has_senders = state.senders > 0;
         drop(state);
+        if has_senders {
+            self.shared.returned.notify_all();
+        }
         if is_awaited {
             match self.half {
                 Half::Reader => self.shared.halves.writer.wake(),
@@ -132,7 +174,7 @@ impl<T: Sink<Out>, Out> Sink<Out> for SplitSink<T, Out> {
     fn start_send(mut self: Pin<&mut Self>, item: Out) -> Result<(), T::Error> {
         let Self { shared, waiting, .. } = &mut *self;
         *waiting = Some(item);
-        let sent = shared.with(Half::Writer, |it| waiting.take().map_or(Ok(()), |item| it.start_send(item)));
+        let sent = shared.with_blocking(Half::Writer, |it| waiting.take().map_or(Ok(()), |item| it.start_send(item)));
         sent.unwrap_or(Ok(()))
     }
 

@@ -2,8 +2,9 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     task::{Context, Poll, Waker},
+    thread,
 };
 
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
@@ -237,6 +238,57 @@ fn a_half_that_is_used_within_a_poll_of_the_other_waits_its_turn_and_keeps_its_m
     assert!(sink.poll_flush_unpin(&mut Context::from_waker(&waker)).is_ready());
     let mut stream = held.lock().unwrap().take().unwrap();
     assert_eq!(stream.next().now_or_never().unwrap().unwrap().unwrap(), 7);
+}
+
+#[test]
+fn a_message_that_is_sent_during_a_poll_on_another_thread_is_refused_at_once() {
+    /// Its reader tells that it polls, and goes on when it is told to.
+    struct Busy {
+        polls: mpsc::Sender<()>,
+        goes_on: mpsc::Receiver<()>,
+    }
+
+    impl Stream for Busy {
+        type Item = Result<u32, Error>;
+
+        fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            self.polls.send(()).unwrap();
+            self.goes_on.recv().unwrap();
+            Poll::Pending
+        }
+    }
+
+    impl Sink<u32> for Busy {
+        type Error = Error;
+
+        fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn start_send(self: Pin<&mut Self>, _: u32) -> Result<(), Error> {
+            Err(Error::too_large("this one"))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    let ((polls, polled), (go_on, goes_on)) = (mpsc::channel(), mpsc::channel());
+    let (mut sink, mut stream) = TransportExt::split(Busy { polls, goes_on });
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(sink.poll_ready_unpin(&mut cx).is_ready());
+    let reading = thread::spawn(move || stream.next().now_or_never().is_none());
+    polled.recv().unwrap();
+    assert!(sink.poll_ready_unpin(&mut cx).is_pending(), "the other half uses the transport");
+    let sending = thread::spawn(move || sink.start_send_unpin(1).unwrap_err());
+    go_on.send(()).unwrap();
+    assert!(sending.join().unwrap().is_too_large());
+    assert!(reading.join().unwrap());
 }
 
 #[test]

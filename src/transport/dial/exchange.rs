@@ -53,10 +53,11 @@ where
     let connection = pin!(connection.without_shutdown());
     let (response, connection) = match select(response, connection).await {
         Either::Left((response, connection)) => (response.map_err(http_error)?, Either::Left(connection)),
-        Either::Right((parts, response)) => {
-            let parts = parts.map_err(http_error)?;
-            (response.await.map_err(http_error)?, Either::Right(parts))
-        }
+        // A refusal may come with the end of the connection, and says more than that does.
+        Either::Right((parts, response)) => match (response.await, parts) {
+            (Ok(response), parts) => (response, Either::Right(parts)),
+            (Err(_), Err(error)) | (Err(error), Ok(_)) => return Err(http_error(error)),
+        },
     };
     if !accepts(&response) {
         let (head, body) = response.into_parts();
@@ -73,7 +74,7 @@ where
     }
     let parts = match connection {
         Either::Left(connection) => connection.await.map_err(http_error)?,
-        Either::Right(parts) => parts,
+        Either::Right(parts) => parts.map_err(http_error)?,
     };
     Ok((response.map(drop), parts.io.into_inner(), parts.read_buf))
 }

@@ -141,6 +141,25 @@ async fn each_connector_tells_the_headers_of_a_server_that_refuses_it() {
     }
 }
 
+/// A server may cut the connection with its refusal, or send a body that it did not announce.
+#[tokio::test]
+async fn what_comes_behind_a_refusal_does_not_hide_it() {
+    for status in [StatusCode::UNAUTHORIZED, StatusCode::PROXY_AUTHENTICATION_REQUIRED] {
+        for behind in ["", "\r\n", "unauthorized\n"] {
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n{behind}").leak();
+            let server = answering(answer).await;
+            let proxy = (status == StatusCode::PROXY_AUTHENTICATION_REQUIRED)
+                .then(|| format!("http://{server}").parse::<Uri>().unwrap());
+            for (scheme, connector) in CONNECTORS {
+                let url = format!("{scheme}://{}/", proxy.as_ref().map_or(server.to_string(), |_| "x.test".to_owned()));
+                let refused = within(connector(proxy.as_ref(), Request::get(url).body(()).unwrap())).await;
+                let error = refused.unwrap_err();
+                assert_eq!(error.status(), Some(status), "{scheme}, {behind:?}: {error:?}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn both_connections_of_sse_and_post_go_through_the_proxy_with_its_credentials_and_no_others() {
     let server = serve_http(SseDuplexServer::new(|mut session, _| async move {

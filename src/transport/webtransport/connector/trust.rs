@@ -39,7 +39,9 @@ impl Trust {
     /// Returns the TLS configuration of an HTTP/3 client. Early data (0-RTT) is off, because an attacker may replay it.
     pub(super) fn config(&self) -> Result<Arc<QuicClientConfig>, Error> {
         let mut config = match self {
-            Self::Platform => platform()?,
+            Self::Platform => {
+                builder()?.dangerous().with_custom_certificate_verifier(platform()?).with_no_client_auth()
+            }
             Self::Roots(roots) => builder()?.with_root_certificates(roots.clone()).with_no_client_auth(),
             Self::Tls(config) => ClientConfig::clone(config),
             Self::Hashes(hashes) => {
@@ -77,18 +79,23 @@ fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
         .map_err(|error| Error::other("TLS 1.3 is not available").with_source(error))
 }
 
+/// Returns the verifier that trusts the operating system's roots. It is created once, because reading the roots takes
+/// milliseconds and each copy a hundred kilobytes.
 #[cfg(feature = "tls-platform-roots")]
-fn platform() -> Result<ClientConfig, Error> {
-    use rustls_platform_verifier::BuilderVerifierExt;
+fn platform() -> Result<Arc<dyn ServerCertVerifier>, Error> {
+    use std::sync::OnceLock;
 
-    let config = builder()?
-        .with_platform_verifier()
+    static VERIFIER: OnceLock<Arc<dyn ServerCertVerifier>> = OnceLock::new();
+    if let Some(verifier) = VERIFIER.get() {
+        return Ok(verifier.clone());
+    }
+    let verifier = rustls_platform_verifier::Verifier::new(provider())
         .map_err(|error| Error::tls("the operating system's roots could not be used").with_source(error))?;
-    Ok(config.with_no_client_auth())
+    Ok(VERIFIER.get_or_init(|| Arc::new(verifier)).clone())
 }
 
 #[cfg(not(feature = "tls-platform-roots"))]
-fn platform() -> Result<ClientConfig, Error> {
+fn platform() -> Result<Arc<dyn ServerCertVerifier>, Error> {
     Err(Error::config(
         "TLS needs roots: give the connector its own (`roots_pem`, `tls`, `certificate_hashes`), or turn the feature \
          `tls-platform-roots` on",
