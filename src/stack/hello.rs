@@ -29,6 +29,9 @@ pub(super) struct Hello {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum First {
     Hello(Hello),
+    /// A message that no version of the stack sends as a hello, although it bears the stack's mark. It may be a
+    /// stranger's data that happens to end like the mark.
+    Marked(Message),
     /// A message of a peer that does not know the subprotocol.
     Other(Message),
 }
@@ -46,42 +49,46 @@ impl Hello {
     }
 
     /// Classifies the first message of a peer.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error for which [`is_protocol`](Error::is_protocol) is true if the message bears the stack's mark and
-    /// is not a hello of this version.
-    pub(super) fn first(message: Message) -> Result<First, Error> {
+    pub(super) fn first(message: Message) -> First {
         let is_marked = matches!(&message, Message::Binary(payload) if trailer::kind(Layer::Stack, payload).is_some());
         if !is_marked {
-            return Ok(First::Other(message));
+            return First::Other(message);
         }
-        match trailer::open(Layer::Stack, message) {
-            Opened::Marked(HELLO, body) => Self::parse(&body).map(First::Hello),
-            _ => Err(Error::protocol(
-                "the peer's first message belongs to the stack but is not a hello: the peer may be newer",
-            )),
+        match trailer::open(Layer::Stack, message.clone()) {
+            Opened::Marked(HELLO, body) => Self::parse(&body).map_or(First::Marked(message), First::Hello),
+            _ => First::Marked(message),
         }
     }
 
     /// Decodes the hello of a peer that must send one.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for which [`is_protocol`](Error::is_protocol) is true if the message is not a hello.
     pub(super) fn decode(message: Message) -> Result<Self, Error> {
-        match Self::first(message)? {
+        match Self::first(message) {
             First::Hello(hello) => Ok(hello),
+            First::Marked(_) => Err(Self::not_valid()),
             First::Other(_) => Err(Error::protocol(
                 "the peer agreed to the subprotocol `tower-transport.v1`, but its first message is not a hello",
             )),
         }
     }
 
-    fn parse(body: &Bytes) -> Result<Self, Error> {
+    /// Returns the error for a [`First::Marked`] of a peer that knows the subprotocol.
+    pub(super) fn not_valid() -> Error {
+        Error::protocol("the peer's first message belongs to the stack but is not a valid hello: the peer may be newer")
+    }
+
+    /// Returns `None` for a body that no version of the stack sends.
+    fn parse(body: &Bytes) -> Option<Self> {
         let number = |at: usize| body.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
-        match (number(0), number(4)) {
-            (Some(bits), Some(max_message)) => {
-                Ok(Self { capabilities: Capabilities::from_bits(bits), max_message, headroom: number(8).unwrap_or(0) })
-            }
-            _ => Err(Error::protocol("the peer's hello is truncated")),
-        }
+        let capabilities = Capabilities::from_bits(number(0)?);
+        let max_message = number(4).filter(|bytes| *bytes > 0)?;
+        let headroom = if body.len() == 8 { 0 } else { number(8)? };
+        let is_possible =
+            capabilities.is_known() && (capabilities.compression() || !capabilities.compression_context());
+        is_possible.then_some(Self { capabilities, max_message, headroom })
     }
 }
 
@@ -126,5 +133,21 @@ mod tests {
         }
         let short = Message::Binary(trailer::append(b"short", Layer::Stack, HELLO));
         assert!(Hello::decode(short).unwrap_err().is_protocol());
+    }
+
+    #[test]
+    fn a_marked_message_that_cannot_be_a_hello_is_kept_as_it_came() {
+        for (body, kind) in [
+            (&b""[..], 9),
+            (b"\x01\0\0\0\0\0\x40\0", trailer::PLAIN),
+            (b"short", HELLO),
+            (b"\0\0\0\0\0\0\x40\0", HELLO),
+            (b"\x01\0\0\0\0\0\0\0", HELLO),
+            (b"\x21\0\0\0\0\0\x40\0", HELLO),
+            (b"\x01\0\0\0\0\0\x40\0abc", HELLO),
+        ] {
+            let message = Message::Binary(trailer::append(body, Layer::Stack, kind));
+            assert_eq!(Hello::first(message.clone()), First::Marked(message));
+        }
     }
 }

@@ -116,11 +116,11 @@ where
         match doubt {
             // Conclusive only once the server has accepted the handshake without the subprotocol.
             Doubt::Refused => self.peers.may_refuse_the_name(uri),
-            Doubt::Closed | Doubt::Silent if self.peers.is_trusted(uri) => {
+            Doubt::Closed | Doubt::Silent | Doubt::Malformed if self.peers.is_trusted(uri) => {
                 self.peers.distrust(uri);
                 false
             }
-            Doubt::Talks | Doubt::Closed => {
+            Doubt::Talks | Doubt::Closed | Doubt::Malformed => {
                 self.peers.is_stranger(uri);
                 true
             }

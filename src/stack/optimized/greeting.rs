@@ -41,6 +41,9 @@ pub(super) enum Doubt {
     Talks,
     /// The server closed the connection with a code that gives no other cause.
     Closed,
+    /// A server that said hello before sent a message with the stack's mark that is not a valid hello. It may be newer,
+    /// or another server may be in its place.
+    Malformed,
     /// Nothing came. The network may be the cause.
     Silent,
     /// The connection was cut, or the server closed it with a code of a restart. Network or server may be the cause.
@@ -98,8 +101,7 @@ impl Patience {
 /// # Errors
 ///
 /// Returns the errors of the transport. Returns an error for which [`is_closed`](Error::is_closed) is true if the
-/// server rejected the client's credentials with a close code, or [`is_protocol`](Error::is_protocol) if the hello is
-/// malformed.
+/// server rejected the client's credentials with a close code.
 pub(super) async fn meet<T>(transport: &mut T, ours: Hello, patience: Patience) -> Result<Greeting, Error>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
@@ -141,9 +143,11 @@ where
                 }
             }
             Ok(Some(Ok(message))) => {
-                return Ok(match Hello::first(message)? {
+                return Ok(match Hello::first(message) {
                     First::Hello(hello) => Greeting::Hello(hello),
-                    First::Other(message) => Greeting::Plain(message),
+                    First::Marked(_) if patience.is_trusted => Greeting::Missing(Doubt::Malformed, Hello::not_valid()),
+                    // The mark alone proves nothing: a stranger may send any bytes.
+                    First::Marked(message) | First::Other(message) => Greeting::Plain(message),
                 });
             }
             Ok(Some(Err(error))) => return failed(error),

@@ -85,7 +85,8 @@ impl WireConfig {
             .with_resume(self.resume)
             .with_trace_context(self.trace_context);
         let most = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
-        Hello { capabilities, max_message: most(self.max_message), headroom: most(self.headroom) }
+        // A hello with a maximum of 0 is not valid.
+        Hello { capabilities, max_message: most(self.max_message).max(1), headroom: most(self.headroom) }
     }
 
     /// Combines this end's hello with the peer's into an agreement.

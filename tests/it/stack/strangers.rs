@@ -150,6 +150,90 @@ async fn a_stranger_that_talks_first_gets_plain_messages_on_the_same_connection_
     assert_eq!(offered(&offers), [true]);
 }
 
+/// Binary messages with the mark of the stack that no end sends as its hello.
+const NOT_HELLOS: [&[u8]; 7] = [
+    b"\x09\x07\xf8ttx\x01\xff",                        // another kind
+    b"\x01\0\0\0\0\0\x40\0\0\x07\xf8ttx\x01\xff",      // an escaped message
+    b"short\x01\x07\xf8ttx\x01\xff",                   // truncated
+    b"\0\0\0\0\0\0\x40\0\x01\x07\xf8ttx\x01\xff",      // without the bit that is always set
+    b"\x01\0\0\0\0\0\0\0\x01\x07\xf8ttx\x01\xff",      // accepts no message
+    b"\x21\0\0\0\0\0\x40\0\x01\x07\xf8ttx\x01\xff",    // a context without compression
+    b"\x01\0\0\0\0\0\x40\0abc\x01\x07\xf8ttx\x01\xff", // a number that is cut
+];
+
+fn greets_with_not_a_hello<const I: usize>(mut far: Channel) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        far.send(Message::binary(NOT_HELLOS[I])).await.unwrap();
+        check(&mut far).await;
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_whose_first_message_ends_like_a_hello_and_is_none_gets_plain_messages() {
+    let greetings: [Behavior; 7] = [
+        greets_with_not_a_hello::<0>,
+        greets_with_not_a_hello::<1>,
+        greets_with_not_a_hello::<2>,
+        greets_with_not_a_hello::<3>,
+        greets_with_not_a_hello::<4>,
+        greets_with_not_a_hello::<5>,
+        greets_with_not_a_hello::<6>,
+    ];
+    for (greeting, first) in greetings.into_iter().zip(NOT_HELLOS) {
+        let (offers, connector) = server(&[greeting]);
+        let builder = builder();
+        let mut transport = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+        assert_eq!(transport.capabilities(), Capabilities::NONE);
+        assert_eq!(transport.receive_message().await.unwrap().unwrap(), Message::binary(first), "as it was sent");
+        talk(&mut transport).await;
+        builder.connect_with(connector, "ws://host/").await.unwrap();
+        assert_eq!(offered(&offers), [true, false]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_said_hello_and_then_sends_one_that_is_not_valid_fails_one_connection_and_is_then_unknown() {
+    let stranger = greets_with_not_a_hello::<0>;
+    let (offers, connector) = server(&[knows, stranger]);
+    let builder = builder();
+    let mut transport = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+    talk(&mut transport).await;
+    let error = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap_err();
+    assert!(error.is_protocol(), "{error}");
+    let mut other = builder.connect_with(connector, "ws://host/").await.unwrap();
+    assert_eq!(other.receive_message().await.unwrap().unwrap(), Message::binary(NOT_HELLOS[0]));
+    talk(&mut other).await;
+    assert_eq!(offered(&offers), [true; 3]);
+}
+
+/// What remains, as `docs/wire.md` says: a hello contains nothing that only this crate's ends could know.
+#[tokio::test(start_paused = true)]
+async fn a_stranger_that_replays_a_valid_hello_is_taken_for_an_end_that_knows_the_stack() {
+    fn replays<const FEATURES: u8>(mut far: Channel) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let numbers = [FEATURES, 0, 0, 0, 0, 0, 0x40, 0];
+            far.send(Message::binary([&numbers[..], b"\x01\x07\xf8ttx\x01\xff"].concat())).await.unwrap();
+            while far.next().await.is_some() {}
+        })
+    }
+    let (_, connector) = server(&[replays::<1>]);
+    let transport = builder().connect_with(connector, "ws://host/").await.unwrap();
+    assert!(transport.capabilities().is_known() && !transport.capabilities().resume());
+    let (offers, resumes) = server(&[replays::<9>]);
+    let error = builder().connect_with(resumes, "ws://host/").await.unwrap_err();
+    assert!(error.is_timeout(), "no session begins: {error}");
+    assert_eq!(offered(&offers), [true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_accepts_only_empty_messages_says_a_valid_hello() {
+    let acceptor: OptimizedAcceptor<Channel> = builder().limits(Limits::new().message(0)).acceptor();
+    let (mut client, far) = channel::<Message, Message>(16);
+    tokio::spawn(async move { acceptor.accept_over(far, true).await.map(|_| ()) });
+    let hello = client.next().await.unwrap().unwrap();
+    assert_eq!(hello.as_bytes()[4..8], [1, 0, 0, 0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stranger_that_waits_for_the_client_is_asked_again_without_the_name_and_remembered() {
     let (offers, connector) = server(&[answers_pings]);
