@@ -36,8 +36,11 @@ use crate::{Error, layer::reconnect::Target, transport::target};
 /// A connector is called with a request. With [`Endpoints::of_request`], the request's URI is the base, so one
 /// connector serves many servers. With [`Endpoints::new`], the base is known, and the request's URI must be that base
 /// or `/` (the URI of `Request::new(())`). Any other URI is an error for which [`is_config`](Error::is_config) is true,
-/// because the connection would not go where the request says. The query of the request's URI is added to URLs below
-/// the base; URLs that are set explicitly keep their own.
+/// because the connection would not go where the request says.
+///
+/// The query of the request's URI replaces the one of the base, and its user and password replace those of the base.
+/// Both are used for the URLs below the base. URLs that are set explicitly keep their own, so that credentials do not
+/// go to another server.
 #[derive(Clone, Default)]
 pub struct Endpoints {
     base: Option<Base>,
@@ -196,6 +199,9 @@ struct Base {
     is_secure: bool,
     authority: Authority,
     host: Arc<str>,
+    /// The host with the zone of a link-local IPv6 address.
+    dialled_host: String,
+    has_credentials: bool,
     port: u16,
     /// Has no trailing slash.
     path: String,
@@ -209,26 +215,42 @@ impl Base {
         let authority = uri.authority().cloned().ok_or_else(|| Error::config("the base URL has no host"))?;
         let path = target.path.path().trim_end_matches('/').to_owned();
         let query = target.path.query().map(str::to_owned);
-        Ok(Self { is_secure: target.secure, authority, host: target.host.into(), port: target.port, path, query })
+        Ok(Self {
+            is_secure: target.secure,
+            authority,
+            dialled_host: target.dialled_host(),
+            has_credentials: target.authorization().is_some(),
+            host: target.host.into(),
+            port: target.port,
+            path,
+            query,
+        })
     }
 
     /// Returns the base to use for a request. The request's URI must be this base or `/`.
     fn for_request(&self, uri: &Uri) -> Result<Self, Error> {
-        let is_nothing = uri.scheme().is_none() && uri.authority().is_none() && uri.path().trim_matches('/').is_empty();
-        let is_same = || {
-            Self::parse(uri).is_ok_and(|other| {
-                (self.is_secure, &self.host, self.port, &self.path)
-                    == (other.is_secure, &other.host, other.port, &other.path)
-            })
-        };
-        if !is_nothing && !is_same() {
-            return Err(Error::config(
+        let differs = || {
+            Error::config(
                 "the request's URL differs from the base of the connector's endpoints; \
                  use the base, `/` or Endpoints::of_request()",
-            ));
-        }
+            )
+        };
         let query = uri.query().map(str::to_owned).or_else(|| self.query.clone());
-        Ok(Self { query, ..self.clone() })
+        if uri.scheme().is_none() {
+            let is_nothing = uri.authority().is_none() && uri.path().trim_matches('/').is_empty();
+            return if is_nothing { Ok(Self { query, ..self.clone() }) } else { Err(differs()) };
+        }
+        let request = Self::parse(uri)?;
+        if self.place() != request.place() {
+            return Err(differs());
+        }
+        let authority = if request.has_credentials { request.authority } else { self.authority.clone() };
+        Ok(Self { query, authority, ..self.clone() })
+    }
+
+    /// Returns the parts of the base that a request must have in common with it.
+    fn place(&self) -> (bool, &str, u16, &str) {
+        (self.is_secure, &self.dialled_host, self.port, &self.path)
     }
 
     /// Returns the key under which the memory stores this server.
@@ -312,6 +334,26 @@ mod tests {
         assert_eq!(urls(&endpoints, "/?token=1")[1], "wss://Example.com/chat/ws?token=1");
         for other in ["https://example.com/", "http://example.com/chat", "https://example.com:444/chat", "/chat"] {
             assert!(endpoints.resolve(&Uri::from_static(other)).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_request_may_name_another_user_and_no_other_zone() {
+        for (base, request, used) in [
+            ("http://h", "http://ada:pw@h", "ws://ada:pw@h/ws"),
+            ("http://ada:pw@h", "http://h", "ws://ada:pw@h/ws"),
+            ("http://bob:x@h", "ws://ada:pw@h:80/", "ws://ada:pw@h:80/ws"),
+            ("http://bob:x@h", "/?token=1", "ws://bob:x@h/ws?token=1"),
+            ("http://[fe80::1%25eth0]", "http://ada:pw@[fe80::1%25eth0]", "ws://ada:pw@[fe80::1%25eth0]/ws"),
+        ] {
+            let endpoints = Endpoints::new(base).unwrap().without(TransportKind::Sse);
+            assert_eq!(urls(&endpoints, request), [used], "{base} {request}");
+        }
+        let own = Endpoints::new("http://h").unwrap().web_socket("ws://other/").unwrap();
+        assert_eq!(urls(&own, "http://ada:pw@h"), ["ws://other/", "http://ada:pw@h/sse"]);
+        let zone = Endpoints::new("http://[fe80::1%25eth0]").unwrap();
+        for other in ["http://[fe80::1%25eth1]", "http://[fe80::1]", "http://a%3Ab:c@[fe80::1%25eth0]"] {
+            assert!(zone.resolve(&Uri::from_static(other)).is_err_and(|error| error.is_config()), "{other}");
         }
     }
 

@@ -11,6 +11,7 @@ use tower::ServiceExt;
 use tower_transport::{
     Connect, Error,
     layer::reconnect::Target,
+    stack::{AdaptiveConnector, Endpoints, TransportKind},
     transport::{
         sse::{SseConnector, SseDuplexConnector},
         websocket::WebSocketConnector,
@@ -46,13 +47,28 @@ fn by_webtransport(request: Request<()>) -> Outcome {
     connect(WebTransportConnector::new(), request)
 }
 
+fn by_adaptive(request: Request<()>) -> Outcome {
+    connect(AdaptiveConnector::new(Endpoints::of_request()), request)
+}
+
+/// With a base that has another user.
+fn by_adaptive_with_a_base(request: Request<()>) -> Outcome {
+    let base = format!("{}://bob:x@localhost:9", request.uri().scheme_str().unwrap());
+    let endpoints = Endpoints::new(&base).or_else(|_| Endpoints::new("http://localhost:9")).unwrap();
+    connect(AdaptiveConnector::new(endpoints), request)
+}
+
 /// A connector, and the scheme that it is tried with.
-const CONNECTORS: [(&str, Connector); 5] = [
+const CONNECTORS: [(&str, Connector); 9] = [
     ("ws", by_websocket),
     ("wss", by_websocket),
     ("http", by_sse),
     ("http", by_sse_duplex),
     ("https", by_webtransport),
+    ("http", by_adaptive),
+    ("https", by_adaptive),
+    ("ws", by_adaptive_with_a_base),
+    ("https", by_adaptive_with_a_base),
 ];
 
 #[tokio::test]
@@ -99,6 +115,36 @@ async fn each_part_of_a_url_is_on_the_wire_of_each_connector_over_tcp() {
             assert!(head.contains(&line), "{line} in {head}");
         }
         connecting.abort();
+    }
+}
+
+#[tokio::test]
+async fn each_part_of_a_requests_url_is_on_the_wire_of_an_adaptive_connector() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (ada, bob) = (Some("Basic YWRhOnBAdw=="), Some("Basic Ym9iOng="));
+    for (other, path) in [(TransportKind::Sse, "/ws"), (TransportKind::WebSocket, "/sse")] {
+        for (base, user, authorization) in [
+            (None, "ada:p%40w@", ada),
+            (None, "", None),
+            (Some(""), "ada:p%40w@", ada),
+            (Some("bob:x@"), "ada:p%40w@", ada),
+            (Some("bob:x@"), "", bob),
+        ] {
+            let endpoints = base.map_or_else(Endpoints::of_request, |base| {
+                Endpoints::new(&format!("http://{base}{address}/\u{fc}/x")).unwrap()
+            });
+            let connector = AdaptiveConnector::new(endpoints.without(other));
+            let port = address.port();
+            let request = Request::get(format!("hTTp://{user}0x7f.1:{port}/\u{fc}/./x?\u{fc}='1'"));
+            let connecting = tokio::spawn(connect(connector, request.body(()).unwrap()));
+            let head = head(listener.accept().await.unwrap().0).await;
+            assert!(head.starts_with(&format!("GET /%C3%BC/x{path}?%C3%BC=%271%27 HTTP/1.1\r\n")), "{head}");
+            assert!(head.contains(&format!("host: {address}\r\n")), "{head}");
+            let sent = head.lines().find_map(|line| line.strip_prefix("authorization: "));
+            assert_eq!(sent, authorization, "{base:?} {user}");
+            connecting.abort();
+        }
     }
 }
 
