@@ -211,9 +211,19 @@ where
 }
 
 impl<C: Codec> Queue<Outbound<C>, C::In> {
-    /// Creates a queue for outgoing messages of an [`EncodeOnce`](crate::codec::EncodeOnce). Encoded messages count
-    /// with the length of their payload, values with the size of their type; see [`size_by`](Self::size_by). Incoming
-    /// values count as in [`values`](Self::values).
+    /// Creates a queue for outgoing messages of an [`EncodeOnce`](crate::codec::EncodeOnce). At most 1024 messages or
+    /// 1 MiB wait.
+    ///
+    /// | message | counts with |
+    /// |---|---|
+    /// | encoded | the length of its payload |
+    /// | a value that owns memory ([`needs_drop`](std::mem::needs_drop)), as a `String` does | 16 KiB |
+    /// | any other value | the size of its type |
+    ///
+    /// A value is encoded only when it is sent, so the size of the memory that it owns is unknown while it waits. At
+    /// most 64 such values wait, as in [`values`](Self::values). To bound their bytes, measure them with
+    /// [`size_by`](Self::size_by). For more of them, set [`max_bytes`](Self::max_bytes). Incoming values count as in
+    /// [`values`](Self::values).
     #[must_use]
     pub fn outbound() -> Self {
         Self::outgoing_sized_by(size::<C>)
@@ -221,7 +231,11 @@ impl<C: Codec> Queue<Outbound<C>, C::In> {
 }
 
 fn size<C: Codec>(outbound: &Outbound<C>) -> usize {
+    /// 64 of them are 1 MiB, the default bound of a queue.
+    const OWNING_VALUE: usize = 16 * 1024;
+
     match outbound {
+        Outbound::Value(_) if std::mem::needs_drop::<C::Out>() => size_of::<C::Out>().max(OWNING_VALUE),
         Outbound::Value(_) => size_of::<C::Out>(),
         Outbound::Encoded(encoded) => encoded.message().len(),
     }

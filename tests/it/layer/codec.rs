@@ -11,7 +11,7 @@ use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
     Channel, CloseCode, CloseFrame, Error, Message, Queue, ServiceBuilderExt, TransportExt, channel,
-    codec::{Codec, EncodeOnce, Encoded, Outbound, RkyvCodec},
+    codec::{Codec, EncodeOnce, Encoded, JsonCodec, Outbound, RkyvCodec},
     layer::codec::{CodecLayer, Coded},
     test_util::WakeCount,
 };
@@ -398,6 +398,39 @@ fn a_broadcast_to_a_hundred_clients_is_encoded_once() {
     assert!((&mut *driver).now_or_never().is_none());
     assert_eq!(far.receive_message().now_or_never().unwrap().unwrap().unwrap(), number(7));
     assert_eq!(codec.encoded.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn an_outbound_queue_holds_64_values_that_own_memory_and_counts_encoded_ones_by_their_bytes() {
+    let driven = || {
+        let (near, far) = channel::<Message, Message>(1);
+        let transport = CodecLayer::new(EncodeOnce::new(JsonCodec::<String>::new())).layer(near);
+        (transport.drive(Queue::outbound()).into_parts(), far)
+    };
+    let mut codec = JsonCodec::<String>::new();
+    let small = Encoded::new(&mut codec, &"x".to_owned()).unwrap();
+    let large = Encoded::new(&mut codec, &"x".repeat(300_000)).unwrap();
+    let value = || Outbound::Value("x".repeat(300_000));
+    for (fill, taken) in [
+        (&value as &dyn Fn() -> Outbound<JsonCodec<String>>, 64),
+        (&|| small.clone().into(), 1024),
+        (&|| large.clone().into(), 4),
+    ] {
+        let ((sender, _receiver, _driver), _far) = driven();
+        assert_eq!((0..5000).take_while(|_| sender.try_send(fill()).is_ok()).count(), taken);
+    }
+    // Both kinds share the bytes.
+    let ((sender, _receiver, _driver), _far) = driven();
+    for _ in 0..2 {
+        sender.try_send(large.clone().into()).unwrap();
+    }
+    let values = (0..5000).take_while(|_| sender.try_send(value()).is_ok()).count();
+    assert!(values < 32, "{values}");
+
+    let (near, _far) = channel::<Message, Message>(1);
+    let plain = CodecLayer::new(EncodeOnce::new(Numbers::default())).layer(near);
+    let (sender, _receiver, _driver) = plain.drive(Queue::outbound()).into_parts();
+    assert_eq!((0..5000).take_while(|_| sender.try_send(Outbound::Value(7)).is_ok()).count(), 1024);
 }
 
 #[test]
