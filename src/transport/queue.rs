@@ -194,8 +194,8 @@ impl<Out, In> Queue<Out, In> {
     /// [move](crate::transport::signal::moved), or, after this end's close, a message of the peer. However slowly they
     /// move, each of the two takes at most 16 times this value. The time stands still while a full inbox keeps the
     /// driver from reading. It does not run while a session of the resume layer waits for its client, which
-    /// `SessionStore::ttl` limits; it starts again once the client is back. A client that reconnects has the whole limit
-    /// and no more.
+    /// `SessionStore::ttl` limits; it starts again once the client is back. For a client that reconnects it always
+    /// runs.
     ///
     /// A connection that exceeds it is cut. Waiting messages are lost and [counted](crate::Sender::dropped). The
     /// driver, the receiver and the senders that wait for the end get an error for which

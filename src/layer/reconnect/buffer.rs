@@ -32,8 +32,9 @@ use crate::{
 /// one error reports their number when the new session begins. It is the next item of the stream, or the result of the
 /// sink's call that waits for the connection, whichever is polled first. Like [that of `Fail`](#the-error-of-fail) it
 /// is closed and a rejection, a [`Driver`](crate::Driver) passes it on, and the transport goes on. `Keep` cannot send
-/// these messages again, as it has no copy of them. When the layer gives up, or the transport is dropped, the messages
-/// of the session that the peer has not acknowledged count as lost, too, and the error of the sink names their number.
+/// these messages again, as it has no copy of them. When the layer gives up, the close fails, or the transport is
+/// dropped before its close has succeeded, the messages of the session that the peer has not acknowledged count as
+/// lost, too, and the error of the sink or of the close tells it.
 ///
 /// # The error of `Fail`
 ///

@@ -241,6 +241,16 @@ impl<Out> Core<Out> {
         self.shared.wake_both();
     }
 
+    /// Returns the error of a close with which messages were lost, once.
+    pub(super) fn take_loss_at_end(&mut self) -> Result<(), Error> {
+        if self.lost_at_end == 0 {
+            return Ok(());
+        }
+        let error = self.ended();
+        self.lost_at_end = 0;
+        Err(error)
+    }
+
     /// Drops all messages that wait here, and counts them as lost, with those that a layer below holds for a connection
     /// that will not come. Call it after the connection is dropped: a session that was closed in order holds none then.
     fn abandon(&mut self) -> u64 {

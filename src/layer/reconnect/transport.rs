@@ -443,7 +443,8 @@ where
                         self.core.shared.register(Half::Writer, cx);
                     }
                     ready!(closed)?;
-                    return Poll::Ready(self.core.check_report());
+                    self.core.check_report()?;
+                    return Poll::Ready(self.core.take_loss_at_end());
                 }
                 Phase::Idle | Phase::Waiting | Phase::Connecting if !self.core.buffer.has_unsent() => {
                     self.close(Event::Close);
@@ -451,12 +452,7 @@ where
                 _ => {}
             }
             if !ready!(self.poll_up(Half::Writer, cx)) {
-                if self.core.lost_at_end == 0 {
-                    return Poll::Ready(Ok(()));
-                }
-                let error = self.core.ended();
-                self.core.lost_at_end = 0;
-                return Poll::Ready(Err(error));
+                return Poll::Ready(self.core.take_loss_at_end());
             }
             match self.core.machine.phase() {
                 Phase::Closing(_) => {}
@@ -485,8 +481,10 @@ where
             Err(error) => {
                 let was_clear = self.core.buffer.is_clear();
                 self.finish();
-                // A connection that was lost before it could be closed is closed all the same.
-                Poll::Ready(if was_clear { Ok(()) } else { Err(error) })
+                // A connection that was lost before it could be closed is closed all the same, unless messages are lost
+                // with it. The end knows of those that a layer below held.
+                let owes = std::mem::take(&mut self.core.lost_at_end) > 0 || !was_clear;
+                Poll::Ready(if owes { Err(error) } else { Ok(()) })
             }
         }
     }

@@ -339,13 +339,15 @@ impl SessionCell {
         // Dropped after unlocking, as the messages and the waker are the user's.
         let mut over = None;
         let owes = ledger.out.unacknowledged().0 > 0;
-        if ledger.closing.is_some() || (ledger.is_over && !owes) {
+        let is_ending = ledger.closing.is_some() || ledger.is_over;
+        if (is_ending && !owes) || (ledger.closing.is_some() && ledger.is_closed) {
             // It ended as intended: the next session is a first one.
             session.is_known = false;
             session.id = None;
             session.lost = 0;
             over = Some(ledger);
-        } else if ledger.is_over || is_broken {
+        } else if is_ending || is_broken {
+            // A close that was cut ends the session as well: no later connection sends what it owes.
             session.lose(&ledger);
             over = Some(ledger);
         } else {

@@ -28,6 +28,8 @@ pub(super) struct Ledger {
     pub(super) closing: Option<Option<CloseFrame>>,
     /// The session was ended by either end.
     pub(super) is_over: bool,
+    /// The close of the user has succeeded: messages without an acknowledgement count as delivered.
+    pub(super) is_closed: bool,
     /// The rejections that the user was not told about yet.
     refusals: Refusals,
     /// Whether connections make progress.
@@ -59,6 +61,7 @@ impl Ledger {
             incoming: Incoming { received: 0, digest: Some(0), told: 0, bytes: 0, window: peer.towards(own) },
             closing: None,
             is_over: false,
+            is_closed: false,
             refusals: Refusals::default(),
             progress: Progress::new(patience),
         }

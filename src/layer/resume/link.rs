@@ -576,7 +576,11 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             ready!(self.poll_written(ledger, cx))?;
         }
         match ready!(Pin::new(&mut self.writer.inner).poll_close(&mut Context::from_waker(&self.writer.both))) {
-            Ok(()) => Poll::Ready(Ok(())),
+            Ok(()) => {
+                // Without the bye the peer does not know that the session is over.
+                ledger.is_closed = self.writer.said_bye || self.heard_bye;
+                Poll::Ready(Ok(()))
+            }
             Err(error) => self.writer.fail(error),
         }
     }

@@ -33,8 +33,10 @@
 //!   a new one and learns nothing.
 //! - Closing (`poll_close`, or sending a close message) ends the session permanently, on both ends. A cut does not, and
 //!   neither does a close message of a layer below. A close does not wait for acknowledgements: if the connection is
-//!   cut while it closes, the last messages may be lost, and only the peer is told. If they have to arrive, close once
-//!   [`unacknowledged`](ResumeHandle::unacknowledged) is 0.
+//!   cut after the close has succeeded, the last messages may be lost, and only the peer is told. If they have to
+//!   arrive, close once [`unacknowledged`](ResumeHandle::unacknowledged) is 0. A close that fails returns the error, and
+//!   the messages without an acknowledgement are lost: a reconnect layer above counts them, and without one the next
+//!   verdict does.
 //!
 //! Pings, pongs and close messages belong to a connection: they are not counted, kept or sent again.
 //!

@@ -257,6 +257,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Stream for ResumedTransport<T>
                 Poll::Pending => return Poll::Pending,
             };
             this.stream_ended = true;
+            // Both ends know that the session is over.
+            ledger.is_closed |= matches!(end, LinkEnd::Over);
             let given_up = match &end {
                 LinkEnd::Cut(cause) if !ledger.is_over => ledger.connection_ended(cause.as_ref(), Instant::now()),
                 _ => None,

@@ -5,7 +5,7 @@ use std::{task::Context, time::Duration};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower::Layer;
 use tower_transport::{
-    Error, Message, Queue, TransportExt, channel,
+    CloseCode, CloseFrame, Error, Message, Queue, TransportExt, channel,
     layer::{
         batch::{BatchLayer, BatchPolicy},
         reconnect::{Backoff, Keep, ReconnectHandle, ReconnectLayer, WhenLost},
@@ -253,6 +253,58 @@ async fn messages_of_a_session_that_is_closed_in_order_are_not_counted_as_lost()
     assert!(transport.next().await.is_none());
     drop(transport);
     assert_eq!(handle.lost(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_a_failed_close_leaves_unacknowledged_are_counted_once_and_the_close_fails() {
+    for when_lost in [WhenLost::Fail, WhenLost::Drop, WhenLost::Keep(Keep::messages())] {
+        let mut world = world(ResumeLayer::new(), SessionStore::new());
+        let layer = ReconnectLayer::new("ws://x/", Backoff::fixed(Duration::from_secs(1))).when_lost(when_lost);
+        let mut transport = layer.layer(world.client);
+        let handle = transport.handle();
+        for number in 0..3 {
+            transport.send(message(number)).await.unwrap();
+        }
+        // Its handler reads nothing.
+        let session = world.server.sessions.recv().await.unwrap();
+        world.faults.cut();
+        transport.close().await.unwrap_err();
+        assert_eq!(handle.lost(), 3);
+        transport.close().await.unwrap();
+        drop((transport, session));
+        assert_eq!(handle.lost(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_the_failed_close_of_a_driven_transport_leaves_unacknowledged_are_counted() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let transport = ReconnectLayer::new("ws://x/", Backoff::fixed(Duration::from_secs(1))).layer(world.client);
+    let handle = transport.handle();
+    let (mut sender, receiver, driver) = transport.drive(Queue::messages()).into_parts();
+    let driver = tokio::spawn(driver);
+    for number in 0..3 {
+        sender.send(message(number)).await.unwrap();
+    }
+    sender.flush().await.unwrap();
+    let session = world.server.sessions.recv().await.unwrap();
+    let closing = sender.close(CloseFrame::new(CloseCode::NORMAL, ""));
+    world.faults.cut();
+    assert!(closing.await.is_err());
+    let _ = driver.await.unwrap();
+    assert_eq!(handle.lost(), 3);
+    drop((session, receiver));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_close_fails_is_over_and_the_next_verdict_tells_what_was_lost_with_it() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let (mut near, session) = world.open().await;
+    put(&mut near, 0..2);
+    world.faults.cut();
+    near.close().await.unwrap_err();
+    drop((near, session));
+    assert_eq!(world.connect().await.1, Verdict::Fresh { lost: 2 });
 }
 
 #[tokio::test(start_paused = true)]
