@@ -63,6 +63,9 @@ const IN_FLIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 /// | an answer cannot be read, by tag | all fail: the call that it belongs to is unknown | - | work |
 /// | a layer with a queue rejects a request late, by tag | the same | - | work |
 /// | a layer with a queue rejects a request late, in order | fail | fail, as not executed | fail |
+/// | the transport or its codec panics, by tag | fail with a [rejection](Error::is_rejection) | are sent later | work |
+/// | the same while it sends a request, by tag | only that call fails | - | work |
+/// | the same, in order | fail | fail, as not executed | fail |
 ///
 /// [`is_closed`](Error::is_closed) is true for the errors of a lost connection.
 ///

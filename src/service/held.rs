@@ -75,6 +75,18 @@ pub(super) struct Held<'a, T, Req, Res, C> {
     /// The directions in which the transport was pending. It wakes the flag for them.
     blocked: Blocked,
     round: Round,
+    at_stake: AtStake,
+}
+
+/// The calls whose answers a panic in the running user code would lose.
+#[derive(Clone, Copy)]
+enum AtStake {
+    /// None: no code of the transport or the correlation is running.
+    Nothing,
+    /// The call whose request is being handed to the transport. In order, also the calls behind it.
+    Call(usize),
+    /// Every call whose request was sent: the transport may lose a request that it has accepted, or an answer.
+    Sent,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -125,6 +137,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
             has_ended: false,
             blocked: Blocked::default(),
             round: Round::default(),
+            at_stake: AtStake::Nothing,
         })
     }
 
@@ -313,6 +326,7 @@ where
     pub(super) fn work(&mut self) {
         let shared = self.shared;
         let mut cx = Context::from_waker(&shared.waker);
+        self.at_stake = AtStake::Sent;
         self.write(&mut cx);
         if self.round.flushes {
             self.flush(&mut cx);
@@ -321,6 +335,7 @@ where
         if self.round.closes && !self.has_ended {
             self.close(&mut cx);
         }
+        self.at_stake = AtStake::Nothing;
     }
 
     /// Hands requests to the transport, the oldest first, as long as it accepts them.
@@ -350,7 +365,10 @@ where
         let (Some(io), Some((key, tag, request))) = (&mut self.io, self.in_hand.take()) else { return };
         let io = io.as_mut().project();
         let mark = Mark::now();
-        match io.transport.start_send(io.correlate.request(tag, request)).map_err(Into::into) {
+        self.at_stake = AtStake::Call(key);
+        let sent = io.transport.start_send(io.correlate.request(tag, request)).map_err(Into::into);
+        self.at_stake = AtStake::Sent;
+        match sent {
             Ok(()) => *io.is_dirty = true,
             // The transport rejects this message and is otherwise intact. It need not mark a message that is too large
             // as a rejection: its own failures come from its other methods.
@@ -466,11 +484,32 @@ where
 
 impl<T, Req, Res, C> Drop for Held<'_, T, Req, Res, C> {
     fn drop(&mut self) {
-        // Only after a panic of user code: it reports itself, and the other calls continue in whatever state it left.
-        if self.io.is_none() || self.has_ended {
+        if self.io.is_none() || (self.has_ended && !std::thread::panicking()) {
             return;
         }
-        self.locked(|state| state.todo = true);
+        // Only after a panic of user code, which reports itself.
+        let at_stake = std::mem::replace(&mut self.at_stake, AtStake::Nothing);
+        let before: Option<Life> = self.locked(|state| {
+            state.todo = true;
+            let panicked = |what: &str| {
+                format!("the client's transport or correlation panicked {what}: the request may have been executed")
+            };
+            match at_stake {
+                AtStake::Nothing => {}
+                // An answer is identified only by its position, and nobody knows whether the panic has lost one.
+                AtStake::Call(_) | AtStake::Sent if state.in_order => {
+                    return Some(state.end(Error::closed(panicked("and its answers come in order")), false));
+                }
+                AtStake::Call(key) => {
+                    state.refuse(key, &Error::other(panicked("while it sent the request")).into_rejection());
+                }
+                AtStake::Sent => {
+                    let error = Error::other(panicked("while the call waited for its answer")).into_rejection();
+                    state.fail_sent(&error);
+                }
+            }
+            None
+        });
         let shared = self.shared;
         let mut state = shared.lock();
         self.put_back(&mut state);
@@ -480,6 +519,6 @@ impl<T, Req, Res, C> Drop for Held<'_, T, Req, Res, C> {
             state.wakes.extend(leader);
         }
         shared.unlock(state);
-        drop(old);
+        drop((old, before));
     }
 }

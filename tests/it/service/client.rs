@@ -5,18 +5,18 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use futures_util::{Sink, Stream, TryStreamExt};
-use tower::Service;
+use tower::{Service, ServiceExt, service_fn};
 use tower_transport::{
-    Channel, Error, channel,
-    service::{ByTag, Client, Correlate, InOrder, Tagged},
+    Channel, Error, TransportExt, channel,
+    service::{ByTag, Client, Correlate, InOrder, Server, Tagged},
     test_util::WakeCount,
 };
 
@@ -803,4 +803,178 @@ async fn a_driver_whose_transport_does_not_finish_its_close_ends_in_time() {
     assert_eq!(start.elapsed().as_secs(), 11);
     assert!(limited.await.unwrap().unwrap_err().is_timeout(), "the first one has dropped the transport");
     assert_eq!(start.elapsed().as_secs(), 11);
+}
+
+/// A transport whose codec panics at a message, and whose sink can be shut for a while.
+struct Panicking<M> {
+    inner: Channel<M, M>,
+    encodes: fn(&M) -> bool,
+    decodes: fn(&M) -> bool,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    is_shut: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Gate {
+    fn open(&self) {
+        self.is_shut.store(false, SeqCst);
+        let waker = self.waker.lock().unwrap().take();
+        waker.unwrap().wake();
+    }
+}
+
+impl<M: Unpin> Stream for Panicking<M> {
+    type Item = Result<M, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = Pin::new(&mut self.inner).poll_next(cx);
+        if let Poll::Ready(Some(Ok(message))) = &polled {
+            assert!((self.decodes)(message), "the decoder panics");
+        }
+        polled
+    }
+}
+
+impl<M: Unpin> Sink<M> for Panicking<M> {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.gate.is_shut.load(SeqCst) {
+            *self.gate.waker.lock().unwrap() = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.inner).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: M) -> Result<(), Error> {
+        assert!((self.encodes)(&message), "the encoder panics");
+        Pin::new(&mut self.inner).start_send(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn echo(number: u32) -> Result<u32, Error> {
+    Ok(number)
+}
+
+/// Calls with each number from a task of its own, `apart` from the next. Returns the answers; a call that panicked has
+/// none.
+async fn calls_of<T, C>(
+    client: &Client<T, u32, u32, C>,
+    apart: Duration,
+    numbers: &[u32],
+) -> Vec<Option<Result<u32, Error>>>
+where
+    C: Correlate<u32, u32> + Send + 'static,
+    C::Out: Send,
+    C::In: Send,
+    T: tower_transport::Transport<C::Out, In = C::In> + Send + 'static,
+{
+    let mut calls = Vec::new();
+    for number in numbers {
+        calls.push(tokio::spawn(client.clone().oneshot(*number)));
+        tokio::time::sleep(apart).await;
+    }
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(tokio::time::timeout(MINUTE, call).await.expect("a call waits forever").ok());
+    }
+    answers
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_order_a_panic_while_an_answer_is_read_ends_the_client() {
+    const NUMBERS: [u32; 4] = [1, 13, 2, 3];
+    for (has_driver, apart) in [(true, 0), (false, 0), (true, 100), (false, 100)] {
+        let (inner, there) = channel::<u32, u32>(16);
+        tokio::spawn(Server::in_order(there, service_fn(echo)));
+        let gate = Arc::default();
+        let client = Client::in_order(Panicking { inner, encodes: |_| true, decodes: |number| *number != 13, gate });
+        if has_driver {
+            tokio::spawn(client.drive());
+            tokio::task::yield_now().await;
+        }
+        let answers = calls_of(&client, Duration::from_millis(apart), &NUMBERS).await;
+        for (number, answer) in NUMBERS.into_iter().zip(answers) {
+            match answer {
+                Some(Ok(answer)) => assert_eq!(answer, number, "the answer of another call"),
+                Some(Err(error)) => assert!(error.is_closed() && error.to_string().contains("panicked"), "{error}"),
+                // The call has read the message itself, in its own task.
+                None => {}
+            }
+        }
+        let later = tokio::time::timeout(MINUTE, client.clone().oneshot(50)).await.expect("a later call waits forever");
+        assert!(later.is_err_and(|error| error.is_closed() && !error.may_have_been_executed()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_tag_a_panic_while_an_answer_is_read_fails_the_calls_that_were_sent() {
+    let (inner, there) = channel::<Tagged<u32>, Tagged<u32>>(16);
+    tokio::spawn(Server::as_they_finish(there, service_fn(echo)));
+    let gate = Arc::default();
+    let client = Client::by_tag(Panicking { inner, encodes: |_| true, decodes: |tagged| tagged.value != 13, gate });
+    tokio::spawn(client.drive());
+    tokio::task::yield_now().await;
+    let answers = calls_of(&client, Duration::from_millis(100), &[1, 13, 2]).await;
+    assert!(matches!(answers[0], Some(Ok(1))));
+    assert!(matches!(&answers[1], Some(Err(error)) if error.is_rejection() && error.may_have_been_executed()));
+    assert!(matches!(answers[2], Some(Ok(2))));
+    assert_eq!(client.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_tag_a_panic_while_another_task_sends_a_request_fails_its_call_alone() {
+    let (inner, mut there) = channel::<Tagged<u32>, Tagged<u32>>(16);
+    let gate = Arc::new(Gate::default());
+    let client = Client::by_tag(Panicking {
+        inner,
+        encodes: |tagged| tagged.value != 13,
+        decodes: |_| true,
+        gate: gate.clone(),
+    });
+    let driver = tokio::spawn(client.drive());
+    tokio::task::yield_now().await;
+    let sent = tokio::spawn(client.clone().oneshot(1));
+    tokio::task::yield_now().await;
+    gate.is_shut.store(true, SeqCst);
+    let unlucky = tokio::spawn(client.clone().oneshot(13));
+    let behind = tokio::spawn(client.clone().oneshot(2));
+    tokio::task::yield_now().await;
+    gate.open();
+    let error = tokio::time::timeout(MINUTE, unlucky).await.expect("the call waits forever").unwrap().unwrap_err();
+    assert!(error.is_rejection() && error.may_have_been_executed(), "{error}");
+    assert!(driver.await.unwrap_err().is_panic());
+    for (call, number) in [(sent, 1), (behind, 2)] {
+        let request = there.receive_message().await.unwrap().unwrap();
+        assert_eq!(request.value, number);
+        there.send_message(request).await.unwrap();
+        assert_eq!(tokio::time::timeout(MINUTE, call).await.expect("a call waits forever").unwrap().unwrap(), number);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_order_a_panic_while_a_request_is_sent_ends_the_client() {
+    const NUMBERS: [u32; 3] = [1, 13, 2];
+    let (inner, there) = channel::<u32, u32>(16);
+    tokio::spawn(Server::in_order(there, service_fn(echo)));
+    let gate = Arc::default();
+    let client = Client::in_order(Panicking { inner, encodes: |number| *number != 13, decodes: |_| true, gate });
+    let answers = calls_of(&client, Duration::from_millis(100), &NUMBERS).await;
+    assert!(matches!(answers[0], Some(Ok(1))));
+    assert!(answers[1].is_none());
+    assert!(matches!(&answers[2], Some(Err(error)) if error.is_closed() && !error.may_have_been_executed()));
 }
