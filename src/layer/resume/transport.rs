@@ -257,8 +257,13 @@ impl<T: Transport<Message, In = Message> + Unpin> Stream for ResumedTransport<T>
                 Poll::Pending => return Poll::Pending,
             };
             this.stream_ended = true;
-            // Both ends know that the session is over.
-            ledger.is_closed |= matches!(end, LinkEnd::Over);
+            match &end {
+                // Both ends know that the session is over.
+                LinkEnd::Over => ledger.is_closed = true,
+                // The sink was closed, but the peer has not answered.
+                LinkEnd::Cut(Some(_)) => ledger.is_closed = false,
+                _ => {}
+            }
             let given_up = match &end {
                 LinkEnd::Cut(cause) if !ledger.is_over => ledger.connection_ended(cause.as_ref(), Instant::now()),
                 _ => None,

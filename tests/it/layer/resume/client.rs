@@ -5,13 +5,14 @@ use std::{task::Context, time::Duration};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower::Layer;
 use tower_transport::{
-    CloseCode, CloseFrame, Error, Message, Queue, TransportExt, channel,
+    CloseCode, CloseFrame, Error, Limits, Message, Queue, TransportExt, channel,
     layer::{
         batch::{BatchLayer, BatchPolicy},
         reconnect::{Backoff, Keep, ReconnectHandle, ReconnectLayer, WhenLost},
         resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
     },
     test_util::fault::Faults,
+    transport::websocket::WebSocket,
 };
 
 use super::support::{connect, dial, message, put, quiet, take, world};
@@ -292,6 +293,33 @@ async fn messages_that_the_failed_close_of_a_driven_transport_leaves_unacknowled
     world.faults.cut();
     assert!(closing.await.is_err());
     let _ = driver.await.unwrap();
+    assert_eq!(handle.lost(), 3);
+    drop((session, receiver));
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_a_websocket_whose_close_is_not_answered_are_counted() {
+    let (dialed, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+    let client = ResumeLayer::new().layer(tower::service_fn(move |_: http::Request<()>| {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        dialed.send(WebSocket::server(far, Limits::default())).unwrap();
+        std::future::ready(Ok::<_, Error>(http::Response::new(WebSocket::client(near, Limits::default()))))
+    }));
+    let transport = ReconnectLayer::new("ws://x/", Backoff::fixed(Duration::from_secs(1))).layer(client);
+    let handle = transport.handle();
+    let (mut sender, receiver, driver) = transport.drive(Queue::messages()).into_parts();
+    let driver = tokio::spawn(driver);
+    let Ok(Accepted::New(session)) = SessionStore::new().accept(accepted.recv().await.unwrap()).await else {
+        panic!("it is the first connection");
+    };
+    for number in 0..3 {
+        sender.send(message(number)).await.unwrap();
+    }
+    sender.flush().await.unwrap();
+    // The handler hangs: nobody polls the session.
+    // The sink is closed with the close frame; the stream tells that no answer came.
+    let _ = sender.close(CloseFrame::new(CloseCode::NORMAL, "")).await;
+    assert!(driver.await.unwrap().unwrap_err().is_timeout());
     assert_eq!(handle.lost(), 3);
     drop((session, receiver));
 }
