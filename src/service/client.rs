@@ -38,8 +38,10 @@ const IN_FLIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 ///
 /// `poll_ready` returns `Pending` while as many calls are in flight as the client allows (1024, or the limit of
 /// [`with_max_in_flight`](Self::with_max_in_flight)). When it returns `Ready`, it has reserved a place for one call.
-/// Places are granted in the order of the requests for them. A clone starts without a place. A reserved place that is
-/// not used is released when its handle is dropped, so do not keep a ready handle that has nothing to call.
+/// Places are granted in the order of the requests for them. A handle that was woken and is not polled, for example
+/// because the future of `ready` was dropped, loses its turn to the next one; it is the first in line when it is polled
+/// again. A clone starts without a place. A reserved place that is not used is released when its handle is dropped, so
+/// do not keep a ready handle that has nothing to call.
 ///
 /// The call's future waits for the transport to accept the request, then for the answer.
 ///
@@ -217,7 +219,7 @@ where
             }
             let key = match *readiness {
                 Readiness::Waiting(key) if !state.permits.claim(key) => key,
-                Readiness::Unready if !state.permits.take() => state.permits.wait(),
+                Readiness::Unready if !state.permits.take() => state.join_line(),
                 _ => {
                     *readiness = Readiness::Reserved;
                     return Step::Done((Ok(()), None));
@@ -464,7 +466,7 @@ where
     C: Correlate<Req, Res>,
     T: Transport<C::Out, In = C::In>,
 {
-    let mut done = None;
+    let (mut done, mut has_checked) = (None, false);
     let mut held: Option<Held<'_, T, Req, Res, C>> = None;
     loop {
         let mut state = shared.lock();
@@ -477,6 +479,14 @@ where
             match check(&mut state, is_free) {
                 Step::Done(result) => done = Some(result),
                 Step::Wait(who, want) => {
+                    let checks = !std::mem::replace(&mut has_checked, true);
+                    if checks && state.end_turns(who) && matches!(who, Leader::Waiter(_)) {
+                        // The place may be its own now.
+                        let old = state.settle();
+                        drop(state);
+                        drop(old);
+                        continue;
+                    }
                     waits = who;
                     looks_again = want == Want::FlushOnly;
                     if held.is_none() && state.ended().is_none() {

@@ -77,6 +77,8 @@ pub(super) struct Exchange<I, Req, Res> {
     leader: Leader,
     /// The task whose waker is in the flag instead of in its entry.
     armed: Leader,
+    /// The leader, once it was woken to check whether the waiters with a granted place have come.
+    checker: Leader,
     /// Whether the leader must poll the transport although the transport wakes nobody.
     pub(super) todo: bool,
     /// The call that has promised to flush when it is polled again, after the calls that run before it have fed theirs.
@@ -100,6 +102,7 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             flag,
             leader: Leader::Nobody,
             armed: Leader::Nobody,
+            checker: Leader::Nobody,
             todo: false,
             flusher: None,
             burst: false,
@@ -116,9 +119,42 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
         // While another task uses the transport, the leader has nothing to come for.
         let steals = !leads && self.io.is_some() && (self.todo || self.flag.is_set());
         if leads || steals && me.rank() == self.leader.rank() {
-            self.leader = me;
+            self.lead(me);
         }
         leads || steals
+    }
+
+    fn lead(&mut self, leader: Leader) {
+        if self.leader != leader {
+            // Nobody has told the next leader to check.
+            (self.leader, self.checker) = (leader, Leader::Nobody);
+        }
+    }
+
+    /// Joins the line for a place. Of the handles in line, the last one leads: it is the least likely to be kept by a
+    /// task that has given up waiting.
+    pub(super) fn join_line(&mut self) -> usize {
+        let key = self.permits.wait();
+        if matches!(self.leader, Leader::Waiter(_)) {
+            self.lead(Leader::Waiter(key));
+        }
+        key
+    }
+
+    /// Checks, if `me` is the leader that was woken for this, whether waiters with a granted place have not come. Their
+    /// places go to the next in line. Returns whether there were any.
+    pub(super) fn end_turns(&mut self, me: Leader) -> bool {
+        if self.checker != me {
+            return false;
+        }
+        self.checker = Leader::Nobody;
+        self.permits.check();
+        let mut has_expired = false;
+        while self.permits.expire() {
+            self.release();
+            has_expired = true;
+        }
+        has_expired
     }
 
     /// Returns why the client has ended, if it has.
@@ -190,8 +226,8 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             // The newest call, because in order it waits longest: the lead passes on as rarely as possible.
             let driver = self.drivers.first().map(Leader::Driver);
             let call = || self.calls.newest().map(Leader::Call);
-            let waiter = || self.permits.first().map(Leader::Waiter);
-            self.leader = driver.or_else(call).or_else(waiter).unwrap_or(Leader::Nobody);
+            let waiter = || self.permits.newest().map(Leader::Waiter);
+            self.lead(driver.or_else(call).or_else(waiter).unwrap_or(Leader::Nobody));
         }
         if self.armed != self.leader {
             let waker = self.slot(self.leader).and_then(Option::take);
@@ -207,6 +243,14 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
         if self.todo && self.io.is_some() {
             let leader = self.leader_waker();
             self.wakes.extend(leader);
+        }
+        // After the waiters that it checks: they are in `wakes` already.
+        if self.permits.needs_check()
+            && self.checker != self.leader
+            && let Some(leader) = self.leader_waker()
+        {
+            self.wakes.push_back(leader);
+            self.checker = self.leader;
         }
         old
     }

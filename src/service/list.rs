@@ -51,6 +51,18 @@ impl<T> List<T> {
         index
     }
 
+    /// Puts an [unlinked](Self::unlink) entry at the front.
+    pub(super) fn link_front(&mut self, key: usize) {
+        let first = self.first;
+        let Some(node) = self.nodes.get_mut(key).filter(|node| node.value.is_some() && !node.linked) else { return };
+        (node.linked, node.prev, node.next) = (true, NONE, first);
+        match self.nodes.get_mut(first) {
+            Some(first) => first.prev = key,
+            None => self.last = key,
+        }
+        self.first = key;
+    }
+
     pub(super) fn get(&self, key: usize) -> Option<&T> {
         self.nodes.get(key)?.value.as_ref()
     }
@@ -141,7 +153,17 @@ mod tests {
         assert_eq!(order(&list), [0u32; 0]);
         let other = list.push_back(2);
         assert_ne!(key, other);
+        list.link_front(key);
+        list.link_front(key);
+        assert_eq!(order(&list), [1, 2]);
+        list.unlink(key);
         assert_eq!(list.remove(key), Some(1));
+        list.link_front(key);
         assert_eq!(order(&list), [2]);
+        list.remove(other);
+        let last = list.push_back(3);
+        list.unlink(last);
+        list.link_front(last);
+        assert_eq!(order(&list), [3]);
     }
 }

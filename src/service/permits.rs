@@ -1,24 +1,49 @@
 //! The number of calls in flight, and the queue of calls that wait for a place. Pure.
 
-use std::task::Waker;
+use std::{collections::VecDeque, task::Waker};
 
 use super::list::List;
 
 /// A count of free places with a fair queue. A freed place is granted to the waiter that has waited longest, by name,
-/// so a waiter cannot be overtaken, and no waiter is woken in vain.
+/// so a waiter cannot be overtaken.
+///
+/// A handle cannot detect that the future polling it was dropped, so grants expire. While others wait, the leader
+/// [checks](Self::check) twice whether the waiter has come, and takes its place away otherwise.
 pub(super) struct Permits {
     free: usize,
     queue: List<Waiter>,
+    /// The waiters with a granted place that they have not claimed, and the value of `checks` at that time.
+    granted: VecDeque<(usize, u64)>,
+    checks: u64,
 }
 
 struct Waiter {
     waker: Option<Waker>,
-    granted: bool,
+    turn: Turn,
 }
+
+/// ```text
+/// Waiting --release--> Granted --claim--> (gone)
+///    ^                    |
+///    |                  expire
+///    |                    v
+///    +------claim------ Expired
+/// ```
+///
+/// Only a waiter that is `Waiting` is in the queue. A waiter that comes after its turn has expired is the first again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Waiting,
+    Granted,
+    Expired,
+}
+
+/// The number of checks after which a waiter has lost its turn: the first may run before the waiter could be polled.
+const CHECKS: u64 = 2;
 
 impl Permits {
     pub(super) const fn new(free: usize) -> Self {
-        Self { free, queue: List::new() }
+        Self { free, queue: List::new(), granted: VecDeque::new(), checks: 0 }
     }
 
     /// Takes a free place. Fails while there are waiters.
@@ -30,13 +55,24 @@ impl Permits {
 
     /// Joins the end of the queue, without a waker yet.
     pub(super) fn wait(&mut self) -> usize {
-        self.queue.push_back(Waiter { waker: None, granted: false })
+        self.queue.push_back(Waiter { waker: None, turn: Turn::Waiting })
     }
 
     /// Takes the place that was granted to a waiter, which leaves the queue. Returns whether there was one.
     pub(super) fn claim(&mut self, key: usize) -> bool {
-        let granted = self.queue.get(key).is_none_or(|waiter| waiter.granted);
+        let granted = match self.queue.get_mut(key) {
+            None | Some(Waiter { turn: Turn::Granted, .. }) => true,
+            Some(Waiter { turn: Turn::Waiting, .. }) => false,
+            Some(waiter) => {
+                waiter.turn = Turn::Waiting;
+                self.queue.first().is_none() && self.take() || {
+                    self.queue.link_front(key);
+                    false
+                }
+            }
+        };
         if granted {
+            self.forget_grant(key);
             self.queue.remove(key);
         }
         granted
@@ -53,13 +89,51 @@ impl Permits {
         // A waiter with a granted place still has its key, but is out of the queue.
         self.queue.unlink(key);
         let waiter = self.queue.get_mut(key)?;
-        waiter.granted = true;
+        waiter.turn = Turn::Granted;
+        self.granted.push_back((key, self.checks));
         Some((key, waiter.waker.take()))
     }
 
     /// Removes a waiter. Returns its waker, and whether a place was granted to it, which is to be released.
     pub(super) fn leave(&mut self, key: usize) -> (Option<Waker>, bool) {
-        self.queue.remove(key).map_or((None, false), |waiter| (waiter.waker, waiter.granted))
+        self.forget_grant(key);
+        self.queue.remove(key).map_or((None, false), |waiter| (waiter.waker, waiter.turn == Turn::Granted))
+    }
+
+    fn forget_grant(&mut self, key: usize) {
+        // Usually the first one: grants are claimed in about their order.
+        if let Some(at) = self.granted.iter().position(|(granted, _)| *granted == key) {
+            self.granted.remove(at);
+        }
+    }
+
+    /// Returns whether somebody waits behind a waiter that has not claimed its place yet.
+    pub(super) fn needs_check(&self) -> bool {
+        !self.granted.is_empty() && self.queue.first().is_some()
+    }
+
+    /// Begins a check.
+    pub(super) fn check(&mut self) {
+        self.checks += 1;
+    }
+
+    /// Takes a granted place from a waiter that has not come for [`CHECKS`], if somebody waits for it. The caller
+    /// releases the place.
+    pub(super) fn expire(&mut self) -> bool {
+        let Some((key, since)) = self.granted.front().copied() else { return false };
+        if !self.needs_check() || self.checks - since < CHECKS {
+            return false;
+        }
+        self.granted.pop_front();
+        if let Some(waiter) = self.queue.get_mut(key) {
+            waiter.turn = Turn::Expired;
+        }
+        true
+    }
+
+    /// Returns the waiter that came last.
+    pub(super) fn newest(&self) -> Option<usize> {
+        self.queue.last()
     }
 
     /// Returns the waiter that has waited longest.
@@ -69,7 +143,7 @@ impl Permits {
 
     /// Returns the place of a waiter's waker while it waits.
     pub(super) fn slot(&mut self, key: usize) -> Option<&mut Option<Waker>> {
-        self.queue.get_mut(key).filter(|waiter| !waiter.granted).map(|waiter| &mut waiter.waker)
+        self.queue.get_mut(key).filter(|waiter| waiter.turn == Turn::Waiting).map(|waiter| &mut waiter.waker)
     }
 
     /// Ends the queue, because there will be no more places. Returns one waker after another.
@@ -109,5 +183,27 @@ mod tests {
         assert!(permits.claim(second));
         assert!(permits.release().is_none());
         assert!(permits.take());
+    }
+    #[test]
+    fn a_waiter_that_does_not_come_loses_its_turn_and_is_the_first_again_later() {
+        let mut permits = Permits::new(0);
+        let (first, second, third) = (permits.wait(), permits.wait(), permits.wait());
+        assert!(permits.release().is_some());
+        permits.check();
+        assert!(!permits.expire());
+        permits.check();
+        assert!(permits.expire());
+        assert!(!permits.expire());
+        assert!(permits.release().is_some_and(|(key, _)| key == second));
+        assert!(permits.claim(second));
+        assert!(!permits.claim(first));
+        assert!(permits.release().is_some_and(|(key, _)| key == first));
+        assert!(permits.claim(first));
+        assert!(permits.release().is_some_and(|(key, _)| key == third));
+        permits.check();
+        permits.check();
+        // Nobody else wants the place.
+        assert!(!permits.expire());
+        assert!(permits.claim(third));
     }
 }

@@ -106,7 +106,7 @@ fn as_many_calls_as_allowed_make_poll_ready_pending_until_one_is_over() {
 }
 
 #[test]
-fn a_place_is_given_to_who_waits_longest_and_wakes_nobody_else() {
+fn a_place_is_given_to_who_waits_longest_and_only_the_leader_checks_that_it_comes() {
     let (client, _there) = limited(1);
     let mut handles: Vec<_> = (0..3).map(|_| (client.clone(), WakeCount::new())).collect();
     let mut holder = client.clone();
@@ -116,7 +116,7 @@ fn a_place_is_given_to_who_waits_longest_and_wakes_nobody_else() {
     }
     drop(holder);
     let woken: Vec<_> = handles.iter().map(|(_, (task, _))| task.take() > 0).collect();
-    assert_eq!(woken, [true, false, false]);
+    assert_eq!(woken, [true, false, true]);
     let mut late = client.clone();
     assert!(poll_ready(&mut late, Waker::noop()).is_pending());
     assert!(poll_ready(&mut handles[1].0, Waker::noop()).is_pending());
@@ -977,4 +977,69 @@ async fn in_order_a_panic_while_a_request_is_sent_ends_the_client() {
     assert!(matches!(answers[0], Some(Ok(1))));
     assert!(answers[1].is_none());
     assert!(matches!(&answers[2], Some(Err(error)) if error.is_closed() && !error.may_have_been_executed()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_ready_gives_up_its_turn() {
+    let (client, mut there) = limited(1);
+    let busy = tokio::spawn(client.clone().oneshot(1));
+    tokio::task::yield_now().await;
+    let mut kept = client.clone();
+    assert!(tokio::time::timeout(MINUTE, ServiceExt::<u32>::ready(&mut kept)).await.is_err());
+    let waiting = tokio::spawn(client.clone().oneshot(2));
+    tokio::task::yield_now().await;
+    assert_eq!(there.receive_message().await.unwrap().unwrap(), 1);
+    there.send_message(1).await.unwrap();
+    assert_eq!(busy.await.unwrap().unwrap(), 1);
+    let came = tokio::time::timeout(MINUTE, there.receive_message()).await.expect("the turn does not pass");
+    assert_eq!(came.unwrap().unwrap(), 2);
+    there.send_message(2).await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap(), 2);
+    // The handle is as good as before.
+    assert!(tokio::time::timeout(MINUTE, ServiceExt::<u32>::ready(&mut kept)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_readies_give_up_their_turns_while_a_call_or_a_driver_leads() {
+    for has_driver in [false, true] {
+        let (client, mut there) = limited(2);
+        if has_driver {
+            tokio::spawn(client.drive());
+        }
+        let (first, leader) = (tokio::spawn(client.clone().oneshot(1)), tokio::spawn(client.clone().oneshot(2)));
+        tokio::task::yield_now().await;
+        let mut kept = [client.clone(), client.clone(), client.clone()];
+        for handle in &mut kept {
+            assert!(tokio::time::timeout(MINUTE, ServiceExt::<u32>::ready(handle)).await.is_err());
+        }
+        let waiting = tokio::spawn(client.clone().oneshot(3));
+        tokio::task::yield_now().await;
+        there.send_message(1).await.unwrap();
+        assert_eq!(first.await.unwrap().unwrap(), 1);
+        for number in 1..=3 {
+            let came = tokio::time::timeout(MINUTE, there.receive_message()).await.expect("the turn does not pass");
+            assert_eq!(came.unwrap().unwrap(), number);
+        }
+        there.send_message(2).await.unwrap();
+        there.send_message(3).await.unwrap();
+        assert_eq!(leader.await.unwrap().unwrap(), 2);
+        assert_eq!(waiting.await.unwrap().unwrap(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_ready_that_reads_for_dropped_calls_stops_no_later_caller() {
+    let (mut client, mut there) = limited(1);
+    let mut dropped = call(&mut client, 1);
+    assert!(poll_once(&mut dropped).is_pending());
+    drop(dropped);
+    let mut kept = client.clone();
+    assert!(tokio::time::timeout(MINUTE, ServiceExt::<u32>::ready(&mut kept)).await.is_err());
+    let waiting = tokio::spawn(client.clone().oneshot(2));
+    tokio::task::yield_now().await;
+    assert_eq!(there.receive_message().await.unwrap().unwrap(), 1);
+    there.send_message(1).await.unwrap();
+    let came = tokio::time::timeout(MINUTE, there.receive_message()).await.expect("the turn does not pass");
+    assert_eq!(came.unwrap().unwrap(), 2);
+    drop((kept, waiting));
 }
