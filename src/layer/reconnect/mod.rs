@@ -172,7 +172,7 @@
 //! drop(first); // the server goes down
 //! let mut states = handle.states();
 //! while let Some(state) = states.next().await {
-//!     if let State::Reconnecting { attempt, cause, after } = state {
+//!     if let State::Reconnecting { attempt, cause, after, .. } = state {
 //!         println!("attempt {attempt} in {after:?}, because {cause}");
 //!         break;
 //!     }
