@@ -83,7 +83,7 @@ impl Endpoints {
     }
 }
 
-/// Returns the socket in `slot`, or a new one if there is none or it `is_stopping`.
+/// Returns the socket in `slot`, or a new one if the slot is empty or its socket `is_stopping`.
 fn open(slot: &Mutex<Option<Endpoint>>, from: SocketAddr, is_stopping: bool) -> Result<Endpoint, Error> {
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(endpoint) = slot.as_ref()

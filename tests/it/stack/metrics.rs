@@ -1,5 +1,5 @@
-//! What an operator sees of the ready-made stack: a scrape in Prometheus' format against the queries of the dashboard,
-//! and the log at its default level.
+//! The metrics and logs of the ready-made stack, as an operator sees them: a scrape in Prometheus' format against the
+//! queries of the dashboard, and the log at its default level.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

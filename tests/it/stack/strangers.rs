@@ -206,7 +206,7 @@ async fn a_server_that_said_hello_and_then_sends_one_that_is_not_valid_fails_one
     assert_eq!(offered(&offers), [true; 3]);
 }
 
-/// What remains, as `docs/wire.md` says: a hello contains nothing that only this crate's ends could know.
+/// The limit that `docs/wire.md` states: a hello contains nothing that only this crate's ends could know.
 #[tokio::test(start_paused = true)]
 async fn a_stranger_that_replays_a_valid_hello_is_taken_for_an_end_that_knows_the_stack() {
     fn replays<const FEATURES: u8>(mut far: Channel) -> BoxFuture<'static, ()> {
