@@ -5,12 +5,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use web_transport_quinn as wtq;
 
 use super::{endpoints::Endpoints, error};
-use crate::{CloseFrame, Error, Limits, transport::permit::ConnectionPermit};
+use crate::{CloseFrame, Error, Limits, rt, transport::permit::ConnectionPermit};
 
 /// A WebTransport session, either end: one QUIC connection, with any number of streams in it. A clone is the same
 /// session.
@@ -41,6 +42,9 @@ struct Inner {
     /// Whether this end closed the session: the layer below reports the same reason for a lost peer.
     is_closed_here: AtomicBool,
 }
+
+/// How long [`Session::closed`] waits for the task below to read a close frame that has arrived, in milliseconds.
+const FRAME_WITHIN_MS: u32 = 100;
 
 /// The values that a session holds until it is gone.
 enum Held {
@@ -128,7 +132,42 @@ impl Session {
     ///
     /// Dropping the future has no effect: it only observes.
     pub async fn closed(&self) -> Error {
-        error::session(self.0.quic.closed().await)
+        let reason = self.0.quic.closed().await;
+        error::session(self.frame_behind(&reason).await.unwrap_or(reason))
+    }
+
+    /// Waits for a close frame that arrived with the end of the connection. Another task of the layer below reads it,
+    /// records how that went, and then closes the connection as well, even one that is closed.
+    async fn frame_behind(&self, reason: &wtq::SessionError) -> Option<wtq::SessionError> {
+        if !self.may_hide_a_frame(reason) {
+            return None;
+        }
+        for _ in 0..FRAME_WITHIN_MS {
+            if !self.is_ended_by_peer() {
+                let recorded = self.0.quic.close_reason();
+                return recorded.filter(|recorded| matches!(recorded, wtq::SessionError::WebTransportError(_)));
+            }
+            rt::sleep(Duration::from_millis(1)).await;
+        }
+        None
+    }
+
+    /// Returns whether the peer ended the connection for `reason`, which has no words of its own: a close frame that
+    /// was sent before may still be unread. An end of QUIC may carry the frame's code, without its text.
+    pub(super) fn may_hide_a_frame(&self, reason: &wtq::SessionError) -> bool {
+        let is_without_words = match reason {
+            wtq::SessionError::WebTransportError(wtq::WebTransportError::Closed(_, words)) => words.is_empty(),
+            reason => matches!(reason, wtq::SessionError::ConnectionError(_)),
+        };
+        is_without_words && self.is_ended_by_peer()
+    }
+
+    /// Returns whether the peer ended the connection, and this end has not closed it after that.
+    fn is_ended_by_peer(&self) -> bool {
+        use quinn::ConnectionError::{ApplicationClosed, ConnectionClosed};
+
+        let quic: &quinn::Connection = &self.0.quic;
+        matches!(quic.close_reason(), Some(ApplicationClosed(_) | ConnectionClosed(_)))
     }
 }
 

@@ -82,5 +82,7 @@ async ({ url, hash, protocols, messages, datagrams, close }) => {
   if (close) session.close(close);
   else await out.write(new TextEncoder().encode("close, please"));
   came.end = await ended;
+  // The browser ends with this function, and would take a close with it that is still on its way.
+  await new Promise((resolve) => setTimeout(resolve, 500));
   return came;
 }

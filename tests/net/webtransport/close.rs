@@ -8,7 +8,7 @@ use tower_transport::{
     transport::webtransport::{SessionLimits, WebTransportStream},
 };
 
-use crate::webtransport::support::{sessions, sessions_with, streams, streams_with};
+use crate::webtransport::support::{connector, request, server, sessions, sessions_with, streams, streams_with};
 
 fn frame() -> CloseFrame {
     CloseFrame::new(CloseCode::new(4001).unwrap(), "enough")
@@ -179,6 +179,44 @@ async fn the_close_of_a_session_reaches_its_streams_and_the_peer_with_code_and_r
         }
         let error = closing.closed().await;
         assert!(error.is_closed() && error.close_frame().is_none(), "it was not the peer who closed");
+    }
+}
+
+/// The peer waits three round trips, at least 100 ms, before it ends the connection as well: a process that stalled for
+/// longer reads both at once. The worker of a runtime runs the task first that was woken last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_close_that_is_read_together_with_the_end_of_the_connection_keeps_code_and_reason() {
+    let (mut server, hash) = server();
+    let address = server.local_addr().unwrap();
+    let (go, closes) = tokio::sync::oneshot::channel();
+    let client = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let session = connector(hash).connect_session(request(address, "/")).await.unwrap().into_body();
+            let mut stream = session.open().await.unwrap();
+            stream.send(Message::text("here")).await.unwrap();
+            closes.await.unwrap();
+            session.close(frame());
+            session.closed().await;
+        });
+    });
+    let session = server.accept().await.unwrap().accept().await.unwrap();
+    let mut stream = session.accept().await.unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap(), Message::text("here"));
+    let closed = tokio::spawn({
+        let session = session.clone();
+        async move { session.closed().await }
+    });
+    let read = tokio::spawn(async move { stream.next().await.unwrap().unwrap_err() });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let stall = tokio::spawn(async move {
+        go.send(()).unwrap();
+        client.join().unwrap();
+    });
+    stall.await.unwrap();
+    for error in [closed.await.unwrap(), read.await.unwrap(), session.closed().await] {
+        assert!(error.is_closed());
+        assert_eq!(error.close_frame(), Some(&frame()), "{error:?}");
     }
 }
 

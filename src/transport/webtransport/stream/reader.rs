@@ -1,6 +1,6 @@
 use std::{
     future::Future,
-    pin::pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
@@ -35,6 +35,8 @@ pub(super) struct Reader {
     awaits_preamble: bool,
     /// Whether no more data will arrive.
     done: bool,
+    /// The search for the session's close frame, which may have arrived with the end of the connection.
+    lost: Option<Pin<Box<dyn Future<Output = Error> + Send + Sync>>>,
 }
 
 /// The reason why there is no next message.
@@ -57,6 +59,7 @@ impl Reader {
             decoder: Decoder::new(session.limits().message),
             awaits_preamble,
             done: false,
+            lost: None,
             session,
         }
     }
@@ -99,6 +102,11 @@ impl Reader {
 
     /// The future is created for each poll: it has no state, and QUIC keeps the waker per stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadEnd>> {
+        if let Some(lost) = &mut self.lost {
+            let error = ready!(lost.as_mut().poll(cx));
+            self.lost = None;
+            return Poll::Ready(Err(ReadEnd::Lost(error)));
+        }
         let filled = ready!(pin!(self.receive.read_chunks(&mut self.pieces)).poll(cx));
         Poll::Ready(match filled {
             Ok(Some(filled)) => {
@@ -112,6 +120,12 @@ impl Reader {
                     true => ReadEnd::Finished,
                     false => ReadEnd::Lost(Error::closed("the peer ended the stream in the middle of a message")),
                 })
+            }
+            Err(wtq::ReadError::SessionError(reason)) if self.session.may_hide_a_frame(&reason) => {
+                self.done = true;
+                let session = self.session.clone();
+                self.lost = Some(Box::pin(async move { session.closed().await }));
+                return self.poll_fill(cx);
             }
             Err(error) => {
                 self.done = true;
