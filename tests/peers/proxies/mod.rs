@@ -1,4 +1,4 @@
-//! nginx and HAProxy with the configurations of the deployment guide, between our clients and our servers, over TLS.
+//! nginx, HAProxy and Envoy with the configurations of the deployment guide, between our clients and our servers, over TLS.
 //! Only addresses, files and times are replaced.
 
 mod proxy;
@@ -34,7 +34,7 @@ const QUIET: Duration = Duration::from_secs(7);
 #[test]
 fn the_guide_shows_the_configurations_that_are_tested() {
     let guide = include_str!("../../../docs/guide/deployment.md");
-    for kind in [Kind::Nginx, Kind::Haproxy] {
+    for kind in [Kind::Nginx, Kind::Haproxy, Kind::Envoy] {
         assert!(guide.contains(kind.configuration()), "the guide has another configuration of {kind:?}");
     }
 }
@@ -44,6 +44,7 @@ macro_rules! with_each_proxy {
     ($($test:ident)*) => {
         mod nginx { with_each_proxy!(@ Nginx $($test)*); }
         mod haproxy { with_each_proxy!(@ Haproxy $($test)*); }
+        mod envoy { with_each_proxy!(@ Envoy $($test)*); }
     };
     (@ $kind:ident $($test:ident)*) => {$(
         #[tokio::test]

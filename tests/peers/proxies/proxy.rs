@@ -1,6 +1,12 @@
 //! A proxy as a process.
 
-use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Mutex,
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -14,6 +20,7 @@ use crate::within;
 pub(super) enum Kind {
     Nginx,
     Haproxy,
+    Envoy,
 }
 
 impl Kind {
@@ -22,14 +29,20 @@ impl Kind {
         match self {
             Self::Nginx => include_str!("../../../docs/guide/nginx.conf"),
             Self::Haproxy => include_str!("../../../docs/guide/haproxy.cfg"),
+            Self::Envoy => include_str!("../../../docs/guide/envoy.yaml"),
         }
     }
 
-    fn program(self) -> &'static str {
-        match self {
+    /// The program, or `None` if it is not installed. Debian has no Envoy, so `tests/install` takes it from PyPI.
+    fn program(self) -> Option<PathBuf> {
+        let name = match self {
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
-        }
+            Self::Envoy => "envoy",
+        };
+        let peers = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/peers/python/envoy/_bin");
+        let path = format!("{peers}:{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+        std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.exists())
     }
 }
 
@@ -37,7 +50,9 @@ pub(super) struct Proxy {
     kind: Kind,
     address: SocketAddr,
     folder: PathBuf,
-    process: Child,
+    program: PathBuf,
+    /// The newest is the last. Only Envoy has another one for each reload.
+    processes: Mutex<Vec<Child>>,
 }
 
 impl Proxy {
@@ -48,12 +63,11 @@ impl Proxy {
             println!("skipped: TOWER_TRANSPORT_NO_PEERS is set");
             return None;
         }
-        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-        if !std::env::split_paths(&path).any(|folder| folder.join(kind.program()).exists()) {
-            assert!(std::env::var_os("CI").is_none(), "{} is missing: run tests/install", kind.program());
-            println!("skipped: {} is not installed (tests/install)", kind.program());
+        let Some(program) = kind.program() else {
+            assert!(std::env::var_os("CI").is_none(), "{kind:?} is missing: run tests/install");
+            println!("skipped: {kind:?} is not installed (tests/install)");
             return None;
-        }
+        };
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let folder = std::env::temp_dir().join(format!("tower-transport-proxy-{}", address.port()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -62,25 +76,42 @@ impl Proxy {
         std::fs::write(folder.join("example.com.key"), &key).unwrap();
         std::fs::write(folder.join("example.com.pem"), certificate + &key).unwrap();
 
-        let file = folder.join("configuration");
+        let file = folder.join("configuration.yaml");
         std::fs::write(&file, adapt(kind, address, site.address, &folder)).unwrap();
-        let mut command = Command::new(kind.program());
-        match kind {
-            Kind::Nginx => {
-                let pid = folder.join("pid");
-                let globals = format!("daemon off; pid {}; error_log stderr;", pid.display());
-                command.arg("-p").arg(&folder).arg("-g").arg(globals).arg("-c").arg(&file)
-            }
-            Kind::Haproxy => command.arg("-W").arg("-db").arg("-f").arg(&file),
-        };
-        let process = command.env("PATH", path).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let proxy = Self { kind, address, folder, program, processes: Mutex::default() };
+        proxy.spawn();
         within(async {
             while TcpStream::connect(address).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         })
         .await;
-        Some(Self { kind, address, folder, process })
+        Some(proxy)
+    }
+
+    /// Starts a process. A later one of Envoy takes the listening socket over from the one before.
+    fn spawn(&self) {
+        let mut processes = self.processes.lock().unwrap();
+        // Envoy chooses the parser by the ending; the others do not mind.
+        let file = self.folder.join("configuration.yaml");
+        let mut command = Command::new(&self.program);
+        match self.kind {
+            Kind::Nginx => {
+                let pid = self.folder.join("pid");
+                let globals = format!("daemon off; pid {}; error_log stderr;", pid.display());
+                command.arg("-p").arg(&self.folder).arg("-g").arg(globals).arg("-c").arg(&file)
+            }
+            Kind::Haproxy => command.arg("-W").arg("-db").arg("-f").arg(&file),
+            Kind::Envoy => {
+                let (base, epoch) = (self.address.port().to_string(), processes.len().to_string());
+                command
+                    .arg("-c")
+                    .arg(&file)
+                    .args(["--concurrency", "1", "--base-id", &base, "--restart-epoch", &epoch])
+                    .args(["--drain-time-s", "1", "--parent-shutdown-time-s", "2"])
+            }
+        };
+        processes.push(command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
     }
 
     pub(super) fn url(&self, scheme: &str, path: &str) -> String {
@@ -89,16 +120,18 @@ impl Proxy {
 
     /// Starts new processes with the same configuration. The old ones end their connections after a time.
     pub(super) fn reload(&self) {
-        self.signal(match self.kind {
-            Kind::Nginx => "HUP",
-            Kind::Haproxy => "USR2",
-        });
+        match self.kind {
+            Kind::Nginx => self.signal("HUP"),
+            Kind::Haproxy => self.signal("USR2"),
+            Kind::Envoy => self.spawn(),
+        }
     }
 
     fn signal(&self, name: &str) {
-        let Some(id) = self.process.id() else { return };
-        let sent = std::process::Command::new("kill").arg(format!("-{name}")).arg(id.to_string()).status();
-        assert!(sent.unwrap().success());
+        for id in self.processes.lock().unwrap().iter_mut().filter_map(running) {
+            let sent = std::process::Command::new("kill").arg(format!("-{name}")).arg(id.to_string()).status();
+            assert!(sent.unwrap().success());
+        }
     }
 }
 
@@ -110,8 +143,13 @@ impl Drop for Proxy {
     }
 }
 
+/// The id of a process that has not ended.
+fn running(process: &mut Child) -> Option<u32> {
+    matches!(process.try_wait(), Ok(None)).then(|| process.id())?
+}
+
 /// The configuration with the test's addresses, files and times. A text that is no longer there fails the test.
-fn adapt(kind: Kind, address: SocketAddr, server: SocketAddr, folder: &std::path::Path) -> String {
+fn adapt(kind: Kind, address: SocketAddr, server: SocketAddr, folder: &Path) -> String {
     let (idle, files, server) = (IDLE_TIMEOUT.as_secs(), format!("{}/", folder.display()), server.to_string());
     let changes = match kind {
         Kind::Nginx => {
@@ -140,6 +178,12 @@ fn adapt(kind: Kind, address: SocketAddr, server: SocketAddr, folder: &std::path
             ("bind :443", format!("bind {address}")),
             ("/etc/ssl/", files),
             ("127.0.0.1:3000", server),
+        ],
+        Kind::Envoy => vec![
+            ("address: 0.0.0.0, port_value: 443", format!("address: {}, port_value: {}", address.ip(), address.port())),
+            ("stream_idle_timeout: 60s", format!("stream_idle_timeout: {idle}s")),
+            ("/etc/ssl/", files),
+            ("port_value: 3000", server.replace("127.0.0.1:", "port_value: ")),
         ],
     };
     changes.into_iter().fold(kind.configuration().to_owned(), |text, (from, to)| {
