@@ -1,8 +1,9 @@
-//! Helpers that several test binaries share: handlers, servers to connect to, proxies that cut, feeds.
+//! Helpers that several test binaries share: handlers, servers to connect to, proxies that cut, feeds, logs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)] // Helpers of tests may panic.
 
 pub mod feed;
+pub mod log;
 pub mod proxy;
 pub mod raw_webtransport;
 pub mod serve;

@@ -2,10 +2,9 @@
 
 use std::{
     collections::HashMap,
-    io,
     num::NonZeroU32,
     sync::{
-        Arc, LazyLock, Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
 };
@@ -13,6 +12,7 @@ use std::{
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use proptest::prelude::*;
+use support::log::Log;
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
     Channel, CloseCode, CloseFrame, Error, Message, ServiceBuilderExt, channel, contract_tests,
@@ -21,7 +21,7 @@ use tower_transport::{
         TraceLayer, Traced,
     },
 };
-use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
+use tracing_subscriber::fmt::format::FmtSpan;
 
 fn one_in(every: u32) -> NonZeroU32 {
     NonZeroU32::new(every).unwrap()
@@ -53,47 +53,10 @@ fn sampling(every: u32) -> TraceLayer {
         .context_of(move |_| TraceContext::new(7, count.fetch_add(1, SeqCst) + 1, true))
 }
 
-/// The output of a subscriber.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
-/// With a single subscriber, a span that another thread enters first is judged by that thread, which has no subscriber,
-/// and stays off for all. This second subscriber prevents that.
-static ANOTHER: LazyLock<tracing::Dispatch> =
-    LazyLock::new(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default()));
-
 fn logged(run: impl FnOnce()) -> String {
-    LazyLock::force(&ANOTHER);
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_span_events(FmtSpan::NEW | FmtSpan::CLOSE)
-        .with_ansi(false)
-        .without_time()
-        .with_writer(log.clone())
-        .finish();
-    tracing::subscriber::with_default(subscriber, run);
-    let bytes = log.0.lock().unwrap().clone();
-    String::from_utf8(bytes).unwrap()
+    let (log, subscriber) = Log::new(tracing::Level::DEBUG, FmtSpan::NEW | FmtSpan::CLOSE);
+    tracing::dispatcher::with_default(&subscriber, run);
+    log.text()
 }
 
 /// The recorded counters, gauges and numbers of histogram entries, by `name{label=value,..}` in the order of the labels'

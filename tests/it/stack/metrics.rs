@@ -3,14 +3,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
-    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
 use http::Request;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use support::log::logged;
 use tower::{ServiceExt, service_fn};
 use tower_transport::{
     Message, TransportExt, channel,
@@ -22,7 +21,6 @@ use tower_transport::{
     stack::{OptimizedAcceptor, OptimizedBuilder, OptimizedTransport},
     transport::websocket::WebSocketConnector,
 };
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::serve::serve_http;
 
@@ -357,62 +355,31 @@ async fn without_a_recorder_a_stack_has_no_task_that_reports() {
     drop(transport);
 }
 
-/// The output of a subscriber.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
-/// With one subscriber alone, what another thread calls first stays off for all: see `tests/it/layer/trace.rs`.
-static ANOTHER: LazyLock<tracing::Dispatch> =
-    LazyLock::new(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default()));
-
 #[tokio::test(start_paused = true)]
 async fn at_the_default_level_the_log_tells_of_lost_connections_and_lost_sessions_and_of_no_message() {
-    LazyLock::force(&ANOTHER);
-    let log = Log::default();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_ansi(false).with_writer(log.clone());
-    let _here = tracing::subscriber::set_default(subscriber.finish());
-    // Each connection reaches a server that has no sessions yet.
-    let connector = service_fn(|_: Request<()>| {
-        let (here, there) = channel::<Message, Message>(64);
-        tokio::spawn(async move {
-            let Ok(Some(mut session)) = silent_acceptor().accept_over(there, true).await else { return };
-            // Ends after one message, without a close.
-            let _ = session.receive_message().await;
+    let log = logged(tracing::Level::INFO, async {
+        // Each connection reaches a server that has no sessions yet.
+        let connector = service_fn(|_: Request<()>| {
+            let (here, there) = channel::<Message, Message>(64);
+            tokio::spawn(async move {
+                let Ok(Some(mut session)) = silent_acceptor().accept_over(there, true).await else { return };
+                // Ends after one message, without a close.
+                let _ = session.receive_message().await;
+            });
+            let response = http::Response::builder()
+                .header(http::header::SEC_WEBSOCKET_PROTOCOL, OptimizedAcceptor::SUBPROTOCOL)
+                .body(here)
+                .unwrap();
+            std::future::ready(Ok::<_, tower_transport::Error>(response))
         });
-        let response = http::Response::builder()
-            .header(http::header::SEC_WEBSOCKET_PROTOCOL, OptimizedAcceptor::SUBPROTOCOL)
-            .body(here)
-            .unwrap();
-        std::future::ready(Ok::<_, tower_transport::Error>(response))
-    });
-    let mut transport = builder().connect_with(connector, "ws://channel/").await.unwrap();
-    for _ in 0..3 {
-        let _ = transport.send_message(Message::text("s3cret")).await;
-        let _ = tokio::time::timeout(Duration::from_secs(1), transport.receive_message()).await;
-    }
-    drop(transport);
-    let bytes = log.0.lock().unwrap().clone();
-    let log = String::from_utf8(bytes).unwrap();
+        let mut transport = builder().connect_with(connector, "ws://channel/").await.unwrap();
+        for _ in 0..3 {
+            let _ = transport.send_message(Message::text("s3cret")).await;
+            let _ = tokio::time::timeout(Duration::from_secs(1), transport.receive_message()).await;
+        }
+        drop(transport);
+    })
+    .await;
     for (level, text) in [
         ("INFO", "reconnect: the connection was lost"),
         ("INFO", "reconnect: connected again"),

@@ -1,16 +1,12 @@
 //! The log of refused handshakes and closed connections, as an operator sees it.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, LazyLock, Mutex},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::{Request, StatusCode, header};
 use http_body_util::Empty;
+use support::log::logged as logged_at;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -26,57 +22,12 @@ use tower_transport::{
         webtransport::{Certificate, WebTransportConnector, WebTransportServer},
     },
 };
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::serve::serve_http;
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
-/// With one subscriber alone, what another thread calls first stays off for all: see `tests/it/layer/trace.rs`.
-static ANOTHER: LazyLock<tracing::Dispatch> =
-    LazyLock::new(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default()));
 
 /// Returns what is logged at TRACE while `run` runs.
 async fn logged(run: impl Future<Output = ()>) -> String {
     logged_at(tracing::Level::TRACE, run).await
-}
-
-async fn logged_at(level: tracing::Level, run: impl Future<Output = ()>) -> String {
-    LazyLock::force(&ANOTHER);
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(false)
-        .without_time()
-        .with_writer(log.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
-    run.await;
-    drop(guard);
-    let bytes = log.0.lock().unwrap().clone();
-    let all = String::from_utf8(bytes).unwrap();
-    // Not what others log.
-    all.lines().filter(|line| line.contains("tower_transport")).map(|line| format!("{line}\n")).collect()
 }
 
 fn handshake() -> http::request::Builder {
