@@ -30,7 +30,7 @@ use tower_transport::{
     },
     transport::{
         accept,
-        websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketConnector, WebSocketService},
     },
 };
 
@@ -63,7 +63,7 @@ async fn session(socket: WebSocket, claims: &Claims) {
 /// Verifies a token in the handshake if there is one. Otherwise the client must authenticate with its first message.
 async fn serve(listener: TcpListener, verifier: JwtVerifier) -> Result<(), BoxError> {
     let first = FirstMessageGuard::new(verifier.clone()).deadline(Duration::from_secs(1));
-    let upgrade = WebSocketUpgrade::new(move |socket, parts: request::Parts| async move {
+    let upgrade = WebSocketService::new(move |socket, parts: request::Parts| async move {
         match parts.extensions.get::<Claims>() {
             Some(claims) => session(socket, claims).await,
             None => match first.accept(socket).await {
@@ -100,7 +100,7 @@ where
     };
     let mut socket = response.into_body();
     while let Some(message) = socket.receive_message().await {
-        match message.map_err(Into::into)? {
+        match message? {
             Message::Close(Some(frame)) => println!("  client: closed with {frame}"),
             message => println!("  client: {:?}", message.as_text().unwrap_or_default()),
         }

@@ -15,7 +15,7 @@ use tower_transport::{
     codec::{EncodeOnce, Encoded, JsonCodec, Outbound},
     handshake::auth::AuthGuardLayer,
     layer::auth::{Claims, ExpiryLayer, JwtKey, JwtRules, JwtVerifier},
-    layer::{limit::LimitLayer, rate_limit::Quota, rate_limit::RateLimitLayer},
+    layer::rate_limit::{Quota, RateLimitLayer},
     transport::{Drain, websocket::WebSocket, websocket::WebSocketHandshake},
 };
 
@@ -58,8 +58,8 @@ async fn session(socket: WebSocket, claims: Claims, room: Room) -> Result<(), Er
     let name = claims.subject.clone().unwrap_or_default();
     let transport = ServiceBuilder::new()
         .codec(EncodeOnce::new(Json::new()))
-        .limit(LimitLayer::new().max_message(4096))
-        .limit_rate(RateLimitLayer::per_connection(Quota::per_second(TEN)).inbound().close())
+        .limit(4096)
+        .layer(RateLimitLayer::per_connection(Quota::per_second(TEN)).inbound().close())
         .layer(ExpiryLayer::new(&claims))
         .heartbeat(Duration::from_secs(20), Duration::from_secs(20))
         .service(socket);

@@ -22,7 +22,7 @@ use tower_transport::{
     codec::RkyvCodec,
     transport::{
         accept,
-        websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketConnector, WebSocketService},
     },
 };
 
@@ -52,7 +52,7 @@ async fn fill_orders(socket: WebSocket) -> Result<(), Error> {
 }
 
 async fn serve(listener: TcpListener) {
-    let upgrade = WebSocketUpgrade::new(|socket, parts| async move {
+    let upgrade = WebSocketService::new(|socket, parts| async move {
         let has_token = parts.headers.contains_key(http::header::AUTHORIZATION);
         println!("server: a client comes {} a token", if has_token { "with" } else { "without" });
         if let Err(error) = fill_orders(socket).await {

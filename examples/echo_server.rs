@@ -19,7 +19,7 @@ use tower_transport::{
     BoxError, CloseCode, CloseFrame, Error, Limits,
     transport::{
         Drain, accept,
-        websocket::{WebSocket, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketService},
     },
 };
 
@@ -54,7 +54,7 @@ async fn main() -> Result<(), BoxError> {
         Some(bytes) => Limits::new().message(bytes.parse()?).frame(bytes.parse()?),
         None => Limits::new(),
     };
-    let upgrade = WebSocketUpgrade::new(|socket, _parts| async move {
+    let upgrade = WebSocketService::new(|socket, _parts| async move {
         match echo(socket).await {
             Err(error) if !error.is_closed() => eprintln!("{error}"),
             _ => {}

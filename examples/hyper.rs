@@ -19,14 +19,14 @@ use tower_transport::{
     BoxError, CloseCode, CloseFrame, Message, TransportExt,
     transport::{
         Drain, Drained, accept,
-        websocket::{WebSocketConnector, WebSocketUpgrade},
+        websocket::{WebSocketConnector, WebSocketService},
     },
 };
 
 /// Serves until `stop` is ready, then ends all connections.
 async fn serve(listener: TcpListener, stop: impl Future<Output = ()>) -> Result<Drained, BoxError> {
     let drain = Drain::new();
-    let upgrade = WebSocketUpgrade::new(|mut socket, parts| async move {
+    let upgrade = WebSocketService::new(|mut socket, parts| async move {
         println!("server: upgraded {}, speaking {:?}", parts.uri, socket.subprotocol());
         while let Some(Ok(message)) = socket.receive_message().await {
             if message.is_data() && socket.send_message(message).await.is_err() {

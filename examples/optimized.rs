@@ -17,7 +17,7 @@ use tower_transport::{
     stack::{OptimizedAcceptor, OptimizedTransport},
     transport::{
         accept,
-        websocket::{WebSocket, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketService},
     },
 };
 
@@ -36,7 +36,7 @@ async fn main() -> Result<(), BoxError> {
         }
     });
     // A plain WebSocket server.
-    let plain = WebSocketUpgrade::new(|mut socket, _parts| async move {
+    let plain = WebSocketService::new(|mut socket, _parts| async move {
         while let Some(Ok(message)) = socket.receive_message().await {
             if message.is_data() && socket.send_message(message).await.is_err() {
                 return;
@@ -101,7 +101,7 @@ fn quote(number: usize) -> Message {
     Message::text(format!("{{\"symbol\":\"ACME\",\"bid\":{number}}}"))
 }
 
-async fn serve<H, F>(upgrade: WebSocketUpgrade<H>) -> Result<SocketAddr, BoxError>
+async fn serve<H, F>(upgrade: WebSocketService<H>) -> Result<SocketAddr, BoxError>
 where
     H: FnOnce(WebSocket, http::request::Parts) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,

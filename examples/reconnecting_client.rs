@@ -26,7 +26,7 @@ use tower_transport::{
     },
     transport::{
         accept,
-        websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketConnector, WebSocketService},
     },
 };
 
@@ -149,7 +149,7 @@ impl Server {
             .await??;
         let store = SessionStore::new();
         runtime.spawn(async move {
-            let upgrade = WebSocketUpgrade::new(move |socket, _parts| session(store.clone(), socket));
+            let upgrade = WebSocketService::new(move |socket, _parts| session(store.clone(), socket));
             loop {
                 let (tcp, _) = accept(|| listener.accept()).await;
                 let service = TowerToHyperService::new(upgrade.clone());

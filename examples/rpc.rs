@@ -24,7 +24,7 @@ use tower_transport::{
     service::{Client, Server, Tagged},
     transport::{
         accept,
-        websocket::{WebSocketConnector, WebSocketUpgrade},
+        websocket::{WebSocketConnector, WebSocketService},
     },
 };
 
@@ -53,7 +53,7 @@ async fn connect() -> Result<
     tokio::spawn(async move {
         let (tcp, _) = accept(|| listener.accept()).await;
         tcp.set_nodelay(true)?;
-        let upgrade = WebSocketUpgrade::new(|socket, _| async move { drop(upgraded.send(socket).await) });
+        let upgrade = WebSocketService::new(|socket, _| async move { drop(upgraded.send(socket).await) });
         let connection = http1::Builder::new()
             .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(upgrade))
             .with_upgrades();

@@ -27,6 +27,28 @@ use crate::layer;
 ///
 /// One builder stacks transports, connectors and services alike: a layer type-checks against whatever the layer below
 /// it produces. On a connector, layers of a transport go into [`per_connection`](Self::per_connection).
+///
+/// # Names and arguments
+///
+/// A method has the name of its layer: `batch` adds a `BatchLayer`. tower and tower-http have a `rate_limit` and a
+/// `compression` of their own, so those methods are [`limit_rate`](Self::limit_rate) and [`compress`](Self::compress).
+/// The two traits named `ServiceBuilderExt` can be used together: import this one or tower-http's `as _`.
+///
+/// The arguments are those that the layer cannot do without, as in tower's own methods. For any other setting, configure
+/// the layer and add it by tower's `layer`:
+///
+/// ```
+/// # #[cfg(feature = "heartbeat")] {
+/// use std::time::Duration;
+/// use tower::ServiceBuilder;
+/// use tower_transport::{ServiceBuilderExt, layer::heartbeat::HeartbeatLayer};
+///
+/// let seconds = Duration::from_secs;
+/// let plain = ServiceBuilder::new().heartbeat(seconds(20), seconds(5));
+/// let quiet = ServiceBuilder::new().layer(HeartbeatLayer::new(seconds(20), seconds(5)).answer_only());
+/// # let _ = (plain, quiet);
+/// # }
+/// ```
 pub trait ServiceBuilderExt<L>: sealed::Push<L> {
     /// On a transport: sends and receives values in place of messages, encoded by a [`Codec`](crate::codec::Codec).
     /// Adds a [`CodecLayer`](crate::layer::codec::CodecLayer) with its defaults.
@@ -57,6 +79,55 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
         self.push(layer::auth::AuthLayer::new(tokens))
     }
 
+    /// On a client's transport: sends a token from `tokens` as the first message. Adds a
+    /// [`FirstMessageLayer`](crate::layer::auth::FirstMessageLayer).
+    #[cfg(feature = "auth")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
+    fn first_message<S>(
+        self,
+        tokens: layer::auth::Tokens<S>,
+    ) -> ServiceBuilder<Stack<layer::auth::FirstMessageLayer<S>, L>>
+    where
+        S: layer::auth::TokenSource,
+    {
+        self.push(layer::auth::FirstMessageLayer::new(tokens))
+    }
+
+    /// On a client's transport: sends a new token from `tokens` when the server asks for one. Adds a
+    /// [`RenewLayer`](crate::layer::auth::RenewLayer).
+    #[cfg(feature = "auth")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
+    fn renew<S>(self, tokens: layer::auth::Tokens<S>) -> ServiceBuilder<Stack<layer::auth::RenewLayer<S>, L>>
+    where
+        S: layer::auth::TokenSource,
+    {
+        self.push(layer::auth::RenewLayer::new(tokens))
+    }
+
+    /// On a server's transport: ends the session when the token of `principal` expires. Adds an
+    /// [`ExpiryLayer`](crate::layer::auth::ExpiryLayer), which can also renew the session.
+    #[cfg(all(feature = "auth", not(target_arch = "wasm32")))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
+    fn expiry(self, principal: &impl layer::auth::Principal) -> ServiceBuilder<Stack<layer::auth::ExpiryLayer, L>> {
+        self.push(layer::auth::ExpiryLayer::new(principal))
+    }
+
+    /// On a server's HTTP service: accepts only handshakes that `verifier` authenticates. Adds an
+    /// [`AuthGuardLayer`](crate::handshake::auth::AuthGuardLayer).
+    #[cfg(all(feature = "auth", not(target_arch = "wasm32")))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "auth")))]
+    fn auth_guard<V>(self, verifier: V) -> ServiceBuilder<Stack<crate::handshake::auth::AuthGuardLayer<V>, L>> {
+        self.push(crate::handshake::auth::AuthGuardLayer::new(verifier))
+    }
+
+    /// On a server's HTTP service: accepts at most `total` connections at a time. Adds a
+    /// [`ConnectionLimitLayer`](crate::handshake::limit::ConnectionLimitLayer), which can also limit them by key.
+    #[cfg(all(feature = "limit", not(target_arch = "wasm32")))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "limit")))]
+    fn connection_limit(self, total: usize) -> ServiceBuilder<Stack<crate::handshake::limit::ConnectionLimitLayer, L>> {
+        self.push(crate::handshake::limit::ConnectionLimitLayer::new(total))
+    }
+
     /// On a transport: packs many small messages into one. Adds a [`BatchLayer`](crate::layer::batch::BatchLayer).
     #[cfg(feature = "batch")]
     #[cfg_attr(docsrs, doc(cfg(feature = "batch")))]
@@ -75,21 +146,24 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
         self.push(layer::latest::LatestLayer::shared(latest))
     }
 
-    /// On a service: caches its answers. Adds `layer`, a [`CacheLayer`](crate::layer::cache::CacheLayer).
+    /// On a service: caches its answers by `key`, 10,000 of them for 60 s each. A request for which `key` returns `None`
+    /// bypasses the cache. Adds a [`CacheLayer`](crate::layer::cache::CacheLayer) with one store for all services.
+    ///
+    /// **Requests with the same key share an answer**: if answers depend on the caller, put the caller into the key.
     #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
     #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
-    fn cache<K, V, F>(
-        self,
-        layer: layer::cache::CacheLayer<K, V, F>,
-    ) -> ServiceBuilder<Stack<layer::cache::CacheLayer<K, V, F>, L>> {
-        self.push(layer)
+    fn cache<Req, K, V, F>(self, key: F) -> ServiceBuilder<Stack<layer::cache::CacheLayer<K, V, F>, L>>
+    where
+        F: Fn(&Req) -> Option<K>,
+    {
+        self.push(layer::cache::CacheLayer::shared(key))
     }
 
     /// On a transport: deflates each message that is large enough, and limits how much a peer can make this end
     /// inflate. Adds a [`CompressionLayer`](crate::layer::compression::CompressionLayer).
     #[cfg(feature = "compression")]
     #[cfg_attr(docsrs, doc(cfg(feature = "compression")))]
-    fn compression(
+    fn compress(
         self,
         deflate: layer::compression::Deflate,
     ) -> ServiceBuilder<Stack<layer::compression::CompressionLayer, L>> {
@@ -108,12 +182,32 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
         self.push(layer::heartbeat::HeartbeatLayer::new(interval, timeout))
     }
 
-    /// On a transport: limits message sizes, idle time, lifetime and unflushed messages. Adds `layer`, a
-    /// [`LimitLayer`](crate::layer::limit::LimitLayer).
+    /// On a transport: limits messages to `max_message` bytes, both ways. Adds a
+    /// [`LimitLayer`](crate::layer::limit::LimitLayer), which can also limit idle time, lifetime and unflushed messages.
     #[cfg(feature = "limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "limit")))]
-    fn limit(self, layer: layer::limit::LimitLayer) -> ServiceBuilder<Stack<layer::limit::LimitLayer, L>> {
-        self.push(layer)
+    fn limit(self, max_message: usize) -> ServiceBuilder<Stack<layer::limit::LimitLayer, L>> {
+        self.push(layer::limit::LimitLayer::new().max_message(max_message))
+    }
+
+    /// On a transport: a heartbeat of your own messages, for protocols that have one (`{"op":"ping"}`). `ping` makes the
+    /// ping of a number, which counts from 1, and `is_answer` tells the peer's answers from its other messages. The
+    /// times are those of [`heartbeat`](Self::heartbeat). Adds a
+    /// [`CustomHeartbeatLayer`](crate::layer::heartbeat::CustomHeartbeatLayer).
+    #[cfg(feature = "heartbeat")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "heartbeat")))]
+    fn custom_heartbeat<Out, In, P, A>(
+        self,
+        interval: std::time::Duration,
+        timeout: std::time::Duration,
+        ping: P,
+        is_answer: A,
+    ) -> ServiceBuilder<Stack<layer::heartbeat::CustomHeartbeatLayer<P, A>, L>>
+    where
+        P: FnMut(u32) -> Out,
+        A: FnMut(&In) -> bool,
+    {
+        self.push(layer::heartbeat::HeartbeatLayer::new(interval, timeout).custom(ping, is_answer))
     }
 
     /// On a transport that is not driven: adds a bounded outgoing queue with a policy for when it is full. Adds a
@@ -127,16 +221,16 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
         self.push(layer::queue::QueueLayer::new(queue))
     }
 
-    /// On a transport: limits messages to a quota. Adds `layer`, a
-    /// [`RateLimitLayer`](crate::layer::rate_limit::RateLimitLayer). (`rate_limit` is tower's own method, for
-    /// services.)
+    /// On a transport: limits the messages of each connection to `quota`. Adds a
+    /// [`RateLimitLayer::per_connection`](crate::layer::rate_limit::RateLimitLayer::per_connection). (`rate_limit` is
+    /// tower's own method, for services.)
     #[cfg(feature = "rate-limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rate-limit")))]
-    fn limit_rate<C, A>(
+    fn limit_rate(
         self,
-        layer: layer::rate_limit::RateLimitLayer<C, A>,
-    ) -> ServiceBuilder<Stack<layer::rate_limit::RateLimitLayer<C, A>, L>> {
-        self.push(layer)
+        quota: layer::rate_limit::Quota,
+    ) -> ServiceBuilder<Stack<layer::rate_limit::RateLimitLayer, L>> {
+        self.push(layer::rate_limit::RateLimitLayer::per_connection(quota))
     }
 
     /// On a connector: turns it into a transport that connects to `target` and reconnects with `backoff`. Adds a
@@ -184,12 +278,17 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
         self.push(layer::service::ServiceLayer::outbound(service))
     }
 
-    /// On a transport: records spans and metrics, and carries trace context. Adds `layer`, a
-    /// [`TraceLayer`](crate::layer::trace::TraceLayer).
+    /// On a transport: records spans and metrics of a session whose purpose is `name`, on this `role`'s end. Adds a
+    /// [`TraceLayer`](crate::layer::trace::TraceLayer), which can also carry trace context. `name` is a label of every
+    /// metric, so do not derive it from data that a peer sends.
     #[cfg(feature = "trace")]
     #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
-    fn trace(self, layer: layer::trace::TraceLayer) -> ServiceBuilder<Stack<layer::trace::TraceLayer, L>> {
-        self.push(layer)
+    fn trace(
+        self,
+        name: impl Into<std::borrow::Cow<'static, str>>,
+        role: layer::trace::Role,
+    ) -> ServiceBuilder<Stack<layer::trace::TraceLayer, L>> {
+        self.push(layer::trace::TraceLayer::new(name, role))
     }
 }
 

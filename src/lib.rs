@@ -69,7 +69,7 @@ while let Some(order) = receiver.receive().await {
 //!
 //! # Many writers
 //!
-//! [`TransportExt::split`] returns two halves over one transport, without a task. [`TransportExt::drive`] returns a
+//! [`TransportExt::into_split`] returns two halves over one transport, without a task. [`TransportExt::drive`] returns a
 //! [`Driven`]: a [`Driver`] to spawn, any number of [`Sender`]s and a [`Receiver`]. The queue is bounded in messages
 //! and bytes. Pings are answered even if nobody is reading, and queued messages share one flush.
 //!
@@ -190,8 +190,8 @@ pub use self::{
     error::{BoxError, Error},
     message::{CloseCode, CloseFrame, Message, Text},
     transport::{
-        BoxTransport, Channel, Connect, Driven, Driver, Limits, Queue, Receiver, Sender, Transport, TransportExt,
-        WhenFull, channel,
+        BoxTransport, Channel, Connect, Driven, Driver, Limits, MessageTransport, Queue, Receiver, Sender, Transport,
+        TransportExt, WhenFull, channel,
     },
 };
 

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tower::ServiceExt;
 use tower_transport::{
     Error, TransportExt,
-    transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+    transport::websocket::{WebSocket, WebSocketConnector, WebSocketService},
 };
 
 use crate::{
@@ -56,7 +56,7 @@ async fn over_webtransport(messages: usize) -> Vec<f64> {
     let streams = session.create_multiplexed_streams(FLOWS).await.expect("streams");
     let start = Instant::now();
     let flows = streams.into_iter().enumerate().map(async |(flow, stream)| {
-        let (sink, stream) = stream.split();
+        let (sink, stream) = stream.into_split();
         tokio::select! {
             () = send(sink, Arc::new([flow]), messages, start) => unreachable!("it stays open"),
             millis = receive(stream, messages, start) => millis,
@@ -71,13 +71,13 @@ async fn over_websocket(messages: usize) -> Vec<f64> {
     tokio::spawn(async move {
         let (tcp, _) = listener.accept().await.expect("a client");
         tcp.set_nodelay(true).expect("an open socket");
-        let service = TowerToHyperService::new(WebSocketUpgrade::new(async |socket, _| drop(echo(socket).await)));
+        let service = TowerToHyperService::new(WebSocketService::new(async |socket, _| drop(echo(socket).await)));
         let http = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
         let _ = http.with_upgrades().await;
     });
     let request = http::Request::get(uri).body(()).expect("a good URL");
     let socket = WebSocketConnector::new().oneshot(request).await.expect("a WebSocket").into_body();
-    let (sink, stream) = socket.split();
+    let (sink, stream) = socket.into_split();
     let start = Instant::now();
     let flows = (0..FLOWS).collect();
     tokio::select! {

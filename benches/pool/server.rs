@@ -15,7 +15,7 @@ use tower::service_fn;
 use tower_transport::{
     Error, Message,
     service::Server,
-    transport::websocket::{WebSocketConnector, WebSocketUpgrade},
+    transport::websocket::{WebSocketConnector, WebSocketService},
 };
 
 pub(crate) struct Target {
@@ -59,7 +59,7 @@ impl Target {
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) {
-    let echo = WebSocketUpgrade::new(|socket, _| async {
+    let echo = WebSocketService::new(|socket, _| async {
         let echo = service_fn(|message: Message| std::future::ready(Ok::<_, Error>(message)));
         // A client that just drops its connection is nobody's error here.
         let _ = Server::in_order(socket, echo).await;

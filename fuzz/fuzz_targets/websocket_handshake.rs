@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Request};
 use libfuzzer_sys::fuzz_target;
 use tower_service::Service;
-use tower_transport::transport::websocket::WebSocketUpgrade;
+use tower_transport::transport::websocket::WebSocketService;
 
 fuzz_target!(|input: &[u8]| {
     let mut request = Request::new(());
@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
         };
         request.headers_mut().append(name, value);
     }
-    let mut upgrade = WebSocketUpgrade::new(|_, _| async {}).subprotocol("v1").expect("a token");
+    let mut upgrade = WebSocketService::new(|_, _| async {}).subprotocol("v1").expect("a token");
     let response = upgrade.call(request).now_or_never().expect("it answers at once").expect("infallible");
     assert!(response.status().is_client_error() || response.status().is_server_error());
 });

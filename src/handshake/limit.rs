@@ -36,7 +36,7 @@
 //!
 //! | the request becomes | its permit is held until |
 //! |---|---|
-//! | a WebSocket, by [`WebSocketUpgrade`] or axum's `WebSocketHandshake` | the `WebSocket` is dropped |
+//! | a WebSocket, by [`WebSocketService`] or axum's `WebSocketHandshake` | the `WebSocket` is dropped |
 //! | a session of `SseDuplexServer` | the handler has dropped its end, and the event stream has ended |
 //! | a session of WebTransport, by `Incoming::accept` | the last handle of the session is dropped |
 //! | a connection of `OptimizedAcceptor` or `SessionServer` | it is dropped; the session's next one takes its own |
@@ -44,7 +44,7 @@
 //!
 //! Handlers need no code for it. Those of this crate's transports do not find the permit among their request's parts.
 //!
-//! [`WebSocketUpgrade`]: crate::transport::websocket::WebSocketUpgrade
+//! [`WebSocketService`]: crate::transport::websocket::WebSocketService
 //!
 //! # Errors
 //!
@@ -67,12 +67,12 @@
 //! use tower_transport::{
 //!     TransportExt,
 //!     handshake::limit::ConnectionLimitLayer,
-//!     transport::websocket::WebSocketUpgrade,
+//!     transport::websocket::WebSocketService,
 //! };
 //!
 //! let service = ServiceBuilder::new()
 //!     .layer(ConnectionLimitLayer::new(10_000).per_key(20, |parts| parts.extensions.get::<IpAddr>().copied()))
-//!     .service(WebSocketUpgrade::new(|mut socket, _parts| async move {
+//!     .service(WebSocketService::new(|mut socket, _parts| async move {
 //!         while let Some(Ok(message)) = socket.receive_message().await {
 //!             println!("{message:?}");
 //!         }

@@ -1,5 +1,5 @@
 //! Guards for the HTTP request before it becomes a transport: ordinary tower layers around the service that upgrades
-//! ([`WebSocketUpgrade`](crate::transport::websocket::WebSocketUpgrade), an axum route), on a server.
+//! ([`WebSocketService`](crate::transport::websocket::WebSocketService), an axum route), on a server.
 //!
 //! | layer | feature | admits |
 //! |---|---|---|

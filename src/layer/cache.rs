@@ -49,13 +49,13 @@
 //! use std::time::Duration;
 //!
 //! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
-//! use tower_transport::{Error, ServiceBuilderExt, layer::cache::CacheLayer};
+//! use tower_transport::{Error, layer::cache::CacheLayer};
 //!
 //! let layer = CacheLayer::shared(|name: &String| (!name.starts_with('.')).then(|| name.clone()))
 //!     .capacity(1000)
 //!     .time_to_live(Duration::from_secs(10));
 //! let mut service = ServiceBuilder::new()
-//!     .cache(layer)
+//!     .layer(layer)
 //!     .service(service_fn(async |name: String| Ok::<_, Error>(name.len())));
 //! for _ in 0..3 {
 //!     assert_eq!(service.ready().await?.call("Ada".to_owned()).await?, 3);

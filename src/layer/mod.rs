@@ -59,10 +59,9 @@ use tower_transport::{
     layer::{
         batch::BatchPolicy,
         compression::Deflate,
-        limit::LimitLayer,
-        rate_limit::{Quota, RateLimitLayer},
+        rate_limit::Quota,
         reconnect::{Backoff, ReconnectLayer, WhenLost},
-        trace::TraceLayer,
+        trace::Role,
     },
     transport::websocket::WebSocketConnector,
 };
@@ -71,15 +70,15 @@ let quota = Quota::per_second(NonZeroU32::new(500).unwrap());
 let reconnect = ReconnectLayer::new(\"wss://example.com/feed\", Backoff::exponential());
 let transport = ServiceBuilder::new()
     .codec(RkyvCodec::<String>::new())                          // above reconnect: survives connections
-    .trace(TraceLayer::client(\"feed\"))
-    .limit(LimitLayer::new().max_message(64 * 1024))
-    .limit_rate(RateLimitLayer::per_connection(quota).outbound())
+    .trace(\"feed\", Role::Client)
+    .limit(64 * 1024)
+    .limit_rate(quota)
     .layer(reconnect.when_lost(WhenLost::Drop))                 // for a driver; resume keeps what was sent
     .resume()
     .per_connection(
         ServiceBuilder::new()                                   // below reconnect: one per connection
             .batch(BatchPolicy::on_flush(64))
-            .compression(Deflate::new().min_size(1024))
+            .compress(Deflate::new().min_size(1024))
             .heartbeat(Duration::from_secs(20), Duration::from_secs(20)),
     )
     .layer(TimeoutLayer::new(Duration::from_secs(5)))           // tower's own, on the connect

@@ -23,11 +23,11 @@
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! # use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-//! # use tower_transport::{TransportExt, transport::{accept, websocket::WebSocketUpgrade}};
+//! # use tower_transport::{TransportExt, transport::{accept, websocket::WebSocketService}};
 //! # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! # let url = format!("ws://{}/", listener.local_addr()?);
 //! # tokio::spawn(async move {
-//! #     let echo = WebSocketUpgrade::new(|mut socket, _| async move {
+//! #     let echo = WebSocketService::new(|mut socket, _| async move {
 //! #         while let Some(Ok(message)) = socket.receive_message().await {
 //! #             let _ = socket.send_message(message).await;
 //! #         }

@@ -28,8 +28,9 @@ use crate::{Error, Message};
     label = "not a `Sink<{Out}>` and a `Stream` of results with the same error",
     note = "a transport is `Sink<Out, Error = E> + Stream<Item = Result<In, E>>` where `E: Into<tower_transport::Error>`",
     note = "a connector becomes a transport by calling it: `connector.oneshot(request).await?.into_body()`",
-    note = "in a stack with a codec, the values may lack the codec's derives: rkyv's Archive, Serialize and Deserialize, or serde's",
-    note = "for a foreign transport, convert both errors into ours: `.sink_map_err(..)` and `.map_err(..)` of futures"
+    note = "below a codec, the values may lack the codec's derives: rkyv's Archive, Serialize and Deserialize, or serde's",
+    note = "for a foreign sink and stream, convert the errors: `tower_transport::transport::Foreign::new(..)`",
+    note = "for a layer that is on or off at run time, use `.optional(..)`: tower's `option_layer` and `Either` are for services"
 )]
 pub trait Transport<Out = Message>:
     Sink<Out, Error = <Self as Transport<Out>>::TransportError>
@@ -50,6 +51,20 @@ where
     type In = In;
     type TransportError = E;
 }
+
+/// A [`Transport`] of [`Message`]s both ways, as the layers below a codec need: each layer of `Message`s is a `Layer` of
+/// this trait's types only. A layer in the wrong place is then an error where the stack is built, which says so.
+///
+/// The trait is an alias, as [`Transport`] is.
+#[diagnostic::on_unimplemented(
+    message = "this layer goes on a transport of `Message`s, and `{Self}` is not one",
+    label = "not a transport of `Message`s",
+    note = "in a stack with a codec, add this layer after the codec: above it are values in place of `Message`s",
+    note = "on a connector, put layers of a transport into `.per_connection(..)`"
+)]
+pub trait MessageTransport: Transport<Message, In = Message> {}
+
+impl<T: ?Sized + Transport<Message, In = Message>> MessageTransport for T {}
 
 /// The result of polling the stream of a transport.
 #[cfg_attr(not(feature = "full"), allow(dead_code, reason = "for layers, which are features"))]

@@ -9,14 +9,25 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
 use crate::{
-    CloseFrame,
+    CloseFrame, Error,
     transport::{BoxTransport, Driven, Queue, SplitSink, SplitStream, Transport, signal, split},
 };
 
 /// Extension methods for every [`Transport`].
 ///
-/// futures' `StreamExt` has its own `split` and `boxed`. If both traits are imported, use the qualified form:
-/// `TransportExt::split(transport)`.
+/// The methods have names of their own, so futures' `StreamExt` and `SinkExt` and tower's `ServiceExt` can be imported
+/// next to this trait. The futures that they return give [`Error`](crate::Error), whatever the transport's error type
+/// is, so generic code can use `?`:
+///
+/// ```
+/// use tower_transport::{Error, Message, Transport, TransportExt};
+///
+/// async fn ask(mut transport: impl Transport<Message, In = Message> + Unpin) -> Result<Option<Message>, Error> {
+///     transport.send_message(Message::text("ready?")).await?;
+///     Ok(transport.receive_message().await.transpose()?)
+/// }
+/// # let _ = ask(tower_transport::channel::<Message, Message>(1).0);
+/// ```
 pub trait TransportExt<Out>: Transport<Out> {
     /// Sends one message: waits until the transport is ready, gives it the message and flushes.
     ///
@@ -80,7 +91,7 @@ pub trait TransportExt<Out>: Transport<Out> {
     /// No lock is held during a poll, so code of the transport or of a message may use the other half. A wake-up that
     /// one half caused for the other is passed on. Work that must happen while neither half polls (the answer to a ping,
     /// a heartbeat) does not happen; use [`drive`](Self::drive) for that, and for many writers.
-    fn split(self) -> (SplitSink<Self, Out>, SplitStream<Self>)
+    fn into_split(self) -> (SplitSink<Self, Out>, SplitStream<Self>)
     where
         Self: Sized,
     {
@@ -116,7 +127,7 @@ pub trait TransportExt<Out>: Transport<Out> {
     }
 
     /// Boxes the transport, for code that must name or store its type.
-    fn boxed(self) -> BoxTransport<Out, Self::In>
+    fn into_boxed(self) -> BoxTransport<Out, Self::In>
     where
         Self: Sized + Send + 'static,
         Out: Send + 'static,
@@ -150,18 +161,18 @@ impl<T, Out> Future for SendMessage<'_, T, Out>
 where
     T: Transport<Out> + Unpin + ?Sized,
 {
-    type Output = Result<(), T::TransportError>;
+    type Output = Result<(), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let mut transport = Pin::new(&mut *this.transport);
         if this.message.is_some() {
-            ready!(transport.as_mut().poll_ready(cx))?;
+            ready!(transport.as_mut().poll_ready(cx)).map_err(Into::into)?;
             if let Some(message) = this.message.take() {
-                transport.as_mut().start_send(message)?;
+                transport.as_mut().start_send(message).map_err(Into::into)?;
             }
         }
-        transport.poll_flush(cx)
+        transport.poll_flush(cx).map_err(Into::into)
     }
 }
 
@@ -178,11 +189,12 @@ impl<T, Out> Future for CloseWith<'_, T, Out>
 where
     T: Transport<Out> + Unpin + ?Sized,
 {
-    type Output = Result<(), T::TransportError>;
+    type Output = Result<(), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         signal::with_close_frame(Some(&this.frame), || Pin::new(&mut *this.transport).poll_close(cx))
+            .map_err(Into::into)
     }
 }
 
@@ -200,9 +212,9 @@ impl<T, Out> Future for ReceiveMessage<'_, T, Out>
 where
     T: Transport<Out> + Unpin + ?Sized,
 {
-    type Output = Option<Result<T::In, T::TransportError>>;
+    type Output = Option<Result<T::In, Error>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut **self.project().transport).poll_next(cx)
+        Pin::new(&mut **self.project().transport).poll_next(cx).map(|item| item.map(|item| item.map_err(Into::into)))
     }
 }

@@ -29,6 +29,7 @@ mod dial;
 pub(crate) mod drain;
 mod drive;
 mod ext;
+mod foreign;
 #[cfg(all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod framing;
 mod limits;
@@ -75,9 +76,10 @@ pub use self::{
     boxed::BoxTransport,
     channel::{Channel, channel},
     connect::{Connect, LostConnection, OutlivesConnection, Resumed, SessionLoss, Unacknowledged},
-    contract::Transport,
-    drive::{Driven, Driver, Receiver, Send, Sender, TrySendError},
+    contract::{MessageTransport, Transport},
+    drive::{Driven, Driver, Receiver, Sender, Sending, TrySendError},
     ext::{CloseWith, ReceiveMessage, SendMessage, TransportExt},
+    foreign::Foreign,
     limits::Limits,
     queue::{CoalesceBy, Queue, WhenFull},
     split::{SplitSink, SplitStream},

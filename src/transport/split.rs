@@ -10,7 +10,7 @@ use futures_sink::Sink;
 
 use super::wakers::{Half, WakerPair};
 
-/// The writing half of [`TransportExt::split`](crate::TransportExt::split).
+/// The writing half of [`TransportExt::into_split`](crate::TransportExt::into_split).
 ///
 /// A message that is sent *within* a poll of the other half, by code of the transport, waits here until this half is
 /// polled again. Dropping this half without a flush loses it. On another thread, sending a message waits for the end of
@@ -22,7 +22,7 @@ pub struct SplitSink<T, Out> {
     waiting: Option<Out>,
 }
 
-/// The reading half of [`TransportExt::split`](crate::TransportExt::split).
+/// The reading half of [`TransportExt::into_split`](crate::TransportExt::into_split).
 pub struct SplitStream<T> {
     shared: Arc<SharedTransport<T>>,
     waker: Waker,

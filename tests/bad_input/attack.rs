@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower::ServiceExt;
 use tower_transport::{
     Error, Limits,
-    transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+    transport::websocket::{WebSocket, WebSocketConnector, WebSocketService},
 };
 
 use crate::{serve::serve, wire::From};
@@ -59,7 +59,7 @@ impl Victim {
 /// Our server, which gives each WebSocket that it accepts to the test.
 pub(crate) async fn our_server(limits: Limits) -> (SocketAddr, mpsc::Receiver<WebSocket>) {
     let (accepted, sockets) = mpsc::channel(1);
-    let upgrade = WebSocketUpgrade::new(move |socket, _| async move { accepted.send(socket).await.unwrap() });
+    let upgrade = WebSocketService::new(move |socket, _| async move { accepted.send(socket).await.unwrap() });
     (serve(upgrade.limits(limits)).await, sockets)
 }
 

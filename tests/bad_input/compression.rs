@@ -44,7 +44,7 @@ fn bomb() -> &'static [u8] {
 /// The outcome of the message, and the peak of bytes held in addition to it.
 fn receive(deflate: Deflate, message: Message) -> (Result<Message, Error>, usize) {
     let (here, mut there) = channel::<Message, Message>(1);
-    let mut here = ServiceBuilder::new().compression(deflate).service(here);
+    let mut here = ServiceBuilder::new().compress(deflate).service(here);
     there.send_message(message).now_or_never().unwrap().unwrap();
     let growth = Growth::start();
     let received = here.next().now_or_never().unwrap().unwrap();
@@ -113,7 +113,7 @@ fn a_flood_of_empty_stored_blocks_gives_nothing_and_holds_nothing() {
 #[test]
 fn a_flood_of_tiny_messages_that_claim_64_kib_holds_the_room_for_one() {
     let (here, mut there) = channel::<Message, Message>(1);
-    let mut here = ServiceBuilder::new().compression(Deflate::new()).service(here);
+    let mut here = ServiceBuilder::new().compress(Deflate::new()).service(here);
     let message = marked(&[0; 3], 64 * KIB, BINARY);
     let growth = Growth::start();
     for _ in 0..10_000 {
@@ -129,7 +129,7 @@ async fn over_a_socket_a_bomb_costs_its_own_message_and_the_connection_goes_on()
     within(async {
         let (raw, socket) = Victim::Server.meet(Limits::new()).await;
         let mut peer = tower_transport::transport::websocket::WebSocket::client(raw, Limits::new());
-        let mut socket = ServiceBuilder::new().compression(Deflate::new()).service(socket);
+        let mut socket = ServiceBuilder::new().compress(Deflate::new()).service(socket);
         peer.feed(marked(bomb(), 4 * MIB, BINARY)).await.unwrap();
         peer.send(Message::text("sorry")).await.unwrap();
         assert!(socket.next().await.unwrap().unwrap_err().is_codec());

@@ -10,7 +10,7 @@ use tokio::{io::AsyncWriteExt, time::Instant};
 use tower::ServiceExt;
 use tower_transport::{
     Limits, Message, TransportExt,
-    transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+    transport::websocket::{WebSocket, WebSocketConnector, WebSocketService},
 };
 
 use crate::{
@@ -26,7 +26,7 @@ const KIB: usize = 1024;
 const HEAD: Duration = Duration::from_secs(30);
 
 async fn echo_server() -> SocketAddr {
-    serve(WebSocketUpgrade::new(|mut socket: WebSocket, _| async move {
+    serve(WebSocketService::new(|mut socket: WebSocket, _| async move {
         while let Some(Ok(message)) = socket.receive_message().await {
             if message.is_data() && socket.send_message(message).await.is_err() {
                 return;

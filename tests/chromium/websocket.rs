@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tower_transport::{
     CloseFrame, Error, TransportExt,
-    transport::websocket::{WebSocket, WebSocketUpgrade},
+    transport::websocket::{WebSocket, WebSocketService},
 };
 
 use crate::{browser::run, site::serve};
@@ -25,7 +25,7 @@ async fn echo(mut socket: WebSocket) -> End {
 /// A site with an echo at `/ws`, and how the sessions there end.
 async fn site() -> (String, mpsc::Receiver<End>) {
     let (ended, ends) = mpsc::channel(1);
-    let upgrade = WebSocketUpgrade::new(move |socket, _| async move {
+    let upgrade = WebSocketService::new(move |socket, _| async move {
         let _ = ended.send(echo(socket).await).await;
     });
     (serve(Router::new().route_service("/ws", upgrade)).await, ends)
@@ -59,7 +59,7 @@ async fn a_page_gets_in_by_a_token_as_a_subprotocol_alone_or_behind_another() {
     use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
     use tower_transport::{handshake::auth::AuthGuardLayer, layer::auth::StaticTokens};
 
-    let upgrade = WebSocketUpgrade::new(|socket, _| async move {
+    let upgrade = WebSocketService::new(|socket, _| async move {
         let _ = echo(socket).await;
     });
     let guard = AuthGuardLayer::new(StaticTokens::new().token("6f1c", "ada"));

@@ -19,7 +19,7 @@ contract_tests!(mod a_large_one, pair = channel(1000), message = |i| Message::te
 
 fn boxed_pair() -> (impl tower_transport::Transport<In = Message, TransportError = Error>, Channel) {
     let (here, there) = channel(3);
-    (TransportExt::boxed(here), there)
+    (TransportExt::into_boxed(here), there)
 }
 contract_tests!(mod boxed, pair = boxed_pair(), message = |i| Message::text(i.to_string()));
 
@@ -28,7 +28,7 @@ struct Joined(SplitSink<Channel, Message>, SplitStream<Channel>);
 
 impl Joined {
     fn new(transport: Channel) -> Self {
-        let (sink, stream) = TransportExt::split(transport);
+        let (sink, stream) = TransportExt::into_split(transport);
         Self(sink, stream)
     }
 }
@@ -163,7 +163,7 @@ fn messages_that_nobody_reads_are_dropped_with_the_end_that_should_have_read_the
 #[test]
 fn a_boxed_transport_fails_as_often_as_it_is_asked() {
     let (here, there) = channel::<u8, u8>(1);
-    let mut here = TransportExt::boxed(here);
+    let mut here = TransportExt::into_boxed(here);
     drop(there);
     for _ in 0..3 {
         assert!(here.feed(1).now_or_never().unwrap().unwrap_err().is_closed());
@@ -226,7 +226,7 @@ impl Sink<u32> for Reentrant {
 fn a_half_that_is_used_within_a_poll_of_the_other_waits_its_turn_and_keeps_its_message() {
     let transport = Reentrant::default();
     let (outer, held, wakers) = (transport.sink.clone(), transport.stream.clone(), transport.waker.clone());
-    let (sink, mut stream) = TransportExt::split(transport);
+    let (sink, mut stream) = TransportExt::into_split(transport);
     let (task, waker) = WakeCount::new();
     *wakers.lock().unwrap() = Some(waker.clone());
     *outer.lock().unwrap() = Some(sink);
@@ -279,7 +279,7 @@ fn a_message_that_is_sent_during_a_poll_on_another_thread_is_refused_at_once() {
     }
 
     let ((polls, polled), (go_on, goes_on)) = (mpsc::channel(), mpsc::channel());
-    let (mut sink, mut stream) = TransportExt::split(Busy { polls, goes_on });
+    let (mut sink, mut stream) = TransportExt::into_split(Busy { polls, goes_on });
     let mut cx = Context::from_waker(Waker::noop());
     assert!(sink.poll_ready_unpin(&mut cx).is_ready());
     let reading = thread::spawn(move || stream.next().now_or_never().is_none());
@@ -323,7 +323,7 @@ fn a_transport_whose_poll_panics_stays_with_both_halves() {
         }
     }
 
-    let (mut sink, mut stream) = TransportExt::split(Panicking);
+    let (mut sink, mut stream) = TransportExt::into_split(Panicking);
     let poll = std::panic::AssertUnwindSafe(|| stream.next().now_or_never());
     assert!(std::panic::catch_unwind(poll).is_err());
     assert!(sink.send(1).now_or_never().unwrap().is_ok());

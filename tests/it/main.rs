@@ -6,8 +6,10 @@ use support::{proxy, serve};
 
 mod channel;
 mod codec;
+mod composition;
 mod drive;
 mod extremes;
+mod foreign;
 mod layer;
 mod locks;
 mod mixed;

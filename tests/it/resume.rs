@@ -28,7 +28,7 @@ use tower_transport::{
         reconnect::{Backoff, ReconnectLayer},
         resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
     },
-    transport::websocket::{WebSocketConnector, WebSocketUpgrade},
+    transport::websocket::{WebSocketConnector, WebSocketService},
 };
 
 const CUTS: usize = 1_000;
@@ -96,7 +96,7 @@ async fn server_process() {
         return;
     }
     let store = SessionStore::new().replay_messages(200);
-    let upgrade = WebSocketUpgrade::new(move |socket, _| {
+    let upgrade = WebSocketService::new(move |socket, _| {
         let store = store.clone();
         async move {
             let Ok(Accepted::New(mut session)) = store.accept(socket).await else { return };

@@ -17,7 +17,7 @@ use tower_transport::{
         reconnect::{Backoff, Keep, ReconnectLayer, WhenLost},
     },
     service::{Client, Server, Tagged},
-    transport::websocket::{WebSocketConnector, WebSocketUpgrade},
+    transport::websocket::{WebSocketConnector, WebSocketService},
 };
 
 use crate::{proxy::Proxy, serve::serve};
@@ -37,7 +37,7 @@ async fn server(in_order: bool) -> (SocketAddr, Executed) {
             Ok::<_, Error>(2 * number)
         }
     });
-    let upgrade = WebSocketUpgrade::new(move |socket, _| {
+    let upgrade = WebSocketService::new(move |socket, _| {
         let double = double.clone();
         async move {
             // A connection that is cut ends its server with an error.
@@ -64,7 +64,7 @@ fn reconnecting(address: SocketAddr, when_lost: WhenLost<Message>) -> ReconnectL
 
 fn in_order(address: SocketAddr, when_lost: WhenLost<Message>) -> Client<BoxTransport<u64, u64>, u64, u64> {
     let stack = ServiceBuilder::new().codec(JsonCodec::new()).layer(reconnecting(address, when_lost));
-    Client::in_order(stack.service(WebSocketConnector::new()).boxed())
+    Client::in_order(stack.service(WebSocketConnector::new()).into_boxed())
 }
 
 /// Cuts in the handshake, between calls and in the middle of frames.
@@ -132,7 +132,7 @@ async fn by_tag_each_call_over_connections_that_are_cut_ends_with_its_own_answer
         let proxy = Proxy::start(address, budgets()).await;
         let codec = CodecLayer::new(JsonCodec::<Tagged<u64>>::new());
         let stack = ServiceBuilder::new().layer(codec).layer(reconnecting(proxy.address, when_lost));
-        let client = Client::by_tag(stack.service(WebSocketConnector::new()).boxed());
+        let client = Client::by_tag(stack.service(WebSocketConnector::new()).into_boxed());
         let mut outcomes = Vec::new();
         for round in 0..100 {
             outcomes.extend(eight_calls(name, &client, round).await);

@@ -11,7 +11,7 @@ use tower_transport::{
     stack::{AdaptiveTransport, OptimizedAcceptor, OptimizedTransport, adaptive::SessionServer},
     transport::{
         sse::{Event, EventStream, SseConnector, SseDuplexConnector, SseDuplexServer},
-        websocket::{WebSocketConnector, WebSocketUpgrade},
+        websocket::{WebSocketConnector, WebSocketService},
         webtransport::{Certificate, SessionLimits, WebTransportConnector, WebTransportServer},
     },
 };
@@ -89,7 +89,7 @@ async fn limits_of_a_web_socket() {
     let mut table = Table::default();
     for (name, limits) in limits() {
         for (client, server) in [(limits, Limits::new()), (Limits::new(), limits), (limits, limits)] {
-            let address = serve_http(WebSocketUpgrade::new(|socket, _| echo(socket)).limits(server)).await;
+            let address = serve_http(WebSocketService::new(|socket, _| echo(socket)).limits(server)).await;
             let connector = WebSocketConnector::new().limits(client);
             let name = ("WebSocket", name.clone(), client == limits, server == limits);
             table.case(name, talk(connector, format!("ws://{address}/")));
@@ -220,7 +220,7 @@ async fn numbers_of_sessions_and_connections() {
             });
         }
         let limit = ConnectionLimitLayer::new(size).per_key(size, |_| Some(()));
-        let address = serve_http(limit.layer(WebSocketUpgrade::new(|socket, _| echo(socket)))).await;
+        let address = serve_http(limit.layer(WebSocketService::new(|socket, _| echo(socket)))).await;
         table.case(("ConnectionLimitLayer", size), talk(WebSocketConnector::new(), format!("ws://{address}/")));
         for (client, server) in [(size, 4 << 20), (4 << 20, size), (size, size)] {
             let builder = |message| OptimizedTransport::builder().limits(Limits::new().message(message));

@@ -24,7 +24,7 @@ use tower_transport::{
         AuthLayer, Claims, Credentials, ExpiryLayer, FirstMessageGuard, FirstMessageLayer, JwtKey, JwtRules,
         JwtVerifier, Reason, Token, TokenRequest, Tokens, forbidden,
     },
-    transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+    transport::websocket::{WebSocket, WebSocketConnector, WebSocketService},
 };
 
 const RSA_PUBLIC: &[u8] = include_bytes!("../fixtures/auth/rsa_public.pem");
@@ -70,7 +70,7 @@ async fn greeter(guard: AuthGuardLayer<JwtVerifier>) -> SocketAddr {
         let _ = socket.send_message(Message::text(greeting)).await;
         let _ = socket.close(None).await;
     };
-    listen(guard.layer(WebSocketUpgrade::new(greet).subprotocol("v1").unwrap())).await
+    listen(guard.layer(WebSocketService::new(greet).subprotocol("v1").unwrap())).await
 }
 
 /// The server's response to a client that sends this request.
@@ -236,7 +236,7 @@ async fn an_optional_guard_lets_in_who_shows_nothing_and_refuses_who_shows_what_
 #[tokio::test]
 async fn a_first_message_is_who_a_peer_is_over_a_real_socket() {
     let (sender, mut results) = mpsc::unbounded_channel();
-    let upgrade = WebSocketUpgrade::new(move |socket: WebSocket, _: request::Parts| {
+    let upgrade = WebSocketService::new(move |socket: WebSocket, _: request::Parts| {
         let sender = sender.clone();
         async move {
             match FirstMessageGuard::new(verifier()).accept(socket).await {
@@ -266,7 +266,7 @@ async fn a_first_message_is_who_a_peer_is_over_a_real_socket() {
 
 #[tokio::test]
 async fn a_session_over_a_real_socket_ends_with_its_token() {
-    let upgrade = WebSocketUpgrade::new(|socket: WebSocket, parts: request::Parts| async move {
+    let upgrade = WebSocketService::new(|socket: WebSocket, parts: request::Parts| async move {
         let Some(claims) = parts.extensions.get::<Claims>() else { return };
         let mut socket = ExpiryLayer::new(claims).layer(socket);
         while let Some(Ok(message)) = socket.next().await {
@@ -292,7 +292,7 @@ async fn a_session_over_a_real_socket_ends_with_its_token() {
 
 #[tokio::test]
 async fn connections_are_counted_until_they_end_in_total_and_by_key() {
-    let upgrade = WebSocketUpgrade::new(|mut socket: WebSocket, _parts| async move {
+    let upgrade = WebSocketService::new(|mut socket: WebSocket, _parts| async move {
         while let Some(Ok(_)) = socket.receive_message().await {}
     });
     let key = |parts: &request::Parts| parts.headers.get("x-key").cloned();

@@ -27,7 +27,7 @@ use tower_transport::{
     stack::{OptimizedAcceptor, OptimizedBuilder, OptimizedTransport},
     transport::{
         sse::{SseDuplexConnector, SseDuplexServer},
-        websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketConnector, WebSocketService},
         webtransport::{Certificate, WebTransportConnector, WebTransportServer},
     },
 };
@@ -45,7 +45,7 @@ where
 {
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = connections.clone();
-    let upgrade = WebSocketUpgrade::new(move |socket: WebSocket, _| {
+    let upgrade = WebSocketService::new(move |socket: WebSocket, _| {
         counted.fetch_add(1, SeqCst);
         async move {
             if let Ok(Accepted::New(session)) = store.accept(socket).await {
@@ -178,7 +178,7 @@ async fn plain_layers_do_not_send_a_message_again_that_the_servers_inflater_reje
     let store = SessionStore::new();
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = connections.clone();
-    let upgrade = WebSocketUpgrade::new(move |socket: WebSocket, _| {
+    let upgrade = WebSocketService::new(move |socket: WebSocket, _| {
         counted.fetch_add(1, SeqCst);
         let inflated = CompressionLayer::new(Deflate::new().max_inflated(64 << 10)).layer(socket);
         async move {
@@ -524,7 +524,7 @@ impl Other {
         C: Clone + Send + Sync + 'static,
         T: Transport<Message, In = Message, TransportError = Error> + Send + 'static,
     {
-        let connector = connector.map_response(|response: http::Response<T>| response.map(TransportExt::boxed));
+        let connector = connector.map_response(|response: http::Response<T>| response.map(TransportExt::into_boxed));
         Self { url, connector: BoxCloneSyncService::new(connector), connections }
     }
 

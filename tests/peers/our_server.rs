@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 use tower_transport::{
     CloseCode, CloseFrame, Error, Limits, Message, TransportExt,
-    transport::websocket::{WebSocket, WebSocketUpgrade},
+    transport::websocket::{WebSocket, WebSocketService},
 };
 
 use crate::{LIMIT, serve::serve};
@@ -19,7 +19,7 @@ pub(crate) struct OurServer {
 impl OurServer {
     pub(crate) async fn start() -> Self {
         let (ended, ends) = mpsc::channel(1);
-        let upgrade = WebSocketUpgrade::new(move |socket, parts| async move {
+        let upgrade = WebSocketService::new(move |socket, parts| async move {
             let end = session(socket, parts.uri.path()).await;
             let _ = ended.send(end).await;
         });

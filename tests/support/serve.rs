@@ -19,12 +19,12 @@ use tower_transport::{
     BoxError,
     transport::{
         accept,
-        websocket::{WebSocket, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketService},
     },
 };
 
 /// Serves WebSockets in bare hyper.
-pub async fn serve<H, F>(upgrade: WebSocketUpgrade<H>) -> SocketAddr
+pub async fn serve<H, F>(upgrade: WebSocketService<H>) -> SocketAddr
 where
     H: FnOnce(WebSocket, request::Parts) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,

@@ -84,7 +84,7 @@ fn pass_through() -> Vec<Row> {
         Row { name: TEN, run: |messages| through(ten(), message(), messages) },
         Row {
             name: "+ BoxTransport",
-            run: |messages| through(layer_fn(TransportExt::<Message>::boxed), message(), messages),
+            run: |messages| through(layer_fn(TransportExt::<Message>::into_boxed), message(), messages),
         },
     ]
 }

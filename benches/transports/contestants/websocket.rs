@@ -7,7 +7,7 @@ use tokio_rustls::{
     rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
 };
 use tower::ServiceExt;
-use tower_transport::transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade};
+use tower_transport::transport::websocket::{WebSocket, WebSocketConnector, WebSocketService};
 
 use super::tcp::serve;
 use crate::contestant::{Address, Network};
@@ -17,7 +17,7 @@ pub(crate) struct SecureWebSockets;
 
 async fn listen(scheme: &str, tls: Option<TlsAcceptor>, trust: String) -> (Address, UnboundedReceiver<WebSocket>) {
     let (opened, ends) = unbounded_channel();
-    let upgrade = WebSocketUpgrade::new(move |socket, _| {
+    let upgrade = WebSocketService::new(move |socket, _| {
         let _ = opened.send(socket);
         async {}
     });

@@ -30,7 +30,7 @@
 //!
 //! A browser fails the connection if it has offered subprotocols and the server has chosen none. The server must
 //! therefore speak one of the others
-//! ([`WebSocketUpgrade::subprotocol`](crate::transport::websocket::WebSocketUpgrade::subprotocol), `chat.v1` here). If
+//! ([`WebSocketService::subprotocol`](crate::transport::websocket::WebSocketService::subprotocol), `chat.v1` here). If
 //! the token is the only subprotocol on offer, the guard chooses it in its answer, so that the browser connects.
 //!
 //! # Backpressure
@@ -76,14 +76,14 @@
 //!     TransportExt,
 //!     handshake::auth::AuthGuardLayer,
 //!     layer::auth::{Claims, ExpiryLayer, JwtKey, JwtRules, JwtVerifier},
-//!     transport::websocket::WebSocketUpgrade,
+//!     transport::websocket::WebSocketService,
 //! };
 //!
 //! let key = JwtKey::hs256(b"32 bytes that only the two of us know")?;
 //! let verifier: JwtVerifier = JwtVerifier::new(key, JwtRules::new().audience("feed"));
 //! let service = ServiceBuilder::new()
 //!     .layer(AuthGuardLayer::new(verifier))
-//!     .service(WebSocketUpgrade::new(|socket, parts| async move {
+//!     .service(WebSocketService::new(|socket, parts| async move {
 //!         let Some(claims) = parts.extensions.get::<Claims>() else { return };
 //!         let mut socket = ExpiryLayer::new(claims).layer(socket); // closed with 4401 when the token expires
 //!         while let Some(Ok(message)) = socket.receive_message().await {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tower_layer::Layer;
 
 use crate::{
-    Error, Message, Transport,
+    Error, Message, MessageTransport, Transport,
     layer::{
         auth::{Getting, Secret, TokenSource, Tokens, verify::is_unauthorized},
         own::LayerSink,
@@ -47,6 +47,7 @@ impl<S: TokenSource> FirstMessageLayer<S> {
 
 impl<T, S> Layer<T> for FirstMessageLayer<S>
 where
+    T: MessageTransport,
     S: TokenSource,
 {
     type Service = FirstMessage<T, S>;

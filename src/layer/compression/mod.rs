@@ -106,7 +106,7 @@
 //! use tower_transport::{Message, ServiceBuilderExt, TransportExt, channel, layer::compression::Deflate};
 //!
 //! let (near, far) = channel::<Message, Message>(8);
-//! let stack = ServiceBuilder::new().compression(Deflate::new());
+//! let stack = ServiceBuilder::new().compress(Deflate::new());
 //! let (mut near, mut far) = (stack.clone().service(near), stack.service(far));
 //!
 //! near.send_message(Message::text("so it goes, ".repeat(100))).await?;

@@ -71,10 +71,10 @@
 //! ```
 //! # futures_util::FutureExt::now_or_never(async {
 //! use tower::ServiceBuilder;
-//! use tower_transport::{Message, ServiceBuilderExt, TransportExt, channel, layer::limit::LimitLayer};
+//! use tower_transport::{Message, ServiceBuilderExt, TransportExt, channel};
 //!
 //! let (near, mut far) = channel::<Message, Message>(8);
-//! let mut near = ServiceBuilder::new().limit(LimitLayer::new()).service(near);
+//! let mut near = ServiceBuilder::new().limit(64 * 1024).service(near);
 //!
 //! let error = near.send_message(Message::binary(vec![0; 5 << 20])).await.unwrap_err();
 //! assert!(error.is_too_large());

@@ -12,7 +12,7 @@ use tower_layer::Layer;
 
 use super::deadlines::{Deadlines, Over, shortened};
 use crate::{
-    CloseCode, CloseFrame, Error, Message, Transport,
+    CloseCode, CloseFrame, Error, Message, MessageTransport, Transport,
     layer::own::{Answer, LayerSink},
     rt::{Instant, Timer},
     transport::{contract::Polled, signal::Mark},
@@ -137,7 +137,7 @@ impl Default for LimitLayer {
     }
 }
 
-impl<T> Layer<T> for LimitLayer {
+impl<T: MessageTransport> Layer<T> for LimitLayer {
     type Service = Limited<T>;
 
     fn layer(&self, inner: T) -> Limited<T> {

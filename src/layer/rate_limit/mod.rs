@@ -91,15 +91,12 @@
 //! # futures_util::FutureExt::now_or_never(async {
 //! use std::num::NonZeroU32;
 //! use tower::ServiceBuilder;
-//! use tower_transport::{
-//!     ServiceBuilderExt, TransportExt, channel,
-//!     layer::rate_limit::{Quota, RateLimitLayer},
-//! };
+//! use tower_transport::{ServiceBuilderExt, TransportExt, channel, layer::rate_limit::Quota};
 //!
 //! const RATE: NonZeroU32 = NonZeroU32::new(500).unwrap();
 //!
 //! let (near, mut far) = channel::<&str, &str>(8);
-//! let stack = ServiceBuilder::new().limit_rate(RateLimitLayer::per_connection(Quota::per_second(RATE)));
+//! let stack = ServiceBuilder::new().limit_rate(Quota::per_second(RATE));
 //! let mut near = stack.service(near);
 //!
 //! near.send_message("one of five hundred").await?;

@@ -114,7 +114,7 @@ where
     fn poll_connecting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<C::Transport>, Error>> {
         loop {
             if let ConnectionProj::Connecting { future } = self.connection.as_mut().project() {
-                return future.poll(cx).map_err(Into::into);
+                return future.as_mut().poll(cx).map_err(Into::into);
             }
             let mut request = self.core.target.request()?;
             ready!(self.connector.poll_ready(cx)).map_err(Into::into)?;
@@ -122,7 +122,7 @@ where
             if let Some(lost) = self.core.lost_connection.take() {
                 request.extensions_mut().insert(lost);
             }
-            self.connection.set(Connection::Connecting { future: self.connector.call(request) });
+            self.connection.set(Connection::Connecting { future: Box::pin(self.connector.call(request)) });
         }
     }
 

@@ -38,13 +38,13 @@ pin_project! {
 }
 
 pin_project! {
-    /// The connection. The future of an attempt is pinned in place, like the transport that it returns.
+    /// The connection. The future of an attempt is boxed: it is needed once per connection, and is often large and not
+    /// `Unpin` (tower's timeout has a timer in it). In place, it would make every stack so, for good.
     #[project = ConnectionProj]
     pub(super) enum Connection<F, T> {
         None,
         Connecting {
-            #[pin]
-            future: F,
+            future: Pin<Box<F>>,
         },
         Open {
             #[pin]

@@ -124,7 +124,7 @@
 //!     layer::resume::{Accepted, SessionStore, Verdict},
 //! };
 //!
-//! // The server. In the handler of a `WebSocketUpgrade`, use the socket in place of the channel.
+//! // The server. In the handler of a `WebSocketService`, use the socket in place of the channel.
 //! let store = SessionStore::new();
 //! let accept = async |socket| match store.accept(socket).await? {
 //!     Accepted::New(session) => Ok::<_, Error>(Some(session)),
@@ -175,12 +175,12 @@ use tower_transport::{
         reconnect::{Backoff, ReconnectLayer},
         resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
     },
-    transport::websocket::{WebSocketConnector, WebSocketUpgrade},
+    transport::websocket::{WebSocketConnector, WebSocketService},
 };
 
 // The server: sessions wait five minutes, and each buffers 256 KiB at most.
 let store = SessionStore::new().ttl(Duration::from_secs(300)).replay_bytes(256 << 10).sessions(10_000);
-let upgrade = WebSocketUpgrade::new(move |socket, _parts| {
+let upgrade = WebSocketService::new(move |socket, _parts| {
     let store = store.clone();
     async move {
         let Ok(Accepted::New(mut session)) = store.accept(socket).await else { return };

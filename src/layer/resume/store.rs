@@ -360,7 +360,7 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
             window: self.config.window,
             position: Default::default(),
         };
-        link.send_message(Own::Welcome(welcome).into_message()).await.map_err(Into::into)?;
+        link.send_message(Own::Welcome(welcome).into_message()).await?;
         let (Config { window, patience, ack_delay, .. }, ttl) = (self.config, self.room.ttl);
         let ledger = Ledger::new(entry.id, window, hello.window, Budget::of(self.pool.clone()), patience);
         Ok(Accepted::New(Session::new(link, entry, wakers, ledger, hello.epoch, (ttl, ack_delay))))

@@ -24,18 +24,20 @@ impl TraceLayer {
     /// label of every metric, so do not derive it from data that a peer sends.
     #[must_use]
     pub fn client(name: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(name.into(), Role::Client)
+        Self::new(name, Role::Client)
     }
 
     /// Creates a layer for connections that this end accepts; `name` as for [`client`](Self::client).
     #[must_use]
     pub fn server(name: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(name.into(), Role::Server)
+        Self::new(name, Role::Server)
     }
 
-    fn new(name: Cow<'static, str>, role: Role) -> Self {
+    /// Creates a layer for connections of one end; `name` as for [`client`](Self::client).
+    #[must_use]
+    pub fn new(name: impl Into<Cow<'static, str>>, role: Role) -> Self {
         let config = Config {
-            name,
+            name: name.into(),
             role,
             peer: None,
             span: None,

@@ -106,10 +106,10 @@
 //! ```
 //! # futures_util::FutureExt::now_or_never(async {
 //! use tower::ServiceBuilder;
-//! use tower_transport::{Message, ServiceBuilderExt, TransportExt, channel, layer::trace::TraceLayer};
+//! use tower_transport::{Message, TransportExt, channel, layer::trace::TraceLayer};
 //!
 //! let (near, mut far) = channel::<Message, Message>(8);
-//! let mut near = ServiceBuilder::new().trace(TraceLayer::server("chat").peer("203.0.113.7:4711")).service(near);
+//! let mut near = ServiceBuilder::new().layer(TraceLayer::server("chat").peer("203.0.113.7:4711")).service(near);
 //! near.send_message(Message::text("hello")).await?;
 //! assert_eq!(near.messages_out(), 1); // and tower_transport_messages_total{name="chat",direction="out",..} increases
 //! assert_eq!(far.receive_message().await.unwrap()?, Message::text("hello"));

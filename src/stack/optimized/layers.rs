@@ -12,7 +12,7 @@ use tower_layer::Layer;
 
 use super::peer_limit::{Agreed, PeerLimit};
 use crate::{
-    Error, Message, Transport,
+    Error, Message, MessageTransport, Transport,
     layer::{
         batch::{BatchLayer, BatchPolicy, Batched},
         compression::{Compressed, CompressionLayer},
@@ -99,7 +99,7 @@ impl WireConfig {
     }
 
     /// Adds the layers of one connection.
-    pub(super) fn layer<T>(&self, transport: T, agreement: Agreement) -> Wire<T> {
+    pub(super) fn layer<T: MessageTransport>(&self, transport: T, agreement: Agreement) -> Wire<T> {
         let Agreement { capabilities, theirs, first } = agreement;
         let Some(hello) = theirs else {
             // A stranger's binary messages are data, whatever they end in.

@@ -21,7 +21,7 @@ use crate::{
     stack::hello::SUBPROTOCOL,
     transport::{
         drain::{Attended, Drain, Seat},
-        websocket::{WebSocket, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketService},
     },
 };
 use tower_layer::Layer;
@@ -281,7 +281,7 @@ where
     /// the layers that both ends have on. Returns `None` if the client resumed a session: the handler of that session
     /// continues with this connection, and nothing is left to do here.
     ///
-    /// The upgrade must [offer](crate::transport::websocket::WebSocketUpgrade::subprotocol) the subprotocol
+    /// The upgrade must [offer](crate::transport::websocket::WebSocketService::subprotocol) the subprotocol
     /// [`OptimizedAcceptor::SUBPROTOCOL`], as [`upgrade`](OptimizedAcceptor::upgrade) does.
     ///
     /// # Errors
@@ -327,22 +327,22 @@ impl OptimizedAcceptor {
     /// The subprotocol by which two ends detect that both know the stack.
     pub const SUBPROTOCOL: &str = SUBPROTOCOL;
 
-    /// Returns a [`WebSocketUpgrade`] for hyper and axum. Its `handler` gets each new session, with the parts of its
+    /// Returns a [`WebSocketService`] for hyper and axum. Its `handler` gets each new session, with the parts of its
     /// request. A client that resumes a session continues with the handler that it had. A connection that does not
     /// become a session ends with its error, which is logged.
     ///
-    /// Sessions have no owner here. If clients authenticate, use [`WebSocketUpgrade::new`] with
+    /// Sessions have no owner here. If clients authenticate, use [`WebSocketService::new`] with
     /// [`SUBPROTOCOL`](Self::SUBPROTOCOL) and [`accept_as`](OptimizedAcceptor::accept_as) instead.
     pub fn upgrade<H, F>(
         &self,
         handler: H,
-    ) -> WebSocketUpgrade<impl FnOnce(WebSocket, request::Parts) -> Handled + Clone + Send + Sync + use<H, F>>
+    ) -> WebSocketService<impl FnOnce(WebSocket, request::Parts) -> Handled + Clone + Send + Sync + use<H, F>>
     where
         H: FnOnce(OptimizedTransport, request::Parts) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let acceptor = self.clone();
-        WebSocketUpgrade::new(move |websocket, parts| -> Handled {
+        WebSocketService::new(move |websocket, parts| -> Handled {
             let seat = acceptor.drain.enter();
             let attending = seat.clone();
             let client = Client::at(&parts.extensions);

@@ -62,13 +62,13 @@
 //!     layer::{codec::CodecLayer, heartbeat::HeartbeatLayer},
 //!     service::Server,
 //!     stack::pool::PoolBuilder,
-//!     transport::{accept, websocket::{WebSocketConnector, WebSocketUpgrade}},
+//!     transport::{accept, websocket::{WebSocketConnector, WebSocketService}},
 //! };
 //!
 //! // A server that doubles numbers.
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //! let url = format!("ws://{}/", listener.local_addr()?);
-//! let double = WebSocketUpgrade::new(|socket, _| async {
+//! let double = WebSocketService::new(|socket, _| async {
 //!     let socket = socket.layer(CodecLayer::new(JsonCodec::<u32>::new()));
 //!     let _ = Server::in_order(socket, service_fn(async |number: u32| Ok::<_, Error>(2 * number))).await;
 //! });

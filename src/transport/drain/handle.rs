@@ -17,7 +17,7 @@ use crate::{CloseFrame, rt, transport::refusal::Refusal};
 
 /// A handle that closes all connections of a server gracefully.
 ///
-/// Pass a clone to each entry point of the server: [`WebSocketUpgrade::drain`], axum's extractor
+/// Pass a clone to each entry point of the server: [`WebSocketService::drain`], axum's extractor
 /// `WebSocketHandshake::drain`, `SseDuplexServer::drain`, and [`watch`](Self::watch) for the HTTP connections
 /// themselves. `OptimizedAcceptor::drain` returns the handle of its sessions. All clones are the same handle.
 ///
@@ -55,11 +55,11 @@ use crate::{CloseFrame, rt, transport::refusal::Refusal};
 /// use hyper_util::{rt::{TokioIo, TokioTimer}, service::TowerToHyperService};
 /// use tower_transport::{
 ///     CloseCode, CloseFrame, TransportExt,
-///     transport::{Drain, accept, websocket::WebSocketUpgrade},
+///     transport::{Drain, accept, websocket::WebSocketService},
 /// };
 ///
 /// let drain = Drain::new();
-/// let echo = WebSocketUpgrade::new(|mut socket, _parts| async move {
+/// let echo = WebSocketService::new(|mut socket, _parts| async move {
 ///     while let Some(Ok(message)) = socket.receive_message().await {
 ///         if message.is_data() && socket.send_message(message).await.is_err() {
 ///             return;
@@ -94,7 +94,7 @@ use crate::{CloseFrame, rt, transport::refusal::Refusal};
 ///
 /// Each connection costs an entry in a map, and each poll reads an integer. Nothing is allocated per message.
 ///
-/// [`WebSocketUpgrade::drain`]: crate::transport::websocket::WebSocketUpgrade::drain
+/// [`WebSocketService::drain`]: crate::transport::websocket::WebSocketService::drain
 #[derive(Clone, Default)]
 pub struct Drain(Arc<Registry>);
 

@@ -20,7 +20,7 @@ impl Drain {
     /// ```no_run
     /// # async fn serve(tcp: tokio::net::TcpStream, drain: tower_transport::transport::Drain) {
     /// # use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-    /// # let service = tower_transport::transport::websocket::WebSocketUpgrade::new(|_, _| async {});
+    /// # let service = tower_transport::transport::websocket::WebSocketService::new(|_, _| async {});
     /// let connection = hyper::server::conn::http1::Builder::new()
     ///     .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(service))
     ///     .with_upgrades();

@@ -22,6 +22,6 @@ pub use self::{
     driven::Driven,
     driver::Driver,
     receiver::Receiver,
-    sender::{Send, Sender},
+    sender::{Sender, Sending},
     try_send_error::TrySendError,
 };

@@ -67,8 +67,8 @@ impl<Out, In> Sender<Out, In> {
     ///
     /// Dropping the future before it is ready sends nothing, and gives up its place in line. Once it is ready the
     /// message is accepted.
-    pub fn send(&self, message: Out) -> Send<'_, Out, In> {
-        Send { sender: self, ticket: None, entry: Some(self.queues.measure.entry(message)) }
+    pub fn send(&self, message: Out) -> Sending<'_, Out, In> {
+        Sending { sender: self, ticket: None, entry: Some(self.queues.measure.entry(message)) }
     }
 
     /// Sends one message if there is a place for it now, and returns it otherwise. It does not overtake waiting
@@ -480,15 +480,15 @@ impl<Out, In> fmt::Debug for Sender<Out, In> {
 
 /// The future of [`Sender::send`].
 #[must_use = "futures do nothing unless awaited"]
-pub struct Send<'a, Out, In> {
+pub struct Sending<'a, Out, In> {
     sender: &'a Sender<Out, In>,
     ticket: Option<u64>,
     entry: Option<Entry<Out>>,
 }
 
-impl<Out, In> Unpin for Send<'_, Out, In> {}
+impl<Out, In> Unpin for Sending<'_, Out, In> {}
 
-impl<Out, In> Future for Send<'_, Out, In> {
+impl<Out, In> Future for Sending<'_, Out, In> {
     type Output = Result<(), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -503,14 +503,14 @@ impl<Out, In> Future for Send<'_, Out, In> {
     }
 }
 
-impl<Out, In> Drop for Send<'_, Out, In> {
+impl<Out, In> Drop for Sending<'_, Out, In> {
     fn drop(&mut self) {
         withdraw(&self.sender.queues, self.ticket.take(), false);
     }
 }
 
-impl<Out, In> fmt::Debug for Send<'_, Out, In> {
+impl<Out, In> fmt::Debug for Sending<'_, Out, In> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Send").finish_non_exhaustive()
+        f.debug_struct("Sending").finish_non_exhaustive()
     }
 }

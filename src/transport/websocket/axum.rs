@@ -19,7 +19,7 @@ use crate::{
 /// axum's extractor for a WebSocket handshake. Take it as an argument of a handler, and respond with
 /// [`on_upgrade`](Self::on_upgrade).
 ///
-/// It corresponds to the service [`WebSocketUpgrade`](super::WebSocketUpgrade), for use next to axum's other
+/// It corresponds to the service [`WebSocketService`](super::WebSocketService), for use next to axum's other
 /// extractors. Limits, subprotocols and origins work the same way. A request that is not a handshake is
 /// [rejected](WebSocketHandshakeRejection) before the handler runs. A handler that serves such requests as well takes a
 /// `Result<WebSocketHandshake, _>`.

@@ -3,7 +3,7 @@
 //! | end | source of the [`WebSocket`] |
 //! |---|---|
 //! | client | [`WebSocketConnector`]: a `Service` from the request to a response whose body is the WebSocket |
-//! | server, hyper or axum's `route_service` | [`WebSocketUpgrade`]: a `Service` of HTTP requests |
+//! | server, hyper or axum's `route_service` | [`WebSocketService`]: a `Service` of HTTP requests |
 //! | server, next to axum's extractors | `WebSocketHandshake` (feature `axum`) |
 //! | either, after the handshake | [`WebSocket::client`], [`WebSocket::server`] over any `AsyncRead + AsyncWrite` |
 //!
@@ -55,7 +55,7 @@ pub use self::axum::{WebSocketHandshake, WebSocketHandshakeRejection};
 pub use self::{
     connector::{Connecting, WebSocketConnector},
     transport::WebSocket,
-    upgrade::WebSocketUpgrade,
+    upgrade::WebSocketService,
     upgrade_body::UpgradeBody,
 };
 pub use super::dial::Socket;

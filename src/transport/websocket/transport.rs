@@ -26,7 +26,7 @@ use crate::{
 
 /// A WebSocket, either end, over any byte stream.
 ///
-/// [`WebSocketConnector`](super::WebSocketConnector) and [`WebSocketUpgrade`](super::WebSocketUpgrade) create one over
+/// [`WebSocketConnector`](super::WebSocketConnector) and [`WebSocketService`](super::WebSocketService) create one over
 /// a [`Socket`]; [`client`](Self::client) and [`server`](Self::server) wrap a stream after its handshake.
 ///
 /// # Closing

@@ -36,9 +36,9 @@ use crate::{
 /// ```no_run
 /// # async fn serve() -> Result<(), tower_transport::BoxError> {
 /// use hyper_util::{rt::{TokioIo, TokioTimer}, service::TowerToHyperService};
-/// use tower_transport::{TransportExt, transport::{accept, websocket::WebSocketUpgrade}};
+/// use tower_transport::{TransportExt, transport::{accept, websocket::WebSocketService}};
 ///
-/// let echo = WebSocketUpgrade::new(|mut socket, _parts| async move {
+/// let echo = WebSocketService::new(|mut socket, _parts| async move {
 ///     while let Some(Ok(message)) = socket.receive_message().await {
 ///         if message.is_data() && socket.send_message(message).await.is_err() {
 ///             return;
@@ -62,7 +62,7 @@ use crate::{
 /// The service is always ready and responds immediately. The handler starts when hyper has handed over the connection,
 /// which takes at most [`Limits::handshake`]. It needs a tokio runtime.
 #[derive(Clone)]
-pub struct WebSocketUpgrade<H> {
+pub struct WebSocketService<H> {
     handler: H,
     accept: Arc<AcceptConfig>,
 }
@@ -104,7 +104,7 @@ pub(super) struct PendingUpgrade {
     seat: Option<Arc<Seat>>,
 }
 
-impl<H> WebSocketUpgrade<H> {
+impl<H> WebSocketService<H> {
     /// Creates a server with the default [`Limits`], for pages of the same host, without a subprotocol.
     pub fn new<F>(handler: H) -> Self
     where
@@ -222,7 +222,7 @@ pub(super) fn refuse(refusal: Refusal) -> Response<UpgradeBody> {
     response.map(UpgradeBody::from)
 }
 
-impl<H, F, B> Service<Request<B>> for WebSocketUpgrade<H>
+impl<H, F, B> Service<Request<B>> for WebSocketService<H>
 where
     H: FnOnce(WebSocket, request::Parts) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
@@ -249,8 +249,8 @@ where
     }
 }
 
-impl<H> fmt::Debug for WebSocketUpgrade<H> {
+impl<H> fmt::Debug for WebSocketService<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebSocketUpgrade").field("accept", &self.accept).finish_non_exhaustive()
+        f.debug_struct("WebSocketService").field("accept", &self.accept).finish_non_exhaustive()
     }
 }

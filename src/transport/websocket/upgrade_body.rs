@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// The body of a [`WebSocketUpgrade`](super::WebSocketUpgrade)'s responses: empty, or the reason of a refusal.
+/// The body of a [`WebSocketService`](super::WebSocketService)'s responses: empty, or the reason of a refusal.
 ///
 /// A service that answers other requests next to the upgrade makes its own bodies from [`Bytes`], strings or
 /// `Default`.

@@ -186,7 +186,7 @@ async fn a_peer_that_was_given_up_fails_the_sink_for_that_cause_and_can_be_close
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_waits_for_room_is_woken_when_the_peer_is_given_up() {
     let (here, _there) = bare(&LAYER);
-    let (mut sink, mut stream) = TransportExt::<Message>::split(here);
+    let (mut sink, mut stream) = TransportExt::<Message>::into_split(here);
     sink.send(nth(0)).await.unwrap();
     let writer = tokio::spawn(async move { sink.send(nth(1)).await });
     let start = Instant::now();

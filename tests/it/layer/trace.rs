@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use support::log::Log;
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
-    Channel, CloseCode, CloseFrame, Error, Message, ServiceBuilderExt, channel, contract_tests,
+    Channel, CloseCode, CloseFrame, Error, Message, channel, contract_tests,
     layer::trace::{
         self, Direction, METRICS, Meter, Metric, QUEUE_MESSAGES, RECONNECTS, ROUND_TRIP, Role, TraceContext,
         TraceLayer, Traced,
@@ -475,7 +475,7 @@ fn the_dashboard_is_json_and_asks_for_no_metric_that_does_not_exist() {
 fn stack()
 -> (impl tower_transport::Transport<Message, In = Message>, impl tower_transport::Transport<Message, In = Message>) {
     let (here, there) = channel::<Message, Message>(1);
-    let stack = ServiceBuilder::new().trace(sampling(2));
+    let stack = ServiceBuilder::new().layer(sampling(2));
     (stack.clone().service(here), stack.service(there))
 }
 

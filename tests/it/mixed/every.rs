@@ -77,20 +77,20 @@ macro_rules! above {
             .layer(log.layer("latest"))
             .codec(JsonCodec::<String>::new())
             .layer(log.layer("codec"))
-            .trace(
+            .layer(
                 trace
                     .sample_one_in(NonZeroU32::MIN)
                     .propagate(true)
                     .context_of(|_| TraceContext::new(0x1234, 0x56, true)),
             )
             .layer(log.layer("trace"))
-            .limit(LimitLayer::new())
+            .layer(LimitLayer::new())
             .layer(log.layer("limit"))
             .outbound_service(pass())
             .layer(log.layer("outbound service"))
             .inbound_service(pass())
             .layer(log.layer("inbound service"))
-            .limit_rate(RateLimitLayer::per_connection(quota).runtime_clock())
+            .layer(RateLimitLayer::per_connection(quota).runtime_clock())
             .layer(log.layer("rate limit"))
             .queue(Queue::messages())
             .layer(log.layer("queue"))
@@ -151,12 +151,12 @@ async fn both() -> ((End, Log), (End, Log)) {
         .per_connection(near_log.layer("heartbeat"))
         .auth(tokens)
         .service(connector);
-    let mut client: End = TransportExt::boxed(client);
+    let mut client: End = TransportExt::into_boxed(client);
 
     let store = SessionStore::new();
     let accepting = async {
         let wire = ServiceBuilder::new()
-            .compression(deflate())
+            .compress(deflate())
             .layer(far_log.layer("compression"))
             .layer(heartbeat())
             .layer(far_log.layer("heartbeat"))
@@ -175,7 +175,7 @@ async fn both() -> ((End, Log), (End, Log)) {
         session = accepting => session,
         item = client.next() => panic!("nobody said anything: {item:?}"),
     };
-    let server: End = TransportExt::boxed(above!(&far_log, TraceLayer::server("mixed")).service(session));
+    let server: End = TransportExt::into_boxed(above!(&far_log, TraceLayer::server("mixed")).service(session));
     // The server's welcome comes in.
     assert!(tokio::time::timeout(Duration::from_millis(1), client.next()).await.is_err());
     near_log.clear();

@@ -116,15 +116,15 @@ fn connected(link: Link, ends: &[Faults; 2]) -> (Boxed, Boxed) {
     let (near, far): (Boxed, Boxed) = match link {
         Link::Channel(capacity) => {
             let (near, far) = channel::<Message, Message>(capacity);
-            (near.boxed(), far.boxed())
+            (near.into_boxed(), far.into_boxed())
         }
         Link::WebSocket(pipe) => {
             let (near, far) = tokio::io::duplex(pipe);
             let (near, far) = (WebSocket::client(near, Limits::new()), WebSocket::server(far, Limits::new()));
-            (near.boxed(), far.boxed())
+            (near.into_boxed(), far.into_boxed())
         }
     };
-    (ends[0].layer().layer(near).boxed(), ends[1].layer().layer(far).boxed())
+    (ends[0].layer().layer(near).into_boxed(), ends[1].layer().layer(far).into_boxed())
 }
 
 fn check(plan: &Plan) {
@@ -180,7 +180,7 @@ fn dial(link: Link, doom: Option<Doom>) -> (Boxed, Boxed) {
         let direction = if outgoing { Direction::Outgoing } else { Direction::Incoming };
         io.cut_after(direction, bytes, if eof { Cut::Eof } else { Cut::Reset });
         let (near, far) = (WebSocket::client(near, Limits::new()), WebSocket::server(far, Limits::new()));
-        return (near.boxed(), far.boxed());
+        return (near.into_boxed(), far.into_boxed());
     }
     let ends = connected(link, &faults);
     if let Some(doom) = doom {
@@ -211,7 +211,7 @@ fn check_cut(cut: &CutPlan) {
             let (store, far, to_session) = (store.clone(), stack(&below_server, far), to_session.clone());
             tokio::spawn(async move {
                 if let Ok(Accepted::New(session)) = store.accept(far).await {
-                    let _ = to_session.send((session.id(), session.boxed()));
+                    let _ = to_session.send((session.id(), session.into_boxed()));
                 }
             });
             ready(Ok::<_, Error>(http::Response::new(stack(&below_client, near))))
@@ -233,7 +233,7 @@ fn check_cut(cut: &CutPlan) {
         };
         let resume = ResumeLayer::new().replay_messages(cut.windows.0).handle(handle);
         let reconnect = ReconnectLayer::new("ws://mixed.test/", Backoff::fixed(Duration::from_millis(5)));
-        let client: Boxed = reconnect.when_lost(when_lost).layer(resume.layer(connector)).boxed();
+        let client: Boxed = reconnect.when_lost(when_lost).layer(resume.layer(connector)).into_boxed();
         let client = stack(above_client, client);
         let above_server = above_server.to_vec();
 

@@ -114,57 +114,59 @@ async fn in_a_while(message: Message, slow: u8) -> Result<Message, Error> {
 impl Piece {
     pub(crate) fn put_on(&self, inner: Boxed) -> Boxed {
         match *self {
-            Self::Codec => CodecLayer::new(Whole).layer(inner).boxed(),
+            Self::Codec => CodecLayer::new(Whole).layer(inner).into_boxed(),
             Self::TraceContext { one_in } => TraceLayer::client("mixed")
                 .sample_one_in(NonZeroU32::new(one_in).unwrap())
                 .propagate(true)
                 .layer(inner)
-                .boxed(),
+                .into_boxed(),
             Self::Batch { count, bytes, delay } => {
                 let policy = match delay {
                     Some(millis) => BatchPolicy::new(count, Duration::from_millis(millis)),
                     None => BatchPolicy::on_flush(count),
                 };
-                BatchLayer::new(policy.max_bytes(bytes)).layer(inner).boxed()
+                BatchLayer::new(policy.max_bytes(bytes)).layer(inner).into_boxed()
             }
             Self::Compression { min_size, level, keep_context } => {
                 let deflate = Deflate::new().min_size(min_size).level(Level::try_from(level).unwrap());
                 let deflate = if keep_context { deflate.keep_context() } else { deflate };
-                CompressionLayer::new(deflate).layer(inner).boxed()
+                CompressionLayer::new(deflate).layer(inner).into_boxed()
             }
             Self::Heartbeat { millis, application_level } => {
                 let layer = HeartbeatLayer::new(Duration::from_millis(millis), Duration::from_secs(20)).answer_pings();
                 let layer = if application_level { layer.application_level() } else { layer };
-                layer.layer(inner).boxed()
+                layer.layer(inner).into_boxed()
             }
             Self::Resume => inner,
-            Self::Trace => TraceLayer::server("mixed").layer(inner).boxed(),
+            Self::Trace => TraceLayer::server("mixed").layer(inner).into_boxed(),
             Self::Limit { in_flight } => {
                 let layer = LimitLayer::new().idle_timeout(Duration::from_secs(3600));
                 let layer = match in_flight {
                     Some(messages) => layer.max_in_flight(some(messages)),
                     None => layer,
                 };
-                layer.layer(inner).boxed()
+                layer.layer(inner).into_boxed()
             }
             Self::Inbound { at_a_time, slow } => {
                 let service = service_fn(move |message: Message| in_a_while(message, slow));
-                ServiceLayer::inbound(service).concurrency(some(at_a_time)).layer(inner).boxed()
+                ServiceLayer::inbound(service).concurrency(some(at_a_time)).layer(inner).into_boxed()
             }
             Self::Outbound { at_a_time, slow } => {
                 let service = service_fn(move |message: Message| in_a_while(message, slow));
-                ServiceLayer::outbound(service).concurrency(some(at_a_time)).layer(inner).boxed()
+                ServiceLayer::outbound(service).concurrency(some(at_a_time)).layer(inner).into_boxed()
             }
             Self::Rate { per_second, burst } => {
                 let quota = Quota::per_second(NonZeroU32::new(per_second).unwrap());
                 let quota = quota.allow_burst(NonZeroU32::new(burst).unwrap());
-                RateLimitLayer::per_connection(quota).runtime_clock().layer(inner).boxed()
+                RateLimitLayer::per_connection(quota).runtime_clock().layer(inner).into_boxed()
             }
             Self::Queue { messages } => {
-                QueueLayer::new(Queue::messages().max_messages(some(messages))).layer(inner).boxed()
+                QueueLayer::new(Queue::messages().max_messages(some(messages))).layer(inner).into_boxed()
             }
             // Nothing is published: what passes is the user's.
-            Self::Latest => LatestLayer::shared(Latest::new(|message: &Message| message.len())).layer(inner).boxed(),
+            Self::Latest => {
+                LatestLayer::shared(Latest::new(|message: &Message| message.len())).layer(inner).into_boxed()
+            }
         }
     }
 

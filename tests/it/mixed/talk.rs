@@ -147,7 +147,7 @@ impl Part {
     }
 
     async fn split(self, transport: Boxed) {
-        let (mut sink, mut stream) = TransportExt::split(transport);
+        let (mut sink, mut stream) = TransportExt::into_split(transport);
         let says = self.says.clone();
         let name = self.name;
         let saying = tokio::spawn(async move {

@@ -61,7 +61,7 @@ impl<Out: Clone + Send + 'static> Peers<Out> {
             std::future::ready(Ok::<_, Error>(response))
         });
         let layer = ReconnectLayer::new("ws://example.com/", Backoff::fixed(Duration::from_secs(1)));
-        layer.when_lost(when_lost).layer(connector).boxed()
+        layer.when_lost(when_lost).layer(connector).into_boxed()
     }
 
     /// The oldest connection, once there is one.
@@ -113,12 +113,12 @@ impl<Out> Sink<Out> for Joined<Out> {
 fn driven<Out: Send + 'static>(transport: BoxTransport<Out, Out>) -> BoxTransport<Out, Out> {
     let (sender, receiver, driver) = transport.drive(Queue::values()).into_parts();
     tokio::spawn(driver);
-    Joined(sender, receiver).boxed()
+    Joined(sender, receiver).into_boxed()
 }
 
 fn rejoined(transport: BoxTransport<Number, Number>) -> BoxTransport<Number, Number> {
-    let (sink, stream) = TransportExt::split(transport);
-    Halves(sink, stream).boxed()
+    let (sink, stream) = TransportExt::into_split(transport);
+    Halves(sink, stream).into_boxed()
 }
 
 /// The halves of a split transport as one.
@@ -410,7 +410,7 @@ async fn a_request_that_the_transport_rejects_fails_that_call_alone_as_not_execu
 async fn a_request_that_is_rejected_late_hangs_nobody_and_ends_no_client() {
     let (here, there) = channel::<Number, Number>(8);
     tokio::spawn(Server::as_they_finish(there, double()));
-    let client: Caller = Client::by_tag(driven(Small(here).boxed()));
+    let client: Caller = Client::by_tag(driven(Small(here).into_boxed()));
     let error = timeout(HOUR, client.clone().oneshot(1000)).await.expect("the call hangs").unwrap_err();
     assert!(error.is_too_large(), "{error:?}");
     assert_eq!(client.clone().oneshot(2).await.unwrap(), 4);
@@ -428,7 +428,7 @@ fn slow_double() -> impl Service<u32, Response = u32, Error = Error, Future: Sen
 async fn by_tag_a_rejected_answer_ends_its_call_once_the_others_are_answered() {
     for is_late in [false, true] {
         let (here, there) = channel(8);
-        let there = if is_late { driven(Small(there).boxed()) } else { Small(there).boxed() };
+        let there = if is_late { driven(Small(there).into_boxed()) } else { Small(there).into_boxed() };
         let server = Server::as_they_finish(there, slow_double());
         let handle = server.handle();
         let server = tokio::spawn(server);
@@ -456,7 +456,7 @@ async fn by_tag_a_rejected_answer_ends_its_call_once_the_others_are_answered() {
 #[tokio::test(start_paused = true)]
 async fn in_order_an_answer_that_is_rejected_late_ends_every_call_that_waits() {
     let (here, there) = channel::<u32, u32>(8);
-    let server = tokio::spawn(Server::in_order(driven(Small(there).boxed()), slow_double()));
+    let server = tokio::spawn(Server::in_order(driven(Small(there).into_boxed()), slow_double()));
     let client = Client::in_order(here);
     let calls: Vec<_> = [1, 600, 700].into_iter().map(|number| tokio::spawn(client.clone().oneshot(number))).collect();
     let answers = futures_util::future::join_all(calls.into_iter().map(outcome)).await;

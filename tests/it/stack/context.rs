@@ -6,14 +6,14 @@ use tower_transport::{
     Message, TransportExt,
     layer::reconnect::{Backoff, State},
     stack::{OptimizedTransport, WebSocketContext},
-    transport::websocket::WebSocketUpgrade,
+    transport::websocket::WebSocketService,
 };
 
 use crate::serve::serve;
 use support::within;
 
 async fn echo() -> SocketAddr {
-    serve(WebSocketUpgrade::new(|mut socket, _| async move {
+    serve(WebSocketService::new(|mut socket, _| async move {
         while let Some(Ok(message)) = socket.receive_message().await {
             let _ = socket.send_message(message).await;
         }

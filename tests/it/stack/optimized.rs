@@ -21,7 +21,7 @@ use tower_transport::{
         resume::{ResumeLayer, Verdict},
     },
     stack::{Capabilities, OptimizedAcceptor, OptimizedBuilder, OptimizedTransport},
-    transport::websocket::{WebSocketConnector, WebSocketUpgrade},
+    transport::websocket::{WebSocketConnector, WebSocketService},
 };
 
 use crate::serve::serve;
@@ -156,7 +156,7 @@ async fn a_context_is_kept_where_both_ends_keep_it() {
 
 #[tokio::test]
 async fn a_server_that_knows_nothing_gets_plain_messages() {
-    let server = serve(WebSocketUpgrade::new(|mut socket, _| async move {
+    let server = serve(WebSocketService::new(|mut socket, _| async move {
         while let Some(Ok(message)) = socket.receive_message().await {
             let _ = socket.send_message(message).await;
         }
@@ -249,7 +249,7 @@ async fn a_first_attempt_that_fails_is_told_at_once() {
 
 #[tokio::test]
 async fn a_peer_that_agrees_and_does_not_say_hello_is_found_out() {
-    let upgrade = WebSocketUpgrade::new(|mut socket, _| async move {
+    let upgrade = WebSocketService::new(|mut socket, _| async move {
         let _ = socket.send_message("hi there".into()).await;
         while socket.receive_message().await.is_some() {}
     });

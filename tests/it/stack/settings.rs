@@ -25,7 +25,7 @@ use tower_transport::{
         resume::Verdict,
     },
     stack::{OptimizedAcceptor, OptimizedBuilder, OptimizedTransport},
-    transport::websocket::{WebSocketConnector, WebSocketUpgrade},
+    transport::websocket::{WebSocketConnector, WebSocketService},
 };
 
 use crate::serve::serve;
@@ -239,7 +239,7 @@ async fn the_stack_reports_what_the_handle_knows() {
 #[tokio::test]
 async fn a_session_is_found_again_by_its_owner_alone() {
     let acceptor: OptimizedAcceptor = builder().acceptor();
-    let upgrade = WebSocketUpgrade::new(move |socket, parts| {
+    let upgrade = WebSocketService::new(move |socket, parts| {
         let acceptor = acceptor.clone();
         async move {
             let owner = parts.headers.get("x-owner").unwrap().as_bytes();

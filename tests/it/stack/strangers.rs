@@ -29,7 +29,7 @@ use tower_transport::{
     },
     transport::{
         sse::{SseDuplexConnector, SseDuplexServer},
-        websocket::{UpgradeBody, WebSocket, WebSocketConnector, WebSocketUpgrade},
+        websocket::{UpgradeBody, WebSocket, WebSocketConnector, WebSocketService},
         webtransport::{Certificate, WebTransportConnector, WebTransportServer},
     },
 };
@@ -603,7 +603,7 @@ async fn over_web_socket_a_server_that_takes_the_first_name_gets_the_users_name_
     let server = serve_http(service_fn(|request: Request<hyper::body::Incoming>| {
         let offered =
             request.headers().get(header::SEC_WEBSOCKET_PROTOCOL).map(|names| names.to_str().unwrap().to_owned());
-        let upgrade = WebSocketUpgrade::new(|socket, _| echo(socket));
+        let upgrade = WebSocketService::new(|socket, _| echo(socket));
         let upgrade = match offered.as_deref().and_then(|names| names.split(',').next()) {
             Some(first) => upgrade.subprotocol(first.trim()).unwrap(),
             None => upgrade,
@@ -635,7 +635,7 @@ async fn connect_remembers_a_stranger_from_one_call_to_the_next() {
     let server = serve_http(service_fn(move |request: Request<hyper::body::Incoming>| {
         let offer = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL).map(|names| names.to_str().unwrap());
         seen.lock().unwrap().push(offer.unwrap_or_default().to_owned());
-        let upgrade = WebSocketUpgrade::new(|mut socket: WebSocket, _| async move {
+        let upgrade = WebSocketService::new(|mut socket: WebSocket, _| async move {
             socket.send(Message::text("welcome")).await.unwrap();
             while socket.next().await.is_some() {}
         });
@@ -707,7 +707,7 @@ async fn over_web_transport_a_server_that_echoes_the_name_gets_plain_messages() 
 
 #[tokio::test]
 async fn an_adaptive_connector_goes_on_plain_over_the_transport_that_it_has_found() {
-    let server = serve(WebSocketUpgrade::new(|socket, _| echo(socket)).subprotocol(OURS).unwrap()).await;
+    let server = serve(WebSocketService::new(|socket, _| echo(socket)).subprotocol(OURS).unwrap()).await;
     let endpoints = Endpoints::new(&format!("http://{server}")).unwrap().without(TransportKind::Sse);
     let connector = AdaptiveConnector::new(endpoints.clone());
     is_echoed(within(builder().connect_with(connector.clone(), &endpoints)).await.unwrap()).await;
@@ -721,7 +721,7 @@ async fn an_adaptive_connector_does_not_take_a_name_that_a_server_echoes_for_kno
         let _ = socket.send_message("welcome".into()).await;
         echo(socket).await;
     };
-    let server = serve(WebSocketUpgrade::new(greet).subprotocol(OURS).unwrap()).await;
+    let server = serve(WebSocketService::new(greet).subprotocol(OURS).unwrap()).await;
     let endpoints = Endpoints::new(&format!("http://{server}")).unwrap().without(TransportKind::Sse);
     let connector = AdaptiveConnector::new(endpoints.clone());
     let mut transport = within(builder().connect_with(connector.clone(), &endpoints)).await.unwrap();
@@ -863,7 +863,7 @@ async fn an_adaptive_connector_asks_again_when_no_transport_accepts_the_name() {
             };
             match request.uri().path() {
                 "/ws" if offers => refused(StatusCode::BAD_REQUEST),
-                "/ws" => WebSocketUpgrade::new(|socket, _| echo(socket)).oneshot(request).await,
+                "/ws" => WebSocketService::new(|socket, _| echo(socket)).oneshot(request).await,
                 _ => refused(StatusCode::NOT_FOUND),
             }
         }

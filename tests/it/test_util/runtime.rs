@@ -20,7 +20,8 @@ use tower_transport::{
 fn relayed(delay: Option<Duration>) -> (Channel<usize>, Channel<usize>) {
     let (here, left) = channel(2);
     let (right, there) = channel(2);
-    let ((to_left, from_left), (to_right, from_right)) = (TransportExt::split(left), TransportExt::split(right));
+    let ((to_left, from_left), (to_right, from_right)) =
+        (TransportExt::into_split(left), TransportExt::into_split(right));
     let late = move |message: Result<usize, Error>| async move {
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;

@@ -43,7 +43,7 @@ fn nothing_can_be_sent_before_what_is_given_is_received() {
 #[test]
 fn each_step_wakes_the_half_whose_turn_is_next() {
     let (transport, script) = Script::new().expect(text("a")).give(text("b")).expect(text("c")).end().build();
-    let (mut sink, mut stream) = TransportExt::split(transport);
+    let (mut sink, mut stream) = TransportExt::into_split(transport);
     block_on(join(
         async {
             sink.send(text("a")).await.unwrap();

@@ -15,7 +15,7 @@ use tower_transport::{
     stack::adaptive::{AdaptiveConnector, AdaptiveTransport, Endpoints, TransportKind},
     transport::{
         sse::SseDuplexServer,
-        websocket::WebSocketUpgrade,
+        websocket::WebSocketService,
         webtransport::{Certificate, WebTransportConnector, WebTransportServer, WebTransportStream},
     },
 };
@@ -47,7 +47,7 @@ async fn pair(kind: TransportKind) -> (AdaptiveTransport, AdaptiveTransport) {
             });
         }
         TransportKind::WebSocket => {
-            let upgrade = WebSocketUpgrade::new(move |socket, _| give(accepted, socket));
+            let upgrade = WebSocketService::new(move |socket, _| give(accepted, socket));
             tokio::spawn(async move {
                 while let Ok((tcp, _)) = listener.accept().await {
                     let service = TowerToHyperService::new(upgrade.clone());

@@ -28,7 +28,7 @@ use tower_transport::{
     transport::{
         Drain,
         sse::{SseDuplexConnector, SseDuplexServer},
-        websocket::{WebSocket, WebSocketConnector, WebSocketHandshake, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketConnector, WebSocketHandshake, WebSocketService},
     },
 };
 
@@ -42,7 +42,7 @@ fn restart() -> CloseFrame {
 }
 
 /// A connection in memory, with room for `room` bytes each way, that hyper serves.
-fn connect<H, F>(upgrade: &WebSocketUpgrade<H>, drain: &Drain, room: usize) -> DuplexStream
+fn connect<H, F>(upgrade: &WebSocketService<H>, drain: &Drain, room: usize) -> DuplexStream
 where
     H: FnOnce(WebSocket, request::Parts) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
@@ -66,7 +66,7 @@ async fn shake_hands(stream: &mut DuplexStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-async fn open<H, F>(upgrade: &WebSocketUpgrade<H>, drain: &Drain, room: usize) -> WebSocket<DuplexStream>
+async fn open<H, F>(upgrade: &WebSocketService<H>, drain: &Drain, room: usize) -> WebSocket<DuplexStream>
 where
     H: FnOnce(WebSocket, request::Parts) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
@@ -105,7 +105,7 @@ fn gone() -> (impl Fn() -> Gone + Clone + Send + 'static, Arc<AtomicBool>) {
 async fn a_session_is_told_with_the_code_of_the_caller_and_its_handler_ends_without_code_of_its_own() {
     let drain = Drain::new();
     let (guard, ended) = gone();
-    let upgrade = WebSocketUpgrade::new(move |socket, _| {
+    let upgrade = WebSocketService::new(move |socket, _| {
         let guard = guard();
         async move {
             echo(socket).await;
@@ -137,7 +137,7 @@ async fn a_driven_session_above_a_codec_sends_all_that_was_accepted_before_it_cl
     let drain = Drain::new();
     let (queued, all_queued) = tokio::sync::oneshot::channel();
     let queued = Arc::new(std::sync::Mutex::new(Some(queued)));
-    let upgrade = WebSocketUpgrade::new(move |socket: WebSocket, _| async move {
+    let upgrade = WebSocketService::new(move |socket: WebSocket, _| async move {
         let socket = CodecLayer::new(JsonCodec::<u32>::new()).layer(socket);
         let (sender, mut receiver, driver) = socket.drive(Queue::values()).into_parts();
         tokio::spawn(driver);
@@ -170,7 +170,7 @@ async fn a_driven_session_above_a_codec_sends_all_that_was_accepted_before_it_cl
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_never_stops_does_not_put_the_close_off() {
     let drain = Drain::new();
-    let upgrade = WebSocketUpgrade::new(|socket: WebSocket, _| async move {
+    let upgrade = WebSocketService::new(|socket: WebSocket, _| async move {
         let (sender, mut receiver, driver) = socket.drive(Queue::messages()).into_parts();
         tokio::spawn(driver);
         let writing = tokio::spawn(async move {
@@ -200,7 +200,7 @@ async fn a_writer_that_never_stops_does_not_put_the_close_off() {
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_only_writes_is_told_at_its_next_message() {
     let drain = Drain::new();
-    let upgrade = WebSocketUpgrade::new(|mut socket: WebSocket, _| async move {
+    let upgrade = WebSocketService::new(|mut socket: WebSocket, _| async move {
         loop {
             if let Err(error) = socket.send_message(Message::text("tick")).await {
                 assert!(error.is_closed(), "{error:?}");
@@ -221,7 +221,7 @@ async fn a_handler_that_only_writes_is_told_at_its_next_message() {
 async fn a_handler_may_finish_its_work_until_the_time_is_over() {
     let drain = Drain::new();
     let (guard, ended) = gone();
-    let upgrade = WebSocketUpgrade::new(move |socket, _| {
+    let upgrade = WebSocketService::new(move |socket, _| {
         let guard = guard();
         async move {
             echo(socket).await;
@@ -245,7 +245,7 @@ async fn what_does_not_end_in_time_is_cut_handler_and_driven_transport_alike() {
     let drain = Drain::new();
     let (guard, dropped) = gone();
     let (driver_guard, driver_gone) = gone();
-    let upgrade = WebSocketUpgrade::new(move |socket: WebSocket, _| {
+    let upgrade = WebSocketService::new(move |socket: WebSocket, _| {
         let (guard, driver_guard) = (guard(), driver_guard());
         async move {
             let (_sender, _receiver, driver) = socket.drive(Queue::messages()).into_parts();
@@ -275,7 +275,7 @@ async fn what_does_not_end_in_time_is_cut_handler_and_driven_transport_alike() {
 #[tokio::test(start_paused = true)]
 async fn many_sessions_are_told_at_once_and_each_is_counted() {
     let drain = Drain::new();
-    let upgrade = WebSocketUpgrade::new(|socket, _| echo(socket)).drain(&drain);
+    let upgrade = WebSocketService::new(|socket, _| echo(socket)).drain(&drain);
     let mut clients = Vec::new();
     for number in 0..50 {
         let mut client = open(&upgrade, &drain, 1024).await;
@@ -302,7 +302,7 @@ async fn many_sessions_are_told_at_once_and_each_is_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_new_handshake_is_refused_and_an_idle_connection_of_http_ends() {
     let drain = Drain::new();
-    let upgrade = WebSocketUpgrade::new(|socket, _| echo(socket)).drain(&drain);
+    let upgrade = WebSocketService::new(|socket, _| echo(socket)).drain(&drain);
     let mut idle = connect(&upgrade, &drain, 1024);
     tokio::task::yield_now().await;
     assert_eq!(drain.connections(), 1);

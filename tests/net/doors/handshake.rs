@@ -13,7 +13,7 @@ use tower_transport::{
     TransportExt,
     transport::{
         sse::SseDuplexServer,
-        websocket::{WebSocketHandshake, WebSocketHandshakeRejection, WebSocketUpgrade},
+        websocket::{WebSocketHandshake, WebSocketHandshakeRejection, WebSocketService},
     },
 };
 
@@ -94,7 +94,7 @@ async fn a_page_of_another_origin_is_told_which_origin_and_which_setting() {
             .unwrap()
     };
     // Below a server that upgrades, which a test by `oneshot` is not, the origin is looked at.
-    let address = super::serve(WebSocketUpgrade::new(|_, _| async {})).await;
+    let address = super::serve(WebSocketService::new(|_, _| async {})).await;
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
     let mut request = page(handshake());
     *request.uri_mut() = format!("http://{address}/").parse().unwrap();

@@ -18,7 +18,7 @@ use tower_transport::{
     layer::{auth::StaticTokens, limit::LimitLayer},
     transport::{
         sse::SseDuplexServer,
-        websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketConnector, WebSocketService},
         webtransport::{Certificate, WebTransportConnector, WebTransportServer},
     },
 };
@@ -45,8 +45,8 @@ fn request(builder: http::request::Builder) -> Request<Empty<Bytes>> {
     builder.body(Empty::new()).unwrap()
 }
 
-fn upgrade() -> WebSocketUpgrade<impl FnOnce(WebSocket, http::request::Parts) -> std::future::Ready<()> + Clone> {
-    WebSocketUpgrade::new(|_, _| std::future::ready(()))
+fn upgrade() -> WebSocketService<impl FnOnce(WebSocket, http::request::Parts) -> std::future::Ready<()> + Clone> {
+    WebSocketService::new(|_, _| std::future::ready(()))
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_connection_that_is_closed_for_what_came_in_is_logged_with_its_code_an
 async fn server() -> SocketAddr {
     let guard = AuthGuardLayer::new(StaticTokens::new().token("right", "ada")).query("access_token");
     let upgrade =
-        WebSocketUpgrade::new(|mut socket: WebSocket, _| async move { while let Some(Ok(_)) = socket.next().await {} });
+        WebSocketService::new(|mut socket: WebSocket, _| async move { while let Some(Ok(_)) = socket.next().await {} });
     let app = tower::ServiceBuilder::new()
         .map_request(|mut request: Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(SocketAddr::from(([192, 0, 2, 7], 4711)));

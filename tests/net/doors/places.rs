@@ -12,7 +12,7 @@ use tower_transport::{
     stack::{AdaptiveTransport, OptimizedAcceptor, OptimizedTransport, TransportKind, adaptive::SessionServer},
     transport::{
         sse::{Event, EventStream, SseConnector, SseDuplexConnector, SseDuplexServer},
-        websocket::{WebSocketConnector, WebSocketHandshake, WebSocketUpgrade},
+        websocket::{WebSocketConnector, WebSocketHandshake, WebSocketService},
         webtransport::{Certificate, WebTransportConnector, WebTransportServer},
     },
 };
@@ -72,14 +72,14 @@ fn web_socket(address: std::net::SocketAddr, path: &str) -> Open {
 #[tokio::test]
 async fn a_handler_that_ignores_its_parts_is_limited() {
     let limit = ConnectionLimitLayer::new(LIMIT);
-    let address = serve(limit.layer(WebSocketUpgrade::new(|socket, _parts| read_on(socket)))).await;
+    let address = serve(limit.layer(WebSocketService::new(|socket, _parts| read_on(socket)))).await;
     within(limits(&limit, web_socket(address, "/"))).await;
 }
 
 #[tokio::test]
 async fn a_handler_that_hands_its_socket_to_another_task_and_ends_is_limited() {
     let limit = ConnectionLimitLayer::new(LIMIT);
-    let upgrade = WebSocketUpgrade::new(|socket, _| async move {
+    let upgrade = WebSocketService::new(|socket, _| async move {
         tokio::spawn(read_on(socket));
     });
     let address = serve(limit.layer(upgrade)).await;
@@ -89,7 +89,7 @@ async fn a_handler_that_hands_its_socket_to_another_task_and_ends_is_limited() {
 #[tokio::test]
 async fn a_handler_that_keeps_its_parts_past_the_connection_does_not_keep_its_place() {
     let limit = ConnectionLimitLayer::new(LIMIT);
-    let upgrade = WebSocketUpgrade::new(|socket, parts: http::request::Parts| async move {
+    let upgrade = WebSocketService::new(|socket, parts: http::request::Parts| async move {
         assert!(parts.extensions.get::<ConnectionPermit>().is_none());
         read_on(socket).await;
         std::future::pending::<()>().await;
@@ -109,7 +109,7 @@ async fn the_axum_extractor_is_limited_and_so_is_a_route_service() {
     within(limits(&limit, web_socket(address, "/"))).await;
 
     let limit = ConnectionLimitLayer::new(LIMIT);
-    let upgrade = WebSocketUpgrade::new(|socket, _| read_on(socket));
+    let upgrade = WebSocketService::new(|socket, _| read_on(socket));
     let address = serve_axum(Router::new().route_service("/", upgrade).layer(limit.clone())).await;
     within(limits(&limit, web_socket(address, "/"))).await;
 }
@@ -169,7 +169,7 @@ async fn a_body_that_a_client_does_not_read_is_limited() {
 async fn two_limits_one_around_the_other_both_hold() {
     let (outer, inner) = (ConnectionLimitLayer::new(LIMIT), ConnectionLimitLayer::new(LIMIT + 1));
     let layers = ServiceBuilder::new().layer(outer.clone()).layer(inner.clone());
-    let address = serve(layers.service(WebSocketUpgrade::new(|socket, _| read_on(socket)))).await;
+    let address = serve(layers.service(WebSocketService::new(|socket, _| read_on(socket)))).await;
     within(limits(&outer, web_socket(address, "/"))).await;
     assert!(inner.connections() <= LIMIT);
 }
@@ -244,7 +244,7 @@ async fn the_head_of_a_post_with_messages_opens_nothing_and_takes_no_place() {
     type Body = http_body_util::Full<bytes::Bytes>;
     let limit = ConnectionLimitLayer::new(0);
     let service = limit.layer(SseDuplexServer::new(|session, _| read_on(session)));
-    let upgrade = limit.layer(WebSocketUpgrade::new(|socket, _| read_on(socket)));
+    let upgrade = limit.layer(WebSocketService::new(|socket, _| read_on(socket)));
     let request = |method, kind: &str| {
         Request::builder()
             .method(method)

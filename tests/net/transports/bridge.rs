@@ -37,7 +37,7 @@ pub(crate) async fn a_service_answers_calls_in_order<C: Carrier>() {
 pub(crate) async fn a_service_answers_many_calls_at_once_as_they_finish<C: Carrier>() {
     let (near, far) = C::open(Vec::new()).await.connect().await;
     let codec = || RkyvCodec::<Tagged<Value>>::new();
-    let far = ServiceBuilder::new().codec(codec()).service(far).boxed();
+    let far = ServiceBuilder::new().codec(codec()).service(far).into_boxed();
     // Each takes another time, so that answers overtake one another.
     let service = service_fn(async |value: Value| {
         tokio::time::sleep(Duration::from_millis(value.number * 7 % 5)).await;

@@ -67,7 +67,7 @@ impl Door {
         T: Transport<Message, In = Message, TransportError = Error> + Send + 'static,
     {
         // A test that is over takes no more.
-        let _ = self.0.send(Arrival { wire: transport.boxed(), is_known });
+        let _ = self.0.send(Arrival { wire: transport.into_boxed(), is_known });
     }
 }
 
@@ -79,7 +79,9 @@ where
     C::Future: Send + 'static,
     T: Transport<Message, In = Message, TransportError = Error> + Send + 'static,
 {
-    BoxCloneSyncService::new(connector.map_response(|response: http::Response<T>| response.map(TransportExt::boxed)))
+    BoxCloneSyncService::new(
+        connector.map_response(|response: http::Response<T>| response.map(TransportExt::into_boxed)),
+    )
 }
 
 /// The way to a server over TCP.

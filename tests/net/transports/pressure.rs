@@ -48,8 +48,8 @@ pub(crate) async fn a_reader_that_rests_holds_up_the_writer<C: Carrier>() {
 
 pub(crate) async fn a_reader_that_rests_does_not_hold_up_what_it_writes_itself<C: Carrier>() {
     let (near, far) = C::open(Vec::new()).await.connect().await;
-    let (mut near_sink, mut near_stream) = TransportExt::split(near);
-    let (mut far_sink, far_stream) = TransportExt::split(far);
+    let (mut near_sink, mut near_stream) = TransportExt::into_split(near);
+    let (mut far_sink, far_stream) = TransportExt::into_split(far);
     // The client writes all it can, and the server reads nothing of it.
     let filling = tokio::spawn(async move {
         for number in 0.. {

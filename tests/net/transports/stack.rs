@@ -63,13 +63,13 @@ pub(crate) async fn both<C: Carrier>(budgets: Vec<usize>) -> Both {
     let client = ServiceBuilder::new()
         .codec(codec())
         .batch(batch())
-        .limit_rate(rate())
+        .layer(rate())
         .reconnect(url, Backoff::fixed(Duration::from_millis(2)))
         .layer(ResumeLayer::new().handle(resume.clone()).ack_delay(Duration::from_millis(5)).replay_bytes(REPLAY))
         .per_connection(CompressionLayer::new(deflate()))
         .per_connection(heartbeat::<C>())
         .service(dial)
-        .boxed();
+        .into_boxed();
 
     let store = SessionStore::<Wire>::new().ack_delay(Duration::from_millis(5)).replay_bytes(REPLAY);
     let (begun, sessions) = unbounded_channel();
@@ -79,13 +79,13 @@ pub(crate) async fn both<C: Carrier>(budgets: Vec<usize>) -> Both {
                 .layer(CompressionLayer::new(deflate()))
                 .layer(heartbeat::<C>())
                 .service(arrival.wire)
-                .boxed();
+                .into_boxed();
             let (store, begun) = (store.clone(), begun.clone());
             tokio::spawn(async move {
                 if let Ok(Accepted::New(session)) = store.accept(wire).await {
                     let id = session.id();
-                    let end = ServiceBuilder::new().codec(codec()).batch(batch()).limit_rate(rate()).service(session);
-                    let _ = begun.send((id, end.boxed()));
+                    let end = ServiceBuilder::new().codec(codec()).batch(batch()).layer(rate()).service(session);
+                    let _ = begun.send((id, end.into_boxed()));
                 }
             });
         }

@@ -1,6 +1,6 @@
 //! WebSockets of a hyper server; what is cut is cut between two bytes.
 
-use tower_transport::transport::websocket::{WebSocketConnector, WebSocketUpgrade};
+use tower_transport::transport::websocket::{WebSocketConnector, WebSocketService};
 
 use crate::transports::{
     carrier::{Carrier, Door, Route, SUBPROTOCOL, dial, link},
@@ -14,7 +14,7 @@ impl Carrier for WebSockets {
 
     async fn open(budgets: Vec<usize>) -> Route {
         let (door, arrivals) = Door::new();
-        let upgrade = WebSocketUpgrade::new(move |socket, _| {
+        let upgrade = WebSocketService::new(move |socket, _| {
             let is_known = socket.subprotocol() == Some(SUBPROTOCOL);
             door.enter(socket, is_known);
             async {}

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tower_transport::{
     TransportExt,
-    transport::{accept, websocket::WebSocketUpgrade},
+    transport::{accept, websocket::WebSocketService},
 };
 
 const EMFILE: i32 = 24;
@@ -69,7 +69,7 @@ async fn a_server_goes_on_after_its_listener_has_failed() {
     let (mut second, served_later) = tokio::io::duplex(4096);
     let listener = Listener::new([Ok(served), Err(exhausted()), Err(exhausted()), Ok(served_later)]);
     let upgrade =
-        WebSocketUpgrade::new(
+        WebSocketService::new(
             |mut socket, _parts| async move { while let Some(Ok(_)) = socket.receive_message().await {} },
         );
     let server = async {

@@ -225,7 +225,7 @@ async fn a_close_behind_megabytes_on_a_slow_line_takes_as_long_as_they_do() {
         server.feed(Message::binary(vec![7; 3_500_000])).await.unwrap();
         let start = tokio::time::Instant::now();
         if by_sink {
-            let (mut sink, mut stream) = TransportExt::split(server);
+            let (mut sink, mut stream) = TransportExt::into_split(server);
             sink.close().await.unwrap();
             while stream.next().await.is_some_and(|message| message.is_ok()) {}
         } else {
@@ -257,7 +257,8 @@ async fn a_peer_that_takes_a_byte_now_and_then_delays_the_close_sixteen_times_th
 #[tokio::test(start_paused = true)]
 async fn the_sink_of_a_split_gives_up_a_close_though_nobody_polls_the_reading_half() {
     let (near, _far) = duplex(64);
-    let (mut sink, _stream) = TransportExt::split(WebSocket::client(near, Limits::new().close(Duration::from_secs(3))));
+    let (mut sink, _stream) =
+        TransportExt::into_split(WebSocket::client(near, Limits::new().close(Duration::from_secs(3))));
     sink.feed(Message::binary(vec![0; 1000])).await.unwrap();
     let start = tokio::time::Instant::now();
     let error = sink.close().await.unwrap_err();
@@ -269,7 +270,7 @@ async fn the_sink_of_a_split_gives_up_a_close_though_nobody_polls_the_reading_ha
 async fn a_reading_half_that_waits_ends_when_the_other_half_has_closed_and_the_peer_is_silent() {
     let (near, _far) = duplex(1024);
     let (mut sink, mut stream) =
-        TransportExt::split(WebSocket::client(near, Limits::new().close(Duration::from_secs(3))));
+        TransportExt::into_split(WebSocket::client(near, Limits::new().close(Duration::from_secs(3))));
     let reader = tokio::spawn(async move { stream.next().await });
     tokio::task::yield_now().await;
     sink.close().await.unwrap();
@@ -421,9 +422,9 @@ async fn a_pong_that_a_full_write_buffer_held_back_leaves_with_the_next_flush() 
 #[tokio::test]
 async fn the_halves_of_a_split_work_from_two_tasks() {
     let (client, server) = pair();
-    let (mut sink, mut stream) = TransportExt::split(client);
+    let (mut sink, mut stream) = TransportExt::into_split(client);
     let echo = tokio::spawn(async move {
-        let (mut sink, mut stream) = TransportExt::split(server);
+        let (mut sink, mut stream) = TransportExt::into_split(server);
         while let Some(Ok(message)) = stream.next().await {
             if message.is_data() {
                 sink.send(message).await.unwrap();

@@ -18,7 +18,7 @@ use tower_http::{
 };
 use tower_transport::{
     Connect, Error, Limits, Message, TransportExt,
-    transport::websocket::{WebSocket, WebSocketConnector, WebSocketUpgrade},
+    transport::websocket::{WebSocket, WebSocketConnector, WebSocketService},
 };
 
 /// Says who connected, then echoes.
@@ -41,7 +41,7 @@ async fn greet(mut socket: WebSocket, parts: http::request::Parts) {
 }
 
 fn serve_connection(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-    let upgrade = WebSocketUpgrade::new(greet).subprotocol("v2").unwrap().subprotocol("v1").unwrap();
+    let upgrade = WebSocketService::new(greet).subprotocol("v2").unwrap().subprotocol("v1").unwrap();
     let connection = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(io), TowerToHyperService::new(upgrade))
         .with_upgrades();

@@ -10,7 +10,7 @@ use tower::{Layer, ServiceExt};
 use tower_transport::{
     Message, Queue, Receiver, TransportExt,
     layer::heartbeat::HeartbeatLayer,
-    transport::websocket::{WebSocket, WebSocketConnector, WebSocketHandshake, WebSocketUpgrade},
+    transport::websocket::{WebSocket, WebSocketConnector, WebSocketHandshake, WebSocketService},
 };
 
 use crate::serve::serve;
@@ -73,14 +73,14 @@ async fn exchange(server: SocketAddr, has_heartbeat: bool) {
 #[tokio::test]
 async fn a_peer_without_pings_of_its_own_is_not_cut_while_a_large_message_crosses_a_slow_line() {
     for (client, server) in [(true, false), (false, true)] {
-        let server = serve(WebSocketUpgrade::new(move |socket, _| answer(socket, server))).await;
+        let server = serve(WebSocketService::new(move |socket, _| answer(socket, server))).await;
         exchange(server, client).await;
     }
 }
 
 #[tokio::test]
 async fn two_ends_with_heartbeats_exchange_large_messages_over_a_slow_line() {
-    let server = serve(WebSocketUpgrade::new(|socket, _| answer(socket, true))).await;
+    let server = serve(WebSocketService::new(|socket, _| answer(socket, true))).await;
     exchange(server, true).await;
 }
 

@@ -6,7 +6,7 @@ use support::serve::serve_axum;
 use tower::ServiceExt;
 use tower_transport::{
     Error, Limits, Message, TransportExt,
-    transport::websocket::{WebSocket, WebSocketConnector, WebSocketHandshake, WebSocketUpgrade},
+    transport::websocket::{WebSocket, WebSocketConnector, WebSocketHandshake, WebSocketService},
 };
 
 async fn say(mut socket: WebSocket, what: String) {
@@ -14,10 +14,10 @@ async fn say(mut socket: WebSocket, what: String) {
     let _ = socket.close(None).await;
 }
 
-fn upgrade() -> WebSocketUpgrade<
+fn upgrade() -> WebSocketService<
     impl FnOnce(WebSocket, http::request::Parts) -> futures_util::future::BoxFuture<'static, ()> + Clone + Send + 'static,
 > {
-    WebSocketUpgrade::new(|socket, parts: http::request::Parts| {
+    WebSocketService::new(|socket, parts: http::request::Parts| {
         Box::pin(say(socket, format!("by service at {}", parts.uri))) as _
     })
 }

@@ -128,7 +128,7 @@ async fn a_peer_that_does_not_answer_the_close_is_given_up_after_the_limit() {
 #[tokio::test]
 async fn the_sink_of_a_split_gives_up_a_close_though_nobody_polls_the_reading_half() {
     let (client, _server) = streams_with([Limits::new().close(Duration::from_millis(50)); 2]).await;
-    let (mut sink, _stream) = TransportExt::split(client);
+    let (mut sink, _stream) = TransportExt::into_split(client);
     // More than the peer's window.
     sink.feed(Message::binary(vec![0; 3 << 20])).await.unwrap();
     let error = sink.close().await.unwrap_err();

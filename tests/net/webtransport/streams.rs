@@ -168,7 +168,7 @@ async fn a_ping_is_answered_by_whoever_reads_and_of_many_the_newest() {
 #[tokio::test]
 async fn a_stream_serves_through_its_halves_and_through_a_driver() {
     let (client, server) = streams().await;
-    let (mut sink, mut stream) = TransportExt::split(client);
+    let (mut sink, mut stream) = TransportExt::into_split(client);
     let echo = tokio::spawn(async move {
         let (sender, mut receiver, driver) = server.drive(Queue::messages()).into_parts();
         let driver = tokio::spawn(driver);
@@ -214,7 +214,7 @@ async fn a_close_that_the_sink_sends_sets_the_waiting_stream_its_time() {
     let limits = Limits::new().close(Duration::from_millis(50));
     let (client, _server) = sessions_with([limits; 2], SessionLimits::default()).await;
     let (client, _peer) = tokio::join!(client.open(), _server.accept());
-    let (mut sink, mut stream) = TransportExt::split(client.unwrap());
+    let (mut sink, mut stream) = TransportExt::into_split(client.unwrap());
     let reading = tokio::spawn(async move { stream.next().await.unwrap().unwrap_err() });
     tokio::task::yield_now().await;
     sink.close().await.unwrap();

@@ -14,7 +14,7 @@ use tower_transport::{
     stack::OptimizedTransport,
     transport::{
         sse::{Event, SseDuplexServer, event_channel},
-        websocket::WebSocketUpgrade,
+        websocket::WebSocketService,
     },
 };
 
@@ -48,7 +48,7 @@ impl Site {
         let app = Router::new()
             .route("/ready", get(|| async { "ready" }))
             .route("/events", get(feed))
-            .route_service("/ws", WebSocketUpgrade::new(|socket, _| echo(socket)))
+            .route_service("/ws", WebSocketService::new(|socket, _| echo(socket)))
             .route_service("/sse", SseDuplexServer::new(|session, _| echo(session)).keep_alive(ALIVE))
             .route_service("/session", acceptor.upgrade(|session, _| echo(session)));
         let address = serve_axum(app).await;

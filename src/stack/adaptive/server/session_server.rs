@@ -17,7 +17,7 @@ use crate::{
     stack::{OptimizedAcceptor, OptimizedTransport, adaptive::AdaptiveTransport, optimized::Handled},
     transport::{
         sse::SseDuplexServer,
-        websocket::WebSocketUpgrade,
+        websocket::WebSocketService,
         webtransport::{Incoming, SessionLimits, WebTransportServer},
     },
 };
@@ -59,7 +59,7 @@ impl SessionServer {
         const HANDSHAKES: usize = 1024;
         let limits = acceptor.transport_limits();
         let known = HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL);
-        let web_socket = WebSocketUpgrade::new(sessions::web_socket as WebSocketHandler);
+        let web_socket = WebSocketService::new(sessions::web_socket as WebSocketHandler);
         let sse = SseDuplexServer::new(sessions::sse as SseHandler);
         let live = Arc::new(Live::new(acceptor.drain().clone()));
         let sessions = Sessions {
@@ -201,7 +201,7 @@ impl SessionServer {
     }
 
     /// Accepts pages of every origin.
-    /// [`WebSocketUpgrade::allow_any_origin`](crate::transport::websocket::WebSocketUpgrade::allow_any_origin)
+    /// [`WebSocketService::allow_any_origin`](crate::transport::websocket::WebSocketService::allow_any_origin)
     /// describes the risk.
     #[must_use]
     pub fn allow_any_origin(mut self) -> Self {
@@ -213,7 +213,7 @@ impl SessionServer {
     }
 
     /// Refuses pages that were loaded over `http://`, over each transport. See
-    /// [`WebSocketUpgrade::https_pages_only`](crate::transport::websocket::WebSocketUpgrade::https_pages_only).
+    /// [`WebSocketService::https_pages_only`](crate::transport::websocket::WebSocketService::https_pages_only).
     #[must_use]
     pub fn https_pages_only(mut self) -> Self {
         let settings = self.settings();

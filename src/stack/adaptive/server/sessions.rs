@@ -25,7 +25,7 @@ use crate::{
         shrink,
         sse::{SseDuplex, SseDuplexServer},
         subprotocol::choose,
-        websocket::{WebSocket, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketService},
     },
 };
 
@@ -50,7 +50,7 @@ pub(super) struct Sessions {
     pub(super) max_sessions: usize,
     pub(super) max_handshakes: usize,
     pub(super) live: Arc<Live>,
-    pub(super) web_socket: WebSocketUpgrade<WebSocketHandler>,
+    pub(super) web_socket: WebSocketService<WebSocketHandler>,
     pub(super) sse: SseDuplexServer<SseHandler>,
     pub(super) origins: Origins,
 }

@@ -73,7 +73,7 @@ proptest! {
             let (near, far) = channel(capacity);
             let near = BatchLayer::new(BatchPolicy::new(7, Duration::from_millis(2)).max_bytes(200)).layer(near);
             let mut far = BatchLayer::default().layer(far);
-            let (mut sink, mut stream) = tower_transport::TransportExt::<Message>::split(near);
+            let (mut sink, mut stream) = tower_transport::TransportExt::<Message>::into_split(near);
             tokio::spawn(async move { stream.next().await });
             let writer = messages.clone();
             tokio::spawn(async move {

@@ -77,7 +77,7 @@ async fn a_reader_that_came_after_the_messages_keeps_the_delay_as_well() {
 #[tokio::test(start_paused = true)]
 async fn the_delay_is_kept_between_the_tasks_of_two_halves() {
     let (near, mut far) = half(policy(), 4);
-    let (mut sink, mut stream) = TransportExt::<Message>::split(near);
+    let (mut sink, mut stream) = TransportExt::<Message>::into_split(near);
     let reader = tokio::spawn(async move { stream.next().await });
     tokio::task::yield_now().await;
     let start = Instant::now();

@@ -22,7 +22,7 @@ const KEPT_TEXT: u8 = 4;
 /// The layer over one end of a channel, and the bare other end.
 fn over_bare(deflate: Deflate) -> (Compressed<Channel>, Channel) {
     let (near, far) = channel(8);
-    (ServiceBuilder::new().compression(deflate).service(near), far)
+    (ServiceBuilder::new().compress(deflate).service(near), far)
 }
 
 /// The layer over both ends.

@@ -104,10 +104,12 @@ fn stacks() -> Vec<(&'static str, Slows, BoxTransport<Message>)> {
         let server = Slows::default();
         let stack = server.stack(&layer());
         let stack = match name {
-            "a queue" => stack.layer(QueueLayer::new(Queue::messages())).boxed(),
-            "a batch" => stack.layer(BatchLayer::new(BatchPolicy::on_flush(16))).boxed(),
-            "a delayed batch" => stack.layer(BatchLayer::new(BatchPolicy::new(16, Duration::from_millis(1)))).boxed(),
-            _ => stack.boxed(),
+            "a queue" => stack.layer(QueueLayer::new(Queue::messages())).into_boxed(),
+            "a batch" => stack.layer(BatchLayer::new(BatchPolicy::on_flush(16))).into_boxed(),
+            "a delayed batch" => {
+                stack.layer(BatchLayer::new(BatchPolicy::new(16, Duration::from_millis(1)))).into_boxed()
+            }
+            _ => stack.into_boxed(),
         };
         (name, server, stack)
     });
@@ -172,7 +174,7 @@ async fn a_split_transport_goes_on_after_a_loss() {
     use futures_util::{FutureExt, SinkExt, StreamExt};
 
     let server = Slows::default();
-    let (mut sink, mut stream) = TransportExt::split(server.stack(&layer().when_lost(WhenLost::Fail)));
+    let (mut sink, mut stream) = TransportExt::into_split(server.stack(&layer().when_lost(WhenLost::Fail)));
     sink.send("flushed".into()).await.unwrap();
     let peer = server.server.accept();
     sink.feed("lost".into()).await.unwrap();

@@ -198,7 +198,7 @@ async fn both_halves_are_woken_by_a_connection_and_by_its_loss() {
 #[tokio::test(start_paused = true)]
 async fn both_halves_are_woken_by_the_end() {
     let server = Server::refusing([Error::refused("not yet"), Error::auth("no")]);
-    let (mut sink, mut stream) = TransportExt::<Message>::split(stack(&server));
+    let (mut sink, mut stream) = TransportExt::<Message>::into_split(stack(&server));
     let writer = tokio::spawn(async move { sink.send("x".into()).await });
     let reader = tokio::spawn(async move { stream.next().await.unwrap().unwrap_err() });
     assert!(writer.await.unwrap().unwrap_err().is_closed());

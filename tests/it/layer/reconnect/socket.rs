@@ -105,12 +105,12 @@ struct Documented {
 impl Documented {
     async fn start(address: &str) -> (Self, String) {
         use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-        use tower_transport::{codec::JsonCodec, layer::codec::CodecLayer, transport::websocket::WebSocketUpgrade};
+        use tower_transport::{codec::JsonCodec, layer::codec::CodecLayer, transport::websocket::WebSocketService};
 
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = tokio::sync::watch::channel(false);
-        let upgrade = WebSocketUpgrade::new(move |socket, _| {
+        let upgrade = WebSocketService::new(move |socket, _| {
             let mut stopped = stopped.clone();
             async move {
                 let socket = socket.layer(CodecLayer::new(JsonCodec::<u32>::new()));

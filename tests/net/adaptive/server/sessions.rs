@@ -33,7 +33,7 @@ async fn one_handler_has_the_sessions_of_all_three_in_hyper_and_in_axum() {
             round_trip(session, "hello").await;
             let binary = Message::binary((0..=255).cycle().take(100_000).collect::<Vec<u8>>());
             let (sent, received) = {
-                let (mut sink, mut stream) = TransportExt::split(session);
+                let (mut sink, mut stream) = TransportExt::into_split(session);
                 within(async {
                     use futures_util::{SinkExt, StreamExt};
                     tokio::join!(sink.send(binary.clone()), stream.next())
