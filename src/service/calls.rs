@@ -74,15 +74,15 @@ impl<Req, Res> Calls<Req, Res> {
         self.waiting
     }
 
-    /// Returns the newest waiting call, which, in order, will wait the longest from now.
-    pub(super) fn newest(&self) -> Option<usize> {
-        // Abandoned calls have no task that could lead.
+    /// Returns the newest waiting call that has a waker.
+    pub(super) fn newest_parked(&self) -> Option<usize> {
+        // Dropped calls have none, and neither have calls that were woken and have not come.
         let mut keys = std::iter::successors(self.calls.last(), |key| self.calls.prev(*key));
-        keys.find(|key| !matches!(self.calls.get(*key), Some(Call { progress: Progress::Abandoned, .. })))
+        keys.find(|key| self.calls.get(*key).is_some_and(|call| call.waker.is_some()))
     }
 
     /// Returns the place of a call's waker while the call waits.
-    pub(super) fn slot(&mut self, key: usize) -> Option<&mut Option<Waker>> {
+    pub(super) fn waker(&mut self, key: usize) -> Option<&mut Option<Waker>> {
         let call = self.calls.get_mut(key)?;
         matches!(call.progress, Progress::Unsent(_) | Progress::Sent).then_some(&mut call.waker)
     }
@@ -268,14 +268,18 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_call_is_the_newest_one_that_still_waits() {
+    fn the_newest_call_is_the_newest_one_that_still_waits_and_has_a_waker() {
         let mut calls = Calls::new(4);
         let (first, second) = (calls.insert("a"), calls.insert("b"));
         send(&mut calls);
         send(&mut calls);
-        assert_eq!(calls.newest(), Some(second));
+        assert_eq!(calls.newest_parked(), None);
+        for key in [first, second] {
+            *calls.waker(key).unwrap() = Some(Waker::noop().clone());
+        }
+        assert_eq!(calls.newest_parked(), Some(second));
         calls.forget(second, true);
-        assert_eq!(calls.newest(), Some(first));
+        assert_eq!(calls.newest_parked(), Some(first));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::{
     correlate::{ByTag, Correlate, InOrder, Tagged},
-    exchange::{Ended, Leader},
+    exchange::{Ended, Flush, Task},
     held::{Held, Want},
     shared_exchange::{ClientState, Readiness, SharedExchange, Stage},
 };
@@ -92,10 +92,10 @@ const IN_FLIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 ///
 /// # Keep polling, or drive
 ///
-/// A call that reads for all must be polled when it is woken; a task does this automatically. A future that is kept but
-/// not polled (such as an arm of a `select!` that is not polled for a while) can hold up the answers of other calls,
-/// until any other call is polled. [`drive`](Self::drive) moves the reading to its own future. It also detects the end
-/// of the transport, and answers pings, while no call is in flight.
+/// A call that reads or flushes for all must be polled when it is woken; a task does this automatically. A future that
+/// is kept but not polled (such as an arm of a `select!` that is not polled for a while) can hold up other calls only
+/// until one of them is polled, which then takes over. It keeps its place in flight. [`drive`](Self::drive) moves the
+/// reading to its own future. It also detects the end of the transport, and answers pings, while no call is in flight.
 ///
 /// # Example
 ///
@@ -217,16 +217,16 @@ where
                 };
                 return Step::Done((Err(cause), waker));
             }
-            let key = match *readiness {
-                Readiness::Waiting(key) if !state.permits.claim(key) => key,
-                Readiness::Unready if !state.permits.take() => state.join_line(),
+            let (key, again) = match *readiness {
+                Readiness::Waiting(key) if !state.permits.claim(key) => (key, true),
+                Readiness::Unready if !state.permits.take() => (state.join_line(), false),
                 _ => {
                     *readiness = Readiness::Reserved;
                     return Step::Done((Ok(()), None));
                 }
             };
             *readiness = Readiness::Waiting(key);
-            Step::Wait(Leader::Waiter(key), Want::Read)
+            Step::Wait(Task::Waiter(key), Want::Read { again })
         });
         polled.map(|(ready, _)| ready.map_err(Error::into_unsent))
     }
@@ -288,6 +288,11 @@ impl<T, Req, Res, C> Call<T, Req, Res, C> {
     fn new(shared: Arc<SharedExchange<T, Req, Res, C>>, stage: Stage<Req>) -> Self {
         Self { shared, stage }
     }
+
+    /// Abandons the call, as dropping it does. Returns whether its place stays taken until its answer comes.
+    pub(crate) fn abandon(&mut self) -> bool {
+        self.shared.forget(std::mem::replace(&mut self.stage, Stage::Done))
+    }
 }
 
 impl<T, Req, Res, C> Future for Call<T, Req, Res, C>
@@ -312,7 +317,7 @@ where
         }
         let mut is_first = true;
         let polled = run(shared, cx, prepared, |state, is_free| {
-            let mut want = Want::Read;
+            let mut want = Want::Read { again: true };
             let key = match std::mem::replace(stage, Stage::Done) {
                 Stage::Waiting(key) => key,
                 Stage::New(request) => {
@@ -325,19 +330,19 @@ where
             };
             let is_answered = state.calls.is_answered(key);
             // Unless the promise was made in this poll.
-            if std::mem::take(&mut is_first) && state.flusher == Some(key) {
-                state.flusher = None;
+            if std::mem::take(&mut is_first) && state.flush.is_promised_by(key) {
+                state.flush = Flush::AtOnce;
                 // Otherwise the task that has the transport flushes.
                 if is_free && state.ended().is_none() {
                     *stage = Stage::Waiting(key);
-                    return Step::Wait(Leader::Call(key), if is_answered { Want::FlushOnly } else { Want::Flush });
+                    return Step::Wait(Task::Call(key), if is_answered { Want::FlushOnly } else { Want::Flush });
                 }
             }
             // Before the end is looked at: an answer that came first counts.
             if let Some(answer) = state.calls.take_answer(key) {
                 state.release();
-                if state.flusher == Some(key) {
-                    state.flusher = None;
+                if state.flush.is_promised_by(key) {
+                    state.flush = Flush::AtOnce;
                 }
                 state.todo |= shared.is_left(state);
                 return Step::Done((answer, None));
@@ -349,7 +354,7 @@ where
                 return Step::Done((Err(cause), rest));
             }
             *stage = Stage::Waiting(key);
-            Step::Wait(Leader::Call(key), want)
+            Step::Wait(Task::Call(key), want)
         });
         polled.map(|(answer, _)| answer)
     }
@@ -357,7 +362,7 @@ where
 
 impl<T, Req, Res, C> Drop for Call<T, Req, Res, C> {
     fn drop(&mut self) {
-        self.shared.forget(std::mem::replace(&mut self.stage, Stage::Done));
+        self.abandon();
     }
 }
 
@@ -396,6 +401,13 @@ impl<T, Req, Res, C> Drive<T, Req, Res, C> {
         self.deadline.set_limit(time);
         self
     }
+
+    /// Returns how many dropped calls have had their place in flight freed late, by their answer. The driver is woken
+    /// for each.
+    #[cfg(feature = "pool")]
+    pub(crate) fn discarded(&self) -> u64 {
+        self.shared.lock().discarded
+    }
 }
 
 impl<T, Req, Res, C> Future for Drive<T, Req, Res, C>
@@ -413,8 +425,9 @@ where
                 *driver = None;
                 return Step::Done(ended.clone());
             }
+            let again = driver.is_some();
             let key = *driver.get_or_insert_with(|| state.drivers.push_back(None));
-            Step::Wait(Leader::Driver(key), Want::Read)
+            Step::Wait(Task::Driver(key), Want::Read { again })
         });
         if let Poll::Ready(ended) = polled {
             return Poll::Ready(if ended.clean { Ok(()) } else { Err(ended.cause) });
@@ -451,7 +464,7 @@ impl<T, Req, Res, C> fmt::Debug for Drive<T, Req, Res, C> {
 enum Step<R> {
     Done(R),
     /// It waits as this task, and wants this of the transport.
-    Wait(Leader, Want),
+    Wait(Task, Want),
 }
 
 /// Polls one task: looks at the state with `check`, does what the task wants or must do as the leader, and parks
@@ -473,26 +486,27 @@ where
         if let Some(held) = &mut held {
             held.report(&mut state);
         }
-        let (mut waits, mut looks_again) = (Leader::Nobody, false);
+        let (mut waits, mut looks_again) = (None, false);
         if done.is_none() {
             let is_free = state.io.is_some();
             match check(&mut state, is_free) {
                 Step::Done(result) => done = Some(result),
-                Step::Wait(who, want) => {
+                Step::Wait(task, want) => {
                     let checks = !std::mem::replace(&mut has_checked, true);
-                    if checks && state.end_turns(who) && matches!(who, Leader::Waiter(_)) {
+                    let again = want == Want::Read { again: true };
+                    if checks && state.check(task, again) && matches!(task, Task::Waiter(_)) {
                         // The place may be its own now.
                         let old = state.settle();
                         drop(state);
                         drop(old);
                         continue;
                     }
-                    waits = who;
+                    waits = Some(task);
                     looks_again = want == Want::FlushOnly;
                     if held.is_none() && state.ended().is_none() {
-                        let reads = !looks_again && (state.leads(who) || state.failing().is_some());
-                        if reads || want != Want::Read {
-                            held = Held::take(shared, &mut state, who, want, reads);
+                        let reads = !looks_again && (state.leads(task, again) || state.failing().is_some());
+                        if reads || !matches!(want, Want::Read { .. }) {
+                            held = Held::take(shared, &mut state, task, want, reads);
                         }
                         // The task with the transport reads for this one.
                         state.todo |= reads && held.is_none();
@@ -513,8 +527,8 @@ where
                 continue;
             }
         }
-        if done.is_none() {
-            state.park(waits, &mut prepared);
+        if let Some(task) = waits {
+            state.park(task, &mut prepared);
             if prepared.is_missing() {
                 drop(state);
                 prepared.prepare();
@@ -527,8 +541,7 @@ where
         let old = state.settle();
         if held.is_some() && shared.flag.resume() {
             // A deferred wake woke nobody.
-            let leader = state.leader_waker();
-            state.wakes.extend(leader);
+            state.wake_leaders();
         }
         shared.unlock(state);
         drop(old);

@@ -10,28 +10,52 @@ use super::{
 };
 use crate::{Error, transport::wakers::PreparedWaker};
 
-/// The task that reads for all, and is woken when the transport can make progress. Later variants take over from
-/// earlier ones.
+/// A task that waits for something of the client. The order is that of precedence: a driver leads rather than a call.
 ///
 /// A handle that waits for a place can lead, too: in order, all places may belong to dropped calls whose answers nobody
 /// else would read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Leader {
-    Nobody,
+pub(super) enum Task {
     /// A handle that waits for a place.
     Waiter(usize),
     Call(usize),
     Driver(usize),
 }
 
-impl Leader {
+impl Task {
     fn rank(self) -> u8 {
         match self {
-            Self::Nobody => 0,
             Self::Waiter(_) => 1,
             Self::Call(_) => 2,
             Self::Driver(_) => 3,
         }
+    }
+}
+
+/// Who flushes what the calls feed.
+///
+/// ```text
+///          a call promises to flush             another call feeds
+///   AtOnce -----------------------> Promised(call) --------------> Awaited(call)
+///     ^         the call comes or is dropped          |                 |
+///     \__________________________________________________/                 |
+///     \_____________ the same, or it has not come when the leader checks __/
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flush {
+    /// The task that feeds, before it puts the transport back. Where the transport was pending, the leader goes on.
+    AtOnce,
+    /// This call, when it is polled again, after the calls that run before it have fed their requests.
+    Promised(usize),
+    /// This call has promised, and other calls have left their requests to its flush. Its future may be kept without
+    /// being polled, so the leader checks that it comes.
+    Awaited(usize),
+}
+
+impl Flush {
+    /// Returns whether this call has promised to flush.
+    pub(super) fn is_promised_by(self, key: usize) -> bool {
+        matches!(self, Self::Promised(by) | Self::Awaited(by) if by == key)
     }
 }
 
@@ -59,13 +83,24 @@ pub(super) struct Ended {
 ///
 /// # Who is woken
 ///
-/// Each section under the lock ends with [`settle`](Self::settle): there is a leader as long as anyone waits, and the
-/// wake flag holds its waker. If the transport was pending, it wakes the flag. If it was not, for example because the
-/// budget was used up, it will not wake for the rest: `todo` then makes the section wake the leader. `wakes` collects
-/// the wakers of other tasks until the lock is free.
+/// Each section under the lock ends with [`settle`](Self::settle): there is a leader as long as any task has left a
+/// waker, and the wake flag holds the leader's. If the transport was pending, it wakes the flag. If it was not, for
+/// example because the budget was used up, it will not wake for the rest: `todo` then makes the section wake the leader.
+/// `wakes` collects the wakers of other tasks until the lock is free.
 ///
-/// A task that waits has one waker. It is in the task's entry (in `calls`, `permits` or `drivers`), or in the flag if
-/// the task is `armed`. Wakers are moved between the two and never cloned, because cloning runs code of the executor.
+/// A task that waits has one waker. It is in the task's entry (in `calls` or `drivers`), or in the flag if the task is
+/// `armed` or waits for a place. Wakers are moved and never cloned, because cloning runs code of the executor.
+///
+/// # Tasks that do not come
+///
+/// A task that was woken may never be polled, because its owner keeps the future for later. So no role stays with it:
+///
+/// | role | is taken over |
+/// |---|---|
+/// | leader | by any task that is polled after the leader was woken; the lead goes only to tasks that have a waker |
+/// | flusher | by the leader, once another call depends on the flush; the leader's check tells |
+/// | waiter with a granted place | by the next waiter, after [two checks](Permits) |
+/// | checker | by any task that is polled again and still waits |
 pub(super) struct Exchange<I, Req, Res> {
     /// `None` while a task uses the transport, and once the client has ended.
     pub(super) io: Option<I>,
@@ -74,19 +109,21 @@ pub(super) struct Exchange<I, Req, Res> {
     pub(super) permits: Permits,
     pub(super) drivers: List<Option<Waker>>,
     pub(super) flag: Arc<WakeFlag>,
-    leader: Leader,
+    /// The task that reads for all, and is woken when the transport can make progress.
+    leader: Option<Task>,
     /// The task whose waker is in the flag instead of in its entry.
-    armed: Leader,
-    /// The leader, once it was woken to check whether the waiters with a granted place have come.
-    checker: Leader,
+    armed: Option<Task>,
+    /// The leader, from when it is woken to check whether others have come until it does so.
+    checker: Option<Task>,
     /// Whether the leader must poll the transport although the transport wakes nobody.
     pub(super) todo: bool,
-    /// The call that has promised to flush when it is polled again, after the calls that run before it have fed theirs.
-    pub(super) flusher: Option<usize>,
+    pub(super) flush: Flush,
     /// Whether the last answers came several at a time, as the next requests then will.
     pub(super) burst: bool,
     life: Life,
     pub(super) unknown: u64,
+    /// The number of dropped calls whose place is free again, because their answer came or will not come.
+    pub(super) discarded: u64,
     /// The wakers to wake as soon as the lock is free.
     pub(super) wakes: VecDeque<Waker>,
 }
@@ -100,34 +137,37 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             permits: Permits::new(limit),
             drivers: List::new(),
             flag,
-            leader: Leader::Nobody,
-            armed: Leader::Nobody,
-            checker: Leader::Nobody,
+            leader: None,
+            armed: None,
+            checker: None,
             todo: false,
-            flusher: None,
+            flush: Flush::AtOnce,
             burst: false,
             life: Life::Running,
             unknown: 0,
+            discarded: 0,
             wakes: VecDeque::new(),
         }
     }
 
     /// Returns whether `me` must read now: as the leader, in place of a lesser one, or in place of one that was woken
-    /// and has not come yet (it might never come, because its future may be kept and not polled).
-    pub(super) fn leads(&mut self, me: Leader) -> bool {
-        let leads = self.leader == me || me.rank() > self.leader.rank();
+    /// and has not come yet. `again` tells that it has waited before.
+    pub(super) fn leads(&mut self, me: Task, again: bool) -> bool {
+        let rank = self.leader.map_or(0, Task::rank);
+        let leads = self.leader == Some(me) || me.rank() > rank;
         // While another task uses the transport, the leader has nothing to come for.
         let steals = !leads && self.io.is_some() && (self.todo || self.flag.is_set());
-        if leads || steals && me.rank() == self.leader.rank() {
-            self.lead(me);
+        // A greater leader is most likely about to come, unless somebody is polled again meanwhile.
+        if leads || steals && (again || me.rank() == rank) {
+            self.set_leader(Some(me));
         }
         leads || steals
     }
 
-    fn lead(&mut self, leader: Leader) {
+    fn set_leader(&mut self, leader: Option<Task>) {
         if self.leader != leader {
             // Nobody has told the next leader to check.
-            (self.leader, self.checker) = (leader, Leader::Nobody);
+            (self.leader, self.checker) = (leader, None);
         }
     }
 
@@ -135,19 +175,37 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
     /// task that has given up waiting.
     pub(super) fn join_line(&mut self) -> usize {
         let key = self.permits.wait();
-        if matches!(self.leader, Leader::Waiter(_)) {
-            self.lead(Leader::Waiter(key));
+        if matches!(self.leader, Some(Task::Waiter(_))) {
+            self.set_leader(Some(Task::Waiter(key)));
         }
         key
     }
 
-    /// Checks, if `me` is the leader that was woken for this, whether waiters with a granted place have not come. Their
-    /// places go to the next in line. Returns whether there were any.
-    pub(super) fn end_turns(&mut self, me: Leader) -> bool {
-        if self.checker != me {
-            return false;
+    /// Leaves requests to the flush that another call has promised. `me` is the task that has fed them, if it waits.
+    pub(super) fn await_flush(&mut self, me: Option<Task>) {
+        let Flush::Promised(key) = self.flush else { return };
+        self.flush = Flush::Awaited(key);
+        // A check is a wake of the leader. It comes after the flusher, which is in the executor's queue already.
+        if me.is_some() && (self.leader == Some(Task::Call(key)) || !self.has_leader_waker()) {
+            self.set_leader(me);
         }
-        self.checker = Leader::Nobody;
+    }
+
+    /// Checks whether the tasks have come that others wait for, if `me` is the leader that was woken for this, or comes
+    /// `again` before that leader does. Returns whether places were passed on to the next in line.
+    pub(super) fn check(&mut self, me: Task, again: bool) -> bool {
+        if self.checker != Some(me) {
+            let is_overdue = self.checker.is_some() || matches!(self.flush, Flush::Awaited(_));
+            if !again || self.leader == Some(me) || !is_overdue {
+                return false;
+            }
+            self.set_leader(Some(me));
+        }
+        self.checker = None;
+        if matches!(self.flush, Flush::Awaited(key) if me != Task::Call(key)) {
+            self.flush = Flush::AtOnce;
+            self.todo = true;
+        }
         self.permits.check();
         let mut has_expired = false;
         while self.permits.expire() {
@@ -184,68 +242,98 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
         }
     }
 
-    /// Returns the place of a waiting task's waker, unless the task has stopped waiting.
-    fn slot(&mut self, who: Leader) -> Option<&mut Option<Waker>> {
-        match who {
-            Leader::Nobody => None,
-            Leader::Waiter(key) => self.permits.slot(key),
-            Leader::Call(key) => self.calls.slot(key),
-            Leader::Driver(key) => self.drivers.get_mut(key),
+    fn is_waiting(&mut self, task: Task) -> bool {
+        match task {
+            Task::Waiter(key) => self.permits.is_waiting(key),
+            Task::Call(_) | Task::Driver(_) => self.entry(task).is_some(),
+        }
+    }
+
+    /// Returns the place of a waiting task's waker, unless the task has stopped waiting. A waiter's is in the flag.
+    fn entry(&mut self, task: Task) -> Option<&mut Option<Waker>> {
+        match task {
+            Task::Waiter(_) => None,
+            Task::Call(key) => self.calls.waker(key),
+            Task::Driver(key) => self.drivers.get_mut(key),
         }
     }
 
     /// Keeps the waker of a task that waits.
-    pub(super) fn park(&mut self, who: Leader, prepared: &mut PreparedWaker<'_>) {
-        if self.armed == who {
-            self.flag.keep(prepared);
-        } else if let Some(slot) = self.slot(who) {
-            prepared.keep_in(slot);
+    pub(super) fn park(&mut self, task: Task, prepared: &mut PreparedWaker<'_>) {
+        match task {
+            Task::Waiter(key) if self.permits.is_waiting(key) => self.flag.keep_in_line(key, prepared),
+            _ if self.armed == Some(task) => self.flag.keep(prepared),
+            _ => {
+                if let Some(entry) = self.entry(task) {
+                    prepared.keep_in(entry);
+                }
+            }
         }
-    }
-
-    /// Takes the waker of the leader. It stays the leader, and parks again when it comes.
-    pub(super) fn leader_waker(&mut self) -> Option<Waker> {
-        if self.armed == self.leader { self.flag.swap(None) } else { self.slot(self.leader)?.take() }
     }
 
     /// Returns the waker of a task whose entry no longer waits, and had this waker.
-    pub(super) fn unpark(&mut self, who: Leader, waker: Option<Waker>) -> Option<Waker> {
-        if self.armed != who {
+    pub(super) fn unpark(&mut self, task: Task, waker: Option<Waker>) -> Option<Waker> {
+        if self.armed != Some(task) {
             return waker;
         }
-        self.armed = Leader::Nobody;
-        self.flag.swap(None)
+        self.armed = None;
+        self.flag.swap(None, false)
     }
 
-    /// Ends a section: makes sure that there is a leader as long as anyone waits, and that the flag has its waker.
-    /// Returns a waker that must be dropped outside the lock.
+    /// Takes the waker of the leader alone. It stays the leader, and parks again when it comes.
+    fn leader_waker(&mut self) -> Option<Waker> {
+        match self.leader? {
+            Task::Waiter(key) => self.flag.take_from_line(key),
+            leader if self.armed == Some(leader) => self.flag.swap(None, false),
+            leader => self.entry(leader)?.take(),
+        }
+    }
+
+    /// Returns whether the leader could be woken: it has come since it was woken last.
+    fn has_leader_waker(&mut self) -> bool {
+        match self.leader {
+            Some(leader) if self.armed == Some(leader) => self.flag.has_waker(),
+            Some(leader) => self.entry(leader).is_some_and(|entry| entry.is_some()),
+            None => false,
+        }
+    }
+
+    /// Wakes those who lead because the transport can make progress. Call it after [`settle`](Self::settle).
+    pub(super) fn wake_leaders(&mut self) {
+        self.wakes.extend(self.flag.take());
+    }
+
+    /// Ends a section: makes sure that there is a leader as long as any task has a waker, and that the flag has its
+    /// waker. Returns a waker that must be dropped outside the lock.
     #[must_use = "drop it once the client is unlocked"]
     pub(super) fn settle(&mut self) -> Option<Waker> {
         let mut old = None;
-        if self.slot(self.leader).is_none() {
-            // The newest call, because in order it waits longest: the lead passes on as rarely as possible.
-            let driver = self.drivers.first().map(Leader::Driver);
-            let call = || self.calls.newest().map(Leader::Call);
-            let waiter = || self.permits.newest().map(Leader::Waiter);
-            self.lead(driver.or_else(call).or_else(waiter).unwrap_or(Leader::Nobody));
-        }
-        if self.armed != self.leader {
-            let waker = self.slot(self.leader).and_then(Option::take);
-            old = self.flag.swap(waker);
-            if let Some(slot) = self.slot(self.armed) {
-                *slot = old.take();
+        let is_gone = self.leader.is_none_or(|leader| !self.is_waiting(leader));
+        if is_gone || self.armed != self.leader {
+            // Back to its entry, or out if the task has stopped waiting.
+            if let Some(armed) = self.armed.take() {
+                old = self.flag.swap(None, false);
+                if let Some(entry) = self.entry(armed) {
+                    *entry = old.take();
+                }
             }
+            if is_gone {
+                let leader = self.next_leader();
+                self.set_leader(leader);
+            }
+            let waker = self.leader.and_then(|leader| self.entry(leader)?.take());
+            let none = self.flag.swap(waker, matches!(self.leader, Some(Task::Waiter(_))));
+            debug_assert!(none.is_none(), "the flag was emptied above");
             self.armed = self.leader;
             // A wake that came before has woken the previous leader, or nobody.
             self.todo |= self.io.is_some() && self.flag.is_set();
         }
         // A task that uses the transport looks at `todo` before it gives the transport back.
         if self.todo && self.io.is_some() {
-            let leader = self.leader_waker();
-            self.wakes.extend(leader);
+            self.wake_leaders();
         }
-        // After the waiters that it checks: they are in `wakes` already.
-        if self.permits.needs_check()
+        // After the tasks that it checks: they are in `wakes` already.
+        if (self.permits.needs_check() || matches!(self.flush, Flush::Awaited(_)))
             && self.checker != self.leader
             && let Some(leader) = self.leader_waker()
         {
@@ -255,21 +343,46 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
         old
     }
 
+    /// Chooses a leader. A task without a waker was woken and has not come, and might never; if it comes, it takes the
+    /// lead from a lesser one.
+    fn next_leader(&self) -> Option<Task> {
+        let mut drivers = std::iter::successors(self.drivers.first(), |key| self.drivers.next(*key));
+        let driver = drivers.find(|key| matches!(self.drivers.get(*key), Some(Some(_))));
+        // The newest call, because in order it waits longest: the lead passes on as rarely as possible.
+        let call = || self.calls.newest_parked().map(Task::Call);
+        let waiter = || self.permits.newest().map(Task::Waiter);
+        driver.map(Task::Driver).or_else(call).or_else(waiter)
+    }
+
     /// Releases the place of a call.
     pub(super) fn release(&mut self) {
-        if let Some((key, waker)) = self.permits.release() {
-            let waker = self.unpark(Leader::Waiter(key), waker);
+        if let Some(key) = self.permits.release() {
+            let waker = self.flag.take_from_line(key);
+            self.wakes.extend(waker);
+        }
+    }
+
+    /// Releases the place of a dropped call. Wakes a driver, whose owner may keep count of the places.
+    pub(super) fn release_discarded(&mut self) {
+        self.release();
+        self.discarded += 1;
+        if let Some(key) = self.drivers.first() {
+            let driver = Task::Driver(key);
+            let waker = match self.armed {
+                Some(armed) if armed == driver => self.flag.swap(None, false),
+                _ => self.drivers.get_mut(key).and_then(Option::take),
+            };
             self.wakes.extend(waker);
         }
     }
 
     /// Removes a handle from the line for a place. Returns its waker, to be dropped.
     pub(super) fn leave_line(&mut self, key: usize) -> Option<Waker> {
-        let (waker, was_granted) = self.permits.leave(key);
-        if was_granted {
+        let waker = self.flag.take_from_line(key);
+        if self.permits.leave(key) {
             self.release();
         }
-        self.unpark(Leader::Waiter(key), waker)
+        waker
     }
 
     /// Ends the client: every waiting call is woken and finds the cause. Returns the previous state, to be dropped.
@@ -280,13 +393,14 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             return Life::Failing(cause);
         }
         let before = std::mem::replace(&mut self.life, Life::Ended(Ended { cause, clean }));
-        let leader = self.unpark(self.armed, None);
+        let leader = self.armed.take().and_then(|_| self.flag.swap(None, false));
         self.wakes.extend(leader);
         while let Some(waker) = self.calls.next_waker() {
             self.wakes.push_back(waker);
         }
-        while let Some(waker) = self.permits.dissolve() {
-            self.wakes.push_back(waker);
+        while let Some(key) = self.permits.dissolve() {
+            let waker = self.flag.take_from_line(key);
+            self.wakes.extend(waker);
         }
         while let Some(key) = self.drivers.first() {
             self.wakes.extend(self.drivers.remove(key).flatten());
@@ -315,9 +429,9 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             None => Delivered::Unknown(answer),
         };
         match delivered {
-            Delivered::To(key, waker) => Ok((key, self.unpark(Leader::Call(key), waker))),
+            Delivered::To(key, waker) => Ok((key, self.unpark(Task::Call(key), waker))),
             Delivered::Abandoned(answer) => {
-                self.release();
+                self.release_discarded();
                 Err(answer)
             }
             Delivered::Unknown(answer) => {
@@ -331,11 +445,11 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
     pub(super) fn refuse(&mut self, key: usize, error: &Error) {
         match self.calls.answer(key, Err(error.clone())) {
             Delivered::To(key, waker) => {
-                let waker = self.unpark(Leader::Call(key), waker);
+                let waker = self.unpark(Task::Call(key), waker);
                 self.wakes.extend(waker);
             }
             // Dropped while the transport looked at its request.
-            Delivered::Abandoned(_) => self.release(),
+            Delivered::Abandoned(_) => self.release_discarded(),
             Delivered::Unknown(_) => {}
         }
     }
@@ -345,10 +459,10 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
         while let Some(key) = self.calls.oldest_sent() {
             match self.calls.answer(key, Err(error.clone())) {
                 Delivered::To(_, waker) => {
-                    let waker = self.unpark(Leader::Call(key), waker);
+                    let waker = self.unpark(Task::Call(key), waker);
                     self.wakes.extend(waker);
                 }
-                Delivered::Abandoned(_) => self.release(),
+                Delivered::Abandoned(_) => self.release_discarded(),
                 Delivered::Unknown(_) => return,
             }
         }

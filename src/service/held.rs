@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     correlate::Correlate,
-    exchange::{Leader, Life},
+    exchange::{Flush, Life, Task},
     shared_exchange::{ClientState, Io, SharedExchange},
 };
 use crate::{Error, Transport, transport::signal::Mark};
@@ -21,8 +21,8 @@ const BATCH: usize = 16;
 /// The work that a task has for the transport, in addition to the leader's reading.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
-    /// To read, if it leads.
-    Read,
+    /// To read, if it leads. `again`: it has waited before.
+    Read { again: bool },
     /// To write its new request, and to read if it leads.
     Write,
     /// To flush as it has promised, and to read if it leads.
@@ -38,22 +38,25 @@ pub(super) enum Want {
 ///
 /// # Flushing
 ///
-/// | `is_dirty` | `flusher` | who flushes |
+/// | `is_dirty` | [`Flush`] | who flushes |
 /// |---|---|---|
-/// | no | none | nobody: nothing was fed |
-/// | yes | none | this round, unless the transport was pending; then the leader, which it wakes |
-/// | yes | a call | that call, when it is polled again. Calls that run before then share its flush |
-/// | no | a call | nobody: another call has flushed meanwhile, or the transport did |
+/// | no | `AtOnce` | nobody: nothing was fed |
+/// | yes | `AtOnce` | this round, unless the transport was pending; then the leader, which it wakes |
+/// | yes | promised | the call that has promised, when it is polled again. Calls that run before then share its flush |
+/// | no | promised | nobody: another call has flushed meanwhile, or the transport did |
 ///
 /// The second call in flight makes such a promise, once the transport has accepted its request (`may_promise`, then
 /// `has_promised`). After answers that came several at a time (`burst`), the first one does, too. A call that is
-/// dropped passes its promise to the leader (`todo`).
+/// dropped passes its promise to the leader (`todo`), and so does one that does not come ([`Exchange::check`]). A flush
+/// that was begun goes on regardless (`is_flushing`), and a task that writes for others flushes for them.
+///
+/// [`Exchange::check`]: super::exchange::Exchange::check
 pub(super) struct Held<'a, T, Req, Res, C> {
     shared: &'a SharedExchange<T, Req, Res, C>,
     /// `None` once it is put back.
     io: Option<Pin<Box<Io<T, Res, C>>>>,
     /// The task.
-    me: Leader,
+    me: Task,
     /// The oldest request that is not sent, with its call's key and tag. It counts as sent until it is put back.
     in_hand: Option<(usize, u64, Req)>,
     /// A request that was put back after its call was dropped, to be dropped.
@@ -68,6 +71,9 @@ pub(super) struct Held<'a, T, Req, Res, C> {
     /// Whether this task's request is new, and other calls may share its flush.
     may_promise: bool,
     pub(super) has_promised: bool,
+    /// Whether the transport has accepted requests since the last look at the state, and whether those of other calls.
+    has_fed: bool,
+    has_fed_others: bool,
     has_begun: bool,
     /// The client's life as of the last look at the state.
     is_running: bool,
@@ -113,7 +119,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
     pub(super) fn take(
         shared: &'a SharedExchange<T, Req, Res, C>,
         state: &mut ClientState<T, Req, Res, C>,
-        me: Leader,
+        me: Task,
         want: Want,
         reads: bool,
     ) -> Option<Self> {
@@ -130,8 +136,12 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
             delivered: 0,
             reads,
             // A call that is alone flushes at once.
-            may_promise: want == Want::Write && state.flusher.is_none() && (state.burst || state.calls.waiting() > 1),
+            may_promise: want == Want::Write
+                && state.flush == Flush::AtOnce
+                && (state.burst || state.calls.waiting() > 1),
             has_promised: false,
+            has_fed: false,
+            has_fed_others: false,
             has_begun: false,
             is_running: state.is_running(),
             has_ended: false,
@@ -148,7 +158,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
         {
             self.withdrawn = Some(request);
             if is_free {
-                state.release();
+                state.release_discarded();
             }
         }
         let Some(io) = &mut self.io else { return };
@@ -159,7 +169,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
                 Ok((key, waker)) => {
                     self.delivered += 1;
                     state.burst = self.delivered > 1;
-                    if self.me == Leader::Call(key) {
+                    if self.me == Task::Call(key) {
                         self.spare = waker;
                     } else {
                         state.wakes.extend(waker);
@@ -172,13 +182,13 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
 
     /// Decides what to do next without the lock. Returns `false` if the transport is to be put back. `waits` is this
     /// task, unless it is done.
-    pub(super) fn plan(&mut self, state: &mut ClientState<T, Req, Res, C>, waits: Leader) -> bool {
+    pub(super) fn plan(&mut self, state: &mut ClientState<T, Req, Res, C>, waits: Option<Task>) -> bool {
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         self.round = Round::default();
         self.is_running = state.is_running();
         self.has_ended = state.ended().is_some();
         let Some(io) = &mut self.io else { return false };
-        let is_dirty = *io.as_mut().project().is_dirty;
+        let (is_dirty, is_flushing) = (io.is_dirty, io.is_flushing);
         if self.has_ended || self.budget == 0 {
             return false;
         }
@@ -196,20 +206,25 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
             self.in_hand = state.calls.next_unsent();
             self.round.has_more = state.calls.has_unsent();
         }
+        let has_fed = std::mem::take(&mut self.has_fed);
         if !is_first
             && std::mem::take(&mut self.may_promise)
             && is_dirty
-            && state.flusher.is_none()
-            && let Leader::Call(key) = waits
+            && !self.has_fed_others
+            && state.flush == Flush::AtOnce
+            && let Some(Task::Call(key)) = waits
         {
-            state.flusher = Some(key);
+            state.flush = Flush::Promised(key);
             self.has_promised = true;
+        } else if has_fed && !self.has_fed_others {
+            state.await_flush(waits);
         }
-        self.round.flushes = self.is_running && !self.blocked.flushing && !self.may_promise && state.flusher.is_none();
+        let is_due = state.flush == Flush::AtOnce || is_flushing || std::mem::take(&mut self.has_fed_others);
+        self.round.flushes = self.is_running && !self.blocked.flushing && !self.may_promise && is_due;
         if self.reads && !self.blocked.reading {
             self.round.reads = state.wanted().min(BATCH).min(self.budget);
         }
-        let is_driver = matches!(self.me, Leader::Driver(_));
+        let is_driver = matches!(self.me, Task::Driver(_));
         self.round.closes = is_driver && self.round.reads == 0 && !self.blocked.closing && self.shared.is_left(state);
         self.budget -= usize::from(self.round.reads == 0);
         let writes = self.in_hand.is_some() || (self.round.flushes && is_dirty);
@@ -220,7 +235,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
     pub(super) fn put_back(&mut self, state: &mut ClientState<T, Req, Res, C>) {
         // Where the transport was not pending, it does not wake for the rest.
         state.todo |= self.budget == 0 || (self.reads && !self.blocked.reading);
-        state.todo |= !matches!(self.me, Leader::Driver(_)) && self.shared.is_left(state);
+        state.todo |= !matches!(self.me, Task::Driver(_)) && self.shared.is_left(state);
         if state.ended().is_none() {
             state.io = self.io.take();
         }
@@ -369,7 +384,11 @@ where
         let sent = io.transport.start_send(io.correlate.request(tag, request)).map_err(Into::into);
         self.at_stake = AtStake::Sent;
         match sent {
-            Ok(()) => *io.is_dirty = true,
+            Ok(()) => {
+                *io.is_dirty = true;
+                self.has_fed = true;
+                self.has_fed_others |= self.me != Task::Call(key);
+            }
             // The transport rejects this message and is otherwise intact. It need not mark a message that is too large
             // as a rejection: its own failures come from its other methods.
             Err(error) if error.is_rejection() || error.is_too_large() => {
@@ -394,6 +413,7 @@ where
         let mark = Mark::now();
         let flushed = io.transport.poll_flush(cx).map_err(Into::into);
         *io.is_dirty = !matches!(flushed, Poll::Ready(Ok(())));
+        *io.is_flushing = flushed.is_pending();
         self.look(mark);
         match flushed {
             Poll::Ready(Ok(())) => {}
@@ -515,8 +535,7 @@ impl<T, Req, Res, C> Drop for Held<'_, T, Req, Res, C> {
         self.put_back(&mut state);
         let old = state.settle();
         if shared.flag.resume() {
-            let leader = state.leader_waker();
-            state.wakes.extend(leader);
+            state.wake_leaders();
         }
         shared.unlock(state);
         drop((old, before));

@@ -1,6 +1,6 @@
 //! The number of calls in flight, and the queue of calls that wait for a place. Pure.
 
-use std::{collections::VecDeque, task::Waker};
+use std::collections::VecDeque;
 
 use super::list::List;
 
@@ -11,15 +11,10 @@ use super::list::List;
 /// [checks](Self::check) twice whether the waiter has come, and takes its place away otherwise.
 pub(super) struct Permits {
     free: usize,
-    queue: List<Waiter>,
+    queue: List<Turn>,
     /// The waiters with a granted place that they have not claimed, and the value of `checks` at that time.
     granted: VecDeque<(usize, u64)>,
     checks: u64,
-}
-
-struct Waiter {
-    waker: Option<Waker>,
-    turn: Turn,
 }
 
 /// ```text
@@ -31,7 +26,7 @@ struct Waiter {
 /// ```
 ///
 /// Only a waiter that is `Waiting` is in the queue. A waiter that comes after its turn has expired is the first again.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     Waiting,
     Granted,
@@ -53,18 +48,18 @@ impl Permits {
         free
     }
 
-    /// Joins the end of the queue, without a waker yet.
+    /// Joins the end of the queue.
     pub(super) fn wait(&mut self) -> usize {
-        self.queue.push_back(Waiter { waker: None, turn: Turn::Waiting })
+        self.queue.push_back(Turn::Waiting)
     }
 
     /// Takes the place that was granted to a waiter, which leaves the queue. Returns whether there was one.
     pub(super) fn claim(&mut self, key: usize) -> bool {
         let granted = match self.queue.get_mut(key) {
-            None | Some(Waiter { turn: Turn::Granted, .. }) => true,
-            Some(Waiter { turn: Turn::Waiting, .. }) => false,
-            Some(waiter) => {
-                waiter.turn = Turn::Waiting;
+            None | Some(Turn::Granted) => true,
+            Some(Turn::Waiting) => false,
+            Some(turn) => {
+                *turn = Turn::Waiting;
                 self.queue.first().is_none() && self.take() || {
                     self.queue.link_front(key);
                     false
@@ -78,9 +73,9 @@ impl Permits {
         granted
     }
 
-    /// Releases a place. Returns the waiter that got it, and its waker.
-    #[must_use]
-    pub(super) fn release(&mut self) -> Option<(usize, Option<Waker>)> {
+    /// Releases a place. Returns the waiter that got it.
+    #[must_use = "wake it"]
+    pub(super) fn release(&mut self) -> Option<usize> {
         // Granted to the first waiter by name, not put back: a newcomer that polls first cannot overtake it.
         let Some(key) = self.queue.first() else {
             self.free += 1;
@@ -88,16 +83,15 @@ impl Permits {
         };
         // A waiter with a granted place still has its key, but is out of the queue.
         self.queue.unlink(key);
-        let waiter = self.queue.get_mut(key)?;
-        waiter.turn = Turn::Granted;
+        *self.queue.get_mut(key)? = Turn::Granted;
         self.granted.push_back((key, self.checks));
-        Some((key, waiter.waker.take()))
+        Some(key)
     }
 
-    /// Removes a waiter. Returns its waker, and whether a place was granted to it, which is to be released.
-    pub(super) fn leave(&mut self, key: usize) -> (Option<Waker>, bool) {
+    /// Removes a waiter. Returns whether a place was granted to it, which is to be released.
+    pub(super) fn leave(&mut self, key: usize) -> bool {
         self.forget_grant(key);
-        self.queue.remove(key).map_or((None, false), |waiter| (waiter.waker, waiter.turn == Turn::Granted))
+        self.queue.remove(key) == Some(Turn::Granted)
     }
 
     fn forget_grant(&mut self, key: usize) {
@@ -125,8 +119,8 @@ impl Permits {
             return false;
         }
         self.granted.pop_front();
-        if let Some(waiter) = self.queue.get_mut(key) {
-            waiter.turn = Turn::Expired;
+        if let Some(turn) = self.queue.get_mut(key) {
+            *turn = Turn::Expired;
         }
         true
     }
@@ -141,20 +135,16 @@ impl Permits {
         self.queue.first()
     }
 
-    /// Returns the place of a waiter's waker while it waits.
-    pub(super) fn slot(&mut self, key: usize) -> Option<&mut Option<Waker>> {
-        self.queue.get_mut(key).filter(|waiter| waiter.turn == Turn::Waiting).map(|waiter| &mut waiter.waker)
+    /// Returns whether this waiter waits, and no place was granted to it.
+    pub(super) fn is_waiting(&self, key: usize) -> bool {
+        self.queue.get(key) == Some(&Turn::Waiting)
     }
 
-    /// Ends the queue, because there will be no more places. Returns one waker after another.
-    pub(super) fn dissolve(&mut self) -> Option<Waker> {
-        while let Some(key) = self.queue.first() {
-            self.queue.unlink(key);
-            if let Some(waker) = self.queue.get_mut(key).and_then(|waiter| waiter.waker.take()) {
-                return Some(waker);
-            }
-        }
-        None
+    /// Ends the queue, because there will be no more places. Returns one waiter after another.
+    pub(super) fn dissolve(&mut self) -> Option<usize> {
+        let key = self.queue.first()?;
+        self.queue.unlink(key);
+        Some(key)
     }
 }
 
@@ -178,7 +168,7 @@ mod tests {
         let mut permits = Permits::new(0);
         let (first, second) = (permits.wait(), permits.wait());
         assert!(permits.release().is_some());
-        assert!(permits.leave(first).1);
+        assert!(permits.leave(first));
         assert!(permits.release().is_some());
         assert!(permits.claim(second));
         assert!(permits.release().is_none());
@@ -194,12 +184,12 @@ mod tests {
         permits.check();
         assert!(permits.expire());
         assert!(!permits.expire());
-        assert!(permits.release().is_some_and(|(key, _)| key == second));
+        assert!(permits.release().is_some_and(|key| key == second));
         assert!(permits.claim(second));
         assert!(!permits.claim(first));
-        assert!(permits.release().is_some_and(|(key, _)| key == first));
+        assert!(permits.release().is_some_and(|key| key == first));
         assert!(permits.claim(first));
-        assert!(permits.release().is_some_and(|(key, _)| key == third));
+        assert!(permits.release().is_some_and(|key| key == third));
         permits.check();
         permits.check();
         // Nobody else wants the place.

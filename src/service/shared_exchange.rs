@@ -13,7 +13,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{
-    exchange::{Exchange, Leader},
+    exchange::{Exchange, Flush, Task},
     wake_flag::WakeFlag,
 };
 use crate::Error;
@@ -47,6 +47,8 @@ pin_project! {
         pub(super) read: VecDeque<(Option<u64>, Result<Res, Error>)>,
         // Whether something was fed and is not flushed.
         pub(super) is_dirty: bool,
+        // Whether a flush was begun, and the transport was pending in it.
+        pub(super) is_flushing: bool,
     }
 }
 
@@ -72,7 +74,7 @@ impl<T, Req, Res, C> SharedExchange<T, Req, Res, C> {
     pub(super) fn new(transport: T, correlate: C, in_order: bool, limit: usize) -> Self {
         let flag = Arc::new(WakeFlag::default());
         let waker = Waker::from(flag.clone());
-        let io = Box::pin(Io { transport, correlate, read: VecDeque::new(), is_dirty: false });
+        let io = Box::pin(Io { transport, correlate, read: VecDeque::new(), is_dirty: false, is_flushing: false });
         let state = Mutex::new(Exchange::new(io, flag.clone(), in_order, limit));
         Self { state, flag, waker, handles: AtomicUsize::new(1) }
     }
@@ -133,30 +135,34 @@ impl<T, Req, Res, C> SharedExchange<T, Req, Res, C> {
         }
     }
 
-    /// Drops a call that has no answer yet, or whose answer was not taken.
-    pub(super) fn forget(&self, stage: Stage<Req>) {
+    /// Drops a call that has no answer yet, or whose answer was not taken. Returns whether its place stays taken until
+    /// its answer comes.
+    pub(super) fn forget(&self, stage: Stage<Req>) -> bool {
         let key = match stage {
-            Stage::Refused | Stage::Done => return,
+            Stage::Refused | Stage::Done => return false,
             Stage::New(_) => None,
             Stage::Waiting(key) => Some(key),
         };
+        let mut is_kept = false;
         let garbage = self.change(|state| {
             // In order, the answer will come and must be told apart from the next one.
             let keep = state.in_order && state.ended().is_none();
             let (rest, free) = key.map_or((None, true), |key| state.calls.forget(key, keep));
+            is_kept = key.is_some() && !free;
             if free {
                 state.release();
             }
-            let waker = key.and_then(|key| state.unpark(Leader::Call(key), None));
-            if key.is_some() && state.flusher == key {
+            let waker = key.and_then(|key| state.unpark(Task::Call(key), None));
+            if key.is_some_and(|key| state.flush.is_promised_by(key)) {
                 // The leader performs the flush that this call had promised.
-                state.flusher = None;
+                state.flush = Flush::AtOnce;
                 state.todo = true;
             }
             state.todo |= self.is_left(state);
             (rest, waker)
         });
         drop((garbage, stage));
+        is_kept
     }
 
     /// Returns whether only a driver is left.
@@ -179,7 +185,7 @@ impl<T, Req, Res, C> SharedExchange<T, Req, Res, C> {
     pub(super) fn leave(&self, key: usize) {
         let garbage = self.change(|state| {
             let waker = state.drivers.remove(key).flatten();
-            state.unpark(Leader::Driver(key), waker)
+            state.unpark(Task::Driver(key), waker)
         });
         drop(garbage);
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::sync::{
-    Mutex,
+    Mutex, MutexGuard,
     atomic::{
         AtomicBool,
         Ordering::{Relaxed, SeqCst},
@@ -30,13 +30,33 @@ use crate::transport::wakers::PreparedWaker;
 ///
 /// The flag is cleared directly before the transport is polled. A task that passes the lead on looks at the flag after
 /// that, because the wake may have reached the previous leader.
+///
+/// The wakers of the handles that wait for a place are here, too. While the leader is one of them, a wake reaches all:
+/// the future that polled a handle may have been dropped, and nobody could tell which of the handles still comes.
 #[derive(Default)]
 pub(super) struct WakeFlag {
     /// Whether something happened since the transport was last polled.
     is_set: AtomicBool,
     /// Whether a task is polling the transport. That task checks `is_set` after it clears this flag.
     is_deferred: AtomicBool,
-    leader: Mutex<Option<Waker>>,
+    wakers: Mutex<Wakers>,
+}
+
+#[derive(Default)]
+struct Wakers {
+    leader: Option<Waker>,
+    /// The wakers of the handles in line, each at the index that is its key in the line.
+    line: Vec<Option<Waker>>,
+    /// Whether the line leads.
+    line_leads: bool,
+}
+
+impl Wakers {
+    /// Takes the wakers of those who lead.
+    fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        let line = if self.line_leads { std::mem::take(&mut self.line) } else { Vec::new() };
+        self.leader.take().into_iter().chain(line.into_iter().flatten())
+    }
 }
 
 impl WakeFlag {
@@ -67,14 +87,46 @@ impl WakeFlag {
         self.is_set.swap(false, SeqCst);
     }
 
-    /// Replaces the waker of the leader.
-    pub(super) fn swap(&self, leader: Option<Waker>) -> Option<Waker> {
-        std::mem::replace(&mut *self.leader.lock().unwrap_or_else(PoisonError::into_inner), leader)
+    fn wakers(&self) -> MutexGuard<'_, Wakers> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the waker of the leader. If `line_leads`, the leader is the line, and the waker is `None`.
+    pub(super) fn swap(&self, leader: Option<Waker>, line_leads: bool) -> Option<Waker> {
+        let mut wakers = self.wakers();
+        wakers.line_leads = line_leads;
+        std::mem::replace(&mut wakers.leader, leader)
     }
 
     /// Keeps the waker of the task that is the leader already.
     pub(super) fn keep(&self, prepared: &mut PreparedWaker<'_>) {
-        prepared.keep_in(&mut self.leader.lock().unwrap_or_else(PoisonError::into_inner));
+        prepared.keep_in(&mut self.wakers().leader);
+    }
+
+    /// Returns whether the leader's waker is here.
+    pub(super) fn has_waker(&self) -> bool {
+        self.wakers().leader.is_some()
+    }
+
+    /// Keeps the waker of a handle in line.
+    pub(super) fn keep_in_line(&self, key: usize, prepared: &mut PreparedWaker<'_>) {
+        let line = &mut self.wakers().line;
+        if line.len() <= key {
+            line.resize_with(key + 1, || None);
+        }
+        if let Some(slot) = line.get_mut(key) {
+            prepared.keep_in(slot);
+        }
+    }
+
+    /// Takes the waker of a handle in line.
+    pub(super) fn take_from_line(&self, key: usize) -> Option<Waker> {
+        self.wakers().line.get_mut(key)?.take()
+    }
+
+    /// Takes the wakers of those who lead.
+    pub(super) fn take(&self) -> impl Iterator<Item = Waker> + use<> {
+        self.wakers().take()
     }
 }
 
@@ -96,10 +148,9 @@ impl Wake for WakeFlag {
             return;
         }
         fence_for_loom();
-        if !self.is_deferred.load(SeqCst)
-            && let Some(leader) = self.swap(None)
-        {
-            leader.wake();
+        if !self.is_deferred.load(SeqCst) {
+            let leaders = self.take();
+            leaders.for_each(Waker::wake);
         }
     }
 }
@@ -157,7 +208,7 @@ mod models {
             let mut seen = false;
             if !polls && !self.flag.is_set() {
                 // The lead passes on without a poll: the flag is looked at after its waker is replaced.
-                drop(self.flag.swap(Some(waker.clone())));
+                drop(self.flag.swap(Some(waker.clone()), false));
                 if self.flag.is_set() {
                     waker.wake();
                 }
@@ -166,7 +217,7 @@ mod models {
             self.flag.defer();
             self.flag.clear();
             seen |= self.progress.load(SeqCst) > 0;
-            drop(self.flag.swap(Some(waker.clone())));
+            drop(self.flag.swap(Some(waker.clone()), false));
             if self.flag.resume() {
                 waker.wake();
             }

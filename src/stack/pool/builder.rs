@@ -59,7 +59,8 @@ impl<S> PoolBuilder<S> {
         }
     }
 
-    /// Sets the maximum number of connections, including those being opened. Defaults to 8.
+    /// Sets the maximum number of connections. Defaults to 8. Connections that are being opened count, and so do idle
+    /// and old ones that finish their calls.
     #[must_use]
     pub const fn max_connections(mut self, connections: NonZeroUsize) -> Self {
         self.max_connections = connections;

@@ -60,10 +60,15 @@ impl<T, Req, Res, C> PoolCall<T, Req, Res, C> {
                     self.connections.release(id);
                 }
             }
-            Stage::Calling(id, call) => {
-                // First the call, then its room: the next call finds the client's place free.
+            Stage::Calling(id, mut call) => {
+                // First the call, then its room: the next call finds the client's place free. In order, the place of an
+                // abandoned call stays taken until its answer comes, and its room with it.
+                let is_kept = call.abandon();
                 drop(call);
-                self.connections.release(id);
+                match is_kept {
+                    true => self.connections.abandon(id),
+                    false => self.connections.release(id),
+                }
             }
         }
     }
@@ -117,7 +122,7 @@ where
     fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             let (id, mut client) = ready!(self.poll_grant(cx))?;
-            // By the pool's own count there is room; only a connection that has ended is not ready here.
+            // The pool counts a call at least as long as its client does, so only a connection that has ended is not ready.
             match (client.poll_ready(cx), self.request.take()) {
                 (Poll::Ready(Ok(())), Some(request)) => {
                     self.stage = Stage::Calling(id, client.call(request));

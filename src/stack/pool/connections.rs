@@ -113,15 +113,29 @@ impl<T, Req, Res, C> Connections<T, Req, Res, C> {
         self.handles.load(Relaxed) > 0
     }
 
-    /// Returns whether the pool has fewer connections than it must keep.
+    /// Returns whether the pool has fewer connections than it must keep, and may open another.
     pub(super) fn is_short(&self) -> bool {
-        self.slots().size() < self.settings.min_connections
+        self.slots().is_short(self.settings.min_connections)
     }
 
     /// Ends a call on a connection, whose room goes to the next waiting call.
     pub(super) fn release(&self, id: u64) {
         let mut slots = self.slots();
         slots.release(id);
+        self.grant(slots);
+    }
+
+    /// Abandons a call on a connection. Its room is free once its answer has come.
+    pub(super) fn abandon(&self, id: u64) {
+        let mut slots = self.slots();
+        slots.abandon(id);
+        self.grant(slots);
+    }
+
+    /// Frees the room of abandoned calls whose answers have come.
+    fn discard(&self, id: u64, calls: u64) {
+        let mut slots = self.slots();
+        (0..calls).for_each(|_| slots.discard(id));
         self.grant(slots);
     }
 
@@ -221,15 +235,23 @@ where
         tick.set(self.tick());
         let now = Instant::now();
         let end = now.checked_add(self.settings.max_lifetime).unwrap_or_else(|| now + FAR);
+        let mut discarded = 0;
         poll_fn(|cx| {
             if drive.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
+            }
+            // The client wakes its driver for each of them.
+            let before = std::mem::replace(&mut discarded, drive.discarded());
+            if discarded > before {
+                self.discard(id, discarded - before);
             }
             self.poll_age(id, &mut tick, end, cx);
             Poll::Pending
         })
         .await;
-        self.retire(id);
+        let (handle, connect) = self.slots().ended(id);
+        drop(handle);
+        self.open(connect);
     }
 
     /// Retires a connection that is idle or old. Its current calls go on.
@@ -246,11 +268,10 @@ where
     }
 
     /// Gives this connection no more calls.
-    pub(super) fn retire(self: &Arc<Self>, id: u64) {
-        let (handle, connect) = self.slots().remove(id);
+    pub(super) fn retire(&self, id: u64) {
+        let handle = self.slots().remove(id);
         // Without the lock: dropping the last handle of a client wakes its driver.
         drop(handle);
-        self.open(connect);
         self.keeper.wake();
     }
 

@@ -20,7 +20,7 @@
 //!
 //! A separate task reads from each connection all the time, so a connection that ends is removed at once; its calls
 //! fail with the cause. A silent connection is detected by a heartbeat layer per connection, as in the example. An idle
-//! or old connection is closed when its calls are done.
+//! or old connection is closed when its calls are done, and counts against `max_connections` until then.
 //!
 //! # Minimum number of connections
 //!
@@ -40,9 +40,11 @@
 //!
 //! # Cancel safety
 //!
-//! Dropping a call gives up its place, as with a [`Client`](crate::service::Client). With in-order answers, a
-//! connection whose calls are dropped faster than their answers come fills up with abandoned calls. It then gets no
-//! more calls, and another connection is opened.
+//! Dropping a call abandons it, as with a [`Client`](crate::service::Client). With tags, its room on the connection is
+//! free at once. With in-order answers, an abandoned call whose request was sent keeps its room until its answer has
+//! come and is discarded. Calls that time out therefore neither close a connection nor open more than
+//! [`max_connections`](PoolBuilder::max_connections). A connection that has only abandoned calls and gives no answer
+//! for [`idle_timeout`](PoolBuilder::idle_timeout) is closed as an idle one.
 //!
 //! # Cost
 //!

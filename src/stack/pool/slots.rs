@@ -15,12 +15,22 @@ pub(super) struct Limits {
     pub(super) waiting: usize,
 }
 
-/// The open connections, each with its load, and the line of calls that wait for one.
+/// The connections, each with its load, and the line of calls that wait for one.
+///
+/// ```text
+///   begin         opened              remove, clear               ended
+/// --------> connecting ------> open -----------------> retired --------> (gone)
+///              \__ failed __> (gone)  \_____________ ended ____________/
+/// ```
+///
+/// All three count against [`Limits::connections`]: a retired connection is as open as any other to the server.
 pub(super) struct Slots<K> {
     limits: Limits,
     open: Vec<Slot<K>>,
     /// The number of connects under way.
     connecting: usize,
+    /// The number of connections that get no more calls and have not ended.
+    retired: usize,
     /// First come, first served. Each call is told once: of its connection, or of a failed connect.
     line: VecDeque<Waiting<K>>,
     next_id: u64,
@@ -36,9 +46,19 @@ struct Waiting<K> {
 struct Slot<K> {
     id: u64,
     handle: K,
+    /// The number of calls on it, including those that were abandoned and whose answers are still to come.
     load: usize,
-    /// The number of ticks that have passed without a call.
+    /// The number of the latter. Negative for a moment if an answer comes before its call is counted as abandoned.
+    abandoned: isize,
+    /// The number of ticks that have passed without a call, and without an answer to an abandoned one.
     quiet: u32,
+}
+
+impl<K> Slot<K> {
+    /// Returns whether nobody waits for an answer on this connection.
+    fn is_unused(&self) -> bool {
+        self.load.checked_add_signed(-self.abandoned) == Some(0)
+    }
 }
 
 /// The end of a call's wait: a connection, whose load includes the call, or the error of a failed connect.
@@ -56,7 +76,7 @@ pub(super) enum Admission<K> {
 
 impl<K: Clone> Slots<K> {
     pub(super) const fn new(limits: Limits) -> Self {
-        Self { limits, open: Vec::new(), connecting: 0, line: VecDeque::new(), next_id: 0 }
+        Self { limits, open: Vec::new(), connecting: 0, retired: 0, line: VecDeque::new(), next_id: 0 }
     }
 
     /// Finds a connection for a call, or a place in line. The number is that of the connect that the caller must start.
@@ -113,7 +133,7 @@ impl<K: Clone> Slots<K> {
     /// Begins a connect if there is room for another connection, and returns its number. It counts until it is
     /// [`opened`](Self::opened) or [`failed`](Self::failed).
     pub(super) fn begin(&mut self) -> Option<u64> {
-        if self.size() >= self.limits.connections {
+        if !self.has_room() {
             return None;
         }
         self.connecting += 1;
@@ -124,7 +144,7 @@ impl<K: Clone> Slots<K> {
     pub(super) fn opened(&mut self, handle: K) -> u64 {
         self.connecting = self.connecting.saturating_sub(1);
         let id = self.id();
-        self.open.push(Slot { id, handle, load: 0, quiet: 0 });
+        self.open.push(Slot { id, handle, load: 0, abandoned: 0, quiet: 0 });
         id
     }
 
@@ -157,43 +177,73 @@ impl<K: Clone> Slots<K> {
         failed.into_iter()
     }
 
+    fn slot(&mut self, id: u64) -> Option<&mut Slot<K>> {
+        self.open.iter_mut().find(|slot| slot.id == id)
+    }
+
     /// Ends a call on a connection. Then [grant](Self::grant) its room.
     pub(super) fn release(&mut self, id: u64) {
-        if let Some(slot) = self.open.iter_mut().find(|slot| slot.id == id) {
+        if let Some(slot) = self.slot(id) {
             slot.load = slot.load.saturating_sub(1);
             slot.quiet = 0;
         }
     }
 
+    /// Abandons a call on a connection. It keeps its room until its answer is [discarded](Self::discard).
+    pub(super) fn abandon(&mut self, id: u64) {
+        if let Some(slot) = self.slot(id) {
+            slot.abandoned += 1;
+        }
+    }
+
+    /// Ends an abandoned call on a connection, whose answer has come. Then [grant](Self::grant) its room.
+    pub(super) fn discard(&mut self, id: u64) {
+        if let Some(slot) = self.slot(id) {
+            slot.abandoned -= 1;
+        }
+        self.release(id);
+    }
+
     /// Counts another tick of a connection's idle time, and returns how many in a row were quiet. A pool that keeps
     /// `least` connections open does not count below that number.
     pub(super) fn tick(&mut self, id: u64, least: usize) -> u32 {
-        // The last connections never become idle: closing them would only open others.
+        // The last connections never become idle, because closing them would only open others. One that leaves its
+        // abandoned calls without an answer is worth replacing.
         let is_needed = self.open.len() <= least;
-        let Some(slot) = self.open.iter_mut().find(|slot| slot.id == id) else { return 0 };
-        slot.quiet = if slot.load > 0 || is_needed { 0 } else { slot.quiet + 1 };
+        let Some(slot) = self.slot(id) else { return 0 };
+        let is_quiet = slot.is_unused() && (slot.load > 0 || !is_needed);
+        slot.quiet = if is_quiet { slot.quiet + 1 } else { 0 };
         slot.quiet
     }
 
-    /// Removes a connection, so that it gets no more calls. Returns its handle, to be dropped without the lock, and the
-    /// number of a connect to start for the calls that wait.
-    pub(super) fn remove(&mut self, id: u64) -> (Option<K>, Option<u64>) {
-        let place = self.open.iter().position(|slot| slot.id == id);
-        let handle = place.map(|place| self.open.swap_remove(place).handle);
-        // Once per lost connection: a target that fails is not asked again and again for calls that wait.
-        let is_wanted = handle.is_some() && self.connecting < self.line.len();
-        let connect = if is_wanted { self.begin() } else { None };
+    /// Retires a connection: it gets no more calls. Returns its handle, to be dropped without the lock.
+    pub(super) fn remove(&mut self, id: u64) -> Option<K> {
+        let place = self.open.iter().position(|slot| slot.id == id)?;
+        self.retired += 1;
+        Some(self.open.swap_remove(place).handle)
+    }
+
+    /// Removes a connection that has ended. Returns its handle, to be dropped without the lock, and the number of a
+    /// connect to start for the calls that wait.
+    pub(super) fn ended(&mut self, id: u64) -> (Option<K>, Option<u64>) {
+        let handle = self.remove(id);
+        self.retired = self.retired.saturating_sub(1);
+        // Once per connection: a target that fails is not asked again and again for calls that wait.
+        let connect = if self.connecting < self.line.len() { self.begin() } else { None };
         (handle, connect)
     }
 
-    /// Removes the connections without a call. Returns their handles, to be dropped without the lock.
+    /// Retires the connections whose answers nobody waits for. Returns their handles, to be dropped without the lock.
     #[must_use = "drop it once the slots are unlocked"]
     pub(super) fn take_unused(&mut self) -> impl Sized + use<K> {
-        self.open.extract_if(.., |slot| slot.load == 0).collect::<Vec<_>>()
+        let unused = self.open.extract_if(.., |slot| slot.is_unused()).collect::<Vec<_>>();
+        self.retired += unused.len();
+        unused
     }
 
-    /// Removes all connections and waiting calls, to be dropped without the lock.
+    /// Retires all connections and removes the waiting calls, to be dropped without the lock.
     pub(super) fn clear(&mut self) -> impl Sized + use<K> {
+        self.retired += self.open.len();
         (std::mem::take(&mut self.open), std::mem::take(&mut self.line))
     }
 
@@ -208,9 +258,14 @@ impl<K: Clone> Slots<K> {
         self.open.len()
     }
 
-    /// Returns the number of connections that are open or being opened.
-    pub(super) fn size(&self) -> usize {
-        self.open.len() + self.connecting
+    /// Returns whether fewer than `least` connections take calls or are being opened, and another one may be opened.
+    pub(super) fn is_short(&self, least: usize) -> bool {
+        self.open.len() + self.connecting < least && self.has_room()
+    }
+
+    /// Returns whether another connection may be opened.
+    fn has_room(&self) -> bool {
+        self.open.len() + self.connecting + self.retired < self.limits.connections
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -340,7 +395,7 @@ mod tests {
         let connect = slots.begin().unwrap();
         let (_, mut waiting) = waits(slots.admit().0);
         assert_eq!(slots.failed(connect).count(), 0);
-        assert_eq!(slots.size(), 1, "no attempt is under way");
+        assert_eq!(slots.connecting, 0, "no attempt is under way");
         slots.release(id);
         grant(&mut slots);
         assert_eq!(waiting.try_recv().unwrap().unwrap().1, 'a');
@@ -352,7 +407,36 @@ mod tests {
         let id = slots.opened('a');
         used(slots.admit().0);
         let _waiting = waits(slots.admit().0);
-        assert!(matches!(slots.remove(id), (Some('a'), Some(_))));
-        assert_eq!(slots.remove(id), (None, None));
+        assert!(matches!(slots.ended(id), (Some('a'), Some(_))));
+        assert_eq!(slots.remove(id), None);
+    }
+
+    #[test]
+    fn a_retired_connection_counts_until_it_has_ended() {
+        let mut slots = slots(1, 1, 8);
+        let id = slots.opened('a');
+        used(slots.admit().0);
+        assert_eq!(slots.remove(id), Some('a'));
+        let (admission, connect) = slots.admit();
+        let _waiting = waits(admission);
+        assert!(connect.is_none());
+        assert!(!slots.is_short(1));
+        assert!(matches!(slots.ended(id), (None, Some(_))));
+    }
+
+    #[test]
+    fn an_abandoned_call_keeps_its_room_until_its_answer() {
+        let mut slots = slots(1, 1, 8);
+        let id = slots.opened('a');
+        used(slots.admit().0);
+        slots.abandon(id);
+        assert_eq!((slots.tick(id, 1), slots.tick(id, 1)), (1, 2));
+        let (_, mut waiting) = waits(slots.admit().0);
+        grant(&mut slots);
+        assert!(waiting.try_recv().is_err());
+        slots.discard(id);
+        grant(&mut slots);
+        assert_eq!(waiting.try_recv().unwrap().unwrap().1, 'a');
+        assert_eq!(slots.tick(id, 0), 0);
     }
 }

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod client;
+mod kept;
 mod reconnect;
 mod server;
 mod stack;

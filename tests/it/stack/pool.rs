@@ -476,6 +476,93 @@ fn a_waker_that_looks_at_the_pool_does_not_deadlock() {
     is_done.recv_timeout(Duration::from_secs(20)).expect("a deadlock, or a panic");
 }
 
+/// Makes a call that is abandoned once its request is on its way.
+async fn abandon(pool: &Doubling, number: u32) {
+    assert!(tokio::time::timeout(Duration::from_secs(1), call(pool, number)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_order_an_abandoned_call_keeps_its_room_until_its_answer_and_retires_no_connection() {
+    let target = Target::new(0);
+    let pool = target.pool().max_connections(1.try_into().unwrap()).calls_per_connection(2.try_into().unwrap());
+    let pool = pool.in_order();
+    for round in 1..=3 {
+        abandon(&pool, 1).await;
+        abandon(&pool, 2).await;
+        assert_eq!(pool.in_flight(), 2, "the answers are still to come");
+        let waiting = tokio::spawn(pool.clone().oneshot(3));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((pool.connections(), pool.waiting(), pool.connects()), (1, 1, 1), "round {round}");
+        target.answers.add_permits(1);
+        settle().await;
+        assert_eq!((pool.in_flight(), pool.waiting()), (2, 0), "the first answer has made room");
+        target.answers.add_permits(2);
+        assert_eq!(waiting.await.unwrap().unwrap(), 6);
+        settle().await;
+        assert_eq!((pool.in_flight(), pool.connections(), pool.connects()), (0, 1, 1));
+    }
+    assert_eq!(target.open.load(Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_connection_counts_until_it_has_ended() {
+    let target = Target::new(0);
+    let pool: Doubling =
+        target.pool().max_lifetime(Duration::from_secs(60)).max_connections(1.try_into().unwrap()).in_order();
+    let long = tokio::spawn(pool.clone().oneshot(1));
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    let next = tokio::spawn(pool.clone().oneshot(2));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((pool.connects(), pool.waiting(), target.open.load(Relaxed)), (1, 1, 1));
+    target.answers.add_permits(2);
+    assert_eq!(long.await.unwrap().unwrap(), 2);
+    assert_eq!(next.await.unwrap().unwrap(), 4);
+    assert_eq!((pool.connects(), target.open.load(Relaxed)), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_has_only_abandoned_calls_and_no_answers_is_retired_as_an_idle_one() {
+    let target = Target::new(0);
+    let one = 1.try_into().unwrap();
+    let pool: Doubling = target
+        .pool()
+        .max_connections(one)
+        .min_connections(1)
+        .calls_per_connection(one)
+        .idle_timeout(Duration::from_secs(8))
+        .in_order();
+    abandon(&pool, 1).await;
+    let waiting = tokio::spawn(pool.clone().oneshot(2));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((pool.connects(), pool.waiting()), (1, 1));
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!((pool.connects(), pool.waiting()), (2, 0));
+    target.answers.add_permits(2);
+    assert_eq!(waiting.await.unwrap().unwrap(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn abandoned_calls_keep_no_connection_without_a_handle() {
+    let target = Target::new(0);
+    for drops_call_first in [true, false] {
+        let pool = target.pool().in_order();
+        let call = tokio::spawn(pool.clone().oneshot(1));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if drops_call_first {
+            call.abort();
+            settle().await;
+            drop(pool);
+        } else {
+            drop(pool);
+            call.abort();
+        }
+        settle().await;
+        target.answers.add_permits(1);
+        settle().await;
+        assert_eq!((target.open.load(Relaxed), tasks()), (0, 0));
+    }
+}
+
 /// A connector whose attempts take the given times in milliseconds, one after the other, and fail where that says so.
 fn by_attempt(
     attempts: Vec<(u64, bool)>,

@@ -1,0 +1,222 @@
+//! Futures that are kept and not polled. The duties that they have taken on for others pass to tasks that are polled.
+
+use std::{
+    num::NonZeroUsize,
+    task::{Poll, Waker},
+};
+
+use tower_transport::{
+    Channel, Error, channel,
+    service::{ByTag, Call, Client, Correlate, InOrder, Tagged},
+    test_util::WakeCount,
+};
+
+use crate::service::support::{Buffered, InOrderClient, call, poll, poll_once, poll_ready, receive, send};
+
+/// A task that is polled whenever it was woken.
+struct Task<F> {
+    future: F,
+    woken: std::sync::Arc<WakeCount>,
+    waker: Waker,
+}
+
+impl<F: Future + Unpin> Task<F> {
+    /// Polls the future for the first time; it must wait.
+    fn begun(future: F) -> Self {
+        let (woken, waker) = WakeCount::new();
+        let mut task = Self { future, woken, waker };
+        assert!(task.poll().is_pending());
+        task
+    }
+
+    fn poll(&mut self) -> Poll<F::Output> {
+        self.woken.take();
+        poll(&mut self.future, &self.waker)
+    }
+
+    /// Polls the future if it was woken.
+    fn run(&mut self) -> Poll<F::Output> {
+        if self.woken.take() > 0 { self.poll() } else { Poll::Pending }
+    }
+}
+
+fn answer(polled: Poll<Result<u32, Error>>) -> Option<u32> {
+    match polled {
+        Poll::Ready(answer) => Some(answer.unwrap()),
+        Poll::Pending => None,
+    }
+}
+
+fn limited(limit: usize) -> (InOrderClient, Channel<u32, u32>) {
+    let (here, there) = channel(64);
+    (Client::with_max_in_flight(here, InOrder, NonZeroUsize::new(limit).unwrap()), there)
+}
+
+fn buffered(capacity: usize) -> (Client<Buffered<u32, u32>, u32, u32>, Channel<u32, u32>) {
+    let (here, there) = channel(capacity);
+    (Client::in_order(Buffered::new(here).0), there)
+}
+
+fn received(there: &mut Channel<u32, u32>) -> Vec<u32> {
+    std::iter::from_fn(|| receive(there)).collect()
+}
+
+#[test]
+fn a_call_that_promised_to_flush_and_is_kept_holds_up_no_other_request() {
+    for has_driver in [false, true] {
+        let (mut client, mut there) = buffered(64);
+        let mut driver = has_driver.then(|| Task::begun(client.drive()));
+        let mut first = Task::begun(call(&mut client, 0));
+        let mut kept = call(&mut client, 1);
+        assert!(poll_once(&mut kept).is_pending());
+        let mut last = Task::begun(call(&mut client, 2));
+        for _ in 0..4 {
+            assert_eq!((answer(first.run()), answer(last.run())), (None, None));
+            assert!(driver.as_mut().is_none_or(|driver| driver.run().is_pending()));
+        }
+        assert_eq!(received(&mut there), [0, 1, 2]);
+        (0..3).for_each(|number| send(&mut there, number));
+        for _ in 0..4 {
+            _ = (driver.as_mut().map(|driver| driver.run().is_pending()), first.run());
+        }
+        assert!(last.woken.take() > 0);
+        assert_eq!(answer(last.poll()), Some(2));
+        assert_eq!(answer(poll_once(&mut kept)), Some(1));
+    }
+}
+
+#[test]
+fn a_call_that_leads_and_promised_to_flush_and_is_kept_holds_up_no_other_request() {
+    let (mut client, mut there) = buffered(64);
+    // Several answers at a time: the next call that is alone promises, too.
+    let mut calls = [0, 1].map(|number| Task::begun(call(&mut client, number)));
+    assert_eq!(calls.each_mut().map(|call| answer(call.run())), [None, None]);
+    assert_eq!(received(&mut there), [0, 1]);
+    [10, 11].into_iter().for_each(|number| send(&mut there, number));
+    assert_eq!(calls.each_mut().map(|call| answer(call.run())), [Some(10), Some(11)]);
+    let mut kept = call(&mut client, 2);
+    assert!(poll_once(&mut kept).is_pending());
+    assert_eq!(received(&mut there), [0; 0]);
+    let mut last = Task::begun(call(&mut client, 3));
+    for _ in 0..4 {
+        assert_eq!(answer(last.run()), None);
+    }
+    assert_eq!(received(&mut there), [2, 3]);
+}
+
+#[test]
+fn a_promise_to_flush_that_is_not_kept_holds_up_no_flush_that_was_begun() {
+    let (mut client, mut there) = buffered(1);
+    let mut first = Task::begun(call(&mut client, 0));
+    // Its flush is pending: the channel is full.
+    let mut second = Task::begun(call(&mut client, 1));
+    assert_eq!(answer(second.run()), None);
+    let mut kept = call(&mut client, 2);
+    assert!(poll_once(&mut kept).is_pending());
+    let mut came = Vec::new();
+    for _ in 0..4 {
+        came.extend(received(&mut there));
+        assert_eq!((answer(first.run()), answer(second.run())), (None, None));
+    }
+    assert_eq!(came[..2], [0, 1]);
+}
+
+#[test]
+fn a_call_takes_the_lead_from_a_driver_that_was_woken_and_is_kept() {
+    let (mut client, mut there) = limited(8);
+    let mut kept = client.drive();
+    assert!(poll_once(&mut kept).is_pending());
+    let mut calls = [1, 2, 3].map(|number| Task::begun(call(&mut client, number)));
+    assert!(calls.iter_mut().all(|call| call.run().is_pending()));
+    send(&mut there, 10);
+    assert!(calls.iter().all(|call| call.woken.take() == 0), "the driver was woken");
+    assert_eq!(answer(calls[2].poll()), None);
+    assert_eq!(answer(calls[0].run()), Some(10));
+    // From now on the wakes reach a call.
+    send(&mut there, 20);
+    assert_eq!(answer(calls[2].run()), None);
+    assert_eq!(answer(calls[1].run()), Some(20));
+    send(&mut there, 30);
+    assert_eq!(answer(calls[2].run()), Some(30));
+}
+
+#[test]
+fn the_lead_passes_to_a_call_that_can_be_woken_and_not_to_one_that_has_not_come() {
+    let (here, mut there) = channel::<Tagged<u32>, Tagged<u32>>(64);
+    let mut client = Client::by_tag(here);
+    let mut first = Task::begun(call(&mut client, 1));
+    let mut second = Task::begun(call(&mut client, 2));
+    let mut kept = call(&mut client, 3);
+    assert!(poll_once(&mut kept).is_pending());
+    assert!(first.run().is_pending() && second.run().is_pending());
+    let tags: Vec<_> = std::iter::from_fn(|| receive(&mut there)).map(|request| request.tag).collect();
+    // The lead passes to the newest call, which is woken and does not come.
+    send(&mut there, Tagged { tag: tags[0], value: 10 });
+    assert_eq!(answer(first.run()), Some(10));
+    let mut late = Task::begun(call(&mut client, 4));
+    let tag = receive(&mut there).or_else(|| {
+        assert!(late.run().is_pending());
+        receive(&mut there)
+    });
+    let tag = tag.unwrap().tag;
+    send(&mut there, Tagged { tag: u64::MAX, value: 0 });
+    // One poll of another call is enough from here on.
+    assert_eq!(answer(late.poll()), None);
+    send(&mut there, Tagged { tag, value: 40 });
+    assert_eq!(answer(late.run()), Some(40));
+    send(&mut there, Tagged { tag: tags[1], value: 20 });
+    assert_eq!(answer(second.run()), Some(20));
+    assert_eq!(answer(poll_once(&mut kept)), None);
+}
+
+#[test]
+fn a_leader_that_is_kept_instead_of_checking_the_turns_is_replaced_by_a_handle_that_is_polled() {
+    for has_driver in [false, true] {
+        let (mut client, mut there) = limited(2);
+        let mut driver = has_driver.then(|| client.drive());
+        assert!(driver.as_mut().is_none_or(|driver| poll_once(driver).is_pending()));
+        let (mut first, mut leader) = (call(&mut client, 1), call(&mut client, 2));
+        assert!(poll_once(&mut first).is_pending() && poll_once(&mut leader).is_pending());
+        let (mut kept, mut waiting) = (client.clone(), client.clone());
+        let (woken, waker) = WakeCount::new();
+        assert!(poll_ready(&mut kept, Waker::noop()).is_pending());
+        assert!(poll_ready(&mut waiting, &waker).is_pending());
+        send(&mut there, 10);
+        // It frees the place for the handle that does not come, and leaves the check to the leader that does not either.
+        assert_eq!(answer(poll_once(&mut first)), Some(10));
+        let polls = (0..8).take_while(|_| poll_ready(&mut waiting, &waker).is_pending()).count();
+        assert!(polls < 4, "{polls} polls, woken {} times", woken.take());
+        assert!(poll_ready(&mut kept, Waker::noop()).is_pending());
+    }
+}
+
+#[test]
+fn a_cancelled_ready_of_the_last_handle_in_line_stops_no_handle_before_it() {
+    let (mut client, mut there) = limited(1);
+    let mut dropped = call(&mut client, 1);
+    assert!(poll_once(&mut dropped).is_pending());
+    drop(dropped);
+    let (mut waiting, mut kept) = (client.clone(), client.clone());
+    let (woken, waker) = WakeCount::new();
+    assert!(poll_ready(&mut waiting, &waker).is_pending());
+    assert!(poll_ready(&mut kept, Waker::noop()).is_pending());
+    send(&mut there, 10);
+    assert!(woken.take() > 0, "nobody reads the answer that frees the place");
+    assert!(poll_ready(&mut waiting, &waker).is_ready());
+}
+
+#[test]
+fn a_cancelled_ready_of_the_last_handle_stops_no_handle_when_the_last_call_is_dropped() {
+    let (mut client, mut there) = limited(1);
+    let mut dropped = call(&mut client, 1);
+    assert!(poll_once(&mut dropped).is_pending());
+    let (mut waiting, mut kept) = (client.clone(), client.clone());
+    let (woken, waker) = WakeCount::new();
+    assert!(poll_ready(&mut waiting, &waker).is_pending());
+    assert!(poll_ready(&mut kept, Waker::noop()).is_pending());
+    // The call was woken, and passes that on when it is dropped.
+    send(&mut there, 10);
+    drop(dropped);
+    assert!(woken.take() > 0, "nobody reads the answer that frees the place");
+    assert!(poll_ready(&mut waiting, &waker).is_ready());
+}
