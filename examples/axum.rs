@@ -93,13 +93,7 @@ async fn main() -> Result<(), BoxError> {
     println!("listening on {0}; open http://{0} in a browser", listener.local_addr()?);
     // axum ends its HTTP connections, which no longer include upgraded ones. The drain ends those.
     let restart = CloseFrame::new(CloseCode::RESTART, "the server restarts");
-    let (stopped, frame) = (drain.clone(), restart.clone());
-    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
-        stop().await;
-        println!("stopping: {} sessions are told", stopped.connections());
-        stopped.start(frame);
-    });
-    server.await?;
+    axum::serve(listener, app).with_graceful_shutdown(drain.start_on(stop(), restart.clone())).await?;
     println!("{}", drain.close(restart, Duration::from_secs(10)).await);
     Ok(())
 }

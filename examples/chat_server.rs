@@ -1,13 +1,15 @@
-//! A typed chat server in axum: JSON, a broadcast that no slow reader holds up, heartbeats, limits on rate and size, JWT,
-//! and a graceful shutdown on ctrl-c.
+//! A typed chat server in axum: JSON, a broadcast that no slow reader holds up, heartbeats, limits on rate and size,
+//! JWT, and a graceful shutdown on ctrl-c.
 //!
 //! ```text
 //! cargo run -p examples --bin chat_server                # prints a token; then, in other terminals:
 //! cargo run -p examples --bin chat_client -- TOKEN
 //! ```
+
 use axum::{Extension, Router, extract::State, response::Response, routing::any};
 use jsonwebtoken::{EncodingKey, Header};
-use std::{env, num::NonZeroU32, sync::Arc, sync::Mutex, sync::PoisonError, time::Duration};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{env, num::NonZeroU32, time::Duration};
 use tokio::{net::TcpListener, signal};
 use tower::ServiceBuilder;
 use tower_transport::{
@@ -84,14 +86,13 @@ async fn main() -> Result<(), BoxError> {
     let claims = serde_json::json!({ "sub": "ada", "aud": "chat", "exp": 4_102_444_800_u64 });
     println!("a token: {}", jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET))?);
     let room = Room::default();
-    let (drain, starting) = (room.drain.clone(), room.drain.clone());
+    let drain = room.drain.clone();
     let guard = AuthGuardLayer::new(JwtVerifier::<()>::new(JwtKey::hs256(SECRET)?, JwtRules::new().audience("chat")));
     let app = Router::new().route("/chat", any(chat)).with_state(room).layer(guard);
     let listener = TcpListener::bind(env::args().nth(1).as_deref().unwrap_or("127.0.0.1:3000")).await?;
     println!("listening on {}", listener.local_addr()?);
-    let frame = || CloseFrame::new(CloseCode::RESTART, "the server restarts");
-    let stop = async move { signal::ctrl_c().await.map_or((), |()| starting.start(frame())) };
-    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
-    println!("{}", drain.close(frame(), Duration::from_secs(10)).await);
+    let restart = CloseFrame::new(CloseCode::RESTART, "the server restarts");
+    axum::serve(listener, app).with_graceful_shutdown(drain.start_on(signal::ctrl_c(), restart.clone())).await?;
+    println!("{}", drain.close(restart, Duration::from_secs(10)).await);
     Ok(())
 }

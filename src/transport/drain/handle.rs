@@ -175,6 +175,31 @@ impl Drain {
         }
     }
 
+    /// Waits for `signal`, then [starts](Self::start) the drain. The future owns a clone of this handle and has no
+    /// other output, so it fits where a server expects the signal of its shutdown.
+    ///
+    /// ```no_run
+    /// # async fn serve(app: axum::Router, drain: tower_transport::transport::Drain) -> std::io::Result<()> {
+    /// use tower_transport::{CloseCode, CloseFrame};
+    ///
+    /// # let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    /// let restart = CloseFrame::new(CloseCode::RESTART, "new version");
+    /// let stop = drain.start_on(tokio::signal::ctrl_c(), restart);
+    /// axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before `signal` has resolved starts nothing.
+    pub fn start_on<F: Future>(&self, signal: F, frame: CloseFrame) -> impl Future<Output = ()> + use<F> {
+        let drain = self.clone();
+        async move {
+            signal.await;
+            drain.start(frame);
+        }
+    }
+
     /// [Starts](Self::start) the drain, and waits at most `within` until all connections are gone and their handlers
     /// have ended. Then it cuts the remaining ones. Connections that are being opened meanwhile are waited for and cut
     /// as well.

@@ -392,3 +392,17 @@ async fn an_optimized_acceptor_drains_and_counts_a_session_and_its_handler_once(
     assert!(acceptor.is_closed());
     assert_eq!(connect().await.unwrap_err().status(), Some(StatusCode::SERVICE_UNAVAILABLE));
 }
+
+#[tokio::test]
+async fn a_signal_starts_the_drain_and_a_future_dropped_before_it_does_not() {
+    let drain = Drain::new();
+    drop(drain.start_on(std::future::ready(()), restart()));
+    assert!(!drain.is_started());
+    let (signal, signalled) = tokio::sync::oneshot::channel::<()>();
+    let starting = tokio::spawn(drain.start_on(signalled, restart()));
+    tokio::task::yield_now().await;
+    assert!(!drain.is_started());
+    signal.send(()).unwrap();
+    starting.await.unwrap();
+    assert_eq!(drain.started().await, restart());
+}
