@@ -84,15 +84,16 @@ while let Some(order) = receiver.receive().await {
 //! With the feature `tracing` (default), a server logs what an operator has to know as events of
 //! [tracing](https://docs.rs/tracing). An event names the reason, the setting that applies, and the client's address if
 //! your server puts it into the request's extensions (`SocketAddr` or `IpAddr`). Queries, cookies and credentials are
-//! never logged. Nothing is logged per message. The targets are stable:
+//! never logged. Nothing is logged per message. The targets are stable, and a filter for one includes those below it:
 //!
 //! | target | events |
 //! |---|---|
 //! | `tower_transport::handshake` | handshakes and connections that a transport, a guard or a limit refuses |
 //! | `tower_transport::transport` | connections closed for what the peer sent, or cut in a close; a failing listener |
-//! | `tower_transport::layer` | connections that a layer closes, loses or makes again; sessions that are lost |
+//! | `tower_transport::layer` | connections that a layer closes |
+//! | `..::layer::{heartbeat, rate_limit, reconnect, resume}` | dead peers, peers over their limit, lost connections, lost sessions |
 //! | `tower_transport::service` | answers that the transport rejects, requests that cannot be read |
-//! | `tower_transport::stack` | sessions that do not begin, the choice of a transport |
+//! | `..::stack::{adaptive, optimized, pool}` | sessions that do not begin, the choice of a transport, failing pools |
 //! | `tower_transport` | the spans and events of `TraceLayer` (feature `trace`) |
 //!
 //! | level | for |

@@ -16,13 +16,20 @@ use http::{Extensions, HeaderMap, Request, StatusCode, Uri, header, request};
 
 use crate::{CloseCode, CloseFrame, Error};
 
-// The targets of all events: public modules, which do not change when files move. A filter for one of them is stable.
+// The targets of all events: public modules, which do not change when files move. A filter for one of them is stable,
+// and also applies to the targets below it.
 
 pub(crate) const HANDSHAKE: &str = "tower_transport::handshake";
 pub(crate) const TRANSPORT: &str = "tower_transport::transport";
 pub(crate) const LAYER: &str = "tower_transport::layer";
+pub(crate) const HEARTBEAT: &str = "tower_transport::layer::heartbeat";
+pub(crate) const RATE_LIMIT: &str = "tower_transport::layer::rate_limit";
+pub(crate) const RECONNECT: &str = "tower_transport::layer::reconnect";
+pub(crate) const RESUME: &str = "tower_transport::layer::resume";
 pub(crate) const SERVICE: &str = "tower_transport::service";
-pub(crate) const STACK: &str = "tower_transport::stack";
+pub(crate) const ADAPTIVE: &str = "tower_transport::stack::adaptive";
+pub(crate) const OPTIMIZED: &str = "tower_transport::stack::optimized";
+pub(crate) const POOL: &str = "tower_transport::stack::pool";
 
 /// The maximum length of a peer-supplied string in one field.
 const LONGEST: usize = 128;
@@ -56,13 +63,11 @@ impl Peer {
             Self::Ip(address) => address,
         }
     }
-}
 
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    const fn port(self) -> Option<u16> {
         match self {
-            Self::Socket(address) => address.fmt(f),
-            Self::Ip(address) => address.fmt(f),
+            Self::Socket(address) => Some(address.port()),
+            Self::Ip(_) => None,
         }
     }
 }
@@ -123,6 +128,7 @@ impl Throttle {
 
     /// Threads may disagree about a window for a moment. Then an event more or less is logged.
     fn admit_in(&self, window: u64) -> Option<u64> {
+        // The number of the last window's events is read and reset in one step, so that it is reported once.
         if self.window.swap(window, Relaxed) != window {
             return Some(self.seen.swap(1, Relaxed).saturating_sub(MOST));
         }
@@ -147,6 +153,7 @@ fn window() -> u64 {
 #[cfg(feature = "tracing")]
 macro_rules! throttled {
     ($level:ident, target: $target:expr, $($rest:tt)*) => {
+        // Asked first: events that nobody sees must not use up the window of those that somebody does.
         if tracing::event_enabled!(target: $target, throttled!(@ $level)) {
             static THROTTLE: Throttle = Throttle::new();
             if let Some(left_out) = THROTTLE.admit() {
@@ -179,7 +186,12 @@ pub(crate) fn accepted(transport: &'static str, status: StatusCode, time: Durati
         .record(time.as_secs_f64());
     #[cfg(feature = "tracing")]
     tracing::debug!(
-        target: HANDSHAKE, transport, ?time, peer = peer.map(tracing::field::display), "accepted a handshake"
+        target: HANDSHAKE,
+        ?time,
+        network.protocol.name = transport,
+        network.peer.address = peer.map(Peer::address).map(tracing::field::display),
+        network.peer.port = peer.and_then(Peer::port),
+        "accepted a handshake"
     );
 }
 
@@ -187,15 +199,43 @@ pub(crate) fn accepted(transport: &'static str, status: StatusCode, time: Durati
 pub(crate) fn upgrade_failed(transport: &'static str, peer: Option<Peer>) {
     #[cfg(feature = "tracing")]
     tracing::debug!(
-        target: HANDSHAKE, transport, peer = peer.map(tracing::field::display), "a client did not complete its upgrade"
+        target: HANDSHAKE,
+        {
+            network.protocol.name = transport,
+            network.peer.address = peer.map(Peer::address).map(tracing::field::display),
+            network.peer.port = peer.and_then(Peer::port),
+        },
+        "a client did not complete its upgrade"
     );
 }
 
 /// Logs that a heartbeat ended a connection.
 pub(crate) fn heartbeat_timed_out(interval: Duration, timeout: Duration) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(target: LAYER, ?interval, ?timeout, "heartbeat: the peer is dead, the connection is ended");
+    tracing::debug!(target: HEARTBEAT, ?interval, ?timeout, "heartbeat: the peer is dead, the connection is ended");
 }
+
+/// Logs that a rate limit held up or rejected a message: the first one of a connection, and the [`FREQUENT`]th.
+pub(crate) fn rate_limited(number: u32, is_rejected: bool, what: &str, burst: u32, interval: Duration) {
+    #[cfg(feature = "tracing")]
+    match (number, is_rejected) {
+        (1, true) => {
+            throttled!(debug, target: RATE_LIMIT, what, burst, ?interval, "rate limit: a message was rejected");
+        }
+        (1, false) => {
+            throttled!(debug, target: RATE_LIMIT, what, burst, ?interval, "rate limit: a message has to wait");
+        }
+        // A message that waits is what the user asked for; a peer that ignores its rejections is not.
+        (FREQUENT, true) => throttled!(
+            warn, target: RATE_LIMIT, rejected = number, what, burst, ?interval,
+            "rate limit: one connection or service keeps exceeding its limit"
+        ),
+        _ => {}
+    }
+}
+
+/// The number of rejections of one connection that is worth a person's attention.
+const FREQUENT: u32 = 100;
 
 /// Logs that a client's connection was lost, or an attempt failed. The first of a row is for an operator.
 pub(crate) fn reconnecting(attempt: u32, cause: &Error, after: Duration, was_connected: bool) {
@@ -203,7 +243,7 @@ pub(crate) fn reconnecting(attempt: u32, cause: &Error, after: Duration, was_con
     {
         macro_rules! event {
             ($level:ident, $what:literal) => {
-                tracing::$level!(target: LAYER, attempt, error = %cause, ?after, $what)
+                tracing::$level!(target: RECONNECT, attempt, error = %cause, ?after, $what)
             };
         }
         match attempt {
@@ -222,49 +262,49 @@ const REPEATED: u32 = 6;
 pub(crate) fn reconnected(connections: u64) {
     #[cfg(feature = "tracing")]
     if connections == 1 {
-        tracing::debug!(target: LAYER, "reconnect: connected");
+        tracing::debug!(target: RECONNECT, "reconnect: connected");
     } else {
-        tracing::info!(target: LAYER, connections, "reconnect: connected again");
+        tracing::info!(target: RECONNECT, connections, "reconnect: connected again");
     }
 }
 
 /// Logs that a client makes no further attempt.
 pub(crate) fn reconnect_failed(cause: &Error) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: LAYER, error = %cause, "reconnect: gave up, there is no further attempt");
+    tracing::warn!(target: RECONNECT, error = %cause, "reconnect: gave up, there is no further attempt");
 }
 
 /// Logs that a client's session could not be resumed.
 pub(crate) fn resume_fresh(lost: u64) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
-        target: LAYER, lost, "resume: the server does not have the session any more, and a new one begins"
+        target: RESUME, lost, "resume: the server does not have the session any more, and a new one begins"
     );
 }
 
 /// Logs that a client's session goes on.
 pub(crate) fn resume_resumed(replayed: u64) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(target: LAYER, replayed, "resume: the session goes on");
+    tracing::debug!(target: RESUME, replayed, "resume: the session goes on");
 }
 
 /// Logs that a client came back to a server that does not have its session any more.
 pub(crate) fn session_lost() {
     #[cfg(feature = "tracing")]
-    throttled!(info, target: LAYER, "resume: a client came back, but its session was over");
+    throttled!(info, target: RESUME, "resume: a client came back, but its session was over");
 }
 
 /// Logs that a session ended because its client did not come back.
 pub(crate) fn session_expired(ttl: Duration) {
     #[cfg(feature = "tracing")]
-    throttled!(info, target: LAYER, ?ttl, "resume: a session ended, its client did not come back (SessionStore::ttl)");
+    throttled!(info, target: RESUME, ?ttl, "resume: a session ended, its client did not come back (SessionStore::ttl)");
 }
 
 /// Logs that a session without a connection had to make room for another one.
 pub(crate) fn session_evicted(sessions: usize, sessions_per_key: usize) {
     #[cfg(feature = "tracing")]
     throttled!(
-        warn, target: LAYER, sessions, sessions_per_key,
+        warn, target: RESUME, sessions, sessions_per_key,
         "resume: a session ended to make room for a new one (SessionStore::sessions, sessions_per_key)"
     );
 }
@@ -278,13 +318,13 @@ pub(crate) fn keys_not_fetched(error: &Error) {
 /// Logs that a pool has another connection.
 pub(crate) fn pool_connected(connections: usize) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(target: STACK, connections, "pool: connected");
+    tracing::debug!(target: POOL, connections, "pool: connected");
 }
 
 /// Logs that a pool failed to connect.
 pub(crate) fn pool_not_connected(error: &Error) {
     #[cfg(feature = "tracing")]
-    throttled!(warn, target: STACK, %error, "pool: an attempt to connect failed");
+    throttled!(warn, target: POOL, %error, "pool: an attempt to connect failed");
 }
 
 /// Logs that a handshake, or a request that should have been one, was rejected.
@@ -293,6 +333,7 @@ pub(crate) fn refused<'a>(transport: &'static str, status: StatusCode, reason: &
     #[cfg(feature = "tracing")]
     {
         let Head { uri, headers, extensions } = head.into();
+        let peer = peer(extensions);
         use tracing::field::display;
 
         macro_rules! event {
@@ -300,12 +341,13 @@ pub(crate) fn refused<'a>(transport: &'static str, status: StatusCode, reason: &
                 throttled!(
                     $level,
                     target: HANDSHAKE,
-                    transport,
-                    status = status.as_u16(),
+                    network.protocol.name = transport,
+                    http.response.status_code = status.as_u16(),
                     reason,
-                    peer = peer(extensions).map(display),
+                    network.peer.address = peer.map(Peer::address).map(display),
+                    network.peer.port = peer.and_then(Peer::port),
                     origin = headers.get(header::ORIGIN).map(|origin| display(Quoted(origin.as_bytes()))),
-                    path = %Quoted(uri.path().as_bytes()),
+                    url.path = %Quoted(uri.path().as_bytes()),
                     "refused a handshake"
                 )
             };
@@ -331,10 +373,11 @@ pub(crate) fn closing(transport: &'static str, code: CloseCode, error: &Error, p
                 throttled!(
                     $level,
                     target: TRANSPORT,
-                    transport,
+                    network.protocol.name = transport,
                     code = code.get(),
                     %error,
-                    peer = peer.map(tracing::field::display),
+                    network.peer.address = peer.map(Peer::address).map(tracing::field::display),
+                    network.peer.port = peer.and_then(Peer::port),
                     "closed a connection because of what the peer sent"
                 )
             };
@@ -362,13 +405,21 @@ pub(crate) fn closed_by_layer(frame: &CloseFrame, error: &Error) {
 /// Logs that a guard admitted a request over no transport. Guards of this crate log the reason.
 pub(crate) fn not_admitted(status: StatusCode) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(target: HANDSHAKE, status = status.as_u16(), "a guard refused a session");
+    tracing::debug!(target: HANDSHAKE, { http.response.status_code = status.as_u16() }, "a guard refused a session");
 }
 
 /// Logs that a full server rejects a client before the client has sent a request.
 pub(crate) fn full(transport: &'static str, reason: &str, peer: net::SocketAddr) {
     #[cfg(feature = "tracing")]
-    throttled!(warn, target: HANDSHAKE, transport, reason, %peer, "refused a connection");
+    throttled!(
+        warn,
+        target: HANDSHAKE,
+        network.protocol.name = transport,
+        reason,
+        network.peer.address = %peer.ip(),
+        network.peer.port = peer.port(),
+        "refused a connection"
+    );
 }
 
 /// Logs that a server of calls could not send an answer, because the transport rejected it.
@@ -434,8 +485,10 @@ mod tests {
         let mut extensions = Extensions::new();
         assert!(peer(&extensions).is_none());
         extensions.insert(net::IpAddr::from([192, 0, 2, 1]));
-        assert_eq!(peer(&extensions).unwrap().to_string(), "192.0.2.1");
+        let ip = peer(&extensions).unwrap();
+        assert_eq!((ip.address().to_string().as_str(), ip.port()), ("192.0.2.1", None));
         extensions.insert(net::SocketAddr::from(([192, 0, 2, 1], 443)));
-        assert_eq!(peer(&extensions).unwrap().to_string(), "192.0.2.1:443");
+        let socket = peer(&extensions).unwrap();
+        assert_eq!((socket.address().to_string().as_str(), socket.port()), ("192.0.2.1", Some(443)));
     }
 }

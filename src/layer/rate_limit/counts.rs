@@ -47,12 +47,14 @@ impl RateLimitCounts {
 #[derive(Debug)]
 pub(super) struct Tally {
     admitted: u32,
+    /// The messages that this direction of this connection held up or rejected, for the log.
+    limited: u32,
     shared: RateLimitCounts,
 }
 
 impl Tally {
     pub(super) fn new(shared: RateLimitCounts) -> Self {
-        Self { admitted: 0, shared }
+        Self { admitted: 0, limited: 0, shared }
     }
 
     #[inline]
@@ -64,14 +66,23 @@ impl Tally {
         }
     }
 
-    pub(super) fn wait(&mut self) {
+    /// Counts a message that has to wait. Returns how many this connection has had over its limit.
+    pub(super) fn wait(&mut self) -> u32 {
         self.settle();
         self.shared.0.waited.fetch_add(1, Relaxed);
+        self.limit()
     }
 
-    pub(super) fn reject(&mut self) {
+    /// Counts a rejected message. Returns how many this connection has had over its limit.
+    pub(super) fn reject(&mut self) -> u32 {
         self.settle();
         self.shared.reject();
+        self.limit()
+    }
+
+    fn limit(&mut self) -> u32 {
+        self.limited = self.limited.saturating_add(1);
+        self.limited
     }
 
     #[inline]

@@ -8,7 +8,7 @@ use super::{
     counts::{RateLimitCounts, Tally},
     turns::Turn,
 };
-use crate::{Error, rt::Timer};
+use crate::{Error, log, rt::Timer};
 
 /// The limiter of one direction of one transport, or of one service.
 #[derive(Debug)]
@@ -93,7 +93,8 @@ impl Gate {
         }
         let (turn, time) = self.bucket.take_turn(time, cells);
         self.turn = Some(turn);
-        self.tally.wait();
+        let number = self.tally.wait();
+        self.log(number, false);
         self.timer.set(time);
     }
 
@@ -123,8 +124,14 @@ impl Gate {
         Ok(())
     }
 
+    fn log(&self, number: u32, is_rejected: bool) {
+        let quota = self.bucket.quota();
+        log::rate_limited(number, is_rejected, self.what, quota.burst_size().get(), quota.replenish_interval());
+    }
+
     pub(super) fn refuse(&mut self, excess: &Excess, cells: u32) -> Error {
-        self.tally.reject();
+        let number = self.tally.reject();
+        self.log(number, true);
         let (what, quota) = (self.what, self.bucket.quota());
         let (burst, interval) = (quota.burst_size(), quota.replenish_interval());
         match excess {

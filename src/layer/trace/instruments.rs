@@ -7,7 +7,7 @@ use std::{
 };
 
 use metrics::{Counter, Gauge, Histogram};
-use tracing::Span;
+use tracing::{Level, Span};
 
 use super::{
     TraceContext,
@@ -45,13 +45,6 @@ pub enum Direction {
 }
 
 impl Direction {
-    const fn label(self) -> &'static str {
-        match self {
-            Self::In => "in",
-            Self::Out => "out",
-        }
-    }
-
     /// The value of OpenTelemetry's attribute `network.io.direction`.
     const fn attribute(self) -> &'static str {
         match self {
@@ -91,11 +84,31 @@ pub(super) struct Config {
     pub(super) role: Role,
     pub(super) peer: Option<Arc<str>>,
     pub(super) span: Option<Span>,
+    pub(super) span_level: Level,
+    pub(super) event_level: Level,
+    pub(super) error_level: Level,
     pub(super) sample: Option<NonZeroU32>,
     pub(super) propagate: bool,
     pub(super) sizes: bool,
     pub(super) on_message: Option<Arc<OnMessage>>,
     pub(super) context_of: Option<Arc<ContextOf>>,
+}
+
+/// Calls tracing's macro `span` or `event` with a level that is known at run time. The level of a callsite is fixed, so
+/// there is one for each level.
+macro_rules! at_level {
+    ($macro:ident, $level:expr, parent: $parent:expr, $($rest:tt)+) => {
+        match $level {
+            Level::ERROR => at_level!(@ $macro, Level::ERROR, $parent, $($rest)+),
+            Level::WARN => at_level!(@ $macro, Level::WARN, $parent, $($rest)+),
+            Level::INFO => at_level!(@ $macro, Level::INFO, $parent, $($rest)+),
+            Level::DEBUG => at_level!(@ $macro, Level::DEBUG, $parent, $($rest)+),
+            Level::TRACE => at_level!(@ $macro, Level::TRACE, $parent, $($rest)+),
+        }
+    };
+    (@ $macro:ident, $level:expr, $parent:expr, $($rest:tt)+) => {
+        tracing::$macro!(target: "tower_transport", parent: $parent, $level, $($rest)+)
+    };
 }
 
 /// The instruments of one transport: its span, its metrics and its counts.
@@ -126,10 +139,14 @@ impl Instruments {
         };
         let span = config.span.clone().unwrap_or_else(|| {
             let peer = config.peer.as_deref().map(|peer| tracing::field::display(Escaped(peer)));
-            tracing::info_span!(target: "tower_transport", "session", name = %name, role, peer)
+            at_level!(
+                span, config.span_level, parent: Span::current(),
+                "session", name = %name, role, network.peer.address = peer
+            )
         });
-        tracing::debug!(target: "tower_transport", parent: &span, "open");
+        at_level!(event, config.event_level, parent: &span, "open");
         metrics::counter!(SESSIONS, "name" => name.clone(), "role" => role).increment(1);
+        // Changed by differences, because all transports of one name share the gauge.
         let open = metrics::gauge!(SESSIONS_OPEN, "name" => name.clone(), "role" => role);
         open.increment(1.0);
         // The handles are looked up once here, for a look-up by labels hashes and allocates.
@@ -232,6 +249,7 @@ impl Instruments {
     /// Notes that everything was flushed, or the sink was closed.
     pub(super) fn flushed(&mut self) {
         self.outgoing.report();
+        // The span of the last sampled message ends when the message has left.
         self.unflushed = None;
     }
 
@@ -275,11 +293,12 @@ impl Instruments {
 
     fn message_span(&self, direction: Direction, size: usize) -> Span {
         use tracing::field::Empty;
-        tracing::info_span!(
-            target: "tower_transport",
+        at_level!(
+            span,
+            self.config.span_level,
             parent: &self.span,
             "message",
-            direction = direction.label(),
+            network.io.direction = direction.attribute(),
             size,
             trace_id = Empty,
             span_id = Empty,
@@ -300,18 +319,19 @@ impl Instruments {
             self.close = Some(frame.clone());
         }
         let (name, role) = (self.config.name.clone(), self.config.role.label());
-        let (word, kind) = (direction.label(), error.kind_name());
+        let kind = error.kind_name();
         // Looked up when an error happens: there are too many kinds to keep a handle to each for every connection.
         let attribute = direction.attribute();
         metrics::counter!(
             ERRORS, "name" => name, "role" => role, "network.io.direction" => attribute, "error.type" => kind
         )
         .increment(1);
-        tracing::debug!(
-            target: "tower_transport",
+        at_level!(
+            event,
+            self.config.error_level,
             parent: &self.span,
-            direction = word,
-            kind,
+            network.io.direction = attribute,
+            "error.type" = kind,
             error = %Escaped(error),
             "error"
         );
@@ -348,6 +368,7 @@ const fn code_label(code: CloseCode) -> &'static str {
 
 impl Drop for Instruments {
     fn drop(&mut self) {
+        // The counts of up to 255 messages are not reported yet.
         self.incoming.report();
         self.outgoing.report();
         self.open.decrement(1.0);
@@ -357,8 +378,9 @@ impl Drop for Instruments {
         metrics::histogram!(SESSION_SECONDS, "name" => name.clone(), "role" => role).record(seconds);
         metrics::counter!(CLOSES, "name" => name, "role" => role, "code" => word).increment(1);
         let (code, reason) = self.close.as_ref().map(|frame| (frame.code().get(), Escaped(frame.reason()))).unzip();
-        tracing::debug!(
-            target: "tower_transport",
+        at_level!(
+            event,
+            self.config.event_level,
             parent: &self.span,
             messages_in = self.incoming.messages,
             bytes_in = self.incoming.bytes,

@@ -1,7 +1,7 @@
 use std::{borrow::Cow, fmt, num::NonZeroU32, sync::Arc};
 
 use tower_layer::Layer;
-use tracing::Span;
+use tracing::{Level, Span};
 
 use super::{
     Direction, Role, TraceContext, Traced,
@@ -41,6 +41,9 @@ impl TraceLayer {
             role,
             peer: None,
             span: None,
+            span_level: Level::INFO,
+            event_level: Level::DEBUG,
+            error_level: Level::DEBUG,
             sample: None,
             propagate: false,
             sizes: false,
@@ -60,8 +63,8 @@ impl TraceLayer {
         self
     }
 
-    /// Sets the field `peer` of the session's span, such as an address or a user. It is not a label of metrics. It is
-    /// escaped when it is logged.
+    /// Sets the field `network.peer.address` of the session's span: where the peer is. It is not a label of metrics. It
+    /// is escaped when it is logged. For other fields, such as a user, make the [`span`](Self::span) yourself.
     #[must_use]
     pub fn peer(mut self, peer: impl Into<Arc<str>>) -> Self {
         self.config.peer = Some(peer.into());
@@ -73,6 +76,29 @@ impl TraceLayer {
     #[must_use]
     pub fn span(mut self, span: Span) -> Self {
         self.config.span = Some(span);
+        self
+    }
+
+    /// Sets the level of the spans `session` and `message`. Defaults to `INFO`. A span of your own
+    /// ([`span`](Self::span)) has its own level.
+    #[must_use]
+    pub fn span_level(mut self, level: Level) -> Self {
+        self.config.span_level = level;
+        self
+    }
+
+    /// Sets the level of the events `open` and `closed`, one of each for a connection. Defaults to `DEBUG`.
+    #[must_use]
+    pub fn event_level(mut self, level: Level) -> Self {
+        self.config.event_level = level;
+        self
+    }
+
+    /// Sets the level of the event `error`, one for each error that the user of the transport gets. Defaults to
+    /// `DEBUG`. A peer can cause many of them, for example with messages that a layer rejects.
+    #[must_use]
+    pub fn error_level(mut self, level: Level) -> Self {
+        self.config.error_level = level;
         self
     }
 

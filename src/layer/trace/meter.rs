@@ -99,8 +99,8 @@ impl Meter {
         }
     }
 
-    /// Publishes every `period` (at least 1 ms), forever. Spawn it with the connection, and drop it with the connection. Dropping this
-    /// future loses nothing.
+    /// Publishes every `period` (at least 1 ms), forever. Spawn it with the connection, and drop it with the
+    /// connection. Dropping this future loses nothing.
     pub async fn run(mut self, period: Duration) {
         loop {
             self.publish();
@@ -114,6 +114,7 @@ impl Drop for Meter {
         for source in &mut self.sources {
             match source {
                 Source::Counter { read, reported, counter } => counter.increment(read().saturating_sub(*reported)),
+                // Without this, the sum would keep the last value of each connection that ended.
                 Source::Gauge { reported, gauge, .. } => gauge.decrement(*reported),
                 Source::Histogram { .. } => {}
             }

@@ -9,13 +9,15 @@
 //!
 //! # Spans, events and metrics
 //!
-//! **Spans** (target `tower_transport`, level `INFO`). `session`, one for each transport: `name`, `role` (client or
-//! server) and `peer`. `message`, within it, for sampled messages: `direction` (in or out), `size` in bytes,
-//! `trace_id`, and `span_id` of an outgoing or `parent_id` of an incoming message. The span of an outgoing message
-//! starts with `start_send`, where the layers below run inside it. It lasts until the message is flushed (or until the
-//! next sampled message before that). The span of an incoming message lasts until the next message is requested, or as
-//! long as a clone of it is held. **Events** (`DEBUG`): `open`, `error` with its kind, and `closed` with the totals and
-//! the peer's close code. Text from a peer is escaped.
+//! **Spans** (target `tower_transport`, level `INFO` or [another](TraceLayer::span_level)). `session`, one for each
+//! transport: `name`, `role` (client or server) and `network.peer.address`. `message`, within it, for sampled messages:
+//! `network.io.direction` (`receive` or `transmit`), `size` in bytes, `trace_id`, and `span_id` of an outgoing or
+//! `parent_id` of an incoming message. The span of an outgoing message starts with `start_send`, where the layers below
+//! run inside it. It lasts until the message is flushed (or until the next sampled message before that). The span of an
+//! incoming message lasts until the next message is requested, or as long as a clone of it is held. **Events**
+//! (`DEBUG`, or as [`event_level`](TraceLayer::event_level) and [`error_level`](TraceLayer::error_level) say): `open`,
+//! `error` with its kind (`error.type`), and `closed` with the totals and the peer's close code. Text from a peer is
+//! escaped.
 //!
 //! **Sampling** is off by default: [`sample_one_in`](TraceLayer::sample_one_in) turns it on. The session's span is
 //! never entered for a message that is not sampled.
@@ -58,8 +60,9 @@
 //!
 //! No label comes from a peer, so the number of series is bounded by the names in your code. The recorder must be
 //! installed before a transport is wrapped: its handles are looked up once at that time. [`METRICS`] contains this
-//! table, [`describe`] reports it to the recorder, and `docs/grafana-dashboard.json` shows it. A [`Meter`] reports the
-//! state of other layers in your own stack to the recorder.
+//! table, [`describe`] reports it to the recorder, and
+//! [`docs/grafana-dashboard.json`](https://github.com/tower-transport/tower-transport/blob/main/docs/grafana-dashboard.json)
+//! shows it. A [`Meter`] reports the state of other layers in your own stack to the recorder.
 //!
 //! # Backpressure
 //!
@@ -71,8 +74,8 @@
 //! application sends, and the errors of messages that the layers below reject. At the bottom, it counts the traffic on
 //! the wire. Above a codec, it counts values, whose bytes are unknown and which carry no context.
 //!
-//! Above a transport that outlives its connections (a reconnecting transport, a resumed session), one span covers all of
-//! them. On a server, `peer` and your own span are then those of the connection that began the session; a later
+//! Above a transport that outlives its connections (a reconnecting transport, a resumed session), one span covers all
+//! of them. On a server, `peer` and your own span are then those of the connection that began the session; a later
 //! connection that resumes it appears in its own handshake's logs only. To trace each connection, put the layer below
 //! (`per_connection`). The context of an incoming message travels with the message, so it is right on each connection.
 //!
@@ -89,9 +92,9 @@
 //! # On the wire
 //!
 //! By default the layer adds nothing. With [`propagate`](TraceLayer::propagate), a *sampled* message gets 35 bytes at
-//! its end, with its [`TraceContext`] (`docs/wire.md`), and is sent as binary; all others are sent as they are. Both
-//! ends must turn it on. The other end makes a span for each message that is marked as sampled, so turn it on for peers
-//! that you trust with your logs.
+//! its end, with its [`TraceContext`] ([`docs/wire.md`](crate::guide::wire)), and is sent as binary; all others are
+//! sent as they are. Both ends must turn it on. The other end makes a span for each message that is marked as sampled,
+//! so turn it on for peers that you trust with your logs.
 //!
 //! # Cost
 //!
@@ -111,7 +114,7 @@
 //! let (near, mut far) = channel::<Message, Message>(8);
 //! let mut near = ServiceBuilder::new().layer(TraceLayer::server("chat").peer("203.0.113.7:4711")).service(near);
 //! near.send_message(Message::text("hello")).await?;
-//! assert_eq!(near.messages_out(), 1); // and tower_transport_messages_total{name="chat",direction="out",..} increases
+//! assert_eq!(near.messages_out(), 1); // and tower_transport_messages_total{name="chat",..} increases
 //! assert_eq!(far.receive_message().await.unwrap()?, Message::text("hello"));
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap().unwrap();
 //! ```
@@ -144,7 +147,8 @@
 //!
 //! # OpenTelemetry
 //!
-//! The crate does not depend on OpenTelemetry. With `tracing-opentelemetry`, [`on_message`](TraceLayer::on_message)
+//! The crate does not depend on OpenTelemetry. `examples/otlp` exports to a collector: a client's message and the
+//! server's work on it are one trace. With `tracing-opentelemetry`, [`on_message`](TraceLayer::on_message)
 //! sets the parent of an incoming message's span (`span.set_parent(..)` with a remote context of these ids), and
 //! [`context_of`](TraceLayer::context_of) reads the ids that it assigned to an outgoing one
 //! (`span.context().span().span_context()`). For a [driven](crate::TransportExt::drive) transport, [`Traced::received`]

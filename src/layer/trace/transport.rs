@@ -144,6 +144,8 @@ where
     fn start_send(mut self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let size = size(&message);
         let this = self.as_mut().project();
+        // A propagating layer looks at each message: even one that is not sampled may end like a mark and must be
+        // escaped.
         if this.instruments.propagates() || Payload::of().is_close(&message) || !this.instruments.outgoing.passes(size)
         {
             return self.start_rare(message, size);

@@ -70,6 +70,7 @@ impl Attempt {
     /// Reports the decision to the metrics, the log and all readers of [`Decisions`](super::Decisions).
     pub(super) fn report(&self, decision: Decision) {
         let decided = Decided { origin: self.origin.clone(), attempt: self.number, decision };
+        // No lock is held here: recorders and subscribers are the user's code.
         decided.record(&self.name);
         self.observations.watchers.publish(&decided);
     }
@@ -96,6 +97,7 @@ impl Route {
 
     /// Records that the path went dead. Two reports count as one.
     pub(super) fn died(&self, error: &Error) {
+        // A heartbeat and the transport below it see the same death.
         if self.is_dead.swap(true, Relaxed) {
             return;
         }

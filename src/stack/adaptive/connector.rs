@@ -184,8 +184,10 @@ impl AdaptiveConnector {
         for endpoint in &mut endpoints {
             endpoint.candidate.via = self.connectors.via(endpoint.candidate.kind).map(Into::into);
         }
+        // A proxy of one connector is no proxy of the others, so each endpoint has its own route.
         let kinds: Vec<_> = endpoints.iter().map(|endpoint| endpoint.candidate.kind).collect();
         let order = self.observations.memory().order(&origin, &kinds, self.observations.now());
+        // The sort is stable: endpoints without a place in the order keep that of the preference.
         endpoints.sort_by_key(|endpoint| order.kinds.iter().position(|kind| *kind == endpoint.candidate.kind));
         let attempt = Attempt::new(self.observations.clone(), origin, self.name.clone());
         if let (true, Some(&kind)) = (order.is_remembered, order.kinds.first()) {
@@ -253,11 +255,14 @@ impl Future for AdaptiveConnecting {
         };
         let outcome = ready!(Pin::new(&mut **race).poll(cx));
         let attempt = race.attempt().clone();
+        // The race and its sockets are gone from here on, however long the caller keeps the future.
         self.0 = Connecting::Failed(Error::closed("polled after the connection was made"));
         let (kind, response) = outcome?;
         let route = Route::new(attempt, kind);
         let mut response = response.map(|transport| transport.watched_by(route.clone()));
         response.extensions_mut().insert(kind);
+        // A connection can be made and still carry nothing, for example behind a proxy that buffers. Only the layer
+        // that greets the server can tell.
         let (unusable, disowned) = (route.clone(), route.clone());
         let unusable = Unusable::new(move |error| unusable.died(error), move || disowned.disown());
         response.extensions_mut().insert(unusable);

@@ -99,24 +99,25 @@ impl Decided {
     /// Reports a decision to the metrics and the log. All labels are words of this crate.
     pub(super) fn record(&self, name: &Arc<str>) {
         let (origin, attempt) = (&*self.origin, self.attempt);
+        macro_rules! event {
+            ($level:ident, $($rest:tt)+) => {
+                tracing::$level!(target: log::ADAPTIVE, %name, origin, attempt, $($rest)+)
+            };
+        }
         match &self.decision {
             Decision::Remembered { kind } => {
-                tracing::debug!(
-                    target: log::STACK, %name, origin, attempt, %kind, "trying the transport that worked recently first"
-                )
+                event!(debug, network.protocol.name = %kind, "trying the transport that worked recently first")
             }
             Decision::Started { kind, after } => {
-                tracing::debug!(target: log::STACK, %name, origin, attempt, %kind, ?after, "started")
+                event!(debug, network.protocol.name = %kind, ?after, "started")
             }
             Decision::FellBack { kind, reason, error, after } => {
                 fell_back(name, *kind, *reason);
-                tracing::warn!(
-                    target: log::STACK, %name, origin, attempt, %kind, %reason, %error, ?after, "fell back"
-                );
+                event!(warn, network.protocol.name = %kind, %reason, %error, ?after, "fell back");
             }
             Decision::Stopped { kind, reason, error, after } => {
                 fell_back(name, *kind, *reason);
-                tracing::debug!(target: log::STACK, %name, origin, attempt, %kind, %reason, %error, ?after, "stopped");
+                event!(debug, network.protocol.name = %kind, %reason, %error, ?after, "stopped");
             }
             Decision::Connected { kind, after } => {
                 let labels = [
@@ -126,10 +127,10 @@ impl Decided {
                 ];
                 metrics::counter!(CONNECTS, &labels).increment(1);
                 metrics::histogram!(CONNECT_SECONDS, &labels).record(after.as_secs_f64());
-                tracing::debug!(target: log::STACK, %name, origin, attempt, %kind, ?after, "connected");
+                event!(debug, network.protocol.name = %kind, ?after, "connected");
             }
             Decision::Failed { error, after } => {
-                tracing::debug!(target: log::STACK, %name, origin, attempt, %error, ?after, "failed")
+                event!(debug, %error, ?after, "failed")
             }
             Decision::LostMidSession { kind, error } => {
                 let labels = [
@@ -138,7 +139,7 @@ impl Decided {
                     ("network.protocol.name", kind.as_str().into()),
                 ];
                 metrics::counter!(PATHS_LOST, &labels).increment(1);
-                tracing::warn!(target: log::STACK, %name, origin, attempt, %kind, %error, "the path went dead");
+                event!(warn, network.protocol.name = %kind, %error, "the path went dead");
             }
             Decision::Missed { .. } => {}
         }

@@ -37,15 +37,18 @@ impl Watchers {
     }
 
     pub(super) fn publish(&self, decided: &Decided) {
+        // Collected first: no reader's lock is taken under that of the list.
         let all: Vec<_> = lock(&self.0).iter().filter_map(Weak::upgrade).collect();
         for ring in all {
             let decided = decided.clone();
             let mut ring = lock(&ring);
+            // A slow reader loses the oldest decisions. It holds up no connection.
             let oldest = if ring.waiting.len() == ROOM { ring.waiting.pop_front() } else { None };
             ring.missed += u64::from(oldest.is_some());
             ring.waiting.push_back(decided);
             let waker = ring.waker.take();
             drop(ring);
+            // The error in it may be the user's, so it is dropped without the lock.
             drop(oldest);
             waker.into_iter().for_each(Waker::wake);
         }

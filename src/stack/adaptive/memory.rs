@@ -69,6 +69,7 @@ impl Memory {
         let Some(known) = self.origins.get(origin) else { return Order { kinds, is_remembered: false } };
         let worked = known.worked.filter(|worked| self.is_fresh(worked.since, now)).map(|worked| worked.kind);
         let lost = |kind: TransportKind| known.of(kind).lost.filter(|&at| self.is_fresh(at, now));
+        // Never dropped from the list, only tried last: a dead path may work again.
         // `None` sorts first.
         kinds.sort_by_key(|&kind| (lost(kind), Reverse(worked == Some(kind)), kind));
         let is_remembered = worked.is_some() && kinds.first() == worked.as_ref();
@@ -99,6 +100,7 @@ impl Memory {
         let known = self.known(origin, now);
         let of = known.of_mut(kind);
         (of.lost, of.failed) = (Some(now), Some((Reason::PathDead, now)));
+        // The path that died must not be the one that is tried first.
         known.worked = known.worked.filter(|worked| worked.kind != kind);
     }
 

@@ -98,6 +98,7 @@ impl<D: Dial> Race<D> {
         self.wants_more = false;
         let Some(kind) = self.plan.start() else { return };
         let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == kind) else { return };
+        // The order is the plan's, so this list need not keep one.
         let (_, request) = self.waiting.swap_remove(at);
         self.running.push((kind, self.dial.dial(kind, request)));
         self.attempt.report(Decision::Started { kind, after: self.attempt.age() });
@@ -108,7 +109,10 @@ impl<D: Dial> Race<D> {
         let diagnosis = diagnose(kind, &error);
         let (reason, after) = (diagnosis.reason, self.attempt.age());
         let observations = &self.attempt.observations;
+        // Remembered although the attempt may succeed by another transport: a later attempt knows how long to wait
+        // for UDP.
         observations.memory().failed(&self.attempt.origin, kind, reason, observations.now());
+        // Those that would fail in the same way are cut now: their answers could only delay the error.
         let dropped = self.plan.failed(kind, diagnosis.effect);
         self.running.retain(|(running, _)| !dropped.contains(running));
         self.failures.push(kind, diagnosis, error.clone());
@@ -116,6 +120,7 @@ impl<D: Dial> Race<D> {
             Effect::FallBack | Effect::Stop(Scope::Plaintext) => Decision::FellBack { kind, reason, error, after },
             Effect::Stop(_) => Decision::Stopped { kind, reason, error, after },
         });
+        // The next transport does not wait for the rest of the head start.
         self.wants_more = true;
         if !self.plan.has_more() {
             self.watch_the_last();
@@ -151,6 +156,7 @@ impl<D: Dial> Race<D> {
     }
 
     fn won(&mut self, kind: TransportKind, response: &Response<D::Transport>) {
+        // Dropped before the connection is returned, so that the losers do not hold sockets for its whole life.
         self.running.clear();
         self.waiting.clear();
         let chosen = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|chosen| chosen.to_str().ok());
@@ -193,8 +199,10 @@ impl<D: Dial + Unpin> Future for Race<D> {
                     return Poll::Ready(Ok((kind, response)));
                 }
                 Poll::Ready((kind, Err(error))) => this.failed(kind, error),
+                // Nothing runs and nothing is left to start, so nothing would wake this future.
                 Poll::Pending if this.plan.is_over() => return Poll::Ready(Err(this.lost())),
                 Poll::Pending => {
+                    // After the transports: one that is ready at the same moment wins over the start of another.
                     std::task::ready!(this.timer.poll(cx));
                     this.rang();
                 }
@@ -228,9 +236,9 @@ impl Failures {
         })
     }
 
-    /// Combines all failures into one error. Its source, kind and status are those of the failure that the caller can do
-    /// most about; its message names each failure, that one first. The failure with the greatest weight decides whether
-    /// another attempt is worthwhile, and when.
+    /// Combines all failures into one error. Its source, kind and status are those of the failure that the caller can
+    /// do most about; its message names each failure, that one first. The failure with the greatest weight decides
+    /// whether another attempt is worthwhile, and when.
     fn into_error(mut self) -> Error {
         let weigh = |failure: &Failure| weight(failure.diagnosis, &failure.error);
         // Stable: of equal failures, the earlier one comes first.

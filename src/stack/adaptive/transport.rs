@@ -117,6 +117,7 @@ impl AdaptiveTransport {
         if let Some(route) = &self.route
             && (is_dead_path(error) || has_vanished(error))
         {
+            // One report for each connection; the route remembers it for the layers above, too.
             route.died(error);
             self.route = None;
         }

@@ -71,6 +71,8 @@ where
                     if link.extensions().get::<Unusable>().is_none() {
                         self.metrics.connected(transport_name::<T>(), since.elapsed());
                     }
+                    // Only this success proves that the name was the cause of the refusal: the same server may refuse
+                    // for reasons of its own.
                     if doubt == Some(Doubt::Refused) && !offers {
                         self.peers.is_stranger(&uri);
                     }
@@ -79,6 +81,7 @@ where
                 Err(failure) => failure,
             };
             let Failure { error, doubt: newest, transport, unusable } = failure;
+            // A failure without the name raises no doubt about the name.
             if offers {
                 doubt = newest.or(doubt);
             }
@@ -91,7 +94,7 @@ where
             {
                 offers = false;
                 tracing::info!(
-                target: log::STACK,
+                    target: log::OPTIMIZED,
                     host = uri.host(),
                     ?why,
                     %error,
@@ -106,6 +109,7 @@ where
                 }
                 return Err(error);
             }
+            // The loss was reported to the first attempt; a second report would count it twice.
             request.extensions_mut().remove::<LostConnection>();
         }
     }
@@ -131,6 +135,7 @@ where
     /// Connects once.
     async fn attempt(&self, request: &Request<()>, offers: bool) -> Result<Response<Link<T>>, Failure<T>> {
         let mut attempt = request.clone();
+        // Appended, not inserted: the application may offer subprotocols of its own.
         if offers {
             attempt.headers_mut().append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         }
@@ -160,6 +165,8 @@ where
         uri: &Uri,
         unusable: Option<&Unusable>,
     ) -> Result<Result<Agreement, (Doubt, Error)>, Error> {
+        // A server that did not choose the name gets no hello. It might take those bytes for a message of the
+        // application.
         if !is_chosen(response.headers()) {
             return Ok(Ok(Agreement::plain(None)));
         }
@@ -174,7 +181,8 @@ where
                 if let Some(unusable) = unusable {
                     unusable.disown();
                 }
-                tracing::info!(target: log::STACK,
+                tracing::info!(
+                    target: log::OPTIMIZED,
                     host = uri.host(),
                     "the server chose the subprotocol `tower-transport.v1` without knowing it: messages are plain"
                 );
@@ -199,6 +207,7 @@ where
         } else {
             Optional::Off { transport: wire }
         };
+        // Only once the session is open: a reader of the status must not see an agreement of a connection that fails.
         self.status.connected(agreed);
         let trace = self.trace.clone().propagate(agreed.capabilities.trace_context());
         Ok(Response::from_parts(parts, trace.layer(link)))

@@ -108,6 +108,7 @@ where
 {
     let limit = patience.limit;
     let greeting = rt::timeout(limit, listen(transport, patience)).await.unwrap_or_else(|_| Ok(silent(limit)))?;
+    // Sent only now: a server that chose the name without knowing it must not get a message that it did not ask for.
     if let Greeting::Hello(_) = greeting {
         transport.send_message(ours.encode()).await?;
     }
@@ -137,6 +138,8 @@ where
             Ok(Some(Ok(Message::Close(frame)))) => return closed(frame),
             Ok(Some(Ok(message @ (Message::Ping(_) | Message::Pong(_))))) => {
                 has_answered |= matches!(message, Message::Pong(payload) if payload == ASK);
+                // Bounded, because each control message starts another wait: a peer that only pings would hold up the
+                // client.
                 controls += 1;
                 if controls > CONTROLS {
                     return Ok(talks());
@@ -163,6 +166,7 @@ where
                     return failed(error);
                 }
             }
+            // The timeout around this future is at the same time, and it decides.
             Err(_) if patience.limit <= until => std::future::pending().await,
             Err(_) if has_answered => return Ok(talks()),
             Err(_) => return Ok(silent(until)),
@@ -205,6 +209,7 @@ fn closed(frame: Option<CloseFrame>) -> Result<Greeting, Error> {
     let code = frame.as_ref().map(CloseFrame::code);
     let error = Error::closed("the peer closed before it said hello").with_close_frame(frame);
     match code {
+        // A second connection would present the same credentials, which may lock an account.
         Some(code) if CREDENTIALS.contains(&code.get()) => Err(error),
         Some(code) if RESTART.contains(&code) => Ok(Greeting::Missing(Doubt::Cut, error)),
         _ => Ok(Greeting::Missing(Doubt::Closed, error)),

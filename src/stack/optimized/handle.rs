@@ -38,12 +38,14 @@ impl Default for Latest {
 impl Status {
     /// Records a new connection.
     pub(super) fn connected(&self, agreed: Agreed) {
+        // The two values are read apart, and each is right for some connection. Nothing is decided by both.
         self.0.capabilities.store(agreed.capabilities.bits(), Relaxed);
         self.0.max_message.store(agreed.max_message, Relaxed);
     }
 
     /// Records that the session has another connection, with a heartbeat of its own.
     pub(super) fn watched_by(&self, monitor: heartbeat::Monitor) {
+        // A monitor holds the observer, which is the user's recorder: it is dropped without the lock.
         let older = self.0.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).replace(monitor);
         drop(older);
     }

@@ -84,6 +84,7 @@ impl WireConfig {
             .with_compression_context(self.compression.as_ref().is_some_and(CompressionLayer::keeps_context))
             .with_resume(self.resume)
             .with_trace_context(self.trace_context);
+        // The hello has 32 bits for a size; a larger limit of this end is announced as the largest that fits.
         let most = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
         // A hello with a maximum of 0 is not valid.
         Hello { capabilities, max_message: most(self.max_message).max(1), headroom: most(self.headroom) }
@@ -120,6 +121,7 @@ impl WireConfig {
             BatchLayer::new(policy.with_alone_from(compression.map_or(usize::MAX, CompressionLayer::alone_from)))
         });
         let batched = OptionalLayer::new(batch).layer(compressed);
+        // A peer that announces less than the messages which open a session would make every connection fail.
         let most = (hello.max_message as usize).saturating_add(hello.headroom as usize).max(LEAST);
         Optional::On {
             transport: PeerLimit::new(batched, most, Agreed { capabilities, max_message: hello.max_message }),

@@ -106,6 +106,7 @@ impl StackMetrics {
             .gauge(QUEUE_BYTES, move || bytes.sum().1 as f64)
             .counter(QUEUE_DROPPED, move || dropped.sum().2);
         let mut meter = add_sources((self.add_sources)(meter));
+        // The sender is dropped with the stack. No handle to the task is needed, and none can be forgotten.
         let (stop, mut stopped) = oneshot::channel();
         runtime.spawn(async move {
             // The meter reports once more when it is dropped, at the end.
@@ -161,7 +162,9 @@ impl StackMetrics {
 
     /// Adds a queue to the sums until the guard is dropped. `None` without a recorder.
     pub(super) fn watch(&self, queue: QueueDepth<Message>) -> Option<WatchedQueue> {
+        // Without a recorder nothing reads the sums, so the list stays empty.
         self.live.get()?;
+        // The queue is put into the list under the lock, but nothing of the user's runs there: a depth only counts.
         let id = {
             let mut list = self.queues.lock();
             list.next_id += 1;
@@ -224,6 +227,7 @@ impl Drop for WatchedQueue {
     fn drop(&mut self) {
         let mut list = self.queues.lock();
         let queue = list.open.remove(&self.id);
+        // A counter must not fall when its queue is gone.
         list.dropped += queue.as_ref().map_or(0, |queue| queue.get().2);
         drop(list);
         // It may be the last owner of the user's messages, so it is dropped without the lock.

@@ -33,7 +33,7 @@
 //!
 //! The client offers the subprotocol `tower-transport.v1`, after any names of yours. A server that knows it chooses it.
 //! Each end then announces what it has on, and the features that both have on are used. This takes no additional round
-//! trip, or one with resume. `docs/wire.md` documents the bytes.
+//! trip, or one with resume. [`docs/wire.md`](crate::guide::wire) documents the bytes.
 //!
 //! Some servers choose whichever name is offered first. The client therefore sends nothing until the server's hello has
 //! come. If another message comes instead, the connection continues with plain messages, starting with that one.

@@ -52,6 +52,7 @@ impl<T> PeerLimit<T> {
 #[inline]
 fn size(message: &Message) -> usize {
     match message {
+        // A layer below escapes such a message, which makes it longer.
         Message::Binary(payload) if trailer::ends_like_a_mark(payload) => payload.len() + trailer::LEN,
         message => message.len(),
     }
@@ -90,6 +91,7 @@ impl<T: Transport<Message, TransportError = Error>> Sink<Message> for PeerLimit<
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         let this = self.project();
         let size = size(&message);
+        // Control messages are bounded by the protocol, and a close must always pass.
         if size > *this.most && message.is_data() {
             return Err(refused(size, *this.most));
         }

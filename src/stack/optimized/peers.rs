@@ -114,7 +114,9 @@ impl Peers {
                 }
                 false
             }
+            // Without the name this server refuses as well, so another connection is wasted.
             (Some(Peer::RefusesBoth), _) => false,
+            // Another caller has learnt it meanwhile, and this attempt still offered the name.
             (Some(Peer::Stranger), _) => true,
             (Some(Peer::Suspect), Some(age)) => {
                 if age >= SUSPICION {

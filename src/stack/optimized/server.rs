@@ -202,6 +202,7 @@ where
         seat: Arc<Seat>,
     ) -> Result<Option<OptimizedTransport<T>>, Error> {
         let config = &*self.config;
+        // Only a transport that this crate has configured has the room; one of the caller may have any limit.
         let headroom = config.transport_limits.message - config.limits.message;
         Box::pin(self.accept_for(transport, is_known, client, headroom, seat)).await
     }
@@ -222,6 +223,7 @@ where
             match greeting::welcome(&mut transport, layers.hello(), config.limits.handshake).await {
                 Ok(theirs) => layers.agree(theirs),
                 Err(error) => {
+                    // The client is told the reason, because it would otherwise reconnect in the same way forever.
                     greeting::refuse(transport, &error, config.limits.close).await;
                     return Err(error);
                 }
@@ -244,6 +246,7 @@ where
             };
             match accepted {
                 Accepted::New(mut session) => {
+                    // A later connection may agree on less, so the handle shows the agreement of the newest one.
                     let status = status.clone();
                     session.on_adopted(move |wire: &Wire<T>| {
                         if let Some((agreed, monitor)) = layers::inspect(wire) {
@@ -253,6 +256,7 @@ where
                     });
                     Optional::On { transport: session }
                 }
+                // The session's own task has taken the connection, and its handler is running already.
                 Accepted::Resumed => return Ok(None),
             }
         } else {
@@ -344,6 +348,7 @@ impl OptimizedAcceptor {
         let acceptor = self.clone();
         WebSocketService::new(move |websocket, parts| -> Handled {
             let seat = acceptor.drain.enter();
+            // The seat is held until the handler has ended, not only until the session has: the drain waits for both.
             let attending = seat.clone();
             let client = Client::at(&parts.extensions);
             // In its own box, which is dropped before the session runs.
@@ -355,7 +360,7 @@ impl OptimizedAcceptor {
                 match accepting.await {
                     Ok(Some(transport)) => handler(transport, parts).await,
                     Ok(None) => {}
-                    Err(error) => tracing::debug!(target: log::STACK, %error, "a connection was not accepted"),
+                    Err(error) => tracing::debug!(target: log::OPTIMIZED, %error, "a connection was not accepted"),
                 }
             };
             Box::pin(Attended::new(handled, Some(attending)))

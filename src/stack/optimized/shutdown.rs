@@ -53,6 +53,7 @@ impl GracefulShutdown {
                 false => self.sink.poll_closed(inner.as_mut(), cx).map(|()| None),
             };
             match polled {
+                // The drain has started between the check above and the registration of the waker: check again.
                 Poll::Pending if self.member.reader_waits(cx) => {}
                 Poll::Ready(None) if !self.sink.is_open() => return Poll::Ready(self.sink.take_error().map(Err)),
                 polled => return polled,
@@ -68,6 +69,7 @@ impl GracefulShutdown {
     }
 
     pub(super) fn check_open(&mut self) -> Result<(), Error> {
+        // A session that only writes is closed at its next message: no reading half does it.
         self.member.wrote();
         self.sink.check_open()
     }
@@ -102,6 +104,7 @@ impl GracefulShutdown {
         }
         let polled = poll(&mut self.sink, cx);
         if self.member.writer_waits(&polled, cx) {
+            // The drain may have started before the waker was registered, and then nobody wakes this half.
             cx.waker().wake_by_ref();
         }
         polled

@@ -96,6 +96,7 @@ where
     #[must_use = "dropping the halves closes the transport"]
     pub fn split(self) -> (Sender<Message>, Receiver<Message>) {
         let (queue, metrics) = (self.queue.clone(), self.metrics.clone());
+        // Not `spawn` of the driver alone: the guard of the metrics has to live as long as the task.
         let (sender, receiver, driver) = self.drive(queue).into_parts();
         // A client that has not connected yet has not found a recorder yet.
         metrics.start();

@@ -93,7 +93,8 @@ impl<S> PoolBuilder<S> {
     }
 
     /// Sets how many calls may wait for a connection. Defaults to 1024; 0 is treated as 1, because the first call waits
-    /// for its connect. A call over the limit fails at once with an error for which [`is_full`](Error::is_full) is true.
+    /// for its connect. A call over the limit fails at once with an error for which [`is_full`](Error::is_full) is
+    /// true.
     #[must_use]
     pub const fn max_waiting(mut self, calls: usize) -> Self {
         self.max_waiting = calls;
@@ -108,8 +109,8 @@ impl<S> PoolBuilder<S> {
         self
     }
 
-    /// Sets how long a connection may be without a call before it is closed (up to a quarter later, and at least 40 ms).
-    /// Defaults to 60 s.
+    /// Sets how long a connection may be without a call before it is closed (up to a quarter later, and at least 40
+    /// ms). Defaults to 60 s.
     #[must_use]
     pub const fn idle_timeout(mut self, time: Duration) -> Self {
         self.idle_timeout = time;

@@ -33,10 +33,10 @@
 //! [`Error::may_have_been_executed`](crate::Error::may_have_been_executed) is `false` for a call that got no
 //! connection, or whose request was not sent. Such a call can be retried without executing it twice. A failed connect
 //! fails the call that it was begun for, with its error, and the calls that waited longer without a connect of their
-//! own. If no other connect is under way, it fails all that wait; if there is a connection, none. The pool does not retry it; put tower's retry above the pool or
-//! on the connector. Returns an error for which [`is_full`](crate::Error::is_full) is true if too many calls wait, and
-//! [`is_timeout`](crate::Error::is_timeout) if a call has waited too long. Errors of the
-//! [`Client`](crate::service::Client) are returned unchanged.
+//! own. If no other connect is under way, it fails all that wait; if there is a connection, none. The pool does not
+//! retry it; put tower's retry above the pool or on the connector. Returns an error for which
+//! [`is_full`](crate::Error::is_full) is true if too many calls wait, and [`is_timeout`](crate::Error::is_timeout) if a
+//! call has waited too long. Errors of the [`Client`](crate::service::Client) are returned unchanged.
 //!
 //! # Cancel safety
 //!

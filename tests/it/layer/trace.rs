@@ -59,8 +59,8 @@ fn logged(run: impl FnOnce()) -> String {
     log.text()
 }
 
-/// The recorded counters, gauges and numbers of histogram entries, by `name{label=value,..}` in the order of the labels'
-/// names.
+/// The recorded counters, gauges and numbers of histogram entries, by `name{label=value,..}` in the order of the
+/// labels' names.
 struct Recorded(Snapshotter, Mutex<HashMap<String, f64>>);
 
 impl Recorded {
@@ -368,8 +368,8 @@ fn a_session_and_its_sampled_messages_have_spans() {
             send(&mut near, text);
         }
     });
-    assert_eq!(log.matches("message{direction=\"out\"").count(), 4, "two spans, new and closed: {log}");
-    assert!(log.contains(r#"session{name=orders role="client" peer=203.0.113.7\u{1b}[2J}"#), "{log}");
+    assert_eq!(log.matches("message{network.io.direction=\"transmit\"").count(), 4, "two spans, new and closed: {log}");
+    assert!(log.contains(r#"session{name=orders role="client" network.peer.address=203.0.113.7\u{1b}[2J}"#), "{log}");
     assert!(log.contains("size=5") && log.contains("size=11") && !log.contains("size=10"), "{log}");
     assert!(log.contains("trace_id=") && log.contains("span_id="), "{log}");
     assert!(log.contains("messages_out=3 bytes_out=26"), "{log}");
@@ -413,6 +413,27 @@ fn without_a_subscriber_and_a_bridge_nothing_is_sent_along() {
         send(&mut near, "x");
         assert_eq!(receive(&mut far).unwrap(), Message::text("x"));
     });
+}
+
+#[test]
+fn the_levels_of_spans_and_events_are_those_that_were_set() {
+    use tracing::Level;
+
+    let run = || {
+        let layer = TraceLayer::server("shop").sample_one_in(one_in(1)).span_level(Level::WARN);
+        let layer = layer.event_level(Level::INFO).error_level(Level::ERROR);
+        let (mut near, _far) = pair(&layer, &TraceLayer::client("silent"));
+        near.close().now_or_never().unwrap().unwrap();
+        near.send(Message::text("late")).now_or_never().unwrap().unwrap_err();
+    };
+    let (log, subscriber) = Log::new(Level::INFO, FmtSpan::NEW);
+    tracing::dispatcher::with_default(&subscriber, run);
+    let log = log.text();
+    let has = |level: &str, text: &str| log.lines().any(|line| line.trim().starts_with(level) && line.contains(text));
+    assert!(has("WARN", "session{name=shop") && has("INFO", "open") && has("INFO", "closed messages_in=0"), "{log}");
+    assert!(has("ERROR", "error.type=\"closed\""), "{log}");
+    // The other end keeps the defaults: its span is at INFO, its events are at DEBUG.
+    assert_eq!(log.lines().filter(|line| line.contains("session{name=silent")).count(), 1, "{log}");
 }
 
 #[test]

@@ -59,7 +59,13 @@ async fn a_request_that_is_not_a_handshake_is_logged_with_status_reason_peer_and
     })
     .await;
     assert!(log.contains("INFO") && log.contains("refused a handshake"), "{log}");
-    for field in ["status=426", "transport=\"websocket\"", "peer=192.0.2.7:4711", "path=/ws", "reason="] {
+    for field in [
+        "http.response.status_code=426",
+        "transport=\"websocket\"",
+        "network.peer.address=192.0.2.7 network.peer.port=4711",
+        "path=/ws",
+        "reason=",
+    ] {
         assert!(log.contains(field), "{field}: {log}");
     }
     assert!(!log.contains("s3cret"), "{log}");
@@ -76,7 +82,7 @@ async fn a_page_of_another_origin_is_logged_with_its_origin_and_the_setting() {
         assert_eq!(answer.status(), StatusCode::FORBIDDEN);
     })
     .await;
-    assert!(log.contains("INFO") && log.contains("status=403"), "{log}");
+    assert!(log.contains("INFO") && log.contains("http.response.status_code=403"), "{log}");
     assert!(log.contains("origin=http://localhost:5173") && log.contains("allow_origin"), "{log}");
     assert!(!log.contains("s3cret"), "{log}");
 }
@@ -92,9 +98,9 @@ async fn a_client_that_is_not_let_in_is_logged_with_what_is_wrong_and_without_it
         assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
     })
     .await;
-    assert_eq!(log.matches("status=401").count(), 2, "{log}");
+    assert_eq!(log.matches("http.response.status_code=401").count(), 2, "{log}");
     assert!(log.contains("INFO") && log.contains("no credentials") && log.contains("the verifier says"), "{log}");
-    assert!(log.contains("peer=192.0.2.7:4711") && !log.contains("s3cret"), "{log}");
+    assert!(log.contains("network.peer.address=192.0.2.7 network.peer.port=4711") && !log.contains("s3cret"), "{log}");
 }
 
 #[tokio::test]
@@ -105,7 +111,12 @@ async fn a_limit_that_is_reached_is_logged_as_a_warning_with_its_setting() {
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     })
     .await;
-    assert!(log.contains("WARN") && log.contains("status=503") && log.contains("ConnectionLimitLayer::new"), "{log}");
+    assert!(
+        log.contains("WARN")
+            && log.contains("http.response.status_code=503")
+            && log.contains("ConnectionLimitLayer::new"),
+        "{log}"
+    );
 }
 
 #[tokio::test]
@@ -122,7 +133,8 @@ async fn a_connection_that_is_closed_for_what_came_in_is_logged_with_its_code_an
     assert!(log.contains("INFO") && log.contains("code=1009") && log.contains("limit of 100 bytes"), "{log}");
 }
 
-/// Starts a server as a user writes it: a guard in front of a WebSocket endpoint, and the client's address in the request.
+/// Starts a server as a user writes it: a guard in front of a WebSocket endpoint, and the client's address in the
+/// request.
 async fn server() -> SocketAddr {
     let guard = AuthGuardLayer::new(StaticTokens::new().token("right", "ada")).query("access_token");
     let upgrade =
@@ -179,14 +191,14 @@ async fn an_operator_sees_each_refusal_at_the_default_level_with_its_cause_and_s
         };
         let (handshake, transport) = ("tower_transport::handshake: ", "tower_transport::transport: ");
         for (mark, target, words) in [
-            ("status=401", handshake, ["the verifier says", "path=/ws"]),
-            ("status=403", handshake, ["`http://localhost:5173`", "`allow_origin`"]),
-            ("status=426", handshake, ["ask for an upgrade", "a proxy must forward"]),
+            ("http.response.status_code=401", handshake, ["the verifier says", "path=/ws"]),
+            ("http.response.status_code=403", handshake, ["`http://localhost:5173`", "`allow_origin`"]),
+            ("http.response.status_code=426", handshake, ["ask for an upgrade", "a proxy must forward"]),
             ("code=1009", transport, ["message of 101 bytes is over the limit of 100 bytes", "`Limits::message`"]),
         ] {
             let line = line(mark);
             assert!(line.contains(target), "{target}: {line}");
-            for word in words.into_iter().chain(["peer=192.0.2.7:4711"]) {
+            for word in words.into_iter().chain(["network.peer.address=192.0.2.7 network.peer.port=4711"]) {
                 assert!(line.contains(word), "{word}: {line}");
             }
         }

@@ -99,7 +99,7 @@ impl Verdict {
                 }
             }
             Err(error) => {
-                tracing::warn!(target: log::STACK, %error, "a guard failed: the session is refused with 503");
+                tracing::warn!(target: log::ADAPTIVE, %error, "a guard failed: the session is refused with 503");
                 Self::Refused(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new())
             }
         }

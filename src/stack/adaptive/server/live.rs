@@ -61,6 +61,7 @@ impl Live {
         }
         let left = self.sessions();
         self.drain.cut();
+        // Handshakes that were cut have lost nothing.
         if left == 0 { Ok(()) } else { Err(left) }
     }
 }
@@ -87,6 +88,7 @@ impl Seat {
         if counts.sessions >= most {
             return false;
         }
+        // In one step under the lock, so that a connection is never counted twice or not at all.
         counts.sessions += 1;
         counts.handshakes -= 1;
         self.is_session = true;

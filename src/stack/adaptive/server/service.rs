@@ -105,6 +105,7 @@ impl<B: Body> Service<Request<B>> for SessionService {
             return SessionFuture::ready(answer(StatusCode::NOT_FOUND, "no session is served at this path"));
         };
         // All other SSE requests belong to a session that has begun, or to no session.
+        // A POST or a preflight must not take a seat: a session would then need several.
         let begins = kind == TransportKind::WebSocket || parts.method == Method::GET;
         let seat = match begins.then(|| self.sessions.enter(&parts)).transpose() {
             Ok(seat) => seat,
@@ -170,6 +171,8 @@ impl<B: Body> Rest<B> {
     /// Lets the transport answer, and adds `headers` to the response.
     fn begin(self, mut parts: request::Parts, headers: HeaderMap) -> Step<B> {
         if let Some(seat) = self.seat {
+            // The upgrade and the SSE server hand the request's extensions to their handlers, which are plain
+            // functions.
             parts.extensions.insert(Opening::new(self.sessions.clone(), seat));
         }
         match self.kind {
@@ -178,6 +181,7 @@ impl<B: Body> Rest<B> {
                 Step::Sse { answer, headers }
             }
             _ => {
+                // The upgrade takes no body, and answers at once: its session runs in a task of its own.
                 let upgrade = self.sessions.web_socket.clone().call(Request::from_parts(parts, ())).into_inner();
                 let Ok(mut response) = upgrade;
                 response.headers_mut().extend(headers);

@@ -61,6 +61,7 @@ impl SessionServer {
         let known = HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL);
         let web_socket = WebSocketService::new(sessions::web_socket as WebSocketHandler);
         let sse = SseDuplexServer::new(sessions::sse as SseHandler);
+        // The acceptor's drain: one close ends its sessions and the handshakes of all three transports.
         let live = Arc::new(Live::new(acceptor.drain().clone()));
         let sessions = Sessions {
             acceptor,
@@ -324,6 +325,7 @@ fn open(sessions: &Arc<Sessions>, incoming: Incoming) {
         }
         Err(reason) => {
             log::refused("webtransport", StatusCode::SERVICE_UNAVAILABLE, reason, incoming.parts());
+            // In a task, because a slow client must not hold up the loop that accepts.
             rt::spawn(refuse(incoming, StatusCode::SERVICE_UNAVAILABLE));
         }
     }
@@ -331,13 +333,19 @@ fn open(sessions: &Arc<Sessions>, incoming: Incoming) {
 
 async fn refuse(incoming: Incoming, status: StatusCode) {
     if let Err(error) = incoming.reject(status).await {
-        tracing::debug!(target: log::STACK, %error, %status, "a client could not be told that it is refused");
+        tracing::debug!(
+            target: log::ADAPTIVE,
+            %error,
+            http.response.status_code = status.as_u16(),
+            "a client could not be told that it is refused"
+        );
     }
 }
 
 impl Sessions {
     /// Calls the guard, as for a request over HTTP.
     async fn admit(self: Arc<Self>, mut incoming: Incoming, seat: Seat) -> Option<Begun> {
+        // Moved out without a copy: the guard takes the parts by value.
         let empty = http::Request::new(()).into_parts().0;
         let mut parts = std::mem::replace(incoming.parts_mut(), empty);
         if let Some(guard) = &self.guard {
@@ -357,7 +365,9 @@ impl Sessions {
         let session = incoming.accept().await.ok()?;
         match rt::timeout(self.acceptor.limits().handshake, session.accept()).await {
             Ok(Ok(stream)) => return self.begin(stream.into(), parts, seat).await,
-            Ok(Err(error)) => tracing::debug!(target: log::STACK, %error, "a session ended before it opened a stream"),
+            Ok(Err(error)) => {
+                tracing::debug!(target: log::ADAPTIVE, %error, "a session ended before it opened a stream")
+            }
             Err(_) => session.close(CloseFrame::new(CloseCode::PROTOCOL, "no stream was opened in time")),
         }
         None

@@ -73,6 +73,7 @@ impl Sessions {
         }
         // A client that speaks the stack's subprotocol may already have a session here.
         let known = [HeaderValue::from_static(OptimizedAcceptor::SUBPROTOCOL)];
+        // A client that comes back must get past a full server: it needs no further session.
         if self.live.sessions() >= self.max_sessions && choose(&known, &parts.headers).is_none() {
             return Err("too many sessions (SessionServer::sessions)");
         }
@@ -102,14 +103,16 @@ impl Sessions {
             (None, None) => Client::at(&parts.extensions),
         };
         match self.acceptor.accept_own(transport, is_known, client, seat.held()).await {
+            // Counted only now, after the hello: a resumed session takes no further place.
             Ok(Some(session)) if seat.begin(self.max_sessions) => {
                 parts.extensions.insert(kind);
                 shrink::request(&mut parts);
                 return Some(((self.handler)(session, parts), seat));
             }
             Ok(Some(mut session)) => {
-                tracing::warn!(target: log::STACK,
-                    transport = kind.as_str(),
+                tracing::warn!(
+                    target: log::ADAPTIVE,
+                    { network.protocol.name = kind.as_str() },
                     "too many sessions (SessionServer::sessions): one is closed with 1013"
                 );
                 let full = CloseFrame::new(CloseCode::TRY_AGAIN, "too many sessions");
@@ -121,7 +124,12 @@ impl Sessions {
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!(target: log::STACK, %error, transport = kind.as_str(), "a connection was not accepted")
+                tracing::debug!(
+                    target: log::ADAPTIVE,
+                    %error,
+                    network.protocol.name = kind.as_str(),
+                    "a connection was not accepted"
+                )
             }
         }
         None
@@ -153,6 +161,7 @@ pub(super) fn sse(duplex: SseDuplex, parts: request::Parts) -> Handled {
 fn open(transport: AdaptiveTransport, mut parts: request::Parts) -> Handled {
     let opening = parts.extensions.remove::<Opening>();
     let begin = |Opening { sessions, seat }: Opening| {
+        // Extensions are `Clone`, so a copy of this value may exist. The first one gets the seat.
         let seat = seat.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         Some(seat.attend(|seat| run(sessions.begin(transport, parts, seat))))
     };

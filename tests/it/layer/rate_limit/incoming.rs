@@ -117,3 +117,25 @@ async fn a_transport_whose_parts_are_send_is_send() {
     check(&messages(1).0.layer(per_connection(1)));
     check(&messages(1).0.layer(per_connection(1).close()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_log_tells_of_the_first_rejected_message_and_warns_of_the_hundredth() {
+    let log = support::log::logged(tracing::Level::DEBUG, async {
+        let (near, mut far) = channel::<Message, Message>(128);
+        let mut near = near.layer(per_connection(1).inbound().reject());
+        for number in 0..=120 {
+            far.send_message(text(number)).await.unwrap();
+        }
+        let rejected = near.by_ref().take(121).filter(|message| std::future::ready(message.is_err())).count().await;
+        assert_eq!(rejected, 120);
+    })
+    .await;
+    let count = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    assert_eq!(count("DEBUG tower_transport::layer::rate_limit: rate limit: a message was rejected"), 1, "{log}");
+    assert_eq!(
+        count("WARN tower_transport::layer::rate_limit: rate limit: one connection or service keeps"),
+        1,
+        "{log}"
+    );
+    assert!(log.contains("rejected=100") && log.lines().count() == 2, "{log}");
+}
