@@ -1,8 +1,9 @@
 //! The cost of a call: `service::Client`, a hand-written driver with oneshots, tokio-tower and tarpc.
 //!
-//! `cargo bench -p benches --bench calls`. All run in one process on a current-thread runtime, from spawned tasks, with 32 bytes each
-//! way; the libraries take turns within each round. The figures are process CPU time and wall time per call (both ends), and the
-//! median of the ratios of each round to the hand-written driver. Set `ROUNDS` and `CALLS` for longer runs.
+//! `cargo bench -p benches --bench calls`. All run in one process on a current-thread runtime, from spawned tasks, with
+//! 32 bytes each way; the libraries take turns within each round. The figures are process CPU time and wall time per
+//! call (both ends), and the median of the ratios of each round to the hand-written driver. Set `ROUNDS` and `CALLS`
+//! for longer runs.
 
 #![allow(clippy::unwrap_used)] // What fails here ends the bench.
 

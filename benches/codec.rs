@@ -4,7 +4,8 @@
 //! rounds of the two times of one round: so a noisy machine disturbs both sides alike. JSON, the 1.00 of each table, is
 //! `serde_json::to_vec` and `serde_json::from_slice`, as one would write them without this crate.
 //!
-//! Decoding gets the same message again and again: a view gives it back, the others take a clone (two atomic operations).
+//! Decoding gets the same message again and again: a view gives it back, the others take a clone (two atomic
+//! operations).
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -1,5 +1,5 @@
-//! A plain WebSocket echo server with this crate's defaults, for conformance suites and load generators. Ctrl-c shuts it
-//! down gracefully.
+//! A plain WebSocket echo server with this crate's defaults, for conformance suites and load generators. Ctrl-c shuts
+//! it down gracefully.
 //!
 //! ```text
 //! cargo run --release --example echo_server 127.0.0.1:9001

@@ -28,7 +28,8 @@ impl Counting {
     }
 }
 
-// SAFETY: every call goes to `System` with the caller's own arguments; counting touches two atomics and allocates nothing.
+// SAFETY: every call goes to `System` with the caller's own arguments; counting touches two atomics and allocates
+// nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::grow(layout.size());

@@ -1,4 +1,5 @@
-//! The parts that the benchmarks share: contestants behind one trait, scenarios, interleaved rounds, statistics and printed goals.
+//! The parts that the benchmarks share: contestants behind one trait, scenarios, interleaved rounds, statistics and
+//! printed goals.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)] // A benchmark that fails ends.
 

@@ -8,8 +8,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Rounds, and what shares their messages: with `--quick`, and without. Without cargo's `--bench` (so under `cargo test`) it
-    /// only shows that everything runs.
+    /// Rounds, and what shares their messages: with `--quick`, and without. Without cargo's `--bench` (so under `cargo
+    /// test`) it only shows that everything runs.
     pub fn from_arguments(quick: (usize, usize), full: (usize, usize)) -> Self {
         let (flags, filters): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
         let has = |flag| flags.iter().any(|word| word == flag);

@@ -80,7 +80,8 @@ impl Table {
         peers.filter_map(|peer| self.ratio(row, peer, of)).reduce(f64::max)
     }
 
-    /// Prints one line a row: times in microseconds, each with its ratio to the base, or to the first row where the base did not run.
+    /// Prints one line a row: times in microseconds, each with its ratio to the base, or to the first row where the
+    /// base did not run.
     pub fn print(&self, title: &str, wall: &str) {
         self.print_columns(title, wall, "CPU us");
     }

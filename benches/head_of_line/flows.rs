@@ -21,8 +21,8 @@ fn message(since: u64) -> Message {
     Message::binary(payload.freeze())
 }
 
-/// Sends `messages` for each of `flows`, one flow a little after the other, each at its time whether or not the previous
-/// ones have come back. A message that waits for its send counts as late: its clock starts when it was due.
+/// Sends `messages` for each of `flows`, one flow a little after the other, each at its time whether or not the
+/// previous ones have come back. A message that waits for its send counts as late: its clock starts when it was due.
 pub(crate) async fn send<S>(mut sink: S, flows: Arc<[usize]>, messages: usize, start: Instant)
 where
     S: Sink<Message, Error = Error> + Unpin,

@@ -1,8 +1,10 @@
-//! Whether what is late in one place makes the rest wait: `cargo bench -p benches --bench head_of_line [-- [--quick] stalled|loss]`.
+//! Whether what is late in one place makes the rest wait: `cargo bench -p benches --bench head_of_line [-- [--quick]
+//! stalled|loss]`.
 //!
-//! `stalled`: one stream of a WebTransport session has a reader that never reads; the others' latency with it, and without.
-//! `loss`: 8 flows as 8 streams of one session, and as messages of one WebSocket, while 2 of 100 packets are lost each way. That runs in a network
-//! namespace of its own, by `unshare` and `nft`, and needs root; elsewhere it says so and is passed over.
+//! `stalled`: one stream of a WebTransport session has a reader that never reads; the others' latency with it, and
+//! without. `loss`: 8 flows as 8 streams of one session, and as messages of one WebSocket, while 2 of 100 packets are
+//! lost each way. That runs in a network namespace of its own, by `unshare` and `nft`, and needs root; elsewhere it
+//! says so and is passed over.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 

@@ -4,7 +4,8 @@ use std::process::Command;
 
 const INSIDE: &str = "--inside";
 
-/// Loses 2 of 100 packets that come in over loopback, of both directions. Where packets go out, the sender would be told.
+/// Loses 2 of 100 packets that come in over loopback, of both directions. Where packets go out, the sender would be
+/// told.
 const RULES: &str = "table inet loss {
     chain inward {
         type filter hook input priority 0;

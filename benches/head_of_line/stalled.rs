@@ -53,8 +53,8 @@ pub(crate) fn measure(plan: &Plan) {
 /// How many times in a round the two sessions take turns.
 const TURNS: usize = 10;
 
-/// The latency without a stalled stream, and with one, in two sessions that take turns, so that a busy machine is busy for both: one pair for
-/// each turn.
+/// The latency without a stalled stream, and with one, in two sessions that take turns, so that a busy machine is busy
+/// for both: one pair for each turn.
 async fn round(trips: usize) -> Vec<(Latency, Latency)> {
     let (alone, beside) = (connect().await, connect().await);
     let stalled = tokio::spawn(stall(beside.open().await.expect("a stream")));

@@ -1,6 +1,6 @@
-//! The memory of a connection on which nothing happens, after one message there and back: heap bytes of each end, its task
-//! included. The clients are in a process of their own, for the opening takes two ends that know each other, and each is
-//! counted alone.
+//! The memory of a connection on which nothing happens, after one message there and back: heap bytes of each end, its
+//! task included. The clients are in a process of their own, for the opening takes two ends that know each other, and
+//! each is counted alone.
 
 use std::{
     io::{BufRead, BufReader, Read},

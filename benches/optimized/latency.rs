@@ -1,5 +1,5 @@
-//! One connection, one message at a time, there and back: the median in the place of the time, the 99th percentile in that of
-//! the CPU time.
+//! One connection, one message at a time, there and back: the median in the place of the time, the 99th percentile in
+//! that of the CPU time.
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
-//! The full `OptimizedTransport` stack beside raw sockets: `cargo bench -p benches --bench optimized [-- [--quick] SCENARIO...]`.
+//! The full `OptimizedTransport` stack beside raw sockets: `cargo bench -p benches --bench optimized [-- [--quick]
+//! SCENARIO...]`.
 //!
 //! The harness is that of the `peers` benchmark; `docs/benchmarks.md` says how it is measured.
 

@@ -18,7 +18,8 @@ const LAYERS: &[(&str, &str)] = &[
     ("trace", crate::rows::TRACE),
 ];
 
-/// Rows of other layers that allocate nothing either, with a message that they do not transform or a count of what they add.
+/// Rows of other layers that allocate nothing either, with a message that they do not transform or a count of what they
+/// add.
 const WITHOUT_ALLOCATION: &[(&str, &str)] = &[
     ("batch-lone-message", crate::rows::batch::LONE),
     ("compression-below-its-size", crate::rows::compression::SMALL),

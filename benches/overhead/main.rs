@@ -1,4 +1,5 @@
-//! The cost of a layer per message, in time, instructions and allocations: `cargo bench -p benches --bench overhead [-- --quick]`.
+//! The cost of a layer per message, in time, instructions and allocations: `cargo bench -p benches --bench overhead [--
+//! --quick]`.
 //!
 //! `docs/benchmarks.md` says how it is measured.
 
@@ -65,7 +66,8 @@ fn main() {
 
 fn measure(rows: Vec<Row>, rounds: usize, messages: usize, count: bool) -> Vec<Cost> {
     let mut times = vec![Vec::with_capacity(rounds); rows.len()];
-    // In each round every row runs once, and another one first, so that what else the machine does falls on all of them.
+    // In each round every row runs once, and another one first, so that what else the machine does falls on all of
+    // them.
     for round in 0..rounds {
         for turn in 0..rows.len() {
             let index = (round + turn) % rows.len();

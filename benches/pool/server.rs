@@ -69,7 +69,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) {
     let _ = http.with_upgrades().await;
 }
 
-/// A server for `localhost`, and the client that trusts it alone. The client resumes no TLS session: each connect is a first one.
+/// A server for `localhost`, and the client that trusts it alone. The client resumes no TLS session: each connect is a
+/// first one.
 fn secured() -> (Option<TlsAcceptor>, Option<Arc<ClientConfig>>) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).expect("a key");

@@ -1,4 +1,5 @@
-//! Rows that take turns: in each round every row runs once, so that whatever else the machine does falls on all of them.
+//! Rows that take turns: in each round every row runs once, so that whatever else the machine does falls on all of
+//! them.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use crate::statistics::median;
 /// The measurement of one row: the CPU time of a number of events.
 pub(crate) type Row<'a> = (&'static str, Box<dyn Fn() -> Duration + 'a>);
 
-/// Runs the rows, prints nanoseconds per event and the ratio to the first row, and gives the ratios in the order of the rows.
+/// Runs the rows, prints nanoseconds per event and the ratio to the first row, and gives the ratios in the order of the
+/// rows.
 pub(crate) fn run(title: &str, rounds: usize, events: usize, rows: &[Row<'_>]) -> Vec<f64> {
     let mut times = vec![Vec::with_capacity(rounds); rows.len()];
     // The first round warms up.

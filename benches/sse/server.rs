@@ -1,4 +1,5 @@
-//! Our event stream beside axum's own: the same stream of events, to a body that is only asked, and through hyper to a socket.
+//! Our event stream beside axum's own: the same stream of events, to a body that is only asked, and through hyper to a
+//! socket.
 
 use std::{
     convert::Infallible,
@@ -28,7 +29,8 @@ use crate::{
     rows::{self, Row},
 };
 
-/// The kind of an event's data, its bytes, whether each event has a type and an id, and the number of events in a round.
+/// The kind of an event's data, its bytes, whether each event has a type and an id, and the number of events in a
+/// round.
 const CASES: [(&str, usize, bool, usize); 4] = [
     ("server 32 B", 32, false, 100_000),
     ("server 200 B", 200, false, 50_000),

@@ -1,6 +1,6 @@
-//! This crate's WebSocket below the compression layer with its defaults, alone and with batches above it. The payloads are
-//! regular, as those of the whole benchmark: they shrink well, which costs least. Messages below the layer's minimum are sent
-//! as they are, unless a batch makes them one that is larger.
+//! This crate's WebSocket below the compression layer with its defaults, alone and with batches above it. The payloads
+//! are regular, as those of the whole benchmark: they shrink well, which costs least. Messages below the layer's
+//! minimum are sent as they are, unless a batch makes them one that is larger.
 
 use bytes::Bytes;
 use tokio::net::TcpStream;

@@ -25,8 +25,8 @@ static ALLOCATOR: allocator::Counting = allocator::Counting;
 /// How many messages are on their way at once, or between two flushes.
 const IN_FLIGHT: usize = 64;
 
-/// The payload sizes, how they are called, and how many messages a round has. Those that pack many messages into one get ten
-/// times as many, to last as long.
+/// The payload sizes, how they are called, and how many messages a round has. Those that pack many messages into one
+/// get ten times as many, to last as long.
 const SIZES: [(&str, usize, usize); 4] =
     [("32 B", 32, 40_000), ("256 B", 256, 8000), ("1 KiB", 1 << 10, 6000), ("16 KiB", 16 << 10, 2000)];
 

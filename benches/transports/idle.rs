@@ -1,5 +1,5 @@
-//! The memory of a session on which nothing happens, after one message there and back: heap bytes of the server, its task
-//! included. The clients are in a process of their own, and are not counted.
+//! The memory of a session on which nothing happens, after one message there and back: heap bytes of the server, its
+//! task included. The clients are in a process of their own, and are not counted.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -13,7 +13,8 @@ use crate::{
     loopback::payload,
 };
 
-/// How the other process is told that it is one: this word, the contestant, the server's address and trust, and how many sessions.
+/// How the other process is told that it is one: this word, the contestant, the server's address and trust, and how
+/// many sessions.
 pub(crate) const CLIENTS: &str = "--clients";
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -1,7 +1,7 @@
 //! The transports side by side, in one run: `cargo bench -p benches --bench transports [-- [--quick] SCENARIO...]`.
 //!
-//! A scenario is any part of one of the names that the run prints. Both ends are in one process, on one thread, over loopback;
-//! `docs/benchmarks.md` says how it is measured.
+//! A scenario is any part of one of the names that the run prints. Both ends are in one process, on one thread, over
+//! loopback; `docs/benchmarks.md` says how it is measured.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 

@@ -1,5 +1,5 @@
-//! Lines of `name: value`, the headers of a handshake, and one that begins with `?`, its query: whatever they say, the guard
-//! answers, and what it lets through has no token left where it would be seen.
+//! Lines of `name: value`, the headers of a handshake, and one that begins with `?`, its query: whatever they say, the
+//! guard answers, and what it lets through has no token left where it would be seen.
 #![no_main]
 
 use std::{convert::Infallible, future::ready};

@@ -1,5 +1,6 @@
-//! One binary message of a peer: an error, or messages that are all within it, and come out the same when they are packed and
-//! unpacked again. Where the input has no mark of a batch, it gets one, so that no run is spent on finding it.
+//! One binary message of a peer: an error, or messages that are all within it, and come out the same when they are
+//! packed and unpacked again. Where the input has no mark of a batch, it gets one, so that no run is spent on finding
+//! it.
 #![no_main]
 
 use futures_util::{FutureExt, SinkExt, StreamExt};

@@ -1,6 +1,6 @@
-//! The lowest bit of the first byte chooses whether the context is kept; then come messages, each behind its length in two
-//! bytes: the peer's payloads, as the compression layer gets them. Whatever they are: messages within the limits, or
-//! errors, and a good message after them comes through, unless the connection was closed for a context that is lost.
+//! The lowest bit of the first byte chooses whether the context is kept; then come messages, each behind its length in
+//! two bytes: the peer's payloads, as the compression layer gets them. Whatever they are: messages within the limits,
+//! or errors, and a good message after them comes through, unless the connection was closed for a context that is lost.
 #![no_main]
 
 use bytes::Bytes;

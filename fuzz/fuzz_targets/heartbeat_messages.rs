@@ -1,5 +1,6 @@
-//! One message: the lowest two bits of the first byte choose its kind, the rest is the payload. Sent by a raw peer, it is
-//! passed on unchanged, answered, or an error, and the next message arrives. Sent through the layer, it arrives unchanged.
+//! One message: the lowest two bits of the first byte choose its kind, the rest is the payload. Sent by a raw peer, it
+//! is passed on unchanged, answered, or an error, and the next message arrives. Sent through the layer, it arrives
+//! unchanged.
 #![no_main]
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The lowest bit of the first byte chooses text or binary, the rest is the payload: a value that survives a round trip in
-//! both formats, or an error.
+//! The lowest bit of the first byte chooses text or binary, the rest is the payload: a value that survives a round trip
+//! in both formats, or an error.
 #![no_main]
 
 mod value;

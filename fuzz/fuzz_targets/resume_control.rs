@@ -1,6 +1,6 @@
-//! A byte for the role (lowest bit: 0 the peer is a client, 1 a server) and whether the peer begins well (second bit), then
-//! what it sends: a length of two bytes, a kind of mark (over 7: no mark), a body. Messages and an error that says which of
-//! both is at fault, and the end.
+//! A byte for the role (lowest bit: 0 the peer is a client, 1 a server) and whether the peer begins well (second bit),
+//! then what it sends: a length of two bytes, a kind of mark (over 7: no mark), a body. Messages and an error that says
+//! which of both is at fault, and the end.
 #![no_main]
 
 use futures_util::{FutureExt, SinkExt, StreamExt};

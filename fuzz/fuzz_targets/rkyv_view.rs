@@ -1,4 +1,5 @@
-//! The first byte chooses the alignment, the rest is an archive from a peer: a view that can be read in full, or an error.
+//! The first byte chooses the alignment, the rest is an archive from a peer: a view that can be read in full, or an
+//! error.
 #![no_main]
 
 mod value;

@@ -1,5 +1,6 @@
-//! POSTs of one session, each a byte for its sequence number, a byte for its length, and its body. Whatever they are: the handler
-//! gets as many messages as the server says it took, each within the limit, and then an error and the end if one was bad.
+//! POSTs of one session, each a byte for its sequence number, a byte for its length, and its body. Whatever they are:
+//! the handler gets as many messages as the server says it took, each within the limit, and then an error and the end
+//! if one was bad.
 #![no_main]
 
 use bytes::Bytes;

@@ -1,5 +1,5 @@
-//! A byte for the limits, a length and that many bytes that say where the stream is cut, then an event stream: cut or not, it
-//! comes to the same events and the same error; and written again and parsed, they are the same events.
+//! A byte for the limits, a length and that many bytes that say where the stream is cut, then an event stream: cut or
+//! not, it comes to the same events and the same error; and written again and parsed, they are the same events.
 #![no_main]
 
 use bytes::{Bytes, BytesMut};

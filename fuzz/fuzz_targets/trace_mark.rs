@@ -1,5 +1,6 @@
-//! A binary message of a peer, received with `propagate`: an error of the protocol, or a message (and a context, perhaps) that is
-//! the same when it is sent on. The same bytes as text may be a `traceparent`, which survives being printed.
+//! A binary message of a peer, received with `propagate`: an error of the protocol, or a message (and a context,
+//! perhaps) that is the same when it is sent on. The same bytes as text may be a `traceparent`, which survives being
+//! printed.
 #![no_main]
 
 use futures_util::{FutureExt, SinkExt, StreamExt};

@@ -1,5 +1,5 @@
-//! The lowest bit of the first byte chooses the role, the second how much one read gives; the rest is what the peer sends.
-//! Whatever it is: messages within the limits, at most one error, and the end.
+//! The lowest bit of the first byte chooses the role, the second how much one read gives; the rest is what the peer
+//! sends. Whatever it is: messages within the limits, at most one error, and the end.
 #![no_main]
 
 use std::{

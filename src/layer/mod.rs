@@ -95,7 +95,7 @@ let (sender, receiver, driver) = transport.drive(Queue::values()).into_parts();
 //!
 //! [`own`] has the part that is hard to write by hand: sending messages of the layer's own, and ending the transport.
 //! The guide
-//! [`docs/writing-a-layer.md`](https://github.com/tower-transport/tower-transport/blob/main/docs/writing-a-layer.md)
+//! [`docs/writing-a-layer.md`](crate::guide::writing_a_layer)
 //! goes from a layer that passes messages on to one that pings and closes.
 //!
 //! # Cost

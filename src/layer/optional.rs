@@ -98,8 +98,8 @@ impl<T, L: Layer<T>> Layer<T> for OptionalLayer<L> {
 }
 
 pin_project! {
-    /// A transport with or without a layer, created by [`OptionalLayer`]: `A` with it, `B` without it. Any two transports
-    /// of the same messages and errors fit.
+    /// A transport with or without a layer, created by [`OptionalLayer`]: `A` with it, `B` without it. Any two
+    /// transports of the same messages and errors fit.
     #[project = Projected]
     #[derive(Clone, Copy, Debug)]
     #[allow(missing_docs, reason = "the macro takes no comments on fields; their variants describe them")]

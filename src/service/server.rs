@@ -227,10 +227,10 @@ where
     /// answers, to flush them, and to close. Defaults to 10 seconds. [`Duration::MAX`] disables the limit.
     ///
     /// The time counts from the last progress: an answer that the transport takes, or bytes that
-    /// [move](crate::transport::signal::moved). However slowly they move, it takes at most 16 times this value. It
-    /// does not count while the server waits for the service alone, or a session of the resume layer for its client
-    /// (which `SessionStore::ttl` limits), and starts again afterwards. At the limit the future completes with an error
-    /// for which [`is_timeout`](Error::is_timeout) is true, or with the failure that it closes for, and dropping it cuts
+    /// [move](crate::transport::signal::moved). However slowly they move, it takes at most 16 times this value. It does
+    /// not count while the server waits for the service alone, or a session of the resume layer for its client (which
+    /// `SessionStore::ttl` limits), and starts again afterwards. At the limit the future completes with an error for
+    /// which [`is_timeout`](Error::is_timeout) is true, or with the failure that it closes for, and dropping it cuts
     /// the connection.
     ///
     /// It needs timers as [`Queue::close_within`](crate::Queue::close_within) does, and does not apply without them.

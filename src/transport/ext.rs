@@ -86,11 +86,11 @@ pub trait TransportExt<Out>: Transport<Out> {
 
     /// Splits the transport into two halves without a task, for one reader and one writer.
     ///
-    /// Both halves poll the same transport, one at a time. While one half is in the middle of a poll, a poll of the other
-    /// returns `Pending` and is woken afterwards, and a message that is sent waits for the next poll of the writing half.
-    /// No lock is held during a poll, so code of the transport or of a message may use the other half. A wake-up that
-    /// one half caused for the other is passed on. Work that must happen while neither half polls (the answer to a ping,
-    /// a heartbeat) does not happen; use [`drive`](Self::drive) for that, and for many writers.
+    /// Both halves poll the same transport, one at a time. While one half is in the middle of a poll, a poll of the
+    /// other returns `Pending` and is woken afterwards, and a message that is sent waits for the next poll of the
+    /// writing half. No lock is held during a poll, so code of the transport or of a message may use the other half. A
+    /// wake-up that one half caused for the other is passed on. Work that must happen while neither half polls (the
+    /// answer to a ping, a heartbeat) does not happen; use [`drive`](Self::drive) for that, and for many writers.
     fn into_split(self) -> (SplitSink<Self, Out>, SplitStream<Self>)
     where
         Self: Sized,

@@ -21,7 +21,8 @@ impl Refusal {
         Self { status, reason: Cow::Borrowed(reason) }
     }
 
-    /// Returns the rejection as a response, whose body is the reason. `methods` are the ones that the endpoint supports.
+    /// Returns the rejection as a response, whose body is the reason. `methods` are the ones that the endpoint
+    /// supports.
     #[cfg(any(feature = "websocket", feature = "sse"))]
     pub(super) fn into_response(self, methods: &'static str) -> Response<Bytes> {
         let mut response = Response::new(match self.reason {

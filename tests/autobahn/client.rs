@@ -1,4 +1,5 @@
-//! Our client before Autobahn's fuzzing server: asks how many cases there are, echoes through each, asks for the report.
+//! Our client before Autobahn's fuzzing server: asks how many cases there are, echoes through each, asks for the
+//! report.
 //!
 //! `cargo run --release --example autobahn_client SERVER [LIMIT]`; `tests/autobahn/run` does it all.
 

@@ -1,5 +1,5 @@
-//! One of many subscribers reads nothing: it costs the bounds of its own queue, and the others miss nothing. The server is
-//! alone on its thread, which is what is measured.
+//! One of many subscribers reads nothing: it costs the bounds of its own queue, and the others miss nothing. The server
+//! is alone on its thread, which is what is measured.
 
 use std::{
     io::{ErrorKind, Read},

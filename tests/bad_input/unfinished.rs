@@ -1,5 +1,5 @@
-//! Messages that are begun, and never ended. Each test is alone on its thread, which is what is measured; a connection is a
-//! pipe in memory whose buffer counts, too.
+//! Messages that are begun, and never ended. Each test is alone on its thread, which is what is measured; a connection
+//! is a pipe in memory whose buffer counts, too.
 
 use std::{io::Write, net::TcpStream, time::Duration};
 

@@ -15,7 +15,8 @@ use crate::{
     site::serve,
 };
 
-/// An endpoint that sends all back, and has nothing at `/nowhere`. Gives its address, the bytes of its certificate's hash, and how sessions end.
+/// An endpoint that sends all back, and has nothing at `/nowhere`. Gives its address, the bytes of its certificate's
+/// hash, and how sessions end.
 fn endpoint(origin: &str) -> (String, Value, mpsc::Receiver<Error>) {
     let certificate = Certificate::development(&[]).unwrap();
     let hash = json!(certificate.hash().as_bytes());
@@ -88,7 +89,8 @@ fn messages() -> Value {
     ])
 }
 
-/// What a page of `host` comes back with from `path` of an endpoint that allows pages of `allowed`, and how sessions ended there.
+/// What a page of `host` comes back with from `path` of an endpoint that allows pages of `allowed`, and how sessions
+/// ended there.
 async fn page(
     host: &str,
     allowed: &str,

@@ -1,5 +1,5 @@
-//! Every setting with its extremes: 0, 1, the largest number, no time and all time. A stack either works, or refuses with an
-//! error. None panics, hangs or keeps its task busy.
+//! Every setting with its extremes: 0, 1, the largest number, no time and all time. A stack either works, or refuses
+//! with an error. None panics, hangs or keeps its task busy.
 
 use std::{
     fmt::Debug,

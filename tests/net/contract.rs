@@ -1,5 +1,5 @@
-//! The contract of `Transport`, over what this crate makes on real sockets. (In memory: `tests/it/channel.rs`; layers and
-//! codecs: `tests/it/layer`.)
+//! The contract of `Transport`, over what this crate makes on real sockets. (In memory: `tests/it/channel.rs`; layers
+//! and codecs: `tests/it/layer`.)
 
 use std::{
     pin::Pin,

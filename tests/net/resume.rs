@@ -91,7 +91,8 @@ where
     }
 }
 
-/// Answers each message with one over the limit of its connection, and a small one behind it; says what became of the first.
+/// Answers each message with one over the limit of its connection, and a small one behind it; says what became of the
+/// first.
 async fn says_too_much<T>(told: tokio::sync::mpsc::UnboundedSender<Error>, mut transport: T)
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
@@ -385,8 +386,9 @@ async fn a_stack_serves_new_clients_after_more_connects_than_it_has_places() {
     assert!(acceptor.sessions() <= 16);
 }
 
-/// A server that closes each connection with 1009 while its client writes: it reads a little, sends the close frame and closes the
-/// socket with data unread, which resets the connection. Its sessions are by `docs/wire.md`, and receive nothing.
+/// A server that closes each connection with 1009 while its client writes: it reads a little, sends the close frame and
+/// closes the socket with data unread, which resets the connection. Its sessions are by `docs/wire.md`, and receive
+/// nothing.
 async fn closes_while_it_is_written_to(has_sessions: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

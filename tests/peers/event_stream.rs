@@ -1,5 +1,5 @@
-//! Clients that others wrote, against our event stream: they read events of every shape, come back after a cut by `Last-Event-ID`, and
-//! stay away after a 204.
+//! Clients that others wrote, against our event stream: they read events of every shape, come back after a cut by
+//! `Last-Event-ID`, and stay away after a 204.
 
 use std::process::Stdio;
 

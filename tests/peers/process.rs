@@ -10,7 +10,8 @@ pub(crate) enum Language {
     Python,
 }
 
-/// The command that runs a `script` of this folder with a `package`; `None` where the tests against it are to be passed over.
+/// The command that runs a `script` of this folder with a `package`; `None` where the tests against it are to be passed
+/// over.
 pub(crate) fn command(language: Language, script: &str, package: &str) -> Option<Command> {
     if std::env::var_os("TOWER_TRANSPORT_NO_PEERS").is_some() {
         println!("skipped: TOWER_TRANSPORT_NO_PEERS is set");

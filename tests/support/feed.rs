@@ -1,5 +1,5 @@
-//! An event stream of ours as clients that others wrote meet it: events of every shape, an end, what was missed, and a 204; for the
-//! test crates that have such clients.
+//! An event stream of ours as clients that others wrote meet it: events of every shape, an end, what was missed, and a
+//! 204; for the test crates that have such clients.
 
 use std::{
     sync::{Arc, Mutex},

@@ -15,8 +15,8 @@ pub struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Returns the output and a subscriber that writes to it: events up to `level`, and `spans`.
     pub fn new(level: Level, spans: FmtSpan) -> (Self, Dispatch) {
-        // With a single subscriber, an event or a span that another thread reaches first is judged by that thread, which
-        // has no subscriber, and stays off for all. A second subscriber prevents that.
+        // With a single subscriber, an event or a span that another thread reaches first is judged by that thread,
+        // which has no subscriber, and stays off for all. A second subscriber prevents that.
         static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
         LazyLock::force(&SECOND);
         let log = Self::default();

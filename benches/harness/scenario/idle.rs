@@ -55,8 +55,8 @@ impl Scenario for Connections {
     }
 }
 
-/// A masked binary frame of 32 bytes from a client, and its echo by a server: the peers are bare sockets, because only the
-/// server's end is counted.
+/// A masked binary frame of 32 bytes from a client, and its echo by a server: the peers are bare sockets, because only
+/// the server's end is counted.
 const REQUEST: [u8; 38] = frame(0x80);
 const ANSWER: [u8; 34] = frame(0);
 

@@ -1,5 +1,5 @@
-//! 64 tasks that write 32 B messages to one connection. They are compared with [`OneWay`](super::one_way::OneWay): one task
-//! that writes and flushes each message.
+//! 64 tasks that write 32 B messages to one connection. They are compared with [`OneWay`](super::one_way::OneWay): one
+//! task that writes and flushes each message.
 
 use futures_util::SinkExt;
 use tokio::sync::mpsc;

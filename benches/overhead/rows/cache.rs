@@ -11,7 +11,8 @@ use tower_transport::{
 
 use super::{Row, call, echo, message, through};
 
-/// A subscriber without news, and one to which each message is published; then calls that never repeat, and calls that always do.
+/// A subscriber without news, and one to which each message is published; then calls that never repeat, and calls that
+/// always do.
 pub(super) fn rows() -> Vec<Row> {
     vec![
         Row { name: "+ latest, no news", run: |messages| through(LatestLayer::shared(latest()), message(), messages) },

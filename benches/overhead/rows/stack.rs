@@ -20,8 +20,8 @@ use tower_transport::{
 use super::{Row, message, reconnect::as_shipped, through};
 
 pub(crate) const SIX: &str = "+ stack of six";
-/// The same, whose rate limit reads the operating system's clock in place of the processor's counter: so that its reads are
-/// counted like those of others.
+/// The same, whose rate limit reads the operating system's clock in place of the processor's counter: so that its reads
+/// are counted like those of others.
 pub(crate) const SIX_COUNTED: &str = "+ stack of six, system's clock";
 
 pub(super) fn rows() -> Vec<Row> {

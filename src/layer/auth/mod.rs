@@ -56,7 +56,7 @@
 //! # On the wire
 //!
 //! The layers add `Authorization` or a subprotocol, a first message, and, with [`renewal`](ExpiryLayer::renewal), two
-//! marks. `docs/wire.md` documents them.
+//! marks. [`docs/wire.md`](crate::guide::wire) documents them.
 //!
 //! # Cost
 //!

@@ -68,8 +68,8 @@ pin_project! {
     /// [`last_error`](Self::last_error) returns the reason.
     ///
     /// At most one renewal is in progress and at most one token waits for room, whatever the server requests: requests
-    /// that come meanwhile are answered by that token. All connections that share the [`Tokens`] make at most 8 renewals
-    /// at once, and one per second after that; later ones wait.
+    /// that come meanwhile are answered by that token. All connections that share the [`Tokens`] make at most 8
+    /// renewals at once, and one per second after that; later ones wait.
     pub struct Renew<T, S: TokenSource> {
         #[pin]
         inner: T,

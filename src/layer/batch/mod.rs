@@ -73,7 +73,7 @@
 //! # On the wire
 //!
 //! After the payloads, the layer adds an index of 1 to 5 bytes a message, 4 bytes for its length and a mark of 8 bytes.
-//! It adds nothing to a message that is sent alone. `docs/wire.md` documents the format.
+//! It adds nothing to a message that is sent alone. [`docs/wire.md`](crate::guide::wire) documents the format.
 //!
 //! # Cost
 //!

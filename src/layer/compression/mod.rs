@@ -61,9 +61,9 @@
 //! `start_send`, no later message refers to the one that was not sent.
 //!
 //! Only the receiving end sees a rejection. The sender is not told, because a close with 1009 would end its connection,
-//! and a reconnecting client permanently. If the sender has to know, answer in the protocol of the application, or close
-//! with 1009 (`Sender::close`, or a close message). `OptimizedTransport` tells its peer the limit when it connects, so
-//! the sender refuses such a message itself.
+//! and a reconnecting client permanently. If the sender has to know, answer in the protocol of the application, or
+//! close with 1009 (`Sender::close`, or a close message). `OptimizedTransport` tells its peer the limit when it
+//! connects, so the sender refuses such a message itself.
 //!
 //! # Cancel safety
 //!
@@ -73,7 +73,7 @@
 //! # On the wire
 //!
 //! A compressed message is a binary message: raw deflate data, the length in 4 bytes and a
-//! [mark](https://github.com/tower-transport/tower-transport/blob/main/docs/wire.md) of 8 bytes. Any zlib reads and
+//! [mark](crate::guide::wire) of 8 bytes. Any zlib reads and
 //! writes it. A plain message is unchanged, unless it is binary and ends in this layer's own mark: it gets 8 more
 //! bytes. This is not the WebSocket extension of RFC 7692, and a browser needs a few lines to read it; in return it
 //! works on every transport.

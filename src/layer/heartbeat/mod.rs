@@ -73,9 +73,10 @@
 //!
 //! # On the wire
 //!
-//! Pings of 8 bytes; in application-level mode, binary messages of 16 bytes, documented in `docs/wire.md`. There, and
-//! with [`answer_application_level`](HeartbeatLayer::answer_application_level), a binary message of the user that ends
-//! like one of those is sent with 8 more bytes, which the peer's layer removes.
+//! Pings of 8 bytes; in application-level mode, binary messages of 16 bytes, documented in
+//! [`docs/wire.md`](crate::guide::wire). There, and with
+//! [`answer_application_level`](HeartbeatLayer::answer_application_level), a binary message of the user that ends like
+//! one of those is sent with 8 more bytes, which the peer's layer removes.
 //!
 //! # Cost
 //!

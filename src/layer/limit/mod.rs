@@ -21,8 +21,8 @@
 //! that is too large, and of an incoming one that is skipped, are [rejections](crate::Error::is_rejection).
 //!
 //! The close code 1009 tells the sender of a message that was too large; a reconnecting client takes it as final. With
-//! [`skip_large`](LimitLayer::skip_large), only the receiving end sees the rejection. A message that a compression layer
-//! below refuses to inflate does not reach this layer: see the errors of `layer::compression`.
+//! [`skip_large`](LimitLayer::skip_large), only the receiving end sees the rejection. A message that a compression
+//! layer below refuses to inflate does not reach this layer: see the errors of `layer::compression`.
 //!
 //! Code 1001 says that this end goes away. The peer did nothing wrong and may connect again.
 //!

@@ -329,8 +329,8 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
 }
 
 impl<T: Transport<Message, In = Message>> Limited<T> {
-    /// The rest of `poll_ready`, unless the transport below has room. `moved` bytes moved when it answered. Out of line, so
-    /// that `poll_ready` is small enough to be inlined.
+    /// The rest of `poll_ready`, unless the transport below has room. `moved` bytes moved when it answered. Out of
+    /// line, so that `poll_ready` is small enough to be inlined.
     #[inline(never)]
     fn poll_ready_behind(
         mut self: Pin<&mut Self>,

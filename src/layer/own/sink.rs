@@ -585,8 +585,8 @@ impl<M> LayerSink<M> {
 }
 
 impl<M> LayerSink<M> {
-    /// The answer of the transport below, which has the writer's own waker. From now on that waker is known here too, for
-    /// when the reader writes.
+    /// The answer of the transport below, which has the writer's own waker. From now on that waker is known here too,
+    /// for when the reader writes.
     fn forwarded<E: Into<Error>>(&self, polled: Poll<Result<(), E>>, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         if polled.is_pending() {
             self.halves.writer.register(cx.waker());

@@ -252,7 +252,8 @@ impl Ledger {
     /// messages are sent again, or for the first time after they were accepted without a connection.
     pub(super) fn resume(&mut self, peer: &Position, window: Window) -> u64 {
         self.progress.begins(self.out.acked < peer.received, peer.received);
-        // The position of this end, which the peer gets with the welcome or has from the hello, acknowledges everything.
+        // The position of this end, which the peer gets with the welcome or has from the hello, acknowledges
+        // everything.
         self.out.release(peer.received);
         self.incoming.told = self.incoming.received;
         self.incoming.bytes = 0;

@@ -34,9 +34,9 @@
 //! - Closing (`poll_close`, or sending a close message) ends the session permanently, on both ends. A cut does not, and
 //!   neither does a close message of a layer below. A close does not wait for acknowledgements: if the connection is
 //!   cut after the close has succeeded, the last messages may be lost, and only the peer is told. If they have to
-//!   arrive, close once [`unacknowledged`](ResumeHandle::unacknowledged) is 0. A close that fails returns the error, and
-//!   the messages without an acknowledgement are lost: a reconnect layer above counts them, and without one the next
-//!   verdict does.
+//!   arrive, close once [`unacknowledged`](ResumeHandle::unacknowledged) is 0. A close that fails returns the error,
+//!   and the messages without an acknowledgement are lost: a reconnect layer above counts them, and without one the
+//!   next verdict does.
 //!
 //! Pings, pongs and close messages belong to a connection: they are not counted, kept or sent again.
 //!
@@ -105,7 +105,7 @@
 //!
 //! The layer adds nothing to a data message (eight bytes to one that ends like a mark of this layer). It adds one
 //! message each way to open a connection, one of 24 bytes for an acknowledgement, and one to end the session: see
-//! `docs/wire.md`. The peer has to support it.
+//! [`docs/wire.md`](crate::guide::wire). The peer has to support it.
 //!
 //! # Cost
 //!

@@ -287,10 +287,10 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
         self.accept_for(transport, Key::Owner(owner.as_ref().into())).await
     }
 
-    /// Opens a session as [`accept`](Self::accept) does, for a client of this address. Many clients can have one address
-    /// (a proxy, a NAT), so it has no bound of its own, but a full store ends a lost session of the address that has
-    /// the most of them. One client therefore ends its own sessions and not those of others. The addresses of one IPv6
-    /// network (/64) count as one.
+    /// Opens a session as [`accept`](Self::accept) does, for a client of this address. Many clients can have one
+    /// address (a proxy, a NAT), so it has no bound of its own, but a full store ends a lost session of the address
+    /// that has the most of them. One client therefore ends its own sessions and not those of others. The addresses of
+    /// one IPv6 network (/64) count as one.
     ///
     /// # Errors
     ///

@@ -54,8 +54,8 @@
 //! | `poll_close` does not send what was accepted, or messages are accepted after it | [`Close`](Check::Close) |
 //! | An error on each poll instead of once, a stream that never ends, a sink that hides the loss of the peer | [`Cut`](Check::Cut) |
 //!
-//! [`layer::own`](crate::layer::own) does what most of these ask for, and `docs/writing-a-layer.md` shows a layer that
-//! uses it.
+//! [`layer::own`](crate::layer::own) does what most of these ask for, and
+//! [`docs/writing-a-layer.md`](crate::guide::writing_a_layer) shows a layer that uses it.
 //!
 //! # Choice of pairs
 //!

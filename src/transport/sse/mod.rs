@@ -25,8 +25,8 @@
 //!
 //! An event stream has no close message. For the client, every end is an error for which
 //! [`is_closed`](crate::Error::is_closed) is true and which is worth a retry. A server reports with status 204 that
-//! there is nothing more. The memory that a hostile server can make a client hold is bounded: `docs/attacks.md` has the
-//! figures.
+//! there is nothing more. The memory that a hostile server can make a client hold is bounded:
+//! [`docs/attacks.md`](crate::guide::attacks) has the figures.
 //!
 //! # Cancel safety
 //!

@@ -9,7 +9,7 @@
 //!
 //! The protocol is implemented by tungstenite, HTTP by hyper. This module adds what an open port needs: bounds that are
 //! on by default ([`Limits`](crate::Limits)), backpressure that reaches the socket, a close that ends, and errors that
-//! say what failed. Its buffers are sized by measurement, see `docs/benchmarks.md`.
+//! say what failed. Its buffers are sized by measurement, see [`docs/benchmarks.md`](crate::guide::benchmarks).
 //!
 //! # Backpressure
 //!
@@ -33,7 +33,8 @@
 //!
 //! # On the wire
 //!
-//! Nothing is added to RFC 6455, and no extension is offered; `docs/wire.md` describes what a peer may notice.
+//! Nothing is added to RFC 6455, and no extension is offered; [`docs/wire.md`](crate::guide::wire) describes what a
+//! peer may notice.
 
 #[cfg(feature = "axum")]
 mod axum;

@@ -44,8 +44,8 @@
 //! # On the wire
 //!
 //! The session is HTTP/3's extended CONNECT, one session per QUIC connection. In a stream, after one byte for the
-//! version, each message is a kind, a length and its payload; `docs/wire.md` has the details, for a peer that is a page
-//! or another library. 0-RTT is off, connection migration is on.
+//! version, each message is a kind, a length and its payload; [`docs/wire.md`](crate::guide::wire) has the details, for
+//! a peer that is a page or another library. 0-RTT is off, connection migration is on.
 //!
 //! It is tested against Chromium, wtransport and web-transport-quinn. Other browsers are not known to work: they
 //! require newer drafts.

@@ -51,7 +51,8 @@ const AT_ONCE: usize = 64;
 /// # Backpressure
 ///
 /// Handshakes run concurrently, each for at most [`Limits::handshake`](crate::Limits::handshake),
-/// [1024](Self::max_handshakes) at once; a slow one delays no other. They make progress while `accept` or `serve` is polled.
+/// [1024](Self::max_handshakes) at once; a slow one delays no other. They make progress while `accept` or `serve` is
+/// polled.
 ///
 /// # Logs
 ///

@@ -229,7 +229,8 @@ contract_tests!(
 );
 
 proptest! {
-    /// Whatever the steps, a subscriber's view of the store is the store as soon as it has caught up, and per key values only rise.
+    /// Whatever the steps, a subscriber's view of the store is the store as soon as it has caught up, and per key
+    /// values only rise.
     #[test]
     fn a_subscriber_that_catches_up_knows_what_the_store_knows(
         steps in proptest::collection::vec((0u8..6, 0u8..12), 1..200),

@@ -1,5 +1,5 @@
-//! All layers at once: the order in which they see a message, stacks that are put together at random over links that fail, and the
-//! recommended stack over a socket that is cut.
+//! All layers at once: the order in which they see a message, stacks that are put together at random over links that
+//! fail, and the recommended stack over a socket that is cut.
 
 use crate::{proxy, serve};
 

@@ -1,5 +1,5 @@
-//! The recommended stack with any settings at either end, over real sockets that are cut at any byte: what was resumed has no
-//! gap and no duplicate.
+//! The recommended stack with any settings at either end, over real sockets that are cut at any byte: what was resumed
+//! has no gap and no duplicate.
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},

@@ -15,8 +15,8 @@ const MARK: [u8; 6] = [0xf8, b't', b't', b'x', 1, 0xff];
 
 type Secret = [u8; 16];
 
-/// A connection of a client that can only resume, accepts messages up to `max_message`, and opens a session after it has
-/// received `received` messages: by `docs/wire.md`.
+/// A connection of a client that can only resume, accepts messages up to `max_message`, and opens a session after it
+/// has received `received` messages: by `docs/wire.md`.
 async fn opening(max_message: u32, session: Option<(Secret, Secret)>, received: u64, epoch: u64) -> (Channel, Channel) {
     let (mut near, far) = channel::<Message, Message>(16);
     let hello = [&[0b1001, 0, 0, 0][..], &max_message.to_le_bytes(), &[1, 7], &MARK].concat();
@@ -72,7 +72,8 @@ async fn a_session_takes_the_limit_of_its_clients_newest_connection() {
     }
 }
 
-/// On the paused clock: a session that has to wait for an acknowledgement, because others hold the pool of all, takes 100 ms.
+/// On the paused clock: a session that has to wait for an acknowledgement, because others hold the pool of all, takes
+/// 100 ms.
 #[tokio::test(start_paused = true)]
 async fn thousands_of_sessions_of_one_server_answer_without_waiting_for_each_others_memory() {
     const SESSIONS: usize = 4_300;

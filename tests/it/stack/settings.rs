@@ -1,4 +1,5 @@
-//! The effects of the settings of `OptimizedBuilder`, over channels on a paused clock; owners of sessions over real sockets.
+//! The effects of the settings of `OptimizedBuilder`, over channels on a paused clock; owners of sessions over real
+//! sockets.
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},

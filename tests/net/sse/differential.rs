@@ -60,7 +60,8 @@ proptest! {
             (event.event_type().to_owned(), event.data().to_string(), event.last_event_id().to_owned())
         });
         prop_assert_eq!(ours.collect::<Vec<_>>(), events);
-        // A block at the end that no blank line ends says nothing, but of the time to reconnect it has been heard already.
+        // A block at the end that no blank line ends says nothing, but of the time to reconnect it has been heard
+        // already.
         prop_assert_eq!(parsed.last_event_id, last_id);
         if text.ends_with("\n\n") {
             prop_assert_eq!(parsed.retry.map(|time| time.as_millis()), retry.map(u128::from));

@@ -1,5 +1,5 @@
-//! One suite, the transport is its parameter: the whole layered stack, the recommended one, and the bridges to services, over each
-//! transport of this crate.
+//! One suite, the transport is its parameter: the whole layered stack, the recommended one, and the bridges to
+//! services, over each transport of this crate.
 
 use crate::{proxy, serve};
 

@@ -1,4 +1,5 @@
-//! SSE down and POST up, of a hyper server; what is cut is cut between two bytes, of either of the connections that a session has.
+//! SSE down and POST up, of a hyper server; what is cut is cut between two bytes, of either of the connections that a
+//! session has.
 
 use tower_transport::transport::sse::{SseDuplexConnector, SseDuplexServer};
 

@@ -40,7 +40,8 @@ fn deflate() -> Deflate {
     Deflate::new().min_size(256)
 }
 
-/// Soon enough for a link that is dead without a word; a machine that is busy for so long costs a connection, and no message.
+/// Soon enough for a link that is dead without a word; a machine that is busy for so long costs a connection, and no
+/// message.
 fn heartbeat<C: Carrier>() -> HeartbeatLayer {
     let layer = HeartbeatLayer::new(Duration::from_millis(100), Duration::from_millis(400));
     if C::NEEDS_ANSWERS { layer.answer_pings() } else { layer }

@@ -1,4 +1,5 @@
-//! A stream of a WebTransport session; what is cut is dead without a word, since datagrams have no end that a peer could see.
+//! A stream of a WebTransport session; what is cut is dead without a word, since datagrams have no end that a peer
+//! could see.
 
 use std::time::Duration;
 

@@ -15,8 +15,8 @@ use tower_transport::{
 
 use crate::serve::serve;
 
-/// Takes the line four seconds: as many times the heartbeat's interval and timeout as 3.5 MB take at 34 KB a second with
-/// the defaults.
+/// Takes the line four seconds: as many times the heartbeat's interval and timeout as 3.5 MB take at 34 KB a second
+/// with the defaults.
 const LARGE: usize = 2_000_000;
 const RATE: usize = 500_000;
 

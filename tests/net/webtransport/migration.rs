@@ -13,8 +13,8 @@ use tower_transport::{
     transport::webtransport::{Certificate, WebTransportConnector, WebTransportServer},
 };
 
-/// A router between a client and `server`: what the client sends leaves by a port of the router's, which is another one after each change. Gives the address
-/// at which the client finds it.
+/// A router between a client and `server`: what the client sends leaves by a port of the router's, which is another one
+/// after each change. Gives the address at which the client finds it.
 async fn router(server: SocketAddr, mut changes: watch::Receiver<u32>) -> SocketAddr {
     let inside = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
     let address = inside.local_addr().unwrap();

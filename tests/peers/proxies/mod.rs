@@ -1,5 +1,5 @@
-//! nginx, HAProxy and Envoy with the configurations of the deployment guide, between our clients and our servers, over TLS.
-//! Only addresses, files and times are replaced.
+//! nginx, HAProxy and Envoy with the configurations of the deployment guide, between our clients and our servers, over
+//! TLS. Only addresses, files and times are replaced.
 
 mod proxy;
 mod site;

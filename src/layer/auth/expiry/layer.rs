@@ -42,7 +42,7 @@ impl ExpiryLayer {
 impl<V> ExpiryLayer<V> {
     /// Requests a new token `before` the old one expires (or at half of the remaining time, if that is later) and has
     /// it verified. It must be for the same subject. Use it only for peers that understand the request:
-    /// [`RenewLayer`](crate::layer::auth::RenewLayer), or an implementation of `docs/wire.md`.
+    /// [`RenewLayer`](crate::layer::auth::RenewLayer), or an implementation of [`docs/wire.md`](crate::guide::wire).
     #[must_use]
     pub fn renewal<W>(self, verifier: W, before: Duration) -> ExpiryLayer<W>
     where

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | client | [`SseDuplexConnector`]: a `Service` from the request to its response, the transport as the body |
 //! | server, hyper or axum's `route_service` | [`SseDuplexServer`]: a `Service` of HTTP requests |
-//! | a page, or any HTTP client | `EventSource` and `fetch`: `docs/wire.md`, `tests/peers/duplex.cjs` |
+//! | a page, or any HTTP client | `EventSource` and `fetch`: [`docs/wire.md`](crate::guide::wire), `tests/peers/duplex.cjs` |
 //!
 //! # Why
 //!
@@ -90,7 +90,7 @@
 //!
 //! # On the wire
 //!
-//! `docs/wire.md` describes the requests, the events and the framing of the POSTs.
+//! [`docs/wire.md`](crate::guide::wire) describes the requests, the events and the framing of the POSTs.
 //!
 //! # Example
 //!

@@ -58,8 +58,8 @@ fn no_error_of_a_verifier_quotes_the_token() {
     }
 }
 
-/// Those that hold a whole request or answer: the builder of a pool, and what a connector is told of a loss. (`Admission`, which only its own
-/// module can make, has a test there, and axum's extractor in `doors::handshake`.)
+/// Those that hold a whole request or answer: the builder of a pool, and what a connector is told of a loss.
+/// (`Admission`, which only its own module can make, has a test there, and axum's extractor in `doors::handshake`.)
 #[test]
 fn no_debug_text_has_the_url_or_the_headers_of_a_request_in_it() {
     use tower_transport::{

@@ -1,5 +1,5 @@
-//! The contract of `Transport`, over a connector that makes one good connection. What ends it is final, so that the rules
-//! about the end can be seen.
+//! The contract of `Transport`, over a connector that makes one good connection. What ends it is final, so that the
+//! rules about the end can be seen.
 
 use tower::Layer;
 use tower_transport::{

@@ -71,7 +71,8 @@ async fn two_driven_ends_do_not_wait_for_each_other_either() {
     tokio::time::timeout(Duration::from_secs(60), all).await.expect("both ends wait for each other");
 }
 
-/// One end keeps more than the other holds: what was accepted meanwhile comes in portions, though the other reads only what it must.
+/// One end keeps more than the other holds: what was accepted meanwhile comes in portions, though the other reads only
+/// what it must.
 #[tokio::test(start_paused = true)]
 async fn a_replay_larger_than_the_window_of_the_other_end_comes_in_portions() {
     const KEPT: usize = 3000;

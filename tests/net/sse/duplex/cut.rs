@@ -1,4 +1,5 @@
-//! The server's end of a session whose client is gone, or reads nothing: no sink waits forever, and the place is free again.
+//! The server's end of a session whose client is gone, or reads nothing: no sink waits forever, and the place is free
+//! again.
 
 use std::time::Duration;
 

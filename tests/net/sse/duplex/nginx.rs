@@ -1,4 +1,5 @@
-//! Behind a real nginx with the defaults of `proxy_pass`: 1 MiB for a request's body, responses buffered, HTTP/1.0 to the server.
+//! Behind a real nginx with the defaults of `proxy_pass`: 1 MiB for a request's body, responses buffered, HTTP/1.0 to
+//! the server.
 
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 

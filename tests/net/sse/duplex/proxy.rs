@@ -33,7 +33,8 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// In front of `server`. The connections that begin with a POST meet `fates`, one after the other; all others are carried.
+    /// In front of `server`. The connections that begin with a POST meet `fates`, one after the other; all others are
+    /// carried.
     pub(super) async fn start(server: SocketAddr, fates: Vec<Fate>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
