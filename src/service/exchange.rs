@@ -32,7 +32,7 @@ impl Task {
     }
 }
 
-/// Who flushes what the calls feed.
+/// The party that flushes the requests of all calls.
 ///
 /// ```text
 ///          a call promises to flush             another call feeds

@@ -1,5 +1,5 @@
-//! Strangers and greedy peers of SSE and POST. What memory holds is measured on the test's own thread; the server is
-//! called as a service, so that little else is there.
+//! Strangers and greedy peers of SSE and POST. Memory is measured on the test's own thread. The server
+//! is called as a service, so that little else uses memory there.
 
 use std::{convert::Infallible, pin::Pin, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What a subscriber of tracing writes while a test runs.
+//! The output of a subscriber of tracing while a test runs.
 
 use std::{
     io,

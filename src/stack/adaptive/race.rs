@@ -244,7 +244,7 @@ impl Failures {
         // Stable: of equal failures, the earlier one comes first.
         self.0.sort_by_key(|failure| std::cmp::Reverse(weigh(failure)));
         let decides = self.0.first().map(|Failure { error, .. }| (classify(error), error.retry_after()));
-        // What stopped the attempt concerns all transports, so nothing goes before it.
+        // A failure that stopped the attempt concerns all transports, so it goes first.
         let stops =
             |failure: &Failure| matches!(failure.diagnosis.effect, Effect::Stop(scope) if scope != Scope::Plaintext);
         self.0.sort_by_key(|failure| !stops(failure) && !objects(&failure.error));

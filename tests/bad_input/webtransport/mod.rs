@@ -1,9 +1,9 @@
-//! Peers of a WebTransport endpoint that want it to hold memory, or to wait for them. QUIC itself is quinn's: what is
-//! shown here is that its bounds are set, and that nothing unbounded of ours stands beside them. Each test is alone on
-//! its thread, which is what is measured.
+//! Peers of a WebTransport endpoint that make it hold memory, or wait for them. QUIC itself is quinn's: these tests show
+//! that its bounds are set, and that this crate adds nothing unbounded. Each test is alone on its thread, whose memory
+//! is measured.
 //!
-//! What no well-built client can send is quinn's to withstand: gaps in streams (its assembler keeps no more than the
-//! window, and copies what pins too much memory), forged acknowledgements, packets of other versions.
+//! quinn has to withstand everything that a correct client cannot send: gaps in streams (its assembler keeps no more
+//! than the window, and copies chunks that pin too much memory), forged acknowledgements, packets of other versions.
 
 mod datagrams;
 mod handshakes;

@@ -437,7 +437,7 @@ impl Sink<Message> for Lazy {
         Poll::Ready(Ok(()))
     }
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        panic!("it answers by itself: {message:?}")
+        panic!("it sends a message of its own: {message:?}")
     }
     fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.flushed = true;

@@ -30,7 +30,7 @@ type Far<Out> = Channel<Out, Out>;
 struct Peers<Out> {
     far: Arc<Mutex<VecDeque<Far<Out>>>>,
     room: usize,
-    /// What the answer of each handshake says of the session: nothing, a new one, or one that goes on.
+    /// The session that the answer of each handshake reports: none, a new one, or one that goes on.
     sessions: Arc<Mutex<VecDeque<Session>>>,
 }
 

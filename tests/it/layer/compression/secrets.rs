@@ -41,7 +41,7 @@ fn what_is_worth_compressing_is_compressed_by_itself_where_batches_are_not() {
     for message in messages {
         assert_eq!(next(&mut far).unwrap(), message);
     }
-    assert_eq!(near.get_ref().stats().sent().plain_bytes, 3000 + 256, "those from 256 bytes on, each by itself");
+    assert_eq!(near.get_ref().stats().sent().plain_bytes, 3000 + 256, "those from 256 bytes on, each alone");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The contract of `Transport`, over a connector that makes one good connection. What ends it is final, so that the
+//! The contract of `Transport`, over a connector that makes one good connection. Its end is final, so that the
 //! rules about the end can be seen.
 
 use tower::Layer;

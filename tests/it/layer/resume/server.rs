@@ -426,7 +426,7 @@ async fn the_end_of_a_session_is_heard_behind_a_write_that_fails() {
     let accepting = async { store.accept(faults.layer().layer(incoming.recv().await.unwrap())).await };
     let (near, accepted) = tokio::join!(connect(&mut client), accepting);
     let (mut near, Ok(Accepted::New(mut session))) = (near.unwrap().0, accepted) else { panic!("a session") };
-    // What the client says last is slow to come in.
+    // The client's last messages arrive slowly.
     faults.stall(Direction::Incoming);
     put(&mut near, 0..2);
     near.close().now_or_never().expect("there is room").unwrap();
