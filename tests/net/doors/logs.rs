@@ -61,9 +61,9 @@ async fn a_request_that_is_not_a_handshake_is_logged_with_status_reason_peer_and
     assert!(log.contains("INFO") && log.contains("refused a handshake"), "{log}");
     for field in [
         "http.response.status_code=426",
-        "transport=\"websocket\"",
+        "network.protocol.name=\"websocket\"",
         "network.peer.address=192.0.2.7 network.peer.port=4711",
-        "path=/ws",
+        "url.path=/ws",
         "reason=",
     ] {
         assert!(log.contains(field), "{field}: {log}");
