@@ -45,7 +45,7 @@ async fn main() -> Result<(), BoxError> {
                 None => return Ok(sender.flush().await?),
             },
             event = receiver.receive() => match event.transpose()? {
-                Some(Event::Presence { name, online }) => println!("{name} is {}", if online { "here" } else { "gone" }),
+                Some(Event::Presence { name, online }) => println!("{name} is {}", if online { "in" } else { "out" }),
                 Some(Event::Said { name, text }) => println!("{name}: {text}"),
                 None => return Ok(()),
             },

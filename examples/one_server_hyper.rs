@@ -62,7 +62,8 @@ async fn main() -> Result<(), BoxError> {
     let guard = ServiceBuilder::new()
         .layer(AuthGuardLayer::new(StaticTokens::new().token("a-secret", "ada")))
         .layer(limit.clone());
-    let server = SessionServer::new(OptimizedTransport::builder().acceptor(), session).guard(guard).owned_by(subject); // only its own subject resumes a session
+    // Only its own subject resumes a session.
+    let server = SessionServer::new(OptimizedTransport::builder().acceptor(), session).guard(guard).owned_by(subject);
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let tcp = listener.local_addr()?;

@@ -69,7 +69,8 @@ while let Some(order) = receiver.receive().await {
 //!
 //! # Many writers
 //!
-//! [`TransportExt::into_split`] returns two halves over one transport, without a task. [`TransportExt::drive`] returns a
+//! [`TransportExt::into_split`] returns two halves over one transport, without a task. [`TransportExt::drive`] returns
+//! a
 //! [`Driven`]: a [`Driver`] to spawn, any number of [`Sender`]s and a [`Receiver`]. The queue is bounded in messages
 //! and bytes. Pings are answered even if nobody is reading, and queued messages share one flush.
 //!
@@ -91,7 +92,8 @@ while let Some(order) = receiver.receive().await {
 //! | `tower_transport::handshake` | handshakes and connections that a transport, a guard or a limit refuses |
 //! | `tower_transport::transport` | connections closed for what the peer sent, or cut in a close; a failing listener |
 //! | `tower_transport::layer` | connections that a layer closes |
-//! | `..::layer::{heartbeat, rate_limit, reconnect, resume}` | dead peers, peers over their limit, lost connections, lost sessions |
+//! | `..::layer::{heartbeat, rate_limit}` | dead peers, peers over their limit |
+//! | `..::layer::{reconnect, resume}` | lost connections, lost sessions |
 //! | `tower_transport::service` | answers that the transport rejects, requests that cannot be read |
 //! | `..::stack::{adaptive, optimized, pool}` | sessions that do not begin, the choice of a transport, failing pools |
 //! | `tower_transport` | the spans and events of `TraceLayer` (feature `trace`) |
@@ -99,7 +101,7 @@ while let Some(order) = receiver.receive().await {
 //! | level | for |
 //! |---|---|
 //! | `ERROR` | the process cannot accept connections |
-//! | `WARN` | a limit on connections or sessions, a lost answer, message or session, a fallback, a misconfigured server |
+//! | `WARN` | a limit that is reached, a lost answer, message or session, a fallback, a misconfigured server |
 //! | `INFO` | a client was refused (401, 403, 426, 429) or cut off (1008, 1009); lost connections, expired sessions |
 //! | `DEBUG` | accepted handshakes, malformed requests (400, 405), violations of the protocol |
 //!
@@ -140,7 +142,7 @@ while let Some(order) = receiver.receive().await {
 //! | `tracing` (default) | 18 | logs, as tracing events, of connections that are refused, closed or lost |
 //! | `trace` | 21 | `layer::trace`: tracing spans, metrics, W3C trace context |
 //! | `optimized` | 84 | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
-//! | `adaptive` | 122 | `stack::adaptive`: falls back from WebTransport to WebSocket to SSE + POST; one server for all |
+//! | `adaptive` | 122 | `stack::adaptive`: WebTransport, else WebSocket, else SSE + POST; one server for all |
 //! | `context` | 89 | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
 //! | `pool` | 17 | `stack::pool`: a pool of connections to one target, shared by many calls |
 //! | `test-util` | 15 | contract checks, a scripted transport and fault injection, for testing your own layers |

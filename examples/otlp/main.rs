@@ -32,8 +32,8 @@ use tracing::{Instrument, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Traces each message, and passes OpenTelemetry's ids on: those of the sender's span become the parent of the
-/// receiver's. In production, sample one message in a thousand or so.
+/// Traces each message (in `OptimizedTransport`: `builder().trace(..)`), and passes OpenTelemetry's ids on: those of
+/// the sender's span become the parent of the receiver's. In production, sample one message in a thousand or so.
 fn traced(layer: TraceLayer) -> TraceLayer {
     layer
         .sample_one_in(NonZeroU32::MIN)

@@ -22,10 +22,10 @@
 //! **Sampling** is off by default: [`sample_one_in`](TraceLayer::sample_one_in) turns it on. The session's span is
 //! never entered for a message that is not sampled.
 //!
-//! **Metrics**. All have the labels `name` and `role`, except the two of handshakes. Where OpenTelemetry has a name for
-//! an attribute, the label has that name; an exporter for Prometheus writes `_` in place of each dot. The stack is
-//! `OptimizedTransport` or `OptimizedAcceptor` (so also `SessionServer`), which reports all of its metrics
-//! automatically.
+//! **Metrics**. All have the labels `name` and `role`, except the two of handshakes. The values of `error.type` are
+//! those of [`Error::kind_name`](crate::Error::kind_name). Where OpenTelemetry has a name for an attribute, the label
+//! has that name; an exporter for Prometheus writes `_` in place of each dot. The stack is `OptimizedTransport` or
+//! `OptimizedAcceptor` (so also `SessionServer`), which reports all of its metrics automatically.
 //!
 //! | metric | kind | further labels | reported by |
 //! |---|---|---|---|
@@ -35,8 +35,8 @@
 //! | `tower_transport_closes_total` | counter | `code` (1000 to 1014, `3xxx`, `4xxx`, `other`, `none`) | this layer |
 //! | `tower_transport_messages_total` | counter | `network.io.direction` (`receive`, `transmit`) | this layer |
 //! | `tower_transport_bytes_total` | counter | `network.io.direction` | this layer |
-//! | `tower_transport_message_bytes` | histogram | `network.io.direction` | this layer, if [turned on](TraceLayer::record_sizes) |
-//! | `tower_transport_errors_total` | counter | `network.io.direction`, `error.type` ([`Error::kind_name`](crate::Error::kind_name)) | this layer |
+//! | `tower_transport_message_bytes` | histogram | `network.io.direction` | [`record_sizes`](TraceLayer::record_sizes) |
+//! | `tower_transport_errors_total` | counter | `network.io.direction`, `error.type` | this layer |
 //! | `tower_transport_queue_messages` | gauge | | the stack, for its `split`; a [`Meter`] |
 //! | `tower_transport_queue_bytes` | gauge | | the stack, for its `split`; a [`Meter`] |
 //! | `tower_transport_queue_dropped_total` | counter | | the stack, for its `split`; a [`Meter`] |
@@ -51,12 +51,12 @@
 //! | `tower_transport_rate_limited_total` | counter | | the stack; a [`Meter`] |
 //! | `tower_transport_compression_plain_bytes_total` | counter | | the stack; a [`Meter`] |
 //! | `tower_transport_compression_wire_bytes_total` | counter | | the stack; a [`Meter`] |
-//! | `tower_transport_connects_total` | counter | `network.protocol.name` | the stack on a client; `stack::adaptive` |
-//! | `tower_transport_connect_seconds` | histogram | `network.protocol.name` | the stack on a client; `stack::adaptive` |
+//! | `tower_transport_connects_total` | counter | `network.protocol.name` | a client's stack; `stack::adaptive` |
+//! | `tower_transport_connect_seconds` | histogram | `network.protocol.name` | a client's stack; `stack::adaptive` |
 //! | `tower_transport_fallbacks_total` | counter | `network.protocol.name`, `reason` | `stack::adaptive` |
 //! | `tower_transport_paths_lost_total` | counter | `network.protocol.name` | `stack::adaptive` |
-//! | `tower_transport_handshakes_total` | counter | `network.protocol.name`, `http.response.status_code`, no `name` and `role` | servers and guards of the handshake |
-//! | `tower_transport_handshake_seconds` | histogram | `network.protocol.name`, no `name` and `role` | servers |
+//! | `tower_transport_handshakes_total` | counter | `network.protocol.name`, `http.response.status_code` | servers, guards |
+//! | `tower_transport_handshake_seconds` | histogram | `network.protocol.name` | servers |
 //!
 //! No label comes from a peer, so the number of series is bounded by the names in your code. The recorder must be
 //! installed before a transport is wrapped: its handles are looked up once at that time. [`METRICS`] contains this

@@ -26,7 +26,7 @@
 //! | authentication: 401, 403 | `Auth` | stops all | stops all | stops all |
 //! | a proxy's 407 | `Auth` | - | stops the proxy | stops the proxy |
 //! | a URL or a setting that cannot work | `Config` | stops all | stops all | others go on (it may be a redirect) |
-//! | 429; 503 with `Retry-After`, or over UDP; a rate limit | `Busy` | stops authority | stops authority | stops authority |
+//! | 429; 503 with `Retry-After`, or over UDP; a rate limit | `Busy` | stops authority | the same | the same |
 //! | the name does not resolve | `Dns` | stops the host | stops the host | stops the host |
 //! | the TLS handshake failed | `Tls` | stops plaintext | stops plaintext | stops plaintext |
 //! | another status, or an answer in another protocol | `UpgradeRefused` | others go on | others go on | others go on |
@@ -74,7 +74,7 @@
 //!
 //! | detected by | default | set by |
 //! |---|---|---|
-//! | the stack's heartbeat | 20 s of silence, 20 s for the answer | [`OptimizedBuilder::heartbeat`]; 5 s and 5 s suit a UI |
+//! | the stack's heartbeat | 20 s, 20 s for the answer | [`OptimizedBuilder::heartbeat`]; 5 s and 5 s suit a UI |
 //! | QUIC, for WebTransport | 30 s without a packet, keep-alives every 10 s | [`SessionLimits::idle`] |
 //! | the operating system, for TCP | minutes, and only when something is sent | - |
 //!

@@ -36,7 +36,7 @@ use crate::{
 /// | [`trace`](crate::layer::trace) | counts and a span for each connection; no message is sampled | nothing |
 /// | [`limit`](crate::layer::limit) | messages of at most 4 MiB | nothing |
 /// | [`rate_limit`](crate::layer::rate_limit) | off | nothing |
-/// | [`reconnect`](crate::layer::reconnect) (client) | exponential, full jitter; unflushed messages are sent again | nothing |
+/// | [`reconnect`](crate::layer::reconnect) (client) | exponential, full jitter; sends unflushed messages again | nothing |
 /// | [`resume`](crate::layer::resume) | on; the server keeps a session for 2 minutes | this stack |
 /// | [`batch`](crate::layer::batch) | 64 messages or 64 KiB, for messages that are flushed together | this stack |
 /// | [`compression`](crate::layer::compression) | messages of 256 bytes or more; no context is kept | this stack |
@@ -60,6 +60,7 @@ pub struct OptimizedBuilder {
     sessions_per_key: Option<usize>,
     total_replay_bytes: Option<usize>,
     sampled: Option<NonZeroU32>,
+    trace: Option<TraceHook>,
     queue: Queue<Message>,
     peers: Peers,
 }
@@ -72,6 +73,15 @@ struct OnConnect(Arc<Hook>);
 impl std::fmt::Debug for OnConnect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("OnConnect")
+    }
+}
+
+#[derive(Clone)]
+struct TraceHook(Arc<dyn Fn(TraceLayer) -> TraceLayer + Send + Sync>);
+
+impl std::fmt::Debug for TraceHook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TraceHook")
     }
 }
 
@@ -96,6 +106,7 @@ impl OptimizedBuilder {
             sessions_per_key: None,
             total_replay_bytes: None,
             sampled: None,
+            trace: None,
             queue: Queue::messages(),
             peers: Peers::default(),
         }
@@ -255,6 +266,24 @@ impl OptimizedBuilder {
         self
     }
 
+    /// Changes the trace layer of the stack: its levels, or the hooks of a bridge to OpenTelemetry. `change` is called
+    /// once for each client and each acceptor. Turn sampling on by [`sample_one_in`](Self::sample_one_in), with which
+    /// the peer agrees.
+    ///
+    /// ```
+    /// use tower_transport::stack::OptimizedTransport;
+    /// use tracing::Level;
+    ///
+    /// // Each connection is logged when it opens and when it closes.
+    /// let builder = OptimizedTransport::builder().trace(|layer| layer.event_level(Level::INFO));
+    /// # drop(builder);
+    /// ```
+    #[must_use]
+    pub fn trace(mut self, change: impl Fn(TraceLayer) -> TraceLayer + Send + Sync + 'static) -> Self {
+        self.trace = Some(TraceHook(Arc::new(change)));
+        self
+    }
+
     /// Sets the outgoing queue of [`split`](OptimizedTransport::split), and what happens when it is full. Defaults to
     /// 1024 messages or 1 MiB, and a sender waits when it is full.
     #[must_use]
@@ -356,7 +385,7 @@ impl OptimizedBuilder {
         let connector = Connector {
             dial: BoxCloneSyncService::new(connector.map_err(Into::into)),
             wire: Arc::new(wire),
-            trace: self.trace(TraceLayer::client(self.name.to_string())),
+            trace: self.trace_layer(TraceLayer::client(self.name.to_string())),
             resume: self.resume.clone().unwrap_or_default().handle(session),
             status,
             handshake: self.limits.handshake,
@@ -381,7 +410,7 @@ impl OptimizedBuilder {
             heartbeat: wire.heartbeat.clone(),
             wire,
             outer: self.outer(),
-            trace: self.trace(TraceLayer::server(self.name.to_string())),
+            trace: self.trace_layer(TraceLayer::server(self.name.to_string())),
             name: self.name.clone(),
             limits: self.limits,
             transport_limits: self.transport_limits(),
@@ -413,10 +442,14 @@ impl OptimizedBuilder {
         OuterConfig { limit: self.limit.clone(), rate_limit: self.rate_limit.clone() }
     }
 
-    fn trace(&self, trace: TraceLayer) -> TraceLayer {
-        match self.sampled {
-            Some(every) => trace.sample_one_in(every),
-            None => trace,
+    fn trace_layer(&self, layer: TraceLayer) -> TraceLayer {
+        let layer = match self.sampled {
+            Some(every) => layer.sample_one_in(every),
+            None => layer,
+        };
+        match &self.trace {
+            Some(TraceHook(change)) => change(layer),
+            None => layer,
         }
     }
 }

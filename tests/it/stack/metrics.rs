@@ -390,3 +390,19 @@ async fn at_the_default_level_the_log_tells_of_lost_connections_and_lost_session
     }
     assert!(!log.contains("s3cret") && log.lines().count() < 30, "{log}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_events_of_each_connection_have_the_level_that_the_builder_was_given() {
+    let log = logged(tracing::Level::INFO, async {
+        let builder = OptimizedTransport::builder()
+            .named("loud")
+            .trace(|layer| layer.peer("192.0.2.1").event_level(tracing::Level::INFO));
+        let mut transport = over_channels(builder, silent_acceptor()).await;
+        transport.send_message(Message::text("s3cret")).await.unwrap();
+        drop(transport);
+    })
+    .await;
+    let loud = |text: &str| log.lines().any(|line| line.contains("name=loud") && line.contains(text));
+    assert!(loud("network.peer.address=192.0.2.1") && loud(": open") && loud("closed messages_in="), "{log}");
+    assert!(!log.contains("s3cret"), "{log}");
+}
