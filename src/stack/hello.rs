@@ -14,6 +14,11 @@ use crate::{
 pub(super) use crate::transport::subprotocol::STACK as SUBPROTOCOL;
 
 const HELLO: u8 = 1;
+const PROOF: u8 = 2;
+
+/// A random number of a client's hello. The server repeats it in the message that follows its own hello, which a
+/// recorded hello cannot do.
+pub(super) type Nonce = [u8; 16];
 
 /// The announcement of one end about its own side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +28,8 @@ pub(super) struct Hello {
     pub(super) max_message: u32,
     /// The number of additional bytes that its transport accepts, for what the layers of the other end add.
     pub(super) headroom: u32,
+    /// What the other end has to repeat. Only a client asks for it.
+    pub(super) nonce: Option<Nonce>,
 }
 
 /// The first message of a peer that agreed to the subprotocol.
@@ -37,15 +44,23 @@ pub(super) enum First {
 }
 
 impl Hello {
-    /// Encodes two or three little-endian numbers of four bytes each. A later version may append more.
+    /// Encodes two or three little-endian numbers of four bytes each, and the nonce. A later version may append more.
     pub(super) fn encode(self) -> Message {
-        let mut body = [0; 12];
-        let numbers = [self.capabilities.bits(), self.max_message, self.headroom];
-        for (bytes, number) in body.as_chunks_mut().0.iter_mut().zip(numbers) {
-            *bytes = number.to_le_bytes();
+        let mut body = Vec::with_capacity(28);
+        for number in [self.capabilities.bits(), self.max_message, self.headroom] {
+            body.extend_from_slice(&number.to_le_bytes());
         }
-        let length = if self.headroom == 0 { 8 } else { body.len() };
-        Message::Binary(trailer::append(body.get(..length).unwrap_or_default(), Layer::Stack, HELLO))
+        match self.nonce {
+            Some(nonce) => body.extend_from_slice(&nonce),
+            None if self.headroom == 0 => body.truncate(8),
+            None => {}
+        }
+        Message::Binary(trailer::append(&body, Layer::Stack, HELLO))
+    }
+
+    /// Creates the message that repeats a nonce.
+    pub(super) fn proof(nonce: Nonce) -> Message {
+        Message::Binary(trailer::append(&nonce, Layer::Stack, PROOF))
     }
 
     /// Classifies the first message of a peer.
@@ -88,7 +103,8 @@ impl Hello {
         let headroom = if body.len() == 8 { 0 } else { number(8)? };
         let is_possible =
             capabilities.is_known() && (capabilities.compression() || !capabilities.compression_context());
-        is_possible.then_some(Self { capabilities, max_message, headroom })
+        let nonce = body.get(12..28).and_then(|bytes| bytes.try_into().ok());
+        is_possible.then_some(Self { capabilities, max_message, headroom, nonce })
     }
 }
 
@@ -98,8 +114,8 @@ mod tests {
 
     #[test]
     fn a_hello_comes_out_as_it_went_in() {
-        for headroom in [0, 67] {
-            let hello = Hello { capabilities: Capabilities::ALL, max_message: 4 << 20, headroom };
+        for (headroom, nonce) in [(0, None), (67, None), (0, Some([7; 16])), (67, Some([7; 16]))] {
+            let hello = Hello { capabilities: Capabilities::ALL, max_message: 4 << 20, headroom, nonce };
             assert_eq!(Hello::decode(hello.encode()).unwrap(), hello);
         }
     }
@@ -107,7 +123,7 @@ mod tests {
     #[test]
     fn a_hello_has_the_bytes_of_the_wire_page() {
         let capabilities = Capabilities::KNOWN.with_compression(true).with_compression_context(true);
-        let hello = Hello { capabilities, max_message: 4 << 20, headroom: 0 };
+        let hello = Hello { capabilities, max_message: 4 << 20, headroom: 0, nonce: None };
         let bytes = b"\x25\0\0\0\0\0\x40\0\x01\x07\xf8ttx\x01\xff";
         assert_eq!(hello.encode(), Message::binary(&bytes[..]));
     }
@@ -115,7 +131,8 @@ mod tests {
     #[test]
     fn what_a_later_version_adds_is_passed_over() {
         let Message::Binary(encoded) =
-            (Hello { capabilities: Capabilities::from_bits(u32::MAX), max_message: 9, headroom: 0 }).encode()
+            (Hello { capabilities: Capabilities::from_bits(u32::MAX), max_message: 9, headroom: 0, nonce: None })
+                .encode()
         else {
             panic!("a hello is binary")
         };

@@ -19,6 +19,7 @@ use super::{
     handle::Status,
     layers::{Agreement, Wire, WireConfig},
     metrics::StackMetrics,
+    peer_limit::Proof,
     peers::Peers,
 };
 use crate::{
@@ -30,7 +31,10 @@ use crate::{
     },
     log,
     rt::Instant,
-    stack::{hello::SUBPROTOCOL, unusable::Unusable},
+    stack::{
+        hello::{Hello, SUBPROTOCOL},
+        unusable::Unusable,
+    },
     transport::{LostConnection, shrink, websocket::WebSocket},
 };
 
@@ -149,7 +153,18 @@ where
         let unusable = response.extensions().get::<Unusable>().cloned();
         let failed = |error, unusable| Failure { error, doubt: None, transport: None, unusable };
         match self.greet(&mut response, request.uri(), unusable.as_ref()).await {
-            Ok(Ok(agreement)) => self.open(response, agreement).await.map_err(|error| failed(error, unusable)),
+            Ok(Ok((agreement, proof))) => match self.open(response, agreement).await {
+                Ok(link) => {
+                    if proof.is_some() {
+                        self.peers.said_hello(request.uri());
+                    }
+                    Ok(link)
+                }
+                Err(error) => {
+                    let doubt = proof.filter(|proof| !proof.is_given()).and_then(|_| Doubt::about_hello(&error));
+                    Err(Failure { doubt, ..failed(error, unusable) })
+                }
+            },
             Ok(Err((doubt, error))) => {
                 Err(Failure { error, doubt: Some(doubt), transport: Some(response.into_body()), unusable })
             }
@@ -164,17 +179,20 @@ where
         response: &mut Response<T>,
         uri: &Uri,
         unusable: Option<&Unusable>,
-    ) -> Result<Result<Agreement, (Doubt, Error)>, Error> {
+    ) -> Result<Result<(Agreement, Option<Proof>), (Doubt, Error)>, Error> {
         // A server that did not choose the name gets no hello. It might take those bytes for a message of the
         // application.
         if !is_chosen(response.headers()) {
-            return Ok(Ok(Agreement::plain(None)));
+            return Ok(Ok((Agreement::plain(None), None)));
         }
         let patience = Patience::new(self.handshake, self.peers.is_trusted(uri), unusable.is_some());
-        Ok(match greeting::meet(response.body_mut(), self.wire.hello(), patience).await? {
+        let nonce = rand::random();
+        let ours = Hello { nonce: Some(nonce), ..self.wire.hello() };
+        Ok(match greeting::meet(response.body_mut(), ours, patience).await? {
             Greeting::Hello(theirs) => {
-                self.peers.said_hello(uri);
-                Ok(self.wire.agree(theirs))
+                let mut agreement = self.wire.agree(theirs);
+                let proof = agreement.prove(nonce);
+                Ok((agreement, Some(proof)))
             }
             Greeting::Plain(first) => {
                 self.peers.is_stranger(uri);
@@ -186,25 +204,29 @@ where
                     host = uri.host(),
                     "the server chose the subprotocol `tower-transport.v1` without knowing it: messages are plain"
                 );
-                Ok(Agreement::plain(Some(first)))
+                Ok((Agreement::plain(Some(first)), None))
             }
             Greeting::Missing(doubt, error) => Err((doubt, error)),
         })
     }
 
-    /// Opens the session or resumes it.
+    /// Opens the session or resumes it. Returns once the server has proved that its hello is its own, if it said one.
     async fn open(&self, response: Response<T>, agreement: Agreement) -> Result<Response<Link<T>>, Error> {
         let (mut parts, transport) = response.into_parts();
         // The headers are kept for as long as the connection lives.
         shrink::headers(&mut parts.headers);
         let agreed = agreement.agreed();
-        let wire = self.wire.layer(transport, agreement);
+        let mut wire = self.wire.layer(transport, agreement);
         let link = if agreed.capabilities.resume() {
             let transport = self.resume.open(wire).await?;
             transport.insert_into(&mut parts.extensions);
             self.metrics.judged(transport.verdict());
             Optional::On { transport }
         } else {
+            // The answer of a session would come behind the proof. Here nothing else has to come.
+            if let Optional::On { transport } = &mut wire {
+                greeting::proved(self.handshake, |cx| Pin::new(&mut *transport).poll_proof(cx)).await?;
+            }
             Optional::Off { transport: wire }
         };
         // Only once the session is open: a reader of the status must not see an agreement of a connection that fails.

@@ -2,8 +2,16 @@
 //!
 //! The server says hello first, and the client waits for it. Some servers choose whichever name is offered first
 //! without knowing it. Such a server never gets a message that it did not ask for.
+//!
+//! A server that has stored the hello of another connection may send it. So the client's hello has a nonce, which the
+//! server repeats in its next message. If a session follows, its opening message goes out with the client's hello, and the
+//! proof costs no time.
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures_util::SinkExt;
 use http::StatusCode;
@@ -42,7 +50,7 @@ pub(super) enum Doubt {
     /// The server closed the connection with a code that gives no other cause.
     Closed,
     /// A server that said hello before sent a message with the stack's mark that is not a valid hello. It may be newer,
-    /// or another server may be in its place.
+    /// or another server may be in its place. Or a server's hello was not made for this connection.
     Malformed,
     /// Nothing came. The network may be the cause.
     Silent,
@@ -62,6 +70,28 @@ impl Doubt {
             .contains(&status)
             .then_some(Self::Refused)
     }
+}
+
+impl Doubt {
+    /// Returns the doubt about a hello after which the connection failed with `error`, before the server proved that the
+    /// hello was its own. A connection that was merely cut raises none.
+    pub(super) fn about_hello(error: &Error) -> Option<Self> {
+        match () {
+            () if error.is_protocol() => Some(Self::Malformed),
+            () if error.is_timeout() => Some(Self::Silent),
+            () => None,
+        }
+    }
+}
+
+/// Waits for the proof that the server's hello is its own.
+pub(super) async fn proved(
+    limit: Duration,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<(), Error>>,
+) -> Result<(), Error> {
+    rt::timeout(limit, poll_fn(|cx| poll(cx))).await.unwrap_or_else(|_| {
+        Err(Error::timeout(format!("the peer did not answer this end's hello within {limit:?} (Limits::handshake)")))
+    })
 }
 
 /// How long a client waits for the hello, as fractions of the handshake time.
@@ -235,7 +265,14 @@ where
                 Some(Message::Close(frame)) => {
                     return Err(Error::closed("the peer closed before it said hello").with_close_frame(frame));
                 }
-                Some(message) => return Hello::decode(message),
+                Some(message) => {
+                    let hello = Hello::decode(message)?;
+                    // A recorded hello could say all the rest.
+                    if let Some(nonce) = hello.nonce {
+                        transport.send_message(Hello::proof(nonce)).await?;
+                    }
+                    return Ok(hello);
+                }
                 None => return Err(Error::closed("the connection ended before the peer said hello")),
             }
         }

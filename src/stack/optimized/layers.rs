@@ -10,7 +10,7 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
-use super::peer_limit::{Agreed, PeerLimit};
+use super::peer_limit::{Agreed, PeerLimit, Proof};
 use crate::{
     Error, Message, MessageTransport, Transport,
     layer::{
@@ -23,7 +23,10 @@ use crate::{
         resume::Session,
         trace::Traced,
     },
-    stack::{Capabilities, hello::Hello},
+    stack::{
+        Capabilities,
+        hello::{Hello, Nonce},
+    },
 };
 
 /// The outermost layers, which survive a reconnect: limits, then the rate limit.
@@ -87,7 +90,7 @@ impl WireConfig {
         // The hello has 32 bits for a size; a larger limit of this end is announced as the largest that fits.
         let most = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
         // A hello with a maximum of 0 is not valid.
-        Hello { capabilities, max_message: most(self.max_message).max(1), headroom: most(self.headroom) }
+        Hello { capabilities, max_message: most(self.max_message).max(1), headroom: most(self.headroom), nonce: None }
     }
 
     /// Combines this end's hello with the peer's into an agreement.
@@ -96,12 +99,13 @@ impl WireConfig {
             capabilities: theirs.capabilities.and(self.hello().capabilities),
             theirs: Some(theirs),
             first: None,
+            proof: None,
         }
     }
 
     /// Adds the layers of one connection.
     pub(super) fn layer<T: MessageTransport>(&self, transport: T, agreement: Agreement) -> Wire<T> {
-        let Agreement { capabilities, theirs, first } = agreement;
+        let Agreement { capabilities, theirs, first, proof } = agreement;
         let Some(hello) = theirs else {
             // A stranger's binary messages are data, whatever they end in.
             let heartbeat = OptionalLayer::new(self.heartbeat.clone().map(HeartbeatLayer::plain));
@@ -124,7 +128,7 @@ impl WireConfig {
         // A peer that announces less than the messages which open a session would make every connection fail.
         let most = (hello.max_message as usize).saturating_add(hello.headroom as usize).max(LEAST);
         Optional::On {
-            transport: PeerLimit::new(batched, most, Agreed { capabilities, max_message: hello.max_message }),
+            transport: PeerLimit::new(batched, most, Agreed { capabilities, max_message: hello.max_message }, proof),
         }
     }
 }
@@ -146,12 +150,19 @@ pub(super) struct Agreement {
     theirs: Option<Hello>,
     /// The message that the peer sent in place of a hello.
     first: Option<Message>,
+    /// The proof that this end's nonce asks the peer for.
+    proof: Option<Proof>,
 }
 
 impl Agreement {
+    /// Makes the peer repeat this nonce in its next message. Returns the proof that it did.
+    pub(super) fn prove(&mut self, nonce: Nonce) -> Proof {
+        self.proof.insert(Proof::new(nonce)).clone()
+    }
+
     /// Creates the agreement with a peer that does not know the stack. `first` is the message that it has already sent.
     pub(super) const fn plain(first: Option<Message>) -> Self {
-        Self { capabilities: Capabilities::NONE, theirs: None, first }
+        Self { capabilities: Capabilities::NONE, theirs: None, first, proof: None }
     }
 
     pub(super) fn agreed(&self) -> Agreed {

@@ -206,23 +206,49 @@ async fn a_server_that_said_hello_and_then_sends_one_that_is_not_valid_fails_one
     assert_eq!(offered(&offers), [true; 3]);
 }
 
-/// The limit that `docs/wire.md` states: a hello contains nothing that only this crate's ends could know.
 #[tokio::test(start_paused = true)]
-async fn a_stranger_that_replays_a_valid_hello_is_taken_for_an_end_that_knows_the_stack() {
-    fn replays<const FEATURES: u8>(mut far: Channel) -> BoxFuture<'static, ()> {
+async fn a_stranger_that_replays_a_valid_hello_gets_plain_messages() {
+    /// Replays a hello with these features. It is silent then, or echoes what it gets, or replays another hello.
+    fn replays<const FEATURES: u8, const THEN: u8>(mut far: Channel) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let numbers = [FEATURES, 0, 0, 0, 0, 0, 0x40, 0];
-            far.send(Message::binary([&numbers[..], b"\x01\x07\xf8ttx\x01\xff"].concat())).await.unwrap();
-            while far.next().await.is_some() {}
+            let hello = Message::binary([&numbers[..], b"\x01\x07\xf8ttx\x01\xff"].concat());
+            far.send(hello.clone()).await.unwrap();
+            while let Some(Ok(message)) = far.next().await {
+                let answer = match THEN {
+                    0 => continue,
+                    1 => message,
+                    _ => hello.clone(),
+                };
+                let _ = far.send(answer).await;
+            }
         })
     }
-    let (_, connector) = server(&[replays::<1>]);
-    let transport = builder().connect_with(connector, "ws://host/").await.unwrap();
-    assert!(transport.capabilities().is_known() && !transport.capabilities().resume());
-    let (offers, resumes) = server(&[replays::<9>]);
-    let error = builder().connect_with(resumes, "ws://host/").await.unwrap_err();
-    assert!(error.is_timeout(), "no session begins: {error}");
-    assert_eq!(offered(&offers), [true]);
+    let strangers: [Behavior; 6] =
+        [replays::<1, 0>, replays::<9, 0>, replays::<1, 1>, replays::<9, 1>, replays::<1, 2>, replays::<9, 2>];
+    for stranger in strangers {
+        let (offers, connector) = server(&[stranger, answers_pings]);
+        let builder = builder();
+        let mut transport = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+        assert_eq!(transport.capabilities(), Capabilities::NONE);
+        talk(&mut transport).await;
+        assert_eq!(offered(&offers), [true, false]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_trusts_a_hello_once_the_server_has_repeated_the_nonce_of_its_own() {
+    for resume in [true, false] {
+        let (offers, connector) = server(&[knows]);
+        let builder = if resume { builder() } else { builder().resume(None) };
+        for _ in 0..2 {
+            let mut transport = builder.clone().connect_with(connector.clone(), "ws://host/").await.unwrap();
+            assert!(transport.capabilities().is_known());
+            assert_eq!(transport.capabilities().resume(), resume);
+            talk(&mut transport).await;
+        }
+        assert_eq!(offered(&offers), [true, true]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -532,7 +558,7 @@ async fn two_ends_that_know_each_other_need_no_ping_and_no_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_client_that_says_hello_first_is_understood_and_so_is_an_older_server() {
+async fn an_older_client_that_says_hello_first_is_understood() {
     const HELLO: &[u8] = b"\x01\0\0\0\0\0\x40\0\x01\x07\xf8ttx\x01\xff";
     let (mut old, far) = channel::<Message, Message>(16);
     old.send(Message::binary(HELLO)).await.unwrap();
@@ -541,18 +567,6 @@ async fn an_older_client_that_says_hello_first_is_understood_and_so_is_an_older_
     assert!(old.next().await.unwrap().unwrap().len() == HELLO.len());
     old.send("hello".into()).await.unwrap();
     assert_eq!(session.receive_message().await.unwrap().unwrap(), Message::text("hello"));
-
-    fn old_server(mut far: Channel) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            far.send(Message::binary(HELLO)).await.unwrap();
-            assert_eq!(far.next().await.unwrap().unwrap().len(), HELLO.len());
-            check(&mut far).await;
-        })
-    }
-    let (_, connector) = server(&[old_server]);
-    let mut transport = builder().connect_with(connector, "ws://host/").await.unwrap();
-    assert!(transport.capabilities().is_known());
-    talk(&mut transport).await;
 }
 
 #[tokio::test(start_paused = true)]
