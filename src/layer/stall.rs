@@ -6,6 +6,9 @@
 //! | close code 1011: the peer failed, maybe at a message | [failed](Blame::Failed) | 16 of them |
 //! | in any other way | cut | [`Patience::connections`], or 16 within at least [`Patience::time`] |
 //!
+//! A cut does not count while this end's user does not read: the peer may then be unable to write, and so unable to
+//! read, and a connection on which nothing can move says nothing about the line.
+//!
 //! Each row includes those above it. A cut alone says nothing about a message: on a bad network a long one may need
 //! many connections. So time counts as well, and so does the number of connections: after an outage of hours, the first
 //! connection that is cut proves nothing.
@@ -91,8 +94,18 @@ impl Stall {
         *self = Self::new(self.patience);
     }
 
-    /// Counts a connection that ended without progress. Returns the reason if it is time to give up.
-    pub(super) fn ended(&mut self, blame: Option<Blame>, now: Instant) -> Option<GivenUp> {
+    /// Takes back the connections that were only cut: they made no progress because the peer's user did not read.
+    #[cfg_attr(not(feature = "resume"), allow(dead_code, reason = "only a session's peer tells that"))]
+    pub(super) const fn pardon(&mut self) {
+        (self.ended, self.since) = (self.blamed, None);
+    }
+
+    /// Counts a connection that ended without progress. `is_read`: this end's user was reading. Returns the reason if it
+    /// is time to give up.
+    pub(super) fn ended(&mut self, blame: Option<Blame>, is_read: bool, now: Instant) -> Option<GivenUp> {
+        if blame.is_none() && !is_read {
+            return None;
+        }
         let since = *self.since.get_or_insert(now);
         self.ended += 1;
         self.blamed += u32::from(blame.is_some());
@@ -145,7 +158,7 @@ mod tests {
     /// Returns when the counting of connections ends of which each lasts `each`, and `blame` says how they end.
     fn given_up(patience: Patience, each: Duration, blame: impl Fn(u32) -> Option<Blame>) -> GivenUp {
         let (mut stall, start) = (Stall::new(patience), Instant::now());
-        (1..).find_map(|count| stall.ended(blame(count), start + each * (count - 1))).unwrap()
+        (1..).find_map(|count| stall.ended(blame(count), true, start + each * (count - 1))).unwrap()
     }
 
     #[test]
@@ -186,8 +199,20 @@ mod tests {
         let mut stall = Stall::new(Patience { connections: 5, ..patience });
         let now = Instant::now();
         for _ in 0..50 {
-            assert!((0..4).all(|_| stall.ended(None, now).is_none()));
+            assert!((0..4).all(|_| stall.ended(None, true, now).is_none()));
             stall.reset();
         }
+    }
+
+    #[test]
+    fn connections_that_are_cut_while_a_user_does_not_read_do_not_count() {
+        let mut stall = Stall::new(Patience::default());
+        let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(86_400));
+        assert!((0..10_000).all(|_| stall.ended(None, false, later).is_none()));
+        assert!((0..15).all(|_| stall.ended(None, true, now).is_none()));
+        stall.pardon();
+        assert!((0..15).all(|_| stall.ended(None, true, later).is_none()));
+        assert!((0..2).all(|_| stall.ended(Some(Blame::Refused), false, later).is_none()));
+        assert_eq!(stall.ended(Some(Blame::Refused), false, later), Some(GivenUp::Refused(3)));
     }
 }

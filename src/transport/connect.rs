@@ -59,9 +59,30 @@ pub struct SessionLoss(pub u64);
 /// connector's response, next to [`OutlivesConnection`]. A reconnecting layer that gives up counts them as lost.
 ///
 /// A session that was closed in order holds none. Messages of earlier sessions count until a [`SessionLoss`] reports
-/// them.
+/// them. If a later response has no session, the reconnecting layer counts the messages as lost.
 #[derive(Clone)]
-pub struct Unacknowledged(Arc<dyn Fn() -> u64 + Send + Sync>);
+pub struct Unacknowledged(Arc<dyn SessionMessages>);
+
+/// What a session holds, as the reconnecting layer above it needs to know.
+pub(crate) trait SessionMessages: Send + Sync {
+    /// Returns how many messages were not acknowledged or were lost, and have not been reported.
+    fn count(&self) -> u64;
+
+    /// Notes that the user has been told of a connection, and of as many messages that were lost with earlier sessions.
+    /// Until then a layer between may still refuse the connection, and the next one has to report them.
+    fn was_reported(&self, _lost: u64) {}
+
+    /// Gives the session up. Returns the number of messages that are lost with it.
+    fn give_up(&self) -> u64 {
+        self.count()
+    }
+}
+
+impl<F: Fn() -> u64 + Send + Sync> SessionMessages for F {
+    fn count(&self) -> u64 {
+        self()
+    }
+}
 
 impl Unacknowledged {
     /// Creates a view that counts with this function. It must not block.
@@ -72,7 +93,24 @@ impl Unacknowledged {
     /// Returns the number of messages.
     #[must_use]
     pub fn count(&self) -> u64 {
-        (self.0)()
+        self.0.count()
+    }
+
+    #[cfg_attr(not(feature = "resume"), allow(dead_code, reason = "for the resume layer"))]
+    pub(crate) fn of(session: Arc<dyn SessionMessages>) -> Self {
+        Self(session)
+    }
+
+    /// See [`SessionMessages::was_reported`].
+    #[cfg_attr(not(feature = "reconnect"), allow(dead_code, reason = "for the reconnect layer"))]
+    pub(crate) fn was_reported(&self, lost: u64) {
+        self.0.was_reported(lost);
+    }
+
+    /// See [`SessionMessages::give_up`].
+    #[cfg_attr(not(feature = "reconnect"), allow(dead_code, reason = "for the reconnect layer"))]
+    pub(crate) fn give_up(&self) -> u64 {
+        self.0.give_up()
     }
 }
 

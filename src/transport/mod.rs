@@ -64,6 +64,8 @@ pub mod websocket;
 #[cfg_attr(docsrs, doc(cfg(feature = "webtransport")))]
 pub mod webtransport;
 
+#[cfg(feature = "resume")]
+pub(crate) use self::connect::SessionMessages;
 #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
 pub(crate) use self::drive::QueueDepth;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]

@@ -353,6 +353,8 @@ impl<Out> SendQueue<Out> {
                 }
                 break Poll::Ready(Err(error.into_rejection().into_unsent()));
             }
+            // Not every transport reports bytes, and a peer that takes messages one by one makes progress.
+            signal::moved(1);
             if self.backlog.is_empty() {
                 break Poll::Ready(Ok(()));
             }

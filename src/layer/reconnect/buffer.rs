@@ -64,6 +64,9 @@ pub enum WhenLost<Out> {
 ///
 /// Each message is cloned into it, which for a [`Message`] costs a reference count. When it is full, `poll_ready`
 /// flushes, or waits if there is no connection.
+///
+/// A new connection gets the kept messages in bursts of 1, 2, 4 and so on, each followed by a flush. A message that was
+/// flushed leaves the buffer. So a line that is cut often gets ahead as long as each connection carries a message.
 pub struct Keep<Out = Message> {
     pub(super) max_messages: usize,
     pub(super) max_bytes: usize,
@@ -168,6 +171,10 @@ pub(super) struct Buffer<Out> {
     bytes: usize,
     /// The number of messages at the front of the queue that the current connection accepted. With `Keep` only.
     sent: usize,
+    /// How many kept messages the current connection gets before the next flush, while older ones wait. It begins with
+    /// 1 and doubles with each flush. So a line that is cut often gets ahead if it carries one message per connection,
+    /// and a good line needs few flushes.
+    burst: usize,
     /// The number of messages at the front of the queue that an earlier connection accepted. With `Keep` only.
     tried: usize,
     /// The number of messages that the current connection accepted. Without `Keep` only.
@@ -190,6 +197,7 @@ impl<Out> Buffer<Out> {
             queue: VecDeque::new(),
             bytes: 0,
             sent: 0,
+            burst: 1,
             tried: 0,
             unflushed: 0,
             report: 0,
@@ -278,6 +286,17 @@ impl<Out> Buffer<Out> {
         self.queue.len() > self.sent
     }
 
+    /// Returns whether what was sent must be flushed, and forgotten, before the next kept message is sent.
+    pub(super) fn must_flush(&self) -> bool {
+        self.sent >= self.burst
+    }
+
+    /// Notes that what was sent of the kept messages is flushed.
+    pub(super) fn burst_flushed(&mut self) {
+        self.flushed();
+        self.burst = self.burst.saturating_mul(2);
+    }
+
     /// Returns the next message for a new connection, and counts it as sent.
     pub(super) fn next_unsent(&mut self) -> Option<Out> {
         match &self.when_lost {
@@ -321,17 +340,17 @@ impl<Out> Buffer<Out> {
         self.unflushed == 0 && self.queue.is_empty()
     }
 
-    /// Handles a lost connection. Returns how many messages were lost with it.
-    pub(super) fn connection_lost(&mut self, blame: Option<Blame>, now: Instant) -> u64 {
+    /// Handles a lost connection. `is_read`: the user was reading. Returns how many messages were lost with it.
+    pub(super) fn connection_lost(&mut self, blame: Option<Blame>, is_read: bool, now: Instant) -> u64 {
         // A connection that was lost before it had a message says nothing about the message at the front.
         if self.sent > 0 {
             if std::mem::replace(&mut self.stalled_front, self.left) != self.left {
                 self.stall.reset();
             }
-            self.is_stuck = self.stall.ended(blame, now).is_some();
+            self.is_stuck = self.stall.ended(blame, is_read, now).is_some();
         }
         self.tried = self.tried.max(self.sent);
-        self.sent = 0;
+        (self.sent, self.burst) = (0, 1);
         let lost = std::mem::take(&mut self.unflushed);
         if matches!(self.when_lost, WhenLost::Fail) {
             self.report += lost;
@@ -386,7 +405,7 @@ mod tests {
     }
 
     fn lose(buffer: &mut Buffer<Message>) -> u64 {
-        buffer.connection_lost(None, Instant::now())
+        buffer.connection_lost(None, true, Instant::now())
     }
 
     fn unsent(buffer: &mut Buffer<Message>) -> Vec<String> {
@@ -487,9 +506,9 @@ mod tests {
             buffer.push(text.into());
             for _ in 0..2 {
                 // A connection that had no message does not count.
-                buffer.connection_lost(Some(Blame::Refused), now);
+                buffer.connection_lost(Some(Blame::Refused), true, now);
                 buffer.next_unsent();
-                buffer.connection_lost(Some(Blame::Refused), now);
+                buffer.connection_lost(Some(Blame::Refused), true, now);
                 assert!(!buffer.is_stuck());
             }
             buffer.next_unsent();
@@ -497,7 +516,7 @@ mod tests {
                 buffer.flushed();
             }
         }
-        buffer.connection_lost(Some(Blame::Refused), now);
+        buffer.connection_lost(Some(Blame::Refused), true, now);
         assert!(buffer.is_stuck());
     }
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     CloseFrame, Connect, Error, Transport,
     rt::Instant,
-    transport::{LostConnection, OutlivesConnection, Resumed, SessionLoss, payload::Payload, wakers::Half},
+    transport::{LostConnection, OutlivesConnection, Resumed, SessionLoss, payload::Payload, signal, wakers::Half},
 };
 
 /// How long the stream of a connection whose sink has failed may still tell the reason, for example by a close message.
@@ -131,10 +131,18 @@ where
         self.connection.set(Connection::Open { transport });
         let core = &mut *self.core;
         core.since = Some(Instant::now());
+        core.is_read = false;
         core.greeting = core.policy.greeting(&parts).into_iter();
         let outlives = parts.extensions.get::<OutlivesConnection>().is_some();
-        core.held_below = parts.extensions.get().cloned();
-        let lost = parts.extensions.get::<SessionLoss>().map_or(0, |loss| loss.0);
+        let mut lost = parts.extensions.get::<SessionLoss>().map_or(0, |loss| loss.0);
+        let earlier = std::mem::replace(&mut core.held_below, parts.extensions.get().cloned());
+        match (&core.held_below, earlier) {
+            (Some(session), _) => session.was_reported(lost),
+            // The session of the previous connection has no place on this one. Were it resumed on a later one, its
+            // messages would come after those that are sent here.
+            (None, Some(earlier)) => lost += earlier.give_up(),
+            (None, None) => {}
+        }
         core.settle_session(outlives, parts.extensions.get::<Resumed>().is_some(), lost);
         let has_unsent = !core.greeting.as_slice().is_empty() || core.buffer.has_unsent();
         core.machine.on(Event::Opened { has_unsent });
@@ -149,14 +157,24 @@ where
         let core = &mut *self.core;
         // A sink that rejects every message is of no use, and would be polled forever.
         let mut patience = MAX_REJECTIONS;
-        while !core.greeting.as_slice().is_empty() || core.buffer.has_unsent() {
+        loop {
+            if core.greeting.as_slice().is_empty() && (core.buffer.must_flush() || !core.buffer.has_unsent()) {
+                while let Err(error) = ready!(transport.as_mut().poll_flush(cx)).map_err(Into::into) {
+                    reject(core, error, &mut patience)?;
+                }
+                core.buffer.burst_flushed();
+                if core.buffer.has_unsent() {
+                    continue;
+                }
+                return Poll::Ready(Ok(()));
+            }
             if let Err(error) = ready!(transport.as_mut().poll_ready(cx)).map_err(Into::into) {
                 reject(core, error, &mut patience)?;
                 continue;
             }
             let greeting = core.greeting.next();
             let is_kept = greeting.is_none();
-            let Some(message) = greeting.or_else(|| core.buffer.next_unsent()) else { break };
+            let Some(message) = greeting.or_else(|| core.buffer.next_unsent()) else { continue };
             let closes = Payload::of().is_close(&message);
             if let Err(error) = transport.as_mut().start_send(message) {
                 let error = error.into();
@@ -169,6 +187,8 @@ where
                 core.reject(if is_unsent { error.into_unsent() } else { error });
                 continue;
             }
+            // As in the queue layer: a message that is passed on is progress of a close that waits for it.
+            signal::moved(1);
             // From here on the layer below keeps it.
             if is_kept && core.outlives {
                 core.buffer.not_held();
@@ -178,11 +198,6 @@ where
                 core.machine.on(Event::Close);
             }
         }
-        while let Err(error) = ready!(transport.as_mut().poll_flush(cx)).map_err(Into::into) {
-            reject(core, error, &mut patience)?;
-        }
-        core.buffer.flushed();
-        Poll::Ready(Ok(()))
     }
 
     /// Replaces the connection, ends the wait for the next attempt, or makes the first connection.

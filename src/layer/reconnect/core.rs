@@ -24,6 +24,7 @@ const MAX_REJECTIONS: usize = 64;
 /// | field | set |
 /// |---|---|
 /// | `since` | while there is a connection |
+/// | `is_read` | by each poll of the stream; cleared when a connection opens |
 /// | `greeting` | from the opening until it is sent, while `Pumping` |
 /// | `room` | `Direct` only while `Steady` |
 /// | `timer` | in `Waiting` for the delay, in `Broken` for the time in which the stream may tell the reason |
@@ -39,6 +40,9 @@ pub(super) struct Core<Out> {
     pub(super) waker: Waker,
     pub(super) timer: Timer,
     pub(super) since: Option<Instant>,
+    /// The user waits for a message of this connection, or for its end: it reads. False while it is busy with a message,
+    /// and before it has looked at this connection.
+    pub(super) is_read: bool,
     /// The session of this connection, or of the last one, outlives the connection: a layer of the connector keeps
     /// messages until the peer has them.
     pub(super) outlives: bool,
@@ -103,6 +107,7 @@ impl<Out> Core<Out> {
             shared,
             timer: Timer::new(),
             since: None,
+            is_read: false,
             outlives: false,
             held_below: None,
             greeting: Vec::new().into_iter(),
@@ -161,8 +166,8 @@ impl<Out> Core<Out> {
         let lost = std::mem::take(&mut self.lost_with_session);
         (lost > 0).then(|| {
             Error::closed(format!(
-                "a session was lost, and with it {} that the peer had not acknowledged; the transport goes on with a \
-                 new session; send again what has to arrive, although the peer may have received it",
+                "a session was lost, and with it {} that the peer had not acknowledged; the transport goes on \
+                 without it; send again what has to arrive, although the peer may have received it",
                 count(lost)
             ))
             .into_rejection()
@@ -189,7 +194,7 @@ impl<Out> Core<Out> {
     /// Clears the data of a connection that has gone, and counts the messages that were lost with it.
     pub(super) fn disconnected(&mut self, cause: Option<&Error>) {
         // The peer may have refused a kept message, which must not be sent to it forever.
-        let lost = self.buffer.connection_lost(cause.and_then(Blame::of), Instant::now());
+        let lost = self.buffer.connection_lost(cause.and_then(Blame::of), self.is_read, Instant::now());
         self.shared.lose(lost);
         self.greeting = Vec::new().into_iter();
         self.since = None;

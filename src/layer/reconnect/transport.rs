@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     Connect, Error, Transport,
+    macros::accessors,
     transport::{payload::Payload, wakers::Half},
 };
 
@@ -77,22 +78,10 @@ impl<C: Connect, Out> Reconnect<C, Out> {
         }
     }
 
-    /// Returns a reference to the connector.
-    #[must_use]
-    pub fn get_ref(&self) -> &C {
-        &self.connector
-    }
-
-    /// Returns a mutable reference to the connector. Changes apply from the next attempt on.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut C {
-        &mut self.connector
-    }
-
-    /// Returns the connector. The connection and the messages that wait for one are dropped, and counted as lost.
-    #[must_use]
-    pub fn into_inner(self) -> C {
-        self.connector
+    accessors! {
+        connector: C, "connector",
+        get_mut: "Changes apply from the next attempt on.",
+        into_inner: ". The connection and the messages that wait for one are dropped, and counted as lost.",
     }
 }
 
@@ -113,7 +102,10 @@ where
             && let Some(transport) = this.connection.transport()
         {
             return match transport.poll_next(cx) {
-                Poll::Ready(Some(Ok(message))) if !Payload::of().is_close(&message) => Poll::Ready(Some(Ok(message))),
+                Poll::Ready(Some(Ok(message))) if !Payload::of().is_close(&message) => {
+                    this.core.is_read = false;
+                    Poll::Ready(Some(Ok(message)))
+                }
                 polled => self.poll_slowly(Some(polled), cx),
             };
         }
@@ -143,6 +135,7 @@ where
     ) -> Poll<Option<Result<In, Error>>> {
         let mut this = self.project();
         loop {
+            this.core.is_read = true;
             let item = match polled.take() {
                 Some(polled) => polled,
                 None if !ready!(this.poll_readable(cx)) => return Poll::Ready(this.core.next_error().map(Err)),
@@ -154,6 +147,7 @@ where
             match item {
                 Poll::Ready(Some(Ok(message))) => {
                     let Some(frame) = Payload::of().close_message(&message) else {
+                        this.core.is_read = false;
                         return Poll::Ready(Some(Ok(message)));
                     };
                     let frame = frame.cloned();

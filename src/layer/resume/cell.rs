@@ -18,7 +18,7 @@ use super::{
     ledger::{Ledger, Mismatch},
     wire::{Bytes16, Hello, Welcome, Window},
 };
-use crate::{Error, layer::stall::Patience, rt::Instant};
+use crate::{Error, layer::stall::Patience, rt::Instant, transport::SessionMessages};
 
 /// The outcome of a session when a connection was opened. It is in the extensions of the connector's response, and in
 /// [`ResumeHandle`].
@@ -171,7 +171,12 @@ struct Stored {
     borrower: Option<Arc<Waker>>,
     /// There was a session, so the next one is not the first.
     is_known: bool,
-    /// The number of messages lost with earlier sessions.
+    /// The current session replaced an earlier one, and the user has had no connection of it: a layer above may have
+    /// refused them all. The next connection has to tell it again.
+    is_unseen: bool,
+    /// The reconnect layer above tells when the user has a connection; otherwise its first use does.
+    is_observed: bool,
+    /// The number of messages lost with earlier sessions, of which the user has yet to be told.
     lost: u64,
     id: Option<SessionId>,
     /// The newest connection, while it waits for the ledger.
@@ -228,8 +233,9 @@ impl SessionCell {
             return Poll::Pending;
         }
         let token = session.token;
+        let is_unread = session.ledger.as_ref().is_some_and(|ledger| !ledger.progress.is_read);
         let session = session.ledger.as_mut().map(|ledger| (ledger.id, token, ledger.position()));
-        Poll::Ready(Ok(Hello { epoch, window: own, session }))
+        Poll::Ready(Ok(Hello { epoch, window: own, session, is_unread }))
     }
 
     /// Gives the session up because the transport that has it does not return it.
@@ -262,8 +268,12 @@ impl SessionCell {
         let (ledger, verdict) = match (session.ledger.take(), welcome.is_resumed) {
             (Some(mut ledger), true) if ledger.id == welcome.id => match ledger.check(&welcome.position) {
                 Ok(()) => {
-                    let replayed = ledger.resume(&welcome.position, welcome.window);
-                    (ledger, Verdict::Resumed { replayed })
+                    let replayed = ledger.resume(&welcome.position, welcome.window, !welcome.is_unread);
+                    let verdict = match session.is_unseen {
+                        true => Verdict::Fresh { lost: session.lost },
+                        false => Verdict::Resumed { replayed },
+                    };
+                    (ledger, verdict)
                 }
                 // A server that lies costs this connection and not the session.
                 Err(Mismatch::Impossible(error)) => {
@@ -292,9 +302,9 @@ impl SessionCell {
                     over = Some(ledger);
                 }
                 session.token = welcome.token;
-                let lost = std::mem::take(&mut session.lost);
-                let is_known = std::mem::replace(&mut session.is_known, true);
-                (fresh, if is_known { Verdict::Fresh { lost } } else { Verdict::New })
+                session.is_unseen = std::mem::replace(&mut session.is_known, true);
+                let lost = session.lost;
+                (fresh, if session.is_unseen { Verdict::Fresh { lost } } else { Verdict::New })
             }
         };
         session.borrower = Some(Arc::new(waker));
@@ -306,10 +316,12 @@ impl SessionCell {
         Ok((ledger, verdict))
     }
 
-    /// Returns how many messages are not acknowledged, or were lost with sessions of which no verdict told yet.
-    pub(super) fn unreported(&self) -> u64 {
-        let lost = self.lock().lost;
-        lost + self.messages.load(Ordering::Relaxed) as u64
+    /// Notes the first use of a connection: its user knows the verdict, unless a reconnect layer above tells that.
+    pub(super) fn used(&self, verdict: Verdict) {
+        let mut session = self.lock();
+        if !session.is_observed {
+            session.seen(if let Verdict::Fresh { lost } = verdict { lost } else { 0 });
+        }
     }
 
     /// Shows that no message waits, because its session is over.
@@ -341,10 +353,12 @@ impl SessionCell {
         let owes = ledger.out.unacknowledged().0 > 0;
         let is_ending = ledger.closing.is_some() || ledger.is_over;
         if (is_ending && !owes) || (ledger.closing.is_some() && ledger.is_closed) {
-            // It ended as intended: the next session is a first one.
-            session.is_known = false;
+            // It ended as intended: the next session is a first one, unless the user never had this one.
+            if !session.is_unseen {
+                session.is_known = false;
+                session.lost = 0;
+            }
             session.id = None;
-            session.lost = 0;
             over = Some(ledger);
         } else if is_ending || is_broken {
             // A close that was cut ends the session as well: no later connection sends what it owes.
@@ -363,7 +377,40 @@ impl SessionCell {
     }
 }
 
+impl SessionMessages for SessionCell {
+    fn count(&self) -> u64 {
+        let lost = self.lock().lost;
+        lost + self.messages.load(Ordering::Relaxed) as u64
+    }
+
+    fn was_reported(&self, lost: u64) {
+        let mut session = self.lock();
+        session.is_observed = true;
+        session.seen(lost);
+    }
+
+    fn give_up(&self) -> u64 {
+        self.abandon();
+        let mut session = self.lock();
+        let over = session.ledger.take();
+        if let Some(ledger) = &over {
+            session.lose(ledger);
+            self.show_none();
+        }
+        let lost = std::mem::take(&mut session.lost);
+        drop(session);
+        drop(over);
+        lost
+    }
+}
+
 impl Stored {
+    /// Notes that the user has a connection of the session, whose verdict reported this number of lost messages.
+    fn seen(&mut self, lost: u64) {
+        self.lost = self.lost.saturating_sub(lost);
+        self.is_unseen = false;
+    }
+
     /// Counts the messages of a session that cannot go on.
     fn lose(&mut self, ledger: &Ledger) {
         self.lost += ledger.out.unacknowledged().0 as u64;

@@ -24,6 +24,8 @@ pub(super) struct Offer<T> {
     pub(super) epoch: u64,
     pub(super) window: Window,
     pub(super) position: Position,
+    /// The client's user did not read on the last connection.
+    pub(super) is_unread: bool,
 }
 
 /// The outcome of an offer.
@@ -251,7 +253,7 @@ mod models {
     }
 
     fn offer(link: u8) -> Offer<u8> {
-        Offer { link, epoch: 2, window: Window::default(), position: Position::default() }
+        Offer { link, epoch: 2, window: Window::default(), position: Position::default(), is_unread: false }
     }
 
     #[test]

@@ -16,7 +16,9 @@ use super::{
     cell::SessionCell,
     wire::{self, Own, Parsed, Welcome, Window},
 };
-use crate::{Error, Message, Transport, layer::stall::Patience, log, rt::Timer, transport::wakers::WakerPair};
+use crate::{
+    Error, Message, Transport, layer::stall::Patience, log, macros::accessors, rt::Timer, transport::wakers::WakerPair,
+};
 
 /// A layer for connectors that lets sessions outlive connections. See the [module](super) for the complete
 /// documentation.
@@ -60,6 +62,9 @@ macro_rules! session_settings {
     () => {
         /// Sets how many messages of a session may be accepted and not yet acknowledged, at least 1. Defaults to 1024.
         /// The sink is not ready while that many are.
+        ///
+        /// It also bounds the messages of the peer that this end holds while its user waits to write and does not read.
+        /// That bound never goes below 1024 messages, whatever is set: a peer may rely on so many.
         #[must_use]
         pub fn replay_messages(mut self, messages: usize) -> Self {
             self.config.window.messages = u32::try_from(messages.max(1)).unwrap_or(u32::MAX);
@@ -67,7 +72,10 @@ macro_rules! session_settings {
         }
 
         /// Sets how many bytes of payload of a session may be accepted and not yet acknowledged, at least 1. Defaults
-        /// to 1 MiB. The last message may exceed it.
+        /// to 1 MiB (1,048,576 bytes). The last message may exceed it.
+        ///
+        /// It also bounds the bytes of the peer that this end holds while its user waits to write and does not read. That
+        /// bound never goes below 1 MiB, whatever is set: a peer may rely on so much.
         #[must_use]
         pub fn replay_bytes(mut self, bytes: usize) -> Self {
             self.config.window.bytes = u32::try_from(bytes.max(1)).unwrap_or(u32::MAX);
@@ -78,7 +86,8 @@ macro_rules! session_settings {
         /// Defaults to 1000.
         ///
         /// A connection makes progress if a message was acknowledged, or if no message waits for its acknowledgement
-        /// when the connection ends. Incoming messages are no progress while one waits. Progress resets all counts.
+        /// when the connection ends. Incoming messages are no progress while one waits. Progress resets all counts. A
+        /// connection that is cut while the user of either end does not read does not count either.
         ///
         /// Fewer connections are enough if a message is to blame for their end, however many others end in between:
         ///
@@ -205,22 +214,10 @@ impl<S> Resume<S> {
         self.handle.clone()
     }
 
-    /// Returns the inner connector.
-    #[must_use]
-    pub fn get_ref(&self) -> &S {
-        &self.connector
-    }
-
-    /// Returns the inner connector. Transports that it makes directly have no session.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.connector
-    }
-
-    /// Returns the inner connector and gives the session up.
-    #[must_use]
-    pub fn into_inner(self) -> S {
-        self.connector
+    accessors! {
+        connector: S, "connector",
+        get_mut: "Transports that it makes directly have no session.",
+        into_inner: ", and gives the session up.",
     }
 }
 

@@ -100,6 +100,7 @@ impl Ledger {
     /// sends no more than its window, however slow the user is.
     #[inline]
     pub(super) fn give(&mut self, message: &Message) {
+        self.progress.is_read = false;
         if message.is_data() {
             self.incoming.count(message, wire::length(message));
         }
@@ -250,7 +251,12 @@ impl Ledger {
 
     /// Resumes the session on a new connection, with a peer whose position was [checked](Self::check). Returns how many
     /// messages are sent again, or for the first time after they were accepted without a connection.
-    pub(super) fn resume(&mut self, peer: &Position, window: Window) -> u64 {
+    ///
+    /// `is_read`: on the last connection the peer's user was reading.
+    pub(super) fn resume(&mut self, peer: &Position, window: Window, is_read: bool) -> u64 {
+        if !is_read {
+            self.progress.stall.pardon();
+        }
         self.progress.begins(self.out.acked < peer.received, peer.received);
         // The position of this end, which the peer gets with the welcome or has from the hello, acknowledges
         // everything.
@@ -272,11 +278,14 @@ pub(super) struct Progress {
     start: Option<u64>,
     /// The close frame that the peer sent on this connection blames a message.
     blame: Option<Blame>,
+    /// The user waits for a message of this connection: it reads. If it does not, the peer may be unable to write and
+    /// therefore not read either, and an end without progress says nothing about the line.
+    pub(super) is_read: bool,
 }
 
 impl Progress {
     const fn new(patience: Patience) -> Self {
-        Self { stall: Stall::new(patience), start: Some(0), blame: None }
+        Self { stall: Stall::new(patience), start: Some(0), blame: None, is_read: false }
     }
 
     /// Starts a connection. `is_progress` says whether the peer acknowledged more than before in its opening message.
@@ -284,7 +293,7 @@ impl Progress {
         if is_progress {
             self.stall.reset();
         }
-        (self.start, self.blame) = (Some(acked), None);
+        (self.start, self.blame, self.is_read) = (Some(acked), None, false);
     }
 
     /// Counts the end of a connection. Returns the reason if the session is to be given up. Without waiting messages
@@ -295,7 +304,7 @@ impl Progress {
             self.stall.reset();
             return None;
         }
-        self.stall.ended(self.blame.or_else(|| cause.and_then(Blame::of)), now)
+        self.stall.ended(self.blame.or_else(|| cause.and_then(Blame::of)), self.is_read, now)
     }
 }
 

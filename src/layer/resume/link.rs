@@ -189,6 +189,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         if ledger.reads_directly() && matches!(self.phase, Phase::Open) && !self.sink_reads && !self.heard_bye {
             return match self.inner().poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) if message.is_data() && !wire::is_marked(&message) => {
+                    ledger.progress.is_read = false;
                     ledger.incoming.count(&message, message.len());
                     Poll::Ready(self.give(ledger, message, cx))
                 }
@@ -205,6 +206,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         ledger: &mut Ledger,
         cx: &mut Context<'_>,
     ) -> Poll<Received> {
+        ledger.progress.is_read = true;
         for _ in 0..BUDGET {
             let read = if let Some(polled) = polled.take() {
                 self.read(polled, ledger)

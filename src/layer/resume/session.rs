@@ -252,7 +252,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
             older.replaced(CloseFrame::new(code, Text::from_static("resume: a newer connection has the session")));
         }
         // Before the welcome is made, which tells the client this end's new position.
-        self.ledger.resume(&offer.position, offer.window);
+        let is_unread = !self.ledger.progress.is_read;
+        self.ledger.resume(&offer.position, offer.window, !offer.is_unread);
         if let Some(on_adopted) = &self.on_adopted {
             on_adopted(&offer.link);
         }
@@ -262,6 +263,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
             token: [0; 16],
             window: self.ledger.out.window(),
             position: self.ledger.position(),
+            is_unread,
         };
         let greeting = Own::Welcome(welcome).into_message();
         self.link = Some(Link::new(offer.link, self.wakers.clone(), self.ack_delay, Some(greeting)));

@@ -322,7 +322,7 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
         let Some(handoff) = self.find(&id, &token, key.owner()) else {
             return self.begin_fresh(link, &hello, key).await;
         };
-        let offer = Offer { link, epoch: hello.epoch, window: hello.window, position };
+        let offer = Offer { link, epoch: hello.epoch, window: hello.window, position, is_unread: hello.is_unread };
         let link = match handoff.offer(offer) {
             Ok(ticket) => {
                 let wait = Wait { handoff, ticket };
@@ -359,6 +359,7 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
             token,
             window: self.config.window,
             position: Default::default(),
+            is_unread: false,
         };
         link.send_message(Own::Welcome(welcome).into_message()).await?;
         let (Config { window, patience, ack_delay, .. }, ttl) = (self.config, self.room.ttl);

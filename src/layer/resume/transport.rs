@@ -38,6 +38,7 @@ pub struct ResumedTransport<T> {
     /// The error of the sink after the session was returned.
     failed: Option<Error>,
     stream_ended: bool,
+    is_used: bool,
 }
 
 impl<T> ResumedTransport<T> {
@@ -56,6 +57,7 @@ impl<T> ResumedTransport<T> {
             lease: Lease { ledger: Some(ledger), cell, epoch },
             failed: None,
             stream_ended: false,
+            is_used: false,
         }
     }
 
@@ -83,8 +85,7 @@ impl<T> ResumedTransport<T> {
     pub fn insert_into(&self, extensions: &mut http::Extensions) {
         extensions.insert(self.verdict);
         extensions.insert(OutlivesConnection);
-        let cell = self.lease.cell.clone();
-        extensions.insert(Unacknowledged::new(move || cell.unreported()));
+        extensions.insert(Unacknowledged::of(self.lease.cell.clone()));
         match self.verdict {
             Verdict::Resumed { .. } => {
                 extensions.insert(Resumed);
@@ -115,6 +116,10 @@ impl<T> ResumedTransport<T> {
     /// Whether a newer connection has taken over. If so, the session is returned.
     #[inline]
     fn is_superseded(&mut self) -> bool {
+        if !self.is_used {
+            self.is_used = true;
+            self.lease.cell.used(self.verdict);
+        }
         let is_newest = self.lease.cell.is_newest(self.lease.epoch);
         if !is_newest && self.lease.ledger.is_some() {
             self.end(false, Some(&superseded()));

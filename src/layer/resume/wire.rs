@@ -79,6 +79,8 @@ pub(super) struct Hello {
     pub(super) window: Window,
     /// The session to resume (name and secret), and the position in it.
     pub(super) session: Option<(Bytes16, Bytes16, Position)>,
+    /// The user of this end did not read on the last connection, so nothing follows from a lack of progress there.
+    pub(super) is_unread: bool,
 }
 
 /// The answer of a server.
@@ -90,6 +92,8 @@ pub(super) struct Welcome {
     pub(super) token: Bytes16,
     pub(super) window: Window,
     pub(super) position: Position,
+    /// As in [`Hello`].
+    pub(super) is_unread: bool,
 }
 
 /// The progress of one end: the number of messages that it has received, and that it has put on the wire.
@@ -162,7 +166,7 @@ impl Own {
         let kind = match self {
             Self::Hello(hello) => {
                 let (id, token, position) = hello.session.unwrap_or_default();
-                to.put([VERSION, u8::from(hello.session.is_some())]);
+                to.put([VERSION, flags(hello.session.is_some(), hello.is_unread)]);
                 to.put(id);
                 to.put(token);
                 to.window(hello.window);
@@ -171,7 +175,7 @@ impl Own {
                 HELLO
             }
             Self::Welcome(welcome) => {
-                to.put([VERSION, u8::from(welcome.is_resumed)]);
+                to.put([VERSION, flags(welcome.is_resumed, welcome.is_unread)]);
                 to.put(welcome.id);
                 to.put(welcome.token);
                 to.window(welcome.window);
@@ -188,23 +192,28 @@ impl Own {
     }
 }
 
+fn flags(goes_on: bool, is_unread: bool) -> u8 {
+    if goes_on && is_unread { 3 } else { u8::from(goes_on) }
+}
+
 fn parse(kind: u8, body: &[u8]) -> Option<Own> {
     let mut from = Reader(body);
     let own = match kind {
         HELLO => {
-            let has_session = from.flag()?;
+            let (has_session, is_unread) = from.flags()?;
             let (id, token) = (from.take()?, from.take()?);
             let (window, position) = (from.window()?, from.position()?);
             if !has_session && (id, token, position) != Default::default() {
                 return None;
             }
             let session = has_session.then_some((id, token, position));
-            Own::Hello(Hello { epoch: from.number()?, window, session })
+            Own::Hello(Hello { epoch: from.number()?, window, session, is_unread })
         }
         WELCOME => {
-            let is_resumed = from.flag()?;
+            let (is_resumed, is_unread) = from.flags()?;
             let (id, token) = (from.take()?, from.take()?);
-            Own::Welcome(Welcome { is_resumed, id, token, window: from.window()?, position: from.position()? })
+            let (window, position) = (from.window()?, from.position()?);
+            Own::Welcome(Welcome { is_resumed, id, token, window, position, is_unread })
         }
         ACK => Own::Ack(from.ack()?),
         BYE => Own::Bye(from.ack()?),
@@ -255,11 +264,12 @@ impl Reader<'_> {
         Some(*bytes)
     }
 
-    /// Reads the version, which must be ours, and a flag.
-    fn flag(&mut self) -> Option<bool> {
+    /// Reads the version, which must be ours, and two flags. The second one concerns a session that goes on.
+    fn flags(&mut self) -> Option<(bool, bool)> {
         match self.take()? {
-            [VERSION, 0] => Some(false),
-            [VERSION, 1] => Some(true),
+            [VERSION, 0] => Some((false, false)),
+            [VERSION, 1] => Some((true, false)),
+            [VERSION, 3] => Some((true, true)),
             _ => None,
         }
     }

@@ -49,6 +49,12 @@ impl<T, Out, In> Driven<T, Out, In> {
     }
 
     /// Returns the two ends, and the driver to spawn or poll.
+    ///
+    /// Poll the driver for as long as the ends are used. While nobody polls it, [`Sender::send`] waits forever once the
+    /// queue is full, and so do [`Sender::flush`] and [`Receiver::receive`]. A driver that is bound to a name and
+    /// forgotten (`let (sender, receiver, _driver) = ..`) compiles without a warning; [`spawn`](Self::spawn) leaves
+    /// nothing to forget. Once the driver is dropped, both ends return an error for which
+    /// [`is_closed`](crate::Error::is_closed) is true.
     #[allow(clippy::type_complexity, reason = "three things, each named")]
     pub fn into_parts(self) -> (Sender<Out, In>, Receiver<Out, In>, Driver<T, Out, In>) {
         (self.sender, self.receiver, self.driver)

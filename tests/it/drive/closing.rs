@@ -13,9 +13,12 @@ use futures_util::{FutureExt, SinkExt, Stream};
 use tokio::time::{Instant, Sleep, sleep};
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_transport::{
-    Error, ServiceBuilderExt,
+    Error, ServiceBuilderExt, Transport,
     codec::JsonCodec,
-    layer::reconnect::{Backoff, Keep, ReconnectLayer, WhenLost},
+    layer::{
+        queue::QueueLayer,
+        reconnect::{Backoff, Keep, ReconnectLayer, WhenLost},
+    },
     transport::signal,
 };
 
@@ -280,6 +283,45 @@ async fn the_time_of_a_close_counts_from_the_last_message_taken_and_sixteen_limi
     let start = Instant::now();
     assert!(driver.await.unwrap_err().is_timeout());
     assert_eq!((start.elapsed().as_secs(), got.load(Relaxed)), (160, 17));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_behind_a_layer_that_buffers_goes_on_while_its_peer_takes_messages() {
+    async fn close<T>(buffering: T, mut there: Channel)
+    where
+        T: Transport<Message, In = Message> + Send + Unpin + 'static,
+    {
+        let (sender, receiver, driver) = buffering.drive(places(64)).into_parts();
+        let driver = tokio::spawn(driver);
+        for i in 0..8 {
+            sender.send(text(i)).await.unwrap();
+        }
+        sleep(SECOND).await;
+        assert_eq!(sender.queued(), 0, "the layer has them all");
+        drop((sender, receiver));
+        for i in 0..8 {
+            sleep(6 * SECOND).await;
+            assert_eq!(there.receive_message().await.expect("it was cut").unwrap(), text(i));
+        }
+        drop(there);
+        driver.await.unwrap().unwrap();
+    }
+
+    let (here, there) = channel::<Message, Message>(1);
+    close(QueueLayer::new(places(64)).layer(here), there).await;
+
+    let (here, there) = channel::<Message, Message>(1);
+    let mut here = Some(here);
+    let mut attempts = 0;
+    let connector = service_fn(move |_: http::Request<()>| {
+        attempts += 1;
+        let connected = here.take_if(|_| attempts > 1).map(http::Response::new);
+        std::future::ready(connected.ok_or_else(|| Error::closed("the server is down")))
+    });
+    // The kept messages wait for the second attempt.
+    let layer =
+        ReconnectLayer::new("ws://example.com/", Backoff::fixed(SECOND)).when_lost(WhenLost::Keep(Keep::messages()));
+    close(layer.layer(connector), there).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,18 +13,17 @@ fn window() -> impl Strategy<Value = Window> {
 fn own() -> impl Strategy<Value = Own> {
     let session = proptest::option::of((any::<Bytes16>(), any::<Bytes16>(), position()));
     prop_oneof![
-        (any::<u64>(), window(), session).prop_map(|(epoch, window, session)| Own::Hello(Hello {
-            epoch,
-            window,
-            session
-        })),
-        (any::<bool>(), any::<Bytes16>(), any::<Bytes16>(), window(), position()).prop_map(
-            |(is_resumed, id, token, window, position)| Own::Welcome(Welcome {
+        (any::<u64>(), window(), session, any::<bool>()).prop_map(|(epoch, window, session, is_unread)| Own::Hello(
+            Hello { epoch, window, session, is_unread: is_unread && session.is_some() }
+        )),
+        (any::<bool>(), any::<Bytes16>(), any::<Bytes16>(), window(), position(), any::<bool>()).prop_map(
+            |(is_resumed, id, token, window, position, is_unread)| Own::Welcome(Welcome {
                 is_resumed,
                 id,
                 token,
                 window,
-                position
+                position,
+                is_unread: is_unread && is_resumed
             })
         ),
         any::<(u64, u64)>().prop_map(|(received, sent)| Own::Ack(Ack { received, sent })),
@@ -60,8 +59,8 @@ proptest! {
 
 #[test]
 fn another_version_is_named() {
-    let mut bytes =
-        Own::Hello(Hello { epoch: 1, window: Window::default(), session: None }).into_message().into_bytes().to_vec();
+    let hello = Hello { epoch: 1, window: Window::default(), session: None, is_unread: false };
+    let mut bytes = Own::Hello(hello).into_message().into_bytes().to_vec();
     bytes[0] = 7;
     let error = read(Message::binary(bytes)).err().unwrap();
     assert!(error.is_protocol() && error.to_string().contains("version 7"), "{error}");

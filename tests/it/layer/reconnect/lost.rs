@@ -16,7 +16,7 @@ use tower_transport::{
     Channel, Error, Message, TransportExt,
     layer::reconnect::{Keep, State, WhenLost},
     test_util::fault::{Direction, Fault},
-    transport::{OutlivesConnection, SessionLoss},
+    transport::{OutlivesConnection, SessionLoss, Unacknowledged},
 };
 
 use super::{Server, Stack, Step, closed, layer};
@@ -409,6 +409,31 @@ async fn messages_lost_with_a_session_are_counted_and_reported_once_by_the_half_
             assert_eq!(server.accept().take(), ["last"]);
             assert_eq!(transport.handle().lost(), 2);
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_a_session_are_lost_once_a_connection_without_a_session_takes_its_place() {
+    for (when_lost, is_told) in [(WhenLost::Fail, true), (keep(), true), (WhenLost::Drop, false)] {
+        let mut response = Response::new(());
+        response.extensions_mut().insert(OutlivesConnection);
+        response.extensions_mut().insert(Unacknowledged::new(|| 2));
+        let server = Server::new([Step::Accept(response), Step::Accept(Response::new(()))]);
+        let mut transport = with(&server, when_lost);
+        transport.send_message("taken".into()).await.unwrap();
+        drop(server.accept());
+        let item = timeout(60 * SECOND, transport.receive_message()).await;
+        assert_eq!(item.is_ok(), is_told);
+        if let Ok(item) = item {
+            let error = item.unwrap().unwrap_err();
+            assert!(error.is_rejection() && error.to_string().contains("2 messages"), "{error:?}");
+        }
+        assert_eq!(transport.handle().lost(), 2);
+        transport.send_message("next".into()).await.unwrap();
+        assert_eq!(server.accept().take(), ["next"]);
+        let handle = transport.handle();
+        drop(transport);
+        assert_eq!(handle.lost(), 2);
     }
 }
 

@@ -175,6 +175,48 @@ async fn a_kept_message_that_ends_each_connection_ends_the_transport_with_the_ca
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kept_message_is_not_given_up_while_its_user_does_not_read() {
+    let server = Judges::new(|_| Ok(()));
+    server.is_held.store(true, SeqCst);
+    let layer = ReconnectLayer::new("ws://example.com/feed", Backoff::fixed(Duration::from_secs(30))).when_lost(keep());
+    let mut transport = server.stack(&layer);
+    transport.feed("waits".into()).await.unwrap();
+    let start = Instant::now();
+    while start.elapsed() < HOUR {
+        // The peer cannot write to a user that does not read, and so it does not read either, until the line is cut.
+        assert!(timeout(Duration::from_secs(1), transport.flush()).await.is_err());
+        server.server.lock().accepted.pop_front();
+    }
+    server.is_held.store(false, SeqCst);
+    timeout(HOUR, transport.flush()).await.unwrap().unwrap();
+    assert_eq!(layer.handle().lost(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kept_messages_get_ahead_over_connections_that_each_carry_a_few_of_them() {
+    const MESSAGES: usize = 200;
+    const EACH: usize = 3;
+
+    let mut carried = 0;
+    let server = Judges::new(move |_| {
+        carried = (carried + 1) % (EACH + 1);
+        if carried == 0 { Err(Error::io("the line is cut")) } else { Ok(()) }
+    });
+    server.server.will(Step::Refuse(Error::refused("not yet")));
+    let layer = ReconnectLayer::new("ws://example.com/feed", Backoff::fixed(Duration::from_secs(60))).when_lost(keep());
+    let mut transport = server.stack(&layer);
+    for number in 0..MESSAGES {
+        transport.feed(number.to_string().into()).now_or_never().expect("it is kept").unwrap();
+    }
+    timeout(24 * HOUR, transport.flush()).await.expect("it sends the same messages again and again").unwrap();
+    let mut peers = std::mem::take(&mut server.server.lock().accepted);
+    let received: Vec<_> = peers.iter_mut().flat_map(|peer| peer.take()).collect();
+    assert_eq!(received, (0..MESSAGES).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(peers.len(), MESSAGES.div_ceil(EACH));
+    assert_eq!(layer.handle().lost(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kept_message_that_no_connection_gets_through_is_not_sent_again_for_hours() {
     let server = Judges::new(|_| Ok(()));
     server.is_held.store(true, SeqCst);

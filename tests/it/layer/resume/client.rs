@@ -1,21 +1,28 @@
 //! The client's end: verdicts, replay, fencing, deadlines.
 
-use std::{task::Context, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::Context,
+    time::Duration,
+};
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use tower::Layer;
+use tower::{Layer, ServiceBuilder};
 use tower_transport::{
     CloseCode, CloseFrame, Error, Limits, Message, Queue, TransportExt, channel,
     layer::{
         batch::{BatchLayer, BatchPolicy},
         reconnect::{Backoff, Keep, ReconnectHandle, ReconnectLayer, WhenLost},
-        resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
+        resume::{Accepted, ResumeHandle, ResumeLayer, ResumedTransport, SessionStore, Verdict},
     },
     test_util::fault::Faults,
     transport::websocket::WebSocket,
 };
 
-use super::support::{connect, dial, message, put, quiet, take, world};
+use super::support::{Near, connect, dial, message, put, quiet, take, world};
 
 #[tokio::test(start_paused = true)]
 async fn what_a_cut_took_is_sent_again_in_both_directions_and_nothing_else() {
@@ -188,6 +195,57 @@ async fn under_a_reconnect_layer_and_a_driver_the_losses_of_a_session_are_report
     put(&mut session, 0..1);
     assert_eq!(receiver.receive().await.unwrap().unwrap(), message(0));
     assert_eq!((handle.lost(), handle.connections()), (3, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_lost_with_a_session_are_reported_though_a_layer_above_refuses_the_first_connection_of_the_next() {
+    for is_polled in [false, true] {
+        let mut world = world(ResumeLayer::new(), SessionStore::new());
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let refuse = move |connected: Result<http::Response<ResumedTransport<Near>>, Error>| {
+            let mut response = connected?;
+            if attempts.fetch_add(1, Relaxed) != 1 {
+                return Ok(response);
+            }
+            if is_polled {
+                quiet(response.body_mut());
+            }
+            Err(Error::timeout("the layer above waits for something else"))
+        };
+        let connector = ServiceBuilder::new().map_result(refuse).service(world.client);
+        let mut transport = ReconnectLayer::new("ws://x/", Backoff::fixed(Duration::from_secs(1))).layer(connector);
+        let handle = transport.handle();
+        for number in 0..3 {
+            transport.send(message(number)).await.unwrap();
+        }
+        // The server restarts.
+        drop(world.server.sessions.recv().await.unwrap());
+        let (to_test, mut sessions) = tokio::sync::mpsc::unbounded_channel();
+        let mut incoming = world.server.sessions;
+        tokio::spawn(async move {
+            let mut session = incoming.recv().await.unwrap();
+            while let Some(Ok(message)) = session.next().await {
+                to_test.send(message).unwrap();
+            }
+        });
+
+        let told = tokio::time::timeout(Duration::from_secs(60), transport.next()).await.expect("nobody is told");
+        let error = told.unwrap().unwrap_err();
+        assert!(error.is_rejection() && error.to_string().contains("3 messages"), "{error}");
+        assert_eq!((handle.lost(), handle.connections()), (3, 2));
+        let response = handle.response().unwrap();
+        assert_eq!(response.extensions.get::<Verdict>(), Some(&Verdict::Fresh { lost: 3 }));
+        transport.send(message(3)).await.unwrap();
+        assert_eq!(sessions.recv().await.unwrap(), message(3));
+
+        // The session goes on from here, and nothing is reported twice.
+        world.faults.cut();
+        transport.send(message(4)).await.unwrap();
+        assert_eq!(sessions.recv().await.unwrap(), message(4));
+        let response = handle.response().unwrap();
+        assert!(matches!(response.extensions.get::<Verdict>(), Some(Verdict::Resumed { .. })));
+        assert_eq!(handle.lost(), 3);
+    }
 }
 
 /// A client whose server takes nothing and goes away for good, over a reconnect layer that gives up.

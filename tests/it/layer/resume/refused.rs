@@ -217,7 +217,7 @@ async fn a_session_whose_connections_end_again_and_again_without_progress_is_giv
     let mut world = World::new(|| channel::<Message, Message>(16));
     world.client = ResumeLayer::new().max_stalled_connections(4).layer(world.client.into_inner());
     let (mut near, mut session, _) = world.open().await;
-    let mut far = Vec::new();
+    quiet(&mut session);
     near.send(message(0)).await.unwrap();
     for connection in 1..=4 {
         // The server's end is gone before it has read anything.
@@ -231,9 +231,8 @@ async fn a_session_whose_connections_end_again_and_again_without_progress_is_giv
         }
         assert!(end.is_none(), "{end:?}");
         drop(near);
-        // A server that holds the session, and never reads.
-        far.push(());
         (near, _) = world.reopen(&mut session).await;
+        quiet(&mut session);
     }
     drop(near);
     let (_, _, verdict) = world.open().await;
@@ -245,6 +244,7 @@ async fn messages_of_the_peer_do_not_keep_a_session_whose_own_message_never_arri
     let mut world = World::new(|| channel::<Message, Message>(16));
     world.client = ResumeLayer::new().max_stalled_connections(4).layer(world.client.into_inner());
     let (mut near, mut session, _) = world.open().await;
+    quiet(&mut session);
     near.send(message(0)).await.unwrap();
     let mut connection = 1;
     let error = loop {
@@ -259,6 +259,7 @@ async fn messages_of_the_peer_do_not_keep_a_session_whose_own_message_never_arri
         connection += 1;
         assert!(connection < 20, "the message is sent again on every connection");
         (near, _) = world.reopen(&mut session).await;
+        quiet(&mut session);
     };
     assert_eq!(connection, 4);
     assert!(error.to_string().contains("4 connections in a row"), "{error}");
@@ -359,6 +360,7 @@ async fn last_error(near: &mut ResumedTransport<Channel>) -> Option<Error> {
 async fn a_message_that_no_connection_gets_through_is_not_replayed_for_hours() {
     let mut world = World::new(|| channel::<Message, Message>(16));
     let (mut near, mut session, _) = world.open().await;
+    quiet(&mut session);
     near.send(message(0)).await.unwrap();
     let start = Instant::now();
     let mut connections = 1;
@@ -372,6 +374,7 @@ async fn a_message_that_no_connection_gets_through_is_not_replayed_for_hours() {
         // The delay of a backoff that has reached its cap.
         tokio::time::sleep(Duration::from_secs(30)).await;
         (near, _) = world.reopen(&mut session).await;
+        quiet(&mut session);
         connections += 1;
     };
     assert!(start.elapsed() >= Duration::from_secs(600), "{connections} connections in {:?}", start.elapsed());
@@ -379,6 +382,37 @@ async fn a_message_that_no_connection_gets_through_is_not_replayed_for_hours() {
     drop(near);
     let (_, _, verdict) = world.open().await;
     assert_eq!(verdict, Verdict::Fresh { lost: 1 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_user_does_not_read_for_an_hour_is_given_up_by_neither_end() {
+    for is_client_busy in [true, false] {
+        let mut world = World::new(|| channel::<Message, Message>(16));
+        let (mut near, mut session, _) = world.open().await;
+        // Not acknowledged for as long as the other end's user is busy.
+        if is_client_busy {
+            session.send(message(0)).await.unwrap();
+        } else {
+            near.send(message(0)).await.unwrap();
+        }
+        for _ in 0..120 {
+            if is_client_busy {
+                drop(near);
+                quiet(&mut session);
+            } else {
+                cut(&mut near, None).await;
+                assert!(last_error(&mut near).await.is_none());
+                drop(near);
+            }
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            let verdict;
+            (near, verdict) = world.reopen(&mut session).await;
+            assert!(matches!(verdict, Verdict::Resumed { .. }), "{verdict:?}");
+        }
+        near.flush().await.unwrap();
+        session.flush().await.unwrap();
+        if is_client_busy { take(&mut near, 0..1).await } else { take(&mut session, 0..1).await }
+    }
 }
 
 #[tokio::test(start_paused = true)]

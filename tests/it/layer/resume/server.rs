@@ -11,7 +11,7 @@ use tower_transport::{
     test_util::fault::{Direction, Faults},
 };
 
-use super::support::{World, connect, dial, message, put, take, world};
+use super::support::{Near, World, connect, dial, message, put, take, world};
 
 #[tokio::test(start_paused = true)]
 async fn a_session_whose_client_stays_away_ends_after_its_time_and_says_what_was_left() {
@@ -103,6 +103,42 @@ async fn a_driven_session_that_closes_while_its_client_is_away_keeps_its_last_me
     take(&mut near, 0..1).await;
     assert!(near.next().await.is_none());
     drop(near);
+    driver.await.unwrap().unwrap();
+}
+
+/// A closing session whose client has vanished without a word: more waits for it than the connection holds.
+async fn closes_half_open(world: &mut World) -> (Near, tokio::task::JoinHandle<Result<(), Error>>) {
+    let (mut near, session) = world.open().await;
+    let (sender, _receiver, driver) = session.drive(Queue::messages()).into_parts();
+    let driver = tokio::spawn(driver);
+    for number in 0..100 {
+        sender.send(message(number)).await.unwrap();
+    }
+    let (unused, _) = channel::<Message, Message>(1);
+    let unused = Faults::new().layer().layer(unused);
+    let vanished = std::mem::replace(near.get_mut(), unused);
+    (vanished, driver)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closing_session_whose_client_vanished_without_a_word_waits_for_it_as_long_as_the_close_may_take() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let (vanished, driver) = closes_half_open(&mut world).await;
+    let before = tokio::time::Instant::now();
+    assert!(driver.await.unwrap().unwrap_err().is_timeout());
+    assert_eq!(before.elapsed().as_secs(), 10, "Queue::close_within");
+    assert!(world.server.store.is_empty());
+    drop(vanished);
+
+    // It comes back before that, and gets the session's last messages.
+    let mut world = self::world(ResumeLayer::new(), SessionStore::new());
+    let (vanished, driver) = closes_half_open(&mut world).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let (mut near, verdict) = world.connect().await;
+    assert!(matches!(verdict, Verdict::Resumed { .. }), "{verdict:?}");
+    take(&mut near, 0..100).await;
+    assert!(near.next().await.is_none());
+    drop((near, vanished));
     driver.await.unwrap().unwrap();
 }
 
