@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, Message, Transport,
-    layer::own::{Answer, LayerSink},
+    layer::own::LayerSink,
     message::trailer::{self, Layer},
     rt::Timer,
     transport::wakers::WakerSlot,
@@ -105,30 +105,21 @@ impl BatchSink {
     where
         T: Transport<Message>,
     {
-        let mut answer = None;
-        if self.late.is_none() && !self.is_unflushed() {
-            match self.sink.forward_ready(inner.as_mut(), cx) {
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(polled) => answer = polled,
-            }
+        if self.late.is_none()
+            && !self.is_unflushed()
+            && let Some(polled) = self.sink.forward_ready(inner.as_mut(), cx)
+        {
+            return polled;
         }
-        self.poll_ready_behind(answer, inner, cx)
+        self.poll_ready_behind(inner, cx)
     }
 
     /// The rest of `poll_ready`, unless nothing waits and the transport below has room.
     #[inline(never)]
-    fn poll_ready_behind<T>(
-        &mut self,
-        answer: Answer<T, Message>,
-        mut inner: Pin<&mut T>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Error>>
+    fn poll_ready_behind<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Transport<Message>,
     {
-        if answer.is_some() {
-            return self.sink.poll_ready_behind(answer, inner, cx);
-        }
         self.tell_late()?;
         if self.is_unflushed() && self.pack.policy().delay().is_some() && !self.timer.is_running() {
             self.poll_rung(inner.as_mut(), cx)?;

@@ -123,17 +123,11 @@ impl<M> Watchdog<M> {
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        let mut answer = None;
-        if !self.is_full {
-            match self.sink.forward_ready(inner.as_mut(), cx) {
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(polled) => answer = polled,
-            }
+        let polled = if self.is_full { None } else { self.sink.forward_ready(inner.as_mut(), cx) };
+        match polled {
+            Some(Poll::Ready(polled)) => Poll::Ready(polled),
+            polled => self.measured(|sink| polled.unwrap_or_else(|| sink.poll_ready(inner, cx))),
         }
-        self.measured(|sink| match answer {
-            None => sink.poll_ready(inner, cx),
-            answer => sink.poll_ready_behind(answer, inner, cx),
-        })
     }
 
     #[inline]
@@ -142,17 +136,11 @@ impl<M> Watchdog<M> {
         mut inner: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        let mut answer = None;
-        if !self.is_full {
-            match self.sink.forward_flush(inner.as_mut(), cx) {
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(polled) => answer = polled,
-            }
+        let polled = if self.is_full { None } else { self.sink.forward_flush(inner.as_mut(), cx) };
+        match polled {
+            Some(Poll::Ready(polled)) => Poll::Ready(polled),
+            polled => self.measured(|sink| polled.unwrap_or_else(|| sink.poll_flush(inner, cx))),
         }
-        self.measured(|sink| match answer {
-            None => sink.poll_flush(inner, cx),
-            answer => sink.poll_flush_behind(answer, inner, cx),
-        })
     }
 
     /// Out of line, so that the methods above are small enough to be inlined.

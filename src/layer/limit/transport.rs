@@ -13,7 +13,8 @@ use tower_layer::Layer;
 use super::deadlines::{Deadlines, Over, shortened};
 use crate::{
     CloseCode, CloseFrame, Error, Message, MessageTransport, Transport,
-    layer::own::{Answer, LayerSink},
+    layer::own::LayerSink,
+    macros::accessors,
     rt::{Instant, Timer},
     transport::{contract::Polled, signal::Mark},
 };
@@ -181,23 +182,10 @@ impl<T> Limited<T> {
         self.sink.close_frame()
     }
 
-    /// Returns a reference to the inner transport.
-    #[must_use]
-    pub fn get_ref(&self) -> &T {
-        &self.inner
-    }
-
-    /// Returns a mutable reference to the inner transport. Messages that are sent or received there are neither limited
-    /// nor counted.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.inner
-    }
-
-    /// Returns the inner transport. No message is held here.
-    #[must_use]
-    pub fn into_inner(self) -> T {
-        self.inner
+    accessors! {
+        inner: T, "transport",
+        get_mut: "Messages that are sent or received there are neither limited nor counted.",
+        into_inner: ". No message is held here.",
     }
 }
 
@@ -329,26 +317,18 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
 }
 
 impl<T: Transport<Message, In = Message>> Limited<T> {
-    /// The rest of `poll_ready`, unless the transport below has room. `moved` bytes moved when it answered. Out of
-    /// line, so that `poll_ready` is small enough to be inlined.
+    /// The rest of `poll_ready`, unless the transport below answered. Out of line, so that `poll_ready` is small enough
+    /// to be inlined.
     #[inline(never)]
-    fn poll_ready_behind(
-        mut self: Pin<&mut Self>,
-        answer: Answer<T, Message>,
-        moved: u64,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Error>> {
+    fn poll_ready_behind(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.in_flight >= self.sizes.in_flight {
             ready!(self.as_mut().poll_flush(cx))?;
         }
         let this = self.project();
         let mark = Mark::now();
-        let room = match answer {
-            None => this.sink.poll_ready(this.inner, cx),
-            answer => this.sink.poll_ready_behind(answer, this.inner, cx),
-        };
+        let room = this.sink.poll_ready(this.inner, cx);
         if room.is_pending() {
-            this.clock.deadlines.moved(moved + mark.moved());
+            this.clock.deadlines.moved(mark.moved());
         }
         room
     }
@@ -372,14 +352,16 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
     #[inline]
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.as_mut().project();
-        let (mark, mut answer) = (Mark::now(), None);
-        if *this.in_flight < this.sizes.in_flight {
-            match this.sink.forward_ready(this.inner, cx) {
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(polled) => answer = polled,
+        let mark = Mark::now();
+        if *this.in_flight < this.sizes.in_flight
+            && let Some(polled) = this.sink.forward_ready(this.inner, cx)
+        {
+            if polled.is_pending() {
+                this.clock.deadlines.moved(mark.moved());
             }
+            return polled;
         }
-        self.poll_ready_behind(answer, mark.moved(), cx)
+        self.poll_ready_behind(cx)
     }
 
     // The message is passed on, or to `refuse`, and never dropped here, so it need not be copied.
@@ -396,12 +378,9 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
 
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut this = self.project();
+        let this = self.project();
         let mark = Mark::now();
-        let flushed = match this.sink.forward_flush(this.inner.as_mut(), cx) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(polled) => this.sink.poll_flush_behind(polled, this.inner, cx),
-        };
+        let flushed = this.sink.poll_flush(this.inner, cx);
         this.clock.deadlines.moved(mark.moved());
         if let Poll::Ready(Ok(())) = flushed {
             *this.in_flight = 0;

@@ -44,9 +44,7 @@
 //! [`Sink`]: futures_sink::Sink
 
 mod end;
-mod room;
+mod outgoing;
 mod sink;
 
-#[cfg(any(feature = "batch", feature = "limit"))]
-pub(crate) use self::sink::Answer;
 pub use self::sink::LayerSink;

@@ -1,5 +1,4 @@
 use std::{
-    collections::VecDeque,
     fmt,
     pin::Pin,
     sync::Arc,
@@ -10,7 +9,7 @@ use futures_sink::Sink;
 
 use super::{
     end::{End, Stage},
-    room::Room,
+    outgoing::{Outgoing, Room},
 };
 use crate::{CloseFrame, Error, Message, log, transport::wakers::WakerPair};
 
@@ -35,12 +34,10 @@ use crate::{CloseFrame, Error, Message, log, transport::wakers::WakerPair};
 /// | sink closed | not to be called | closed error | closed error | the inner transport |
 pub struct LayerSink<M> {
     /// Own messages, and at most one of the user's.
-    queue: VecDeque<M>,
-    room: Room,
-    /// The transport below holds own messages that were not flushed.
-    is_dirty: bool,
-    /// Open, nothing queued, nothing dirty, and the room not taken: a method of the sink has nothing to do but to call
-    /// the transport below. Derived from the other fields, so that each message costs one branch.
+    out: Outgoing<M>,
+    /// Open, and nothing of the layer's own in the way: a method of the sink has nothing to do but to call the transport
+    /// below. Derived from the other fields, so that each message costs one branch. Whatever changes them ends with
+    /// `settle`, which alone sets it.
     is_forwarding: bool,
     /// `None` while open. Boxed, because most transports are.
     end: Option<Box<End>>,
@@ -53,15 +50,7 @@ impl<M> LayerSink<M> {
     #[must_use]
     pub fn new() -> Self {
         let (halves, both) = WakerPair::new();
-        Self {
-            queue: VecDeque::new(),
-            room: Room::Unknown,
-            is_dirty: false,
-            is_forwarding: true,
-            end: None,
-            halves,
-            both,
-        }
+        Self { out: Outgoing::new(), is_forwarding: true, end: None, halves, both }
     }
 
     /// Queues a message of the layer's own, behind all that was accepted before.
@@ -69,7 +58,7 @@ impl<M> LayerSink<M> {
     /// [`poll_send`](Self::poll_send) and the methods of the sink send it. It is dropped if the transport has ended.
     pub fn push(&mut self, message: M) {
         if self.is_open() {
-            self.queue.push_back(message);
+            self.out.push(message);
             self.is_forwarding = false;
         }
     }
@@ -78,27 +67,27 @@ impl<M> LayerSink<M> {
     ///
     /// For transports that hold an answer of their own, such as the pong to a ping, until they are flushed.
     pub fn request_flush(&mut self) {
-        self.is_dirty = true;
+        self.out.request_flush();
         self.is_forwarding = false;
     }
 
     /// Returns the number of messages that wait here: the layer's own, and at most one of the user's.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.out.len()
     }
 
     /// Returns true if no message waits here.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.out.len() == 0
     }
 
     /// Returns true if nothing of the layer's own waits to be sent or flushed.
     #[inline]
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && !self.is_dirty
+        self.out.is_idle()
     }
 
     /// Returns true if each method of the sink only calls the inner transport: the transport is open and nothing of the
@@ -165,7 +154,7 @@ impl<M> LayerSink<M> {
     /// ended.
     pub fn close_with(&mut self, message: M, error: Error, closed: Error) {
         if self.is_open() {
-            self.queue.push_back(message);
+            self.out.push(message);
             self.enter(Stage::Closing, Some(error), closed);
         }
     }
@@ -176,8 +165,7 @@ impl<M> LayerSink<M> {
     /// nobody. Messages that wait here are dropped. Has no effect if the transport has ended.
     pub fn abort(&mut self, error: Error, closed: Error) {
         if self.is_open() {
-            self.queue.clear();
-            self.is_dirty = false;
+            self.out.clear();
             self.enter(Stage::Ended, Some(error), closed);
         }
     }
@@ -208,19 +196,16 @@ impl<M> LayerSink<M> {
 
     fn enter(&mut self, stage: Stage, error: Option<Error>, closed: Error) {
         self.end = Some(Box::new(End::new(stage, error, closed)));
-        self.room = Room::Unknown;
-        self.is_forwarding = false;
+        *self.out.room() = Room::Unknown;
+        self.settle();
         // A writer that waits for room learns that there will be none.
         self.halves.writer.wake();
     }
 
     fn settle(&mut self) {
-        self.is_forwarding = self.is_open() && self.is_idle() && self.room != Room::Taken;
+        self.is_forwarding = self.is_open() && self.out.is_forwarding();
     }
 }
-
-/// The answer of the transport below, if it was asked.
-pub(crate) type Answer<T, M> = Option<Poll<Result<(), <T as Sink<M>>::Error>>>;
 
 const CLOSED_HERE: &str = "a layer of this end closed the transport";
 
@@ -298,69 +283,52 @@ impl<M> LayerSink<M> {
         T: Sink<M, Error: Into<Error>>,
     {
         match self.forward_ready(inner.as_mut(), cx) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(polled) => self.poll_ready_behind(polled, inner, cx),
+            Some(polled) => polled,
+            None => self.poll_ready_behind(inner, cx),
         }
     }
 
-    /// The part of `poll_ready` that a layer inlines. The error is the answer of the transport below if it was asked;
-    /// then call [`poll_ready_behind`](Self::poll_ready_behind). It has the writer's own waker, for the pair would be
-    /// woken for nothing.
+    /// The part of `poll_ready` that a layer inlines. Returns `None` if the transport below cannot be asked at once: then
+    /// call [`poll_ready`](Self::poll_ready).
     #[inline]
-    pub(crate) fn forward_ready<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Answer<T, M>>
+    pub(crate) fn forward_ready<T>(
+        &mut self,
+        inner: Pin<&mut T>,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<Result<(), Error>>>
     where
         T: Sink<M, Error: Into<Error>>,
     {
         if !self.is_forwarding {
-            return Err(None);
+            return None;
         }
         match inner.poll_ready(cx) {
             Poll::Ready(Ok(())) => {
-                self.room = Room::Promised;
-                Ok(())
+                *self.out.room() = Room::Promised;
+                Some(Poll::Ready(Ok(())))
             }
-            polled => Err(Some(polled)),
+            polled => Some(self.forwarded(polled, cx)),
         }
     }
 
-    #[inline(never)]
-    pub(crate) fn poll_ready_behind<T>(
-        &mut self,
-        polled: Answer<T, M>,
-        inner: Pin<&mut T>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Error>>
+    fn poll_ready_behind<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Sink<M, Error: Into<Error>>,
     {
-        if let Some(polled) = polled {
-            return self.forwarded(polled, cx);
-        }
         ready!(self.poll_room_behind(inner, cx))?;
         self.promise_room();
         Poll::Ready(Ok(()))
     }
 
-    fn poll_room_behind<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    fn poll_room_behind<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Sink<M, Error: Into<Error>>,
     {
         self.check_open()?;
         self.halves.writer.register(cx.waker());
-        let room = match self.poll_queue(inner.as_mut()) {
-            Poll::Ready(Ok(())) => inner.poll_ready(&mut Context::from_waker(&self.both)),
-            other => other,
-        };
-        match room {
-            // A promise is kept, whatever an own message has done since.
-            Poll::Pending if self.room.is_promised() => Poll::Ready(Ok(())),
-            Poll::Ready(Ok(())) => {
-                self.room.found();
-                self.settle();
-                Poll::Ready(Ok(()))
-            }
-            other => other.map_err(Into::into),
-        }
+        let room = self.out.poll_room(inner, &self.both);
+        self.settle();
+        room.map_err(Into::into)
     }
 
     /// Returns true if a message of the user goes straight to the transport below: then call its `start_send` in place
@@ -368,7 +336,7 @@ impl<M> LayerSink<M> {
     #[inline]
     pub fn passes(&mut self) -> bool {
         if self.is_forwarding {
-            self.room = Room::Unknown;
+            *self.out.room() = Room::Unknown;
         }
         self.is_forwarding
     }
@@ -389,16 +357,14 @@ impl<M> LayerSink<M> {
         self.send_behind(inner, message)
     }
 
-    #[inline(never)]
     fn send_behind<T>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), Error>
     where
         T: Sink<M, Error: Into<Error>>,
     {
         self.check_open()?;
-        let room = std::mem::replace(&mut self.room, Room::Unknown);
+        let waits = self.out.take_place();
         self.settle();
-        // Without a promise there is no place here: the transport below may refuse the message.
-        if room == Room::Taken || (room == Room::Promised && !self.queue.is_empty()) {
+        if waits {
             self.push(message);
             return Ok(());
         }
@@ -417,39 +383,30 @@ impl<M> LayerSink<M> {
         T: Sink<M, Error: Into<Error>>,
     {
         match self.forward_flush(inner.as_mut(), cx) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(polled) => self.poll_flush_behind(polled, inner, cx),
+            Some(polled) => polled,
+            None => self.poll_flush_behind(inner, cx),
         }
     }
 
     /// As [`forward_ready`](Self::forward_ready).
     #[inline]
-    pub(crate) fn forward_flush<T>(&self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Answer<T, M>>
+    pub(crate) fn forward_flush<T>(&self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Option<Poll<Result<(), Error>>>
     where
         T: Sink<M, Error: Into<Error>>,
     {
         if !self.is_forwarding {
-            return Err(None);
+            return None;
         }
         match inner.poll_flush(cx) {
-            Poll::Ready(Ok(())) => Ok(()),
-            polled => Err(Some(polled)),
+            Poll::Ready(Ok(())) => Some(Poll::Ready(Ok(()))),
+            polled => Some(self.forwarded(polled, cx)),
         }
     }
 
-    #[inline(never)]
-    pub(crate) fn poll_flush_behind<T>(
-        &mut self,
-        polled: Answer<T, M>,
-        mut inner: Pin<&mut T>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Error>>
+    fn poll_flush_behind<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Sink<M, Error: Into<Error>>,
     {
-        if let Some(polled) = polled {
-            return self.forwarded(polled, cx);
-        }
         self.halves.writer.register(cx.waker());
         if self.is_closing() {
             // Messages that were accepted are sent ahead of the close message.
@@ -511,7 +468,7 @@ impl<M> LayerSink<M> {
         if self.is_forwarding {
             return match inner.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
-                    self.room = Room::Held;
+                    *self.out.room() = Room::Held;
                     Poll::Ready(Ok(()))
                 }
                 polled => self.forwarded(polled, cx),
@@ -524,7 +481,7 @@ impl<M> LayerSink<M> {
     #[inline]
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.room.is_there()
+        self.out.has_room()
     }
 
     /// Returns true if there is such room, it was not promised to the user, and nothing waits here: an own message goes
@@ -532,20 +489,20 @@ impl<M> LayerSink<M> {
     #[cfg(feature = "batch")]
     #[inline]
     pub(crate) fn holds_room(&self) -> bool {
-        self.is_forwarding && self.room == Room::Held
+        self.is_forwarding && self.out.holds_room()
     }
 
     /// Notes that `poll_ready` returns `Ready`.
     #[inline]
     pub fn promise_room(&mut self) {
-        self.room.promise();
+        self.out.room().promise();
     }
 
     /// Notes that the user has sent a message, which the layer keeps. Returns false if `poll_ready` had not promised
     /// it.
     #[inline]
     pub fn take_promise(&mut self) -> bool {
-        let is_promised = self.room.keep();
+        let is_promised = self.out.room().keep();
         if !self.is_forwarding {
             self.settle();
         }
@@ -563,7 +520,9 @@ impl<M> LayerSink<M> {
     where
         T: Sink<M, Error: Into<Error>>,
     {
-        if self.queue.is_empty() && self.use_room() {
+        let is_sent = self.out.take_own_place();
+        self.settle();
+        if is_sent {
             return inner.start_send(message).map_err(Into::into);
         }
         self.push(message);
@@ -572,21 +531,15 @@ impl<M> LayerSink<M> {
 
     /// Forgets the room below, which has to be asked for again: the transport below may have ended.
     pub fn forget_room(&mut self) {
-        self.use_room();
-    }
-
-    /// Notes that an own message uses the room below. Returns whether there was any.
-    #[inline]
-    fn use_room(&mut self) -> bool {
-        let was_there = self.room.spend();
-        self.is_forwarding &= self.room != Room::Taken;
-        was_there
+        self.out.room().spend();
+        self.settle();
     }
 }
 
 impl<M> LayerSink<M> {
     /// The answer of the transport below, which has the writer's own waker. From now on that waker is known here too,
     /// for when the reader writes.
+    #[inline(never)]
     fn forwarded<E: Into<Error>>(&self, polled: Poll<Result<(), E>>, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         if polled.is_pending() {
             self.halves.writer.register(cx.waker());
@@ -597,14 +550,12 @@ impl<M> LayerSink<M> {
     /// Gives all that waits to the transport below, then polls it to be flushed or closed.
     fn poll_all<T: Sink<M>>(
         &mut self,
-        mut inner: Pin<&mut T>,
+        inner: Pin<&mut T>,
         poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<Result<(), T::Error>>,
     ) -> Poll<Result<(), T::Error>> {
-        ready!(self.poll_queue(inner.as_mut()))?;
-        ready!(poll(inner, &mut Context::from_waker(&self.both)))?;
-        self.is_dirty = false;
+        let done = self.out.poll_all(inner, &self.both, poll);
         self.settle();
-        Poll::Ready(Ok(()))
+        done
     }
 
     /// Flushes the close message, then closes the transport below: not every transport flushes when it is closed.
@@ -613,19 +564,6 @@ impl<M> LayerSink<M> {
             ready!(self.poll_all(inner.as_mut(), Sink::poll_flush))?;
         }
         inner.poll_close(&mut Context::from_waker(&self.both))
-    }
-
-    fn poll_queue<T: Sink<M>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), T::Error>> {
-        // Both halves continue this when they are polled, so the transport below wakes both.
-        while !self.queue.is_empty() {
-            ready!(inner.as_mut().poll_ready(&mut Context::from_waker(&self.both)))?;
-            let Some(message) = self.queue.pop_front() else { break };
-            self.use_room();
-            self.is_dirty = true;
-            self.is_forwarding = false;
-            inner.as_mut().start_send(message)?;
-        }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -639,7 +577,7 @@ impl<M> fmt::Debug for LayerSink<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LayerSink")
             .field("stage", &self.stage())
-            .field("waiting", &self.queue.len())
+            .field("waiting", &self.out.len())
             .field("close_frame", &self.close_frame())
             .finish_non_exhaustive()
     }

@@ -13,6 +13,7 @@ mod sender;
 mod tests;
 mod try_send_error;
 mod waiters;
+mod watch;
 
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 pub(crate) use self::pull::{Pull, pull};

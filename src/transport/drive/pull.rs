@@ -2,21 +2,15 @@ use std::{
     convert::Infallible,
     fmt,
     sync::atomic::Ordering::Relaxed,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use super::{
-    outbox::{End, Next},
-    queues::{Consumer, Queues, wake_all},
-    sender::{EndWatch, Sender},
+    outbox::Next,
+    queues::{Consumer, Queues},
+    sender::Sender,
 };
-use crate::{
-    Error,
-    transport::{
-        Queue,
-        close_deadline::{CloseDeadline, WaitsFor},
-    },
-};
+use crate::{Error, transport::Queue};
 
 /// The consuming end of [`Sender`]s without a driver, for a consumer that pulls messages, such as the body of an HTTP
 /// response. Dropping it reports `gone` to every sender.
@@ -94,54 +88,6 @@ impl<Out> Drop for Pull<Out> {
         if !self.has_ended {
             self.end(&Error::closed(self.gone), false);
         }
-    }
-}
-
-/// A task that waits for a close. If the queue is pulled, it also limits the time of the close.
-pub(super) struct CloseWatch<'a, Out, In> {
-    end: EndWatch<'a, Out, In>,
-    /// The progress of the queue at the last look.
-    seen: u64,
-    deadline: CloseDeadline,
-}
-
-impl<'a, Out, In> CloseWatch<'a, Out, In> {
-    pub(super) fn new(queues: &'a Queues<Out, In>) -> Self {
-        let close = &queues.close;
-        close.is_watched.store(close.is_pulled, Relaxed);
-        Self { end: EndWatch::new(queues), seen: 0, deadline: CloseDeadline::new(close.limit) }
-    }
-
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let queues = self.end.queues;
-        // Before the look: each message that is passed on later wakes this task.
-        let before = queues.close.is_pulled.then(|| queues.outbox().progress());
-        if let Poll::Ready(end) = self.end.poll(cx) {
-            return Poll::Ready(end);
-        }
-        let Some(progress) = before else { return Poll::Pending };
-        let has_moved = std::mem::replace(&mut self.seen, progress) != progress;
-        ready!(self.deadline.poll(has_moved, WaitsFor::Room, cx));
-        let error = self.give_up();
-        Poll::Ready(End { error, is_clean: false })
-    }
-
-    /// Ends the queue, whose consumer takes nothing.
-    fn give_up(&self) -> Error {
-        let (queues, limit) = (self.end.queues, self.deadline.limit());
-        let mut outbox = queues.outbox();
-        let lost = outbox.len();
-        let error = Error::timeout(format!(
-            "the event stream was cut: its client did not take what was sent within {limit:?} without progress \
-             (Queue::close_within). Lost: {lost} queued events"
-        ));
-        let (gone, wakers) = outbox.end(&error, false);
-        drop(outbox);
-        drop(gone);
-        wake_all(wakers);
-        queues.driver.wake();
-        crate::log::close_cut(&error, lost);
-        error
     }
 }
 

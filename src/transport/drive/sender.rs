@@ -10,12 +10,13 @@ use futures_sink::Sink;
 use tower_service::Service;
 
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
-use super::pull::CloseWatch;
+use super::watch::CloseWatch;
 use super::{
     flushes::Position,
     outbox::{Admission, End, Gone},
     queues::{Queues, wake_all},
     try_send_error::TrySendError,
+    watch::EndWatch,
 };
 use crate::{
     CloseFrame, Error,
@@ -338,31 +339,6 @@ fn closed_sender() -> Error {
 async fn wait_for_end<Out, In>(queues: &Queues<Out, In>) -> End {
     let mut watch = EndWatch::new(queues);
     poll_fn(|cx| watch.poll(cx)).await
-}
-
-/// A task that waits for the end. Dropping it removes its registration.
-pub(super) struct EndWatch<'a, Out, In> {
-    pub(super) queues: &'a Queues<Out, In>,
-    id: Option<u64>,
-}
-
-impl<'a, Out, In> EndWatch<'a, Out, In> {
-    pub(super) fn new(queues: &'a Queues<Out, In>) -> Self {
-        Self { queues, id: None }
-    }
-
-    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<End> {
-        poll_prepared(cx, |prepared| self.queues.outbox().poll_end(&mut self.id, prepared))
-    }
-}
-
-impl<Out, In> Drop for EndWatch<'_, Out, In> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            let waker = self.queues.outbox().forget_end(id);
-            drop(waker);
-        }
-    }
 }
 
 /// Takes a place and puts the message into it if there is one already; otherwise takes a place in line.

@@ -1,0 +1,90 @@
+//! Tasks that wait for the end of a queue.
+
+use std::task::{Context, Poll};
+#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+use std::{sync::atomic::Ordering::Relaxed, task::ready};
+
+#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+use super::queues::wake_all;
+use super::{outbox::End, queues::Queues};
+use crate::transport::wakers::poll_prepared;
+#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+use crate::{
+    Error,
+    transport::close_deadline::{CloseDeadline, WaitsFor},
+};
+
+/// A task that waits for the end. Dropping it removes its registration.
+pub(super) struct EndWatch<'a, Out, In> {
+    pub(super) queues: &'a Queues<Out, In>,
+    id: Option<u64>,
+}
+
+impl<'a, Out, In> EndWatch<'a, Out, In> {
+    pub(super) fn new(queues: &'a Queues<Out, In>) -> Self {
+        Self { queues, id: None }
+    }
+
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<End> {
+        poll_prepared(cx, |prepared| self.queues.outbox().poll_end(&mut self.id, prepared))
+    }
+}
+
+impl<Out, In> Drop for EndWatch<'_, Out, In> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let waker = self.queues.outbox().forget_end(id);
+            drop(waker);
+        }
+    }
+}
+
+/// A task that waits for a close. If the queue is pulled, it also limits the time of the close.
+#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+pub(super) struct CloseWatch<'a, Out, In> {
+    end: EndWatch<'a, Out, In>,
+    /// The progress of the queue at the last look.
+    seen: u64,
+    deadline: CloseDeadline,
+}
+
+#[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+impl<'a, Out, In> CloseWatch<'a, Out, In> {
+    pub(super) fn new(queues: &'a Queues<Out, In>) -> Self {
+        let close = &queues.close;
+        close.is_watched.store(close.is_pulled, Relaxed);
+        Self { end: EndWatch::new(queues), seen: 0, deadline: CloseDeadline::new(close.limit) }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let queues = self.end.queues;
+        // Before the look: each message that is passed on later wakes this task.
+        let before = queues.close.is_pulled.then(|| queues.outbox().progress());
+        if let Poll::Ready(end) = self.end.poll(cx) {
+            return Poll::Ready(end);
+        }
+        let Some(progress) = before else { return Poll::Pending };
+        let has_moved = std::mem::replace(&mut self.seen, progress) != progress;
+        ready!(self.deadline.poll(has_moved, WaitsFor::Room, cx));
+        let error = self.give_up();
+        Poll::Ready(End { error, is_clean: false })
+    }
+
+    /// Ends the queue, whose consumer takes nothing.
+    fn give_up(&self) -> Error {
+        let (queues, limit) = (self.end.queues, self.deadline.limit());
+        let mut outbox = queues.outbox();
+        let lost = outbox.len();
+        let error = Error::timeout(format!(
+            "the event stream was cut: its client did not take what was sent within {limit:?} without progress \
+             (Queue::close_within). Lost: {lost} queued events"
+        ));
+        let (gone, wakers) = outbox.end(&error, false);
+        drop(outbox);
+        drop(gone);
+        wake_all(wakers);
+        queues.driver.wake();
+        crate::log::close_cut(&error, lost);
+        error
+    }
+}
