@@ -5,8 +5,8 @@ use crate::{Error, Message};
 
 /// A value that the codec `C` has encoded, for any number of connections. A clone costs a reference count.
 ///
-/// The codecs of this crate encode many small messages into one buffer of at least 4 KiB, which stays in memory while one of
-/// them exists. To keep few of many small values for long, such as the last value of each topic, keep copies: a
+/// The codecs of this crate encode many small messages into one buffer of at least 4 KiB, which stays in memory while
+/// one of them exists. To keep few of many small values for long, such as the last value of each topic, keep copies: a
 /// [`Message`] of `Bytes::copy_from_slice` takes its own length alone.
 ///
 /// An [`EncodeOnce`] sends it as it is.

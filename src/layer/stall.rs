@@ -100,8 +100,8 @@ impl Stall {
         (self.ended, self.since) = (self.blamed, None);
     }
 
-    /// Counts a connection that ended without progress. `is_read`: this end's user was reading. Returns the reason if it
-    /// is time to give up.
+    /// Counts a connection that ended without progress. `is_read`: this end's user was reading. Returns the reason if
+    /// it is time to give up.
     pub(super) fn ended(&mut self, blame: Option<Blame>, is_read: bool, now: Instant) -> Option<GivenUp> {
         if blame.is_none() && !is_read {
             return None;

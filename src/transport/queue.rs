@@ -197,8 +197,8 @@ impl<Out, In> Queue<Out, In> {
     /// `SessionStore::ttl` limits; it starts again once the client is back. For a client that reconnects it always
     /// runs.
     ///
-    /// A client that has vanished without a word (a half-open connection) cannot be told from one that does not read. So
-    /// the time runs for it, and the session ends with it. If its client should have the session's time to come back
+    /// A client that has vanished without a word (a half-open connection) cannot be told from one that does not read.
+    /// So the time runs for it, and the session ends with it. If its client should have the session's time to come back
     /// instead, put a heartbeat below the session, and set this value above the heartbeat's interval and timeout.
     ///
     /// A connection that exceeds it is cut. Waiting messages are lost and [counted](crate::Sender::dropped). The

@@ -81,8 +81,8 @@ impl<M> Outgoing<M> {
         self.queue.is_empty() && self.room.spend()
     }
 
-    /// Gives the queue to the transport below. Either half may do that, and the other one may have to continue it, so the
-    /// transport gets a waker of `both`.
+    /// Gives the queue to the transport below. Either half may do that, and the other one may have to continue it, so
+    /// the transport gets a waker of `both`.
     pub(super) fn poll_queue<T: Sink<M>>(
         &mut self,
         mut inner: Pin<&mut T>,
@@ -112,7 +112,8 @@ impl<M> Outgoing<M> {
         Poll::Ready(Ok(()))
     }
 
-    /// Asks the transport below for room, once the queue is sent. A promise is kept whatever an own message has done since.
+    /// Asks the transport below for room, once the queue is sent. A promise is kept whatever an own message has done
+    /// since.
     pub(super) fn poll_room<T: Sink<M>>(&mut self, mut inner: Pin<&mut T>, both: &Waker) -> Poll<Result<(), T::Error>> {
         let room = match self.poll_queue(inner.as_mut(), both) {
             Poll::Ready(Ok(())) => inner.poll_ready(&mut Context::from_waker(both)),

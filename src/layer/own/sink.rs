@@ -35,9 +35,9 @@ use crate::{CloseFrame, Error, Message, log, transport::wakers::WakerPair};
 pub struct LayerSink<M> {
     /// Own messages, and at most one of the user's.
     out: Outgoing<M>,
-    /// Open, and nothing of the layer's own in the way: a method of the sink has nothing to do but to call the transport
-    /// below. Derived from the other fields, so that each message costs one branch. Whatever changes them ends with
-    /// `settle`, which alone sets it.
+    /// Open, and nothing of the layer's own in the way: a method of the sink has nothing to do but to call the
+    /// transport below. Derived from the other fields, so that each message costs one branch. A method that may clear
+    /// the way ends with `settle`, which alone sets it to true.
     is_forwarding: bool,
     /// `None` while open. Boxed, because most transports are.
     end: Option<Box<End>>,
@@ -288,8 +288,8 @@ impl<M> LayerSink<M> {
         }
     }
 
-    /// The part of `poll_ready` that a layer inlines. Returns `None` if the transport below cannot be asked at once: then
-    /// call [`poll_ready`](Self::poll_ready).
+    /// The part of `poll_ready` that a layer inlines. Returns `None` if the transport below cannot be asked at once:
+    /// then call [`poll_ready`](Self::poll_ready).
     #[inline]
     pub(crate) fn forward_ready<T>(
         &mut self,

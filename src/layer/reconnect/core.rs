@@ -40,8 +40,8 @@ pub(super) struct Core<Out> {
     pub(super) waker: Waker,
     pub(super) timer: Timer,
     pub(super) since: Option<Instant>,
-    /// The user waits for a message of this connection, or for its end: it reads. False while it is busy with a message,
-    /// and before it has looked at this connection.
+    /// The user waits for a message of this connection, or for its end: it reads. False while it is busy with a
+    /// message, and before it has looked at this connection.
     pub(super) is_read: bool,
     /// The session of this connection, or of the last one, outlives the connection: a layer of the connector keeps
     /// messages until the peer has them.

@@ -64,7 +64,7 @@ macro_rules! session_settings {
         /// The sink is not ready while that many are.
         ///
         /// It also bounds the messages of the peer that this end holds while its user waits to write and does not read.
-        /// That bound never goes below 1024 messages, whatever is set: a peer may rely on so many.
+        /// That bound never goes below 1024 messages, whatever is set: a peer may rely on it.
         #[must_use]
         pub fn replay_messages(mut self, messages: usize) -> Self {
             self.config.window.messages = u32::try_from(messages.max(1)).unwrap_or(u32::MAX);
@@ -74,8 +74,8 @@ macro_rules! session_settings {
         /// Sets how many bytes of payload of a session may be accepted and not yet acknowledged, at least 1. Defaults
         /// to 1 MiB (1,048,576 bytes). The last message may exceed it.
         ///
-        /// It also bounds the bytes of the peer that this end holds while its user waits to write and does not read. That
-        /// bound never goes below 1 MiB, whatever is set: a peer may rely on so much.
+        /// It also bounds the bytes of the peer that this end holds while its user waits to write and does not read.
+        /// That bound never goes below 1 MiB, whatever is set: a peer may rely on it.
         #[must_use]
         pub fn replay_bytes(mut self, bytes: usize) -> Self {
             self.config.window.bytes = u32::try_from(bytes.max(1)).unwrap_or(u32::MAX);

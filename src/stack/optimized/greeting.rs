@@ -4,8 +4,8 @@
 //! without knowing it. Such a server never gets a message that it did not ask for.
 //!
 //! A server that has stored the hello of another connection may send it. So the client's hello has a nonce, which the
-//! server repeats in its next message. If a session follows, its opening message goes out with the client's hello, and the
-//! proof costs no time.
+//! server repeats in its next message. If a session follows, its opening message goes out with the client's hello, and
+//! the proof costs no time.
 
 use std::{
     future::poll_fn,
@@ -73,8 +73,8 @@ impl Doubt {
 }
 
 impl Doubt {
-    /// Returns the doubt about a hello after which the connection failed with `error`, before the server proved that the
-    /// hello was its own. A connection that was merely cut raises none.
+    /// Returns the doubt about a hello after which the connection failed with `error`, before the server proved that
+    /// the hello was its own. A connection that was merely cut raises none.
     pub(super) fn about_hello(error: &Error) -> Option<Self> {
         match () {
             () if error.is_protocol() => Some(Self::Malformed),
