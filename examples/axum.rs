@@ -13,7 +13,7 @@ use axum::{
     routing::{any, get},
 };
 use tower_transport::{
-    BoxError, CloseCode, CloseFrame, Message, Queue, TransportExt,
+    BoxError, CloseCode, CloseFrame, Message, QueueConfig, TransportExt,
     transport::{
         Drain,
         websocket::{WebSocket, WebSocketHandshake},
@@ -53,7 +53,7 @@ async fn chat(State(drain): State<Drain>, Path(name): Path<String>, handshake: W
 
 /// The transport is driven, so that pings are answered whatever the session is doing.
 async fn session(socket: WebSocket, name: &str) -> Result<(), tower_transport::Error> {
-    let (sender, mut receiver) = socket.drive(Queue::messages()).spawn();
+    let (sender, mut receiver) = socket.drive(QueueConfig::messages()).spawn();
     sender.send(Message::text(format!("hello, {name}"))).await?;
     while let Some(message) = receiver.receive().await {
         if let Some(text) = message?.as_text() {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 use tower::ServiceBuilder;
 use tower_http::auth::AddAuthorizationLayer;
 use tower_transport::{
-    BoxError, Queue, ServiceBuilderExt, TransportExt,
+    BoxError, QueueConfig, ServiceBuilderExt, TransportExt,
     codec::JsonCodec,
     layer::{heartbeat::HeartbeatLayer, reconnect::Backoff},
     transport::websocket::WebSocketConnector,
@@ -36,7 +36,7 @@ async fn main() -> Result<(), BoxError> {
         .per_connection(HeartbeatLayer::default())
         .layer(AddAuthorizationLayer::bearer(&token))
         .service(WebSocketConnector::new());
-    let (mut sender, mut receiver) = transport.drive(Queue::values()).spawn();
+    let (mut sender, mut receiver) = transport.drive(QueueConfig::values()).spawn();
     let mut lines = BufReader::new(stdin()).lines();
     loop {
         tokio::select! {

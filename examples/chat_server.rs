@@ -13,7 +13,7 @@ use std::{env, num::NonZeroU32, time::Duration};
 use tokio::{net::TcpListener, signal};
 use tower::ServiceBuilder;
 use tower_transport::{
-    BoxError, CloseCode, CloseFrame, Error, Queue, Sender, ServiceBuilderExt, TransportExt, WhenFull,
+    BoxError, CloseCode, CloseFrame, Error, QueueConfig, Sender, ServiceBuilderExt, TransportExt, WhenFull,
     codec::{EncodeOnce, Encoded, JsonCodec, Outbound},
     handshake::auth::AuthGuardLayer,
     layer::auth::{Claims, ExpiryLayer, JwtKey, JwtRules, JwtVerifier},
@@ -65,7 +65,7 @@ async fn session(socket: WebSocket, claims: Claims, room: Room) -> Result<(), Er
         .layer(ExpiryLayer::new(&claims))
         .heartbeat(Duration::from_secs(20), Duration::from_secs(20))
         .service(socket);
-    let (sender, mut receiver) = transport.drive(Queue::outbound().when_full(WhenFull::DropOldest)).spawn();
+    let (sender, mut receiver) = transport.drive(QueueConfig::outbound().when_full(WhenFull::DropOldest)).spawn();
     room.members.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
     room.publish(&Event::Presence { name: name.clone(), online: true })?;
     while let Some(command) = receiver.receive().await {

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tower::{ServiceBuilder, ServiceExt, timeout::TimeoutLayer};
 use tower_http::auth::AddAuthorizationLayer;
 use tower_transport::{
-    BoxError, Connect, Error, Queue, ServiceBuilderExt, Transport, TransportExt,
+    BoxError, Connect, Error, QueueConfig, ServiceBuilderExt, Transport, TransportExt,
     codec::RkyvCodec,
     transport::{
         accept,
@@ -42,7 +42,7 @@ struct Fill {
 /// The server fills each order: it reads a view of the received bytes, and nothing is copied.
 async fn fill_orders(socket: WebSocket) -> Result<(), Error> {
     let transport = ServiceBuilder::new().codec(RkyvCodec::<Fill, Order>::views()).service(socket);
-    let (sender, mut orders) = transport.drive(Queue::values()).spawn();
+    let (sender, mut orders) = transport.drive(QueueConfig::values()).spawn();
     while let Some(order) = orders.receive().await {
         let order = order?;
         let price = f64::from(order.quantity.to_native()) * order.symbol.len() as f64;
@@ -111,7 +111,7 @@ where
     const TASKS: u64 = 64;
     const ORDERS: u64 = 5_000;
     let transport = connector.oneshot(http::Request::get(url).body(())?).await?.into_body();
-    let (sender, fills, driver) = transport.drive(Queue::values()).into_parts();
+    let (sender, fills, driver) = transport.drive(QueueConfig::values()).into_parts();
     let driver = tokio::spawn(driver);
     let start = Instant::now();
     for task in 0..TASKS {

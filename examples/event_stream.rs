@@ -17,7 +17,7 @@ use futures_util::{FutureExt, StreamExt};
 use http::Request;
 use tower::ServiceExt;
 use tower_transport::{
-    BoxError, CloseCode, Queue, WhenFull,
+    BoxError, CloseCode, QueueConfig, WhenFull,
     transport::sse::{Event, EventSender, LastEventId, SseConnector, event_channel},
 };
 
@@ -63,7 +63,7 @@ impl Feed {
             missed.extend(feed.last.iter().filter(|(id, _)| *id > seen).map(|(_, event)| event.clone()));
         }
         println!("server: a client that has seen {seen:?} comes, and missed {}", missed.len());
-        let (sender, events) = event_channel(Queue::events().when_full(WhenFull::Close(CloseCode::TRY_AGAIN)));
+        let (sender, events) = event_channel(QueueConfig::events().when_full(WhenFull::Close(CloseCode::TRY_AGAIN)));
         feed.subscribers.push(sender);
         Ok(events.retry(Duration::from_millis(200)).replay(missed))
     }

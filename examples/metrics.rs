@@ -21,7 +21,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_transport::{
-    BoxError, Error, Message, Queue, ServiceBuilderExt, TransportExt,
+    BoxError, Error, Message, QueueConfig, ServiceBuilderExt, TransportExt,
     layer::trace::{self, Meter, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES, Role, SECONDS_BUCKETS, TraceLayer},
     transport::websocket::{WebSocket, WebSocketConnector, WebSocketHandshake},
 };
@@ -29,7 +29,7 @@ use tower_transport::{
 /// Answers each message with its length, from a driven transport, so that there is a queue to observe.
 async fn session(socket: WebSocket) -> Result<(), Error> {
     let layer = TraceLayer::server("lengths").record_sizes();
-    let (sender, mut receiver) = socket.layer(layer).drive(Queue::messages()).spawn();
+    let (sender, mut receiver) = socket.layer(layer).drive(QueueConfig::messages()).spawn();
 
     let (depth, bytes, dropped) = (sender.clone(), sender.clone(), sender.clone());
     let meter = Meter::new("lengths", Role::Server)

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tower::ServiceBuilder;
 use tower_transport::{
-    BoxError, Error, Message, Queue, Receiver, Sender, TransportExt,
+    BoxError, Error, Message, QueueConfig, Receiver, Sender, TransportExt,
     layer::{
         reconnect::{Backoff, Keep, ReconnectHandle, ReconnectLayer, State, WhenLost},
         resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
@@ -45,7 +45,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(reconnect)
         .layer(ResumeLayer::new().handle(session.clone()))
         .service(WebSocketConnector::new());
-    let (sender, mut receiver) = transport.drive(Queue::messages()).spawn();
+    let (sender, mut receiver) = transport.drive(QueueConfig::messages()).spawn();
     tokio::spawn(watch(handle.clone(), session.clone()));
 
     println!("1000 orders over a network that works");

@@ -216,7 +216,7 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
     #[cfg_attr(docsrs, doc(cfg(feature = "queue")))]
     fn queue<Out, In>(
         self,
-        queue: crate::Queue<Out, In>,
+        queue: crate::QueueConfig<Out, In>,
     ) -> ServiceBuilder<Stack<layer::queue::QueueLayer<Out, In>, L>> {
         self.push(layer::queue::QueueLayer::new(queue))
     }

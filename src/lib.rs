@@ -14,7 +14,7 @@
 use std::time::Duration;
 use tower::{ServiceBuilder, ServiceExt, timeout::TimeoutLayer};
 use tower_transport::{
-    Queue, ServiceBuilderExt, TransportExt, codec::JsonCodec, transport::websocket::WebSocketConnector,
+    QueueConfig, ServiceBuilderExt, TransportExt, codec::JsonCodec, transport::websocket::WebSocketConnector,
 };
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -28,7 +28,7 @@ let connector = ServiceBuilder::new()
 let request = http::Request::get(\"wss://example.com/orders\").body(())?;
 let transport = connector.oneshot(request).await?.into_body();
 
-let (sender, mut receiver) = transport.drive(Queue::values()).spawn();     // many writers, one task
+let (sender, mut receiver) = transport.drive(QueueConfig::values()).spawn();     // many writers, one task
 sender.send(Order { id: 1, quantity: 100 }).await?;
 while let Some(order) = receiver.receive().await {
     println!(\"order {}\", order?.id);
@@ -193,8 +193,8 @@ pub use self::{
     error::{BoxError, Error},
     message::{CloseCode, CloseFrame, Message, Text},
     transport::{
-        BoxTransport, Channel, Connect, Driven, Driver, Limits, MessageTransport, Queue, Receiver, Sender, Transport,
-        TransportExt, WhenFull, channel,
+        BoxTransport, Channel, Connect, Driven, Driver, Limits, MessageTransport, QueueConfig, Receiver, Sender,
+        Transport, TransportExt, WhenFull, channel,
     },
 };
 

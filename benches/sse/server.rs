@@ -19,7 +19,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, runtime::Runtime};
 use tower_transport::{
-    Queue,
+    QueueConfig,
     transport::sse::{Event, EventStream, event_channel},
 };
 
@@ -127,7 +127,7 @@ impl Case<'_> {
     }
 
     fn ours_by_channel(self, count: usize) -> Answer {
-        let (sender, events) = event_channel(Queue::events());
+        let (sender, events) = event_channel(QueueConfig::events());
         let event = self.event();
         tokio::spawn(async move {
             for index in 0..count {

@@ -2,7 +2,7 @@
 
 use futures_util::SinkExt;
 use tokio::net::TcpStream;
-use tower_transport::{Error, Message, Queue, Transport, TransportExt};
+use tower_transport::{Error, Message, QueueConfig, Transport, TransportExt};
 
 use crate::{
     IN_FLIGHT,
@@ -43,7 +43,7 @@ where
     L: Library<Message = Message, Socket: Transport<Message, In = Message, TransportError = Error> + 'static>,
     S: Contestant,
 {
-    driven::<L, S>(size, messages, IN_FLIGHT, Queue::messages())
+    driven::<L, S>(size, messages, IN_FLIGHT, QueueConfig::messages())
 }
 
 /// One task with a `Sender` of a driven transport, in whose queue 64 messages wait at most.
@@ -52,10 +52,10 @@ where
     L: Library<Message = Message, Socket: Transport<Message, In = Message, TransportError = Error> + 'static>,
     S: Contestant,
 {
-    driven::<L, S>(size, messages, 1, Queue::messages().max_messages(IN_FLIGHT.try_into().expect("not zero")))
+    driven::<L, S>(size, messages, 1, QueueConfig::messages().max_messages(IN_FLIGHT.try_into().expect("not zero")))
 }
 
-fn driven<L, S>(size: usize, messages: usize, tasks: usize, queue: Queue) -> Sample
+fn driven<L, S>(size: usize, messages: usize, tasks: usize, queue: QueueConfig) -> Sample
 where
     L: Library<Message = Message, Socket: Transport<Message, In = Message, TransportError = Error> + 'static>,
     S: Contestant,

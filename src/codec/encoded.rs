@@ -136,12 +136,12 @@ impl<C: Codec<Out: fmt::Debug>> fmt::Debug for Outbound<C> {
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// # use tower::ServiceBuilder;
 /// # use tower_transport::{Message, ServiceBuilderExt, TransportExt, channel, codec::{EncodeOnce, Encoded, JsonCodec}};
-/// use tower_transport::{CloseCode, Queue, WhenFull};
+/// use tower_transport::{CloseCode, QueueConfig, WhenFull};
 ///
 /// # let mut codec = JsonCodec::<u32>::new();
 /// # let (here, mut there) = channel::<Message, Message>(8);
 /// # let transport = ServiceBuilder::new().codec(EncodeOnce::new(codec.clone())).service(here);
-/// let queue = Queue::outbound().when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
+/// let queue = QueueConfig::outbound().when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
 /// let (sender, _receiver, driver) = transport.drive(queue).into_parts();
 /// tokio::spawn(driver);
 /// let mut senders = vec![sender]; // one for each client

@@ -54,7 +54,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use tower::{ServiceBuilder, timeout::TimeoutLayer};
 use tower_transport::{
-    Queue, ServiceBuilderExt, TransportExt,
+    QueueConfig, ServiceBuilderExt, TransportExt,
     codec::RkyvCodec,
     layer::{
         batch::BatchPolicy,
@@ -83,7 +83,7 @@ let transport = ServiceBuilder::new()
     )
     .layer(TimeoutLayer::new(Duration::from_secs(5)))           // tower's own, on the connect
     .service(WebSocketConnector::new());
-let (sender, receiver, driver) = transport.drive(Queue::values()).into_parts();
+let (sender, receiver, driver) = transport.drive(QueueConfig::values()).into_parts();
 # let _: (tower_transport::Sender<String>, tower_transport::Receiver<String>) = (sender, receiver); drop(driver);
 # }
 ```"

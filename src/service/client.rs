@@ -396,7 +396,7 @@ impl<T, Req, Res, C> Drive<T, Req, Res, C> {
     /// The time counts from the last bytes that [move](crate::transport::signal::moved), and is at most 16 times this
     /// value in all. The transport is then dropped, and the future completes with an error for which
     /// [`is_timeout`](Error::is_timeout) is true. It needs timers as
-    /// [`Queue::close_within`](crate::Queue::close_within) does, and does not apply without them.
+    /// [`QueueConfig::close_within`](crate::QueueConfig::close_within) does, and does not apply without them.
     pub fn close_within(mut self, time: Duration) -> Self {
         self.deadline.set_limit(time);
         self

@@ -233,7 +233,7 @@ where
     /// which [`is_timeout`](Error::is_timeout) is true, or with the failure that it closes for, and dropping it cuts
     /// the connection.
     ///
-    /// It needs timers as [`Queue::close_within`](crate::Queue::close_within) does, and does not apply without them.
+    /// It needs timers as [`QueueConfig::close_within`](crate::QueueConfig::close_within) does, and does not apply without them.
     pub fn close_within(mut self, time: Duration) -> Self {
         self.deadline.set_limit(time);
         self

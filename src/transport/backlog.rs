@@ -2,7 +2,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{
     payload::Payload,
-    queue::{CoalesceBy, KeyOf, Queue, WhenFull},
+    queue::{CoalesceBy, KeyOf, QueueConfig, WhenFull},
 };
 use crate::{CloseCode, Message, fingerprint::Fingerprint};
 
@@ -38,7 +38,7 @@ enum Kind {
 }
 
 impl<Out> Measure<Out> {
-    pub(crate) fn new<In>(queue: &Queue<Out, In>) -> Self {
+    pub(crate) fn new<In>(queue: &QueueConfig<Out, In>) -> Self {
         let key = match &queue.when_full {
             WhenFull::CoalesceBy(CoalesceBy(key)) => Some(key.clone()),
             _ => None,
@@ -77,7 +77,7 @@ impl<Out> Entry<Out> {
     }
 }
 
-/// The waiting outgoing messages, within the bounds of a [`Queue`]. Queue policies are implemented here only. No I/O,
+/// The waiting outgoing messages, within the bounds of a [`QueueConfig`]. QueueConfig policies are implemented here only. No I/O,
 /// no clock, no waker.
 ///
 /// It drops no message. Messages that the policy removes are returned, so that a queue under a lock can drop them after
@@ -121,7 +121,7 @@ pub(crate) enum Pushed<Out> {
 pub(crate) struct Discarded<Out>(#[allow(dead_code, reason = "held to be dropped")] [VecDeque<Entry<Out>>; 2]);
 
 impl<Out> Backlog<Out> {
-    pub(crate) fn new<In>(queue: &Queue<Out, In>) -> Self {
+    pub(crate) fn new<In>(queue: &QueueConfig<Out, In>) -> Self {
         Self {
             max_messages: queue.max_messages,
             max_bytes: queue.max_bytes as u64,

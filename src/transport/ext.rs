@@ -10,7 +10,7 @@ use tower_layer::Layer;
 
 use crate::{
     CloseFrame, Error,
-    transport::{BoxTransport, Driven, Queue, SplitSink, SplitStream, Transport, signal, split},
+    transport::{BoxTransport, Driven, QueueConfig, SplitSink, SplitStream, Transport, signal, split},
 };
 
 /// Extension methods for every [`Transport`].
@@ -106,10 +106,10 @@ pub trait TransportExt<Out>: Transport<Out> {
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// use tower_transport::{Message, Queue, TransportExt, channel};
+    /// use tower_transport::{Message, QueueConfig, TransportExt, channel};
     ///
     /// let (here, mut there) = channel::<Message, Message>(8);
-    /// let (sender, _receiver, driver) = here.drive(Queue::messages()).into_parts();
+    /// let (sender, _receiver, driver) = here.drive(QueueConfig::messages()).into_parts();
     /// tokio::spawn(driver);
     ///
     /// let second = sender.clone();
@@ -119,7 +119,7 @@ pub trait TransportExt<Out>: Transport<Out> {
     /// assert_eq!(there.receive_message().await.unwrap()?, Message::text("from another"));
     /// # Ok::<(), tower_transport::Error>(()) }).unwrap();
     /// ```
-    fn drive(self, queue: Queue<Out, Self::In>) -> Driven<Self, Out, Self::In>
+    fn drive(self, queue: QueueConfig<Out, Self::In>) -> Driven<Self, Out, Self::In>
     where
         Self: Sized,
     {

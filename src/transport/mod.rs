@@ -83,6 +83,6 @@ pub use self::{
     ext::{CloseWith, ReceiveMessage, SendMessage, TransportExt},
     foreign::Foreign,
     limits::Limits,
-    queue::{CoalesceBy, Queue, WhenFull},
+    queue::{CoalesceBy, QueueConfig, WhenFull},
     split::{SplitSink, SplitStream},
 };

@@ -27,13 +27,13 @@ use crate::{
 /// dropped either.
 ///
 /// ```
-/// use tower_transport::{Message, Queue, WhenFull};
+/// use tower_transport::{Message, QueueConfig, WhenFull};
 ///
-/// let quotes = Queue::messages().max_messages(100.try_into()?).when_full(WhenFull::DropOldest);
+/// let quotes = QueueConfig::messages().max_messages(100.try_into()?).when_full(WhenFull::DropOldest);
 /// # drop(quotes);
 /// # Ok::<(), std::num::TryFromIntError>(())
 /// ```
-pub struct Queue<Out = Message, In = Out> {
+pub struct QueueConfig<Out = Message, In = Out> {
     pub(super) max_messages: usize,
     pub(super) max_bytes: usize,
     pub(super) max_inbox: usize,
@@ -81,7 +81,7 @@ pub struct CoalesceBy<Out>(pub(super) KeyOf<Out>);
 /// Finds the key of a message.
 pub(crate) type KeyOf<Out> = Arc<dyn Fn(&Out) -> Option<Fingerprint> + Send + Sync>;
 
-impl Queue<Message> {
+impl QueueConfig<Message> {
     /// Creates a queue of [`Message`]s, measured by their payloads.
     #[must_use]
     pub fn messages() -> Self {
@@ -89,7 +89,7 @@ impl Queue<Message> {
     }
 }
 
-impl<Out, In> Queue<Out, In> {
+impl<Out, In> QueueConfig<Out, In> {
     const fn new(outgoing: Payload<Out>, incoming: Payload<In>) -> Self {
         Self {
             max_messages: outgoing.capacity(),
@@ -124,7 +124,7 @@ impl<Out, In> Queue<Out, In> {
     /// values. At most 1024 outgoing values or 1 MiB, and at most 64 incoming values or 1 MiB, wait.
     ///
     /// ```
-    /// use tower_transport::Queue;
+    /// use tower_transport::QueueConfig;
     ///
     /// struct Post {
     ///     author: u64,
@@ -132,9 +132,9 @@ impl<Out, In> Queue<Out, In> {
     /// }
     ///
     /// let size = |post: &Post| size_of::<Post>() + post.text.len();
-    /// let queue = Queue::values_sized_by(size, |read: &u64| size_of_val(read));
+    /// let queue = QueueConfig::values_sized_by(size, |read: &u64| size_of_val(read));
     /// # drop(queue);
-    /// let lines = Queue::values_sized_by(String::len, String::len);
+    /// let lines = QueueConfig::values_sized_by(String::len, String::len);
     /// # drop(lines);
     /// ```
     #[must_use]
@@ -220,7 +220,7 @@ impl<Out, In> Queue<Out, In> {
 }
 
 // A derived implementation would require the same trait of `Out` and `In`.
-impl<Out, In> Clone for Queue<Out, In> {
+impl<Out, In> Clone for QueueConfig<Out, In> {
     fn clone(&self) -> Self {
         Self { when_full: self.when_full.clone(), ..*self }
     }
@@ -244,15 +244,15 @@ impl<Out> Clone for CoalesceBy<Out> {
     }
 }
 
-impl Default for Queue<Message> {
+impl Default for QueueConfig<Message> {
     fn default() -> Self {
         Self::messages()
     }
 }
 
-impl<Out, In> fmt::Debug for Queue<Out, In> {
+impl<Out, In> fmt::Debug for QueueConfig<Out, In> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue")
+        f.debug_struct("QueueConfig")
             .field("max_messages", &self.max_messages)
             .field("max_bytes", &self.max_bytes)
             .field("max_inbox", &self.max_inbox)

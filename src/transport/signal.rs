@@ -56,7 +56,7 @@ pub fn connection_lost() {
 
 /// Reports that the sink which is being polled waits for its client to connect again, and limits that wait itself.
 ///
-/// The limits of a close above it, such as [`Queue::close_within`](crate::Queue::close_within), do not count this time.
+/// The limits of a close above it, such as [`QueueConfig::close_within`](crate::QueueConfig::close_within), do not count this time.
 /// Call it from a method of the sink that returns `Pending`. A transport that connects again itself must not call it:
 /// nothing would limit its close then.
 #[inline]

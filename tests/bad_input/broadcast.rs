@@ -10,7 +10,8 @@ use std::{
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 use tower_transport::{
-    CloseCode, Error, Limits, Message, Queue, Sender, TransportExt, WhenFull, transport::websocket::WebSocketConnector,
+    CloseCode, Error, Limits, Message, QueueConfig, Sender, TransportExt, WhenFull,
+    transport::websocket::WebSocketConnector,
 };
 
 use crate::{
@@ -75,7 +76,7 @@ async fn broadcast(policy: WhenFull<Message>) -> (Sender<Message>, Result<(), Er
     }
 
     let growth = Growth::start();
-    let queue = Queue::messages().max_bytes((512 * KIB).try_into().unwrap()).when_full(policy);
+    let queue = QueueConfig::messages().max_bytes((512 * KIB).try_into().unwrap()).when_full(policy);
     let mut senders = Vec::new();
     for socket in connections {
         let (sender, receiver, driver) = socket.drive(queue.clone()).into_parts();

@@ -2,7 +2,7 @@
 
 use futures_util::SinkExt;
 use tower::Layer;
-use tower_transport::{CloseCode, Limits, Message, Queue, WhenFull, layer::queue::QueueLayer};
+use tower_transport::{CloseCode, Limits, Message, QueueConfig, WhenFull, layer::queue::QueueLayer};
 
 use crate::{allocator::Growth, attack::Victim, memory::attack};
 
@@ -14,7 +14,7 @@ fn a_peer_that_reads_nothing_costs_the_bounds_of_the_queue_and_every_drop_is_cou
     for policy in [WhenFull::DropOldest, WhenFull::DropNewest, WhenFull::coalesce_by(|_: &Message| Some(()))] {
         let name = format!("{policy:?}");
         let limits = Limits::new();
-        let queue = Queue::messages().max_bytes((512 * KIB).try_into().unwrap()).when_full(policy);
+        let queue = QueueConfig::messages().max_bytes((512 * KIB).try_into().unwrap()).when_full(policy);
         // It holds the socket, and reads nothing.
         let attacker = attack(
             Victim::Server,
@@ -39,7 +39,7 @@ fn a_peer_that_reads_nothing_costs_the_bounds_of_the_queue_and_every_drop_is_cou
 #[test]
 fn a_peer_that_reads_nothing_is_let_go_where_the_policy_is_to_close() {
     let limits = Limits::new();
-    let queue = Queue::messages().when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
+    let queue = QueueConfig::messages().when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
     let attacker = attack(
         Victim::Server,
         limits,

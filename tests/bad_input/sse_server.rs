@@ -15,7 +15,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::mpsc};
 use tower_transport::{
-    CloseCode, Queue, WhenFull,
+    CloseCode, QueueConfig, WhenFull,
     transport::sse::{Event, EventSender, LastEventId, event_channel},
 };
 
@@ -30,7 +30,7 @@ const HYPER: usize = 16 * 32 * KIB;
 /// A connection of a client, on a thread of its own, to an event stream of ours on this one, where what it makes the
 /// server hold is measured. Each stream begins with the last event id that the server was told.
 fn attack<T: Send + 'static>(
-    queue: Queue<Event, Infallible>,
+    queue: QueueConfig<Event, Infallible>,
     attacker: impl FnOnce(TcpStream) -> T + Send + 'static,
     session: impl AsyncFnOnce(&mut mpsc::Receiver<EventSender>),
 ) -> T {
@@ -72,7 +72,7 @@ fn ask_and_sit(tcp: TcpStream) -> TcpStream {
 #[test]
 fn a_client_that_does_not_read_makes_the_producer_wait_and_holds_the_queue_and_16_frames() {
     for (name, size) in [("16 KiB", 16 * KIB), ("64 B", 64)] {
-        let held = attack(Queue::events(), ask_and_sit, async |senders| {
+        let held = attack(QueueConfig::events(), ask_and_sit, async |senders| {
             let sender = senders.recv().await.unwrap();
             let data = "x".repeat(size);
             // Nothing but a full socket makes an event wait that long on a paused clock.
@@ -95,7 +95,7 @@ fn a_client_that_does_not_read_makes_the_producer_wait_and_holds_the_queue_and_1
 
 #[test]
 fn a_client_that_does_not_read_is_given_up_where_the_queue_closes() {
-    let queue = Queue::events().when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
+    let queue = QueueConfig::events().when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
     let held = attack(queue, ask_and_sit, async |senders| {
         let sender = senders.recv().await.unwrap();
         let growth = Growth::start();
@@ -135,7 +135,7 @@ fn a_last_event_id_that_no_server_gave_is_none_however_long() {
             }
             came
         };
-        let came = attack(Queue::events(), attacker, async |senders| {
+        let came = attack(QueueConfig::events(), attacker, async |senders| {
             let growth = Growth::start();
             let sender = senders.recv().await.unwrap();
             // hyper reads a head into one buffer, and keeps nothing of bytes that are not a head.

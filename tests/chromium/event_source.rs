@@ -4,7 +4,7 @@ use axum::{Router, routing::get};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower_transport::{
-    Queue,
+    QueueConfig,
     transport::sse::{Event, EventSender, event_channel},
 };
 
@@ -37,7 +37,7 @@ async fn a_page_reads_events_of_every_shape_comes_back_after_cut_and_end_and_sta
 async fn fed() -> (String, mpsc::Receiver<EventSender>) {
     let (opened, senders) = mpsc::channel(8);
     let handler = async move || {
-        let (sender, events) = event_channel(Queue::events());
+        let (sender, events) = event_channel(QueueConfig::events());
         sender.send(Event::new("for my own pages")).await.unwrap();
         opened.send(sender).await.unwrap();
         events

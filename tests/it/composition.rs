@@ -16,7 +16,7 @@ use tower::{
 };
 use tower_http::{sensitive_headers::SetSensitiveRequestHeadersLayer, set_header::SetRequestHeaderLayer};
 use tower_transport::{
-    BoxTransport, Channel, Connect, Error, Message, Queue, Receiver, Sender, ServiceBuilderExt, Transport,
+    BoxTransport, Channel, Connect, Error, Message, QueueConfig, Receiver, Sender, ServiceBuilderExt, Transport,
     TransportExt, channel,
     codec::JsonCodec,
     layer::{
@@ -128,7 +128,7 @@ async fn a_server_with_four_layers() {
         where
             T: Transport<Message, In = Message, TransportError: Send> + Send + 'static,
         {
-            let (sender, mut receiver) = server_end(transport).drive(Queue::values()).spawn();
+            let (sender, mut receiver) = server_end(transport).drive(QueueConfig::values()).spawn();
             while let Some(order) = receiver.receive().await.transpose()? {
                 self.senders.lock().unwrap().insert(order.id, sender.clone());
                 sender.send(order).await?;
@@ -198,7 +198,7 @@ async fn boxed_transports_and_connectors_in_fields() {
     let mut far = server_end(far);
     feed.current.as_mut().unwrap().send_message(Order { id: 1 }).await.unwrap();
     assert_eq!(far.receive_message().await.unwrap().unwrap(), Order { id: 1 });
-    feed.driven = feed.current.take().map(|transport| transport.drive(Queue::values()).spawn());
+    feed.driven = feed.current.take().map(|transport| transport.drive(QueueConfig::values()).spawn());
     far.send_message(Order { id: 2 }).await.unwrap();
     assert_eq!(feed.driven.as_mut().unwrap().1.receive().await.unwrap().unwrap(), Order { id: 2 });
 }

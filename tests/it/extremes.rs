@@ -17,7 +17,7 @@ use futures_util::{SinkExt, StreamExt};
 use http::{Request, Response, header::SEC_WEBSOCKET_PROTOCOL};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_transport::{
-    Channel, Error, Limits, Message, Queue, Transport, TransportExt, WhenFull, channel,
+    Channel, Error, Limits, Message, QueueConfig, Transport, TransportExt, WhenFull, channel,
     layer::{
         auth::{Credentials, FirstMessageGuard, Token, TokenRequest, Tokens},
         batch::{BatchLayer, BatchPolicy},
@@ -218,9 +218,9 @@ fn layers_of_counts() {
     for count in COUNTS {
         table.case(("LimitLayer::max_in_flight", count), move || exchange(LimitLayer::new().max_in_flight(count)));
         for (name, queue) in [
-            ("Queue::max_messages", Queue::messages().max_messages(count)),
-            ("Queue::max_bytes", Queue::messages().max_bytes(count)),
-            ("Queue::max_inbox", Queue::messages().max_inbox(count)),
+            ("QueueConfig::max_messages", QueueConfig::messages().max_messages(count)),
+            ("QueueConfig::max_bytes", QueueConfig::messages().max_bytes(count)),
+            ("QueueConfig::max_inbox", QueueConfig::messages().max_inbox(count)),
         ] {
             for full in [WhenFull::Block, WhenFull::DropOldest, WhenFull::DropNewest] {
                 let (layered, driven) = (queue.clone().when_full(full.clone()), queue.clone().when_full(full));

@@ -9,7 +9,8 @@ use std::{
 use futures_util::{Sink, Stream};
 use tokio::net::{TcpListener, TcpStream};
 use tower_transport::{
-    Error, Limits, Message, Queue, Receiver, Sender, TransportExt, contract_tests, transport::websocket::WebSocket,
+    Error, Limits, Message, QueueConfig, Receiver, Sender, TransportExt, contract_tests,
+    transport::websocket::WebSocket,
 };
 
 async fn sockets() -> (TcpStream, TcpStream) {
@@ -33,7 +34,7 @@ struct Driven {
 
 impl Driven {
     fn spawn(websocket: WebSocket<TcpStream>) -> Self {
-        let (sender, receiver, driver) = websocket.drive(Queue::messages()).into_parts();
+        let (sender, receiver, driver) = websocket.drive(QueueConfig::messages()).into_parts();
         tokio::spawn(driver);
         Self { sender, receiver }
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tower_transport::{
-    Error, Limits, Message, Queue, Receiver, Sender, TransportExt, transport::websocket::WebSocket as Socket,
+    Error, Limits, Message, QueueConfig, Receiver, Sender, TransportExt, transport::websocket::WebSocket as Socket,
 };
 
 use crate::contestant::{Contestant, Library};
@@ -43,7 +43,7 @@ pub struct Driven {
 
 impl Driven {
     fn new(socket: Socket<TcpStream>) -> Self {
-        let (sender, receiver, driver) = socket.drive(Queue::messages()).into_parts();
+        let (sender, receiver, driver) = socket.drive(QueueConfig::messages()).into_parts();
         tokio::spawn(driver);
         Self { sender, receiver }
     }

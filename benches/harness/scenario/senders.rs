@@ -3,7 +3,7 @@
 
 use futures_util::SinkExt;
 use tokio::sync::mpsc;
-use tower_transport::{Limits, Message, Queue, TransportExt, transport::websocket::WebSocket};
+use tower_transport::{Limits, Message, QueueConfig, TransportExt, transport::websocket::WebSocket};
 
 use crate::{
     contestant::{Contestant, Library},
@@ -21,7 +21,7 @@ pub fn ours(messages: usize) -> Sample {
         let (client, server) = Loopback::bind().await.connect().await;
         let (flow, payload) = (Flow::new(TASKS, messages), payload(32));
         let (sender, _receiver, driver) =
-            WebSocket::client(client, Limits::default()).drive(Queue::messages()).into_parts();
+            WebSocket::client(client, Limits::default()).drive(QueueConfig::messages()).into_parts();
         tokio::spawn(driver);
         for _ in 0..TASKS {
             let (sender, payload, flow) = (sender.clone(), payload.clone(), flow.clone());

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
 use crate::{
-    CloseCode, CloseFrame, Error, Message, MessageTransport, Queue, Transport,
+    CloseCode, CloseFrame, Error, Message, MessageTransport, QueueConfig, Transport,
     codec::{Codec, Outbound},
     layer::own::LayerSink,
     macros::accessors,
@@ -210,7 +210,7 @@ where
     }
 }
 
-impl<C: Codec> Queue<Outbound<C>, C::In> {
+impl<C: Codec> QueueConfig<Outbound<C>, C::In> {
     /// Creates a queue for outgoing messages of an [`EncodeOnce`](crate::codec::EncodeOnce). At most 1024 messages or
     /// 1 MiB wait.
     ///

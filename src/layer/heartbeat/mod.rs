@@ -110,7 +110,7 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
 //! use std::time::Duration;
 //! use tower::Layer;
-//! use tower_transport::{Queue, TransportExt, channel, layer::heartbeat::HeartbeatLayer};
+//! use tower_transport::{QueueConfig, TransportExt, channel, layer::heartbeat::HeartbeatLayer};
 //!
 //! let (here, there) = channel(8);
 //! let layer = HeartbeatLayer::new(Duration::from_secs(5), Duration::from_secs(2)).application_level();
@@ -118,8 +118,8 @@
 //! let monitor = here.monitor();
 //!
 //! // The monitor works although the drivers own the transports.
-//! let (_sender, _receiver, driver) = here.drive(Queue::messages()).into_parts();
-//! let (_peer, _inbox, other) = there.drive(Queue::messages()).into_parts();
+//! let (_sender, _receiver, driver) = here.drive(QueueConfig::messages()).into_parts();
+//! let (_peer, _inbox, other) = there.drive(QueueConfig::messages()).into_parts();
 //! tokio::spawn(driver);
 //! tokio::spawn(other);
 //!

@@ -6,7 +6,7 @@
 //! listener among a thousand, prices that are outdated before they are read), the queue offers policies: drop the
 //! oldest, drop the newest, keep the newest of each key, or close. Without a queue there is nothing to choose from.
 //!
-//! A [driven](crate::TransportExt::drive) transport already has such a queue, with the same [`Queue`](crate::Queue).
+//! A [driven](crate::TransportExt::drive) transport already has such a queue, with the same [`QueueConfig`](crate::QueueConfig).
 //! This layer is for one task that both reads and writes, or for a place further down in a stack.
 //!
 //! # Backpressure
@@ -30,7 +30,7 @@
 //! # Position in the stack
 //!
 //! The layer goes where the messages to be dropped or kept are visible: above [`codec`](crate::layer::codec) to tell
-//! values apart by a key ([`Queue::values`](crate::Queue::values)), below it to count bytes. It goes above layers that
+//! values apart by a key ([`QueueConfig::values`](crate::QueueConfig::values)), below it to count bytes. It goes above layers that
 //! number or batch messages, because these must see the messages that are really sent.
 //!
 //! # Errors
@@ -62,11 +62,11 @@
 //! # futures_util::FutureExt::now_or_never(async {
 //! use futures_util::{FutureExt, SinkExt, StreamExt};
 //! use tower::ServiceBuilder;
-//! use tower_transport::{Message, Queue, ServiceBuilderExt, channel};
+//! use tower_transport::{Message, QueueConfig, ServiceBuilderExt, channel};
 //!
 //! // A peer with room for one message.
 //! let (here, mut there) = channel::<Message, Message>(1);
-//! let mut here = ServiceBuilder::new().queue(Queue::messages()).service(here);
+//! let mut here = ServiceBuilder::new().queue(QueueConfig::messages()).service(here);
 //! for i in 0..3 {
 //!     here.feed(Message::text(i.to_string())).await?;
 //! }
@@ -85,10 +85,10 @@
 //! # futures_util::FutureExt::now_or_never(async {
 //! use futures_util::{FutureExt, SinkExt, StreamExt};
 //! use tower::Layer;
-//! use tower_transport::{Message, Queue, WhenFull, channel, layer::queue::QueueLayer};
+//! use tower_transport::{Message, QueueConfig, WhenFull, channel, layer::queue::QueueLayer};
 //!
 //! let symbol = |quote: &Message| Some(quote.as_text()?.split_once(' ')?.0.to_owned());
-//! let layer = QueueLayer::new(Queue::messages().when_full(WhenFull::coalesce_by(symbol)));
+//! let layer = QueueLayer::new(QueueConfig::messages().when_full(WhenFull::coalesce_by(symbol)));
 //!
 //! let (here, mut there) = channel::<Message, Message>(1);
 //! let mut here = layer.layer(here);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    CloseCode, Error, Queue, Transport,
+    CloseCode, Error, QueueConfig, Transport,
     transport::{
         backlog::{self, Backlog, CONTROL, Measure, Pushed},
         payload::Payload,
@@ -70,7 +70,7 @@ enum Phase {
 }
 
 impl<Out> SendQueue<Out> {
-    pub(super) fn new<In>(queue: &Queue<Out, In>) -> Self {
+    pub(super) fn new<In>(queue: &QueueConfig<Out, In>) -> Self {
         let (halves, both) = WakerPair::new();
         Self {
             backlog: Backlog::new(queue),

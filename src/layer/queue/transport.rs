@@ -9,20 +9,20 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
 use super::send_queue::{QueueStats, SendQueue};
-use crate::{Error, Message, Queue, Transport, macros::accessors};
+use crate::{Error, Message, QueueConfig, Transport, macros::accessors};
 
 /// A layer that puts a bounded queue in front of a transport. See the [module](super) for the complete documentation.
 ///
 /// Each transport gets its own queue.
 #[derive(Debug)]
 pub struct QueueLayer<Out = Message, In = Out> {
-    queue: Queue<Out, In>,
+    queue: QueueConfig<Out, In>,
 }
 
 impl<Out, In> QueueLayer<Out, In> {
     /// Creates a layer with such queues. The inbox limits have no effect here.
     #[must_use]
-    pub const fn new(queue: Queue<Out, In>) -> Self {
+    pub const fn new(queue: QueueConfig<Out, In>) -> Self {
         Self { queue }
     }
 }
@@ -35,9 +35,9 @@ impl<Out, In> Clone for QueueLayer<Out, In> {
 }
 
 impl Default for QueueLayer {
-    /// Returns a layer with [`Queue::messages`].
+    /// Returns a layer with [`QueueConfig::messages`].
     fn default() -> Self {
-        Self::new(Queue::messages())
+        Self::new(QueueConfig::messages())
     }
 }
 

@@ -134,7 +134,7 @@
 //! use futures_util::StreamExt;
 //! use tower::{ServiceBuilder, service_fn, timeout::TimeoutLayer};
 //! use tower_transport::{
-//!     Error, Message, Queue, ServiceBuilderExt, TransportExt, channel,
+//!     Error, Message, QueueConfig, ServiceBuilderExt, TransportExt, channel,
 //!     layer::reconnect::{Backoff, Class, Keep, ReconnectLayer, State, WhenLost, classify},
 //! };
 //!
@@ -160,7 +160,7 @@
 //!     .layer(layer)
 //!     .layer(TimeoutLayer::new(Duration::from_secs(5))) // on each attempt
 //!     .service(connector);
-//! let (sender, mut receiver, driver) = Box::pin(transport).drive(Queue::messages()).into_parts();
+//! let (sender, mut receiver, driver) = Box::pin(transport).drive(QueueConfig::messages()).into_parts();
 //! tokio::spawn(driver);
 //!
 //! # let mut second = servers.pop().unwrap();

@@ -54,7 +54,7 @@
 //! - Without a connection, `poll_next` and `poll_flush` of a [`Session`] wait for the client to come back, and
 //!   `poll_ready` when the buffer is full. So does `poll_close` if the client lacks messages. All wait at most
 //!   [`ttl`](SessionStore::ttl), also under a [`Driver`](crate::Driver) or a server of the module `service`: their
-//!   limits of a close ([`Queue::close_within`](crate::Queue::close_within)) do not run in the meantime. A client that
+//!   limits of a close ([`QueueConfig::close_within`](crate::QueueConfig::close_within)) do not run in the meantime. A client that
 //!   closes while it has no connection has those limits alone.
 //! - [`SessionStore::accept`] waits for the client's first message, and for the session's handler to poll its
 //!   [`Session`].
@@ -120,7 +120,7 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! use tower::{Service, ServiceBuilder, service_fn};
 //! use tower_transport::{
-//!     Error, Message, Queue, ServiceBuilderExt, TransportExt, channel,
+//!     Error, Message, QueueConfig, ServiceBuilderExt, TransportExt, channel,
 //!     layer::resume::{Accepted, SessionStore, Verdict},
 //! };
 //!
@@ -147,7 +147,7 @@
 //!
 //! // The connection is cut. The server does not wait, and sends a message meanwhile.
 //! drop(transport);
-//! let (sender, _receiver, driver) = session.drive(Queue::messages()).into_parts();
+//! let (sender, _receiver, driver) = session.drive(QueueConfig::messages()).into_parts();
 //! tokio::spawn(driver);
 //! let saying = tokio::spawn(async move { sender.send(Message::text("two")).await });
 //!
@@ -170,7 +170,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tower::ServiceBuilder;
 use tower_transport::{
-    Message, Queue, TransportExt,
+    Message, QueueConfig, TransportExt,
     layer::{
         reconnect::{Backoff, ReconnectLayer},
         resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
@@ -197,7 +197,7 @@ let transport = ServiceBuilder::new()
     .layer(ReconnectLayer::new(request, Backoff::exponential()))
     .layer(ResumeLayer::new().replay_messages(256).handle(handle.clone()))
     .service(WebSocketConnector::new());
-let (sender, _receiver, driver) = Box::pin(transport).drive(Queue::messages()).into_parts();
+let (sender, _receiver, driver) = Box::pin(transport).drive(QueueConfig::messages()).into_parts();
 tokio::spawn(driver);
 let mut verdicts = handle.verdicts();
 tokio::spawn(async move {

@@ -14,7 +14,7 @@ use super::{
     server::Config,
 };
 use crate::{
-    Connect, Error, Limits, Message, Queue, Transport,
+    Connect, Error, Limits, Message, QueueConfig, Transport,
     layer::{
         batch::{self, BatchPolicy},
         compression::{CompressionLayer, Deflate},
@@ -61,7 +61,7 @@ pub struct OptimizedBuilder {
     total_replay_bytes: Option<usize>,
     sampled: Option<NonZeroU32>,
     trace: Option<TraceHook>,
-    queue: Queue<Message>,
+    queue: QueueConfig<Message>,
     peers: Peers,
 }
 
@@ -107,7 +107,7 @@ impl OptimizedBuilder {
             total_replay_bytes: None,
             sampled: None,
             trace: None,
-            queue: Queue::messages(),
+            queue: QueueConfig::messages(),
             peers: Peers::default(),
         }
     }
@@ -287,7 +287,7 @@ impl OptimizedBuilder {
     /// Sets the outgoing queue of [`split`](OptimizedTransport::split), and what happens when it is full. Defaults to
     /// 1024 messages or 1 MiB, and a sender waits when it is full.
     #[must_use]
-    pub fn queue(mut self, queue: Queue<Message>) -> Self {
+    pub fn queue(mut self, queue: QueueConfig<Message>) -> Self {
         self.queue = queue;
         self
     }

@@ -10,7 +10,7 @@ use super::{
     shutdown::GracefulShutdown,
 };
 use crate::{
-    CloseCode, CloseFrame, Error, Limits, Message, Queue, Transport,
+    CloseCode, CloseFrame, Error, Limits, Message, QueueConfig, Transport,
     layer::{
         heartbeat::{HeartbeatLayer, Monitor},
         optional::Optional,
@@ -44,7 +44,7 @@ pub(super) struct Config {
     pub(super) name: Arc<str>,
     pub(super) limits: Limits,
     pub(super) transport_limits: Limits,
-    pub(super) queue: Queue<Message>,
+    pub(super) queue: QueueConfig<Message>,
 }
 
 /// The owner of a session.

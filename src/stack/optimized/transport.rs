@@ -16,7 +16,7 @@ use super::{
     shutdown::GracefulShutdown,
 };
 use crate::{
-    Error, Message, Queue, Receiver, Sender, Transport, TransportExt,
+    Error, Message, QueueConfig, Receiver, Sender, Transport, TransportExt,
     layer::{
         optional::Optional,
         reconnect::{Reconnect, State},
@@ -44,7 +44,7 @@ where
     /// On a server, the link to the acceptor's shutdown.
     shutdown: Option<Box<GracefulShutdown>>,
     handle: OptimizedHandle,
-    queue: Queue<Message>,
+    queue: QueueConfig<Message>,
     metrics: Arc<StackMetrics>,
 }
 
@@ -55,7 +55,7 @@ where
     pub(super) fn client(
         stack: ClientStack<T>,
         handle: OptimizedHandle,
-        queue: Queue<Message>,
+        queue: QueueConfig<Message>,
         metrics: Arc<StackMetrics>,
     ) -> Self {
         Self { inner: Optional::On { transport: Box::pin(stack) }, shutdown: None, handle, queue, metrics }
@@ -65,7 +65,7 @@ where
         stack: ServerStack<T>,
         shutdown: GracefulShutdown,
         handle: OptimizedHandle,
-        queue: Queue<Message>,
+        queue: QueueConfig<Message>,
         metrics: Arc<StackMetrics>,
     ) -> Self {
         let (inner, shutdown) = (Optional::Off { transport: Box::pin(stack) }, Some(Box::new(shutdown)));

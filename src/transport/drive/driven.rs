@@ -1,7 +1,7 @@
 use std::fmt;
 
 use super::{driver::Driver, queues::Queues, receiver::Receiver, sender::Sender};
-use crate::transport::Queue;
+use crate::transport::QueueConfig;
 #[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
 use crate::{Transport, rt};
 
@@ -18,7 +18,7 @@ pub struct Driven<T, Out, In = Out> {
 }
 
 impl<T, Out, In> Driven<T, Out, In> {
-    pub(crate) fn new(transport: T, queue: Queue<Out, In>) -> Self {
+    pub(crate) fn new(transport: T, queue: QueueConfig<Out, In>) -> Self {
         let queues = Queues::new(&queue, false);
         Self {
             sender: Sender::new(queues.clone()),

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     CloseFrame, Error, Transport,
     transport::{
-        Queue,
+        QueueConfig,
         close_deadline::{CloseDeadline, WaitsFor},
         payload::Payload,
         signal::{self, Mark},
@@ -39,7 +39,7 @@ pin_project! {
     ///   reading. The transport's own work (pongs, heartbeats) continues even if no task sends or receives, unless the
     ///   inbox is full.
     /// - **Control first.** Pings and pongs overtake waiting data.
-    /// - **Bounds.** All waiting messages are within the bounds of the [`Queue`](crate::Queue). Nothing is allocated in
+    /// - **Bounds.** All waiting messages are within the bounds of the [`QueueConfig`](crate::QueueConfig). Nothing is allocated in
     ///   advance. Waiting messages take memory, and an idle connection releases it except for 16 messages each way.
     /// - **A visible end.** When the last sender is gone, or one [closes](super::Sender::close), accepted messages are
     ///   sent and the transport is closed. The driver then reads until the peer has closed too. When the transport ends
@@ -47,7 +47,7 @@ pin_project! {
     ///   every later call gets the cause. When the driver is dropped, both ends get an error for which
     ///   [`is_closed`](Error::is_closed) is true.
     /// - **A bounded end.** A peer that does not read, or does not close its own end, cannot hold up a close: after
-    ///   [`Queue::close_within`](crate::Queue::close_within) without progress the connection is cut.
+    ///   [`QueueConfig::close_within`](crate::QueueConfig::close_within) without progress the connection is cut.
     ///
     /// It resolves to `Ok` if the transport ended cleanly or was closed, and to the last error otherwise.
     ///
@@ -124,7 +124,7 @@ enum Turn {
 }
 
 impl<T, Out, In> Driver<T, Out, In> {
-    pub(super) fn new(transport: T, queues: Arc<Queues<Out, In>>, queue: &Queue<Out, In>) -> Self {
+    pub(super) fn new(transport: T, queues: Arc<Queues<Out, In>>, queue: &QueueConfig<Out, In>) -> Self {
         let worker = Worker {
             out: Consumer::new(queues.clone()),
             queues,
@@ -317,11 +317,11 @@ impl<Out, In> Worker<Out, In> {
         let error = match self.writing {
             Writing::Closed => Error::timeout(format!(
                 "the connection was cut: this end has closed, and the peer neither closed nor sent anything for \
-                 {limit:?} (Queue::close_within)"
+                 {limit:?} (QueueConfig::close_within)"
             )),
             _ => Error::timeout(format!(
                 "the connection was cut: it could not be closed within {limit:?} without progress \
-                 (Queue::close_within). Lost: {lost} queued messages, and those that the transport had not written"
+                 (QueueConfig::close_within). Lost: {lost} queued messages, and those that the transport had not written"
             )),
         };
         crate::log::close_cut(&error, lost);

@@ -8,7 +8,7 @@ use crate::{
     CloseCode, CloseFrame, Error,
     transport::{
         backlog::{self, Backlog, Discarded, Entry, Pushed},
-        queue::Queue,
+        queue::QueueConfig,
         wakers::PreparedWaker,
     },
 };
@@ -144,7 +144,7 @@ pub(super) enum Next {
 }
 
 impl<Out> Outbox<Out> {
-    pub(super) fn new<In>(queue: &Queue<Out, In>) -> Self {
+    pub(super) fn new<In>(queue: &QueueConfig<Out, In>) -> Self {
         Self {
             backlog: Backlog::new(queue),
             taken: 0,

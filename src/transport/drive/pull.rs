@@ -10,7 +10,7 @@ use super::{
     queues::{Consumer, Queues},
     sender::Sender,
 };
-use crate::{Error, transport::Queue};
+use crate::{Error, transport::QueueConfig};
 
 /// The consuming end of [`Sender`]s without a driver, for a consumer that pulls messages, such as the body of an HTTP
 /// response. Dropping it reports `gone` to every sender.
@@ -23,7 +23,10 @@ pub(crate) struct Pull<Out> {
 }
 
 /// Creates a queue: the sending end and the pulling end.
-pub(crate) fn pull<Out>(queue: Queue<Out, Infallible>, gone: &'static str) -> (Sender<Out, Infallible>, Pull<Out>) {
+pub(crate) fn pull<Out>(
+    queue: QueueConfig<Out, Infallible>,
+    gone: &'static str,
+) -> (Sender<Out, Infallible>, Pull<Out>) {
     let queues = Queues::new(&queue, true);
     let sender = Sender::new(queues.clone());
     (sender, Pull { out: Consumer::new(queues), is_dirty: false, gone, has_ended: false })

@@ -10,7 +10,7 @@ use super::outbox::{Fed, Next, Outbox};
 use crate::{
     Error,
     transport::{
-        Queue,
+        QueueConfig,
         backlog::{Entry, KEPT, Measure},
         payload::Payload,
     },
@@ -18,7 +18,7 @@ use crate::{
 
 /// The two queues that sender, receiver and driver share.
 ///
-/// No user code runs under any of the locks: no drop of a message, no function of the [`Queue`], no waker (neither its
+/// No user code runs under any of the locks: no drop of a message, no function of the [`QueueConfig`], no waker (neither its
 /// wake nor its clone nor its drop), no formatter. Messages are inspected before locking. Values to drop or wake are
 /// handed out, and dropped or woken after unlocking. A message whose drop sends another message is therefore safe.
 pub(super) struct Queues<Out, In> {
@@ -45,7 +45,7 @@ pub(super) struct PulledClose {
 impl<Out, In> Queues<Out, In> {
     /// Creates the queues. `is_pulled` says that they have no driver.
     #[cfg_attr(not(all(feature = "sse", not(target_arch = "wasm32"))), allow(unused_variables))]
-    pub(super) fn new(queue: &Queue<Out, In>, is_pulled: bool) -> Arc<Self> {
+    pub(super) fn new(queue: &QueueConfig<Out, In>, is_pulled: bool) -> Arc<Self> {
         Arc::new(Self {
             outbox: Mutex::new(Outbox::new(queue)),
             inbox: Mutex::new(Inbox::new(queue.max_inbox, queue.max_bytes)),

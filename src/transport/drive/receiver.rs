@@ -13,7 +13,7 @@ use crate::{Error, transport::signal};
 
 /// The reading end of a [driven](crate::TransportExt::drive) transport.
 ///
-/// While its inbox is full ([`Queue::max_inbox`](crate::Queue::max_inbox)), the driver does not read from the
+/// While its inbox is full ([`QueueConfig::max_inbox`](crate::QueueConfig::max_inbox)), the driver does not read from the
 /// transport: this applies backpressure to the peer. Dropping the receiver does not stop the writing; incoming messages
 /// are then dropped.
 ///

@@ -82,10 +82,10 @@ impl<Out, In> Sender<Out, In> {
     /// [close](crate::WhenFull::Close), a full queue closes the connection, and the error has no message.
     ///
     /// ```
-    /// use tower_transport::{Message, Queue, TransportExt, channel};
+    /// use tower_transport::{Message, QueueConfig, TransportExt, channel};
     ///
     /// let (here, _there) = channel::<Message, Message>(8);
-    /// let (sender, _receiver, _driver) = here.drive(Queue::messages().max_messages(1.try_into()?)).into_parts();
+    /// let (sender, _receiver, _driver) = here.drive(QueueConfig::messages().max_messages(1.try_into()?)).into_parts();
     /// assert!(sender.try_send(Message::text("one")).is_ok());
     ///
     /// let refused = sender.try_send(Message::text("two")).unwrap_err();
@@ -138,7 +138,7 @@ impl<Out, In> Sender<Out, In> {
     /// Returns the error that ended the transport before it was closed. Returns an error for which
     /// [`is_closed`](Error::is_closed) is true if a full queue [closed](crate::WhenFull::Close) it or the peer did.
     /// Returns an error for which [`is_timeout`](Error::is_timeout) is true if the transport did not take the accepted
-    /// messages and the close within [`Queue::close_within`](crate::Queue::close_within); the connection is then cut.
+    /// messages and the close within [`QueueConfig::close_within`](crate::QueueConfig::close_within); the connection is then cut.
     /// A server's session that waits for its client has its own time for that.
     /// An event stream, which has no driver, is given up only while this future is polled. Its body then ends with the
     /// error.
@@ -151,12 +151,12 @@ impl<Out, In> Sender<Out, In> {
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
     /// use tower::ServiceBuilder;
     /// use tower_transport::{
-    ///     CloseCode, CloseFrame, Message, Queue, ServiceBuilderExt, TransportExt, channel, codec::JsonCodec,
+    ///     CloseCode, CloseFrame, Message, QueueConfig, ServiceBuilderExt, TransportExt, channel, codec::JsonCodec,
     /// };
     ///
     /// let (here, mut there) = channel::<Message, Message>(8);
     /// let orders = ServiceBuilder::new().codec(JsonCodec::<u32>::new()).service(here);
-    /// let (sender, _receiver, driver) = orders.drive(Queue::values()).into_parts();
+    /// let (sender, _receiver, driver) = orders.drive(QueueConfig::values()).into_parts();
     /// tokio::spawn(driver);
     ///
     /// sender.send(7).await?;

@@ -8,7 +8,7 @@ use std::{
 use futures_util::FutureExt;
 
 use super::Driver;
-use crate::{Channel, Message, Queue, TransportExt, channel, transport::backlog::KEPT};
+use crate::{Channel, Message, QueueConfig, TransportExt, channel, transport::backlog::KEPT};
 
 fn poll(driver: &mut Driver<Channel, Message>) {
     assert!(Pin::new(driver).poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -17,7 +17,7 @@ fn poll(driver: &mut Driver<Channel, Message>) {
 #[test]
 fn memory_is_taken_when_it_is_used_and_given_back_when_idle() {
     let (here, mut there) = channel::<Message, Message>(1024);
-    let (sender, mut receiver, mut driver) = here.drive(Queue::messages()).into_parts();
+    let (sender, mut receiver, mut driver) = here.drive(QueueConfig::messages()).into_parts();
     assert_eq!((sender.queues().capacity(), driver.capacity()), (0, 0), "nothing in advance");
 
     for round in 0..3 {
@@ -41,7 +41,7 @@ fn memory_is_taken_when_it_is_used_and_given_back_when_idle() {
 #[test]
 fn a_connection_of_small_bursts_keeps_its_memory() {
     let (here, mut there) = channel::<Message, Message>(1024);
-    let (sender, _receiver, mut driver) = here.drive(Queue::messages()).into_parts();
+    let (sender, _receiver, mut driver) = here.drive(QueueConfig::messages()).into_parts();
     let mut seen = Vec::new();
     for _ in 0..20 {
         for _ in 0..KEPT {

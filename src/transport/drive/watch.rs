@@ -77,7 +77,7 @@ impl<'a, Out, In> CloseWatch<'a, Out, In> {
         let lost = outbox.len();
         let error = Error::timeout(format!(
             "the event stream was cut: its client did not take what was sent within {limit:?} without progress \
-             (Queue::close_within). Lost: {lost} queued events"
+             (QueueConfig::close_within). Lost: {lost} queued events"
         ));
         let (gone, wakers) = outbox.end(&error, false);
         drop(outbox);

@@ -35,7 +35,7 @@ async fn close_sends_what_was_accepted_and_then_the_code_above_a_codec() {
     let (near, far) = tokio::io::duplex(1024);
     let socket = WebSocket::server(near, Limits::default());
     let (sender, mut receiver, driver) =
-        ServiceBuilder::new().codec(JsonCodec::<u32>::new()).service(socket).drive(Queue::values()).into_parts();
+        ServiceBuilder::new().codec(JsonCodec::<u32>::new()).service(socket).drive(QueueConfig::values()).into_parts();
     let driver = tokio::spawn(driver);
     let mut far = WebSocket::client(far, Limits::default());
     let other = sender.clone();
@@ -113,7 +113,7 @@ async fn the_code_of_a_full_queue_reaches_the_peer_of_values() {
     let (near, far) = tokio::io::duplex(64);
     let socket = WebSocket::server(near, Limits::default());
     let stack = ServiceBuilder::new().codec(JsonCodec::<u32>::new()).service(socket);
-    let queue = Queue::values().max_messages(NonZeroUsize::MIN).when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
+    let queue = QueueConfig::values().max_messages(NonZeroUsize::MIN).when_full(WhenFull::Close(CloseCode::TRY_AGAIN));
     let (sender, _receiver, driver) = stack.drive(queue).into_parts();
     sender.send(1).await.unwrap();
     assert!(sender.send(2).await.unwrap_err().is_full());
@@ -378,7 +378,7 @@ async fn a_peer_that_never_closes_is_given_up_in_time_once_this_end_has_closed()
     sender.close(restart()).await.unwrap();
     assert_eq!(start.elapsed().as_secs(), 0, "the close is out");
     let error = receiver.receive().await.unwrap().unwrap_err();
-    assert!(error.is_timeout() && error.to_string().contains("10s (Queue::close_within)"), "{error}");
+    assert!(error.is_timeout() && error.to_string().contains("10s (QueueConfig::close_within)"), "{error}");
     assert_eq!(start.elapsed().as_secs(), 11);
     assert!(receiver.receive().await.is_none());
     assert!(driver.await.unwrap().unwrap_err().is_timeout());

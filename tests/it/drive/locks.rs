@@ -65,7 +65,7 @@ fn all_ways(policy: WhenFull<Job>) {
     let job = |key| Job { key, sender: slot.clone() };
     let waker = || Waker::from(Arc::new(Looking(slot.clone())));
     let (here, mut there) = channel::<Job, Job>(1);
-    let queue = Queue::values_sized_by(size, size).max_messages(NonZeroUsize::new(2).unwrap()).when_full(policy);
+    let queue = QueueConfig::values_sized_by(size, size).max_messages(NonZeroUsize::new(2).unwrap()).when_full(policy);
     let (sender, mut receiver, mut driver) = here.drive(queue).into_parts();
     let _ = slot.set(sender.clone());
 

@@ -13,20 +13,20 @@ use std::{
 
 use futures_util::{FutureExt, Sink, SinkExt, StreamExt, task::noop_waker};
 use tower_transport::{
-    Channel, CloseCode, CloseFrame, Driver, Limits, Message, Queue, Receiver, Sender, ServiceBuilderExt, TransportExt,
-    WhenFull, channel, codec::JsonCodec, transport::websocket::WebSocket,
+    Channel, CloseCode, CloseFrame, Driver, Limits, Message, QueueConfig, Receiver, Sender, ServiceBuilderExt,
+    TransportExt, WhenFull, channel, codec::JsonCodec, transport::websocket::WebSocket,
 };
 
 type Parts = (Sender<Message>, Receiver<Message>, Driver<Channel, Message>, Channel);
 
-fn driven(capacity: usize, queue: Queue) -> Parts {
+fn driven(capacity: usize, queue: QueueConfig) -> Parts {
     let (here, there) = channel(capacity);
     let (sender, receiver, driver) = here.drive(queue).into_parts();
     (sender, receiver, driver, there)
 }
 
-fn places(places: usize) -> Queue {
-    Queue::messages().max_messages(NonZeroUsize::new(places).unwrap())
+fn places(places: usize) -> QueueConfig {
+    QueueConfig::messages().max_messages(NonZeroUsize::new(places).unwrap())
 }
 
 fn text(i: usize) -> Message {
@@ -161,7 +161,7 @@ fn coalesced_values_that_the_transport_had_no_room_for_are_still_replaced() {
 
 #[test]
 fn a_queue_over_its_bytes_is_full_too() {
-    let queue = Queue::messages().max_bytes(NonZeroUsize::new(100).unwrap()).when_full(WhenFull::DropNewest);
+    let queue = QueueConfig::messages().max_bytes(NonZeroUsize::new(100).unwrap()).when_full(WhenFull::DropNewest);
     let (sender, _receiver, _driver, _there) = driven(1, queue);
     for _ in 0..3 {
         sender.send(Message::binary(vec![0; 60])).now_or_never().unwrap().unwrap();
@@ -221,7 +221,7 @@ fn all_that_waits_is_flushed_once() {
             Poll::Ready(Ok(()))
         }
     }
-    let (sender, _receiver, mut driver) = Counting::default().drive(Queue::messages()).into_parts();
+    let (sender, _receiver, mut driver) = Counting::default().drive(QueueConfig::messages()).into_parts();
     accept(&sender, 0..500);
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| turn(&mut driver))).unwrap_err();
     assert_eq!(panic.downcast_ref::<String>().unwrap(), "500 messages, 1 flushes");
@@ -322,7 +322,7 @@ fn when_the_driver_is_dropped_both_ends_learn_it() {
 
 #[tokio::test]
 async fn who_waits_for_the_end_learns_why_though_it_sends_nothing() {
-    let (sender, _receiver, mut driver, there) = driven(1, Queue::messages());
+    let (sender, _receiver, mut driver, there) = driven(1, QueueConfig::messages());
     let mut closed = pin!(sender.closed());
     assert!(turn(&mut driver).is_pending() && closed.as_mut().now_or_never().is_none());
     drop(there);
@@ -336,7 +336,7 @@ async fn who_waits_for_the_end_learns_why_though_it_sends_nothing() {
 async fn a_message_that_the_transport_refuses_costs_that_message_alone_and_is_told() {
     let (near, far) = tokio::io::duplex(1024);
     let (sender, mut receiver, driver) =
-        WebSocket::client(near, Limits::new().message(10)).drive(Queue::messages()).into_parts();
+        WebSocket::client(near, Limits::new().message(10)).drive(QueueConfig::messages()).into_parts();
     let mut far = WebSocket::server(far, Limits::default());
     tokio::spawn(driver);
     sender.send(Message::binary(vec![0; 11])).await.unwrap();
@@ -349,7 +349,8 @@ async fn a_message_that_the_transport_refuses_costs_that_message_alone_and_is_to
 #[tokio::test]
 async fn pings_are_answered_while_nobody_reads_or_writes() {
     let (near, far) = tokio::io::duplex(1024);
-    let (_sender, _receiver, driver) = WebSocket::server(near, Limits::default()).drive(Queue::messages()).into_parts();
+    let (_sender, _receiver, driver) =
+        WebSocket::server(near, Limits::default()).drive(QueueConfig::messages()).into_parts();
     tokio::spawn(driver);
     let mut far = WebSocket::client(far, Limits::default());
     for i in 0..3u8 {
@@ -362,7 +363,7 @@ async fn pings_are_answered_while_nobody_reads_or_writes() {
 async fn the_peers_close_frame_reaches_senders() {
     let (near, far) = tokio::io::duplex(1024);
     let (sender, mut receiver, driver) =
-        WebSocket::client(near, Limits::default()).drive(Queue::messages()).into_parts();
+        WebSocket::client(near, Limits::default()).drive(QueueConfig::messages()).into_parts();
     let driver = tokio::spawn(driver);
     let mut far = WebSocket::server(far, Limits::default());
     let frame = CloseFrame::new(CloseCode::RESTART, "back soon");
@@ -375,23 +376,23 @@ async fn the_peers_close_frame_reaches_senders() {
 
 #[test]
 fn a_queue_of_values_that_own_memory_holds_64_and_one_of_plain_values_1024() {
-    fn taken<T>(queue: Queue<T, u8>, value: impl Fn() -> T) -> usize {
+    fn taken<T>(queue: QueueConfig<T, u8>, value: impl Fn() -> T) -> usize {
         let (here, _there) = channel::<T, u8>(1);
         let (sender, _receiver, _driver) = here.drive(queue).into_parts();
         (0..5000).take_while(|_| sender.try_send(value()).is_ok()).count()
     }
-    assert_eq!(taken(Queue::values(), || "x".repeat(1 << 20)), 64);
-    assert_eq!(taken(Queue::values(), || 7u64), 1024);
-    assert_eq!(taken(Queue::values().max_messages(NonZeroUsize::new(100).unwrap()), String::new), 100);
-    assert_eq!(taken(Queue::values_sized_by(String::len, |_| 1), String::new), 1024);
-    assert_eq!(taken(Queue::values_sized_by(String::len, |_| 1), || "x".repeat(1 << 18)), 4);
+    assert_eq!(taken(QueueConfig::values(), || "x".repeat(1 << 20)), 64);
+    assert_eq!(taken(QueueConfig::values(), || 7u64), 1024);
+    assert_eq!(taken(QueueConfig::values().max_messages(NonZeroUsize::new(100).unwrap()), String::new), 100);
+    assert_eq!(taken(QueueConfig::values_sized_by(String::len, |_| 1), String::new), 1024);
+    assert_eq!(taken(QueueConfig::values_sized_by(String::len, |_| 1), || "x".repeat(1 << 18)), 4);
 }
 
 #[test]
 fn values_that_come_in_count_with_the_size_of_their_messages() {
     let (here, mut there) = channel::<Message, Message>(1);
     let here = tower::ServiceBuilder::new().codec(JsonCodec::<String>::new()).service(here);
-    let (_sender, mut receiver, mut driver) = here.drive(Queue::values()).into_parts();
+    let (_sender, mut receiver, mut driver) = here.drive(QueueConfig::values()).into_parts();
     let large = Message::text(format!("\"{}\"", "x".repeat(600_000)));
     let mut sent = 0;
     while there.send(large.clone()).now_or_never().is_some() && sent < 64 {

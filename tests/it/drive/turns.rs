@@ -38,7 +38,7 @@ async fn a_feed_that_was_cancelled_holds_up_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn clones_that_gave_up_being_ready_and_live_on_hold_up_nobody() {
-    let (sender, _receiver, driver, there) = driven(1, Queue::messages());
+    let (sender, _receiver, driver, there) = driven(1, QueueConfig::messages());
     accept(&sender, 0..1024);
     let mut idle: Vec<_> = (0..1024).map(|_| sender.clone()).collect();
     for sender in &mut idle {
@@ -129,7 +129,7 @@ fn give_up(sender: &mut Sender<Message>) {
     }
 }
 
-async fn stress(queue: Queue) {
+async fn stress(queue: QueueConfig) {
     let (sender, _receiver, driver, there) = driven(2, queue);
     let driver = tokio::spawn(driver);
     let read = reader(there);

@@ -10,7 +10,7 @@ use std::{
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
-    Channel, CloseCode, CloseFrame, Error, Message, Queue, ServiceBuilderExt, TransportExt, channel,
+    Channel, CloseCode, CloseFrame, Error, Message, QueueConfig, ServiceBuilderExt, TransportExt, channel,
     codec::{Codec, EncodeOnce, Encoded, JsonCodec, Outbound, RkyvCodec},
     layer::codec::{CodecLayer, Coded},
     test_util::WakeCount,
@@ -382,7 +382,7 @@ fn a_broadcast_to_a_hundred_clients_is_encoded_once() {
     let mut clients: Vec<_> = (0..100)
         .map(|_| {
             let (near, far) = channel::<Message, Message>(8);
-            (layer.layer(near).drive(Queue::outbound()).into_parts(), far)
+            (layer.layer(near).drive(QueueConfig::outbound()).into_parts(), far)
         })
         .collect();
     let price = Encoded::new(&mut codec, &101).unwrap();
@@ -405,7 +405,7 @@ fn an_outbound_queue_holds_64_values_that_own_memory_and_counts_encoded_ones_by_
     let driven = || {
         let (near, far) = channel::<Message, Message>(1);
         let transport = CodecLayer::new(EncodeOnce::new(JsonCodec::<String>::new())).layer(near);
-        (transport.drive(Queue::outbound()).into_parts(), far)
+        (transport.drive(QueueConfig::outbound()).into_parts(), far)
     };
     let mut codec = JsonCodec::<String>::new();
     let small = Encoded::new(&mut codec, &"x".to_owned()).unwrap();
@@ -429,7 +429,7 @@ fn an_outbound_queue_holds_64_values_that_own_memory_and_counts_encoded_ones_by_
 
     let (near, _far) = channel::<Message, Message>(1);
     let plain = CodecLayer::new(EncodeOnce::new(Numbers::default())).layer(near);
-    let (sender, _receiver, _driver) = plain.drive(Queue::outbound()).into_parts();
+    let (sender, _receiver, _driver) = plain.drive(QueueConfig::outbound()).into_parts();
     assert_eq!((0..5000).take_while(|_| sender.try_send(Outbound::Value(7)).is_ok()).count(), 1024);
 }
 

@@ -13,7 +13,7 @@ use futures_util::{FutureExt, SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, advance, sleep, timeout};
 use tower::Layer;
 use tower_transport::{
-    Channel, Error, Message, Queue, TransportExt, channel, contract_tests,
+    Channel, Error, Message, QueueConfig, TransportExt, channel, contract_tests,
     layer::heartbeat::{CustomHeartbeat, CustomHeartbeatLayer, HeartbeatLayer, Monitor, NoReplies},
 };
 
@@ -129,7 +129,7 @@ async fn a_ping_of_the_peer_is_answered_though_nobody_writes_and_is_not_passed_o
 /// How many pings a peer gets in 101 s that sends a message each 5 s and answers at once.
 async fn pings(layer: CustomHeartbeatLayer<Ping, IsAnswer>) -> u32 {
     let (here, there) = channel::<Message, Message>(64);
-    let (_sender, mut receiver, driver) = layer.layer(here).drive(Queue::messages()).into_parts();
+    let (_sender, mut receiver, driver) = layer.layer(here).drive(QueueConfig::messages()).into_parts();
     tokio::spawn(driver);
     tokio::spawn(async move { while let Some(Ok(_)) = receiver.receive().await {} });
     let (mut sink, mut stream) = StreamExt::split(there);
@@ -186,7 +186,7 @@ async fn a_round_trip_is_measured_only_where_the_answer_can_be_to_no_older_ping(
     let (here, mut there) = channel::<Message, Message>(8);
     let here = layer(INTERVAL, TIMEOUT).layer(here);
     let monitor = here.monitor();
-    let (_sender, _receiver, driver) = here.drive(Queue::messages()).into_parts();
+    let (_sender, _receiver, driver) = here.drive(QueueConfig::messages()).into_parts();
     tokio::spawn(driver);
     // The first ping is not answered, but the peer talks.
     assert_eq!(there.next().await.unwrap().unwrap(), ping(1));
@@ -241,7 +241,7 @@ async fn it_is_silent_while_there_is_no_connection_and_starts_with_each() {
     });
     let backoff = Backoff::exponential();
     let layer = ReconnectLayer::new("ws://example.com", backoff).when_lost(WhenLost::Keep(Keep::messages()));
-    let (sender, _receiver, driver) = layer.layer(connector).drive(Queue::messages()).into_parts();
+    let (sender, _receiver, driver) = layer.layer(connector).drive(QueueConfig::messages()).into_parts();
     tokio::spawn(driver);
     let mut first = servers.recv().await.unwrap();
     assert_eq!(first.next().await.unwrap().unwrap(), ping(1));

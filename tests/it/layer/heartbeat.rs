@@ -10,7 +10,7 @@ use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, advance, sleep, timeout, timeout_at};
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
-    Channel, Error, Message, Queue, ServiceBuilderExt, Transport, TransportExt, channel, contract_tests,
+    Channel, Error, Message, QueueConfig, ServiceBuilderExt, Transport, TransportExt, channel, contract_tests,
     layer::heartbeat::{Heartbeat, HeartbeatLayer, Monitor},
     test_util::{
         fault::{Direction, Faults},
@@ -244,7 +244,7 @@ async fn if_nobody_looked_for_long_the_peer_gets_its_time_once_more() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_user_of_a_driven_transport_is_not_taken_for_a_dead_peer() {
     let (here, mut there) = channel::<Message, Message>(1);
-    let queue = Queue::messages().max_inbox(1.try_into().unwrap());
+    let queue = QueueConfig::messages().max_inbox(1.try_into().unwrap());
     let (_sender, mut receiver, driver) = LAYER.layer(here).drive(queue).into_parts();
     let driver = tokio::spawn(driver);
     let peer = tokio::spawn(async move {
@@ -274,8 +274,8 @@ async fn a_driven_connection_is_watched_though_nobody_reads_or_writes() {
     let monitor = Monitor::new();
     let stack = ServiceBuilder::new().layer(LAYER.answer_pings().monitor(monitor.clone())).layer(faults.layer());
     let (here, there) = channel::<Message, Message>(8);
-    let (_sender, receiver, driver) = stack.service(here).drive(Queue::messages()).into_parts();
-    let (_peer, inbox, peer) = LAYER.answer_pings().layer(there).drive(Queue::messages()).into_parts();
+    let (_sender, receiver, driver) = stack.service(here).drive(QueueConfig::messages()).into_parts();
+    let (_peer, inbox, peer) = LAYER.answer_pings().layer(there).drive(QueueConfig::messages()).into_parts();
     drop((receiver, inbox));
     let driver = tokio::spawn(driver);
     tokio::spawn(peer);
@@ -294,7 +294,7 @@ async fn a_driven_connection_is_watched_though_nobody_reads_or_writes() {
 async fn the_round_trip_is_measured_from_the_ping_to_its_own_pong() {
     let (here, mut there) = bare(&LAYER);
     let monitor = here.monitor();
-    let (_sender, _receiver, driver) = here.drive(Queue::messages()).into_parts();
+    let (_sender, _receiver, driver) = here.drive(QueueConfig::messages()).into_parts();
     tokio::spawn(driver);
     let mut answer = async |number: u32, wait: Duration, of: u32| {
         assert_eq!(there.next().await.unwrap().unwrap(), ping(number));
@@ -354,8 +354,8 @@ async fn a_binary_message_that_ends_like_a_heartbeat_passes_unchanged_where_mark
 async fn both_ends_in_application_mode_live_on_a_transport_without_control_messages() {
     let (here, there) = pair(&LAYER.application_level());
     let monitors = [here.monitor(), there.monitor()];
-    let (_a, mut inbox, driver) = here.drive(Queue::messages()).into_parts();
-    let (_b, _inbox, other) = there.drive(Queue::messages()).into_parts();
+    let (_a, mut inbox, driver) = here.drive(QueueConfig::messages()).into_parts();
+    let (_b, _inbox, other) = there.drive(QueueConfig::messages()).into_parts();
     tokio::spawn(driver);
     tokio::spawn(other);
     assert!(timeout(seconds(36_000), inbox.next()).await.is_err(), "nothing is passed on, and nothing ends");
@@ -531,8 +531,9 @@ async fn a_websocket_whose_peer_vanishes_is_given_up_in_time_however_full_it_is(
         let (near, faults) = FaultIo::new(near);
         let here = LAYER.layer(WebSocket::client(near, Limits::default()));
         let monitor = here.monitor();
-        let (sender, _receiver, driver) = here.drive(Queue::messages()).into_parts();
-        let (_peer, mut inbox, peer) = WebSocket::server(far, Limits::default()).drive(Queue::messages()).into_parts();
+        let (sender, _receiver, driver) = here.drive(QueueConfig::messages()).into_parts();
+        let (_peer, mut inbox, peer) =
+            WebSocket::server(far, Limits::default()).drive(QueueConfig::messages()).into_parts();
         let driver = tokio::spawn(driver);
         tokio::spawn(peer);
         tokio::spawn(async move { while inbox.next().await.is_some() {} });

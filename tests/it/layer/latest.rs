@@ -13,7 +13,7 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use proptest::prelude::*;
 use tower::Layer;
 use tower_transport::{
-    Channel, Queue, TransportExt, channel, contract_tests,
+    Channel, QueueConfig, TransportExt, channel, contract_tests,
     layer::latest::{Latest, LatestLayer, Subscribed},
     test_util::WakeCount,
 };
@@ -177,7 +177,7 @@ async fn a_driven_subscriber_needs_no_reader() {
     let latest = prices();
     latest.publish((1, 1));
     let (near, mut far) = subscribe(&latest, 8);
-    let (sender, _receiver, driver) = near.drive(Queue::values()).into_parts();
+    let (sender, _receiver, driver) = near.drive(QueueConfig::values()).into_parts();
     tokio::spawn(driver);
     assert_eq!(far.next().await.unwrap().unwrap(), (1, 1));
     latest.publish((2, 2));
@@ -203,7 +203,7 @@ async fn values_that_are_published_while_others_subscribe_reach_everyone_in_orde
         let latest = latest.clone();
         tokio::spawn(async move {
             let (near, mut far) = subscribe(&latest, 4);
-            let (_sender, _receiver, driver) = near.drive(Queue::values()).into_parts();
+            let (_sender, _receiver, driver) = near.drive(QueueConfig::values()).into_parts();
             let driver = tokio::spawn(driver);
             let mut last = HashMap::new();
             while last.len() < 3 || last.values().max() != Some(&VALUES) {

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tower::{Layer, service_fn};
 use tower_transport::{
-    Error, Limits, Message, Queue, Receiver, TransportExt,
+    Error, Limits, Message, QueueConfig, Receiver, TransportExt,
     layer::{
         heartbeat::{Heartbeat, HeartbeatLayer},
         limit::LimitLayer,
@@ -68,8 +68,8 @@ fn framings() -> [Limits; 3] {
     [4 << 20, 1 << 20, 16 << 10].map(|frame| Limits::new().frame(frame))
 }
 
-fn queue() -> Queue<Message, Message> {
-    Queue::messages().max_bytes((8 << 20).try_into().unwrap())
+fn queue() -> QueueConfig<Message, Message> {
+    QueueConfig::messages().max_bytes((8 << 20).try_into().unwrap())
 }
 
 /// The length of the next message that is not a ping of the peer's heartbeat.

@@ -10,8 +10,8 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use proptest::prelude::*;
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
-    Channel, CloseCode, Error, Limits, Message, Queue, ServiceBuilderExt, Transport, TransportExt, WhenFull, channel,
-    contract_tests,
+    Channel, CloseCode, Error, Limits, Message, QueueConfig, ServiceBuilderExt, Transport, TransportExt, WhenFull,
+    channel, contract_tests,
     layer::queue::{QueueLayer, Queued},
     test_util::{
         WakeCount,
@@ -25,16 +25,16 @@ fn nth(i: usize) -> Message {
     Message::text(i.to_string())
 }
 
-fn places(places: usize) -> Queue {
-    Queue::messages().max_messages(NonZeroUsize::new(places).unwrap())
+fn places(places: usize) -> QueueConfig {
+    QueueConfig::messages().max_messages(NonZeroUsize::new(places).unwrap())
 }
 
-fn queued(capacity: usize, queue: Queue) -> (Queued<Channel>, Channel) {
+fn queued(capacity: usize, queue: QueueConfig) -> (Queued<Channel>, Channel) {
     let (here, there) = channel::<Message, Message>(capacity);
     (QueueLayer::new(queue).layer(here), there)
 }
 
-fn both(queue: Queue) -> (Queued<Channel>, Queued<Channel>) {
+fn both(queue: QueueConfig) -> (Queued<Channel>, Queued<Channel>) {
     let (here, there) = channel::<Message, Message>(1);
     let layer = QueueLayer::new(queue);
     (layer.layer(here), layer.layer(there))
@@ -42,10 +42,10 @@ fn both(queue: Queue) -> (Queued<Channel>, Queued<Channel>) {
 
 contract_tests!(mod bare_peer, pair = queued(1, places(3)), message = nth);
 contract_tests!(mod one_place, pair = queued(1, places(1)), message = nth);
-contract_tests!(mod both_ends, pair = both(Queue::messages()), message = nth);
+contract_tests!(mod both_ends, pair = both(QueueConfig::messages()), message = nth);
 contract_tests!(
     mod by_bytes,
-    pair = queued(1, Queue::messages().max_bytes(NonZeroUsize::new(10).unwrap())),
+    pair = queued(1, QueueConfig::messages().max_bytes(NonZeroUsize::new(10).unwrap())),
     message = nth
 );
 contract_tests!(mod coalescing, pair = queued(1, places(3).when_full(WhenFull::coalesce_by(|message: &Message| {
@@ -265,7 +265,7 @@ fn a_failure_that_is_no_end_is_told_once_and_the_end_from_then_on() {
 fn the_figures_are_there_while_a_driver_owns_the_transport() {
     let (here, _there) = queued(1, places(2).when_full(WhenFull::DropOldest));
     let stats = here.stats();
-    let (sender, _receiver, mut driver) = here.drive(Queue::messages()).into_parts();
+    let (sender, _receiver, mut driver) = here.drive(QueueConfig::messages()).into_parts();
     for i in 0..10 {
         sender.send(nth(i)).now_or_never().unwrap().unwrap();
     }

@@ -20,7 +20,7 @@ use tower::{
 };
 use tower_resilience_circuitbreaker::CircuitBreakerLayer;
 use tower_transport::{
-    Channel, Error, Message, Queue, ServiceBuilderExt, TransportExt, channel, contract_tests,
+    Channel, Error, Message, QueueConfig, ServiceBuilderExt, TransportExt, channel, contract_tests,
     layer::service::{MAX_REFUSALS, OutboundService, ServiceLayer},
     test_util::WakeCount,
 };
@@ -348,7 +348,7 @@ fn a_driven_transport_survives_refusals_and_its_receiver_sees_them() {
     let (near, mut far) = channel::<u32, u32>(8);
     let service = ByHand::default();
     let near = ServiceLayer::outbound(service.clone()).refusals_to_stream().layer(near);
-    let (sender, mut receiver, driver) = near.drive(Queue::values()).into_parts();
+    let (sender, mut receiver, driver) = near.drive(QueueConfig::values()).into_parts();
     let mut driver = Box::pin(driver);
     let (task, waker) = WakeCount::new();
     let mut poll = move || driver.as_mut().poll(&mut Context::from_waker(&waker)).is_pending();

@@ -11,7 +11,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc::unbounded_channel;
 use tower::{ServiceBuilder, service_fn};
 use tower_transport::{
-    BoxTransport, Error, Message, Queue, ServiceBuilderExt, TransportExt, channel,
+    BoxTransport, Error, Message, QueueConfig, ServiceBuilderExt, TransportExt, channel,
     codec::JsonCodec,
     layer::{
         auth::{
@@ -92,7 +92,7 @@ macro_rules! above {
             .layer(log.layer("inbound service"))
             .layer(RateLimitLayer::per_connection(quota).runtime_clock())
             .layer(log.layer("rate limit"))
-            .queue(Queue::messages())
+            .queue(QueueConfig::messages())
             .layer(log.layer("queue"))
             .batch(BatchPolicy::on_flush(64))
             .layer(log.layer("batch"))

@@ -9,7 +9,7 @@ use std::{
 
 use proptest::{collection::vec, option, prelude::*};
 use tower_transport::{
-    Queue,
+    QueueConfig,
     layer::{
         batch::BatchPolicy,
         compression::{Deflate, Level},
@@ -85,7 +85,7 @@ impl Settings {
             .heartbeat(heartbeat)
             .resume(resume)
             .backoff(Backoff::fixed(Duration::from_millis(1)))
-            .queue(Queue::messages().max_messages(NonZeroUsize::new(self.queue).unwrap()));
+            .queue(QueueConfig::messages().max_messages(NonZeroUsize::new(self.queue).unwrap()));
         let builder = match self.sampled {
             Some(one_in) => builder.sample_one_in(NonZeroU32::new(one_in).unwrap()),
             None => builder,

@@ -8,7 +8,7 @@ use std::{
 use proptest::{collection::vec, prelude::*, sample::Index};
 use tower::{Layer, service_fn};
 use tower_transport::{
-    BoxTransport, Error, Message, Queue, TransportExt,
+    BoxTransport, Error, Message, QueueConfig, TransportExt,
     codec::Codec,
     layer::{
         batch::{BatchLayer, BatchPolicy},
@@ -161,7 +161,7 @@ impl Piece {
                 RateLimitLayer::per_connection(quota).runtime_clock().layer(inner).into_boxed()
             }
             Self::Queue { messages } => {
-                QueueLayer::new(Queue::messages().max_messages(some(messages))).layer(inner).into_boxed()
+                QueueLayer::new(QueueConfig::messages().max_messages(some(messages))).layer(inner).into_boxed()
             }
             // Nothing is published: what passes is the user's.
             Self::Latest => {

@@ -5,7 +5,7 @@ use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 use futures_util::{SinkExt, StreamExt};
 use proptest::prelude::*;
 use tokio::sync::Barrier;
-use tower_transport::{Message, Queue, TransportExt};
+use tower_transport::{Message, QueueConfig, TransportExt};
 
 use crate::mixed::{messages::Said, stack::Boxed};
 
@@ -188,7 +188,7 @@ impl Part {
     }
 
     async fn driven(self, transport: Boxed) {
-        let (mut sender, mut receiver, driver) = transport.drive(Queue::messages()).into_parts();
+        let (mut sender, mut receiver, driver) = transport.drive(QueueConfig::messages()).into_parts();
         let driving = tokio::spawn(driver);
         let says = self.says.clone();
         let saying = tokio::spawn(async move {

@@ -12,7 +12,7 @@ use futures_util::{FutureExt, Sink, Stream};
 use tokio::time::timeout;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_transport::{
-    BoxTransport, Channel, CloseCode, Error, Queue, Receiver, Sender, TransportExt, channel,
+    BoxTransport, Channel, CloseCode, Error, QueueConfig, Receiver, Sender, TransportExt, channel,
     layer::reconnect::{Backoff, Keep, ReconnectLayer, WhenLost},
     service::{ByTag, Client, Server, Tagged},
     transport::{OutlivesConnection, Resumed},
@@ -111,7 +111,7 @@ impl<Out> Sink<Out> for Joined<Out> {
 }
 
 fn driven<Out: Send + 'static>(transport: BoxTransport<Out, Out>) -> BoxTransport<Out, Out> {
-    let (sender, receiver, driver) = transport.drive(Queue::values()).into_parts();
+    let (sender, receiver, driver) = transport.drive(QueueConfig::values()).into_parts();
     tokio::spawn(driver);
     Joined(sender, receiver).into_boxed()
 }

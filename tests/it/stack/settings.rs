@@ -18,7 +18,7 @@ use http::{Request, Response, header::SEC_WEBSOCKET_PROTOCOL};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower::{ServiceBuilder, service_fn};
 use tower_transport::{
-    Channel, CloseCode, Connect, Error, Message, Queue, TransportExt, WhenFull, channel,
+    Channel, CloseCode, Connect, Error, Message, QueueConfig, TransportExt, WhenFull, channel,
     layer::{
         heartbeat::HeartbeatLayer,
         rate_limit::{Quota, RateLimitLayer},
@@ -126,7 +126,7 @@ async fn a_rate_limit_holds_for_what_is_sent_and_is_counted_in_the_handle() {
 
 #[tokio::test(start_paused = true)]
 async fn the_queue_of_the_halves_is_the_one_that_was_chosen() {
-    let queue = Queue::messages().max_messages(NonZeroUsize::new(2).unwrap()).when_full(WhenFull::DropOldest);
+    let queue = QueueConfig::messages().max_messages(NonZeroUsize::new(2).unwrap()).when_full(WhenFull::DropOldest);
     let (sender, mut receiver) = connect(builder().queue(queue)).await.split();
     for i in 0..5 {
         sender.send(Message::text(i.to_string())).await.unwrap();

@@ -21,7 +21,7 @@ use support::echo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::{Layer, ServiceExt};
 use tower_transport::{
-    CloseCode, CloseFrame, Limits, Message, Queue, TransportExt,
+    CloseCode, CloseFrame, Limits, Message, QueueConfig, TransportExt,
     codec::JsonCodec,
     layer::codec::CodecLayer,
     stack::{OptimizedAcceptor, OptimizedTransport},
@@ -139,7 +139,7 @@ async fn a_driven_session_above_a_codec_sends_all_that_was_accepted_before_it_cl
     let queued = Arc::new(std::sync::Mutex::new(Some(queued)));
     let upgrade = WebSocketService::new(move |socket: WebSocket, _| async move {
         let socket = CodecLayer::new(JsonCodec::<u32>::new()).layer(socket);
-        let (sender, mut receiver, driver) = socket.drive(Queue::values()).into_parts();
+        let (sender, mut receiver, driver) = socket.drive(QueueConfig::values()).into_parts();
         tokio::spawn(driver);
         for value in 0..VALUES {
             sender.send(value).await.unwrap();
@@ -171,7 +171,7 @@ async fn a_driven_session_above_a_codec_sends_all_that_was_accepted_before_it_cl
 async fn a_writer_that_never_stops_does_not_put_the_close_off() {
     let drain = Drain::new();
     let upgrade = WebSocketService::new(|socket: WebSocket, _| async move {
-        let (sender, mut receiver, driver) = socket.drive(Queue::messages()).into_parts();
+        let (sender, mut receiver, driver) = socket.drive(QueueConfig::messages()).into_parts();
         tokio::spawn(driver);
         let writing = tokio::spawn(async move {
             while sender.send(Message::text("tick")).await.is_ok() {
@@ -248,7 +248,7 @@ async fn what_does_not_end_in_time_is_cut_handler_and_driven_transport_alike() {
     let upgrade = WebSocketService::new(move |socket: WebSocket, _| {
         let (guard, driver_guard) = (guard(), driver_guard());
         async move {
-            let (_sender, _receiver, driver) = socket.drive(Queue::messages()).into_parts();
+            let (_sender, _receiver, driver) = socket.drive(QueueConfig::messages()).into_parts();
             tokio::spawn(async move {
                 let ended = driver.await;
                 drop(driver_guard);

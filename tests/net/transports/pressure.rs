@@ -2,7 +2,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
-use tower_transport::{Message, Queue, TransportExt};
+use tower_transport::{Message, QueueConfig, TransportExt};
 
 use crate::transports::{
     carrier::{Carrier, Wire},
@@ -69,7 +69,8 @@ pub(crate) async fn a_reader_that_rests_does_not_hold_up_what_it_writes_itself<C
 /// Through the whole stack and a driver: in the end the sender is held up.
 pub(crate) async fn a_reader_that_rests_holds_up_the_senders_of_the_whole_stack<C: Carrier>() {
     let mut both = both::<C>(Vec::new()).await;
-    let (sender, _receiver, driver) = both.client.drive(Queue::values().max_messages(NonZeroUsize::MIN)).into_parts();
+    let (sender, _receiver, driver) =
+        both.client.drive(QueueConfig::values().max_messages(NonZeroUsize::MIN)).into_parts();
     tokio::spawn(driver);
     let (_, mut session) = both.sessions.recv().await.unwrap();
     let value = |number| Value { number, payload: noise(SIZE, number) };

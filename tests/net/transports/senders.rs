@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use tower_transport::{Queue, TransportExt};
+use tower_transport::{QueueConfig, TransportExt};
 
 use crate::transports::{
     carrier::Carrier,
@@ -13,7 +13,7 @@ const EACH: u64 = 100;
 
 pub(crate) async fn many_senders_lose_none_of_thousands_of_messages<C: Carrier>() {
     let mut both = both::<C>(Vec::new()).await;
-    let (sender, _receiver, driver) = both.client.drive(Queue::values()).into_parts();
+    let (sender, _receiver, driver) = both.client.drive(QueueConfig::values()).into_parts();
     tokio::spawn(driver);
     for from in 0..SENDERS {
         let sender = sender.clone();
@@ -25,7 +25,7 @@ pub(crate) async fn many_senders_lose_none_of_thousands_of_messages<C: Carrier>(
         });
     }
     let (_, session) = both.sessions.recv().await.unwrap();
-    let (_sender, mut heard, driver) = session.drive(Queue::values()).into_parts();
+    let (_sender, mut heard, driver) = session.drive(QueueConfig::values()).into_parts();
     tokio::spawn(driver);
     let mut next = HashMap::new();
     for _ in 0..SENDERS * EACH {

@@ -2,7 +2,7 @@
 
 use tokio::{sync::mpsc::unbounded_channel, task::JoinHandle};
 use tower_transport::{
-    Queue, TransportExt,
+    QueueConfig, TransportExt,
     transport::{Receiver, Sender},
 };
 
@@ -24,7 +24,7 @@ pub(crate) struct Spoke {
 
 /// Says the first `values` of `own`, and hears as many of the `other`'s.
 pub(crate) async fn speak(end: End, own: u8, other: u8, values: u64) -> Spoke {
-    let (sender, mut receiver, driver) = end.drive(Queue::values()).into_parts();
+    let (sender, mut receiver, driver) = end.drive(QueueConfig::values()).into_parts();
     let driving = tokio::spawn(driver);
     let mut saying = sender.clone();
     let saying = tokio::spawn(async move {

@@ -3,7 +3,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BufMut, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
-use tower_transport::{Limits, Message, Queue, TransportExt, transport::websocket::WebSocket};
+use tower_transport::{Limits, Message, QueueConfig, TransportExt, transport::websocket::WebSocket};
 
 const SENDERS: u32 = 64;
 const MESSAGES: u32 = 10_000;
@@ -27,7 +27,7 @@ async fn each_message_that_64_cancelling_senders_had_accepted_arrives_once_and_i
     let (server, _) = listener.accept().await.unwrap();
     let mut server = WebSocket::server(server, Limits::default());
     let (sender, _receiver, driver) =
-        WebSocket::client(client, Limits::default()).drive(Queue::messages()).into_parts();
+        WebSocket::client(client, Limits::default()).drive(QueueConfig::messages()).into_parts();
     let driver = tokio::spawn(driver);
 
     let mut tasks = Vec::new();

@@ -8,7 +8,7 @@ use support::proxy::slow_line;
 use tokio::net::TcpListener;
 use tower::{Layer, ServiceExt};
 use tower_transport::{
-    Message, Queue, Receiver, TransportExt,
+    Message, QueueConfig, Receiver, TransportExt,
     layer::heartbeat::HeartbeatLayer,
     transport::websocket::{WebSocket, WebSocketConnector, WebSocketHandshake, WebSocketService},
 };
@@ -28,8 +28,8 @@ fn large() -> Message {
     Message::binary(vec![7; LARGE])
 }
 
-fn queue() -> Queue<Message, Message> {
-    Queue::messages().max_bytes((8 << 20).try_into().unwrap())
+fn queue() -> QueueConfig<Message, Message> {
+    QueueConfig::messages().max_bytes((8 << 20).try_into().unwrap())
 }
 
 /// Receives the large message, however many pings come before it.

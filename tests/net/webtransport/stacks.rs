@@ -12,7 +12,7 @@ use std::{
 use futures_util::StreamExt;
 use tower::ServiceBuilder;
 use tower_transport::{
-    CloseCode, CloseFrame, Limits, Message, Queue, TransportExt,
+    CloseCode, CloseFrame, Limits, Message, QueueConfig, TransportExt,
     layer::{
         reconnect::{Backoff, Keep, ReconnectLayer, Target, WhenLost},
         resume::Verdict,
@@ -75,7 +75,7 @@ async fn messages_go_on_when_a_server_goes_and_comes_back() {
         .unwrap()
         .limits(Limits::new().handshake(Duration::from_secs(2)));
     let transport = ServiceBuilder::new().layer(layer).service(connector);
-    let (sender, mut receiver, driver) = transport.drive(Queue::messages()).into_parts();
+    let (sender, mut receiver, driver) = transport.drive(QueueConfig::messages()).into_parts();
     let driver = tokio::spawn(driver);
     for round in 0..3 {
         let message = Message::text(format!("round {round}"));

@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower_transport::{
-    Limits, Message, Queue, TransportExt, test_util::WakeCount, transport::webtransport::SessionLimits,
+    Limits, Message, QueueConfig, TransportExt, test_util::WakeCount, transport::webtransport::SessionLimits,
 };
 
 use crate::webtransport::support::{sessions, sessions_with, streams};
@@ -170,7 +170,7 @@ async fn a_stream_serves_through_its_halves_and_through_a_driver() {
     let (client, server) = streams().await;
     let (mut sink, mut stream) = TransportExt::into_split(client);
     let echo = tokio::spawn(async move {
-        let (sender, mut receiver, driver) = server.drive(Queue::messages()).into_parts();
+        let (sender, mut receiver, driver) = server.drive(QueueConfig::messages()).into_parts();
         let driver = tokio::spawn(driver);
         while let Some(Ok(message)) = receiver.receive().await {
             if message.is_data() {

@@ -10,7 +10,7 @@ use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use support::{echo, serve::serve_axum};
 use tokio::sync::watch;
 use tower_transport::{
-    Queue,
+    QueueConfig,
     stack::OptimizedTransport,
     transport::{
         sse::{Event, SseDuplexServer, event_channel},
@@ -32,7 +32,7 @@ impl Site {
         let feed = move || {
             let mut events = events.clone();
             async move {
-                let (sender, stream) = event_channel(Queue::events());
+                let (sender, stream) = event_channel(QueueConfig::events());
                 tokio::spawn(async move {
                     loop {
                         let event = Event::new(events.borrow_and_update().as_str());

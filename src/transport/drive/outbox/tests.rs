@@ -29,7 +29,7 @@ const PLACES: usize = 3;
 /// dropped.
 fn run(policy: WhenFull<Quote>, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let name = format!("{policy:?}");
-    let queue = Queue::<Quote>::values().max_messages(PLACES.try_into().expect("not zero")).when_full(policy);
+    let queue = QueueConfig::<Quote>::values().max_messages(PLACES.try_into().expect("not zero")).when_full(policy);
     let (mut outbox, measure) = (Outbox::new(&queue), Measure::new(&queue));
     let (mut sent, mut batch) = (Vec::new(), VecDeque::new());
     let (mut model, mut model_sent, mut model_dropped) = (VecDeque::<Quote>::new(), Vec::new(), 0);

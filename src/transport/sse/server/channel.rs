@@ -9,7 +9,7 @@ use futures_core::Stream;
 
 use super::{super::Event, EventStream};
 use crate::{
-    Error, Queue, Sender,
+    Error, QueueConfig, Sender,
     transport::drive::{Pull, pull},
 };
 
@@ -22,18 +22,18 @@ pub type EventSender = Sender<Event, Infallible>;
 
 /// Creates a stream of events that other tasks feed: [`EventSender`]s send events, and the [`EventStream`] writes them.
 ///
-/// Events wait for a slow client within the bounds of `queue`. By default ([`Queue::events`]) a full queue makes the
+/// Events wait for a slow client within the bounds of `queue`. By default ([`QueueConfig::events`]) a full queue makes the
 /// senders wait. If one sender serves many clients and must not wait for the slowest, let the queue
 /// [close](crate::WhenFull::Close). That client is cut, reconnects with its [`LastEventId`](super::LastEventId), and
 /// gets the missed events. (A queue that drops events instead leaves a gap that no client can see.)
 ///
 /// ```
 /// use http_body_util::BodyExt;
-/// use tower_transport::{Queue, transport::sse::{Event, event_channel}};
+/// use tower_transport::{QueueConfig, transport::sse::{Event, event_channel}};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_transport::BoxError> {
-/// let (sender, events) = event_channel(Queue::events());
+/// let (sender, events) = event_channel(QueueConfig::events());
 /// let mut body = events.into_response().into_body(); // to hyper or axum
 ///
 /// sender.send(Event::new("one").event("note")?).await?;
@@ -50,13 +50,13 @@ pub type EventSender = Sender<Event, Infallible>;
 ///
 /// When the last sender is dropped, sent events go out and the response ends. When the client is gone, waiting events
 /// are dropped, and every sender is told immediately.
-pub fn event_channel(queue: Queue<Event, Infallible>) -> (EventSender, EventStream<EventReceiver>) {
+pub fn event_channel(queue: QueueConfig<Event, Infallible>) -> (EventSender, EventStream<EventReceiver>) {
     let queue = queue.max_inbox(NonZeroUsize::MIN); // nothing comes in
     let (sender, drain) = pull(queue, "the client is gone: its event stream was dropped");
     (sender, EventStream::new(EventReceiver(drain)))
 }
 
-impl Queue<Event, Infallible> {
+impl QueueConfig<Event, Infallible> {
     /// Creates a queue of server-sent events for [`event_channel`]. It measures their data, types and ids, plus the
     /// size of an [`Event`] itself.
     #[must_use]

@@ -136,7 +136,7 @@ impl<S> EventStream<S> {
     /// ```
     /// use http::HeaderMap;
     /// use tower_transport::{
-    ///     Queue,
+    ///     QueueConfig,
     ///     transport::sse::{Event, EventReceiver, EventSender, EventStream, LastEventId, Replay, event_channel},
     /// };
     ///
@@ -144,7 +144,7 @@ impl<S> EventStream<S> {
     ///
     /// /// For who holds the lock on both.
     /// fn subscribe(headers: &HeaderMap, history: &[(u64, Event)], new: &mut Vec<EventSender>) -> Prices {
-    ///     let (sender, events) = event_channel(Queue::events());
+    ///     let (sender, events) = event_channel(QueueConfig::events());
     ///     new.push(sender);
     ///     let seen = LastEventId::of(headers).and_then(|id| id.parse().ok()).unwrap_or(0);
     ///     let missed: Vec<_> = history.iter().filter(|(id, _)| *id > seen).map(|(_, event)| event.clone()).collect();
@@ -230,11 +230,11 @@ impl<S> fmt::Debug for EventStream<S> {
 
 /// ```
 /// use axum::{Router, routing::get};
-/// use tower_transport::{Queue, transport::sse::{Event, EventReceiver, EventStream, LastEventId, event_channel}};
+/// use tower_transport::{QueueConfig, transport::sse::{Event, EventReceiver, EventStream, LastEventId, event_channel}};
 ///
 /// async fn clock(last: Option<LastEventId>) -> EventStream<EventReceiver> {
 ///     let mut next: u64 = last.and_then(|id| id.parse().ok()).map_or(0, |seen: u64| seen.saturating_add(1));
-///     let (sender, events) = event_channel(Queue::events());
+///     let (sender, events) = event_channel(QueueConfig::events());
 ///     tokio::spawn(async move {
 ///         // Ends when the client is gone.
 ///         while let Ok(event) = Event::new(format!("tick {next}")).id(&next.to_string()) {

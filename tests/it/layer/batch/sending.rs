@@ -297,7 +297,7 @@ async fn a_driver_packs_what_waits_for_it() {
     let (near, mut far) = channel(4);
     let policy = BatchPolicy::new(64, Duration::from_millis(2));
     let near = ServiceBuilder::new().batch(policy).service(near);
-    let (sender, receiver, driver) = near.drive(tower_transport::Queue::messages()).into_parts();
+    let (sender, receiver, driver) = near.drive(tower_transport::QueueConfig::messages()).into_parts();
     let messages: Vec<_> = (0..10).map(|i| text(&i.to_string())).collect();
     for message in &messages {
         sender.send(message.clone()).await.unwrap();

@@ -173,7 +173,7 @@ fn the_close_message_waits_for_room_and_wakes_both_halves() {
 fn a_driver_ends_with_the_error_of_a_lost_context() {
     let (mut near, far) = pair(Deflate::new().keep_context(), Deflate::new());
     put(&mut near, Message::text(chat(1, 1000)));
-    let (_sender, mut receiver, driver) = far.drive(tower_transport::Queue::messages()).into_parts();
+    let (_sender, mut receiver, driver) = far.drive(tower_transport::QueueConfig::messages()).into_parts();
     let (item, _) = block_on(async { futures_util::future::join(receiver.next(), driver).await });
     assert!(item.unwrap().unwrap_err().is_protocol());
 }

@@ -15,7 +15,7 @@ use http::Response;
 use tokio::time::timeout;
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
-    BoxTransport, Channel, Error, Message, Queue, Receiver, Sender, Transport, TransportExt,
+    BoxTransport, Channel, Error, Message, QueueConfig, Receiver, Sender, Transport, TransportExt,
     layer::{
         batch::{BatchLayer, BatchPolicy},
         queue::QueueLayer,
@@ -104,7 +104,7 @@ fn stacks() -> Vec<(&'static str, Slows, BoxTransport<Message>)> {
         let server = Slows::default();
         let stack = server.stack(&layer());
         let stack = match name {
-            "a queue" => stack.layer(QueueLayer::new(Queue::messages())).into_boxed(),
+            "a queue" => stack.layer(QueueLayer::new(QueueConfig::messages())).into_boxed(),
             "a batch" => stack.layer(BatchLayer::new(BatchPolicy::on_flush(16))).into_boxed(),
             "a delayed batch" => {
                 stack.layer(BatchLayer::new(BatchPolicy::new(16, Duration::from_millis(1)))).into_boxed()
@@ -123,7 +123,7 @@ async fn receive(receiver: &mut Receiver<Message>) -> Result<Message, Error> {
 #[tokio::test(start_paused = true)]
 async fn a_driver_goes_on_after_a_loss_and_tells_the_receiver_what_was_lost() {
     for (name, server, transport) in stacks() {
-        let (mut sender, mut receiver, driver) = transport.drive(Queue::messages()).into_parts();
+        let (mut sender, mut receiver, driver) = transport.drive(QueueConfig::messages()).into_parts();
         let driver = tokio::spawn(driver);
         drop(server.lose(&mut sender).await);
         let error = receive(&mut receiver).await.unwrap_err();
@@ -143,7 +143,7 @@ async fn a_driver_goes_on_after_a_loss_and_tells_the_receiver_what_was_lost() {
 #[tokio::test(start_paused = true)]
 async fn a_flush_of_a_driven_transport_tells_a_loss_once() {
     for (name, server, transport) in stacks() {
-        let (mut sender, mut receiver, driver) = transport.drive(Queue::messages()).into_parts();
+        let (mut sender, mut receiver, driver) = transport.drive(QueueConfig::messages()).into_parts();
         tokio::spawn(driver);
         let mut other = sender.clone();
         drop(server.lose(&mut sender).await);
@@ -161,7 +161,7 @@ async fn a_flush_of_a_driven_transport_tells_a_loss_once() {
 #[tokio::test(start_paused = true)]
 async fn a_driver_that_closes_while_messages_are_lost_still_closes() {
     let server = Slows::default();
-    let (mut sender, mut receiver, driver) = server.stack(&layer()).drive(Queue::messages()).into_parts();
+    let (mut sender, mut receiver, driver) = server.stack(&layer()).drive(QueueConfig::messages()).into_parts();
     let driver = tokio::spawn(driver);
     let peer = server.lose(&mut sender).await;
     drop((sender, peer));

@@ -9,7 +9,7 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::time::{Instant, timeout};
 use tower::Layer;
 use tower_transport::{
-    Error, Message, Queue, Receiver, Sender, TransportExt,
+    Error, Message, QueueConfig, Receiver, Sender, TransportExt,
     layer::reconnect::{Keep, ReconnectHandle, State, States, WhenLost},
     test_util::WakeCount,
 };
@@ -106,7 +106,7 @@ async fn the_first_transport_of_a_layer_has_the_layers_handle_and_the_second_one
 fn driven(server: &Server) -> (ReconnectHandle, Sender<Message>, Receiver<Message>) {
     let transport = layer().when_lost(WhenLost::Keep(Keep::messages())).layer(server.clone());
     let handle = transport.handle();
-    let (sender, receiver, driver) = transport.drive(Queue::messages()).into_parts();
+    let (sender, receiver, driver) = transport.drive(QueueConfig::messages()).into_parts();
     tokio::spawn(driver);
     (handle, sender, receiver)
 }

@@ -15,7 +15,7 @@ use http::Response;
 use tokio::time::{Instant, timeout};
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
-    Channel, Error, Message, Queue, Transport, TransportExt,
+    Channel, Error, Message, QueueConfig, Transport, TransportExt,
     layer::reconnect::{Backoff, Class, Keep, ReconnectLayer, State, WhenLost},
     test_util::fault::Fault,
 };
@@ -151,7 +151,7 @@ async fn a_kept_message_that_ends_each_connection_ends_the_transport_with_the_ca
     server.is_held.store(true, SeqCst);
     let layer = layer().when_lost(keep());
     let handle = layer.handle();
-    let (sender, mut receiver, driver) = server.stack(&layer).drive(Queue::messages()).into_parts();
+    let (sender, mut receiver, driver) = server.stack(&layer).drive(QueueConfig::messages()).into_parts();
     let driver = tokio::spawn(driver);
     sender.send("poison".into()).await.unwrap();
     let peers = server.server.clone();

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tower::ServiceBuilder;
 use tower_transport::{
-    Message, Queue, TransportExt,
+    Message, QueueConfig, TransportExt,
     layer::reconnect::{Backoff, Keep, ReconnectLayer, WhenLost},
     transport::websocket::WebSocketConnector,
 };
@@ -54,7 +54,7 @@ async fn messages_go_on_when_a_server_is_killed_and_comes_back() {
         .on_connect(|_| vec![Message::text("subscribe")]);
     let handle = layer.handle();
     let transport = ServiceBuilder::new().layer(layer).service(WebSocketConnector::new());
-    let (sender, mut receiver, driver) = transport.drive(Queue::messages()).into_parts();
+    let (sender, mut receiver, driver) = transport.drive(QueueConfig::messages()).into_parts();
     let driver = tokio::spawn(driver);
 
     for round in 0..5 {
@@ -114,7 +114,7 @@ impl Documented {
             let mut stopped = stopped.clone();
             async move {
                 let socket = socket.layer(CodecLayer::new(JsonCodec::<u32>::new()));
-                let (sender, mut receiver, driver) = socket.drive(Queue::values()).into_parts();
+                let (sender, mut receiver, driver) = socket.drive(QueueConfig::values()).into_parts();
                 let driver = tokio::spawn(driver);
                 let echo = async {
                     while let Some(Ok(number)) = receiver.receive().await {
@@ -159,7 +159,7 @@ async fn the_documented_client_survives_rolling_restarts_of_the_documented_serve
         .codec(JsonCodec::<u32>::new())
         .reconnect(format!("ws://{address}/"), Backoff::exponential())
         .service(WebSocketConnector::new());
-    let (sender, mut receiver, driver) = transport.drive(Queue::values()).into_parts();
+    let (sender, mut receiver, driver) = transport.drive(QueueConfig::values()).into_parts();
     let driver = tokio::spawn(driver);
     for number in 0..4 {
         // A message that is sent into a connection about to end may be lost.

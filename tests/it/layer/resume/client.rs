@@ -12,7 +12,7 @@ use std::{
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
-    CloseCode, CloseFrame, Error, Limits, Message, Queue, TransportExt, channel,
+    CloseCode, CloseFrame, Error, Limits, Message, QueueConfig, TransportExt, channel,
     layer::{
         batch::{BatchLayer, BatchPolicy},
         reconnect::{Backoff, Keep, ReconnectHandle, ReconnectLayer, WhenLost},
@@ -172,7 +172,7 @@ async fn under_a_reconnect_layer_and_a_driver_the_losses_of_a_session_are_report
     let mut world = world(ResumeLayer::new(), SessionStore::new());
     let transport = ReconnectLayer::new("ws://x/", Backoff::fixed(Duration::from_secs(1))).layer(world.client);
     let handle = transport.handle();
-    let (mut sender, mut receiver, driver) = transport.drive(Queue::messages()).into_parts();
+    let (mut sender, mut receiver, driver) = transport.drive(QueueConfig::messages()).into_parts();
     tokio::spawn(driver);
     for number in 0..3 {
         sender.send(message(number)).await.unwrap();
@@ -340,7 +340,7 @@ async fn messages_that_the_failed_close_of_a_driven_transport_leaves_unacknowled
     let mut world = world(ResumeLayer::new(), SessionStore::new());
     let transport = ReconnectLayer::new("ws://x/", Backoff::fixed(Duration::from_secs(1))).layer(world.client);
     let handle = transport.handle();
-    let (mut sender, receiver, driver) = transport.drive(Queue::messages()).into_parts();
+    let (mut sender, receiver, driver) = transport.drive(QueueConfig::messages()).into_parts();
     let driver = tokio::spawn(driver);
     for number in 0..3 {
         sender.send(message(number)).await.unwrap();
@@ -365,7 +365,7 @@ async fn messages_of_a_websocket_whose_close_is_not_answered_are_counted() {
     }));
     let transport = ReconnectLayer::new("ws://x/", Backoff::fixed(Duration::from_secs(1))).layer(client);
     let handle = transport.handle();
-    let (mut sender, receiver, driver) = transport.drive(Queue::messages()).into_parts();
+    let (mut sender, receiver, driver) = transport.drive(QueueConfig::messages()).into_parts();
     let driver = tokio::spawn(driver);
     let Ok(Accepted::New(session)) = SessionStore::new().accept(accepted.recv().await.unwrap()).await else {
         panic!("it is the first connection");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower_transport::{
-    Message, Queue, TransportExt,
+    Message, QueueConfig, TransportExt,
     layer::resume::{ResumeLayer, SessionStore},
 };
 
@@ -24,7 +24,7 @@ async fn an_echo_that_reads_only_when_it_has_written_does_not_wait_forever() {
                 session.send(message).await.unwrap();
             }
         });
-        let (sender, mut receiver, driver) = near.drive(Queue::messages()).into_parts();
+        let (sender, mut receiver, driver) = near.drive(QueueConfig::messages()).into_parts();
         tokio::spawn(driver);
         tokio::spawn(async move {
             for number in 0..MANY {
@@ -47,8 +47,8 @@ async fn an_echo_that_reads_only_when_it_has_written_does_not_wait_forever() {
 async fn two_driven_ends_do_not_wait_for_each_other_either() {
     let mut world = world(ResumeLayer::new(), SessionStore::new());
     let (near, session) = world.open().await;
-    let (back, mut there, far_driver) = session.drive(Queue::messages()).into_parts();
-    let (sender, mut receiver, driver) = near.drive(Queue::messages()).into_parts();
+    let (back, mut there, far_driver) = session.drive(QueueConfig::messages()).into_parts();
+    let (sender, mut receiver, driver) = near.drive(QueueConfig::messages()).into_parts();
     tokio::spawn(far_driver);
     tokio::spawn(driver);
     tokio::spawn(async move {
@@ -126,8 +126,8 @@ async fn messages_that_end_like_a_mark_both_ways_at_once_fill_no_window_by_drift
     let store = SessionStore::new().replay_bytes(65_536);
     let mut world = world(ResumeLayer::new().replay_bytes(65_536), store);
     let (near, session) = world.open().await;
-    let (near, near_inbox, near_driver) = near.drive(Queue::messages()).into_parts();
-    let (far, far_inbox, far_driver) = session.drive(Queue::messages()).into_parts();
+    let (near, near_inbox, near_driver) = near.drive(QueueConfig::messages()).into_parts();
+    let (far, far_inbox, far_driver) = session.drive(QueueConfig::messages()).into_parts();
     tokio::spawn(near_driver);
     tokio::spawn(far_driver);
     let mut inboxes = Vec::new();

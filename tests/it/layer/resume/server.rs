@@ -5,7 +5,7 @@ use std::{error::Error as _, task::Context, time::Duration};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tower::Layer;
 use tower_transport::{
-    CloseCode, CloseFrame, Error, Message, Queue, TransportExt, channel,
+    CloseCode, CloseFrame, Error, Message, QueueConfig, TransportExt, channel,
     layer::resume::{Accepted, ResumeHandle, ResumeLayer, SessionStore, Verdict},
     service::Server,
     test_util::fault::{Direction, Faults},
@@ -83,7 +83,7 @@ async fn a_close_while_the_client_is_away_waits_until_it_has_all() {
 /// Drives a session and sends a message while its client is away. Returns the driver of the closing session.
 async fn driven_and_left(world: &mut World) -> tokio::task::JoinHandle<Result<(), Error>> {
     let (near, session) = world.open().await;
-    let (sender, _receiver, driver) = session.drive(Queue::messages()).into_parts();
+    let (sender, _receiver, driver) = session.drive(QueueConfig::messages()).into_parts();
     let driver = tokio::spawn(driver);
     tokio::task::yield_now().await;
     drop(near);
@@ -109,7 +109,7 @@ async fn a_driven_session_that_closes_while_its_client_is_away_keeps_its_last_me
 /// A closing session whose client has vanished without a word: more waits for it than the connection holds.
 async fn closes_half_open(world: &mut World) -> (Near, tokio::task::JoinHandle<Result<(), Error>>) {
     let (mut near, session) = world.open().await;
-    let (sender, _receiver, driver) = session.drive(Queue::messages()).into_parts();
+    let (sender, _receiver, driver) = session.drive(QueueConfig::messages()).into_parts();
     let driver = tokio::spawn(driver);
     for number in 0..100 {
         sender.send(message(number)).await.unwrap();
@@ -126,7 +126,7 @@ async fn a_closing_session_whose_client_vanished_without_a_word_waits_for_it_as_
     let (vanished, driver) = closes_half_open(&mut world).await;
     let before = tokio::time::Instant::now();
     assert!(driver.await.unwrap().unwrap_err().is_timeout());
-    assert_eq!(before.elapsed().as_secs(), 10, "Queue::close_within");
+    assert_eq!(before.elapsed().as_secs(), 10, "QueueConfig::close_within");
     assert!(world.server.store.is_empty());
     drop(vanished);
 
@@ -201,7 +201,7 @@ async fn the_older_connection_is_told_that_a_newer_one_has_the_session() {
     forward.send(incoming.recv().await.unwrap()).unwrap();
     let ((mut older, _), mut client) = first.await.unwrap();
     let session = server.sessions.recv().await.unwrap();
-    let (sender, _receiver, driver) = session.drive(Queue::messages()).into_parts();
+    let (sender, _receiver, driver) = session.drive(QueueConfig::messages()).into_parts();
     tokio::spawn(driver);
 
     // The client's own fence holds its older transport back; what the server says is on the channel all the same.

@@ -6,14 +6,14 @@ use futures_util::{FutureExt, SinkExt, StreamExt, stream};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep};
 use tower_transport::{
-    CloseCode, CloseFrame, Queue, WhenFull,
+    CloseCode, CloseFrame, QueueConfig, WhenFull,
     transport::sse::{Event, event_channel},
 };
 
 use super::{frame, is_silent, text};
 
-fn places(places: usize) -> Queue<Event, Infallible> {
-    Queue::events().max_messages(NonZeroUsize::new(places).unwrap())
+fn places(places: usize) -> QueueConfig<Event, Infallible> {
+    QueueConfig::events().max_messages(NonZeroUsize::new(places).unwrap())
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn senders_wait_while_nobody_reads_and_go_on_once_somebody_does() {
 
 #[tokio::test]
 async fn bytes_are_counted_too() {
-    let queue = Queue::events().max_bytes(NonZeroUsize::new(1000).unwrap());
+    let queue = QueueConfig::events().max_bytes(NonZeroUsize::new(1000).unwrap());
     let (sender, _body) = event_channel(queue);
     sender.send(Event::new("x".repeat(1000))).now_or_never().unwrap().unwrap();
     assert!(sender.queued_bytes() >= 1000);
@@ -45,7 +45,7 @@ async fn bytes_are_counted_too() {
 
 #[tokio::test]
 async fn an_empty_event_is_not_free() {
-    let (sender, _body) = event_channel(Queue::events().max_bytes(NonZeroUsize::new(1000).unwrap()));
+    let (sender, _body) = event_channel(QueueConfig::events().max_bytes(NonZeroUsize::new(1000).unwrap()));
     let sent = (0..1000).take_while(|_| sender.send(Event::new("")).now_or_never().is_some()).count();
     assert!((5..100).contains(&sent), "{sent}");
 }
@@ -69,7 +69,7 @@ async fn every_sender_learns_at_once_that_the_client_is_gone() {
 
 #[tokio::test]
 async fn who_stops_waiting_for_the_end_is_forgotten() {
-    let (sender, body) = event_channel(Queue::events());
+    let (sender, body) = event_channel(QueueConfig::events());
     for _ in 0..3 {
         assert!(sender.closed().now_or_never().is_none());
     }
@@ -83,7 +83,7 @@ async fn who_stops_waiting_for_the_end_is_forgotten() {
 
 #[tokio::test]
 async fn when_the_last_sender_is_gone_what_was_sent_goes_out_and_the_body_ends() {
-    let (sender, mut body) = event_channel(Queue::events());
+    let (sender, mut body) = event_channel(QueueConfig::events());
     let other = sender.clone();
     sender.send(Event::new("a")).await.unwrap();
     drop(sender);
@@ -97,7 +97,7 @@ async fn when_the_last_sender_is_gone_what_was_sent_goes_out_and_the_body_ends()
 
 #[tokio::test]
 async fn a_flush_waits_until_the_frame_is_with_the_server() {
-    let (mut sender, mut body) = event_channel(Queue::events());
+    let (mut sender, mut body) = event_channel(QueueConfig::events());
     sender.send(Event::new("a")).await.unwrap();
     assert!(sender.flush().now_or_never().is_none());
     assert_eq!(text(&mut body), "data: a\n\n");
@@ -142,7 +142,7 @@ fn restart() -> CloseFrame {
 
 #[tokio::test(start_paused = true)]
 async fn a_close_whose_client_never_reads_is_given_up_in_time_and_the_body_fails() {
-    let (sender, mut body) = event_channel(Queue::events());
+    let (sender, mut body) = event_channel(QueueConfig::events());
     let other = sender.clone();
     for data in ["a", "b", "c"] {
         sender.send(Event::new(data)).await.unwrap();
@@ -161,7 +161,7 @@ async fn a_close_whose_client_never_reads_is_given_up_in_time_and_the_body_fails
 
 #[tokio::test(start_paused = true)]
 async fn each_event_that_the_client_takes_during_a_close_is_progress() {
-    let (sender, mut body) = event_channel(Queue::events().close_within(Duration::from_secs(3)));
+    let (sender, mut body) = event_channel(QueueConfig::events().close_within(Duration::from_secs(3)));
     // Each is a frame of its own.
     for _ in 0..8 {
         sender.send(Event::new("x".repeat(20_000))).await.unwrap();

@@ -15,7 +15,7 @@ use hyper_util::{
 use support::within;
 use tokio::{net::TcpListener, sync::mpsc};
 use tower_transport::{
-    Error, Queue,
+    Error, QueueConfig,
     transport::sse::{Event, EventReceiver, EventSender, EventStream, LastEventId, event_channel},
 };
 
@@ -30,7 +30,7 @@ async fn bare_hyper() -> (String, mpsc::Receiver<EventSender>) {
         while let Ok((tcp, _)) = listener.accept().await {
             let opened = opened.clone();
             let service = service_fn(move |_| {
-                let (sender, events) = event_channel(Queue::events());
+                let (sender, events) = event_channel(QueueConfig::events());
                 opened.try_send(sender).unwrap();
                 async { Ok::<_, Infallible>(events.into_response()) }
             });
@@ -159,7 +159,7 @@ async fn axum(app: Router) -> String {
 #[tokio::test]
 async fn an_axum_handler_takes_the_last_event_id_and_returns_the_stream() {
     async fn handler(last: Option<LastEventId>) -> EventStream<EventReceiver> {
-        let (sender, events) = event_channel(Queue::events());
+        let (sender, events) = event_channel(QueueConfig::events());
         sender.send(Event::new(format!("{:?}", last.as_deref()))).await.unwrap();
         events
     }
