@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::{
     Reason, TransportKind,
     endpoints::Endpoint,
-    memory::{Last, Memory},
+    memory::{LastOutcome, Memory},
 };
 use crate::stack::hello::SUBPROTOCOL;
 
@@ -65,8 +65,8 @@ impl TransportCapabilities {
             }
             match memory.last(origin, kind, now) {
                 None => Standing::Untried,
-                Some(Last::Worked(ago)) => Standing::Worked { ago },
-                Some(Last::Failed(reason, ago)) => Standing::Failed { reason, ago },
+                Some(LastOutcome::Worked(ago)) => Standing::Worked { ago },
+                Some(LastOutcome::Failed(reason, ago)) => Standing::Failed { reason, ago },
             }
         });
         Self { standings, subprotocol: memory.subprotocol(origin) }

@@ -1,5 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
+use metrics::Label;
+
 use super::{Reason, TransportKind};
 use crate::{
     Error,
@@ -120,25 +122,16 @@ impl Decided {
                 event!(debug, network.protocol.name = %kind, %reason, %error, ?after, "stopped");
             }
             Decision::Connected { kind, after } => {
-                let labels = [
-                    ("name", name.to_string()),
-                    ("role", "client".into()),
-                    ("network.protocol.name", kind.as_str().into()),
-                ];
-                metrics::counter!(CONNECTS, &labels).increment(1);
-                metrics::histogram!(CONNECT_SECONDS, &labels).record(after.as_secs_f64());
+                let labels = labels(name, *kind);
+                metrics::counter!(CONNECTS, labels.clone()).increment(1);
+                metrics::histogram!(CONNECT_SECONDS, labels).record(after.as_secs_f64());
                 event!(debug, network.protocol.name = %kind, ?after, "connected");
             }
             Decision::Failed { error, after } => {
                 event!(debug, %error, ?after, "failed")
             }
             Decision::LostMidSession { kind, error } => {
-                let labels = [
-                    ("name", name.to_string()),
-                    ("role", "client".into()),
-                    ("network.protocol.name", kind.as_str().into()),
-                ];
-                metrics::counter!(PATHS_LOST, &labels).increment(1);
+                metrics::counter!(PATHS_LOST, labels(name, *kind)).increment(1);
                 event!(warn, network.protocol.name = %kind, %error, "the path went dead");
             }
             Decision::Missed { .. } => {}
@@ -146,12 +139,16 @@ impl Decided {
     }
 }
 
+fn labels(name: &Arc<str>, kind: TransportKind) -> Vec<Label> {
+    vec![
+        Label::new("name", name.to_string()),
+        Label::new("role", "client"),
+        Label::new("network.protocol.name", kind.as_str()),
+    ]
+}
+
 fn fell_back(name: &Arc<str>, kind: TransportKind, reason: Reason) {
-    let labels = [
-        ("name", name.to_string()),
-        ("role", "client".into()),
-        ("network.protocol.name", kind.as_str().into()),
-        ("reason", reason.as_str().into()),
-    ];
-    metrics::counter!(FALLBACKS, &labels).increment(1);
+    let mut labels = labels(name, kind);
+    labels.push(Label::new("reason", reason.as_str()));
+    metrics::counter!(FALLBACKS, labels).increment(1);
 }

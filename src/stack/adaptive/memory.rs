@@ -11,14 +11,14 @@ pub(super) struct Memory {
     ttl: Duration,
     /// The number of origins that are remembered. At the limit, the least recently seen origin is evicted.
     most: usize,
-    origins: HashMap<Arc<str>, Known>,
+    origins: HashMap<Arc<str>, KnownOrigin>,
 }
 
 /// Everything that is known about one origin.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Known {
+pub(super) struct KnownOrigin {
     worked: Option<Worked>,
-    kinds: [Of; 3],
+    kinds: [Observed; 3],
     subprotocol: Option<Arc<str>>,
     heard: Duration,
 }
@@ -32,7 +32,7 @@ struct Worked {
 
 /// Everything that is known about one transport of an origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Of {
+struct Observed {
     worked: Option<Duration>,
     failed: Option<(Reason, Duration)>,
     lost: Option<Duration>,
@@ -48,7 +48,7 @@ pub(super) struct Order {
 
 /// The last observation of a transport, and its age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Last {
+pub(super) enum LastOutcome {
     Worked(Duration),
     Failed(Reason, Duration),
 }
@@ -105,12 +105,14 @@ impl Memory {
     }
 
     /// Returns the last observation of a transport and its age.
-    pub(super) fn last(&self, origin: &str, kind: TransportKind, now: Duration) -> Option<Last> {
+    pub(super) fn last(&self, origin: &str, kind: TransportKind, now: Duration) -> Option<LastOutcome> {
         let of = self.origins.get(origin)?.of(kind);
         match (of.worked, of.failed) {
-            (Some(worked), Some((_, failed))) if worked > failed => Some(Last::Worked(now.saturating_sub(worked))),
-            (_, Some((reason, failed))) => Some(Last::Failed(reason, now.saturating_sub(failed))),
-            (Some(worked), None) => Some(Last::Worked(now.saturating_sub(worked))),
+            (Some(worked), Some((_, failed))) if worked > failed => {
+                Some(LastOutcome::Worked(now.saturating_sub(worked)))
+            }
+            (_, Some((reason, failed))) => Some(LastOutcome::Failed(reason, now.saturating_sub(failed))),
+            (Some(worked), None) => Some(LastOutcome::Worked(now.saturating_sub(worked))),
             (None, None) => None,
         }
     }
@@ -140,7 +142,7 @@ impl Memory {
         self.is_recent(now.saturating_sub(at))
     }
 
-    fn known(&mut self, origin: &Arc<str>, now: Duration) -> &mut Known {
+    fn known(&mut self, origin: &Arc<str>, now: Duration) -> &mut KnownOrigin {
         if !self.origins.contains_key(origin) && self.origins.len() >= self.most {
             let oldest = self.origins.iter().min_by_key(|(_, known)| known.heard).map(|(origin, _)| origin.clone());
             oldest.map(|oldest| self.origins.remove(&oldest));
@@ -151,12 +153,12 @@ impl Memory {
     }
 }
 
-impl Known {
-    fn of(&self, kind: TransportKind) -> Of {
+impl KnownOrigin {
+    fn of(&self, kind: TransportKind) -> Observed {
         self.kinds.get(kind.index()).copied().unwrap_or_default()
     }
 
-    fn of_mut(&mut self, kind: TransportKind) -> &mut Of {
+    fn of_mut(&mut self, kind: TransportKind) -> &mut Observed {
         let [webtransport, websocket, sse] = &mut self.kinds;
         match kind {
             TransportKind::WebTransport => webtransport,

@@ -13,7 +13,7 @@ use super::{
     Decision, Reason, TransportKind,
     attempt::Attempt,
     endpoints::Endpoint,
-    memory::Last,
+    memory::LastOutcome,
     plan::Plan,
     policy::{Diagnosis, Effect, Scope, diagnose, objects, weight},
 };
@@ -141,13 +141,13 @@ impl<D: Dial> Race<D> {
         let Attempt { observations, origin, .. } = &self.attempt;
         let (memory, now) = (observations.memory(), observations.now());
         match memory.last(origin, TransportKind::WebTransport, now) {
-            Some(Last::Failed(Reason::PathDead | Reason::UdpBlocked, ago)) if memory.is_recent(ago) => SILENCE.1,
+            Some(LastOutcome::Failed(Reason::PathDead | Reason::UdpBlocked, ago)) if memory.is_recent(ago) => SILENCE.1,
             _ => SILENCE.0,
         }
     }
 
     /// Handles the timer: starts the next transport or gives up on UDP.
-    fn rang(&mut self) {
+    fn timer_fired(&mut self) {
         if self.plan.has_more() {
             self.wants_more = true;
         } else if let Some((kind, _)) = self.running.pop() {
@@ -165,7 +165,7 @@ impl<D: Dial> Race<D> {
         self.attempt.report(Decision::Connected { kind, after: self.attempt.age() });
     }
 
-    fn lost(&mut self) -> Error {
+    fn fail(&mut self) -> Error {
         let error = std::mem::take(&mut self.failures).into_error();
         self.attempt.report(Decision::Failed { error: error.clone(), after: self.attempt.age() });
         error
@@ -200,11 +200,11 @@ impl<D: Dial + Unpin> Future for Race<D> {
                 }
                 Poll::Ready((kind, Err(error))) => this.failed(kind, error),
                 // Nothing runs and nothing is left to start, so nothing would wake this future.
-                Poll::Pending if this.plan.is_over() => return Poll::Ready(Err(this.lost())),
+                Poll::Pending if this.plan.is_over() => return Poll::Ready(Err(this.fail())),
                 Poll::Pending => {
                     // After the transports: one that is ready at the same moment wins over the start of another.
                     std::task::ready!(this.timer.poll(cx));
-                    this.rang();
+                    this.timer_fired();
                 }
             }
         }

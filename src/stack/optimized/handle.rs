@@ -19,9 +19,9 @@ use crate::{
 
 /// The agreement with the peer of the latest connection.
 #[derive(Clone, Default)]
-pub(super) struct Status(Arc<Latest>);
+pub(super) struct Status(Arc<LatestConnection>);
 
-struct Latest {
+struct LatestConnection {
     capabilities: AtomicU32,
     /// The largest message that the peer accepts.
     max_message: AtomicU32,
@@ -29,7 +29,7 @@ struct Latest {
     heartbeat: Mutex<Option<heartbeat::Monitor>>,
 }
 
-impl Default for Latest {
+impl Default for LatestConnection {
     fn default() -> Self {
         Self { capabilities: AtomicU32::new(0), max_message: AtomicU32::new(u32::MAX), heartbeat: Mutex::new(None) }
     }

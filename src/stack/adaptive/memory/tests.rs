@@ -62,12 +62,12 @@ fn what_was_seen_last_is_told() {
     let (mut memory, origin) = memory();
     assert_eq!(memory.last(&origin, WebSocket, at(0)), None);
     memory.failed(&origin, WebSocket, Reason::UpgradeRefused, at(1));
-    assert_eq!(memory.last(&origin, WebSocket, at(3)), Some(Last::Failed(Reason::UpgradeRefused, at(2))));
+    assert_eq!(memory.last(&origin, WebSocket, at(3)), Some(LastOutcome::Failed(Reason::UpgradeRefused, at(2))));
     memory.worked(&origin, WebSocket, Some("v1"), at(4));
-    assert_eq!(memory.last(&origin, WebSocket, at(4)), Some(Last::Worked(at(0))));
+    assert_eq!(memory.last(&origin, WebSocket, at(4)), Some(LastOutcome::Worked(at(0))));
     assert_eq!(memory.subprotocol(&origin).as_deref(), Some("v1"));
     memory.lost(&origin, WebSocket, at(5));
-    assert_eq!(memory.last(&origin, WebSocket, at(6)), Some(Last::Failed(Reason::PathDead, at(1))));
+    assert_eq!(memory.last(&origin, WebSocket, at(6)), Some(LastOutcome::Failed(Reason::PathDead, at(1))));
 }
 
 #[test]

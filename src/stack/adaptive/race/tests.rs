@@ -358,7 +358,7 @@ async fn a_path_that_went_dead_in_a_session_is_tried_last_and_recorded_once() {
     races.set(Sse, 1, Err(status(502)));
     assert_eq!(races.connect().await.unwrap(), WebTransport, "last is not never");
     let seen = races.observations.memory().last("https://example.com:443", WebSocket, races.observations.now());
-    assert!(matches!(seen, Some(Last::Failed(Reason::UpgradeRefused, _))), "{seen:?}");
+    assert!(matches!(seen, Some(LastOutcome::Failed(Reason::UpgradeRefused, _))), "{seen:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use crate::{
     transport::drain::{self, Attended, Drain},
 };
 
-pub(super) struct Live {
+pub(super) struct LiveSessions {
     counts: Mutex<Counts>,
     /// The acceptor's drain, which waits for all live sessions and cuts them.
     drain: Drain,
@@ -24,20 +24,20 @@ struct Counts {
     sessions: usize,
 }
 
-impl Live {
+impl LiveSessions {
     pub(super) fn new(drain: Drain) -> Self {
         Self { counts: Mutex::default(), drain }
     }
 
     /// Returns a seat for a handshake, unless `most` are taken.
-    pub(super) fn enter(self: &Arc<Self>, most: usize) -> Option<Seat> {
+    pub(super) fn enter(self: &Arc<Self>, most: usize) -> Option<SessionSeat> {
         let mut counts = self.lock();
         if counts.handshakes >= most {
             return None;
         }
         counts.handshakes += 1;
         drop(counts);
-        Some(Seat { live: self.clone(), is_session: false, held: self.drain.enter() })
+        Some(SessionSeat { live: self.clone(), is_session: false, held: self.drain.enter() })
     }
 
     pub(super) fn sessions(&self) -> usize {
@@ -66,22 +66,22 @@ impl Live {
     }
 }
 
-impl fmt::Debug for Live {
+impl fmt::Debug for LiveSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = *self.lock();
-        f.debug_struct("Live").field("counts", &counts).finish_non_exhaustive()
+        f.debug_struct("LiveSessions").field("counts", &counts).finish_non_exhaustive()
     }
 }
 
 /// A seat among the live sessions and handshakes, which is freed on drop.
 #[derive(Debug)]
-pub(super) struct Seat {
-    live: Arc<Live>,
+pub(super) struct SessionSeat {
+    live: Arc<LiveSessions>,
     is_session: bool,
     held: Arc<drain::Seat>,
 }
 
-impl Seat {
+impl SessionSeat {
     /// Turns the handshake into a session. Returns `false` if there are already `most` sessions.
     pub(super) fn begin(&mut self, most: usize) -> bool {
         let mut counts = self.live.lock();
@@ -107,7 +107,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for SessionSeat {
     fn drop(&mut self) {
         let mut counts = self.live.lock();
         if self.is_session {
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn there_are_so_many_seats_and_each_is_free_again() {
-        let live = Arc::new(Live::new(Drain::new()));
+        let live = Arc::new(LiveSessions::new(Drain::new()));
         let (first, _second) = (live.enter(2).unwrap(), live.enter(2).unwrap());
         assert!(live.enter(2).is_none());
         drop(first);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_session_makes_room_for_another_handshake() {
-        let live = Arc::new(Live::new(Drain::new()));
+        let live = Arc::new(LiveSessions::new(Drain::new()));
         let mut first = live.enter(1).unwrap();
         assert!(first.begin(1));
         let mut second = live.enter(1).unwrap();
@@ -149,14 +149,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_drain_waits_for_the_last_and_not_for_ever() {
         let second = Duration::from_secs(1);
-        let live = Arc::new(Live::new(Drain::new()));
+        let live = Arc::new(LiveSessions::new(Drain::new()));
         live.drain(second).await.unwrap();
 
-        let run = |live: &Arc<Live>, time: Duration| {
+        let run = |live: &Arc<LiveSessions>, time: Duration| {
             let mut seat = live.enter(9).unwrap();
             assert!(seat.begin(9));
             tokio::spawn(async move {
-                let session = async |seat: Seat| {
+                let session = async |seat: SessionSeat| {
                     tokio::time::sleep(time).await;
                     drop(seat);
                 };

@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use super::{
     guard::{Admitting, Verdict},
-    live::Seat,
+    live::SessionSeat,
     sessions::{Opening, Sessions},
 };
 use crate::{
@@ -114,12 +114,12 @@ impl<B: Body> Service<Request<B>> for SessionService {
                 return SessionFuture::ready(refuse(reason));
             }
         };
-        let rest = Rest { sessions: self.sessions.clone(), kind, seat, body };
+        let request = SeatedRequest { sessions: self.sessions.clone(), kind, seat, body };
         match &self.sessions.guard {
             Some(guard) if begins => {
-                SessionFuture::new(Step::Guard { admitting: guard.check(parts), rest: Some(rest) })
+                SessionFuture::new(Step::Guard { admitting: guard.check(parts), request: Some(request) })
             }
-            _ => SessionFuture::new(rest.begin(parts, HeaderMap::new())),
+            _ => SessionFuture::new(request.begin(parts, HeaderMap::new())),
         }
     }
 }
@@ -143,17 +143,17 @@ pin_project! {
     #[project = StepProj]
     enum Step<B> {
         Ready { response: Option<Response<SessionBody>> },
-        Guard { #[pin] admitting: Admitting, rest: Option<Rest<B>> },
+        Guard { #[pin] admitting: Admitting, request: Option<SeatedRequest<B>> },
         Sse { #[pin] answer: SseDuplexAnswer<B>, headers: HeaderMap },
     }
 }
 
 /// The remaining steps for a request that the guard admits.
-struct Rest<B> {
+struct SeatedRequest<B> {
     sessions: Arc<Sessions>,
     kind: TransportKind,
     /// The seat of a request that may begin a session. A guard does not get it, because a guard may drop the request.
-    seat: Option<Seat>,
+    seat: Option<SessionSeat>,
     body: B,
 }
 
@@ -167,7 +167,7 @@ impl<B> SessionFuture<B> {
     }
 }
 
-impl<B: Body> Rest<B> {
+impl<B: Body> SeatedRequest<B> {
     /// Lets the transport answer, and adds `headers` to the response.
     fn begin(self, mut parts: request::Parts, headers: HeaderMap) -> Step<B> {
         if let Some(seat) = self.seat {
@@ -206,11 +206,11 @@ impl<B: Body> Future for SessionFuture<B> {
                     response.headers_mut().extend(std::mem::take(headers));
                     return Poll::Ready(Ok(response.map(SessionBody::from)));
                 }
-                StepProj::Guard { admitting, rest } => {
+                StepProj::Guard { admitting, request } => {
                     let verdict = Verdict::of(ready!(admitting.poll(cx)));
-                    let Some(rest) = rest.take() else { return Poll::Pending };
+                    let Some(request) = request.take() else { return Poll::Pending };
                     match verdict {
-                        Verdict::Admitted(parts, headers) => rest.begin(*parts, headers),
+                        Verdict::Admitted(parts, headers) => request.begin(*parts, headers),
                         Verdict::Refused(status, headers) => {
                             log::not_admitted(status);
                             let mut response = Response::new(SessionBody::default());

@@ -8,9 +8,9 @@ use tower_service::Service;
 use super::{
     Admission, Admit, SessionService,
     guard::{Guard, Verdict},
-    live::{Live, Seat},
+    live::{LiveSessions, SessionSeat},
     service::Serves,
-    sessions::{self, Begun, Origins, Sessions, SseHandler, WebSocketHandler, run},
+    sessions::{self, BegunSession, Origins, Sessions, SseHandler, WebSocketHandler, run},
 };
 use crate::{
     BoxError, CloseCode, CloseFrame, Error, Limits, log, rt,
@@ -62,7 +62,7 @@ impl SessionServer {
         let web_socket = WebSocketService::new(sessions::web_socket as WebSocketHandler);
         let sse = SseDuplexServer::new(sessions::sse as SseHandler);
         // The acceptor's drain: one close ends its sessions and the handshakes of all three transports.
-        let live = Arc::new(Live::new(acceptor.drain().clone()));
+        let live = Arc::new(LiveSessions::new(acceptor.drain().clone()));
         let sessions = Sessions {
             acceptor,
             handler: Arc::new(move |session, parts| -> Handled { Box::pin(handler.clone()(session, parts)) }),
@@ -344,7 +344,7 @@ async fn refuse(incoming: Incoming, status: StatusCode) {
 
 impl Sessions {
     /// Calls the guard, as for a request over HTTP.
-    async fn admit(self: Arc<Self>, mut incoming: Incoming, seat: Seat) -> Option<Begun> {
+    async fn admit(self: Arc<Self>, mut incoming: Incoming, seat: SessionSeat) -> Option<BegunSession> {
         // Moved out without a copy: the guard takes the parts by value.
         let empty = http::Request::new(()).into_parts().0;
         let mut parts = std::mem::replace(incoming.parts_mut(), empty);

@@ -11,7 +11,7 @@ use http::{HeaderValue, request};
 
 use super::{
     guard::Guard,
-    live::{Live, Seat},
+    live::{LiveSessions, SessionSeat},
 };
 use crate::{
     CloseCode, CloseFrame, Message, TransportExt, log, rt,
@@ -49,7 +49,7 @@ pub(super) struct Sessions {
     pub(super) web_transport_at: Arc<str>,
     pub(super) max_sessions: usize,
     pub(super) max_handshakes: usize,
-    pub(super) live: Arc<Live>,
+    pub(super) live: Arc<LiveSessions>,
     pub(super) web_socket: WebSocketService<WebSocketHandler>,
     pub(super) sse: SseDuplexServer<SseHandler>,
     pub(super) origins: Origins,
@@ -67,7 +67,7 @@ pub(super) type KeyOf = Arc<dyn Fn(&request::Parts) -> Option<Vec<u8>> + Send + 
 
 impl Sessions {
     /// Returns a seat for a request that may begin a session or resume one, or the reason why it gets none.
-    pub(super) fn enter(&self, parts: &request::Parts) -> Result<Seat, &'static str> {
+    pub(super) fn enter(&self, parts: &request::Parts) -> Result<SessionSeat, &'static str> {
         if self.acceptor.is_closed() {
             return Err("this server is shutting down");
         }
@@ -85,8 +85,8 @@ impl Sessions {
         self: Arc<Self>,
         transport: AdaptiveTransport,
         mut parts: request::Parts,
-        mut seat: Seat,
-    ) -> Option<Begun> {
+        mut seat: SessionSeat,
+    ) -> Option<BegunSession> {
         let kind = transport.kind();
         let is_known = transport.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
         let owner = self.owner.as_ref().and_then(|owner| owner(&parts));
@@ -141,11 +141,11 @@ impl Sessions {
 pub(super) struct Opening {
     sessions: Arc<Sessions>,
     /// Taken once, although extensions are `Clone`.
-    seat: Arc<Mutex<Option<Seat>>>,
+    seat: Arc<Mutex<Option<SessionSeat>>>,
 }
 
 impl Opening {
-    pub(super) fn new(sessions: Arc<Sessions>, seat: Seat) -> Self {
+    pub(super) fn new(sessions: Arc<Sessions>, seat: SessionSeat) -> Self {
         Self { sessions, seat: Arc::new(Mutex::new(Some(seat))) }
     }
 }
@@ -172,12 +172,14 @@ fn open(transport: AdaptiveTransport, mut parts: request::Parts) -> Handled {
 }
 
 /// A session and its seat.
-pub(super) type Begun = (Handled, Seat);
+pub(super) type BegunSession = (Handled, SessionSeat);
 
 /// Runs the session that `begin` produces. `begin` is boxed and dropped before the session runs, so the session
 /// reserves no room for it.
-pub(super) fn run(begin: impl Future<Output = Option<Begun>> + Send + 'static) -> impl Future<Output = ()> + Send {
-    let begin: Pin<Box<dyn Future<Output = Option<Begun>> + Send>> = Box::pin(begin);
+pub(super) fn run(
+    begin: impl Future<Output = Option<BegunSession>> + Send + 'static,
+) -> impl Future<Output = ()> + Send {
+    let begin: Pin<Box<dyn Future<Output = Option<BegunSession>> + Send>> = Box::pin(begin);
     async move {
         let Some((session, seat)) = begin.await else { return };
         session.await;
