@@ -34,8 +34,8 @@ use crate::layer;
 /// `compression` of their own, so those methods are [`limit_rate`](Self::limit_rate) and [`compress`](Self::compress).
 /// The two traits named `ServiceBuilderExt` can be used together: import this one or tower-http's `as _`.
 ///
-/// The arguments are those that the layer cannot do without, as in tower's own methods. For any other setting, configure
-/// the layer and add it by tower's `layer`:
+/// The arguments are those that the layer cannot do without, as in tower's own methods. For any other setting,
+/// configure the layer and add it by tower's `layer`:
 ///
 /// ```
 /// # #[cfg(feature = "heartbeat")] {
@@ -146,8 +146,9 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
         self.push(layer::latest::LatestLayer::shared(latest))
     }
 
-    /// On a service: caches its answers by `key`, 10,000 of them for 60 s each. A request for which `key` returns `None`
-    /// bypasses the cache. Adds a [`CacheLayer`](crate::layer::cache::CacheLayer) with one store for all services.
+    /// On a service: caches its answers by `key`, 10,000 of them for 60 s each. A request for which `key` returns
+    /// `None` bypasses the cache. Adds a [`CacheLayer`](crate::layer::cache::CacheLayer) with one store for all
+    /// services.
     ///
     /// **Requests with the same key share an answer**: if answers depend on the caller, put the caller into the key.
     #[cfg(all(feature = "cache", not(target_arch = "wasm32")))]
@@ -183,15 +184,16 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
     }
 
     /// On a transport: limits messages to `max_message` bytes, both ways. Adds a
-    /// [`LimitLayer`](crate::layer::limit::LimitLayer), which can also limit idle time, lifetime and unflushed messages.
+    /// [`LimitLayer`](crate::layer::limit::LimitLayer), which can also limit idle time, lifetime and unflushed
+    /// messages.
     #[cfg(feature = "limit")]
     #[cfg_attr(docsrs, doc(cfg(feature = "limit")))]
     fn limit(self, max_message: usize) -> ServiceBuilder<Stack<layer::limit::LimitLayer, L>> {
         self.push(layer::limit::LimitLayer::new().max_message(max_message))
     }
 
-    /// On a transport: a heartbeat of your own messages, for protocols that have one (`{"op":"ping"}`). `ping` makes the
-    /// ping of a number, which counts from 1, and `is_answer` tells the peer's answers from its other messages. The
+    /// On a transport: a heartbeat of your own messages, for protocols that have one (`{"op":"ping"}`). `ping` makes
+    /// the ping of a number, which counts from 1, and `is_answer` tells the peer's answers from its other messages. The
     /// times are those of [`heartbeat`](Self::heartbeat). Adds a
     /// [`CustomHeartbeatLayer`](crate::layer::heartbeat::CustomHeartbeatLayer).
     #[cfg(feature = "heartbeat")]

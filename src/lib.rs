@@ -70,8 +70,7 @@ while let Some(order) = receiver.receive().await {
 //! # Many writers
 //!
 //! [`TransportExt::into_split`] returns two halves over one transport, without a task. [`TransportExt::drive`] returns
-//! a
-//! [`Driven`]: a [`Driver`] to spawn, any number of [`Sender`]s and a [`Receiver`]. The queue is bounded in messages
+//! a [`Driven`]: a [`Driver`] to spawn, any number of [`Sender`]s and a [`Receiver`]. The queue is bounded in messages
 //! and bytes. Pings are answered even if nobody is reading, and queued messages share one flush.
 //!
 //! # Errors
@@ -116,40 +115,40 @@ while let Some(order) = receiver.receive().await {
 //!
 //! | feature | crates | what it adds |
 //! |---|---|---|
-//! | `websocket` (default) | 56 | `transport::websocket`: client and server, on tungstenite and hyper |
-//! | `sse` | 49 | `transport::sse`: server-sent events, client and server; SSE with POST as a transport of messages |
+//! | `websocket` (default) | 52 | `transport::websocket`: client and server, on tungstenite and hyper |
+//! | `sse` | 45 | `transport::sse`: server-sent events, client and server; SSE with POST as a transport of messages |
 //! | `webtransport` | 89 | `transport::webtransport`: WebTransport over HTTP/3, client and server: streams, datagrams |
 //! | `dev-certificate` | 96 | a certificate for WebTransport in development, created by one call |
-//! | `tls` | 28 | `wss://` and `https://` with your own rustls configuration |
-//! | `tls-platform-roots` | 31 | `wss://` and `https://` with the operating system's root certificates |
-//! | `axum` | 19 | an axum extractor for the WebSocket handshake, and event streams as axum responses |
-//! | `rkyv` | 32 | `codec::RkyvCodec`: zero-copy views or owned values |
-//! | `json` (default) | 20 | `codec::JsonCodec` |
-//! | `hybrid` | 37 | `codec::HybridCodec`: text is JSON, binary is rkyv |
-//! | `service` | 15 | `service::Client` and `service::Server`; `layer::service`: a tower service as a filter |
+//! | `tls` | 25 | `wss://` and `https://` with your own rustls configuration |
+//! | `tls-platform-roots` | 28 | `wss://` and `https://` with the operating system's root certificates |
+//! | `axum` | 17 | an axum extractor for the WebSocket handshake, and event streams as axum responses |
+//! | `rkyv` | 29 | `codec::RkyvCodec`: zero-copy views or owned values |
+//! | `json` (default) | 17 | `codec::JsonCodec` |
+//! | `hybrid` | 34 | `codec::HybridCodec`: text is JSON, binary is rkyv |
+//! | `service` | 12 | `service::Client` and `service::Server`; `layer::service`: a tower service as a filter |
 //! | `auth` | 28 | `layer::auth` and `handshake::auth`: client tokens, verification on the server, expiry |
-//! | `batch` | 15 | `layer::batch`: packs many small messages into one |
+//! | `batch` | 12 | `layer::batch`: packs many small messages into one |
 //! | `cache` | 40 | `layer::cache`: a cache for a service's answers |
-//! | `compression` | 17 | `layer::compression`: deflate per message |
-//! | `heartbeat` | 15 | `layer::heartbeat`: detects dead peers and measures round-trip time |
+//! | `compression` | 14 | `layer::compression`: deflate per message |
+//! | `heartbeat` | 12 | `layer::heartbeat`: detects dead peers and measures round-trip time |
 //! | `jwt` | 92 | `auth` with `JwtVerifier` and `JwksVerifier`: JSON Web Tokens, on jsonwebtoken |
-//! | `latest` | 15 | `layer::latest`: the latest value of each key for new subscribers |
-//! | `limit` | 16 | `layer::limit`: size, idle time, lifetime, messages in flight; `handshake::limit`: connections |
-//! | `queue` | 15 | `layer::queue`: a bounded outgoing queue for transports that are not driven |
+//! | `latest` | 12 | `layer::latest`: the latest value of each key for new subscribers |
+//! | `limit` | 13 | `layer::limit`: size, idle time, lifetime, messages in flight; `handshake::limit`: connections |
+//! | `queue` | 12 | `layer::queue`: a bounded outgoing queue for transports that are not driven |
 //! | `rate-limit` | 37 | `layer::rate_limit`: GCRA, per connection, shared or by key |
-//! | `reconnect` | 17 | `layer::reconnect`: turns a connector into a transport that reconnects |
-//! | `resume` | 22 | `layer::resume`: sessions that outlive connections |
-//! | `tracing` (default) | 18 | logs, as tracing events, of connections that are refused, closed or lost |
-//! | `trace` | 21 | `layer::trace`: tracing spans, metrics, W3C trace context |
+//! | `reconnect` | 14 | `layer::reconnect`: turns a connector into a transport that reconnects |
+//! | `resume` | 19 | `layer::resume`: sessions that outlive connections |
+//! | `tracing` (default) | 15 | logs, as tracing events, of connections that are refused, closed or lost |
+//! | `trace` | 18 | `layer::trace`: tracing spans, metrics, W3C trace context |
 //! | `optimized` | 84 | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
 //! | `adaptive` | 122 | `stack::adaptive`: WebTransport, else WebSocket, else SSE + POST; one server for all |
 //! | `context` | 89 | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
-//! | `pool` | 17 | `stack::pool`: a pool of connections to one target, shared by many calls |
-//! | `test-util` | 15 | contract checks, a scripted transport and fault injection, for testing your own layers |
+//! | `pool` | 18 | `stack::pool`: a pool of connections to one target, shared by many calls |
+//! | `test-util` | 12 | contract checks, a scripted transport and fault injection, for testing your own layers |
 //! | `full` | 207 | all of the above |
 //!
 //! The column *crates* is the number of crates that the feature alone compiles on Linux, itself not included. The
-//! default features compile 64, no features 15, and `limit` with `auth` 29. Features share most of
+//! default features compile 60, no features 12, and `limit` with `auth` 29. Features share most of
 //! their crates. The counts are those of this repository's `Cargo.lock`, which selects the smallest Unicode tables for
 //! host names: `cargo update -p idna_adapter --precise 1.1.0` in an application does the same.
 //!

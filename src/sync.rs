@@ -19,9 +19,9 @@ pub(crate) use std::sync::atomic;
 
 /// Keeps the newest waker of one task.
 #[cfg(not(model))]
-pub(crate) use futures_util::task::AtomicWaker;
+pub(crate) use atomic_waker::AtomicWaker;
 
-/// A model of it, in place of futures-util's, whose atomics loom cannot see.
+/// A model of it, in place of the crate atomic-waker's, whose atomics loom cannot see.
 #[cfg(model)]
 #[derive(Debug, Default)]
 pub(crate) struct AtomicWaker(loom::sync::Mutex<Option<std::task::Waker>>);

@@ -7,7 +7,7 @@ use std::{
     task::Waker,
 };
 
-use futures_util::task::AtomicWaker;
+use atomic_waker::AtomicWaker;
 
 use crate::{Error, log};
 

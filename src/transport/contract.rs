@@ -26,11 +26,11 @@ use crate::{Error, Message};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transport of `{Out}`",
     label = "not a `Sink<{Out}>` and a `Stream` of results with the same error",
-    note = "a transport is `Sink<Out, Error = E> + Stream<Item = Result<In, E>>` where `E: Into<tower_transport::Error>`",
+    note = "a transport is `Sink<Out, Error = E> + Stream<Item = Result<In, E>>`, `E: Into<tower_transport::Error>`",
     note = "a connector becomes a transport by calling it: `connector.oneshot(request).await?.into_body()`",
-    note = "below a codec, the values may lack the codec's derives: rkyv's Archive, Serialize and Deserialize, or serde's",
+    note = "with a codec, the values may lack its derives: rkyv's Archive, Serialize and Deserialize, or serde's",
     note = "for a foreign sink and stream, convert the errors: `tower_transport::transport::Foreign::new(..)`",
-    note = "for a layer that is on or off at run time, use `.optional(..)`: tower's `option_layer` and `Either` are for services"
+    note = "for an optional layer, use `.optional(..)`: tower's `option_layer` and `Either` are for services"
 )]
 pub trait Transport<Out = Message>:
     Sink<Out, Error = <Self as Transport<Out>>::TransportError>
@@ -52,8 +52,8 @@ where
     type TransportError = E;
 }
 
-/// A [`Transport`] of [`Message`]s both ways, as the layers below a codec need: each layer of `Message`s is a `Layer` of
-/// this trait's types only. A layer in the wrong place is then an error where the stack is built, which says so.
+/// A [`Transport`] of [`Message`]s both ways, as the layers below a codec need: each layer of `Message`s is a `Layer`
+/// of this trait's types only. A layer in the wrong place is then an error where the stack is built, which says so.
 ///
 /// The trait is an alias, as [`Transport`] is.
 #[diagnostic::on_unimplemented(

@@ -1,17 +1,13 @@
 //! One staggered race over all addresses of a name (RFC 8305), for every transport.
 
 use std::{
-    future::{Future, pending},
+    future::{Future, poll_fn},
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::{
-    StreamExt,
-    future::{Either, select},
-    stream::FuturesUnordered,
-};
 use tokio::net::lookup_host;
 
 use crate::{Error, rt};
@@ -45,25 +41,39 @@ where
     F: Future<Output = Result<T, Error>>,
 {
     let mut addresses = alternate(addresses).into_iter();
-    let mut attempts = FuturesUnordered::new();
+    let mut attempts = Vec::new();
     let mut failed = None;
     loop {
         if let Some(address) = addresses.next() {
-            attempts.push(attempt(address));
+            attempts.push(Box::pin(attempt(address)));
         }
-        let turn = pin!(async {
-            match addresses.len() {
-                0 => pending().await,
-                _ => rt::sleep(STAGGER).await,
-            }
+        if attempts.is_empty() {
+            return failed.map(Err);
+        }
+        let is_last = addresses.len() == 0;
+        let mut turn = pin!(rt::sleep(STAGGER));
+        let next = poll_fn(|cx| match poll_any(&mut attempts, cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if is_last => Poll::Pending,
+            Poll::Pending => turn.as_mut().poll(cx).map(|()| None),
         });
-        match select(attempts.next(), turn).await {
-            Either::Left((Some(Ok(connected)), _)) => return Some(Ok(connected)),
-            Either::Left((Some(Err(error)), _)) => failed = Some(worse(failed, error)),
-            Either::Left((None, _)) => return failed.map(Err),
-            Either::Right(_) => {}
+        match next.await {
+            Some(Ok(connected)) => return Some(Ok(connected)),
+            Some(Err(error)) => failed = Some(worse(failed, error)),
+            None => {}
         }
     }
+}
+
+/// Polls all attempts, of which there are few, and removes the first that has ended.
+fn poll_any<F: Future>(attempts: &mut Vec<Pin<Box<F>>>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    for i in 0..attempts.len() {
+        if let Poll::Ready(ended) = attempts[i].as_mut().poll(cx) {
+            drop(attempts.remove(i));
+            return Poll::Ready(ended);
+        }
+    }
+    Poll::Pending
 }
 
 /// Returns the more informative of two failures. A missing address family, or a refused connection, is the least
@@ -94,7 +104,7 @@ fn alternate(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::{cell::RefCell, future::pending};
 
     use tokio::time::Instant;
 

@@ -108,8 +108,9 @@ async fn a_client_that_reconnects_with_a_timeout_is_unpin_and_small() {
         .layer(TimeoutLayer::new(SECOND * 5))
         .service(connect);
     is_unpin(&client);
+    // Its parts, from the largest: the reconnecting layer 1,320 bytes, the spans and metrics 620, the rate limit 290.
     let size = size_of_val(&client);
-    assert!(size <= 4500, "{size} bytes");
+    assert!(size <= 2_800, "{size} bytes");
     // The other end does not know the resume layer, so no session begins. It has heard a hello, though.
     assert!(client.next().now_or_never().is_none());
     assert!(far.receive_message().await.unwrap().is_ok());

@@ -14,11 +14,11 @@ use crate::{
 ///
 /// `V` is any `Service<`[`Credentials`]`>`. The response type is yours; only the error type must fit.
 ///
-/// | limit | default | when it is exceeded |
+/// | limit | default | close code, and error, when it is exceeded |
 /// |---|---|---|
-/// | [`deadline`](Self::deadline): first message and verification together | 5 s | closed with 4401; an error for which [`is_timeout`](Error::is_timeout) is true |
-/// | [`max_size`](Self::max_size) of the first message | 8 KiB | closed with 1009; an error for which [`is_too_large`](Error::is_too_large) is true |
-/// | pings and pongs before it | 16 | closed with 1008; an error for which [`is_protocol`](Error::is_protocol) is true |
+/// | [`deadline`](Self::deadline): message and verification together | 5 s | 4401, [`is_timeout`](Error::is_timeout) |
+/// | [`max_size`](Self::max_size) of the first message | 8 KiB | 1009, [`is_too_large`](Error::is_too_large) |
+/// | pings and pongs before it | 16 | 1008, [`is_protocol`](Error::is_protocol) |
 ///
 /// The size is checked when the message has arrived. The transport's own limit
 /// ([`Limits::message`](crate::Limits::message)) bounds how much a peer can make this end buffer before that.
@@ -73,6 +73,8 @@ impl<V> FirstMessageGuard<V> {
         T: Transport<Message, In = Message> + Unpin,
         V: Verify,
     {
+        // One deadline for both: a peer must not get a connection's worth of time twice, and a verifier that hangs must
+        // not hold strangers' connections open.
         let verified = rt::timeout(self.deadline, async {
             let credentials = self.read(&mut transport).await?;
             Oneshot::new(self.verifier.clone(), credentials).await
@@ -86,6 +88,7 @@ impl<V> FirstMessageGuard<V> {
             ))
             .with_close_frame(Some(Verdict::Unauthorized.close_frame())),
         };
+        // There is nobody left to tell.
         if error.is_closed() {
             return Err(error);
         }

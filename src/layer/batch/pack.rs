@@ -72,6 +72,7 @@ impl Pack {
     #[inline]
     pub(super) fn take_alone(&mut self) -> Option<Message> {
         match &self.first {
+            // It looks like a batch, so it has to be escaped, which `take` does.
             Some(Message::Binary(payload)) if trailer::kind(Layer::Batch, payload).is_some() => return None,
             None => return None,
             Some(_) => {}
@@ -97,6 +98,7 @@ impl Pack {
 
     /// Starts a batch when a second message joins the first.
     fn begin(&mut self) {
+        // Batches of one connection are alike, so the last one is the best guess.
         let expected = self.last.max(2 * self.bytes).max(64);
         // If the transport below is done with the last batch, its memory is reused.
         if !self.payload.try_reclaim(expected) {

@@ -168,6 +168,7 @@ impl BatchSink {
         }
         let len = message.len();
         match message {
+            // Ahead of the batch: a pong that waits for a delay would be measured as a slow line, or as a dead one.
             Message::Ping(_) | Message::Pong(_) => self.give(inner, message)?,
             Message::Text(_) | Message::Binary(_) if !self.pack.policy().goes_alone(len) => {
                 if !self.pack.has_room(len) {
@@ -223,6 +224,7 @@ impl BatchSink {
     {
         self.tell_late()?;
         self.hand_over(inner.as_mut())?;
+        // No message follows, so the promised room is free for what waits in the sink.
         self.sink.forget_room();
         let closed = self.sink.poll_close(inner, cx);
         self.flushed(&closed);
@@ -311,6 +313,8 @@ impl BatchSink {
             if (std::mem::take(&mut self.is_due) || rang) && self.is_unflushed() {
                 self.push_due();
             }
+            // The sink below has failed for good. To poll it again would give the same error for each item of the
+            // stream.
             if self.is_told {
                 return Ok(());
             }
@@ -349,6 +353,7 @@ impl BatchSink {
 
     fn set(&mut self, delay: Duration) {
         self.timer.set(delay);
+        // The reader's waker, for the writer may be gone. Without a reader yet, its first poll finds what is due.
         let reader = self.reader.get().unwrap_or(Waker::noop());
         if self.timer.start(&mut Context::from_waker(reader)).is_ready() {
             // There is no delay: the reader's next poll sends the messages.

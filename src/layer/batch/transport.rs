@@ -124,11 +124,14 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.as_mut().project();
         *this.given = this.given.wrapping_add(1);
+        // A stream that is never `Pending` never parks, so the delay of what waits to be sent is checked here.
         if let Some(sink) = this.sink
             && this.given.is_multiple_of(LOOK)
         {
             sink.poll_due(this.inner.as_mut(), cx)?;
         }
+        // The messages of a batch come out one a poll, as slices of it. The next one is not read before, so a peer's
+        // batch costs no more memory than the message that it came in.
         if !this.unread.is_empty()
             && let Some(message) = this.unread.next()
         {

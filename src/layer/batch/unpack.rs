@@ -60,6 +60,8 @@ impl Unpack {
             return Err(bad("its index length exceeds the batch"));
         };
         let (payload, index) = before.split_at(payloads);
+        // As a whole, before the first message is given out: half a batch that turns out to be bad cannot be taken
+        // back.
         check(payload, index, max_items)?;
         body.truncate(before.len());
         let index = body.split_off(payloads);
@@ -96,6 +98,7 @@ fn check(mut payload: &[u8], mut index: &[u8], max_items: usize) -> Result<(), E
     if index.is_empty() {
         return Err(bad("it has no messages"));
     }
+    // Counted here, and not from a number in the header: an empty message costs the peer one byte, and this end a poll.
     let mut items = 0;
     while !index.is_empty() {
         let Some((len, is_text, rest)) = split_entry(index) else {

@@ -53,6 +53,7 @@ impl KeptContext {
     }
 
     fn compress(&mut self, plain: &[u8], kind: Kind, deflate: &Deflate) -> Option<Bytes> {
+        // A large message that grows would use up the credit of many small ones.
         let growth = if plain.len() <= MOST { self.credit } else { 0 };
         let compressed = compress(&mut self.state, plain, kind, growth, deflate);
         match &compressed {
@@ -125,6 +126,8 @@ fn compress(state: &mut Compress, plain: &[u8], kind: Kind, growth: usize, defla
     let end = wire::end(u32::try_from(plain.len()).ok()?, kind);
     let is_worth_it = |data: usize| {
         let size = data + wire::OVERHEAD;
+        // The peer checks the ratio, too: a message of zeros would be refused there, and is sent plain in place of
+        // that.
         (size < plain.len() || size <= plain.len() + growth && growth > 0) && deflate.is_sound(plain.len(), data)
     };
     if plain.len() <= SCRATCH {
@@ -132,6 +135,7 @@ fn compress(state: &mut Compress, plain: &[u8], kind: Kind, growth: usize, defla
             scratch.reserve_exact(room(plain.len()));
             let length = run(state, plain, scratch, deflate).filter(|length| is_worth_it(*length))?;
             let data = scratch.get(..length)?;
+            // A message may wait in a queue for long, so it holds no spare memory.
             let mut exact = Vec::with_capacity(data.len() + wire::OVERHEAD);
             exact.extend_from_slice(data);
             exact.extend_from_slice(&end);

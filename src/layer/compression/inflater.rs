@@ -57,6 +57,8 @@ impl Inflater {
             let error = if is_final.is_some() { error.into_fatal() } else { error.into_rejection() };
             Refused { error, is_final }
         };
+        // The mark alone can rule a message out. This is checked before a byte is inflated, because inflating is the
+        // part that a peer can make expensive.
         if !deflate.inflates {
             let error = "the peer sent a compressed message, though the two ends have not agreed on compression: it is \
                          not inflated";
@@ -76,6 +78,8 @@ impl Inflater {
                 stats.count_received(inflated.len(), message.len());
                 Ok(inflated)
             }
+            // Without a kept context each message stands alone, and the next one is as good as before. With one, the
+            // window lacks this message, so no later one can be trusted.
             Err(error) => {
                 let code = if error.is_too_large() { CloseCode::TOO_BIG } else { CloseCode::INVALID_PAYLOAD };
                 Err(refused(error, kind.is_kept.then_some(code)))
@@ -131,6 +135,7 @@ fn inflate(state: &mut Decompress, data: &[u8], length: usize, keep: bool) -> Re
             Ok(scratch.as_slice().to_vec())
         });
     }
+    // Exactly what was announced and checked, so a message that lies about its length cannot make it grow.
     let mut plain = Vec::with_capacity(length);
     run(state, data, length, keep, &mut plain)?;
     Ok(plain)
@@ -155,6 +160,8 @@ fn run(state: &mut Decompress, data: &[u8], length: usize, keep: bool, out: &mut
         status = finish(state, rest)?;
     }
     if keep {
+        // The sender leaves out the end of its flush, which is the same for each message. The window needs it: without
+        // it, the next message would begin in the middle of a block.
         if status != Status::StreamEnd {
             status = finish(state, &FLUSHED)?;
         }
@@ -168,6 +175,7 @@ fn run(state: &mut Decompress, data: &[u8], length: usize, keep: bool, out: &mut
 
 /// Reads data that must not produce more output.
 fn finish(state: &mut Decompress, rest: &[u8]) -> Result<Status, Error> {
+    // One byte of room, so that output is noticed, not only a lack of room.
     let (read, written) = (state.total_in(), state.total_out());
     let status = state.decompress(rest, &mut [0], FlushDecompress::Sync).map_err(invalid)?;
     if state.total_out() != written {

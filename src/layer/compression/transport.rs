@@ -124,11 +124,11 @@ where
     T: Transport<Message>,
 {
     /// Sends a message that does not just pass.
-    #[inline(never)]
     fn encode(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         self.sink.check_open()?;
         let this = self.project();
         let message = this.compressor.encode(message, this.deflate, this.stats);
+        // The peer will not get this message, so its context and this one would differ from here on.
         this.sink.start_send(this.inner, message).inspect_err(|_| this.compressor.forget())
     }
 }
@@ -138,7 +138,6 @@ where
     T: Transport<Message, In = Message>,
 {
     /// Handles everything except a message that just passes.
-    #[inline(never)]
     fn decode(mut self: Pin<&mut Self>, polled: Polled<T>, cx: &Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         let message = match ready!(polled) {
             Some(Ok(message)) => message,

@@ -108,6 +108,8 @@ where
                     watchdog.settle();
                     return Poll::Ready(None);
                 }
+                // Only now has everything that arrived been read. A clock that is checked before would take a peer for
+                // dead whose answer is in the socket, because this task was slow.
                 Poll::Pending => {
                     watchdog.silence.moved(moved);
                     watchdog.write(this.inner.as_mut(), cx);
@@ -157,6 +159,8 @@ where
         if !this.watchdog.is_calm {
             return self.poll_busy(None, cx);
         }
+        // Bytes that arrive without a whole message are a sign of life, too: a large message takes a while on a slow
+        // line.
         let mark = Mark::now();
         match this.inner.poll_next(cx) {
             // Inspected in place: it is then moved as a whole, which is much cheaper.

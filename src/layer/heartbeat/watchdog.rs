@@ -73,6 +73,7 @@ impl<M> Watchdog<M> {
     pub(super) fn stop(&mut self) {
         self.silence.stop();
         self.timer.clear();
+        // A close follows, and nothing may follow a close.
         (self.ping, self.answer) = (None, None);
     }
 
@@ -163,6 +164,8 @@ impl<M> Watchdog<M> {
 
     fn write_all<T: Transport<M>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) {
         while self.has_to_write() && self.write_failed.is_none() {
+            // Only when the sink is empty: it keeps everything that is pushed, and a peer that pings without reading
+            // would fill it.
             if self.sink.is_empty() {
                 self.answer.take().into_iter().chain(self.ping.take()).for_each(|message| self.sink.push(message));
             }

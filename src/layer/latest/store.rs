@@ -11,8 +11,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use atomic_waker::AtomicWaker;
 use futures_sink::Sink;
-use futures_util::task::AtomicWaker;
 
 use crate::{
     Error,

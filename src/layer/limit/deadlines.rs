@@ -81,6 +81,8 @@ impl Deadlines {
     /// Returns whether enough bytes moved for an unfinished message, and no more than a message may have.
     fn is_moving(&mut self, tick: Duration) -> bool {
         let moved = std::mem::take(&mut self.moved);
+        // Both bounds are against a peer that holds a connection by dribbling: a rate, so that a byte now and then does
+        // not do, and a sum, so that one endless message does not.
         moved > 0 && u128::from(moved) >= tick.as_millis() * LEAST_RATE / 1000 && self.unfinished <= self.most
     }
 
@@ -104,6 +106,7 @@ impl Deadlines {
         let idle = self.idle?;
         self.settle();
         let is_moving = self.is_moving(idle / TICKS);
+        // Counted in ticks, so that no message reads a clock. The price is that the end comes up to a tick late.
         self.quiet = if std::mem::take(&mut self.is_active) || is_moving { 0 } else { self.quiet + 1 };
         (self.quiet >= TICKS).then_some(Over::Idle(idle))
     }

@@ -212,6 +212,7 @@ impl Clock {
             }
             let age = self.start.map_or_else(Default::default, |start| start.elapsed());
             let Some(time) = self.deadlines.next(age) else { return Poll::Pending };
+            // The time begins with the first poll: a stack may be built long before it is used, and outside a runtime.
             self.start.get_or_insert_with(Instant::now);
             self.timer.set(time);
         }
@@ -236,7 +237,6 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
     }
 
     /// Checks the clock and the end between messages. Returns `None` if the transport goes on.
-    #[inline(never)]
     fn look(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<PollItem> {
         let this = self.as_mut().project();
         if this.sink.has_ended() {
@@ -269,6 +269,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
             "an incoming message of {size} bytes is over this end's limit of {most} (LimitLayer::max_incoming; \
              OptimizedTransport: Limits::message)"
         ));
+        // The transport below already holds the whole message, so skipping it costs nothing more.
         if self.sizes.skips_large {
             return Poll::Ready(Some(Err(error.into_rejection())));
         }
@@ -321,12 +322,14 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
     /// to be inlined.
     #[inline(never)]
     fn poll_ready_behind(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // Only a flush makes room: nothing else tells which of the accepted messages have left.
         if self.in_flight >= self.sizes.in_flight {
             ready!(self.as_mut().poll_flush(cx))?;
         }
         let this = self.project();
         let mark = Mark::now();
         let room = this.sink.poll_ready(this.inner, cx);
+        // A writer that waits while its bytes leave is not idle. A whole message is counted in `start_send`.
         if room.is_pending() {
             this.clock.deadlines.moved(mark.moved());
         }
@@ -334,7 +337,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
     }
 }
 
-#[inline(never)]
+#[cold]
 fn refuse(message: Message, most: usize, sink: &LayerSink<Message>) -> Error {
     let size = message.len();
     match sink.check_open() {

@@ -1,6 +1,5 @@
 use std::{
     future::Future,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -15,7 +14,7 @@ use super::{
     core::{Core, Outcome},
     handle::{Command, State},
     state::{Action, Closing, Event, Phase},
-    transport::{Connection, ConnectionProj, ReconnectProj},
+    transport::{Connection, ReconnectProj},
 };
 use crate::{
     CloseFrame, Connect, Error, Transport,
@@ -31,17 +30,6 @@ const MAX_REJECTIONS: usize = 1024;
 
 /// The maximum number of messages of a lost connection that are read in search of its close frame.
 const LAST_MESSAGES: usize = 1024;
-
-impl<F, T> Connection<F, T> {
-    /// Returns the transport of the connection, if it is open.
-    #[inline]
-    pub(super) fn transport(self: Pin<&mut Self>) -> Option<Pin<&mut T>> {
-        match self.project() {
-            ConnectionProj::Open { transport } => Some(transport),
-            _ => None,
-        }
-    }
-}
 
 /// Makes connections, and moves the [machine](super::state). Either half may be the one that polls.
 impl<C, Out> ReconnectProj<'_, C, Out>
@@ -91,7 +79,7 @@ where
                     self.lost(error, false);
                 }
                 Phase::Closing(Closing::HangUp) => {
-                    if let Some(transport) = self.connection.as_mut().transport()
+                    if let Some(transport) = self.connection.transport()
                         && ready!(transport.poll_close(cx)).is_ok()
                     {
                         self.core.buffer.flushed();
@@ -106,14 +94,14 @@ where
 
     fn connect(&mut self, event: Event) {
         if self.core.machine.on(event) == Action::Connect {
-            self.connection.set(Connection::None);
+            *self.connection = Connection::None;
             self.core.shared.set(State::Connecting { attempt: self.core.machine.attempt() });
         }
     }
 
     fn poll_connecting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<C::Transport>, Error>> {
         loop {
-            if let ConnectionProj::Connecting { future } = self.connection.as_mut().project() {
+            if let Connection::Connecting(future) = self.connection {
                 return future.as_mut().poll(cx).map_err(Into::into);
             }
             let mut request = self.core.target.request()?;
@@ -122,13 +110,13 @@ where
             if let Some(lost) = self.core.lost_connection.take() {
                 request.extensions_mut().insert(lost);
             }
-            self.connection.set(Connection::Connecting { future: Box::pin(self.connector.call(request)) });
+            *self.connection = Connection::Connecting(Box::pin(self.connector.call(request)));
         }
     }
 
     fn opened(&mut self, response: Response<C::Transport>) {
         let (parts, transport) = response.into_parts();
-        self.connection.set(Connection::Open { transport });
+        *self.connection = Connection::Open(Box::pin(transport));
         let core = &mut *self.core;
         core.since = Some(Instant::now());
         core.is_read = false;
@@ -153,7 +141,7 @@ where
 
     /// Sends the messages of the hook, then those that waited, and flushes them.
     fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let Some(mut transport) = self.connection.as_mut().transport() else { return Poll::Ready(Ok(())) };
+        let Some(mut transport) = self.connection.transport() else { return Poll::Ready(Ok(())) };
         let core = &mut *self.core;
         // A sink that rejects every message is of no use, and would be polled forever.
         let mut patience = MAX_REJECTIONS;
@@ -205,7 +193,7 @@ where
         if self.core.machine.is_up() {
             // Closed as far as possible without waiting. A session that outlives the connection would be closed with
             // it, so such a connection is dropped instead.
-            if let Some(transport) = self.connection.as_mut().transport()
+            if let Some(transport) = self.connection.transport()
                 && !self.core.outlives
             {
                 let _ = transport.poll_close(cx);
@@ -254,7 +242,7 @@ where
     /// outlives it.
     fn last_words(&mut self, error: Error, cx: &mut Context<'_>) -> Error {
         let is_outlived = self.core.outlives;
-        let Some(mut transport) = self.connection.as_mut().transport() else { return error };
+        let Some(mut transport) = self.connection.transport() else { return error };
         for _ in 0..LAST_MESSAGES {
             if is_outlived || !matches!(transport.as_mut().poll_next(cx), Poll::Ready(Some(Ok(_)))) {
                 break;
@@ -272,7 +260,7 @@ where
         let was_up = self.core.since.is_some();
         let healthy = self.core.since.is_some_and(|since| since.elapsed() >= self.core.policy.healthy_after);
         // The connection is dropped before the next attempt, so that a server never sees two of this client.
-        self.connection.set(Connection::None);
+        *self.connection = Connection::None;
         if was_up {
             let response = self.core.shared.response();
             self.core.lost_connection = response.map(|response| LostConnection { error: error.clone(), response });
@@ -329,7 +317,7 @@ where
         if self.core.machine.is_closing() {
             return true;
         }
-        if let Some(transport) = self.connection.as_mut().transport() {
+        if let Some(transport) = self.connection.transport() {
             // Lets the transport send its answer before it is dropped.
             let _ = transport.poll_next(cx);
         }
@@ -372,7 +360,7 @@ where
         // would only answer that it is closed.
         let quietly = cause.is_none();
         if quietly
-            && let Some(transport) = self.connection.as_mut().transport()
+            && let Some(transport) = self.connection.transport()
             && let Poll::Ready(Err(error)) = transport.poll_ready(&mut Context::from_waker(&self.core.waker))
         {
             cause = Some(error.into());
@@ -393,7 +381,7 @@ where
 
     /// Ends the transport, for this end has closed the connection.
     pub(super) fn finish(&mut self) {
-        self.connection.set(Connection::None);
+        *self.connection = Connection::None;
         self.core.disconnected(None);
         self.core.machine.on(Event::Closed);
         self.core.over();
@@ -402,7 +390,7 @@ where
     /// Begins to close the connection ([`Event::Close`] or [`Event::HangUp`]). Without one, the transport is over.
     pub(super) fn close(&mut self, event: Event) {
         if self.core.machine.on(event) == Action::Drop {
-            self.connection.set(Connection::None);
+            *self.connection = Connection::None;
             self.core.timer.clear();
             self.core.over();
         } else {

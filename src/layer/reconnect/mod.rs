@@ -101,9 +101,9 @@
 //!
 //! # Cost
 //!
-//! No allocation and no clock read per message. [`WhenLost::Keep`] clones and measures each message. The connect future
-//! is stored in the transport, unboxed: if it cannot be moved, the transport cannot either (pin it). A connection costs
-//! what its connector costs, plus one allocation for the head of the response.
+//! No allocation and no clock read per message. [`WhenLost::Keep`] clones and measures each message. A connection costs
+//! what its connector costs, plus an allocation each for the future of the connect, the transport, and the head of the
+//! response. The transport of this layer is `Unpin`, whatever the connector's futures are.
 //!
 //! # Example
 //!
@@ -160,7 +160,7 @@
 //!     .layer(layer)
 //!     .layer(TimeoutLayer::new(Duration::from_secs(5))) // on each attempt
 //!     .service(connector);
-//! let (sender, mut receiver, driver) = Box::pin(transport).drive(QueueConfig::messages()).into_parts();
+//! let (sender, mut receiver, driver) = transport.drive(QueueConfig::messages()).into_parts();
 //! tokio::spawn(driver);
 //!
 //! # let mut second = servers.pop().unwrap();

@@ -32,25 +32,28 @@ pin_project! {
         C: Connect,
     {
         pub(super) connector: C,
-        #[pin]
         pub(super) connection: Connection<C::Future, C::Transport>,
         pub(super) core: Core<Out>,
     }
 }
 
-pin_project! {
-    /// The connection. The future of an attempt is boxed: it is needed once per connection, and is often large and not
-    /// `Unpin` (tower's timeout has a timer in it). In place, it would make every stack so, for good.
-    #[project = ConnectionProj]
-    pub(super) enum Connection<F, T> {
-        None,
-        Connecting {
-            future: Pin<Box<F>>,
-        },
-        Open {
-            #[pin]
-            transport: T,
-        },
+/// The connection. Both are boxed, once per connection: the future of an attempt and a connection's stack are large,
+/// and the future is often not `Unpin` (tower's timeout has a timer in it). In place, they would make each stack above
+/// so.
+pub(super) enum Connection<F, T> {
+    None,
+    Connecting(Pin<Box<F>>),
+    Open(Pin<Box<T>>),
+}
+
+impl<F, T> Connection<F, T> {
+    /// Returns the transport of the connection, if it is open.
+    #[inline]
+    pub(super) fn transport(&mut self) -> Option<Pin<&mut T>> {
+        match self {
+            Self::Open(transport) => Some(transport.as_mut()),
+            _ => None,
+        }
     }
 }
 
@@ -73,7 +76,7 @@ impl<C: Connect, Out> Reconnect<C, Out> {
     #[must_use]
     pub fn connection(&self) -> Option<&C::Transport> {
         match &self.connection {
-            Connection::Open { transport } => Some(transport),
+            Connection::Open(transport) => Some(&**transport),
             _ => None,
         }
     }
@@ -139,7 +142,7 @@ where
             let item = match polled.take() {
                 Some(polled) => polled,
                 None if !ready!(this.poll_readable(cx)) => return Poll::Ready(this.core.next_error().map(Err)),
-                None => match this.connection.as_mut().transport() {
+                None => match this.connection.transport() {
                     Some(transport) => transport.poll_next(cx),
                     None => return Poll::Ready(None),
                 },
@@ -328,7 +331,7 @@ where
     }
 
     fn poll_direct_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let Some(mut transport) = self.connection.as_mut().transport() else { return Poll::Pending };
+        let Some(mut transport) = self.connection.transport() else { return Poll::Pending };
         // Only a flush tells which kept messages are safe to forget.
         if self.core.buffer.is_full() {
             ready!(transport.as_mut().poll_flush(cx)).map_err(Into::into)?;
@@ -368,7 +371,7 @@ where
     }
 
     fn poll_direct_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let Some(transport) = self.connection.as_mut().transport() else { return Poll::Pending };
+        let Some(transport) = self.connection.transport() else { return Poll::Pending };
         ready!(transport.poll_flush(cx)).map_err(Into::into)?;
         self.core.buffer.flushed();
         Poll::Ready(Ok(()))
@@ -394,7 +397,7 @@ where
     }
 
     fn send_directly(&mut self, message: Out) -> Result<(), Error> {
-        let Some(transport) = self.connection.as_mut().transport() else { return Err(self.core.ended()) };
+        let Some(transport) = self.connection.transport() else { return Err(self.core.ended()) };
         let closes = Payload::of().is_close(&message);
         // Before the connection has it: a connection that fails in `start_send` may have sent a part of it.
         if !self.core.outlives {
@@ -461,7 +464,7 @@ where
         if matches!(self.core.machine.phase(), Phase::Closing(Closing::SinkClosed)) {
             return Poll::Ready(Ok(()));
         }
-        let Some(transport) = self.connection.as_mut().transport() else { return Poll::Ready(Ok(())) };
+        let Some(transport) = self.connection.transport() else { return Poll::Ready(Ok(())) };
         let closed = ready!(transport.poll_close(cx)).map_err(Into::into);
         match closed {
             Ok(()) => {

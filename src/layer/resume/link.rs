@@ -109,6 +109,10 @@ impl<T> Link<T> {
         &mut self.writer.inner
     }
 
+    pub(super) fn into_inner(self) -> T {
+        self.writer.inner
+    }
+
     /// Returns the error after which the connection is only read.
     pub(super) fn write_failed(&self) -> Option<&Error> {
         self.writer.failed.as_ref()

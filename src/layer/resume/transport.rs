@@ -73,6 +73,14 @@ impl<T> ResumedTransport<T> {
         self.link.get_mut()
     }
 
+    /// Returns the inner transport, and the session to the connector. The session keeps the messages that the peer has
+    /// not acknowledged for its next connection. Close the inner transport, so that the peer does not wait for them on
+    /// this one.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.link.into_inner()
+    }
+
     /// Returns what became of the session when this connection was opened.
     #[must_use]
     pub fn verdict(&self) -> Verdict {

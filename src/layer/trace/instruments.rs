@@ -198,6 +198,7 @@ impl Instruments {
                 self.incoming.report();
                 return Poll::Ready(None);
             }
+            // There is time now, and the counts of a quiet connection should not be old.
             Poll::Pending => {
                 self.incoming.report();
                 return Poll::Pending;
@@ -220,6 +221,8 @@ impl Instruments {
         self.incoming.count(size);
         // Ends the span of the previous message before that of this one begins.
         self.received = None;
+        // A context that came with the message decides as well, whatever this end's own sampling says: otherwise a
+        // trace that the peer began would end here.
         if is_sampled | context.is_some_and(|context| context.is_sampled()) {
             self.trace_incoming(size, context);
         }

@@ -113,6 +113,7 @@ impl<T> Traced<T> {
         if instruments.propagates()
             && let Some(message) = Payload::of().get_mut(&mut message)
         {
+            // The mark goes on after the size was counted: both ends count the user's bytes.
             let plain = std::mem::replace(message, Message::Close(None));
             *message = match &sampled {
                 Some((_, Some(context))) => wire::mark(plain, context),
@@ -150,6 +151,7 @@ where
         {
             return self.start_rare(message, size);
         }
+        // Counted before it is sent, in the one comparison that all messages pass, and taken back if it is refused.
         this.inner.start_send(message).map_err(|error| this.instruments.refused(size, error.into()))
     }
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
+use atomic_waker::AtomicWaker;
 
 use super::slots::{Admission, Limits, Slots};
 use crate::{

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use futures_util::task::AtomicWaker;
+use atomic_waker::AtomicWaker;
 
 /// How often a check that cannot go on yields to other tasks before it gives up. In memory nothing needs more than a
 /// few turns; on a machine without a runtime this takes some milliseconds.

@@ -3,14 +3,14 @@
 
 use std::{
     error::Error as StdError,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
+    task::Poll,
     time::{Duration, SystemTime},
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{Either, select};
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::http1};
@@ -49,32 +49,45 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut sender, connection) = client().handshake(TokioIo::new(io)).await.map_err(http_error)?;
-    let response = pin!(sender.send_request(request.map(|()| String::new())));
-    let connection = pin!(connection.without_shutdown());
-    let (response, connection) = match select(response, connection).await {
-        Either::Left((response, connection)) => (response.map_err(http_error)?, Either::Left(connection)),
-        // A refusal may come with the end of the connection, and says more than that does.
-        Either::Right((parts, response)) => match (response.await, parts) {
-            (Ok(response), parts) => (response, Either::Right(parts)),
-            (Err(_), Err(error)) | (Err(error), Ok(_)) => return Err(http_error(error)),
+    let mut response = pin!(sender.send_request(request.map(|()| String::new())));
+    let mut connection = pin!(connection.without_shutdown());
+    // The stream again, once the connection has ended. A refusal may come with that end, and says more than it does.
+    let mut parts = None;
+    let response = poll_fn(|cx| {
+        let polled = response.as_mut().poll(cx);
+        if polled.is_pending()
+            && parts.is_none()
+            && let Poll::Ready(ended) = connection.as_mut().poll(cx)
+        {
+            parts = Some(ended);
+            return response.as_mut().poll(cx);
+        }
+        polled
+    });
+    let response = match response.await {
+        Ok(response) => response,
+        Err(error) => match parts {
+            Some(Err(cause)) => return Err(http_error(cause)),
+            _ => return Err(http_error(error)),
         },
     };
     if !accepts(&response) {
         let (head, body) = response.into_parts();
-        let body = pin!(read_body(body));
-        let body = match connection {
-            Either::Right(_) => body.await,
+        let mut body = pin!(read_body(body));
+        let body = poll_fn(|cx| {
             // Polling the connection drives the body.
-            Either::Left(connection) => match select(body, connection).await {
-                Either::Left((body, _)) => body,
-                Either::Right((_, body)) => body.await,
-            },
-        };
-        return Err(refusal(head.status, head.headers, body));
+            if parts.is_none()
+                && let Poll::Ready(ended) = connection.as_mut().poll(cx)
+            {
+                parts = Some(ended);
+            }
+            body.as_mut().poll(cx)
+        });
+        return Err(refusal(head.status, head.headers, body.await));
     }
-    let parts = match connection {
-        Either::Left(connection) => connection.await.map_err(http_error)?,
-        Either::Right(parts) => parts.map_err(http_error)?,
+    let parts = match parts {
+        Some(parts) => parts.map_err(http_error)?,
+        None => connection.await.map_err(http_error)?,
     };
     Ok((response.map(drop), parts.io.into_inner(), parts.read_buf))
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
+use atomic_waker::AtomicWaker;
 use http::StatusCode;
 use tokio::sync::Notify;
 

@@ -4,7 +4,7 @@ use std::{
     task::Waker,
 };
 
-use futures_util::task::AtomicWaker;
+use atomic_waker::AtomicWaker;
 
 use super::outbox::{Fed, Next, Outbox};
 use crate::{

@@ -87,6 +87,7 @@ impl<T, V: Verify> Expiring<T, V> {
         let closed = Error::closed("the session was closed because its credentials are no longer valid");
         this.sink.close_as(frame, error, closed);
         this.alarm.set_at(Some(Instant::now() + GOODBYE));
+        // From here on messages go through the sink, behind whose close message nothing may leave.
         *this.is_plain = false;
     }
 
@@ -102,6 +103,7 @@ impl<T, V: Verify> Expiring<T, V> {
     fn ring(mut self: Pin<&mut Self>) {
         let this = self.as_mut().project();
         match this.lifetime.ring() {
+            // Set again at once: the peer has until the expiry to answer, whether it reads the request or not.
             Due::Ask => {
                 this.sink.push(Message::Binary(trailer::append(&[], trailer::Layer::Auth, ASK)));
                 this.alarm.set_at(this.lifetime.alarm(Instant::now()));
@@ -160,6 +162,7 @@ where
     fn take_token(mut self: Pin<&mut Self>, kind: u8, token: &Bytes) {
         let mut this = self.as_mut().project();
         let refusal = match std::str::from_utf8(token) {
+            // Before the verifier gets it, which may do costly work for each byte.
             _ if token.len() > MAX_TOKEN => Error::too_large(format!("the new token is larger than {MAX_TOKEN} bytes")),
             Ok(token) if kind == TOKEN && this.lifetime.take_token() => {
                 if let Some(verifier) = this.verifier {
@@ -183,6 +186,7 @@ where
             Ok(principal) if this.lifetime.renew(principal.subject(), expiry(&principal)) => {
                 this.alarm.set_at(this.lifetime.alarm(Instant::now()));
             }
+            // The handler has decided on the first subject what this session may do.
             Ok(_) => self.refuse(
                 Error::auth("the new token is for another subject than the session"),
                 Verdict::Forbidden.close_frame(),
@@ -324,7 +328,6 @@ where
     T: Transport<Message>,
     V: Verify<Response: Principal>,
 {
-    #[inline(never)]
     fn poll_ready_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             self.as_mut().look_at_alarm();
@@ -336,7 +339,6 @@ where
         }
     }
 
-    #[inline(never)]
     fn poll_flush_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             self.as_mut().look_at_alarm();

@@ -528,3 +528,17 @@ async fn opening_a_session_on_a_server_that_is_silent_fails_at_the_deadline() {
     assert!(layer.open(near).await.unwrap_err().is_timeout());
     assert_eq!(begin.elapsed(), Duration::from_secs(3));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_is_taken_out_of_its_session_leaves_the_session_to_the_next_connection() {
+    let mut world = world(ResumeLayer::new(), SessionStore::new());
+    let (mut near, mut session) = world.open().await;
+    put(&mut near, 0..2);
+    take(&mut session, 0..1).await;
+    near.into_inner().close().await.unwrap();
+
+    let (mut near, verdict) = world.reopen(&mut session).await;
+    assert_eq!(verdict, Verdict::Resumed { replayed: 0 });
+    put(&mut near, 2..3);
+    take(&mut session, 1..3).await;
+}
