@@ -52,6 +52,7 @@ impl Hello {
         }
         match self.nonce {
             Some(nonce) => body.extend_from_slice(&nonce),
+            // Without anything to announce, the short form of two numbers is enough.
             None if self.headroom == 0 => body.truncate(8),
             None => {}
         }
@@ -101,6 +102,7 @@ impl Hello {
         let capabilities = Capabilities::from_bits(number(0)?);
         let max_message = number(4).filter(|bytes| *bytes > 0)?;
         let headroom = if body.len() == 8 { 0 } else { number(8)? };
+        // A stranger's data can end like the mark by chance, so the content has to make sense as well.
         let is_possible =
             capabilities.is_known() && (capabilities.compression() || !capabilities.compression_context());
         let nonce = body.get(12..28).and_then(|bytes| bytes.try_into().ok());

@@ -166,6 +166,7 @@ mod layer;
 mod meter;
 mod metrics;
 mod sampling;
+mod traffic;
 mod transport;
 mod wire;
 

@@ -129,6 +129,7 @@ impl Endpoints {
             return Err(Error::config("WebTransport requires TLS: its URL must begin with https://"));
         }
         self.put(kind, Location::At(Endpoint { uri: base.itself(kind)?, candidate: base.candidate(kind) }));
+        // Checked here, so that a less secure URL fails where it is set and not at the first connect.
         if let Some(base) = &self.base {
             self.below(base)?;
         }
@@ -155,10 +156,13 @@ impl Endpoints {
         for (kind, location) in TransportKind::ALL.into_iter().zip(&self.locations) {
             match location {
                 Location::Off => {}
+                // A plain base still has two transports, so this one is left out without an error.
                 Location::BelowBase if kind == TransportKind::WebTransport && !base.is_secure => {}
                 Location::BelowBase => {
                     endpoints.push(Endpoint { uri: base.below(kind)?, candidate: base.candidate(kind) })
                 }
+                // An attacker who blocks the other transports could otherwise make the client fall back to plain
+                // text.
                 Location::At(endpoint) if base.is_secure && !endpoint.candidate.is_secure => {
                     return Err(Error::config(format!(
                         "{kind} without TLS is less secure than the https:// base URL; use wss:// or https://"
@@ -237,6 +241,7 @@ impl Base {
         };
         let query = uri.query().map(str::to_owned).or_else(|| self.query.clone());
         if uri.scheme().is_none() {
+            // A reconnecting layer may have no URL to name; `/` stands for the base.
             let is_nothing = uri.authority().is_none() && uri.path().trim_matches('/').is_empty();
             return if is_nothing { Ok(Self { query, ..self.clone() }) } else { Err(differs()) };
         }
@@ -244,6 +249,7 @@ impl Base {
         if self.place() != request.place() {
             return Err(differs());
         }
+        // The origin is the same for both, so credentials of the request may replace those of the base.
         let authority = if request.has_credentials { request.authority } else { self.authority.clone() };
         Ok(Self { query, authority, ..self.clone() })
     }

@@ -46,6 +46,7 @@ impl Plan {
     /// Records that a transport in progress failed. Returns the transports in progress that are ruled out with it,
     /// which the caller must drop.
     pub(super) fn failed(&mut self, kind: TransportKind, effect: Effect) -> Vec<TransportKind> {
+        // A transport that another failure has ruled out may still fail in the same poll.
         let Some(at) = self.0.iter().position(|(candidate, _)| candidate.kind == kind) else { return Vec::new() };
         let failed = self.0.get_mut(at).map(|(candidate, progress)| {
             *progress = Progress::Out;
@@ -55,6 +56,7 @@ impl Plan {
         let mut dropped = Vec::new();
         for (candidate, progress) in &mut self.0 {
             if *progress != Progress::Out && scope.holds(&failed, candidate) {
+                // Those that wait are only marked: the caller has no future of theirs to drop.
                 if *progress == Progress::Running {
                     dropped.push(candidate.kind);
                 }

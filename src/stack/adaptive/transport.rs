@@ -115,6 +115,7 @@ impl AdaptiveTransport {
 
     fn failed(&mut self, error: &Error) {
         if let Some(route) = &self.route
+            // A close or a reset is the server's or the application's, and says nothing about the path.
             && (is_dead_path(error) || has_vanished(error))
         {
             // One report for each connection; the route remembers it for the layers above, too.

@@ -305,6 +305,7 @@ impl OptimizedBuilder {
     /// Dropping this future cancels the connection attempt.
     pub async fn connect(self, url: &str) -> Result<OptimizedTransport, Error> {
         let connector = WebSocketConnector::new().limits(self.transport_limits());
+        // The connector gets room for the layers' bytes, so that the application's limit holds for its own messages.
         let headroom = self.overhead();
         self.connect_over(connector, Target::parse(url)?, headroom).connected().await
     }
@@ -340,6 +341,7 @@ impl OptimizedBuilder {
         C: Connect<Future: Send + 'static> + Clone + Send + Sync + 'static,
         C::Transport: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
     {
+        // The limits of a foreign connector are not known, so the peer is told that there is no room beyond them.
         self.connect_over(connector, target, 0)
     }
 

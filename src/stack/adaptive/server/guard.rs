@@ -78,6 +78,7 @@ impl Guard {
             + 'static,
         B: Into<Admission> + 'static,
     {
+        // Boxed, so that the type of the guard is not a parameter of the server.
         let service = layer.layer(Admit(())).map_err(Into::into).map_response(|response| response.map(Into::into));
         Self(BoxCloneSyncService::new(service))
     }
@@ -94,12 +95,14 @@ impl Verdict {
                 let (head, admission) = response.into_parts();
                 match admission.0 {
                     Some(parts) if head.status.is_success() => Self::Admitted(parts, head.headers),
+                    // A layer has answered 200 in place of the inner service, which alone makes an admission.
                     _ if head.status.is_success() => Self::Refused(StatusCode::FORBIDDEN, head.headers),
                     _ => Self::Refused(head.status, head.headers),
                 }
             }
             Err(error) => {
                 tracing::warn!(target: log::ADAPTIVE, %error, "a guard failed: the session is refused with 503");
+                // Refused, because a guard that fails has not looked at the client. 503 lets the client try again.
                 Self::Refused(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new())
             }
         }
