@@ -13,7 +13,9 @@
 //!
 //! # Example
 //!
-//! A layer that upper-cases outgoing text. (`examples/custom_layer.rs` does the same with a hand-written type.)
+//! A layer that upper-cases outgoing text.
+//! ([`examples/custom_layer.rs`](https://github.com/tower-transport/tower-transport/blob/main/examples/custom_layer.rs)
+//! does the same with a hand-written type.)
 //!
 //! ```
 //! use std::future::ready;

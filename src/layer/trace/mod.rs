@@ -147,12 +147,13 @@
 //!
 //! # OpenTelemetry
 //!
-//! The crate does not depend on OpenTelemetry. `examples/otlp` exports to a collector: a client's message and the
-//! server's work on it are one trace. With `tracing-opentelemetry`, [`on_message`](TraceLayer::on_message)
-//! sets the parent of an incoming message's span (`span.set_parent(..)` with a remote context of these ids), and
-//! [`context_of`](TraceLayer::context_of) reads the ids that it assigned to an outgoing one
-//! (`span.context().span().span_context()`). For a [driven](crate::TransportExt::drive) transport, [`Traced::received`]
-//! is not accessible; use the hook.
+//! The crate does not depend on OpenTelemetry.
+//! [`examples/otlp`](https://github.com/tower-transport/tower-transport/blob/main/examples/otlp) exports to a
+//! collector: a client's message and the server's work on it are one trace. With `tracing-opentelemetry`,
+//! [`on_message`](TraceLayer::on_message) sets the parent of an incoming message's span (`span.set_parent(..)` with a
+//! remote context of these ids), and [`context_of`](TraceLayer::context_of) reads the ids that it assigned to an
+//! outgoing one (`span.context().span().span_context()`). For a [driven](crate::TransportExt::drive) transport,
+//! [`Traced::received`] is not accessible; use the hook.
 //!
 //! # Compared with `tower_http::trace`
 //!

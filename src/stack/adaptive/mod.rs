@@ -122,7 +122,8 @@
 //!
 //! # Example
 //!
-//! One server and one client. UDP is not blocked, so the connection is WebTransport. (`examples/adaptive` shows every
+//! One server and one client. UDP is not blocked, so the connection is WebTransport.
+//! ([`examples/adaptive`](https://github.com/tower-transport/tower-transport/blob/main/examples/adaptive) shows every
 //! failure.)
 //!
 #![cfg_attr(
