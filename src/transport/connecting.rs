@@ -16,17 +16,17 @@ pub(super) async fn in_time<T>(
 }
 
 macro_rules! connecting {
-    ($(#[$docs:meta])* $name:ident, $transport:ty) => {
+    ($(#[$docs:meta])* $name:ident, $made:ty) => {
         $(#[$docs])*
         #[must_use = "futures do nothing unless awaited"]
         pub struct $name(
             std::pin::Pin<
-                Box<dyn std::future::Future<Output = Result<http::Response<$transport>, $crate::Error>> + Send>,
+                Box<dyn std::future::Future<Output = Result<$made, $crate::Error>> + Send>,
             >,
         );
 
         impl std::future::Future for $name {
-            type Output = Result<http::Response<$transport>, $crate::Error>;
+            type Output = Result<$made, $crate::Error>;
 
             fn poll(
                 mut self: std::pin::Pin<&mut Self>,

@@ -23,7 +23,8 @@ mod connect;
 mod connecting;
 pub(crate) mod contract;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
-mod dial;
+#[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse"))))]
+pub mod dial;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 #[cfg_attr(not(any(feature = "websocket", feature = "sse")), allow(dead_code, unreachable_pub, unused_imports))]
 pub(crate) mod drain;

@@ -2,6 +2,8 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header,
     uri::{Authority, Scheme},
 };
+#[cfg(any(feature = "websocket", feature = "sse"))]
+use http::{Version, request};
 
 use super::refusal::Refusal;
 use crate::log::Quoted;
@@ -135,6 +137,20 @@ fn port(authority: &Authority, default: u16) -> Option<u16> {
         None | Some("" | ":") => Some(default),
         Some(_) => authority.port_u16(),
     }
+}
+
+/// Checks that a request names its server once (RFC 9112, section 3.2). In HTTP/2 and HTTP/3 its URI does.
+#[cfg(any(feature = "websocket", feature = "sse"))]
+pub(super) fn check_host(parts: &request::Parts) -> Result<(), Refusal> {
+    let refuse = |reason| Err(Refusal::new(StatusCode::BAD_REQUEST, reason));
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    if hosts.next().is_none() && parts.version == Version::HTTP_11 {
+        return refuse("an HTTP/1.1 request needs a Host header");
+    }
+    if hosts.next().is_some() {
+        return refuse("a request has one Host");
+    }
+    Ok(())
 }
 
 /// Returns the server that the request names. HTTP/2 has no Host header, but an authority in the URI.

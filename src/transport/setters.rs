@@ -25,10 +25,54 @@ macro_rules! connector_setters {
     };
 }
 
-/// Implements the setters of a connector over TCP, which has the field `dialer`.
+/// Implements `connect` of a connector.
+macro_rules! connect_method {
+    ($transport:ident $(, $dialer:ident)?) => {
+        /// Connects to `url`, without headers of your own, and returns the transport. It accepts what a browser accepts
+        /// as a URL, including internationalized host names.
+        ///
+        /// For headers, or for those of the response, use the connector as a `Service` of [`http::Request`].
+        ///
+        /// # Errors
+        ///
+        /// Returns the errors of the connector. An invalid `url` is one for which
+        /// [`is_config`](crate::Error::is_config) is true.
+        ///
+        /// # Cancel safety
+        ///
+        /// Dropping the future drops the connection attempt.
+        pub fn connect(
+            &self,
+            url: &str,
+        ) -> impl std::future::Future<Output = Result<$transport, crate::Error>> + Send + use<$($dialer)?> {
+            let request = crate::transport::target::request(url);
+            let mut connector = self.clone();
+            async move { Ok(connector.call(request?).await?.into_body()) }
+        }
+    };
+}
+
+/// Implements the setters of a connector with the fields `dialer` and `tls`, for every dialer.
 #[cfg(any(feature = "websocket", feature = "sse"))]
 macro_rules! dialer_setters {
     ($scheme:literal) => {
+        #[doc = concat!("Uses this TLS configuration for `", $scheme, "://`: custom roots, client certificates.")]
+        /// Defaults to the operating system's roots (feature `tls-platform-roots`). ALPN is set here: a configuration
+        /// shared with an HTTP/2 client (`h2`) offers only `http/1.1` on these connections.
+        #[cfg(feature = "tls")]
+        #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+        #[must_use]
+        pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
+            self.tls.set(config);
+            self
+        }
+    };
+}
+
+/// Implements the setters of a connector whose field `dialer` is the default one.
+#[cfg(any(feature = "websocket", feature = "sse"))]
+macro_rules! default_dialer_setters {
+    () => {
         /// Connects through an HTTP proxy by CONNECT. The URL is `http://host:port`, with `user:password@` if the proxy
         /// requires credentials.
         ///
@@ -37,7 +81,7 @@ macro_rules! dialer_setters {
         /// Returns an error for which [`is_config`](crate::Error::is_config) is true if the URL has another form:
         /// another scheme, a path, or a port over 65535.
         pub fn proxy(mut self, proxy: &http::Uri) -> Result<Self, crate::Error> {
-            self.dialer.proxy(proxy)?;
+            self.dialer = self.dialer.proxy(proxy)?;
             Ok(self)
         }
 
@@ -45,19 +89,15 @@ macro_rules! dialer_setters {
         #[cfg(unix)]
         #[must_use]
         pub fn unix(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-            self.dialer.unix(path.into());
+            self.dialer = self.dialer.unix(path);
             self
         }
 
-        #[doc = concat!("Uses this TLS configuration for `", $scheme, "://`: custom roots, client certificates.")]
-        /// Defaults to the operating system's roots (feature `tls-platform-roots`). ALPN is set here: a configuration
-        /// shared with an HTTP/2 client (`h2`) offers only `http/1.1` on these connections.
-        #[cfg(feature = "tls")]
-        #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-        #[must_use]
-        pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
-            self.dialer.tls(config);
-            self
+        /// Returns the proxy or the Unix socket through which it connects.
+        #[cfg(feature = "adaptive")]
+        #[allow(dead_code, reason = "the adaptive connector uses no plain event stream")]
+        pub(crate) fn route(&self) -> Option<String> {
+            self.dialer.route()
         }
     };
 }

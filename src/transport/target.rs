@@ -9,7 +9,7 @@
 use std::fmt;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderValue, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Request, Uri, header, uri::PathAndQuery};
 use percent_encoding::percent_decode_str;
 use url::{Host, ParseError, Position, Url};
 
@@ -45,6 +45,13 @@ pub(crate) fn uri(url: &str) -> Result<Uri, Error> {
         Err(ParseError::RelativeUrlWithoutBase) => Err(refuse(error)),
         Err(error) => Err(unusable(error)),
     })
+}
+
+/// Creates the request for a URL string, without headers.
+pub(crate) fn request(url: &str) -> Result<Request<()>, Error> {
+    let mut request = Request::new(());
+    *request.uri_mut() = uri(url)?;
+    Ok(request)
 }
 
 impl Target {
@@ -120,6 +127,18 @@ impl Target {
             Some(zone) => format!("{}%{zone}", self.host),
             None => self.host.clone(),
         }
+    }
+
+    /// Returns the URI for a dialer: `http://host:port/`.
+    #[cfg(any(feature = "websocket", feature = "sse"))]
+    pub(crate) fn dialed(&self) -> Result<Uri, Error> {
+        let zone = self.zone.as_ref().map(|zone| format!("%25{zone}")).unwrap_or_default();
+        let place = match self.host.contains(':') {
+            true => format!("[{}{zone}]", self.host),
+            false => self.host.clone(),
+        };
+        Uri::try_from(format!("http://{place}:{}/", self.port))
+            .map_err(|error| Error::config("the URL's host is not valid in a URI").with_source(error))
     }
 
     /// Puts the URL's user and password into a request.

@@ -7,6 +7,7 @@ use support::{proxy, raw_webtransport, serve};
 mod adaptive;
 mod calls;
 mod contract;
+mod dial;
 mod doors;
 mod extremes;
 mod handshake;

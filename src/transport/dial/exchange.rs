@@ -152,8 +152,11 @@ pub(crate) fn http_error(error: hyper::Error) -> Error {
 
 /// Finds the most specific cause among the sources of a foreign error: an error of this crate or of the operating
 /// system.
-fn by_cause(error: impl Into<BoxError>, what: &'static str) -> Error {
+pub(super) fn by_cause(error: impl Into<BoxError>, what: &'static str) -> Error {
     let error = error.into();
+    if error.is::<tower::timeout::error::Elapsed>() {
+        return error.into();
+    }
     let mut cause: Option<&(dyn StdError + 'static)> = Some(&*error);
     while let Some(this) = cause {
         if let Some(own) = this.downcast_ref::<Error>() {

@@ -1,4 +1,5 @@
 use std::{
+    any::Any,
     fmt,
     io::{self, IoSlice},
     pin::Pin,
@@ -25,8 +26,8 @@ use tokio::{
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT: u32 = 128 * 1024;
 
-/// The byte stream below a WebSocket that this crate has connected or accepted: TCP, TLS, a Unix socket, or any stream
-/// below a server's HTTP. The common ones are called without indirection.
+/// The byte stream below a WebSocket that this crate has connected or accepted: TCP, TLS, a Unix socket, the stream of
+/// a [dialer](super::Dial), or any stream below a server's HTTP. The common ones are called without indirection.
 ///
 /// On Linux and Android, the TCP stream of a WebSocket is set to take at most 128 KiB that it cannot send yet
 /// (`TCP_NOTSENT_LOWAT`), so that the [bytes that move](crate::transport::signal::moved) are those that the line takes.
@@ -43,7 +44,13 @@ enum Kind {
     #[cfg(feature = "tls")]
     AcceptedTls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     Upgraded(TokioIo<Upgraded>),
+    /// The stream of a dialer that is not ours.
+    Other(Box<dyn ByteStream>),
 }
+
+trait ByteStream: AsyncRead + AsyncWrite + Any + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Any + Send + Unpin> ByteStream for T {}
 
 impl Socket {
     /// Returns the TCP stream, if the socket is one, for its addresses and options.
@@ -57,6 +64,44 @@ impl Socket {
             Kind::AcceptedTls(tls) => Some(tls.get_ref().0),
             _ => None,
         }
+    }
+
+    /// Returns the byte stream as the type that your [dialer](super::Dial) returned, if it is one. Below TLS, it returns
+    /// the stream that carries the TLS connection.
+    #[must_use]
+    pub fn downcast_ref<T: 'static>(&self) -> Option<&T> {
+        let stream: &dyn Any = match &self.0 {
+            Kind::Tcp(tcp) => tcp,
+            #[cfg(unix)]
+            Kind::Unix(unix) => unix,
+            #[cfg(feature = "tls")]
+            Kind::Tls(tls) => return tls.get_ref().0.downcast_ref(),
+            #[cfg(feature = "tls")]
+            Kind::AcceptedTls(tls) => tls.get_ref().0,
+            Kind::Upgraded(_) => return None,
+            Kind::Other(other) => &**other,
+        };
+        stream.downcast_ref()
+    }
+
+    /// Wraps the stream of a dialer. The known ones are not boxed. Always returns `Some`.
+    pub(super) fn from_stream<T: AsyncRead + AsyncWrite + Any + Send + Unpin>(stream: T) -> Option<Self> {
+        fn take<T: Any>(stream: &mut dyn Any) -> Option<T> {
+            stream.downcast_mut::<Option<T>>()?.take()
+        }
+
+        let mut stream = Some(stream);
+        if let Some(socket) = take(&mut stream) {
+            return Some(socket);
+        }
+        if let Some(tcp) = take(&mut stream) {
+            return Some(Self::dialled(tcp));
+        }
+        #[cfg(unix)]
+        if let Some(unix) = take(&mut stream) {
+            return Some(Self(Kind::Unix(unix)));
+        }
+        stream.map(|stream| Self(Kind::Other(Box::new(stream))))
     }
 
     /// Creates the socket of a connection that begins with HTTP. Its options stay as they are: a server that refuses a
@@ -164,6 +209,10 @@ macro_rules! each {
                 let $io = Pin::new(io);
                 $call
             }
+            Kind::Other(io) => {
+                let $io = Pin::new(io);
+                $call
+            }
         }
     };
 }
@@ -197,6 +246,7 @@ impl AsyncWrite for Socket {
             #[cfg(feature = "tls")]
             Kind::AcceptedTls(io) => io.is_write_vectored(),
             Kind::Upgraded(io) => io.is_write_vectored(),
+            Kind::Other(io) => io.is_write_vectored(),
         }
     }
 
@@ -218,6 +268,7 @@ impl fmt::Debug for Socket {
             #[cfg(feature = "tls")]
             Kind::Tls(_) | Kind::AcceptedTls(_) => "Socket(tls)",
             Kind::Upgraded(_) => "Socket(upgraded)",
+            Kind::Other(_) => "Socket(other)",
         })
     }
 }

@@ -1,14 +1,46 @@
+#[cfg(feature = "tls")]
 use std::sync::Arc;
 
+#[cfg(feature = "tls")]
 use tokio_rustls::rustls::{self, ClientConfig, pki_types::ServerName};
 
-use super::Socket;
+use super::{Socket, Target};
 use crate::Error;
+
+/// The TLS configuration of a connector.
+#[derive(Clone, Default)]
+pub(crate) struct Tls {
+    #[cfg(feature = "tls")]
+    config: Option<Arc<ClientConfig>>,
+}
+
+impl Tls {
+    #[cfg(feature = "tls")]
+    pub(crate) fn set(&mut self, config: Arc<ClientConfig>) {
+        self.config = Some(with_own_alpn(config));
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) async fn secure(&self, socket: Socket, target: &Target) -> Result<Socket, Error> {
+        let config = match &self.config {
+            Some(config) => config.clone(),
+            None => platform()?,
+        };
+        handshake(socket, &target.host, config).await
+    }
+
+    #[cfg(not(feature = "tls"))]
+    pub(super) async fn secure(&self, _: Socket, _: &Target) -> Result<Socket, Error> {
+        Err(Error::config(
+            "wss:// and https:// need the feature `tls` (own roots) or `tls-platform-roots` of tower-transport",
+        ))
+    }
+}
 
 /// Returns the configuration that trusts the operating system's roots. It is created once, because reading the roots
 /// takes milliseconds.
 #[cfg(feature = "tls-platform-roots")]
-pub(super) fn platform() -> Result<Arc<ClientConfig>, Error> {
+fn platform() -> Result<Arc<ClientConfig>, Error> {
     use std::sync::OnceLock;
 
     use rustls_platform_verifier::BuilderVerifierExt;
@@ -26,8 +58,8 @@ pub(super) fn platform() -> Result<Arc<ClientConfig>, Error> {
     Ok(CONFIG.get_or_init(|| Arc::new(config)).clone())
 }
 
-#[cfg(not(feature = "tls-platform-roots"))]
-pub(super) fn platform() -> Result<Arc<ClientConfig>, Error> {
+#[cfg(all(feature = "tls", not(feature = "tls-platform-roots")))]
+fn platform() -> Result<Arc<ClientConfig>, Error> {
     Err(Error::config(
         "TLS needs roots: give the connector a configuration with its method `tls`, or enable the feature \
          `tls-platform-roots`",
@@ -37,7 +69,8 @@ pub(super) fn platform() -> Result<Arc<ClientConfig>, Error> {
 /// Returns the caller's configuration for connections that speak HTTP/1.1. A configuration shared with an HTTP/2 client
 /// offers `h2`, which a server may choose and which is not supported here. The TLS session store stays shared with the
 /// original.
-pub(super) fn with_own_alpn(config: Arc<ClientConfig>) -> Arc<ClientConfig> {
+#[cfg(feature = "tls")]
+fn with_own_alpn(config: Arc<ClientConfig>) -> Arc<ClientConfig> {
     const HTTP_1_1: &[u8] = b"http/1.1";
 
     match &*config.alpn_protocols {
@@ -51,7 +84,8 @@ pub(super) fn with_own_alpn(config: Arc<ClientConfig>) -> Arc<ClientConfig> {
     }
 }
 
-pub(super) async fn handshake(socket: Socket, host: &str, config: Arc<ClientConfig>) -> Result<Socket, Error> {
+#[cfg(feature = "tls")]
+async fn handshake(socket: Socket, host: &str, config: Arc<ClientConfig>) -> Result<Socket, Error> {
     let name = ServerName::try_from(host.to_owned()).map_err(|error| {
         Error::config(format!("`{host}` is not a valid name for a TLS certificate")).with_source(error)
     })?;

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::{
     Error,
     transport::{
-        dial::{self, Dialer, Socket, Target, http_error, read_body},
+        dial::{self, Dial, Socket, Target, Tls, http_error, read_body},
         signal,
     },
 };
@@ -28,8 +28,8 @@ pub(super) struct HttpConnection {
 }
 
 impl HttpConnection {
-    pub(super) async fn open(dialer: &Dialer, target: &Target) -> Result<Self, Error> {
-        let socket = dialer.dial(target).await?;
+    pub(super) async fn open(dialer: impl Dial, tls: &Tls, target: &Target) -> Result<Self, Error> {
+        let socket = dial::dial(dialer, tls, target).await?;
         let (sender, connection) =
             dial::client().handshake(TokioIo::new(HttpSocket::new(socket))).await.map_err(http_error)?;
         Ok(Self { sender, connection: Some(connection) })

@@ -4,6 +4,7 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
 use super::{
@@ -14,7 +15,7 @@ use crate::{
     Error, Limits,
     transport::{
         connecting::{connecting, in_time},
-        dial::{Dialer, Target, exchange},
+        dial::{Dial, Dialer, Target, Tls, dial, exchange},
         subprotocol::offered,
     },
 };
@@ -68,10 +69,11 @@ use crate::{
 ///
 /// Dropping the future drops the connection attempt.
 #[derive(Clone, Default)]
-pub struct WebSocketConnector {
+pub struct WebSocketConnector<D = Dialer> {
     limits: Limits,
     subprotocols: Vec<HeaderValue>,
-    dialer: Dialer,
+    dialer: D,
+    tls: Tls,
 }
 
 impl WebSocketConnector {
@@ -81,6 +83,35 @@ impl WebSocketConnector {
         Self::default()
     }
 
+    default_dialer_setters!();
+
+    /// Performs the client's handshake over a byte stream of your own, which is connected to the server, TLS included.
+    /// The scheme of the request's URI has no effect. Bytes that arrive right after the handshake are not lost: they
+    /// belong to the [`WebSocket`].
+    ///
+    /// A handshake that some other code has performed needs no connector: see [`WebSocket::client`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of the connector, except those of connecting.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the stream.
+    pub async fn handshake<S>(&self, io: S, request: Request<()>) -> Result<Response<WebSocket<S>>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = async {
+            let target = Target::parse(request.uri())?;
+            let offer = Offer::new(request, &target, &self.subprotocols)?;
+            open(io, offer, self.limits).await
+        };
+        in_time(self.limits.handshake, "the handshake was not completed", handshake).await
+    }
+}
+
+impl<D> WebSocketConnector<D> {
     connector_setters! {
         limits: "Sets the limits of the handshake and of each connection.",
         choice: "The server's choice is in the response's header of that name and in [`WebSocket::subprotocol`]."
@@ -88,27 +119,43 @@ impl WebSocketConnector {
 
     dialer_setters!("wss");
 
-    /// Returns the proxy or the Unix socket through which it connects.
-    #[cfg(feature = "adaptive")]
-    pub(crate) fn route(&self) -> Option<String> {
-        self.dialer.route()
-    }
-
-    async fn connect(self, request: Request<()>) -> Result<Response<WebSocket>, Error> {
-        let target = Target::parse(request.uri())?;
-        let Offer { request, key } = Offer::new(request, &target, &self.subprotocols)?;
-        let offered = offered(request.headers());
-        let socket = self.dialer.dial(&target).await?;
-        let switches = |answer: &Response<_>| answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let (mut answer, socket, early) = exchange(socket, request, switches).await?;
-        socket.limit_unsent();
-        let subprotocol = check_answer(&mut answer, &key, &offered)?;
-        let websocket = WebSocket::new(socket, true, self.limits, early).with_subprotocol(subprotocol);
-        Ok(answer.map(|()| websocket))
+    /// Opens byte streams with `dialer`, in place of the default [`Dialer`]: see [`dial`](crate::transport::dial). TLS
+    /// is done above it. Settings made before, except a proxy and a Unix socket, are kept.
+    #[must_use]
+    pub fn dial_with<E: Dial>(self, dialer: E) -> WebSocketConnector<E> {
+        let Self { limits, subprotocols, dialer: _, tls } = self;
+        WebSocketConnector { limits, subprotocols, dialer, tls }
     }
 }
 
-impl Service<Request<()>> for WebSocketConnector {
+impl<D: Dial> WebSocketConnector<D> {
+    connect_method!(WebSocket, D);
+
+    async fn open(self, request: Request<()>) -> Result<Response<WebSocket>, Error> {
+        let target = Target::parse(request.uri())?;
+        let offer = Offer::new(request, &target, &self.subprotocols)?;
+        let socket = dial(self.dialer, &self.tls, &target).await?;
+        let response = open(socket, offer, self.limits).await?;
+        response.body().get_ref().limit_unsent();
+        Ok(response)
+    }
+}
+
+/// Performs the handshake over a connected stream.
+async fn open<S>(io: S, offer: Offer, limits: Limits) -> Result<Response<WebSocket<S>>, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Offer { request, key } = offer;
+    let offered = offered(request.headers());
+    let switches = |answer: &Response<_>| answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let (mut answer, io, early) = exchange(io, request, switches).await?;
+    let subprotocol = check_answer(&mut answer, &key, &offered)?;
+    let websocket = WebSocket::new(io, true, limits, early).with_subprotocol(subprotocol);
+    Ok(answer.map(|()| websocket))
+}
+
+impl<D: Dial> Service<Request<()>> for WebSocketConnector<D> {
     type Response = Response<WebSocket>;
     type Error = Error;
     type Future = Connecting;
@@ -119,22 +166,22 @@ impl Service<Request<()>> for WebSocketConnector {
 
     fn call(&mut self, request: Request<()>) -> Connecting {
         let time = self.limits.handshake;
-        let connect = self.clone().connect(request);
+        let connect = self.clone().open(request);
         Connecting(Box::pin(in_time(time, "the connection was not made", connect)))
     }
 }
 
 connecting! {
     /// The future of a [`WebSocketConnector`]: one connection attempt.
-    Connecting, WebSocket
+    Connecting, Response<WebSocket>
 }
 
-impl fmt::Debug for WebSocketConnector {
+impl<D: fmt::Debug> fmt::Debug for WebSocketConnector<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocketConnector")
             .field("limits", &self.limits)
             .field("subprotocols", &self.subprotocols)
-            .field("proxy", &self.dialer.proxy_name())
+            .field("dialer", &self.dialer)
             .finish_non_exhaustive()
     }
 }

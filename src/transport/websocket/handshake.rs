@@ -8,6 +8,7 @@ use crate::{
     Error,
     transport::{
         dial::Target,
+        origin::check_host,
         refusal::Refusal,
         subprotocol::{self, chosen, one, tokens},
     },
@@ -86,13 +87,7 @@ pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refus
     {
         return refuse(StatusCode::BAD_REQUEST, "a WebSocket handshake has no body");
     }
-    // RFC 9112, section 3.2. In HTTP/2 the request's URI names the host.
-    if parts.version == http::Version::HTTP_11 && !headers.contains_key(header::HOST) {
-        return refuse(StatusCode::BAD_REQUEST, "a WebSocket handshake needs a Host header");
-    }
-    if headers.get_all(header::HOST).iter().nth(1).is_some() {
-        return refuse(StatusCode::BAD_REQUEST, "a request has one Host");
-    }
+    check_host(parts)?;
     if headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().any(|value| value.to_str().is_err()) {
         return refuse(StatusCode::BAD_REQUEST, "Sec-WebSocket-Protocol is not visible ASCII");
     }

@@ -36,6 +36,7 @@
 //! Nothing is added to RFC 6455, and no extension is offered; [`docs/wire.md`](crate::guide::wire) describes what a
 //! peer may notice.
 
+mod acceptor;
 #[cfg(feature = "axum")]
 mod axum;
 mod connector;
@@ -54,6 +55,7 @@ mod write_buffer;
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use self::axum::{WebSocketHandshake, WebSocketHandshakeRejection};
 pub use self::{
+    acceptor::WebSocketAcceptor,
     connector::{Connecting, WebSocketConnector},
     transport::WebSocket,
     upgrade::WebSocketService,

@@ -27,7 +27,9 @@ use crate::{
 /// A WebSocket, either end, over any byte stream.
 ///
 /// [`WebSocketConnector`](super::WebSocketConnector) and [`WebSocketService`](super::WebSocketService) create one over
-/// a [`Socket`]; [`client`](Self::client) and [`server`](Self::server) wrap a stream after its handshake.
+/// a [`Socket`]. [`WebSocketConnector::handshake`](super::WebSocketConnector::handshake) and
+/// [`WebSocketAcceptor`](super::WebSocketAcceptor) perform the handshake over a stream of your own;
+/// [`client`](Self::client) and [`server`](Self::server) wrap a stream after its handshake.
 ///
 /// # Closing
 ///
@@ -107,6 +109,32 @@ impl<S> WebSocket<S> {
     /// Creates the server's end over a stream whose opening handshake is complete.
     pub fn server(io: S, limits: Limits) -> Self {
         Self::new(io, false, limits, Bytes::new())
+    }
+
+    /// Creates the client's end over a stream whose opening handshake is complete, and from which `read` was already
+    /// read after the handshake's response. HTTP libraries read ahead: pass what they return next to the stream, or the
+    /// first messages are lost.
+    pub fn client_from_partially_read(io: S, read: impl Into<Bytes>, limits: Limits) -> Self {
+        Self::new(io, true, limits, read.into())
+    }
+
+    /// Creates the server's end over a stream whose opening handshake is complete, and from which `read` was already
+    /// read after the handshake's request.
+    ///
+    /// ```no_run
+    /// # async fn upgrade(upgraded: hyper::upgrade::Upgraded) -> Result<(), hyper::upgrade::Upgraded> {
+    /// use hyper_util::rt::TokioIo;
+    /// use tokio::net::TcpStream;
+    /// use tower_transport::{Limits, transport::websocket::WebSocket};
+    ///
+    /// // From your own handshake with hyper:
+    /// let parts = upgraded.downcast::<TokioIo<TcpStream>>()?;
+    /// let socket = WebSocket::server_from_partially_read(parts.io.into_inner(), parts.read_buf, Limits::default());
+    /// # drop(socket);
+    /// # Ok(()) }
+    /// ```
+    pub fn server_from_partially_read(io: S, read: impl Into<Bytes>, limits: Limits) -> Self {
+        Self::new(io, false, limits, read.into())
     }
 
     pub(super) fn new(io: S, is_client: bool, limits: Limits, leftover: Bytes) -> Self {

@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header, request};
 use hyper::upgrade::OnUpgrade;
 use tower_service::Service;
@@ -96,12 +97,25 @@ pub(super) struct UpgradeRequest {
 
 /// An accepted handshake: the response, and the resulting connection.
 pub(super) struct PendingUpgrade {
-    pub(super) answer: Response<UpgradeBody>,
+    answer: Response<UpgradeBody>,
     on_upgrade: OnUpgrade,
+    connection: Accepted,
+    seat: Option<Arc<Seat>>,
+}
+
+/// The parameters of an accepted connection.
+pub(super) struct Accepted {
     limits: Limits,
     subprotocol: Option<Box<str>>,
     admission: Option<Box<Admission>>,
-    seat: Option<Arc<Seat>>,
+}
+
+impl Accepted {
+    /// Creates the connection over its stream, of which the bytes `early` were read with the request.
+    pub(super) fn open<S>(self, io: S, early: Bytes) -> WebSocket<S> {
+        let Self { limits, subprotocol, admission } = self;
+        WebSocket::new(io, false, limits, early).with_subprotocol(subprotocol).with_admission(admission)
+    }
 }
 
 impl<H> WebSocketService<H> {
@@ -174,7 +188,8 @@ impl AcceptConfig {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen.clone());
         }
         let subprotocol = chosen.and_then(|chosen| chosen.to_str().ok()).map(Into::into);
-        Ok(PendingUpgrade { answer, on_upgrade, limits: self.limits, subprotocol, admission, seat })
+        let connection = Accepted { limits: self.limits, subprotocol, admission };
+        Ok(PendingUpgrade { answer, on_upgrade, connection, seat })
     }
 
     fn enter(&self) -> Result<Option<Arc<Seat>>, Refusal> {
@@ -188,23 +203,27 @@ impl AcceptConfig {
 }
 
 impl PendingUpgrade {
+    /// Returns the response, and the connection for a stream that no HTTP server hands over.
+    pub(super) fn into_parts(self) -> (Response<UpgradeBody>, Accepted) {
+        (self.answer, self.connection)
+    }
+
     /// Returns the response, and runs `handler` once the connection is upgraded.
     pub(super) fn spawn<F>(self, handler: impl FnOnce(WebSocket) -> F + Send + 'static) -> Response<UpgradeBody>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let Self { answer, on_upgrade, limits, subprotocol, admission, seat } = self;
-        let (since, peer) = (rt::Instant::now(), admission.as_ref().and_then(|admission| admission.peer));
+        let Self { answer, on_upgrade, connection, seat } = self;
+        let peer = connection.admission.as_ref().and_then(|admission| admission.peer);
+        let since = rt::Instant::now();
         rt::spawn(async move {
             // A client that leaves before the upgrade is not an error: there is no session yet.
-            let Ok(Ok(upgraded)) = rt::timeout(limits.handshake, on_upgrade).await else {
+            let Ok(Ok(upgraded)) = rt::timeout(connection.limits.handshake, on_upgrade).await else {
                 return log::upgrade_failed("websocket", peer);
             };
             log::accepted("websocket", StatusCode::SWITCHING_PROTOCOLS, since.elapsed(), peer);
             let (socket, early) = Socket::from_upgraded(upgraded);
-            let websocket =
-                WebSocket::new(socket, false, limits, early).with_subprotocol(subprotocol).with_admission(admission);
-            Attended::new(handler(websocket), seat).await;
+            Attended::new(handler(connection.open(socket, early)), seat).await;
         });
         answer
     }

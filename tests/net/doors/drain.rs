@@ -368,7 +368,11 @@ async fn sessions_of_sse_with_post_drain() {
     });
     assert_told(told);
     assert_eq!((drained.closed, drained.cut), (1, 0));
-    let late = Request::get("/").header(header::ACCEPT, "text/event-stream").body(Body::empty()).unwrap();
+    let late = Request::get("/")
+        .header(header::HOST, "a")
+        .header(header::ACCEPT, "text/event-stream")
+        .body(Body::empty())
+        .unwrap();
     assert_eq!(server.oneshot(late).await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
 }
 

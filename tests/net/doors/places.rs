@@ -249,6 +249,7 @@ async fn the_head_of_a_post_with_messages_opens_nothing_and_takes_no_place() {
         Request::builder()
             .method(method)
             .uri("/")
+            .header("host", "a")
             .header("content-type", kind)
             .header("accept", "text/event-stream")
             .header("tower-transport-sequence", "0")

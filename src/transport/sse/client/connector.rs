@@ -15,7 +15,7 @@ use crate::{
     Error, Limits,
     transport::{
         connecting::{connecting, in_time},
-        dial::{Dialer, Target, http_error},
+        dial::{Dial, Dialer, Target, Tls, http_error},
         sse::{Parser, connection::HttpConnection, downlink::Downlink, exchange},
         subprotocol::{chosen, offered},
     },
@@ -86,7 +86,8 @@ use crate::{
 /// - [`is_dns`](Error::is_dns), [`is_refused`](Error::is_refused), [`is_tls`](Error::is_tls) or
 ///   [`is_timeout`](Error::is_timeout) if connecting fails.
 /// - [`is_closed`](Error::is_closed) if the connection is lost before the response.
-/// - [`is_protocol`](Error::is_protocol) if there are too many redirects.
+/// - [`is_protocol`](Error::is_protocol) if there are too many redirects, or one that is not followed. See
+///   [`Error::status`] and [`Error::response_headers`], with the `Location`.
 ///
 /// An id with control characters or of more than 4 KiB cannot be sent. The next request then goes without
 /// `Last-Event-ID`, and the server starts as it does for a new client.
@@ -95,13 +96,14 @@ use crate::{
 ///
 /// Dropping the future drops the connection attempt.
 #[derive(Clone)]
-pub struct SseConnector {
+pub struct SseConnector<D = Dialer> {
     limits: Limits,
     max_line: usize,
     max_redirects: usize,
     max_silence: Option<Duration>,
     subprotocols: Vec<HeaderValue>,
-    dialer: Dialer,
+    dialer: D,
+    tls: Tls,
     memory: Memory,
 }
 
@@ -115,11 +117,16 @@ impl SseConnector {
             max_redirects: 5,
             max_silence: None,
             subprotocols: Vec::new(),
-            dialer: Dialer::default(),
+            dialer: Dialer::new(),
+            tls: Tls::default(),
             memory: Memory::default(),
         }
     }
 
+    default_dialer_setters!();
+}
+
+impl<D> SseConnector<D> {
     connector_setters! {
         limits: "Sets the limits: [`message`](Limits::message) for the data of an event, \
                  [`handshake`](Limits::handshake) for connecting. The other limits have no effect here.",
@@ -127,6 +134,14 @@ impl SseConnector {
     }
 
     dialer_setters!("https");
+
+    /// Opens byte streams with `dialer`, in place of the default [`Dialer`]: see [`dial`](crate::transport::dial). TLS
+    /// is done above it. Settings made before, except a proxy and a Unix socket, are kept.
+    #[must_use]
+    pub fn dial_with<E: Dial>(self, dialer: E) -> SseConnector<E> {
+        let Self { limits, max_line, max_redirects, max_silence, subprotocols, memory, dialer: _, tls } = self;
+        SseConnector { limits, max_line, max_redirects, max_silence, subprotocols, memory, dialer, tls }
+    }
 
     /// Sets the maximum length of a line that is not data, in bytes: see [`Parser::max_line`]. Defaults to 64 KiB.
     #[must_use]
@@ -165,18 +180,33 @@ impl SseConnector {
     pub fn retry(&self) -> Option<Duration> {
         self.memory.retry()
     }
+}
 
-    async fn connect(self, request: Request<()>) -> Result<Response<Sse>, Error> {
+impl<D: Dial> SseConnector<D> {
+    connect_method!(Sse, D);
+
+    async fn open(self, request: Request<()>) -> Result<Response<Sse>, Error> {
         let (parts, ()) = request.into_parts();
         let id = self.memory.begin(&parts.uri, exchange::first_id(&parts.headers)?);
         let mut headers = exchange::headers(parts.headers, &self.subprotocols, &id)?;
         let mut target = Target::parse(&parts.uri)?;
         target.authorize(&mut headers)?;
-        for _ in 0..=self.max_redirects {
-            let mut connection = HttpConnection::open(&self.dialer, &target).await?;
+        let mut redirects = 0;
+        loop {
+            let mut connection = HttpConnection::open(self.dialer.clone(), &self.tls, &target).await?;
             let answer = connection.request(exchange::request(&headers, &target)).await.map_err(http_error)?;
             if is_redirect(answer.status()) {
-                let to = follow(&target, answer.headers().get(header::LOCATION))?;
+                let followed = match redirects < self.max_redirects {
+                    true => follow(&target, answer.headers().get(header::LOCATION)),
+                    false => Err(Error::protocol(format!(
+                        "the server redirected more than {redirects} times (SseConnector::max_redirects)"
+                    ))),
+                };
+                let to = match followed {
+                    Ok(to) => to,
+                    Err(error) => return Err(error.with_answer_of(&connection.refusal(answer).await)),
+                };
+                redirects += 1;
                 forget_credentials(&mut headers, &target, &to);
                 // The server has named these credentials, in place of those of the original request.
                 if let Some(authorization) = to.authorization() {
@@ -196,10 +226,6 @@ impl SseConnector {
             let events = Sse::new(down, parts.uri, self.memory, subprotocol);
             return Ok(Response::from_parts(head, events));
         }
-        Err(Error::protocol(format!(
-            "the server redirected more than {} times (SseConnector::max_redirects)",
-            self.max_redirects
-        )))
     }
 }
 
@@ -209,7 +235,7 @@ impl Default for SseConnector {
     }
 }
 
-impl Service<Request<()>> for SseConnector {
+impl<D: Dial> Service<Request<()>> for SseConnector<D> {
     type Response = Response<Sse>;
     type Error = Error;
     type Future = SseConnecting;
@@ -222,7 +248,7 @@ impl Service<Request<()>> for SseConnector {
         // One limit for all redirects together.
         let time = self.limits.handshake;
         let memory = self.memory.clone();
-        let connect = self.clone().connect(request);
+        let connect = self.clone().open(request);
         SseConnecting(Box::pin(async move {
             let connected = in_time(time, "the event stream did not begin", connect).await;
             connected.map_err(|error| match (error.retry_after(), memory.retry()) {
@@ -235,10 +261,10 @@ impl Service<Request<()>> for SseConnector {
 
 connecting! {
     /// The future of an [`SseConnector`]: one connection attempt.
-    SseConnecting, Sse
+    SseConnecting, Response<Sse>
 }
 
-impl fmt::Debug for SseConnector {
+impl<D: fmt::Debug> fmt::Debug for SseConnector<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SseConnector")
             .field("limits", &self.limits)
@@ -246,7 +272,7 @@ impl fmt::Debug for SseConnector {
             .field("max_redirects", &self.max_redirects)
             .field("max_silence", &self.max_silence)
             .field("subprotocols", &self.subprotocols)
-            .field("proxy", &self.dialer.proxy_name())
+            .field("dialer", &self.dialer)
             .field("retry", &self.retry())
             .finish_non_exhaustive()
     }

@@ -17,6 +17,7 @@ use crate::{
     CloseFrame, Error, Limits, Message,
     transport::{
         closing::{Closable, Closing, Received, fault_frame},
+        dial::Dial,
         framing,
         signal::Mark,
         sse::downlink::Downlink,
@@ -231,7 +232,7 @@ pub(super) struct Uplink {
 }
 
 impl Uplink {
-    pub(super) fn new(outbox: Outbox, poster: Poster) -> Self {
+    pub(super) fn new(outbox: Outbox, poster: Poster<impl Dial>) -> Self {
         let outbox = Arc::new(Mutex::new(outbox));
         let delivery = Box::pin(deliver(outbox.clone(), poster));
         Self { outbox, delivery: Some(delivery), failed: None }
@@ -269,7 +270,7 @@ fn lock(outbox: &Mutex<Outbox>) -> MutexGuard<'_, Outbox> {
     outbox.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn deliver(outbox: Arc<Mutex<Outbox>>, mut poster: Poster) -> Lost {
+async fn deliver(outbox: Arc<Mutex<Outbox>>, mut poster: Poster<impl Dial>) -> Lost {
     loop {
         if let Err(lost) = poster.deliver(next_batch(&outbox).await).await {
             return lost;

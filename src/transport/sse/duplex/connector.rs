@@ -22,7 +22,7 @@ use crate::{
     Error, Limits,
     transport::{
         connecting::{connecting, in_time},
-        dial::{Dialer, Target, http_error},
+        dial::{Dial, Dialer, Target, Tls, http_error},
         sse::{Parser, connection::HttpConnection, downlink::Downlink, exchange},
         subprotocol::{chosen, offered},
     },
@@ -73,12 +73,13 @@ use crate::{
 ///
 /// Dropping the future drops the connection attempt.
 #[derive(Clone)]
-pub struct SseDuplexConnector {
+pub struct SseDuplexConnector<D = Dialer> {
     limits: Limits,
     subprotocols: Vec<HeaderValue>,
     max_silence: Option<Duration>,
     max_post: usize,
-    dialer: Dialer,
+    dialer: D,
+    tls: Tls,
 }
 
 /// 64 KiB less than the default limit of nginx (`client_max_body_size 1m`), the lowest among the usual proxies.
@@ -89,8 +90,8 @@ const MIN_POST: usize = 1024;
 
 impl Default for SseDuplexConnector {
     fn default() -> Self {
-        let (limits, dialer) = Default::default();
-        Self { limits, subprotocols: Vec::new(), max_silence: None, max_post: MAX_POST, dialer }
+        let (limits, dialer, tls) = Default::default();
+        Self { limits, subprotocols: Vec::new(), max_silence: None, max_post: MAX_POST, dialer, tls }
     }
 }
 
@@ -101,12 +102,24 @@ impl SseDuplexConnector {
         Self::default()
     }
 
+    default_dialer_setters!();
+}
+
+impl<D> SseDuplexConnector<D> {
     connector_setters! {
         limits: "Sets the limits of connecting and of each session.",
         choice: "The server's choice is in the response's header of that name and in [`SseDuplex::subprotocol`]."
     }
 
     dialer_setters!("https");
+
+    /// Opens byte streams with `dialer`, in place of the default [`Dialer`]: see [`dial`](crate::transport::dial). TLS
+    /// is done above it. Settings made before, except a proxy and a Unix socket, are kept.
+    #[must_use]
+    pub fn dial_with<E: Dial>(self, dialer: E) -> SseDuplexConnector<E> {
+        let Self { limits, subprotocols, max_silence, max_post, dialer: _, tls } = self;
+        SseDuplexConnector { limits, subprotocols, max_silence, max_post, dialer, tls }
+    }
 
     /// Sets how long the session may be silent, comments included, before it ends with an error for which
     /// [`is_timeout`](Error::is_timeout) is true. Defaults to no limit.
@@ -131,19 +144,17 @@ impl SseDuplexConnector {
         self.max_post = bytes.max(MIN_POST);
         self
     }
+}
 
-    /// Returns the proxy or the Unix socket through which it connects.
-    #[cfg(feature = "adaptive")]
-    pub(crate) fn route(&self) -> Option<String> {
-        self.dialer.route()
-    }
+impl<D: Dial> SseDuplexConnector<D> {
+    connect_method!(SseDuplex, D);
 
-    async fn connect(self, request: Request<()>) -> Result<Response<SseDuplex>, Error> {
+    async fn open(self, request: Request<()>) -> Result<Response<SseDuplex>, Error> {
         let target = Target::parse(request.uri())?;
         let mut headers = exchange::headers(request.into_parts().0.headers, &self.subprotocols, "")?;
         headers.entry(header::HOST).or_insert_with(|| target.authority.clone());
         target.authorize(&mut headers)?;
-        let mut connection = HttpConnection::open(&self.dialer, &target).await?;
+        let mut connection = HttpConnection::open(self.dialer.clone(), &self.tls, &target).await?;
         let response = connection.request(open_request(&headers, &target)).await.map_err(http_error)?;
         let (mut parts, body) = check(response, &mut connection).await?.into_parts();
         let subprotocol = chosen(&mut parts.headers, &offered(&headers))?;
@@ -151,13 +162,13 @@ impl SseDuplexConnector {
         let mut down = Downlink::new(connection, body, parser).max_silence(self.max_silence);
         let token = token(&mut down).await?;
         // The session begins with the token: a POST without it would be one of a stranger.
-        let headers = Poster::headers(headers, token);
+        let headers = Poster::<D>::headers(headers, token);
         let takes_parts = head::takes_parts(&parts.headers);
         let outbox = Outbox::new(self.limits.write_buffer, self.max_post, takes_parts);
-        let poster =
-            Poster { dialer: self.dialer, target, headers, limits: self.limits, connection: None, takes_parts };
+        let (dialer, tls, limits) = (self.dialer, self.tls, self.limits);
+        let poster = Poster { dialer, tls, target, headers, limits, connection: None, takes_parts };
         let up = Uplink::new(outbox, poster);
-        let transport = SseDuplex::client(ClientEnd::new(down, up, self.limits), subprotocol);
+        let transport = SseDuplex::client(ClientEnd::new(down, up, limits), subprotocol);
         Ok(Response::from_parts(parts, transport))
     }
 }
@@ -169,7 +180,7 @@ fn open_request(headers: &HeaderMap, target: &Target) -> Request<Full<Bytes>> {
     request
 }
 
-impl Service<Request<()>> for SseDuplexConnector {
+impl<D: Dial> Service<Request<()>> for SseDuplexConnector<D> {
     type Response = Response<SseDuplex>;
     type Error = Error;
     type Future = SseDuplexConnecting;
@@ -180,24 +191,24 @@ impl Service<Request<()>> for SseDuplexConnector {
 
     fn call(&mut self, request: Request<()>) -> SseDuplexConnecting {
         let time = self.limits.handshake;
-        let connect = self.clone().connect(request);
+        let connect = self.clone().open(request);
         SseDuplexConnecting(Box::pin(in_time(time, "the session was not opened", connect)))
     }
 }
 
 connecting! {
     /// The future of a [`SseDuplexConnector`]: one connection attempt.
-    SseDuplexConnecting, SseDuplex
+    SseDuplexConnecting, Response<SseDuplex>
 }
 
-impl fmt::Debug for SseDuplexConnector {
+impl<D: fmt::Debug> fmt::Debug for SseDuplexConnector<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SseDuplexConnector")
             .field("limits", &self.limits)
             .field("subprotocols", &self.subprotocols)
             .field("max_silence", &self.max_silence)
             .field("max_post", &self.max_post)
-            .field("proxy", &self.dialer.proxy_name())
+            .field("dialer", &self.dialer)
             .finish_non_exhaustive()
     }
 }

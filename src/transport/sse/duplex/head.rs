@@ -9,7 +9,11 @@ use super::{
     session::{Session, Sessions},
     token::Token,
 };
-use crate::transport::{origin::Origins, refusal::Refusal, subprotocol::one};
+use crate::transport::{
+    origin::{Origins, check_host},
+    refusal::Refusal,
+    subprotocol::one,
+};
 
 /// The token of the session that a POST belongs to. A page of another origin cannot send this header without a CORS
 /// preflight, and the token is in no URL.
@@ -56,7 +60,8 @@ pub(crate) fn opens_nothing(parts: &request::Parts) -> bool {
 
 /// Classifies a request on the server.
 pub(super) fn ask(parts: &request::Parts, origins: &Origins, sessions: &Sessions) -> Result<Ask, Refusal> {
-    // First of all, so that a page of another origin learns nothing about the sessions.
+    check_host(parts)?;
+    // Before all else, so that a page of another origin learns nothing about the sessions.
     origins.check(&parts.uri, &parts.headers)?;
     let headers = &parts.headers;
     match parts.method {

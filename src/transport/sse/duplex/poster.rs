@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error, Limits, rt,
     transport::{
-        dial::{self, Dialer, Target, http_error, read_body},
+        dial::{self, Dial, Target, Tls, http_error, read_body},
         sse::connection::HttpConnection,
     },
 };
@@ -29,8 +29,9 @@ const BACKOFF: Duration = Duration::from_millis(100);
 const BYTES_A_SECOND: usize = 16 * 1024;
 
 /// The sender of POSTs, with the HTTP connection that it keeps between them.
-pub(super) struct Poster {
-    pub(super) dialer: Dialer,
+pub(super) struct Poster<D> {
+    pub(super) dialer: D,
+    pub(super) tls: Tls,
     pub(super) target: Target,
     /// The headers of the request that opened the session.
     pub(super) headers: HeaderMap,
@@ -64,7 +65,7 @@ impl Lost {
     }
 }
 
-impl Poster {
+impl<D: Dial> Poster<D> {
     /// Returns the headers of every POST.
     pub(super) fn headers(mut headers: HeaderMap, token: HeaderValue) -> HeaderMap {
         // The user's headers are kept, except those that concern the GET.
@@ -153,7 +154,7 @@ impl Poster {
         }
         let connection = match kept {
             Some(connection) => connection,
-            None => HttpConnection::open(&self.dialer, &self.target).await.map_err(|error| {
+            None => HttpConnection::open(self.dialer.clone(), &self.tls, &self.target).await.map_err(|error| {
                 if error.is_config() || error.is_tls() || error.is_auth() {
                     Failure::Refused(Lost::unheard(error))
                 } else {

@@ -161,6 +161,8 @@ impl WebTransportConnector {
         self
     }
 
+    connect_method!(WebTransportStream);
+
     /// Connects a session without opening a stream in it.
     ///
     /// # Errors
@@ -225,7 +227,7 @@ impl Service<Request<()>> for WebTransportConnector {
 
 connecting! {
     /// The future of a [`WebTransportConnector`]: one connection attempt.
-    Connecting, WebTransportStream
+    Connecting, Response<WebTransportStream>
 }
 
 impl fmt::Debug for WebTransportConnector {

@@ -68,3 +68,24 @@ async fn a_redirect_to_nowhere_is_an_error() {
     let error = open(&SseConnector::new(), &server.url()).await.unwrap_err();
     assert!(error.is_protocol() && error.to_string().contains("Location"), "{error}");
 }
+
+#[tokio::test]
+async fn the_error_of_a_redirect_that_is_not_followed_has_the_servers_answer() {
+    let error = |location: &str| {
+        let answer = redirect(308, location);
+        async move {
+            let server = Scripted::new([answer]).await;
+            open(&SseConnector::new().max_redirects(1), &server.url()).await.unwrap_err()
+        }
+    };
+    for location in ["ftp://example.com/", "/again"] {
+        let error = error(location).await;
+        assert!(error.is_protocol(), "{error:?}");
+        assert_eq!(error.status().map(|status| status.as_u16()), Some(308), "{error:?}");
+        assert_eq!(error.response_headers().unwrap()["location"], location);
+    }
+    let server = Scripted::new(["HTTP/1.1 302 x\r\ncontent-length: 4\r\n\r\ngone"]).await;
+    let error = open(&SseConnector::new(), &server.url()).await.unwrap_err();
+    assert_eq!(error.status().map(|status| status.as_u16()), Some(302));
+    assert_eq!(error.response_body().unwrap(), "gone");
+}

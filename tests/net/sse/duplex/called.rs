@@ -51,7 +51,8 @@ pub(super) fn server(
 impl<S: Service<Request<Body>, Response = Response<SseDuplexBody>, Error = Infallible>> Server<S> {
     /// Opens a session: its stream, its token, and the handler's end.
     pub(super) async fn open(&mut self) -> (SseDuplexBody, String, SseDuplex) {
-        let request = Request::get("/").header("accept", "text/event-stream").body(whole("")).unwrap();
+        let request =
+            Request::get("/").header("host", "a").header("accept", "text/event-stream").body(whole("")).unwrap();
         let mut stream = self.service.call(request).await.unwrap().into_body();
         let first = next_frame(&mut stream).await.unwrap();
         let token = first.strip_prefix("event: session\ndata: ").unwrap().trim().to_owned();
@@ -70,6 +71,7 @@ impl<S: Service<Request<Body>, Response = Response<SseDuplexBody>, Error = Infal
         body: Body,
     ) -> impl Future<Output = (u16, Option<u64>)> + use<S> {
         let request = Request::post("/")
+            .header("host", "a")
             .header("content-type", "application/vnd.tower-transport.messages")
             .header("tower-transport-session", token)
             .header("tower-transport-sequence", sequence);

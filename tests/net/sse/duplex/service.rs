@@ -11,6 +11,7 @@ use hyper_util::{
 };
 use support::echo;
 use tokio::time::Instant;
+use tower::ServiceExt;
 use tower_transport::{
     Limits, Message, TransportExt,
     transport::sse::{SseDuplexConnector, SseDuplexServer},
@@ -159,4 +160,30 @@ async fn it_is_a_route_of_axum() {
     let mut client = connect(SseDuplexConnector::new(), address).await;
     client.send_message(Message::text("hi")).await.unwrap();
     assert_eq!(within(client.next()).await.unwrap().unwrap(), Message::text("hi"));
+}
+
+#[tokio::test]
+async fn a_request_over_http_1_1_names_its_host_once() {
+    let ask = |method: &str, hosts: &[&str], version| {
+        let mut request = Request::builder().method(method).uri("http://a/").version(version);
+        for host in hosts {
+            request = request.header("host", *host);
+        }
+        let request = request.header("accept", "text/event-stream").body(whole("")).unwrap();
+        SseDuplexServer::new(|session, _| echo(session)).oneshot(request)
+    };
+    for method in ["GET", "POST", "OPTIONS"] {
+        for hosts in [&[][..], &["a", "a"], &["a", "b"]] {
+            let answer = ask(method, hosts, http::Version::HTTP_11).await.unwrap();
+            assert_eq!(answer.status(), 400, "{method} {hosts:?}");
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            assert!(body.windows(4).any(|word| word == b"Host"), "{body:?}");
+        }
+    }
+    assert_eq!(ask("GET", &["a", "b"], http::Version::HTTP_2).await.unwrap().status(), 400);
+    for (hosts, version) in
+        [(&["a"][..], http::Version::HTTP_11), (&[], http::Version::HTTP_10), (&[], http::Version::HTTP_2)]
+    {
+        assert_eq!(ask("GET", hosts, version).await.unwrap().status(), 200, "{version:?}");
+    }
 }
