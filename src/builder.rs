@@ -135,6 +135,14 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
         self.push(layer::batch::BatchLayer::new(policy))
     }
 
+    /// On a connector: applies `layer`, an HTTP layer such as those of tower-http, or a stack of them, to each
+    /// handshake. Adds an [`HttpLayer`](crate::layer::http::HttpLayer).
+    #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse"))))]
+    fn http_layer<P>(self, layer: P) -> ServiceBuilder<Stack<layer::http::HttpLayer<P>, L>> {
+        self.push(layer::http::HttpLayer::new(layer))
+    }
+
     /// On a transport: sends the latest value of each key, then everything that is published. Adds a
     /// [`LatestLayer`](crate::layer::latest::LatestLayer).
     #[cfg(feature = "latest")]

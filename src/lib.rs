@@ -116,6 +116,7 @@ while let Some(order) = receiver.receive().await {
 //! | feature | crates | what it adds |
 //! |---|---|---|
 //! | `websocket` (default) | 52 | `transport::websocket`: client and server, on tungstenite and hyper |
+//! | `tokio-tungstenite` | 56 | `transport::websocket::TungsteniteTransport`: over a stream of tokio-tungstenite |
 //! | `sse` | 45 | `transport::sse`: server-sent events, client and server; SSE with POST as a transport of messages |
 //! | `webtransport` | 89 | `transport::webtransport`: WebTransport over HTTP/3, client and server: streams, datagrams |
 //! | `dev-certificate` | 96 | a certificate for WebTransport in development, created by one call |
@@ -145,7 +146,7 @@ while let Some(order) = receiver.receive().await {
 //! | `context` | 89 | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
 //! | `pool` | 18 | `stack::pool`: a pool of connections to one target, shared by many calls |
 //! | `test-util` | 12 | contract checks, a scripted transport and fault injection, for testing your own layers |
-//! | `full` | 207 | all of the above |
+//! | `full` | 208 | all of the above |
 //!
 //! The column *crates* is the number of crates that the feature alone compiles on Linux, itself not included. The
 //! default features compile 60, no features 12, and `limit` with `auth` 29. Features share most of

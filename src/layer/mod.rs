@@ -17,6 +17,7 @@
 //! | **`reconnect`** | turns a connector into a transport that reconnects | nothing | outlives connections |
 //! | `resume` | on the connector: no message lost or duplicated across connections | the same layer; on the server a `SessionStore` | outlives connections |
 //! | `auth` | on the connector: a token for each handshake; on a transport: expiry, first message | a server that checks the token | per connection |
+//! | [`http`] | on the connector: layers of tower-http, with a table of those that fit | nothing | as the layer |
 //! | [`per_connection`] | on the connector: applies the layers below to each new connection | | |
 //! | [`optional`] | anywhere: a layer that is on or off at run time | | as the layer |
 //! | `batch` | packs many small messages into one | the same layer | per connection |
@@ -119,6 +120,9 @@ pub mod compression;
 #[cfg(feature = "heartbeat")]
 #[cfg_attr(docsrs, doc(cfg(feature = "heartbeat")))]
 pub mod heartbeat;
+#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse"))))]
+pub mod http;
 #[cfg(feature = "latest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "latest")))]
 pub mod latest;

@@ -7,7 +7,8 @@ use crate::Error;
 /// A service that connects: it takes an HTTP request and returns a response whose body is a transport.
 ///
 /// This trait is an alias. It is implemented for every `Service<http::Request<()>, Response = http::Response<T>>` whose
-/// error is `Into<`[`Error`]`>`, including connectors under any layer of tower or tower-http. The response carries the
+/// error is `Into<`[`Error`]`>`, including connectors under layers of tower or tower-http. The table in
+/// `layer::http` lists which of tower-http's layers fit directly, and which by `http_layer`. The response carries the
 /// peer's side of the handshake: status, headers (subprotocol, cookies) and extensions.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a connector",

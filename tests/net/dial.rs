@@ -33,7 +33,7 @@ use tower_transport::{
         Drain,
         dial::{Dial, Dialer},
         sse::{Event, SseConnector, SseDuplexConnector, SseDuplexServer},
-        websocket::{WebSocket, WebSocketAcceptor, WebSocketConnector, WebSocketUpgrade},
+        websocket::{WebSocket, WebSocketAcceptor, WebSocketConnector, WebSocketService},
     },
 };
 
@@ -61,7 +61,7 @@ impl Service<Uri> for InMemory {
 }
 
 fn serve_web_socket(io: impl AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static) {
-    let service = TowerToHyperService::new(WebSocketUpgrade::new(|socket, _| echo(socket)));
+    let service = TowerToHyperService::new(WebSocketService::new(|socket, _| echo(socket)));
     tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service).with_upgrades());
 }
 

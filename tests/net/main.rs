@@ -11,6 +11,7 @@ mod dial;
 mod doors;
 mod extremes;
 mod handshake;
+mod http_layers;
 mod resume;
 mod sse;
 mod transports;

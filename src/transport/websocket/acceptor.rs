@@ -22,7 +22,7 @@ use crate::{
 /// an in-memory pipe.
 ///
 /// It reads one HTTP/1.1 request and answers it. Behind an HTTP server, use
-/// [`WebSocketUpgrade`](super::WebSocketUpgrade) instead. A handshake that some other code has performed needs neither:
+/// [`WebSocketService`](super::WebSocketService) instead. A handshake that some other code has performed needs neither:
 /// see [`WebSocket::server`].
 ///
 /// ```

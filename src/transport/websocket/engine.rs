@@ -219,8 +219,7 @@ impl Engine {
         let mut wire = Wire::to_buffer(reader, writer, is_held);
         // Without a limit and a socket, the engine cannot fail. Waiting pongs go first.
         let _ = context.flush(&mut wire);
-        let frame = frame.map(|frame| WsCloseFrame { code: frame.code().get().into(), reason: frame.reason().into() });
-        let _ = context.close(&mut wire, frame);
+        let _ = context.close(&mut wire, frame.map(to_engines_frame));
         self.answer_waits = true;
     }
 
@@ -332,6 +331,24 @@ pub(super) fn from_engine(message: WsMessage) -> Option<Message> {
         // Raw frames are only for writing.
         WsMessage::Frame(_) => return None,
     })
+}
+
+#[cfg(feature = "tokio-tungstenite")]
+pub(super) fn to_engine(message: Message) -> Result<WsMessage, Error> {
+    Ok(match message {
+        Message::Text(text) => {
+            let text = tungstenite::Utf8Bytes::try_from(text.into_bytes());
+            WsMessage::Text(text.map_err(|error| Error::other("a text is not UTF-8").with_source(error))?)
+        }
+        Message::Binary(bytes) => WsMessage::Binary(bytes),
+        Message::Ping(bytes) => WsMessage::Ping(bytes),
+        Message::Pong(bytes) => WsMessage::Pong(bytes),
+        Message::Close(frame) => WsMessage::Close(frame.map(to_engines_frame)),
+    })
+}
+
+fn to_engines_frame(frame: CloseFrame) -> WsCloseFrame {
+    WsCloseFrame { code: frame.code().get().into(), reason: frame.reason().into() }
 }
 
 /// Parses the peer's close frame from its bytes. If the code is not on the engine's list, the engine replaces it and

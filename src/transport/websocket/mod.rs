@@ -47,6 +47,8 @@ mod frames;
 mod handshake;
 mod incoming;
 mod transport;
+#[cfg(feature = "tokio-tungstenite")]
+mod tungstenite;
 mod upgrade;
 mod upgrade_body;
 mod write_buffer;
@@ -54,6 +56,9 @@ mod write_buffer;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use self::axum::{WebSocketHandshake, WebSocketHandshakeRejection};
+#[cfg(feature = "tokio-tungstenite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio-tungstenite")))]
+pub use self::tungstenite::TungsteniteTransport;
 pub use self::{
     acceptor::WebSocketAcceptor,
     connector::{Connecting, WebSocketConnector},

@@ -6,6 +6,7 @@ mod connect;
 mod control;
 mod senders;
 mod slow;
+mod tungstenite;
 mod upgrade;
 
 use futures_util::{SinkExt, StreamExt};
