@@ -123,8 +123,11 @@ impl Datagrams {
             }
             Ok::<_, Infallible>((session, counts))
         });
-        let incoming = stream::unfold(session.quic().clone(), |session| async move {
-            let item = session.read_datagram().await;
+        let incoming = stream::unfold(session.clone(), |session| async move {
+            let item = match session.quic().read_datagram().await {
+                Err(reason) => Err(session.found(reason).await),
+                item => item,
+            };
             Some((item, session))
         });
         Self {

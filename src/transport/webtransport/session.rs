@@ -133,7 +133,18 @@ impl Session {
     /// Dropping the future has no effect: it only observes.
     pub async fn closed(&self) -> Error {
         let reason = self.0.quic.closed().await;
-        error::session(self.frame_behind(&reason).await.unwrap_or(reason))
+        self.lost(reason).await
+    }
+
+    /// Creates the error of an operation that the end of the session stopped, with the peer's close frame even if that
+    /// is still unread.
+    pub(super) async fn lost(&self, reason: wtq::SessionError) -> Error {
+        error::session(self.found(reason).await)
+    }
+
+    /// Returns the peer's close frame in place of a reason that hides it.
+    pub(super) async fn found(&self, reason: wtq::SessionError) -> wtq::SessionError {
+        self.frame_behind(&reason).await.unwrap_or(reason)
     }
 
     /// Waits for a close frame that arrived with the end of the connection. Another task of the layer below reads it,

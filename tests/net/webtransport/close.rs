@@ -208,13 +208,27 @@ async fn a_close_that_is_read_together_with_the_end_of_the_connection_keeps_code
         async move { session.closed().await }
     });
     let read = tokio::spawn(async move { stream.next().await.unwrap().unwrap_err() });
+    let mut siblings = tokio::task::JoinSet::new();
+    let each = session.clone();
+    siblings.spawn(async move { each.accept().await.unwrap_err() });
+    let each = session.clone();
+    siblings.spawn(async move { each.accept_uni().await.unwrap_err() });
+    let mut up = session.open_uni().await.unwrap();
+    // More than the peer's window.
+    siblings.spawn(async move { up.send(Message::binary(vec![0; 3 << 20])).await.unwrap_err() });
+    let mut datagrams = session.datagrams();
+    let datagram = tokio::spawn(async move { datagrams.next().await.unwrap().unwrap() });
     tokio::time::sleep(Duration::from_millis(50)).await;
     let stall = tokio::spawn(async move {
         go.send(()).unwrap();
         client.join().unwrap();
     });
     stall.await.unwrap();
-    for error in [closed.await.unwrap(), read.await.unwrap(), session.closed().await] {
+    assert_eq!(datagram.await.unwrap(), Message::Close(Some(frame())));
+    let mut errors = siblings.join_all().await;
+    errors.extend([closed.await.unwrap(), read.await.unwrap(), session.closed().await]);
+    errors.push(session.open().await.unwrap_err());
+    for error in errors {
         assert!(error.is_closed());
         assert_eq!(error.close_frame(), Some(&frame()), "{error:?}");
     }

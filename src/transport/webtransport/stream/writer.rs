@@ -1,7 +1,7 @@
 use std::{
     collections::VecDeque,
     future::Future,
-    pin::pin,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker, ready},
 };
 
@@ -35,6 +35,8 @@ pub(super) struct Writer {
     /// Whether QUIC has the last message and the end of the stream.
     finished: bool,
     failed: Option<Error>,
+    /// The search for the session's close frame, which may have arrived with the end of the connection.
+    lost: Option<Pin<Box<dyn Future<Output = Error> + Send + Sync>>>,
 }
 
 impl Writer {
@@ -49,6 +51,7 @@ impl Writer {
             closing: false,
             finished: false,
             failed: None,
+            lost: None,
             session,
         }
     }
@@ -138,6 +141,10 @@ impl Writer {
         if let Some(error) = &self.failed {
             return Poll::Ready(Err(error.clone()));
         }
+        if let Some(lost) = &mut self.lost {
+            let error = ready!(lost.as_mut().poll(cx));
+            return Poll::Ready(Err(self.fail(error)));
+        }
         let Some(send) = &mut self.send else { return Poll::Ready(Err(Error::closed("the stream is closed"))) };
         let written = ready!(pin!(send.write_chunks(self.outgoing.chunks())).poll(cx));
         Poll::Ready(match written {
@@ -147,15 +154,21 @@ impl Writer {
                 signal::moved(written.bytes);
                 Ok(())
             }
-            Err(error) => {
-                let error = error::write(error);
-                self.failed = Some(error.clone());
-                // A stream that the peer has stopped counts toward the maximum number of open streams until it is
-                // reset.
-                self.reset(0);
-                Err(error)
+            Err(wtq::WriteError::SessionError(reason)) if self.session.may_hide_a_frame(&reason) => {
+                let session = self.session.clone();
+                self.lost = Some(Box::pin(async move { session.lost(reason).await }));
+                return self.poll_write(cx);
             }
+            Err(error) => Err(self.fail(error::write(error))),
         })
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        self.lost = None;
+        self.failed = Some(error.clone());
+        // A stream that the peer has stopped counts toward the maximum number of open streams until it is reset.
+        self.reset(0);
+        error
     }
 
     /// Reports the progress that QUIC has made meanwhile.
