@@ -27,7 +27,7 @@
 //! | handshake | the layer sees |
 //! |---|---|
 //! | succeeds | the response's status (101 for a WebSocket, 200 otherwise), headers and extensions, an empty body |
-//! | is rejected with a status | a response with that status and its headers, so that a redirect is followed and a 503 is a failure in a trace |
+//! | is rejected with a status | a response with that status and its headers: a redirect is followed, a 503 fails a trace |
 //! | fails without a status | the [`Error`] |
 //!
 //! A rejection that comes back through the layer is returned as the error that it was. A response that the layer made
@@ -51,12 +51,13 @@
 //! | `NormalizePathLayer` | directly | trims slashes of the path |
 //! | `SetStatusLayer` | directly | sets the status that you see |
 //! | `TraceLayer` | `http_layer` | a span per handshake, with latency and status; messages: `layer::trace` |
-//! | `TimeoutLayer` | `http_layer` | an error with the status 408; tower's `TimeoutLayer` works directly and gives [`is_timeout`](Error::is_timeout) |
+//! | `TimeoutLayer` | `http_layer` | an error with its status (408); tower's `TimeoutLayer` fits directly |
 //! | `FollowRedirectLayer` | `http_layer` | follows redirects of the handshake, without credentials to another origin |
 //! | `CatchPanicLayer` | `http_layer` | an error with the status 500 |
 //! | `InFlightRequestsLayer` | `http_layer` | counts handshakes in progress |
 //! | `DecompressionLayer` | `http_layer` | compiles, has no effect: there is no body |
-//! | `RequestBodyLimitLayer`, `RequestBodyTimeoutLayer`, `ResponseBodyTimeoutLayer`, `MapRequestBodyLayer` | `http_layer` | compile, have no effect |
+//! | `RequestBodyLimitLayer`, `MapRequestBodyLayer` | `http_layer` | compile, have no effect |
+//! | `RequestBodyTimeoutLayer`, `ResponseBodyTimeoutLayer` | `http_layer` | compile, have no effect |
 //! | `CompressionLayer`, `CorsLayer`, `ServeDir` and others for servers | on the server's service | not for a connector |
 //!
 //! # Backpressure

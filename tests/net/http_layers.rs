@@ -75,7 +75,7 @@ where
 {
     let response = connector.oneshot(get(url)).await.map_err(Into::into)?;
     let (head, mut socket) = response.into_parts();
-    let message = socket.receive_message().await.unwrap().map_err(Into::into)?;
+    let message = socket.receive_message().await.unwrap()?;
     Ok(Response::from_parts(head, message))
 }
 

@@ -84,6 +84,25 @@ impl AdaptiveConnector {
         }
     }
 
+    /// Connects to the [`Endpoints`]' base `url`, without headers of your own, and returns the transport. For headers, or
+    /// for the transport's kind, use the connector as a `Service` of [`http::Request`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of the connector. An invalid `url` is one for which [`is_config`](Error::is_config) is true.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels all attempts in progress.
+    pub fn connect(
+        &self,
+        url: &str,
+    ) -> impl std::future::Future<Output = Result<AdaptiveTransport, Error>> + Send + use<> {
+        let request = crate::transport::target::request(url);
+        let mut connector = self.clone();
+        async move { Ok(connector.call(request?).await?.into_body()) }
+    }
+
     /// Sets how long one transport is tried before the next one is started as well. Defaults to 250 ms. Zero starts all
     /// transports at once; `Duration::MAX` tries one after the other.
     #[must_use]

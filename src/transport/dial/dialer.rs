@@ -35,7 +35,8 @@ use crate::{
 /// # Backpressure
 ///
 /// The service is always ready. A call waits for name resolution, TCP (all addresses race, 250 ms apart, RFC 8305) and
-/// the proxy, without a time limit of its own; a connector limits it by [`Limits::handshake`](crate::Limits::handshake).
+/// the proxy, without a time limit of its own. A connector limits it by
+/// [`Limits::handshake`](crate::Limits::handshake).
 ///
 /// # Errors
 ///

@@ -37,8 +37,10 @@ use crate::{
 /// | limits of sizes | the `WebSocketConfig` of the stream | [`Limits`] |
 /// | backpressure | `write_buffer_size` (128 KiB) and `max_write_buffer_size` (unlimited) | [`Limits::write_buffer`] |
 /// | a message over the limit when sending | sent | rejected |
-/// | [bytes that move](crate::transport::signal::moved) | reported per message | reported per read and write, so that a long message is not silence for a heartbeat |
+/// | [bytes that move](crate::transport::signal::moved) | reported per message | reported per read and write |
 /// | an idle connection's buffers | 128 KiB | 1 KiB |
+///
+/// A heartbeat above it may take a long message on a slow line for silence, because its parts are not reported.
 ///
 /// ```no_run
 /// # async fn connect() -> Result<(), tower_transport::BoxError> {

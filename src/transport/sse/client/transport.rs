@@ -13,6 +13,7 @@ use http::Uri;
 
 use crate::{
     Error, Message,
+    macros::accessors,
     transport::{
         burst::Burst,
         sse::{Event, downlink::Downlink},
@@ -218,23 +219,19 @@ impl fmt::Debug for Sse {
 ///
 /// Its backpressure, its end and its cancel safety are those of [`Sse`].
 #[derive(Debug)]
-pub struct SseMessages(Sse);
+pub struct SseMessages {
+    events: Sse,
+}
 
 impl SseMessages {
     pub(super) fn new(events: Sse) -> Self {
-        Self(events)
+        Self { events }
     }
 
-    /// Returns the stream of events.
-    #[must_use]
-    pub fn get_ref(&self) -> &Sse {
-        &self.0
-    }
-
-    /// Returns the stream of events.
-    #[must_use]
-    pub fn into_inner(self) -> Sse {
-        self.0
+    accessors! {
+        events: Sse, "stream of events",
+        get_mut: "Events that are read there are no messages here.",
+        into_inner: ".",
     }
 }
 
@@ -242,7 +239,7 @@ impl Stream for SseMessages {
     type Item = Result<Message, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.0).poll_next(cx).map_ok(|event| Message::Text(event.into_data()))
+        Pin::new(&mut self.events).poll_next(cx).map_ok(|event| Message::Text(event.into_data()))
     }
 }
 
@@ -250,12 +247,12 @@ impl Sink<Message> for SseMessages {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut self.0).poll_ready(cx)
+        Pin::new(&mut self.events).poll_ready(cx)
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         if message.is_close() {
-            self.0.hang_up();
+            self.events.hang_up();
             return Ok(());
         }
         Err(Error::config("an event stream is receive-only; use SseDuplexConnector to send messages"))
@@ -267,7 +264,7 @@ impl Sink<Message> for SseMessages {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Pin::new(&mut self.0).poll_close(cx)
+        Pin::new(&mut self.events).poll_close(cx)
     }
 }
 
