@@ -399,6 +399,22 @@ async fn a_request_that_is_no_handshake_is_answered_and_is_an_error_with_its_sta
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_head_without_end_is_read_up_to_64_kib() {
+    let (mut near, far) = duplex(1024);
+    let sends = async {
+        near.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nx: ").await.unwrap();
+        let mut sent = 0;
+        while near.write_all(&[b'x'; 1024]).await.is_ok() {
+            sent += 1024;
+        }
+        sent
+    };
+    let (sent, accepted) = tokio::join!(sends, WebSocketAcceptor::new().accept(far));
+    assert!((60 << 10..80 << 10).contains(&sent), "{sent}");
+    assert!(accepted.unwrap_err().is_too_large());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_or_stalls_ends_its_handshake_alone() {
     for sent in ["", "GET / HT"] {
         let (mut near, far) = duplex(1024);

@@ -18,6 +18,9 @@ use crate::{
     transport::{connecting::in_time, drain::Drain},
 };
 
+/// The maximum size of a request's head, in bytes.
+const MAX_HEAD: usize = 64 * 1024;
+
 /// A server's handshake over a byte stream of your own: a TCP or TLS stream that no HTTP server handles, a Unix socket,
 /// an in-memory pipe.
 ///
@@ -87,6 +90,7 @@ impl WebSocketAcceptor {
     /// Otherwise returns an error for which one of these is true:
     ///
     /// - [`is_closed`](Error::is_closed) if the client left before the handshake was complete.
+    /// - [`is_too_large`](Error::is_too_large) if the head of its request is over 64 KiB or 100 headers.
     /// - [`is_protocol`](Error::is_protocol) if the client's bytes are not an HTTP/1.1 request.
     /// - [`is_timeout`](Error::is_timeout) if the handshake took longer than [`Limits::handshake`](crate::Limits::handshake).
     ///
@@ -125,12 +129,18 @@ impl WebSocketAcceptor {
             ready(Ok::<_, Infallible>(answer))
         });
         let mut http = http1::Builder::new();
-        let served = http.keep_alive(false).serve_connection(TokioIo::new(io), answer).without_shutdown().await;
+        http.keep_alive(false).max_buf_size(MAX_HEAD);
+        let served = http.serve_connection(TokioIo::new(io), answer).without_shutdown().await;
         let served = served.map(|parts| (parts.io.into_inner(), parts.read_buf));
         let left = || Error::closed("the client left before the handshake was complete");
         let (parts, connection) = match (outcome.into_inner().unwrap_or_else(PoisonError::into_inner), &served) {
             (Some(accepted), _) => accepted?,
             (None, Ok(_)) => return Err(left()),
+            (None, Err(error)) if error.is_parse_too_large() => {
+                return Err(Error::too_large(format!(
+                    "the head of the client's request is over {MAX_HEAD} bytes or 100 headers"
+                )));
+            }
             (None, Err(error)) if error.is_parse() => {
                 return Err(Error::protocol("the client's bytes are not an HTTP/1.1 request"));
             }

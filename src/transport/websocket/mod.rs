@@ -5,6 +5,8 @@
 //! | client | [`WebSocketConnector`]: a `Service` from the request to a response whose body is the WebSocket |
 //! | server, hyper or axum's `route_service` | [`WebSocketService`]: a `Service` of HTTP requests |
 //! | server, next to axum's extractors | `WebSocketHandshake` (feature `axum`) |
+//! | client, over your own stream | [`WebSocketConnector::handshake`], or [`WebSocketConnector::dial_with`] |
+//! | server, over your own stream | [`WebSocketAcceptor`] |
 //! | either, after the handshake | [`WebSocket::client`], [`WebSocket::server`] over any `AsyncRead + AsyncWrite` |
 //!
 //! The protocol is implemented by tungstenite, HTTP by hyper. This module adds what an open port needs: bounds that are
