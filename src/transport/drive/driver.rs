@@ -432,6 +432,7 @@ where
         let mut this = self.project();
         let worker = this.worker;
         worker.queues.driver.register(cx.waker());
+        worker.queues.drive();
         let mark = Mark::now();
         // Writing before reading: an answer that this poll reads may need the room that it makes.
         let wrote = worker.write(this.transport.as_mut(), cx);

@@ -1,6 +1,9 @@
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::Waker,
 };
 
@@ -28,6 +31,8 @@ pub(super) struct Queues<Out, In> {
     pub(super) incoming: Payload<In>,
     pub(super) driver: AtomicWaker,
     pub(super) receiver: AtomicWaker,
+    /// Whether somebody has polled the driver, or has it spawned. A queue that is pulled needs none.
+    is_driven: AtomicBool,
     #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
     pub(super) close: PulledClose,
 }
@@ -44,7 +49,6 @@ pub(super) struct PulledClose {
 
 impl<Out, In> Queues<Out, In> {
     /// Creates the queues. `is_pulled` says that they have no driver.
-    #[cfg_attr(not(all(feature = "sse", not(target_arch = "wasm32"))), allow(unused_variables))]
     pub(super) fn new(queue: &QueueConfig<Out, In>, is_pulled: bool) -> Arc<Self> {
         Arc::new(Self {
             outbox: Mutex::new(Outbox::new(queue)),
@@ -53,9 +57,22 @@ impl<Out, In> Queues<Out, In> {
             incoming: queue.incoming,
             driver: AtomicWaker::new(),
             receiver: AtomicWaker::new(),
+            is_driven: AtomicBool::new(is_pulled),
             #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
             close: PulledClose { is_pulled, is_watched: false.into(), limit: queue.close_within },
         })
+    }
+
+    /// Notes that the driver runs.
+    pub(super) fn drive(&self) {
+        // A load is cheaper than a store for the senders on other cores, and this runs in each poll of the driver.
+        if !self.is_driven.load(Relaxed) {
+            self.is_driven.store(true, Relaxed);
+        }
+    }
+
+    pub(super) fn is_driven(&self) -> bool {
+        self.is_driven.load(Relaxed)
     }
 
     pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox<Out>> {

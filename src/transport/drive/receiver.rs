@@ -8,7 +8,10 @@ use std::{
 
 use futures_core::Stream;
 
-use super::queues::{Queues, Taken};
+use super::{
+    queues::{Queues, Taken},
+    watch::Undriven,
+};
 use crate::{Error, transport::signal};
 
 /// The reading end of a [driven](crate::TransportExt::drive) transport.
@@ -36,13 +39,19 @@ impl<Out, In> Receiver<Out, In> {
     ///
     /// # Errors
     ///
-    /// Returns the errors of the transport.
+    /// Returns the errors of the transport, and one for which [`is_config`](Error::is_config) is true if nobody has
+    /// polled the [driver](crate::Driven::into_parts) yet, after 10 seconds.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
     pub async fn receive(&mut self) -> Option<Result<In, Error>> {
-        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+        let mut undriven = Undriven::new();
+        poll_fn(|cx| match Pin::new(&mut *self).poll_next(cx) {
+            Poll::Pending => undriven.poll(&self.queues, cx).map(|error| Some(Err(error))),
+            received => received,
+        })
+        .await
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     outbox::{Admission, End, Gone},
     queues::{Queues, wake_all},
     try_send_error::TrySendError,
-    watch::EndWatch,
+    watch::{EndWatch, Undriven},
 };
 use crate::{
     CloseFrame, Error,
@@ -62,14 +62,20 @@ impl<Out, In> Sender<Out, In> {
     /// Returns an error for which [`is_closed`](Error::is_closed) is true, or the error that ended the transport, if
     /// the transport has ended or a sender has [closed](Self::close) it. Returns an error for which
     /// [`is_full`](Error::is_full) is true if the queue is full and therefore [closes](crate::WhenFull::Close) the
-    /// connection. The message is lost in each case.
+    /// connection, and one for which [`is_config`](Error::is_config) is true if the queue is full and nobody has polled
+    /// the [driver](crate::Driven::into_parts) yet, after 10 seconds. The message is lost in each case.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future before it is ready sends nothing, and gives up its place in line. Once it is ready the
     /// message is accepted.
     pub fn send(&self, message: Out) -> Sending<'_, Out, In> {
-        Sending { sender: self, ticket: None, entry: Some(self.queues.measure.entry(message)) }
+        Sending {
+            sender: self,
+            ticket: None,
+            entry: Some(self.queues.measure.entry(message)),
+            undriven: Undriven::new(),
+        }
     }
 
     /// Sends one message if there is a place for it now, and returns it otherwise. It does not overtake waiting
@@ -206,7 +212,12 @@ impl<Out, In> Sender<Out, In> {
     /// Dropping the future has no effect.
     pub async fn flush(&mut self) -> Result<(), Error> {
         self.flush = None;
-        poll_fn(|cx| self.poll_flushed(cx)).await
+        let mut undriven = Undriven::new();
+        poll_fn(|cx| match self.poll_flushed(cx) {
+            Poll::Pending => undriven.poll(&self.queues, cx).map(Err),
+            flushed => flushed,
+        })
+        .await
     }
 
     /// Waits until either side has ended the transport, and returns the reason: the error of every later
@@ -251,7 +262,7 @@ impl<Out, In> Sender<Out, In> {
         QueueDepth(self.queues.clone())
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, all(feature = "rt", not(target_arch = "wasm32"))))]
     pub(super) fn queues(&self) -> &Queues<Out, In> {
         &self.queues
     }
@@ -460,6 +471,7 @@ pub struct Sending<'a, Out, In> {
     sender: &'a Sender<Out, In>,
     ticket: Option<u64>,
     entry: Option<Entry<Out>>,
+    undriven: Undriven,
 }
 
 impl<Out, In> Unpin for Sending<'_, Out, In> {}
@@ -473,7 +485,9 @@ impl<Out, In> Future for Sending<'_, Out, In> {
             return Poll::Ready(Err(closed_sender()));
         }
         let queues = &this.sender.queues;
-        let result = ready!(poll_admission(queues, &mut this.ticket, &mut this.entry, cx));
+        let Poll::Ready(result) = poll_admission(queues, &mut this.ticket, &mut this.entry, cx) else {
+            return this.undriven.poll(queues, cx).map(Err);
+        };
         queues.driver.wake();
         Poll::Ready(result)
     }

@@ -1,4 +1,4 @@
-//! Tasks that wait for the end of a queue.
+//! Tasks that wait for the driver, or for the end of a queue.
 
 use std::task::{Context, Poll};
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
@@ -7,12 +7,52 @@ use std::{sync::atomic::Ordering::Relaxed, task::ready};
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 use super::queues::wake_all;
 use super::{outbox::End, queues::Queues};
-use crate::transport::wakers::poll_prepared;
+#[cfg(feature = "rt")]
+use crate::rt::{self, Timer};
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
-use crate::{
-    Error,
-    transport::close_deadline::{CloseDeadline, WaitsFor},
-};
+use crate::transport::close_deadline::{CloseDeadline, WaitsFor};
+use crate::{Error, transport::wakers::poll_prepared};
+
+/// How long a call waits for a driver that nobody has polled yet. It is much longer than a task takes to start.
+#[cfg(feature = "rt")]
+const UNDRIVEN: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The wait of one call for a driver that nobody has polled yet, and perhaps never will.
+#[derive(Debug)]
+pub(super) struct Undriven {
+    #[cfg(feature = "rt")]
+    timer: Timer,
+}
+
+impl Undriven {
+    pub(super) const fn new() -> Self {
+        Self {
+            #[cfg(feature = "rt")]
+            timer: Timer::new(),
+        }
+    }
+
+    /// Returns the error of a call that has found nothing, once it has waited for too long.
+    #[cfg(feature = "rt")]
+    pub(super) fn poll<Out, In>(&mut self, queues: &Queues<Out, In>, cx: &mut Context<'_>) -> Poll<Error> {
+        if queues.is_driven() || (!self.timer.is_set() && !rt::has_timers()) {
+            return Poll::Pending;
+        }
+        if !self.timer.is_set() {
+            self.timer.set(UNDRIVEN);
+        }
+        std::task::ready!(self.timer.poll(cx));
+        Poll::Ready(Error::config(format!(
+            "nobody has polled the driver of this transport for {UNDRIVEN:?}, so nothing is sent or received: call \
+             `Driven::spawn`, or spawn the driver of `Driven::into_parts`"
+        )))
+    }
+
+    #[cfg(not(feature = "rt"))]
+    pub(super) fn poll<Out, In>(&mut self, _: &Queues<Out, In>, _: &mut Context<'_>) -> Poll<Error> {
+        Poll::Pending
+    }
+}
 
 /// A task that waits for the end. Dropping it removes its registration.
 pub(super) struct EndWatch<'a, Out, In> {

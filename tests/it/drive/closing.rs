@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, SinkExt, Stream};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_transport::{
     Error, ServiceBuilderExt, Transport,
@@ -437,4 +437,28 @@ fn without_timers_a_close_has_no_limit_and_does_not_panic() {
         drop(there);
         let _ = driver.await.expect("no panic");
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_nobody_polls_is_an_error_after_a_while_and_one_that_runs_never_is() {
+    let (here, _there) = channel::<Message, Message>(8);
+    let (mut sender, mut receiver, driver) = here.drive(places(1)).into_parts();
+    sender.send(text(0)).await.unwrap();
+    let start = Instant::now();
+    let errors = [
+        sender.send(text(1)).await.unwrap_err(),
+        sender.flush().await.unwrap_err(),
+        receiver.receive().await.unwrap().unwrap_err(),
+    ];
+    for error in errors {
+        assert!(error.is_config() && error.to_string().contains("Driven::spawn"), "{error}");
+    }
+    assert_eq!(start.elapsed().as_secs(), 30);
+
+    tokio::spawn(driver);
+    sender.flush().await.unwrap();
+    assert!(timeout(3600 * SECOND, receiver.receive()).await.is_err());
+    let (here, _there) = channel::<Message, Message>(8);
+    let (_sender, mut receiver) = here.drive(places(1)).spawn();
+    assert!(timeout(3600 * SECOND, receiver.receive()).await.is_err());
 }
