@@ -241,6 +241,7 @@ impl<M> LayerSink<M> {
         if self.is_idle() {
             return Poll::Ready(Ok(()));
         }
+        // Before the poll: the writer may be the half that finishes this, and wakes whoever is registered.
         self.halves.reader.register(cx.waker());
         self.poll_all(inner, Sink::poll_flush)
     }
@@ -302,6 +303,7 @@ impl<M> LayerSink<M> {
         if !self.is_forwarding {
             return None;
         }
+        // With the writer's own waker. That of both halves would wake the reader for each message below.
         match inner.poll_ready(cx) {
             Poll::Ready(Ok(())) => {
                 *self.out.room() = Room::Promised;
@@ -365,6 +367,7 @@ impl<M> LayerSink<M> {
         let waits = self.out.take_place();
         self.settle();
         if waits {
+            // The promise was given before the own message took the room, so it cannot be refused any more.
             self.push(message);
             return Ok(());
         }
@@ -409,7 +412,8 @@ impl<M> LayerSink<M> {
     {
         self.halves.writer.register(cx.waker());
         if self.is_closing() {
-            // Messages that were accepted are sent ahead of the close message.
+            // Messages that were accepted are sent ahead of the close message. An error here adds nothing to the closed
+            // error, which follows in any case.
             let _ = ready!(self.poll_all(inner.as_mut(), Sink::poll_flush));
         }
         self.check_open()?;
@@ -438,6 +442,7 @@ impl<M> LayerSink<M> {
             false => self.poll_all(inner, Sink::poll_close),
         };
         if closed.is_ready() {
+            // Even after an error. The stream waits for this close, and would otherwise wait forever.
             self.give_up();
         }
         closed.map_err(Into::into)
@@ -466,6 +471,7 @@ impl<M> LayerSink<M> {
             return Poll::Ready(Ok(()));
         }
         if self.is_forwarding {
+            // The room is the layer's until it promises it, so a batch that needs it for itself can take it.
             return match inner.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     *self.out.room() = Room::Held;
@@ -503,6 +509,7 @@ impl<M> LayerSink<M> {
     #[inline]
     pub fn take_promise(&mut self) -> bool {
         let is_promised = self.out.room().keep();
+        // While the sink forwards, the room was not taken, and keeping a message does not change that.
         if !self.is_forwarding {
             self.settle();
         }
@@ -520,6 +527,7 @@ impl<M> LayerSink<M> {
     where
         T: Sink<M, Error: Into<Error>>,
     {
+        // Not past messages that wait: the order is that in which they were accepted.
         let is_sent = self.out.take_own_place();
         self.settle();
         if is_sent {

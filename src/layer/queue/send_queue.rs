@@ -186,7 +186,6 @@ impl<Out> SendQueue<Out> {
     }
 
     #[cold]
-    #[inline(never)]
     fn push<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, message: Out) -> Result<(), Error> {
         let pushed = self.push_if_ready(inner, message);
         self.settle();
@@ -272,7 +271,6 @@ impl<Out> SendQueue<Out> {
     /// On the reader's task, if the queue is not [steady](Self::is_steady): hands on waiting messages and flushes them.
     /// An error concerns one rejected message.
     #[cold]
-    #[inline(never)]
     pub(super) fn move_on<T: Transport<Out>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Result<(), Error> {
         let moved = self.move_any(inner, cx);
         self.settle();

@@ -79,6 +79,7 @@ where
                     self.lost(error, false);
                 }
                 Phase::Closing(Closing::HangUp) => {
+                    // Nobody polls `poll_close`, because the close came from a handle.
                     if let Some(transport) = self.connection.transport()
                         && ready!(transport.poll_close(cx)).is_ok()
                     {
@@ -132,6 +133,7 @@ where
             (None, None) => {}
         }
         core.settle_session(outlives, parts.extensions.get::<Resumed>().is_some(), lost);
+        // Settled before the machine moves: what the new connection says about the old session is told first.
         let has_unsent = !core.greeting.as_slice().is_empty() || core.buffer.has_unsent();
         core.machine.on(Event::Opened { has_unsent });
         // The observers see the connection before its first message can be read.

@@ -130,7 +130,6 @@ where
 {
     /// `poll_next` when more is to be done than to poll the connection. `polled` is its answer if it was polled.
     #[cold]
-    #[inline(never)]
     fn poll_slowly(
         self: Pin<&mut Self>,
         mut polled: Option<Poll<Option<Item<C, Out>>>>,
@@ -379,7 +378,6 @@ where
 
     /// `start_send`, unless the message goes straight to the connection.
     #[cold]
-    #[inline(never)]
     fn send(&mut self, message: Out) -> Result<(), Error> {
         let room = std::mem::replace(&mut self.core.room, Room::None);
         match (self.core.machine.phase(), room) {

@@ -280,6 +280,7 @@ impl SessionCell {
                     session.ledger = Some(ledger);
                     return Err(error);
                 }
+                // The next connection asks for nothing, and begins a new session.
                 Err(Mismatch::Diverged(error)) => {
                     session.lose(&ledger);
                     self.show_none();
@@ -294,6 +295,7 @@ impl SessionCell {
             (ledger, false) => {
                 let mut fresh = Ledger::new(welcome.id, own, welcome.window, Budget::default(), patience);
                 if welcome.position != fresh.position() {
+                    // As above, a server that lies does not cost the session.
                     session.ledger = ledger;
                     return Err(Error::protocol("resume: the server begins a session that is not at its beginning"));
                 }
@@ -307,6 +309,7 @@ impl SessionCell {
                 (fresh, if session.is_unseen { Verdict::Fresh { lost } } else { Verdict::New })
             }
         };
+        // From here on the session is lent: `poll_hello` of a newer connection waits until it comes back.
         session.borrower = Some(Arc::new(waker));
         session.id = Some(SessionId(ledger.id));
         drop(session);
@@ -340,6 +343,7 @@ impl SessionCell {
 
     /// Takes a session back from its transport. `is_broken` says that it cannot go on.
     fn put_back(&self, mut ledger: Ledger, is_broken: bool) {
+        // Not acknowledged, so the peer sends them again.
         ledger.forget_inbox();
         let is_broken = is_broken || ledger.connection_dropped(Instant::now()).is_some();
         let mut session = self.lock();
@@ -390,6 +394,7 @@ impl SessionMessages for SessionCell {
     }
 
     fn give_up(&self) -> u64 {
+        // A transport that still has the session counts as if it had lost it, and returns it to nobody.
         self.abandon();
         let mut session = self.lock();
         let over = session.ledger.take();

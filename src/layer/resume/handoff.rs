@@ -90,6 +90,7 @@ impl<T> Handoff<T> {
         if state.is_gone {
             return Err(offer.link);
         }
+        // The outcome of the older offer goes with it, or this acceptor would take it for its own.
         let older = (state.offer.replace(offer), state.outcome.take());
         state.ticket += 1;
         let ticket = state.ticket;
@@ -155,6 +156,7 @@ impl<T> Handoff<T> {
     pub(super) fn report(&self, ticket: u64, outcome: Outcome<T>) {
         let outcome = Box::new(outcome);
         let mut state = self.lock();
+        // A newer offer has replaced this one: its acceptor was told so, and the connection is dropped with the outcome.
         if state.ticket == ticket {
             state.outcome = Some(outcome);
             let acceptor = state.acceptor.take();

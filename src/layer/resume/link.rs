@@ -197,6 +197,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                     ledger.incoming.count(&message, message.len());
                     Poll::Ready(self.give(ledger, message, cx))
                 }
+                // It was polled with the reader's own waker, which is right: nothing else waits for this connection.
                 polled => self.poll_slowly(Some(polled), ledger, cx),
             };
         }
@@ -281,6 +282,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     #[inline]
     fn give(&mut self, ledger: &mut Ledger, message: Message, cx: &Context<'_>) -> Received {
         if self.writer.received(&ledger.incoming) {
+            // At once, and by the reader: a user that only reads never polls the sink, and the peer would stop.
             self.wakers.reader.register(cx.waker());
             let _ = self.writer.poll_write(ledger);
         }
@@ -289,6 +291,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
 
     /// Tells the user about an incoming message that a layer below rejected, and ends the connection.
     fn reject(&mut self, ledger: &mut Ledger, error: Error) {
+        // Counted as received, or the peer would send it again on each connection.
         ledger.reject_incoming(error);
         let end = Error::closed("resume: this end closed the connection after a message that it rejected");
         let frame = CloseFrame::new(CloseCode::RESTART, "resume: a message was rejected; the session goes on");
@@ -309,6 +312,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     fn read(&mut self, polled: Polled<T>, ledger: &mut Ledger) -> Poll<Result<Option<Message>, LinkEnd>> {
         let message = match ready!(polled) {
             Some(Ok(message)) => message,
+            // However the connection ends after that: both ends have what they wanted of the session.
             _ if self.heard_bye => return Poll::Ready(Err(LinkEnd::Over)),
             Some(Err(error)) => {
                 let error = error.into();
@@ -363,6 +367,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                 return Err(Error::protocol("resume: the peer opens a session on a connection that has one"));
             }
         };
+        // Checked after a bye as well: a loss below must not look like an orderly end.
         ledger.acknowledged(ack)?;
         // The sink waits for nothing but this. Otherwise the writer would sleep while the reader frees its room.
         if self.sink_reads && (ledger.out.has_room() || ledger.out.has_next()) {
@@ -479,6 +484,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             return Poll::Ready(Err(error.clone()));
         }
         ready!(self.poll_unless_parting(cx))?;
+        // Before the room is looked at: an acknowledgement or a bye may have used it since the promise.
         if self.writer.has_promised() {
             return Poll::Ready(Ok(()));
         }
@@ -514,6 +520,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             if let Poll::Ready(Err(error)) = self.writer.poll_write(ledger) {
                 return Poll::Ready(Err(error));
             }
+            // Whatever it returns, the ledger tells whether it was enough.
             let _ = self.read_ahead(ledger);
             if is_enough(ledger) {
                 self.sink_reads = false;
@@ -533,6 +540,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     /// Writes everything that was accepted, which may have to wait for acknowledgements.
     fn poll_written(&mut self, ledger: &mut Ledger, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.writer.poll_pump(ledger))?;
+        // Each round may free a part of the peer's window only, so the rest waits for the next acknowledgement.
         while ledger.out.is_blocked() {
             ready!(self.poll_acknowledged(ledger, cx, |ledger| !ledger.out.is_blocked()))?;
             ready!(self.writer.poll_pump(ledger))?;

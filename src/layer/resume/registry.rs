@@ -171,6 +171,7 @@ impl<T> Registry<T> {
 
     /// Notes that the session has lost its connection. `is_used` says whether it ever carried a message of a user.
     pub(super) fn set_lost(&mut self, id: &Bytes16, is_used: bool, now: Instant) {
+        // A session that is lost already may be lost again, with a later end: its old entries must not stay.
         self.set_found(id);
         let Some(record) = self.records.get_mut(id) else { return };
         // A time beyond the clock's range is never over.
@@ -207,6 +208,7 @@ impl<T> Registry<T> {
     }
 
     pub(super) fn remove(&mut self, id: &Bytes16) -> Option<Record<T>> {
+        // It must leave the sets that are ordered by its time, which only its record knows.
         self.set_found(id);
         let record = self.records.remove(id)?;
         if let Some(of_key) = self.keys.get_mut(&record.key) {

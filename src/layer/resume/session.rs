@@ -155,6 +155,7 @@ impl<T> Session<T> {
         };
         self.ended = Some(Ended { error, sink });
         self.link = None;
+        // No later connection finds the session, and one that waits for it is free for a new one.
         self.entry.leave();
         self.wakers.wake_both();
     }
@@ -325,7 +326,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
             match (connection, &mut self.link) {
                 (Connection::Changed, _) => {}
                 (Connection::Usable, Some(link)) => match connected(link, &mut self.ledger, cx) {
-                    // The connection failed. The session goes on without it.
+                    // The connection failed. The session goes on without it, and the next round tells how.
                     Poll::Ready(Err(_)) => {}
                     Poll::Pending if self.entry.handoff.has_offer() => {}
                     poll => return poll,
@@ -349,6 +350,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for Session<T> {
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = &mut *self;
+        // The common case. A newer connection goes first: room in the older one is of no use.
         if let Some(link) = &mut this.link
             && !this.entry.handoff.has_offer()
             && this.ledger.is_writable()
@@ -426,6 +428,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Stream for Session<T> {
         loop {
             this.adopt();
             let Some(link) = &mut this.link else {
+                // Before the looks below: an offer, or the end by the other half, may come in between.
                 this.wakers.reader.register(cx.waker());
                 if let Some(error) = this.ledger.take_refusal() {
                     return Poll::Ready(Some(Err(error)));

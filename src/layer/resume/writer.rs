@@ -169,6 +169,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Writer<T> {
     pub(super) fn start_send(&mut self, ledger: &mut Ledger, message: Message) -> Result<(), Error> {
         let room = std::mem::replace(&mut self.room, Room::None);
         match message {
+            // Straight down, unless older messages wait for the peer's window: then the ledger keeps it behind them.
             Message::Text(_) | Message::Binary(_) if room == Room::Below => {
                 // From here on the session delivers the message. A failure of the connection is told by the next poll.
                 let Some(message) = ledger.out.push_written(message) else { return Ok(()) };
@@ -209,6 +210,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Writer<T> {
     fn write_next(&mut self, ledger: &mut Ledger) -> Result<(), Error> {
         let Some(message) = ledger.out.next() else { return Ok(()) };
         let sent = Pin::new(&mut self.inner).start_send(message.clone());
+        // Before the result is looked at: `refuse_last` takes back a message that counts as written.
         ledger.out.wrote();
         sent.or_else(|error| self.refused(error.into(), || ledger.out.refuse_last()))
     }

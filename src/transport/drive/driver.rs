@@ -199,6 +199,7 @@ impl<Out, In> Worker<Out, In> {
     where
         T: Transport<Out, In = In>,
     {
+        // In batches, so that the lock of the queue is held for few messages at a time and senders get their turn.
         for round in 0..BUDGET / BATCH {
             match self.out.refill(round == 0) {
                 Next::Close(frame) => {
@@ -253,6 +254,7 @@ impl<Out, In> Worker<Out, In> {
                 Poll::Pending => return Ok(Some(Turn::Wait)),
             }
             let Some(entry) = self.out.batch.pop_front() else { break };
+            // Counted before it is sent: a message that fails left the queue all the same.
             self.out.fed.count(&entry);
             self.is_dirty = true;
             // Not set if the transport takes nothing: the driver would keep itself awake for as long as the peer does
@@ -261,6 +263,7 @@ impl<Out, In> Worker<Out, In> {
             if let Err(error) = transport.as_mut().start_send(entry.message) {
                 let error = error.into();
                 self.out.fed.refused += 1;
+                // Any other error concerns this message. If it is the transport's end, the next poll tells it.
                 if error.is_closed() && !error.is_rejection() {
                     return Err(error);
                 }
