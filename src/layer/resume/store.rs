@@ -380,7 +380,7 @@ async fn hello<T: Transport<Message, In = Message> + Unpin>(link: &mut T) -> Res
                 Parsed::Own(Own::Hello(hello)) => return Ok(hello),
                 _ => break,
             },
-            Some(Err(error)) => return Err(error.into()),
+            Some(Err(error)) => return Err(error),
             None => return Err(Error::closed("resume: the connection ended before a session was opened")),
         }
     }
