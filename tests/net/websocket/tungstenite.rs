@@ -13,7 +13,7 @@ use tokio_tungstenite::{
     },
 };
 use tower_transport::{
-    CloseCode, CloseFrame, Message, Queue, ServiceBuilderExt, Transport, TransportExt,
+    CloseCode, CloseFrame, Message, QueueConfig, ServiceBuilderExt, Transport, TransportExt,
     codec::JsonCodec,
     layer::heartbeat::HeartbeatLayer,
     transport::websocket::{TungsteniteTransport, WebSocketConnector},
@@ -188,7 +188,7 @@ async fn the_layers_go_on_top_of_it() {
             .layer(HeartbeatLayer::new(Duration::from_secs(20), Duration::from_secs(20)))
             .service(TungsteniteTransport::from(stream))
     };
-    let (sender, _receiver, driver) = stack(near).drive(Queue::values()).into_parts();
+    let (sender, _receiver, driver) = stack(near).drive(QueueConfig::values()).into_parts();
     tokio::spawn(driver);
     let mut far = stack(far);
     sender.send("hello".to_owned()).await.unwrap();
