@@ -193,7 +193,7 @@ pub use self::{
     error::{BoxError, Error},
     message::{CloseCode, CloseFrame, Message, Text},
     transport::{
-        BoxTransport, Channel, Connect, Driven, Driver, Limits, MessageTransport, QueueConfig, Receiver, Sender,
+        BoxTransport, Channel, Connect, Driven, Driver, Limits, MessageStream, QueueConfig, Receiver, Sender,
         Transport, TransportExt, WhenFull, channel,
     },
 };

@@ -52,19 +52,37 @@ where
     type TransportError = E;
 }
 
-/// A [`Transport`] of [`Message`]s both ways, as the layers below a codec need: each layer of `Message`s is a `Layer`
-/// of this trait's types only. A layer in the wrong place is then an error where the stack is built, which says so.
+/// A type whose stream yields [`Message`]s: every [`Transport`] of `Message`s is one.
 ///
-/// The trait is an alias, as [`Transport`] is.
+/// A layer of `Message`s, such as the heartbeat, is a `Layer` of these types only. If it is in the wrong place of a stack,
+/// above a codec or on a connector, the compiler says so where the stack is built.
 #[diagnostic::on_unimplemented(
     message = "this layer goes on a transport of `Message`s, and `{Self}` is not one",
     label = "not a transport of `Message`s",
     note = "in a stack with a codec, add this layer after the codec: above it are values in place of `Message`s",
     note = "on a connector, put layers of a transport into `.per_connection(..)`"
 )]
-pub trait MessageTransport: Transport<Message, In = Message> {}
+pub trait MessageStream {}
 
-impl<T: ?Sized + Transport<Message, In = Message>> MessageTransport for T {}
+// Only the stream is looked at: it needs no inference of what the sink takes, so the compiler finds the one wrong type.
+impl<T, In, E> MessageStream for T
+where
+    T: ?Sized + Stream<Item = Result<In, E>>,
+    In: sealed::IsMessage,
+{
+}
+
+mod sealed {
+    #[diagnostic::on_unimplemented(
+        message = "this layer goes on a transport of `Message`s, and the layer below it carries `{Self}`",
+        label = "the layers of this stack are in the wrong order",
+        note = "add this layer after the codec: above the codec are values in place of `Message`s"
+    )]
+    #[expect(unnameable_types, reason = "that is what seals")]
+    pub trait IsMessage {}
+
+    impl IsMessage for crate::Message {}
+}
 
 /// The result of polling the stream of a transport.
 #[cfg_attr(not(feature = "full"), allow(dead_code, reason = "for layers, which are features"))]

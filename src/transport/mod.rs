@@ -79,7 +79,7 @@ pub use self::{
     boxed::BoxTransport,
     channel::{Channel, channel},
     connect::{Connect, LostConnection, OutlivesConnection, Resumed, SessionLoss, Unacknowledged},
-    contract::{MessageTransport, Transport},
+    contract::{MessageStream, Transport},
     drive::{Driven, Driver, Receiver, Sender, Sending, TrySendError},
     ext::{CloseWith, ReceiveMessage, SendMessage, TransportExt},
     foreign::Foreign,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tower_layer::Layer;
 
 use crate::{
-    Error, Message, MessageTransport, Transport,
+    Error, Message, MessageStream, Transport,
     layer::{
         auth::{Getting, Secret, TokenSource, Tokens, verify::is_unauthorized},
         own::LayerSink,
@@ -47,7 +47,7 @@ impl<S: TokenSource> FirstMessageLayer<S> {
 
 impl<T, S> Layer<T> for FirstMessageLayer<S>
 where
-    T: MessageTransport,
+    T: MessageStream,
     S: TokenSource,
 {
     type Service = FirstMessage<T, S>;

@@ -198,6 +198,7 @@ where
                     let Some(request) = request.take() else { return Poll::Pending };
                     Step::Connect { connect: this.connector.call(request) }
                 }
+                // A token may be refused before its time, for a server can revoke it. One more attempt, with a new one.
                 StepProj::Connect { connect } => {
                     let error = match ready!(connect.poll(cx)) {
                         Ok(response) => return Poll::Ready(Ok(response)),

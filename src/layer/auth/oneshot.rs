@@ -42,6 +42,7 @@ where
                 StepProj::Called { future } => return future.poll(cx).map_err(Into::into),
                 StepProj::Waiting { service, request } => {
                     ready!(service.poll_ready(cx)).map_err(Into::into)?;
+                    // Taken only when the service is ready, so a poll that is `Pending` keeps it.
                     let Some(request) = request.take() else { return Poll::Pending };
                     service.call(request)
                 }

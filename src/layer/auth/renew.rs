@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
 use crate::{
-    Error, Message, MessageTransport, Transport,
+    Error, Message, MessageStream, Transport,
     layer::{
         auth::{Getting, TokenSource, Tokens},
         own::LayerSink,
@@ -43,7 +43,7 @@ impl<S: TokenSource> RenewLayer<S> {
     }
 }
 
-impl<T: MessageTransport, S: TokenSource> Layer<T> for RenewLayer<S> {
+impl<T: MessageStream, S: TokenSource> Layer<T> for RenewLayer<S> {
     type Service = Renew<T, S>;
 
     fn layer(&self, inner: T) -> Renew<T, S> {

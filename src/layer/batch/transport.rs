@@ -14,7 +14,7 @@ use super::{
     sink::BatchSink,
     unpack::{self, Unpack, Unpacked},
 };
-use crate::{Error, Message, MessageTransport, Transport, macros::accessors, transport::contract::Polled};
+use crate::{Error, Message, MessageStream, Transport, macros::accessors, transport::contract::Polled};
 
 /// The number of messages that may come in, one after another, before the layer checks for outgoing messages that have
 /// waited too long.
@@ -64,7 +64,7 @@ impl Default for BatchLayer {
     }
 }
 
-impl<T: MessageTransport> Layer<T> for BatchLayer {
+impl<T: MessageStream> Layer<T> for BatchLayer {
     type Service = Batched<T>;
 
     fn layer(&self, inner: T) -> Batched<T> {

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
 use crate::{
-    CloseCode, CloseFrame, Error, Message, MessageTransport, QueueConfig, Transport,
+    CloseCode, CloseFrame, Error, Message, MessageStream, QueueConfig, Transport,
     codec::{Codec, Outbound},
     layer::own::LayerSink,
     macros::accessors,
@@ -44,7 +44,7 @@ impl<C> CodecLayer<C> {
     }
 }
 
-impl<T: MessageTransport, C: Clone> Layer<T> for CodecLayer<C> {
+impl<T: MessageStream, C: Clone> Layer<T> for CodecLayer<C> {
     type Service = Coded<T, C>;
 
     fn layer(&self, inner: T) -> Coded<T, C> {

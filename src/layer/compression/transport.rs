@@ -14,7 +14,7 @@ use super::{
     inflater::{Inflater, Refused},
 };
 use crate::{
-    CloseCode, CloseFrame, Error, Message, MessageTransport, Transport, layer::own::LayerSink, macros::accessors,
+    CloseCode, CloseFrame, Error, Message, MessageStream, Transport, layer::own::LayerSink, macros::accessors,
     transport::contract::Polled,
 };
 
@@ -72,7 +72,7 @@ impl CompressionLayer {
     }
 }
 
-impl<T: MessageTransport> Layer<T> for CompressionLayer {
+impl<T: MessageStream> Layer<T> for CompressionLayer {
     type Service = Compressed<T>;
 
     fn layer(&self, inner: T) -> Compressed<T> {

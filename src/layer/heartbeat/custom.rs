@@ -180,6 +180,7 @@ where
 
     fn receive(&mut self, message: In, watchdog: &mut Watchdog<Out>) -> Option<Result<In, Error>> {
         if (self.is_answer)(&message) {
+            // With several pings in flight, nothing tells which of them this answers, so the time would be a guess.
             if std::mem::replace(&mut self.unanswered, Unanswered::None) == Unanswered::Newest {
                 watchdog.measure_round_trip();
             }

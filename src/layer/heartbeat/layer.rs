@@ -3,7 +3,7 @@ use std::time::Duration;
 use tower_layer::Layer;
 
 use super::{CustomHeartbeatLayer, Heartbeat, Monitor, pings::ProtocolPings, watchdog::Watchdog, wire::Form};
-use crate::MessageTransport;
+use crate::MessageStream;
 
 /// Detects a dead peer, and measures the round-trip time. See the [module](super) for the complete documentation.
 #[derive(Clone, Debug)]
@@ -117,7 +117,7 @@ impl Default for HeartbeatLayer {
     }
 }
 
-impl<T: MessageTransport> Layer<T> for HeartbeatLayer {
+impl<T: MessageStream> Layer<T> for HeartbeatLayer {
     type Service = Heartbeat<T>;
 
     fn layer(&self, inner: T) -> Heartbeat<T> {

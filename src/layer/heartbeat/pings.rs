@@ -74,6 +74,7 @@ impl Pings<Message, Message> for ProtocolPings {
             }
             Received::Ping(payload) => watchdog.answer(wire::pong(payload)),
             Received::Pong(payload) => {
+                // The pong of an older ping, or one that was not asked for, is a sign of life and no measurement.
                 if self.awaited.take_if(|awaited| *awaited == payload).is_some() {
                     watchdog.measure_round_trip();
                 }

@@ -12,7 +12,7 @@ use tower_layer::Layer;
 
 use super::deadlines::{Deadlines, Over, shortened};
 use crate::{
-    CloseCode, CloseFrame, Error, Message, MessageTransport, Transport,
+    CloseCode, CloseFrame, Error, Message, MessageStream, Transport,
     layer::own::LayerSink,
     macros::accessors,
     rt::{Instant, Timer},
@@ -138,7 +138,7 @@ impl Default for LimitLayer {
     }
 }
 
-impl<T: MessageTransport> Layer<T> for LimitLayer {
+impl<T: MessageStream> Layer<T> for LimitLayer {
     type Service = Limited<T>;
 
     fn layer(&self, inner: T) -> Limited<T> {

@@ -117,6 +117,8 @@ impl Gate {
             // It costs nothing, and leaves the prepaid cell to the next message.
             (0, _) => return Ok(()),
             (cells, _) if cells > self.bucket.burst() => return Err(Excess::Never),
+            // The message passes before its whole cost is paid, and the next one waits for the rest: on average the quota
+            // holds, and no message has to be held back here, where there is room for none.
             (cells, Balance::Prepaid) => self.balance = Balance::Due(cells - 1),
             (cells, Balance::Due(due)) => self.balance = Balance::Due(due.saturating_add(cells)),
         }
@@ -150,6 +152,7 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
+        // Those behind it would wait for a turn that nobody takes.
         if let Some(turn) = self.turn {
             self.bucket.give_up(turn);
         }

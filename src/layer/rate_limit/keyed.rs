@@ -232,6 +232,7 @@ impl<K: Hash + Eq, V: Default> Table<K, V> {
         if let Some(value) = shard.entries.get(&key) {
             return Some(then(value));
         }
+        // Only new keys pay for sweeps, so a known key costs one look-up, however many keys there are.
         shard.news += 1;
         let now = now();
         if shard.is_sweep_due(self.per_shard, now) {

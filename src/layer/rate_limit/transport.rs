@@ -152,6 +152,7 @@ impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
     fn poll_held(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollItem<In> {
         let this = self.project();
         let (Some(gate), Some((_, cost))) = (this.incoming, &*this.held) else { return Poll::Pending };
+        // Dropping the poll loses nothing: the message stays in `held`, and its turn in the gate.
         ready!(gate.poll_take(*cost, cx));
         gate.tally.admit();
         Poll::Ready(this.held.take().map(|(message, _)| Ok(message)))

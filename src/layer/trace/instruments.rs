@@ -240,6 +240,7 @@ impl Instruments {
 
     /// Takes back a message that was counted and then not accepted.
     pub(super) fn refused(&mut self, size: usize, error: Error) -> Error {
+        // The counts are of messages that were accepted.
         self.outgoing.take_back(size);
         self.pass(Direction::Out, error)
     }

@@ -12,7 +12,7 @@ use tower_layer::Layer;
 
 use super::peer_limit::{Agreed, PeerLimit, Proof};
 use crate::{
-    Error, Message, MessageTransport, Transport,
+    Error, Message, Transport,
     layer::{
         batch::{BatchLayer, BatchPolicy, Batched},
         compression::{Compressed, CompressionLayer},
@@ -104,7 +104,7 @@ impl WireConfig {
     }
 
     /// Adds the layers of one connection.
-    pub(super) fn layer<T: MessageTransport>(&self, transport: T, agreement: Agreement) -> Wire<T> {
+    pub(super) fn layer<T: Transport<Message, In = Message>>(&self, transport: T, agreement: Agreement) -> Wire<T> {
         let Agreement { capabilities, theirs, first, proof } = agreement;
         let Some(hello) = theirs else {
             // A stranger's binary messages are data, whatever they end in.

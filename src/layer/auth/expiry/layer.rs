@@ -14,7 +14,7 @@ use super::{
     lifetime::{Lifetime, expiry},
 };
 use crate::{
-    Error, MessageTransport,
+    Error, MessageStream,
     layer::auth::{Credentials, Principal, Verify},
     rt::Instant,
 };
@@ -54,7 +54,7 @@ impl<V> ExpiryLayer<V> {
 
 impl<T, V> Layer<T> for ExpiryLayer<V>
 where
-    T: MessageTransport,
+    T: MessageStream,
     V: Verify,
 {
     type Service = Expiring<T, V>;

@@ -137,6 +137,8 @@ pub(super) fn decode<X: DeserializeOwned>(
     if header.crit.is_some() {
         return Err(Problem::Refused("the token requires an extension that is not supported"));
     }
+    // The key decides which algorithm is used, and the header only chooses among the keys: a token cannot have its
+    // signature checked by an algorithm of its own choice.
     let key = choose(keys, header.kid.as_deref(), header.alg)?;
     verify(token, key)?;
     // "Insecure" unless the signature was verified, and it was.
