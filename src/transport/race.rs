@@ -51,7 +51,8 @@ where
             return failed.map(Err);
         }
         let is_last = addresses.len() == 0;
-        let mut turn = pin!(rt::sleep(STAGGER));
+        // Made only when it is polled: a single address must not need a runtime with timers.
+        let mut turn = pin!(async { rt::sleep(STAGGER).await });
         let next = poll_fn(|cx| match poll_any(&mut attempts, cx) {
             Poll::Ready(ended) => Poll::Ready(Some(ended)),
             Poll::Pending if is_last => Poll::Pending,
