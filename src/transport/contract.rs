@@ -54,8 +54,8 @@ where
 
 /// A type whose stream yields [`Message`]s: every [`Transport`] of `Message`s is one.
 ///
-/// A layer of `Message`s, such as the heartbeat, is a `Layer` of these types only. If it is in the wrong place of a stack,
-/// above a codec or on a connector, the compiler says so where the stack is built.
+/// A layer of `Message`s, such as the heartbeat, is a `Layer` of these types only. If it is in the wrong place of a
+/// stack, above a codec or on a connector, the compiler says so where the stack is built.
 #[diagnostic::on_unimplemented(
     message = "this layer goes on a transport of `Message`s, and `{Self}` is not one",
     label = "not a transport of `Message`s",
@@ -68,10 +68,12 @@ pub trait MessageStream {}
 impl<T, In, E> MessageStream for T
 where
     T: ?Sized + Stream<Item = Result<In, E>>,
-    In: sealed::IsMessage,
+    In: sealed::LayersOfMessagesGoBelowTheCodec,
 {
 }
 
+/// The compiler shows the name of this trait, and nothing of its diagnostics, where a layer of `Message`s is above a
+/// codec: the builder's method `service` is then missing. So the name is the sentence.
 mod sealed {
     #[diagnostic::on_unimplemented(
         message = "this layer goes on a transport of `Message`s, and the layer below it carries `{Self}`",
@@ -79,9 +81,9 @@ mod sealed {
         note = "add this layer after the codec: above the codec are values in place of `Message`s"
     )]
     #[expect(unnameable_types, reason = "that is what seals")]
-    pub trait IsMessage {}
+    pub trait LayersOfMessagesGoBelowTheCodec {}
 
-    impl IsMessage for crate::Message {}
+    impl LayersOfMessagesGoBelowTheCodec for crate::Message {}
 }
 
 /// The result of polling the stream of a transport.

@@ -538,7 +538,8 @@ async fn a_transport_that_is_taken_out_of_its_session_leaves_the_session_to_the_
     near.into_inner().close().await.unwrap();
 
     let (mut near, verdict) = world.reopen(&mut session).await;
-    assert_eq!(verdict, Verdict::Resumed { replayed: 0 });
+    // The session had not read the second message.
+    assert_eq!(verdict, Verdict::Resumed { replayed: 1 });
     put(&mut near, 2..3);
     take(&mut session, 1..3).await;
 }
