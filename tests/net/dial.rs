@@ -409,7 +409,8 @@ async fn a_head_without_end_is_read_up_to_64_kib() {
         }
         sent
     };
-    let (sent, accepted) = tokio::join!(sends, WebSocketAcceptor::new().accept(far));
+    let acceptor = WebSocketAcceptor::new();
+    let (sent, accepted) = tokio::join!(sends, acceptor.accept(far));
     assert!((60 << 10..80 << 10).contains(&sent), "{sent}");
     assert!(accepted.unwrap_err().is_too_large());
 }
