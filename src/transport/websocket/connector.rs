@@ -24,8 +24,11 @@ use crate::{
 /// the [`WebSocket`] as its body.
 ///
 /// The request's URI is the destination (`ws://`, `wss://`; `http://` and `https://` mean the same). Its headers are
-/// sent to the server. tower-http's layers therefore apply to the handshake unchanged: an `Authorization`, a request
-/// id, any header.
+/// sent to the server. tower-http's layers therefore apply to the handshake: an `Authorization`, a request id, any
+/// header. The page [`layer::http`](crate::layer::http) lists them.
+///
+/// It dials over TCP ([`Dialer`]); [`proxy`](Self::proxy), [`unix`](Self::unix) and, for anything else,
+/// [`dial_with`](Self::dial_with) change that.
 ///
 /// The URL is parsed as in browsers ([URL Standard](https://url.spec.whatwg.org/)), and each part is used or rejected.
 /// `user:password@` becomes `Authorization: Basic`, characters not allowed in a path or a query are percent-encoded,

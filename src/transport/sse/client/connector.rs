@@ -25,7 +25,11 @@ use crate::{
 /// and returns the response with the stream of events, [`Sse`], as its body.
 ///
 /// The request's URI is the destination (`http://`, `https://`). Its headers are sent to the server: an
-/// `Authorization`, cookies, any header.
+/// `Authorization`, cookies, any header. The page [`layer::http`](crate::layer::http) lists tower-http's layers that
+/// apply to it.
+///
+/// It dials over TCP ([`Dialer`]); [`proxy`](Self::proxy), [`unix`](Self::unix) and, for anything else,
+/// [`dial_with`](Self::dial_with) change that.
 ///
 /// A connector and its clones are **one event source**. They share the id of the last event received from this URI and
 /// the reconnect delay that the server asked for. Each connection sends that id as `Last-Event-ID`, and each error

@@ -32,8 +32,11 @@ use crate::{
 /// returns the response with the [`SseDuplex`] as its body.
 ///
 /// The request's URI is the destination (`http://`, `https://`). Its headers are sent with the `GET` that opens the
-/// session and with each `POST`. tower-http's layers therefore apply unchanged: an `Authorization`, a request id, any
-/// header.
+/// session and with each `POST`. tower-http's layers therefore apply: an `Authorization`, a request id, any header. The
+/// page [`layer::http`](crate::layer::http) lists them.
+///
+/// It dials over TCP ([`Dialer`]); [`proxy`](Self::proxy), [`unix`](Self::unix) and, for anything else,
+/// [`dial_with`](Self::dial_with) change that.
 ///
 /// ```no_run
 /// # async fn connect() -> Result<(), tower_transport::BoxError> {

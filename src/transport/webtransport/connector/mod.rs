@@ -28,7 +28,8 @@ const LATE: &str = "UDP may be blocked: the session was not established";
 /// session instead.
 ///
 /// The request's URI is the destination (`https://`; `wss://` means the same). Its headers are sent to the server.
-/// tower-http's layers therefore apply to the handshake unchanged: an `Authorization`, a request id, any header.
+/// tower-http's layers therefore apply to the handshake: an `Authorization`, a request id, any header. The page
+/// `layer::http` lists them.
 ///
 /// ```no_run
 /// # async fn connect() -> Result<(), tower_transport::BoxError> {
