@@ -11,7 +11,8 @@ use pin_project_lite::pin_project;
 use crate::{BoxError, Error, macros::accessors};
 
 pin_project! {
-    /// Makes a transport of a foreign `Sink` and `Stream`, whose errors do not convert into [`Error`] or are of two types.
+    /// Makes a transport of a foreign `Sink` and `Stream`, whose errors do not convert into [`Error`] or are of two
+    /// types.
     ///
     /// A `Sink` and `Stream` with one error that is `Into<Error>` is a [`Transport`](crate::Transport) as it is. This
     /// adapter is for all others: it passes on each message and each poll, and converts the errors. It can be polled
@@ -54,8 +55,8 @@ pin_project! {
 
 impl<T, SinkError, StreamError> Foreign<T, SinkError, StreamError> {
     /// Creates a transport of a sink and stream whose errors are boxed, and converted as `Error::from(BoxError)` does.
-    /// The [`source`](std::error::Error::source) of such an error is the foreign error. Use [`with`](Self::with) to give
-    /// errors a kind, such as [`Error::closed`], which other layers understand.
+    /// The [`source`](std::error::Error::source) of such an error is the foreign error. Use [`with`](Self::with) to
+    /// give errors a kind, such as [`Error::closed`], which other layers understand.
     #[must_use]
     pub fn new<Out, In>(inner: T) -> Self
     where

@@ -2,14 +2,14 @@
 //!
 //! | end | type | function |
 //! |---|---|---|
-//! | client | tower-http's `AddAuthorizationLayer` on the connector | a token, name and password or header that never changes; this module is not needed |
-//! | client | [`AuthLayer`] on the connector, [`Tokens`] | tokens of a source, cached, replaced before they expire and after a 401; sent as a header or a subprotocol |
+//! | client | tower-http's `AddAuthorizationLayer` on the connector | credentials that never change; needs no module |
+//! | client | [`AuthLayer`] (connector), [`Tokens`] | tokens of a source, cached, replaced in time or after a 401 |
 //! | client | [`FirstMessageLayer`] on the transport | sends the token as the first message |
 //! | client | [`RenewLayer`] on the transport | sends a new token when the server asks for one |
-//! | server | [`handshake::auth`](crate::handshake::auth) on the upgrade | authenticates by header, cookie, subprotocol or query |
+//! | server | [`handshake::auth`] on the upgrade | authenticates by header, cookie, subprotocol or query |
 //! | server | [`FirstMessageGuard`] | authenticates by the first message |
 //! | server | [`ExpiryLayer`] on the transport | ends or renews the session when the token expires |
-//! | server | [`StaticTokens`], any [`Verify`]; with the feature `jwt`: `JwtVerifier`, `JwksVerifier` | decides whether credentials are valid |
+//! | server | [`StaticTokens`], any [`Verify`]; feature `jwt`: `JwtVerifier`, `JwksVerifier` | decides on credentials |
 //!
 //! # Why
 //!
@@ -99,7 +99,8 @@
 //! use tower_transport::{
 //!     Error, Message, TransportExt, channel,
 //!     layer::auth::{
-//!         Credentials, ExpiryLayer, FirstMessageGuard, FirstMessageLayer, Principal, RenewLayer, Token, TokenRequest, Tokens,
+//!         Credentials, ExpiryLayer, FirstMessageGuard, FirstMessageLayer, Principal, RenewLayer, Token, TokenRequest,
+//!         Tokens,
 //!     },
 //! };
 //!
@@ -137,12 +138,14 @@
 //! # Ok::<(), Error>(()) }).unwrap();
 //! ```
 //!
-//! # Compared with tower-http's `AddAuthorizationLayer`, `ValidateRequestHeaderLayer` and `AsyncRequireAuthorizationLayer`
+//! # Compared with tower-http's layers for authorization
 //!
-//! `AddAuthorizationLayer` has one token that never changes; use it if that is enough. The other two inspect the
-//! `Authorization` header of a request and leave the rest to you.
+//! `AddAuthorizationLayer` has one token that never changes; use it if that is enough. `ValidateRequestHeaderLayer` and
+//! `AsyncRequireAuthorizationLayer` inspect the `Authorization` header of a request and leave the rest to you.
 //! [`AuthGuardLayer`](crate::handshake::auth::AuthGuardLayer) knows the places where a WebSocket's client can put a
 //! token, takes it out of them, and calls a service.
+//!
+//! [`handshake::auth`]: crate::handshake::auth
 
 #[cfg(not(target_arch = "wasm32"))]
 mod expiry;

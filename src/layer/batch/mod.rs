@@ -10,8 +10,8 @@
 //! | | |
 //! |---|---|
 //! | a flush, or a close | sends waiting messages at once; a single message is sent as it is, uncopied |
-//! | the batch is full | by count or bytes ([`BatchPolicy`]): it is passed to the transport below, which may still wait for a flush |
-//! | the delay is over | messages that were fed and not flushed are sent and flushed, at most `delay` after the oldest one |
+//! | the batch is full | by count or bytes ([`BatchPolicy`]): it goes to the transport below, which may hold it |
+//! | the delay is over | messages that were not flushed are sent and flushed, at most `delay` after the oldest one |
 //!
 //! A flushed message is never held back, unlike with Nagle's algorithm: `send` is a feed and a flush, and a lone
 //! message leaves as soon as without this layer. To get batches, feed several messages and flush once. A
@@ -26,15 +26,15 @@
 //! | outgoing | |
 //! |---|---|
 //! | text, binary | waits, and keeps its order |
-//! | text, binary larger than [`max_bytes`](BatchPolicy::max_bytes), or of at least [`alone_from`](BatchPolicy::alone_from) bytes | is sent alone, uncopied, after waiting messages |
+//! | text, binary over [`max_bytes`], or from [`alone_from`] on | is sent alone, uncopied, after those that wait |
 //! | ping, pong | overtakes waiting messages |
 //! | close | is sent after waiting messages |
 //!
 //! | incoming | |
 //! |---|---|
-//! | a batch | is validated as a whole, then delivered message by message: slices of the one payload, with nothing copied or allocated |
+//! | a batch | is validated as a whole, then delivered message by message, as slices of the payload |
 //! | any other message | passes: a peer without this layer is understood |
-//! | an invalid batch | is one error, and none of its messages is delivered; the stream continues with the next message |
+//! | an invalid batch | is one error, and none of its messages is delivered; the stream goes on |
 //!
 //! An unpacked message keeps the memory of its whole batch as long as it lives. The contents of a batch are not
 //! unpacked again, even if a message in it is a batch.
@@ -124,6 +124,9 @@
 //!
 //! `tower-batch` and `chunks` gather requests or items for a handler that takes many at once. Here the peer takes the
 //! batches apart again, and the layers above do not see them.
+//!
+//! [`max_bytes`]: BatchPolicy::max_bytes
+//! [`alone_from`]: BatchPolicy::alone_from
 
 mod format;
 mod pack;

@@ -14,14 +14,14 @@
 //! |---|---|
 //! | a value | is encoded in `start_send`, and sent |
 //! | a value that was [encoded before](crate::codec::EncodeOnce), for many connections | is sent as it is |
-//! | a value that cannot be encoded | is an error of `start_send` for which [`is_codec`](crate::Error::is_codec) is true; nothing is sent, and the sink goes on |
+//! | a value that cannot be encoded | is an error of `start_send` ([`is_codec`]); nothing is sent, the sink goes on |
 //!
 //! | incoming | |
 //! |---|---|
 //! | text, binary | is decoded and delivered |
-//! | a bad payload | is an error item for which [`is_codec`](crate::Error::is_codec) is true; then the stream goes on with the next message (the default), or the transport is closed with 1007 ([`close_on_bad_payload`](CodecLayer::close_on_bad_payload)) |
+//! | a bad payload | is an error ([`is_codec`]); the stream goes on, or ends with 1007 ([`close_on_bad_payload`]) |
 //! | ping, pong | is skipped, at most 128 of them in one poll; answering is the transport's business |
-//! | close | ends the stream with `None`; [`Coded::close_frame`] has the code and the reason, and so has the error of the sink from then on |
+//! | close | ends the stream with `None`; [`Coded::close_frame`] and the sink's error have the code and the reason |
 //!
 //! # Backpressure
 //!
@@ -98,6 +98,9 @@
 //!
 //! `Framed` cuts a stream of bytes into frames. Here the transport has done so already: a codec sees whole messages,
 //! and a message that cannot be decoded costs that message alone.
+//!
+//! [`is_codec`]: crate::Error::is_codec
+//! [`close_on_bad_payload`]: CodecLayer::close_on_bad_payload
 
 mod transport;
 

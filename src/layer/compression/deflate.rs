@@ -7,11 +7,13 @@ use crate::Error;
 /// |---|---|---|
 /// | [`level`](Self::level) | [`Level::FASTEST`] | speed against size |
 /// | [`min_size`](Self::min_size) | 256 bytes | smaller messages are sent plain |
-/// | [`max_inflated`](Self::max_inflated) | 4 MiB | larger messages are refused before they are inflated, and sent plain |
+/// | [`max_inflated`] | 4 MiB | larger messages are refused before they are inflated, and sent plain |
 /// | [`max_ratio`](Self::max_ratio) | 200 to 1 | the same for messages over 64 KiB that shrink more than that |
 /// | [`keep_context`](Self::keep_context) | off | both ends, or neither |
 /// | [`receive_only`](Self::receive_only) | off | for a peer that does not know compression |
 /// | [`batches`](Self::batches) | on | turn it off if secrets and text of others may leave in one batch |
+///
+/// [`max_inflated`]: Self::max_inflated
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deflate {
     pub(super) level: Level,

@@ -12,7 +12,7 @@
 //!
 //! | outgoing | |
 //! |---|---|
-//! | text or binary, from [`min_size`](Deflate::min_size) on | is compressed in `start_send` and flushed whole, so that one message in is one message out; if it does not shrink, it is sent plain |
+//! | text or binary, from [`min_size`] on | is compressed whole in `start_send`, or sent plain if it does not shrink |
 //! | smaller, or over [`max_inflated`](Deflate::max_inflated) | is sent plain, without a copy |
 //! | a batch, with [`batches`](Deflate::batches) off | is sent plain, without a copy |
 //!
@@ -50,10 +50,10 @@
 //! | incoming message | error | then |
 //! |---|---|---|
 //! | over a limit | [`is_too_large`](crate::Error::is_too_large); names the limit and its setter | the stream goes on |
-//! | invalid deflate data, truncated, longer than it claims, text that is not UTF-8 | [`is_codec`](crate::Error::is_codec) | the stream goes on |
+//! | deflate data that is invalid, cut or longer than claimed; text not in UTF-8 | [`is_codec`] | the stream goes on |
 //! | an unknown kind of compression | [`is_protocol`](crate::Error::is_protocol) | the stream goes on |
-//! | one of the first two, referring to a kept context | the same | the transport is closed with 1009 or 1007: no later message could be inflated |
-//! | a kept context, which this end does not keep | [`is_protocol`](crate::Error::is_protocol) | the transport is closed with 1002 |
+//! | one of the first two, referring to a kept context | the same | 1009 or 1007: no later one could be inflated |
+//! | a kept context, which this end does not keep | [`is_protocol`] | the transport is closed with 1002 |
 //!
 //! After such a close the sink returns errors for which [`is_closed`](crate::Error::is_closed) is true, with the close
 //! frame and with the refusal as their source. Errors after which the stream goes on are
@@ -156,6 +156,11 @@
 //! names. Its counterpart `DecompressionLayer` does not limit the inflated size. Here each message is compressed on its
 //! own, nothing is negotiated (the two ends are configured alike, or one only receives), and the limits are on by
 //! default.
+//!
+//! [`min_size`]: Deflate::min_size
+//!
+//! [`is_codec`]: crate::Error::is_codec
+//! [`is_protocol`]: crate::Error::is_protocol
 
 mod compressor;
 mod deflate;

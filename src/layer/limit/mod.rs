@@ -11,9 +11,9 @@
 //!
 //! | limit | default | when exceeded |
 //! |---|---|---|
-//! | [`max_incoming`](LimitLayer::max_incoming) | 4 MiB | an error item for which [`is_too_large`](crate::Error::is_too_large) is true; then the transport is closed with 1009, or the stream goes on with the next message ([`skip_large`](LimitLayer::skip_large)) |
-//! | [`max_outgoing`](LimitLayer::max_outgoing) | 4 MiB | an error of `start_send` for which [`is_too_large`](crate::Error::is_too_large) is true; nothing is sent, and the sink goes on |
-//! | [`idle_timeout`](LimitLayer::idle_timeout) | none | an error item for which [`is_timeout`](crate::Error::is_timeout) is true; the transport is closed with 1001 "idle timeout" |
+//! | [`max_incoming`] | 4 MiB | an error item ([`is_too_large`]); then closed with 1009, or skipped ([`skip_large`]) |
+//! | [`max_outgoing`] | 4 MiB | an error of `start_send` ([`is_too_large`]); nothing is sent, and the sink goes on |
+//! | [`idle_timeout`] | none | an error item ([`is_timeout`]); closed with 1001 "idle timeout" |
 //! | [`lifetime`](LimitLayer::lifetime) | none | the same, with 1001 "maximum lifetime" |
 //! | [`max_in_flight`](LimitLayer::max_in_flight) | none | `poll_ready` flushes, and waits for the flush |
 //!
@@ -114,6 +114,13 @@
 //!
 //! Those see a call and its body. To bound calls in flight over a transport, put tower's own `ConcurrencyLimitLayer`
 //! around `service::Client` or a handler. This layer sees messages, and the connection as a whole.
+//!
+//! [`max_incoming`]: LimitLayer::max_incoming
+//! [`is_too_large`]: crate::Error::is_too_large
+//! [`skip_large`]: LimitLayer::skip_large
+//! [`max_outgoing`]: LimitLayer::max_outgoing
+//! [`idle_timeout`]: LimitLayer::idle_timeout
+//! [`is_timeout`]: crate::Error::is_timeout
 
 mod deadlines;
 mod transport;

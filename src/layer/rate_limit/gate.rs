@@ -117,8 +117,8 @@ impl Gate {
             // It costs nothing, and leaves the prepaid cell to the next message.
             (0, _) => return Ok(()),
             (cells, _) if cells > self.bucket.burst() => return Err(Excess::Never),
-            // The message passes before its whole cost is paid, and the next one waits for the rest: on average the quota
-            // holds, and no message has to be held back here, where there is room for none.
+            // The message passes before its whole cost is paid, and the next one waits for the rest. On average the
+            // quota holds, and no message has to be held back here, where there is room for none.
             (cells, Balance::Prepaid) => self.balance = Balance::Due(cells - 1),
             (cells, Balance::Due(due)) => self.balance = Balance::Due(due.saturating_add(cells)),
         }

@@ -27,7 +27,7 @@
 //! | policy | outgoing | incoming |
 //! |---|---|---|
 //! | [`wait`](RateLimitLayer::wait) (the default) | `poll_ready` is `Pending` | it waits, and none is read behind it |
-//! | [`reject`](RateLimitLayer::reject) | `start_send` fails, the sink goes on | the error in its place, the stream goes on |
+//! | [`reject`] | `start_send` fails, the sink goes on | the error in its place, the stream goes on |
 //! | [`close`](RateLimitLayer::close) | the same, then closed with 1008 | the same, then closed with 1008 and the end |
 //!
 //! A message over the limit fails with an error for which [`is_rate_limited`](crate::Error::is_rate_limited) is true.
@@ -175,6 +175,8 @@
 //!
 //! The algorithm is governor's, over states that connections own. governor's sink and stream adapters borrow the
 //! limiter and support neither keys nor costs. Its keyed limiter grows with every key until it is told to shrink.
+//!
+//! [`reject`]: RateLimitLayer::reject
 
 mod bucket;
 mod cost;

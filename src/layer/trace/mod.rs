@@ -35,7 +35,7 @@
 //! | `tower_transport_closes_total` | counter | `code` (1000 to 1014, `3xxx`, `4xxx`, `other`, `none`) | this layer |
 //! | `tower_transport_messages_total` | counter | `network.io.direction` (`receive`, `transmit`) | this layer |
 //! | `tower_transport_bytes_total` | counter | `network.io.direction` | this layer |
-//! | `tower_transport_message_bytes` | histogram | `network.io.direction` | [`record_sizes`](TraceLayer::record_sizes) |
+//! | `tower_transport_message_bytes` | histogram | `network.io.direction` | [`record_sizes`] |
 //! | `tower_transport_errors_total` | counter | `network.io.direction`, `error.type` | this layer |
 //! | `tower_transport_queue_messages` | gauge | | the stack, for its `split`; a [`Meter`] |
 //! | `tower_transport_queue_bytes` | gauge | | the stack, for its `split`; a [`Meter`] |
@@ -160,6 +160,8 @@
 //! tower-http's `TraceLayer` gives each request a span, and ends it with the response. The messages of a connection are
 //! not requests: there may be thousands per second, without answers. This layer therefore has sampling, counters and
 //! one span for the connection.
+//!
+//! [`record_sizes`]: TraceLayer::record_sizes
 
 mod context;
 mod instruments;

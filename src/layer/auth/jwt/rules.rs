@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime};
 /// |---|---|
 /// | `exp` | required, and must be in the future |
 /// | `nbf` | must not be in the future, if present |
-/// | `aud` | a token with an audience is refused until [`audience`](Self::audience) names this service; after that the claim is required |
+/// | `aud` | a token with one is refused until [`audience`] names this service; then it is required |
 /// | `iss` | any issuer, until [`issuer`](Self::issuer) names one; after that the claim is required |
 ///
 /// Clocks may differ by 30 s ([`leeway`](Self::leeway)).
+///
+/// [`audience`]: Self::audience
 #[derive(Clone, Debug)]
 pub struct JwtRules {
     audiences: Vec<String>,
