@@ -222,28 +222,38 @@ fn a_loss_or_a_duplicate_changes_the_digest() {
 
 #[test]
 fn an_acknowledgement_or_an_empty_buffer_is_progress_and_a_connection_is_counted_once() {
+    /// Begins a connection whose user reads.
+    fn begin(progress: &mut Progress, is_progress: bool, acked: u64) {
+        progress.begins(is_progress, acked);
+        progress.is_read = true;
+    }
+
     let now = Instant::now();
     let mut progress = Progress::new(Patience { connections: 5, ..Patience::default() });
     // A message that is acknowledged now and then.
     for connection in 0..200 {
-        progress.begins(false, connection / 4);
+        begin(&mut progress, false, connection / 4);
         assert_eq!(progress.ended(false, (connection + 1) / 4, None, now), None);
         assert_eq!(progress.ended(false, connection / 4, None, now), None, "counted once");
     }
     // No message waits.
     for _ in 0..200 {
-        progress.begins(false, 50);
+        begin(&mut progress, false, 50);
         assert_eq!(progress.ended(true, 50, None, now), None);
     }
     // The opening message acknowledges.
     for connection in 0..200 {
-        progress.begins(true, 50 + connection);
+        begin(&mut progress, true, 50 + connection);
         assert_eq!(progress.ended(false, 50 + connection, None, now), None);
     }
     for _ in 0..3 {
-        progress.begins(false, 250);
+        begin(&mut progress, false, 250);
         assert_eq!(progress.ended(false, 250, None, now), None);
     }
-    progress.begins(false, 250);
+    begin(&mut progress, false, 250);
     assert_eq!(progress.ended(false, 250, Some(&Error::io("")), now), Some(GivenUp::Cut(5)));
+    for _ in 0..200 {
+        progress.begins(false, 250);
+        assert_eq!(progress.ended(false, 250, Some(&Error::io("")), now), None, "a user that does not read");
+    }
 }
