@@ -84,6 +84,14 @@ metrics_table! {
         "handshakes that a server answered, by status"
     HANDSHAKE_SECONDS "tower_transport_handshake_seconds" Histogram ["network.protocol.name"]
         "duration of a handshake that a server accepted"
+    POOL_CONNECTIONS "tower_transport_pool_connections" Gauge ["name", "role", "state"] "connections of pools, by state"
+    POOL_WAITING "tower_transport_pool_waiting" Gauge ["name", "role"] "calls that wait for a connection of a pool"
+    POOL_WAIT_SECONDS "tower_transport_pool_wait_seconds" Histogram ["name", "role"]
+        "how long calls waited for a connection of a pool"
+    POOL_CONNECT_FAILURES "tower_transport_pool_connect_failures_total" Counter ["name", "role"]
+        "failed attempts of pools to connect"
+    POOL_RETIRED "tower_transport_pool_retired_total" Counter ["name", "role", "reason"]
+        "connections that pools gave no more calls, by reason"
 }
 
 /// Buckets for the histograms in seconds, from 0.5 ms to an hour. An exporter for Prometheus needs buckets for
@@ -104,4 +112,11 @@ pub fn describe() {
             MetricKind::Histogram => metrics::describe_histogram!(metric.name, metric.what),
         }
     }
+}
+
+/// Returns whether a recorder is installed. The facade's own recorder, which does nothing, has no state; a recorder of
+/// yours without state (a type of size 0) is not detected.
+#[cfg(any(feature = "optimized", feature = "pool"))]
+pub(crate) fn has_recorder() -> bool {
+    metrics::with_recorder(|recorder| size_of_val(recorder) > 0)
 }

@@ -55,6 +55,11 @@
 //! | `tower_transport_connect_seconds` | histogram | `network.protocol.name` | a client's stack; `stack::adaptive` |
 //! | `tower_transport_fallbacks_total` | counter | `network.protocol.name`, `reason` | `stack::adaptive` |
 //! | `tower_transport_paths_lost_total` | counter | `network.protocol.name` | `stack::adaptive` |
+//! | `tower_transport_pool_connections` | gauge | `state` (`idle`, `used`, `connecting`, `retired`) | `stack::pool` |
+//! | `tower_transport_pool_waiting` | gauge | | `stack::pool` |
+//! | `tower_transport_pool_wait_seconds` | histogram | | `stack::pool`, for calls that find no connection free |
+//! | `tower_transport_pool_connect_failures_total` | counter | | `stack::pool` |
+//! | `tower_transport_pool_retired_total` | counter | `reason` (`idle`, `old`, `lost`) | `stack::pool` |
 //! | `tower_transport_handshakes_total` | counter | `network.protocol.name`, `http.response.status_code` | servers, guards |
 //! | `tower_transport_handshake_seconds` | histogram | `network.protocol.name` | servers |
 //!
@@ -177,6 +182,8 @@ mod wire;
 #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
 pub(crate) const OVERHEAD: usize = wire::LEN;
 
+#[cfg(any(feature = "optimized", feature = "pool"))]
+pub(crate) use self::metrics::has_recorder;
 pub use self::{
     context::TraceContext,
     instruments::{Direction, Received, Role},
@@ -185,8 +192,9 @@ pub use self::{
     metrics::{
         BYTES, BYTES_BUCKETS, CLOSES, COMPRESSION_PLAIN_BYTES, COMPRESSION_WIRE_BYTES, CONNECT_SECONDS, CONNECTS,
         ERRORS, FALLBACKS, FRESH, HANDSHAKE_SECONDS, HANDSHAKES, HEARTBEAT_TIMEOUTS, MESSAGE_BYTES, MESSAGES, METRICS,
-        Metric, MetricKind, PATHS_LOST, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES, RATE_LIMITED, RECONNECTS,
-        RESUME_BYTES, RESUME_SESSIONS, RESUME_WAITING, RESUMED, ROUND_TRIP, SECONDS_BUCKETS, SESSION_SECONDS, SESSIONS,
+        Metric, MetricKind, PATHS_LOST, POOL_CONNECT_FAILURES, POOL_CONNECTIONS, POOL_RETIRED, POOL_WAIT_SECONDS,
+        POOL_WAITING, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES, RATE_LIMITED, RECONNECTS, RESUME_BYTES,
+        RESUME_SESSIONS, RESUME_WAITING, RESUMED, ROUND_TRIP, SECONDS_BUCKETS, SESSION_SECONDS, SESSIONS,
         SESSIONS_OPEN, describe,
     },
     transport::Traced,

@@ -20,7 +20,7 @@ use crate::{
         resume::Verdict,
         trace::{
             COMPRESSION_PLAIN_BYTES, COMPRESSION_WIRE_BYTES, CONNECT_SECONDS, CONNECTS, FRESH, HEARTBEAT_TIMEOUTS,
-            Meter, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES, RATE_LIMITED, RESUMED, ROUND_TRIP, Role,
+            Meter, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES, RATE_LIMITED, RESUMED, ROUND_TRIP, Role, has_recorder,
         },
     },
     rt::{self, Handle},
@@ -233,10 +233,4 @@ impl Drop for WatchedQueue {
         // It may be the last owner of the user's messages, so it is dropped without the lock.
         drop(queue);
     }
-}
-
-/// Returns whether a recorder is installed. The facade's own recorder, which does nothing, has no state; a recorder of
-/// yours without state (a type of size 0) is not detected.
-fn has_recorder() -> bool {
-    metrics::with_recorder(|recorder| size_of_val(recorder) > 0)
 }

@@ -1,4 +1,4 @@
-use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use http::Request;
 use tower::ServiceExt;
@@ -39,6 +39,7 @@ pub struct PoolBuilder<S> {
     max_wait: Duration,
     idle_timeout: Duration,
     max_lifetime: Duration,
+    name: Cow<'static, str>,
 }
 
 impl<S> PoolBuilder<S> {
@@ -56,7 +57,15 @@ impl<S> PoolBuilder<S> {
             max_wait: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             max_lifetime: Duration::from_secs(3600),
+            name: Cow::Borrowed("pool"),
         }
+    }
+
+    /// Sets the name in the [metrics](super#metrics), such as `orders`. Defaults to `pool`.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Sets the maximum number of connections. Defaults to 8. Connections that are being opened count, and so do idle
@@ -109,8 +118,8 @@ impl<S> PoolBuilder<S> {
         self
     }
 
-    /// Sets how long a connection may be without a call before it is closed (up to a quarter later, and at least 40
-    /// ms). Defaults to 60 s.
+    /// Sets how long a connection may be without a call before it is closed (up to a quarter later, and at least
+    /// 40 ms). Defaults to 60 s.
     #[must_use]
     pub const fn idle_timeout(mut self, time: Duration) -> Self {
         self.idle_timeout = time;
@@ -169,6 +178,7 @@ impl<S> PoolBuilder<S> {
             max_lifetime: self.max_lifetime,
             max_wait: self.max_wait,
             backoff: self.backoff,
+            name: self.name.into(),
         };
         Pool::new(Arc::new(Connections::new(limits, settings)))
     }
@@ -183,6 +193,7 @@ impl<S> fmt::Debug for PoolBuilder<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Only the host of the request is shown: its URL and its headers may contain a token.
         f.debug_struct("PoolBuilder")
+            .field("name", &self.name)
             .field("host", &self.request.uri().host())
             .field("max_connections", &self.max_connections)
             .field("min_connections", &self.min_connections)

@@ -11,11 +11,12 @@ use tower_service::Service;
 
 use super::{
     connections::{Connections, Granted},
+    metrics::Reason,
     slots::{Admission, Grant},
 };
 use crate::{
     Error, Transport,
-    rt::Timer,
+    rt::{Instant, Timer},
     service::{Call, Client, Correlate},
 };
 
@@ -32,10 +33,18 @@ pub struct PoolCall<T, Req, Res, C> {
 enum Stage<T, Req, Res, C> {
     /// Not polled yet, done, or about to ask for a connection.
     Idle,
-    /// The place in line, and the receiver of its end.
-    Waiting(u64, oneshot::Receiver<Grant<Client<T, Req, Res, C>>>),
+    /// In line for a connection.
+    Waiting(InLine<Client<T, Req, Res, C>>),
     /// The connection in use, and the call on it.
     Calling(u64, Call<T, Req, Res, C>),
+}
+
+/// A call's place in line.
+struct InLine<K> {
+    place: u64,
+    since: Instant,
+    /// Tells the end of the wait.
+    grant: oneshot::Receiver<Grant<K>>,
 }
 
 // The request is moved, never pinned; a client's call is `Unpin`.
@@ -50,12 +59,13 @@ impl<T, Req, Res, C> PoolCall<T, Req, Res, C> {
     fn leave(&mut self) {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Idle => {}
-            Stage::Waiting(place, mut grant) => {
-                let left = self.connections.slots().leave(place);
+            Stage::Waiting(mut line) => {
+                self.connections.metrics.waited(line.since.elapsed());
+                let left = self.connections.slots().leave(line.place);
                 drop(left);
-                grant.close();
+                line.grant.close();
                 // The grant may have come just before the close.
-                if let Ok(Ok((id, client))) = grant.try_recv() {
+                if let Ok(Ok((id, client))) = line.grant.try_recv() {
                     drop(client);
                     self.connections.release(id);
                 }
@@ -84,19 +94,23 @@ where
 {
     fn poll_grant(&mut self, cx: &mut Context<'_>) -> Poll<Result<Granted<T, Req, Res, C>, Error>> {
         loop {
-            let Stage::Waiting(_, grant) = &mut self.stage else {
+            let Stage::Waiting(InLine { since, grant, .. }) = &mut self.stage else {
                 match self.connections.admit() {
                     Admission::Use(id, client) => return Poll::Ready(Ok((id, client))),
                     Admission::Refuse(error) => return Poll::Ready(Err(error.into_unsent())),
-                    Admission::Wait(place, grant) => self.stage = Stage::Waiting(place, grant),
+                    Admission::Wait(place, grant) => {
+                        self.stage = Stage::Waiting(InLine { place, since: Instant::now(), grant });
+                    }
                 }
                 continue;
             };
+            let since = *since;
             match Pin::new(grant).poll(cx) {
                 Poll::Pending => return self.poll_max_wait(cx).map(Err),
                 Poll::Ready(granted) => {
                     self.stage = match granted {
                         Ok(granted) => {
+                            self.connections.metrics.waited(since.elapsed());
                             self.stage = Stage::Idle;
                             return Poll::Ready(granted.map_err(Error::into_unsent));
                         }
@@ -122,7 +136,7 @@ where
     fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             let (id, mut client) = ready!(self.poll_grant(cx))?;
-            // The pool counts a call at least as long as its client does, so only a connection that has ended is not ready.
+            // The pool counts a call at least as long as its client does: only a connection that has ended is not ready.
             match (client.poll_ready(cx), self.request.take()) {
                 (Poll::Ready(Ok(())), Some(request)) => {
                     self.stage = Stage::Calling(id, client.call(request));
@@ -132,7 +146,7 @@ where
                     self.request = request;
                     // Retired, so that the next round of this loop finds another connection.
                     drop(client);
-                    self.connections.retire(id);
+                    self.connections.retire(id, Reason::Lost);
                 }
             }
         }

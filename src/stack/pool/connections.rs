@@ -14,7 +14,10 @@ use std::{
 
 use atomic_waker::AtomicWaker;
 
-use super::slots::{Admission, Limits, Slots};
+use super::{
+    metrics::{PoolMetrics, Reason},
+    slots::{Admission, Limits, Slots},
+};
 use crate::{
     Error, Transport,
     layer::reconnect::Backoff,
@@ -52,6 +55,8 @@ pub(super) struct Settings<K> {
     pub(super) max_wait: Duration,
     /// The delays between the keeper's attempts.
     pub(super) backoff: Backoff,
+    /// The label of the metrics.
+    pub(super) name: Arc<str>,
 }
 
 /// The connections of a pool. All handles and calls share them.
@@ -68,12 +73,14 @@ pub(super) struct Connections<T, Req, Res, C> {
     handles: AtomicUsize,
     /// The number of connections made so far.
     connects: AtomicU64,
+    pub(super) metrics: PoolMetrics,
 }
 
 impl<T, Req, Res, C> Connections<T, Req, Res, C> {
     pub(super) fn new(limits: Limits, settings: Settings<Client<T, Req, Res, C>>) -> Self {
         Self {
             slots: Mutex::new(Slots::new(limits)),
+            metrics: PoolMetrics::new(settings.name.clone()),
             settings,
             has_keeper: AtomicBool::new(false),
             keeper: AtomicWaker::new(),
@@ -201,6 +208,11 @@ where
     /// Opens a connection, if the slots have begun a connect.
     fn open(self: &Arc<Self>, connect: Option<u64>) {
         let Some(connect) = connect else { return };
+        #[cfg(feature = "trace")]
+        if let Some(gauges) = self.metrics.start() {
+            let this = Arc::downgrade(self);
+            rt::spawn(gauges.run(move || this.upgrade().map(|this| this.slots().counts())));
+        }
         let this = self.clone();
         rt::spawn(async move {
             if let Some((id, client)) = this.connect(connect).await {
@@ -250,6 +262,9 @@ where
         })
         .await;
         let (handle, connect) = self.slots().ended(id);
+        if handle.is_some() {
+            self.metrics.retired(Reason::Lost);
+        }
         drop(handle);
         self.open(connect);
     }
@@ -260,7 +275,7 @@ where
             let is_old = Instant::now() >= end;
             let is_idle = self.slots().tick(id, self.settings.min_connections) >= TICKS;
             if is_old || is_idle || !self.has_handles() {
-                self.retire(id);
+                self.retire(id, if is_old { Reason::Old } else { Reason::Idle });
                 return;
             }
             tick.set(self.tick().min(end.saturating_duration_since(Instant::now())));
@@ -268,8 +283,11 @@ where
     }
 
     /// Gives this connection no more calls.
-    pub(super) fn retire(&self, id: u64) {
+    pub(super) fn retire(&self, id: u64, reason: Reason) {
         let handle = self.slots().remove(id);
+        if handle.is_some() {
+            self.metrics.retired(reason);
+        }
         // Without the lock: dropping the last handle of a client wakes its driver.
         drop(handle);
         self.keeper.wake();
@@ -378,6 +396,7 @@ impl<T, Req, Res, C> Attempt<'_, T, Req, Res, C> {
     fn failed(mut self, error: &Error) {
         log::pool_not_connected(error);
         if let Some(connections) = self.connections.take() {
+            connections.metrics.connect_failed();
             connections.connect_failed(self.connect, error);
         }
     }

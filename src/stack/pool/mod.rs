@@ -28,15 +28,25 @@
 //! other, with [`backoff`](PoolBuilder::backoff) and jitter. It ends with the last handle. A failed call leaves nothing
 //! behind.
 //!
+//! # Metrics
+//!
+//! With the feature `trace` and a recorder of the `metrics` facade, a pool reports its connections by state, the calls
+//! that wait and for how long, failed connects, and retired connections by reason. The
+//! [table](crate::layer::trace) has their names. [`named`](PoolBuilder::named) sets their label `name`. The numbers of
+//! connections and of waiting calls are sampled every 5 seconds.
+//!
 //! # Errors
 //!
 //! [`Error::may_have_been_executed`](crate::Error::may_have_been_executed) is `false` for a call that got no
-//! connection, or whose request was not sent. Such a call can be retried without executing it twice. A failed connect
-//! fails the call that it was begun for, with its error, and the calls that waited longer without a connect of their
-//! own. If no other connect is under way, it fails all that wait; if there is a connection, none. The pool does not
-//! retry it; put tower's retry above the pool or on the connector. Returns an error for which
-//! [`is_full`](crate::Error::is_full) is true if too many calls wait, and [`is_timeout`](crate::Error::is_timeout) if a
-//! call has waited too long. Errors of the [`Client`](crate::service::Client) are returned unchanged.
+//! connection, or whose request was not sent. Such a call can be retried without executing it twice.
+//!
+//! A failed connect fails the call that it was begun for, with its error, and the calls that waited longer without a
+//! connect of their own. If no other connect is under way, it fails all calls that wait. If there is a connection, it
+//! fails none. The pool does not retry; put tower's retry above the pool or on the connector.
+//!
+//! A call returns an error for which [`is_full`](crate::Error::is_full) is true if too many calls wait, and
+//! [`is_timeout`](crate::Error::is_timeout) if it has waited too long. Errors of the
+//! [`Client`](crate::service::Client) are returned unchanged.
 //!
 //! # Cancel safety
 //!
@@ -97,6 +107,7 @@
 mod builder;
 mod call;
 mod connections;
+mod metrics;
 mod service;
 mod slots;
 

@@ -36,6 +36,25 @@ pub(super) struct Slots<K> {
     next_id: u64,
 }
 
+/// How many connections are in which state, and how many calls wait.
+#[cfg(feature = "trace")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    idle: usize,
+    used: usize,
+    connecting: usize,
+    retired: usize,
+    waiting: usize,
+}
+
+#[cfg(feature = "trace")]
+impl Counts {
+    pub(super) fn all(self) -> [usize; 5] {
+        let Self { idle, used, connecting, retired, waiting } = self;
+        [idle, used, connecting, retired, waiting]
+    }
+}
+
 struct Waiting<K> {
     id: u64,
     /// The connect that was begun for this call, while it is under way.
@@ -252,6 +271,18 @@ impl<K: Clone> Slots<K> {
     pub(super) fn leave(&mut self, id: u64) -> Option<impl Sized + use<K>> {
         let place = self.line.iter().position(|waiting| waiting.id == id)?;
         self.line.remove(place)
+    }
+
+    #[cfg(feature = "trace")]
+    pub(super) fn counts(&self) -> Counts {
+        let idle = self.open.iter().filter(|slot| slot.load == 0).count();
+        Counts {
+            idle,
+            used: self.open.len() - idle,
+            connecting: self.connecting,
+            retired: self.retired,
+            waiting: self.line.len(),
+        }
     }
 
     pub(super) fn open(&self) -> usize {

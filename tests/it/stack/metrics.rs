@@ -3,6 +3,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -12,13 +17,14 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use support::log::logged;
 use tower::{ServiceExt, service_fn};
 use tower_transport::{
-    Message, TransportExt, channel,
+    Error, Message, TransportExt, channel,
     layer::{
         heartbeat::HeartbeatLayer,
         reconnect::{Backoff, State},
         trace::{METRICS, MetricKind, ROUND_TRIP, SECONDS_BUCKETS},
     },
-    stack::{OptimizedAcceptor, OptimizedBuilder, OptimizedTransport},
+    service::Server,
+    stack::{OptimizedAcceptor, OptimizedBuilder, OptimizedTransport, pool::PoolBuilder},
     transport::websocket::WebSocketConnector,
 };
 
@@ -353,6 +359,70 @@ async fn without_a_recorder_a_stack_has_no_task_that_reports() {
     let transport = over_channels(OptimizedTransport::builder(), silent_acceptor()).await;
     assert_eq!(tasks(), 1, "the echo");
     drop(transport);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scrape_of_a_pool_has_every_series_of_pools() {
+    let recorder = recorder();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let one = NonZeroUsize::MIN;
+    let is_down = Arc::new(AtomicBool::new(true));
+    let down = is_down.clone();
+    let connector = service_fn(move |_: Request<()>| {
+        let is_down = down.swap(false, Relaxed);
+        async move {
+            if is_down {
+                return Err(Error::refused("nobody is there"));
+            }
+            let (here, there) = channel::<u32, u32>(8);
+            let slow = service_fn(async |number: u32| {
+                tokio::time::sleep(Duration::from_secs(number.into())).await;
+                Ok::<_, Error>(number)
+            });
+            tokio::spawn(Server::in_order(there, slow));
+            Ok(http::Response::new(here))
+        }
+    });
+    let pool = PoolBuilder::new(connector, Request::new(()))
+        .named("orders")
+        .max_connections(one)
+        .calls_per_connection(one)
+        .idle_timeout(Duration::from_secs(60))
+        .in_order::<u32, u32>();
+    assert!(pool.clone().oneshot(1).await.unwrap_err().is_refused());
+    let calls = [7, 7].map(|number| tokio::spawn(pool.clone().oneshot(number)));
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let text = recorder.handle().render();
+    for series in [
+        r#"tower_transport_pool_connections{name="orders",role="client",state="used"} 1"#,
+        r#"tower_transport_pool_connections{name="orders",role="client",state="idle"} 0"#,
+        r#"tower_transport_pool_waiting{name="orders",role="client"} 1"#,
+        r#"tower_transport_pool_connect_failures_total{name="orders",role="client"} 1"#,
+    ] {
+        assert!(text.contains(series), "{series} is not in\n{text}");
+    }
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), 7);
+    }
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    drop(pool);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+
+    let text = recorder.handle().render();
+    for series in [
+        r#"tower_transport_pool_connections{name="orders",role="client",state="used"} 0"#,
+        r#"tower_transport_pool_waiting{name="orders",role="client"} 0"#,
+        r#"tower_transport_pool_retired_total{name="orders",role="client",reason="idle"} 1"#,
+        // The failed call, and the two that came when there was no connection.
+        r#"tower_transport_pool_wait_seconds_count{name="orders",role="client"} 3"#,
+        r#"tower_transport_pool_wait_seconds_sum{name="orders",role="client"} 7"#,
+    ] {
+        assert!(text.contains(series), "{series} is not in\n{text}");
+    }
+    let scrape = parse(&text);
+    for (name, series) in promised().into_iter().filter(|(name, _)| name.contains("_pool_")) {
+        assert!(scrape.get(&name).is_some_and(|found| found.contains(&series[0])), "{name} {series:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
