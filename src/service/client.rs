@@ -4,26 +4,19 @@ use std::{
     num::NonZeroUsize,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
+    task::{Context, Poll},
 };
 
 use tower_service::Service;
 
 use super::{
     correlate::{ByTag, Correlate, InOrder, Tagged},
+    drive::Drive,
     exchange::{Ended, Flush, Task},
-    held::{Held, Want},
-    shared_exchange::{ClientState, Readiness, SharedExchange, Stage},
+    poll_task::{Step, poll_task},
+    shared_exchange::{Readiness, SharedExchange, Stage, Want},
 };
-use crate::{
-    Error, Transport, log,
-    transport::{
-        close_deadline::{CLOSE_WITHIN, CloseDeadline, WaitsFor},
-        signal::Mark,
-        wakers::PreparedWaker,
-    },
-};
+use crate::{Error, Transport, transport::wakers::PreparedWaker};
 
 /// The default number of calls in flight.
 const IN_FLIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
@@ -187,7 +180,7 @@ impl<T, Req, Res, C> Client<T, Req, Res, C> {
     /// answers that no call ever asked for.
     #[must_use]
     pub fn unknown_answers(&self) -> u64 {
-        self.shared.lock().unknown
+        self.shared.lock().unknown_answers
     }
 
     /// Returns how many calls wait for their answer.
@@ -208,7 +201,7 @@ where
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let Self { shared, readiness } = self;
-        let polled = run(shared, cx, PreparedWaker::new(cx.waker()), |state, _| {
+        let polled = poll_task(shared, cx, PreparedWaker::new(cx.waker()), |state, _| {
             if let Some(Ended { cause, .. }) = state.ended() {
                 let cause = cause.clone();
                 let waker = match std::mem::replace(readiness, Readiness::Unready) {
@@ -260,7 +253,7 @@ impl<T, Req, Res, C> Drop for Client<T, Req, Res, C> {
 impl<T, Req, Res, C> fmt::Debug for Client<T, Req, Res, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.shared.lock();
-        let (in_flight, unknown) = (state.calls.waiting(), state.unknown);
+        let (in_flight, unknown) = (state.calls.waiting(), state.unknown_answers);
         let ended = state.ended().map(|ended| ended.cause.clone());
         // Unlocked: the formatter and the source of an error are user code.
         drop(state);
@@ -316,7 +309,7 @@ where
             Stage::Done => return Poll::Pending,
         }
         let mut is_first = true;
-        let polled = run(shared, cx, prepared, |state, is_free| {
+        let polled = poll_task(shared, cx, prepared, |state, is_free| {
             let mut want = Want::Read { again: true };
             let key = match std::mem::replace(stage, Stage::Done) {
                 Stage::Waiting(key) => key,
@@ -344,7 +337,7 @@ where
                 if state.flush.is_promised_by(key) {
                     state.flush = Flush::AtOnce;
                 }
-                state.todo |= shared.is_left(state);
+                state.must_poll |= shared.is_left(state);
                 return Step::Done((answer, None));
             }
             if let Some(Ended { cause, .. }) = state.ended() {
@@ -374,181 +367,5 @@ impl<T, Req, Res, C> fmt::Debug for Call<T, Req, Res, C> {
             Stage::Refused | Stage::Done => "done",
         };
         f.debug_struct("Call").field("stage", &stage).finish_non_exhaustive()
-    }
-}
-
-/// The future of [`Client::drive`](super::Client::drive).
-#[must_use = "futures do nothing unless awaited"]
-pub struct Drive<T, Req, Res, C> {
-    shared: Arc<SharedExchange<T, Req, Res, C>>,
-    key: Option<usize>,
-    deadline: CloseDeadline,
-}
-
-impl<T, Req, Res, C> Drive<T, Req, Res, C> {
-    fn new(shared: Arc<SharedExchange<T, Req, Res, C>>) -> Self {
-        Self { shared, key: None, deadline: CloseDeadline::new(CLOSE_WITHIN) }
-    }
-
-    /// Sets the maximum time of the close, once every handle and call is gone. Defaults to 10 seconds.
-    /// [`Duration::MAX`] disables the limit.
-    ///
-    /// The time counts from the last bytes that [move](crate::transport::signal::moved), and is at most 16 times this
-    /// value in all. The transport is then dropped, and the future completes with an error for which
-    /// [`is_timeout`](Error::is_timeout) is true. It needs timers as
-    /// [`QueueConfig::close_within`](crate::QueueConfig::close_within) does, and does not apply without them.
-    pub fn close_within(mut self, time: Duration) -> Self {
-        self.deadline.set_limit(time);
-        self
-    }
-
-    /// Returns how many dropped calls have had their place in flight freed late, by their answer. The driver is woken
-    /// for each.
-    #[cfg(feature = "pool")]
-    pub(crate) fn discarded(&self) -> u64 {
-        self.shared.lock().discarded
-    }
-}
-
-impl<T, Req, Res, C> Future for Drive<T, Req, Res, C>
-where
-    C: Correlate<Req, Res>,
-    T: Transport<C::Out, In = C::In>,
-{
-    type Output = Result<(), Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { shared, key: driver, deadline } = &mut *self;
-        let mark = Mark::now();
-        let polled = run(shared, cx, PreparedWaker::new(cx.waker()), |state, _| {
-            if let Some(ended) = state.ended() {
-                *driver = None;
-                return Step::Done(ended.clone());
-            }
-            let again = driver.is_some();
-            let key = *driver.get_or_insert_with(|| state.drivers.push_back(None));
-            Step::Wait(Task::Driver(key), Want::Read { again })
-        });
-        if let Poll::Ready(ended) = polled {
-            return Poll::Ready(if ended.clean { Ok(()) } else { Err(ended.cause) });
-        }
-        if !shared.is_closing() {
-            return Poll::Pending;
-        }
-        ready!(deadline.poll(mark.has_moved(), WaitsFor::Transport.unless_client(mark), cx));
-        let error = Error::timeout(format!(
-            "the connection was cut: it could not be closed within {:?} without progress (Drive::close_within)",
-            deadline.limit()
-        ));
-        log::close_cut(&error, 0);
-        shared.give_up(error.clone());
-        Poll::Ready(Err(error))
-    }
-}
-
-impl<T, Req, Res, C> Drop for Drive<T, Req, Res, C> {
-    fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
-            self.shared.leave(key);
-        }
-    }
-}
-
-impl<T, Req, Res, C> fmt::Debug for Drive<T, Req, Res, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Drive").finish_non_exhaustive()
-    }
-}
-
-/// The result of a look at the state.
-enum Step<R> {
-    Done(R),
-    /// It waits as this task, and wants this of the transport.
-    Wait(Task, Want),
-}
-
-/// Polls one task: looks at the state with `check`, does what the task wants or must do as the leader, and parks
-/// the task unless it is done. `check` also learns whether the transport can be taken.
-fn run<T, Req, Res, C, R>(
-    shared: &SharedExchange<T, Req, Res, C>,
-    cx: &Context<'_>,
-    mut prepared: PreparedWaker<'_>,
-    mut check: impl FnMut(&mut ClientState<T, Req, Res, C>, bool) -> Step<R>,
-) -> Poll<R>
-where
-    C: Correlate<Req, Res>,
-    T: Transport<C::Out, In = C::In>,
-{
-    let (mut done, mut has_checked) = (None, false);
-    let mut held: Option<Held<'_, T, Req, Res, C>> = None;
-    loop {
-        let mut state = shared.lock();
-        if let Some(held) = &mut held {
-            held.report(&mut state);
-        }
-        let (mut waits, mut looks_again) = (None, false);
-        if done.is_none() {
-            let is_free = state.io.is_some();
-            match check(&mut state, is_free) {
-                Step::Done(result) => done = Some(result),
-                Step::Wait(task, want) => {
-                    let checks = !std::mem::replace(&mut has_checked, true);
-                    let again = want == Want::Read { again: true };
-                    if checks && state.check(task, again) && matches!(task, Task::Waiter(_)) {
-                        // The place may be its own now.
-                        let old = state.settle();
-                        drop(state);
-                        drop(old);
-                        continue;
-                    }
-                    waits = Some(task);
-                    looks_again = want == Want::FlushOnly;
-                    if held.is_none() && state.ended().is_none() {
-                        let reads = !looks_again && (state.leads(task, again) || state.failing().is_some());
-                        if reads || !matches!(want, Want::Read { .. }) {
-                            held = Held::take(shared, &mut state, task, want, reads);
-                        }
-                        // The task with the transport reads for this one.
-                        state.todo |= reads && held.is_none();
-                    }
-                }
-            }
-        }
-        if let Some(held) = &mut held {
-            let goes_on = held.plan(&mut state, waits);
-            if goes_on || looks_again || held.has_garbage() {
-                let old = state.settle();
-                drop(state);
-                drop(old);
-                held.drop_garbage();
-                if goes_on {
-                    held.work();
-                }
-                continue;
-            }
-        }
-        if let Some(task) = waits {
-            state.park(task, &mut prepared);
-            if prepared.is_missing() {
-                drop(state);
-                prepared.prepare();
-                continue;
-            }
-        }
-        if let Some(held) = &mut held {
-            held.put_back(&mut state);
-        }
-        let old = state.settle();
-        if held.is_some() && shared.flag.resume() {
-            // A deferred wake woke nobody.
-            state.wake_leaders();
-        }
-        shared.unlock(state);
-        drop(old);
-        if done.is_none() && held.is_some_and(|held| held.has_promised) {
-            // It comes after the tasks that are woken already, whose requests then share the flush.
-            cx.waker().wake_by_ref();
-        }
-        return done.map_or(Poll::Pending, Poll::Ready);
     }
 }

@@ -32,7 +32,7 @@ impl Task {
     }
 }
 
-/// The party that flushes the requests of all calls.
+/// The task that flushes the requests which calls have fed.
 ///
 /// ```text
 ///          a call promises to flush             another call feeds
@@ -85,8 +85,8 @@ pub(super) struct Ended {
 ///
 /// Each section under the lock ends with [`settle`](Self::settle): there is a leader as long as any task has left a
 /// waker, and the wake flag holds the leader's. If the transport was pending, it wakes the flag. If it was not, for
-/// example because the budget was used up, it will not wake for the rest: `todo` then makes the section wake the leader.
-/// `wakes` collects the wakers of other tasks until the lock is free.
+/// example because the budget was used up, it will not wake for the rest: `must_poll` then makes the section wake the
+/// leader. `wakes` collects the wakers of other tasks until the lock is free.
 ///
 /// A task that waits has one waker. It is in the task's entry (in `calls` or `drivers`), or in the flag if the task is
 /// `armed` or waits for a place. Wakers are moved and never cloned, because cloning runs code of the executor.
@@ -116,12 +116,12 @@ pub(super) struct Exchange<I, Req, Res> {
     /// The leader, from when it is woken to check whether others have come until it does so.
     checker: Option<Task>,
     /// Whether the leader must poll the transport although the transport wakes nobody.
-    pub(super) todo: bool,
+    pub(super) must_poll: bool,
     pub(super) flush: Flush,
     /// Whether the last answers came several at a time, as the next requests then will.
-    pub(super) burst: bool,
+    pub(super) is_bursty: bool,
     life: Life,
-    pub(super) unknown: u64,
+    pub(super) unknown_answers: u64,
     /// The number of dropped calls whose place is free again, because their answer came or will not come.
     pub(super) discarded: u64,
     /// The wakers to wake as soon as the lock is free.
@@ -140,11 +140,11 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             leader: None,
             armed: None,
             checker: None,
-            todo: false,
+            must_poll: false,
             flush: Flush::AtOnce,
-            burst: false,
+            is_bursty: false,
             life: Life::Running,
-            unknown: 0,
+            unknown_answers: 0,
             discarded: 0,
             wakes: VecDeque::new(),
         }
@@ -156,7 +156,7 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
         let rank = self.leader.map_or(0, Task::rank);
         let leads = self.leader == Some(me) || me.rank() > rank;
         // While another task uses the transport, the leader has nothing to come for.
-        let steals = !leads && self.io.is_some() && (self.todo || self.flag.is_set());
+        let steals = !leads && self.io.is_some() && (self.must_poll || self.flag.is_set());
         // A greater leader is most likely about to come, unless somebody is polled again meanwhile.
         if leads || steals && (again || me.rank() == rank) {
             self.set_leader(Some(me));
@@ -195,7 +195,8 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
     /// `again` before that leader does. Returns whether places were passed on to the next in line.
     pub(super) fn check(&mut self, me: Task, again: bool) -> bool {
         if self.checker != Some(me) {
-            let is_overdue = self.checker.is_some() || matches!(self.flush, Flush::Awaited(_));
+            // Without a checker, the leader could not be woken: it was woken before and has not come.
+            let is_overdue = self.checker.is_some() || self.needs_check();
             if !again || self.leader == Some(me) || !is_overdue {
                 return false;
             }
@@ -204,7 +205,7 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
         self.checker = None;
         if matches!(self.flush, Flush::Awaited(key) if me != Task::Call(key)) {
             self.flush = Flush::AtOnce;
-            self.todo = true;
+            self.must_poll = true;
         }
         self.permits.check();
         let mut has_expired = false;
@@ -240,6 +241,11 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
         if self.is_running() {
             self.life = Life::Failing(error.clone());
         }
+    }
+
+    /// Returns whether a task waits for another one that may not come.
+    fn needs_check(&self) -> bool {
+        self.permits.needs_check() || matches!(self.flush, Flush::Awaited(_))
     }
 
     fn is_waiting(&mut self, task: Task) -> bool {
@@ -326,14 +332,14 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             debug_assert!(none.is_none(), "the flag was emptied above");
             self.armed = self.leader;
             // A wake that came before has woken the previous leader, or nobody.
-            self.todo |= self.io.is_some() && self.flag.is_set();
+            self.must_poll |= self.io.is_some() && self.flag.is_set();
         }
-        // A task that uses the transport looks at `todo` before it gives the transport back.
-        if self.todo && self.io.is_some() {
+        // A task that uses the transport looks at `must_poll` before it gives the transport back.
+        if self.must_poll && self.io.is_some() {
             self.wake_leaders();
         }
         // After the tasks that it checks: they are in `wakes` already.
-        if (self.permits.needs_check() || matches!(self.flush, Flush::Awaited(_)))
+        if self.needs_check()
             && self.checker != self.leader
             && let Some(leader) = self.leader_waker()
         {
@@ -435,7 +441,7 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
                 Err(answer)
             }
             Delivered::Unknown(answer) => {
-                self.unknown += 1;
+                self.unknown_answers += 1;
                 Err(answer)
             }
         }
@@ -452,6 +458,17 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             Delivered::Abandoned(_) => self.release_discarded(),
             Delivered::Unknown(_) => {}
         }
+    }
+
+    /// Handles a loss of requests that were sent, or of their answers. By tag, their calls fail. In order, an answer is
+    /// identified only by its position, which nobody knows any more, so the client ends. Returns the previous state, to
+    /// be dropped once the client is unlocked.
+    pub(super) fn lose_sent(&mut self, by_tag: &Error, in_order: Error) -> Option<Life> {
+        if self.in_order {
+            return Some(self.end(in_order, false));
+        }
+        self.fail_sent(by_tag);
+        None
     }
 
     /// By tag: fails every call whose request was sent.

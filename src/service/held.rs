@@ -8,7 +8,7 @@ use std::{
 use super::{
     correlate::Correlate,
     exchange::{Flush, Life, Task},
-    shared_exchange::{ClientState, Io, SharedExchange},
+    shared_exchange::{ClientState, Io, SharedExchange, Want},
 };
 use crate::{Error, Transport, transport::signal::Mark};
 
@@ -17,19 +17,6 @@ const BUDGET: usize = 128;
 
 /// The number of answers that are read before they are delivered under one lock.
 const BATCH: usize = 16;
-
-/// The work that a task has for the transport, in addition to the leader's reading.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Want {
-    /// To read, if it leads. `again`: it has waited before.
-    Read { again: bool },
-    /// To write its new request, and to read if it leads.
-    Write,
-    /// To flush as it has promised, and to read if it leads.
-    Flush,
-    /// To flush as it has promised. Its answer is there: reading would delay it for others.
-    FlushOnly,
-}
 
 /// The transport in the hands of the task that uses it.
 ///
@@ -46,9 +33,9 @@ pub(super) enum Want {
 /// | no | promised | nobody: another call has flushed meanwhile, or the transport did |
 ///
 /// The second call in flight makes such a promise, once the transport has accepted its request (`may_promise`, then
-/// `has_promised`). After answers that came several at a time (`burst`), the first one does, too. A call that is
-/// dropped passes its promise to the leader (`todo`), and so does one that does not come ([`Exchange::check`]). A flush
-/// that was begun goes on regardless (`is_flushing`), and a task that writes for others flushes for them.
+/// `has_promised`). After answers that came several at a time (`is_bursty`), the first one does, too. A call that is
+/// dropped passes its promise to the leader (`must_poll`), and so does one that does not come ([`Exchange::check`]). A
+/// flush that was begun goes on regardless (`is_flushing`), and a task that writes for others flushes for them.
 ///
 /// [`Exchange::check`]: super::exchange::Exchange::check
 pub(super) struct Held<'a, T, Req, Res, C> {
@@ -124,6 +111,8 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
         reads: bool,
     ) -> Option<Self> {
         let io = state.io.take()?;
+        // A flush that is owed to other calls must not wait for this one, which may never be polled again.
+        let owes_flush = io.is_dirty && !io.is_flushing;
         shared.flag.defer();
         Some(Self {
             shared,
@@ -138,7 +127,8 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
             // A call that is alone flushes at once.
             may_promise: want == Want::Write
                 && state.flush == Flush::AtOnce
-                && (state.burst || state.calls.waiting() > 1),
+                && !owes_flush
+                && (state.is_bursty || state.calls.waiting() > 1),
             has_promised: false,
             has_fed: false,
             has_fed_others: false,
@@ -168,7 +158,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
             match state.deliver(tag, answer) {
                 Ok((key, waker)) => {
                     self.delivered += 1;
-                    state.burst = self.delivered > 1;
+                    state.is_bursty = self.delivered > 1;
                     if self.me == Task::Call(key) {
                         self.spare = waker;
                     } else {
@@ -193,10 +183,10 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
             return false;
         }
         // Work came while the transport was away: all that was pending may have changed, too.
-        let was_asked = state.todo && !is_first;
+        let was_asked = state.must_poll && !is_first;
         self.reads |= was_asked || state.failing().is_some();
         if self.reads && (is_first || was_asked) {
-            state.todo = false;
+            state.must_poll = false;
             self.blocked = Blocked::default();
             if state.flag.is_set() {
                 state.flag.clear();
@@ -234,8 +224,8 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
     /// Puts the transport back. If the client has ended, the transport stays here and is dropped without the lock.
     pub(super) fn put_back(&mut self, state: &mut ClientState<T, Req, Res, C>) {
         // Where the transport was not pending, it does not wake for the rest.
-        state.todo |= self.budget == 0 || (self.reads && !self.blocked.reading);
-        state.todo |= !matches!(self.me, Task::Driver(_)) && self.shared.is_left(state);
+        state.must_poll |= self.budget == 0 || (self.reads && !self.blocked.reading);
+        state.must_poll |= !matches!(self.me, Task::Driver(_)) && self.shared.is_left(state);
         if state.ended().is_none() {
             state.io = self.io.take();
         }
@@ -279,8 +269,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
     }
 
     fn end(&mut self, cause: Error, is_clean: bool) {
-        let before = self.locked(|state| state.end(cause, is_clean));
-        drop(before);
+        drop(self.locked(|state| state.end(cause, is_clean)));
     }
 
     /// Checks the signals after a poll of the transport: the calls that were sent before fail if the connection was
@@ -300,35 +289,25 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
             "the connection was lost while calls waited for in-order answers: requests that were sent may have been \
              executed, and the client has ended",
         );
-        let before: Option<Life> = self.locked(|state| {
-            if !state.in_order {
-                state.fail_sent(&lost);
-            } else if state.calls.oldest_sent().is_some() {
-                return Some(state.end(ambiguous, false));
-            }
-            None
-        });
-        drop(before);
+        drop(self.locked(|state| {
+            state.calls.oldest_sent()?;
+            state.lose_sent(&lost, ambiguous)
+        }));
     }
 
     /// Handles a rejection of a request that the transport had accepted, and the transport goes on.
     fn rejected(&mut self, error: Error) {
         // The calls that were lost with a connection have failed already.
         if error.is_closed() {
-            return self.locked(|state| state.todo = true);
+            return self.locked(|state| state.must_poll = true);
         }
         let error = error
             .context("the transport rejected a request that it had accepted, and the call it belongs to is unknown")
             .into_uncertain();
-        let before: Option<Life> = self.locked(|state| {
-            state.todo = true;
-            if state.in_order {
-                return Some(state.end(error.clone(), false));
-            }
-            state.fail_sent(&error);
-            None
-        });
-        drop(before);
+        drop(self.locked(|state| {
+            state.must_poll = true;
+            state.lose_sent(&error, error.clone())
+        }));
     }
 }
 
@@ -496,7 +475,7 @@ where
             Poll::Pending => self.blocked.closing = true,
             Poll::Ready(Ok(())) => self.end(Error::closed("this end of the transport was closed"), true),
             // The call that it concerns is no longer waiting; the close goes on.
-            Poll::Ready(Err(error)) if error.is_rejection() => self.locked(|state| state.todo = true),
+            Poll::Ready(Err(error)) if error.is_rejection() => self.locked(|state| state.must_poll = true),
             Poll::Ready(Err(error)) => self.end(error, false),
         }
     }
@@ -509,26 +488,22 @@ impl<T, Req, Res, C> Drop for Held<'_, T, Req, Res, C> {
         }
         // Only after a panic of user code, which reports itself.
         let at_stake = std::mem::replace(&mut self.at_stake, AtStake::Nothing);
+        let panicked = |what: &str| {
+            format!("the client's transport or correlation panicked {what}: the request may have been executed")
+        };
         let before: Option<Life> = self.locked(|state| {
-            state.todo = true;
-            let panicked = |what: &str| {
-                format!("the client's transport or correlation panicked {what}: the request may have been executed")
-            };
+            state.must_poll = true;
             match at_stake {
-                AtStake::Nothing => {}
-                // An answer is identified only by its position, and nobody knows whether the panic has lost one.
-                AtStake::Call(_) | AtStake::Sent if state.in_order => {
-                    return Some(state.end(Error::closed(panicked("and its answers come in order")), false));
-                }
-                AtStake::Call(key) => {
+                AtStake::Nothing => None,
+                AtStake::Call(key) if !state.in_order => {
                     state.refuse(key, &Error::other(panicked("while it sent the request")).into_rejection());
+                    None
                 }
-                AtStake::Sent => {
-                    let error = Error::other(panicked("while the call waited for its answer")).into_rejection();
-                    state.fail_sent(&error);
-                }
+                AtStake::Call(_) | AtStake::Sent => state.lose_sent(
+                    &Error::other(panicked("while the call waited for its answer")).into_rejection(),
+                    Error::closed(panicked("and its answers come in order")),
+                ),
             }
-            None
         });
         let shared = self.shared;
         let mut state = shared.lock();

@@ -120,19 +120,23 @@ mod answers;
 mod calls;
 mod client;
 mod correlate;
+mod drive;
 mod exchange;
 mod handle;
 mod held;
 mod list;
 mod make;
 mod permits;
+mod phase;
+mod poll_task;
 mod server;
 mod shared_exchange;
 mod wake_flag;
 
 pub use self::{
-    client::{Call, Client, Drive},
+    client::{Call, Client},
     correlate::{ByTag, Correlate, InOrder, Respond, Tagged},
+    drive::Drive,
     handle::Handle,
     make::{Serve, serve},
     server::Server,

@@ -14,9 +14,11 @@ use super::{
     answers::{Answers, OnRejected},
     correlate::{ByTag, InOrder, Respond, Tagged},
     handle::Handle,
+    phase::{Failure, Phase, close_timed_out},
 };
 use crate::{
-    CloseCode, CloseFrame, Error, Transport, log,
+    Error, Transport,
+    macros::accessors,
     transport::{
         close_deadline::{CLOSE_WITHIN, CloseDeadline, WaitsFor},
         signal::{self, Mark},
@@ -40,8 +42,8 @@ pin_project! {
     /// The server holds the one request that found the service not ready. An idle connection does not reserve a service
     /// that it may share with others.
     ///
-    /// Answers are flushed when there is nothing else to do, or after 128 requests: a burst of requests costs one
-    /// flush. Nothing is allocated per request: a future reuses the memory of one that is done.
+    /// Answers are flushed when there is nothing else to do, or after 128 requests. Nothing is allocated per request: a
+    /// future reuses the memory of one that is done.
     ///
     /// # Shutdown and errors
     ///
@@ -60,13 +62,11 @@ pin_project! {
     ///   [`WhenLost::Keep`](crate::layer::reconnect::WhenLost::Keep) on such a transport.
     /// - An error of the service ends the connection: other requests in flight are dropped, answers that were already
     ///   sent are flushed, the transport is closed, and the future completes with the error. To answer with a response
-    ///   instead, turn errors into responses with tower's `ServiceBuilder::map_result`. An error of `poll_ready` always
-    ///   ends the connection.
-    /// - A panic of the service propagates through this future to the task that polls it, usually the task of this
-    ///   connection. Other connections are not affected.
+    ///   instead, use tower's `ServiceBuilder::map_result`. An error of `poll_ready` always ends the connection.
+    /// - A panic of the service propagates to the task that polls this future. Other connections are not affected.
     ///
-    /// An error closes the transport with code 1011 ([`INTERNAL`](CloseCode::INTERNAL)). The peer does not learn the
-    /// error itself.
+    /// An error closes the transport with code 1011 ([`INTERNAL`](crate::CloseCode::INTERNAL)). The peer does not learn
+    /// the error itself.
     ///
     /// # Cancel safety
     ///
@@ -91,7 +91,7 @@ pin_project! {
     /// # Ok::<(), tower_transport::Error>(()) }).unwrap();
     /// ```
     #[must_use = "futures do nothing unless awaited"]
-    // The bounds are needed to name the service's future.
+    // The fields name the service's future and answer, which needs the bounds.
     pub struct Server<T, S, Req, R = InOrder>
     where
         S: Service<Req>,
@@ -103,53 +103,22 @@ pin_project! {
         concurrency: NonZeroUsize,
         answers: Answers<S::Future, R, Req, S::Response>,
         // A request that waits for the service to be ready.
-        held: Option<(R::Tag, Req)>,
-        stage: Stage,
+        waiting: Option<(R::Tag, Req)>,
+        phase: Phase,
         // Whether answers were fed that are not flushed.
-        dirty: bool,
+        is_dirty: bool,
         // Runs from `Draining` on, while the transport is what the server waits for.
         deadline: CloseDeadline,
         handle: Handle,
     }
 }
 
-/// ```text
-///            the peer has closed, graceful_shutdown,        everything in flight
-///            or a call cannot be answered                   is answered
-///   Serving ----------------------------------> Draining ---------------------> Closing
-///      \______________ the service has failed, or order cannot be kept ____________/
-/// ```
-enum Stage {
-    /// Requests are read.
-    Serving,
-    /// No more requests are read, and those in flight are finished.
-    Draining {
-        /// Whether the peer has closed.
-        gone: bool,
-        /// The failure of the call that cannot be answered, if that is the reason.
-        failure: Option<Failure>,
-    },
-    /// No more answers are sent. The future completes with the failure, if any, once the transport is closed.
-    Closing(Option<Failure>),
-}
-
-/// The result of the server's future, and the reason that the peer gets with the close.
-struct Failure {
-    error: Error,
-    reason: &'static str,
-}
-
-const UNANSWERED: &str = "an answer could not be sent";
-const UNREADABLE: &str = "a request could not be read";
-const FAILED: &str = "the service failed";
-
 impl<T, S, Req> Server<T, S, Req>
 where
     S: Service<Req>,
     T: Transport<S::Response, In = Req>,
 {
-    /// Creates a server that answers in the order of the requests. A slow answer delays the answers behind it, but not
-    /// their work.
+    /// Creates a server that answers in the order of the requests. A slow answer delays those behind it.
     pub fn in_order(transport: T, service: S) -> Self {
         Self::new(transport, service, InOrder)
     }
@@ -181,9 +150,9 @@ where
             service,
             concurrency: CONCURRENCY,
             answers: Answers::new(respond),
-            held: None,
-            stage: Stage::Serving,
-            dirty: false,
+            waiting: None,
+            phase: Phase::Serving,
+            is_dirty: false,
             deadline: CloseDeadline::new(CLOSE_WITHIN),
             handle: Handle::new(),
         }
@@ -233,7 +202,7 @@ where
     /// which [`is_timeout`](Error::is_timeout) is true, or with the failure that it closes for, and dropping it cuts
     /// the connection.
     ///
-    /// It needs timers as [`QueueConfig::close_within`](crate::QueueConfig::close_within) does, and does not apply without them.
+    /// It needs timers as [`QueueConfig::close_within`](crate::QueueConfig::close_within) does; without them, it is off.
     pub fn close_within(mut self, time: Duration) -> Self {
         self.deadline.set_limit(time);
         self
@@ -243,6 +212,12 @@ where
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    accessors! {
+        transport: T, "transport",
+        get_mut: "Messages that you read or send directly are not matched with any call.",
+        into_inner: ". The requests in flight and their answers are lost.",
     }
 }
 
@@ -256,20 +231,20 @@ where
     type Output = Result<(), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.handle.poll_shutdown(cx.waker()) && matches!(self.stage, Stage::Serving) {
-            *self.as_mut().project().stage = Stage::Draining { gone: false, failure: None };
+        if self.handle.poll_shutdown(cx.waker()) {
+            self.as_mut().project().phase.drain(false);
         }
         let mut budget = BUDGET;
         let mark = Mark::now();
         let mut has_written = false;
         loop {
-            if let Stage::Closing(_) = self.stage {
+            if let Phase::Closing(_) = self.phase {
                 return self.poll_close(cx);
             }
             let polled = match self.as_mut().project().answers.poll(cx) {
                 Ok(polled) => polled,
                 Err(error) => {
-                    self.as_mut().abort(Failure { error: error.into(), reason: FAILED });
+                    self.as_mut().abort(Failure::of_service(error.into()));
                     continue;
                 }
             };
@@ -290,15 +265,14 @@ where
                 break;
             }
         }
-        if self.dirty {
-            let this = self.as_mut().project();
+        if self.is_dirty {
             let mark = Mark::now();
-            let flushed = this.transport.poll_flush(cx).map_err(Into::into);
+            let flushed = self.as_mut().project().transport.poll_flush(cx).map_err(Into::into);
             if mark.has_lost() {
-                self.as_mut().forget();
+                self.as_mut().drop_in_flight();
             }
             match flushed {
-                Poll::Ready(Ok(())) => *self.as_mut().project().dirty = false,
+                Poll::Ready(Ok(())) => *self.as_mut().project().is_dirty = false,
                 Poll::Ready(Err(error)) if error.is_rejection() => {
                     // The flush goes on in the next poll: the transport was not pending, so it wakes nobody.
                     self.as_mut().rejected_late(error);
@@ -309,15 +283,18 @@ where
                 Poll::Pending => {}
             }
         }
-        let is_done = self.answers.in_flight() == 0 && self.held.is_none();
-        if let (Stage::Draining { failure, .. }, true) = (self.as_mut().project().stage, is_done) {
+        let is_done = self.answers.in_flight() == 0 && self.waiting.is_none();
+        if let (Phase::Draining { failure, .. }, true) = (self.as_mut().project().phase, is_done) {
             let failure = failure.take();
             let this = self.as_mut().project();
-            *this.stage = Stage::Closing(failure);
+            *this.phase = Phase::Closing(failure);
             this.deadline.stop();
             return self.poll_close(cx);
         }
-        self.poll_deadline(has_written, mark, cx)
+        let this = self.project();
+        let is_transport_due = *this.is_dirty || this.answers.has_next();
+        let has_moved = has_written || mark.has_moved();
+        this.phase.poll_deadline(this.deadline, is_transport_due, has_moved, mark, cx).map(Err)
     }
 }
 
@@ -335,7 +312,7 @@ where
             let mark = Mark::now();
             let ready = self.as_mut().project().transport.poll_ready(cx).map_err(Into::into);
             if mark.has_lost() {
-                self.as_mut().forget();
+                self.as_mut().drop_in_flight();
                 return Ok(true);
             }
             match ready {
@@ -350,7 +327,7 @@ where
             let mark = Mark::now();
             self.as_mut().write_next()?;
             if mark.has_lost() {
-                self.as_mut().forget();
+                self.as_mut().drop_in_flight();
             }
             wrote = true;
         }
@@ -361,7 +338,7 @@ where
     fn write_next(mut self: Pin<&mut Self>) -> Result<(), Error> {
         let this = self.as_mut().project();
         let Some((answer, spare)) = this.answers.next() else { return Ok(()) };
-        *this.dirty = true;
+        *this.is_dirty = true;
         let Err(error) = this.transport.start_send(answer).map_err(Into::into) else { return Ok(()) };
         if !error.is_rejection() && !error.is_too_large() {
             return Err(error);
@@ -385,48 +362,18 @@ where
     /// Ends the connection because one call gets no answer, which its caller can only learn from the end. By tag, the
     /// other requests in flight are answered first. In order, the next answer would be taken for the missing one.
     fn give_up(self: Pin<&mut Self>, error: Error) {
-        let failure =
-            Failure { error: error.context("an answer was rejected, which ended the server"), reason: UNANSWERED };
-        match R::IN_ORDER {
-            true => self.abort(failure),
-            false => self.drain(failure),
+        match Failure::unanswered(error) {
+            failure if R::IN_ORDER => self.abort(failure),
+            failure => self.project().phase.fail(failure),
         }
-    }
-
-    /// Stops reading because of a failure. Requests in flight are answered first.
-    fn drain(self: Pin<&mut Self>, new: Failure) {
-        let this = self.project();
-        match this.stage {
-            Stage::Serving => *this.stage = Stage::Draining { gone: false, failure: Some(new) },
-            Stage::Draining { failure, .. } => drop(failure.get_or_insert(new)),
-            Stage::Closing(_) => {}
-        }
-    }
-
-    /// Returns `Ready` with the error once the transport takes too long for the last answers.
-    fn poll_deadline(
-        self: Pin<&mut Self>,
-        has_written: bool,
-        mark: Mark,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Error>> {
-        let this = self.project();
-        let Stage::Draining { failure, .. } = this.stage else { return Poll::Pending };
-        if !*this.dirty && !this.answers.has_next() {
-            this.deadline.stop();
-            return Poll::Pending;
-        }
-        ready!(this.deadline.poll(has_written || mark.has_moved(), WaitsFor::Room.unless_client(mark), cx));
-        let error = late(this.deadline);
-        Poll::Ready(Err(failure.take().map_or(error, |failure| failure.error)))
     }
 
     /// Drops the requests in flight, because the connection was lost and the peer of the next connection has not asked
     /// for them.
-    fn forget(self: Pin<&mut Self>) {
+    fn drop_in_flight(self: Pin<&mut Self>) {
         let this = self.project();
         this.answers.clear();
-        *this.held = None;
+        *this.waiting = None;
     }
 
     /// Calls the service with received requests, as long as there is room and the service is ready. Returns whether it
@@ -436,11 +383,11 @@ where
         while *budget > 0 && self.answers.in_flight() < self.concurrency.get() {
             // The service is asked only once there is a request, and a request that finds it not ready is kept, because
             // readiness may be a permit that other connections share.
-            if self.held.is_none() && matches!(self.stage, Stage::Serving) {
+            if self.waiting.is_none() && matches!(self.phase, Phase::Serving) {
                 let mark = Mark::now();
                 let polled = self.as_mut().project().transport.poll_next(cx).map_err(Into::into);
                 if mark.has_lost() {
-                    self.as_mut().forget();
+                    self.as_mut().drop_in_flight();
                 }
                 match polled {
                     Poll::Pending => break,
@@ -452,28 +399,27 @@ where
                             continue;
                         }
                         self.handle.request_unreadable(&error);
-                        let error = error.context("a request could not be read, which ended the server");
-                        self.as_mut().drain(Failure { error, reason: UNREADABLE });
+                        self.as_mut().project().phase.fail(Failure::unreadable(error));
                         continue;
                     }
                     Poll::Ready(Some(message)) => {
                         let this = self.as_mut().project();
-                        *this.held = Some(this.answers.request(message?));
+                        *this.waiting = Some(this.answers.request(message?));
                     }
                     Poll::Ready(None) => {
-                        *self.as_mut().project().stage = Stage::Draining { gone: true, failure: None };
+                        self.as_mut().project().phase.drain(true);
                         return Ok(true);
                     }
                 }
             }
             let this = self.as_mut().project();
-            if this.held.is_none() {
+            if this.waiting.is_none() {
                 break;
             }
             let called = match this.service.poll_ready(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Err(error)) => Err(error),
-                Poll::Ready(Ok(())) => match this.held.take() {
+                Poll::Ready(Ok(())) => match this.waiting.take() {
                     Some((tag, request)) => this.answers.push(tag, this.service.call(request)),
                     None => Ok(()),
                 },
@@ -481,7 +427,7 @@ where
             took = true;
             *budget -= 1;
             if let Err(error) = called {
-                self.abort(Failure { error: error.into(), reason: FAILED });
+                self.abort(Failure::of_service(error.into()));
                 break;
             }
         }
@@ -490,8 +436,8 @@ where
 
     /// Ends the server: no more answers are sent.
     fn abort(mut self: Pin<&mut Self>, failure: Failure) {
-        self.as_mut().forget();
-        *self.project().stage = Stage::Closing(Some(failure));
+        self.as_mut().drop_in_flight();
+        *self.project().phase = Phase::Closing(Some(failure));
     }
 
     /// Handles a peer that accepts no more answers. This is a regular end if the peer has closed, and an error
@@ -501,9 +447,9 @@ where
         if !error.is_closed() {
             return Err(error);
         }
-        match this.stage {
-            Stage::Draining { failure: Some(failure), .. } => return Err(failure.error.clone()),
-            Stage::Draining { gone: true, .. } => return Ok(()),
+        match this.phase {
+            Phase::Draining { failure: Some(failure), .. } => return Err(failure.error.clone()),
+            Phase::Draining { peer_closed: true, .. } => return Ok(()),
             _ => {}
         }
         // A peer that is completely gone may have left requests behind, whose answers it does not await.
@@ -519,14 +465,14 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.project();
-        let failure = if let Stage::Closing(failure) = this.stage { failure.as_ref() } else { None };
-        let frame = failure.map(|failure| CloseFrame::new(CloseCode::INTERNAL, failure.reason));
+        let failure = if let Phase::Closing(failure) = this.phase { failure.as_ref() } else { None };
+        let frame = failure.map(Failure::close_frame);
         let mark = Mark::now();
         let closed = match signal::with_close_frame(frame.as_ref(), || this.transport.poll_close(cx)) {
             Poll::Ready(closed) => closed.map_err(Into::into),
             Poll::Pending => {
                 ready!(this.deadline.poll(mark.has_moved(), WaitsFor::Transport.unless_client(mark), cx));
-                Err(late(this.deadline))
+                Err(close_timed_out(this.deadline))
             }
         };
         if closed.as_ref().is_err_and(Error::is_rejection) {
@@ -541,17 +487,6 @@ where
             _ => Ok(()),
         })
     }
-}
-
-/// Returns the error for a transport that was given up.
-fn late(deadline: &CloseDeadline) -> Error {
-    let error = Error::timeout(format!(
-        "the connection was cut: the peer did not take the last answers and the close within {:?} without progress \
-         (Server::close_within)",
-        deadline.limit()
-    ));
-    log::close_cut(&error, 0);
-    error
 }
 
 impl<T, S, Req, R> fmt::Debug for Server<T, S, Req, R>

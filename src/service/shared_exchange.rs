@@ -60,6 +60,19 @@ pub(super) enum Readiness {
     Reserved,
 }
 
+/// The work that a task has for the transport, in addition to the leader's reading.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    /// To read, if it leads. `again`: it has waited before.
+    Read { again: bool },
+    /// To write its new request, and to read if it leads.
+    Write,
+    /// To flush as it has promised, and to read if it leads.
+    Flush,
+    /// To flush as it has promised. Its answer is there: reading would delay it for others.
+    FlushOnly,
+}
+
 /// The progress of a call.
 pub(super) enum Stage<Req> {
     /// Not polled yet; the call has a place in flight.
@@ -123,7 +136,7 @@ impl<T, Req, Res, C> SharedExchange<T, Req, Res, C> {
         if last || readiness != Readiness::Unready {
             let garbage = self.change(|state| {
                 // The driver closes the transport when no handle or call is left.
-                state.todo |= last;
+                state.must_poll |= last;
                 match readiness {
                     Readiness::Unready => return None,
                     Readiness::Reserved => state.release(),
@@ -156,9 +169,9 @@ impl<T, Req, Res, C> SharedExchange<T, Req, Res, C> {
             if key.is_some_and(|key| state.flush.is_promised_by(key)) {
                 // The leader performs the flush that this call had promised.
                 state.flush = Flush::AtOnce;
-                state.todo = true;
+                state.must_poll = true;
             }
-            state.todo |= self.is_left(state);
+            state.must_poll |= self.is_left(state);
             (rest, waker)
         });
         drop((garbage, stage));

@@ -15,9 +15,11 @@
 //!
 //! | direction | method | is `Pending` while |
 //! |---|---|---|
-//! | inbound | `poll_next` | the oldest message has no answer; no more is read while the service is not ready or has enough messages |
+//! | inbound | `poll_next` | the oldest message has no answer |
 //! | outbound | `poll_ready` | the service is not ready or has enough messages, or the inner transport has no room |
 //! | outbound | `poll_flush`, `poll_close` | any message is with the service; answers are sent meanwhile |
+//!
+//! `poll_next` reads no more while the service is not ready or has enough messages.
 //!
 //! A service that never answers blocks its direction forever: put tower's `Timeout` around it. The futures of outgoing
 //! messages are polled by the sink's methods, those of incoming ones by `poll_next`. A message that is fed and neither
@@ -36,8 +38,12 @@
 //! |---|---|---|
 //! | inbound | | as an error item, in the message's place |
 //! | outbound | at once | from `start_send`, if no message was before it |
-//! | outbound | later | from the next `poll_ready`, `poll_flush` or `poll_close` that finds it: `send` returns the error of its own message, but after `feed` an error of `poll_ready` is that of an *earlier* message, and the current one was not accepted |
-//! | outbound | later, with [`refusals_to_stream`](ServiceLayer::refusals_to_stream) | as an error item of the stream: for [driven](crate::TransportExt::drive) transports |
+//! | outbound | later | from the next `poll_ready`, `poll_flush` or `poll_close` that finds it |
+//! | outbound | later, with `refusals_to_stream` | as an error item of the stream |
+//!
+//! `send` therefore returns the error of its own message. After `feed`, an error of `poll_ready` is that of an *earlier*
+//! message, and the current one was not accepted. [`refusals_to_stream`](ServiceLayer::refusals_to_stream) is for
+//! [driven](crate::TransportExt::drive) transports.
 //!
 //! An error keeps its kind: a service whose error is a [`crate::Error`] decides what it is. For other errors
 //! [`is_other`](crate::Error::is_other) is true, and for tower's `Elapsed` [`is_timeout`](crate::Error::is_timeout).

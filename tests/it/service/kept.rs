@@ -7,7 +7,7 @@ use std::{
 
 use tower_transport::{
     Channel, Error, channel,
-    service::{ByTag, Call, Client, Correlate, InOrder, Tagged},
+    service::{Client, InOrder, Tagged},
     test_util::WakeCount,
 };
 
@@ -119,6 +119,21 @@ fn a_promise_to_flush_that_is_not_kept_holds_up_no_flush_that_was_begun() {
         assert_eq!((answer(first.run()), answer(second.run())), (None, None));
     }
     assert_eq!(came[..2], [0, 1]);
+}
+
+#[test]
+fn a_flush_that_a_dropped_call_owed_is_not_promised_again_by_a_call_that_is_kept() {
+    let (mut client, mut there) = buffered(64);
+    let mut leader = call(&mut client, 0);
+    assert!(poll_once(&mut leader).is_pending());
+    let mut dropped = call(&mut client, 1);
+    assert!(poll_once(&mut dropped).is_pending());
+    let mut waiting = Task::begun(call(&mut client, 2));
+    drop(dropped);
+    let mut kept = call(&mut client, 3);
+    assert!(poll_once(&mut kept).is_pending());
+    assert_eq!(answer(waiting.poll()), None);
+    assert_eq!(received(&mut there), [0, 1, 2, 3]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod cancel;
 mod client;
 mod kept;
+mod model;
 mod reconnect;
 mod server;
 mod stack;

@@ -6,14 +6,14 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker, ready},
 };
 
 use futures_util::{Sink, Stream};
 use tower::Service;
-use tower_transport::{Channel, Error, service::Client};
+use tower_transport::{Channel, Error, service::Client, transport::signal};
 
 pub(crate) fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(waker))
@@ -67,6 +67,16 @@ pub(crate) struct Control {
     pub(crate) fault: Mutex<Option<Error>>,
     /// Refuses the next message, for its own sake.
     pub(crate) refusal: Mutex<Option<Error>>,
+    loses: AtomicBool,
+    reader: Mutex<Option<Waker>>,
+}
+
+impl Control {
+    /// The transport loses its connection with what was fed, and continues with another one.
+    pub(crate) fn lose(&self) {
+        self.loses.store(true, SeqCst);
+        self.reader.lock().unwrap().take().into_iter().for_each(Waker::wake);
+    }
 }
 
 impl<Out, In> Buffered<Out, In> {
@@ -88,6 +98,11 @@ impl<Out: Unpin, In> Stream for Buffered<Out, In> {
         if let Some(fault) = self.control.fault.lock().unwrap().take() {
             return Poll::Ready(Some(Err(fault)));
         }
+        if self.control.loses.swap(false, SeqCst) {
+            self.fed.clear();
+            signal::connection_lost();
+        }
+        *self.control.reader.lock().unwrap() = Some(cx.waker().clone());
         Pin::new(&mut self.channel).poll_next(cx)
     }
 }
