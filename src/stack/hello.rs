@@ -28,7 +28,7 @@ pub(super) struct Hello {
     pub(super) max_message: u32,
     /// The number of additional bytes that its transport accepts, for what the layers of the other end add.
     pub(super) headroom: u32,
-    /// What the other end has to repeat. Only a client asks for it.
+    /// The number that the other end has to repeat. Only a client asks for it.
     pub(super) nonce: Option<Nonce>,
 }
 

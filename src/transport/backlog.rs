@@ -77,8 +77,8 @@ impl<Out> Entry<Out> {
     }
 }
 
-/// The waiting outgoing messages, within the bounds of a [`QueueConfig`]. QueueConfig policies are implemented here only. No I/O,
-/// no clock, no waker.
+/// The waiting outgoing messages, within the bounds of a [`QueueConfig`]. The policies for a full queue are implemented
+/// here only. No I/O, no clock, no waker.
 ///
 /// It drops no message. Messages that the policy removes are returned, so that a queue under a lock can drop them after
 /// unlocking.

@@ -64,7 +64,7 @@ pub struct SessionLoss(pub u64);
 #[derive(Clone)]
 pub struct Unacknowledged(Arc<dyn SessionMessages>);
 
-/// What a session holds, as the reconnecting layer above it needs to know.
+/// The messages that a session holds, for the reconnecting layer above it.
 pub(crate) trait SessionMessages: Send + Sync {
     /// Returns how many messages were not acknowledged or were lost, and have not been reported.
     fn count(&self) -> u64;

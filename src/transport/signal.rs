@@ -56,9 +56,9 @@ pub fn connection_lost() {
 
 /// Reports that the sink which is being polled waits for its client to connect again, and limits that wait itself.
 ///
-/// The limits of a close above it, such as [`QueueConfig::close_within`](crate::QueueConfig::close_within), do not count this time.
-/// Call it from a method of the sink that returns `Pending`. A transport that connects again itself must not call it:
-/// nothing would limit its close then.
+/// The limits of a close above it, such as [`QueueConfig::close_within`](crate::QueueConfig::close_within), do not
+/// count this time. Call it from a method of the sink that returns `Pending`. A transport that connects again itself
+/// must not call it: nothing would limit its close then.
 #[inline]
 pub fn awaits_client() {
     AWAITING.set(AWAITING.get().wrapping_add(1));

@@ -28,8 +28,8 @@ use crate::{CloseFrame, Error, Message, log, transport::wakers::WakerPair};
 ///
 /// | state | `poll_end` | `poll_ready`, `start_send` | `poll_flush` | `poll_close` |
 /// |---|---|---|---|---|
-/// | open | not to be called | the inner transport | own messages, then the inner transport | own messages, then the inner transport |
-/// | closing | the error once, then `Pending` until closed | closed error | the close message, then the closed error | until closed |
+/// | open | not to be called | the inner transport | own messages, then inner | own messages, then inner |
+/// | closing | the error once, then `Pending` | closed error | the close message, then closed error | until closed |
 /// | ended | the error once, then `None` | closed error | closed error | tries once, `Ok` |
 /// | sink closed | not to be called | closed error | closed error | the inner transport |
 pub struct LayerSink<M> {
@@ -241,7 +241,7 @@ impl<M> LayerSink<M> {
         if self.is_idle() {
             return Poll::Ready(Ok(()));
         }
-        // Before the poll: the writer may be the half that finishes this, and wakes whoever is registered.
+        // Before the poll: the writer may be the half that finishes this, and wakes the registered task.
         self.halves.reader.register(cx.waker());
         self.poll_all(inner, Sink::poll_flush)
     }

@@ -6,8 +6,9 @@
 //! listener among a thousand, prices that are outdated before they are read), the queue offers policies: drop the
 //! oldest, drop the newest, keep the newest of each key, or close. Without a queue there is nothing to choose from.
 //!
-//! A [driven](crate::TransportExt::drive) transport already has such a queue, with the same [`QueueConfig`](crate::QueueConfig).
-//! This layer is for one task that both reads and writes, or for a place further down in a stack.
+//! A [driven](crate::TransportExt::drive) transport already has such a queue, with the same
+//! [`QueueConfig`](crate::QueueConfig). This layer is for one task that both reads and writes, or for a place further
+//! down in a stack.
 //!
 //! # Backpressure
 //!
@@ -30,8 +31,8 @@
 //! # Position in the stack
 //!
 //! The layer goes where the messages to be dropped or kept are visible: above [`codec`](crate::layer::codec) to tell
-//! values apart by a key ([`QueueConfig::values`](crate::QueueConfig::values)), below it to count bytes. It goes above layers that
-//! number or batch messages, because these must see the messages that are really sent.
+//! values apart by a key ([`QueueConfig::values`](crate::QueueConfig::values)), below it to count bytes. It goes above
+//! layers that number or batch messages, because these must see the messages that are really sent.
 //!
 //! # Errors
 //!

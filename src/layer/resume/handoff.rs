@@ -156,7 +156,8 @@ impl<T> Handoff<T> {
     pub(super) fn report(&self, ticket: u64, outcome: Outcome<T>) {
         let outcome = Box::new(outcome);
         let mut state = self.lock();
-        // A newer offer has replaced this one: its acceptor was told so, and the connection is dropped with the outcome.
+        // A newer offer has replaced this one: its acceptor was told so, and the connection is dropped with the
+        // outcome.
         if state.ticket == ticket {
             state.outcome = Some(outcome);
             let acceptor = state.acceptor.take();

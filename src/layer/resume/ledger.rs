@@ -208,8 +208,8 @@ impl Ledger {
         if ack.sent != received {
             let sent = ack.sent;
             return Err(Error::protocol(format!(
-                "resume: the peer has sent {sent} messages and {received} have come in: a layer or transport below loses \
-                 or repeats messages, so this session cannot go on"
+                "resume: the peer has sent {sent} messages and {received} have come in: a layer or transport below \
+                 loses or repeats messages, so this session cannot go on"
             )));
         }
         let out = &mut self.out;
@@ -400,8 +400,8 @@ impl Inbox {
             // Both ends compute the same window, so only a peer that breaks the rules gets here.
             if !window.has_room(self.data, self.bytes) {
                 return Err(Error::protocol(format!(
-                    "resume: the peer sends more than {} messages or {} bytes without an acknowledgement: the smaller of its \
-                     bounds and of what this end holds",
+                    "resume: the peer sends more than {} messages or {} bytes without an acknowledgement: the smaller \
+                     of its bounds and of what this end holds",
                     window.messages, window.bytes
                 )));
             }

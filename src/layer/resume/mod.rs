@@ -54,8 +54,8 @@
 //! - Without a connection, `poll_next` and `poll_flush` of a [`Session`] wait for the client to come back, and
 //!   `poll_ready` when the buffer is full. So does `poll_close` if the client lacks messages. All wait at most
 //!   [`ttl`](SessionStore::ttl), also under a [`Driver`](crate::Driver) or a server of the module `service`: their
-//!   limits of a close ([`QueueConfig::close_within`](crate::QueueConfig::close_within)) do not run in the meantime. A client that
-//!   closes while it has no connection has those limits alone.
+//!   limits of a close ([`QueueConfig::close_within`](crate::QueueConfig::close_within)) do not run in the meantime. A
+//!   client that closes while it has no connection has those limits alone.
 //! - [`SessionStore::accept`] waits for the client's first message, and for the session's handler to poll its
 //!   [`Session`].
 //!

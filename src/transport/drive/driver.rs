@@ -39,8 +39,9 @@ pin_project! {
     ///   reading. The transport's own work (pongs, heartbeats) continues even if no task sends or receives, unless the
     ///   inbox is full.
     /// - **Control first.** Pings and pongs overtake waiting data.
-    /// - **Bounds.** All waiting messages are within the bounds of the [`QueueConfig`](crate::QueueConfig). Nothing is allocated in
-    ///   advance. Waiting messages take memory, and an idle connection releases it except for 16 messages each way.
+    /// - **Bounds.** All waiting messages are within the bounds of the [`QueueConfig`](crate::QueueConfig). Nothing is
+    ///   allocated in advance. Waiting messages take memory, and an idle connection releases it except for 16 messages
+    ///   each way.
     /// - **A visible end.** When the last sender is gone, or one [closes](super::Sender::close), accepted messages are
     ///   sent and the transport is closed. The driver then reads until the peer has closed too. When the transport ends
     ///   or fails, the receiver gets the messages already read, then the error and `None`; every waiting sender and
@@ -324,7 +325,8 @@ impl<Out, In> Worker<Out, In> {
             )),
             _ => Error::timeout(format!(
                 "the connection was cut: it could not be closed within {limit:?} without progress \
-                 (QueueConfig::close_within). Lost: {lost} queued messages, and those that the transport had not written"
+                 (QueueConfig::close_within). Lost: {lost} queued messages, and those that the transport had not \
+                 written"
             )),
         };
         crate::log::close_cut(&error, lost);

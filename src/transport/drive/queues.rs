@@ -21,9 +21,10 @@ use crate::{
 
 /// The two queues that sender, receiver and driver share.
 ///
-/// No user code runs under any of the locks: no drop of a message, no function of the [`QueueConfig`], no waker (neither its
-/// wake nor its clone nor its drop), no formatter. Messages are inspected before locking. Values to drop or wake are
-/// handed out, and dropped or woken after unlocking. A message whose drop sends another message is therefore safe.
+/// No user code runs under any of the locks: no drop of a message, no function of the [`QueueConfig`], no waker
+/// (neither its wake nor its clone nor its drop), no formatter. Messages are inspected before locking. Values to drop
+/// or wake are handed out, and dropped or woken after unlocking. A message whose drop sends another message is
+/// therefore safe.
 pub(super) struct Queues<Out, In> {
     outbox: Mutex<Outbox<Out>>,
     inbox: Mutex<Inbox<In>>,

@@ -16,9 +16,9 @@ use crate::{Error, transport::signal};
 
 /// The reading end of a [driven](crate::TransportExt::drive) transport.
 ///
-/// While its inbox is full ([`QueueConfig::max_inbox`](crate::QueueConfig::max_inbox)), the driver does not read from the
-/// transport: this applies backpressure to the peer. Dropping the receiver does not stop the writing; incoming messages
-/// are then dropped.
+/// While its inbox is full ([`QueueConfig::max_inbox`](crate::QueueConfig::max_inbox)), the driver does not read from
+/// the transport: this applies backpressure to the peer. Dropping the receiver does not stop the writing; incoming
+/// messages are then dropped.
 ///
 /// Errors of the transport are yielded unchanged, and the transport decides whether more items follow. A message that
 /// the transport rejects individually (too large, or not encodable) was accepted by the queue, so its error is yielded

@@ -144,10 +144,9 @@ impl<Out, In> Sender<Out, In> {
     /// Returns the error that ended the transport before it was closed. Returns an error for which
     /// [`is_closed`](Error::is_closed) is true if a full queue [closed](crate::WhenFull::Close) it or the peer did.
     /// Returns an error for which [`is_timeout`](Error::is_timeout) is true if the transport did not take the accepted
-    /// messages and the close within [`QueueConfig::close_within`](crate::QueueConfig::close_within); the connection is then cut.
-    /// A server's session that waits for its client has its own time for that.
-    /// An event stream, which has no driver, is given up only while this future is polled. Its body then ends with the
-    /// error.
+    /// messages and the close within [`QueueConfig::close_within`](crate::QueueConfig::close_within); the connection is
+    /// then cut. A server's session that waits for its client has its own time for that. An event stream, which has no
+    /// driver, is given up only while this future is polled. Its body then ends with the error.
     ///
     /// # Cancel safety
     ///

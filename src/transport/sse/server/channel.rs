@@ -22,8 +22,8 @@ pub type EventSender = Sender<Event, Infallible>;
 
 /// Creates a stream of events that other tasks feed: [`EventSender`]s send events, and the [`EventStream`] writes them.
 ///
-/// Events wait for a slow client within the bounds of `queue`. By default ([`QueueConfig::events`]) a full queue makes the
-/// senders wait. If one sender serves many clients and must not wait for the slowest, let the queue
+/// Events wait for a slow client within the bounds of `queue`. By default ([`QueueConfig::events`]) a full queue makes
+/// the senders wait. If one sender serves many clients and must not wait for the slowest, let the queue
 /// [close](crate::WhenFull::Close). That client is cut, reconnects with its [`LastEventId`](super::LastEventId), and
 /// gets the missed events. (A queue that drops events instead leaves a gap that no client can see.)
 ///
