@@ -45,8 +45,8 @@ use crate::layer;
 ///
 /// let seconds = Duration::from_secs;
 /// let plain = ServiceBuilder::new().heartbeat(seconds(20), seconds(5));
-/// let quiet = ServiceBuilder::new().layer(HeartbeatLayer::new(seconds(20), seconds(5)).answer_only());
-/// # let _ = (plain, quiet);
+/// let marked = ServiceBuilder::new().layer(HeartbeatLayer::new(seconds(20), seconds(5)).application_level());
+/// # let _ = (plain, marked);
 /// # }
 /// ```
 pub trait ServiceBuilderExt<L>: sealed::Push<L> {
