@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 use tower::ServiceBuilder;
 use tower_http::auth::AddAuthorizationLayer;
 use tower_transport::{
-    BoxError, QueueConfig, ServiceBuilderExt, TransportExt,
+    BoxError, CloseCode, CloseFrame, QueueConfig, ServiceBuilderExt, TransportExt,
     codec::JsonCodec,
     layer::{heartbeat::HeartbeatLayer, reconnect::Backoff},
     transport::websocket::WebSocketConnector,
@@ -36,13 +36,13 @@ async fn main() -> Result<(), BoxError> {
         .per_connection(HeartbeatLayer::default())
         .layer(AddAuthorizationLayer::bearer(&token))
         .service(WebSocketConnector::new());
-    let (mut sender, mut receiver) = transport.drive(QueueConfig::values()).spawn();
+    let (sender, mut receiver) = transport.drive(QueueConfig::values()).spawn();
     let mut lines = BufReader::new(stdin()).lines();
     loop {
         tokio::select! {
             line = lines.next_line() => match line? {
                 Some(text) => sender.send(Command::Say { text }).await?,
-                None => return Ok(sender.flush().await?),
+                None => return Ok(sender.close(CloseFrame::new(CloseCode::NORMAL, "bye")).await?),
             },
             event = receiver.receive() => match event.transpose()? {
                 Some(Event::Presence { name, online }) => println!("{name} is {}", if online { "in" } else { "out" }),
