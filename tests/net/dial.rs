@@ -184,23 +184,22 @@ async fn the_error_of_a_dialer_keeps_its_class_and_its_source() {
     }
 
     #[derive(Clone, Debug)]
-    struct Io(io::ErrorKind);
+    struct Gone;
 
-    impl std::fmt::Display for Io {
+    impl std::fmt::Display for Gone {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("the vsock is gone")
         }
     }
 
-    impl std::error::Error for Io {}
+    impl std::error::Error for Gone {}
 
     let own = fails(Error::auth("the SOCKS proxy wants a password")).await;
     assert!(own.is_auth() && own.to_string() == "the SOCKS proxy wants a password", "{own:?}");
     let other = fails("no route").await;
     assert!(other.is_other() && std::error::Error::source(&other).unwrap().to_string() == "no route", "{other:?}");
     let by_kind = |kind: io::ErrorKind| {
-        let dialer =
-            service_fn(move |_: Uri| std::future::ready(Err::<DuplexStream, _>(io::Error::new(kind, Io(kind)))));
+        let dialer = service_fn(move |_: Uri| std::future::ready(Err::<DuplexStream, _>(io::Error::new(kind, Gone))));
         async move { WebSocketConnector::new().dial_with(dialer).connect("ws://a/").await.unwrap_err() }
     };
     assert!(by_kind(io::ErrorKind::ConnectionRefused).await.is_refused());
