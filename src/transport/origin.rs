@@ -145,7 +145,7 @@ pub(super) fn check_host(parts: &request::Parts) -> Result<(), Refusal> {
     let refuse = |reason| Err(Refusal::new(StatusCode::BAD_REQUEST, reason));
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     if hosts.next().is_none() && parts.version == Version::HTTP_11 {
-        return refuse("an HTTP/1.1 request needs a Host header");
+        return refuse("the request needs a Host header");
     }
     if hosts.next().is_some() {
         return refuse("a request has one Host");
