@@ -32,7 +32,7 @@ fn pair(near: Deflate, far: Deflate) -> (Compressed<Channel>, Compressed<Channel
 }
 
 fn put(transport: &mut (impl tower_transport::Transport<Message> + Unpin), message: Message) {
-    transport.send_message(message).now_or_never().expect("there is room").map_err(Into::<Error>::into).unwrap();
+    transport.send_message(message).now_or_never().expect("there is room").unwrap();
 }
 
 fn next(transport: &mut (impl tower_transport::Transport<Message, In = Message> + Unpin)) -> Result<Message, Error> {
