@@ -1,7 +1,7 @@
 //! A real browser against our servers: Chromium, headless, runs the scripts of `pages/` on pages that the tests serve.
 //!
-//! `tests/install` installs it with apt-get. Without it, or with `TOWER_TRANSPORT_NO_PEERS`, the tests are skipped, with
-//! a line that says so.
+//! `tests/install` installs it with apt-get. Without it, or with `TOWER_TRANSPORT_NO_PEERS`, the tests are skipped,
+//! with a line that says so.
 
 use support::feed;
 

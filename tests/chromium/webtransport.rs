@@ -89,8 +89,8 @@ fn messages() -> Value {
     ])
 }
 
-/// Returns the result of a page of `host` that connects to `path` of an endpoint that allows pages of `allowed`, and how
-/// sessions ended there.
+/// Returns the result of a page of `host` that connects to `path` of an endpoint that allows pages of `allowed`, and
+/// how sessions ended there.
 async fn page(
     host: &str,
     allowed: &str,

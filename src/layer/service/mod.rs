@@ -41,9 +41,9 @@
 //! | outbound | later | from the next `poll_ready`, `poll_flush` or `poll_close` that finds it |
 //! | outbound | later, with `refusals_to_stream` | as an error item of the stream |
 //!
-//! `send` therefore returns the error of its own message. After `feed`, an error of `poll_ready` is that of an *earlier*
-//! message, and the current one was not accepted. [`refusals_to_stream`](ServiceLayer::refusals_to_stream) is for
-//! [driven](crate::TransportExt::drive) transports.
+//! `send` therefore returns the error of its own message. After `feed`, an error of `poll_ready` is that of an
+//! *earlier* message, and the current one was not accepted. [`refusals_to_stream`](ServiceLayer::refusals_to_stream) is
+//! for [driven](crate::TransportExt::drive) transports.
 //!
 //! An error keeps its kind: a service whose error is a [`crate::Error`] decides what it is. For other errors
 //! [`is_other`](crate::Error::is_other) is true, and for tower's `Elapsed` [`is_timeout`](crate::Error::is_timeout).

@@ -84,8 +84,8 @@ impl AdaptiveConnector {
         }
     }
 
-    /// Connects to the [`Endpoints`]' base `url`, without headers of your own, and returns the transport. For headers, or
-    /// for the transport's kind, use the connector as a `Service` of [`http::Request`].
+    /// Connects to the [`Endpoints`]' base `url`, without headers of your own, and returns the transport. For headers,
+    /// or for the transport's kind, use the connector as a `Service` of [`http::Request`].
     ///
     /// # Errors
     ///

@@ -136,7 +136,8 @@ where
     fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             let (id, mut client) = ready!(self.poll_grant(cx))?;
-            // The pool counts a call at least as long as its client does: only a connection that has ended is not ready.
+            // The pool counts a call at least as long as its client does: only a connection that has ended is not
+            // ready.
             match (client.poll_ready(cx), self.request.take()) {
                 (Poll::Ready(Ok(())), Some(request)) => {
                     self.stage = Stage::Calling(id, client.call(request));

@@ -76,8 +76,8 @@ impl Dialer {
     ///
     /// # Errors
     ///
-    /// Returns an error for which [`is_config`](Error::is_config) is true if the URL has another form: another scheme, a
-    /// path, or a port over 65535.
+    /// Returns an error for which [`is_config`](Error::is_config) is true if the URL has another form: another scheme,
+    /// a path, or a port over 65535.
     pub fn proxy(mut self, proxy: &Uri) -> Result<Self, Error> {
         let target = Target::parse(proxy)?;
         if target.secure {

@@ -28,11 +28,12 @@
 //!
 //! - **URI**: `http://host:port/`, always with a port: 80 or 443 unless the URL names one. The host is that of the URL,
 //!   a name or an address. There is no path, query or user.
-//! - **TLS**: the connector does it above the dialer for `wss://` and `https://`; the dialer returns the plain stream. A
-//!   dialer that does TLS itself needs `ws://` or `http://` URLs.
+//! - **TLS**: the connector does it above the dialer for `wss://` and `https://`; the dialer returns the plain stream.
+//!   A dialer that does TLS itself needs `ws://` or `http://` URLs.
 //! - **Readiness**: each attempt uses a clone of the dialer and waits until it is ready, within
 //!   [`Limits::handshake`](crate::Limits::handshake).
-//! - **Calls**: one per connection. `SseDuplexConnector` calls it again for its POSTs, `SseConnector` for each redirect.
+//! - **Calls**: one per connection. `SseDuplexConnector` calls it again for its POSTs, `SseConnector` for each
+//!   redirect.
 //! - **Errors**: an [`Error`] comes out as it went in. An `io::Error`, also as a source, gives its kind (refused,
 //!   timeout, closed). Any other error is [`is_other`](Error::is_other), with the dialer's error as its source.
 //! - **Cancel safety**: dropping the connector's future drops the dialer's future.

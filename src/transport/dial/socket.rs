@@ -66,8 +66,8 @@ impl Socket {
         }
     }
 
-    /// Returns the byte stream as the type that your [dialer](super::Dial) returned, if it is one. Below TLS, it returns
-    /// the stream that carries the TLS connection.
+    /// Returns the byte stream as the type that your [dialer](super::Dial) returned, if it is one. Below TLS, it
+    /// returns the stream that carries the TLS connection.
     #[must_use]
     pub fn downcast_ref<T: 'static>(&self) -> Option<&T> {
         let stream: &dyn Any = match &self.0 {

@@ -51,11 +51,11 @@ impl<T, Out, In> Driven<T, Out, In> {
 
     /// Returns the two ends, and the driver to spawn or poll.
     ///
-    /// Poll the driver for as long as the ends are used. A driver that is bound to a name and forgotten
-    /// (`let (sender, receiver, _driver) = ..`) compiles without a warning. As long as nobody has polled it,
-    /// [`Sender::send`] in a full queue, [`Sender::flush`] and [`Receiver::receive`] wait 10 seconds at most, and return
-    /// an error for which [`is_config`](crate::Error::is_config) is true. (They wait forever without the feature `rt`
-    /// or, natively, in a runtime without timers.) Once the driver is dropped, both ends return an error for which
+    /// Poll the driver for as long as the ends are used. A driver that is bound to a name and forgotten (`let (sender,
+    /// receiver, _driver) = ..`) compiles without a warning. As long as nobody has polled it, [`Sender::send`] in a
+    /// full queue, [`Sender::flush`] and [`Receiver::receive`] wait 10 seconds at most, and return an error for which
+    /// [`is_config`](crate::Error::is_config) is true. (They wait forever without the feature `rt` or, natively, in a
+    /// runtime without timers.) Once the driver is dropped, both ends return an error for which
     /// [`is_closed`](crate::Error::is_closed) is true. [`spawn`](Self::spawn) leaves nothing to forget.
     #[allow(clippy::type_complexity, reason = "three things, each named")]
     pub fn into_parts(self) -> (Sender<Out, In>, Receiver<Out, In>, Driver<T, Out, In>) {

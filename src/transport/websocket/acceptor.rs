@@ -50,7 +50,8 @@ pub struct WebSocketAcceptor {
 }
 
 impl WebSocketAcceptor {
-    /// Creates an acceptor with the default [`Limits`](crate::Limits), for pages of the same host, without a subprotocol.
+    /// Creates an acceptor with the default [`Limits`](crate::Limits), for pages of the same host, without a
+    /// subprotocol.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -92,7 +93,8 @@ impl WebSocketAcceptor {
     /// - [`is_closed`](Error::is_closed) if the client left before the handshake was complete.
     /// - [`is_too_large`](Error::is_too_large) if the head of its request is over 64 KiB or 100 headers.
     /// - [`is_protocol`](Error::is_protocol) if the client's bytes are not an HTTP/1.1 request.
-    /// - [`is_timeout`](Error::is_timeout) if the handshake took longer than [`Limits::handshake`](crate::Limits::handshake).
+    /// - [`is_timeout`](Error::is_timeout) if the handshake took longer than
+    ///   [`Limits::handshake`](crate::Limits::handshake).
     ///
     /// # Cancel safety
     ///

@@ -197,7 +197,8 @@ fn a_leader_that_is_kept_instead_of_checking_the_turns_is_replaced_by_a_handle_t
         assert!(poll_ready(&mut kept, Waker::noop()).is_pending());
         assert!(poll_ready(&mut waiting, &waker).is_pending());
         send(&mut there, 10);
-        // It frees the place for the handle that does not come, and leaves the check to the leader that does not either.
+        // It frees the place for the handle that does not come, and leaves the check to the leader that does not
+        // either.
         assert_eq!(answer(poll_once(&mut first)), Some(10));
         let polls = (0..8).take_while(|_| poll_ready(&mut waiting, &waker).is_pending()).count();
         assert!(polls < 4, "{polls} polls, woken {} times", woken.take());

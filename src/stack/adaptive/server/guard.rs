@@ -102,7 +102,8 @@ impl Verdict {
             }
             Err(error) => {
                 tracing::warn!(target: log::ADAPTIVE, %error, "a guard failed: the session is refused with 503");
-                // A guard that fails has not looked at the client, so the client is refused. 503 lets the client try again.
+                // A guard that fails has not looked at the client, so the client is refused. 503 lets the client try
+                // again.
                 Self::Refused(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new())
             }
         }
