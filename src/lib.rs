@@ -113,40 +113,40 @@ while let Some(order) = receiver.receive().await {
 //!
 //! # Features
 //!
-//! | feature | crates | what it adds |
-//! |---|---|---|
-//! | `websocket` (default) | 52 | `transport::websocket`: client and server, on tungstenite and hyper |
-//! | `tokio-tungstenite` | 56 | `transport::websocket::TungsteniteTransport`: over a stream of tokio-tungstenite |
-//! | `sse` | 45 | `transport::sse`: server-sent events, client and server; SSE with POST as a transport of messages |
-//! | `webtransport` | 89 | `transport::webtransport`: WebTransport over HTTP/3, client and server: streams, datagrams |
-//! | `dev-certificate` | 96 | a certificate for WebTransport in development, created by one call |
-//! | `tls` | 25 | `wss://` and `https://` with your own rustls configuration |
-//! | `tls-platform-roots` | 28 | `wss://` and `https://` with the operating system's root certificates |
-//! | `axum` | 17 | an axum extractor for the WebSocket handshake, and event streams as axum responses |
-//! | `rkyv` | 29 | `codec::RkyvCodec`: zero-copy views or owned values |
-//! | `json` (default) | 17 | `codec::JsonCodec` |
-//! | `hybrid` | 34 | `codec::HybridCodec`: text is JSON, binary is rkyv |
-//! | `service` | 12 | `service::Client` and `service::Server`; `layer::service`: a tower service as a filter |
-//! | `auth` | 28 | `layer::auth` and `handshake::auth`: client tokens, verification on the server, expiry |
-//! | `batch` | 12 | `layer::batch`: packs many small messages into one |
-//! | `cache` | 40 | `layer::cache`: a cache for a service's answers |
-//! | `compression` | 14 | `layer::compression`: deflate per message |
-//! | `heartbeat` | 12 | `layer::heartbeat`: detects dead peers and measures round-trip time |
-//! | `jwt` | 92 | `auth` with `JwtVerifier` and `JwksVerifier`: JSON Web Tokens, on jsonwebtoken |
-//! | `latest` | 12 | `layer::latest`: the latest value of each key for new subscribers |
-//! | `limit` | 13 | `layer::limit`: size, idle time, lifetime, messages in flight; `handshake::limit`: connections |
-//! | `queue` | 12 | `layer::queue`: a bounded outgoing queue for transports that are not driven |
-//! | `rate-limit` | 37 | `layer::rate_limit`: GCRA, per connection, shared or by key |
-//! | `reconnect` | 14 | `layer::reconnect`: turns a connector into a transport that reconnects |
-//! | `resume` | 19 | `layer::resume`: sessions that outlive connections |
-//! | `tracing` (default) | 15 | logs, as tracing events, of connections that are refused, closed or lost |
-//! | `trace` | 18 | `layer::trace`: tracing spans, metrics, W3C trace context |
-//! | `optimized` | 84 | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
-//! | `adaptive` | 122 | `stack::adaptive`: WebTransport, else WebSocket, else SSE + POST; one server for all |
-//! | `context` | 89 | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
-//! | `pool` | 18 | `stack::pool`: a pool of connections to one target, shared by many calls |
-//! | `test-util` | 12 | contract checks, a scripted transport and fault injection, for testing your own layers |
-//! | `full` | 208 | all of the above |
+//! | feature | crates | wasm32 | what it adds |
+//! |---|---|---|---|
+//! | `websocket` (default) | 52 | client | `transport::websocket`: client and server, on tungstenite and hyper |
+//! | `tokio-tungstenite` | 56 | - | `transport::websocket::TungsteniteTransport`: over a stream of tokio-tungstenite |
+//! | `sse` | 45 | parser | `transport::sse`: server-sent events, client and server; SSE + POST as a transport |
+//! | `webtransport` | 89 | - | `transport::webtransport`: WebTransport over HTTP/3, both ends: streams, datagrams |
+//! | `dev-certificate` | 96 | - | a certificate for WebTransport in development, created by one call |
+//! | `tls` | 25 | - | `wss://` and `https://` with your own rustls configuration |
+//! | `tls-platform-roots` | 28 | - | `wss://` and `https://` with the operating system's root certificates |
+//! | `axum` | 17 | - | an axum extractor for the WebSocket handshake, and event streams as axum responses |
+//! | `rkyv` | 29 | yes | `codec::RkyvCodec`: zero-copy views or owned values |
+//! | `json` (default) | 17 | yes | `codec::JsonCodec` |
+//! | `hybrid` | 34 | yes | `codec::HybridCodec`: text is JSON, binary is rkyv |
+//! | `service` | 12 | yes | `service::Client` and `service::Server`; `layer::service`: a tower service as a filter |
+//! | `auth` | 28 | client | `layer::auth` and `handshake::auth`: client tokens, verification on the server, expiry |
+//! | `batch` | 12 | yes | `layer::batch`: packs many small messages into one |
+//! | `cache` | 40 | - | `layer::cache`: a cache for a service's answers |
+//! | `compression` | 14 | yes | `layer::compression`: deflate per message |
+//! | `heartbeat` | 12 | yes | `layer::heartbeat`: detects dead peers and measures round-trip time |
+//! | `jwt` | 92 | - | `auth` with `JwtVerifier` and `JwksVerifier`: JSON Web Tokens, on jsonwebtoken |
+//! | `latest` | 12 | yes | `layer::latest`: the latest value of each key for new subscribers |
+//! | `limit` | 13 | layer | `layer::limit`: size, idle time, lifetime, in flight; `handshake::limit`: connections |
+//! | `queue` | 12 | yes | `layer::queue`: a bounded outgoing queue for transports that are not driven |
+//! | `rate-limit` | 37 | yes | `layer::rate_limit`: GCRA, per connection, shared or by key |
+//! | `reconnect` | 14 | yes | `layer::reconnect`: turns a connector into a transport that reconnects |
+//! | `resume` | 19 | client | `layer::resume`: sessions that outlive connections |
+//! | `tracing` (default) | 15 | yes | logs, as tracing events, of connections that are refused, closed or lost |
+//! | `trace` | 18 | yes | `layer::trace`: tracing spans, metrics, W3C trace context |
+//! | `optimized` | 84 | - | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
+//! | `adaptive` | 122 | - | `stack::adaptive`: WebTransport, else WebSocket, else SSE + POST; one server for all |
+//! | `context` | 89 | - | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
+//! | `pool` | 18 | - | `stack::pool`: a pool of connections to one target, shared by many calls |
+//! | `test-util` | 12 | yes | contract checks, a scripted transport and fault injection, for testing your own layers |
+//! | `full` | 208 | all of them | all of the above |
 //!
 //! The column *crates* is the number of crates that the feature alone compiles on Linux, itself not included. The
 //! default features compile 60, no features 12, and `limit` with `auth` 29. Features share most of
@@ -154,8 +154,10 @@ while let Some(order) = receiver.receive().await {
 //! host names: `cargo update -p idna_adapter --precise 1.1.0` in an application does the same.
 //!
 //! A feature adds API and never changes behavior. Features that need a clock or tasks turn on `rt` (tokio's; on wasm32
-//! the browser's). Without `websocket`, `sse` and `webtransport` the crate needs no operating system and builds for
-//! `wasm32-unknown-unknown`. With them it still builds there, without the parts that need one.
+//! the browser's). Without `websocket`, `sse` and `webtransport` the crate needs no operating system.
+//!
+//! The column *wasm32* is what there is of the feature in a page. Every feature builds for `wasm32-unknown-unknown`,
+//! without a flag, and `websocket` is the browser's own there: see the guide `browser`.
 
 pub mod builder;
 pub mod codec;
@@ -184,6 +186,7 @@ mod sync;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;
+mod threads;
 pub mod transport;
 
 #[doc(no_inline)]
@@ -192,6 +195,7 @@ pub use self::{
     codec::Codec,
     error::{BoxError, Error},
     message::{CloseCode, CloseFrame, Message, Text},
+    threads::{MaybeSend, MaybeSync},
     transport::{
         BoxTransport, Channel, Connect, Driven, Driver, Limits, MessageStream, QueueConfig, Receiver, Sender,
         Transport, TransportExt, WhenFull, channel,

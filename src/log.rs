@@ -138,12 +138,16 @@ impl Throttle {
 
 /// Returns the number of the current window.
 fn window() -> u64 {
-    // The standard library has no clock there, and a page has no strangers as peers.
-    #[cfg(target_arch = "wasm32")]
+    // Only with `rt` there is a clock in a page. The features that log there need `rt`.
+    #[cfg(all(target_arch = "wasm32", not(feature = "rt")))]
     return 1;
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(not(all(target_arch = "wasm32", not(feature = "rt"))))]
     {
-        use std::{sync::OnceLock, time::Instant};
+        #[cfg(target_arch = "wasm32")]
+        use crate::rt::Instant;
+        use std::sync::OnceLock;
+        #[cfg(not(target_arch = "wasm32"))]
+        use std::time::Instant;
         static START: OnceLock<Instant> = OnceLock::new();
         START.get_or_init(Instant::now).elapsed().as_secs() / WINDOW + 1
     }

@@ -15,6 +15,7 @@ pages! {
     getting_started "guide/getting-started.md"
     choosing "guide/choosing.md"
     migrating "guide/migrating.md"
+    browser "guide/browser.md"
     deployment "guide/deployment.md"
     cookbook "guide/cookbook.md"
     testing "guide/testing.md"

@@ -7,6 +7,12 @@ pub(crate) use tokio::{
     time::{Instant, Sleep, sleep, timeout},
 };
 
+/// Spawns a task for which nobody waits.
+#[allow(dead_code, reason = "which of them are used depends on the features")]
+pub(crate) fn detach(future: impl Future<Output: Send> + Send + 'static) {
+    drop(spawn(future));
+}
+
 /// Returns whether a timer can be made here: in a tokio runtime with its time driver enabled (`enable_time`).
 ///
 /// tokio has no other way to ask than to make a timer, which panics if it cannot. So the first call in a runtime

@@ -1,7 +1,7 @@
 use std::{future::Future, task::Context};
 
 use super::correlate::Respond;
-use crate::{Error, in_flight::InFlight};
+use crate::{Error, in_flight::InFlight, threads::dyn_shared};
 
 /// The requests of a server that are in flight, and their answers in the order in which they are sent.
 pub(super) struct Answers<F, R, Req, Res>
@@ -18,7 +18,7 @@ where
 /// Makes an answer of the error with which the transport rejected one.
 pub(super) struct OnRejected<Tag, Res> {
     pub(super) copy: fn(&Tag) -> Tag,
-    pub(super) answer: Box<dyn Fn(&Error) -> Res + Send + Sync>,
+    pub(super) answer: Box<dyn_shared!(Fn(&Error) -> Res)>,
 }
 
 impl<F, R, Req, Res, E> Answers<F, R, Req, Res>

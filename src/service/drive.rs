@@ -49,7 +49,7 @@ impl<T, Req, Res, C> Drive<T, Req, Res, C> {
 
     /// Returns how many dropped calls have had their place in flight freed late, by their answer. The driver is woken
     /// for each.
-    #[cfg(feature = "pool")]
+    #[cfg(all(feature = "pool", not(target_arch = "wasm32")))]
     pub(crate) fn discarded(&self) -> u64 {
         self.shared.lock().discarded
     }

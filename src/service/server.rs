@@ -17,7 +17,7 @@ use super::{
     phase::{Failure, Phase, close_timed_out},
 };
 use crate::{
-    Error, Transport,
+    Error, MaybeSend, MaybeSync, Transport,
     macros::accessors,
     transport::{
         close_deadline::{CLOSE_WITHIN, CloseDeadline, WaitsFor},
@@ -184,7 +184,10 @@ where
     /// assert!(answer.as_text().unwrap().starts_with("error: an outgoing message of 5000 bytes"));
     /// # Ok::<(), Error>(()) }).unwrap();
     /// ```
-    pub fn on_rejected_answer(mut self, answer: impl Fn(&Error) -> S::Response + Send + Sync + 'static) -> Self
+    pub fn on_rejected_answer(
+        mut self,
+        answer: impl Fn(&Error) -> S::Response + MaybeSend + MaybeSync + 'static,
+    ) -> Self
     where
         R::Tag: Clone,
     {

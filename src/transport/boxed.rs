@@ -8,11 +8,11 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::{Foreign, Transport};
-use crate::{Error, Message};
+use crate::{Error, MaybeSend, Message};
 
-trait Object<Out, In>: Sink<Out, Error = Error> + Stream<Item = Result<In, Error>> + Send {}
+trait Object<Out, In>: Sink<Out, Error = Error> + Stream<Item = Result<In, Error>> + MaybeSend {}
 
-impl<T, Out, In> Object<Out, In> for T where T: Sink<Out, Error = Error> + Stream<Item = Result<In, Error>> + Send {}
+impl<T, Out, In> Object<Out, In> for T where T: Sink<Out, Error = Error> + Stream<Item = Result<In, Error>> + MaybeSend {}
 
 /// A transport of any type behind one box, for code that must name or store it.
 ///
@@ -23,8 +23,8 @@ impl<Out, In> BoxTransport<Out, In> {
     /// Boxes a transport.
     pub fn new<T>(transport: T) -> Self
     where
-        T: Transport<Out, In = In> + Send + 'static,
-        Out: Send + 'static,
+        T: Transport<Out, In = In> + MaybeSend + 'static,
+        Out: MaybeSend + 'static,
     {
         Self(Box::pin(Foreign::with(transport, Into::into, Into::into)))
     }

@@ -21,7 +21,7 @@ macro_rules! connecting {
         #[must_use = "futures do nothing unless awaited"]
         pub struct $name(
             std::pin::Pin<
-                Box<dyn std::future::Future<Output = Result<$made, $crate::Error>> + Send>,
+                Box<$crate::threads::dyn_send!(std::future::Future<Output = Result<$made, $crate::Error>>)>,
             >,
         );
 

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
 use crate::{
-    CloseFrame, Error,
+    CloseFrame, Error, MaybeSend,
     transport::{BoxTransport, Driven, QueueConfig, SplitSink, SplitStream, Transport, signal, split},
 };
 
@@ -129,8 +129,8 @@ pub trait TransportExt<Out>: Transport<Out> {
     /// Boxes the transport, for code that must name or store its type.
     fn into_boxed(self) -> BoxTransport<Out, Self::In>
     where
-        Self: Sized + Send + 'static,
-        Out: Send + 'static,
+        Self: Sized + MaybeSend + 'static,
+        Out: MaybeSend + 'static,
     {
         BoxTransport::new(self)
     }

@@ -1,6 +1,6 @@
 //! Transports: the trait [`Transport`], its extension [`TransportExt`], and the implementations that carry messages.
 
-#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+#[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
 #[macro_use]
 mod setters;
 
@@ -10,22 +10,22 @@ mod accept;
 mod admission;
 pub(crate) mod backlog;
 mod boxed;
-#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+#[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
 mod burst;
 mod channel;
 pub(crate) mod close_deadline;
-#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+#[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
 // Each transport uses some of it.
-#[cfg_attr(not(feature = "full"), allow(dead_code))]
+#[cfg_attr(any(not(feature = "full"), target_arch = "wasm32"), allow(dead_code))]
 pub(crate) mod closing;
 mod connect;
-#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+#[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
 mod connecting;
 pub(crate) mod contract;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse"))))]
 pub mod dial;
-#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+#[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
 #[cfg_attr(not(any(feature = "websocket", feature = "sse")), allow(dead_code, unreachable_pub, unused_imports))]
 pub(crate) mod drain;
 mod drive;
@@ -51,7 +51,8 @@ mod split;
 #[cfg(feature = "sse")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sse")))]
 pub mod sse;
-#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+#[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a page offers names, the browser checks the choice"))]
 pub(crate) mod subprotocol;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 pub(crate) mod target;
@@ -60,6 +61,11 @@ pub(crate) mod target;
 pub(crate) mod wakers;
 #[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
+pub mod websocket;
+// The browser's, with the same names.
+#[cfg(all(feature = "websocket", target_arch = "wasm32"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
+#[path = "websocket/browser/mod.rs"]
 pub mod websocket;
 #[cfg(all(feature = "webtransport", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "webtransport")))]

@@ -2,8 +2,9 @@ use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::{close_deadline::CLOSE_WITHIN, payload::Payload};
 use crate::{
-    CloseCode, Message,
+    CloseCode, MaybeSend, MaybeSync, Message,
     fingerprint::{Fingerprint, Seeds},
+    threads::dyn_shared,
 };
 
 /// The bounds of a [driven](crate::TransportExt::drive) transport's queues, and the policy for a full outgoing queue.
@@ -69,7 +70,7 @@ impl<Out> WhenFull<Out> {
     ///
     /// The queue keeps a seeded 128-bit hash of each waiting key, not the key itself. `key` is called once for each
     /// message, before the queue is locked.
-    pub fn coalesce_by<K: Hash + Eq>(key: impl Fn(&Out) -> Option<K> + Send + Sync + 'static) -> Self {
+    pub fn coalesce_by<K: Hash + Eq>(key: impl Fn(&Out) -> Option<K> + MaybeSend + MaybeSync + 'static) -> Self {
         let seeds = Seeds::default();
         Self::CoalesceBy(CoalesceBy(Arc::new(move |message| key(message).map(|key| seeds.of(&key)))))
     }
@@ -79,7 +80,7 @@ impl<Out> WhenFull<Out> {
 pub struct CoalesceBy<Out>(pub(super) KeyOf<Out>);
 
 /// Finds the key of a message.
-pub(crate) type KeyOf<Out> = Arc<dyn Fn(&Out) -> Option<Fingerprint> + Send + Sync>;
+pub(crate) type KeyOf<Out> = Arc<dyn_shared!(Fn(&Out) -> Option<Fingerprint>)>;
 
 impl QueueConfig<Message> {
     /// Creates a queue of [`Message`]s, measured by their payloads.

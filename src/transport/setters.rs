@@ -26,6 +26,7 @@ macro_rules! connector_setters {
 }
 
 /// Implements `connect` of a connector.
+#[cfg(not(target_arch = "wasm32"))]
 macro_rules! connect_method {
     ($transport:ident $(, $dialer:ident)?) => {
         /// Connects to `url`, without headers of your own, and returns the transport. It accepts what a browser accepts
@@ -53,7 +54,7 @@ macro_rules! connect_method {
 }
 
 /// Implements the setters of a connector with the fields `dialer` and `tls`, for every dialer.
-#[cfg(any(feature = "websocket", feature = "sse"))]
+#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 macro_rules! dialer_setters {
     ($scheme:literal) => {
         #[doc = concat!("Uses this TLS configuration for `", $scheme, "://`: custom roots, client certificates.")]
@@ -70,7 +71,7 @@ macro_rules! dialer_setters {
 }
 
 /// Implements the setters of a connector whose field `dialer` is the default one.
-#[cfg(any(feature = "websocket", feature = "sse"))]
+#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 macro_rules! default_dialer_setters {
     () => {
         /// Connects through an HTTP proxy by CONNECT. The URL is `http://host:port`, with `user:password@` if the proxy
@@ -103,6 +104,7 @@ macro_rules! default_dialer_setters {
 }
 
 /// Implements the setters of a server with a method `config`, which returns its `limits`, `subprotocols` and `origins`.
+#[cfg(not(target_arch = "wasm32"))]
 macro_rules! server_setters {
     (each: $each:literal, choice: $choice:literal, origin: $origin:literal, any_origin: $any_origin:literal) => {
         #[doc = concat!("Sets the limits of each ", $each, ".")]
@@ -154,7 +156,7 @@ macro_rules! server_setters {
 }
 
 /// Implements the setter of a server whose pages may be loaded over `http://`; see [`server_setters`].
-#[cfg(any(feature = "websocket", feature = "sse"))]
+#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 macro_rules! https_setter {
     () => {
         /// Rejects pages that were loaded over `http://`, including those of the same host, unless

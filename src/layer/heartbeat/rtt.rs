@@ -4,6 +4,8 @@ use std::{
     time::Duration,
 };
 
+use crate::{MaybeSend, MaybeSync, threads::dyn_shared};
+
 /// The round-trip times of one connection, returned by [`Monitor::rtt`].
 ///
 /// A round trip lasts from the time when a ping was due until its pong was read. It includes the time that the ping
@@ -58,7 +60,7 @@ struct Watched {
 }
 
 /// A function that is called with each event of a heartbeat.
-pub(crate) type Observer = Arc<dyn Fn(HeartbeatEvent) + Send + Sync>;
+pub(crate) type Observer = Arc<dyn_shared!(Fn(HeartbeatEvent))>;
 
 /// An event that an observer of a [`Monitor`] gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,10 +96,11 @@ impl Monitor {
     /// # drop(layer);
     /// ```
     #[must_use]
-    pub fn observed_by(observer: impl Fn(HeartbeatEvent) + Send + Sync + 'static) -> Self {
+    pub fn observed_by(observer: impl Fn(HeartbeatEvent) + MaybeSend + MaybeSync + 'static) -> Self {
         Self::with_observer(Some(Arc::new(observer)))
     }
 
+    #[cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync, reason = "an observer is a page's own"))]
     pub(crate) fn with_observer(observer: Option<Observer>) -> Self {
         Self(Arc::new(Watched { rtt: Mutex::default(), observer }))
     }

@@ -15,8 +15,9 @@ use atomic_waker::AtomicWaker;
 use futures_sink::Sink;
 
 use crate::{
-    Error,
+    Error, MaybeSend, MaybeSync,
     fingerprint::{Fingerprint, Seeds},
+    threads::dyn_shared,
 };
 
 /// A handle to the last value of each key, for all subscribers. Clones are handles to the same store.
@@ -28,7 +29,7 @@ use crate::{
 pub struct Latest<K, M>(Arc<Store<K, M>>);
 
 struct Store<K, M> {
-    key: Box<dyn Fn(&M) -> K + Send + Sync>,
+    key: Box<dyn_shared!(Fn(&M) -> K)>,
     seeds: Seeds,
     /// Under this lock no message is cloned or dropped, and no key is compared, because that is user code.
     state: Mutex<Published<M>>,
@@ -48,14 +49,14 @@ const MAX_KEYS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
     /// Creates an empty store. `key` returns the key of a message. It runs for each message that is published.
     #[must_use]
-    pub fn new(key: impl Fn(&M) -> K + Send + Sync + 'static) -> Self {
+    pub fn new(key: impl Fn(&M) -> K + MaybeSend + MaybeSync + 'static) -> Self {
         Self::with_max_keys(MAX_KEYS, key)
     }
 
     /// Creates an empty store with room for `max_keys` keys. Its memory is bounded by that number of messages of the
     /// largest size.
     #[must_use]
-    pub fn with_max_keys(max_keys: NonZeroUsize, key: impl Fn(&M) -> K + Send + Sync + 'static) -> Self {
+    pub fn with_max_keys(max_keys: NonZeroUsize, key: impl Fn(&M) -> K + MaybeSend + MaybeSync + 'static) -> Self {
         let state = Published { values: Values::new(max_keys), subscribers: Vec::new(), due: Vec::new() };
         let (seeds, state) = (Seeds::default(), Mutex::new(state));
         Self(Arc::new(Store { key: Box::new(key), seeds, state, version: AtomicU64::new(0) }))

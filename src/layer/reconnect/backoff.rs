@@ -110,7 +110,7 @@ impl Backoff {
     }
 
     /// Sets the seed of the jitter, for reproducible tests and simulations. By default each sequence of attempts has
-    /// its own seed (in wasm32, from the time of day).
+    /// its own seed.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -151,11 +151,10 @@ fn fresh_seed() -> Option<u64> {
     None
 }
 
-/// There is no source of entropy without an operating system. Clients differ in the time at which they start.
+/// backon knows no source of entropy in a page.
 #[cfg(target_arch = "wasm32")]
 fn fresh_seed() -> Option<u64> {
-    let now = web_time::SystemTime::now().duration_since(web_time::UNIX_EPOCH).ok()?;
-    Some(now.as_secs().rotate_left(32) ^ u64::from(now.subsec_nanos()))
+    Some(crate::rt::random())
 }
 
 impl Default for Backoff {

@@ -14,7 +14,7 @@ use super::{
     class::{classify, is_normal_close},
     handle::Shared,
 };
-use crate::Error;
+use crate::{Error, MaybeSend, MaybeSync, threads::dyn_shared};
 
 /// A layer that turns a connector into a transport that reconnects. See the [module](super) for the complete
 /// documentation.
@@ -40,8 +40,8 @@ struct First {
     is_taken: AtomicBool,
 }
 
-type Classify = Arc<dyn Fn(&Error) -> Class + Send + Sync>;
-type OnConnect<Out> = Arc<dyn Fn(&Parts) -> Vec<Out> + Send + Sync>;
+type Classify = Arc<dyn_shared!(Fn(&Error) -> Class)>;
+type OnConnect<Out> = Arc<dyn_shared!(Fn(&Parts) -> Vec<Out>)>;
 
 /// The user's decisions about errors and connections.
 pub(super) struct Policy<Out> {
@@ -92,7 +92,7 @@ impl<Out> ReconnectLayer<Out> {
     /// connection and for its end (an error for which [`is_closed`](Error::is_closed) is true, with the close frame if
     /// there is one), not for each message.
     #[must_use]
-    pub fn classify(mut self, classify: impl Fn(&Error) -> Class + Send + Sync + 'static) -> Self {
+    pub fn classify(mut self, classify: impl Fn(&Error) -> Class + MaybeSend + MaybeSync + 'static) -> Self {
         self.policy.classify = Some(Arc::new(classify));
         self
     }
@@ -115,7 +115,7 @@ impl<Out> ReconnectLayer<Out> {
     /// The function must not block. Work that waits (for a response, or a database) goes into the connector: tower's
     /// `and_then` gets the transport before this layer does.
     #[must_use]
-    pub fn on_connect(mut self, hook: impl Fn(&Parts) -> Vec<Out> + Send + Sync + 'static) -> Self {
+    pub fn on_connect(mut self, hook: impl Fn(&Parts) -> Vec<Out> + MaybeSend + MaybeSync + 'static) -> Self {
         self.policy.on_connect = Some(Arc::new(hook));
         self
     }

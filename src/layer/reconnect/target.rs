@@ -61,7 +61,15 @@ fn parse(url: &str) -> Result<Uri, Error> {
     crate::transport::target::uri(url)
 }
 
-#[cfg(not(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
+#[cfg(all(feature = "websocket", target_arch = "wasm32"))]
+fn parse(url: &str) -> Result<Uri, Error> {
+    crate::transport::websocket::parse(url)
+}
+
+#[cfg(not(any(
+    feature = "websocket",
+    all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))
+)))]
 fn parse(url: &str) -> Result<Uri, Error> {
     // The error does not repeat the URL, which may contain a password or a token.
     url.parse()

@@ -16,7 +16,7 @@ use super::{
     traffic::Traffic,
     wire,
 };
-use crate::{CloseCode, CloseFrame, Error, Message, rt::Instant, transport::payload::Payload};
+use crate::{CloseCode, CloseFrame, Error, Message, rt::Instant, threads::dyn_shared, transport::payload::Payload};
 
 /// The end of a connection: the label `role`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,8 +76,8 @@ impl Received {
     }
 }
 
-type OnMessage = dyn Fn(&Span, Direction, Option<&TraceContext>) + Send + Sync;
-type ContextOf = dyn Fn(&Span) -> Option<TraceContext> + Send + Sync;
+type OnMessage = dyn_shared!(Fn(&Span, Direction, Option<&TraceContext>));
+type ContextOf = dyn_shared!(Fn(&Span) -> Option<TraceContext>);
 
 #[derive(Clone)]
 pub(super) struct Config {

@@ -8,6 +8,7 @@ use super::{
     instruments::{Config, Instruments},
     sampling::SampleOffsets,
 };
+use crate::{MaybeSend, MaybeSync};
 
 /// A layer that adds spans and metrics to each transport. See the [module](super) for the complete documentation.
 ///
@@ -123,7 +124,7 @@ impl TraceLayer {
     #[must_use]
     pub fn on_message(
         mut self,
-        hook: impl Fn(&Span, Direction, Option<&TraceContext>) + Send + Sync + 'static,
+        hook: impl Fn(&Span, Direction, Option<&TraceContext>) + MaybeSend + MaybeSync + 'static,
     ) -> Self {
         self.config.on_message = Some(Arc::new(hook));
         self
@@ -133,7 +134,10 @@ impl TraceLayer {
     /// knows the ids that it assigned. `None` sends no context. Without this, each message begins a new trace with
     /// random ids.
     #[must_use]
-    pub fn context_of(mut self, context_of: impl Fn(&Span) -> Option<TraceContext> + Send + Sync + 'static) -> Self {
+    pub fn context_of(
+        mut self,
+        context_of: impl Fn(&Span) -> Option<TraceContext> + MaybeSend + MaybeSync + 'static,
+    ) -> Self {
         self.config.context_of = Some(Arc::new(context_of));
         self
     }

@@ -3,6 +3,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use metrics::{Counter, Gauge, Histogram};
 
 use super::Role;
+use crate::{MaybeSend, threads::dyn_send};
 
 /// Publishes the observable handles of other layers to the [`metrics`] facade: a queue's depth, a heartbeat's round
 /// trip, the number of reconnects.
@@ -34,9 +35,9 @@ pub struct Meter {
 }
 
 enum Source {
-    Counter { read: Box<dyn FnMut() -> u64 + Send>, reported: u64, counter: Counter },
-    Gauge { read: Box<dyn FnMut() -> f64 + Send>, reported: f64, gauge: Gauge },
-    Histogram { read: Box<dyn FnMut() -> Option<f64> + Send>, histogram: Histogram },
+    Counter { read: Box<dyn_send!(FnMut() -> u64)>, reported: u64, counter: Counter },
+    Gauge { read: Box<dyn_send!(FnMut() -> f64)>, reported: f64, gauge: Gauge },
+    Histogram { read: Box<dyn_send!(FnMut() -> Option<f64>)>, histogram: Histogram },
 }
 
 impl Meter {
@@ -50,7 +51,7 @@ impl Meter {
     /// Adds a source that only increases, such as a count of drops. A value below the last one is treated as equal to
     /// it.
     #[must_use]
-    pub fn counter(mut self, metric: &'static str, read: impl FnMut() -> u64 + Send + 'static) -> Self {
+    pub fn counter(mut self, metric: &'static str, read: impl FnMut() -> u64 + MaybeSend + 'static) -> Self {
         let counter = metrics::counter!(metric, "name" => self.name.clone(), "role" => self.role.label());
         self.sources.push(Source::Counter { read: Box::new(read), reported: 0, counter });
         self
@@ -59,7 +60,7 @@ impl Meter {
     /// Adds a source that increases and decreases, and whose sum over all connections is meaningful, such as a queue's
     /// depth.
     #[must_use]
-    pub fn gauge(mut self, metric: &'static str, read: impl FnMut() -> f64 + Send + 'static) -> Self {
+    pub fn gauge(mut self, metric: &'static str, read: impl FnMut() -> f64 + MaybeSend + 'static) -> Self {
         let gauge = metrics::gauge!(metric, "name" => self.name.clone(), "role" => self.role.label());
         self.sources.push(Source::Gauge { read: Box::new(read), reported: 0.0, gauge });
         self
@@ -68,7 +69,7 @@ impl Meter {
     /// Adds a source whose distribution is meaningful, such as a round trip. Each [`publish`](Self::publish) records
     /// one value if there is one.
     #[must_use]
-    pub fn histogram(mut self, metric: &'static str, read: impl FnMut() -> Option<f64> + Send + 'static) -> Self {
+    pub fn histogram(mut self, metric: &'static str, read: impl FnMut() -> Option<f64> + MaybeSend + 'static) -> Self {
         let histogram = metrics::histogram!(metric, "name" => self.name.clone(), "role" => self.role.label());
         self.sources.push(Source::Histogram { read: Box::new(read), histogram });
         self

@@ -182,7 +182,7 @@ mod wire;
 #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
 pub(crate) const OVERHEAD: usize = wire::LEN;
 
-#[cfg(any(feature = "optimized", feature = "pool"))]
+#[cfg(all(any(feature = "optimized", feature = "pool"), not(target_arch = "wasm32")))]
 pub(crate) use self::metrics::has_recorder;
 pub use self::{
     context::TraceContext,

@@ -2,8 +2,8 @@ use std::fmt;
 
 use super::{driver::Driver, queues::Queues, receiver::Receiver, sender::Sender};
 use crate::transport::QueueConfig;
-#[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
-use crate::{Transport, rt};
+#[cfg(feature = "rt")]
+use crate::{MaybeSend, Transport, rt};
 
 /// The result of [`TransportExt::drive`](crate::TransportExt::drive): the two ends, and the driver that moves messages
 /// between them and the transport.
@@ -27,25 +27,26 @@ impl<T, Out, In> Driven<T, Out, In> {
         }
     }
 
-    /// Spawns the driver as a task of the current tokio runtime, and returns the two ends.
+    /// Spawns the driver as a task of the current tokio runtime (in a page: as a task of the page), and returns the two
+    /// ends.
     ///
     /// The task ends with the transport. [`Sender::closed`] and the last item of the receiver report its error. To wait
     /// for the task, or to run the driver elsewhere, use [`into_parts`](Self::into_parts).
     ///
     /// # Panics
     ///
-    /// Panics outside of a tokio runtime, as `tokio::spawn` does.
-    #[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
+    /// Panics natively outside of a tokio runtime, as `tokio::spawn` does.
+    #[cfg(feature = "rt")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rt")))]
     pub fn spawn(self) -> (Sender<Out, In>, Receiver<Out, In>)
     where
-        T: Transport<Out, In = In> + Send + 'static,
-        Out: Send + 'static,
-        In: Send + 'static,
+        T: Transport<Out, In = In> + MaybeSend + 'static,
+        Out: MaybeSend + 'static,
+        In: MaybeSend + 'static,
     {
         self.sender.queues().drive();
-        // Both ends learn how it ended.
-        drop(rt::spawn(self.driver));
+        // Both ends learn how it ended, so nobody waits for the task.
+        rt::detach(self.driver);
         (self.sender, self.receiver)
     }
 

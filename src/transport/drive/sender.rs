@@ -261,7 +261,7 @@ impl<Out, In> Sender<Out, In> {
         QueueDepth(self.queues.clone())
     }
 
-    #[cfg(any(test, all(feature = "rt", not(target_arch = "wasm32"))))]
+    #[cfg(any(test, feature = "rt"))]
     pub(super) fn queues(&self) -> &Queues<Out, In> {
         &self.queues
     }

@@ -1,10 +1,12 @@
-//! WebSocket ([RFC 6455](https://www.rfc-editor.org/rfc/rfc6455)), client and server, on native targets.
+//! WebSocket ([RFC 6455](https://www.rfc-editor.org/rfc/rfc6455)), client and server, on native targets; in a page, the
+//! client.
 //!
 //! | end | source of the [`WebSocket`] |
 //! |---|---|
 //! | client | [`WebSocketConnector`]: a `Service` from the request to a response whose body is the WebSocket |
 //! | server, hyper or axum's `route_service` | [`WebSocketService`]: a `Service` of HTTP requests |
 //! | server, next to axum's extractors | `WebSocketHandshake` (feature `axum`) |
+//! | client, in a page (`wasm32`) | [`WebSocketConnector`] over the browser's WebSocket: the guide `browser` |
 //! | client, over your own stream | [`WebSocketConnector::handshake`], or [`WebSocketConnector::dial_with`] |
 //! | server, over your own stream | [`WebSocketAcceptor`] |
 //! | either, after the handshake | [`WebSocket::client`], [`WebSocket::server`] over any `AsyncRead + AsyncWrite` |

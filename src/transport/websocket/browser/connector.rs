@@ -1,0 +1,220 @@
+use std::{
+    fmt,
+    future::poll_fn,
+    task::{Context, Poll},
+};
+
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use tower_service::Service;
+use wasm_bindgen::JsValue;
+
+use super::{WebSocket, socket::Socket};
+use crate::{
+    Error, Limits,
+    transport::{
+        connecting::{connecting, in_time},
+        subprotocol,
+    },
+};
+
+/// A connector for the browser's WebSocket: a `Service` that takes the handshake request and returns the handshake's
+/// response with the [`WebSocket`] as its body.
+///
+/// It has the name, the request and the response of the native connector, so the same source works on both targets. The
+/// request's URI is the destination (`ws://`, `wss://`; `http://` and `https://` mean the same).
+///
+/// ```no_run
+/// # async fn connect() -> Result<(), tower_transport::BoxError> {
+/// use tower::ServiceExt;
+/// use tower_transport::{Message, TransportExt, transport::websocket::WebSocketConnector};
+///
+/// let connector = WebSocketConnector::new().subprotocol("chat.v1")?;
+/// let request = http::Request::get("wss://example.com/chat").body(())?;
+/// let mut socket = connector.oneshot(request).await?.into_body();
+/// socket.send_message(Message::text("hello")).await?;
+/// # Ok(()) }
+/// ```
+///
+/// # What a page can say and learn
+///
+/// - A page sets no header but `Sec-WebSocket-Protocol`. A request with another one is an error, because the header
+///   would not arrive. The browser adds cookies and the `Origin`.
+/// - The response has the status 101, and the server's choice of a subprotocol. The browser shows no other header.
+/// - If subprotocols are offered, the server has to choose one. Otherwise the browser fails the connection.
+///
+/// # Backpressure
+///
+/// The service is always ready. A call waits for the browser, at most [`Limits::handshake`].
+///
+/// # Errors
+///
+/// Returns an error for which one of these is true:
+///
+/// - [`is_config`](Error::is_config) if the URL cannot work, has a user or a password, or is not secure although the
+///   page is; and if the request has a header that a page cannot send.
+/// - [`is_timeout`](Error::is_timeout) if the handshake takes too long.
+/// - [`is_io`](Error::is_io) if the connection fails in any other way. The browser tells a page neither the reason nor
+///   the status, so that pages cannot scan a network. Its console shows it.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the connection attempt.
+#[derive(Clone)]
+pub struct WebSocketConnector {
+    limits: Limits,
+    subprotocols: Vec<HeaderValue>,
+    incoming_bytes: usize,
+}
+
+impl WebSocketConnector {
+    /// Creates a connector with the default [`Limits`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    connector_setters! {
+        limits: "Sets the limits of the handshake and of each connection.",
+        choice: "The server's choice is in the response's header of that name and in [`WebSocket::subprotocol`]."
+    }
+
+    /// Sets how much may arrive and wait to be read, in bytes: the payloads, and 64 bytes for each message. Defaults to
+    /// 16 MiB. One message may exceed it.
+    ///
+    /// A page cannot slow its peer down. The message that exceeds this bound ends the connection, after those before it
+    /// have been read, with an error for which [`is_full`](Error::is_full) is true.
+    #[must_use]
+    pub fn incoming_bytes(mut self, bytes: usize) -> Self {
+        self.incoming_bytes = bytes;
+        self
+    }
+
+    /// Connects to `url`, without subprotocols of a request, and returns the transport. It accepts what a browser accepts
+    /// as an absolute URL, including internationalized host names.
+    ///
+    /// For the subprotocols of a layer, or for the response, use the connector as a `Service` of [`http::Request`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of the connector. An invalid `url` is one for which [`is_config`](crate::Error::is_config) is
+    /// true.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection attempt.
+    pub fn connect(&self, url: &str) -> impl Future<Output = Result<WebSocket, Error>> + use<> {
+        let uri = parse(url);
+        let mut connector = self.clone();
+        async move {
+            let mut request = Request::new(());
+            *request.uri_mut() = uri?;
+            Ok(connector.call(request).await?.into_body())
+        }
+    }
+
+    async fn open(self, request: Request<()>) -> Result<Response<WebSocket>, Error> {
+        let url = url(request.uri())?;
+        let headers = request.headers();
+        if let Some(name) = headers.keys().find(|name| **name != header::SEC_WEBSOCKET_PROTOCOL) {
+            return Err(Error::config(format!(
+                "a page cannot send the header `{name}` in a WebSocket handshake; send a token as a subprotocol or in \
+                 the first message"
+            )));
+        }
+        let offered = subprotocol::names(headers, &self.subprotocols);
+        let socket = Socket::connect(&url, &offered, &self.limits, self.incoming_bytes)?;
+        if poll_fn(|cx| socket.poll_open(cx)).await.is_err() {
+            return Err(failed(request.uri()));
+        }
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        // A token that is "chosen" only means that it was accepted.
+        let chosen = socket.subprotocol().filter(|chosen| !chosen.starts_with(subprotocol::TOKEN));
+        if let Some(value) = chosen.as_deref().and_then(|chosen| HeaderValue::from_str(chosen).ok()) {
+            response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, value);
+        }
+        Ok(response.map(|()| WebSocket::new(socket, self.limits, chosen)))
+    }
+}
+
+impl Default for WebSocketConnector {
+    fn default() -> Self {
+        Self { limits: Limits::new(), subprotocols: Vec::new(), incoming_bytes: 16 << 20 }
+    }
+}
+
+/// Parses a URL. The browser parses what [`Uri`] does not, such as internationalized host names.
+pub(crate) fn parse(url: &str) -> Result<Uri, Error> {
+    // The URL itself is not repeated: it may contain a password or a token.
+    let refuse = |error| Error::config("the URL to connect to is not a URL").with_source(error);
+    url.trim().parse().or_else(|error| match web_sys::Url::new(url) {
+        Ok(url) => url.href().parse().map_err(refuse),
+        Err(_) => Err(refuse(error)),
+    })
+}
+
+/// Returns the URL for the browser, which parses it again.
+fn url(uri: &Uri) -> Result<String, Error> {
+    const USE: &str = "use http://, https://, ws:// or wss://";
+
+    let scheme = match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
+        Some("ws" | "http") => "ws",
+        Some("wss" | "https") => "wss",
+        Some(other) => return Err(Error::config(format!("`{other}` is not a supported scheme; {USE}"))),
+        None => {
+            // The query is omitted: it may contain a token.
+            let (host, path) = (uri.host().unwrap_or_default(), uri.path());
+            return Err(Error::config(format!("the URL `{host}{path}` has no scheme; {USE}")));
+        }
+    };
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
+        return Err(Error::config("the URL has a user, which not every browser sends in a WebSocket handshake"));
+    }
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Ok(format!("{scheme}://{authority}{path}"))
+}
+
+fn failed(uri: &Uri) -> Error {
+    let host = uri.host().unwrap_or_default();
+    if is_offline() {
+        return Error::io(format!("the WebSocket to `{host}` was not opened: the browser is offline"));
+    }
+    Error::io(format!(
+        "the WebSocket to `{host}` was not opened; the browser tells a page no reason, but its console shows it: the \
+         server is unreachable, its certificate is invalid, or it refuses the handshake (status, origin, subprotocol)"
+    ))
+}
+
+/// Returns whether the browser knows that there is no network.
+fn is_offline() -> bool {
+    let get = |object: &JsValue, name: &str| js_sys::Reflect::get(object, &JsValue::from_str(name));
+    get(&js_sys::global(), "navigator").and_then(|navigator| get(&navigator, "onLine")).is_ok_and(|on| on == false)
+}
+
+impl Service<Request<()>> for WebSocketConnector {
+    type Response = Response<WebSocket>;
+    type Error = Error;
+    type Future = Connecting;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Connecting {
+        let time = self.limits.handshake;
+        let open = self.clone().open(request);
+        Connecting(Box::pin(in_time(time, "the connection was not made", open)))
+    }
+}
+
+connecting! {
+    /// The future of a [`WebSocketConnector`]: one connection attempt.
+    Connecting, Response<WebSocket>
+}
+
+impl fmt::Debug for WebSocketConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketConnector").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
