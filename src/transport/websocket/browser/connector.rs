@@ -89,8 +89,8 @@ impl WebSocketConnector {
         self
     }
 
-    /// Connects to `url`, without subprotocols of a request, and returns the transport. It accepts what a browser accepts
-    /// as an absolute URL, including internationalized host names.
+    /// Connects to `url` and returns the transport. It accepts what a browser accepts as an absolute URL, including
+    /// internationalized host names.
     ///
     /// For the subprotocols of a layer, or for the response, use the connector as a `Service` of [`http::Request`].
     ///

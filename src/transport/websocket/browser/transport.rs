@@ -26,8 +26,8 @@ const LATER: Duration = Duration::from_millis(16);
 
 /// The browser's WebSocket, the client's end.
 ///
-/// [`WebSocketConnector`](super::WebSocketConnector) creates it. It behaves as the native `WebSocket` of this name does,
-/// as far as a page can: text and binary messages, [`Limits`], the same phases of a close, the same kinds of errors.
+/// [`WebSocketConnector`](super::WebSocketConnector) creates it. It behaves as the native `WebSocket` does, as far
+/// as a page can: text and binary messages, [`Limits`], the same phases of a close, the same kinds of errors.
 /// The differences are those of the browser:
 ///
 /// | subject | in a page |
