@@ -52,7 +52,9 @@ fn limited(limit: usize) -> (InOrderClient, Channel<u32, u32>) {
     (Client::with_max_in_flight(here, InOrder, NonZeroUsize::new(limit).unwrap()), there)
 }
 
-fn buffered(capacity: usize) -> (Client<Buffered<u32, u32>, u32, u32>, Channel<u32, u32>) {
+type BufferedClient = Client<Buffered<u32, u32>, u32, u32>;
+
+fn buffered(capacity: usize) -> (BufferedClient, Channel<u32, u32>) {
     let (here, there) = channel(capacity);
     (Client::in_order(Buffered::new(here).0), there)
 }

@@ -156,28 +156,24 @@ where
                 }
             }
             11 | 12 => _ = self.peer(which),
-            13 => {
-                if self.driver.as_ref().is_some_and(Task::is_due) {
-                    self.poll_driver();
-                }
-            }
+            13 if self.driver.as_ref().is_some_and(Task::is_due) => self.poll_driver(),
             14 => match &mut self.driver {
                 None => {
                     self.driver = Some(Task::new(self.client.drive()));
                     self.poll_driver();
                 }
-                Some(_) if which % 3 == 0 => self.driver = None,
+                Some(_) if which.is_multiple_of(3) => self.driver = None,
                 Some(driver) => {
                     driver.is_kept = true;
                     self.has_kept = true;
                 }
             },
             // Rare, because little happens afterwards.
-            _ if which % 32 == 0 => {
+            15 if which.is_multiple_of(32) => {
                 self.has_lost = true;
                 self.end = None;
             }
-            _ if which % 32 < 4 => {
+            15 if which % 32 < 4 => {
                 self.has_lost = true;
                 self.unanswered.clear();
                 while self.end.as_mut().is_some_and(|end| receive(end).is_some()) {}
@@ -220,7 +216,7 @@ where
             polls += 1;
             assert!(polls < 4 * self.came + 16, "{} callers wait forever", self.callers.len());
             // One more poll, of a driver or of one caller, always the same.
-            match self.driver.as_ref().is_some_and(|driver| !driver.is_kept) && anchor % 2 == 0 {
+            match self.driver.as_ref().is_some_and(|driver| !driver.is_kept) && anchor.is_multiple_of(2) {
                 true => self.poll_driver(),
                 false => _ = self.poll(index),
             }
