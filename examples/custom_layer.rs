@@ -129,8 +129,13 @@ impl<T: Transport<Message, In = Message>> Stream for Patrol<T> {
         if this.sink.has_ended() {
             return this.sink.poll_end(this.inner, cx);
         }
-        // An error is ignored: if the inner transport cannot be written, its stream says why.
-        let _ = this.sink.poll_send(this.inner.as_mut(), cx);
+        // The rejection of one message is an item. Any other error is ignored: if the inner transport cannot be
+        // written, its stream says why.
+        if let Poll::Ready(Err(error)) = this.sink.poll_send(this.inner.as_mut(), cx)
+            && error.is_rejection()
+        {
+            return Poll::Ready(Some(Err(error)));
+        }
         let message = match ready!(this.inner.as_mut().poll_next(cx)) {
             Some(Ok(message)) => message,
             Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),

@@ -71,6 +71,13 @@ impl Timer {
         self.is_set && !self.has_rung()
     }
 
+    /// Returns whether the timer runs and will wake the task that polled it last. Costs three loads, so it can be asked
+    /// for each message.
+    #[inline]
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.is_set && self.registered.is_some() && !self.has_rung()
+    }
+
     /// Returns whether the timer has fired, for callers that it does not wake. About as cheap as reading a flag. The
     /// timer must have been [started](Self::start).
     #[inline]

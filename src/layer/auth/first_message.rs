@@ -73,7 +73,7 @@ pin_project! {
     /// A transport that authenticates before anything else, created by [`FirstMessageLayer`](super::FirstMessageLayer).
     ///
     /// `poll_ready` and `poll_flush` wait until the token is there; the stream does not. If the source fails, both
-    /// halves return its error, and nothing is sent.
+    /// halves return its error, and nothing is sent. The same holds if a layer below rejects the token.
     pub struct FirstMessage<T, S: TokenSource> {
         #[pin]
         inner: T,
@@ -83,6 +83,8 @@ pin_project! {
         step: Step<S>,
         generation: u64,
         sink: LayerSink<Message>,
+        // The token is in `sink`, in front of all that the user sends.
+        token_waits: bool,
         halves: Arc<WakerPair>,
         both: Waker,
     }
@@ -112,7 +114,7 @@ where
     pub(super) fn new(inner: T, tokens: Tokens<S>, form: Form) -> Self {
         let (halves, both) = WakerPair::new();
         let step = Step::Token { getting: tokens.get() };
-        Self { inner, tokens, form, step, generation: 0, sink: LayerSink::new(), halves, both }
+        Self { inner, tokens, form, step, generation: 0, sink: LayerSink::new(), token_waits: false, halves, both }
     }
 
     /// Gets the token on behalf of both halves. The caller registers its own waker first.
@@ -124,7 +126,9 @@ where
             StepProj::Token { getting } => match ready!(getting.poll_lease(&mut Context::from_waker(this.both))) {
                 Ok(lease) => {
                     *this.generation = lease.generation;
-                    this.sink.push(this.form.write(lease.token.secret()));
+                    // Either half learns that it was rejected: without it, nothing else may be sent.
+                    this.sink.push_for_user(this.form.write(lease.token.secret()));
+                    *this.token_waits = true;
                     (Step::Open, Ok(()))
                 }
                 Err(error) => (Step::Failed { error: error.clone(), is_told: false }, Err(error)),
@@ -134,6 +138,31 @@ where
         // The other half may wait for the same token.
         this.both.wake_by_ref();
         Poll::Ready(result)
+    }
+
+    /// The items of a stream without a token: the error once, then `None`.
+    fn end(self: Pin<&mut Self>, error: Error) -> Poll<Option<Result<Message, Error>>> {
+        let StepProj::Failed { is_told, .. } = self.project().step.project() else { return Poll::Ready(None) };
+        Poll::Ready((!std::mem::replace(is_told, true)).then_some(Err(error)))
+    }
+
+    /// Notes what became of the token, after a poll of the sink. A server waits for the token before anything else, so
+    /// its rejection ends the transport.
+    fn look_at_token(self: Pin<&mut Self>, sent: Poll<Result<(), Error>>) -> Poll<Result<(), Error>> {
+        let mut this = self.project();
+        if !*this.token_waits || !this.sink.is_empty() {
+            return sent;
+        }
+        *this.token_waits = false;
+        let error = match sent {
+            Poll::Ready(Err(error)) if error.is_rejection() => {
+                error.context("the token of this connection was rejected before it was sent").into_fatal()
+            }
+            sent => return sent,
+        };
+        this.step.set(Step::Failed { error: error.clone(), is_told: false });
+        this.both.wake_by_ref();
+        Poll::Ready(Err(error))
     }
 
     /// Gets the token on the writer's task.
@@ -158,13 +187,18 @@ where
         if !matches!(self.step, Step::Open) {
             self.halves.reader.register(cx.waker());
             if let Poll::Ready(Err(error)) = self.as_mut().poll_token() {
-                let StepProj::Failed { is_told, .. } = self.project().step.project() else { return Poll::Ready(None) };
-                return Poll::Ready((!std::mem::replace(is_told, true)).then_some(Err(error)));
+                return self.end(error);
             }
         }
-        let mut this = self.project();
-        // If the transport cannot be written, its stream ends too, so the error is ignored here.
-        let _ = this.sink.poll_send(this.inner.as_mut(), cx);
+        let this = self.as_mut().project();
+        let sent = this.sink.poll_send(this.inner, cx);
+        match self.as_mut().look_at_token(sent) {
+            Poll::Ready(Err(error)) if matches!(self.step, Step::Failed { .. }) => return self.end(error),
+            Poll::Ready(Err(error)) if error.is_rejection() => return Poll::Ready(Some(Err(error))),
+            // If the transport cannot be written, its stream ends too, so other errors are ignored here.
+            Poll::Ready(_) | Poll::Pending => {}
+        }
+        let this = self.project();
         let item = ready!(this.inner.poll_next(cx));
         if let Some(Ok(Message::Close(Some(frame)))) = &item
             && is_unauthorized(frame)
@@ -175,7 +209,8 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (0, self.inner.size_hint().1.and_then(|most| most.checked_add(1)))
+        // A token that is not there, and each message of the user, may add an error.
+        (0, None)
     }
 }
 
@@ -188,8 +223,9 @@ where
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.as_mut().poll_token_as_writer(cx))?;
-        let this = self.project();
-        this.sink.poll_ready(this.inner, cx)
+        let this = self.as_mut().project();
+        let ready = this.sink.poll_ready(this.inner, cx);
+        self.look_at_token(ready)
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
@@ -199,8 +235,9 @@ where
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(self.as_mut().poll_token_as_writer(cx))?;
-        let this = self.project();
-        this.sink.poll_flush(this.inner, cx)
+        let this = self.as_mut().project();
+        let flushed = this.sink.poll_flush(this.inner, cx);
+        self.look_at_token(flushed)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

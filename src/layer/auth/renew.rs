@@ -133,8 +133,14 @@ where
                 self.as_mut().poll_token(cx);
             }
             let mut this = self.as_mut().project();
-            // If the transport cannot be written, its stream ends too, so the error is ignored here.
-            let _ = this.sink.poll_send(this.inner.as_mut(), cx);
+            // If the transport cannot be written, its stream ends too, so other errors are ignored here.
+            let token_waits = this.sink.len() > usize::from(*this.user_is_last);
+            if let Some(rejected) = this.sink.poll_send_rejected(this.inner.as_mut(), cx) {
+                if token_waits {
+                    *this.last_error = Some(rejected.clone());
+                }
+                return Poll::Ready(Some(Err(rejected)));
+            }
             let message = match std::task::ready!(this.inner.poll_next(cx)) {
                 Some(Ok(message)) => message,
                 end => return Poll::Ready(end.map(|item| item.map_err(Into::into))),
@@ -160,7 +166,8 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (0, self.inner.size_hint().1)
+        // Each answer may add a rejection.
+        (0, None)
     }
 }
 

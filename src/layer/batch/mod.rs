@@ -18,7 +18,8 @@
 //! [`Driver`](crate::Driver) does this: it feeds everything that its senders have queued, so bursts are packed and
 //! single messages are not delayed. Below a driver, use [`BatchPolicy::on_flush`] to avoid the timer.
 //!
-//! The delay is enforced by the task that polls the stream, which a transport needs anyway. If no task polls it, the
+//! The delay is enforced by the task that polls the stream, which a transport needs anyway. While that task handles a
+//! message, what is due waits for its next poll. If no task polls it, the
 //! next `poll_ready` after the delay sends, and the delay then starts with the second message of a batch.
 //!
 //! # Handling of messages

@@ -295,6 +295,13 @@ impl BatchSink {
         Ok(())
     }
 
+    /// Returns whether messages wait without a running timer: it has fired, or is yet to be set. Cheap enough for each
+    /// incoming message.
+    #[inline]
+    pub(super) fn may_be_due(&self) -> bool {
+        self.is_unflushed() && !self.timer.is_running() && self.pack.policy().delay().is_some()
+    }
+
     /// On the reader's task: sends messages that have waited too long. Returns an error that the sink would not report
     /// any more.
     pub(super) fn poll_due<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), Error>
@@ -319,7 +326,7 @@ impl BatchSink {
                 return Ok(());
             }
             let had_own = !self.sink.is_idle();
-            match self.sink.poll_send(inner.as_mut(), cx).map_err(Into::into) {
+            match self.sink.poll_send(inner.as_mut(), cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Err(error)) if error.is_rejection() && error.is_closed() => return Err(error),
                 Poll::Ready(Err(error)) if error.is_rejection() => return Err(error.into_unsent()),
@@ -369,7 +376,7 @@ impl BatchSink {
             && let Some(batch) = self.pack.take()
         {
             self.is_dirty = true;
-            self.sink.push(batch);
+            self.sink.push_for_user(batch);
         }
         self.sink.request_flush();
     }

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{Error, Message, MessageStream, Transport, macros::accessors, transport::contract::Polled};
 
-/// The number of messages that may come in, one after another, before the layer checks for outgoing messages that have
-/// waited too long.
+/// The number of messages that may come in, one after another, before the layer checks whether outgoing messages can
+/// go on that had no room, and without a timer whether they have waited too long.
 const LOOK: u8 = 64;
 
 /// The default number of messages that one batch of the peer may contain; see [`BatchLayer::max_items`].
@@ -126,7 +126,7 @@ where
         *this.given = this.given.wrapping_add(1);
         // A stream that is never `Pending` never parks, so the delay of what waits to be sent is checked here.
         if let Some(sink) = this.sink
-            && this.given.is_multiple_of(LOOK)
+            && (this.given.is_multiple_of(LOOK) || sink.may_be_due())
         {
             sink.poll_due(this.inner.as_mut(), cx)?;
         }

@@ -12,7 +12,8 @@ use crate::Error;
 /// - Pings and answers are messages of any type, so the layer may also go above a codec. The predicate says which
 ///   messages are answers.
 /// - A ping is sent each interval, even to a peer that talks, because many such protocols require that. The interval
-///   counts from the first message after the last ping. With [`when_silent`](Self::when_silent) a ping is sent only
+///   counts from the first message after the last ping. It is sent while the stream is polled: a reader that takes its
+///   time with a message sends it with the next poll. With [`when_silent`](Self::when_silent) a ping is sent only
 ///   after a silence.
 /// - Answers are taken out of the stream, unless [`pass_on`](Self::pass_on) is set.
 /// - Pings of the peer are answered by [`reply`](Self::reply).

@@ -61,6 +61,9 @@
 //! - The stream: [`is_timeout`](crate::Error::is_timeout) when the peer is given up, and then `None`. If a ping could
 //!   not be written, that error is the source. [`is_protocol`](crate::Error::is_protocol) for a marked message that is
 //!   neither ping nor pong, if marks are known; the stream goes on.
+//!   If a layer below [rejects](crate::Error::is_rejection) a ping or an answer (a rate limit, say), that message is
+//!   dropped, the stream returns the rejection once, and goes on; the next interval has its own ping. So does a
+//!   rejection of a message of the user that the layer learns of while it writes.
 //! - The sink, once the peer was given up: [`is_closed`](crate::Error::is_closed), with the error of the stream as its
 //!   source. Closing succeeds and waits for nobody.
 //!

@@ -83,6 +83,13 @@ where
         // Before reading, because a peer may talk without end.
         watchdog.write(this.inner.as_mut(), cx);
         for _ in 0..BUDGET {
+            // Not in place of an item that was taken from below.
+            if first.is_none()
+                && let Some(rejected) = watchdog.take_rejection()
+            {
+                watchdog.settle();
+                return Poll::Ready(Some(Err(rejected)));
+            }
             let (polled, moved) = first.take().unwrap_or_else(|| {
                 let mark = Mark::now();
                 (this.inner.as_mut().poll_next(cx), mark.moved())
@@ -114,7 +121,11 @@ where
                     watchdog.silence.moved(moved);
                     watchdog.write(this.inner.as_mut(), cx);
                     watchdog.check_clock(this.inner.as_mut(), cx, |number| pings.ping(number));
+                    let rejected = watchdog.take_rejection();
                     watchdog.settle();
+                    if let Some(rejected) = rejected {
+                        return Poll::Ready(Some(Err(rejected)));
+                    }
                     return match watchdog.sink.has_ended() {
                         true => watchdog.sink.poll_end(this.inner, cx),
                         false => Poll::Pending,
@@ -176,8 +187,8 @@ where
         if self.watchdog.sink.has_ended() {
             return (0, Some(0));
         }
-        // Each message may be one that is not passed on, and one error may be added.
-        (0, self.inner.size_hint().1.and_then(|most| most.checked_add(1)))
+        // Each message may be one that is not passed on, and each ping may add a rejection.
+        (0, None)
     }
 }
 

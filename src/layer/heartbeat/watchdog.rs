@@ -17,9 +17,6 @@ use crate::{
     transport::signal::Mark,
 };
 
-/// At a steady pace, the clock is checked after this many messages in a row, even if the stream never waits.
-const LOOK: u8 = 64;
-
 /// A heartbeat without the inner transport and the form of pings: when to ping, what waits to be written, and whether
 /// the peer is alive.
 #[derive(Debug)]
@@ -42,11 +39,11 @@ pub struct Watchdog<M> {
     /// The number of pings sent.
     pings: u32,
     pinged_at: Option<Instant>,
-    /// Counts the messages that were handled, modulo 256.
-    handled: u8,
     pub(super) rtt: RoundTrips,
     /// The error because of which nothing can be written any more.
     write_failed: Option<Error>,
+    /// The rejection of one message, for the stream. Nothing more is written until the stream has returned it.
+    rejected: Option<Error>,
 }
 
 impl<M> Watchdog<M> {
@@ -63,9 +60,9 @@ impl<M> Watchdog<M> {
             answer: None,
             pings: 0,
             pinged_at: None,
-            handled: 0,
             rtt: RoundTrips::new(monitor),
             write_failed: None,
+            rejected: None,
         }
     }
 
@@ -98,12 +95,16 @@ impl<M> Watchdog<M> {
     /// Notes that a message came. Returns whether a ping may be due although the stream never waits.
     pub(super) fn heard_and_checks_clock(&mut self) -> bool {
         self.silence.heard();
-        self.handled = self.handled.wrapping_add(1);
-        self.silence.is_steady() && self.handled.is_multiple_of(LOOK)
+        self.silence.is_steady()
+    }
+
+    /// Returns the rejection that the stream has not returned yet.
+    pub(super) fn take_rejection(&mut self) -> Option<Error> {
+        self.rejected.take()
     }
 
     fn has_to_write(&self) -> bool {
-        self.ping.is_some() || self.answer.is_some() || !self.sink.is_idle()
+        self.ping.is_some() || self.answer.is_some() || self.rejected.is_some() || !self.sink.is_idle()
     }
 
     /// Notes that a method of the inner sink was polled. `mark` was taken before.
@@ -163,7 +164,7 @@ impl<M> Watchdog<M> {
     }
 
     fn write_all<T: Transport<M>>(&mut self, mut inner: Pin<&mut T>, cx: &Context<'_>) {
-        while self.has_to_write() && self.write_failed.is_none() {
+        while self.has_to_write() && self.write_failed.is_none() && self.rejected.is_none() {
             // Only when the sink is empty: it keeps everything that is pushed, and a peer that pings without reading
             // would fill it.
             if self.sink.is_empty() {
@@ -175,8 +176,10 @@ impl<M> Watchdog<M> {
             match sent {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
+                // One message: a ping that is dropped here is followed by that of the next interval.
+                Poll::Ready(Err(error)) if error.is_rejection() => self.rejected = Some(error),
                 // The stream returns the cause. If it does not, it will be silent.
-                Poll::Ready(Err(error)) => self.write_failed = Some(error.into()),
+                Poll::Ready(Err(error)) => self.write_failed = Some(error),
             }
         }
     }

@@ -79,16 +79,17 @@ impl<T, K, M> Subscribed<T, K, M> {
 
 impl<T, K, M> Subscribed<T, K, M>
 where
-    T: Sink<M>,
+    T: Sink<M, Error: Into<Error>>,
     K: Hash + Eq,
     M: Clone,
 {
-    /// On the reader's task: sends values that it has not sent. A publisher wakes this task again.
-    fn poll_values(self: Pin<&mut Self>, cx: &Context<'_>) {
+    /// On the reader's task: sends values that it has not sent. A publisher wakes this task again. Returns the rejection
+    /// of a value, after which the next call goes on with the next value.
+    fn poll_values(self: Pin<&mut Self>, cx: &Context<'_>) -> Option<Error> {
         let mut this = self.project();
         for _ in 0..ROUNDS {
             if *this.over {
-                return;
+                return None;
             }
             if this.sink.is_empty() {
                 if !this.subscription.is_behind() {
@@ -98,17 +99,19 @@ where
                 if this.subscription.is_behind() {
                     this.subscription.take(BATCH, |value| this.sink.push(value));
                 } else if this.sink.is_idle() {
-                    return;
+                    return None;
                 }
             }
             match this.sink.poll_send(this.inner.as_mut(), cx) {
-                Poll::Pending => return,
+                Poll::Pending => return None,
                 Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) if error.is_rejection() => return Some(error),
                 // The user's own sends, or the end of the stream, report the reason.
                 Poll::Ready(Err(_)) => *this.over = true,
             }
         }
         cx.waker().wake_by_ref();
+        None
     }
 }
 
@@ -122,21 +125,24 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         // Before the peer is read: a peer that sends without end still gets its values.
-        if self.subscription.is_behind() || !self.sink.is_idle() {
-            self.as_mut().poll_values(cx);
+        if (self.subscription.is_behind() || !self.sink.is_idle())
+            && let Some(rejected) = self.as_mut().poll_values(cx)
+        {
+            return Poll::Ready(Some(Err(rejected)));
         }
         match self.as_mut().project().inner.poll_next(cx) {
             Poll::Ready(Some(item)) => Poll::Ready(Some(item.map_err(Into::into))),
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => {
-                self.poll_values(cx);
-                Poll::Pending
-            }
+            Poll::Pending => match self.poll_values(cx) {
+                Some(rejected) => Poll::Ready(Some(Err(rejected))),
+                None => Poll::Pending,
+            },
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.inner.size_hint()
+        // Each published value may add a rejection.
+        (self.inner.size_hint().0, None)
     }
 }
 

@@ -40,6 +40,10 @@
 //! Returns the errors of the inner transport unchanged. When the inner transport accepts nothing more, values are no
 //! longer sent, and the user's own sends and the end of the stream report the reason.
 //!
+//! If a layer below [rejects](crate::Error::is_rejection) a published value (it is too large, the codec cannot encode
+//! it, a rate limit refuses it), that value is not sent to this subscriber. The stream returns the rejection once, and
+//! the transport continues with the next value. The user's own sends do not return it.
+//!
 //! # Cancel safety
 //!
 //! Dropping a future over a subscribed transport loses no value.

@@ -33,7 +33,8 @@
 //!
 //! The precision of the idle timeout `T` is an eighth: the transport is closed between `T` and `T * 9 / 8` after the
 //! last message. Lifetimes are as exact as the runtime's timer, less the [jitter](LimitLayer::lifetime_jitter). Both
-//! begin with the first poll of the stream.
+//! begin with the first poll of the stream. A reader that is busy with a message closes the transport at its next poll.
+//! For the idle timeout, each of its eighths may be longer by the time that the reader takes for one message.
 //!
 //! # Backpressure
 //!
@@ -63,8 +64,8 @@
 //!
 //! # Cost
 //!
-//! A comparison and a flag for each message. The clock is read once a tick (an eighth of the idle timeout). The timer
-//! is checked when the stream is `Pending`, and at every 64th message of a stream that never is. Only errors allocate.
+//! A comparison and a flag for each message. The clock is read once a tick (an eighth of the idle timeout). With a
+//! time limit, each incoming message also asks whether the timer has fired, which reads no clock. Only errors allocate.
 //!
 //! # Example
 //!

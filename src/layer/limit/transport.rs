@@ -21,7 +21,7 @@ use crate::{
 
 type PollItem = Poll<Option<Result<Message, Error>>>;
 
-/// The clock is checked after this many messages in a row, even if the stream never waits.
+/// Without a timer, the clock is checked after this many messages in a row.
 const LOOK: u32 = 64;
 
 /// Bounds the size of messages, the idle time and the lifetime of a transport. See the [module](super) for the complete
@@ -170,7 +170,8 @@ struct Clock {
     timer: Timer,
     start: Option<Instant>,
     /// The number of messages since the clock was checked. A check is due at first, so that the time begins with the
-    /// first poll. After the end it stays due, so that a message costs one branch for both.
+    /// first poll. It stays due while the timer is set, and after the end, so that without times a message costs one
+    /// branch for all of this.
     run: u32,
 }
 
@@ -193,14 +194,20 @@ impl Clock {
     /// Notes an incoming message. Returns whether it may pass: it is a control message, or no larger than `most`.
     #[inline]
     fn passes(&mut self, message: &Message, most: usize) -> bool {
-        self.run += 1;
+        self.run = self.run.wrapping_add(1);
         self.deadlines.passed(message.is_data());
         message.len() <= most || message.is_control()
     }
 
     /// Ready when the transport's time is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
-        self.run = 0;
+        let over = self.poll_over(cx);
+        // A reader that takes its time with each message is not to postpone the end, so the timer is asked each time.
+        self.run = if self.timer.is_set() { LOOK } else { 0 };
+        over
+    }
+
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
         loop {
             if self.timer.is_set() {
                 ready!(self.timer.poll(cx));
@@ -232,6 +239,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
         let frame = CloseFrame::new(code, reason);
         this.sink.close(frame.clone(), error.with_close_frame(Some(frame)));
         // The next poll checks first, and finds the end.
+        this.clock.timer.clear();
         this.clock.run = LOOK;
         this.sink.poll_end(this.inner, cx)
     }
@@ -295,6 +303,7 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.clock.run >= LOOK
+            && !self.clock.timer.is_waiting()
             && let Some(end) = self.as_mut().look(cx)
         {
             return end;

@@ -6,25 +6,49 @@ use std::{
 
 use futures_sink::Sink;
 
+use crate::{Error, transport::wakers::Half};
+
 /// The messages that wait to be sent, and the room for one message below.
 ///
 /// The layer's own messages can take the room that the user was promised. The promise is kept all the same: the
 /// user's message then waits in the queue, behind what took its place. So at most one message of the user is here, and
 /// the order of the messages is that in which they were accepted.
 pub(super) struct Outgoing<M> {
-    queue: VecDeque<M>,
+    queue: VecDeque<Queued<M>>,
     room: Room,
     /// The transport below holds own messages that were not flushed.
     is_dirty: bool,
+    /// The rejection of an own message that the writer sent. It is for the stream: the user did not send the message.
+    rejected: Option<Error>,
+}
+
+struct Queued<M> {
+    message: M,
+    /// Whether the user sent this message or what it is made of, and may learn from either half that it was rejected.
+    is_users: bool,
 }
 
 impl<M> Outgoing<M> {
     pub(super) const fn new() -> Self {
-        Self { queue: VecDeque::new(), room: Room::Unknown, is_dirty: false }
+        Self { queue: VecDeque::new(), room: Room::Unknown, is_dirty: false, rejected: None }
     }
 
     pub(super) fn push(&mut self, message: M) {
-        self.queue.push_back(message);
+        self.queue.push_back(Queued { message, is_users: false });
+    }
+
+    pub(super) fn push_users(&mut self, message: M) {
+        self.queue.push_back(Queued { message, is_users: true });
+    }
+
+    /// Returns whether a rejection waits for the reader.
+    #[inline]
+    pub(super) fn has_rejection(&self) -> bool {
+        self.rejected.is_some()
+    }
+
+    pub(super) fn take_rejection(&mut self) -> Option<Error> {
+        self.rejected.take()
     }
 
     pub(super) fn request_flush(&mut self) {
@@ -39,6 +63,7 @@ impl<M> Outgoing<M> {
     pub(super) fn clear(&mut self) {
         self.queue.clear();
         self.is_dirty = false;
+        self.rejected = None;
     }
 
     #[inline]
@@ -83,40 +108,59 @@ impl<M> Outgoing<M> {
 
     /// Gives the queue to the transport below. Either half may do that, and the other one may have to continue it, so
     /// the transport gets a waker of `both`.
-    pub(super) fn poll_queue<T: Sink<M>>(
+    ///
+    /// The rejection of an own message is no failure of the transport. The reader gets it, and the writer, whose send
+    /// has nothing to do with it, keeps it for the reader and goes on.
+    pub(super) fn poll_queue<T: Sink<M, Error: Into<Error>>>(
         &mut self,
         mut inner: Pin<&mut T>,
         both: &Waker,
-    ) -> Poll<Result<(), T::Error>> {
+        half: Half,
+    ) -> Poll<Result<(), Error>> {
         while !self.queue.is_empty() {
-            ready!(inner.as_mut().poll_ready(&mut Context::from_waker(both)))?;
-            let Some(message) = self.queue.pop_front() else { break };
+            ready!(inner.as_mut().poll_ready(&mut Context::from_waker(both))).map_err(Into::into)?;
+            let Some(Queued { message, is_users }) = self.queue.pop_front() else { break };
             // Before the message is sent, because an error of that must not leave the room promised.
             self.room.spend();
             self.is_dirty = true;
-            inner.as_mut().start_send(message)?;
+            if let Err(error) = inner.as_mut().start_send(message) {
+                let mut error = error.into();
+                if !error.is_rejection() && error.is_too_large() {
+                    // Whatever else the size of a message ends, sending it is what failed.
+                    error = error.into_rejection();
+                }
+                if is_users || !error.is_rejection() || half == Half::Reader {
+                    return Poll::Ready(Err(error));
+                }
+                self.rejected.get_or_insert(error);
+            }
         }
         Poll::Ready(Ok(()))
     }
 
     /// Gives the queue to the transport below, then polls it to be flushed or closed.
-    pub(super) fn poll_all<T: Sink<M>>(
+    pub(super) fn poll_all<T: Sink<M, Error: Into<Error>>>(
         &mut self,
         mut inner: Pin<&mut T>,
         both: &Waker,
+        half: Half,
         poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<Result<(), T::Error>>,
-    ) -> Poll<Result<(), T::Error>> {
-        ready!(self.poll_queue(inner.as_mut(), both))?;
-        ready!(poll(inner, &mut Context::from_waker(both)))?;
+    ) -> Poll<Result<(), Error>> {
+        ready!(self.poll_queue(inner.as_mut(), both, half))?;
+        ready!(poll(inner, &mut Context::from_waker(both))).map_err(Into::into)?;
         self.is_dirty = false;
         Poll::Ready(Ok(()))
     }
 
     /// Asks the transport below for room, once the queue is sent. A promise is kept whatever an own message has done
     /// since.
-    pub(super) fn poll_room<T: Sink<M>>(&mut self, mut inner: Pin<&mut T>, both: &Waker) -> Poll<Result<(), T::Error>> {
-        let room = match self.poll_queue(inner.as_mut(), both) {
-            Poll::Ready(Ok(())) => inner.poll_ready(&mut Context::from_waker(both)),
+    pub(super) fn poll_room<T: Sink<M, Error: Into<Error>>>(
+        &mut self,
+        mut inner: Pin<&mut T>,
+        both: &Waker,
+    ) -> Poll<Result<(), Error>> {
+        let room = match self.poll_queue(inner.as_mut(), both, Half::Writer) {
+            Poll::Ready(Ok(())) => inner.poll_ready(&mut Context::from_waker(both)).map_err(Into::into),
             other => other,
         };
         match room {

@@ -11,7 +11,10 @@ use super::{
     end::{End, Stage},
     outgoing::{Outgoing, Room},
 };
-use crate::{CloseFrame, Error, Message, log, transport::wakers::WakerPair};
+use crate::{
+    CloseFrame, Error, Message, log,
+    transport::wakers::{Half, WakerPair},
+};
 
 /// The sink half of a layer that sends messages of its own, or that ends its transport. See the [module](super).
 ///
@@ -56,9 +59,21 @@ impl<M> LayerSink<M> {
     /// Queues a message of the layer's own, behind all that was accepted before.
     ///
     /// [`poll_send`](Self::poll_send) and the methods of the sink send it. It is dropped if the transport has ended.
+    ///
+    /// If the transport below [rejects](Error::is_rejection) the message, it is dropped, and `poll_send` returns the
+    /// error. The methods of the sink do not: the user did not send the message.
     pub fn push(&mut self, message: M) {
         if self.is_open() {
             self.out.push(message);
+            self.is_forwarding = false;
+        }
+    }
+
+    /// Like [`push`](Self::push), for a message that is made of messages of the user. Whichever method sends it returns
+    /// its rejection.
+    pub fn push_for_user(&mut self, message: M) {
+        if self.is_open() {
+            self.out.push_users(message);
             self.is_forwarding = false;
         }
     }
@@ -83,11 +98,12 @@ impl<M> LayerSink<M> {
         self.out.len() == 0
     }
 
-    /// Returns true if nothing of the layer's own waits to be sent or flushed.
+    /// Returns true if nothing of the layer's own waits to be sent or flushed, and no rejection waits to be returned by
+    /// [`poll_send`](Self::poll_send).
     #[inline]
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.out.is_idle()
+        self.out.is_idle() && !self.out.has_rejection()
     }
 
     /// Returns true if each method of the sink only calls the inner transport: the transport is open and nothing of the
@@ -235,22 +251,45 @@ impl<M> LayerSink<M> {
     ///
     /// # Errors
     ///
-    /// Returns the error of the transport below. Most layers ignore it: the stream below tells better what has
-    /// happened.
-    pub fn poll_send<T: Sink<M>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<Result<(), T::Error>> {
+    /// - A [rejection](Error::is_rejection) of one message: of an own message, whichever half sent it, or of a message
+    ///   of the user that was accepted before. The layer's stream returns it as an item, and goes on; the next call
+    ///   sends what still waits. An own message that was too large is a rejection, too.
+    /// - Any other error of the transport below: nothing more can be sent. Most layers ignore it, because the stream
+    ///   below tells better what has happened.
+    pub fn poll_send<T>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<Result<(), Error>>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        if let Some(rejected) = self.out.take_rejection() {
+            return Poll::Ready(Err(rejected));
+        }
         if self.is_idle() {
             return Poll::Ready(Ok(()));
         }
         // Before the poll: the writer may be the half that finishes this, and wakes the registered task.
         self.halves.reader.register(cx.waker());
-        self.poll_all(inner, Sink::poll_flush)
+        self.poll_all(inner, Half::Reader, Sink::poll_flush)
+    }
+
+    /// As [`poll_send`](Self::poll_send), for layers that ignore all errors but rejections: returns a rejection.
+    pub(crate) fn poll_send_rejected<T>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Option<Error>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
+        match self.poll_send(inner, cx) {
+            Poll::Ready(Err(error)) if error.is_rejection() => Some(error),
+            Poll::Ready(_) | Poll::Pending => None,
+        }
     }
 
     /// The stream's items once the transport [has ended](Self::has_ended): the error, then `Pending` until the
     /// transport below is closed, then `None`.
     ///
     /// The close begins with the first call, as many users do not poll again after an error.
-    pub fn poll_end<T: Sink<M>, I>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<Option<Result<I, Error>>> {
+    pub fn poll_end<T, I>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<Option<Result<I, Error>>>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
         let closed = self.poll_closed(inner, cx);
         match self.take_error() {
             Some(error) => Poll::Ready(Some(Err(error))),
@@ -260,11 +299,14 @@ impl<M> LayerSink<M> {
 
     /// Sends what was accepted and the close message, and closes the transport below. Ready when there is nothing left
     /// to do; the error of [`poll_end`](Self::poll_end) stays there.
-    pub fn poll_closed<T: Sink<M>>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<()> {
+    pub fn poll_closed<T>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Poll<()>
+    where
+        T: Sink<M, Error: Into<Error>>,
+    {
         if self.is_closing() {
             self.halves.reader.register(cx.waker());
             // A peer that is out of reach needs no close message, and the error has been returned already.
-            let _ = ready!(self.poll_shutdown(inner));
+            let _ = ready!(self.poll_shutdown(inner, Half::Reader));
             self.give_up();
         }
         Poll::Ready(())
@@ -330,7 +372,8 @@ impl<M> LayerSink<M> {
         self.halves.writer.register(cx.waker());
         let room = self.out.poll_room(inner, &self.both);
         self.settle();
-        room.map_err(Into::into)
+        self.tell_reader();
+        room
     }
 
     /// Returns true if a message of the user goes straight to the transport below: then call its `start_send` in place
@@ -368,7 +411,7 @@ impl<M> LayerSink<M> {
         self.settle();
         if waits {
             // The promise was given before the own message took the room, so it cannot be refused any more.
-            self.push(message);
+            self.push_for_user(message);
             return Ok(());
         }
         inner.start_send(message).map_err(Into::into)
@@ -414,11 +457,13 @@ impl<M> LayerSink<M> {
         if self.is_closing() {
             // Messages that were accepted are sent ahead of the close message. An error here adds nothing to the closed
             // error, which follows in any case.
-            let _ = ready!(self.poll_all(inner.as_mut(), Sink::poll_flush));
+            let _ = ready!(self.poll_all(inner.as_mut(), Half::Writer, Sink::poll_flush));
         }
         self.check_open()?;
-        let flushed = if self.is_idle() { inner.poll_flush(cx) } else { self.poll_all(inner, Sink::poll_flush) };
-        flushed.map_err(Into::into)
+        if self.out.is_idle() {
+            return inner.poll_flush(cx).map_err(Into::into);
+        }
+        self.poll_all(inner, Half::Writer, Sink::poll_flush)
     }
 
     /// The layer's `poll_close`.
@@ -437,15 +482,15 @@ impl<M> LayerSink<M> {
         }
         self.halves.writer.register(cx.waker());
         let closed = match self.is_closing() {
-            true => self.poll_shutdown(inner),
-            false if self.is_idle() => inner.poll_close(cx),
-            false => self.poll_all(inner, Sink::poll_close),
+            true => self.poll_shutdown(inner, Half::Writer),
+            false if self.out.is_idle() => inner.poll_close(cx).map_err(Into::into),
+            false => self.poll_all(inner, Half::Writer, Sink::poll_close),
         };
         if closed.is_ready() {
             // Even after an error. The stream waits for this close, and would otherwise wait forever.
             self.give_up();
         }
-        closed.map_err(Into::into)
+        closed
     }
 }
 
@@ -533,7 +578,7 @@ impl<M> LayerSink<M> {
         if is_sent {
             return inner.start_send(message).map_err(Into::into);
         }
-        self.push(message);
+        self.push_for_user(message);
         Ok(())
     }
 
@@ -556,22 +601,35 @@ impl<M> LayerSink<M> {
     }
 
     /// Gives all that waits to the transport below, then polls it to be flushed or closed.
-    fn poll_all<T: Sink<M>>(
+    fn poll_all<T: Sink<M, Error: Into<Error>>>(
         &mut self,
         inner: Pin<&mut T>,
+        half: Half,
         poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<Result<(), T::Error>>,
-    ) -> Poll<Result<(), T::Error>> {
-        let done = self.out.poll_all(inner, &self.both, poll);
+    ) -> Poll<Result<(), Error>> {
+        let done = self.out.poll_all(inner, &self.both, half, poll);
         self.settle();
+        self.tell_reader();
         done
     }
 
-    /// Flushes the close message, then closes the transport below: not every transport flushes when it is closed.
-    fn poll_shutdown<T: Sink<M>>(&mut self, mut inner: Pin<&mut T>) -> Poll<Result<(), T::Error>> {
-        if !self.is_idle() {
-            ready!(self.poll_all(inner.as_mut(), Sink::poll_flush))?;
+    /// Wakes the reader for a rejection that the writer has found.
+    fn tell_reader(&self) {
+        if self.out.has_rejection() {
+            self.halves.reader.wake();
         }
-        inner.poll_close(&mut Context::from_waker(&self.both))
+    }
+
+    /// Flushes the close message, then closes the transport below: not every transport flushes when it is closed.
+    fn poll_shutdown<T: Sink<M, Error: Into<Error>>>(
+        &mut self,
+        mut inner: Pin<&mut T>,
+        half: Half,
+    ) -> Poll<Result<(), Error>> {
+        if !self.out.is_idle() {
+            ready!(self.poll_all(inner.as_mut(), half, Sink::poll_flush))?;
+        }
+        inner.poll_close(&mut Context::from_waker(&self.both)).map_err(Into::into)
     }
 }
 

@@ -17,6 +17,8 @@ use tower_transport::{
     layer::heartbeat::{CustomHeartbeat, CustomHeartbeatLayer, HeartbeatLayer, Monitor, NoReplies},
 };
 
+use super::rejecting::rejecting;
+
 const INTERVAL: Duration = Duration::from_secs(20);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -276,4 +278,76 @@ async fn one_ping_and_one_answer_wait_for_room_and_no_more() {
         rest.push(message.unwrap().unwrap());
     }
     assert!(rest.len() <= 4, "{rest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_steady_ping_comes_each_interval_though_the_reader_takes_a_second_for_each_message() {
+    for capacity in [1, 16, 1000] {
+        let (here, mut there) = channel::<Message, Message>(capacity);
+        let mut here = layer(seconds(15), seconds(10)).layer(here);
+        let (mut pings, start) = (Vec::new(), Instant::now());
+        for number in 0..600 {
+            // A message always waits.
+            while there.send(nth(number)).now_or_never().is_some() {}
+            here.next().await.unwrap().unwrap();
+            sleep(seconds(1)).await;
+            while let Some(Some(Ok(_))) = there.next().now_or_never() {
+                pings.push(start.elapsed().as_secs());
+            }
+        }
+        assert!(pings.len() >= 600 / 18, "capacity {capacity}: {pings:?}");
+        assert!(pings.windows(2).all(|pair| (15..=18).contains(&(pair[1] - pair[0]))), "{pings:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_or_an_answer_that_is_rejected_is_told_once_and_the_next_is_sent() {
+    for error in [
+        || Error::rate_limited("one a minute"),
+        || Error::too_large("over").into_rejection(),
+        || Error::codec("no form"),
+    ] {
+        let (here, mut there) = channel::<Message, Message>(64);
+        let mut sent = 0;
+        let here = rejecting(here, move |_| {
+            sent += 1;
+            [1, 3].contains(&sent).then(error)
+        });
+        let mut here = layer(INTERVAL, TIMEOUT).reply(reply as Reply).layer(here);
+        // The first ping is rejected, and so is the second answer.
+        let item = timeout(INTERVAL + seconds(1), here.next()).await.expect("the ping is due");
+        assert!(item.unwrap().unwrap_err().is_rejection());
+        there.send(ping(7)).await.unwrap();
+        assert!(here.next().now_or_never().is_none());
+        assert_eq!(there.next().await.unwrap().unwrap(), pong());
+        there.send(ping(8)).await.unwrap();
+        assert!(here.next().now_or_never().unwrap().unwrap().unwrap_err().is_rejection());
+        there.send(ping(9)).await.unwrap();
+        assert!(here.next().now_or_never().is_none());
+        assert_eq!(there.next().await.unwrap().unwrap(), pong());
+        assert!(timeout(INTERVAL + seconds(1), here.next()).await.is_err());
+        assert_eq!(there.next().await.unwrap().unwrap(), ping(2));
+        here.send(nth(0)).await.unwrap();
+        assert_eq!(there.next().await.unwrap().unwrap(), nth(0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_of_the_user_that_is_rejected_behind_a_ping_is_told_to_the_user() {
+    let (here, mut there) = channel::<Message, Message>(1);
+    let here = rejecting(here, |message: &Message| (*message == nth(0)).then(|| Error::codec("no form")));
+    let mut here = layer(INTERVAL, TIMEOUT).layer(here);
+    here.feed(nth(1)).await.unwrap();
+    assert_eq!(there.next().await.unwrap().unwrap(), nth(1));
+    // The ping takes the room that the user was promised.
+    assert!(here.next().now_or_never().is_none());
+    assert!(here.poll_ready_unpin(&mut Context::from_waker(Waker::noop())).is_ready());
+    for _ in 0..2 {
+        advance(INTERVAL / 2 + seconds(1)).await;
+        assert!(here.next().now_or_never().is_none());
+    }
+    here.start_send_unpin(nth(0)).unwrap();
+    assert_eq!(there.next().await.unwrap().unwrap(), ping(1));
+    let error = here.next().now_or_never().unwrap().unwrap().unwrap_err();
+    assert!(error.is_codec(), "{error:?}");
 }

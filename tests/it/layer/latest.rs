@@ -13,10 +13,12 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use proptest::prelude::*;
 use tower::Layer;
 use tower_transport::{
-    Channel, QueueConfig, TransportExt, channel, contract_tests,
+    Channel, Error, QueueConfig, TransportExt, channel, contract_tests,
     layer::latest::{Latest, LatestLayer, Subscribed},
     test_util::WakeCount,
 };
+
+use super::rejecting::rejecting;
 
 /// A key and a value.
 type Price = (u8, u32);
@@ -340,4 +342,64 @@ fn keys_and_messages_that_look_at_the_store_do_not_deadlock() {
         done.send(()).unwrap();
     });
     is_done.recv_timeout(std::time::Duration::from_secs(20)).expect("a deadlock, or a panic");
+}
+
+#[test]
+fn a_value_that_is_rejected_is_told_once_and_the_next_values_are_sent() {
+    for error in [
+        || Error::too_large("over").into_rejection(),
+        // A transport that does not mark it ends nothing by it either.
+        || Error::too_large("over"),
+        || Error::codec("no form"),
+        || Error::rate_limited("one a minute"),
+    ] {
+        let latest = prices();
+        let (near, mut far) = channel(8);
+        let near = rejecting(near, move |price: &Price| (price.1 == 0).then(error));
+        let mut near = LatestLayer::shared(latest.clone()).layer(near);
+        latest.publish((1, 10));
+        latest.publish((2, 0));
+        latest.publish((3, 0));
+        latest.publish((4, 40));
+        for _ in 0..2 {
+            let rejected = near.next().now_or_never().unwrap().unwrap().unwrap_err();
+            assert!(rejected.is_rejection(), "{rejected:?}");
+        }
+        assert!(near.next().now_or_never().is_none());
+        assert_eq!(received(&mut far), [(1, 10), (4, 40)]);
+        latest.publish((2, 20));
+        assert!(near.next().now_or_never().is_none());
+        assert_eq!(received(&mut far), [(2, 20)]);
+        near.send((9, 9)).now_or_never().unwrap().unwrap();
+        assert_eq!(received(&mut far), [(9, 9)]);
+    }
+}
+
+#[test]
+fn a_value_of_the_snapshot_that_is_rejected_is_no_error_of_the_users_send() {
+    let latest = prices();
+    for price in [(1, 10), (2, 0), (3, 30)] {
+        latest.publish(price);
+    }
+    let (near, mut far) = channel(8);
+    let near = rejecting(near, |price: &Price| (price.1 == 0).then(|| Error::codec("no form")));
+    let mut near = LatestLayer::shared(latest.clone()).layer(near);
+    near.send((9, 9)).now_or_never().unwrap().unwrap();
+    assert_eq!(received(&mut far), [(1, 10), (3, 30), (9, 9)]);
+    assert!(near.send((9, 0)).now_or_never().unwrap().unwrap_err().is_codec(), "the user's own");
+    assert!(near.next().now_or_never().unwrap().unwrap().unwrap_err().is_codec());
+    assert!(near.next().now_or_never().is_none());
+}
+
+#[test]
+fn a_subscriber_whose_sink_fails_for_good_gets_no_more_values() {
+    let latest = prices();
+    let (near, mut far) = channel(8);
+    let near = rejecting(near, |price: &Price| (price.1 == 0).then(|| Error::io("the cable")));
+    let mut near = LatestLayer::shared(latest.clone()).layer(near);
+    for price in [(1, 0), (2, 20)] {
+        latest.publish(price);
+        assert!(near.next().now_or_never().is_none());
+    }
+    assert_eq!(received(&mut far), []);
 }

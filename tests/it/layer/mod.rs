@@ -16,6 +16,7 @@ mod progress;
 mod queue;
 mod rate_limit;
 mod reconnect;
+mod rejecting;
 mod resume;
 mod service;
 mod trace;

@@ -10,6 +10,8 @@ use tower_transport::{
     Channel, CloseCode, CloseFrame, Error, Message, channel, layer::own::LayerSink, test_util::WakeCount,
 };
 
+use super::rejecting::rejecting;
+
 fn next(channel: &mut Channel<u32>) -> Option<u32> {
     channel.next().now_or_never().map(|item| item.unwrap().unwrap())
 }
@@ -219,4 +221,42 @@ fn a_promise_to_the_user_outlives_the_room_that_an_own_message_has_used() {
     assert!(sink.poll_room(Pin::new(&mut here), &mut cx).is_ready() && sink.has_room());
     sink.forget_room();
     assert!(!sink.has_room());
+}
+
+#[test]
+fn the_rejection_of_an_own_message_is_for_the_reader_alone() {
+    let (here, mut there) = channel::<u32, u32>(8);
+    let mut here = rejecting(here, |number: &u32| number.is_multiple_of(2).then(|| Error::codec("even")));
+    let mut sink = LayerSink::new();
+    let (wakes, waker) = WakeCount::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    // By the writer, for the reader.
+    sink.push(1);
+    assert!(sink.poll_send(Pin::new(&mut here), &Context::from_waker(&waker)).is_ready());
+    for number in [2, 3, 4] {
+        sink.push(number);
+    }
+    assert!(matches!(sink.poll_ready(Pin::new(&mut here), &mut cx), Poll::Ready(Ok(()))));
+    sink.start_send(Pin::new(&mut here), 5).unwrap();
+    assert!(matches!(sink.poll_flush(Pin::new(&mut here), &mut cx), Poll::Ready(Ok(()))));
+    assert_eq!([next(&mut there), next(&mut there), next(&mut there)], [Some(1), Some(3), Some(5)]);
+    assert!(wakes.get() > 0 && !sink.is_idle());
+    let Poll::Ready(Err(error)) = sink.poll_send(Pin::new(&mut here), &cx) else { panic!("an error is due") };
+    assert!(error.is_codec());
+    assert!(matches!(sink.poll_send(Pin::new(&mut here), &cx), Poll::Ready(Ok(()))));
+    assert!(sink.is_idle());
+    // By the reader, one after the other.
+    for number in [6, 7, 8] {
+        sink.push(number);
+    }
+    for _ in 0..2 {
+        assert!(matches!(sink.poll_send(Pin::new(&mut here), &cx), Poll::Ready(Err(_))));
+    }
+    assert!(matches!(sink.poll_send(Pin::new(&mut here), &cx), Poll::Ready(Ok(()))));
+    assert_eq!(next(&mut there), Some(7));
+    // What is made of messages of the user.
+    sink.push_for_user(10);
+    assert!(matches!(sink.poll_flush(Pin::new(&mut here), &mut cx), Poll::Ready(Err(_))));
+    sink.push_for_user(12);
+    assert!(matches!(sink.poll_send(Pin::new(&mut here), &cx), Poll::Ready(Err(_))));
 }

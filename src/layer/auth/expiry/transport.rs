@@ -304,8 +304,10 @@ where
             }
             let mut this = self.as_mut().project();
             if this.verifier.is_some() {
-                // If the transport cannot be written, its stream ends too, so the error is ignored here.
-                let _ = this.sink.poll_send(this.inner.as_mut(), cx);
+                // If the transport cannot be written, its stream ends too, so other errors are ignored here.
+                if let Some(rejected) = this.sink.poll_send_rejected(this.inner.as_mut(), cx) {
+                    return Poll::Ready(Some(Err(rejected)));
+                }
             }
             let item = match this.inner.poll_next(cx) {
                 Poll::Ready(item) => item,

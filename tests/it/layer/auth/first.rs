@@ -10,6 +10,8 @@ use tower_transport::{
 
 use super::*;
 
+use crate::layer::rejecting::rejecting;
+
 fn pair() -> (FirstMessage<Channel, FixedToken>, Channel) {
     let (here, there) = channel(4);
     (FirstMessageLayer::new(Tokens::fixed("t0k")).layer(here), there)
@@ -159,4 +161,27 @@ async fn a_peer_that_leaves_or_does_not_read_does_not_hold_the_guard() {
     let start = tokio::time::Instant::now();
     assert!(guard().accept(here).await.unwrap_err().is_timeout());
     assert_eq!(start.elapsed().as_secs(), 6, "one second is for the close message");
+}
+
+#[test]
+fn a_token_that_is_rejected_ends_both_halves_and_nothing_else_is_sent() {
+    for reads_first in [true, false] {
+        let (here, mut there) = channel(4);
+        let here = rejecting(here, |message: &Message| {
+            message.as_text()?.contains("t0k").then(|| Error::rate_limited("one a minute"))
+        });
+        let mut client = FirstMessageLayer::new(Tokens::fixed("t0k")).layer(here);
+        if reads_first {
+            assert!(client.next().now_or_never().unwrap().unwrap().unwrap_err().is_rate_limited());
+        }
+        for _ in 0..2 {
+            let error = client.send(Message::text("a")).now_or_never().unwrap().unwrap_err();
+            assert!(error.is_rate_limited() && !error.is_rejection(), "{error:?}");
+        }
+        if !reads_first {
+            assert!(client.next().now_or_never().unwrap().unwrap().unwrap_err().is_rate_limited());
+        }
+        assert!(client.next().now_or_never().unwrap().is_none());
+        assert!(there.next().now_or_never().is_none());
+    }
 }

@@ -17,6 +17,8 @@ use tower_transport::{
 
 use super::*;
 
+use crate::layer::rejecting::rejecting;
+
 /// Returns a client with a new token for each renewal, and the server's end with room for `capacity` messages.
 fn pair(count: &Count, capacity: usize) -> (Renew<Channel, impl TokenSource + use<>>, Channel) {
     let (here, there) = channel(capacity);
@@ -162,4 +164,21 @@ async fn connections_that_share_tokens_share_the_pace_of_their_renewals() {
     let all = futures_util::future::join_all(clients);
     assert!(tokio::time::timeout(Duration::from_secs(60), all).await.is_err());
     assert!(count.get() <= 70, "{} tokens in a minute", count.get());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_rejected_is_told_and_the_next_request_is_answered() {
+    let count = Count::default();
+    let (here, mut server) = channel(4);
+    let first = mark(b"token-1", 2);
+    let here =
+        rejecting(here, move |message: &Message| (*message == first).then(|| Error::rate_limited("one a minute")));
+    let mut client = RenewLayer::new(Tokens::new(numbered(&count, None))).layer(here);
+    ask(&mut server).await;
+    let rejected = client.next().await.unwrap().unwrap_err();
+    assert!(rejected.is_rejection() && client.last_error().unwrap().is_rate_limited(), "{rejected:?}");
+    ask(&mut server).await;
+    read(&mut client).await;
+    assert_eq!(server.next().await.unwrap().unwrap(), mark(b"token-2", 2));
+    assert!(client.last_error().is_none());
 }

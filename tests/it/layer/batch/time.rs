@@ -262,3 +262,19 @@ fn nothing_is_allocated_for_the_timer_before_something_waits() {
     put(&mut far, text("a"));
     assert_eq!(next(&mut near), Some(text("a")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_leaves_with_the_next_message_of_a_peer_that_always_has_one() {
+    let (mut near, mut far) = half(policy(), 4);
+    put(&mut far, text("1"));
+    put(&mut far, text("2"));
+    put(&mut far, text("3"));
+    assert_eq!(next(&mut near), Some(text("1")));
+    feed(&mut near, text("a"));
+    feed(&mut near, text("b"));
+    assert_eq!(next(&mut near), Some(text("2")));
+    assert_eq!(next(&mut far), None);
+    advance(DELAY + Duration::from_millis(1)).await;
+    assert_eq!(next(&mut near), Some(text("3")));
+    assert_eq!(next(&mut far), Some(batch(&[text("a"), text("b")])));
+}

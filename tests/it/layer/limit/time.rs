@@ -149,3 +149,23 @@ fn a_limited_transport_is_a_transport_that_is_send() {
     fn check<T: Send + Sync + tower_transport::Transport<Message, In = Message>>(_: &T) {}
     check(&pair(LimitLayer::new(), 1).0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_its_time_with_each_message_postpones_neither_limit() {
+    for (layer, most) in
+        [(LimitLayer::new().lifetime(seconds(80)), 81), (LimitLayer::new().idle_timeout(seconds(80)), 80 * 9 / 8 + 8)]
+    {
+        let (mut near, mut far) = pair(layer.clone(), 1000);
+        let start = Instant::now();
+        let error = loop {
+            // Pings are no data, and a lifetime does not mind.
+            while far.send(Message::Ping("".into())).now_or_never().is_some() {}
+            match near.next().await.unwrap() {
+                Ok(_) => sleep(seconds(1)).await,
+                Err(error) => break error,
+            }
+        };
+        assert!(error.is_timeout(), "{error:?}");
+        assert!((seconds(80)..=seconds(most)).contains(&start.elapsed()), "{layer:?}: {:?}", start.elapsed());
+    }
+}
