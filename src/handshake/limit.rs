@@ -20,14 +20,15 @@
 //!
 //! | request | takes a permit |
 //! |---|---|
-//! | a POST of `application/vnd.tower-transport.messages`, to a session of SSE + POST | no |
-//! | OPTIONS, which browsers send before such a POST (CORS preflight) | no |
+//! | a POST of `application/vnd.tower-transport.messages`, to a session of SSE + POST | if its response has a long body |
+//! | OPTIONS, which browsers send before such a POST (CORS preflight) | if its response has a long body |
 //! | any other request | yes |
 //!
-//! So a full server still serves its sessions. Requests without a permit pass the layer whatever the counts are. None
-//! of this crate's servers opens a connection for them: sessions begin with GET or CONNECT, and a POST of an unknown
-//! session is refused (404). A service of your own that answers a POST with a long-lived body must not do so for a
-//! request without a [`ConnectionPermit`] in its extensions, because clients choose their headers.
+//! So a full server still serves its sessions: requests of the first two kinds pass the layer whatever the counts are.
+//! None of this crate's servers opens a connection for them: sessions begin with GET or CONNECT, and a POST of an
+//! unknown session is refused (404). But clients choose their method and headers, and a service of your own may answer
+//! such a request with an event stream. The response therefore takes its permit then, or is replaced by the refusal,
+//! unless its body is at its end ([`is_end_stream`](http_body::Body::is_end_stream)) or is known to have at most 4 KiB.
 //!
 //! # Lifetime of a permit
 //!
@@ -117,10 +118,17 @@ use crate::{
 /// All services created by one layer or its clones share its counts.
 #[derive(Clone)]
 pub struct ConnectionLimitLayer<K = (), F = NoKey> {
-    counts: Arc<Counts<K>>,
+    limits: Limits,
+    key: F,
+    keys: PhantomData<fn(K)>,
+}
+
+/// The counts, and what they are compared with.
+#[derive(Clone, Debug)]
+struct Limits {
+    counts: Arc<Counts>,
     total: usize,
     per_key: usize,
-    key: F,
 }
 
 /// The key type of a [`ConnectionLimitLayer`] without keys.
@@ -130,7 +138,8 @@ impl ConnectionLimitLayer {
     /// Creates a layer that admits at most `total` connections.
     #[must_use]
     pub fn new(total: usize) -> Self {
-        Self { counts: Arc::new(Counts::new()), total, per_key: usize::MAX, key: |_| None }
+        let limits = Limits { counts: Arc::default(), total, per_key: usize::MAX };
+        Self { limits, key: |_| None, keys: PhantomData }
     }
 
     /// Also limits each key to `most` connections. `key` returns the key of a request, usually from its extensions.
@@ -141,7 +150,8 @@ impl ConnectionLimitLayer {
         K: Hash + Eq + Clone,
         F: Fn(&Parts) -> Option<K>,
     {
-        ConnectionLimitLayer { counts: Arc::new(Counts::new()), total: self.total, per_key: most, key }
+        let limits = Limits { counts: Arc::default(), total: self.limits.total, per_key: most };
+        ConnectionLimitLayer { limits, key, keys: PhantomData }
     }
 }
 
@@ -149,7 +159,7 @@ impl<K: Hash + Eq + Clone, F> ConnectionLimitLayer<K, F> {
     /// Returns the number of connections.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.counts.total()
+        self.limits.counts.total()
     }
 }
 
@@ -164,8 +174,8 @@ impl<S, K: Clone, F: Clone> Layer<S> for ConnectionLimitLayer<K, F> {
 impl<K, F> fmt::Debug for ConnectionLimitLayer<K, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionLimitLayer")
-            .field("total", &self.total)
-            .field("per_key", &self.per_key)
+            .field("total", &self.limits.total)
+            .field("per_key", &self.limits.per_key)
             .finish_non_exhaustive()
     }
 }
@@ -194,6 +204,7 @@ where
     S: Service<Request<B>, Response = Response<R>>,
     K: Hash + Eq + Clone + Send + Sync + 'static,
     F: Fn(&http::request::Parts) -> Option<K>,
+    R: Body,
 {
     type Response = Response<LimitedBody<R>>;
     type Error = S::Error;
@@ -205,31 +216,55 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
+        let limits = &self.limit.limits;
+        let key = (self.limit.key)(&parts).map(|key| limits.counts.seeds.of(&key));
         if opens_nothing(&parts) {
             let future = self.service.call(Request::from_parts(parts, body));
-            return ResponseFuture { step: Step::Pass { future, permit: None } };
+            return ResponseFuture { step: Step::Uncounted { future, limits: limits.clone(), key } };
         }
-        let ConnectionLimitLayer { counts, total, per_key, key } = &self.limit;
-        let key = key(&parts);
-        let step = match counts.enter(key.as_ref(), *total, *per_key) {
-            Ok(()) => {
-                let permit = ConnectionPermit::new(Entry::new(counts.clone(), key));
+        let step = match limits.enter(key) {
+            Ok(permit) => {
                 permit.clone().put(&mut parts.extensions);
                 Step::Pass { future: self.service.call(Request::from_parts(parts, body)), permit: Some(permit) }
             }
             Err(full) => {
                 let response = refuse(full);
-                let reason = match full {
-                    Full::Total => "the total limit of ConnectionLimitLayer::new is reached",
-                    Full::Key => "the limit per key of ConnectionLimitLayer::per_key is reached",
-                };
-                log::refused("http", response.status(), reason, &parts);
+                log::refused("http", response.status(), full.reason(), &parts);
                 Step::Refuse { response: Some(response) }
             }
         };
         ResponseFuture { step }
     }
 }
+
+impl Limits {
+    fn enter(&self, key: Option<Fingerprint>) -> Result<ConnectionPermit, Full> {
+        self.counts.enter(key, self.total, self.per_key)?;
+        Ok(ConnectionPermit::new(Entry { counts: self.counts.clone(), key }))
+    }
+
+    /// Counts the response to a request that was not counted, if it holds its connection.
+    fn count<R: Body>(&self, key: Option<Fingerprint>, response: Response<R>) -> Response<LimitedBody<R>> {
+        let is_short = response.body().size_hint().exact().is_some_and(|size| size <= SHORT);
+        let permit = if is_short || response.body().is_end_stream() {
+            None
+        } else {
+            match self.enter(key) {
+                Ok(permit) => Some(permit),
+                Err(full) => {
+                    let refusal = refuse(full);
+                    log::refused("http", refusal.status(), full.reason(), &Request::new(()));
+                    return refusal;
+                }
+            }
+        };
+        response.map(|body| LimitedBody { body: Some(body), permit })
+    }
+}
+
+/// The size in bytes of a body that holds no connection: an HTTP server takes all of it at once, as it does with a
+/// refusal that has a reason.
+const SHORT: u64 = 4 << 10;
 
 /// Returns whether a request cannot become a connection. Without the SSE servers, any request may.
 #[cfg(not(all(feature = "sse", not(target_arch = "wasm32"))))]
@@ -268,6 +303,7 @@ pin_project! {
     #[project = StepProj]
     enum Step<F, R> {
         Pass { #[pin] future: F, permit: Option<ConnectionPermit> },
+        Uncounted { #[pin] future: F, limits: Limits, key: Option<Fingerprint> },
         Refuse { response: Option<Response<LimitedBody<R>>> },
     }
 }
@@ -275,6 +311,7 @@ pin_project! {
 impl<F, R, E> Future for ResponseFuture<F, R>
 where
     F: Future<Output = Result<Response<R>, E>>,
+    R: Body,
 {
     type Output = Result<Response<LimitedBody<R>>, E>;
 
@@ -284,6 +321,10 @@ where
                 let response = ready!(future.poll(cx))?;
                 let permit = permit.take();
                 Poll::Ready(Ok(response.map(|body| LimitedBody { body: Some(body), permit })))
+            }
+            StepProj::Uncounted { future, limits, key } => {
+                let response = ready!(future.poll(cx))?;
+                Poll::Ready(Ok(limits.count(*key, response)))
             }
             StepProj::Refuse { response } => {
                 response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
@@ -336,13 +377,13 @@ impl<B: Body> Body for LimitedBody<B> {
 }
 
 /// The counts of connections. Their memory is bounded by the total: the map contains only keys that have a connection.
-struct Counts<K> {
+#[derive(Debug, Default)]
+struct Counts {
     connections: Mutex<Connections>,
     seeds: Seeds,
-    keys: PhantomData<fn(K)>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Connections {
     total: usize,
     by_key: HashMap<Fingerprint, usize>,
@@ -355,13 +396,17 @@ enum Full {
     Key,
 }
 
-impl<K: Hash + Eq + Clone> Counts<K> {
-    fn new() -> Self {
-        Self { connections: Mutex::default(), seeds: Seeds::default(), keys: PhantomData }
+impl Full {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Total => "the total limit of ConnectionLimitLayer::new is reached",
+            Self::Key => "the limit per key of ConnectionLimitLayer::per_key is reached",
+        }
     }
+}
 
-    fn enter(&self, key: Option<&K>, total: usize, per_key: usize) -> Result<(), Full> {
-        let key = key.map(|key| self.seeds.of(key));
+impl Counts {
+    fn enter(&self, key: Option<Fingerprint>, total: usize, per_key: usize) -> Result<(), Full> {
         let mut open = self.lock();
         // The total first: a full server does not look at keys, which a peer may choose.
         if open.total >= total {
@@ -399,19 +444,12 @@ impl<K: Hash + Eq + Clone> Counts<K> {
 }
 
 /// A counted connection, until it is dropped.
-struct Entry<K: Hash + Eq + Clone> {
-    counts: Arc<Counts<K>>,
+struct Entry {
+    counts: Arc<Counts>,
     key: Option<Fingerprint>,
 }
 
-impl<K: Hash + Eq + Clone> Entry<K> {
-    fn new(counts: Arc<Counts<K>>, key: Option<K>) -> Self {
-        let key = key.map(|key| counts.seeds.of(&key));
-        Self { counts, key }
-    }
-}
-
-impl<K: Hash + Eq + Clone> Drop for Entry<K> {
+impl Drop for Entry {
     fn drop(&mut self) {
         self.counts.leave(self.key);
     }

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use axum::{Router, routing::any};
 use futures_util::{SinkExt, StreamExt, future::BoxFuture};
 use http::{Method, Request, StatusCode};
-use tower::{Layer, ServiceBuilder, ServiceExt};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_transport::{
     Connect, Error, Message, Transport, TransportExt,
     handshake::limit::{ConnectionLimitLayer, ConnectionPermit},
@@ -342,4 +342,38 @@ async fn a_web_transport_session_holds_the_place_in_the_parts_of_its_request() {
     drop(clone);
     assert_eq!(std::sync::Arc::strong_count(&held), 1);
     drop(connecting);
+}
+
+#[tokio::test]
+async fn a_service_that_answers_any_method_with_an_event_stream_is_limited_for_each_method() {
+    let layer = ConnectionLimitLayer::new(LIMIT);
+    let service =
+        layer.layer(service_fn(|_: Request<()>| std::future::ready(Ok::<_, Error>(events().into_response()))));
+    for method in [Method::GET, Method::OPTIONS, Method::POST] {
+        let open = || {
+            let kind = "application/vnd.tower-transport.messages";
+            let request = Request::builder().method(method.clone()).header("content-type", kind).body(()).unwrap();
+            service.clone().oneshot(request)
+        };
+        let mut opened = Vec::new();
+        for _ in 0..TRIED {
+            let response = open().await.unwrap();
+            match response.status() {
+                StatusCode::OK => opened.push(response),
+                status => assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE),
+            }
+        }
+        assert_eq!((opened.len(), layer.connections()), (LIMIT, LIMIT), "{method}");
+        drop(opened);
+        assert_eq!((layer.connections(), open().await.unwrap().status()), (0, StatusCode::OK), "{method}");
+    }
+    // Its keys are counted as well.
+    let layer = ConnectionLimitLayer::new(TRIED).per_key(1, |_| Some(()));
+    let service =
+        layer.layer(service_fn(|_: Request<()>| std::future::ready(Ok::<_, Error>(events().into_response()))));
+    let ask = || service.clone().oneshot(Request::options("/").body(()).unwrap());
+    let kept = ask().await.unwrap();
+    assert_eq!(ask().await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    drop(kept);
+    assert_eq!(ask().await.unwrap().status(), StatusCode::OK);
 }

@@ -4,10 +4,13 @@ use std::{
     convert::Infallible,
     fmt,
     future::{Ready, ready},
+    pin::Pin,
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, request};
+use http_body::{Body, Frame, SizeHint};
 use tower::{
     ServiceExt,
     util::{BoxCloneSyncService, Oneshot},
@@ -33,6 +36,24 @@ pub struct Admission(Option<Box<request::Parts>>);
 impl<B: Into<Self>> From<crate::handshake::limit::LimitedBody<B>> for Admission {
     fn from(body: crate::handshake::limit::LimitedBody<B>) -> Self {
         body.into_inner().map(Into::into).unwrap_or_default()
+    }
+}
+
+/// An empty body, for layers that look at the body of a response.
+impl Body for Admission {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(0)
     }
 }
 
