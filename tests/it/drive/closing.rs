@@ -97,10 +97,15 @@ async fn close_ends_with_the_error_of_a_transport_that_was_lost_first() {
 }
 
 #[test]
-fn a_clone_of_a_closed_sender_is_closed() {
+fn a_clone_of_a_closed_sender_is_closed_and_does_not_keep_the_transport_open() {
     let (mut sender, _receiver, mut driver, _there) = driven(1, places(8));
+    let other = sender.clone();
     let _ = sender.poll_close_unpin(&mut Context::from_waker(&noop_waker()));
     let clone = sender.clone();
+    assert!(clone.is_closed() && clone.try_send(text(0)).is_err() && !other.is_closed());
+    assert!(turn(&mut driver).is_pending());
+    drop(other);
+    assert!(turn(&mut driver).is_pending());
     assert!(clone.is_closed());
     assert!(clone.send(text(0)).now_or_never().unwrap().unwrap_err().is_closed());
     assert!(sender.send(text(0)).now_or_never().unwrap().unwrap_err().is_closed());

@@ -403,6 +403,8 @@ async fn twenty_thousand_sessions_on_one_store_all_make_progress() {
             assert!(near.next().now_or_never().is_none() && session.next().now_or_never().is_none());
             assert_eq!(session.unacknowledged(), 0, "round {round}");
         }
+        // Idle sessions take nothing from those that are busy.
+        assert_eq!(store.held_bytes(), 0, "round {round}");
     }
 }
 

@@ -20,6 +20,7 @@ mod raw;
 mod retry;
 mod service;
 mod sessions;
+mod tls;
 
 use std::net::SocketAddr;
 
