@@ -162,6 +162,9 @@ where
                 }
                 Err(error) => {
                     let doubt = proof.filter(|proof| !proof.is_given()).and_then(|_| Doubt::about_hello(&error));
+                    // A server that proved an earlier hello of this URL is the likely author of this one too, and the
+                    // path stalls. Its client comes back with the name, because the server may still have the session.
+                    let doubt = doubt.filter(|doubt| *doubt != Doubt::Silent || !self.peers.is_trusted(request.uri()));
                     Err(Failure { doubt, ..failed(error, unusable) })
                 }
             },

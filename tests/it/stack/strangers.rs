@@ -341,6 +341,75 @@ async fn a_stranger_in_place_of_a_server_that_said_hello_fails_one_connection_an
     }
 }
 
+/// Moves messages between two channels until the other ends are gone.
+async fn relay(mut one: Channel, mut other: Channel) {
+    loop {
+        tokio::select! {
+            Some(Ok(message)) = one.next() => if other.send(message).await.is_err() { return },
+            Some(Ok(message)) = other.next() => if one.send(message).await.is_err() { return },
+            else => return,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_outlives_connections_that_stall_right_after_the_servers_hello() {
+    let acceptor: OptimizedAcceptor<Channel> = builder().acceptor();
+    let (sessions, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let offers = Offers::default();
+    let connector = service_fn({
+        let (lines, offers) = (lines.clone(), offers.clone());
+        move |request: Request<()>| {
+            let offer = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL);
+            let offer = offer.map(|offer| offer.to_str().unwrap().to_owned()).unwrap_or_default();
+            let mut response = Response::new(());
+            if offer.contains(OURS) {
+                response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(OURS));
+            }
+            offers.lock().unwrap().push(offer);
+            let count = offers.lock().unwrap().len();
+            let (near, mut middle) = channel::<Message, Message>(16);
+            let (other_middle, far) = channel::<Message, Message>(16);
+            let (acceptor, sessions) = (acceptor.clone(), sessions.clone());
+            tokio::spawn(async move {
+                if let Ok(Some(session)) = acceptor.accept_over(far, true).await {
+                    let _ = sessions.send(session);
+                }
+            });
+            let line = tokio::spawn(async move {
+                let mut other_middle = other_middle;
+                if matches!(count, 2..=5) {
+                    // The hello comes through, and nothing after it.
+                    let hello = other_middle.next().await.unwrap().unwrap();
+                    middle.send(hello).await.unwrap();
+                    drop(other_middle);
+                    sleep(Duration::from_secs(60)).await;
+                    return;
+                }
+                relay(middle, other_middle).await;
+            });
+            lines.lock().unwrap().push(line.abort_handle());
+            std::future::ready(Ok::<_, Error>(response.map(|()| near)))
+        }
+    });
+    let mut transport = builder().connect_with(connector, "ws://host/").await.unwrap();
+    let mut session = accepted.recv().await.unwrap();
+    for text in ["one", "two"] {
+        transport.send_message(text.into()).await.unwrap();
+    }
+    lines.lock().unwrap()[0].abort();
+    let (told, ()) = futures_util::join!(timeout(Duration::from_secs(50), transport.receive_message()), async {
+        for text in ["one", "two"] {
+            assert_eq!(within(session.receive_message()).await.unwrap().unwrap(), Message::text(text));
+        }
+    });
+    assert!(told.is_err(), "no loss is told: {told:?}");
+    assert!(transport.capabilities().resume());
+    assert_eq!(offered(&offers), [true; 6]);
+    assert!(accepted.try_recv().is_err(), "it is the same session");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_said_hello_stays_known_when_it_closes_for_another_cause() {
     fn restarts(mut far: Channel) -> BoxFuture<'static, ()> {
