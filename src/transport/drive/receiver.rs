@@ -40,7 +40,8 @@ impl<Out, In> Receiver<Out, In> {
     /// # Errors
     ///
     /// Returns the errors of the transport, and one for which [`is_config`](Error::is_config) is true if nobody has
-    /// polled the [driver](crate::Driven::into_parts) yet, after 10 seconds.
+    /// polled the [driver](crate::Driven::into_parts) yet, after 10 seconds (never in wasm32 and with
+    /// `panic = "abort"`).
     ///
     /// # Cancel safety
     ///

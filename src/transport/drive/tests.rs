@@ -1,6 +1,8 @@
 //! The memory that a driven connection holds.
 
 use std::{
+    cell::Cell,
+    panic,
     pin::Pin,
     task::{Context, Waker},
 };
@@ -54,4 +56,40 @@ fn a_connection_of_small_bursts_keeps_its_memory() {
         seen.push((sender.queues().capacity(), driver.capacity()));
     }
     assert!(seen.iter().all(|held| *held == seen[0]), "{seen:?}");
+}
+
+#[test]
+fn a_call_that_is_polled_before_its_driver_asks_for_no_timer() {
+    thread_local! {
+        static PANICS: Cell<Option<u32>> = const { Cell::new(None) };
+    }
+    let hook = panic::take_hook();
+    // The hook is that of all tests, which run on other threads.
+    panic::set_hook(Box::new(move |info| match PANICS.get() {
+        Some(panics) => PANICS.set(Some(panics + 1)),
+        None => hook(info),
+    }));
+    PANICS.set(Some(0));
+    let without_timers = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    without_timers.block_on(async {
+        let (here, mut there) = channel::<Message, Message>(8);
+        let (mut sender, mut receiver, driver) =
+            here.drive(QueueConfig::messages().max_messages(1.try_into().unwrap())).into_parts();
+        sender.send("queued".into()).await.unwrap();
+        tokio::spawn(driver);
+        let (sent, flushed, received) = {
+            let (writer, mut flusher) = (sender.clone(), sender.clone());
+            there.send_message("back".into()).await.unwrap();
+            futures_util::join!(
+                async move { writer.send("waits".into()).await },
+                async move { flusher.flush().await },
+                receiver.receive()
+            )
+        };
+        sent.unwrap();
+        flushed.unwrap();
+        assert_eq!(received.unwrap().unwrap(), Message::text("back"));
+    });
+    let panics = PANICS.take();
+    assert_eq!(panics, Some(0));
 }

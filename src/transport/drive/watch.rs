@@ -7,38 +7,56 @@ use std::{sync::atomic::Ordering::Relaxed, task::ready};
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 use super::queues::wake_all;
 use super::{outbox::End, queues::Queues};
-#[cfg(feature = "rt")]
+#[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
 use crate::rt::{self, Timer};
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 use crate::transport::close_deadline::{CloseDeadline, WaitsFor};
 use crate::{Error, transport::wakers::poll_prepared};
 
 /// How long a call waits for a driver that nobody has polled yet. It is much longer than a task takes to start.
-#[cfg(feature = "rt")]
+#[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
 const UNDRIVEN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The wait of one call for a driver that nobody has polled yet, and perhaps never will.
+///
+/// In wasm32 a call waits forever: a timer of the browser is not `Send`, and the calls are.
 #[derive(Debug)]
 pub(super) struct Undriven {
-    #[cfg(feature = "rt")]
+    /// The call has found no driver in an earlier poll.
+    #[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
+    is_noted: bool,
+    #[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
     timer: Timer,
 }
 
 impl Undriven {
     pub(super) const fn new() -> Self {
         Self {
-            #[cfg(feature = "rt")]
+            #[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
+            is_noted: false,
+            #[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
             timer: Timer::new(),
         }
     }
 
     /// Returns the error of a call that has found nothing, once it has waited for too long.
-    #[cfg(feature = "rt")]
+    ///
+    /// A correct program need not have timers. It often polls the call before the task of its driver, so the first poll
+    /// only asks for a second one. With `panic = "abort"`, a runtime without timers cannot be told from others, and a
+    /// timer would abort the process.
+    #[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
     pub(super) fn poll<Out, In>(&mut self, queues: &Queues<Out, In>, cx: &mut Context<'_>) -> Poll<Error> {
-        if queues.is_driven() || (!self.timer.is_set() && !rt::has_timers()) {
+        if queues.is_driven() || cfg!(panic = "abort") {
+            return Poll::Pending;
+        }
+        if !std::mem::replace(&mut self.is_noted, true) {
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         if !self.timer.is_set() {
+            if !rt::has_timers() {
+                return Poll::Pending;
+            }
             self.timer.set(UNDRIVEN);
         }
         std::task::ready!(self.timer.poll(cx));
@@ -48,11 +66,17 @@ impl Undriven {
         )))
     }
 
-    #[cfg(not(feature = "rt"))]
+    #[cfg(not(all(feature = "rt", not(target_arch = "wasm32"))))]
     pub(super) fn poll<Out, In>(&mut self, _: &Queues<Out, In>, _: &mut Context<'_>) -> Poll<Error> {
         Poll::Pending
     }
 }
+
+// The futures of the calls are `Send`, in wasm32 too.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Undriven>();
+};
 
 /// A task that waits for the end. Dropping it removes its registration.
 pub(super) struct EndWatch<'a, Out, In> {

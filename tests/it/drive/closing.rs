@@ -1,7 +1,7 @@
 //! `Sender::close`, and what an overflow closes.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -19,6 +19,7 @@ use tower_transport::{
         queue::QueueLayer,
         reconnect::{Backoff, Keep, ReconnectLayer, WhenLost},
     },
+    test_util::WakeCount,
     transport::signal,
 };
 
@@ -466,4 +467,16 @@ async fn a_driver_that_nobody_polls_is_an_error_after_a_while_and_one_that_runs_
     let (here, _there) = channel::<Message, Message>(8);
     let (_sender, mut receiver) = here.drive(places(1)).spawn();
     assert!(timeout(3600 * SECOND, receiver.receive()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_wakes_its_task_once_while_nobody_polls_the_driver() {
+    let (here, _there) = channel::<Message, Message>(1);
+    let (_sender, mut receiver, _driver) = here.drive(QueueConfig::messages()).into_parts();
+    let mut received = pin!(receiver.receive());
+    let (wakes, waker) = WakeCount::new();
+    for _ in 0..3 {
+        assert!(received.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(wakes.get(), 1);
+    }
 }
