@@ -77,6 +77,8 @@ pub(super) struct Stall {
     refused: u32,
     /// When the first of them ended.
     since: Option<Instant>,
+    /// The last connection was cut, and this was counted.
+    was_cut: bool,
 }
 
 impl Stall {
@@ -86,7 +88,7 @@ impl Stall {
     const MIN_ENDED: u32 = 16;
 
     pub(super) const fn new(patience: Patience) -> Self {
-        Self { patience, ended: 0, blamed: 0, refused: 0, since: None }
+        Self { patience, ended: 0, blamed: 0, refused: 0, since: None, was_cut: false }
     }
 
     /// Starts to count again, after progress.
@@ -94,15 +96,23 @@ impl Stall {
         *self = Self::new(self.patience);
     }
 
-    /// Takes back the connections that were only cut: they made no progress because the peer's user did not read.
+    /// Handles what the peer says about the last connection. If its user did not read, a cut of that connection is
+    /// taken back: it may be the reason why there was no progress. Earlier cuts still count.
     #[cfg_attr(not(feature = "resume"), allow(dead_code, reason = "only a session's peer tells that"))]
-    pub(super) const fn pardon(&mut self) {
-        (self.ended, self.since) = (self.blamed, None);
+    pub(super) fn peer_read(&mut self, is_read: bool) {
+        let was_cut = std::mem::take(&mut self.was_cut);
+        if was_cut && !is_read {
+            self.ended -= 1;
+            if self.ended == 0 {
+                self.since = None;
+            }
+        }
     }
 
     /// Counts a connection that ended without progress. `is_read`: this end's user was reading. Returns the reason if
     /// it is time to give up.
     pub(super) fn ended(&mut self, blame: Option<Blame>, is_read: bool, now: Instant) -> Option<GivenUp> {
+        self.was_cut = blame.is_none() && is_read;
         if blame.is_none() && !is_read {
             return None;
         }
@@ -210,9 +220,38 @@ mod tests {
         let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(86_400));
         assert!((0..10_000).all(|_| stall.ended(None, false, later).is_none()));
         assert!((0..15).all(|_| stall.ended(None, true, now).is_none()));
-        stall.pardon();
-        assert!((0..15).all(|_| stall.ended(None, true, later).is_none()));
-        assert!((0..2).all(|_| stall.ended(Some(Blame::Refused), false, later).is_none()));
-        assert_eq!(stall.ended(Some(Blame::Refused), false, later), Some(GivenUp::Refused(3)));
+        assert!((0..10_000).all(|_| stall.ended(None, false, later).is_none()));
+        assert!((0..2).all(|_| stall.ended(Some(Blame::Refused), false, now).is_none()));
+        assert_eq!(stall.ended(Some(Blame::Refused), false, now), Some(GivenUp::Refused(3)));
+    }
+
+    #[test]
+    fn a_peer_whose_user_did_not_read_takes_back_the_cut_of_its_last_connection_and_no_other() {
+        let patience = Patience::default();
+        let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(86_400));
+        let mut stall = Stall::new(patience);
+        for _ in 0..10_000 {
+            assert_eq!(stall.ended(None, true, now), None);
+            stall.peer_read(false);
+        }
+        // The time begins with the first cut that still counts.
+        assert!((0..16).all(|_| stall.ended(None, true, later).is_none()));
+        for _ in 0..3 {
+            stall.peer_read(false);
+        }
+        assert_eq!(stall.ended(None, true, later), None);
+        assert_eq!(stall.ended(None, true, later + patience.time), Some(GivenUp::Late(17, patience.time)));
+
+        // What the peer says is about its last connection, however that one ended.
+        let mut stall = Stall::new(Patience { connections: 5, ..patience });
+        assert!((0..2).all(|_| stall.ended(None, true, now).is_none()));
+        stall.peer_read(true);
+        stall.peer_read(false);
+        assert_eq!(stall.ended(Some(Blame::Failed), true, now), None);
+        stall.peer_read(false);
+        assert_eq!(stall.ended(None, false, now), None);
+        stall.peer_read(false);
+        assert_eq!(stall.ended(None, true, now), None);
+        assert_eq!(stall.ended(None, true, now), Some(GivenUp::Cut(5)));
     }
 }

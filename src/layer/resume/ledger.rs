@@ -254,9 +254,7 @@ impl Ledger {
     ///
     /// `is_read`: on the last connection the peer's user was reading.
     pub(super) fn resume(&mut self, peer: &Position, window: Window, is_read: bool) -> u64 {
-        if !is_read {
-            self.progress.stall.pardon();
-        }
+        self.progress.stall.peer_read(is_read);
         self.progress.begins(self.out.acked < peer.received, peer.received);
         // The position of this end, which the peer gets with the welcome or has from the hello, acknowledges
         // everything.
