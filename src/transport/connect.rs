@@ -60,7 +60,9 @@ pub struct SessionLoss(pub u64);
 /// connector's response, next to [`OutlivesConnection`]. A reconnecting layer that gives up counts them as lost.
 ///
 /// A session that was closed in order holds none. Messages of earlier sessions count until a [`SessionLoss`] reports
-/// them. If a later response has no session, the reconnecting layer counts the messages as lost.
+/// them. If a later response has no session, or is not [`Resumed`] and has a view that is not a clone of this one, the
+/// reconnecting layer counts the messages as lost. So a layer inserts clones of one view as long as it reports its own
+/// losses.
 #[derive(Clone)]
 pub struct Unacknowledged(Arc<dyn SessionMessages>);
 
@@ -100,6 +102,12 @@ impl Unacknowledged {
     #[cfg_attr(not(feature = "resume"), allow(dead_code, reason = "for the resume layer"))]
     pub(crate) fn of(session: Arc<dyn SessionMessages>) -> Self {
         Self(session)
+    }
+
+    /// Whether both are views of the same layer's sessions.
+    #[cfg_attr(not(feature = "reconnect"), allow(dead_code, reason = "for the reconnect layer"))]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// See [`SessionMessages::was_reported`].

@@ -58,7 +58,7 @@ where
                     self.connect(Event::WaitOver);
                 }
                 Phase::Connecting => match ready!(self.poll_connecting(cx)) {
-                    Ok(response) => self.opened(response),
+                    Ok(response) => self.opened(half, response),
                     Err(error) => self.lost(error, false),
                 },
                 Phase::Pumping => match self.poll_pump(cx) {
@@ -115,24 +115,30 @@ where
         }
     }
 
-    fn opened(&mut self, response: Response<C::Transport>) {
+    fn opened(&mut self, half: Half, response: Response<C::Transport>) {
         let (parts, transport) = response.into_parts();
         *self.connection = Connection::Open(Box::pin(transport));
         let core = &mut *self.core;
         core.since = Some(Instant::now());
-        core.is_read = false;
+        // A connection may end within the poll that opens it.
+        core.is_read = half == Half::Reader;
         core.greeting = core.policy.greeting(&parts).into_iter();
         let outlives = parts.extensions.get::<OutlivesConnection>().is_some();
+        let is_resumed = parts.extensions.get::<Resumed>().is_some();
         let mut lost = parts.extensions.get::<SessionLoss>().map_or(0, |loss| loss.0);
         let earlier = std::mem::replace(&mut core.held_below, parts.extensions.get().cloned());
-        match (&core.held_below, earlier) {
-            (Some(session), _) => session.was_reported(lost),
-            // The session of the previous connection has no place on this one. Were it resumed on a later one, its
-            // messages would come after those that are sent here.
-            (None, Some(earlier)) => lost += earlier.give_up(),
-            (None, None) => {}
+        if let Some(session) = &core.held_below {
+            session.was_reported(lost);
         }
-        core.settle_session(outlives, parts.extensions.get::<Resumed>().is_some(), lost);
+        // The session of the previous connection has no place on this one, which has none or that of another layer.
+        // Were it resumed on a later one, its messages would come after those that are sent here.
+        if let Some(earlier) = earlier
+            && !is_resumed
+            && !core.held_below.as_ref().is_some_and(|session| session.is_same(&earlier))
+        {
+            lost += earlier.give_up();
+        }
+        core.settle_session(outlives, is_resumed, lost);
         // Settled before the machine moves: what the new connection says about the old session is told first.
         let has_unsent = !core.greeting.as_slice().is_empty() || core.buffer.has_unsent();
         core.machine.on(Event::Opened { has_unsent });

@@ -24,7 +24,7 @@ const MAX_REJECTIONS: usize = 64;
 /// | field | set |
 /// |---|---|
 /// | `since` | while there is a connection |
-/// | `is_read` | by each poll of the stream; cleared when a connection opens |
+/// | `is_read` | by each poll of the stream; cleared by an item of it, and when the writer opens a connection |
 /// | `greeting` | from the opening until it is sent, while `Pumping` |
 /// | `room` | `Direct` only while `Steady` |
 /// | `timer` | in `Waiting` for the delay, in `Broken` for the time in which the stream may tell the reason |

@@ -137,15 +137,19 @@ where
     ) -> Poll<Option<Result<In, Error>>> {
         let mut this = self.project();
         loop {
-            this.core.is_read = true;
             let item = match polled.take() {
                 Some(polled) => polled,
-                None if !ready!(this.poll_readable(cx)) => return Poll::Ready(this.core.next_error().map(Err)),
+                None if !ready!(this.poll_readable(cx)) => {
+                    this.core.is_read = false;
+                    return Poll::Ready(this.core.next_error().map(Err));
+                }
                 None => match this.connection.transport() {
                     Some(transport) => transport.poll_next(cx),
                     None => return Poll::Ready(None),
                 },
             };
+            // Not before `poll_readable`, which may have replaced the connection.
+            this.core.is_read = true;
             match item {
                 Poll::Ready(Some(Ok(message))) => {
                     let Some(frame) = Payload::of().close_message(&message) else {

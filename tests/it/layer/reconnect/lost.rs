@@ -16,7 +16,7 @@ use tower_transport::{
     Channel, Error, Message, TransportExt,
     layer::reconnect::{Keep, State, WhenLost},
     test_util::fault::{Direction, Fault},
-    transport::{OutlivesConnection, SessionLoss, Unacknowledged},
+    transport::{OutlivesConnection, Resumed, SessionLoss, Unacknowledged},
 };
 
 use super::{Server, Stack, Step, closed, layer};
@@ -434,6 +434,35 @@ async fn messages_of_a_session_are_lost_once_a_connection_without_a_session_take
         let handle = transport.handle();
         drop(transport);
         assert_eq!(handle.lost(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_a_session_are_lost_once_a_connection_of_another_layers_session_takes_its_place() {
+    let accept = |view: &Unacknowledged, is_resumed: bool| {
+        let mut response = Response::new(());
+        response.extensions_mut().insert(OutlivesConnection);
+        response.extensions_mut().insert(view.clone());
+        if is_resumed {
+            response.extensions_mut().insert(Resumed);
+        }
+        Step::Accept(response)
+    };
+    let (first, second) = (Unacknowledged::new(|| 2), Unacknowledged::new(|| 0));
+    for (view, is_resumed, lost) in [(&second, false, 2), (&first, false, 0), (&first, true, 0), (&second, true, 0)] {
+        let server = Server::new([accept(&first, false), accept(view, is_resumed), accept(view, true)]);
+        let mut transport = with(&server, WhenLost::Fail);
+        transport.send_message("taken".into()).await.unwrap();
+        drop(server.accept());
+        let item = timeout(60 * SECOND, transport.receive_message()).await;
+        assert_eq!(item.is_ok(), lost > 0);
+        if let Ok(item) = item {
+            let error = item.unwrap().unwrap_err();
+            assert!(error.is_rejection() && error.to_string().contains("2 messages"), "{error:?}");
+        }
+        drop(server.accept());
+        assert!(timeout(60 * SECOND, transport.receive_message()).await.is_err());
+        assert_eq!(transport.handle().lost(), lost);
     }
 }
 

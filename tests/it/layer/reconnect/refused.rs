@@ -15,7 +15,7 @@ use http::Response;
 use tokio::time::{Instant, timeout};
 use tower::{Layer, ServiceBuilder};
 use tower_transport::{
-    Channel, Error, Message, QueueConfig, Transport, TransportExt,
+    Channel, CloseCode, CloseFrame, Error, Message, QueueConfig, Transport, TransportExt,
     layer::reconnect::{Backoff, Class, Keep, ReconnectLayer, State, WhenLost},
     test_util::fault::Fault,
 };
@@ -240,6 +240,32 @@ async fn a_kept_message_that_no_connection_gets_through_is_not_sent_again_for_ho
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kept_message_on_which_each_connection_ends_in_its_first_poll_is_given_up_while_its_user_reads() {
+    for failure in [Error::io("the line is cut"), closed_error(1012)] {
+        let peers = Server::default();
+        let judge: Judge = {
+            let peers = peers.clone();
+            Arc::new(Mutex::new(move |_: &Message| {
+                // The stream of this connection ends as well.
+                peers.lock().accepted.clear();
+                Err(failure.clone())
+            }))
+        };
+        let server = Judges { server: peers, judge, is_held: Arc::default() };
+        server.server.will(Step::Refuse(Error::refused("not yet")));
+        let layer =
+            ReconnectLayer::new("ws://example.com/feed", Backoff::fixed(Duration::from_secs(60))).when_lost(keep());
+        let mut transport = server.stack(&layer);
+        transport.feed("poison".into()).now_or_never().expect("it is kept").unwrap();
+        let item = timeout(HOUR, transport.receive_message()).await.expect("it is sent for hours");
+        let error = item.unwrap().unwrap_err();
+        assert!(error.to_string().contains("oldest kept message"), "{error}");
+        assert_eq!(server.server.attempts(), 17, "one is refused");
+        assert!(matches!(layer.handle().state(), State::Failed { .. }));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_with_messages_that_leave_is_no_reason_to_give_up() {
     let server = Judges::new(|_| Ok(()));
     let layer = layer().when_lost(keep());
@@ -290,4 +316,9 @@ async fn a_message_over_the_limit_and_a_ping_of_126_bytes_do_not_end_a_websocket
         assert_eq!(transport.receive_message().await.unwrap().unwrap(), Message::text("next"));
     }
     assert_eq!(transport.handle().connections(), 1);
+}
+
+fn closed_error(code: u16) -> Error {
+    let code = CloseCode::new(code).unwrap();
+    Error::closed("the peer closed").with_close_frame(Some(CloseFrame::new(code, "")))
 }
