@@ -72,6 +72,7 @@ impl<Out, In> Queues<Out, In> {
         }
     }
 
+    #[cfg(all(feature = "rt", not(target_arch = "wasm32")))]
     pub(super) fn is_driven(&self) -> bool {
         self.is_driven.load(Relaxed)
     }
