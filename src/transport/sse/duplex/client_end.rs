@@ -19,7 +19,7 @@ use crate::{
         closing::{Closable, Closing, Received, fault_frame},
         dial::Dial,
         framing,
-        signal::Mark,
+        signal::{self, Mark},
         sse::downlink::Downlink,
         wakers::{Half, WakerPair, WakerSlot},
     },
@@ -37,7 +37,7 @@ pub(super) struct ClientEnd {
     halves: Arc<WakerPair>,
     /// A waker for both halves, since either half drives the sending direction.
     both: Waker,
-    /// The reading half's task, woken when the sending direction fails under the writing half.
+    /// The reading half's task, woken when the sending direction fails, or is answered, under the writing half.
     reader: WakerSlot,
 }
 
@@ -59,7 +59,7 @@ impl ClientEnd {
 
     fn poll_up(&mut self) {
         let (waiting, mark) = (self.up.outbox().len(), Mark::now());
-        if self.up.poll(&mut Context::from_waker(&self.both)) {
+        if self.up.poll(&mut Context::from_waker(&self.both)) || self.up.outbox().is_answered() {
             self.reader.wake();
         }
         let is_same = self.up.outbox().len() == waiting;
@@ -168,6 +168,8 @@ impl Closable for ClientEnd {
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
+        // The operating system takes the bytes of a dead line, too. An answer is the server's sign of life.
+        signal::moved(self.up.outbox().take_answered());
         Poll::Ready(match ready!(self.poll_message(cx)) {
             Ok(Some(message)) => {
                 // Nothing is sent after a close.
@@ -272,7 +274,8 @@ fn lock(outbox: &Mutex<Outbox>) -> MutexGuard<'_, Outbox> {
 
 async fn deliver(outbox: Arc<Mutex<Outbox>>, mut poster: Poster<impl Dial>) -> Lost {
     loop {
-        if let Err(lost) = poster.deliver(next_batch(&outbox).await).await {
+        let batch = next_batch(&outbox).await;
+        if let Err(lost) = poster.deliver(batch, |bytes| lock(&outbox).answered(bytes)).await {
             return lost;
         }
         lock(&outbox).acknowledged();

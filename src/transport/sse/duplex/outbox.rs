@@ -4,7 +4,11 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::poster::FIRST_POST;
 use crate::{Error, Message, transport::framing};
+
+/// The maximum size of a part, in bytes: a POST may be that small.
+const MAX_PART: usize = FIRST_POST - framing::MAX_HEAD;
 
 /// | `is_pushed` | `flying` | accepted messages |
 /// |---|---|---|
@@ -36,6 +40,8 @@ pub(super) struct Outbox {
     is_pushed: bool,
     /// Whether the reading half waits for an acknowledgement of its own messages.
     is_answering: bool,
+    /// The number of bytes that the server has acknowledged since the reading half looked.
+    answered: usize,
 }
 
 /// The content of one POST.
@@ -49,7 +55,8 @@ pub(super) struct Batch {
 impl Outbox {
     /// Creates an outbox for a server that accepts messages in parts, or does not.
     pub(super) fn new(limit: usize, max_post: usize, takes_parts: bool) -> Self {
-        let max_part = if takes_parts { max_post.saturating_sub(framing::MAX_HEAD).max(1) } else { usize::MAX };
+        let in_a_post = max_post.saturating_sub(framing::MAX_HEAD).clamp(1, MAX_PART);
+        let max_part = if takes_parts { in_a_post } else { usize::MAX };
         Self {
             pending: BytesMut::new(),
             messages: 0,
@@ -61,6 +68,7 @@ impl Outbox {
             max_part,
             is_pushed: false,
             is_answering: false,
+            answered: 0,
         }
     }
 
@@ -137,7 +145,21 @@ impl Outbox {
         Some(Batch { numbers, bytes: self.pending.split_to(length).freeze() })
     }
 
-    /// Records that the POST in flight was acknowledged.
+    /// Records that the server has acknowledged `bytes` of the POST in flight.
+    pub(super) fn answered(&mut self, bytes: usize) {
+        self.answered = self.answered.saturating_add(bytes);
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered > 0
+    }
+
+    /// Returns how many bytes the server has acknowledged since the last call.
+    pub(super) fn take_answered(&mut self) -> usize {
+        std::mem::take(&mut self.answered)
+    }
+
+    /// Records that the whole POST in flight was acknowledged.
     pub(super) fn acknowledged(&mut self) {
         self.flying = None;
         self.is_answering = self.is_answering && self.is_pushed;

@@ -15,6 +15,7 @@ use crate::{
     Error, Limits, rt,
     transport::{
         dial::{self, Dial, Target, Tls, http_error, read_body},
+        framing,
         sse::connection::HttpConnection,
     },
 };
@@ -28,6 +29,48 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// The number of bytes for which a POST gets one more second.
 const BYTES_A_SECOND: usize = 16 * 1024;
 
+/// The size of the first POST, in bytes, and of the first one after a POST that timed out.
+pub(super) const FIRST_POST: usize = 64 * 1024;
+
+/// The size of a POST, as the line carries it.
+///
+/// A POST counts as one step: a slow line would carry a long one for minutes, in which nobody can tell it from a dead
+/// one, since the operating system and proxies take its bytes at once. So POSTs begin small, and grow while they are
+/// answered soon.
+///
+/// | a POST of this size | the next size |
+/// |---|---|
+/// | is answered within [`SOON`](Self::SOON) | twice as large, up to the batch: `max_post` |
+/// | is answered within [`LATE`](Self::LATE) | the same |
+/// | is answered later | half of it |
+/// | is not answered in time | [`FIRST_POST`] |
+#[derive(Debug)]
+pub(super) struct PostSize(usize);
+
+impl Default for PostSize {
+    fn default() -> Self {
+        Self(FIRST_POST)
+    }
+}
+
+impl PostSize {
+    const SOON: Duration = Duration::from_secs(1);
+    const LATE: Duration = Duration::from_secs(4);
+
+    /// Records that a POST of `bytes` was answered after `time`.
+    fn answered(&mut self, bytes: usize, time: Duration) {
+        if time > Self::LATE {
+            self.0 = (self.0.min(bytes) / 2).max(1);
+        } else if time <= Self::SOON && bytes > self.0 / 2 {
+            self.0 = self.0.saturating_mul(2);
+        }
+    }
+
+    fn timed_out(&mut self) {
+        self.0 = self.0.min(FIRST_POST);
+    }
+}
+
 /// The sender of POSTs, with the HTTP connection that it keeps between them.
 pub(super) struct Poster<D> {
     pub(super) dialer: D,
@@ -39,6 +82,7 @@ pub(super) struct Poster<D> {
     pub(super) connection: Option<HttpConnection>,
     /// Whether the server accepts parts. Such a server also reports in its rejections how many messages it has taken.
     pub(super) takes_parts: bool,
+    pub(super) size: PostSize,
 }
 
 /// The reason why a POST failed.
@@ -77,19 +121,24 @@ impl<D: Dial> Poster<D> {
         headers
     }
 
-    /// Sends `batch` until all of it is acknowledged. An error is final.
-    pub(super) async fn deliver(&mut self, mut batch: Batch) -> Result<(), Lost> {
+    /// Sends `batch` until all of it is acknowledged, and tells `answered` how many bytes each answer acknowledges. An
+    /// error is final.
+    pub(super) async fn deliver(&mut self, mut batch: Batch, answered: impl Fn(usize)) -> Result<(), Lost> {
         let mut failures = 0;
         let mut since = None;
         let mut without_room = 0_u32;
         while !batch.is_empty() {
-            let time = time_for(self.limits.handshake, batch.bytes.len());
+            let (_, length) = framing::fitting(&batch.bytes, self.size.0);
+            let time = time_for(self.limits.handshake, length);
             let start = rt::Instant::now();
+            let body = batch.bytes.slice(..length);
             // A POST that times out may have arrived. It is sent again all the same: the server skips what it has.
-            let failure = match rt::timeout(time, self.post(&batch)).await {
+            let failure = match rt::timeout(time, self.post(batch.numbers.start, body)).await {
                 Ok(Ok(due)) => {
-                    let before = batch.numbers.start;
+                    self.size.answered(length, start.elapsed());
+                    let (before, waiting) = (batch.numbers.start, batch.bytes.len());
                     batch.acknowledge(due).map_err(Lost::unheard)?;
+                    answered(waiting - batch.bytes.len());
                     if due > before || start.elapsed() >= HOLD / 2 {
                         (failures, since) = (0, None);
                         without_room = if due > before { 0 } else { u32::saturating_add(without_room, 1) };
@@ -104,7 +153,10 @@ impl<D: Dial> Poster<D> {
                 }
                 Ok(Err(Failure::Refused(lost))) => return Err(lost),
                 Ok(Err(Failure::Transit(error))) => error,
-                Err(_) => Error::timeout(format!("a POST was not answered within {time:?}")),
+                Err(_) => {
+                    self.size.timed_out();
+                    Error::timeout(format!("a POST of {length} bytes was not answered within {time:?}"))
+                }
             };
             // The state of the connection is unknown, and the next attempt may take another route.
             self.connection = None;
@@ -126,8 +178,10 @@ impl<D: Dial> Poster<D> {
         failure.retry_after().map_or(own, |asked| asked.min(self.limits.handshake))
     }
 
-    async fn post(&mut self, batch: &Batch) -> Result<u64, Failure> {
-        let request = self.request(batch);
+    /// Sends messages and parts, the first of which has this number. Returns the number that the server expects next.
+    async fn post(&mut self, number: u64, body: Bytes) -> Result<u64, Failure> {
+        let length = body.len();
+        let request = self.request(number, body);
         let connection = self.connection().await?;
         let response = connection.request(request).await.map_err(|error| Failure::Transit(http_error(error)))?;
         let (head, body) = response.into_parts();
@@ -142,7 +196,7 @@ impl<D: Dial> Poster<D> {
                 Failure::Transit(Error::protocol(what))
             });
         }
-        Err(self.refused(batch.bytes.len(), head.status, head.headers, body))
+        Err(self.refused(length, head.status, head.headers, body))
     }
 
     async fn connection(&mut self) -> Result<&mut HttpConnection, Failure> {
@@ -165,12 +219,12 @@ impl<D: Dial> Poster<D> {
         Ok(self.connection.insert(connection))
     }
 
-    fn request(&self, batch: &Batch) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(batch.bytes.clone()));
+    fn request(&self, number: u64, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::from(self.target.path.clone());
         request.headers_mut().clone_from(&self.headers);
-        request.headers_mut().insert(SEQUENCE, batch.numbers.start.into());
+        request.headers_mut().insert(SEQUENCE, number.into());
         request
     }
 
@@ -221,6 +275,30 @@ fn time_for(handshake: Duration, bytes: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn posts_grow_while_they_are_answered_soon_and_shrink_when_late() {
+        let (soon, late) = (Duration::from_millis(100), Duration::from_secs(5));
+        let mut size = PostSize::default();
+        size.answered(100, soon);
+        assert_eq!(size.0, FIRST_POST, "a short one says little of the line");
+        size.answered(FIRST_POST, soon);
+        size.answered(2 * FIRST_POST, soon);
+        assert_eq!(size.0, 4 * FIRST_POST);
+        size.answered(4 * FIRST_POST, Duration::from_secs(2));
+        assert_eq!(size.0, 4 * FIRST_POST);
+        size.answered(4 * FIRST_POST, late);
+        assert_eq!(size.0, 2 * FIRST_POST);
+        size.timed_out();
+        assert_eq!(size.0, FIRST_POST);
+        size.answered(10, late);
+        size.timed_out();
+        assert_eq!(size.0, 5);
+        (0..10).for_each(|_| size.answered(1, late));
+        assert_eq!(size.0, 1);
+        (0..80).for_each(|_| size.answered(usize::MAX, soon));
+        assert_eq!(size.0, usize::MAX);
+    }
 
     #[test]
     fn who_has_no_room_is_asked_less_and_less_often() {

@@ -86,7 +86,8 @@ async fn nginx_refuses_a_larger_post_and_the_client_says_so_at_once() {
     let Some(nginx) = Nginx::start(server).await else { return };
     let mut client = connect(SseDuplexConnector::new().max_post(2 << 20), nginx.address).await;
     let _server = sessions.recv().await.unwrap();
-    let error = within(client.send_message(Message::binary(vec![7; 2_000_000]))).await.unwrap_err();
+    // POSTs grow: 64, 128, 256, 512 KiB, 1 MiB, and the rest.
+    let error = within(client.send_message(Message::binary(vec![7; 4_000_000]))).await.unwrap_err();
     assert!(error.is_too_large() && error.status().unwrap() == 413, "{error:?}");
     let error = tokio::time::timeout(Duration::from_secs(5), client.next()).await.unwrap().unwrap().unwrap_err();
     assert!(error.is_too_large() && error.status().unwrap() == 413, "{error:?}");

@@ -15,6 +15,7 @@ use std::{
 use futures_util::{FutureExt, SinkExt, StreamExt, future::Either};
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
+use support::proxy::slow_line;
 use tower::Service;
 use tower_transport::{
     Error, Message, TransportExt,
@@ -146,6 +147,25 @@ async fn a_message_in_parts_arrives_once_and_whole_though_posts_are_lost() {
         }
     };
     within(futures_util::future::join(send, receive)).await;
+}
+
+/// A POST that is too long for the line is never answered in time, and the whole of it would be sent again.
+#[tokio::test(start_paused = true)]
+async fn long_messages_pass_a_slow_line() {
+    let (server, mut sessions) = sessions(Default::default()).await;
+    let line = slow_line(server, 10_000).await;
+    let mut client = connect(SseDuplexConnector::new(), line).await;
+    let mut server = sessions.recv().await.unwrap();
+    let send = async {
+        client.send(payload(900_000)).await.unwrap();
+        client.send(payload(3_000_000)).await.unwrap();
+    };
+    let receive = async {
+        for length in [900_000, 3_000_000] {
+            assert!(server.next().await.unwrap().unwrap() == payload(length));
+        }
+    };
+    futures_util::future::join(send, receive).await;
 }
 
 fn is_413(error: &Error) -> bool {
