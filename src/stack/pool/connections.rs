@@ -215,10 +215,10 @@ where
         }
         let this = self.clone();
         rt::spawn(async move {
-            if let Some((id, client)) = this.connect(connect).await {
-                this.serve(id, client).await;
+            match this.connect(connect).await {
+                Some((id, client)) => this.serve(id, client).await,
+                None => this.keep_minimum(),
             }
-            this.keep_minimum();
         });
     }
 
@@ -239,6 +239,17 @@ where
 
     /// Reads for all calls of a connection until it ends.
     async fn serve(self: &Arc<Self>, id: u64, client: Client<T, Req, Res, C>) {
+        // However it ends, including by a panic of the transport.
+        let _end = OnDrop(|| {
+            let (handle, connect) = self.slots().ended(id);
+            self.open(connect);
+            self.keep_minimum();
+            if handle.is_some() {
+                self.metrics.retired(Reason::Lost);
+            }
+            // Last, because it may drop the transport.
+            drop(handle);
+        });
         // A driver reads all the time, so a connection that ends is detected without a call.
         let mut drive = pin!(client.drive());
         // The slots have the handle now.
@@ -261,12 +272,6 @@ where
             Poll::Pending
         })
         .await;
-        let (handle, connect) = self.slots().ended(id);
-        if handle.is_some() {
-            self.metrics.retired(Reason::Lost);
-        }
-        drop(handle);
-        self.open(connect);
     }
 
     /// Retires a connection that is idle or old. Its current calls go on.
@@ -337,10 +342,7 @@ where
                 continue;
             };
             let this = self.clone();
-            rt::spawn(async move {
-                this.serve(id, client).await;
-                this.keep_minimum();
-            });
+            rt::spawn(async move { this.serve(id, client).await });
         }
     }
 
@@ -407,6 +409,15 @@ impl<T, Req, Res, C> Drop for Attempt<'_, T, Req, Res, C> {
         if let Some(connections) = self.connections.take() {
             connections.connect_failed(self.connect, &Error::other("a connect of the pool was cancelled"));
         }
+    }
+}
+
+/// Runs a closure when it is dropped.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 

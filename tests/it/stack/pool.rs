@@ -1,15 +1,16 @@
 //! The promises of the pool: which connection a call gets, who waits how long, and when connections come and go.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::join_all};
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt, future::join_all};
 use tokio::sync::Semaphore;
 use tower::{Service, ServiceExt, service_fn};
 use tower_transport::{
@@ -626,4 +627,60 @@ async fn in_an_outage_a_call_that_no_connect_was_made_for_fails_with_the_first_t
     });
     let longest = join_all(calls).await.into_iter().max().unwrap();
     assert!(longest <= 300, "{longest} ms");
+}
+
+/// A transport whose codec panics when it reads this number.
+struct Panics(Channel<u32, u32>);
+
+const UNREADABLE: u32 = 26;
+
+impl Stream for Panics {
+    type Item = Result<u32, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.0.poll_next_unpin(cx);
+        assert!(!matches!(polled, Poll::Ready(Some(Ok(UNREADABLE)))), "the codec panics, as the test wants it");
+        polled
+    }
+}
+
+impl Sink<u32> for Panics {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_ready_unpin(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, number: u32) -> Result<(), Error> {
+        self.0.start_send_unpin(number)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_flush_unpin(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.poll_close_unpin(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_transport_panics_is_replaced() {
+    for least in [0, 1] {
+        let target = Target::new(100);
+        let connector = target.connector().map_response(|response: http::Response<_>| response.map(Panics));
+        let builder = PoolBuilder::new(connector, http::Request::new(())).max_connections(1.try_into().unwrap());
+        let pool = builder.min_connections(least).max_wait(Duration::from_secs(5)).in_order::<u32, u32>();
+        for round in 0..3 {
+            assert_eq!(pool.clone().oneshot(1).await.unwrap(), 2);
+            assert!(pool.clone().oneshot(UNREADABLE / 2).await.is_err());
+            assert_eq!(pool.connects(), round + 1);
+            if least > 0 {
+                // Without a call that asks for it.
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                assert_eq!(pool.connects(), round + 2);
+            }
+        }
+        assert_eq!(pool.clone().oneshot(1).await.unwrap(), 2);
+    }
 }
