@@ -8,9 +8,11 @@ use std::{
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tower_transport::{Channel, Error};
 
+type Reason<M> = Box<dyn FnMut(&M) -> Option<Error> + Send>;
+
 pub(super) struct Rejecting<M> {
     inner: Channel<M>,
-    reason: Box<dyn FnMut(&M) -> Option<Error> + Send>,
+    reason: Reason<M>,
 }
 
 /// Rejects each message for which `reason` returns an error.
