@@ -73,7 +73,7 @@ fn a_call_that_is_polled_before_its_driver_asks_for_no_timer() {
     let without_timers = tokio::runtime::Builder::new_current_thread().build().unwrap();
     without_timers.block_on(async {
         let (here, mut there) = channel::<Message, Message>(8);
-        let (mut sender, mut receiver, driver) =
+        let (sender, mut receiver, driver) =
             here.drive(QueueConfig::messages().max_messages(1.try_into().unwrap())).into_parts();
         sender.send("queued".into()).await.unwrap();
         tokio::spawn(driver);
