@@ -29,10 +29,11 @@ const UNSENT: u32 = 128 * 1024;
 /// The byte stream below a WebSocket that this crate has connected or accepted: TCP, TLS, a Unix socket, the stream of
 /// a [dialer](super::Dial), or any stream below a server's HTTP. The common ones are called without indirection.
 ///
-/// On Linux and Android, the TCP stream of a WebSocket is set to take at most 128 KiB that it cannot send yet
-/// (`TCP_NOTSENT_LOWAT`), so that the [bytes that move](crate::transport::signal::moved) are those that the line takes.
-/// A stream that this crate does not know keeps its options: set this one yourself, or a slow reader may look like a
-/// dead peer.
+/// The TCP stream of a WebSocket is set to send small messages at once (`TCP_NODELAY`): otherwise one that follows
+/// another waits for the peer's delayed acknowledgement, 40 ms and more. On Linux and Android, it is also set to take at
+/// most 128 KiB that it cannot send yet (`TCP_NOTSENT_LOWAT`), so that the [bytes that move](crate::transport::signal::moved) are those that the line takes.
+/// A stream that this crate does not know keeps its options: set these yourself, or a slow reader may look like a dead
+/// peer.
 pub struct Socket(Kind);
 
 enum Kind {
@@ -110,11 +111,11 @@ impl Socket {
         Self(Kind::Tcp(tcp))
     }
 
-    /// Bounds what the operating system takes without sending it. Call it once messages follow.
+    /// Sets the options of a stream of messages. Call it once they follow.
     #[cfg(feature = "websocket")]
-    pub(crate) fn limit_unsent(&self) {
+    pub(crate) fn set_options(&self) {
         if let Some(tcp) = self.tcp() {
-            limit_unsent(tcp);
+            set_options(tcp);
         }
     }
 
@@ -134,7 +135,7 @@ impl Socket {
         #[cfg(feature = "tls")]
         let upgraded = match downcast::<tokio_rustls::server::TlsStream<TcpStream>>(upgraded) {
             Ok((tls, early)) => {
-                limit_unsent(tls.get_ref().0);
+                set_options(tls.get_ref().0);
                 return (Self(Kind::AcceptedTls(Box::new(tls))), early);
             }
             Err(upgraded) => upgraded,
@@ -154,17 +155,16 @@ fn downcast<T: AsyncRead + AsyncWrite + Unpin + 'static>(upgraded: Upgraded) -> 
     }
 }
 
-fn limit_unsent(tcp: &TcpStream) {
-    // A system without the option works as before.
+fn set_options(tcp: &TcpStream) {
+    // A system without an option works as before, and a connection that is over reports that itself.
+    let _ = tcp.set_nodelay(true);
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT);
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = tcp;
 }
 
 impl From<TcpStream> for Socket {
     fn from(tcp: TcpStream) -> Self {
-        limit_unsent(&tcp);
+        set_options(&tcp);
         Self(Kind::Tcp(tcp))
     }
 }

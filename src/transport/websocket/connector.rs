@@ -139,7 +139,7 @@ impl<D: Dial> WebSocketConnector<D> {
         let offer = Offer::new(request, &target, &self.subprotocols)?;
         let socket = dial(self.dialer, &self.tls, &target).await?;
         let response = open(socket, offer, self.limits).await?;
-        response.body().get_ref().limit_unsent();
+        response.body().get_ref().set_options();
         Ok(response)
     }
 }
