@@ -272,6 +272,7 @@ impl<M> LayerSink<M> {
     }
 
     /// As [`poll_send`](Self::poll_send), for layers that ignore all errors but rejections: returns a rejection.
+    #[cfg_attr(not(feature = "auth"), allow(dead_code, reason = "for the layers of auth"))]
     pub(crate) fn poll_send_rejected<T>(&mut self, inner: Pin<&mut T>, cx: &Context<'_>) -> Option<Error>
     where
         T: Sink<M, Error: Into<Error>>,

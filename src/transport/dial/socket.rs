@@ -43,7 +43,9 @@ enum Kind {
     #[cfg(feature = "tls")]
     Tls(Box<tokio_rustls::client::TlsStream<Box<Socket>>>),
     #[cfg(feature = "tls")]
+    #[cfg_attr(not(feature = "websocket"), allow(dead_code, reason = "only a server's WebSocket is one"))]
     AcceptedTls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    #[cfg_attr(not(feature = "websocket"), allow(dead_code, reason = "only a server's WebSocket is one"))]
     Upgraded(TokioIo<Upgraded>),
     /// The stream of a dialer that is not ours.
     Other(Box<dyn ByteStream>),
