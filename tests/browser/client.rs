@@ -12,7 +12,7 @@ use tower_transport::{
     transport::websocket::WebSocketConnector,
 };
 
-/// What the client and the server at `/stack` send each other.
+/// The values that the client and the server at `/stack` exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quote {
     pub symbol: String,

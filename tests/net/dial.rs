@@ -16,15 +16,11 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use http::{Request, StatusCode, Uri};
 use hyper::server::conn::http1;
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo, service::TowerToHyperService};
-use support::{echo, within};
+use support::{echo, tls, within};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::mpsc,
-};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
 };
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn, timeout::TimeoutLayer};
 use tower_transport::{
@@ -259,30 +255,9 @@ async fn a_dialer_that_is_not_ready_is_waited_for() {
     says_hello(b.unwrap()).await;
 }
 
-/// A TLS configuration for `localhost`, and the one that trusts it alone.
-fn tls() -> (TlsAcceptor, Arc<ClientConfig>) {
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(ring::default_provider());
-    let server = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key)
-        .unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(certified.cert.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (TlsAcceptor::from(Arc::new(server)), Arc::new(client))
-}
-
 #[tokio::test]
 async fn tls_is_done_above_the_users_stream() {
-    let (acceptor, config) = tls();
+    let (acceptor, config) = tls::localhost();
     let dialed = Arc::new(Mutex::new(Vec::new()));
     let seen = dialed.clone();
     let dialer = service_fn(move |uri: Uri| {

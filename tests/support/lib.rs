@@ -1,4 +1,4 @@
-//! Helpers that several test binaries share: handlers, servers to connect to, proxies that cut, feeds, logs.
+//! Helpers that several test binaries share: handlers, servers to connect to, proxies that cut, feeds, logs, TLS.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)] // Helpers of tests may panic.
 
@@ -7,6 +7,7 @@ pub mod log;
 pub mod proxy;
 pub mod raw_webtransport;
 pub mod serve;
+pub mod tls;
 
 use std::time::Duration;
 

@@ -81,9 +81,11 @@ pub async fn slow_line(server: SocketAddr, rate: usize) -> SocketAddr {
     address
 }
 
-/// A socket whose operating system holds little of what its peer sends.
+/// A socket whose operating system holds little of what its peer sends, and forwards it at once: a paused clock does not
+/// wait for a delayed acknowledgement.
 fn narrow() -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
+    socket.set_nodelay(true).unwrap();
     socket.set_recv_buffer_size(64 * 1024).unwrap();
     socket
 }

@@ -254,7 +254,7 @@ fn the_rejection_of_an_own_message_is_for_the_reader_alone() {
     }
     assert!(matches!(sink.poll_send(Pin::new(&mut here), &cx), Poll::Ready(Ok(()))));
     assert_eq!(next(&mut there), Some(7));
-    // What is made of messages of the user.
+    // A message that is made of messages of the user.
     sink.push_for_user(10);
     assert!(matches!(sink.poll_flush(Pin::new(&mut here), &mut cx), Poll::Ready(Err(_))));
     sink.push_for_user(12);

@@ -314,44 +314,23 @@ async fn a_url_that_cannot_work_is_a_config_error() {
     }
 }
 mod tls {
-    use tokio_rustls::{
-        TlsAcceptor,
-        rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
-    };
+    use tokio_rustls::rustls::ClientConfig;
 
     use super::*;
 
     /// A TLS server for `localhost`, and the client configuration that trusts it alone.
     async fn server() -> (u16, Arc<ClientConfig>) {
-        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certified.cert.der().clone()], key)
-            .unwrap();
-        // As servers of both, which prefer the newer.
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let (acceptor, client) = support::tls::localhost();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
-            let acceptor = TlsAcceptor::from(Arc::new(config));
             while let Ok((tcp, _)) = listener.accept().await {
                 if let Ok(tls) = acceptor.accept(tcp).await {
                     serve_connection(tls);
                 }
             }
         });
-        let mut roots = RootCertStore::empty();
-        roots.add(certified.cert.der().clone()).unwrap();
-        let client = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        (port, Arc::new(client))
+        (port, client)
     }
 
     #[tokio::test]

@@ -16,9 +16,10 @@ use futures_util::{FutureExt, SinkExt, StreamExt, future::Either};
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use support::proxy::slow_line;
-use tower::Service;
+use tower::{Layer, Service};
 use tower_transport::{
     Error, Message, TransportExt,
+    layer::heartbeat::HeartbeatLayer,
     transport::sse::{SseDuplex, SseDuplexBody, SseDuplexConnector, SseDuplexServer},
 };
 
@@ -166,6 +167,42 @@ async fn long_messages_pass_a_slow_line() {
         }
     };
     futures_util::future::join(send, receive).await;
+}
+
+/// The operating system takes megabytes at once, so only the answers tell that the line is alive.
+#[tokio::test(start_paused = true)]
+async fn long_messages_pass_a_slow_line_under_a_heartbeat() {
+    let (server, mut sessions) = sessions(Default::default()).await;
+    let line = slow_line(server, 10_000).await;
+    let client = connect(SseDuplexConnector::new(), line).await;
+    let mut server = sessions.recv().await.unwrap();
+    let heartbeat = HeartbeatLayer::new(Duration::from_secs(20), Duration::from_secs(20));
+    let (mut write, mut read) = heartbeat.layer(client).into_split();
+    let send = async {
+        write.send(payload(900_000)).await.unwrap();
+        write.send(payload(3_000_000)).await.unwrap();
+    };
+    let pongs = async {
+        let message = read.next().await;
+        panic!("{message:?}");
+    };
+    let receive = async {
+        let mut lengths = Vec::new();
+        while lengths.len() < 2 {
+            let message = server.next().await.unwrap().unwrap();
+            if message.is_data() {
+                assert!(message == payload(message.len()));
+                lengths.push(message.len());
+            }
+        }
+        assert_eq!(lengths, [900_000, 3_000_000]);
+        // Answers the pings that came before the end.
+        server.flush().await.unwrap();
+    };
+    tokio::select! {
+        _ = futures_util::future::join(send, receive) => {}
+        () = pongs => {}
+    }
 }
 
 fn is_413(error: &Error) -> bool {

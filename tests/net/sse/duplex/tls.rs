@@ -7,48 +7,28 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use support::{echo, within};
+use support::{echo, tls, within};
 use tokio::net::TcpListener;
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
-};
+use tokio_rustls::rustls::ClientConfig;
 use tower::ServiceExt;
 use tower_transport::{
     Message, TransportExt,
     transport::sse::{SseDuplexConnector, SseDuplexServer},
 };
 
-/// A TLS server for `localhost` that echoes and would choose HTTP/2, and the client configuration that trusts it alone.
-async fn server() -> (u16, ClientConfig) {
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key)
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+/// A TLS server for `localhost` that echoes, and the client configuration that trusts it alone.
+async fn server() -> (u16, Arc<ClientConfig>) {
+    let (acceptor, client) = tls::localhost();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let service = SseDuplexServer::new(|session, _| echo(session));
     tokio::spawn(async move {
-        let acceptor = TlsAcceptor::from(Arc::new(config));
         while let Ok((tcp, _)) = listener.accept().await {
             let Ok(tls) = acceptor.accept(tcp).await else { continue };
             let service = TowerToHyperService::new(service.clone());
             tokio::spawn(http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(tls), service));
         }
     });
-    let mut roots = RootCertStore::empty();
-    roots.add(certified.cert.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     (port, client)
 }
 
@@ -57,11 +37,12 @@ async fn server() -> (u16, ClientConfig) {
 #[tokio::test]
 async fn https_with_a_configuration_that_offers_http_2() {
     for offered in [&[][..], &[&b"h2"[..]], &[b"h2", b"http/1.1"]] {
-        let (port, mut config) = server().await;
-        config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+        let (port, config) = server().await;
+        let mut shared = ClientConfig::clone(&config);
+        shared.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
         let request = http::Request::get(format!("https://localhost:{port}/")).body(()).unwrap();
         within(async {
-            let connector = SseDuplexConnector::new().tls(Arc::new(config));
+            let connector = SseDuplexConnector::new().tls(Arc::new(shared));
             let mut client = connector.oneshot(request).await.unwrap().into_body();
             client.send_message(Message::text("up")).await.unwrap();
             assert_eq!(client.receive_message().await.unwrap().unwrap().as_text(), Some("up"));
