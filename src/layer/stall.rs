@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(stall.ended(None, true, later), None);
         assert_eq!(stall.ended(None, true, later + patience.time), Some(GivenUp::Late(17, patience.time)));
 
-        // What the peer says is about its last connection, however that one ended.
+        // The peer's flag concerns its last connection, however that one ended.
         let mut stall = Stall::new(Patience { connections: 5, ..patience });
         assert!((0..2).all(|_| stall.ended(None, true, now).is_none()));
         stall.peer_read(true);

@@ -63,7 +63,8 @@ impl<Out, In> Sender<Out, In> {
     /// the transport has ended or a sender has [closed](Self::close) it. Returns an error for which
     /// [`is_full`](Error::is_full) is true if the queue is full and therefore [closes](crate::WhenFull::Close) the
     /// connection, and one for which [`is_config`](Error::is_config) is true if the queue is full and nobody has polled
-    /// the [driver](crate::Driven::into_parts) yet, after 10 seconds (never in wasm32 and with `panic = "abort"`). The message is lost in each case.
+    /// the [driver](crate::Driven::into_parts) yet, after 10 seconds (never in wasm32 and with `panic = "abort"`). The
+    /// message is lost in each case.
     ///
     /// # Cancel safety
     ///

@@ -61,7 +61,7 @@ pub(super) struct End {
 }
 
 impl End {
-    /// Returns the peer's close frame, unless there was none or it has a code that may not be sent.
+    /// Returns the peer's close frame, if there is one and its code may be sent.
     pub(super) fn frame(&self) -> Option<CloseFrame> {
         CloseCode::new(self.code).map(|code| CloseFrame::new(code, self.reason.as_str()))
     }
@@ -150,7 +150,11 @@ impl Socket {
         opened.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Returns the next message; or the failure after which there is none; or how the connection ended.
+    /// Returns the next message.
+    ///
+    /// # Errors
+    ///
+    /// Once all messages were returned: the failure of this end, or how the connection ended.
     pub(super) fn poll_event(&self, cx: &Context<'_>) -> Poll<Result<Message, Result<Error, End>>> {
         {
             let mut events = self.events.borrow_mut();

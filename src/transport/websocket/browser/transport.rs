@@ -183,8 +183,8 @@ impl Closable for WebSocket {
         self.socket.buffered()
     }
 
-    // What leaves the browser's buffer is not reported here: a heartbeat takes bytes that move in `poll_next` for the
-    // peer's.
+    // Bytes that leave the browser's buffer are not reported here: a heartbeat takes bytes that move in `poll_next`
+    // for the peer's.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         Poll::Ready(match ready!(self.socket.poll_event(cx)) {
             Ok(message) => {
