@@ -145,7 +145,7 @@ impl<D> SseDuplexConnector<D> {
     ///
     /// A POST begins with 64 KiB. It doubles while the server answers within a second, and becomes smaller on a slow
     /// line. A POST is given 20 s ([`Limits::handshake`] and 10 s for a server without room), and a second for each
-    /// 16 KiB, so messages pass on any line of at least 2.8 KB a second.
+    /// 16 KiB, so messages pass on any line of at least 3 KB a second.
     #[must_use]
     pub fn max_post(mut self, bytes: usize) -> Self {
         self.max_post = bytes.max(MIN_POST);

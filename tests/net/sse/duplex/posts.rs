@@ -153,20 +153,23 @@ async fn a_message_in_parts_arrives_once_and_whole_though_posts_are_lost() {
 /// A POST that is too long for the line is never answered in time, and the whole of it would be sent again.
 #[tokio::test(start_paused = true)]
 async fn long_messages_pass_a_slow_line() {
-    let (server, mut sessions) = sessions(Default::default()).await;
-    let line = slow_line(server, 10_000).await;
-    let mut client = connect(SseDuplexConnector::new(), line).await;
-    let mut server = sessions.recv().await.unwrap();
-    let send = async {
-        client.send(payload(900_000)).await.unwrap();
-        client.send(payload(3_000_000)).await.unwrap();
-    };
-    let receive = async {
-        for length in [900_000, 3_000_000] {
-            assert!(server.next().await.unwrap().unwrap() == payload(length));
-        }
-    };
-    futures_util::future::join(send, receive).await;
+    for (rate, lengths) in [(10_000, [900_000, 3_000_000]), (3000, [200_000, 100_000])] {
+        let (server, mut sessions) = sessions(Default::default()).await;
+        let line = slow_line(server, rate).await;
+        let mut client = connect(SseDuplexConnector::new(), line).await;
+        let mut server = sessions.recv().await.unwrap();
+        let send = async {
+            for length in lengths {
+                client.send(payload(length)).await.unwrap();
+            }
+        };
+        let receive = async {
+            for length in lengths {
+                assert!(server.next().await.unwrap().unwrap() == payload(length));
+            }
+        };
+        futures_util::future::join(send, receive).await;
+    }
 }
 
 /// The operating system takes megabytes at once, so only the answers tell that the line is alive.
