@@ -188,6 +188,8 @@ mod sync;
 pub mod test_util;
 mod threads;
 pub mod transport;
+#[cfg(feature = "compression")]
+mod zlib;
 
 #[doc(no_inline)]
 pub use self::{

@@ -1,26 +1,16 @@
 //! Compresses outgoing messages if that makes them smaller. Pure: no I/O.
 
 use bytes::Bytes;
-use flate2::{Compress, FlushCompress};
 
 use super::{
-    Deflate, Stats, per_thread,
-    wire::{self, FLUSHED, Kind},
+    Deflate, Stats,
+    wire::{self, Kind},
 };
 use crate::{
     Message,
     message::trailer::{self, Layer},
+    zlib::{self, Deflater, MAX_WINDOW_BITS},
 };
-
-/// The largest message that is compressed into the buffer of the thread, which has about this size.
-const SCRATCH: usize = 64 << 10;
-
-/// Returns the largest size that `length` bytes can have when they are compressed: level 1 gives each byte 9 bits at
-/// most, the other levels store data that does not shrink. With this room every message can be flushed whole, and zlib
-/// knows that it is (zlib-rs 0.6 panics later if a state is reset with bytes left to write).
-const fn room(length: usize) -> usize {
-    length + length / 7 + 64
-}
 
 /// The outgoing direction of one connection.
 #[derive(Debug, Default)]
@@ -36,7 +26,7 @@ pub(super) struct Compressor {
 /// sent compressed on credit.
 #[derive(Debug)]
 struct KeptContext {
-    state: Compress,
+    state: Deflater,
     /// The number of bytes by which messages may grow before one is sent plain.
     credit: usize,
 }
@@ -49,7 +39,7 @@ pub(super) const MOST: usize = 4 << 10;
 
 impl KeptContext {
     fn new(deflate: &Deflate) -> Self {
-        Self { state: per_thread::new_compress(deflate.level), credit: CREDIT }
+        Self { state: Deflater::new(deflate.level, MAX_WINDOW_BITS), credit: CREDIT }
     }
 
     fn compress(&mut self, plain: &[u8], kind: Kind, deflate: &Deflate) -> Option<Bytes> {
@@ -93,7 +83,7 @@ impl Compressor {
             let context = self.context.get_or_insert_with(|| Box::new(KeptContext::new(deflate)));
             context.compress(plain, kind, deflate)
         } else {
-            per_thread::with_compress(deflate.level, |state| compress(state, plain, kind, 0, deflate))
+            zlib::with_deflater(deflate.level, MAX_WINDOW_BITS, |state| compress(state, plain, kind, 0, deflate))
         };
         match compressed {
             Some(compressed) => {
@@ -120,75 +110,14 @@ fn wants_binary(bytes: &[u8], deflate: &Deflate) -> bool {
     deflate.wants(bytes.len()) && (deflate.batches || trailer::kind(Layer::Batch, bytes).is_none())
 }
 
-/// Returns `plain` compressed, in memory of exactly that size. Returns `None` if it does not shrink (or grows by more
-/// than `growth`), or shrinks so much that the peer would refuse it.
-fn compress(state: &mut Compress, plain: &[u8], kind: Kind, growth: usize, deflate: &Deflate) -> Option<Bytes> {
+/// Returns `plain` compressed, with its mark. Returns `None` if it does not shrink (or grows by more than `growth`), or
+/// shrinks so much that the peer would refuse it.
+fn compress(state: &mut Deflater, plain: &[u8], kind: Kind, growth: usize, deflate: &Deflate) -> Option<Bytes> {
     let end = wire::end(u32::try_from(plain.len()).ok()?, kind);
-    let is_worth_it = |data: usize| {
+    state.compress(plain, &end, |data| {
         let size = data + wire::OVERHEAD;
         // The peer checks the ratio, too: a message of zeros would be refused there, and is sent plain in place of
         // that.
         (size < plain.len() || size <= plain.len() + growth && growth > 0) && deflate.is_sound(plain.len(), data)
-    };
-    if plain.len() <= SCRATCH {
-        return per_thread::with_scratch(|scratch| {
-            scratch.reserve_exact(room(plain.len()));
-            let length = run(state, plain, scratch, deflate).filter(|length| is_worth_it(*length))?;
-            let data = scratch.get(..length)?;
-            // A message may wait in a queue for long, so it holds no spare memory.
-            let mut exact = Vec::with_capacity(data.len() + wire::OVERHEAD);
-            exact.extend_from_slice(data);
-            exact.extend_from_slice(&end);
-            Some(exact.into())
-        });
-    }
-    let mut out = Vec::with_capacity(room(plain.len()));
-    let length = run(state, plain, &mut out, deflate).filter(|length| is_worth_it(*length))?;
-    out.truncate(length);
-    out.extend_from_slice(&end);
-    out.shrink_to_fit();
-    Some(out.into())
-}
-
-/// Compresses into the capacity of `out`. Returns the length of the deflate data.
-fn run(state: &mut Compress, plain: &[u8], out: &mut Vec<u8>, deflate: &Deflate) -> Option<usize> {
-    let before = state.total_in();
-    let result = state.compress_vec(plain, out, FlushCompress::Sync);
-    let is_read = state.total_in() - before == plain.len() as u64;
-    if result.is_err() || !is_read || out.len() == out.capacity() || !out.ends_with(&FLUSHED) {
-        // There was room, so this should not happen. The state must not be used again.
-        *state = per_thread::new_compress(deflate.level);
-        return None;
-    }
-    Some(out.len() - FLUSHED.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::layer::compression::Level;
-
-    /// Bytes without a pattern, none of which the fixed code of deflate gives less than 9 bits.
-    fn worst(length: usize) -> Vec<u8> {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let byte = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            144 + ((state >> 32) % 112) as u8
-        };
-        std::iter::repeat_with(byte).take(length).collect()
-    }
-
-    #[test]
-    fn there_is_room_for_whatever_comes_at_every_level() {
-        for level in 0..=9 {
-            let deflate = Deflate::new().level(Level::try_from(level).unwrap());
-            let mut state = per_thread::new_compress(deflate.level);
-            for length in (1..100).chain([1000, 16_383, 65_536, 65_537, 300_000]) {
-                let plain = worst(length);
-                let mut out = Vec::with_capacity(room(length));
-                assert!(run(&mut state, &plain, &mut out, &deflate).is_some(), "{length} bytes at level {level}");
-                state.reset();
-            }
-        }
-    }
+    })
 }

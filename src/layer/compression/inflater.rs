@@ -4,13 +4,13 @@ use bytes::Bytes;
 use flate2::{Decompress, DecompressError, FlushDecompress, Status};
 
 use super::{
-    Deflate, Stats, per_thread,
-    wire::{self, FLUSHED, Kind},
+    Deflate, Stats,
+    wire::{self, Kind},
 };
-use crate::{CloseCode, Error, Message, Text};
-
-/// The largest message that is inflated into the buffer of the thread, which has about this size.
-const SCRATCH: usize = 64 << 10;
+use crate::{
+    CloseCode, Error, Message, Text,
+    zlib::{self, FLUSHED, SCRATCH},
+};
 
 /// The room beyond a message with which zlib stays on its fast path to the end: the longest match.
 const SPARE: usize = 300;
@@ -91,10 +91,10 @@ impl Inflater {
         let (data, length) = wire::split(marked).ok_or_else(|| bad("it is shorter than its mark says", None))?;
         let length = check(length, data.len(), deflate)?;
         let plain = if kind.is_kept {
-            let context = self.context.get_or_insert_with(|| Box::new(per_thread::new_decompress()));
+            let context = self.context.get_or_insert_with(|| Box::new(zlib::new_decompress()));
             inflate(context, data, length, true)?
         } else {
-            per_thread::with_decompress(|state| inflate(state, data, length, false))?
+            zlib::with_inflater(|state| inflate(state, data, length, false))?
         };
         if !kind.is_text {
             return Ok(Message::Binary(plain.into()));
@@ -129,7 +129,7 @@ fn check(length: u32, compressed: usize, deflate: &Deflate) -> Result<usize, Err
 fn inflate(state: &mut Decompress, data: &[u8], length: usize, keep: bool) -> Result<Vec<u8>, Error> {
     if length <= SCRATCH {
         // With spare room, zlib saves more time than the copy costs.
-        return per_thread::with_scratch(|scratch| {
+        return zlib::with_buffer(|scratch| {
             scratch.reserve_exact(length + SPARE);
             run(state, data, length, keep, scratch)?;
             Ok(scratch.as_slice().to_vec())

@@ -165,13 +165,13 @@
 mod compressor;
 mod deflate;
 mod inflater;
-mod per_thread;
 mod stats;
 mod transport;
 mod wire;
 
 pub use self::{
-    deflate::{Deflate, Level},
+    deflate::Deflate,
     stats::{Stats, Volume},
     transport::{Compressed, CompressionLayer},
 };
+pub use crate::zlib::Level;

@@ -20,9 +20,6 @@ const LENGTH: usize = size_of::<u32>();
 /// The last byte of every mark.
 const LAST: u8 = 0xff;
 
-/// The end of a sync flush: an empty stored block.
-pub(super) const FLUSHED: [u8; 4] = [0, 0, 0xff, 0xff];
-
 /// The properties of a message that its mark contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kind {
