@@ -114,7 +114,8 @@ macro_rules! kinds {
 impl Error {
     kinds! {
         Auth auth is_auth: "a peer that failed authentication or lacks permission (including HTTP 401 and 403)"
-        Closed closed is_closed: "a transport that was closed by either side or lost; [`close_frame`](Error::close_frame) returns the peer's reason, if it sent one"
+        Closed closed is_closed: "a transport that was closed by either side or lost; \
+            [`close_frame`](Error::close_frame) returns the peer's reason, if it sent one"
         Codec codec is_codec: "a payload that the codec cannot encode or decode; the transport may still be usable"
         Config config is_config: "a setting or a URL that cannot work; retrying does not help"
         Dns dns is_dns: "a host name that did not resolve"
@@ -122,9 +123,12 @@ impl Error {
         Io io is_io: "an operating system I/O failure that no other kind covers"
         Other other is_other: "a failure that no other kind covers"
         Protocol protocol is_protocol: "a peer that violated the protocol"
-        RateLimited rate_limited is_rate_limited: "a rate limit that was reached; [`retry_after`](Error::retry_after) returns how long to wait"
+        RateLimited rate_limited is_rate_limited: "a rate limit that was reached; \
+            [`retry_after`](Error::retry_after) returns how long to wait"
         Refused refused is_refused: "an address that does not accept connections: connection refused, or unreachable"
-        Status status_error is_status: "an HTTP response that rejected the handshake; see [`status`](Error::status), [`response_headers`](Error::response_headers) and [`response_body`](Error::response_body)"
+        Status status_error is_status: "an HTTP response that rejected the handshake; see \
+            [`status`](Error::status), [`response_headers`](Error::response_headers) and \
+            [`response_body`](Error::response_body)"
         Timeout timeout is_timeout: "an operation that did not complete in time"
         Tls tls is_tls: "a TLS handshake that failed because of a certificate, name or version"
         TooLarge too_large is_too_large: "a message, frame, header or queue entry that exceeds its limit"

@@ -12,7 +12,7 @@ use crate::{Error, Message};
 /// | constructor | sends |
 /// |---|---|
 /// | [`always`](HybridCodec::always) | one fixed format |
-/// | [`mirror`](HybridCodec::mirror) | the format of the peer's last valid message, or a first choice until one arrives |
+/// | [`mirror`](HybridCodec::mirror) | the format of the peer's last valid message; a first choice until one arrives |
 /// | [`by_value`](HybridCodec::by_value) | the format that a function returns for each value |
 ///
 /// One server can therefore serve a browser that speaks JSON and a native client that speaks rkyv without configuring

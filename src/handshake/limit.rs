@@ -20,7 +20,7 @@
 //!
 //! | request | takes a permit |
 //! |---|---|
-//! | a POST of `application/vnd.tower-transport.messages`, to a session of SSE + POST | if its response has a long body |
+//! | a POST of `application/vnd.tower-transport.messages` (SSE + POST) | if its response has a long body |
 //! | OPTIONS, which browsers send before such a POST (CORS preflight) | if its response has a long body |
 //! | any other request | yes |
 //!
@@ -41,7 +41,7 @@
 //! | a session of `SseDuplexServer` | the handler has dropped its end, and the event stream has ended |
 //! | a session of WebTransport, by `Incoming::accept` | the last handle of the session is dropped |
 //! | a connection of `OptimizedAcceptor` or `SessionServer` | it is dropped; the session's next one takes its own |
-//! | any other response, such as an `EventStream` or a download | its body is dropped: the HTTP server has all of it, or gives it up |
+//! | any other response, such as an `EventStream` or a download | its body is dropped: sent whole, or given up |
 //!
 //! Handlers need no code for it. Those of this crate's transports do not find the permit among their request's parts.
 //!

@@ -27,7 +27,7 @@
 //! | handshake | the layer sees |
 //! |---|---|
 //! | succeeds | the response's status (101 for a WebSocket, 200 otherwise), headers and extensions, an empty body |
-//! | is rejected with a status | a response with that status and its headers: a redirect is followed, a 503 fails a trace |
+//! | is rejected with a status | a response with that status: a redirect is followed, a 503 fails a trace |
 //! | fails without a status | the [`Error`] |
 //!
 //! A rejection that comes back through the layer is returned as the error that it was. A response that the layer made
@@ -43,7 +43,7 @@
 //! | `AddAuthorizationLayer` | directly | sets `Authorization` |
 //! | `AddExtensionLayer` | directly | adds an extension to the request |
 //! | `SetRequestHeaderLayer`, `SetMultipleRequestHeadersLayer` | directly | sets headers |
-//! | `SetResponseHeaderLayer`, `SetMultipleResponseHeadersLayer` | directly | sets headers of the response that you see |
+//! | `SetResponseHeaderLayer`, `SetMultipleResponseHeadersLayer` | directly | sets headers of your response |
 //! | `SetRequestIdLayer`, `PropagateRequestIdLayer` | directly | a request id |
 //! | `PropagateHeaderLayer` | directly | copies a header of the request to the response |
 //! | `SetSensitiveHeadersLayer` and its two parts | directly | marks headers that no log shows |
@@ -58,7 +58,7 @@
 //! | `DecompressionLayer` | `http_layer` | compiles, has no effect: there is no body |
 //! | `RequestBodyLimitLayer`, `MapRequestBodyLayer` | `http_layer` | compile, have no effect |
 //! | `RequestBodyTimeoutLayer`, `ResponseBodyTimeoutLayer` | `http_layer` | compile, have no effect |
-//! | `CompressionLayer`, `CorsLayer`, `ServeDir` and others for servers | on the server's service | not for a connector |
+//! | `CompressionLayer`, `CorsLayer`, `ServeDir`, others for servers | on the server's service | not for a connector |
 //!
 //! # Backpressure
 //!

@@ -13,16 +13,16 @@
 //! | `trace` | spans, metrics, trace context | nothing; for trace context the same layer | per transport |
 //! | `limit` | limits on size, idle time, lifetime, messages in flight | nothing | per transport |
 //! | `rate_limit` | a quota of messages, bytes or a cost of your own | nothing | as its constructor's name says |
-//! | `queue` | a bounded outgoing queue that may drop; not below [`drive`](crate::TransportExt::drive), which has one | nothing | per transport |
+//! | `queue` | a bounded outgoing queue that may drop; for stacks that are not driven | nothing | per transport |
 //! | **`reconnect`** | turns a connector into a transport that reconnects | nothing | outlives connections |
-//! | `resume` | on the connector: no message lost or duplicated across connections | the same layer; on the server a `SessionStore` | outlives connections |
-//! | `auth` | on the connector: a token for each handshake; on a transport: expiry, first message | a server that checks the token | per connection |
+//! | `resume` | no message is lost or sent twice | the same, or a `SessionStore` | outlives connections |
+//! | `auth` | a token for each handshake, or in the first message; expiry | a check of the token | per connection |
 //! | [`http`] | on the connector: layers of tower-http, with a table of those that fit | nothing | as the layer |
 //! | [`per_connection`] | on the connector: applies the layers below to each new connection | | |
 //! | [`optional`] | anywhere: a layer that is on or off at run time | | as the layer |
 //! | `batch` | packs many small messages into one | the same layer | per connection |
 //! | `compression` | deflate per message | the same layer | per connection |
-//! | `heartbeat` | detects dead peers, by pings or by messages of your own; measures round-trip time | replies to pings, or to your own messages | per connection |
+//! | `heartbeat` | detects dead peers; measures round-trip time | replies to the pings | per connection |
 //!
 //! The reasons:
 //!

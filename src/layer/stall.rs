@@ -2,7 +2,7 @@
 //!
 //! | how a connection ended | counts as | given up after |
 //! |---|---|---|
-//! | because of a message: too large, status 413, close code 1003, 1007 or 1009 | [refused](Blame::Refused) | 3 of them |
+//! | a message: too large, status 413, close code 1003, 1007 or 1009 | [refused](Blame::Refused) | 3 of them |
 //! | close code 1011: the peer failed, maybe at a message | [failed](Blame::Failed) | 16 of them |
 //! | in any other way | cut | [`Patience::connections`], or 16 within at least [`Patience::time`] |
 //!

@@ -51,7 +51,7 @@ const IN_FLIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 /// | event | calls whose request was sent | calls that wait to be sent | later calls |
 /// |---|---|---|---|
 /// | the transport ends or fails | fail with the cause | fail with the cause, as not executed | fail |
-/// | the connection is lost and replaced, by tag | fail with a [rejection](Error::is_rejection) | are sent later | work |
+/// | the connection is replaced, by tag | fail with a [rejection](Error::is_rejection) | are sent later | work |
 /// | the same, in order, with calls in flight | fail | fail, as not executed | fail |
 /// | the transport rejects a request (it is too large, say) | only that call fails, as not executed | - | work |
 /// | an answer cannot be read, in order | only its call fails | - | work |

@@ -205,7 +205,8 @@ where
     /// which [`is_timeout`](Error::is_timeout) is true, or with the failure that it closes for, and dropping it cuts
     /// the connection.
     ///
-    /// It needs timers as [`QueueConfig::close_within`](crate::QueueConfig::close_within) does; without them, it is off.
+    /// It needs timers, as [`QueueConfig::close_within`](crate::QueueConfig::close_within) does. Without them, it is
+    /// off.
     pub fn close_within(mut self, time: Duration) -> Self {
         self.deadline.set_limit(time);
         self

@@ -6,7 +6,7 @@
 //! | question | tool |
 //! |---|---|
 //! | Does it keep the contract that everything above it relies on? | [`contract`]: one line, one named test per rule |
-//! | Does it do its own work, message by message? | [`script`]: a transport that expects and returns the messages of a test |
+//! | Does it do its own work, message by message? | [`script`]: a transport that plays the messages of a test |
 //! | What does it do when the network fails? | [`fault`]: stalls, losses, cuts, half-open and slow connections |
 //!
 //! None of them requires a runtime, uses a clock or sleeps.

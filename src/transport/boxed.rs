@@ -12,7 +12,7 @@ use crate::{Error, MaybeSend, Message};
 
 trait Object<Out, In>: Sink<Out, Error = Error> + Stream<Item = Result<In, Error>> + MaybeSend {}
 
-impl<T, Out, In> Object<Out, In> for T where T: Sink<Out, Error = Error> + Stream<Item = Result<In, Error>> + MaybeSend {}
+impl<T: Sink<Out, Error = Error> + Stream<Item = Result<In, Error>> + MaybeSend, Out, In> Object<Out, In> for T {}
 
 /// A transport of any type behind one box, for code that must name or store it.
 ///

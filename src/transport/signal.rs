@@ -8,10 +8,10 @@
 //! | signal | direction | set by | read by |
 //! |---|---|---|---|
 //! | [`moved`] | up | a byte transport, for each read or write that makes progress | heartbeat, idle limit |
-//! | [`connection_lost`] | up | a reconnecting layer that continues with another connection | `service::Client`, the driver |
+//! | [`connection_lost`] | up | a layer that goes on with another connection | `service::Client`, the driver |
 //! | [`awaits_client`] | up | a session on the server whose client is away | the time limits of a close |
 //! | size of a decoded message | up | the codec layer, for each value | the driver, whose inbox counts bytes |
-//! | [`close_frame`] | down | [`Sender::close`](crate::Sender::close), for the time of a `poll_close` | a transport's `poll_close` |
+//! | [`close_frame`] | down | [`Sender::close`](crate::Sender::close), in `poll_close` | a transport's `poll_close` |
 //!
 //! A transport whose bytes move in another task (hyper's, say) counts them itself and reports the difference when it is
 //! polled.

@@ -11,8 +11,8 @@
 //! | place | default | handling |
 //! |---|---|---|
 //! | `Authorization: Bearer`, `Basic` | on | kept, marked as sensitive |
-//! | a subprotocol, `bearer.` followed by the token in base64url | on | removed; the negotiation sees the others ([more](#in-a-browser)) |
-//! | a [cookie](AuthGuardLayer::cookie) | off | kept, marked as sensitive; only used if there are no other credentials |
+//! | a subprotocol: `bearer.`, then the token in base64url | on | removed ([more](#in-a-browser)) |
+//! | a [cookie](AuthGuardLayer::cookie) | off | kept, marked as sensitive; used if there are no others |
 //! | a [query parameter](AuthGuardLayer::query) | off, and best left off | removed from the URL |
 //!
 //! A request with credentials in two of these places, or twice in one, is refused (RFC 6750, section 2).
@@ -53,7 +53,7 @@
 //! |---|---|---|
 //! | 401 | `Bearer` | no credentials |
 //! | 400 | `Bearer error="invalid_request"` | credentials that cannot be read or are given twice |
-//! | 401 | `Bearer error="invalid_token"` | an error of the verifier for which [`is_auth`](crate::Error::is_auth) is true |
+//! | 401 | `Bearer error="invalid_token"` | the verifier's error [`is_auth`](crate::Error::is_auth) |
 //! | 403 | `Bearer error="insufficient_scope"` | [`forbidden`](crate::layer::auth::forbidden) |
 //! | 503, with `Retry-After` if it is known | | any other error of the verifier |
 //!

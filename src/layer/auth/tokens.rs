@@ -31,7 +31,7 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
 /// function in tower's `service_fn`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a source of tokens",
-    note = "a source is a `Service<TokenRequest, Response = Token> + Clone` whose error is `Into<tower_transport::Error>`"
+    note = "a source is a `Service<TokenRequest, Response = Token> + Clone`, its error `Into<tower_transport::Error>`"
 )]
 pub trait TokenSource: Service<TokenRequest, Response = Token, Error: Into<Error>> + Clone {}
 

@@ -83,8 +83,8 @@ where
     K: Hash + Eq,
     M: Clone,
 {
-    /// On the reader's task: sends values that it has not sent. A publisher wakes this task again. Returns the rejection
-    /// of a value, after which the next call goes on with the next value.
+    /// On the reader's task: sends values that it has not sent. A publisher wakes this task again. Returns the
+    /// rejection of a value, after which the next call goes on with the next value.
     fn poll_values(self: Pin<&mut Self>, cx: &Context<'_>) -> Option<Error> {
         let mut this = self.project();
         for _ in 0..ROUNDS {

@@ -41,7 +41,7 @@
 //! |---|---|---|
 //! | the connection is lost, or closed with a code that is retried | the next connection's | [`WhenLost`] |
 //! | a final close message | yields it, then `None` | closed, with the close frame |
-//! | another final failure, or the last attempt fails | yields the error, then `None` | closed, with the error as source |
+//! | another final failure, or the last attempt | yields the error, then `None` | closed, with the error as source |
 //! | the stream ends without a close message, and that is final | `None` | closed |
 //! | you close, or send a close message | continues until the peer has closed | closed |
 //! | messages are [lost with a session](WhenLost#with-a-resume-layer) | yields a rejection | the same, if first |

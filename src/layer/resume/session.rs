@@ -32,7 +32,7 @@ use crate::{
 /// | event | last items of the stream | sink |
 /// |---|---|---|
 /// | the client ends the session | its close message, if it sent one | [`is_closed`](Error::is_closed) |
-/// | it does not come back in time | [`is_closed`](Error::is_closed), from an [`is_timeout`](Error::is_timeout) one | the same |
+/// | it does not come back in time | [`is_closed`](Error::is_closed), with a timeout as its source | the same |
 /// | the store needs the room while it is away | an [`is_closed`](Error::is_closed) error | the same |
 /// | connections end without progress | an error that names the last cause | [`is_closed`](Error::is_closed) |
 /// | a proxy rejects a message (413) | the same | the same |

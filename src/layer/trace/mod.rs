@@ -60,14 +60,15 @@
 //! | `tower_transport_pool_wait_seconds` | histogram | | `stack::pool`, for calls that find no connection free |
 //! | `tower_transport_pool_connect_failures_total` | counter | | `stack::pool` |
 //! | `tower_transport_pool_retired_total` | counter | `reason` (`idle`, `old`, `lost`) | `stack::pool` |
-//! | `tower_transport_handshakes_total` | counter | `network.protocol.name`, `http.response.status_code` | servers, guards |
+//! | `tower_transport_handshakes_total` | counter | `network.protocol.name`, `http.response.status_code` | doors |
 //! | `tower_transport_handshake_seconds` | histogram | `network.protocol.name` | servers |
 //!
 //! No label comes from a peer, so the number of series is bounded by the names in your code. The recorder must be
 //! installed before a transport is wrapped: its handles are looked up once at that time. [`METRICS`] contains this
-//! table, [`describe`] reports it to the recorder, and
-//! [`docs/grafana-dashboard.json`](https://github.com/tower-transport/tower-transport/blob/main/docs/grafana-dashboard.json)
-//! shows it. A [`Meter`] reports the state of other layers in your own stack to the recorder.
+//! table, [`describe`] reports it to the recorder, and [`docs/grafana-dashboard.json`][dashboard] shows it. A [`Meter`]
+//! reports the state of other layers in your own stack to the recorder.
+//!
+//! [dashboard]: https://github.com/tower-transport/tower-transport/blob/main/docs/grafana-dashboard.json
 //!
 //! # Backpressure
 //!

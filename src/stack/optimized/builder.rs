@@ -36,7 +36,7 @@ use crate::{
 /// | [`trace`](crate::layer::trace) | counts and a span for each connection; no message is sampled | nothing |
 /// | [`limit`](crate::layer::limit) | messages of at most 4 MiB | nothing |
 /// | [`rate_limit`](crate::layer::rate_limit) | off | nothing |
-/// | [`reconnect`](crate::layer::reconnect) (client) | exponential, full jitter; sends unflushed messages again | nothing |
+/// | [`reconnect`](crate::layer::reconnect) (client) | exponential, full jitter; resends unflushed messages | nothing |
 /// | [`resume`](crate::layer::resume) | on; the server keeps a session for 2 minutes | this stack |
 /// | [`batch`](crate::layer::batch) | 64 messages or 64 KiB, for messages that are flushed together | this stack |
 /// | [`compression`](crate::layer::compression) | messages of 256 bytes or more; no context is kept | this stack |

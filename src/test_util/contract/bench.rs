@@ -35,7 +35,8 @@ impl<'c> Bench<'c> {
     #[track_caller]
     pub(super) fn fail(&self, found: impl Display, advice: &str) -> ! {
         panic!(
-            "contract broken: {check}\n  rule:  {rule}\n  ends:  from {from} to {to}\n  found: {found}\n  to do: {advice}",
+            "contract broken: {check}\n  rule:  {rule}\n  ends:  from {from} to {to}\n  found: {found}\n  \
+             to do: {advice}",
             check = self.check,
             rule = self.check.rule(),
             from = self.ends[0],
@@ -126,7 +127,8 @@ impl<'c> Bench<'c> {
         if let Err(error) = self.try_send() {
             self.fail(
                 format_args!("start_send failed right after poll_ready was Ready: {error}"),
-                "poll_ready must be Pending while there is no room; a layer polls the inner poll_ready and returns its result",
+                "poll_ready must be Pending while there is no room; a layer polls the inner poll_ready and returns \
+                 its result",
             );
         }
     }
@@ -160,11 +162,13 @@ impl<'c> Bench<'c> {
             (Some(due), Arrival::Number(number)) if due == number => Poll::Ready(true),
             (Some(due), other) => self.fail(
                 format_args!("{other} arrived where message {due} was due"),
-                "a message was lost, repeated, changed, or overtook another: keep one queue, and pass on everything that is taken from it",
+                "a message was lost, repeated, changed, or overtook another: keep one queue, and pass on everything \
+                 that is taken from it",
             ),
             (None, other) => self.fail(
                 format_args!("{other} arrived, and nothing was due"),
-                "a message was delivered twice, or was never accepted: pass it on once, and only after start_send accepted it",
+                "a message was delivered twice, or was never accepted: pass it on once, and only after start_send \
+                 accepted it",
             ),
         }
     }

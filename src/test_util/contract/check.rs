@@ -70,20 +70,25 @@ impl Check {
         match self {
             Self::Readiness => "once poll_ready is Ready, it stays Ready until start_send, which then succeeds",
             Self::BackPressure => {
-                "with a peer that does not read, poll_ready becomes Pending after a bounded number of messages, and Ready once the peer reads"
+                "with a peer that does not read, poll_ready becomes Pending after a bounded number of messages, and \
+                 Ready once the peer reads"
             }
             Self::Order => "all sent messages arrive once, unchanged and in order",
             Self::Flush => {
-                "once poll_flush is Ready, the peer can receive every accepted message without another poll of the sender"
+                "once poll_flush is Ready, the peer can receive every accepted message without another poll of the \
+                 sender"
             }
             Self::Cancellation => {
-                "a send dropped before readiness sends nothing, an accepted message arrives once, a dropped receive loses nothing"
+                "a send dropped before readiness sends nothing, an accepted message arrives once, a dropped receive \
+                 loses nothing"
             }
             Self::Close => {
-                "after poll_close the peer reads every sent message, then None; this end's sink is closed; its stream ends with the peer's close"
+                "after poll_close the peer reads every sent message, then None; this end's sink is closed; its \
+                 stream ends with the peer's close"
             }
             Self::Cut => {
-                "when the peer is gone, the stream ends after at most one is_closed error, and the sink fails with is_closed"
+                "when the peer is gone, the stream ends after at most one is_closed error, and the sink fails with \
+                 is_closed"
             }
             Self::WakeUps => "a Pending half wakes its newest waker when it can make progress",
             Self::Duplex => "a full outgoing direction does not stop the incoming one",

@@ -28,7 +28,9 @@
 /// other names.
 #[macro_export]
 macro_rules! contract_tests {
-    (mod $name:ident, pair = $pair:expr, message = $message:expr $(, room = $room:expr)? $(, on = $on:ident)? $(,)?) => {
+    (
+        mod $name:ident, pair = $pair:expr, message = $message:expr $(, room = $room:expr)? $(, on = $on:ident)? $(,)?
+    ) => {
         $crate::contract_tests! {
             mod $name,
             contract = $crate::test_util::contract::Contract::new(async || $pair, $message)$(.room($room))?,
@@ -84,7 +86,8 @@ macro_rules! contract_tests {
             .build()
             .expect("a tokio runtime starts")
             .block_on(async {
-                $contract.patience(|| ::tokio::time::sleep(::std::time::Duration::from_secs(86_400))).check($check).await
+                let patience = || ::tokio::time::sleep(::std::time::Duration::from_secs(86_400));
+                $contract.patience(patience).check($check).await
             })
     };
 }

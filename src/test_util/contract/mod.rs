@@ -32,7 +32,7 @@
 //!   rule:  a Pending half wakes its newest waker when it can make progress
 //!   ends:  from the second to the first end of the pair
 //!   found: poll_next was Pending, a message was flushed, and the newest waker was not woken (1 messages in flight)
-//!   to do: before Pending is returned, the waker of this very context must be registered, in place of an older one; ...
+//!   to do: before Pending is returned, the waker of this very context must be registered; ...
 //! ```
 //!
 //! Some properties cannot be observed from both ends and are not checked: how many *bytes* are buffered, whether a
@@ -43,16 +43,16 @@
 //!
 //! | mistake in a layer | check |
 //! |---|---|
-//! | An own message (a ping, an acknowledgement) takes the room that `poll_ready` promised, and `start_send` fails | [`Readiness`](Check::Readiness) |
-//! | `start_send` calls the inner transport without room there | [`Readiness`](Check::Readiness), [`Order`](Check::Order) |
-//! | Messages overtake one another between a buffer of the layer and the inner transport; one is lost or sent twice | [`Order`](Check::Order) |
-//! | `poll_flush` does not send what the layer buffers, or does not flush the inner transport | [`Flush`](Check::Flush) |
+//! | An own message takes the room that was promised, and `start_send` fails | [`Readiness`](Check::Readiness) |
+//! | `start_send` goes to the inner transport without room | [`Readiness`](Check::Readiness), [`Order`](Check::Order) |
+//! | A message overtakes another in a buffer of the layer, is lost or sent twice | [`Order`](Check::Order) |
+//! | `poll_flush` does not send what the layer buffers, or does not flush below | [`Flush`](Check::Flush) |
 //! | A queue without a bound: `poll_ready` never returns `Pending` | [`BackPressure`](Check::BackPressure) |
 //! | The stream waits until the sink has room | [`Duplex`](Check::Duplex) |
-//! | State in a future instead of the transport: dropping a send or a receive loses a message | [`Cancellation`](Check::Cancellation) |
-//! | One waker for both halves, an outdated waker, or `Pending` without a registered waker | [`WakeUps`](Check::WakeUps) |
+//! | State in a future, not in the transport: dropping a send loses a message | [`Cancellation`](Check::Cancellation) |
+//! | One waker for both halves, an old waker, or `Pending` without a waker | [`WakeUps`](Check::WakeUps) |
 //! | `poll_close` does not send what was accepted, or messages are accepted after it | [`Close`](Check::Close) |
-//! | An error on each poll instead of once, a stream that never ends, a sink that hides the loss of the peer | [`Cut`](Check::Cut) |
+//! | An error on each poll, a stream that never ends, a sink that hides the loss | [`Cut`](Check::Cut) |
 //!
 //! [`layer::own`](crate::layer::own) does what most of these ask for, and
 //! [`docs/writing-a-layer.md`](crate::guide::writing_a_layer) shows a layer that uses it.

@@ -126,7 +126,8 @@ async fn flush(mut bench: Bench<'_>) {
         bench
             .wait(
                 "poll_flush was Ready, but what had been accepted does not arrive",
-                "return Ready from poll_flush only after all that was accepted was given on and the inner poll_flush was Ready",
+                "return Ready from poll_flush only after all that was accepted was given on and the inner poll_flush \
+                 was Ready",
                 |bench, cx| {
                     bench.receive_ready(cx);
                     if bench.all_arrived() { Poll::Ready(()) } else { Poll::Pending }
@@ -294,8 +295,8 @@ async fn cut_stream(bench: &mut Bench<'_>) {
 
 /// A sink may notice late: the operating system accepts a few bytes for a peer that is gone.
 async fn cut_sink(bench: &mut Bench<'_>) {
-    const ADVICE: &str = "when the stream has ended, poll_ready fails with an error for which Error::is_closed is true; \
-                          never accept messages for a peer that is gone";
+    const ADVICE: &str = "when the stream has ended, poll_ready fails with an error for which Error::is_closed is \
+                          true; never accept messages for a peer that is gone";
     let mut sent = 0;
     let error = bench
         .wait("the peer is gone, but the sink does not fail", ADVICE, |bench, cx| {
@@ -328,8 +329,9 @@ fn poll_sending(bench: &mut Bench<'_>, cx: &mut Context<'_>, sent: &mut usize) -
     }
 }
 
-const WAKE_ADVICE: &str = "before Pending is returned, the waker of the current context must be registered, replacing any older one; \
-                      a layer that returns Pending without polling the inner transport must register it itself";
+const WAKE_ADVICE: &str = "before Pending is returned, the waker of the current context must be registered, in place \
+                           of an older one; a layer that returns Pending without polling the inner transport must \
+                           register it itself";
 
 async fn wake_ups(mut bench: Bench<'_>) {
     for _ in 0..2 {

@@ -30,8 +30,9 @@ const UNSENT: u32 = 128 * 1024;
 /// a [dialer](super::Dial), or any stream below a server's HTTP. The common ones are called without indirection.
 ///
 /// The TCP stream of a WebSocket is set to send small messages at once (`TCP_NODELAY`): otherwise one that follows
-/// another waits for the peer's delayed acknowledgement, 40 ms and more. On Linux and Android, it is also set to take at
-/// most 128 KiB that it cannot send yet (`TCP_NOTSENT_LOWAT`), so that the [bytes that move](crate::transport::signal::moved) are those that the line takes.
+/// another waits for the peer's delayed acknowledgement, 40 ms and more. On Linux and Android, it also takes at
+/// most 128 KiB that it cannot send yet (`TCP_NOTSENT_LOWAT`), so that the
+/// [bytes that move](crate::transport::signal::moved) are those that the line takes.
 /// A stream that this crate does not know keeps its options: set these yourself, or a slow reader may look like a dead
 /// peer.
 pub struct Socket(Kind);

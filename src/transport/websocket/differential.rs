@@ -99,7 +99,8 @@ fn frames() -> impl Strategy<Value = Vec<Frame>> {
         .prop_map(|(first, size, is_wrongly_masked, flaw)| vec![Frame { first, size, is_wrongly_masked, flaw }]);
     let flawed = (data(), sizes(), any::<usize>())
         .prop_map(|(kind, size, flaw)| vec![Frame { flaw: Some(flaw), ..right(FIN | kind, size) }]);
-    let part = prop_oneof![12 => whole, 4 => control, 4 => fragmented, 1 => unfinished, 1 => close, 2 => odd, 1 => wild, 1 => flawed];
+    let rare = prop_oneof![1 => unfinished, 1 => close, 2 => odd, 1 => wild, 1 => flawed];
+    let part = prop_oneof![12 => whole, 4 => control, 4 => fragmented, 6 => rare];
     prop::collection::vec(part, 1..8).prop_map(|parts| parts.concat())
 }
 

@@ -14,7 +14,8 @@ use crate::Error;
 ///
 /// ```js
 /// const session = new WebTransport("https://127.0.0.1:4433/", {
-///   serverCertificateHashes: [{ algorithm: "sha-256", value: new Uint8Array([186, 120, /* ... as {:#} prints them */]) }],
+///   // The bytes as `{:#}` prints them.
+///   serverCertificateHashes: [{ algorithm: "sha-256", value: new Uint8Array([186, 120, /* ... */]) }],
 /// });
 /// ```
 ///

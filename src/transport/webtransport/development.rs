@@ -36,7 +36,7 @@ impl Certificate {
     /// use tower_transport::transport::webtransport::Certificate;
     ///
     /// let certificate = Certificate::development(&["dev.example.com"])?;
-    /// println!("serverCertificateHashes: [{{ algorithm: 'sha-256', value: new Uint8Array({:#}) }}]", certificate.hash());
+    /// println!("[{{ algorithm: 'sha-256', value: new Uint8Array({:#}) }}]", certificate.hash());
     /// # Ok::<(), tower_transport::Error>(())
     /// ```
     pub fn development(names: &[&str]) -> Result<Self, Error> {

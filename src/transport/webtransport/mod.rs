@@ -9,7 +9,7 @@
 //! | [`WebTransportStream`] | both ways: a transport of [`Message`](crate::Message)s |
 //! | [`SendStream`], [`ReceiveStream`] | one way, by type |
 //! | [`Datagrams`] | lossy and unordered, for data that is outdated when it is late |
-//! | [`Certificate`], [`CertificateHash`] | a server's certificate, and how a client recognizes it without an authority |
+//! | [`Certificate`], [`CertificateHash`] | a server's certificate, and how a client recognizes it |
 //!
 //! # Why
 //!

@@ -29,7 +29,8 @@ use crate::{
 /// its future are `Send` and `'static`, because a fetch runs on its own task.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not fetch a key set",
-    note = "a source of keys is a `Service<()> + Clone + Send + 'static`; its response is `AsRef<[u8]>`, its error `Into<tower_transport::Error>`, its future `Send + 'static`"
+    note = "a source of keys is a `Service<()> + Clone + Send + 'static`",
+    note = "its response is `AsRef<[u8]>`, its error `Into<tower_transport::Error>`, its future `Send + 'static`"
 )]
 pub trait KeySource:
     Service<(), Response: AsRef<[u8]>, Error: Into<Error>, Future: Send + 'static> + Clone + Send + 'static

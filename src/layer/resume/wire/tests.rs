@@ -49,7 +49,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_message_or_an_error(kind in any::<u8>(), body in proptest::collection::vec(any::<u8>(), 0..120)) {
+    fn any_bytes_are_a_message_or_an_error(kind: u8, body in proptest::collection::vec(any::<u8>(), 0..120)) {
         let message = Message::Binary(trailer::append(&body, Layer::Resume, kind));
         if let Ok(Parsed::Own(own)) = read(message.clone()) {
             prop_assert!(own.into_message() == message);

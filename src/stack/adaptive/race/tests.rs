@@ -377,8 +377,10 @@ async fn what_happens_is_counted_by_transport_and_reason() {
         [
             "tower_transport_connect_seconds name=test,network.protocol.name=sse,role=client [0.025]",
             "tower_transport_connects_total name=test,network.protocol.name=sse,role=client 1",
-            "tower_transport_fallbacks_total name=test,network.protocol.name=websocket,reason=upgrade_refused,role=client 1",
-            "tower_transport_fallbacks_total name=test,network.protocol.name=webtransport,reason=udp_blocked,role=client 1",
+            "tower_transport_fallbacks_total name=test,network.protocol.name=websocket,reason=upgrade_refused,\
+             role=client 1",
+            "tower_transport_fallbacks_total name=test,network.protocol.name=webtransport,reason=udp_blocked,\
+             role=client 1",
             "tower_transport_paths_lost_total name=test,network.protocol.name=sse,role=client 1",
         ]
     );

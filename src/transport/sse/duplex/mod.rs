@@ -5,7 +5,7 @@
 //! |---|---|
 //! | client | [`SseDuplexConnector`]: a `Service` from the request to its response, the transport as the body |
 //! | server, hyper or axum's `route_service` | [`SseDuplexServer`]: a `Service` of HTTP requests |
-//! | a page, or any HTTP client | `EventSource` and `fetch`: [`docs/wire.md`](crate::guide::wire), `tests/peers/duplex.cjs` |
+//! | a page, or any HTTP client | `EventSource`, `fetch`: [wire](crate::guide::wire), `tests/peers/duplex.cjs` |
 //!
 //! # Why
 //!
@@ -43,9 +43,9 @@
 //! | cuts an idle stream | `proxy_read_timeout` (60 s) | `timeout server`, `timeout tunnel` |
 //! | uses HTTP/1.0 to the server | `proxy_http_version 1.1;` | none |
 //!
-//! - A client sends at most [960 KiB in one POST](SseDuplexConnector::max_post), and less on a slow line. A message over
-//!   64 KiB is sent in parts. If the proxy allows less than 1 MiB, raise its limit or lower `max_post`. If it allows
-//!   more, a higher `max_post` saves round trips.
+//! - A client sends at most [960 KiB in one POST](SseDuplexConnector::max_post), and less on a slow line. A message
+//!   over 64 KiB is sent in parts. If the proxy allows less than 1 MiB, raise its limit or lower `max_post`. If it
+//!   allows more, a higher `max_post` saves round trips.
 //! - Without `option http-no-delay`, HAProxy in HTTP mode was measured to delay each event by 200 ms.
 //! - The server sends a comment after [15 s](SseDuplexServer::keep_alive) without an event. Every read timeout on the
 //!   way must be longer.
