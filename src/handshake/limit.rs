@@ -89,7 +89,6 @@
 use std::{
     collections::HashMap,
     fmt,
-    future::Future,
     hash::Hash,
     marker::PhantomData,
     pin::Pin,

@@ -71,7 +71,7 @@
 
 use std::{
     fmt,
-    future::{Future, poll_fn, ready},
+    future::{poll_fn, ready},
     hash::Hash,
     pin::{Pin, pin},
     sync::{

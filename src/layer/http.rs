@@ -75,7 +75,6 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::Future,
     marker::PhantomData,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},

@@ -59,7 +59,6 @@
 //! a whole `ServiceBuilder` stack. It keeps status, headers and extensions, and its type can be named.
 
 use std::{
-    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
 };

@@ -1,7 +1,7 @@
 use std::{
     cell::Cell,
     fmt,
-    future::{Future, poll_fn},
+    future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},

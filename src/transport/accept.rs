@@ -1,4 +1,4 @@
-use std::{future::Future, io, time::Duration};
+use std::{io, time::Duration};
 
 use crate::{log, rt};
 

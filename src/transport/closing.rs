@@ -30,7 +30,7 @@
 //! reading half ends the transport; the writing half only returns the error.
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     pin::pin,
     task::{Context, Poll, ready},
     time::Duration,

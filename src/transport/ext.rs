@@ -1,5 +1,4 @@
 use std::{
-    future::Future,
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},

@@ -6,8 +6,6 @@ mod setters;
 
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 mod accept;
-#[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
-mod admission;
 pub(crate) mod backlog;
 mod boxed;
 #[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
@@ -19,8 +17,6 @@ pub(crate) mod close_deadline;
 #[cfg_attr(any(not(feature = "full"), target_arch = "wasm32"), allow(dead_code))]
 pub(crate) mod closing;
 mod connect;
-#[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
-mod connecting;
 pub(crate) mod contract;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse"))))]

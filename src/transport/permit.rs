@@ -1,5 +1,10 @@
 use std::{fmt, sync::Arc};
 
+#[cfg(any(feature = "websocket", feature = "sse"))]
+use super::drain::{Member, Seat};
+#[cfg(any(feature = "websocket", feature = "sse"))]
+use crate::log::Peer;
+
 /// The permit of one connection of a server. The connection counts until this value and all its clones are dropped.
 ///
 /// A guard puts it into the extensions of a request that it admits, as `ConnectionLimitLayer` does. The acceptor that
@@ -43,6 +48,33 @@ impl ConnectionPermit {
 impl fmt::Debug for ConnectionPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionPermit").finish_non_exhaustive()
+    }
+}
+
+#[cfg(any(feature = "websocket", feature = "sse"))]
+/// A server's state for an admitted connection, kept for as long as the transport lives.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    /// The value that guards want back when the connection is gone.
+    _permit: Option<ConnectionPermit>,
+    pub(super) drain: Option<Member>,
+    pub(super) peer: Option<Peer>,
+}
+
+#[cfg(any(feature = "websocket", feature = "sse"))]
+impl Admission {
+    /// Creates the state, or returns `None` if there is nothing to keep. `patience` is the maximum time of a close.
+    pub(super) fn new(
+        permit: Option<ConnectionPermit>,
+        seat: Option<Arc<Seat>>,
+        peer: Option<Peer>,
+        patience: std::time::Duration,
+    ) -> Option<Box<Self>> {
+        if permit.is_none() && seat.is_none() && peer.is_none() {
+            return None;
+        }
+        let drain = seat.map(|seat| Member::new(seat, patience));
+        Some(Box::new(Self { _permit: permit, drain, peer }))
     }
 }
 

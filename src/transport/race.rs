@@ -1,7 +1,7 @@
 //! One staggered race over all addresses of a name (RFC 8305), for every transport.
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     net::SocketAddr,
     pin::{Pin, pin},
     task::{Context, Poll},

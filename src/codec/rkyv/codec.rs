@@ -21,10 +21,7 @@ use rkyv::{
     validation::{Validator, archive::ArchiveValidator, shared::SharedValidator},
 };
 
-use super::{
-    archive::{ArchiveOf, Owned, RkyvEncode},
-    view::{View, deserialize},
-};
+use super::view::{ArchiveOf, Owned, RkyvEncode, View, deserialize};
 use crate::{
     Error, Message,
     codec::{

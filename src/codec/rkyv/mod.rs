@@ -1,11 +1,9 @@
 //! The codec for rkyv archives.
 
-mod archive;
 mod codec;
 mod view;
 
 pub use self::{
-    archive::{ArchiveOf, Owned, RkyvEncode},
     codec::{Realigned, RkyvCodec},
-    view::View,
+    view::{ArchiveOf, Owned, RkyvEncode, View},
 };

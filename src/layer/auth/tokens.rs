@@ -1,7 +1,7 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::{Future, Ready, ready},
+    future::{Ready, ready},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},

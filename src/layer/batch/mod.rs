@@ -129,12 +129,10 @@
 //! [`max_bytes`]: BatchPolicy::max_bytes
 //! [`alone_from`]: BatchPolicy::alone_from
 
-mod format;
-mod pack;
 mod policy;
 mod sink;
 mod transport;
-mod unpack;
+mod wire;
 
 /// The maximum number of bytes that this layer adds to a message: the mark behind a message that ends like a mark.
 #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]

@@ -6,7 +6,7 @@ use std::{
 
 use super::{
     BatchPolicy,
-    pack::{self, Pack},
+    wire::{Pack, refused},
 };
 use crate::{
     Error, Message, Transport,
@@ -238,7 +238,7 @@ impl BatchSink {
     {
         let count = self.pack.len();
         let Some(batch) = self.pack.take() else { return Ok(()) };
-        self.give(inner, batch).map_err(|error| pack::refused(error, count))
+        self.give(inner, batch).map_err(|error| refused(error, count))
     }
 
     /// As [`hand_over`](Self::hand_over), for messages that were accepted before: the next poll returns their refusal.

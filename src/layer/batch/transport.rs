@@ -10,9 +10,8 @@ use tower_layer::Layer;
 
 use super::{
     BatchPolicy,
-    pack::Pack,
     sink::BatchSink,
-    unpack::{self, Unpack, Unpacked},
+    wire::{self, Pack, Unpack, Unpacked},
 };
 use crate::{Error, Message, MessageStream, Transport, macros::accessors, transport::contract::Polled};
 
@@ -141,7 +140,7 @@ where
             sink.unpark();
         }
         match this.inner.poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) if unpack::is_plain(&message) => Poll::Ready(Some(Ok(message))),
+            Poll::Ready(Some(Ok(message))) if wire::is_plain(&message) => Poll::Ready(Some(Ok(message))),
             polled => self.unpack(polled, cx),
         }
     }
@@ -156,7 +155,7 @@ where
     fn unpack(self: Pin<&mut Self>, polled: Polled<T>, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         let this = self.project();
         match polled {
-            Poll::Ready(Some(Ok(message))) => Poll::Ready(match unpack::open(message, *this.max_items) {
+            Poll::Ready(Some(Ok(message))) => Poll::Ready(match wire::open(message, *this.max_items) {
                 Ok(Unpacked::Single(message)) => Some(Ok(message)),
                 Ok(Unpacked::Many(batch)) => {
                     *this.unread = batch;

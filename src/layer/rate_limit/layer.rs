@@ -1,10 +1,13 @@
 use std::{fmt, marker::PhantomData, sync::Arc};
 
+use futures_core::Stream;
+use tower_layer::Layer;
+
 use super::{
     Closes, PerMessage, Quota, RateLimitCounts, Stays,
     bucket::{Bucket, Clock, Limiter, Pair},
-    excess::WhenExceeded,
     gate::Gate,
+    transport::{RateLimit, WhenExceeded},
 };
 
 /// A layer that limits messages to a [`Quota`]. See the [module](super) for the complete documentation.
@@ -175,6 +178,23 @@ impl<C: Clone, A> Clone for RateLimitLayer<C, A> {
 }
 
 // A cost may be a closure, which has no `Debug`.
+impl<T, In, E, C, A> Layer<T> for RateLimitLayer<C, A>
+where
+    T: Stream<Item = Result<In, E>>,
+    C: Clone,
+    A: Default,
+{
+    type Service = RateLimit<T, In, C, A>;
+
+    fn layer(&self, inner: T) -> Self::Service {
+        let Pair { inbound, outbound } = self.pair();
+        let gate = |state, what| Gate::new(Bucket::new(self.limiter.clone(), state), self.counts.clone(), what);
+        let incoming = self.is_inbound.then(|| gate(inbound, "an incoming message"));
+        let outgoing = self.is_outbound.then(|| gate(outbound, "an outgoing message"));
+        RateLimit::new(inner, self.cost.clone(), self.when, incoming, outgoing)
+    }
+}
+
 impl<C, A> fmt::Debug for RateLimitLayer<C, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitLayer")

@@ -180,10 +180,7 @@
 
 mod bucket;
 mod cost;
-mod counts;
-mod excess;
 mod gate;
-mod http;
 mod keyed;
 mod layer;
 mod quota;
@@ -193,12 +190,12 @@ mod turns;
 
 pub use self::{
     cost::{Cost, PerByte, PerMessage},
-    counts::RateLimitCounts,
-    excess::{Closes, Stays},
-    http::{HttpRateLimit, HttpRateLimitLayer, too_many_requests},
+    gate::RateLimitCounts,
     keyed::KeyedRateLimiter,
     layer::RateLimitLayer,
     quota::Quota,
-    service::{RateLimitService, RateLimitServiceLayer, ResponseFuture},
-    transport::RateLimit,
+    service::{
+        HttpRateLimit, HttpRateLimitLayer, RateLimitService, RateLimitServiceLayer, ResponseFuture, too_many_requests,
+    },
+    transport::{Closes, RateLimit, Stays},
 };

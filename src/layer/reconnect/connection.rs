@@ -1,5 +1,4 @@
 use std::{
-    future::Future,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,

@@ -171,7 +171,6 @@
 
 mod context;
 mod instruments;
-mod layer;
 mod meter;
 mod metrics;
 mod sampling;
@@ -188,7 +187,6 @@ pub(crate) use self::metrics::has_recorder;
 pub use self::{
     context::TraceContext,
     instruments::{Direction, Received, Role},
-    layer::TraceLayer,
     meter::Meter,
     metrics::{
         BYTES, BYTES_BUCKETS, CLOSES, COMPRESSION_PLAIN_BYTES, COMPRESSION_WIRE_BYTES, CONNECT_SECONDS, CONNECTS,
@@ -198,5 +196,5 @@ pub use self::{
         RESUME_SESSIONS, RESUME_WAITING, RESUMED, ROUND_TRIP, SECONDS_BUCKETS, SESSION_SECONDS, SESSIONS,
         SESSIONS_OPEN, describe,
     },
-    transport::Traced,
+    transport::{TraceLayer, Traced},
 };

@@ -35,7 +35,7 @@ impl Sampler {
         self.next
     }
 
-    /// Reoffsets whether the message with this number is selected.
+    /// Returns whether the message with this number is selected.
     pub(super) fn selects(&mut self, number: u64) -> bool {
         if number < self.next {
             return false;
@@ -50,7 +50,7 @@ impl Sampler {
 pub(super) struct SampleOffsets(Arc<AtomicU32>);
 
 impl SampleOffsets {
-    /// Reoffsets 0 first; then numbers that spread evenly, whatever the divisor (the golden ratio of 2^32).
+    /// Returns 0 first; then numbers that spread evenly, whatever the divisor (the golden ratio of 2^32).
     pub(super) fn next(&self) -> u32 {
         self.0.fetch_add(0x9e37_79b9, Relaxed)
     }
@@ -65,7 +65,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// Reoffsets a new trace with its first span.
+    /// Returns a new trace with its first span.
     pub(super) fn root(&mut self) -> TraceContext {
         let high = self.next();
         let trace_id = u128::from(high) << 64 | u128::from(self.next());

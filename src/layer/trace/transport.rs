@@ -1,19 +1,178 @@
 use std::{
+    borrow::Cow,
+    fmt,
+    num::NonZeroU32,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
-use tracing::Span;
+use tower_layer::Layer;
+use tracing::{Level, Span};
 
 use super::{
-    Direction, Received,
-    instruments::{Instruments, size},
+    Direction, Received, Role, TraceContext,
+    instruments::{Config, Instruments, size},
+    sampling::SampleOffsets,
     wire,
 };
-use crate::{Error, Message, Transport, macros::accessors, transport::payload::Payload};
+use crate::{Error, MaybeSend, MaybeSync, Message, Transport, macros::accessors, transport::payload::Payload};
+
+/// A layer that adds spans and metrics to each transport. See the [module](super) for the complete documentation.
+///
+/// Each transport that it wraps is a separate session. Clones only share the position of the sampling. Clone the layer
+/// to give one connection its [`peer`](Self::peer).
+#[derive(Clone)]
+pub struct TraceLayer {
+    pub(super) config: Config,
+    offsets: SampleOffsets,
+}
+
+impl TraceLayer {
+    /// Creates a layer for connections that this end makes. `name` describes their purpose in one fixed word. It is a
+    /// label of every metric, so do not derive it from data that a peer sends.
+    #[must_use]
+    pub fn client(name: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(name, Role::Client)
+    }
+
+    /// Creates a layer for connections that this end accepts; `name` as for [`client`](Self::client).
+    #[must_use]
+    pub fn server(name: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(name, Role::Server)
+    }
+
+    /// Creates a layer for connections of one end; `name` as for [`client`](Self::client).
+    #[must_use]
+    pub fn new(name: impl Into<Cow<'static, str>>, role: Role) -> Self {
+        let config = Config {
+            name: name.into(),
+            role,
+            peer: None,
+            span: None,
+            span_level: Level::INFO,
+            event_level: Level::DEBUG,
+            error_level: Level::DEBUG,
+            sample: None,
+            propagate: false,
+            sizes: false,
+            on_message: None,
+            context_of: None,
+        };
+        Self { config, offsets: SampleOffsets::default() }
+    }
+
+    /// Sets whether the context of a sampled message travels with it, and that of an incoming message is removed from
+    /// it. Defaults to off.
+    ///
+    /// **Both ends must turn it on**: a peer without this layer treats the mark as part of the payload.
+    #[must_use]
+    pub fn propagate(mut self, propagate: bool) -> Self {
+        self.config.propagate = propagate;
+        self
+    }
+
+    /// Sets the field `network.peer.address` of the session's span: where the peer is. It is not a label of metrics. It
+    /// is escaped when it is logged. For other fields, such as a user, make the [`span`](Self::span) yourself.
+    #[must_use]
+    pub fn peer(mut self, peer: impl Into<Arc<str>>) -> Self {
+        self.config.peer = Some(peer.into());
+        self
+    }
+
+    /// Sets the session's span, in place of one that is created for each transport, to add your own fields. Clone the
+    /// layer and set a different span for each connection.
+    #[must_use]
+    pub fn span(mut self, span: Span) -> Self {
+        self.config.span = Some(span);
+        self
+    }
+
+    /// Sets the level of the spans `session` and `message`. Defaults to `INFO`. A span of your own
+    /// ([`span`](Self::span)) has its own level.
+    #[must_use]
+    pub fn span_level(mut self, level: Level) -> Self {
+        self.config.span_level = level;
+        self
+    }
+
+    /// Sets the level of the events `open` and `closed`, one of each for a connection. Defaults to `DEBUG`.
+    #[must_use]
+    pub fn event_level(mut self, level: Level) -> Self {
+        self.config.event_level = level;
+        self
+    }
+
+    /// Sets the level of the event `error`, one for each error that the user of the transport gets. Defaults to
+    /// `DEBUG`. A peer can cause many of them, for example with messages that a layer rejects.
+    #[must_use]
+    pub fn error_level(mut self, level: Level) -> Self {
+        self.config.error_level = level;
+        self
+    }
+
+    /// Sets that one in `every` messages gets a span, counted for each connection and direction. Defaults to off.
+    /// Incoming messages that carry the context of a sampled message also get one.
+    #[must_use]
+    pub fn sample_one_in(mut self, every: NonZeroU32) -> Self {
+        self.config.sample = Some(every);
+        self
+    }
+
+    /// Records the size of each message in a histogram ([`MESSAGE_BYTES`](super::MESSAGE_BYTES)). Defaults to off,
+    /// because it costs an entry in the recorder for each message.
+    #[must_use]
+    pub fn record_sizes(mut self) -> Self {
+        self.config.sizes = true;
+        self
+    }
+
+    /// Calls `hook` with the span of each sampled message before it is entered. For an incoming message, the hook also
+    /// gets the context of its sender. A bridge to OpenTelemetry sets the span's parent here.
+    #[must_use]
+    pub fn on_message(
+        mut self,
+        hook: impl Fn(&Span, Direction, Option<&TraceContext>) + MaybeSend + MaybeSync + 'static,
+    ) -> Self {
+        self.config.on_message = Some(Arc::new(hook));
+        self
+    }
+
+    /// Calls `context_of` with the span of each sampled outgoing message to get its context: a bridge to OpenTelemetry
+    /// knows the ids that it assigned. `None` sends no context. Without this, each message begins a new trace with
+    /// random ids.
+    #[must_use]
+    pub fn context_of(
+        mut self,
+        context_of: impl Fn(&Span) -> Option<TraceContext> + MaybeSend + MaybeSync + 'static,
+    ) -> Self {
+        self.config.context_of = Some(Arc::new(context_of));
+        self
+    }
+}
+
+impl<T> Layer<T> for TraceLayer {
+    type Service = Traced<T>;
+
+    fn layer(&self, inner: T) -> Traced<T> {
+        Traced::new(inner, Instruments::new(&self.config, self.offsets.next()))
+    }
+}
+
+impl fmt::Debug for TraceLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TraceLayer")
+            .field("name", &self.config.name)
+            .field("role", &self.config.role)
+            .field("peer", &self.config.peer)
+            .field("sample_one_in", &self.config.sample)
+            .field("propagate", &self.config.propagate)
+            .finish_non_exhaustive()
+    }
+}
 
 pin_project! {
     /// A transport with instrumentation, created by [`TraceLayer`](super::TraceLayer). Messages and errors pass

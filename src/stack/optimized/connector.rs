@@ -17,9 +17,8 @@ use tower_service::Service;
 use super::{
     greeting::{self, Doubt, Greeting, Patience},
     handle::Status,
-    layers::{Agreement, Wire, WireConfig},
+    layers::{Agreement, Proof, Wire, WireConfig},
     metrics::StackMetrics,
-    peer_limit::Proof,
     peers::Peers,
 };
 use crate::{

@@ -6,7 +6,7 @@ use std::{
     },
 };
 
-use super::peer_limit::Agreed;
+use super::layers::Agreed;
 use crate::{
     layer::{
         compression, heartbeat,

@@ -163,7 +163,6 @@ mod greeting;
 mod handle;
 mod layers;
 mod metrics;
-mod peer_limit;
 mod peers;
 mod server;
 mod shutdown;

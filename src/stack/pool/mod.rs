@@ -105,10 +105,12 @@
 //! ```
 
 mod builder;
-mod call;
 mod connections;
 mod metrics;
 mod service;
 mod slots;
 
-pub use self::{builder::PoolBuilder, call::PoolCall, service::Pool};
+pub use self::{
+    builder::PoolBuilder,
+    service::{Pool, PoolCall},
+};

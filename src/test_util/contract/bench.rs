@@ -1,7 +1,7 @@
 use std::{
     collections::VecDeque,
     fmt::{self, Display},
-    future::{Future, poll_fn},
+    future::poll_fn,
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},

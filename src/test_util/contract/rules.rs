@@ -1,7 +1,7 @@
 //! The checks. Each gets a fresh pair, and runs once per direction.
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},

@@ -1,4 +1,4 @@
-use std::{fmt, future::Future};
+use std::fmt;
 
 use super::{
     bench::{Bench, Numbered, Side},

@@ -1,7 +1,7 @@
 //! How a check waits: for a wake-up, for other tasks, and not forever.
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
     sync::{

@@ -3,7 +3,7 @@
 
 use std::{
     error::Error as StdError,
-    future::{Future, poll_fn},
+    future::poll_fn,
     io,
     pin::{Pin, pin},
     task::Poll,

@@ -47,9 +47,8 @@
 mod dialer;
 mod exchange;
 mod socket;
-mod tls;
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 
 use http::Uri;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -57,11 +56,11 @@ use tower_service::Service;
 
 #[cfg(feature = "sse")]
 pub(super) use self::exchange::{client, http_error, read_body, refusal};
+pub(super) use self::{dialer::Tls, exchange::exchange};
 pub use self::{
     dialer::{Dialer, Dialing},
     socket::Socket,
 };
-pub(super) use self::{exchange::exchange, tls::Tls};
 pub(super) use super::target::Target;
 use crate::{BoxError, Error};
 
@@ -81,7 +80,7 @@ pub trait Dial: Clone + Send + 'static + sealed::Dial {}
 impl<D: Clone + Send + 'static + sealed::Dial> Dial for D {}
 
 mod sealed {
-    use super::{Error, Future, Socket, Uri};
+    use super::{Error, Socket, Uri};
 
     #[allow(unnameable_types, reason = "sealed: only dialers implement it")]
     pub trait Dial {

@@ -6,15 +6,16 @@ mod handle;
 mod member;
 #[cfg(target_arch = "wasm32")]
 mod page;
-#[cfg(not(target_arch = "wasm32"))]
-mod watched;
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) use self::page::Member;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use self::{handle::Seat, member::Member, watched::Attended};
+pub(crate) use self::{
+    handle::Seat,
+    member::{Attended, Member},
+};
 #[cfg(not(target_arch = "wasm32"))]
 pub use self::{
     handle::{Drain, Drained},
-    watched::Watched,
+    member::Watched,
 };

@@ -2,7 +2,6 @@
 
 mod driven;
 mod driver;
-mod flushes;
 mod outbox;
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 mod pull;

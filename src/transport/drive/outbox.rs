@@ -1,9 +1,6 @@
 use std::{collections::VecDeque, task::Waker};
 
-use super::{
-    flushes::{Flushes, Position},
-    waiters::Waiters,
-};
+use super::waiters::{Flushes, Position, Waiters};
 use crate::{
     CloseCode, CloseFrame, Error,
     transport::{

@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    future::{self, Future, poll_fn},
+    future::{self, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -12,10 +12,10 @@ use tower_service::Service;
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 use super::watch::CloseWatch;
 use super::{
-    flushes::Position,
     outbox::{Admission, End, Gone},
     queues::{Queues, wake_all},
     try_send_error::TrySendError,
+    waiters::Position,
     watch::{EndWatch, Undriven},
 };
 use crate::{

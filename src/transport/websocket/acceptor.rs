@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Error, log, rt,
-    transport::{connecting::in_time, drain::Drain},
+    transport::{drain::Drain, setters::in_time},
 };
 
 /// The maximum size of a request's head, in bytes.

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     Error, Limits,
     transport::{
-        connecting::{connecting, in_time},
         dial::{Dial, Dialer, Target, Tls, dial, exchange},
+        setters::in_time,
         subprotocol::offered,
     },
 };

@@ -17,9 +17,9 @@ use crate::{
     CloseFrame, Error, Limits, Message, log,
     macros::accessors,
     transport::{
-        admission::Admission,
         closing::{self, Closable, Closing, Phase, Received},
         drain::Member,
+        permit::Admission,
         wakers::WakerSlot,
     },
 };

@@ -17,10 +17,9 @@ use crate::{
     log::{self, Peer},
     rt,
     transport::{
-        admission::Admission,
         drain::{Attended, Drain, Seat},
         origin::Origins,
-        permit::ConnectionPermit,
+        permit::{Admission, ConnectionPermit},
         refusal::Refusal,
         shrink,
         subprotocol::choose,

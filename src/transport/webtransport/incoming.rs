@@ -8,10 +8,10 @@ use super::{Session, error, session::Registry};
 use crate::{
     Error, Limits, log, rt,
     transport::{
-        connecting::in_time,
         origin::Origins,
         permit::ConnectionPermit,
         refusal::Refusal,
+        setters::in_time,
         subprotocol::{self, choose},
     },
 };

@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    future::Future,
     marker::PhantomData,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -4,13 +4,11 @@
 mod claims;
 mod jwks;
 mod key;
-mod rules;
 mod verifier;
 
 pub use self::{
     claims::Claims,
     jwks::{JwksVerifier, KeySource, Verifying},
     key::JwtKey,
-    rules::JwtRules,
-    verifier::JwtVerifier,
+    verifier::{JwtRules, JwtVerifier},
 };

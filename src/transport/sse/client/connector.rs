@@ -14,8 +14,8 @@ use super::{
 use crate::{
     Error, Limits,
     transport::{
-        connecting::{connecting, in_time},
         dial::{Dial, Dialer, Target, Tls, http_error},
+        setters::in_time,
         sse::{Parser, connection::HttpConnection, downlink::Downlink, exchange},
         subprotocol::{chosen, offered},
     },

@@ -22,10 +22,9 @@ use super::{
 use crate::{
     Limits, log, rt,
     transport::{
-        admission::Admission,
         drain::{Attended, Drain},
         origin::Origins,
-        permit::ConnectionPermit,
+        permit::{Admission, ConnectionPermit},
         refusal::Refusal,
         subprotocol::choose,
     },

@@ -9,10 +9,10 @@ use super::session::{FromClient, Session};
 use crate::{
     CloseFrame, Error, Message, log,
     transport::{
-        admission::Admission,
         closing::{self, Closable, Closing, Received, fault_frame},
         drain::Member,
         framing,
+        permit::Admission,
     },
 };
 

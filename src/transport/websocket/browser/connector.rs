@@ -11,10 +11,7 @@ use wasm_bindgen::JsValue;
 use super::{WebSocket, socket::Socket};
 use crate::{
     Error, Limits,
-    transport::{
-        connecting::{connecting, in_time},
-        subprotocol,
-    },
+    transport::{setters::in_time, subprotocol},
 };
 
 /// A connector for the browser's WebSocket: a `Service` that takes the handshake request and returns the handshake's

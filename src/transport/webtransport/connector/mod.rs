@@ -15,10 +15,7 @@ use web_transport_quinn as wtq;
 
 use self::{request::Offer, trust::Trust};
 use super::{CertificateHash, Session, SessionLimits, WebTransportStream, endpoints::Endpoints, error};
-use crate::{
-    Error, Limits,
-    transport::connecting::{connecting, in_time},
-};
+use crate::{Error, Limits, transport::setters::in_time};
 
 /// The failure of a connect that takes too long.
 const LATE: &str = "UDP may be blocked: the session was not established";

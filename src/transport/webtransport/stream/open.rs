@@ -7,7 +7,7 @@ use web_transport_quinn::SessionError;
 use super::{ReceiveStream, SendStream, WebTransportStream};
 use crate::{
     Error,
-    transport::{connecting::in_time, webtransport::Session},
+    transport::{setters::in_time, webtransport::Session},
 };
 
 /// Waits for a stream. If the session ends instead, returns the peer's close frame in the error.
