@@ -7,7 +7,7 @@ pub(super) const ALIGNMENT: usize = 16;
 const FIRST: usize = 4 * 1024;
 
 /// Buffers up to this size are never released.
-pub(super) const ALWAYS_KEPT: usize = 64 * 1024;
+const ALWAYS_KEPT: usize = 64 * 1024;
 
 /// A buffer that messages are copied to, kept from message to message.
 ///
@@ -64,6 +64,28 @@ impl KeptBuffer {
             self.bytes.resize(misaligned, 0);
             self.bytes.advance(misaligned);
         }
+    }
+}
+
+/// The vector that serde's serializers write to, and the buffer that finished messages are copied to.
+#[cfg(any(feature = "json", feature = "messagepack", feature = "cbor"))]
+#[derive(Default)]
+pub(super) struct SerdeBuffer {
+    written: Vec<u8>,
+    kept: KeptBuffer,
+}
+
+#[cfg(any(feature = "json", feature = "messagepack", feature = "cbor"))]
+impl SerdeBuffer {
+    /// Returns the message that `write` writes.
+    pub(super) fn message<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Bytes, E> {
+        self.written.clear();
+        let result = write(&mut self.written);
+        let message = result.map(|()| self.kept.copy(&self.written));
+        if self.written.capacity() > ALWAYS_KEPT {
+            self.written = Vec::new();
+        }
+        message
     }
 }
 

@@ -1,11 +1,8 @@
-use std::{fmt, marker::PhantomData};
+use std::marker::PhantomData;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    Codec,
-    buffer::{ALWAYS_KEPT, KeptBuffer},
-};
+use super::{Codec, buffer::SerdeBuffer, serde_codec::serde_codec};
 use crate::{Error, Message, Text};
 
 /// A codec for JSON. Outgoing messages are text; incoming text and binary messages are accepted.
@@ -33,32 +30,20 @@ use crate::{Error, Message, Text};
 /// # Ok::<(), tower_transport::Error>(())
 /// ```
 pub struct JsonCodec<Out, In = Out> {
-    written: Vec<u8>,
-    buffer: KeptBuffer,
+    buffer: SerdeBuffer,
     values: PhantomData<fn(Out) -> In>,
 }
 
-impl<Out, In> JsonCodec<Out, In> {
-    /// Creates a codec. Its buffer is allocated with the first outgoing value.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { written: Vec::new(), buffer: KeptBuffer::default(), values: PhantomData }
-    }
-}
+serde_codec!(JsonCodec {});
 
 impl<Out: Serialize, In: DeserializeOwned> Codec for JsonCodec<Out, In> {
     type Out = Out;
     type In = In;
 
     fn encode(&mut self, value: &Out) -> Result<Message, Error> {
-        self.written.clear();
-        serde_json::to_writer(&mut self.written, value)
-            .map_err(|error| Error::codec("the value has no JSON form").with_source(error))?;
-        let json = text(self.buffer.copy(&self.written))?;
-        if self.written.capacity() > ALWAYS_KEPT {
-            self.written = Vec::new();
-        }
-        Ok(Message::Text(json))
+        let json = self.buffer.message(|to| serde_json::to_writer(to, value));
+        let json = json.map_err(|error| Error::codec("the value has no JSON form").with_source(error))?;
+        Ok(Message::Text(text(json)?))
     }
 
     fn decode(&mut self, message: Message) -> Result<In, Error> {
@@ -87,23 +72,4 @@ fn refuse(error: serde_json::Error) -> Error {
 fn quotes_payload(error: &serde_json::Error) -> bool {
     const HARMLESS: [&str; 3] = ["missing field `", "duplicate field `", "invalid length "];
     error.is_data() && !HARMLESS.iter().any(|start| error.to_string().starts_with(start))
-}
-
-impl<Out, In> Default for JsonCodec<Out, In> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Returns a codec for another connection. Buffers are not shared.
-impl<Out, In> Clone for JsonCodec<Out, In> {
-    fn clone(&self) -> Self {
-        Self::new()
-    }
-}
-
-impl<Out, In> fmt::Debug for JsonCodec<Out, In> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JsonCodec").finish_non_exhaustive()
-    }
 }
