@@ -408,6 +408,25 @@ impl From<io::Error> for Error {
     }
 }
 
+/// Wraps the error, for code that speaks in I/O errors. [`Error::from`] recovers it.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.0.kind {
+            Kind::Closed if error.close_frame().is_some() => io::ErrorKind::ConnectionAborted,
+            Kind::Closed => io::ErrorKind::ConnectionReset,
+            Kind::Codec | Kind::Protocol | Kind::TooLarge => io::ErrorKind::InvalidData,
+            Kind::Refused => io::ErrorKind::ConnectionRefused,
+            Kind::Timeout => io::ErrorKind::TimedOut,
+            Kind::Auth => io::ErrorKind::PermissionDenied,
+            Kind::Config => io::ErrorKind::InvalidInput,
+            Kind::Dns | Kind::Full | Kind::Io | Kind::Other | Kind::RateLimited | Kind::Status | Kind::Tls => {
+                io::ErrorKind::Other
+            }
+        };
+        Self::new(kind, error)
+    }
+}
+
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
@@ -418,6 +437,14 @@ impl From<Infallible> for Error {
 mod tests {
     use super::*;
     use crate::message::CloseCode;
+
+    #[test]
+    fn an_error_comes_out_of_an_io_error_as_it_went_in() {
+        let io = io::Error::from(Error::timeout("no answer within 10 s").into_unsent());
+        assert_eq!(io.kind(), io::ErrorKind::TimedOut);
+        let error = Error::from(io);
+        assert!(error.is_timeout() && !error.may_have_been_executed());
+    }
 
     #[test]
     fn an_error_comes_out_of_any_box_as_it_went_in() {

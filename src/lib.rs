@@ -126,6 +126,9 @@ while let Some(order) = receiver.receive().await {
 //! | `rkyv` | 29 | yes | `codec::RkyvCodec`: zero-copy views or owned values |
 //! | `json` (default) | 17 | yes | `codec::JsonCodec` |
 //! | `hybrid` | 34 | yes | `codec::HybridCodec`: text is JSON, binary is rkyv |
+//! | `messagepack` | 17 | yes | `codec::MessagePackCodec` |
+//! | `cbor` | 27 | yes | `codec::CborCodec` |
+//! | `byte-stream` | 12 | yes | `transport::ByteStream`: a transport as `AsyncRead + AsyncWrite` |
 //! | `service` | 12 | yes | `service::Client` and `service::Server`; `layer::service`: a tower service as a filter |
 //! | `auth` | 28 | client | `layer::auth` and `handshake::auth`: client tokens, verification on the server, expiry |
 //! | `batch` | 12 | yes | `layer::batch`: packs many small messages into one |
@@ -146,7 +149,7 @@ while let Some(order) = receiver.receive().await {
 //! | `context` | 89 | - | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
 //! | `pool` | 18 | - | `stack::pool`: a pool of connections to one target, shared by many calls |
 //! | `test-util` | 12 | yes | contract checks, a scripted transport and fault injection, for testing your own layers |
-//! | `full` | 208 | all of them | all of the above |
+//! | `full` | 215 | all of them | all of the above |
 //!
 //! The column *crates* is the number of crates that the feature alone compiles on Linux, itself not included. The
 //! default features compile 60, no features 12, and `limit` with `auth` 29. Features share most of
@@ -217,7 +220,7 @@ pub use rkyv;
 #[cfg(all(feature = "webtransport", not(feature = "tls"), not(target_arch = "wasm32")))]
 #[doc(no_inline)]
 pub use rustls;
-#[cfg(feature = "json")]
+#[cfg(any(feature = "json", feature = "messagepack", feature = "cbor"))]
 #[doc(no_inline)]
 pub use serde;
 #[cfg(all(feature = "tls", not(target_arch = "wasm32")))]

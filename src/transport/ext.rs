@@ -125,6 +125,17 @@ pub trait TransportExt<Out>: Transport<Out> {
         Driven::new(self, queue)
     }
 
+    /// Makes a stream of bytes of this transport of [`Message`](crate::Message)s, for protocols that run over `AsyncRead + AsyncWrite`: HTTP/2 and gRPC,
+    /// MQTT, SSH. [`ByteStream`](super::ByteStream) has the rules of flushing and of the end.
+    #[cfg(feature = "byte-stream")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "byte-stream")))]
+    fn into_io(self) -> super::ByteStream<Self>
+    where
+        Self: Sized,
+    {
+        super::ByteStream::new(self)
+    }
+
     /// Boxes the transport, for code that must name or store its type.
     fn into_boxed(self) -> BoxTransport<Out, Self::In>
     where

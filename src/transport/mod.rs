@@ -10,6 +10,8 @@ pub(crate) mod backlog;
 mod boxed;
 #[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
 mod burst;
+#[cfg(feature = "byte-stream")]
+mod byte_stream;
 mod channel;
 pub(crate) mod close_deadline;
 #[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
@@ -67,6 +69,9 @@ pub mod websocket;
 #[cfg_attr(docsrs, doc(cfg(feature = "webtransport")))]
 pub mod webtransport;
 
+#[cfg(feature = "byte-stream")]
+#[cfg_attr(docsrs, doc(cfg(feature = "byte-stream")))]
+pub use self::byte_stream::ByteStream;
 #[cfg(feature = "resume")]
 pub(crate) use self::connect::SessionMessages;
 #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]

@@ -4,6 +4,7 @@
 
 use support::{proxy, serve};
 
+mod byte_stream;
 mod channel;
 mod codec;
 mod composition;

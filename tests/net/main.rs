@@ -5,6 +5,7 @@
 use support::{proxy, raw_webtransport, serve};
 
 mod adaptive;
+mod byte_stream;
 mod calls;
 mod contract;
 mod dial;
