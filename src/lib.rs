@@ -162,6 +162,9 @@ while let Some(order) = receiver.receive().await {
 //! The column *wasm32* is what there is of the feature in a page. Every feature builds for `wasm32-unknown-unknown`,
 //! without a flag, and `websocket` is the browser's own there: see the guide `browser`.
 
+#[macro_use]
+mod macros;
+
 pub mod builder;
 pub mod codec;
 pub mod error;
@@ -175,7 +178,6 @@ pub mod handshake;
 mod in_flight;
 pub mod layer;
 mod log;
-mod macros;
 pub mod message;
 #[cfg(feature = "rt")]
 mod rt;

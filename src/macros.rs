@@ -24,4 +24,26 @@ macro_rules! accessors {
     };
 }
 
-pub(crate) use accessors;
+/// Implements `Debug` with the named fields and `..`, for types with fields that cannot be shown or must not be. The
+/// generics are in front of the type, in brackets. A field with a value is computed from `this`:
+/// `debug_fields!([T] Queue<T>, |this| { limit, waiting: this.items.len() })`.
+macro_rules! debug_fields {
+    ($([$($generics:tt)*])? $type:ident $(<$($arg:tt),*>)? { $($field:ident),* $(,)? }) => {
+        debug_fields!($([$($generics)*])? $type $(<$($arg),*>)?, |this| { $($field: this.$field),* });
+    };
+    ($([$($generics:tt)*])? $type:ident $(<$($arg:tt),*>)?, |$this:ident| {
+        $($field:ident $(: $value:expr)?),* $(,)?
+    }) => {
+        impl $(<$($generics)*>)? std::fmt::Debug for $type $(<$($arg),*>)? {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                #[allow(unused_variables, reason = "without fields")]
+                let $this = self;
+                let mut f = f.debug_struct(stringify!($type));
+                $(f.field(stringify!($field), debug_fields!(@ $this $field $($value)?));)*
+                f.finish_non_exhaustive()
+            }
+        }
+    };
+    (@ $this:ident $field:ident) => { &$this.$field };
+    (@ $this:ident $field:ident $value:expr) => { &$value };
+}

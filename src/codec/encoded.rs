@@ -47,11 +47,7 @@ impl<C> Clone for Encoded<C> {
     }
 }
 
-impl<C> fmt::Debug for Encoded<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Encoded").field("len", &self.message.len()).finish_non_exhaustive()
-    }
-}
+debug_fields!([C] Encoded<C>, |this| { len: this.message.len() });
 
 /// An outgoing item of an [`EncodeOnce`]: a value for this connection alone, or one that was encoded for many.
 #[non_exhaustive]

@@ -173,11 +173,7 @@ impl Clone for Mirror {
     }
 }
 
-impl<F> fmt::Debug for ByValue<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByValue").finish_non_exhaustive()
-    }
-}
+debug_fields!([F] ByValue<F> {});
 
 /// Returns a codec for another connection. The policy is cloned; buffers are not shared.
 impl<Out, In, P: Clone> Clone for HybridCodec<Out, In, P> {
@@ -186,8 +182,4 @@ impl<Out, In, P: Clone> Clone for HybridCodec<Out, In, P> {
     }
 }
 
-impl<Out, In, P: fmt::Debug> fmt::Debug for HybridCodec<Out, In, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HybridCodec").field("policy", &self.policy).field("rkyv", &self.rkyv).finish_non_exhaustive()
-    }
-}
+debug_fields!([Out, In, P: fmt::Debug] HybridCodec<Out, In, P> { policy, rkyv });

@@ -108,7 +108,6 @@ use crate::transport::sse::duplex::opens_nothing;
 use crate::{
     fingerprint::{Fingerprint, Seeds},
     log,
-    macros::accessors,
 };
 
 /// A layer for services of HTTP requests that limits concurrent connections. See the [module](super) for the complete
@@ -170,14 +169,7 @@ impl<S, K: Clone, F: Clone> Layer<S> for ConnectionLimitLayer<K, F> {
     }
 }
 
-impl<K, F> fmt::Debug for ConnectionLimitLayer<K, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionLimitLayer")
-            .field("total", &self.limits.total)
-            .field("per_key", &self.limits.per_key)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([K, F] ConnectionLimitLayer<K, F>, |this| { total: this.limits.total, per_key: this.limits.per_key });
 
 /// A service with a limited number of concurrent connections, created by [`ConnectionLimitLayer`].
 #[derive(Clone)]

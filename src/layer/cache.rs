@@ -86,7 +86,7 @@ use moka::{future::Cache as Moka, ops::compute::Op};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{BoxError, Error, macros::accessors, rt::Instant};
+use crate::{BoxError, Error, rt::Instant};
 
 /// A layer that caches the answers of a service. See the [module](self) for the complete documentation.
 ///
@@ -193,15 +193,11 @@ impl<K, V, F: Clone> Clone for CacheLayer<K, V, F> {
     }
 }
 
-impl<K, V, F> fmt::Debug for CacheLayer<K, V, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CacheLayer")
-            .field("capacity", &self.config.capacity)
-            .field("time_to_live", &self.config.time_to_live)
-            .field("shared", &self.shared.is_some())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([K, V, F] CacheLayer<K, V, F>, |this| {
+    capacity: this.config.capacity,
+    time_to_live: this.config.time_to_live,
+    shared: this.shared.is_some(),
+});
 
 /// A service whose answers are cached, created by [`CacheLayer`]. Clones share the store.
 pub struct Cache<S, K, V, F> {
@@ -279,11 +275,7 @@ impl<S: Clone, K, V, F: Clone> Clone for Cache<S, K, V, F> {
     }
 }
 
-impl<S: fmt::Debug, K, V, F> fmt::Debug for Cache<S, K, V, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("inner", &self.inner).finish_non_exhaustive()
-    }
-}
+debug_fields!([S: fmt::Debug, K, V, F] Cache<S, K, V, F> { inner });
 
 /// Answers by key, until they expire.
 struct Store<K, V> {

@@ -88,7 +88,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Connect, Error, macros::accessors};
+use crate::{Connect, Error};
 
 /// The empty body of a handshake's request and response, for [HTTP layers](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -240,11 +240,7 @@ impl<M: Clone, T> Clone for FromHttp<M, T> {
     }
 }
 
-impl<M: fmt::Debug, T> fmt::Debug for FromHttp<M, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FromHttp").field("service", &self.service).finish_non_exhaustive()
-    }
-}
+debug_fields!([M: fmt::Debug, T] FromHttp<M, T> { service });
 
 impl<M, T, B> Service<Request<()>> for FromHttp<M, T>
 where
@@ -299,8 +295,4 @@ where
     }
 }
 
-impl<F, T> fmt::Debug for FromHttpFuture<F, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FromHttpFuture").finish_non_exhaustive()
-    }
-}
+debug_fields!([F, T] FromHttpFuture<F, T> {});

@@ -67,8 +67,6 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::macros::accessors;
-
 /// A layer that applies a transport layer to each connection that a connector makes. See the [module](super) for the
 /// complete documentation.
 #[derive(Clone, Debug)]

@@ -121,11 +121,7 @@ impl Sleep {
     }
 }
 
-impl fmt::Debug for Sleep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sleep").field("is_elapsed", &self.is_elapsed()).finish_non_exhaustive()
-    }
-}
+debug_fields!(Sleep, |this| { is_elapsed: this.is_elapsed() });
 
 impl Future for Sleep {
     type Output = ();

@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{
     Error, MaybeSend, MaybeSync, Transport,
-    macros::accessors,
     transport::{
         close_deadline::{CLOSE_WITHIN, CloseDeadline, WaitsFor},
         signal::{self, Mark},

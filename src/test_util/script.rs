@@ -139,17 +139,9 @@ impl<Out, In> Drop for Scripted<Out, In> {
     }
 }
 
-impl<Out, In> fmt::Debug for Scripted<Out, In> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scripted").field("left", &self.play.left()).finish_non_exhaustive()
-    }
-}
+debug_fields!([Out, In] Scripted<Out, In>, |this| { left: this.play.left() });
 
-impl<Out, In> fmt::Debug for ScriptHandle<Out, In> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScriptHandle").field("left", &self.play.left()).finish_non_exhaustive()
-    }
-}
+debug_fields!([Out, In] ScriptHandle<Out, In>, |this| { left: this.play.left() });
 
 /// The expectations and actions of a [`Scripted`] transport, step by step.
 ///

@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -62,8 +61,4 @@ impl<Out, In> Sink<Out> for BoxTransport<Out, In> {
     }
 }
 
-impl<Out, In> fmt::Debug for BoxTransport<Out, In> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BoxTransport").finish_non_exhaustive()
-    }
-}
+debug_fields!([Out, In] BoxTransport<Out, In> {});

@@ -8,7 +8,7 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use pin_project_lite::pin_project;
 
-use crate::{BoxError, Error, macros::accessors};
+use crate::{BoxError, Error};
 
 pin_project! {
     /// Makes a transport of a foreign `Sink` and `Stream`, whose errors do not convert into [`Error`] or are of two
@@ -127,8 +127,4 @@ where
     }
 }
 
-impl<T: fmt::Debug, SinkError, StreamError> fmt::Debug for Foreign<T, SinkError, StreamError> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Foreign").field("inner", &self.inner).finish_non_exhaustive()
-    }
-}
+debug_fields!([T: fmt::Debug, SinkError, StreamError] Foreign<T, SinkError, StreamError> { inner });

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 #[cfg(any(feature = "websocket", feature = "sse"))]
 use super::drain::{Member, Seat};
@@ -45,11 +45,7 @@ impl ConnectionPermit {
     }
 }
 
-impl fmt::Debug for ConnectionPermit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionPermit").finish_non_exhaustive()
-    }
-}
+debug_fields!(ConnectionPermit {});
 
 #[cfg(any(feature = "websocket", feature = "sse"))]
 /// A server's state for an admitted connection, kept for as long as the transport lives.

@@ -251,17 +251,7 @@ impl Default for QueueConfig<Message> {
     }
 }
 
-impl<Out, In> fmt::Debug for QueueConfig<Out, In> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QueueConfig")
-            .field("max_messages", &self.max_messages)
-            .field("max_bytes", &self.max_bytes)
-            .field("max_inbox", &self.max_inbox)
-            .field("when_full", &self.when_full)
-            .field("close_within", &self.close_within)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([Out, In] QueueConfig<Out, In> { max_messages, max_bytes, max_inbox, when_full, close_within });
 
 impl<Out> fmt::Debug for WhenFull<Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

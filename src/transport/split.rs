@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     pin::Pin,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -187,14 +186,6 @@ impl<T: Sink<Out>, Out> Sink<Out> for SplitSink<T, Out> {
     }
 }
 
-impl<T, Out> fmt::Debug for SplitSink<T, Out> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SplitSink").finish_non_exhaustive()
-    }
-}
+debug_fields!([T, Out] SplitSink<T, Out> {});
 
-impl<T> fmt::Debug for SplitStream<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SplitStream").finish_non_exhaustive()
-    }
-}
+debug_fields!([T] SplitStream<T> {});

@@ -216,11 +216,7 @@ impl Encoder {
     }
 }
 
-impl fmt::Debug for Encoder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Encoder").field("buffer", &self.buffer).finish_non_exhaustive()
-    }
-}
+debug_fields!(Encoder { buffer });
 
 /// The count of incoming archives that had to be copied to an aligned address before they could be read.
 ///

@@ -15,7 +15,6 @@ use crate::{
     Error,
     layer::auth::{Credentials, Oneshot, Verdict, Verify, subprotocol},
     log,
-    macros::accessors,
 };
 
 /// A layer for services of HTTP requests: admits requests whose credentials the verifier `V` accepts. See the
@@ -90,11 +89,7 @@ impl<S, V: Clone> Layer<S> for AuthGuardLayer<V> {
     }
 }
 
-impl<V> fmt::Debug for AuthGuardLayer<V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthGuardLayer").field("config", &self.config).finish_non_exhaustive()
-    }
-}
+debug_fields!([V] AuthGuardLayer<V> { config });
 
 /// A service that only gets requests with valid credentials, created by [`AuthGuardLayer`].
 #[derive(Clone)]
@@ -235,11 +230,7 @@ fn choose_token<R>(response: &mut Response<R>, token: Option<HeaderValue>) {
     }
 }
 
-impl<S: Service<Request<B>>, V: Verify, B> fmt::Debug for ResponseFuture<S, V, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
-    }
-}
+debug_fields!([S: Service<Request<B>>, V: Verify, B] ResponseFuture<S, V, B> {});
 
 /// The values of `WWW-Authenticate`, created once.
 #[derive(Clone, Debug)]

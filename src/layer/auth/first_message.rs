@@ -17,7 +17,6 @@ use crate::{
         auth::{Getting, Secret, TokenSource, Tokens, verify::is_unauthorized},
         own::LayerSink,
     },
-    macros::accessors,
     transport::wakers::WakerPair,
 };
 
@@ -247,11 +246,7 @@ where
     }
 }
 
-impl<T: fmt::Debug, S: TokenSource> fmt::Debug for FirstMessage<T, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FirstMessage").field("inner", &self.inner).field("form", &self.form).finish_non_exhaustive()
-    }
-}
+debug_fields!([T: fmt::Debug, S: TokenSource] FirstMessage<T, S> { inner, form });
 
 /// How a client writes its first message. A server reads both forms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 
@@ -139,11 +139,4 @@ fn too_big() -> crate::CloseFrame {
     crate::CloseFrame::new(crate::CloseCode::TOO_BIG, "the first message is too large")
 }
 
-impl<V> fmt::Debug for FirstMessageGuard<V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FirstMessageGuard")
-            .field("deadline", &self.deadline)
-            .field("max_size", &self.max_size)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([V] FirstMessageGuard<V> { deadline, max_size });

@@ -10,7 +10,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{Getting, Secret, TokenSource, Tokens, subprotocol};
-use crate::{Connect, Error, macros::accessors};
+use crate::{Connect, Error};
 
 /// A layer for a connector: each handshake carries a token of a source. See the [module](super) for the complete
 /// documentation.
@@ -130,11 +130,7 @@ impl<C: Clone, S: TokenSource> Clone for Auth<C, S> {
     }
 }
 
-impl<C: fmt::Debug, S: TokenSource> fmt::Debug for Auth<C, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Auth").field("connector", &self.connector).field("tokens", &self.tokens).finish_non_exhaustive()
-    }
-}
+debug_fields!([C: fmt::Debug, S: TokenSource] Auth<C, S> { connector, tokens });
 
 pin_project! {
     /// The future of [`Auth`](super::Auth): a token, the connect, and both once more after a 401.
@@ -218,8 +214,4 @@ where
     }
 }
 
-impl<C: Connect, S: TokenSource> fmt::Debug for ResponseFuture<C, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").field("is_second", &self.is_second).finish_non_exhaustive()
-    }
-}
+debug_fields!([C: Connect, S: TokenSource] ResponseFuture<C, S> { is_second });

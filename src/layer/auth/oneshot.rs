@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -51,11 +50,7 @@ where
     }
 }
 
-impl<S: Service<R>, R> fmt::Debug for Oneshot<S, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Oneshot").finish_non_exhaustive()
-    }
-}
+debug_fields!([S: Service<R>, R] Oneshot<S, R> {});
 
 /// At most one run of a future at a time, shared by all callers that want its output. If all of them are dropped, the
 /// run is dropped too. The next caller starts a new run and never gets a stale output.

@@ -15,7 +15,6 @@ use crate::{
         auth::{Getting, TokenSource, Tokens},
         own::LayerSink,
     },
-    macros::accessors,
     message::trailer::{self, Opened},
 };
 
@@ -215,11 +214,4 @@ impl<S: TokenSource> fmt::Debug for RenewLayer<S> {
     }
 }
 
-impl<T: fmt::Debug, S: TokenSource> fmt::Debug for Renew<T, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Renew")
-            .field("inner", &self.inner)
-            .field("last_error", &self.last_error)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([T: fmt::Debug, S: TokenSource] Renew<T, S> { inner, last_error });

@@ -280,11 +280,7 @@ impl<S: TokenSource> fmt::Debug for Tokens<S> {
     }
 }
 
-impl<S: TokenSource> fmt::Debug for Getting<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Getting").finish_non_exhaustive()
-    }
-}
+debug_fields!([S: TokenSource] Getting<S> {});
 
 /// The source of [`Tokens::fixed`].
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use super::{
     sink::BatchSink,
     wire::{self, Pack, Unpack, Unpacked},
 };
-use crate::{Error, Message, MessageStream, Transport, macros::accessors, transport::contract::Polled};
+use crate::{Error, Message, MessageStream, Transport, transport::contract::Polled};
 
 /// The number of messages that may come in, one after another, before the layer checks whether outgoing messages can
 /// go on that had no room, and without a timer whether they have waited too long.

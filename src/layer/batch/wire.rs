@@ -6,7 +6,7 @@
 //!
 //! An entry is a varint (7 bits a byte, lowest first): twice the length of the payload, plus one for text.
 
-use std::{fmt, str};
+use std::str;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -205,11 +205,7 @@ impl Pack {
     }
 }
 
-impl fmt::Debug for Pack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pack").field("count", &self.count).field("bytes", &self.bytes).finish_non_exhaustive()
-    }
-}
+debug_fields!(Pack { count, bytes });
 
 /// Handles a batch that the transport below did not accept.
 pub(super) fn refused(error: Error, count: usize) -> Error {
@@ -337,11 +333,7 @@ fn bad(what: &str) -> Error {
     Error::protocol(format!("a batch from the peer cannot be unpacked: {what}"))
 }
 
-impl fmt::Debug for Unpack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unpack").field("bytes", &self.payload.len()).finish_non_exhaustive()
-    }
-}
+debug_fields!(Unpack, |this| { bytes: this.payload.len() });
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,6 @@ use crate::{
     CloseCode, CloseFrame, Error, Message, MessageStream, QueueConfig, Transport,
     codec::{Codec, Outbound},
     layer::own::LayerSink,
-    macros::accessors,
     transport::signal,
 };
 

@@ -14,8 +14,7 @@ use super::{
     inflater::{Inflater, Refused},
 };
 use crate::{
-    CloseCode, CloseFrame, Error, Message, MessageStream, Transport, layer::own::LayerSink, macros::accessors,
-    transport::contract::Polled,
+    CloseCode, CloseFrame, Error, Message, MessageStream, Transport, layer::own::LayerSink, transport::contract::Polled,
 };
 
 /// Compresses outgoing messages and inflates incoming ones. See the [module](super) for the complete documentation.

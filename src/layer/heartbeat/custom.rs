@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use tower_layer::Layer;
 
@@ -226,13 +226,4 @@ impl<In, Out, F: FnMut(&In) -> Option<Out>> Replies<In, Out> for F {
     }
 }
 
-impl<P, A, R> fmt::Debug for CustomHeartbeatLayer<P, A, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CustomHeartbeatLayer")
-            .field("interval", &self.interval)
-            .field("timeout", &self.timeout)
-            .field("is_steady", &self.is_steady)
-            .field("passes_on", &self.passes_on)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([P, A, R] CustomHeartbeatLayer<P, A, R> { interval, timeout, is_steady, passes_on });

@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     Error, Message, Transport,
-    macros::accessors,
     transport::{contract::Polled, signal::Mark},
 };
 
@@ -228,12 +227,8 @@ where
 }
 
 // Neither a message nor a function needs a `Debug`.
-impl<T: fmt::Debug, Out, P> fmt::Debug for Heartbeat<T, Out, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Heartbeat")
-            .field("inner", &self.inner)
-            .field("rtt", &self.rtt())
-            .field("sink", &self.watchdog.sink)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([T: fmt::Debug, Out, P] Heartbeat<T, Out, P>, |this| {
+    inner,
+    rtt: this.rtt(),
+    sink: this.watchdog.sink,
+});

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
 use super::store::{Latest, Subscription};
-use crate::{Error, Transport, layer::own::LayerSink, macros::accessors};
+use crate::{Error, Transport, layer::own::LayerSink};
 
 /// A layer that sends each subscriber the last value of each key, and then everything that is published. See the
 /// [module](super) for the complete documentation.

@@ -1,6 +1,5 @@
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt,
     hash::Hash,
     num::NonZeroUsize,
     pin::Pin,
@@ -200,11 +199,7 @@ impl<K, M> Drop for Subscription<K, M> {
     }
 }
 
-impl<K, M> fmt::Debug for Subscription<K, M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").field("seen", &self.seen).finish_non_exhaustive()
-    }
-}
+debug_fields!([K, M] Subscription<K, M> { seen });
 
 /// Each message is [published](Latest::publish). The sink is always ready, and never fails.
 impl<K: Hash + Eq + Clone, M: Clone> Sink<M> for Latest<K, M> {
@@ -234,11 +229,7 @@ impl<K, M> Clone for Latest<K, M> {
     }
 }
 
-impl<K, M> fmt::Debug for Latest<K, M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Latest").field("version", &self.0.version).finish_non_exhaustive()
-    }
-}
+debug_fields!([K, M] Latest<K, M>, |this| { version: this.0.version });
 
 /// The last value of each key, in the order of publication. Pure.
 ///

@@ -14,7 +14,6 @@ use super::deadlines::{Deadlines, Over, shortened};
 use crate::{
     CloseCode, CloseFrame, Error, Message, MessageStream, Transport,
     layer::own::LayerSink,
-    macros::accessors,
     rt::{Instant, Timer},
     transport::{contract::Polled, signal::Mark},
 };

@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -640,12 +639,8 @@ impl<M> Default for LayerSink<M> {
     }
 }
 
-impl<M> fmt::Debug for LayerSink<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LayerSink")
-            .field("stage", &self.stage())
-            .field("waiting", &self.out.len())
-            .field("close_frame", &self.close_frame())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([M] LayerSink<M>, |this| {
+    stage: this.stage(),
+    waiting: this.out.len(),
+    close_frame: this.close_frame(),
+});

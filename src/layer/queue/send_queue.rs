@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     pin::Pin,
     sync::{
         Arc,
@@ -382,16 +381,12 @@ impl<Out> SendQueue<Out> {
     }
 }
 
-impl<Out> fmt::Debug for SendQueue<Out> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendQueue")
-            .field("queued", &self.backlog.len())
-            .field("queued_bytes", &self.backlog.bytes())
-            .field("dropped", &self.backlog.dropped())
-            .field("phase", &self.phase)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([Out] SendQueue<Out>, |this| {
+    queued: this.backlog.len(),
+    queued_bytes: this.backlog.bytes(),
+    dropped: this.backlog.dropped(),
+    phase,
+});
 
 /// The state of a queue, readable from anywhere: it is cheap to clone, and works while other code owns the transport.
 ///

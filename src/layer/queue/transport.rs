@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
 use super::send_queue::{QueueStats, SendQueue};
-use crate::{Error, Message, QueueConfig, Transport, macros::accessors};
+use crate::{Error, Message, QueueConfig, Transport};
 
 /// A layer that puts a bounded queue in front of a transport. See the [module](super) for the complete documentation.
 ///

@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     hash::{Hash, Hasher},
     num::NonZeroU32,
     sync::Arc,
@@ -216,8 +215,4 @@ impl Hash for BucketState {
     }
 }
 
-impl fmt::Debug for Limiter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limiter").field("quota", &self.quota).finish_non_exhaustive()
-    }
-}
+debug_fields!(Limiter { quota });

@@ -1,6 +1,5 @@
 use std::{
     collections::HashMap,
-    fmt,
     hash::{BuildHasherDefault, Hash, Hasher},
     marker::PhantomData,
     num::NonZeroUsize,
@@ -168,15 +167,11 @@ impl<K> Clone for KeyedRateLimiter<K> {
     }
 }
 
-impl<K> fmt::Debug for KeyedRateLimiter<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedRateLimiter")
-            .field("quota", &self.inner.limiter.quota())
-            .field("keys", &self.keys())
-            .field("max_keys", &self.inner.max_keys)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([K] KeyedRateLimiter<K>, |this| {
+    quota: this.inner.limiter.quota(),
+    keys: this.keys(),
+    max_keys: this.inner.max_keys,
+});
 
 fn is_idle(pair: &Pair, now: u64) -> bool {
     Limiter::is_idle(&pair.inbound, now) && Limiter::is_idle(&pair.outbound, now)
@@ -307,11 +302,7 @@ impl Hasher for Known {
     }
 }
 
-impl<K, V> fmt::Debug for Table<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Table").field("keys", &self.len()).finish_non_exhaustive()
-    }
-}
+debug_fields!([K, V] Table<K, V>, |this| { keys: this.len() });
 
 #[cfg(test)]
 mod tests {

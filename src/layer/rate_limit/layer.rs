@@ -1,4 +1,4 @@
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, sync::Arc};
 
 use futures_core::Stream;
 use tower_layer::Layer;
@@ -195,14 +195,10 @@ where
     }
 }
 
-impl<C, A> fmt::Debug for RateLimitLayer<C, A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RateLimitLayer")
-            .field("quota", &self.limiter.quota())
-            .field("scope", &self.scope)
-            .field("when", &self.when)
-            .field("inbound", &self.is_inbound)
-            .field("outbound", &self.is_outbound)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([C, A] RateLimitLayer<C, A>, |this| {
+    quota: this.limiter.quota(),
+    scope,
+    when,
+    inbound: this.is_inbound,
+    outbound: this.is_outbound,
+});

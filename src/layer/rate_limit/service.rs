@@ -10,7 +10,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{PerMessage, RateLimitCounts, RateLimitLayer, gate::Gate, transport::WhenExceeded};
-use crate::{Error, macros::accessors};
+use crate::Error;
 
 /// A rate limit for services, created by [`RateLimitLayer::for_service`]. A call costs one cell.
 ///
@@ -99,11 +99,7 @@ impl<S: Clone> Clone for RateLimitService<S> {
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for RateLimitService<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RateLimitService").field("inner", &self.inner).field("gate", &self.gate).finish_non_exhaustive()
-    }
-}
+debug_fields!([S: fmt::Debug] RateLimitService<S> { inner, gate });
 
 pin_project! {
     /// The future of [`RateLimitService`], and of [`HttpRateLimit`](super::HttpRateLimit): that of the inner service,

@@ -13,7 +13,7 @@ use super::{
     cost::{Cost, PerMessage},
     gate::Gate,
 };
-use crate::{CloseCode, CloseFrame, Error, Message, Transport, layer::own::LayerSink, macros::accessors};
+use crate::{CloseCode, CloseFrame, Error, Message, Transport, layer::own::LayerSink};
 
 pin_project! {
     /// A transport with a rate limit, created by [`RateLimitLayer`](super::RateLimitLayer).
@@ -244,17 +244,13 @@ where
 }
 
 // Neither a cost nor a message needs a `Debug`.
-impl<T: fmt::Debug, In, C, A: fmt::Debug> fmt::Debug for RateLimit<T, In, C, A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RateLimit")
-            .field("inner", &self.inner)
-            .field("incoming", &self.incoming)
-            .field("outgoing", &self.outgoing)
-            .field("holds", &self.held.is_some())
-            .field("ending", &self.ending)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([T: fmt::Debug, In, C, A: fmt::Debug] RateLimit<T, In, C, A>, |this| {
+    inner,
+    incoming,
+    outgoing,
+    holds: this.held.is_some(),
+    ending,
+});
 
 /// The policy for a message over the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
@@ -163,17 +163,7 @@ impl Default for Backoff {
     }
 }
 
-impl fmt::Debug for Backoff {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Backoff")
-            .field("base", &self.base)
-            .field("factor", &self.factor)
-            .field("cap", &self.cap)
-            .field("jitter", &self.jitter)
-            .field("max_retries", &self.max_retries)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(Backoff { base, factor, cap, jitter, max_retries });
 
 /// The delays of one sequence of attempts, created by [`Backoff::delays`].
 #[derive(Debug)]

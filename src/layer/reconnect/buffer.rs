@@ -142,14 +142,7 @@ impl<Out> Clone for WhenLost<Out> {
     }
 }
 
-impl<Out> fmt::Debug for Keep<Out> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keep")
-            .field("max_messages", &self.max_messages)
-            .field("max_bytes", &self.max_bytes)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([Out] Keep<Out> { max_messages, max_bytes });
 
 impl<Out> fmt::Debug for WhenLost<Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -383,16 +376,7 @@ impl<Out> Buffer<Out> {
     }
 }
 
-impl<Out> fmt::Debug for Buffer<Out> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer")
-            .field("when_lost", &self.when_lost)
-            .field("queued", &self.queue.len())
-            .field("sent", &self.sent)
-            .field("unflushed", &self.unflushed)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([Out] Buffer<Out>, |this| { when_lost, queued: this.queue.len(), sent, unflushed });
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-use std::{collections::VecDeque, fmt, sync::Arc, task::Waker, vec};
+use std::{collections::VecDeque, sync::Arc, task::Waker, vec};
 
 use super::{
     Target,
@@ -281,15 +281,7 @@ impl<Out> Drop for Core<Out> {
     }
 }
 
-impl<Out> fmt::Debug for Core<Out> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core")
-            .field("phase", self.machine.phase())
-            .field("attempt", &self.machine.attempt())
-            .field("buffer", &self.buffer)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([Out] Core<Out>, |this| { phase: this.machine.phase(), attempt: this.machine.attempt(), buffer });
 
 fn count(messages: u64) -> String {
     if messages == 1 { "1 message".to_owned() } else { format!("{messages} messages") }

@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     pin::Pin,
     sync::{
         Arc,
@@ -169,11 +168,7 @@ impl Stream for States {
     }
 }
 
-impl fmt::Debug for States {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("States").field("current", &self.current()).finish_non_exhaustive()
-    }
-}
+debug_fields!(States, |this| { current: this.current() });
 
 /// The commands of a handle. A larger one overrules a smaller one: a close is final.
 const NOTHING: u8 = 0;
@@ -301,8 +296,4 @@ impl Shared {
     }
 }
 
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("state", &self.state()).finish_non_exhaustive()
-    }
-}
+debug_fields!(Shared, |this| { state: this.state() });

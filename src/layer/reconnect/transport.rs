@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     Connect, Error, Transport,
-    macros::accessors,
     transport::{payload::Payload, wakers::Half},
 };
 

@@ -144,11 +144,7 @@ impl Stream for Verdicts {
     }
 }
 
-impl fmt::Debug for Verdicts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verdicts").field("cell", &self.cell).finish_non_exhaustive()
-    }
-}
+debug_fields!(Verdicts { cell });
 
 /// The session of a client. A transport owns its [`Ledger`] while it lives, so that a message needs no lock, and
 /// returns it.

@@ -1,7 +1,6 @@
 //! How a client's new connection reaches its session.
 
 use std::{
-    fmt,
     sync::PoisonError,
     task::{Context, Poll, Waker},
 };
@@ -190,11 +189,7 @@ impl<T> Handoff<T> {
     }
 }
 
-impl<T> fmt::Debug for Handoff<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handoff").field("has_offer", &self.has_offer()).finish_non_exhaustive()
-    }
-}
+debug_fields!([T] Handoff<T>, |this| { has_offer: this.has_offer() });
 
 #[cfg(test)]
 mod models {

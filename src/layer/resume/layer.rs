@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     future::poll_fn,
     pin::Pin,
     sync::Arc,
@@ -16,9 +15,7 @@ use super::{
     cell::SessionCell,
     wire::{self, Own, Parsed, Welcome, Window},
 };
-use crate::{
-    Error, Message, Transport, layer::stall::Patience, log, macros::accessors, rt::Timer, transport::wakers::WakerPair,
-};
+use crate::{Error, Message, Transport, layer::stall::Patience, log, rt::Timer, transport::wakers::WakerPair};
 
 /// A layer for connectors that lets sessions outlive connections. See the [module](super) for the complete
 /// documentation.
@@ -288,11 +285,7 @@ where
     }
 }
 
-impl<F, T> fmt::Debug for ResponseFuture<F, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").field("is_connected", &self.opening.is_some()).finish_non_exhaustive()
-    }
-}
+debug_fields!([F, T] ResponseFuture<F, T>, |this| { is_connected: this.opening.is_some() });
 
 /// The maximum number of control messages before the server's answer.
 const MAX_CONTROL: usize = 16;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fmt,
     hint::black_box,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -260,11 +259,7 @@ impl<T> Drop for Entry<T> {
     }
 }
 
-impl<T> fmt::Debug for Entry<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry").field("id", &SessionId(self.id)).field("handoff", &self.handoff).finish_non_exhaustive()
-    }
-}
+debug_fields!([T] Entry<T>, |this| { id: SessionId(this.id), handoff });
 
 /// Compares in a time that does not depend on where they differ.
 fn is_equal(one: &Bytes16, other: &Bytes16) -> bool {

@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -459,12 +458,4 @@ impl<T: Transport<Message, In = Message> + Unpin> Stream for Session<T> {
     }
 }
 
-impl<T> fmt::Debug for Session<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("id", &self.id())
-            .field("is_connected", &self.link.is_some())
-            .field("resumptions", &self.resumptions)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([T] Session<T>, |this| { id: this.id(), is_connected: this.link.is_some(), resumptions });

@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     future::poll_fn,
     net::IpAddr,
     sync::{Arc, Mutex},
@@ -426,12 +425,4 @@ impl<T> Default for SessionStore<T> {
     }
 }
 
-impl<T> fmt::Debug for SessionStore<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionStore")
-            .field("config", &self.config)
-            .field("room", &self.room)
-            .field("sessions", &self.len())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([T] SessionStore<T>, |this| { config, room, sessions: this.len() });

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::outcome::Outcome;
-use crate::{BoxError, Error, Transport, in_flight::InFlight, macros::accessors};
+use crate::{BoxError, Error, Transport, in_flight::InFlight};
 
 pin_project! {
     /// A transport whose incoming messages pass through a service, created by

@@ -107,11 +107,4 @@ impl<S: Clone, D> Clone for ServiceLayer<S, D> {
     }
 }
 
-impl<S, D> fmt::Debug for ServiceLayer<S, D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceLayer")
-            .field("concurrency", &self.concurrency)
-            .field("refusals_to_stream", &self.refusals_to_stream)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([S, D] ServiceLayer<S, D> { concurrency, refusals_to_stream });

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::outcome::Outcome;
-use crate::{BoxError, Error, Transport, in_flight::InFlight, macros::accessors, transport::wakers::WakerSlot};
+use crate::{BoxError, Error, Transport, in_flight::InFlight, transport::wakers::WakerSlot};
 
 pin_project! {
     /// A transport whose outgoing messages pass through a service, created by

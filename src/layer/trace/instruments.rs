@@ -398,15 +398,11 @@ impl Drop for Instruments {
     }
 }
 
-impl fmt::Debug for Instruments {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Instruments")
-            .field("name", &self.config.name)
-            .field("messages_in", &self.incoming.messages)
-            .field("messages_out", &self.outgoing.messages)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(Instruments, |this| {
+    name: this.config.name,
+    messages_in: this.incoming.messages,
+    messages_out: this.outgoing.messages,
+});
 
 /// Prints text from a peer so that it cannot control a terminal, break a log line or change the text direction.
 struct Escaped<D>(D);

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram};
 
@@ -123,8 +123,4 @@ impl Drop for Meter {
     }
 }
 
-impl fmt::Debug for Meter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Meter").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
-    }
-}
+debug_fields!(Meter { name, role });

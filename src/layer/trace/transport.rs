@@ -1,6 +1,5 @@
 use std::{
     borrow::Cow,
-    fmt,
     num::NonZeroU32,
     pin::Pin,
     sync::Arc,
@@ -19,7 +18,7 @@ use super::{
     sampling::SampleOffsets,
     wire,
 };
-use crate::{Error, MaybeSend, MaybeSync, Message, Transport, macros::accessors, transport::payload::Payload};
+use crate::{Error, MaybeSend, MaybeSync, Message, Transport, transport::payload::Payload};
 
 /// A layer that adds spans and metrics to each transport. See the [module](super) for the complete documentation.
 ///
@@ -162,17 +161,13 @@ impl<T> Layer<T> for TraceLayer {
     }
 }
 
-impl fmt::Debug for TraceLayer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TraceLayer")
-            .field("name", &self.config.name)
-            .field("role", &self.config.role)
-            .field("peer", &self.config.peer)
-            .field("sample_one_in", &self.config.sample)
-            .field("propagate", &self.config.propagate)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(TraceLayer, |this| {
+    name: this.config.name,
+    role: this.config.role,
+    peer: this.config.peer,
+    sample_one_in: this.config.sample,
+    propagate: this.config.propagate,
+});
 
 pin_project! {
     /// A transport with instrumentation, created by [`TraceLayer`](super::TraceLayer). Messages and errors pass

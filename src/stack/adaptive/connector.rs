@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -237,14 +236,7 @@ impl Service<Request<()>> for AdaptiveConnector {
     }
 }
 
-impl fmt::Debug for AdaptiveConnector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdaptiveConnector")
-            .field("endpoints", &self.endpoints)
-            .field("head_start", &self.head_start)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(AdaptiveConnector { endpoints, head_start });
 
 /// The future of an [`AdaptiveConnector`](super::AdaptiveConnector): one attempt, including every connect in progress.
 ///
@@ -290,11 +282,7 @@ impl Future for AdaptiveConnecting {
     }
 }
 
-impl fmt::Debug for AdaptiveConnecting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdaptiveConnecting").finish_non_exhaustive()
-    }
-}
+debug_fields!(AdaptiveConnecting {});
 
 /// The real connectors.
 #[derive(Clone, Debug, Default)]

@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -203,8 +202,4 @@ impl Sink<Message> for AdaptiveTransport {
     }
 }
 
-impl fmt::Debug for AdaptiveTransport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdaptiveTransport").field("kind", &self.kind()).finish_non_exhaustive()
-    }
-}
+debug_fields!(AdaptiveTransport, |this| { kind: this.kind() });

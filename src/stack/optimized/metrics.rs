@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
@@ -176,11 +175,7 @@ impl StackMetrics {
     }
 }
 
-impl fmt::Debug for StackMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StackMetrics").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
-    }
-}
+debug_fields!(StackMetrics { name, role });
 
 /// Adds the counts that both ends have.
 pub(super) fn with_counts(meter: Meter, stats: Option<compression::Stats>, counts: Option<RateLimitCounts>) -> Meter {

@@ -1,4 +1,4 @@
-use std::{fmt, future::Future, net::IpAddr, sync::Arc};
+use std::{future::Future, net::IpAddr, sync::Arc};
 
 use http::{Extensions, HeaderValue, request};
 
@@ -400,8 +400,4 @@ impl<T> Clone for OptimizedAcceptor<T> {
     }
 }
 
-impl<T> fmt::Debug for OptimizedAcceptor<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OptimizedAcceptor").field("store", &self.store).finish_non_exhaustive()
-    }
-}
+debug_fields!([T] OptimizedAcceptor<T> { store });

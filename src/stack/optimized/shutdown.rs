@@ -1,7 +1,6 @@
 //! The graceful shutdown of a server's session by its drain.
 
 use std::{
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -111,11 +110,7 @@ impl GracefulShutdown {
     }
 }
 
-impl fmt::Debug for GracefulShutdown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GracefulShutdown").field("sink", &self.sink).finish_non_exhaustive()
-    }
-}
+debug_fields!(GracefulShutdown { sink });
 
 #[cfg(test)]
 mod tests {

@@ -290,10 +290,6 @@ impl<T, Req, Res, C> Drop for PoolCall<T, Req, Res, C> {
     }
 }
 
-impl<T, Req, Res, C> fmt::Debug for PoolCall<T, Req, Res, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolCall")
-            .field("has_connection", &matches!(self.stage, Stage::Calling(..)))
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([T, Req, Res, C] PoolCall<T, Req, Res, C>, |this| {
+    has_connection: matches!(this.stage, Stage::Calling(..)),
+});

@@ -149,14 +149,6 @@ where
     }
 }
 
-impl<P, There, Back> fmt::Debug for Contract<P, There, Back> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Contract").field("room", &self.room).finish_non_exhaustive()
-    }
-}
+debug_fields!([P, There, Back] Contract<P, There, Back> { room });
 
-impl<Make, Arrives> fmt::Debug for Messages<Make, Arrives> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Messages").finish_non_exhaustive()
-    }
-}
+debug_fields!([Make, Arrives] Messages<Make, Arrives> {});

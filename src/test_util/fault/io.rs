@@ -1,5 +1,5 @@
 use std::{
-    fmt, io,
+    io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::transport::Direction;
-use crate::{macros::accessors, transport::wakers::WakerPair};
+use crate::transport::wakers::WakerPair;
 
 pin_project! {
     /// A byte stream with injected faults: put it below a WebSocket to cut the connection in the middle of a frame.
@@ -49,11 +49,7 @@ struct Link {
     wakers: WakerPair,
 }
 
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").finish_non_exhaustive()
-    }
-}
+debug_fields!(Link {});
 
 impl Link {
     fn lock(&self) -> MutexGuard<'_, Flows> {

@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     num::NonZeroU32,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -11,7 +10,7 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
-use crate::{Error, macros::accessors, transport::wakers::WakerPair};
+use crate::{Error, transport::wakers::WakerPair};
 
 /// The controller of the faults of all transports that its [`layer`](Self::layer) wrapped. Clones control the same
 /// transports.
@@ -21,11 +20,7 @@ use crate::{Error, macros::accessors, transport::wakers::WakerPair};
 #[derive(Clone, Default)]
 pub struct Faults(Arc<Mutex<Vec<Weak<Link>>>>);
 
-impl fmt::Debug for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Faults").finish_non_exhaustive()
-    }
-}
+debug_fields!(Faults {});
 
 /// A layer that wraps a transport in a [`Fault`].
 #[derive(Clone, Debug)]
@@ -125,11 +120,7 @@ struct Link {
     wakers: WakerPair,
 }
 
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").finish_non_exhaustive()
-    }
-}
+debug_fields!(Link {});
 
 impl Link {
     fn lock(&self) -> MutexGuard<'_, Directions> {

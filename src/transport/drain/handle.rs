@@ -319,14 +319,7 @@ impl Registry {
     }
 }
 
-impl fmt::Debug for Drain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Drain")
-            .field("connections", &self.connections())
-            .field("is_started", &self.is_started())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(Drain, |this| { connections: this.connections(), is_started: this.is_started() });
 
 /// The tasks of one connection. Each is woken when the drain starts and when it cuts.
 #[derive(Debug, Default)]
@@ -375,11 +368,7 @@ impl Drop for Seat {
     }
 }
 
-impl fmt::Debug for Seat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seat").field("id", &self.id).finish_non_exhaustive()
-    }
-}
+debug_fields!(Seat { id });
 
 #[cfg(test)]
 mod tests {

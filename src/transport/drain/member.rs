@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -180,11 +179,7 @@ where
     }
 }
 
-impl<C, F> fmt::Debug for Watched<C, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").field("seat", &self.seat).finish_non_exhaustive()
-    }
-}
+debug_fields!([C, F] Watched<C, F> { seat });
 
 pin_project! {
     /// A handler that runs until it ends or the drain cuts it. Without a seat it is only the handler.

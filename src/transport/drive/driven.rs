@@ -1,5 +1,3 @@
-use std::fmt;
-
 use super::{driver::Driver, queues::Queues, receiver::Receiver, sender::Sender};
 use crate::transport::QueueConfig;
 #[cfg(feature = "rt")]
@@ -64,8 +62,4 @@ impl<T, Out, In> Driven<T, Out, In> {
     }
 }
 
-impl<T, Out, In> fmt::Debug for Driven<T, Out, In> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driven").field("sender", &self.sender).field("driver", &self.driver).finish_non_exhaustive()
-    }
-}
+debug_fields!([T, Out, In] Driven<T, Out, In> { sender, driver });

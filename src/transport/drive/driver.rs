@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -477,8 +476,4 @@ impl<Out, In> Drop for Worker<Out, In> {
     }
 }
 
-impl<T, Out, In> fmt::Debug for Driver<T, Out, In> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Driver").field("writing", &self.worker.writing).finish_non_exhaustive()
-    }
-}
+debug_fields!([T, Out, In] Driver<T, Out, In>, |this| { writing: this.worker.writing });

@@ -1,6 +1,5 @@
 use std::{
     convert::Infallible,
-    fmt,
     sync::atomic::Ordering::Relaxed,
     task::{Context, Poll},
 };
@@ -94,8 +93,4 @@ impl<Out> Drop for Pull<Out> {
     }
 }
 
-impl<Out> fmt::Debug for Pull<Out> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pull").field("has_ended", &self.has_ended).finish_non_exhaustive()
-    }
-}
+debug_fields!([Out] Pull<Out> { has_ended });

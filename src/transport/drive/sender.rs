@@ -1,5 +1,4 @@
 use std::{
-    fmt,
     future::{self, poll_fn},
     pin::Pin,
     sync::Arc,
@@ -455,15 +454,11 @@ impl<Out, In> Service<Out> for Sender<Out, In> {
     }
 }
 
-impl<Out, In> fmt::Debug for Sender<Out, In> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender")
-            .field("queued", &self.queued())
-            .field("queued_bytes", &self.queued_bytes())
-            .field("dropped", &self.dropped())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([Out, In] Sender<Out, In>, |this| {
+    queued: this.queued(),
+    queued_bytes: this.queued_bytes(),
+    dropped: this.dropped(),
+});
 
 /// The future of [`Sender::send`].
 #[must_use = "futures do nothing unless awaited"]
@@ -499,8 +494,4 @@ impl<Out, In> Drop for Sending<'_, Out, In> {
     }
 }
 
-impl<Out, In> fmt::Debug for Sending<'_, Out, In> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sending").finish_non_exhaustive()
-    }
-}
+debug_fields!([Out, In] Sending<'_, Out, In> {});

@@ -40,11 +40,7 @@ impl<Out> fmt::Display for TrySendError<Out> {
     }
 }
 
-impl<Out> fmt::Debug for TrySendError<Out> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TrySendError").field("error", &self.error).finish_non_exhaustive()
-    }
-}
+debug_fields!([Out] TrySendError<Out> { error });
 
 impl<Out> StdError for TrySendError<Out> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {

@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     CloseFrame, Error, Limits, Message, log,
-    macros::accessors,
     transport::{
         closing::{self, Closable, Closing, Phase, Received},
         drain::Member,

@@ -1,6 +1,5 @@
 use std::{
     convert::Infallible,
-    fmt,
     future::{Ready, ready},
     task::{Context, Poll},
     time::Duration,
@@ -66,14 +65,7 @@ where
     }
 }
 
-impl<V> fmt::Debug for ExpiryLayer<V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExpiryLayer")
-            .field("expires", &self.expires)
-            .field("renewal", &self.renewal.as_ref().map(|(_, before)| before))
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([V] ExpiryLayer<V>, |this| { expires, renewal: this.renewal.as_ref().map(|(_, before)| before) });
 
 /// The verifier of sessions that are not renewed. It refuses every token.
 #[derive(Clone, Copy, Debug)]

@@ -25,7 +25,6 @@ use crate::{
         },
         own::LayerSink,
     },
-    macros::accessors,
     message::trailer::{self, Opened},
     rt::{Instant, Timer},
     transport::wakers::{Half, WakerPair},
@@ -199,15 +198,7 @@ where
     }
 }
 
-impl<T: fmt::Debug, V: Verify> fmt::Debug for Expiring<T, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Expiring")
-            .field("inner", &self.inner)
-            .field("sink", &self.sink)
-            .field("alarm", &self.alarm)
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!([T: fmt::Debug, V: Verify] Expiring<T, V> { inner, sink, alarm });
 
 impl<T, V> Sink<Message> for Expiring<T, V>
 where

@@ -335,11 +335,7 @@ impl<S: KeySource, X> fmt::Debug for JwksVerifier<S, X> {
     }
 }
 
-impl<S: KeySource, X> fmt::Debug for Verifying<S, X> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifying").finish_non_exhaustive()
-    }
-}
+debug_fields!([S: KeySource, X] Verifying<S, X> {});
 
 /// The largest set that is read, in bytes.
 const MAX_SIZE: usize = 256 << 10;

@@ -1,5 +1,3 @@
-use std::fmt;
-
 use jsonwebtoken::{
     Algorithm, DecodingKey, DecodingKeyKind,
     crypto::rust_crypto,
@@ -117,8 +115,4 @@ impl JwtKey {
     }
 }
 
-impl fmt::Debug for JwtKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JwtKey").field("algorithm", &self.algorithm).field("id", &self.id).finish_non_exhaustive()
-    }
-}
+debug_fields!(JwtKey { algorithm, id });

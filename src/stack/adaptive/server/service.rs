@@ -1,6 +1,5 @@
 use std::{
     convert::Infallible,
-    fmt,
     future::Future,
     net::SocketAddr,
     pin::Pin,
@@ -124,11 +123,7 @@ impl<B: Body> Service<Request<B>> for SessionService {
     }
 }
 
-impl fmt::Debug for SessionService {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionService").field("serves", &self.serves).finish_non_exhaustive()
-    }
-}
+debug_fields!(SessionService { serves });
 
 pin_project! {
     /// The future of a [`SessionService`](super::SessionService): the guard, then the transport's answer.
@@ -226,11 +221,7 @@ impl<B: Body> Future for SessionFuture<B> {
     }
 }
 
-impl<B> fmt::Debug for SessionFuture<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionFuture").finish_non_exhaustive()
-    }
-}
+debug_fields!([B] SessionFuture<B> {});
 
 /// The body of a [`SessionService`](super::SessionService)'s responses: empty, a sentence, or the event stream of a
 /// session.

@@ -1,4 +1,4 @@
-use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
 use http::{HeaderValue, StatusCode, request};
@@ -377,12 +377,8 @@ impl Sessions {
 /// The head that a session begins with.
 type Request = http::Request<()>;
 
-impl fmt::Debug for SessionServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionServer")
-            .field("web_socket_at", &self.sessions.web_socket_at)
-            .field("sse_at", &self.sessions.sse_at)
-            .field("sessions", &self.session_count())
-            .finish_non_exhaustive()
-    }
-}
+debug_fields!(SessionServer, |this| {
+    web_socket_at: this.sessions.web_socket_at,
+    sse_at: this.sessions.sse_at,
+    sessions: this.session_count(),
+});

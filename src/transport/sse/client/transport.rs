@@ -13,7 +13,6 @@ use http::Uri;
 
 use crate::{
     Error, Message,
-    macros::accessors,
     transport::{
         burst::Burst,
         sse::{Event, downlink::Downlink},
