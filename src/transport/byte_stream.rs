@@ -325,8 +325,4 @@ where
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for ByteStream<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByteStream").field("transport", &self.transport).finish_non_exhaustive()
-    }
-}
+debug_fields!([T: fmt::Debug] ByteStream<T> { transport });
