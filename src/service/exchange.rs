@@ -97,7 +97,7 @@ pub(super) struct Ended {
 ///
 /// | role | is taken over |
 /// |---|---|
-/// | leader | by any task that is polled after the leader was woken; the lead goes only to tasks that have a waker |
+/// | leader | by any task that is polled after the leader was woken; else the lead goes only to tasks with a waker |
 /// | flusher | by the leader, once another call depends on the flush; the leader's check tells |
 /// | waiter with a granted place | by the next waiter, after [two checks](Permits) |
 /// | checker | by any task that is polled again and still waits |
@@ -113,8 +113,10 @@ pub(super) struct Exchange<I, Req, Res> {
     leader: Option<Task>,
     /// The task whose waker is in the flag instead of in its entry.
     armed: Option<Task>,
-    /// The leader, from when it is woken to check whether others have come until it does so.
+    /// The task that was woken as the leader to check whether others have come, until it does so.
     checker: Option<Task>,
+    /// Whether the leader was woken for another reason than the transport, and has not come since.
+    is_told: bool,
     /// Whether the leader must poll the transport although the transport wakes nobody.
     pub(super) must_poll: bool,
     pub(super) flush: Flush,
@@ -140,6 +142,7 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             leader: None,
             armed: None,
             checker: None,
+            is_told: false,
             must_poll: false,
             flush: Flush::AtOnce,
             is_bursty: false,
@@ -151,15 +154,22 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
     }
 
     /// Returns whether `me` must read now: as the leader, in place of a lesser one, or in place of one that was woken
-    /// and has not come yet. `again` tells that it has waited before.
-    pub(super) fn leads(&mut self, me: Task, again: bool) -> bool {
+    /// and has not come yet. It leads from then on.
+    pub(super) fn leads(&mut self, me: Task) -> bool {
         let rank = self.leader.map_or(0, Task::rank);
         let leads = self.leader == Some(me) || me.rank() > rank;
         // While another task uses the transport, the leader has nothing to come for.
-        let steals = !leads && self.io.is_some() && (self.must_poll || self.flag.is_set());
-        // A greater leader is most likely about to come, unless somebody is polled again meanwhile.
-        if leads || steals && (again || me.rank() == rank) {
+        let was_woken = self.must_poll || self.flag.is_set();
+        let steals = !leads && self.io.is_some() && (was_woken || self.is_told);
+        // This read takes the wake that the leader was woken for. Without the lead, the next wake would reach nobody if
+        // the leader does not come. A greater leader that comes takes the lead back.
+        if leads || steals {
+            let checker = self.checker;
             self.set_leader(Some(me));
+            // The checker is most likely about to come. A handle may wait for the very place that is to be checked.
+            if steals && !was_woken && !matches!(me, Task::Waiter(_)) {
+                self.checker = checker;
+            }
         }
         leads || steals
     }
@@ -167,7 +177,7 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
     fn set_leader(&mut self, leader: Option<Task>) {
         if self.leader != leader {
             // Nobody has told the next leader to check.
-            (self.leader, self.checker) = (leader, None);
+            (self.leader, self.checker, self.is_told) = (leader, None, false);
         }
     }
 
@@ -197,7 +207,7 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
         if self.checker != Some(me) {
             // Without a checker, the leader could not be woken: it was woken before and has not come.
             let is_overdue = self.checker.is_some() || self.needs_check();
-            if !again || self.leader == Some(me) || !is_overdue {
+            if !again || (self.leader == Some(me) && self.checker.is_none()) || !is_overdue {
                 return false;
             }
             self.set_leader(Some(me));
@@ -266,6 +276,9 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
 
     /// Keeps the waker of a task that waits.
     pub(super) fn park(&mut self, task: Task, prepared: &mut PreparedWaker<'_>) {
+        if self.leader == Some(task) {
+            self.is_told = false;
+        }
         match task {
             Task::Waiter(key) if self.permits.is_waiting(key) => self.flag.keep_in_line(key, prepared),
             _ if self.armed == Some(task) => self.flag.keep(prepared),
@@ -286,13 +299,22 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
         self.flag.swap(None, false)
     }
 
-    /// Takes the waker of the leader alone. It stays the leader, and parks again when it comes.
-    fn leader_waker(&mut self) -> Option<Waker> {
-        match self.leader? {
-            Task::Waiter(key) => self.flag.take_from_line(key),
-            leader if self.armed == Some(leader) => self.flag.swap(None, false),
-            leader => self.entry(leader)?.take(),
+    /// Wakes the leader, which stays the leader and parks again when it comes. Where handles in line lead, all of them
+    /// are woken. Returns whether there was a waker.
+    fn tell_leader(&mut self) -> bool {
+        let before = self.wakes.len();
+        match self.leader {
+            Some(Task::Waiter(_)) => self.wakes.extend(self.flag.take()),
+            Some(leader) if self.armed == Some(leader) => self.wakes.extend(self.flag.swap(None, false)),
+            Some(leader) => {
+                let waker = self.entry(leader).and_then(Option::take);
+                self.wakes.extend(waker);
+            }
+            None => {}
         }
+        let is_told = self.wakes.len() > before;
+        self.is_told |= is_told;
+        is_told
     }
 
     /// Returns whether the leader could be woken: it has come since it was woken last.
@@ -339,11 +361,9 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             self.wake_leaders();
         }
         // After the tasks that it checks: they are in `wakes` already.
-        if self.needs_check()
-            && self.checker != self.leader
-            && let Some(leader) = self.leader_waker()
-        {
-            self.wakes.push_back(leader);
+        if !self.needs_check() {
+            self.checker = None;
+        } else if self.checker.is_none_or(|checker| !self.is_waiting(checker)) && self.tell_leader() {
             self.checker = self.leader;
         }
         old
@@ -378,6 +398,7 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
                 Some(armed) if armed == driver => self.flag.swap(None, false),
                 _ => self.drivers.get_mut(key).and_then(Option::take),
             };
+            self.is_told |= waker.is_some() && self.leader == Some(driver);
             self.wakes.extend(waker);
         }
     }

@@ -223,6 +223,12 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
 
     /// Puts the transport back. If the client has ended, the transport stays here and is dropped without the lock.
     pub(super) fn put_back(&mut self, state: &mut ClientState<T, Req, Res, C>) {
+        // The budget has ended before the last requests were left to the flush that a call has promised, which therefore
+        // nobody checks.
+        if (self.has_fed || self.has_fed_others) && matches!(state.flush, Flush::Promised(_)) {
+            state.flush = Flush::AtOnce;
+            state.must_poll = true;
+        }
         // Where the transport was not pending, it does not wake for the rest.
         state.must_poll |= self.budget == 0 || (self.reads && !self.blocked.reading);
         state.must_poll |= !matches!(self.me, Task::Driver(_)) && self.shared.is_left(state);

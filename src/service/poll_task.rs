@@ -54,7 +54,7 @@ where
                     waits = Some(task);
                     looks_again = want == Want::FlushOnly;
                     if held.is_none() && state.ended().is_none() {
-                        let reads = !looks_again && (state.leads(task, again) || state.failing().is_some());
+                        let reads = !looks_again && (state.leads(task) || state.failing().is_some());
                         if reads || !matches!(want, Want::Read { .. }) {
                             held = Held::take(shared, &mut state, task, want, reads);
                         }

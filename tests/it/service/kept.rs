@@ -2,12 +2,15 @@
 
 use std::{
     num::NonZeroUsize,
-    task::{Poll, Waker},
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
 };
 
+use futures_util::{Sink, Stream};
 use tower_transport::{
     Channel, Error, channel,
-    service::{Client, InOrder, Tagged},
+    service::{ByTag, Client, InOrder, Tagged},
     test_util::WakeCount,
 };
 
@@ -16,7 +19,7 @@ use crate::service::support::{Buffered, InOrderClient, call, poll, poll_once, po
 /// A task that is polled whenever it was woken.
 struct Task<F> {
     future: F,
-    woken: std::sync::Arc<WakeCount>,
+    woken: Arc<WakeCount>,
     waker: Waker,
 }
 
@@ -145,6 +148,8 @@ fn a_call_takes_the_lead_from_a_driver_that_was_woken_and_is_kept() {
     assert!(poll_once(&mut kept).is_pending());
     let mut calls = [1, 2, 3].map(|number| Task::begun(call(&mut client, number)));
     assert!(calls.iter_mut().all(|call| call.run().is_pending()));
+    // The driver was woken to check, and leads again.
+    assert!(poll_once(&mut kept).is_pending());
     send(&mut there, 10);
     assert!(calls.iter().all(|call| call.woken.take() == 0), "the driver was woken");
     assert_eq!(answer(calls[2].poll()), None);
@@ -237,4 +242,190 @@ fn a_cancelled_ready_of_the_last_handle_stops_no_handle_when_the_last_call_is_dr
     drop(dropped);
     assert!(woken.take() > 0, "nobody reads the answer that frees the place");
     assert!(poll_ready(&mut waiting, &waker).is_ready());
+}
+
+type TaggedChannel = Channel<Tagged<u32>, Tagged<u32>>;
+
+fn by_tag(limit: usize) -> (Client<TaggedChannel, u32, u32, ByTag>, TaggedChannel) {
+    let (here, there) = channel(64);
+    (Client::with_max_in_flight(here, ByTag, NonZeroUsize::new(limit).unwrap()), there)
+}
+
+/// The answer to a call that was dropped.
+const LATE: Tagged<u32> = Tagged { tag: u64::MAX, value: 0 };
+
+fn tags(there: &mut TaggedChannel) -> Vec<u64> {
+    std::iter::from_fn(|| receive(there)).map(|request| request.tag).collect()
+}
+
+#[test]
+fn a_new_call_that_reads_in_place_of_a_driver_that_was_woken_and_is_kept_takes_the_lead() {
+    let (mut client, mut there) = by_tag(8);
+    let mut driver = client.drive();
+    assert!(poll_once(&mut driver).is_pending());
+    send(&mut there, LATE);
+    let mut waiting = Task::begun(call(&mut client, 1));
+    let tag = tags(&mut there)[0];
+    send(&mut there, Tagged { tag, value: 10 });
+    assert_eq!(answer(waiting.run()), Some(10));
+    // A driver that comes leads again.
+    assert!(poll_once(&mut driver).is_pending());
+    let mut next = Task::begun(call(&mut client, 2));
+    let tag = tags(&mut there)[0];
+    send(&mut there, Tagged { tag, value: 20 });
+    assert_eq!(next.woken.take(), 0, "the driver was woken");
+    assert!(poll_once(&mut driver).is_pending());
+    assert_eq!(answer(next.run()), Some(20));
+}
+
+#[test]
+fn a_call_that_flushes_and_reads_in_place_of_a_driver_that_is_kept_takes_the_lead() {
+    let (mut client, mut there) = by_tag(8);
+    let mut driver = client.drive();
+    assert!(poll_once(&mut driver).is_pending());
+    let mut calls = [1, 2].map(|number| Task::begun(call(&mut client, number)));
+    send(&mut there, LATE);
+    assert_eq!(answer(calls[1].run()), None);
+    let tags = tags(&mut there);
+    send(&mut there, Tagged { tag: tags[1], value: 20 });
+    assert_eq!(answer(calls[1].run()), Some(20));
+    send(&mut there, Tagged { tag: tags[0], value: 10 });
+    assert_eq!(answer(calls[0].run()), Some(10));
+}
+
+#[test]
+fn a_new_handle_that_reads_in_place_of_a_call_that_was_woken_and_is_kept_takes_the_lead() {
+    let (mut client, mut there) = by_tag(2);
+    let mut kept = call(&mut client, 1);
+    assert!(poll_once(&mut kept).is_pending());
+    let mut waiting = Task::begun(call(&mut client, 2));
+    assert_eq!(answer(waiting.run()), None);
+    send(&mut there, LATE);
+    let mut handle = client.clone();
+    let (woken, waker) = WakeCount::new();
+    assert!(poll_ready(&mut handle, &waker).is_pending());
+    let tags = tags(&mut there);
+    send(&mut there, Tagged { tag: tags[1], value: 20 });
+    assert!(woken.take() > 0, "nobody reads");
+    assert!(poll_ready(&mut handle, &waker).is_pending());
+    assert_eq!(answer(waiting.run()), Some(20));
+    assert!(woken.take() > 0, "nobody passes the place on");
+    assert!(poll_ready(&mut handle, &waker).is_ready());
+}
+
+#[test]
+fn a_new_call_takes_the_lead_from_a_driver_that_was_woken_for_a_check_and_is_kept() {
+    let (mut client, mut there) = by_tag(8);
+    let mut driver = client.drive();
+    assert!(poll_once(&mut driver).is_pending());
+    let mut calls = [1, 2, 3].map(|number| Task::begun(call(&mut client, number)));
+    assert!(calls.iter_mut().all(|call| call.run().is_pending()));
+    let mut late = Task::begun(call(&mut client, 4));
+    assert_eq!(answer(late.run()), None);
+    let tags = tags(&mut there);
+    assert_eq!(tags.len(), 4);
+    tags.iter().for_each(|tag| send(&mut there, Tagged { tag: *tag, value: 10 }));
+    let mut waiting: Vec<_> = calls.iter_mut().chain([&mut late]).collect();
+    for _ in 0..4 {
+        waiting.retain_mut(|call| answer(call.run()).is_none());
+    }
+    assert_eq!(waiting.len(), 0, "nobody reads");
+}
+
+#[test]
+fn cancelled_readies_of_the_first_and_the_last_handle_stop_no_handle_between_them() {
+    let (mut client, mut there) = limited(1);
+    let mut first = Task::begun(call(&mut client, 1));
+    let mut handles = [(); 3].map(|()| client.clone());
+    let (woken, waker) = WakeCount::new();
+    for (at, handle) in handles.iter_mut().enumerate() {
+        let waker = if at == 1 { &waker } else { Waker::noop() };
+        assert!(poll_ready(handle, waker).is_pending());
+    }
+    send(&mut there, 10);
+    assert_eq!(answer(first.run()), Some(10));
+    for _ in 0..4 {
+        assert!(woken.take() > 0, "nobody takes the place from the first one");
+        if poll_ready(&mut handles[1], &waker).is_ready() {
+            return;
+        }
+    }
+    panic!("the place was not passed on");
+}
+
+/// A transport that runs a closure within the poll that reads a certain message.
+struct Hooked<T> {
+    inner: T,
+    hook: Hook,
+}
+
+/// The number of messages that come before, and the closure.
+type Hook = Arc<Mutex<Option<(usize, Box<dyn FnOnce() + Send>)>>>;
+
+impl<T: Stream + Unpin> Stream for Hooked<T> {
+    type Item = T::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = Pin::new(&mut self.inner).poll_next(cx);
+        let mut hook = self.hook.lock().unwrap();
+        let run = match &mut *hook {
+            Some((0, _)) => hook.take(),
+            Some((before, _)) => {
+                *before -= usize::from(polled.is_ready());
+                None
+            }
+            None => None,
+        };
+        drop(hook);
+        if let Some((_, run)) = run {
+            run();
+        }
+        polled
+    }
+}
+
+impl<M, T: Sink<M> + Unpin> Sink<M> for Hooked<T> {
+    type Error = T::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
+        Pin::new(&mut self.inner).poll_ready(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: M) -> Result<(), T::Error> {
+        Pin::new(&mut self.inner).start_send(message)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), T::Error>> {
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+}
+
+#[test]
+fn a_request_that_is_written_when_the_budget_of_a_poll_ends_does_not_wait_for_a_promise_that_is_not_kept() {
+    // One poll reads 128 answers, 16 at a time. The call comes in the last but one of these rounds.
+    for before in [90, 100, 110, 120] {
+        let (here, mut there) = channel::<Tagged<u32>, Tagged<u32>>(256);
+        let hook = Hook::default();
+        let transport = Hooked { inner: Buffered::new(here).0, hook: hook.clone() };
+        let mut client = Client::by_tag(transport);
+        let mut driver = Task::begun(client.drive());
+        let mut first = Task::begun(call(&mut client, 0));
+        let mut kept = call(&mut client, 1);
+        assert!(poll_once(&mut kept).is_pending());
+        (0..130).for_each(|_| send(&mut there, LATE));
+        let late = Arc::new(Mutex::new(None));
+        let (mut handle, made) = (client.clone(), late.clone());
+        let come = move || *made.lock().unwrap() = Some(Task::begun(call(&mut handle, 2)));
+        *hook.lock().unwrap() = Some((before, Box::new(come)));
+        for _ in 0..4 {
+            assert!(driver.run().is_pending() && first.run().is_pending());
+            assert!(late.lock().unwrap().as_mut().is_none_or(|late| late.run().is_pending()));
+        }
+        let requests: Vec<_> = std::iter::from_fn(|| receive(&mut there)).map(|request| request.value).collect();
+        assert_eq!(requests, [0, 1, 2], "the call came after {before} answers");
+    }
 }
