@@ -115,8 +115,8 @@ pub(super) struct Exchange<I, Req, Res> {
     armed: Option<Task>,
     /// The task that was woken as the leader to check whether others have come, until it does so.
     checker: Option<Task>,
-    /// Whether the leader was woken for another reason than the transport, and has not come since.
-    is_told: bool,
+    /// The task that uses the transport, until it is done.
+    pub(super) holder: Option<Task>,
     /// Whether the leader must poll the transport although the transport wakes nobody.
     pub(super) must_poll: bool,
     pub(super) flush: Flush,
@@ -142,7 +142,7 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             leader: None,
             armed: None,
             checker: None,
-            is_told: false,
+            holder: None,
             must_poll: false,
             flush: Flush::AtOnce,
             is_bursty: false,
@@ -158,13 +158,11 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
     pub(super) fn leads(&mut self, me: Task) -> bool {
         let rank = self.leader.map_or(0, Task::rank);
         let leads = self.leader == Some(me) || me.rank() > rank;
-        // While another task uses the transport, the leader has nothing to come for.
-        let was_woken = self.must_poll || self.flag.is_set();
-        let steals = !leads && self.io.is_some() && (was_woken || self.is_told);
-        // This read takes the wake that the leader was woken for. Without the lead, the next wake would reach nobody if
-        // the leader does not come. A greater leader that comes takes the lead back.
+        // A leader without a waker was woken, unless it is the task that uses the transport. The next wake would reach
+        // nobody if it does not come. A greater leader that comes takes the lead back.
+        let steals = !leads && self.holder != self.leader && !self.has_leader_waker();
         if leads || steals {
-            let checker = self.checker;
+            let (checker, was_woken) = (self.checker, self.must_poll || self.flag.is_set());
             self.set_leader(Some(me));
             // The checker is most likely about to come. A handle may wait for the very place that is to be checked.
             if steals && !was_woken && !matches!(me, Task::Waiter(_)) {
@@ -177,7 +175,7 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
     fn set_leader(&mut self, leader: Option<Task>) {
         if self.leader != leader {
             // Nobody has told the next leader to check.
-            (self.leader, self.checker, self.is_told) = (leader, None, false);
+            (self.leader, self.checker) = (leader, None);
         }
     }
 
@@ -276,9 +274,6 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
 
     /// Keeps the waker of a task that waits.
     pub(super) fn park(&mut self, task: Task, prepared: &mut PreparedWaker<'_>) {
-        if self.leader == Some(task) {
-            self.is_told = false;
-        }
         match task {
             Task::Waiter(key) if self.permits.is_waiting(key) => self.flag.keep_in_line(key, prepared),
             _ if self.armed == Some(task) => self.flag.keep(prepared),
@@ -312,14 +307,13 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             }
             None => {}
         }
-        let is_told = self.wakes.len() > before;
-        self.is_told |= is_told;
-        is_told
+        self.wakes.len() > before
     }
 
     /// Returns whether the leader could be woken: it has come since it was woken last.
     fn has_leader_waker(&mut self) -> bool {
         match self.leader {
+            Some(Task::Waiter(_)) => self.flag.has_waker_in_line(),
             Some(leader) if self.armed == Some(leader) => self.flag.has_waker(),
             Some(leader) => self.entry(leader).is_some_and(|entry| entry.is_some()),
             None => false,
@@ -398,7 +392,6 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
                 Some(armed) if armed == driver => self.flag.swap(None, false),
                 _ => self.drivers.get_mut(key).and_then(Option::take),
             };
-            self.is_told |= waker.is_some() && self.leader == Some(driver);
             self.wakes.extend(waker);
         }
     }

@@ -42,8 +42,8 @@ pub(super) struct Held<'a, T, Req, Res, C> {
     shared: &'a SharedExchange<T, Req, Res, C>,
     /// `None` once it is put back.
     io: Option<Pin<Box<Io<T, Res, C>>>>,
-    /// The task.
-    me: Task,
+    /// The task, until it is done. The key of a call that is done may be another call's by now.
+    me: Option<Task>,
     /// The oldest request that is not sent, with its call's key and tag. It counts as sent until it is put back.
     in_hand: Option<(usize, u64, Req)>,
     /// A request that was put back after its call was dropped, to be dropped.
@@ -114,10 +114,11 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
         // A flush that is owed to other calls must not wait for this one, which may never be polled again.
         let owes_flush = io.is_dirty && !io.is_flushing;
         shared.flag.defer();
+        state.holder = Some(me);
         Some(Self {
             shared,
             io: Some(io),
-            me,
+            me: Some(me),
             in_hand: None,
             withdrawn: None,
             spare: None,
@@ -141,6 +142,12 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
         })
     }
 
+    /// The task is done, and works on for the others.
+    pub(super) fn detach(&mut self, state: &mut ClientState<T, Req, Res, C>) {
+        self.me = None;
+        state.holder = None;
+    }
+
     /// Tells the state what was done without the lock.
     pub(super) fn report(&mut self, state: &mut ClientState<T, Req, Res, C>) {
         if let Some((key, tag, request)) = self.in_hand.take()
@@ -159,7 +166,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
                 Ok((key, waker)) => {
                     self.delivered += 1;
                     state.is_bursty = self.delivered > 1;
-                    if self.me == Task::Call(key) {
+                    if self.me == Some(Task::Call(key)) {
                         self.spare = waker;
                     } else {
                         state.wakes.extend(waker);
@@ -214,7 +221,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
         if self.reads && !self.blocked.reading {
             self.round.reads = state.wanted().min(BATCH).min(self.budget);
         }
-        let is_driver = matches!(self.me, Task::Driver(_));
+        let is_driver = matches!(self.me, Some(Task::Driver(_)));
         self.round.closes = is_driver && self.round.reads == 0 && !self.blocked.closing && self.shared.is_left(state);
         self.budget -= usize::from(self.round.reads == 0);
         let writes = self.in_hand.is_some() || (self.round.flushes && is_dirty);
@@ -231,7 +238,8 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
         }
         // Where the transport was not pending, it does not wake for the rest.
         state.must_poll |= self.budget == 0 || (self.reads && !self.blocked.reading);
-        state.must_poll |= !matches!(self.me, Task::Driver(_)) && self.shared.is_left(state);
+        state.must_poll |= !matches!(self.me, Some(Task::Driver(_))) && self.shared.is_left(state);
+        state.holder = None;
         if state.ended().is_none() {
             state.io = self.io.take();
         }
@@ -372,7 +380,7 @@ where
             Ok(()) => {
                 *io.is_dirty = true;
                 self.has_fed = true;
-                self.has_fed_others |= self.me != Task::Call(key);
+                self.has_fed_others |= self.me != Some(Task::Call(key));
             }
             // The transport rejects this message and is otherwise intact. It need not mark a message that is too large
             // as a rejection: its own failures come from its other methods.

@@ -40,7 +40,10 @@ where
         if done.is_none() {
             let is_free = state.io.is_some();
             match check(&mut state, is_free) {
-                Step::Done(result) => done = Some(result),
+                Step::Done(result) => {
+                    done = Some(result);
+                    held.iter_mut().for_each(|held| held.detach(&mut state));
+                }
                 Step::Wait(task, want) => {
                     let checks = !std::mem::replace(&mut has_checked, true);
                     let again = want == Want::Read { again: true };

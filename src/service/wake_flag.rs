@@ -108,6 +108,11 @@ impl WakeFlag {
         self.wakers().leader.is_some()
     }
 
+    /// Returns whether the waker of any handle in line is here.
+    pub(super) fn has_waker_in_line(&self) -> bool {
+        self.wakers().line.iter().any(Option::is_some)
+    }
+
     /// Keeps the waker of a handle in line.
     pub(super) fn keep_in_line(&self, key: usize, prepared: &mut PreparedWaker<'_>) {
         let line = &mut self.wakers().line;

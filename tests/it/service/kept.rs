@@ -1,8 +1,11 @@
 //! Futures that are kept and not polled. The duties that they have taken on for others pass to tasks that are polled.
 
 use std::{
+    cell::RefCell,
+    collections::VecDeque,
     num::NonZeroUsize,
     pin::Pin,
+    rc::Rc,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
 };
@@ -428,4 +431,114 @@ fn a_request_that_is_written_when_the_budget_of_a_poll_ends_does_not_wait_for_a_
         let requests: Vec<_> = std::iter::from_fn(|| receive(&mut there)).map(|request| request.value).collect();
         assert_eq!(requests, [0, 1, 2], "the call came after {before} answers");
     }
+}
+
+#[test]
+fn a_handle_that_comes_while_a_call_uses_the_transport_takes_the_lead_from_a_driver_that_was_woken_and_is_kept() {
+    let (here, mut there) = channel::<u32, u32>(64);
+    let hook = Hook::default();
+    let transport = Hooked { inner: here, hook: hook.clone() };
+    let mut client = Client::with_max_in_flight(transport, InOrder, NonZeroUsize::MIN);
+    let mut first = Task::begun(call(&mut client, 1));
+    assert_eq!(received(&mut there), [1]);
+    let (mut next, mut waiting) = (client.clone(), client.clone());
+    let (woken, waker) = WakeCount::new();
+    assert!(poll_ready(&mut next, Waker::noop()).is_pending() && poll_ready(&mut waiting, &waker).is_pending());
+    // Within the read of the first answer, the task of the last handle polls a driver, for the only time.
+    let waiting = Arc::new(Mutex::new(waiting));
+    let second = Arc::new(Mutex::new(None));
+    let mut driver = client.drive();
+    let later = (hook.clone(), waiting.clone(), second.clone(), waker.clone());
+    let kept = Arc::new(Mutex::new(None));
+    let keep = kept.clone();
+    let on_answer = move || {
+        assert!(poll(&mut driver, &later.3).is_pending());
+        *keep.lock().unwrap() = Some(driver);
+        // Within a later read, the other handle calls, and the task of the last one comes, as it was woken.
+        let (hook, waiting, second, waker) = later;
+        let on_read = move || {
+            *second.lock().unwrap() = Some(Task::begun(call(&mut next, 2)));
+            assert!(poll_ready(&mut *waiting.lock().unwrap(), &waker).is_pending());
+        };
+        // The read before that one, which ends the round, finds nothing.
+        let on_pending = {
+            let hook = hook.clone();
+            move || *hook.lock().unwrap() = Some((0, Box::new(on_read)))
+        };
+        *hook.lock().unwrap() = Some((0, Box::new(on_pending)));
+    };
+    *hook.lock().unwrap() = Some((0, Box::new(on_answer)));
+    send(&mut there, 10);
+    assert_eq!(answer(first.run()), Some(10));
+    woken.take();
+    assert_eq!(received(&mut there), [2]);
+    send(&mut there, 20);
+    let mut second = second.lock().unwrap().take().unwrap();
+    let mut waiting = waiting.lock().unwrap();
+    for _ in 0..4 {
+        if woken.take() > 0 && poll_ready(&mut *waiting, &waker).is_ready() {
+            return;
+        }
+        if second.woken.take() > 0 {
+            _ = second.poll();
+        }
+    }
+    panic!("nobody reads the second answer");
+}
+
+/// A transport whose peer answers each number at once, and which runs a closure within each poll that reads an answer.
+struct Echo<F> {
+    answers: VecDeque<u32>,
+    on_answer: F,
+}
+
+impl<F: FnMut(u32) + Unpin> Stream for Echo<F> {
+    type Item = Result<u32, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(answer) = self.answers.pop_front() else { return Poll::Pending };
+        (self.on_answer)(answer);
+        Poll::Ready(Some(Ok(answer)))
+    }
+}
+
+impl<F: Unpin> Sink<u32> for Echo<F> {
+    type Error = Error;
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: u32) -> Result<(), Error> {
+        self.answers.push_back(message);
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_call_that_is_done_and_reads_on_wakes_the_call_that_has_its_place_in_memory_now() {
+    type Handle = Client<Echo<Box<dyn FnMut(u32)>>, u32, u32>;
+    let (handle, later) = (Rc::new(RefCell::new(None::<Handle>)), Rc::new(RefCell::new(Vec::new())));
+    let (maker, made) = (handle.clone(), later.clone());
+    // The second call comes while the first one reads its answer, and the third one while it works for the second.
+    let on_answer = Box::new(move |answer: u32| {
+        if answer < 3 {
+            made.borrow_mut().push(Task::begun(call(maker.borrow_mut().as_mut().unwrap(), answer + 1)));
+        }
+    });
+    let mut client = Client::in_order(Echo { answers: VecDeque::new(), on_answer: on_answer as Box<dyn FnMut(u32)> });
+    *handle.borrow_mut() = Some(client.clone());
+    let (_, waker) = WakeCount::new();
+    assert_eq!(answer(poll(&mut call(&mut client, 1), &waker)), Some(1));
+    let mut later: Vec<_> = later.borrow_mut().drain(..).collect();
+    assert_eq!(later.iter_mut().map(|call| answer(call.run())).collect::<Vec<_>>(), [Some(2), Some(3)]);
+    handle.borrow_mut().take();
 }
