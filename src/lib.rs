@@ -133,11 +133,13 @@ while let Some(order) = receiver.receive().await {
 //! | `auth` | 28 | client | `layer::auth` and `handshake::auth`: client tokens, verification on the server, expiry |
 //! | `batch` | 12 | yes | `layer::batch`: packs many small messages into one |
 //! | `cache` | 40 | - | `layer::cache`: a cache for a service's answers |
+//! | `client-address` | 13 | - | `handshake::client_address`: the client behind trusted proxies |
 //! | `compression` | 14 | yes | `layer::compression`: deflate per message |
 //! | `heartbeat` | 12 | yes | `layer::heartbeat`: detects dead peers and measures round-trip time |
 //! | `jwt` | 92 | - | `auth` with `JwtVerifier` and `JwksVerifier`: JSON Web Tokens, on jsonwebtoken |
 //! | `latest` | 12 | yes | `layer::latest`: the latest value of each key for new subscribers |
 //! | `limit` | 13 | layer | `layer::limit`: size, idle time, lifetime, in flight; `handshake::limit`: connections |
+//! | `proxy-protocol` | 19 | - | `handshake::proxy_protocol`: the client's address by the PROXY protocol |
 //! | `queue` | 12 | yes | `layer::queue`: a bounded outgoing queue for transports that are not driven |
 //! | `rate-limit` | 37 | yes | `layer::rate_limit`: GCRA, per connection, shared or by key |
 //! | `reconnect` | 14 | yes | `layer::reconnect`: turns a connector into a transport that reconnects |
@@ -149,7 +151,7 @@ while let Some(order) = receiver.receive().await {
 //! | `context` | 89 | - | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
 //! | `pool` | 18 | - | `stack::pool`: a pool of connections to one target, shared by many calls |
 //! | `test-util` | 12 | yes | contract checks, a scripted transport and fault injection, for testing your own layers |
-//! | `full` | 215 | all of them | all of the above |
+//! | `full` | 219 | all of them | all of the above |
 //!
 //! The column *crates* is the number of crates that the feature alone compiles on Linux, itself not included. The
 //! default features compile 60, no features 12, and `limit` with `auth` 29. Features share most of
@@ -171,8 +173,14 @@ pub mod error;
 mod fingerprint;
 #[cfg(all(doc, any(not(doctest), feature = "full"), not(target_arch = "wasm32")))]
 pub mod guide;
-#[cfg(all(any(feature = "auth", feature = "limit"), not(target_arch = "wasm32")))]
-#[cfg_attr(docsrs, doc(cfg(any(feature = "auth", feature = "limit"))))]
+#[cfg(all(
+    any(feature = "auth", feature = "client-address", feature = "limit", feature = "proxy-protocol"),
+    not(target_arch = "wasm32")
+))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(any(feature = "auth", feature = "client-address", feature = "limit", feature = "proxy-protocol")))
+)]
 pub mod handshake;
 #[cfg(feature = "service")]
 mod in_flight;

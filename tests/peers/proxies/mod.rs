@@ -1,6 +1,7 @@
 //! nginx, HAProxy and Envoy with the configurations of the deployment guide, between our clients and our servers, over
 //! TLS. Only addresses, files and times are replaced.
 
+mod client_address;
 mod proxy;
 mod site;
 

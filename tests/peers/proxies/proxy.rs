@@ -56,9 +56,21 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// In front of `site`. `None` where the tests do without foreign peers, and where the proxy is not installed, which
-    /// fails in CI.
+    /// In front of `site`, with the configuration of the deployment guide.
     pub(super) async fn start(kind: Kind, site: &Site) -> Option<Self> {
+        Self::start_with(kind, |address, folder| {
+            let (certificate, key) = (site.certificate.cert.pem(), site.certificate.signing_key.serialize_pem());
+            std::fs::write(folder.join("example.com.crt"), &certificate).unwrap();
+            std::fs::write(folder.join("example.com.key"), &key).unwrap();
+            std::fs::write(folder.join("example.com.pem"), certificate + &key).unwrap();
+            adapt(kind, address, site.address, folder)
+        })
+        .await
+    }
+
+    /// With the configuration for this address and this folder. `None` where the tests do without foreign peers, and where
+    /// the proxy is not installed, which fails in CI.
+    pub(super) async fn start_with(kind: Kind, configure: impl FnOnce(SocketAddr, &Path) -> String) -> Option<Self> {
         if std::env::var_os("TOWER_TRANSPORT_NO_PEERS").is_some() {
             println!("skipped: TOWER_TRANSPORT_NO_PEERS is set");
             return None;
@@ -71,13 +83,7 @@ impl Proxy {
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let folder = std::env::temp_dir().join(format!("tower-transport-proxy-{}", address.port()));
         std::fs::create_dir_all(&folder).unwrap();
-        let (certificate, key) = (site.certificate.cert.pem(), site.certificate.signing_key.serialize_pem());
-        std::fs::write(folder.join("example.com.crt"), &certificate).unwrap();
-        std::fs::write(folder.join("example.com.key"), &key).unwrap();
-        std::fs::write(folder.join("example.com.pem"), certificate + &key).unwrap();
-
-        let file = folder.join("configuration.yaml");
-        std::fs::write(&file, adapt(kind, address, site.address, &folder)).unwrap();
+        std::fs::write(folder.join("configuration.yaml"), configure(address, &folder)).unwrap();
         let proxy = Self { kind, address, folder, program, processes: Mutex::default() };
         proxy.spawn();
         within(async {
@@ -112,6 +118,10 @@ impl Proxy {
             }
         };
         processes.push(command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+    }
+
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(super) fn url(&self, scheme: &str, path: &str) -> String {
