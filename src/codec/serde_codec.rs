@@ -25,11 +25,7 @@ macro_rules! serde_codec {
             }
         }
 
-        impl<Out, In> std::fmt::Debug for $Codec<Out, In> {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.debug_struct(stringify!($Codec))$(.field(stringify!($setting), &self.$setting))*.finish_non_exhaustive()
-            }
-        }
+        debug_fields!([Out, In] $Codec<Out, In> { $($setting),* });
     };
 }
 

@@ -68,8 +68,6 @@ use ipnet::IpNet;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::macros::accessors;
-
 /// A layer that puts the address of the client behind trusted proxies into the extensions of a request. See the
 /// [module](self) for the complete documentation.
 #[derive(Clone, Debug)]
