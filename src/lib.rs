@@ -104,7 +104,10 @@ while let Some(order) = receiver.receive().await {
 //! | `INFO` | a client was refused (401, 403, 426, 429) or cut off (1008, 1009); lost connections, expired sessions |
 //! | `DEBUG` | accepted handshakes, malformed requests (400, 405), violations of the protocol |
 //!
-//! Events that peers can cause are limited to 100 of each kind in 10 seconds. The guide `deployment` lists all events.
+//! Each layer has a target, so a filter sets the level of one layer and leaves the others:
+//! `RUST_LOG=info,tower_transport::layer::reconnect=warn`. The levels of the spans and events of `TraceLayer` are
+//! settings of it, as in tower-http. Events that peers can cause are limited to 100 of each kind in 10 seconds. The
+//! guide `deployment` lists all events.
 //!
 //! # Cancel safety
 //!
@@ -118,10 +121,10 @@ while let Some(order) = receiver.receive().await {
 //! | `websocket` (default) | 52 | client | `transport::websocket`: client and server, on tungstenite and hyper |
 //! | `tokio-tungstenite` | 56 | - | `transport::websocket::TungsteniteTransport`: over a stream of tokio-tungstenite |
 //! | `sse` | 45 | parser | `transport::sse`: server-sent events, client and server; SSE + POST as a transport |
-//! | `webtransport` | 89 | - | `transport::webtransport`: WebTransport over HTTP/3, both ends: streams, datagrams |
-//! | `dev-certificate` | 96 | - | a certificate for WebTransport in development, created by one call |
-//! | `tls` | 25 | - | `wss://` and `https://` with your own rustls configuration |
-//! | `tls-platform-roots` | 28 | - | `wss://` and `https://` with the operating system's root certificates |
+//! | `webtransport` | 93 | - | `transport::webtransport`: WebTransport over HTTP/3, both ends: streams, datagrams |
+//! | `dev-certificate` | 100 | - | a certificate for WebTransport in development, created by one call |
+//! | `tls` | 28 | - | `wss://` and `https://` with your own rustls configuration |
+//! | `tls-platform-roots` | 31 | - | `wss://` and `https://` with the operating system's root certificates |
 //! | `axum` | 17 | - | an axum extractor for the WebSocket handshake, and event streams as axum responses |
 //! | `rkyv` | 29 | yes | `codec::RkyvCodec`: zero-copy views or owned values |
 //! | `json` (default) | 17 | yes | `codec::JsonCodec` |
@@ -136,7 +139,7 @@ while let Some(order) = receiver.receive().await {
 //! | `client-address` | 13 | - | `handshake::client_address`: the client behind trusted proxies |
 //! | `compression` | 14 | yes | `layer::compression`: deflate per message |
 //! | `heartbeat` | 12 | yes | `layer::heartbeat`: detects dead peers and measures round-trip time |
-//! | `jwt` | 92 | - | `auth` with `JwtVerifier` and `JwksVerifier`: JSON Web Tokens, on jsonwebtoken |
+//! | `jwt` | 96 | - | `auth` with `JwtVerifier` and `JwksVerifier`: JSON Web Tokens, on jsonwebtoken |
 //! | `latest` | 12 | yes | `layer::latest`: the latest value of each key for new subscribers |
 //! | `limit` | 13 | layer | `layer::limit`: size, idle time, lifetime, in flight; `handshake::limit`: connections |
 //! | `proxy-protocol` | 19 | - | `handshake::proxy_protocol`: the client's address by the PROXY protocol |
@@ -147,11 +150,11 @@ while let Some(order) = receiver.receive().await {
 //! | `tracing` (default) | 15 | yes | logs, as tracing events, of connections that are refused, closed or lost |
 //! | `trace` | 18 | yes | `layer::trace`: tracing spans, metrics, W3C trace context |
 //! | `optimized` | 84 | - | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
-//! | `adaptive` | 122 | - | `stack::adaptive`: WebTransport, else WebSocket, else SSE + POST; one server for all |
+//! | `adaptive` | 126 | - | `stack::adaptive`: WebTransport, else WebSocket, else SSE + POST; one server for all |
 //! | `context` | 89 | - | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
 //! | `pool` | 18 | - | `stack::pool`: a pool of connections to one target, shared by many calls |
 //! | `test-util` | 12 | yes | contract checks, a scripted transport and fault injection, for testing your own layers |
-//! | `full` | 219 | all of them | all of the above |
+//! | `full` | 216 | all of them | all of the above |
 //!
 //! The column *crates* is the number of crates that the feature alone compiles on Linux, itself not included. The
 //! default features compile 60, no features 12, and `limit` with `auth` 29. Features share most of
