@@ -6,7 +6,10 @@ use std::{
 };
 
 use tracing::{Dispatch, Level, subscriber::NoSubscriber};
-use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{MakeWriter, format::FmtSpan},
+};
 
 /// The output of a subscriber, shared by its clones.
 #[derive(Clone, Default)]
@@ -15,13 +18,18 @@ pub struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Returns the output and a subscriber that writes to it: events up to `level`, and `spans`.
     pub fn new(level: Level, spans: FmtSpan) -> (Self, Dispatch) {
+        Self::filtered(&level.to_string(), spans)
+    }
+
+    /// As [`new`](Self::new), with the directives of `RUST_LOG`.
+    pub fn filtered(directives: &str, spans: FmtSpan) -> (Self, Dispatch) {
         // With a single subscriber, an event or a span that another thread reaches first is judged by that thread,
         // which has no subscriber, and stays off for all. A second subscriber prevents that.
         static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
         LazyLock::force(&SECOND);
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
-            .with_max_level(level)
+            .with_env_filter(EnvFilter::new(directives))
             .with_span_events(spans)
             .with_ansi(false)
             .without_time()
@@ -56,7 +64,12 @@ impl MakeWriter<'_> for Log {
 
 /// Returns what this crate logs up to `level` while `run` runs.
 pub async fn logged(level: Level, run: impl Future<Output = ()>) -> String {
-    let (log, subscriber) = Log::new(level, FmtSpan::NONE);
+    logged_by(&level.to_string(), run).await
+}
+
+/// Returns what this crate logs with these directives of `RUST_LOG` while `run` runs.
+pub async fn logged_by(directives: &str, run: impl Future<Output = ()>) -> String {
+    let (log, subscriber) = Log::filtered(directives, FmtSpan::NONE);
     let guard = tracing::dispatcher::set_default(&subscriber);
     run.await;
     drop(guard);

@@ -7,18 +7,23 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use proptest::prelude::*;
-use support::log::Log;
-use tower::{Layer, ServiceBuilder};
+use support::log::{Log, logged_by};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_transport::{
-    Channel, CloseCode, CloseFrame, Error, Message, channel, contract_tests,
-    layer::trace::{
-        self, Direction, METRICS, Meter, Metric, QUEUE_MESSAGES, RECONNECTS, ROUND_TRIP, Role, TraceContext,
-        TraceLayer, Traced,
+    Channel, CloseCode, CloseFrame, Error, Message, ServiceBuilderExt, TransportExt, channel, contract_tests,
+    layer::{
+        heartbeat::HeartbeatLayer,
+        reconnect::Backoff,
+        trace::{
+            self, Direction, METRICS, Meter, Metric, QUEUE_MESSAGES, RECONNECTS, ROUND_TRIP, Role, TraceContext,
+            TraceLayer, Traced,
+        },
     },
 };
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -434,6 +439,27 @@ fn the_levels_of_spans_and_events_are_those_that_were_set() {
     assert!(has("ERROR", "error.type=\"closed\""), "{log}");
     // The other end keeps the defaults: its span is at INFO, its events are at DEBUG.
     assert_eq!(log.lines().filter(|line| line.contains("session{name=silent")).count(), 1, "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_sets_the_level_of_one_layer_and_leaves_the_others() {
+    let run = async || {
+        let (near, _silent) = channel::<Message, Message>(1);
+        let second = Duration::from_secs(1);
+        let mut near = HeartbeatLayer::new(second, second).layer(near);
+        assert!(near.receive_message().await.unwrap().unwrap_err().is_timeout());
+        let connector = service_fn(|_: http::Request<()>| std::future::ready(Err(Error::config("never"))));
+        let connector = connector.map_response(|never: http::Response<Channel>| never);
+        let mut transport = ServiceBuilder::new().reconnect("ws://localhost/", Backoff::none()).service(connector);
+        assert!(transport.send_message(Message::text("lost")).await.is_err());
+    };
+    let tells = |log: &str| [log.contains("heartbeat: the peer is dead"), log.contains("reconnect: gave up")];
+    // By default a dead peer is at DEBUG, and the end of all attempts at WARN.
+    let log = logged_by("info", run()).await;
+    assert_eq!(tells(&log), [false, true], "{log}");
+    let layers = "info,tower_transport::layer::heartbeat=debug,tower_transport::layer::reconnect=error";
+    let log = logged_by(layers, run()).await;
+    assert_eq!(tells(&log), [true, false], "{log}");
 }
 
 #[test]
