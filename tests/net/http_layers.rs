@@ -25,8 +25,11 @@ use tower_http::{
     normalize_path::NormalizePathLayer,
     propagate_header::PropagateHeaderLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
-    sensitive_headers::SetSensitiveHeadersLayer,
-    set_header::{SetRequestHeaderLayer, SetResponseHeaderLayer},
+    sensitive_headers::{SetSensitiveHeadersLayer, SetSensitiveRequestHeadersLayer, SetSensitiveResponseHeadersLayer},
+    set_header::{
+        HeaderMetadata, SetRequestHeaderLayer, SetResponseHeaderLayer, request::SetMultipleRequestHeadersLayer,
+        response::SetMultipleResponseHeadersLayer,
+    },
     set_status::SetStatusLayer,
     timeout::{RequestBodyTimeoutLayer, ResponseBodyTimeoutLayer, TimeoutLayer},
     trace::TraceLayer,
@@ -97,18 +100,36 @@ macro_rules! layers {
 
 const NAME: HeaderName = HeaderName::from_static("x-app");
 
+/// A header for the layers that set several, of a request or of a response.
+fn metadata<M>() -> HeaderMetadata<M> {
+    (NAME, HeaderValue::from_static("tests")).into()
+}
+
 layers! {
     add_authorization: AddAuthorizationLayer::bearer("secret");
     add_extension: AddExtensionLayer::new(7_u8);
     set_request_header: SetRequestHeaderLayer::overriding(NAME, HeaderValue::from_static("tests"));
     set_response_header: SetResponseHeaderLayer::overriding(NAME, HeaderValue::from_static("tests"));
+    set_request_headers: SetMultipleRequestHeadersLayer::overriding(vec![metadata()]);
+    set_response_headers: SetMultipleResponseHeadersLayer::overriding(vec![metadata()]);
     set_request_id: SetRequestIdLayer::x_request_id(MakeRequestUuid);
     propagate_request_id: PropagateRequestIdLayer::x_request_id();
     propagate_header: PropagateHeaderLayer::new(NAME);
     sensitive: SetSensitiveHeadersLayer::new([header::AUTHORIZATION]);
+    sensitive_request: SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION]);
+    sensitive_response: SetSensitiveResponseHeadersLayer::new([header::SET_COOKIE]);
     normalize_path: NormalizePathLayer::trim_trailing_slash();
     set_status: SetStatusLayer::new(StatusCode::OK);
     nothing: Identity::new();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_transport_is_the_body_that_a_layer_of_the_table_maps() {
+    let mapped = MapResponseBodyLayer::new(|socket: WebSocket| socket.into_boxed());
+    let stack = ServiceBuilder::new().layer(mapped).service(connector());
+    let mut boxed: tower_transport::BoxTransport<Message, Message> =
+        stack.oneshot(get("ws://echo/boxed")).await.unwrap().into_body();
+    assert_eq!(boxed.receive_message().await.unwrap().unwrap(), Message::text("/boxed false"));
 }
 
 macro_rules! http_layers {

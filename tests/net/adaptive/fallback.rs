@@ -44,6 +44,20 @@ fn failures(mut decisions: Decisions) -> Vec<(TransportKind, Reason)> {
 }
 
 #[tokio::test]
+async fn connect_takes_the_base_url_and_tells_what_is_wrong_with_it() {
+    let world = World::new().await;
+    let base = format!("http://{}", world.network.address);
+    let transport = within(world.connector().connect(&base)).await.unwrap();
+    assert_eq!(transport.kind(), TransportKind::WebTransport);
+    for url in ["no url", "ftp://example.com/", "http://example.com/"] {
+        assert!(world.connector().connect(url).await.unwrap_err().is_config(), "{url}");
+    }
+    // Without endpoints of its own, the connector goes to those below the URL.
+    let transport = within(AdaptiveConnector::default().connect(&base)).await.unwrap();
+    assert_eq!(transport.kind(), TransportKind::WebSocket, "WebTransport needs https");
+}
+
+#[tokio::test]
 async fn where_nothing_is_in_the_way_it_is_webtransport() {
     let world = World::new().await;
     assert_eq!(connect(world.connector()).await.unwrap(), TransportKind::WebTransport);

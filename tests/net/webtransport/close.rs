@@ -235,6 +235,36 @@ async fn a_close_that_is_read_together_with_the_end_of_the_connection_keeps_code
 }
 
 #[tokio::test]
+async fn both_halves_of_datagrams_name_the_close_of_the_session() {
+    let (client, server) = sessions().await;
+    let mut datagrams = server.datagrams();
+    // A close frame has no form as a datagram: it is rejected, and the sink goes on.
+    let error = datagrams.send(Message::Close(Some(frame()))).await.unwrap_err();
+    assert!(error.is_config() && error.is_rejection(), "{error:?}");
+    datagrams.send(Message::text("still open")).await.unwrap();
+    assert_eq!(client.datagrams().next().await.unwrap().unwrap(), Message::binary("still open"));
+
+    client.close(frame());
+    assert_eq!(datagrams.next().await.unwrap().unwrap(), Message::Close(Some(frame())));
+    assert!(datagrams.next().await.is_none());
+    let error = datagrams.send(Message::text("late")).await.unwrap_err();
+    assert!(error.is_closed() && !error.is_rejection(), "{error:?}");
+    assert_eq!(error.close_frame(), Some(&frame()));
+}
+
+#[tokio::test]
+async fn a_closed_sink_of_datagrams_leaves_the_session_open() {
+    let (client, server) = sessions().await;
+    let mut datagrams = server.datagrams();
+    datagrams.close_with(frame()).await.unwrap();
+    assert!(datagrams.send(Message::text("late")).await.unwrap_err().is_closed());
+    client.datagrams().send(Message::text("in")).await.unwrap();
+    assert_eq!(datagrams.next().await.unwrap().unwrap(), Message::binary("in"), "the stream goes on");
+    let (stream, peer) = tokio::join!(client.open(), server.accept());
+    drop((stream.unwrap(), peer.unwrap()));
+}
+
+#[tokio::test]
 async fn only_the_first_close_of_a_session_counts() {
     let (client, server) = sessions().await;
     client.close(frame());

@@ -44,6 +44,17 @@ fn greeting() -> (SocketAddr, WebTransportConnector) {
     (address, connector(hash))
 }
 
+#[tokio::test]
+async fn connect_takes_a_url_and_tells_what_is_wrong_with_it() {
+    let (address, connector) = greeting();
+    let mut stream = connector.connect(&format!("https://{address}/there?a=1")).await.unwrap();
+    let greeting = stream.receive_message().await.unwrap().unwrap();
+    assert_eq!(greeting.as_text().unwrap(), "CONNECT /there?a=1 - 1 127.0.0.1");
+    for url in ["", "no url", "ws://example.com/", "https:///no-host"] {
+        assert!(connector.connect(url).await.unwrap_err().is_config(), "{url}");
+    }
+}
+
 async fn failure(connector: WebTransportConnector, request: Request<()>) -> Error {
     connector.oneshot(request).await.expect_err("it is not to connect")
 }
