@@ -83,7 +83,7 @@ async fn main() -> Result<(), BoxError> {
             _ => format!("http://{tcp}/sse"),
         };
         let request = Request::get(url).header(header::AUTHORIZATION, format!("Bearer {token}"));
-        let request = request.body(()).map_err(|error| Error::config("no request").with_source(error))?;
+        let request = request.body(())?;
         Ok(match kind {
             TransportKind::WebTransport => web_transport.clone().oneshot(request).await?.into_body().into(),
             TransportKind::WebSocket => WebSocketConnector::new().oneshot(request).await?.into_body().into(),

@@ -427,6 +427,13 @@ impl From<Error> for io::Error {
     }
 }
 
+/// A request that could not be built, such as one with an invalid URL: [`is_config`](Error::is_config) is true.
+impl From<http::Error> for Error {
+    fn from(error: http::Error) -> Self {
+        Self::config("the request is invalid").with_source(error)
+    }
+}
+
 impl From<Infallible> for Error {
     fn from(never: Infallible) -> Self {
         match never {}
@@ -455,6 +462,14 @@ mod tests {
         let error = Error::from(Box::new(through_io) as BoxError);
         assert!(error.is_closed());
         assert_eq!(error.close_frame(), Some(&frame));
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_built_is_a_config_error() {
+        let ask = |url: &str| Ok::<_, Error>(http::Request::get(url).body(())?);
+        assert!(ask("ws://localhost/").is_ok());
+        let error = ask("no url").unwrap_err();
+        assert!(error.is_config() && error.source().unwrap().is::<http::Error>(), "{error:?}");
     }
 
     #[test]

@@ -160,10 +160,10 @@ impl<C> EncodeOnce<C> {
         Self { codec }
     }
 
-    /// Returns the wrapped codec.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut C {
-        &mut self.codec
+    accessors! {
+        codec: C, "codec",
+        get_mut: "[`Encoded::new`] takes it.",
+        into_inner: ".",
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{Error, Message};
     note = "a connector becomes a transport by calling it: `connector.oneshot(request).await?.into_body()`",
     note = "with a codec, the values may lack its derives: rkyv's Archive, Serialize and Deserialize, or serde's",
     note = "for a foreign sink and stream, convert the errors: `tower_transport::transport::Foreign::new(..)`",
-    note = "for an optional layer, use `.optional(..)`: tower's `option_layer` and `Either` are for services"
+    note = "layers of tower and tower-http go on a connector or a service; for an optional layer, use `.optional(..)`"
 )]
 pub trait Transport<Out = Message>:
     Sink<Out, Error = <Self as Transport<Out>>::TransportError>

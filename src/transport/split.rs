@@ -1,4 +1,5 @@
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -7,7 +8,11 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::wakers::{Half, WakerPair};
+use super::{
+    Transport, signal,
+    wakers::{Half, WakerPair},
+};
+use crate::{CloseFrame, Error};
 
 /// The writing half of [`TransportExt::into_split`](crate::TransportExt::into_split).
 ///
@@ -132,6 +137,26 @@ impl<T> Drop for Held<'_, T> {
     }
 }
 
+impl<T> SplitStream<T> {
+    /// Receives one message, as [`TransportExt::receive_message`](crate::TransportExt::receive_message) does. Returns
+    /// `None` at the end of the transport.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of the transport's stream.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn receive_message<In, E>(&mut self) -> Option<Result<In, Error>>
+    where
+        T: Stream<Item = Result<In, E>>,
+        E: Into<Error>,
+    {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await.map(|item| item.map_err(Into::into))
+    }
+}
+
 impl<T: Stream> Stream for SplitStream<T> {
     type Item = T::Item;
 
@@ -144,6 +169,41 @@ impl<T: Stream> Stream for SplitStream<T> {
 
 // The waiting message is moved out, never pinned.
 impl<T, Out> Unpin for SplitSink<T, Out> {}
+
+impl<T: Transport<Out>, Out> SplitSink<T, Out> {
+    /// Sends one message, as [`TransportExt::send_message`](crate::TransportExt::send_message) does: waits until the
+    /// transport is ready, gives it the message and flushes.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of the transport's sink.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before the transport was ready, the message is not sent. If it is dropped later, the
+    /// message is accepted and goes out with the next flush.
+    pub async fn send_message(&mut self, message: Out) -> Result<(), Error> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_ready(cx)).await.map_err(Into::into)?;
+        Pin::new(&mut *self).start_send(message).map_err(Into::into)?;
+        poll_fn(|cx| Pin::new(&mut *self).poll_flush(cx)).await.map_err(Into::into)
+    }
+
+    /// Closes the transport with this code and reason, after flushing accepted messages, as
+    /// [`TransportExt::close_with`](crate::TransportExt::close_with) does. The other half ends once the peer has closed
+    /// too.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of the transport's sink.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave the transport half closed. Call this method or `poll_close` again to continue.
+    pub async fn close_with(&mut self, frame: CloseFrame) -> Result<(), Error> {
+        let close = poll_fn(|cx| signal::with_close_frame(Some(&frame), || Pin::new(&mut *self).poll_close(cx)));
+        close.await.map_err(Into::into)
+    }
+}
 
 impl<T: Sink<Out>, Out> SplitSink<T, Out> {
     fn poll<R>(

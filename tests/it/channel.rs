@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tower_transport::{
-    Channel, Error, Message, TransportExt, channel, contract_tests,
+    Channel, CloseCode, CloseFrame, Error, Message, TransportExt, channel, contract_tests,
     test_util::WakeCount,
     transport::{SplitSink, SplitStream},
 };
@@ -220,6 +220,27 @@ impl Sink<u32> for Reentrant {
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
+}
+
+#[test]
+fn the_halves_send_receive_and_close_with_a_code_without_another_trait() {
+    let (here, mut there) = channel::<u32, u32>(4);
+    let (mut sink, mut stream) = TransportExt::into_split(here);
+    async {
+        sink.send_message(1).await?;
+        assert_eq!(there.receive_message().await.unwrap()?, 1);
+        there.send_message(2).await?;
+        assert_eq!(stream.receive_message().await.unwrap()?, 2);
+        sink.close_with(CloseFrame::new(CloseCode::AWAY, "see you")).await?;
+        assert!(there.receive_message().await.is_none());
+        assert_eq!(there.close_frame().map(|frame| frame.code()), Some(CloseCode::AWAY));
+        drop(there);
+        assert!(stream.receive_message().await.is_none());
+        Ok::<(), Error>(())
+    }
+    .now_or_never()
+    .unwrap()
+    .unwrap();
 }
 
 #[test]

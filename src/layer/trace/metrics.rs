@@ -8,8 +8,8 @@ pub struct Metric {
     pub kind: MetricKind,
     /// The names of its labels, as the facade has them. An exporter for Prometheus writes `_` in place of each dot.
     pub labels: &'static [&'static str],
-    /// A description for people.
-    pub what: &'static str,
+    /// The description that the exporter shows, a noun phrase.
+    pub description: &'static str,
 }
 
 /// The kinds of metrics of the [`metrics`] facade.
@@ -33,7 +33,7 @@ macro_rules! metrics_table {
 
         /// Every metric of this crate; the [module](super) documents them in a table.
         pub const METRICS: &[Metric] = &[
-            $(Metric { name: $name, kind: MetricKind::$kind, labels: &[$($label),*], what: $what },)*
+            $(Metric { name: $name, kind: MetricKind::$kind, labels: &[$($label),*], description: $what },)*
         ];
     };
 }
@@ -107,9 +107,9 @@ pub const BYTES_BUCKETS: &[f64] = &[64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.
 pub fn describe() {
     for metric in METRICS {
         match metric.kind {
-            MetricKind::Counter => metrics::describe_counter!(metric.name, metric.what),
-            MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.what),
-            MetricKind::Histogram => metrics::describe_histogram!(metric.name, metric.what),
+            MetricKind::Counter => metrics::describe_counter!(metric.name, metric.description),
+            MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.description),
+            MetricKind::Histogram => metrics::describe_histogram!(metric.name, metric.description),
         }
     }
 }

@@ -83,12 +83,15 @@ impl AdaptiveConnector {
         }
     }
 
-    /// Connects to the [`Endpoints`]' base `url`, without headers of your own, and returns the transport. For headers,
-    /// or for the transport's kind, use the connector as a `Service` of [`http::Request`].
+    /// Connects to `url`, without headers of your own, and returns the transport. The URL is the base of the
+    /// [`Endpoints`], or, with [`AdaptiveConnector::default`], any URL below which the server has its default paths.
+    /// [`AdaptiveTransport::kind`] tells which transport it is. For headers, or for the server's response, use the
+    /// connector as a `Service` of [`http::Request`].
     ///
     /// # Errors
     ///
-    /// Returns the errors of the connector. An invalid `url` is one for which [`is_config`](Error::is_config) is true.
+    /// Returns the errors of the connector. An invalid `url`, or one that is not the endpoints' base, is one for which
+    /// [`is_config`](Error::is_config) is true.
     ///
     /// # Cancel safety
     ///
