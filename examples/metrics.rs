@@ -1,5 +1,5 @@
-//! Prometheus metrics of a server and its clients over real WebSockets, in a stack of your own. `OptimizedTransport`
-//! reports all of its metrics itself.
+//! Prometheus metrics of a server and its clients over real WebSockets: of `OptimizedTransport` ("orders"), which
+//! reports all of its metrics itself, and of a stack of your own ("lengths").
 //!
 //! ```text
 //! cargo run -p examples --bin metrics
@@ -21,10 +21,47 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_transport::{
-    BoxError, Error, Message, QueueConfig, ServiceBuilderExt, TransportExt,
-    layer::trace::{self, Meter, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES, Role, SECONDS_BUCKETS, TraceLayer},
+    BoxError, CloseCode, CloseFrame, Error, Message, QueueConfig, ServiceBuilderExt, TransportExt,
+    layer::{
+        heartbeat::HeartbeatLayer,
+        trace::{self, Meter, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES, Role, SECONDS_BUCKETS, TraceLayer},
+    },
+    stack::OptimizedTransport,
     transport::websocket::{WebSocket, WebSocketConnector, WebSocketHandshake},
 };
+
+/// A server of `OptimizedTransport` that echoes. It needs no code for its metrics.
+async fn orders(session: OptimizedTransport) {
+    let (sender, mut receiver) = session.split();
+    while let Some(Ok(message)) = receiver.receive().await {
+        if message.is_data() && sender.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends orders, and resumes the session after its connection is lost.
+async fn order(address: &str) -> Result<(), BoxError> {
+    let beat = Duration::from_millis(50);
+    let builder = OptimizedTransport::builder().named("orders").heartbeat(HeartbeatLayer::new(beat, beat * 100));
+    let transport = builder.connect(&format!("ws://{address}/orders")).await?;
+    let handle = transport.handle();
+    let (sender, mut receiver) = transport.split();
+    for round in 0..2 {
+        for id in 0..25 {
+            sender.send(Message::text(format!("buy {id} of the same {}", "thing ".repeat(40)))).await?;
+        }
+        for _ in 0..25 {
+            receiver.receive().await.ok_or("the server is gone")??;
+        }
+        // Two heartbeats.
+        tokio::time::sleep(beat * 3).await;
+        if let (0, Some(reconnect)) = (round, handle.reconnect()) {
+            reconnect.reconnect_now();
+        }
+    }
+    Ok(sender.close(CloseFrame::new(CloseCode::NORMAL, "bye")).await?)
+}
 
 /// Answers each message with its length, from a driven transport, so that there is a queue to observe.
 async fn session(socket: WebSocket) -> Result<(), Error> {
@@ -90,13 +127,16 @@ async fn main() -> Result<(), BoxError> {
     metrics::set_global_recorder(recorder)?;
     trace::describe();
 
+    let acceptor = OptimizedTransport::builder().named("orders").acceptor();
     let app = Router::new()
+        .route_service("/orders", acceptor.upgrade(|session, _parts| orders(session)))
         .route("/lengths", any(lengths))
         .route("/metrics", get(move || async move { prometheus.render() }));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
     tokio::spawn(async move { axum::serve(listener, app).await });
 
+    order(&address).await?;
     clients(&address).await?;
 
     let request = http::Request::get(format!("http://{address}/metrics")).body(Body::empty())?;
@@ -105,7 +145,13 @@ async fn main() -> Result<(), BoxError> {
     let text = std::str::from_utf8(&text)?;
     println!("{text}");
 
-    let expected = r#"tower_transport_messages_total{name="lengths",role="client",network_io_direction="transmit"} 60"#;
-    assert!(text.contains(expected), "60 messages were sent and counted");
+    for expected in [
+        r#"tower_transport_messages_total{name="lengths",role="client",network_io_direction="transmit"} 60"#,
+        r#"tower_transport_messages_total{name="orders",role="client",network_io_direction="transmit"} 50"#,
+        r#"tower_transport_resumed_total{name="orders",role="client"} 1"#,
+        r#"tower_transport_handshakes_total{network_protocol_name="websocket",http_response_status_code="101"} 5"#,
+    ] {
+        assert!(text.contains(expected), "{expected}");
+    }
     Ok(())
 }
