@@ -129,7 +129,7 @@ while let Some(order) = receiver.receive().await {
 //! | `rkyv` | 29 | yes | `codec::RkyvCodec`: zero-copy views or owned values |
 //! | `json` (default) | 17 | yes | `codec::JsonCodec` |
 //! | `hybrid` | 34 | yes | `codec::HybridCodec`: text is JSON, binary is rkyv |
-//! | `messagepack` | 17 | yes | `codec::MessagePackCodec` |
+//! | `messagepack` | 18 | yes | `codec::MessagePackCodec` |
 //! | `cbor` | 27 | yes | `codec::CborCodec` |
 //! | `byte-stream` | 12 | yes | `transport::ByteStream`: a transport as `AsyncRead + AsyncWrite` |
 //! | `service` | 12 | yes | `service::Client` and `service::Server`; `layer::service`: a tower service as a filter |
@@ -154,7 +154,7 @@ while let Some(order) = receiver.receive().await {
 //! | `context` | 89 | - | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
 //! | `pool` | 18 | - | `stack::pool`: a pool of connections to one target, shared by many calls |
 //! | `test-util` | 12 | yes | contract checks, a scripted transport and fault injection, for testing your own layers |
-//! | `full` | 216 | all of them | all of the above |
+//! | `full` | 227 | all of them | all of the above |
 //!
 //! The column *crates* is the number of crates that the feature alone compiles on Linux, itself not included. The
 //! default features compile 60, no features 12, and `limit` with `auth` 29. Features share most of
