@@ -102,6 +102,8 @@ export class Browser {
 class Page {
   /** What the browser logged: here it says why a connection failed, which it does not tell the page. */
   log = [];
+  /** What a script of the page threw and nobody caught. */
+  exceptions = [];
   onload = () => {};
 
   constructor(browser, session) {
@@ -127,6 +129,10 @@ class Page {
   receive({ method, params }) {
     if (method === "Page.loadEventFired") this.onload();
     if (method === "Log.entryAdded") this.log.push(params.entry.text);
+    if (method === "Runtime.exceptionThrown") {
+      const { exception, text } = params.exceptionDetails;
+      this.exceptions.push(exception?.description ?? text);
+    }
     if (method === "Network.webSocketFrameError") this.log.push(params.errorMessage);
   }
 }
