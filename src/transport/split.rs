@@ -90,6 +90,7 @@ impl<T> SharedTransport<T> {
     /// As [`with`](Self::with), but waits for another thread that uses the transport.
     fn with_blocking<R>(&self, half: Half, poll: impl FnOnce(Pin<&mut T>) -> R) -> Option<R> {
         let mut state = self.lock();
+        // Within its own poll this thread would wait for itself.
         while state.transport.is_none() && state.user != this_thread() {
             state.senders += 1;
             state = self.returned.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -107,6 +108,8 @@ impl<T> SharedTransport<T> {
         let transport = state.transport.take();
         match transport {
             Some(_) => state.user = this_thread(),
+            // Noted under the lock in which the transport was found missing, and looked at under the lock in which it
+            // is put back. So the wake-up cannot fall between the two.
             None => state.is_awaited = true,
         }
         drop(state);
@@ -117,6 +120,7 @@ impl<T> SharedTransport<T> {
 
 impl<T> Drop for Held<'_, T> {
     fn drop(&mut self) {
+        // This half never had it.
         if self.transport.is_none() {
             return;
         }
@@ -161,6 +165,7 @@ impl<T: Stream> Stream for SplitStream<T> {
     type Item = T::Item;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T::Item>> {
+        // Before the transport is polled or found missing: either may wake at once.
         self.shared.halves.reader.register(cx.waker());
         let polled = self.shared.with(Half::Reader, |it| it.poll_next(&mut Context::from_waker(&self.waker)));
         polled.unwrap_or(Poll::Pending)
@@ -232,6 +237,8 @@ impl<T: Sink<Out>, Out> Sink<Out> for SplitSink<T, Out> {
 
     fn start_send(mut self: Pin<&mut Self>, item: Out) -> Result<(), T::Error> {
         let Self { shared, waiting, .. } = &mut *self;
+        // Into the slot first. If this thread is within the other half's poll, the message is where the next poll looks
+        // for it.
         *waiting = Some(item);
         let sent = shared.with_blocking(Half::Writer, |it| waiting.take().map_or(Ok(()), |item| it.start_send(item)));
         sent.unwrap_or(Ok(()))

@@ -54,6 +54,8 @@ where
                 Phase::Idle => self.connect(Event::Wanted),
                 Phase::Waiting => {
                     ready!(self.core.timer.poll(cx));
+                    // Not before the timer: a lost connection must not be replaced faster than the backoff says,
+                    // however often a half is polled.
                     self.connect(Event::WaitOver);
                 }
                 Phase::Connecting => match ready!(self.poll_connecting(cx)) {
@@ -388,6 +390,7 @@ where
 
     /// Ends the transport, for this end has closed the connection.
     pub(super) fn finish(&mut self) {
+        // Dropped before the messages are counted: the layer below lets go of those that it has delivered.
         *self.connection = Connection::None;
         self.core.disconnected(None);
         self.core.machine.on(Event::Closed);

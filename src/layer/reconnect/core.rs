@@ -195,6 +195,7 @@ impl<Out> Core<Out> {
     pub(super) fn disconnected(&mut self, cause: Option<&Error>) {
         // The peer may have refused a kept message, which must not be sent to it forever.
         let lost = self.buffer.connection_lost(cause.and_then(Blame::of), self.is_read, Instant::now());
+        // Counted before the state changes: an observer that sees the loss of the connection can read its size.
         self.shared.lose(lost);
         self.greeting = Vec::new().into_iter();
         self.since = None;
@@ -242,6 +243,7 @@ impl<Out> Core<Out> {
         let lost = self.abandon();
         // With `Fail`, earlier losses that nobody was told of are told with the end.
         self.lost_at_end += lost + self.buffer.take_report().unwrap_or(0);
+        // The counts first, then the state, then the wakers: whoever is woken finds everything.
         self.show_end();
         self.shared.wake_both();
     }

@@ -94,6 +94,7 @@ impl<T> Handoff<T> {
         state.ticket += 1;
         let ticket = state.ticket;
         let acceptor = state.acceptor.take();
+        // Set under the lock, as everywhere: otherwise an older `withdraw` or `take` could clear it afterwards.
         self.has_offer.store(true, Ordering::Release);
         drop(state);
         drop(older);
@@ -104,6 +105,7 @@ impl<T> Handoff<T> {
 
     /// Returns what became of the offer with this number.
     pub(super) fn poll_outcome(&self, ticket: u64, cx: &mut Context<'_>) -> Poll<Result<Outcome<T>, Error>> {
+        // Cloned outside of the lock, for a clone is code of the executor.
         let waker = cx.waker().clone();
         let mut state = self.lock();
         if state.ticket != ticket {
@@ -113,6 +115,7 @@ impl<T> Handoff<T> {
             return Poll::Ready(Ok(*outcome));
         }
         if state.is_gone {
+            // The session ended before it took the offer. A missing offer was replaced, and its connection is gone.
             let free = state.offer.take().map(|offer| Outcome::Free(offer.link));
             return Poll::Ready(free.ok_or_else(superseded));
         }
@@ -170,6 +173,7 @@ impl<T> Handoff<T> {
         let mut state = self.lock();
         state.is_evicted = true;
         self.has_offer.store(true, Ordering::Release);
+        // The acceptor first: its connection is free for a new session, and need not wait until this one is polled.
         drop(state);
         self.leave();
         self.session.wake_by_ref();

@@ -184,6 +184,8 @@ impl<T> SessionStore<T> {
     /// Finds the session of this name, if the token is its secret and the owner is its owner. All others learn the
     /// same: there is no such session.
     fn find(&self, id: &Bytes16, token: &Bytes16, owner: Option<&[u8]>) -> Option<Arc<Handoff<T>>> {
+        // Before the search: the session of a client that comes back too late must not be found only because nobody has
+        // looked since.
         self.expire();
         lock(&self.registry).find(id, token, owner, Instant::now())
     }
@@ -191,6 +193,7 @@ impl<T> SessionStore<T> {
     /// Removes sessions that are over.
     fn expire(&self) {
         for _ in 0..EXPIRED {
+            // One at a time and unlocked in between: waking an acceptor and logging run code of the user.
             let Some(late) = lock(&self.registry).expire(Instant::now()) else { return };
             late.handoff.leave();
             log::session_expired(self.room.ttl);
@@ -200,11 +203,14 @@ impl<T> SessionStore<T> {
     /// Adds a session. Returns its entry and its secret.
     fn add(&self, key: Key, session: Waker) -> Result<(Entry<T>, Bytes16), Error> {
         self.expire();
+        // The id names the session, and only the token proves that a client owns it. Both are random, so that the id of
+        // one session says nothing about another's.
         let (id, token): (Bytes16, Bytes16) = (rand::random(), rand::random());
         let handoff = Arc::new(Handoff::new(session));
         let record = Record::new(token, self.room.ttl, handoff.clone(), Arc::new(key));
         let most = self.room.sessions;
         let most_per_key = self.room.sessions_per_key.unwrap_or(most / 4).max(1);
+        // The answer holds the records that have to go, so that none of them is dropped under the lock.
         let added = lock(&self.registry).add(id, record, most, most_per_key);
         match added {
             Added::Yes(ended) => {
@@ -322,8 +328,10 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
             return self.begin_fresh(link, &hello, key).await;
         };
         let offer = Offer { link, epoch: hello.epoch, window: hello.window, position, is_unread: hello.is_unread };
+        // The session may end at any time from here on. Then the connection comes back, and begins a new session.
         let link = match handoff.offer(offer) {
             Ok(ticket) => {
+                // The caller may drop this future while the offer is waiting; the offer then goes with it.
                 let wait = Wait { handoff, ticket };
                 match poll_fn(|cx| wait.handoff.poll_outcome(ticket, cx)).await? {
                     Outcome::Taken => {
@@ -347,6 +355,8 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
     }
 
     async fn begin(&self, mut link: T, hello: &Hello, key: Key) -> Result<Accepted<T>, Error> {
+        // In the table before the welcome is sent: a client whose connection breaks at once must find its session. If
+        // the welcome cannot be sent, dropping the entry removes the session.
         let (wakers, both) = WakerPair::new();
         let (entry, token) = match self.add(key, both) {
             Ok(added) => added,
@@ -368,6 +378,8 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
 }
 
 async fn hello<T: Transport<Message, In = Message> + Unpin>(link: &mut T) -> Result<Hello, Error> {
+    // The layers below may send pings first. Their number is limited, or a client could be busy here without ever
+    // opening a session.
     for _ in 0..=MAX_CONTROL {
         match link.receive_message().await {
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}

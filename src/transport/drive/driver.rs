@@ -391,6 +391,7 @@ impl<Out, In> Worker<Out, In> {
             let gone = inbox.push(message, size);
             has_room = inbox.has_room();
             self.queues.wake_receiver(inbox);
+            // A message is the user's, and its drop may use the queue.
             drop(gone);
         }
         Turn::Yield
@@ -434,6 +435,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let worker = this.worker;
+        // Before the queues are looked at: a sender that pushes after the look wakes this task again.
         worker.queues.driver.register(cx.waker());
         worker.queues.drive();
         let mark = Mark::now();
@@ -443,6 +445,7 @@ where
             return Poll::Ready(Err(worker.cut()));
         }
         worker.pass_on_loss(mark);
+        // A mark of its own: bytes that the write has moved are no sign of the peer.
         let mark = Mark::now();
         let read = worker.read(this.transport.as_mut(), cx);
         if read != Turn::Ended && !worker.is_pointless() {
@@ -450,6 +453,7 @@ where
                 return Poll::Ready(Err(worker.cut()));
             }
             let is_resting = worker.rest();
+            // A budget is used up, or idle polls are counted before memory is released. Other tasks go first.
             if wrote == Turn::Yield || read == Turn::Yield || is_resting {
                 cx.waker().wake_by_ref();
             }

@@ -285,6 +285,8 @@ impl<Out> Outbox<Out> {
         }
         // Other policies always take a message, and drop another one or close if there is no room.
         if self.backlog.waits() {
+            // Places are not handed over. Whoever asks gets one unless as many waiters are before it as there are
+            // places, so a waiter that was dropped keeps none (docs/decisions.md).
             let ahead = self.waiters.ahead(ticket);
             let free = self.free();
             if ahead >= free && entry.is_none_or(|entry| self.backlog.place(entry).is_none()) {
@@ -311,6 +313,7 @@ impl<Out> Outbox<Out> {
         if self.backlog.waits() {
             self.give_back();
         }
+        // Asked again: the place was granted in an earlier lock, and the queue may have closed since.
         if let Some(error) = self.closed() {
             return (Err(error), Gone::One(entry));
         }
