@@ -70,6 +70,7 @@ impl Wake for SlotWaker {
         if !self.queued.swap(true, SeqCst) {
             let mut queue = self.woken.lock();
             queue.slots.push_back(self.slot);
+            // The task is woken without the lock. Its next `poll` registers again.
             let task = queue.task.take();
             drop(queue);
             if let Some(task) = task {
@@ -112,6 +113,7 @@ where
     /// Like [`push`](Self::push), but returns the answer of an immediately ready future with nothing ahead of it,
     /// bypassing the queues.
     pub(crate) fn start(&mut self, tag: Tag, future: F) -> Result<Option<(Tag, Answer)>, E> {
+        // In order, an answer that is given at once would overtake those in flight.
         if self.len() > 0 {
             return self.push(tag, future).map(|()| None);
         }
@@ -121,6 +123,7 @@ where
         if let Some(future) = slot.future.as_mut().as_pin_mut()
             && let Poll::Ready(answer) = future.poll(&mut Context::from_waker(&slot.waker))
         {
+            // Dropped before the slot is free: the drop of a future is the user's code, and may panic.
             slot.future.set(None);
             self.free.push(index);
             return Ok(Some((tag, answer?)));

@@ -304,6 +304,8 @@ where
         }
         loop {
             if self.core.is_open() {
+                // The promise of an earlier poll still holds: its message goes to this connection or waits for the
+                // next.
                 if self.core.room != Room::None {
                     return Poll::Ready(Ok(()));
                 }
@@ -317,6 +319,7 @@ where
             if up == Poll::Ready(false) || self.core.machine.is_closing() {
                 return Poll::Ready(Err(self.core.ended()));
             }
+            // Before anything new is accepted, or the writer could not tell which of its messages were lost.
             self.core.check_report()?;
             if self.core.is_steady() {
                 continue;
@@ -392,6 +395,8 @@ where
             }
             _ => {}
         }
+        // The machine first: from here on the connection is pumped before the user's own messages go straight to it
+        // again.
         self.core.machine.on(Event::Queued);
         self.core.buffer.push(message);
         Ok(())

@@ -216,6 +216,8 @@ impl SessionCell {
 
     /// Returns the opening message once the older transport has returned the session.
     pub(super) fn poll_hello(&self, epoch: u64, own: Window, cx: &mut Context<'_>) -> Poll<Result<Hello, Error>> {
+        // Cloned outside of the lock. A connection that is superseded now is woken by `supersede`, which takes the lock
+        // after it has changed the number.
         let waker = cx.waker().clone();
         let mut session = self.lock();
         if !self.is_newest(epoch) {
@@ -229,6 +231,7 @@ impl SessionCell {
             return Poll::Pending;
         }
         let token = session.token;
+        // Told to the server, which then does not count the end of the last connection as one without progress.
         let is_unread = session.ledger.as_ref().is_some_and(|ledger| !ledger.progress.is_read);
         let session = session.ledger.as_mut().map(|ledger| (ledger.id, token, ledger.position()));
         Poll::Ready(Ok(Hello { epoch, window: own, session, is_unread }))
@@ -239,6 +242,7 @@ impl SessionCell {
         let mut session = self.lock();
         let borrower = session.borrower.take();
         if borrower.is_some() {
+            // What was shown last: the ledger itself is with the transport that does not return it.
             session.lost += self.messages.load(Ordering::Relaxed) as u64;
             session.id = None;
             self.show_none();
@@ -342,6 +346,7 @@ impl SessionCell {
         // Not acknowledged, so the peer sends them again.
         ledger.forget_inbox();
         let is_broken = is_broken || ledger.connection_dropped(Instant::now()).is_some();
+        // Compared under the lock: `abandon` takes the id away in the same step in which it counts the messages.
         let mut session = self.lock();
         if session.id != Some(SessionId(ledger.id)) {
             // It was abandoned and counted meanwhile.

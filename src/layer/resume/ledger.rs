@@ -91,6 +91,7 @@ impl Ledger {
 
     /// Returns the progress of this end, to be put on the connection now.
     pub(super) fn ack(&mut self) -> Ack {
+        // Told as soon as it is made. If the connection fails to carry it, the next one begins with the position.
         self.incoming.told = self.incoming.received;
         self.incoming.bytes = 0;
         Ack { received: self.incoming.received, sent: self.out.written }
@@ -144,6 +145,7 @@ impl Ledger {
     /// Stores an error for the user. Later ones are only counted.
     fn tell(&mut self, error: Error) {
         match &self.refusals.first {
+            // One is enough to find the cause. A list would grow with a user that does not read.
             None => self.refusals.first = Some(error),
             Some(_) => self.refusals.more += 1,
         }

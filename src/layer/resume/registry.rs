@@ -135,6 +135,8 @@ impl<T> Registry<T> {
         let record = self.records.get(id)?;
         let is_owner = record.key.owner() == owner;
         let is_over = record.expires.is_some_and(|expires| expires <= now);
+        // All conditions give the same answer, and the token is compared in constant time: a stranger learns neither
+        // which sessions exist nor how much of a guess was right.
         (is_equal(&record.token, token) && is_owner && !is_over).then(|| record.handoff.clone())
     }
 
@@ -144,6 +146,7 @@ impl<T> Registry<T> {
             && let Some(of_key) = self.keys.get(&record.key)
             && of_key.sessions >= most_per_key
         {
+            // A session with a connection is never ended for a new one: its client is there.
             let Some(&(_, oldest)) = of_key.lost.first() else { return Added::KeyIsFull(record) };
             ended = self.remove(&oldest);
         }
@@ -161,6 +164,7 @@ impl<T> Registry<T> {
     /// is the oldest of the client with the most lost sessions, so a client that opens many ends its own.
     fn least(&self) -> Option<Bytes16> {
         let crowd = match self.crowds.last() {
+            // From two on: with one lost session each, no client has more than its share, and the oldest goes.
             Some((2.., key)) => self.keys.get(key).map(|of_key| &of_key.lost),
             _ => Some(&self.lost),
         };
@@ -247,6 +251,8 @@ impl<T> Entry<T> {
 
     /// Removes the session from the store.
     pub(super) fn leave(&self) {
+        // Removed first, so that no acceptor finds a session that takes no more offers. The record is dropped without
+        // the lock.
         let record = lock(&self.sessions).remove(&self.id);
         self.handoff.leave();
         drop(record);
