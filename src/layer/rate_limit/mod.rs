@@ -183,17 +183,16 @@ mod cost;
 mod gate;
 mod keyed;
 mod layer;
-mod quota;
 mod service;
 mod transport;
 mod turns;
 
 pub use self::{
+    bucket::Quota,
     cost::{Cost, PerByte, PerMessage},
     gate::RateLimitCounts,
     keyed::KeyedRateLimiter,
     layer::RateLimitLayer,
-    quota::Quota,
     service::{
         HttpRateLimit, HttpRateLimitLayer, RateLimitService, RateLimitServiceLayer, ResponseFuture, too_many_requests,
     },

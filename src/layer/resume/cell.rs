@@ -14,8 +14,8 @@ use futures_core::Stream;
 use tokio::sync::watch;
 
 use super::{
-    budget::Budget,
     ledger::{Ledger, Mismatch},
+    replay::Budget,
     wire::{Bytes16, Hello, Welcome, Window},
 };
 use crate::{Error, layer::stall::Patience, rt::Instant, transport::SessionMessages};

@@ -4,8 +4,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    budget::Budget,
-    replay::{ReplayBuffer, step},
+    replay::{Budget, ReplayBuffer, step},
     wire::{self, Ack, Bytes16, Position, Window},
 };
 use crate::{

@@ -218,8 +218,6 @@ sender.send(Message::text(\"hello\")).await?;
 //! `retry` sends a request again if the response was an error, and does not know what the server did with the first
 //! one. Here the peer says which messages it has, and only the rest is sent again.
 
-#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
-mod budget;
 mod cell;
 mod ending;
 #[cfg(not(target_arch = "wasm32"))]

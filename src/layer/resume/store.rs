@@ -8,11 +8,11 @@ use std::{
 
 use super::{
     Session,
-    budget::{Budget, Pool},
     handoff::{Handoff, Offer, Outcome},
     layer::{Config, session_settings},
     ledger::Ledger,
     registry::{Added, Entry, Key, Record, Registry, Sessions, lock},
+    replay::{Budget, Pool},
     wire::{self, Bytes16, Hello, Own, Parsed, Welcome},
 };
 use crate::{

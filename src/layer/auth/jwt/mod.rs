@@ -1,14 +1,12 @@
 //! JSON Web Tokens (RFC 7519): verification by `jsonwebtoken`, with safe choices for everything that is easy to get
 //! wrong.
 
-mod claims;
 mod jwks;
 mod key;
 mod verifier;
 
 pub use self::{
-    claims::Claims,
     jwks::{JwksVerifier, KeySource, Verifying},
     key::JwtKey,
-    verifier::{JwtRules, JwtVerifier},
+    verifier::{Claims, JwtRules, JwtVerifier},
 };
