@@ -125,8 +125,9 @@ pub trait TransportExt<Out>: Transport<Out> {
         Driven::new(self, queue)
     }
 
-    /// Makes a stream of bytes of this transport of [`Message`](crate::Message)s, for protocols that run over `AsyncRead + AsyncWrite`: HTTP/2 and gRPC,
-    /// MQTT, SSH. [`ByteStream`](super::ByteStream) has the rules of flushing and of the end.
+    /// Makes a stream of bytes of this transport of [`Message`](crate::Message)s, for protocols that run over
+    /// `AsyncRead + AsyncWrite`: HTTP/2 and gRPC, MQTT, SSH. [`ByteStream`](super::ByteStream) has the rules of
+    /// flushing and of the end.
     #[cfg(feature = "byte-stream")]
     #[cfg_attr(docsrs, doc(cfg(feature = "byte-stream")))]
     fn into_io(self) -> super::ByteStream<Self>

@@ -95,6 +95,7 @@ impl Socket {
         }
 
         let mut stream = Some(stream);
+        // A socket of this crate that a dialer passes on is not boxed again.
         if let Some(socket) = take(&mut stream) {
             return Some(socket);
         }

@@ -282,6 +282,7 @@ impl<In> Inbox<In> {
 
     /// Takes the oldest entry.
     pub(super) fn pop(&mut self) -> Option<Taken<In>> {
+        // Before the entry is taken: only the step from full to not full has to wake the driver.
         let was_full = !self.has_room();
         let (message, size) = match self.queue.pop_front()? {
             Arrival::Item(message, size) => (message, size),

@@ -272,6 +272,7 @@ impl<Out, In> Sender<Out, In> {
             return;
         }
         self.abort_send();
+        // The last one to leave closes the queue, and only the driver can close the transport.
         let was_last = self.queues.outbox().part();
         if was_last {
             self.queues.driver.wake();
@@ -297,6 +298,8 @@ impl<Out, In> Sender<Out, In> {
         if !std::mem::take(&mut self.has_place) {
             return Err(Error::full("a message was sent before its sender was ready; wait for `poll_ready` first"));
         }
+        // A flush that was begun and given up waited for the messages before this one. The next flush is for this one
+        // too.
         self.flush = None;
         let entry = self.queues.measure.entry(message);
         let (result, gone) = self.queues.outbox().push(entry);
@@ -311,6 +314,7 @@ impl<Out, In> Sender<Out, In> {
             if let Some(error) = outbox.take_loss(&mut self.losses) {
                 return Some(Err(error));
             }
+            // Kept over the polls: other senders push meanwhile, and their messages must not hold up this flush.
             let mark = *self.flush.get_or_insert_with(|| outbox.accepted());
             if outbox.flushes.poll(mark, self.id, prepared) {
                 self.flush = None;
@@ -368,6 +372,7 @@ fn poll_admission<Out, In>(
             may_look_again = outbox.free() > 0;
             return None;
         }
+        // In the same lock as the push: between the two another sender would see one waiter too few.
         let waker = ticket.take().and_then(|ticket| outbox.waiters.leave(ticket));
         let (result, gone) = match (admission, entry.take()) {
             (Admission::Closed(error), entry) => (Err(error), entry.map_or(Gone::Nothing, Gone::One)),
@@ -379,6 +384,8 @@ fn poll_admission<Out, In>(
         drop((waker, gone));
         Some(result)
     });
+    // The driver ends the turn of a sender that does not come. It may be asleep, as the queue that it serves is not
+    // full.
     if polled.is_pending() && may_look_again {
         queues.driver.wake();
     }

@@ -44,12 +44,15 @@ impl Waiters {
         };
         match found {
             Ok(place) => {
+                // It has looked and sleeps again. Those in front of `woken` count as awake, so it must not be among
+                // them.
                 self.woken = self.woken.min(place);
                 prepared.keep_in(&mut self.line[place].1);
             }
             Err(place) => {
                 let Some(waker) = prepared.take() else { return };
                 let ticket = *ticket.get_or_insert(self.next_ticket);
+                // A sender that lost its turn comes back with its old ticket, and so to its old place.
                 self.next_ticket = self.next_ticket.max(ticket + 1);
                 self.woken = self.woken.min(place);
                 self.line.insert(place, (ticket, Some(waker)));
@@ -75,6 +78,7 @@ impl Waiters {
         while self.woken < free.min(self.line.len()) {
             let waker = self.line[self.woken].1.take();
             self.woken += 1;
+            // Without a waker it was woken before and has not looked yet: the place is for it.
             if waker.is_some() {
                 return waker;
             }
@@ -96,6 +100,7 @@ impl Waiters {
     /// and that have not polled. While any of them polls, the others get more time.
     pub(crate) fn end_turns(&mut self) {
         match self.watched.take() {
+            // Nobody took a place since the driver looked last. Those that were woken and did not come may never come.
             Some(taken) if taken == self.taken => {
                 self.line.retain(|(_, waker)| waker.is_some());
                 self.woken = 0;
@@ -157,6 +162,8 @@ impl Flushes {
 
     /// Records that everything before `position` was flushed. Returns the wakers to wake.
     pub(super) fn reach(&mut self, position: Position) -> impl Iterator<Item = Waker> {
+        // All of them, though not all have what they wait for: they look again, and a list in order of positions would
+        // cost each message more than that.
         let waiting = if self.reached == position { 0 } else { self.waiting.len() };
         self.reached = position;
         self.waiting.drain(..waiting).filter_map(|(_, waker)| waker)
