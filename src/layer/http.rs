@@ -204,17 +204,21 @@ where
         let error: Error = match ready!(self.project().connecting.poll(cx)) {
             Ok(response) => {
                 let (mut parts, transport) = response.into_parts();
+                // Behind an `Arc`, because extensions are `Clone`: the first layer above that takes the transport has
+                // it.
                 parts.extensions.insert(Carried(Arc::new(Mutex::new(Some(transport)))));
                 return Poll::Ready(Ok(Response::from_parts(parts, EmptyBody)));
             }
             Err(error) => error.into(),
         };
+        // A failure without a status never was a response, so the layers see it as the error that it is.
         let Some(status) = error.status() else { return Poll::Ready(Err(error)) };
         let mut response = Response::new(EmptyBody);
         *response.status_mut() = status;
         if let Some(headers) = error.response_headers() {
             response.headers_mut().clone_from(headers);
         }
+        // With the error of the connector, which says more than a status. It comes out again above the layers.
         response.extensions_mut().insert(Rejected(error));
         Poll::Ready(Ok(response))
     }
@@ -289,6 +293,7 @@ where
         if let Some(Rejected(error)) = parts.extensions.remove() {
             return Poll::Ready(Err(error));
         }
+        // Neither a transport nor an error: a layer in between made this response.
         Poll::Ready(Err(Error::from_refusal(parts.status, Bytes::new())
             .with_response_headers(parts.headers)
             .context("a layer of HTTP answered in place of the server")))

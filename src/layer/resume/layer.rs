@@ -174,6 +174,7 @@ impl ResumeLayer {
     where
         T: Transport<Message, In = Message> + Unpin,
     {
+        // Without a handle there is nothing that could resume it: a session of this connection alone.
         let handle = self.handle.clone().unwrap_or_default();
         let mut opening = Opening::new(transport, self.config, handle.cell);
         poll_fn(|cx| opening.poll(cx)).await
@@ -355,6 +356,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
         loop {
             match self.step {
                 Step::Begin | Step::Fetch => {
+                    // Asked again with each poll until it is sent: the position is that of the moment, and a newer
+                    // connection may have come.
                     let hello = ready!(self.cell.poll_hello(self.epoch, self.config.window, cx))?;
                     // A new connection has room at once or soon. Until then the session stays in its cell.
                     ready!(link.as_mut().poll_ready(cx)).map_err(Into::into)?;
@@ -371,6 +374,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
                             let error = Error::closed("resume: the server closed instead of opening a session");
                             return Poll::Ready(Err(error.with_close_frame(frame)));
                         }
+                        // From layers below that begin at once. Bounded, as the deadline alone would let a peer keep
+                        // this loop busy.
                         Message::Ping(_) | Message::Pong(_) if control < MAX_CONTROL => {
                             self.step = Step::Wait { control: control + 1 };
                         }
@@ -390,6 +395,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Opening<T> {
             return Err(Error::closed("resume: the connection was opened already"));
         };
         let (wakers, both) = WakerPair::new();
+        // Only now does the session leave its cell. Whatever failed before has cost the connection alone.
         let (ledger, verdict) =
             self.cell.welcomed(self.epoch, (self.config.window, self.config.patience), welcome, both)?;
         match verdict {

@@ -162,6 +162,7 @@ impl Own {
 
     /// Writes the message into `memory`. That allocates only if the message before it is still in use.
     pub(super) fn write_to(self, memory: &mut BytesMut) -> Message {
+        // On the stack, so that the payload is allocated once, with its exact length.
         let mut to = Buffer([0; 90], 0);
         let kind = match self {
             Self::Hello(hello) => {
@@ -203,6 +204,7 @@ fn parse(kind: u8, body: &[u8]) -> Option<Own> {
             let (has_session, is_unread) = from.flags()?;
             let (id, token) = (from.take()?, from.take()?);
             let (window, position) = (from.window()?, from.position()?);
+            // One form for each content: what is not there is zero.
             if !has_session && (id, token, position) != Default::default() {
                 return None;
             }
@@ -219,6 +221,7 @@ fn parse(kind: u8, body: &[u8]) -> Option<Own> {
         BYE => Own::Bye(from.ack()?),
         _ => return None,
     };
+    // Nothing may follow, or a later version could not add a field that this one must refuse.
     from.0.is_empty().then_some(own)
 }
 

@@ -132,6 +132,7 @@ impl<T: AsyncRead> AsyncRead for FaultIo<T> {
             Turn::Fail(Cut::Reset) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             Turn::Move(most) => most,
         };
+        // Initialized, since the bytes of the part have to count as filled in the whole without `unsafe`.
         let mut part = ReadBuf::new(buf.initialize_unfilled_to(most.min(buf.remaining())));
         ready!(this.inner.poll_read(cx, &mut part))?;
         let read = part.filled().len();
@@ -158,18 +159,20 @@ impl<T: AsyncWrite> AsyncWrite for FaultIo<T> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.project();
-        this.link.wakers.writer.register(cx.waker());
-        let turn = this.link.lock().turn(Direction::Outgoing);
-        match turn {
-            Turn::Wait => Poll::Pending,
-            Turn::Swallow => Poll::Ready(Ok(())),
-            Turn::Fail(cut) => Poll::Ready(Err(write_error(cut))),
-            Turn::Move(_) => this.inner.poll_flush(cx),
-        }
+        self.poll_written(cx, T::poll_flush)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_written(cx, T::poll_shutdown)
+    }
+}
+
+impl<T: AsyncWrite> FaultIo<T> {
+    fn poll_written(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
         let this = self.project();
         this.link.wakers.writer.register(cx.waker());
         let turn = this.link.lock().turn(Direction::Outgoing);
@@ -177,7 +180,7 @@ impl<T: AsyncWrite> AsyncWrite for FaultIo<T> {
             Turn::Wait => Poll::Pending,
             Turn::Swallow => Poll::Ready(Ok(())),
             Turn::Fail(cut) => Poll::Ready(Err(write_error(cut))),
-            Turn::Move(_) => this.inner.poll_shutdown(cx),
+            Turn::Move(_) => poll(this.inner, cx),
         }
     }
 }
