@@ -1,7 +1,8 @@
 //! A live room in the browser: one axum server, and one page in plain JavaScript that speaks this crate's wire.
 //!
 //! ```text
-//! cargo run --release --example demo        # then open http://127.0.0.1:3000 in two windows; ctrl-c ends it
+//! cargo run --release --example demo --features adaptive,axum,dev-certificate
+//! # then open http://127.0.0.1:3000 in two windows; ctrl-c ends it
 //! ```
 //!
 //! The page connects over WebTransport, a WebSocket or SSE + POST, or adapts to what works. Its buttons cut the link,

@@ -36,6 +36,7 @@ const verdict = (page) => page.evaluate("document.getElementById('verdict').text
 async function media(page, scheme, size) {
   const features = [{ name: "prefers-color-scheme", value: scheme }];
   await page.call("Emulation.setEmulatedMedia", { features });
+  await page.call("Emulation.setScrollbarsHidden", { hidden: true });
   await page.call("Emulation.setDeviceMetricsOverride", size);
 }
 
