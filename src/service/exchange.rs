@@ -357,8 +357,8 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
         // After the tasks that it checks: they are in `wakes` already.
         if !self.needs_check() {
             self.checker = None;
-        } else if self.checker.is_none_or(|checker| !self.is_waiting(checker)) && self.tell_leader() {
-            self.checker = self.leader;
+        } else if self.checker.is_none_or(|checker| !self.is_waiting(checker)) {
+            self.checker = if self.tell_leader() { self.leader } else { None };
         }
         old
     }
