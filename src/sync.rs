@@ -1,19 +1,27 @@
-//! The atomics and mutexes of the hand-written synchronization between tasks: std's, or loom's in model checking.
+//! The atomics and mutexes of the hand-written synchronization between tasks: std's, or those of a model checker.
 //!
-//! `tests/run loom` builds the library with `--cfg model` and explores every interleaving of each protocol. The cfg is
-//! not called `loom`, because tokio would then leave out its sockets.
+//! | cfg | of | explores | run |
+//! |---|---|---|---|
+//! | `model` | loom | every interleaving of a small protocol | `tests/run loom` |
+//! | `random_model` | shuttle | random interleavings of whole tasks | `tests/run shuttle` |
+//!
+//! The cfgs are not called `loom` and `shuttle`, because tokio would then leave out its sockets.
 
 #[cfg(all(model, any(feature = "service", feature = "resume")))]
 #[cfg_attr(target_arch = "wasm32", allow(unused_imports, reason = "the users are native"))]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
-#[cfg(all(not(model), any(feature = "service", feature = "resume")))]
+#[cfg(all(random_model, any(feature = "service", feature = "resume")))]
+pub(crate) use shuttle::sync::{Mutex, MutexGuard};
+#[cfg(all(not(any(model, random_model)), any(feature = "service", feature = "resume")))]
 #[cfg_attr(target_arch = "wasm32", allow(unused_imports, reason = "the users are native"))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
 #[cfg(all(model, any(feature = "service", feature = "rate-limit", feature = "resume")))]
 #[cfg_attr(target_arch = "wasm32", allow(unused_imports, reason = "the users are native"))]
 pub(crate) use loom::sync::atomic;
-#[cfg(all(not(model), any(feature = "service", feature = "rate-limit", feature = "resume")))]
+#[cfg(all(random_model, any(feature = "service", feature = "rate-limit", feature = "resume")))]
+pub(crate) use shuttle::sync::atomic;
+#[cfg(all(not(any(model, random_model)), any(feature = "service", feature = "rate-limit", feature = "resume")))]
 #[cfg_attr(target_arch = "wasm32", allow(unused_imports, reason = "the users are native"))]
 pub(crate) use std::sync::atomic;
 

@@ -124,6 +124,8 @@ mod drive;
 mod exchange;
 mod handle;
 mod held;
+#[cfg(all(test, random_model))]
+mod interleavings;
 mod list;
 mod make;
 mod permits;

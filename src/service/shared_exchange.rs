@@ -3,10 +3,7 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, PoisonError},
     task::Waker,
 };
 
@@ -16,7 +13,13 @@ use super::{
     exchange::{Exchange, Flush, Task},
     wake_flag::WakeFlag,
 };
-use crate::Error;
+use crate::{
+    Error,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 /// A client's state under its lock, and the flag.
 ///
