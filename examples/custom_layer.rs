@@ -106,7 +106,7 @@ impl<T> Layer<T> for PatrolLayer {
     type Service = Patrol<T>;
 
     fn layer(&self, inner: T) -> Patrol<T> {
-        Patrol { inner, config: self.clone(), received: 0, sink: LayerSink::new() }
+        Patrol { inner, config: self.clone(), received: 0, sink: LayerSink::new(), rejected: None }
     }
 }
 
@@ -118,6 +118,8 @@ pin_project! {
         config: PatrolLayer,
         received: u32,
         sink: LayerSink<Message>,
+        // The rejection of a ping that was sent behind a message, which is the next item.
+        rejected: Option<Error>,
     }
 }
 
@@ -128,6 +130,9 @@ impl<T: Transport<Message, In = Message>> Stream for Patrol<T> {
         let mut this = self.project();
         if this.sink.has_ended() {
             return this.sink.poll_end(this.inner, cx);
+        }
+        if let Some(rejected) = this.rejected.take() {
+            return Poll::Ready(Some(Err(rejected)));
         }
         // The rejection of one message is an item. Any other error is ignored: if the inner transport cannot be
         // written, its stream says why.
@@ -152,7 +157,11 @@ impl<T: Transport<Message, In = Message>> Stream for Patrol<T> {
         if this.received.is_multiple_of(this.config.ping_every) && this.sink.is_empty() {
             this.sink.push(Message::Ping(Default::default()));
             // Sent at once: the user may not poll again until the message is handled.
-            let _ = this.sink.poll_send(this.inner, cx);
+            if let Poll::Ready(Err(error)) = this.sink.poll_send(this.inner, cx)
+                && error.is_rejection()
+            {
+                *this.rejected = Some(error);
+            }
         }
         Poll::Ready(Some(Ok(message)))
     }

@@ -987,20 +987,30 @@ async fn in_order_a_panic_while_a_request_is_sent_ends_the_client() {
     assert!(matches!(&answers[2], Some(Err(error)) if error.is_closed() && !error.may_have_been_executed()));
 }
 
+/// The next request, which somebody sends without being asked.
+async fn next_request(there: &mut Channel<u32, u32>) -> u32 {
+    let came = tokio::time::timeout(MINUTE, there.receive_message()).await.expect("the turn does not pass");
+    came.unwrap().unwrap()
+}
+
+/// Waits for a place for a minute, then gives up and keeps the handle.
+async fn gives_up(handle: &mut InOrderClient) {
+    assert!(tokio::time::timeout(MINUTE, ServiceExt::<u32>::ready(handle)).await.is_err());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_ready_gives_up_its_turn() {
     let (client, mut there) = limited(1);
     let busy = tokio::spawn(client.clone().oneshot(1));
     tokio::task::yield_now().await;
     let mut kept = client.clone();
-    assert!(tokio::time::timeout(MINUTE, ServiceExt::<u32>::ready(&mut kept)).await.is_err());
+    gives_up(&mut kept).await;
     let waiting = tokio::spawn(client.clone().oneshot(2));
     tokio::task::yield_now().await;
-    assert_eq!(there.receive_message().await.unwrap().unwrap(), 1);
+    assert_eq!(next_request(&mut there).await, 1);
     there.send_message(1).await.unwrap();
     assert_eq!(busy.await.unwrap().unwrap(), 1);
-    let came = tokio::time::timeout(MINUTE, there.receive_message()).await.expect("the turn does not pass");
-    assert_eq!(came.unwrap().unwrap(), 2);
+    assert_eq!(next_request(&mut there).await, 2);
     there.send_message(2).await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), 2);
     // The handle is as good as before.
@@ -1018,15 +1028,14 @@ async fn cancelled_readies_give_up_their_turns_while_a_call_or_a_driver_leads() 
         tokio::task::yield_now().await;
         let mut kept = [client.clone(), client.clone(), client.clone()];
         for handle in &mut kept {
-            assert!(tokio::time::timeout(MINUTE, ServiceExt::<u32>::ready(handle)).await.is_err());
+            gives_up(handle).await;
         }
         let waiting = tokio::spawn(client.clone().oneshot(3));
         tokio::task::yield_now().await;
         there.send_message(1).await.unwrap();
         assert_eq!(first.await.unwrap().unwrap(), 1);
         for number in 1..=3 {
-            let came = tokio::time::timeout(MINUTE, there.receive_message()).await.expect("the turn does not pass");
-            assert_eq!(came.unwrap().unwrap(), number);
+            assert_eq!(next_request(&mut there).await, number);
         }
         there.send_message(2).await.unwrap();
         there.send_message(3).await.unwrap();
@@ -1042,12 +1051,11 @@ async fn a_cancelled_ready_that_reads_for_dropped_calls_stops_no_later_caller() 
     assert!(poll_once(&mut dropped).is_pending());
     drop(dropped);
     let mut kept = client.clone();
-    assert!(tokio::time::timeout(MINUTE, ServiceExt::<u32>::ready(&mut kept)).await.is_err());
+    gives_up(&mut kept).await;
     let waiting = tokio::spawn(client.clone().oneshot(2));
     tokio::task::yield_now().await;
-    assert_eq!(there.receive_message().await.unwrap().unwrap(), 1);
+    assert_eq!(next_request(&mut there).await, 1);
     there.send_message(1).await.unwrap();
-    let came = tokio::time::timeout(MINUTE, there.receive_message()).await.expect("the turn does not pass");
-    assert_eq!(came.unwrap().unwrap(), 2);
+    assert_eq!(next_request(&mut there).await, 2);
     drop((kept, waiting));
 }
